@@ -1,0 +1,1 @@
+//! Typed payloads for Home Assistant MQTT device discovery.

@@ -1,0 +1,2 @@
+//! The `tapo2mqtt` command.
+fn main() {}
