@@ -4,7 +4,10 @@
 //! them, and what is deliberately absent.
 
 pub mod clock;
+pub mod device;
+pub mod intent;
 pub mod model;
+pub mod report;
 mod secret;
 pub mod tasks;
 

@@ -1,0 +1,138 @@
+//! How long to wait before asking again.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+/// Doubling, jittered waits. They start over only after a *proved* exchange: a connection that opens
+/// and dies must not reset them.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            next: first,
+            first,
+            longest,
+        }
+    }
+
+    /// The next wait, 75 to 125 % of its nominal length so that many devices do not ask in step.
+    pub(super) fn wait(&mut self) -> Duration {
+        let wait = jittered(self.next);
+        self.next = (self.next * 2).min(self.longest);
+        wait
+    }
+
+    /// The device answered: the next trouble is a new one.
+    pub(super) fn proved(&mut self) {
+        self.next = self.first;
+    }
+}
+
+/// 75 to 125 % of a duration.
+pub(super) fn jittered(nominal: Duration) -> Duration {
+    nominal.mul_f64(rand::rng().random_range(0.75..=1.25))
+}
+
+/// Bounds the logins of one device, so that two clients that steal each other's session settle at a
+/// few logins a minute instead of a war.
+#[derive(Debug)]
+pub(super) struct LoginBudget {
+    left: u32,
+    refilled: Instant,
+}
+
+/// Logins that may happen in a row.
+const LOGIN_BURST: u32 = 6;
+/// One login comes back after this long.
+const LOGIN_REFILL: Duration = Duration::from_secs(10);
+/// What polls leave over for commands.
+const KEPT_FOR_COMMANDS: u32 = 3;
+
+/// What a login is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody waits for it.
+    Command,
+    /// Only the next poll does.
+    Poll,
+}
+
+impl LoginBudget {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            left: LOGIN_BURST,
+            refilled: now,
+        }
+    }
+
+    /// Takes one login if there is one for this purpose.
+    pub(super) fn take(&mut self, purpose: Purpose, now: Instant) -> bool {
+        while self.left < LOGIN_BURST && now.duration_since(self.refilled) >= LOGIN_REFILL {
+            self.left += 1;
+            self.refilled += LOGIN_REFILL;
+        }
+        if self.left == LOGIN_BURST {
+            self.refilled = now;
+        }
+        let kept = if purpose == Purpose::Command {
+            0
+        } else {
+            KEPT_FOR_COMMANDS
+        };
+        let granted = self.left > kept;
+        if granted {
+            self.left -= 1;
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_over_when_proved() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        for nominal in [1.0, 2.0, 4.0, 5.0, 5.0] {
+            let wait = backoff.wait().as_secs_f64();
+            assert!(
+                (nominal * 0.75..=nominal * 1.25).contains(&wait),
+                "{nominal}: {wait}"
+            );
+        }
+        backoff.proved();
+        assert!(backoff.wait() <= Duration::from_millis(1250));
+    }
+
+    #[test]
+    fn polls_leave_logins_for_commands() {
+        let start = Instant::now();
+        let mut budget = LoginBudget::new(start);
+        let polls = (0..10).filter(|_| budget.take(Purpose::Poll, start)).count();
+        let commands = (0..10).filter(|_| budget.take(Purpose::Command, start)).count();
+        assert_eq!((polls, commands), (3, 3));
+    }
+
+    #[test]
+    fn logins_a_minute_are_bounded() {
+        let start = Instant::now();
+        let mut budget = LoginBudget::new(start);
+        let mut in_minute = [0; 3];
+        for second in 0..180_u32 {
+            let now = start + Duration::from_secs(second.into());
+            if budget.take(Purpose::Command, now) {
+                in_minute[(second / 60) as usize] += 1;
+            }
+        }
+        assert_eq!(in_minute, [11, 6, 6]);
+    }
+}

@@ -1,0 +1,405 @@
+//! One worker's requests: each with the remedy its fault asks for, and switching that ends in what
+//! the device says.
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    backoff::Purpose,
+    fault::{Fault, Remedy},
+    mailbox::Stopped,
+    readings::{DeviceReading, OutletReading},
+    session::{Request, Session},
+    worker::Worker,
+};
+use crate::{
+    intent::{Action, Code, Done, Failure, Intent, Switch},
+    model::{OutletKey, OutletPath, Power},
+    report::Kind,
+};
+
+/// Why a worker left what it was doing.
+#[derive(Debug)]
+pub(super) enum Trip {
+    /// The worker shall end.
+    Stopped,
+    /// The device failed in a way that the exchange could not heal.
+    Fault(Fault),
+}
+
+impl From<Stopped> for Trip {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<Fault> for Trip {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// How often a switch is sent that reads back the other state.
+const SWITCH_ROUNDS: u32 = 2;
+
+/// An outlet to be switched.
+#[derive(Debug, Clone)]
+struct Target {
+    key: Option<OutletKey>,
+    child: Option<std::sync::Arc<str>>,
+}
+
+impl Worker {
+    /// Carries out one intent and answers it. A device fault that time may heal puts it back.
+    pub(super) async fn carry_out(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
+        match intent.action {
+            Action::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
+            Action::Read => self.carry_out_read(session, intent).await,
+            Action::Reboot => self.carry_out_reboot(session, intent).await,
+        }
+    }
+
+    async fn carry_out_switch(
+        &mut self,
+        session: &mut Session,
+        mut intent: Intent,
+        switch: Switch,
+    ) -> Result<(), Trip> {
+        let targets = self.targets(&intent.path);
+        if targets.is_empty() {
+            intent.ticket.answer(Err(self.unknown_outlet(&intent.path)));
+            return Ok(());
+        }
+        let power = match switch {
+            Switch::To(power) => power,
+            Switch::Toggle => self.confirmed(&targets).unwrap_or(Power::Off).toggled(),
+        };
+        // A retry must not toggle back what the first attempt did.
+        intent.action = Action::Switch(Switch::To(power));
+        self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
+        let mut attempts = 0;
+        let settled = timeout_at(
+            intent.deadline,
+            self.settle(session, &targets, power, &mut attempts),
+        )
+        .await;
+        self.mailbox.view.in_flight = None;
+        match settled {
+            Ok(Ok(())) => {
+                intent.ticket.answer(self.switched(&targets, power, attempts));
+                Ok(())
+            }
+            Ok(Err(trip)) => self.trip(trip, intent, attempts),
+            Err(_elapsed) => {
+                intent.ticket.answer(Err(self.too_late(attempts)));
+                Err(Fault::NoAnswer.into())
+            }
+        }
+    }
+
+    async fn carry_out_read(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
+        // One read answers all who asked before it started.
+        let mut readers = self.mailbox.queue.take_reads();
+        readers.insert(0, intent);
+        match self.read(session, Purpose::Command).await {
+            Ok(()) => {
+                for reader in readers {
+                    let targets = self.targets(&reader.path);
+                    let outcome = if targets.is_empty() {
+                        Err(self.unknown_outlet(&reader.path))
+                    } else {
+                        Ok(Done {
+                            outlets: self.states(&targets),
+                            attempts: 1,
+                        })
+                    };
+                    reader.ticket.answer(outcome);
+                }
+                Ok(())
+            }
+            Err(Trip::Stopped) => Err(Trip::Stopped),
+            Err(Trip::Fault(fault)) => {
+                for reader in readers {
+                    self.mailbox.queue.put_back(reader, Instant::now());
+                }
+                Err(fault.into())
+            }
+        }
+    }
+
+    async fn carry_out_reboot(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
+        match self.exchange(session, Request::Reboot, Purpose::Command).await {
+            // A device that reboots at once does not answer any more.
+            Ok(_) | Err(Trip::Fault(Fault::Closed | Fault::NoAnswer)) => {
+                intent.ticket.answer(Ok(Done {
+                    outlets: Vec::new(),
+                    attempts: 1,
+                }));
+                Ok(())
+            }
+            Err(trip) => self.trip(trip, intent, 1),
+        }
+    }
+
+    /// What to do with an intent whose exchange ended early.
+    fn trip(&mut self, trip: Trip, intent: Intent, attempts: u32) -> Result<(), Trip> {
+        match trip {
+            Trip::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
+                let failure = Failure {
+                    code: fault.code(),
+                    message: fault.to_string(),
+                    attempts,
+                };
+                intent.ticket.answer(Err(failure));
+                Ok(())
+            }
+            Trip::Fault(fault) => {
+                self.mailbox.queue.put_back(intent, Instant::now());
+                Err(fault.into())
+            }
+            // The ticket answers `shutting_down` by being dropped.
+            Trip::Stopped => Err(Trip::Stopped),
+        }
+    }
+
+    /// Switches the targets and reads back until the device says so, or the rounds are over.
+    async fn settle(
+        &mut self,
+        session: &mut Session,
+        targets: &[Target],
+        power: Power,
+        attempts: &mut u32,
+    ) -> Result<(), Trip> {
+        for _ in 0..SWITCH_ROUNDS {
+            *attempts += 1;
+            for target in targets {
+                if *attempts > 1 && self.confirmed(std::slice::from_ref(target)) == Some(power) {
+                    continue;
+                }
+                let request = Request::Switch(target.child.as_deref(), power);
+                match self.exchange(session, request, Purpose::Command).await {
+                    Ok(_) => {}
+                    // Whether it was applied is not known: the device is asked below.
+                    Err(Trip::Fault(fault)) if fault.remedy() == Remedy::ReadBack => {}
+                    Err(trip) => return Err(trip),
+                }
+            }
+            self.read_back(session, targets).await?;
+            if self.all_confirmed(targets, power) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was switched: one child alone, or everything in one request.
+    async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
+        if let [
+            Target {
+                child: Some(child), ..
+            },
+        ] = targets
+        {
+            let info = self
+                .exchange(session, Request::Child(child), Purpose::Command)
+                .await?;
+            let now = self.clock.now();
+            self.known
+                .learn_child(&self.config, child, &OutletReading::of(&info), now);
+            self.tell().await;
+            return Ok(());
+        }
+        let readings = self.read_outlets(session, Purpose::Command).await?;
+        self.known
+            .learn(&self.config, self.kind, &readings, self.clock.now());
+        self.tell().await;
+        Ok(())
+    }
+
+    /// Reads all outlets and says which relays changed without us.
+    pub(super) async fn read(&mut self, session: &mut Session, purpose: Purpose) -> Result<(), Trip> {
+        let readings = self.read_outlets(session, purpose).await?;
+        let changes = self
+            .known
+            .learn(&self.config, self.kind, &readings, self.clock.now());
+        self.tell().await;
+        for change in changes {
+            self.tell_external(change).await;
+        }
+        Ok(())
+    }
+
+    /// Reads the strip's own values, which its list of children does not carry.
+    pub(super) async fn read_device(&mut self, session: &mut Session) -> Result<(), Trip> {
+        let info = self.exchange(session, Request::Info, Purpose::Poll).await?;
+        self.known.hear(&DeviceReading::of(&info));
+        self.tell().await;
+        Ok(())
+    }
+
+    async fn read_outlets(
+        &mut self,
+        session: &mut Session,
+        purpose: Purpose,
+    ) -> Result<Vec<OutletReading>, Trip> {
+        match self.kind {
+            Kind::Plug => {
+                let info = self.exchange(session, Request::Info, purpose).await?;
+                self.known.hear(&DeviceReading::of(&info));
+                Ok(vec![OutletReading::of(&info)])
+            }
+            Kind::Strip => {
+                let list = self.exchange(session, Request::Children, purpose).await?;
+                Ok(OutletReading::children(&list))
+            }
+        }
+    }
+
+    /// One request, with at most one remedy of each kind.
+    async fn exchange(
+        &mut self,
+        session: &mut Session,
+        request: Request<'_>,
+        purpose: Purpose,
+    ) -> Result<Value, Trip> {
+        let (mut asked_again, mut logged_in) = (false, false);
+        loop {
+            let sent = Instant::now();
+            let fault = match self.mailbox.attend(session.perform(request)).await? {
+                Ok(value) => {
+                    self.recorder.answered(sent.elapsed(), self.clock.now());
+                    self.proved();
+                    return Ok(value);
+                }
+                Err(fault) => fault,
+            };
+            self.recorder.failed(fault.kind());
+            match fault.remedy() {
+                Remedy::RetryNow if !asked_again => asked_again = true,
+                Remedy::LogInAgain if !logged_in && self.logins.take(purpose, Instant::now()) => {
+                    logged_in = true;
+                    self.log_in_again(session).await?;
+                }
+                _ => return Err(fault.into()),
+            }
+        }
+    }
+
+    /// A new session on the same handler; a new handler if the device changed its protocol.
+    async fn log_in_again(&mut self, session: &mut Session) -> Result<(), Trip> {
+        self.recorder.logged_in();
+        let Err(fault) = self.mailbox.attend(session.refresh()).await? else {
+            return Ok(());
+        };
+        self.recorder.failed(fault.kind());
+        if matches!(
+            fault.remedy(),
+            Remedy::BackOff | Remedy::ReadBack | Remedy::KeepAway
+        ) {
+            return Err(fault.into());
+        }
+        self.recorder.logged_in();
+        let opening = Session::open(
+            &self.address,
+            &self.config.credentials,
+            self.kind,
+            self.tempo.request,
+        );
+        *session = self.mailbox.attend(opening).await??;
+        Ok(())
+    }
+
+    fn targets(&self, path: &OutletPath) -> Vec<Target> {
+        let wanted = self
+            .known
+            .outlets
+            .iter()
+            .filter(|known| path.outlet.is_none() || known.outlet.key == path.outlet);
+        wanted
+            .map(|known| Target {
+                key: known.outlet.key.clone(),
+                child: known.child.clone(),
+            })
+            .collect()
+    }
+
+    fn states(&self, targets: &[Target]) -> Vec<(Option<OutletKey>, Option<Power>)> {
+        let power = |target: &Target| {
+            self.known
+                .outlets
+                .iter()
+                .find(|known| known.outlet.key == target.key)?
+                .outlet
+                .power
+        };
+        targets
+            .iter()
+            .map(|target| (target.key.clone(), power(target)))
+            .collect()
+    }
+
+    /// ON if any of the targets is.
+    fn confirmed(&self, targets: &[Target]) -> Option<Power> {
+        self.states(targets)
+            .into_iter()
+            .filter_map(|(_, power)| power)
+            .max()
+    }
+
+    fn all_confirmed(&self, targets: &[Target], power: Power) -> bool {
+        self.states(targets)
+            .iter()
+            .all(|(_, confirmed)| *confirmed == Some(power))
+    }
+
+    fn switched(&self, targets: &[Target], power: Power, attempts: u32) -> Result<Done, Failure> {
+        let outlets = self.states(targets);
+        if self.all_confirmed(targets, power) {
+            return Ok(Done { outlets, attempts });
+        }
+        let message = format!("the device took the command but does not read back {power}");
+        Err(Failure {
+            code: Code::NotConfirmed,
+            message,
+            attempts,
+        })
+    }
+
+    fn too_late(&self, attempts: u32) -> Failure {
+        let message =
+            "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
+        let code = if attempts == 0 {
+            self.mailbox.late_code()
+        } else {
+            Code::NoAnswer
+        };
+        Failure {
+            code,
+            message,
+            attempts,
+        }
+    }
+
+    fn unknown_outlet(&self, path: &OutletPath) -> Failure {
+        let keys: Vec<_> = self
+            .known
+            .outlets
+            .iter()
+            .filter_map(|known| known.outlet.key.as_ref())
+            .map(OutletKey::as_str)
+            .collect();
+        let message = if keys.is_empty() {
+            format!(
+                "{path} does not exist: {} is a plug; leave the outlet out",
+                path.device
+            )
+        } else {
+            format!(
+                "{path} does not exist; {} has the outlets {}",
+                path.device,
+                keys.join(", ")
+            )
+        };
+        Failure::bridge(Code::UnknownOutlet, message)
+    }
+}

@@ -1,0 +1,95 @@
+//! The device owner and its workers: one per physical device, one request in flight each.
+//!
+//! No device handle leaves this module. What goes in are intents, what comes out are answers and
+//! [`News`].
+
+mod backoff;
+mod exchange;
+mod fault;
+mod known;
+mod mailbox;
+mod owner;
+mod queue;
+mod readings;
+mod session;
+mod stats;
+mod worker;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+pub use owner::{Order, Owner, Roster};
+pub use session::{Credentials, Discovered, discover};
+pub use stats::{DeviceHealth, HealthBoard};
+
+use crate::{
+    model::{DeviceId, OutletKey},
+    report::{Event, Report},
+};
+
+/// One device as its worker needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// The topic and the key of everything.
+    pub id: DeviceId,
+    /// `host` or `host:port`.
+    pub address: String,
+    /// Overrides the nickname on the device.
+    pub name: Option<String>,
+    /// The account the device is registered to.
+    pub credentials: Credentials,
+    /// Names for outlets of a strip; others go by their position.
+    pub outlets: Vec<OutletConfig>,
+}
+
+/// What the user calls one outlet of a strip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutletConfig {
+    /// 1..n as printed on the strip.
+    pub position: u8,
+    /// Its topic level.
+    pub key: Option<OutletKey>,
+    /// Overrides the nickname on the device.
+    pub name: Option<String>,
+}
+
+/// How often a device is asked, and how patiently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tempo {
+    /// Between two reads of the relays. Plugs polled harder than every 5 s were seen to reboot.
+    pub poll: Duration,
+    /// Between two reads of slow values (Wi-Fi signal of a strip).
+    pub slow_poll: Duration,
+    /// For one request. Devices answer in 20 to 300 ms on a healthy network.
+    pub request: Duration,
+    /// The longest wait between probes of a device that does not answer.
+    pub probe_longest: Duration,
+    /// The longest wait after a refused login.
+    pub refused_longest: Duration,
+    /// The wait after a device locked itself.
+    pub locked: Duration,
+    /// Where to ask for a device whose address stays dead: broadcast or single addresses.
+    pub search: Vec<IpAddr>,
+}
+
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(5),
+            slow_poll: Duration::from_secs(30),
+            request: Duration::from_secs(3),
+            probe_longest: Duration::from_secs(30),
+            refused_longest: Duration::from_mins(5),
+            locked: Duration::from_mins(30),
+            search: vec![IpAddr::from([255, 255, 255, 255])],
+        }
+    }
+}
+
+/// What a worker tells everybody.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// A device changed; this is all of it.
+    Report(Arc<Report>),
+    /// Something happened.
+    Event(Event),
+}
