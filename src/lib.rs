@@ -7,6 +7,7 @@ pub mod clock;
 pub mod device;
 pub mod intent;
 pub mod model;
+pub mod mqtt;
 pub mod report;
 mod secret;
 pub mod tasks;
