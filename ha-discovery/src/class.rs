@@ -1,0 +1,189 @@
+//! Device classes: what a value means. Each brings the unit and the statistics that belong to it, so a
+//! pair that Home Assistant rejects cannot be written. Only classes that outlets need are listed.
+
+use serde::Serialize;
+
+/// What a sensor measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SensorClass {
+    /// Electric power in W.
+    Power,
+    /// Electric energy in kWh, counted up; it may fall back to 0 at the start of a day or a month.
+    Energy,
+    /// Voltage in V.
+    Voltage,
+    /// Current in A.
+    Current,
+    /// Strength of the radio signal in dBm.
+    SignalStrength,
+    /// A length of time.
+    Duration(TimeUnit),
+    /// An instant, sent as RFC 3339 with an offset.
+    Timestamp,
+}
+
+impl SensorClass {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Power => "power",
+            Self::Energy => "energy",
+            Self::Voltage => "voltage",
+            Self::Current => "current",
+            Self::SignalStrength => "signal_strength",
+            Self::Duration(_) => "duration",
+            Self::Timestamp => "timestamp",
+        }
+    }
+
+    pub(crate) fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Power => Some("W"),
+            Self::Energy => Some("kWh"),
+            Self::Voltage => Some("V"),
+            Self::Current => Some("A"),
+            Self::SignalStrength => Some("dBm"),
+            Self::Duration(unit) => Some(unit.symbol()),
+            Self::Timestamp => None,
+        }
+    }
+
+    pub(crate) fn state_class(self) -> Option<StateClass> {
+        match self {
+            Self::Energy => Some(StateClass::TotalIncreasing),
+            Self::Timestamp => None,
+            _ => Some(StateClass::Measurement),
+        }
+    }
+
+    /// The name that Home Assistant gives in English when none is sent.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Power => "Power",
+            Self::Energy => "Energy",
+            Self::Voltage => "Voltage",
+            Self::Current => "Current",
+            Self::SignalStrength => "Signal strength",
+            Self::Duration(_) => "Duration",
+            Self::Timestamp => "Timestamp",
+        }
+    }
+}
+
+/// A unit of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// s
+    Seconds,
+    /// min
+    Minutes,
+    /// h
+    Hours,
+}
+
+impl TimeUnit {
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Minutes => "min",
+            Self::Hours => "h",
+        }
+    }
+}
+
+/// How Home Assistant keeps statistics of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StateClass {
+    Measurement,
+    TotalIncreasing,
+}
+
+/// What a number sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberClass {
+    /// A length of time.
+    Duration(TimeUnit),
+    /// Electric power in W.
+    Power,
+}
+
+impl NumberClass {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Duration(_) => "duration",
+            Self::Power => "power",
+        }
+    }
+
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Duration(unit) => unit.symbol(),
+            Self::Power => "W",
+        }
+    }
+}
+
+/// What a switch switches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchClass {
+    /// A power outlet.
+    Outlet,
+    /// Any other switch.
+    Switch,
+}
+
+/// What being on means for a binary sensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BinarySensorClass {
+    /// On is connected.
+    Connectivity,
+    /// On is a problem.
+    Problem,
+    /// On is unsafe.
+    Safety,
+    /// On is running.
+    Running,
+    /// On is power drawn.
+    Power,
+}
+
+impl BinarySensorClass {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Connectivity => "Connectivity",
+            Self::Problem => "Problem",
+            Self::Safety => "Safety",
+            Self::Running => "Running",
+            Self::Power => "Power",
+        }
+    }
+}
+
+/// What pressing a button does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ButtonClass {
+    /// The device shows which one it is.
+    Identify,
+    /// The device restarts.
+    Restart,
+}
+
+impl ButtonClass {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Identify => "Identify",
+            Self::Restart => "Restart",
+        }
+    }
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventClass {
+    /// A remote or built-in button was used.
+    Button,
+}

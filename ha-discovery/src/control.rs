@@ -1,0 +1,225 @@
+//! The platforms that take commands. Each type has only the keys that its platform accepts.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    class::{ButtonClass, NumberClass, SwitchClass},
+    component::{entity_options, setting},
+    entity::{Category, Command, Entity, EntityName, Name, OnOff, Options, State},
+};
+
+entity_options!(Button, Category);
+entity_options!(Number, Category);
+entity_options!(Select, Category);
+entity_options!(Switch, Category);
+setting!(Button);
+setting!(Number);
+setting!(Select);
+setting!(Switch);
+
+/// Something to turn on and off, with `ON` and `OFF`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Switch {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<Category>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_class: Option<SwitchClass>,
+    #[serde(flatten)]
+    pub(crate) state: State,
+    #[serde(flatten)]
+    states: SwitchStates,
+    #[serde(flatten)]
+    command: Command,
+}
+
+impl Switch {
+    /// A switch whose state spells on and off like `states`.
+    pub fn new(
+        name: impl Into<EntityName>,
+        state: State,
+        states: OnOff,
+        command: impl Into<Command>,
+    ) -> Self {
+        Self {
+            entity: Entity::new(name.into()),
+            device_class: None,
+            state,
+            states: SwitchStates(states),
+            command: command.into(),
+        }
+    }
+
+    /// What it switches.
+    #[must_use]
+    pub fn class(mut self, class: SwitchClass) -> Self {
+        self.device_class = Some(class);
+        self
+    }
+}
+
+/// Commands are always words; the state has its own spelling where it differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SwitchStates(OnOff);
+
+impl Serialize for SwitchStates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        OnOff::POWER.write(&mut map, ("payload_on", "payload_off"))?;
+        if self.0 != OnOff::POWER {
+            self.0.write(&mut map, ("state_on", "state_off"))?;
+        }
+        map.end()
+    }
+}
+
+/// Something to press.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Button {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<Category>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_class: Option<ButtonClass>,
+    command_topic: String,
+    payload_press: String,
+}
+
+impl Button {
+    /// Without a class. Pressing sends an empty JSON object; an empty payload would read like a retained
+    /// topic that is cleared.
+    pub fn new(name: impl Into<EntityName>, command_topic: impl Into<String>) -> Self {
+        Self::bare(Name::from(name.into()), None, command_topic.into())
+    }
+
+    /// Named after its class.
+    pub fn of_class(class: ButtonClass, command_topic: impl Into<String>) -> Self {
+        Self::bare(
+            Name::OfClass { label: class.label() },
+            Some(class),
+            command_topic.into(),
+        )
+    }
+
+    /// What pressing sends instead of `{}`.
+    #[must_use]
+    pub fn sends(mut self, payload: impl Into<String>) -> Self {
+        self.payload_press = payload.into();
+        self
+    }
+
+    fn bare(name: Name, device_class: Option<ButtonClass>, command_topic: String) -> Self {
+        Self {
+            entity: Entity::new(name),
+            device_class,
+            command_topic,
+            payload_press: "{}".to_owned(),
+        }
+    }
+}
+
+/// One of several texts that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Select {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<Category>,
+    options: Options,
+    #[serde(flatten)]
+    pub(crate) state: State,
+    #[serde(flatten)]
+    command: Command,
+}
+
+impl Select {
+    /// A choice among `options`.
+    pub fn new(
+        name: impl Into<EntityName>,
+        options: Options,
+        state: State,
+        command: impl Into<Command>,
+    ) -> Self {
+        Self {
+            entity: Entity::new(name.into()),
+            options,
+            state,
+            command: command.into(),
+        }
+    }
+}
+
+/// A number that can be set. A null state is unknown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Number {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<Category>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit_of_measurement: Option<&'static str>,
+    #[serde(flatten)]
+    range: NumberRange,
+    mode: NumberMode,
+    #[serde(flatten)]
+    pub(crate) state: State,
+    #[serde(flatten)]
+    command: Command,
+}
+
+impl Number {
+    /// A number without a unit, typed into a box.
+    pub fn new(
+        name: impl Into<EntityName>,
+        range: NumberRange,
+        state: State,
+        command: impl Into<Command>,
+    ) -> Self {
+        Self {
+            entity: Entity::new(name.into()),
+            device_class: None,
+            unit_of_measurement: None,
+            range,
+            mode: NumberMode::Box,
+            state,
+            command: command.into(),
+        }
+    }
+
+    /// What it sets, with its unit.
+    #[must_use]
+    pub fn class(mut self, class: NumberClass) -> Self {
+        self.device_class = Some(class.name());
+        self.unit_of_measurement = Some(class.unit());
+        self
+    }
+
+    /// How it is set.
+    #[must_use]
+    pub fn mode(mut self, mode: NumberMode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+/// How a number is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberMode {
+    /// Typed.
+    Box,
+    /// With a slider.
+    Slider,
+}
+
+/// The numbers that can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct NumberRange {
+    min: f64,
+    max: f64,
+    step: f64,
+}
+
+impl NumberRange {
+    /// From `min` to `max`, both included, in steps of at least 0.001. `None` when that is no range.
+    pub fn new(min: f64, max: f64, step: f64) -> Option<Self> {
+        let sound = min.is_finite() && max.is_finite() && step.is_finite() && min <= max && step >= 0.001;
+        sound.then_some(Self { min, max, step })
+    }
+}

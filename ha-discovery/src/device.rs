@@ -1,0 +1,147 @@
+//! The device, who announces it, and when it is available.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    entity::{OnOff, State},
+    identity::{Link, MacAddress, NodeId},
+};
+
+/// What Home Assistant's device registry shows. Its identifier is the payload's node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// The name, which precedes the names of its entities.
+    pub name: String,
+    /// The MAC address, by which other integrations recognise the same device.
+    #[serde(skip)] // Written as one of the payload's connections.
+    pub mac: Option<MacAddress>,
+    /// Who made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manufacturer: Option<String>,
+    /// The name of the model, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The model as the manufacturer's software has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_id: Option<String>,
+    /// The version of the hardware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hw_version: Option<String>,
+    /// The version of the firmware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sw_version: Option<String>,
+    /// The serial number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    /// The node of the device through which it is reached. Announce that one first: an unknown node
+    /// leaves a nameless device in Home Assistant for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via_device: Option<NodeId>,
+    /// Where it is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration_url: Option<Link>,
+    /// The room that is proposed when the device first appears.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggested_area: Option<String>,
+}
+
+impl Device {
+    /// A device of which only the name is known.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            mac: None,
+            manufacturer: None,
+            model: None,
+            model_id: None,
+            hw_version: None,
+            sw_version: None,
+            serial_number: None,
+            via_device: None,
+            configuration_url: None,
+            suggested_area: None,
+        }
+    }
+}
+
+/// The program that announces the device. Home Assistant names it in its log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sw_version: Option<String>,
+    /// Where to get help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub support_url: Option<Link>,
+}
+
+impl Origin {
+    /// A program of which only the name is told.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            sw_version: None,
+            support_url: None,
+        }
+    }
+}
+
+/// A topic that tells whether the device is available.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Availability {
+    pub(crate) state: State,
+    words: OnOff,
+}
+
+impl Availability {
+    /// One key of the JSON object on a topic, which is `online` or `offline`.
+    pub fn json_key(topic: impl Into<String>, key: &str) -> Self {
+        Self {
+            state: State::json_key(topic, key),
+            words: OnOff::ONLINE,
+        }
+    }
+}
+
+impl Serialize for Availability {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("topic", &self.state.topic)?;
+        map.serialize_entry("value_template", &self.state.template)?;
+        self.words
+            .write(&mut map, ("payload_available", "payload_not_available"))?;
+        map.end()
+    }
+}
+
+/// How several availability topics add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AvailabilityMode {
+    /// Available while all of them say so.
+    All,
+    /// Available while one of them says so.
+    Any,
+    /// The last message decides.
+    Latest,
+}
+
+/// The quality of service with which Home Assistant subscribes and commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qos {
+    /// 0
+    AtMostOnce,
+    /// 1
+    AtLeastOnce,
+}
+
+impl Serialize for Qos {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(match self {
+            Self::AtMostOnce => 0,
+            Self::AtLeastOnce => 1,
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! The platforms that only show. Each type has only the keys that its platform accepts.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    class::{BinarySensorClass, EventClass, SensorClass, StateClass},
+    component::entity_options,
+    entity::{Entity, EntityName, Name, OnOff, Options, ReadOnlyCategory, State},
+    template::Template,
+};
+
+entity_options!(BinarySensor, ReadOnlyCategory);
+entity_options!(Event, ReadOnlyCategory);
+entity_options!(Sensor, ReadOnlyCategory);
+entity_options!(Update, ReadOnlyCategory);
+
+/// Shows on or off.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BinarySensor {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<ReadOnlyCategory>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_class: Option<BinarySensorClass>,
+    #[serde(flatten)]
+    pub(crate) state: State,
+    #[serde(flatten)]
+    states: BinaryStates,
+}
+
+impl BinarySensor {
+    /// Named after its class.
+    pub fn of_class(class: BinarySensorClass, state: State, states: OnOff) -> Self {
+        Self {
+            entity: Entity::new(Name::OfClass { label: class.label() }),
+            device_class: Some(class),
+            state,
+            states: BinaryStates(states),
+        }
+    }
+
+    /// Without a class.
+    pub fn new(name: impl Into<EntityName>, state: State, states: OnOff) -> Self {
+        Self {
+            entity: Entity::new(name.into()),
+            device_class: None,
+            state,
+            states: BinaryStates(states),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BinaryStates(OnOff);
+
+impl Serialize for BinaryStates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.0.write(&mut map, ("payload_on", "payload_off"))?;
+        map.end()
+    }
+}
+
+/// Shows a value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sensor {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<ReadOnlyCategory>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_class: Option<StateClass>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit_of_measurement: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suggested_display_precision: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<Options>,
+    #[serde(flatten)]
+    pub(crate) state: State,
+}
+
+impl Sensor {
+    /// A measured value, named after its class.
+    pub fn of_class(class: SensorClass, state: State) -> Self {
+        Self {
+            device_class: Some(class.name()),
+            state_class: class.state_class(),
+            unit_of_measurement: class.unit(),
+            ..Self::bare(Name::OfClass { label: class.label() }, state)
+        }
+    }
+
+    /// Any text of at most [`STATE_TEXT_MAX`](crate::STATE_TEXT_MAX) characters.
+    pub fn text(name: impl Into<EntityName>, state: State) -> Self {
+        Self::bare(Name::from(name.into()), state)
+    }
+
+    /// How many there are of something.
+    pub fn count(name: impl Into<EntityName>, state: State) -> Self {
+        Self {
+            state_class: Some(StateClass::Measurement),
+            ..Self::bare(Name::from(name.into()), state)
+        }
+    }
+
+    /// One of several texts.
+    pub fn options(name: impl Into<EntityName>, options: Options, state: State) -> Self {
+        Self {
+            device_class: Some("enum"),
+            options: Some(options),
+            ..Self::bare(Name::from(name.into()), state)
+        }
+    }
+
+    /// How many decimal places are shown.
+    #[must_use]
+    pub fn decimals(mut self, places: u8) -> Self {
+        self.suggested_display_precision = Some(places);
+        self
+    }
+
+    fn bare(name: Name, state: State) -> Self {
+        Self {
+            entity: Entity::new(name),
+            device_class: None,
+            state_class: None,
+            unit_of_measurement: None,
+            suggested_display_precision: None,
+            options: None,
+            state,
+        }
+    }
+}
+
+/// Something that happened. Messages on its topic are not retained: Home Assistant ignores those.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<ReadOnlyCategory>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_class: Option<EventClass>,
+    #[serde(rename = "event_types")]
+    types: Options,
+    #[serde(flatten)]
+    pub(crate) state: State,
+}
+
+impl Event {
+    /// An event of one of `types`, taken from the key `type_key` of the JSON message; the other keys
+    /// become its attributes. `only_when` keeps it to messages in which a key has a certain text.
+    pub fn new(
+        name: impl Into<EntityName>,
+        types: Options,
+        topic: impl Into<String>,
+        template: EventTemplate<'_>,
+    ) -> Self {
+        Self {
+            entity: Entity::new(name.into()),
+            device_class: None,
+            types,
+            state: State::new(topic, template.build()),
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn class(mut self, class: EventClass) -> Self {
+        self.device_class = Some(class);
+        self
+    }
+}
+
+/// Which parts of a JSON message make an event.
+#[derive(Debug, Clone, Copy)]
+pub struct EventTemplate<'a> {
+    /// The key that holds the type of the event.
+    pub type_key: &'a str,
+    /// The keys that become its attributes.
+    pub attributes: &'a [&'a str],
+    /// A key and the text that it must have; other messages are ignored.
+    pub only_when: Option<(&'a str, &'a str)>,
+}
+
+impl EventTemplate<'_> {
+    fn build(self) -> Template {
+        let kind = ("event_type", self.type_key);
+        let attributes = self.attributes.iter().map(|key| (*key, *key));
+        let event = Template::object(std::iter::once(kind).chain(attributes));
+        match self.only_when {
+            Some((key, value)) => event.only_when(key, value),
+            None => event,
+        }
+    }
+}
+
+/// Shows whether there is newer firmware. It installs nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Update {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<ReadOnlyCategory>,
+    device_class: UpdateClass,
+    #[serde(flatten)]
+    pub(crate) state: State,
+}
+
+impl Update {
+    /// Named after its class: Firmware. The two keys hold the installed and the newest version.
+    pub fn firmware(topic: impl Into<String>, installed: &str, latest: &str) -> Self {
+        let template = Template::object([("installed_version", installed), ("latest_version", latest)]);
+        Self {
+            entity: Entity::new(Name::OfClass { label: "Firmware" }),
+            device_class: UpdateClass::Firmware,
+            state: State::new(topic, template),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum UpdateClass {
+    Firmware,
+}

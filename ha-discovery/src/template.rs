@@ -1,0 +1,173 @@
+//! Jinja templates, built from parts, so that what they read is known.
+
+use serde::{Serialize, Serializer};
+
+/// How Home Assistant takes a value out of a JSON message. It remembers the keys it reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    text: String,
+    keys: Vec<String>,
+}
+
+impl Template {
+    /// `{{ value_json.power }}`: one key of a JSON object.
+    pub fn json_key(key: &str) -> Self {
+        Self {
+            text: format!("{{{{ {} }}}}", read(key)),
+            keys: vec![key.to_owned()],
+        }
+    }
+
+    /// A JSON object of `(name, key)`: what event and update entities want. Keys whose value is null are
+    /// left out of it, because Home Assistant refuses null there.
+    pub fn object<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut parts = Vec::new();
+        let mut keys = Vec::new();
+        for (name, key) in fields {
+            parts.push(format!("{}: {}", literal(name), read(key)));
+            keys.push(key.to_owned());
+        }
+        let known = r#"items() | rejectattr(1, "none")"#;
+        Self {
+            text: format!("{{{{ dict({{{}}}.{known}) | tojson }}}}", parts.join(", ")),
+            keys,
+        }
+    }
+
+    /// This template, but only for messages in which `key` is the text `value`; others are ignored.
+    #[must_use]
+    pub fn only_when(mut self, key: &str, value: &str) -> Self {
+        self.text = format!(
+            "{{% if {} == {} %}}{}{{% endif %}}",
+            read(key),
+            literal(value),
+            self.text
+        );
+        self.keys.push(key.to_owned());
+        self
+    }
+
+    /// The template as Home Assistant reads it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The keys of the JSON message that it reads.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// How Home Assistant wraps a value that it sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct CommandTemplate(String);
+
+impl CommandTemplate {
+    /// `{"level": "debug"}`: the value under a key.
+    pub fn json_value(key: &str) -> Self {
+        Self(format!("{{{{ {{{}: value}} | tojson }}}}", literal(key)))
+    }
+
+    /// `{"enabled": true}`: whether a switch was turned on, under a key.
+    pub fn json_is_on(key: &str) -> Self {
+        Self(format!(
+            r#"{{{{ {{{}: value == "ON"}} | tojson }}}}"#,
+            literal(key)
+        ))
+    }
+}
+
+/// Names that Jinja would take for a method of the Python dict instead of a key of it.
+const DICT_METHODS: [&str; 11] = [
+    "clear",
+    "copy",
+    "fromkeys",
+    "get",
+    "items",
+    "keys",
+    "pop",
+    "popitem",
+    "setdefault",
+    "update",
+    "values",
+];
+
+/// The expression that reads a key.
+fn read(key: &str) -> String {
+    let word = |b: u8| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit();
+    let begins_well = key.starts_with(|c: char| c.is_ascii_lowercase());
+    if begins_well && key.bytes().all(word) && !DICT_METHODS.contains(&key) {
+        format!("value_json.{key}")
+    } else {
+        format!("value_json[{}]", literal(key))
+    }
+}
+
+/// A text as a Jinja literal, which knows the escapes of JSON.
+fn literal(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_keys_are_read_as_attributes() {
+        let template = Template::json_key("power_w");
+        assert_eq!(template.as_str(), "{{ value_json.power_w }}");
+        assert_eq!(template.keys(), ["power_w"]);
+    }
+
+    #[test]
+    fn keys_that_jinja_would_misread_are_quoted() {
+        for (key, text) in [
+            ("update", r#"{{ value_json["update"] }}"#),
+            ("1h", r#"{{ value_json["1h"] }}"#),
+            ("a b", r#"{{ value_json["a b"] }}"#),
+            (r#"a"}}b"#, r#"{{ value_json["a\"}}b"] }}"#),
+        ] {
+            assert_eq!(Template::json_key(key).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn an_object_leaves_out_what_is_null() {
+        let template = Template::object([("event_type", "type"), ("message", "message")]);
+        assert_eq!(
+            template.as_str(),
+            r#"{{ dict({"event_type": value_json.type, "message": value_json.message}.items() | rejectattr(1, "none")) | tojson }}"#
+        );
+        assert_eq!(template.keys(), ["type", "message"]);
+    }
+
+    #[test]
+    fn a_condition_is_read_as_well() {
+        let template = Template::json_key("type").only_when("device", "heater");
+        assert_eq!(
+            template.as_str(),
+            r#"{% if value_json.device == "heater" %}{{ value_json.type }}{% endif %}"#
+        );
+        assert_eq!(template.keys(), ["type", "device"]);
+    }
+
+    #[test]
+    fn commands_are_wrapped_in_json() {
+        let text = |template: CommandTemplate| serde_json::to_value(template).unwrap();
+        assert_eq!(
+            text(CommandTemplate::json_value("level")),
+            r#"{{ {"level": value} | tojson }}"#
+        );
+        assert_eq!(
+            text(CommandTemplate::json_is_on("enabled")),
+            r#"{{ {"enabled": value == "ON"} | tojson }}"#
+        );
+    }
+}
