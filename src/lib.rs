@@ -4,6 +4,7 @@
 //! them, and what is deliberately absent.
 
 pub mod clock;
+pub mod config;
 pub mod model;
 mod secret;
 pub mod tasks;
