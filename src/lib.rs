@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod model;
+pub mod scheduler;
 mod secret;
 pub mod tasks;
 
