@@ -7,10 +7,12 @@
 pub mod condition;
 pub mod days;
 pub mod edge;
+pub mod evaluate;
 pub mod ids;
 pub mod location;
 pub mod occurrence;
 pub mod period;
+pub mod readings;
 pub mod rules;
 pub mod sensor;
 pub mod sun;
