@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod model;
+pub mod scheduler;
 mod secret;
 pub mod tasks;
 
