@@ -4,11 +4,13 @@
 //! them, and what is deliberately absent.
 
 pub mod clock;
+pub mod config;
 pub mod device;
 pub mod intent;
 pub mod model;
 pub mod mqtt;
 pub mod report;
+pub mod scheduler;
 mod secret;
 pub mod tasks;
 

@@ -1,0 +1,228 @@
+//! The small sections: `[homeassistant]`, `[polling]`, `[log]`, `[state]`.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    credentials::Files,
+    layers::Sources,
+    parse,
+    reader::{Expected, Leaf, Read, Table},
+    topic::{Topic, topic},
+};
+
+/// Name of the state file where none is configured.
+const STATE_FILE: &str = "tapo2mqtt-state.json";
+
+/// What Home Assistant is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeAssistant {
+    /// Whether anything is announced at all.
+    pub enabled: bool,
+    /// Where Home Assistant looks for announcements.
+    pub discovery_prefix: Topic,
+    /// One child device per outlet of a strip. Needs Home Assistant 2026.11; older ones refuse the whole strip.
+    pub child_devices: bool,
+    /// Where Home Assistant says that it has started. Default: `status` under the prefix.
+    pub status_topic: Topic,
+}
+
+/// How often devices are asked, and how long they may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polling {
+    /// Between two reads of a device's state, 1 s to 1 h. Devices reboot when polled harder than every 5 s.
+    pub state: Duration,
+    /// Between two reads of its energy meter, 10 s to 24 h.
+    pub energy: Duration,
+    /// How long one request may take, 500 ms to 30 s.
+    pub request_timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: LogLevel,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How much is logged, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may need one.
+    Warn,
+    /// What changed.
+    Info,
+    /// Why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A text is not a log level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("one of error, warn, info, debug, trace")]
+pub struct NotALogLevel;
+
+impl LogLevel {
+    /// The level as it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = NotALogLevel;
+
+    fn from_str(text: &str) -> Result<Self, NotALogLevel> {
+        let all = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+        all.into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or(NotALogLevel)
+    }
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+impl HomeAssistant {
+    pub(super) fn digest(&self) -> Value {
+        json!({
+            "enabled": self.enabled,
+            "discovery_prefix": self.discovery_prefix,
+            "child_devices": self.child_devices,
+            "status_topic": self.status_topic,
+        })
+    }
+}
+
+impl Polling {
+    pub(super) fn digest(&self) -> Value {
+        json!({
+            "state_s": self.state.as_secs_f64(),
+            "energy_s": self.energy.as_secs_f64(),
+            "request_timeout_s": self.request_timeout.as_secs_f64(),
+        })
+    }
+}
+
+impl Log {
+    pub(super) fn digest(self) -> Value {
+        json!({"level": self.level, "format": self.format})
+    }
+}
+
+pub(super) fn homeassistant(table: &mut Table<'_>) -> Read<HomeAssistant> {
+    let enabled = table.required("enabled", parse::boolean);
+    let discovery_prefix = table.required("discovery_prefix", topic);
+    let child_devices = table.required("child_devices", parse::boolean);
+    let status_topic = table.optional("status_topic", topic)?;
+    let discovery_prefix = discovery_prefix?;
+    let derived = || Topic::new(&format!("{discovery_prefix}/status"));
+    let Some(status_topic) = status_topic.or_else(derived) else {
+        return Err(table.problem("discovery_prefix", "a shorter topic: /status is put behind it"));
+    };
+    Ok(HomeAssistant {
+        enabled: enabled?,
+        discovery_prefix,
+        child_devices: child_devices?,
+        status_topic,
+    })
+}
+
+pub(super) fn polling(table: &mut Table<'_>) -> Read<Polling> {
+    let seconds = Duration::from_secs;
+    let state = table.required("state", parse::duration(seconds(1)..=Duration::from_hours(1)));
+    let energy = table.required("energy", parse::duration(seconds(10)..=Duration::from_hours(24)));
+    let limit = Duration::from_millis(500)..=seconds(30);
+    let request_timeout = table.required("request_timeout", parse::duration(limit));
+    Ok(Polling {
+        state: state?,
+        energy: energy?,
+        request_timeout: request_timeout?,
+    })
+}
+
+pub(super) fn log(table: &mut Table<'_>) -> Read<Log> {
+    let level = table.required("level", |leaf| {
+        let level = leaf.text().ok_or(NotALogLevel).and_then(str::parse);
+        level.map_err(|error: NotALogLevel| error.to_string())
+    });
+    let format = table.required("format", log_format);
+    Ok(Log {
+        level: level?,
+        format: format?,
+    })
+}
+
+fn log_format(leaf: &Leaf<'_>) -> Result<LogFormat, Expected> {
+    match leaf.text() {
+        Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        _ => Err("one of text, json".to_owned()),
+    }
+}
+
+/// The state file: as configured, else in the directory that systemd provides, else beside the settings.
+pub(super) fn state_file(table: &mut Table<'_>, files: Files<'_>, sources: &Sources) -> Read<PathBuf> {
+    let file = table.optional("file", |leaf| files.path(leaf))?;
+    let file = file.unwrap_or_else(|| default_directory(sources).join(STATE_FILE));
+    if sources.file.as_ref() == Some(&file) {
+        return Err(table.problem(
+            "file",
+            "a file other than the settings file, which is never written",
+        ));
+    }
+    Ok(file)
+}
+
+fn default_directory(sources: &Sources) -> &Path {
+    // systemd separates several state directories with colons; the first is ours.
+    let provided = sources
+        .variable("STATE_DIRECTORY")
+        .and_then(|list| list.split(':').next());
+    provided.map_or_else(|| sources.directory(), Path::new)
+}

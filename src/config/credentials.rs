@@ -1,0 +1,102 @@
+//! User names and passwords, and the files they may be in.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    layers::read_text,
+    parse,
+    reader::{Expected, Leaf, Read, Table},
+};
+use crate::Secret;
+
+/// Largest password file that is read, in bytes.
+const PASSWORD_FILE_MAX: u64 = 4096;
+
+/// What examples show in the place of a real user name.
+const PLACEHOLDER_USERNAMES: [&str; 4] = ["you@example.com", "user@example.com", "changeme", "..."];
+
+/// What examples show in the place of a real password.
+const PLACEHOLDER_PASSWORDS: [&str; 4] = ["...", "changeme", "change-me", "password"];
+
+/// A TP-Link account: what the devices ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The e-mail address of the account, in the capitals it was registered with.
+    pub username: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// Paths in the settings: relative ones start at the settings file's directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files<'a> {
+    pub(super) directory: &'a Path,
+}
+
+impl Files<'_> {
+    /// Any path.
+    pub(super) fn path(self, leaf: &Leaf<'_>) -> Result<PathBuf, Expected> {
+        let path = leaf
+            .text()
+            .filter(|text| !text.is_empty() && !text.contains('\0'));
+        let path = path.ok_or_else(|| "the path of a file".to_owned())?;
+        Ok(self.directory.join(path))
+    }
+
+    /// The path of a file that exists now.
+    pub(super) fn existing(self, leaf: &Leaf<'_>) -> Result<PathBuf, Expected> {
+        let path = self.path(leaf)?;
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(format!("a file that exists; {} does not", path.display()))
+        }
+    }
+
+    /// The content of a password file without the line end that editors put there.
+    fn password(self, leaf: &Leaf<'_>) -> Result<String, Expected> {
+        let path = self.path(leaf)?;
+        let named = |expected: String| format!("{expected}; looked at {}", path.display());
+        let text = read_text(&path, PASSWORD_FILE_MAX).map_err(named)?;
+        let password = text.trim_end_matches(['\r', '\n']);
+        if password.is_empty() {
+            return Err(named("a file with a password in it".to_owned()));
+        }
+        Ok(password.to_owned())
+    }
+}
+
+/// Reads `username`, and `password` or `password_file`. Placeholders count as not set.
+pub(super) fn credentials(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Credentials>> {
+    let username = table.optional("username", parse::text);
+    let password = password(table, files);
+    let real = |text: &str, placeholders: &[&str]| {
+        !text.is_empty() && !placeholders.contains(&text.to_lowercase().as_str())
+    };
+    let username = username?.filter(|text| real(text, &PLACEHOLDER_USERNAMES));
+    let password = password?.filter(|secret| real(secret.expose(), &PLACEHOLDER_PASSWORDS));
+    match (username, password) {
+        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(table.secret_problem("password", "the password that goes with the username")),
+        (None, Some(_)) => Err(table.problem("username", "the username that goes with the password")),
+    }
+}
+
+/// Reads `password` or `password_file`, whichever the highest layer has. An empty one is not set.
+pub(super) fn password(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Secret>> {
+    let inline = table.secret("password");
+    let file_layer = table.layer("password_file");
+    let inline = inline?.filter(|(_, text)| !text.is_empty());
+    match (inline, file_layer) {
+        (Some((layer, _)), Some(file)) if layer == file => {
+            let expected = "either password or password_file, not both";
+            Err(table.secret_problem("password", expected))
+        }
+        (Some((layer, text)), file) if file.is_none_or(|file| file < layer) => Ok(Some(Secret::new(text))),
+        _ => {
+            let read = |leaf: &Leaf<'_>| files.password(leaf);
+            Ok(table.optional("password_file", read)?.map(Secret::new))
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `[[device]]`: the plugs and strips.
+
+use serde_json::{Value, json};
+
+use super::{
+    address::{Address, address},
+    credentials::{Credentials, Files, credentials},
+    parse,
+    reader::{Read, Table},
+};
+use crate::model::{DeviceId, OutletKey};
+
+/// More outlets than any strip has.
+const POSITION_MAX: u8 = 32;
+
+/// One physical device: a plug or a strip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its topic, and the key of everything about it.
+    pub id: DeviceId,
+    /// Where it answers; a name is resolved again when it stops answering. No two devices share one.
+    pub address: Address,
+    /// What people call it; `None` takes the nickname on the device.
+    pub name: Option<String>,
+    /// An account of its own; `None` takes the one of `[tapo]`.
+    pub credentials: Option<Credentials>,
+    /// Outlets of a strip that are named here. Those that are not have their position as the key.
+    pub outlets: Vec<Outlet>,
+}
+
+/// One outlet of a strip, named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlet {
+    /// Which one, counted from 1 as on the device.
+    pub position: u8,
+    /// Its topic level: the configured slug, else the position.
+    pub key: OutletKey,
+    /// What people call it; `None` takes the nickname on the device.
+    pub name: Option<String>,
+}
+
+impl Device {
+    /// The key of the outlet at a position, whether it is named here or not.
+    pub fn outlet_at(&self, position: u8) -> Option<&Outlet> {
+        self.outlets.iter().find(|outlet| outlet.position == position)
+    }
+
+    pub(super) fn digest(&self) -> Value {
+        let outlet = |outlet: &Outlet| json!({"position": outlet.position, "key": outlet.key});
+        json!({
+            "id": self.id,
+            "address": self.address.to_string(),
+            "outlets": self.outlets.iter().map(outlet).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What the devices read so far have taken.
+#[derive(Debug, Default)]
+struct Taken {
+    ids: Vec<(DeviceId, String)>,
+    addresses: Vec<(Address, String)>,
+}
+
+pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> Read<Vec<Device>> {
+    let mut taken = Taken::default();
+    root.list("device", |table| read(table, files, &mut taken))
+}
+
+fn read(table: &mut Table<'_>, files: Files<'_>, taken: &mut Taken) -> Read<Device> {
+    let id = table
+        .required("id", parse::slug)
+        .and_then(|id| free_id(table, id, taken));
+    let address = table
+        .required("address", address)
+        .and_then(|address| free_address(table, address, taken));
+    let name = table.optional("name", parse::name);
+    let credentials = credentials(table, files);
+    let mut outlets = Vec::new();
+    let read = table.list("outlet", |table| read_outlet(table, &mut outlets));
+    read?;
+    Ok(Device {
+        id: id?,
+        address: address?,
+        name: name?,
+        credentials: credentials?,
+        outlets,
+    })
+}
+
+fn free_id(table: &mut Table<'_>, id: DeviceId, taken: &mut Taken) -> Read<DeviceId> {
+    for (other, path) in &taken.ids {
+        if *other == id {
+            return Err(table.problem("id", format!("an id of its own; {path} has this one")));
+        }
+        if outlet_of(&id, other) || outlet_of(other, &id) {
+            let expected =
+                format!("an id that is not {path}'s with _o and a number: its outlets are known so");
+            return Err(table.problem("id", expected));
+        }
+    }
+    taken.ids.push((id.clone(), table.path().to_owned()));
+    Ok(id)
+}
+
+/// Home Assistant knows outlet 1 of `strip` as `strip_o1`, and for ever.
+fn outlet_of(id: &DeviceId, strip: &DeviceId) -> bool {
+    let rest = id
+        .as_str()
+        .strip_prefix(strip.as_str())
+        .and_then(|rest| rest.strip_prefix("_o"));
+    rest.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn free_address(table: &mut Table<'_>, address: Address, taken: &mut Taken) -> Read<Address> {
+    let other = taken
+        .addresses
+        .iter()
+        .find(|(other, _)| other.same_place(&address));
+    if let Some((_, path)) = other {
+        return Err(table.problem("address", format!("an address of its own; {path} has this one")));
+    }
+    taken.addresses.push((address.clone(), table.path().to_owned()));
+    Ok(address)
+}
+
+fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<Outlet>) -> Read<()> {
+    let position = table.required("position", parse::integer(1..=POSITION_MAX));
+    let id: Read<Option<OutletKey>> = table.optional("id", parse::slug);
+    let name = table.optional("name", parse::name);
+    let position = position?;
+    if siblings.iter().any(|sibling| sibling.position == position) {
+        return Err(table.problem("position", "a position of its own; another outlet has this one"));
+    }
+    let key = match id? {
+        Some(key) => free_key(table, key, position, siblings)?,
+        None => own_key(table, position)?,
+    };
+    siblings.push(Outlet {
+        position,
+        key,
+        name: name?,
+    });
+    Ok(())
+}
+
+fn free_key(table: &mut Table<'_>, key: OutletKey, position: u8, siblings: &[Outlet]) -> Read<OutletKey> {
+    if siblings.iter().any(|sibling| sibling.key == key) {
+        return Err(table.problem("id", "an id of its own; another outlet has this one"));
+    }
+    // "2" at position 1 would be taken for the outlet at position 2, named or not.
+    let number = key.as_str().bytes().all(|byte| byte.is_ascii_digit());
+    if number && key.as_str() != position.to_string() {
+        return Err(table.problem(
+            "id",
+            "a name, or the outlet's own position; a number means another position",
+        ));
+    }
+    Ok(key)
+}
+
+fn own_key(table: &mut Table<'_>, position: u8) -> Read<OutletKey> {
+    let key = position.to_string().parse();
+    key.map_err(|_| table.problem("position", "a position that can be a topic"))
+}

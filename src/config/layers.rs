@@ -1,0 +1,245 @@
+//! The layers of settings: built-in defaults, the user's file, the environment.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use config::{Config, FileFormat, Format, Map, Source, Value, ValueKind};
+
+use super::{
+    environment,
+    problem::{Problem, Problems},
+};
+
+/// The lowest layer, and the documentation of every key.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// The merge takes a top-level key for a path expression (`a.b[3]`). Under this one, keys are just keys.
+const ROOT: &str = "settings";
+
+const DEFAULTS_NAME: &str = "built-in defaults";
+
+/// Largest settings file that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Longest run of indentation and block marks at the start of a line of YAML, in bytes.
+const YAML_INDENT_MAX: usize = 200;
+
+/// Where settings come from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The user's settings file, TOML or YAML by its extension. It must exist.
+    pub file: Option<PathBuf>,
+    /// The environment of the process. Only variables with [`ENVIRONMENT_PREFIX`](super::ENVIRONMENT_PREFIX) and `STATE_DIRECTORY`
+    /// matter; an empty one counts as unset.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The settings file beside the environment of this process. Variables that are not Unicode are left out.
+    pub fn from_process(file: Option<PathBuf>) -> Self {
+        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self {
+            file,
+            environment: std::env::vars_os().filter_map(unicode).collect(),
+        }
+    }
+
+    /// The directory that relative paths in the settings start from: that of the settings file.
+    pub(super) fn directory(&self) -> &Path {
+        let parent = self.file.as_deref().and_then(Path::parent);
+        parent.unwrap_or(Path::new(""))
+    }
+
+    /// A variable of the environment, unless it is empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// What to call the user's own settings in a problem that no single value causes.
+    pub(super) fn name(&self) -> String {
+        match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "settings".to_owned(),
+        }
+    }
+}
+
+/// Which layer a value came from, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layer {
+    Defaults,
+    File,
+    Environment,
+}
+
+impl Layer {
+    /// Every leaf remembers its origin through the merge.
+    pub(super) fn of(value: &Value) -> Self {
+        match value.origin() {
+            Some(DEFAULTS_NAME) => Self::Defaults,
+            Some(origin) if environment::is_origin(origin) => Self::Environment,
+            _ => Self::File,
+        }
+    }
+}
+
+/// All layers merged, and the problems that left the rest still worth validating.
+pub(super) struct Merged {
+    pub(super) root: Value,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Reads and merges the layers.
+///
+/// # Errors
+/// The file cannot be read or parsed. Then nothing can be said about the rest.
+pub(super) fn merge(sources: &Sources) -> Result<Merged, Problems> {
+    let mut problems = Vec::new();
+    let environment = environment::layer(&sources.environment, &mut problems);
+    let file = match sources.file.as_deref().map(file) {
+        Some(Ok(file)) => file,
+        Some(Err(Problems(of_the_file))) => {
+            problems.extend(of_the_file);
+            return Err(Problems(problems));
+        }
+        None => Map::new(),
+    };
+    let defaults = parse(DEFAULTS_NAME, FileFormat::Toml, DEFAULTS)?;
+    let merged = Config::builder()
+        .add_source(Parsed(defaults))
+        .add_source(Parsed(file))
+        .add_source(Parsed(environment))
+        .build();
+    let root = merged.ok().and_then(|merged| match merged.cache.kind {
+        ValueKind::Table(mut table) => table.remove(ROOT),
+        _ => None,
+    });
+    // The crate's signature does not say that parsed layers merge always.
+    let cannot_merge = || Problems(vec![whole(&sources.name(), "settings that can be merged")]);
+    Ok(Merged {
+        root: root.ok_or_else(cannot_merge)?,
+        problems,
+    })
+}
+
+/// A layer that is parsed already.
+#[derive(Debug, Clone)]
+struct Parsed(Map<String, Value>);
+
+impl Source for Parsed {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        let layer = Value::new(None, self.0.clone());
+        Ok(Map::from_iter([(ROOT.to_owned(), layer)]))
+    }
+}
+
+/// The user's file as a layer.
+fn file(path: &Path) -> Result<Map<String, Value>, Problems> {
+    let name = path.display().to_string();
+    let fatal = |expected: &str| Problems(vec![whole(&name, expected)]);
+    let format = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => FileFormat::Toml,
+        Some("yaml" | "yml") => FileFormat::Yaml,
+        _ => return Err(fatal("a settings file that ends in .toml, .yaml or .yml")),
+    };
+    let text = read_text(path, FILE_MAX).map_err(|expected| fatal(&expected))?;
+    let mut map = parse(&name, format, text.trim_start_matches('\u{feff}'))?;
+    drop_nothings(&mut map);
+    Ok(map)
+}
+
+/// Reads a whole text file of at most `limit` bytes. The error says what was expected of the file.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) if bytes.len() as u64 > limit => Err(format!("a file of at most {} KiB", limit / 1024)),
+        Ok(_) => String::from_utf8(bytes).map_err(|_| "a file in UTF-8".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("a file that exists".to_owned()),
+        Err(error) => Err(format!("a file that can be read ({error})")),
+    }
+}
+
+fn parse(name: &str, format: FileFormat, text: &str) -> Result<Map<String, Value>, Problems> {
+    // To the YAML parser, a document of comments is no mapping; to a person it is a file with nothing set.
+    let nothing = |line: &str| line.is_empty() || line.starts_with('#') || line == "---";
+    if format == FileFormat::Yaml && text.lines().map(str::trim).all(nothing) {
+        return Ok(Map::new());
+    }
+    if format == FileFormat::Yaml && text.lines().any(nests_deeply) {
+        return Err(Problems(vec![whole(name, "YAML that is not nested so deeply")]));
+    }
+    format.parse(Some(&name.to_owned()), text).map_err(|error| {
+        let expected = match format {
+            FileFormat::Yaml => yaml_error(&error.to_string()),
+            _ => toml_error(&error.to_string()),
+        };
+        Problems(vec![whole(name, &expected)])
+    })
+}
+
+/// Whether a line opens more YAML blocks than settings have. The parser recurses into `- - - -` without end;
+/// TOML and YAML's brackets have a limit of their own.
+fn nests_deeply(line: &str) -> bool {
+    line.bytes()
+        .take_while(|byte| b" \t-?:".contains(byte))
+        .nth(YAML_INDENT_MAX)
+        .is_some()
+}
+
+/// TOML's message has three parts: where, the source line, what. The middle may hold a password.
+fn toml_error(message: &str) -> String {
+    let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
+    let Some(place) = first.strip_prefix("TOML parse error at ") else {
+        return format!("valid TOML ({first})");
+    };
+    let what = rest.lines().last().filter(|line| !line.contains('|'));
+    format!("valid TOML ({place}: {})", what.unwrap_or("syntax error"))
+}
+
+/// The scanner's messages end in a position and quote nothing; the others may quote the file.
+fn yaml_error(message: &str) -> String {
+    let located = message
+        .split_once(" at byte ")
+        .and_then(|(what, place)| Some((what, place.split_once(" line ")?.1)));
+    match located {
+        Some((what, place)) if !what.contains('"') => format!("valid YAML (line {place}: {what})"),
+        Some((_, place)) => format!("valid YAML without a key twice (line {place})"),
+        None => "one YAML document: sections with keys that are texts".to_owned(),
+    }
+}
+
+/// `host:` with nothing behind it is how YAML says "not set"; the layer below then counts.
+fn drop_nothings(map: &mut Map<String, Value>) {
+    map.retain(|_, value| value.kind != ValueKind::Nil);
+    for value in map.values_mut() {
+        drop_inner_nothings(value);
+    }
+}
+
+fn drop_inner_nothings(value: &mut Value) {
+    match &mut value.kind {
+        ValueKind::Table(table) => drop_nothings(table),
+        ValueKind::Array(list) => list.iter_mut().for_each(drop_inner_nothings),
+        _ => {}
+    }
+}
+
+fn whole(source: &str, expected: &str) -> Problem {
+    Problem {
+        source: source.to_owned(),
+        path: String::new(),
+        value: None,
+        expected: expected.to_owned(),
+    }
+}

@@ -1,0 +1,134 @@
+//! Settings: raw layers in, validated types out, every mistake reported at once.
+//!
+//! Three layers, the higher wins key by key: the built-in `config/default.toml`, the user's file (TOML or
+//! YAML), and environment variables such as `TAPO2MQTT__MQTT__HOST`. Lists (`[[device]]`) are replaced as a
+//! whole. The user's file is never written.
+//!
+//! Each section has a module with its validated type and its reader. A reader asks a table for its keys
+//! one by one; a mistake is collected with its path and reading goes on.
+
+mod address;
+mod bridge;
+mod credentials;
+mod device;
+mod environment;
+mod layers;
+mod mqtt;
+mod names;
+mod parse;
+mod problem;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod topic;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+pub use address::{Address, NotAnAddress};
+pub use bridge::{HomeAssistant, Log, LogFormat, LogLevel, NotALogLevel, Polling};
+pub use credentials::Credentials;
+pub use device::{Device, Outlet};
+pub use environment::ENVIRONMENT_PREFIX;
+pub use layers::{DEFAULTS, Sources};
+pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
+pub use problem::{Problem, Problems};
+pub use topic::Topic;
+
+use credentials::Files;
+use reader::{Read, Report, Table};
+
+/// Everything that can be configured, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The broker and our place on it.
+    pub mqtt: Mqtt,
+    /// The account that devices ask for; `None` where only placeholders are set.
+    pub tapo: Tapo,
+    /// The plugs and strips, in the order of the file. May be empty.
+    pub devices: Vec<Device>,
+    /// What Home Assistant is told.
+    pub homeassistant: HomeAssistant,
+    /// How often devices are asked.
+    pub polling: Polling,
+    /// What is logged.
+    pub log: Log,
+    /// Where the bridge keeps what must survive a restart.
+    pub state_file: PathBuf,
+}
+
+/// The TP-Link account of the devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tapo {
+    /// `None` where nothing or a placeholder is set.
+    pub credentials: Option<Credentials>,
+}
+
+impl Settings {
+    /// What a device is logged in to with: its own account, else that of `[tapo]`.
+    pub fn credentials_of<'a>(&'a self, device: &'a Device) -> Option<&'a Credentials> {
+        device.credentials.as_ref().or(self.tapo.credentials.as_ref())
+    }
+
+    /// Whether somebody still has to fill in an account before devices can be reached.
+    pub fn needs_setup(&self) -> bool {
+        let own_accounts = self.devices.iter().all(|device| device.credentials.is_some());
+        self.tapo.credentials.is_none() && (self.devices.is_empty() || !own_accounts)
+    }
+
+    /// The settings for everybody to see: no secret, no user name.
+    pub fn digest(&self) -> Value {
+        json!({
+            "mqtt": self.mqtt.digest(),
+            "devices": self.devices.iter().map(Device::digest).collect::<Vec<_>>(),
+            "homeassistant": self.homeassistant.digest(),
+            "polling": self.polling.digest(),
+            "log": self.log.digest(),
+        })
+    }
+}
+
+/// Reads, merges and validates the settings.
+///
+/// # Errors
+/// Every problem of every layer. Where the file is missing, or is not TOML or YAML at all, its content counts as
+/// that one problem.
+pub fn load(sources: &Sources) -> Result<Settings, Problems> {
+    let merged = layers::merge(sources)?;
+    let report = Report::new(sources.name(), merged.problems);
+    let settings = report.read(&merged.root, |root| read(root, sources));
+    let problems = report.into_problems();
+    match settings {
+        Ok(settings) if problems.is_empty() => Ok(settings),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
+    let files = Files {
+        directory: sources.directory(),
+    };
+    let homeassistant = root.section("homeassistant", bridge::homeassistant);
+    let prefix = homeassistant
+        .as_ref()
+        .ok()
+        .map(|settings| &settings.discovery_prefix);
+    let mqtt = root.section("mqtt", |table| mqtt::read(table, files, prefix));
+    let credentials = root.section("tapo", |table| credentials::credentials(table, files));
+    let devices = device::read_all(root, files);
+    let polling = root.section("polling", bridge::polling);
+    let log = root.section("log", bridge::log);
+    let state_file = root.section("state", |table| bridge::state_file(table, files, sources));
+    Ok(Settings {
+        mqtt: mqtt?,
+        tapo: Tapo {
+            credentials: credentials?,
+        },
+        devices: devices?,
+        homeassistant: homeassistant?,
+        polling: polling?,
+        log: log?,
+        state_file: state_file?,
+    })
+}

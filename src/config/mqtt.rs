@@ -1,0 +1,187 @@
+//! `[mqtt]`: the broker and our place on it.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    credentials::{Files, password},
+    parse,
+    reader::{Expected, Leaf, Read, Table},
+    topic::{Topic, topic},
+};
+use crate::Secret;
+
+/// IANA's port for MQTT.
+const PORT: u16 = 1883;
+/// IANA's port for MQTT over TLS.
+const TLS_PORT: u16 = 8883;
+/// Longest client id, in bytes. Brokers must take 23 and in practice take far more.
+const CLIENT_ID_MAX: usize = 128;
+
+/// The broker and our place on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mqtt {
+    /// A host name or an IP address, without brackets.
+    pub host: String,
+    /// 1 to 65535. Default 1883, or 8883 with TLS.
+    pub port: u16,
+    /// What to log in with; `None` connects anonymously.
+    pub login: Option<MqttLogin>,
+    /// The first levels of every topic of ours.
+    pub base_topic: Topic,
+    /// Stable and unique on the broker: two clients with one id throw each other out.
+    pub client_id: String,
+    /// Time between two signs of life on an idle link, 5 s to 1 h.
+    pub keep_alive: Duration,
+    /// `None` connects in plain text.
+    pub tls: Option<Tls>,
+}
+
+/// How to log in to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttLogin {
+    /// The user's name at the broker.
+    pub username: String,
+    /// The password; brokers may know users without one.
+    pub password: Option<Secret>,
+}
+
+/// How to check the broker's certificate, and what to show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Whose signature on the broker's certificate counts.
+    pub roots: TlsRoots,
+    /// Our own certificate, for brokers that ask for one.
+    pub client: Option<ClientCertificate>,
+}
+
+/// Certificate authorities that count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsRoots {
+    /// Those of the operating system.
+    System,
+    /// Those in this PEM file, and no others.
+    File(PathBuf),
+}
+
+/// A certificate of ours with its key, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate chain.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+impl Mqtt {
+    pub(super) fn digest(&self) -> Value {
+        json!({
+            "host": self.host,
+            "port": self.port,
+            "tls": self.tls.is_some(),
+            "base_topic": self.base_topic,
+            "client_id": self.client_id,
+            "keep_alive_s": self.keep_alive.as_secs(),
+        })
+    }
+}
+
+/// Reads `[mqtt]`; `discovery_prefix` is Home Assistant's, where it could be read.
+pub(super) fn read(table: &mut Table<'_>, files: Files<'_>, discovery_prefix: Option<&Topic>) -> Read<Mqtt> {
+    let host = table.required("host", parse::host);
+    let port = table.optional("port", parse::integer(1..=u16::MAX));
+    let login = login(table, files);
+    let base_topic = table.required("base_topic", topic);
+    let client_id = table.optional("client_id", client_id);
+    let longest = Duration::from_hours(1);
+    let keep_alive = table.required("keep_alive", parse::duration(Duration::from_secs(5)..=longest));
+    let tls = tls(table, files)?;
+    let base_topic = base_topic?;
+    if discovery_prefix == Some(&base_topic) {
+        return Err(table.problem("base_topic", "a topic other than homeassistant.discovery_prefix"));
+    }
+    let default_port = if tls.is_some() { TLS_PORT } else { PORT };
+    Ok(Mqtt {
+        host: host?,
+        port: port?.unwrap_or(default_port),
+        login: login?,
+        client_id: client_id?.unwrap_or_else(|| default_client_id(&base_topic)),
+        base_topic,
+        keep_alive: keep_alive?,
+        tls,
+    })
+}
+
+fn login(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<MqttLogin>> {
+    let username = table.optional("username", parse::text);
+    let password = password(table, files);
+    let username = username?.filter(|username| !username.is_empty());
+    match (username, password?) {
+        (Some(username), password) => Ok(Some(MqttLogin { username, password })),
+        (None, None) => Ok(None),
+        // MQTT 3.1.1, 3.1.2.9: without a user name there is no password.
+        (None, Some(_)) => Err(table.problem("username", "the username that goes with the password")),
+    }
+}
+
+fn client_id(leaf: &Leaf<'_>) -> Result<String, Expected> {
+    let fits =
+        |text: &&str| (1..=CLIENT_ID_MAX).contains(&text.len()) && text.chars().all(|c| !c.is_control());
+    let id = leaf.text().filter(fits);
+    id.map(str::to_owned)
+        .ok_or_else(|| format!("a text of 1 to {CLIENT_ID_MAX} bytes"))
+}
+
+/// The same at every start, and another one for each base topic.
+fn default_client_id(base_topic: &Topic) -> String {
+    let slug = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    let topic: String = base_topic
+        .as_str()
+        .chars()
+        .map(slug)
+        .take(CLIENT_ID_MAX / 2)
+        .collect();
+    format!("tapo2mqtt-{topic}")
+}
+
+fn tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Tls>> {
+    if table.is_table("tls") {
+        return table.section("tls", |tls| read_tls(tls, files)).map(Some);
+    }
+    let switch = |leaf: &Leaf<'_>| {
+        let expected =
+            || "true, false, or a table with ca_file, client_cert_file and client_key_file".to_owned();
+        leaf.boolean().ok_or_else(expected)
+    };
+    let system = Tls {
+        roots: TlsRoots::System,
+        client: None,
+    };
+    Ok(table.required("tls", switch)?.then_some(system))
+}
+
+fn read_tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Tls> {
+    let existing = |leaf: &Leaf<'_>| files.existing(leaf);
+    let ca_file = table.optional("ca_file", existing);
+    let cert_file = table.optional("client_cert_file", existing);
+    let key_file = table.optional("client_key_file", existing);
+    let client = match (cert_file?, key_file?) {
+        (Some(cert_file), Some(key_file)) => Some(ClientCertificate { cert_file, key_file }),
+        (None, None) => None,
+        (Some(_), None) => return Err(table.problem("client_key_file", "the key of client_cert_file")),
+        (None, Some(_)) => {
+            return Err(table.problem("client_cert_file", "the certificate of client_key_file"));
+        }
+    };
+    Ok(Tls {
+        roots: ca_file?.map_or(TlsRoots::System, TlsRoots::File),
+        client,
+    })
+}

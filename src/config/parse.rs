@@ -1,0 +1,205 @@
+//! Parsers of single values. Each says what it expects, also when it is given nothing.
+
+use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+
+use super::reader::{Expected, Leaf};
+use crate::model::SLUG_MAX;
+
+/// Longest name for people, in characters.
+const NAME_MAX: usize = 64;
+
+/// `true` or `false`.
+pub(super) fn boolean(leaf: &Leaf<'_>) -> Result<bool, Expected> {
+    leaf.boolean().ok_or_else(|| "true or false".to_owned())
+}
+
+/// Any text.
+pub(super) fn text(leaf: &Leaf<'_>) -> Result<String, Expected> {
+    let text = leaf.text().ok_or_else(|| "a text; put it in quotes".to_owned())?;
+    Ok(text.to_owned())
+}
+
+/// A name for people: one line, not empty.
+pub(super) fn name(leaf: &Leaf<'_>) -> Result<String, Expected> {
+    let fits = |text: &&str| {
+        !text.is_empty() && text.chars().count() <= NAME_MAX && !text.chars().any(char::is_control)
+    };
+    let name = leaf.text().map(str::trim).filter(fits);
+    name.map(str::to_owned)
+        .ok_or_else(|| format!("a text of 1 to {NAME_MAX} characters on one line"))
+}
+
+/// A whole number within a range.
+pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&Leaf<'_>) -> Result<T, Expected>
+where
+    T: TryFrom<i64> + PartialOrd + Display,
+{
+    move |leaf| {
+        let number = leaf.integer().and_then(|number| T::try_from(number).ok());
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// `"30m"`, `"1h30m"`, or a number of seconds, within a range.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Leaf<'_>) -> Result<Duration, Expected> {
+    move |leaf| {
+        let duration = leaf
+            .number()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        duration
+            .or_else(|| friendly(leaf.text()?))
+            .filter(|duration| range.contains(duration))
+            .ok_or_else(|| {
+                let (from, to) = (in_words(*range.start()), in_words(*range.end()));
+                format!("a duration from {from} to {to}, such as \"1h30m\", \"45s\" or a number of seconds")
+            })
+    }
+}
+
+fn friendly(text: &str) -> Option<Duration> {
+    let span: Span = text.trim().parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(duration).ok()
+}
+
+/// A duration as a person writes it.
+pub(super) fn in_words(duration: Duration) -> String {
+    match SignedDuration::try_from(duration) {
+        Ok(duration) => format!("{duration:#}").replace(' ', ""),
+        Err(_) => format!("{}s", duration.as_secs()),
+    }
+}
+
+/// A name that becomes a topic level and part of an identity.
+pub(super) fn slug<T>(leaf: &Leaf<'_>) -> Result<T, Expected>
+where
+    T: FromStr<Err = crate::model::SlugError>,
+{
+    let rule = format!("1 to {SLUG_MAX} of a-z, 0-9, _ and -");
+    let text = leaf.text().ok_or_else(|| rule.clone())?;
+    text.parse().map_err(|why| format!("{rule}; this {why}"))
+}
+
+/// A host name or an IP address, without a port. Brackets around an IPv6 address are dropped.
+pub(super) fn host(leaf: &Leaf<'_>) -> Result<String, Expected> {
+    let host = leaf.text().and_then(host_of);
+    host.ok_or_else(|| "a host name or an IP address, without mqtt:// and without a port".to_owned())
+}
+
+/// The canonical form of a host name or an IP address.
+pub(super) fn host_of(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bare.unwrap_or(text).parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) | Err(_) if bare.is_some() => None,
+        Ok(ip) => Some(ip.to_string()),
+        Err(_) => host_name(text),
+    }
+}
+
+/// RFC 1123, with the underscore that container networks use. A last label of digits only is a
+/// mistyped IPv4 address, never a name.
+fn host_name(text: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let digits = name.rsplit('.').next()?.chars().all(|c| c.is_ascii_digit());
+    let valid = name.len() <= 253 && name.split('.').all(label) && !digits;
+    valid.then(|| name.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T>(
+        value: impl Into<config::ValueKind>,
+        parse: impl Fn(&Leaf<'_>) -> Result<T, Expected>,
+    ) -> Option<T> {
+        parse(&Leaf(&config::Value::new(None, value))).ok()
+    }
+
+    #[test]
+    fn durations_are_words_or_seconds() {
+        let any = || duration(Duration::ZERO..=Duration::from_hours(48));
+        let cases = [
+            ("30m", 1800),
+            ("1h30m", 5400),
+            ("1h 30m", 5400),
+            ("5s", 5),
+            ("1d", 86_400),
+            ("2 hours", 7200),
+        ];
+        for (text, seconds) in cases {
+            assert_eq!(read(text, any()), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(read("500ms", any()), Some(Duration::from_millis(500)));
+        assert_eq!(read(90, any()), Some(Duration::from_secs(90)));
+        assert_eq!(read(0.5, any()), Some(Duration::from_millis(500)));
+        for bad in ["", "soon", "-5s", "1 month", "5", "3d", "1h-30m"] {
+            assert_eq!(read(bad, any()), None, "{bad}");
+        }
+        for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(read(bad, any()), None, "{bad}");
+        }
+        assert_eq!(read(true, any()), None);
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_written() {
+        assert_eq!(in_words(Duration::from_mins(90)), "1h30m");
+        assert_eq!(in_words(Duration::from_millis(500)), "500ms");
+        assert_eq!(in_words(Duration::from_hours(24)), "24h");
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        let good = [
+            "localhost",
+            "core-mosquitto",
+            "mqtt.lan",
+            "my_broker",
+            "192.168.1.5",
+            "::1",
+            "MQTT.Lan",
+            "a.b.",
+        ];
+        for host in good {
+            assert!(host_of(host).is_some(), "{host}");
+        }
+        assert_eq!(host_of("[2001:DB8::1]").as_deref(), Some("2001:db8::1"));
+        let bad = [
+            "",
+            "mqtt://x",
+            "x:1883",
+            "a b",
+            "192.168.1.500",
+            "1.2.3",
+            "-a",
+            "a..b",
+            "[1.2.3.4]",
+            "[x]",
+            "é",
+        ];
+        for host in bad {
+            assert_eq!(host_of(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn names_are_one_line() {
+        assert_eq!(read("  Left mat ", name).as_deref(), Some("Left mat"));
+        assert_eq!(read("Ü".repeat(64), name), Some("Ü".repeat(64)));
+        for bad in ["", "  ", "a\nb", &"x".repeat(65)] {
+            assert_eq!(read(bad, name), None, "{bad:?}");
+        }
+    }
+}

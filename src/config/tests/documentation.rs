@@ -1,0 +1,142 @@
+//! `config/default.toml` is the documentation: complete, and true.
+
+use std::collections::BTreeSet;
+
+use ::config::{FileFormat, Format, Value, ValueKind};
+
+use super::*;
+
+/// The defaults with every commented key in effect. A key that is also set stays once, as the comment has it.
+fn uncommented(skip: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in DEFAULTS.lines() {
+        let example = line
+            .strip_prefix('#')
+            .filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
+        let Some(example) = example else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        let key = example.split_once(" = ").map(|(key, _)| key);
+        if key == Some(skip) {
+            continue;
+        }
+        let section = lines.iter().rposition(|line| line.starts_with('[')).unwrap_or(0);
+        let set = |line: &String| key.is_some_and(|key| line.starts_with(&format!("{key} = ")));
+        if let Some(earlier) = lines.iter().skip(section).position(set) {
+            lines.remove(section + earlier);
+        }
+        lines.push(example.to_owned());
+    }
+    lines.retain(|line| !line.starts_with(&format!("{skip} = ")));
+    lines.join("\n")
+}
+
+/// A home with the files that the documentation names.
+fn documented(content: &str) -> Home {
+    [
+        "ca.pem",
+        "client.pem",
+        "client.key",
+        "mqtt-password",
+        "tapo-password",
+        "heater-password",
+    ]
+    .into_iter()
+    .fold(Home::toml(content), |home, file| home.with_file(file, "content"))
+}
+
+#[test]
+fn every_documented_key_loads() {
+    for skip in ["password", "password_file"] {
+        let home = documented(
+            &uncommented(skip)
+                .replace("you@example.com", "me@mail.org")
+                .replace("\"...\"", "\"pw\""),
+        );
+        let settings = home
+            .load()
+            .unwrap_or_else(|problems| panic!("without {skip}: {problems}"));
+        assert_eq!(settings.devices[0].outlets[0].key.as_str(), "left");
+        assert!(settings.tapo.credentials.is_some() && settings.mqtt.tls.is_some());
+    }
+}
+
+/// Adds an unknown key to every table: the problem it causes lists the keys that are known there.
+fn add_unknown(value: &mut Value) {
+    match &mut value.kind {
+        ValueKind::Table(table) => {
+            table.values_mut().for_each(add_unknown);
+            table.insert("zzzzzzzz".to_owned(), Value::new(None, 1));
+        }
+        ValueKind::Array(list) => list.iter_mut().for_each(add_unknown),
+        _ => {}
+    }
+}
+
+/// All keys below a value, with lists as `[0]`.
+fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match &value.kind {
+        ValueKind::Table(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                keys(value, &path, found);
+                found.insert(path);
+            }
+        }
+        ValueKind::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                keys(value, &format!("{path}[{index}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_known_key_is_documented() {
+    let documented: Vec<Value> = ["password", "password_file"]
+        .map(|skip| Value::new(None, FileFormat::Toml.parse(None, &uncommented(skip)).unwrap()))
+        .to_vec();
+    let mut written = BTreeSet::new();
+    for value in &documented {
+        keys(value, "", &mut written);
+    }
+
+    let mut probed = documented[0].clone();
+    add_unknown(&mut probed);
+    let report = Report::new(String::new(), Vec::new());
+    drop(report.read(&probed, |root| read(root, &Sources::default())));
+    let mut known = BTreeSet::new();
+    for problem in report.into_problems() {
+        let (Some(table), Some(list)) = (
+            problem.path.strip_suffix("zzzzzzzz"),
+            problem.expected.strip_prefix("one of "),
+        ) else {
+            continue;
+        };
+        known.extend(list.split(", ").map(|key| format!("{table}{key}")));
+    }
+    assert!(known.len() > 30, "{known:?}");
+    assert_eq!(known, written);
+}
+
+#[test]
+fn every_example_loads() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let sources = Sources {
+            file: Some(entry.unwrap().path()),
+            environment: Vec::new(),
+        };
+        let settings = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(!settings.devices.is_empty() && settings.needs_setup());
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}

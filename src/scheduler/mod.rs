@@ -1,0 +1,19 @@
+//! Groups of outlets by clock, sun and sensor conditions, under limits that hold whatever switched them on.
+//!
+//! Everything here but the task is pure: no I/O, and the time comes in as an argument. `(rules,
+//! overrides, accounts, sensors, now)` goes in; what each outlet should be, why, and when that changes next,
+//! comes out.
+
+pub mod condition;
+pub mod days;
+pub mod edge;
+pub mod evaluate;
+pub mod ids;
+pub mod location;
+pub mod occurrence;
+pub mod period;
+pub mod readings;
+pub mod rules;
+pub mod sensor;
+pub mod sun;
+pub mod window;
