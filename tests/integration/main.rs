@@ -1,1 +1,11 @@
-//! One integration binary.
+//! One integration binary: nothing of ours is mocked, the broker is Debian's Mosquitto.
+
+// A test says what it expects by failing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// Nothing outside can reach or read this.
+#![allow(missing_docs, unreachable_pub)]
+
+mod cut;
+mod link;
+mod mosquitto;
+mod probe;

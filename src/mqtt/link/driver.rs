@@ -266,7 +266,7 @@ impl Driver {
             ),
             (News::Fresh, Life::Unborn) => warn!(broker, "cannot connect to the MQTT broker: {fault}"),
             (News::Fresh, Life::Brief | Life::Sound) => {
-                warn!(broker, "lost the connection to the MQTT broker: {fault}")
+                warn!(broker, "lost the connection to the MQTT broker: {fault}");
             }
         }
     }

@@ -27,10 +27,11 @@ pub enum LinkFault {
     #[error("the broker answers that it is not available at the moment")]
     Unavailable,
     /// Several connections in a row were closed by the broker, as it does to the older one of two clients
-    /// with one id.
+    /// with one id. Some brokers also close on a publish that their access rules deny (MQTT-3.3.5-2).
     #[error(
         "the broker keeps closing the connection; another client probably uses the same client id: \
-         choose another mqtt.client_id for one of them"
+         choose another mqtt.client_id for one of them. If not, its log should say why, \
+         as when its access rules deny a topic"
     )]
     ClientIdTaken,
     /// The connection was closed before the broker answered CONNECT, over plain TCP.
@@ -192,7 +193,8 @@ impl LinkFault {
             rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => Self::NotTls,
             rustls::Error::AlertReceived(alert) => Self::TlsRefused(format!("{alert:?}")),
             rustls::Error::InvalidCertificate(why) => match why {
-                CertificateError::UnknownIssuer => Self::UnknownAuthority,
+                // The latter is what a new authority with the old name looks like.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     Self::CertificateName
                 }

@@ -1,0 +1,744 @@
+//! The link against a broker that breaks in every way we know.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rumqttc::{AsyncClient, MqttOptions};
+use tapo2mqtt::{
+    Secret,
+    mqtt::link::{
+        Authorities, ClientCertificate, Farewell, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats,
+        Login, Rank, Tls, Topic, Transport, Will,
+    },
+    tasks::Tasks,
+};
+use tokio::{
+    net::TcpListener,
+    select,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    cut::Cut,
+    mosquitto::{ClientCertificates, Mosquitto, PORT, TLS_PORT},
+    probe::{PATIENCE, Probe},
+};
+
+const ONLINE: &str = r#"{"state":"online"}"#;
+const OFFLINE: &str = r#"{"state":"offline"}"#;
+/// Differs from the farewell, so that a test can tell them apart.
+const WILL: &str = r#"{"state":"offline","will":true}"#;
+const STATE: &str = "base/bridge/state";
+const BUDGET: Duration = Duration::from_secs(5);
+const MINUTE: Duration = Duration::from_mins(1);
+/// How often a condition on the link is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+const CREDIT: usize = 64;
+
+fn topic(text: &str) -> Topic {
+    text.parse().unwrap()
+}
+
+fn filter(text: &str) -> Filter {
+    text.parse().unwrap()
+}
+
+fn options(address: SocketAddr) -> LinkOptions {
+    LinkOptions {
+        host: address.ip().to_string(),
+        port: address.port(),
+        client_id: format!("link-{:016x}", rand::random::<u64>()),
+        login: None,
+        keep_alive: Duration::from_secs(15),
+        will: Will {
+            topic: topic(STATE),
+            payload: Bytes::from_static(WILL.as_bytes()),
+        },
+        subscriptions: vec![filter("base/+/set"), filter("base/bridge/request/#")],
+        transport: Transport::Tcp,
+    }
+}
+
+fn open(options: LinkOptions) -> Link {
+    Link::open(options, &Tasks::default()).unwrap()
+}
+
+/// Keeps the link going while something else happens, and drops its events.
+async fn while_driving<T>(link: &mut Link, other: impl Future<Output = T>) -> T {
+    let drive = async {
+        loop {
+            link.event().await;
+        }
+    };
+    select! {
+        biased;
+        result = other => result,
+        () = drive => unreachable!(),
+    }
+}
+
+/// Keeps the link going until its figures fulfil a condition; returns the events on the way.
+async fn drive_until(link: &mut Link, what: &str, condition: impl Fn(&LinkStats) -> bool) -> Vec<LinkEvent> {
+    let give_up = Instant::now() + PATIENCE;
+    let mut events = Vec::new();
+    while !condition(&link.stats()) {
+        assert!(Instant::now() < give_up, "not {what}: {:?}", link.stats());
+        events.extend(timeout(LOOK, link.event()).await);
+    }
+    events
+}
+
+async fn settled(link: &mut Link) {
+    drive_until(link, "settled", |stats| {
+        stats.connected && stats.queued + stats.unacked == 0
+    })
+    .await;
+}
+
+async fn connected(link: &mut Link) {
+    drive_until(link, "connected", |stats| stats.connected).await;
+}
+
+async fn lost(link: &mut Link, losses: u64) {
+    drive_until(link, "lost", |stats| stats.losses == losses).await;
+}
+
+async fn fault(link: &mut Link) -> LinkFault {
+    let wait = timeout(PATIENCE, async {
+        loop {
+            if let LinkEvent::Down { fault } = link.event().await {
+                return fault;
+            }
+        }
+    });
+    wait.await.expect("a fault")
+}
+
+async fn message(link: &mut Link) -> (String, Bytes) {
+    let wait = timeout(PATIENCE, async {
+        loop {
+            if let LinkEvent::Message { topic, payload, .. } = link.event().await {
+                return (topic, payload);
+            }
+        }
+    });
+    wait.await.expect("a message")
+}
+
+/// A bridge of two devices that sets its topics in the wrong order.
+fn retain_everything(link: &mut Link) {
+    link.retain(Rank::BridgeState, topic(STATE), ONLINE);
+    link.retain(Rank::Availability, topic("base/b/availability"), "up");
+    link.retain(Rank::State, topic("base/b"), "1");
+    link.retain(Rank::Availability, topic("base/a/availability"), "up");
+    link.retain(Rank::Discovery, topic("ha/a/config"), "{}");
+    link.retain(Rank::State, topic("base/a"), "1");
+    link.retain(Rank::BridgeDiscovery, topic("ha/z/config"), "{}");
+    link.send(topic("base/a/response"), "ok", MINUTE);
+}
+
+const REPLAY: [&str; 8] = [
+    "ha/z/config",
+    "ha/a/config",
+    "base/a",
+    "base/b",
+    "base/a/availability",
+    "base/b/availability",
+    STATE,
+    "base/a/response",
+];
+
+fn topics(probe: &Probe) -> Vec<String> {
+    probe.history().into_iter().map(|seen| seen.topic).collect()
+}
+
+async fn watched(broker: &Mosquitto) -> Probe {
+    let probe = broker.probe().await;
+    probe.subscribe("base/#").await;
+    probe.subscribe("ha/#").await;
+    probe
+}
+
+#[tokio::test]
+async fn everything_is_replayed_in_order_on_every_connect() {
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let probe = watched(&broker).await;
+    let mut link = open(options(cut.address()));
+    retain_everything(&mut link);
+    assert!(!link.stats().connected);
+    while_driving(&mut link, probe.expect("base/a/response", |_| true)).await;
+    assert_eq!(topics(&probe), REPLAY);
+    settled(&mut link).await;
+
+    cut.cut();
+    lost(&mut link, 1).await;
+    while_driving(&mut link, probe.expect(STATE, |payload| payload == WILL)).await;
+    probe.forget();
+    settled(&mut link).await;
+    probe.catch_up().await;
+    assert_eq!(
+        topics(&probe)[..7],
+        REPLAY[..7],
+        "the response was acknowledged the first time"
+    );
+    assert_eq!(link.stats().connects, 2);
+}
+
+#[tokio::test]
+async fn who_sees_online_can_command() {
+    let broker = Mosquitto::start().await;
+    let probe = watched(&broker).await;
+    let mut link = open(options(broker.address()));
+    retain_everything(&mut link);
+    while_driving(&mut link, probe.expect(STATE, |payload| payload == ONLINE)).await;
+    probe.publish("base/a/set", "ON").await;
+    assert_eq!(message(&mut link).await.0, "base/a/set");
+}
+
+#[tokio::test]
+async fn a_retained_command_is_told_apart() {
+    let broker = Mosquitto::start().await;
+    broker.probe().await.publish_retained("base/a/set", "OFF").await;
+    let mut link = open(options(broker.address()));
+    let ghost = LinkEvent::Message {
+        topic: "base/a/set".into(),
+        payload: Bytes::from_static(b"OFF"),
+        retain: true,
+    };
+    assert_eq!(timeout(PATIENCE, link.event()).await, Ok(LinkEvent::Up));
+    assert_eq!(timeout(PATIENCE, link.event()).await, Ok(ghost));
+}
+
+#[tokio::test]
+async fn a_broker_that_lost_its_memory_gets_everything_again() {
+    let mut broker = Mosquitto::start().await;
+    let mut link = open(options(broker.address()));
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    broker.kill();
+    assert_eq!(fault(&mut link).await, LinkFault::ClosedByBroker);
+    assert_eq!(fault(&mut link).await, LinkFault::ConnectionRefused);
+    link.retain(Rank::State, topic("base/a"), "2");
+    link.erase(topic("ha/a/config"));
+    broker.restart().await;
+    settled(&mut link).await;
+    let retained = broker.retained_under("#").await;
+    let expected = [
+        ("base/a", "2"),
+        ("base/a/availability", "up"),
+        ("base/b", "1"),
+        ("base/b/availability", "up"),
+        (STATE, ONLINE),
+        ("ha/z/config", "{}"),
+    ];
+    let expected: BTreeMap<_, _> = expected
+        .map(|(topic, payload)| (topic.into(), payload.into()))
+        .into();
+    assert_eq!(retained, expected);
+}
+
+#[tokio::test]
+async fn an_upgrade_of_the_broker_is_survived() {
+    let mut broker = Mosquitto::start().await;
+    let probe = watched(&broker).await;
+    let mut link = open(options(broker.address()));
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    broker.stop();
+    assert_eq!(fault(&mut link).await, LinkFault::ClosedByBroker);
+    broker.restart().await;
+    probe.forget();
+    while_driving(&mut link, probe.expect(STATE, |payload| payload == ONLINE)).await;
+    probe.publish("base/a/set", "ON").await;
+    assert_eq!(message(&mut link).await.0, "base/a/set");
+}
+
+#[tokio::test]
+async fn an_offline_burst_costs_one_publish_per_topic() {
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let mut link = open(options(cut.address()));
+    settled(&mut link).await;
+    cut.sever();
+    lost(&mut link, 1).await;
+    for n in 0..10_000 {
+        link.retain(Rank::State, topic(&format!("base/d{}", n % 40)), n.to_string());
+    }
+    assert_eq!((link.stats().queued, link.stats().unacked), (40, 0));
+    cut.restore();
+    settled(&mut link).await;
+    assert_eq!(link.stats().published, 40);
+    let retained = broker.retained_under("base/+").await;
+    let last = (9_960..10_000).map(|n| (format!("base/d{}", n % 40), n.to_string()));
+    assert_eq!(retained, last.collect());
+}
+
+#[tokio::test]
+async fn a_burst_while_connected_stays_within_the_credit_and_ends_right() {
+    let broker = Mosquitto::start().await;
+    let mut link = open(options(broker.address()));
+    connected(&mut link).await;
+    for n in 0..20_000 {
+        link.retain(Rank::State, topic(&format!("base/d{}", n % 200)), n.to_string());
+        let stats = link.stats();
+        assert!(stats.unacked <= CREDIT && stats.queued <= 200, "{stats:?}");
+        if n % 500 == 0 {
+            let _ = timeout(LOOK, link.event()).await;
+        }
+    }
+    settled(&mut link).await;
+    let retained = broker.retained_under("base/#").await;
+    let last = (19_800..20_000).map(|n| (format!("base/d{}", n % 200), n.to_string()));
+    assert_eq!(retained, last.collect());
+}
+
+#[tokio::test]
+async fn one_shots_survive_cuts_or_expire() {
+    const MESSAGES: usize = 600;
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let probe = watched(&broker).await;
+    let mut link = open(options(cut.address()));
+    settled(&mut link).await;
+    for n in 0..MESSAGES {
+        link.send(topic("base/event"), n.to_string(), MINUTE);
+        if n % 300 == 200 {
+            // In the middle of a full credit, with acknowledgements on their way back.
+            connected(&mut link).await;
+            cut.cut();
+            lost(&mut link, n as u64 / 300 + 1).await;
+        }
+    }
+    settled(&mut link).await;
+    probe.catch_up().await;
+    let numbers: Vec<usize> = probe
+        .payloads("base/event")
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+    let unique: BTreeSet<_> = numbers.iter().copied().collect();
+    assert_eq!(unique, (0..MESSAGES).collect());
+    assert!(
+        numbers.len() - MESSAGES <= 2 * CREDIT,
+        "{} came twice",
+        numbers.len() - MESSAGES
+    );
+    assert_eq!((link.stats().expired, link.stats().dropped), (0, 0));
+
+    cut.sever();
+    lost(&mut link, 3).await;
+    link.send(topic("base/event"), "too late", Duration::ZERO);
+    link.send(topic("base/event"), "in time", MINUTE);
+    cut.restore();
+    while_driving(
+        &mut link,
+        probe.expect("base/event", |payload| payload == "in time"),
+    )
+    .await;
+    probe.catch_up().await;
+    assert!(!probe.payloads("base/event").contains(&"too late".to_owned()));
+    assert_eq!(link.stats().expired, 1);
+}
+
+#[tokio::test]
+async fn large_payloads_pass_both_ways_and_larger_ones_do_not_break_the_link() {
+    let broker = Mosquitto::start().await;
+    let probe = watched(&broker).await;
+    let mut link = open(options(broker.address()));
+    for size in [22_000, 100_000, 1_000_000] {
+        link.retain(Rank::Discovery, topic(&format!("ha/{size}")), vec![b'x'; size]);
+        link.send(topic(&format!("base/{size}")), vec![b'y'; size], MINUTE);
+    }
+    link.retain(Rank::State, topic("base/too-large"), vec![b'x'; 2 << 20]);
+    settled(&mut link).await;
+    for size in [22_000, 100_000, 1_000_000] {
+        probe
+            .expect(&format!("ha/{size}"), |payload| payload.len() == size)
+            .await;
+        probe
+            .expect(&format!("base/{size}"), |payload| payload.len() == size)
+            .await;
+        probe.publish("base/a/set", vec![b'z'; size]).await;
+        assert_eq!(message(&mut link).await.1.len(), size);
+    }
+    assert_eq!((link.stats().dropped, link.stats().connects), (1, 1));
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_reading_is_given_up_and_served_when_it_heals() {
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let mut link = open(LinkOptions {
+        keep_alive: Duration::from_secs(1),
+        ..options(cut.address())
+    });
+    settled(&mut link).await;
+    cut.black_hole();
+    // More than the buffers on the way hold, so that the client hangs in a write.
+    for n in 0..200 {
+        link.retain(Rank::State, topic(&format!("base/d{n}")), vec![b'x'; 100_000]);
+    }
+    assert_eq!(fault(&mut link).await, LinkFault::Silent);
+    assert_eq!((link.stats().unacked, link.stats().queued), (0, 200));
+    cut.cut();
+    cut.restore();
+    settled(&mut link).await;
+    assert_eq!(broker.retained_under("base/+").await.len(), 200);
+}
+
+#[tokio::test]
+async fn a_silent_broker_is_noticed_by_pings() {
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let mut link = open(LinkOptions {
+        keep_alive: Duration::from_secs(1),
+        ..options(cut.address())
+    });
+    settled(&mut link).await;
+    cut.black_hole();
+    assert_eq!(fault(&mut link).await, LinkFault::Silent);
+}
+
+#[tokio::test]
+async fn a_refused_login_says_so_without_the_password_and_is_not_hammered() {
+    let broker = Mosquitto::builder().login("bridge", "right").start().await;
+    let login = |password: &str| {
+        Some(Login {
+            username: "bridge".into(),
+            password: Secret::new(password),
+        })
+    };
+    let wrong = LinkOptions {
+        login: login("wrong-hunter2"),
+        ..options(broker.address())
+    };
+    let mut link = open(wrong);
+    let refused = fault(&mut link).await;
+    assert!(
+        matches!(refused, LinkFault::NotAuthorized | LinkFault::BadCredentials),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("mqtt.password"));
+    assert!(!format!("{refused} {:?} {link:?}", link.stats()).contains("hunter2"));
+    let repeated = timeout(Duration::from_millis(600), link.event()).await;
+    assert!(repeated.is_err(), "{repeated:?}");
+    let attempts = broker.log().matches("not authorised").count();
+    assert_eq!(attempts, 1, "{}", broker.log());
+
+    let right = LinkOptions {
+        login: login("right"),
+        ..options(broker.address())
+    };
+    connected(&mut open(right)).await;
+}
+
+#[tokio::test]
+async fn a_denied_subscription_is_told_and_the_rest_works() {
+    let broker = Mosquitto::builder().deny_subscription("base/+/set").start().await;
+    let mut link = open(options(broker.address()));
+    retain_everything(&mut link);
+    let events = drive_until(&mut link, "refused", |stats| stats.refused_subscriptions == 1).await;
+    let filter = filter("base/+/set");
+    assert_eq!(events.last(), Some(&LinkEvent::SubscriptionRefused { filter }));
+    settled(&mut link).await;
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(ONLINE));
+    broker.probe().await.publish("base/bridge/request/info", "").await;
+    assert_eq!(message(&mut link).await.0, "base/bridge/request/info");
+}
+
+#[tokio::test]
+async fn a_denied_publish_costs_nobody_anything() {
+    let broker = Mosquitto::builder()
+        .acl("topic readwrite #\ntopic deny base/a\n")
+        .start()
+        .await;
+    let mut link = open(options(broker.address()));
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    let retained = broker.retained_under("base/#").await;
+    assert!(
+        !retained.contains_key("base/a") && retained[STATE] == ONLINE,
+        "{retained:?}"
+    );
+}
+
+#[tokio::test]
+async fn filters_come_and_go() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    let mut link = open(options(broker.address()));
+    settled(&mut link).await;
+    link.subscribe(filter("home/presence"));
+    link.unsubscribe(&filter("base/+/set"));
+    settled(&mut link).await;
+    probe.publish("base/a/set", "ON").await;
+    probe.publish("home/presence", "away").await;
+    assert_eq!(message(&mut link).await.0, "home/presence");
+}
+
+#[tokio::test]
+async fn an_orderly_close_leaves_offline_and_everything_said_before() {
+    let broker = Mosquitto::start().await;
+    let probe = watched(&broker).await;
+    let tasks = Tasks::default();
+    let mut link = Link::open(options(broker.address()), &tasks).unwrap();
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    for n in 0..500 {
+        link.send(topic("base/event"), n.to_string(), MINUTE);
+    }
+    link.retain(Rank::State, topic("base/a"), "last");
+    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::Acknowledged);
+    assert!(tasks.wait(BUDGET).await.is_empty());
+    probe.catch_up().await;
+    assert_eq!(probe.payloads("base/event").len(), 500);
+    assert_eq!(probe.last("base/a").as_deref(), Some("last"));
+    assert_eq!(probe.payloads(STATE), [ONLINE, OFFLINE], "and no last will");
+    assert_eq!(
+        topics(&probe)
+            .iter()
+            .rev()
+            .find(|topic| !topic.starts_with("probe/"))
+            .unwrap(),
+        STATE
+    );
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(OFFLINE));
+}
+
+#[tokio::test]
+async fn a_link_that_is_dropped_leaves_its_last_will() {
+    let broker = Mosquitto::start().await;
+    let probe = watched(&broker).await;
+    let tasks = Tasks::default();
+    let mut link = Link::open(options(broker.address()), &tasks).unwrap();
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    drop(link);
+    probe.expect(STATE, |payload| payload == WILL).await;
+    assert!(tasks.wait(BUDGET).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_close_without_a_broker_takes_no_time() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let tasks = Tasks::default();
+    let mut link = Link::open(options(nobody), &tasks).unwrap();
+    retain_everything(&mut link);
+    assert_eq!(fault(&mut link).await, LinkFault::ConnectionRefused);
+    let start = Instant::now();
+    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::NotConnected);
+    assert!(tasks.wait(BUDGET).await.is_empty());
+    assert!(
+        start.elapsed() < Duration::from_millis(200),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_close_in_the_middle_of_a_connect_takes_no_time() {
+    // Accepts, and never answers.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tasks = Tasks::default();
+    let link = Link::open(options(mute.local_addr().unwrap()), &tasks).unwrap();
+    let _connection = mute.accept().await.unwrap();
+    let start = Instant::now();
+    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::NotConnected);
+    assert!(tasks.wait(BUDGET).await.is_empty());
+    assert!(
+        start.elapsed() < Duration::from_millis(200),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_close_on_a_hanging_broker_keeps_its_budget_and_the_will_speaks() {
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    let probe = watched(&broker).await;
+    let tasks = Tasks::default();
+    let mut link = Link::open(options(cut.address()), &tasks).unwrap();
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    cut.black_hole();
+    let (start, budget) = (Instant::now(), Duration::from_millis(300));
+    assert_eq!(link.close(OFFLINE, budget).await, Farewell::TimedOut);
+    assert!(tasks.wait(BUDGET).await.is_empty());
+    assert!(start.elapsed() < 2 * budget, "{:?}", start.elapsed());
+    cut.cut();
+    probe.expect(STATE, |payload| payload == WILL).await;
+}
+
+#[tokio::test]
+async fn fifty_short_lives_all_end_offline() {
+    let broker = Mosquitto::start().await;
+    let tasks = Tasks::default();
+    for life in 0..50 {
+        let state = topic(&format!("base/n{life}/state"));
+        let mut life_options = options(broker.address());
+        life_options.will.topic = state.clone();
+        let mut link = Link::open(life_options, &tasks).unwrap();
+        link.retain(Rank::BridgeState, state, ONLINE);
+        for device in 0..50 {
+            link.retain(Rank::State, topic(&format!("base/n{life}/d{device}")), "x");
+        }
+        // Some lives end as soon as they are connected, some when all is said.
+        connected(&mut link).await;
+        if life % 2 == 0 {
+            settled(&mut link).await;
+        }
+        assert_eq!(
+            link.close(OFFLINE, BUDGET).await,
+            Farewell::Acknowledged,
+            "{life}"
+        );
+    }
+    assert!(tasks.wait(BUDGET).await.is_empty());
+    let retained = broker.retained_under("base/+/state").await;
+    assert_eq!(retained.len(), 50);
+    assert!(
+        retained.values().all(|payload| payload == OFFLINE),
+        "{retained:?}"
+    );
+    assert_eq!(broker.retained_under("base/+/+").await.len(), 50 * 51);
+}
+
+#[tokio::test]
+async fn an_owner_that_falls_behind_holds_the_broker_back_and_loses_nothing() {
+    const MESSAGES: usize = 3000;
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    let mut link = open(options(broker.address()));
+    settled(&mut link).await;
+    for n in 0..MESSAGES {
+        probe.publish("base/a/set", n.to_string()).await;
+    }
+    for n in 0..MESSAGES {
+        assert_eq!(message(&mut link).await.1, n.to_string());
+    }
+    assert_eq!(link.stats().connects, 1);
+}
+
+#[tokio::test]
+async fn a_taken_client_id_is_suspected() {
+    let broker = Mosquitto::start().await;
+    let mine = options(broker.address());
+    let mut link = open(mine.clone());
+    connected(&mut link).await;
+    // As most clients do, it comes back at once.
+    let (_client, mut other) = AsyncClient::new(MqttOptions::new(mine.client_id, mine.host, mine.port), 1);
+    let rival = async {
+        loop {
+            let _ = other.poll().await;
+        }
+    };
+    let suspect = async { while fault(&mut link).await != LinkFault::ClientIdTaken {} };
+    select! {
+        () = suspect => {}
+        () = rival => unreachable!(),
+    }
+    assert!(LinkFault::ClientIdTaken.to_string().contains("mqtt.client_id"));
+}
+
+fn tls(address: SocketAddr, authorities: Authorities, client: Option<(PathBuf, PathBuf)>) -> LinkOptions {
+    let client = client.map(|(certificate, key)| ClientCertificate { certificate, key });
+    LinkOptions {
+        port: TLS_PORT,
+        transport: Transport::Tls(Tls { authorities, client }),
+        ..options(address)
+    }
+}
+
+#[tokio::test]
+async fn tls_trusts_the_given_authority_and_no_other() {
+    let broker = Mosquitto::builder()
+        .tls(ClientCertificates::Ignored)
+        .start()
+        .await;
+    let authority = || Authorities::File(broker.authority());
+    let mut link = open(tls(broker.address(), authority(), None));
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(ONLINE));
+    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::Acknowledged);
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(OFFLINE));
+
+    let stranger = Mosquitto::builder()
+        .tls(ClientCertificates::Ignored)
+        .start()
+        .await;
+    let mut link = open(tls(stranger.address(), authority(), None));
+    assert_eq!(fault(&mut link).await, LinkFault::UnknownAuthority);
+    let wire = Cut::in_front_of(SocketAddr::new(broker.address().ip(), TLS_PORT));
+    let mut link = open(LinkOptions {
+        host: "localhost".into(),
+        port: wire.address().port(),
+        ..tls(broker.address(), authority(), None)
+    });
+    assert_eq!(fault(&mut link).await, LinkFault::CertificateName);
+}
+
+#[tokio::test]
+async fn a_client_certificate_opens_the_door_that_wants_one() {
+    let broker = Mosquitto::builder()
+        .tls(ClientCertificates::Required)
+        .start()
+        .await;
+    let authority = || Authorities::File(broker.authority());
+    connected(&mut open(tls(
+        broker.address(),
+        authority(),
+        Some(broker.client_certificate()),
+    )))
+    .await;
+    let mut link = open(tls(broker.address(), authority(), None));
+    let refused = fault(&mut link).await;
+    assert!(matches!(refused, LinkFault::TlsRefused(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn tls_and_plain_are_told_apart() {
+    let broker = Mosquitto::builder()
+        .tls(ClientCertificates::Ignored)
+        .start()
+        .await;
+    let plain_to_tls = LinkOptions {
+        port: TLS_PORT,
+        ..options(broker.address())
+    };
+    let refused = fault(&mut open(plain_to_tls)).await;
+    assert!(refused.to_string().contains("TLS"), "{refused:?}");
+    let tls_to_plain = LinkOptions {
+        port: PORT,
+        ..tls(broker.address(), Authorities::File(broker.authority()), None)
+    };
+    assert_eq!(fault(&mut open(tls_to_plain)).await, LinkFault::NotTls);
+}
+
+#[tokio::test]
+async fn an_unknown_host_and_bad_files_are_named() {
+    let nowhere = LinkOptions {
+        host: "no such host".into(),
+        ..options("127.0.0.1:1".parse().unwrap())
+    };
+    assert_eq!(fault(&mut open(nowhere)).await, LinkFault::UnknownHost);
+    let missing = Authorities::File("/nonexistent/ca.crt".into());
+    let bad = tls("127.0.0.1:1".parse().unwrap(), missing, None);
+    let why = Link::open(bad, &Tasks::default()).unwrap_err().to_string();
+    assert!(
+        why.contains("/nonexistent/ca.crt") && why.contains("No such file"),
+        "{why}"
+    );
+}

@@ -1,0 +1,257 @@
+//! A client for tests that watches topics and publishes. It shares no code with the bridge.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use tapo2mqtt::tasks::Tasks;
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+/// How long a probe waits before it fails its test.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(20);
+const PACKET_MAX: usize = 4 << 20;
+
+/// A message as a subscriber sees it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub topic: String,
+    pub payload: Bytes,
+    /// Whether the broker had kept it.
+    pub retain: bool,
+}
+
+impl Seen {
+    /// The payload, with everything that is not UTF-8 replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.payload).into_owned()
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, retained) = (self.text(), if self.retain { " (retained)" } else { "" });
+        write!(f, "{}{retained} {:.200}", self.topic, text)
+    }
+}
+
+/// A connection of its own. It remembers all it sees, and subscribes again when the broker comes back.
+/// Every wait fails the test after [`PATIENCE`], and prints what the probe has seen.
+pub struct Probe {
+    client: AsyncClient,
+    name: String,
+    state: Arc<watch::Sender<State>>,
+    published: AtomicU64,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct State {
+    connected: bool,
+    filters: Vec<String>,
+    /// Subscriptions without an answer, in their order.
+    asked: VecDeque<String>,
+    granted: Vec<String>,
+    acknowledged: u64,
+    history: Vec<Seen>,
+}
+
+impl Probe {
+    /// Connects to a broker; see [`crate::mosquitto::Mosquitto::probe`].
+    pub async fn connect(address: SocketAddr, login: Option<&(String, String)>) -> Self {
+        let name = format!("probe-{:016x}", rand::random::<u64>());
+        let mut options = MqttOptions::new(&name, address.ip().to_string(), address.port());
+        options
+            .set_max_packet_size(PACKET_MAX, PACKET_MAX)
+            .set_inflight(1000);
+        if let Some((username, password)) = login {
+            options.set_credentials(username, password);
+        }
+        let (client, mut events) = AsyncClient::new(options, 1000);
+        let mut network = events.network_options();
+        network.set_tcp_nodelay(true);
+        events.set_network_options(network);
+        let state = Arc::new(watch::Sender::new(State::default()));
+        let task = Tasks::default().spawn("probe", poll(events, client.clone(), state.clone()));
+        let probe = Self {
+            client,
+            name,
+            state,
+            published: AtomicU64::new(0),
+            task,
+        };
+        probe
+            .wait("a connection", |state| state.connected.then_some(()))
+            .await;
+        probe
+    }
+
+    /// Subscribes at QoS 1 and waits for the broker's answer.
+    pub async fn subscribe(&self, filter: &str) {
+        self.state.send_modify(|state| {
+            state.filters.push(filter.to_owned());
+            state.asked.push_back(filter.to_owned());
+        });
+        self.client.try_subscribe(filter, QoS::AtLeastOnce).unwrap();
+        let granted = |state: &State| {
+            state
+                .granted
+                .iter()
+                .any(|granted| granted == filter)
+                .then_some(())
+        };
+        self.wait(&format!("the subscription to {filter}"), granted).await;
+    }
+
+    /// Publishes at QoS 1, not retained, and waits for the broker's answer.
+    pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.publish_with(topic, payload, false).await;
+    }
+
+    /// Publishes a retained message at QoS 1 and waits for the broker's answer. An empty one erases.
+    pub async fn publish_retained(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.publish_with(topic, payload, true).await;
+    }
+
+    async fn publish_with(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
+        let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
+        let publish = self.client.publish(topic, QoS::AtLeastOnce, retain, payload);
+        publish.await.unwrap();
+        let acknowledged = |state: &State| (state.acknowledged >= number).then_some(());
+        self.wait(
+            &format!("the acknowledgement of a publish to {topic}"),
+            acknowledged,
+        )
+        .await;
+    }
+
+    /// Waits for a message on `topic` that fulfils `predicate`, seen already or yet to come; returns its payload.
+    /// Use [`Probe::forget`] to ask for news only.
+    pub async fn expect(&self, topic: &str, predicate: impl Fn(&str) -> bool) -> String {
+        self.expect_within(PATIENCE, topic, predicate).await
+    }
+
+    /// As [`Probe::expect`], with a limit of its own.
+    pub async fn expect_within(
+        &self,
+        limit: Duration,
+        topic: &str,
+        predicate: impl Fn(&str) -> bool,
+    ) -> String {
+        let fulfils = |seen: &Seen| seen.topic == topic && predicate(&seen.text());
+        let find = |state: &State| state.history.iter().find(|seen| fulfils(seen)).map(Seen::text);
+        self.wait_within(limit, &format!("a message on {topic}"), find)
+            .await
+    }
+
+    /// Everything seen so far, in its order.
+    pub fn history(&self) -> Vec<Seen> {
+        self.state.borrow().history.clone()
+    }
+
+    /// The payloads seen on one topic so far, in their order.
+    pub fn payloads(&self, topic: &str) -> Vec<String> {
+        let state = self.state.borrow();
+        let matching = state.history.iter().filter(|seen| seen.topic == topic);
+        matching.map(Seen::text).collect()
+    }
+
+    /// The last payload seen on a topic.
+    pub fn last(&self, topic: &str) -> Option<String> {
+        self.payloads(topic).pop()
+    }
+
+    /// Forgets what was seen so far.
+    pub fn forget(&self) {
+        self.state.send_modify(|state| state.history.clear());
+    }
+
+    /// Waits until everything that was published before is seen: a message to ourselves comes after it.
+    pub async fn catch_up(&self) {
+        let echo = format!("probe/{}", self.name);
+        if !self.state.borrow().filters.contains(&echo) {
+            self.subscribe(&echo).await;
+        }
+        let mark = format!("{:016x}", rand::random::<u64>());
+        self.publish(&echo, mark.clone()).await;
+        self.expect(&echo, |payload| payload == mark).await;
+    }
+
+    /// The retained messages under a filter that this probe has not subscribed to yet, by topic.
+    pub async fn retained(&self, filter: &str) -> BTreeMap<String, String> {
+        self.subscribe(filter).await;
+        self.catch_up().await;
+        let kept = self.history().into_iter().filter(|seen| seen.retain);
+        kept.map(|seen| (seen.topic.clone(), seen.text())).collect()
+    }
+
+    async fn wait<T>(&self, what: &str, find: impl Fn(&State) -> Option<T>) -> T {
+        self.wait_within(PATIENCE, what, find).await
+    }
+
+    async fn wait_within<T>(&self, limit: Duration, what: &str, find: impl Fn(&State) -> Option<T>) -> T {
+        let mut states = self.state.subscribe();
+        let found = timeout(limit, async {
+            loop {
+                if let Some(found) = find(&states.borrow_and_update()) {
+                    return found;
+                }
+                states.changed().await.expect("the probe lives");
+            }
+        });
+        found.await.unwrap_or_else(|_| {
+            let history = self.history();
+            let last = &history[history.len().saturating_sub(20)..];
+            panic!(
+                "no {what} within {limit:?}; of {} messages the last were {last:#?}",
+                history.len()
+            )
+        })
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn poll(mut events: EventLoop, client: AsyncClient, state: Arc<watch::Sender<State>>) {
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => state.send_modify(|state| {
+                state.connected = true;
+                state.granted.clear();
+                state.asked = state.filters.clone().into();
+                for filter in &state.filters {
+                    client.try_subscribe(filter, QoS::AtLeastOnce).unwrap();
+                }
+            }),
+            Ok(Event::Incoming(Incoming::SubAck(_))) => {
+                state.send_modify(|state| state.granted.extend(state.asked.pop_front()));
+            }
+            Ok(Event::Incoming(Incoming::PubAck(_))) => state.send_modify(|state| state.acknowledged += 1),
+            Ok(Event::Incoming(Incoming::Publish(message))) => state.send_modify(|state| {
+                state.history.push(Seen {
+                    topic: message.topic,
+                    payload: message.payload,
+                    retain: message.retain,
+                });
+            }),
+            Ok(_) => {}
+            Err(_) => {
+                state.send_modify(|state| state.connected = false);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
