@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod model;
+pub mod mqtt;
 mod secret;
 pub mod tasks;
 

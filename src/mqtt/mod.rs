@@ -1,0 +1,4 @@
+//! MQTT: topics and payloads.
+
+pub mod command;
+pub mod topics;
