@@ -12,7 +12,8 @@ use crate::{
 pub struct Device {
     /// The name, which precedes the names of its entities.
     pub name: String,
-    /// The MAC address, by which other integrations recognise the same device.
+    /// The MAC address, by which other integrations recognise the same device. Two payloads with one
+    /// address become one device.
     #[serde(skip)] // Written as one of the payload's connections.
     pub mac: Option<MacAddress>,
     /// Who made it.

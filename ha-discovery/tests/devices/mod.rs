@@ -23,7 +23,7 @@ pub(crate) fn all() -> Vec<DevicePayload> {
 }
 
 pub(crate) fn plug() -> DevicePayload {
-    let mut payload = device("heater", "Heater", "P100");
+    let mut payload = device("heater", "Heater", "P100", "AA-BB-CC-DD-EE-01");
     payload.components = outlet("tapo2mqtt/heater");
     payload.components.extend(physical("tapo2mqtt/heater"));
     payload
@@ -31,7 +31,7 @@ pub(crate) fn plug() -> DevicePayload {
 
 pub(crate) fn plug_with_energy() -> DevicePayload {
     let topic = "tapo2mqtt/heater";
-    let mut payload = device("heater", "Heater", "P110");
+    let mut payload = device("heater", "Heater", "P110", "AA-BB-CC-DD-EE-01");
     payload.components = outlet(topic);
     payload.components.extend(physical(topic));
     payload.components.extend(energy(topic));
@@ -71,7 +71,7 @@ pub(crate) fn plug_with_energy() -> DevicePayload {
 }
 
 pub(crate) fn strip(layout: Layout) -> DevicePayload {
-    let mut payload = device("strip", "Strip", "P304M");
+    let mut payload = device("strip", "Strip", "P304M", "AA-BB-CC-DD-EE-02");
     payload.layout = layout;
     payload.components = physical("tapo2mqtt/strip");
     for (position, name) in [(1, "Outlet 1"), (2, "Fish tank")] {
@@ -250,9 +250,10 @@ fn energy(topic: &str) -> BTreeMap<Key, Component> {
     ])
 }
 
-fn device(id: &str, name: &str, model: &str) -> DevicePayload {
+/// Home Assistant takes two devices with one MAC address for the same, so each has its own.
+fn device(id: &str, name: &str, model: &str, mac: &str) -> DevicePayload {
     let mut payload = announced(id, Device::new(name));
-    payload.device.mac = Some("AA-BB-CC-DD-EE-01".parse().unwrap());
+    payload.device.mac = Some(mac.parse().unwrap());
     payload.device.manufacturer = Some("TP-Link".to_owned());
     payload.device.model = Some(format!("Tapo {model}"));
     payload.device.model_id = Some(model.to_owned());

@@ -1,0 +1,379 @@
+//! The payload codec: bytes from the wire to typed commands, or to an error that says what was expected.
+
+mod error;
+mod fields;
+mod value;
+
+use std::time::Duration;
+
+pub use error::{CommandError, Shown};
+pub use fields::{Fields, Scalar};
+use value::{DurationKey, take_until};
+pub use value::{TRANSACTION_MAX, Transaction, Until};
+
+use super::topics::Verb;
+
+/// Largest payload that is looked at, in bytes.
+pub const PAYLOAD_MAX: usize = 64 * 1024;
+
+/// How long a command may take to reach its device unless it says otherwise.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
+
+const DAY: Duration = Duration::from_hours(24);
+
+const ON_TIME: DurationKey = DurationKey {
+    key: "on_time",
+    range: Duration::from_secs(1)..=DAY,
+    expected: "1 to 86400 seconds, or a text like 1h30m",
+};
+
+const FOR: DurationKey = DurationKey {
+    key: "for",
+    range: Duration::from_nanos(1)..=DAY,
+    expected: "more than 0 and at most 86400 seconds, or a text like 1h30m",
+};
+
+const TTL: DurationKey = DurationKey {
+    key: "ttl",
+    range: Duration::from_millis(100)..=Duration::from_hours(1),
+    expected: "0.1 to 3600 seconds, or a text like 90s",
+};
+
+/// What a payload turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded<T> {
+    /// An empty payload, which is how retained messages are cleared. It is not answered.
+    Ignored,
+    /// A command.
+    Accepted {
+        /// The command.
+        command: T,
+        /// To be returned with the answer.
+        transaction: Option<Transaction>,
+    },
+    /// No command; the sender is told why.
+    Refused {
+        /// Why.
+        error: CommandError,
+        /// To be returned with the answer, if it could be read.
+        transaction: Option<Transaction>,
+    },
+}
+
+/// Who a command is for, as far as that decides what it may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A device, or one outlet of a strip.
+    Outlet,
+    /// A group, which also has a schedule to go back to.
+    Group,
+}
+
+impl Target {
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Outlet => "ON, OFF, TOGGLE, 1, 0, true or false",
+            Self::Group => "ON, OFF, TOGGLE, AUTO, 1, 0, true or false",
+        }
+    }
+
+    fn expected_payload(self) -> &'static str {
+        match self {
+            Self::Outlet => "ON, OFF, TOGGLE, 1, 0, true, false or a JSON object with the key state",
+            Self::Group => "ON, OFF, TOGGLE, AUTO, 1, 0, true, false or a JSON object with the key state",
+        }
+    }
+}
+
+/// A command to a device, an outlet or a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Switch.
+    Set(SetCommand),
+    /// Read the device and publish what it says.
+    Get,
+}
+
+/// A command to switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetCommand {
+    /// Into what.
+    pub change: Change,
+    /// How long it overrides the schedule; `None` is the default of whatever is switched.
+    pub lifetime: Option<Lifetime>,
+    /// How long the command may take to reach its device: 0.1 s to 1 h.
+    pub ttl: Duration,
+}
+
+/// Into what to switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// On.
+    On {
+        /// Off again after this long: 1 s to 24 h.
+        on_time: Option<Duration>,
+    },
+    /// Off.
+    Off,
+    /// Into the other state, whatever the device is in when the command reaches it.
+    Toggle,
+    /// Back to the schedule. Only for [`Target::Group`].
+    Auto,
+}
+
+/// How long an override holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// A length of time: more than 0, at most 24 h.
+    For(Duration),
+    /// Up to a point in time.
+    Until(Until),
+    /// Up to the next edge of a schedule that contradicts it.
+    UntilEdge,
+    /// Until it is taken back.
+    Hold,
+}
+
+/// An attribute that `set/<attribute>` sets. A new one gets its name here and its decoder in
+/// [`decode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attribute {
+    State,
+}
+
+impl Attribute {
+    const ALL: [Self; 1] = [Self::State];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+        }
+    }
+
+    fn find(name: &str) -> Result<Self, CommandError> {
+        let found = Self::ALL.into_iter().find(|attribute| attribute.name() == name);
+        found.ok_or_else(|| CommandError::UnknownAttribute {
+            shown: Shown::text(name),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// Reads the payload of a command to a device, an outlet or a group. An empty payload is ignored, except
+/// for [`Verb::Get`], which needs none.
+pub fn decode(verb: &Verb, target: Target, payload: &[u8]) -> Decoded<Command> {
+    if payload.is_empty() && *verb != Verb::Get {
+        return Decoded::Ignored;
+    }
+    decode_body(payload, |body| match verb {
+        Verb::Get => read_get(body).map(|()| Command::Get),
+        Verb::Set => read_set(body, target).map(Command::Set),
+        Verb::SetAttribute(name) => match Attribute::find(name)? {
+            Attribute::State => read_set(body, target).map(Command::Set),
+        },
+    })
+}
+
+/// Reads the payload of a request to the bridge: nothing, or a JSON object. `read` takes the keys that
+/// the request knows; all others but `transaction` are refused. The result is never
+/// [`Decoded::Ignored`].
+pub fn decode_request<T>(
+    payload: &[u8],
+    read: impl FnOnce(&mut Fields) -> Result<T, CommandError>,
+) -> Decoded<T> {
+    decode_body(payload, |body| {
+        let mut fields = object_or_nothing(body, "an empty payload or a JSON object")?;
+        let request = read(&mut fields)?;
+        fields.finish()?;
+        Ok(request)
+    })
+}
+
+/// A payload that is text.
+enum Body<'a> {
+    /// Anything but an object, without the whitespace around it.
+    Plain(&'a str),
+    Object(Fields),
+}
+
+fn decode_body<T>(payload: &[u8], read: impl FnOnce(Body<'_>) -> Result<T, CommandError>) -> Decoded<T> {
+    let (body, transaction) = open(payload);
+    match body.and_then(read) {
+        Ok(command) => Decoded::Accepted { command, transaction },
+        Err(error) => Decoded::Refused { error, transaction },
+    }
+}
+
+/// Opens a payload. The transaction is looked for even in one that is refused.
+fn open(payload: &[u8]) -> (Result<Body<'_>, CommandError>, Option<Transaction>) {
+    let is_object = payload.trim_ascii_start().starts_with(b"{");
+    let object = is_object.then(|| Fields::read(payload));
+    let transaction = object.as_ref().and_then(|(fields, _)| fields.transaction());
+    (open_checked(payload, object), transaction)
+}
+
+fn open_checked(
+    payload: &[u8],
+    object: Option<(Fields, Result<(), serde_json::Error>)>,
+) -> Result<Body<'_>, CommandError> {
+    if payload.len() > PAYLOAD_MAX {
+        return Err(CommandError::TooLarge { bytes: payload.len() });
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| CommandError::NotUtf8 {
+        shown: Shown::bytes(payload),
+    })?;
+    let Some((fields, read)) = object else {
+        return Ok(Body::Plain(text.trim()));
+    };
+    read.map_err(|error| CommandError::InvalidJson {
+        shown: Shown::text(text),
+        reason: error.to_string(),
+    })?;
+    fields.check_duplicates()?;
+    Ok(Body::Object(fields))
+}
+
+fn object_or_nothing(body: Body<'_>, expected: &'static str) -> Result<Fields, CommandError> {
+    match body {
+        Body::Object(fields) => Ok(fields),
+        Body::Plain("") => Ok(Fields::default()),
+        Body::Plain(text) => Err(CommandError::InvalidPayload {
+            expected,
+            shown: Shown::text(text),
+        }),
+    }
+}
+
+/// `get` means the same with `{"state":""}`, which is how users of zigbee2mqtt ask.
+fn read_get(body: Body<'_>) -> Result<(), CommandError> {
+    let mut fields = object_or_nothing(body, "an empty payload or a JSON object")?;
+    let expected = "an empty text";
+    match fields.take_text("state", expected)? {
+        Some(text) if !text.is_empty() => Err(CommandError::InvalidValue {
+            key: "state",
+            expected,
+            shown: Shown::text(&text),
+        }),
+        _ => fields.finish(),
+    }
+}
+
+fn read_set(body: Body<'_>, target: Target) -> Result<SetCommand, CommandError> {
+    let mut fields = match body {
+        Body::Plain(text) => return read_plain_set(text, target),
+        Body::Object(fields) => fields,
+    };
+    let state = fields.take("state");
+    let on_time = ON_TIME.take(&mut fields)?;
+    let lifetime = take_lifetime(&mut fields)?;
+    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    fields.finish()?;
+    let state = state.ok_or(CommandError::MissingKey {
+        key: "state",
+        expected: target.expected(),
+    })?;
+    let change = change_of(&state, target).ok_or_else(|| CommandError::InvalidValue {
+        key: "state",
+        expected: target.expected(),
+        shown: state.shown(),
+    })?;
+    let change = match (change, on_time) {
+        (Change::On { .. }, on_time) => Change::On { on_time },
+        (change, None) => change,
+        (_, Some(_)) => return Err(conflict("on_time", "a state other than ON")),
+    };
+    if change == Change::Auto && lifetime.is_some() {
+        return Err(conflict("a lifetime", "the state AUTO"));
+    }
+    Ok(SetCommand {
+        change,
+        lifetime,
+        ttl,
+    })
+}
+
+/// A bare word, or a JSON text, number or boolean.
+fn read_plain_set(text: &str, target: Target) -> Result<SetCommand, CommandError> {
+    let from_json = || {
+        let value: Scalar = serde_json::from_str(text).ok()?;
+        change_of(&value, target)
+    };
+    let change = change_of_word(text, target).or_else(from_json);
+    let change = change.ok_or_else(|| CommandError::InvalidPayload {
+        expected: target.expected_payload(),
+        shown: Shown::text(text),
+    })?;
+    Ok(SetCommand {
+        change,
+        lifetime: None,
+        ttl: DEFAULT_TTL,
+    })
+}
+
+fn change_of(value: &Scalar, target: Target) -> Option<Change> {
+    match value {
+        Scalar::Text(text) => change_of_word(text.trim(), target),
+        Scalar::Bool(on) => Some(change_into(*on)),
+        Scalar::Number(number) => match number.as_u64()? {
+            0 => Some(Change::Off),
+            1 => Some(change_into(true)),
+            _ => None,
+        },
+        Scalar::Null | Scalar::Array | Scalar::Object => None,
+    }
+}
+
+fn change_of_word(word: &str, target: Target) -> Option<Change> {
+    match word.to_ascii_lowercase().as_str() {
+        "on" | "1" | "true" => Some(change_into(true)),
+        "off" | "0" | "false" => Some(change_into(false)),
+        "toggle" => Some(Change::Toggle),
+        "auto" if target == Target::Group => Some(Change::Auto),
+        _ => None,
+    }
+}
+
+fn change_into(on: bool) -> Change {
+    if on {
+        Change::On { on_time: None }
+    } else {
+        Change::Off
+    }
+}
+
+fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {
+    let length = FOR.take(fields)?;
+    let until = take_until(fields, "until")?;
+    let named = take_override(fields)?;
+    match (length, until, named) {
+        (None, None, named) => Ok(named),
+        (Some(length), None, None) => Ok(Some(Lifetime::For(length))),
+        (None, Some(until), None) => Ok(Some(Lifetime::Until(until))),
+        (Some(_), Some(_), _) => Err(conflict("for", "until")),
+        (Some(_), None, Some(_)) => Err(conflict("for", "override")),
+        (None, Some(_), Some(_)) => Err(conflict("until", "override")),
+    }
+}
+
+fn take_override(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {
+    let (key, expected) = ("override", "until_edge or hold");
+    let Some(text) = fields.take_text(key, expected)? else {
+        return Ok(None);
+    };
+    match text.trim().to_ascii_lowercase().as_str() {
+        "until_edge" => Ok(Some(Lifetime::UntilEdge)),
+        "hold" => Ok(Some(Lifetime::Hold)),
+        _ => Err(CommandError::InvalidValue {
+            key,
+            expected,
+            shown: Shown::text(&text),
+        }),
+    }
+}
+
+fn conflict(key: &'static str, other: &'static str) -> CommandError {
+    CommandError::ConflictingKeys { key, other }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,557 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn set(payload: impl AsRef<[u8]>) -> Decoded<Command> {
+    decode(&Verb::Set, Target::Outlet, payload.as_ref())
+}
+
+fn attribute(name: &str, payload: &[u8]) -> Decoded<Command> {
+    decode(&Verb::SetAttribute(name.to_owned()), Target::Outlet, payload)
+}
+
+fn accepted<T: std::fmt::Debug>(decoded: Decoded<T>) -> (T, Option<Transaction>) {
+    match decoded {
+        Decoded::Accepted { command, transaction } => (command, transaction),
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+fn refused<T: std::fmt::Debug>(decoded: Decoded<T>) -> (CommandError, Option<Transaction>) {
+    match decoded {
+        Decoded::Refused { error, transaction } => (error, transaction),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn set_command(payload: &str, target: Target) -> SetCommand {
+    match accepted(decode(&Verb::Set, target, payload.as_bytes())).0 {
+        Command::Set(command) => command,
+        Command::Get => panic!("{payload} was read as get"),
+    }
+}
+
+fn named(transaction: &str) -> Option<Transaction> {
+    Transaction::try_from(Scalar::Text(transaction.to_owned())).ok()
+}
+
+const ON: Change = Change::On { on_time: None };
+
+#[test]
+fn every_spelling_of_a_state_is_read() {
+    let cases = [
+        (
+            ON,
+            &[
+                "ON",
+                "on",
+                "On",
+                "1",
+                "true",
+                "TRUE",
+                "True",
+                " ON\r\n",
+                "\tON",
+                r#""on""#,
+                r#"" ON ""#,
+                r#""1""#,
+            ][..],
+        ),
+        (
+            Change::Off,
+            &[
+                "OFF",
+                "off",
+                "0",
+                "false",
+                "False",
+                r#""OFF""#,
+                r#""false""#,
+                " 0 ",
+            ],
+        ),
+        (Change::Toggle, &["TOGGLE", "toggle", "Toggle\n", r#""TOGGLE""#]),
+    ];
+    for (change, spellings) in cases {
+        for target in [Target::Outlet, Target::Group] {
+            for payload in spellings {
+                let expected = SetCommand {
+                    change,
+                    lifetime: None,
+                    ttl: DEFAULT_TTL,
+                };
+                assert_eq!(set_command(payload, target), expected, "{payload:?}");
+            }
+        }
+    }
+    for (state, change) in [
+        ("true", ON),
+        ("1", ON),
+        (r#""on""#, ON),
+        ("false", Change::Off),
+        ("0", Change::Off),
+    ] {
+        let payload = format!(r#" {{"state": {state}}} "#);
+        assert_eq!(set_command(&payload, Target::Outlet).change, change, "{payload}");
+    }
+}
+
+#[test]
+fn only_a_group_goes_back_to_its_schedule() {
+    for payload in ["AUTO", "auto", r#""Auto""#, r#"{"state":"AUTO"}"#] {
+        assert_eq!(
+            set_command(payload, Target::Group).change,
+            Change::Auto,
+            "{payload}"
+        );
+        let (error, _) = refused(set(payload));
+        assert!(error.to_string().contains("ON, OFF, TOGGLE, 1, 0"), "{error}");
+    }
+}
+
+#[test]
+fn the_whole_object_is_read() {
+    let payload = r#"{"state":"ON","on_time":300,"for":"2h","ttl":2.5,"transaction":"x"}"#;
+    let (command, transaction) = accepted(set(payload));
+    let expected = SetCommand {
+        change: Change::On {
+            on_time: Some(Duration::from_mins(5)),
+        },
+        lifetime: Some(Lifetime::For(Duration::from_hours(2))),
+        ttl: Duration::from_millis(2500),
+    };
+    assert_eq!(command, Command::Set(expected));
+    assert_eq!(transaction, named("x"));
+    assert_eq!(attribute("state", payload.as_bytes()), set(payload));
+}
+
+#[test]
+fn lengths_of_time_are_numbers_or_texts() {
+    let cases = [
+        (r#""2h""#, 7200.0),
+        (r#""90s""#, 90.0),
+        (r#""1h30m""#, 5400.0),
+        (r#"" 1h 30m ""#, 5400.0),
+        (r#""PT2H""#, 7200.0),
+        (r#""90""#, 90.0),
+        (r#""1.5""#, 1.5),
+        ("90", 90.0),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        ("1", 1.0),
+        ("86400", 86400.0),
+        (r#""24h""#, 86400.0),
+    ];
+    for (value, seconds) in cases {
+        let command = set_command(&format!(r#"{{"state":"ON","on_time":{value}}}"#), Target::Outlet);
+        let on_time = Some(Duration::from_secs_f64(seconds));
+        assert_eq!(command.change, Change::On { on_time }, "{value}");
+    }
+}
+
+#[test]
+fn every_lifetime_is_read() {
+    let cases = [
+        (r#""for":0.5"#, Lifetime::For(Duration::from_millis(500))),
+        (r#""override":"hold""#, Lifetime::Hold),
+        (r#""override":"UNTIL_EDGE""#, Lifetime::UntilEdge),
+        (
+            r#""until":"2026-11-21T18:00:00+01:00""#,
+            Lifetime::Until(Until::Instant("2026-11-21T17:00:00Z".parse().unwrap())),
+        ),
+        (
+            r#""until":"18:05""#,
+            Lifetime::Until(Until::TimeOfDay(jiff::civil::time(18, 5, 0, 0))),
+        ),
+        (
+            r#""until":"00:00""#,
+            Lifetime::Until(Until::TimeOfDay(jiff::civil::Time::midnight())),
+        ),
+    ];
+    for (key, lifetime) in cases {
+        let command = set_command(&format!(r#"{{"state":"OFF",{key}}}"#), Target::Group);
+        assert_eq!(command.lifetime, Some(lifetime), "{key}");
+    }
+}
+
+#[test]
+fn an_empty_payload_is_ignored_unless_it_asks_to_read() {
+    assert_eq!(set(""), Decoded::Ignored);
+    assert_eq!(attribute("state", b""), Decoded::Ignored);
+    assert_eq!(attribute("nonsense", b""), Decoded::Ignored);
+    let get = |payload: &str| accepted(decode(&Verb::Get, Target::Outlet, payload.as_bytes()));
+    assert_eq!(get(""), (Command::Get, None));
+    assert_eq!(get(r#"{"state":""}"#), (Command::Get, None));
+    assert_eq!(get(r#"{"transaction":7}"#).1, Some(Transaction::Number(7.into())));
+}
+
+/// Each with the code that programs see.
+const MALFORMED: &[(&str, &str)] = &[
+    // No known word.
+    (" ", "invalid_payload"),
+    ("\n", "invalid_payload"),
+    ("ONN", "invalid_payload"),
+    ("O N", "invalid_payload"),
+    ("ON OFF", "invalid_payload"),
+    ("ON\0", "invalid_payload"),
+    ("\u{feff}ON", "invalid_payload"),
+    ("yes", "invalid_payload"),
+    ("AUTO", "invalid_payload"),
+    ("null", "invalid_payload"),
+    ("2", "invalid_payload"),
+    ("-1", "invalid_payload"),
+    ("1.0", "invalid_payload"),
+    ("01", "invalid_payload"),
+    ("NaN", "invalid_payload"),
+    ("\"ON", "invalid_payload"),
+    ("[\"ON\"]", "invalid_payload"),
+    ("[]", "invalid_payload"),
+    ("state=ON", "invalid_payload"),
+    ("<script>", "invalid_payload"),
+    // No JSON object.
+    ("{", "invalid_json"),
+    ("{}}", "invalid_json"),
+    ("{state:ON}", "invalid_json"),
+    ("{'state':'ON'}", "invalid_json"),
+    ("{\"state\":\"ON\",}", "invalid_json"),
+    ("{\"state\":\"ON\"} x", "invalid_json"),
+    ("{\"state\":\"ON\"}{\"state\":\"OFF\"}", "invalid_json"),
+    ("{\"state\":NaN}", "invalid_json"),
+    ("{\"state\":\"ON\",\"ttl\":Infinity}", "invalid_json"),
+    ("{\"state\":\"ON\",\"ttl\":1e999}", "invalid_json"),
+    ("{\"state\":\"\\ud800\"}", "invalid_json"),
+    ("{\"state\":\"ON\n\"}", "invalid_json"),
+    // Keys.
+    ("{}", "missing_key"),
+    ("{\"ttl\":5}", "missing_key"),
+    ("{\"state\":\"ON\",\"state\":\"OFF\"}", "duplicate_key"),
+    ("{\"state\":\"ON\",\"ttl\":1,\"ttl\":1}", "duplicate_key"),
+    ("{\"State\":\"ON\"}", "unknown_key"),
+    ("{\"state\":\"ON\",\"brightness\":3}", "unknown_key"),
+    ("{\"state\":\"ON\",\"\":1}", "unknown_key"),
+    (
+        "{\"state\":\"ON\",\"for\":1,\"until\":\"10:00\"}",
+        "conflicting_keys",
+    ),
+    (
+        "{\"state\":\"ON\",\"for\":1,\"override\":\"hold\"}",
+        "conflicting_keys",
+    ),
+    (
+        "{\"state\":\"ON\",\"until\":\"10:00\",\"override\":\"hold\"}",
+        "conflicting_keys",
+    ),
+    ("{\"state\":\"OFF\",\"on_time\":5}", "conflicting_keys"),
+    ("{\"state\":\"TOGGLE\",\"on_time\":5}", "conflicting_keys"),
+    // Types.
+    ("{\"state\":null}", "invalid_value"),
+    ("{\"state\":2}", "invalid_value"),
+    ("{\"state\":\"\"}", "invalid_value"),
+    ("{\"state\":[\"ON\"]}", "invalid_value"),
+    ("{\"state\":{\"state\":\"ON\"}}", "invalid_value"),
+    ("{\"state\":\"ON\",\"on_time\":null}", "invalid_value"),
+    ("{\"state\":\"ON\",\"on_time\":true}", "invalid_value"),
+    ("{\"state\":\"ON\",\"on_time\":\"soon\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"on_time\":\"NaN\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"on_time\":\"inf\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"on_time\":\"\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"for\":{}}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":5}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":\"24:00\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":\"10:60\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":\"tomorrow\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":\"-1:00\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":\"10:00:00\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"until\":\"10:00 pm\"}", "invalid_value"),
+    (
+        "{\"state\":\"ON\",\"until\":\"2026-11-21T18:00:00\"}",
+        "invalid_value",
+    ),
+    ("{\"state\":\"ON\",\"override\":true}", "invalid_value"),
+    ("{\"state\":\"ON\",\"override\":\"forever\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"transaction\":null}", "invalid_value"),
+    ("{\"state\":\"ON\",\"transaction\":\"\"}", "invalid_value"),
+    ("{\"state\":\"ON\",\"transaction\":{}}", "invalid_value"),
+    // Ranges.
+    ("{\"state\":\"ON\",\"on_time\":0}", "out_of_range"),
+    ("{\"state\":\"ON\",\"on_time\":0.9}", "out_of_range"),
+    ("{\"state\":\"ON\",\"on_time\":-5}", "out_of_range"),
+    ("{\"state\":\"ON\",\"on_time\":\"-5s\"}", "out_of_range"),
+    ("{\"state\":\"ON\",\"on_time\":86400.5}", "out_of_range"),
+    ("{\"state\":\"ON\",\"on_time\":1e300}", "out_of_range"),
+    ("{\"state\":\"ON\",\"for\":0}", "out_of_range"),
+    ("{\"state\":\"ON\",\"for\":\"25h\"}", "out_of_range"),
+    ("{\"state\":\"ON\",\"ttl\":0.05}", "out_of_range"),
+    ("{\"state\":\"ON\",\"ttl\":3601}", "out_of_range"),
+];
+
+#[test]
+fn malformed_commands_have_a_code_and_a_message() {
+    for (payload, code) in MALFORMED {
+        let (error, _) = refused(set(payload));
+        assert_eq!(error.code(), *code, "{payload:?}: {error}");
+        let message = error.to_string();
+        assert!(message.len() < 300, "{message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+}
+
+#[test]
+fn a_group_cannot_go_back_to_its_schedule_for_a_while() {
+    let payload = br#"{"state":"AUTO","for":60}"#;
+    let (error, _) = refused(decode(&Verb::Set, Target::Group, payload));
+    assert_eq!(error.code(), "conflicting_keys");
+}
+
+#[test]
+fn messages_say_what_is_expected() {
+    let message = |payload: &str| refused(set(payload)).0.to_string();
+    assert_eq!(
+        message("ein"),
+        "expected ON, OFF, TOGGLE, 1, 0, true, false or a JSON object with the key state, got ein"
+    );
+    assert_eq!(
+        message(r#"{"state":"ON","dim":1}"#),
+        "unknown key dim; known are state, on_time, for, until, override, ttl, transaction"
+    );
+    assert_eq!(
+        message(r#"{"state":"ON","on_time":0}"#),
+        "on_time: expected 1 to 86400 seconds, or a text like 1h30m, got 0"
+    );
+    let (error, _) = refused(attribute("color", b"red"));
+    assert_eq!(error.code(), "unknown_attribute");
+    assert_eq!(error.to_string(), "unknown attribute color; known are state");
+}
+
+#[test]
+fn what_is_shown_is_cut_and_escaped() {
+    assert_eq!(Shown::text("a\n\"b\"\u{7}").to_string(), r#"a\n\"b\"\u{7}"#);
+    assert_eq!(Shown::text(&"x".repeat(60)).to_string(), "x".repeat(60));
+    assert_eq!(
+        Shown::text(&"x".repeat(61)).to_string(),
+        format!("{}…", "x".repeat(59))
+    );
+    assert_eq!(Shown::bytes(b"\xff\xfeON").to_string(), r"\xff\xfeON");
+    let long = Shown::text(&"\u{1}".repeat(1000)).to_string();
+    assert_eq!(long.chars().count(), 60);
+}
+
+#[test]
+fn large_and_undecodable_payloads_are_refused() {
+    let mut payload = b"ON".to_vec();
+    payload.resize(PAYLOAD_MAX, b' ');
+    accepted(set(&payload));
+    payload.push(b' ');
+    assert_eq!(refused(set(&payload)).0.code(), "too_large");
+    assert_eq!(refused(set([0xff, 0xfe, b'O', b'N'])).0.code(), "not_utf8");
+    assert_eq!(refused(set([b'O', b'N', 0xc3])).0.code(), "not_utf8");
+}
+
+/// Deep JSON costs no stack, wherever it is.
+#[test]
+fn deep_payloads_are_refused() {
+    let deep = "[".repeat(60_000);
+    assert_eq!(refused(set(&deep)).0.code(), "invalid_payload");
+    let half = 20_000;
+    let nested = format!("{}{}", "[".repeat(half), "]".repeat(half));
+    let (error, transaction) = refused(set(format!(r#"{{"state":{nested},"transaction":"x"}}"#)));
+    assert_eq!(error.code(), "invalid_value");
+    assert_eq!(transaction, named("x"));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
+    let (error, _) = refused(set(format!(r#"{{"state":"ON","x":{objects}}}"#)));
+    assert_eq!(error.code(), "unknown_key");
+    assert_eq!(refused(set(objects)).0.code(), "unknown_key");
+}
+
+#[test]
+fn the_transaction_is_recovered_from_what_is_refused() {
+    let mut not_utf8 = br#"{"transaction":"x","state":""#.to_vec();
+    not_utf8.extend([0xff, b'"', b'}']);
+    let too_large = format!(r#"{{"transaction":"x","state":"{}"}}"#, "O".repeat(PAYLOAD_MAX));
+    let payloads: [(&[u8], &str); 7] = [
+        (br#"{"state":"UP","transaction":"x"}"#, "invalid_value"),
+        (br#"{"state":"ON","up":1,"transaction":"x"}"#, "unknown_key"),
+        (br#"{"transaction":"x","transaction":"y"}"#, "duplicate_key"),
+        (br#"{"transaction":"x","state":"O"#, "invalid_json"),
+        (br#"{"transaction":"x"}"#, "missing_key"),
+        (&not_utf8, "not_utf8"),
+        (too_large.as_bytes(), "too_large"),
+    ];
+    for (payload, code) in payloads {
+        let (error, transaction) = refused(set(payload));
+        assert_eq!((error.code(), transaction), (code, named("x")));
+    }
+    let (error, transaction) = refused(attribute("color", br#"{"transaction":"x"}"#));
+    assert_eq!((error.code(), transaction), ("unknown_attribute", named("x")));
+}
+
+#[test]
+fn a_transaction_is_a_short_text_or_a_number() {
+    let with = |transaction: Value| json!({"state": "ON", "transaction": transaction}).to_string();
+    let longest = "x".repeat(TRANSACTION_MAX);
+    assert_eq!(accepted(set(with(json!(longest)))).1, named(&longest));
+    for number in [json!(0), json!(-1), json!(1.5), json!(u64::MAX)] {
+        let (_, transaction) = accepted(set(with(number.clone())));
+        assert_eq!(serde_json::to_value(transaction).unwrap(), number);
+    }
+    let too_long = with(json!("x".repeat(TRANSACTION_MAX + 1)));
+    let (error, transaction) = refused(set(too_long));
+    assert_eq!((error.code(), transaction), ("invalid_value", None));
+}
+
+#[test]
+fn requests_take_nothing_or_an_object() {
+    let nothing = |payload: &str| decode_request(payload.as_bytes(), |_| Ok(()));
+    for payload in ["", " ", "{}"] {
+        assert_eq!(accepted(nothing(payload)), ((), None));
+    }
+    assert_eq!(accepted(nothing(r#"{"transaction":"x"}"#)).1, named("x"));
+    assert_eq!(refused(nothing("now")).0.code(), "invalid_payload");
+    assert_eq!(refused(nothing("[]")).0.code(), "invalid_payload");
+    let (error, transaction) = refused(nothing(r#"{"force":true,"transaction":"x"}"#));
+    assert_eq!(error.to_string(), "unknown key force; known are transaction");
+    assert_eq!(transaction, named("x"));
+
+    let read = |fields: &mut Fields| {
+        let level = fields.take_text("level", "a log level")?;
+        Ok((level, fields.take_bool("keep")?))
+    };
+    let level = |payload: &str| decode_request(payload.as_bytes(), read);
+    let (request, _) = accepted(level(r#"{"level":"debug","keep":true}"#));
+    assert_eq!(request, (Some("debug".to_owned()), Some(true)));
+    let (error, _) = refused(level(r#"{"level":5}"#));
+    assert_eq!(error.to_string(), "level: expected a log level, got 5");
+    let (error, _) = refused(level(r#"{"keep":"yes"}"#));
+    assert_eq!(error.to_string(), "keep: expected true or false, got yes");
+}
+
+#[test]
+fn get_takes_nothing_else() {
+    let get = |payload: &str| refused(decode(&Verb::Get, Target::Outlet, payload.as_bytes())).0;
+    assert_eq!(get("now").code(), "invalid_payload");
+    assert_eq!(get(r#"{"state":"ON"}"#).code(), "invalid_value");
+    assert_eq!(get(r#"{"ttl":1}"#).code(), "unknown_key");
+}
+
+/// What a client would send for a command.
+fn written(command: &SetCommand, transaction: Option<&Transaction>) -> String {
+    let mut object = serde_json::Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    let state = match command.change {
+        Change::On { .. } => "ON",
+        Change::Off => "OFF",
+        Change::Toggle => "TOGGLE",
+        Change::Auto => "AUTO",
+    };
+    put("state", json!(state));
+    if let Change::On {
+        on_time: Some(on_time),
+    } = command.change
+    {
+        put("on_time", json!(on_time.as_secs_f64()));
+    }
+    match command.lifetime {
+        None => None,
+        Some(Lifetime::For(length)) => put("for", json!(format!("{}ms", length.as_millis()))),
+        Some(Lifetime::Until(Until::Instant(at))) => put("until", json!(at.to_string())),
+        Some(Lifetime::Until(Until::TimeOfDay(at))) => put("until", json!(at.strftime("%H:%M").to_string())),
+        Some(Lifetime::UntilEdge) => put("override", json!("until_edge")),
+        Some(Lifetime::Hold) => put("override", json!("hold")),
+    };
+    put("ttl", json!(command.ttl.as_secs_f64()));
+    if let Some(transaction) = transaction {
+        put("transaction", serde_json::to_value(transaction).unwrap());
+    }
+    Value::Object(object).to_string()
+}
+
+fn commands() -> impl Strategy<Value = SetCommand> {
+    let millis = |range: std::ops::RangeInclusive<u64>| range.prop_map(Duration::from_millis);
+    let on_time = proptest::option::of(millis(1000..=86_400_000));
+    let change = prop_oneof![
+        on_time.prop_map(|on_time| Change::On { on_time }),
+        Just(Change::Off),
+        Just(Change::Toggle),
+        Just(Change::Auto),
+    ];
+    let instant = (0_i64..4_000_000_000).prop_map(|at| jiff::Timestamp::from_second(at).unwrap());
+    let time = (0_i8..24, 0_i8..60).prop_map(|(hour, minute)| jiff::civil::time(hour, minute, 0, 0));
+    let lifetime = proptest::option::of(prop_oneof![
+        millis(1..=86_400_000).prop_map(Lifetime::For),
+        instant.prop_map(|at| Lifetime::Until(Until::Instant(at))),
+        time.prop_map(|at| Lifetime::Until(Until::TimeOfDay(at))),
+        Just(Lifetime::UntilEdge),
+        Just(Lifetime::Hold),
+    ]);
+    (change, lifetime, millis(100..=3_600_000)).prop_map(|(change, lifetime, ttl)| SetCommand {
+        change,
+        lifetime: lifetime.filter(|_| change != Change::Auto),
+        ttl,
+    })
+}
+
+fn transactions() -> impl Strategy<Value = Option<Transaction>> {
+    proptest::option::of(prop_oneof![
+        ".{1,30}".prop_map(Transaction::Text),
+        any::<i64>().prop_map(|number| Transaction::Number(number.into())),
+    ])
+}
+
+/// Bytes that are close to a command.
+fn nearly_commands() -> impl Strategy<Value = Vec<u8>> {
+    let mutation = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
+    let mutations = proptest::collection::vec(mutation, 0..4);
+    (commands(), transactions(), mutations).prop_map(|(command, transaction, mutations)| {
+        let mut bytes = written(&command, transaction.as_ref()).into_bytes();
+        for (place, byte, kind) in mutations {
+            let place = place.index(bytes.len());
+            match kind {
+                0 => bytes[place] = byte,
+                1 => bytes.insert(place, byte),
+                _ => bytes.truncate(place.max(1)),
+            }
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_command_comes_back(command in commands(), transaction in transactions()) {
+        let payload = written(&command, transaction.as_ref());
+        let expected = Decoded::Accepted { command: Command::Set(command), transaction };
+        prop_assert_eq!(decode(&Verb::Set, Target::Group, payload.as_bytes()), expected);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(
+        payload in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), nearly_commands()],
+        name in ".{0,10}",
+    ) {
+        for verb in [Verb::Set, Verb::Get, Verb::SetAttribute("state".to_owned()), Verb::SetAttribute(name)] {
+            for target in [Target::Outlet, Target::Group] {
+                if let Decoded::Refused { error, .. } = decode(&verb, target, &payload) {
+                    prop_assert!(!error.to_string().contains(char::is_control));
+                }
+            }
+        }
+        let _ = decode_request(&payload, |fields| fields.take_text("level", "a level"));
+    }
+
+    /// The limits hold whatever was written.
+    #[test]
+    fn accepted_values_are_in_range(seconds in any::<f64>(), key in prop::sample::select(vec!["on_time", "for", "ttl"])) {
+        let payload = json!({"state": "ON", key: seconds}).to_string();
+        if let Decoded::Accepted { command: Command::Set(command), .. } = set(payload) {
+            let day = Duration::from_hours(24);
+            if let Change::On { on_time: Some(on_time) } = command.change {
+                prop_assert!(on_time >= Duration::from_secs(1) && on_time <= day);
+            }
+            if let Some(Lifetime::For(length)) = command.lifetime {
+                prop_assert!(!length.is_zero() && length <= day);
+            }
+            prop_assert!(command.ttl >= Duration::from_millis(100) && command.ttl <= Duration::from_hours(1));
+        }
+    }
+}

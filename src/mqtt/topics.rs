@@ -1,0 +1,396 @@
+//! The topic tree: builds every topic that the bridge publishes and reads every topic it subscribes to.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use ha_discovery::{NodeId, STATUS_LEVEL};
+
+use crate::model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError};
+
+/// Longest base topic or discovery prefix, in bytes. Keeps every topic far below MQTT's 65,535 bytes.
+pub const BASE_MAX: usize = 128;
+
+/// Longest name of a request, in bytes.
+pub const REQUEST_MAX: usize = 64;
+
+/// The levels in front of all topics of one bridge (`tapo2mqtt`, `home/tapo2mqtt`), or of Home
+/// Assistant's discovery.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BaseTopic(Arc<str>);
+
+/// Why a text is not a base topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BaseTopicError {
+    /// No text, two slashes in a row, or a slash at either end.
+    #[error("has an empty level; use names separated by single slashes, like home/tapo2mqtt")]
+    EmptyLevel,
+    /// More than [`BASE_MAX`] bytes.
+    #[error("is longer than {BASE_MAX} bytes")]
+    TooLong,
+    /// A wildcard of subscriptions, or a control character.
+    #[error("contains {0:?}; wildcards and control characters are not allowed")]
+    Character(char),
+    /// The broker's own topics.
+    #[error("begins with $, which is reserved for the broker")]
+    Dollar,
+}
+
+impl BaseTopic {
+    /// The topic as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What follows this base and a slash.
+    fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(self.as_str())?.strip_prefix('/')
+    }
+}
+
+impl FromStr for BaseTopic {
+    type Err = BaseTopicError;
+
+    fn from_str(text: &str) -> Result<Self, BaseTopicError> {
+        if text.split('/').any(str::is_empty) {
+            return Err(BaseTopicError::EmptyLevel);
+        }
+        if text.len() > BASE_MAX {
+            return Err(BaseTopicError::TooLong);
+        }
+        if text.starts_with('$') {
+            return Err(BaseTopicError::Dollar);
+        }
+        match text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
+            Some(c) => Err(BaseTopicError::Character(c)),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for BaseTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for BaseTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The base topic and the discovery prefix are the same, or one lies inside the other, so that a device
+/// could be taken for a discovery message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the base topic and the discovery prefix must not be the same, nor one inside the other")]
+pub struct OverlapError;
+
+/// Knows every topic of one bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    base: BaseTopic,
+    discovery_prefix: BaseTopic,
+}
+
+/// What the bridge tells about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BridgeTopic {
+    /// `online` or `offline`; retained; the last will.
+    State,
+    /// Version, start and settings; retained.
+    Info,
+    /// All devices; retained.
+    Devices,
+    /// How the bridge is doing; retained.
+    Health,
+    /// Something that happened.
+    Event,
+    /// The last error; retained.
+    LastError,
+}
+
+impl BridgeTopic {
+    fn level(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Info => "info",
+            Self::Devices => "devices",
+            Self::Health => "health",
+            Self::Event => "event",
+            Self::LastError => "last_error",
+        }
+    }
+}
+
+/// The name of a request to the bridge: `restart`, `homeassistant/rediscover`. 1 to [`REQUEST_MAX`] bytes of
+/// `[a-z0-9_-]` in levels; whether there is such a request is not known here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestName(String);
+
+impl RequestName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestName {
+    type Err = TopicError;
+
+    fn from_str(text: &str) -> Result<Self, TopicError> {
+        let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-' | '/');
+        let sound = text.len() <= REQUEST_MAX && text.chars().all(allowed);
+        if sound && text.split('/').all(|level| !level.is_empty()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TopicError::Request)
+        }
+    }
+}
+
+/// What is asked of a device, an outlet or a group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// `set`
+    Set,
+    /// `set/<attribute>`; whether there is such an attribute is not known here.
+    SetAttribute(String),
+    /// `get`
+    Get,
+}
+
+/// What an inbound topic is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A command to a device or to one outlet of a strip.
+    Outlet {
+        /// Which one. It need not be configured.
+        path: OutletPath,
+        /// What to do.
+        verb: Verb,
+    },
+    /// A command to a group.
+    Group {
+        /// Which one. It need not be configured.
+        group: GroupId,
+        /// What to do.
+        verb: Verb,
+    },
+    /// A request to the bridge.
+    Request(RequestName),
+    /// Home Assistant came or went.
+    HomeAssistantStatus,
+    /// A discovery message, ours or someone else's.
+    DiscoveryConfig(NodeId),
+}
+
+/// Why a topic is nothing to act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// Not below the base topic, and nothing of Home Assistant's.
+    #[error("the topic does not belong to this bridge")]
+    Foreign,
+    /// Below the base topic, but nothing that takes messages.
+    #[error(
+        "no command; expected <device>[/<outlet>]/set, /set/<attribute> or /get, group/<group>/set, \
+         or bridge/request/<name>"
+    )]
+    NotACommand,
+    /// The level of the device is not a device id.
+    #[error("the device id {0}")]
+    Device(SlugError),
+    /// The level of the outlet is not an outlet.
+    #[error("the outlet {0}")]
+    Outlet(SlugError),
+    /// The level of the group is not a group id.
+    #[error("the group id {0}")]
+    Group(SlugError),
+    /// The levels after `bridge/request` are no name.
+    #[error("a request has a name of 1 to {REQUEST_MAX} of a-z, 0-9, _ and -")]
+    Request,
+}
+
+impl TopicError {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        "invalid_topic"
+    }
+}
+
+impl Topics {
+    /// The topics below a base topic, and those of Home Assistant below its discovery prefix.
+    ///
+    /// # Errors
+    /// When one of them lies inside the other.
+    pub fn new(base: BaseTopic, discovery_prefix: BaseTopic) -> Result<Self, OverlapError> {
+        let same = base == discovery_prefix;
+        let nested = base.strip(discovery_prefix.as_str()).is_some()
+            || discovery_prefix.strip(base.as_str()).is_some();
+        if same || nested {
+            return Err(OverlapError);
+        }
+        Ok(Self {
+            base,
+            discovery_prefix,
+        })
+    }
+
+    /// The base topic.
+    pub fn base(&self) -> &BaseTopic {
+        &self.base
+    }
+
+    /// Home Assistant's discovery prefix.
+    pub fn discovery_prefix(&self) -> &BaseTopic {
+        &self.discovery_prefix
+    }
+
+    /// What the bridge tells about itself.
+    pub fn bridge(&self, topic: BridgeTopic) -> String {
+        format!("{}/bridge/{}", self.base, topic.level())
+    }
+
+    /// The answer to a request.
+    pub fn request_response(&self, name: &RequestName) -> String {
+        format!("{}/bridge/response/{}", self.base, name.as_str())
+    }
+
+    /// The state of a device, or of one outlet of a strip.
+    pub fn state(&self, path: &OutletPath) -> String {
+        format!("{}/{path}", self.base)
+    }
+
+    /// Whether a device is reachable.
+    pub fn availability(&self, device: &DeviceId) -> String {
+        format!("{}/{device}/availability", self.base)
+    }
+
+    /// The answers to commands to a device or outlet.
+    pub fn response(&self, path: &OutletPath) -> String {
+        format!("{}/{path}/response", self.base)
+    }
+
+    /// The state of a group.
+    pub fn group(&self, group: &GroupId) -> String {
+        format!("{}/group/{group}", self.base)
+    }
+
+    /// The answers to commands to a group.
+    pub fn group_response(&self, group: &GroupId) -> String {
+        format!("{}/group/{group}/response", self.base)
+    }
+
+    /// The topic on which to answer what came in at an address; `None` for what is not answered.
+    pub fn response_to(&self, address: &Address) -> Option<String> {
+        match address {
+            Address::Outlet { path, .. } => Some(self.response(path)),
+            Address::Group { group, .. } => Some(self.group_response(group)),
+            Address::Request(name) => Some(self.request_response(name)),
+            Address::HomeAssistantStatus | Address::DiscoveryConfig(_) => None,
+        }
+    }
+
+    /// The topic of an address: what someone publishes to, and where discovery is announced.
+    pub fn topic_of(&self, address: &Address) -> String {
+        match address {
+            Address::Outlet { path, verb } => with_verb(self.state(path), verb),
+            Address::Group { group, verb } => with_verb(self.group(group), verb),
+            Address::Request(name) => format!("{}/bridge/request/{}", self.base, name.as_str()),
+            Address::HomeAssistantStatus => format!("{}/{STATUS_LEVEL}", self.discovery_prefix),
+            Address::DiscoveryConfig(node) => node.config_topic(self.discovery_prefix.as_str()),
+        }
+    }
+
+    /// The patterns that carry commands, requests and Home Assistant's status: nothing that the bridge
+    /// publishes itself.
+    pub fn subscriptions(&self) -> Vec<String> {
+        const COMMANDS: [&str; 7] = [
+            "+/set",
+            "+/set/+",
+            "+/get",
+            "+/+/set",
+            "+/+/set/+",
+            "+/+/get",
+            "bridge/request/#",
+        ];
+        let below = |pattern| format!("{}/{pattern}", self.base);
+        let status = self.topic_of(&Address::HomeAssistantStatus);
+        COMMANDS.into_iter().map(below).chain([status]).collect()
+    }
+
+    /// The pattern of all discovery messages, on which the bridge's own come back. It shows what an
+    /// earlier run left behind, and devices that a user deleted.
+    pub fn discovery_subscription(&self) -> String {
+        format!("{}/device/+/config", self.discovery_prefix)
+    }
+
+    /// Reads an inbound topic.
+    ///
+    /// # Errors
+    /// When it is nothing to act on.
+    pub fn parse(&self, topic: &str) -> Result<Address, TopicError> {
+        if let Some(rest) = self.discovery_prefix.strip(topic) {
+            return parse_home_assistant(rest);
+        }
+        let rest = self.base.strip(topic).ok_or(TopicError::Foreign)?;
+        if let Some(name) = rest.strip_prefix("bridge/request/") {
+            return name.parse().map(Address::Request);
+        }
+        let levels: Vec<&str> = rest.splitn(5, '/').collect();
+        match levels.as_slice() {
+            ["bridge", ..] => Err(TopicError::NotACommand),
+            ["group", group, verb @ ..] => Ok(Address::Group {
+                verb: parse_verb(verb)?,
+                group: group.parse().map_err(TopicError::Group)?,
+            }),
+            [device, verb @ ..] if matches!(verb, ["set" | "get", ..]) => Ok(Address::Outlet {
+                verb: parse_verb(verb)?,
+                path: OutletPath::device(device.parse().map_err(TopicError::Device)?),
+            }),
+            [device, outlet, verb @ ..] => Ok(Address::Outlet {
+                verb: parse_verb(verb)?,
+                path: OutletPath::outlet(
+                    device.parse().map_err(TopicError::Device)?,
+                    outlet.parse::<OutletKey>().map_err(TopicError::Outlet)?,
+                ),
+            }),
+            _ => Err(TopicError::NotACommand),
+        }
+    }
+}
+
+fn with_verb(mut topic: String, verb: &Verb) -> String {
+    match verb {
+        Verb::Set => topic.push_str("/set"),
+        Verb::SetAttribute(attribute) => {
+            topic.push_str("/set/");
+            topic.push_str(attribute);
+        }
+        Verb::Get => topic.push_str("/get"),
+    }
+    topic
+}
+
+fn parse_verb(levels: &[&str]) -> Result<Verb, TopicError> {
+    match levels {
+        ["set"] => Ok(Verb::Set),
+        ["set", attribute] => Ok(Verb::SetAttribute((*attribute).to_owned())),
+        ["get"] => Ok(Verb::Get),
+        _ => Err(TopicError::NotACommand),
+    }
+}
+
+fn parse_home_assistant(rest: &str) -> Result<Address, TopicError> {
+    if rest == STATUS_LEVEL {
+        return Ok(Address::HomeAssistantStatus);
+    }
+    let node = rest
+        .strip_prefix("device/")
+        .and_then(|rest| rest.strip_suffix("/config"));
+    let node = node.ok_or(TopicError::Foreign)?;
+    node.parse()
+        .map(Address::DiscoveryConfig)
+        .map_err(|_| TopicError::Foreign)
+}
+
+#[cfg(test)]
+mod tests;
