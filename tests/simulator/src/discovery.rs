@@ -1,0 +1,103 @@
+//! Discovery on UDP 20002: a 16-byte header and JSON, both ways.
+
+use std::{future::pending, io, net::SocketAddr};
+
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+
+use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex};
+
+/// The port that devices are asked on.
+const PORT: u16 = 20002;
+/// Version, type, operation (2), length (2), flags, padding, serial (4), checksum (4).
+const HEADER: usize = 16;
+const CHECKSUM: std::ops::Range<usize> = 12..16;
+/// What stands in for the checksum while it is computed.
+const CHECKSUM_SEED: [u8; 4] = 0x5a6b_7c8d_u32.to_be_bytes();
+const VERSION: u8 = 2;
+const LARGEST: usize = 2048;
+
+/// Takes the discovery port on the device's own address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<UdpSocket, SimulatorError> {
+    let address = SocketAddr::new(address.ip(), PORT);
+    UdpSocket::bind(address)
+        .await
+        .map_err(|source| SimulatorError::Bind { address, source })
+}
+
+pub(crate) async fn receive(socket: Option<&UdpSocket>) -> io::Result<(Vec<u8>, SocketAddr)> {
+    let Some(socket) = socket else {
+        return pending().await;
+    };
+    let mut buffer = vec![0; LARGEST];
+    let (length, from) = socket.recv_from(&mut buffer).await?;
+    buffer.truncate(length);
+    Ok((buffer, from))
+}
+
+/// Whether a datagram asks for the devices there are: version, length and checksum must be right, and
+/// it must carry the asker's RSA key.
+pub(crate) fn is_query(datagram: &[u8]) -> bool {
+    let Some((header, payload)) = datagram.split_at_checked(HEADER) else {
+        return false;
+    };
+    let checksum_holds = header.get(CHECKSUM) == Some(&checksum(datagram)[..]);
+    let has_key = || {
+        let query: Value = serde_json::from_slice(payload).unwrap_or_default();
+        query.pointer("/params/rsa_key").is_some_and(Value::is_string)
+    };
+    header.first() == Some(&VERSION) && checksum_holds && has_key()
+}
+
+/// The answer to a query.
+pub(crate) fn answer(core: &Core, query: &[u8]) -> Vec<u8> {
+    let payload = announcement(core).to_string().into_bytes();
+    let serial = query.get(8..12).unwrap_or(&[0; 4]);
+    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let mut datagram = vec![VERSION, 0, 0, 1];
+    datagram.extend(length);
+    datagram.extend([17, 0]);
+    datagram.extend(serial);
+    datagram.extend(CHECKSUM_SEED);
+    datagram.extend(payload);
+    let checksum = checksum(&datagram);
+    for (byte, right) in datagram.iter_mut().skip(CHECKSUM.start).zip(checksum) {
+        *byte = right;
+    }
+    datagram
+}
+
+fn checksum(datagram: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(datagram.get(..CHECKSUM.start).unwrap_or_default());
+    hasher.update(&CHECKSUM_SEED);
+    hasher.update(datagram.get(HEADER..).unwrap_or_default());
+    hasher.finalize().to_be_bytes()
+}
+
+fn announcement(core: &Core) -> Value {
+    let address = core.address();
+    let encryption = match core.protocol() {
+        Protocol::Klap => "KLAP",
+        Protocol::Tpap => "TPAP",
+    };
+    let result = json!({
+        "device_id": core.identity.discovery_id,
+        "device_model": core.spec.device_model,
+        "device_type": core.spec.device_type,
+        "factory_default": false,
+        "ip": address.ip().to_string(),
+        "is_support_iot_cloud": true,
+        "mac": core.identity.mac(),
+        "mgt_encrypt_schm": {
+            "encrypt_type": encryption,
+            "http_port": address.port(),
+            "is_support_https": false,
+            "lv": 2,
+        },
+        "obd_src": "tplink",
+        "owner": md5_hex(core.account.username.as_bytes()).to_uppercase(),
+        "protocol_version": 1,
+    });
+    json!({ "error_code": 0, "result": result })
+}

@@ -1,0 +1,265 @@
+//! One HTTP request, from its route to its reply, with what goes wrong on purpose in between.
+
+use hyper::{Method, StatusCode, Uri};
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    Damage, Fault, FaultKind, Protocol, Stage,
+    core::Core,
+    methods::{answer, methods_of},
+    reply::{Answer, Refusal, reply},
+    session::Rejection,
+};
+
+/// The life that KLAP sessions are promised, in seconds.
+const COOKIE_LIFETIME: u32 = 86_400;
+
+/// What a request asks for, by its path.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// `POST /`: the discover method, and the TPAP log-in.
+    Login,
+    Handshake1,
+    Handshake2 {
+        cookie: String,
+    },
+    Klap {
+        cookie: String,
+        seq: i32,
+    },
+    /// 403: a KLAP path without its session.
+    Forbidden,
+    Unknown,
+}
+
+impl Route {
+    pub(crate) fn of(method: &Method, uri: &Uri, cookie: Option<String>) -> Self {
+        if method != Method::POST {
+            return Self::Unknown;
+        }
+        match (uri.path(), cookie) {
+            ("/", _) => Self::Login,
+            ("/app/handshake1", _) => Self::Handshake1,
+            ("/app/handshake2", Some(cookie)) => Self::Handshake2 { cookie },
+            ("/app/request", Some(cookie)) => match sequence_number(uri) {
+                Some(seq) => Self::Klap { cookie, seq },
+                None => Self::Forbidden,
+            },
+            ("/app/handshake2" | "/app/request", None) => Self::Forbidden,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn sequence_number(uri: &Uri) -> Option<i32> {
+    let mut parameters = uri.query()?.split('&');
+    parameters.find_map(|parameter| parameter.strip_prefix("seq=")?.parse().ok())
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: &'static str,
+    pub(crate) cookie: Option<String>,
+    pub(crate) body: Vec<u8>,
+    /// Bytes that the head announces and the body lacks.
+    pub(crate) withheld: u64,
+}
+
+impl Reply {
+    pub(crate) fn status(status: StatusCode) -> Self {
+        Self {
+            status,
+            content_type: "text/html",
+            cookie: None,
+            body: Vec::new(),
+            withheld: 0,
+        }
+    }
+
+    fn octets(body: Vec<u8>) -> Self {
+        Self {
+            content_type: "application/octet-stream",
+            body,
+            ..Self::status(StatusCode::OK)
+        }
+    }
+
+    fn json(answer: Answer) -> Self {
+        Self {
+            content_type: "application/json",
+            body: Value::Object(reply(answer)).to_string().into_bytes(),
+            ..Self::status(StatusCode::OK)
+        }
+    }
+
+    fn damaged(mut self, damage: Option<Damage>) -> Self {
+        let half = self.body.len() / 2;
+        match damage {
+            Some(Damage::Undecryptable) => self.body.iter_mut().for_each(|byte| *byte ^= 0x5a),
+            Some(Damage::Truncated) => self.body.truncate(half),
+            Some(Damage::CutOff) => {
+                self.withheld = (self.body.len() - half) as u64;
+                self.body.truncate(half);
+            }
+            Some(Damage::NotJson | Damage::EmptyResult) | None => {}
+        }
+        self
+    }
+}
+
+/// Why a request has no ordinary reply.
+#[derive(Debug)]
+pub(crate) enum Interruption {
+    /// The connection closes.
+    Drop,
+    /// Nothing ever comes.
+    Hang,
+    /// A status and no body.
+    Status(StatusCode),
+}
+
+const FORBIDDEN: Interruption = Interruption::Status(StatusCode::FORBIDDEN);
+
+pub(crate) async fn exchange(core: &Core, route: Route, body: &[u8]) -> Result<Reply, Interruption> {
+    match route {
+        Route::Login => login(core, body).await,
+        Route::Handshake1 => handshake1(core, body).await,
+        Route::Handshake2 { cookie } => handshake2(core, &cookie, body).await,
+        Route::Klap { cookie, seq } => klap_request(core, &cookie, seq, body).await,
+        Route::Forbidden => Err(FORBIDDEN),
+        Route::Unknown => Err(Interruption::Status(StatusCode::NOT_FOUND)),
+    }
+}
+
+async fn login(core: &Core, body: &[u8]) -> Result<Reply, Interruption> {
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let step = request.pointer("/params/sub_method").and_then(Value::as_str);
+    let step = step.unwrap_or("login").to_owned();
+    let steps = [step];
+    begin(core, &steps).await?;
+    let [step] = &steps;
+    let answer = match step.as_str() {
+        "discover" if core.spec.knows_tpap => Ok(Some(discover(core))),
+        _ => Err(Refusal::TRANSPORT_UNKNOWN),
+    };
+    finish(core, &steps)?;
+    Ok(Reply::json(answer))
+}
+
+fn discover(_core: &Core) -> Value {
+    json!({ "sub_method": "discover", "tpap_preferred": false })
+}
+
+async fn handshake1(core: &Core, local_seed: &[u8]) -> Result<Reply, Interruption> {
+    let step = ["handshake1".to_owned()];
+    begin(core, &step).await?;
+    if core.protocol() != Protocol::Klap || core.faults.is_set(FaultKind::ForbidHandshake) {
+        return Err(FORBIDDEN);
+    }
+    let offer = core
+        .klap
+        .offer(local_seed, &core.checked_account(), || rand::rng().random());
+    let (cookie, body) = offer.ok_or(Interruption::Status(StatusCode::BAD_REQUEST))?;
+    finish(core, &step)?;
+    let mut reply = Reply::octets(body);
+    reply.cookie = Some(format!("TP_SESSIONID={cookie};TIMEOUT={COOKIE_LIFETIME}"));
+    Ok(reply)
+}
+
+async fn handshake2(core: &Core, cookie: &str, proof: &[u8]) -> Result<Reply, Interruption> {
+    let step = ["handshake2".to_owned()];
+    begin(core, &step).await?;
+    if core.protocol() != Protocol::Klap {
+        return Err(FORBIDDEN);
+    }
+    let confirmed = core.klap.confirm(cookie, proof, core.limits());
+    core.tally.login(confirmed);
+    core.notify();
+    finish(core, &step)?;
+    if confirmed {
+        Ok(Reply::octets(Vec::new()))
+    } else {
+        Err(FORBIDDEN)
+    }
+}
+
+async fn klap_request(core: &Core, cookie: &str, seq: i32, body: &[u8]) -> Result<Reply, Interruption> {
+    if core.protocol() != Protocol::Klap {
+        return Err(FORBIDDEN);
+    }
+    let opened = core
+        .klap
+        .open(cookie, seq, body, core.limits())
+        .map_err(|rejection| {
+            if rejection == Rejection::Sequence {
+                core.tally.sequence_violation();
+            }
+            FORBIDDEN
+        })?;
+    let (text, damage) = perform(core, &opened.plaintext).await?;
+    let sealed = opened.cipher.seal(opened.seq, text.as_bytes());
+    Ok(Reply::octets(sealed).damaged(damage))
+}
+
+/// Does what a decrypted request says. The reply is not yet encrypted, and may have to be damaged
+/// once it is.
+async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Option<Damage>), Interruption> {
+    let request: Option<Value> = serde_json::from_slice(plaintext).ok();
+    let methods = request.as_ref().map(methods_of).unwrap_or_default();
+    begin(core, &methods).await?;
+    let mut reply = match &request {
+        Some(request) => answer(core, request),
+        None => reply(Err(Refusal::JSON_DECODE)),
+    };
+    finish(core, &methods)?;
+    let damage = match core.faults.hit(FaultKind::Malformed, &methods, |_| true) {
+        Some(Fault::Malformed { damage, .. }) => Some(damage),
+        _ => None,
+    };
+    if damage == Some(Damage::EmptyResult) {
+        reply.entry("result").or_insert_with(|| json!({}));
+    }
+    if damage == Some(Damage::NotJson) {
+        return Ok(("<html>busy</html>".to_owned(), damage));
+    }
+    Ok((Value::Object(reply).to_string(), damage))
+}
+
+/// What happens before a request has its effect.
+async fn begin(core: &Core, methods: &[String]) -> Result<(), Interruption> {
+    core.tally.methods(methods);
+    core.notify();
+    let latency = core.faults.latency();
+    if !latency.is_zero() {
+        sleep(latency).await;
+    }
+    if let Some(Fault::HttpStatus { status, .. }) = core.faults.hit(FaultKind::HttpStatus, methods, |_| true)
+    {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        return Err(Interruption::Status(status));
+    }
+    interrupt(core, methods, Stage::BeforeApplying)
+}
+
+/// What happens after a request has had its effect.
+fn finish(core: &Core, methods: &[String]) -> Result<(), Interruption> {
+    interrupt(core, methods, Stage::AfterApplying)
+}
+
+fn interrupt(core: &Core, methods: &[String], now: Stage) -> Result<(), Interruption> {
+    let at_this_stage = |fault: &Fault| match fault {
+        Fault::Drop { stage, .. } | Fault::Hang { stage, .. } => *stage == now,
+        _ => false,
+    };
+    if core.faults.hit(FaultKind::Drop, methods, at_this_stage).is_some() {
+        return Err(Interruption::Drop);
+    }
+    if core.faults.hit(FaultKind::Hang, methods, at_this_stage).is_some() {
+        return Err(Interruption::Hang);
+    }
+    Ok(())
+}

@@ -1,0 +1,502 @@
+//! What can go wrong on a device, switched on and off while it runs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rand::{RngExt as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// One thing that goes wrong until it is cleared. A fault replaces an earlier one of its kind.
+///
+/// As JSON a fault is an object whose `fault` names its kind, for example
+/// `{"fault":"drop","stage":"after_applying","methods":["set_device_info"],"times":1}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Fault {
+    /// Every HTTP request takes this long to work on.
+    Latency {
+        /// How long.
+        latency: Latency,
+    },
+    /// The request is never answered, also not after the fault was cleared.
+    Hang {
+        /// Whether the request takes effect.
+        stage: Stage,
+        /// Which requests.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// The connection is closed instead of an answer.
+    Drop {
+        /// Whether the request takes effect.
+        stage: Stage,
+        /// Which requests.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// The connection is closed after each reply, without announcing it in a header.
+    CloseAfterReply,
+    /// A connection that was idle for this long is dead: the next request on it is neither applied
+    /// nor answered, and the client sees the connection close.
+    CloseIdle {
+        /// Milliseconds.
+        #[serde(rename = "after_ms", with = "millis")]
+        after: Duration,
+    },
+    /// The session table has one row: a second log-in ends the first session.
+    SingleSession,
+    /// Sessions end after this long.
+    SessionLifetime {
+        /// Milliseconds.
+        #[serde(rename = "lifetime_ms", with = "millis")]
+        lifetime: Duration,
+    },
+    /// `handshake1` is answered with 403: third-party compatibility is off.
+    ForbidHandshake,
+    /// The device speaks the other protocol (TPAP instead of KLAP or the reverse); sessions end.
+    ProtocolFlip,
+    /// Requests are answered with an HTTP status, and not applied.
+    HttpStatus {
+        /// The status, for example 429 or 503.
+        status: u16,
+        /// Which requests.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// The port is closed, also again after each reboot, until a discovery query arrives. Needs a
+    /// device with discovery.
+    PortClosedUntilProbed,
+    /// The device belongs to another account.
+    WrongPassword,
+    /// The device checks against an empty e-mail and password, as some do for a while after a power cut.
+    BlankCredentials,
+    /// After this many failed TPAP log-ins the device refuses every further one (-2101) until the
+    /// fault is cleared.
+    TpapLock {
+        /// Failed log-ins.
+        after: u32,
+    },
+    /// Replies that cannot be read.
+    Malformed {
+        /// In which way.
+        damage: Damage,
+        /// Which requests.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// These fields are left out of every result, at any depth.
+    MissingFields {
+        /// Names of fields.
+        fields: Vec<String>,
+    },
+    /// These fields, where a result has them at any depth, have these values: unknown enum values,
+    /// wrong types, a chosen `rssi`.
+    FieldValues {
+        /// Values by name of field.
+        values: BTreeMap<String, Value>,
+    },
+    /// A strip lists these outlets, in this order.
+    Children {
+        /// Positions, counted from 1.
+        positions: Vec<u8>,
+    },
+    /// The clock was never set: energy answers -1601 and schedules rest.
+    ClockUnset,
+}
+
+/// The kind of a [`Fault`], to clear it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // Each is the kind of the fault of the same name.
+pub enum FaultKind {
+    Latency,
+    Hang,
+    Drop,
+    CloseAfterReply,
+    CloseIdle,
+    SingleSession,
+    SessionLifetime,
+    ForbidHandshake,
+    ProtocolFlip,
+    HttpStatus,
+    PortClosedUntilProbed,
+    WrongPassword,
+    BlankCredentials,
+    TpapLock,
+    Malformed,
+    MissingFields,
+    FieldValues,
+    Children,
+    ClockUnset,
+}
+
+impl Fault {
+    /// Its kind.
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Self::Latency { .. } => FaultKind::Latency,
+            Self::Hang { .. } => FaultKind::Hang,
+            Self::Drop { .. } => FaultKind::Drop,
+            Self::CloseAfterReply => FaultKind::CloseAfterReply,
+            Self::CloseIdle { .. } => FaultKind::CloseIdle,
+            Self::SingleSession => FaultKind::SingleSession,
+            Self::SessionLifetime { .. } => FaultKind::SessionLifetime,
+            Self::ForbidHandshake => FaultKind::ForbidHandshake,
+            Self::ProtocolFlip => FaultKind::ProtocolFlip,
+            Self::HttpStatus { .. } => FaultKind::HttpStatus,
+            Self::PortClosedUntilProbed => FaultKind::PortClosedUntilProbed,
+            Self::WrongPassword => FaultKind::WrongPassword,
+            Self::BlankCredentials => FaultKind::BlankCredentials,
+            Self::TpapLock { .. } => FaultKind::TpapLock,
+            Self::Malformed { .. } => FaultKind::Malformed,
+            Self::MissingFields { .. } => FaultKind::MissingFields,
+            Self::FieldValues { .. } => FaultKind::FieldValues,
+            Self::Children { .. } => FaultKind::Children,
+            Self::ClockUnset => FaultKind::ClockUnset,
+        }
+    }
+
+    fn scope_mut(&mut self) -> Option<&mut Scope> {
+        match self {
+            Self::Hang { scope, .. }
+            | Self::Drop { scope, .. }
+            | Self::HttpStatus { scope, .. }
+            | Self::Malformed { scope, .. } => Some(scope),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a request takes effect before it goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It has no effect.
+    BeforeApplying,
+    /// It has its effect; the client does not hear of it.
+    AfterApplying,
+}
+
+/// Which requests a fault hits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Methods, at any depth of a `multipleRequest` or `control_child`; empty means all. The steps of
+    /// a log-in are methods too: `discover`, `handshake1`, `handshake2`, `pake_register`, `pake_share`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// How many of these requests; none means until the fault is cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+}
+
+impl Scope {
+    /// All requests.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Requests that contain this method.
+    pub fn method(method: impl Into<String>) -> Self {
+        Self {
+            methods: vec![method.into()],
+            times: None,
+        }
+    }
+
+    /// The next `times` of these requests.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self {
+            times: Some(times),
+            ..self
+        }
+    }
+
+    fn covers(&self, methods: &[String]) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|method| methods.contains(method))
+    }
+}
+
+/// How a reply is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    /// It decrypts to text that is not JSON.
+    NotJson,
+    /// It does not decrypt.
+    Undecryptable,
+    /// Its body is cut in half, and is as long as its header says.
+    Truncated,
+    /// The connection closes in the middle of its body.
+    CutOff,
+    /// `set_` replies carry `"result":{}`.
+    EmptyResult,
+}
+
+/// How long a device takes over a request.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "distribution")]
+pub enum Latency {
+    /// Always the same.
+    Fixed {
+        /// Milliseconds.
+        #[serde(rename = "ms", with = "millis")]
+        time: Duration,
+    },
+    /// Anything between two bounds, equally likely.
+    Uniform {
+        /// Milliseconds.
+        #[serde(rename = "min_ms", with = "millis")]
+        min: Duration,
+        /// Milliseconds.
+        #[serde(rename = "max_ms", with = "millis")]
+        max: Duration,
+    },
+    /// Mostly quick, now and then slow.
+    LongTail {
+        /// Milliseconds.
+        #[serde(rename = "typical_ms", with = "millis")]
+        typical: Duration,
+        /// Milliseconds.
+        #[serde(rename = "slow_ms", with = "millis")]
+        slow: Duration,
+        /// The share of slow requests, 0 to 1.
+        slow_share: f64,
+    },
+}
+
+impl Latency {
+    /// Always the same.
+    pub fn fixed(time: Duration) -> Self {
+        Self::Fixed { time }
+    }
+
+    fn sample(self, rng: &mut StdRng) -> Duration {
+        match self {
+            Self::Fixed { time } => time,
+            Self::Uniform { min, max } => min + max.saturating_sub(min).mul_f64(rng.random::<f64>()),
+            Self::LongTail {
+                typical,
+                slow,
+                slow_share,
+            } => {
+                if rng.random::<f64>() < slow_share {
+                    slow
+                } else {
+                    typical
+                }
+            }
+        }
+    }
+}
+
+impl From<Duration> for Latency {
+    fn from(time: Duration) -> Self {
+        Self::fixed(time)
+    }
+}
+
+/// The faults of one device. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Table {
+    active: BTreeMap<FaultKind, Fault>,
+    /// How often the fault that closes the port was set.
+    port_closings: u64,
+    rng: StdRng,
+}
+
+impl Faults {
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>, rng: StdRng) -> Self {
+        let table = Table {
+            active: BTreeMap::new(),
+            port_closings: 0,
+            rng,
+        };
+        let new = Self(Arc::new(Shared {
+            table: Mutex::new(table),
+            changes: watch::Sender::new(0),
+        }));
+        faults.into_iter().for_each(|fault| new.set(fault));
+        new
+    }
+
+    /// Switches a fault on, in place of an earlier one of its kind.
+    pub fn set(&self, fault: Fault) {
+        {
+            let mut table = self.table();
+            table.port_closings += u64::from(fault == Fault::PortClosedUntilProbed);
+            table.active.insert(fault.kind(), fault);
+        }
+        self.changed();
+    }
+
+    /// Switches a fault off.
+    pub fn clear(&self, kind: FaultKind) {
+        self.table().active.remove(&kind);
+        self.changed();
+    }
+
+    /// Switches all faults off.
+    pub fn clear_all(&self) {
+        self.table().active.clear();
+        self.changed();
+    }
+
+    /// The faults that are on, with what is left of their `times`.
+    pub fn active(&self) -> Vec<Fault> {
+        self.table().active.values().cloned().collect()
+    }
+
+    /// Whether a fault of this kind is on.
+    pub fn is_set(&self, kind: FaultKind) -> bool {
+        self.table().active.contains_key(&kind)
+    }
+
+    pub(crate) fn get(&self, kind: FaultKind) -> Option<Fault> {
+        self.table().active.get(&kind).cloned()
+    }
+
+    /// The fault of this kind if it hits a request with these methods and passes `applies`. One of
+    /// its `times` is then used up.
+    pub(crate) fn hit(
+        &self,
+        kind: FaultKind,
+        methods: &[String],
+        applies: impl FnOnce(&Fault) -> bool,
+    ) -> Option<Fault> {
+        let mut table = self.table();
+        let fault = table.active.get_mut(&kind)?;
+        if !applies(fault) {
+            return None;
+        }
+        let scope = fault.scope_mut()?;
+        if !scope.covers(methods) {
+            return None;
+        }
+        let last = match &mut scope.times {
+            Some(0) => return None,
+            Some(times) => {
+                *times -= 1;
+                *times == 0
+            }
+            None => false,
+        };
+        let hit = fault.clone();
+        if last {
+            table.active.remove(&kind);
+        }
+        Some(hit)
+    }
+
+    /// How long the next request takes.
+    pub(crate) fn latency(&self) -> Duration {
+        let mut table = self.table();
+        match table.active.get(&FaultKind::Latency) {
+            Some(Fault::Latency { latency }) => latency.sample(&mut table.rng),
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn port_closings(&self) -> u64 {
+        self.table().port_closings
+    }
+
+    /// Changes whenever a fault is set or cleared.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|version| *version += 1);
+    }
+
+    /// No panic is possible while the lock is held, so a poisoned table is still whole.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults() -> Faults {
+        Faults::new([], StdRng::seed_from_u64(1))
+    }
+
+    #[test]
+    fn a_fault_reads_as_it_is_written() {
+        let json =
+            json!({"fault": "drop", "stage": "after_applying", "methods": ["set_device_info"], "times": 2});
+        let fault: Fault = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&fault).unwrap(), json);
+        assert_eq!(
+            serde_json::to_value(FaultKind::TpapLock).unwrap(),
+            json!("tpap_lock")
+        );
+
+        let json =
+            json!({"fault": "latency", "latency": {"distribution": "uniform", "min_ms": 5, "max_ms": 9}});
+        let fault: Fault = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&fault).unwrap(), json);
+        serde_json::from_value::<Fault>(json!({"fault": "gremlin"})).unwrap_err();
+    }
+
+    #[test]
+    fn a_fault_hits_its_methods_as_often_as_it_says() {
+        let faults = faults();
+        let scope = Scope::method("set_device_info").times(1);
+        faults.set(Fault::HttpStatus { status: 429, scope });
+        let hit = |method: &str| faults.hit(FaultKind::HttpStatus, &[method.to_owned()], |_| true);
+        assert_eq!(hit("get_device_info"), None);
+        assert!(hit("set_device_info").is_some());
+        assert_eq!(hit("set_device_info"), None);
+        assert!(!faults.is_set(FaultKind::HttpStatus));
+    }
+
+    #[test]
+    fn latencies_follow_the_seed_and_stay_in_their_bounds() {
+        let sample = || {
+            let faults = faults();
+            let (min, max) = (Duration::from_millis(5), Duration::from_millis(9));
+            let latency = Latency::Uniform { min, max };
+            faults.set(Fault::Latency { latency });
+            (0..50).map(|_| faults.latency()).collect::<Vec<_>>()
+        };
+        let times = sample();
+        assert_eq!(times, sample());
+        assert!(times.iter().all(|time| (5..=9).contains(&time.as_millis())));
+        assert!(times.iter().any(|time| *time != times[0]));
+    }
+}

@@ -1,0 +1,298 @@
+//! Where a device can be reached: its port, which opens and closes, and discovery.
+
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    select,
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use crate::{FaultKind, SimulatorError, core::Core, discovery, http};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
+/// How long the port is left alone after it could not be opened or accepted from.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What a device is told about its network.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Serve on another address.
+    Move {
+        listener: TcpListener,
+        /// None: stay where discovery is.
+        discovery: Option<UdpSocket>,
+        moved: oneshot::Sender<()>,
+    },
+    /// Go away for a while, and forget all sessions.
+    Reboot {
+        after: Duration,
+        lasting: Duration,
+        /// Told when the device is away.
+        down: Option<oneshot::Sender<()>>,
+    },
+}
+
+/// Listens on an address. The port of a `0` is chosen by the system.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, SimulatorError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| SimulatorError::Bind { address, source })
+}
+
+pub(crate) struct Network {
+    core: Arc<Core>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    door: Door,
+    discovery: Option<UdpSocket>,
+    /// Ends every connection made since the port was opened.
+    connections: CancellationToken,
+    restart: Option<Restart>,
+    /// The port waits for a discovery query.
+    probe_needed: bool,
+    /// The number of times that the fault which closes the port was set, as far as it was heeded.
+    closings: u64,
+}
+
+enum Door {
+    Open(TcpListener),
+    /// The address is kept, so that nobody else takes it; none if it could not be.
+    Closed(Option<TcpSocket>),
+}
+
+struct Restart {
+    phase: Phase,
+    at: Instant,
+    lasting: Duration,
+    down: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Announced,
+    Down,
+}
+
+enum Event {
+    Stop,
+    Command(Command),
+    FaultsChanged,
+    RestartDue,
+    Connection(io::Result<TcpStream>),
+    Datagram(io::Result<(Vec<u8>, SocketAddr)>),
+}
+
+impl Network {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        listener: TcpListener,
+        discovery: Option<UdpSocket>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let mut network = Self {
+            connections: stop.child_token(),
+            core,
+            tasks,
+            stop,
+            door: Door::Open(listener),
+            discovery,
+            restart: None,
+            probe_needed: false,
+            closings: 0,
+        };
+        network.heed_faults();
+        network
+    }
+
+    /// Serves until the device stops.
+    pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut faults = self.core.faults.changes();
+        loop {
+            let event = select! {
+                biased;
+                () = self.stop.cancelled() => Event::Stop,
+                Some(command) = commands.recv() => Event::Command(command),
+                Ok(()) = faults.changed() => Event::FaultsChanged,
+                () = restart_due(self.restart.as_ref()) => Event::RestartDue,
+                datagram = discovery::receive(self.discovery.as_ref()) => Event::Datagram(datagram),
+                connection = accept(&self.door) => Event::Connection(connection),
+            };
+            match event {
+                Event::Stop => return,
+                Event::Command(command) => self.obey(command),
+                Event::FaultsChanged => self.heed_faults(),
+                Event::RestartDue => self.restart(),
+                Event::Connection(Ok(stream)) => self.welcome(stream),
+                Event::Datagram(Ok((datagram, from))) => self.answer_query(&datagram, from).await,
+                Event::Connection(Err(error)) | Event::Datagram(Err(error)) => {
+                    debug!(%error, "the network failed for a moment");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn welcome(&self, stream: TcpStream) {
+        // A simulated device answers in small pieces; without this each waits for the next.
+        let _ = stream.set_nodelay(true);
+        let serving = http::serve(self.core.clone(), stream);
+        let connections = self.connections.clone();
+        self.tasks
+            .spawn(async move { connections.run_until_cancelled(serving).await });
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Move {
+                listener,
+                discovery,
+                moved,
+            } => {
+                self.hang_up();
+                if discovery.is_some() {
+                    self.discovery = discovery;
+                }
+                self.door = Door::Open(listener);
+                if self.is_closed() {
+                    self.close();
+                }
+                let _ = moved.send(());
+            }
+            Command::Reboot { after, lasting, down } => {
+                self.restart = Some(Restart {
+                    phase: Phase::Announced,
+                    at: Instant::now() + after,
+                    lasting,
+                    down,
+                });
+            }
+        }
+    }
+
+    /// Goes down, or comes back up.
+    fn restart(&mut self) {
+        let Some(mut restart) = self.restart.take() else {
+            return;
+        };
+        match restart.phase {
+            Phase::Announced => {
+                self.close();
+                self.core.forget_sessions();
+                if let Some(down) = restart.down.take() {
+                    let _ = down.send(());
+                }
+                restart.phase = Phase::Down;
+                restart.at = Instant::now() + restart.lasting;
+                self.restart = Some(restart);
+            }
+            Phase::Down => {
+                self.core.with_state(|state, now| state.restart(now.device));
+                self.probe_needed = self.core.faults.is_set(FaultKind::PortClosedUntilProbed);
+                self.open_if_allowed();
+            }
+        }
+    }
+
+    fn heed_faults(&mut self) {
+        let closings = self.core.faults.port_closings();
+        if !self.core.faults.is_set(FaultKind::PortClosedUntilProbed) {
+            self.probe_needed = false;
+            self.open_if_allowed();
+        } else if closings != self.closings {
+            self.probe_needed = true;
+            self.close();
+        }
+        self.closings = closings;
+    }
+
+    async fn answer_query(&mut self, datagram: &[u8], from: SocketAddr) {
+        if self.is_down() || !discovery::is_query(datagram) {
+            return;
+        }
+        self.core.tally.probe();
+        self.core.notify();
+        self.probe_needed = false;
+        self.open_if_allowed();
+        let answer = discovery::answer(&self.core, datagram);
+        if let Some(socket) = &self.discovery
+            && let Err(error) = socket.send_to(&answer, from).await
+        {
+            debug!(%error, "a discovery answer was not sent");
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.restart
+            .as_ref()
+            .is_some_and(|restart| restart.phase == Phase::Down)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.probe_needed || self.is_down()
+    }
+
+    fn open_if_allowed(&mut self) {
+        if self.is_closed() {
+            return;
+        }
+        let Door::Closed(socket) = &mut self.door else {
+            return;
+        };
+        let opened = socket
+            .take()
+            .map_or_else(|| reserve(self.core.address()), Ok)
+            .and_then(|socket| socket.listen(BACKLOG));
+        match opened {
+            Ok(listener) => self.door = Door::Open(listener),
+            Err(error) => warn!(address = %self.core.address(), %error, "the port cannot be opened again"),
+        }
+    }
+
+    /// Closes the port and every connection.
+    fn close(&mut self) {
+        self.hang_up();
+        // The listener must be gone before its address can be reserved.
+        self.door = Door::Closed(None);
+        match reserve(self.core.address()) {
+            Ok(socket) => self.door = Door::Closed(Some(socket)),
+            Err(error) => debug!(%error, "the closed port is not reserved"),
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.connections.cancel();
+        self.connections = self.stop.child_token();
+    }
+}
+
+/// Takes an address without listening on it: connections are refused.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn accept(door: &Door) -> io::Result<TcpStream> {
+    match door {
+        Door::Open(listener) => listener.accept().await.map(|(stream, _)| stream),
+        Door::Closed(_) => pending().await,
+    }
+}
+
+async fn restart_due(restart: Option<&Restart>) {
+    match restart {
+        Some(restart) => sleep_until(restart.at).await,
+        None => pending().await,
+    }
+}

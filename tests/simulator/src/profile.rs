@@ -1,0 +1,211 @@
+//! What tells one model from another, as data.
+
+mod tables;
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::SimulatorError;
+
+/// A model of outlet that can be simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Profile {
+    /// A plug without an energy meter.
+    P100,
+    /// A plug with an energy meter, firmware 1.4.8.
+    P110,
+    /// The same plug on firmware 1.3.0: no `charging_status`, `overheated` instead of
+    /// `overheat_status`, no `get_emeter_data`.
+    P110Old,
+    /// A strip of three outlets, listed 3, 2, 1.
+    P300,
+    /// A strip of four outlets with an energy meter each.
+    P304M,
+    /// A Kasa-branded outdoor strip of two outlets, listed 2, 1, without the `auto_off` fields.
+    EP40M,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 6] = [
+        Self::P100,
+        Self::P110,
+        Self::P110Old,
+        Self::P300,
+        Self::P304M,
+        Self::EP40M,
+    ];
+
+    /// How many outlets it switches: 1 for a plug.
+    pub fn outlets(self) -> u8 {
+        u8::try_from(self.spec().listing.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Whether its outlets are children of the device.
+    pub fn is_strip(self) -> bool {
+        self.spec().is_strip()
+    }
+
+    /// Whether its outlets measure power and energy.
+    pub fn has_energy(self) -> bool {
+        self.spec().meter.is_some()
+    }
+
+    pub(crate) fn spec(self) -> &'static Spec {
+        match self {
+            Self::P100 => &tables::P100,
+            Self::P110 => &tables::P110,
+            Self::P110Old => &tables::P110_OLD,
+            Self::P300 => &tables::P300,
+            Self::P304M => &tables::P304M,
+            Self::EP40M => &tables::EP40M,
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P100 => "P100",
+            Self::P110 => "P110",
+            Self::P110Old => "P110Old",
+            Self::P300 => "P300",
+            Self::P304M => "P304M",
+            Self::EP40M => "EP40M",
+        })
+    }
+}
+
+impl FromStr for Profile {
+    type Err = SimulatorError;
+
+    fn from_str(text: &str) -> Result<Self, SimulatorError> {
+        Self::ALL
+            .into_iter()
+            .find(|profile| profile.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| SimulatorError::UnknownProfile(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Profile {
+    type Error = SimulatorError;
+
+    fn try_from(text: String) -> Result<Self, SimulatorError> {
+        text.parse()
+    }
+}
+
+impl From<Profile> for String {
+    fn from(profile: Profile) -> Self {
+        profile.to_string()
+    }
+}
+
+/// A component and its version, as `component_nego` lists it.
+pub(crate) type Component = (&'static str, u8);
+
+/// Groups of fields that an outlet's `get_device_info` has or lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutletFields {
+    AutoOff,
+    Charging,
+    Overcurrent,
+    /// `overheated`, a boolean: plugs before firmware 1.4.
+    OverheatedFlag,
+    OverheatStatus,
+    PowerProtection,
+    /// `is_usb`: strips with USB outlets or newer firmware.
+    Usb,
+    /// `on_off`, a number beside `device_on`.
+    OnOff,
+}
+
+/// The answers of an outlet about power and energy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meter {
+    /// `get_emeter_data` exists: firmware from about 1.4.
+    pub(crate) emeter: bool,
+    /// `get_energy_usage` carries `current_power`, in mW.
+    pub(crate) power_in_usage: bool,
+    /// Energies are also given in mWh.
+    pub(crate) milliwatt_hours: bool,
+}
+
+/// One model on one firmware.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) model: &'static str,
+    /// As discovery names it, with its region.
+    pub(crate) device_model: &'static str,
+    pub(crate) device_type: &'static str,
+    pub(crate) hw_ver: &'static str,
+    pub(crate) fw_ver: &'static str,
+    /// Knows TPAP and answers `discover` with a result; older firmware answers with code 1003.
+    pub(crate) knows_tpap: bool,
+    /// `default_states` has an empty `state` beside its type: firmware before 1.4.
+    pub(crate) default_state_object: bool,
+    pub(crate) components: &'static [Component],
+    /// Empty for a plug.
+    pub(crate) child_components: &'static [Component],
+    pub(crate) outlet_fields: &'static [OutletFields],
+    /// The positions in the order in which the device lists its outlets.
+    pub(crate) listing: &'static [u8],
+    pub(crate) meter: Option<Meter>,
+    /// What is plugged in at the start, in watts, by position.
+    pub(crate) loads: &'static [f64],
+    /// Above this many watts an outlet drops its relay.
+    pub(crate) max_watts: f64,
+    pub(crate) max_schedule_rules: usize,
+}
+
+impl Spec {
+    pub(crate) fn is_strip(&self) -> bool {
+        !self.child_components.is_empty()
+    }
+
+    /// The components of what carries the outlet: the child on a strip, else the device.
+    pub(crate) fn outlet_has_component(&self, name: &str) -> bool {
+        let components = if self.is_strip() {
+            self.child_components
+        } else {
+            self.components
+        };
+        components.iter().any(|(id, _)| *id == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_read_in_any_case_and_written_as_it_is_named() {
+        for profile in Profile::ALL {
+            let name = profile.to_string();
+            assert_eq!(name.parse::<Profile>().unwrap(), profile);
+            assert_eq!(name.to_lowercase().parse::<Profile>().unwrap(), profile);
+        }
+        assert!(matches!(
+            "P999".parse::<Profile>(),
+            Err(SimulatorError::UnknownProfile(_))
+        ));
+    }
+
+    #[test]
+    fn every_outlet_is_listed_once_and_has_a_load() {
+        for profile in Profile::ALL {
+            let spec = profile.spec();
+            let mut positions = spec.listing.to_vec();
+            positions.sort_unstable();
+            assert_eq!(
+                positions,
+                (1..=profile.outlets()).collect::<Vec<_>>(),
+                "{profile}"
+            );
+            assert_eq!(spec.loads.len(), spec.listing.len(), "{profile}");
+            assert_eq!(profile.is_strip(), profile.outlets() > 1, "{profile}");
+        }
+    }
+}

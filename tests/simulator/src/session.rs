@@ -1,0 +1,80 @@
+//! What the sessions of both protocols have in common.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::SimulatorError;
+
+/// How a device is talked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// What devices speak while third-party compatibility is on.
+    Klap,
+    /// What firmware 1.4 speaks while it is off.
+    Tpap,
+}
+
+impl Protocol {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Klap => Self::Tpap,
+            Self::Tpap => Self::Klap,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Klap => "klap",
+            Self::Tpap => "tpap",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = SimulatorError;
+
+    fn from_str(text: &str) -> Result<Self, SimulatorError> {
+        [Self::Klap, Self::Tpap]
+            .into_iter()
+            .find(|protocol| protocol.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| SimulatorError::UnknownProtocol(text.to_owned()))
+    }
+}
+
+/// The account that a device belongs to. `Debug` hides the password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) username: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("username", &self.username)
+            .field("password", &"***")
+            .finish()
+    }
+}
+
+/// What ends sessions before their time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) single_session: bool,
+    pub(crate) lifetime: Option<Duration>,
+}
+
+/// Why a request is not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// Unknown, unconfirmed or expired.
+    NoSession,
+    /// The sequence number is not the next one.
+    Sequence,
+    /// It was not made with the session's key.
+    Signature,
+}
