@@ -14,6 +14,9 @@ pub mod occurrence;
 pub mod period;
 pub mod readings;
 pub mod rules;
+pub mod safety;
 pub mod sensor;
 pub mod sun;
+#[cfg(test)]
+mod testing;
 pub mod window;
