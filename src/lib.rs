@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` at the top of the repository is the map: three tasks, the messages between
 //! them, and what is deliberately absent.
 
+pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod device;
@@ -12,6 +13,8 @@ pub mod mqtt;
 pub mod report;
 pub mod scheduler;
 mod secret;
+pub mod store;
 pub mod tasks;
+pub mod telemetry;
 
 pub use secret::Secret;

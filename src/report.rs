@@ -16,6 +16,10 @@ use crate::{
 pub struct Report {
     /// The configured id.
     pub id: DeviceId,
+    /// Configured name, else the nickname in the app.
+    pub name: Option<String>,
+    /// Where it is reached now: as configured, or where discovery found it.
+    pub address: String,
     /// Where the device's worker is in its life.
     pub phase: Phase,
     /// Whether the device counts as reachable; debounced.
@@ -34,6 +38,8 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// No account is configured: the device is left alone.
+    SetupMode,
     /// Logging in for the first time.
     Connecting,
     /// Everything works.
@@ -105,7 +111,7 @@ pub struct Outlet {
     pub key: Option<OutletKey>,
     /// 1..n from the device; 1 on a plug.
     pub position: u8,
-    /// Configured name, else the nickname in the app.
+    /// Configured name, else the nickname in the app. A plug's outlet has the plug's name.
     pub name: Option<String>,
     /// The relay, as the device last confirmed it.
     pub power: Option<Power>,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 /// A password or another value that must not reach a log, a topic or an error: it prints as `***`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ha_discovery::STATUS_LEVEL;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
@@ -16,8 +17,9 @@ use super::{
     layers::Sources,
     parse,
     reader::{Expected, Leaf, Read, Table},
-    topic::{Topic, topic},
+    topic::topic,
 };
+use crate::mqtt::topics::BaseTopic;
 
 /// Name of the state file where none is configured.
 const STATE_FILE: &str = "tapo2mqtt-state.json";
@@ -28,11 +30,11 @@ pub struct HomeAssistant {
     /// Whether anything is announced at all.
     pub enabled: bool,
     /// Where Home Assistant looks for announcements.
-    pub discovery_prefix: Topic,
+    pub discovery_prefix: BaseTopic,
     /// One child device per outlet of a strip. Needs Home Assistant 2026.11; older ones refuse the whole strip.
     pub child_devices: bool,
     /// Where Home Assistant says that it has started. Default: `status` under the prefix.
-    pub status_topic: Topic,
+    pub status_topic: BaseTopic,
 }
 
 /// How often devices are asked, and how long they may take.
@@ -161,7 +163,7 @@ pub(super) fn homeassistant(table: &mut Table<'_>) -> Read<HomeAssistant> {
     let child_devices = table.required("child_devices", parse::boolean);
     let status_topic = table.optional("status_topic", topic)?;
     let discovery_prefix = discovery_prefix?;
-    let derived = || Topic::new(&format!("{discovery_prefix}/status"));
+    let derived = || format!("{discovery_prefix}/{STATUS_LEVEL}").parse().ok();
     let Some(status_topic) = status_topic.or_else(derived) else {
         return Err(table.problem("discovery_prefix", "a shorter topic: /status is put behind it"));
     };

@@ -34,10 +34,11 @@ pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub use problem::{Problem, Problems};
-pub use topic::Topic;
 
 use credentials::Files;
 use reader::{Read, Report, Table};
+
+use crate::mqtt::topics::Topics;
 
 /// Everything that can be configured, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,16 @@ impl Settings {
     pub fn needs_setup(&self) -> bool {
         let own_accounts = self.devices.iter().all(|device| device.credentials.is_some());
         self.tapo.credentials.is_none() && (self.devices.is_empty() || !own_accounts)
+    }
+
+    /// Every topic of the bridge.
+    pub fn topics(&self) -> Topics {
+        let homeassistant = &self.homeassistant;
+        Topics::new(
+            self.mqtt.base_topic.clone(),
+            homeassistant.discovery_prefix.clone(),
+            homeassistant.status_topic.clone(),
+        )
     }
 
     /// The settings for everybody to see: no secret, no user name.

@@ -8,9 +8,9 @@ use super::{
     credentials::{Files, password},
     parse,
     reader::{Expected, Leaf, Read, Table},
-    topic::{Topic, topic},
+    topic::topic,
 };
-use crate::Secret;
+use crate::{Secret, mqtt::topics::BaseTopic};
 
 /// IANA's port for MQTT.
 const PORT: u16 = 1883;
@@ -29,7 +29,7 @@ pub struct Mqtt {
     /// What to log in with; `None` connects anonymously.
     pub login: Option<MqttLogin>,
     /// The first levels of every topic of ours.
-    pub base_topic: Topic,
+    pub base_topic: BaseTopic,
     /// Stable and unique on the broker: two clients with one id throw each other out.
     pub client_id: String,
     /// Time between two signs of life on an idle link, 5 s to 1 h.
@@ -88,7 +88,11 @@ impl Mqtt {
 }
 
 /// Reads `[mqtt]`; `discovery_prefix` is Home Assistant's, where it could be read.
-pub(super) fn read(table: &mut Table<'_>, files: Files<'_>, discovery_prefix: Option<&Topic>) -> Read<Mqtt> {
+pub(super) fn read(
+    table: &mut Table<'_>,
+    files: Files<'_>,
+    discovery_prefix: Option<&BaseTopic>,
+) -> Read<Mqtt> {
     let host = table.required("host", parse::host);
     let port = table.optional("port", parse::integer(1..=u16::MAX));
     let login = login(table, files);
@@ -98,8 +102,11 @@ pub(super) fn read(table: &mut Table<'_>, files: Files<'_>, discovery_prefix: Op
     let keep_alive = table.required("keep_alive", parse::duration(Duration::from_secs(5)..=longest));
     let tls = tls(table, files)?;
     let base_topic = base_topic?;
-    if discovery_prefix == Some(&base_topic) {
-        return Err(table.problem("base_topic", "a topic other than homeassistant.discovery_prefix"));
+    if discovery_prefix.is_some_and(|prefix| prefix.overlaps(&base_topic)) {
+        return Err(table.problem(
+            "base_topic",
+            "a topic apart from homeassistant.discovery_prefix: neither the same nor one inside the other",
+        ));
     }
     let default_port = if tls.is_some() { TLS_PORT } else { PORT };
     Ok(Mqtt {
@@ -134,7 +141,7 @@ fn client_id(leaf: &Leaf<'_>) -> Result<String, Expected> {
 }
 
 /// The same at every start, and another one for each base topic.
-fn default_client_id(base_topic: &Topic) -> String {
+fn default_client_id(base_topic: &BaseTopic) -> String {
     let slug = |c: char| {
         if c.is_ascii_alphanumeric() {
             c.to_ascii_lowercase()

@@ -301,7 +301,7 @@ impl Worker {
         self.recorder.logged_in();
         let opening = Session::open(
             &self.address,
-            &self.config.credentials,
+            self.config.credentials.as_ref(),
             self.kind,
             self.tempo.request,
         );

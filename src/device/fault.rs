@@ -8,6 +8,9 @@ use crate::{
 /// A failed exchange with a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
+    /// Nobody told us the account: setup mode.
+    #[error("no Tapo account is configured; set tapo.username and tapo.password")]
+    NoAccount,
     /// Nothing was sent: the address does not resolve, nobody listens, no route.
     #[error("cannot connect: {0}")]
     Unreachable(String),
@@ -83,7 +86,9 @@ impl Fault {
             Self::SessionLost => Remedy::LogInAgain,
             Self::NoAnswer | Self::Unreadable(_) => Remedy::ReadBack,
             Self::Unreachable(_) | Self::Refused | Self::Overloaded(_) => Remedy::BackOff,
-            Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Remedy::WaitForUser,
+            Self::NoAccount | Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => {
+                Remedy::WaitForUser
+            }
             Self::LockedOut => Remedy::KeepAway,
             Self::UnknownRequest(_) | Self::Device { .. } => Remedy::DoWithout,
         }
@@ -92,6 +97,7 @@ impl Fault {
     /// The word a command's answer carries when this fault ended it.
     pub(crate) fn code(&self) -> Code {
         match self {
+            Self::NoAccount => Code::SetupMode,
             Self::Forbidden | Self::UnsupportedProtocol(_) => Code::Forbidden,
             Self::WrongCredentials => Code::WrongCredentials,
             Self::LockedOut => Code::LockedOut,
@@ -109,9 +115,10 @@ impl Fault {
 
     /// The phase in which a device waits after this fault kept it from logging in.
     pub(crate) fn phase(&self) -> Phase {
-        match self.remedy() {
-            Remedy::WaitForUser => Phase::Forbidden,
-            Remedy::KeepAway => Phase::LockedOut,
+        match self {
+            Self::NoAccount => Phase::SetupMode,
+            Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Phase::Forbidden,
+            Self::LockedOut => Phase::LockedOut,
             _ => Phase::Unreachable,
         }
     }
@@ -127,6 +134,7 @@ impl Fault {
     /// The kind alone, for counting.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
+            Self::NoAccount => "no_account",
             Self::Unreachable(_) => "unreachable",
             Self::Refused => "refused",
             Self::NoAnswer => "no_answer",

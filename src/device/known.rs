@@ -150,7 +150,7 @@ impl Known {
         let key = match kind {
             Kind::Plug => None,
             Kind::Strip => naming
-                .and_then(|naming| naming.key.clone())
+                .map(|naming| naming.key.clone())
                 .or_else(|| position.to_string().parse().ok()),
         };
         let old = self.outlets.iter().find(|old| old.child == child);
@@ -202,13 +202,10 @@ mod tests {
             id: "strip".parse().unwrap(),
             address: "127.0.0.1".to_owned(),
             name: None,
-            credentials: Credentials {
-                username: "u".to_owned(),
-                password: Secret::new("p"),
-            },
+            credentials: None,
             outlets: vec![OutletConfig {
                 position: 2,
-                key: Some("left".parse().unwrap()),
+                key: "left".parse().unwrap(),
                 name: Some("Left mat".to_owned()),
             }],
         }

@@ -13,6 +13,7 @@ mod queue;
 mod readings;
 mod session;
 mod stats;
+mod tell;
 mod worker;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -35,8 +36,8 @@ pub struct DeviceConfig {
     pub address: String,
     /// Overrides the nickname on the device.
     pub name: Option<String>,
-    /// The account the device is registered to.
-    pub credentials: Credentials,
+    /// The account the device is registered to; `None` in setup mode: the device is left alone.
+    pub credentials: Option<Credentials>,
     /// Names for outlets of a strip; others go by their position.
     pub outlets: Vec<OutletConfig>,
 }
@@ -47,7 +48,7 @@ pub struct OutletConfig {
     /// 1..n as printed on the strip.
     pub position: u8,
     /// Its topic level.
-    pub key: Option<OutletKey>,
+    pub key: OutletKey,
     /// Overrides the nickname on the device.
     pub name: Option<String>,
 }

@@ -57,10 +57,11 @@ impl Session {
     /// whatever the model is called; `kind` says which to make.
     pub(super) async fn open(
         address: &str,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         kind: Kind,
         limit: Duration,
     ) -> Result<Self, Fault> {
+        let credentials = credentials.ok_or(Fault::NoAccount)?;
         let client =
             ApiClient::new(credentials.username.as_str(), credentials.password.expose()).with_timeout(limit);
         let login = async {

@@ -7,14 +7,14 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     DeviceConfig, News, Tempo,
     backoff::{Backoff, LoginBudget, Purpose, jittered},
     exchange::Trip,
     fault::{Fault, Remedy},
-    known::{Change, Known},
+    known::Known,
     mailbox::{Mailbox, Standing},
     readings::{DeviceReading, OutletReading, kind},
     session::{Request, Session, discover},
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     intent::Failure,
-    report::{Availability, Event, EventKind, Kind, Outlet, Phase, Report},
+    report::{EventKind, Kind, Phase, Report},
 };
 
 /// The first wait after a device could not be reached.
@@ -53,15 +53,15 @@ pub(super) struct Worker {
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
-    news: Vec<mpsc::Sender<News>>,
-    phase: Phase,
+    pub(super) news: Vec<mpsc::Sender<News>>,
+    pub(super) phase: Phase,
     /// Failed exchanges in a row.
     failures: u32,
     /// Failed connects in a row.
     connects: u32,
     probes: Backoff,
     refusals: Backoff,
-    told: Option<Arc<Report>>,
+    pub(super) told: Option<Arc<Report>>,
 }
 
 /// What a worker does next.
@@ -187,7 +187,7 @@ impl Worker {
         let phase = fault.phase();
         let wait = match phase {
             Phase::LockedOut => self.tempo.locked,
-            Phase::Forbidden => self.refusals.wait(),
+            Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
             _ => self.probes.wait(),
         };
         self.enter(phase).await;
@@ -197,7 +197,7 @@ impl Worker {
     async fn wait(&mut self, until: Instant) -> Life {
         let waiting_since = Instant::now();
         loop {
-            if matches!(self.phase, Phase::Forbidden | Phase::LockedOut) {
+            if matches!(self.phase, Phase::SetupMode | Phase::Forbidden | Phase::LockedOut) {
                 self.refuse_waiting();
             }
             let urgent = if self.mailbox.queue.is_empty() {
@@ -342,115 +342,6 @@ impl Worker {
         self.address.clone_from(&self.config.address);
         Ok(())
     }
-
-    async fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.tell().await;
-    }
-
-    /// Sends a report if it says something new; logs and tells the event if availability changed.
-    pub(super) async fn tell(&mut self) {
-        self.mailbox.view.confirmed = self
-            .known
-            .outlets
-            .iter()
-            .map(|known| (known.outlet.key.clone(), known.outlet.power))
-            .collect();
-        self.recorder.now(self.phase, self.mailbox.queue.len());
-        let report = self.report();
-        if self.told.as_deref() == Some(&report) {
-            return;
-        }
-        let report = Arc::new(report);
-        let before = self.told.replace(report.clone());
-        self.send(News::Report(report.clone())).await;
-        self.tell_availability(before.as_deref(), &report).await;
-    }
-
-    fn report(&self) -> Report {
-        let online = matches!(self.phase, Phase::Ready | Phase::Degraded);
-        Report {
-            id: self.config.id.clone(),
-            phase: self.phase,
-            availability: if online {
-                Availability::Online
-            } else {
-                Availability::Offline
-            },
-            trouble: self.mailbox.trouble.clone(),
-            identity: self.known.identity.clone(),
-            rssi: self.known.rssi,
-            outlets: self
-                .known
-                .outlets
-                .iter()
-                .map(|known| known.outlet.clone())
-                .collect::<Vec<Outlet>>(),
-        }
-    }
-
-    /// One log line and one event per change, however often the device fails in between.
-    async fn tell_availability(&mut self, before: Option<&Report>, now: &Report) {
-        let first_failure = before.is_some_and(|before| before.phase == Phase::Connecting);
-        if before.map(|before| before.availability) == Some(now.availability)
-            && !(first_failure && now.trouble.is_some())
-        {
-            return;
-        }
-        let id = &self.config.id;
-        match (now.availability, &now.trouble) {
-            (Availability::Online, _) => {
-                let model = now
-                    .identity
-                    .as_ref()
-                    .map_or("unknown", |identity| identity.model.as_str());
-                info!(device = %id, model, address = %self.address, "device online");
-                self.event(EventKind::DeviceOnline, None, format!("{id} is reachable"))
-                    .await;
-            }
-            (Availability::Offline, Some(trouble)) => {
-                warn!(device = %id, code = ?trouble.code, reason = %trouble.message, address = %self.address, "device offline");
-                self.event(
-                    EventKind::DeviceOffline,
-                    None,
-                    format!("{id} is offline: {}", trouble.message),
-                )
-                .await;
-            }
-            // Not tried yet.
-            (Availability::Offline, None) => {}
-        }
-    }
-
-    /// A relay changed and it was not us.
-    pub(super) async fn tell_external(&mut self, change: Change) {
-        let path = match &change.outlet {
-            Some(outlet) => format!("{}/{outlet}", self.config.id),
-            None => self.config.id.to_string(),
-        };
-        info!(outlet = %path, state = %change.power, "switched by something else (button, app, rule on the device)");
-        let message = format!("{path} was switched {} by something else", change.power);
-        self.event(EventKind::ExternalChange, change.outlet, message)
-            .await;
-    }
-
-    async fn event(&mut self, kind: EventKind, outlet: Option<crate::model::OutletKey>, message: String) {
-        let event = Event {
-            kind,
-            device: Some(self.config.id.clone()),
-            outlet,
-            message,
-            at: self.clock.now(),
-        };
-        self.send(News::Event(event)).await;
-    }
-
-    async fn send(&self, news: News) {
-        for receiver in &self.news {
-            // A receiver that is gone is stopping.
-            let _gone = receiver.send(news.clone()).await;
-        }
-    }
 }
 
 /// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
@@ -461,16 +352,16 @@ async fn open(
     guess: Kind,
     limit: Duration,
 ) -> Result<Opened, Fault> {
-    let mut session = match Session::open(&address, &config.credentials, guess, limit).await {
+    let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
         Err(Fault::Refused) if wake(&address).await => {
-            Session::open(&address, &config.credentials, guess, limit).await?
+            Session::open(&address, config.credentials.as_ref(), guess, limit).await?
         }
         session => session?,
     };
     let components = session.components().await?;
     let kind = kind(&components);
     if kind != guess {
-        session = Session::open(&address, &config.credentials, kind, limit).await?;
+        session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
     }
     let info = session.perform(Request::Info).await?;
     let outlets = match kind {

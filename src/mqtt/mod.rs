@@ -1,7 +1,23 @@
 //! Everything that speaks MQTT.
+//!
+//! The event loop ([`MqttTask`]) is the sole owner of the link to the broker, of the topic tree and of
+//! what has been published. Topics, payloads and discovery are pure.
 
+mod bridge;
 pub mod command;
+mod desk;
+mod discovery;
+mod health;
+mod home;
+mod inbound;
 pub mod link;
+mod open;
+mod requests;
+mod state;
+mod task;
 pub mod topics;
-//! MQTT: topics and payloads.
+mod tree;
 
+pub use bridge::About;
+pub use open::Parts;
+pub use task::{Control, MqttTask, Wires};

@@ -2,19 +2,21 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use ha_discovery::{NodeId, STATUS_LEVEL};
+use ha_discovery::NodeId;
+use serde::Serialize;
 
 use crate::model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError};
 
 /// Longest base topic or discovery prefix, in bytes. Keeps every topic far below MQTT's 65,535 bytes.
-pub const BASE_MAX: usize = 128;
+pub const BASE_MAX: usize = 200;
 
 /// Longest name of a request, in bytes.
 pub const REQUEST_MAX: usize = 64;
 
-/// The levels in front of all topics of one bridge (`tapo2mqtt`, `home/tapo2mqtt`), or of Home
+/// Levels without wildcards: those in front of all topics of one bridge (`tapo2mqtt`, `home/tapo2mqtt`), or of Home
 /// Assistant's discovery.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct BaseTopic(Arc<str>);
 
 /// Why a text is not a base topic.
@@ -29,6 +31,9 @@ pub enum BaseTopicError {
     /// A wildcard of subscriptions, or a control character.
     #[error("contains {0:?}; wildcards and control characters are not allowed")]
     Character(char),
+    /// White space at either end: nobody would see it.
+    #[error("begins or ends with a space")]
+    Space,
     /// The broker's own topics.
     #[error("begins with $, which is reserved for the broker")]
     Dollar,
@@ -38,6 +43,12 @@ impl BaseTopic {
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the two are the same, or one lies inside the other: a device could then be taken for a
+    /// discovery message.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self == other || self.strip(other.as_str()).is_some() || other.strip(self.as_str()).is_some()
     }
 
     /// What follows this base and a slash.
@@ -59,10 +70,19 @@ impl FromStr for BaseTopic {
         if text.starts_with('$') {
             return Err(BaseTopicError::Dollar);
         }
+        if text.trim() != text {
+            return Err(BaseTopicError::Space);
+        }
         match text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
             Some(c) => Err(BaseTopicError::Character(c)),
             None => Ok(Self(text.into())),
         }
+    }
+}
+
+impl From<BaseTopic> for String {
+    fn from(topic: BaseTopic) -> Self {
+        topic.0.as_ref().to_owned()
     }
 }
 
@@ -78,17 +98,12 @@ impl fmt::Debug for BaseTopic {
     }
 }
 
-/// The base topic and the discovery prefix are the same, or one lies inside the other, so that a device
-/// could be taken for a discovery message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the base topic and the discovery prefix must not be the same, nor one inside the other")]
-pub struct OverlapError;
-
 /// Knows every topic of one bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
     base: BaseTopic,
     discovery_prefix: BaseTopic,
+    status: BaseTopic,
 }
 
 /// What the bridge tells about itself.
@@ -217,21 +232,14 @@ impl TopicError {
 }
 
 impl Topics {
-    /// The topics below a base topic, and those of Home Assistant below its discovery prefix.
-    ///
-    /// # Errors
-    /// When one of them lies inside the other.
-    pub fn new(base: BaseTopic, discovery_prefix: BaseTopic) -> Result<Self, OverlapError> {
-        let same = base == discovery_prefix;
-        let nested = base.strip(discovery_prefix.as_str()).is_some()
-            || discovery_prefix.strip(base.as_str()).is_some();
-        if same || nested {
-            return Err(OverlapError);
-        }
-        Ok(Self {
+    /// The topics below a base topic, and those of Home Assistant: below its discovery prefix, and the one
+    /// on which it says that it came or went.
+    pub fn new(base: BaseTopic, discovery_prefix: BaseTopic, status: BaseTopic) -> Self {
+        Self {
             base,
             discovery_prefix,
-        })
+            status,
+        }
     }
 
     /// The base topic.
@@ -247,6 +255,11 @@ impl Topics {
     /// What the bridge tells about itself.
     pub fn bridge(&self, topic: BridgeTopic) -> String {
         format!("{}/bridge/{}", self.base, topic.level())
+    }
+
+    /// Where the bridge is asked for something.
+    pub fn request(&self, name: &str) -> String {
+        format!("{}/bridge/request/{name}", self.base)
     }
 
     /// The answer to a request.
@@ -294,8 +307,8 @@ impl Topics {
         match address {
             Address::Outlet { path, verb } => with_verb(self.state(path), verb),
             Address::Group { group, verb } => with_verb(self.group(group), verb),
-            Address::Request(name) => format!("{}/bridge/request/{}", self.base, name.as_str()),
-            Address::HomeAssistantStatus => format!("{}/{STATUS_LEVEL}", self.discovery_prefix),
+            Address::Request(name) => self.request(name.as_str()),
+            Address::HomeAssistantStatus => self.status.to_string(),
             Address::DiscoveryConfig(node) => node.config_topic(self.discovery_prefix.as_str()),
         }
     }
@@ -328,8 +341,11 @@ impl Topics {
     /// # Errors
     /// When it is nothing to act on.
     pub fn parse(&self, topic: &str) -> Result<Address, TopicError> {
+        if topic == self.status.as_str() {
+            return Ok(Address::HomeAssistantStatus);
+        }
         if let Some(rest) = self.discovery_prefix.strip(topic) {
-            return parse_home_assistant(rest);
+            return parse_discovery(rest);
         }
         let rest = self.base.strip(topic).ok_or(TopicError::Foreign)?;
         if let Some(name) = rest.strip_prefix("bridge/request/") {
@@ -379,10 +395,7 @@ fn parse_verb(levels: &[&str]) -> Result<Verb, TopicError> {
     }
 }
 
-fn parse_home_assistant(rest: &str) -> Result<Address, TopicError> {
-    if rest == STATUS_LEVEL {
-        return Ok(Address::HomeAssistantStatus);
-    }
+fn parse_discovery(rest: &str) -> Result<Address, TopicError> {
     let node = rest
         .strip_prefix("device/")
         .and_then(|rest| rest.strip_suffix("/config"));

@@ -183,6 +183,18 @@ impl Link {
         self.pump();
     }
 
+    /// Publishes once more what a topic holds, for someone who may have overwritten it on his side.
+    pub fn repeat(&mut self, topic: &Topic) {
+        self.outbox.repeat(topic);
+        self.pump();
+    }
+
+    /// Publishes once more what all topics hold, in the order of their ranks.
+    pub fn repeat_all(&mut self) {
+        self.outbox.repeat_all();
+        self.pump();
+    }
+
     /// Publishes a message that is not retained, at least once, unless it cannot be acknowledged within
     /// `ttl` or more than 1,000 of them (or 4 MiB) wait: then the oldest is given up.
     pub fn send(&mut self, topic: impl Into<Topic>, payload: impl Into<Bytes>, ttl: Duration) {

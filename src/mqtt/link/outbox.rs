@@ -221,6 +221,27 @@ impl Outbox {
         self.retain(rank, topic, Bytes::new());
     }
 
+    /// `topic` shall be published again although it holds what it shall; one under way will do.
+    pub(super) fn repeat(&mut self, topic: &Topic) {
+        let landed = self
+            .desired
+            .get(topic)
+            .filter(|desired| desired.flight == Flight::Landed);
+        if let Some(desired) = landed {
+            self.dirty.insert((desired.rank, topic.clone()));
+        }
+    }
+
+    /// Everything retained shall be published again.
+    pub(super) fn repeat_all(&mut self) {
+        let landed = self
+            .desired
+            .iter()
+            .filter(|(_, desired)| desired.flight == Flight::Landed);
+        self.dirty
+            .extend(landed.map(|(topic, desired)| (desired.rank, topic.clone())));
+    }
+
     /// Queues a message that is sent once, and again after a lost connection if it was not acknowledged.
     pub(super) fn send(&mut self, topic: Topic, payload: Bytes, deadline: Instant) {
         self.queue_bytes += payload.len();

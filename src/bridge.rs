@@ -1,0 +1,239 @@
+//! The wiring: channels, tasks, and the order in which they stop.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    config::{Device, Settings},
+    device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Tempo},
+    mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    store::{self, Keeper, Loaded},
+    tasks::Tasks,
+    telemetry::LogLevel,
+};
+
+/// Orders on their way to the device owner, which only sorts them.
+const ORDERS: usize = 256;
+/// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
+const NEWS: usize = 256;
+/// How long the event loop and the device owner may take to end after the stop.
+const STOP_BUDGET: Duration = Duration::from_millis(870);
+/// How long everything else may take after them.
+const REST_BUDGET: Duration = Duration::from_millis(60);
+
+/// How a bridge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop, and did.
+    Stopped,
+    /// It was asked over MQTT to start anew.
+    Restart,
+    /// One of its tasks ended by itself. The process should end with an error, so that its supervisor
+    /// starts it again.
+    Failed,
+}
+
+/// Why a bridge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings are valid but the link cannot be set up with them, such as a certificate that cannot
+    /// be read.
+    #[error("mqtt: {0}")]
+    Link(#[from] LinkError),
+    /// The state file can neither be read nor set aside.
+    #[error("state.file {}: {source}", path.display())]
+    State {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    tasks: Tasks,
+    stop: CancellationToken,
+    stop_writer: CancellationToken,
+    controls: mpsc::Receiver<Control>,
+    ended: mpsc::Receiver<&'static str>,
+}
+
+const EVENT_LOOP: &str = "mqtt event loop";
+const DEVICE_OWNER: &str = "device owner";
+const STATE_WRITER: &str = "state writer";
+
+impl Bridge {
+    /// Starts all tasks and returns at once: nothing waits for the broker or a device.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(settings: &Settings, log_level: LogLevel, clock: Clock) -> Result<Self, StartError> {
+        let tasks = Tasks::default();
+        let (keeper, writer, start_checks) = open_store(settings)?;
+        let (orders, orders_in) = mpsc::channel(ORDERS);
+        let (news, news_in) = mpsc::channel(NEWS);
+        let (controls, controls_in) = mpsc::channel(1);
+        let board = HealthBoard::default();
+
+        let about = About {
+            started_at: clock.now(),
+            setup_mode: settings.needs_setup(),
+            start_checks,
+            settings: settings.digest(),
+        };
+        if about.setup_mode {
+            warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
+        }
+        let parts = Parts {
+            wires: Wires {
+                orders,
+                news: news_in,
+                controls,
+            },
+            about,
+            log_level,
+            keeper,
+            board: board.clone(),
+            clock: clock.clone(),
+        };
+        let event_loop = MqttTask::open(settings, parts, &tasks)?;
+        let owner = Owner::start(
+            roster(settings),
+            orders_in,
+            vec![news],
+            board,
+            clock,
+            tasks.clone(),
+        );
+
+        let (ending, ended) = mpsc::channel(3);
+        let bridge = Self {
+            tasks,
+            stop: CancellationToken::new(),
+            stop_writer: CancellationToken::new(),
+            controls: controls_in,
+            ended,
+        };
+        bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
+        bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
+        bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
+        Ok(bridge)
+    }
+
+    /// Spawns a top-level task whose end is noticed.
+    fn spawn<F>(&self, name: &'static str, task: F, ending: &mpsc::Sender<&'static str>)
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        // Sent by a guard, so that a task that panics is noticed too.
+        let notice = EndNotice {
+            name,
+            ending: ending.clone(),
+        };
+        self.tasks.spawn(name, async move {
+            task.await;
+            drop(notice);
+        });
+    }
+
+    /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
+    /// commands, workers, event loop with its farewell, state file.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
+        let how = tokio::select! {
+            () = stop => Ended::Stopped,
+            Some(Control::Restart) = self.controls.recv() => Ended::Restart,
+            Some(task) = self.ended.recv() => {
+                error!(task, "a task ended by itself; the bridge stops");
+                Ended::Failed
+            }
+        };
+        info!("stopping");
+        self.stop.cancel();
+        let mut open = if how == Ended::Failed { 1 } else { 2 };
+        let ordered = async {
+            while open > 0 && self.ended.recv().await.is_some() {
+                open -= 1;
+            }
+        };
+        let _late = timeout(STOP_BUDGET, ordered).await;
+        self.stop_writer.cancel();
+        let late = self.tasks.wait(REST_BUDGET).await;
+        if !late.is_empty() {
+            warn!(tasks = %late.join(", "), "these tasks did not end in time");
+        }
+        info!("stopped");
+        how
+    }
+}
+
+/// Tells that its task ended, however it did.
+struct EndNotice {
+    name: &'static str,
+    ending: mpsc::Sender<&'static str>,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        // There is room for each top-level task.
+        let _ = self.ending.try_send(self.name);
+    }
+}
+
+fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>), StartError> {
+    let path = settings.state_file.clone();
+    let (keeper, writer, loaded) = store::open(Some(path.clone())).map_err(|source| StartError::State {
+        path: path.clone(),
+        source,
+    })?;
+    let mut findings = Vec::new();
+    if let Loaded::SetAside { to, why } = loaded {
+        let finding = format!(
+            "the state file {} could not be read ({why}); it is kept as {}",
+            path.display(),
+            to.display()
+        );
+        error!("{finding}");
+        findings.push(finding);
+    }
+    Ok((keeper, writer, findings))
+}
+
+fn roster(settings: &Settings) -> Roster {
+    let defaults = Tempo::default();
+    let tempo = Tempo {
+        poll: settings.polling.state,
+        slow_poll: settings.polling.energy,
+        request: settings.polling.request_timeout,
+        ..defaults
+    };
+    let devices = settings
+        .devices
+        .iter()
+        .map(|device| device_config(settings, device))
+        .collect();
+    Roster { devices, tempo }
+}
+
+fn device_config(settings: &Settings, device: &Device) -> DeviceConfig {
+    let outlet = |outlet: &crate::config::Outlet| OutletConfig {
+        position: outlet.position,
+        key: outlet.key.clone(),
+        name: outlet.name.clone(),
+    };
+    DeviceConfig {
+        id: device.id.clone(),
+        address: device.address.to_string(),
+        name: device.name.clone(),
+        credentials: settings.credentials_of(device).map(|account| Credentials {
+            username: account.username.clone(),
+            password: account.password.clone(),
+        }),
+        outlets: device.outlets.iter().map(outlet).collect(),
+    }
+}

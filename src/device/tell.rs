@@ -1,0 +1,126 @@
+//! What a worker says: a report when something changed, one event and one log line per change.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::{News, known::Change, worker::Worker};
+use crate::model::OutletKey;
+use crate::report::{Availability, Event, EventKind, Outlet, Phase, Report};
+
+impl Worker {
+    pub(super) async fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.tell().await;
+    }
+
+    /// Sends a report if it says something new; logs and tells the event if availability changed.
+    pub(super) async fn tell(&mut self) {
+        self.mailbox.view.confirmed = self
+            .known
+            .outlets
+            .iter()
+            .map(|known| (known.outlet.key.clone(), known.outlet.power))
+            .collect();
+        self.recorder.now(self.phase, self.mailbox.queue.len());
+        let report = self.report();
+        if self.told.as_deref() == Some(&report) {
+            return;
+        }
+        let report = Arc::new(report);
+        let before = self.told.replace(report.clone());
+        self.send(News::Report(report.clone())).await;
+        self.tell_availability(before.as_deref(), &report).await;
+    }
+
+    fn report(&self) -> Report {
+        let online = matches!(self.phase, Phase::Ready | Phase::Degraded);
+        Report {
+            id: self.config.id.clone(),
+            name: self
+                .config
+                .name
+                .clone()
+                .or_else(|| self.known.identity.as_ref()?.nickname.clone()),
+            address: self.address.clone(),
+            phase: self.phase,
+            availability: if online {
+                Availability::Online
+            } else {
+                Availability::Offline
+            },
+            trouble: self.mailbox.trouble.clone(),
+            identity: self.known.identity.clone(),
+            rssi: self.known.rssi,
+            outlets: self
+                .known
+                .outlets
+                .iter()
+                .map(|known| known.outlet.clone())
+                .collect::<Vec<Outlet>>(),
+        }
+    }
+
+    /// One log line and one event per change, however often the device fails in between.
+    async fn tell_availability(&mut self, before: Option<&Report>, now: &Report) {
+        let first_failure = before.is_some_and(|before| before.phase == Phase::Connecting);
+        if before.map(|before| before.availability) == Some(now.availability)
+            && !(first_failure && now.trouble.is_some())
+        {
+            return;
+        }
+        let id = &self.config.id;
+        match (now.availability, &now.trouble) {
+            (Availability::Online, _) => {
+                let model = now
+                    .identity
+                    .as_ref()
+                    .map_or("unknown", |identity| identity.model.as_str());
+                info!(device = %id, model, address = %self.address, "device online");
+                self.event(EventKind::DeviceOnline, None, format!("{id} is reachable"))
+                    .await;
+            }
+            (Availability::Offline, Some(trouble)) => {
+                warn!(device = %id, code = ?trouble.code, reason = %trouble.message, address = %self.address, "device offline");
+                self.event(
+                    EventKind::DeviceOffline,
+                    None,
+                    format!("{id} is offline: {}", trouble.message),
+                )
+                .await;
+            }
+            // Not tried yet.
+            (Availability::Offline, None) => {}
+        }
+    }
+
+    /// A relay changed and it was not us.
+    pub(super) async fn tell_external(&mut self, change: Change) {
+        let path = match &change.outlet {
+            Some(outlet) => format!("{}/{outlet}", self.config.id),
+            None => self.config.id.to_string(),
+        };
+        info!(outlet = %path, state = %change.power, "switched by something else (button, app, rule on the device)");
+        let message = format!("{path} was switched {} by something else", change.power);
+        self.event(EventKind::ExternalChange, change.outlet, message)
+            .await;
+    }
+
+    pub(super) async fn event(&mut self, kind: EventKind, outlet: Option<OutletKey>, message: String) {
+        let event = Event {
+            kind,
+            device: Some(self.config.id.clone()),
+            outlet,
+            message,
+            at: self.clock.now(),
+        };
+        self.send(News::Event(event)).await;
+    }
+
+    async fn send(&self, news: News) {
+        for receiver in &self.news {
+            // A receiver that is gone is stopping.
+            let _gone = receiver.send(news.clone()).await;
+        }
+    }
+}

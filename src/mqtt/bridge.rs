@@ -1,0 +1,167 @@
+//! What the bridge says of itself, as JSON. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ha_discovery::STATE_TEXT_MAX;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::state::any_on;
+use crate::{
+    intent::Code,
+    model::{DeviceId, OutletKey, Power},
+    report::{Availability, Event, EventKind, Kind, Phase, Report},
+    telemetry::Level,
+};
+
+/// What does not change while the process runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// Whether credentials are missing.
+    pub setup_mode: bool,
+    /// What the start found worth telling: a state file that was set aside, say.
+    pub start_checks: Vec<String>,
+    /// The settings without secrets.
+    pub settings: Value,
+}
+
+#[derive(Serialize)]
+pub(super) struct Info<'a> {
+    version: &'static str,
+    started_at: Timestamp,
+    setup_mode: bool,
+    start_checks: &'a [String],
+    log_level: Level,
+    devices_online: usize,
+    devices: usize,
+    settings: &'a Value,
+}
+
+impl<'a> Info<'a> {
+    pub(super) fn of(
+        about: &'a About,
+        reports: &BTreeMap<DeviceId, Arc<Report>>,
+        configured: usize,
+        log_level: Level,
+    ) -> Self {
+        let online = |report: &&Arc<Report>| report.availability == Availability::Online;
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: about.started_at,
+            setup_mode: about.setup_mode,
+            start_checks: &about.start_checks,
+            log_level,
+            devices_online: reports.values().filter(online).count(),
+            devices: configured,
+            settings: &about.settings,
+        }
+    }
+}
+
+/// One entry of `bridge/devices`.
+#[derive(Serialize)]
+pub(super) struct DeviceEntry<'a> {
+    id: &'a DeviceId,
+    name: Option<&'a str>,
+    model: Option<&'a str>,
+    firmware: Option<&'a str>,
+    mac: Option<&'a str>,
+    address: &'a str,
+    kind: Option<Kind>,
+    outlets: Vec<OutletEntry<'a>>,
+    features: Vec<&'static str>,
+    state: Option<Power>,
+    availability: Availability,
+    status: Phase,
+    last_error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct OutletEntry<'a> {
+    key: &'a OutletKey,
+    position: u8,
+    name: Option<&'a str>,
+}
+
+impl<'a> DeviceEntry<'a> {
+    pub(super) fn of(report: &'a Report) -> Self {
+        let identity = report.identity.as_deref();
+        let outlets = report.outlets.iter().filter_map(|outlet| {
+            Some(OutletEntry {
+                key: outlet.key.as_ref()?,
+                position: outlet.position,
+                name: outlet.name.as_deref(),
+            })
+        });
+        Self {
+            id: &report.id,
+            name: report.name.as_deref(),
+            model: identity.map(|identity| identity.model.as_str()),
+            firmware: identity.and_then(|identity| identity.firmware.as_deref()),
+            mac: identity.and_then(|identity| identity.mac.as_deref()),
+            address: &report.address,
+            kind: identity.map(|identity| identity.kind),
+            outlets: outlets.collect(),
+            features: identity
+                .filter(|identity| identity.meters_energy)
+                .map(|_| "energy")
+                .into_iter()
+                .collect(),
+            state: any_on(&report.outlets),
+            availability: report.availability,
+            status: report.phase,
+            last_error: report.trouble.as_ref().map(|trouble| trouble.message.as_str()),
+        }
+    }
+}
+
+/// `bridge/last_error`: the newest trouble of a device, or a null message once none has any.
+#[derive(Serialize, Default)]
+pub(super) struct LastError<'a> {
+    code: Option<Code>,
+    message: Option<String>,
+    device: Option<&'a DeviceId>,
+    at: Option<Timestamp>,
+}
+
+impl<'a> LastError<'a> {
+    pub(super) fn of(report: Option<&'a Report>, now: Timestamp) -> Self {
+        let Some((report, trouble)) = report.and_then(|report| Some((report, report.trouble.as_ref()?)))
+        else {
+            return Self::default();
+        };
+        let message = format!("{}: {}", report.id, trouble.message);
+        Self {
+            code: Some(trouble.code),
+            message: Some(message.chars().take(STATE_TEXT_MAX).collect()),
+            device: Some(&report.id),
+            at: Some(now),
+        }
+    }
+}
+
+/// `bridge/event`.
+#[derive(Serialize)]
+pub(super) struct EventBody<'a> {
+    #[serde(rename = "type")]
+    kind: EventKind,
+    device: Option<&'a DeviceId>,
+    outlet: Option<&'a OutletKey>,
+    message: &'a str,
+    at: Timestamp,
+}
+
+impl<'a> EventBody<'a> {
+    pub(super) fn of(event: &'a Event) -> Self {
+        Self {
+            kind: event.kind,
+            device: event.device.as_ref(),
+            outlet: event.outlet.as_ref(),
+            message: &event.message,
+            at: event.at,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Requests to the bridge itself: `bridge/request/<name>`, answered on `bridge/response/<name>`.
+
+use serde_json::{Value, json};
+use tracing::{debug, info};
+
+use super::{
+    command::{CommandError, Decoded, Fields, Shown, Transaction, decode_request},
+    task::{Control, MqttTask},
+    topics::RequestName,
+};
+use crate::{device::Order, model::DeviceId, telemetry::Level};
+
+impl MqttTask {
+    /// Does what is asked of the bridge, and answers.
+    pub(super) fn request(&mut self, name: &RequestName, payload: &[u8]) {
+        let answer = match name.as_str() {
+            "restart" => self.perform(payload, |_| Ok(()), |task, ()| task.restart()),
+            "rescan" => self.perform(payload, |_| Ok(()), |task, ()| task.rescan()),
+            "health" => self.perform(payload, |_| Ok(()), |task, ()| Ok(task.tell_health())),
+            "log_level" => self.perform(payload, read_level, |task, level| Ok(task.set_log_level(level))),
+            "homeassistant/rediscover" => self.perform(payload, read_device, MqttTask::rediscover),
+            _ => Reply::error(
+                None,
+                "unknown_request",
+                &format!("known requests are {}", REQUESTS.join(", ")),
+            ),
+        };
+        debug!(request = name.as_str(), "request");
+        self.tree
+            .send(self.tree.topics.request_response(name), answer.to_string());
+    }
+
+    /// Reads a request's payload, does it, and says what came of it.
+    fn perform<T>(
+        &mut self,
+        payload: &[u8],
+        read: impl FnOnce(&mut Fields) -> Result<T, CommandError>,
+        act: impl FnOnce(&mut Self, T) -> Result<Value, Refusal>,
+    ) -> Value {
+        match decode_request(payload, read) {
+            // Requests need no payload, so an empty one is no less a request.
+            Decoded::Ignored => Reply::error(None, "invalid_payload", "expected a JSON object or nothing"),
+            Decoded::Refused { error, transaction } => {
+                Reply::error(transaction, error.code(), &error.to_string())
+            }
+            Decoded::Accepted { command, transaction } => match act(self, command) {
+                Ok(data) => Reply::ok(transaction, data),
+                Err(refusal) => Reply::error(transaction, refusal.code, &refusal.message),
+            },
+        }
+    }
+
+    fn restart(&mut self) -> Result<Value, Refusal> {
+        info!("restart requested over MQTT");
+        let sent = self.controls.try_send(Control::Restart);
+        sent.map(|()| Value::Null)
+            .map_err(|_| Refusal::new("shutting_down", "the bridge is stopping already"))
+    }
+
+    fn rescan(&mut self) -> Result<Value, Refusal> {
+        let sent = self.orders.try_send(Order::Rescan);
+        sent.map(|()| Value::Null)
+            .map_err(|_| Refusal::new("busy", "too many commands at once"))
+    }
+
+    fn set_log_level(&mut self, level: Level) -> Value {
+        self.log_level.set(level);
+        self.tree.tell_info(level);
+        json!({ "level": level })
+    }
+
+    fn rediscover(&mut self, device: Option<DeviceId>) -> Result<Value, Refusal> {
+        if let Some(device) = device.as_ref().filter(|device| !self.tree.is_configured(device)) {
+            return Err(Refusal::new(
+                "unknown_device",
+                &format!("no device {device} is configured"),
+            ));
+        }
+        let Some(home) = &mut self.tree.home else {
+            return Err(Refusal::new("disabled", "homeassistant.enabled is false"));
+        };
+        home.forgive(device.as_ref());
+        self.remember_deleted();
+        self.tree.announce_all();
+        self.tree.link.repeat_all();
+        Ok(Value::Null)
+    }
+}
+
+const REQUESTS: [&str; 5] = [
+    "restart",
+    "rescan",
+    "health",
+    "log_level",
+    "homeassistant/rediscover",
+];
+
+fn read_level(fields: &mut Fields) -> Result<Level, CommandError> {
+    let (key, expected) = ("level", "error, warn, info, debug or trace");
+    let text = fields
+        .take_text(key, expected)?
+        .ok_or(CommandError::MissingKey { key, expected })?;
+    text.parse().map_err(|_| CommandError::InvalidValue {
+        key,
+        expected,
+        shown: Shown::text(&text),
+    })
+}
+
+fn read_device(fields: &mut Fields) -> Result<Option<DeviceId>, CommandError> {
+    let (key, expected) = ("device", "the id of a device");
+    let Some(text) = fields.take_text(key, expected)? else {
+        return Ok(None);
+    };
+    let device = text.parse().map_err(|_| CommandError::InvalidValue {
+        key,
+        expected,
+        shown: Shown::text(&text),
+    })?;
+    Ok(Some(device))
+}
+
+/// Why a request was not done.
+struct Refusal {
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(code: &'static str, message: &str) -> Self {
+        Self {
+            code,
+            message: message.to_owned(),
+        }
+    }
+}
+
+/// The answer to a request.
+struct Reply;
+
+impl Reply {
+    fn ok(transaction: Option<Transaction>, data: Value) -> Value {
+        Self::with(transaction, json!({ "status": "ok", "data": data }))
+    }
+
+    fn error(transaction: Option<Transaction>, code: &str, message: &str) -> Value {
+        let error = json!({ "code": code, "message": message });
+        Self::with(
+            transaction,
+            json!({ "status": "error", "data": null, "error": error }),
+        )
+    }
+
+    fn with(transaction: Option<Transaction>, mut answer: Value) -> Value {
+        if let (Some(transaction), Value::Object(fields)) = (transaction, &mut answer) {
+            fields.insert("transaction".to_owned(), json!(transaction));
+        }
+        answer
+    }
+}

@@ -1,0 +1,209 @@
+//! The MQTT event loop: sole owner of the link, the topic tree and the commands in flight.
+//!
+//! It never waits for a device and never for a queue that only it can drain: orders go out with
+//! `try_send`, everything else comes in.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    desk::Desk,
+    health::Vitals,
+    link::{Farewell, LinkEvent},
+    state::availability,
+    tree::Tree,
+};
+use crate::{
+    device::{News, Order},
+    intent::Answer,
+    report::Availability,
+    store::Keeper,
+    telemetry::LogLevel,
+};
+
+/// Between two publications of `bridge/health`.
+const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
+/// How often the loop checks that it comes round in time.
+const PULSE: Duration = Duration::from_secs(1);
+/// How long the loop waits after the stop for what the other tasks still have to say.
+const LAST_WORDS: Duration = Duration::from_millis(550);
+/// For the farewell to the broker.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// What a request on MQTT asks of the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// End in an orderly way and start anew.
+    Restart,
+}
+
+/// The channels of the MQTT task.
+#[derive(Debug)]
+pub struct Wires {
+    /// To the device owner.
+    pub orders: mpsc::Sender<Order>,
+    /// From workers. Closed when the last of them ended.
+    pub news: mpsc::Receiver<News>,
+    /// To the process.
+    pub controls: mpsc::Sender<Control>,
+}
+
+/// The MQTT event loop task.
+#[derive(Debug)]
+pub struct MqttTask {
+    pub(super) tree: Tree,
+    pub(super) desk: Desk,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) controls: mpsc::Sender<Control>,
+    pub(super) answers: mpsc::UnboundedSender<Answer>,
+    pub(super) log_level: LogLevel,
+    pub(super) keeper: Keeper,
+    pub(super) vitals: Vitals,
+    /// Set once the process is stopping: new commands are refused.
+    pub(super) closing: Option<Instant>,
+    /// Topics whose retained command was answered.
+    pub(super) refused_retained: BTreeSet<String>,
+    answered: mpsc::UnboundedReceiver<Answer>,
+    news: mpsc::Receiver<News>,
+}
+
+impl MqttTask {
+    pub(super) fn assemble(
+        tree: Tree,
+        wires: Wires,
+        log_level: LogLevel,
+        keeper: Keeper,
+        vitals: Vitals,
+    ) -> Self {
+        let (answers, answered) = mpsc::unbounded_channel();
+        Self {
+            tree,
+            desk: Desk::default(),
+            orders: wires.orders,
+            controls: wires.controls,
+            answers,
+            log_level,
+            keeper,
+            vitals,
+            closing: None,
+            refused_retained: BTreeSet::new(),
+            answered,
+            news: wires.news,
+        }
+    }
+
+    /// Runs until the stop; then goes on until all workers ended, and says goodbye.
+    pub async fn run(mut self, stop: CancellationToken) -> Farewell {
+        self.tree.plant(self.log_level.get());
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_health = Instant::now();
+        loop {
+            let announce_at = self.tree.home.as_ref().and_then(super::home::Home::due);
+            let last_words = self.closing.map(|since| since + LAST_WORDS);
+            tokio::select! {
+                () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
+                event = self.tree.link.event() => self.on_link(event),
+                news = self.news.recv() => match news {
+                    Some(News::Report(report)) => self.tree.hear(&report, self.log_level.get()),
+                    Some(News::Event(event)) => self.tree.tell_event(&event),
+                    None => break,
+                },
+                Some(answer) = self.answered.recv() => self.pass_on(&answer),
+                () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
+                () = sleep_until_some(last_words) => break,
+                expected = pulse.tick() => {
+                    let now = Instant::now();
+                    self.vitals.lagged(now.duration_since(expected));
+                    if now >= next_health {
+                        next_health = now + HEALTH_INTERVAL;
+                        self.tell_health();
+                    }
+                }
+            }
+        }
+        self.close().await
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up => self.tree.connected(),
+            // The link logs why, once.
+            LinkEvent::Down { .. } => self.vitals.link_down(),
+            LinkEvent::Message {
+                topic,
+                payload,
+                retain,
+            } => self.receive(&topic, &payload, retain),
+            // The link has logged it, and health counts it.
+            LinkEvent::SubscriptionRefused { .. } => {}
+        }
+    }
+
+    /// Publishes an answer. After a failure the old state is published again, so that whoever showed the
+    /// wished one snaps back; after a read, because somebody asked to see it.
+    pub(super) fn pass_on(&mut self, answer: &Answer) {
+        let confirmed = |path: &_| self.tree.confirmed(path);
+        let Some(response) = self.desk.answer(answer, confirmed, Instant::now()) else {
+            return;
+        };
+        if response.failed || response.action == crate::intent::Action::Read {
+            self.tree.repeat(&response.path);
+        }
+        if response.wanted {
+            self.tree
+                .send(self.tree.topics.response(&response.path), response.json);
+        }
+    }
+
+    fn tell_home_assistant_again(&mut self) {
+        info!("Home Assistant started; everything is published again");
+        if let Some(home) = &mut self.tree.home {
+            home.told(Instant::now());
+        }
+        self.tree.link.repeat_all();
+    }
+
+    /// Publishes the bridge's figures, and returns them.
+    pub(super) fn tell_health(&mut self) -> Value {
+        let health = json!(
+            self.vitals
+                .health(self.tree.link.stats(), self.desk.len(), &self.orders)
+        );
+        self.tree.tell_health(&health);
+        health
+    }
+
+    /// All that still waits is answered, then the broker is told.
+    async fn close(mut self) -> Farewell {
+        while let Ok(answer) = self.answered.try_recv() {
+            self.pass_on(&answer);
+        }
+        for answer in self.desk.abandon() {
+            self.pass_on(&answer);
+        }
+        let offline = Bytes::from(availability(Availability::Offline));
+        let farewell = self.tree.link.close(offline, FAREWELL).await;
+        match farewell {
+            Farewell::Acknowledged => info!("said goodbye to the broker"),
+            Farewell::NotConnected => info!("the broker was not connected; it publishes the last will"),
+            Farewell::TimedOut => warn!("the broker did not acknowledge in time; it publishes the last will"),
+        }
+        farewell
+    }
+}
+
+async fn sleep_until_some(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,295 @@
+//! The topic tree: what has been reported, and what therefore stands on the broker.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::{
+    bridge::{About, DeviceEntry, EventBody, Info, LastError},
+    home::{Announcement, Home},
+    link::{Filter, Link, Rank, Topic},
+    state::{availability, json, states},
+    topics::{Address, BridgeTopic, Topics},
+};
+use crate::{
+    clock::Clock,
+    model::{DeviceId, OutletKey, OutletPath, Power},
+    report::{Availability, Event, Report},
+    telemetry::Level,
+};
+
+/// How long an event or an answer is worth sending while the broker is away.
+const ONE_SHOT_TTL: Duration = Duration::from_mins(1);
+
+/// The sole owner of what is published.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) link: Link,
+    pub(super) topics: Topics,
+    pub(super) home: Option<Home>,
+    about: About,
+    configured: BTreeSet<DeviceId>,
+    reports: BTreeMap<DeviceId, Arc<Report>>,
+    clock: Clock,
+    /// Whether the devices of an earlier run were looked at.
+    swept: bool,
+}
+
+/// An entry of `bridge/devices` as an earlier run left it.
+#[derive(Deserialize)]
+struct FormerDevice {
+    id: DeviceId,
+    #[serde(default)]
+    outlets: Vec<FormerOutlet>,
+}
+
+#[derive(Deserialize)]
+struct FormerOutlet {
+    key: OutletKey,
+}
+
+impl Tree {
+    pub(super) fn new(
+        link: Link,
+        topics: Topics,
+        home: Option<Home>,
+        about: About,
+        configured: BTreeSet<DeviceId>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            link,
+            topics,
+            home,
+            about,
+            configured,
+            reports: BTreeMap::new(),
+            clock,
+            swept: false,
+        }
+    }
+
+    /// What stands before the first report.
+    pub(super) fn plant(&mut self, level: Level) {
+        if let Some(bridge) = self.home.as_mut().and_then(Home::bridge) {
+            self.announce(Rank::BridgeDiscovery, bridge);
+        }
+        self.tell_info(level);
+        self.tell_devices();
+        self.tell_last_error(None);
+        let online = availability(Availability::Online);
+        self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
+    }
+
+    /// A device changed.
+    pub(super) fn hear(&mut self, report: &Arc<Report>, level: Level) {
+        let before = self.reports.insert(report.id.clone(), report.clone());
+        let announcement = self.home.as_mut().and_then(|home| home.device(report));
+        if let Some(announcement) = announcement {
+            self.announce(Rank::Discovery, announcement);
+        }
+        for (path, state) in states(report) {
+            self.retain(Rank::State, self.topics.state(&path), state);
+        }
+        self.retain(
+            Rank::Availability,
+            self.topics.availability(&report.id),
+            availability(report.availability),
+        );
+        self.erase_vanished(before.as_deref(), report);
+        self.tell_devices();
+        self.tell_info(level);
+        if before.map(|before| before.trouble.clone()) != Some(report.trouble.clone()) {
+            self.tell_last_error(Some(report));
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn tell_event(&mut self, event: &Event) {
+        self.send(
+            self.topics.bridge(BridgeTopic::Event),
+            json(&EventBody::of(event)),
+        );
+    }
+
+    /// The bridge's own figures, retained.
+    pub(super) fn tell_health(&mut self, health: &impl Serialize) {
+        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Health), json(health));
+    }
+
+    /// Version, start, settings, how many devices are online.
+    pub(super) fn tell_info(&mut self, level: Level) {
+        let info = json(&Info::of(
+            &self.about,
+            &self.reports,
+            self.configured.len(),
+            level,
+        ));
+        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Info), info);
+    }
+
+    /// Publishes a state again: after a failed command, for whoever showed the wished one already.
+    pub(super) fn repeat(&mut self, path: &OutletPath) {
+        if let Ok(topic) = Topic::try_from(self.topics.state(path)) {
+            self.link.repeat(&topic);
+        }
+    }
+
+    /// Announces a device anew, from its last report.
+    pub(super) fn announce_again(&mut self, device: &DeviceId) {
+        let Some(report) = self.reports.get(device).cloned() else {
+            return;
+        };
+        let announcement = self.home.as_mut().and_then(|home| home.device(&report));
+        if let Some(announcement) = announcement {
+            self.announce(Rank::Discovery, announcement);
+        }
+    }
+
+    /// Announces everything anew.
+    pub(super) fn announce_all(&mut self) {
+        if let Some(bridge) = self.home.as_mut().and_then(Home::bridge) {
+            self.announce(Rank::BridgeDiscovery, bridge);
+        }
+        for device in self.reports.keys().cloned().collect::<Vec<_>>() {
+            self.announce_again(&device);
+        }
+    }
+
+    /// A device was deleted in Home Assistant: its discovery topic stays empty.
+    pub(super) fn withdraw(&mut self, topic: &Address) {
+        self.erase(self.topics.topic_of(topic));
+    }
+
+    /// What an outlet is known to be.
+    pub(super) fn confirmed(&self, path: &OutletPath) -> Option<Power> {
+        let report = self.reports.get(&path.device)?;
+        let asked = report
+            .outlets
+            .iter()
+            .filter(|outlet| path.outlet.is_none() || outlet.key == path.outlet);
+        asked.filter_map(|outlet| outlet.power).max()
+    }
+
+    /// A connection stands. The link publishes everything by itself; what an earlier run left is asked for.
+    pub(super) fn connected(&mut self) {
+        let devices = self.topics.bridge(BridgeTopic::Devices);
+        if let (false, Ok(filter)) = (self.swept, Filter::try_from(devices)) {
+            self.link.subscribe(filter);
+        }
+    }
+
+    /// The wall clock, for what is told with its time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether a device is configured.
+    pub(super) fn is_configured(&self, device: &DeviceId) -> bool {
+        self.configured.contains(device)
+    }
+
+    /// Looks at the devices that an earlier run left: the topics of those that are not configured any
+    /// more are emptied. Once: after that the topic is ours.
+    pub(super) fn sweep(&mut self, payload: &[u8]) {
+        if std::mem::replace(&mut self.swept, true) {
+            return;
+        }
+        let Ok(former) = serde_json::from_slice::<Vec<FormerDevice>>(payload) else {
+            return;
+        };
+        for device in former {
+            let whole = OutletPath::device(device.id.clone());
+            let kept = self.configured.contains(&device.id);
+            let known = self
+                .reports
+                .get(&device.id)
+                .is_some_and(|report| report.identity.is_some());
+            for outlet in device.outlets {
+                let path = OutletPath::outlet(device.id.clone(), outlet.key);
+                if !kept || (known && !self.reports_outlet(&path)) {
+                    self.erase(self.topics.state(&path));
+                }
+            }
+            if !kept {
+                info!(device = %device.id, "not configured any more; its topics are emptied");
+                self.erase(self.topics.availability(&device.id));
+                self.erase(self.topics.state(&whole));
+            }
+        }
+    }
+
+    /// Sends a message once.
+    pub(super) fn send(&mut self, topic: String, payload: String) {
+        if let Ok(topic) = Topic::try_from(topic) {
+            self.link.send(topic, payload, ONE_SHOT_TTL);
+        }
+    }
+
+    fn reports_outlet(&self, path: &OutletPath) -> bool {
+        let report = self.reports.get(&path.device);
+        report.is_some_and(|report| report.outlets.iter().any(|outlet| outlet.key == path.outlet))
+    }
+
+    /// Outlets that a strip had before and has no more.
+    fn erase_vanished(&mut self, before: Option<&Report>, now: &Report) {
+        let keys = |report: &Report| {
+            report
+                .outlets
+                .iter()
+                .filter_map(|outlet| outlet.key.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        let Some(before) = before else { return };
+        for key in keys(before).difference(&keys(now)) {
+            let path = OutletPath::outlet(now.id.clone(), key.clone());
+            self.erase(self.topics.state(&path));
+        }
+    }
+
+    fn tell_devices(&mut self) {
+        let entries: Vec<_> = self
+            .reports
+            .values()
+            .map(|report| DeviceEntry::of(report))
+            .collect();
+        let devices = json(&entries);
+        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Devices), devices);
+    }
+
+    /// The trouble that came last; gone when no device has any.
+    fn tell_last_error(&mut self, changed: Option<&Report>) {
+        let troubled = |report: &&Report| report.trouble.is_some();
+        let others = self.reports.values().map(Arc::as_ref);
+        let report = changed
+            .filter(troubled)
+            .or_else(|| others.into_iter().find(troubled));
+        let error = json(&LastError::of(report, self.clock.now()));
+        self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
+    }
+
+    fn announce(&mut self, rank: Rank, announcement: Announcement) {
+        let topic = self.topics.topic_of(&Address::DiscoveryConfig(announcement.node));
+        self.retain(rank, topic, announcement.json);
+    }
+
+    // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
+    fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
+        if let Ok(topic) = Topic::try_from(topic) {
+            self.link.retain(rank, topic, payload);
+        }
+    }
+
+    fn erase(&mut self, topic: String) {
+        if let Ok(topic) = Topic::try_from(topic) {
+            self.link.erase(topic);
+        }
+    }
+}

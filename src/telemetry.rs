@@ -1,0 +1,145 @@
+//! Logging: one line per change, with fields, on standard error.
+//!
+//! Only our own events are written. The `tapo` and `rumqttc` crates log through the `log` crate, which
+//! is not bridged: their debug lines carry whole decrypted messages.
+
+use std::{io::IsTerminal, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// What needs a person.
+    Error,
+    /// What a person may want to look at.
+    Warn,
+    /// Changes.
+    Info,
+    /// Every command and its way.
+    Debug,
+    /// Every message.
+    Trace,
+}
+
+impl Level {
+    /// All of them, the quietest first.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The word in settings and topics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// Not a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a log level; use error, warn, info, debug or trace")]
+pub struct NotALevel;
+
+impl FromStr for Level {
+    type Err = NotALevel;
+
+    fn from_str(text: &str) -> Result<Self, NotALevel> {
+        Self::ALL
+            .into_iter()
+            .find(|level| level.as_str().eq_ignore_ascii_case(text))
+            .ok_or(NotALevel)
+    }
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line, for log collectors.
+    Json,
+}
+
+/// Changes the level of a running process. Without a subscriber it only remembers it.
+#[derive(Debug, Clone)]
+pub struct LogLevel {
+    level: Level,
+    handle: Option<reload::Handle<LevelFilter, Registry>>,
+}
+
+impl LogLevel {
+    /// A level that nobody listens to, for a process that logs elsewhere.
+    pub fn detached(level: Level) -> Self {
+        Self { level, handle: None }
+    }
+
+    /// The level in force.
+    pub fn get(&self) -> Level {
+        self.level
+    }
+
+    /// Changes it until the process ends.
+    pub fn set(&mut self, level: Level) {
+        self.level = level;
+        if let Some(handle) = &self.handle {
+            // Fails only if the subscriber is gone, and with it everything that could be logged.
+            let _gone = handle.reload(level.filter());
+        }
+    }
+}
+
+/// Starts logging to standard error. A second call in one process keeps the first one's output.
+pub fn start(level: Level, format: Format) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(level.filter());
+    let ours = tracing_subscriber::filter::filter_fn(|metadata| {
+        metadata.target().starts_with("tapo2mqtt") || metadata.target().starts_with("tapo_simulator")
+    });
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let lines = match format {
+        Format::Text => lines.with_target(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let started = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines.with_filter(ours))
+        .try_init();
+    LogLevel {
+        level,
+        handle: started.is_ok().then_some(handle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_read_as_they_print() {
+        for level in Level::ALL {
+            assert_eq!(level.as_str().to_uppercase().parse(), Ok(level));
+        }
+        assert_eq!("loud".parse::<Level>(), Err(NotALevel));
+    }
+}
