@@ -4,6 +4,8 @@
 //! them, and what is deliberately absent.
 
 pub mod clock;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod model;
 mod secret;
 pub mod tasks;
