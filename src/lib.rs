@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod device;
 pub mod intent;
 pub mod model;
@@ -16,5 +17,6 @@ mod secret;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(feature = "demo")]
 
 pub use secret::Secret;

@@ -6,6 +6,16 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod cut;
+mod embedded_broker;
 mod link;
 mod mosquitto;
 mod probe;
+//! One integration binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the switches in clippy.toml reach test functions only, not their helpers"
+)]
+
+#[cfg(feature = "demo")]
