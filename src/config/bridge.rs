@@ -16,8 +16,13 @@ use super::{
     credentials::Files,
     layers::Sources,
     parse,
+<<<<<<< HEAD
     reader::{Expected, Leaf, Read, Table},
     topic::topic,
+=======
+    reader::{Read, Table},
+    topic::{Topic, topic},
+>>>>>>> h-config
 };
 use crate::mqtt::topics::BaseTopic;
 
@@ -89,6 +94,8 @@ pub enum LogFormat {
 pub struct NotALogLevel;
 
 impl LogLevel {
+    const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
     /// The level as it is configured.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,8 +118,8 @@ impl FromStr for LogLevel {
     type Err = NotALogLevel;
 
     fn from_str(text: &str) -> Result<Self, NotALogLevel> {
-        let all = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
-        all.into_iter()
+        Self::ALL
+            .into_iter()
             .find(|level| level.as_str() == text)
             .ok_or(NotALogLevel)
     }
@@ -189,23 +196,14 @@ pub(super) fn polling(table: &mut Table<'_>) -> Read<Polling> {
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Read<Log> {
-    let level = table.required("level", |leaf| {
-        let level = leaf.text().ok_or(NotALogLevel).and_then(str::parse);
-        level.map_err(|error: NotALogLevel| error.to_string())
-    });
-    let format = table.required("format", log_format);
+    let levels = LogLevel::ALL.map(|level| (level.as_str(), level));
+    let level = table.required("level", parse::word(&levels));
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = table.required("format", parse::word(&formats));
     Ok(Log {
         level: level?,
         format: format?,
     })
-}
-
-fn log_format(leaf: &Leaf<'_>) -> Result<LogFormat, Expected> {
-    match leaf.text() {
-        Some("text") => Ok(LogFormat::Text),
-        Some("json") => Ok(LogFormat::Json),
-        _ => Err("one of text, json".to_owned()),
-    }
 }
 
 /// The state file: as configured, else in the directory that systemd provides, else beside the settings.

@@ -7,11 +7,12 @@ use super::{
     credentials::{Credentials, Files, credentials},
     parse,
     reader::{Read, Table},
+    register::Register,
 };
 use crate::model::{DeviceId, OutletKey};
 
 /// More outlets than any strip has.
-const POSITION_MAX: u8 = 32;
+pub(super) const POSITION_MAX: u8 = 32;
 
 /// One physical device: a plug or a strip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Outlet {
 }
 
 impl Device {
-    /// The key of the outlet at a position, whether it is named here or not.
+    /// What is configured for the outlet at a position, if it is.
     pub fn outlet_at(&self, position: u8) -> Option<&Outlet> {
         self.outlets.iter().find(|outlet| outlet.position == position)
     }
@@ -62,15 +63,24 @@ struct Taken {
     addresses: Vec<(Address, String)>,
 }
 
-pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> Read<Vec<Device>> {
+/// Reads all devices, and says which ids groups can name.
+pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Device>>, Register<Device>) {
     let mut taken = Taken::default();
-    root.list("device", |table| read(table, files, &mut taken))
+    let mut register = Register::new();
+    let devices = root.list("device", |table| {
+        let id = table
+            .required("id", parse::slug)
+            .and_then(|id| free_id(table, id, &mut taken));
+        let device = read(table, files, id.clone(), &mut taken);
+        if let Ok(id) = id {
+            register.add(id.as_str(), device.clone().ok());
+        }
+        device
+    });
+    (devices, register)
 }
 
-fn read(table: &mut Table<'_>, files: Files<'_>, taken: &mut Taken) -> Read<Device> {
-    let id = table
-        .required("id", parse::slug)
-        .and_then(|id| free_id(table, id, taken));
+fn read(table: &mut Table<'_>, files: Files<'_>, id: Read<DeviceId>, taken: &mut Taken) -> Read<Device> {
     let address = table
         .required("address", address)
         .and_then(|address| free_address(table, address, taken));

@@ -32,7 +32,8 @@ const YAML_INDENT_MAX: usize = 200;
 pub struct Sources {
     /// The user's settings file, TOML or YAML by its extension. It must exist.
     pub file: Option<PathBuf>,
-    /// The environment of the process. Only variables with [`ENVIRONMENT_PREFIX`](super::ENVIRONMENT_PREFIX) and `STATE_DIRECTORY`
+    /// The environment of the process. Only variables with
+    /// [`ENVIRONMENT_PREFIX`](super::ENVIRONMENT_PREFIX) and `STATE_DIRECTORY`
     /// matter; an empty one counts as unset.
     pub environment: Vec<(String, String)>,
 }

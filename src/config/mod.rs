@@ -9,15 +9,22 @@
 
 mod address;
 mod bridge;
+mod condition;
 mod credentials;
 mod device;
 mod environment;
+mod group;
 mod layers;
+mod limits;
+mod location;
 mod mqtt;
 mod names;
 mod parse;
 mod problem;
 mod reader;
+mod register;
+mod schedule;
+mod sensor;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -36,12 +43,16 @@ pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub use problem::{Problem, Problems};
 
 use credentials::Files;
+use group::Surroundings;
 use reader::{Read, Report, Table};
+use register::Register;
+
+use crate::scheduler::rules::Rules;
 
 use crate::mqtt::topics::Topics;
 
 /// Everything that can be configured, validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The broker and our place on it.
     pub mqtt: Mqtt,
@@ -55,6 +66,8 @@ pub struct Settings {
     pub polling: Polling,
     /// What is logged.
     pub log: Log,
+    /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
+    pub rules: Rules,
     /// Where the bridge keeps what must survive a restart.
     pub state_file: PathBuf,
 }
@@ -96,6 +109,9 @@ impl Settings {
             "homeassistant": self.homeassistant.digest(),
             "polling": self.polling.digest(),
             "log": self.log.digest(),
+            "timezone": self.rules.location.zone.iana_name(),
+            "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
+            "groups": self.rules.groups.iter().map(group::digest).collect::<Vec<_>>(),
         })
     }
 }
@@ -127,9 +143,10 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         .map(|settings| &settings.discovery_prefix);
     let mqtt = root.section("mqtt", |table| mqtt::read(table, files, prefix));
     let credentials = root.section("tapo", |table| credentials::credentials(table, files));
-    let devices = device::read_all(root, files);
+    let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
     let log = root.section("log", bridge::log);
+    let rules = rules(root, &known_devices);
     let state_file = root.section("state", |table| bridge::state_file(table, files, sources));
     Ok(Settings {
         mqtt: mqtt?,
@@ -140,6 +157,23 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         homeassistant: homeassistant?,
         polling: polling?,
         log: log?,
+        rules: rules?,
         state_file: state_file?,
+    })
+}
+
+fn rules(root: &mut Table<'_>, devices: &Register<Device>) -> Read<Rules> {
+    let location = location::read(root);
+    let (sensors, known_sensors) = sensor::read_all(root);
+    let surroundings = Surroundings {
+        devices,
+        sensors: &known_sensors,
+        location: location.as_ref().ok(),
+    };
+    let groups = group::read_all(root, surroundings);
+    Ok(Rules {
+        location: location?,
+        sensors: sensors?,
+        groups: groups?,
     })
 }

@@ -5,7 +5,7 @@ use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Du
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::reader::{Expected, Leaf};
-use crate::model::SLUG_MAX;
+use crate::{model::SLUG_MAX, scheduler::period::Period};
 
 /// Longest name for people, in characters.
 const NAME_MAX: usize = 64;
@@ -44,6 +44,32 @@ where
     }
 }
 
+/// Any finite number.
+pub(super) fn finite(leaf: &Leaf<'_>) -> Result<f64, Expected> {
+    leaf.number().ok_or_else(|| "a number".to_owned())
+}
+
+/// A number within a range.
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&Leaf<'_>) -> Result<f64, Expected> {
+    move |leaf| {
+        let number = leaf.number().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("a number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Leaf<'_>) -> Result<T, Expected> {
+    |leaf| {
+        let found = leaf
+            .text()
+            .and_then(|text| words.iter().find(|(word, _)| *word == text));
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("one of {}", words.join(", "))
+        })
+    }
+}
+
 /// `"30m"`, `"1h30m"`, or a number of seconds, within a range.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Leaf<'_>) -> Result<Duration, Expected> {
     move |leaf| {
@@ -57,6 +83,15 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Leaf<'_>) ->
                 let (from, to) = (in_words(*range.start()), in_words(*range.end()));
                 format!("a duration from {from} to {to}, such as \"1h30m\", \"45s\" or a number of seconds")
             })
+    }
+}
+
+/// A [`duration`] as the scheduler has it. The range starts above zero.
+pub(super) fn period(range: RangeInclusive<Duration>) -> impl Fn(&Leaf<'_>) -> Result<Period, Expected> {
+    let parse = duration(range);
+    move |leaf| {
+        let length = SignedDuration::try_from(parse(leaf)?).unwrap_or(SignedDuration::MAX);
+        Period::new(length).map_err(|error| format!("a duration; this {error}"))
     }
 }
 

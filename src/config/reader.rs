@@ -185,6 +185,30 @@ impl<'a> Table<'a> {
         read.into_iter().collect()
     }
 
+    /// A list of plain values, each with a problem of its own. `None` where the key is left out.
+    pub(super) fn values<T>(
+        &mut self,
+        key: &'static str,
+        mut parse: impl FnMut(&Leaf<'_>) -> Result<T, Expected>,
+    ) -> Read<Option<Vec<T>>> {
+        let Some(value) = self.find(key) else {
+            return Ok(None);
+        };
+        let ValueKind::Array(items) = &value.kind else {
+            return Err(self.problem(key, "a list, such as [\"a\", \"b\"]"));
+        };
+        let each = items.iter().enumerate();
+        let read: Vec<Read<T>> = each
+            .map(|(index, item)| self.parse(&format!("{key}[{index}]"), item, &mut parse))
+            .collect();
+        read.into_iter().collect::<Read<Vec<T>>>().map(Some)
+    }
+
+    /// Whether a key is set at all, whatever its value.
+    pub(super) fn has(&mut self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Whether the value of a key is itself a table.
     pub(super) fn is_table(&mut self, key: &'static str) -> bool {
         self.find(key)
@@ -255,7 +279,7 @@ impl<'a> Table<'a> {
         let unknown = self.entries.iter().filter(|(key, _)| !self.known.contains(key));
         for (key, value) in unknown {
             let source = self.report.origin(value);
-            let expected = one_of(&self.known, key);
+            let expected = format!("a known key, {}", one_of(&self.known, key));
             self.report
                 .report(source, self.path_of(&shown_key(key)), None, expected);
         }

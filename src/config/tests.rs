@@ -6,6 +6,7 @@ use super::*;
 
 mod documentation;
 mod rules;
+mod scheduling;
 mod secrets;
 
 /// A settings file in a directory of its own.
@@ -152,7 +153,7 @@ fn eight_mistakes_are_eight_problems() {
     let expected = [
         format!("mqtt.base_topic = \"tapo/#\": expected {topic}"),
         "mqtt.port = 0: expected a whole number from 1 to 65535".to_owned(),
-        "mqtt.hots: expected one of host, port, username, password, password_file, base_topic, client_id, \
+        "mqtt.hots: expected a known key, one of host, port, username, password, password_file, base_topic, client_id, \
          keep_alive, tls; did you mean host?"
             .to_owned(),
         "tapo.password: expected the password that goes with the username".to_owned(),
@@ -178,7 +179,11 @@ fn eight_mistakes_are_eight_problems() {
 #[test]
 fn the_environment_is_held_to_the_same_rules() {
     let cases = [
-        ("TAPO2MQTT__MQTT__HSOT", "x", "mqtt.hsot: expected one of host,"),
+        (
+            "TAPO2MQTT__MQTT__HSOT",
+            "x",
+            "mqtt.hsot: expected a known key, one of host,",
+        ),
         (
             "TAPO2MQTT__MQTT__PORT",
             "x",
@@ -197,7 +202,7 @@ fn the_environment_is_held_to_the_same_rules() {
             "expected TAPO2MQTT__SECTION__KEY",
         ),
         ("TAPO2MQTT__", "x", "expected TAPO2MQTT__SECTION__KEY"),
-        ("TAPO2MQTT__MQQT__HOST", "x", "mqqt: expected one of"),
+        ("TAPO2MQTT__MQQT__HOST", "x", "mqqt: expected a known key, one of"),
         (
             "TAPO2MQTT__mqtt__host",
             "x",

@@ -4,14 +4,18 @@
 //! overrides, accounts, sensors, now)` goes in; what each outlet should be, why, and when that changes next,
 //! comes out.
 
+pub mod activity;
 pub mod condition;
 pub mod days;
 pub mod edge;
 pub mod evaluate;
 pub mod ids;
+mod level;
 pub mod location;
 pub mod occurrence;
+pub mod overrides;
 pub mod period;
+pub mod planner;
 pub mod readings;
 pub mod rules;
 pub mod safety;

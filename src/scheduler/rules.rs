@@ -24,6 +24,18 @@ pub struct Rules {
     pub groups: Vec<Group>,
 }
 
+impl Rules {
+    /// A group by its name.
+    pub fn group(&self, id: &GroupId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.id == *id)
+    }
+
+    /// The group an outlet belongs to.
+    pub fn group_of(&self, outlet: &OutletPath) -> Option<&Group> {
+        self.groups.iter().find(|group| group.outlets.contains(outlet))
+    }
+}
+
 /// Outlets that are switched together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {

@@ -1,0 +1,164 @@
+//! `[[group]]`: outlets that are switched and scheduled together.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    device::{Device, POSITION_MAX},
+    limits::limits,
+    parse,
+    reader::{Expected, Leaf, Read, Table},
+    register::{Found, Register},
+    schedule,
+};
+use crate::{
+    model::{GroupId, OutletKey, OutletPath},
+    scheduler::{
+        location::Location,
+        rules::{Group, InVacation, OnExternalChange},
+        sensor::SensorSpec,
+    },
+};
+
+/// What the groups read so far have taken.
+#[derive(Debug, Default)]
+struct Taken {
+    ids: Vec<GroupId>,
+    /// Each outlet with the path of its group.
+    outlets: Vec<(OutletPath, String)>,
+}
+
+/// What groups and their schedules refer to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) devices: &'a Register<Device>,
+    pub(super) sensors: &'a Register<SensorSpec>,
+    /// `None` where it could not be read.
+    pub(super) location: Option<&'a Location>,
+}
+
+/// Reads all groups.
+pub(super) fn read_all(root: &mut Table<'_>, surroundings: Surroundings<'_>) -> Read<Vec<Group>> {
+    let mut taken = Taken::default();
+    root.list("group", |table| read(table, surroundings, &mut taken))
+}
+
+/// A group for everybody to see.
+pub(super) fn digest(group: &Group) -> Value {
+    let schedules: Vec<&str> = group
+        .schedules
+        .iter()
+        .map(|schedule| schedule.id.as_str())
+        .collect();
+    json!({"id": group.id, "outlets": group.outlets, "schedules": schedules})
+}
+
+fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken) -> Read<Group> {
+    let id: Read<GroupId> = table.required("id", parse::slug);
+    let name = table.optional("name", parse::name);
+    let outlets = outlets(table, surroundings.devices, taken);
+    let up_to = |longest: Duration| parse::period(Duration::from_secs(1)..=longest);
+    let override_default = table.optional("override_default", up_to(Duration::from_hours(24)));
+    let stagger = table.optional("stagger", up_to(Duration::from_mins(10)));
+    let run_in_vacation = table.optional("run_in_vacation", parse::boolean);
+    let reactions = [
+        ("override", OnExternalChange::Override),
+        ("enforce", OnExternalChange::Enforce),
+        ("ignore", OnExternalChange::Ignore),
+    ];
+    let on_external_change = table.optional("on_external_change", parse::word(&reactions));
+    let limits = table.section("safety", limits);
+    let mut ids = Vec::new();
+    let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
+    let id = id?;
+    if taken.ids.contains(&id) {
+        return Err(table.problem("id", "an id of its own; another group has this one"));
+    }
+    taken.ids.push(id.clone());
+    let runs = run_in_vacation?.unwrap_or(false);
+    Ok(Group {
+        name: name?.unwrap_or_else(|| id.to_string()),
+        id,
+        outlets: outlets?,
+        schedules: schedules?,
+        limits: limits?,
+        override_default: override_default?.unwrap_or(Group::OVERRIDE_DEFAULT),
+        stagger: stagger?,
+        in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
+        on_external_change: on_external_change?.unwrap_or_default(),
+    })
+}
+
+fn outlets(table: &mut Table<'_>, devices: &Register<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {
+    let group = table.path().to_owned();
+    let outlets = table.values("outlets", |leaf| {
+        let outlet = existing_outlet(leaf, devices)?;
+        if let Some((_, owner)) = taken.outlets.iter().find(|(other, _)| overlap(other, &outlet)) {
+            return Err(format!("an outlet that is in no group yet; {owner} has it"));
+        }
+        taken.outlets.push((outlet.clone(), group.clone()));
+        Ok(outlet)
+    });
+    match outlets? {
+        Some(outlets) if !outlets.is_empty() => Ok(outlets),
+        _ => Err(table.problem(
+            "outlets",
+            "at least one outlet, such as [\"heater\", \"strip/1\"]",
+        )),
+    }
+}
+
+/// A whole device overlaps with each of its outlets.
+fn overlap(a: &OutletPath, b: &OutletPath) -> bool {
+    a.device == b.device && (a.outlet.is_none() || b.outlet.is_none() || a.outlet == b.outlet)
+}
+
+/// The path of an outlet in the form that topics have: the slug, not the position, where there is one.
+fn existing_outlet(leaf: &Leaf<'_>, devices: &Register<Device>) -> Result<OutletPath, Expected> {
+    let rule = || "a device for a plug, or device/outlet for a strip, such as \"strip/1\"".to_owned();
+    let path: OutletPath = leaf.text().and_then(|text| text.parse().ok()).ok_or_else(rule)?;
+    let device = match devices.find(path.device.as_str()) {
+        Found::Sound(device) => device,
+        Found::Broken => return Ok(path),
+        Found::Nothing => {
+            let known = devices.one_of(path.device.as_str());
+            return Err(format!("the id of a [[device]], {known}"));
+        }
+    };
+    match path.outlet {
+        None if device.outlets.is_empty() => Ok(path),
+        None => Err(format!("an outlet of the strip: {}", outlets_of(device))),
+        Some(key) => {
+            let key = existing_key(device, &key)
+                .ok_or_else(|| format!("an outlet of the strip: {}", outlets_of(device)))?;
+            Ok(OutletPath::outlet(path.device, key))
+        }
+    }
+}
+
+fn outlets_of(device: &Device) -> String {
+    let named = device
+        .outlets
+        .iter()
+        .map(|outlet| format!("{}/{}, ", device.id, outlet.key));
+    format!(
+        "{}or {} with another position",
+        named.collect::<String>(),
+        device.id
+    )
+}
+
+/// A configured slug, or a position; a position that has a slug is known by it.
+fn existing_key(device: &Device, key: &OutletKey) -> Option<OutletKey> {
+    if device.outlets.iter().any(|outlet| outlet.key == *key) {
+        return Some(key.clone());
+    }
+    let position: u8 = key.as_str().parse().ok()?;
+    let plain = position.to_string() == key.as_str();
+    if !plain || !(1..=POSITION_MAX).contains(&position) {
+        return None;
+    }
+    let named = device.outlet_at(position).map(|outlet| outlet.key.clone());
+    named.or_else(|| Some(key.clone()))
+}

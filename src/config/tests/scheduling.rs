@@ -1,0 +1,536 @@
+//! Sensors, groups and schedules: what they become, and each rule broken once.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::scheduler::{
+    condition::{BlackIce, Bound, Condition, IceThresholds, Test, WhenUnknown},
+    days::Days,
+    edge::{Clamps, Edge},
+    period::Period,
+    rules::{CatchUp, Group, InVacation, Limit, LimitChanges, Limits, OnExternalChange, Priority},
+    sensor::{Pointer, Scale, SensorSpec, Unit},
+    window::Window,
+};
+
+const PLACE: &str = "[location]\nlatitude = 40.7128\nlongitude = -74.0060\ntimezone = 'America/New_York'\n";
+
+const DEVICES: &str = "
+[[device]]
+id = 'plug'
+address = '10.0.0.1'
+[[device]]
+id = 'mats'
+address = '10.0.0.2'
+outlet = [{ position = 1, id = 'left' }, { position = 2 }]
+[[device]]
+id = 'strip'
+address = '10.0.0.3'
+";
+
+const SENSORS: &str = "
+[[sensor]]
+id = 'outdoor'
+topic = 'weather/outdoor'
+pointer = '/temperature'
+unit = '°C'
+[[sensor]]
+id = 'dew'
+topic = 'weather/dew'
+unit = '°F'
+stale_after = '10m'
+[[sensor]]
+id = 'rh'
+topic = 'weather/rh'
+unit = '%'
+";
+
+fn home(rest: &str) -> Home {
+    Home::toml(&format!("{PLACE}{DEVICES}{SENSORS}{rest}"))
+}
+
+fn rules(rest: &str) -> Rules {
+    home(rest)
+        .load()
+        .unwrap_or_else(|problems| panic!("{rest}: {problems}"))
+        .rules
+}
+
+fn group(rest: &str) -> Group {
+    rules(&format!("[[group]]\nid = 'g'\noutlets = ['plug']\n{rest}"))
+        .groups
+        .remove(0)
+}
+
+fn schedule(rest: &str) -> String {
+    format!("[[group]]\nid = 'g'\noutlets = ['plug']\n[[group.schedule]]\nid = 's'\n{rest}")
+}
+
+fn window(rest: &str) -> Window {
+    rules(&schedule(rest)).groups[0].schedules[0].window
+}
+
+fn condition(when: &str) -> Condition {
+    let rules = rules(&schedule(&format!("all_day = true\nwhen = [{when}]")));
+    rules.groups[0].schedules[0].conditions[0].clone()
+}
+
+fn period(text: &str) -> Period {
+    text.parse().unwrap()
+}
+
+fn broken(cases: &[(&str, &str)]) {
+    for (content, path) in cases {
+        let paths: Vec<String> = match home(content).load() {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.0.into_iter().map(|problem| problem.path).collect(),
+        };
+        assert_eq!(paths, [*path], "{content}");
+    }
+}
+
+/// Breaks rules of one schedule.
+fn broken_schedule(cases: &[(&str, &str)]) {
+    for (content, key) in cases {
+        broken(&[(&schedule(content), &format!("group[0].schedule[0].{key}"))]);
+    }
+}
+
+#[test]
+fn places_and_zones() {
+    let rules = load_toml(PLACE).rules;
+    let coordinates = rules.location.coordinates.unwrap();
+    assert_eq!(
+        (coordinates.latitude(), coordinates.longitude()),
+        (40.7128, -74.0060)
+    );
+    assert_eq!(rules.location.zone.iana_name(), Some("America/New_York"));
+    let from_environment = Home::toml("")
+        .with_env("TAPO2MQTT__LOCATION__LATITUDE", "-33.9")
+        .with_env("TAPO2MQTT__LOCATION__LONGITUDE", "151")
+        .with_env("TAPO2MQTT__LOCATION__TIMEZONE", "Australia/Sydney");
+    let coordinates = from_environment
+        .load()
+        .unwrap()
+        .rules
+        .location
+        .coordinates
+        .unwrap();
+    assert_eq!((coordinates.latitude(), coordinates.longitude()), (-33.9, 151.0));
+    for (content, path) in [
+        ("latitude = 91\nlongitude = 0", "latitude"),
+        ("latitude = 0\nlongitude = -180.1", "longitude"),
+        ("latitude = nan\nlongitude = 0", "latitude"),
+        ("latitude = 1", "longitude"),
+        ("longitude = 1", "latitude"),
+        ("timezone = 'Mars/Olympus'", "timezone"),
+        ("timezone = ''", "timezone"),
+        ("timezone = 1", "timezone"),
+        ("time_zone = 'UTC'", "time_zone"),
+    ] {
+        assert_eq!(
+            paths(&format!("[location]\n{content}")),
+            [format!("location.{path}")]
+        );
+    }
+}
+
+#[test]
+fn sensors() {
+    let sensors = rules("").sensors;
+    assert_eq!(
+        sensors[0].pointer.as_ref().map(Pointer::as_str),
+        Some("/temperature")
+    );
+    assert_eq!(sensors[0].stale_after, SensorSpec::DEFAULT_STALE_AFTER);
+    assert_eq!(
+        (sensors[1].unit.clone(), sensors[1].stale_after),
+        (Unit::Temperature(Scale::Fahrenheit), period("10m"))
+    );
+    let sensor = |rest: &str| format!("[[sensor]]\nid = 'x'\n{rest}");
+    for (content, key) in [
+        ("", "topic"),
+        ("topic = 'a/#'", "topic"),
+        ("topic = 'a'\npointer = 'temperature'", "pointer"),
+        ("topic = 'a'\npointer = '/~2'", "pointer"),
+        ("topic = 'a'\nunit = 5", "unit"),
+        ("topic = 'a'\nstale_after = '0s'", "stale_after"),
+        ("topic = 'a'\nstale = '5s'", "stale"),
+    ] {
+        broken(&[(&sensor(content), &format!("sensor[3].{key}"))]);
+    }
+    broken(&[
+        ("[[sensor]]\nid = 'rh'\ntopic = 'a'", "sensor[3].id"),
+        ("[[sensor]]\nid = 'R H'\ntopic = 'a'", "sensor[3].id"),
+    ]);
+}
+
+#[test]
+fn a_group_has_sound_defaults() {
+    let group = group("");
+    assert_eq!(group.name, "g");
+    assert_eq!(group.override_default, Group::OVERRIDE_DEFAULT);
+    assert_eq!(
+        (group.stagger, group.limits, group.schedules),
+        (None, Limits::default(), Vec::new())
+    );
+    assert_eq!(group.in_vacation, InVacation::Rest);
+    assert_eq!(group.on_external_change, OnExternalChange::Override);
+}
+
+#[test]
+fn every_key_of_a_group_counts() {
+    let group = group(
+        "name = 'G'\noverride_default = '90m'\nstagger = 2\nrun_in_vacation = true\non_external_change = 'ignore'\n\
+         [group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
+    );
+    assert_eq!(group.name, "G");
+    assert_eq!(
+        (group.override_default, group.stagger),
+        (period("90m"), Some(period("2s")))
+    );
+    assert_eq!(
+        (group.in_vacation, group.on_external_change),
+        (InVacation::Run, OnExternalChange::Ignore)
+    );
+    let limits = Limits {
+        max_on: Limit::Of(period("2h")),
+        cooldown: Limit::None,
+        min_off: Limit::Of(period("5m")),
+        max_on_per_day: Limit::Of(period("12h")),
+    };
+    assert_eq!(group.limits, limits);
+}
+
+#[test]
+fn outlets_of_groups_exist_and_have_one_owner() {
+    let outlets = |list: &str| {
+        let rules = rules(&format!("[[group]]\nid = 'g'\noutlets = [{list}]"));
+        let outlets = rules.groups[0].outlets.iter().map(ToString::to_string);
+        outlets.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        outlets("'plug', 'mats/left', 'mats/2', 'strip/7'"),
+        ["plug", "mats/left", "mats/2", "strip/7"]
+    );
+    assert_eq!(
+        outlets("'mats/1'"),
+        ["mats/left"],
+        "a position that has a name is known by it"
+    );
+
+    let group = |list: &str| format!("[[group]]\nid = 'g'\noutlets = [{list}]");
+    for (list, path) in [
+        ("'lamp'", "outlets[0]"),
+        ("5", "outlets[0]"),
+        ("'a/b/c'", "outlets[0]"),
+        ("'plug', 'mats'", "outlets[1]"),
+        ("'mats/right'", "outlets[0]"),
+        ("'strip/0'", "outlets[0]"),
+        ("'strip/01'", "outlets[0]"),
+        ("'strip/33'", "outlets[0]"),
+        ("'plug', 'plug'", "outlets[1]"),
+        ("'mats/1', 'mats/left'", "outlets[1]"),
+        ("'strip', 'strip/1'", "outlets[1]"),
+        ("", "outlets"),
+    ] {
+        broken(&[(&group(list), &format!("group[0].{path}"))]);
+    }
+    let twice = format!(
+        "{}\n[[group]]\nid = 'h'\noutlets = ['plug', 'mats/left', 'mats/2']",
+        group("'plug', 'mats/1'")
+    );
+    let complaints = home(&twice).complaints();
+    assert_eq!(
+        complaints,
+        [
+            "group[1].outlets[0] = \"plug\": expected an outlet that is in no group yet; group[0] has it",
+            "group[1].outlets[1] = \"mats/left\": expected an outlet that is in no group yet; group[0] has it",
+        ]
+    );
+    let mistyped = home(&group("'plgu'")).complaints();
+    assert!(
+        mistyped[0].ends_with("one of plug, mats, strip; did you mean plug?"),
+        "{mistyped:?}"
+    );
+}
+
+#[test]
+fn groups() {
+    for (content, key) in [
+        ("override_default = '25h'", "override_default"),
+        ("override_default = 0", "override_default"),
+        ("stagger = '11m'", "stagger"),
+        ("run_in_vacation = 'no'", "run_in_vacation"),
+        ("on_external_change = 'fight'", "on_external_change"),
+        ("safety = 5", "safety"),
+        ("[group.safety]\nmax_on = '0s'", "safety.max_on"),
+        ("[group.safety]\nmax_on = '9000h'", "safety.max_on"),
+        ("[group.safety]\ncooldown = 'never'", "safety.cooldown"),
+        ("[group.safety]\nmax_on_per_day = '25h'", "safety.max_on_per_day"),
+        ("[group.safety]\nmax = '5h'", "safety.max"),
+        ("schedules = []", "schedules"),
+        ("[group.schedule]\nid = 's'", "schedule"),
+    ] {
+        let content = format!("[[group]]\nid = 'g'\noutlets = ['plug']\n{content}");
+        broken(&[(&content, &format!("group[0].{key}"))]);
+    }
+    let two = |second: &str| format!("[[group]]\nid = 'g'\noutlets = ['plug']\n[[group]]\n{second}");
+    broken(&[
+        (&two("id = 'g'\noutlets = ['strip/1']"), "group[1].id"),
+        (&two("outlets = ['strip/1']"), "group[1].id"),
+        (&two("id = 'h'"), "group[1].outlets"),
+    ]);
+}
+
+#[test]
+fn windows() {
+    let clock = |text: &str| Edge::clock(text.parse().unwrap());
+    assert_eq!(window("all_day = true"), Window::ALL_DAY);
+    assert_eq!(
+        window("start = '06:00'\nend = '24:00'"),
+        Window::between(clock("06:00"), clock("24:00")).unwrap()
+    );
+    assert_eq!(
+        window("start = 06:00:00\nend = '08:00'"),
+        Window::between(clock("06:00"), clock("08:00")).unwrap()
+    );
+    assert_eq!(
+        window("start = '23:00'\nfor = '2h'"),
+        Window::lasting(clock("23:00"), period("2h")).unwrap()
+    );
+    let start = Edge::new(
+        "sunset-00:30".parse().unwrap(),
+        Clamps {
+            not_before: Some("16:00".parse().unwrap()),
+            not_after: Some("21:00".parse().unwrap()),
+        },
+        Some("17:00".parse().unwrap()),
+    );
+    let end = Edge::new(
+        "sunrise".parse().unwrap(),
+        Clamps::default(),
+        Some("07:00".parse().unwrap()),
+    );
+    assert_eq!(
+        window(
+            "start = 'sunset-00:30'\nstart_not_before = '16:00'\nstart_not_after = '21:00'\nfallback_start = '17:00'\n\
+             end = 'sunrise'\nfallback_end = '07:00'"
+        ),
+        Window::between(start.unwrap(), end.unwrap()).unwrap()
+    );
+    broken_schedule(&[
+        ("", "start"),
+        ("all_day = false", "start"),
+        ("all_day = true\nstart = '06:00'", "all_day"),
+        ("end = '06:00'", "start"),
+        ("start = '06:00'", "end"),
+        ("start = '06:00'\nend = '07:00'\nfor = '1h'", "for"),
+        ("start = '06:00'\nfor = '25h'", "for"),
+        ("start = '06:00'\nend = '06:00'", "start"),
+        ("start = '24:00'\nend = '06:00'", "start"),
+        ("start = '6:00'\nend = '08:00'", "start"),
+        ("start = '06:00'\nend = '25:00'", "end"),
+        ("start = 06:00:30\nend = '07:00'", "start"),
+        ("start = 6\nend = '07:00'", "start"),
+        (
+            "start = 'sunrise+03:01'\nfallback_start = '06:00'\nend = '09:00'",
+            "start",
+        ),
+        ("start = 'noon'\nend = '09:00'", "start"),
+        ("start = '06:00'\nend = 'sunrise'", "fallback_end"),
+        (
+            "start = '06:00'\nend = 'sunrise'\nfallback_end = 'x'",
+            "fallback_end",
+        ),
+        (
+            "start = '06:00'\nfallback_start = '07:00'\nend = '08:00'",
+            "start",
+        ),
+        ("start = '06:00'\nend = '08:00'\nend_not_after = '07:00'", "end"),
+        (
+            "start = '06:00'\nend_not_after = '07:00'\nfor = '1h'",
+            "end_not_after",
+        ),
+        (
+            "start = '06:00'\nend = 'sunset'\nfallback_end = '18:00'\nend_not_before = '20:00'\nend_not_after = '19:00'",
+            "end_not_before",
+        ),
+    ]);
+}
+
+#[test]
+fn the_sun_needs_a_place() {
+    let content = format!(
+        "[location]\ntimezone = 'UTC'\n{DEVICES}{}",
+        schedule("start = '06:00'\nend = 'sunrise'\nfallback_end = '08:00'")
+    );
+    assert_eq!(paths(&content), ["group[0].schedule[0].end"]);
+}
+
+#[test]
+fn schedules() {
+    let rules = rules(&schedule(
+        "enabled = false\npriority = 'low'\ndays = ['Fri', 'saturday', 7]\nall_day = true\ncatch_up = 'skip'\n\
+         safety = { max_on = '1h', cooldown = 'none' }",
+    ));
+    let tuned = &rules.groups[0].schedules[0];
+    assert!(!tuned.enabled);
+    assert_eq!((tuned.priority, tuned.catch_up), (Priority::Low, CatchUp::Skip));
+    assert_eq!(tuned.days, "fri,sat,sun".parse::<Days>().unwrap());
+    let changes = LimitChanges {
+        max_on: Some(Limit::Of(period("1h"))),
+        cooldown: Some(Limit::None),
+        ..LimitChanges::default()
+    };
+    assert_eq!(tuned.limits, changes);
+
+    let plain = &group("[[group.schedule]]\nid = 's'\nall_day = true").schedules[0];
+    assert!(plain.enabled);
+    assert_eq!(
+        (plain.priority, plain.catch_up, plain.days),
+        (Priority::Normal, CatchUp::Apply, Days::ALL)
+    );
+    assert_eq!(
+        (plain.limits, plain.conditions.len()),
+        (LimitChanges::default(), 0)
+    );
+
+    broken_schedule(&[
+        ("all_day = true\ndays = []", "days"),
+        ("all_day = true\ndays = 'mon'", "days"),
+        ("all_day = true\ndays = ['mon', 'someday']", "days[1]"),
+        ("all_day = true\ndays = [0]", "days[0]"),
+        ("all_day = true\ndays = [true]", "days[0]"),
+        ("all_day = true\npriority = 'high'", "priority"),
+        ("all_day = true\nenabled = 'yes'", "enabled"),
+        ("all_day = true\ncatch_up = 'maybe'", "catch_up"),
+        ("all_day = true\nsafety = { max_on = 'x' }", "safety.max_on"),
+        ("all_day = true\nfrom = 'x'", "from"),
+        ("all_day = true\nwhen = 5", "when"),
+    ]);
+    let twice = schedule("all_day = true\n[[group.schedule]]\nid = 's'\nall_day = true");
+    broken(&[(&twice, "group[0].schedule[1].id")]);
+}
+
+#[test]
+fn conditions() {
+    let number = condition(
+        "{ sensor = 'outdoor', at_most = 0, hysteresis = 0.5, dwell = '5m', when_unknown = 'hold' }",
+    );
+    let expected = Condition {
+        test: Test::Number {
+            sensor: "outdoor".parse().unwrap(),
+            bound: Bound::AtMost,
+            limit: 0.0,
+            hysteresis: 0.5,
+        },
+        dwell: Some(Period::new(SignedDuration::try_from(Duration::from_mins(5)).unwrap()).unwrap()),
+        when_unknown: WhenUnknown::Hold,
+    };
+    assert_eq!(number, expected);
+    let is = condition("{ sensor = 'rh', is = false }");
+    let expected = Condition {
+        test: Test::Is {
+            sensor: "rh".parse().unwrap(),
+            value: false,
+        },
+        dwell: None,
+        when_unknown: WhenUnknown::Off,
+    };
+    assert_eq!(is, expected);
+    let ice = "temperature = 'outdoor', dew_point = 'dew', humidity = 'rh'";
+    let condition = condition(&format!("{{ black_ice = {{ {ice}, humidity_at_least = 85 }} }}"));
+    let expected = BlackIce {
+        temperature: "outdoor".parse().unwrap(),
+        dew_point: "dew".parse().unwrap(),
+        humidity: "rh".parse().unwrap(),
+        thresholds: IceThresholds {
+            humidity_at_least: 85.0,
+            ..IceThresholds::default()
+        },
+    };
+    assert_eq!(condition.test, Test::BlackIce(expected));
+
+    for (when, key) in [
+        ("{ at_most = 0 }", "sensor"),
+        ("{ sensor = 'indoor', at_most = 0 }", "sensor"),
+        ("{ sensor = 'outdoor' }", "at_most"),
+        ("{ sensor = 'outdoor', at_most = '0' }", "at_most"),
+        ("{ sensor = 'outdoor', at_most = inf }", "at_most"),
+        ("{ sensor = 'outdoor', at_most = 0, at_least = 5 }", "at_least"),
+        ("{ sensor = 'outdoor', at_most = 0, is = true }", "is"),
+        ("{ sensor = 'outdoor', is = true, hysteresis = 1 }", "hysteresis"),
+        (
+            "{ sensor = 'outdoor', at_most = 0, hysteresis = -1 }",
+            "hysteresis",
+        ),
+        ("{ sensor = 'outdoor', at_most = 0, dwell = '0s' }", "dwell"),
+        (
+            "{ sensor = 'outdoor', at_most = 0, when_unknown = 'maybe' }",
+            "when_unknown",
+        ),
+        ("{ sensor = 'outdoor', below = 0, at_most = 0 }", "below"),
+        (
+            &format!("{{ sensor = 'outdoor', black_ice = {{ {ice} }} }}"),
+            "sensor",
+        ),
+        (
+            &format!("{{ black_ice = {{ {ice}, hysteresis = -1 }} }}"),
+            "black_ice.hysteresis",
+        ),
+        (
+            "{ black_ice = { temperature = 'outdoor', dew_point = 'dew' } }",
+            "black_ice.humidity",
+        ),
+        (
+            "{ black_ice = { temperature = 'outdoor', dew_point = 'dew', humidity = 'dew' } }",
+            "black_ice.humidity",
+        ),
+        (
+            "{ black_ice = { temperature = 'rh', dew_point = 'dew', humidity = 'rh' } }",
+            "black_ice.temperature",
+        ),
+    ] {
+        broken_schedule(&[(
+            &format!("all_day = true\nwhen = [{when}]"),
+            &format!("when[0].{key}"),
+        )]);
+    }
+}
+
+#[test]
+fn a_mistake_neither_causes_nor_hides_another() {
+    let content = format!(
+        "{PLACE}[[device]]\nid = 'plug'\naddress = ''\n[[sensor]]\nid = 'rh'\n{}",
+        schedule(
+            "all_day = true\nwhen = [{ sensor = 'rh', at_least = 60 }, { sensor = 'hr', at_least = 60 }]\n\
+             [[group]]\nid = 'h'\noutlets = ['plug2']"
+        )
+    );
+    assert_eq!(
+        paths(&content),
+        [
+            "device[0].address",
+            "sensor[0].topic",
+            "group[0].schedule[0].when[1].sensor",
+            "group[1].outlets[0]",
+        ]
+    );
+    let nothing = Home::toml("[[group]]\nid = 'g'\noutlets = ['plug']").complaints();
+    assert_eq!(
+        nothing,
+        ["group[0].outlets[0] = \"plug\": expected the id of a [[device]], of which there is none"]
+    );
+}
+
+#[test]
+fn the_digest_names_groups_but_no_place() {
+    let digest = home(&schedule("all_day = true")).load().unwrap().digest();
+    assert_eq!(digest["groups"][0]["schedules"][0], "s");
+    assert_eq!(digest["groups"][0]["outlets"][0], "plug");
+    assert_eq!(digest["timezone"], "America/New_York");
+    assert!(!digest.to_string().contains("40.7"), "{digest}");
+}

@@ -1,0 +1,172 @@
+//! Whether a schedule is active: its window is open, and all its conditions hold.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    condition::{Condition, WhenUnknown},
+    evaluate::{Answer, ConditionMemory, Evaluation, Sensors, evaluate},
+    location::Location,
+    occurrence::Occurrence,
+    period::after,
+    rules::Schedule,
+};
+
+/// How long after its start the bridge waits for the first value of a sensor before it takes it for unknown.
+pub const BOOT_GRACE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether a schedule is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It turns its group on.
+    Active,
+    /// It does not.
+    Inactive,
+    /// Nobody can tell yet. Each outlet stays as it is.
+    Undecided,
+}
+
+/// What a schedule remembers between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScheduleMemory {
+    conditions: Vec<Option<ConditionMemory>>,
+    /// What it was last time; `None` before the first look that could tell.
+    was: Option<Was>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    Active,
+    Inactive,
+}
+
+/// Whether conditions are asked at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Conditions {
+    /// Yes.
+    #[default]
+    Asked,
+    /// No: all are taken to hold, to see what would happen then.
+    TakenToHold,
+}
+
+/// What a schedule is looked at with.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Where.
+    pub location: &'a Location,
+    /// The sensors, and now.
+    pub sensors: Sensors<'a>,
+    /// Whether they are asked.
+    pub conditions: Conditions,
+    /// When the bridge started.
+    pub booted_at: Timestamp,
+    /// Whether a member of the group is on.
+    pub running: bool,
+}
+
+/// A schedule at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State<'a> {
+    /// The schedule.
+    pub schedule: &'a Schedule,
+    /// Whether it is active.
+    pub activity: Activity,
+    /// The window that is open.
+    pub occurrence: Option<Occurrence>,
+    /// The condition that decided against it, or that nobody can tell.
+    pub decided_by: Option<&'a Condition>,
+    /// When time alone may change any of this.
+    pub wake: Option<Timestamp>,
+    /// What to hand in next time.
+    pub memory: ScheduleMemory,
+}
+
+/// Looks at a schedule.
+pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>) -> State<'a> {
+    if !schedule.enabled {
+        return State {
+            schedule,
+            activity: Activity::Inactive,
+            occurrence: None,
+            decided_by: None,
+            wake: None,
+            memory: ScheduleMemory::default(),
+        };
+    }
+    let now = view.sensors.now;
+    let calendar = schedule.calendar(view.location);
+    let occurrence = calendar.open_at(now);
+    let asked = ask(schedule, memory, view, occurrence.is_some());
+    let (activity, decided_by) = match occurrence {
+        None => (Activity::Inactive, None),
+        Some(_) => weigh(schedule, &asked, memory.was, view),
+    };
+    let edge = calendar.next_edge(now);
+    let sensors = asked.iter().filter_map(|evaluation| evaluation.wake);
+    let grace = Some(after(view.booted_at, BOOT_GRACE)).filter(|end| *end > now && !asked.is_empty());
+    let inside = sensors.chain(grace).filter(|_| occurrence.is_some());
+    let was = match activity {
+        Activity::Active => Some(Was::Active),
+        Activity::Inactive => Some(Was::Inactive),
+        Activity::Undecided => memory.was,
+    };
+    State {
+        schedule,
+        activity,
+        occurrence,
+        decided_by,
+        wake: edge.into_iter().chain(inside).min(),
+        memory: ScheduleMemory {
+            conditions: asked.into_iter().map(|evaluation| evaluation.memory).collect(),
+            was,
+        },
+    }
+}
+
+fn ask(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>, open: bool) -> Vec<Evaluation> {
+    if view.conditions == Conditions::TakenToHold {
+        return Vec::new();
+    }
+    // Outlets that run outside the window do not run because of it.
+    let running = view.running && open;
+    let memories = memory.conditions.iter().copied().chain(std::iter::repeat(None));
+    let conditions = schedule.conditions.iter().zip(memories);
+    conditions
+        .map(|(condition, memory)| evaluate(condition, view.sensors, memory, running))
+        .collect()
+}
+
+/// All conditions must hold. One that fails decides; then one that nobody can tell.
+fn weigh<'a>(
+    schedule: &'a Schedule,
+    asked: &[Evaluation],
+    was: Option<Was>,
+    view: View<'_>,
+) -> (Activity, Option<&'a Condition>) {
+    let in_grace = view.sensors.now < after(view.booted_at, BOOT_GRACE);
+    let mut undecided = None;
+    for (condition, evaluation) in schedule.conditions.iter().zip(asked) {
+        match verdict(condition, evaluation.answer, was, in_grace) {
+            Activity::Active => {}
+            Activity::Inactive => return (Activity::Inactive, Some(condition)),
+            Activity::Undecided => undecided = undecided.or(Some(condition)),
+        }
+    }
+    match undecided {
+        None => (Activity::Active, None),
+        Some(condition) => (Activity::Undecided, Some(condition)),
+    }
+}
+
+fn verdict(condition: &Condition, answer: Answer, was: Option<Was>, in_grace: bool) -> Activity {
+    match (answer, condition.when_unknown) {
+        (Answer::Holds, _) | (Answer::Stale | Answer::Unheard, WhenUnknown::On) => Activity::Active,
+        (Answer::Unheard, WhenUnknown::Off) if in_grace => Activity::Undecided,
+        (Answer::Fails, _) | (Answer::Stale | Answer::Unheard, WhenUnknown::Off) => Activity::Inactive,
+        (Answer::Stale | Answer::Unheard, WhenUnknown::Hold) => match was {
+            Some(Was::Active) => Activity::Active,
+            Some(Was::Inactive) => Activity::Inactive,
+            None => Activity::Undecided,
+        },
+    }
+}

@@ -1,0 +1,177 @@
+//! The decision for one outlet: safety > override > vacation > schedule.
+
+use jiff::Timestamp;
+
+use super::{Inputs, OutletPlan, Reason, Rule, Source, Vacation, group::Level, reason};
+use crate::{
+    model::{OutletPath, Power},
+    scheduler::{
+        activity::Activity,
+        overrides::{Override, Stance},
+        rules::{CatchUp, Group, InVacation},
+        safety::{Block, Verdict},
+    },
+};
+
+/// What would be without the limits.
+pub(super) struct Wish {
+    pub(super) desired: Option<Power>,
+    source: Source,
+    rule: Option<Rule>,
+    reason: Reason,
+    since: Option<Timestamp>,
+}
+
+/// An override in force, and when it ends.
+type InForce = Option<(Override, Option<Timestamp>)>;
+
+pub(super) fn decide(
+    inputs: &Inputs<'_>,
+    group: &Group,
+    level: &Level<'_>,
+    outlet: &OutletPath,
+) -> OutletPlan {
+    let observed = inputs.observed.get(outlet).copied();
+    let account = inputs.safety.account(outlet);
+    let zone = &inputs.rules.location.zone;
+    let verdict = account.verdict(&level.limits, inputs.now, zone);
+    let in_force = if group.is_scheduled() {
+        inputs
+            .overrides
+            .active(outlet, group, &inputs.rules.location, inputs.now)
+    } else {
+        None
+    };
+    let wish = wish(inputs, group, level, in_force, observed);
+    let decision = match verdict {
+        Verdict::Blocked(block) if must_say(&wish, observed) => blocked(inputs, level, block),
+        Verdict::Blocked(_) | Verdict::Free(_) => wish,
+    };
+    let limit = match verdict {
+        Verdict::Free(due) => due.map(|due| due.at),
+        Verdict::Blocked(block) => block.until,
+    };
+    let override_until = in_force.and_then(|(_, end)| end);
+    let changes = [level.wake, override_until, limit];
+    let next_change = changes.into_iter().flatten().filter(|at| *at > inputs.now).min();
+    OutletPlan {
+        group: group.id.clone(),
+        desired: decision.desired,
+        source: decision.source,
+        rule: decision.rule,
+        reason: decision.reason,
+        since: decision.since,
+        next_change,
+        override_until,
+        cooldown_until: account.cooldown_until(inputs.now),
+        limits: level.limits,
+    }
+}
+
+/// A limit decides when it makes a difference. An outlet that is to be off anyway is off for its own reason.
+fn must_say(wish: &Wish, observed: Option<Power>) -> bool {
+    match wish.desired {
+        Some(Power::On) => true,
+        Some(Power::Off) => false,
+        None => observed != Some(Power::Off),
+    }
+}
+
+fn blocked(inputs: &Inputs<'_>, level: &Level<'_>, block: Block) -> Wish {
+    Wish {
+        desired: Some(Power::Off),
+        source: Source::Safety,
+        rule: Some(Rule::Limit(block.cause)),
+        reason: reason::blocked(inputs, &level.limits, block),
+        since: Some(block.since),
+    }
+}
+
+fn wish(
+    inputs: &Inputs<'_>,
+    group: &Group,
+    level: &Level<'_>,
+    in_force: InForce,
+    observed: Option<Power>,
+) -> Wish {
+    if !group.is_scheduled() {
+        return Wish {
+            desired: None,
+            source: Source::Manual,
+            rule: None,
+            reason: Reason::new("no schedules: switched by hand"),
+            since: None,
+        };
+    }
+    if let Some((found, end)) = in_force {
+        return overridden(inputs, found, end);
+    }
+    let rests = group.in_vacation == InVacation::Rest && level.activity != Activity::Inactive;
+    if let Vacation::Since(since) = inputs.vacation
+        && rests
+    {
+        return Wish {
+            desired: Some(Power::Off),
+            source: Source::Vacation,
+            rule: rule(level),
+            reason: reason::vacation(level),
+            since: Some(since),
+        };
+    }
+    match level.catch_up {
+        CatchUp::Skip => left_alone(
+            Reason::new("left as it was at the start, until the next edge"),
+            inputs.booted_at,
+        ),
+        CatchUp::Apply => scheduled(inputs, level, observed),
+    }
+}
+
+fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Wish {
+    let reason = reason::overridden(inputs, found, end);
+    let desired = match found.stance() {
+        Stance::On => Power::On,
+        Stance::Off => Power::Off,
+        Stance::Leave => return left_alone(reason, found.set_at()),
+    };
+    Wish {
+        desired: Some(desired),
+        source: Source::Override,
+        rule: None,
+        reason,
+        since: Some(found.set_at()),
+    }
+}
+
+fn left_alone(reason: Reason, since: Timestamp) -> Wish {
+    Wish {
+        desired: None,
+        source: Source::Device,
+        rule: None,
+        reason,
+        since: Some(since),
+    }
+}
+
+fn scheduled(inputs: &Inputs<'_>, level: &Level<'_>, observed: Option<Power>) -> Wish {
+    let desired = match level.activity {
+        Activity::Active => Some(Power::On),
+        Activity::Inactive => Some(Power::Off),
+        // It stays what it is; what that is may not be known either.
+        Activity::Undecided => observed,
+    };
+    let opened = level.winner().and_then(|state| state.occurrence);
+    Wish {
+        desired,
+        source: Source::Schedule,
+        rule: rule(level),
+        reason: reason::scheduled(inputs, level),
+        since: opened.map(|window| window.start),
+    }
+}
+
+fn rule(level: &Level<'_>) -> Option<Rule> {
+    level
+        .winner()
+        .map(|state| Rule::Schedule(state.schedule.id.clone()))
+}
