@@ -6,7 +6,6 @@ use tapo_simulator::{Fault, FaultKind, Profile, RunningDevice, Scope, Simulator,
 
 use crate::support::{SOON, client, kind, plug};
 
-#[allow(clippy::unwrap_used)] // Only tests call it.
 async fn start() -> RunningDevice {
     Simulator::plug(Profile::P110).start().await.unwrap()
 }
