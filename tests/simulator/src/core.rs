@@ -215,6 +215,7 @@ impl Core {
         Limits {
             single_session: self.faults.is_set(FaultKind::SingleSession),
             lifetime,
+            era: self.faults.protocol_flips(),
         }
     }
 

@@ -59,6 +59,7 @@ struct Registered {
 
 struct Session {
     started: Instant,
+    era: u64,
     cipher: Arc<Cipher>,
     next_seq: i32,
 }
@@ -163,6 +164,7 @@ impl Tpap {
         state.make_room(limits);
         let session = Session {
             started: Instant::now(),
+            era: limits.era,
             cipher: Arc::new(cipher),
             next_seq,
         };
@@ -180,10 +182,7 @@ impl Tpap {
     pub(crate) fn open(&self, token: &str, body: &[u8], limits: Limits) -> Result<Opened, Rejection> {
         let mut state = self.state();
         let session = state.sessions.get_mut(token).ok_or(Rejection::NoSession)?;
-        let expired = limits
-            .lifetime
-            .is_some_and(|lifetime| session.started.elapsed() >= lifetime);
-        if expired {
+        if limits.ended(session.started, session.era) {
             state.sessions.remove(token);
             return Err(Rejection::NoSession);
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
 
 mod faults;
+mod network;
 mod profiles;
+mod rules;
 mod support;
 mod tpap;
