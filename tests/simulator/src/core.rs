@@ -24,6 +24,7 @@ use crate::{
     profile::Spec,
     session::{Account, Limits},
     state::State,
+    tpap::Tpap,
 };
 
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     pub(crate) tally: Tally,
     pub(crate) klap: Klap,
+    pub(crate) tpap: Arc<Tpap>,
     pub(crate) clock: DeviceClock,
     /// How long `device_reboot` takes.
     pub(crate) reboot_time: Duration,
@@ -81,6 +83,7 @@ impl Core {
             faults: parts.faults,
             tally: Tally::default(),
             klap: Klap::default(),
+            tpap: Arc::default(),
             clock,
             reboot_time: parts.reboot_time,
             commands: parts.commands,
@@ -196,6 +199,14 @@ impl Core {
         self.account.clone()
     }
 
+    /// After how many failed log-ins the device locks itself.
+    pub(crate) fn tpap_limit(&self) -> Option<u32> {
+        match self.faults.get(FaultKind::TpapLock) {
+            Some(Fault::TpapLock { after }) => Some(after),
+            _ => None,
+        }
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let lifetime = match self.faults.get(FaultKind::SessionLifetime) {
             Some(Fault::SessionLifetime { lifetime }) => Some(lifetime),
@@ -204,11 +215,13 @@ impl Core {
         Limits {
             single_session: self.faults.is_set(FaultKind::SingleSession),
             lifetime,
+            era: self.faults.protocol_flips(),
         }
     }
 
     pub(crate) fn forget_sessions(&self) {
         self.klap.forget();
+        self.tpap.forget();
     }
 
     /// No panic is possible while the lock is held, so a poisoned state is still whole.

@@ -5,7 +5,7 @@ use std::{future::pending, io, net::SocketAddr};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex};
+use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex, tpap};
 
 /// The port that devices are asked on.
 const PORT: u16 = 20002;
@@ -81,7 +81,7 @@ fn announcement(core: &Core) -> Value {
         Protocol::Klap => "KLAP",
         Protocol::Tpap => "TPAP",
     };
-    let result = json!({
+    let mut result = json!({
         "device_id": core.identity.discovery_id,
         "device_model": core.spec.device_model,
         "device_type": core.spec.device_type,
@@ -98,6 +98,12 @@ fn announcement(core: &Core) -> Value {
         "obd_src": "tplink",
         "owner": md5_hex(core.account.username.as_bytes()).to_uppercase(),
         "protocol_version": 1,
+        "tpap_preferred": core.protocol() == Protocol::Tpap,
     });
+    if core.protocol() == Protocol::Tpap
+        && let Value::Object(result) = &mut result
+    {
+        result.insert("tpap".to_owned(), tpap::announcement(address.port()));
+    }
     json!({ "error_code": 0, "result": result })
 }

@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode, Uri};
 use rand::RngExt as _;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     Damage, Fault, FaultKind, Protocol, Stage,
@@ -11,6 +11,7 @@ use crate::{
     methods::{answer, methods_of},
     reply::{Answer, Refusal, reply},
     session::Rejection,
+    tpap::{self, Tpap},
 };
 
 /// The life that KLAP sessions are promised, in seconds.
@@ -28,6 +29,10 @@ pub(crate) enum Route {
     Klap {
         cookie: String,
         seq: i32,
+    },
+    /// A TPAP session, by its token.
+    Tpap {
+        token: String,
     },
     /// 403: a KLAP path without its session.
     Forbidden,
@@ -48,9 +53,18 @@ impl Route {
                 None => Self::Forbidden,
             },
             ("/app/handshake2" | "/app/request", None) => Self::Forbidden,
-            _ => Self::Unknown,
+            (path, _) => match token(path) {
+                Some(token) => Self::Tpap {
+                    token: token.to_owned(),
+                },
+                None => Self::Unknown,
+            },
         }
     }
+}
+
+fn token(path: &str) -> Option<&str> {
+    path.strip_prefix("/stok=")?.strip_suffix("/ds")
 }
 
 fn sequence_number(uri: &Uri) -> Option<i32> {
@@ -130,28 +144,60 @@ pub(crate) async fn exchange(core: &Core, route: Route, body: &[u8]) -> Result<R
         Route::Handshake1 => handshake1(core, body).await,
         Route::Handshake2 { cookie } => handshake2(core, &cookie, body).await,
         Route::Klap { cookie, seq } => klap_request(core, &cookie, seq, body).await,
+        Route::Tpap { token } => tpap_request(core, &token, body).await,
         Route::Forbidden => Err(FORBIDDEN),
         Route::Unknown => Err(Interruption::Status(StatusCode::NOT_FOUND)),
     }
 }
 
+/// The discover method, and the TPAP log-in.
 async fn login(core: &Core, body: &[u8]) -> Result<Reply, Interruption> {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
-    let step = request.pointer("/params/sub_method").and_then(Value::as_str);
-    let step = step.unwrap_or("login").to_owned();
-    let steps = [step];
+    let params = request.get("params").cloned().unwrap_or_default();
+    let step = params
+        .get("sub_method")
+        .and_then(Value::as_str)
+        .unwrap_or("login");
+    let steps = [step.to_owned()];
     begin(core, &steps).await?;
-    let [step] = &steps;
-    let answer = match step.as_str() {
-        "discover" if core.spec.knows_tpap => Ok(Some(discover(core))),
+    let answer = match (core.protocol(), step) {
+        (Protocol::Tpap, _) if core.tpap.is_locked(core.tpap_limit()) => Err(Refusal::TPAP_LOCKED),
+        (Protocol::Tpap, "discover") => Ok(Some(discover_tpap(core))),
+        (Protocol::Tpap, "pake_register") => {
+            let account = core.checked_account();
+            let work = move |tpap: &Tpap| tpap.register(&account, &params);
+            off_thread(core, work).await
+        }
+        (Protocol::Tpap, "pake_share") => {
+            let limits = core.limits();
+            let answer = off_thread(core, move |tpap: &Tpap| tpap.share(&params, limits)).await;
+            core.tally.login(answer.is_ok());
+            core.notify();
+            answer
+        }
+        (Protocol::Klap, "discover") if core.spec.knows_tpap => {
+            Ok(Some(json!({ "sub_method": "discover", "tpap_preferred": false })))
+        }
         _ => Err(Refusal::TRANSPORT_UNKNOWN),
     };
     finish(core, &steps)?;
     Ok(Reply::json(answer))
 }
 
-fn discover(_core: &Core) -> Value {
-    json!({ "sub_method": "discover", "tpap_preferred": false })
+fn discover_tpap(core: &Core) -> Value {
+    json!({
+        "sub_method": "discover",
+        "tpap_preferred": true,
+        "mac": core.identity.bare_mac(),
+        "tpap": tpap::announcement(core.address().port()),
+    })
+}
+
+/// Does work that would keep a thread of the runtime busy for too long.
+async fn off_thread(core: &Core, work: impl FnOnce(&Tpap) -> Answer + Send + 'static) -> Answer {
+    let tpap = core.tpap.clone();
+    let worked = spawn_blocking(move || work(&tpap)).await;
+    worked.unwrap_or(Err(Refusal::TPAP_CREDENTIALS))
 }
 
 async fn handshake1(core: &Core, local_seed: &[u8]) -> Result<Reply, Interruption> {
@@ -203,6 +249,29 @@ async fn klap_request(core: &Core, cookie: &str, seq: i32, body: &[u8]) -> Resul
     let (text, damage) = perform(core, &opened.plaintext).await?;
     let sealed = opened.cipher.seal(opened.seq, text.as_bytes());
     Ok(Reply::octets(sealed).damaged(damage))
+}
+
+async fn tpap_request(core: &Core, token: &str, body: &[u8]) -> Result<Reply, Interruption> {
+    if core.protocol() != Protocol::Tpap {
+        return Err(FORBIDDEN);
+    }
+    let opened = match core.tpap.open(token, body, core.limits()) {
+        Ok(opened) => opened,
+        Err(rejection) => {
+            count(core, rejection);
+            // In plain JSON: there is no key that both sides have.
+            return Ok(Reply::json(Err(Refusal::TPAP_SESSION)));
+        }
+    };
+    let (text, damage) = perform(core, &opened.plaintext).await?;
+    let sealed = opened.cipher.seal(opened.seq, text.as_bytes());
+    Ok(Reply::octets(sealed).damaged(damage))
+}
+
+fn count(core: &Core, rejection: Rejection) {
+    if rejection == Rejection::Sequence {
+        core.tally.sequence_violation();
+    }
 }
 
 /// Does what a decrypted request says. The reply is not yet encrypted, and may have to be damaged

@@ -316,7 +316,15 @@ struct Table {
     active: BTreeMap<FaultKind, Fault>,
     /// How often the fault that closes the port was set.
     port_closings: u64,
+    /// How often the fault that flips the protocol came or went.
+    protocol_flips: u64,
     rng: StdRng,
+}
+
+impl Table {
+    fn count_flip(&mut self, kind: FaultKind) {
+        self.protocol_flips += u64::from(kind == FaultKind::ProtocolFlip);
+    }
 }
 
 impl Faults {
@@ -324,6 +332,7 @@ impl Faults {
         let table = Table {
             active: BTreeMap::new(),
             port_closings: 0,
+            protocol_flips: 0,
             rng,
         };
         let new = Self(Arc::new(Shared {
@@ -339,21 +348,30 @@ impl Faults {
         {
             let mut table = self.table();
             table.port_closings += u64::from(fault == Fault::PortClosedUntilProbed);
-            table.active.insert(fault.kind(), fault);
+            let kind = fault.kind();
+            if table.active.insert(kind, fault).is_none() {
+                table.count_flip(kind);
+            }
         }
         self.changed();
     }
 
     /// Switches a fault off.
     pub fn clear(&self, kind: FaultKind) {
-        self.table().active.remove(&kind);
+        {
+            let mut table = self.table();
+            if table.active.remove(&kind).is_some() {
+                table.count_flip(kind);
+            }
+        }
         self.changed();
     }
 
     /// Switches all faults off.
     pub fn clear_all(&self) {
-        self.table().active.clear();
-        self.changed();
+        for fault in self.active() {
+            self.clear(fault.kind());
+        }
     }
 
     /// The faults that are on, with what is left of their `times`.
@@ -409,6 +427,10 @@ impl Faults {
             Some(Fault::Latency { latency }) => latency.sample(&mut table.rng),
             _ => Duration::ZERO,
         }
+    }
+
+    pub(crate) fn protocol_flips(&self) -> u64 {
+        self.table().protocol_flips
     }
 
     pub(crate) fn port_closings(&self) -> u64 {

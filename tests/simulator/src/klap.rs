@@ -31,6 +31,7 @@ pub(crate) struct Klap {
 #[derive(Debug)]
 struct Session {
     started: Instant,
+    era: u64,
     stage: Stage,
 }
 
@@ -65,6 +66,7 @@ impl Klap {
         let proof = sha256(&[&remote_seed, &local_seed, &auth]);
         let session = Session {
             started: Instant::now(),
+            era: 0,
             stage: Stage::Offered {
                 proof,
                 cipher: Arc::new(Cipher::new(&local_seed, &remote_seed, &auth)),
@@ -110,6 +112,7 @@ impl Klap {
         }
         let session = Session {
             started: Instant::now(),
+            era: limits.era,
             stage: confirmed,
         };
         sessions.insert(cookie.to_owned(), session);
@@ -126,13 +129,11 @@ impl Klap {
     ) -> Result<Opened, Rejection> {
         let mut sessions = self.sessions();
         let session = sessions.get_mut(cookie).ok_or(Rejection::NoSession)?;
-        let expired = limits
-            .lifetime
-            .is_some_and(|lifetime| session.started.elapsed() >= lifetime);
+        let over = limits.ended(session.started, session.era);
         let Stage::Confirmed { cipher, next_seq } = &mut session.stage else {
             return Err(Rejection::NoSession);
         };
-        if expired {
+        if over {
             sessions.remove(cookie);
             return Err(Rejection::NoSession);
         }
@@ -313,7 +314,7 @@ mod tests {
         let klap = Klap::default();
         let limits = Limits {
             single_session: true,
-            lifetime: None,
+            ..Limits::default()
         };
         let (first, _) = log_in(&klap, limits);
         // The seeds are fixed here, so the cookie is too; rename the first.

@@ -40,6 +40,7 @@ mod running;
 mod session;
 mod state;
 mod timer;
+mod tpap;
 
 pub use builder::{DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceBuilder, Simulator};
 pub use counters::{Cause, Counters, RelayChange};

@@ -21,6 +21,11 @@ impl Refusal {
     pub(crate) const COUNTDOWN_CONFLICT: Self = Self(-1902);
     /// What firmware without TPAP answers to its log-in.
     pub(crate) const TRANSPORT_UNKNOWN: Self = Self(1003);
+    pub(crate) const TPAP_LOCKED: Self = Self(-2101);
+    pub(crate) const TPAP_CIPHER_SUITE: Self = Self(-2201);
+    pub(crate) const TPAP_PASSCODE_TYPE: Self = Self(-2202);
+    pub(crate) const TPAP_CREDENTIALS: Self = Self(-2203);
+    pub(crate) const TPAP_SESSION: Self = Self(-2402);
 }
 
 /// The reply that carries an answer.

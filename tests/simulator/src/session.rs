@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::SimulatorError;
 
@@ -66,6 +67,18 @@ impl fmt::Debug for Account {
 pub(crate) struct Limits {
     pub(crate) single_session: bool,
     pub(crate) lifetime: Option<Duration>,
+    /// Counts changes of protocol; sessions of another count are over.
+    pub(crate) era: u64,
+}
+
+impl Limits {
+    /// Whether a session that started then, in that era, is over.
+    pub(crate) fn ended(self, started: Instant, era: u64) -> bool {
+        era != self.era
+            || self
+                .lifetime
+                .is_some_and(|lifetime| started.elapsed() >= lifetime)
+    }
 }
 
 /// Why a request is not opened.
