@@ -18,5 +18,4 @@ pub mod store;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "demo")]
-
 pub use secret::Secret;

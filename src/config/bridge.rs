@@ -1,30 +1,24 @@
 //! The small sections: `[homeassistant]`, `[polling]`, `[log]`, `[state]`.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
 use ha_discovery::STATUS_LEVEL;
-use serde::Serialize;
 use serde_json::{Value, json};
-use tracing::level_filters::LevelFilter;
 
 use super::{
     credentials::Files,
     layers::Sources,
     parse,
-<<<<<<< HEAD
-    reader::{Expected, Leaf, Read, Table},
-    topic::topic,
-=======
     reader::{Read, Table},
-    topic::{Topic, topic},
->>>>>>> h-config
+    topic::topic,
 };
-use crate::mqtt::topics::BaseTopic;
+use crate::{
+    mqtt::topics::BaseTopic,
+    telemetry::{Format, Level},
+};
 
 /// Name of the state file where none is configured.
 const STATE_FILE: &str = "tapo2mqtt-state.json";
@@ -57,105 +51,9 @@ pub struct Polling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
     /// The least severe level that is logged.
-    pub level: LogLevel,
+    pub level: Level,
     /// For people or for machines.
-    pub format: LogFormat,
-}
-
-/// How much is logged, least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs a person.
-    Error,
-    /// What may need one.
-    Warn,
-    /// What changed.
-    Info,
-    /// Why.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// A text is not a log level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("one of error, warn, info, debug, trace")]
-pub struct NotALogLevel;
-
-impl LogLevel {
-    const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
-
-    /// The level as it is configured.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = NotALogLevel;
-
-    fn from_str(text: &str) -> Result<Self, NotALogLevel> {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.as_str() == text)
-            .ok_or(NotALogLevel)
-    }
-}
-
-impl From<LogLevel> for LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
-        }
-    }
-}
-
-impl HomeAssistant {
-    pub(super) fn digest(&self) -> Value {
-        json!({
-            "enabled": self.enabled,
-            "discovery_prefix": self.discovery_prefix,
-            "child_devices": self.child_devices,
-            "status_topic": self.status_topic,
-        })
-    }
-}
-
-impl Polling {
-    pub(super) fn digest(&self) -> Value {
-        json!({
-            "state_s": self.state.as_secs_f64(),
-            "energy_s": self.energy.as_secs_f64(),
-            "request_timeout_s": self.request_timeout.as_secs_f64(),
-        })
-    }
+    pub format: Format,
 }
 
 impl Log {
@@ -196,9 +94,9 @@ pub(super) fn polling(table: &mut Table<'_>) -> Read<Polling> {
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Read<Log> {
-    let levels = LogLevel::ALL.map(|level| (level.as_str(), level));
+    let levels = Level::ALL.map(|level| (level.as_str(), level));
     let level = table.required("level", parse::word(&levels));
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let formats = [("text", Format::Text), ("json", Format::Json)];
     let format = table.required("format", parse::word(&formats));
     Ok(Log {
         level: level?,

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 pub use address::{Address, NotAnAddress};
-pub use bridge::{HomeAssistant, Log, LogFormat, LogLevel, NotALogLevel, Polling};
+pub use bridge::{HomeAssistant, Log, Polling};
 pub use credentials::Credentials;
 pub use device::{Device, Outlet};
 pub use environment::ENVIRONMENT_PREFIX;

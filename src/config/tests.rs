@@ -124,7 +124,7 @@ fn a_file_wins_over_defaults_and_the_environment_over_the_file() {
     assert_eq!(settings.polling.state, Duration::from_secs(7));
     assert_eq!(settings.polling.energy, Duration::from_mins(2));
     assert!(settings.homeassistant.child_devices);
-    assert_eq!(settings.log.level, LogLevel::Warn, "an empty variable is unset");
+    assert_eq!(settings.log.level, Level::Warn, "an empty variable is unset");
 }
 
 #[test]

@@ -231,19 +231,3 @@ fn small_sections() {
     let other = load_toml("[homeassistant]\ndiscovery_prefix = 'ha'");
     assert_eq!(other.homeassistant.status_topic.as_str(), "ha/status");
 }
-
-#[test]
-fn log_levels_read_as_they_print() {
-    for level in [
-        LogLevel::Error,
-        LogLevel::Warn,
-        LogLevel::Info,
-        LogLevel::Debug,
-        LogLevel::Trace,
-    ] {
-        assert_eq!(level.to_string().parse(), Ok(level));
-        let filter = tracing::level_filters::LevelFilter::from(level);
-        assert_eq!(filter.to_string(), level.as_str());
-    }
-    assert_eq!("loud".parse::<LogLevel>(), Err(NotALogLevel));
-}

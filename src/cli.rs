@@ -1,0 +1,99 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Puts TP-Link Tapo plugs and power strips on MQTT.
+#[derive(Debug, Parser)]
+#[command(name = "tapo2mqtt", version, about, long_about = None)]
+#[command(after_help = "Without a command, tapo2mqtt runs the bridge. Try `tapo2mqtt demo` first: it needs no hardware.")]
+pub struct Cli {
+    /// What to do; `run` if nothing is given.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Where the settings are.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Where the settings are.
+#[derive(Debug, Clone, Args)]
+pub struct SettingsArgs {
+    /// Settings file, TOML or YAML. Without one, the built-in defaults and TAPO2MQTT__SECTION__KEY from the
+    /// environment count.
+    #[arg(short, long, value_name = "FILE", global = true, env = "TAPO2MQTT_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the bridge until it is told to stop (SIGTERM, SIGINT).
+    Run,
+    /// Validate the settings, then try the broker and every device, and print what works.
+    Check,
+    /// List Tapo devices on the network, ready to paste as settings.
+    Discover(DiscoverArgs),
+    /// Tell by the exit code whether the running bridge is connected; for containers.
+    Healthcheck,
+    /// Run a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+    /// Run one simulated device that speaks the real protocol.
+    #[cfg(feature = "demo")]
+    Simulate(SimulateArgs),
+}
+
+/// Arguments of `discover`.
+#[derive(Debug, Args)]
+pub struct DiscoverArgs {
+    /// Where to ask: a broadcast address or the address of one device. May be given several times.
+    #[arg(long, value_name = "ADDRESS", default_value = "255.255.255.255")]
+    pub target: Vec<std::net::IpAddr>,
+    /// How long to wait for answers, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub wait: u64,
+}
+
+/// Arguments of `demo`.
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Port of the embedded broker.
+    #[arg(long, value_name = "PORT", default_value_t = 1883)]
+    pub port: u16,
+    /// Address that the embedded broker listens on. 0.0.0.0 lets other machines in, without a password.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub listen: std::net::IpAddr,
+    /// Use the broker of the settings instead of the embedded one.
+    #[arg(long)]
+    pub no_broker: bool,
+}
+
+/// Arguments of `simulate`.
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Which device: P100, P110, P110Old, P300, P304M or EP40M.
+    #[arg(long)]
+    pub profile: tapo_simulator::Profile,
+    /// Where it listens.
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    pub address: SocketAddr,
+    /// E-mail of the account it belongs to.
+    #[arg(long, default_value = tapo_simulator::DEFAULT_USERNAME)]
+    pub username: String,
+    /// Password of the account it belongs to.
+    #[arg(long, default_value = tapo_simulator::DEFAULT_PASSWORD)]
+    pub password: String,
+    /// What it speaks: KLAP or TPAP.
+    #[arg(long, default_value = "KLAP")]
+    pub protocol: tapo_simulator::Protocol,
+    /// Where faults are switched and counters read over HTTP. Nothing listens without it.
+    #[arg(long, value_name = "ADDRESS")]
+    pub control: Option<SocketAddr>,
+    /// Answer discovery on UDP 20002 of the same address.
+    #[arg(long)]
+    pub discovery: bool,
+}

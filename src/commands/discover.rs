@@ -1,0 +1,61 @@
+//! `discover`: who is on the network, ready to paste as settings.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use crate::{
+    cli::DiscoverArgs,
+    device::{Discovered, discover as ask},
+};
+
+pub(super) async fn discover(args: &DiscoverArgs) {
+    let wait = Duration::from_secs(args.wait);
+    let mut found: BTreeMap<IpAddr, Discovered> = BTreeMap::new();
+    let asked = args.target.iter().map(|target| ask(*target, wait));
+    for answers in join_all(asked).await {
+        found.extend(answers.into_iter().map(|device| (device.ip, device)));
+    }
+    if found.is_empty() {
+        println!("No device answered within {} s.", args.wait);
+        println!("Devices answer broadcasts on their own network only; try --target with a device's address.");
+        return;
+    }
+    println!("{:<16} {:<12} {:<18} {:<9} type", "address", "model", "mac", "protocol");
+    for device in found.values() {
+        let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+        println!(
+            "{:<16} {:<12} {:<18} {:<9} {}",
+            device.address(),
+            or_unknown(&device.model),
+            or_unknown(&device.mac),
+            or_unknown(&device.protocol),
+            or_unknown(&device.device_type),
+        );
+    }
+    println!("\nReady to paste; give each an id that says what it switches:\n");
+    for device in found.values() {
+        print!("{}", as_settings(device));
+    }
+}
+
+/// Waits for several answers at the same time.
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs = Vec::new();
+    for future in &mut pending {
+        outputs.push(future.as_mut().await);
+    }
+    outputs
+}
+
+fn as_settings(device: &Discovered) -> String {
+    let model = device.model.as_deref().unwrap_or("tapo").to_ascii_lowercase();
+    let model = model.split('(').next().unwrap_or("tapo");
+    let tail: String = device.mac.as_deref().unwrap_or("").chars().filter(char::is_ascii_hexdigit).skip(6).collect();
+    let comment = if is_outlet(device) { "" } else { "# not a plug or strip: " };
+    format!("{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n\n", device.address())
+}
+
+/// `SMART.TAPOPLUG`, `SMART.KASAPLUG` and strips, which say the same.
+fn is_outlet(device: &Discovered) -> bool {
+    device.device_type.as_deref().is_none_or(|kind| kind.contains("PLUG"))
+}

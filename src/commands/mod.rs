@@ -1,0 +1,124 @@
+//! What each command of the command line does.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod discover;
+mod healthcheck;
+mod run;
+#[cfg(feature = "demo")]
+mod simulate;
+
+use std::{pin::pin, process::ExitCode};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    bridge::{Bridge, Ended, StartError},
+    cli::{Cli, Command, SettingsArgs},
+    config::{self, Problems, Settings, Sources},
+};
+
+/// Bad settings (sysexits EX_USAGE): starting again will not help.
+const BAD_SETTINGS: u8 = 64;
+
+/// Why a command failed, with what the process should say and exit with.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The settings have problems; all of them are in the text.
+    #[error(transparent)]
+    Settings(#[from] Problems),
+    /// The settings are valid and cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The embedded broker did not start.
+    #[cfg(feature = "demo")]
+    #[error(transparent)]
+    Broker(#[from] crate::demo::broker::BrokerError),
+    /// A simulated device did not start.
+    #[cfg(feature = "demo")]
+    #[error(transparent)]
+    Simulator(#[from] tapo_simulator::SimulatorError),
+    /// The operating system refused something.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// What was checked is not well; the command has said why.
+    #[error("{0}")]
+    Unwell(String),
+}
+
+impl CommandError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Start(_) => BAD_SETTINGS,
+            _ => 1,
+        }
+    }
+}
+
+/// What the process does after a command.
+#[derive(Debug)]
+pub enum After {
+    /// Exit.
+    Exit(ExitCode),
+    /// Start again in the same process, with the same arguments.
+    Restart,
+}
+
+/// Carries out a command and says what went wrong with it.
+pub async fn execute(cli: Cli) -> After {
+    let settings = &cli.settings;
+    let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(settings).await,
+        Command::Check => check::check(settings).await.map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Discover(args) => {
+            discover::discover(&args).await;
+            Ok(After::Exit(ExitCode::SUCCESS))
+        }
+        Command::Healthcheck => healthcheck::healthcheck(settings).await.map(|()| After::Exit(ExitCode::SUCCESS)),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::demo(&args, settings).await,
+        #[cfg(feature = "demo")]
+        Command::Simulate(args) => simulate::simulate(args).await.map(|()| After::Exit(ExitCode::SUCCESS)),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("tapo2mqtt: {error}");
+        After::Exit(ExitCode::from(error.code()))
+    })
+}
+
+fn load(args: &SettingsArgs) -> Result<Settings, CommandError> {
+    Ok(config::load(&Sources::from_process(args.config.clone()))?)
+}
+
+/// What a bridge's end means for the process.
+fn after(ended: Ended) -> After {
+    match ended {
+        Ended::Stopped => After::Exit(ExitCode::SUCCESS),
+        Ended::Restart => After::Restart,
+        Ended::Failed => After::Exit(ExitCode::FAILURE),
+    }
+}
+
+/// Runs a bridge until SIGTERM or SIGINT. A second signal ends it at once: somebody is in a hurry, and the
+/// broker publishes the last will.
+async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let mut running = pin!(bridge.run(stop.cancelled()));
+    loop {
+        tokio::select! {
+            ended = &mut running => return Ok(after(ended)),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if stop.is_cancelled() {
+            warn!("a second signal; ending at once");
+            return Ok(After::Exit(ExitCode::FAILURE));
+        }
+        stop.cancel();
+    }
+}
