@@ -6,6 +6,8 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod cut;
+mod forgetful;
 mod link;
+mod log;
 mod mosquitto;
 mod probe;

@@ -222,7 +222,8 @@ impl Driver {
         let now = Instant::now();
         match (state, event) {
             (_, Event::Incoming(Incoming::ConnAck(_))) => {
-                self.log_connected(self.outage.connected(now));
+                let connected = self.outage.connected(now);
+                self.log_connected(connected);
                 State::Connected { accepted: now }
             }
             (_, Event::Outgoing(Outgoing::Disconnect)) => State::Leaving,

@@ -211,7 +211,10 @@ impl Link {
     /// dropped.
     pub async fn close(mut self, farewell: impl Into<Bytes>, budget: Duration) -> Farewell {
         let deadline = Instant::now() + budget;
-        while let Ok(report) = self.reports.try_recv() {
+        // A connection may stand that we were not told of yet.
+        while self.session.is_none()
+            && let Ok(report) = self.reports.try_recv()
+        {
             self.take(report);
         }
         self.outbox.close(self.will_topic.clone(), farewell.into());
@@ -261,6 +264,7 @@ impl Link {
                 Some(report) => self.take(report),
                 None => return Farewell::NotConnected,
             }
+            self.events.clear();
         }
         Farewell::NotConnected
     }
