@@ -23,7 +23,8 @@ use super::{
     fault::Stage,
     options,
     outage::{Backoff, Connected, JITTER, Life, News, Outage, Recovery},
-    outbox::{CREDIT, Request},
+    outbox::CREDIT,
+    transit::Request,
 };
 
 /// Reports that may wait for the owner of the link. When it falls behind, the driver stops reading, and TCP
