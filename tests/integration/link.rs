@@ -26,6 +26,8 @@ use tokio::{
 
 use crate::{
     cut::Cut,
+    forgetful::Forgetful,
+    log::Log,
     mosquitto::{ClientCertificates, Mosquitto, PORT, TLS_PORT},
     probe::{PATIENCE, Probe},
 };
@@ -379,6 +381,7 @@ async fn a_broker_that_stops_reading_is_given_up_and_served_when_it_heals() {
         keep_alive: Duration::from_secs(1),
         ..options(cut.address())
     });
+    link.retain(Rank::BridgeState, topic(STATE), ONLINE);
     settled(&mut link).await;
     cut.black_hole();
     // More than the buffers on the way hold, so that the client hangs in a write.
@@ -386,11 +389,12 @@ async fn a_broker_that_stops_reading_is_given_up_and_served_when_it_heals() {
         link.retain(Rank::State, topic(&format!("base/d{n}")), vec![b'x'; 100_000]);
     }
     assert_eq!(fault(&mut link).await, LinkFault::Silent);
-    assert_eq!((link.stats().unacked, link.stats().queued), (0, 200));
+    assert_eq!((link.stats().unacked, link.stats().queued), (0, 201));
     cut.cut();
     cut.restore();
     settled(&mut link).await;
     assert_eq!(broker.retained_under("base/+").await.len(), 200);
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(ONLINE));
 }
 
 #[tokio::test]
@@ -404,6 +408,68 @@ async fn a_silent_broker_is_noticed_by_pings() {
     settled(&mut link).await;
     cut.black_hole();
     assert_eq!(fault(&mut link).await, LinkFault::Silent);
+}
+
+#[tokio::test]
+async fn a_broker_that_forgets_one_acknowledgement_is_left_and_served_again() {
+    // More than there are packet ids: the client runs into the one that stays in use.
+    const MESSAGES: usize = 1200;
+    let broker = Forgetful::start();
+    let mut link = open(LinkOptions {
+        keep_alive: Duration::from_secs(1),
+        ..options(broker.address)
+    });
+    connected(&mut link).await;
+    let mut events = Vec::new();
+    for n in 0..MESSAGES {
+        // A burst would fill the queue.
+        events.extend(drive_until(&mut link, "room", |stats| stats.queued < CREDIT).await);
+        link.send(topic("base/event"), n.to_string(), MINUTE);
+    }
+    events.extend(
+        drive_until(&mut link, "settled", |stats| {
+            stats.connected && stats.queued + stats.unacked == 0
+        })
+        .await,
+    );
+    let fault = LinkFault::Unacknowledged;
+    assert_eq!(events, [LinkEvent::Down { fault }, LinkEvent::Up]);
+    let received = broker
+        .received
+        .borrow()
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+    assert_eq!((0..MESSAGES).collect::<BTreeSet<_>>(), received);
+    assert_eq!((link.stats().losses, link.stats().dropped), (1, 0));
+}
+
+#[tokio::test]
+async fn an_outage_costs_one_line_for_each_change() {
+    let log = Log::capture();
+    let broker = Mosquitto::start().await;
+    let cut = Cut::in_front_of(broker.address());
+    cut.sever();
+    let mut link = open(options(cut.address()));
+    assert_eq!(fault(&mut link).await, LinkFault::ClosedBeforeAnswer);
+    let quiet = timeout(Duration::from_millis(500), link.event()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    cut.restore();
+    connected(&mut link).await;
+    cut.cut();
+    lost(&mut link, 1).await;
+    connected(&mut link).await;
+    drop(link);
+    let lines = log.lines();
+    let expected = [
+        ("WARN", "cannot connect"),
+        ("INFO", "again"),
+        ("WARN", "lost the connection"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, (level, text)) in lines.iter().zip(expected) {
+        assert!(line.contains(level) && line.contains(text), "{line}");
+    }
 }
 
 #[tokio::test]

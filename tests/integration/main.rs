@@ -6,16 +6,10 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod cut;
+#[cfg(feature = "demo")]
 mod embedded_broker;
+mod forgetful;
 mod link;
+mod log;
 mod mosquitto;
 mod probe;
-//! One integration binary.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "the switches in clippy.toml reach test functions only, not their helpers"
-)]
-
-#[cfg(feature = "demo")]

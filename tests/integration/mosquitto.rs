@@ -40,6 +40,7 @@ const DYNAMIC_SECURITY: &str = "mosquitto_dynamic_security.so";
 /// it is killed.
 pub struct Mosquitto {
     address: Ipv4Addr,
+    ports: Vec<u16>,
     directory: TempDir,
     child: Child,
     login: Option<(String, String)>,
@@ -102,6 +103,7 @@ impl Builder {
             let child = spawn(directory.path());
             let mut broker = Mosquitto {
                 address,
+                ports: [PORT].into_iter().chain(self.tls.map(|_| TLS_PORT)).collect(),
                 directory,
                 child,
                 login: self.login.clone(),
@@ -246,19 +248,21 @@ impl Mosquitto {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// Waits until the broker accepts connections; `false` if it ended instead.
+    /// Waits until the broker accepts connections on all its listeners; `false` if it ended instead.
     async fn accepts(&mut self) -> bool {
         let give_up = Instant::now() + START_TIME;
-        while TcpStream::connect(self.address()).await.is_err() {
-            if self.child.try_wait().expect("the state of mosquitto").is_some() {
-                return false;
+        for port in self.ports.clone() {
+            while TcpStream::connect((self.address, port)).await.is_err() {
+                if self.child.try_wait().expect("the state of mosquitto").is_some() {
+                    return false;
+                }
+                assert!(
+                    Instant::now() < give_up,
+                    "mosquitto does not listen:\n{}",
+                    self.log()
+                );
+                tokio::time::sleep(RETRY).await;
             }
-            assert!(
-                Instant::now() < give_up,
-                "mosquitto does not listen:\n{}",
-                self.log()
-            );
-            tokio::time::sleep(RETRY).await;
         }
         true
     }

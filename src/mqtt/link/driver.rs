@@ -23,7 +23,8 @@ use super::{
     fault::Stage,
     options,
     outage::{Backoff, Connected, JITTER, Life, News, Outage, Recovery},
-    outbox::{CREDIT, Request},
+    outbox::CREDIT,
+    transit::Request,
 };
 
 /// Reports that may wait for the owner of the link. When it falls behind, the driver stops reading, and TCP
@@ -222,7 +223,8 @@ impl Driver {
         let now = Instant::now();
         match (state, event) {
             (_, Event::Incoming(Incoming::ConnAck(_))) => {
-                self.log_connected(self.outage.connected(now));
+                let connected = self.outage.connected(now);
+                self.log_connected(connected);
                 State::Connected { accepted: now }
             }
             (_, Event::Outgoing(Outgoing::Disconnect)) => State::Leaving,

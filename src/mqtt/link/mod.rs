@@ -2,7 +2,7 @@
 //!
 //! The owner of a [`Link`] says what shall hold ([`Link::retain`]) and what shall be told once
 //! ([`Link::send`]); the link sees to it whatever happens to the connection, and never makes its owner
-//! wait. [`Driver`] is the task that polls the client, [`Outbox`] the books.
+//! wait. `Driver` is the task that polls the client, `Outbox` keeps the books.
 //!
 //! MQTT 3.1.1 with clean sessions: after each connect the link subscribes, then publishes all retained
 //! values in the order of their [`Rank`], then the one-shot messages that are not acknowledged yet.
@@ -12,8 +12,10 @@ mod fault;
 mod options;
 mod outage;
 mod outbox;
+mod queue;
 mod tls;
 mod topic;
+mod transit;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -30,7 +32,8 @@ use tracing::{error, warn};
 use crate::tasks::Tasks;
 use driver::{Driver, Report, Session};
 use options::PACKET_MAX;
-use outbox::{Outbox, Progress};
+use outbox::Outbox;
+use transit::Progress;
 
 pub use fault::LinkFault;
 pub use options::{Authorities, ClientCertificate, LinkError, LinkOptions, Login, Tls, Transport, Will};
@@ -223,7 +226,10 @@ impl Link {
     /// dropped.
     pub async fn close(mut self, farewell: impl Into<Bytes>, budget: Duration) -> Farewell {
         let deadline = Instant::now() + budget;
-        while let Ok(report) = self.reports.try_recv() {
+        // A connection may stand that we were not told of yet.
+        while self.session.is_none()
+            && let Ok(report) = self.reports.try_recv()
+        {
             self.take(report);
         }
         self.outbox.close(self.will_topic.clone(), farewell.into());
@@ -273,6 +279,7 @@ impl Link {
                 Some(report) => self.take(report),
                 None => return Farewell::NotConnected,
             }
+            self.events.clear();
         }
         Farewell::NotConnected
     }

@@ -96,7 +96,7 @@ pub(super) enum Connected {
     First,
     /// The outage looks over.
     Again(Recovery),
-    /// Others in this outage broke soon. This one has to prove itself, see [`Outage::stable`].
+    /// The outage looked over before. This time it has to prove it, see [`Outage::stable`].
     Flapping,
 }
 
@@ -112,8 +112,16 @@ struct Current {
     since: Instant,
     attempts: u32,
     seen: HashSet<Discriminant<LinkFault>>,
-    /// A connection stood in this outage, and broke before it was sound.
-    flapping: bool,
+    told: Told,
+}
+
+/// What was told of the end of an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Over,
+    /// It came back after we told that it is over.
+    TooSoon,
 }
 
 impl Outage {
@@ -140,10 +148,12 @@ impl Outage {
             since: now,
             attempts: 0,
             seen: HashSet::new(),
-            flapping: false,
+            told: Told::Nothing,
         });
         current.attempts += 1;
-        current.flapping |= life == Life::Brief;
+        if current.told == Told::Over {
+            current.told = Told::TooSoon;
+        }
         if current.seen.insert(discriminant(fault)) {
             News::Fresh
         } else {
@@ -152,11 +162,14 @@ impl Outage {
     }
 
     /// The broker accepted a connection.
-    pub(super) fn connected(&self, now: Instant) -> Connected {
-        match &self.current {
+    pub(super) fn connected(&mut self, now: Instant) -> Connected {
+        match &mut self.current {
             None => Connected::First,
-            Some(current) if current.flapping => Connected::Flapping,
-            Some(current) => Connected::Again(current.recovery(now)),
+            Some(current) if current.told == Told::TooSoon => Connected::Flapping,
+            Some(current) => {
+                current.told = Told::Over;
+                Connected::Again(current.recovery(now))
+            }
         }
     }
 
@@ -164,7 +177,7 @@ impl Outage {
     pub(super) fn stable(&mut self, now: Instant) -> Option<Recovery> {
         self.current
             .take()
-            .filter(|current| current.flapping)
+            .filter(|current| current.told == Told::TooSoon)
             .map(|current| current.recovery(now))
     }
 }
@@ -233,24 +246,30 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_is_told_once_at_once_or_when_a_flapping_link_lasts() {
+    fn a_recovery_is_told_at_once_and_then_only_of_a_link_that_lasts() {
         let (mut outage, start) = (Outage::default(), Instant::now());
         assert_eq!(outage.connected(start), Connected::First);
         outage.failed(&LinkFault::ClosedByBroker, Life::Sound, start);
         outage.failed(&LinkFault::ConnectionRefused, Life::Unborn, start);
         let later = start + Duration::from_secs(1);
-        let expected = Recovery {
+        let recovery = Recovery {
             attempts: 2,
             duration: Duration::from_secs(1),
         };
-        // The outage began with a connection that stood, but that one had been sound.
-        assert_eq!(outage.connected(later), Connected::Again(expected));
+        assert_eq!(outage.connected(later), Connected::Again(recovery));
+        for _ in 0..3 {
+            outage.failed(&LinkFault::ClosedByBroker, Life::Brief, later);
+            assert_eq!(outage.connected(later), Connected::Flapping);
+        }
+        assert_eq!(outage.stable(later).map(|recovery| recovery.attempts), Some(5));
         assert_eq!(outage.stable(later), None);
 
         outage.failed(&LinkFault::ClosedByBroker, Life::Brief, start);
-        assert_eq!(outage.connected(later), Connected::Flapping);
-        assert!(outage.stable(later).is_some());
-        assert_eq!(outage.stable(later), None);
+        assert!(
+            matches!(outage.connected(later), Connected::Again(_)),
+            "a new outage"
+        );
+        assert_eq!(outage.stable(later), None, "told already");
     }
 
     #[test]

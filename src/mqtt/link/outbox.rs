@@ -11,17 +11,17 @@ use bytes::Bytes;
 use rumqttc::SubscribeReasonCode;
 use tokio::time::Instant;
 
-use super::{Filter, Topic};
+use super::{
+    Filter, Topic,
+    queue::{OneShot, Queue},
+    transit::{OutOfStep, Parcel, Progress, Request, Transit},
+};
 
 #[cfg(test)]
 mod tests;
 
 /// Packets that may wait for their acknowledgement at once.
 pub(super) const CREDIT: usize = 64;
-/// One-shot messages that wait at most; a longer queue loses its oldest.
-pub(super) const QUEUE_LENGTH: usize = 1000;
-/// Bytes of payload in the queue of one-shot messages at most; a larger one loses its oldest.
-pub(super) const QUEUE_BYTES: usize = 4 << 20;
 /// Filters in one SUBSCRIBE packet. Hosted brokers refuse more than eight (AWS IoT Core quotas).
 const FILTERS_PER_SUBSCRIBE: usize = 8;
 
@@ -41,18 +41,6 @@ pub enum Rank {
     Availability,
     /// Whether the bridge can be reached: the topic of the last will.
     BridgeState,
-}
-
-/// One packet for the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Request {
-    Subscribe(Vec<Filter>),
-    Unsubscribe(Filter),
-    Publish {
-        topic: Topic,
-        payload: Bytes,
-        retain: bool,
-    },
 }
 
 /// What the connection allows.
@@ -80,58 +68,13 @@ enum Flight {
     UnderWay,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct OneShot {
-    topic: Topic,
-    payload: Bytes,
-    deadline: Instant,
-}
-
-/// What a packet under way was for.
-#[derive(Debug)]
-enum Parcel {
-    Subscribe(Vec<Filter>),
-    Unsubscribe(Filter),
-    Retained { topic: Topic, payload: Bytes },
-    OneShot(OneShot),
-}
-
-impl Parcel {
-    fn request(&self) -> Request {
-        match self {
-            Self::Subscribe(filters) => Request::Subscribe(filters.clone()),
-            Self::Unsubscribe(filter) => Request::Unsubscribe(filter.clone()),
-            Self::Retained { topic, payload } => publish(topic, payload, true),
-            Self::OneShot(message) => publish(&message.topic, &message.payload, false),
-        }
-    }
-}
-
-fn publish(topic: &Topic, payload: &Bytes, retain: bool) -> Request {
-    Request::Publish {
-        topic: topic.clone(),
-        payload: payload.clone(),
-        retain,
-    }
-}
-
-/// A parcel in the order of its hand-over.
-#[derive(Debug)]
-struct UnderWay {
-    serial: u64,
-    parcel: Parcel,
-}
-
-/// The client reported a packet that was never handed to it: the books no longer match.
+/// Which publishes go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OutOfStep;
-
-/// Whether acknowledgements come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
-    Moving,
-    /// The broker answered two pings in a row, yet not the oldest packet sent before the first of them.
-    Stalled,
+enum Order {
+    /// Retained values by rank, then the queue.
+    RetainedFirst,
+    /// At the end: the queue before the state of the bridge.
+    FarewellLast,
 }
 
 /// Counters since the start.
@@ -147,23 +90,16 @@ pub(super) struct Counts {
 #[derive(Debug)]
 pub(super) struct Outbox {
     phase: Phase,
-    closing: bool,
+    order: Order,
     filters: Vec<Filter>,
     subscriptions: VecDeque<Parcel>,
     desired: BTreeMap<Topic, Desired>,
     /// Topics whose desired value is not yet on its way.
     dirty: BTreeSet<(Rank, Topic)>,
-    queue: VecDeque<OneShot>,
-    queue_bytes: usize,
-    next_serial: u64,
-    /// Handed over, packet id not yet known.
-    handed: VecDeque<UnderWay>,
-    /// Handed over, but its packet id is still in use: the client sends it when that one is acknowledged.
-    collided: Option<UnderWay>,
-    unacked: BTreeMap<u16, UnderWay>,
-    /// The oldest packet under way when the broker last answered a ping.
-    oldest_at_ping: Option<u64>,
-    counts: Counts,
+    queue: Queue,
+    transit: Transit,
+    published: u64,
+    acknowledged: u64,
 }
 
 impl Outbox {
@@ -171,19 +107,15 @@ impl Outbox {
     pub(super) fn new(filters: Vec<Filter>) -> Self {
         let mut outbox = Self {
             phase: Phase::Down,
-            closing: false,
+            order: Order::RetainedFirst,
             filters: Vec::new(),
             subscriptions: VecDeque::new(),
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            next_serial: 0,
-            handed: VecDeque::new(),
-            collided: None,
-            unacked: BTreeMap::new(),
-            oldest_at_ping: None,
-            counts: Counts::default(),
+            queue: Queue::default(),
+            transit: Transit::default(),
+            published: 0,
+            acknowledged: 0,
         };
         for filter in filters {
             outbox.subscribe(filter);
@@ -244,13 +176,11 @@ impl Outbox {
 
     /// Queues a message that is sent once, and again after a lost connection if it was not acknowledged.
     pub(super) fn send(&mut self, topic: Topic, payload: Bytes, deadline: Instant) {
-        self.queue_bytes += payload.len();
-        self.queue.push_back(OneShot {
+        self.queue.push(OneShot {
             topic,
             payload,
             deadline,
         });
-        self.bound_queue();
     }
 
     /// Adds a filter, now and on every new connection.
@@ -275,7 +205,7 @@ impl Outbox {
 
     /// From now on the queue goes before the bridge's state, whose last value this is.
     pub(super) fn close(&mut self, topic: Topic, farewell: Bytes) {
-        self.closing = true;
+        self.order = Order::FarewellLast;
         self.retain(Rank::BridgeState, topic, farewell);
     }
 
@@ -292,15 +222,13 @@ impl Outbox {
     pub(super) fn down(&mut self) {
         self.phase = Phase::Down;
         self.subscriptions.clear();
-        self.oldest_at_ping = None;
-        let mut lost: Vec<UnderWay> = std::mem::take(&mut self.unacked).into_values().collect();
-        lost.extend(self.collided.take());
-        lost.extend(self.handed.drain(..));
-        lost.sort_unstable_by_key(|under_way| under_way.serial);
-        for under_way in lost.into_iter().rev() {
-            self.requeue(under_way.parcel);
-        }
-        self.bound_queue();
+        // What was retained is all owed again anyhow, and subscriptions are made anew.
+        let one_shot = |parcel| match parcel {
+            Parcel::OneShot(message) => Some(message),
+            Parcel::Subscribe(_) | Parcel::Unsubscribe(_) | Parcel::Retained { .. } => None,
+        };
+        let lost = self.transit.lose().into_iter().filter_map(one_shot);
+        self.queue.put_back(lost.collect());
         for (topic, desired) in &mut self.desired {
             desired.flight = Flight::Landed;
             self.dirty.insert((desired.rank, topic.clone()));
@@ -310,7 +238,7 @@ impl Outbox {
     /// The next packet for the client, which from now on counts as under way. `None`: nothing to send,
     /// no connection, or no credit.
     pub(super) fn next(&mut self, now: Instant) -> Option<Request> {
-        if self.phase == Phase::Down || self.under_way() >= CREDIT {
+        if self.phase == Phase::Down || self.transit.len() >= CREDIT {
             return None;
         }
         let parcel = match self.subscriptions.pop_front() {
@@ -318,43 +246,36 @@ impl Outbox {
             None if self.phase == Phase::Subscribing => return None,
             None => {
                 let parcel = self.next_publish(now)?;
-                self.counts.published += 1;
+                self.published += 1;
                 parcel
             }
         };
-        let request = parcel.request();
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.handed.push_back(UnderWay { serial, parcel });
-        Some(request)
+        Some(self.transit.hand(parcel))
     }
 
-    /// The client sent the oldest packet handed to it, under this packet id.
+    /// See [`Transit::sent`].
     pub(super) fn sent(&mut self, id: u16) -> Result<(), OutOfStep> {
-        let under_way = self.collided.take().or_else(|| self.handed.pop_front());
-        if let Some(overtaken) = self.unacked.insert(id, under_way.ok_or(OutOfStep)?) {
-            // A SUBSCRIBE took the id of a publish whose acknowledgement is long overdue. Nobody will
-            // be able to tell their answers apart.
-            self.requeue(overtaken.parcel);
-            return Err(OutOfStep);
-        }
-        Ok(())
+        self.transit.sent(id)
     }
 
-    /// The client holds the oldest packet handed to it back until the broker acknowledges an earlier one.
+    /// See [`Transit::collided`].
     pub(super) fn collided(&mut self) -> Result<(), OutOfStep> {
-        self.collided = Some(self.handed.pop_front().ok_or(OutOfStep)?);
-        Ok(())
+        self.transit.collided()
+    }
+
+    /// See [`Transit::pinged`].
+    pub(super) fn pinged(&mut self) -> Progress {
+        self.transit.pinged()
     }
 
     /// The broker acknowledged a publish or an unsubscribe.
     pub(super) fn acknowledged(&mut self, id: u16) {
-        match self.unacked.remove(&id).map(|under_way| under_way.parcel) {
+        match self.transit.answered(id) {
             Some(Parcel::Retained { topic, payload }) => {
-                self.counts.acknowledged += 1;
+                self.acknowledged += 1;
                 self.landed(topic, &payload);
             }
-            Some(Parcel::OneShot(_)) => self.counts.acknowledged += 1,
+            Some(Parcel::OneShot(_)) => self.acknowledged += 1,
             Some(Parcel::Subscribe(_) | Parcel::Unsubscribe(_)) | None => {}
         }
         self.open_if_subscribed();
@@ -362,8 +283,7 @@ impl Outbox {
 
     /// The broker answered a subscription; returns the filters it refused.
     pub(super) fn subscribed(&mut self, id: u16, codes: &[SubscribeReasonCode]) -> Vec<Filter> {
-        let Some(Parcel::Subscribe(filters)) = self.unacked.remove(&id).map(|under_way| under_way.parcel)
-        else {
+        let Some(Parcel::Subscribe(filters)) = self.transit.answered(id) else {
             return Vec::new();
         };
         self.open_if_subscribed();
@@ -374,20 +294,6 @@ impl Outbox {
             .filter(|(position, _)| !granted(codes.get(*position)))
             .map(|(_, filter)| filter)
             .collect()
-    }
-
-    /// The broker answered a ping.
-    pub(super) fn pinged(&mut self) -> Progress {
-        let serials = |under_way: &UnderWay| under_way.serial;
-        let unacked = self.unacked.values().map(serials);
-        let oldest = unacked.chain(self.collided.iter().map(serials)).min();
-        let stalled = oldest.is_some() && oldest == self.oldest_at_ping;
-        self.oldest_at_ping = oldest;
-        if stalled {
-            Progress::Stalled
-        } else {
-            Progress::Moving
-        }
     }
 
     /// Whether the broker has acknowledged everything.
@@ -402,20 +308,22 @@ impl Outbox {
 
     /// Packets that wait for an acknowledgement.
     pub(super) fn under_way(&self) -> usize {
-        self.handed.len() + usize::from(self.collided.is_some()) + self.unacked.len()
+        self.transit.len()
     }
 
     /// The counters.
     pub(super) fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            published: self.published,
+            acknowledged: self.acknowledged,
+            dropped: self.queue.dropped(),
+            expired: self.queue.expired(),
+        }
     }
 
     fn next_publish(&mut self, now: Instant) -> Option<Parcel> {
-        let queue_first = self.closing
-            && self
-                .dirty
-                .first()
-                .is_some_and(|(rank, _)| *rank == Rank::BridgeState);
+        let next_rank = self.dirty.first().map(|(rank, _)| *rank);
+        let queue_first = self.order == Order::FarewellLast && next_rank == Some(Rank::BridgeState);
         if queue_first && let Some(parcel) = self.next_one_shot(now) {
             return Some(parcel);
         }
@@ -431,13 +339,7 @@ impl Outbox {
     }
 
     fn next_one_shot(&mut self, now: Instant) -> Option<Parcel> {
-        while let Some(message) = self.pop_queue() {
-            if now < message.deadline {
-                return Some(Parcel::OneShot(message));
-            }
-            self.counts.expired += 1;
-        }
-        None
+        self.queue.pop(now).map(Parcel::OneShot)
     }
 
     fn landed(&mut self, topic: Topic, payload: &Bytes) {
@@ -452,33 +354,8 @@ impl Outbox {
         }
     }
 
-    /// Puts a one-shot message back to the head of the queue. The rest is owed again by other means:
-    /// retained values are all dirty, and subscriptions are made anew on the next connection.
-    fn requeue(&mut self, parcel: Parcel) {
-        if let Parcel::OneShot(message) = parcel {
-            self.queue_bytes += message.payload.len();
-            self.queue.push_front(message);
-        }
-    }
-
-    fn pop_queue(&mut self) -> Option<OneShot> {
-        let message = self.queue.pop_front()?;
-        self.queue_bytes -= message.payload.len();
-        Some(message)
-    }
-
-    fn bound_queue(&mut self) {
-        while self.queue.len() > QUEUE_LENGTH || self.queue_bytes > QUEUE_BYTES {
-            self.pop_queue();
-            self.counts.dropped += 1;
-        }
-    }
-
     fn open_if_subscribed(&mut self) {
-        let is_subscribe = |under_way: &UnderWay| matches!(under_way.parcel, Parcel::Subscribe(_));
-        let waiting = !self.subscriptions.is_empty()
-            || self.handed.iter().any(is_subscribe)
-            || self.unacked.values().any(is_subscribe);
+        let waiting = !self.subscriptions.is_empty() || self.transit.is_subscribing();
         if self.phase == Phase::Subscribing && !waiting {
             self.phase = Phase::Open;
         }

@@ -6,7 +6,10 @@ use std::{
 use proptest::prelude::*;
 use rumqttc::QoS;
 
-use super::*;
+use super::{
+    super::queue::{BYTES_MAX, LENGTH_MAX},
+    *,
+};
 
 const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 const REFUSED: SubscribeReasonCode = SubscribeReasonCode::Failure;
@@ -191,7 +194,7 @@ fn one_shots_that_were_under_way_come_again_in_order() {
         outbox.send(topic("e"), n.to_string().into(), later(now));
     }
     assert_eq!(handed(&mut outbox).len(), 5);
-    for id in [7, 3, 9] {
+    for id in [9, 3, 7] {
         outbox.sent(id).unwrap(); // Packet ids that are not in the order of the messages.
     }
     outbox.collided().unwrap();
@@ -239,11 +242,11 @@ fn a_message_past_its_time_is_given_up_and_counted() {
 #[test]
 fn a_full_queue_loses_its_oldest_by_number_and_by_size() {
     let (mut outbox, now) = (Outbox::new(Vec::new()), Instant::now());
-    for n in 0..QUEUE_LENGTH + 10 {
+    for n in 0..LENGTH_MAX + 10 {
         outbox.send(topic("e"), n.to_string().into(), later(now));
     }
-    assert_eq!((outbox.queued(), outbox.counts().dropped), (QUEUE_LENGTH, 10));
-    outbox.send(topic("e"), vec![b'x'; QUEUE_BYTES].into(), later(now));
+    assert_eq!((outbox.queued(), outbox.counts().dropped), (LENGTH_MAX, 10));
+    outbox.send(topic("e"), vec![b'x'; BYTES_MAX].into(), later(now));
     assert_eq!(outbox.queued(), 1);
     outbox.up();
     assert_eq!(settle(&mut outbox).len(), 1);
@@ -374,7 +377,7 @@ impl World {
 
     fn client_sends(&mut self, outbox: &mut Outbox) {
         if let Some(request) = self.handed.pop_front() {
-            self.next_id = self.next_id % 200 + 1;
+            self.next_id = self.next_id % 66 + 1;
             outbox.sent(self.next_id).unwrap();
             self.sent.push_back((self.next_id, request));
         }

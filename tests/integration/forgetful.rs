@@ -1,0 +1,74 @@
+//! A broker with a defect that no real one shows on demand.
+
+use std::{io, net::SocketAddr};
+
+use bytes::BytesMut;
+use rumqttc::{ConnAck, ConnectReturnCode, Packet, PubAck, QoS, SubAck, SubscribeReasonCode};
+use tapo2mqtt::tasks::Tasks;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// A broker that never acknowledges the first publish of its first connection, and is right in all else.
+pub struct Forgetful {
+    pub address: SocketAddr,
+    /// The payloads of all publishes, in their order.
+    pub received: watch::Receiver<Vec<String>>,
+}
+
+impl Forgetful {
+    /// Listens on a free port.
+    pub fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, received) = watch::channel(Vec::new());
+        let listener = TcpListener::from_std(listener).unwrap();
+        Tasks::default().spawn("forgetful broker", async move {
+            let mut forget = 1;
+            while let Ok((client, _)) = listener.accept().await {
+                let _ = Self::serve(client, &sender, &mut forget).await;
+            }
+        });
+        Self { address, received }
+    }
+
+    async fn serve(
+        mut client: TcpStream,
+        received: &watch::Sender<Vec<String>>,
+        forget: &mut u32,
+    ) -> io::Result<()> {
+        let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+        while client.read_buf(&mut input).await? > 0 {
+            while let Ok(packet) = Packet::read(&mut input, usize::MAX) {
+                let answer = match packet {
+                    Packet::Connect(_) => Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false)),
+                    Packet::Subscribe(subscribe) => {
+                        let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+                        Packet::SubAck(SubAck::new(
+                            subscribe.pkid,
+                            vec![granted; subscribe.filters.len()],
+                        ))
+                    }
+                    Packet::PingReq => Packet::PingResp,
+                    Packet::Publish(publish) => {
+                        received.send_modify(|all| {
+                            all.push(String::from_utf8_lossy(&publish.payload).into_owned());
+                        });
+                        if *forget > 0 {
+                            *forget -= 1;
+                            continue;
+                        }
+                        Packet::PubAck(PubAck::new(publish.pkid))
+                    }
+                    _ => return Ok(()),
+                };
+                answer.write(&mut output, usize::MAX).unwrap();
+            }
+            client.write_all_buf(&mut output).await?;
+        }
+        Ok(())
+    }
+}
