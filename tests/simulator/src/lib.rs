@@ -19,6 +19,7 @@
 
 mod builder;
 mod clock;
+mod control;
 mod core;
 mod counters;
 mod crypto;
@@ -43,6 +44,7 @@ mod timer;
 mod tpap;
 
 pub use builder::{DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceBuilder, Simulator};
+pub use control::serve_control;
 pub use counters::{Cause, Counters, RelayChange};
 pub use error::SimulatorError;
 pub use faults::{Damage, Fault, FaultKind, Faults, Latency, Scope, Stage};

@@ -165,15 +165,24 @@ impl Spec {
         !self.child_components.is_empty()
     }
 
-    /// The components of what carries the outlet: the child on a strip, else the device.
+    /// Whether the device as a whole has a component.
+    pub(crate) fn has_component(&self, name: &str) -> bool {
+        contains(self.components, name)
+    }
+
+    /// Whether what carries the outlet has a component: the child on a strip, else the device.
     pub(crate) fn outlet_has_component(&self, name: &str) -> bool {
-        let components = if self.is_strip() {
+        let carrier = if self.is_strip() {
             self.child_components
         } else {
             self.components
         };
-        components.iter().any(|(id, _)| *id == name)
+        contains(carrier, name)
     }
+}
+
+fn contains(components: &[Component], name: &str) -> bool {
+    components.iter().any(|(id, _)| *id == name)
 }
 
 #[cfg(test)]

@@ -31,6 +31,13 @@ pub(super) fn answer(core: &Core, method: &str, params: &Value) -> Option<Answer
         "get_fw_download_state" => Ok(Some(json!({
             "auto_upgrade": false, "download_progress": 0, "reboot_time": 5, "status": 0, "upgrade_time": 5,
         }))),
+        "get_matter_setup_info" if core.spec.has_component("matter") => Ok(Some(json!({
+            "setup_code": "00000000000", "setup_payload": "00:000000000000000000000",
+        }))),
+        "get_homekit_info" if core.spec.has_component("homekit") => Ok(Some(json!({
+            "mfi_setup_code": "000-00-000", "mfi_setup_id": "0000",
+            "mfi_token_token": "", "mfi_token_uuid": "00000000-0000-0000-0000-000000000000",
+        }))),
         "device_reboot" => reboot(core, params),
         "get_child_device_list" if strip => Ok(Some(children(
             core,

@@ -172,6 +172,8 @@ fn metered(core: &Core, outlet: &Outlet, method: &str, params: &Value, now: Mome
     Some(match method {
         "get_current_power" => Ok(Some(json!({ "current_power": whole(outlet.power()) }))),
         "get_emeter_data" if meter.emeter => Ok(Some(emeter(outlet))),
+        // The calibration of the meter chip.
+        "get_emeter_vgain_igain" if meter.emeter => Ok(Some(json!({ "igain": 11_000, "vgain": 125_000 }))),
         "get_energy_usage" => Ok(Some(energy_usage(meter, outlet, now))),
         "get_energy_data" => period()
             .and_then(|(start, end, interval)| {
