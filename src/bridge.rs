@@ -187,12 +187,12 @@ impl Drop for EndNotice {
 
 fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>), StartError> {
     let path = settings.state_file.clone();
-    let (keeper, writer, loaded) = store::open(Some(path.clone())).map_err(|source| StartError::State {
-        path: path.clone(),
+    let (keeper, writer, loaded) = store::open(path.clone()).map_err(|source| StartError::State {
+        path: path.clone().unwrap_or_default(),
         source,
     })?;
     let mut findings = Vec::new();
-    if let Loaded::SetAside { to, why } = loaded {
+    if let (Loaded::SetAside { to, why }, Some(path)) = (loaded, path) {
         let finding = format!(
             "the state file {} could not be read ({why}); it is kept as {}",
             path.display(),
@@ -204,7 +204,8 @@ fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>
     Ok((keeper, writer, findings))
 }
 
-fn roster(settings: &Settings) -> Roster {
+/// The devices of the settings, and how to treat them.
+pub(crate) fn roster(settings: &Settings) -> Roster {
     let defaults = Tempo::default();
     let tempo = Tempo {
         poll: settings.polling.state,

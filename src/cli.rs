@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 /// Puts TP-Link Tapo plugs and power strips on MQTT.
 #[derive(Debug, Parser)]
 #[command(name = "tapo2mqtt", version, about, long_about = None)]
-#[command(after_help = "Without a command, tapo2mqtt runs the bridge. Try `tapo2mqtt demo` first: it needs no hardware.")]
+#[command(
+    after_help = "Without a command, tapo2mqtt runs the bridge. Try `tapo2mqtt demo` first: it needs no hardware."
+)]
 pub struct Cli {
     /// What to do; `run` if nothing is given.
     #[command(subcommand)]

@@ -4,8 +4,11 @@
 //! them, and what is deliberately absent.
 
 pub mod bridge;
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod device;
 pub mod intent;
@@ -17,5 +20,5 @@ mod secret;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
-#[cfg(feature = "demo")]
+
 pub use secret::Secret;

@@ -110,7 +110,7 @@ impl Writer {
             match (&written, failing) {
                 (Ok(()), true) => info!(file = %path.display(), "the state file can be written again"),
                 (Err(error), false) => {
-                    error!(file = %path.display(), %error, "the state file cannot be written")
+                    error!(file = %path.display(), %error, "the state file cannot be written");
                 }
                 _ => {}
             }

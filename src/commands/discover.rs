@@ -5,21 +5,34 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use crate::{
     cli::DiscoverArgs,
     device::{Discovered, discover as ask},
+    tasks::Tasks,
 };
 
 pub(super) async fn discover(args: &DiscoverArgs) {
     let wait = Duration::from_secs(args.wait);
     let mut found: BTreeMap<IpAddr, Discovered> = BTreeMap::new();
-    let asked = args.target.iter().map(|target| ask(*target, wait));
-    for answers in join_all(asked).await {
-        found.extend(answers.into_iter().map(|device| (device.ip, device)));
+    // All at the same time: the wait is one for all.
+    let tasks = Tasks::default();
+    let asked: Vec<_> = args
+        .target
+        .iter()
+        .map(|target| tasks.spawn("discover", ask(*target, wait)))
+        .collect();
+    for answers in asked {
+        let devices = answers.await.unwrap_or_default();
+        found.extend(devices.into_iter().map(|device| (device.ip, device)));
     }
     if found.is_empty() {
         println!("No device answered within {} s.", args.wait);
-        println!("Devices answer broadcasts on their own network only; try --target with a device's address.");
+        println!(
+            "Devices answer broadcasts on their own network only; try --target with a device's address."
+        );
         return;
     }
-    println!("{:<16} {:<12} {:<18} {:<9} type", "address", "model", "mac", "protocol");
+    println!(
+        "{:<16} {:<12} {:<18} {:<9} type",
+        "address", "model", "mac", "protocol"
+    );
     for device in found.values() {
         let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
         println!(
@@ -37,25 +50,32 @@ pub(super) async fn discover(args: &DiscoverArgs) {
     }
 }
 
-/// Waits for several answers at the same time.
-async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut pending: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut outputs = Vec::new();
-    for future in &mut pending {
-        outputs.push(future.as_mut().await);
-    }
-    outputs
-}
-
 fn as_settings(device: &Discovered) -> String {
     let model = device.model.as_deref().unwrap_or("tapo").to_ascii_lowercase();
     let model = model.split('(').next().unwrap_or("tapo");
-    let tail: String = device.mac.as_deref().unwrap_or("").chars().filter(char::is_ascii_hexdigit).skip(6).collect();
-    let comment = if is_outlet(device) { "" } else { "# not a plug or strip: " };
-    format!("{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n\n", device.address())
+    let tail: String = device
+        .mac
+        .as_deref()
+        .unwrap_or("")
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .skip(6)
+        .collect();
+    let comment = if is_outlet(device) {
+        ""
+    } else {
+        "# not a plug or strip: "
+    };
+    format!(
+        "{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n\n",
+        device.address()
+    )
 }
 
 /// `SMART.TAPOPLUG`, `SMART.KASAPLUG` and strips, which say the same.
 fn is_outlet(device: &Discovered) -> bool {
-    device.device_type.as_deref().is_none_or(|kind| kind.contains("PLUG"))
+    device
+        .device_type
+        .as_deref()
+        .is_none_or(|kind| kind.contains("PLUG"))
 }

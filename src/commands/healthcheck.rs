@@ -2,38 +2,28 @@
 
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, Incoming, QoS};
-use tokio::time::timeout;
-
 use super::{CommandError, load};
-use crate::{cli::SettingsArgs, mqtt::{client_options, topics::BridgeTopic}};
+use crate::{
+    bridge::StartError,
+    cli::SettingsArgs,
+    mqtt::{
+        link::{Glance, glance},
+        link_options,
+    },
+};
 
 /// Containers give a check a few seconds.
-const BUDGET: Duration = Duration::from_secs(3);
+const BUDGET: Duration = Duration::from_millis(1500);
 
 pub(super) async fn healthcheck(args: &SettingsArgs) -> Result<(), CommandError> {
     let settings = load(args)?;
-    let topic = settings.topics().bridge(BridgeTopic::State);
-    let options = client_options(&settings, "healthcheck").map_err(crate::bridge::StartError::from)?;
-    match timeout(BUDGET, retained(options, &topic)).await {
-        Ok(Ok(state)) if state.contains("\"online\"") => Ok(()),
-        Ok(Ok(_)) => Err(CommandError::Unwell("the bridge is offline".to_owned())),
-        Ok(Err(error)) => Err(CommandError::Unwell(format!("the broker cannot be reached: {error}"))),
-        Err(_) => Err(CommandError::Unwell(format!("nothing on {topic} within {} s", BUDGET.as_secs()))),
-    }
-}
-
-/// What a topic holds.
-async fn retained(options: rumqttc::MqttOptions, topic: &str) -> Result<String, rumqttc::ConnectionError> {
-    let (client, mut events) = AsyncClient::new(options, 4);
-    loop {
-        match events.poll().await? {
-            Event::Incoming(Incoming::ConnAck(_)) => {
-                // The channel is empty, so there is room.
-                let _room = client.try_subscribe(topic, QoS::AtLeastOnce);
-            }
-            Event::Incoming(Incoming::Publish(message)) => return Ok(String::from_utf8_lossy(&message.payload).into_owned()),
-            _ => {}
-        }
-    }
+    let options = link_options(&settings, &settings.topics()).map_err(StartError::from)?;
+    let state = options.will.topic.clone();
+    let why = match glance(options, &state, BUDGET).await.map_err(StartError::from)? {
+        Glance::Holds(payload) if payload.as_ref() == br#"{"state":"online"}"# => return Ok(()),
+        Glance::Holds(_) => "the bridge is offline".to_owned(),
+        Glance::Nothing => format!("no bridge ever published {state}"),
+        Glance::Refused(fault) => format!("the broker cannot be asked: {fault}"),
+    };
+    Err(CommandError::Unwell(why))
 }

@@ -72,16 +72,22 @@ pub async fn execute(cli: Cli) -> After {
     let settings = &cli.settings;
     let done = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(settings).await,
-        Command::Check => check::check(settings).await.map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Check => check::check(settings)
+            .await
+            .map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Discover(args) => {
             discover::discover(&args).await;
             Ok(After::Exit(ExitCode::SUCCESS))
         }
-        Command::Healthcheck => healthcheck::healthcheck(settings).await.map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Healthcheck => healthcheck::healthcheck(settings)
+            .await
+            .map(|()| After::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args, settings).await,
         #[cfg(feature = "demo")]
-        Command::Simulate(args) => simulate::simulate(args).await.map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Simulate(args) => simulate::simulate(args)
+            .await
+            .map(|()| After::Exit(ExitCode::SUCCESS)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tapo2mqtt: {error}");

@@ -56,6 +56,27 @@ pub struct Log {
     pub format: Format,
 }
 
+impl HomeAssistant {
+    pub(super) fn digest(&self) -> Value {
+        json!({
+            "enabled": self.enabled,
+            "discovery_prefix": self.discovery_prefix,
+            "child_devices": self.child_devices,
+            "status_topic": self.status_topic,
+        })
+    }
+}
+
+impl Polling {
+    pub(super) fn digest(&self) -> Value {
+        json!({
+            "state_s": self.state.as_secs_f64(),
+            "energy_s": self.energy.as_secs_f64(),
+            "request_timeout_s": self.request_timeout.as_secs_f64(),
+        })
+    }
+}
+
 impl Log {
     pub(super) fn digest(self) -> Value {
         json!({"level": self.level, "format": self.format})

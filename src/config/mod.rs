@@ -68,8 +68,8 @@ pub struct Settings {
     pub log: Log,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
     pub rules: Rules,
-    /// Where the bridge keeps what must survive a restart.
-    pub state_file: PathBuf,
+    /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
+    pub state_file: Option<PathBuf>,
 }
 
 /// The TP-Link account of the devices.
@@ -158,7 +158,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         polling: polling?,
         log: log?,
         rules: rules?,
-        state_file: state_file?,
+        state_file: Some(state_file?),
     })
 }
 

@@ -94,7 +94,10 @@ fn nothing_but_defaults_is_a_bridge_in_setup_mode() {
         "homeassistant/status"
     );
     assert_eq!(settings.polling.state, Duration::from_secs(5));
-    assert_eq!(settings.state_file, Path::new("tapo2mqtt-state.json"));
+    assert_eq!(
+        settings.state_file.as_deref(),
+        Some(Path::new("tapo2mqtt-state.json"))
+    );
 }
 
 #[test]
@@ -124,7 +127,11 @@ fn a_file_wins_over_defaults_and_the_environment_over_the_file() {
     assert_eq!(settings.polling.state, Duration::from_secs(7));
     assert_eq!(settings.polling.energy, Duration::from_mins(2));
     assert!(settings.homeassistant.child_devices);
-    assert_eq!(settings.log.level, Level::Warn, "an empty variable is unset");
+    assert_eq!(
+        settings.log.level,
+        crate::telemetry::Level::Warn,
+        "an empty variable is unset"
+    );
 }
 
 #[test]
@@ -309,14 +316,17 @@ fn yaml_is_as_good_as_toml_and_nothing_means_not_set() {
 #[test]
 fn the_state_file_is_kept_apart_from_the_settings() {
     let home = Home::toml("");
-    assert_eq!(home.load().unwrap().state_file, home.path("tapo2mqtt-state.json"));
+    assert_eq!(
+        home.load().unwrap().state_file,
+        Some(home.path("tapo2mqtt-state.json"))
+    );
     let systemd = Home::toml("").with_env("STATE_DIRECTORY", "/var/lib/tapo2mqtt:/var/lib/other");
     assert_eq!(
         systemd.load().unwrap().state_file,
-        Path::new("/var/lib/tapo2mqtt/tapo2mqtt-state.json")
+        Some(PathBuf::from("/var/lib/tapo2mqtt/tapo2mqtt-state.json"))
     );
     let own = Home::toml("[state]\nfile = 'state/s.json'");
-    assert_eq!(own.load().unwrap().state_file, own.path("state/s.json"));
+    assert_eq!(own.load().unwrap().state_file, Some(own.path("state/s.json")));
     assert_eq!(paths("[state]\nfile = 'bridge.toml'"), ["state.file"]);
 }
 

@@ -192,10 +192,7 @@ fn on_since(reading: &OutletReading, before: Option<Timestamp>, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Secret,
-        device::{Credentials, OutletConfig},
-    };
+    use crate::device::OutletConfig;
 
     fn config() -> DeviceConfig {
         DeviceConfig {

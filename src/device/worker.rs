@@ -388,3 +388,34 @@ async fn wake(address: &str) -> bool {
         .await
         .is_ok_and(|answers| !answers.is_empty())
 }
+
+/// What a look at a device showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// `P110`, `P304M`...
+    pub model: String,
+    /// Firmware version.
+    pub firmware: String,
+    /// How many outlets it has.
+    pub outlets: usize,
+}
+
+/// Logs in once and looks, for a person who checks the settings. No retries.
+///
+/// # Errors
+/// What is wrong with the device, in words.
+pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
+    let opening = open(
+        config.address.clone(),
+        Arc::new(config.clone()),
+        Kind::Plug,
+        request,
+    );
+    let opened = opening.await.map_err(|fault| fault.to_string())?;
+    let device = DeviceReading::of(&opened.info);
+    Ok(Seen {
+        model: device.model.unwrap_or_else(|| "unknown model".to_owned()),
+        firmware: device.firmware.unwrap_or_else(|| "unknown firmware".to_owned()),
+        outlets: opened.outlets.len(),
+    })
+}

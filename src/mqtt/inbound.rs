@@ -10,7 +10,7 @@ use super::{
     desk::{Admission, rejection},
     home::{Finding, Home},
     task::MqttTask,
-    topics::{Address, BridgeTopic, TopicError, Verb},
+    topics::{Address, BridgeTopic, Verb},
 };
 use crate::{
     device::Order,
@@ -38,7 +38,8 @@ impl MqttTask {
             Ok(Address::Outlet { path, verb }) => self.command(path, &verb, payload),
             Ok(address @ Address::Group { .. }) => self.refuse_group(&address, payload),
             Ok(Address::Request(name)) => self.request(&name, payload),
-            Err(error) => self.refuse_topic(topic, payload, &error),
+            // Nobody has a device of such a name, and the answer could not be addressed either.
+            Err(error) => debug!(topic = %topic.escape_debug(), %error, "ignored a message"),
         }
     }
 
@@ -57,11 +58,11 @@ impl MqttTask {
             Decoded::Accepted {
                 command: Command::Set(set),
                 transaction,
-            } => self.set(path, set, transaction),
+            } => self.set(path, &set, transaction),
         }
     }
 
-    fn set(&mut self, path: OutletPath, set: SetCommand, transaction: Option<Transaction>) {
+    fn set(&mut self, path: OutletPath, set: &SetCommand, transaction: Option<Transaction>) {
         let switch = match set.change {
             Change::On { .. } => Switch::To(Power::On),
             Change::Off => Switch::To(Power::Off),
@@ -173,20 +174,12 @@ impl MqttTask {
         }
     }
 
-    /// A topic below a command pattern whose levels cannot be names: nobody has such a device, and the
-    /// answer could not be addressed either.
-    fn refuse_topic(&mut self, topic: &str, payload: &[u8], error: &TopicError) {
-        if !payload.is_empty() {
-            debug!(topic = %topic.escape_debug(), %error, "ignored a message");
-        }
-    }
-
     fn home_assistant_said(&mut self, payload: &[u8], retain: bool) {
         // A retained birth is an old one; what it asks for was done when we connected.
-        if !retain && payload == BIRTH_PAYLOAD.as_bytes() {
-            if let Some(home) = &mut self.tree.home {
-                home.born(Instant::now());
-            }
+        if let (false, Some(home)) = (retain, &mut self.tree.home)
+            && payload == BIRTH_PAYLOAD.as_bytes()
+        {
+            home.born(Instant::now());
         }
     }
 

@@ -19,5 +19,5 @@ pub mod topics;
 mod tree;
 
 pub use bridge::About;
-pub use open::Parts;
+pub use open::{Parts, link_options};
 pub use task::{Control, MqttTask, Wires};

@@ -92,7 +92,11 @@ fn home(settings: &Settings, topics: &Topics, configured: BTreeSet<DeviceId>, ke
     )
 }
 
-fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions, LinkError> {
+/// How to reach the broker of the settings.
+///
+/// # Errors
+/// If the base topic leaves no room for a topic below it.
+pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions, LinkError> {
     let mqtt = &settings.mqtt;
     let will_topic = topics.bridge(BridgeTopic::State);
     let filters = topics

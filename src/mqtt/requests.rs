@@ -18,7 +18,9 @@ impl MqttTask {
             "rescan" => self.perform(payload, |_| Ok(()), |task, ()| task.rescan()),
             "health" => self.perform(payload, |_| Ok(()), |task, ()| Ok(task.tell_health())),
             "log_level" => self.perform(payload, read_level, |task, level| Ok(task.set_log_level(level))),
-            "homeassistant/rediscover" => self.perform(payload, read_device, MqttTask::rediscover),
+            "homeassistant/rediscover" => self.perform(payload, read_device, |task, device| {
+                task.rediscover(device.as_ref())
+            }),
             _ => Reply::error(
                 None,
                 "unknown_request",
@@ -44,7 +46,7 @@ impl MqttTask {
                 Reply::error(transaction, error.code(), &error.to_string())
             }
             Decoded::Accepted { command, transaction } => match act(self, command) {
-                Ok(data) => Reply::ok(transaction, data),
+                Ok(data) => Reply::ok(transaction, &data),
                 Err(refusal) => Reply::error(transaction, refusal.code, &refusal.message),
             },
         }
@@ -69,8 +71,8 @@ impl MqttTask {
         json!({ "level": level })
     }
 
-    fn rediscover(&mut self, device: Option<DeviceId>) -> Result<Value, Refusal> {
-        if let Some(device) = device.as_ref().filter(|device| !self.tree.is_configured(device)) {
+    fn rediscover(&mut self, device: Option<&DeviceId>) -> Result<Value, Refusal> {
+        if let Some(device) = device.filter(|device| !self.tree.is_configured(device)) {
             return Err(Refusal::new(
                 "unknown_device",
                 &format!("no device {device} is configured"),
@@ -79,7 +81,7 @@ impl MqttTask {
         let Some(home) = &mut self.tree.home else {
             return Err(Refusal::new("disabled", "homeassistant.enabled is false"));
         };
-        home.forgive(device.as_ref());
+        home.forgive(device);
         self.remember_deleted();
         self.tree.announce_all();
         self.tree.link.repeat_all();
@@ -139,7 +141,7 @@ impl Refusal {
 struct Reply;
 
 impl Reply {
-    fn ok(transaction: Option<Transaction>, data: Value) -> Value {
+    fn ok(transaction: Option<Transaction>, data: &Value) -> Value {
         Self::with(transaction, json!({ "status": "ok", "data": data }))
     }
 

@@ -23,26 +23,22 @@ pub(super) fn states(report: &Report) -> Vec<(OutletPath, String)> {
         };
         return vec![(device, json(&unknown))];
     };
-    match (identity.kind, report.outlets.as_slice()) {
-        (Kind::Plug, [outlet]) => {
-            let plug = PlugState {
-                outlet: OutletState::of(outlet),
-                device: DeviceState::of(report),
-            };
-            vec![(device, json(&plug))]
-        }
-        _ => {
-            let strip = StripState {
-                state: any_on(&report.outlets),
-                device: DeviceState::of(report),
-            };
-            let outlets = report.outlets.iter().filter_map(|outlet| {
-                let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
-                Some((path, json(&OutletState::of(outlet))))
-            });
-            outlets.chain([(device, json(&strip))]).collect()
-        }
+    if let (Kind::Plug, [outlet]) = (identity.kind, report.outlets.as_slice()) {
+        let plug = PlugState {
+            outlet: OutletState::of(outlet),
+            device: DeviceState::of(report),
+        };
+        return vec![(device, json(&plug))];
     }
+    let strip = StripState {
+        state: any_on(&report.outlets),
+        device: DeviceState::of(report),
+    };
+    let outlets = report.outlets.iter().filter_map(|outlet| {
+        let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
+        Some((path, json(&OutletState::of(outlet))))
+    });
+    outlets.chain([(device, json(&strip))]).collect()
 }
 
 /// `{"state":"online"}`: the form that zigbee2mqtt uses too.

@@ -9,6 +9,7 @@
 
 mod driver;
 mod fault;
+mod glance;
 mod options;
 mod outage;
 mod outbox;
@@ -36,6 +37,7 @@ use outbox::Outbox;
 use transit::Progress;
 
 pub use fault::LinkFault;
+pub use glance::{Glance, glance};
 pub use options::{Authorities, ClientCertificate, LinkError, LinkOptions, Login, Tls, Transport, Will};
 pub use outbox::Rank;
 pub use topic::{Filter, Topic, TopicError};
@@ -136,7 +138,11 @@ impl Link {
     /// If the options cannot work with any broker; see [`LinkError`].
     pub fn open(options: LinkOptions, tasks: &Tasks) -> Result<Self, LinkError> {
         let stop = CancellationToken::new();
-        let (driver, reports) = Driver::new(options.to_client()?, options.address(), stop.clone());
+        let (driver, reports) = Driver::new(
+            options.to_client(Some(&options.will))?,
+            options.address(),
+            stop.clone(),
+        );
         tasks.spawn("mqtt driver", driver.run());
         Ok(Self {
             outbox: Outbox::new(options.subscriptions),

@@ -138,8 +138,8 @@ impl LinkOptions {
         format!("{}:{}", bracketed(&self.host), self.port)
     }
 
-    /// The options in the client's words.
-    pub(super) fn to_client(&self) -> Result<MqttOptions, LinkError> {
+    /// The options in the client's words. A connection that only looks has no last will.
+    pub(super) fn to_client(&self, will: Option<&Will>) -> Result<MqttOptions, LinkError> {
         let transport = match (&self.transport, self.host.parse::<Ipv6Addr>()) {
             (Transport::Tcp, _) => rumqttc::Transport::Tcp,
             (Transport::Tls(_), Ok(address)) => return Err(LinkError::Ipv6OverTls(address)),
@@ -149,19 +149,20 @@ impl LinkOptions {
         };
         self.check()?;
         let mut client = MqttOptions::new(&self.client_id, bracketed(&self.host), self.port);
-        let will = LastWill::new(
-            self.will.topic.as_str(),
-            self.will.payload.clone(),
-            QoS::AtLeastOnce,
-            true,
-        );
+        if let Some(will) = will {
+            client.set_last_will(LastWill::new(
+                will.topic.as_str(),
+                will.payload.clone(),
+                QoS::AtLeastOnce,
+                true,
+            ));
+        }
         client
             .set_transport(transport)
             .set_clean_session(true)
             .set_keep_alive(self.keep_alive)
             .set_inflight(PACKET_IDS)
-            .set_max_packet_size(PACKET_MAX, PACKET_MAX)
-            .set_last_will(will);
+            .set_max_packet_size(PACKET_MAX, PACKET_MAX);
         if let Some(login) = &self.login {
             client.set_credentials(&login.username, login.password.expose());
         }
@@ -241,7 +242,7 @@ mod tests {
         let broken = |change: fn(&mut LinkOptions)| {
             let mut options = options();
             change(&mut options);
-            options.to_client().err().unwrap().to_string()
+            options.to_client(None).err().unwrap().to_string()
         };
         assert!(broken(|options| options.client_id.clear()).contains("client id is empty"));
         assert!(broken(|options| options.host.clear()).contains("host is empty"));
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn options_reach_the_client_and_the_password_no_text() {
         let options = options();
-        let client = options.to_client().unwrap();
+        let client = options.to_client(None).unwrap();
         assert_eq!(client.credentials().unwrap().password, "hunter2");
         assert!(client.clean_session());
         assert_eq!(client.max_packet_size(), PACKET_MAX);

@@ -1,0 +1,132 @@
+//! `check`: the settings, the broker and every device, tried once and told in a table.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{CommandError, load};
+use crate::{
+    bridge::{StartError, roster},
+    cli::SettingsArgs,
+    config::Settings,
+    device::look,
+    mqtt::{
+        link::{Glance, glance},
+        link_options,
+    },
+    tasks::Tasks,
+};
+
+/// How long the broker may take to let us in.
+const BROKER_BUDGET: Duration = Duration::from_secs(5);
+
+/// One line of the table.
+struct Row {
+    what: String,
+    result: Result<String, String>,
+}
+
+pub(super) async fn check(args: &SettingsArgs) -> Result<(), CommandError> {
+    let settings = load(args)?;
+    let file = args
+        .config
+        .as_ref()
+        .map_or("built-in defaults and environment".into(), |file| {
+            file.display().to_string()
+        });
+    let mut rows = vec![Row {
+        what: "settings".to_owned(),
+        result: Ok(file),
+    }];
+    rows.push(Row {
+        what: "broker".to_owned(),
+        result: broker(&settings).await?,
+    });
+    rows.extend(devices(&settings).await);
+    if settings.needs_setup() {
+        let why =
+            "no Tapo account: set tapo.username and tapo.password; until then the bridge runs in setup mode";
+        rows.push(Row {
+            what: "account".to_owned(),
+            result: Err(why.to_owned()),
+        });
+    }
+    print(&rows);
+    match rows.iter().filter(|row| row.result.is_err()).count() {
+        0 => Ok(()),
+        failed => Err(CommandError::Unwell(format!(
+            "{failed} of {} checks failed",
+            rows.len()
+        ))),
+    }
+}
+
+async fn broker(settings: &Settings) -> Result<Result<String, String>, CommandError> {
+    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    let address = format!("{}:{}", options.host, options.port);
+    let state = options.will.topic.clone();
+    Ok(
+        match glance(options, &state, BROKER_BUDGET)
+            .await
+            .map_err(StartError::from)?
+        {
+            Glance::Refused(fault) => Err(format!("{address}: {fault}")),
+            Glance::Holds(payload) => Ok(format!(
+                "{address}; a bridge is there: {}",
+                String::from_utf8_lossy(&payload)
+            )),
+            Glance::Nothing => Ok(format!("{address}; {state} is free")),
+        },
+    )
+}
+
+/// Tries all devices at the same time: one that hangs does not hold up the table.
+async fn devices(settings: &Settings) -> Vec<Row> {
+    let tasks = Tasks::default();
+    let roster = roster(settings);
+    let request = roster.tempo.request;
+    let looks: Vec<_> = roster
+        .devices
+        .into_iter()
+        .map(|device| {
+            let device = Arc::new(device);
+            let looked_at = device.clone();
+            (
+                device,
+                tasks.spawn("check", async move { look(&looked_at, request).await }),
+            )
+        })
+        .collect();
+    let mut rows = Vec::new();
+    for (device, looking) in looks {
+        let result = match looking.await {
+            Ok(Ok(seen)) => {
+                let outlets = if seen.outlets == 1 {
+                    "1 outlet".to_owned()
+                } else {
+                    format!("{} outlets", seen.outlets)
+                };
+                Ok(format!(
+                    "{}: {}, {}, {outlets}",
+                    device.address, seen.model, seen.firmware
+                ))
+            }
+            Ok(Err(why)) => Err(format!("{}: {why}", device.address)),
+            Err(error) => Err(error.to_string()),
+        };
+        rows.push(Row {
+            what: format!("device {}", device.id),
+            result,
+        });
+    }
+    rows
+}
+
+fn print(rows: &[Row]) {
+    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
+    for row in rows {
+        let (word, text) = match &row.result {
+            Ok(text) => ("ok", text),
+            Err(text) => ("failed", text),
+        };
+        println!("{:<width$}  {word:<6}  {text}", row.what);
+    }
+}

@@ -1,0 +1,117 @@
+//! `demo`: a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
+
+use std::net::SocketAddr;
+
+use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, RunningDevice, Simulator};
+
+use super::{After, CommandError, load, run_until_signal};
+use crate::{
+    Secret,
+    bridge::Bridge,
+    cli::{DemoArgs, SettingsArgs},
+    clock::Clock,
+    config::{Credentials, Device, Settings},
+    demo::broker::EmbeddedBroker,
+    tasks::Tasks,
+    telemetry,
+};
+
+pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<After, CommandError> {
+    let tasks = Tasks::default();
+    let broker = if args.no_broker {
+        None
+    } else {
+        Some(EmbeddedBroker::start(SocketAddr::new(args.listen, args.port), &tasks).await?)
+    };
+    let plug = Simulator::plug(Profile::P110)
+        .nickname("Demo plug")
+        .seed(1)
+        .start()
+        .await?;
+    let strip = Simulator::strip(Profile::P304M)
+        .nickname("Demo strip")
+        .outlet_nicknames(["Left mat", "Right mat", "Steps", "Lamp"])
+        .seed(2)
+        .start()
+        .await?;
+    let settings = demo_settings(
+        settings,
+        broker.as_ref().map(EmbeddedBroker::address),
+        &plug,
+        &strip,
+    )?;
+    let log_level = telemetry::start(settings.log.level, settings.log.format);
+    let bridge = Bridge::start(&settings, log_level, Clock::system())?;
+    println!("{}", welcome(&settings));
+    let after = run_until_signal(bridge).await;
+    if let Some(broker) = broker {
+        broker.stop().await;
+    }
+    after
+}
+
+/// The user's settings with the demo's devices, account and broker laid over them.
+fn demo_settings(
+    args: &SettingsArgs,
+    broker: Option<SocketAddr>,
+    plug: &RunningDevice,
+    strip: &RunningDevice,
+) -> Result<Settings, CommandError> {
+    let mut settings = load(args)?;
+    settings.tapo.credentials = Some(Credentials {
+        username: DEFAULT_USERNAME.to_owned(),
+        password: Secret::new(DEFAULT_PASSWORD),
+    });
+    if let Some(broker) = broker {
+        settings.mqtt.host = loopback_of(broker).ip().to_string();
+        settings.mqtt.port = broker.port();
+        settings.mqtt.login = None;
+        settings.mqtt.tls = None;
+    }
+    settings.devices = [("demo-plug", plug), ("demo-strip", strip)]
+        .into_iter()
+        .filter_map(|(id, device)| demo_device(id, device))
+        .collect();
+    // Nothing of the demo outlives it.
+    settings.state_file = None;
+    Ok(settings)
+}
+
+fn demo_device(id: &str, device: &RunningDevice) -> Option<Device> {
+    let address = device.address().to_string().parse().ok()?;
+    Some(Device {
+        id: id.parse().ok()?,
+        address,
+        name: None,
+        credentials: None,
+        outlets: Vec::new(),
+    })
+}
+
+/// A broker that listens on all addresses is reached on loopback.
+fn loopback_of(broker: SocketAddr) -> SocketAddr {
+    if broker.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], broker.port()))
+    } else {
+        broker
+    }
+}
+
+fn welcome(settings: &Settings) -> String {
+    let (host, port) = (&settings.mqtt.host, settings.mqtt.port);
+    let base = &settings.mqtt.base_topic;
+    format!(
+        "
+tapo2mqtt demo: a P110 plug and a P304M strip, simulated, on the broker at {host}:{port}.
+
+See everything:     mosquitto_sub -h {host} -p {port} -v -t '{base}/#'
+Switch the plug:    mosquitto_pub -h {host} -p {port} -t {base}/demo-plug/set -m ON
+One outlet:         mosquitto_pub -h {host} -p {port} -t {base}/demo-strip/1/set -m TOGGLE
+The whole strip:    mosquitto_pub -h {host} -p {port} -t {base}/demo-strip/set -m '{{\"state\":\"ON\",\"transaction\":\"t1\"}}'
+
+Home Assistant:     Settings > Devices & services > Add integration > MQTT, broker {host}, port {port}.
+                    On another machine? Start with --listen 0.0.0.0 and use this machine's address.
+Stop with Ctrl-C.
+"
+    )
+}

@@ -1,0 +1,41 @@
+//! `simulate`: one simulated device, to try and test without hardware.
+
+use tapo_simulator::{Simulator, serve_control};
+use tokio::{net::TcpListener, signal};
+
+use super::CommandError;
+use crate::{
+    cli::SimulateArgs,
+    telemetry::{self, Format, Level},
+};
+
+pub(super) async fn simulate(args: SimulateArgs) -> Result<(), CommandError> {
+    telemetry::start(Level::Info, Format::Text);
+    let device = Simulator::device(args.profile)
+        .address(args.address)
+        .credentials(args.username.clone(), args.password)
+        .protocol(args.protocol)
+        .discovery(args.discovery)
+        .start()
+        .await?;
+    println!(
+        "{} of {} listens on {} and speaks {}",
+        args.profile,
+        args.username,
+        device.address(),
+        args.protocol
+    );
+    match args.control {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await?;
+            println!("faults and counters: http://{}/", listener.local_addr()?);
+            tokio::select! {
+                never = serve_control(listener, vec![device.handle()]) => match never {},
+                interrupted = signal::ctrl_c() => interrupted?,
+            }
+        }
+        None => signal::ctrl_c().await?,
+    }
+    device.stop().await;
+    Ok(())
+}
