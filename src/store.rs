@@ -94,7 +94,9 @@ pub fn open(path: Option<PathBuf>) -> io::Result<(Keeper, Writer, Loaded)> {
 impl Writer {
     /// Writes each change until the stop, and what changed before it once more.
     pub async fn run(mut self, stop: CancellationToken) {
-        let Some(path) = self.path.take() else { return };
+        let Some(path) = self.path.take() else {
+            return stop.cancelled().await;
+        };
         let mut failing = false;
         loop {
             let last = tokio::select! {
