@@ -24,6 +24,8 @@ use tracing::debug;
 
 use crate::{Counters, DeviceHandle, Fault, FaultKind, Profile, Protocol, SimulatorError};
 
+/// The longest jump of the clock, hour by hour of which is worked through, and the longest reboot.
+const MAX_TIME: Duration = Duration::from_hours(24 * 366);
 const MAX_BODY: usize = 64 * 1024;
 /// How long the port is left alone after it could not be accepted from.
 const RETRY: Duration = Duration::from_millis(50);
@@ -110,7 +112,7 @@ enum ControlError {
     TooLong,
     #[error("the body is not what is expected: {0}")]
     Body(serde_json::Error),
-    #[error("that is not a length of time: {0}")]
+    #[error("{0} is not a number of seconds from 0 to a year")]
     Seconds(f64),
     #[error(transparent)]
     Device(#[from] SimulatorError),
@@ -224,7 +226,10 @@ fn fault_kind(kind: &str) -> Result<FaultKind, ControlError> {
 
 fn seconds(body: &[u8]) -> Result<Duration, ControlError> {
     let Seconds { seconds } = read(body)?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| ControlError::Seconds(seconds))
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| *time <= MAX_TIME)
+        .ok_or(ControlError::Seconds(seconds))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {

@@ -3,7 +3,6 @@
 mod body;
 
 use std::{
-    convert::Infallible,
     future::pending,
     pin::pin,
     sync::{
@@ -141,12 +140,5 @@ impl Link {
             headers.insert(SET_COOKIE, cookie);
         }
         response
-    }
-}
-
-/// Body errors end the connection, and there is nobody else to tell.
-impl From<Infallible> for Dropped {
-    fn from(never: Infallible) -> Self {
-        match never {}
     }
 }

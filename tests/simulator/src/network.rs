@@ -18,6 +18,9 @@ const BACKLOG: u32 = 128;
 /// How long the port is left alone after it could not be opened or accepted from.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// The longest a device stays away; an instant much further ahead cannot be told.
+const LONGEST: Duration = Duration::from_hours(24 * 366);
+
 /// What a device is told about its network.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -167,7 +170,7 @@ impl Network {
             Command::Reboot { after, lasting, down } => {
                 self.restart = Some(Restart {
                     phase: Phase::Announced,
-                    at: Instant::now() + after,
+                    at: Instant::now() + after.min(LONGEST),
                     lasting,
                     down,
                 });
@@ -188,7 +191,7 @@ impl Network {
                     let _ = down.send(());
                 }
                 restart.phase = Phase::Down;
-                restart.at = Instant::now() + restart.lasting;
+                restart.at = Instant::now() + restart.lasting.min(LONGEST);
                 self.restart = Some(restart);
             }
             Phase::Down => {

@@ -162,7 +162,8 @@ impl DeviceHandle {
         })
     }
 
-    /// Moves the clock inside the device ahead: rules that fall due fire, and energy is counted.
+    /// Moves the clock inside the device ahead: rules that fall due fire, and energy is
+    /// counted, hour by hour of the way.
     pub fn advance(&self, by: Duration) {
         self.core.clock.advance(by);
         self.core.with_state(|_, _| ());

@@ -128,6 +128,8 @@ async fn what_cannot_be_done_is_said() {
         ("POST", "/faults", json!({"fault": "gremlin"}), 400),
         ("POST", "/faults", Value::Null, 400),
         ("POST", "/advance", json!({"seconds": -1}), 400),
+        ("POST", "/advance", json!({"seconds": 1e300}), 400),
+        ("POST", "/reboot", json!({"seconds": 1e12}), 400),
         ("POST", "/watts/1", json!({"watts": "many"}), 400),
         ("POST", "/move", json!({"address": "192.0.2.1:80"}), 400),
         ("POST", "/faults", json!("x".repeat(70_000)), 413),

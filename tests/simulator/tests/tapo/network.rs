@@ -147,6 +147,9 @@ async fn a_device_moves_and_takes_discovery_along() {
     let found = discover(new.ip()).await.unwrap();
     assert_eq!(found["result"]["mgt_encrypt_schm"]["http_port"], new.port());
     plug(&device).await.unwrap().off().await.unwrap();
+    // Away for ever.
+    device.reboot(Duration::MAX).await.unwrap();
+    assert!(is_refused(&device).await);
 }
 
 #[tokio::test]
