@@ -201,17 +201,18 @@ impl Minutes {
 struct Oracle {
     /// For each schedule, for each minute.
     open: Vec<Vec<bool>>,
-    /// Any of them.
-    level: Vec<bool>,
+    /// When the override ends.
+    end: usize,
 }
 
 impl Oracle {
     fn new(case: &Case, minutes: &Minutes) -> Self {
         let open: Vec<Vec<bool>> = case.rows.iter().map(|row| openings(row, minutes)).collect();
-        let level = (0..minutes.walls.len())
-            .map(|index| open.iter().any(|row| row[index]))
-            .collect();
-        Self { open, level }
+        let end = case.set.map_or(0, |(stance, before, ends)| {
+            let set = usize::try_from(BEFORE - before).unwrap();
+            override_end(&open, stance, set, ends)
+        });
+        Self { open, end }
     }
 
     /// The highest priority, then the first.
@@ -226,29 +227,13 @@ impl Oracle {
         best
     }
 
-    fn override_end(&self, stance: Stance, set: usize, ends: Ends) -> usize {
-        match ends {
-            Ends::Never => usize::MAX,
-            Ends::After(minutes) => set + usize::try_from(minutes).unwrap(),
-            Ends::AtEdge => {
-                let contradicts = |index: &usize| match (self.level[index - 1], self.level[*index]) {
-                    (true, false) => stance != Stance::Off,
-                    (false, true) => stance != Stance::On,
-                    _ => false,
-                };
-                let week = set + 8 * usize::try_from(DAY).unwrap();
-                (set + 1..week).find(contradicts).unwrap_or(set + 180)
-            }
-        }
-    }
-
-    fn expected(&self, case: &Case, set: usize, index: usize) -> (Option<Power>, Source, Option<usize>) {
+    fn expected(&self, case: &Case, index: usize) -> (Option<Power>, Source, Option<usize>) {
         let winner = self.winner(case, index);
         if case.rows.is_empty() {
             return (None, Source::Manual, None);
         }
-        if let Some((stance, _, ends)) = case.set
-            && index < self.override_end(stance, set, ends)
+        if let Some((stance, ..)) = case.set
+            && index < self.end
         {
             return match stance {
                 Stance::On => (Some(Power::On), Source::Override, winner),
@@ -260,6 +245,22 @@ impl Oracle {
             return (Some(Power::Off), Source::Vacation, winner);
         }
         (Some(Power::from(winner.is_some())), Source::Schedule, winner)
+    }
+}
+
+/// The first minute after `set` in which all windows together do the opposite.
+fn override_end(open: &[Vec<bool>], stance: Stance, set: usize, ends: Ends) -> usize {
+    let level = |index: usize| open.iter().any(|row| row[index]);
+    let contradicts = |index: &usize| match (level(index - 1), level(*index)) {
+        (true, false) => stance != Stance::Off,
+        (false, true) => stance != Stance::On,
+        _ => false,
+    };
+    let week = set + 8 * usize::try_from(DAY).unwrap();
+    match ends {
+        Ends::Never => usize::MAX,
+        Ends::After(minutes) => set + usize::try_from(minutes).unwrap(),
+        Ends::AtEdge => (set + 1..week).find(contradicts).unwrap_or(set + 180),
     }
 }
 
@@ -358,9 +359,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
     let start = night - case.lead;
     let minutes = Minutes::new(&site.rules.location.zone, start - BEFORE, BEFORE + WALK + AFTER);
     let oracle = Oracle::new(case, &minutes);
-    let mut set = 0;
     if let Some((stance, before, ends)) = case.set {
-        set = usize::try_from(BEFORE - before).unwrap();
         let lifetime = match ends {
             Ends::AtEdge => Lifetime::UntilEdge,
             Ends::After(length) => Lifetime::For(Period::new(SignedDuration::from_mins(length)).unwrap()),
@@ -378,7 +377,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
         let first = &plan.outlets[&outlet(1)];
         (first.desired, first.source, winner)
     };
-    let expected = |index: i64| oracle.expected(case, set, usize::try_from(index).unwrap());
+    let expected = |index: i64| oracle.expected(case, usize::try_from(index).unwrap());
 
     // From one named change to the next: in between nothing may change.
     let end = BEFORE + WALK;

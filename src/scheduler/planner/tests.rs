@@ -623,7 +623,11 @@ fn rule_14_asking_changes_nothing() {
 
 mod forecasts {
     use super::*;
-    use crate::scheduler::activity::Conditions;
+    use crate::scheduler::{
+        activity::Conditions,
+        location::{Coordinates, Location},
+        testing::edge,
+    };
 
     fn times(list: &[(&str, Power)]) -> Vec<(String, Power)> {
         list.iter()
@@ -646,6 +650,39 @@ mod forecasts {
             ("03-11 02:30-04:00", Power::Off),
         ]);
         assert_eq!(site.switch_times("2024-03-11T12:00"), expected);
+    }
+
+    #[test]
+    fn rule_13_the_sun_is_followed_over_the_change_of_the_clocks() {
+        let mut site = conditional(WhenUnknown::Off);
+        site.rules.location = Location {
+            coordinates: Some(Coordinates::new(40.7128, -74.006).unwrap()),
+            zone: jiff::tz::TimeZone::get("America/New_York").unwrap(),
+        };
+        let heating = &mut site.rules.groups[0].schedules[0];
+        heating.window = Window::between(edge("06:00"), edge("sunrise+00:30")).unwrap();
+        heating.days = "mon, tue, wed, thu, fri".parse().unwrap();
+        site.conditions = Conditions::TakenToHold;
+        site.at("2024-03-07T00:00");
+        // The almanac: the sun rises at 06:20 and 06:18, then, an hour later by the clock, at 07:13 and 07:12.
+        let expected = [
+            ("2024-03-07T06:00", "2024-03-07T06:50"),
+            ("2024-03-08T06:00", "2024-03-08T06:48"),
+            ("2024-03-11T06:00", "2024-03-11T07:43"),
+            ("2024-03-12T06:00", "2024-03-12T07:42"),
+        ];
+        let changes = site.forecast("2024-03-13T00:00");
+        assert_eq!(changes.len(), 8);
+        for (pair, (on, off)) in changes.chunks(2).zip(expected) {
+            assert_eq!((pair[0].at, pair[0].power), (site.wall(on), Power::On));
+            let late = pair[1].at.duration_since(site.wall(off)).abs();
+            assert!(
+                late <= SignedDuration::from_mins(2),
+                "{} is not {off}",
+                pair[1].at
+            );
+            assert_eq!(pair[1].power, Power::Off);
+        }
     }
 
     #[test]
