@@ -337,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn of_two_open_occurrences_the_last_to_end_is_told() {
+        // The clocks go forward in the first one, so it lasts into the second.
+        let daily = lasting("", "06:00", "24h", "America/New_York");
+        let open = daily
+            .calendar()
+            .open_at(daily.instant("2024-03-10T06:30"))
+            .unwrap();
+        assert_eq!(open.end, daily.instant("2024-03-11T06:00"));
+    }
+
+    #[test]
     fn rule_02_a_date_that_a_zone_skipped_runs_on_the_next_one() {
         // Samoa had no Friday 2011-12-30.
         let friday = between("fri", "23:00", "02:00", "Pacific/Apia");
@@ -406,6 +417,19 @@ mod tests {
             assert!(lights.open(&format!("{day}T18:00")));
             assert!(!lights.open(&format!("{day}T22:00")));
         }
+    }
+
+    #[test]
+    fn rule_01_a_sun_edge_clamped_to_the_start_is_on_the_next_day() {
+        let clamps = Clamps {
+            not_before: None,
+            not_after: Some("06:00".parse().unwrap()),
+        };
+        let fallback = Some("06:00".parse().unwrap());
+        let sunrise = Edge::new("sunrise".parse().unwrap(), clamps, fallback).unwrap();
+        let winter = sunny(edge("06:00"), sunrise, (51.5074, -0.1278), "Europe/London");
+        let expected = utc("2024-12-21T06:00:00Z", "2024-12-22T06:00:00Z");
+        assert_eq!(winter.on("2024-12-21"), expected);
     }
 
     #[test]

@@ -78,6 +78,14 @@ fn rule_03_whatever_changes_next_is_named() {
 }
 
 #[test]
+fn rule_03_outside_its_window_a_sensor_wakes_nobody() {
+    let mut site = conditional(WhenUnknown::Off);
+    site.at("2024-06-21T12:00").boot().hears(-1.0);
+    let next = site.plan().next_change;
+    assert_eq!(next, Some(site.wall("2024-06-22T06:00")));
+}
+
+#[test]
 fn rule_03_a_restart_catches_up_or_waits_for_the_next_edge() {
     let mut site = morning();
     assert_eq!(site.at("2024-06-21T07:00").boot().desired(), ON);
@@ -256,6 +264,23 @@ fn rule_06_a_limit_that_changes_nothing_is_not_the_reason() {
         Some(site.wall("2024-06-21T10:00"))
     );
     assert_eq!(site.plan().groups[0].safety, SafetyState::Tripped);
+}
+
+#[test]
+fn rule_07_a_pause_is_safety_but_no_trip() {
+    let mut site = morning();
+    site.rules.groups[0].limits = Limits {
+        min_off: "10m".parse().unwrap(),
+        ..Limits::NONE
+    };
+    site.at("2024-06-21T06:58").says(&outlet(1), Power::On);
+    site.at("2024-06-21T06:59").says(&outlet(1), Power::Off);
+    site.says(&outlet(2), Power::On);
+    let plan = site.plan();
+    let first = &plan.outlets[&outlet(1)];
+    assert_eq!((first.desired, first.source), (OFF, Source::Safety));
+    assert_eq!(first.next_change, Some(site.wall("2024-06-21T07:09")));
+    assert_eq!(plan.groups[0].safety, SafetyState::Clear);
 }
 
 #[test]
@@ -541,6 +566,19 @@ fn rule_10_a_sensor_that_falls_silent_follows_when_unknown() {
         assert_eq!(site.at("2024-06-21T06:59:59").desired(), ON);
         assert_eq!(site.at("2024-06-21T07:00").desired(), desired);
     }
+}
+
+#[test]
+fn hysteresis_at_the_opening_of_a_window_does_not_go_by_what_runs() {
+    let mut site = conditional(WhenUnknown::Off);
+    let condition = &mut site.rules.groups[0].schedules[0].conditions[0];
+    if let crate::scheduler::condition::Test::Number { hysteresis, .. } = &mut condition.test {
+        *hysteresis = 1.0;
+    }
+    // Somebody switched it on by hand before the window.
+    site.at("2024-06-21T05:59").hears(0.5).says(&outlet(1), Power::On);
+    site.plan();
+    assert_eq!(site.at("2024-06-21T06:00").desired(), OFF);
 }
 
 #[test]
