@@ -53,8 +53,8 @@ pub struct Sensors<'a> {
     pub now: Timestamp,
 }
 
-/// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a restart,
-/// a value between the two thresholds goes on holding.
+/// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a
+/// restart, a value between the two thresholds goes on holding.
 pub fn evaluate(
     condition: &Condition,
     sensors: Sensors<'_>,

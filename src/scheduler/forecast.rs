@@ -1,9 +1,10 @@
 //! The coming switch times of a group, from the planner itself: it is asked again at each instant it names,
 //! and the outlets do at once what it says.
 //!
-//! Assumed: sensors keep the values they have now, those without a fresh one stay unknown (or all conditions hold,
-//! [`Conditions::TakenToHold`](super::activity::Conditions)); nobody sets an override or presses a button; every device
-//! answers. An outlet nobody has heard of is taken to be what it should be at the beginning.
+//! Assumed: sensors keep the values they have now, those without a fresh one stay unknown (or all conditions
+//! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); nobody sets an override or presses a
+//! button; every device answers. An outlet nobody has heard of is taken to be what it should be at the
+//! beginning.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,8 @@ pub struct PlannedChange {
     pub reason: Reason,
 }
 
-/// Every change of a group after `inputs.now`, or due now, and before `until`, in order. Empty for a group that is not there.
+/// Every change of a group after `inputs.now`, or due now, and before `until`, in order. Empty for a group
+/// that is not there.
 pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<PlannedChange> {
     let Some(group) = inputs.rules.group(group) else {
         return Vec::new();
@@ -97,8 +99,8 @@ impl Future {
         }
     }
 
-    /// When the planner wants to be asked again, now that it was obeyed: at once when the outlets going off made
-    /// room for something else.
+    /// When the planner wants to be asked again, now that it was obeyed: at once when the outlets going off
+    /// made room for something else.
     fn next(&mut self, at: &Inputs<'_>, group: &Group) -> Option<Timestamp> {
         let plans = self.ask(at, group);
         let differs = |(outlet, plan): &(OutletPath, OutletPlan)| {

@@ -18,7 +18,8 @@ use super::{
 /// How many dates before today may still have an occurrence that matters: one that crosses midnight, and one
 /// more for a zone that skipped a whole date.
 const LOOK_BACK: i32 = 2;
-/// How far the next edge is looked for. Any set of days recurs within a week; the rest is for zones that skip dates.
+/// How far the next edge is looked for. Any set of days recurs within a week; the rest is for zones that skip
+/// dates.
 const LOOK_AHEAD: i32 = 366;
 /// A later date has only later starts, but an end of it may come before an edge found already.
 const OVERLAP: i32 = 2;
@@ -168,8 +169,8 @@ fn clamped(instant: Timestamp, edge: &SunEdge, date: Date, zone: &TimeZone) -> T
     bound(edge.not_after).map_or(instant, |latest| instant.min(latest))
 }
 
-/// A clock time on a date as one instant: moved forward over a gap, the first of two in a fold ("compatible" in
-/// RFC 5545's and Temporal's words).
+/// A clock time on a date as one instant: moved forward over a gap, the first of two in a fold ("compatible"
+/// in RFC 5545's and Temporal's words).
 fn clock(time: ClockTime, date: Date, zone: &TimeZone) -> Option<Timestamp> {
     let minutes = i8::try_from(time.minutes() % 60).ok()?;
     let hours = i8::try_from(time.minutes() / 60).ok()?;

@@ -1,8 +1,8 @@
 //! The planner against a brute-force oracle.
 //!
 //! The oracle walks through real minutes and knows of a zone only its offset in each of them. Dates,
-//! weekdays, gaps, folds and edges are integer arithmetic on "wall minutes" (civil minutes since 1970); no line is shared
-//! with the planner.
+//! weekdays, gaps, folds and edges are integer arithmetic on "wall minutes" (civil minutes since 1970); no
+//! line is shared with the planner.
 
 use jiff::{SignedDuration, Timestamp, civil::Weekday, tz::TimeZone};
 use proptest::prelude::*;

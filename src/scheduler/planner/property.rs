@@ -1,5 +1,5 @@
-//! Whatever people, schedules, sensors and devices do: an outlet that follows the plan stays within the limits in
-//! force, when the plan is asked for only at the instants it names.
+//! Whatever people, schedules, sensors and devices do: an outlet that follows the plan stays within the
+//! limits in force, when the plan is asked for only at the instants it names.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;

@@ -702,7 +702,8 @@ mod forecasts {
         heating.days = "mon, tue, wed, thu, fri".parse().unwrap();
         site.conditions = Conditions::TakenToHold;
         site.at("2024-03-07T00:00");
-        // The almanac: the sun rises at 06:20 and 06:18, then, an hour later by the clock, at 07:13 and 07:12.
+        // The almanac: the sun rises at 06:20 and 06:18, then, an hour later by the clock, at 07:13 and
+        // 07:12.
         let expected = [
             ("2024-03-07T06:00", "2024-03-07T06:50"),
             ("2024-03-08T06:00", "2024-03-08T06:48"),

@@ -162,7 +162,7 @@ impl Account {
         }
     }
 
-    /// What the limits say now. [`advance`](Account::advance) need not have been called: a limit that is
+    /// What the limits say now. [`Safety::advance`](super::Safety::advance) need not have been called: a limit that is
     /// reached blocks either way.
     pub fn verdict(&self, limits: &Limits, now: Timestamp, zone: &TimeZone) -> Verdict {
         let due = self.due(limits, now, zone);
