@@ -53,8 +53,8 @@ pub struct Sensors<'a> {
     pub now: Timestamp,
 }
 
-/// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a restart,
-/// a value between the two thresholds goes on holding.
+/// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a
+/// restart, a value between the two thresholds goes on holding.
 pub fn evaluate(
     condition: &Condition,
     sensors: Sensors<'_>,
@@ -88,19 +88,20 @@ fn settle(
     condition: &Condition,
     now: Timestamp,
 ) -> (ConditionMemory, Option<Timestamp>) {
-    let Some(before) = memory else {
+    let Some(mut before) = memory else {
         let first = ConditionMemory {
             held: holds,
             changed: None,
         };
         return (first, None);
     };
+    // An instant in the future is left from before the clock was set back; it must not hold for longer.
+    before.changed = before.changed.map(|changed| changed.min(now));
     if before.held == holds {
         return (before, None);
     }
     if let (Some(dwell), Some(changed)) = (condition.dwell, before.changed) {
-        // An instant in the future is left from before the clock was set back; it must not hold for longer.
-        let due = after(changed.min(now), dwell.length());
+        let due = after(changed, dwell.length());
         if now < due {
             return (before, Some(due));
         }
@@ -330,6 +331,21 @@ mod tests {
         let waiting = fixture.ask(&cold);
         assert_eq!((waiting.answer, waiting.wake), (Answer::Holds, Some(due)));
         fixture.pass("1s");
+        assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_lengthen_a_dwell() {
+        let mut fixture = Fixture::new(&[("outdoor", "°C")]);
+        let cold = at_most(0.0, 0.0, Some("10m"));
+        fixture.say("outdoor", 1.0);
+        fixture.ask(&cold);
+        fixture.say("outdoor", -1.0);
+        assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+        fixture.now = "2023-01-01T00:00:00Z".parse().unwrap();
+        fixture.say("outdoor", 1.0);
+        assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+        fixture.pass("10m");
         assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
     }
 

@@ -9,6 +9,7 @@ pub mod condition;
 pub mod days;
 pub mod edge;
 pub mod evaluate;
+pub mod forecast;
 pub mod ids;
 mod level;
 pub mod location;

@@ -18,7 +18,8 @@ use super::{
 /// How many dates before today may still have an occurrence that matters: one that crosses midnight, and one
 /// more for a zone that skipped a whole date.
 const LOOK_BACK: i32 = 2;
-/// How far the next edge is looked for. Any set of days recurs within a week; the rest is for zones that skip dates.
+/// How far the next edge is looked for. Any set of days recurs within a week; the rest is for zones that skip
+/// dates.
 const LOOK_AHEAD: i32 = 366;
 /// A later date has only later starts, but an end of it may come before an edge found already.
 const OVERLAP: i32 = 2;
@@ -168,8 +169,8 @@ fn clamped(instant: Timestamp, edge: &SunEdge, date: Date, zone: &TimeZone) -> T
     bound(edge.not_after).map_or(instant, |latest| instant.min(latest))
 }
 
-/// A clock time on a date as one instant: moved forward over a gap, the first of two in a fold ("compatible" in
-/// RFC 5545's and Temporal's words).
+/// A clock time on a date as one instant: moved forward over a gap, the first of two in a fold ("compatible"
+/// in RFC 5545's and Temporal's words).
 fn clock(time: ClockTime, date: Date, zone: &TimeZone) -> Option<Timestamp> {
     let minutes = i8::try_from(time.minutes() % 60).ok()?;
     let hours = i8::try_from(time.minutes() / 60).ok()?;
@@ -337,6 +338,17 @@ mod tests {
     }
 
     #[test]
+    fn of_two_open_occurrences_the_last_to_end_is_told() {
+        // The clocks go forward in the first one, so it lasts into the second.
+        let daily = lasting("", "06:00", "24h", "America/New_York");
+        let open = daily
+            .calendar()
+            .open_at(daily.instant("2024-03-10T06:30"))
+            .unwrap();
+        assert_eq!(open.end, daily.instant("2024-03-11T06:00"));
+    }
+
+    #[test]
     fn rule_02_a_date_that_a_zone_skipped_runs_on_the_next_one() {
         // Samoa had no Friday 2011-12-30.
         let friday = between("fri", "23:00", "02:00", "Pacific/Apia");
@@ -406,6 +418,19 @@ mod tests {
             assert!(lights.open(&format!("{day}T18:00")));
             assert!(!lights.open(&format!("{day}T22:00")));
         }
+    }
+
+    #[test]
+    fn rule_01_a_sun_edge_clamped_to_the_start_is_on_the_next_day() {
+        let clamps = Clamps {
+            not_before: None,
+            not_after: Some("06:00".parse().unwrap()),
+        };
+        let fallback = Some("06:00".parse().unwrap());
+        let sunrise = Edge::new("sunrise".parse().unwrap(), clamps, fallback).unwrap();
+        let winter = sunny(edge("06:00"), sunrise, (51.5074, -0.1278), "Europe/London");
+        let expected = utc("2024-12-21T06:00:00Z", "2024-12-22T06:00:00Z");
+        assert_eq!(winter.on("2024-12-21"), expected);
     }
 
     #[test]

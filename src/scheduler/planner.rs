@@ -7,6 +7,8 @@ mod decide;
 mod group;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod property;
 mod reason;
 #[cfg(test)]
 mod tests;
@@ -248,10 +250,14 @@ pub(super) fn plan_group(
         let key = (group.id.clone(), state.schedule.id.clone());
         memory.0.insert(key, state.memory.clone());
     }
-    let members: Vec<_> = group
-        .outlets
-        .iter()
-        .map(|outlet| (outlet.clone(), decide::decide(inputs, group, &level, outlet)))
-        .collect();
-    (group::summary(inputs, group, &level, &members), members)
+    let mut members = Vec::with_capacity(group.outlets.len());
+    let mut stances = Vec::with_capacity(group.outlets.len());
+    for outlet in &group.outlets {
+        let in_force = decide::in_force(inputs, group, outlet);
+        stances.push(in_force.map(|(found, _)| found.stance()));
+        let plan = decide::decide(inputs, group, &level, outlet, in_force);
+        members.push((outlet.clone(), plan));
+    }
+    let summary = group::summary(inputs, group, &level, &members, &stances);
+    (summary, members)
 }

@@ -49,6 +49,17 @@ impl Readings {
             Known::Stale(stale)
         }
     }
+
+    /// These readings as they would be if every value that is fresh now were confirmed until then.
+    pub(super) fn kept(&self, sensors: &[SensorSpec], now: Timestamp, until: Timestamp) -> Self {
+        let fresh = |sensor: &SensorSpec| match self.of(sensor, now) {
+            Known::Value(value, _) => Some((sensor.id.clone(), Reading { value, at: until })),
+            Known::Stale(_) | Known::Never => None,
+        };
+        let mut kept = self.clone();
+        kept.0.extend(sensors.iter().filter_map(fresh));
+        kept
+    }
 }
 
 #[cfg(test)]

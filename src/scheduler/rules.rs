@@ -45,7 +45,8 @@ pub struct Group {
     pub name: String,
     /// Its members: a plug, or an outlet of a strip.
     pub outlets: Vec<OutletPath>,
-    /// Its schedules, in the order of the file. Without any the group is manual: the planner never switches it.
+    /// Its schedules, in the order of the file. Without any the group is manual: the planner never switches
+    /// it.
     pub schedules: Vec<Schedule>,
     /// The limits of every member, also while no schedule is active.
     pub limits: Limits,

@@ -1,7 +1,8 @@
 //! What each outlet has run, and whether it may go on: counted from the device's own on-time, kept across
 //! restarts.
 //!
-//! Time that is not known to be off counts as on. The daily limit counts civil days; a run over midnight is split there.
+//! Time that is not known to be off counts as on. The daily limit counts civil days; a run over midnight is
+//! split there.
 
 mod account;
 #[cfg(test)]
@@ -42,8 +43,8 @@ impl Safety {
         self.0.entry(outlet.clone()).or_default().observe(report, zone);
     }
 
-    /// Lets time pass for an outlet: ends a cooldown that is over, and records the trip when a limit is reached.
-    /// A trip is returned once.
+    /// Lets time pass for an outlet: ends a cooldown that is over, and records the trip when a limit is
+    /// reached. A trip is returned once.
     pub fn advance(
         &mut self,
         outlet: &OutletPath,

@@ -121,7 +121,8 @@ fn finite(number: f64) -> Result<SensorValue, DecodeError> {
     }
 }
 
-/// A JSON pointer (RFC 6901): empty for the whole document, or `/key/0/key` with `~0` for `~` and `~1` for `/`.
+/// A JSON pointer (RFC 6901): empty for the whole document, or `/key/0/key` with `~0` for `~` and `~1` for
+/// `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointer(String);
 

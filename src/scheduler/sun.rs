@@ -15,8 +15,8 @@ const EPOCH: f64 = 2_440_587.5;
 /// Half a solar day, in days.
 const HALF_DAY: f64 = 0.5;
 
-/// When the sun event of a civil date is, to the second, at sea level with the usual refraction. `None` on days without it
-/// (polar day and night, dates a zone skipped).
+/// When the sun event of a civil date is, to the second, at sea level with the usual refraction. `None` on
+/// days without it (polar day and night, dates a zone skipped).
 pub fn event(event: SunEvent, date: Date, coordinates: Coordinates, zone: &TimeZone) -> Option<Timestamp> {
     let place = Place {
         latitude: coordinates.latitude(),

@@ -1,9 +1,29 @@
-//! What property tests here share: how many cases, and saying so.
+//! What the tests here share: rules in a few words, a site to plan for, and how many cases a property gets.
 
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestCaseResult, TestRunner},
 };
+
+use super::{
+    activity::Conditions,
+    condition::{Bound, Condition, Test, WhenUnknown},
+    days::Days,
+    edge::{Clamps, Edge, EdgeTime},
+    forecast::{PlannedChange, forecast},
+    location::Location,
+    overrides::{Lifetime, Origin, Override, Overrides, Stance},
+    planner::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
+    readings::Readings,
+    rules::{CatchUp, Group, InVacation, LimitChanges, Limits, OnExternalChange, Priority, Rules, Schedule},
+    safety::{Report, Safety},
+    sensor::{SensorSpec, SensorValue},
+    window::Window,
+};
+use crate::model::{OutletPath, Power};
 
 /// Runs a property and prints how often. `PROPTEST_CASES` asks for more than the quick default.
 pub(crate) fn check<S: Strategy>(quick: u32, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
@@ -21,4 +41,198 @@ pub(crate) fn check<S: Strategy>(quick: u32, strategy: &S, property: impl Fn(S::
         panic!("{error}");
     }
     println!("{cases} cases");
+}
+
+pub(crate) fn edge(text: &str) -> Edge {
+    let time: EdgeTime = text.parse().unwrap();
+    let fallback = matches!(time, EdgeTime::Sun { .. }).then(|| "12:00".parse().unwrap());
+    Edge::new(time, Clamps::default(), fallback).unwrap()
+}
+
+/// Every day from one edge to the other.
+pub(crate) fn schedule(id: &str, start: &str, end: &str) -> Schedule {
+    Schedule {
+        id: id.parse().unwrap(),
+        enabled: true,
+        priority: Priority::Normal,
+        days: Days::ALL,
+        window: Window::between(edge(start), edge(end)).unwrap(),
+        conditions: Vec::new(),
+        limits: LimitChanges::default(),
+        catch_up: CatchUp::Apply,
+    }
+}
+
+/// Two outlets, `mats/1` and `mats/2`, without limits.
+pub(crate) fn group(schedules: Vec<Schedule>) -> Group {
+    Group {
+        id: "driveway".parse().unwrap(),
+        name: "Driveway".to_owned(),
+        outlets: vec!["mats/1".parse().unwrap(), "mats/2".parse().unwrap()],
+        schedules,
+        limits: Limits::NONE,
+        override_default: Group::OVERRIDE_DEFAULT,
+        stagger: None,
+        in_vacation: InVacation::Rest,
+        on_external_change: OnExternalChange::Override,
+    }
+}
+
+/// The sensor `outdoor` is at most zero degrees Celsius.
+pub(crate) fn freezing(when_unknown: WhenUnknown) -> Condition {
+    Condition {
+        test: Test::Number {
+            sensor: "outdoor".parse().unwrap(),
+            bound: Bound::AtMost,
+            limit: 0.0,
+            hysteresis: 0.0,
+        },
+        dwell: None,
+        when_unknown,
+    }
+}
+
+/// A bridge without tasks: what it knows, and a clock that is moved by hand.
+pub(crate) struct Site {
+    pub(crate) rules: Rules,
+    pub(crate) overrides: Overrides,
+    pub(crate) vacation: Vacation,
+    pub(crate) safety: Safety,
+    pub(crate) readings: Readings,
+    pub(crate) memory: Memory,
+    pub(crate) observed: BTreeMap<OutletPath, Power>,
+    pub(crate) conditions: Conditions,
+    pub(crate) booted_at: Timestamp,
+    pub(crate) now: Timestamp,
+}
+
+impl Site {
+    /// One group in a zone; the bridge started long ago.
+    pub(crate) fn new(group: Group, zone: &str) -> Self {
+        Self {
+            rules: Rules {
+                location: Location {
+                    coordinates: None,
+                    zone: TimeZone::get(zone).unwrap(),
+                },
+                sensors: vec![SensorSpec {
+                    id: "outdoor".parse().unwrap(),
+                    topic: "weather/outdoor".to_owned(),
+                    pointer: None,
+                    unit: "°C".into(),
+                    stale_after: SensorSpec::DEFAULT_STALE_AFTER,
+                }],
+                groups: vec![group],
+            },
+            overrides: Overrides::default(),
+            vacation: Vacation::Off,
+            safety: Safety::default(),
+            readings: Readings::default(),
+            memory: Memory::default(),
+            observed: BTreeMap::new(),
+            conditions: Conditions::Asked,
+            booted_at: Timestamp::UNIX_EPOCH,
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.rules.groups[0]
+    }
+
+    pub(crate) fn wall(&self, wall: &str) -> Timestamp {
+        let wall: DateTime = wall.parse().unwrap();
+        wall.to_zoned(self.rules.location.zone.clone())
+            .unwrap()
+            .timestamp()
+    }
+
+    pub(crate) fn at(&mut self, wall: &str) -> &mut Self {
+        self.now = self.wall(wall);
+        self
+    }
+
+    /// Starts the bridge now: what is not persisted is gone.
+    pub(crate) fn boot(&mut self) -> &mut Self {
+        self.booted_at = self.now;
+        self.memory = Memory::default();
+        self.readings = Readings::default();
+        self
+    }
+
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            rules: &self.rules,
+            overrides: &self.overrides,
+            vacation: self.vacation,
+            safety: &self.safety,
+            readings: &self.readings,
+            memory: &self.memory,
+            observed: &self.observed,
+            conditions: self.conditions,
+            booted_at: self.booted_at,
+            now: self.now,
+        }
+    }
+
+    pub(crate) fn plan(&mut self) -> Plan {
+        let plan = plan(&self.inputs());
+        self.memory = plan.memory.clone();
+        plan
+    }
+
+    /// The plan of `mats/1`.
+    pub(crate) fn first(&mut self) -> OutletPlan {
+        self.plan().outlets[&outlet(1)].clone()
+    }
+
+    /// What `mats/1` should be.
+    pub(crate) fn desired(&mut self) -> Option<Power> {
+        self.first().desired
+    }
+
+    /// The device of an outlet answers.
+    pub(crate) fn says(&mut self, outlet: &OutletPath, power: Power) {
+        let report = Report {
+            power,
+            on_time: None,
+            at: self.now,
+        };
+        let zone = &self.rules.location.zone;
+        self.safety.observe(outlet, report, zone);
+        self.observed.insert(outlet.clone(), power);
+    }
+
+    pub(crate) fn hears(&mut self, value: f64) -> &mut Self {
+        let value = SensorValue::Number(value);
+        self.readings.record("outdoor".parse().unwrap(), value, self.now);
+        self
+    }
+
+    /// Somebody overrides both outlets now.
+    pub(crate) fn wants(&mut self, stance: Stance, lifetime: Lifetime) {
+        let new = Override::new(stance, lifetime, Origin::Command, self.now).unwrap();
+        for outlet in self.group().outlets.clone() {
+            self.overrides.set(outlet, new);
+        }
+    }
+
+    pub(crate) fn forecast(&self, until: &str) -> Vec<PlannedChange> {
+        forecast(&self.inputs(), &self.group().id, self.wall(until))
+    }
+
+    /// Coming changes as a clock on the wall shows them.
+    pub(crate) fn switch_times(&self, until: &str) -> Vec<(String, Power)> {
+        let zone = &self.rules.location.zone;
+        let show = |change: PlannedChange| {
+            let at = change.at.to_zoned(zone.clone());
+            (at.strftime("%m-%d %H:%M%:z").to_string(), change.power)
+        };
+        self.forecast(until).into_iter().map(show).collect()
+    }
+}
+
+/// `mats/1`, `mats/2`.
+pub(crate) fn outlet(number: u8) -> OutletPath {
+    format!("mats/{number}").parse().unwrap()
 }

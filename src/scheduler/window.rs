@@ -50,6 +50,9 @@ impl Window {
 
     /// From one edge to the other, over midnight when the end is not after the start.
     ///
+    /// That is decided day by day. A sun edge that passes the other edge in the course of the year makes the
+    /// window nearly a day long from then on (06:00 to sunrise, in June); its clamps keep it on its side.
+    ///
     /// # Errors
     /// The same edge twice, or a start at `24:00`.
     pub fn between(start: Edge, end: Edge) -> Result<Self, WindowError> {

@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// What would be without the limits.
-pub(super) struct Wish {
-    pub(super) desired: Option<Power>,
+struct Wish {
+    desired: Option<Power>,
     source: Source,
     rule: Option<Rule>,
     reason: Reason,
@@ -23,25 +23,30 @@ pub(super) struct Wish {
 }
 
 /// An override in force, and when it ends.
-type InForce = Option<(Override, Option<Timestamp>)>;
+pub(super) type InForce = Option<(Override, Option<Timestamp>)>;
+
+/// The override of an outlet; a manual group has none.
+pub(super) fn in_force(inputs: &Inputs<'_>, group: &Group, outlet: &OutletPath) -> InForce {
+    if group.is_scheduled() {
+        inputs
+            .overrides
+            .active(outlet, group, &inputs.rules.location, inputs.now)
+    } else {
+        None
+    }
+}
 
 pub(super) fn decide(
     inputs: &Inputs<'_>,
     group: &Group,
     level: &Level<'_>,
     outlet: &OutletPath,
+    in_force: InForce,
 ) -> OutletPlan {
     let observed = inputs.observed.get(outlet).copied();
     let account = inputs.safety.account(outlet);
     let zone = &inputs.rules.location.zone;
     let verdict = account.verdict(&level.limits, inputs.now, zone);
-    let in_force = if group.is_scheduled() {
-        inputs
-            .overrides
-            .active(outlet, group, &inputs.rules.location, inputs.now)
-    } else {
-        None
-    };
     let wish = wish(inputs, group, level, in_force, observed);
     let decision = match verdict {
         Verdict::Blocked(block) if must_say(&wish, observed) => blocked(inputs, level, block),

@@ -114,6 +114,7 @@ pub(super) fn summary(
     group: &Group,
     level: &Level<'_>,
     members: &[(OutletPath, OutletPlan)],
+    stances: &[Option<Stance>],
 ) -> GroupPlan {
     let plans = || members.iter().map(|(_, plan)| plan);
     // The first among equals speaks for the group.
@@ -122,7 +123,7 @@ pub(super) fn summary(
         id: group.id.clone(),
         state: state(inputs, group),
         expected: same(plans().map(|plan| plan.desired)).flatten(),
-        mode: mode(inputs, group),
+        mode: mode(stances),
         source: speaker.map_or(Source::Manual, |plan| plan.source),
         rule: speaker.and_then(|plan| plan.rule.clone()),
         reason: speaker.map_or_else(|| Reason::new("no outlets"), |plan| plan.reason.clone()),
@@ -171,16 +172,9 @@ fn state(inputs: &Inputs<'_>, group: &Group) -> Option<Power> {
     same(observed()).flatten()
 }
 
-fn mode(inputs: &Inputs<'_>, group: &Group) -> Mode {
-    if !group.is_scheduled() {
-        return Mode::Auto;
-    }
-    let stance = |outlet: &OutletPath| {
-        let location = &inputs.rules.location;
-        let (found, _) = inputs.overrides.active(outlet, group, location, inputs.now)?;
-        Some(found.stance())
-    };
-    match same(group.outlets.iter().map(stance)).flatten() {
+/// All members have to agree.
+fn mode(stances: &[Option<Stance>]) -> Mode {
+    match same(stances.iter().copied()).flatten() {
         Some(Stance::On) => Mode::On,
         Some(Stance::Off) => Mode::Off,
         Some(Stance::Leave) | None => Mode::Auto,

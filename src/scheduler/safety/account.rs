@@ -162,7 +162,7 @@ impl Account {
         }
     }
 
-    /// What the limits say now. [`advance`](Account::advance) need not have been called: a limit that is
+    /// What the limits say now. [`Safety::advance`](super::Safety::advance) need not have been called: a limit that is
     /// reached blocks either way.
     pub fn verdict(&self, limits: &Limits, now: Timestamp, zone: &TimeZone) -> Verdict {
         let due = self.due(limits, now, zone);
@@ -473,6 +473,70 @@ mod tests {
         outlet.off();
         let until = after(outlet.now, SignedDuration::from_mins(30));
         assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))));
+    }
+
+    #[test]
+    fn rule_07_looking_at_an_outlet_does_not_lengthen_its_cooldown() {
+        let mut outlet = Outlet::new(Limits {
+            min_off: limit("20m"),
+            ..Limits::default()
+        });
+        outlet.on();
+        outlet.pass("6h");
+        outlet.advance();
+        outlet.off();
+        let until = after(outlet.now, SignedDuration::from_mins(30));
+        outlet.pass("10m");
+        outlet.off();
+        assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))));
+        outlet.pass("20m");
+        assert_eq!(outlet.refused(), None);
+    }
+
+    #[test]
+    fn rule_07_an_outlet_first_seen_off_may_have_gone_off_just_now() {
+        let mut outlet = Outlet::new(Limits {
+            min_off: limit("5m"),
+            ..Limits::NONE
+        });
+        outlet.off();
+        let until = after(outlet.now, SignedDuration::from_mins(5));
+        assert_eq!(outlet.refused(), Some((Cause::MinOff, Some(until))));
+    }
+
+    #[test]
+    fn rule_07_a_day_counts_each_second_once_and_what_was_not_seen_to_end() {
+        let mut outlet = Outlet::new(Limits::NONE);
+        let spent = |outlet: &Outlet| outlet.account.spent_today(outlet.now, &outlet.zone).as_mins();
+        outlet.on();
+        outlet.pass("2h");
+        // Pressed off and on somewhere in these two hours.
+        outlet.says(Power::On, Some("30m"));
+        assert_eq!(spent(&outlet), 120);
+        outlet.off();
+        outlet.pass("10m");
+        // It claims to have been on while it was seen off.
+        outlet.says(Power::On, Some("1h"));
+        outlet.pass("10m");
+        outlet.off();
+        assert_eq!(spent(&outlet), 140);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_over_midnight_gives_no_new_day() {
+        let mut outlet = Outlet::new(Limits {
+            max_on_per_day: limit("2h"),
+            ..Limits::NONE
+        });
+        outlet.now = at("2024-06-22T01:00:00Z");
+        outlet.on();
+        outlet.pass("90m");
+        outlet.off();
+        outlet.now = at("2024-06-21T23:00:00Z");
+        outlet.advance();
+        outlet.on();
+        outlet.pass("30m");
+        assert_eq!(outlet.advance(), Some(Cause::MaxOnPerDay));
     }
 
     #[test]
