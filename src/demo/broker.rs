@@ -2,9 +2,9 @@
 //! TCP, its files and its `$SYS` topics switched off.
 //!
 //! It speaks MQTT 3.1.1 and 5 on one port, keeps everything in memory, lets anybody in and is meant
-//! for trying things out; production belongs on Mosquitto or another broker. `mqtt5` was chosen over
-//! `rmqtt` because it can be stopped: its sessions, tasks and port go when it is told to, while those
-//! of `rmqtt` live on with the runtime they run on.
+//! for trying things out; a household belongs on Mosquitto or another broker. `mqtt5` was chosen over
+//! `rmqtt` because it can be stopped: told to, it ends its sessions and tasks, while those of `rmqtt`
+//! go on until the runtime ends.
 
 use std::{fmt::Display, io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -18,8 +18,9 @@ use tracing::error;
 
 use crate::tasks::Tasks;
 
-/// The largest packet taken and sent, in bytes. Above every payload of the bridge (a strip's discovery
-/// is 22 kB) and what clients accept: the 256 MiB that `mqtt5` would announce stop Home Assistant's.
+/// The largest packet taken, in bytes; MQTT 5 clients are told. Far above any payload of the bridge (a
+/// strip's discovery is 22 kB). The default of `mqtt5` is one byte over the limit of MQTT, and
+/// paho-mqtt, which Home Assistant uses, fails on it.
 const MAX_PACKET_SIZE: usize = 1024 * 1024;
 
 /// How long a stop waits for connections to end. Only one that never finished its CONNECT takes longer

@@ -25,6 +25,8 @@ use tokio::{
 };
 
 const MEBIBYTE: usize = 1024 * 1024;
+const CONNECT_311: &[u8] = b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab";
+const CONNECT_5: &[u8] = b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x02ab";
 const PATIENCE: Duration = Duration::from_secs(10);
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -416,6 +418,27 @@ async fn a_packet_over_one_mebibyte_costs_its_sender_the_connection_only() {
     neighbour.publish("small", false, "x").await;
 }
 
+/// paho-mqtt, and with it Home Assistant, gives up on a CONNACK that announces more than MQTT allows.
+#[tokio::test]
+async fn the_packet_size_announced_to_version_5_clients_is_one_mebibyte() {
+    const MAXIMUM_PACKET_SIZE: u8 = 0x27;
+    let broker = start().await;
+    let mut stream = TcpStream::connect(broker.address()).await.unwrap();
+    stream.write_all(CONNECT_5).await.unwrap();
+    let mut head = [0; 2];
+    soon("the CONNACK", stream.read_exact(&mut head)).await.unwrap();
+    let mut connack = vec![0; head[1].into()];
+    soon("the rest of it", stream.read_exact(&mut connack))
+        .await
+        .unwrap();
+    let property = [&[MAXIMUM_PACKET_SIZE], 1_048_576_u32.to_be_bytes().as_slice()].concat();
+    assert_eq!(head[0], 0x20);
+    assert!(
+        connack.windows(5).any(|bytes| bytes == property),
+        "{connack:02x?}"
+    );
+}
+
 #[tokio::test]
 async fn malformed_packets_harm_nobody_else() {
     let broker = start().await;
@@ -439,8 +462,6 @@ async fn drain(stream: &mut TcpStream) {
 
 /// Broken bytes alone, and after a good CONNECT of each version.
 fn malformed() -> Vec<Vec<u8>> {
-    let connect_311 = b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab".to_vec();
-    let connect_5 = b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x02ab".to_vec();
     let broken: [&[u8]; 18] = [
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x00\x00",
@@ -466,7 +487,7 @@ fn malformed() -> Vec<Vec<u8>> {
         b"\x82\x08\x00\x01\x00\x03a#b\x01",
     ];
     let after = |greeting: &[u8]| broken.map(|bytes| [greeting, bytes].concat());
-    [after(b""), after(&connect_311), after(&connect_5)].concat()
+    [after(b""), after(CONNECT_311), after(CONNECT_5)].concat()
 }
 
 #[tokio::test]
