@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -82,7 +82,7 @@ pub struct SimulateArgs {
     pub profile: tapo_simulator::Profile,
     /// Where it listens.
     #[arg(long, default_value = "127.0.0.1:8081")]
-    pub address: SocketAddr,
+    pub address: std::net::SocketAddr,
     /// E-mail of the account it belongs to.
     #[arg(long, default_value = tapo_simulator::DEFAULT_USERNAME)]
     pub username: String,
@@ -94,7 +94,7 @@ pub struct SimulateArgs {
     pub protocol: tapo_simulator::Protocol,
     /// Where faults are switched and counters read over HTTP. Nothing listens without it.
     #[arg(long, value_name = "ADDRESS")]
-    pub control: Option<SocketAddr>,
+    pub control: Option<std::net::SocketAddr>,
     /// Answer discovery on UDP 20002 of the same address.
     #[arg(long)]
     pub discovery: bool,

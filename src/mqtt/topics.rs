@@ -70,11 +70,9 @@ impl FromStr for BaseTopic {
         if text.starts_with('$') {
             return Err(BaseTopicError::Dollar);
         }
-        if text.trim() != text {
-            return Err(BaseTopicError::Space);
-        }
         match text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
             Some(c) => Err(BaseTopicError::Character(c)),
+            None if text.trim() != text => Err(BaseTopicError::Space),
             None => Ok(Self(text.into())),
         }
     }
