@@ -262,3 +262,152 @@ enum ErrorCode {
     Outcome(Code),
     Command(&'static str),
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::intent::{Done, Switch};
+
+    const ON: Action = Action::Switch(Switch::To(Power::On));
+
+    fn named(name: &str) -> Transaction {
+        Transaction::Text(name.to_owned())
+    }
+
+    fn done(outlets: &[(Option<&str>, Power)]) -> Done {
+        let outlet =
+            |(key, power): &(Option<&str>, Power)| (key.map(|key| key.parse().unwrap()), Some(*power));
+        Done {
+            outlets: outlets.iter().map(outlet).collect(),
+            attempts: 1,
+        }
+    }
+
+    fn carried(desk: &mut Desk, path: &str, transaction: Option<Transaction>, now: Instant) -> TicketId {
+        match desk.admit(path.parse().unwrap(), ON, transaction, now) {
+            Admission::Carry(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn parsed(response: &Response) -> Value {
+        serde_json::from_str(&response.json).unwrap()
+    }
+
+    #[test]
+    fn a_success_is_answered_only_if_a_transaction_asks_for_it() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let id = carried(&mut desk, "heater", None, now);
+        let response = desk
+            .answer(
+                &Answer {
+                    id,
+                    outcome: Ok(done(&[(None, Power::On)])),
+                },
+                |_| None,
+                now,
+            )
+            .unwrap();
+        assert!(!response.wanted);
+        let id = carried(&mut desk, "heater", Some(named("t1")), now);
+        let later = now + Duration::from_millis(42);
+        let response = desk
+            .answer(
+                &Answer {
+                    id,
+                    outcome: Ok(done(&[(None, Power::On)])),
+                },
+                |_| None,
+                later,
+            )
+            .unwrap();
+        assert!(response.wanted);
+        let expected =
+            json!({"status": "ok", "state": "ON", "transaction": "t1", "latency_ms": 42, "attempts": 1});
+        assert_eq!(parsed(&response), expected);
+    }
+
+    #[test]
+    fn a_failure_is_always_answered_with_what_is_known() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let id = carried(&mut desk, "heater", None, now);
+        let outcome = Err(Failure::superseded());
+        let response = desk
+            .answer(&Answer { id, outcome }, |_| Some(Power::Off), now)
+            .unwrap();
+        assert!(response.wanted && response.failed);
+        let answer = parsed(&response);
+        assert_eq!(
+            (&answer["status"], &answer["state"]),
+            (&json!("error"), &json!("OFF"))
+        );
+        assert_eq!(
+            (&answer["error"]["code"], &answer["error"]["origin"]),
+            (&json!("superseded"), &json!("bridge"))
+        );
+    }
+
+    #[test]
+    fn a_strip_answers_for_each_outlet() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let id = carried(&mut desk, "mats", Some(named("t")), now);
+        let outcome = Ok(done(&[(Some("left"), Power::On), (Some("2"), Power::Off)]));
+        let response = desk.answer(&Answer { id, outcome }, |_| None, now).unwrap();
+        assert_eq!(parsed(&response)["outlets"], json!({"left": "ON", "2": "OFF"}));
+    }
+
+    #[test]
+    fn a_repeated_transaction_is_not_carried_out_twice() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let path = || "heater".parse().unwrap();
+        let id = carried(&mut desk, "heater", Some(named("t")), now);
+        assert_eq!(desk.admit(path(), ON, Some(named("t")), now), Admission::UnderWay);
+        let response = desk
+            .answer(
+                &Answer {
+                    id,
+                    outcome: Ok(done(&[(None, Power::On)])),
+                },
+                |_| None,
+                now,
+            )
+            .unwrap();
+        assert_eq!(
+            desk.admit(path(), ON, Some(named("t")), now),
+            Admission::Repeat(response.json)
+        );
+        let other = desk.admit("lamp".parse().unwrap(), ON, Some(named("t")), now);
+        assert!(
+            matches!(other, Admission::Carry(_)),
+            "another outlet is another command"
+        );
+        let after = now + TRANSACTION_MEMORY;
+        assert!(matches!(
+            desk.admit(path(), ON, Some(named("t")), after),
+            Admission::Carry(_)
+        ));
+    }
+
+    #[test]
+    fn nobody_is_answered_twice_and_everybody_once() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let id = carried(&mut desk, "heater", None, now);
+        let answers = desk.abandon();
+        assert_eq!(answers.len(), 1);
+        assert!(desk.answer(&answers[0], |_| None, now).is_some());
+        assert!(
+            desk.answer(
+                &Answer {
+                    id,
+                    outcome: Ok(done(&[]))
+                },
+                |_| None,
+                now
+            )
+            .is_none()
+        );
+        assert_eq!(desk.len(), 0);
+    }
+}

@@ -223,3 +223,127 @@ impl Discovery {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ha_discovery::StateKey;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        model::Power,
+        mqtt::{
+            bridge::{About, Info, LastError},
+            state::{availability, json, states, tests::report},
+        },
+        report::Availability as Reachable,
+    };
+
+    fn topics(base: &str) -> Topics {
+        Topics::new(
+            base.parse().unwrap(),
+            "homeassistant".parse().unwrap(),
+            "homeassistant/status".parse().unwrap(),
+        )
+    }
+
+    fn discovery(base: &str) -> Discovery {
+        Discovery::new(topics(base), Layout::Flat)
+    }
+
+    /// What the bridge publishes for a report, by topic.
+    fn published(report: &Report) -> BTreeMap<String, Value> {
+        let topics = topics("tapo2mqtt");
+        let about = About {
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            setup_mode: false,
+            start_checks: Vec::new(),
+            settings: Value::Null,
+        };
+        let online = availability(Reachable::Online);
+        let mut published: Vec<(String, String)> = vec![
+            (topics.bridge(BridgeTopic::State), online.clone()),
+            (
+                topics.bridge(BridgeTopic::Info),
+                json(&Info::of(&about, &BTreeMap::new(), 1, Level::Info)),
+            ),
+            (
+                topics.bridge(BridgeTopic::LastError),
+                json(&LastError::of(None, jiff::Timestamp::UNIX_EPOCH)),
+            ),
+            (topics.availability(&report.id), online),
+        ];
+        published.extend(
+            states(report)
+                .into_iter()
+                .map(|(path, state)| (topics.state(&path), state)),
+        );
+        published
+            .into_iter()
+            .map(|(topic, text)| (topic, serde_json::from_str(&text).unwrap()))
+            .collect()
+    }
+
+    fn assert_every_key_is_there(payload: &DevicePayload, report: &Report) {
+        let published = published(report);
+        let reads = payload.reads();
+        assert!(!reads.is_empty());
+        for StateKey { topic, key } in reads {
+            let state = published
+                .get(&topic)
+                .unwrap_or_else(|| panic!("nothing is published on {topic}"));
+            assert!(state.get(&key).is_some(), "{topic} lacks {key}");
+        }
+    }
+
+    #[test]
+    fn every_key_that_home_assistant_reads_is_always_there() {
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        let strip = report(
+            Kind::Strip,
+            &[(Some("left"), Some(Power::Off)), (Some("2"), None)],
+        );
+        for report in [&plug, &strip] {
+            assert_every_key_is_there(&discovery("tapo2mqtt").device(report).unwrap(), report);
+        }
+        assert_every_key_is_there(&discovery("tapo2mqtt").bridge().unwrap(), &plug);
+
+        // Home Assistant remembers a plug from an earlier run; in this one it was not reached yet.
+        let mut unknown = plug.clone();
+        unknown.identity = None;
+        unknown.outlets.clear();
+        assert_every_key_is_there(&discovery("tapo2mqtt").device(&plug).unwrap(), &unknown);
+    }
+
+    #[test]
+    fn a_device_that_was_never_reached_is_not_announced() {
+        let mut report = report(Kind::Plug, &[(None, None)]);
+        report.identity = None;
+        assert_eq!(discovery("tapo2mqtt").device(&report), None);
+    }
+
+    #[test]
+    fn identities_follow_the_configured_id_and_the_position() {
+        let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
+        let ids: Vec<String> = discovery("tapo2mqtt")
+            .device(&strip)
+            .unwrap()
+            .announces()
+            .into_keys()
+            .collect();
+        assert!(
+            ids.contains(&"tapo2mqtt_mats_o1_switch".to_owned()),
+            "a renamed outlet keeps its identity: {ids:?}"
+        );
+        assert!(ids.contains(&"tapo2mqtt_mats_rssi".to_owned()), "{ids:?}");
+    }
+
+    #[test]
+    fn bridges_on_one_broker_are_told_apart_by_their_base_topics() {
+        let node = |base| discovery(base).bridge_node().unwrap().to_string();
+        assert_eq!(node("tapo2mqtt"), "tapo2mqtt-bridge");
+        assert_eq!(node("garden/tapo2mqtt"), "tapo2mqtt-bridge-garden_tapo2mqtt");
+    }
+}

@@ -169,3 +169,120 @@ impl Home {
         self.last_birth = Some(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ha_discovery::Layout;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        model::Power,
+        mqtt::{
+            state::tests::report,
+            topics::{BridgeTopic, Topics},
+        },
+        report::Kind,
+    };
+
+    fn home() -> Home {
+        let topics = Topics::new(
+            "tapo2mqtt".parse().unwrap(),
+            "ha".parse().unwrap(),
+            "ha/status".parse().unwrap(),
+        );
+        let bridge_state = topics.bridge(BridgeTopic::State);
+        let discovery = Discovery::new(topics, Layout::Flat);
+        Home::new(
+            discovery,
+            bridge_state,
+            ["mats".parse().unwrap()],
+            BTreeSet::new(),
+        )
+    }
+
+    fn strip(outlets: &[(Option<&str>, Option<Power>)]) -> Report {
+        report(Kind::Strip, outlets)
+    }
+
+    const TWO: [(Option<&str>, Option<Power>); 2] = [(Some("1"), None), (Some("2"), None)];
+
+    #[test]
+    fn what_an_earlier_run_left_is_recognised_by_origin_and_topic() {
+        let (mut earlier, mut home) = (home(), home());
+        let announced = earlier.device(&strip(&TWO)).unwrap();
+        let other: NodeId = "tapo2mqtt_sold".parse().unwrap();
+        assert_eq!(
+            home.found(&other, announced.json.as_bytes(), true),
+            Finding::Stale
+        );
+        assert_eq!(
+            home.found(&other, announced.json.as_bytes(), false),
+            Finding::Nothing,
+            "an echo"
+        );
+        let foreign = announced
+            .json
+            .replace("tapo2mqtt/bridge/state", "garden/bridge/state");
+        assert_eq!(
+            home.found(&other, foreign.as_bytes(), true),
+            Finding::Nothing,
+            "another bridge's"
+        );
+        assert_eq!(home.found(&other, b"not json", true), Finding::Nothing);
+        let bridge = home.bridge().unwrap();
+        assert_eq!(
+            home.found(&bridge.node, bridge.json.as_bytes(), true),
+            Finding::Nothing
+        );
+    }
+
+    #[test]
+    fn an_outlet_that_is_gone_is_removed_by_its_platform_alone() {
+        let (mut earlier, mut home) = (home(), home());
+        let before = earlier.device(&strip(&TWO)).unwrap();
+        let now = strip(&TWO[..1]);
+        home.device(&now).unwrap();
+        assert_eq!(
+            home.found(&before.node, before.json.as_bytes(), true),
+            Finding::Outdated(now.id.clone())
+        );
+        let payload: Value = serde_json::from_str(&home.device(&now).unwrap().json).unwrap();
+        let removed = &payload["components"]["tapo2mqtt_mats_o2_switch"];
+        assert_eq!(*removed, serde_json::json!({"platform": "switch"}));
+    }
+
+    #[test]
+    fn a_device_deleted_in_home_assistant_stays_deleted_until_forgiven() {
+        let mut home = home();
+        let device = strip(&TWO);
+        let node = home.device(&device).unwrap().node;
+        assert_eq!(
+            home.found(&node, b"", true),
+            Finding::Nothing,
+            "nothing was retained"
+        );
+        assert_eq!(home.found(&node, b"", false), Finding::Deleted(device.id.clone()));
+        assert_eq!(
+            home.found(&node, b"", false),
+            Finding::Nothing,
+            "our own withdrawal comes back"
+        );
+        assert_eq!(home.device(&device), None);
+        home.forgive(Some(&device.id));
+        assert!(home.device(&device).is_some());
+    }
+
+    #[test]
+    fn births_are_answered_once_in_a_while() {
+        let mut home = home();
+        let now = Instant::now();
+        home.born(now);
+        home.born(now);
+        assert!(home.due().unwrap() <= now + BIRTH_JITTER);
+        home.told(now);
+        assert_eq!(home.due(), None);
+        home.born(now);
+        assert!(home.due().unwrap() >= now + BIRTH_INTERVAL);
+    }
+}
