@@ -13,3 +13,4 @@ mod link;
 mod log;
 mod mosquitto;
 mod probe;
+mod process;

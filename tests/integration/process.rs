@@ -1,0 +1,654 @@
+//! The program itself: what a person or a supervisor starts, signals and reads.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::{ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tapo_simulator::{
+    DEFAULT_PASSWORD, DEFAULT_USERNAME, Fault, Profile, RunningDevice, Scope, Simulator, Stage,
+};
+use tapo2mqtt::config::{Sources, load};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{
+    mosquitto::Mosquitto,
+    probe::{PATIENCE, Probe},
+};
+
+const ONLINE: &str = r#"{"state":"online"}"#;
+const OFFLINE: &str = r#"{"state":"offline"}"#;
+const STATE: &str = "tapo2mqtt/bridge/state";
+const SETTINGS_FILE: &str = "bridge.toml";
+const STATE_FILE: &str = "tapo2mqtt-state.json";
+/// Bad settings, as sysexits has it.
+const BAD_SETTINGS: i32 = 64;
+/// Most a debug build may take from its start to a retained `online`, and from SIGTERM to its end.
+const START_BUDGET: Duration = Duration::from_secs(2);
+const STOP_BUDGET: Duration = Duration::from_secs(1);
+const DEAD_DEVICES: u8 = 20;
+const ROUNDS: usize = 10;
+
+/// A loopback address that nobody else has.
+fn own_address() -> Ipv4Addr {
+    Ipv4Addr::new(
+        127,
+        rand::random_range(10..=60),
+        rand::random(),
+        rand::random_range(1..=254),
+    )
+}
+
+/// Where nothing listens.
+fn dead_address() -> SocketAddr {
+    (own_address(), 9).into()
+}
+
+fn mqtt(broker: SocketAddr) -> String {
+    format!("[mqtt]\nhost = \"{}\"\nport = {}\n", broker.ip(), broker.port())
+}
+
+fn account(username: &str, password: &str) -> String {
+    format!("[tapo]\nusername = \"{username}\"\npassword = \"{password}\"\n")
+}
+
+fn device(id: &str, address: SocketAddr) -> String {
+    format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"\n")
+}
+
+/// A broker, an account and devices.
+fn settings(broker: SocketAddr, devices: &[(&str, SocketAddr)]) -> String {
+    let blocks: String = devices.iter().map(|(id, address)| device(id, *address)).collect();
+    mqtt(broker) + &account(DEFAULT_USERNAME, DEFAULT_PASSWORD) + &blocks
+}
+
+/// A settings file in a directory of its own, where the program is started.
+struct Home(TempDir);
+
+impl Home {
+    fn new(settings: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(SETTINGS_FILE), settings).unwrap();
+        Self(directory)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join(SETTINGS_FILE)
+    }
+
+    /// The names of all files, sorted.
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The program with these arguments, and nothing of the environment of this test.
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapo2mqtt"));
+        command
+            .env_clear()
+            .current_dir(self.0.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts the bridge with the settings.
+    fn start(&self) -> Process {
+        self.start_with(&["--config", SETTINGS_FILE, "run"])
+    }
+
+    /// Starts the program; its output goes to files elsewhere.
+    fn start_with(&self, arguments: &[&str]) -> Process {
+        let logs = tempfile::tempdir().unwrap();
+        let file = |name| fs::File::create(logs.path().join(name)).unwrap();
+        let child = self
+            .program(arguments)
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap();
+        let pid = child.id().unwrap();
+        Process { child, pid, logs }
+    }
+
+    /// Runs a command to its end.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let all = [&["--config", SETTINGS_FILE], arguments].concat();
+        self.run_bare(&all).await
+    }
+
+    async fn run_bare(&self, arguments: &[&str]) -> Output {
+        let running = self.program(arguments).output();
+        timeout(PATIENCE, running)
+            .await
+            .unwrap_or_else(|_| panic!("{arguments:?} does not end"))
+            .unwrap()
+    }
+}
+
+/// A running program. Dropped, it is killed.
+struct Process {
+    child: Child,
+    pid: u32,
+    logs: TempDir,
+}
+
+/// How a program ended, and how long that took.
+struct End {
+    status: ExitStatus,
+    took: Duration,
+    output: String,
+}
+
+impl End {
+    /// Asserts an end as a supervisor wants it.
+    fn in_order(&self) {
+        assert_eq!(self.status.code(), Some(0), "{}", self.output);
+        assert!(self.took < STOP_BUDGET, "{:?}\n{}", self.took, self.output);
+    }
+}
+
+impl Process {
+    fn terminate(&self) {
+        let pid = self.pid.to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// SIGTERM, and its end.
+    async fn stop(self) -> End {
+        let start = Instant::now();
+        self.terminate();
+        self.end(start).await
+    }
+
+    async fn end(mut self, since: Instant) -> End {
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        let took = since.elapsed();
+        let output = self.output();
+        let status = ended
+            .unwrap_or_else(|_| panic!("it does not end:\n{output}"))
+            .unwrap();
+        assert!(!output.contains("panicked"), "{output}");
+        End { status, took, output }
+    }
+
+    /// What it wrote so far.
+    fn output(&self) -> String {
+        let read = |name| fs::read_to_string(self.logs.path().join(name)).unwrap();
+        read("stdout") + &read("stderr")
+    }
+
+    /// Waits until it wrote a text.
+    async fn wrote(&self, text: &str) {
+        let wait = async {
+            while !self.output().contains(text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let done = timeout(PATIENCE, wait).await;
+        done.unwrap_or_else(|_| panic!("it does not write {text:?}:\n{}", self.output()));
+    }
+
+    /// Whether any process of its group is left.
+    fn has_left_processes(pid: u32) -> bool {
+        fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // After the name in parentheses: state, parent, process group.
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            fields.split_whitespace().nth(2) == Some(&pid.to_string())
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+async fn plug() -> RunningDevice {
+    Simulator::plug(Profile::P110).start().await.unwrap()
+}
+
+async fn online(probe: &Probe) {
+    probe.expect(STATE, |payload| payload == ONLINE).await;
+}
+
+async fn device_online(probe: &Probe, id: &str) {
+    let topic = format!("tapo2mqtt/{id}/availability");
+    probe.expect(&topic, |payload| payload == ONLINE).await;
+}
+
+async fn request(probe: &Probe, name: &str, payload: &str) -> Value {
+    let topic = format!("tapo2mqtt/bridge/request/{name}");
+    probe.publish(&topic, payload).await;
+    let topic = format!("tapo2mqtt/bridge/response/{name}");
+    serde_json::from_str(&probe.expect(&topic, |_| true).await).unwrap()
+}
+
+#[tokio::test]
+async fn it_is_online_at_once_with_20_dead_devices() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe(STATE).await;
+    let blocks: String = (1..=DEAD_DEVICES)
+        .map(|n| {
+            let address = SocketAddr::from((Ipv4Addr::new(127, 9, rand::random(), n), 9));
+            device(&format!("dead-{n}"), address)
+        })
+        .collect();
+    let home = Home::new(&(settings(broker.address(), &[]) + &blocks));
+
+    let start = Instant::now();
+    let process = home.start();
+    online(&probe).await;
+    let took = start.elapsed();
+    println!("start to a retained online with {DEAD_DEVICES} dead devices: {took:?}");
+    assert!(took < START_BUDGET, "{took:?}");
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(ONLINE));
+
+    let end = process.stop().await;
+    println!("SIGTERM to exit with {DEAD_DEVICES} dead devices: {:?}", end.took);
+    end.in_order();
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(OFFLINE));
+}
+
+#[tokio::test]
+async fn it_stops_in_time_while_a_device_hangs() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
+    let plug = plug().await;
+    let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
+    let process = home.start();
+    device_online(&probe, "heater").await;
+    online(&probe).await;
+
+    let asked = plug.counters().requests_of("set_device_info");
+    plug.faults().set(Fault::Hang {
+        stage: Stage::BeforeApplying,
+        scope: Scope::method("set_device_info"),
+    });
+    let command = r#"{"state":"ON","transaction":"late"}"#;
+    probe.publish("tapo2mqtt/heater/set", command).await;
+    plug.wait_requests("set_device_info", asked + 1, PATIENCE)
+        .await
+        .unwrap();
+    let end = process.stop().await;
+    println!("SIGTERM to exit with a hanging device: {:?}", end.took);
+    end.in_order();
+    probe.expect(STATE, |payload| payload == OFFLINE).await;
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(OFFLINE));
+    let answers = probe.payloads("tapo2mqtt/heater/response");
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert!(answers[0].contains("late"), "{answers:?}");
+    assert!(!plug.relay(1));
+}
+
+#[tokio::test]
+async fn it_stops_in_time_while_the_broker_is_dead() {
+    let plug = plug().await;
+    let home = Home::new(&settings(dead_address(), &[("heater", plug.address())]));
+    let process = home.start();
+    // Then the bridge is up, without its broker.
+    plug.wait_requests("get_device_info", 1, PATIENCE).await.unwrap();
+    let end = process.stop().await;
+    println!("SIGTERM to exit with a dead broker: {:?}", end.took);
+    end.in_order();
+}
+
+#[tokio::test]
+async fn starts_and_stops_leave_nothing_behind() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe(STATE).await;
+    let plug = plug().await;
+    let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
+    let mut files = Vec::new();
+    for round in 0..ROUNDS {
+        probe.forget();
+        let process = home.start();
+        let pid = process.pid;
+        online(&probe).await;
+        process.stop().await.in_order();
+        probe.expect(STATE, |payload| payload == OFFLINE).await;
+        assert!(!Process::has_left_processes(pid));
+        if round == 0 {
+            files = home.files();
+        }
+        assert_eq!(home.files(), files, "round {round}");
+    }
+    assert!(
+        files
+            .iter()
+            .all(|name| [SETTINGS_FILE, STATE_FILE].contains(&name.as_str())),
+        "{files:?}"
+    );
+    assert_eq!(broker.retained(STATE).await.as_deref(), Some(OFFLINE));
+}
+
+#[tokio::test]
+async fn every_mistake_in_the_settings_is_told() {
+    let home = Home::new(
+        r#"
+        surprise = 1
+        [mqtt]
+        host = "mqtt://broker"
+        port = 70000
+        [homeassistant]
+        child_devices = "perhaps"
+        [polling]
+        state = "1ms"
+        [log]
+        level = "loud"
+        [[device]]
+        id = "Not A Slug"
+        address = "127.0.0.1"
+        [[device]]
+        id = "heater"
+        address = "no address"
+        "#,
+    );
+    let before = fs::read(home.file()).unwrap();
+    for command in ["check", "run"] {
+        let output = home.run(&[command]).await;
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(BAD_SETTINGS), "{told}");
+        for path in [
+            "surprise",
+            "mqtt.host",
+            "mqtt.port",
+            "homeassistant.child_devices",
+            "polling.state",
+            "log.level",
+            "device[0].id",
+            "device[1].address",
+        ] {
+            assert!(
+                told.contains(&format!(": {path}")),
+                "{command}: no {path} in {told}"
+            );
+        }
+        assert!(told.contains("8 problems"), "{told}");
+    }
+    assert_eq!(fs::read(home.file()).unwrap(), before);
+    assert_eq!(home.files(), [SETTINGS_FILE]);
+}
+
+#[tokio::test]
+async fn a_missing_settings_file_is_a_bad_setting() {
+    let home = Home::new("");
+    for command in ["check", "run", "healthcheck"] {
+        let output = home.run_bare(&["--config", "nowhere.toml", command]).await;
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(BAD_SETTINGS), "{command}: {told}");
+        assert!(told.contains("nowhere.toml"), "{told}");
+    }
+}
+
+/// The line of the table about something.
+fn row<'a>(table: &'a str, what: &str) -> &'a str {
+    let found = table.lines().find(|line| line.starts_with(what));
+    found.unwrap_or_else(|| panic!("no {what} in {table}"))
+}
+
+fn says(table: &str, what: &str, word: &str) -> bool {
+    let rest = row(table, what).strip_prefix(what).unwrap();
+    rest.split_whitespace().next() == Some(word)
+}
+
+#[tokio::test]
+async fn check_tells_what_works() {
+    let broker = Mosquitto::start().await;
+    let plug = plug().await;
+    let well = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
+    let output = well.run(&["check"]).await;
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{table}{}", text(&output.stderr));
+    assert!(says(&table, "broker", "ok"), "{table}");
+    assert!(says(&table, "device heater", "ok"), "{table}");
+    assert!(row(&table, "device heater").contains("P110"), "{table}");
+
+    let devices = [("heater", plug.address()), ("gone", dead_address())];
+    let output = Home::new(&settings(broker.address(), &devices))
+        .run(&["check"])
+        .await;
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(says(&table, "device heater", "ok"), "{table}");
+    assert!(says(&table, "device gone", "failed"), "{table}");
+
+    let output = Home::new(&settings(dead_address(), &[("heater", plug.address())]))
+        .run(&["check"])
+        .await;
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(says(&table, "broker", "failed"), "{table}");
+}
+
+#[tokio::test]
+async fn without_an_account_it_waits_in_setup_mode() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
+    let plug = plug().await;
+    let home = Home::new(&(mqtt(broker.address()) + &device("heater", plug.address())));
+    let process = home.start();
+    online(&probe).await;
+    let info = probe.expect("tapo2mqtt/bridge/info", |_| true).await;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["setup_mode"], true);
+    probe.publish("tapo2mqtt/heater/set", "ON").await;
+    let answer = probe.expect("tapo2mqtt/heater/response", |_| true).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["error"]["code"], "setup_mode", "{answer}");
+    assert!(!plug.relay(1));
+    process.stop().await.in_order();
+}
+
+#[tokio::test]
+async fn no_password_is_told_to_anybody() {
+    const TAPO: &str = "s3cret-Tapo-pw";
+    const OTHER: &str = "s3cret-other-pw";
+    const MQTT: &str = "s3cret-Mqtt-pw";
+    let broker = Mosquitto::builder().login("bridge", MQTT).start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("#").await;
+    let plug = Simulator::plug(Profile::P110)
+        .credentials("me@example.com", TAPO)
+        .start()
+        .await
+        .unwrap();
+    // The one account is right, the other is refused.
+    let stranger = self::plug().await;
+    let login = format!("username = \"bridge\"\npassword = \"{MQTT}\"\n");
+    let other = format!("username = \"me@example.com\"\npassword = \"{OTHER}\"\n");
+    let home = Home::new(
+        &(mqtt(broker.address())
+            + &login
+            + "[log]\nlevel = \"trace\"\n"
+            + &account("me@example.com", TAPO)
+            + &device("heater", plug.address())
+            + &device("stranger", stranger.address())
+            + &other),
+    );
+    let process = home.start();
+    device_online(&probe, "heater").await;
+    probe
+        .publish("tapo2mqtt/heater/set", r#"{"state":"ON","transaction":"1"}"#)
+        .await;
+    probe.expect("tapo2mqtt/heater/response", |_| true).await;
+    plug.wait_relay(1, true, PATIENCE).await.unwrap();
+    probe.publish("tapo2mqtt/heater/set", r#"{"state":5}"#).await;
+    probe.publish("tapo2mqtt/stranger/set", "ON").await;
+    probe.expect("tapo2mqtt/stranger/response", |_| true).await;
+    request(&probe, "health", "").await;
+    let end = process.stop().await;
+    end.in_order();
+    probe.catch_up().await;
+
+    let settings = load(&Sources {
+        file: Some(home.file()),
+        environment: Vec::new(),
+    });
+    let shown = format!("{:?}", settings.unwrap());
+    let retained = broker.retained_under("#").await;
+    let seen = probe.history();
+    assert!(
+        end.output.contains("TRACE") || end.output.contains("DEBUG"),
+        "{}",
+        end.output
+    );
+    for secret in [TAPO, OTHER, MQTT] {
+        assert!(!end.output.contains(secret), "{}", end.output);
+        assert!(!shown.contains(secret), "{shown}");
+        let in_topic = seen.iter().find(|seen| seen.text().contains(secret));
+        assert!(in_topic.is_none(), "{in_topic:?}");
+        assert!(!retained.values().any(|payload| payload.contains(secret)));
+    }
+}
+
+#[tokio::test]
+async fn healthcheck_tells_whether_the_bridge_runs() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe(STATE).await;
+    let home = Home::new(&settings(broker.address(), &[]));
+    assert_eq!(home.run(&["healthcheck"]).await.status.code(), Some(1));
+    let process = home.start();
+    online(&probe).await;
+    let output = home.run(&["healthcheck"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    process.stop().await.in_order();
+    let output = home.run(&["healthcheck"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("offline"));
+    let lonely = Home::new(&settings(dead_address(), &[]));
+    assert_eq!(lonely.run(&["healthcheck"]).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn discover_finds_a_device() {
+    let address = own_address();
+    let plug = Simulator::plug(Profile::P110)
+        .address((address, 0).into())
+        .discovery(true)
+        .start()
+        .await
+        .unwrap();
+    let home = Home::new("");
+    let target = address.to_string();
+    let output = home
+        .run_bare(&["discover", "--target", &target, "--wait", "1"])
+        .await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("P110"), "{told}");
+    // What is ready to paste has to be good settings.
+    let (_, paste) = told.split_once("[[device]]").unwrap();
+    let pasted = Home::new(&format!(
+        "{}[[device]]{paste}",
+        account(DEFAULT_USERNAME, DEFAULT_PASSWORD)
+    ));
+    let settings = load(&Sources {
+        file: Some(pasted.file()),
+        environment: Vec::new(),
+    });
+    let devices = settings.unwrap().devices;
+    assert_eq!(devices.len(), 1);
+    assert_eq!(devices[0].address.to_string(), plug.address().to_string());
+}
+
+#[tokio::test]
+async fn requests_are_answered_and_a_restart_keeps_the_process() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/bridge/#").await;
+    let home = Home::new(&settings(broker.address(), &[]));
+    let mut process = home.start();
+    online(&probe).await;
+    for (name, payload) in [
+        ("log_level", r#"{"level":"debug"}"#),
+        ("rescan", ""),
+        ("health", ""),
+    ] {
+        let answer = request(&probe, name, payload).await;
+        assert_eq!(answer["status"], "ok", "{name}: {answer}");
+    }
+    probe
+        .expect("tapo2mqtt/bridge/info", |info| info.contains("debug"))
+        .await;
+
+    probe.forget();
+    let answer = request(&probe, "restart", "").await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    online(&probe).await;
+    assert_eq!(probe.payloads(STATE), [OFFLINE, ONLINE]);
+    assert!(process.child.try_wait().unwrap().is_none());
+    assert_eq!(process.child.id(), Some(process.pid));
+    process.stop().await.in_order();
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test]
+async fn the_demo_switches_over_mqtt() {
+    let address = own_address();
+    let home = Home::new("");
+    let listen = address.to_string();
+    let process = home.start_with(&["demo", "--listen", &listen, "--port", "1883"]);
+    process.wrote("mosquitto_pub").await;
+    let probe = Probe::connect((address, 1883).into(), None).await;
+    probe.subscribe("tapo2mqtt/#").await;
+    device_online(&probe, "demo-plug").await;
+    device_online(&probe, "demo-strip").await;
+    let publish = Command::new("mosquitto_pub")
+        .args([
+            "-h",
+            &listen,
+            "-p",
+            "1883",
+            "-t",
+            "tapo2mqtt/demo-plug/set",
+            "-m",
+            "ON",
+        ])
+        .status()
+        .await;
+    assert!(publish.unwrap().success());
+    let on = |payload: &str| payload.contains(r#""state":"ON""#);
+    let off = |payload: &str| payload.contains(r#""state":"OFF""#);
+    probe.expect("tapo2mqtt/demo-plug", on).await;
+
+    probe.publish("tapo2mqtt/demo-strip/1/set", "TOGGLE").await;
+    probe.expect("tapo2mqtt/demo-strip/1", on).await;
+    assert!(off(&probe.last("tapo2mqtt/demo-strip/2").unwrap()));
+    let command = r#"{"state":"ON","transaction":"t1"}"#;
+    probe.publish("tapo2mqtt/demo-strip/set", command).await;
+    let answer = probe.expect("tapo2mqtt/demo-strip/response", |_| true).await;
+    assert!(
+        answer.contains("t1") && answer.contains(r#""status":"ok""#),
+        "{answer}"
+    );
+    for outlet in 1..=4 {
+        probe.expect(&format!("tapo2mqtt/demo-strip/{outlet}"), on).await;
+    }
+
+    let end = process.stop().await;
+    assert_eq!(end.status.code(), Some(0), "{}", end.output);
+    println!("SIGTERM to exit of the demo: {:?}", end.took);
+    assert_eq!(home.files(), [SETTINGS_FILE]);
+}
