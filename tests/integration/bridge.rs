@@ -1,6 +1,6 @@
 //! The whole bridge in this process, between a real broker and simulated devices.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
@@ -56,20 +56,21 @@ impl Setup {
     }
 
     fn toml(&self, broker: SocketAddr) -> String {
-        let mut text = format!(
-            "[mqtt]\nhost = \"{}\"\nport = {}\n[polling]\nstate = \"1s\"\nrequest_timeout = \"{}\"\n",
-            broker.ip(),
-            broker.port(),
-            self.request_timeout
-        );
+        let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
+        let mut sections = vec![
+            format!("[mqtt]\nhost = \"{host}\"\nport = {port}"),
+            format!("[polling]\nstate = \"1s\"\nrequest_timeout = \"{limit}\""),
+        ];
         if self.credentials {
-            text +=
-                &format!("[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\"\n");
+            sections.push(format!(
+                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\""
+            ));
         }
-        for (id, address) in &self.devices {
-            text += &format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"\n");
-        }
-        text
+        let device = |(id, address): &(String, SocketAddr)| {
+            format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
+        };
+        sections.extend(self.devices.iter().map(device));
+        sections.join("\n")
     }
 
     /// Starts a broker and the bridge.
@@ -179,14 +180,10 @@ impl Running {
         parsed(&payload.unwrap_or_default())
     }
 
-    /// Waits until the bridge took in all that was published before: it answers in order.
+    /// Waits until the bridge took in all that was published before. What it refused at once is answered
+    /// and seen by then; a command that waits for its device may still be open.
     pub async fn barrier(&self) {
         let mark = format!("{:016x}", rand::random::<u64>());
-        self.publish(
-            "bridge/request/barrier",
-            json!({ "transaction": mark }).to_string(),
-        )
-        .await;
         self.publish(
             "barrier/set",
             json!({ "state": "ON", "transaction": mark }).to_string(),
@@ -210,6 +207,3 @@ pub async fn dead_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
-
-/// How long a relay may take.
-pub const BUDGET: Duration = PATIENCE;
