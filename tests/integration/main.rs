@@ -5,6 +5,8 @@
 // Nothing outside can reach or read this.
 #![allow(missing_docs, unreachable_pub)]
 
+mod bridge;
+mod commands;
 mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
@@ -12,5 +14,6 @@ mod forgetful;
 mod link;
 mod log;
 mod mosquitto;
+mod presence;
 mod probe;
 mod process;

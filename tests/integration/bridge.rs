@@ -1,0 +1,209 @@
+//! The whole bridge in this process, between a real broker and simulated devices.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use serde_json::{Value, json};
+use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
+use tapo2mqtt::{
+    bridge::{Bridge, Ended},
+    clock::Clock,
+    config::{self, Sources},
+    tasks::Tasks,
+    telemetry::{Level, LogLevel},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    mosquitto::Mosquitto,
+    probe::{PATIENCE, Probe},
+};
+
+/// Settings of a bridge to be.
+pub struct Setup {
+    devices: Vec<(String, SocketAddr)>,
+    credentials: bool,
+    request_timeout: &'static str,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        Self {
+            devices: Vec::new(),
+            credentials: true,
+            request_timeout: "3s",
+        }
+    }
+
+    pub fn device(mut self, id: &str, address: SocketAddr) -> Self {
+        self.devices.push((id.to_owned(), address));
+        self
+    }
+
+    pub fn without_credentials(self) -> Self {
+        Self {
+            credentials: false,
+            ..self
+        }
+    }
+
+    pub fn request_timeout(self, request_timeout: &'static str) -> Self {
+        Self {
+            request_timeout,
+            ..self
+        }
+    }
+
+    fn toml(&self, broker: SocketAddr) -> String {
+        let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
+        let mut sections = vec![
+            format!("[mqtt]\nhost = \"{host}\"\nport = {port}"),
+            format!("[polling]\nstate = \"1s\"\nrequest_timeout = \"{limit}\""),
+        ];
+        if self.credentials {
+            sections.push(format!(
+                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\""
+            ));
+        }
+        let device = |(id, address): &(String, SocketAddr)| {
+            format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
+        };
+        sections.extend(self.devices.iter().map(device));
+        sections.join("\n")
+    }
+
+    /// Starts a broker and the bridge.
+    pub async fn start(self) -> Running {
+        self.start_on(Mosquitto::start().await).await
+    }
+
+    /// Starts the bridge on a broker that may hold something already.
+    pub async fn start_on(self, broker: impl Into<Arc<Mosquitto>>) -> Running {
+        let broker = broker.into();
+        // As the program does first thing; a second call changes nothing.
+        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let probe = broker.probe().await;
+        for filter in ["tapo2mqtt/#", "homeassistant/#"] {
+            probe.subscribe(filter).await;
+        }
+        probe.catch_up().await;
+        probe.forget();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("settings.toml");
+        std::fs::write(&file, self.toml(broker.address())).unwrap();
+        let sources = Sources {
+            file: Some(file),
+            environment: Vec::new(),
+        };
+        let settings = config::load(&sources).unwrap();
+        let bridge = Bridge::start(&settings, LogLevel::detached(Level::Info), Clock::system()).unwrap();
+        let stop = CancellationToken::new();
+        let task = Tasks::default().spawn("bridge", bridge.run(stop.clone().cancelled_owned()));
+        let running = Running {
+            probe,
+            broker,
+            stop,
+            task,
+            _directory: directory,
+        };
+        running
+            .expect("bridge/state", |state| state["state"] == "online")
+            .await;
+        running
+    }
+}
+
+/// A bridge that runs. Its probe sees everything on the broker.
+pub struct Running {
+    pub probe: Probe,
+    pub broker: Arc<Mosquitto>,
+    stop: CancellationToken,
+    task: JoinHandle<Ended>,
+    _directory: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The payload as JSON; null if it is none.
+pub fn parsed(payload: &str) -> Value {
+    serde_json::from_str(payload).unwrap_or_default()
+}
+
+impl Running {
+    /// Waits for a message below the base topic, seen already or yet to come.
+    pub async fn expect(&self, topic: &str, predicate: impl Fn(&Value) -> bool) -> Value {
+        let fulfils = |payload: &str| predicate(&parsed(payload));
+        parsed(&self.probe.expect(&format!("tapo2mqtt/{topic}"), fulfils).await)
+    }
+
+    /// Waits until a device is available.
+    pub async fn available(&self, device: &str) {
+        self.expect(&format!("{device}/availability"), |state| {
+            state["state"] == "online"
+        })
+        .await;
+    }
+
+    pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.probe.publish(&format!("tapo2mqtt/{topic}"), payload).await;
+    }
+
+    /// Sends a `set` with a transaction and waits for its answer.
+    pub async fn set(&self, path: &str, transaction: &str, mut fields: Value) -> Value {
+        fields["transaction"] = json!(transaction);
+        self.publish(&format!("{path}/set"), fields.to_string()).await;
+        self.answer(path, transaction).await
+    }
+
+    /// The answer to a transaction.
+    pub async fn answer(&self, path: &str, transaction: &str) -> Value {
+        self.expect(&format!("{path}/response"), |answer| {
+            answer["transaction"] == transaction
+        })
+        .await
+    }
+
+    /// All answers on the outlet's topic that the probe remembers.
+    pub fn answers(&self, path: &str) -> Vec<Value> {
+        let payloads = self.probe.payloads(&format!("tapo2mqtt/{path}/response"));
+        payloads.iter().map(|payload| parsed(payload)).collect()
+    }
+
+    /// What a topic of the bridge holds for a new subscriber.
+    pub async fn retained(&self, topic: &str) -> Value {
+        let payload = self.broker.retained(&format!("tapo2mqtt/{topic}")).await;
+        parsed(&payload.unwrap_or_default())
+    }
+
+    /// Waits until the bridge took in all that was published before. What it refused at once is answered
+    /// and seen by then; a command that waits for its device may still be open.
+    pub async fn barrier(&self) {
+        let mark = format!("{:016x}", rand::random::<u64>());
+        self.publish(
+            "barrier/set",
+            json!({ "state": "ON", "transaction": mark }).to_string(),
+        )
+        .await;
+        self.answer("barrier", &mark).await;
+        self.probe.catch_up().await;
+    }
+
+    /// Stops the bridge and waits for its end. What it said until then is seen.
+    pub async fn stop(&mut self) -> Ended {
+        self.stop.cancel();
+        let ended = timeout(PATIENCE, &mut self.task).await.unwrap().unwrap();
+        self.probe.catch_up().await;
+        ended
+    }
+}
+
+/// An address at which nobody listens.
+pub async fn dead_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}

@@ -1,0 +1,468 @@
+//! Commands over MQTT, from the broker to the relay and back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tapo_simulator::{DeviceHandle, Fault, Latency, Profile, Protocol, Scope, Simulator, Stage};
+use tapo2mqtt::bridge::Ended;
+
+use crate::{
+    bridge::{Running, Setup, dead_address},
+    mosquitto::Mosquitto,
+};
+
+fn word(on: bool) -> &'static str {
+    if on { "ON" } else { "OFF" }
+}
+
+fn relays(device: &DeviceHandle) -> Vec<bool> {
+    (1..=device.profile().outlets())
+        .map(|position| device.relay(position))
+        .collect()
+}
+
+/// Who changed since the last reset, and into what.
+fn changes(device: &DeviceHandle) -> Vec<(u8, bool)> {
+    let changes = device.counters().relay_changes;
+    changes
+        .iter()
+        .map(|change| (change.position, change.on))
+        .collect()
+}
+
+/// The codes of errors; "ok" for the rest.
+fn codes(answers: &[Value]) -> Vec<&str> {
+    answers.iter().map(code_of).collect()
+}
+
+fn code_of(answer: &Value) -> &str {
+    if answer["status"] == "ok" {
+        return "ok";
+    }
+    answer["error"]["code"].as_str().expect("an error has a code")
+}
+
+/// The topic of one outlet: a plug is its only one.
+fn path_of(profile: Profile, position: u8) -> String {
+    if profile.is_strip() {
+        format!("device/{position}")
+    } else {
+        "device".to_owned()
+    }
+}
+
+async fn every_way_to_switch(profile: Profile, protocol: Protocol) {
+    let device = Simulator::device(profile)
+        .protocol(protocol)
+        .start()
+        .await
+        .unwrap();
+    let bridge = Setup::new().device("device", device.address()).start().await;
+    bridge.available("device").await;
+    for position in 1..=profile.outlets() {
+        every_way_to_switch_an_outlet(&bridge, &device, position).await;
+    }
+    if profile.is_strip() {
+        the_whole_strip(&bridge, &device).await;
+    }
+    assert_eq!(device.counters().sequence_violations, 0, "{profile}");
+}
+
+async fn every_way_to_switch_an_outlet(bridge: &Running, device: &DeviceHandle, position: u8) {
+    let path = path_of(device.profile(), position);
+    let (before, index) = (relays(device), usize::from(position) - 1);
+    let wish = !before[index];
+    let known_before = changes(device).len();
+    bridge.probe.forget();
+
+    // A bare word is not answered when all went well.
+    bridge.publish(&format!("{path}/set"), word(wish)).await;
+    bridge.expect(&path, |state| state["state"] == word(wish)).await;
+    let mut expected = before.clone();
+    expected[index] = wish;
+    assert_eq!(relays(device), expected, "{path}");
+    assert_eq!(bridge.retained(&path).await["state"], word(wish), "{path}");
+    assert_eq!(bridge.answers(&path), Vec::<Value>::new());
+
+    // JSON with a transaction is.
+    let back = format!("back-{position}");
+    let answer = bridge.set(&path, &back, json!({ "state": word(!wish) })).await;
+    assert_eq!(
+        (&answer["status"], &answer["state"]),
+        (&json!("ok"), &json!(word(!wish)))
+    );
+    assert_eq!(relays(device), before, "{path}");
+
+    // A repeated transaction is answered again and not carried out again.
+    let toggle = format!("toggle-{position}");
+    let answer = bridge.set(&path, &toggle, json!({ "state": "TOGGLE" })).await;
+    assert_eq!(
+        (&answer["status"], &answer["state"]),
+        (&json!("ok"), &json!(word(wish)))
+    );
+    bridge.set(&path, &toggle, json!({ "state": "TOGGLE" })).await;
+    bridge.barrier().await;
+    let told: Vec<_> = bridge.answers(&path);
+    let repeated = told
+        .iter()
+        .filter(|answer| answer["transaction"] == toggle.as_str());
+    assert_eq!(repeated.count(), 2, "{told:?}");
+    assert_eq!(relays(device), expected, "{path}");
+    let moved = changes(device).split_off(known_before);
+    assert_eq!(moved, [(position, wish), (position, !wish), (position, wish)]);
+    bridge.expect(&path, |state| state["state"] == word(wish)).await;
+}
+
+async fn the_whole_strip(bridge: &Running, device: &DeviceHandle) {
+    for (on, transaction) in [(true, "all-on"), (false, "all-off")] {
+        bridge.probe.forget();
+        let answer = bridge
+            .set("device", transaction, json!({ "state": word(on) }))
+            .await;
+        assert_eq!(
+            (&answer["status"], &answer["state"]),
+            (&json!("ok"), &json!(word(on)))
+        );
+        assert!(relays(device).iter().all(|relay| *relay == on));
+        bridge.probe.catch_up().await;
+        assert_eq!(bridge.retained("device").await["state"], word(on));
+        for position in 1..=device.profile().outlets() {
+            let path = path_of(device.profile(), position);
+            assert_eq!(bridge.retained(&path).await["state"], word(on), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_p100_is_switched() {
+    every_way_to_switch(Profile::P100, Protocol::Klap).await;
+}
+
+#[tokio::test]
+async fn a_p110_is_switched() {
+    every_way_to_switch(Profile::P110, Protocol::Klap).await;
+}
+
+#[tokio::test]
+async fn a_p110_on_old_firmware_is_switched() {
+    every_way_to_switch(Profile::P110Old, Protocol::Klap).await;
+}
+
+#[tokio::test]
+async fn a_p300_is_switched() {
+    every_way_to_switch(Profile::P300, Protocol::Klap).await;
+}
+
+#[tokio::test]
+async fn a_p304m_is_switched() {
+    every_way_to_switch(Profile::P304M, Protocol::Klap).await;
+}
+
+/// It lists its outlets the wrong way round.
+#[tokio::test]
+async fn an_ep40m_is_switched() {
+    every_way_to_switch(Profile::EP40M, Protocol::Klap).await;
+}
+
+#[tokio::test]
+async fn a_p110_is_switched_over_tpap() {
+    every_way_to_switch(Profile::P110, Protocol::Tpap).await;
+}
+
+#[tokio::test]
+async fn a_p304m_is_switched_over_tpap() {
+    every_way_to_switch(Profile::P304M, Protocol::Tpap).await;
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_carried_out_is_answered_once() {
+    let strip = Simulator::strip(Profile::P300).start().await.unwrap();
+    let setup = Setup::new().device("strip", strip.address());
+    let bridge = setup.device("dead", dead_address().await).start().await;
+    bridge.available("strip").await;
+    let cases = [
+        ("dead", "not_ready"),
+        ("nobody", "unknown_device"),
+        ("nobody/1", "unknown_device"),
+        ("strip/9", "unknown_outlet"),
+    ];
+    for (path, code) in cases {
+        let answer = bridge.set(path, "t", json!({ "state": "ON", "ttl": 0.5 })).await;
+        assert_eq!(
+            (&answer["status"], &answer["error"]["code"]),
+            (&json!("error"), &json!(code)),
+            "{path}"
+        );
+    }
+    bridge.barrier().await;
+    for (path, code) in cases {
+        assert_eq!(codes(&bridge.answers(path)), [code], "{path}");
+    }
+    assert_eq!(changes(&strip), []);
+}
+
+#[tokio::test]
+async fn commands_to_a_busy_device_are_superseded_and_the_last_one_wins() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    let latency = Latency::fixed(Duration::from_millis(400));
+    plug.faults().set(Fault::Latency { latency });
+    let wishes = [("t1", "ON"), ("t2", "OFF"), ("t3", "ON"), ("t4", "OFF")];
+    for (transaction, state) in wishes {
+        let payload = json!({ "state": state, "transaction": transaction });
+        bridge.publish("plug/set", payload.to_string()).await;
+    }
+    for (transaction, _) in wishes {
+        bridge.answer("plug", transaction).await;
+    }
+    bridge.barrier().await;
+    let answers = bridge.answers("plug");
+    assert_eq!(answers.len(), wishes.len(), "{answers:?}");
+    // Whichever of the first three was under way already was carried out.
+    let superseded = codes(&answers).into_iter().filter(|code| *code == "superseded");
+    assert!((2..=3).contains(&superseded.count()), "{answers:?}");
+    assert_eq!(bridge.answer("plug", "t4").await["status"], "ok");
+    assert!(!plug.relay(1));
+    assert_eq!(bridge.retained("plug").await["state"], "OFF");
+}
+
+#[tokio::test]
+async fn a_command_to_a_device_that_hangs_ends_with_its_time_to_live() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let setup = Setup::new().device("plug", plug.address());
+    let bridge = setup.request_timeout("500ms").start().await;
+    bridge.available("plug").await;
+    let before = plug.relay(1);
+    let (stage, scope) = (Stage::BeforeApplying, Scope::all());
+    plug.faults().set(Fault::Hang { stage, scope });
+    let wish = json!({ "state": word(!before), "ttl": 0.5 });
+    let answer = bridge.set("plug", "late", wish).await;
+    let code = answer["error"]["code"].as_str().unwrap();
+    assert!(["expired", "no_answer"].contains(&code), "{answer}");
+
+    // It is not carried out later: reads of the device come after it.
+    plug.faults().clear_all();
+    let read = json!({ "transaction": "read" });
+    bridge.publish("plug/get", read.to_string()).await;
+    assert_eq!(bridge.answer("plug", "read").await["status"], "ok");
+    bridge.barrier().await;
+    assert_eq!(bridge.answers("plug").len(), 2);
+    assert_eq!(plug.relay(1), before);
+    assert_eq!(changes(&plug), []);
+}
+
+#[tokio::test]
+async fn commands_that_wait_at_the_stop_are_answered_once() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let mut bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    let (stage, scope) = (Stage::BeforeApplying, Scope::all());
+    plug.faults().set(Fault::Hang { stage, scope });
+    for (transaction, state) in [("t1", "ON"), ("t2", "OFF")] {
+        let payload = json!({ "state": state, "transaction": transaction });
+        bridge.publish("plug/set", payload.to_string()).await;
+    }
+    bridge.barrier().await;
+    assert_eq!(bridge.stop().await, Ended::Stopped);
+    let answers = bridge.answers("plug");
+    let mut transactions: Vec<_> = answers
+        .iter()
+        .map(|answer| answer["transaction"].as_str())
+        .collect();
+    transactions.sort_unstable();
+    assert_eq!(transactions, [Some("t1"), Some("t2")]);
+    assert!(codes(&answers).contains(&"shutting_down"), "{answers:?}");
+    assert_eq!(bridge.retained("bridge/state").await["state"], "offline");
+}
+
+#[tokio::test]
+async fn without_credentials_a_command_is_answered_with_setup_mode() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let setup = Setup::new().device("plug", plug.address()).without_credentials();
+    let bridge = setup.start().await;
+    let answer = bridge.set("plug", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["error"]["code"], "setup_mode");
+    bridge.barrier().await;
+    assert_eq!(bridge.answers("plug").len(), 1);
+    assert_eq!(bridge.retained("bridge/info").await["setup_mode"], true);
+    assert_eq!(changes(&plug), []);
+}
+
+/// What is sent below the base topic, and the code of its answer; `None` where there must be none.
+fn malformed() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
+    let long = vec![b'x'; 100_000];
+    let mut long_json = br#"{"state":"ON","for":""#.to_vec();
+    long_json.extend_from_slice(&long);
+    long_json.extend_from_slice(br#""}"#);
+    let texts: [(&str, &str, Option<&str>); 34] = [
+        ("plug/set", "", None),
+        ("plug/set/state", "", None),
+        ("plug/set", "maybe", Some("invalid_payload")),
+        ("plug/set", " ", Some("invalid_payload")),
+        ("plug/set", "2", Some("invalid_payload")),
+        ("plug/set", "-1", Some("invalid_payload")),
+        ("plug/set", "1e999", Some("invalid_payload")),
+        ("plug/set", "null", Some("invalid_payload")),
+        ("plug/set", "[\"ON\"]", Some("invalid_payload")),
+        ("plug/set", "ON OFF", Some("invalid_payload")),
+        ("plug/set", "ON\0", Some("invalid_payload")),
+        ("plug/set", "AUTO", Some("invalid_payload")),
+        ("plug/set", "{", Some("invalid_json")),
+        ("plug/set", "{\"state\":\"ON\"", Some("invalid_json")),
+        ("plug/set", "{\"state\":\"ON\"} x", Some("invalid_json")),
+        ("plug/set", "{}", Some("missing_key")),
+        (
+            "plug/set",
+            r#"{"brightness":5,"state":"ON"}"#,
+            Some("unknown_key"),
+        ),
+        (
+            "plug/set",
+            r#"{"state":"ON","state":"OFF"}"#,
+            Some("duplicate_key"),
+        ),
+        ("plug/set", r#"{"state":"perhaps"}"#, Some("invalid_value")),
+        ("plug/set", r#"{"state":null}"#, Some("invalid_value")),
+        ("plug/set", r#"{"state":{"on":true}}"#, Some("invalid_value")),
+        ("plug/set", r#"{"state":["ON"]}"#, Some("invalid_value")),
+        ("plug/set", r#"{"state":7}"#, Some("invalid_value")),
+        ("plug/set", r#"{"state":"ON","ttl":0}"#, Some("out_of_range")),
+        (
+            "plug/set",
+            r#"{"state":"ON","ttl":"soon"}"#,
+            Some("invalid_value"),
+        ),
+        ("plug/set", r#"{"state":"ON","ttl":1e308}"#, Some("out_of_range")),
+        (
+            "plug/set",
+            r#"{"state":"OFF","on_time":5}"#,
+            Some("conflicting_keys"),
+        ),
+        (
+            "plug/set",
+            r#"{"state":"ON","on_time":true}"#,
+            Some("invalid_value"),
+        ),
+        (
+            "plug/set",
+            r#"{"state":"ON","transaction":{"a":1}}"#,
+            Some("invalid_value"),
+        ),
+        ("plug/set/brightness", "5", Some("unknown_attribute")),
+        ("plug/set/STATE", "ON", Some("unknown_attribute")),
+        ("plug/set/state", "{\"state\":", Some("invalid_json")),
+        ("plug/get", "now", Some("invalid_payload")),
+        ("plug/get", r#"{"state":"ON"}"#, Some("invalid_value")),
+    ];
+    let bytes: [(&str, &[u8], Option<&str>); 5] = [
+        ("plug/set", b"\xff\xfe", Some("not_utf8")),
+        ("plug/set", b"{\"state\":\"\xc3\x28\"}", Some("not_utf8")),
+        ("plug/set", &long, Some("too_large")),
+        ("plug/set", &long_json, Some("too_large")),
+        ("plug/get", &long, Some("too_large")),
+    ];
+    let odd = [
+        "PLUG/set",
+        "pl ug/set",
+        "/set",
+        "//set",
+        "plug//set",
+        "bridge/set",
+        "plug/1/2/set",
+        "ü/set",
+    ];
+    let texts = texts.map(|(topic, payload, code)| (topic, payload.as_bytes().to_vec(), code));
+    let bytes = bytes.map(|(topic, payload, code)| (topic, payload.to_vec(), code));
+    let odd = odd.map(|topic| (topic, b"ON".to_vec(), None));
+    texts.into_iter().chain(bytes).chain(odd).collect()
+}
+
+#[tokio::test]
+async fn malformed_commands_are_refused_and_harm_nothing() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    for (topic, payload, code) in malformed() {
+        bridge.probe.forget();
+        let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]).into_owned();
+        bridge.publish(topic, payload).await;
+        bridge.barrier().await;
+        let answers = bridge.answers("plug");
+        let Some(code) = code else {
+            assert_eq!(answers, Vec::<Value>::new(), "{topic} {shown}");
+            continue;
+        };
+        let told = codes(&answers);
+        assert!(told == [code], "{topic} {shown}: {answers:?}");
+        assert!(answers[0].to_string().len() < 1000, "{topic} {shown}");
+    }
+    assert_eq!(changes(&plug), []);
+    let wish = !plug.relay(1);
+    let answer = bridge.set("plug", "good", json!({ "state": word(wish) })).await;
+    assert_eq!(answer["status"], "ok");
+    assert_eq!(plug.relay(1), wish);
+}
+
+#[tokio::test]
+async fn a_retained_command_is_refused() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let broker = Mosquitto::start().await;
+    let wish = !plug.relay(1);
+    broker
+        .probe()
+        .await
+        .publish_retained("tapo2mqtt/plug/set", word(wish))
+        .await;
+    let bridge = Setup::new().device("plug", plug.address()).start_on(broker).await;
+    bridge.available("plug").await;
+    let answer = bridge.expect("plug/response", |_| true).await;
+    assert_eq!(answer["error"]["code"], "retained_command");
+    bridge
+        .expect("bridge/event", |event| event["type"] == "retained_command")
+        .await;
+    assert_eq!(changes(&plug), []);
+    let answer = bridge.set("plug", "good", json!({ "state": word(wish) })).await;
+    assert_eq!(answer["status"], "ok");
+}
+
+#[tokio::test]
+async fn requests_and_groups_that_make_no_sense_are_answered() {
+    let bridge = Setup::new().start().await;
+    let cases = [
+        (
+            "bridge/request/log_level",
+            r#"{"level":"loud"}"#,
+            "bridge/response/log_level",
+            "invalid_value",
+        ),
+        (
+            "bridge/request/rescan",
+            "now",
+            "bridge/response/rescan",
+            "invalid_payload",
+        ),
+        (
+            "bridge/request/dance",
+            "",
+            "bridge/response/dance",
+            "unknown_request",
+        ),
+        (
+            "bridge/request/homeassistant/rediscover",
+            r#"{"device":"nobody"}"#,
+            "bridge/response/homeassistant/rediscover",
+            "unknown_device",
+        ),
+        ("group/heat/set", "ON", "group/heat/response", "unknown_group"),
+    ];
+    for (topic, payload, response, code) in cases {
+        bridge.publish(topic, payload).await;
+        let answer = bridge.expect(response, |_| true).await;
+        assert_eq!(
+            (&answer["status"], &answer["error"]["code"]),
+            (&json!("error"), &json!(code)),
+            "{topic}"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! What the bridge tells of its devices unasked: discovery, availability and changes from elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use tapo_simulator::{Profile, Simulator};
+use tapo2mqtt::bridge::Ended;
+
+use crate::bridge::{Setup, parsed};
+
+/// The keys of a message that a template reads: `value_json.key` or `value_json['key']`.
+fn keys_of(template: &str) -> Vec<String> {
+    let reads = template.split("value_json").skip(1);
+    let key = |read: &str| {
+        let name = read.trim_start_matches(['.', '[', '\'', '"']);
+        let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
+        name[..end.unwrap_or(name.len())].to_owned()
+    };
+    reads.map(key).collect()
+}
+
+/// Every topic and key that templates in a discovery payload read, at any depth.
+fn reads(payload: &Value, found: &mut BTreeSet<(String, String)>) {
+    match payload {
+        Value::Array(items) => items.iter().for_each(|item| reads(item, found)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                reads(value, found);
+                let (Some(kind), Some(template)) = (name.strip_suffix("_template"), value.as_str()) else {
+                    continue;
+                };
+                if kind == "command" {
+                    continue;
+                }
+                let names = match kind {
+                    "value" => ["state_topic".to_owned(), "topic".to_owned()],
+                    kind => [format!("{kind}_topic"), format!("{kind}_topic")],
+                };
+                let topic = names.iter().find_map(|name| fields.get(name)?.as_str());
+                let topic = topic.unwrap_or_else(|| panic!("{name} reads no topic: {payload}"));
+                found.extend(keys_of(template).into_iter().map(|key| (topic.to_owned(), key)));
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn keys_are_found_in_both_notations() {
+    let template = "{{ value_json.state if value_json['on_since'] is none else value_json.rssi | int }}";
+    assert_eq!(keys_of(template), ["state", "on_since", "rssi"]);
+}
+
+#[tokio::test]
+async fn every_key_that_home_assistant_reads_is_there() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let setup = Setup::new().device("plug", plug.address());
+    let bridge = setup.device("strip", strip.address()).start().await;
+    bridge.available("plug").await;
+    bridge.available("strip").await;
+    bridge.barrier().await;
+
+    let discovered = bridge.broker.retained_under("homeassistant/#").await;
+    assert_eq!(discovered.len(), 3, "{:?}", discovered.keys());
+    let states: BTreeMap<_, _> = bridge.broker.retained_under("tapo2mqtt/#").await;
+    for (config, payload) in &discovered {
+        let mut read = BTreeSet::new();
+        reads(&parsed(payload), &mut read);
+        assert!(read.len() >= 3, "{config} reads only {read:?}");
+        for (topic, key) in read {
+            let state = states
+                .get(&topic)
+                .unwrap_or_else(|| panic!("{config} reads {topic}"));
+            assert!(
+                parsed(state).get(&key).is_some(),
+                "{config} reads {key} of {topic}: {state}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_press_on_the_button_is_told() {
+    let strip = Simulator::strip(Profile::P300).start().await.unwrap();
+    let bridge = Setup::new().device("strip", strip.address()).start().await;
+    bridge.available("strip").await;
+    bridge.expect("strip/2", |state| state["state"].is_string()).await;
+    strip.press(2).unwrap();
+    let now = if strip.relay(2) { "ON" } else { "OFF" };
+    bridge.expect("strip/2", |state| state["state"] == now).await;
+    let event = bridge
+        .expect("bridge/event", |event| event["type"] == "external_change")
+        .await;
+    assert_eq!(
+        (&event["device"], &event["outlet"]),
+        (&json!("strip"), &json!("2"))
+    );
+}
+
+#[tokio::test]
+async fn a_device_goes_and_comes_back() {
+    let plug = Simulator::plug(Profile::P110).seed(7).start().await.unwrap();
+    let address = plug.address();
+    let setup = Setup::new().device("plug", address);
+    let bridge = setup.request_timeout("500ms").start().await;
+    bridge.available("plug").await;
+
+    bridge.probe.forget();
+    plug.stop().await;
+    bridge
+        .expect("plug/availability", |state| state["state"] == "offline")
+        .await;
+    bridge
+        .expect("bridge/event", |event| event["type"] == "device_offline")
+        .await;
+
+    bridge.probe.forget();
+    let plug = Simulator::plug(Profile::P110)
+        .seed(7)
+        .address(address)
+        .start()
+        .await
+        .unwrap();
+    bridge.available("plug").await;
+    let answer = bridge.set("plug", "t", json!({ "state": "TOGGLE" })).await;
+    assert_eq!(answer["status"], "ok");
+    assert_eq!(plug.counters().relay_changes.len(), 1);
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
+    let strip = Simulator::strip(Profile::P300).start().await.unwrap();
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let setup = Setup::new().device("old", strip.address());
+    let mut first = setup.device("plug", plug.address()).start().await;
+    first.available("old").await;
+    first.available("plug").await;
+    first.barrier().await;
+    assert_eq!(first.stop().await, Ended::Stopped);
+    let is_old = |topic: &String| {
+        topic
+            .split('/')
+            .any(|level| level == "old" || level.ends_with("_old"))
+    };
+    let mut left = first.broker.retained_under("#").await;
+    left.retain(|topic, _| is_old(topic));
+    assert!(
+        left.len() >= 6,
+        "discovery, availability, the strip and its outlets: {left:?}"
+    );
+
+    let second = Setup::new()
+        .device("plug", plug.address())
+        .start_on(first.broker.clone())
+        .await;
+    for topic in left.keys() {
+        second.probe.expect(topic, str::is_empty).await;
+    }
+    second.available("plug").await;
+    let mut left = second.broker.retained_under("#").await;
+    left.retain(|topic, _| is_old(topic));
+    assert_eq!(left, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_device_deleted_in_home_assistant_stays_deleted_until_rediscovered() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    bridge.barrier().await;
+    let discovered = bridge.broker.retained_under("homeassistant/#").await;
+    let config = discovered.keys().find(|topic| topic.contains("plug"));
+    let config = config.expect("the plug is announced").clone();
+
+    bridge.probe.publish_retained(&config, "").await;
+    bridge
+        .expect("bridge/event", |event| event["type"] == "discovery_removed")
+        .await;
+    bridge.probe.forget();
+    // Neither a change nor a request that concerns others brings it back.
+    bridge.set("plug", "t", json!({ "state": "TOGGLE" })).await;
+    bridge.barrier().await;
+    assert_eq!(bridge.broker.retained(&config).await, None);
+
+    bridge
+        .publish("bridge/request/homeassistant/rediscover", "")
+        .await;
+    bridge.probe.expect(&config, |payload| !payload.is_empty()).await;
+    assert_eq!(
+        bridge.broker.retained(&config).await,
+        discovered.get(&config).cloned()
+    );
+}
