@@ -1,0 +1,12 @@
+run *args:
+    cargo run --release -- run {{args}}
+
+demo *args:
+    cargo run --release -- demo {{args}}
+
+test:
+    ./scripts/test
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
