@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use tapo::{ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError};
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 use tokio_stream::StreamExt as _;
 
 use super::{fault::Fault, readings::mac};
@@ -179,19 +179,33 @@ impl Discovered {
 /// A single address ends the wait when it answers. Some plugs open their web server only when they
 /// are asked (seen on P110 1.4.6), so this also wakes a device that refuses connections.
 pub async fn discover(target: IpAddr, wait: Duration) -> Vec<Discovered> {
-    let Ok(mut answers) = ApiClient::discover_devices_raw(target.to_string(), wait.as_secs().max(1)).await
-    else {
+    // The crate makes an RSA key pair for each query: up to a second of pure arithmetic. On the threads of the
+    // runtime that holds up everything else, with many unreachable devices for seconds.
+    spawn_blocking(move || discover_here(target, wait))
+        .await
+        .unwrap_or_default()
+}
+
+/// Discovers with this thread alone, also for the tasks that the crate spawns.
+fn discover_here(target: IpAddr, wait: Duration) -> Vec<Discovered> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
-    let mut found = Vec::new();
-    while let Some(answer) = answers.next().await {
-        found.extend(
-            answer
-                .ok()
-                .map(|answer| Discovered::of(answer.ip, &answer.message)),
-        );
-    }
-    found
+    runtime.block_on(async {
+        let asked = ApiClient::discover_devices_raw(target.to_string(), wait.as_secs().max(1)).await;
+        let Ok(mut answers) = asked else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        while let Some(answer) = answers.next().await {
+            found.extend(
+                answer
+                    .ok()
+                    .map(|answer| Discovered::of(answer.ip, &answer.message)),
+            );
+        }
+        found
+    })
 }
 
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).

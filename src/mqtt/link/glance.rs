@@ -8,6 +8,10 @@ use tokio::time::timeout;
 
 use super::{LinkError, LinkFault, LinkOptions, Topic, fault::Stage, options};
 
+/// How long after its answer to the subscription a broker may take to send what it holds. Brokers send both
+/// together.
+const SILENCE: Duration = Duration::from_millis(500);
+
 /// What a look at the broker showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Glance {
@@ -39,10 +43,8 @@ async fn look(client: rumqttc::MqttOptions, topic: &Topic, budget: Duration) -> 
         .map_err(|_| LinkFault::Timeout)??;
     // The channel is empty, so there is room.
     let _room = client.try_subscribe(topic.as_str(), QoS::AtLeastOnce);
-    match timeout(budget, first_message(&mut events)).await {
-        Ok(message) => message.map(Glance::Holds),
-        Err(_) => Ok(Glance::Nothing),
-    }
+    let held = timeout(budget, held(&mut events)).await.unwrap_or(Ok(None))?;
+    Ok(held.map_or(Glance::Nothing, Glance::Holds))
 }
 
 async fn connected(events: &mut rumqttc::EventLoop) -> Result<(), LinkFault> {
@@ -51,6 +53,20 @@ async fn connected(events: &mut rumqttc::EventLoop) -> Result<(), LinkFault> {
             return Ok(());
         }
     }
+}
+
+/// What the topic holds, if it comes before the answer to the subscription or soon after it.
+async fn held(events: &mut rumqttc::EventLoop) -> Result<Option<Bytes>, LinkFault> {
+    loop {
+        match poll(events, Stage::Connected).await? {
+            Event::Incoming(Incoming::Publish(message)) => return Ok(Some(message.payload)),
+            Event::Incoming(Incoming::SubAck(_)) => break,
+            _ => {}
+        }
+    }
+    timeout(SILENCE, first_message(events))
+        .await
+        .map_or(Ok(None), |message| message.map(Some))
 }
 
 async fn first_message(events: &mut rumqttc::EventLoop) -> Result<Bytes, LinkFault> {
