@@ -75,7 +75,12 @@ impl Bridge {
     /// See [`StartError`].
     pub fn start(settings: &Settings, log_level: LogLevel, clock: Clock) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (keeper, writer, start_checks) = open_store(settings)?;
+        let (keeper, writer, mut start_checks) = open_store(settings)?;
+        if !settings.rules.groups.is_empty() {
+            let finding = "groups and schedules are validated but not switched by this version";
+            warn!("{finding}");
+            start_checks.push(finding.to_owned());
+        }
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
         let (controls, controls_in) = mpsc::channel(1);

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, timeout},
 };
 use tracing::info;
@@ -377,10 +377,13 @@ async fn open(
     })
 }
 
-/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
+/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6). One device is woken
+/// at a time, the others do without until their next attempt: each query costs the crate an RSA key pair, and
+/// a thousand dead devices must not keep the machine busy with them.
 async fn wake(address: &str) -> bool {
+    static WAKING: Semaphore = Semaphore::const_new(1);
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let Ok(ip) = host.parse::<IpAddr>() else {
+    let (Ok(ip), Ok(_turn)) = (host.parse::<IpAddr>(), WAKING.try_acquire()) else {
         return false;
     };
     // Bounded on our side too: the listener counts whole seconds.
