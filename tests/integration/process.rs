@@ -300,6 +300,25 @@ async fn it_stops_in_time_while_a_device_hangs() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let broker = Mosquitto::start().await;
+    let plug = plug().await;
+    plug.faults().set(Fault::Hang {
+        stage: Stage::BeforeApplying,
+        scope: Scope::all(),
+    });
+    let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
+    let process = home.start();
+    // The device hangs in its log-in, so the stop takes its time.
+    process.wrote("connected to the MQTT broker").await;
+    process.terminate();
+    process.wrote("stopping").await;
+    let end = process.stop().await;
+    assert_eq!(end.status.code(), Some(1), "{}", end.output);
+    assert!(end.output.contains("a second signal"), "{}", end.output);
+}
+
+#[tokio::test]
 async fn it_stops_in_time_while_the_broker_is_dead() {
     let plug = plug().await;
     let home = Home::new(&settings(dead_address(), &[("heater", plug.address())]));
