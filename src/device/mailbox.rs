@@ -69,7 +69,8 @@ impl Mailbox {
     }
 
     /// Runs an exchange with the device to its end while messages are taken, replaced, and answered
-    /// when their time runs out. After the stop the exchange has a short grace and is then dropped.
+    /// when their time runs out. After the stop a switch has a short grace to be confirmed; a poll or a login is
+    /// dropped at once.
     pub(super) async fn attend<T>(&mut self, exchange: impl Future<Output = T>) -> Result<T, Stopped> {
         let mut exchange = pin!(exchange);
         loop {
@@ -78,6 +79,9 @@ impl Mailbox {
                 biased;
                 output = &mut exchange => return Ok(output),
                 () = self.stop.cancelled() => {
+                    if self.view.in_flight.is_none() {
+                        return Err(Stopped);
+                    }
                     let grace = *self.grace.get_or_insert_with(|| Instant::now() + STOP_GRACE);
                     return timeout_at(grace, exchange).await.map_err(|_| Stopped);
                 }
