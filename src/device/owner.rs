@@ -24,8 +24,9 @@ use crate::{
 /// this fills only if the process is starved.
 const INBOX: usize = 64;
 
-/// How long workers may take to end after the stop, before they are dropped.
-const STOP_BUDGET: Duration = Duration::from_millis(600);
+/// How long workers may take to end after the stop, before they are dropped. Shorter than the event loop waits
+/// for their last words.
+const STOP_BUDGET: Duration = Duration::from_millis(500);
 
 /// What the device owner is told.
 #[derive(Debug)]
