@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Tells the time of day. A steered clock follows tokio's (possibly paused) time from a chosen
 /// instant, so that a test can live through a year and jump the clock.
@@ -64,6 +64,14 @@ impl Clock {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
             shift_ms.fetch_add(by, Ordering::Relaxed);
         }
+    }
+}
+
+/// Sleeps until an instant, or for ever where there is none: a branch of a `select!` that may be idle.
+pub(crate) async fn sleep_until_some(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

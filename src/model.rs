@@ -134,6 +134,8 @@ macro_rules! slug_newtype {
     };
 }
 
+pub(crate) use slug_newtype;
+
 slug_newtype! {
     /// A configured physical device: its topic and the key of everything about it.
     DeviceId, reserved: &["bridge", "group"]

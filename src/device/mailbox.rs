@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue::{Queue, View};
 use crate::{
+    clock::sleep_until_some,
     intent::{Code, Failure, Intent},
     report::Trouble,
 };
@@ -133,12 +134,5 @@ impl Mailbox {
             Message::Intent(intent) => self.queue.push(intent, &self.view, Instant::now()),
             Message::Rescan => self.rescan = true,
         }
-    }
-}
-
-async fn sleep_until_some(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -22,6 +22,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
+    clock::sleep_until_some,
     device::{News, Order},
     intent::Answer,
     report::Availability,
@@ -198,12 +199,5 @@ impl MqttTask {
             Farewell::TimedOut => warn!("the broker did not acknowledge in time; it publishes the last will"),
         }
         farewell
-    }
-}
-
-async fn sleep_until_some(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
