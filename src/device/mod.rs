@@ -8,6 +8,7 @@ mod exchange;
 mod fault;
 mod known;
 mod mailbox;
+mod opening;
 mod owner;
 mod queue;
 mod readings;
@@ -18,10 +19,10 @@ mod worker;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+pub use opening::{Seen, look};
 pub use owner::{Order, Owner, Roster};
 pub use session::{Credentials, Discovered, discover};
 pub use stats::{DeviceHealth, HealthBoard};
-pub use worker::{Seen, look};
 
 use crate::{
     model::{DeviceId, OutletKey},

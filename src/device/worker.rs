@@ -1,12 +1,8 @@
 //! The life of one physical device: connect, serve, wait, connect again.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, time::Instant};
 use tracing::info;
 
 use super::{
@@ -16,8 +12,9 @@ use super::{
     fault::{Fault, Remedy},
     known::Known,
     mailbox::{Mailbox, Standing},
-    readings::{DeviceReading, OutletReading, kind},
-    session::{Request, Session, discover},
+    opening::{LISTEN, Opened, open},
+    readings::DeviceReading,
+    session::{Session, discover},
     stats::Recorder,
 };
 use crate::{
@@ -38,8 +35,6 @@ const RETRY_SOON: Duration = Duration::from_millis(500);
 const FAILURES_TO_RECONNECT: u32 = 2;
 /// Failed connects before the device is looked for under another address, and between two searches.
 const CONNECTS_TO_SEARCH: u32 = 3;
-/// How long a search or a wake-up probe listens. The crate takes whole seconds.
-const LISTEN: Duration = Duration::from_secs(1);
 
 /// Owns one device: its session, its queue, and everything known of it.
 pub(super) struct Worker {
@@ -84,15 +79,6 @@ enum Stumble {
     CarryOn,
     /// Give it up.
     Leave(Life),
-}
-
-/// A device that let us in.
-struct Opened {
-    session: Session,
-    kind: Kind,
-    components: Vec<String>,
-    info: Value,
-    outlets: Vec<OutletReading>,
 }
 
 impl Worker {
@@ -342,83 +328,4 @@ impl Worker {
         self.address.clone_from(&self.config.address);
         Ok(())
     }
-}
-
-/// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
-/// components and is opened again as one.
-async fn open(
-    address: String,
-    config: Arc<DeviceConfig>,
-    guess: Kind,
-    limit: Duration,
-) -> Result<Opened, Fault> {
-    let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
-        Err(Fault::Refused) if wake(&address).await => {
-            Session::open(&address, config.credentials.as_ref(), guess, limit).await?
-        }
-        session => session?,
-    };
-    let components = session.components().await?;
-    let kind = kind(&components);
-    if kind != guess {
-        session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
-    }
-    let info = session.perform(Request::Info).await?;
-    let outlets = match kind {
-        Kind::Plug => vec![OutletReading::of(&info)],
-        Kind::Strip => OutletReading::children(&session.perform(Request::Children).await?),
-    };
-    Ok(Opened {
-        session,
-        kind,
-        components,
-        info,
-        outlets,
-    })
-}
-
-/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6). One device is woken
-/// at a time, the others do without until their next attempt: each query costs the crate an RSA key pair, and
-/// a thousand dead devices must not keep the machine busy with them.
-async fn wake(address: &str) -> bool {
-    static WAKING: Semaphore = Semaphore::const_new(1);
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let (Ok(ip), Ok(_turn)) = (host.parse::<IpAddr>(), WAKING.try_acquire()) else {
-        return false;
-    };
-    // Bounded on our side too: the listener counts whole seconds.
-    timeout(LISTEN * 2, discover(ip, LISTEN))
-        .await
-        .is_ok_and(|answers| !answers.is_empty())
-}
-
-/// What a look at a device showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// `P110`, `P304M`...
-    pub model: String,
-    /// Firmware version.
-    pub firmware: String,
-    /// How many outlets it has.
-    pub outlets: usize,
-}
-
-/// Logs in once and looks, for a person who checks the settings. No retries.
-///
-/// # Errors
-/// What is wrong with the device, in words.
-pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
-    let opening = open(
-        config.address.clone(),
-        Arc::new(config.clone()),
-        Kind::Plug,
-        request,
-    );
-    let opened = opening.await.map_err(|fault| fault.to_string())?;
-    let device = DeviceReading::of(&opened.info);
-    Ok(Seen {
-        model: device.model.unwrap_or_else(|| "unknown model".to_owned()),
-        firmware: device.firmware.unwrap_or_else(|| "unknown firmware".to_owned()),
-        outlets: opened.outlets.len(),
-    })
 }

@@ -1,0 +1,105 @@
+//! The first exchange with a device: log in, see what it is and how it is.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    DeviceConfig,
+    fault::Fault,
+    readings::{DeviceReading, OutletReading, kind},
+    session::{Request, Session, discover},
+};
+use crate::report::Kind;
+
+/// How long a search or a wake-up probe listens. The crate takes whole seconds.
+pub(super) const LISTEN: Duration = Duration::from_secs(1);
+
+/// A device that let us in.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) kind: Kind,
+    pub(super) components: Vec<String>,
+    pub(super) info: Value,
+    pub(super) outlets: Vec<OutletReading>,
+}
+
+/// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
+/// components and is opened again as one.
+pub(super) async fn open(
+    address: String,
+    config: Arc<DeviceConfig>,
+    guess: Kind,
+    limit: Duration,
+) -> Result<Opened, Fault> {
+    let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
+        Err(Fault::Refused) if wake(&address).await => {
+            Session::open(&address, config.credentials.as_ref(), guess, limit).await?
+        }
+        session => session?,
+    };
+    let components = session.components().await?;
+    let kind = kind(&components);
+    if kind != guess {
+        session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
+    }
+    let info = session.perform(Request::Info).await?;
+    let outlets = match kind {
+        Kind::Plug => vec![OutletReading::of(&info)],
+        Kind::Strip => OutletReading::children(&session.perform(Request::Children).await?),
+    };
+    Ok(Opened {
+        session,
+        kind,
+        components,
+        info,
+        outlets,
+    })
+}
+
+/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6). One device is woken
+/// at a time, the others do without until their next attempt: each query costs the crate an RSA key pair, and
+/// a thousand dead devices must not keep the machine busy with them.
+async fn wake(address: &str) -> bool {
+    static WAKING: Semaphore = Semaphore::const_new(1);
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let (Ok(ip), Ok(_turn)) = (host.parse::<IpAddr>(), WAKING.try_acquire()) else {
+        return false;
+    };
+    // Bounded on our side too: the listener counts whole seconds.
+    timeout(LISTEN * 2, discover(ip, LISTEN))
+        .await
+        .is_ok_and(|answers| !answers.is_empty())
+}
+
+/// What a look at a device showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// `P110`, `P304M`...
+    pub model: String,
+    /// Firmware version.
+    pub firmware: String,
+    /// How many outlets it has.
+    pub outlets: usize,
+}
+
+/// Logs in once and looks, for a person who checks the settings. No retries.
+///
+/// # Errors
+/// What is wrong with the device, in words.
+pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
+    let opening = open(
+        config.address.clone(),
+        Arc::new(config.clone()),
+        Kind::Plug,
+        request,
+    );
+    let opened = opening.await.map_err(|fault| fault.to_string())?;
+    let device = DeviceReading::of(&opened.info);
+    Ok(Seen {
+        model: device.model.unwrap_or_else(|| "unknown model".to_owned()),
+        firmware: device.firmware.unwrap_or_else(|| "unknown firmware".to_owned()),
+        outlets: opened.outlets.len(),
+    })
+}
