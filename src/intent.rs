@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -21,10 +22,35 @@ pub enum Switch {
 pub enum Action {
     /// Switch, read back, answer with what the device says.
     Switch(Switch),
+    /// Do no more than what [`Intent::guard`] says.
+    Guard,
     /// Read through the device, now.
     Read,
     /// Restart the device's own computer. Its relays keep their state on most models.
     Reboot,
+}
+
+/// What to do about the device's own countdown to OFF, which switches a plug off even if the bridge or the
+/// network is gone. A device that has none goes without; its [`Countdown`](crate::report::Countdown) says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Leave it as it is.
+    #[default]
+    Leave,
+    /// Arm it, before the relay closes.
+    Arm {
+        /// When the device shall switch off. It counts whole seconds, from 1 s to 24 h; a later instant is
+        /// armed as 24 h.
+        off_at: Instant,
+        /// When the countdown that we armed earlier ends. One that ends then is replaced; any other is
+        /// somebody else's, and left alone.
+        ours: Option<Timestamp>,
+    },
+    /// Clear it, if it is ours.
+    Disarm {
+        /// When the countdown that we armed ends.
+        ours: Timestamp,
+    },
 }
 
 /// Who asks. Safety goes before everybody else in a device's queue.
@@ -46,6 +72,8 @@ pub struct Intent {
     pub path: OutletPath,
     /// What to do with it.
     pub action: Action,
+    /// What to do about the device's own countdown along with it.
+    pub guard: Guard,
     /// Who asks.
     pub source: Source,
     /// Not carried out after this instant; answered [`Code::Expired`] instead.
@@ -182,6 +210,10 @@ pub enum Code {
     UnknownDevice,
     /// The strip has no such outlet.
     UnknownOutlet,
+    /// No such group is configured.
+    UnknownGroup,
+    /// What was asked for makes no sense for this outlet or group, such as a lifetime without a schedule.
+    BadCommand,
     /// The device refuses local control; a switch in the Tapo app changes that.
     Forbidden,
     /// The device does not accept the e-mail and password.
@@ -230,7 +262,9 @@ impl Code {
             | Self::SetupMode
             | Self::Busy
             | Self::UnknownDevice
-            | Self::UnknownOutlet => Origin::Bridge,
+            | Self::UnknownOutlet
+            | Self::UnknownGroup
+            | Self::BadCommand => Origin::Bridge,
             Self::RefusedBySafety => Origin::Safety,
         }
     }

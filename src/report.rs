@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     intent::Code,
-    model::{DeviceId, OutletKey, Power},
+    model::{DeviceId, GroupId, OutletKey, Power},
 };
 
 /// Everything known about one physical device. A worker sends a whole one on every change, so a
@@ -121,6 +121,29 @@ pub struct Outlet {
     pub overheated: Option<bool>,
     /// The device's protection tripped because of the load.
     pub overloaded: Option<bool>,
+    /// The device's own countdown.
+    pub countdown: Countdown,
+}
+
+/// The countdown that a plug runs by itself. It has one; a strip has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Countdown {
+    /// Not read yet.
+    #[default]
+    Unknown,
+    /// The device has none.
+    Unsupported,
+    /// None runs.
+    Idle,
+    /// The device switches itself then.
+    Running {
+        /// To what.
+        to: Power,
+        /// When; kept while the device's count of seconds does not move it by more than it is coarse.
+        ends: Timestamp,
+    },
+    /// The device refused to arm it.
+    Failed,
 }
 
 /// Something that happened, for `bridge/event` and the log.
@@ -132,6 +155,8 @@ pub struct Event {
     pub device: Option<DeviceId>,
     /// Which outlet of it.
     pub outlet: Option<OutletKey>,
+    /// Which group.
+    pub group: Option<GroupId>,
     /// In words.
     pub message: String,
     /// When.
@@ -156,4 +181,24 @@ pub enum EventKind {
     RetainedCommand,
     /// A device was deleted in Home Assistant.
     DiscoveryRemoved,
+    /// A schedule turned a group on.
+    ScheduleOn,
+    /// The last active schedule of a group ended.
+    ScheduleOff,
+    /// Somebody wants something else than the schedules for a while.
+    OverrideSet,
+    /// An override ended, by itself or by `AUTO`.
+    OverrideEnded,
+    /// An outlet reached a limit and is switched off.
+    SafetyTrip,
+    /// An ON was refused because of a limit.
+    RefusedBySafety,
+    /// A sensor that conditions ask has been silent for too long.
+    SensorStale,
+    /// A silent sensor speaks again.
+    SensorBack,
+    /// An outlet has not been what it should be for a minute.
+    NotAsExpected,
+    /// Vacation began or ended.
+    Vacation,
 }

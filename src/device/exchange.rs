@@ -54,6 +54,11 @@ impl Worker {
     pub(super) async fn carry_out(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
         match intent.action {
             Action::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
+            Action::Guard => {
+                let outlets = self.states(&self.targets(&intent.path));
+                intent.ticket.answer(Ok(Done { outlets, attempts: 1 }));
+                Ok(())
+            }
             Action::Read => self.carry_out_read(session, intent).await,
             Action::Reboot => self.carry_out_reboot(session, intent).await,
         }

@@ -169,6 +169,7 @@ impl Known {
             on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now),
             overheated: reading.overheated,
             overloaded: reading.overloaded,
+            countdown: crate::report::Countdown::Unknown,
         };
         KnownOutlet { child, outlet }
     }

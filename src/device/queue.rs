@@ -186,7 +186,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::*;
-    use crate::intent::{Answer, Ticket, TicketId};
+    use crate::intent::{Answer, Guard, Ticket, TicketId};
 
     struct Desk {
         queue: Queue,
@@ -215,6 +215,7 @@ mod tests {
             Intent {
                 path: path.parse().unwrap(),
                 action,
+                guard: Guard::Leave,
                 source: Source::Mqtt,
                 deadline: self.now + Duration::from_secs(10),
                 ticket: Ticket::new(TicketId(self.next), self.answers.clone()),

@@ -111,6 +111,7 @@ impl Worker {
             kind,
             device: Some(self.config.id.clone()),
             outlet,
+            group: None,
             message,
             at: self.clock.now(),
         };

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::state::any_on;
 use crate::{
     intent::Code,
-    model::{DeviceId, OutletKey, Power},
+    model::{DeviceId, GroupId, OutletKey, Power},
     report::{Availability, Event, EventKind, Kind, Phase, Report},
     telemetry::Level,
 };
@@ -150,6 +150,7 @@ pub(super) struct EventBody<'a> {
     kind: EventKind,
     device: Option<&'a DeviceId>,
     outlet: Option<&'a OutletKey>,
+    group: Option<&'a GroupId>,
     message: &'a str,
     at: Timestamp,
 }
@@ -160,6 +161,7 @@ impl<'a> EventBody<'a> {
             kind: event.kind,
             device: event.device.as_ref(),
             outlet: event.outlet.as_ref(),
+            group: event.group.as_ref(),
             message: &event.message,
             at: event.at,
         }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     device::Order,
-    intent::{Action, Code, Failure, Intent, Source, Switch, Ticket},
+    intent::{Action, Code, Failure, Guard, Intent, Source, Switch, Ticket},
     model::{DeviceId, OutletPath, Power},
     report::{Event, EventKind},
 };
@@ -107,6 +107,7 @@ impl MqttTask {
         let intent = Intent {
             path,
             action,
+            guard: Guard::Leave,
             source: Source::Mqtt,
             deadline: now + ttl,
             ticket,
@@ -157,6 +158,7 @@ impl MqttTask {
             kind: EventKind::RetainedCommand,
             device,
             outlet,
+            group: None,
             message,
             at,
         });
@@ -206,6 +208,7 @@ impl MqttTask {
             kind: EventKind::DiscoveryRemoved,
             device: Some(device),
             outlet: None,
+            group: None,
             message,
             at,
         });

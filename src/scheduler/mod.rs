@@ -25,3 +25,4 @@ pub mod sun;
 #[cfg(test)]
 mod testing;
 pub mod window;
+pub mod wire;

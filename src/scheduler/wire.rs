@@ -1,0 +1,257 @@
+//! What goes in and out of the scheduler task, beside the reports and intents of the device owner.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    ids::ScheduleId,
+    overrides::Lifetime,
+    planner::{Mode, Reason, SafetyState, Source, Vacation},
+    rules::Rules,
+};
+use crate::{
+    intent::{Switch, Ticket},
+    model::{GroupId, OutletPath, Power},
+    report::Event,
+};
+
+/// What the scheduler is told by the event loop, which never waits for it.
+#[derive(Debug)]
+pub enum Ask {
+    /// Somebody wants something switched. It ends in one answer, on its ticket.
+    Set(Wish),
+    /// A topic that sensors read said something.
+    Sensor {
+        /// The topic.
+        topic: String,
+        /// What it said.
+        payload: Bytes,
+    },
+    /// A question, or a change of what people wrote down. It ends in one [`Word::Reply`].
+    Request {
+        /// Returned with the reply.
+        id: RequestId,
+        /// What is asked.
+        request: Request,
+    },
+}
+
+/// A command to switch, as it came in. The scheduler is asked first: limits may refuse it, and in a group with
+/// schedules it is an override.
+#[derive(Debug)]
+pub struct Wish {
+    /// What it is for.
+    pub target: Target,
+    /// What is wanted.
+    pub change: Change,
+    /// How long it overrides the schedules; `None` is [`Lifetime::UntilEdge`] where there are schedules.
+    pub lifetime: Option<Lifetime>,
+    /// Not carried out after this instant.
+    pub deadline: Instant,
+    /// The right to one answer.
+    pub ticket: Ticket,
+}
+
+/// What a command is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A plug, one outlet of a strip, or a whole strip.
+    Outlet(OutletPath),
+    /// All members of a group.
+    Group(GroupId),
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Switch. A toggled group goes off when any member is on.
+    Switch(Switch),
+    /// On, and off again after this long: 1 s to 24 h.
+    OnFor(Duration),
+    /// Back to the schedules: the override ends.
+    Auto,
+}
+
+/// Tells the requests of one asker apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A request to the scheduler.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// The schedules, of one group or of all: as they are in force, and where each comes from.
+    Schedules(Option<GroupId>),
+    /// Adds a schedule, or replaces the one of its `id`. In the form of a `[[group.schedule]]` of the settings.
+    SetSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: Value,
+    },
+    /// Takes a schedule out.
+    RemoveSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: ScheduleId,
+    },
+    /// Enables or disables a schedule.
+    EnableSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: ScheduleId,
+        /// Whether it runs from now on.
+        enabled: bool,
+    },
+    /// Forgets what was changed over MQTT, of one group or of all: the settings hold again.
+    ResetSchedules(Option<GroupId>),
+    /// The overrides in force.
+    Overrides,
+    /// Ends overrides: of one outlet, one group, or all.
+    ClearOverrides(Option<Target>),
+    /// Whether nobody is at home; `None` asks only.
+    Vacation(Option<bool>),
+    /// The coming switch times, of one group or of all.
+    Plan {
+        /// The group.
+        group: Option<GroupId>,
+        /// How many days: 1 to 31.
+        days: u8,
+    },
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No such group is configured.
+    #[error("no group {0} is configured")]
+    UnknownGroup(GroupId),
+    /// The group has no such schedule.
+    #[error("group {group} has no schedule {schedule}")]
+    UnknownSchedule {
+        /// The group.
+        group: GroupId,
+        /// What was asked for.
+        schedule: ScheduleId,
+    },
+    /// What was sent is no schedule; every problem is named with its path.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What the scheduler tells the event loop.
+#[derive(Debug)]
+pub enum Word {
+    /// The rules in force. The first word, and again whenever they change.
+    Rules(Arc<Rules>),
+    /// How an outlet of a group, or with a timer, stands. On change only.
+    Outlet(OutletPath, Arc<OutletStanding>),
+    /// How a group stands. On change only.
+    Group(GroupId, Arc<GroupStanding>),
+    /// Whether nobody is at home. The second word, and on change.
+    Vacation(Vacation),
+    /// Something happened.
+    Event(Event),
+    /// The answer to a request.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// What was asked for, or why not.
+        result: Result<Value, RequestError>,
+    },
+}
+
+/// What an outlet should be, and why: part of its state JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutletStanding {
+    /// What it should be; `null` is hands off.
+    pub expected: Option<Power>,
+    /// What decided.
+    pub source: Source,
+    /// The schedule or the limit that decided.
+    pub rule: Option<String>,
+    /// In words, at most 250 characters.
+    pub reason: Option<Reason>,
+    /// Since when it is so.
+    pub since: Option<Timestamp>,
+    /// When it changes if nothing else happens.
+    pub next_change: Option<Timestamp>,
+    /// When the override ends.
+    pub override_until: Option<Timestamp>,
+    /// Until when a limit keeps it off.
+    pub cooldown_until: Option<Timestamp>,
+    /// When a timed ON switches it off.
+    pub timer_until: Option<Timestamp>,
+    /// Whether it has not been what it should be for a minute.
+    pub problem: Option<bool>,
+    /// Whether the plug switches itself off without us.
+    pub guard: Option<GuardState>,
+}
+
+impl OutletStanding {
+    /// An outlet that is in no group: switched by hand.
+    pub const MANUAL: Self = Self {
+        expected: None,
+        source: Source::Manual,
+        rule: None,
+        reason: None,
+        since: None,
+        next_change: None,
+        override_until: None,
+        cooldown_until: None,
+        timer_until: None,
+        problem: None,
+        guard: None,
+    };
+}
+
+/// Whether a plug that may not run for ever switches itself off without the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardState {
+    /// It is off, or runs without a limit.
+    Idle,
+    /// Its countdown runs.
+    Armed,
+    /// It has no countdown: only the bridge switches it off.
+    Unsupported,
+    /// Somebody else uses its countdown.
+    Foreign,
+    /// It refused.
+    Failed,
+}
+
+/// What a group is and should be: its state JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupStanding {
+    /// ON when a member is; OFF when all are; `null` when that is not known.
+    pub state: Option<Power>,
+    /// Whether it follows its schedules.
+    pub mode: Mode,
+    /// What all members should be; `null` when they differ or nobody says.
+    pub expected: Option<Power>,
+    /// What decided.
+    pub source: Source,
+    /// The schedule or the limit that decided.
+    pub rule: Option<String>,
+    /// In words.
+    pub reason: Reason,
+    /// When it changes if nothing else happens.
+    pub next_change: Option<Timestamp>,
+    /// To what it changes then.
+    pub next_state: Option<Power>,
+    /// When the first override of a member ends.
+    pub override_until: Option<Timestamp>,
+    /// When the last member has cooled down.
+    pub cooldown_until: Option<Timestamp>,
+    /// Whether a limit keeps a member off.
+    pub safety: SafetyState,
+    /// Whether each schedule is enabled.
+    pub schedules: BTreeMap<ScheduleId, bool>,
+}
