@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use crate::{
     clock::Clock,
     config::{Device, Settings},
-    device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Tempo},
+    device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Telling, Tempo},
     mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
     store::{self, Keeper, Loaded},
     tasks::Tasks,
@@ -103,7 +103,7 @@ impl Bridge {
             },
             about,
             log_level,
-            keeper,
+            keeper: keeper.clone(),
             board: board.clone(),
             clock: clock.clone(),
         };
@@ -115,6 +115,7 @@ impl Bridge {
             board,
             clock,
             tasks.clone(),
+            keeper,
         );
 
         let (ending, ended) = mpsc::channel(3);
@@ -215,6 +216,11 @@ pub(crate) fn roster(settings: &Settings) -> Roster {
     let tempo = Tempo {
         poll: settings.polling.state,
         slow_poll: settings.polling.energy,
+        telling: Telling {
+            power_step: settings.energy.power_step,
+            energy_step: settings.energy.energy_step,
+            slowest: settings.energy.slowest,
+        },
         request: settings.polling.request_timeout,
         ..defaults
     };

@@ -11,6 +11,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod device;
+pub mod energy;
 pub mod intent;
 pub mod model;
 pub mod mqtt;

@@ -1,11 +1,12 @@
 //! What the device owner says about a device: confirmed values, never guesses.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
     intent::Code,
     model::{DeviceId, GroupId, OutletKey, Power},
 };
@@ -117,12 +118,75 @@ pub struct Outlet {
     pub power: Option<Power>,
     /// When the relay closed, to the second; `None` while it is open or if the device does not say.
     pub on_since: Option<Timestamp>,
-    /// The device's protection tripped because it was too hot.
-    pub overheated: Option<bool>,
-    /// The device's protection tripped because of the load.
-    pub overloaded: Option<bool>,
+    /// What its protections say.
+    pub condition: Condition,
+    /// What its meter says.
+    pub energy: Energy,
+    /// What it was seen to tell at least once. Nothing is taken from it while the bridge runs.
+    pub features: BTreeSet<Feature>,
     /// The device's own countdown.
     pub countdown: Countdown,
+}
+
+/// What an outlet's protections and its auto-off setting say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Against heat.
+    pub overheat: Option<Protection>,
+    /// Against a load above the limit that its user set, or the outlet's own.
+    pub overload: Option<Protection>,
+    /// Against a current above the outlet's own limit.
+    pub overcurrent: Option<Protection>,
+    /// What the protection of a charging device says, in the device's word: `normal`, `finished`...
+    pub charging: Option<String>,
+    /// Whether the auto-off setting runs, in the device's word: `on`, `off`...
+    pub auto_off: Option<String>,
+    /// When the auto-off setting switches off; `None` while it does not run.
+    pub auto_off_at: Option<Timestamp>,
+}
+
+/// What one protection says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// The device's own word. Firmware may have words that nobody has seen.
+    pub word: String,
+    /// Whether it is one that switched off, where the word is known.
+    pub tripped: Option<bool>,
+}
+
+/// What an outlet's meter says. A change that is too small to be told is not in here yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Energy {
+    /// Drawn now.
+    pub power: Option<MilliWatts>,
+    /// The mains voltage.
+    pub voltage: Option<MilliVolts>,
+    /// Drawn now.
+    pub current: Option<MilliAmps>,
+    /// Used since midnight on the device's clock.
+    pub today: Option<MilliWattHours>,
+    /// Used in this month on the device's clock.
+    pub month: Option<MilliWattHours>,
+    /// Used since the bridge first read the outlet. It only grows.
+    pub total: Option<MilliWattHours>,
+}
+
+/// What an outlet may tell, and others do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// [`Condition::overheat`].
+    Overheat,
+    /// [`Condition::overload`].
+    Overload,
+    /// [`Condition::overcurrent`].
+    Overcurrent,
+    /// [`Condition::charging`].
+    Charging,
+    /// [`Condition::auto_off`].
+    AutoOff,
+    /// [`Energy::voltage`] and [`Energy::current`].
+    Voltage,
 }
 
 /// The countdown that a plug runs by itself. It has one; a strip has none.
@@ -175,7 +239,7 @@ pub enum EventKind {
     ExternalChange,
     /// A device was found under another address.
     AddressChanged,
-    /// A protection of the device tripped or was reset.
+    /// A protection of the device says something else than before: it tripped, or was reset.
     Protection,
     /// Somebody published a retained command; it was refused.
     RetainedCommand,

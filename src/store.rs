@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::model::DeviceId;
+use crate::{energy::Accounts, model::DeviceId};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
 const VERSION: u32 = 1;
@@ -26,6 +26,9 @@ pub struct Saved {
     /// Devices that somebody deleted in Home Assistant: not announced again until asked.
     #[serde(default)]
     pub deleted_in_home_assistant: BTreeSet<DeviceId>,
+    /// What each outlet used in all.
+    #[serde(default)]
+    pub energy: Accounts,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,10 +193,24 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::energy::{Account, Counters, MilliWattHours, WattHours};
+
+    /// With all that an account may have.
+    fn account() -> Account {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let mut account = Account::new("8022-02", now);
+        let shown = Counters {
+            month: Some(("2026-11-21T08:00:00".parse().unwrap(), WattHours::new(7))),
+            since_restart: Some(MilliWattHours::new(9)),
+        };
+        account.read("8022-02", shown, now);
+        account
+    }
 
     fn saved() -> Saved {
         Saved {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
+            energy: [("mats/2".to_owned(), account())].into(),
         }
     }
 

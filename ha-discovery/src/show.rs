@@ -147,7 +147,7 @@ pub struct Event {
 
 impl Event {
     /// An event of one of `types`, taken from the key `type_key` of the JSON message; the other keys
-    /// become its attributes. `only_when` keeps it to messages in which a key has a certain text.
+    /// become its attributes. `only_when` keeps it to messages in which keys have certain texts.
     pub fn new(
         name: impl Into<EntityName>,
         types: Options,
@@ -177,8 +177,8 @@ pub struct EventTemplate<'a> {
     pub type_key: &'a str,
     /// The keys that become its attributes.
     pub attributes: &'a [&'a str],
-    /// A key and the text that it must have; other messages are ignored.
-    pub only_when: Option<(&'a str, &'a str)>,
+    /// Keys and the texts that they must have; other messages are ignored.
+    pub only_when: &'a [(&'a str, &'a str)],
 }
 
 impl EventTemplate<'_> {
@@ -186,10 +186,8 @@ impl EventTemplate<'_> {
         let kind = ("event_type", self.type_key);
         let attributes = self.attributes.iter().map(|key| (*key, *key));
         let event = Template::object(std::iter::once(kind).chain(attributes));
-        match self.only_when {
-            Some((key, value)) => event.only_when(key, value),
-            None => event,
-        }
+        let conditions = self.only_when.iter();
+        conditions.fold(event, |event, (key, value)| event.only_when(key, value))
     }
 }
 

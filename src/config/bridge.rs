@@ -41,7 +41,7 @@ pub struct HomeAssistant {
 pub struct Polling {
     /// Between two reads of a device's state, 1 s to 1 h. Devices reboot when polled harder than every 5 s.
     pub state: Duration,
-    /// Between two reads of its energy meter, 10 s to 24 h.
+    /// Between two reads of an energy meter, 10 s to 24 h. The outlets of a strip take turns.
     pub energy: Duration,
     /// How long one request may take, 500 ms to 30 s.
     pub request_timeout: Duration,

@@ -12,6 +12,7 @@ mod bridge;
 mod condition;
 mod credentials;
 mod device;
+mod energy;
 mod environment;
 mod group;
 mod layers;
@@ -37,6 +38,7 @@ pub use address::{Address, NotAnAddress};
 pub use bridge::{HomeAssistant, Log, Polling};
 pub use credentials::Credentials;
 pub use device::{Device, Outlet};
+pub use energy::Energy;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub homeassistant: HomeAssistant,
     /// How often devices are asked.
     pub polling: Polling,
+    /// Which changes of energy values are told.
+    pub energy: Energy,
     /// What is logged.
     pub log: Log,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
@@ -108,6 +112,7 @@ impl Settings {
             "devices": self.devices.iter().map(Device::digest).collect::<Vec<_>>(),
             "homeassistant": self.homeassistant.digest(),
             "polling": self.polling.digest(),
+            "energy": self.energy.digest(),
             "log": self.log.digest(),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
@@ -145,6 +150,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let credentials = root.section("tapo", |table| credentials::credentials(table, files));
     let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
+    let energy = root.section("energy", energy::energy);
     let log = root.section("log", bridge::log);
     let rules = rules(root, &known_devices);
     let state_file = root.section("state", |table| bridge::state_file(table, files, sources));
@@ -156,6 +162,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         devices: devices?,
         homeassistant: homeassistant?,
         polling: polling?,
+        energy: energy?,
         log: log?,
         rules: rules?,
         state_file: Some(state_file?),

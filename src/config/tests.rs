@@ -3,6 +3,7 @@
 use std::{fs, path::Path, path::PathBuf, time::Duration};
 
 use super::*;
+use crate::energy::{MilliWatts, WattHours};
 
 mod documentation;
 mod rules;
@@ -94,6 +95,9 @@ fn nothing_but_defaults_is_a_bridge_in_setup_mode() {
         "homeassistant/status"
     );
     assert_eq!(settings.polling.state, Duration::from_secs(5));
+    assert_eq!(settings.energy.power_step, MilliWatts::from_watts(1));
+    assert_eq!(settings.energy.energy_step, WattHours::new(10).into());
+    assert_eq!(settings.energy.slowest, Duration::from_mins(5));
     assert_eq!(
         settings.state_file.as_deref(),
         Some(Path::new("tapo2mqtt-state.json"))

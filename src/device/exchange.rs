@@ -109,6 +109,7 @@ impl Worker {
         match self.read(session, Purpose::Command).await {
             Ok(()) => {
                 for reader in readers {
+                    self.meter_for(&reader.path);
                     let targets = self.targets(&reader.path);
                     let outcome = if targets.is_empty() {
                         Err(self.unknown_outlet(&reader.path))
@@ -261,7 +262,7 @@ impl Worker {
     }
 
     /// One request, with at most one remedy of each kind.
-    async fn exchange(
+    pub(super) async fn exchange(
         &mut self,
         session: &mut Session,
         request: Request<'_>,

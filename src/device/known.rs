@@ -1,8 +1,9 @@
 //! What a worker knows of its device, and what it says about it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::{
     DeviceConfig,
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Identity, Kind, Outlet},
+    report::{Condition, Feature, Identity, Kind, Outlet},
 };
 
 /// A relay with what is needed to address it.
@@ -19,6 +20,8 @@ pub(super) struct KnownOutlet {
     /// The child's id on the wire; `None` on a plug.
     pub(super) child: Option<Arc<str>>,
     pub(super) outlet: Outlet,
+    /// When its energy was last told.
+    pub(super) energy_told: Option<Instant>,
 }
 
 /// Everything a device said, kept over reconnects.
@@ -38,8 +41,8 @@ pub(super) struct Change {
 
 /// Wi-Fi signals wander by a few dB; only a change of this many is news.
 const RSSI_STEP: i64 = 4;
-/// `on_time` counts whole seconds and is read some time later.
-const ON_SINCE_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// Devices count whole seconds and are read some time later.
+const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Known {
     /// Takes what the device said of itself.
@@ -167,27 +170,68 @@ impl Known {
             },
             power: reading.power,
             on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now),
-            overheated: reading.overheated,
-            overloaded: reading.overloaded,
+            condition: condition(reading, old.and_then(|old| old.outlet.condition.auto_off_at), now),
+            energy: old.map(|old| old.outlet.energy).unwrap_or_default(),
+            features: features(reading, old.map(|old| &old.outlet.features)),
             countdown: crate::report::Countdown::Unknown,
         };
-        KnownOutlet { child, outlet }
+        KnownOutlet {
+            energy_told: old.and_then(|old| old.energy_told),
+            child,
+            outlet,
+        }
     }
 }
 
-/// When the relay closed. The earlier answer stands as long as the new one agrees within the
-/// tolerance, so that a value that is computed anew on every poll does not look like a change.
+fn condition(reading: &OutletReading, auto_off_before: Option<Timestamp>, now: Timestamp) -> Condition {
+    let runs = reading.auto_off.as_deref() == Some("on");
+    let auto_off_in = reading.auto_off_in.filter(|left| runs && *left > 0);
+    let auto_off_at = auto_off_in.and_then(|left| {
+        let left = SignedDuration::from_secs(i64::try_from(left).ok()?);
+        now.checked_add(left).ok()
+    });
+    Condition {
+        overheat: reading.overheat.clone(),
+        overload: reading.overload.clone(),
+        overcurrent: reading.overcurrent.clone(),
+        charging: reading.charging.clone(),
+        auto_off: reading.auto_off.clone(),
+        auto_off_at: auto_off_at.and_then(|at| steady(at, auto_off_before)),
+    }
+}
+
+/// What the outlet tells, and told earlier.
+fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTreeSet<Feature> {
+    let told = [
+        (Feature::Overheat, reading.overheat.is_some()),
+        (Feature::Overload, reading.overload.is_some()),
+        (Feature::Overcurrent, reading.overcurrent.is_some()),
+        (Feature::Charging, reading.charging.is_some()),
+        (Feature::AutoOff, reading.auto_off.is_some()),
+    ];
+    let told = told.into_iter().filter(|(_, told)| *told);
+    told.map(|(feature, _)| feature)
+        .chain(before.into_iter().flatten().copied())
+        .collect()
+}
+
+/// An instant that was computed from a count of seconds, to the second. The earlier one stands as long as the new
+/// one agrees within the tolerance, so that a value that is computed anew on every poll does not look like a change.
+fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
+    let instant = Timestamp::from_second(instant.as_second()).ok()?;
+    match before {
+        Some(before) if instant.duration_since(before).abs() <= COUNT_TOLERANCE => Some(before),
+        _ => Some(instant),
+    }
+}
+
+/// When the relay closed.
 fn on_since(reading: &OutletReading, before: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     if reading.power != Some(Power::On) {
         return None;
     }
     let on_time = SignedDuration::from_secs(i64::try_from(reading.on_time?).ok()?);
-    let since = now.checked_sub(on_time).ok()?;
-    let since = Timestamp::from_second(since.as_second()).ok()?;
-    match before {
-        Some(before) if since.duration_since(before).abs() <= ON_SINCE_TOLERANCE => Some(before),
-        _ => Some(since),
-    }
+    steady(now.checked_sub(on_time).ok()?, before)
 }
 
 #[cfg(test)]

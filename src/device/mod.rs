@@ -8,6 +8,7 @@ mod exchange;
 mod fault;
 mod known;
 mod mailbox;
+mod meter;
 mod opening;
 mod owner;
 mod queue;
@@ -19,6 +20,7 @@ mod worker;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+pub use meter::Telling;
 pub use opening::{Seen, look};
 pub use owner::{Order, Owner, Roster};
 pub use session::{Credentials, Discovered, discover};
@@ -60,8 +62,10 @@ pub struct OutletConfig {
 pub struct Tempo {
     /// Between two reads of the relays. Plugs polled harder than every 5 s were seen to reboot.
     pub poll: Duration,
-    /// Between two reads of slow values (Wi-Fi signal of a strip).
+    /// Between two reads of slow values: a strip's Wi-Fi signal, and the meter of one outlet.
     pub slow_poll: Duration,
+    /// Which changes of energy values are told.
+    pub telling: Telling,
     /// For one request. Devices answer in 20 to 300 ms on a healthy network.
     pub request: Duration,
     /// The longest wait between probes of a device that does not answer.
@@ -79,6 +83,7 @@ impl Default for Tempo {
         Self {
             poll: Duration::from_secs(5),
             slow_poll: Duration::from_secs(30),
+            telling: Telling::default(),
             request: Duration::from_secs(3),
             probe_longest: Duration::from_secs(30),
             refused_longest: Duration::from_mins(5),

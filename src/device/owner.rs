@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     task::JoinHandle,
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    energy::EnergyBook,
     intent::{Code, Failure, Intent},
     model::DeviceId,
+    store::Keeper,
     tasks::Tasks,
 };
 
@@ -27,6 +30,10 @@ const INBOX: usize = 64;
 /// How long workers may take to end after the stop, before they are dropped. Shorter than the event loop waits
 /// for their last words.
 const STOP_BUDGET: Duration = Duration::from_millis(500);
+
+/// Between two times that the energy totals are handed to the state file. What an interruption loses of them is
+/// found again in the devices' own counters, unless those started over meanwhile.
+const KEEP_ENERGY: Duration = Duration::from_mins(1);
 
 /// What the device owner is told.
 #[derive(Debug)]
@@ -54,6 +61,8 @@ pub struct Owner {
     clock: Clock,
     tasks: Tasks,
     tempo: Arc<Tempo>,
+    book: EnergyBook,
+    keeper: Keeper,
     workers: HashMap<DeviceId, WorkerHandle>,
 }
 
@@ -72,6 +81,7 @@ impl Owner {
         board: HealthBoard,
         clock: Clock,
         tasks: Tasks,
+        keeper: Keeper,
     ) -> Self {
         let tempo = Arc::new(roster.tempo);
         let mut owner = Self {
@@ -81,6 +91,8 @@ impl Owner {
             clock,
             tasks,
             tempo,
+            book: EnergyBook::new(keeper.saved().energy),
+            keeper,
             workers: HashMap::new(),
         };
         for device in roster.devices {
@@ -91,6 +103,8 @@ impl Owner {
 
     /// Serves until the stop, then lets each worker finish the request in flight.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut keep_energy = interval(KEEP_ENERGY);
+        keep_energy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -100,9 +114,16 @@ impl Owner {
                     Some(Order::Rescan) => self.rescan(),
                     None => break,
                 },
+                _ = keep_energy.tick() => self.keep_energy(),
             }
         }
         self.dismiss_all().await;
+        self.keep_energy();
+    }
+
+    fn keep_energy(&self) {
+        let accounts = self.book.accounts();
+        self.keeper.change(|saved| saved.energy = accounts);
     }
 
     fn hire(&mut self, device: DeviceConfig) {
@@ -116,6 +137,7 @@ impl Owner {
             Mailbox::new(messages, stop.clone()),
             self.news.clone(),
             self.board.recorder(&id),
+            self.book.clone(),
         );
         let task = self.tasks.spawn(format!("device {id}"), worker.run());
         self.workers.insert(id, WorkerHandle { inbox, stop, task });

@@ -4,7 +4,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use crate::{model::Power, report::Kind};
+use crate::{
+    model::Power,
+    report::{Kind, Protection},
+};
 
 /// What `get_device_info` says of the device itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,8 +33,13 @@ pub(super) struct OutletReading {
     pub(super) power: Option<Power>,
     /// Seconds since the relay closed.
     pub(super) on_time: Option<u64>,
-    pub(super) overheated: Option<bool>,
-    pub(super) overloaded: Option<bool>,
+    pub(super) overheat: Option<Protection>,
+    pub(super) overload: Option<Protection>,
+    pub(super) overcurrent: Option<Protection>,
+    pub(super) charging: Option<String>,
+    pub(super) auto_off: Option<String>,
+    /// Seconds until the auto-off setting switches off.
+    pub(super) auto_off_in: Option<u64>,
 }
 
 impl DeviceReading {
@@ -59,8 +67,13 @@ impl OutletReading {
             nickname: nickname(info),
             power: info.get("device_on").and_then(Value::as_bool).map(Power::from),
             on_time: info.get("on_time").and_then(Value::as_u64),
-            overheated: overheated(info),
-            overloaded: tripped(info, "power_protection_status", "overloaded"),
+            overheat: overheat(info),
+            overload: protection(info, "power_protection_status", "overloaded", &["normal"]),
+            // `lifted` is in the tapo crate's list (0.12.2); no dump shows which way it is meant.
+            overcurrent: protection(info, "overcurrent_status", "overcurrent", &["normal"]),
+            charging: word(info, "charging_status"),
+            auto_off: word(info, "auto_off_status"),
+            auto_off_in: info.get("auto_off_remain_time").and_then(Value::as_u64),
         }
     }
 
@@ -96,16 +109,27 @@ fn is_outlet(child: &Value) -> bool {
 }
 
 /// Firmware before 1.3 says `overheated: bool`, later ones `overheat_status: "normal"`.
-fn overheated(info: &Value) -> Option<bool> {
+fn overheat(info: &Value) -> Option<Protection> {
     let old = info.get("overheated").and_then(Value::as_bool);
-    old.or_else(|| {
-        let status = info.get("overheat_status").and_then(Value::as_str)?;
-        Some(!matches!(status, "normal" | "cool_down"))
-    })
+    let old = old.map(|tripped| Protection {
+        word: if tripped { "overheated" } else { "normal" }.to_owned(),
+        tripped: Some(tripped),
+    });
+    old.or_else(|| protection(info, "overheat_status", "overheated", &["normal", "cool_down"]))
 }
 
-fn tripped(info: &Value, key: &str, word: &str) -> Option<bool> {
-    info.get(key).and_then(Value::as_str).map(|status| status == word)
+/// A protection whose words are known in part.
+fn protection(info: &Value, key: &str, tripped: &str, well: &[&str]) -> Option<Protection> {
+    let word = word(info, key)?;
+    let known = word == tripped || well.contains(&word.as_str());
+    let tripped = known.then(|| word == tripped);
+    Some(Protection { word, tripped })
+}
+
+/// A word of a device, whatever it is: one line of a length that can be shown.
+fn word(info: &Value, key: &str) -> Option<String> {
+    let word = text(info, key)?;
+    Some(word.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect())
 }
 
 fn text(info: &Value, key: &str) -> Option<String> {
@@ -158,7 +182,8 @@ mod tests {
         json!({
             "device_id": "8022", "model": "P110", "fw_ver": "1.4.0 Build 1", "hw_ver": "1.0", "mac": "AA-BB-CC-00-11-22",
             "nickname": "SGVhdGVy", "rssi": -51, "device_on": true, "on_time": 90,
-            "overheat_status": "normal", "power_protection_status": "normal"
+            "overheat_status": "normal", "power_protection_status": "normal", "overcurrent_status": "normal",
+            "charging_status": "finished", "auto_off_status": "on", "auto_off_remain_time": 60
         })
     }
 
@@ -172,7 +197,14 @@ mod tests {
         );
         let outlet = OutletReading::of(&plug());
         assert_eq!((outlet.power, outlet.on_time), (Some(Power::On), Some(90)));
-        assert_eq!((outlet.overheated, outlet.overloaded), (Some(false), Some(false)));
+        for protection in [&outlet.overheat, &outlet.overload, &outlet.overcurrent] {
+            assert_eq!(protection.as_ref().unwrap().tripped, Some(false));
+        }
+        assert_eq!(outlet.charging.as_deref(), Some("finished"));
+        assert_eq!(
+            (outlet.auto_off.as_deref(), outlet.auto_off_in),
+            (Some("on"), Some(60))
+        );
     }
 
     #[test]
@@ -194,8 +226,12 @@ mod tests {
                     + usize::from(device.hardware.is_none())
                     + usize::from(outlet.power.is_none())
                     + usize::from(outlet.on_time.is_none())
-                    + usize::from(outlet.overheated.is_none())
-                    + usize::from(outlet.overloaded.is_none())
+                    + usize::from(outlet.overheat.is_none())
+                    + usize::from(outlet.overload.is_none())
+                    + usize::from(outlet.overcurrent.is_none())
+                    + usize::from(outlet.charging.is_none())
+                    + usize::from(outlet.auto_off.is_none())
+                    + usize::from(outlet.auto_off_in.is_none())
                     + usize::from(device.device_id.is_none());
                 assert_eq!(lost, 1, "{key}");
             }
@@ -203,19 +239,20 @@ mod tests {
     }
 
     #[test]
-    fn old_firmware_says_overheated_and_unknown_words_are_no_failure() {
-        assert_eq!(
-            OutletReading::of(&json!({"overheated": true})).overheated,
-            Some(true)
-        );
-        assert_eq!(
-            OutletReading::of(&json!({"overheat_status": "overheated"})).overheated,
-            Some(true)
-        );
-        assert_eq!(
-            OutletReading::of(&json!({"power_protection_status": "novel"})).overloaded,
-            Some(false)
-        );
+    fn old_firmware_says_overheated_and_unknown_words_pass_through() {
+        let overheat = |info| OutletReading::of(&info).overheat.unwrap();
+        assert_eq!(overheat(json!({"overheated": true})).tripped, Some(true));
+        for (word, tripped) in [
+            ("overheated", Some(true)),
+            ("normal", Some(false)),
+            ("cool_down", Some(false)),
+            ("novel", None),
+        ] {
+            let protection = overheat(json!({ "overheat_status": word }));
+            assert_eq!((protection.word.as_str(), protection.tripped), (word, tripped));
+        }
+        let overload = OutletReading::of(&json!({"power_protection_status": "novel"})).overload;
+        assert_eq!(overload.unwrap().tripped, None);
     }
 
     #[test]

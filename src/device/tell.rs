@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::{News, known::Change, worker::Worker};
-use crate::model::OutletKey;
-use crate::report::{Availability, Event, EventKind, Outlet, Phase, Report};
+use crate::{
+    model::{OutletKey, OutletPath},
+    report::{Availability, Condition, Event, EventKind, Outlet, Phase, Protection, Report},
+};
 
 impl Worker {
     pub(super) async fn enter(&mut self, phase: Phase) {
@@ -31,6 +33,36 @@ impl Worker {
         let before = self.told.replace(report.clone());
         self.send(News::Report(report.clone())).await;
         self.tell_availability(before.as_deref(), &report).await;
+        if let Some(before) = before {
+            self.compare_outlets(&before, &report).await;
+        }
+    }
+
+    /// What follows from an outlet that is not as it was: its meter is read anew, a protection that changed is told.
+    async fn compare_outlets(&mut self, before: &Report, now: &Report) {
+        for outlet in &now.outlets {
+            let same = |old: &&Outlet| old.position == outlet.position;
+            let Some(old) = before.outlets.iter().find(same) else {
+                continue;
+            };
+            if old.power != outlet.power {
+                self.meter_soon(outlet.position);
+            }
+            for change in condition_changes(&old.condition, &outlet.condition) {
+                let path = self.path_of(outlet.key.as_ref());
+                let message = format!("{path}: {change}");
+                info!(outlet = %path, %change, "protection");
+                self.event(EventKind::Protection, outlet.key.clone(), message)
+                    .await;
+            }
+        }
+    }
+
+    fn path_of(&self, outlet: Option<&OutletKey>) -> OutletPath {
+        OutletPath {
+            device: self.config.id.clone(),
+            outlet: outlet.cloned(),
+        }
     }
 
     fn report(&self) -> Report {
@@ -96,10 +128,7 @@ impl Worker {
 
     /// A relay changed and it was not us.
     pub(super) async fn tell_external(&mut self, change: Change) {
-        let path = match &change.outlet {
-            Some(outlet) => format!("{}/{outlet}", self.config.id),
-            None => self.config.id.to_string(),
-        };
+        let path = self.path_of(change.outlet.as_ref());
         info!(outlet = %path, state = %change.power, "switched by something else (button, app, rule on the device)");
         let message = format!("{path} was switched {} by something else", change.power);
         self.event(EventKind::ExternalChange, change.outlet, message)
@@ -124,4 +153,36 @@ impl Worker {
             let _gone = receiver.send(news.clone()).await;
         }
     }
+}
+
+/// The protections that say something else than before. One that appears or goes says nothing new.
+fn condition_changes(old: &Condition, new: &Condition) -> Vec<String> {
+    fn word(protection: Option<&Protection>) -> Option<&str> {
+        protection.map(|protection| protection.word.as_str())
+    }
+    let protections = [
+        (
+            "overheat protection",
+            word(old.overheat.as_ref()),
+            word(new.overheat.as_ref()),
+        ),
+        (
+            "overload protection",
+            word(old.overload.as_ref()),
+            word(new.overload.as_ref()),
+        ),
+        (
+            "overcurrent protection",
+            word(old.overcurrent.as_ref()),
+            word(new.overcurrent.as_ref()),
+        ),
+        ("charging", old.charging.as_deref(), new.charging.as_deref()),
+    ];
+    let changed = protections
+        .into_iter()
+        .filter_map(|(name, old, new)| Some((name, old?, new?)));
+    changed
+        .filter(|(_, old, new)| old != new)
+        .map(|(name, old, new)| format!("{name} says {new} (was {old})"))
+        .collect()
 }

@@ -12,6 +12,7 @@ use super::{
     fault::{Fault, Remedy},
     known::Known,
     mailbox::{Mailbox, Standing},
+    meter::Meters,
     opening::{LISTEN, Opened, open},
     readings::DeviceReading,
     session::{Session, discover},
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    energy::EnergyBook,
     intent::Failure,
     report::{EventKind, Kind, Phase, Report},
 };
@@ -45,6 +47,8 @@ pub(super) struct Worker {
     pub(super) recorder: Recorder,
     pub(super) logins: LoginBudget,
     pub(super) known: Known,
+    pub(super) meters: Meters,
+    pub(super) book: EnergyBook,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
@@ -89,6 +93,7 @@ impl Worker {
         mailbox: Mailbox,
         news: Vec<mpsc::Sender<News>>,
         recorder: Recorder,
+        book: EnergyBook,
     ) -> Self {
         Self {
             address: config.address.clone(),
@@ -96,6 +101,8 @@ impl Worker {
             probes: Backoff::new(PROBE_FIRST, tempo.probe_longest),
             refusals: Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest),
             known: Known::default(),
+            meters: Meters::new(Instant::now()),
+            book,
             kind: Kind::Plug,
             phase: Phase::Connecting,
             failures: 0,
@@ -155,6 +162,8 @@ impl Worker {
         let changes = self
             .known
             .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
+        self.meters.renew(Instant::now());
+        self.recall_meters();
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
         self.proved();
@@ -223,9 +232,16 @@ impl Worker {
             } else if now >= next_slow {
                 next_slow = now + jittered(self.tempo.slow_poll);
                 self.slow_poll(&mut session).await
+            } else if self.has_meters() && now >= self.meters.due {
+                self.read_meter(&mut session).await
             } else {
                 let wake = if self.mailbox.queue.is_empty() {
-                    next_poll.min(next_slow)
+                    let next = next_poll.min(next_slow);
+                    if self.has_meters() {
+                        next.min(self.meters.due)
+                    } else {
+                        next
+                    }
                 } else {
                     hold.min(next_poll)
                 };

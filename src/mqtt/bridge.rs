@@ -66,7 +66,10 @@ impl<'a> Info<'a> {
 pub(super) struct DeviceEntry<'a> {
     id: &'a DeviceId,
     name: Option<&'a str>,
+    nickname: Option<&'a str>,
+    device_id: Option<&'a str>,
     model: Option<&'a str>,
+    hardware: Option<&'a str>,
     firmware: Option<&'a str>,
     mac: Option<&'a str>,
     address: &'a str,
@@ -99,6 +102,9 @@ impl<'a> DeviceEntry<'a> {
         Self {
             id: &report.id,
             name: report.name.as_deref(),
+            nickname: identity.and_then(|identity| identity.nickname.as_deref()),
+            device_id: identity.map(|identity| identity.device_id.as_str()),
+            hardware: identity.and_then(|identity| identity.hardware.as_deref()),
             model: identity.map(|identity| identity.model.as_str()),
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
             mac: identity.and_then(|identity| identity.mac.as_deref()),

@@ -92,6 +92,11 @@ pub enum Command {
     Set(SetCommand),
     /// Read the device and publish what it says.
     Get,
+    /// Restart the device's own computer.
+    Reboot {
+        /// How long the command may take to reach its device: 0.1 s to 1 h.
+        ttl: Duration,
+    },
 }
 
 /// A command to switch.
@@ -139,22 +144,33 @@ pub enum Lifetime {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attribute {
     State,
+    Reboot,
 }
 
+/// The attribute that restarts a device.
+pub(super) const REBOOT: &str = "reboot";
+
 impl Attribute {
-    const ALL: [Self; 1] = [Self::State];
+    const ALL: [Self; 2] = [Self::State, Self::Reboot];
 
     fn name(self) -> &'static str {
         match self {
             Self::State => "state",
+            Self::Reboot => REBOOT,
         }
     }
 
-    fn find(name: &str) -> Result<Self, CommandError> {
-        let found = Self::ALL.into_iter().find(|attribute| attribute.name() == name);
+    /// A group has no computer to restart.
+    fn is_for(self, target: Target) -> bool {
+        target == Target::Outlet || self != Self::Reboot
+    }
+
+    fn find(name: &str, target: Target) -> Result<Self, CommandError> {
+        let known = Self::ALL.into_iter().filter(|attribute| attribute.is_for(target));
+        let found = known.clone().find(|attribute| attribute.name() == name);
         found.ok_or_else(|| CommandError::UnknownAttribute {
             shown: Shown::text(name),
-            known: Self::ALL.map(Self::name).join(", "),
+            known: known.map(Self::name).collect::<Vec<_>>().join(", "),
         })
     }
 }
@@ -168,8 +184,9 @@ pub fn decode(verb: &Verb, target: Target, payload: &[u8]) -> Decoded<Command> {
     decode_body(payload, |body| match verb {
         Verb::Get => read_get(body).map(|()| Command::Get),
         Verb::Set => read_set(body, target).map(Command::Set),
-        Verb::SetAttribute(name) => match Attribute::find(name)? {
+        Verb::SetAttribute(name) => match Attribute::find(name, target)? {
             Attribute::State => read_set(body, target).map(Command::Set),
+            Attribute::Reboot => read_reboot(body),
         },
     })
 }
@@ -256,6 +273,25 @@ fn read_get(body: Body<'_>) -> Result<(), CommandError> {
         }),
         _ => fields.finish(),
     }
+}
+
+/// `{}`, as a button of Home Assistant sends, or a word that means it: a stray ON or 0 restarts nothing.
+fn read_reboot(body: Body<'_>) -> Result<Command, CommandError> {
+    let mut fields = match body {
+        Body::Object(fields) => fields,
+        Body::Plain(text) if ["press", REBOOT].contains(&text.to_ascii_lowercase().as_str()) => {
+            return Ok(Command::Reboot { ttl: DEFAULT_TTL });
+        }
+        Body::Plain(text) => {
+            return Err(CommandError::InvalidPayload {
+                expected: "PRESS or a JSON object",
+                shown: Shown::text(text),
+            });
+        }
+    };
+    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    fields.finish()?;
+    Ok(Command::Reboot { ttl })
 }
 
 fn read_set(body: Body<'_>, target: Target) -> Result<SetCommand, CommandError> {

@@ -8,16 +8,21 @@ use std::collections::BTreeMap;
 
 use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
-    Component, Device, DevicePayload, EntityName, Key, Layout, NodeId, OnOff, Options, Origin, Select,
-    Sensor, SensorClass, State, Switch, SwitchClass,
+    Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, NodeId,
+    OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch, SwitchClass, Update,
 };
 
-use super::topics::{Address, BridgeTopic, Topics, Verb};
+use super::{
+    command::REBOOT,
+    topics::{Address, BridgeTopic, Topics, Verb},
+};
 use crate::{
-    model::{DeviceId, OutletPath},
+    model::{DeviceId, OutletKey, OutletPath},
     report::{Identity, Kind, Outlet, Report},
     telemetry::Level,
 };
+
+mod outlet;
 
 const MANUFACTURER: &str = "TP-Link";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -66,10 +71,14 @@ impl Discovery {
         ));
         payload.layout = self.layout;
         let own = OutletPath::device(report.id.clone());
-        payload.components = self.device_components(&own);
+        payload.components = self.device_components(&own, identity);
         match identity.kind {
-            Kind::Plug => payload.components.extend(self.outlet_components(&own)),
-            Kind::Strip => payload.children = self.children(report),
+            Kind::Plug => {
+                let outlets = report.outlets.iter();
+                let components = outlets.flat_map(|outlet| self.outlet_components(&own, outlet, identity));
+                payload.components.extend(components);
+            }
+            Kind::Strip => payload.children = self.children(report, identity),
         }
         Some(payload)
     }
@@ -109,40 +118,85 @@ impl Discovery {
         device
     }
 
-    fn device_components(&self, path: &OutletPath) -> BTreeMap<Key, Component> {
-        let state = |key| State::json_key(self.topics.state(path), key);
-        let rssi = Sensor::of_class(SensorClass::SignalStrength, state("rssi"))
+    fn device_components(&self, path: &OutletPath, identity: &Identity) -> BTreeMap<Key, Component> {
+        let topic = self.topics.state(path);
+        let rssi = Sensor::of_class(SensorClass::SignalStrength, State::json_key(&topic, "rssi"))
             .diagnostic()
             .off_by_default();
-        BTreeMap::from([(Key::literal("rssi"), rssi.into())])
+        let reboot = self.topics.topic_of(&Address::Outlet {
+            path: path.clone(),
+            verb: Verb::SetAttribute(REBOOT.to_owned()),
+        });
+        let reboot = Button::of_class(ButtonClass::Restart, reboot)
+            .setting()
+            .off_by_default();
+        let mut components = BTreeMap::from([
+            (Key::literal("rssi"), rssi.into()),
+            (Key::literal("reboot"), reboot.into()),
+        ]);
+        if identity.firmware.is_some() {
+            let firmware = Update::firmware(topic, "firmware", "firmware_latest")
+                .diagnostic()
+                .off_by_default();
+            components.insert(Key::literal("firmware"), firmware.into());
+        }
+        components
     }
 
-    fn outlet_components(&self, path: &OutletPath) -> BTreeMap<Key, Component> {
+    fn outlet_components(
+        &self,
+        path: &OutletPath,
+        outlet: &Outlet,
+        identity: &Identity,
+    ) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
-        let problem = |name: &str, key| {
-            BinarySensor::of_class(BinarySensorClass::Problem, state(key), OnOff::Booleans)
-                .named(name)
-                .diagnostic()
-        };
         let switch = Switch::new(EntityName::Main, state("state"), OnOff::POWER, self.set(path));
         let on_since = Sensor::of_class(SensorClass::Timestamp, state("on_since"))
             .named("On since")
             .off_by_default();
-        BTreeMap::from([
+        let mut components = BTreeMap::from([
             (Key::literal("switch"), switch.class(SwitchClass::Outlet).into()),
             (Key::literal("on_since"), on_since.diagnostic().into()),
             (
-                Key::literal("overheated"),
-                problem("Overheated", "overheated").into(),
+                Key::literal("switched"),
+                self.event("Switched elsewhere", "external_change", path)
+                    .class(EventClass::Button)
+                    .into(),
             ),
-            (
-                Key::literal("overloaded"),
-                problem("Overloaded", "overloaded").into(),
-            ),
-        ])
+        ]);
+        components.extend(outlet::conditions(&outlet.features, state));
+        if outlet::is_protected(&outlet.features) {
+            let event = self.event("Protection changed", "protection", path);
+            components.insert(Key::literal("protection_event"), event.diagnostic().into());
+        }
+        if identity.meters_energy {
+            components.extend(outlet::energy(&outlet.features, state));
+        }
+        components
     }
 
-    fn children(&self, report: &Report) -> BTreeMap<u8, Child> {
+    /// Something that `bridge/event` tells of an outlet.
+    fn event(&self, name: &str, kind: &str, path: &OutletPath) -> Event {
+        let outlet = path.outlet.as_ref().map(OutletKey::as_str);
+        let about = [("type", kind), ("device", path.device.as_str())];
+        let about: Vec<_> = about
+            .into_iter()
+            .chain(outlet.map(|outlet| ("outlet", outlet)))
+            .collect();
+        let template = EventTemplate {
+            type_key: "type",
+            attributes: &["message", "at"],
+            only_when: &about,
+        };
+        Event::new(
+            name,
+            Options::of(kind, []),
+            self.topics.bridge(BridgeTopic::Event),
+            template,
+        )
+    }
+
+    fn children(&self, report: &Report, identity: &Identity) -> BTreeMap<u8, Child> {
         let child = |outlet: &Outlet| {
             let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
             let name = outlet
@@ -153,7 +207,7 @@ impl Discovery {
                 outlet.position,
                 Child {
                     name,
-                    components: self.outlet_components(&path),
+                    components: self.outlet_components(&path, outlet, identity),
                 },
             ))
         };
@@ -235,10 +289,10 @@ mod tests {
     use crate::{
         model::Power,
         mqtt::{
-            bridge::{About, Info, LastError},
+            bridge::{About, EventBody, Info, LastError},
             state::{availability, json, states, tests::report},
         },
-        report::Availability as Reachable,
+        report::{self, Availability as Reachable, EventKind, Feature},
     };
 
     fn topics(base: &str) -> Topics {
@@ -274,6 +328,10 @@ mod tests {
                 json(&LastError::of(None, jiff::Timestamp::UNIX_EPOCH)),
             ),
             (topics.availability(&report.id), online),
+            (
+                topics.bridge(BridgeTopic::Event),
+                json(&EventBody::of(&pressed(report))),
+            ),
         ];
         published.extend(
             states(report)
@@ -284,6 +342,17 @@ mod tests {
             .into_iter()
             .map(|(topic, text)| (topic, serde_json::from_str(&text).unwrap()))
             .collect()
+    }
+
+    fn pressed(report: &Report) -> report::Event {
+        report::Event {
+            kind: EventKind::ExternalChange,
+            device: Some(report.id.clone()),
+            outlet: None,
+            group: None,
+            message: "the button".to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn assert_every_key_is_there(payload: &DevicePayload, report: &Report) {
@@ -338,6 +407,60 @@ mod tests {
             "a renamed outlet keeps its identity: {ids:?}"
         );
         assert!(ids.contains(&"tapo2mqtt_mats_rssi".to_owned()), "{ids:?}");
+    }
+
+    fn keys(report: &Report) -> Vec<String> {
+        let payload = discovery("tapo2mqtt").device(report).unwrap();
+        let ids = payload.announces().into_keys();
+        ids.map(|id| id.replace("tapo2mqtt_mats_", "")).collect()
+    }
+
+    #[test]
+    fn only_what_an_outlet_tells_is_announced() {
+        let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        let has = |plug: &Report, key: &str| keys(plug).contains(&key.to_owned());
+        for key in [
+            "power",
+            "energy_total",
+            "voltage",
+            "overheated",
+            "auto_off_at",
+            "reboot",
+            "firmware",
+        ] {
+            assert!(has(&plug, key), "{key}");
+        }
+        assert!(!has(&plug, "overcurrent") && !has(&plug, "charging"));
+
+        plug.outlets[0].features = [Feature::Charging].into();
+        for key in ["voltage", "current", "overheated", "overloaded", "auto_off_at"] {
+            assert!(!has(&plug, key), "{key}");
+        }
+        assert!(has(&plug, "charging") && has(&plug, "protection_event"));
+
+        plug.outlets[0].features.clear();
+        let mut identity = plug.identity.as_deref().cloned().unwrap();
+        identity.meters_energy = false;
+        identity.firmware = None;
+        plug.identity = Some(std::sync::Arc::new(identity));
+        assert_eq!(keys(&plug), ["on_since", "reboot", "rssi", "switch", "switched"]);
+    }
+
+    #[test]
+    fn events_are_those_of_one_outlet() {
+        let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
+        let payload: Value =
+            serde_json::from_str(&discovery("tapo2mqtt").device(&strip).unwrap().to_json()).unwrap();
+        let event = &payload["components"]["tapo2mqtt_mats_o1_switched"];
+        assert_eq!(event["event_types"], serde_json::json!(["external_change"]));
+        let template = event["value_template"].as_str().unwrap();
+        for condition in [
+            r#"value_json.type == "external_change""#,
+            r#"value_json.device == "mats""#,
+            r#"value_json.outlet == "left""#,
+        ] {
+            assert!(template.contains(condition), "{template}");
+        }
     }
 
     #[test]

@@ -59,7 +59,24 @@ impl MqttTask {
                 command: Command::Set(set),
                 transaction,
             } => self.set(path, &set, transaction),
+            Decoded::Accepted {
+                command: Command::Reboot { ttl },
+                transaction,
+            } => self.reboot(path, ttl, transaction),
         }
+    }
+
+    /// Outlets of a strip have no computer of their own.
+    fn reboot(&mut self, path: OutletPath, ttl: std::time::Duration, transaction: Option<Transaction>) {
+        if path.outlet.is_some() {
+            let message = format!(
+                "an outlet cannot be restarted alone: send this to {}/set/reboot",
+                path.device
+            );
+            self.refuse(&path, transaction.as_ref(), "unsupported", &message);
+            return;
+        }
+        self.carry(path, Action::Reboot, ttl, transaction);
     }
 
     fn set(&mut self, path: OutletPath, set: &SetCommand, transaction: Option<Transaction>) {

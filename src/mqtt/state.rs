@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
     model::{OutletPath, Power},
-    report::{Availability, Kind, Outlet, Phase, Report},
+    report::{Availability, Condition, Energy, Kind, Outlet, Phase, Protection, Report},
 };
 
 /// The state topics of one device, in the order in which they are published.
@@ -18,7 +19,7 @@ pub(super) fn states(report: &Report) -> Vec<(OutletPath, String)> {
         // Not known yet whether it is a plug or a strip. Home Assistant may remember either from an earlier
         // run, so every key that it could read is there.
         let unknown = PlugState {
-            outlet: OutletState::UNKNOWN,
+            outlet: OutletState::default(),
             device: DeviceState::of(report),
         };
         return vec![(device, json(&unknown))];
@@ -66,35 +67,101 @@ struct StripState<'a> {
     device: DeviceState<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct OutletState {
     state: Option<Power>,
     on_since: Option<Timestamp>,
+    #[serde(flatten)]
+    condition: ConditionState,
+    #[serde(flatten)]
+    energy: EnergyState,
+}
+
+#[derive(Serialize, Default)]
+struct ConditionState {
     overheated: Option<bool>,
     overloaded: Option<bool>,
+    overcurrent: Option<bool>,
+    protection: Option<String>,
+    charging: Option<String>,
+    auto_off: Option<String>,
+    auto_off_at: Option<Timestamp>,
+}
+
+/// W, V, A and kWh.
+#[derive(Serialize, Default)]
+struct EnergyState {
+    power: Option<f64>,
+    voltage: Option<f64>,
+    current: Option<f64>,
+    energy_today: Option<f64>,
+    energy_month: Option<f64>,
+    energy_total: Option<f64>,
 }
 
 #[derive(Serialize)]
 struct DeviceState<'a> {
     rssi: Option<i64>,
+    firmware: Option<&'a str>,
+    /// No request of the `tapo` crate tells it.
+    firmware_latest: Option<&'a str>,
     status: Phase,
     reason: Option<&'a str>,
 }
 
 impl OutletState {
-    const UNKNOWN: Self = Self {
-        state: None,
-        on_since: None,
-        overheated: None,
-        overloaded: None,
-    };
-
     fn of(outlet: &Outlet) -> Self {
         Self {
             state: outlet.power,
             on_since: outlet.on_since,
-            overheated: outlet.overheated,
-            overloaded: outlet.overloaded,
+            condition: ConditionState::of(&outlet.condition),
+            energy: EnergyState::of(&outlet.energy),
+        }
+    }
+}
+
+impl ConditionState {
+    fn of(condition: &Condition) -> Self {
+        let tripped = |protection: &Option<Protection>| protection.as_ref()?.tripped;
+        Self {
+            overheated: tripped(&condition.overheat),
+            overloaded: tripped(&condition.overload),
+            overcurrent: tripped(&condition.overcurrent),
+            protection: protection(condition),
+            charging: condition.charging.clone(),
+            auto_off: condition.auto_off.clone(),
+            auto_off_at: condition.auto_off_at,
+        }
+    }
+}
+
+/// The words of all protections that say anything but `normal`, so that one nobody has seen is seen.
+fn protection(condition: &Condition) -> Option<String> {
+    let protections = [&condition.overheat, &condition.overload, &condition.overcurrent];
+    let words: Vec<&str> = protections
+        .into_iter()
+        .flatten()
+        .map(|protection| protection.word.as_str())
+        .collect();
+    let odd: Vec<&str> = words.iter().copied().filter(|word| *word != NORMAL).collect();
+    match (words.is_empty(), odd.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(NORMAL.to_owned()),
+        (false, false) => Some(odd.join(", ")),
+    }
+}
+
+const NORMAL: &str = "normal";
+
+impl EnergyState {
+    fn of(energy: &Energy) -> Self {
+        Self {
+            power: energy.power.map(MilliWatts::watts),
+            voltage: energy.voltage.map(MilliVolts::volts),
+            current: energy.current.map(MilliAmps::amps),
+            energy_today: energy.today.map(MilliWattHours::kilowatt_hours),
+            energy_month: energy.month.map(MilliWattHours::kilowatt_hours),
+            energy_total: energy.total.map(MilliWattHours::kilowatt_hours),
         }
     }
 }
@@ -102,8 +169,11 @@ impl OutletState {
 impl<'a> DeviceState<'a> {
     fn of(report: &'a Report) -> Self {
         let reason = report.trouble.as_ref().map(|trouble| trouble.message.as_str());
+        let identity = report.identity.as_deref();
         Self {
             rssi: report.rssi,
+            firmware: identity.and_then(|identity| identity.firmware.as_deref()),
+            firmware_latest: None,
             status: report.phase,
             reason,
         }
@@ -127,7 +197,28 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::report::{Countdown, Identity};
+    use crate::{
+        energy::WattHours,
+        report::{Countdown, Feature, Identity},
+    };
+
+    fn said(word: &str, tripped: Option<bool>) -> Protection {
+        Protection {
+            word: word.to_owned(),
+            tripped,
+        }
+    }
+
+    fn energy() -> Energy {
+        Energy {
+            power: Some(MilliWatts::new(234_838)),
+            voltage: Some(MilliVolts::new(240_695)),
+            current: None,
+            today: Some(WattHours::new(46).into()),
+            month: Some(MilliWattHours::ZERO),
+            total: Some(MilliWattHours::new(8_725_929)),
+        }
+    }
 
     pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> Report {
         let outlet = |(index, (key, power)): (usize, &(Option<&str>, Option<Power>))| Outlet {
@@ -136,8 +227,19 @@ pub(super) mod tests {
             name: Some(format!("Mat {}", index + 1)),
             power: *power,
             on_since: None,
-            overheated: Some(false),
-            overloaded: None,
+            condition: Condition {
+                overheat: Some(said("normal", Some(false))),
+                overload: Some(said("novel", None)),
+                ..Condition::default()
+            },
+            energy: energy(),
+            features: [
+                Feature::Overheat,
+                Feature::Overload,
+                Feature::AutoOff,
+                Feature::Voltage,
+            ]
+            .into(),
             countdown: Countdown::Unknown,
         };
         Report {
@@ -172,8 +274,13 @@ pub(super) mod tests {
     fn a_plug_has_one_topic_with_everything() {
         let states = parsed(&report(Kind::Plug, &[(None, Some(Power::On))]));
         let expected = json!({
-            "state": "ON", "on_since": null, "overheated": false, "overloaded": null,
-            "rssi": -51, "status": "ready", "reason": null
+            "state": "ON", "on_since": null,
+            "overheated": false, "overloaded": null, "overcurrent": null, "protection": "novel",
+            "charging": null, "auto_off": null, "auto_off_at": null,
+            "power": 234.8, "voltage": 240.7, "current": null,
+            "energy_today": 0.046, "energy_month": 0.0, "energy_total": 8.726,
+            "rssi": -51, "firmware": "1.4.2 Build 260513", "firmware_latest": null,
+            "status": "ready", "reason": null
         });
         assert_eq!(states, [("mats".to_owned(), expected)]);
     }
@@ -199,8 +306,12 @@ pub(super) mod tests {
         report.phase = Phase::Connecting;
         let states = parsed(&report);
         let expected = json!({
-            "state": null, "on_since": null, "overheated": null, "overloaded": null,
-            "rssi": -51, "status": "connecting", "reason": null
+            "state": null, "on_since": null,
+            "overheated": null, "overloaded": null, "overcurrent": null, "protection": null,
+            "charging": null, "auto_off": null, "auto_off_at": null,
+            "power": null, "voltage": null, "current": null,
+            "energy_today": null, "energy_month": null, "energy_total": null,
+            "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "reason": null
         });
         assert_eq!(states, [("mats".to_owned(), expected)]);
     }

@@ -49,7 +49,7 @@ pub(crate) fn plug_with_energy() -> DevicePayload {
         EventTemplate {
             type_key: "type",
             attributes: &["message"],
-            only_when: Some(("device", "heater")),
+            only_when: &[("device", "heater"), ("outlet", "left")],
         },
     );
     let overloaded = BinarySensor::of_class(
@@ -233,6 +233,18 @@ fn energy(topic: &str) -> BTreeMap<Key, Component> {
             "energy_today",
             sensor(SensorClass::Energy, "energy_today")
                 .named("Today's consumption")
+                .decimals(3),
+        ),
+        entry(
+            "energy_month",
+            sensor(SensorClass::Energy, "energy_month")
+                .named("This month's consumption")
+                .decimals(3),
+        ),
+        entry(
+            "energy_total",
+            sensor(SensorClass::Energy, "energy_total")
+                .named("Total consumption")
                 .decimals(3),
         ),
         entry(

@@ -28,7 +28,7 @@ fn refused<T: std::fmt::Debug>(decoded: Decoded<T>) -> (CommandError, Option<Tra
 fn set_command(payload: &str, target: Target) -> SetCommand {
     match accepted(decode(&Verb::Set, target, payload.as_bytes())).0 {
         Command::Set(command) => command,
-        Command::Get => panic!("{payload} was read as get"),
+        other => panic!("{payload} was read as {other:?}"),
     }
 }
 
@@ -321,7 +321,7 @@ fn messages_say_what_is_expected() {
     );
     let (error, _) = refused(attribute("color", b"red"));
     assert_eq!(error.code(), "unknown_attribute");
-    assert_eq!(error.to_string(), "unknown attribute color; known are state");
+    assert_eq!(error.to_string(), "unknown attribute color; known are state, reboot");
 }
 
 #[test]
@@ -554,4 +554,34 @@ proptest! {
             prop_assert!(command.ttl >= Duration::from_millis(100) && command.ttl <= Duration::from_hours(1));
         }
     }
+}
+
+#[test]
+fn a_device_is_restarted_by_a_button_or_a_word_and_not_by_a_stray_value() {
+    let verb = || Verb::SetAttribute("reboot".to_owned());
+    for payload in ["{}", "PRESS", "reboot", " Reboot "] {
+        let command = accepted(decode(&verb(), Target::Outlet, payload.as_bytes())).0;
+        assert_eq!(command, Command::Reboot { ttl: DEFAULT_TTL }, "{payload}");
+    }
+    let (command, transaction) = accepted(decode(
+        &verb(),
+        Target::Outlet,
+        br#"{"ttl": 3, "transaction": "a"}"#,
+    ));
+    let ttl = Duration::from_secs(3);
+    assert_eq!(command, Command::Reboot { ttl });
+    assert!(transaction.is_some());
+    for payload in ["ON", "0", "true", r#"{"state": "ON"}"#, "[]"] {
+        let decoded = decode(&verb(), Target::Outlet, payload.as_bytes());
+        assert!(
+            matches!(decoded, Decoded::Refused { .. }),
+            "{payload}: {decoded:?}"
+        );
+    }
+    assert_eq!(decode(&verb(), Target::Outlet, b""), Decoded::Ignored);
+    let group = decode(&verb(), Target::Group, b"{}");
+    assert!(
+        matches!(&group, Decoded::Refused { error, .. } if error.code() == "unknown_attribute"),
+        "{group:?}"
+    );
 }

@@ -23,18 +23,21 @@ pub enum Profile {
     P300,
     /// A strip of four outlets with an energy meter each.
     P304M,
+    /// A strip of six outlets with an energy meter each, whose live data lacks a counter in mWh.
+    P316M,
     /// A Kasa-branded outdoor strip of two outlets, listed 2, 1, without the `auto_off` fields.
     EP40M,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::P100,
         Self::P110,
         Self::P110Old,
         Self::P300,
         Self::P304M,
+        Self::P316M,
         Self::EP40M,
     ];
 
@@ -60,6 +63,7 @@ impl Profile {
             Self::P110Old => &tables::P110_OLD,
             Self::P300 => &tables::P300,
             Self::P304M => &tables::P304M,
+            Self::P316M => &tables::P316M,
             Self::EP40M => &tables::EP40M,
         }
     }
@@ -73,6 +77,7 @@ impl fmt::Display for Profile {
             Self::P110Old => "P110Old",
             Self::P300 => "P300",
             Self::P304M => "P304M",
+            Self::P316M => "P316M",
             Self::EP40M => "EP40M",
         })
     }
@@ -129,7 +134,7 @@ pub(crate) struct Meter {
     pub(crate) emeter: bool,
     /// `get_energy_usage` carries `current_power`, in mW.
     pub(crate) power_in_usage: bool,
-    /// Energies are also given in mWh.
+    /// Energies are also given in mWh, by `get_emeter_data` too.
     pub(crate) milliwatt_hours: bool,
 }
 

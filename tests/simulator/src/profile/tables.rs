@@ -1,7 +1,7 @@
 //! The models.
 //!
 //! Names, shapes and orders of fields are those of public dumps: P110 1.4.8 and P304M 1.4.2 from the
-//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15 and EP40M 1.1.0 from python-kasa's.
+//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5 and EP40M 1.1.0 from python-kasa's.
 
 use super::{Meter, OutletFields, Spec};
 
@@ -269,6 +269,82 @@ pub(super) static P304M: Spec = Spec {
     }),
     loads: &[60.0, 12.5, 150.0, 4.0],
     max_watts: 3252.0,
+    max_schedule_rules: 32,
+};
+
+pub(super) static P316M: Spec = Spec {
+    model: "P316M",
+    device_model: "P316M(US)",
+    device_type: "SMART.TAPOPLUG",
+    hw_ver: "1.6",
+    fw_ver: "1.0.5 Build 250306 Rel.151943",
+    knows_tpap: false,
+    default_state_object: false,
+    components: &[
+        ("device", 2),
+        ("firmware", 2),
+        ("quick_setup", 3),
+        ("time", 1),
+        ("wireless", 1),
+        ("schedule", 2),
+        ("countdown", 2),
+        ("antitheft", 1),
+        ("account", 1),
+        ("synchronize", 1),
+        ("sunrise_sunset", 1),
+        ("led", 1),
+        ("cloud_connect", 1),
+        ("iot_cloud", 1),
+        ("device_local_time", 1),
+        ("default_states", 1),
+        ("control_child", 2),
+        ("child_device", 2),
+        ("localSmart", 1),
+        ("matter", 3),
+        ("auto_off", 2),
+        ("energy_monitoring", 2),
+        ("current_protection", 1),
+        ("power_protection", 1),
+        ("charging_protection", 2),
+    ],
+    child_components: &[
+        ("device", 2),
+        ("quick_setup", 3),
+        ("time", 1),
+        ("device_local_time", 1),
+        ("schedule", 2),
+        ("countdown", 2),
+        ("antitheft", 1),
+        ("account", 1),
+        ("synchronize", 1),
+        ("sunrise_sunset", 1),
+        ("cloud_connect", 1),
+        ("iot_cloud", 1),
+        ("firmware", 2),
+        ("default_states", 1),
+        ("localSmart", 1),
+        ("auto_off", 2),
+        ("energy_monitoring", 2),
+        ("current_protection", 1),
+        ("power_protection", 1),
+        ("charging_protection", 2),
+    ],
+    outlet_fields: &[
+        OutletFields::AutoOff,
+        OutletFields::Charging,
+        OutletFields::Overcurrent,
+        OutletFields::PowerProtection,
+        OutletFields::Usb,
+        OutletFields::OnOff,
+    ],
+    listing: &[1, 2, 3, 4, 5, 6],
+    meter: Some(Meter {
+        emeter: true,
+        power_in_usage: false,
+        milliwatt_hours: false,
+    }),
+    loads: &[60.0, 12.5, 150.0, 4.0, 900.0, 1.0],
+    max_watts: 1644.0,
     max_schedule_rules: 32,
 };
 

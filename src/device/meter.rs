@@ -1,0 +1,578 @@
+//! The energy meters of a device: which outlet's turn it is, what its firmware can be asked, and when a reading is
+//! worth telling.
+//!
+//! Three requests tell about energy, and none of them everywhere. Live data (voltage, current, power, a counter)
+//! comes with firmware from about 1.4. Usage (the day, the month, on plugs also power) needs the device's clock to
+//! be set; without it the device answers -1601, and everything else works. The power alone is asked for only where
+//! neither tells it (P316M 1.0.5).
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use jiff::civil;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{
+    backoff::{Purpose, jittered},
+    exchange::Trip,
+    fault::Fault,
+    session::{Reading, Request, Session},
+    worker::Worker,
+};
+use crate::{
+    energy::{Counters, MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours},
+    model::OutletPath,
+    report::{Energy, Feature},
+};
+
+/// After a relay changed, until the meter shows it.
+const SETTLE: Duration = Duration::from_secs(2);
+/// A reading that is asked for comes no sooner after the last one than this part of the usual time between two.
+const SOONEST_PART: u32 = 6;
+/// Answers in a row that could not be read, or did not come, before a request is left alone until the next login.
+const FAILURES_TO_GIVE_UP: u8 = 3;
+
+/// When a change of energy values is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Telling {
+    /// Power that changed by so much.
+    pub power_step: MilliWatts,
+    /// Energy that changed by so much.
+    pub energy_step: MilliWattHours,
+    /// Anything that changed, after so long.
+    pub slowest: Duration,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        Self {
+            power_step: MilliWatts::from_watts(1),
+            energy_step: MilliWattHours::new(10_000),
+            slowest: Duration::from_mins(5),
+        }
+    }
+}
+
+impl Telling {
+    fn is_news(&self, told: &Energy, now: &Energy, since: Option<Duration>) -> bool {
+        told != now
+            && (since.is_none_or(|since| since >= self.slowest)
+                || power_moved(told.power, now.power, self.power_step)
+                || told.voltage.is_some() != now.voltage.is_some()
+                || told.current.is_some() != now.current.is_some()
+                || energy_moved(told.today, now.today, self.energy_step)
+                || energy_moved(told.month, now.month, self.energy_step)
+                || energy_moved(told.total, now.total, self.energy_step))
+    }
+}
+
+/// A load that is switched on or off is told however small it is.
+fn power_moved(told: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
+    match (told, now) {
+        (Some(told), Some(now)) if told == now => false,
+        (Some(told), Some(now)) => {
+            let none = MilliWatts::default();
+            told.difference(now) >= step || told == none || now == none
+        }
+        (told, now) => told != now,
+    }
+}
+
+/// Energy that starts over at midnight is told at once.
+fn energy_moved(told: Option<MilliWattHours>, now: Option<MilliWattHours>, step: MilliWattHours) -> bool {
+    match (told, now) {
+        (Some(told), Some(now)) => now < told || (now > told && told.difference(now) >= step),
+        (told, now) => told != now,
+    }
+}
+
+/// What a device's firmware answers to one of the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ability {
+    /// Asked, with so many failures in a row.
+    Asked(u8),
+    /// The device does not know the request (-1002, -1008): never asked again.
+    Unknown,
+}
+
+impl Ability {
+    fn is_asked(self) -> bool {
+        matches!(self, Self::Asked(failures) if failures < FAILURES_TO_GIVE_UP)
+    }
+}
+
+/// Whose turn it is, and what can be asked.
+#[derive(Debug)]
+pub(super) struct Meters {
+    live: Ability,
+    usage: Ability,
+    power: Ability,
+    /// The place of the outlet whose turn it is.
+    turn: usize,
+    /// Outlets that go before the others: their relays changed, or somebody asked.
+    urgent: VecDeque<Option<Arc<str>>>,
+    /// When the next outlet is read.
+    pub(super) due: Instant,
+    last: Option<Instant>,
+}
+
+impl Meters {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            live: Ability::Asked(0),
+            usage: Ability::Asked(0),
+            power: Ability::Asked(0),
+            turn: 0,
+            urgent: VecDeque::new(),
+            due: now,
+            last: None,
+        }
+    }
+
+    /// A login: what only failed earlier is worth another try, and what was missed meanwhile is read.
+    pub(super) fn renew(&mut self, now: Instant) {
+        for ability in [&mut self.live, &mut self.usage, &mut self.power] {
+            if *ability != Ability::Unknown {
+                *ability = Ability::Asked(0);
+            }
+        }
+        self.due = now;
+    }
+
+    /// Brings a reading forward: of this outlet, or of the one whose turn it is.
+    fn hurry(&mut self, outlet: Option<Option<Arc<str>>>, at: Instant, usual: Duration) {
+        if let Some(outlet) = outlet
+            && !self.urgent.contains(&outlet)
+        {
+            self.urgent.push_back(outlet);
+        }
+        let soonest = self.last.map_or(at, |last| last + usual / SOONEST_PART);
+        self.due = self.due.min(at.max(soonest));
+    }
+
+    /// Takes the outlet to be read now, of those that the device has.
+    fn take_turn<'a>(
+        &mut self,
+        outlets: &'a [Option<Arc<str>>],
+        now: Instant,
+        usual: Duration,
+    ) -> Option<&'a Option<Arc<str>>> {
+        let urgent = self.urgent.pop_front();
+        let next = if self.urgent.is_empty() {
+            jittered(usual)
+        } else {
+            usual / SOONEST_PART
+        };
+        self.last = Some(now);
+        self.due = now + next;
+        if let Some(urgent) = urgent
+            && let Some(outlet) = outlets.iter().find(|outlet| **outlet == urgent)
+        {
+            return Some(outlet);
+        }
+        let place = self.turn.checked_rem(outlets.len())?;
+        self.turn = place + 1;
+        outlets.get(place)
+    }
+
+    fn ability(&mut self, reading: Reading) -> &mut Ability {
+        match reading {
+            Reading::Live => &mut self.live,
+            Reading::Usage => &mut self.usage,
+            Reading::Power => &mut self.power,
+        }
+    }
+}
+
+/// What became of one request.
+enum Told {
+    /// The device answered.
+    Values(Value),
+    /// It has no such values, or not now.
+    Nothing,
+    /// Not known: what was known stands.
+    Missed,
+}
+
+/// What one outlet's meter said.
+struct MeterReading {
+    live: Told,
+    usage: Told,
+    power: Told,
+}
+
+impl MeterReading {
+    /// Over what was known before. Without a total, which is added up elsewhere.
+    fn over(&self, before: &Energy) -> Energy {
+        let live = |key| number(&self.live, key);
+        let usage = |key| number(&self.usage, key);
+        let kept = |told: &Told| matches!(told, Told::Missed);
+        let power = live("power_mw")
+            .or_else(|| usage("current_power"))
+            .map(MilliWatts::new)
+            .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts));
+        let day_or_month = |key, known| {
+            let told = usage(key).map(|energy| WattHours::new(energy).into());
+            told.or(if kept(&self.usage) { known } else { None })
+        };
+        let live_kept = kept(&self.live);
+        Energy {
+            power: power.or(if live_kept { before.power } else { None }),
+            voltage: live("voltage_mv")
+                .map(MilliVolts::new)
+                .or(before.voltage.filter(|_| live_kept)),
+            current: live("current_ma")
+                .map(MilliAmps::new)
+                .or(before.current.filter(|_| live_kept)),
+            today: day_or_month("today_energy", before.today),
+            month: day_or_month("month_energy", before.month),
+            total: before.total,
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let month = number(&self.usage, "month_energy").map(WattHours::new);
+        let time = value(&self.usage, "local_time").and_then(Value::as_str);
+        let time: Option<civil::DateTime> = time.and_then(|time| time.parse().ok());
+        Counters {
+            month: time.zip(month),
+            since_restart: number(&self.live, "energy_mwh").map(MilliWattHours::new),
+        }
+    }
+}
+
+fn value<'a>(told: &'a Told, key: &str) -> Option<&'a Value> {
+    match told {
+        Told::Values(values) => values.get(key),
+        Told::Nothing | Told::Missed => None,
+    }
+}
+
+fn number(told: &Told, key: &str) -> Option<u64> {
+    value(told, key).and_then(Value::as_u64)
+}
+
+impl Worker {
+    /// Whether the device has meters that can be read.
+    pub(super) fn has_meters(&self) -> bool {
+        let identity = self.known.identity.as_ref();
+        identity.is_some_and(|identity| identity.meters_energy)
+    }
+
+    /// An outlet was switched, by whomever: its meter is read once it has settled.
+    pub(super) fn meter_soon(&mut self, position: u8) {
+        let at = Instant::now() + SETTLE.min(self.tempo.slow_poll);
+        let mut switched = self
+            .known
+            .outlets
+            .iter()
+            .filter(|known| known.outlet.position == position);
+        let child = switched.next().map(|known| known.child.clone());
+        self.meters.hurry(child, at, self.tempo.slow_poll);
+    }
+
+    /// Somebody asked for an outlet, or for a whole strip, of which the next one's turn comes sooner.
+    pub(super) fn meter_for(&mut self, path: &OutletPath) {
+        let mut asked = self
+            .known
+            .outlets
+            .iter()
+            .filter(|known| known.outlet.key == path.outlet);
+        let child = asked.next().map(|known| known.child.clone());
+        self.meters.hurry(child, Instant::now(), self.tempo.slow_poll);
+    }
+
+    /// What an earlier run knew of the meters: entities that need it must not go and come back.
+    pub(super) fn recall_meters(&mut self) {
+        for known in &mut self.known.outlets {
+            if self.book.measures_voltage(&self.config.id, known.outlet.position) {
+                known.outlet.features.insert(Feature::Voltage);
+            }
+        }
+    }
+
+    /// Reads one outlet's meter. A command that comes in meanwhile goes first; the turn is taken again soon.
+    pub(super) async fn read_meter(&mut self, session: &mut Session) -> Result<(), Trip> {
+        let outlets: Vec<_> = self
+            .known
+            .outlets
+            .iter()
+            .map(|known| known.child.clone())
+            .collect();
+        let turn = self
+            .meters
+            .take_turn(&outlets, Instant::now(), self.tempo.slow_poll);
+        let Some(child) = turn else { return Ok(()) };
+        let mut reading = MeterReading {
+            live: self.ask_meter(session, Reading::Live, child.as_deref()).await?,
+            usage: Told::Missed,
+            power: Told::Missed,
+        };
+        if !self.mailbox.queue.is_empty() {
+            self.meters
+                .hurry(Some(child.clone()), Instant::now(), self.tempo.slow_poll);
+            return Ok(());
+        }
+        reading.usage = self.ask_meter(session, Reading::Usage, child.as_deref()).await?;
+        let has_power =
+            number(&reading.live, "power_mw").is_some() || number(&reading.usage, "current_power").is_some();
+        if !has_power && self.mailbox.queue.is_empty() {
+            reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
+        }
+        self.learn_meter(child.as_deref(), &reading);
+        self.tell().await;
+        Ok(())
+    }
+
+    async fn ask_meter(
+        &mut self,
+        session: &mut Session,
+        reading: Reading,
+        child: Option<&str>,
+    ) -> Result<Told, Trip> {
+        if !self.meters.ability(reading).is_asked() {
+            return Ok(Told::Nothing);
+        }
+        let answer = self
+            .exchange(session, Request::Meter(reading, child), Purpose::Poll)
+            .await;
+        let ability = self.meters.ability(reading);
+        match answer {
+            Ok(values) => {
+                *ability = Ability::Asked(0);
+                Ok(Told::Values(values))
+            }
+            Err(Trip::Fault(Fault::UnknownRequest(code))) => {
+                *ability = Ability::Unknown;
+                info!(device = %self.config.id, request = ?reading, code, "the device does not know this meter request; it is not asked again");
+                if reading == Reading::Live {
+                    self.book.forget_voltage(&self.config.id);
+                }
+                Ok(Told::Nothing)
+            }
+            // -1601: its clock was never set. Others are as little reason to doubt the switch.
+            Err(Trip::Fault(Fault::Device { .. })) => Ok(Told::Nothing),
+            // The tapo crate reads these answers with all their fields or not at all; some firmware lacks one.
+            Err(Trip::Fault(Fault::Unreadable(_))) => {
+                if let Ability::Asked(failures) = ability {
+                    *failures = failures.saturating_add(1);
+                }
+                Ok(if ability.is_asked() {
+                    Told::Missed
+                } else {
+                    Told::Nothing
+                })
+            }
+            Err(Trip::Fault(Fault::NoAnswer)) => {
+                if let Ability::Asked(failures) = ability {
+                    *failures = failures.saturating_add(1);
+                }
+                Err(Fault::NoAnswer.into())
+            }
+            Err(trip) => Err(trip),
+        }
+    }
+
+    /// Adds up, and takes what is worth telling.
+    fn learn_meter(&mut self, child: Option<&str>, reading: &MeterReading) {
+        let now = Instant::now();
+        let identity = self.known.identity.clone();
+        let device = identity
+            .as_ref()
+            .map_or("", |identity| identity.device_id.as_str());
+        let Some(known) = self
+            .known
+            .outlets
+            .iter_mut()
+            .find(|known| known.child.as_deref() == child)
+        else {
+            return;
+        };
+        let mut energy = reading.over(&known.outlet.energy);
+        let counters = reading.counters();
+        if counters.month.is_some() || counters.since_restart.is_some() {
+            let (meter, position) = (child.unwrap_or(device), known.outlet.position);
+            let at = self.clock.now();
+            energy.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
+        }
+        if energy.voltage.is_some() || energy.current.is_some() {
+            known.outlet.features.insert(Feature::Voltage);
+        }
+        let since = known.energy_told.map(|told| now.duration_since(told));
+        if self.tempo.telling.is_news(&known.outlet.energy, &energy, since) {
+            known.outlet.energy = energy;
+            known.energy_told = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn live() -> Value {
+        json!({"current_ma": 1099, "voltage_mv": 240_695, "power_mw": 234_838, "energy_wh": 8725, "energy_mwh": 8_725_929})
+    }
+
+    fn usage() -> Value {
+        json!({"current_power": 234_000, "local_time": "2026-11-21T08:00:00", "today_energy": 46, "month_energy": 430})
+    }
+
+    fn reading(live: Told, usage: Told, power: Told) -> MeterReading {
+        MeterReading { live, usage, power }
+    }
+
+    fn full() -> Energy {
+        Energy {
+            power: Some(MilliWatts::new(234_838)),
+            voltage: Some(MilliVolts::new(240_695)),
+            current: Some(MilliAmps::new(1099)),
+            today: Some(WattHours::new(46).into()),
+            month: Some(WattHours::new(430).into()),
+            total: None,
+        }
+    }
+
+    #[test]
+    fn every_unit_is_taken_for_what_it_is() {
+        let whole = reading(Told::Values(live()), Told::Values(usage()), Told::Missed);
+        assert_eq!(whole.over(&Energy::default()), full());
+        assert_eq!(
+            whole.counters().since_restart,
+            Some(MilliWattHours::new(8_725_929))
+        );
+        // Usage tells mW, the power alone W.
+        let old = reading(Told::Nothing, Told::Values(usage()), Told::Missed);
+        assert_eq!(
+            old.over(&Energy::default()).power,
+            Some(MilliWatts::from_watts(234))
+        );
+        let alone = Told::Values(json!({"current_power": 234}));
+        let strip = reading(Told::Nothing, Told::Nothing, alone);
+        assert_eq!(
+            strip.over(&Energy::default()).power,
+            Some(MilliWatts::from_watts(234))
+        );
+    }
+
+    #[test]
+    fn a_missing_or_mistyped_field_leaves_every_other_value() {
+        for (index, whole) in [live(), usage()].into_iter().enumerate() {
+            for key in whole.as_object().unwrap().keys() {
+                for broken in [None, Some(json!(null)), Some(json!("x")), Some(json!(-1))] {
+                    let mut values = whole.clone();
+                    match broken {
+                        None => drop(values.as_object_mut().unwrap().remove(key)),
+                        Some(value) => values[key] = value,
+                    }
+                    let told = if index == 0 {
+                        reading(Told::Values(values), Told::Values(usage()), Told::Missed)
+                    } else {
+                        reading(Told::Values(live()), Told::Values(values), Told::Missed)
+                    };
+                    let energy = told.over(&Energy::default());
+                    let lost = [
+                        energy.voltage.is_none(),
+                        energy.current.is_none(),
+                        energy.today.is_none(),
+                        energy.month.is_none(),
+                        told.counters().since_restart.is_none(),
+                    ];
+                    assert!(
+                        lost.iter().filter(|lost| **lost).count() <= 1,
+                        "{key}: {energy:?}"
+                    );
+                    assert!(energy.power.is_some(), "{key}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_missed_stands_and_what_is_gone_is_unknown() {
+        let missed = reading(Told::Missed, Told::Missed, Told::Missed);
+        assert_eq!(missed.over(&full()), full());
+        let gone = reading(Told::Values(live()), Told::Nothing, Told::Missed);
+        let energy = gone.over(&full());
+        assert_eq!((energy.today, energy.month), (None, None), "the clock is unset");
+        assert_eq!(energy.power, full().power);
+    }
+
+    fn outlets(count: usize) -> Vec<Option<Arc<str>>> {
+        (1..=count)
+            .map(|n| Some(Arc::from(n.to_string().as_str())))
+            .collect()
+    }
+
+    #[test]
+    fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
+        let (now, usual) = (Instant::now(), Duration::from_secs(30));
+        let mut meters = Meters::new(now);
+        let strip = outlets(3);
+        let turn = |meters: &mut Meters| meters.take_turn(&strip, now, usual).unwrap().clone().unwrap();
+        let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
+        assert_eq!(turns, ["1", "2", "3", "1"].map(Arc::from) as [Arc<str>; 4]);
+        meters.hurry(Some(Some(Arc::from("1"))), now, usual);
+        assert_eq!(
+            [turn(&mut meters), turn(&mut meters)],
+            ["1", "2"].map(Arc::from) as [Arc<str>; 2]
+        );
+        assert_eq!(meters.take_turn(&[], now, usual), None);
+    }
+
+    #[test]
+    fn whoever_asks_all_the_time_does_not_flood_the_device() {
+        let (start, usual) = (Instant::now(), Duration::from_secs(30));
+        let mut meters = Meters::new(start);
+        let strip = outlets(6);
+        let mut read = 0;
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            meters.hurry(None, now, usual);
+            if now >= meters.due {
+                meters.take_turn(&strip, now, usual);
+                read += 1;
+            }
+        }
+        assert_eq!(read, 120, "one in five seconds");
+    }
+
+    #[test]
+    fn small_changes_wait_and_large_ones_do_not() {
+        let telling = Telling::default();
+        let soon = Some(Duration::from_secs(30));
+        let with_power = |milliwatts| Energy {
+            power: Some(MilliWatts::new(milliwatts)),
+            ..full()
+        };
+        let news = |told: u64, now: u64| telling.is_news(&with_power(told), &with_power(now), soon);
+        assert!(!news(60_000, 60_000));
+        assert!(!news(60_000, 60_900));
+        assert!(news(60_000, 61_000) && news(61_000, 60_000));
+        assert!(news(300, 0) && news(0, 300), "on or off");
+        assert!(telling.is_news(&with_power(60_000), &with_power(60_100), Some(telling.slowest)));
+        assert!(
+            !telling.is_news(&full(), &full(), Some(telling.slowest)),
+            "nothing changed"
+        );
+        let unknown = Energy {
+            power: None,
+            ..full()
+        };
+        assert!(telling.is_news(&full(), &unknown, soon) && telling.is_news(&unknown, &full(), soon));
+        let midnight = Energy {
+            today: Some(MilliWattHours::ZERO),
+            ..full()
+        };
+        assert!(telling.is_news(&full(), &midnight, soon));
+        let used = |watt_hours| Energy {
+            month: Some(WattHours::new(watt_hours).into()),
+            ..full()
+        };
+        assert!(!telling.is_news(&full(), &used(439), soon));
+        assert!(telling.is_news(&full(), &used(440), soon));
+    }
+}

@@ -1,0 +1,9 @@
+//! Energy: the units, a total that only grows, and the accounts that keep it.
+
+mod account;
+mod book;
+mod units;
+
+pub use account::{Account, Counters};
+pub use book::{Accounts, EnergyBook};
+pub use units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours};
