@@ -77,7 +77,7 @@ pub struct DemoArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Which device: P100, P110, P110Old, P300, P304M or EP40M.
+    /// Which device: P100, P110, P110Old, P300, P304M, P316M or EP40M.
     #[arg(long)]
     pub profile: tapo_simulator::Profile,
     /// Where it listens.

@@ -25,6 +25,7 @@ pub struct Setup {
     devices: Vec<(String, SocketAddr)>,
     credentials: bool,
     request_timeout: &'static str,
+    directory: Option<Arc<TempDir>>,
 }
 
 impl Setup {
@@ -33,6 +34,7 @@ impl Setup {
             devices: Vec::new(),
             credentials: true,
             request_timeout: "3s",
+            directory: None,
         }
     }
 
@@ -48,6 +50,14 @@ impl Setup {
         }
     }
 
+    /// Where settings and state are kept, for a bridge that starts again.
+    pub fn directory(self, directory: Arc<TempDir>) -> Self {
+        Self {
+            directory: Some(directory),
+            ..self
+        }
+    }
+
     pub fn request_timeout(self, request_timeout: &'static str) -> Self {
         Self {
             request_timeout,
@@ -59,7 +69,7 @@ impl Setup {
         let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
         let mut sections = vec![
             format!("[mqtt]\nhost = \"{host}\"\nport = {port}"),
-            format!("[polling]\nstate = \"1s\"\nrequest_timeout = \"{limit}\""),
+            format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
         if self.credentials {
             sections.push(format!(
@@ -89,7 +99,10 @@ impl Setup {
         }
         probe.catch_up().await;
         probe.forget();
-        let directory = tempfile::tempdir().unwrap();
+        let directory = self
+            .directory
+            .clone()
+            .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
         let file = directory.path().join("settings.toml");
         std::fs::write(&file, self.toml(broker.address())).unwrap();
         let sources = Sources {
@@ -120,7 +133,7 @@ pub struct Running {
     pub broker: Arc<Mosquitto>,
     stop: CancellationToken,
     task: JoinHandle<Ended>,
-    _directory: TempDir,
+    _directory: Arc<TempDir>,
 }
 
 impl Drop for Running {

@@ -6,10 +6,12 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod bridge;
+mod catalogue;
 mod commands;
 mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
+mod energy;
 mod forgetful;
 mod link;
 mod log;

@@ -63,7 +63,9 @@ async fn every_key_that_home_assistant_reads_is_there() {
 
     let discovered = bridge.broker.retained_under("homeassistant/#").await;
     assert_eq!(discovered.len(), 3, "{:?}", discovered.keys());
-    let states: BTreeMap<_, _> = bridge.broker.retained_under("tapo2mqtt/#").await;
+    let mut states: BTreeMap<_, _> = bridge.broker.retained_under("tapo2mqtt/#").await;
+    let event = bridge.expect("bridge/event", |_| true).await;
+    states.insert("tapo2mqtt/bridge/event".to_owned(), event.to_string());
     for (config, payload) in &discovered {
         let mut read = BTreeSet::new();
         reads(&parsed(payload), &mut read);

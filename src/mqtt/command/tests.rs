@@ -321,7 +321,10 @@ fn messages_say_what_is_expected() {
     );
     let (error, _) = refused(attribute("color", b"red"));
     assert_eq!(error.code(), "unknown_attribute");
-    assert_eq!(error.to_string(), "unknown attribute color; known are state, reboot");
+    assert_eq!(
+        error.to_string(),
+        "unknown attribute color; known are state, reboot"
+    );
 }
 
 #[test]

@@ -82,10 +82,6 @@ impl Ledger {
         self.since(Timestamp::from_second(start).unwrap_or(now))
     }
 
-    pub(crate) fn total(&self) -> Usage {
-        self.between(Timestamp::MIN, Timestamp::MAX)
-    }
-
     fn since(&self, start: Timestamp) -> Usage {
         self.between(start, Timestamp::MAX)
     }

@@ -24,6 +24,10 @@ pub(crate) struct Outlet {
     /// What is plugged in draws this much while the relay is closed.
     watts: f64,
     pub(crate) ledger: Ledger,
+    /// What `get_emeter_data` counts: from the last restart on, in mWh.
+    pub(crate) since_restart: f64,
+    /// All that was drawn, whatever the meter forgot, in mWh.
+    pub(crate) drawn: f64,
     booked_until: Timestamp,
     pub(crate) overloaded: bool,
     pub(crate) max_watts: f64,
@@ -69,6 +73,8 @@ impl Outlet {
             on_since: None,
             watts,
             ledger: Ledger::default(),
+            since_restart: 0.0,
+            drawn: 0.0,
             booked_until: now,
             overloaded: false,
             max_watts,
@@ -99,13 +105,30 @@ impl Outlet {
         if self.is_on() {
             self.on_since = Some(now);
         }
+        self.since_restart = 0.0;
         self.rules.forget_countdown();
+    }
+
+    /// The meter forgets all it counted.
+    pub(crate) fn reset_meter(&mut self) {
+        self.ledger = Ledger::default();
+        self.since_restart = 0.0;
+    }
+
+    /// The meter counts energy from before the simulation.
+    pub(crate) fn add_energy(&mut self, now: Timestamp, watt_hours: f64) {
+        self.ledger.add(now, watt_hours);
+        self.since_restart += watt_hours * 1000.0;
     }
 
     /// Books what was drawn until now.
     pub(crate) fn book(&mut self, now: Timestamp) {
         if self.is_on() {
             self.ledger.book(self.booked_until, now, self.watts);
+            let milliwatt_hours =
+                self.watts * 1000.0 * between(self.booked_until, now).as_secs_f64() / 3600.0;
+            self.since_restart += milliwatt_hours;
+            self.drawn += milliwatt_hours;
         }
         self.booked_until = self.booked_until.max(now);
     }

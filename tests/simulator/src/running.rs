@@ -143,7 +143,24 @@ impl DeviceHandle {
     /// There is no such outlet.
     pub fn add_energy(&self, position: u8, watt_hours: f64) -> Result<(), SimulatorError> {
         self.change(position, |state, now| {
-            state.outlet(position)?.ledger.add(now.device, watt_hours);
+            state.outlet(position)?.add_energy(now.device, watt_hours);
+            Some(())
+        })
+    }
+
+    /// All that an outlet drew since the simulation started, in watt-hours, whatever its meter forgot.
+    pub fn drawn(&self, position: u8) -> f64 {
+        self.read(|state| state.outlet(position).map_or(0.0, |outlet| outlet.drawn / 1000.0))
+    }
+
+    /// The meter of an outlet forgets all it counted, as after a reset of the device.
+    ///
+    /// # Errors
+    ///
+    /// There is no such outlet.
+    pub fn reset_meter(&self, position: u8) -> Result<(), SimulatorError> {
+        self.change(position, |state, _| {
+            state.outlet(position)?.reset_meter();
             Some(())
         })
     }

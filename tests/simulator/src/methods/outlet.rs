@@ -171,7 +171,7 @@ fn metered(core: &Core, outlet: &Outlet, method: &str, params: &Value, now: Mome
     };
     Some(match method {
         "get_current_power" => Ok(Some(json!({ "current_power": whole(outlet.power()) }))),
-        "get_emeter_data" if meter.emeter => Ok(Some(emeter(outlet))),
+        "get_emeter_data" if meter.emeter => Ok(Some(emeter(meter, outlet))),
         // The calibration of the meter chip.
         "get_emeter_vgain_igain" if meter.emeter => Ok(Some(json!({ "igain": 11_000, "vgain": 125_000 }))),
         "get_energy_usage" => Ok(Some(energy_usage(meter, outlet, now))),
@@ -191,16 +191,18 @@ fn metered(core: &Core, outlet: &Outlet, method: &str, params: &Value, now: Mome
     })
 }
 
-fn emeter(outlet: &Outlet) -> Value {
+fn emeter(meter: Meter, outlet: &Outlet) -> Value {
     let milliwatts = outlet.power() * 1000.0;
-    let total = outlet.ledger.total();
-    json!({
+    let mut data = into_map(json!({
         "current_ma": whole(milliwatts * 1000.0 / f64::from(VOLTAGE_MV)),
-        "energy_mwh": whole(total.milliwatt_hours),
-        "energy_wh": total.watt_hours(),
+        "energy_wh": whole(outlet.since_restart / 1000.0),
         "power_mw": whole(milliwatts),
         "voltage_mv": VOLTAGE_MV,
-    })
+    }));
+    if meter.milliwatt_hours {
+        data.insert("energy_mwh".to_owned(), json!(whole(outlet.since_restart)));
+    }
+    Value::Object(data)
 }
 
 fn energy_usage(meter: Meter, outlet: &Outlet, now: Moment) -> Value {

@@ -7,7 +7,7 @@ use tapo_simulator::{Cause, Profile, Simulator, SimulatorError};
 use crate::support::{SOON, kind, plug, strip};
 
 const PLUGS: [Profile; 3] = [Profile::P100, Profile::P110, Profile::P110Old];
-const STRIPS: [Profile; 3] = [Profile::P300, Profile::P304M, Profile::EP40M];
+const STRIPS: [Profile; 4] = [Profile::P300, Profile::P304M, Profile::P316M, Profile::EP40M];
 
 #[tokio::test]
 async fn a_plug_of_each_profile_is_read_and_switched() {

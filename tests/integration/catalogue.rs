@@ -1,0 +1,205 @@
+//! `docs/devices.md`: which entities each simulated model has, and where their values come from, as the running
+//! bridge tells them. `UPDATE_DOCS=1` rewrites the file.
+
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf};
+
+use serde_json::Value;
+use tapo::ApiClient;
+use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Profile, Simulator};
+
+use crate::bridge::{Running, Setup, parsed};
+
+const INTRODUCTION: &str = "# Devices
+
+What each model shows in Home Assistant, and where the values come from. A test writes these tables from the running
+bridge with simulated devices, whose fields are those of public dumps. A model or firmware that is not listed has
+what its own answers contain: the bridge asks for no model names.
+
+An entity is announced once its value was seen; a meter's once the component list names `energy_monitoring`. Every key
+is in the state JSON of every device all the same, null where the device does not tell it.
+";
+
+/// What a device answers to the requests behind the values.
+struct Answers {
+    /// One outlet's fields.
+    outlet: Value,
+    /// Which request `outlet` is of.
+    of: &'static str,
+    live: bool,
+    power_in_usage: bool,
+}
+
+impl Answers {
+    async fn of(device: &DeviceHandle) -> Self {
+        let client = ApiClient::new(DEFAULT_USERNAME, DEFAULT_PASSWORD);
+        let address = device.address().to_string();
+        if !device.profile().is_strip() {
+            let plug = client.p110(address).await.unwrap();
+            let usage = plug.get_energy_usage().await;
+            return Self {
+                outlet: plug.get_device_info_json().await.unwrap(),
+                of: "get_device_info",
+                live: plug.get_energy_meter_data().await.is_ok(),
+                power_in_usage: usage.is_ok_and(|usage| usage.current_power.is_some()),
+            };
+        }
+        let strip = client.p304(address).await.unwrap();
+        let child = strip.plug_unchecked(device.child_ids()[0].clone());
+        let usage = child.get_energy_usage().await;
+        Self {
+            outlet: child.get_device_info_json().await.unwrap(),
+            of: "get_child_device_list",
+            live: child.get_energy_meter_data().await.is_ok(),
+            power_in_usage: usage.is_ok_and(|usage| usage.current_power.is_some()),
+        }
+    }
+
+    /// The field of an outlet that is there.
+    fn field(&self, candidates: &[&str]) -> String {
+        let there = candidates.iter().find(|field| self.outlet.get(field).is_some());
+        let field = there.unwrap_or_else(|| panic!("none of {candidates:?} in {}", self.outlet));
+        format!("`{field}` of {}", self.of)
+    }
+
+    /// Where a value comes from.
+    fn source(&self, key: &str) -> String {
+        match key {
+            "switch" => self.field(&["device_on"]),
+            "on_since" => self.field(&["on_time"]),
+            "overheated" => self.field(&["overheated", "overheat_status"]),
+            "overloaded" => self.field(&["power_protection_status"]),
+            "overcurrent" => self.field(&["overcurrent_status"]),
+            "charging" => self.field(&["charging_status"]),
+            "auto_off" => self.field(&["auto_off_status"]),
+            "auto_off_at" => self.field(&["auto_off_remain_time"]),
+            "protection" => "the words of all protections".to_owned(),
+            "protection_event" => "a protection that says something else than before".to_owned(),
+            "switched" => "a relay that changed and not by us".to_owned(),
+            "power" if self.live => "`power_mw` of get_emeter_data".to_owned(),
+            "power" if self.power_in_usage => "`current_power` (mW) of get_energy_usage".to_owned(),
+            "power" => "`current_power` (W) of get_current_power".to_owned(),
+            "voltage" => "`voltage_mv` of get_emeter_data".to_owned(),
+            "current" => "`current_ma` of get_emeter_data".to_owned(),
+            "energy_today" => "`today_energy` of get_energy_usage".to_owned(),
+            "energy_month" => "`month_energy` of get_energy_usage".to_owned(),
+            "energy_total" if self.live => {
+                "added up by the bridge from `energy_mwh` of get_emeter_data and `month_energy` of get_energy_usage"
+                    .to_owned()
+            }
+            "energy_total" => "added up by the bridge from `month_energy` of get_energy_usage".to_owned(),
+            "rssi" => "`rssi` of get_device_info".to_owned(),
+            "firmware" => "`fw_ver` of get_device_info; the newest version is not known".to_owned(),
+            "reboot" => "sends device_reboot".to_owned(),
+            other => panic!("{other} has no source in this table"),
+        }
+    }
+}
+
+/// The name that Home Assistant shows.
+fn name(component: &Value) -> String {
+    match component.get("name") {
+        Some(Value::String(name)) => name.clone(),
+        Some(_) => "(the device's name)".to_owned(),
+        None => {
+            let class = component["device_class"].as_str().unwrap();
+            let mut words = class.replace('_', " ");
+            words[..1].make_ascii_uppercase();
+            words
+        }
+    }
+}
+
+fn row(key: &str, component: &Value, below: &str, answers: &Answers) -> String {
+    let shown = name(component);
+    let shown = shown.strip_prefix(below).map_or(shown.as_str(), str::trim_start);
+    let shown = if shown.is_empty() {
+        "(the outlet's name)"
+    } else {
+        shown
+    };
+    let enabled = if component["enabled_by_default"] == false {
+        "off"
+    } else {
+        "on"
+    };
+    let platform = component["platform"].as_str().unwrap();
+    format!(
+        "| {shown} | {platform} | {enabled} | `{key}` | {} |\n",
+        answers.source(key)
+    )
+}
+
+const HEAD: &str = "| Entity | Platform | By default | Key | Value |\n|---|---|---|---|---|\n";
+
+async fn tables(bridge: &Running, id: &str, device: &DeviceHandle) -> String {
+    let answers = Answers::of(device).await;
+    let config = bridge
+        .broker
+        .retained(&format!("homeassistant/device/tapo2mqtt_{id}/config"))
+        .await;
+    let config = parsed(&config.unwrap());
+    let components = config["components"].as_object().unwrap();
+    let (mut own, mut outlet) = (String::new(), String::new());
+    let below = format!("tapo2mqtt_{id}_");
+    for (unique, component) in components {
+        let key = unique.strip_prefix(&below).unwrap();
+        match key.strip_prefix("o1_") {
+            Some(key) => outlet.push_str(&row(key, component, "Outlet 1", &answers)),
+            None if key.starts_with('o') && key[1..2].parse::<u8>().is_ok() => {}
+            None => own.push_str(&row(key, component, "", &answers)),
+        }
+    }
+    let profile = device.profile();
+    let firmware = config["device"]["sw_version"].as_str().unwrap();
+    let version = firmware.split(' ').next().unwrap();
+    let model = config["device"]["model"].as_str().unwrap();
+    let mut text = format!("\n## {model}, firmware {version}\n");
+    if profile.is_strip() {
+        let count = profile.outlets();
+        write!(
+            text,
+            "\nThe strip:\n\n{HEAD}{own}\nEach of its {count} outlets:\n\n{HEAD}{outlet}"
+        )
+        .unwrap();
+    } else {
+        write!(text, "\n{HEAD}{own}").unwrap();
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_tables_of_devices_are_up_to_date() {
+    let mut devices = BTreeMap::new();
+    let mut setup = Setup::new();
+    for profile in Profile::ALL {
+        let id = profile.to_string().to_lowercase();
+        let device = Simulator::device(profile).start().await.unwrap();
+        setup = setup.device(&id, device.address());
+        devices.insert(id, device);
+    }
+    let bridge = setup.start().await;
+    let mut text = INTRODUCTION.to_owned();
+    for (id, device) in &devices {
+        bridge.available(id).await;
+        let topic = if device.profile().is_strip() {
+            format!("{id}/1")
+        } else {
+            id.clone()
+        };
+        if device.profile().has_energy() {
+            bridge.expect(&topic, |state| state["power"].is_number()).await;
+        }
+        bridge.barrier().await;
+        text.push_str(&tables(&bridge, id, device).await);
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/devices.md");
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        text, written,
+        "docs/devices.md; UPDATE_DOCS=1 rewrites it when the change is meant"
+    );
+}

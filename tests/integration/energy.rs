@@ -1,0 +1,503 @@
+//! Energy meters and protections: what the workers read, and what of it arrives on the broker.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use serde_json::{Value, json};
+use tapo_simulator::{
+    DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Profile, Simulator,
+};
+use tapo2mqtt::{
+    Secret,
+    clock::Clock,
+    device::{Credentials, DeviceConfig, HealthBoard, News, Order, Owner, Roster, Telling, Tempo},
+    energy::{MilliWattHours, MilliWatts},
+    report::{EventKind, Outlet, Report},
+    store::{self, Keeper},
+    tasks::Tasks,
+};
+use tempfile::tempdir;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bridge::{Running, Setup, parsed},
+    probe::PATIENCE,
+};
+
+/// The device owner with one device, without a broker.
+struct Watched {
+    news: mpsc::Receiver<News>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    _orders: mpsc::Sender<Order>,
+}
+
+impl Watched {
+    fn start(device: &DeviceHandle, tempo: &Tempo, keeper: &Keeper, clock: &Clock) -> Self {
+        let config = DeviceConfig {
+            id: "device".parse().unwrap(),
+            address: device.address().to_string(),
+            name: None,
+            credentials: Some(Credentials {
+                username: DEFAULT_USERNAME.to_owned(),
+                password: Secret::new(DEFAULT_PASSWORD),
+            }),
+            outlets: Vec::new(),
+        };
+        let roster = Roster {
+            devices: vec![config],
+            tempo: tempo.clone(),
+        };
+        let (orders, inbox) = mpsc::channel(16);
+        let (sender, news) = mpsc::channel(10_000);
+        let tasks = Tasks::default();
+        let owner = Owner::start(
+            roster,
+            inbox,
+            vec![sender],
+            HealthBoard::default(),
+            clock.clone(),
+            tasks.clone(),
+            keeper.clone(),
+        );
+        let stop = CancellationToken::new();
+        let task = tasks.spawn("owner", owner.run(stop.clone()));
+        Self {
+            news,
+            stop,
+            task,
+            _orders: orders,
+        }
+    }
+
+    /// Waits for a report.
+    async fn report(&mut self, wanted: impl Fn(&Report) -> bool) -> Arc<Report> {
+        let find = async {
+            loop {
+                match self.news.recv().await.unwrap() {
+                    News::Report(report) if wanted(&report) => return report,
+                    _ => {}
+                }
+            }
+        };
+        timeout(PATIENCE, find).await.expect("a report")
+    }
+
+    /// Everything told since the last time.
+    fn reports(&mut self) -> Vec<Arc<Report>> {
+        let mut reports = Vec::new();
+        while let Ok(news) = self.news.try_recv() {
+            if let News::Report(report) = news {
+                reports.push(report);
+            }
+        }
+        reports
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+}
+
+/// Asks for meters all the time, and tells everything.
+fn eager() -> Tempo {
+    Tempo {
+        poll: Duration::from_millis(200),
+        slow_poll: Duration::from_millis(2),
+        telling: Telling {
+            power_step: MilliWatts::default(),
+            energy_step: MilliWattHours::ZERO,
+            slowest: Duration::ZERO,
+        },
+        ..Tempo::default()
+    }
+}
+
+fn keeper() -> Keeper {
+    store::open(None).unwrap().0
+}
+
+/// Waits until a meter was read from the first request to the last.
+async fn metered(device: &DeviceHandle) {
+    let asked = device.counters().requests_of("get_energy_usage");
+    device
+        .wait_requests("get_energy_usage", asked + 3, PATIENCE)
+        .await
+        .unwrap();
+}
+
+/// What a device's total is held against.
+struct Ledger {
+    device: DeviceHandle,
+    clock: Clock,
+    total: f64,
+}
+
+impl Ledger {
+    /// Moves both clocks.
+    fn pass(&self, time: Duration) {
+        self.device.advance(time);
+        self.clock.jump(SignedDuration::try_from(time).unwrap());
+    }
+
+    /// No total falls, and none is more than what was drawn. In Wh.
+    fn check(&mut self, reports: &[Arc<Report>]) {
+        let drawn = self.device.drawn(1);
+        for report in reports {
+            let Some(total) = report.outlets.first().and_then(|outlet| outlet.energy.total) else {
+                continue;
+            };
+            let total = total.kilowatt_hours() * 1000.0;
+            assert!(total >= self.total, "{total} after {}", self.total);
+            assert!(total <= drawn + 2.0, "{total} of {drawn}");
+            self.total = total;
+        }
+    }
+}
+
+/// Until five seconds before the next midnight of the device, which lives in UTC.
+fn until_late(clock: &Clock) -> Duration {
+    let now = clock.now().to_zoned(TimeZone::UTC);
+    let midnight = now.tomorrow().unwrap().start_of_day().unwrap();
+    let late = midnight.timestamp() - SignedDuration::from_secs(5);
+    Duration::try_from(late.duration_since(now.timestamp())).unwrap_or_default()
+}
+
+#[allow(clippy::disallowed_methods)] // The simulated device starts at the time of day.
+async fn a_month(profile: Profile) {
+    let device = Simulator::plug(profile).start().await.unwrap();
+    let (keeper, clock) = (keeper(), Clock::steered(Timestamp::now()));
+    let mut ledger = Ledger {
+        device: device.handle(),
+        clock: clock.clone(),
+        total: 0.0,
+    };
+    let mut watched = Watched::start(&device, &eager(), &keeper, &clock);
+    watched
+        .report(|report| report.outlets.iter().any(|outlet| outlet.energy.total.is_some()))
+        .await;
+    device.press(1).unwrap();
+    for day in 0..31_u32 {
+        for part in 0..3 {
+            let watts = f64::from(5 + (day * 3 + part) * 29 % 1800);
+            device.set_watts(1, watts).unwrap();
+            ledger.pass(until_late(&clock) / (3 - part));
+            metered(&device).await;
+        }
+        ledger.pass(Duration::from_secs(10));
+        metered(&device).await;
+        ledger.check(&watched.reports());
+        match day {
+            // The device forgets all it counted.
+            4 => device.reset_meter(1).unwrap(),
+            // The bridge is away for two hours.
+            7 => {
+                watched.stop().await;
+                ledger.pass(Duration::from_hours(2));
+                watched = Watched::start(&device, &eager(), &keeper, &clock);
+            }
+            // The device is away for an hour, and restarts.
+            20 => {
+                device.reboot(Duration::from_millis(50)).await.unwrap();
+                ledger.pass(Duration::from_hours(1));
+                metered(&device).await;
+            }
+            _ => {}
+        }
+    }
+    metered(&device).await;
+    ledger.check(&watched.reports());
+    let drawn = device.drawn(1);
+    eprintln!("{profile}: {} Wh of {drawn} Wh", ledger.total);
+    // In whole Wh, once per time that a counter started over.
+    assert!((ledger.total - drawn).abs() <= 8.0, "{} of {drawn}", ledger.total);
+    assert!(drawn > 400_000.0, "{drawn}");
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn a_month_with_a_counter_since_the_restart_is_added_up() {
+    a_month(Profile::P110).await;
+}
+
+#[tokio::test]
+async fn a_month_with_nothing_but_the_months_counter_is_added_up() {
+    a_month(Profile::P110Old).await;
+}
+
+/// The values of a report that are known, by name.
+fn known(outlet: &Outlet, report: &Report) -> Vec<&'static str> {
+    let identity = report.identity.as_ref().unwrap();
+    let values = [
+        ("rssi", report.rssi.is_some()),
+        ("firmware", identity.firmware.is_some()),
+        ("mac", identity.mac.is_some()),
+        ("nickname", identity.nickname.is_some()),
+        ("state", outlet.power.is_some()),
+        ("on_since", outlet.on_since.is_some()),
+        ("overload", outlet.condition.overload.is_some()),
+        ("overcurrent", outlet.condition.overcurrent.is_some()),
+        ("charging", outlet.condition.charging.is_some()),
+        ("auto_off", outlet.condition.auto_off.is_some()),
+        ("power", outlet.energy.power.is_some()),
+        ("voltage", outlet.energy.voltage.is_some()),
+        ("current", outlet.energy.current.is_some()),
+        ("today", outlet.energy.today.is_some()),
+        ("month", outlet.energy.month.is_some()),
+        ("total", outlet.energy.total.is_some()),
+    ];
+    let known = values.into_iter().filter(|(_, known)| *known);
+    known.map(|(name, _)| name).collect()
+}
+
+/// Fields of a P110, and what is lost without them. Live data and usage are read whole by the tapo crate.
+const FIELDS: [(&str, &[&str]); 17] = [
+    ("rssi", &["rssi"]),
+    ("fw_ver", &["firmware"]),
+    ("mac", &["mac"]),
+    ("nickname", &["nickname"]),
+    ("device_on", &["state", "on_since"]),
+    ("on_time", &["on_since"]),
+    ("power_protection_status", &["overload"]),
+    ("overcurrent_status", &["overcurrent"]),
+    ("charging_status", &["charging"]),
+    ("auto_off_status", &["auto_off"]),
+    ("power_mw", &["voltage", "current"]),
+    ("voltage_mv", &["voltage", "current"]),
+    ("energy_mwh", &["voltage", "current"]),
+    ("current_power", &[]),
+    ("today_energy", &["today", "month"]),
+    ("month_energy", &["today", "month"]),
+    ("local_time", &["today", "month"]),
+];
+
+#[tokio::test]
+async fn each_missing_field_leaves_every_other_value() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    device.press(1).unwrap();
+    let (keeper, clock) = (keeper(), Clock::system());
+    let tempo = Tempo {
+        poll: Duration::from_millis(5),
+        ..eager()
+    };
+    let mut whole = Vec::new();
+    for (field, lost) in std::iter::once(("none", &[][..])).chain(FIELDS) {
+        let fields = vec![field.to_owned()];
+        device.faults().set(Fault::MissingFields { fields });
+        let mut watched = Watched::start(&device, &tempo, &keeper, &clock);
+        let settled = |report: &Report| {
+            report
+                .outlets
+                .first()
+                .is_some_and(|outlet| outlet.energy.power.is_some() && outlet.energy.total.is_some())
+        };
+        let report = watched.report(settled).await;
+        let outlet = &report.outlets[0];
+        if whole.is_empty() {
+            whole = known(outlet, &report);
+            assert_eq!(whole.len(), 16, "{whole:?}");
+        }
+        let expected: Vec<_> = whole
+            .iter()
+            .copied()
+            .filter(|name| !lost.contains(name))
+            .collect();
+        assert_eq!(known(outlet, &report), expected, "without {field}");
+        watched.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn words_that_nobody_has_seen_pass_through() {
+    let device = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let words = [
+        "overheat_status",
+        "power_protection_status",
+        "overcurrent_status",
+        "charging_status",
+        "auto_off_status",
+    ];
+    let values = words.map(|word| (word.to_owned(), json!("novel"))).into();
+    device.faults().set(Fault::FieldValues { values });
+    let bridge = Setup::new().device("strip", device.address()).start().await;
+    let state = bridge.expect("strip/1", |state| state["power"].is_number()).await;
+    for key in ["overheated", "overloaded", "overcurrent"] {
+        assert_eq!(state[key], Value::Null, "{key}");
+    }
+    assert_eq!(state["protection"], "novel, novel, novel");
+    assert_eq!(
+        (&state["charging"], &state["auto_off"]),
+        (&json!("novel"), &json!("novel"))
+    );
+    assert_eq!(state["state"], "OFF");
+}
+
+#[tokio::test]
+async fn a_device_without_a_clock_is_switched_and_its_energy_is_unknown() {
+    let device = Simulator::plug(Profile::P110Old)
+        .fault(Fault::ClockUnset)
+        .start()
+        .await
+        .unwrap();
+    let bridge = Setup::new().device("plug", device.address()).start().await;
+    bridge.available("plug").await;
+    device
+        .wait_requests("get_energy_usage", 1, PATIENCE)
+        .await
+        .unwrap();
+    let answer = bridge.set("plug", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let state = bridge.retained("plug").await;
+    for key in ["energy_today", "energy_month", "energy_total"] {
+        assert_eq!(state.get(key), Some(&Value::Null), "{key}");
+    }
+    device.faults().clear(FaultKind::ClockUnset);
+    bridge.publish("plug/get", "").await;
+    bridge
+        .expect("plug", |state| state["energy_total"].is_number())
+        .await;
+    assert_eq!(
+        device.counters().requests_of("get_emeter_data"),
+        1,
+        "-1002 is remembered"
+    );
+}
+
+/// Counts what a device is asked in a minute of the default settings, twenty times as fast.
+async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
+    const FASTER: u32 = 20;
+    let device = Simulator::device(profile).start().await.unwrap();
+    let defaults = Tempo::default();
+    let tempo = Tempo {
+        poll: defaults.poll / FASTER,
+        slow_poll: defaults.slow_poll / FASTER,
+        ..defaults
+    };
+    let mut watched = Watched::start(&device, &tempo, &keeper(), &Clock::system());
+    watched
+        .report(|report| report.outlets.iter().any(|outlet| outlet.energy.power.is_some()))
+        .await;
+    device.reset_counters();
+    let minute = Instant::now() + Duration::from_mins(1) / FASTER;
+    tokio::time::sleep_until(minute).await;
+    let counters = device.counters();
+    watched.stop().await;
+    eprintln!("{profile}: {:?} in a minute", counters.requests);
+    assert_eq!(counters.max_in_flight, 1, "{profile}");
+    let meters = ["get_emeter_data", "get_energy_usage", "get_current_power"];
+    let states = ["get_device_info", "get_child_device_list"];
+    let count = |methods: &[&str]| methods.iter().map(|method| counters.requests_of(method)).sum();
+    (count(&states), count(&meters), counters.http_requests)
+}
+
+#[tokio::test]
+async fn devices_are_asked_no_more_than_they_bear() {
+    let (plug, strip, blind) = tokio::join!(
+        asked_in_a_minute(Profile::P110),
+        asked_in_a_minute(Profile::P304M),
+        asked_in_a_minute(Profile::P316M),
+    );
+    // State every 5 s, jittered; a strip's own values every 30 s.
+    for (profile, (states, meters, all), states_at_most) in [
+        ("plug", plug, 15),
+        ("strip of 4", strip, 18),
+        ("strip of 6", blind, 18),
+    ] {
+        assert!((1..=states_at_most).contains(&states), "{profile}: {states}");
+        // One outlet every 30 s, in at most three requests.
+        assert!((1..=9).contains(&meters), "{profile}: {meters}");
+        assert!(all <= 26, "{profile}: {all}");
+    }
+}
+
+/// The totals that were published for a plug, in their order.
+fn totals(bridge: &Running) -> Vec<f64> {
+    let payloads = bridge.probe.payloads("tapo2mqtt/plug");
+    let totals = payloads
+        .iter()
+        .map(|payload| parsed(payload)["energy_total"].clone());
+    totals.filter_map(|total| total.as_f64()).collect()
+}
+
+#[tokio::test]
+async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    device.press(1).unwrap();
+    let directory = Arc::new(tempdir().unwrap());
+    let setup = || {
+        Setup::new()
+            .directory(directory.clone())
+            .device("plug", device.address())
+    };
+    let mut first = setup().start().await;
+    let state = first.expect("plug", |state| state["power"].is_number()).await;
+    assert_eq!(
+        (&state["power"], &state["voltage"], &state["current"]),
+        (&json!(60.0), &json!(230.0), &json!(0.26))
+    );
+    device.advance(Duration::from_hours(1));
+    first.publish("plug/get", "").await;
+    let used =
+        |least: f64| move |state: &Value| state["energy_total"].as_f64().is_some_and(|total| total >= least);
+    first.expect("plug", used(0.06)).await;
+    first.stop().await;
+    let mut told = totals(&first);
+
+    device.advance(Duration::from_hours(2));
+    let second = setup().start_on(first.broker.clone()).await;
+    second.expect("plug", used(0.18)).await;
+    told.extend(totals(&second));
+    assert!(told.is_sorted(), "{told:?}");
+    assert!(told.iter().all(|total| *total < 0.182), "{told:?}");
+    let config = "homeassistant/device/tapo2mqtt_plug/config";
+    for payload in second.probe.payloads(config) {
+        let voltage = &parsed(&payload)["components"]["tapo2mqtt_plug_voltage"];
+        assert!(
+            voltage["state_topic"].is_string(),
+            "not withdrawn meanwhile: {payload}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_trip_is_told_and_a_device_is_restarted() {
+    let device = Simulator::plug(Profile::P110)
+        .reboot_time(Duration::from_millis(100))
+        .start()
+        .await
+        .unwrap();
+    let bridge = Setup::new().device("plug", device.address()).start().await;
+    bridge.available("plug").await;
+    bridge.set("plug", "on", json!({ "state": "ON" })).await;
+    device.overload(1).unwrap();
+    let event = bridge
+        .expect("bridge/event", |event| {
+            event["type"] == json!(EventKind::Protection)
+        })
+        .await;
+    assert_eq!(
+        event["message"],
+        "plug: overload protection says overloaded (was normal)"
+    );
+    let state = bridge.retained("plug").await;
+    assert_eq!(
+        (&state["overloaded"], &state["protection"], &state["state"]),
+        (&json!(true), &json!("overloaded"), &json!("OFF"))
+    );
+
+    bridge
+        .publish("plug/set/reboot", json!({ "transaction": "r" }).to_string())
+        .await;
+    let answer = bridge.answer("plug", "r").await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    assert_eq!(device.counters().requests_of("device_reboot"), 1);
+    bridge.publish("plug/1/set/reboot", "{}").await;
+    let refused = bridge.expect("plug/1/response", |_| true).await;
+    assert_eq!(refused["error"]["code"], "unsupported");
+}
