@@ -45,6 +45,12 @@ const RSSI_STEP: i64 = 4;
 const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Known {
+    /// The outlet at a position.
+    pub(super) fn at(&mut self, position: u8) -> Option<&mut KnownOutlet> {
+        let mut outlets = self.outlets.iter_mut();
+        outlets.find(|known| known.outlet.position == position)
+    }
+
     /// Takes what the device said of itself.
     pub(super) fn identify(
         &mut self,

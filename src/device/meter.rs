@@ -1,12 +1,11 @@
-//! The energy meters of a device: which outlet's turn it is, what its firmware can be asked, and when a reading is
-//! worth telling.
+//! The energy meters of a device: which outlet's turn it is, and what its firmware can be asked.
 //!
 //! Three requests tell about energy, and none of them everywhere. Live data (voltage, current, power, a counter)
 //! comes with firmware from about 1.4. Usage (the day, the month, on plugs also power) needs the device's clock to
 //! be set; without it the device answers -1601, and everything else works. The power alone is asked for only where
 //! neither tells it (P316M 1.0.5).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use jiff::civil;
 use serde_json::Value;
@@ -33,60 +32,6 @@ const SOONEST_PART: u32 = 6;
 /// Answers in a row that could not be read, or did not come, before a request is left alone until the next login.
 const FAILURES_TO_GIVE_UP: u8 = 3;
 
-/// When a change of energy values is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Telling {
-    /// Power that changed by so much.
-    pub power_step: MilliWatts,
-    /// Energy that changed by so much.
-    pub energy_step: MilliWattHours,
-    /// Anything that changed, after so long.
-    pub slowest: Duration,
-}
-
-impl Default for Telling {
-    fn default() -> Self {
-        Self {
-            power_step: MilliWatts::from_watts(1),
-            energy_step: MilliWattHours::new(10_000),
-            slowest: Duration::from_mins(5),
-        }
-    }
-}
-
-impl Telling {
-    fn is_news(&self, told: &Energy, now: &Energy, since: Option<Duration>) -> bool {
-        told != now
-            && (since.is_none_or(|since| since >= self.slowest)
-                || power_moved(told.power, now.power, self.power_step)
-                || told.voltage.is_some() != now.voltage.is_some()
-                || told.current.is_some() != now.current.is_some()
-                || energy_moved(told.today, now.today, self.energy_step)
-                || energy_moved(told.month, now.month, self.energy_step)
-                || energy_moved(told.total, now.total, self.energy_step))
-    }
-}
-
-/// A load that is switched on or off is told however small it is.
-fn power_moved(told: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
-    match (told, now) {
-        (Some(told), Some(now)) if told == now => false,
-        (Some(told), Some(now)) => {
-            let none = MilliWatts::default();
-            told.difference(now) >= step || told == none || now == none
-        }
-        (told, now) => told != now,
-    }
-}
-
-/// Energy that starts over at midnight is told at once.
-fn energy_moved(told: Option<MilliWattHours>, now: Option<MilliWattHours>, step: MilliWattHours) -> bool {
-    match (told, now) {
-        (Some(told), Some(now)) => now < told || (now > told && told.difference(now) >= step),
-        (told, now) => told != now,
-    }
-}
-
 /// What a device's firmware answers to one of the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ability {
@@ -108,10 +53,10 @@ pub(super) struct Meters {
     live: Ability,
     usage: Ability,
     power: Ability,
-    /// The place of the outlet whose turn it is.
+    /// The place in the list of the outlet whose turn it is.
     turn: usize,
-    /// Outlets that go before the others: their relays changed, or somebody asked.
-    urgent: VecDeque<Option<Arc<str>>>,
+    /// Positions of outlets that go before the others: their relays changed, or somebody asked.
+    urgent: VecDeque<u8>,
     /// When the next outlet is read.
     pub(super) due: Instant,
     last: Option<Instant>,
@@ -141,23 +86,18 @@ impl Meters {
     }
 
     /// Brings a reading forward: of this outlet, or of the one whose turn it is.
-    fn hurry(&mut self, outlet: Option<Option<Arc<str>>>, at: Instant, usual: Duration) {
-        if let Some(outlet) = outlet
-            && !self.urgent.contains(&outlet)
+    fn hurry(&mut self, position: Option<u8>, at: Instant, usual: Duration) {
+        if let Some(position) = position
+            && !self.urgent.contains(&position)
         {
-            self.urgent.push_back(outlet);
+            self.urgent.push_back(position);
         }
         let soonest = self.last.map_or(at, |last| last + usual / SOONEST_PART);
         self.due = self.due.min(at.max(soonest));
     }
 
-    /// Takes the outlet to be read now, of those that the device has.
-    fn take_turn<'a>(
-        &mut self,
-        outlets: &'a [Option<Arc<str>>],
-        now: Instant,
-        usual: Duration,
-    ) -> Option<&'a Option<Arc<str>>> {
+    /// Takes the outlet to be read now, of the positions that the device has.
+    fn take_turn(&mut self, positions: &[u8], now: Instant, usual: Duration) -> Option<u8> {
         let urgent = self.urgent.pop_front();
         let next = if self.urgent.is_empty() {
             jittered(usual)
@@ -166,14 +106,12 @@ impl Meters {
         };
         self.last = Some(now);
         self.due = now + next;
-        if let Some(urgent) = urgent
-            && let Some(outlet) = outlets.iter().find(|outlet| **outlet == urgent)
-        {
-            return Some(outlet);
+        if let Some(urgent) = urgent.filter(|urgent| positions.contains(urgent)) {
+            return Some(urgent);
         }
-        let place = self.turn.checked_rem(outlets.len())?;
+        let place = self.turn.checked_rem(positions.len())?;
         self.turn = place + 1;
-        outlets.get(place)
+        positions.get(place).copied()
     }
 
     fn ability(&mut self, reading: Reading) -> &mut Ability {
@@ -263,24 +201,15 @@ impl Worker {
     /// An outlet was switched, by whomever: its meter is read once it has settled.
     pub(super) fn meter_soon(&mut self, position: u8) {
         let at = Instant::now() + SETTLE.min(self.tempo.slow_poll);
-        let mut switched = self
-            .known
-            .outlets
-            .iter()
-            .filter(|known| known.outlet.position == position);
-        let child = switched.next().map(|known| known.child.clone());
-        self.meters.hurry(child, at, self.tempo.slow_poll);
+        self.meters.hurry(Some(position), at, self.tempo.slow_poll);
     }
 
     /// Somebody asked for an outlet, or for a whole strip, of which the next one's turn comes sooner.
     pub(super) fn meter_for(&mut self, path: &OutletPath) {
-        let mut asked = self
-            .known
-            .outlets
-            .iter()
-            .filter(|known| known.outlet.key == path.outlet);
-        let child = asked.next().map(|known| known.child.clone());
-        self.meters.hurry(child, Instant::now(), self.tempo.slow_poll);
+        let outlets = self.known.outlets.iter().map(|known| &known.outlet);
+        let mut asked = outlets.filter(|outlet| outlet.key == path.outlet);
+        let position = asked.next().map(|outlet| outlet.position);
+        self.meters.hurry(position, Instant::now(), self.tempo.slow_poll);
     }
 
     /// What an earlier run knew of the meters: entities that need it must not go and come back.
@@ -294,24 +223,23 @@ impl Worker {
 
     /// Reads one outlet's meter. A command that comes in meanwhile goes first; the turn is taken again soon.
     pub(super) async fn read_meter(&mut self, session: &mut Session) -> Result<(), Trip> {
-        let outlets: Vec<_> = self
-            .known
-            .outlets
-            .iter()
-            .map(|known| known.child.clone())
-            .collect();
-        let turn = self
-            .meters
-            .take_turn(&outlets, Instant::now(), self.tempo.slow_poll);
-        let Some(child) = turn else { return Ok(()) };
+        let (now, usual) = (Instant::now(), self.tempo.slow_poll);
+        let outlets = self.known.outlets.iter();
+        let positions: Vec<u8> = outlets.map(|known| known.outlet.position).collect();
+        let Some(position) = self.meters.take_turn(&positions, now, usual) else {
+            return Ok(());
+        };
+        let Some(known) = self.known.at(position) else {
+            return Ok(());
+        };
+        let child = known.child.clone();
         let mut reading = MeterReading {
             live: self.ask_meter(session, Reading::Live, child.as_deref()).await?,
             usage: Told::Missed,
             power: Told::Missed,
         };
         if !self.mailbox.queue.is_empty() {
-            self.meters
-                .hurry(Some(child.clone()), Instant::now(), self.tempo.slow_poll);
+            self.meters.hurry(Some(position), Instant::now(), usual);
             return Ok(());
         }
         reading.usage = self.ask_meter(session, Reading::Usage, child.as_deref()).await?;
@@ -320,7 +248,7 @@ impl Worker {
         if !has_power && self.mailbox.queue.is_empty() {
             reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
         }
-        self.learn_meter(child.as_deref(), &reading);
+        self.learn_meter(position, &reading);
         self.tell().await;
         Ok(())
     }
@@ -375,24 +303,19 @@ impl Worker {
     }
 
     /// Adds up, and takes what is worth telling.
-    fn learn_meter(&mut self, child: Option<&str>, reading: &MeterReading) {
+    fn learn_meter(&mut self, position: u8, reading: &MeterReading) {
         let now = Instant::now();
         let identity = self.known.identity.clone();
         let device = identity
             .as_ref()
             .map_or("", |identity| identity.device_id.as_str());
-        let Some(known) = self
-            .known
-            .outlets
-            .iter_mut()
-            .find(|known| known.child.as_deref() == child)
-        else {
+        let Some(known) = self.known.at(position) else {
             return;
         };
         let mut energy = reading.over(&known.outlet.energy);
         let counters = reading.counters();
         if counters.month.is_some() || counters.since_restart.is_some() {
-            let (meter, position) = (child.unwrap_or(device), known.outlet.position);
+            let meter = known.child.as_deref().unwrap_or(device);
             let at = self.clock.now();
             energy.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
         }
@@ -501,25 +424,18 @@ mod tests {
         assert_eq!(energy.power, full().power);
     }
 
-    fn outlets(count: usize) -> Vec<Option<Arc<str>>> {
-        (1..=count)
-            .map(|n| Some(Arc::from(n.to_string().as_str())))
-            .collect()
-    }
-
     #[test]
     fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
         let (now, usual) = (Instant::now(), Duration::from_secs(30));
         let mut meters = Meters::new(now);
-        let strip = outlets(3);
-        let turn = |meters: &mut Meters| meters.take_turn(&strip, now, usual).unwrap().clone().unwrap();
+        let turn = |meters: &mut Meters| meters.take_turn(&[1, 2, 3], now, usual).unwrap();
         let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
-        assert_eq!(turns, ["1", "2", "3", "1"].map(Arc::from) as [Arc<str>; 4]);
-        meters.hurry(Some(Some(Arc::from("1"))), now, usual);
-        assert_eq!(
-            [turn(&mut meters), turn(&mut meters)],
-            ["1", "2"].map(Arc::from) as [Arc<str>; 2]
-        );
+        assert_eq!(turns, [1, 2, 3, 1]);
+        for position in [1, 3, 1, 9] {
+            meters.hurry(Some(position), now, usual);
+        }
+        let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
+        assert_eq!(turns, [1, 3, 2, 3], "there is no 9");
         assert_eq!(meters.take_turn(&[], now, usual), None);
     }
 
@@ -527,52 +443,15 @@ mod tests {
     fn whoever_asks_all_the_time_does_not_flood_the_device() {
         let (start, usual) = (Instant::now(), Duration::from_secs(30));
         let mut meters = Meters::new(start);
-        let strip = outlets(6);
         let mut read = 0;
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            meters.hurry(None, now, usual);
+            meters.hurry(Some(1 + u8::try_from(second % 6).unwrap()), now, usual);
             if now >= meters.due {
-                meters.take_turn(&strip, now, usual);
+                meters.take_turn(&[1, 2, 3, 4, 5, 6], now, usual);
                 read += 1;
             }
         }
         assert_eq!(read, 120, "one in five seconds");
-    }
-
-    #[test]
-    fn small_changes_wait_and_large_ones_do_not() {
-        let telling = Telling::default();
-        let soon = Some(Duration::from_secs(30));
-        let with_power = |milliwatts| Energy {
-            power: Some(MilliWatts::new(milliwatts)),
-            ..full()
-        };
-        let news = |told: u64, now: u64| telling.is_news(&with_power(told), &with_power(now), soon);
-        assert!(!news(60_000, 60_000));
-        assert!(!news(60_000, 60_900));
-        assert!(news(60_000, 61_000) && news(61_000, 60_000));
-        assert!(news(300, 0) && news(0, 300), "on or off");
-        assert!(telling.is_news(&with_power(60_000), &with_power(60_100), Some(telling.slowest)));
-        assert!(
-            !telling.is_news(&full(), &full(), Some(telling.slowest)),
-            "nothing changed"
-        );
-        let unknown = Energy {
-            power: None,
-            ..full()
-        };
-        assert!(telling.is_news(&full(), &unknown, soon) && telling.is_news(&unknown, &full(), soon));
-        let midnight = Energy {
-            today: Some(MilliWattHours::ZERO),
-            ..full()
-        };
-        assert!(telling.is_news(&full(), &midnight, soon));
-        let used = |watt_hours| Energy {
-            month: Some(WattHours::new(watt_hours).into()),
-            ..full()
-        };
-        assert!(!telling.is_news(&full(), &used(439), soon));
-        assert!(telling.is_news(&full(), &used(440), soon));
     }
 }

@@ -16,15 +16,16 @@ mod readings;
 mod session;
 mod stats;
 mod tell;
+mod telling;
 mod worker;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-pub use meter::Telling;
 pub use opening::{Seen, look};
 pub use owner::{Order, Owner, Roster};
 pub use session::{Credentials, Discovered, discover};
 pub use stats::{DeviceHealth, HealthBoard};
+pub use telling::Telling;
 
 use crate::{
     model::{DeviceId, OutletKey},

@@ -184,21 +184,29 @@ async fn a_month(profile: Profile) {
         .await;
     device.press(1).unwrap();
     for day in 0..31_u32 {
-        for part in 0..3 {
-            let watts = f64::from(5 + (day * 3 + part) * 29 % 1800);
+        for part in 0..2 {
+            let watts = f64::from(5 + (day * 2 + part) * 29 % 1800);
             device.set_watts(1, watts).unwrap();
-            ledger.pass(until_late(&clock) / (3 - part));
+            ledger.pass(until_late(&clock) / (2 - part));
             metered(&device).await;
         }
         ledger.pass(Duration::from_secs(10));
         metered(&device).await;
         ledger.check(&watched.reports());
         match day {
-            // The device forgets all it counted.
-            4 => device.reset_meter(1).unwrap(),
+            // The device forgets all it counted. No hours pass between the two requests of a reading.
+            4 => {
+                device.reset_meter(1).unwrap();
+                metered(&device).await;
+            }
             // The bridge is away for two hours.
             7 => {
+                assert!(
+                    keeper.saved().energy.is_empty(),
+                    "written once a minute, not at each reading"
+                );
                 watched.stop().await;
+                assert_eq!(keeper.saved().energy.len(), 1);
                 ledger.pass(Duration::from_hours(2));
                 watched = Watched::start(&device, &eager(), &keeper, &clock);
             }
