@@ -350,6 +350,40 @@ mod tests {
     }
 
     #[test]
+    fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
+        let mut known = Known::default();
+        let told = OutletReading {
+            charging: Some("finished".to_owned()),
+            auto_off: Some("on".to_owned()),
+            auto_off_in: Some(60),
+            ..child("a", 1, Power::On)
+        };
+        let mut learn = |reading: &OutletReading, now| {
+            known.learn(&config(), Kind::Strip, std::slice::from_ref(reading), at(now));
+            known.outlets[0].outlet.clone()
+        };
+        let outlet = learn(&told, 1000);
+        assert_eq!(outlet.condition.auto_off_at, Some(at(1060)));
+        let later = OutletReading {
+            auto_off_in: Some(52),
+            ..told.clone()
+        };
+        assert_eq!(learn(&later, 1006).condition.auto_off_at, Some(at(1060)));
+
+        let silent = learn(&child("a", 1, Power::On), 1010);
+        assert_eq!(
+            (&silent.condition.charging, silent.condition.auto_off_at),
+            (&None, None)
+        );
+        assert_eq!(silent.features, [Feature::Charging, Feature::AutoOff].into());
+        let idle = OutletReading {
+            auto_off: Some("off".to_owned()),
+            ..told
+        };
+        assert_eq!(learn(&idle, 1020).condition.auto_off_at, None);
+    }
+
+    #[test]
     fn a_wandering_signal_is_no_news() {
         let mut known = Known::default();
         let mut rssi = |value| {

@@ -214,10 +214,15 @@ impl Worker {
 
     /// What an earlier run knew of the meters: entities that need it must not go and come back.
     pub(super) fn recall_meters(&mut self) {
+        if self.book.measures_voltage(&self.config.id) {
+            self.announce_voltage();
+        }
+    }
+
+    /// What one outlet of a device measures, all do.
+    fn announce_voltage(&mut self) {
         for known in &mut self.known.outlets {
-            if self.book.measures_voltage(&self.config.id, known.outlet.position) {
-                known.outlet.features.insert(Feature::Voltage);
-            }
+            known.outlet.features.insert(Feature::Voltage);
         }
     }
 
@@ -319,13 +324,13 @@ impl Worker {
             let at = self.clock.now();
             energy.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
         }
-        if energy.voltage.is_some() || energy.current.is_some() {
-            known.outlet.features.insert(Feature::Voltage);
-        }
         let since = known.energy_told.map(|told| now.duration_since(told));
         if self.tempo.telling.is_news(&known.outlet.energy, &energy, since) {
             known.outlet.energy = energy;
             known.energy_told = Some(now);
+        }
+        if energy.voltage.is_some() || energy.current.is_some() {
+            self.announce_voltage();
         }
     }
 }

@@ -237,11 +237,11 @@ mod tests {
             self.now.to_zoned(jiff::tz::TimeZone::UTC).datetime()
         }
 
-        /// Draws so many watts for so long, by the minute.
+        /// Draws so many watts for so long, by the hour. A month that begins within an hour counts all of it.
         fn run(&mut self, watts: u64, seconds: i64) {
             let mut left = seconds;
             while left > 0 {
-                let step = left.min(60);
+                let step = left.min(3600);
                 let before = month_of(self.civil());
                 self.now += SignedDuration::from_secs(step);
                 if month_of(self.civil()) != before {

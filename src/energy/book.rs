@@ -42,12 +42,12 @@ impl EnergyBook {
         account.read(meter, shown, now)
     }
 
-    /// Whether an outlet was ever seen to measure voltage and current.
-    pub fn measures_voltage(&self, device: &DeviceId, position: u8) -> bool {
+    /// Whether a device was ever seen to measure voltage and current.
+    pub fn measures_voltage(&self, device: &DeviceId) -> bool {
+        let prefix = prefix(device);
         let accounts = self.lock();
-        accounts
-            .get(&key(device, position))
-            .is_some_and(Account::counts_since_restart)
+        let mut own = accounts.iter().filter(|(key, _)| key.starts_with(&prefix));
+        own.any(|(_, account)| account.counts_since_restart())
     }
 
     /// A device turned out not to measure voltage and current.
@@ -70,5 +70,35 @@ impl EnergyBook {
 }
 
 fn key(device: &DeviceId, position: u8) -> String {
-    format!("{device}/{position}")
+    format!("{}{position}", prefix(device))
+}
+
+/// What the keys of a device's outlets begin with.
+fn prefix(device: &DeviceId) -> String {
+    format!("{device}/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_measured_voltage_is_known_after_a_restart_until_it_says_otherwise() {
+        let (strip, other): (DeviceId, DeviceId) = ("mats".parse().unwrap(), "mats-2".parse().unwrap());
+        let book = EnergyBook::default();
+        let live = Counters {
+            month: None,
+            since_restart: Some(MilliWattHours::new(5)),
+        };
+        for (device, position) in [(&strip, 1), (&strip, 2), (&other, 1)] {
+            book.read(device, position, "meter", live, Timestamp::UNIX_EPOCH);
+        }
+        let book = EnergyBook::new(book.accounts());
+        assert!(book.measures_voltage(&strip));
+        assert!(!book.measures_voltage(&"mat".parse().unwrap()));
+        book.forget_voltage(&strip);
+        assert!(!book.measures_voltage(&strip));
+        assert!(book.measures_voltage(&other));
+        assert_eq!(book.accounts().len(), 3, "the totals stay");
+    }
 }
