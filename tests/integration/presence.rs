@@ -101,6 +101,22 @@ async fn a_press_on_the_button_is_told() {
 }
 
 #[tokio::test]
+async fn a_device_is_known_by_its_nickname_and_its_own_id() {
+    let plug = Simulator::plug(Profile::P110)
+        .nickname("Küche")
+        .start()
+        .await
+        .unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    let devices = bridge
+        .expect("bridge/devices", |devices| devices[0]["nickname"].is_string())
+        .await;
+    assert_eq!(devices[0]["nickname"], "Küche");
+    assert_eq!(devices[0]["device_id"], plug.device_id());
+    assert_eq!(devices[0]["hardware"], "1.0");
+}
+
+#[tokio::test]
 async fn a_device_goes_and_comes_back() {
     let plug = Simulator::plug(Profile::P110).seed(7).start().await.unwrap();
     let address = plug.address();
