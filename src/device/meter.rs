@@ -75,14 +75,13 @@ impl Meters {
         }
     }
 
-    /// A login: what only failed earlier is worth another try, and what was missed meanwhile is read.
-    pub(super) fn renew(&mut self, now: Instant) {
+    /// A login: what only failed earlier is worth another try.
+    pub(super) fn renew(&mut self) {
         for ability in [&mut self.live, &mut self.usage, &mut self.power] {
             if *ability != Ability::Unknown {
                 *ability = Ability::Asked(0);
             }
         }
-        self.due = now;
     }
 
     /// Brings a reading forward: of this outlet, or of the one whose turn it is.
@@ -442,6 +441,19 @@ mod tests {
         let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
         assert_eq!(turns, [1, 3, 2, 3], "there is no 9");
         assert_eq!(meters.take_turn(&[], now, usual), None);
+    }
+
+    #[test]
+    fn a_request_that_fails_is_left_alone_until_the_next_login_and_an_unknown_one_for_good() {
+        let mut meters = Meters::new(Instant::now());
+        *meters.ability(Reading::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
+        *meters.ability(Reading::Power) = Ability::Unknown;
+        let asked = |meters: &mut Meters| {
+            [Reading::Live, Reading::Usage, Reading::Power].map(|reading| meters.ability(reading).is_asked())
+        };
+        assert_eq!(asked(&mut meters), [false, true, false]);
+        meters.renew();
+        assert_eq!(asked(&mut meters), [true, true, false]);
     }
 
     #[test]

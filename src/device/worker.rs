@@ -162,7 +162,7 @@ impl Worker {
         let changes = self
             .known
             .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
-        self.meters.renew(Instant::now());
+        self.meters.renew();
         self.recall_meters();
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
