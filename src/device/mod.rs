@@ -88,6 +88,13 @@ impl Default for Tempo {
     }
 }
 
+/// What a worker works by. Settings can change while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Orders {
+    pub(crate) config: Arc<DeviceConfig>,
+    pub(crate) tempo: Arc<Tempo>,
+}
+
 /// What a worker tells everybody.
 #[derive(Debug, Clone)]
 pub enum News {

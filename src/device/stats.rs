@@ -114,6 +114,11 @@ fn round(ms: f64) -> f64 {
 pub struct HealthBoard(Arc<Mutex<BTreeMap<DeviceId, Recorder>>>);
 
 impl HealthBoard {
+    /// A device that is not configured any more.
+    pub(super) fn forget(&self, device: &DeviceId) {
+        lock(&self.0).remove(device);
+    }
+
     pub(super) fn recorder(&self, device: &DeviceId) -> Recorder {
         lock(&self.0).entry(device.clone()).or_default().clone()
     }

@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::info;
 
 use super::{
-    DeviceConfig, News, Tempo,
+    DeviceConfig, News, Orders, Tempo,
     backoff::{Backoff, LoginBudget, Purpose, jittered},
     exchange::Trip,
     fault::{Fault, Remedy},
@@ -81,20 +81,36 @@ enum Stumble {
     Leave(Life),
 }
 
+/// What changed settings mean for the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obeyed {
+    /// Nothing.
+    AsBefore,
+    /// The device is connected anew.
+    Anew,
+}
+
+fn probes(tempo: &Tempo) -> Backoff {
+    Backoff::new(PROBE_FIRST, tempo.probe_longest)
+}
+
+fn refusals(tempo: &Tempo) -> Backoff {
+    Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest)
+}
+
 impl Worker {
     pub(super) fn new(
-        config: Arc<DeviceConfig>,
-        tempo: Arc<Tempo>,
+        mut mailbox: Mailbox,
         clock: Clock,
-        mailbox: Mailbox,
         news: Vec<mpsc::Sender<News>>,
         recorder: Recorder,
     ) -> Self {
+        let Orders { config, tempo } = mailbox.orders();
         Self {
             address: config.address.clone(),
             logins: LoginBudget::new(Instant::now()),
-            probes: Backoff::new(PROBE_FIRST, tempo.probe_longest),
-            refusals: Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest),
+            probes: probes(&tempo),
+            refusals: refusals(&tempo),
             known: Known::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
@@ -126,6 +142,7 @@ impl Worker {
 
     async fn connect(&mut self) -> Life {
         self.mailbox.rescan = false;
+        self.obey();
         if self.connects > 0
             && self.connects.is_multiple_of(CONNECTS_TO_SEARCH)
             && self.search().await.is_err()
@@ -192,6 +209,9 @@ impl Worker {
                 waiting_since + PROBE_FOR_COMMAND
             };
             let wake = urgent.min(until);
+            if self.mailbox.reordered && self.obey() == Obeyed::Anew {
+                return Life::Connect;
+            }
             let rescan = self.mailbox.rescan && self.phase != Phase::LockedOut;
             if rescan || Instant::now() >= wake {
                 return Life::Connect;
@@ -210,7 +230,7 @@ impl Worker {
         loop {
             let now = Instant::now();
             self.recorder.now(self.phase, self.mailbox.queue.len());
-            if self.mailbox.rescan {
+            if self.mailbox.rescan || (self.mailbox.reordered && self.obey() == Obeyed::Anew) {
                 return Life::Connect;
             }
             let trip = if now >= hold
@@ -277,6 +297,31 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Takes changed settings over.
+    fn obey(&mut self) -> Obeyed {
+        if !self.mailbox.reordered {
+            return Obeyed::AsBefore;
+        }
+        let Orders { config, tempo } = self.mailbox.orders();
+        if self.tempo != tempo {
+            (self.probes, self.refusals) = (probes(&tempo), refusals(&tempo));
+            self.tempo = tempo;
+        }
+        if self.config == config {
+            return Obeyed::AsBefore;
+        }
+        if self.config.address != config.address {
+            // What answers there may be another device.
+            self.address.clone_from(&config.address);
+            (self.known, self.kind) = (Known::default(), Kind::Plug);
+        }
+        info!(device = %config.id, "settings of the device changed");
+        self.config = config;
+        self.connects = 0;
+        self.refusals.proved();
+        Obeyed::Anew
     }
 
     /// The device answered: it is well, and the next trouble is a new one.
