@@ -225,8 +225,10 @@ impl Worker {
         off_at: Instant,
         ours: Option<Timestamp>,
     ) -> Result<Guarded, Trip> {
+        let before = self.keeper.armed;
         match self.arm(session, off_at, ours).await? {
-            Guarded::Armed(stake) => self.hold(session, off_at, stake).await,
+            // What was read a moment ago needs no second look.
+            Guarded::Armed(stake) if self.keeper.armed != before => self.hold(session, off_at, stake).await,
             other => Ok(other),
         }
     }
