@@ -2,11 +2,12 @@
 //! the device says.
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     backoff::Purpose,
     fault::{Fault, Remedy},
+    guard::Settled,
     mailbox::Stopped,
     readings::{DeviceReading, OutletReading},
     session::{Request, Session},
@@ -44,7 +45,7 @@ const SWITCH_ROUNDS: u32 = 2;
 
 /// An outlet to be switched.
 #[derive(Debug, Clone)]
-struct Target {
+pub(super) struct Target {
     key: Option<OutletKey>,
     child: Option<std::sync::Arc<str>>,
 }
@@ -54,11 +55,7 @@ impl Worker {
     pub(super) async fn carry_out(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
         match intent.action {
             Action::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
-            Action::Guard => {
-                let outlets = self.states(&self.targets(&intent.path));
-                intent.ticket.answer(Ok(Done { outlets, attempts: 1 }));
-                Ok(())
-            }
+            Action::Guard => self.carry_out_guard(session, intent).await,
             Action::Read => self.carry_out_read(session, intent).await,
             Action::Reboot => self.carry_out_reboot(session, intent).await,
         }
@@ -83,19 +80,27 @@ impl Worker {
         intent.action = Action::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
         let mut attempts = 0;
-        let settled = timeout_at(
-            intent.deadline,
-            self.settle(session, &targets, power, &mut attempts),
-        )
-        .await;
+        let guard = intent.guard;
+        let settled = self
+            .settle_guarded(session, &targets, power, (guard, intent.deadline), &mut attempts)
+            .await;
         self.mailbox.view.in_flight = None;
         match settled {
-            Ok(Ok(())) => {
-                intent.ticket.answer(self.switched(&targets, power, attempts));
+            Ok(Settled::Done) => {
+                let outcome = self.switched(&targets, power, attempts);
+                let confirmed = outcome.is_ok();
+                intent.ticket.answer(outcome);
+                if confirmed {
+                    self.disarm_after_off(session, guard, power).await?;
+                }
                 Ok(())
             }
-            Ok(Err(trip)) => self.trip(trip, intent, attempts),
-            Err(_elapsed) => {
+            Ok(Settled::Refused(failure)) => {
+                intent.ticket.answer(Err(failure));
+                Ok(())
+            }
+            Err(trip) => self.trip(trip, intent, attempts),
+            Ok(Settled::Late) => {
                 intent.ticket.answer(Err(self.too_late(attempts)));
                 Err(Fault::NoAnswer.into())
             }
@@ -147,7 +152,7 @@ impl Worker {
     }
 
     /// What to do with an intent whose exchange ended early.
-    fn trip(&mut self, trip: Trip, intent: Intent, attempts: u32) -> Result<(), Trip> {
+    pub(super) fn trip(&mut self, trip: Trip, intent: Intent, attempts: u32) -> Result<(), Trip> {
         match trip {
             Trip::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
                 let failure = Failure {
@@ -168,7 +173,7 @@ impl Worker {
     }
 
     /// Switches the targets and reads back until the device says so, or the rounds are over.
-    async fn settle(
+    pub(super) async fn settle(
         &mut self,
         session: &mut Session,
         targets: &[Target],
@@ -198,7 +203,7 @@ impl Worker {
     }
 
     /// Reads what was switched: one child alone, or everything in one request.
-    async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
+    pub(super) async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
         if let [
             Target {
                 child: Some(child), ..
@@ -261,7 +266,7 @@ impl Worker {
     }
 
     /// One request, with at most one remedy of each kind.
-    async fn exchange(
+    pub(super) async fn exchange(
         &mut self,
         session: &mut Session,
         request: Request<'_>,
@@ -314,7 +319,7 @@ impl Worker {
         Ok(())
     }
 
-    fn targets(&self, path: &OutletPath) -> Vec<Target> {
+    pub(super) fn targets(&self, path: &OutletPath) -> Vec<Target> {
         let wanted = self
             .known
             .outlets
@@ -328,7 +333,7 @@ impl Worker {
             .collect()
     }
 
-    fn states(&self, targets: &[Target]) -> Vec<(Option<OutletKey>, Option<Power>)> {
+    pub(super) fn states(&self, targets: &[Target]) -> Vec<(Option<OutletKey>, Option<Power>)> {
         let power = |target: &Target| {
             self.known
                 .outlets
@@ -344,14 +349,14 @@ impl Worker {
     }
 
     /// ON if any of the targets is.
-    fn confirmed(&self, targets: &[Target]) -> Option<Power> {
+    pub(super) fn confirmed(&self, targets: &[Target]) -> Option<Power> {
         self.states(targets)
             .into_iter()
             .filter_map(|(_, power)| power)
             .max()
     }
 
-    fn all_confirmed(&self, targets: &[Target], power: Power) -> bool {
+    pub(super) fn all_confirmed(&self, targets: &[Target], power: Power) -> bool {
         self.states(targets)
             .iter()
             .all(|(_, confirmed)| *confirmed == Some(power))
@@ -370,7 +375,7 @@ impl Worker {
         })
     }
 
-    fn too_late(&self, attempts: u32) -> Failure {
+    pub(super) fn too_late(&self, attempts: u32) -> Failure {
         let message =
             "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
         let code = if attempts == 0 {
@@ -385,7 +390,7 @@ impl Worker {
         }
     }
 
-    fn unknown_outlet(&self, path: &OutletPath) -> Failure {
+    pub(super) fn unknown_outlet(&self, path: &OutletPath) -> Failure {
         let keys: Vec<_> = self
             .known
             .outlets

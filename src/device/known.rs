@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Identity, Kind, Outlet},
+    report::{Countdown, Identity, Kind, Outlet},
 };
 
 /// A relay with what is needed to address it.
@@ -27,6 +27,8 @@ pub(super) struct Known {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) rssi: Option<i64>,
     pub(super) outlets: Vec<KnownOutlet>,
+    /// A plug's own countdown; a strip has none.
+    pub(super) countdown: Countdown,
 }
 
 /// A change of a relay that a reading showed.
@@ -40,6 +42,8 @@ pub(super) struct Change {
 const RSSI_STEP: i64 = 4;
 /// `on_time` counts whole seconds and is read some time later.
 const ON_SINCE_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// So does what is left of a countdown.
+const ENDS_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 impl Known {
     /// Takes what the device said of itself.
@@ -119,6 +123,24 @@ impl Known {
         change
     }
 
+    /// Takes what is known of a plug's countdown. The end that was told stands as long as the new one agrees
+    /// within the tolerance.
+    pub(super) fn count_down(&mut self, new: Countdown) {
+        self.countdown = match (self.countdown, new) {
+            (
+                old @ Countdown::Running {
+                    to: was,
+                    ends: before,
+                },
+                Countdown::Running { to, ends },
+            ) if was == to && ends.duration_since(before).abs() <= ENDS_TOLERANCE => old,
+            _ => new,
+        };
+        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
+            known.outlet.countdown = self.countdown;
+        }
+    }
+
     fn changed(&self, new: &KnownOutlet) -> Option<Change> {
         let old = self.outlets.iter().find(|old| old.child == new.child)?;
         let power = new.outlet.power?;
@@ -169,7 +191,10 @@ impl Known {
             on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now),
             overheated: reading.overheated,
             overloaded: reading.overloaded,
-            countdown: crate::report::Countdown::Unknown,
+            countdown: match kind {
+                Kind::Plug => self.countdown,
+                Kind::Strip => Countdown::Unsupported,
+            },
         };
         KnownOutlet { child, outlet }
     }
@@ -297,6 +322,36 @@ mod tests {
         assert_eq!(since(child("a", 1, Power::Off), 1010), None);
         assert_eq!(since(on(1), 1020), Some(at(1019)));
         assert_eq!(since(on(u64::MAX), 1021), None);
+    }
+
+    #[test]
+    fn a_countdown_keeps_its_end_while_the_device_counts_on() {
+        let mut known = Known::default();
+        let plug = [OutletReading {
+            power: Some(Power::On),
+            ..Default::default()
+        }];
+        known.learn(&config(), Kind::Plug, &plug, at(0));
+        let mut told = |to, ends| {
+            known.count_down(Countdown::Running { to, ends: at(ends) });
+            known.learn(&config(), Kind::Plug, &plug, at(0));
+            match known.outlets[0].outlet.countdown {
+                Countdown::Running { to, ends } => (to, ends.as_second()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(told(Power::Off, 100), (Power::Off, 100));
+        assert_eq!(told(Power::Off, 102), (Power::Off, 100));
+        assert_eq!(told(Power::Off, 98), (Power::Off, 100));
+        assert_eq!(told(Power::On, 99), (Power::On, 99));
+        assert_eq!(told(Power::On, 102), (Power::On, 102));
+    }
+
+    #[test]
+    fn a_strip_has_no_countdown() {
+        let mut known = Known::default();
+        known.learn(&config(), Kind::Strip, &[child("a", 1, Power::On)], at(0));
+        assert_eq!(known.outlets[0].outlet.countdown, Countdown::Unsupported);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod backoff;
 mod exchange;
 mod fault;
+mod guard;
 mod known;
 mod mailbox;
 mod opening;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use crate::{
-    intent::{Action, Code, Failure, Intent, Source, Switch},
+    intent::{Action, Code, Failure, Guard, Intent, Source, Switch},
     model::{OutletKey, Power},
 };
 
@@ -67,7 +67,7 @@ impl Queue {
         {
             intent.action = Action::Switch(Switch::To(expected.toggled()));
         }
-        if let Action::Switch(Switch::To(_)) = intent.action {
+        if matches!(intent.action, Action::Switch(Switch::To(_)) | Action::Guard) {
             self.supersede(&intent);
         }
         if self.waiting.len() >= CAPACITY {
@@ -99,7 +99,7 @@ impl Queue {
                 return false;
             };
             let mut earlier = self.waiting.iter().take(at);
-            is_urgent(&candidate.intent) && !earlier.any(|other| overlap(&other.intent, &candidate.intent))
+            is_urgent(&candidate.intent) && !earlier.any(|other| touch(&other.intent, &candidate.intent))
         });
         self.waiting
             .remove(urgent.unwrap_or(0))
@@ -165,9 +165,16 @@ impl Queue {
 
 /// Whether `newer` decides everything that `older` wanted to.
 fn is_settled_by(older: &Intent, newer: &Intent) -> bool {
-    let decides = matches!(newer.action, Action::Switch(Switch::To(_)));
     let same_outlets = newer.path == older.path || newer.path.outlet.is_none();
-    decides && matches!(older.action, Action::Switch(_)) && same_outlets
+    let decides = match (older.action, newer.action) {
+        (Action::Switch(_), Action::Switch(Switch::To(_))) | (Action::Guard, Action::Guard) => true,
+        // An outlet that goes off needs no countdown; one that goes on brings its own, or leaves the other.
+        (Action::Guard, Action::Switch(Switch::To(power))) => {
+            power == Power::Off || newer.guard != Guard::Leave
+        }
+        _ => false,
+    };
+    decides && same_outlets
 }
 
 fn is_urgent(intent: &Intent) -> bool {
@@ -176,7 +183,14 @@ fn is_urgent(intent: &Intent) -> bool {
 
 fn overlap(a: &Intent, b: &Intent) -> bool {
     let both_switch = matches!((a.action, b.action), (Action::Switch(_), Action::Switch(_)));
-    both_switch && (a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none())
+    both_switch && touch(a, b)
+}
+
+/// Whether the order of the two matters: both change something about the same outlet.
+fn touch(a: &Intent, b: &Intent) -> bool {
+    let changes = |intent: &Intent| matches!(intent.action, Action::Switch(_) | Action::Guard);
+    let same_outlets = a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none();
+    changes(a) && changes(b) && same_outlets
 }
 
 #[cfg(test)]
@@ -186,7 +200,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::*;
-    use crate::intent::{Answer, Guard, Ticket, TicketId};
+    use crate::intent::{Answer, Ticket, TicketId};
 
     struct Desk {
         queue: Queue,
@@ -310,6 +324,24 @@ mod tests {
         desk.view.confirmed = vec![(key("1"), Some(Power::Off)), (key("2"), Some(Power::On))];
         desk.push("strip", TOGGLE);
         assert_eq!(desk.popped(), [("strip".into(), OFF)]);
+    }
+
+    #[test]
+    fn a_countdown_is_not_armed_after_the_off_that_came_later() {
+        let mut desk = Desk::new();
+        desk.push("plug", Action::Guard);
+        desk.push("plug", Action::Guard);
+        desk.push("plug", ON);
+        assert_eq!(desk.answered(), [(1, Code::Superseded)], "an ON leaves it");
+        desk.push("plug", OFF);
+        assert_eq!(desk.answered(), [(2, Code::Superseded), (3, Code::Superseded)]);
+        desk.push("plug", Action::Guard);
+        desk.push("plug", ON);
+        assert_eq!(
+            desk.popped(),
+            [("plug".into(), Action::Guard), ("plug".into(), ON)],
+            "an ON replaces the OFF and the countdown keeps its turn"
+        );
     }
 
     #[test]

@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
-use tapo::{ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError};
+use serde_json::{Value, json};
+use tapo::{
+    ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError,
+    responses::PowerState,
+};
 use tokio::{task::spawn_blocking, time::timeout};
 use tokio_stream::StreamExt as _;
 
@@ -38,6 +41,13 @@ pub(super) enum Request<'a> {
     Switch(Option<&'a str>, Power),
     /// Restart in one second, so that the answer still arrives.
     Reboot,
+    /// The plug's countdown: `Null`, or `{"on": bool, "remaining_s": int}`.
+    GetTimer,
+    /// Arm the plug's countdown to OFF, 1 s to 24 h. On the wire it is cleared and added: two requests,
+    /// and a failure of the second leaves none.
+    SetTimer(Duration),
+    /// Clear the plug's countdown.
+    ClearTimer,
 }
 
 /// A session with one device. Requests must not overlap: the protocol numbers them.
@@ -94,7 +104,11 @@ impl Session {
 
     /// Sends one request and returns its result; `Null` where a request has none.
     pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
-        within(self.limit, self.send(request)).await
+        let limit = match request {
+            Request::SetTimer(_) => self.limit * 2,
+            _ => self.limit,
+        };
+        within(limit, self.send(request)).await
     }
 
     async fn send(&self, request: Request<'_>) -> Result<Value, tapo::Error> {
@@ -105,6 +119,10 @@ impl Session {
             (Handler::Plug(plug), Request::Reboot) => {
                 plug.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
+            (
+                Handler::Plug(plug),
+                timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
+            ) => send_timer(plug, timer).await,
             (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
             (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
             (Handler::Strip(strip), Request::Child(id)) => {
@@ -121,10 +139,27 @@ impl Session {
             (Handler::Strip(strip), Request::Reboot) => {
                 strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
-            // A plug has no children, and a strip has no relay of its own: what such a device would say.
+            // A plug has no children, and a strip has neither a relay nor a countdown of its own: what such
+            // a device would say.
             (Handler::Plug(_), Request::Children | Request::Child(_))
-            | (Handler::Strip(_), Request::Switch(None, _)) => Err(tapo::Error::DeviceNotFound),
+            | (
+                Handler::Strip(_),
+                Request::Switch(None, _) | Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer,
+            ) => Err(tapo::Error::DeviceNotFound),
         }
+    }
+}
+
+async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+    match request {
+        Request::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
+        Request::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
+        _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
+            json!({
+                "on": matches!(timer.desired_state, PowerState::On),
+                "remaining_s": timer.remaining_s,
+            })
+        })),
     }
 }
 

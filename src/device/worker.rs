@@ -10,6 +10,7 @@ use super::{
     backoff::{Backoff, LoginBudget, Purpose, jittered},
     exchange::Trip,
     fault::{Fault, Remedy},
+    guard::Keeper,
     known::Known,
     mailbox::{Mailbox, Standing},
     opening::{LISTEN, Opened, open},
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     pub(super) recorder: Recorder,
     pub(super) logins: LoginBudget,
     pub(super) known: Known,
+    pub(super) keeper: Keeper,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
@@ -112,6 +114,7 @@ impl Worker {
             probes: probes(&tempo),
             refusals: refusals(&tempo),
             known: Known::default(),
+            keeper: Keeper::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
             failures: 0,
@@ -172,6 +175,7 @@ impl Worker {
         let changes = self
             .known
             .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
+        self.keeper.doubt();
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
         self.proved();
@@ -240,6 +244,8 @@ impl Worker {
             } else if now >= next_poll {
                 next_poll = now + jittered(self.tempo.poll);
                 self.read(&mut session, Purpose::Poll).await
+            } else if self.countdown_is_due() {
+                self.look_at_countdown(&mut session).await
             } else if now >= next_slow {
                 next_slow = now + jittered(self.tempo.slow_poll);
                 self.slow_poll(&mut session).await
@@ -267,10 +273,11 @@ impl Worker {
         }
     }
 
-    /// A strip's list of children does not carry the strip's own values; a plug's read does.
+    /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
+    /// countdown.
     async fn slow_poll(&mut self, session: &mut Session) -> Result<(), Trip> {
         match self.kind {
-            Kind::Plug => Ok(()),
+            Kind::Plug => self.look_at_countdown(session).await,
             Kind::Strip => self.read_device(session).await,
         }
     }

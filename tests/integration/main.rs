@@ -11,6 +11,7 @@ mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod forgetful;
+mod guard;
 mod link;
 mod log;
 mod mosquitto;
