@@ -149,6 +149,7 @@ impl Desk {
             .map(|id| Answer {
                 id: *id,
                 outcome: stopping(),
+                members: Vec::new(),
             })
             .collect()
     }
@@ -218,11 +219,11 @@ fn response(
 }
 
 /// The answers of a strip's outlets; a single outlet's is in `state` already.
-fn members(outlets: &[(Option<OutletKey>, Option<Power>)]) -> Option<HashMap<&OutletKey, Option<Power>>> {
+fn members(outlets: &[(OutletPath, Option<Power>)]) -> Option<HashMap<&OutletKey, Option<Power>>> {
     (outlets.len() > 1).then(|| {
         outlets
             .iter()
-            .filter_map(|(key, power)| Some((key.as_ref()?, *power)))
+            .filter_map(|(path, power)| Some((path.outlet.as_ref()?, *power)))
             .collect()
     })
 }
@@ -277,8 +278,13 @@ mod tests {
     }
 
     fn done(outlets: &[(Option<&str>, Power)]) -> Done {
-        let outlet =
-            |(key, power): &(Option<&str>, Power)| (key.map(|key| key.parse().unwrap()), Some(*power));
+        let outlet = |(key, power): &(Option<&str>, Power)| {
+            let path = OutletPath {
+                device: "mats".parse().unwrap(),
+                outlet: key.map(|key| key.parse().unwrap()),
+            };
+            (path, Some(*power))
+        };
         Done {
             outlets: outlets.iter().map(outlet).collect(),
             attempts: 1,
@@ -305,6 +311,7 @@ mod tests {
                 &Answer {
                     id,
                     outcome: Ok(done(&[(None, Power::On)])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 now,
@@ -318,6 +325,7 @@ mod tests {
                 &Answer {
                     id,
                     outcome: Ok(done(&[(None, Power::On)])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 later,
@@ -335,7 +343,15 @@ mod tests {
         let id = carried(&mut desk, "heater", None, now);
         let outcome = Err(Failure::superseded());
         let response = desk
-            .answer(&Answer { id, outcome }, |_| Some(Power::Off), now)
+            .answer(
+                &Answer {
+                    id,
+                    outcome,
+                    members: Vec::new(),
+                },
+                |_| Some(Power::Off),
+                now,
+            )
             .unwrap();
         assert!(response.wanted && response.failed);
         let answer = parsed(&response);
@@ -354,7 +370,17 @@ mod tests {
         let (mut desk, now) = (Desk::default(), Instant::now());
         let id = carried(&mut desk, "mats", Some(named("t")), now);
         let outcome = Ok(done(&[(Some("left"), Power::On), (Some("2"), Power::Off)]));
-        let response = desk.answer(&Answer { id, outcome }, |_| None, now).unwrap();
+        let response = desk
+            .answer(
+                &Answer {
+                    id,
+                    outcome,
+                    members: Vec::new(),
+                },
+                |_| None,
+                now,
+            )
+            .unwrap();
         assert_eq!(parsed(&response)["outlets"], json!({"left": "ON", "2": "OFF"}));
     }
 
@@ -369,6 +395,7 @@ mod tests {
                 &Answer {
                     id,
                     outcome: Ok(done(&[(None, Power::On)])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 now,
@@ -401,7 +428,8 @@ mod tests {
             desk.answer(
                 &Answer {
                     id,
-                    outcome: Ok(done(&[]))
+                    outcome: Ok(done(&[])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 now
