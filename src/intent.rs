@@ -97,6 +97,17 @@ pub struct Answer {
     pub members: Vec<Member>,
 }
 
+impl Answer {
+    /// The answer for several outlets that were asked one by one. It failed if one of them did.
+    pub fn together(id: TicketId, members: Vec<Member>) -> Self {
+        Self {
+            id,
+            outcome: together(&members),
+            members,
+        }
+    }
+}
+
 /// What became of one outlet of several.
 pub type Member = (OutletPath, Outcome);
 
@@ -120,20 +131,22 @@ impl Ticket {
 
     /// Answers, for good. An asker that is gone no longer wants to know.
     pub fn answer(mut self, outcome: Outcome) {
-        self.send(outcome, Vec::new());
+        self.send(outcome);
     }
 
-    /// Answers, for good, for several outlets that were asked one by one. It failed if one of them did.
+    /// Answers, for good, for several outlets; see [`Answer::together`].
     pub fn answer_members(mut self, members: Vec<Member>) {
-        self.send(together(&members), members);
+        if let Some(answers) = self.answers.take() {
+            let _gone = answers.send(Answer::together(self.id, members));
+        }
     }
 
-    fn send(&mut self, outcome: Outcome, members: Vec<Member>) {
+    fn send(&mut self, outcome: Outcome) {
         if let Some(answers) = self.answers.take() {
             let _gone = answers.send(Answer {
                 id: self.id,
                 outcome,
-                members,
+                members: Vec::new(),
             });
         }
     }
@@ -142,7 +155,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let stopping = Failure::bridge(Code::ShuttingDown, "the bridge is shutting down");
-        self.send(Err(stopping), Vec::new());
+        self.send(Err(stopping));
     }
 }
 
