@@ -9,8 +9,10 @@ use tracing::{error, info, warn};
 use crate::{
     clock::Clock,
     config::{Device, Settings},
-    device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Tempo},
+    device::{Credentials, DeviceConfig, HealthBoard, Order, OutletConfig, Owner, Roster, Tempo},
+    intent::{Action, Guard, Intent, Source},
     mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    scheduler::wire::{Ask, Change, Target, Word},
     store::{self, Keeper, Loaded},
     tasks::Tasks,
     telemetry::LogLevel,
@@ -20,6 +22,10 @@ use crate::{
 const ORDERS: usize = 256;
 /// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
 const NEWS: usize = 256;
+/// Commands and sensor values on their way to the scheduler.
+const ASKS: usize = 256;
+/// What the scheduler tells the event loop. It waits when it does not fit, the loop never does.
+const WORDS: usize = 256;
 /// How long the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
 /// How long everything else may take after them.
@@ -66,6 +72,7 @@ pub struct Bridge {
 
 const EVENT_LOOP: &str = "mqtt event loop";
 const DEVICE_OWNER: &str = "device owner";
+const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
 
 impl Bridge {
@@ -83,6 +90,8 @@ impl Bridge {
         }
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
+        let (asks, asks_in) = mpsc::channel(ASKS);
+        let (words, words_in) = mpsc::channel(WORDS);
         let (controls, controls_in) = mpsc::channel(1);
         let board = HealthBoard::default();
 
@@ -97,7 +106,9 @@ impl Bridge {
         }
         let parts = Parts {
             wires: Wires {
-                orders,
+                orders: orders.clone(),
+                asks,
+                words: words_in,
                 news: news_in,
                 controls,
             },
@@ -117,7 +128,7 @@ impl Bridge {
             tasks.clone(),
         );
 
-        let (ending, ended) = mpsc::channel(3);
+        let (ending, ended) = mpsc::channel(4);
         let bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -127,6 +138,7 @@ impl Bridge {
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
+        bridge.spawn(SCHEDULER, pass_through(asks_in, words, orders), &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
     }
@@ -174,6 +186,29 @@ impl Bridge {
         }
         info!("stopped");
         how
+    }
+}
+
+/// Switches by hand what no schedule switches yet: commands go to the device owner as they come.
+async fn pass_through(
+    mut asks: mpsc::Receiver<Ask>,
+    _words: mpsc::Sender<Word>,
+    orders: mpsc::Sender<Order>,
+) {
+    while let Some(ask) = asks.recv().await {
+        let Ask::Set(wish) = ask else { continue };
+        let (Target::Outlet(path), Change::Switch(switch)) = (wish.target, wish.change) else {
+            continue;
+        };
+        let intent = Intent {
+            path,
+            action: Action::Switch(switch),
+            guard: Guard::Leave,
+            source: Source::Mqtt,
+            deadline: wish.deadline,
+            ticket: wish.ticket,
+        };
+        let _refused = orders.try_send(Order::Intent(intent));
     }
 }
 

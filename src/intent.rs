@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::model::{OutletKey, OutletPath, Power};
+use crate::model::{OutletPath, Power};
 
 /// How a relay shall change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,23 @@ pub struct Answer {
     pub id: TicketId,
     /// What became of it.
     pub outcome: Outcome,
+    /// What became of each outlet, where several were asked one by one: the members of a group.
+    pub members: Vec<Member>,
 }
+
+impl Answer {
+    /// The answer for several outlets that were asked one by one. It failed if one of them did.
+    pub fn together(id: TicketId, members: Vec<Member>) -> Self {
+        Self {
+            id,
+            outcome: together(&members),
+            members,
+        }
+    }
+}
+
+/// What became of one outlet of several.
+pub type Member = (OutletPath, Outcome);
 
 /// The right to one answer. A ticket that is dropped unanswered answers [`Code::ShuttingDown`]:
 /// no code path can lose a command silently.
@@ -118,20 +134,67 @@ impl Ticket {
         self.send(outcome);
     }
 
+    /// Answers, for good, for several outlets; see [`Answer::together`].
+    pub fn answer_members(mut self, members: Vec<Member>) {
+        if let Some(answers) = self.answers.take() {
+            let _gone = answers.send(Answer::together(self.id, members));
+        }
+    }
+
     fn send(&mut self, outcome: Outcome) {
         if let Some(answers) = self.answers.take() {
-            let _gone = answers.send(Answer { id: self.id, outcome });
+            let _gone = answers.send(Answer {
+                id: self.id,
+                outcome,
+                members: Vec::new(),
+            });
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.send(Err(Failure::bridge(
-            Code::ShuttingDown,
-            "the bridge is shutting down",
-        )));
+        let stopping = Failure::bridge(Code::ShuttingDown, "the bridge is shutting down");
+        self.send(Err(stopping));
     }
+}
+
+/// The outcomes of several outlets as one. A failure has the code of the first that failed, and its words.
+fn together(members: &[Member]) -> Outcome {
+    let mut done = Done {
+        outlets: Vec::new(),
+        attempts: 1,
+    };
+    let mut failed = Vec::new();
+    for (path, outcome) in members {
+        match outcome {
+            Ok(one) => {
+                done.outlets.extend(one.outlets.iter().cloned());
+                done.attempts = done.attempts.max(one.attempts);
+            }
+            Err(failure) => failed.push((path, failure)),
+        }
+    }
+    let Some((path, first)) = failed.first() else {
+        return Ok(done);
+    };
+    let message = match failed.len() {
+        1 => format!("{path}: {}", first.message),
+        several => format!(
+            "{several} of {} outlets failed; {path}: {}",
+            members.len(),
+            first.message
+        ),
+    };
+    Err(Failure {
+        code: first.code,
+        message,
+        attempts: failed
+            .iter()
+            .map(|(_, failure)| failure.attempts)
+            .max()
+            .unwrap_or(0),
+    })
 }
 
 /// What became of an intent.
@@ -140,8 +203,8 @@ pub type Outcome = Result<Done, Failure>;
 /// An intent that was carried out: what the device says afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// The confirmed state of each outlet that was asked for; the key is `None` on a plug.
-    pub outlets: Vec<(Option<OutletKey>, Option<Power>)>,
+    /// The confirmed state of each outlet that was asked for.
+    pub outlets: Vec<(OutletPath, Option<Power>)>,
     /// How many times the device was asked, at least 1.
     pub attempts: u32,
 }
@@ -291,5 +354,30 @@ mod tests {
             (TicketId(2), Code::ShuttingDown)
         );
         assert!(inbox.try_recv().is_err());
+    }
+
+    #[test]
+    fn several_outlets_fail_together_and_each_says_what_became_of_it() {
+        let path = |text: &str| text.parse::<OutletPath>().unwrap();
+        let on = |text: &str| {
+            let outlets = vec![(path(text), Some(Power::On))];
+            (path(text), Ok(Done { outlets, attempts: 2 }))
+        };
+        let (answers, mut inbox) = mpsc::unbounded_channel();
+        Ticket::new(TicketId(1), answers.clone()).answer_members(vec![on("mats/1"), on("lamp")]);
+        let done = inbox.try_recv().unwrap().outcome.unwrap();
+        assert_eq!((done.outlets.len(), done.attempts), (2, 2));
+
+        let failure = Failure {
+            attempts: 3,
+            ..Failure::bridge(Code::NoAnswer, "no answer")
+        };
+        let members = vec![on("mats/1"), (path("lamp"), Err(failure))];
+        Ticket::new(TicketId(2), answers).answer_members(members.clone());
+        let answer = inbox.try_recv().unwrap();
+        assert_eq!(answer.members, members);
+        let failure = answer.outcome.unwrap_err();
+        assert_eq!((failure.code, failure.attempts), (Code::NoAnswer, 3));
+        assert_eq!(failure.message, "lamp: no answer");
     }
 }

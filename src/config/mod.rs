@@ -93,12 +93,7 @@ impl Settings {
 
     /// Every topic of the bridge.
     pub fn topics(&self) -> Topics {
-        let homeassistant = &self.homeassistant;
-        Topics::new(
-            self.mqtt.base_topic.clone(),
-            homeassistant.discovery_prefix.clone(),
-            homeassistant.status_topic.clone(),
-        )
+        topics(&self.mqtt, &self.homeassistant)
     }
 
     /// The settings for everybody to see: no secret, no user name.
@@ -146,7 +141,11 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
     let log = root.section("log", bridge::log);
-    let rules = rules(root, &known_devices);
+    let topics = match (&mqtt, &homeassistant) {
+        (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
+        _ => None,
+    };
+    let rules = rules(root, &known_devices, topics.as_ref());
     let state_file = root.section("state", |table| bridge::state_file(table, files, sources));
     Ok(Settings {
         mqtt: mqtt?,
@@ -162,9 +161,17 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     })
 }
 
-fn rules(root: &mut Table<'_>, devices: &Register<Device>) -> Read<Rules> {
+fn topics(mqtt: &Mqtt, homeassistant: &HomeAssistant) -> Topics {
+    Topics::new(
+        mqtt.base_topic.clone(),
+        homeassistant.discovery_prefix.clone(),
+        homeassistant.status_topic.clone(),
+    )
+}
+
+fn rules(root: &mut Table<'_>, devices: &Register<Device>, ours: Option<&Topics>) -> Read<Rules> {
     let location = location::read(root);
-    let (sensors, known_sensors) = sensor::read_all(root);
+    let (sensors, known_sensors) = sensor::read_all(root, ours);
     let surroundings = Surroundings {
         devices,
         sensors: &known_sensors,

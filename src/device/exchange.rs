@@ -333,7 +333,7 @@ impl Worker {
             .collect()
     }
 
-    pub(super) fn states(&self, targets: &[Target]) -> Vec<(Option<OutletKey>, Option<Power>)> {
+    pub(super) fn states(&self, targets: &[Target]) -> Vec<(OutletPath, Option<Power>)> {
         let power = |target: &Target| {
             self.known
                 .outlets
@@ -342,9 +342,13 @@ impl Worker {
                 .outlet
                 .power
         };
+        let path = |target: &Target| OutletPath {
+            device: self.config.id.clone(),
+            outlet: target.key.clone(),
+        };
         targets
             .iter()
-            .map(|target| (target.key.clone(), power(target)))
+            .map(|target| (path(target), power(target)))
             .collect()
     }
 

@@ -10,12 +10,32 @@ use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::discovery::{Discovery, ORIGIN};
-use crate::{model::DeviceId, report::Report};
+use crate::{
+    model::{DeviceId, GroupId},
+    report::Report,
+    scheduler::rules::{Group, Rules},
+};
 
 /// Home Assistant's birth is answered at most this often: it may flap.
 const BIRTH_INTERVAL: Duration = Duration::from_secs(30);
 /// Many bridges hear the same birth; they do not answer at the same instant.
 const BIRTH_JITTER: Duration = Duration::from_secs(3);
+
+/// Who has a device in Home Assistant, beside the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    Device(DeviceId),
+    Group(GroupId),
+}
+
+impl Subject {
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Device(device) => Discovery::node(device),
+            Self::Group(group) => Discovery::group_node(group),
+        }
+    }
+}
 
 /// A discovery message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +52,9 @@ pub(super) enum Finding {
     /// Ours, of a device that is not configured any more: empty the topic.
     Stale,
     /// An earlier run announced entities that are gone: announce anew.
-    Outdated(DeviceId),
+    Outdated(Subject),
     /// Somebody deleted the device in Home Assistant.
-    Deleted(DeviceId),
+    Deleted(Subject),
 }
 
 /// The memory of what was announced.
@@ -43,10 +63,10 @@ pub(super) struct Home {
     discovery: Discovery,
     /// The bridge's state topic, by which our own payloads are told from another bridge's.
     bridge_state: String,
-    nodes: BTreeMap<NodeId, DeviceId>,
+    nodes: BTreeMap<NodeId, Subject>,
     /// Entities that were announced on each node, in this run or an earlier one.
     announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
-    deleted: BTreeSet<DeviceId>,
+    deleted: BTreeSet<Subject>,
     last_birth: Option<Instant>,
     due: Option<Instant>,
 }
@@ -55,12 +75,12 @@ impl Home {
     pub(super) fn new(
         discovery: Discovery,
         bridge_state: String,
-        configured: impl IntoIterator<Item = DeviceId>,
-        deleted: BTreeSet<DeviceId>,
+        configured: impl IntoIterator<Item = Subject>,
+        deleted: BTreeSet<Subject>,
     ) -> Self {
         let nodes = configured
             .into_iter()
-            .filter_map(|device| Some((Discovery::node(&device)?, device)))
+            .filter_map(|subject| Some((subject.node()?, subject)))
             .collect();
         Self {
             discovery,
@@ -79,13 +99,31 @@ impl Home {
     }
 
     /// A device's announcement; `None` if it is not known enough, or deleted.
-    pub(super) fn device(&mut self, report: &Report) -> Option<Announcement> {
-        if self.deleted.contains(&report.id) {
+    pub(super) fn device(&mut self, report: &Report, rules: &Rules) -> Option<Announcement> {
+        if self.deleted.contains(&Subject::Device(report.id.clone())) {
             return None;
         }
-        self.discovery
-            .device(report)
-            .map(|payload| self.announce(payload))
+        let payload = self.discovery.device(report, rules)?;
+        Some(self.announce(payload))
+    }
+
+    /// A group's announcement; `None` if it was deleted.
+    pub(super) fn group(&mut self, group: &Group) -> Option<Announcement> {
+        let subject = Subject::Group(group.id.clone());
+        if self.deleted.contains(&subject) {
+            return None;
+        }
+        let payload = self.discovery.group(group)?;
+        self.nodes.insert(payload.node.clone(), subject);
+        Some(self.announce(payload))
+    }
+
+    /// A device or group is not configured any more; returns where it was announced.
+    pub(super) fn forget(&mut self, subject: &Subject) -> Option<NodeId> {
+        let node = subject.node()?;
+        self.nodes.remove(&node);
+        self.announced.remove(&node);
+        Some(node)
     }
 
     /// Entities that vanish are named once more, with nothing but their platform: Home Assistant removes
@@ -104,12 +142,12 @@ impl Home {
     /// Looks at a message on a discovery topic. `retain` tells what an earlier run left from what
     /// somebody publishes now.
     pub(super) fn found(&mut self, node: &NodeId, payload: &[u8], retain: bool) -> Finding {
-        let device = self.nodes.get(node);
+        let subject = self.nodes.get(node);
         if payload.is_empty() {
             let announced = self.announced.contains_key(node);
-            return match device {
-                Some(device) if !retain && announced && self.deleted.insert(device.clone()) => {
-                    Finding::Deleted(device.clone())
+            return match subject {
+                Some(subject) if !retain && announced && self.deleted.insert(subject.clone()) => {
+                    Finding::Deleted(subject.clone())
                 }
                 _ => Finding::Nothing,
             };
@@ -124,15 +162,15 @@ impl Home {
         else {
             return Finding::Nothing;
         };
-        match device {
+        match subject {
             None if self.discovery.bridge_node().as_ref() == Some(node) => Finding::Nothing,
             None => Finding::Stale,
-            Some(device) => {
+            Some(subject) => {
                 let known = self.announced.entry(node.clone()).or_default();
                 let before = known.len();
                 known.extend(published.components);
                 if known.len() > before {
-                    Finding::Outdated(device.clone())
+                    Finding::Outdated(subject.clone())
                 } else {
                     Finding::Nothing
                 }
@@ -140,15 +178,15 @@ impl Home {
         }
     }
 
-    /// Devices that must not be announced.
-    pub(super) fn deleted(&self) -> &BTreeSet<DeviceId> {
+    /// Devices and groups that must not be announced.
+    pub(super) fn deleted(&self) -> &BTreeSet<Subject> {
         &self.deleted
     }
 
-    /// Announces deleted devices again: all, or one.
-    pub(super) fn forgive(&mut self, device: Option<&DeviceId>) {
+    /// Announces what was deleted again: all, or one.
+    pub(super) fn forgive(&mut self, subject: Option<&Subject>) {
         self.deleted
-            .retain(|deleted| device.is_some_and(|device| device != deleted));
+            .retain(|deleted| subject.is_some_and(|subject| subject != deleted));
     }
 
     /// Home Assistant started: everything is told again, soon and not too often.
@@ -179,7 +217,7 @@ mod tests {
     use crate::{
         model::Power,
         mqtt::{
-            state::tests::report,
+            state::tests::{no_standings, report},
             topics::{BridgeTopic, Topics},
         },
         report::Kind,
@@ -193,12 +231,15 @@ mod tests {
         );
         let bridge_state = topics.bridge(BridgeTopic::State);
         let discovery = Discovery::new(topics, Layout::Flat);
-        Home::new(
-            discovery,
-            bridge_state,
-            ["mats".parse().unwrap()],
-            BTreeSet::new(),
-        )
+        Home::new(discovery, bridge_state, [mats()], BTreeSet::new())
+    }
+
+    fn mats() -> Subject {
+        Subject::Device("mats".parse().unwrap())
+    }
+
+    fn announced(home: &mut Home, report: &Report) -> Option<Announcement> {
+        home.device(report, no_standings().rules())
     }
 
     fn strip(outlets: &[(Option<&str>, Option<Power>)]) -> Report {
@@ -210,20 +251,15 @@ mod tests {
     #[test]
     fn what_an_earlier_run_left_is_recognised_by_origin_and_topic() {
         let (mut earlier, mut home) = (home(), home());
-        let announced = earlier.device(&strip(&TWO)).unwrap();
+        let told = announced(&mut earlier, &strip(&TWO)).unwrap();
         let other: NodeId = "tapo2mqtt_sold".parse().unwrap();
+        assert_eq!(home.found(&other, told.json.as_bytes(), true), Finding::Stale);
         assert_eq!(
-            home.found(&other, announced.json.as_bytes(), true),
-            Finding::Stale
-        );
-        assert_eq!(
-            home.found(&other, announced.json.as_bytes(), false),
+            home.found(&other, told.json.as_bytes(), false),
             Finding::Nothing,
             "an echo"
         );
-        let foreign = announced
-            .json
-            .replace("tapo2mqtt/bridge/state", "garden/bridge/state");
+        let foreign = told.json.replace("tapo2mqtt/bridge/state", "garden/bridge/state");
         assert_eq!(
             home.found(&other, foreign.as_bytes(), true),
             Finding::Nothing,
@@ -240,14 +276,14 @@ mod tests {
     #[test]
     fn an_outlet_that_is_gone_is_removed_by_its_platform_alone() {
         let (mut earlier, mut home) = (home(), home());
-        let before = earlier.device(&strip(&TWO)).unwrap();
+        let before = announced(&mut earlier, &strip(&TWO)).unwrap();
         let now = strip(&TWO[..1]);
-        home.device(&now).unwrap();
+        announced(&mut home, &now).unwrap();
         assert_eq!(
             home.found(&before.node, before.json.as_bytes(), true),
-            Finding::Outdated(now.id.clone())
+            Finding::Outdated(mats())
         );
-        let payload: Value = serde_json::from_str(&home.device(&now).unwrap().json).unwrap();
+        let payload: Value = serde_json::from_str(&announced(&mut home, &now).unwrap().json).unwrap();
         let removed = &payload["components"]["tapo2mqtt_mats_o2_switch"];
         assert_eq!(*removed, serde_json::json!({"platform": "switch"}));
     }
@@ -256,21 +292,21 @@ mod tests {
     fn a_device_deleted_in_home_assistant_stays_deleted_until_forgiven() {
         let mut home = home();
         let device = strip(&TWO);
-        let node = home.device(&device).unwrap().node;
+        let node = announced(&mut home, &device).unwrap().node;
         assert_eq!(
             home.found(&node, b"", true),
             Finding::Nothing,
             "nothing was retained"
         );
-        assert_eq!(home.found(&node, b"", false), Finding::Deleted(device.id.clone()));
+        assert_eq!(home.found(&node, b"", false), Finding::Deleted(mats()));
         assert_eq!(
             home.found(&node, b"", false),
             Finding::Nothing,
             "our own withdrawal comes back"
         );
-        assert_eq!(home.device(&device), None);
-        home.forgive(Some(&device.id));
-        assert!(home.device(&device).is_some());
+        assert_eq!(announced(&mut home, &device), None);
+        home.forgive(Some(&mats()));
+        assert!(announced(&mut home, &device).is_some());
     }
 
     #[test]
@@ -284,5 +320,45 @@ mod tests {
         assert_eq!(home.due(), None);
         home.born(now);
         assert!(home.due().unwrap() >= now + BIRTH_INTERVAL);
+    }
+
+    fn group(schedules: &[&str]) -> Group {
+        let schedule = |id: &&str| crate::scheduler::testing::schedule(id, "06:00", "08:00");
+        crate::scheduler::testing::group(schedules.iter().map(schedule).collect())
+    }
+
+    #[test]
+    fn a_schedule_that_is_gone_is_removed_by_its_platform_alone() {
+        let mut home = home();
+        home.group(&group(&["morning", "evening"])).unwrap();
+        let told = home.group(&group(&["morning"])).unwrap();
+        let payload: Value = serde_json::from_str(&told.json).unwrap();
+        let component =
+            |id: &str| payload["components"][format!("tapo2mqtt-group-driveway_schedule_{id}")].clone();
+        assert_eq!(component("evening"), serde_json::json!({"platform": "switch"}));
+        assert_eq!(
+            component("morning")["command_topic"],
+            "tapo2mqtt/group/driveway/set/schedule/morning"
+        );
+    }
+
+    #[test]
+    fn a_group_is_left_alone_once_deleted_and_stale_once_gone() {
+        let mut home = home();
+        let driveway = Subject::Group("driveway".parse().unwrap());
+        let told = home.group(&group(&[])).unwrap();
+        assert_eq!(
+            home.found(&told.node, told.json.as_bytes(), true),
+            Finding::Nothing
+        );
+        assert_eq!(
+            home.found(&told.node, b"", false),
+            Finding::Deleted(driveway.clone())
+        );
+        assert_eq!(home.group(&group(&[])), None);
+        home.forgive(None);
+        assert!(home.group(&group(&[])).is_some());
+        assert_eq!(home.forget(&driveway), Some(told.node.clone()));
+        assert_eq!(home.found(&told.node, told.json.as_bytes(), true), Finding::Stale);
     }
 }

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    desk::Desk,
+    desk::{Desk, Errand},
     health::Vitals,
     link::{Farewell, LinkEvent},
+    scheduling::Questions,
     state::availability,
     tree::Tree,
 };
@@ -26,6 +27,7 @@ use crate::{
     device::{News, Order},
     intent::Answer,
     report::Availability,
+    scheduler::wire::{Ask, Word},
     store::Keeper,
     telemetry::LogLevel,
 };
@@ -51,6 +53,10 @@ pub enum Control {
 pub struct Wires {
     /// To the device owner.
     pub orders: mpsc::Sender<Order>,
+    /// To the scheduler.
+    pub asks: mpsc::Sender<Ask>,
+    /// From the scheduler.
+    pub words: mpsc::Receiver<Word>,
     /// From workers. Closed when the last of them ended.
     pub news: mpsc::Receiver<News>,
     /// To the process.
@@ -63,6 +69,9 @@ pub struct MqttTask {
     pub(super) tree: Tree,
     pub(super) desk: Desk,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) questions: Questions,
+    /// Topics on which sensors speak.
+    pub(super) sensors: BTreeSet<String>,
     pub(super) controls: mpsc::Sender<Control>,
     pub(super) answers: mpsc::UnboundedSender<Answer>,
     pub(super) log_level: LogLevel,
@@ -74,6 +83,7 @@ pub struct MqttTask {
     pub(super) refused_retained: BTreeSet<String>,
     answered: mpsc::UnboundedReceiver<Answer>,
     news: mpsc::Receiver<News>,
+    words: mpsc::Receiver<Word>,
 }
 
 impl MqttTask {
@@ -85,10 +95,13 @@ impl MqttTask {
         vitals: Vitals,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
+        let sensors = tree.rules().sensors.iter();
         Self {
+            sensors: sensors.map(|sensor| sensor.topic.clone()).collect(),
             tree,
             desk: Desk::default(),
             orders: wires.orders,
+            questions: Questions::new(wires.asks),
             controls: wires.controls,
             answers,
             log_level,
@@ -98,6 +111,7 @@ impl MqttTask {
             refused_retained: BTreeSet::new(),
             answered,
             news: wires.news,
+            words: wires.words,
         }
     }
 
@@ -118,7 +132,8 @@ impl MqttTask {
                     Some(News::Event(event)) => self.tree.tell_event(&event),
                     None => break,
                 },
-                Some(answer) = self.answered.recv() => self.pass_on(&answer),
+                Some(word) = self.words.recv() => self.hear_word(word),
+                Some(answer) = self.answered.recv() => self.pass_on(answer),
                 () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
                 () = sleep_until_some(last_words) => break,
                 expected = pulse.tick() => {
@@ -151,17 +166,17 @@ impl MqttTask {
 
     /// Publishes an answer. After a failure the old state is published again, so that whoever showed the
     /// wished one snaps back; after a read, because somebody asked to see it.
-    pub(super) fn pass_on(&mut self, answer: &Answer) {
-        let confirmed = |path: &_| self.tree.confirmed(path);
+    pub(super) fn pass_on(&mut self, answer: Answer) {
+        let confirmed = |target: &_| self.tree.confirmed(target);
         let Some(response) = self.desk.answer(answer, confirmed, Instant::now()) else {
             return;
         };
-        if response.failed || response.action == crate::intent::Action::Read {
-            self.tree.repeat(&response.path);
+        if response.failed || response.errand == Errand::Read {
+            self.tree.repeat_target(&response.target);
         }
         if response.wanted {
             self.tree
-                .send(self.tree.topics.response(&response.path), response.json);
+                .send(self.tree.response_of(&response.target), response.json);
         }
     }
 
@@ -185,12 +200,16 @@ impl MqttTask {
 
     /// All that still waits is answered, then the broker is told.
     async fn close(mut self) -> Farewell {
+        while let Ok(word) = self.words.try_recv() {
+            self.hear_word(word);
+        }
         while let Ok(answer) = self.answered.try_recv() {
-            self.pass_on(&answer);
+            self.pass_on(answer);
         }
         for answer in self.desk.abandon() {
-            self.pass_on(&answer);
+            self.pass_on(answer);
         }
+        self.refuse_open_requests();
         let offline = Bytes::from(availability(Availability::Offline));
         let farewell = self.tree.link.close(offline, FAREWELL).await;
         match farewell {

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr, sync::Arc};
 use ha_discovery::NodeId;
 use serde::Serialize;
 
-use crate::model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError};
+use crate::{
+    model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError},
+    scheduler::ids::ScheduleId,
+};
 
 /// Longest base topic or discovery prefix, in bytes. Keeps every topic far below MQTT's 65,535 bytes.
 pub const BASE_MAX: usize = 200;
@@ -113,6 +116,8 @@ pub enum BridgeTopic {
     Info,
     /// All devices; retained.
     Devices,
+    /// All groups; retained.
+    Groups,
     /// How the bridge is doing; retained.
     Health,
     /// Something that happened.
@@ -127,6 +132,7 @@ impl BridgeTopic {
             Self::State => "state",
             Self::Info => "info",
             Self::Devices => "devices",
+            Self::Groups => "groups",
             Self::Health => "health",
             Self::Event => "event",
             Self::LastError => "last_error",
@@ -188,6 +194,13 @@ pub enum Address {
         /// What to do.
         verb: Verb,
     },
+    /// A command that enables or disables a schedule of a group: `group/<group>/set/schedule/<schedule>`.
+    Schedule {
+        /// The group. It need not be configured.
+        group: GroupId,
+        /// The schedule. The group need not have it.
+        schedule: ScheduleId,
+    },
     /// A request to the bridge.
     Request(RequestName),
     /// Home Assistant came or went.
@@ -204,8 +217,8 @@ pub enum TopicError {
     Foreign,
     /// Below the base topic, but nothing that takes messages.
     #[error(
-        "no command; expected <device>[/<outlet>]/set, /set/<attribute> or /get, group/<group>/set, \
-         or bridge/request/<name>"
+        "no command; expected <device>[/<outlet>] or group/<group> with /set, /set/<attribute> or /get, \
+         group/<group>/set/schedule/<schedule>, or bridge/request/<name>"
     )]
     NotACommand,
     /// The level of the device is not a device id.
@@ -217,6 +230,9 @@ pub enum TopicError {
     /// The level of the group is not a group id.
     #[error("the group id {0}")]
     Group(SlugError),
+    /// The level of the schedule is not a schedule's id.
+    #[error("the schedule id {0}")]
+    Schedule(SlugError),
     /// The levels after `bridge/request` are no name.
     #[error("a request has a name of 1 to {REQUEST_MAX} of a-z, 0-9, _ and -")]
     Request,
@@ -294,7 +310,9 @@ impl Topics {
     pub fn response_to(&self, address: &Address) -> Option<String> {
         match address {
             Address::Outlet { path, .. } => Some(self.response(path)),
-            Address::Group { group, .. } => Some(self.group_response(group)),
+            Address::Group { group, .. } | Address::Schedule { group, .. } => {
+                Some(self.group_response(group))
+            }
             Address::Request(name) => Some(self.request_response(name)),
             Address::HomeAssistantStatus | Address::DiscoveryConfig(_) => None,
         }
@@ -305,6 +323,9 @@ impl Topics {
         match address {
             Address::Outlet { path, verb } => with_verb(self.state(path), verb),
             Address::Group { group, verb } => with_verb(self.group(group), verb),
+            Address::Schedule { group, schedule } => {
+                format!("{}/set/schedule/{schedule}", self.group(group))
+            }
             Address::Request(name) => self.request(name.as_str()),
             Address::HomeAssistantStatus => self.status.to_string(),
             Address::DiscoveryConfig(node) => node.config_topic(self.discovery_prefix.as_str()),
@@ -314,13 +335,14 @@ impl Topics {
     /// The patterns that carry commands, requests and Home Assistant's status: nothing that the bridge
     /// publishes itself.
     pub fn subscriptions(&self) -> Vec<String> {
-        const COMMANDS: [&str; 7] = [
+        const COMMANDS: [&str; 8] = [
             "+/set",
             "+/set/+",
             "+/get",
             "+/+/set",
             "+/+/set/+",
             "+/+/get",
+            "group/+/set/schedule/+",
             "bridge/request/#",
         ];
         let below = |pattern| format!("{}/{pattern}", self.base);
@@ -332,6 +354,11 @@ impl Topics {
     /// earlier run left behind, and devices that a user deleted.
     pub fn discovery_subscription(&self) -> String {
         format!("{}/device/+/config", self.discovery_prefix)
+    }
+
+    /// Whether a topic is ours, or one that we read: somebody else's values cannot be there.
+    pub fn claims(&self, topic: &BaseTopic) -> bool {
+        self.base.overlaps(topic) || self.parse(topic.as_str()).is_ok()
     }
 
     /// Reads an inbound topic.
@@ -352,6 +379,10 @@ impl Topics {
         let levels: Vec<&str> = rest.splitn(5, '/').collect();
         match levels.as_slice() {
             ["bridge", ..] => Err(TopicError::NotACommand),
+            ["group", group, "set", "schedule", schedule] => Ok(Address::Schedule {
+                group: group.parse().map_err(TopicError::Group)?,
+                schedule: schedule.parse().map_err(TopicError::Schedule)?,
+            }),
             ["group", group, verb @ ..] => Ok(Address::Group {
                 verb: parse_verb(verb)?,
                 group: group.parse().map_err(TopicError::Group)?,

@@ -23,6 +23,6 @@ pub mod safety;
 pub mod sensor;
 pub mod sun;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod window;
 pub mod wire;
