@@ -1,6 +1,6 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,10 @@ use crate::{
     config::{Device, Settings},
     device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Tempo},
     mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    scheduler::{
+        task::{self, Scheduler},
+        wire,
+    },
     store::{self, Keeper, Loaded},
     tasks::Tasks,
     telemetry::LogLevel,
@@ -20,7 +24,7 @@ use crate::{
 const ORDERS: usize = 256;
 /// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
 const NEWS: usize = 256;
-/// How long the event loop and the device owner may take to end after the stop.
+/// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
 /// How long everything else may take after them.
 const REST_BUDGET: Duration = Duration::from_millis(60);
@@ -66,6 +70,7 @@ pub struct Bridge {
 
 const EVENT_LOOP: &str = "mqtt event loop";
 const DEVICE_OWNER: &str = "device owner";
+const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
 
 impl Bridge {
@@ -75,14 +80,11 @@ impl Bridge {
     /// See [`StartError`].
     pub fn start(settings: &Settings, log_level: LogLevel, clock: Clock) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (keeper, writer, mut start_checks) = open_store(settings)?;
-        if !settings.rules.groups.is_empty() {
-            let finding = "groups and schedules are validated but not switched by this version";
-            warn!("{finding}");
-            start_checks.push(finding.to_owned());
-        }
+        let (keeper, writer, start_checks) = open_store(settings)?;
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
+        let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
+        let (_scheduler_wires, scheduler_ends) = wire::channels();
         let (controls, controls_in) = mpsc::channel(1);
         let board = HealthBoard::default();
 
@@ -95,6 +97,14 @@ impl Bridge {
         if about.setup_mode {
             warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
         }
+        let scheduler = Scheduler::new(task::Parts {
+            rules: Arc::new(settings.rules.clone()),
+            keeper: keeper.clone(),
+            ends: scheduler_ends,
+            news: scheduler_news_in,
+            orders: orders.clone(),
+            clock: clock.clone(),
+        });
         let parts = Parts {
             wires: Wires {
                 orders,
@@ -111,13 +121,13 @@ impl Bridge {
         let owner = Owner::start(
             roster(settings),
             orders_in,
-            vec![news],
+            vec![news, scheduler_news],
             board,
             clock,
             tasks.clone(),
         );
 
-        let (ending, ended) = mpsc::channel(3);
+        let (ending, ended) = mpsc::channel(4);
         let bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -126,6 +136,7 @@ impl Bridge {
             ended,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
+        bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
@@ -148,7 +159,7 @@ impl Bridge {
     }
 
     /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
-    /// commands, workers, event loop with its farewell, state file.
+    /// commands, the scheduler, workers, event loop with its farewell, state file.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
         let how = tokio::select! {
             () = stop => Ended::Stopped,
@@ -160,7 +171,7 @@ impl Bridge {
         };
         info!("stopping");
         self.stop.cancel();
-        let mut open = if how == Ended::Failed { 1 } else { 2 };
+        let mut open = if how == Ended::Failed { 2 } else { 3 };
         let ordered = async {
             while open > 0 && self.ended.recv().await.is_some() {
                 open -= 1;

@@ -95,6 +95,9 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+/// What became of one outlet of several.
+pub type Member = (OutletPath, Outcome);
+
 /// The right to one answer. A ticket that is dropped unanswered answers [`Code::ShuttingDown`]:
 /// no code path can lose a command silently.
 #[derive(Debug)]
@@ -118,6 +121,11 @@ impl Ticket {
         self.send(outcome);
     }
 
+    /// Answers, for good, for several outlets that were asked one by one. It failed if one of them did.
+    pub fn answer_members(self, members: &[Member]) {
+        self.answer(together(members));
+    }
+
     fn send(&mut self, outcome: Outcome) {
         if let Some(answers) = self.answers.take() {
             let _gone = answers.send(Answer { id: self.id, outcome });
@@ -134,6 +142,44 @@ impl Drop for Ticket {
     }
 }
 
+/// The outcomes of several outlets as one. A failure has the code of the first that failed, and its words.
+fn together(members: &[Member]) -> Outcome {
+    let mut done = Done {
+        outlets: Vec::new(),
+        attempts: 1,
+    };
+    let mut failed = Vec::new();
+    for (path, outcome) in members {
+        match outcome {
+            Ok(one) => {
+                done.outlets.extend(one.outlets.iter().cloned());
+                done.attempts = done.attempts.max(one.attempts);
+            }
+            Err(failure) => failed.push((path, failure)),
+        }
+    }
+    let Some((path, first)) = failed.first() else {
+        return Ok(done);
+    };
+    let message = match failed.len() {
+        1 => format!("{path}: {}", first.message),
+        several => format!(
+            "{several} of {} outlets failed; {path}: {}",
+            members.len(),
+            first.message
+        ),
+    };
+    Err(Failure {
+        code: first.code,
+        message,
+        attempts: failed
+            .iter()
+            .map(|(_, failure)| failure.attempts)
+            .max()
+            .unwrap_or(0),
+    })
+}
+
 /// What became of an intent.
 pub type Outcome = Result<Done, Failure>;
 
@@ -142,11 +188,19 @@ pub type Outcome = Result<Done, Failure>;
 pub struct Done {
     /// The confirmed state of each outlet that was asked for; the key is `None` on a plug.
     pub outlets: Vec<(Option<OutletKey>, Option<Power>)>,
-    /// How many times the device was asked, at least 1.
+    /// How many times the device was asked; 0 where nothing had to be asked of it.
     pub attempts: u32,
 }
 
 impl Done {
+    /// Done without asking the device: an outlet as it is known to be.
+    pub fn unasked(path: &OutletPath, power: Option<Power>) -> Self {
+        Self {
+            outlets: vec![(path.outlet.clone(), power)],
+            attempts: 0,
+        }
+    }
+
     /// ON if any outlet is on, as a strip's own state is told; `None` if nothing is known.
     pub fn power(&self) -> Option<Power> {
         self.outlets.iter().filter_map(|(_, power)| *power).max()

@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::model::DeviceId;
+use crate::{model::DeviceId, scheduler::task::Kept};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
 const VERSION: u32 = 1;
@@ -26,6 +26,9 @@ pub struct Saved {
     /// Devices that somebody deleted in Home Assistant: not announced again until asked.
     #[serde(default)]
     pub deleted_in_home_assistant: BTreeSet<DeviceId>,
+    /// What the scheduler must not forget.
+    #[serde(default)]
+    pub scheduler: Kept,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,6 +197,7 @@ mod tests {
     fn saved() -> Saved {
         Saved {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
+            scheduler: Kept::default(),
         }
     }
 

@@ -1,0 +1,1 @@
+//! Overrides, timers, toggles, requests.
