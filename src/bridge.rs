@@ -1,6 +1,6 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -9,10 +9,12 @@ use tracing::{error, info, warn};
 use crate::{
     clock::Clock,
     config::{Device, Settings},
-    device::{Credentials, DeviceConfig, HealthBoard, Order, OutletConfig, Owner, Roster, Tempo},
-    intent::{Action, Guard, Intent, Source},
+    device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Tempo},
     mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
-    scheduler::wire::{Ask, Change, Target, Word},
+    scheduler::{
+        task::{self, Scheduler},
+        wire,
+    },
     store::{self, Keeper, Loaded},
     tasks::Tasks,
     telemetry::LogLevel,
@@ -22,11 +24,7 @@ use crate::{
 const ORDERS: usize = 256;
 /// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
 const NEWS: usize = 256;
-/// Commands and sensor values on their way to the scheduler.
-const ASKS: usize = 256;
-/// What the scheduler tells the event loop. It waits when it does not fit, the loop never does.
-const WORDS: usize = 256;
-/// How long the event loop and the device owner may take to end after the stop.
+/// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
 /// How long everything else may take after them.
 const REST_BUDGET: Duration = Duration::from_millis(60);
@@ -82,16 +80,11 @@ impl Bridge {
     /// See [`StartError`].
     pub fn start(settings: &Settings, log_level: LogLevel, clock: Clock) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (keeper, writer, mut start_checks) = open_store(settings)?;
-        if !settings.rules.groups.is_empty() {
-            let finding = "groups and schedules are validated but not switched by this version";
-            warn!("{finding}");
-            start_checks.push(finding.to_owned());
-        }
+        let (keeper, writer, start_checks) = open_store(settings)?;
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
-        let (asks, asks_in) = mpsc::channel(ASKS);
-        let (words, words_in) = mpsc::channel(WORDS);
+        let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
+        let (scheduler_wires, scheduler_ends) = wire::channels();
         let (controls, controls_in) = mpsc::channel(1);
         let board = HealthBoard::default();
 
@@ -104,11 +97,19 @@ impl Bridge {
         if about.setup_mode {
             warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
         }
+        let scheduler = Scheduler::new(task::Parts {
+            rules: Arc::new(settings.rules.clone()),
+            keeper: keeper.clone(),
+            ends: scheduler_ends,
+            news: scheduler_news_in,
+            orders: orders.clone(),
+            clock: clock.clone(),
+        });
         let parts = Parts {
             wires: Wires {
-                orders: orders.clone(),
-                asks,
-                words: words_in,
+                orders,
+                asks: scheduler_wires.asks,
+                words: scheduler_wires.words,
                 news: news_in,
                 controls,
             },
@@ -122,7 +123,7 @@ impl Bridge {
         let owner = Owner::start(
             roster(settings),
             orders_in,
-            vec![news],
+            vec![news, scheduler_news],
             board,
             clock,
             tasks.clone(),
@@ -137,8 +138,8 @@ impl Bridge {
             ended,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
+        bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
-        bridge.spawn(SCHEDULER, pass_through(asks_in, words, orders), &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
     }
@@ -160,7 +161,7 @@ impl Bridge {
     }
 
     /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
-    /// commands, workers, event loop with its farewell, state file.
+    /// commands, the scheduler, workers, event loop with its farewell, state file.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
         let how = tokio::select! {
             () = stop => Ended::Stopped,
@@ -172,7 +173,7 @@ impl Bridge {
         };
         info!("stopping");
         self.stop.cancel();
-        let mut open = if how == Ended::Failed { 1 } else { 2 };
+        let mut open = if how == Ended::Failed { 2 } else { 3 };
         let ordered = async {
             while open > 0 && self.ended.recv().await.is_some() {
                 open -= 1;
@@ -186,29 +187,6 @@ impl Bridge {
         }
         info!("stopped");
         how
-    }
-}
-
-/// Switches by hand what no schedule switches yet: commands go to the device owner as they come.
-async fn pass_through(
-    mut asks: mpsc::Receiver<Ask>,
-    _words: mpsc::Sender<Word>,
-    orders: mpsc::Sender<Order>,
-) {
-    while let Some(ask) = asks.recv().await {
-        let Ask::Set(wish) = ask else { continue };
-        let (Target::Outlet(path), Change::Switch(switch)) = (wish.target, wish.change) else {
-            continue;
-        };
-        let intent = Intent {
-            path,
-            action: Action::Switch(switch),
-            guard: Guard::Leave,
-            source: Source::Mqtt,
-            deadline: wish.deadline,
-            ticket: wish.ticket,
-        };
-        let _refused = orders.try_send(Order::Intent(intent));
     }
 }
 

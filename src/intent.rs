@@ -205,11 +205,19 @@ pub type Outcome = Result<Done, Failure>;
 pub struct Done {
     /// The confirmed state of each outlet that was asked for.
     pub outlets: Vec<(OutletPath, Option<Power>)>,
-    /// How many times the device was asked, at least 1.
+    /// How many times the device was asked; 0 where nothing had to be asked of it.
     pub attempts: u32,
 }
 
 impl Done {
+    /// Done without asking the device: an outlet as it is known to be.
+    pub fn unasked(path: &OutletPath, power: Option<Power>) -> Self {
+        Self {
+            outlets: vec![(path.clone(), power)],
+            attempts: 0,
+        }
+    }
+
     /// ON if any outlet is on, as a strip's own state is told; `None` if nothing is known.
     pub fn power(&self) -> Option<Power> {
         self.outlets.iter().filter_map(|(_, power)| *power).max()

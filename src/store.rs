@@ -15,7 +15,10 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::model::{DeviceId, GroupId};
+use crate::{
+    model::{DeviceId, GroupId},
+    scheduler::task::Kept,
+};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
 const VERSION: u32 = 1;
@@ -29,6 +32,9 @@ pub struct Saved {
     /// The same of groups.
     #[serde(default)]
     pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
+    /// What the scheduler must not forget.
+    #[serde(default)]
+    pub scheduler: Kept,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,6 +204,7 @@ mod tests {
         Saved {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
             groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
+            scheduler: Kept::default(),
         }
     }
 

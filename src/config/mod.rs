@@ -47,7 +47,11 @@ use group::Surroundings;
 use reader::{Read, Report, Table};
 use register::Register;
 
-use crate::scheduler::rules::Rules;
+use crate::scheduler::{
+    location::Location,
+    rules::{Rules, Schedule},
+    sensor::SensorSpec,
+};
 
 use crate::mqtt::topics::Topics;
 
@@ -123,6 +127,46 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     let problems = report.into_problems();
     match settings {
         Ok(settings) if problems.is_empty() => Ok(settings),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// Reads one schedule in the form of a `[[group.schedule]]`, as a request brings it. `sensors` are those that its
+/// conditions may name; `location` says whether the sun can be used.
+///
+/// # Errors
+/// Every problem of it, each with its path.
+pub fn parse_schedule(
+    schedule: &Value,
+    sensors: &[SensorSpec],
+    location: &Location,
+) -> Result<Schedule, Problems> {
+    let report = Report::new("schedule".to_owned(), Vec::new());
+    let raw: config::Value = match serde_json::from_value(schedule.clone()) {
+        Ok(raw) => raw,
+        Err(error) => {
+            let problem = Problem {
+                source: "schedule".to_owned(),
+                path: String::new(),
+                value: None,
+                expected: format!("a JSON object ({error})"),
+            };
+            return Err(Problems(vec![problem]));
+        }
+    };
+    let (devices, mut known) = (Register::new(), Register::new());
+    for sensor in sensors {
+        known.add(sensor.id.as_str(), Some(sensor.clone()));
+    }
+    let surroundings = Surroundings {
+        devices: &devices,
+        sensors: &known,
+        location: Some(location),
+    };
+    let read = report.read(&raw, |table| schedule::read(table, surroundings, &mut Vec::new()));
+    let problems = report.into_problems();
+    match read {
+        Ok(schedule) if problems.is_empty() => Ok(schedule),
         _ => Err(Problems(problems)),
     }
 }

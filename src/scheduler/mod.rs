@@ -22,6 +22,7 @@ pub mod rules;
 pub mod safety;
 pub mod sensor;
 pub mod sun;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod window;

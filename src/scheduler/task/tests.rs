@@ -1,0 +1,6 @@
+//! The scheduler against simulated devices, in paused time. Each test is named after the rule it holds.
+
+mod commands;
+mod limits;
+mod rules;
+mod world;
