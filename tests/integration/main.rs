@@ -11,6 +11,7 @@ mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod forgetful;
+mod groups;
 mod link;
 mod log;
 mod mosquitto;
