@@ -25,6 +25,9 @@ pub struct Setup {
     devices: Vec<(String, SocketAddr)>,
     credentials: bool,
     request_timeout: &'static str,
+    rules: String,
+    clock: Clock,
+    directory: Arc<TempDir>,
 }
 
 impl Setup {
@@ -33,6 +36,32 @@ impl Setup {
             devices: Vec::new(),
             credentials: true,
             request_timeout: "3s",
+            rules: String::new(),
+            clock: Clock::system(),
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// Groups and what they refer to, as the settings have them.
+    pub fn rules(self, rules: &str) -> Self {
+        Self {
+            rules: rules.to_owned(),
+            ..self
+        }
+    }
+
+    pub fn clock(self, clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            ..self
+        }
+    }
+
+    /// Where an earlier bridge left its state.
+    pub fn after(self, earlier: &Running) -> Self {
+        Self {
+            directory: earlier.directory.clone(),
+            ..self
         }
     }
 
@@ -70,6 +99,7 @@ impl Setup {
             format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
         };
         sections.extend(self.devices.iter().map(device));
+        sections.push(self.rules.clone());
         sections.join("\n")
     }
 
@@ -89,15 +119,14 @@ impl Setup {
         }
         probe.catch_up().await;
         probe.forget();
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("settings.toml");
+        let file = self.directory.path().join("settings.toml");
         std::fs::write(&file, self.toml(broker.address())).unwrap();
         let sources = Sources {
             file: Some(file),
             environment: Vec::new(),
         };
         let settings = config::load(&sources).unwrap();
-        let bridge = Bridge::start(&settings, LogLevel::detached(Level::Info), Clock::system()).unwrap();
+        let bridge = Bridge::start(&settings, LogLevel::detached(Level::Info), self.clock.clone()).unwrap();
         let stop = CancellationToken::new();
         let task = Tasks::default().spawn("bridge", bridge.run(stop.clone().cancelled_owned()));
         let running = Running {
@@ -105,7 +134,7 @@ impl Setup {
             broker,
             stop,
             task,
-            _directory: directory,
+            directory: self.directory,
         };
         running
             .expect("bridge/state", |state| state["state"] == "online")
@@ -120,7 +149,7 @@ pub struct Running {
     pub broker: Arc<Mosquitto>,
     stop: CancellationToken,
     task: JoinHandle<Ended>,
-    _directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl Drop for Running {

@@ -56,13 +56,22 @@ async fn every_key_that_home_assistant_reads_is_there() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let setup = Setup::new().device("plug", plug.address());
-    let bridge = setup.device("strip", strip.address()).start().await;
+    let rules = r#"
+        [location]
+        timezone = "Europe/Berlin"
+        [[group]]
+        id = "garden"
+        outlets = ["plug", "strip/2"]
+        schedule = [{ id = "week-end", days = ["sat", "sun"], start = "06:00", end = "08:00" }]
+    "#;
+    let bridge = setup.device("strip", strip.address()).rules(rules).start().await;
     bridge.available("plug").await;
     bridge.available("strip").await;
+    bridge.expect("group/garden", |_| true).await;
     bridge.barrier().await;
 
     let discovered = bridge.broker.retained_under("homeassistant/#").await;
-    assert_eq!(discovered.len(), 3, "{:?}", discovered.keys());
+    assert_eq!(discovered.len(), 4, "{:?}", discovered.keys());
     let states: BTreeMap<_, _> = bridge.broker.retained_under("tapo2mqtt/#").await;
     for (config, payload) in &discovered {
         let mut read = BTreeSet::new();

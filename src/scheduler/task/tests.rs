@@ -2,5 +2,6 @@
 
 mod commands;
 mod limits;
+mod property;
 mod rules;
 mod world;

@@ -67,7 +67,7 @@ async fn rule_08_an_override_set_just_after_an_edge_is_not_cancelled_by_it() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    let mut world = world(morning(), "2024-06-21T05:30:00").await;
     world
         .command("mats/1", Change::Switch(Switch::To(ON)), lasting("10m"))
         .await;
@@ -78,7 +78,7 @@ async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
     assert_eq!(both(&world), (ON, ON));
     world.pass("2s").await;
     assert_eq!(both(&world), (OFF, ON));
-    world.until("2024-06-22T12:00:00").await;
+    world.until("2024-06-21T08:00:01").await;
     assert_eq!(both(&world), (OFF, ON), "hold outlives every edge");
     let auto = world.command("mats/2", Change::Auto, None).await;
     world.pass("1s").await;

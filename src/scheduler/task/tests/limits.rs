@@ -201,10 +201,10 @@ async fn rule_11_a_strip_says_that_it_has_no_countdown() {
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_run_longer_than_a_countdown_is_renewed() {
     let mut group = heater();
-    group.limits = limits("48h", "30m");
+    group.limits = limits("27h", "30m");
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.set("heater", ON).await;
-    world.pass("47h").await;
+    world.pass("26h").await;
     assert_eq!(world.power("heater"), ON);
     let left = counts_for(&mut world, "heater");
     assert!(left.as_secs().abs_diff(3600) <= 3, "{left:?}");

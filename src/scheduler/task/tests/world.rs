@@ -51,9 +51,56 @@ pub(super) struct Relay {
     /// Answers that it did not, whatever it is asked.
     pub(super) stubborn: bool,
     told: Option<Outlet>,
+    /// Since when the bridge can reach it, if it can.
+    able_since: Option<Instant>,
+    /// The run, by its start, that the bridge knew long enough to arm the countdown.
+    armed: Option<Instant>,
 }
 
 impl Relay {
+    fn new(dial: Dial) -> Self {
+        Self {
+            on_since: None,
+            online: true,
+            dial,
+            latency: Duration::from_millis(50),
+            stubborn: false,
+            told: None,
+            able_since: Some(Instant::now()),
+            armed: None,
+        }
+    }
+
+    /// By then a worker has read it, and the bridge has answered.
+    const NOTICED: Duration = Duration::from_secs(POLL.as_secs() + 2);
+
+    /// What the bridge can do changes.
+    fn reach(&mut self, able: bool, now: Instant) {
+        let known = |since: Instant| since + Self::NOTICED <= now;
+        match (self.able_since, able) {
+            (None, true) => self.able_since = Some(now),
+            (Some(since), false) => {
+                self.able_since = None;
+                self.armed = self.on_since.filter(|started| known(*started) && known(since));
+            }
+            _ => {}
+        }
+    }
+
+    /// When it has to be off at the latest. Its run is counted in whole seconds of its own, so to 1 s; 1 s more is
+    /// allowed, and the latency. Out of reach it can be switched only once it is back and was read, unless its own
+    /// countdown was armed before: that is so one poll after it went on.
+    fn latest(&self, max_on: Duration) -> Option<Instant> {
+        let slack = Duration::from_millis(2100);
+        let started = self.on_since?;
+        let due = started + max_on;
+        if self.dial != Dial::None && self.armed == Some(started) {
+            return Some(due + slack);
+        }
+        let back = self.able_since? + Self::NOTICED;
+        Some(due.max(back) + slack)
+    }
+
     pub(super) fn power(&self) -> Power {
         Power::from(self.on_since.is_some())
     }
@@ -103,6 +150,9 @@ pub(super) struct World {
     replies: BTreeMap<u64, Result<serde_json::Value, RequestError>>,
     /// Each time a relay was switched by an order: when, which, to what.
     pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
+    /// The limit that is watched, and who ran past it.
+    pub(super) max_on: Option<Duration>,
+    pub(super) violations: Vec<String>,
 }
 
 fn start(rules: &Arc<Rules>, kept: Kept, clock: &Clock, tasks: &Tasks) -> Bridge {
@@ -139,17 +189,12 @@ impl World {
         let rules = Arc::new(rules);
         let tasks = Tasks::default();
         let bridge = start(&rules, Kept::default(), &clock, &tasks);
-        let relay = |path: &OutletPath| Relay {
-            on_since: None,
-            online: true,
-            dial: if path.outlet.is_some() {
+        let relay = |path: &OutletPath| {
+            Relay::new(if path.outlet.is_some() {
                 Dial::None
             } else {
                 Dial::Idle
-            },
-            latency: Duration::from_millis(50),
-            stubborn: false,
-            told: None,
+            })
         };
         let paths = rules.groups.iter().flat_map(|group| group.outlets.clone());
         let (answers, answered) = mpsc::unbounded_channel();
@@ -171,22 +216,14 @@ impl World {
             rules_told: Vec::new(),
             replies: BTreeMap::new(),
             switched: Vec::new(),
+            max_on: None,
+            violations: Vec::new(),
         }
     }
 
     /// One more outlet, in no group.
     pub(super) fn add(&mut self, path: &str, dial: Dial) {
-        self.relays.insert(
-            path.parse().unwrap(),
-            Relay {
-                on_since: None,
-                online: true,
-                dial,
-                latency: Duration::from_millis(50),
-                stubborn: false,
-                told: None,
-            },
-        );
+        self.relays.insert(path.parse().unwrap(), Relay::new(dial));
     }
 
     pub(super) fn relay(&mut self, path: &str) -> &mut Relay {
@@ -269,12 +306,22 @@ impl World {
 
     /// The bridge ends and starts again, later; only the state file is left of it.
     pub(super) async fn restart(&mut self, down: Duration) {
-        let saved = serde_json::to_string(&self.bridge.keeper.saved()).unwrap();
+        self.stop().await;
+        self.pass_until(Instant::now() + down, false).await;
+        self.start().await;
+    }
+
+    /// Kills the bridge. Devices live on.
+    pub(super) async fn stop(&mut self) {
         self.bridge.stop.cancel();
         (&mut self.bridge.task).await.unwrap();
         self.waiting.clear();
-        let up = Instant::now() + down;
-        self.pass_until(up, false).await;
+        self.inspect(Instant::now(), false);
+    }
+
+    /// Starts it again with what the state file has.
+    pub(super) async fn start(&mut self) {
+        let saved = serde_json::to_string(&self.bridge.keeper.saved()).unwrap();
         let kept: store::Saved = serde_json::from_str(&saved).unwrap();
         self.bridge = start(&self.rules, kept.scheduler, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
@@ -306,7 +353,7 @@ impl World {
         self.pass_for(ahead.unsigned_abs()).await;
     }
 
-    async fn pass_until(&mut self, until: Instant, listening: bool) {
+    pub(super) async fn pass_until(&mut self, until: Instant, listening: bool) {
         loop {
             self.live(listening).await;
             let now = Instant::now();
@@ -409,10 +456,28 @@ impl World {
         for waiting in std::mem::take(&mut self.waiting) {
             self.serve(waiting, now).await;
         }
+        self.inspect(now, listening);
         if now >= self.next_poll {
             self.next_poll = now + POLL;
             if listening {
                 self.report_all().await;
+            }
+        }
+    }
+
+    /// Notes who runs past the limit.
+    fn inspect(&mut self, now: Instant, listening: bool) {
+        let Some(max_on) = self.max_on else { return };
+        for (path, relay) in &mut self.relays {
+            relay.reach(listening && relay.online, now);
+            if let Some(latest) = relay.latest(max_on)
+                && now > latest
+            {
+                self.violations.push(format!(
+                    "{path} on for {:?} of {max_on:?} at {}",
+                    relay.on_since.map(|since| since.elapsed()),
+                    self.clock.now()
+                ));
             }
         }
     }
