@@ -15,6 +15,7 @@ mod guard;
 mod link;
 mod log;
 mod mosquitto;
+mod plan;
 mod presence;
 mod probe;
 mod process;
