@@ -12,6 +12,7 @@ mod cut;
 mod embedded_broker;
 mod forgetful;
 mod guard;
+mod guide;
 mod link;
 mod log;
 mod mosquitto;
