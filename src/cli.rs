@@ -37,6 +37,8 @@ pub enum Command {
     Check,
     /// List Tapo devices on the network, ready to paste as settings.
     Discover(DiscoverArgs),
+    /// Print when the groups will be switched and why, from the settings alone: conditions are taken to hold.
+    Plan(PlanArgs),
     /// Tell by the exit code whether the running bridge is connected; for containers.
     Healthcheck,
     /// Run a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
@@ -56,6 +58,20 @@ pub struct DiscoverArgs {
     /// How long to wait for answers, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub wait: u64,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// How many calendar days to look ahead.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=366))]
+    pub days: u16,
+    /// From when on, as RFC 3339 (2027-03-14T00:00:00-05:00); now, if not given.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `demo`.

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod discover;
 mod healthcheck;
+mod plan;
 mod run;
 #[cfg(feature = "demo")]
 mod simulate;
@@ -79,6 +80,7 @@ pub async fn execute(cli: Cli) -> After {
             discover::discover(&args).await;
             Ok(After::Exit(ExitCode::SUCCESS))
         }
+        Command::Plan(args) => plan::plan(&args, settings).map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Healthcheck => healthcheck::healthcheck(settings)
             .await
             .map(|()| After::Exit(ExitCode::SUCCESS)),
