@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     DeviceConfig, HealthBoard, News, Tempo,
     mailbox::{Mailbox, Message},
+    search::Directory,
     worker::Worker,
 };
 use crate::{
@@ -54,6 +55,7 @@ pub struct Owner {
     clock: Clock,
     tasks: Tasks,
     tempo: Arc<Tempo>,
+    directory: Directory,
     workers: HashMap<DeviceId, WorkerHandle>,
 }
 
@@ -81,6 +83,7 @@ impl Owner {
             clock,
             tasks,
             tempo,
+            directory: Directory::default(),
             workers: HashMap::new(),
         };
         for device in roster.devices {
@@ -116,6 +119,7 @@ impl Owner {
             Mailbox::new(messages, stop.clone()),
             self.news.clone(),
             self.board.recorder(&id),
+            self.directory.clone(),
         );
         let task = self.tasks.spawn(format!("device {id}"), worker.run());
         self.workers.insert(id, WorkerHandle { inbox, stop, task });
