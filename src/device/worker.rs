@@ -35,8 +35,8 @@ const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
 const RETRY_SOON: Duration = Duration::from_millis(500);
 /// Failed exchanges before the session is given up and one active retry decides.
 const FAILURES_TO_RECONNECT: u32 = 2;
-/// Failed connects before the device is looked for under another address: the active retry and the first probe.
-const CONNECTS_TO_SEARCH: u32 = 2;
+/// Failed connects before the device is looked for under another address: the active retry.
+const CONNECTS_TO_SEARCH: u32 = 1;
 /// Failed connects from one search to the next.
 const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
 

@@ -25,6 +25,8 @@ pub struct Setup {
     devices: Vec<(String, SocketAddr)>,
     credentials: bool,
     request_timeout: &'static str,
+    password: &'static str,
+    sections: Vec<String>,
 }
 
 impl Setup {
@@ -33,6 +35,8 @@ impl Setup {
             devices: Vec::new(),
             credentials: true,
             request_timeout: "3s",
+            password: DEFAULT_PASSWORD,
+            sections: Vec::new(),
         }
     }
 
@@ -55,6 +59,17 @@ impl Setup {
         }
     }
 
+    /// The password of the account.
+    pub fn password(self, password: &'static str) -> Self {
+        Self { password, ..self }
+    }
+
+    /// A further section of the settings file.
+    pub fn section(mut self, section: &str) -> Self {
+        self.sections.push(section.to_owned());
+        self
+    }
+
     fn toml(&self, broker: SocketAddr) -> String {
         let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
         let mut sections = vec![
@@ -63,12 +78,14 @@ impl Setup {
         ];
         if self.credentials {
             sections.push(format!(
-                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\""
+                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{}\"",
+                self.password
             ));
         }
         let device = |(id, address): &(String, SocketAddr)| {
             format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
         };
+        sections.extend(self.sections.iter().cloned());
         sections.extend(self.devices.iter().map(device));
         sections.join("\n")
     }

@@ -10,6 +10,7 @@ mod commands;
 mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
+mod faults;
 mod forgetful;
 mod link;
 mod log;
