@@ -281,13 +281,14 @@ impl Worker {
             Remedy::WaitForUser | Remedy::KeepAway | Remedy::Search => {
                 Stumble::Leave(self.turned_away(fault).await)
             }
-            // The budget for logins is used up: somebody else keeps taking the session. The device is there.
-            Remedy::LogInAgain => {
+            // The budget for logins is used up: somebody else keeps taking the session. The device is there, unless
+            // it failed in another way just before.
+            Remedy::LogInAgain if self.failures == 0 => {
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
                 Stumble::CarryOn
             }
-            Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
+            Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
                 self.failures += 1;
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
