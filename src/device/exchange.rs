@@ -315,7 +315,11 @@ impl Worker {
             self.recorder.failed(fault.kind());
             match fault.remedy() {
                 Remedy::RetryNow if !asked_again => asked_again = true,
-                Remedy::LogInAgain if !logged_in && self.logins.take(purpose, Instant::now()) => {
+                // A request that was lost with its connection used up a sequence number, so the device refuses the
+                // next one. Nobody took the session: that is not what the budget is for.
+                Remedy::LogInAgain
+                    if !logged_in && (asked_again || self.logins.take(purpose, Instant::now())) =>
+                {
                     logged_in = true;
                     self.log_in_again(session).await?;
                 }

@@ -155,7 +155,13 @@ impl Cell {
             assert!(answers_to(bridge, &path, transaction) <= 1, "{transaction}");
         }
         let counters = self.device.counters();
-        assert_eq!(counters.sequence_violations, 0);
+        // A number that was lost with its connection is missed once, and mended by a new login.
+        let lost = if self.row.name.starts_with("close") {
+            counters.logins
+        } else {
+            0
+        };
+        assert!(counters.sequence_violations <= lost, "{counters:?}");
         // A thief's own requests count too.
         if !matches!(self.row.trouble, Trouble::Thief) {
             assert!(
@@ -179,11 +185,7 @@ impl Cell {
 /// The devices of one row, and one beside them that nothing happens to.
 async fn row(row: Row) -> Vec<(Moment, Profile, Duration)> {
     let mut setup = Setup::new()
-        .request_timeout(if row.name.starts_with("hang") {
-            "800ms"
-        } else {
-            "3s"
-        })
+        .request_timeout(row.request_timeout())
         .section("[retry]\nrefused = \"1s\"");
     let beside = Simulator::plug(Profile::P100).start().await.unwrap();
     setup = setup.device("beside", beside.address());

@@ -85,6 +85,16 @@ impl Row {
         }
     }
 
+    /// Short where it is waited for. A simulated TPAP login is seconds of arithmetic on a busy machine, and one
+    /// that is given up half way counts as a wrong password.
+    pub fn request_timeout(&self) -> &'static str {
+        match self.name {
+            name if name.starts_with("hang") => "800ms",
+            "protocol flip" | "TPAP lock" => "20s",
+            _ => "3s",
+        }
+    }
+
     /// Whether the devices need an address of their own.
     pub fn needs_discovery(&self) -> bool {
         ["port closed until probed", "address change"].contains(&self.name)
