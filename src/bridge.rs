@@ -224,12 +224,14 @@ fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>
 
 /// The devices of the settings, and how to treat them.
 pub(crate) fn roster(settings: &Settings) -> Roster {
-    let defaults = Tempo::default();
     let tempo = Tempo {
         poll: settings.polling.state,
         slow_poll: settings.polling.energy,
         request: settings.polling.request_timeout,
-        ..defaults
+        probe_longest: settings.retry.unreachable,
+        refused_longest: settings.retry.refused,
+        locked: settings.retry.locked,
+        search: settings.discovery.targets.clone(),
     };
     let devices = settings
         .devices

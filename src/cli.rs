@@ -52,8 +52,9 @@ pub enum Command {
 /// Arguments of `discover`.
 #[derive(Debug, Args)]
 pub struct DiscoverArgs {
-    /// Where to ask: a broadcast address or the address of one device. May be given several times.
-    #[arg(long, value_name = "ADDRESS", default_value = "255.255.255.255")]
+    /// Where to ask: a broadcast address or the address of one device. May be given several times. Default:
+    /// discovery.targets of the settings.
+    #[arg(long, value_name = "ADDRESS")]
     pub target: Vec<std::net::IpAddr>,
     /// How long to wait for answers, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]

@@ -250,7 +250,7 @@ impl Failure {
     pub fn superseded() -> Self {
         Self::bridge(
             Code::Superseded,
-            "a newer command for this outlet replaced this one before it was sent",
+            "a newer command for this outlet replaced this one before it was carried out",
         )
     }
 
@@ -287,6 +287,8 @@ pub enum Code {
     BadCommand,
     /// The device refuses local control; a switch in the Tapo app changes that.
     Forbidden,
+    /// The device asks for a login that the bridge does not speak.
+    UnsupportedProtocol,
     /// The device does not accept the e-mail and password.
     WrongCredentials,
     /// The device locked itself after too many wrong passwords.
@@ -297,6 +299,8 @@ pub enum Code {
     DeviceError,
     /// The device took the command but reads back the other state.
     NotConfirmed,
+    /// Another device answers at the address.
+    WrongDevice,
     /// The device did not answer, and what it did is not known.
     NoAnswer,
     /// A safety limit forbids it now.
@@ -322,11 +326,13 @@ impl Code {
             Self::NotReady
             | Self::Expired
             | Self::Forbidden
+            | Self::UnsupportedProtocol
             | Self::WrongCredentials
             | Self::LockedOut
             | Self::Unsupported
             | Self::DeviceError
             | Self::NotConfirmed
+            | Self::WrongDevice
             | Self::NoAnswer => Origin::Device,
             Self::ShuttingDown
             | Self::Superseded

@@ -76,10 +76,9 @@ pub async fn execute(cli: Cli) -> After {
         Command::Check => check::check(settings)
             .await
             .map(|()| After::Exit(ExitCode::SUCCESS)),
-        Command::Discover(args) => {
-            discover::discover(&args).await;
-            Ok(After::Exit(ExitCode::SUCCESS))
-        }
+        Command::Discover(args) => discover::discover(&args, settings)
+            .await
+            .map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Plan(args) => plan::plan(&args, settings).map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Healthcheck => healthcheck::healthcheck(settings)
             .await

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 pub use address::{Address, NotAnAddress};
-pub use bridge::{HomeAssistant, Log, Polling};
+pub use bridge::{Discovery, HomeAssistant, Log, Polling, Retry};
 pub use credentials::Credentials;
 pub use device::{Device, Outlet};
 pub use environment::ENVIRONMENT_PREFIX;
@@ -68,6 +68,10 @@ pub struct Settings {
     pub homeassistant: HomeAssistant,
     /// How often devices are asked.
     pub polling: Polling,
+    /// How long to wait for devices that could not be logged in to.
+    pub retry: Retry,
+    /// Where to look for devices.
+    pub discovery: Discovery,
     /// What is logged.
     pub log: Log,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
@@ -107,6 +111,8 @@ impl Settings {
             "devices": self.devices.iter().map(Device::digest).collect::<Vec<_>>(),
             "homeassistant": self.homeassistant.digest(),
             "polling": self.polling.digest(),
+            "retry": self.retry.digest(),
+            "discovery": self.discovery.digest(),
             "log": self.log.digest(),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
@@ -184,6 +190,8 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let credentials = root.section("tapo", |table| credentials::credentials(table, files));
     let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
+    let retry = root.section("retry", bridge::retry);
+    let discovery = root.section("discovery", bridge::discovery);
     let log = root.section("log", bridge::log);
     let topics = match (&mqtt, &homeassistant) {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
@@ -199,6 +207,8 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         devices: devices?,
         homeassistant: homeassistant?,
         polling: polling?,
+        retry: retry?,
+        discovery: discovery?,
         log: log?,
         rules: rules?,
         state_file: Some(state_file?),

@@ -87,7 +87,7 @@ impl Worker {
         self.mailbox.view.in_flight = None;
         match settled {
             Ok(Settled::Done) => {
-                let outcome = self.switched(&targets, power, attempts);
+                let outcome = self.switched(targets, power, attempts);
                 let confirmed = outcome.is_ok();
                 intent.ticket.answer(outcome);
                 if confirmed {
@@ -130,7 +130,7 @@ impl Worker {
             Err(Trip::Stopped) => Err(Trip::Stopped),
             Err(Trip::Fault(fault)) => {
                 for reader in readers {
-                    self.mailbox.queue.put_back(reader, Instant::now());
+                    self.mailbox.queue.put_back(reader, 1, Instant::now());
                 }
                 Err(fault.into())
             }
@@ -164,7 +164,7 @@ impl Worker {
                 Ok(())
             }
             Trip::Fault(fault) => {
-                self.mailbox.queue.put_back(intent, Instant::now());
+                self.mailbox.queue.put_back(intent, attempts, Instant::now());
                 Err(fault.into())
             }
             // The ticket answers `shutting_down` by being dropped.
@@ -183,9 +183,11 @@ impl Worker {
         for _ in 0..SWITCH_ROUNDS {
             *attempts += 1;
             for target in targets {
-                if *attempts > 1 && self.confirmed(std::slice::from_ref(target)) == Some(power) {
+                let read_back = *attempts > 1 && self.reads(target, power);
+                if read_back || self.is_overtaken(target) {
                     continue;
                 }
+                self.unsettled.sent(target.key.clone(), power, Instant::now());
                 let request = Request::Switch(target.child.as_deref(), power);
                 match self.exchange(session, request, Purpose::Command).await {
                     Ok(_) => {}
@@ -195,11 +197,26 @@ impl Worker {
                 }
             }
             self.read_back(session, targets).await?;
-            if self.all_confirmed(targets, power) {
+            for target in targets {
+                if self.reads(target, power) {
+                    self.unsettled.confirmed(target.key.as_ref());
+                }
+            }
+            let settled = |target| self.reads(target, power) || self.is_overtaken(target);
+            if targets.iter().all(settled) {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn reads(&self, target: &Target, power: Power) -> bool {
+        self.confirmed(std::slice::from_ref(target)) == Some(power)
+    }
+
+    /// Whether a newer command decides over an outlet.
+    fn is_overtaken(&self, target: &Target) -> bool {
+        self.mailbox.queue.overtakes(target.key.as_ref())
     }
 
     /// Reads what was switched: one child alone, or everything in one request.
@@ -220,9 +237,12 @@ impl Worker {
             return Ok(());
         }
         let readings = self.read_outlets(session, Purpose::Command).await?;
-        self.known
+        let mut changes = self
+            .known
             .learn(&self.config, self.kind, &readings, self.clock.now());
+        changes.retain(|change| targets.iter().all(|target| target.key != change.outlet));
         self.tell().await;
+        self.tell_changes(changes).await;
         Ok(())
     }
 
@@ -233,9 +253,7 @@ impl Worker {
             .known
             .learn(&self.config, self.kind, &readings, self.clock.now());
         self.tell().await;
-        for change in changes {
-            self.tell_external(change).await;
-        }
+        self.tell_changes(changes).await;
         Ok(())
     }
 
@@ -254,14 +272,29 @@ impl Worker {
     ) -> Result<Vec<OutletReading>, Trip> {
         match self.kind {
             Kind::Plug => {
-                let info = self.exchange(session, Request::Info, purpose).await?;
+                let info = self.essential(session, Request::Info, purpose).await?;
                 self.known.hear(&DeviceReading::of(&info));
                 Ok(vec![OutletReading::of(&info)])
             }
             Kind::Strip => {
-                let list = self.exchange(session, Request::Children, purpose).await?;
+                let list = self.essential(session, Request::Children, purpose).await?;
                 Ok(OutletReading::children(&list))
             }
+        }
+    }
+
+    /// A read that every device answers while it is well. One that refuses it is not.
+    async fn essential(
+        &mut self,
+        session: &mut Session,
+        request: Request<'_>,
+        purpose: Purpose,
+    ) -> Result<Value, Trip> {
+        match self.exchange(session, request, purpose).await {
+            Err(Trip::Fault(fault)) if fault.remedy() == Remedy::DoWithout => {
+                Err(Fault::Unreadable(fault.to_string()).into())
+            }
+            outcome => outcome,
         }
     }
 
@@ -286,17 +319,39 @@ impl Worker {
             self.recorder.failed(fault.kind());
             match fault.remedy() {
                 Remedy::RetryNow if !asked_again => asked_again = true,
-                Remedy::LogInAgain if !logged_in && self.logins.take(purpose, Instant::now()) => {
+                // A request that was lost with its connection used up a sequence number, so the device refuses the
+                // next one. Nobody took the session: that is not what the budget is for.
+                Remedy::LogInAgain
+                    if !logged_in && (asked_again || self.logins.take(purpose, Instant::now())) =>
+                {
                     logged_in = true;
                     self.log_in_again(session).await?;
                 }
+                // It did not help. Without a login left the session is only lost.
+                Remedy::LogInAgain if logged_in => return Err(Fault::SessionUnstable.into()),
                 _ => return Err(fault.into()),
             }
         }
     }
 
-    /// A new session on the same handler; a new handler if the device changed its protocol.
+    /// A new session with the same device.
     async fn log_in_again(&mut self, session: &mut Session) -> Result<(), Trip> {
+        self.renew(session).await?;
+        let fault = match self.mailbox.attend(session.perform(Request::Info)).await? {
+            Ok(info) => match self.known.stranger(&DeviceReading::of(&info)) {
+                None => return Ok(()),
+                // Addresses change hands: what was meant for ours must not reach this one.
+                Some(stranger) => Fault::OtherDevice(stranger),
+            },
+            Err(Fault::SessionLost) => Fault::SessionUnstable,
+            Err(fault) => fault,
+        };
+        self.recorder.failed(fault.kind());
+        Err(fault.into())
+    }
+
+    /// A new session on the same handler; a new handler if the device changed its protocol.
+    async fn renew(&mut self, session: &mut Session) -> Result<(), Trip> {
         self.recorder.logged_in();
         let Err(fault) = self.mailbox.attend(session.refresh()).await? else {
             return Ok(());
@@ -361,14 +416,20 @@ impl Worker {
     }
 
     pub(super) fn all_confirmed(&self, targets: &[Target], power: Power) -> bool {
-        self.states(targets)
-            .iter()
-            .all(|(_, confirmed)| *confirmed == Some(power))
+        targets.iter().all(|target| self.reads(target, power))
     }
 
-    fn switched(&self, targets: &[Target], power: Power, attempts: u32) -> Result<Done, Failure> {
-        let outlets = self.states(targets);
-        if self.all_confirmed(targets, power) {
+    /// The answer to a switch, about the outlets that no newer command took over.
+    fn switched(&self, mut targets: Vec<Target>, power: Power, attempts: u32) -> Result<Done, Failure> {
+        targets.retain(|target| self.reads(target, power) || !self.is_overtaken(target));
+        if targets.is_empty() {
+            return Err(Failure {
+                attempts,
+                ..Failure::superseded()
+            });
+        }
+        if self.all_confirmed(&targets, power) {
+            let outlets = self.states(&targets);
             return Ok(Done { outlets, attempts });
         }
         let message = format!("the device took the command but does not read back {power}");

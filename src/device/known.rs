@@ -25,6 +25,9 @@ pub(super) struct KnownOutlet {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) identity: Option<Arc<Identity>>,
+    /// What tells the device from others, as far as it said so.
+    mac: Option<String>,
+    device_id: Option<String>,
     pub(super) rssi: Option<i64>,
     pub(super) outlets: Vec<KnownOutlet>,
     /// A plug's own countdown; a strip has none.
@@ -46,6 +49,19 @@ const ON_SINCE_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 const ENDS_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 impl Known {
+    /// Who speaks, if it is another device than the one that was known until now.
+    pub(super) fn stranger(&self, device: &DeviceReading) -> Option<String> {
+        let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
+        // The MAC decides where both said one.
+        let (known, now) = ids
+            .into_iter()
+            .find_map(|(known, now)| Some((known.as_ref()?, now.as_ref()?)))?;
+        (known != now).then(|| {
+            let model = device.model.as_deref().unwrap_or("unknown model");
+            format!("{model}, {now}")
+        })
+    }
+
     /// Takes what the device said of itself.
     pub(super) fn identify(
         &mut self,
@@ -54,12 +70,14 @@ impl Known {
         components: &[String],
         device: &DeviceReading,
     ) {
+        self.mac = device.mac.clone().or(self.mac.take());
+        self.device_id = device.device_id.clone().or(self.device_id.take());
         let identity = Identity {
             device_id: device.device_id.clone().unwrap_or_else(|| config.id.to_string()),
             model: device.model.clone().unwrap_or_else(|| "unknown".to_owned()),
             firmware: device.firmware.clone(),
             hardware: device.hardware.clone(),
-            mac: device.mac.clone(),
+            mac: self.mac.clone(),
             nickname: device.nickname.clone(),
             kind,
             meters_energy: components.iter().any(|id| id == "energy_monitoring"),
@@ -79,7 +97,8 @@ impl Known {
         };
     }
 
-    /// Takes a reading of all outlets; returns the relays that changed.
+    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays,
+    /// and nothing is known of it.
     pub(super) fn learn(
         &mut self,
         config: &DeviceConfig,
@@ -87,12 +106,18 @@ impl Known {
         readings: &[OutletReading],
         now: Timestamp,
     ) -> Vec<Change> {
-        let outlets: Vec<KnownOutlet> = readings
+        let mut outlets: Vec<KnownOutlet> = readings
             .iter()
             .enumerate()
             .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
             .collect();
         let changes = outlets.iter().filter_map(|new| self.changed(new)).collect();
+        if kind == Kind::Strip {
+            let left_out = |old: &&KnownOutlet| outlets.iter().all(|new| new.child != old.child);
+            let left_out: Vec<KnownOutlet> = self.outlets.iter().filter(left_out).map(unknown).collect();
+            outlets.extend(left_out);
+            outlets.sort_by_key(|known| known.outlet.position);
+        }
         self.outlets = outlets;
         changes
     }
@@ -200,6 +225,20 @@ impl Known {
     }
 }
 
+/// The outlet without its values.
+fn unknown(known: &KnownOutlet) -> KnownOutlet {
+    KnownOutlet {
+        child: known.child.clone(),
+        outlet: Outlet {
+            power: None,
+            on_since: None,
+            overheated: None,
+            overloaded: None,
+            ..known.outlet.clone()
+        },
+    }
+}
+
 /// When the relay closed. The earlier answer stands as long as the new one agrees within the
 /// tolerance, so that a value that is computed anew on every poll does not look like a change.
 fn on_since(reading: &OutletReading, before: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
@@ -304,6 +343,37 @@ mod tests {
                 power: Power::Off
             })
         );
+    }
+
+    #[test]
+    fn an_outlet_that_is_left_out_is_unknown_and_stays() {
+        let mut known = Known::default();
+        let both = [child("a", 1, Power::On), child("b", 2, Power::Off)];
+        known.learn(&config(), Kind::Strip, &both, at(0));
+        let changes = known.learn(&config(), Kind::Strip, &both[1..], at(1));
+        assert_eq!(changes, []);
+        let powers: Vec<_> = known.outlets.iter().map(|known| known.outlet.power).collect();
+        assert_eq!(powers, [None, Some(Power::Off)]);
+        let changes = known.learn(&config(), Kind::Strip, &both, at(2));
+        assert_eq!(changes, [], "from unknown to known is no change");
+    }
+
+    #[test]
+    fn another_device_is_told_by_its_mac_or_else_by_its_id() {
+        let device = |mac: Option<&str>, id: Option<&str>| DeviceReading {
+            mac: mac.map(str::to_owned),
+            device_id: id.map(str::to_owned),
+            ..Default::default()
+        };
+        let mut known = Known::default();
+        assert_eq!(known.stranger(&device(Some("m1"), Some("i1"))), None);
+        known.identify(&config(), Kind::Plug, &[], &device(None, Some("i1")));
+        assert!(known.stranger(&device(Some("m1"), Some("i2"))).is_some());
+        known.identify(&config(), Kind::Plug, &[], &device(Some("m1"), None));
+        assert_eq!(known.stranger(&device(Some("m1"), Some("i2"))), None);
+        assert_eq!(known.stranger(&device(None, Some("i1"))), None);
+        assert_eq!(known.stranger(&device(None, None)), None);
+        assert!(known.stranger(&device(Some("m2"), Some("i1"))).is_some());
     }
 
     #[test]

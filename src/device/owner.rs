@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     DeviceConfig, HealthBoard, News, Orders, Tempo,
     mailbox::{Mailbox, Message},
+    search::Directory,
     worker::Worker,
 };
 use crate::{
@@ -62,6 +63,7 @@ pub struct Owner {
     board: HealthBoard,
     clock: Clock,
     tasks: Tasks,
+    directory: Directory,
     workers: HashMap<DeviceId, WorkerHandle>,
     /// Workers of devices that were taken out, while they end.
     retired: HashMap<DeviceId, JoinHandle<()>>,
@@ -90,6 +92,7 @@ impl Owner {
             board,
             clock,
             tasks,
+            directory: Directory::default(),
             workers: HashMap::new(),
             retired: HashMap::new(),
         };
@@ -163,6 +166,7 @@ impl Owner {
             self.clock.clone(),
             self.news.clone(),
             self.board.recorder(&id),
+            self.directory.clone(),
         );
         let predecessor = self.retired.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {

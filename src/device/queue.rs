@@ -70,22 +70,47 @@ impl Queue {
         if matches!(intent.action, Action::Switch(Switch::To(_)) | Action::Guard) {
             self.supersede(&intent);
         }
-        if self.waiting.len() >= CAPACITY {
-            let message = format!("{CAPACITY} commands wait for this device already");
-            intent.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
-            return;
+        let mut refused = None;
+        if self.waiting.len() < CAPACITY {
+            self.waiting.push_back(Waiting { intent, since: now });
+        } else if let Some(yielding) = self.last_that_yields_to(&intent) {
+            refused = self.waiting.remove(yielding).map(|waiting| waiting.intent);
+            self.waiting.push_back(Waiting { intent, since: now });
+        } else {
+            refused = Some(intent);
         }
-        self.waiting.push_back(Waiting { intent, since: now });
+        if let Some(refused) = refused {
+            let message = format!("{CAPACITY} commands wait for this device already");
+            refused.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
+        }
+    }
+
+    /// Even a full queue takes what is urgent.
+    fn last_that_yields_to(&self, newer: &Intent) -> Option<usize> {
+        let yields = |waiting: &Waiting| !is_urgent(&waiting.intent);
+        is_urgent(newer).then(|| self.waiting.iter().rposition(yields))?
+    }
+
+    /// Whether a newer command waits that decides over this outlet of the command in flight.
+    pub(super) fn overtakes(&self, outlet: Option<&OutletKey>) -> bool {
+        self.waiting.iter().any(|Waiting { intent, .. }| {
+            let decides = matches!(intent.action, Action::Switch(Switch::To(_)));
+            decides && (intent.path.outlet.is_none() || intent.path.outlet.as_ref() == outlet)
+        })
     }
 
     /// Puts back an intent that could not be carried out yet, unless a newer one replaced it meanwhile.
-    pub(super) fn put_back(&mut self, intent: Intent, now: Instant) {
+    pub(super) fn put_back(&mut self, intent: Intent, attempts: u32, now: Instant) {
         let replaced = self
             .waiting
             .iter()
             .any(|newer| is_settled_by(&intent, &newer.intent));
         if replaced {
-            intent.ticket.answer(Err(Failure::superseded()));
+            let failure = Failure {
+                attempts,
+                ..Failure::superseded()
+            };
+            intent.ticket.answer(Err(failure));
         } else {
             self.waiting.push_front(Waiting { intent, since: now });
         }
@@ -368,11 +393,11 @@ mod tests {
         desk.push("strip/1", ON);
         let first = desk.queue.pop().unwrap();
         desk.push("strip", OFF);
-        desk.queue.put_back(first, desk.now);
+        desk.queue.put_back(first, 1, desk.now);
         assert_eq!(desk.answered(), [(1, Code::Superseded)]);
         let whole = desk.queue.pop().unwrap();
         desk.push("strip/1", ON);
-        desk.queue.put_back(whole, desk.now);
+        desk.queue.put_back(whole, 1, desk.now);
         assert_eq!(desk.popped(), [("strip".into(), OFF), ("strip/1".into(), ON)]);
     }
 
@@ -385,6 +410,44 @@ mod tests {
         assert_eq!(desk.answered(), [(CAPACITY as u64 + 1, Code::Busy)]);
         assert_eq!(desk.queue.take_reads().len(), CAPACITY);
         assert!(desk.queue.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_makes_room_for_what_is_urgent() {
+        let mut desk = Desk::new();
+        for _ in 0..CAPACITY {
+            desk.push("plug", Action::Read);
+        }
+        desk.push("plug", ON);
+        desk.push("plug", OFF);
+        let safety = Intent {
+            source: Source::Safety,
+            ..desk.intent("plug/1", ON)
+        };
+        desk.queue.push(safety, &desk.view, desk.now);
+        let busy = |id| (id, Code::Busy);
+        let capacity = CAPACITY as u64;
+        assert_eq!(
+            desk.answered(),
+            [busy(capacity + 1), busy(capacity), busy(capacity - 1)]
+        );
+        assert_eq!(desk.popped()[0], ("plug".into(), OFF));
+    }
+
+    #[test]
+    fn what_waits_overtakes_what_is_in_flight_outlet_by_outlet() {
+        let mut desk = Desk::new();
+        let key = |n: &str| n.parse::<OutletKey>().unwrap();
+        desk.push("strip", ON);
+        let _whole = desk.queue.pop().unwrap();
+        desk.push("strip/1", OFF);
+        desk.push("strip/2", TOGGLE);
+        desk.push("strip/3", Action::Read);
+        let overtaken = ["1", "2", "3"].map(|n| desk.queue.overtakes(Some(&key(n))));
+        // A TOGGLE depends on what is in flight.
+        assert_eq!(overtaken, [true, false, false]);
+        desk.push("strip", OFF);
+        assert!(desk.queue.overtakes(Some(&key("3"))));
     }
 
     #[test]

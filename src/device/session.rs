@@ -3,20 +3,16 @@
 //! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
 //! firmwares in the field (missing or renamed fields, closed enums).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo::{
     ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError,
     responses::PowerState,
 };
-use tokio::{task::spawn_blocking, time::timeout};
-use tokio_stream::StreamExt as _;
+use tokio::time::timeout;
 
-use super::{fault::Fault, readings::mac};
+use super::fault::Fault;
 use crate::{Secret, model::Power, report::Kind};
 
 /// The account a device is registered to.
@@ -163,86 +159,6 @@ async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) ->
     }
 }
 
-/// A device that answered on UDP 20002.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovered {
-    /// Where it answered from.
-    pub ip: IpAddr,
-    /// The announced model, with its region: `P110(UK)`.
-    pub model: Option<String>,
-    /// Lower case with colons.
-    pub mac: Option<String>,
-    /// The announced login protocol: `KLAP`, `TPAP`, `AES`.
-    pub protocol: Option<String>,
-    /// The port of its web server, if it says.
-    pub http_port: Option<u16>,
-    /// The announced type: `SMART.TAPOPLUG`, `SMART.KASAPLUG`...
-    pub device_type: Option<String>,
-}
-
-impl Discovered {
-    /// `ip`, with the port unless it is 80.
-    pub fn address(&self) -> String {
-        match self.http_port {
-            Some(port) if port != 80 => SocketAddr::new(self.ip, port).to_string(),
-            _ => self.ip.to_string(),
-        }
-    }
-
-    fn of(ip: IpAddr, message: &Value) -> Self {
-        let text = |pointer| {
-            message
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        let port = message
-            .pointer("/result/mgt_encrypt_schm/http_port")
-            .and_then(Value::as_u64);
-        Self {
-            ip,
-            model: text("/result/device_model"),
-            mac: text("/result/mac").as_deref().and_then(mac),
-            protocol: text("/result/mgt_encrypt_schm/encrypt_type"),
-            http_port: port.and_then(|port| u16::try_from(port).ok()),
-            device_type: text("/result/device_type"),
-        }
-    }
-}
-
-/// Asks on UDP 20002 who is there, at a broadcast or a single address, for `wait` (whole seconds).
-/// A single address ends the wait when it answers. Some plugs open their web server only when they
-/// are asked (seen on P110 1.4.6), so this also wakes a device that refuses connections.
-pub async fn discover(target: IpAddr, wait: Duration) -> Vec<Discovered> {
-    // The crate makes an RSA key pair for each query: up to a second of pure arithmetic. On the threads of the
-    // runtime that holds up everything else, with many unreachable devices for seconds.
-    spawn_blocking(move || discover_here(target, wait))
-        .await
-        .unwrap_or_default()
-}
-
-/// Discovers with this thread alone, also for the tasks that the crate spawns.
-fn discover_here(target: IpAddr, wait: Duration) -> Vec<Discovered> {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return Vec::new();
-    };
-    runtime.block_on(async {
-        let asked = ApiClient::discover_devices_raw(target.to_string(), wait.as_secs().max(1)).await;
-        let Ok(mut answers) = asked else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        while let Some(answer) = answers.next().await {
-            found.extend(
-                answer
-                    .ok()
-                    .map(|answer| Discovered::of(answer.ip, &answer.message)),
-            );
-        }
-        found
-    })
-}
-
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;
@@ -285,7 +201,8 @@ fn classify_response(error: &TapoResponseError) -> Fault {
         TapoResponseError::Unauthorized { kind, .. } => match *kind {
             "FORBIDDEN" => Fault::Forbidden,
             "HASH_MISMATCH" | "LOGIN" | "TPAP_HASH_MISMATCH" => Fault::WrongCredentials,
-            "TPAP_CREDENTIALS" | "TPAP_AUTH_ATTEMPTS_LIMIT" => Fault::LockedOut,
+            "TPAP_CREDENTIALS" => Fault::CountedCredentials,
+            "TPAP_AUTH_ATTEMPTS_LIMIT" => Fault::LockedOut,
             _ => Fault::SessionLost,
         },
         TapoResponseError::DeviceError {

@@ -13,10 +13,12 @@ use super::{
     guard::Keeper,
     known::Known,
     mailbox::{Mailbox, Standing},
-    opening::{LISTEN, Opened, open},
+    opening::{Opened, open},
     readings::DeviceReading,
-    session::{Session, discover},
+    search::Directory,
+    session::Session,
     stats::Recorder,
+    unsettled::Unsettled,
 };
 use crate::{
     clock::Clock,
@@ -34,8 +36,10 @@ const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
 const RETRY_SOON: Duration = Duration::from_millis(500);
 /// Failed exchanges before the session is given up and one active retry decides.
 const FAILURES_TO_RECONNECT: u32 = 2;
-/// Failed connects before the device is looked for under another address, and between two searches.
-const CONNECTS_TO_SEARCH: u32 = 3;
+/// Failed connects before the device is looked for under another address: the active retry.
+const CONNECTS_TO_SEARCH: u32 = 1;
+/// Failed connects from one search to the next.
+const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
 
 /// Owns one device: its session, its queue, and everything known of it.
 pub(super) struct Worker {
@@ -47,6 +51,7 @@ pub(super) struct Worker {
     pub(super) logins: LoginBudget,
     pub(super) known: Known,
     pub(super) keeper: Keeper,
+    pub(super) unsettled: Unsettled,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
@@ -56,6 +61,9 @@ pub(super) struct Worker {
     failures: u32,
     /// Failed connects in a row.
     connects: u32,
+    /// Another device answers where this one was: searched for before each connect.
+    lost: bool,
+    directory: Directory,
     probes: Backoff,
     refusals: Backoff,
     pub(super) told: Option<Arc<Report>>,
@@ -106,6 +114,7 @@ impl Worker {
         clock: Clock,
         news: Vec<mpsc::Sender<News>>,
         recorder: Recorder,
+        directory: Directory,
     ) -> Self {
         let Orders { config, tempo } = mailbox.orders();
         Self {
@@ -115,10 +124,13 @@ impl Worker {
             refusals: refusals(&tempo),
             known: Known::default(),
             keeper: Keeper::default(),
+            unsettled: Unsettled::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
             failures: 0,
             connects: 0,
+            lost: false,
+            directory,
             told: None,
             config,
             tempo,
@@ -146,10 +158,8 @@ impl Worker {
     async fn connect(&mut self) -> Life {
         self.mailbox.rescan = false;
         self.obey();
-        if self.connects > 0
-            && self.connects.is_multiple_of(CONNECTS_TO_SEARCH)
-            && self.search().await.is_err()
-        {
+        let searching = self.connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH;
+        if (self.lost || searching) && self.search().await.is_err() {
             return Life::Stop;
         }
         self.recorder.logged_in();
@@ -158,6 +168,7 @@ impl Worker {
             self.config.clone(),
             self.kind,
             self.tempo.request,
+            self.directory.clone(),
         );
         match self.mailbox.attend(opening).await {
             Err(_stopped) => Life::Stop,
@@ -168,8 +179,13 @@ impl Worker {
 
     /// The device let us in and told everything.
     async fn welcome(&mut self, opened: Opened) -> Life {
-        self.kind = opened.kind;
+        self.logins.spend(Instant::now());
         let reading = DeviceReading::of(&opened.info);
+        if let Some(stranger) = self.known.stranger(&reading) {
+            return self.turned_away(&Fault::OtherDevice(stranger)).await;
+        }
+        self.kind = opened.kind;
+        self.lost = false;
         self.known
             .identify(&self.config, opened.kind, &opened.components, &reading);
         let changes = self
@@ -180,9 +196,7 @@ impl Worker {
         self.refusals.proved();
         self.proved();
         self.enter(Phase::Ready).await;
-        for change in changes {
-            self.tell_external(change).await;
-        }
+        self.tell_changes(changes).await;
         Life::Serve(opened.session)
     }
 
@@ -192,12 +206,17 @@ impl Worker {
         self.connects += 1;
         self.mailbox.trouble = Some(fault.trouble());
         let phase = fault.phase();
+        let lost_now = fault.remedy() == Remedy::Search && !self.lost;
+        self.lost |= lost_now;
         let wait = match phase {
             Phase::LockedOut => self.tempo.locked,
             Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
             _ => self.probes.wait(),
         };
         self.enter(phase).await;
+        if lost_now {
+            return Life::Connect;
+        }
         Life::Wait(Instant::now() + wait)
     }
 
@@ -286,18 +305,22 @@ impl Worker {
     async fn stumble(&mut self, fault: &Fault) -> Stumble {
         match fault.remedy() {
             Remedy::DoWithout => Stumble::CarryOn,
-            Remedy::WaitForUser | Remedy::KeepAway => Stumble::Leave(self.turned_away(fault).await),
-            // The budget for logins is used up: somebody else keeps taking the session. The device is there.
-            Remedy::LogInAgain => {
+            Remedy::WaitForUser | Remedy::KeepAway | Remedy::Search => {
+                Stumble::Leave(self.turned_away(fault).await)
+            }
+            // The budget for logins is used up: somebody else keeps taking the session. The device is there, unless
+            // it failed in another way just before.
+            Remedy::LogInAgain if self.failures == 0 => {
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
                 Stumble::CarryOn
             }
-            Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
+            Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
                 self.failures += 1;
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
-                if self.failures >= FAILURES_TO_RECONNECT {
+                let may_log_in = self.logins.grants(Purpose::Command, Instant::now());
+                if self.failures >= FAILURES_TO_RECONNECT && may_log_in {
                     Stumble::Leave(Life::Connect)
                 } else {
                     Stumble::RetrySoon
@@ -323,6 +346,7 @@ impl Worker {
             // What answers there may be another device.
             self.address.clone_from(&config.address);
             (self.known, self.kind) = (Known::default(), Kind::Plug);
+            (self.unsettled, self.lost) = (Unsettled::default(), false);
         }
         info!(device = %config.id, "settings of the device changed");
         self.config = config;
@@ -359,11 +383,8 @@ impl Worker {
         else {
             return Ok(());
         };
-        for target in self.tempo.search.clone() {
-            let found = self.mailbox.attend(discover(target, LISTEN)).await?;
-            let Some(found) = found.into_iter().find(|found| found.mac.as_deref() == Some(&mac)) else {
-                continue;
-            };
+        let search = self.directory.clone().find(mac, self.tempo.search.clone());
+        if let Some(found) = self.mailbox.attend(search).await? {
             let address = found.address();
             if address != self.address {
                 let message = format!(

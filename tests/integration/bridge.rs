@@ -28,6 +28,8 @@ pub struct Setup {
     rules: String,
     clock: Clock,
     directory: Arc<TempDir>,
+    password: &'static str,
+    sections: Vec<String>,
 }
 
 impl Setup {
@@ -39,6 +41,8 @@ impl Setup {
             rules: String::new(),
             clock: Clock::system(),
             directory: Arc::new(tempfile::tempdir().unwrap()),
+            password: DEFAULT_PASSWORD,
+            sections: Vec::new(),
         }
     }
 
@@ -84,6 +88,17 @@ impl Setup {
         }
     }
 
+    /// The password of the account.
+    pub fn password(self, password: &'static str) -> Self {
+        Self { password, ..self }
+    }
+
+    /// A further section of the settings file.
+    pub fn section(mut self, section: &str) -> Self {
+        self.sections.push(section.to_owned());
+        self
+    }
+
     fn toml(&self, broker: SocketAddr) -> String {
         let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
         let mut sections = vec![
@@ -92,12 +107,14 @@ impl Setup {
         ];
         if self.credentials {
             sections.push(format!(
-                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\""
+                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{}\"",
+                self.password
             ));
         }
         let device = |(id, address): &(String, SocketAddr)| {
             format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
         };
+        sections.extend(self.sections.iter().cloned());
         sections.extend(self.devices.iter().map(device));
         sections.push(self.rules.clone());
         sections.join("\n")

@@ -158,7 +158,11 @@ fn owner(
     let tempo = Tempo {
         poll: NEVER,
         slow_poll: NEVER,
-        ..Tempo::default()
+        request: Duration::from_secs(3),
+        probe_longest: Duration::from_secs(30),
+        refused_longest: Duration::from_mins(5),
+        locked: Duration::from_mins(30),
+        search: Vec::new(),
     };
     let roster = Roster {
         devices: vec![device],

@@ -10,9 +10,10 @@ mod commands;
 mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
+mod faults;
 mod forgetful;
-mod guard;
 mod groups;
+mod guard;
 mod guide;
 mod link;
 mod log;

@@ -38,7 +38,7 @@ const DEAD_DEVICES: u8 = 20;
 const ROUNDS: usize = 10;
 
 /// A loopback address that nobody else has.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(
         127,
         rand::random_range(10..=60),
