@@ -121,6 +121,17 @@ pub struct Outlet {
     pub overheated: Option<bool>,
     /// The device's protection tripped because of the load.
     pub overloaded: Option<bool>,
+    /// Which of these protections it has.
+    pub protections: Protections,
+}
+
+/// The protections that an outlet told of at least once. Which ones that are depends on model and firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Protections {
+    /// `overheated` has had a value.
+    pub heat: bool,
+    /// `overloaded` has had a value.
+    pub load: bool,
 }
 
 /// Something that happened, for `bridge/event` and the log.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Identity, Kind, Outlet},
+    report::{Identity, Kind, Outlet, Protections},
 };
 
 /// A relay with what is needed to address it.
@@ -154,6 +154,7 @@ impl Known {
                 .or_else(|| position.to_string().parse().ok()),
         };
         let old = self.outlets.iter().find(|old| old.child == child);
+        let before = old.map(|old| old.outlet.protections).unwrap_or_default();
         let name = naming
             .and_then(|naming| naming.name.clone())
             .or_else(|| reading.nickname.clone());
@@ -169,6 +170,11 @@ impl Known {
             on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now),
             overheated: reading.overheated,
             overloaded: reading.overloaded,
+            // A field that is missing for once takes no entity away.
+            protections: Protections {
+                heat: before.heat || reading.overheated.is_some(),
+                load: before.load || reading.overloaded.is_some(),
+            },
         };
         KnownOutlet { child, outlet }
     }
@@ -238,6 +244,21 @@ mod tests {
             .collect();
         assert_eq!(keys, ["1", "left"]);
         assert_eq!(known.outlets[1].outlet.name.as_deref(), Some("Left mat"));
+    }
+
+    #[test]
+    fn a_protection_told_of_once_is_remembered() {
+        let mut known = Known::default();
+        for overheated in [Some(false), None] {
+            let reading = OutletReading {
+                overheated,
+                ..child("a", 1, Power::On)
+            };
+            known.learn(&config(), Kind::Strip, &[reading], at(0));
+        }
+        let outlet = &known.outlets[0].outlet;
+        assert_eq!((outlet.overheated, outlet.overloaded), (None, None));
+        assert!(outlet.protections.heat && !outlet.protections.load);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ha_discovery::{
 use super::topics::{Address, BridgeTopic, Topics, Verb};
 use crate::{
     model::{DeviceId, OutletPath},
-    report::{Identity, Kind, Outlet, Report},
+    report::{Identity, Kind, Outlet, Protections, Report},
     telemetry::Level,
 };
 
@@ -68,7 +68,12 @@ impl Discovery {
         let own = OutletPath::device(report.id.clone());
         payload.components = self.device_components(&own);
         match identity.kind {
-            Kind::Plug => payload.components.extend(self.outlet_components(&own)),
+            Kind::Plug => {
+                let outlets = report.outlets.iter();
+                payload
+                    .components
+                    .extend(outlets.flat_map(|outlet| self.outlet_components(&own, outlet.protections)));
+            }
             Kind::Strip => payload.children = self.children(report),
         }
         Some(payload)
@@ -117,7 +122,8 @@ impl Discovery {
         BTreeMap::from([(Key::literal("rssi"), rssi.into())])
     }
 
-    fn outlet_components(&self, path: &OutletPath) -> BTreeMap<Key, Component> {
+    /// The protections that the outlet never told of are left out: they would stay unknown for ever.
+    fn outlet_components(&self, path: &OutletPath, protections: Protections) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
         let problem = |name: &str, key| {
             BinarySensor::of_class(BinarySensorClass::Problem, state(key), OnOff::Booleans)
@@ -128,18 +134,19 @@ impl Discovery {
         let on_since = Sensor::of_class(SensorClass::Timestamp, state("on_since"))
             .named("On since")
             .off_by_default();
-        BTreeMap::from([
+        let mut components = BTreeMap::from([
             (Key::literal("switch"), switch.class(SwitchClass::Outlet).into()),
             (Key::literal("on_since"), on_since.diagnostic().into()),
-            (
-                Key::literal("overheated"),
-                problem("Overheated", "overheated").into(),
-            ),
-            (
-                Key::literal("overloaded"),
-                problem("Overloaded", "overloaded").into(),
-            ),
-        ])
+        ]);
+        if protections.heat {
+            let overheated = problem("Overheated", "overheated").into();
+            components.insert(Key::literal("overheated"), overheated);
+        }
+        if protections.load {
+            let overloaded = problem("Overloaded", "overloaded").into();
+            components.insert(Key::literal("overloaded"), overloaded);
+        }
+        components
     }
 
     fn children(&self, report: &Report) -> BTreeMap<u8, Child> {
@@ -153,7 +160,7 @@ impl Discovery {
                 outlet.position,
                 Child {
                     name,
-                    components: self.outlet_components(&path),
+                    components: self.outlet_components(&path, outlet.protections),
                 },
             ))
         };
@@ -322,6 +329,14 @@ mod tests {
         let mut report = report(Kind::Plug, &[(None, None)]);
         report.identity = None;
         assert_eq!(discovery("tapo2mqtt").device(&report), None);
+    }
+
+    #[test]
+    fn a_protection_that_the_device_never_told_of_is_no_entity() {
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        let ids = discovery("tapo2mqtt").device(&plug).unwrap().announces();
+        assert!(ids.contains_key("tapo2mqtt_mats_overheated"), "{ids:?}");
+        assert!(!ids.contains_key("tapo2mqtt_mats_overloaded"), "{ids:?}");
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::report::Identity;
+    use crate::report::{Identity, Protections};
 
     pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> Report {
         let outlet = |(index, (key, power)): (usize, &(Option<&str>, Option<Power>))| Outlet {
@@ -138,6 +138,10 @@ pub(super) mod tests {
             on_since: None,
             overheated: Some(false),
             overloaded: None,
+            protections: Protections {
+                heat: true,
+                load: false,
+            },
         };
         Report {
             id: "mats".parse().unwrap(),
