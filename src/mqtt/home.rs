@@ -17,6 +17,9 @@ const BIRTH_INTERVAL: Duration = Duration::from_secs(30);
 /// Many bridges hear the same birth; they do not answer at the same instant.
 const BIRTH_JITTER: Duration = Duration::from_secs(3);
 
+/// How long what earlier runs announced is waited for, at most.
+const SWEEP_TIME: Duration = Duration::from_secs(2);
+
 /// A discovery message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Announcement {
@@ -35,6 +38,20 @@ pub(super) enum Finding {
     Outdated(DeviceId),
     /// Somebody deleted the device in Home Assistant.
     Deleted(DeviceId),
+    /// Everything that earlier runs announced has been seen.
+    Swept,
+}
+
+/// Looking at what earlier runs announced. No device is announced before that is over: one that has a new
+/// id must first go under its old one, or Home Assistant, which knows it again by its MAC, makes one
+/// device of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    /// There was no connection yet.
+    Ahead,
+    /// Over with the echo of our own announcement, which comes after what was retained, or at this time.
+    Until(Instant),
+    Over,
 }
 
 /// The memory of what was announced.
@@ -47,6 +64,7 @@ pub(super) struct Home {
     /// Entities that were announced on each node, in this run or an earlier one.
     announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
     deleted: BTreeSet<DeviceId>,
+    sweep: Sweep,
     last_birth: Option<Instant>,
     due: Option<Instant>,
 }
@@ -68,6 +86,7 @@ impl Home {
             nodes,
             announced: BTreeMap::new(),
             deleted,
+            sweep: Sweep::Ahead,
             last_birth: None,
             due: None,
         }
@@ -78,9 +97,30 @@ impl Home {
         self.discovery.bridge().map(|payload| self.announce(payload))
     }
 
-    /// A device's announcement; `None` if it is not known enough, or deleted.
+    /// A connection stands.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if self.sweep == Sweep::Ahead {
+            self.sweep = Sweep::Until(now + SWEEP_TIME);
+        }
+    }
+
+    /// When the sweep is over at the latest.
+    pub(super) fn sweep_ends(&self) -> Option<Instant> {
+        match self.sweep {
+            Sweep::Until(end) => Some(end),
+            Sweep::Ahead | Sweep::Over => None,
+        }
+    }
+
+    /// The sweep is over: from now on devices are announced.
+    pub(super) fn swept(&mut self) {
+        self.sweep = Sweep::Over;
+    }
+
+    /// A device's announcement; `None` before the sweep is over, and if the device is not known enough, or
+    /// deleted.
     pub(super) fn device(&mut self, report: &Report) -> Option<Announcement> {
-        if self.deleted.contains(&report.id) {
+        if self.sweep != Sweep::Over || self.deleted.contains(&report.id) {
             return None;
         }
         self.discovery
@@ -117,6 +157,10 @@ impl Home {
         let ours = |published: &Published| {
             published.origin == ORIGIN && published.availability.contains(&self.bridge_state)
         };
+        let bridge = self.discovery.bridge_node().as_ref() == Some(node);
+        if bridge && !retain && self.sweep != Sweep::Over {
+            return Finding::Swept;
+        }
         let Some(published) = Some(payload)
             .filter(|_| retain)
             .and_then(Published::parse)
@@ -125,7 +169,7 @@ impl Home {
             return Finding::Nothing;
         };
         match device {
-            None if self.discovery.bridge_node().as_ref() == Some(node) => Finding::Nothing,
+            None if bridge => Finding::Nothing,
             None => Finding::Stale,
             Some(device) => {
                 let known = self.announced.entry(node.clone()).or_default();
@@ -186,6 +230,12 @@ mod tests {
     };
 
     fn home() -> Home {
+        let mut home = starting();
+        home.swept();
+        home
+    }
+
+    fn starting() -> Home {
         let topics = Topics::new(
             "tapo2mqtt".parse().unwrap(),
             "ha".parse().unwrap(),
@@ -235,6 +285,29 @@ mod tests {
             home.found(&bridge.node, bridge.json.as_bytes(), true),
             Finding::Nothing
         );
+    }
+
+    #[test]
+    fn devices_wait_until_earlier_announcements_were_seen() {
+        let (now, mut home) = (Instant::now(), starting());
+        assert_eq!(home.sweep_ends(), None, "not connected");
+        home.connected(now);
+        assert_eq!(home.device(&strip(&TWO)), None);
+        let bridge = home.bridge().unwrap();
+        assert_eq!(
+            home.found(&bridge.node, bridge.json.as_bytes(), true),
+            Finding::Nothing,
+            "an earlier run's"
+        );
+        assert_eq!(
+            home.found(&bridge.node, bridge.json.as_bytes(), false),
+            Finding::Swept
+        );
+        assert_eq!(home.sweep_ends(), Some(now + SWEEP_TIME));
+        home.swept();
+        assert!(home.device(&strip(&TWO)).is_some());
+        home.connected(now);
+        assert_eq!(home.sweep_ends(), None, "once is enough");
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl MqttTask {
                 self.tree.withdraw(&Address::DiscoveryConfig(node));
             }
             Finding::Outdated(device) => self.tree.announce_again(&device),
+            Finding::Swept => self.tree.swept(),
             Finding::Deleted(device) => self.deleted_in_home_assistant(node, device),
         }
     }

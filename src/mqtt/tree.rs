@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -163,9 +164,9 @@ impl Tree {
         }
     }
 
-    /// A device was deleted in Home Assistant: its discovery topic stays empty.
+    /// Empties a discovery topic, before any device is announced.
     pub(super) fn withdraw(&mut self, topic: &Address) {
-        self.erase(self.topics.topic_of(topic));
+        self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
     }
 
     /// What an outlet is known to be.
@@ -184,6 +185,17 @@ impl Tree {
         if let (false, Ok(filter)) = (self.swept, Filter::try_from(devices)) {
             self.link.subscribe(filter);
         }
+        if let Some(home) = &mut self.home {
+            home.connected(Instant::now());
+        }
+    }
+
+    /// What earlier runs announced has been looked at: the devices' turn.
+    pub(super) fn swept(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.swept();
+        }
+        self.announce_all();
     }
 
     /// The wall clock, for what is told with its time.
