@@ -49,6 +49,8 @@ def entities(child_devices: bool) -> dict[str, Entity]:
     everything += of("device", STRIP, STRIP, "Heated mats")
     for position, name in OUTLETS.items():
         own = outlet(position)
-        device = own if child_devices else STRIP
-        everything += of("outlet heat load", own, device, f"Heated mats {name}")
+        if child_devices:
+            everything += of("outlet heat load", own, own, name)
+        else:
+            everything += of("outlet heat load", own, STRIP, f"Heated mats {name}")
     return {entity.unique_id: entity for entity in everything}

@@ -148,7 +148,9 @@ class HomeAssistant(Process):
         """Devices of the MQTT integration by their identifier."""
         mqtt = {entry["entry_id"] for entry in self.get("config/config_entries/entry?domain=mqtt")}
         found = self.ask("config/device_registry/list")
-        return {it["identifiers"][0][1]: it for it in found if mqtt & set(it["config_entries"])}
+        # A child device has one entry, every other one a list.
+        entries = lambda it: {it.get("config_entry_id"), *it.get("config_entries", [])}
+        return {identifier: it for it in found if mqtt & entries(it) for _, identifier in it["identifiers"]}
 
     def entities(self) -> dict[str, dict]:
         """Entities of the MQTT integration by their unique id."""
