@@ -199,7 +199,7 @@ impl MqttTask {
 
     fn deleted_in_home_assistant(&mut self, node: NodeId, device: DeviceId) {
         info!(%device, "deleted in Home Assistant; not announced again until bridge/request/homeassistant/rediscover");
-        self.tree.withdraw(&Address::DiscoveryConfig(node));
+        self.tree.leave_empty(&Address::DiscoveryConfig(node));
         self.remember_deleted();
         let message = format!("{device} was deleted in Home Assistant");
         let at = self.tree.now();

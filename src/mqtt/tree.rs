@@ -169,6 +169,14 @@ impl Tree {
         self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
     }
 
+    /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
+    /// each further empty message.
+    pub(super) fn leave_empty(&mut self, topic: &Address) {
+        if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
+            self.link.forget(topic);
+        }
+    }
+
     /// What an outlet is known to be.
     pub(super) fn confirmed(&self, path: &OutletPath) -> Option<Power> {
         let report = self.reports.get(&path.device)?;
