@@ -36,6 +36,8 @@ impl Subject {
         }
     }
 }
+/// How long what earlier runs announced is waited for, at most.
+const SWEEP_TIME: Duration = Duration::from_secs(2);
 
 /// A discovery message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,20 @@ pub(super) enum Finding {
     Outdated(Subject),
     /// Somebody deleted the device in Home Assistant.
     Deleted(Subject),
+    /// Everything that earlier runs announced has been seen.
+    Swept,
+}
+
+/// Looking at what earlier runs announced. No device is announced before that is over: one that has a new
+/// id must first go under its old one, or Home Assistant, which knows it again by its MAC, makes one
+/// device of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    /// There was no connection yet.
+    Ahead,
+    /// Over with the echo of our own announcement, which comes after what was retained, or at this time.
+    Until(Instant),
+    Over,
 }
 
 /// The memory of what was announced.
@@ -67,6 +83,7 @@ pub(super) struct Home {
     /// Entities that were announced on each node, in this run or an earlier one.
     announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
     deleted: BTreeSet<Subject>,
+    sweep: Sweep,
     last_birth: Option<Instant>,
     due: Option<Instant>,
 }
@@ -88,6 +105,7 @@ impl Home {
             nodes,
             announced: BTreeMap::new(),
             deleted,
+            sweep: Sweep::Ahead,
             last_birth: None,
             due: None,
         }
@@ -98,9 +116,30 @@ impl Home {
         self.discovery.bridge().map(|payload| self.announce(payload))
     }
 
-    /// A device's announcement; `None` if it is not known enough, or deleted.
+    /// A connection stands.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if self.sweep == Sweep::Ahead {
+            self.sweep = Sweep::Until(now + SWEEP_TIME);
+        }
+    }
+
+    /// When the sweep is over at the latest.
+    pub(super) fn sweep_ends(&self) -> Option<Instant> {
+        match self.sweep {
+            Sweep::Until(end) => Some(end),
+            Sweep::Ahead | Sweep::Over => None,
+        }
+    }
+
+    /// The sweep is over: from now on devices are announced.
+    pub(super) fn swept(&mut self) {
+        self.sweep = Sweep::Over;
+    }
+
+    /// A device's announcement; `None` before the sweep is over, and if the device is not known enough, or
+    /// deleted.
     pub(super) fn device(&mut self, report: &Report, rules: &Rules) -> Option<Announcement> {
-        if self.deleted.contains(&Subject::Device(report.id.clone())) {
+        if self.sweep != Sweep::Over || self.deleted.contains(&Subject::Device(report.id.clone())) {
             return None;
         }
         let payload = self.discovery.device(report, rules)?;
@@ -155,6 +194,10 @@ impl Home {
         let ours = |published: &Published| {
             published.origin == ORIGIN && published.availability.contains(&self.bridge_state)
         };
+        let bridge = self.discovery.bridge_node().as_ref() == Some(node);
+        if bridge && !retain && self.sweep != Sweep::Over {
+            return Finding::Swept;
+        }
         let Some(published) = Some(payload)
             .filter(|_| retain)
             .and_then(Published::parse)
@@ -163,7 +206,7 @@ impl Home {
             return Finding::Nothing;
         };
         match subject {
-            None if self.discovery.bridge_node().as_ref() == Some(node) => Finding::Nothing,
+            None if bridge => Finding::Nothing,
             None => Finding::Stale,
             Some(subject) => {
                 let known = self.announced.entry(node.clone()).or_default();
@@ -224,6 +267,12 @@ mod tests {
     };
 
     fn home() -> Home {
+        let mut home = starting();
+        home.swept();
+        home
+    }
+
+    fn starting() -> Home {
         let topics = Topics::new(
             "tapo2mqtt".parse().unwrap(),
             "ha".parse().unwrap(),
@@ -271,6 +320,29 @@ mod tests {
             home.found(&bridge.node, bridge.json.as_bytes(), true),
             Finding::Nothing
         );
+    }
+
+    #[test]
+    fn devices_wait_until_earlier_announcements_were_seen() {
+        let (now, mut home) = (Instant::now(), starting());
+        assert_eq!(home.sweep_ends(), None, "not connected");
+        home.connected(now);
+        assert_eq!(home.device(&strip(&TWO), no_standings().rules()), None);
+        let bridge = home.bridge().unwrap();
+        assert_eq!(
+            home.found(&bridge.node, bridge.json.as_bytes(), true),
+            Finding::Nothing,
+            "an earlier run's"
+        );
+        assert_eq!(
+            home.found(&bridge.node, bridge.json.as_bytes(), false),
+            Finding::Swept
+        );
+        assert_eq!(home.sweep_ends(), Some(now + SWEEP_TIME));
+        home.swept();
+        assert!(home.device(&strip(&TWO), no_standings().rules()).is_some());
+        home.connected(now);
+        assert_eq!(home.sweep_ends(), None, "once is enough");
     }
 
     #[test]

@@ -205,13 +205,14 @@ impl MqttTask {
             }
             Finding::Outdated(Subject::Device(device)) => self.tree.announce_again(&device),
             Finding::Outdated(Subject::Group(_)) => self.tree.announce_groups(),
+            Finding::Swept => self.tree.swept(),
             Finding::Deleted(subject) => self.deleted_in_home_assistant(node, subject),
         }
     }
 
     fn deleted_in_home_assistant(&mut self, node: NodeId, subject: Subject) {
         info!(%node, "deleted in Home Assistant; not announced again until bridge/request/homeassistant/rediscover");
-        self.tree.withdraw(&Address::DiscoveryConfig(node));
+        self.tree.leave_empty(&Address::DiscoveryConfig(node));
         self.remember_deleted();
         let (device, group) = match subject {
             Subject::Device(device) => (Some(device), None),

@@ -123,6 +123,7 @@ impl MqttTask {
         let mut next_health = Instant::now();
         loop {
             let announce_at = self.tree.home.as_ref().and_then(super::home::Home::due);
+            let sweep_ends = self.tree.home.as_ref().and_then(super::home::Home::sweep_ends);
             let last_words = self.closing.map(|since| since + LAST_WORDS);
             tokio::select! {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
@@ -135,6 +136,7 @@ impl MqttTask {
                 Some(word) = self.words.recv() => self.hear_word(word),
                 Some(answer) = self.answered.recv() => self.pass_on(answer),
                 () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
+                () = sleep_until_some(sweep_ends) => self.tree.swept(),
                 () = sleep_until_some(last_words) => break,
                 expected = pulse.tick() => {
                     let now = Instant::now();

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -182,9 +183,17 @@ impl Tree {
         self.announce_groups();
     }
 
-    /// A device was deleted in Home Assistant: its discovery topic stays empty.
+    /// Empties a discovery topic, before any device is announced.
     pub(super) fn withdraw(&mut self, topic: &Address) {
-        self.erase(self.topics.topic_of(topic));
+        self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
+    }
+
+    /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
+    /// each further empty message.
+    pub(super) fn leave_empty(&mut self, topic: &Address) {
+        if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
+            self.link.forget(topic);
+        }
     }
 
     /// What an outlet is known to be.
@@ -208,6 +217,17 @@ impl Tree {
                 self.link.subscribe(filter);
             }
         }
+        if let Some(home) = &mut self.home {
+            home.connected(Instant::now());
+        }
+    }
+
+    /// What earlier runs announced has been looked at: the devices' turn.
+    pub(super) fn swept(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.swept();
+        }
+        self.announce_all();
     }
 
     /// The wall clock, for what is told with its time.

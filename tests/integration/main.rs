@@ -23,3 +23,4 @@ mod presence;
 mod probe;
 mod process;
 mod seam;
+mod shell;

@@ -172,6 +172,33 @@ async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
     assert_eq!(left, BTreeMap::new());
 }
 
+/// Home Assistant knows a device by its MAC too, and would make one of the two.
+#[tokio::test]
+async fn a_device_with_a_new_id_goes_under_the_old_one_first() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let mut first = Setup::new().device("old", plug.address()).start().await;
+    first.available("old").await;
+    first.barrier().await;
+    assert_eq!(first.stop().await, Ended::Stopped);
+
+    let setup = Setup::new().device("new", plug.address());
+    let second = setup.start_on(first.broker.clone()).await;
+    let config = |id: &str| format!("homeassistant/device/tapo2mqtt_{id}/config");
+    second.probe.expect(&config("old"), str::is_empty).await;
+    second
+        .probe
+        .expect(&config("new"), |payload| !payload.is_empty())
+        .await;
+    let topics: Vec<_> = second
+        .probe
+        .history()
+        .into_iter()
+        .map(|seen| seen.topic)
+        .collect();
+    let place = |id| topics.iter().position(|topic| *topic == config(id));
+    assert!(place("old") < place("new"), "{topics:?}");
+}
+
 #[tokio::test]
 async fn a_device_deleted_in_home_assistant_stays_deleted_until_rediscovered() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();

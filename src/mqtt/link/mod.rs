@@ -192,6 +192,12 @@ impl Link {
         self.pump();
     }
 
+    /// Somebody else emptied `topic`, and so it shall stay. Nothing is published unless a value is on its way.
+    pub fn forget(&mut self, topic: impl Into<Topic>) {
+        self.outbox.forget(topic.into());
+        self.pump();
+    }
+
     /// Publishes once more what a topic holds, for someone who may have overwritten it on his side.
     pub fn repeat(&mut self, topic: &Topic) {
         self.outbox.repeat(topic);
