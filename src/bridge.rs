@@ -1,8 +1,11 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -62,6 +65,7 @@ pub struct Bridge {
     stop_writer: CancellationToken,
     controls: mpsc::Receiver<Control>,
     ended: mpsc::Receiver<&'static str>,
+    pulse: Arc<Notify>,
 }
 
 const EVENT_LOOP: &str = "mqtt event loop";
@@ -84,6 +88,7 @@ impl Bridge {
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
         let (controls, controls_in) = mpsc::channel(1);
+        let pulse = Arc::new(Notify::new());
         let board = HealthBoard::default();
 
         let about = About {
@@ -100,6 +105,7 @@ impl Bridge {
                 orders,
                 news: news_in,
                 controls,
+                pulse: pulse.clone(),
             },
             about,
             log_level,
@@ -124,11 +130,17 @@ impl Bridge {
             stop_writer: CancellationToken::new(),
             controls: controls_in,
             ended,
+            pulse,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
+    }
+
+    /// Notified once a second as long as the event loop comes round, for a watchdog.
+    pub fn pulse(&self) -> Arc<Notify> {
+        self.pulse.clone()
     }
 
     /// Spawns a top-level task whose end is noticed.

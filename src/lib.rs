@@ -18,6 +18,7 @@ pub mod report;
 pub mod scheduler;
 mod secret;
 pub mod store;
+mod supervisor;
 pub mod tasks;
 pub mod telemetry;
 

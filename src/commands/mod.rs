@@ -19,6 +19,7 @@ use crate::{
     bridge::{Bridge, Ended, StartError},
     cli::{Cli, Command, SettingsArgs},
     config::{self, Problems, Settings, Sources},
+    supervisor::Supervisor,
 };
 
 /// Bad settings (sysexits EX_USAGE): starting again will not help.
@@ -113,11 +114,22 @@ fn after(ended: Ended) -> After {
 async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut supervisor = Supervisor::from_environment();
+    let pulse = bridge.pulse();
     let stop = CancellationToken::new();
     let mut running = pin!(bridge.run(stop.cancelled()));
     loop {
         tokio::select! {
-            ended = &mut running => return Ok(after(ended)),
+            ended = &mut running => {
+                if ended == Ended::Restart {
+                    supervisor.restarting();
+                }
+                return Ok(after(ended));
+            }
+            () = pulse.notified() => {
+                supervisor.came_round();
+                continue;
+            }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -125,6 +137,7 @@ async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
             warn!("a second signal; ending at once");
             return Ok(After::Exit(ExitCode::FAILURE));
         }
+        supervisor.stopping();
         stop.cancel();
     }
 }

@@ -3,12 +3,12 @@
 //! It never waits for a device and never for a queue that only it can drain: orders go out with
 //! `try_send`, everything else comes in.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,8 @@ pub struct Wires {
     pub news: mpsc::Receiver<News>,
     /// To the process.
     pub controls: mpsc::Sender<Control>,
+    /// Notified each second that the loop comes round in.
+    pub pulse: Arc<Notify>,
 }
 
 /// The MQTT event loop task.
@@ -74,6 +76,7 @@ pub struct MqttTask {
     pub(super) refused_retained: BTreeSet<String>,
     answered: mpsc::UnboundedReceiver<Answer>,
     news: mpsc::Receiver<News>,
+    pulse: Arc<Notify>,
 }
 
 impl MqttTask {
@@ -98,6 +101,7 @@ impl MqttTask {
             refused_retained: BTreeSet::new(),
             answered,
             news: wires.news,
+            pulse: wires.pulse,
         }
     }
 
@@ -122,6 +126,7 @@ impl MqttTask {
                 () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
                 () = sleep_until_some(last_words) => break,
                 expected = pulse.tick() => {
+                    self.pulse.notify_one();
                     let now = Instant::now();
                     self.vitals.lagged(now.duration_since(expected));
                     if now >= next_health {

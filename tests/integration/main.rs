@@ -17,3 +17,4 @@ mod mosquitto;
 mod presence;
 mod probe;
 mod process;
+mod supervisor;
