@@ -39,6 +39,10 @@ pub enum Command {
     Discover(DiscoverArgs),
     /// Tell by the exit code whether the running bridge is connected; for containers.
     Healthcheck,
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or that of one command.
+    Man(ManArgs),
     /// Run a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -56,6 +60,20 @@ pub struct DiscoverArgs {
     /// How long to wait for answers, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub wait: u64,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// A command; without one, the page is about the program.
+    pub command: Option<String>,
 }
 
 /// Arguments of `demo`.

@@ -6,6 +6,7 @@ mod demo;
 mod discover;
 mod healthcheck;
 mod run;
+mod shell;
 #[cfg(feature = "demo")]
 mod simulate;
 
@@ -83,6 +84,8 @@ pub async fn execute(cli: Cli) -> After {
         Command::Healthcheck => healthcheck::healthcheck(settings)
             .await
             .map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Completions(args) => shell::completions(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Man(args) => shell::man(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args, settings).await,
         #[cfg(feature = "demo")]
