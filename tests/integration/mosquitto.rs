@@ -50,6 +50,7 @@ pub struct Mosquitto {
 #[derive(Default)]
 pub struct Builder {
     login: Option<(String, String)>,
+    users: Vec<(String, String)>,
     acl: Option<String>,
     denied_subscriptions: Vec<String>,
     tls: Option<ClientCertificates>,
@@ -63,6 +64,12 @@ pub enum ClientCertificates {
 }
 
 impl Builder {
+    /// One more user who gets in. Probes use the one of [`Builder::login`].
+    pub fn user(mut self, username: &str, password: &str) -> Self {
+        self.users.push((username.to_owned(), password.to_owned()));
+        self
+    }
+
     /// Only this user gets in.
     pub fn login(mut self, username: &str, password: &str) -> Self {
         self.login = Some((username.to_owned(), password.to_owned()));
@@ -134,9 +141,11 @@ impl Builder {
             // Without this a broker started by root gives up the right to read its own files.
             "user root".to_owned(),
         ];
-        if let Some((username, password)) = &self.login {
+        if self.login.is_some() {
             fs::write(path("passwords"), "").unwrap();
-            run(Command::new("mosquitto_passwd").args(["-b", &path("passwords"), username, password]));
+            for (username, password) in self.login.iter().chain(&self.users) {
+                run(Command::new("mosquitto_passwd").args(["-b", &path("passwords"), username, password]));
+            }
             lines.push(format!("password_file {}", path("passwords")));
         }
         if let Some(acl) = &self.acl {
