@@ -54,6 +54,7 @@ pub struct Builder {
     acl: Option<String>,
     denied_subscriptions: Vec<String>,
     tls: Option<ClientCertificates>,
+    configuration: Option<String>,
 }
 
 /// Whether the TLS listener asks for one.
@@ -129,6 +130,13 @@ impl Builder {
 
     fn configure(&self, address: Ipv4Addr, directory: &Path) {
         let path = |name: &str| directory.join(name).display().to_string();
+        if let Some(configuration) = &self.configuration {
+            let listener = format!("listener {PORT}");
+            assert!(configuration.contains(&listener));
+            let here = configuration.replace(&listener, &format!("{listener} {address}"));
+            let rest = format!("log_dest file {}\nuser root\n", path("log"));
+            return fs::write(path("mosquitto.conf"), here + &rest).unwrap();
+        }
         let mut lines = vec![
             format!("listener {PORT} {address}"),
             format!("allow_anonymous {}", self.login.is_none()),
@@ -196,6 +204,16 @@ impl Mosquitto {
     /// A broker with conditions.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// A broker with a configuration as people write it: its `listener 1883` gets an address of its own.
+    pub async fn with_configuration(configuration: &str) -> Self {
+        Builder {
+            configuration: Some(configuration.to_owned()),
+            ..Builder::default()
+        }
+        .start()
+        .await
     }
 
     /// Address and port of the plain listener. The TLS listener has the same address, and [`TLS_PORT`].

@@ -8,7 +8,7 @@ use tapo2mqtt::{
     config::{self, Sources},
 };
 
-use crate::process::Home;
+use crate::{mosquitto::Mosquitto, process::Home};
 
 const DEMO_ONLY: [&str; 2] = ["demo", "simulate"];
 
@@ -157,20 +157,22 @@ fn the_containers_environment_is_made_of_settings() {
     );
 }
 
-#[test]
-fn the_brokers_passwords_come_from_the_secrets_and_are_for_nobody_else() {
+/// The shipped broker with its shipped script, elsewhere.
+#[tokio::test]
+async fn the_shipped_broker_lets_in_who_has_a_secret_and_nobody_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     fs::create_dir(path("secrets")).unwrap();
     fs::write(path("secrets/mqtt-home"), "with: blanks and:colons\n").unwrap();
     fs::write(path("secrets/mqtt-tapo2mqtt"), "no line end").unwrap();
     fs::write(path("secrets/tapo"), "not for the broker").unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mosquitto/make-passwords");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mosquitto");
     let made = Command::new("sh")
-        .arg(script)
+        .arg(shipped.join("make-passwords"))
         .args([path("secrets"), path("passwords")])
-        .status();
-    assert!(made.unwrap().success());
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let passwords = fs::read_to_string(path("passwords")).unwrap();
     let users: Vec<_> = passwords
         .lines()
@@ -181,6 +183,34 @@ fn the_brokers_passwords_come_from_the_secrets_and_are_for_nobody_else() {
         !passwords.contains("blanks") && !passwords.contains("line end"),
         "{passwords}"
     );
-    let mode = fs::metadata(path("passwords")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let permissions = fs::metadata(path("passwords")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(permissions, 0o600);
+
+    let configuration = repository("config/mosquitto/mosquitto.conf")
+        .replace("/mosquitto/data", &directory.path().display().to_string())
+        .replace("/mosquitto/config", &shipped.display().to_string());
+    let broker = Mosquitto::with_configuration(&configuration).await;
+    let logins = [
+        (Some(("home", "with: blanks and:colons")), true),
+        (Some(("tapo2mqtt", "no line end")), true),
+        (Some(("home", "with")), false),
+        (None, false),
+    ];
+    for (login, let_in) in logins {
+        let mut command = tokio::process::Command::new("mosquitto_pub");
+        command.args([
+            "-h",
+            &broker.address().ip().to_string(),
+            "-t",
+            "test",
+            "-n",
+            "-q",
+            "1",
+        ]);
+        if let Some((user, password)) = login {
+            command.args(["-u", user, "-P", password]);
+        }
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.success(), let_in, "{login:?}: {output:?}");
+    }
 }

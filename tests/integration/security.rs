@@ -583,8 +583,8 @@ async fn a_flood_costs_neither_memory_nor_disk_and_the_bridge_goes_on() {
     assert!(now < before + 32 * MEGABYTE, "{before} became {now}");
     assert!(most < before + 64 * MEGABYTE, "{before} became {most} at most");
 
-    let log = process.output().len();
-    assert!(log < MEGABYTE / 10, "{log} bytes of log");
+    let logged = process.output().len();
+    assert!(logged < MEGABYTE / 10, "{logged} bytes of log");
     probe.publish("tapo2mqtt/plug/set", "ON").await;
     plug.wait_relay(1, true, PATIENCE).await.unwrap();
     let files = home.files();
@@ -603,7 +603,7 @@ async fn a_giant_retained_command_is_hinted_at_and_clearing_it_heals() {
         .await;
     let home = Home::new(&mqtt(broker.address()));
     let process = home.start();
-    process.wrote("Mosquitto: message_size_limit").await;
+    process.wrote("Mosquitto: max_packet_size").await;
     probe.publish_retained("tapo2mqtt/plug/set", "").await;
     process.wrote("connected to the MQTT broker again").await;
     process.stop().await.in_order();
@@ -650,10 +650,10 @@ fn listening(pid: u32) -> Vec<String> {
         .collect();
     assert!(!own.is_empty(), "the connection to the broker is a socket");
     let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap());
-    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let sockets = tables.iter().flat_map(|table| table.lines().skip(1));
     let of_process = |line: &&str| {
         let fields: Vec<_> = line.split_whitespace().collect();
         fields[3] == LISTEN && own.iter().any(|inode| inode == fields[9])
     };
-    lines.filter(of_process).map(str::to_owned).collect()
+    sockets.filter(of_process).map(str::to_owned).collect()
 }

@@ -87,7 +87,7 @@ pub enum LinkFault {
     /// Somebody published more than a packet of ours holds, to a topic that we listen to.
     #[error(
         "a message of {0} bytes came in, more than any command; if it is retained, clear it on its topic (the broker's \
-         log names it), and bound what clients may publish (Mosquitto: message_size_limit 1000000)"
+         log names it), and bound what clients may publish (Mosquitto: max_packet_size 1000000)"
     )]
     MessageTooLarge(usize),
     /// The broker sent what MQTT does not allow here.
