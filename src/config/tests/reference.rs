@@ -6,13 +6,17 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-fn row(names: &str, key: &Key) -> String {
+fn row(key: &Key) -> String {
     let (default, example) = if key.in_effect {
         (format!("`{}`", cell(&key.value)), String::new())
     } else {
         (String::new(), format!(" Example: `{}`.", cell(&key.value)))
     };
-    format!("| {names} | {default} | {}{example} |\n", cell(&key.comment))
+    format!(
+        "| `{}` | {default} | {}{example} |\n",
+        key.name,
+        cell(&key.comment)
+    )
 }
 
 fn section(section: &Section) -> String {
@@ -21,18 +25,18 @@ fn section(section: &Section) -> String {
         comment,
         keys,
     } = section;
-    let mut text = format!("\n## `{header}`\n\n");
-    if !comment.is_empty() {
-        text += &format!("{comment}\n\n");
-    }
-    if keys.is_empty() {
-        return text.trim_end().to_owned() + "\n";
-    }
-    text += "| key | default | meaning |\n|---|---|---|\n";
-    for key in keys {
-        text += &row(&format!("`{}`", key.name), key);
-    }
-    text
+    let intro = if comment.is_empty() {
+        String::new()
+    } else {
+        format!("\n{comment}\n")
+    };
+    let rows: String = keys.iter().map(row).collect();
+    let table = if rows.is_empty() {
+        rows
+    } else {
+        format!("\n| key | default | meaning |\n|---|---|---|\n{rows}")
+    };
+    format!("\n## `{header}`\n{intro}{table}")
 }
 
 #[test]

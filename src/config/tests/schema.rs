@@ -52,15 +52,12 @@ fn at<'a>(value: &'a mut Setting, place: &[Step]) -> &'a mut Setting {
 }
 
 fn written(place: &[Step]) -> String {
-    let mut path = String::new();
-    for step in place {
-        match step {
-            Step::Key(key) if path.is_empty() => path += key,
-            Step::Key(key) => path += &format!(".{key}"),
-            Step::Index(index) => path += &format!("[{index}]"),
-        }
-    }
-    path
+    let part = |(depth, step): (usize, &Step)| match step {
+        Step::Key(key) if depth == 0 => key.clone(),
+        Step::Key(key) => format!(".{key}"),
+        Step::Index(index) => format!("[{index}]"),
+    };
+    place.iter().enumerate().map(part).collect()
 }
 
 fn problems(settings: &Setting) -> Vec<Problem> {
