@@ -8,6 +8,7 @@
 mod bridge;
 mod commands;
 mod cut;
+mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod forgetful;
