@@ -3,7 +3,10 @@
 //! What cannot be checked has another language tag than those below, or stands after a line
 //! `<!-- unchecked: why -->`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Parser as _;
 use tapo2mqtt::{
@@ -16,7 +19,7 @@ use tapo2mqtt::{
 };
 
 /// What people type beside our own program. A name that is missing here is a typing error, or to be added.
-const ORDINARY: [&str; 36] = [
+const ORDINARY: [&str; 39] = [
     "apt",
     "apt-get",
     "base64",
@@ -44,6 +47,7 @@ const ORDINARY: [&str; 36] = [
     "man",
     "mkdir",
     "mosquitto_passwd",
+    "nano",
     "nc",
     "npm",
     "openssl",
@@ -52,7 +56,9 @@ const ORDINARY: [&str; 36] = [
     "read",
     "systemctl",
     "systemd-analyze",
+    "systemd-sysusers",
     "tee",
+    "true",
 ];
 
 struct Block {
@@ -388,6 +394,64 @@ fn every_block_is_read_by_what_it_is_for() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(checked > 20, "only {checked} blocks");
+}
+
+/// All of our sources, with texts that go over several lines put together.
+fn sources(directory: &Path) -> String {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let text = |path: PathBuf| {
+        if path.is_dir() {
+            return sources(&path);
+        }
+        let lines = fs::read_to_string(path).unwrap();
+        let parts: Vec<_> = lines.split("\\\n").collect();
+        let (first, rest) = parts.split_first().unwrap();
+        rest.iter()
+            .fold((*first).to_owned(), |whole, part| whole + part.trim_start())
+    };
+    entries.map(text).collect()
+}
+
+/// The first cells of the tables, in which the program speaks.
+fn quoted(page: &str) -> Vec<String> {
+    let cells = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let spans = cells.flat_map(|cell| cell.split('`').step_by(2));
+    let pieces = spans.flat_map(|span| span.split("..."));
+    pieces
+        .map(str::trim)
+        .filter(|piece| !piece.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_troubles_are_told_in_the_words_of_the_program() {
+    assert_eq!(
+        quoted("| `a ... b c` (`d`), e | `f` |\n|---|\n| g | h |"),
+        ["a", "b c", "d"]
+    );
+    let sources = sources(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let (_, page) = documents()
+        .into_iter()
+        .find(|(name, _)| name.ends_with("troubleshooting.md"))
+        .unwrap();
+    let quoted = quoted(&page);
+    assert!(quoted.len() > 30, "{quoted:?}");
+    // A code of an answer or a fault is the name of its variant in small letters.
+    let variant = |code: &str| {
+        code.split('_')
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect::<String>()
+    };
+    for words in quoted {
+        let is_code = words.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let known = sources.contains(&words) || (is_code && sources.contains(&variant(&words)));
+        assert!(known, "the program never says {words:?}");
+    }
 }
 
 #[test]
