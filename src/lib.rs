@@ -12,6 +12,7 @@ pub mod config;
 pub mod demo;
 pub mod device;
 pub mod intent;
+pub mod migrate;
 pub mod model;
 pub mod mqtt;
 pub mod report;

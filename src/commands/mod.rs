@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::{
     bridge::{Bridge, Ended, StartError},
-    cli::{Cli, Command, SettingsArgs},
+    cli::{Cli, Command, MigrateArgs, OtherProgram, SettingsArgs},
     config::{self, Problems, Settings, Sources},
     supervisor::Supervisor,
 };
@@ -86,6 +86,7 @@ pub async fn execute(cli: Cli) -> After {
             .map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Completions(args) => shell::completions(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Man(args) => shell::man(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Migrate(args) => migrate(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args, settings).await,
         #[cfg(feature = "demo")]
@@ -101,6 +102,14 @@ pub async fn execute(cli: Cli) -> After {
 
 fn load(args: &SettingsArgs) -> Result<Settings, CommandError> {
     Ok(config::load(&Sources::from_process(args.config.clone()))?)
+}
+
+fn migrate(args: &MigrateArgs) -> Result<(), CommandError> {
+    let settings = match args.from {
+        OtherProgram::Heattrax => crate::migrate::heattrax(&args.file)?,
+    };
+    print!("{settings}");
+    Ok(())
 }
 
 /// What a bridge's end means for the process.

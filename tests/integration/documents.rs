@@ -71,7 +71,9 @@ fn documents() -> Vec<(String, String)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let pages = fs::read_dir(root.join("docs")).unwrap();
     let pages = pages.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()));
-    let mut names: Vec<_> = pages.filter(|name| name.ends_with(".md")).collect();
+    let mut names: Vec<_> = pages
+        .filter(|name| name.rsplit('.').next() == Some("md"))
+        .collect();
     names.push("README.md".to_owned());
     names.sort();
     let read = |name: String| {
