@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -66,6 +69,7 @@ pub struct Bridge {
     stop_writer: CancellationToken,
     controls: mpsc::Receiver<Control>,
     ended: mpsc::Receiver<&'static str>,
+    pulse: Arc<Notify>,
 }
 
 const EVENT_LOOP: &str = "mqtt event loop";
@@ -86,6 +90,7 @@ impl Bridge {
         let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
         let (scheduler_wires, scheduler_ends) = wire::channels();
         let (controls, controls_in) = mpsc::channel(1);
+        let pulse = Arc::new(Notify::new());
         let board = HealthBoard::default();
 
         let about = About {
@@ -112,6 +117,7 @@ impl Bridge {
                 words: scheduler_wires.words,
                 news: news_in,
                 controls,
+                pulse: pulse.clone(),
             },
             about,
             log_level,
@@ -136,12 +142,18 @@ impl Bridge {
             stop_writer: CancellationToken::new(),
             controls: controls_in,
             ended,
+            pulse,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
+    }
+
+    /// Notified once a second as long as the event loop comes round, for a watchdog.
+    pub fn pulse(&self) -> Arc<Notify> {
+        self.pulse.clone()
     }
 
     /// Spawns a top-level task whose end is noticed.

@@ -41,6 +41,12 @@ pub enum Command {
     Plan(PlanArgs),
     /// Tell by the exit code whether the running bridge is connected; for containers.
     Healthcheck,
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or that of one command.
+    Man(ManArgs),
+    /// Print the settings of another program as settings of this one, with everything that changes.
+    Migrate(MigrateArgs),
     /// Run a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -73,6 +79,37 @@ pub struct PlanArgs {
     /// Print JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// A command; without one, the page is about the program.
+    pub command: Option<String>,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// The other program.
+    pub from: OtherProgram,
+    /// Its settings file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Programs whose settings can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OtherProgram {
+    /// HeatTrax Tapo M400 Scheduler, all versions of its config.yaml.
+    Heattrax,
 }
 
 /// Arguments of `demo`.

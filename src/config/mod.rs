@@ -177,6 +177,14 @@ pub fn parse_schedule(
     }
 }
 
+/// The content of another program's file, within the bounds that settings files have.
+///
+/// # Errors
+/// If the file cannot be read, or is neither TOML nor YAML, whichever its name says.
+pub(crate) fn foreign(file: &std::path::Path) -> Result<Value, Problems> {
+    layers::foreign(file)
+}
+
 fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let files = Files {
         directory: sources.directory(),

@@ -5,8 +5,11 @@ use std::{fs, path::Path, path::PathBuf, time::Duration};
 use super::*;
 
 mod documentation;
+mod outline;
+mod reference;
 mod rules;
 mod scheduling;
+mod schema;
 mod secrets;
 
 /// A settings file in a directory of its own.

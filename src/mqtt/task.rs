@@ -3,12 +3,12 @@
 //! It never waits for a device and never for a queue that only it can drain: orders go out with
 //! `try_send`, everything else comes in.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,8 @@ pub struct Wires {
     pub news: mpsc::Receiver<News>,
     /// To the process.
     pub controls: mpsc::Sender<Control>,
+    /// Notified each second that the loop comes round in.
+    pub pulse: Arc<Notify>,
 }
 
 /// The MQTT event loop task.
@@ -84,6 +86,7 @@ pub struct MqttTask {
     answered: mpsc::UnboundedReceiver<Answer>,
     news: mpsc::Receiver<News>,
     words: mpsc::Receiver<Word>,
+    pulse: Arc<Notify>,
 }
 
 impl MqttTask {
@@ -112,6 +115,7 @@ impl MqttTask {
             answered,
             news: wires.news,
             words: wires.words,
+            pulse: wires.pulse,
         }
     }
 
@@ -139,6 +143,7 @@ impl MqttTask {
                 () = sleep_until_some(sweep_ends) => self.tree.swept(),
                 () = sleep_until_some(last_words) => break,
                 expected = pulse.tick() => {
+                    self.pulse.notify_one();
                     let now = Instant::now();
                     self.vitals.lagged(now.duration_since(expected));
                     if now >= next_health {

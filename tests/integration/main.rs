@@ -8,6 +8,7 @@
 mod bridge;
 mod commands;
 mod cut;
+mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod faults;
@@ -18,9 +19,12 @@ mod guide;
 mod link;
 mod log;
 mod mosquitto;
+mod packaging;
 mod plan;
 mod presence;
 mod probe;
 mod process;
 mod seam;
+mod security;
 mod shell;
+mod supervisor;

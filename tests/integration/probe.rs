@@ -122,6 +122,12 @@ impl Probe {
         self.publish_with(topic, payload, true).await;
     }
 
+    /// Publishes at QoS 0, which has no answer to wait for.
+    pub async fn send(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        let publish = self.client.publish(topic, QoS::AtMostOnce, false, payload);
+        publish.await.unwrap();
+    }
+
     async fn publish_with(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
         let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
         let publish = self.client.publish(topic, QoS::AtLeastOnce, retain, payload);

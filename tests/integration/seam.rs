@@ -130,6 +130,7 @@ impl Seam {
         let clock = Clock::steered(NOON.parse().unwrap());
         let parts = Parts {
             wires: Wires {
+                pulse: Arc::default(),
                 orders: orders_out,
                 asks: asks_out,
                 words: words_in,

@@ -37,7 +37,7 @@ use outbox::Outbox;
 use transit::Progress;
 
 pub use fault::LinkFault;
-pub use glance::{Glance, glance};
+pub use glance::{Echo, Glance, echo, glance};
 pub use options::{Authorities, ClientCertificate, LinkError, LinkOptions, Login, Tls, Transport, Will};
 pub use outbox::Rank;
 pub use topic::{Filter, Topic, TopicError};
