@@ -72,6 +72,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Ticket {
     id: TicketId,
+    /// How often the device was asked without saying what came of it.
+    unsure: u32,
     /// Unbounded, because the number of answers is bounded by the number of intents that were taken.
     answers: Option<mpsc::UnboundedSender<Answer>>,
 }
@@ -81,8 +83,14 @@ impl Ticket {
     pub fn new(id: TicketId, answers: mpsc::UnboundedSender<Answer>) -> Self {
         Self {
             id,
+            unsure: 0,
             answers: Some(answers),
         }
+    }
+
+    /// The device was asked so often, and may have done it. From now on no failure says that it was not.
+    pub fn may_be_done(&mut self, attempts: u32) {
+        self.unsure += attempts;
     }
 
     /// Answers, for good. An asker that is gone no longer wants to know.
@@ -92,6 +100,7 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         if let Some(answers) = self.answers.take() {
+            let outcome = outcome.map_err(|failure| failure.after(self.unsure));
             let _gone = answers.send(Answer { id: self.id, outcome });
         }
     }
@@ -153,6 +162,24 @@ impl Failure {
             Code::Superseded,
             "a newer command for this outlet replaced this one before it was sent",
         )
+    }
+
+    /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
+    /// then not be said any more.
+    fn after(self, attempts: u32) -> Self {
+        match self.code {
+            _ if attempts == 0 => self,
+            Code::Expired | Code::NotReady => Self {
+                code: Code::NoAnswer,
+                message: "the device did not confirm in time; its state is read again as soon as it answers"
+                    .to_owned(),
+                attempts: self.attempts + attempts,
+            },
+            _ => Self {
+                attempts: self.attempts + attempts,
+                ..self
+            },
+        }
     }
 
     /// A command whose time to live ran out.
@@ -257,5 +284,24 @@ mod tests {
             (TicketId(2), Code::ShuttingDown)
         );
         assert!(inbox.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_never_called_undone() {
+        let (answers, mut inbox) = mpsc::unbounded_channel();
+        let mut answered = |answer: fn(Ticket)| {
+            let mut ticket = Ticket::new(TicketId(1), answers.clone());
+            ticket.may_be_done(2);
+            answer(ticket);
+            let failure = inbox.try_recv().unwrap().outcome.unwrap_err();
+            (failure.code, failure.attempts)
+        };
+        let expired = |ticket: Ticket| ticket.answer(Err(Failure::expired(Duration::from_secs(1), "test")));
+        assert_eq!(answered(expired), (Code::NoAnswer, 2));
+        assert_eq!(
+            answered(|ticket| ticket.answer(Err(Failure::superseded()))),
+            (Code::Superseded, 2)
+        );
+        assert_eq!(answered(drop), (Code::ShuttingDown, 2));
     }
 }

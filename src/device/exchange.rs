@@ -42,6 +42,11 @@ impl From<Fault> for Trip {
 /// How often a switch is sent that reads back the other state.
 const SWITCH_ROUNDS: u32 = 2;
 
+/// Whether the device did what was asked, or may have.
+fn done_perhaps(answer: &Result<Value, Fault>) -> bool {
+    answer.as_ref().map_or_else(Fault::may_be_done, |_| true)
+}
+
 /// An outlet to be switched.
 #[derive(Debug, Clone)]
 struct Target {
@@ -77,6 +82,7 @@ impl Worker {
         // A retry must not toggle back what the first attempt did.
         intent.action = Action::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
+        self.may_be_done = false;
         let mut attempts = 0;
         let settled = timeout_at(
             intent.deadline,
@@ -142,7 +148,10 @@ impl Worker {
     }
 
     /// What to do with an intent whose exchange ended early.
-    fn trip(&mut self, trip: Trip, intent: Intent, attempts: u32) -> Result<(), Trip> {
+    fn trip(&mut self, trip: Trip, mut intent: Intent, attempts: u32) -> Result<(), Trip> {
+        if self.may_be_done {
+            intent.ticket.may_be_done(attempts);
+        }
         match trip {
             Trip::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
                 let failure = Failure {
@@ -263,9 +272,13 @@ impl Worker {
         purpose: Purpose,
     ) -> Result<Value, Trip> {
         let (mut asked_again, mut logged_in) = (false, false);
+        let switches = matches!(request, Request::Switch(..));
         loop {
             let sent = Instant::now();
-            let fault = match self.mailbox.attend(session.perform(request)).await? {
+            let answer = self.mailbox.attend(session.perform(request)).await;
+            // Also when the stop cut the exchange short.
+            self.may_be_done |= switches && answer.as_ref().map_or(true, done_perhaps);
+            let fault = match answer? {
                 Ok(value) => {
                     self.recorder.answered(sent.elapsed(), self.clock.now());
                     self.proved();
