@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod bridge;
+mod chaos;
 mod commands;
 mod cut;
 #[cfg(feature = "demo")]

@@ -38,7 +38,7 @@ const DEAD_DEVICES: u8 = 20;
 const ROUNDS: usize = 10;
 
 /// A loopback address that nobody else has.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(
         127,
         rand::random_range(10..=60),
@@ -65,16 +65,16 @@ fn device(id: &str, address: SocketAddr) -> String {
 }
 
 /// A broker, an account and devices.
-fn settings(broker: SocketAddr, devices: &[(&str, SocketAddr)]) -> String {
+pub fn settings(broker: SocketAddr, devices: &[(&str, SocketAddr)]) -> String {
     let blocks: String = devices.iter().map(|(id, address)| device(id, *address)).collect();
     mqtt(broker) + &account(DEFAULT_USERNAME, DEFAULT_PASSWORD) + &blocks
 }
 
 /// A settings file in a directory of its own, where the program is started.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
-    fn new(settings: &str) -> Self {
+    pub fn new(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(SETTINGS_FILE), settings).unwrap();
         Self(directory)
@@ -108,7 +108,7 @@ impl Home {
     }
 
     /// Starts the bridge with the settings.
-    fn start(&self) -> Process {
+    pub fn start(&self) -> Process {
         self.start_with(&["--config", SETTINGS_FILE, "run"])
     }
 
@@ -142,22 +142,22 @@ impl Home {
 }
 
 /// A running program. Dropped, it is killed.
-struct Process {
+pub struct Process {
     child: Child,
-    pid: u32,
+    pub pid: u32,
     logs: TempDir,
 }
 
 /// How a program ended, and how long that took.
-struct End {
+pub struct End {
     status: ExitStatus,
     took: Duration,
-    output: String,
+    pub output: String,
 }
 
 impl End {
     /// Asserts an end as a supervisor wants it.
-    fn in_order(&self) {
+    pub fn in_order(&self) {
         assert_eq!(self.status.code(), Some(0), "{}", self.output);
         assert!(self.took < STOP_BUDGET, "{:?}\n{}", self.took, self.output);
     }
@@ -171,7 +171,7 @@ impl Process {
     }
 
     /// SIGTERM, and its end.
-    async fn stop(self) -> End {
+    pub async fn stop(self) -> End {
         let start = Instant::now();
         self.terminate();
         self.end(start).await
