@@ -17,6 +17,7 @@
 
 mod gremlin;
 mod hand;
+mod kills;
 mod log;
 mod post;
 mod world;

@@ -170,13 +170,22 @@ impl World {
                 expect(format!("{id}/{position}"), power(device.relay(position)));
             }
         }
-        for (id, _) in &self.devices {
-            let announced = |topic: &String| topic.starts_with("homeassistant/") && topic.contains(id);
-            if !retained.keys().any(announced) {
-                wrong.push(format!("{id} is not announced"));
-            }
-        }
+        wrong.extend(self.missing(retained));
         wrong
+    }
+
+    /// What the broker should hold, and does not: the bridge, the state, availability and discovery of each device.
+    pub fn missing(&self, retained: &BTreeMap<String, String>) -> Vec<String> {
+        let mut topics = vec!["tapo2mqtt/bridge/state".to_owned()];
+        for (id, device) in &self.devices {
+            topics.push(format!("tapo2mqtt/{id}"));
+            topics.push(format!("tapo2mqtt/{id}/availability"));
+            topics.push(format!("homeassistant/device/tapo2mqtt_{id}/config"));
+            let outlets = device.child_ids().len();
+            topics.extend((1..=outlets).map(|position| format!("tapo2mqtt/{id}/{position}")));
+        }
+        topics.retain(|topic| !retained.contains_key(topic));
+        topics
     }
 
     /// Devices that were asked two things at once, or out of sequence.
