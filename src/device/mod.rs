@@ -20,7 +20,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use owner::{Order, Owner, Roster};
 pub use session::{Credentials, Discovered, discover};
-pub use stats::{DeviceHealth, HealthBoard};
+pub use stats::{Breaker, DeviceHealth, HealthBoard};
 pub use worker::{Seen, look};
 
 use crate::{
