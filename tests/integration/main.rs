@@ -12,9 +12,11 @@ mod cut;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod forgetful;
+mod health;
 mod link;
 mod log;
 mod mosquitto;
 mod presence;
 mod probe;
 mod process;
+mod storms;

@@ -19,7 +19,7 @@ mod gremlin;
 mod hand;
 mod kills;
 mod log;
-mod post;
+pub mod post;
 mod world;
 
 use std::{collections::BTreeMap, time::Duration};
