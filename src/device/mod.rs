@@ -6,6 +6,8 @@
 mod backoff;
 mod exchange;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod known;
 mod mailbox;
 mod owner;

@@ -172,6 +172,9 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use crate::fuzz::{damaged, json};
     use ha_discovery::Layout;
     use serde_json::Value;
 
@@ -284,5 +287,26 @@ mod tests {
         assert_eq!(home.due(), None);
         home.born(now);
         assert!(home.due().unwrap() >= now + BIRTH_INTERVAL);
+    }
+
+    proptest! {
+        #[test]
+        fn any_discovery_is_read_without_a_panic(
+            payload in prop_oneof![
+                damaged(home().device(&strip(&TWO)).unwrap().json.into_bytes()),
+                json(&["origin", "name", "availability", "topic", "components", "platform", "child_devices"])
+                    .prop_map(|json| json.to_string().into_bytes()),
+                prop::collection::vec(any::<u8>(), 0..200),
+            ],
+            retain: bool,
+        ) {
+            let mut home = home();
+            let node = home.device(&strip(&TWO)).unwrap().node;
+            home.found(&node, &payload, retain);
+            // Whatever was found, what is announced next can be read.
+            if let Some(again) = home.device(&strip(&TWO[..1])) {
+                prop_assert!(Published::parse(again.json.as_bytes()).is_some());
+            }
+        }
     }
 }

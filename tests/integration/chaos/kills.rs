@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tapo_simulator::{Cause, DeviceHandle};
 use tapo2mqtt::tasks::Tasks;
 use tokio::time::{Instant, sleep};
@@ -146,7 +146,7 @@ fn not_once(post: &Post, transactions: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     for transaction in transactions {
         let answers = &book.answers[transaction];
-        let ok = |answer: &String| crate::bridge::parsed(answer)["status"] == Value::from("ok");
+        let ok = |answer: &String| crate::bridge::parsed(answer)["status"] == "ok";
         if answers.iter().any(|answer| answer != &answers[0] || !ok(answer)) {
             wrong.push(format!("{transaction}: {answers:?}"));
         }
