@@ -29,6 +29,7 @@ pub struct Victim {
 
 /// Whether a device may lose requests unread, as by a connection that it closes while the next one is on its way. The
 /// number of such a request is missing in the sequence, and the next one is refused through no fault of the bridge.
+/// A device that loses none does not hang either, so that no request to it is given up while it is in work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requests {
     AllRead,
@@ -134,7 +135,7 @@ impl DeviceGremlin {
             0..4 => Fault::Latency {
                 latency: self.latency(),
             },
-            4..8 => Fault::Hang { stage, scope },
+            4..8 if lossy => Fault::Hang { stage, scope },
             8..14 if lossy => Fault::Drop { stage, scope },
             14..16 if lossy => Fault::CloseAfterReply,
             16..18 if lossy => Fault::CloseIdle { after: millis(30) },

@@ -120,7 +120,7 @@ pub struct Tally {
 
 /// See the module.
 pub struct Hand {
-    id: &'static str,
+    pub id: &'static str,
     device: DeviceHandle,
     post: Arc<Post>,
     rng: StdRng,

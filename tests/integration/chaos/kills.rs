@@ -134,7 +134,7 @@ async fn a_broker_that_is_killed_costs_no_command() {
     assert_eq!(wrong, Vec::<String>::new());
     assert!(commands > 0 && switched > 0);
     assert_eq!(world.compare_with(&broker).await, Vec::<String>::new());
-    assert_eq!(world.violations(), Vec::<String>::new());
+    assert_eq!(world.violations(|_| false), Vec::<String>::new());
     let health = world.health().await;
     assert_eq!(health["queues"]["commands"], 0, "{health:#}");
     world.stop().await;
