@@ -173,10 +173,10 @@ impl Failure {
                 code: Code::NoAnswer,
                 message: "the device did not confirm in time; its state is read again as soon as it answers"
                     .to_owned(),
-                attempts: self.attempts + attempts,
+                attempts: self.attempts.max(attempts),
             },
             _ => Self {
-                attempts: self.attempts + attempts,
+                attempts: self.attempts.max(attempts),
                 ..self
             },
         }

@@ -38,6 +38,11 @@ use world::{Polling, World};
 
 /// How long commands go on after the last fault.
 const AFTERMATH: Duration = Duration::from_millis(500);
+/// Between two breaks of the broker, on average. After many breaks in a row the link's own pauses would be most of a
+/// longer run.
+const OFTEN: Duration = Duration::from_millis(1500);
+const SELDOM: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(20);
 /// Between two bursts of one commander, on average.
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -122,9 +127,7 @@ async fn chaos_loses_nothing_and_tells_no_lie() {
         broker,
         wire,
         rng: StdRng::seed_from_u64(seed.wrapping_add(2)),
-        pause: Duration::from_millis(1500)
-            .max(length / 60)
-            .min(Duration::from_secs(6)),
+        pause: if length > SHORT { SELDOM } else { OFTEN },
     };
     let broker_gremlin = Tasks::default().spawn("broker gremlin", broker_gremlin.work(faults_stop.clone()));
 
