@@ -116,6 +116,8 @@ pub type Member = (OutletPath, Outcome);
 #[derive(Debug)]
 pub struct Ticket {
     id: TicketId,
+    /// How often the device was asked without saying what came of it.
+    unsure: u32,
     /// Unbounded, because the number of answers is bounded by the number of intents that were taken.
     answers: Option<mpsc::UnboundedSender<Answer>>,
 }
@@ -125,8 +127,14 @@ impl Ticket {
     pub fn new(id: TicketId, answers: mpsc::UnboundedSender<Answer>) -> Self {
         Self {
             id,
+            unsure: 0,
             answers: Some(answers),
         }
+    }
+
+    /// The device was asked so often, and may have done it. From now on no failure says that it was not.
+    pub fn may_be_done(&mut self, attempts: u32) {
+        self.unsure += attempts;
     }
 
     /// Answers, for good. An asker that is gone no longer wants to know.
@@ -145,7 +153,7 @@ impl Ticket {
         if let Some(answers) = self.answers.take() {
             let _gone = answers.send(Answer {
                 id: self.id,
-                outcome,
+                outcome: outcome.map_err(|failure| failure.after(self.unsure)),
                 members: Vec::new(),
             });
         }
@@ -252,6 +260,24 @@ impl Failure {
             Code::Superseded,
             "a newer command for this outlet replaced this one before it was carried out",
         )
+    }
+
+    /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
+    /// then not be said any more.
+    fn after(self, attempts: u32) -> Self {
+        match self.code {
+            _ if attempts == 0 => self,
+            Code::Expired | Code::NotReady => Self {
+                code: Code::NoAnswer,
+                message: "the device did not confirm in time; its state is read again as soon as it answers"
+                    .to_owned(),
+                attempts: self.attempts.max(attempts),
+            },
+            _ => Self {
+                attempts: self.attempts.max(attempts),
+                ..self
+            },
+        }
     }
 
     /// A command whose time to live ran out.
@@ -393,5 +419,24 @@ mod tests {
         let failure = answer.outcome.unwrap_err();
         assert_eq!((failure.code, failure.attempts), (Code::NoAnswer, 3));
         assert_eq!(failure.message, "lamp: no answer");
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_never_called_undone() {
+        let (answers, mut inbox) = mpsc::unbounded_channel();
+        let mut answered = |answer: fn(Ticket)| {
+            let mut ticket = Ticket::new(TicketId(1), answers.clone());
+            ticket.may_be_done(2);
+            answer(ticket);
+            let failure = inbox.try_recv().unwrap().outcome.unwrap_err();
+            (failure.code, failure.attempts)
+        };
+        let expired = |ticket: Ticket| ticket.answer(Err(Failure::expired(Duration::from_secs(1), "test")));
+        assert_eq!(answered(expired), (Code::NoAnswer, 2));
+        assert_eq!(
+            answered(|ticket| ticket.answer(Err(Failure::superseded()))),
+            (Code::Superseded, 2)
+        );
+        assert_eq!(answered(drop), (Code::ShuttingDown, 2));
     }
 }

@@ -11,6 +11,8 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod device;
+#[cfg(test)]
+mod fuzz;
 pub mod intent;
 pub mod migrate;
 pub mod model;

@@ -198,7 +198,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::{damaged, json};
 
     fn saved() -> Saved {
         Saved {
@@ -257,5 +260,41 @@ mod tests {
         };
         assert!(to.ends_with("state.json.broken-2"), "{to:?}");
         assert!(why.contains("version 2"), "{why}");
+    }
+
+    fn any_saved() -> impl Strategy<Value = Saved> {
+        prop::collection::btree_set("[a-z0-9_-]{1,20}", 0..5).prop_map(|ids| Saved {
+            deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
+            groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
+            scheduler: Kept::default(),
+        })
+    }
+
+    fn encoded(saved: &Saved) -> Vec<u8> {
+        let envelope = Envelope {
+            version: VERSION,
+            saved: saved.clone(),
+        };
+        serde_json::to_vec_pretty(&envelope).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(saved in any_saved()) {
+            prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+        }
+
+        #[test]
+        fn a_damaged_file_is_read_or_refused_without_a_panic(
+            bytes in prop_oneof![
+                any_saved().prop_flat_map(|saved| damaged(encoded(&saved))),
+                prop::collection::vec(any::<u8>(), 0..200),
+                json(&["version", "deleted_in_home_assistant"]).prop_map(|json| json.to_string().into_bytes()),
+            ],
+        ) {
+            if let Ok(saved) = decode(&bytes) {
+                prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+            }
+        }
     }
 }

@@ -43,6 +43,11 @@ impl From<Fault> for Trip {
 /// How often a switch is sent that reads back the other state.
 const SWITCH_ROUNDS: u32 = 2;
 
+/// Whether the device did what was asked, or may have.
+fn done_perhaps(answer: &Result<Value, Fault>) -> bool {
+    answer.as_ref().map_or_else(Fault::may_be_done, |_| true)
+}
+
 /// An outlet to be switched.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -79,6 +84,7 @@ impl Worker {
         // A retry must not toggle back what the first attempt did.
         intent.action = Action::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
+        self.may_be_done = false;
         let mut attempts = 0;
         let guard = intent.guard;
         let settled = self
@@ -152,7 +158,10 @@ impl Worker {
     }
 
     /// What to do with an intent whose exchange ended early.
-    pub(super) fn trip(&mut self, trip: Trip, intent: Intent, attempts: u32) -> Result<(), Trip> {
+    pub(super) fn trip(&mut self, trip: Trip, mut intent: Intent, attempts: u32) -> Result<(), Trip> {
+        if self.may_be_done {
+            intent.ticket.may_be_done(attempts);
+        }
         match trip {
             Trip::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
                 let failure = Failure {
@@ -306,9 +315,13 @@ impl Worker {
         purpose: Purpose,
     ) -> Result<Value, Trip> {
         let (mut asked_again, mut logged_in) = (false, false);
+        let switches = matches!(request, Request::Switch(..));
         loop {
             let sent = Instant::now();
-            let fault = match self.mailbox.attend(session.perform(request)).await? {
+            let answer = self.mailbox.attend(session.perform(request)).await;
+            // Also when the stop cut the exchange short.
+            self.may_be_done |= switches && answer.as_ref().map_or(true, done_perhaps);
+            let fault = match answer? {
                 Ok(value) => {
                     self.recorder.answered(sent.elapsed(), self.clock.now());
                     self.proved();

@@ -112,6 +112,30 @@ impl Fault {
         }
     }
 
+    /// Whether the device may have done what was asked.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            // A lost session is also what an answer looks like that does not decrypt.
+            Self::NoAnswer
+            | Self::Closed
+            | Self::Unreadable(_)
+            | Self::SessionLost
+            | Self::SessionUnstable => true,
+            Self::Overloaded(status) => *status >= 500,
+            Self::NoAccount
+            | Self::Unreachable(_)
+            | Self::Refused
+            | Self::OtherDevice(_)
+            | Self::Forbidden
+            | Self::WrongCredentials
+            | Self::CountedCredentials
+            | Self::LockedOut
+            | Self::UnsupportedProtocol(_)
+            | Self::UnknownRequest(_)
+            | Self::Device { .. } => false,
+        }
+    }
+
     /// The word a command's answer carries when this fault ended it.
     pub(crate) fn code(&self) -> Code {
         match self {

@@ -6,6 +6,8 @@
 mod backoff;
 mod exchange;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod known;
 mod mailbox;
@@ -26,7 +28,7 @@ pub use opening::{Seen, look};
 pub use owner::{Order, Owner, Roster};
 pub use search::{Discovered, discover};
 pub use session::Credentials;
-pub use stats::{DeviceHealth, HealthBoard};
+pub use stats::{Breaker, DeviceHealth, HealthBoard};
 
 use crate::{
     model::{DeviceId, OutletKey},

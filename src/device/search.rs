@@ -67,7 +67,7 @@ impl Discovered {
         }
     }
 
-    fn of(ip: IpAddr, message: &Value) -> Self {
+    pub(super) fn of(ip: IpAddr, message: &Value) -> Self {
         let text = |pointer| {
             message
                 .pointer(pointer)

@@ -57,6 +57,8 @@ pub(super) struct Worker {
     pub(super) address: String,
     pub(super) news: Vec<mpsc::Sender<News>>,
     pub(super) phase: Phase,
+    /// Whether the device may have done what the switch in flight asks, in whole or in part.
+    pub(super) may_be_done: bool,
     /// Failed exchanges in a row.
     failures: u32,
     /// Failed connects in a row.
@@ -127,6 +129,7 @@ impl Worker {
             unsettled: Unsettled::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
+            may_be_done: false,
             failures: 0,
             connects: 0,
             lost: false,

@@ -253,6 +253,9 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use crate::fuzz::{damaged, json};
     use ha_discovery::Layout;
     use serde_json::Value;
 
@@ -432,5 +435,26 @@ mod tests {
         assert!(home.group(&group(&[])).is_some());
         assert_eq!(home.forget(&driveway), Some(told.node.clone()));
         assert_eq!(home.found(&told.node, told.json.as_bytes(), true), Finding::Stale);
+    }
+
+    proptest! {
+        #[test]
+        fn any_discovery_is_read_without_a_panic(
+            payload in prop_oneof![
+                damaged(home().device(&strip(&TWO), no_standings().rules()).unwrap().json.into_bytes()),
+                json(&["origin", "name", "availability", "topic", "components", "platform", "child_devices"])
+                    .prop_map(|json| json.to_string().into_bytes()),
+                prop::collection::vec(any::<u8>(), 0..200),
+            ],
+            retain: bool,
+        ) {
+            let mut home = home();
+            let node = home.device(&strip(&TWO), no_standings().rules()).unwrap().node;
+            home.found(&node, &payload, retain);
+            // Whatever was found, what is announced next can be read.
+            if let Some(again) = home.device(&strip(&TWO[..1]), no_standings().rules()) {
+                prop_assert!(Published::parse(again.json.as_bytes()).is_some());
+            }
+        }
     }
 }

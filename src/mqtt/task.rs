@@ -160,7 +160,7 @@ impl MqttTask {
         match event {
             LinkEvent::Up => self.tree.connected(),
             // The link logs why, once.
-            LinkEvent::Down { .. } => self.vitals.link_down(),
+            LinkEvent::Down { .. } => self.vitals.lost(self.tree.link.stats().losses),
             LinkEvent::Message {
                 topic,
                 payload,

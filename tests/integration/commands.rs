@@ -253,6 +253,20 @@ async fn a_command_to_a_device_that_hangs_ends_with_its_time_to_live() {
 }
 
 #[tokio::test]
+async fn a_command_that_may_have_been_done_is_not_called_expired() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    // The switch is applied, and nothing is heard from the device any more.
+    let (stage, scope) = (Stage::AfterApplying, Scope::all());
+    plug.faults().set(Fault::Drop { stage, scope });
+    let answer = bridge.set("plug", "t", json!({ "state": "ON", "ttl": 2 })).await;
+    assert!(plug.relay(1));
+    assert_eq!(answer["error"]["code"], "no_answer", "{answer}");
+    assert!(answer["attempts"].as_u64().unwrap() > 0, "{answer}");
+}
+
+#[tokio::test]
 async fn commands_that_wait_at_the_stop_are_answered_once() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let mut bridge = Setup::new().device("plug", plug.address()).start().await;

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod bridge;
+mod chaos;
 mod commands;
 mod cut;
 mod documents;
@@ -16,6 +17,7 @@ mod forgetful;
 mod groups;
 mod guard;
 mod guide;
+mod health;
 mod link;
 mod log;
 mod mosquitto;
@@ -27,4 +29,5 @@ mod process;
 mod seam;
 mod security;
 mod shell;
+mod storms;
 mod supervisor;

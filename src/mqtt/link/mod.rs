@@ -211,7 +211,7 @@ impl Link {
     }
 
     /// Publishes a message that is not retained, at least once, unless it cannot be acknowledged within
-    /// `ttl` or more than 1,000 of them (or 4 MiB) wait: then the oldest is given up.
+    /// `ttl` or more than 16,000 of them (or 4 MiB) wait: then the oldest is given up.
     pub fn send(&mut self, topic: impl Into<Topic>, payload: impl Into<Bytes>, ttl: Duration) {
         let (topic, payload) = (topic.into(), payload.into());
         if self.fits(&topic, &payload) {
