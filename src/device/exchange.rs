@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    answers::Target,
     backoff::Purpose,
     fault::{Fault, Remedy},
     mailbox::Stopped,
@@ -13,8 +14,8 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    intent::{Action, Code, Done, Failure, Intent, Switch},
-    model::{OutletKey, OutletPath, Power},
+    intent::{Action, Done, Failure, Intent, Switch},
+    model::Power,
     report::Kind,
 };
 
@@ -41,13 +42,6 @@ impl From<Fault> for Trip {
 
 /// How often a switch is sent that reads back the other state.
 const SWITCH_ROUNDS: u32 = 2;
-
-/// An outlet to be switched.
-#[derive(Debug, Clone)]
-struct Target {
-    key: Option<OutletKey>,
-    child: Option<std::sync::Arc<str>>,
-}
 
 impl Worker {
     /// Carries out one intent and answers it. A device fault that time may heal puts it back.
@@ -206,15 +200,6 @@ impl Worker {
         Ok(())
     }
 
-    fn reads(&self, target: &Target, power: Power) -> bool {
-        self.confirmed(std::slice::from_ref(target)) == Some(power)
-    }
-
-    /// Whether a newer command decides over an outlet.
-    fn is_overtaken(&self, target: &Target) -> bool {
-        self.mailbox.queue.overtakes(target.key.as_ref())
-    }
-
     /// Reads what was switched: one child alone, or everything in one request.
     async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
         if let [
@@ -368,101 +353,5 @@ impl Worker {
         );
         *session = self.mailbox.attend(opening).await??;
         Ok(())
-    }
-
-    fn targets(&self, path: &OutletPath) -> Vec<Target> {
-        let wanted = self
-            .known
-            .outlets
-            .iter()
-            .filter(|known| path.outlet.is_none() || known.outlet.key == path.outlet);
-        wanted
-            .map(|known| Target {
-                key: known.outlet.key.clone(),
-                child: known.child.clone(),
-            })
-            .collect()
-    }
-
-    fn states(&self, targets: &[Target]) -> Vec<(Option<OutletKey>, Option<Power>)> {
-        let power = |target: &Target| {
-            self.known
-                .outlets
-                .iter()
-                .find(|known| known.outlet.key == target.key)?
-                .outlet
-                .power
-        };
-        targets
-            .iter()
-            .map(|target| (target.key.clone(), power(target)))
-            .collect()
-    }
-
-    /// ON if any of the targets is.
-    fn confirmed(&self, targets: &[Target]) -> Option<Power> {
-        self.states(targets)
-            .into_iter()
-            .filter_map(|(_, power)| power)
-            .max()
-    }
-
-    /// The answer to a switch, about the outlets that no newer command took over.
-    fn switched(&self, mut targets: Vec<Target>, power: Power, attempts: u32) -> Result<Done, Failure> {
-        targets.retain(|target| self.reads(target, power) || !self.is_overtaken(target));
-        if targets.is_empty() {
-            return Err(Failure {
-                attempts,
-                ..Failure::superseded()
-            });
-        }
-        if targets.iter().all(|target| self.reads(target, power)) {
-            let outlets = self.states(&targets);
-            return Ok(Done { outlets, attempts });
-        }
-        let message = format!("the device took the command but does not read back {power}");
-        Err(Failure {
-            code: Code::NotConfirmed,
-            message,
-            attempts,
-        })
-    }
-
-    fn too_late(&self, attempts: u32) -> Failure {
-        let message =
-            "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
-        let code = if attempts == 0 {
-            self.mailbox.late_code()
-        } else {
-            Code::NoAnswer
-        };
-        Failure {
-            code,
-            message,
-            attempts,
-        }
-    }
-
-    fn unknown_outlet(&self, path: &OutletPath) -> Failure {
-        let keys: Vec<_> = self
-            .known
-            .outlets
-            .iter()
-            .filter_map(|known| known.outlet.key.as_ref())
-            .map(OutletKey::as_str)
-            .collect();
-        let message = if keys.is_empty() {
-            format!(
-                "{path} does not exist: {} is a plug; leave the outlet out",
-                path.device
-            )
-        } else {
-            format!(
-                "{path} does not exist; {} has the outlets {}",
-                path.device,
-                keys.join(", ")
-            )
-        };
-        Failure::bridge(Code::UnknownOutlet, message)
     }
 }

@@ -17,7 +17,7 @@ use tapo2mqtt::tasks::Tasks;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 /// How long a probe waits before it fails its test.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);
 const PACKET_MAX: usize = 4 << 20;
 
