@@ -153,6 +153,15 @@ impl Probe {
             .await
     }
 
+    /// Waits until the message that came last on `topic` fulfils `predicate`.
+    pub async fn expect_last(&self, topic: &str, predicate: impl Fn(&str) -> bool) {
+        let find = |state: &State| {
+            let last = state.history.iter().rfind(|seen| seen.topic == topic)?;
+            predicate(&last.text()).then_some(())
+        };
+        self.wait(&format!("a last message on {topic}"), find).await;
+    }
+
     /// Everything seen so far, in its order.
     pub fn history(&self) -> Vec<Seen> {
         self.state.borrow().history.clone()
