@@ -6,7 +6,6 @@ use super::{CommandError, load};
 use crate::{
     cli::{DiscoverArgs, SettingsArgs},
     device::{Discovered, discover as ask},
-    tasks::Tasks,
 };
 
 pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), CommandError> {
@@ -16,17 +15,9 @@ pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Re
         args.target.clone()
     };
     let wait = Duration::from_secs(args.wait);
-    let mut found: BTreeMap<IpAddr, Discovered> = BTreeMap::new();
     // All at the same time: the wait is one for all.
-    let tasks = Tasks::default();
-    let asked: Vec<_> = targets
-        .into_iter()
-        .map(|target| tasks.spawn("discover", ask(target, wait)))
-        .collect();
-    for answers in asked {
-        let devices = answers.await.unwrap_or_default();
-        found.extend(devices.into_iter().map(|device| (device.ip, device)));
-    }
+    let answers = ask(&targets, wait).await;
+    let found: BTreeMap<IpAddr, Discovered> = answers.into_iter().map(|device| (device.ip, device)).collect();
     if found.is_empty() {
         println!("No device answered within {} s.", args.wait);
         println!(

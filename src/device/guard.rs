@@ -12,8 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::{
+    answers::Target,
     backoff::Purpose,
-    exchange::{Target, Trip},
+    exchange::Trip,
     fault::{Fault, Remedy},
     session::{Request, Session},
     worker::Worker,

@@ -3,6 +3,7 @@
 //! No device handle leaves this module. What goes in are intents, what comes out are answers and
 //! [`News`].
 
+mod answers;
 mod backoff;
 mod exchange;
 mod fault;

@@ -88,20 +88,30 @@ impl Discovered {
     }
 }
 
-/// Asks who is there, at a broadcast or a single address, for `wait`. A single address ends the wait when it
-/// answers. Some plugs open their web server only when they are asked (seen on P110 1.4.6), so this also wakes a
-/// device that refuses connections. A network that cannot be asked has nobody on it.
-pub async fn discover(target: IpAddr, wait: Duration) -> Vec<Discovered> {
+/// Asks who is there, at broadcast or single addresses, for `wait`; ends earlier once every address answered, which
+/// a broadcast address never does. Some plugs open their web server only when they are asked (seen on P110 1.4.6),
+/// so this also wakes a device that refuses connections. A network that cannot be asked has nobody on it.
+pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.iter().partition(|target| target.is_ipv4());
     let mut found = HashMap::new();
-    let _unreachable = ask(target, wait, &mut found).await;
+    for (any, targets) in [
+        (IpAddr::from(Ipv4Addr::UNSPECIFIED), v4),
+        (Ipv6Addr::UNSPECIFIED.into(), v6),
+    ] {
+        let _unreachable = ask(any, &targets, wait, &mut found).await;
+    }
     found.into_values().collect()
 }
 
-async fn ask(target: IpAddr, wait: Duration, found: &mut HashMap<IpAddr, Discovered>) -> io::Result<()> {
-    let any: IpAddr = match target {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
+async fn ask(
+    any: IpAddr,
+    targets: &[IpAddr],
+    wait: Duration,
+    found: &mut HashMap<IpAddr, Discovered>,
+) -> io::Result<()> {
+    if targets.is_empty() {
+        return Ok(());
+    }
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.set_broadcast(true)?;
     let query = query(rand::random());
@@ -110,18 +120,21 @@ async fn ask(target: IpAddr, wait: Duration, found: &mut HashMap<IpAddr, Discove
     // A datagram may be lost: asked twice, and in a long wait once a second.
     let pause = (wait / 2).min(LISTEN);
     while Instant::now() < end {
-        socket.send_to(&query, (target, PORT)).await?;
+        for target in targets {
+            // One without a route must not keep the others from being asked.
+            let _unreachable = socket.send_to(&query, (*target, PORT)).await;
+        }
         let round = (Instant::now() + pause).min(end);
         while let Ok(received) = timeout_at(round, socket.recv_from(&mut buffer)).await {
             let Ok((length, from)) = received else {
-                // Nobody listens there, as the host itself tells. It may after the next query.
+                // Nobody listens there, as the host itself tells. Somebody may after the next query.
                 sleep_until(round).await;
                 break;
             };
             let payload = buffer.get(HEADER..length).unwrap_or_default();
             let message = serde_json::from_slice(payload).unwrap_or_default();
             found.insert(from.ip(), Discovered::of(from.ip(), &message));
-            if from.ip() == target {
+            if targets.iter().all(|target| found.contains_key(target)) {
                 return Ok(());
             }
         }
@@ -158,7 +171,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// An answer of the network is good for all workers for this long: a thousand lost devices must not make all
 /// others answer a thousand broadcasts.
-const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(2);
 /// Devices that are woken at the same time. The others do without until their next attempt.
 const WAKING: usize = 8;
 
@@ -170,7 +183,8 @@ pub(super) struct Directory(Arc<Shelf>);
 struct Shelf {
     searching: Semaphore,
     waking: Semaphore,
-    answers: Mutex<HashMap<IpAddr, Answers>>,
+    /// All workers ask the same targets.
+    answers: Mutex<Option<Answers>>,
 }
 
 type Answers = (Instant, Arc<[Discovered]>);
@@ -189,17 +203,12 @@ impl Directory {
     /// Where the device with this MAC answers now. One search runs at a time; who waits for it reads its answer.
     pub(super) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
         let _turn = self.0.searching.acquire().await.ok()?;
-        for target in targets {
-            let answers = match self.fresh(target) {
-                Some(answers) => answers,
-                None => self.keep(target, discover(target, LISTEN).await),
-            };
-            let found = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
-            if found.is_some() {
-                return found.cloned();
-            }
-        }
-        None
+        let answers = match self.fresh() {
+            Some(answers) => answers,
+            None => self.keep(discover(&targets, LISTEN).await),
+        };
+        let found = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
+        found.cloned()
     }
 
     /// Asks one device, which makes some open their web server; whether it answered.
@@ -207,19 +216,19 @@ impl Directory {
         let Ok(_turn) = self.0.waking.try_acquire() else {
             return false;
         };
-        !discover(device, LISTEN).await.is_empty()
+        !discover(&[device], LISTEN).await.is_empty()
     }
 
-    fn fresh(&self, target: IpAddr) -> Option<Arc<[Discovered]>> {
+    fn fresh(&self) -> Option<Arc<[Discovered]>> {
         let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, found) = answers.get(&target)?;
+        let (at, found) = answers.as_ref()?;
         (at.elapsed() < FRESH).then(|| found.clone())
     }
 
-    fn keep(&self, target: IpAddr, found: Vec<Discovered>) -> Arc<[Discovered]> {
+    fn keep(&self, found: Vec<Discovered>) -> Arc<[Discovered]> {
         let found: Arc<[Discovered]> = found.into();
         let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.insert(target, (Instant::now(), found.clone()));
+        *answers = Some((Instant::now(), found.clone()));
         found
     }
 }
@@ -253,7 +262,7 @@ mod tests {
     /// Asks itself: the query of one comes back as the answer to another's.
     #[tokio::test]
     async fn a_thousand_searches_ask_the_network_once() {
-        let target = IpAddr::from([127, 20, 0, 2]);
+        let target = IpAddr::from([127, 20, rand::random(), 2]);
         let device = UdpSocket::bind((target, PORT)).await.unwrap();
         let directory = Directory::default();
         let tasks = crate::tasks::Tasks::default();

@@ -89,7 +89,7 @@ impl Row {
     /// that is given up half way counts as a wrong password.
     pub fn request_timeout(&self) -> &'static str {
         match self.name {
-            name if name.starts_with("hang") => "800ms",
+            name if name.starts_with("hang") => "1500ms",
             "protocol flip" | "TPAP lock" => "20s",
             _ => "3s",
         }
