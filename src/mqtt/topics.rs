@@ -275,7 +275,7 @@ impl Topics {
 
     /// Whether a topic is ours, or one that we read: somebody else's values cannot be there.
     pub fn claims(&self, topic: &BaseTopic) -> bool {
-        self.base.overlaps(topic) || self.parse(topic.as_str()).is_ok()
+        self.base == *topic || self.base.strip(topic.as_str()).is_some() || self.parse(topic.as_str()).is_ok()
     }
 
     /// Reads an inbound topic.
