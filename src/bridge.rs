@@ -93,15 +93,7 @@ impl Bridge {
         let pulse = Arc::new(Notify::new());
         let board = HealthBoard::default();
 
-        let about = About {
-            started_at: clock.now(),
-            setup_mode: settings.needs_setup(),
-            start_checks,
-            settings: settings.digest(),
-        };
-        if about.setup_mode {
-            warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
-        }
+        let about = about(settings, &clock, start_checks);
         let scheduler = Scheduler::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
             keeper: keeper.clone(),
@@ -213,6 +205,19 @@ impl Drop for EndNotice {
         // There is room for each top-level task.
         let _ = self.ending.try_send(self.name);
     }
+}
+
+fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> About {
+    let about = About {
+        started_at: clock.now(),
+        setup_mode: settings.needs_setup(),
+        start_checks,
+        settings: settings.digest(),
+    };
+    if about.setup_mode {
+        warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
+    }
+    about
 }
 
 fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>), StartError> {

@@ -203,11 +203,21 @@ mod tests {
     use super::*;
     use crate::fuzz::{damaged, json};
 
+    const SCHEDULER: &str = r#"{
+        "overrides": {"mats/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}},
+        "vacation": {"since": "2024-06-21T08:00:00Z"},
+        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "timers": {"lamp": {"set_at": "2024-06-21T08:00:00Z", "off_at": "2024-06-21T09:00:00Z"}},
+        "armed": {"lamp": {"asked": "2024-06-21T09:00:00Z"}},
+        "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
+        "memory": [{"group": "driveway", "schedule": "noon", "at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}]
+    }"#;
+
     fn saved() -> Saved {
         Saved {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
             groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
-            scheduler: Kept::default(),
+            scheduler: serde_json::from_str(SCHEDULER).unwrap(),
         }
     }
 

@@ -235,7 +235,6 @@ fn topics_of_others_are_told_from_ours() {
     let claims = |topic: &str| topics("home/tapo2mqtt").claims(&topic.parse().unwrap());
     for ours in [
         "home/tapo2mqtt",
-        "home",
         "home/tapo2mqtt/heater",
         "home/tapo2mqtt/group/mats/set",
         "homeassistant/status",
@@ -245,6 +244,7 @@ fn topics_of_others_are_told_from_ours() {
     }
     for others in [
         "weather/outdoor",
+        "home",
         "home/tapo2mqttx",
         "homeassistant/sensor/outdoor/state",
     ] {

@@ -2,26 +2,30 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use tracing::info;
 
 use super::{
     Look, Scheduler, Wake,
     errand::{Flying, Purpose},
-    outlet::{Differs, Flight, Retry, Told, Urgency},
+    outlet::{Differs, Flight, Retry, SAME_COUNTDOWN, Told, Urgency},
 };
 use crate::{
     device::Order,
     intent::{Action, Code, Failure, Guard, Intent, Source, Switch, Ticket},
     model::{OutletPath, Power},
     report::EventKind,
-    scheduler::planner,
+    scheduler::{period::after, planner, safety::Trip},
 };
 
 /// How long a switch of ours waits for its device before it is asked anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an outlet may differ from what it should be before that is a problem.
 pub(super) const TOLERATED: Duration = Duration::from_mins(1);
+
+/// How long the timer of an outlet is kept that does not appear any more.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an outlet shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,14 +193,39 @@ impl Scheduler {
             }
         }
         for (path, trip) in &trips {
-            let cooldown = trip
-                .cooldown
-                .map_or_else(String::new, |cooldown| format!(", then stays off for {cooldown}"));
-            let message = format!("{path} reached {}: it is switched off{cooldown}", trip.cause);
-            let group = self.book.rules.group_of(path).map(|group| group.id.clone());
-            self.tell_event(EventKind::SafetyTrip, Some(path), group, message, look);
+            self.tell_trip(path, *trip, look);
         }
         !trips.is_empty()
+    }
+
+    fn tell_trip(&mut self, path: &OutletPath, trip: Trip, look: Look) {
+        let cooldown = trip
+            .cooldown
+            .map_or_else(String::new, |cooldown| format!(", then stays off for {cooldown}"));
+        let message = format!("{path} reached {}: it is switched off{cooldown}", trip.cause);
+        let group = self.book.rules.group_of(path).map(|group| group.id.clone());
+        self.tell_event(EventKind::SafetyTrip, Some(path), group, message, look);
+    }
+
+    /// Our countdown switched a plug off. Where that is a limit, it was reached: a plug that counts a little too fast
+    /// does not save it the cooldown.
+    pub(super) fn trip_early(&mut self, path: &OutletPath, look: Look) {
+        let Some(plan) = self.book.plan.outlets.get(path) else {
+            return;
+        };
+        let zone = self.book.rules.location.zone.clone();
+        let due = self
+            .book
+            .safety
+            .account(path)
+            .runs_until(&plan.limits, look.now, &zone);
+        let Some(due) = due.filter(|due| due.at <= after(look.now, SAME_COUNTDOWN)) else {
+            return;
+        };
+        let at = due.at.max(look.now);
+        if let Some(trip) = self.book.safety.advance(path, &plan.limits, at, &zone) {
+            self.tell_trip(path, trip, look);
+        }
     }
 
     /// Forgets timers whose outlet is off.
@@ -205,12 +234,17 @@ impl Scheduler {
         self.book.timers.retain(|path, timer| {
             let live = live.get(path);
             let off = live.is_some_and(|live| live.power == Some(Power::Off) && live.errand.is_none());
-            // One that was never heard of may be on.
-            let over = off && timer.off_at <= look.now;
-            if over {
+            if off && timer.off_at <= look.now {
                 info!(outlet = %path, "timed ON ended");
+                return false;
             }
-            !over
+            // One that was not heard of since the start may be on. It may also be configured no longer.
+            let heard = live.is_some_and(|live| live.power.is_some());
+            let forgotten = !heard && after(timer.off_at, FORGOTTEN) <= look.now;
+            if forgotten {
+                info!(outlet = %path, "not heard of since its timed ON should have ended; its timer is dropped");
+            }
+            !forgotten
         });
     }
 

@@ -13,8 +13,8 @@ use crate::{
     scheduler::{
         activity::{Conditions, ScheduleMemory},
         ids::ScheduleId,
-        overrides::Overrides,
-        planner::{Inputs, Memory, Plan, Vacation, plan},
+        overrides::{Overrides, Stance},
+        planner::{Inputs, Memory, Plan, Vacation, plan, plan_group},
         readings::Readings,
         rules::{Group, Rules},
         safety::Safety,
@@ -177,7 +177,22 @@ impl Book {
         self.rules.group_of(path).filter(|group| group.is_scheduled())
     }
 
-    /// When the run of an outlet that is on, or goes on now, has to end: by a limit or by its timer.
+    /// When the override ends that turns an outlet on, if the schedules turn it off then.
+    fn override_off(&self, path: &OutletPath) -> Option<Timestamp> {
+        let group = self.scheduled(path)?;
+        let found = self
+            .overrides
+            .get(path)
+            .filter(|found| found.stance() == Stance::On)?;
+        let end = found.end(group, &self.rules.location)?;
+        let nothing_known = BTreeMap::new();
+        let then = self.inputs(&nothing_known, end);
+        let (_, members) = plan_group(&then, group, &mut Memory::default());
+        let (_, plan) = members.into_iter().find(|(member, _)| member == path)?;
+        (plan.desired == Some(Power::Off)).then_some(end)
+    }
+
+    /// When the run of an outlet that is on, or goes on now, has to end: by a limit, its timer or its override.
     pub(super) fn runs_until(&self, path: &OutletPath, now: Timestamp) -> Option<Timestamp> {
         let zone = &self.rules.location.zone;
         let limit = self.plan.outlets.get(path).and_then(|plan| {
@@ -185,6 +200,7 @@ impl Book {
             account.runs_until(&plan.limits, now, zone)
         });
         let timer = self.timers.get(path).map(|timer| timer.off_at);
-        limit.map(|due| due.at).into_iter().chain(timer).min()
+        let ends = [limit.map(|due| due.at), timer, self.override_off(path)];
+        ends.into_iter().flatten().min()
     }
 }

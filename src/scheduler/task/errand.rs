@@ -160,7 +160,15 @@ impl Scheduler {
         }
         self.desk.deferred = later;
         for deferred in due {
-            self.send_member(&deferred, look);
+            // A limit may have been reached while it waited.
+            let allowed = match deferred.power {
+                Power::On => self.allow_on(&deferred.path, look),
+                Power::Off => Ok(()),
+            };
+            match allowed {
+                Ok(()) => self.send_member(&deferred, look),
+                Err(refusal) => self.refuse(deferred.errand, &deferred.path, refusal, look),
+            }
         }
     }
 

@@ -85,10 +85,8 @@ impl Scheduler {
 fn is_right(live: &Live, due: Option<Timestamp>, now: Timestamp) -> bool {
     let ours = live.armed.owns(live.countdown);
     match (live.countdown, due) {
-        (Countdown::Unknown | Countdown::Unsupported, _) | (Countdown::Idle | Countdown::Failed, None) => {
-            true
-        }
-        (Countdown::Idle | Countdown::Failed, Some(_)) => false,
+        (Countdown::Unknown | Countdown::Unsupported, _) => true,
+        (Countdown::Idle | Countdown::Failed, due) => due.is_none(),
         // Somebody else's is respected.
         (Countdown::Running { .. }, _) if !ours => true,
         (Countdown::Running { .. }, None) => false,

@@ -85,13 +85,16 @@ impl Scheduler {
             live.retry = Retry::default();
             live.guard_after = None;
         }
+        let ran_out = live.armed.ran_out(live.countdown, seen.countdown, look.now);
         live.on_since = seen.on_since;
         live.countdown = seen.countdown;
         live.armed.heard(seen.countdown);
         live.forget_armed();
         let Some(power) = seen.power else { return };
         let before = live.power.replace(power);
-        let ours = live.errand.is_some() || live.awaits(power);
+        // A countdown that we armed is not somebody's wish.
+        let counted = ran_out && power == Power::Off;
+        let ours = live.errand.is_some() || live.awaits(power) || counted;
         if seen.phase == Phase::Ready {
             live.doubt = None;
         }
@@ -99,6 +102,9 @@ impl Scheduler {
         let changed = before != Some(power);
         if changed && before.is_some() && !ours {
             self.changed_by_itself(path, power, look);
+        }
+        if counted && changed {
+            self.trip_early(path, look);
         }
         if changed && power == Power::Off {
             self.drop_timer(path);

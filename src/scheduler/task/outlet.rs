@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A plug counts whole seconds, and an answer takes some.
-const SAME_COUNTDOWN: SignedDuration = SignedDuration::from_secs(3);
+pub(super) const SAME_COUNTDOWN: SignedDuration = SignedDuration::from_secs(3);
 
 /// One outlet as its device says and as we last asked.
 #[derive(Debug, Clone)]
@@ -163,6 +163,13 @@ impl Armed {
     /// Whether a countdown that runs is ours.
     pub(super) fn owns(self, countdown: Countdown) -> bool {
         matches!(countdown, Countdown::Running { to: Power::Off, ends } if self.matching(ends).is_some())
+    }
+
+    /// Whether our countdown ran out, from what the plug said before and says now.
+    pub(super) fn ran_out(self, before: Countdown, now_says: Countdown, now: Timestamp) -> bool {
+        let over =
+            matches!(before, Countdown::Running { ends, .. } if ends.duration_since(now) <= SAME_COUNTDOWN);
+        over && self.owns(before) && !self.owns(now_says)
     }
 
     /// Takes what the plug says of it.

@@ -106,21 +106,20 @@ impl Scheduler {
     fn enable_schedule(&mut self, group: &GroupId, schedule: &ScheduleId, enabled: bool) -> Reply {
         self.existing(group, schedule)?;
         let of_group = self.book.changes.get(group);
-        let change = match of_group.and_then(|changes| changes.get(schedule)) {
-            Some(ScheduleChange::Set(form)) => {
-                let mut form = form.clone();
-                if let Value::Object(entries) = &mut form {
-                    entries.insert("enabled".to_owned(), enabled.into());
-                }
-                Some(ScheduleChange::Set(form))
+        let set = match of_group.and_then(|changes| changes.get(schedule)) {
+            Some(ScheduleChange::Set(form)) => Some(form.clone()),
+            _ => None,
+        };
+        let change = if let Some(mut form) = set {
+            if let Value::Object(entries) = &mut form {
+                entries.insert("enabled".to_owned(), enabled.into());
             }
-            _ => {
-                let settings = self.book.settings().group(group);
-                let known =
-                    settings.and_then(|group| group.schedules.iter().find(|known| known.id == *schedule));
-                let same = known.is_some_and(|known| known.enabled == enabled);
-                (!same).then_some(ScheduleChange::Enabled(enabled))
-            }
+            Some(ScheduleChange::Set(form))
+        } else {
+            let settings = self.book.settings().group(group);
+            let known = settings.and_then(|group| group.schedules.iter().find(|known| known.id == *schedule));
+            let same = known.is_some_and(|known| known.enabled == enabled);
+            (!same).then_some(ScheduleChange::Enabled(enabled))
         };
         self.change_schedule(group, schedule, change);
         Ok(json!({"group": group, "schedule": schedule, "enabled": enabled}))
@@ -175,11 +174,11 @@ impl Scheduler {
         self.book.relayer(changes);
         let rules = self.book.rules.clone();
         for (old, new) in before.groups.iter().zip(&rules.groups) {
-            let changed = old
+            let gone = old
                 .schedules
                 .iter()
                 .filter(|schedule| !new.schedules.contains(schedule));
-            for schedule in changed {
+            for schedule in gone {
                 info!(group = %old.id, schedule = %schedule.id, "schedule changed by a request");
                 self.book.forget(&old.id, &schedule.id);
             }

@@ -52,12 +52,11 @@ impl Scheduler {
                     wake.by(look.instant_of(stale));
                     false
                 }
-                Known::Stale(_) => true,
                 Known::Never if look.now < grace => {
                     wake.by(look.instant_of(grace));
                     continue;
                 }
-                Known::Never => true,
+                Known::Stale(_) | Known::Never => true,
             };
             let id = &spec.id;
             if silent && self.watch.silent.insert(id.clone()) {

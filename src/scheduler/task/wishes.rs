@@ -214,7 +214,8 @@ impl Scheduler {
             .allow_on(&plan.limits, look.now, zone)
     }
 
-    fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
+    /// Answers that a limit forbids it, and when it will be possible.
+    pub(super) fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
         let when = match refusal.possible_at {
             Some(at) => format!("possible again at {}", self.in_words(Some(at))),
             None => "possible some time after it is confirmed off".to_owned(),

@@ -24,8 +24,8 @@ use crate::{
 
 const TOGGLE: Change = Change::Switch(Switch::Toggle);
 
-fn lasting(text: &str) -> Option<Lifetime> {
-    Some(Lifetime::For(text.parse().unwrap()))
+fn lasting(text: &str) -> Lifetime {
+    Lifetime::For(text.parse().unwrap())
 }
 
 fn both(world: &World) -> (Power, Power) {
@@ -69,7 +69,7 @@ async fn rule_08_an_override_set_just_after_an_edge_is_not_cancelled_by_it() {
 async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
     let mut world = world(morning(), "2024-06-21T05:30:00").await;
     world
-        .command("mats/1", Change::Switch(Switch::To(ON)), lasting("10m"))
+        .command("mats/1", Change::Switch(Switch::To(ON)), Some(lasting("10m")))
         .await;
     world
         .command("mats/2", Change::Switch(Switch::To(ON)), Some(Lifetime::Hold))
@@ -89,7 +89,7 @@ async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
 async fn rule_08_an_override_survives_a_restart() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
     world
-        .command("mats/1", Change::Switch(Switch::To(ON)), lasting("1h"))
+        .command("mats/1", Change::Switch(Switch::To(ON)), Some(lasting("1h")))
         .await;
     world.pass("1m").await;
     world.restart(Duration::from_mins(10)).await;
@@ -200,10 +200,10 @@ async fn rule_08_what_makes_no_sense_is_a_bad_command() {
     let to = |power| Change::Switch(Switch::To(power));
     for (change, lifetime) in [
         (Change::Auto, None),
-        (to(OFF), lasting("1h")),
+        (to(OFF), Some(lasting("1h"))),
         (to(ON), Some(Lifetime::Hold)),
-        (to(ON), lasting("25h")),
-        (Change::OnFor(Duration::from_mins(1)), lasting("1h")),
+        (to(ON), Some(lasting("25h"))),
+        (Change::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
     ] {
         let command = world.command("group/driveway", change, lifetime).await;
         assert_eq!(

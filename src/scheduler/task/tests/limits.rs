@@ -260,3 +260,56 @@ async fn rule_06_a_limit_goes_before_an_errand_that_is_under_way() {
     assert_eq!(world.power("heater"), OFF);
     assert!(world.code(command).unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_in_a_scheduled_group_the_plug_counts_an_override_that_ends_off() {
+    let mut group = heater();
+    group.schedules = vec![schedule("morning", "06:00", "08:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    world
+        .command("heater", Change::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("1s").await;
+    let left = counts_for(&mut world, "heater");
+    assert!(left.as_secs().abs_diff(600) <= 2, "{left:?}");
+    // Without the bridge it goes off all the same.
+    world.restart(Duration::from_mins(11)).await;
+    world.pass("10s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(
+        world.count(EventKind::OverrideSet),
+        1,
+        "the countdown is nobody's wish"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_an_override_that_ends_in_a_window_is_not_counted_down() {
+    let mut group = heater();
+    group.schedules = vec![schedule("morning", "09:05", "12:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    world
+        .command("heater", Change::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("12m").await;
+    assert_eq!(world.power("heater"), ON);
+    let flips = world.switched.len();
+    assert_eq!(flips, 1, "never off in between");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_countdown_that_runs_out_is_no_override() {
+    let mut group = heater();
+    group.schedules = vec![schedule("day", "08:00", "20:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("1m").await;
+    // The plug's clock runs fast: it is off two seconds before its time.
+    let left = counts_for(&mut world, "heater");
+    world.relay("heater").dial = Dial::Until(Instant::now() + left - Duration::from_secs(2));
+    world.until("2024-06-21T15:00:30").await;
+    assert_eq!(world.count(EventKind::OverrideSet), 0);
+    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+    assert_eq!(world.power("heater"), OFF, "it cools");
+}

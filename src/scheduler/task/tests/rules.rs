@@ -212,3 +212,39 @@ async fn rule_14_asking_changes_nothing() {
     world.pass("5s").await;
     assert_eq!((world.kept(), world.switched.len()), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    let stranger = r#"{
+        "overrides": {"gone/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "never", "origin": "command"}},
+        "safety": {"gone/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "timers": {"lamp": {"set_at": "2024-06-19T08:00:00Z", "off_at": "2024-06-19T09:00:00Z"}},
+        "schedule_changes": {
+            "nobody": {"x": "removed"},
+            "driveway": {"gone": {"enabled": false}, "bad": {"set": {"id": "bad"}}}
+        },
+        "memory": [{"group": "nobody", "schedule": "x", "at": "2024-06-21T08:00:00Z", "memory": {}}]
+    }"#;
+    world.keep(serde_json::from_str(stranger).unwrap());
+    world.restart(Duration::from_secs(1)).await;
+    world.pass("10s").await;
+    let kept = world.kept();
+    assert_eq!(kept.overrides.iter().count(), 0);
+    assert!(
+        kept.safety
+            .outlets()
+            .all(|outlet| outlet.device.as_str() == "mats")
+    );
+    assert!(kept.timers.is_empty() && kept.schedule_changes.is_empty());
+    assert_eq!(world.rules_told.last().unwrap().groups[0], morning());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_the_state_changes_with_its_meaning_and_not_with_time() {
+    let mut world = world(morning(), "2024-06-21T06:10:00").await;
+    world.pass("10s").await;
+    let before = world.kept();
+    world.pass("30m").await;
+    assert_eq!(world.kept(), before);
+}

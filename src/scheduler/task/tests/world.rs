@@ -238,6 +238,11 @@ impl World {
         self.bridge.keeper.saved().scheduler
     }
 
+    /// Somebody edits the state file.
+    pub(super) fn keep(&self, kept: Kept) {
+        self.bridge.keeper.change(|saved| saved.scheduler = kept);
+    }
+
     pub(super) fn standing(&self, path: &str) -> &OutletStanding {
         &self.outlets[&path.parse::<OutletPath>().unwrap()]
     }
