@@ -106,8 +106,12 @@ impl Scheduler {
     }
 
     fn switch(&mut self, path: &OutletPath, aim: Aim, look: Look) {
-        let reason = self.book.plan.outlets.get(path).map(|plan| &plan.reason);
-        info!(outlet = %path, state = %aim.power, reason = reason.map(ToString::to_string), "switching");
+        // One line per change, not one per attempt.
+        let first = self.live.get(path).is_some_and(|live| live.retry.is_first());
+        if first {
+            let reason = self.book.plan.outlets.get(path).map(|plan| &plan.reason);
+            info!(outlet = %path, state = %aim.power, reason = reason.map(ToString::to_string), "switching");
+        }
         let guard = self.guard_with(path, aim.power, look);
         self.send(
             path,

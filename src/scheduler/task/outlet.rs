@@ -102,6 +102,11 @@ impl Retry {
         }
     }
 
+    /// Whether nothing has failed since it was last what it should be.
+    pub(super) fn is_first(self) -> bool {
+        self.failures == 0
+    }
+
     pub(super) fn failed(&mut self, urgency: Urgency, now: Instant) {
         let first = match urgency {
             Urgency::Limit => Self::FIRST_URGENT,

@@ -503,3 +503,38 @@ async fn rule_02_an_override_counts_real_time_when_the_clock_is_set_back() {
     world.pass("11s").await;
     assert_eq!(world.power("mats/1"), OFF);
 }
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_wait_at_the_stop_are_answered() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.relay("mats/1").online = false;
+    let command = world.set("group/driveway", ON).await;
+    world.stop().await;
+    world.hear_answers();
+    assert_eq!(world.code(command), Some(Err(Code::ShuttingDown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlet_of_a_device_that_a_group_has_as_a_whole_is_not_switched_alone() {
+    let mut group = manual();
+    group.outlets = vec!["heater".parse().unwrap()];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    let command = world.set("heater/1", ON).await;
+    assert_eq!(world.code(command), Some(Err(Code::BadCommand)));
+    assert_eq!(world.power("heater"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.add("lamp", Dial::Idle);
+    let command = world.command("lamp", TOGGLE, None).await;
+    world.pass("1s").await;
+    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));
+    world.pass("1h").await;
+    assert_eq!(world.power("lamp"), ON);
+    assert!(
+        !world.outlets.contains_key(&"lamp".parse().unwrap()),
+        "nothing to say of it"
+    );
+}

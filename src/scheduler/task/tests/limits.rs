@@ -313,3 +313,54 @@ async fn rule_11_a_countdown_that_runs_out_is_no_override() {
     assert_eq!(world.count(EventKind::SafetyTrip), 1);
     assert_eq!(world.power("heater"), OFF, "it cools");
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
+    let mut group = morning();
+    group.limits = limits("10m", "30m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.set("mats/1", ON).await;
+    world.pass("10m 5s").await;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("1s").await;
+    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
+    let overridden: Vec<_> = world
+        .kept()
+        .overrides
+        .iter()
+        .map(|(path, _)| path.to_string())
+        .collect();
+    assert!(overridden.contains(&"mats/2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_member_whose_turn_comes_in_its_cooldown_is_not_switched() {
+    let mut group = morning();
+    group.limits = limits("10s", "30m");
+    group.stagger = Some("15s".parse().unwrap());
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    let command = world.set("group/driveway", ON).await;
+    world.press("mats/2");
+    world.pass("16s").await;
+    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.power("mats/2"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_02_what_ran_while_the_machine_slept_counts() {
+    let mut group = heater();
+    group.limits = limits("10m", "5m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.relay("heater").dial = Dial::None;
+    world.set("heater", ON).await;
+    world.pass("5m").await;
+    // The wall clock went on, and so did the plug. It went on when it did: there is nothing new to report.
+    let slept = Duration::from_mins(10);
+    let relay = world.relay("heater");
+    relay.on_since = relay.on_since.and_then(|since| since.checked_sub(slept));
+    world.clock.jump(SignedDuration::try_from(slept).unwrap());
+    world.pass("62s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+}

@@ -403,9 +403,13 @@ impl World {
             while let Ok(word) = self.bridge.words.try_recv() {
                 self.hear(word);
             }
-            while let Ok(answer) = self.answered.try_recv() {
-                self.outcomes.insert(answer.id.0, answer.outcome);
-            }
+            self.hear_answers();
+        }
+    }
+
+    pub(super) fn hear_answers(&mut self) {
+        while let Ok(answer) = self.answered.try_recv() {
+            self.outcomes.insert(answer.id.0, answer.outcome);
         }
     }
 
