@@ -95,6 +95,7 @@ fn every_promise_of_the_guide_has_tests_that_exist() {
         let row = guide.lines().find(|line| line.starts_with(&start));
         let tests = row.and_then(|row| row.split(" | ").nth(2)).unwrap_or_default();
         let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "promise {rule} has no test");
         for name in names {
             assert!(
                 code.contains(&format!("fn {name}()")),
