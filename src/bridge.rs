@@ -1,8 +1,11 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -11,6 +14,10 @@ use crate::{
     config::{Device, Settings},
     device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Telling, Tempo},
     mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    scheduler::{
+        task::{self, Scheduler},
+        wire,
+    },
     store::{self, Keeper, Loaded},
     tasks::Tasks,
     telemetry::LogLevel,
@@ -20,7 +27,7 @@ use crate::{
 const ORDERS: usize = 256;
 /// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
 const NEWS: usize = 256;
-/// How long the event loop and the device owner may take to end after the stop.
+/// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
 /// How long everything else may take after them.
 const REST_BUDGET: Duration = Duration::from_millis(60);
@@ -62,10 +69,12 @@ pub struct Bridge {
     stop_writer: CancellationToken,
     controls: mpsc::Receiver<Control>,
     ended: mpsc::Receiver<&'static str>,
+    pulse: Arc<Notify>,
 }
 
 const EVENT_LOOP: &str = "mqtt event loop";
 const DEVICE_OWNER: &str = "device owner";
+const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
 
 impl Bridge {
@@ -75,31 +84,32 @@ impl Bridge {
     /// See [`StartError`].
     pub fn start(settings: &Settings, log_level: LogLevel, clock: Clock) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (keeper, writer, mut start_checks) = open_store(settings)?;
-        if !settings.rules.groups.is_empty() {
-            let finding = "groups and schedules are validated but not switched by this version";
-            warn!("{finding}");
-            start_checks.push(finding.to_owned());
-        }
+        let (keeper, writer, start_checks) = open_store(settings)?;
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
+        let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
+        let (scheduler_wires, scheduler_ends) = wire::channels();
         let (controls, controls_in) = mpsc::channel(1);
+        let pulse = Arc::new(Notify::new());
         let board = HealthBoard::default();
 
-        let about = About {
-            started_at: clock.now(),
-            setup_mode: settings.needs_setup(),
-            start_checks,
-            settings: settings.digest(),
-        };
-        if about.setup_mode {
-            warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
-        }
+        let about = about(settings, &clock, start_checks);
+        let scheduler = Scheduler::new(task::Parts {
+            rules: Arc::new(settings.rules.clone()),
+            keeper: keeper.clone(),
+            ends: scheduler_ends,
+            news: scheduler_news_in,
+            orders: orders.clone(),
+            clock: clock.clone(),
+        });
         let parts = Parts {
             wires: Wires {
                 orders,
+                asks: scheduler_wires.asks,
+                words: scheduler_wires.words,
                 news: news_in,
                 controls,
+                pulse: pulse.clone(),
             },
             about,
             log_level,
@@ -111,25 +121,32 @@ impl Bridge {
         let owner = Owner::start(
             roster(settings),
             orders_in,
-            vec![news],
+            vec![news, scheduler_news],
             board,
             clock,
             tasks.clone(),
             keeper,
         );
 
-        let (ending, ended) = mpsc::channel(3);
+        let (ending, ended) = mpsc::channel(4);
         let bridge = Self {
             tasks,
             stop: CancellationToken::new(),
             stop_writer: CancellationToken::new(),
             controls: controls_in,
             ended,
+            pulse,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
+        bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
+    }
+
+    /// Notified once a second as long as the event loop comes round, for a watchdog.
+    pub fn pulse(&self) -> Arc<Notify> {
+        self.pulse.clone()
     }
 
     /// Spawns a top-level task whose end is noticed.
@@ -149,7 +166,7 @@ impl Bridge {
     }
 
     /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
-    /// commands, workers, event loop with its farewell, state file.
+    /// commands, the scheduler, workers, event loop with its farewell, state file.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
         let how = tokio::select! {
             () = stop => Ended::Stopped,
@@ -161,7 +178,7 @@ impl Bridge {
         };
         info!("stopping");
         self.stop.cancel();
-        let mut open = if how == Ended::Failed { 1 } else { 2 };
+        let mut open = if how == Ended::Failed { 2 } else { 3 };
         let ordered = async {
             while open > 0 && self.ended.recv().await.is_some() {
                 open -= 1;
@@ -191,6 +208,19 @@ impl Drop for EndNotice {
     }
 }
 
+fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> About {
+    let about = About {
+        started_at: clock.now(),
+        setup_mode: settings.needs_setup(),
+        start_checks,
+        settings: settings.digest(),
+    };
+    if about.setup_mode {
+        warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
+    }
+    about
+}
+
 fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>), StartError> {
     let path = settings.state_file.clone();
     let (keeper, writer, loaded) = store::open(path.clone()).map_err(|source| StartError::State {
@@ -212,7 +242,6 @@ fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>
 
 /// The devices of the settings, and how to treat them.
 pub(crate) fn roster(settings: &Settings) -> Roster {
-    let defaults = Tempo::default();
     let tempo = Tempo {
         poll: settings.polling.state,
         slow_poll: settings.polling.energy,
@@ -222,7 +251,10 @@ pub(crate) fn roster(settings: &Settings) -> Roster {
             slowest: settings.energy.slowest,
         },
         request: settings.polling.request_timeout,
-        ..defaults
+        probe_longest: settings.retry.unreachable,
+        refused_longest: settings.retry.refused,
+        locked: settings.retry.locked,
+        search: settings.discovery.targets.clone(),
     };
     let devices = settings
         .devices

@@ -37,8 +37,16 @@ pub enum Command {
     Check,
     /// List Tapo devices on the network, ready to paste as settings.
     Discover(DiscoverArgs),
+    /// Print when the groups will be switched and why, from the settings alone: conditions are taken to hold.
+    Plan(PlanArgs),
     /// Tell by the exit code whether the running bridge is connected; for containers.
     Healthcheck,
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or that of one command.
+    Man(ManArgs),
+    /// Print the settings of another program as settings of this one, with everything that changes.
+    Migrate(MigrateArgs),
     /// Run a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -50,12 +58,58 @@ pub enum Command {
 /// Arguments of `discover`.
 #[derive(Debug, Args)]
 pub struct DiscoverArgs {
-    /// Where to ask: a broadcast address or the address of one device. May be given several times.
-    #[arg(long, value_name = "ADDRESS", default_value = "255.255.255.255")]
+    /// Where to ask: a broadcast address or the address of one device. May be given several times. Default:
+    /// discovery.targets of the settings.
+    #[arg(long, value_name = "ADDRESS")]
     pub target: Vec<std::net::IpAddr>,
     /// How long to wait for answers, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub wait: u64,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// How many calendar days to look ahead.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=366))]
+    pub days: u16,
+    /// From when on, as RFC 3339 (2027-03-14T00:00:00-05:00); now, if not given.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// Print JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// A command; without one, the page is about the program.
+    pub command: Option<String>,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// The other program.
+    pub from: OtherProgram,
+    /// Its settings file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Programs whose settings can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OtherProgram {
+    /// HeatTrax Tapo M400 Scheduler, all versions of its config.yaml.
+    Heattrax,
 }
 
 /// Arguments of `demo`.

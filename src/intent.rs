@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::model::{OutletKey, OutletPath, Power};
+use crate::model::{OutletPath, Power};
 
 /// How a relay shall change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +93,31 @@ pub struct Answer {
     pub id: TicketId,
     /// What became of it.
     pub outcome: Outcome,
+    /// What became of each outlet, where several were asked one by one: the members of a group.
+    pub members: Vec<Member>,
 }
+
+impl Answer {
+    /// The answer for several outlets that were asked one by one. It failed if one of them did.
+    pub fn together(id: TicketId, members: Vec<Member>) -> Self {
+        Self {
+            id,
+            outcome: together(&members),
+            members,
+        }
+    }
+}
+
+/// What became of one outlet of several.
+pub type Member = (OutletPath, Outcome);
 
 /// The right to one answer. A ticket that is dropped unanswered answers [`Code::ShuttingDown`]:
 /// no code path can lose a command silently.
 #[derive(Debug)]
 pub struct Ticket {
     id: TicketId,
+    /// How often the device was asked without saying what came of it.
+    unsure: u32,
     /// Unbounded, because the number of answers is bounded by the number of intents that were taken.
     answers: Option<mpsc::UnboundedSender<Answer>>,
 }
@@ -109,8 +127,14 @@ impl Ticket {
     pub fn new(id: TicketId, answers: mpsc::UnboundedSender<Answer>) -> Self {
         Self {
             id,
+            unsure: 0,
             answers: Some(answers),
         }
+    }
+
+    /// The device was asked so often, and may have done it. From now on no failure says that it was not.
+    pub fn may_be_done(&mut self, attempts: u32) {
+        self.unsure += attempts;
     }
 
     /// Answers, for good. An asker that is gone no longer wants to know.
@@ -118,20 +142,67 @@ impl Ticket {
         self.send(outcome);
     }
 
+    /// Answers, for good, for several outlets; see [`Answer::together`].
+    pub fn answer_members(mut self, members: Vec<Member>) {
+        if let Some(answers) = self.answers.take() {
+            let _gone = answers.send(Answer::together(self.id, members));
+        }
+    }
+
     fn send(&mut self, outcome: Outcome) {
         if let Some(answers) = self.answers.take() {
-            let _gone = answers.send(Answer { id: self.id, outcome });
+            let _gone = answers.send(Answer {
+                id: self.id,
+                outcome: outcome.map_err(|failure| failure.after(self.unsure)),
+                members: Vec::new(),
+            });
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.send(Err(Failure::bridge(
-            Code::ShuttingDown,
-            "the bridge is shutting down",
-        )));
+        let stopping = Failure::bridge(Code::ShuttingDown, "the bridge is shutting down");
+        self.send(Err(stopping));
     }
+}
+
+/// The outcomes of several outlets as one. A failure has the code of the first that failed, and its words.
+fn together(members: &[Member]) -> Outcome {
+    let mut done = Done {
+        outlets: Vec::new(),
+        attempts: 1,
+    };
+    let mut failed = Vec::new();
+    for (path, outcome) in members {
+        match outcome {
+            Ok(one) => {
+                done.outlets.extend(one.outlets.iter().cloned());
+                done.attempts = done.attempts.max(one.attempts);
+            }
+            Err(failure) => failed.push((path, failure)),
+        }
+    }
+    let Some((path, first)) = failed.first() else {
+        return Ok(done);
+    };
+    let message = match failed.len() {
+        1 => format!("{path}: {}", first.message),
+        several => format!(
+            "{several} of {} outlets failed; {path}: {}",
+            members.len(),
+            first.message
+        ),
+    };
+    Err(Failure {
+        code: first.code,
+        message,
+        attempts: failed
+            .iter()
+            .map(|(_, failure)| failure.attempts)
+            .max()
+            .unwrap_or(0),
+    })
 }
 
 /// What became of an intent.
@@ -140,13 +211,21 @@ pub type Outcome = Result<Done, Failure>;
 /// An intent that was carried out: what the device says afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// The confirmed state of each outlet that was asked for; the key is `None` on a plug.
-    pub outlets: Vec<(Option<OutletKey>, Option<Power>)>,
-    /// How many times the device was asked, at least 1.
+    /// The confirmed state of each outlet that was asked for.
+    pub outlets: Vec<(OutletPath, Option<Power>)>,
+    /// How many times the device was asked; 0 where nothing had to be asked of it.
     pub attempts: u32,
 }
 
 impl Done {
+    /// Done without asking the device: an outlet as it is known to be.
+    pub fn unasked(path: &OutletPath, power: Option<Power>) -> Self {
+        Self {
+            outlets: vec![(path.clone(), power)],
+            attempts: 0,
+        }
+    }
+
     /// ON if any outlet is on, as a strip's own state is told; `None` if nothing is known.
     pub fn power(&self) -> Option<Power> {
         self.outlets.iter().filter_map(|(_, power)| *power).max()
@@ -179,8 +258,26 @@ impl Failure {
     pub fn superseded() -> Self {
         Self::bridge(
             Code::Superseded,
-            "a newer command for this outlet replaced this one before it was sent",
+            "a newer command for this outlet replaced this one before it was carried out",
         )
+    }
+
+    /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
+    /// then not be said any more.
+    fn after(self, attempts: u32) -> Self {
+        match self.code {
+            _ if attempts == 0 => self,
+            Code::Expired | Code::NotReady => Self {
+                code: Code::NoAnswer,
+                message: "the device did not confirm in time; its state is read again as soon as it answers"
+                    .to_owned(),
+                attempts: self.attempts.max(attempts),
+            },
+            _ => Self {
+                attempts: self.attempts.max(attempts),
+                ..self
+            },
+        }
     }
 
     /// A command whose time to live ran out.
@@ -216,6 +313,8 @@ pub enum Code {
     BadCommand,
     /// The device refuses local control; a switch in the Tapo app changes that.
     Forbidden,
+    /// The device asks for a login that the bridge does not speak.
+    UnsupportedProtocol,
     /// The device does not accept the e-mail and password.
     WrongCredentials,
     /// The device locked itself after too many wrong passwords.
@@ -226,6 +325,8 @@ pub enum Code {
     DeviceError,
     /// The device took the command but reads back the other state.
     NotConfirmed,
+    /// Another device answers at the address.
+    WrongDevice,
     /// The device did not answer, and what it did is not known.
     NoAnswer,
     /// A safety limit forbids it now.
@@ -251,11 +352,13 @@ impl Code {
             Self::NotReady
             | Self::Expired
             | Self::Forbidden
+            | Self::UnsupportedProtocol
             | Self::WrongCredentials
             | Self::LockedOut
             | Self::Unsupported
             | Self::DeviceError
             | Self::NotConfirmed
+            | Self::WrongDevice
             | Self::NoAnswer => Origin::Device,
             Self::ShuttingDown
             | Self::Superseded
@@ -291,5 +394,49 @@ mod tests {
             (TicketId(2), Code::ShuttingDown)
         );
         assert!(inbox.try_recv().is_err());
+    }
+
+    #[test]
+    fn several_outlets_fail_together_and_each_says_what_became_of_it() {
+        let path = |text: &str| text.parse::<OutletPath>().unwrap();
+        let on = |text: &str| {
+            let outlets = vec![(path(text), Some(Power::On))];
+            (path(text), Ok(Done { outlets, attempts: 2 }))
+        };
+        let (answers, mut inbox) = mpsc::unbounded_channel();
+        Ticket::new(TicketId(1), answers.clone()).answer_members(vec![on("mats/1"), on("lamp")]);
+        let done = inbox.try_recv().unwrap().outcome.unwrap();
+        assert_eq!((done.outlets.len(), done.attempts), (2, 2));
+
+        let failure = Failure {
+            attempts: 3,
+            ..Failure::bridge(Code::NoAnswer, "no answer")
+        };
+        let members = vec![on("mats/1"), (path("lamp"), Err(failure))];
+        Ticket::new(TicketId(2), answers).answer_members(members.clone());
+        let answer = inbox.try_recv().unwrap();
+        assert_eq!(answer.members, members);
+        let failure = answer.outcome.unwrap_err();
+        assert_eq!((failure.code, failure.attempts), (Code::NoAnswer, 3));
+        assert_eq!(failure.message, "lamp: no answer");
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_never_called_undone() {
+        let (answers, mut inbox) = mpsc::unbounded_channel();
+        let mut answered = |answer: fn(Ticket)| {
+            let mut ticket = Ticket::new(TicketId(1), answers.clone());
+            ticket.may_be_done(2);
+            answer(ticket);
+            let failure = inbox.try_recv().unwrap().outcome.unwrap_err();
+            (failure.code, failure.attempts)
+        };
+        let expired = |ticket: Ticket| ticket.answer(Err(Failure::expired(Duration::from_secs(1), "test")));
+        assert_eq!(answered(expired), (Code::NoAnswer, 2));
+        assert_eq!(
+            answered(|ticket| ticket.answer(Err(Failure::superseded()))),
+            (Code::Superseded, 2)
+        );
+        assert_eq!(answered(drop), (Code::ShuttingDown, 2));
     }
 }

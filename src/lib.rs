@@ -12,13 +12,17 @@ pub mod config;
 pub mod demo;
 pub mod device;
 pub mod energy;
+#[cfg(test)]
+mod fuzz;
 pub mod intent;
+pub mod migrate;
 pub mod model;
 pub mod mqtt;
 pub mod report;
 pub mod scheduler;
 mod secret;
 pub mod store;
+mod supervisor;
 pub mod tasks;
 pub mod telemetry;
 

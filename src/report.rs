@@ -51,7 +51,7 @@ pub enum Phase {
     Unreachable,
     /// The device refuses the login for a reason that time alone does not heal.
     Forbidden,
-    /// The device locked itself; asking again keeps it locked.
+    /// The device counts wrong passwords and locked itself, or would soon; asking again keeps it locked.
     LockedOut,
 }
 

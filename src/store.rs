@@ -15,7 +15,11 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{energy::Accounts, model::DeviceId};
+use crate::{
+    energy::Accounts,
+    model::{DeviceId, GroupId},
+    scheduler::task::Kept,
+};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
 const VERSION: u32 = 1;
@@ -29,6 +33,12 @@ pub struct Saved {
     /// What each outlet used in all.
     #[serde(default)]
     pub energy: Accounts,
+    /// The same of groups.
+    #[serde(default)]
+    pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
+    /// What the scheduler must not forget.
+    #[serde(default)]
+    pub scheduler: Kept,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,6 +202,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::energy::{Account, Counters, MilliWattHours, WattHours};
 
@@ -207,10 +219,24 @@ mod tests {
         account
     }
 
+    use crate::fuzz::{damaged, json};
+
+    const SCHEDULER: &str = r#"{
+        "overrides": {"mats/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}},
+        "vacation": {"since": "2024-06-21T08:00:00Z"},
+        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "timers": {"lamp": {"set_at": "2024-06-21T08:00:00Z", "off_at": "2024-06-21T09:00:00Z"}},
+        "armed": {"lamp": {"asked": "2024-06-21T09:00:00Z"}},
+        "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
+        "memory": [{"group": "driveway", "schedule": "noon", "at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}]
+    }"#;
+
     fn saved() -> Saved {
         Saved {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
             energy: [("mats/2".to_owned(), account())].into(),
+            groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
+            scheduler: serde_json::from_str(SCHEDULER).unwrap(),
         }
     }
 
@@ -263,5 +289,42 @@ mod tests {
         };
         assert!(to.ends_with("state.json.broken-2"), "{to:?}");
         assert!(why.contains("version 2"), "{why}");
+    }
+
+    fn any_saved() -> impl Strategy<Value = Saved> {
+        prop::collection::btree_set("[a-z0-9_-]{1,20}", 0..5).prop_map(|ids| Saved {
+            deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
+            groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
+            scheduler: Kept::default(),
+            energy: Accounts::default(),
+        })
+    }
+
+    fn encoded(saved: &Saved) -> Vec<u8> {
+        let envelope = Envelope {
+            version: VERSION,
+            saved: saved.clone(),
+        };
+        serde_json::to_vec_pretty(&envelope).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(saved in any_saved()) {
+            prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+        }
+
+        #[test]
+        fn a_damaged_file_is_read_or_refused_without_a_panic(
+            bytes in prop_oneof![
+                any_saved().prop_flat_map(|saved| damaged(encoded(&saved))),
+                prop::collection::vec(any::<u8>(), 0..200),
+                json(&["version", "deleted_in_home_assistant"]).prop_map(|json| json.to_string().into_bytes()),
+            ],
+        ) {
+            if let Ok(saved) = decode(&bytes) {
+                prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+            }
+        }
     }
 }

@@ -56,13 +56,13 @@ pub enum Layout {
     ChildDevices,
 }
 
-/// A key of a JSON message that Home Assistant reads.
+/// A part of a JSON message that Home Assistant reads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateKey {
     /// The topic of the message.
     pub topic: String,
-    /// The key at the top of its JSON object.
-    pub key: String,
+    /// Which part, as a JSON pointer (RFC 6901): `/state`.
+    pub pointer: String,
 }
 
 impl DevicePayload {
@@ -167,9 +167,9 @@ impl DevicePayload {
 }
 
 fn state_keys(state: &State) -> impl Iterator<Item = StateKey> {
-    state.template.keys().iter().map(|key| StateKey {
+    state.template.pointers().iter().map(|pointer| StateKey {
         topic: state.topic.clone(),
-        key: key.clone(),
+        pointer: pointer.clone(),
     })
 }
 

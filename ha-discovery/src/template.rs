@@ -2,19 +2,24 @@
 
 use serde::{Serialize, Serializer};
 
-/// How Home Assistant takes a value out of a JSON message. It remembers the keys it reads.
+/// How Home Assistant takes a value out of a JSON message. It remembers what it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: String,
-    keys: Vec<String>,
+    pointers: Vec<String>,
 }
 
 impl Template {
     /// `{{ value_json.power }}`: one key of a JSON object.
     pub fn json_key(key: &str) -> Self {
+        Self::json_path(&[key])
+    }
+
+    /// `{{ value_json.schedules.morning }}`: one key of an object inside a JSON object.
+    pub fn json_path(path: &[&str]) -> Self {
         Self {
-            text: format!("{{{{ {} }}}}", read(key)),
-            keys: vec![key.to_owned()],
+            text: format!("{{{{ {} }}}}", read(path)),
+            pointers: vec![pointer(path)],
         }
     }
 
@@ -22,15 +27,15 @@ impl Template {
     /// left out of it, because Home Assistant refuses null there.
     pub fn object<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut parts = Vec::new();
-        let mut keys = Vec::new();
+        let mut pointers = Vec::new();
         for (name, key) in fields {
-            parts.push(format!("{}: {}", literal(name), read(key)));
-            keys.push(key.to_owned());
+            parts.push(format!("{}: {}", literal(name), read(&[key])));
+            pointers.push(pointer(&[key]));
         }
         let known = r#"items() | rejectattr(1, "none")"#;
         Self {
             text: format!("{{{{ dict({{{}}}.{known}) | tojson }}}}", parts.join(", ")),
-            keys,
+            pointers,
         }
     }
 
@@ -39,11 +44,11 @@ impl Template {
     pub fn only_when(mut self, key: &str, value: &str) -> Self {
         self.text = format!(
             "{{% if {} == {} %}}{}{{% endif %}}",
-            read(key),
+            read(&[key]),
             literal(value),
             self.text
         );
-        self.keys.push(key.to_owned());
+        self.pointers.push(pointer(&[key]));
         self
     }
 
@@ -52,9 +57,9 @@ impl Template {
         &self.text
     }
 
-    /// The keys of the JSON message that it reads.
-    pub fn keys(&self) -> &[String] {
-        &self.keys
+    /// The parts of the JSON message that it reads, as JSON pointers (RFC 6901).
+    pub fn pointers(&self) -> &[String] {
+        &self.pointers
     }
 }
 
@@ -99,15 +104,31 @@ const DICT_METHODS: [&str; 11] = [
     "values",
 ];
 
-/// The expression that reads a key.
-fn read(key: &str) -> String {
+/// The expression that reads a key of the message, or a key of an object below it.
+fn read(path: &[&str]) -> String {
     let word = |b: u8| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit();
-    let begins_well = key.starts_with(|c: char| c.is_ascii_lowercase());
-    if begins_well && key.bytes().all(word) && !DICT_METHODS.contains(&key) {
-        format!("value_json.{key}")
-    } else {
-        format!("value_json[{}]", literal(key))
+    let mut expression = "value_json".to_owned();
+    for key in path {
+        let begins_well = key.starts_with(|c: char| c.is_ascii_lowercase());
+        if begins_well && key.bytes().all(word) && !DICT_METHODS.contains(key) {
+            expression.push('.');
+            expression.push_str(key);
+        } else {
+            expression.push('[');
+            expression.push_str(&literal(key));
+            expression.push(']');
+        }
     }
+    expression
+}
+
+/// RFC 6901.
+fn pointer(path: &[&str]) -> String {
+    let escaped = path.iter().map(|key| key.replace('~', "~0").replace('/', "~1"));
+    std::iter::once(String::new())
+        .chain(escaped)
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 /// A text as a Jinja literal, which knows the escapes of JSON.
@@ -123,7 +144,21 @@ mod tests {
     fn plain_keys_are_read_as_attributes() {
         let template = Template::json_key("power_w");
         assert_eq!(template.as_str(), "{{ value_json.power_w }}");
-        assert_eq!(template.keys(), ["power_w"]);
+        assert_eq!(template.pointers(), ["/power_w"]);
+    }
+
+    #[test]
+    fn objects_inside_are_read_by_their_path() {
+        for (id, text) in [
+            ("morning", "{{ value_json.schedules.morning }}"),
+            ("week-end", r#"{{ value_json.schedules["week-end"] }}"#),
+            ("pop", r#"{{ value_json.schedules["pop"] }}"#),
+        ] {
+            let template = Template::json_path(&["schedules", id]);
+            assert_eq!(template.as_str(), text);
+            assert_eq!(template.pointers(), [format!("/schedules/{id}")]);
+        }
+        assert_eq!(Template::json_key("a/b~").pointers(), ["/a~1b~0"]);
     }
 
     #[test]
@@ -145,7 +180,7 @@ mod tests {
             template.as_str(),
             r#"{{ dict({"event_type": value_json.type, "message": value_json.message}.items() | rejectattr(1, "none")) | tojson }}"#
         );
-        assert_eq!(template.keys(), ["type", "message"]);
+        assert_eq!(template.pointers(), ["/type", "/message"]);
     }
 
     #[test]
@@ -155,7 +190,7 @@ mod tests {
             template.as_str(),
             r#"{% if value_json.device == "heater" %}{{ value_json.type }}{% endif %}"#
         );
-        assert_eq!(template.keys(), ["type", "device"]);
+        assert_eq!(template.pointers(), ["/type", "/device"]);
     }
 
     #[test]

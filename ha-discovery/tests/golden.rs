@@ -103,7 +103,7 @@ fn what_templates_read_is_known() {
     let reads: BTreeSet<_> = devices::plug()
         .reads()
         .into_iter()
-        .map(|it| (it.topic, it.key))
+        .map(|it| (it.topic, it.pointer))
         .collect();
     let expected = [
         ("tapo2mqtt/bridge/state", "state"),
@@ -115,7 +115,7 @@ fn what_templates_read_is_known() {
         ("tapo2mqtt/heater", "state"),
         ("tapo2mqtt/heater/availability", "state"),
     ];
-    let expected = expected.map(|(topic, key)| (topic.to_owned(), key.to_owned()));
+    let expected = expected.map(|(topic, key)| (topic.to_owned(), format!("/{key}")));
     assert_eq!(reads, BTreeSet::from(expected));
 }
 
@@ -123,13 +123,17 @@ fn what_templates_read_is_known() {
 #[test]
 fn no_template_reads_a_key_in_secret() {
     for payload in devices::all() {
-        let told: BTreeSet<_> = payload.reads().into_iter().map(|it| it.key).collect();
+        let told: BTreeSet<_> = payload
+            .reads()
+            .into_iter()
+            .map(|it| it.pointer.trim_start_matches('/').replace('/', "."))
+            .collect();
         let text = payload.to_json();
         let seen: BTreeSet<_> = text
             .split("value_json.")
             .skip(1)
             .map(|rest| {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
                 rest[..end.unwrap_or(rest.len())].to_owned()
             })
             .collect();

@@ -8,9 +8,11 @@ use crate::{
     cli::SettingsArgs,
     config::Settings,
     device::look,
+    model::{DeviceId, OutletPath},
     mqtt::{
-        link::{Glance, glance},
+        link::{Echo, Glance, LinkError, Topic, echo, glance},
         link_options,
+        topics::{Address, Verb},
     },
     tasks::Tasks,
 };
@@ -36,10 +38,18 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), CommandError> {
         what: "settings".to_owned(),
         result: Ok(file),
     }];
+    let broker = broker(&settings).await?;
+    let connected = broker.is_ok();
     rows.push(Row {
         what: "broker".to_owned(),
-        result: broker(&settings).await?,
+        result: broker,
     });
+    if let (true, Some(device)) = (connected, settings.devices.first()) {
+        rows.push(Row {
+            what: "commands".to_owned(),
+            result: commands(&settings, &device.id).await?,
+        });
+    }
     rows.extend(devices(&settings).await);
     if settings.needs_setup() {
         let why =
@@ -74,6 +84,32 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, CommandEr
                 String::from_utf8_lossy(&payload)
             )),
             Glance::Nothing => Ok(format!("{address}; {state} is free")),
+        },
+    )
+}
+
+/// Sends an empty command, which is nothing to a bridge that runs, and sees whether it comes through. Brokers
+/// deny a topic without a word.
+async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, CommandError> {
+    let topics = settings.topics();
+    let options = link_options(settings, &topics).map_err(StartError::from)?;
+    let topic = topics.topic_of(&Address::Outlet {
+        path: OutletPath::device(device.clone()),
+        verb: Verb::Set,
+    });
+    let to =
+        Topic::try_from(topic.clone()).map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
+    Ok(
+        match echo(options, &to, BROKER_BUDGET)
+            .await
+            .map_err(StartError::from)?
+        {
+            Echo::Heard => Ok(format!("a message to {topic} comes through")),
+            Echo::Silent => Err(format!(
+                "a message to {topic} does not come through; the broker's access rules must let this user write and \
+                 read there"
+            )),
+            Echo::Refused(fault) => Err(fault.to_string()),
         },
     )
 }

@@ -2,32 +2,28 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use super::{CommandError, load};
 use crate::{
-    cli::DiscoverArgs,
+    cli::{DiscoverArgs, SettingsArgs},
     device::{Discovered, discover as ask},
-    tasks::Tasks,
 };
 
-pub(super) async fn discover(args: &DiscoverArgs) {
+pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), CommandError> {
+    let targets = if args.target.is_empty() {
+        load(settings)?.discovery.targets
+    } else {
+        args.target.clone()
+    };
     let wait = Duration::from_secs(args.wait);
-    let mut found: BTreeMap<IpAddr, Discovered> = BTreeMap::new();
     // All at the same time: the wait is one for all.
-    let tasks = Tasks::default();
-    let asked: Vec<_> = args
-        .target
-        .iter()
-        .map(|target| tasks.spawn("discover", ask(*target, wait)))
-        .collect();
-    for answers in asked {
-        let devices = answers.await.unwrap_or_default();
-        found.extend(devices.into_iter().map(|device| (device.ip, device)));
-    }
+    let answers = ask(&targets, wait).await;
+    let found: BTreeMap<IpAddr, Discovered> = answers.into_iter().map(|device| (device.ip, device)).collect();
     if found.is_empty() {
         println!("No device answered within {} s.", args.wait);
         println!(
             "Devices answer broadcasts on their own network only; try --target with a device's address."
         );
-        return;
+        return Ok(());
     }
     println!(
         "{:<16} {:<12} {:<18} {:<9} type",
@@ -48,6 +44,7 @@ pub(super) async fn discover(args: &DiscoverArgs) {
     for device in found.values() {
         print!("{}", as_settings(device));
     }
+    Ok(())
 }
 
 fn as_settings(device: &Discovered) -> String {

@@ -5,7 +5,9 @@ mod check;
 mod demo;
 mod discover;
 mod healthcheck;
+mod plan;
 mod run;
+mod shell;
 #[cfg(feature = "demo")]
 mod simulate;
 
@@ -17,8 +19,9 @@ use tracing::warn;
 
 use crate::{
     bridge::{Bridge, Ended, StartError},
-    cli::{Cli, Command, SettingsArgs},
+    cli::{Cli, Command, MigrateArgs, OtherProgram, SettingsArgs},
     config::{self, Problems, Settings, Sources},
+    supervisor::Supervisor,
 };
 
 /// Bad settings (sysexits EX_USAGE): starting again will not help.
@@ -75,13 +78,16 @@ pub async fn execute(cli: Cli) -> After {
         Command::Check => check::check(settings)
             .await
             .map(|()| After::Exit(ExitCode::SUCCESS)),
-        Command::Discover(args) => {
-            discover::discover(&args).await;
-            Ok(After::Exit(ExitCode::SUCCESS))
-        }
+        Command::Discover(args) => discover::discover(&args, settings)
+            .await
+            .map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Plan(args) => plan::plan(&args, settings).map(|()| After::Exit(ExitCode::SUCCESS)),
         Command::Healthcheck => healthcheck::healthcheck(settings)
             .await
             .map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Completions(args) => shell::completions(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Man(args) => shell::man(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
+        Command::Migrate(args) => migrate(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args, settings).await,
         #[cfg(feature = "demo")]
@@ -99,6 +105,14 @@ fn load(args: &SettingsArgs) -> Result<Settings, CommandError> {
     Ok(config::load(&Sources::from_process(args.config.clone()))?)
 }
 
+fn migrate(args: &MigrateArgs) -> Result<(), CommandError> {
+    let settings = match args.from {
+        OtherProgram::Heattrax => crate::migrate::heattrax(&args.file)?,
+    };
+    print!("{settings}");
+    Ok(())
+}
+
 /// What a bridge's end means for the process.
 fn after(ended: Ended) -> After {
     match ended {
@@ -113,11 +127,22 @@ fn after(ended: Ended) -> After {
 async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut supervisor = Supervisor::from_environment();
+    let pulse = bridge.pulse();
     let stop = CancellationToken::new();
     let mut running = pin!(bridge.run(stop.cancelled()));
     loop {
         tokio::select! {
-            ended = &mut running => return Ok(after(ended)),
+            ended = &mut running => {
+                if ended == Ended::Restart {
+                    supervisor.restarting();
+                }
+                return Ok(after(ended));
+            }
+            () = pulse.notified() => {
+                supervisor.came_round();
+                continue;
+            }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -125,6 +150,7 @@ async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
             warn!("a second signal; ending at once");
             return Ok(After::Exit(ExitCode::FAILURE));
         }
+        supervisor.stopping();
         stop.cancel();
     }
 }

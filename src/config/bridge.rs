@@ -1,6 +1,7 @@
-//! The small sections: `[homeassistant]`, `[polling]`, `[log]`, `[state]`.
+//! The small sections: `[homeassistant]`, `[polling]`, `[retry]`, `[discovery]`, `[log]`, `[state]`.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use super::{
     credentials::Files,
     layers::Sources,
     parse,
-    reader::{Read, Table},
+    reader::{Expected, Leaf, Read, Table},
     topic::topic,
 };
 use crate::{
@@ -47,6 +48,25 @@ pub struct Polling {
     pub request_timeout: Duration,
 }
 
+/// How long the bridge waits at most before it tries a device again that it could not log in to. Waits double
+/// from a second (15 s for refused logins) up to these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// One that does not answer, 1 s to 1 h. A command for it is tried every second.
+    pub unreachable: Duration,
+    /// One that refuses the login, 1 s to 24 h.
+    pub refused: Duration,
+    /// One that counts wrong passwords and has locked itself, 1 min to 24 h.
+    pub locked: Duration,
+}
+
+/// How devices are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Where to ask: broadcast addresses, or single ones where no broadcast gets through. Up to 16.
+    pub targets: Vec<IpAddr>,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
@@ -74,6 +94,22 @@ impl Polling {
             "energy_s": self.energy.as_secs_f64(),
             "request_timeout_s": self.request_timeout.as_secs_f64(),
         })
+    }
+}
+
+impl Retry {
+    pub(super) fn digest(self) -> Value {
+        json!({
+            "unreachable_s": self.unreachable.as_secs_f64(),
+            "refused_s": self.refused.as_secs_f64(),
+            "locked_s": self.locked.as_secs_f64(),
+        })
+    }
+}
+
+impl Discovery {
+    pub(super) fn digest(&self) -> Value {
+        json!({"targets": self.targets})
     }
 }
 
@@ -112,6 +148,37 @@ pub(super) fn polling(table: &mut Table<'_>) -> Read<Polling> {
         energy: energy?,
         request_timeout: request_timeout?,
     })
+}
+
+pub(super) fn retry(table: &mut Table<'_>) -> Read<Retry> {
+    let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
+    let unreachable = table.required("unreachable", parse::duration(second..=hour));
+    let refused = table.required("refused", parse::duration(second..=hour * 24));
+    let locked = table.required("locked", parse::duration(second * 60..=hour * 24));
+    Ok(Retry {
+        unreachable: unreachable?,
+        refused: refused?,
+        locked: locked?,
+    })
+}
+
+/// Each target may cost a second in a search.
+const TARGETS: usize = 16;
+
+pub(super) fn discovery(table: &mut Table<'_>) -> Read<Discovery> {
+    let targets = table.values("targets", target)?.unwrap_or_default();
+    if targets.is_empty() || targets.len() > TARGETS {
+        return Err(table.problem("targets", format!("1 to {TARGETS} IP addresses")));
+    }
+    Ok(Discovery { targets })
+}
+
+fn target(leaf: &Leaf<'_>) -> Result<IpAddr, Expected> {
+    let ip = leaf.text().and_then(|text| text.parse::<IpAddr>().ok());
+    ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
+        .ok_or_else(|| {
+            "the IP address of a device or a broadcast address, such as \"192.168.1.255\"".to_owned()
+        })
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Read<Log> {

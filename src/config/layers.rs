@@ -159,6 +159,15 @@ fn file(path: &Path) -> Result<Map<String, Value>, Problems> {
     Ok(map)
 }
 
+/// A file that is not ours, as it is.
+pub(super) fn foreign(path: &Path) -> Result<serde_json::Value, Problems> {
+    let content = Value::new(None, file(path)?);
+    let name = path.display().to_string();
+    content
+        .try_deserialize()
+        .map_err(|_| Problems(vec![whole(&name, "tables, lists and plain values")]))
+}
+
 /// Reads a whole text file of at most `limit` bytes. The error says what was expected of the file.
 pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
     let mut bytes = Vec::new();

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 pub use address::{Address, NotAnAddress};
-pub use bridge::{HomeAssistant, Log, Polling};
+pub use bridge::{Discovery, HomeAssistant, Log, Polling, Retry};
 pub use credentials::Credentials;
 pub use device::{Device, Outlet};
 pub use energy::Energy;
@@ -49,7 +49,11 @@ use group::Surroundings;
 use reader::{Read, Report, Table};
 use register::Register;
 
-use crate::scheduler::rules::Rules;
+use crate::scheduler::{
+    location::Location,
+    rules::{Rules, Schedule},
+    sensor::SensorSpec,
+};
 
 use crate::mqtt::topics::Topics;
 
@@ -68,6 +72,10 @@ pub struct Settings {
     pub polling: Polling,
     /// Which changes of energy values are told.
     pub energy: Energy,
+    /// How long to wait for devices that could not be logged in to.
+    pub retry: Retry,
+    /// Where to look for devices.
+    pub discovery: Discovery,
     /// What is logged.
     pub log: Log,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
@@ -97,12 +105,7 @@ impl Settings {
 
     /// Every topic of the bridge.
     pub fn topics(&self) -> Topics {
-        let homeassistant = &self.homeassistant;
-        Topics::new(
-            self.mqtt.base_topic.clone(),
-            homeassistant.discovery_prefix.clone(),
-            homeassistant.status_topic.clone(),
-        )
+        topics(&self.mqtt, &self.homeassistant)
     }
 
     /// The settings for everybody to see: no secret, no user name.
@@ -113,6 +116,8 @@ impl Settings {
             "homeassistant": self.homeassistant.digest(),
             "polling": self.polling.digest(),
             "energy": self.energy.digest(),
+            "retry": self.retry.digest(),
+            "discovery": self.discovery.digest(),
             "log": self.log.digest(),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
@@ -137,6 +142,54 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     }
 }
 
+/// Reads one schedule in the form of a `[[group.schedule]]`, as a request brings it. `sensors` are those that its
+/// conditions may name; `location` says whether the sun can be used.
+///
+/// # Errors
+/// Every problem of it, each with its path.
+pub fn parse_schedule(
+    schedule: &Value,
+    sensors: &[SensorSpec],
+    location: &Location,
+) -> Result<Schedule, Problems> {
+    let report = Report::new("schedule".to_owned(), Vec::new());
+    let raw: config::Value = match serde_json::from_value(schedule.clone()) {
+        Ok(raw) => raw,
+        Err(error) => {
+            let problem = Problem {
+                source: "schedule".to_owned(),
+                path: String::new(),
+                value: None,
+                expected: format!("a JSON object ({error})"),
+            };
+            return Err(Problems(vec![problem]));
+        }
+    };
+    let (devices, mut known) = (Register::new(), Register::new());
+    for sensor in sensors {
+        known.add(sensor.id.as_str(), Some(sensor.clone()));
+    }
+    let surroundings = Surroundings {
+        devices: &devices,
+        sensors: &known,
+        location: Some(location),
+    };
+    let read = report.read(&raw, |table| schedule::read(table, surroundings, &mut Vec::new()));
+    let problems = report.into_problems();
+    match read {
+        Ok(schedule) if problems.is_empty() => Ok(schedule),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// The content of another program's file, within the bounds that settings files have.
+///
+/// # Errors
+/// If the file cannot be read, or is neither TOML nor YAML, whichever its name says.
+pub(crate) fn foreign(file: &std::path::Path) -> Result<Value, Problems> {
+    layers::foreign(file)
+}
+
 fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let files = Files {
         directory: sources.directory(),
@@ -151,8 +204,14 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
     let energy = root.section("energy", energy::energy);
+    let retry = root.section("retry", bridge::retry);
+    let discovery = root.section("discovery", bridge::discovery);
     let log = root.section("log", bridge::log);
-    let rules = rules(root, &known_devices);
+    let topics = match (&mqtt, &homeassistant) {
+        (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
+        _ => None,
+    };
+    let rules = rules(root, &known_devices, topics.as_ref());
     let state_file = root.section("state", |table| bridge::state_file(table, files, sources));
     Ok(Settings {
         mqtt: mqtt?,
@@ -163,15 +222,25 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         homeassistant: homeassistant?,
         polling: polling?,
         energy: energy?,
+        retry: retry?,
+        discovery: discovery?,
         log: log?,
         rules: rules?,
         state_file: Some(state_file?),
     })
 }
 
-fn rules(root: &mut Table<'_>, devices: &Register<Device>) -> Read<Rules> {
+fn topics(mqtt: &Mqtt, homeassistant: &HomeAssistant) -> Topics {
+    Topics::new(
+        mqtt.base_topic.clone(),
+        homeassistant.discovery_prefix.clone(),
+        homeassistant.status_topic.clone(),
+    )
+}
+
+fn rules(root: &mut Table<'_>, devices: &Register<Device>, ours: Option<&Topics>) -> Read<Rules> {
     let location = location::read(root);
-    let (sensors, known_sensors) = sensor::read_all(root);
+    let (sensors, known_sensors) = sensor::read_all(root, ours);
     let surroundings = Surroundings {
         devices,
         sensors: &known_sensors,

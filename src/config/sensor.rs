@@ -8,19 +8,27 @@ use super::{
     register::{Found, Register},
     topic::topic,
 };
-use crate::scheduler::{
-    ids::SensorId,
-    sensor::{Pointer, SensorSpec, Unit},
+use crate::{
+    mqtt::topics::Topics,
+    scheduler::{
+        ids::SensorId,
+        sensor::{Pointer, SensorSpec, Unit},
+    },
 };
 
 /// Reads all sensors, and says which ids conditions can name.
-pub(super) fn read_all(root: &mut Table<'_>) -> (Read<Vec<SensorSpec>>, Register<SensorSpec>) {
+///
+/// `ours` are the topics of the bridge, where they could be read: no sensor speaks there.
+pub(super) fn read_all(
+    root: &mut Table<'_>,
+    ours: Option<&Topics>,
+) -> (Read<Vec<SensorSpec>>, Register<SensorSpec>) {
     let mut register = Register::new();
     let sensors = root.list("sensor", |table| {
         let id = table
             .required("id", parse::slug)
             .and_then(|id| free_id(table, id, &register));
-        let sensor = read(table, id.clone());
+        let sensor = read(table, id.clone(), ours);
         if let Ok(id) = id {
             register.add(id.as_str(), sensor.clone().ok());
         }
@@ -38,15 +46,21 @@ fn free_id(table: &mut Table<'_>, id: SensorId, register: &Register<SensorSpec>)
     }
 }
 
-fn read(table: &mut Table<'_>, id: Read<SensorId>) -> Read<SensorSpec> {
+fn read(table: &mut Table<'_>, id: Read<SensorId>, ours: Option<&Topics>) -> Read<SensorSpec> {
     let topic = table.required("topic", topic);
     let pointer = table.optional("pointer", pointer);
     let unit = table.optional("unit", parse::text);
     let range = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
     let stale_after = table.optional("stale_after", parse::period(range));
+    let topic = topic?;
+    if ours.is_some_and(|ours| ours.claims(&topic)) {
+        let expected = "a topic on which somebody else publishes: not below mqtt.base_topic, and none of Home Assistant's \
+                        discovery";
+        return Err(table.problem("topic", expected));
+    }
     Ok(SensorSpec {
         id: id?,
-        topic: topic?.as_str().to_owned(),
+        topic: topic.as_str().to_owned(),
         pointer: pointer?,
         unit: Unit::from(unit?.unwrap_or_default().as_str()),
         stale_after: stale_after?.unwrap_or(SensorSpec::DEFAULT_STALE_AFTER),

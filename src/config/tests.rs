@@ -6,8 +6,11 @@ use super::*;
 use crate::energy::{MilliWatts, WattHours};
 
 mod documentation;
+mod outline;
+mod reference;
 mod rules;
 mod scheduling;
+mod schema;
 mod secrets;
 
 /// A settings file in a directory of its own.

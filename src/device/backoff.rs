@@ -75,6 +75,21 @@ impl LoginBudget {
 
     /// Takes one login if there is one for this purpose.
     pub(super) fn take(&mut self, purpose: Purpose, now: Instant) -> bool {
+        let granted = self.grants(purpose, now);
+        if granted {
+            self.left -= 1;
+        }
+        granted
+    }
+
+    /// A login that happened whatever the budget said.
+    pub(super) fn spend(&mut self, now: Instant) {
+        self.grants(Purpose::Command, now);
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Whether there is a login left for this purpose.
+    pub(super) fn grants(&mut self, purpose: Purpose, now: Instant) -> bool {
         while self.left < LOGIN_BURST && now.duration_since(self.refilled) >= LOGIN_REFILL {
             self.left += 1;
             self.refilled += LOGIN_REFILL;
@@ -87,11 +102,7 @@ impl LoginBudget {
         } else {
             KEPT_FOR_COMMANDS
         };
-        let granted = self.left > kept;
-        if granted {
-            self.left -= 1;
-        }
-        granted
+        self.left > kept
     }
 }
 

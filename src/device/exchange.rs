@@ -2,19 +2,21 @@
 //! the device says.
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
+    answers::Target,
     backoff::Purpose,
     fault::{Fault, Remedy},
+    guard::Settled,
     mailbox::Stopped,
     readings::{DeviceReading, OutletReading},
     session::{Request, Session},
     worker::Worker,
 };
 use crate::{
-    intent::{Action, Code, Done, Failure, Intent, Switch},
-    model::{OutletKey, OutletPath, Power},
+    intent::{Action, Done, Failure, Intent, Switch},
+    model::Power,
     report::Kind,
 };
 
@@ -42,11 +44,9 @@ impl From<Fault> for Trip {
 /// How often a switch is sent that reads back the other state.
 const SWITCH_ROUNDS: u32 = 2;
 
-/// An outlet to be switched.
-#[derive(Debug, Clone)]
-struct Target {
-    key: Option<OutletKey>,
-    child: Option<std::sync::Arc<str>>,
+/// Whether the device did what was asked, or may have.
+fn done_perhaps(answer: &Result<Value, Fault>) -> bool {
+    answer.as_ref().map_or_else(Fault::may_be_done, |_| true)
 }
 
 impl Worker {
@@ -54,11 +54,7 @@ impl Worker {
     pub(super) async fn carry_out(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
         match intent.action {
             Action::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
-            Action::Guard => {
-                let outlets = self.states(&self.targets(&intent.path));
-                intent.ticket.answer(Ok(Done { outlets, attempts: 1 }));
-                Ok(())
-            }
+            Action::Guard => self.carry_out_guard(session, intent).await,
             Action::Read => self.carry_out_read(session, intent).await,
             Action::Reboot => self.carry_out_reboot(session, intent).await,
         }
@@ -82,20 +78,29 @@ impl Worker {
         // A retry must not toggle back what the first attempt did.
         intent.action = Action::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
+        self.may_be_done = false;
         let mut attempts = 0;
-        let settled = timeout_at(
-            intent.deadline,
-            self.settle(session, &targets, power, &mut attempts),
-        )
-        .await;
+        let guard = intent.guard;
+        let settled = self
+            .settle_guarded(session, &targets, power, (guard, intent.deadline), &mut attempts)
+            .await;
         self.mailbox.view.in_flight = None;
         match settled {
-            Ok(Ok(())) => {
-                intent.ticket.answer(self.switched(&targets, power, attempts));
+            Ok(Settled::Done) => {
+                let outcome = self.switched(targets, power, attempts);
+                let confirmed = outcome.is_ok();
+                intent.ticket.answer(outcome);
+                if confirmed {
+                    self.disarm_after_off(session, guard, power).await?;
+                }
                 Ok(())
             }
-            Ok(Err(trip)) => self.trip(trip, intent, attempts),
-            Err(_elapsed) => {
+            Ok(Settled::Refused(failure)) => {
+                intent.ticket.answer(Err(failure));
+                Ok(())
+            }
+            Err(trip) => self.trip(trip, intent, attempts),
+            Ok(Settled::Late) => {
                 intent.ticket.answer(Err(self.too_late(attempts)));
                 Err(Fault::NoAnswer.into())
             }
@@ -126,7 +131,7 @@ impl Worker {
             Err(Trip::Stopped) => Err(Trip::Stopped),
             Err(Trip::Fault(fault)) => {
                 for reader in readers {
-                    self.mailbox.queue.put_back(reader, Instant::now());
+                    self.mailbox.queue.put_back(reader, 1, Instant::now());
                 }
                 Err(fault.into())
             }
@@ -148,7 +153,10 @@ impl Worker {
     }
 
     /// What to do with an intent whose exchange ended early.
-    fn trip(&mut self, trip: Trip, intent: Intent, attempts: u32) -> Result<(), Trip> {
+    pub(super) fn trip(&mut self, trip: Trip, mut intent: Intent, attempts: u32) -> Result<(), Trip> {
+        if self.may_be_done {
+            intent.ticket.may_be_done(attempts);
+        }
         match trip {
             Trip::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
                 let failure = Failure {
@@ -160,7 +168,7 @@ impl Worker {
                 Ok(())
             }
             Trip::Fault(fault) => {
-                self.mailbox.queue.put_back(intent, Instant::now());
+                self.mailbox.queue.put_back(intent, attempts, Instant::now());
                 Err(fault.into())
             }
             // The ticket answers `shutting_down` by being dropped.
@@ -169,7 +177,7 @@ impl Worker {
     }
 
     /// Switches the targets and reads back until the device says so, or the rounds are over.
-    async fn settle(
+    pub(super) async fn settle(
         &mut self,
         session: &mut Session,
         targets: &[Target],
@@ -179,9 +187,11 @@ impl Worker {
         for _ in 0..SWITCH_ROUNDS {
             *attempts += 1;
             for target in targets {
-                if *attempts > 1 && self.confirmed(std::slice::from_ref(target)) == Some(power) {
+                let read_back = *attempts > 1 && self.reads(target, power);
+                if read_back || self.is_overtaken(target) {
                     continue;
                 }
+                self.unsettled.sent(target.key.clone(), power, Instant::now());
                 let request = Request::Switch(target.child.as_deref(), power);
                 match self.exchange(session, request, Purpose::Command).await {
                     Ok(_) => {}
@@ -191,7 +201,13 @@ impl Worker {
                 }
             }
             self.read_back(session, targets).await?;
-            if self.all_confirmed(targets, power) {
+            for target in targets {
+                if self.reads(target, power) {
+                    self.unsettled.confirmed(target.key.as_ref());
+                }
+            }
+            let settled = |target| self.reads(target, power) || self.is_overtaken(target);
+            if targets.iter().all(settled) {
                 break;
             }
         }
@@ -199,7 +215,7 @@ impl Worker {
     }
 
     /// Reads what was switched: one child alone, or everything in one request.
-    async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
+    pub(super) async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
         if let [
             Target {
                 child: Some(child), ..
@@ -216,9 +232,12 @@ impl Worker {
             return Ok(());
         }
         let readings = self.read_outlets(session, Purpose::Command).await?;
-        self.known
+        let mut changes = self
+            .known
             .learn(&self.config, self.kind, &readings, self.clock.now());
+        changes.retain(|change| targets.iter().all(|target| target.key != change.outlet));
         self.tell().await;
+        self.tell_changes(changes).await;
         Ok(())
     }
 
@@ -229,9 +248,7 @@ impl Worker {
             .known
             .learn(&self.config, self.kind, &readings, self.clock.now());
         self.tell().await;
-        for change in changes {
-            self.tell_external(change).await;
-        }
+        self.tell_changes(changes).await;
         Ok(())
     }
 
@@ -250,14 +267,29 @@ impl Worker {
     ) -> Result<Vec<OutletReading>, Trip> {
         match self.kind {
             Kind::Plug => {
-                let info = self.exchange(session, Request::Info, purpose).await?;
+                let info = self.essential(session, Request::Info, purpose).await?;
                 self.known.hear(&DeviceReading::of(&info));
                 Ok(vec![OutletReading::of(&info)])
             }
             Kind::Strip => {
-                let list = self.exchange(session, Request::Children, purpose).await?;
+                let list = self.essential(session, Request::Children, purpose).await?;
                 Ok(OutletReading::children(&list))
             }
+        }
+    }
+
+    /// A read that every device answers while it is well. One that refuses it is not.
+    async fn essential(
+        &mut self,
+        session: &mut Session,
+        request: Request<'_>,
+        purpose: Purpose,
+    ) -> Result<Value, Trip> {
+        match self.exchange(session, request, purpose).await {
+            Err(Trip::Fault(fault)) if fault.remedy() == Remedy::DoWithout => {
+                Err(Fault::Unreadable(fault.to_string()).into())
+            }
+            outcome => outcome,
         }
     }
 
@@ -269,9 +301,13 @@ impl Worker {
         purpose: Purpose,
     ) -> Result<Value, Trip> {
         let (mut asked_again, mut logged_in) = (false, false);
+        let switches = matches!(request, Request::Switch(..));
         loop {
             let sent = Instant::now();
-            let fault = match self.mailbox.attend(session.perform(request)).await? {
+            let answer = self.mailbox.attend(session.perform(request)).await;
+            // Also when the stop cut the exchange short.
+            self.may_be_done |= switches && answer.as_ref().map_or(true, done_perhaps);
+            let fault = match answer? {
                 Ok(value) => {
                     self.recorder.answered(sent.elapsed(), self.clock.now());
                     self.proved();
@@ -282,17 +318,39 @@ impl Worker {
             self.recorder.failed(fault.kind());
             match fault.remedy() {
                 Remedy::RetryNow if !asked_again => asked_again = true,
-                Remedy::LogInAgain if !logged_in && self.logins.take(purpose, Instant::now()) => {
+                // A request that was lost with its connection used up a sequence number, so the device refuses the
+                // next one. Nobody took the session: that is not what the budget is for.
+                Remedy::LogInAgain
+                    if !logged_in && (asked_again || self.logins.take(purpose, Instant::now())) =>
+                {
                     logged_in = true;
                     self.log_in_again(session).await?;
                 }
+                // It did not help. Without a login left the session is only lost.
+                Remedy::LogInAgain if logged_in => return Err(Fault::SessionUnstable.into()),
                 _ => return Err(fault.into()),
             }
         }
     }
 
-    /// A new session on the same handler; a new handler if the device changed its protocol.
+    /// A new session with the same device.
     async fn log_in_again(&mut self, session: &mut Session) -> Result<(), Trip> {
+        self.renew(session).await?;
+        let fault = match self.mailbox.attend(session.perform(Request::Info)).await? {
+            Ok(info) => match self.known.stranger(&DeviceReading::of(&info)) {
+                None => return Ok(()),
+                // Addresses change hands: what was meant for ours must not reach this one.
+                Some(stranger) => Fault::OtherDevice(stranger),
+            },
+            Err(Fault::SessionLost) => Fault::SessionUnstable,
+            Err(fault) => fault,
+        };
+        self.recorder.failed(fault.kind());
+        Err(fault.into())
+    }
+
+    /// A new session on the same handler; a new handler if the device changed its protocol.
+    async fn renew(&mut self, session: &mut Session) -> Result<(), Trip> {
         self.recorder.logged_in();
         let Err(fault) = self.mailbox.attend(session.refresh()).await? else {
             return Ok(());
@@ -313,99 +371,5 @@ impl Worker {
         );
         *session = self.mailbox.attend(opening).await??;
         Ok(())
-    }
-
-    fn targets(&self, path: &OutletPath) -> Vec<Target> {
-        let wanted = self
-            .known
-            .outlets
-            .iter()
-            .filter(|known| path.outlet.is_none() || known.outlet.key == path.outlet);
-        wanted
-            .map(|known| Target {
-                key: known.outlet.key.clone(),
-                child: known.child.clone(),
-            })
-            .collect()
-    }
-
-    fn states(&self, targets: &[Target]) -> Vec<(Option<OutletKey>, Option<Power>)> {
-        let power = |target: &Target| {
-            self.known
-                .outlets
-                .iter()
-                .find(|known| known.outlet.key == target.key)?
-                .outlet
-                .power
-        };
-        targets
-            .iter()
-            .map(|target| (target.key.clone(), power(target)))
-            .collect()
-    }
-
-    /// ON if any of the targets is.
-    fn confirmed(&self, targets: &[Target]) -> Option<Power> {
-        self.states(targets)
-            .into_iter()
-            .filter_map(|(_, power)| power)
-            .max()
-    }
-
-    fn all_confirmed(&self, targets: &[Target], power: Power) -> bool {
-        self.states(targets)
-            .iter()
-            .all(|(_, confirmed)| *confirmed == Some(power))
-    }
-
-    fn switched(&self, targets: &[Target], power: Power, attempts: u32) -> Result<Done, Failure> {
-        let outlets = self.states(targets);
-        if self.all_confirmed(targets, power) {
-            return Ok(Done { outlets, attempts });
-        }
-        let message = format!("the device took the command but does not read back {power}");
-        Err(Failure {
-            code: Code::NotConfirmed,
-            message,
-            attempts,
-        })
-    }
-
-    fn too_late(&self, attempts: u32) -> Failure {
-        let message =
-            "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
-        let code = if attempts == 0 {
-            self.mailbox.late_code()
-        } else {
-            Code::NoAnswer
-        };
-        Failure {
-            code,
-            message,
-            attempts,
-        }
-    }
-
-    fn unknown_outlet(&self, path: &OutletPath) -> Failure {
-        let keys: Vec<_> = self
-            .known
-            .outlets
-            .iter()
-            .filter_map(|known| known.outlet.key.as_ref())
-            .map(OutletKey::as_str)
-            .collect();
-        let message = if keys.is_empty() {
-            format!(
-                "{path} does not exist: {} is a plug; leave the outlet out",
-                path.device
-            )
-        } else {
-            format!(
-                "{path} does not exist; {} has the outlets {}",
-                path.device,
-                keys.join(", ")
-            )
-        };
-        Failure::bridge(Code::UnknownOutlet, message)
     }
 }

@@ -26,6 +26,14 @@ pub(crate) enum Fault {
     /// The device does not know our session: another client took it, or it rebooted.
     #[error("the session was lost")]
     SessionLost,
+    /// The session was lost again right after it was made.
+    #[error("every session is lost at once; another program may be taking it over and over")]
+    SessionUnstable,
+    /// The address belongs to another device now.
+    #[error(
+        "another device answers at this address ({0}), and ours was not found; if it was replaced, restart the bridge"
+    )]
+    OtherDevice(String),
     /// The login was refused because local control by third parties is off.
     #[error(
         "the device refuses local control; switch Third-Party Compatibility in the Tapo app (Me > Third-Party Services) off and on again"
@@ -34,7 +42,12 @@ pub(crate) enum Fault {
     /// The login proved that e-mail or password differ from the device's owner.
     #[error("the device does not accept the configured e-mail and password (both are case-sensitive)")]
     WrongCredentials,
-    /// The device counts wrong passwords and locked itself, or is about to.
+    /// The same, from a device that counts wrong passwords and locks itself after a few.
+    #[error(
+        "the device does not accept the configured e-mail and password, and counts attempts; the next one is in half an hour, or after a restart of the bridge"
+    )]
+    CountedCredentials,
+    /// The device counted too many wrong passwords.
     #[error("the device refuses logins after wrong passwords; check the password, then wait half an hour")]
     LockedOut,
     /// A protocol or login variant that cannot be spoken.
@@ -70,6 +83,8 @@ pub(crate) enum Remedy {
     ReadBack,
     /// Leave the session; probe with back-off.
     BackOff,
+    /// Leave the session; look for the device under another address.
+    Search,
     /// Leave the session; try again in minutes. Time alone does not heal it.
     WaitForUser,
     /// Leave the session; every login attempt makes it worse.
@@ -85,12 +100,39 @@ impl Fault {
             Self::Closed => Remedy::RetryNow,
             Self::SessionLost => Remedy::LogInAgain,
             Self::NoAnswer | Self::Unreadable(_) => Remedy::ReadBack,
-            Self::Unreachable(_) | Self::Refused | Self::Overloaded(_) => Remedy::BackOff,
+            Self::Unreachable(_) | Self::Refused | Self::Overloaded(_) | Self::SessionUnstable => {
+                Remedy::BackOff
+            }
+            Self::OtherDevice(_) => Remedy::Search,
             Self::NoAccount | Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => {
                 Remedy::WaitForUser
             }
-            Self::LockedOut => Remedy::KeepAway,
+            Self::LockedOut | Self::CountedCredentials => Remedy::KeepAway,
             Self::UnknownRequest(_) | Self::Device { .. } => Remedy::DoWithout,
+        }
+    }
+
+    /// Whether the device may have done what was asked.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            // A lost session is also what an answer looks like that does not decrypt.
+            Self::NoAnswer
+            | Self::Closed
+            | Self::Unreadable(_)
+            | Self::SessionLost
+            | Self::SessionUnstable => true,
+            Self::Overloaded(status) => *status >= 500,
+            Self::NoAccount
+            | Self::Unreachable(_)
+            | Self::Refused
+            | Self::OtherDevice(_)
+            | Self::Forbidden
+            | Self::WrongCredentials
+            | Self::CountedCredentials
+            | Self::LockedOut
+            | Self::UnsupportedProtocol(_)
+            | Self::UnknownRequest(_)
+            | Self::Device { .. } => false,
         }
     }
 
@@ -98,8 +140,10 @@ impl Fault {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::NoAccount => Code::SetupMode,
-            Self::Forbidden | Self::UnsupportedProtocol(_) => Code::Forbidden,
-            Self::WrongCredentials => Code::WrongCredentials,
+            Self::Forbidden => Code::Forbidden,
+            Self::UnsupportedProtocol(_) => Code::UnsupportedProtocol,
+            Self::OtherDevice(_) => Code::WrongDevice,
+            Self::WrongCredentials | Self::CountedCredentials => Code::WrongCredentials,
             Self::LockedOut => Code::LockedOut,
             Self::UnknownRequest(_) => Code::Unsupported,
             Self::Device { .. } => Code::DeviceError,
@@ -108,6 +152,7 @@ impl Fault {
             | Self::NoAnswer
             | Self::Closed
             | Self::SessionLost
+            | Self::SessionUnstable
             | Self::Overloaded(_)
             | Self::Unreadable(_) => Code::NoAnswer,
         }
@@ -118,7 +163,7 @@ impl Fault {
         match self {
             Self::NoAccount => Phase::SetupMode,
             Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Phase::Forbidden,
-            Self::LockedOut => Phase::LockedOut,
+            Self::LockedOut | Self::CountedCredentials => Phase::LockedOut,
             _ => Phase::Unreachable,
         }
     }
@@ -140,8 +185,11 @@ impl Fault {
             Self::NoAnswer => "no_answer",
             Self::Closed => "closed",
             Self::SessionLost => "session_lost",
+            Self::SessionUnstable => "session_unstable",
+            Self::OtherDevice(_) => "other_device",
             Self::Forbidden => "forbidden",
             Self::WrongCredentials => "wrong_credentials",
+            Self::CountedCredentials => "counted_credentials",
             Self::LockedOut => "locked_out",
             Self::UnsupportedProtocol(_) => "unsupported_protocol",
             Self::UnknownRequest(_) => "unknown_request",

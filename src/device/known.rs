@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Condition, Feature, Identity, Kind, Outlet},
+    report::{Condition, Countdown, Feature, Identity, Kind, Outlet},
 };
 
 /// A relay with what is needed to address it.
@@ -28,8 +28,13 @@ pub(super) struct KnownOutlet {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) identity: Option<Arc<Identity>>,
+    /// What tells the device from others, as far as it said so.
+    mac: Option<String>,
+    device_id: Option<String>,
     pub(super) rssi: Option<i64>,
     pub(super) outlets: Vec<KnownOutlet>,
+    /// A plug's own countdown; a strip has none.
+    pub(super) countdown: Countdown,
 }
 
 /// A change of a relay that a reading showed.
@@ -43,12 +48,27 @@ pub(super) struct Change {
 const RSSI_STEP: i64 = 4;
 /// Devices count whole seconds and are read some time later.
 const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// So does what is left of a countdown.
+const ENDS_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 impl Known {
     /// The outlet at a position.
     pub(super) fn at(&mut self, position: u8) -> Option<&mut KnownOutlet> {
         let mut outlets = self.outlets.iter_mut();
         outlets.find(|known| known.outlet.position == position)
+    }
+
+    /// Who speaks, if it is another device than the one that was known until now.
+    pub(super) fn stranger(&self, device: &DeviceReading) -> Option<String> {
+        let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
+        // The MAC decides where both said one.
+        let (known, now) = ids
+            .into_iter()
+            .find_map(|(known, now)| Some((known.as_ref()?, now.as_ref()?)))?;
+        (known != now).then(|| {
+            let model = device.model.as_deref().unwrap_or("unknown model");
+            format!("{model}, {now}")
+        })
     }
 
     /// Takes what the device said of itself.
@@ -59,12 +79,14 @@ impl Known {
         components: &[String],
         device: &DeviceReading,
     ) {
+        self.mac = device.mac.clone().or(self.mac.take());
+        self.device_id = device.device_id.clone().or(self.device_id.take());
         let identity = Identity {
             device_id: device.device_id.clone().unwrap_or_else(|| config.id.to_string()),
             model: device.model.clone().unwrap_or_else(|| "unknown".to_owned()),
             firmware: device.firmware.clone(),
             hardware: device.hardware.clone(),
-            mac: device.mac.clone(),
+            mac: self.mac.clone(),
             nickname: device.nickname.clone(),
             kind,
             meters_energy: components.iter().any(|id| id == "energy_monitoring"),
@@ -84,7 +106,8 @@ impl Known {
         };
     }
 
-    /// Takes a reading of all outlets; returns the relays that changed.
+    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays,
+    /// and nothing is known of it.
     pub(super) fn learn(
         &mut self,
         config: &DeviceConfig,
@@ -92,12 +115,18 @@ impl Known {
         readings: &[OutletReading],
         now: Timestamp,
     ) -> Vec<Change> {
-        let outlets: Vec<KnownOutlet> = readings
+        let mut outlets: Vec<KnownOutlet> = readings
             .iter()
             .enumerate()
             .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
             .collect();
         let changes = outlets.iter().filter_map(|new| self.changed(new)).collect();
+        if kind == Kind::Strip {
+            let left_out = |old: &&KnownOutlet| outlets.iter().all(|new| new.child != old.child);
+            let left_out: Vec<KnownOutlet> = self.outlets.iter().filter(left_out).map(unknown).collect();
+            outlets.extend(left_out);
+            outlets.sort_by_key(|known| known.outlet.position);
+        }
         self.outlets = outlets;
         changes
     }
@@ -126,6 +155,24 @@ impl Known {
             *known = new;
         }
         change
+    }
+
+    /// Takes what is known of a plug's countdown. The end that was told stands as long as the new one agrees
+    /// within the tolerance.
+    pub(super) fn count_down(&mut self, new: Countdown) {
+        self.countdown = match (self.countdown, new) {
+            (
+                old @ Countdown::Running {
+                    to: was,
+                    ends: before,
+                },
+                Countdown::Running { to, ends },
+            ) if was == to && ends.duration_since(before).abs() <= ENDS_TOLERANCE => old,
+            _ => new,
+        };
+        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
+            known.outlet.countdown = self.countdown;
+        }
     }
 
     fn changed(&self, new: &KnownOutlet) -> Option<Change> {
@@ -179,7 +226,10 @@ impl Known {
             condition: condition(reading, old.and_then(|old| old.outlet.condition.auto_off_at), now),
             energy: old.map(|old| old.outlet.energy).unwrap_or_default(),
             features: features(reading, old.map(|old| &old.outlet.features)),
-            countdown: crate::report::Countdown::Unknown,
+            countdown: match kind {
+                Kind::Plug => self.countdown,
+                Kind::Strip => Countdown::Unsupported,
+            },
         };
         KnownOutlet {
             energy_told: old.and_then(|old| old.energy_told),
@@ -228,6 +278,20 @@ fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
     match before {
         Some(before) if instant.duration_since(before).abs() <= COUNT_TOLERANCE => Some(before),
         _ => Some(instant),
+    }
+}
+
+/// The outlet without its values.
+fn unknown(known: &KnownOutlet) -> KnownOutlet {
+    KnownOutlet {
+        energy_told: known.energy_told,
+        child: known.child.clone(),
+        outlet: Outlet {
+            power: None,
+            on_since: None,
+            condition: Condition::default(),
+            ..known.outlet.clone()
+        },
     }
 }
 
@@ -332,6 +396,37 @@ mod tests {
     }
 
     #[test]
+    fn an_outlet_that_is_left_out_is_unknown_and_stays() {
+        let mut known = Known::default();
+        let both = [child("a", 1, Power::On), child("b", 2, Power::Off)];
+        known.learn(&config(), Kind::Strip, &both, at(0));
+        let changes = known.learn(&config(), Kind::Strip, &both[1..], at(1));
+        assert_eq!(changes, []);
+        let powers: Vec<_> = known.outlets.iter().map(|known| known.outlet.power).collect();
+        assert_eq!(powers, [None, Some(Power::Off)]);
+        let changes = known.learn(&config(), Kind::Strip, &both, at(2));
+        assert_eq!(changes, [], "from unknown to known is no change");
+    }
+
+    #[test]
+    fn another_device_is_told_by_its_mac_or_else_by_its_id() {
+        let device = |mac: Option<&str>, id: Option<&str>| DeviceReading {
+            mac: mac.map(str::to_owned),
+            device_id: id.map(str::to_owned),
+            ..Default::default()
+        };
+        let mut known = Known::default();
+        assert_eq!(known.stranger(&device(Some("m1"), Some("i1"))), None);
+        known.identify(&config(), Kind::Plug, &[], &device(None, Some("i1")));
+        assert!(known.stranger(&device(Some("m1"), Some("i2"))).is_some());
+        known.identify(&config(), Kind::Plug, &[], &device(Some("m1"), None));
+        assert_eq!(known.stranger(&device(Some("m1"), Some("i2"))), None);
+        assert_eq!(known.stranger(&device(None, Some("i1"))), None);
+        assert_eq!(known.stranger(&device(None, None)), None);
+        assert!(known.stranger(&device(Some("m2"), Some("i1"))).is_some());
+    }
+
+    #[test]
     fn a_steady_outlet_keeps_the_instant_it_went_on() {
         let mut known = Known::default();
         let on = |on_time| OutletReading {
@@ -381,6 +476,36 @@ mod tests {
             ..told
         };
         assert_eq!(learn(&idle, 1020).condition.auto_off_at, None);
+    }
+
+    #[test]
+    fn a_countdown_keeps_its_end_while_the_device_counts_on() {
+        let mut known = Known::default();
+        let plug = [OutletReading {
+            power: Some(Power::On),
+            ..Default::default()
+        }];
+        known.learn(&config(), Kind::Plug, &plug, at(0));
+        let mut told = |to, ends| {
+            known.count_down(Countdown::Running { to, ends: at(ends) });
+            known.learn(&config(), Kind::Plug, &plug, at(0));
+            match known.outlets[0].outlet.countdown {
+                Countdown::Running { to, ends } => (to, ends.as_second()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(told(Power::Off, 100), (Power::Off, 100));
+        assert_eq!(told(Power::Off, 102), (Power::Off, 100));
+        assert_eq!(told(Power::Off, 98), (Power::Off, 100));
+        assert_eq!(told(Power::On, 99), (Power::On, 99));
+        assert_eq!(told(Power::On, 102), (Power::On, 102));
+    }
+
+    #[test]
+    fn a_strip_has_no_countdown() {
+        let mut known = Known::default();
+        known.learn(&config(), Kind::Strip, &[child("a", 1, Power::On)], at(0));
+        assert_eq!(known.outlets[0].outlet.countdown, Countdown::Unsupported);
     }
 
     #[test]

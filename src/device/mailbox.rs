@@ -3,12 +3,15 @@
 use std::{future::Future, pin::pin, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Queue, View};
+use super::{
+    Orders,
+    queue::{Queue, View},
+};
 use crate::{
     clock::sleep_until_some,
     intent::{Code, Failure, Intent},
@@ -45,6 +48,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     inbox: mpsc::Receiver<Message>,
+    orders: watch::Receiver<Orders>,
     stop: CancellationToken,
     /// When the grace after the stop ends; set once the stop was noticed.
     grace: Option<Instant>,
@@ -53,12 +57,19 @@ pub(super) struct Mailbox {
     pub(super) standing: Standing,
     pub(super) trouble: Option<Trouble>,
     pub(super) rescan: bool,
+    /// The settings were changed and not taken over yet.
+    pub(super) reordered: bool,
 }
 
 impl Mailbox {
-    pub(super) fn new(inbox: mpsc::Receiver<Message>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        inbox: mpsc::Receiver<Message>,
+        orders: watch::Receiver<Orders>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             inbox,
+            orders,
             stop,
             grace: None,
             queue: Queue::default(),
@@ -66,7 +77,14 @@ impl Mailbox {
             standing: Standing::default(),
             trouble: None,
             rescan: false,
+            reordered: false,
         }
+    }
+
+    /// The settings in force now.
+    pub(super) fn orders(&mut self) -> Orders {
+        self.reordered = false;
+        self.orders.borrow_and_update().clone()
     }
 
     /// Runs an exchange with the device to its end while messages are taken, replaced, and answered
@@ -87,6 +105,7 @@ impl Mailbox {
                     return timeout_at(grace, exchange).await.map_err(|_| Stopped);
                 }
                 message = self.inbox.recv() => self.take(message)?,
+                Ok(()) = self.orders.changed() => self.reordered = true,
                 () = sleep_until_some(deadline) => self.expire(),
             }
         }
@@ -99,6 +118,7 @@ impl Mailbox {
             biased;
             () = self.stop.cancelled() => Err(Stopped),
             message = self.inbox.recv() => self.take(message),
+            Ok(()) = self.orders.changed() => { self.reordered = true; Ok(()) }
             () = sleep_until_some(deadline) => { self.expire(); Ok(()) }
             () = sleep_until(instant) => Ok(()),
         }

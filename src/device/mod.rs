@@ -3,9 +3,13 @@
 //! No device handle leaves this module. What goes in are intents, what comes out are answers and
 //! [`News`].
 
+mod answers;
 mod backoff;
 mod exchange;
 mod fault;
+#[cfg(test)]
+mod fuzz;
+mod guard;
 mod known;
 mod mailbox;
 mod meter;
@@ -13,18 +17,21 @@ mod opening;
 mod owner;
 mod queue;
 mod readings;
+mod search;
 mod session;
 mod stats;
 mod tell;
 mod telling;
+mod unsettled;
 mod worker;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use opening::{Seen, look};
 pub use owner::{Order, Owner, Roster};
-pub use session::{Credentials, Discovered, discover};
-pub use stats::{DeviceHealth, HealthBoard};
+pub use search::{Discovered, discover};
+pub use session::Credentials;
+pub use stats::{Breaker, DeviceHealth, HealthBoard};
 pub use telling::Telling;
 
 use crate::{
@@ -75,23 +82,15 @@ pub struct Tempo {
     pub refused_longest: Duration,
     /// The wait after a device locked itself.
     pub locked: Duration,
-    /// Where to ask for a device whose address stays dead: broadcast or single addresses.
+    /// Where to ask for a device whose address stays dead, or is another device's: broadcast or single addresses.
     pub search: Vec<IpAddr>,
 }
 
-impl Default for Tempo {
-    fn default() -> Self {
-        Self {
-            poll: Duration::from_secs(5),
-            slow_poll: Duration::from_secs(30),
-            telling: Telling::default(),
-            request: Duration::from_secs(3),
-            probe_longest: Duration::from_secs(30),
-            refused_longest: Duration::from_mins(5),
-            locked: Duration::from_mins(30),
-            search: vec![IpAddr::from([255, 255, 255, 255])],
-        }
-    }
+/// What a worker works by. Settings can change while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Orders {
+    pub(crate) config: Arc<DeviceConfig>,
+    pub(crate) tempo: Arc<Tempo>,
 }
 
 /// What a worker tells everybody.

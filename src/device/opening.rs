@@ -3,18 +3,15 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     DeviceConfig,
     fault::Fault,
     readings::{DeviceReading, OutletReading, kind},
-    session::{Request, Session, discover},
+    search::Directory,
+    session::{Request, Session},
 };
 use crate::report::Kind;
-
-/// How long a search or a wake-up probe listens. The crate takes whole seconds.
-pub(super) const LISTEN: Duration = Duration::from_secs(1);
 
 /// A device that let us in.
 pub(super) struct Opened {
@@ -32,9 +29,10 @@ pub(super) async fn open(
     config: Arc<DeviceConfig>,
     guess: Kind,
     limit: Duration,
+    directory: Directory,
 ) -> Result<Opened, Fault> {
     let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
-        Err(Fault::Refused) if wake(&address).await => {
+        Err(Fault::Refused) if wake(&address, &directory).await => {
             Session::open(&address, config.credentials.as_ref(), guess, limit).await?
         }
         session => session?,
@@ -58,19 +56,13 @@ pub(super) async fn open(
     })
 }
 
-/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6). One device is woken
-/// at a time, the others do without until their next attempt: each query costs the crate an RSA key pair, and
-/// a thousand dead devices must not keep the machine busy with them.
-async fn wake(address: &str) -> bool {
-    static WAKING: Semaphore = Semaphore::const_new(1);
+/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
+async fn wake(address: &str, directory: &Directory) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let (Ok(ip), Ok(_turn)) = (host.parse::<IpAddr>(), WAKING.try_acquire()) else {
-        return false;
-    };
-    // Bounded on our side too: the listener counts whole seconds.
-    timeout(LISTEN * 2, discover(ip, LISTEN))
-        .await
-        .is_ok_and(|answers| !answers.is_empty())
+    match host.parse::<IpAddr>() {
+        Ok(ip) => directory.wake(ip).await,
+        Err(_) => false,
+    }
 }
 
 /// What a look at a device showed.
@@ -94,6 +86,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         Arc::new(config.clone()),
         Kind::Plug,
         request,
+        Directory::default(),
     );
     let opened = opening.await.map_err(|fault| fault.to_string())?;
     let device = DeviceReading::of(&opened.info);

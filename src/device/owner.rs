@@ -1,17 +1,25 @@
 //! The device owner: routes intents to workers and never waits for any of them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DeviceConfig, HealthBoard, News, Tempo,
+    DeviceConfig, HealthBoard, News, Orders, Tempo,
     mailbox::{Mailbox, Message},
+    search::Directory,
     worker::Worker,
 };
 use crate::{
@@ -42,6 +50,8 @@ pub enum Order {
     Intent(Intent),
     /// Look at all devices anew.
     Rescan,
+    /// The settings changed: devices come, go and change. One that is the same does not notice.
+    Reload(Roster),
 }
 
 /// The devices and how to treat them.
@@ -60,14 +70,17 @@ pub struct Owner {
     board: HealthBoard,
     clock: Clock,
     tasks: Tasks,
-    tempo: Arc<Tempo>,
     book: EnergyBook,
     keeper: Keeper,
+    directory: Directory,
     workers: HashMap<DeviceId, WorkerHandle>,
+    /// Workers of devices that were taken out, while they end.
+    retired: HashMap<DeviceId, JoinHandle<()>>,
 }
 
 struct WorkerHandle {
     inbox: mpsc::Sender<Message>,
+    orders: watch::Sender<Orders>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -83,21 +96,19 @@ impl Owner {
         tasks: Tasks,
         keeper: Keeper,
     ) -> Self {
-        let tempo = Arc::new(roster.tempo);
         let mut owner = Self {
             orders,
             news,
             board,
             clock,
             tasks,
-            tempo,
             book: EnergyBook::new(keeper.saved().energy),
             keeper,
+            directory: Directory::default(),
             workers: HashMap::new(),
+            retired: HashMap::new(),
         };
-        for device in roster.devices {
-            owner.hire(device);
-        }
+        owner.employ(roster);
         owner
     }
 
@@ -112,6 +123,7 @@ impl Owner {
                 order = self.orders.recv() => match order {
                     Some(Order::Intent(intent)) => self.route(intent),
                     Some(Order::Rescan) => self.rescan(),
+                    Some(Order::Reload(roster)) => self.reload(roster),
                     None => break,
                 },
                 _ = keep_energy.tick() => self.keep_energy(),
@@ -126,21 +138,73 @@ impl Owner {
         self.keeper.change(|saved| saved.energy = accounts);
     }
 
-    fn hire(&mut self, device: DeviceConfig) {
-        let id = device.id.clone();
+    fn employ(&mut self, roster: Roster) {
+        let tempo = Arc::new(roster.tempo);
+        for device in roster.devices {
+            let orders = Orders {
+                config: Arc::new(device),
+                tempo: tempo.clone(),
+            };
+            match self.workers.get(&orders.config.id) {
+                Some(worker) => {
+                    worker.orders.send_if_modified(|current| {
+                        let changed = *current != orders;
+                        *current = orders;
+                        changed
+                    });
+                }
+                None => self.hire(orders),
+            }
+        }
+    }
+
+    fn reload(&mut self, roster: Roster) {
+        let wanted: HashSet<&DeviceId> = roster.devices.iter().map(|device| &device.id).collect();
+        let leaving: Vec<DeviceId> = self
+            .workers
+            .keys()
+            .filter(|id| !wanted.contains(id))
+            .cloned()
+            .collect();
+        for id in leaving {
+            if let Some(worker) = self.workers.remove(&id) {
+                worker.stop.cancel();
+                self.board.forget(&id);
+                self.retired.insert(id, worker.task);
+            }
+        }
+        self.retired.retain(|_, task| !task.is_finished());
+        self.employ(roster);
+    }
+
+    fn hire(&mut self, orders: Orders) {
+        let id = orders.config.id.clone();
         let (inbox, messages) = mpsc::channel(INBOX);
+        let (orders, orders_in) = watch::channel(orders);
         let stop = CancellationToken::new();
         let worker = Worker::new(
-            Arc::new(device),
-            self.tempo.clone(),
+            Mailbox::new(messages, orders_in, stop.clone()),
             self.clock.clone(),
-            Mailbox::new(messages, stop.clone()),
             self.news.clone(),
             self.board.recorder(&id),
             self.book.clone(),
+            self.directory.clone(),
         );
-        let task = self.tasks.spawn(format!("device {id}"), worker.run());
-        self.workers.insert(id, WorkerHandle { inbox, stop, task });
+        let predecessor = self.retired.remove(&id);
+        let task = self.tasks.spawn(format!("device {id}"), async move {
+            // A device is asked by one worker at a time.
+            if let Some(predecessor) = predecessor {
+                let _panicked = predecessor.await;
+            }
+            worker.run().await;
+        });
+        let handle = WorkerHandle {
+            inbox,
+            orders,
+            stop,
+            task,
+        };
+        self.workers.insert(id, handle);
     }
 
     fn route(&self, intent: Intent) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use crate::{
-    intent::{Action, Code, Failure, Intent, Source, Switch},
+    intent::{Action, Code, Failure, Guard, Intent, Source, Switch},
     model::{OutletKey, Power},
 };
 
@@ -67,25 +67,50 @@ impl Queue {
         {
             intent.action = Action::Switch(Switch::To(expected.toggled()));
         }
-        if let Action::Switch(Switch::To(_)) = intent.action {
+        if matches!(intent.action, Action::Switch(Switch::To(_)) | Action::Guard) {
             self.supersede(&intent);
         }
-        if self.waiting.len() >= CAPACITY {
-            let message = format!("{CAPACITY} commands wait for this device already");
-            intent.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
-            return;
+        let mut refused = None;
+        if self.waiting.len() < CAPACITY {
+            self.waiting.push_back(Waiting { intent, since: now });
+        } else if let Some(yielding) = self.last_that_yields_to(&intent) {
+            refused = self.waiting.remove(yielding).map(|waiting| waiting.intent);
+            self.waiting.push_back(Waiting { intent, since: now });
+        } else {
+            refused = Some(intent);
         }
-        self.waiting.push_back(Waiting { intent, since: now });
+        if let Some(refused) = refused {
+            let message = format!("{CAPACITY} commands wait for this device already");
+            refused.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
+        }
+    }
+
+    /// Even a full queue takes what is urgent.
+    fn last_that_yields_to(&self, newer: &Intent) -> Option<usize> {
+        let yields = |waiting: &Waiting| !is_urgent(&waiting.intent);
+        is_urgent(newer).then(|| self.waiting.iter().rposition(yields))?
+    }
+
+    /// Whether a newer command waits that decides over this outlet of the command in flight.
+    pub(super) fn overtakes(&self, outlet: Option<&OutletKey>) -> bool {
+        self.waiting.iter().any(|Waiting { intent, .. }| {
+            let decides = matches!(intent.action, Action::Switch(Switch::To(_)));
+            decides && (intent.path.outlet.is_none() || intent.path.outlet.as_ref() == outlet)
+        })
     }
 
     /// Puts back an intent that could not be carried out yet, unless a newer one replaced it meanwhile.
-    pub(super) fn put_back(&mut self, intent: Intent, now: Instant) {
+    pub(super) fn put_back(&mut self, intent: Intent, attempts: u32, now: Instant) {
         let replaced = self
             .waiting
             .iter()
             .any(|newer| is_settled_by(&intent, &newer.intent));
         if replaced {
-            intent.ticket.answer(Err(Failure::superseded()));
+            let failure = Failure {
+                attempts,
+                ..Failure::superseded()
+            };
+            intent.ticket.answer(Err(failure));
         } else {
             self.waiting.push_front(Waiting { intent, since: now });
         }
@@ -99,7 +124,7 @@ impl Queue {
                 return false;
             };
             let mut earlier = self.waiting.iter().take(at);
-            is_urgent(&candidate.intent) && !earlier.any(|other| overlap(&other.intent, &candidate.intent))
+            is_urgent(&candidate.intent) && !earlier.any(|other| touch(&other.intent, &candidate.intent))
         });
         self.waiting
             .remove(urgent.unwrap_or(0))
@@ -165,9 +190,16 @@ impl Queue {
 
 /// Whether `newer` decides everything that `older` wanted to.
 fn is_settled_by(older: &Intent, newer: &Intent) -> bool {
-    let decides = matches!(newer.action, Action::Switch(Switch::To(_)));
     let same_outlets = newer.path == older.path || newer.path.outlet.is_none();
-    decides && matches!(older.action, Action::Switch(_)) && same_outlets
+    let decides = match (older.action, newer.action) {
+        (Action::Switch(_), Action::Switch(Switch::To(_))) | (Action::Guard, Action::Guard) => true,
+        // An outlet that goes off needs no countdown; one that goes on brings its own, or leaves the other.
+        (Action::Guard, Action::Switch(Switch::To(power))) => {
+            power == Power::Off || newer.guard != Guard::Leave
+        }
+        _ => false,
+    };
+    decides && same_outlets
 }
 
 fn is_urgent(intent: &Intent) -> bool {
@@ -176,7 +208,14 @@ fn is_urgent(intent: &Intent) -> bool {
 
 fn overlap(a: &Intent, b: &Intent) -> bool {
     let both_switch = matches!((a.action, b.action), (Action::Switch(_), Action::Switch(_)));
-    both_switch && (a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none())
+    both_switch && touch(a, b)
+}
+
+/// Whether the order of the two matters: both change something about the same outlet.
+fn touch(a: &Intent, b: &Intent) -> bool {
+    let changes = |intent: &Intent| matches!(intent.action, Action::Switch(_) | Action::Guard);
+    let same_outlets = a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none();
+    changes(a) && changes(b) && same_outlets
 }
 
 #[cfg(test)]
@@ -186,7 +225,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::*;
-    use crate::intent::{Answer, Guard, Ticket, TicketId};
+    use crate::intent::{Answer, Ticket, TicketId};
 
     struct Desk {
         queue: Queue,
@@ -313,6 +352,24 @@ mod tests {
     }
 
     #[test]
+    fn a_countdown_is_not_armed_after_the_off_that_came_later() {
+        let mut desk = Desk::new();
+        desk.push("plug", Action::Guard);
+        desk.push("plug", Action::Guard);
+        desk.push("plug", ON);
+        assert_eq!(desk.answered(), [(1, Code::Superseded)], "an ON leaves it");
+        desk.push("plug", OFF);
+        assert_eq!(desk.answered(), [(2, Code::Superseded), (3, Code::Superseded)]);
+        desk.push("plug", Action::Guard);
+        desk.push("plug", ON);
+        assert_eq!(
+            desk.popped(),
+            [("plug".into(), Action::Guard), ("plug".into(), ON)],
+            "an ON replaces the OFF and the countdown keeps its turn"
+        );
+    }
+
+    #[test]
     fn time_runs_out_per_command() {
         let mut desk = Desk::new();
         desk.push("plug", Action::Read);
@@ -336,11 +393,11 @@ mod tests {
         desk.push("strip/1", ON);
         let first = desk.queue.pop().unwrap();
         desk.push("strip", OFF);
-        desk.queue.put_back(first, desk.now);
+        desk.queue.put_back(first, 1, desk.now);
         assert_eq!(desk.answered(), [(1, Code::Superseded)]);
         let whole = desk.queue.pop().unwrap();
         desk.push("strip/1", ON);
-        desk.queue.put_back(whole, desk.now);
+        desk.queue.put_back(whole, 1, desk.now);
         assert_eq!(desk.popped(), [("strip".into(), OFF), ("strip/1".into(), ON)]);
     }
 
@@ -353,6 +410,44 @@ mod tests {
         assert_eq!(desk.answered(), [(CAPACITY as u64 + 1, Code::Busy)]);
         assert_eq!(desk.queue.take_reads().len(), CAPACITY);
         assert!(desk.queue.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_makes_room_for_what_is_urgent() {
+        let mut desk = Desk::new();
+        for _ in 0..CAPACITY {
+            desk.push("plug", Action::Read);
+        }
+        desk.push("plug", ON);
+        desk.push("plug", OFF);
+        let safety = Intent {
+            source: Source::Safety,
+            ..desk.intent("plug/1", ON)
+        };
+        desk.queue.push(safety, &desk.view, desk.now);
+        let busy = |id| (id, Code::Busy);
+        let capacity = CAPACITY as u64;
+        assert_eq!(
+            desk.answered(),
+            [busy(capacity + 1), busy(capacity), busy(capacity - 1)]
+        );
+        assert_eq!(desk.popped()[0], ("plug".into(), OFF));
+    }
+
+    #[test]
+    fn what_waits_overtakes_what_is_in_flight_outlet_by_outlet() {
+        let mut desk = Desk::new();
+        let key = |n: &str| n.parse::<OutletKey>().unwrap();
+        desk.push("strip", ON);
+        let _whole = desk.queue.pop().unwrap();
+        desk.push("strip/1", OFF);
+        desk.push("strip/2", TOGGLE);
+        desk.push("strip/3", Action::Read);
+        let overtaken = ["1", "2", "3"].map(|n| desk.queue.overtakes(Some(&key(n))));
+        // A TOGGLE depends on what is in flight.
+        assert_eq!(overtaken, [true, false, false]);
+        desk.push("strip", OFF);
+        assert!(desk.queue.overtakes(Some(&key("3"))));
     }
 
     #[test]

@@ -3,17 +3,16 @@
 //! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
 //! firmwares in the field (missing or renamed fields, closed enums).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tapo::{
+    ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError,
+    responses::PowerState,
 };
+use tokio::time::timeout;
 
-use serde_json::Value;
-use tapo::{ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError};
-use tokio::{task::spawn_blocking, time::timeout};
-use tokio_stream::StreamExt as _;
-
-use super::{fault::Fault, readings::mac};
+use super::fault::Fault;
 use crate::{Secret, model::Power, report::Kind};
 
 /// The account a device is registered to.
@@ -40,6 +39,13 @@ pub(super) enum Request<'a> {
     Meter(Reading, Option<&'a str>),
     /// Restart in one second, so that the answer still arrives.
     Reboot,
+    /// The plug's countdown: `Null`, or `{"on": bool, "remaining_s": int}`.
+    GetTimer,
+    /// Arm the plug's countdown to OFF, 1 s to 24 h. On the wire it is cleared and added: two requests,
+    /// and a failure of the second leaves none.
+    SetTimer(Duration),
+    /// Clear the plug's countdown.
+    ClearTimer,
 }
 
 /// What a meter can be asked.
@@ -107,7 +113,11 @@ impl Session {
 
     /// Sends one request and returns its result; `Null` where a request has none.
     pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
-        within(self.limit, self.send(request)).await
+        let limit = match request {
+            Request::SetTimer(_) => self.limit * 2,
+            _ => self.limit,
+        };
+        within(limit, self.send(request)).await
     }
 
     async fn send(&self, request: Request<'_>) -> Result<Value, tapo::Error> {
@@ -119,6 +129,10 @@ impl Session {
             (Handler::Plug(plug), Request::Reboot) => {
                 plug.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
+            (
+                Handler::Plug(plug),
+                timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
+            ) => send_timer(plug, timer).await,
             (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
             (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
             (Handler::Strip(strip), Request::Child(id)) => {
@@ -143,11 +157,17 @@ impl Session {
             (Handler::Strip(strip), Request::Reboot) => {
                 strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
-            // A plug has no children, and a strip has no relay of its own: what such a device would say.
+            // A plug has no children, and a strip has neither a relay, a meter nor a countdown of its own: what
+            // such a device would say.
             (Handler::Plug(_), Request::Children | Request::Child(_) | Request::Meter(_, Some(_)))
-            | (Handler::Strip(_), Request::Switch(None, _) | Request::Meter(_, None)) => {
-                Err(tapo::Error::DeviceNotFound)
-            }
+            | (
+                Handler::Strip(_),
+                Request::Switch(None, _)
+                | Request::Meter(_, None)
+                | Request::GetTimer
+                | Request::SetTimer(_)
+                | Request::ClearTimer,
+            ) => Err(tapo::Error::DeviceNotFound),
         }
     }
 }
@@ -166,84 +186,17 @@ fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {
     Ok(serde_json::to_value(result)?)
 }
 
-/// A device that answered on UDP 20002.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovered {
-    /// Where it answered from.
-    pub ip: IpAddr,
-    /// The announced model, with its region: `P110(UK)`.
-    pub model: Option<String>,
-    /// Lower case with colons.
-    pub mac: Option<String>,
-    /// The announced login protocol: `KLAP`, `TPAP`, `AES`.
-    pub protocol: Option<String>,
-    /// The port of its web server, if it says.
-    pub http_port: Option<u16>,
-    /// The announced type: `SMART.TAPOPLUG`, `SMART.KASAPLUG`...
-    pub device_type: Option<String>,
-}
-
-impl Discovered {
-    /// `ip`, with the port unless it is 80.
-    pub fn address(&self) -> String {
-        match self.http_port {
-            Some(port) if port != 80 => SocketAddr::new(self.ip, port).to_string(),
-            _ => self.ip.to_string(),
-        }
+async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+    match request {
+        Request::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
+        Request::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
+        _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
+            json!({
+                "on": matches!(timer.desired_state, PowerState::On),
+                "remaining_s": timer.remaining_s,
+            })
+        })),
     }
-
-    fn of(ip: IpAddr, message: &Value) -> Self {
-        let text = |pointer| {
-            message
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        let port = message
-            .pointer("/result/mgt_encrypt_schm/http_port")
-            .and_then(Value::as_u64);
-        Self {
-            ip,
-            model: text("/result/device_model"),
-            mac: text("/result/mac").as_deref().and_then(mac),
-            protocol: text("/result/mgt_encrypt_schm/encrypt_type"),
-            http_port: port.and_then(|port| u16::try_from(port).ok()),
-            device_type: text("/result/device_type"),
-        }
-    }
-}
-
-/// Asks on UDP 20002 who is there, at a broadcast or a single address, for `wait` (whole seconds).
-/// A single address ends the wait when it answers. Some plugs open their web server only when they
-/// are asked (seen on P110 1.4.6), so this also wakes a device that refuses connections.
-pub async fn discover(target: IpAddr, wait: Duration) -> Vec<Discovered> {
-    // The crate makes an RSA key pair for each query: up to a second of pure arithmetic. On the threads of the
-    // runtime that holds up everything else, with many unreachable devices for seconds.
-    spawn_blocking(move || discover_here(target, wait))
-        .await
-        .unwrap_or_default()
-}
-
-/// Discovers with this thread alone, also for the tasks that the crate spawns.
-fn discover_here(target: IpAddr, wait: Duration) -> Vec<Discovered> {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return Vec::new();
-    };
-    runtime.block_on(async {
-        let asked = ApiClient::discover_devices_raw(target.to_string(), wait.as_secs().max(1)).await;
-        let Ok(mut answers) = asked else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        while let Some(answer) = answers.next().await {
-            found.extend(
-                answer
-                    .ok()
-                    .map(|answer| Discovered::of(answer.ip, &answer.message)),
-            );
-        }
-        found
-    })
 }
 
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
@@ -288,7 +241,8 @@ fn classify_response(error: &TapoResponseError) -> Fault {
         TapoResponseError::Unauthorized { kind, .. } => match *kind {
             "FORBIDDEN" => Fault::Forbidden,
             "HASH_MISMATCH" | "LOGIN" | "TPAP_HASH_MISMATCH" => Fault::WrongCredentials,
-            "TPAP_CREDENTIALS" | "TPAP_AUTH_ATTEMPTS_LIMIT" => Fault::LockedOut,
+            "TPAP_CREDENTIALS" => Fault::CountedCredentials,
+            "TPAP_AUTH_ATTEMPTS_LIMIT" => Fault::LockedOut,
             _ => Fault::SessionLost,
         },
         TapoResponseError::DeviceError {

@@ -9,16 +9,19 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::queue::CAPACITY;
 use crate::{model::DeviceId, report::Phase};
 
 /// Round trips that are kept per device.
 const WINDOW: usize = 128;
 
 /// The health of one device's link.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DeviceHealth {
     /// Where the worker is in its life.
     pub phase: Option<Phase>,
+    /// Whether the device is asked as usual.
+    pub breaker: Breaker,
     /// Median round trip of the last 128 requests, in ms.
     pub rtt_p50_ms: Option<f64>,
     /// 95th percentile of them, in ms.
@@ -33,8 +36,33 @@ pub struct DeviceHealth {
     pub logins: u64,
     /// Commands that wait now.
     pub waiting: usize,
+    /// How many fit.
+    pub places: usize,
     /// The last time the device answered.
     pub last_seen: Option<Timestamp>,
+}
+
+/// The circuit breaker of a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Breaker {
+    /// Requests pass.
+    Closed,
+    /// One attempt decides.
+    #[default]
+    HalfOpen,
+    /// The device is left alone until the next probe.
+    Open,
+}
+
+impl Breaker {
+    fn of(phase: Option<Phase>) -> Self {
+        match phase {
+            Some(Phase::Ready) => Self::Closed,
+            Some(Phase::Connecting | Phase::Degraded) | None => Self::HalfOpen,
+            Some(Phase::SetupMode | Phase::Unreachable | Phase::Forbidden | Phase::LockedOut) => Self::Open,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +120,7 @@ impl Recorder {
         };
         DeviceHealth {
             phase: record.phase,
+            breaker: Breaker::of(record.phase),
             rtt_p50_ms: percentile(50),
             rtt_p95_ms: percentile(95),
             rtt_max_ms: percentile(100),
@@ -99,6 +128,7 @@ impl Recorder {
             failures: record.failures.clone(),
             logins: record.logins,
             waiting: record.waiting,
+            places: CAPACITY,
             last_seen: record.last_seen,
         }
     }
@@ -114,6 +144,11 @@ fn round(ms: f64) -> f64 {
 pub struct HealthBoard(Arc<Mutex<BTreeMap<DeviceId, Recorder>>>);
 
 impl HealthBoard {
+    /// A device that is not configured any more.
+    pub(super) fn forget(&self, device: &DeviceId) {
+        lock(&self.0).remove(device);
+    }
+
     pub(super) fn recorder(&self, device: &DeviceId) -> Recorder {
         lock(&self.0).entry(device.clone()).or_default().clone()
     }

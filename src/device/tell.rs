@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{News, known::Change, worker::Worker};
@@ -93,10 +94,13 @@ impl Worker {
         }
     }
 
-    /// One log line and one event per change, however often the device fails in between.
+    /// One log line and one event per change of availability or of the reason, however often the device fails in between.
     async fn tell_availability(&mut self, before: Option<&Report>, now: &Report) {
+        let code = |report: &Report| report.trouble.as_ref().map(|trouble| trouble.code);
+        let same_reason = now.availability == Availability::Online || before.and_then(code) == code(now);
         let first_failure = before.is_some_and(|before| before.phase == Phase::Connecting);
         if before.map(|before| before.availability) == Some(now.availability)
+            && same_reason
             && !(first_failure && now.trouble.is_some())
         {
             return;
@@ -126,8 +130,18 @@ impl Worker {
         }
     }
 
+    /// Tells the relays that changed without us.
+    pub(super) async fn tell_changes(&mut self, changes: Vec<Change>) {
+        let now = Instant::now();
+        for change in changes {
+            if !self.unsettled.explains(&change, now) {
+                self.tell_external(change).await;
+            }
+        }
+    }
+
     /// A relay changed and it was not us.
-    pub(super) async fn tell_external(&mut self, change: Change) {
+    async fn tell_external(&mut self, change: Change) {
         let path = self.path_of(change.outlet.as_ref());
         info!(outlet = %path, state = %change.power, "switched by something else (button, app, rule on the device)");
         let message = format!("{path} was switched {} by something else", change.power);

@@ -6,17 +6,20 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::info;
 
 use super::{
-    DeviceConfig, News, Tempo,
+    DeviceConfig, News, Orders, Tempo,
     backoff::{Backoff, LoginBudget, Purpose, jittered},
     exchange::Trip,
     fault::{Fault, Remedy},
+    guard::Keeper,
     known::Known,
     mailbox::{Mailbox, Standing},
     meter::Meters,
-    opening::{LISTEN, Opened, open},
+    opening::{Opened, open},
     readings::DeviceReading,
-    session::{Session, discover},
+    search::Directory,
+    session::Session,
     stats::Recorder,
+    unsettled::Unsettled,
 };
 use crate::{
     clock::Clock,
@@ -35,8 +38,10 @@ const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
 const RETRY_SOON: Duration = Duration::from_millis(500);
 /// Failed exchanges before the session is given up and one active retry decides.
 const FAILURES_TO_RECONNECT: u32 = 2;
-/// Failed connects before the device is looked for under another address, and between two searches.
-const CONNECTS_TO_SEARCH: u32 = 3;
+/// Failed connects before the device is looked for under another address: the active retry.
+const CONNECTS_TO_SEARCH: u32 = 1;
+/// Failed connects from one search to the next.
+const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
 
 /// Owns one device: its session, its queue, and everything known of it.
 pub(super) struct Worker {
@@ -49,15 +54,22 @@ pub(super) struct Worker {
     pub(super) known: Known,
     pub(super) meters: Meters,
     pub(super) book: EnergyBook,
+    pub(super) keeper: Keeper,
+    pub(super) unsettled: Unsettled,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
     pub(super) news: Vec<mpsc::Sender<News>>,
     pub(super) phase: Phase,
+    /// Whether the device may have done what the switch in flight asks, in whole or in part.
+    pub(super) may_be_done: bool,
     /// Failed exchanges in a row.
     failures: u32,
     /// Failed connects in a row.
     connects: u32,
+    /// Another device answers where this one was: searched for before each connect.
+    lost: bool,
+    directory: Directory,
     probes: Backoff,
     refusals: Backoff,
     pub(super) told: Option<Arc<Report>>,
@@ -85,28 +97,50 @@ enum Stumble {
     Leave(Life),
 }
 
+/// What changed settings mean for the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obeyed {
+    /// Nothing.
+    AsBefore,
+    /// The device is connected anew.
+    Anew,
+}
+
+fn probes(tempo: &Tempo) -> Backoff {
+    Backoff::new(PROBE_FIRST, tempo.probe_longest)
+}
+
+fn refusals(tempo: &Tempo) -> Backoff {
+    Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest)
+}
+
 impl Worker {
     pub(super) fn new(
-        config: Arc<DeviceConfig>,
-        tempo: Arc<Tempo>,
+        mut mailbox: Mailbox,
         clock: Clock,
-        mailbox: Mailbox,
         news: Vec<mpsc::Sender<News>>,
         recorder: Recorder,
         book: EnergyBook,
+        directory: Directory,
     ) -> Self {
+        let Orders { config, tempo } = mailbox.orders();
         Self {
             address: config.address.clone(),
             logins: LoginBudget::new(Instant::now()),
-            probes: Backoff::new(PROBE_FIRST, tempo.probe_longest),
-            refusals: Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest),
+            probes: probes(&tempo),
+            refusals: refusals(&tempo),
             known: Known::default(),
             meters: Meters::new(Instant::now()),
             book,
+            keeper: Keeper::default(),
+            unsettled: Unsettled::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
+            may_be_done: false,
             failures: 0,
             connects: 0,
+            lost: false,
+            directory,
             told: None,
             config,
             tempo,
@@ -133,10 +167,9 @@ impl Worker {
 
     async fn connect(&mut self) -> Life {
         self.mailbox.rescan = false;
-        if self.connects > 0
-            && self.connects.is_multiple_of(CONNECTS_TO_SEARCH)
-            && self.search().await.is_err()
-        {
+        self.obey();
+        let searching = self.connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH;
+        if (self.lost || searching) && self.search().await.is_err() {
             return Life::Stop;
         }
         self.recorder.logged_in();
@@ -145,6 +178,7 @@ impl Worker {
             self.config.clone(),
             self.kind,
             self.tempo.request,
+            self.directory.clone(),
         );
         match self.mailbox.attend(opening).await {
             Err(_stopped) => Life::Stop,
@@ -155,8 +189,13 @@ impl Worker {
 
     /// The device let us in and told everything.
     async fn welcome(&mut self, opened: Opened) -> Life {
-        self.kind = opened.kind;
+        self.logins.spend(Instant::now());
         let reading = DeviceReading::of(&opened.info);
+        if let Some(stranger) = self.known.stranger(&reading) {
+            return self.turned_away(&Fault::OtherDevice(stranger)).await;
+        }
+        self.kind = opened.kind;
+        self.lost = false;
         self.known
             .identify(&self.config, opened.kind, &opened.components, &reading);
         let changes = self
@@ -164,13 +203,12 @@ impl Worker {
             .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
         self.meters.renew();
         self.recall_meters();
+        self.keeper.doubt();
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
         self.proved();
         self.enter(Phase::Ready).await;
-        for change in changes {
-            self.tell_external(change).await;
-        }
+        self.tell_changes(changes).await;
         Life::Serve(opened.session)
     }
 
@@ -180,12 +218,17 @@ impl Worker {
         self.connects += 1;
         self.mailbox.trouble = Some(fault.trouble());
         let phase = fault.phase();
+        let lost_now = fault.remedy() == Remedy::Search && !self.lost;
+        self.lost |= lost_now;
         let wait = match phase {
             Phase::LockedOut => self.tempo.locked,
             Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
             _ => self.probes.wait(),
         };
         self.enter(phase).await;
+        if lost_now {
+            return Life::Connect;
+        }
         Life::Wait(Instant::now() + wait)
     }
 
@@ -201,6 +244,9 @@ impl Worker {
                 waiting_since + PROBE_FOR_COMMAND
             };
             let wake = urgent.min(until);
+            if self.mailbox.reordered && self.obey() == Obeyed::Anew {
+                return Life::Connect;
+            }
             let rescan = self.mailbox.rescan && self.phase != Phase::LockedOut;
             if rescan || Instant::now() >= wake {
                 return Life::Connect;
@@ -219,7 +265,7 @@ impl Worker {
         loop {
             let now = Instant::now();
             self.recorder.now(self.phase, self.mailbox.queue.len());
-            if self.mailbox.rescan {
+            if self.mailbox.rescan || (self.mailbox.reordered && self.obey() == Obeyed::Anew) {
                 return Life::Connect;
             }
             let trip = if now >= hold
@@ -229,6 +275,8 @@ impl Worker {
             } else if now >= next_poll {
                 next_poll = now + jittered(self.tempo.poll);
                 self.read(&mut session, Purpose::Poll).await
+            } else if self.countdown_is_due() {
+                self.look_at_countdown(&mut session).await
             } else if now >= next_slow {
                 next_slow = now + jittered(self.tempo.slow_poll);
                 self.slow_poll(&mut session).await
@@ -263,10 +311,11 @@ impl Worker {
         }
     }
 
-    /// A strip's list of children does not carry the strip's own values; a plug's read does.
+    /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
+    /// countdown.
     async fn slow_poll(&mut self, session: &mut Session) -> Result<(), Trip> {
         match self.kind {
-            Kind::Plug => Ok(()),
+            Kind::Plug => self.look_at_countdown(session).await,
             Kind::Strip => self.read_device(session).await,
         }
     }
@@ -275,24 +324,54 @@ impl Worker {
     async fn stumble(&mut self, fault: &Fault) -> Stumble {
         match fault.remedy() {
             Remedy::DoWithout => Stumble::CarryOn,
-            Remedy::WaitForUser | Remedy::KeepAway => Stumble::Leave(self.turned_away(fault).await),
-            // The budget for logins is used up: somebody else keeps taking the session. The device is there.
-            Remedy::LogInAgain => {
+            Remedy::WaitForUser | Remedy::KeepAway | Remedy::Search => {
+                Stumble::Leave(self.turned_away(fault).await)
+            }
+            // The budget for logins is used up: somebody else keeps taking the session. The device is there, unless
+            // it failed in another way just before.
+            Remedy::LogInAgain if self.failures == 0 => {
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
                 Stumble::CarryOn
             }
-            Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
+            Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
                 self.failures += 1;
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
-                if self.failures >= FAILURES_TO_RECONNECT {
+                let may_log_in = self.logins.grants(Purpose::Command, Instant::now());
+                if self.failures >= FAILURES_TO_RECONNECT && may_log_in {
                     Stumble::Leave(Life::Connect)
                 } else {
                     Stumble::RetrySoon
                 }
             }
         }
+    }
+
+    /// Takes changed settings over.
+    fn obey(&mut self) -> Obeyed {
+        if !self.mailbox.reordered {
+            return Obeyed::AsBefore;
+        }
+        let Orders { config, tempo } = self.mailbox.orders();
+        if self.tempo != tempo {
+            (self.probes, self.refusals) = (probes(&tempo), refusals(&tempo));
+            self.tempo = tempo;
+        }
+        if self.config == config {
+            return Obeyed::AsBefore;
+        }
+        if self.config.address != config.address {
+            // What answers there may be another device.
+            self.address.clone_from(&config.address);
+            (self.known, self.kind) = (Known::default(), Kind::Plug);
+            (self.unsettled, self.lost) = (Unsettled::default(), false);
+        }
+        info!(device = %config.id, "settings of the device changed");
+        self.config = config;
+        self.connects = 0;
+        self.refusals.proved();
+        Obeyed::Anew
     }
 
     /// The device answered: it is well, and the next trouble is a new one.
@@ -323,11 +402,8 @@ impl Worker {
         else {
             return Ok(());
         };
-        for target in self.tempo.search.clone() {
-            let found = self.mailbox.attend(discover(target, LISTEN)).await?;
-            let Some(found) = found.into_iter().find(|found| found.mac.as_deref() == Some(&mac)) else {
-                continue;
-            };
+        let search = self.directory.clone().find(mac, self.tempo.search.clone());
+        if let Some(found) = self.mailbox.attend(search).await? {
             let address = found.address();
             if address != self.address {
                 let message = format!(

@@ -12,6 +12,7 @@ use crate::{
     intent::Code,
     model::{DeviceId, GroupId, OutletKey, Power},
     report::{Availability, Event, EventKind, Kind, Phase, Report},
+    scheduler::planner::Vacation,
     telemetry::Level,
 };
 
@@ -37,6 +38,9 @@ pub(super) struct Info<'a> {
     log_level: Level,
     devices_online: usize,
     devices: usize,
+    /// `null` until the scheduler has said it.
+    vacation: Option<bool>,
+    vacation_since: Option<Timestamp>,
     settings: &'a Value,
 }
 
@@ -45,6 +49,7 @@ impl<'a> Info<'a> {
         about: &'a About,
         reports: &BTreeMap<DeviceId, Arc<Report>>,
         configured: usize,
+        vacation: Option<Vacation>,
         log_level: Level,
     ) -> Self {
         let online = |report: &&Arc<Report>| report.availability == Availability::Online;
@@ -56,6 +61,11 @@ impl<'a> Info<'a> {
             log_level,
             devices_online: reports.values().filter(online).count(),
             devices: configured,
+            vacation: vacation.map(|vacation| vacation != Vacation::Off),
+            vacation_since: match vacation {
+                Some(Vacation::Since(instant)) => Some(instant),
+                Some(Vacation::Off) | None => None,
+            },
             settings: &about.settings,
         }
     }

@@ -1,11 +1,13 @@
 //! The payload codec: bytes from the wire to typed commands, or to an error that says what was expected.
 
+mod attribute;
 mod error;
 mod fields;
 mod value;
 
 use std::time::Duration;
 
+use attribute::{Attribute, on_or_off};
 pub use error::{CommandError, Shown};
 pub use fields::{Fields, Scalar};
 use value::{DurationKey, take_until};
@@ -60,31 +62,6 @@ pub enum Decoded<T> {
     },
 }
 
-/// Who a command is for, as far as that decides what it may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// A device, or one outlet of a strip.
-    Outlet,
-    /// A group, which also has a schedule to go back to.
-    Group,
-}
-
-impl Target {
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Outlet => "ON, OFF, TOGGLE, 1, 0, true or false",
-            Self::Group => "ON, OFF, TOGGLE, AUTO, 1, 0, true or false",
-        }
-    }
-
-    fn expected_payload(self) -> &'static str {
-        match self {
-            Self::Outlet => "ON, OFF, TOGGLE, 1, 0, true, false or a JSON object with the key state",
-            Self::Group => "ON, OFF, TOGGLE, AUTO, 1, 0, true, false or a JSON object with the key state",
-        }
-    }
-}
-
 /// A command to a device, an outlet or a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -122,7 +99,7 @@ pub enum Change {
     Off,
     /// Into the other state, whatever the device is in when the command reaches it.
     Toggle,
-    /// Back to the schedule. Only for [`Target::Group`].
+    /// Back to the schedules.
     Auto,
 }
 
@@ -139,55 +116,46 @@ pub enum Lifetime {
     Hold,
 }
 
-/// An attribute that `set/<attribute>` sets. A new one gets its name here and its decoder in
-/// [`decode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attribute {
-    State,
-    Reboot,
-}
-
 /// The attribute that restarts a device.
 pub(super) const REBOOT: &str = "reboot";
 
-impl Attribute {
-    const ALL: [Self; 2] = [Self::State, Self::Reboot];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::State => "state",
-            Self::Reboot => REBOOT,
-        }
-    }
-
-    /// A group has no computer to restart.
-    fn is_for(self, target: Target) -> bool {
-        target == Target::Outlet || self != Self::Reboot
-    }
-
-    fn find(name: &str, target: Target) -> Result<Self, CommandError> {
-        let known = Self::ALL.into_iter().filter(|attribute| attribute.is_for(target));
-        let found = known.clone().find(|attribute| attribute.name() == name);
-        found.ok_or_else(|| CommandError::UnknownAttribute {
-            shown: Shown::text(name),
-            known: known.map(Self::name).collect::<Vec<_>>().join(", "),
-        })
-    }
-}
-
 /// Reads the payload of a command to a device, an outlet or a group. An empty payload is ignored, except
 /// for [`Verb::Get`], which needs none.
-pub fn decode(verb: &Verb, target: Target, payload: &[u8]) -> Decoded<Command> {
+pub fn decode(verb: &Verb, payload: &[u8]) -> Decoded<Command> {
     if payload.is_empty() && *verb != Verb::Get {
         return Decoded::Ignored;
     }
     decode_body(payload, |body| match verb {
         Verb::Get => read_get(body).map(|()| Command::Get),
-        Verb::Set => read_set(body, target).map(Command::Set),
-        Verb::SetAttribute(name) => match Attribute::find(name, target)? {
-            Attribute::State => read_set(body, target).map(Command::Set),
-            Attribute::Reboot => read_reboot(body),
-        },
+        Verb::Set => read_set(body, Attribute::State).map(Command::Set),
+        Verb::SetAttribute(name) if name == REBOOT => read_reboot(body),
+        Verb::SetAttribute(name) => read_set(body, Attribute::find(name)?).map(Command::Set),
+    })
+}
+
+/// Reads the payload of a command that enables or disables a schedule. An empty payload is ignored.
+pub fn decode_switch(payload: &[u8]) -> Decoded<bool> {
+    if payload.is_empty() {
+        return Decoded::Ignored;
+    }
+    decode_body(payload, |body| match body {
+        Body::Plain(text) => {
+            on_or_off(&Scalar::Text(text.to_owned())).ok_or_else(|| CommandError::InvalidPayload {
+                expected: "ON, OFF, 1, 0, true, false or a JSON object with the key enabled",
+                shown: Shown::text(text),
+            })
+        }
+        Body::Object(mut fields) => {
+            let (key, expected) = ("enabled", "ON, OFF, 1, 0, true or false");
+            let enabled = fields.take(key);
+            fields.finish()?;
+            let enabled = enabled.ok_or(CommandError::MissingKey { key, expected })?;
+            on_or_off(&enabled).ok_or_else(|| CommandError::InvalidValue {
+                key,
+                expected,
+                shown: enabled.shown(),
+            })
+        }
     })
 }
 
@@ -294,25 +262,25 @@ fn read_reboot(body: Body<'_>) -> Result<Command, CommandError> {
     Ok(Command::Reboot { ttl })
 }
 
-fn read_set(body: Body<'_>, target: Target) -> Result<SetCommand, CommandError> {
+fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandError> {
     let mut fields = match body {
-        Body::Plain(text) => return read_plain_set(text, target),
+        Body::Plain(text) => return read_plain_set(text, attribute),
         Body::Object(fields) => fields,
     };
-    let state = fields.take("state");
+    let (key, expected) = (attribute.name(), attribute.expected());
+    let value = fields.take(key);
     let on_time = ON_TIME.take(&mut fields)?;
     let lifetime = take_lifetime(&mut fields)?;
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
-    let state = state.ok_or(CommandError::MissingKey {
-        key: "state",
-        expected: target.expected(),
-    })?;
-    let change = change_of(&state, target).ok_or_else(|| CommandError::InvalidValue {
-        key: "state",
-        expected: target.expected(),
-        shown: state.shown(),
-    })?;
+    let value = value.ok_or(CommandError::MissingKey { key, expected })?;
+    let change = attribute
+        .change_of(&value)
+        .ok_or_else(|| CommandError::InvalidValue {
+            key,
+            expected,
+            shown: value.shown(),
+        })?;
     let change = match (change, on_time) {
         (Change::On { .. }, on_time) => Change::On { on_time },
         (change, None) => change,
@@ -329,14 +297,16 @@ fn read_set(body: Body<'_>, target: Target) -> Result<SetCommand, CommandError> 
 }
 
 /// A bare word, or a JSON text, number or boolean.
-fn read_plain_set(text: &str, target: Target) -> Result<SetCommand, CommandError> {
+fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, CommandError> {
     let from_json = || {
         let value: Scalar = serde_json::from_str(text).ok()?;
-        change_of(&value, target)
+        attribute.change_of(&value)
     };
-    let change = change_of_word(text, target).or_else(from_json);
+    let change = attribute
+        .change_of(&Scalar::Text(text.to_owned()))
+        .or_else(from_json);
     let change = change.ok_or_else(|| CommandError::InvalidPayload {
-        expected: target.expected_payload(),
+        expected: attribute.expected_payload(),
         shown: Shown::text(text),
     })?;
     Ok(SetCommand {
@@ -344,37 +314,6 @@ fn read_plain_set(text: &str, target: Target) -> Result<SetCommand, CommandError
         lifetime: None,
         ttl: DEFAULT_TTL,
     })
-}
-
-fn change_of(value: &Scalar, target: Target) -> Option<Change> {
-    match value {
-        Scalar::Text(text) => change_of_word(text.trim(), target),
-        Scalar::Bool(on) => Some(change_into(*on)),
-        Scalar::Number(number) => match number.as_u64()? {
-            0 => Some(Change::Off),
-            1 => Some(change_into(true)),
-            _ => None,
-        },
-        Scalar::Null | Scalar::Array | Scalar::Object => None,
-    }
-}
-
-fn change_of_word(word: &str, target: Target) -> Option<Change> {
-    match word.to_ascii_lowercase().as_str() {
-        "on" | "1" | "true" => Some(change_into(true)),
-        "off" | "0" | "false" => Some(change_into(false)),
-        "toggle" => Some(Change::Toggle),
-        "auto" if target == Target::Group => Some(Change::Auto),
-        _ => None,
-    }
-}
-
-fn change_into(on: bool) -> Change {
-    if on {
-        Change::On { on_time: None }
-    } else {
-        Change::Off
-    }
 }
 
 fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {

@@ -1,7 +1,7 @@
 //! Commands that wait for their answer, and answers that may be asked for again. Pure.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::{command::Transaction, state::json};
 use crate::{
-    intent::{Action, Answer, Code, Failure, Origin, Outcome, TicketId},
+    intent::{Answer, Code, Done, Failure, Member, Origin, TicketId},
     model::{OutletKey, OutletPath, Power},
+    scheduler::wire::Target,
 };
 
 /// A repeated transaction within this time is not carried out again; it gets the same answer.
@@ -24,21 +25,36 @@ const REMEMBERED: usize = 1000;
 pub(super) struct Desk {
     next: u64,
     open: HashMap<TicketId, Open>,
+    /// Members of a group that are read one by one, with the ticket of the whole.
+    parts: HashMap<TicketId, (TicketId, OutletPath)>,
+    /// What those said that answered already, by the ticket of the whole.
+    heard: HashMap<TicketId, Vec<Member>>,
     given: VecDeque<Given>,
+}
+
+/// What a command is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// To switch.
+    Switch,
+    /// To read.
+    Read,
+    /// To restart the device.
+    Reboot,
 }
 
 /// A command that waits for its answer.
 #[derive(Debug, Clone)]
-pub(super) struct Open {
-    pub(super) path: OutletPath,
-    pub(super) action: Action,
-    pub(super) transaction: Option<Transaction>,
+struct Open {
+    target: Target,
+    errand: Errand,
+    transaction: Option<Transaction>,
     received: Instant,
 }
 
 #[derive(Debug)]
 struct Given {
-    path: OutletPath,
+    target: Target,
     transaction: Transaction,
     response: String,
     at: Instant,
@@ -58,8 +74,8 @@ pub(super) enum Admission {
 /// A command's answer as it is published.
 #[derive(Debug)]
 pub(super) struct Response {
-    pub(super) path: OutletPath,
-    pub(super) action: Action,
+    pub(super) target: Target,
+    pub(super) errand: Errand,
     pub(super) json: String,
     /// Whether it must be published: always after a failure, on success if a transaction was given.
     pub(super) wanted: bool,
@@ -75,32 +91,31 @@ impl Desk {
     /// Takes in a command, unless its transaction is known.
     pub(super) fn admit(
         &mut self,
-        path: OutletPath,
-        action: Action,
+        target: Target,
+        errand: Errand,
         transaction: Option<Transaction>,
         now: Instant,
     ) -> Admission {
         self.forget(now);
         if let Some(transaction) = &transaction {
-            let same = |open: &Open| open.path == path && open.transaction.as_ref() == Some(transaction);
+            let same = |open: &Open| open.target == target && open.transaction.as_ref() == Some(transaction);
             if self.open.values().any(same) {
                 return Admission::UnderWay;
             }
             let given = self
                 .given
                 .iter()
-                .find(|given| given.path == path && given.transaction == *transaction);
+                .find(|given| given.target == target && given.transaction == *transaction);
             if let Some(given) = given {
                 return Admission::Repeat(given.response.clone());
             }
         }
-        self.next += 1;
-        let ticket = TicketId(self.next);
+        let ticket = self.next_ticket();
         self.open.insert(
             ticket,
             Open {
-                path,
-                action,
+                target,
+                errand,
                 transaction,
                 received: now,
             },
@@ -108,22 +123,43 @@ impl Desk {
         Admission::Carry(ticket)
     }
 
+    /// A ticket for each outlet, whose answers together are the answer of `whole`.
+    pub(super) fn split(
+        &mut self,
+        whole: TicketId,
+        outlets: impl IntoIterator<Item = OutletPath>,
+    ) -> Vec<(OutletPath, TicketId)> {
+        let mut parts = Vec::new();
+        for outlet in outlets {
+            let part = self.next_ticket();
+            self.parts.insert(part, (whole, outlet.clone()));
+            parts.push((outlet, part));
+        }
+        parts
+    }
+
+    fn next_ticket(&mut self) -> TicketId {
+        self.next += 1;
+        TicketId(self.next)
+    }
+
     /// Turns an answer into its response; `None` if nobody waits for it.
     ///
     /// `confirmed` tells what an outlet is known to be, for the answer of a failure.
     pub(super) fn answer(
         &mut self,
-        answer: &Answer,
-        confirmed: impl FnOnce(&OutletPath) -> Option<Power>,
+        answer: Answer,
+        confirmed: impl Fn(&Target) -> Option<Power>,
         now: Instant,
     ) -> Option<Response> {
+        let answer = self.complete(answer)?;
         let open = self.open.remove(&answer.id)?;
         let failed = answer.outcome.is_err();
-        let json = response(&open, &answer.outcome, confirmed, now);
+        let json = response(&open, &answer, confirmed, now);
         let wanted = failed || open.transaction.is_some();
         if let Some(transaction) = open.transaction {
             self.given.push_back(Given {
-                path: open.path.clone(),
+                target: open.target.clone(),
                 transaction,
                 response: json.clone(),
                 at: now,
@@ -133,12 +169,26 @@ impl Desk {
             }
         }
         Some(Response {
-            path: open.path,
-            action: open.action,
+            target: open.target,
+            errand: open.errand,
             json,
             wanted,
             failed,
         })
+    }
+
+    /// The answer itself, or that of the whole once its last part answered.
+    fn complete(&mut self, answer: Answer) -> Option<Answer> {
+        let Some((whole, outlet)) = self.parts.remove(&answer.id) else {
+            return Some(answer);
+        };
+        let heard = self.heard.entry(whole).or_default();
+        heard.push((outlet, answer.outcome));
+        if self.parts.values().any(|(other, _)| *other == whole) {
+            return None;
+        }
+        let members = self.heard.remove(&whole)?;
+        Some(Answer::together(whole, members))
     }
 
     /// What the commands that still wait are answered when nobody is left to carry them out.
@@ -149,6 +199,7 @@ impl Desk {
             .map(|id| Answer {
                 id: *id,
                 outcome: stopping(),
+                members: Vec::new(),
             })
             .collect()
     }
@@ -166,65 +217,76 @@ impl Desk {
 
 /// A response to a command that was never admitted.
 pub(super) fn rejection(transaction: Option<&Transaction>, code: &'static str, message: &str) -> String {
-    let body = ResponseBody {
-        status: Status::Error,
-        state: None,
-        outlets: None,
-        transaction,
-        error: Some(ErrorBody {
-            code: ErrorCode::Command(code),
-            message,
-            origin: Origin::Bridge,
-        }),
-        latency_ms: 0,
-        attempts: 0,
+    let error = ErrorBody {
+        code: ErrorCode::Command(code),
+        message,
+        origin: Origin::Bridge,
     };
-    json(&body)
+    json(&ResponseBody {
+        transaction,
+        error: Some(error),
+        ..ResponseBody::new(Status::Error, None)
+    })
+}
+
+/// A response to a command that asked nothing of an outlet, and was done.
+pub(super) fn acceptance(transaction: Option<&Transaction>) -> String {
+    json(&ResponseBody {
+        transaction,
+        ..ResponseBody::new(Status::Ok, None)
+    })
 }
 
 fn response(
     open: &Open,
-    outcome: &Outcome,
-    confirmed: impl FnOnce(&OutletPath) -> Option<Power>,
+    answer: &Answer,
+    confirmed: impl Fn(&Target) -> Option<Power>,
     now: Instant,
 ) -> String {
-    let latency_ms = u64::try_from(now.duration_since(open.received).as_millis()).unwrap_or(u64::MAX);
-    let transaction = open.transaction.as_ref();
-    let body = match outcome {
+    let body = match &answer.outcome {
         Ok(done) => ResponseBody {
-            status: Status::Ok,
-            state: done.power(),
-            outlets: members(&done.outlets),
-            transaction,
-            error: None,
-            latency_ms,
+            outlets: outlets(&open.target, done),
             attempts: done.attempts,
+            ..ResponseBody::new(Status::Ok, done.power())
         },
         Err(failure) => ResponseBody {
-            status: Status::Error,
-            state: confirmed(&open.path),
-            outlets: None,
-            transaction,
-            error: Some(ErrorBody {
-                code: ErrorCode::Outcome(failure.code),
-                message: &failure.message,
-                origin: failure.code.origin(),
-            }),
-            latency_ms,
+            error: Some(ErrorBody::of(failure)),
             attempts: failure.attempts,
+            ..ResponseBody::new(Status::Error, confirmed(&open.target))
         },
     };
-    json(&body)
+    json(&ResponseBody {
+        members: members(&answer.members, confirmed),
+        transaction: open.transaction.as_ref(),
+        latency_ms: u64::try_from(now.duration_since(open.received).as_millis()).unwrap_or(u64::MAX),
+        ..body
+    })
 }
 
-/// The answers of a strip's outlets; a single outlet's is in `state` already.
-fn members(outlets: &[(Option<OutletKey>, Option<Power>)]) -> Option<HashMap<&OutletKey, Option<Power>>> {
-    (outlets.len() > 1).then(|| {
-        outlets
-            .iter()
-            .filter_map(|(key, power)| Some((key.as_ref()?, *power)))
-            .collect()
+/// The answers of a strip's outlets; a single outlet's is in `state` already, a group's are in `members`.
+fn outlets<'a>(target: &Target, done: &'a Done) -> Option<BTreeMap<&'a OutletKey, Option<Power>>> {
+    let several = matches!(target, Target::Outlet(_)) && done.outlets.len() > 1;
+    several.then(|| {
+        let outlet = |(path, power): &'a (OutletPath, Option<Power>)| Some((path.outlet.as_ref()?, *power));
+        done.outlets.iter().filter_map(outlet).collect()
     })
+}
+
+/// What became of each member of a group.
+fn members(
+    members: &[Member],
+    confirmed: impl Fn(&Target) -> Option<Power>,
+) -> Option<BTreeMap<&OutletPath, MemberBody<'_>>> {
+    let body = |(path, outcome): &'_ Member| match outcome {
+        Ok(done) => (Status::Ok, done.power()),
+        Err(_) => (Status::Error, confirmed(&Target::Outlet(path.clone()))),
+    };
+    let all = members.iter().map(|member| {
+        let (status, state) = body(member);
+        let error = member.1.as_ref().err().map(ErrorBody::of);
+        (&member.0, MemberBody { status, state, error })
+    });
+    (!members.is_empty()).then(|| all.collect())
 }
 
 #[derive(Serialize)]
@@ -232,13 +294,38 @@ struct ResponseBody<'a> {
     status: Status,
     state: Option<Power>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    outlets: Option<HashMap<&'a OutletKey, Option<Power>>>,
+    outlets: Option<BTreeMap<&'a OutletKey, Option<Power>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<BTreeMap<&'a OutletPath, MemberBody<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<&'a Transaction>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody<'a>>,
     latency_ms: u64,
     attempts: u32,
+}
+
+impl ResponseBody<'_> {
+    fn new(status: Status, state: Option<Power>) -> Self {
+        Self {
+            status,
+            state,
+            outlets: None,
+            members: None,
+            transaction: None,
+            error: None,
+            latency_ms: 0,
+            attempts: 0,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MemberBody<'a> {
+    status: Status,
+    state: Option<Power>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -255,6 +342,16 @@ struct ErrorBody<'a> {
     origin: Origin,
 }
 
+impl<'a> ErrorBody<'a> {
+    fn of(failure: &'a Failure) -> Self {
+        Self {
+            code: ErrorCode::Outcome(failure.code),
+            message: &failure.message,
+            origin: failure.code.origin(),
+        }
+    }
+}
+
 /// The stable word: of what became of a command, or of what was wrong with its payload.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -268,17 +365,25 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::intent::{Done, Switch};
 
-    const ON: Action = Action::Switch(Switch::To(Power::On));
+    const SWITCH: Errand = Errand::Switch;
+
+    fn outlet(path: &str) -> Target {
+        Target::Outlet(path.parse().unwrap())
+    }
 
     fn named(name: &str) -> Transaction {
         Transaction::Text(name.to_owned())
     }
 
     fn done(outlets: &[(Option<&str>, Power)]) -> Done {
-        let outlet =
-            |(key, power): &(Option<&str>, Power)| (key.map(|key| key.parse().unwrap()), Some(*power));
+        let outlet = |(key, power): &(Option<&str>, Power)| {
+            let path = OutletPath {
+                device: "mats".parse().unwrap(),
+                outlet: key.map(|key| key.parse().unwrap()),
+            };
+            (path, Some(*power))
+        };
         Done {
             outlets: outlets.iter().map(outlet).collect(),
             attempts: 1,
@@ -286,7 +391,7 @@ mod tests {
     }
 
     fn carried(desk: &mut Desk, path: &str, transaction: Option<Transaction>, now: Instant) -> TicketId {
-        match desk.admit(path.parse().unwrap(), ON, transaction, now) {
+        match desk.admit(outlet(path), SWITCH, transaction, now) {
             Admission::Carry(id) => id,
             other => panic!("{other:?}"),
         }
@@ -302,9 +407,10 @@ mod tests {
         let id = carried(&mut desk, "heater", None, now);
         let response = desk
             .answer(
-                &Answer {
+                Answer {
                     id,
                     outcome: Ok(done(&[(None, Power::On)])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 now,
@@ -315,9 +421,10 @@ mod tests {
         let later = now + Duration::from_millis(42);
         let response = desk
             .answer(
-                &Answer {
+                Answer {
                     id,
                     outcome: Ok(done(&[(None, Power::On)])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 later,
@@ -335,7 +442,15 @@ mod tests {
         let id = carried(&mut desk, "heater", None, now);
         let outcome = Err(Failure::superseded());
         let response = desk
-            .answer(&Answer { id, outcome }, |_| Some(Power::Off), now)
+            .answer(
+                Answer {
+                    id,
+                    outcome,
+                    members: Vec::new(),
+                },
+                |_| Some(Power::Off),
+                now,
+            )
             .unwrap();
         assert!(response.wanted && response.failed);
         let answer = parsed(&response);
@@ -354,38 +469,52 @@ mod tests {
         let (mut desk, now) = (Desk::default(), Instant::now());
         let id = carried(&mut desk, "mats", Some(named("t")), now);
         let outcome = Ok(done(&[(Some("left"), Power::On), (Some("2"), Power::Off)]));
-        let response = desk.answer(&Answer { id, outcome }, |_| None, now).unwrap();
+        let response = desk
+            .answer(
+                Answer {
+                    id,
+                    outcome,
+                    members: Vec::new(),
+                },
+                |_| None,
+                now,
+            )
+            .unwrap();
         assert_eq!(parsed(&response)["outlets"], json!({"left": "ON", "2": "OFF"}));
     }
 
     #[test]
     fn a_repeated_transaction_is_not_carried_out_twice() {
         let (mut desk, now) = (Desk::default(), Instant::now());
-        let path = || "heater".parse().unwrap();
+        let path = || outlet("heater");
         let id = carried(&mut desk, "heater", Some(named("t")), now);
-        assert_eq!(desk.admit(path(), ON, Some(named("t")), now), Admission::UnderWay);
+        assert_eq!(
+            desk.admit(path(), SWITCH, Some(named("t")), now),
+            Admission::UnderWay
+        );
         let response = desk
             .answer(
-                &Answer {
+                Answer {
                     id,
                     outcome: Ok(done(&[(None, Power::On)])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 now,
             )
             .unwrap();
         assert_eq!(
-            desk.admit(path(), ON, Some(named("t")), now),
+            desk.admit(path(), SWITCH, Some(named("t")), now),
             Admission::Repeat(response.json)
         );
-        let other = desk.admit("lamp".parse().unwrap(), ON, Some(named("t")), now);
+        let other = desk.admit(outlet("lamp"), SWITCH, Some(named("t")), now);
         assert!(
             matches!(other, Admission::Carry(_)),
             "another outlet is another command"
         );
         let after = now + TRANSACTION_MEMORY;
         assert!(matches!(
-            desk.admit(path(), ON, Some(named("t")), after),
+            desk.admit(path(), SWITCH, Some(named("t")), after),
             Admission::Carry(_)
         ));
     }
@@ -394,14 +523,15 @@ mod tests {
     fn nobody_is_answered_twice_and_everybody_once() {
         let (mut desk, now) = (Desk::default(), Instant::now());
         let id = carried(&mut desk, "heater", None, now);
-        let answers = desk.abandon();
+        let mut answers = desk.abandon();
         assert_eq!(answers.len(), 1);
-        assert!(desk.answer(&answers[0], |_| None, now).is_some());
+        assert!(desk.answer(answers.pop().unwrap(), |_| None, now).is_some());
         assert!(
             desk.answer(
-                &Answer {
+                Answer {
                     id,
-                    outcome: Ok(done(&[]))
+                    outcome: Ok(done(&[])),
+                    members: Vec::new(),
                 },
                 |_| None,
                 now
@@ -409,5 +539,58 @@ mod tests {
             .is_none()
         );
         assert_eq!(desk.len(), 0);
+    }
+
+    #[test]
+    fn a_group_is_read_member_by_member_and_answers_once() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let group = Target::Group("driveway".parse().unwrap());
+        let Admission::Carry(id) = desk.admit(group.clone(), Errand::Read, None, now) else {
+            panic!("a new command is carried out");
+        };
+        let parts = desk.split(id, ["mats/1".parse().unwrap(), "lamp".parse().unwrap()]);
+        let answer = |part: usize, outcome| Answer {
+            id: parts[part].1,
+            outcome,
+            members: Vec::new(),
+        };
+        let first = answer(1, Err(Failure::bridge(Code::NoAnswer, "silent")));
+        assert!(desk.answer(first, |_| None, now).is_none());
+        let last = answer(0, Ok(done(&[(Some("1"), Power::Off)])));
+        let confirmed = |target: &Target| (*target == outlet("lamp")).then_some(Power::On);
+        let response = desk.answer(last, confirmed, now).unwrap();
+        assert_eq!((&response.target, response.errand), (&group, Errand::Read));
+        let expected = json!({
+            "status": "error", "state": null, "latency_ms": 0, "attempts": 0,
+            "error": {"code": "no_answer", "message": "lamp: silent", "origin": "device"},
+            "members": {
+                "lamp": {
+                    "status": "error", "state": "ON",
+                    "error": {"code": "no_answer", "message": "silent", "origin": "device"}
+                },
+                "mats/1": {"status": "ok", "state": "OFF"},
+            },
+        });
+        assert_eq!(parsed(&response), expected);
+        assert_eq!(desk.len(), 0);
+    }
+
+    #[test]
+    fn members_of_a_group_on_two_strips_do_not_pose_as_outlets_of_one() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        let group = Target::Group("driveway".parse().unwrap());
+        let Admission::Carry(id) = desk.admit(group, SWITCH, Some(named("t")), now) else {
+            panic!("a new command is carried out");
+        };
+        let member = |path: &str, power| {
+            let path: OutletPath = path.parse().unwrap();
+            let outlets = vec![(path.clone(), Some(power))];
+            (path, Ok(Done { outlets, attempts: 1 }))
+        };
+        let members = vec![member("a/1", Power::On), member("b/1", Power::Off)];
+        let response = desk.answer(Answer::together(id, members), |_| None, now).unwrap();
+        let answer = parsed(&response);
+        assert_eq!((&answer["state"], answer.get("outlets")), (&json!("ON"), None));
+        assert_eq!(answer["members"]["b/1"], json!({"status": "ok", "state": "OFF"}));
     }
 }

@@ -4,6 +4,8 @@
 //! here: Home Assistant logs each change. Names are those of its own tplink integration, so that people
 //! who come from there find the same words.
 
+mod group;
+
 use std::collections::BTreeMap;
 
 use ha_discovery::{
@@ -19,6 +21,7 @@ use super::{
 use crate::{
     model::{DeviceId, OutletKey, OutletPath},
     report::{Identity, Kind, Outlet, Report},
+    scheduler::rules::Rules,
     telemetry::Level,
 };
 
@@ -62,7 +65,7 @@ impl Discovery {
     }
 
     /// A device's payload; `None` before it was first reached, because its shape is not known.
-    pub(super) fn device(&self, report: &Report) -> Option<DevicePayload> {
+    pub(super) fn device(&self, report: &Report, rules: &Rules) -> Option<DevicePayload> {
         let identity = report.identity.as_deref()?;
         let mut payload = self.payload(Self::node(&report.id)?, self.registry_entry(report, identity));
         payload.availability.push(Availability::json_key(
@@ -77,8 +80,9 @@ impl Discovery {
                 let outlets = report.outlets.iter();
                 let components = outlets.flat_map(|outlet| self.outlet_components(&own, outlet, identity));
                 payload.components.extend(components);
+                payload.components.extend(self.member_components(&own, rules));
             }
-            Kind::Strip => payload.children = self.children(report, identity),
+            Kind::Strip => payload.children = self.children(report, identity, rules),
         }
         Some(payload)
     }
@@ -91,6 +95,7 @@ impl Discovery {
         device.sw_version = Some(VERSION.to_owned());
         let mut payload = self.payload(self.bridge_node()?, device);
         payload.components = self.bridge_components();
+        payload.components.extend([self.vacation()]);
         Some(payload)
     }
 
@@ -196,20 +201,16 @@ impl Discovery {
         )
     }
 
-    fn children(&self, report: &Report, identity: &Identity) -> BTreeMap<u8, Child> {
+    fn children(&self, report: &Report, identity: &Identity, rules: &Rules) -> BTreeMap<u8, Child> {
         let child = |outlet: &Outlet| {
             let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
             let name = outlet
                 .name
                 .clone()
                 .unwrap_or_else(|| format!("Outlet {}", outlet.position));
-            Some((
-                outlet.position,
-                Child {
-                    name,
-                    components: self.outlet_components(&path, outlet, identity),
-                },
-            ))
+            let mut components = self.outlet_components(&path, outlet, identity);
+            components.extend(self.member_components(&path, rules));
+            Some((outlet.position, Child { name, components }))
         };
         report.outlets.iter().filter_map(child).collect()
     }
@@ -290,9 +291,18 @@ mod tests {
         model::Power,
         mqtt::{
             bridge::{About, EventBody, Info, LastError},
-            state::{availability, json, states, tests::report},
+            standings::Standings,
+            state::{
+                availability, json, states,
+                tests::{no_standings, report},
+            },
         },
         report::{self, Availability as Reachable, EventKind, Feature},
+        scheduler::{
+            planner::{Mode, Reason, SafetyState, Source},
+            testing,
+            wire::GroupStanding,
+        },
     };
 
     fn topics(base: &str) -> Topics {
@@ -307,8 +317,37 @@ mod tests {
         Discovery::new(topics(base), Layout::Flat)
     }
 
+    fn announced(report: &Report, standings: &Standings) -> DevicePayload {
+        discovery("tapo2mqtt").device(report, standings.rules()).unwrap()
+    }
+
+    /// A group of `mats/1` and `mats/2` with a schedule that its standing does not know yet.
+    fn driveway() -> Standings {
+        let schedules = ["morning", "week-end"].map(|id| testing::schedule(id, "06:00", "08:00"));
+        let mut rules = testing::Site::new(testing::group(schedules.into()), "UTC").rules;
+        rules.groups[0].outlets.push("mats".parse().unwrap());
+        let mut standings = Standings::new(rules.clone().into());
+        standings.replace_rules(rules.into());
+        let standing = GroupStanding {
+            state: None,
+            mode: Mode::Auto,
+            expected: None,
+            source: Source::Schedule,
+            rule: None,
+            reason: Reason::new("nothing is due"),
+            next_change: None,
+            next_state: None,
+            override_until: None,
+            cooldown_until: None,
+            safety: SafetyState::Clear,
+            schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
+        };
+        standings.set_group("driveway".parse().unwrap(), standing.into());
+        standings
+    }
+
     /// What the bridge publishes for a report, by topic.
-    fn published(report: &Report) -> BTreeMap<String, Value> {
+    fn published(report: &Report, standings: &Standings) -> BTreeMap<String, Value> {
         let topics = topics("tapo2mqtt");
         let about = About {
             started_at: jiff::Timestamp::UNIX_EPOCH,
@@ -321,7 +360,7 @@ mod tests {
             (topics.bridge(BridgeTopic::State), online.clone()),
             (
                 topics.bridge(BridgeTopic::Info),
-                json(&Info::of(&about, &BTreeMap::new(), 1, Level::Info)),
+                json(&Info::of(&about, &BTreeMap::new(), 1, None, Level::Info)),
             ),
             (
                 topics.bridge(BridgeTopic::LastError),
@@ -334,10 +373,15 @@ mod tests {
             ),
         ];
         published.extend(
-            states(report)
+            states(report, standings)
                 .into_iter()
                 .map(|(path, state)| (topics.state(&path), state)),
         );
+        let groups = standings.rules().groups.iter();
+        published.extend(groups.filter_map(|group| {
+            let state = standings.group_state(&group.id)?;
+            Some((topics.group(&group.id), state))
+        }));
         published
             .into_iter()
             .map(|(topic, text)| (topic, serde_json::from_str(&text).unwrap()))
@@ -355,50 +399,87 @@ mod tests {
         }
     }
 
-    fn assert_every_key_is_there(payload: &DevicePayload, report: &Report) {
-        let published = published(report);
+    fn assert_every_key_is_there(payload: &DevicePayload, report: &Report, standings: &Standings) {
+        let published = published(report, standings);
         let reads = payload.reads();
         assert!(!reads.is_empty());
-        for StateKey { topic, key } in reads {
+        for StateKey { topic, pointer } in reads {
             let state = published
                 .get(&topic)
                 .unwrap_or_else(|| panic!("nothing is published on {topic}"));
-            assert!(state.get(&key).is_some(), "{topic} lacks {key}");
+            assert!(state.pointer(&pointer).is_some(), "{topic} lacks {pointer}");
         }
     }
 
     #[test]
     fn every_key_that_home_assistant_reads_is_always_there() {
         let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
-        let strip = report(
-            Kind::Strip,
-            &[(Some("left"), Some(Power::Off)), (Some("2"), None)],
-        );
-        for report in [&plug, &strip] {
-            assert_every_key_is_there(&discovery("tapo2mqtt").device(report).unwrap(), report);
-        }
-        assert_every_key_is_there(&discovery("tapo2mqtt").bridge().unwrap(), &plug);
+        let strip = report(Kind::Strip, &[(Some("1"), Some(Power::Off)), (Some("2"), None)]);
+        for standings in [no_standings(), driveway()] {
+            for report in [&plug, &strip] {
+                assert_every_key_is_there(&announced(report, &standings), report, &standings);
+            }
+            let bridge = discovery("tapo2mqtt").bridge().unwrap();
+            assert_every_key_is_there(&bridge, &plug, &standings);
+            for group in standings.announceable() {
+                let group = discovery("tapo2mqtt").group(&group).unwrap();
+                assert_every_key_is_there(&group, &plug, &standings);
+            }
 
-        // Home Assistant remembers a plug from an earlier run; in this one it was not reached yet.
-        let mut unknown = plug.clone();
-        unknown.identity = None;
-        unknown.outlets.clear();
-        assert_every_key_is_there(&discovery("tapo2mqtt").device(&plug).unwrap(), &unknown);
+            // Home Assistant remembers a plug from an earlier run; in this one it was not reached yet.
+            let mut unknown = plug.clone();
+            unknown.identity = None;
+            unknown.outlets.clear();
+            assert_every_key_is_there(&announced(&plug, &standings), &unknown, &standings);
+        }
+    }
+
+    #[test]
+    fn a_group_is_a_device_with_a_switch_for_each_schedule() {
+        let standings = driveway();
+        let [group] = standings.announceable().try_into().unwrap();
+        let payload = discovery("tapo2mqtt").group(&group).unwrap();
+        let ids: Vec<String> = payload.announces().into_keys().collect();
+        let expected = [
+            "mode",
+            "next_change",
+            "override_until",
+            "reason",
+            "safety",
+            "schedule_morning",
+            "schedule_week-end",
+            "switch",
+        ];
+        assert_eq!(ids, expected.map(|key| format!("tapo2mqtt-group-driveway_{key}")));
+        let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+        assert_eq!(json["device"]["via_device"], "tapo2mqtt-bridge");
+    }
+
+    #[test]
+    fn only_members_of_a_group_say_whether_they_are_as_expected() {
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        let has_problem = |standings| {
+            let ids = announced(&plug, &standings).announces();
+            ids.contains_key("tapo2mqtt_mats_problem")
+        };
+        assert!(has_problem(driveway()));
+        assert!(!has_problem(no_standings()));
     }
 
     #[test]
     fn a_device_that_was_never_reached_is_not_announced() {
         let mut report = report(Kind::Plug, &[(None, None)]);
         report.identity = None;
-        assert_eq!(discovery("tapo2mqtt").device(&report), None);
+        assert_eq!(
+            discovery("tapo2mqtt").device(&report, no_standings().rules()),
+            None
+        );
     }
 
     #[test]
     fn identities_follow_the_configured_id_and_the_position() {
         let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
-        let ids: Vec<String> = discovery("tapo2mqtt")
-            .device(&strip)
-            .unwrap()
+        let ids: Vec<String> = announced(&strip, &no_standings())
             .announces()
             .into_keys()
             .collect();
@@ -410,7 +491,9 @@ mod tests {
     }
 
     fn keys(report: &Report) -> Vec<String> {
-        let payload = discovery("tapo2mqtt").device(report).unwrap();
+        let payload = discovery("tapo2mqtt")
+            .device(report, no_standings().rules())
+            .unwrap();
         let ids = payload.announces().into_keys();
         ids.map(|id| id.replace("tapo2mqtt_mats_", "")).collect()
     }
@@ -449,8 +532,13 @@ mod tests {
     #[test]
     fn events_are_those_of_one_outlet() {
         let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
-        let payload: Value =
-            serde_json::from_str(&discovery("tapo2mqtt").device(&strip).unwrap().to_json()).unwrap();
+        let payload: Value = serde_json::from_str(
+            &discovery("tapo2mqtt")
+                .device(&strip, no_standings().rules())
+                .unwrap()
+                .to_json(),
+        )
+        .unwrap();
         let event = &payload["components"]["tapo2mqtt_mats_o1_switched"];
         assert_eq!(event["event_types"], serde_json::json!(["external_change"]));
         let template = event["value_template"].as_str().unwrap();

@@ -24,6 +24,8 @@ const LAG_LIMIT: Duration = Duration::from_millis(100);
 const QUEUE_LIMIT: f64 = 0.8;
 /// Losses of the broker within [`STORM_WINDOW`] that make a storm.
 const STORM_LOSSES: usize = 5;
+/// Losses that are remembered.
+const LOSSES_KEPT: usize = 100;
 const STORM_WINDOW: Duration = Duration::from_mins(5);
 /// A wall clock that moves this much against the steady one jumped.
 const JUMP_LIMIT: f64 = 2.0;
@@ -36,6 +38,8 @@ pub(super) struct Vitals {
     clock: Clock,
     started: Instant,
     losses: VecDeque<Instant>,
+    /// Losses of the broker that were counted.
+    counted: u64,
     /// Wall and steady time when health was last told.
     last: Option<(jiff::Timestamp, Instant)>,
     lag: Duration,
@@ -56,9 +60,39 @@ pub(super) struct Health {
 
 #[derive(Debug, Serialize)]
 struct TaskHealth {
+    state: TaskState,
     running: u64,
+    /// How often one was started after the first.
+    restarts: u64,
     #[serde(flatten)]
     counts: TaskCounts,
+}
+
+/// What the tasks of a name are doing; of those that ended, the worst end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum TaskState {
+    Running,
+    Failed,
+    Cancelled,
+    Finished,
+}
+
+impl TaskHealth {
+    fn of(counts: TaskCounts) -> Self {
+        let state = match counts {
+            counts if counts.running() > 0 => TaskState::Running,
+            TaskCounts { failed: 1.., .. } => TaskState::Failed,
+            TaskCounts { cancelled: 1.., .. } => TaskState::Cancelled,
+            TaskCounts { .. } => TaskState::Finished,
+        };
+        Self {
+            state,
+            running: counts.running(),
+            restarts: counts.started.saturating_sub(1),
+            counts,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -80,17 +114,21 @@ impl Vitals {
             clock,
             started,
             losses: VecDeque::new(),
+            counted: 0,
             last: None,
             lag: Duration::ZERO,
         }
     }
 
-    /// The broker was lost.
-    pub(super) fn link_down(&mut self) {
-        self.losses.push_back(Instant::now());
-        if self.losses.len() > STORM_LOSSES {
-            self.losses.pop_front();
+    /// The link was lost so often since the start. Attempts that fail are no losses.
+    pub(super) fn lost(&mut self, losses: u64) {
+        if losses > self.counted {
+            self.losses.push_back(Instant::now());
+            if self.losses.len() > LOSSES_KEPT {
+                self.losses.pop_front();
+            }
         }
+        self.counted = losses;
     }
 
     /// The loop came round this much later than it should have.
@@ -111,22 +149,24 @@ impl Vitals {
             orders: orders.max_capacity() - orders.capacity(),
             orders_capacity: orders.max_capacity(),
         };
-        let issues = self.issues(&devices, &queues);
         let tasks = self.tasks.counts();
-        let task = |(name, counts): (Arc<str>, TaskCounts)| {
-            (
-                name.to_string(),
-                TaskHealth {
-                    running: counts.running(),
-                    counts,
-                },
-            )
-        };
+        let mut issues = self.issues(&queues);
+        issues.extend(broken_devices(&devices));
+        issues.extend(failed_tasks(&tasks));
+        if mqtt.refused_subscriptions > 0 {
+            issues.push(format!(
+                "the broker denies {} subscriptions; check its access rules",
+                mqtt.refused_subscriptions
+            ));
+        }
         Health {
             uptime_s: self.started.elapsed().as_secs(),
             rss_bytes: resident_bytes(),
             loop_lag_ms: u64::try_from(std::mem::take(&mut self.lag).as_millis()).unwrap_or(u64::MAX),
-            tasks: tasks.into_iter().map(task).collect(),
+            tasks: tasks
+                .into_iter()
+                .map(|(name, counts)| (name.to_string(), TaskHealth::of(counts)))
+                .collect(),
             queues,
             mqtt,
             devices,
@@ -134,7 +174,8 @@ impl Vitals {
         }
     }
 
-    fn issues(&mut self, devices: &BTreeMap<DeviceId, DeviceHealth>, queues: &Queues) -> Vec<String> {
+    /// What is wrong with the process itself.
+    fn issues(&mut self, queues: &Queues) -> Vec<String> {
         let mut issues = Vec::new();
         if self.lag > LAG_LIMIT {
             issues.push(format!(
@@ -142,8 +183,7 @@ impl Vitals {
                 self.lag.as_millis()
             ));
         }
-        #[allow(clippy::cast_precision_loss)] // Queues hold at most thousands.
-        if queues.orders as f64 > queues.orders_capacity as f64 * QUEUE_LIMIT {
+        if is_filling(queues.orders, queues.orders_capacity) {
             issues.push(format!(
                 "{} of {} places in the command queue are taken",
                 queues.orders, queues.orders_capacity
@@ -162,18 +202,6 @@ impl Vitals {
             ));
         }
         issues.extend(self.clock_jump(now));
-        let broken = |phase| {
-            matches!(
-                phase,
-                Some(Phase::Unreachable | Phase::Forbidden | Phase::LockedOut)
-            )
-        };
-        for (device, health) in devices.iter().filter(|(_, health)| broken(health.phase)) {
-            let seen = health
-                .last_seen
-                .map_or_else(|| "never seen".to_owned(), |at| format!("last seen {at:.0}"));
-            issues.push(format!("{device} cannot be reached ({seen})"));
-        }
         issues
     }
 
@@ -183,6 +211,48 @@ impl Vitals {
         let jump = wall.duration_since(last_wall).as_secs_f64() - now.duration_since(last).as_secs_f64();
         (jump.abs() > JUMP_LIMIT).then(|| format!("the wall clock jumped by {jump:.0} s"))
     }
+}
+
+fn is_filling(taken: usize, places: usize) -> bool {
+    #[allow(clippy::cast_precision_loss)] // Queues hold at most thousands.
+    let (taken, places) = (taken as f64, places as f64);
+    taken > places * QUEUE_LIMIT
+}
+
+/// Devices that are left alone for a while after failures, and those that do not keep up.
+fn broken_devices(devices: &BTreeMap<DeviceId, DeviceHealth>) -> Vec<String> {
+    let mut issues = Vec::new();
+    for (device, health) in devices {
+        let seen = health
+            .last_seen
+            .map_or_else(|| "never seen".to_owned(), |at| format!("last seen {at:.0}"));
+        let what = match health.phase {
+            Some(Phase::Unreachable) => "cannot be reached",
+            Some(Phase::Forbidden) => "refuses the login",
+            Some(Phase::LockedOut) => "locked itself after wrong passwords",
+            Some(Phase::SetupMode | Phase::Connecting | Phase::Ready | Phase::Degraded) | None => "",
+        };
+        if !what.is_empty() {
+            issues.push(format!("{device} {what} ({seen})"));
+        }
+        if is_filling(health.waiting, health.places) {
+            issues.push(format!(
+                "{} of {} places in the queue of {device} are taken",
+                health.waiting, health.places
+            ));
+        }
+    }
+    issues
+}
+
+/// Tasks that panicked. A top-level one ends the process, so this is a device's.
+fn failed_tasks(tasks: &BTreeMap<Arc<str>, TaskCounts>) -> Vec<String> {
+    let failed = tasks.iter().filter(|(_, counts)| counts.failed > 0);
+    failed
+        .map(|(name, _)| {
+            format!("the task \"{name}\" failed; please report this, and restart the bridge to get it back")
+        })
+        .collect()
 }
 
 /// Resident memory, from the second field of `/proc/self/statm` (pages of 4 KiB on the machines we
@@ -196,4 +266,128 @@ fn resident_bytes() -> Option<u64> {
         .parse::<u64>()
         .ok()
         .map(|pages| pages * PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn vitals() -> (Vitals, Clock) {
+        let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
+        let vitals = Vitals::new(HealthBoard::default(), Tasks::default(), clock.clone());
+        (vitals, clock)
+    }
+
+    fn queues(orders: usize) -> Queues {
+        Queues {
+            commands: 0,
+            orders,
+            orders_capacity: 100,
+        }
+    }
+
+    fn device(phase: Phase, waiting: usize) -> BTreeMap<DeviceId, DeviceHealth> {
+        let health = DeviceHealth {
+            phase: Some(phase),
+            waiting,
+            places: 10,
+            last_seen: Some(jiff::Timestamp::UNIX_EPOCH),
+            ..DeviceHealth::default()
+        };
+        [("heater".parse().unwrap(), health)].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_lags_is_told() {
+        let (mut vitals, _) = vitals();
+        vitals.lagged(LAG_LIMIT);
+        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+        vitals.lagged(Duration::from_millis(250));
+        assert_eq!(
+            vitals.issues(&queues(0)),
+            ["the event loop lagged 250 ms: the machine is overloaded"]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_is_told_before_it_is_full() {
+        let (mut vitals, _) = vitals();
+        assert_eq!(vitals.issues(&queues(80)), [""; 0]);
+        assert_eq!(
+            vitals.issues(&queues(81)),
+            ["81 of 100 places in the command queue are taken"]
+        );
+        assert_eq!(broken_devices(&device(Phase::Ready, 8)), [""; 0]);
+        assert_eq!(
+            broken_devices(&device(Phase::Ready, 9)),
+            ["9 of 10 places in the queue of heater are taken"]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn losses_make_a_storm_and_failed_attempts_do_not() {
+        let (mut vitals, _) = vitals();
+        for losses in [1, 2, 3, 4, 4, 4] {
+            vitals.lost(losses);
+        }
+        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+        vitals.lost(5);
+        assert_eq!(
+            vitals.issues(&queues(0)),
+            ["the broker was lost 5 times within 5 minutes"]
+        );
+        tokio::time::advance(STORM_WINDOW).await;
+        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_of_the_clock_is_told_once() {
+        let (mut vitals, clock) = vitals();
+        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+        tokio::time::advance(Duration::from_hours(1)).await;
+        assert_eq!(vitals.issues(&queues(0)), [""; 0], "time passes");
+        clock.jump(SignedDuration::from_hours(-1));
+        assert_eq!(vitals.issues(&queues(0)), ["the wall clock jumped by -3600 s"]);
+        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+    }
+
+    #[test]
+    fn a_device_that_is_left_alone_is_told_with_its_reason() {
+        let cases = [
+            (Phase::Unreachable, "cannot be reached"),
+            (Phase::Forbidden, "refuses the login"),
+            (Phase::LockedOut, "locked itself after wrong passwords"),
+        ];
+        for (phase, what) in cases {
+            let expected = format!("heater {what} (last seen 1970-01-01T00:00:00Z)");
+            assert_eq!(broken_devices(&device(phase, 0)), [expected]);
+        }
+        assert_eq!(broken_devices(&device(Phase::Degraded, 0)), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn tasks_are_told_by_name_with_what_became_of_them() {
+        let tasks = Tasks::default();
+        let running = tasks.spawn("device heater", std::future::pending::<()>());
+        tasks
+            .spawn("bad", async { panic!("on purpose") })
+            .await
+            .unwrap_err();
+        tasks.spawn("good", async {}).await.unwrap();
+        tasks.spawn("good", async {}).await.unwrap();
+        let counts = tasks.counts();
+        let health = |name: &str| {
+            let health = TaskHealth::of(counts[name]);
+            (health.state, health.running, health.restarts)
+        };
+        assert_eq!(health("device heater"), (TaskState::Running, 1, 0));
+        assert_eq!(health("bad"), (TaskState::Failed, 0, 0));
+        assert_eq!(health("good"), (TaskState::Finished, 0, 1));
+        let failed = failed_tasks(&counts);
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert!(failed[0].contains("\"bad\""), "{failed:?}");
+        running.abort();
+    }
 }

@@ -1,22 +1,27 @@
 //! What comes in: commands become intents, requests are done or passed on, and what is wrong with
 //! either is answered.
 
+use std::time::Duration;
+
+use std::collections::BTreeSet;
+
 use ha_discovery::{BIRTH_PAYLOAD, NodeId};
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use tracing::{debug, info, warn};
 
 use super::{
-    command::{Change, Command, DEFAULT_TTL, Decoded, SetCommand, Target, Transaction, decode},
-    desk::{Admission, rejection},
-    home::{Finding, Home},
+    command::{Command, DEFAULT_TTL, Decoded, Transaction, decode},
+    desk::{Admission, Errand, rejection},
+    home::{Finding, Subject},
     task::MqttTask,
     topics::{Address, BridgeTopic, Verb},
 };
 use crate::{
     device::Order,
-    intent::{Action, Code, Failure, Guard, Intent, Source, Switch, Ticket},
-    model::{DeviceId, OutletPath, Power},
+    intent::{Action, Code, Failure, Guard, Intent, Source, Ticket, TicketId},
+    model::OutletPath,
     report::{Event, EventKind},
+    scheduler::wire::Target,
 };
 
 /// Retained commands that are answered; later ones on the same topic come back with every reconnect.
@@ -25,9 +30,19 @@ const RETAINED_REMEMBERED: usize = 1000;
 impl MqttTask {
     /// A message came in.
     pub(super) fn receive(&mut self, topic: &str, payload: &[u8], retain: bool) {
+        if self.sensors.contains(topic) {
+            self.pass_sensor(topic, payload);
+            return;
+        }
         if topic == self.tree.topics.bridge(BridgeTopic::Devices) {
             if retain {
                 self.tree.sweep(payload);
+            }
+            return;
+        }
+        if topic == self.tree.topics.bridge(BridgeTopic::Groups) {
+            if retain {
+                self.tree.sweep_groups(payload);
             }
             return;
         }
@@ -35,87 +50,97 @@ impl MqttTask {
             Ok(Address::DiscoveryConfig(node)) => self.found_discovery(node, payload, retain),
             Ok(Address::HomeAssistantStatus) => self.home_assistant_said(payload, retain),
             Ok(address) if retain => self.refuse_retained(topic, &address, payload),
-            Ok(Address::Outlet { path, verb }) => self.command(path, &verb, payload),
-            Ok(address @ Address::Group { .. }) => self.refuse_group(&address, payload),
+            Ok(Address::Outlet { path, verb }) => self.command(Target::Outlet(path), &verb, payload),
+            Ok(Address::Group { group, verb }) => self.command(Target::Group(group), &verb, payload),
+            Ok(Address::Schedule { group, schedule }) => self.enable_schedule(group, schedule, payload),
             Ok(Address::Request(name)) => self.request(&name, payload),
             // Nobody has a device of such a name, and the answer could not be addressed either.
             Err(error) => debug!(topic = %topic.escape_debug(), %error, "ignored a message"),
         }
     }
 
-    fn command(&mut self, path: OutletPath, verb: &Verb, payload: &[u8]) {
-        match decode(verb, Target::Outlet, payload) {
-            Decoded::Ignored => {}
+    fn command(&mut self, target: Target, verb: &Verb, payload: &[u8]) {
+        let (command, transaction) = match decode(verb, payload) {
+            Decoded::Ignored => return,
             Decoded::Refused { error, transaction } => {
-                self.refuse(&path, transaction.as_ref(), error.code(), &error.to_string());
-            }
-            Decoded::Accepted {
-                command: Command::Get,
-                transaction,
-            } => {
-                self.carry(path, Action::Read, DEFAULT_TTL, transaction);
-            }
-            Decoded::Accepted {
-                command: Command::Set(set),
-                transaction,
-            } => self.set(path, &set, transaction),
-            Decoded::Accepted {
-                command: Command::Reboot { ttl },
-                transaction,
-            } => self.reboot(path, ttl, transaction),
-        }
-    }
-
-    /// Outlets of a strip have no computer of their own.
-    fn reboot(&mut self, path: OutletPath, ttl: std::time::Duration, transaction: Option<Transaction>) {
-        if path.outlet.is_some() {
-            let message = format!(
-                "an outlet cannot be restarted alone: send this to {}/set/reboot",
-                path.device
-            );
-            self.refuse(&path, transaction.as_ref(), "unsupported", &message);
-            return;
-        }
-        self.carry(path, Action::Reboot, ttl, transaction);
-    }
-
-    fn set(&mut self, path: OutletPath, set: &SetCommand, transaction: Option<Transaction>) {
-        let switch = match set.change {
-            Change::On { .. } => Switch::To(Power::On),
-            Change::Off => Switch::To(Power::Off),
-            // An outlet has no schedule of its own to go back to; the codec refuses AUTO for it.
-            Change::Toggle | Change::Auto => Switch::Toggle,
-        };
-        if set.lifetime.is_some() || matches!(set.change, Change::On { on_time: Some(_) }) {
-            self.refuse(
-                &path,
-                transaction.as_ref(),
-                "unsupported",
-                "this outlet has no timer and no schedule: send the state alone",
-            );
-            return;
-        }
-        self.carry(path, Action::Switch(switch), set.ttl, transaction);
-    }
-
-    /// Hands a command to the device owner, under a ticket that will answer it.
-    fn carry(
-        &mut self,
-        path: OutletPath,
-        action: Action,
-        ttl: std::time::Duration,
-        transaction: Option<Transaction>,
-    ) {
-        let now = Instant::now();
-        let id = match self.desk.admit(path.clone(), action, transaction, now) {
-            Admission::Carry(id) => id,
-            Admission::UnderWay => return,
-            Admission::Repeat(response) => {
-                self.tree.send(self.tree.topics.response(&path), response);
+                self.refuse(&target, transaction.as_ref(), error.code(), &error.to_string());
                 return;
             }
+            Decoded::Accepted { command, transaction } => (command, transaction),
         };
-        debug!(outlet = %path, ?action, "command");
+        if let Target::Group(group) = &target
+            && self.tree.rules().group(group).is_none()
+        {
+            let message = format!("no group {group} is configured");
+            self.refuse(&target, transaction.as_ref(), "unknown_group", &message);
+            return;
+        }
+        match command {
+            Command::Get => self.read(target, transaction),
+            Command::Set(set) => self.wish(target, &set, transaction),
+            Command::Reboot { ttl } => self.reboot(target, ttl, transaction),
+        }
+    }
+
+    /// Restarts a device. Outlets of a strip have no computer of their own, and a group has several.
+    fn reboot(&mut self, target: Target, ttl: Duration, transaction: Option<Transaction>) {
+        let message = match &target {
+            Target::Outlet(OutletPath { outlet: None, .. }) => None,
+            Target::Outlet(path) => Some(format!(
+                "an outlet cannot be restarted alone: send this to {}/set/reboot",
+                path.device
+            )),
+            Target::Group(_) => Some("a group cannot be restarted: send this to a device".to_owned()),
+        };
+        if let Some(message) = message {
+            self.refuse(&target, transaction.as_ref(), "unsupported", &message);
+            return;
+        }
+        if let (Some(id), Target::Outlet(path)) = (self.admit(&target, Errand::Reboot, transaction), target) {
+            self.order(path, Action::Reboot, ttl, id);
+        }
+    }
+
+    /// Gives a command the ticket under which it will be answered; `None` if its transaction is known.
+    pub(super) fn admit(
+        &mut self,
+        target: &Target,
+        errand: Errand,
+        transaction: Option<Transaction>,
+    ) -> Option<TicketId> {
+        match self
+            .desk
+            .admit(target.clone(), errand, transaction, Instant::now())
+        {
+            Admission::Carry(id) => {
+                debug!(?target, ?errand, "command");
+                Some(id)
+            }
+            Admission::UnderWay => None,
+            Admission::Repeat(response) => {
+                self.tree.send(self.tree.response_of(target), response);
+                None
+            }
+        }
+    }
+
+    /// Reads an outlet, or every member of a group. The scheduler has no part in it.
+    fn read(&mut self, target: Target, transaction: Option<Transaction>) {
+        let Some(id) = self.admit(&target, Errand::Read, transaction) else {
+            return;
+        };
+        match target {
+            Target::Outlet(path) => self.order(path, Action::Read, DEFAULT_TTL, id),
+            Target::Group(group) => {
+                for (path, part) in self.desk.split(id, self.tree.members(&group)) {
+                    self.order(path, Action::Read, DEFAULT_TTL, part);
+                }
+            }
+        }
+    }
+
+    /// Hands the device owner what the scheduler has no part in.
+    fn order(&mut self, path: OutletPath, action: Action, ttl: Duration, id: TicketId) {
         let ticket = Ticket::new(id, self.answers.clone());
         if self.closing.is_some() {
             // Dropped unanswered, a ticket says that the bridge is shutting down.
@@ -126,29 +151,28 @@ impl MqttTask {
             action,
             guard: Guard::Leave,
             source: Source::Mqtt,
-            deadline: now + ttl,
+            deadline: Instant::now() + ttl,
             ticket,
         };
         if let Err(TrySendError::Full(Order::Intent(intent))) = self.orders.try_send(Order::Intent(intent)) {
-            intent
-                .ticket
-                .answer(Err(Failure::bridge(Code::Busy, "too many commands at once")));
+            let failure = Failure::bridge(Code::Busy, "too many commands at once");
+            intent.ticket.answer(Err(failure));
         }
     }
 
-    /// Answers a command that is none. What the outlet is known to be is published again, for whoever
+    /// Answers a command that is none. What its target is known to be is published again, for whoever
     /// showed the wished state already.
     fn refuse(
         &mut self,
-        path: &OutletPath,
+        target: &Target,
         transaction: Option<&Transaction>,
         code: &'static str,
         message: &str,
     ) {
-        debug!(outlet = %path, code, reason = message, "refused a command");
+        debug!(?target, code, reason = message, "refused a command");
         let response = rejection(transaction, code, message);
-        self.tree.send(self.tree.topics.response(path), response);
-        self.tree.repeat(path);
+        self.tree.send(self.tree.response_of(target), response);
+        self.tree.repeat_target(target);
     }
 
     /// A retained command would switch again at every start, long after its sender forgot it.
@@ -170,27 +194,19 @@ impl MqttTask {
             Address::Outlet { path, .. } => (Some(path.device.clone()), path.outlet.clone()),
             _ => (None, None),
         };
+        let group = match address {
+            Address::Group { group, .. } | Address::Schedule { group, .. } => Some(group.clone()),
+            _ => None,
+        };
         let at = self.tree.now();
         self.tree.tell_event(&Event {
             kind: EventKind::RetainedCommand,
             device,
             outlet,
-            group: None,
+            group,
             message,
             at,
         });
-    }
-
-    fn refuse_group(&mut self, address: &Address, payload: &[u8]) {
-        if payload.is_empty() {
-            return;
-        }
-        if let Some(response) = self.tree.topics.response_to(address) {
-            self.tree.send(
-                response,
-                rejection(None, "unknown_group", "no such group is configured"),
-            );
-        }
     }
 
     fn home_assistant_said(&mut self, payload: &[u8], retain: bool) {
@@ -210,36 +226,46 @@ impl MqttTask {
                 info!(%node, "announced by an earlier run and not configured any more; removed from Home Assistant");
                 self.tree.withdraw(&Address::DiscoveryConfig(node));
             }
-            Finding::Outdated(device) => self.tree.announce_again(&device),
-            Finding::Deleted(device) => self.deleted_in_home_assistant(node, device),
+            Finding::Outdated(Subject::Device(device)) => self.tree.announce_again(&device),
+            Finding::Outdated(Subject::Group(_)) => self.tree.announce_groups(),
+            Finding::Swept => self.tree.swept(),
+            Finding::Deleted(subject) => self.deleted_in_home_assistant(node, subject),
         }
     }
 
-    fn deleted_in_home_assistant(&mut self, node: NodeId, device: DeviceId) {
-        info!(%device, "deleted in Home Assistant; not announced again until bridge/request/homeassistant/rediscover");
-        self.tree.withdraw(&Address::DiscoveryConfig(node));
+    fn deleted_in_home_assistant(&mut self, node: NodeId, subject: Subject) {
+        info!(%node, "deleted in Home Assistant; not announced again until bridge/request/homeassistant/rediscover");
+        self.tree.leave_empty(&Address::DiscoveryConfig(node));
         self.remember_deleted();
-        let message = format!("{device} was deleted in Home Assistant");
+        let (device, group) = match subject {
+            Subject::Device(device) => (Some(device), None),
+            Subject::Group(group) => (None, Some(group)),
+        };
+        let named = device.as_ref().map(ToString::to_string);
+        let named = named.or(group.as_ref().map(|group| format!("group {group}")));
         let at = self.tree.now();
         self.tree.tell_event(&Event {
             kind: EventKind::DiscoveryRemoved,
-            device: Some(device),
+            device,
             outlet: None,
-            group: None,
-            message,
+            group,
+            message: format!("{} was deleted in Home Assistant", named.unwrap_or_default()),
             at,
         });
     }
 
     pub(super) fn remember_deleted(&mut self) {
-        let deleted = self
-            .tree
-            .home
-            .as_ref()
-            .map(Home::deleted)
-            .cloned()
-            .unwrap_or_default();
-        self.keeper
-            .change(|saved| saved.deleted_in_home_assistant = deleted);
+        let Some(home) = &self.tree.home else { return };
+        let (mut devices, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        for subject in home.deleted() {
+            match subject {
+                Subject::Device(device) => devices.insert(device.clone()),
+                Subject::Group(group) => groups.insert(group.clone()),
+            };
+        }
+        self.keeper.change(|saved| {
+            saved.deleted_in_home_assistant = devices;
+            saved.groups_deleted_in_home_assistant = groups;
+        });
     }
 }

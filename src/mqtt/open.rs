@@ -1,6 +1,6 @@
 //! Sets up the event loop: the link, the tree, what Home Assistant was told.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ha_discovery::Layout;
@@ -9,11 +9,12 @@ use super::{
     bridge::About,
     discovery::Discovery,
     health::Vitals,
-    home::Home,
+    home::{Home, Subject},
     link::{
         Authorities, ClientCertificate, Filter, Link, LinkError, LinkOptions, Login, Tls, Topic, Transport,
         Will,
     },
+    standings::Standings,
     state::availability,
     task::{MqttTask, Wires},
     topics::{BridgeTopic, Topics},
@@ -61,11 +62,20 @@ impl MqttTask {
             options
                 .subscriptions
                 .extend(Filter::try_from(topics.discovery_subscription()));
-            home(settings, &topics, configured.clone(), &parts.keeper)
+            home(settings, &topics, &parts.keeper)
         });
         let link = Link::open(options, tasks)?;
         let vitals = Vitals::new(parts.board, tasks.clone(), parts.clock.clone());
-        let tree = Tree::new(link, topics, home, parts.about, configured, parts.clock);
+        let standings = Standings::new(Arc::new(settings.rules.clone()));
+        let tree = Tree::new(
+            link,
+            topics,
+            home,
+            parts.about,
+            configured,
+            standings,
+            parts.clock,
+        );
         Ok(Self::assemble(
             tree,
             parts.wires,
@@ -76,7 +86,7 @@ impl MqttTask {
     }
 }
 
-fn home(settings: &Settings, topics: &Topics, configured: BTreeSet<DeviceId>, keeper: &Keeper) -> Home {
+fn home(settings: &Settings, topics: &Topics, keeper: &Keeper) -> Home {
     let layout = if settings.homeassistant.child_devices {
         Layout::ChildDevices
     } else {
@@ -84,11 +94,23 @@ fn home(settings: &Settings, topics: &Topics, configured: BTreeSet<DeviceId>, ke
     };
     let discovery = Discovery::new(topics.clone(), layout);
     let bridge_state = topics.bridge(BridgeTopic::State);
+    let devices = settings
+        .devices
+        .iter()
+        .map(|device| Subject::Device(device.id.clone()));
+    let groups = settings.rules.groups.iter();
+    let configured = devices.chain(groups.map(|group| Subject::Group(group.id.clone())));
+    let saved = keeper.saved();
+    let devices = saved.deleted_in_home_assistant.into_iter().map(Subject::Device);
+    let groups = saved
+        .groups_deleted_in_home_assistant
+        .into_iter()
+        .map(Subject::Group);
     Home::new(
         discovery,
         bridge_state,
         configured,
-        keeper.saved().deleted_in_home_assistant,
+        devices.chain(groups).collect(),
     )
 }
 
@@ -99,9 +121,16 @@ fn home(settings: &Settings, topics: &Topics, configured: BTreeSet<DeviceId>, ke
 pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions, LinkError> {
     let mqtt = &settings.mqtt;
     let will_topic = topics.bridge(BridgeTopic::State);
+    let sensors: BTreeSet<&str> = settings
+        .rules
+        .sensors
+        .iter()
+        .map(|sensor| sensor.topic.as_str())
+        .collect();
     let filters = topics
         .subscriptions()
         .into_iter()
+        .chain(sensors.into_iter().map(str::to_owned))
         .map(Filter::try_from)
         .collect::<Result<_, _>>();
     Ok(LinkOptions {

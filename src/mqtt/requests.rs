@@ -1,33 +1,38 @@
 //! Requests to the bridge itself: `bridge/request/<name>`, answered on `bridge/response/<name>`.
 
+mod schedule;
+
 use serde_json::{Value, json};
 use tracing::{debug, info};
 
 use super::{
     command::{CommandError, Decoded, Fields, Shown, Transaction, decode_request},
+    home::Subject,
     task::{Control, MqttTask},
     topics::RequestName,
 };
-use crate::{device::Order, model::DeviceId, telemetry::Level};
+use crate::{device::Order, telemetry::Level};
 
 impl MqttTask {
     /// Does what is asked of the bridge, and answers.
     pub(super) fn request(&mut self, name: &RequestName, payload: &[u8]) {
+        debug!(request = name.as_str(), "request");
+        if let Some(decoded) = schedule::read(name.as_str(), payload) {
+            return self.request_of_scheduler(name, decoded);
+        }
         let answer = match name.as_str() {
             "restart" => self.perform(payload, |_| Ok(()), |task, ()| task.restart()),
             "rescan" => self.perform(payload, |_| Ok(()), |task, ()| task.rescan()),
             "health" => self.perform(payload, |_| Ok(()), |task, ()| Ok(task.tell_health())),
             "log_level" => self.perform(payload, read_level, |task, level| Ok(task.set_log_level(level))),
-            "homeassistant/rediscover" => self.perform(payload, read_device, |task, device| {
-                task.rediscover(device.as_ref())
+            "homeassistant/rediscover" => self.perform(payload, read_subject, |task, subject| {
+                task.rediscover(subject.as_ref())
             }),
-            _ => Reply::error(
-                None,
-                "unknown_request",
-                &format!("known requests are {}", REQUESTS.join(", ")),
-            ),
+            _ => {
+                let known = [&REQUESTS[..], &schedule::REQUESTS].concat().join(", ");
+                Reply::error(None, "unknown_request", &format!("known requests are {known}"))
+            }
         };
-        debug!(request = name.as_str(), "request");
         self.tree
             .send(self.tree.topics.request_response(name), answer.to_string());
     }
@@ -71,17 +76,22 @@ impl MqttTask {
         json!({ "level": level })
     }
 
-    fn rediscover(&mut self, device: Option<&DeviceId>) -> Result<Value, Refusal> {
-        if let Some(device) = device.filter(|device| !self.tree.is_configured(device)) {
-            return Err(Refusal::new(
-                "unknown_device",
-                &format!("no device {device} is configured"),
-            ));
+    fn rediscover(&mut self, subject: Option<&Subject>) -> Result<Value, Refusal> {
+        match subject {
+            Some(Subject::Device(device)) if !self.tree.is_configured(device) => {
+                let message = format!("no device {device} is configured");
+                return Err(Refusal::new("unknown_device", &message));
+            }
+            Some(Subject::Group(group)) if self.tree.rules().group(group).is_none() => {
+                let message = format!("no group {group} is configured");
+                return Err(Refusal::new("unknown_group", &message));
+            }
+            _ => {}
         }
         let Some(home) = &mut self.tree.home else {
             return Err(Refusal::new("disabled", "homeassistant.enabled is false"));
         };
-        home.forgive(device);
+        home.forgive(subject);
         self.remember_deleted();
         self.tree.announce_all();
         self.tree.link.repeat_all();
@@ -109,17 +119,16 @@ fn read_level(fields: &mut Fields) -> Result<Level, CommandError> {
     })
 }
 
-fn read_device(fields: &mut Fields) -> Result<Option<DeviceId>, CommandError> {
-    let (key, expected) = ("device", "the id of a device");
-    let Some(text) = fields.take_text(key, expected)? else {
-        return Ok(None);
-    };
-    let device = text.parse().map_err(|_| CommandError::InvalidValue {
-        key,
-        expected,
-        shown: Shown::text(&text),
-    })?;
-    Ok(Some(device))
+fn read_subject(fields: &mut Fields) -> Result<Option<Subject>, CommandError> {
+    let device = schedule::optional(fields, "device", "the id of a device")?;
+    let group = schedule::optional(fields, "group", "the id of a group")?;
+    match (device, group) {
+        (Some(_), Some(_)) => Err(CommandError::ConflictingKeys {
+            key: "device",
+            other: "group",
+        }),
+        (device, group) => Ok(device.map(Subject::Device).or(group.map(Subject::Group))),
+    }
 }
 
 /// Why a request was not done.
@@ -138,14 +147,14 @@ impl Refusal {
 }
 
 /// The answer to a request.
-struct Reply;
+pub(super) struct Reply;
 
 impl Reply {
-    fn ok(transaction: Option<Transaction>, data: &Value) -> Value {
+    pub(super) fn ok(transaction: Option<Transaction>, data: &Value) -> Value {
         Self::with(transaction, json!({ "status": "ok", "data": data }))
     }
 
-    fn error(transaction: Option<Transaction>, code: &str, message: &str) -> Value {
+    pub(super) fn error(transaction: Option<Transaction>, code: &str, message: &str) -> Value {
         let error = json!({ "code": code, "message": message });
         Self::with(
             transaction,

@@ -6,30 +6,36 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::standings::Standings;
 use crate::{
     energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
     model::{OutletPath, Power},
     report::{Availability, Condition, Energy, Kind, Outlet, Phase, Protection, Report},
+    scheduler::wire::OutletStanding,
 };
 
 /// The state topics of one device, in the order in which they are published.
-pub(super) fn states(report: &Report) -> Vec<(OutletPath, String)> {
+pub(super) fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String)> {
     let device = OutletPath::device(report.id.clone());
+    let plug = |outlet| {
+        let plug = PlugState {
+            outlet,
+            standing: standings.outlet(&device),
+            device: DeviceState::of(report),
+        };
+        (device.clone(), json(&plug))
+    };
     let Some(identity) = &report.identity else {
         // Not known yet whether it is a plug or a strip. Home Assistant may remember either from an earlier
         // run, so every key that it could read is there.
-        let unknown = PlugState {
-            outlet: OutletState::default(),
-            device: DeviceState::of(report),
-        };
-        return vec![(device, json(&unknown))];
+        let outlets = standings.outlets_of(&report.id).map(|(path, standing)| {
+            let outlet = OutletState::default();
+            (path.clone(), json(&StripOutletState { outlet, standing }))
+        });
+        return outlets.chain([plug(OutletState::default())]).collect();
     };
     if let (Kind::Plug, [outlet]) = (identity.kind, report.outlets.as_slice()) {
-        let plug = PlugState {
-            outlet: OutletState::of(outlet),
-            device: DeviceState::of(report),
-        };
-        return vec![(device, json(&plug))];
+        return vec![plug(OutletState::of(outlet))];
     }
     let strip = StripState {
         state: any_on(&report.outlets),
@@ -37,9 +43,14 @@ pub(super) fn states(report: &Report) -> Vec<(OutletPath, String)> {
     };
     let outlets = report.outlets.iter().filter_map(|outlet| {
         let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
-        Some((path, json(&OutletState::of(outlet))))
+        let state = StripOutletState {
+            outlet: OutletState::of(outlet),
+            standing: standings.outlet(&path),
+        };
+        let state = json(&state);
+        Some((path, state))
     });
-    outlets.chain([(device, json(&strip))]).collect()
+    outlets.chain([(device.clone(), json(&strip))]).collect()
 }
 
 /// `{"state":"online"}`: the form that zigbee2mqtt uses too.
@@ -57,7 +68,17 @@ struct PlugState<'a> {
     #[serde(flatten)]
     outlet: OutletState,
     #[serde(flatten)]
+    standing: &'a OutletStanding,
+    #[serde(flatten)]
     device: DeviceState<'a>,
+}
+
+#[derive(Serialize)]
+struct StripOutletState<'a> {
+    #[serde(flatten)]
+    outlet: OutletState,
+    #[serde(flatten)]
+    standing: &'a OutletStanding,
 }
 
 #[derive(Serialize)]
@@ -106,7 +127,7 @@ struct DeviceState<'a> {
     /// No request of the `tapo` crate tells it.
     firmware_latest: Option<&'a str>,
     status: Phase,
-    reason: Option<&'a str>,
+    trouble: Option<&'a str>,
 }
 
 impl OutletState {
@@ -168,14 +189,14 @@ impl EnergyState {
 
 impl<'a> DeviceState<'a> {
     fn of(report: &'a Report) -> Self {
-        let reason = report.trouble.as_ref().map(|trouble| trouble.message.as_str());
+        let trouble = report.trouble.as_ref().map(|trouble| trouble.message.as_str());
         let identity = report.identity.as_deref();
         Self {
             rssi: report.rssi,
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
             firmware_latest: None,
             status: report.phase,
-            reason,
+            trouble,
         }
     }
 }
@@ -200,6 +221,11 @@ pub(super) mod tests {
     use crate::{
         energy::WattHours,
         report::{Countdown, Feature, Identity},
+        scheduler::{
+            location::Location,
+            planner::{Reason, Source},
+            rules::Rules,
+        },
     };
 
     fn said(word: &str, tripped: Option<bool>) -> Protection {
@@ -218,6 +244,51 @@ pub(super) mod tests {
             month: Some(MilliWattHours::ZERO),
             total: Some(MilliWattHours::new(8_725_929)),
         }
+    }
+
+    /// No groups, and nothing from the scheduler.
+    pub(in crate::mqtt) fn no_standings() -> Standings {
+        let location = Location {
+            coordinates: None,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        Standings::new(Arc::new(Rules {
+            location,
+            sensors: Vec::new(),
+            groups: Vec::new(),
+        }))
+    }
+
+    /// An outlet that should be on.
+    pub(in crate::mqtt) fn expected_on() -> Arc<OutletStanding> {
+        Arc::new(OutletStanding {
+            expected: Some(Power::On),
+            source: Source::Schedule,
+            rule: Some("morning".to_owned()),
+            reason: Some(Reason::new("morning runs until 08:00")),
+            since: Some(Timestamp::UNIX_EPOCH),
+            ..OutletStanding::MANUAL
+        })
+    }
+
+    /// What an outlet that nobody schedules has beside its own values.
+    fn manual(mut own: Value) -> Value {
+        for key in [
+            "expected",
+            "rule",
+            "reason",
+            "since",
+            "next_change",
+            "override_until",
+            "cooldown_until",
+            "timer_until",
+            "problem",
+            "guard",
+        ] {
+            own[key] = Value::Null;
+        }
+        own["source"] = json!("manual");
+        own
     }
 
     pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> Report {
@@ -265,9 +336,13 @@ pub(super) mod tests {
     }
 
     fn parsed(report: &Report) -> Vec<(String, Value)> {
+        parsed_with(report, &no_standings())
+    }
+
+    fn parsed_with(report: &Report, standings: &Standings) -> Vec<(String, Value)> {
         let parse =
             |(path, text): (OutletPath, String)| (path.to_string(), serde_json::from_str(&text).unwrap());
-        states(report).into_iter().map(parse).collect()
+        states(report, standings).into_iter().map(parse).collect()
     }
 
     #[test]
@@ -280,9 +355,9 @@ pub(super) mod tests {
             "power": 234.8, "voltage": 240.7, "current": null,
             "energy_today": 0.046, "energy_month": 0.0, "energy_total": 8.726,
             "rssi": -51, "firmware": "1.4.2 Build 260513", "firmware_latest": null,
-            "status": "ready", "reason": null
+            "status": "ready", "trouble": null
         });
-        assert_eq!(states, [("mats".to_owned(), expected)]);
+        assert_eq!(states, [("mats".to_owned(), manual(expected))]);
     }
 
     #[test]
@@ -311,8 +386,37 @@ pub(super) mod tests {
             "charging": null, "auto_off": null, "auto_off_at": null,
             "power": null, "voltage": null, "current": null,
             "energy_today": null, "energy_month": null, "energy_total": null,
-            "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "reason": null
+            "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "trouble": null
         });
-        assert_eq!(states, [("mats".to_owned(), expected)]);
+        assert_eq!(states, [("mats".to_owned(), manual(expected))]);
+    }
+
+    #[test]
+    fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
+        let mut standings = no_standings();
+        standings.set_outlet("mats/left".parse().unwrap(), expected_on());
+        let mut strip = report(
+            Kind::Strip,
+            &[(Some("left"), Some(Power::Off)), (Some("2"), None)],
+        );
+        let reached = parsed_with(&strip, &standings);
+        let said = |state: &Value| {
+            (
+                state["expected"].clone(),
+                state["source"].clone(),
+                state["rule"].clone(),
+            )
+        };
+        let on = (json!("ON"), json!("schedule"), json!("morning"));
+        assert_eq!(said(&reached[0].1), on);
+        assert_eq!(reached[0].1["state"], "OFF");
+        assert_eq!(said(&reached[1].1), (Value::Null, json!("manual"), Value::Null));
+
+        strip.identity = None;
+        strip.outlets.clear();
+        let unknown = parsed_with(&strip, &standings);
+        let paths: Vec<_> = unknown.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["mats/left", "mats"]);
+        assert_eq!((said(&unknown[0].1), &unknown[0].1["state"]), (on, &Value::Null));
     }
 }

@@ -3,21 +3,22 @@
 //! It never waits for a device and never for a queue that only it can drain: orders go out with
 //! `try_send`, everything else comes in.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    desk::Desk,
+    desk::{Desk, Errand},
     health::Vitals,
     link::{Farewell, LinkEvent},
+    scheduling::Questions,
     state::availability,
     tree::Tree,
 };
@@ -26,6 +27,7 @@ use crate::{
     device::{News, Order},
     intent::Answer,
     report::Availability,
+    scheduler::wire::{Ask, Word},
     store::Keeper,
     telemetry::LogLevel,
 };
@@ -51,10 +53,16 @@ pub enum Control {
 pub struct Wires {
     /// To the device owner.
     pub orders: mpsc::Sender<Order>,
+    /// To the scheduler.
+    pub asks: mpsc::Sender<Ask>,
+    /// From the scheduler.
+    pub words: mpsc::Receiver<Word>,
     /// From workers. Closed when the last of them ended.
     pub news: mpsc::Receiver<News>,
     /// To the process.
     pub controls: mpsc::Sender<Control>,
+    /// Notified each second that the loop comes round in.
+    pub pulse: Arc<Notify>,
 }
 
 /// The MQTT event loop task.
@@ -63,6 +71,9 @@ pub struct MqttTask {
     pub(super) tree: Tree,
     pub(super) desk: Desk,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) questions: Questions,
+    /// Topics on which sensors speak.
+    pub(super) sensors: BTreeSet<String>,
     pub(super) controls: mpsc::Sender<Control>,
     pub(super) answers: mpsc::UnboundedSender<Answer>,
     pub(super) log_level: LogLevel,
@@ -74,6 +85,8 @@ pub struct MqttTask {
     pub(super) refused_retained: BTreeSet<String>,
     answered: mpsc::UnboundedReceiver<Answer>,
     news: mpsc::Receiver<News>,
+    words: mpsc::Receiver<Word>,
+    pulse: Arc<Notify>,
 }
 
 impl MqttTask {
@@ -85,10 +98,13 @@ impl MqttTask {
         vitals: Vitals,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
+        let sensors = tree.rules().sensors.iter();
         Self {
+            sensors: sensors.map(|sensor| sensor.topic.clone()).collect(),
             tree,
             desk: Desk::default(),
             orders: wires.orders,
+            questions: Questions::new(wires.asks),
             controls: wires.controls,
             answers,
             log_level,
@@ -98,6 +114,8 @@ impl MqttTask {
             refused_retained: BTreeSet::new(),
             answered,
             news: wires.news,
+            words: wires.words,
+            pulse: wires.pulse,
         }
     }
 
@@ -109,6 +127,7 @@ impl MqttTask {
         let mut next_health = Instant::now();
         loop {
             let announce_at = self.tree.home.as_ref().and_then(super::home::Home::due);
+            let sweep_ends = self.tree.home.as_ref().and_then(super::home::Home::sweep_ends);
             let last_words = self.closing.map(|since| since + LAST_WORDS);
             tokio::select! {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
@@ -118,10 +137,13 @@ impl MqttTask {
                     Some(News::Event(event)) => self.tree.tell_event(&event),
                     None => break,
                 },
-                Some(answer) = self.answered.recv() => self.pass_on(&answer),
+                Some(word) = self.words.recv() => self.hear_word(word),
+                Some(answer) = self.answered.recv() => self.pass_on(answer),
                 () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
+                () = sleep_until_some(sweep_ends) => self.tree.swept(),
                 () = sleep_until_some(last_words) => break,
                 expected = pulse.tick() => {
+                    self.pulse.notify_one();
                     let now = Instant::now();
                     self.vitals.lagged(now.duration_since(expected));
                     if now >= next_health {
@@ -138,7 +160,7 @@ impl MqttTask {
         match event {
             LinkEvent::Up => self.tree.connected(),
             // The link logs why, once.
-            LinkEvent::Down { .. } => self.vitals.link_down(),
+            LinkEvent::Down { .. } => self.vitals.lost(self.tree.link.stats().losses),
             LinkEvent::Message {
                 topic,
                 payload,
@@ -151,17 +173,17 @@ impl MqttTask {
 
     /// Publishes an answer. After a failure the old state is published again, so that whoever showed the
     /// wished one snaps back; after a read, because somebody asked to see it.
-    pub(super) fn pass_on(&mut self, answer: &Answer) {
-        let confirmed = |path: &_| self.tree.confirmed(path);
+    pub(super) fn pass_on(&mut self, answer: Answer) {
+        let confirmed = |target: &_| self.tree.confirmed(target);
         let Some(response) = self.desk.answer(answer, confirmed, Instant::now()) else {
             return;
         };
-        if response.failed || response.action == crate::intent::Action::Read {
-            self.tree.repeat(&response.path);
+        if response.failed || response.errand == Errand::Read {
+            self.tree.repeat_target(&response.target);
         }
         if response.wanted {
             self.tree
-                .send(self.tree.topics.response(&response.path), response.json);
+                .send(self.tree.response_of(&response.target), response.json);
         }
     }
 
@@ -185,12 +207,16 @@ impl MqttTask {
 
     /// All that still waits is answered, then the broker is told.
     async fn close(mut self) -> Farewell {
+        while let Ok(word) = self.words.try_recv() {
+            self.hear_word(word);
+        }
         while let Ok(answer) = self.answered.try_recv() {
-            self.pass_on(&answer);
+            self.pass_on(answer);
         }
         for answer in self.desk.abandon() {
-            self.pass_on(&answer);
+            self.pass_on(answer);
         }
+        self.refuse_open_requests();
         let offline = Bytes::from(availability(Availability::Offline));
         let farewell = self.tree.link.close(offline, FAREWELL).await;
         match farewell {

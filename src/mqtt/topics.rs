@@ -1,100 +1,20 @@
 //! The topic tree: builds every topic that the bridge publishes and reads every topic it subscribes to.
 
-use std::{fmt, str::FromStr, sync::Arc};
+mod base;
+
+use std::str::FromStr;
 
 use ha_discovery::NodeId;
-use serde::Serialize;
 
-use crate::model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError};
+pub use base::{BASE_MAX, BaseTopic, BaseTopicError};
 
-/// Longest base topic or discovery prefix, in bytes. Keeps every topic far below MQTT's 65,535 bytes.
-pub const BASE_MAX: usize = 200;
+use crate::{
+    model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError},
+    scheduler::ids::ScheduleId,
+};
 
 /// Longest name of a request, in bytes.
 pub const REQUEST_MAX: usize = 64;
-
-/// Levels without wildcards: those in front of all topics of one bridge (`tapo2mqtt`, `home/tapo2mqtt`), or of Home
-/// Assistant's discovery.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(into = "String")]
-pub struct BaseTopic(Arc<str>);
-
-/// Why a text is not a base topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BaseTopicError {
-    /// No text, two slashes in a row, or a slash at either end.
-    #[error("has an empty level; use names separated by single slashes, like home/tapo2mqtt")]
-    EmptyLevel,
-    /// More than [`BASE_MAX`] bytes.
-    #[error("is longer than {BASE_MAX} bytes")]
-    TooLong,
-    /// A wildcard of subscriptions, or a control character.
-    #[error("contains {0:?}; wildcards and control characters are not allowed")]
-    Character(char),
-    /// White space at either end: nobody would see it.
-    #[error("begins or ends with a space")]
-    Space,
-    /// The broker's own topics.
-    #[error("begins with $, which is reserved for the broker")]
-    Dollar,
-}
-
-impl BaseTopic {
-    /// The topic as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether the two are the same, or one lies inside the other: a device could then be taken for a
-    /// discovery message.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self == other || self.strip(other.as_str()).is_some() || other.strip(self.as_str()).is_some()
-    }
-
-    /// What follows this base and a slash.
-    fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
-        topic.strip_prefix(self.as_str())?.strip_prefix('/')
-    }
-}
-
-impl FromStr for BaseTopic {
-    type Err = BaseTopicError;
-
-    fn from_str(text: &str) -> Result<Self, BaseTopicError> {
-        if text.split('/').any(str::is_empty) {
-            return Err(BaseTopicError::EmptyLevel);
-        }
-        if text.len() > BASE_MAX {
-            return Err(BaseTopicError::TooLong);
-        }
-        if text.starts_with('$') {
-            return Err(BaseTopicError::Dollar);
-        }
-        match text.chars().find(|c| matches!(c, '+' | '#') || c.is_control()) {
-            Some(c) => Err(BaseTopicError::Character(c)),
-            None if text.trim() != text => Err(BaseTopicError::Space),
-            None => Ok(Self(text.into())),
-        }
-    }
-}
-
-impl From<BaseTopic> for String {
-    fn from(topic: BaseTopic) -> Self {
-        topic.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for BaseTopic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for BaseTopic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
 
 /// Knows every topic of one bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +33,8 @@ pub enum BridgeTopic {
     Info,
     /// All devices; retained.
     Devices,
+    /// All groups; retained.
+    Groups,
     /// How the bridge is doing; retained.
     Health,
     /// Something that happened.
@@ -127,6 +49,7 @@ impl BridgeTopic {
             Self::State => "state",
             Self::Info => "info",
             Self::Devices => "devices",
+            Self::Groups => "groups",
             Self::Health => "health",
             Self::Event => "event",
             Self::LastError => "last_error",
@@ -188,6 +111,13 @@ pub enum Address {
         /// What to do.
         verb: Verb,
     },
+    /// A command that enables or disables a schedule of a group: `group/<group>/set/schedule/<schedule>`.
+    Schedule {
+        /// The group. It need not be configured.
+        group: GroupId,
+        /// The schedule. The group need not have it.
+        schedule: ScheduleId,
+    },
     /// A request to the bridge.
     Request(RequestName),
     /// Home Assistant came or went.
@@ -204,8 +134,8 @@ pub enum TopicError {
     Foreign,
     /// Below the base topic, but nothing that takes messages.
     #[error(
-        "no command; expected <device>[/<outlet>]/set, /set/<attribute> or /get, group/<group>/set, \
-         or bridge/request/<name>"
+        "no command; expected <device>[/<outlet>] or group/<group> with /set, /set/<attribute> or /get, \
+         group/<group>/set/schedule/<schedule>, or bridge/request/<name>"
     )]
     NotACommand,
     /// The level of the device is not a device id.
@@ -217,6 +147,9 @@ pub enum TopicError {
     /// The level of the group is not a group id.
     #[error("the group id {0}")]
     Group(SlugError),
+    /// The level of the schedule is not a schedule's id.
+    #[error("the schedule id {0}")]
+    Schedule(SlugError),
     /// The levels after `bridge/request` are no name.
     #[error("a request has a name of 1 to {REQUEST_MAX} of a-z, 0-9, _ and -")]
     Request,
@@ -294,7 +227,9 @@ impl Topics {
     pub fn response_to(&self, address: &Address) -> Option<String> {
         match address {
             Address::Outlet { path, .. } => Some(self.response(path)),
-            Address::Group { group, .. } => Some(self.group_response(group)),
+            Address::Group { group, .. } | Address::Schedule { group, .. } => {
+                Some(self.group_response(group))
+            }
             Address::Request(name) => Some(self.request_response(name)),
             Address::HomeAssistantStatus | Address::DiscoveryConfig(_) => None,
         }
@@ -305,6 +240,9 @@ impl Topics {
         match address {
             Address::Outlet { path, verb } => with_verb(self.state(path), verb),
             Address::Group { group, verb } => with_verb(self.group(group), verb),
+            Address::Schedule { group, schedule } => {
+                format!("{}/set/schedule/{schedule}", self.group(group))
+            }
             Address::Request(name) => self.request(name.as_str()),
             Address::HomeAssistantStatus => self.status.to_string(),
             Address::DiscoveryConfig(node) => node.config_topic(self.discovery_prefix.as_str()),
@@ -314,13 +252,14 @@ impl Topics {
     /// The patterns that carry commands, requests and Home Assistant's status: nothing that the bridge
     /// publishes itself.
     pub fn subscriptions(&self) -> Vec<String> {
-        const COMMANDS: [&str; 7] = [
+        const COMMANDS: [&str; 8] = [
             "+/set",
             "+/set/+",
             "+/get",
             "+/+/set",
             "+/+/set/+",
             "+/+/get",
+            "group/+/set/schedule/+",
             "bridge/request/#",
         ];
         let below = |pattern| format!("{}/{pattern}", self.base);
@@ -332,6 +271,11 @@ impl Topics {
     /// earlier run left behind, and devices that a user deleted.
     pub fn discovery_subscription(&self) -> String {
         format!("{}/device/+/config", self.discovery_prefix)
+    }
+
+    /// Whether a topic is ours, or one that we read: somebody else's values cannot be there.
+    pub fn claims(&self, topic: &BaseTopic) -> bool {
+        self.base == *topic || self.base.strip(topic.as_str()).is_some() || self.parse(topic.as_str()).is_ok()
     }
 
     /// Reads an inbound topic.
@@ -352,6 +296,10 @@ impl Topics {
         let levels: Vec<&str> = rest.splitn(5, '/').collect();
         match levels.as_slice() {
             ["bridge", ..] => Err(TopicError::NotACommand),
+            ["group", group, "set", "schedule", schedule] => Ok(Address::Schedule {
+                group: group.parse().map_err(TopicError::Group)?,
+                schedule: schedule.parse().map_err(TopicError::Schedule)?,
+            }),
             ["group", group, verb @ ..] => Ok(Address::Group {
                 verb: parse_verb(verb)?,
                 group: group.parse().map_err(TopicError::Group)?,

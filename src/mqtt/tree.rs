@@ -9,12 +9,14 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
     home::{Announcement, Home},
     link::{Filter, Link, Rank, Topic},
+    standings::Standings,
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
 };
@@ -34,12 +36,15 @@ pub(super) struct Tree {
     pub(super) link: Link,
     pub(super) topics: Topics,
     pub(super) home: Option<Home>,
+    pub(super) standings: Standings,
     about: About,
     configured: BTreeSet<DeviceId>,
     reports: BTreeMap<DeviceId, Arc<Report>>,
     clock: Clock,
     /// Whether the devices of an earlier run were looked at.
     swept: bool,
+    /// Whether the groups of an earlier run were looked at.
+    pub(super) swept_groups: bool,
 }
 
 /// An entry of `bridge/devices` as an earlier run left it.
@@ -62,17 +67,20 @@ impl Tree {
         home: Option<Home>,
         about: About,
         configured: BTreeSet<DeviceId>,
+        standings: Standings,
         clock: Clock,
     ) -> Self {
         Self {
             link,
             topics,
             home,
+            standings,
             about,
             configured,
             reports: BTreeMap::new(),
             clock,
             swept: false,
+            swept_groups: false,
         }
     }
 
@@ -83,6 +91,7 @@ impl Tree {
         }
         self.tell_info(level);
         self.tell_devices();
+        self.tell_groups();
         self.tell_last_error(None);
         let online = availability(Availability::Online);
         self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
@@ -91,13 +100,11 @@ impl Tree {
     /// A device changed.
     pub(super) fn hear(&mut self, report: &Arc<Report>, level: Level) {
         let before = self.reports.insert(report.id.clone(), report.clone());
-        let announcement = self.home.as_mut().and_then(|home| home.device(report));
+        let announcement = self.announcement(report);
         if let Some(announcement) = announcement {
             self.announce(Rank::Discovery, announcement);
         }
-        for (path, state) in states(report) {
-            self.retain(Rank::State, self.topics.state(&path), state);
-        }
+        self.tell_states(&report.id);
         self.retain(
             Rank::Availability,
             self.topics.availability(&report.id),
@@ -130,14 +137,26 @@ impl Tree {
             &self.about,
             &self.reports,
             self.configured.len(),
+            self.standings.vacation,
             level,
         ));
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::Info), info);
     }
 
-    /// Publishes a state again: after a failed command, for whoever showed the wished one already.
-    pub(super) fn repeat(&mut self, path: &OutletPath) {
-        if let Ok(topic) = Topic::try_from(self.topics.state(path)) {
+    /// The states of a device, as it and the scheduler told them last.
+    pub(super) fn tell_states(&mut self, device: &DeviceId) {
+        let Some(report) = self.reports.get(device) else {
+            return;
+        };
+        for (path, state) in states(report, &self.standings) {
+            self.retain(Rank::State, self.topics.state(&path), state);
+        }
+    }
+
+    /// Publishes what a topic holds again: after a failed command, for whoever showed the wished state
+    /// already.
+    pub(super) fn repeat(&mut self, topic: String) {
+        if let Ok(topic) = Topic::try_from(topic) {
             self.link.repeat(&topic);
         }
     }
@@ -147,7 +166,7 @@ impl Tree {
         let Some(report) = self.reports.get(device).cloned() else {
             return;
         };
-        let announcement = self.home.as_mut().and_then(|home| home.device(&report));
+        let announcement = self.announcement(&report);
         if let Some(announcement) = announcement {
             self.announce(Rank::Discovery, announcement);
         }
@@ -161,15 +180,24 @@ impl Tree {
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
             self.announce_again(&device);
         }
+        self.announce_groups();
     }
 
-    /// A device was deleted in Home Assistant: its discovery topic stays empty.
+    /// Empties a discovery topic, before any device is announced.
     pub(super) fn withdraw(&mut self, topic: &Address) {
-        self.erase(self.topics.topic_of(topic));
+        self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
+    }
+
+    /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
+    /// each further empty message.
+    pub(super) fn leave_empty(&mut self, topic: &Address) {
+        if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
+            self.link.forget(topic);
+        }
     }
 
     /// What an outlet is known to be.
-    pub(super) fn confirmed(&self, path: &OutletPath) -> Option<Power> {
+    pub(super) fn confirmed_outlet(&self, path: &OutletPath) -> Option<Power> {
         let report = self.reports.get(&path.device)?;
         let asked = report
             .outlets
@@ -180,10 +208,26 @@ impl Tree {
 
     /// A connection stands. The link publishes everything by itself; what an earlier run left is asked for.
     pub(super) fn connected(&mut self) {
-        let devices = self.topics.bridge(BridgeTopic::Devices);
-        if let (false, Ok(filter)) = (self.swept, Filter::try_from(devices)) {
-            self.link.subscribe(filter);
+        let former = [
+            (BridgeTopic::Devices, self.swept),
+            (BridgeTopic::Groups, self.swept_groups),
+        ];
+        for (topic, swept) in former {
+            if let (false, Ok(filter)) = (swept, Filter::try_from(self.topics.bridge(topic))) {
+                self.link.subscribe(filter);
+            }
         }
+        if let Some(home) = &mut self.home {
+            home.connected(Instant::now());
+        }
+    }
+
+    /// What earlier runs announced has been looked at: the devices' turn.
+    pub(super) fn swept(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.swept();
+        }
+        self.announce_all();
     }
 
     /// The wall clock, for what is told with its time.
@@ -275,19 +319,24 @@ impl Tree {
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
     }
 
-    fn announce(&mut self, rank: Rank, announcement: Announcement) {
+    fn announcement(&mut self, report: &Report) -> Option<Announcement> {
+        let rules = self.standings.rules();
+        self.home.as_mut()?.device(report, rules)
+    }
+
+    pub(super) fn announce(&mut self, rank: Rank, announcement: Announcement) {
         let topic = self.topics.topic_of(&Address::DiscoveryConfig(announcement.node));
         self.retain(rank, topic, announcement.json);
     }
 
     // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
-    fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
+    pub(super) fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
         if let Ok(topic) = Topic::try_from(topic) {
             self.link.retain(rank, topic, payload);
         }
     }
 
-    fn erase(&mut self, topic: String) {
+    pub(super) fn erase(&mut self, topic: String) {
         if let Ok(topic) = Topic::try_from(topic) {
             self.link.erase(topic);
         }

@@ -1,6 +1,7 @@
 //! Whether a schedule is active: its window is open, and all its conditions hold.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{
     condition::{Condition, WhenUnknown},
@@ -26,14 +27,16 @@ pub enum Activity {
 }
 
 /// What a schedule remembers between two looks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ScheduleMemory {
     conditions: Vec<Option<ConditionMemory>>,
     /// What it was last time; `None` before the first look that could tell.
     was: Option<Was>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Was {
     Active,
     Inactive,

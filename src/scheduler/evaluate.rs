@@ -1,6 +1,7 @@
 //! Asks a condition: thresholds with hysteresis, the minimum dwell, and what cannot be known.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
     condition::{BlackIce, Bound, Condition, Test},
@@ -24,7 +25,7 @@ pub enum Answer {
 }
 
 /// What a condition remembers between two questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConditionMemory {
     held: bool,
     /// `None`: it has not changed since it was first asked.

@@ -22,7 +22,8 @@ pub mod rules;
 pub mod safety;
 pub mod sensor;
 pub mod sun;
+pub mod task;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod window;
 pub mod wire;

@@ -162,6 +162,11 @@ impl Overrides {
         self.0.insert(outlet, new);
     }
 
+    /// The override of an outlet, whether it has ended or not.
+    pub fn get(&self, outlet: &OutletPath) -> Option<&Override> {
+        self.0.get(outlet)
+    }
+
     /// `AUTO`: ends the override of an outlet.
     pub fn clear(&mut self, outlet: &OutletPath) -> Option<Override> {
         self.0.remove(outlet)

@@ -87,6 +87,16 @@ impl Memory {
         self.0.remove(&(group.clone(), schedule.clone()));
     }
 
+    /// Takes back what a schedule remembered before a restart.
+    pub(super) fn recall(&mut self, group: GroupId, schedule: ScheduleId, memory: ScheduleMemory) {
+        self.0.insert((group, schedule), memory);
+    }
+
+    /// What each schedule remembers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&(GroupId, ScheduleId), &ScheduleMemory)> {
+        self.0.iter()
+    }
+
     fn of(&self, group: &GroupId, schedule: &ScheduleId) -> ScheduleMemory {
         let key = (group.clone(), schedule.clone());
         self.0.get(&key).cloned().unwrap_or_default()
@@ -94,7 +104,7 @@ impl Memory {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Each outlet that is in a group.
     pub outlets: BTreeMap<OutletPath, OutletPlan>,

@@ -63,6 +63,18 @@ impl Safety {
         self.0.get(outlet).copied().unwrap_or_default()
     }
 
+    /// Moves every instant of an outlet along with the wall clock, which was set: what ran has run as long as before.
+    pub fn shift(&mut self, outlet: &OutletPath, by: SignedDuration) {
+        if let Some(account) = self.0.get_mut(outlet) {
+            account.shift(by);
+        }
+    }
+
+    /// The outlets that have an account.
+    pub fn outlets(&self) -> impl Iterator<Item = &OutletPath> {
+        self.0.keys()
+    }
+
     /// Forgets outlets that are not configured any more.
     pub fn retain(&mut self, keep: impl Fn(&OutletPath) -> bool) {
         self.0.retain(|outlet, _| keep(outlet));

@@ -246,7 +246,10 @@ impl Temperature {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::{damaged, json};
 
     fn sensor(pointer: Option<&str>) -> SensorSpec {
         SensorSpec {
@@ -357,5 +360,26 @@ mod tests {
         assert!(close(Scale::Celsius.temperature(21.5).celsius(), 21.5));
         assert_eq!(Unit::from("°F"), Unit::Temperature(Scale::Fahrenheit));
         assert_eq!(Unit::from("hPa").to_string(), "hPa");
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_read_without_a_panic(
+            payload in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..100),
+                ".{0,20}".prop_map(String::into_bytes),
+                any::<f64>().prop_map(|number| number.to_string().into_bytes()),
+                json(&["temperature", "0", ""]).prop_map(|json| json.to_string().into_bytes()),
+                damaged(br#"{"temperature":[21.5,{"":"on"}],"0":true}"#.to_vec()),
+            ],
+            pointer in prop_oneof!["(/(temperature|0|~0|~1)?){0,3}", ".{0,8}"],
+        ) {
+            let pointers = [None, pointer.parse::<Pointer>().is_ok().then_some(pointer.as_str())];
+            for pointer in pointers {
+                if let Ok(SensorValue::Number(number)) = sensor(pointer).decode(&payload) {
+                    prop_assert!(number.is_finite());
+                }
+            }
+        }
     }
 }

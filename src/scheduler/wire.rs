@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     ids::ScheduleId,
@@ -19,6 +19,40 @@ use crate::{
     model::{GroupId, OutletPath, Power},
     report::Event,
 };
+
+/// Asks on their way to the scheduler, which never waits for a device.
+const ASKS: usize = 256;
+/// Words on their way to the event loop. The scheduler keeps what does not fit.
+const WORDS: usize = 256;
+
+/// The event loop's ends of the scheduler's channels.
+#[derive(Debug)]
+pub struct SchedulerWires {
+    /// To the scheduler, with `try_send`: full is answered `busy`.
+    pub asks: mpsc::Sender<Ask>,
+    /// From the scheduler.
+    pub words: mpsc::Receiver<Word>,
+}
+
+/// The scheduler's own ends of them.
+#[derive(Debug)]
+pub struct SchedulerEnds {
+    /// From the event loop.
+    pub asks: mpsc::Receiver<Ask>,
+    /// To the event loop.
+    pub words: mpsc::Sender<Word>,
+}
+
+/// The channels between the event loop and the scheduler.
+pub fn channels() -> (SchedulerWires, SchedulerEnds) {
+    let (asks, asks_in) = mpsc::channel(ASKS);
+    let (words_out, words) = mpsc::channel(WORDS);
+    let ends = SchedulerEnds {
+        asks: asks_in,
+        words: words_out,
+    };
+    (SchedulerWires { asks, words }, ends)
+}
 
 /// What the scheduler is told by the event loop, which never waits for it.
 #[derive(Debug)]

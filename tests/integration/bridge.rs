@@ -1,6 +1,6 @@
 //! The whole bridge in this process, between a real broker and simulated devices.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
@@ -8,6 +8,7 @@ use tapo2mqtt::{
     bridge::{Bridge, Ended},
     clock::Clock,
     config::{self, Sources},
+    device::{Telling, Tempo},
     tasks::Tasks,
     telemetry::{Level, LogLevel},
 };
@@ -25,7 +26,25 @@ pub struct Setup {
     devices: Vec<(String, SocketAddr)>,
     credentials: bool,
     request_timeout: &'static str,
-    directory: Option<Arc<TempDir>>,
+    rules: String,
+    clock: Clock,
+    directory: Arc<TempDir>,
+    password: &'static str,
+    sections: Vec<String>,
+}
+
+/// How often devices are asked by the default settings; nobody looks for lost ones.
+pub fn tempo() -> Tempo {
+    Tempo {
+        poll: Duration::from_secs(5),
+        slow_poll: Duration::from_secs(30),
+        telling: Telling::default(),
+        request: Duration::from_secs(3),
+        probe_longest: Duration::from_secs(30),
+        refused_longest: Duration::from_mins(5),
+        locked: Duration::from_mins(30),
+        search: Vec::new(),
+    }
 }
 
 impl Setup {
@@ -34,7 +53,34 @@ impl Setup {
             devices: Vec::new(),
             credentials: true,
             request_timeout: "3s",
-            directory: None,
+            rules: String::new(),
+            clock: Clock::system(),
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+            password: DEFAULT_PASSWORD,
+            sections: Vec::new(),
+        }
+    }
+
+    /// Groups and what they refer to, as the settings have them.
+    pub fn rules(self, rules: &str) -> Self {
+        Self {
+            rules: rules.to_owned(),
+            ..self
+        }
+    }
+
+    pub fn clock(self, clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            ..self
+        }
+    }
+
+    /// Where an earlier bridge left its state.
+    pub fn after(self, earlier: &Running) -> Self {
+        Self {
+            directory: earlier.directory.clone(),
+            ..self
         }
     }
 
@@ -52,10 +98,7 @@ impl Setup {
 
     /// Where settings and state are kept, for a bridge that starts again.
     pub fn directory(self, directory: Arc<TempDir>) -> Self {
-        Self {
-            directory: Some(directory),
-            ..self
-        }
+        Self { directory, ..self }
     }
 
     pub fn request_timeout(self, request_timeout: &'static str) -> Self {
@@ -63,6 +106,17 @@ impl Setup {
             request_timeout,
             ..self
         }
+    }
+
+    /// The password of the account.
+    pub fn password(self, password: &'static str) -> Self {
+        Self { password, ..self }
+    }
+
+    /// A further section of the settings file.
+    pub fn section(mut self, section: &str) -> Self {
+        self.sections.push(section.to_owned());
+        self
     }
 
     fn toml(&self, broker: SocketAddr) -> String {
@@ -73,13 +127,16 @@ impl Setup {
         ];
         if self.credentials {
             sections.push(format!(
-                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\""
+                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{}\"",
+                self.password
             ));
         }
         let device = |(id, address): &(String, SocketAddr)| {
             format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
         };
+        sections.extend(self.sections.iter().cloned());
         sections.extend(self.devices.iter().map(device));
+        sections.push(self.rules.clone());
         sections.join("\n")
     }
 
@@ -99,18 +156,14 @@ impl Setup {
         }
         probe.catch_up().await;
         probe.forget();
-        let directory = self
-            .directory
-            .clone()
-            .unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
-        let file = directory.path().join("settings.toml");
+        let file = self.directory.path().join("settings.toml");
         std::fs::write(&file, self.toml(broker.address())).unwrap();
         let sources = Sources {
             file: Some(file),
             environment: Vec::new(),
         };
         let settings = config::load(&sources).unwrap();
-        let bridge = Bridge::start(&settings, LogLevel::detached(Level::Info), Clock::system()).unwrap();
+        let bridge = Bridge::start(&settings, LogLevel::detached(Level::Info), self.clock.clone()).unwrap();
         let stop = CancellationToken::new();
         let task = Tasks::default().spawn("bridge", bridge.run(stop.clone().cancelled_owned()));
         let running = Running {
@@ -118,7 +171,7 @@ impl Setup {
             broker,
             stop,
             task,
-            _directory: directory,
+            directory: self.directory,
         };
         running
             .expect("bridge/state", |state| state["state"] == "online")
@@ -133,7 +186,7 @@ pub struct Running {
     pub broker: Arc<Mosquitto>,
     stop: CancellationToken,
     task: JoinHandle<Ended>,
-    _directory: Arc<TempDir>,
+    directory: Arc<TempDir>,
 }
 
 impl Drop for Running {

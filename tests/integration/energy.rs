@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{Running, Setup, parsed},
+    bridge::{Running, Setup, parsed, tempo},
     probe::PATIENCE,
 };
 
@@ -115,7 +115,7 @@ fn eager() -> Tempo {
             energy_step: MilliWattHours::ZERO,
             slowest: Duration::ZERO,
         },
-        ..Tempo::default()
+        ..tempo()
     }
 }
 
@@ -381,7 +381,7 @@ async fn a_device_without_a_clock_is_switched_and_its_energy_is_unknown() {
 async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
     const FASTER: u32 = 20;
     let device = Simulator::device(profile).start().await.unwrap();
-    let defaults = Tempo::default();
+    let defaults = tempo();
     let tempo = Tempo {
         poll: defaults.poll / FASTER,
         slow_poll: defaults.slow_poll / FASTER,

@@ -7,15 +7,29 @@
 
 mod bridge;
 mod catalogue;
+mod chaos;
 mod commands;
 mod cut;
+mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod energy;
+mod faults;
 mod forgetful;
+mod groups;
+mod guard;
+mod guide;
+mod health;
 mod link;
 mod log;
 mod mosquitto;
+mod packaging;
+mod plan;
 mod presence;
 mod probe;
 mod process;
+mod seam;
+mod security;
+mod shell;
+mod storms;
+mod supervisor;

@@ -50,9 +50,11 @@ pub struct Mosquitto {
 #[derive(Default)]
 pub struct Builder {
     login: Option<(String, String)>,
+    users: Vec<(String, String)>,
     acl: Option<String>,
     denied_subscriptions: Vec<String>,
     tls: Option<ClientCertificates>,
+    configuration: Option<String>,
 }
 
 /// Whether the TLS listener asks for one.
@@ -63,6 +65,12 @@ pub enum ClientCertificates {
 }
 
 impl Builder {
+    /// One more user who gets in. Probes use the one of [`Builder::login`].
+    pub fn user(mut self, username: &str, password: &str) -> Self {
+        self.users.push((username.to_owned(), password.to_owned()));
+        self
+    }
+
     /// Only this user gets in.
     pub fn login(mut self, username: &str, password: &str) -> Self {
         self.login = Some((username.to_owned(), password.to_owned()));
@@ -122,6 +130,13 @@ impl Builder {
 
     fn configure(&self, address: Ipv4Addr, directory: &Path) {
         let path = |name: &str| directory.join(name).display().to_string();
+        if let Some(configuration) = &self.configuration {
+            let listener = format!("listener {PORT}");
+            assert!(configuration.contains(&listener));
+            let here = configuration.replace(&listener, &format!("{listener} {address}"));
+            let rest = format!("log_dest file {}\nuser root\n", path("log"));
+            return fs::write(path("mosquitto.conf"), here + &rest).unwrap();
+        }
         let mut lines = vec![
             format!("listener {PORT} {address}"),
             format!("allow_anonymous {}", self.login.is_none()),
@@ -134,9 +149,11 @@ impl Builder {
             // Without this a broker started by root gives up the right to read its own files.
             "user root".to_owned(),
         ];
-        if let Some((username, password)) = &self.login {
+        if self.login.is_some() {
             fs::write(path("passwords"), "").unwrap();
-            run(Command::new("mosquitto_passwd").args(["-b", &path("passwords"), username, password]));
+            for (username, password) in self.login.iter().chain(&self.users) {
+                run(Command::new("mosquitto_passwd").args(["-b", &path("passwords"), username, password]));
+            }
             lines.push(format!("password_file {}", path("passwords")));
         }
         if let Some(acl) = &self.acl {
@@ -187,6 +204,16 @@ impl Mosquitto {
     /// A broker with conditions.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// A broker with a configuration as people write it: its `listener 1883` gets an address of its own.
+    pub async fn with_configuration(configuration: &str) -> Self {
+        Builder {
+            configuration: Some(configuration.to_owned()),
+            ..Builder::default()
+        }
+        .start()
+        .await
     }
 
     /// Address and port of the plain listener. The TLS listener has the same address, and [`TLS_PORT`].

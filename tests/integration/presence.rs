@@ -56,13 +56,22 @@ async fn every_key_that_home_assistant_reads_is_there() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let setup = Setup::new().device("plug", plug.address());
-    let bridge = setup.device("strip", strip.address()).start().await;
+    let rules = r#"
+        [location]
+        timezone = "Europe/Berlin"
+        [[group]]
+        id = "garden"
+        outlets = ["plug", "strip/2"]
+        schedule = [{ id = "week-end", days = ["sat", "sun"], start = "06:00", end = "08:00" }]
+    "#;
+    let bridge = setup.device("strip", strip.address()).rules(rules).start().await;
     bridge.available("plug").await;
     bridge.available("strip").await;
+    bridge.expect("group/garden", |_| true).await;
     bridge.barrier().await;
 
     let discovered = bridge.broker.retained_under("homeassistant/#").await;
-    assert_eq!(discovered.len(), 3, "{:?}", discovered.keys());
+    assert_eq!(discovered.len(), 4, "{:?}", discovered.keys());
     let mut states: BTreeMap<_, _> = bridge.broker.retained_under("tapo2mqtt/#").await;
     let event = bridge.expect("bridge/event", |_| true).await;
     states.insert("tapo2mqtt/bridge/event".to_owned(), event.to_string());
@@ -179,6 +188,33 @@ async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
     let mut left = second.broker.retained_under("#").await;
     left.retain(|topic, _| is_old(topic));
     assert_eq!(left, BTreeMap::new());
+}
+
+/// Home Assistant knows a device by its MAC too, and would make one of the two.
+#[tokio::test]
+async fn a_device_with_a_new_id_goes_under_the_old_one_first() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let mut first = Setup::new().device("old", plug.address()).start().await;
+    first.available("old").await;
+    first.barrier().await;
+    assert_eq!(first.stop().await, Ended::Stopped);
+
+    let setup = Setup::new().device("new", plug.address());
+    let second = setup.start_on(first.broker.clone()).await;
+    let config = |id: &str| format!("homeassistant/device/tapo2mqtt_{id}/config");
+    second.probe.expect(&config("old"), str::is_empty).await;
+    second
+        .probe
+        .expect(&config("new"), |payload| !payload.is_empty())
+        .await;
+    let topics: Vec<_> = second
+        .probe
+        .history()
+        .into_iter()
+        .map(|seen| seen.topic)
+        .collect();
+    let place = |id| topics.iter().position(|topic| *topic == config(id));
+    assert!(place("old") < place("new"), "{topics:?}");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tapo2mqtt::tasks::Tasks;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 /// How long a probe waits before it fails its test.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);
 const PACKET_MAX: usize = 4 << 20;
 
@@ -122,6 +122,12 @@ impl Probe {
         self.publish_with(topic, payload, true).await;
     }
 
+    /// Publishes at QoS 0, which has no answer to wait for.
+    pub async fn send(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        let publish = self.client.publish(topic, QoS::AtMostOnce, false, payload);
+        publish.await.unwrap();
+    }
+
     async fn publish_with(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
         let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
         let publish = self.client.publish(topic, QoS::AtLeastOnce, retain, payload);
@@ -151,6 +157,15 @@ impl Probe {
         let find = |state: &State| state.history.iter().find(|seen| fulfils(seen)).map(Seen::text);
         self.wait_within(limit, &format!("a message on {topic}"), find)
             .await
+    }
+
+    /// Waits until the message that came last on `topic` fulfils `predicate`.
+    pub async fn expect_last(&self, topic: &str, predicate: impl Fn(&str) -> bool) {
+        let find = |state: &State| {
+            let last = state.history.iter().rfind(|seen| seen.topic == topic)?;
+            predicate(&last.text()).then_some(())
+        };
+        self.wait(&format!("a last message on {topic}"), find).await;
     }
 
     /// Everything seen so far, in its order.

@@ -27,7 +27,7 @@ use crate::{
 const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
 const STATE: &str = "tapo2mqtt/bridge/state";
-const SETTINGS_FILE: &str = "bridge.toml";
+pub const SETTINGS_FILE: &str = "bridge.toml";
 const STATE_FILE: &str = "tapo2mqtt-state.json";
 /// Bad settings, as sysexits has it.
 const BAD_SETTINGS: i32 = 64;
@@ -38,7 +38,7 @@ const DEAD_DEVICES: u8 = 20;
 const ROUNDS: usize = 10;
 
 /// A loopback address that nobody else has.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(
         127,
         rand::random_range(10..=60),
@@ -48,44 +48,44 @@ fn own_address() -> Ipv4Addr {
 }
 
 /// Where nothing listens.
-fn dead_address() -> SocketAddr {
+pub fn dead_address() -> SocketAddr {
     (own_address(), 9).into()
 }
 
-fn mqtt(broker: SocketAddr) -> String {
+pub fn mqtt(broker: SocketAddr) -> String {
     format!("[mqtt]\nhost = \"{}\"\nport = {}\n", broker.ip(), broker.port())
 }
 
-fn account(username: &str, password: &str) -> String {
+pub fn account(username: &str, password: &str) -> String {
     format!("[tapo]\nusername = \"{username}\"\npassword = \"{password}\"\n")
 }
 
-fn device(id: &str, address: SocketAddr) -> String {
+pub fn device(id: &str, address: SocketAddr) -> String {
     format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"\n")
 }
 
 /// A broker, an account and devices.
-fn settings(broker: SocketAddr, devices: &[(&str, SocketAddr)]) -> String {
+pub fn settings(broker: SocketAddr, devices: &[(&str, SocketAddr)]) -> String {
     let blocks: String = devices.iter().map(|(id, address)| device(id, *address)).collect();
     mqtt(broker) + &account(DEFAULT_USERNAME, DEFAULT_PASSWORD) + &blocks
 }
 
 /// A settings file in a directory of its own, where the program is started.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
-    fn new(settings: &str) -> Self {
+    pub fn new(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(SETTINGS_FILE), settings).unwrap();
         Self(directory)
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.0.path().join(SETTINGS_FILE)
     }
 
     /// The names of all files, sorted.
-    fn files(&self) -> Vec<String> {
+    pub fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -95,7 +95,7 @@ impl Home {
     }
 
     /// The program with these arguments, and nothing of the environment of this test.
-    fn program(&self, arguments: &[&str]) -> Command {
+    pub fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tapo2mqtt"));
         command
             .env_clear()
@@ -108,16 +108,20 @@ impl Home {
     }
 
     /// Starts the bridge with the settings.
-    fn start(&self) -> Process {
+    pub fn start(&self) -> Process {
         self.start_with(&["--config", SETTINGS_FILE, "run"])
     }
 
     /// Starts the program; its output goes to files elsewhere.
-    fn start_with(&self, arguments: &[&str]) -> Process {
+    pub fn start_with(&self, arguments: &[&str]) -> Process {
+        Self::spawn(self.program(arguments))
+    }
+
+    /// Starts a program made by [`Home::program`].
+    pub fn spawn(mut command: Command) -> Process {
         let logs = tempfile::tempdir().unwrap();
         let file = |name| fs::File::create(logs.path().join(name)).unwrap();
-        let child = self
-            .program(arguments)
+        let child = command
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
@@ -127,12 +131,12 @@ impl Home {
     }
 
     /// Runs a command to its end.
-    async fn run(&self, arguments: &[&str]) -> Output {
+    pub async fn run(&self, arguments: &[&str]) -> Output {
         let all = [&["--config", SETTINGS_FILE], arguments].concat();
         self.run_bare(&all).await
     }
 
-    async fn run_bare(&self, arguments: &[&str]) -> Output {
+    pub async fn run_bare(&self, arguments: &[&str]) -> Output {
         let running = self.program(arguments).output();
         timeout(PATIENCE, running)
             .await
@@ -142,42 +146,42 @@ impl Home {
 }
 
 /// A running program. Dropped, it is killed.
-struct Process {
+pub struct Process {
     child: Child,
-    pid: u32,
+    pub pid: u32,
     logs: TempDir,
 }
 
 /// How a program ended, and how long that took.
-struct End {
-    status: ExitStatus,
-    took: Duration,
-    output: String,
+pub struct End {
+    pub status: ExitStatus,
+    pub took: Duration,
+    pub output: String,
 }
 
 impl End {
     /// Asserts an end as a supervisor wants it.
-    fn in_order(&self) {
+    pub fn in_order(&self) {
         assert_eq!(self.status.code(), Some(0), "{}", self.output);
         assert!(self.took < STOP_BUDGET, "{:?}\n{}", self.took, self.output);
     }
 }
 
 impl Process {
-    fn terminate(&self) {
+    pub fn terminate(&self) {
         let pid = self.pid.to_string();
         let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.unwrap().success());
     }
 
     /// SIGTERM, and its end.
-    async fn stop(self) -> End {
+    pub async fn stop(self) -> End {
         let start = Instant::now();
         self.terminate();
         self.end(start).await
     }
 
-    async fn end(mut self, since: Instant) -> End {
+    pub async fn end(mut self, since: Instant) -> End {
         let ended = timeout(PATIENCE, self.child.wait()).await;
         let took = since.elapsed();
         let output = self.output();
@@ -189,13 +193,13 @@ impl Process {
     }
 
     /// What it wrote so far.
-    fn output(&self) -> String {
+    pub fn output(&self) -> String {
         let read = |name| fs::read_to_string(self.logs.path().join(name)).unwrap();
         read("stdout") + &read("stderr")
     }
 
     /// Waits until it wrote a text.
-    async fn wrote(&self, text: &str) {
+    pub async fn wrote(&self, text: &str) {
         let wait = async {
             while !self.output().contains(text) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -8,7 +8,7 @@ use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
     Component, Device, DevicePayload, EntityName, Event, EventTemplate, Key, Layout, NodeId, Number,
     NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
-    SwitchClass, TimeUnit, Update,
+    SwitchClass, Template, TimeUnit, Update,
 };
 
 pub(crate) fn all() -> Vec<DevicePayload> {
@@ -160,9 +160,9 @@ pub(crate) fn group() -> DevicePayload {
     );
     let schedule = Switch::new(
         "Schedule morning",
-        state(topic, "schedule_morning"),
+        State::new(topic, Template::json_path(&["schedules", "morning"])),
         OnOff::Booleans,
-        format!("{topic}/set/schedule_morning"),
+        format!("{topic}/set/schedule/morning"),
     );
     payload.components = BTreeMap::from([
         entry("switch", switch),

@@ -7,7 +7,7 @@ use ::config::{FileFormat, Format, Value, ValueKind};
 use super::*;
 
 /// The defaults with every commented key in effect. A key that is also set stays once, as the comment has it.
-fn uncommented(skip: &str) -> String {
+pub(super) fn uncommented(skip: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in DEFAULTS.lines() {
         let example = line
@@ -63,7 +63,7 @@ fn every_documented_key_loads() {
 }
 
 /// Adds an unknown key to every table: the problem it causes lists the keys that are known there.
-fn add_unknown(value: &mut Value) {
+pub(super) fn add_unknown(value: &mut Value) {
     match &mut value.kind {
         ValueKind::Table(table) => {
             table.values_mut().for_each(add_unknown);
@@ -98,7 +98,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 /// `device[0].id` as `device[].id`.
-fn without_indexes(path: &str) -> String {
+pub(super) fn without_indexes(path: &str) -> String {
     let mut within = false;
     let keep = |c: &char| {
         within = *c == '[' || (within && *c != ']');

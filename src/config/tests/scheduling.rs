@@ -534,3 +534,29 @@ fn the_digest_names_groups_but_no_place() {
     assert_eq!(digest["timezone"], "America/New_York");
     assert!(!digest.to_string().contains("40.7"), "{digest}");
 }
+
+#[test]
+fn a_sensor_speaks_on_a_topic_of_somebody_else() {
+    let problems = |mqtt: &str, topic: &str| {
+        paths(&format!(
+            "{mqtt}\n[[sensor]]\nid = 'outdoor'\ntopic = '{topic}'\n"
+        ))
+    };
+    let base = "[mqtt]\nbase_topic = 'home/tapo'";
+    for ours in [
+        "home/tapo",
+        "home/tapo/heater",
+        "home/tapo/group/mats/set",
+        "homeassistant/status",
+        "homeassistant/device/tapo2mqtt_heater/config",
+    ] {
+        assert_eq!(problems(base, ours), ["sensor[0].topic"], "{ours}");
+    }
+    for others in [
+        "home/tapobridge",
+        "tapo2mqtt/heater",
+        "homeassistant/sensor/outdoor/state",
+    ] {
+        assert_eq!(problems(base, others), Vec::<String>::new(), "{others}");
+    }
+}

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use super::*;
 
 fn set(payload: impl AsRef<[u8]>) -> Decoded<Command> {
-    decode(&Verb::Set, Target::Outlet, payload.as_ref())
+    decode(&Verb::Set, payload.as_ref())
 }
 
 fn attribute(name: &str, payload: &[u8]) -> Decoded<Command> {
-    decode(&Verb::SetAttribute(name.to_owned()), Target::Outlet, payload)
+    decode(&Verb::SetAttribute(name.to_owned()), payload)
 }
 
 fn accepted<T: std::fmt::Debug>(decoded: Decoded<T>) -> (T, Option<Transaction>) {
@@ -25,8 +25,8 @@ fn refused<T: std::fmt::Debug>(decoded: Decoded<T>) -> (CommandError, Option<Tra
     }
 }
 
-fn set_command(payload: &str, target: Target) -> SetCommand {
-    match accepted(decode(&Verb::Set, target, payload.as_bytes())).0 {
+fn set_command(payload: &str) -> SetCommand {
+    match accepted(set(payload)).0 {
         Command::Set(command) => command,
         other => panic!("{payload} was read as {other:?}"),
     }
@@ -72,17 +72,16 @@ fn every_spelling_of_a_state_is_read() {
             ],
         ),
         (Change::Toggle, &["TOGGLE", "toggle", "Toggle\n", r#""TOGGLE""#]),
+        (Change::Auto, &["AUTO", "auto", r#""Auto""#, " AUTO"]),
     ];
     for (change, spellings) in cases {
-        for target in [Target::Outlet, Target::Group] {
-            for payload in spellings {
-                let expected = SetCommand {
-                    change,
-                    lifetime: None,
-                    ttl: DEFAULT_TTL,
-                };
-                assert_eq!(set_command(payload, target), expected, "{payload:?}");
-            }
+        for payload in spellings {
+            let expected = SetCommand {
+                change,
+                lifetime: None,
+                ttl: DEFAULT_TTL,
+            };
+            assert_eq!(set_command(payload), expected, "{payload:?}");
         }
     }
     for (state, change) in [
@@ -93,20 +92,74 @@ fn every_spelling_of_a_state_is_read() {
         ("0", Change::Off),
     ] {
         let payload = format!(r#" {{"state": {state}}} "#);
-        assert_eq!(set_command(&payload, Target::Outlet).change, change, "{payload}");
+        assert_eq!(set_command(&payload).change, change, "{payload}");
     }
 }
 
 #[test]
-fn only_a_group_goes_back_to_its_schedule() {
-    for payload in ["AUTO", "auto", r#""Auto""#, r#"{"state":"AUTO"}"#] {
-        assert_eq!(
-            set_command(payload, Target::Group).change,
-            Change::Auto,
-            "{payload}"
-        );
-        let (error, _) = refused(set(payload));
-        assert!(error.to_string().contains("ON, OFF, TOGGLE, 1, 0"), "{error}");
+fn a_mode_is_auto_on_or_off() {
+    let mode = |payload: &str| match accepted(attribute("mode", payload.as_bytes())).0 {
+        Command::Set(command) => command,
+        other => panic!("{payload} was read as {other:?}"),
+    };
+    for (payload, change) in [
+        ("auto", Change::Auto),
+        ("ON", ON),
+        (" Off\n", Change::Off),
+        (r#""auto""#, Change::Auto),
+        (r#"{"mode":"off"}"#, Change::Off),
+    ] {
+        assert_eq!(mode(payload).change, change, "{payload:?}");
+    }
+    assert_eq!(
+        mode(r#"{"mode":"on","override":"hold"}"#).lifetime,
+        Some(Lifetime::Hold)
+    );
+    for (payload, code) in [
+        ("toggle", "invalid_payload"),
+        ("1", "invalid_payload"),
+        ("true", "invalid_payload"),
+        (r#"{"mode":true}"#, "invalid_value"),
+        (r#"{"state":"ON"}"#, "unknown_key"),
+        (r#"{"mode":"auto","for":60}"#, "conflicting_keys"),
+    ] {
+        let (error, _) = refused(attribute("mode", payload.as_bytes()));
+        assert_eq!(error.code(), code, "{payload}: {error}");
+    }
+    let (error, _) = refused(attribute("mode", b"dim"));
+    assert_eq!(
+        error.to_string(),
+        "expected auto, on, off or a JSON object with the key mode, got dim"
+    );
+}
+
+#[test]
+fn a_schedule_is_switched_on_and_off() {
+    let switch = |payload: &str| decode_switch(payload.as_bytes());
+    for (payload, enabled) in [
+        ("ON", true),
+        ("off", false),
+        ("true", true),
+        ("0", false),
+        (r#"{"enabled":true}"#, true),
+        (r#"{"enabled":"OFF"}"#, false),
+    ] {
+        assert_eq!(accepted(switch(payload)).0, enabled, "{payload}");
+    }
+    assert_eq!(switch(""), Decoded::Ignored);
+    assert_eq!(
+        accepted(switch(r#"{"enabled":1,"transaction":"x"}"#)).1,
+        named("x")
+    );
+    for (payload, code) in [
+        ("AUTO", "invalid_payload"),
+        ("TOGGLE", "invalid_payload"),
+        ("{}", "missing_key"),
+        (r#"{"enabled":null}"#, "invalid_value"),
+        (r#"{"enabled":"toggle"}"#, "invalid_value"),
+        (r#"{"enabled":true,"state":"ON"}"#, "unknown_key"),
+    ] {
+        assert_eq!(refused(switch(payload)).0.code(), code, "{payload}");
     }
 }
 
@@ -144,7 +197,7 @@ fn lengths_of_time_are_numbers_or_texts() {
         (r#""24h""#, 86400.0),
     ];
     for (value, seconds) in cases {
-        let command = set_command(&format!(r#"{{"state":"ON","on_time":{value}}}"#), Target::Outlet);
+        let command = set_command(&format!(r#"{{"state":"ON","on_time":{value}}}"#));
         let on_time = Some(Duration::from_secs_f64(seconds));
         assert_eq!(command.change, Change::On { on_time }, "{value}");
     }
@@ -170,7 +223,7 @@ fn every_lifetime_is_read() {
         ),
     ];
     for (key, lifetime) in cases {
-        let command = set_command(&format!(r#"{{"state":"OFF",{key}}}"#), Target::Group);
+        let command = set_command(&format!(r#"{{"state":"OFF",{key}}}"#));
         assert_eq!(command.lifetime, Some(lifetime), "{key}");
     }
 }
@@ -180,7 +233,7 @@ fn an_empty_payload_is_ignored_unless_it_asks_to_read() {
     assert_eq!(set(""), Decoded::Ignored);
     assert_eq!(attribute("state", b""), Decoded::Ignored);
     assert_eq!(attribute("nonsense", b""), Decoded::Ignored);
-    let get = |payload: &str| accepted(decode(&Verb::Get, Target::Outlet, payload.as_bytes()));
+    let get = |payload: &str| accepted(decode(&Verb::Get, payload.as_bytes()));
     assert_eq!(get(""), (Command::Get, None));
     assert_eq!(get(r#"{"state":""}"#), (Command::Get, None));
     assert_eq!(get(r#"{"transaction":7}"#).1, Some(Transaction::Number(7.into())));
@@ -197,7 +250,6 @@ const MALFORMED: &[(&str, &str)] = &[
     ("ON\0", "invalid_payload"),
     ("\u{feff}ON", "invalid_payload"),
     ("yes", "invalid_payload"),
-    ("AUTO", "invalid_payload"),
     ("null", "invalid_payload"),
     ("2", "invalid_payload"),
     ("-1", "invalid_payload"),
@@ -298,9 +350,9 @@ fn malformed_commands_have_a_code_and_a_message() {
 }
 
 #[test]
-fn a_group_cannot_go_back_to_its_schedule_for_a_while() {
+fn nobody_goes_back_to_the_schedules_for_a_while() {
     let payload = br#"{"state":"AUTO","for":60}"#;
-    let (error, _) = refused(decode(&Verb::Set, Target::Group, payload));
+    let (error, _) = refused(decode(&Verb::Set, payload));
     assert_eq!(error.code(), "conflicting_keys");
 }
 
@@ -309,7 +361,7 @@ fn messages_say_what_is_expected() {
     let message = |payload: &str| refused(set(payload)).0.to_string();
     assert_eq!(
         message("ein"),
-        "expected ON, OFF, TOGGLE, 1, 0, true, false or a JSON object with the key state, got ein"
+        "expected ON, OFF, TOGGLE, AUTO, 1, 0, true, false or a JSON object with the key state, got ein"
     );
     assert_eq!(
         message(r#"{"state":"ON","dim":1}"#),
@@ -323,7 +375,7 @@ fn messages_say_what_is_expected() {
     assert_eq!(error.code(), "unknown_attribute");
     assert_eq!(
         error.to_string(),
-        "unknown attribute color; known are state, reboot"
+        "unknown attribute color; known are state, mode, reboot"
     );
 }
 
@@ -431,7 +483,7 @@ fn requests_take_nothing_or_an_object() {
 
 #[test]
 fn get_takes_nothing_else() {
-    let get = |payload: &str| refused(decode(&Verb::Get, Target::Outlet, payload.as_bytes())).0;
+    let get = |payload: &str| refused(decode(&Verb::Get, payload.as_bytes())).0;
     assert_eq!(get("now").code(), "invalid_payload");
     assert_eq!(get(r#"{"state":"ON"}"#).code(), "invalid_value");
     assert_eq!(get(r#"{"ttl":1}"#).code(), "unknown_key");
@@ -524,7 +576,7 @@ proptest! {
     fn every_command_comes_back(command in commands(), transaction in transactions()) {
         let payload = written(&command, transaction.as_ref());
         let expected = Decoded::Accepted { command: Command::Set(command), transaction };
-        prop_assert_eq!(decode(&Verb::Set, Target::Group, payload.as_bytes()), expected);
+        prop_assert_eq!(decode(&Verb::Set, payload.as_bytes()), expected);
     }
 
     #[test]
@@ -532,12 +584,13 @@ proptest! {
         payload in prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), nearly_commands()],
         name in ".{0,10}",
     ) {
-        for verb in [Verb::Set, Verb::Get, Verb::SetAttribute("state".to_owned()), Verb::SetAttribute(name)] {
-            for target in [Target::Outlet, Target::Group] {
-                if let Decoded::Refused { error, .. } = decode(&verb, target, &payload) {
-                    prop_assert!(!error.to_string().contains(char::is_control));
-                }
+        for verb in [Verb::Set, Verb::Get, Verb::SetAttribute("mode".to_owned()), Verb::SetAttribute(name)] {
+            if let Decoded::Refused { error, .. } = decode(&verb, &payload) {
+                prop_assert!(!error.to_string().contains(char::is_control));
             }
+        }
+        if let Decoded::Refused { error, .. } = decode_switch(&payload) {
+            prop_assert!(!error.to_string().contains(char::is_control));
         }
         let _ = decode_request(&payload, |fields| fields.take_text("level", "a level"));
     }
@@ -563,28 +616,19 @@ proptest! {
 fn a_device_is_restarted_by_a_button_or_a_word_and_not_by_a_stray_value() {
     let verb = || Verb::SetAttribute("reboot".to_owned());
     for payload in ["{}", "PRESS", "reboot", " Reboot "] {
-        let command = accepted(decode(&verb(), Target::Outlet, payload.as_bytes())).0;
+        let command = accepted(decode(&verb(), payload.as_bytes())).0;
         assert_eq!(command, Command::Reboot { ttl: DEFAULT_TTL }, "{payload}");
     }
-    let (command, transaction) = accepted(decode(
-        &verb(),
-        Target::Outlet,
-        br#"{"ttl": 3, "transaction": "a"}"#,
-    ));
+    let (command, transaction) = accepted(decode(&verb(), br#"{"ttl": 3, "transaction": "a"}"#));
     let ttl = Duration::from_secs(3);
     assert_eq!(command, Command::Reboot { ttl });
     assert!(transaction.is_some());
     for payload in ["ON", "0", "true", r#"{"state": "ON"}"#, "[]"] {
-        let decoded = decode(&verb(), Target::Outlet, payload.as_bytes());
+        let decoded = decode(&verb(), payload.as_bytes());
         assert!(
             matches!(decoded, Decoded::Refused { .. }),
             "{payload}: {decoded:?}"
         );
     }
-    assert_eq!(decode(&verb(), Target::Outlet, b""), Decoded::Ignored);
-    let group = decode(&verb(), Target::Group, b"{}");
-    assert!(
-        matches!(&group, Decoded::Refused { error, .. } if error.code() == "unknown_attribute"),
-        "{group:?}"
-    );
+    assert_eq!(decode(&verb(), b""), Decoded::Ignored);
 }

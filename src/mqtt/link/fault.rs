@@ -84,6 +84,12 @@ pub enum LinkFault {
     /// Pings are answered, publishes are not.
     #[error("the broker answers, but does not acknowledge messages")]
     Unacknowledged,
+    /// Somebody published more than a packet of ours holds, to a topic that we listen to.
+    #[error(
+        "a message of {0} bytes came in, more than any command; if it is retained, clear it on its topic (the broker's \
+         log names it), and bound what clients may publish (Mosquitto: max_packet_size 1000000)"
+    )]
+    MessageTooLarge(usize),
     /// The broker sent what MQTT does not allow here.
     #[error("the broker broke the MQTT protocol: {0}")]
     Protocol(String),
@@ -130,6 +136,7 @@ impl LinkFault {
             | Self::ClosedByBroker
             | Self::Silent
             | Self::Unacknowledged
+            | Self::MessageTooLarge(_)
             | Self::Protocol(_)
             | Self::Network(_)
             | Self::DriverEnded => false,
@@ -170,6 +177,10 @@ impl LinkFault {
             (StateError::AwaitPingResp, _) => Self::Silent,
             (StateError::CollisionTimeout, _) => Self::Unacknowledged,
             (_, Stage::Connecting) => Self::NotMqtt,
+            (
+                StateError::Deserialization(rumqttc::Error::PayloadSizeLimitExceeded(size)),
+                Stage::Connected,
+            ) => Self::MessageTooLarge(*size),
             (StateError::Deserialization(error), Stage::Connected) => Self::Protocol(error.to_string()),
             (error, Stage::Connected) => Self::Protocol(error.to_string()),
         }

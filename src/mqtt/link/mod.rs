@@ -37,7 +37,7 @@ use outbox::Outbox;
 use transit::Progress;
 
 pub use fault::LinkFault;
-pub use glance::{Glance, glance};
+pub use glance::{Echo, Glance, echo, glance};
 pub use options::{Authorities, ClientCertificate, LinkError, LinkOptions, Login, Tls, Transport, Will};
 pub use outbox::Rank;
 pub use topic::{Filter, Topic, TopicError};
@@ -192,6 +192,12 @@ impl Link {
         self.pump();
     }
 
+    /// Somebody else emptied `topic`, and so it shall stay. Nothing is published unless a value is on its way.
+    pub fn forget(&mut self, topic: impl Into<Topic>) {
+        self.outbox.forget(topic.into());
+        self.pump();
+    }
+
     /// Publishes once more what a topic holds, for someone who may have overwritten it on his side.
     pub fn repeat(&mut self, topic: &Topic) {
         self.outbox.repeat(topic);
@@ -205,7 +211,7 @@ impl Link {
     }
 
     /// Publishes a message that is not retained, at least once, unless it cannot be acknowledged within
-    /// `ttl` or more than 1,000 of them (or 4 MiB) wait: then the oldest is given up.
+    /// `ttl` or more than 16,000 of them (or 4 MiB) wait: then the oldest is given up.
     pub fn send(&mut self, topic: impl Into<Topic>, payload: impl Into<Bytes>, ttl: Duration) {
         let (topic, payload) = (topic.into(), payload.into());
         if self.fits(&topic, &payload) {

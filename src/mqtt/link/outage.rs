@@ -127,8 +127,14 @@ enum Told {
 impl Outage {
     /// An established connection ended. Returns the fault, or the suspicion that it backs.
     pub(super) fn suspect(&mut self, fault: LinkFault, now: Instant) -> LinkFault {
-        if fault != LinkFault::ClosedByBroker {
-            return fault;
+        match fault {
+            LinkFault::ClosedByBroker => {}
+            LinkFault::ConnectionRefused => {
+                // The broker itself was gone: nobody else took our place there.
+                self.kicks.clear();
+                return fault;
+            }
+            _ => return fault,
         }
         self.kicks.push_back(now);
         self.kicks.retain(|kick| now.duration_since(*kick) < KICK_WINDOW);
@@ -283,5 +289,17 @@ mod tests {
         assert_eq!(kick(40), LinkFault::ClientIdTaken);
         assert_eq!(kick(200), LinkFault::ClosedByBroker);
         assert_eq!(outage.suspect(LinkFault::Silent, start), LinkFault::Silent);
+    }
+
+    #[test]
+    fn a_broker_that_keeps_dying_is_not_a_taken_client_id() {
+        let (mut outage, now) = (Outage::default(), Instant::now());
+        for _ in 0..10 {
+            assert_eq!(
+                outage.suspect(LinkFault::ClosedByBroker, now),
+                LinkFault::ClosedByBroker
+            );
+            outage.suspect(LinkFault::ConnectionRefused, now);
+        }
     }
 }

@@ -153,6 +153,21 @@ impl Outbox {
         self.retain(rank, topic, Bytes::new());
     }
 
+    /// Somebody else emptied `topic`, and so it shall stay: what is on its way there is erased, else it is only
+    /// forgotten.
+    pub(super) fn forget(&mut self, topic: Topic) {
+        let Some(desired) = self.desired.get(&topic) else {
+            return;
+        };
+        let at_rest =
+            desired.flight == Flight::Landed && !self.dirty.contains(&(desired.rank, topic.clone()));
+        if at_rest {
+            self.desired.remove(&topic);
+        } else {
+            self.erase(topic);
+        }
+    }
+
     /// `topic` shall be published again although it holds what it shall; one under way will do.
     pub(super) fn repeat(&mut self, topic: &Topic) {
         let landed = self

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::Topic;
 
-/// Messages that wait at most; a longer queue loses its oldest.
-pub(super) const LENGTH_MAX: usize = 1000;
+/// Messages that wait at most; a longer queue loses its oldest. Above what a flood of commands is answered with at
+/// once: each of them is owed an answer. What bounds memory is the number of bytes.
+pub(super) const LENGTH_MAX: usize = 16_000;
 /// Bytes of payload that wait at most; a larger queue loses its oldest.
 pub(super) const BYTES_MAX: usize = 4 << 20;
 

@@ -53,6 +53,13 @@ fn commands_are_found_below_any_base() {
             ("group/mats/set/mode", group("mats", attribute("mode"))),
             ("group/mats/get", group("mats", Verb::Get)),
             (
+                "group/mats/set/schedule/weekday-morning",
+                Address::Schedule {
+                    group: "mats".parse().unwrap(),
+                    schedule: "weekday-morning".parse().unwrap(),
+                },
+            ),
+            (
                 "bridge/request/restart",
                 Address::Request("restart".parse().unwrap()),
             ),
@@ -131,6 +138,12 @@ fn what_is_no_command_is_refused() {
         ("tapo2mqtt/bridge/request/Restart", TopicError::Request),
         ("tapo2mqtt/group/set", TopicError::NotACommand),
         ("tapo2mqtt/group/mats", TopicError::NotACommand),
+        ("tapo2mqtt/group/mats/response", TopicError::NotACommand),
+        (
+            "tapo2mqtt/group/mats/set/schedule/a/b",
+            TopicError::Schedule(SlugError::Character('/')),
+        ),
+        ("tapo2mqtt/strip/1/set/schedule/a", TopicError::NotACommand),
         (
             "tapo2mqtt/group/Mats/set",
             TopicError::Group(SlugError::Character('M')),
@@ -178,6 +191,7 @@ fn outbound_topics_are_those_of_the_contract() {
         (topics.bridge(BridgeTopic::State), "bridge/state"),
         (topics.bridge(BridgeTopic::Info), "bridge/info"),
         (topics.bridge(BridgeTopic::Devices), "bridge/devices"),
+        (topics.bridge(BridgeTopic::Groups), "bridge/groups"),
         (topics.bridge(BridgeTopic::Health), "bridge/health"),
         (topics.bridge(BridgeTopic::Event), "bridge/event"),
         (topics.bridge(BridgeTopic::LastError), "bridge/last_error"),
@@ -209,10 +223,33 @@ fn subscriptions_are_exact_patterns() {
         "tapo2mqtt/+/+/set",
         "tapo2mqtt/+/+/set/+",
         "tapo2mqtt/+/+/get",
+        "tapo2mqtt/group/+/set/schedule/+",
         "tapo2mqtt/bridge/request/#",
         "homeassistant/status",
     ];
     assert_eq!(topics("tapo2mqtt").subscriptions(), expected);
+}
+
+#[test]
+fn topics_of_others_are_told_from_ours() {
+    let claims = |topic: &str| topics("home/tapo2mqtt").claims(&topic.parse().unwrap());
+    for ours in [
+        "home/tapo2mqtt",
+        "home/tapo2mqtt/heater",
+        "home/tapo2mqtt/group/mats/set",
+        "homeassistant/status",
+        "homeassistant/device/x/config",
+    ] {
+        assert!(claims(ours), "{ours}");
+    }
+    for others in [
+        "weather/outdoor",
+        "home",
+        "home/tapo2mqttx",
+        "homeassistant/sensor/outdoor/state",
+    ] {
+        assert!(!claims(others), "{others}");
+    }
 }
 
 #[test]
@@ -266,10 +303,15 @@ fn addresses() -> impl Strategy<Value = Address> {
         Some(Address::Outlet { path, verb })
     });
     let groups = (slug, verbs()).prop_map(|(name, verb)| group(&name, verb));
+    let schedules = (slug, slug).prop_map(|(group, schedule)| Address::Schedule {
+        group: group.parse().unwrap(),
+        schedule: schedule.parse().unwrap(),
+    });
     let requests = "[a-z0-9_-]{1,20}(/[a-z0-9_-]{1,20}){0,2}";
     prop_oneof![
         outlets,
         groups,
+        schedules,
         requests.prop_map(|name| Address::Request(name.parse().unwrap())),
         Just(Address::HomeAssistantStatus),
         "[a-zA-Z0-9_-]{1,20}".prop_map(|node| Address::DiscoveryConfig(node.parse().unwrap())),

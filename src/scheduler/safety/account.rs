@@ -162,6 +162,19 @@ impl Account {
         }
     }
 
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        let shift = |instant: &mut Timestamp| *instant = after(*instant, by);
+        self.on_since.iter_mut().for_each(shift);
+        self.off_since.iter_mut().for_each(shift);
+        if let Some(tripped) = &mut self.tripped {
+            shift(&mut tripped.trip.at);
+            tripped.off_at.iter_mut().for_each(shift);
+        }
+        if let Some(day) = &mut self.day {
+            shift(&mut day.counted_until);
+        }
+    }
+
     /// What the limits say now. [`Safety::advance`](super::Safety::advance) need not have been called: a limit that is
     /// reached blocks either way.
     pub fn verdict(&self, limits: &Limits, now: Timestamp, zone: &TimeZone) -> Verdict {

@@ -280,9 +280,11 @@ async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Option<Damage
     let request: Option<Value> = serde_json::from_slice(plaintext).ok();
     let methods = request.as_ref().map(methods_of).unwrap_or_default();
     begin(core, &methods).await?;
-    let mut reply = match &request {
-        Some(request) => answer(core, request),
-        None => reply(Err(Refusal::JSON_DECODE)),
+    let refused = core.faults.hit(FaultKind::Refuse, &methods, |_| true);
+    let mut reply = match (&request, refused) {
+        (_, Some(Fault::Refuse { code, .. })) => reply(Err(Refusal(code))),
+        (Some(request), _) => answer(core, request),
+        (None, _) => reply(Err(Refusal::JSON_DECODE)),
     };
     finish(core, &methods)?;
     let damage = match core.faults.hit(FaultKind::Malformed, &methods, |_| true) {

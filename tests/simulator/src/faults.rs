@@ -67,6 +67,14 @@ pub enum Fault {
         #[serde(flatten)]
         scope: Scope,
     },
+    /// Requests are answered with an error code, and not applied.
+    Refuse {
+        /// The code, for example -1002 for a method that this firmware does not have.
+        code: i64,
+        /// Which requests.
+        #[serde(flatten)]
+        scope: Scope,
+    },
     /// The port is closed, also again after each reboot, until a discovery query arrives. Needs a
     /// device with discovery.
     PortClosedUntilProbed,
@@ -123,6 +131,7 @@ pub enum FaultKind {
     ForbidHandshake,
     ProtocolFlip,
     HttpStatus,
+    Refuse,
     PortClosedUntilProbed,
     WrongPassword,
     BlankCredentials,
@@ -148,6 +157,7 @@ impl Fault {
             Self::ForbidHandshake => FaultKind::ForbidHandshake,
             Self::ProtocolFlip => FaultKind::ProtocolFlip,
             Self::HttpStatus { .. } => FaultKind::HttpStatus,
+            Self::Refuse { .. } => FaultKind::Refuse,
             Self::PortClosedUntilProbed => FaultKind::PortClosedUntilProbed,
             Self::WrongPassword => FaultKind::WrongPassword,
             Self::BlankCredentials => FaultKind::BlankCredentials,
@@ -165,6 +175,7 @@ impl Fault {
             Self::Hang { scope, .. }
             | Self::Drop { scope, .. }
             | Self::HttpStatus { scope, .. }
+            | Self::Refuse { scope, .. }
             | Self::Malformed { scope, .. } => Some(scope),
             _ => None,
         }

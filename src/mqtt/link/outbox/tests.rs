@@ -177,6 +177,22 @@ fn an_erased_topic_is_forgotten_once_the_broker_knows() {
 }
 
 #[test]
+fn what_somebody_else_emptied_is_emptied_again_only_behind_a_value_under_way() {
+    let mut outbox = open_outbox();
+    outbox.retain(Rank::Discovery, topic("a"), "1".into());
+    settle(&mut outbox);
+    outbox.forget(topic("a"));
+    assert!(outbox.is_empty());
+
+    outbox.retain(Rank::Discovery, topic("a"), "2".into());
+    assert_eq!(handed(&mut outbox).len(), 1);
+    outbox.sent(1).unwrap();
+    outbox.forget(topic("a"));
+    outbox.acknowledged(1);
+    assert_eq!(settle(&mut outbox), ["a="]);
+}
+
+#[test]
 fn a_value_set_while_its_erasure_is_under_way_wins() {
     let mut outbox = open_outbox();
     outbox.erase(topic("a"));
@@ -432,7 +448,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(crate::fuzz::cases(100))]
     #[test]
     fn whatever_happens_the_broker_ends_up_with_everything(steps in prop::collection::vec(step(), 0..400)) {
         let now = Instant::now();

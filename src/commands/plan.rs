@@ -1,0 +1,175 @@
+//! `plan`: the coming switch times of every group, from the planner that runs in the bridge, offline.
+//!
+//! What only a running bridge knows is left out: sensors (conditions are taken to hold), overrides, vacation,
+//! and what was changed over MQTT.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+};
+
+use jiff::{SignedDuration, Span, Timestamp, tz::TimeZone};
+use serde::Serialize;
+
+use super::{CommandError, load};
+use crate::{
+    cli::{PlanArgs, SettingsArgs},
+    clock::Clock,
+    model::{GroupId, OutletPath, Power},
+    scheduler::{
+        activity::Conditions,
+        forecast::{PlannedChange, forecast},
+        overrides::Overrides,
+        planner::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
+        readings::Readings,
+        rules::Rules,
+        safety::Safety,
+    },
+};
+
+/// Longer than a week, so that every schedule had an edge since: none waits for its first one (`catch_up`).
+const RUNNING_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+const ASSUMED: &str = "Conditions are taken to hold. Overrides, vacation, readings and changes made over MQTT are not known here.";
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Outlook {
+    from: String,
+    until: String,
+    groups: Vec<GroupOutlook>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupOutlook {
+    group: GroupId,
+    #[serde(skip)]
+    name: String,
+    /// What it should be at the beginning; `null` is hands off.
+    expected: Option<Power>,
+    reason: Reason,
+    changes: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    at: String,
+    outlets: Vec<OutletPath>,
+    state: Power,
+    source: Source,
+    rule: Option<String>,
+    reason: Reason,
+}
+
+pub(super) fn plan(args: &PlanArgs, settings: &SettingsArgs) -> Result<(), CommandError> {
+    let rules = load(settings)?.rules;
+    let from = args.at.unwrap_or_else(|| Clock::system().now());
+    let outlook = look(&rules, from, args.days);
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer_pretty(&mut out, &outlook)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        write(&mut out, &outlook, &rules)
+    };
+    match written {
+        // `| head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
+    let zone = &rules.location.zone;
+    let until = from
+        .to_zoned(zone.clone())
+        .checked_add(Span::new().days(days))
+        .map_or(Timestamp::MAX, |end| end.timestamp());
+    let (overrides, safety, readings) = (Overrides::default(), Safety::default(), Readings::default());
+    let (memory, observed) = (Memory::default(), BTreeMap::new());
+    let inputs = Inputs {
+        rules,
+        overrides: &overrides,
+        vacation: Vacation::Off,
+        safety: &safety,
+        readings: &readings,
+        memory: &memory,
+        observed: &observed,
+        conditions: Conditions::TakenToHold,
+        booted_at: from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN),
+        now: from,
+    };
+    let beginning = decide(&inputs).groups;
+    let groups = rules.groups.iter().zip(beginning);
+    Outlook {
+        from: rfc3339(from, zone),
+        until: rfc3339(until, zone),
+        groups: groups
+            .map(|(group, GroupPlan { expected, reason, .. })| {
+                let changes = forecast(&inputs, &group.id, until);
+                GroupOutlook {
+                    group: group.id.clone(),
+                    name: group.name.clone(),
+                    expected,
+                    reason,
+                    changes: changes.into_iter().map(|change| line(change, zone)).collect(),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn line(change: PlannedChange, zone: &TimeZone) -> Line {
+    Line {
+        at: rfc3339(change.at, zone),
+        outlets: change.outlets,
+        state: change.power,
+        source: change.source,
+        rule: change.rule.map(|rule| rule.to_string()),
+        reason: change.reason,
+    }
+}
+
+/// To the second, with the offset of the place at that time.
+fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%FT%T%:z").to_string()
+}
+
+fn write(out: &mut impl io::Write, outlook: &Outlook, rules: &Rules) -> io::Result<()> {
+    let zone = &rules.location.zone;
+    let name = zone.iana_name().unwrap_or("local time");
+    writeln!(out, "{} to {} ({name})", outlook.from, outlook.until)?;
+    writeln!(out, "{ASSUMED}")?;
+    if outlook.groups.is_empty() {
+        writeln!(out, "\nNo group is configured.")?;
+    }
+    for group in &outlook.groups {
+        writeln!(out, "\n{} ({})", group.group, group.name)?;
+        let beginning = group
+            .expected
+            .map_or_else(|| "-".to_owned(), |power| power.to_string());
+        writeln!(
+            out,
+            "  {:<25}  {beginning:<3}  {}",
+            "at the beginning", group.reason
+        )?;
+        let members = rules.group(&group.group).map_or(0, |group| group.outlets.len());
+        for line in &group.changes {
+            write!(
+                out,
+                "  {}  {:<3}  {}",
+                line.at,
+                line.state.to_string(),
+                line.reason
+            )?;
+            // All of them, unless it says which.
+            if line.outlets.len() < members {
+                let outlets: Vec<String> = line.outlets.iter().map(ToString::to_string).collect();
+                write!(out, "  [{}]", outlets.join(", "))?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}

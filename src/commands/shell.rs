@@ -1,0 +1,30 @@
+//! `completions` and `man`: for packages, from the definition of the command line.
+
+use std::io::{self, Write as _};
+
+use clap::CommandFactory as _;
+
+use super::CommandError;
+use crate::cli::{Cli, CompletionsArgs, ManArgs};
+
+pub(super) fn completions(args: &CompletionsArgs) -> Result<(), CommandError> {
+    // The generator panics when it cannot write, as into a pipe that is closed.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "tapo2mqtt", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+pub(super) fn man(args: &ManArgs) -> Result<(), CommandError> {
+    let mut program = Cli::command();
+    program.build();
+    let wanted = match &args.command {
+        None => program,
+        Some(name) => program
+            .find_subcommand(name)
+            .cloned()
+            .ok_or_else(|| CommandError::Unwell(format!("there is no command {name}")))?,
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(wanted).render(&mut page)?;
+    Ok(io::stdout().write_all(&page)?)
+}

@@ -1,0 +1,67 @@
+//! `docs/settings.md` is `config/default.toml` for reading.
+
+use super::outline::{Key, Section, is_up_to_date, outline, preface};
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn row(key: &Key) -> String {
+    let (default, example) = if key.in_effect {
+        (format!("`{}`", cell(&key.value)), String::new())
+    } else {
+        (String::new(), format!(" Example: `{}`.", cell(&key.value)))
+    };
+    format!(
+        "| `{}` | {default} | {}{example} |\n",
+        key.name,
+        cell(&key.comment)
+    )
+}
+
+fn section(section: &Section) -> String {
+    let Section {
+        header,
+        comment,
+        keys,
+    } = section;
+    let intro = if comment.is_empty() {
+        String::new()
+    } else {
+        format!("\n{comment}\n")
+    };
+    let rows: String = keys.iter().map(row).collect();
+    let table = if rows.is_empty() {
+        rows
+    } else {
+        format!("\n| key | default | meaning |\n|---|---|---|\n{rows}")
+    };
+    format!("\n## `{header}`\n{intro}{table}")
+}
+
+#[test]
+fn the_settings_page_is_made_from_the_defaults() {
+    let sections: String = outline().iter().map(section).collect();
+    let page = format!(
+        "# Settings\n\n<!-- Made from config/default.toml by a test; TAPO2MQTT_REGENERATE=1 cargo test --lib config \
+         makes it again. -->\n\nFrom [config/default.toml](../config/default.toml), which says of itself:\n\n> {}\n\nEditors that \
+         know JSON schemas find one in [config/schema.json](../config/schema.json).\n{sections}",
+        preface().replace('\n', "\n> ")
+    );
+    is_up_to_date("docs/settings.md", &page);
+}
+
+#[test]
+fn the_outline_is_complete() {
+    let sections = outline();
+    let find = |header: &str| sections.iter().find(|section| section.header == header).unwrap();
+    assert_eq!(find("[mqtt]").keys[0].name, "host");
+    assert!(find("[mqtt]").keys[0].in_effect && !find("[mqtt]").keys[1].in_effect);
+    assert_eq!(find("[[group.schedule]]").path(), "group[].schedule[]");
+    assert!(find("[group.schedule.when.black_ice]").comment.contains("Ice"));
+    for section in &sections {
+        for key in &section.keys {
+            assert!(!key.comment.is_empty(), "{} {}", section.header, key.name);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The part of the topic tree that the scheduler speaks of: groups, what outlets should be, vacation.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tracing::info;
+
+use super::{
+    home::Subject,
+    link::Rank,
+    topics::{Address, BridgeTopic},
+    tree::Tree,
+};
+use crate::{
+    model::{GroupId, OutletPath, Power},
+    scheduler::{
+        planner::Vacation,
+        rules::Rules,
+        wire::{GroupStanding, OutletStanding, Target},
+    },
+    telemetry::Level,
+};
+
+/// An entry of `bridge/groups` as an earlier run left it.
+#[derive(Deserialize)]
+struct FormerGroup {
+    id: GroupId,
+}
+
+impl Tree {
+    /// The rules in force.
+    pub(super) fn rules(&self) -> &Rules {
+        self.standings.rules()
+    }
+
+    /// The rules changed.
+    pub(super) fn hear_rules(&mut self, rules: Arc<Rules>) {
+        for group in self.standings.replace_rules(rules) {
+            self.erase_group(&group);
+        }
+        self.tell_groups();
+        let groups: Vec<GroupId> = self.rules().groups.iter().map(|group| group.id.clone()).collect();
+        for group in &groups {
+            self.tell_group(group);
+        }
+        self.announce_groups();
+    }
+
+    /// An outlet stands differently.
+    pub(super) fn hear_outlet(&mut self, path: OutletPath, standing: Arc<OutletStanding>) {
+        let device = path.device.clone();
+        self.standings.set_outlet(path, standing);
+        self.tell_states(&device);
+    }
+
+    /// A group stands differently.
+    pub(super) fn hear_group(&mut self, group: &GroupId, standing: Arc<GroupStanding>) {
+        self.standings.set_group(group.clone(), standing);
+        self.tell_group(group);
+    }
+
+    /// Vacation began or ended.
+    pub(super) fn hear_vacation(&mut self, vacation: Vacation, level: Level) {
+        self.standings.vacation = Some(vacation);
+        self.tell_info(level);
+    }
+
+    /// Announces every group.
+    pub(super) fn announce_groups(&mut self) {
+        for group in self.standings.announceable() {
+            let announcement = self.home.as_mut().and_then(|home| home.group(&group));
+            if let Some(announcement) = announcement {
+                self.announce(Rank::Discovery, announcement);
+            }
+        }
+    }
+
+    /// All groups, for whoever wants a list of them.
+    pub(super) fn tell_groups(&mut self) {
+        let groups = self.standings.list();
+        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Groups), groups);
+    }
+
+    /// Looks at the groups that an earlier run left: the topics of those that are not configured any more
+    /// are emptied. Once: after that the topic is ours.
+    pub(super) fn sweep_groups(&mut self, payload: &[u8]) {
+        if std::mem::replace(&mut self.swept_groups, true) {
+            return;
+        }
+        let former: Vec<FormerGroup> = serde_json::from_slice(payload).unwrap_or_default();
+        for FormerGroup { id } in former {
+            if self.rules().group(&id).is_none() {
+                info!(group = %id, "not configured any more; its topics are emptied");
+                self.erase_group(&id);
+            }
+        }
+    }
+
+    /// Publishes the state of a target again, and that of a group's members.
+    pub(super) fn repeat_target(&mut self, target: &Target) {
+        match target {
+            Target::Outlet(path) => self.repeat(self.topics.state(path)),
+            Target::Group(group) => {
+                for path in self.members(group) {
+                    self.repeat(self.topics.state(&path));
+                }
+                self.repeat(self.topics.group(group));
+            }
+        }
+    }
+
+    /// Where commands to a target are answered.
+    pub(super) fn response_of(&self, target: &Target) -> String {
+        match target {
+            Target::Outlet(path) => self.topics.response(path),
+            Target::Group(group) => self.topics.group_response(group),
+        }
+    }
+
+    /// What an outlet is known to be; ON for a group when a member is.
+    pub(super) fn confirmed(&self, target: &Target) -> Option<Power> {
+        match target {
+            Target::Outlet(path) => self.confirmed_outlet(path),
+            Target::Group(group) => {
+                let members = self.members(group);
+                members
+                    .iter()
+                    .filter_map(|path| self.confirmed_outlet(path))
+                    .max()
+            }
+        }
+    }
+
+    /// The outlets of a group; none if it is not configured.
+    pub(super) fn members(&self, group: &GroupId) -> Vec<OutletPath> {
+        let group = self.rules().group(group);
+        group.map(|group| group.outlets.clone()).unwrap_or_default()
+    }
+
+    fn tell_group(&mut self, group: &GroupId) {
+        if let Some(state) = self.standings.group_state(group) {
+            self.retain(Rank::State, self.topics.group(group), state);
+        }
+    }
+
+    fn erase_group(&mut self, group: &GroupId) {
+        self.erase(self.topics.group(group));
+        let node = self
+            .home
+            .as_mut()
+            .and_then(|home| home.forget(&Subject::Group(group.clone())));
+        if let Some(node) = node {
+            self.withdraw(&Address::DiscoveryConfig(node));
+        }
+    }
+}

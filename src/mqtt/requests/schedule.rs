@@ -1,0 +1,323 @@
+//! The payloads of requests to the scheduler.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    model::OutletPath,
+    mqtt::command::{CommandError, Decoded, Fields, Scalar, Shown, decode_request},
+    scheduler::wire::{Request, Target},
+};
+
+/// The requests that are passed on to the scheduler.
+pub(super) const REQUESTS: [&str; 9] = [
+    "schedule/list",
+    "schedule/set",
+    "schedule/remove",
+    "schedule/enable",
+    "schedule/reset",
+    "override/list",
+    "override/clear",
+    "vacation",
+    "plan",
+];
+
+/// How many days `plan` looks ahead unless told otherwise.
+const PLAN_DAYS: u8 = 7;
+
+const GROUP: &str = "the id of a group";
+const SCHEDULE: &str = "the id of a schedule";
+
+/// Reads a request to the scheduler; `None` if it is none of those.
+pub(super) fn read(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
+    Some(match name {
+        "schedule/list" => decode_request(payload, |fields| Ok(Request::Schedules(group(fields)?))),
+        "schedule/set" => decode_request(payload, |fields| set(fields, payload)),
+        "schedule/remove" => decode_request(payload, |fields| {
+            Ok(Request::RemoveSchedule {
+                group: required(fields, "group", GROUP)?,
+                schedule: required(fields, "schedule", SCHEDULE)?,
+            })
+        }),
+        "schedule/enable" => decode_request(payload, |fields| {
+            Ok(Request::EnableSchedule {
+                group: required(fields, "group", GROUP)?,
+                schedule: required(fields, "schedule", SCHEDULE)?,
+                enabled: fields.take_bool("enabled")?.ok_or(CommandError::MissingKey {
+                    key: "enabled",
+                    expected: "true or false",
+                })?,
+            })
+        }),
+        "schedule/reset" => decode_request(payload, |fields| Ok(Request::ResetSchedules(group(fields)?))),
+        "override/list" => decode_request(payload, |_| Ok(Request::Overrides)),
+        "override/clear" => decode_request(payload, clear),
+        "vacation" => decode_request(payload, |fields| {
+            Ok(Request::Vacation(fields.take_bool("enabled")?))
+        }),
+        "plan" => decode_request(payload, plan),
+        _ => return None,
+    })
+}
+
+/// The schedule is a table of its own, which commands otherwise never have.
+fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, CommandError> {
+    #[derive(Deserialize)]
+    struct Body {
+        schedule: Map<String, Value>,
+    }
+    let (key, expected) = (
+        "schedule",
+        "an object with the keys of a [[group.schedule]], such as id, start and end",
+    );
+    let group = required(fields, "group", GROUP)?;
+    let shown = match fields.take(key) {
+        None => return Err(CommandError::MissingKey { key, expected }),
+        Some(value) => value.shown(),
+    };
+    match serde_json::from_slice(payload) {
+        Ok(Body { schedule }) => Ok(Request::SetSchedule {
+            group,
+            schedule: Value::Object(schedule),
+        }),
+        Err(_) => Err(CommandError::InvalidValue { key, expected, shown }),
+    }
+}
+
+fn clear(fields: &mut Fields) -> Result<Request, CommandError> {
+    let group = group(fields)?;
+    let outlet: Option<OutletPath> = optional(
+        fields,
+        "outlet",
+        "a device, or device/outlet for one outlet of a strip",
+    )?;
+    match (group, outlet) {
+        (Some(_), Some(_)) => Err(CommandError::ConflictingKeys {
+            key: "group",
+            other: "outlet",
+        }),
+        (Some(group), None) => Ok(Request::ClearOverrides(Some(Target::Group(group)))),
+        (None, outlet) => Ok(Request::ClearOverrides(outlet.map(Target::Outlet))),
+    }
+}
+
+fn plan(fields: &mut Fields) -> Result<Request, CommandError> {
+    let (key, expected) = ("days", "a whole number from 1 to 31");
+    let group = group(fields)?;
+    let Some(value) = fields.take(key) else {
+        return Ok(Request::Plan {
+            group,
+            days: PLAN_DAYS,
+        });
+    };
+    let shown = value.shown();
+    let Scalar::Number(number) = value else {
+        return Err(CommandError::InvalidValue { key, expected, shown });
+    };
+    let days = number.as_u64().and_then(|days| u8::try_from(days).ok());
+    match days.filter(|days| (1..=31).contains(days)) {
+        Some(days) => Ok(Request::Plan { group, days }),
+        None => Err(CommandError::OutOfRange { key, expected, shown }),
+    }
+}
+
+fn group<T: FromStr>(fields: &mut Fields) -> Result<Option<T>, CommandError> {
+    optional(fields, "group", GROUP)
+}
+
+fn required<T: FromStr>(
+    fields: &mut Fields,
+    key: &'static str,
+    expected: &'static str,
+) -> Result<T, CommandError> {
+    optional(fields, key, expected)?.ok_or(CommandError::MissingKey { key, expected })
+}
+
+/// A name, if there is one.
+pub(super) fn optional<T: FromStr>(
+    fields: &mut Fields,
+    key: &'static str,
+    expected: &'static str,
+) -> Result<Option<T>, CommandError> {
+    let Some(text) = fields.take_text(key, expected)? else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| CommandError::InvalidValue {
+        key,
+        expected,
+        shown: Shown::text(&text),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(name: &str, payload: &str) -> Result<Request, String> {
+        match read(name, payload.as_bytes()).expect("a request to the scheduler") {
+            Decoded::Accepted { command, .. } => Ok(command),
+            Decoded::Refused { error, .. } => Err(error.to_string()),
+            Decoded::Ignored => Err("ignored".to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_request_is_read() {
+        let driveway = || "driveway".parse().unwrap();
+        let morning = || "morning".parse().unwrap();
+        let cases = [
+            ("schedule/list", "", Request::Schedules(None)),
+            (
+                "schedule/list",
+                r#"{"group":"driveway"}"#,
+                Request::Schedules(Some(driveway())),
+            ),
+            (
+                "schedule/set",
+                r#"{"group":"driveway","schedule":{"id":"x","days":["mon"],"safety":{"max_on":"1h"}}}"#,
+                Request::SetSchedule {
+                    group: driveway(),
+                    schedule: json!({"id": "x", "days": ["mon"], "safety": {"max_on": "1h"}}),
+                },
+            ),
+            (
+                "schedule/remove",
+                r#"{"group":"driveway","schedule":"morning","transaction":3}"#,
+                Request::RemoveSchedule {
+                    group: driveway(),
+                    schedule: morning(),
+                },
+            ),
+            (
+                "schedule/enable",
+                r#"{"group":"driveway","schedule":"morning","enabled":false}"#,
+                Request::EnableSchedule {
+                    group: driveway(),
+                    schedule: morning(),
+                    enabled: false,
+                },
+            ),
+            ("schedule/reset", "{}", Request::ResetSchedules(None)),
+            ("override/list", "", Request::Overrides),
+            ("override/clear", "", Request::ClearOverrides(None)),
+            (
+                "override/clear",
+                r#"{"group":"driveway"}"#,
+                Request::ClearOverrides(Some(Target::Group(driveway()))),
+            ),
+            (
+                "override/clear",
+                r#"{"outlet":"mats/1"}"#,
+                Request::ClearOverrides(Some(Target::Outlet("mats/1".parse().unwrap()))),
+            ),
+            ("vacation", "", Request::Vacation(None)),
+            ("vacation", r#"{"enabled":true}"#, Request::Vacation(Some(true))),
+            ("plan", "", Request::Plan { group: None, days: 7 }),
+            (
+                "plan",
+                r#"{"group":"driveway","days":31}"#,
+                Request::Plan {
+                    group: Some(driveway()),
+                    days: 31,
+                },
+            ),
+        ];
+        for (name, payload, expected) in cases {
+            assert_eq!(request(name, payload), Ok(expected), "{name} {payload}");
+        }
+        for name in REQUESTS {
+            assert!(read(name, b"").is_some(), "{name}");
+        }
+        assert_eq!(read("restart", b""), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_was_expected() {
+        let deep = format!(
+            r#"{{"group":"g","schedule":{}1{}}}"#,
+            r#"{"a":"#.repeat(200),
+            "}".repeat(200)
+        );
+        let cases = [
+            (
+                "schedule/list",
+                r#"{"group":"Drive Way"}"#,
+                "group: expected the id of a group, got Drive Way",
+            ),
+            (
+                "schedule/remove",
+                r#"{"group":"g"}"#,
+                "the key schedule is missing; expected the id of a schedule",
+            ),
+            (
+                "schedule/enable",
+                r#"{"group":"g","schedule":"s"}"#,
+                "the key enabled is missing; expected true or false",
+            ),
+            (
+                "schedule/enable",
+                r#"{"group":"g","schedule":"s","enabled":"yes"}"#,
+                "enabled: expected true or false, got yes",
+            ),
+            (
+                "schedule/set",
+                r#"{"group":"g"}"#,
+                "the key schedule is missing; expected an object",
+            ),
+            (
+                "schedule/set",
+                r#"{"group":"g","schedule":"morning"}"#,
+                "schedule: expected an object",
+            ),
+            ("schedule/set", deep.as_str(), "schedule: expected an object"),
+            (
+                "override/clear",
+                r#"{"group":"g","outlet":"o"}"#,
+                "group does not go together with outlet",
+            ),
+            (
+                "override/clear",
+                r#"{"outlet":"a/b/c"}"#,
+                "outlet: expected a device, or device/outlet",
+            ),
+            (
+                "override/list",
+                r#"{"group":"g"}"#,
+                "unknown key group; known are transaction",
+            ),
+            (
+                "vacation",
+                "ON",
+                "expected an empty payload or a JSON object, got ON",
+            ),
+            (
+                "vacation",
+                r#"{"enabled":1}"#,
+                "enabled: expected true or false, got 1",
+            ),
+            (
+                "plan",
+                r#"{"days":0}"#,
+                "days: expected a whole number from 1 to 31, got 0",
+            ),
+            (
+                "plan",
+                r#"{"days":1.5}"#,
+                "days: expected a whole number from 1 to 31, got 1.5",
+            ),
+            (
+                "plan",
+                r#"{"days":"7"}"#,
+                "days: expected a whole number from 1 to 31, got 7",
+            ),
+        ];
+        for (name, payload, message) in cases {
+            let error = request(name, payload).expect_err(payload);
+            assert!(error.starts_with(message), "{name} {payload}: {error}");
+        }
+    }
+}

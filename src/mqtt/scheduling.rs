@@ -1,0 +1,306 @@
+//! What the event loop asks the scheduler, and what it is told.
+//!
+//! The loop never waits for the scheduler: questions go out with `try_send`, answers come in on the tickets
+//! and as [`Word`]s.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::{Timestamp, ToSpan as _, civil, tz::TimeZone};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
+use tracing::{debug, warn};
+
+use super::{
+    command::{self, Change, Decoded, SetCommand, Transaction, Until, decode_switch},
+    desk::{Errand, acceptance, rejection},
+    requests::Reply,
+    task::MqttTask,
+    topics::RequestName,
+};
+use crate::{
+    intent::{Code, Failure, Switch, Ticket},
+    model::{GroupId, Power},
+    scheduler::{
+        ids::ScheduleId,
+        overrides::Lifetime,
+        period::Period,
+        wire::{self, Ask, Request, RequestError, RequestId, Target, Wish, Word},
+    },
+};
+
+/// The requests that the scheduler has not answered yet.
+#[derive(Debug)]
+pub(super) struct Questions {
+    asks: mpsc::Sender<Ask>,
+    next: u64,
+    open: BTreeMap<RequestId, ReplyTo>,
+}
+
+/// Where the reply to a request goes.
+#[derive(Debug)]
+pub(super) struct ReplyTo {
+    place: Place,
+    transaction: Option<Transaction>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// The response topic of a request.
+    Request(RequestName),
+    /// The response topic of a group, as any command to it is answered.
+    Group(GroupId),
+}
+
+impl Questions {
+    pub(super) fn new(asks: mpsc::Sender<Ask>) -> Self {
+        Self {
+            asks,
+            next: 0,
+            open: BTreeMap::new(),
+        }
+    }
+}
+
+impl MqttTask {
+    /// Passes a command to switch on. Its ticket is answered whatever happens.
+    pub(super) fn wish(&mut self, target: Target, set: &SetCommand, transaction: Option<Transaction>) {
+        let Some(id) = self.admit(&target, Errand::Switch, transaction) else {
+            return;
+        };
+        let ticket = Ticket::new(id, self.answers.clone());
+        if self.closing.is_some() {
+            // Dropped unanswered, a ticket says that the bridge is shutting down.
+            return;
+        }
+        let lifetime = match set.lifetime.map(|lifetime| self.lifetime(lifetime)).transpose() {
+            Ok(lifetime) => lifetime,
+            Err(failure) => return ticket.answer(Err(failure)),
+        };
+        let wish = Wish {
+            target,
+            change: change(set.change),
+            lifetime,
+            deadline: Instant::now() + set.ttl,
+            ticket,
+        };
+        if let Err(TrySendError::Full(Ask::Set(wish))) = self.questions.asks.try_send(Ask::Set(wish)) {
+            let failure = Failure::bridge(Code::Busy, "too many commands at once");
+            wish.ticket.answer(Err(failure));
+        }
+    }
+
+    fn lifetime(&self, asked: command::Lifetime) -> Result<Lifetime, Failure> {
+        let zone = &self.tree.rules().location.zone;
+        Ok(match asked {
+            command::Lifetime::For(length) => {
+                let period = jiff::SignedDuration::try_from(length).ok().map(Period::new);
+                match period {
+                    Some(Ok(period)) => Lifetime::For(period),
+                    Some(Err(error)) => {
+                        return Err(Failure::bridge(Code::BadCommand, format!("for {error}")));
+                    }
+                    None => return Err(Failure::bridge(Code::BadCommand, "for is too long")),
+                }
+            }
+            command::Lifetime::Until(Until::Instant(instant)) => Lifetime::Until(instant),
+            command::Lifetime::Until(Until::TimeOfDay(time)) => {
+                let next = next_time_of_day(time, zone, self.tree.now());
+                let failure = || Failure::bridge(Code::BadCommand, "the calendar ends before that time");
+                Lifetime::Until(next.ok_or_else(failure)?)
+            }
+            command::Lifetime::UntilEdge => Lifetime::UntilEdge,
+            command::Lifetime::Hold => Lifetime::Hold,
+        })
+    }
+
+    /// A command that enables or disables a schedule.
+    pub(super) fn enable_schedule(&mut self, group: GroupId, schedule: ScheduleId, payload: &[u8]) {
+        let (decoded, transaction) = match decode_switch(payload) {
+            Decoded::Ignored => return,
+            Decoded::Accepted { command, transaction } => (Ok(command), transaction),
+            Decoded::Refused { error, transaction } => (Err(error), transaction),
+        };
+        let reply_to = ReplyTo {
+            place: Place::Group(group.clone()),
+            transaction,
+        };
+        match decoded {
+            Err(error) => self.refuse_request(reply_to, error.code(), &error.to_string()),
+            Ok(enabled) => {
+                let request = Request::EnableSchedule {
+                    group,
+                    schedule,
+                    enabled,
+                };
+                self.ask(reply_to, request);
+            }
+        }
+    }
+
+    /// Passes a request on; it is answered when the scheduler replies.
+    pub(super) fn request_of_scheduler(&mut self, name: &RequestName, decoded: Decoded<Request>) {
+        let to = |transaction| ReplyTo {
+            place: Place::Request(name.clone()),
+            transaction,
+        };
+        match decoded {
+            // Requests need no payload, so an empty one is no less a request.
+            Decoded::Ignored => {
+                self.refuse_request(to(None), "invalid_payload", "expected a JSON object or nothing");
+            }
+            Decoded::Refused { error, transaction } => {
+                self.refuse_request(to(transaction), error.code(), &error.to_string());
+            }
+            Decoded::Accepted { command, transaction } => self.ask(to(transaction), command),
+        }
+    }
+
+    fn ask(&mut self, reply_to: ReplyTo, request: Request) {
+        self.questions.next += 1;
+        let id = RequestId(self.questions.next);
+        match self.questions.asks.try_send(Ask::Request { id, request }) {
+            Ok(()) => {
+                self.questions.open.insert(id, reply_to);
+            }
+            Err(TrySendError::Full(_)) => self.refuse_request(reply_to, "busy", "too many requests at once"),
+            Err(TrySendError::Closed(_)) => self.refuse_as_closing(reply_to),
+        }
+    }
+
+    /// A sensor spoke. Also a value that the broker had kept is one.
+    pub(super) fn pass_sensor(&mut self, topic: &str, payload: &[u8]) {
+        let ask = Ask::Sensor {
+            topic: topic.to_owned(),
+            payload: Bytes::copy_from_slice(payload),
+        };
+        if let Err(TrySendError::Full(_)) = self.questions.asks.try_send(ask) {
+            warn!(%topic, "the scheduler is busy; a sensor value is lost");
+        }
+    }
+
+    /// The scheduler said something.
+    pub(super) fn hear_word(&mut self, word: Word) {
+        match word {
+            Word::Rules(rules) => self.tree.hear_rules(rules),
+            Word::Outlet(path, standing) => self.tree.hear_outlet(path, standing),
+            Word::Group(group, standing) => self.tree.hear_group(&group, standing),
+            Word::Vacation(vacation) => self.tree.hear_vacation(vacation, self.log_level.get()),
+            Word::Event(event) => self.tree.tell_event(&event),
+            Word::Reply { id, result } => self.reply(id, result),
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, result: Result<Value, RequestError>) {
+        let Some(reply_to) = self.questions.open.remove(&id) else {
+            return;
+        };
+        match result {
+            Err(error) => self.refuse_request(reply_to, code(&error), &error.to_string()),
+            Ok(data) => match reply_to.place {
+                Place::Request(name) => self.tree.send(
+                    self.tree.topics.request_response(&name),
+                    Reply::ok(reply_to.transaction, &data).to_string(),
+                ),
+                Place::Group(group) => {
+                    if let Some(transaction) = &reply_to.transaction {
+                        let response = acceptance(Some(transaction));
+                        self.tree.send(self.tree.topics.group_response(&group), response);
+                    }
+                }
+            },
+        }
+    }
+
+    /// Requests that the scheduler will not answer any more.
+    pub(super) fn refuse_open_requests(&mut self) {
+        for (_, reply_to) in std::mem::take(&mut self.questions.open) {
+            self.refuse_as_closing(reply_to);
+        }
+    }
+
+    fn refuse_as_closing(&mut self, reply_to: ReplyTo) {
+        self.refuse_request(reply_to, "shutting_down", "the bridge is shutting down");
+    }
+
+    /// Answers a request that is not done. A group's state is published again, for whoever showed the
+    /// wished one already.
+    fn refuse_request(&mut self, reply_to: ReplyTo, code: &'static str, message: &str) {
+        debug!(place = ?reply_to.place, code, reason = message, "refused a request");
+        match reply_to.place {
+            Place::Request(name) => {
+                let reply = Reply::error(reply_to.transaction, code, message);
+                self.tree
+                    .send(self.tree.topics.request_response(&name), reply.to_string());
+            }
+            Place::Group(group) => {
+                let response = rejection(reply_to.transaction.as_ref(), code, message);
+                self.tree.send(self.tree.topics.group_response(&group), response);
+                self.tree.repeat_target(&Target::Group(group));
+            }
+        }
+    }
+}
+
+fn code(error: &RequestError) -> &'static str {
+    match error {
+        RequestError::UnknownGroup(_) => "unknown_group",
+        RequestError::UnknownSchedule { .. } => "unknown_schedule",
+        RequestError::Invalid(_) => "invalid_value",
+    }
+}
+
+fn change(asked: Change) -> wire::Change {
+    match asked {
+        Change::On { on_time: None } => wire::Change::Switch(Switch::To(Power::On)),
+        Change::On {
+            on_time: Some(length),
+        } => wire::Change::OnFor(length),
+        Change::Off => wire::Change::Switch(Switch::To(Power::Off)),
+        Change::Toggle => wire::Change::Switch(Switch::Toggle),
+        Change::Auto => wire::Change::Auto,
+    }
+}
+
+/// The next instant at which the clock on the wall shows a time. One that the clock skips comes when it jumps;
+/// one that it shows twice may come a second time today.
+fn next_time_of_day(time: civil::Time, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
+    let today = zone.to_datetime(now).date();
+    let days = [Some(today), today.checked_add(1.day()).ok()];
+    let instants = days.into_iter().flatten().flat_map(|day| {
+        let shown = || zone.to_ambiguous_timestamp(day.to_datetime(time));
+        [shown().compatible(), shown().later()]
+    });
+    instants.filter_map(Result::ok).find(|instant| *instant > now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(zone: &str, time: &str, now: &str) -> String {
+        let zone = TimeZone::get(zone).unwrap();
+        let next = next_time_of_day(time.parse().unwrap(), &zone, now.parse().unwrap());
+        next.unwrap().to_string()
+    }
+
+    #[test]
+    fn a_time_of_day_is_the_next_on_the_wall() {
+        for (time, now, expected) in [
+            ("18:00", "2026-11-21T16:59:59Z", "2026-11-21T17:00:00Z"),
+            ("18:00", "2026-11-21T17:00:00Z", "2026-11-22T17:00:00Z"),
+            ("00:00", "2026-11-21T22:59:00Z", "2026-11-21T23:00:00Z"),
+            // The clock jumps from 02:00 to 03:00.
+            ("02:30", "2026-03-28T23:30:00Z", "2026-03-29T01:30:00Z"),
+            // The clock shows 02:30 twice.
+            ("02:30", "2026-10-24T23:00:00Z", "2026-10-25T00:30:00Z"),
+            ("02:30", "2026-10-25T00:45:00Z", "2026-10-25T01:30:00Z"),
+            ("02:30", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"),
+        ] {
+            assert_eq!(next("Europe/Berlin", time, now), expected, "{time} after {now}");
+        }
+    }
+}

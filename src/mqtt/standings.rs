@@ -1,0 +1,129 @@
+//! What the scheduler said last, as far as it is published. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+
+use super::state::json;
+use crate::{
+    model::{DeviceId, GroupId, OutletPath},
+    scheduler::{
+        ids::ScheduleId,
+        planner::Vacation,
+        rules::{Group, Rules},
+        wire::{GroupStanding, OutletStanding},
+    },
+};
+
+/// Rules and standings, as the scheduler told them last.
+#[derive(Debug)]
+pub(super) struct Standings {
+    rules: Arc<Rules>,
+    /// Whether the rules are the scheduler's own: until then they are those of the settings, without what was
+    /// changed over MQTT.
+    told: bool,
+    groups: BTreeMap<GroupId, Arc<GroupStanding>>,
+    outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
+    pub(super) vacation: Option<Vacation>,
+}
+
+impl Standings {
+    /// Before the first word: the rules of the settings.
+    pub(super) fn new(settings: Arc<Rules>) -> Self {
+        Self {
+            rules: settings,
+            told: false,
+            groups: BTreeMap::new(),
+            outlets: BTreeMap::new(),
+            vacation: None,
+        }
+    }
+
+    /// The rules in force.
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// The groups that can be announced: none before the scheduler said which schedules they have.
+    pub(super) fn announceable(&self) -> Vec<Group> {
+        if self.told {
+            self.rules.groups.clone()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Takes in new rules; returns the groups that are gone.
+    pub(super) fn replace_rules(&mut self, rules: Arc<Rules>) -> Vec<GroupId> {
+        let before = std::mem::replace(&mut self.rules, rules);
+        self.told = true;
+        let ids = before.groups.iter().map(|group| group.id.clone());
+        let gone: Vec<GroupId> = ids.filter(|id| self.rules.group(id).is_none()).collect();
+        self.groups.retain(|id, _| self.rules.group(id).is_some());
+        gone
+    }
+
+    /// An outlet stands so.
+    pub(super) fn set_outlet(&mut self, path: OutletPath, standing: Arc<OutletStanding>) {
+        self.outlets.insert(path, standing);
+    }
+
+    /// A group stands so.
+    pub(super) fn set_group(&mut self, group: GroupId, standing: Arc<GroupStanding>) {
+        self.groups.insert(group, standing);
+    }
+
+    /// How an outlet stands.
+    pub(super) fn outlet(&self, path: &OutletPath) -> &OutletStanding {
+        const MANUAL: &OutletStanding = &OutletStanding::MANUAL;
+        self.outlets.get(path).map_or(MANUAL, Arc::as_ref)
+    }
+
+    /// The outlets of a strip that stand somehow.
+    pub(super) fn outlets_of(
+        &self,
+        strip: &DeviceId,
+    ) -> impl Iterator<Item = (&OutletPath, &OutletStanding)> {
+        let all = self
+            .outlets
+            .iter()
+            .map(|(path, standing)| (path, standing.as_ref()));
+        all.filter(move |(path, _)| path.device == *strip && path.outlet.is_some())
+    }
+
+    /// A group's state; `None` before the scheduler told it. Every schedule that Home Assistant may know is in
+    /// it, whether the rules came first or the standing.
+    pub(super) fn group_state(&self, group: &GroupId) -> Option<String> {
+        let mut standing = GroupStanding::clone(self.groups.get(group)?);
+        for schedule in &self.rules.group(group)?.schedules {
+            let enabled = standing.schedules.entry(schedule.id.clone());
+            enabled.or_insert(schedule.enabled);
+        }
+        Some(json(&standing))
+    }
+
+    /// `bridge/groups`.
+    pub(super) fn list(&self) -> String {
+        let entries: Vec<_> = self.rules.groups.iter().map(GroupEntry::of).collect();
+        json(&entries)
+    }
+}
+
+#[derive(Serialize)]
+struct GroupEntry<'a> {
+    id: &'a GroupId,
+    name: &'a str,
+    outlets: &'a [OutletPath],
+    schedules: Vec<&'a ScheduleId>,
+}
+
+impl<'a> GroupEntry<'a> {
+    fn of(group: &'a Group) -> Self {
+        Self {
+            id: &group.id,
+            name: &group.name,
+            outlets: &group.outlets,
+            schedules: group.schedules.iter().map(|schedule| &schedule.id).collect(),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Commands that the scheduler carries out itself, outlet by outlet, and answers as one.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::{Look, Scheduler, Wake, kept::Timer, outlet::Urgency};
+use crate::{
+    intent::{Action, Answer, Code, Failure, Outcome, Source, Switch, Ticket, TicketId},
+    model::{DeviceId, GroupId, OutletPath, Power},
+    report::EventKind,
+    scheduler::overrides::{Override, Overrides},
+};
+
+/// Tells errands apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ErrandId(u64);
+
+/// One command for one or several outlets.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) ticket: Ticket,
+    pub(super) group: Option<GroupId>,
+    pub(super) items: Vec<Item>,
+    /// What the override it sets is called, if it sets one.
+    pub(super) overriding: Option<String>,
+    pub(super) standing: Standing,
+}
+
+/// Whether what it changed holds: that is so once a device confirmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Provisional,
+    Stands,
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) path: OutletPath,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// What an intent of ours is for.
+#[derive(Debug, Clone)]
+pub(super) enum Purpose {
+    Errand(ErrandId),
+    Reconcile(Urgency),
+    Guard,
+    /// Reads a device again because the wall clock jumped.
+    Reread(DeviceId),
+}
+
+/// An intent that is not answered yet.
+#[derive(Debug, Clone)]
+pub(super) struct Flying {
+    pub(super) path: OutletPath,
+    pub(super) power: Option<Power>,
+    pub(super) purpose: Purpose,
+}
+
+/// A member whose turn has not come.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub(super) at: Instant,
+    pub(super) errand: ErrandId,
+    pub(super) path: OutletPath,
+    pub(super) power: Power,
+    pub(super) deadline: Instant,
+}
+
+/// What an outlet had before an errand that may fail.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Undo {
+    pub(super) errand: ErrandId,
+    pub(super) overridden: Before<Override>,
+    pub(super) timer: Option<Timer>,
+}
+
+/// What there was before, if it was touched.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Before<T> {
+    Untouched,
+    Was(Option<T>),
+}
+
+/// Errands and intents in flight.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    next: u64,
+    pub(super) errands: BTreeMap<ErrandId, Errand>,
+    pub(super) flying: BTreeMap<TicketId, Flying>,
+    pub(super) deferred: Vec<Deferred>,
+    pub(super) undo: BTreeMap<OutletPath, Undo>,
+    /// When the next member of a group may be switched.
+    pub(super) slots: BTreeMap<GroupId, Instant>,
+}
+
+impl Desk {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn errand_id(&mut self) -> ErrandId {
+        ErrandId(self.number())
+    }
+
+    pub(super) fn ticket_id(&mut self) -> TicketId {
+        TicketId(self.number())
+    }
+
+    fn stands(&self, errand: ErrandId) -> bool {
+        self.errands
+            .get(&errand)
+            .is_some_and(|errand| errand.standing == Standing::Stands)
+    }
+
+    /// Overrides and timers without what no device confirmed. A new timer is kept all the same: it can only switch
+    /// off.
+    pub(super) fn settled(
+        &self,
+        mut overrides: Overrides,
+        mut timers: BTreeMap<OutletPath, Timer>,
+    ) -> (Overrides, BTreeMap<OutletPath, Timer>) {
+        for (path, undo) in &self.undo {
+            if !self.stands(undo.errand) {
+                restore(&mut overrides, path, undo.overridden);
+            }
+            if let Some(timer) = undo.timer {
+                timers.entry(path.clone()).or_insert(timer);
+            }
+        }
+        (overrides, timers)
+    }
+}
+
+fn restore(overrides: &mut Overrides, path: &OutletPath, before: Before<Override>) {
+    match before {
+        Before::Untouched => {}
+        Before::Was(None) => {
+            overrides.clear(path);
+        }
+        Before::Was(Some(before)) => overrides.set(path.clone(), before),
+    }
+}
+
+/// Whether the device may have done what it did not confirm.
+fn may_be_done(failure: &Failure) -> bool {
+    failure.attempts > 0 || matches!(failure.code, Code::NoAnswer | Code::NotConfirmed)
+}
+
+impl Scheduler {
+    /// Sends the members whose turn has come.
+    pub(super) fn send_deferred(&mut self, look: Look, wake: &mut Wake) {
+        let (due, later) = std::mem::take(&mut self.desk.deferred)
+            .into_iter()
+            .partition::<Vec<_>, _>(|deferred| deferred.at <= look.instant);
+        for deferred in &later {
+            wake.by(deferred.at);
+        }
+        self.desk.deferred = later;
+        for deferred in due {
+            // A limit may have been reached while it waited.
+            let allowed = match deferred.power {
+                Power::On => self.allow_on(&deferred.path, look),
+                Power::Off => Ok(()),
+            };
+            match allowed {
+                Ok(()) => self.send_member(&deferred, look),
+                Err(refusal) => self.refuse(deferred.errand, &deferred.path, refusal, look),
+            }
+        }
+    }
+
+    pub(super) fn send_member(&mut self, deferred: &Deferred, look: Look) {
+        let guard = self.guard_with(&deferred.path, deferred.power, look);
+        self.send(
+            &deferred.path,
+            Action::Switch(Switch::To(deferred.power)),
+            guard,
+            Source::Mqtt,
+            deferred.deadline,
+            Purpose::Errand(deferred.errand),
+        );
+    }
+
+    /// Takes what became of an intent.
+    pub(super) fn take_answer(&mut self, answer: Answer) {
+        let Some(flying) = self.desk.flying.remove(&answer.id) else {
+            return;
+        };
+        let look = Look::at(&self.clock);
+        if let Purpose::Reread(device) = &flying.purpose {
+            self.reread(device, look);
+            return;
+        }
+        let live = self.live.entry(flying.path.clone()).or_default();
+        if live.flight.is_some_and(|flight| flight.ticket == answer.id) {
+            live.flight = None;
+        }
+        if let Err(failure) = &answer.outcome
+            && may_be_done(failure)
+        {
+            live.doubt = flying.power;
+        }
+        match flying.purpose {
+            Purpose::Errand(errand) => self.complete(errand, &flying.path, answer.outcome, look),
+            Purpose::Reconcile(urgency) => match &answer.outcome {
+                Ok(_) => live.retry.succeeded(look.instant),
+                Err(failure) => {
+                    live.retry.failed(urgency, look.instant);
+                    tracing::debug!(outlet = %flying.path, code = ?failure.code, reason = %failure.message, "not switched; it is tried again");
+                }
+            },
+            Purpose::Guard => live.guard_after = Some(look.instant + super::guard::again(&answer.outcome)),
+            Purpose::Reread(_) => {}
+        }
+    }
+
+    /// Takes what became of one outlet of an errand.
+    pub(super) fn complete(&mut self, id: ErrandId, path: &OutletPath, outcome: Outcome, look: Look) {
+        let live = self.live.entry(path.clone()).or_default();
+        if live.errand == Some(id) {
+            live.errand = None;
+        }
+        match &outcome {
+            Ok(_) => {
+                live.retry = super::outlet::Retry::default();
+                self.stand(id, look);
+            }
+            Err(failure) => self.restore_timer(id, path, failure),
+        }
+        let Some(errand) = self.desk.errands.get_mut(&id) else {
+            return;
+        };
+        if let Some(item) = errand.items.iter_mut().find(|item| item.path == *path) {
+            item.outcome = Some(outcome);
+        }
+        if errand.items.iter().all(|item| item.outcome.is_some()) {
+            self.finish(id);
+        }
+    }
+
+    /// A device confirmed it: what the errand changed holds.
+    fn stand(&mut self, id: ErrandId, look: Look) {
+        let Some(errand) = self.desk.errands.get_mut(&id) else {
+            return;
+        };
+        if errand.standing == Standing::Stands {
+            return;
+        }
+        errand.standing = Standing::Stands;
+        let Some(overriding) = errand.overriding.clone() else {
+            return;
+        };
+        let group = errand.group.clone();
+        let path = match errand.items.as_slice() {
+            [item] => Some(item.path.clone()),
+            _ => None,
+        };
+        self.tell_event(EventKind::OverrideSet, path.as_ref(), group, overriding, look);
+    }
+
+    /// A timed ON that surely failed leaves no timer behind; one that may have been done does.
+    fn restore_timer(&mut self, id: ErrandId, path: &OutletPath, failure: &Failure) {
+        let Some(undo) = self.desk.undo.get(path).filter(|undo| undo.errand == id) else {
+            return;
+        };
+        match (undo.timer, self.book.timers.contains_key(path)) {
+            (Some(before), _) if !may_be_done(failure) => {
+                self.book.timers.insert(path.clone(), before);
+            }
+            (Some(before), false) => {
+                self.book.timers.insert(path.clone(), before);
+            }
+            (None, true) if !may_be_done(failure) => {
+                self.book.timers.remove(path);
+            }
+            _ => {}
+        }
+    }
+
+    /// All outlets answered: so does the errand. What none of them confirmed is withdrawn.
+    fn finish(&mut self, id: ErrandId) {
+        let Some(errand) = self.desk.errands.remove(&id) else {
+            return;
+        };
+        for item in &errand.items {
+            let Some(undo) = self.desk.undo.get(&item.path).copied() else {
+                continue;
+            };
+            if undo.errand != id {
+                continue;
+            }
+            if errand.standing == Standing::Provisional {
+                restore(&mut self.book.overrides, &item.path, undo.overridden);
+            }
+            self.desk.undo.remove(&item.path);
+        }
+        let members: Vec<_> = errand
+            .items
+            .into_iter()
+            .filter_map(|item| Some((item.path, item.outcome?)))
+            .collect();
+        match (members.as_slice(), errand.group) {
+            ([(_, outcome)], None) => errand.ticket.answer(outcome.clone()),
+            _ => errand.ticket.answer_members(members),
+        }
+    }
+
+    /// A newer command for an outlet: an older one whose turn has not come is not carried out.
+    pub(super) fn supersede_deferred(&mut self, path: &OutletPath, look: Look) {
+        let (replaced, rest) = std::mem::take(&mut self.desk.deferred)
+            .into_iter()
+            .partition::<Vec<_>, _>(|deferred| deferred.path == *path);
+        self.desk.deferred = rest;
+        for deferred in replaced {
+            self.complete(deferred.errand, path, Err(Failure::superseded()), look);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What devices report.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::info;
+
+use super::{Look, Scheduler, outlet::Retry};
+use crate::{
+    model::{OutletPath, Power},
+    report::{Availability, Countdown, EventKind, Outlet, Phase, Report},
+    scheduler::{
+        overrides::{Lifetime, Origin, Override, Stance},
+        period::elapsed,
+        rules::OnExternalChange,
+        safety,
+    },
+};
+
+/// What a device says of one outlet.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    power: Option<Power>,
+    on_since: Option<Timestamp>,
+    countdown: Countdown,
+    phase: Phase,
+}
+
+impl Seen {
+    fn of(outlet: &Outlet, phase: Phase) -> Self {
+        Self {
+            power: outlet.power,
+            on_since: outlet.on_since,
+            countdown: outlet.countdown,
+            phase,
+        }
+    }
+
+    /// A strip that a group has as a whole is on while one of its outlets is, since the first went on.
+    fn whole(outlets: &[Outlet], phase: Phase) -> Self {
+        let powers = || outlets.iter().map(|outlet| outlet.power);
+        let on = powers().any(|power| power == Some(Power::On));
+        let known = powers().all(|power| power.is_some());
+        Self {
+            power: (on || known).then_some(Power::from(on)),
+            on_since: outlets.iter().filter_map(|outlet| outlet.on_since).min(),
+            countdown: Countdown::Unsupported,
+            phase,
+        }
+    }
+}
+
+impl Scheduler {
+    pub(super) fn hear(&mut self, report: &Arc<Report>) {
+        if report.availability == Availability::Offline {
+            let of_device = |path: &&OutletPath| path.device == report.id;
+            let paths: Vec<OutletPath> = self.live.keys().filter(of_device).cloned().collect();
+            for path in paths {
+                if let Some(live) = self.live.get_mut(&path) {
+                    live.availability = Availability::Offline;
+                }
+            }
+            return;
+        }
+        let path = |outlet: &Outlet| OutletPath {
+            device: report.id.clone(),
+            outlet: outlet.key.clone(),
+        };
+        let outlets: Vec<OutletPath> = report.outlets.iter().map(path).collect();
+        let look = Look::at(&self.clock);
+        for (path, outlet) in outlets.iter().zip(&report.outlets) {
+            self.hear_outlet(path, Seen::of(outlet, report.phase), look);
+        }
+        let whole = OutletPath::device(report.id.clone());
+        if outlets.len() > 1 && self.book.rules.group_of(&whole).is_some() {
+            self.hear_outlet(&whole, Seen::whole(&report.outlets, report.phase), look);
+        }
+        self.devices.insert(report.id.clone(), outlets);
+    }
+
+    fn hear_outlet(&mut self, path: &OutletPath, seen: Seen, look: Look) {
+        let live = self.live.entry(path.clone()).or_default();
+        if live.availability == Availability::Offline {
+            live.availability = Availability::Online;
+            live.retry = Retry::default();
+            live.guard_after = None;
+        }
+        let ran_out = live.armed.ran_out(live.countdown, seen.countdown, look.now);
+        live.on_since = seen.on_since;
+        live.countdown = seen.countdown;
+        live.armed.heard(seen.countdown);
+        live.forget_armed();
+        let Some(power) = seen.power else { return };
+        let before = live.power.replace(power);
+        // A countdown that we armed is not somebody's wish.
+        let counted = ran_out && power == Power::Off;
+        let ours = live.errand.is_some() || live.awaits(power) || counted;
+        if seen.phase == Phase::Ready {
+            live.doubt = None;
+        }
+        // The first report after a start is no change: what happened while nobody looked is not known.
+        let changed = before != Some(power);
+        if changed && before.is_some() && !ours {
+            self.changed_by_itself(path, power, look);
+        }
+        if counted && changed {
+            self.trip_early(path, look);
+        }
+        if changed && power == Power::Off {
+            self.drop_timer(path);
+        }
+        self.book_run(path, look);
+    }
+
+    /// Counts what an outlet has run, by the device's own clock.
+    pub(super) fn book_run(&mut self, path: &OutletPath, look: Look) {
+        let Some(live) = self.live.get(path) else { return };
+        let (Some(power), Some(_)) = (live.power, self.book.rules.group_of(path)) else {
+            return;
+        };
+        let report = safety::Report {
+            power,
+            on_time: live.on_since.map(|since| elapsed(since, look.now)),
+            at: look.now,
+        };
+        let zone = self.book.rules.location.zone.clone();
+        self.book.safety.observe(path, report, &zone);
+    }
+
+    /// An outlet that went off needs no timer, unless it is just being switched on.
+    fn drop_timer(&mut self, path: &OutletPath) {
+        let switching = self.live.get(path).is_some_and(|live| live.errand.is_some());
+        if !switching && self.book.timers.remove(path).is_some() {
+            info!(outlet = %path, "off: its timer ends");
+        }
+    }
+
+    /// Somebody else switched an outlet: its button, the app, a rule on the device.
+    fn changed_by_itself(&mut self, path: &OutletPath, power: Power, look: Look) {
+        if self.aim(path, look).is_some_and(|aim| aim.power == power) {
+            return;
+        }
+        let rules = self.book.rules.clone();
+        let Some(group) = rules.group_of(path) else { return };
+        if power == Power::On
+            && let Err(refusal) = self.allow_on(path, look)
+        {
+            let message = format!("{path} was switched on by something else: {refusal}");
+            self.tell_event(
+                EventKind::RefusedBySafety,
+                Some(path),
+                Some(group.id.clone()),
+                message,
+                look,
+            );
+            return;
+        }
+        if !group.is_scheduled() {
+            return;
+        }
+        let stance = match group.on_external_change {
+            OnExternalChange::Enforce => return,
+            OnExternalChange::Ignore => Stance::Leave,
+            OnExternalChange::Override => power.into(),
+        };
+        let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::Device, look.now) else {
+            return;
+        };
+        self.book.overrides.set(path.clone(), new);
+        let end = self.in_words(new.end(group, &rules.location));
+        let message = match stance {
+            Stance::Leave => format!("{path} is left {power} until {end}: something else switched it"),
+            Stance::On | Stance::Off => {
+                format!("{path} is overridden to {power} until {end}: something else switched it")
+            }
+        };
+        self.tell_event(
+            EventKind::OverrideSet,
+            Some(path),
+            Some(group.id.clone()),
+            message,
+            look,
+        );
+    }
+}

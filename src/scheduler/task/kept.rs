@@ -1,0 +1,103 @@
+//! What the scheduler keeps over a restart: UTC instants, entries by name.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::{
+    book::Book,
+    layers::Changes,
+    outlet::{Armed, Live},
+};
+use crate::{
+    model::{GroupId, OutletPath},
+    scheduler::{
+        activity::ScheduleMemory, ids::ScheduleId, overrides::Overrides, planner::Vacation, rules::Rules,
+        safety::Safety,
+    },
+};
+
+/// The scheduler's part of the state file. A part that is missing is empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// What people want instead of the schedules.
+    pub overrides: Overrides,
+    /// Whether nobody is at home.
+    pub vacation: Vacation,
+    /// What the outlets have run.
+    pub safety: Safety,
+    /// Timed ONs.
+    pub timers: BTreeMap<OutletPath, Timer>,
+    /// The countdowns that we armed on the plugs.
+    pub armed: BTreeMap<OutletPath, Armed>,
+    /// Schedules changed over MQTT.
+    pub schedule_changes: Changes,
+    /// What schedules remember of their sensors.
+    pub memory: Vec<Remembered>,
+}
+
+/// A timed ON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// When it was asked for.
+    pub set_at: Timestamp,
+    /// When the outlet is switched off.
+    pub off_at: Timestamp,
+}
+
+/// What one schedule remembered, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its group.
+    pub group: GroupId,
+    /// The schedule.
+    pub schedule: ScheduleId,
+    /// When it became so.
+    pub at: Timestamp,
+    /// What it remembered.
+    pub memory: ScheduleMemory,
+}
+
+impl Kept {
+    /// Leaves out what the settings do not have any more; says so, once each.
+    pub(super) fn for_rules(mut self, rules: &Rules) -> Self {
+        let known = |outlet: &OutletPath| rules.group_of(outlet).is_some();
+        let gone: Vec<OutletPath> = self
+            .overrides
+            .iter()
+            .map(|(outlet, _)| outlet)
+            .chain(self.safety.outlets())
+            .filter(|outlet| !known(outlet))
+            .cloned()
+            .collect();
+        for outlet in gone {
+            warn!(%outlet, "in no group any more; what was kept about it is dropped");
+            self.overrides.clear(&outlet);
+        }
+        self.safety.retain(known);
+        self
+    }
+
+    /// What is to be kept now. An override or a timer that no device confirmed yet is not: a command that failed must
+    /// not come back with the next start.
+    pub(super) fn of(
+        book: &Book,
+        live: &BTreeMap<OutletPath, Live>,
+        settled: (Overrides, BTreeMap<OutletPath, Timer>),
+    ) -> Self {
+        let armed = live.iter().filter(|(_, live)| live.armed != Armed::default());
+        let (overrides, timers) = settled;
+        Self {
+            overrides,
+            vacation: book.vacation,
+            safety: book.safety.clone(),
+            timers,
+            armed: armed.map(|(path, live)| (path.clone(), live.armed)).collect(),
+            schedule_changes: book.changes.clone(),
+            memory: book.remembered(),
+        }
+    }
+}

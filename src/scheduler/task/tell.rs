@@ -1,0 +1,312 @@
+//! What the scheduler says: how things stand, on change only, and what happened.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use tracing::info;
+
+use super::{
+    Look, Scheduler,
+    act::TOLERATED,
+    book::Book,
+    outlet::{Live, Told},
+};
+use crate::{
+    model::{GroupId, OutletPath, Power},
+    report::{Event, EventKind},
+    scheduler::{
+        planner::{GroupPlan, Memory, Reason, Rule, Source, Vacation, plan_group},
+        wire::{GroupStanding, OutletStanding, Word},
+    },
+};
+
+/// Words that wait, and what was said last.
+#[derive(Debug)]
+pub(super) struct Telling {
+    words: VecDeque<Word>,
+    outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
+    groups: BTreeMap<GroupId, Arc<GroupStanding>>,
+    /// The plan that a group's coming state was found for.
+    coming: BTreeMap<GroupId, (GroupPlan, Option<Power>)>,
+    /// Whether schedules turn a group on.
+    running: BTreeMap<GroupId, Running>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Running {
+    Yes,
+    No,
+}
+
+impl Telling {
+    pub(super) fn new(book: &Book) -> Self {
+        Self {
+            words: [Word::Rules(book.rules.clone()), Word::Vacation(book.vacation)].into(),
+            outlets: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn has_words(&self) -> bool {
+        !self.words.is_empty()
+    }
+
+    pub(super) fn next_word(&mut self) -> Option<Word> {
+        self.words.pop_front()
+    }
+
+    /// A newer standing takes the place of one that still waits: nobody needs the older one.
+    pub(super) fn say(&mut self, word: Word) {
+        let replaced = |waiting: &Word| match (waiting, &word) {
+            (Word::Outlet(old, _), Word::Outlet(new, _)) => old == new,
+            (Word::Group(old, _), Word::Group(new, _)) => old == new,
+            _ => false,
+        };
+        if let Some(at) = self.words.iter().position(replaced) {
+            self.words.remove(at);
+        }
+        self.words.push_back(word);
+    }
+
+    fn outlet(&mut self, path: &OutletPath, standing: OutletStanding) {
+        if self.outlets.get(path).is_some_and(|told| **told == standing) {
+            return;
+        }
+        let standing = Arc::new(standing);
+        self.outlets.insert(path.clone(), standing.clone());
+        self.say(Word::Outlet(path.clone(), standing));
+    }
+
+    fn group(&mut self, id: &GroupId, standing: GroupStanding) {
+        if self.groups.get(id).is_some_and(|told| **told == standing) {
+            return;
+        }
+        let standing = Arc::new(standing);
+        self.groups.insert(id.clone(), standing.clone());
+        self.say(Word::Group(id.clone(), standing));
+    }
+}
+
+impl Scheduler {
+    /// One log line and one event.
+    pub(super) fn tell_event(
+        &mut self,
+        kind: EventKind,
+        outlet: Option<&OutletPath>,
+        group: Option<GroupId>,
+        message: String,
+        look: Look,
+    ) {
+        info!(event = ?kind, "{message}");
+        self.telling.say(Word::Event(Event {
+            kind,
+            device: outlet.map(|path| path.device.clone()),
+            outlet: outlet.and_then(|path| path.outlet.clone()),
+            group,
+            message,
+            at: look.now,
+        }));
+    }
+
+    /// One event per group, however many members it has.
+    pub(super) fn tell_overrides_ended(&mut self, ended: &[OutletPath], how: &str, look: Look) {
+        let mut by_group: BTreeMap<Option<GroupId>, Vec<&OutletPath>> = BTreeMap::new();
+        for path in ended {
+            let group = self.book.rules.group_of(path).map(|group| group.id.clone());
+            by_group.entry(group).or_default().push(path);
+        }
+        for (group, paths) in by_group {
+            let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+            let message = format!("the override of {} ended {how}", names.join(", "));
+            let single = match paths.as_slice() {
+                [path] => Some(*path),
+                _ => None,
+            };
+            self.tell_event(EventKind::OverrideEnded, single, group, message, look);
+        }
+    }
+
+    /// An instant for people: with the offset of the place.
+    pub(super) fn in_words(&self, at: Option<Timestamp>) -> String {
+        match at {
+            None => "AUTO".to_owned(),
+            Some(at) => rfc3339(at, &self.book),
+        }
+    }
+
+    /// Says how outlets and groups stand, where that changed.
+    pub(super) fn tell_standings(&mut self, look: Look) {
+        self.tell_problems(look);
+        let members = self.book.rules.groups.iter().flat_map(|group| &group.outlets);
+        let paths: Vec<OutletPath> = members.chain(self.book.timers.keys()).cloned().collect();
+        for path in &paths {
+            let standing = self.outlet_standing(path, look);
+            self.telling.outlet(path, standing);
+        }
+        let told: Vec<OutletPath> = self.telling.outlets.keys().cloned().collect();
+        for path in told.iter().filter(|path| !paths.contains(path)) {
+            self.telling.outlet(path, OutletStanding::MANUAL);
+            self.telling.outlets.remove(path);
+        }
+        for plan in self.book.plan.groups.clone() {
+            self.tell_running(&plan, look);
+            let standing = self.group_standing(&plan);
+            self.telling.group(&plan.id, standing);
+        }
+    }
+
+    fn tell_problems(&mut self, look: Look) {
+        let paths: Vec<OutletPath> = self.live.keys().cloned().collect();
+        for path in paths {
+            let aim = self.aim(&path, look);
+            let Some(live) = self.live.get_mut(&path) else {
+                continue;
+            };
+            let (Some(aim), true) = (aim, is_problem(live, look)) else {
+                continue;
+            };
+            let Some(differs) = &mut live.differs else {
+                continue;
+            };
+            if differs.told == Told::Once {
+                continue;
+            }
+            differs.told = Told::Once;
+            let message = match live.power {
+                Some(power) => format!("{path} is {power} and should be {}", aim.power),
+                None => format!("{path} should be {}, and is not known to be", aim.power),
+            };
+            let group = self.book.rules.group_of(&path).map(|group| group.id.clone());
+            self.tell_event(EventKind::NotAsExpected, Some(&path), group, message, look);
+        }
+    }
+
+    fn outlet_standing(&self, path: &OutletPath, look: Look) -> OutletStanding {
+        let live = self.live.get(path);
+        let timer = self.book.timers.get(path);
+        let mut standing = OutletStanding {
+            problem: Some(live.is_some_and(|live| is_problem(live, look))),
+            guard: live.and_then(Live::guard_state),
+            timer_until: timer.map(|timer| timer.off_at),
+            ..OutletStanding::MANUAL
+        };
+        if let Some(plan) = self.book.plan.outlets.get(path) {
+            standing.expected = plan.desired;
+            standing.source = plan.source;
+            standing.rule = plan.rule.as_ref().map(ToString::to_string);
+            standing.reason = Some(plan.reason.clone());
+            standing.since = plan.since;
+            standing.next_change = plan.next_change;
+            standing.override_until = plan.override_until;
+            standing.cooldown_until = plan.cooldown_until;
+            if let (Some(Rule::Limit(_)), Some(told)) = (&plan.rule, self.telling.outlets.get(path))
+                && told.rule == standing.rule
+            {
+                standing.since = told.since;
+            }
+        }
+        if let Some(timer) = timer
+            && standing.source != Source::Safety
+        {
+            let ended = timer.off_at <= look.now;
+            standing.expected = Some(Power::from(!ended));
+            standing.since = Some(timer.set_at);
+            standing.next_change = [Some(timer.off_at).filter(|_| !ended), standing.next_change]
+                .into_iter()
+                .flatten()
+                .min();
+            let end = rfc3339(timer.off_at, &self.book);
+            standing.reason = Some(Reason::new(if ended {
+                format!("timed ON ended {end}")
+            } else {
+                format!("timed ON until {end}")
+            }));
+        }
+        standing
+    }
+
+    /// Once per edge of the group as a whole; a start is no edge.
+    fn tell_running(&mut self, plan: &GroupPlan, look: Look) {
+        let rests = plan.source == Source::Vacation;
+        let running = if plan.winner.is_some() && !rests {
+            Running::Yes
+        } else {
+            Running::No
+        };
+        let before = self.telling.running.insert(plan.id.clone(), running);
+        if before.is_none_or(|before| before == running) {
+            return;
+        }
+        let (kind, what) = match running {
+            Running::Yes => (EventKind::ScheduleOn, "on"),
+            Running::No => (EventKind::ScheduleOff, "off"),
+        };
+        let message = format!("schedules turn group {} {what}: {}", plan.id, plan.reason);
+        self.tell_event(kind, None, Some(plan.id.clone()), message, look);
+    }
+
+    fn group_standing(&mut self, plan: &GroupPlan) -> GroupStanding {
+        let next_state = match self.telling.coming.get(&plan.id) {
+            Some((known, next)) if known == plan => *next,
+            _ => {
+                let next = self.next_state(plan);
+                self.telling.coming.insert(plan.id.clone(), (plan.clone(), next));
+                next
+            }
+        };
+        let schedules = self.book.rules.group(&plan.id).map(|group| &group.schedules);
+        GroupStanding {
+            state: plan.state,
+            mode: plan.mode,
+            expected: plan.expected,
+            source: plan.source,
+            rule: plan.rule.as_ref().map(ToString::to_string),
+            reason: plan.reason.clone(),
+            next_change: plan.next_change,
+            next_state,
+            override_until: plan.override_until,
+            cooldown_until: plan.cooldown_until,
+            safety: plan.safety,
+            schedules: schedules
+                .into_iter()
+                .flatten()
+                .map(|schedule| (schedule.id.clone(), schedule.enabled))
+                .collect(),
+        }
+    }
+
+    /// What the planner will say at the next change, if nothing else happens.
+    fn next_state(&self, plan: &GroupPlan) -> Option<Power> {
+        let group = self.book.rules.group(&plan.id)?;
+        let observed = self.observed();
+        let inputs = self.book.inputs(&observed, plan.next_change?);
+        let (next, _) = plan_group(&inputs, group, &mut Memory::default());
+        next.expected
+    }
+
+    pub(super) fn set_vacation(&mut self, vacation: Vacation, look: Look) {
+        self.book.vacation = vacation;
+        self.telling.say(Word::Vacation(vacation));
+        let message = match vacation {
+            Vacation::Off => "vacation ended: schedules run",
+            Vacation::Since(_) => "vacation began: schedules rest",
+        };
+        self.tell_event(EventKind::Vacation, None, None, message.to_owned(), look);
+    }
+}
+
+fn is_problem(live: &Live, look: Look) -> bool {
+    live.differs
+        .is_some_and(|differs| look.instant >= differs.since + TOLERATED)
+}
+
+/// RFC 3339 with the offset of the place, to the second.
+pub(super) fn rfc3339(at: Timestamp, book: &Book) -> String {
+    let zone = book.rules.location.zone.clone();
+    at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}

@@ -1,0 +1,7 @@
+//! The scheduler against simulated devices, in paused time. Each test is named after the rule it holds.
+
+mod commands;
+mod limits;
+mod property;
+mod rules;
+mod world;

@@ -1,0 +1,366 @@
+//! Limits and countdowns.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::{
+    rules::{OFF, ON, morning, world},
+    world::{Dial, World},
+};
+use crate::{
+    intent::Code,
+    report::EventKind,
+    scheduler::{
+        planner::{SafetyState, Source},
+        rules::{Group, Limits},
+        testing::{group, schedule},
+        wire::{Change, GuardState},
+    },
+};
+
+fn limits(max_on: &str, cooldown: &str) -> Limits {
+    Limits {
+        max_on: max_on.parse().unwrap(),
+        cooldown: cooldown.parse().unwrap(),
+        ..Limits::NONE
+    }
+}
+
+/// A plug with a countdown, without schedules.
+fn heater() -> Group {
+    let mut group = group(Vec::new());
+    group.outlets = vec!["heater".parse().unwrap()];
+    group.limits = limits("6h", "30m");
+    group
+}
+
+fn counts_for(world: &mut World, path: &str) -> Duration {
+    match world.relay(path).dial {
+        Dial::Until(end) => end.duration_since(Instant::now()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    world.relay("heater").dial = Dial::None;
+    world.press("heater");
+    world.until("2024-06-21T14:59:58").await;
+    assert_eq!(world.power("heater"), ON);
+    world.until("2024-06-21T15:00:02").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+    assert_eq!(world.group().safety, SafetyState::Tripped);
+    assert_eq!(world.standing("heater").source, Source::Manual, "off anyway");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_restart_two_hours_into_six_leaves_four() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    world.relay("heater").dial = Dial::None;
+    world.set("heater", ON).await;
+    world.until("2024-06-21T11:00:00").await;
+    world.restart(Duration::from_mins(1)).await;
+    world.until("2024-06-21T14:59:59").await;
+    assert_eq!(world.power("heater"), ON);
+    world.until("2024-06-21T15:00:03").await;
+    assert_eq!(world.power("heater"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_an_on_that_limits_forbid_is_refused_with_its_time_and_never_sent() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    world.set("heater", ON).await;
+    world.until("2024-06-21T15:00:05").await;
+    assert_eq!(world.power("heater"), OFF);
+    let switched = world.switched.len();
+    for change in [ON, ON] {
+        let command = world.set("heater", change).await;
+        assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+        let failure = world.outcomes[&command].clone().unwrap_err();
+        assert!(failure.message.contains("2024-06-21T15:30:0"), "{failure}");
+    }
+    assert_eq!(world.count(EventKind::RefusedBySafety), 2);
+    assert_eq!(world.switched.len(), switched);
+    world.until("2024-06-21T15:30:05").await;
+    let command = world.set("heater", ON).await;
+    world.pass("1s").await;
+    assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_button_pressed_while_it_cools_is_undone_and_no_override() {
+    let mut group = heater();
+    group.schedules = vec![schedule("day", "08:00", "20:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.until("2024-06-21T15:00:10").await;
+    assert_eq!(world.power("heater"), OFF);
+    world.press("heater");
+    world.pass("7s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(world.kept().overrides.iter().count(), 0);
+    assert_eq!(world.count(EventKind::RefusedBySafety), 1);
+    world.until("2024-06-21T15:31:00").await;
+    assert_eq!(
+        world.power("heater"),
+        ON,
+        "the schedule goes on after the cooldown"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_the_winners_limits_hold_for_overrides_too() {
+    let mut group = morning();
+    group.limits = limits("10m", "5m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.set("group/driveway", ON).await;
+    world.pass("9m 58s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.pass("3s").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
+    assert_eq!(world.standing("mats/1").source, Source::Safety);
+    world.pass("5m").await;
+    assert_eq!(world.power("mats/1"), ON, "the override still stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_countdown_is_armed_with_the_limit_and_cleared_with_off() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    world.set("heater", ON).await;
+    world.pass("1s").await;
+    let left = counts_for(&mut world, "heater");
+    assert!(left.as_secs().abs_diff(6 * 3600) <= 2, "{left:?}");
+    assert_eq!(world.standing("heater").guard, Some(GuardState::Armed));
+    world.set("heater", OFF).await;
+    world.pass("1s").await;
+    assert_eq!(world.relay("heater").dial, Dial::Idle);
+    assert_eq!(world.standing("heater").guard, Some(GuardState::Idle));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_plug_that_went_on_by_its_button_is_armed() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    world.press("heater");
+    world.pass("6s").await;
+    let left = counts_for(&mut world, "heater");
+    assert!(left.as_secs().abs_diff(6 * 3600 - 6) <= 3, "{left:?}");
+    // Off by its button: nothing may switch it off at some other time.
+    world.press("heater");
+    world.pass("6s").await;
+    assert_eq!(world.relay("heater").dial, Dial::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_without_the_bridge_the_plug_switches_itself_off_and_cools() {
+    let mut group = heater();
+    group.schedules = vec![schedule("day", "08:00", "20:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("1h").await;
+    assert_eq!(world.power("heater"), ON);
+    world
+        .restart(Duration::from_hours(5) + Duration::from_mins(10))
+        .await;
+    world.pass("10s").await;
+    assert_eq!(world.power("heater"), OFF, "it ran as long as it may");
+    world.pass("31m").await;
+    assert_eq!(world.power("heater"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_countdown_of_an_earlier_run_of_the_bridge_is_ours() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    world.set("heater", ON).await;
+    world.pass("1m").await;
+    world.restart(Duration::from_mins(1)).await;
+    world.pass("10s").await;
+    assert_eq!(world.standing("heater").guard, Some(GuardState::Armed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_foreign_countdown_is_respected_and_told() {
+    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    let foreign = Dial::Until(Instant::now() + Duration::from_hours(1));
+    world.relay("heater").dial = foreign;
+    world.set("heater", ON).await;
+    world.pass("1m").await;
+    assert_eq!(world.relay("heater").dial, foreign);
+    assert_eq!(world.standing("heater").guard, Some(GuardState::Foreign));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_strip_says_that_it_has_no_countdown() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    assert_eq!(world.standing("mats/1").guard, Some(GuardState::Unsupported));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_run_longer_than_a_countdown_is_renewed() {
+    let mut group = heater();
+    group.limits = limits("27h", "30m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.set("heater", ON).await;
+    world.pass("26h").await;
+    assert_eq!(world.power("heater"), ON);
+    let left = counts_for(&mut world, "heater");
+    assert!(left.as_secs().abs_diff(3600) <= 3, "{left:?}");
+    world.pass("1h 2s").await;
+    assert_eq!(world.power("heater"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_countdown_stays_ours_when_the_clock_is_set() {
+    for hours in [-5, 2] {
+        let mut world = world(heater(), "2024-06-21T09:00:00").await;
+        world.set("heater", ON).await;
+        world.pass("1h").await;
+        world.clock.jump(SignedDuration::from_hours(hours));
+        world.pass("2m").await;
+        assert_eq!(world.standing("heater").guard, Some(GuardState::Armed), "{hours}");
+        assert_eq!(world.power("heater"), ON, "{hours}");
+        let left = counts_for(&mut world, "heater");
+        assert!(left.as_secs().abs_diff(5 * 3600 - 120) <= 5, "{hours} {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_02_run_time_is_real_time_when_the_clock_is_set() {
+    for hours in [-5, 3] {
+        let mut world = world(heater(), "2024-06-21T09:00:00").await;
+        world.relay("heater").dial = Dial::None;
+        world.set("heater", ON).await;
+        world.pass("2h").await;
+        world.clock.jump(SignedDuration::from_hours(hours));
+        world.pass("3h 59m 55s").await;
+        assert_eq!(world.power("heater"), ON, "{hours}");
+        world.pass("6s").await;
+        assert_eq!(world.power("heater"), OFF, "{hours}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_a_limit_goes_before_an_errand_that_is_under_way() {
+    let mut group = heater();
+    group.limits = limits("10m", "5m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.relay("heater").dial = Dial::None;
+    world.set("heater", ON).await;
+    world.pass("9m 55s").await;
+    world.relay("heater").online = false;
+    let command = world
+        .command("heater", Change::OnFor(Duration::from_hours(1)), None)
+        .await;
+    world.pass("8s").await;
+    world.relay("heater").online = true;
+    world.pass("2s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert!(world.code(command).unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_in_a_scheduled_group_the_plug_counts_an_override_that_ends_off() {
+    let mut group = heater();
+    group.schedules = vec![schedule("morning", "06:00", "08:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    world
+        .command("heater", Change::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("1s").await;
+    let left = counts_for(&mut world, "heater");
+    assert!(left.as_secs().abs_diff(600) <= 2, "{left:?}");
+    // Without the bridge it goes off all the same.
+    world.restart(Duration::from_mins(11)).await;
+    world.pass("10s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(
+        world.count(EventKind::OverrideSet),
+        1,
+        "the countdown is nobody's wish"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_an_override_that_ends_in_a_window_is_not_counted_down() {
+    let mut group = heater();
+    group.schedules = vec![schedule("morning", "09:05", "12:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    world
+        .command("heater", Change::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("12m").await;
+    assert_eq!(world.power("heater"), ON);
+    let flips = world.switched.len();
+    assert_eq!(flips, 1, "never off in between");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_countdown_that_runs_out_is_no_override() {
+    let mut group = heater();
+    group.schedules = vec![schedule("day", "08:00", "20:00")];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("1m").await;
+    // The plug's clock runs fast: it is off two seconds before its time.
+    let left = counts_for(&mut world, "heater");
+    world.relay("heater").dial = Dial::Until(Instant::now() + left - Duration::from_secs(2));
+    world.until("2024-06-21T15:00:30").await;
+    assert_eq!(world.count(EventKind::OverrideSet), 0);
+    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+    assert_eq!(world.power("heater"), OFF, "it cools");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
+    let mut group = morning();
+    group.limits = limits("10m", "30m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.set("mats/1", ON).await;
+    world.pass("10m 5s").await;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("1s").await;
+    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
+    let overridden: Vec<_> = world
+        .kept()
+        .overrides
+        .iter()
+        .map(|(path, _)| path.to_string())
+        .collect();
+    assert!(overridden.contains(&"mats/2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_member_whose_turn_comes_in_its_cooldown_is_not_switched() {
+    let mut group = morning();
+    group.limits = limits("10s", "30m");
+    group.stagger = Some("15s".parse().unwrap());
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    let command = world.set("group/driveway", ON).await;
+    world.press("mats/2");
+    world.pass("16s").await;
+    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.power("mats/2"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_02_what_ran_while_the_machine_slept_counts() {
+    let mut group = heater();
+    group.limits = limits("10m", "5m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.relay("heater").dial = Dial::None;
+    world.set("heater", ON).await;
+    world.pass("5m").await;
+    // The wall clock went on, and so did the plug. It went on when it did: there is nothing new to report.
+    let slept = Duration::from_mins(10);
+    let relay = world.relay("heater");
+    relay.on_since = relay.on_since.and_then(|since| since.checked_sub(slept));
+    world.clock.jump(SignedDuration::try_from(slept).unwrap());
+    world.pass("62s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+}

@@ -1,0 +1,664 @@
+//! A small world on the other side of the scheduler's channels: outlets with relays, latency, outages, buttons and
+//! countdowns, a device owner that queues as the real one does, and somebody who sends commands.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    device::{News, Order},
+    intent::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
+    model::{DeviceId, OutletPath, Power},
+    report::{Availability, Condition, Countdown, Energy, EventKind, Outlet, Phase, Report},
+    scheduler::{
+        overrides::Lifetime,
+        period::after,
+        rules::Rules,
+        task::{Kept, Parts, Scheduler},
+        wire::{
+            self, Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Target, Wish,
+            Word,
+        },
+    },
+    store::{self, Keeper},
+    tasks::Tasks,
+};
+
+/// Between two looks of a worker at its device.
+pub(super) const POLL: Duration = Duration::from_secs(5);
+
+/// Whether a device counts down by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dial {
+    None,
+    Idle,
+    Until(Instant),
+}
+
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) on_since: Option<Instant>,
+    pub(super) online: bool,
+    pub(super) dial: Dial,
+    pub(super) latency: Duration,
+    /// Answers that it did not, whatever it is asked.
+    pub(super) stubborn: bool,
+    told: Option<Outlet>,
+    /// Since when the bridge can reach it, if it can.
+    able_since: Option<Instant>,
+    /// The run, by its start, that the bridge knew long enough to arm the countdown.
+    armed: Option<Instant>,
+}
+
+impl Relay {
+    fn new(dial: Dial) -> Self {
+        Self {
+            on_since: None,
+            online: true,
+            dial,
+            latency: Duration::from_millis(50),
+            stubborn: false,
+            told: None,
+            able_since: Some(Instant::now()),
+            armed: None,
+        }
+    }
+
+    /// By then a worker has read it, and the bridge has answered.
+    const NOTICED: Duration = Duration::from_secs(POLL.as_secs() + 2);
+
+    /// What the bridge can do changes.
+    fn reach(&mut self, able: bool, now: Instant) {
+        let known = |since: Instant| since + Self::NOTICED <= now;
+        match (self.able_since, able) {
+            (None, true) => self.able_since = Some(now),
+            (Some(since), false) => {
+                self.able_since = None;
+                self.armed = self.on_since.filter(|started| known(*started) && known(since));
+            }
+            _ => {}
+        }
+    }
+
+    /// When it has to be off at the latest. Its run is counted in whole seconds of its own, so to 1 s; 1 s more is
+    /// allowed, and the latency. Out of reach it can be switched only once it is back and was read, unless its own
+    /// countdown was armed before: that is so one poll after it went on.
+    fn latest(&self, max_on: Duration) -> Option<Instant> {
+        let slack = Duration::from_millis(2100);
+        let started = self.on_since?;
+        let due = started + max_on;
+        if self.dial != Dial::None && self.armed == Some(started) {
+            return Some(due + slack);
+        }
+        let back = self.able_since? + Self::NOTICED;
+        Some(due.max(back) + slack)
+    }
+
+    pub(super) fn power(&self) -> Power {
+        Power::from(self.on_since.is_some())
+    }
+
+    fn flip(&mut self, power: Power) {
+        match power {
+            Power::On => {
+                self.on_since.get_or_insert_with(Instant::now);
+            }
+            Power::Off => self.on_since = None,
+        }
+    }
+}
+
+struct Waiting {
+    ready: Instant,
+    intent: Intent,
+}
+
+/// The running scheduler.
+struct Bridge {
+    keeper: Keeper,
+    orders: mpsc::Receiver<Order>,
+    news: mpsc::Sender<News>,
+    asks: mpsc::Sender<Ask>,
+    words: mpsc::Receiver<Word>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+pub(super) struct World {
+    pub(super) clock: Clock,
+    rules: Arc<Rules>,
+    pub(super) relays: BTreeMap<OutletPath, Relay>,
+    bridge: Bridge,
+    tasks: Tasks,
+    waiting: Vec<Waiting>,
+    next_poll: Instant,
+    next_ticket: u64,
+    answers: mpsc::UnboundedSender<Answer>,
+    answered: mpsc::UnboundedReceiver<Answer>,
+    pub(super) outcomes: BTreeMap<u64, Outcome>,
+    pub(super) events: Vec<(EventKind, String)>,
+    pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
+    pub(super) groups: BTreeMap<String, Arc<GroupStanding>>,
+    pub(super) rules_told: Vec<Arc<Rules>>,
+    replies: BTreeMap<u64, Result<serde_json::Value, RequestError>>,
+    /// Each time a relay was switched by an order: when, which, to what.
+    pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
+    /// The limit that is watched, and who ran past it.
+    pub(super) max_on: Option<Duration>,
+    pub(super) violations: Vec<String>,
+}
+
+fn start(rules: &Arc<Rules>, kept: Kept, clock: &Clock, tasks: &Tasks) -> Bridge {
+    let (keeper, _writer, _) = store::open(None).unwrap();
+    keeper.change(|saved| saved.scheduler = kept);
+    let (orders_out, orders) = mpsc::channel(256);
+    let (news, news_in) = mpsc::channel(256);
+    let (wires, ends) = wire::channels();
+    let scheduler = Scheduler::new(Parts {
+        rules: rules.clone(),
+        keeper: keeper.clone(),
+        ends,
+        news: news_in,
+        orders: orders_out,
+        clock: clock.clone(),
+    });
+    let stop = CancellationToken::new();
+    let task = tasks.spawn("scheduler", scheduler.run(stop.clone()));
+    Bridge {
+        keeper,
+        orders,
+        news,
+        asks: wires.asks,
+        words: wires.words,
+        stop,
+        task,
+    }
+}
+
+impl World {
+    /// A world at an instant, all outlets off and reachable, plugs with a countdown.
+    pub(super) fn new(rules: Rules, now: Timestamp) -> Self {
+        let clock = Clock::steered(now);
+        let rules = Arc::new(rules);
+        let tasks = Tasks::default();
+        let bridge = start(&rules, Kept::default(), &clock, &tasks);
+        let relay = |path: &OutletPath| {
+            Relay::new(if path.outlet.is_some() {
+                Dial::None
+            } else {
+                Dial::Idle
+            })
+        };
+        let paths = rules.groups.iter().flat_map(|group| group.outlets.clone());
+        let (answers, answered) = mpsc::unbounded_channel();
+        Self {
+            clock,
+            relays: paths.map(|path| (path.clone(), relay(&path))).collect(),
+            rules,
+            bridge,
+            tasks,
+            waiting: Vec::new(),
+            next_poll: Instant::now(),
+            next_ticket: 0,
+            answers,
+            answered,
+            outcomes: BTreeMap::new(),
+            events: Vec::new(),
+            outlets: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            rules_told: Vec::new(),
+            replies: BTreeMap::new(),
+            switched: Vec::new(),
+            max_on: None,
+            violations: Vec::new(),
+        }
+    }
+
+    /// One more outlet, in no group.
+    pub(super) fn add(&mut self, path: &str, dial: Dial) {
+        self.relays.insert(path.parse().unwrap(), Relay::new(dial));
+    }
+
+    pub(super) fn relay(&mut self, path: &str) -> &mut Relay {
+        self.relays.get_mut(&path.parse::<OutletPath>().unwrap()).unwrap()
+    }
+
+    pub(super) fn power(&self, path: &str) -> Power {
+        self.relays[&path.parse::<OutletPath>().unwrap()].power()
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        self.bridge.keeper.saved().scheduler
+    }
+
+    /// Somebody edits the state file.
+    pub(super) fn keep(&self, kept: Kept) {
+        self.bridge.keeper.change(|saved| saved.scheduler = kept);
+    }
+
+    pub(super) fn standing(&self, path: &str) -> &OutletStanding {
+        &self.outlets[&path.parse::<OutletPath>().unwrap()]
+    }
+
+    pub(super) fn group(&self) -> &GroupStanding {
+        &self.groups["driveway"]
+    }
+
+    pub(super) fn count(&self, kind: EventKind) -> usize {
+        self.events.iter().filter(|(found, _)| *found == kind).count()
+    }
+
+    /// Somebody presses the button. The worker sees it with its next poll.
+    pub(super) fn press(&mut self, path: &str) {
+        let relay = self.relay(path);
+        let power = relay.power().toggled();
+        relay.flip(power);
+    }
+
+    pub(super) async fn say(&mut self, topic: &str, payload: &str) {
+        let ask = Ask::Sensor {
+            topic: topic.to_owned(),
+            payload: payload.to_owned().into(),
+        };
+        self.bridge.asks.send(ask).await.unwrap();
+        self.settle().await;
+    }
+
+    /// A command; its outcome appears under the number.
+    pub(super) async fn command(&mut self, target: &str, change: Change, lifetime: Option<Lifetime>) -> u64 {
+        self.next_ticket += 1;
+        let target = match target.strip_prefix("group/") {
+            Some(group) => Target::Group(group.parse().unwrap()),
+            None => Target::Outlet(target.parse().unwrap()),
+        };
+        let wish = Wish {
+            target,
+            change,
+            lifetime,
+            deadline: Instant::now() + Duration::from_secs(10),
+            ticket: Ticket::new(TicketId(self.next_ticket), self.answers.clone()),
+        };
+        self.bridge.asks.send(Ask::Set(wish)).await.unwrap();
+        self.settle().await;
+        self.next_ticket
+    }
+
+    pub(super) async fn set(&mut self, target: &str, power: Power) -> u64 {
+        self.command(target, Change::Switch(Switch::To(power)), None)
+            .await
+    }
+
+    /// What a command that was given some time ago was answered.
+    pub(super) fn code(&self, command: u64) -> Option<Result<(), Code>> {
+        let outcome = self.outcomes.get(&command)?;
+        Some(outcome.as_ref().map(|_| ()).map_err(|failure| failure.code))
+    }
+
+    pub(super) async fn request(&mut self, request: Request) -> Result<serde_json::Value, RequestError> {
+        self.next_ticket += 1;
+        let id = RequestId(self.next_ticket);
+        self.bridge.asks.send(Ask::Request { id, request }).await.unwrap();
+        self.settle().await;
+        self.replies.remove(&id.0).unwrap()
+    }
+
+    /// The bridge ends and starts again, later; only the state file is left of it.
+    pub(super) async fn restart(&mut self, down: Duration) {
+        self.stop().await;
+        self.pass_until(Instant::now() + down, false).await;
+        self.start().await;
+    }
+
+    /// Kills the bridge. Devices live on.
+    pub(super) async fn stop(&mut self) {
+        self.bridge.stop.cancel();
+        (&mut self.bridge.task).await.unwrap();
+        self.waiting.clear();
+        self.inspect(Instant::now(), false);
+    }
+
+    /// Starts it again with what the state file has.
+    pub(super) async fn start(&mut self) {
+        let saved = serde_json::to_string(&self.bridge.keeper.saved()).unwrap();
+        let kept: store::Saved = serde_json::from_str(&saved).unwrap();
+        self.bridge = start(&self.rules, kept.scheduler, &self.clock, &self.tasks);
+        for relay in self.relays.values_mut() {
+            relay.told = None;
+        }
+        self.outlets.clear();
+        self.groups.clear();
+        self.next_poll = Instant::now();
+        self.settle().await;
+    }
+
+    pub(super) async fn pass(&mut self, length: &str) {
+        let length: SignedDuration = length.parse().unwrap();
+        self.pass_for(length.unsigned_abs()).await;
+    }
+
+    pub(super) async fn pass_for(&mut self, length: Duration) {
+        self.pass_until(Instant::now() + length, true).await;
+        self.settle().await;
+    }
+
+    /// Runs to a time of day in the zone of the rules, the next there is.
+    pub(super) async fn until(&mut self, wall: &str) {
+        let zone = self.rules.location.zone.clone();
+        let wall: jiff::civil::DateTime = wall.parse().unwrap();
+        let then = wall.to_zoned(zone).unwrap().timestamp();
+        let ahead = then.duration_since(self.clock.now());
+        assert!(!ahead.is_negative(), "{wall} is over");
+        self.pass_for(ahead.unsigned_abs()).await;
+    }
+
+    pub(super) async fn pass_until(&mut self, until: Instant, listening: bool) {
+        loop {
+            self.live(listening).await;
+            let now = Instant::now();
+            if now >= until {
+                return;
+            }
+            let dials = self.relays.values().filter_map(|relay| match relay.dial {
+                Dial::Until(end) => Some(end),
+                Dial::None | Dial::Idle => None,
+            });
+            let waiting = self
+                .waiting
+                .iter()
+                .flat_map(|waiting| [waiting.ready, waiting.intent.deadline]);
+            let next = dials
+                .chain(waiting)
+                .chain([self.next_poll])
+                .filter(|at| *at > now)
+                .min()
+                .unwrap_or(until)
+                .min(until);
+            tokio::select! {
+                biased;
+                Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
+                Some(word) = self.bridge.words.recv(), if listening => self.hear(word),
+                Some(answer) = self.answered.recv() => { self.outcomes.insert(answer.id.0, answer.outcome); }
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Lets everything that is due now happen.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..12 {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            self.live(true).await;
+            while let Ok(order) = self.bridge.orders.try_recv() {
+                self.take(order);
+            }
+            while let Ok(word) = self.bridge.words.try_recv() {
+                self.hear(word);
+            }
+            self.hear_answers();
+        }
+    }
+
+    pub(super) fn hear_answers(&mut self) {
+        while let Ok(answer) = self.answered.try_recv() {
+            self.outcomes.insert(answer.id.0, answer.outcome);
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        let Order::Intent(intent) = order else { return };
+        if let Action::Switch(Switch::To(_)) = intent.action {
+            let (replaced, rest) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition::<Vec<_>, _>(|waiting| {
+                    waiting.intent.path == intent.path && matches!(waiting.intent.action, Action::Switch(_))
+                });
+            self.waiting = rest;
+            for waiting in replaced {
+                waiting.intent.ticket.answer(Err(Failure::superseded()));
+            }
+        }
+        let relay = self.relays.get(&intent.path);
+        let latency = relay.map_or(Duration::ZERO, |relay| relay.latency);
+        self.waiting.push(Waiting {
+            ready: Instant::now() + latency,
+            intent,
+        });
+    }
+
+    fn hear(&mut self, word: Word) {
+        match word {
+            Word::Rules(rules) => self.rules_told.push(rules),
+            Word::Outlet(path, standing) => {
+                self.outlets.insert(path, standing);
+            }
+            Word::Group(id, standing) => {
+                self.groups.insert(id.to_string(), standing);
+            }
+            Word::Vacation(_) => {}
+            Word::Event(event) => self.events.push((event.kind, event.message)),
+            Word::Reply { id, result } => {
+                self.replies.insert(id.0, result);
+            }
+        }
+    }
+
+    /// Devices and their workers do what is due.
+    async fn live(&mut self, listening: bool) {
+        let now = Instant::now();
+        for relay in self.relays.values_mut() {
+            if let Dial::Until(end) = relay.dial
+                && end <= now
+            {
+                relay.dial = Dial::Idle;
+                relay.flip(Power::Off);
+            }
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.serve(waiting, now).await;
+        }
+        self.inspect(now, listening);
+        if now >= self.next_poll {
+            self.next_poll = now + POLL;
+            if listening {
+                self.report_all().await;
+            }
+        }
+    }
+
+    /// Notes who runs past the limit.
+    fn inspect(&mut self, now: Instant, listening: bool) {
+        let Some(max_on) = self.max_on else { return };
+        for (path, relay) in &mut self.relays {
+            relay.reach(listening && relay.online, now);
+            if let Some(latest) = relay.latest(max_on)
+                && now > latest
+            {
+                self.violations.push(format!(
+                    "{path} on for {:?} of {max_on:?} at {}",
+                    relay.on_since.map(|since| since.elapsed()),
+                    self.clock.now()
+                ));
+            }
+        }
+    }
+
+    async fn serve(&mut self, waiting: Waiting, now: Instant) {
+        let Waiting { ready, intent } = waiting;
+        let of_device = |path: &&OutletPath| path.device == intent.path.device;
+        let online = self
+            .relays
+            .keys()
+            .find(of_device)
+            .is_some_and(|path| self.relays[path].online);
+        if intent.deadline <= now {
+            let expired = Failure::expired(Duration::from_secs(10), "out of reach");
+            intent.ticket.answer(Err(expired));
+        } else if !online || ready > now {
+            self.waiting.push(Waiting { ready, intent });
+        } else {
+            self.carry_out(intent).await;
+        }
+    }
+
+    async fn carry_out(&mut self, intent: Intent) {
+        let clock = self.clock.clone();
+        let mut outlets = Vec::new();
+        if let Some(relay) = self.relays.get_mut(&intent.path) {
+            if relay.stubborn {
+                let failure = Failure {
+                    attempts: 2,
+                    ..Failure::bridge(Code::NotConfirmed, "it reads back the other state")
+                };
+                intent.ticket.answer(Err(failure));
+                return;
+            }
+            dial(relay, intent.guard, &clock);
+            if let Action::Switch(switch) = intent.action {
+                let power = match switch {
+                    Switch::To(power) => power,
+                    Switch::Toggle => relay.power().toggled(),
+                };
+                if relay.power() != power {
+                    self.switched.push((clock.now(), intent.path.clone(), power));
+                }
+                relay.flip(power);
+            }
+            outlets.push((intent.path.clone(), Some(relay.power())));
+        }
+        self.report(&intent.path.device).await;
+        intent.ticket.answer(Ok(Done { outlets, attempts: 1 }));
+    }
+
+    async fn report_all(&mut self) {
+        let mut devices: Vec<DeviceId> = self.relays.keys().map(|path| path.device.clone()).collect();
+        devices.dedup();
+        for device in devices {
+            self.report(&device).await;
+        }
+    }
+
+    /// A worker reads its device, and reports if that is news.
+    async fn report(&mut self, device: &DeviceId) {
+        let clock = self.clock.clone();
+        let mut outlets = Vec::new();
+        let mut online = true;
+        let mut news = false;
+        let of_device = self.relays.iter_mut().filter(|(path, _)| path.device == *device);
+        for (position, (path, relay)) in (1..).zip(of_device) {
+            online &= relay.online;
+            let outlet = read(path, relay, position, &clock);
+            news |= relay.told.as_ref() != Some(&outlet);
+            relay.told = Some(outlet.clone());
+            outlets.push(outlet);
+        }
+        if !online {
+            for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
+                relay.told = None;
+            }
+        }
+        if !news {
+            return;
+        }
+        let report = Report {
+            id: device.clone(),
+            name: None,
+            address: "127.0.0.1".to_owned(),
+            phase: if online { Phase::Ready } else { Phase::Unreachable },
+            availability: if online {
+                Availability::Online
+            } else {
+                Availability::Offline
+            },
+            trouble: None,
+            identity: None,
+            rssi: None,
+            outlets,
+        };
+        self.bridge
+            .news
+            .send(News::Report(Arc::new(report)))
+            .await
+            .unwrap();
+    }
+}
+
+/// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
+fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet {
+    let told = relay.told.as_ref();
+    let steady = |before: Option<Timestamp>, new: Timestamp| match before {
+        Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
+        _ => new,
+    };
+    let on_since = relay.on_since.map(|since| {
+        let on_time = SignedDuration::from_secs(i64::try_from(since.elapsed().as_secs()).unwrap());
+        let since = clock.now().checked_sub(on_time).unwrap();
+        let since = Timestamp::from_second(since.as_second()).unwrap();
+        steady(told.and_then(|told| told.on_since), since)
+    });
+    let countdown = match relay.dial {
+        Dial::None => Countdown::Unsupported,
+        Dial::Idle => Countdown::Idle,
+        Dial::Until(end) => {
+            let left = SignedDuration::try_from(end.saturating_duration_since(Instant::now())).unwrap();
+            let ends = after(clock.now(), left);
+            let before = match told.map(|told| told.countdown) {
+                Some(Countdown::Running { ends, .. }) => Some(ends),
+                _ => None,
+            };
+            Countdown::Running {
+                to: Power::Off,
+                ends: steady(before, ends),
+            }
+        }
+    };
+    Outlet {
+        key: path.outlet.clone(),
+        position,
+        name: None,
+        power: Some(relay.power()),
+        on_since,
+        condition: Condition::default(),
+        energy: Energy::default(),
+        features: BTreeSet::new(),
+        countdown,
+    }
+}
+
+fn dial(relay: &mut Relay, guard: Guard, clock: &Clock) {
+    let is_ours = |relay: &Relay, ours: Option<Timestamp>| match (relay.dial, ours) {
+        (Dial::Until(end), Some(ours)) => {
+            let left = SignedDuration::try_from(end.saturating_duration_since(Instant::now())).unwrap();
+            after(clock.now(), left).duration_since(ours).abs() <= SignedDuration::from_secs(3)
+        }
+        _ => false,
+    };
+    match guard {
+        _ if relay.dial == Dial::None => {}
+        Guard::Leave => {}
+        Guard::Arm { off_at, ours } => {
+            if relay.dial == Dial::Idle || is_ours(relay, ours) {
+                let left = off_at.saturating_duration_since(Instant::now());
+                let whole = Duration::from_secs(left.as_millis().div_ceil(1000).clamp(1, 86_400) as u64);
+                relay.dial = Dial::Until(Instant::now() + whole);
+            }
+        }
+        Guard::Disarm { ours } => {
+            if is_ours(relay, Some(ours)) {
+                relay.dial = Dial::Idle;
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Commands to switch: limits may refuse them, and where there are schedules they are overrides.
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::info;
+
+use super::{
+    Look, Scheduler,
+    book::Keeping,
+    errand::{Before, Deferred, Errand, ErrandId, Item, Standing, Undo},
+    kept::Timer,
+};
+use crate::{
+    intent::{Action, Code, Done, Failure, Intent, Member, Source, Switch},
+    model::{GroupId, OutletPath, Power},
+    report::EventKind,
+    scheduler::{
+        overrides::{Lifetime, Origin, Override},
+        period::{Period, after},
+        safety::Refusal,
+        wire::{Change, Target, Wish},
+    },
+};
+
+/// Who carries a command out.
+enum Scope {
+    /// The device owner alone: no group, no timer, nothing to decide.
+    Owner(OutletPath),
+    /// The scheduler, outlet by outlet.
+    Outlets(Vec<OutletPath>, Option<GroupId>),
+}
+
+/// What a command does to one outlet beside switching it.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    Override(Override),
+    Timer(Timer),
+    /// A timer that runs ends.
+    Plain,
+}
+
+impl Scheduler {
+    pub(super) fn wish(&mut self, wish: Wish, look: Look) {
+        match self.scope(&wish) {
+            Err(failure) => wish.ticket.answer(Err(failure)),
+            Ok(Scope::Owner(path)) => self.forward(path, wish, look),
+            Ok(Scope::Outlets(paths, group)) => match wish.change {
+                Change::Auto => self.back_to_schedules(&paths, group, wish, look),
+                Change::Switch(_) | Change::OnFor(_) => self.carry_out(paths, group, wish, look),
+            },
+        }
+    }
+
+    fn scope(&self, wish: &Wish) -> Result<Scope, Failure> {
+        let path = match &wish.target {
+            Target::Group(id) => {
+                let group = self.book.rules.group(id).ok_or_else(|| {
+                    Failure::bridge(Code::UnknownGroup, format!("no group {id} is configured"))
+                })?;
+                return Ok(Scope::Outlets(group.outlets.clone(), Some(id.clone())));
+            }
+            Target::Outlet(path) => path.clone(),
+        };
+        match self.book.keeping(&path) {
+            Keeping::Member => return Ok(Scope::Outlets(vec![path], None)),
+            Keeping::Part(group) => {
+                let message = format!(
+                    "group {} has {} as a whole; switch that, or the group",
+                    group.id, path.device
+                );
+                return Err(Failure::bridge(Code::BadCommand, message));
+            }
+            Keeping::Free => {}
+        }
+        let plain = matches!(wish.change, Change::Switch(_)) && wish.lifetime.is_none();
+        if path.outlet.is_some() {
+            let timed = self.book.timers.contains_key(&path);
+            return Ok(if plain && !timed {
+                Scope::Owner(path)
+            } else {
+                Scope::Outlets(vec![path], None)
+            });
+        }
+        let ours = |outlet: &OutletPath| outlet.device == path.device;
+        let members = self.book.rules.groups.iter().flat_map(|group| &group.outlets);
+        let kept = members.chain(self.book.timers.keys()).any(ours);
+        if plain && !kept {
+            return Ok(Scope::Owner(path));
+        }
+        match self.devices.get(&path.device) {
+            Some(outlets) if !outlets.is_empty() => Ok(Scope::Outlets(outlets.clone(), None)),
+            _ => {
+                let message = format!("{path} has not been reached yet, so its outlets are not known");
+                Err(Failure::bridge(Code::NotReady, message))
+            }
+        }
+    }
+
+    /// Passes a command on as it is: the device owner answers its ticket.
+    fn forward(&mut self, path: OutletPath, wish: Wish, look: Look) {
+        let Change::Switch(switch) = wish.change else {
+            return;
+        };
+        let guard = match switch {
+            Switch::To(power) if self.live.contains_key(&path) => self.guard_with(&path, power, look),
+            Switch::To(_) | Switch::Toggle => crate::intent::Guard::Leave,
+        };
+        self.order(Intent {
+            path,
+            action: Action::Switch(switch),
+            guard,
+            source: Source::Mqtt,
+            deadline: wish.deadline,
+            ticket: wish.ticket,
+        });
+    }
+
+    fn carry_out(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, wish: Wish, look: Look) {
+        let Some(power) = self.wanted(&paths, wish.change) else {
+            let message = "what it is now is not known, so it cannot be toggled; send ON or OFF";
+            wish.ticket.answer(Err(Failure::bridge(Code::NotReady, message)));
+            return;
+        };
+        let effects: Result<Vec<Effect>, String> = paths
+            .iter()
+            .map(|path| self.effect(path, power, &wish, look))
+            .collect();
+        let effects = match effects {
+            Ok(effects) => effects,
+            Err(message) => {
+                wish.ticket
+                    .answer(Err(Failure::bridge(Code::BadCommand, message)));
+                return;
+            }
+        };
+        let id = self.desk.errand_id();
+        let item = |path: &OutletPath| Item {
+            path: path.clone(),
+            outcome: None,
+        };
+        let errand = Errand {
+            items: paths.iter().map(item).collect(),
+            overriding: self.describe(&paths, group.as_ref(), power, effects.first()),
+            ticket: wish.ticket,
+            group,
+            standing: Standing::Provisional,
+        };
+        self.desk.errands.insert(id, errand);
+        for (path, effect) in paths.into_iter().zip(effects) {
+            self.supersede_deferred(&path, look);
+            let refused = match power {
+                Power::On => self.allow_on(&path, look).err(),
+                Power::Off => None,
+            };
+            match refused {
+                Some(refusal) => self.refuse(id, &path, refusal, look),
+                None => self.set_out(id, path, power, effect, wish.deadline, look),
+            }
+        }
+    }
+
+    /// What a command makes of its outlets. A toggle is decided here, once: off when any of them is on.
+    fn wanted(&self, paths: &[OutletPath], change: Change) -> Option<Power> {
+        match change {
+            Change::Switch(Switch::To(power)) => Some(power),
+            Change::OnFor(_) => Some(Power::On),
+            Change::Switch(Switch::Toggle) => {
+                let coming = paths
+                    .iter()
+                    .filter_map(|path| self.deferred_power(path).or(self.live.get(path)?.coming()));
+                coming.max().map(Power::toggled)
+            }
+            Change::Auto => None,
+        }
+    }
+
+    fn deferred_power(&self, path: &OutletPath) -> Option<Power> {
+        let deferred = self.desk.deferred.iter().find(|deferred| deferred.path == *path);
+        deferred.map(|deferred| deferred.power)
+    }
+
+    fn effect(&self, path: &OutletPath, power: Power, wish: &Wish, look: Look) -> Result<Effect, String> {
+        let lifetime = match wish.change {
+            Change::OnFor(_) if wish.lifetime.is_some() => {
+                return Err("a time to be on and a lifetime exclude each other".to_owned());
+            }
+            Change::OnFor(length) => {
+                let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+                Some(Lifetime::For(
+                    Period::new(length).map_err(|error| error.to_string())?,
+                ))
+            }
+            Change::Switch(_) | Change::Auto => wish.lifetime,
+        };
+        if self.book.scheduled(path).is_some() {
+            let lifetime = lifetime.unwrap_or_default();
+            let new = Override::new(power.into(), lifetime, Origin::Command, look.now);
+            return new.map(Effect::Override).map_err(|error| error.to_string());
+        }
+        let Some(lifetime) = lifetime else {
+            return Ok(Effect::Plain);
+        };
+        timer(path, power, lifetime, look.now).map(Effect::Timer)
+    }
+
+    /// Whether the limits in force allow an outlet to be on.
+    pub(super) fn allow_on(&self, path: &OutletPath, look: Look) -> Result<(), Refusal> {
+        let Some(plan) = self.book.plan.outlets.get(path) else {
+            return Ok(());
+        };
+        let zone = &self.book.rules.location.zone;
+        self.book
+            .safety
+            .account(path)
+            .allow_on(&plan.limits, look.now, zone)
+    }
+
+    /// Answers that a limit forbids it, and when it will be possible.
+    pub(super) fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
+        let when = match refusal.possible_at {
+            Some(at) => format!("possible again at {}", self.in_words(Some(at))),
+            None => "possible some time after it is confirmed off".to_owned(),
+        };
+        let message = format!("{path} may not be on now: {refusal}; {when}");
+        let group = self.book.rules.group_of(path).map(|group| group.id.clone());
+        self.tell_event(
+            EventKind::RefusedBySafety,
+            Some(path),
+            group,
+            message.clone(),
+            look,
+        );
+        let failure = Failure::bridge(Code::RefusedBySafety, message);
+        self.complete(id, path, Err(failure), look);
+    }
+
+    /// Makes the change provisionally, and asks the device or waits for its turn.
+    fn set_out(
+        &mut self,
+        id: ErrandId,
+        path: OutletPath,
+        power: Power,
+        effect: Effect,
+        deadline: tokio::time::Instant,
+        look: Look,
+    ) {
+        let earlier = self.desk.undo.get(&path).copied();
+        let now = (
+            self.book.overrides.get(&path).copied(),
+            self.book.timers.remove(&path),
+        );
+        let overridden = match (earlier.map(|undo| undo.overridden), effect) {
+            (Some(before @ Before::Was(_)), _) => before,
+            (_, Effect::Override(_)) => Before::Was(now.0),
+            (_, Effect::Timer(_) | Effect::Plain) => Before::Untouched,
+        };
+        let undo = Undo {
+            errand: id,
+            overridden,
+            timer: earlier.map_or(now.1, |undo| undo.timer),
+        };
+        self.desk.undo.insert(path.clone(), undo);
+        match effect {
+            Effect::Override(new) => self.book.overrides.set(path.clone(), new),
+            Effect::Timer(timer) => {
+                self.book.timers.insert(path.clone(), timer);
+            }
+            Effect::Plain => {}
+        }
+        let live = self.live.entry(path.clone()).or_default();
+        live.errand = Some(id);
+        let switches = live.power != Some(power);
+        let mut member = Deferred {
+            at: look.instant,
+            errand: id,
+            path,
+            power,
+            deadline,
+        };
+        if switches && let Some(at) = self.take_slot(&member.path, look.instant) {
+            // Its time to live counts from its turn on.
+            member.deadline += at.duration_since(look.instant);
+            member.at = at;
+            self.desk.deferred.push(member);
+            return;
+        }
+        self.send_member(&member, look);
+    }
+
+    /// `AUTO`: the override ends now.
+    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<GroupId>, wish: Wish, look: Look) {
+        if !paths.iter().any(|path| self.book.scheduled(path).is_some()) {
+            let message = "there are no schedules to go back to";
+            wish.ticket
+                .answer(Err(Failure::bridge(Code::BadCommand, message)));
+            return;
+        }
+        self.clear_overrides(paths, "by AUTO", look);
+        let done = |path: &OutletPath| -> Member {
+            let power = self.live.get(path).and_then(super::outlet::Live::observed);
+            (path.clone(), Ok(Done::unasked(path, power)))
+        };
+        let members: Vec<Member> = paths.iter().map(done).collect();
+        match (members.as_slice(), group) {
+            ([(_, outcome)], None) => wish.ticket.answer(outcome.clone()),
+            _ => wish.ticket.answer_members(members),
+        }
+    }
+
+    /// Ends overrides, also those that no device has confirmed yet.
+    pub(super) fn clear_overrides(&mut self, paths: &[OutletPath], how: &str, look: Look) -> usize {
+        let mut ended = Vec::new();
+        for path in paths {
+            if let Some(undo) = self.desk.undo.get_mut(path) {
+                undo.overridden = Before::Was(None);
+            }
+            if self.book.overrides.clear(path).is_some() {
+                ended.push(path.clone());
+            }
+        }
+        self.tell_overrides_ended(&ended, how, look);
+        ended.len()
+    }
+
+    /// What an override is called when it stands.
+    fn describe(
+        &self,
+        paths: &[OutletPath],
+        group: Option<&GroupId>,
+        power: Power,
+        effect: Option<&Effect>,
+    ) -> Option<String> {
+        let (Some(Effect::Override(new)), [first, ..]) = (effect, paths) else {
+            if let (Some(Effect::Timer(timer)), [first, ..]) = (effect, paths) {
+                info!(outlet = %first, until = %timer.off_at, "timed ON");
+            }
+            return None;
+        };
+        let of = self.book.scheduled(first)?;
+        let end = self.in_words(new.end(of, &self.book.rules.location));
+        let what = group.map_or_else(|| first.to_string(), |group| format!("group {group}"));
+        Some(format!("{what} is overridden to {power} until {end}"))
+    }
+}
+
+/// A lifetime where there are no schedules is a timer.
+fn timer(path: &OutletPath, power: Power, lifetime: Lifetime, now: Timestamp) -> Result<Timer, String> {
+    if power == Power::Off {
+        return Err(format!("{path} has no schedules, so OFF has no end"));
+    }
+    let off_at = match lifetime {
+        Lifetime::For(length) => after(now, length.length()),
+        Lifetime::Until(instant) => instant,
+        Lifetime::UntilEdge | Lifetime::Hold => {
+            return Err(format!("{path} has no schedules to override"));
+        }
+    };
+    if off_at <= now {
+        return Err(format!("{off_at} is not in the future"));
+    }
+    if off_at.duration_since(now) > Lifetime::LONGEST {
+        return Err("a timed ON lasts at most 24h".to_owned());
+    }
+    Ok(Timer { set_at: now, off_at })
+}

@@ -1,0 +1,184 @@
+//! Samples, figures over several rounds, and how they are told.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use serde::Serialize;
+
+/// Durations of equal things.
+#[derive(Debug, Default)]
+pub struct Samples(Vec<Duration>);
+
+impl Samples {
+    pub fn push(&mut self, sample: Duration) {
+        self.0.push(sample);
+    }
+
+    /// The value that a part `rank` (0 to 1) of the samples does not exceed, in milliseconds.
+    pub fn rank(&self, rank: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().saturating_sub(1);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let index = (rank * last as f64).round() as usize;
+        sorted.get(index).map_or(f64::NAN, |sample| millis(*sample))
+    }
+
+    pub fn p50(&self) -> f64 {
+        self.rank(0.5)
+    }
+
+    pub fn max(&self) -> f64 {
+        self.rank(1.0)
+    }
+}
+
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Goal {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(limit) => value <= limit,
+            Self::AtLeast(limit) => value >= limit,
+        }
+    }
+}
+
+/// One figure, a value a round.
+#[derive(Debug, Serialize)]
+struct Figure {
+    unit: &'static str,
+    goal: Option<Goal>,
+    values: Vec<f64>,
+}
+
+impl Figure {
+    /// Smallest, middle and largest value.
+    fn spread(&self) -> [f64; 3] {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        [at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1))]
+    }
+}
+
+/// All figures, in the order of their sections.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Book {
+    sections: BTreeMap<&'static str, Vec<(String, Figure)>>,
+}
+
+impl Book {
+    /// Notes one value of a figure.
+    pub fn note(&mut self, section: &'static str, name: impl Into<String>, unit: &'static str, value: f64) {
+        self.with_goal(section, name, unit, None, value);
+    }
+
+    /// Notes one value of a figure that has a goal.
+    pub fn with_goal(
+        &mut self,
+        section: &'static str,
+        name: impl Into<String>,
+        unit: &'static str,
+        goal: impl Into<Option<Goal>>,
+        value: f64,
+    ) {
+        let (name, figures) = (name.into(), self.sections.entry(section).or_default());
+        eprintln!("  {section} | {name}: {} {unit}", short(value));
+        if let Some((_, figure)) = figures.iter_mut().find(|(known, _)| *known == name) {
+            figure.values.push(value);
+            return;
+        }
+        let figure = Figure {
+            unit,
+            goal: goal.into(),
+            values: vec![value],
+        };
+        figures.push((name, figure));
+    }
+
+    /// Markdown: a table a section.
+    pub fn tables(&self) -> String {
+        let mut text = String::new();
+        for (section, figures) in &self.sections {
+            let _ = writeln!(
+                text,
+                "### {}\n\n| what | min | median | max | unit | goal | |\n|---|--:|--:|--:|---|---|---|",
+                section.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
+            );
+            for (name, figure) in figures {
+                let [min, median, max] = figure.spread();
+                let (goal, verdict) = match figure.goal {
+                    None => (String::new(), ""),
+                    Some(goal) => (told(goal), if goal.met(median) { "met" } else { "**missed**" }),
+                };
+                let _ = writeln!(
+                    text,
+                    "| {name} | {} | {} | {} | {} | {goal} | {verdict} |",
+                    short(min),
+                    short(median),
+                    short(max),
+                    figure.unit
+                );
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn told(goal: Goal) -> String {
+    match goal {
+        Goal::AtMost(limit) => format!("≤ {limit}"),
+        Goal::AtLeast(limit) => format!("≥ {limit}"),
+    }
+}
+
+/// Three digits that matter.
+fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 || v == 0.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_those_of_the_sorted_samples() {
+        let mut samples = Samples::default();
+        for ms in [5, 1, 4, 2, 3] {
+            samples.push(Duration::from_millis(ms));
+        }
+        assert_eq!(
+            [samples.rank(0.0), samples.p50(), samples.max()].map(short),
+            ["1.00", "3.00", "5.00"]
+        );
+    }
+
+    #[test]
+    fn the_median_is_held_against_the_goal() {
+        let mut book = Book::default();
+        for value in [9.0, 1.0, 2.0] {
+            book.with_goal("1 section", "figure", "ms", Goal::AtMost(2.0), value);
+        }
+        assert!(
+            book.tables()
+                .contains("| figure | 1.00 | 2.00 | 9.00 | ms | ≤ 2 | met |")
+        );
+    }
+}

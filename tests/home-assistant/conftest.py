@@ -1,0 +1,74 @@
+"""Starts everything once for each layout of strips: broker, devices, bridge, Home Assistant."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from home_assistant import HomeAssistant
+from processes import Bridge, Broker, Device
+
+SETTINGS = """
+[mqtt]
+host = "127.0.0.1"
+port = {port}
+[tapo]
+username = "demo@example.com"
+password = "demo-password"
+[polling]
+state = "1s"
+[homeassistant]
+child_devices = {child_devices}
+[[device]]
+id = "heater"
+name = "Heater"
+address = "{plug}"
+[[device]]
+id = "mats"
+name = "Heated mats"
+address = "{strip}"
+[[device.outlet]]
+position = 1
+id = "left"
+name = "Left mat"
+"""
+FIRST_WITH_CHILD_DEVICES = (2026, 11)
+
+
+@dataclass
+class Lab:
+    broker: Broker
+    devices: dict[str, Device]
+    bridge: Bridge
+    home: HomeAssistant
+    settings: str
+    child_devices: bool
+
+    def retained(self, topic: str) -> str:
+        return self.broker.retained(f"tapo2mqtt/{topic}")
+
+
+@pytest.fixture(scope="module", params=["flat", "child_devices"])
+def lab(request, tmp_path_factory):
+    directory: Path = tmp_path_factory.mktemp(request.param)
+    broker, home, bridge = Broker(directory), HomeAssistant(directory), Bridge(directory)
+    devices = {}
+    try:
+        broker.start(persistence=True)
+        home.start()
+        home.set_up(broker.port)
+        child_devices = request.param == "child_devices"
+        if child_devices and home.version() < FIRST_WITH_CHILD_DEVICES:
+            pytest.skip("this Home Assistant has no child devices")
+        devices = {profile: Device(directory, profile) for profile in ("P110", "P304M")}
+        settings = SETTINGS.format(
+            port=broker.port,
+            child_devices=str(child_devices).lower(),
+            plug=devices["P110"].address,
+            strip=devices["P304M"].address,
+        )
+        bridge.start(settings)
+        yield Lab(broker, devices, bridge, home, settings, child_devices)
+    finally:
+        for process in (home, bridge, *devices.values(), broker):
+            process.end()

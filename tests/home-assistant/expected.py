@@ -1,0 +1,56 @@
+"""What Home Assistant should show: `entities.tsv` applied to the devices of the suite."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+ROWS = list(csv.DictReader((Path(__file__).parent / "entities.tsv").open(), delimiter="\t"))
+
+BRIDGE = "tapo2mqtt-bridge"
+PLUG = "tapo2mqtt_heater"
+STRIP = "tapo2mqtt_mats"
+# As configured, then as the simulated device calls itself.
+OUTLETS = {1: "Left mat", 2: "Outlet 2", 3: "Outlet 3", 4: "Outlet 4"}
+SWITCHES = {f"{PLUG}_switch": ("P110", 1)} | {f"{STRIP}_o{n}_switch": ("P304M", n) for n in OUTLETS}
+
+DEVICES = {
+    BRIDGE: {"name": "Tapo bridge", "manufacturer": "tapo2mqtt", "model": "Bridge"},
+    PLUG: {"name": "Heater", "manufacturer": "TP-Link", "model": "P110", "model_id": "P110"},
+    STRIP: {"name": "Heated mats", "manufacturer": "TP-Link", "model": "P304M", "model_id": "P304M"},
+}
+
+
+@dataclass
+class Entity:
+    """One line of the table. `device` is the identifier of the device it belongs to."""
+
+    unique_id: str
+    device: str
+    full_name: str
+    row: dict[str, str]
+
+
+def outlet(position: int) -> str:
+    return f"{STRIP}_o{position}"
+
+
+def of(roles: str, prefix: str, device: str, name: str) -> list[Entity]:
+    """The entities of some roles, for the device itself or for one outlet."""
+    rows = [row for row in ROWS if row["role"] in roles.split()]
+    full_name = lambda row: f"{name} {row['name']}".strip()
+    return [Entity(f"{prefix}_{row['key']}", device, full_name(row), row) for row in rows]
+
+
+def entities(child_devices: bool) -> dict[str, Entity]:
+    """Everything, by unique id."""
+    everything = of("bridge", BRIDGE, BRIDGE, "Tapo bridge")
+    # This plug does not say whether it is too hot.
+    everything += of("device outlet load", PLUG, PLUG, "Heater")
+    everything += of("device", STRIP, STRIP, "Heated mats")
+    for position, name in OUTLETS.items():
+        own = outlet(position)
+        if child_devices:
+            everything += of("outlet heat load", own, own, name)
+        else:
+            everything += of("outlet heat load", own, STRIP, f"Heated mats {name}")
+    return {entity.unique_id: entity for entity in everything}

@@ -1,0 +1,282 @@
+"""One story in order: what Home Assistant shows, and what it still shows after everything that can happen."""
+
+import json
+import re
+import signal
+
+import pytest
+
+import expected
+from expected import BRIDGE, OUTLETS, PLUG, STRIP, SWITCHES, outlet
+from processes import eventually
+
+AVAILABLE = f"{PLUG}_switch"
+LONG_AWAY = 300
+# What Home Assistant's own connection says when these tests take the broker away. Nothing that is published is
+# judged there: that is done in its `mqtt.discovery`, `mqtt.entity`, `mqtt.models` and the platforms.
+BROKER_WENT = re.compile(r"\[(paho\.mqtt|homeassistant\.components\.mqtt)\.client\]|The client is not currently connected")
+# When a device is deleted in it, it empties the topic once for each entity, and warns of its own messages.
+DELETED = re.compile(f"No device components to cleanup for {PLUG}, ")
+
+
+@pytest.fixture
+def home(lab):
+    return lab.home
+
+
+def shown(home) -> dict[str, str]:
+    """The state of every entity by unique id."""
+    states = {it["entity_id"]: it["state"] for it in home.get("states")}
+    return {key: states.get(it["entity_id"]) for key, it in home.entities().items()}
+
+
+def switch_states(home) -> dict[str, str]:
+    return {key: state for key, state in shown(home).items() if key.endswith("_switch")}
+
+
+def relays(lab) -> dict[str, str]:
+    """What the switches should show, by the devices themselves."""
+    on = {True: "on", False: "off"}
+    return {key: on[lab.devices[profile].relay(position)] for key, (profile, position) in SWITCHES.items()}
+
+
+def everything_is_back(lab):
+    """Every expected entity is there, available, and its switch shows the relay."""
+
+    def back():
+        states = shown(lab.home)
+        assert set(states) == set(expected.entities(lab.child_devices))
+        assert None not in states.values() and "unavailable" not in states.values(), states
+        assert switch_states(lab.home) == relays(lab)
+        return True
+
+    eventually(back, "everything is back")
+
+
+def set_all(lab, service: str):
+    for key in SWITCHES:
+        lab.home.service(service, lab.home.entity(key))
+
+
+def mixed(lab):
+    """A pattern that no default shows."""
+    set_all(lab, "switch.turn_off")
+    for key in (f"{PLUG}_switch", f"{outlet(2)}_switch"):
+        lab.home.service("switch.turn_on", lab.home.entity(key))
+    eventually(lambda: switch_states(lab.home) == relays(lab), "the switches show the relays")
+
+
+def unavailable(home, keys):
+    eventually(lambda: {shown(home)[key] for key in keys} == {"unavailable"}, f"{keys} are unavailable")
+
+
+def of_device(lab, device: str) -> list[str]:
+    return [key for key in expected.entities(lab.child_devices) if key.startswith(device) and "rssi" not in key]
+
+
+def test_exactly_the_expected_entities(lab, home):
+    wanted = expected.entities(lab.child_devices)
+    eventually(lambda: set(home.entities()) >= set(wanted), f"entities, of which are there: {set(home.entities())}")
+    found = home.entities()
+    assert set(found) == set(wanted)
+    for key, entity in wanted.items():
+        assert found[key]["entity_category"] == (entity.row["category"] or None), key
+        assert (found[key]["disabled_by"] is None) == (entity.row["shown"] == "yes"), key
+        assert found[key]["entity_id"].startswith(entity.row["platform"] + "."), key
+
+
+def test_devices(lab, home):
+    devices = home.devices()
+    children = {outlet(n): {"name": name} for n, name in OUTLETS.items()} if lab.child_devices else {}
+    wanted = expected.DEVICES | children
+    assert set(devices) == set(wanted)
+    for identifier, fields in wanted.items():
+        assert {field: devices[identifier][field] for field in fields} == fields
+    entries, ids = home.entities(), {it["id"]: identifier for identifier, it in devices.items()}
+    for key, entity in expected.entities(lab.child_devices).items():
+        assert ids[entries[key]["device_id"]] == entity.device, key
+    for identifier in (PLUG, STRIP):
+        assert ids[devices[identifier]["via_device_id"]] == BRIDGE
+        assert devices[identifier]["connections"][0][0] == "mac"
+        assert devices[identifier]["serial_number"] and devices[identifier]["sw_version"]
+
+
+def test_hidden_entities_can_be_enabled(lab, home):
+    for key, entity in expected.entities(lab.child_devices).items():
+        if entity.row["shown"] == "no":
+            home.ask("config/entity_registry/update", entity_id=home.entity(key), disabled_by=None)
+    home.reload_mqtt()
+    everything_is_back(lab)
+
+
+def test_names_classes_units_and_states(lab, home, capsys):
+    wanted, found = expected.entities(lab.child_devices), home.entities()
+
+    def settled():
+        states = shown(home)
+        odd = {key: states[key] for key, it in wanted.items() if not re.fullmatch(it.row["state"], states[key])}
+        assert odd == {}
+        return True
+
+    eventually(settled, "every entity has its first state")
+    states = {it["entity_id"]: it for it in home.get("states")}
+    table = []
+    for key, entity in sorted(wanted.items()):
+        state = states[found[key]["entity_id"]]
+        attributes = state["attributes"]
+        seen = (
+            attributes["friendly_name"],
+            attributes.get("device_class"),
+            attributes.get("unit_of_measurement"),
+            attributes.get("state_class"),
+        )
+        row = entity.row
+        assert seen == (entity.full_name, row["class"] or None, row["unit"] or None, row["state_class"] or None)
+        words = [found[key]["entity_id"], *seen, row["category"], row["shown"], state["state"]]
+        table.append(" | ".join(word or "-" for word in words))
+    with capsys.disabled():
+        print("\n" + "\n".join(table))
+
+
+def test_switches_follow_and_lead(lab, home):
+    for key, (profile, position) in SWITCHES.items():
+        device = lab.devices[profile]
+        for service, on in [("turn_on", True), ("turn_off", False), ("toggle", True), ("toggle", False)]:
+            before = device.relay_changes()
+            home.service(f"switch.{service}", home.entity(key))
+            home.expect(key, "on" if on else "off")
+            assert device.relay(position) is on
+            assert device.relay_changes() == before + 1, "one change, and no outlet beside"
+        device.press(position)
+        home.expect(key, "on")
+        assert device.relay_changes() == before + 2
+    eventually(lambda: "unknown" not in [shown(home)[f"{PLUG}_on_since"]], "it is known since when")
+    set_all(lab, "switch.turn_off")
+
+
+def test_bridge_entities_work(lab, home):
+    home.service("select.select_option", home.entity(f"{BRIDGE}_log_level"), option="debug")
+    home.expect(f"{BRIDGE}_log_level", "debug")
+    home.service("button.press", home.entity(f"{BRIDGE}_rescan"))
+    before = json.loads(lab.retained("bridge/info"))["started_at"]
+    home.service("button.press", home.entity(f"{BRIDGE}_restart"))
+    eventually(lambda: json.loads(lab.retained("bridge/info"))["started_at"] != before, "the bridge started anew")
+    everything_is_back(lab)
+
+
+@pytest.mark.parametrize("profile, device", [("P110", PLUG), ("P304M", STRIP)])
+def test_a_device_that_goes_is_unavailable(lab, home, profile, device):
+    mixed(lab)
+    lab.devices[profile].go_away(12)
+    unavailable(home, of_device(lab, device))
+    others = [key for key in SWITCHES if not key.startswith(device)]
+    assert "unavailable" not in [shown(home)[key] for key in others]
+    eventually(lambda: shown(home)[f"{BRIDGE}_devices_online"] == "1", "one device less")
+    assert shown(home)[f"{BRIDGE}_last_error"].startswith(device.removeprefix("tapo2mqtt_"))
+    everything_is_back(lab)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_bridge_that_goes_takes_everything_along(lab, home, how):
+    mixed(lab)
+    lab.bridge.end(how)
+    home.expect(f"{BRIDGE}_connection", "off")
+    unavailable(home, of_device(lab, PLUG) + of_device(lab, STRIP))
+    lab.bridge.start(lab.settings)
+    everything_is_back(lab)
+
+
+def test_nothing_is_lost_when_home_assistant_restarts(lab, home):
+    mixed(lab)
+    home.restart()
+    everything_is_back(lab)
+
+
+@pytest.mark.parametrize("persistence", [True, False])
+def test_nothing_is_lost_when_the_broker_restarts(lab, home, persistence):
+    mixed(lab)
+    lab.broker.end()
+    home.expect(AVAILABLE, "unavailable")
+    lab.devices["P110"].press(1)
+    if not persistence:
+        (lab.broker.directory / "mosquitto.db").unlink()
+    lab.broker.start(persistence)
+    everything_is_back(lab)
+
+
+def test_nothing_is_lost_when_both_restart(lab, home):
+    """The broker forgot everything, and Home Assistant reads what the bridge told it anew."""
+    lab.broker.end()
+    lab.broker.start(persistence=False)
+    eventually(lambda: lab.retained("bridge/state"), "the bridge is back")
+    home.restart()
+    everything_is_back(lab)
+
+
+def test_a_new_name_loses_nothing(lab, home):
+    before = home.entities()
+    settings = lab.settings.replace('name = "Heater"', 'name = "Boiler"').replace('"Left mat"', '"West mat"')
+    lab.bridge.restart(settings.replace('id = "left"', 'id = "west"'))
+    eventually(lambda: home.devices()[PLUG]["name"] == "Boiler", "the new name is there")
+    everything_is_back(lab)
+    ids = lambda entities: {key: it["entity_id"] for key, it in entities.items()}
+    assert ids(home.entities()) == ids(before)
+    assert not lab.retained("mats/left"), "the topic of the old id is empty"
+    home.service("switch.toggle", home.entity(f"{outlet(1)}_switch"))
+    eventually(lambda: switch_states(home) == relays(lab), "the switches show the relays")
+    lab.bridge.restart(lab.settings)
+    everything_is_back(lab)
+
+
+def test_a_new_id_is_a_new_device(lab, home):
+    lab.bridge.restart(lab.settings.replace('id = "heater"', 'id = "boiler"'))
+    eventually(lambda: set(home.devices()) >= {"tapo2mqtt_boiler"}, "the new device is there")
+    eventually(lambda: PLUG not in home.devices(), "the old device is gone")
+    for topic in ("heater", "heater/availability"):
+        assert not lab.retained(topic), topic
+    lab.bridge.restart(lab.settings)
+    eventually(lambda: PLUG in home.devices(), "the device is back")
+    test_hidden_entities_can_be_enabled(lab, home)
+    assert "tapo2mqtt_boiler" not in home.devices()
+
+
+def test_the_layout_may_be_changed(lab, home):
+    if home.version() < (2026, 11):
+        pytest.skip("this Home Assistant has no child devices")
+    ids = lambda: {key: it["entity_id"] for key, it in home.entities().items()}
+    before = ids()
+    value = "child_devices = {}".format
+    this, other = (value(str(it).lower()) for it in (lab.child_devices, not lab.child_devices))
+    for settings in (lab.settings.replace(this, other), lab.settings):
+        lab.bridge.restart(settings)
+        present = (other in settings) != lab.child_devices
+        eventually(lambda: (outlet(1) in home.devices()) == present, "the devices of the other layout")
+        everything_is_back(lab)
+        assert ids() == before
+
+
+def test_a_device_deleted_in_home_assistant_stays_deleted(lab, home):
+    before = len(DELETED.findall("\n".join(home.log_lines())))
+    entities = [key for key in home.entities() if key.startswith(PLUG)]
+    home.delete(PLUG)
+    eventually(lambda: PLUG not in home.devices(), "it is gone")
+    warned = lambda: len(DELETED.findall("\n".join(home.log_lines()))) - before
+    eventually(lambda: warned() >= len(entities), "its own messages are back")
+    lab.bridge.restart(lab.settings)
+    eventually(lambda: lab.retained("bridge/state") == '{"state":"online"}', "the bridge is back")
+    home.restart()
+    eventually(lambda: shown(home)[f"{BRIDGE}_devices_online"] == "2", "the bridge has reached it")
+    home.expect(f"{outlet(1)}_switch", relays(lab)[f"{outlet(1)}_switch"])
+    assert PLUG not in home.devices()
+    assert warned() == len(entities), "the bridge adds no message to those of Home Assistant"
+    lab.broker.publish("tapo2mqtt/bridge/request/homeassistant/rediscover", '{"device":"heater"}')
+    eventually(lambda: PLUG in home.devices(), "it is back")
+
+
+def test_the_log_has_no_complaint(lab, home, capsys):
+    home.end(patience=120)
+    lines = [line for line in home.log_lines() if re.search("mqtt|tapo", line, re.IGNORECASE)]
+    with capsys.disabled():
+        print("\n" + "\n".join(sorted({re.sub(r"^\S+ \S+ ", "", line)[:200] for line in lines})))
+    complaints = [line for line in lines if re.search(" (WARNING|ERROR|CRITICAL) ", line)]
+    assert [line for line in complaints if not BROKER_WENT.search(line) and not DELETED.search(line)] == []

@@ -1,0 +1,297 @@
+//! Every fault x plug and strip x idle, mid-command, mid-poll and at login.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tapo_simulator::{Fault, FaultKind, Latency, Profile, RunningDevice, Simulator};
+use tapo2mqtt::tasks::Tasks;
+use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
+
+use super::{
+    answers_to, code, ms,
+    rows::{self, Expected, Moment, Row, Trouble, rows},
+    send, word,
+};
+use crate::{
+    bridge::{Running, Setup, parsed},
+    probe::PATIENCE,
+};
+
+/// How long the device takes over the request that the fault shall hit.
+const WINDOW: Duration = Duration::from_millis(100);
+/// All at once keep two cores so busy that devices seem to hang.
+const ROWS_AT_ONCE: usize = 8;
+const PROFILES: [Profile; 2] = [Profile::P110, Profile::P300];
+
+/// One cell of the matrix.
+struct Cell {
+    row: Row,
+    moment: Moment,
+    id: String,
+    device: RunningDevice,
+}
+
+impl Cell {
+    /// The topic of the outlet that is switched.
+    fn path(&self) -> String {
+        if self.device.profile().is_strip() {
+            format!("{}/1", self.id)
+        } else {
+            self.id.clone()
+        }
+    }
+
+    /// A request that the device sees at the moment.
+    fn request(&self) -> &'static str {
+        match (self.moment, self.device.profile().is_strip()) {
+            (Moment::Command, _) => "set_device_info",
+            (Moment::Login, _) if self.row.protocol == tapo_simulator::Protocol::Tpap => "pake_register",
+            (Moment::Login, _) => "handshake1",
+            (_, true) => "get_child_device_list",
+            (_, false) => "get_device_info",
+        }
+    }
+
+    /// Lets the fault strike at its moment, while the first command is on its way.
+    async fn meet(&self, bridge: &Running, wish: bool, ttl: f64) {
+        let path = self.path();
+        if self.moment == Moment::Idle {
+            self.row.strike(&self.device).await;
+            return send(bridge, &path, "first", wish, ttl).await;
+        }
+        let faults = self.device.faults();
+        let latency = Latency::fixed(WINDOW);
+        faults.set(Fault::Latency { latency });
+        if self.moment == Moment::Login {
+            self.device.reboot(Duration::ZERO).await.unwrap();
+        }
+        self.device.reset_counters();
+        if self.moment != Moment::Poll {
+            send(bridge, &path, "first", wish, ttl).await;
+        }
+        self.device
+            .wait_requests(self.request(), 1, PATIENCE)
+            .await
+            .unwrap();
+        faults.clear(FaultKind::Latency);
+        self.row.strike(&self.device).await;
+        if self.moment == Moment::Poll {
+            send(bridge, &path, "first", wish, ttl).await;
+        }
+    }
+
+    /// The whole story. Returns how long it took to heal.
+    async fn run(&self, bridge: &Running) -> Duration {
+        let (path, wish) = (self.path(), !self.device.relay(1));
+        let expected = self.row.expected(self.moment);
+        // A device that is silent is waited for; all else ends by itself.
+        let ttl = if matches!(expected, Expected::Blocked("unreachable", _)) {
+            1.0
+        } else {
+            25.0
+        };
+        let struck = Instant::now();
+        self.meet(bridge, wish, ttl).await;
+        let answer = bridge.answer(&path, "first").await;
+        let told = code(&answer);
+        match expected {
+            Expected::Done => assert_eq!(told, "ok", "{answer}"),
+            Expected::Answer(code) => assert_eq!(told, code, "{answer}"),
+            Expected::Blocked(status, codes) | Expected::Locked(status, codes) => {
+                assert!(codes.contains(&told), "{answer}");
+                let is_told = |state: &serde_json::Value| state["status"] == status;
+                bridge.expect(&self.id, is_told).await;
+                let offline = |state: &serde_json::Value| state["state"] == "offline";
+                bridge.expect(&format!("{}/availability", self.id), offline).await;
+            }
+        }
+        let took = match expected {
+            Expected::Locked(..) => struck.elapsed(),
+            Expected::Done => {
+                let took = struck.elapsed();
+                self.end(bridge, wish).await;
+                took
+            }
+            Expected::Answer(_) | Expected::Blocked(..) => {
+                let cleared = Instant::now();
+                self.end(bridge, wish).await;
+                cleared.elapsed()
+            }
+        };
+        self.audit(bridge);
+        took
+    }
+
+    /// The fault goes, and everything is as if it had not been.
+    async fn end(&self, bridge: &Running, wish: bool) {
+        let path = self.path();
+        self.device.faults().clear_all();
+        self.until_online(bridge).await;
+        for (transaction, on) in [("second", !wish), ("third", wish)] {
+            let answer = bridge
+                .set(&path, transaction, json!({ "state": word(on), "ttl": 25 }))
+                .await;
+            assert_eq!(code(&answer), "ok", "{transaction}: {answer}");
+            assert_eq!(self.device.relay(1), on, "{transaction}");
+        }
+        bridge.expect(&path, |state| state["state"] == word(wish)).await;
+    }
+
+    /// Until availability, as told last, is online.
+    async fn until_online(&self, bridge: &Running) {
+        let topic = format!("tapo2mqtt/{}/availability", self.id);
+        let online = |payload: &str| parsed(payload)["state"] == "online";
+        bridge.probe.expect_last(&topic, online).await;
+    }
+
+    /// What no fault may cause.
+    fn audit(&self, bridge: &Running) {
+        let path = self.path();
+        for transaction in ["first", "second", "third"] {
+            assert!(answers_to(bridge, &path, transaction) <= 1, "{transaction}");
+        }
+        let counters = self.device.counters();
+        // A request that is lost on its way takes its number along, and the device refuses the next one.
+        let loses = ["close", "hang"]
+            .iter()
+            .any(|fault| self.row.name.starts_with(fault));
+        assert!(loses || counters.sequence_violations == 0, "{counters:?}");
+        // A thief's own requests count too.
+        if !matches!(self.row.trouble, Trouble::Thief) {
+            assert!(
+                counters.max_in_flight <= 1,
+                "{} in flight",
+                counters.max_in_flight
+            );
+        }
+        if matches!(self.row.at_login, Expected::Locked(..)) {
+            assert!(counters.failed_logins <= 1, "{} wrong", counters.failed_logins);
+        }
+        let external = bridge.probe.payloads("tapo2mqtt/bridge/event");
+        let external = external
+            .iter()
+            .map(|event| parsed(event))
+            .filter(|event| event["type"] == "external_change" && event["device"] == self.id.as_str());
+        assert_eq!(external.count(), 0, "our own switch is told as somebody else's");
+    }
+}
+
+/// The devices of one row, and one beside them that nothing happens to.
+async fn row(row: Row) -> Vec<(Moment, Profile, Duration)> {
+    let mut setup = Setup::new()
+        .request_timeout(row.request_timeout())
+        .section("[retry]\nrefused = \"1s\"");
+    let beside = Simulator::plug(Profile::P100).start().await.unwrap();
+    setup = setup.device("beside", beside.address());
+    let (mut cells, mut targets) = (Vec::new(), Vec::new());
+    for profile in PROFILES {
+        for moment in Moment::ALL {
+            let device = Simulator::device(profile)
+                .protocol(row.protocol)
+                .address(rows::address(&row))
+                .discovery(row.needs_discovery())
+                .start()
+                .await
+                .unwrap();
+            let id = format!("{profile}-{moment:?}").to_lowercase();
+            targets.push(json!(rows::next_address(device.address().ip())));
+            setup = setup.device(&id, device.address());
+            cells.push(Cell {
+                row,
+                moment,
+                id,
+                device,
+            });
+        }
+    }
+    if row.needs_discovery() {
+        setup = setup.section(&format!("[discovery]\ntargets = {}", json!(targets)));
+    }
+    let bridge = Arc::new(setup.start().await);
+    for id in cells.iter().map(|cell| cell.id.as_str()).chain(["beside"]) {
+        bridge.available(id).await;
+    }
+    beside.reset_counters();
+    let tasks = Tasks::default();
+    let runs: Vec<JoinHandle<_>> = cells
+        .into_iter()
+        .map(|cell| {
+            let bridge = bridge.clone();
+            tasks.spawn("cell", async move {
+                (cell.moment, cell.device.profile(), cell.run(&bridge).await)
+            })
+        })
+        .collect();
+    let mut took = Vec::new();
+    for run in runs {
+        took.push(
+            run.await
+                .unwrap_or_else(|error| panic!("{:.200}", error.to_string())),
+        );
+    }
+    untouched(&bridge, &beside).await;
+    took
+}
+
+/// Nothing of all that was felt next door.
+async fn untouched(bridge: &Running, beside: &RunningDevice) {
+    let wish = !beside.relay(1);
+    let answer = bridge
+        .set("beside", "beside", json!({ "state": word(wish) }))
+        .await;
+    assert_eq!((code(&answer), beside.relay(1)), ("ok", wish));
+    let availability = bridge.probe.payloads("tapo2mqtt/beside/availability");
+    let last_online = availability.iter().rposition(|state| state.contains("online"));
+    let offline_after = availability.iter().skip(last_online.unwrap_or(0) + 1).count();
+    assert_eq!(offline_after, 0, "{availability:?}");
+    let counters = beside.counters();
+    assert_eq!((counters.sequence_violations, counters.logins), (0, 0));
+    assert!(counters.max_in_flight <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_heals_or_is_reported() {
+    let started = Instant::now();
+    let tasks = Tasks::default();
+    // FAULT=hang runs the rows whose names contain it.
+    let only = std::env::var("FAULT").unwrap_or_default();
+    let at_once = Arc::new(Semaphore::new(ROWS_AT_ONCE));
+    let runs: Vec<_> = rows()
+        .into_iter()
+        .filter(|row| row.name.contains(&only))
+        .map(|each| {
+            let at_once = at_once.clone();
+            let run = async move {
+                let _turn = at_once.acquire().await.unwrap();
+                row(each).await
+            };
+            (each.name, tasks.spawn("row", run))
+        })
+        .collect();
+    let mut table = BTreeMap::new();
+    let mut failed = Vec::new();
+    for (name, run) in runs {
+        match run.await {
+            Ok(took) => drop(table.insert(name, took)),
+            Err(error) => failed.push(format!("{name}: {:.300}", error.to_string())),
+        }
+    }
+    let moments = "   idle    command       poll      login";
+    println!(
+        "{:<40} {moments}   (plug)  {moments}   (strip)",
+        "fault, time to heal"
+    );
+    for (name, took) in &table {
+        let column = |profile: Profile| {
+            let cells = took.iter().filter(|(_, of, _)| *of == profile);
+            {
+                let cells: Vec<String> = cells.map(|(_, _, took)| format!("{:>10}", ms(*took))).collect();
+                cells.concat()
+            }
+        };
+        println!("{name:<40} {}  {}", column(PROFILES[0]), column(PROFILES[1]));
+    }
+    let cells: usize = table.values().map(Vec::len).sum();
+    println!("{cells} cells in {}", ms(started.elapsed()));
+    assert_eq!(failed, Vec::<String>::new());
+}

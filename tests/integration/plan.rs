@@ -1,0 +1,123 @@
+//! `plan` over a change of the clocks, against times that were computed without the program: NOAA's equations
+//! for the sun, the zone's own rules, and intervals in real time. They stand in `plan/*.txt`.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// Two computations of the sun agree within this.
+const SUN: SignedDuration = SignedDuration::from_mins(2);
+
+fn example(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("config/examples")
+        .join(name)
+}
+
+fn run(config: &PathBuf, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapo2mqtt"));
+    command.env_clear().arg("plan").arg("--config").arg(config);
+    command.args(arguments).output().unwrap()
+}
+
+fn fortnight(config: &PathBuf, from: &str) -> Value {
+    let output = run(config, &["--days", "14", "--at", from, "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Every change of a group, in order, is the one of the list.
+#[track_caller]
+fn compare(plan: &Value, group: &str, by_hand: &str) {
+    let groups = plan["groups"].as_array().unwrap();
+    let found = groups.iter().find(|found| found["group"] == group).unwrap();
+    let changes = found["changes"].as_array().unwrap();
+    let expected: Vec<&str> = by_hand.lines().filter(|line| !line.starts_with('#')).collect();
+    for (change, line) in changes.iter().zip(&expected) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let at = change["at"].as_str().unwrap();
+        let (told, wanted): (Timestamp, Timestamp) = (at.parse().unwrap(), words[0].parse().unwrap());
+        let slack = if words.contains(&"about") {
+            SUN
+        } else {
+            SignedDuration::ZERO
+        };
+        assert!(told.duration_since(wanted).abs() <= slack, "{line}: {change}");
+        assert_eq!(at[19..], words[0][19..], "the offset of the place: {line}");
+        assert_eq!(change["state"], words[1], "{line}: {change}");
+        let by_limit = words[2] == "limit";
+        assert_eq!(change["source"] == "safety", by_limit, "{line}: {change}");
+        if words[1] == "ON" {
+            assert_eq!(change["rule"], words[2], "{line}: {change}");
+        }
+        assert!(!change["reason"].as_str().unwrap().is_empty(), "{change}");
+    }
+    assert_eq!(changes.len(), expected.len(), "{group}");
+}
+
+#[test]
+fn plan_is_what_is_computed_by_hand_in_berlin() {
+    let plan = fortnight(&example("christmas-lights.toml"), "2026-10-19T00:00:00+02:00");
+    assert_eq!(plan["until"], "2026-11-02T00:00:00+01:00", "calendar days");
+    compare(&plan, "lights", include_str!("plan/christmas-lights.txt"));
+}
+
+#[test]
+fn plan_is_what_is_computed_by_hand_in_sydney() {
+    let plan = fortnight(&example("dehumidifier.yaml"), "2027-03-28T13:00:00Z");
+    assert_eq!(plan["from"], "2027-03-29T00:00:00+11:00");
+    compare(&plan, "cellar", include_str!("plan/dehumidifier.txt"));
+}
+
+#[test]
+fn plan_is_what_is_computed_by_hand_in_london() {
+    let plan = fortnight(&example("aquarium.toml"), "2027-03-22T00:00:00+00:00");
+    compare(&plan, "light", include_str!("plan/aquarium-light.txt"));
+    compare(&plan, "heater", include_str!("plan/aquarium-heater.txt"));
+}
+
+#[test]
+fn plan_is_what_is_computed_by_hand_in_new_york() {
+    let from = "2027-03-08T00:00:00-05:00";
+    let mats = example("heated-mats.toml");
+    compare(
+        &fortnight(&mats, from),
+        "driveway",
+        include_str!("plan/heated-mats.txt"),
+    );
+    let settings = std::fs::read_to_string(mats).unwrap();
+    let without_ice = settings.replace("id = \"black-ice\"", "id = \"black-ice\"\nenabled = false");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mats.toml");
+    std::fs::write(&file, without_ice).unwrap();
+    compare(
+        &fortnight(&file, from),
+        "driveway",
+        include_str!("plan/heated-mats-morning.txt"),
+    );
+}
+
+#[test]
+fn plan_is_readable() {
+    let at = ["--days", "1", "--at", "2026-10-23T00:00:00+02:00"];
+    let output = run(&example("christmas-lights.toml"), &at);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |start: &str| text.lines().any(|line| line.starts_with(start));
+    assert!(
+        line("2026-10-23T00:00:00+02:00 to 2026-10-24T00:00:00+02:00 (Europe/Berlin)"),
+        "{text}"
+    );
+    assert!(line("lights (Christmas lights)"), "{text}");
+    assert!(line("  at the beginning           OFF  "), "{text}");
+    assert!(line("  2026-10-23T06:30:00+02:00  ON   "), "{text}");
+
+    let output = run(&example("plug.toml"), &[]);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("No group"));
+    for wrong in [["--at", "tomorrow"], ["--days", "0"]] {
+        assert!(!run(&example("plug.toml"), &wrong).status.success());
+    }
+}

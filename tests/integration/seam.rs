@@ -1,0 +1,778 @@
+//! The event loop alone between a real broker and scripted neighbours: what it passes on to the scheduler, and what
+//! it makes of the scheduler's words.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tapo2mqtt::{
+    clock::Clock,
+    config::{self, Settings, Sources},
+    device::{HealthBoard, News, Order},
+    intent::{Action, Code, Done, Failure, Member, Switch, Ticket},
+    model::{OutletPath, Power},
+    mqtt::{About, MqttTask, Parts, Wires},
+    report::{
+        Availability, Condition, Countdown, Energy, Event, EventKind, Identity, Kind, Outlet, Phase, Report,
+    },
+    scheduler::{
+        overrides::Lifetime,
+        planner::{Mode, Reason, SafetyState, Source, Vacation},
+        rules::Rules,
+        wire::{
+            Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Target, Wish, Word,
+        },
+    },
+    store,
+    tasks::Tasks,
+    telemetry::{Level, LogLevel},
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bridge::parsed,
+    mosquitto::Mosquitto,
+    probe::{PATIENCE, Probe},
+};
+
+const SETTINGS: &str = r#"
+[tapo]
+username = "u"
+password = "p"
+[location]
+timezone = "America/New_York"
+[[sensor]]
+id = "outdoor"
+topic = "weather/outdoor"
+pointer = "/temperature"
+unit = "°C"
+[[sensor]]
+id = "dew"
+topic = "weather/outdoor"
+pointer = "/dew_point"
+unit = "°C"
+[[device]]
+id = "mats"
+address = "127.0.0.1:9"
+[[device]]
+id = "lamp"
+address = "127.0.0.1:10"
+[[group]]
+id = "driveway"
+name = "Driveway heating"
+outlets = ["mats/1", "lamp"]
+[[group.schedule]]
+id = "morning"
+start = "06:00"
+end = "08:00"
+[[group.schedule]]
+id = "week-end"
+days = ["sat", "sun"]
+start = "09:00"
+end = "10:00"
+"#;
+
+/// 12:00 in New York.
+const NOON: &str = "2026-11-21T17:00:00Z";
+
+struct Seam {
+    broker: Arc<Mosquitto>,
+    probe: Probe,
+    asks: mpsc::Receiver<Ask>,
+    words: mpsc::Sender<Word>,
+    orders: mpsc::Receiver<Order>,
+    /// `None` once the workers ended.
+    news: Option<mpsc::Sender<News>>,
+    rules: Arc<Rules>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Seam {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn settings(text: &str, broker: &Mosquitto) -> Settings {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("settings.toml");
+    let address = broker.address();
+    let mqtt = format!("[mqtt]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port());
+    std::fs::write(&file, mqtt + text).unwrap();
+    config::load(&Sources {
+        file: Some(file),
+        environment: Vec::new(),
+    })
+    .unwrap()
+}
+
+impl Seam {
+    async fn start() -> Self {
+        Self::start_on(Mosquitto::start().await, SETTINGS, 16).await
+    }
+
+    /// `room` is how many questions fit before the scheduler is busy.
+    async fn start_on(broker: impl Into<Arc<Mosquitto>>, text: &str, room: usize) -> Self {
+        let broker = broker.into();
+        let probe = broker.probe().await;
+        for filter in ["tapo2mqtt/#", "homeassistant/#"] {
+            probe.subscribe(filter).await;
+        }
+        probe.catch_up().await;
+        probe.forget();
+        let settings = settings(text, &broker);
+        let (orders_out, orders) = mpsc::channel(16);
+        let (asks_out, asks) = mpsc::channel(room);
+        let (words, words_in) = mpsc::channel(16);
+        let (news, news_in) = mpsc::channel(16);
+        let (controls, _) = mpsc::channel(1);
+        let (keeper, _writer, _loaded) = store::open(None).unwrap();
+        let clock = Clock::steered(NOON.parse().unwrap());
+        let parts = Parts {
+            wires: Wires {
+                pulse: Arc::default(),
+                orders: orders_out,
+                asks: asks_out,
+                words: words_in,
+                news: news_in,
+                controls,
+            },
+            about: About {
+                started_at: clock.now(),
+                setup_mode: false,
+                start_checks: Vec::new(),
+                settings: settings.digest(),
+            },
+            log_level: LogLevel::detached(Level::Info),
+            keeper,
+            board: HealthBoard::default(),
+            clock,
+        };
+        let tasks = Tasks::default();
+        let event_loop = MqttTask::open(&settings, parts, &tasks).unwrap();
+        let stop = CancellationToken::new();
+        let running = event_loop.run(stop.clone());
+        let task = tasks.spawn("event loop", async move {
+            running.await;
+        });
+        let seam = Self {
+            broker,
+            probe,
+            asks,
+            words,
+            orders,
+            news: Some(news),
+            rules: Arc::new(settings.rules),
+            stop,
+            task,
+        };
+        let online = |state: &Value| state["state"] == "online";
+        seam.expect("bridge/state", online).await;
+        seam
+    }
+
+    async fn publish(&self, topic: &str, payload: &str) {
+        self.probe.publish(&format!("tapo2mqtt/{topic}"), payload).await;
+    }
+
+    async fn expect(&self, topic: &str, predicate: impl Fn(&Value) -> bool) -> Value {
+        let fulfils = |payload: &str| predicate(&parsed(payload));
+        parsed(&self.probe.expect(&format!("tapo2mqtt/{topic}"), fulfils).await)
+    }
+
+    /// The next answer on a topic.
+    async fn answer(&self, topic: &str) -> Value {
+        let answer = self.expect(topic, |_| true).await;
+        self.probe.forget();
+        answer
+    }
+
+    async fn say(&self, word: Word) {
+        self.words.send(word).await.unwrap();
+    }
+
+    /// What the scheduler is told next.
+    async fn asked(&mut self) -> Ask {
+        let asked = timeout(PATIENCE, self.asks.recv()).await;
+        asked.expect("a question").expect("an event loop")
+    }
+
+    async fn wish(&mut self) -> Wish {
+        match self.asked().await {
+            Ask::Set(wish) => wish,
+            other => panic!("{other:?} is no wish"),
+        }
+    }
+
+    async fn request(&mut self) -> (RequestId, Request) {
+        match self.asked().await {
+            Ask::Request { id, request } => (id, request),
+            other => panic!("{other:?} is no request"),
+        }
+    }
+
+    /// Ends the workers and the event loop.
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        self.news = None;
+        timeout(PATIENCE, &mut self.task).await.unwrap().unwrap();
+    }
+
+    /// Sends a command, and returns what it became.
+    async fn command(&mut self, topic: &str, payload: &str) -> Wish {
+        self.publish(topic, payload).await;
+        self.wish().await
+    }
+
+    /// What Home Assistant holds about a group; null if nothing.
+    async fn discovery(&self) -> Value {
+        let topic = "homeassistant/device/tapo2mqtt-group-driveway/config";
+        parsed(&self.broker.retained(topic).await.unwrap_or_default())
+    }
+}
+
+fn path(path: &str) -> OutletPath {
+    path.parse().unwrap()
+}
+
+fn driveway() -> Target {
+    Target::Group("driveway".parse().unwrap())
+}
+
+fn on(outlet: &str) -> Member {
+    let outlets = vec![(path(outlet), Some(Power::On))];
+    (path(outlet), Ok(Done { outlets, attempts: 1 }))
+}
+
+fn group_standing() -> GroupStanding {
+    GroupStanding {
+        state: Some(Power::Off),
+        mode: Mode::Auto,
+        expected: Some(Power::Off),
+        source: Source::Schedule,
+        rule: None,
+        reason: Reason::new("nothing is due"),
+        next_change: Some("2026-11-22T14:00:00Z".parse().unwrap()),
+        next_state: Some(Power::On),
+        override_until: None,
+        cooldown_until: None,
+        safety: SafetyState::Clear,
+        schedules: BTreeMap::from([
+            ("morning".parse().unwrap(), true),
+            ("week-end".parse().unwrap(), true),
+        ]),
+    }
+}
+
+/// The plug `lamp`, off.
+fn lamp() -> Report {
+    Report {
+        id: "lamp".parse().unwrap(),
+        name: None,
+        address: "127.0.0.1:9".to_owned(),
+        phase: Phase::Ready,
+        availability: Availability::Online,
+        trouble: None,
+        identity: Some(Arc::new(Identity {
+            device_id: "8022".to_owned(),
+            model: "P110".to_owned(),
+            firmware: None,
+            hardware: None,
+            mac: None,
+            nickname: None,
+            kind: Kind::Plug,
+            meters_energy: false,
+        })),
+        rssi: None,
+        outlets: vec![Outlet {
+            key: None,
+            position: 1,
+            name: None,
+            power: Some(Power::Off),
+            on_since: None,
+            condition: Condition::default(),
+            energy: Energy::default(),
+            features: BTreeSet::new(),
+            countdown: Countdown::Unknown,
+        }],
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_answered_member_by_member() {
+    let mut seam = Seam::start().await;
+    let wish = seam
+        .command("group/driveway/set", r#"{"state":"ON","transaction":"t"}"#)
+        .await;
+    assert_eq!(wish.target, driveway());
+    assert_eq!(wish.change, Change::Switch(Switch::To(Power::On)));
+    assert_eq!(wish.lifetime, None);
+    let silent = Failure {
+        attempts: 2,
+        ..Failure::bridge(Code::NoAnswer, "the device did not confirm in time")
+    };
+    wish.ticket
+        .answer_members(vec![on("mats/1"), (path("lamp"), Err(silent))]);
+    let mut answer = seam.answer("group/driveway/response").await;
+    answer["latency_ms"] = json!(0);
+    let error = |message: &str| json!({"code": "no_answer", "message": message, "origin": "device"});
+    let expected = json!({
+        "status": "error",
+        "state": null,
+        "transaction": "t",
+        "members": {
+            "mats/1": {"status": "ok", "state": "ON"},
+            "lamp": {"status": "error", "state": null, "error": error("the device did not confirm in time")},
+        },
+        "error": error("lamp: the device did not confirm in time"),
+        "latency_ms": 0,
+        "attempts": 2,
+    });
+    assert_eq!(answer, expected);
+
+    // A success is answered because a transaction asks for it.
+    let wish = seam
+        .command("group/driveway/set", r#"{"state":"ON","transaction":"u"}"#)
+        .await;
+    wish.ticket.answer_members(vec![on("mats/1"), on("lamp")]);
+    let answer = seam.answer("group/driveway/response").await;
+    assert_eq!(
+        (&answer["status"], &answer["state"]),
+        (&json!("ok"), &json!("ON"))
+    );
+    assert_eq!(answer["members"]["lamp"], json!({"status": "ok", "state": "ON"}));
+}
+
+#[tokio::test]
+async fn every_word_of_a_command_reaches_the_scheduler() {
+    let mut seam = Seam::start().await;
+    let at = |text: &str| Lifetime::Until(text.parse::<Timestamp>().unwrap());
+    let (to_on, to_off) = (Switch::To(Power::On), Switch::To(Power::Off));
+    let cases = [
+        ("driveway/set", "AUTO", Change::Auto, None),
+        ("driveway/set", "toggle", Change::Switch(Switch::Toggle), None),
+        ("driveway/set/state", "0", Change::Switch(to_off), None),
+        ("driveway/set/mode", "on", Change::Switch(to_on), None),
+        ("driveway/set/mode", "auto", Change::Auto, None),
+        (
+            "driveway/set/mode",
+            r#"{"mode":"off","override":"hold"}"#,
+            Change::Switch(to_off),
+            Some(Lifetime::Hold),
+        ),
+        (
+            "driveway/set",
+            r#"{"state":"ON","for":"2h"}"#,
+            Change::Switch(to_on),
+            Some(Lifetime::For("2h".parse().unwrap())),
+        ),
+        (
+            "driveway/set",
+            r#"{"state":"ON","override":"until_edge"}"#,
+            Change::Switch(to_on),
+            Some(Lifetime::UntilEdge),
+        ),
+        (
+            "driveway/set",
+            r#"{"state":"OFF","until":"2026-11-21T20:00:00-05:00"}"#,
+            Change::Switch(to_off),
+            Some(at("2026-11-22T01:00:00Z")),
+        ),
+        // It is noon in New York, so this is today and that is tomorrow.
+        (
+            "driveway/set",
+            r#"{"state":"OFF","until":"12:30"}"#,
+            Change::Switch(to_off),
+            Some(at("2026-11-21T17:30:00Z")),
+        ),
+        (
+            "driveway/set",
+            r#"{"state":"OFF","until":"11:30"}"#,
+            Change::Switch(to_off),
+            Some(at("2026-11-22T16:30:00Z")),
+        ),
+        (
+            "driveway/set",
+            r#"{"state":"ON","on_time":300}"#,
+            Change::OnFor(Duration::from_mins(5)),
+            None,
+        ),
+    ];
+    for (topic, payload, change, lifetime) in cases {
+        let wish = seam.command(&format!("group/{topic}"), payload).await;
+        let got = (wish.target, wish.change, wish.lifetime);
+        assert_eq!(got, (driveway(), change, lifetime), "{payload}");
+    }
+    // Outlets and strips take the same words.
+    for (topic, target) in [("lamp", "lamp"), ("mats/1", "mats/1"), ("mats", "mats")] {
+        let wish = seam
+            .command(
+                &format!("{topic}/set"),
+                r#"{"state":"ON","on_time":5,"override":"hold"}"#,
+            )
+            .await;
+        assert_eq!(wish.target, Target::Outlet(path(target)));
+        assert_eq!(wish.change, Change::OnFor(Duration::from_secs(5)));
+        assert_eq!(wish.lifetime, Some(Lifetime::Hold));
+        let wish = seam.command(&format!("{topic}/set"), "AUTO").await;
+        assert_eq!(wish.change, Change::Auto);
+    }
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_for_a_group_is_answered() {
+    let mut seam = Seam::start().await;
+    let cases = [
+        ("group/garage/set", "ON", "group/garage/response", "unknown_group"),
+        ("group/garage/get", "", "group/garage/response", "unknown_group"),
+        (
+            "group/driveway/set",
+            "perhaps",
+            "group/driveway/response",
+            "invalid_payload",
+        ),
+        (
+            "group/driveway/set/mode",
+            "toggle",
+            "group/driveway/response",
+            "invalid_payload",
+        ),
+        (
+            "group/driveway/set/colour",
+            "red",
+            "group/driveway/response",
+            "unknown_attribute",
+        ),
+        (
+            "group/driveway/set/schedule/morning",
+            "perhaps",
+            "group/driveway/response",
+            "invalid_payload",
+        ),
+    ];
+    for (topic, payload, response, code) in cases {
+        seam.publish(topic, payload).await;
+        assert_eq!(
+            seam.answer(response).await["error"]["code"],
+            code,
+            "{topic} {payload}"
+        );
+    }
+    // None of it was passed on: this is the first question.
+    let wish = seam.command("group/driveway/set", "ON").await;
+    wish.ticket
+        .answer(Err(Failure::bridge(Code::BadCommand, "not now")));
+    let answer = seam.answer("group/driveway/response").await;
+    assert_eq!(answer["error"]["message"], "not now");
+    assert_eq!(answer.get("members"), None);
+}
+
+#[tokio::test]
+async fn a_busy_scheduler_is_no_reason_to_wait() {
+    let seam = Seam::start_on(Mosquitto::start().await, SETTINGS, 1).await;
+    seam.publish("lamp/set", "ON").await;
+    seam.publish("lamp/set", "OFF").await;
+    assert_eq!(seam.answer("lamp/response").await["error"]["code"], "busy");
+    seam.publish("bridge/request/plan", r#"{"transaction":7}"#).await;
+    let answer = seam.answer("bridge/response/plan").await;
+    assert_eq!(
+        (&answer["error"]["code"], &answer["transaction"]),
+        (&json!("busy"), &json!(7))
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_is_switched_by_its_topic() {
+    let mut seam = Seam::start().await;
+    seam.say(Word::Rules(seam.rules.clone())).await;
+    seam.say(Word::Group(
+        "driveway".parse().unwrap(),
+        Arc::new(group_standing()),
+    ))
+    .await;
+    seam.expect("group/driveway", |_| true).await;
+    seam.probe.forget();
+    let topic = "group/driveway/set/schedule/morning";
+    seam.publish(topic, "OFF").await;
+    let (id, request) = seam.request().await;
+    let expected = |enabled| Request::EnableSchedule {
+        group: "driveway".parse().unwrap(),
+        schedule: "morning".parse().unwrap(),
+        enabled,
+    };
+    assert_eq!(request, expected(false));
+    seam.say(Word::Reply {
+        id,
+        result: Ok(Value::Null),
+    })
+    .await;
+
+    seam.publish(topic, r#"{"enabled":true,"transaction":"t"}"#).await;
+    let (id, request) = seam.request().await;
+    assert_eq!(request, expected(true));
+    seam.say(Word::Reply {
+        id,
+        result: Ok(Value::Null),
+    })
+    .await;
+    let answer = seam.answer("group/driveway/response").await;
+    assert_eq!(
+        (&answer["status"], &answer["transaction"]),
+        (&json!("ok"), &json!("t")),
+        "the first one asked for no answer"
+    );
+
+    seam.publish("group/driveway/set/schedule/noon", "ON").await;
+    let (id, _) = seam.request().await;
+    let unknown = RequestError::UnknownSchedule {
+        group: "driveway".parse().unwrap(),
+        schedule: "noon".parse().unwrap(),
+    };
+    seam.say(Word::Reply {
+        id,
+        result: Err(unknown),
+    })
+    .await;
+    let snap_back = seam.expect("group/driveway", |_| true).await;
+    assert_eq!(snap_back["schedules"]["morning"], true);
+    let answer = seam.answer("group/driveway/response").await;
+    assert_eq!(answer["error"]["code"], "unknown_schedule");
+}
+
+#[tokio::test]
+async fn requests_are_passed_on_and_answered() {
+    let mut seam = Seam::start().await;
+    seam.publish("bridge/request/plan", r#"{"days":2,"transaction":"p"}"#)
+        .await;
+    let (id, request) = seam.request().await;
+    assert_eq!(request, Request::Plan { group: None, days: 2 });
+    let plan = json!([{"group": "driveway", "at": "2026-11-22T09:00:00-05:00", "power": "ON"}]);
+    let result = Ok(plan.clone());
+    seam.say(Word::Reply { id, result }).await;
+    let answer = seam.answer("bridge/response/plan").await;
+    assert_eq!(answer, json!({"status": "ok", "data": plan, "transaction": "p"}));
+
+    let schedule = json!({"id": "noon", "start": "12:00", "for": "1h", "safety": {"max_on": "30m"}});
+    let payload = json!({"group": "driveway", "schedule": schedule}).to_string();
+    seam.publish("bridge/request/schedule/set", &payload).await;
+    let (id, request) = seam.request().await;
+    let group = "driveway".parse().unwrap();
+    assert_eq!(request, Request::SetSchedule { group, schedule });
+    let result = Err(RequestError::Invalid(
+        "schedule.start: expected a time".to_owned(),
+    ));
+    seam.say(Word::Reply { id, result }).await;
+    let answer = seam.answer("bridge/response/schedule/set").await;
+    let expected = json!({"code": "invalid_value", "message": "schedule.start: expected a time"});
+    assert_eq!(
+        answer,
+        json!({"status": "error", "data": null, "error": expected})
+    );
+
+    for (name, payload, code) in [
+        ("plan", r#"{"days":32}"#, "out_of_range"),
+        ("vacation", "ON", "invalid_payload"),
+        ("schedule/enable", r#"{"group":"driveway"}"#, "missing_key"),
+        ("override/clear", r#"{"who":"all"}"#, "unknown_key"),
+    ] {
+        seam.publish(&format!("bridge/request/{name}"), payload).await;
+        let answer = seam.answer(&format!("bridge/response/{name}")).await;
+        assert_eq!(answer["error"]["code"], code, "{name} {payload}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_scheduler_is_answered_at_the_stop() {
+    let mut seam = Seam::start().await;
+    seam.publish("bridge/request/override/list", r#"{"transaction":1}"#)
+        .await;
+    let _unanswered = seam.request().await;
+    let wish = seam.command("group/driveway/set", "ON").await;
+    seam.stop().await;
+    let answer = seam.expect("bridge/response/override/list", |_| true).await;
+    assert_eq!(answer["error"]["code"], "shutting_down");
+    let answer = seam.expect("group/driveway/response", |_| true).await;
+    assert_eq!(answer["error"]["code"], "shutting_down");
+    drop(wish);
+}
+
+#[tokio::test]
+async fn a_sensor_is_heard_with_what_the_broker_kept() {
+    let broker = Mosquitto::start().await;
+    let cold = r#"{"temperature":-3,"dew_point":-5}"#;
+    broker
+        .probe()
+        .await
+        .publish_retained("weather/outdoor", cold)
+        .await;
+    let mut seam = Seam::start_on(broker, SETTINGS, 16).await;
+    for (payload, publish) in [(cold, false), ("broken", true)] {
+        if publish {
+            seam.probe.publish("weather/outdoor", payload).await;
+        }
+        match seam.asked().await {
+            Ask::Sensor {
+                topic,
+                payload: heard,
+            } => {
+                assert_eq!(
+                    (topic.as_str(), &heard[..]),
+                    ("weather/outdoor", payload.as_bytes())
+                );
+            }
+            other => panic!("{other:?} is no sensor value"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_read_through_its_devices() {
+    let mut seam = Seam::start().await;
+    seam.publish("group/driveway/get", r#"{"transaction":"g"}"#).await;
+    for outlet in ["mats/1", "lamp"] {
+        let order = timeout(PATIENCE, seam.orders.recv()).await.unwrap().unwrap();
+        let Order::Intent(intent) = order else {
+            panic!("{order:?} is no intent");
+        };
+        assert_eq!((&intent.path, intent.action), (&path(outlet), Action::Read));
+        let ticket: Ticket = intent.ticket;
+        ticket.answer(on(outlet).1);
+    }
+    let answer = seam.answer("group/driveway/response").await;
+    assert_eq!(
+        (&answer["status"], &answer["transaction"]),
+        (&json!("ok"), &json!("g"))
+    );
+    assert_eq!(
+        answer["members"],
+        json!({"mats/1": {"status": "ok", "state": "ON"}, "lamp": {"status": "ok", "state": "ON"}})
+    );
+    assert!(seam.asks.try_recv().is_err(), "the scheduler has no part in it");
+}
+
+#[tokio::test]
+async fn what_the_scheduler_says_is_published() {
+    let seam = Seam::start().await;
+    assert_eq!(
+        seam.discovery().await,
+        Value::Null,
+        "which schedules there are is not known yet"
+    );
+    let lamp = Arc::new(lamp());
+    let news = seam.news.as_ref().unwrap();
+    news.send(News::Report(lamp)).await.unwrap();
+    let state = seam.expect("lamp", |_| true).await;
+    assert_eq!(
+        (&state["source"], &state["expected"]),
+        (&json!("manual"), &Value::Null)
+    );
+
+    seam.say(Word::Rules(seam.rules.clone())).await;
+    seam.say(Word::Vacation(Vacation::Since(NOON.parse().unwrap())))
+        .await;
+    let standing = OutletStanding {
+        expected: Some(Power::On),
+        source: Source::Override,
+        problem: Some(true),
+        ..OutletStanding::MANUAL
+    };
+    seam.say(Word::Outlet(path("lamp"), Arc::new(standing))).await;
+    seam.say(Word::Group(
+        "driveway".parse().unwrap(),
+        Arc::new(group_standing()),
+    ))
+    .await;
+    seam.say(Word::Event(Event {
+        kind: EventKind::ScheduleOff,
+        device: None,
+        outlet: None,
+        group: Some("driveway".parse().unwrap()),
+        message: "morning ended".to_owned(),
+        at: NOON.parse().unwrap(),
+    }))
+    .await;
+
+    let event = seam
+        .expect("bridge/event", |event| event["type"] == "schedule_off")
+        .await;
+    assert_eq!(event["group"], "driveway");
+    let state = seam.expect("lamp", |state| state["expected"] == "ON").await;
+    assert_eq!(
+        (&state["state"], &state["source"], &state["problem"]),
+        (&json!("OFF"), &json!("override"), &json!(true))
+    );
+    let info = seam.expect("bridge/info", |info| info["vacation"] == true).await;
+    assert_eq!(info["vacation_since"], NOON);
+    let group = parsed(&seam.broker.retained("tapo2mqtt/group/driveway").await.unwrap());
+    let expected = json!({
+        "state": "OFF", "mode": "auto", "expected": "OFF", "source": "schedule", "rule": null,
+        "reason": "nothing is due", "next_change": "2026-11-22T14:00:00Z", "next_state": "ON",
+        "override_until": null, "cooldown_until": null, "safety": "clear",
+        "schedules": {"morning": true, "week-end": true},
+    });
+    assert_eq!(group, expected);
+    let groups = parsed(&seam.broker.retained("tapo2mqtt/bridge/groups").await.unwrap());
+    let expected = json!([{
+        "id": "driveway", "name": "Driveway heating", "outlets": ["mats/1", "lamp"],
+        "schedules": ["morning", "week-end"],
+    }]);
+    assert_eq!(groups, expected);
+    let discovery = seam.discovery().await;
+    assert_eq!(discovery["device"]["name"], "Driveway heating");
+    let schedule = &discovery["components"]["tapo2mqtt-group-driveway_schedule_week-end"];
+    assert_eq!(
+        schedule["value_template"],
+        r#"{{ value_json.schedules["week-end"] }}"#
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_gone_leaves_home_assistant() {
+    let seam = Seam::start().await;
+    seam.say(Word::Rules(seam.rules.clone())).await;
+    let config = "homeassistant/device/tapo2mqtt-group-driveway/config";
+    let week_end = |payload: &str| {
+        let id = "tapo2mqtt-group-driveway_schedule_week-end";
+        parsed(payload)["components"][id].clone()
+    };
+    seam.probe
+        .expect(config, |payload| week_end(payload).get("command_topic").is_some())
+        .await;
+    let mut rules = Rules::clone(&seam.rules);
+    rules.groups[0].schedules.truncate(1);
+    seam.say(Word::Rules(Arc::new(rules))).await;
+    seam.probe
+        .expect(config, |payload| {
+            week_end(payload) == json!({"platform": "switch"})
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn groups_of_an_earlier_run_are_cleaned_up() {
+    let broker: Arc<Mosquitto> = Mosquitto::start().await.into();
+    let mut seam = Seam::start_on(broker.clone(), SETTINGS, 16).await;
+    seam.say(Word::Rules(seam.rules.clone())).await;
+    seam.say(Word::Group(
+        "driveway".parse().unwrap(),
+        Arc::new(group_standing()),
+    ))
+    .await;
+    seam.expect("group/driveway", |_| true).await;
+    assert_ne!(seam.discovery().await, Value::Null);
+    seam.stop().await;
+
+    let garage = SETTINGS.replace("\"driveway\"", "\"garage\"");
+    let seam = Seam::start_on(broker, &garage, 16).await;
+    let config = "homeassistant/device/tapo2mqtt-group-driveway/config";
+    for topic in ["tapo2mqtt/group/driveway", config] {
+        seam.probe.expect(topic, str::is_empty).await;
+        assert_eq!(seam.broker.retained(topic).await, None, "{topic}");
+    }
+}

@@ -1,0 +1,85 @@
+//! More at once than anybody should send.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
+
+use crate::{bridge::Setup, chaos::post::Post};
+
+/// More than all queues on the way hold together.
+const FLOOD: usize = 3000;
+const BIRTHS: usize = 50;
+
+#[tokio::test]
+async fn every_command_of_a_flood_is_answered_once() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let hanging = Simulator::plug(Profile::P110).start().await.unwrap();
+    let setup = Setup::new().device("plug", plug.address());
+    let bridge = setup.device("hanging", hanging.address()).start().await;
+    bridge.available("plug").await;
+    bridge.available("hanging").await;
+    let (stage, scope) = (Stage::BeforeApplying, Scope::method("set_device_info"));
+    hanging.faults().set(Fault::Hang { stage, scope });
+    let post = Post::open(bridge.broker.address()).await;
+    // Reads do not replace each other, so that queues fill.
+    for number in 0..FLOOD {
+        let (path, topic) = match number % 3 {
+            0 => ("plug", "plug/set"),
+            1 => ("hanging", "hanging/set"),
+            _ => ("hanging", "hanging/get"),
+        };
+        let transaction = format!("{path}-{number}");
+        let payload = match number % 3 {
+            2 => json!({ "transaction": transaction }),
+            _ => json!({ "state": "TOGGLE", "transaction": transaction, "ttl": 2 }),
+        };
+        post.send(topic, payload.to_string());
+    }
+    let all = |book: &crate::chaos::post::Book| book.answers.len() >= FLOOD;
+    let answered = post.until(crate::probe::PATIENCE, all).await;
+    bridge.publish("bridge/request/health", "").await;
+    let health = bridge.expect("bridge/response/health", |_| true).await;
+    assert!(
+        answered,
+        "{} answers, {:#}",
+        post.book.borrow().answers.len(),
+        health["data"]["mqtt"]
+    );
+    let mut codes = BTreeMap::new();
+    for (transaction, answers) in &post.book.borrow().answers {
+        assert_eq!(answers.len(), 1, "{transaction}: {answers:?}");
+        let answer = crate::bridge::parsed(&answers[0]);
+        let code = answer["error"]["code"].as_str().unwrap_or("ok").to_owned();
+        *codes.entry(code).or_insert(0) += 1;
+    }
+    println!("{FLOOD} commands at once: {codes:?}");
+    let answer = bridge.set("plug", "after", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    assert!(plug.relay(1));
+}
+
+#[tokio::test]
+async fn home_assistant_may_be_born_many_times() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    bridge.barrier().await;
+    bridge.probe.forget();
+    for _ in 0..BIRTHS {
+        bridge.probe.publish("homeassistant/status", "online").await;
+    }
+    bridge
+        .expect("bridge/state", |state| state["state"] == "online")
+        .await;
+    bridge.barrier().await;
+    let mut told = BTreeMap::new();
+    for seen in bridge.probe.history() {
+        let again = seen.topic.ends_with("/config") || seen.topic.ends_with("/availability");
+        if again {
+            *told.entry(seen.topic).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.values().all(|times| *times == 1), "{told:?}");
+}
