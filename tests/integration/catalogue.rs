@@ -1,5 +1,5 @@
 //! `docs/devices.md`: which entities each simulated model has, and where their values come from, as the running
-//! bridge tells them. `UPDATE_DOCS=1` rewrites the file.
+//! bridge tells them. `TAPO2MQTT_REGENERATE=1` rewrites the file.
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf};
 
@@ -193,13 +193,13 @@ async fn the_tables_of_devices_are_up_to_date() {
         text.push_str(&tables(&bridge, id, device).await);
     }
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/devices.md");
-    if env::var_os("UPDATE_DOCS").is_some() {
+    if env::var_os("TAPO2MQTT_REGENERATE").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, &text).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(
         text, written,
-        "docs/devices.md; UPDATE_DOCS=1 rewrites it when the change is meant"
+        "docs/devices.md; TAPO2MQTT_REGENERATE=1 rewrites it when the change is meant"
     );
 }
