@@ -223,6 +223,7 @@ fn words(line: &str) -> Result<Vec<Vec<String>>, String> {
             }
             (None, '#') if word.is_none() => break,
             (None, '<' | '>') => {
+                letters.next_if_eq(&letter);
                 let command = commands.last_mut().unwrap();
                 command.extend(word.take());
                 command.push(REDIRECTION.to_owned());
