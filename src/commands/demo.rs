@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, RunningDevice, Simulator};
 
-use super::{After, CommandError, load, run_until_signal};
+use super::{After, CommandError, Signals, load, run_until_signal};
 use crate::{
     Secret,
     bridge::Bridge,
@@ -41,13 +41,14 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Aft
         &strip,
     )?;
     let log_level = telemetry::start(settings.log.level, settings.log.format);
+    let signals = Signals::listen()?;
     let bridge = Bridge::start(&settings, log_level, Clock::system())?;
     println!("{}", welcome(&settings));
-    let after = run_until_signal(bridge).await;
+    let after = run_until_signal(bridge, signals).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
-    after
+    Ok(after)
 }
 
 /// The user's settings with the demo's devices, account and broker laid over them.

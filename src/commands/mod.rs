@@ -13,7 +13,7 @@ mod simulate;
 
 use std::{pin::pin, process::ExitCode};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -122,11 +122,24 @@ fn after(ended: Ended) -> After {
     }
 }
 
+/// SIGTERM and SIGINT. Listened to before a bridge starts, so that no stop comes too early to be orderly.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, CommandError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Runs a bridge until SIGTERM or SIGINT. A second signal ends it at once: somebody is in a hurry, and the
 /// broker publishes the last will.
-async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn run_until_signal(bridge: Bridge, mut signals: Signals) -> After {
     let mut supervisor = Supervisor::from_environment();
     let pulse = bridge.pulse();
     let stop = CancellationToken::new();
@@ -137,18 +150,18 @@ async fn run_until_signal(bridge: Bridge) -> Result<After, CommandError> {
                 if ended == Ended::Restart {
                     supervisor.restarting();
                 }
-                return Ok(after(ended));
+                return after(ended);
             }
             () = pulse.notified() => {
                 supervisor.came_round();
                 continue;
             }
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
         }
         if stop.is_cancelled() {
             warn!("a second signal; ending at once");
-            return Ok(After::Exit(ExitCode::FAILURE));
+            return After::Exit(ExitCode::FAILURE);
         }
         supervisor.stopping();
         stop.cancel();

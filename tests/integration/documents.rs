@@ -61,6 +61,9 @@ const ORDINARY: [&str; 39] = [
     "true",
 ];
 
+/// Stands for `<` and `>` among the words of a command.
+const REDIRECTION: &str = "\0";
+
 struct Block {
     place: String,
     language: String,
@@ -219,6 +222,12 @@ fn words(line: &str) -> Result<Vec<Vec<String>>, String> {
                 word.get_or_insert_default();
             }
             (None, '#') if word.is_none() => break,
+            (None, '<' | '>') => {
+                letters.next_if_eq(&letter);
+                let command = commands.last_mut().unwrap();
+                command.extend(word.take());
+                command.push(REDIRECTION.to_owned());
+            }
             (None, '|' | ';' | '&') => {
                 commands.last_mut().unwrap().extend(word.take());
                 commands.push(Vec::new());
@@ -231,6 +240,12 @@ fn words(line: &str) -> Result<Vec<Vec<String>>, String> {
         return Err(format!("a quote does not end: {line}"));
     }
     commands.last_mut().unwrap().extend(word);
+    for command in &mut commands {
+        while let Some(at) = command.iter().position(|word| word == REDIRECTION) {
+            let after_file = (at + 2).min(command.len());
+            command.drain(at..after_file);
+        }
+    }
     commands.retain(|command| !command.is_empty());
     Ok(commands)
 }
@@ -506,6 +521,10 @@ fn sound_blocks_pass() {
             "[tapo]\nusername = \"me@example.org\"\npassword_file = \"/nowhere/secret\"\n",
         ),
         ("toml", "[[group]]\nid = \"x\"\noutlets = [\"heater\"]\n"),
+        (
+            "console",
+            "tapo2mqtt migrate heattrax 'a>b.yaml' >> x.toml && tapo2mqtt check < /dev/null\n",
+        ),
         ("console", "$ sudo systemctl restart tapo2mqtt # after a change\n"),
         (
             "console",

@@ -576,8 +576,10 @@ async fn a_flood_costs_neither_memory_nor_disk_and_the_bridge_goes_on() {
             .await;
     }
     probe.catch_up().await;
+    probe.forget();
+    // Not the answer: those to the flood may displace it.
     probe.publish("tapo2mqtt/bridge/request/health", "").await;
-    probe.expect("tapo2mqtt/bridge/response/health", |_| true).await;
+    probe.expect("tapo2mqtt/bridge/health", |_| true).await;
     let (now, most) = (memory(&process, "VmRSS"), memory(&process, "VmHWM"));
     println!("before {before}, after {now}, at most {most}");
     assert!(now < before + 32 * MEGABYTE, "{before} became {now}");

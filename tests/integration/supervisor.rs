@@ -1,9 +1,20 @@
 //! What a service manager hears from the program: sd_notify(3) over a socket of this test.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
+use tapo2mqtt::{
+    bridge::{Bridge, Ended},
+    clock::Clock,
+    config::{Sources, load},
+    telemetry::{Level, LogLevel},
+};
 use tempfile::TempDir;
 use tokio::{net::UnixDatagram, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     mosquitto::Mosquitto,
@@ -124,4 +135,32 @@ async fn a_manager_that_does_not_listen_is_complained_about_once() {
     let end = process.stop().await;
     end.in_order();
     assert_eq!(end.output.matches("cannot be told").count(), 1, "{}", end.output);
+}
+
+/// What the pings are made of comes from the event loop and ends with it; no timer goes on by itself.
+#[tokio::test]
+async fn the_pulse_is_that_of_the_event_loop() {
+    let home = Home::new(&settings(dead_address(), &[]));
+    let sources = Sources {
+        file: Some(home.file()),
+        environment: Vec::new(),
+    };
+    let level = LogLevel::detached(Level::Info);
+    let bridge = Bridge::start(&load(&sources).unwrap(), level, Clock::system()).unwrap();
+    let pulse = bridge.pulse();
+    let stop = CancellationToken::new();
+    let mut running = pin!(bridge.run(stop.cancelled()));
+    for _ in 0..2 {
+        tokio::select! {
+            _ = &mut running => panic!("it ended by itself"),
+            beat = timeout(PATIENCE, pulse.notified()) => beat.unwrap(),
+        }
+    }
+    stop.cancel();
+    assert_eq!(timeout(PATIENCE, &mut running).await.unwrap(), Ended::Stopped);
+    // The last beat may not have been taken yet.
+    let _last = timeout(Duration::ZERO, pulse.notified()).await;
+    tokio::time::pause();
+    let another = timeout(Duration::from_hours(1), pulse.notified()).await;
+    assert!(another.is_err(), "a beat after the end of the loop");
 }
