@@ -29,7 +29,8 @@ pub struct Victim {
 
 /// Whether a device may lose requests unread, as by a connection that it closes while the next one is on its way. The
 /// number of such a request is missing in the sequence, and the next one is refused through no fault of the bridge.
-/// A device that loses none does not hang either, so that no request to it is given up while it is in work.
+/// A device that loses none does not hang or change its protocol either, so that no request to it is given up while it
+/// is in work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requests {
     AllRead,
@@ -146,7 +147,7 @@ impl DeviceGremlin {
             22 if klap => Fault::ForbidHandshake,
             23 if klap => Fault::WrongPassword,
             24 if klap => Fault::BlankCredentials,
-            25 if !spoken_for => Fault::ProtocolFlip,
+            25 if lossy && !spoken_for => Fault::ProtocolFlip,
             26..29 => Fault::HttpStatus {
                 status: [429, 500, 503][self.rng.random_range(0..3)],
                 scope,

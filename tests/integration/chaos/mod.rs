@@ -8,7 +8,7 @@
 //! - After each burst of commands and at the end, every relay is what the answers say: what an `ok` says, unchanged
 //!   after a failure without attempts, either after one with attempts.
 //! - After the last fault, retained state, availability and discovery are there and true, and every outlet obeys.
-//! - No device was asked two things at once, nor out of sequence.
+//! - The device that loses no requests was never asked two things at once, nor out of sequence.
 //! - No line of the log says again what was said, unless it had changed in between.
 //! - No command is left open, and memory is flat.
 //!
