@@ -73,7 +73,7 @@ def test_screenshot(lab, request, tmp_path):
         browser.evaluate(f"localStorage.setItem('hassTokens', {json.dumps(json.dumps(login))})")
         browser.open(f"{home.url}/config/devices/device/{home.devices()[STRIP]['id']}")
         shown = lambda: all(name in (browser.evaluate(TEXT) or "") for name in ("Left mat", "Lamp", "Overheated"))
-        eventually(shown, "the page shows the outlets")
+        eventually(shown, "the page shows the outlets", 180)
         # Cards fade in.
         browser.tell("Runtime.evaluate", expression="new Promise(done => setTimeout(done, 2000))", awaitPromise=True)
         picture = base64.b64decode(browser.tell("Page.captureScreenshot", format="png")["data"])
