@@ -16,7 +16,8 @@ WIDTH, HEIGHT = 1120, 860
 NAMES = {2: "Right mat", 3: "Steps", 4: "Lamp"}
 # A page is done when its last card has its text; cards are in shadow trees.
 TEXT = """(function text(node) {
-    return [...node.childNodes].map(text).join(' ') + (node.shadowRoot ? text(node.shadowRoot) : '') + (node.nodeValue || '');
+    const below = [...node.childNodes, ...(node.shadowRoot ? [node.shadowRoot] : [])];
+    return below.map(text).join(' ') + (node.nodeValue || '');
 })(document.body)"""
 
 

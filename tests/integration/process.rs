@@ -302,15 +302,22 @@ async fn it_stops_in_time_while_a_device_hangs() {
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
     let plug = plug().await;
-    plug.faults().set(Fault::Hang {
-        stage: Stage::BeforeApplying,
-        scope: Scope::all(),
-    });
     let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
     let process = home.start();
-    // The device hangs in its log-in, so the stop takes its time.
-    process.wrote("connected to the MQTT broker").await;
+    device_online(&probe, "heater").await;
+    let asked = plug.counters().requests_of("set_device_info");
+    plug.faults().set(Fault::Hang {
+        stage: Stage::BeforeApplying,
+        scope: Scope::method("set_device_info"),
+    });
+    // The stop waits for a switch that is under way, so it takes its time.
+    probe.publish("tapo2mqtt/heater/set", "ON").await;
+    plug.wait_requests("set_device_info", asked + 1, PATIENCE)
+        .await
+        .unwrap();
     process.terminate();
     process.wrote("stopping").await;
     let end = process.stop().await;
