@@ -45,6 +45,8 @@ pub(super) struct Tree {
     swept: bool,
     /// Whether the groups of an earlier run were looked at.
     pub(super) swept_groups: bool,
+    /// The outlets that an earlier run told of, of devices that did not tell theirs yet.
+    former_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
 }
 
 /// An entry of `bridge/devices` as an earlier run left it.
@@ -81,6 +83,7 @@ impl Tree {
             clock,
             swept: false,
             swept_groups: false,
+            former_outlets: BTreeMap::new(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Tree {
             availability(report.availability),
         );
         self.erase_vanished(before.as_deref(), report);
+        self.erase_former(report);
         self.tell_devices();
         self.tell_info(level);
         if before.map(|before| before.trouble.clone()) != Some(report.trouble.clone()) {
@@ -250,22 +254,17 @@ impl Tree {
             return;
         };
         for device in former {
-            let whole = OutletPath::device(device.id.clone());
-            let kept = self.configured.contains(&device.id);
-            let known = self
-                .reports
-                .get(&device.id)
-                .is_some_and(|report| report.identity.is_some());
-            for outlet in device.outlets {
-                let path = OutletPath::outlet(device.id.clone(), outlet.key);
-                if !kept || (known && !self.reports_outlet(&path)) {
-                    self.erase(self.topics.state(&path));
+            let keys = device.outlets.into_iter().map(|outlet| outlet.key).collect();
+            if self.configured.contains(&device.id) {
+                self.former_outlets.insert(device.id.clone(), keys);
+                if let Some(report) = self.reports.get(&device.id).cloned() {
+                    self.erase_former(&report);
                 }
-            }
-            if !kept {
+            } else {
                 info!(device = %device.id, "not configured any more; its topics are emptied");
+                self.erase_outlets(&device.id, keys);
                 self.erase(self.topics.availability(&device.id));
-                self.erase(self.topics.state(&whole));
+                self.erase(self.topics.state(&OutletPath::device(device.id)));
             }
         }
     }
@@ -277,9 +276,27 @@ impl Tree {
         }
     }
 
-    fn reports_outlet(&self, path: &OutletPath) -> bool {
-        let report = self.reports.get(&path.device);
-        report.is_some_and(|report| report.outlets.iter().any(|outlet| outlet.key == path.outlet))
+    /// Outlets that an earlier run told of and that the device, now that it tells, has no more. One that got
+    /// an id of its own is among them.
+    fn erase_former(&mut self, report: &Report) {
+        if report.identity.is_none() {
+            return;
+        }
+        let mut former = self.former_outlets.remove(&report.id).unwrap_or_default();
+        former.retain(|key| {
+            !report
+                .outlets
+                .iter()
+                .any(|outlet| outlet.key.as_ref() == Some(key))
+        });
+        self.erase_outlets(&report.id, former);
+    }
+
+    fn erase_outlets(&mut self, device: &DeviceId, keys: Vec<OutletKey>) {
+        for key in keys {
+            let path = OutletPath::outlet(device.clone(), key);
+            self.erase(self.topics.state(&path));
+        }
     }
 
     /// Outlets that a strip had before and has no more.

@@ -35,6 +35,10 @@ name = "Left mat"
 FIRST_WITH_CHILD_DEVICES = (2026, 11)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--screenshot", help="where screenshot.py puts its picture")
+
+
 @dataclass
 class Lab:
     broker: Broker

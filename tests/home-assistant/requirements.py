@@ -10,7 +10,7 @@ from pathlib import Path
 # MQTT, the pages for the screenshot, and what Home Assistant loads at every start.
 WANTED = """
     mqtt frontend hassio analytics recorder infrared radio_frequency camera image_processing conversation http
-    backup network system_health hardware labs logger file_upload default_platforms
+    backup network system_health hardware labs logger file_upload default_platforms ffmpeg tts
 """.split()
 
 

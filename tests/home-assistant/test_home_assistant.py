@@ -11,10 +11,11 @@ from expected import BRIDGE, OUTLETS, PLUG, STRIP, SWITCHES, outlet
 from processes import eventually
 
 AVAILABLE = f"{PLUG}_switch"
-LONG_AWAY = 300
 # What Home Assistant's own connection says when these tests take the broker away. Nothing that is published is
 # judged there: that is done in its `mqtt.discovery`, `mqtt.entity`, `mqtt.models` and the platforms.
-BROKER_WENT = re.compile(r"\[(paho\.mqtt|homeassistant\.components\.mqtt)\.client\]|The client is not currently connected")
+BROKER_WENT = re.compile(
+    r"\[(paho\.mqtt|homeassistant\.components\.mqtt)\.client\]|The client is not currently connected"
+)
 # When a device is deleted in it, it empties the topic once for each entity, and warns of its own messages.
 DELETED = re.compile(f"No device components to cleanup for {PLUG}, ")
 

@@ -1,12 +1,18 @@
 //! What the bridge tells of its devices unasked: discovery, availability and changes from elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tapo_simulator::{Profile, Simulator};
 use tapo2mqtt::bridge::Ended;
 
-use crate::bridge::{Setup, parsed};
+use crate::{
+    bridge::{Setup, parsed},
+    mosquitto::Mosquitto,
+};
 
 /// The keys of a message that a template reads: `value_json.key` or `value_json['key']`.
 fn keys_of(template: &str) -> Vec<String> {
@@ -188,6 +194,25 @@ async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
     let mut left = second.broker.retained_under("#").await;
     left.retain(|topic, _| is_old(topic));
     assert_eq!(left, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn the_topic_of_an_outlet_that_got_a_name_is_emptied_however_late_the_strip_is() {
+    let strip = Simulator::strip(Profile::P300);
+    let strip = strip.latency(Duration::from_millis(200)).start().await.unwrap();
+    let broker = Mosquitto::start().await;
+    let earlier = broker.probe().await;
+    let devices = json!([{ "id": "strip", "outlets": [{ "key": "1" }, { "key": "left" }] }]);
+    for (topic, payload) in [
+        ("tapo2mqtt/bridge/devices", devices.to_string()),
+        ("tapo2mqtt/strip/left", json!({ "state": "ON" }).to_string()),
+    ] {
+        earlier.publish_retained(topic, payload).await;
+    }
+    let setup = Setup::new().device("strip", strip.address());
+    let bridge = setup.start_on(broker).await;
+    bridge.probe.expect("tapo2mqtt/strip/left", str::is_empty).await;
+    bridge.expect("strip/1", |state| state["state"] == "OFF").await;
 }
 
 /// Home Assistant knows a device by its MAC too, and would make one of the two.

@@ -312,13 +312,16 @@ async fn a_second_signal_ends_it_at_once() {
     let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
     let process = home.start();
     device_online(&probe, "heater").await;
-    // A switch is worth waiting for, so the stop takes its time.
+    let asked = plug.counters().requests_of("set_device_info");
     plug.faults().set(Fault::Hang {
         stage: Stage::BeforeApplying,
         scope: Scope::method("set_device_info"),
     });
+    // The stop waits for a switch that is under way, so it takes its time.
     probe.publish("tapo2mqtt/heater/set", "ON").await;
-    plug.wait_requests("set_device_info", 1, PATIENCE).await.unwrap();
+    plug.wait_requests("set_device_info", asked + 1, PATIENCE)
+        .await
+        .unwrap();
     process.terminate();
     process.wrote("stopping").await;
     let end = process.stop().await;
