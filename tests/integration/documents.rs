@@ -147,7 +147,7 @@ fn check(block: &Block) -> Result<(), String> {
     }
 }
 
-/// Loads settings alone, or together with one of the examples where they are a piece of a whole.
+/// Loads settings alone, or the example they are a part of, or together with an example that lacks them.
 fn settings(text: &str, format: &str) -> Result<Settings, String> {
     let alone = load(text, format);
     let Err(problems) = alone else { return alone };
@@ -157,6 +157,10 @@ fn settings(text: &str, format: &str) -> Result<Settings, String> {
         .map(|entry| entry.unwrap().path())
         .collect();
     examples.sort();
+    let quoted = |path: &&PathBuf| fs::read_to_string(path).unwrap().contains(text.trim());
+    if let Some(example) = examples.iter().find(quoted) {
+        return load(&fs::read_to_string(example).unwrap(), format);
+    }
     let whole = examples
         .iter()
         .filter(|path| path.extension().unwrap() == format && format == "toml")
@@ -197,9 +201,17 @@ fn load_exactly(text: &str, format: &str) -> Result<Settings, String> {
     config::load(&sources).map_err(|problems| problems.to_string())
 }
 
-/// The lines of a shell, without prompts and with continued lines joined.
+/// The lines of a shell, without prompts and with continued lines joined. Where there are prompts, the other lines
+/// are what was printed.
 fn lines(text: &str) -> Vec<String> {
-    let joined = text.replace("\\\n", " ");
+    let mut joined = text.replace("\\\n", " ");
+    if joined.lines().any(|line| line.starts_with("$ ")) {
+        joined = joined
+            .lines()
+            .filter(|line| line.starts_with("$ "))
+            .collect::<Vec<_>>()
+            .join("\n");
+    }
     let lines = joined
         .lines()
         .map(|line| line.trim().trim_start_matches("$ ").to_owned());

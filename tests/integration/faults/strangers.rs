@@ -72,7 +72,7 @@ async fn a_stranger_whose_address_is_all_that_is_left_is_reported_and_not_switch
     let answer = bridge.answer("plug", "t").await;
     assert_eq!(code(&answer), "expired", "{answer}");
     let reported = |state: &Value| {
-        let reason = state["reason"].as_str().unwrap_or_default();
+        let reason = state["trouble"].as_str().unwrap_or_default();
         state["status"] == "unreachable" && reason.contains("another device answers")
     };
     bridge.expect("plug", reported).await;
