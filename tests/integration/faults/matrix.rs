@@ -20,7 +20,7 @@ use crate::{
 /// How long the device takes over the request that the fault shall hit.
 const WINDOW: Duration = Duration::from_millis(100);
 /// All at once keep two cores so busy that devices seem to hang.
-const ROWS_AT_ONCE: usize = 8;
+const ROWS_AT_ONCE: usize = 16;
 const PROFILES: [Profile; 2] = [Profile::P110, Profile::P300];
 
 /// One cell of the matrix.
