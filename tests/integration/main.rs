@@ -26,6 +26,7 @@ mod plan;
 mod presence;
 mod probe;
 mod process;
+mod reload;
 mod seam;
 mod security;
 mod shell;
