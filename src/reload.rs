@@ -81,15 +81,14 @@ pub fn compare(running: &Settings, read: Settings) -> (Settings, Difference) {
         difference.changed.extend(changed(section, same));
     }
     let devices = |settings| roster(settings).devices;
-    difference.list(
-        "device",
-        &devices(running),
-        &devices(&new),
-        |device| device.id.as_str(),
-    );
+    difference.list("device", &devices(running), &devices(&new), |device| {
+        device.id.as_str()
+    });
     let (before, now) = (&running.rules, &new.rules);
     difference.list("group", &before.groups, &now.groups, |group| group.id.as_str());
-    difference.list("sensor", &before.sensors, &now.sensors, |sensor| sensor.id.as_str());
+    difference.list("sensor", &before.sensors, &now.sensors, |sensor| {
+        sensor.id.as_str()
+    });
     (new, difference)
 }
 

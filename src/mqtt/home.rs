@@ -163,8 +163,7 @@ impl Home {
     /// A device is configured now.
     pub(super) fn expect(&mut self, device: DeviceId) {
         let subject = Subject::Device(device);
-        self.nodes
-            .extend(subject.node().map(|node| (node, subject)));
+        self.nodes.extend(subject.node().map(|node| (node, subject)));
     }
 
     /// A device or group is not configured any more; returns where it was announced. The topic is to be emptied.

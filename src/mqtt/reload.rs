@@ -118,10 +118,9 @@ async fn read(loader: Loader, orders: mpsc::Sender<Order>, asks: mpsc::Sender<As
         Ok(Err(problems)) => return Some(Reading::Bad(each(&problems))),
         Err(error) => return Some(Reading::Bad(vec![error.to_string()])),
     };
-    let (order, ask) = try_join!(
-        async { orders.reserve_owned().await.ok().ok_or(()) },
-        async { asks.reserve_owned().await.ok().ok_or(()) },
-    )
+    let (order, ask) = try_join!(async { orders.reserve_owned().await.ok().ok_or(()) }, async {
+        asks.reserve_owned().await.ok().ok_or(())
+    },)
     .ok()?;
     Some(Reading::Good(Box::new(settings), order, ask))
 }
@@ -140,16 +139,16 @@ impl MqttTask {
     pub(super) fn request_reload(&mut self, payload: &[u8]) {
         let refused = match decode_request(payload, |_| Ok(())) {
             // Requests need no payload, so an empty one is no less a request.
-            Decoded::Ignored => {
-                Reply::error(None, "invalid_payload", "expected a JSON object or nothing")
-            }
+            Decoded::Ignored => Reply::error(None, "invalid_payload", "expected a JSON object or nothing"),
             Decoded::Refused { error, transaction } => {
                 Reply::error(transaction, error.code(), &error.to_string())
             }
             Decoded::Accepted { transaction, .. } if self.closing.is_some() => shutting_down(transaction),
-            Decoded::Accepted { transaction, .. } if self.reloads.loader.is_none() => {
-                Reply::error(transaction, "disabled", "this bridge has no settings to read again")
-            }
+            Decoded::Accepted { transaction, .. } if self.reloads.loader.is_none() => Reply::error(
+                transaction,
+                "disabled",
+                "this bridge has no settings to read again",
+            ),
             Decoded::Accepted { transaction, .. } if self.reloads.next.len() >= ASKERS => {
                 Reply::error(transaction, "busy", "too many requests at once")
             }
@@ -279,7 +278,10 @@ impl MqttTask {
     fn listen_to(&mut self, sensors: &[SensorSpec]) {
         let before = by_topic(&self.reloads.running.rules.sensors);
         let now = by_topic(sensors);
-        for topic in before.keys().filter(|topic| before.get(*topic) != now.get(*topic)) {
+        for topic in before
+            .keys()
+            .filter(|topic| before.get(*topic) != now.get(*topic))
+        {
             if let Ok(filter) = Filter::try_from((*topic).to_owned()) {
                 self.tree.link.unsubscribe(&filter);
             }

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::{
     desk::{Desk, Errand},
     health::Vitals,
-    reload::Reloads,
     link::{Farewell, LinkEvent},
+    reload::Reloads,
     scheduling::Questions,
     state::availability,
     tree::Tree,

@@ -23,7 +23,8 @@ mod wishes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc, time::Duration,
+    sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;

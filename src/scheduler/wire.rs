@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc, time::Duration,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;

@@ -287,8 +287,11 @@ impl Running {
     pub async fn reload_text(&self, settings: &str) -> Value {
         std::fs::write(self.directory.path().join("settings.toml"), settings).unwrap();
         let mark = format!("{:016x}", rand::random::<u64>());
-        self.publish("bridge/request/reload", json!({ "transaction": mark }).to_string())
-            .await;
+        self.publish(
+            "bridge/request/reload",
+            json!({ "transaction": mark }).to_string(),
+        )
+        .await;
         self.expect("bridge/response/reload", |answer| answer["transaction"] == mark)
             .await
     }

@@ -273,7 +273,10 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     let before = bridge.retained("bridge/info").await;
 
     for (bad, named) in [
-        ("[polling]\nstate = \"1ms\"\n[log]\nlevel = \"loud\"", ["polling.state", "log.level"]),
+        (
+            "[polling]\nstate = \"1ms\"\n[log]\nlevel = \"loud\"",
+            ["polling.state", "log.level"],
+        ),
         ("this is no TOML", ["settings.toml", "TOML"]),
     ] {
         let answer = bridge.reload_text(bad).await;
@@ -338,7 +341,10 @@ async fn a_command_in_flight_to_another_device_survives() {
         latency: Duration::from_secs(2).into(),
     });
     bridge
-        .publish("lamp/set", json!({"state": "ON", "transaction": "slow"}).to_string())
+        .publish(
+            "lamp/set",
+            json!({"state": "ON", "transaction": "slow"}).to_string(),
+        )
         .await;
     lamp.wait_requests("set_device_info", asked + 1, PATIENCE)
         .await
@@ -396,7 +402,7 @@ fn rules(topic: &str, more: &str) -> String {
         [[group.schedule]]
         id = "cold"
         all_day = true
-        when = ["outdoor < 3"]
+        when = [{{ sensor = "outdoor", at_most = 3.0, when_unknown = "off" }}]
         {more}
         "#
     )
@@ -433,7 +439,9 @@ async fn groups_schedules_and_sensors_come_and_go() {
     );
     heater.wait_relay(1, true, PATIENCE).await.unwrap();
     bridge
-        .expect("group/warm", |group| group["state"] == "ON" && group["rule"] == "cold")
+        .expect("group/warm", |group| {
+            group["state"] == "ON" && group["rule"] == "cold"
+        })
         .await;
     bridge
         .probe
@@ -466,7 +474,9 @@ async fn groups_schedules_and_sensors_come_and_go() {
     );
     gone(&bridge, "warm").await;
     gone(&bridge, "tapo2mqtt-group-warm").await;
-    bridge.expect("heater", |heater| heater["expected"].is_null()).await;
+    bridge
+        .expect("heater", |heater| heater["expected"].is_null())
+        .await;
     let answer = bridge.set("group/warm", "1", json!({"state": "ON"})).await;
     assert_eq!(answer["error"]["code"], "unknown_group", "{answer}");
     for neighbour in &neighbours {
@@ -488,7 +498,7 @@ async fn overrides_and_changed_schedules_stay_on_top() {
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
     }
-    let held = json!({"state": "ON", "hold": true});
+    let held = json!({"state": "ON", "override": "hold"});
     let answer = bridge.set("heater", "hold", held).await;
     assert_eq!(answer["status"], "ok", "{answer}");
     let lunch = json!({"id": "lunch", "start": "11:30", "for": "2h"});
@@ -517,14 +527,18 @@ async fn overrides_and_changed_schedules_stay_on_top() {
     );
     assert_eq!(group["source"], "override", "{group}");
     assert!(heater.relay(1));
-    bridge.expect("group/light", |group| group["state"].is_string()).await;
+    bridge
+        .expect("group/light", |group| group["state"].is_string())
+        .await;
 
     // An override ends with its group.
     taken(&bridge.reload(&setup(BARE)).await);
     gone(&bridge, "warm").await;
     bridge.probe.forget();
     taken(&bridge.reload(&setup(&rules("weather/a", ""))).await);
-    let group = bridge.expect("group/warm", |group| group["state"].is_string()).await;
+    let group = bridge
+        .expect("group/warm", |group| group["state"].is_string())
+        .await;
     assert_eq!(group["mode"], "auto", "{group}");
     assert_eq!(group["schedules"], json!({"cold": true}));
 }
@@ -605,9 +619,7 @@ async fn many_requests_are_read_one_after_another_and_all_answered() {
 }
 
 fn hang_up(process: &process::Process) {
-    let pid = process.pid.to_string();
-    let sent = std::process::Command::new("kill").args(["-HUP", &pid]).status();
-    assert!(sent.unwrap().success());
+    process.signal("HUP");
 }
 
 #[tokio::test]
@@ -633,7 +645,9 @@ async fn the_program_reads_its_file_again_at_sighup() {
     hang_up(&process);
     process.wrote("tapo.surprise").await;
     probe
-        .expect("tapo2mqtt/bridge/last_error", |error| error.contains("tapo.surprise"))
+        .expect("tapo2mqtt/bridge/last_error", |error| {
+            error.contains("tapo.surprise")
+        })
         .await;
     fs::write(home.file(), &one).unwrap();
     hang_up(&process);
