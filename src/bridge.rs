@@ -14,6 +14,7 @@ use crate::{
     config::{Device, Settings},
     device::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Telling, Tempo},
     mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    reload::Loader,
     scheduler::{
         task::{self, Scheduler},
         wire,
@@ -70,6 +71,7 @@ pub struct Bridge {
     controls: mpsc::Receiver<Control>,
     ended: mpsc::Receiver<&'static str>,
     pulse: Arc<Notify>,
+    reload: Arc<Notify>,
 }
 
 const EVENT_LOOP: &str = "mqtt event loop";
@@ -78,11 +80,17 @@ const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
 
 impl Bridge {
-    /// Starts all tasks and returns at once: nothing waits for the broker or a device.
+    /// Starts all tasks and returns at once: nothing waits for the broker or a device. With a `loader` the settings
+    /// can be read again.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(settings: &Settings, log_level: LogLevel, clock: Clock) -> Result<Self, StartError> {
+    pub fn start(
+        settings: &Settings,
+        loader: Option<Loader>,
+        log_level: LogLevel,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let tasks = Tasks::default();
         let (keeper, writer, start_checks) = open_store(settings)?;
         let (orders, orders_in) = mpsc::channel(ORDERS);
@@ -114,10 +122,12 @@ impl Bridge {
             about,
             log_level,
             keeper: keeper.clone(),
+            loader,
             board: board.clone(),
             clock: clock.clone(),
         };
         let event_loop = MqttTask::open(settings, parts, &tasks)?;
+        let reload = event_loop.reload_signal();
         let owner = Owner::start(
             roster(settings),
             orders_in,
@@ -136,6 +146,7 @@ impl Bridge {
             controls: controls_in,
             ended,
             pulse,
+            reload,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
@@ -147,6 +158,11 @@ impl Bridge {
     /// Notified once a second as long as the event loop comes round, for a watchdog.
     pub fn pulse(&self) -> Arc<Notify> {
         self.pulse.clone()
+    }
+
+    /// To be notified when the settings shall be read again. Of several notices while that goes on, one is kept.
+    pub fn reload(&self) -> Arc<Notify> {
+        self.reload.clone()
     }
 
     /// Spawns a top-level task whose end is noticed.

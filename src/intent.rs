@@ -331,6 +331,8 @@ pub enum Code {
     NoAnswer,
     /// A safety limit forbids it now.
     RefusedBySafety,
+    /// The settings were read again and have problems.
+    InvalidSettings,
 }
 
 /// Whose failure it is.
@@ -364,6 +366,7 @@ impl Code {
             | Self::Superseded
             | Self::SetupMode
             | Self::Busy
+            | Self::InvalidSettings
             | Self::UnknownDevice
             | Self::UnknownOutlet
             | Self::UnknownGroup

@@ -18,6 +18,7 @@ pub mod intent;
 pub mod migrate;
 pub mod model;
 pub mod mqtt;
+pub mod reload;
 pub mod report;
 pub mod scheduler;
 mod secret;

@@ -2,21 +2,23 @@
 
 use std::net::SocketAddr;
 
-use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, RunningDevice, Simulator};
+use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{After, CommandError, Signals, load, run_until_signal};
+use super::{After, CommandError, Signals, load, sources};
 use crate::{
     Secret,
     bridge::Bridge,
     cli::{DemoArgs, SettingsArgs},
     clock::Clock,
-    config::{Credentials, Device, Settings},
+    config::{self, Credentials, Device, Settings},
     demo::broker::EmbeddedBroker,
+    reload::Loader,
     tasks::Tasks,
     telemetry,
 };
 
 pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<After, CommandError> {
+    let signals = Signals::listen()?;
     let tasks = Tasks::default();
     let broker = if args.no_broker {
         None
@@ -34,52 +36,57 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Aft
         .seed(2)
         .start()
         .await?;
-    let settings = demo_settings(
-        settings,
-        broker.as_ref().map(EmbeddedBroker::address),
-        &plug,
-        &strip,
-    )?;
+    let stage = Stage {
+        broker: broker.as_ref().map(EmbeddedBroker::address),
+        plug: plug.address(),
+        strip: strip.address(),
+    };
+    let sources = sources(settings);
+    let settings = stage.lay_over(load(settings)?);
     let log_level = telemetry::start(settings.log.level, settings.log.format);
-    let signals = Signals::listen()?;
-    let bridge = Bridge::start(&settings, log_level, Clock::system())?;
+    let loader = Loader::new(move || Ok(stage.lay_over(config::load(&sources)?)));
+    let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
     println!("{}", welcome(&settings));
-    let after = run_until_signal(bridge, signals).await;
+    let after = signals.run(bridge).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
     Ok(after)
 }
 
-/// The user's settings with the demo's devices, account and broker laid over them.
-fn demo_settings(
-    args: &SettingsArgs,
+/// Where the demo's own things are.
+#[derive(Debug, Clone, Copy)]
+struct Stage {
     broker: Option<SocketAddr>,
-    plug: &RunningDevice,
-    strip: &RunningDevice,
-) -> Result<Settings, CommandError> {
-    let mut settings = load(args)?;
-    settings.tapo.credentials = Some(Credentials {
-        username: DEFAULT_USERNAME.to_owned(),
-        password: Secret::new(DEFAULT_PASSWORD),
-    });
-    if let Some(broker) = broker {
-        settings.mqtt.host = loopback_of(broker).ip().to_string();
-        settings.mqtt.port = broker.port();
-        settings.mqtt.login = None;
-        settings.mqtt.tls = None;
-    }
-    settings.devices = [("demo-plug", plug), ("demo-strip", strip)]
-        .into_iter()
-        .filter_map(|(id, device)| demo_device(id, device))
-        .collect();
-    // Nothing of the demo outlives it.
-    settings.state_file = None;
-    Ok(settings)
+    plug: SocketAddr,
+    strip: SocketAddr,
 }
 
-fn demo_device(id: &str, device: &RunningDevice) -> Option<Device> {
-    let address = device.address().to_string().parse().ok()?;
+impl Stage {
+    /// The user's settings with the demo's devices, account and broker laid over them.
+    fn lay_over(self, mut settings: Settings) -> Settings {
+        settings.tapo.credentials = Some(Credentials {
+            username: DEFAULT_USERNAME.to_owned(),
+            password: Secret::new(DEFAULT_PASSWORD),
+        });
+        if let Some(broker) = self.broker {
+            settings.mqtt.host = loopback_of(broker).ip().to_string();
+            settings.mqtt.port = broker.port();
+            settings.mqtt.login = None;
+            settings.mqtt.tls = None;
+        }
+        settings.devices = [("demo-plug", self.plug), ("demo-strip", self.strip)]
+            .into_iter()
+            .filter_map(|(id, address)| demo_device(id, address))
+            .collect();
+        // Nothing of the demo outlives it.
+        settings.state_file = None;
+        settings
+    }
+}
+
+fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
+    let address = address.to_string().parse().ok()?;
     Some(Device {
         id: id.parse().ok()?,
         address,

@@ -8,20 +8,18 @@ mod healthcheck;
 mod plan;
 mod run;
 mod shell;
+mod signals;
 #[cfg(feature = "demo")]
 mod simulate;
 
-use std::{pin::pin, process::ExitCode};
+use std::process::ExitCode;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use signals::Signals;
 
 use crate::{
-    bridge::{Bridge, Ended, StartError},
+    bridge::StartError,
     cli::{Cli, Command, MigrateArgs, OtherProgram, SettingsArgs},
     config::{self, Problems, Settings, Sources},
-    supervisor::Supervisor,
 };
 
 /// Bad settings (sysexits EX_USAGE): starting again will not help.
@@ -101,8 +99,12 @@ pub async fn execute(cli: Cli) -> After {
     })
 }
 
+fn sources(args: &SettingsArgs) -> Sources {
+    Sources::from_process(args.config.clone())
+}
+
 fn load(args: &SettingsArgs) -> Result<Settings, CommandError> {
-    Ok(config::load(&Sources::from_process(args.config.clone()))?)
+    Ok(config::load(&sources(args))?)
 }
 
 fn migrate(args: &MigrateArgs) -> Result<(), CommandError> {
@@ -111,59 +113,4 @@ fn migrate(args: &MigrateArgs) -> Result<(), CommandError> {
     };
     print!("{settings}");
     Ok(())
-}
-
-/// What a bridge's end means for the process.
-fn after(ended: Ended) -> After {
-    match ended {
-        Ended::Stopped => After::Exit(ExitCode::SUCCESS),
-        Ended::Restart => After::Restart,
-        Ended::Failed => After::Exit(ExitCode::FAILURE),
-    }
-}
-
-/// SIGTERM and SIGINT. Listened to before a bridge starts, so that no stop comes too early to be orderly.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, CommandError> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-}
-
-/// Runs a bridge until SIGTERM or SIGINT. A second signal ends it at once: somebody is in a hurry, and the
-/// broker publishes the last will.
-async fn run_until_signal(bridge: Bridge, mut signals: Signals) -> After {
-    let mut supervisor = Supervisor::from_environment();
-    let pulse = bridge.pulse();
-    let stop = CancellationToken::new();
-    let mut running = pin!(bridge.run(stop.cancelled()));
-    loop {
-        tokio::select! {
-            ended = &mut running => {
-                if ended == Ended::Restart {
-                    supervisor.restarting();
-                }
-                return after(ended);
-            }
-            () = pulse.notified() => {
-                supervisor.came_round();
-                continue;
-            }
-            _ = signals.terminate.recv() => {}
-            _ = signals.interrupt.recv() => {}
-        }
-        if stop.is_cancelled() {
-            warn!("a second signal; ending at once");
-            return After::Exit(ExitCode::FAILURE);
-        }
-        supervisor.stopping();
-        stop.cancel();
-    }
 }

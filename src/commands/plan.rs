@@ -88,6 +88,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         .map_or(Timestamp::MAX, |end| end.timestamp());
     let (overrides, safety, readings) = (Overrides::default(), Safety::default(), Readings::default());
     let (memory, observed) = (Memory::default(), BTreeMap::new());
+    let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
     let inputs = Inputs {
         rules,
         overrides: &overrides,
@@ -97,7 +98,8 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         memory: &memory,
         observed: &observed,
         conditions: Conditions::TakenToHold,
-        booted_at: from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN),
+        booted_at,
+        listening_since: booted_at,
         now: from,
     };
     let beginning = decide(&inputs).groups;

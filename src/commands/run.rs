@@ -1,12 +1,14 @@
 //! `run`: the bridge.
 
-use super::{After, CommandError, Signals, load, run_until_signal};
-use crate::{bridge::Bridge, cli::SettingsArgs, clock::Clock, telemetry};
+use super::{After, CommandError, Signals, load, sources};
+use crate::{bridge::Bridge, cli::SettingsArgs, clock::Clock, config, reload::Loader, telemetry};
 
 pub(super) async fn run(args: &SettingsArgs) -> Result<After, CommandError> {
+    let signals = Signals::listen()?;
     let settings = load(args)?;
     let log_level = telemetry::start(settings.log.level, settings.log.format);
-    let signals = Signals::listen()?;
-    let bridge = Bridge::start(&settings, log_level, Clock::system())?;
-    Ok(run_until_signal(bridge, signals).await)
+    let sources = sources(args);
+    let loader = Loader::new(move || config::load(&sources));
+    let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
+    Ok(signals.run(bridge).await)
 }

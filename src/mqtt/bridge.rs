@@ -16,7 +16,7 @@ use crate::{
     telemetry::Level,
 };
 
-/// What does not change while the process runs.
+/// What only a reload changes while the process runs.
 #[derive(Debug, Clone)]
 pub struct About {
     /// When the process started.
@@ -134,7 +134,7 @@ impl<'a> DeviceEntry<'a> {
     }
 }
 
-/// `bridge/last_error`: the newest trouble of a device, or a null message once none has any.
+/// `bridge/last_error`: the newest trouble of a device or the settings, or a null message once there is none.
 #[derive(Serialize, Default)]
 pub(super) struct LastError<'a> {
     code: Option<Code>,
@@ -154,6 +154,15 @@ impl<'a> LastError<'a> {
             code: Some(trouble.code),
             message: Some(message.chars().take(STATE_TEXT_MAX).collect()),
             device: Some(&report.id),
+            at: Some(now),
+        }
+    }
+
+    pub(super) fn of_settings(why: &str, now: Timestamp) -> Self {
+        Self {
+            code: Some(Code::InvalidSettings),
+            message: Some(why.chars().take(STATE_TEXT_MAX).collect()),
+            device: None,
             at: Some(now),
         }
     }

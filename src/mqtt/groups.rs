@@ -43,7 +43,8 @@ impl Tree {
         for group in &groups {
             self.tell_group(group);
         }
-        self.announce_groups();
+        // What a device is announced with depends on its groups.
+        self.announce_all();
     }
 
     /// An outlet stands differently.

@@ -83,6 +83,8 @@ pub(super) struct Home {
     /// Entities that were announced on each node, in this run or an earlier one.
     announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
     deleted: BTreeSet<Subject>,
+    /// Nodes whose topics we emptied: the echo of that is no deletion.
+    withdrawn: BTreeSet<NodeId>,
     sweep: Sweep,
     last_birth: Option<Instant>,
     due: Option<Instant>,
@@ -105,6 +107,7 @@ impl Home {
             nodes,
             announced: BTreeMap::new(),
             deleted,
+            withdrawn: BTreeSet::new(),
             sweep: Sweep::Ahead,
             last_birth: None,
             due: None,
@@ -157,11 +160,18 @@ impl Home {
         Some(self.announce(payload))
     }
 
-    /// A device or group is not configured any more; returns where it was announced.
+    /// A device is configured now.
+    pub(super) fn expect(&mut self, device: DeviceId) {
+        let subject = Subject::Device(device);
+        self.nodes.extend(subject.node().map(|node| (node, subject)));
+    }
+
+    /// A device or group is not configured any more; returns where it was announced. The topic is to be emptied.
     pub(super) fn forget(&mut self, subject: &Subject) -> Option<NodeId> {
         let node = subject.node()?;
         self.nodes.remove(&node);
         self.announced.remove(&node);
+        self.withdrawn.insert(node.clone());
         Some(node)
     }
 
@@ -182,8 +192,11 @@ impl Home {
     /// somebody publishes now.
     pub(super) fn found(&mut self, node: &NodeId, payload: &[u8], retain: bool) -> Finding {
         let subject = self.nodes.get(node);
+        if !retain && !payload.is_empty() {
+            self.withdrawn.remove(node);
+        }
         if payload.is_empty() {
-            let announced = self.announced.contains_key(node);
+            let announced = !self.withdrawn.contains(node) && self.announced.contains_key(node);
             return match subject {
                 Some(subject) if !retain && announced && self.deleted.insert(subject.clone()) => {
                     Finding::Deleted(subject.clone())
@@ -435,6 +448,20 @@ mod tests {
         assert!(home.group(&group(&[])).is_some());
         assert_eq!(home.forget(&driveway), Some(told.node.clone()));
         assert_eq!(home.found(&told.node, told.json.as_bytes(), true), Finding::Stale);
+    }
+
+    #[test]
+    fn the_echo_of_our_own_withdrawal_deletes_nothing() {
+        let mut home = home();
+        let device = strip(&TWO);
+        announced(&mut home, &device).unwrap();
+        let node = home.forget(&mats()).unwrap();
+        home.expect("mats".parse().unwrap());
+        let told = announced(&mut home, &device).unwrap();
+        assert_eq!(home.found(&node, b"", false), Finding::Nothing);
+        assert_eq!(home.found(&node, b"", false), Finding::Nothing, "sent twice");
+        assert_eq!(home.found(&node, told.json.as_bytes(), false), Finding::Nothing);
+        assert_eq!(home.found(&node, b"", false), Finding::Deleted(mats()));
     }
 
     proptest! {

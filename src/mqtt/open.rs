@@ -14,6 +14,7 @@ use super::{
         Authorities, ClientCertificate, Filter, Link, LinkError, LinkOptions, Login, Tls, Topic, Transport,
         Will,
     },
+    reload::Reloads,
     standings::Standings,
     state::availability,
     task::{MqttTask, Wires},
@@ -25,6 +26,7 @@ use crate::{
     config::{self, Settings, TlsRoots},
     device::HealthBoard,
     model::DeviceId,
+    reload::Loader,
     report::Availability,
     store::Keeper,
     tasks::Tasks,
@@ -42,6 +44,8 @@ pub struct Parts {
     pub log_level: LogLevel,
     /// What survives a restart.
     pub keeper: Keeper,
+    /// Reads the settings again; without it there is no reload.
+    pub loader: Option<Loader>,
     /// How the devices' links are doing.
     pub board: HealthBoard,
     /// The wall clock.
@@ -65,6 +69,7 @@ impl MqttTask {
             home(settings, &topics, &parts.keeper)
         });
         let link = Link::open(options, tasks)?;
+        let reloads = Reloads::new(parts.loader, settings.clone(), tasks.clone());
         let vitals = Vitals::new(parts.board, tasks.clone(), parts.clock.clone());
         let standings = Standings::new(Arc::new(settings.rules.clone()));
         let tree = Tree::new(
@@ -82,6 +87,7 @@ impl MqttTask {
             parts.log_level,
             parts.keeper,
             vitals,
+            reloads,
         ))
     }
 }

@@ -20,6 +20,9 @@ impl MqttTask {
         if let Some(decoded) = schedule::read(name.as_str(), payload) {
             return self.request_of_scheduler(name, decoded);
         }
+        if name.as_str() == RELOAD {
+            return self.request_reload(payload);
+        }
         let answer = match name.as_str() {
             "restart" => self.perform(payload, |_| Ok(()), |task, ()| task.restart()),
             "rescan" => self.perform(payload, |_| Ok(()), |task, ()| task.rescan()),
@@ -99,8 +102,12 @@ impl MqttTask {
     }
 }
 
-const REQUESTS: [&str; 5] = [
+/// Answered once the settings were read.
+pub(super) const RELOAD: &str = "reload";
+
+const REQUESTS: [&str; 6] = [
     "restart",
+    RELOAD,
     "rescan",
     "health",
     "log_level",

@@ -63,6 +63,11 @@ impl Questions {
             open: BTreeMap::new(),
         }
     }
+
+    /// The way to the scheduler.
+    pub(super) fn sender(&self) -> mpsc::Sender<Ask> {
+        self.asks.clone()
+    }
 }
 
 impl MqttTask {

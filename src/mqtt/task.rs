@@ -18,6 +18,7 @@ use super::{
     desk::{Desk, Errand},
     health::Vitals,
     link::{Farewell, LinkEvent},
+    reload::Reloads,
     scheduling::Questions,
     state::availability,
     tree::Tree,
@@ -79,6 +80,7 @@ pub struct MqttTask {
     pub(super) log_level: LogLevel,
     pub(super) keeper: Keeper,
     pub(super) vitals: Vitals,
+    pub(super) reloads: Reloads,
     /// Set once the process is stopping: new commands are refused.
     pub(super) closing: Option<Instant>,
     /// Topics whose retained command was answered.
@@ -96,6 +98,7 @@ impl MqttTask {
         log_level: LogLevel,
         keeper: Keeper,
         vitals: Vitals,
+        reloads: Reloads,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
         let sensors = tree.rules().sensors.iter();
@@ -110,6 +113,7 @@ impl MqttTask {
             log_level,
             keeper,
             vitals,
+            reloads,
             closing: None,
             refused_retained: BTreeSet::new(),
             answered,
@@ -138,6 +142,7 @@ impl MqttTask {
                     None => break,
                 },
                 Some(word) = self.words.recv() => self.hear_word(word),
+                turn = self.reloads.turn(), if self.closing.is_none() => self.take_turn(turn),
                 Some(answer) = self.answered.recv() => self.pass_on(answer),
                 () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
                 () = sleep_until_some(sweep_ends) => self.tree.swept(),
@@ -217,6 +222,7 @@ impl MqttTask {
             self.pass_on(answer);
         }
         self.refuse_open_requests();
+        self.refuse_reloads();
         let offline = Bytes::from(availability(Availability::Offline));
         let farewell = self.tree.link.close(offline, FAREWELL).await;
         match farewell {

@@ -37,9 +37,11 @@ pub(super) struct Tree {
     pub(super) topics: Topics,
     pub(super) home: Option<Home>,
     pub(super) standings: Standings,
-    about: About,
-    configured: BTreeSet<DeviceId>,
-    reports: BTreeMap<DeviceId, Arc<Report>>,
+    pub(super) about: About,
+    pub(super) configured: BTreeSet<DeviceId>,
+    pub(super) reports: BTreeMap<DeviceId, Arc<Report>>,
+    /// Why the settings that were read last were not taken.
+    pub(super) refused_settings: Option<String>,
     clock: Clock,
     /// Whether the devices of an earlier run were looked at.
     swept: bool,
@@ -80,6 +82,7 @@ impl Tree {
             about,
             configured,
             reports: BTreeMap::new(),
+            refused_settings: None,
             clock,
             swept: false,
             swept_groups: false,
@@ -100,8 +103,11 @@ impl Tree {
         self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
     }
 
-    /// A device changed.
+    /// A device changed. One that a reload took out may still report while its worker ends.
     pub(super) fn hear(&mut self, report: &Arc<Report>, level: Level) {
+        if !self.is_configured(&report.id) {
+            return;
+        }
         let before = self.reports.insert(report.id.clone(), report.clone());
         let announcement = self.announcement(report);
         if let Some(announcement) = announcement {
@@ -315,7 +321,7 @@ impl Tree {
         }
     }
 
-    fn tell_devices(&mut self) {
+    pub(super) fn tell_devices(&mut self) {
         let entries: Vec<_> = self
             .reports
             .values()
@@ -325,14 +331,19 @@ impl Tree {
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::Devices), devices);
     }
 
-    /// The trouble that came last; gone when no device has any.
-    fn tell_last_error(&mut self, changed: Option<&Report>) {
+    /// The trouble that came last; gone when nothing has any.
+    pub(super) fn tell_last_error(&mut self, changed: Option<&Report>) {
         let troubled = |report: &&Report| report.trouble.is_some();
         let others = self.reports.values().map(Arc::as_ref);
         let report = changed
             .filter(troubled)
             .or_else(|| others.into_iter().find(troubled));
-        let error = json(&LastError::of(report, self.clock.now()));
+        let now = self.clock.now();
+        let error = match (report, &self.refused_settings) {
+            (None, Some(why)) => LastError::of_settings(why, now),
+            _ => LastError::of(report, now),
+        };
+        let error = json(&error);
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
     }
 

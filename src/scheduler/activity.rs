@@ -61,8 +61,8 @@ pub struct View<'a> {
     pub sensors: Sensors<'a>,
     /// Whether they are asked.
     pub conditions: Conditions,
-    /// When the bridge started.
-    pub booted_at: Timestamp,
+    /// Since when all sensors are listened to.
+    pub listening_since: Timestamp,
     /// Whether a member of the group is on.
     pub running: bool,
 }
@@ -106,7 +106,7 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
     };
     let edge = calendar.next_edge(now);
     let sensors = asked.iter().filter_map(|evaluation| evaluation.wake);
-    let grace = Some(after(view.booted_at, BOOT_GRACE)).filter(|end| *end > now && !asked.is_empty());
+    let grace = Some(after(view.listening_since, BOOT_GRACE)).filter(|end| *end > now && !asked.is_empty());
     let inside = sensors.chain(grace).filter(|_| occurrence.is_some());
     let was = match activity {
         Activity::Active => Some(Was::Active),
@@ -146,7 +146,7 @@ fn weigh<'a>(
     was: Option<Was>,
     view: View<'_>,
 ) -> (Activity, Option<&'a Condition>) {
-    let in_grace = view.sensors.now < after(view.booted_at, BOOT_GRACE);
+    let in_grace = view.sensors.now < after(view.listening_since, BOOT_GRACE);
     let mut undecided = None;
     for (condition, evaluation) in schedule.conditions.iter().zip(asked) {
         match verdict(condition, evaluation.answer, was, in_grace) {

@@ -52,6 +52,8 @@ pub struct Inputs<'a> {
     pub conditions: Conditions,
     /// When the bridge started.
     pub booted_at: Timestamp,
+    /// Since when all sensors are listened to: the start, or the reload that brought the newest of them.
+    pub listening_since: Timestamp,
     /// The instant to plan for.
     pub now: Timestamp,
 }

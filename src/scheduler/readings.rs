@@ -37,6 +37,11 @@ impl Readings {
         self.0.insert(sensor, Reading { value, at });
     }
 
+    /// A sensor is another one now, or none: its value means nothing any more.
+    pub fn forget(&mut self, sensor: &SensorId) {
+        self.0.remove(sensor);
+    }
+
     /// What is known of a sensor at an instant. A value is stale from `stale_after` on.
     pub fn of(&self, sensor: &SensorSpec, now: Timestamp) -> Known {
         let Some(reading) = self.0.get(&sensor.id) else {

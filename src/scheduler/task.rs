@@ -13,6 +13,7 @@ mod jump;
 mod kept;
 mod layers;
 mod outlet;
+mod reload;
 mod requests;
 mod sensors;
 mod tell;
@@ -20,7 +21,11 @@ mod tell;
 mod tests;
 mod wishes;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{
@@ -48,6 +53,7 @@ use crate::{
     device::{News, Order},
     intent::Answer,
     model::{DeviceId, OutletPath, Power},
+    report::Report,
     store::Keeper,
 };
 
@@ -79,6 +85,10 @@ pub struct Scheduler {
     live: BTreeMap<OutletPath, Live>,
     /// The outlets of each device, as it said.
     devices: BTreeMap<DeviceId, Vec<OutletPath>>,
+    /// What each device that is reachable said last.
+    reports: BTreeMap<DeviceId, Arc<Report>>,
+    /// Devices that a reload took out. Their workers may still report while they end.
+    removed: BTreeSet<DeviceId>,
     desk: Desk,
     telling: Telling,
     watch: Watch,
@@ -149,6 +159,8 @@ impl Scheduler {
             book,
             live,
             devices: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            removed: BTreeSet::new(),
             desk: Desk::default(),
             watch: Watch::default(),
             keeper: parts.keeper,
@@ -210,6 +222,7 @@ impl Scheduler {
         match ask {
             Ask::Set(wish) => self.wish(wish, look),
             Ask::Sensor { topic, payload } => self.sense(&topic, &payload, look),
+            Ask::Reload(rewritten) => self.reload(rewritten, look),
             Ask::Request { id, request } => self.answer_request(id, request, look),
         }
     }

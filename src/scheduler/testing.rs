@@ -171,6 +171,7 @@ impl Site {
             observed: &self.observed,
             conditions: self.conditions,
             booted_at: self.booted_at,
+            listening_since: self.booted_at,
             now: self.now,
         }
     }

@@ -1,6 +1,10 @@
 //! What goes in and out of the scheduler task, beside the reports and intents of the device owner.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,7 +20,7 @@ use super::{
 };
 use crate::{
     intent::{Switch, Ticket},
-    model::{GroupId, OutletPath, Power},
+    model::{DeviceId, GroupId, OutletPath, Power},
     report::Event,
 };
 
@@ -66,6 +70,8 @@ pub enum Ask {
         /// What it said.
         payload: Bytes,
     },
+    /// The settings were read again. The one word that comes of it is [`Word::Rules`], if there are other rules.
+    Reload(Rewritten),
     /// A question, or a change of what people wrote down. It ends in one [`Word::Reply`].
     Request {
         /// Returned with the reply.
@@ -73,6 +79,15 @@ pub enum Ask {
         /// What is asked.
         request: Request,
     },
+}
+
+/// What settings that were read again say.
+#[derive(Debug)]
+pub struct Rewritten {
+    /// The rules, without what was changed over MQTT.
+    pub rules: Arc<Rules>,
+    /// Every configured device.
+    pub devices: BTreeSet<DeviceId>,
 }
 
 /// A command to switch, as it came in. The scheduler is asked first: limits may refuse it, and in a group with

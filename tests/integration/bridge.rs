@@ -1,6 +1,13 @@
 //! The whole bridge in this process, between a real broker and simulated devices.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
@@ -9,6 +16,7 @@ use tapo2mqtt::{
     clock::Clock,
     config::{self, Sources},
     device::{Telling, Tempo},
+    reload::Loader,
     tasks::Tasks,
     telemetry::{Level, LogLevel},
 };
@@ -22,6 +30,7 @@ use crate::{
 };
 
 /// Settings of a bridge to be.
+#[derive(Clone)]
 pub struct Setup {
     devices: Vec<(String, SocketAddr)>,
     credentials: bool,
@@ -119,7 +128,7 @@ impl Setup {
         self
     }
 
-    fn toml(&self, broker: SocketAddr) -> String {
+    pub fn toml(&self, broker: SocketAddr) -> String {
         let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
         let mut sections = vec![
             format!("[mqtt]\nhost = \"{host}\"\nport = {port}"),
@@ -163,7 +172,15 @@ impl Setup {
             environment: Vec::new(),
         };
         let settings = config::load(&sources).unwrap();
-        let bridge = Bridge::start(&settings, LogLevel::detached(Level::Info), self.clock.clone()).unwrap();
+        let readings = Arc::new(Readings::default());
+        let loader = readings.clone().count(sources);
+        let bridge = Bridge::start(
+            &settings,
+            Some(loader),
+            LogLevel::detached(Level::Info),
+            self.clock.clone(),
+        )
+        .unwrap();
         let stop = CancellationToken::new();
         let task = Tasks::default().spawn("bridge", bridge.run(stop.clone().cancelled_owned()));
         let running = Running {
@@ -172,6 +189,7 @@ impl Setup {
             stop,
             task,
             directory: self.directory,
+            readings,
         };
         running
             .expect("bridge/state", |state| state["state"] == "online")
@@ -184,9 +202,31 @@ impl Setup {
 pub struct Running {
     pub probe: Probe,
     pub broker: Arc<Mosquitto>,
+    pub readings: Arc<Readings>,
     stop: CancellationToken,
     task: JoinHandle<Ended>,
     directory: Arc<TempDir>,
+}
+
+/// How often the settings were read again.
+#[derive(Default)]
+pub struct Readings {
+    pub all: AtomicUsize,
+    now: AtomicUsize,
+    pub most_at_once: AtomicUsize,
+}
+
+impl Readings {
+    fn count(self: Arc<Self>, sources: Sources) -> Loader {
+        Loader::new(move || {
+            self.all.fetch_add(1, Ordering::SeqCst);
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_at_once.fetch_max(now, Ordering::SeqCst);
+            let settings = config::load(&sources);
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            settings
+        })
+    }
 }
 
 impl Drop for Running {
@@ -257,6 +297,24 @@ impl Running {
         .await;
         self.answer("barrier", &mark).await;
         self.probe.catch_up().await;
+    }
+
+    /// Writes other settings and asks for a reload.
+    pub async fn reload(&self, setup: &Setup) -> Value {
+        self.reload_text(&setup.toml(self.broker.address())).await
+    }
+
+    /// Writes any settings and asks for a reload.
+    pub async fn reload_text(&self, settings: &str) -> Value {
+        std::fs::write(self.directory.path().join("settings.toml"), settings).unwrap();
+        let mark = format!("{:016x}", rand::random::<u64>());
+        self.publish(
+            "bridge/request/reload",
+            json!({ "transaction": mark }).to_string(),
+        )
+        .await;
+        self.expect("bridge/response/reload", |answer| answer["transaction"] == mark)
+            .await
     }
 
     /// Stops the bridge and waits for its end. What it said until then is seen.

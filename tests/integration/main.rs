@@ -28,6 +28,7 @@ mod plan;
 mod presence;
 mod probe;
 mod process;
+mod reload;
 mod seam;
 mod security;
 mod shell;

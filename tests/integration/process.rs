@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    cut::Cut,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
 };
@@ -34,6 +35,8 @@ const BAD_SETTINGS: i32 = 64;
 /// Most a debug build may take from its start to a retained `online`, and from SIGTERM to its end.
 const START_BUDGET: Duration = Duration::from_secs(2);
 const STOP_BUDGET: Duration = Duration::from_secs(1);
+/// As signal(7) numbers it.
+const SIGTERM: u32 = 15;
 const DEAD_DEVICES: u8 = 20;
 const ROUNDS: usize = 10;
 
@@ -169,8 +172,14 @@ impl End {
 
 impl Process {
     pub fn terminate(&self) {
-        let pid = self.pid.to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &self.pid.to_string()])
+            .status();
         assert!(sent.unwrap().success());
     }
 
@@ -207,6 +216,22 @@ impl Process {
         };
         let done = timeout(PATIENCE, wait).await;
         done.unwrap_or_else(|_| panic!("it does not write {text:?}:\n{}", self.output()));
+    }
+
+    /// Waits until it has a handler for SIGTERM: the first moment at which it can say goodbye.
+    pub async fn listens(&self) {
+        let file = format!("/proc/{}/status", self.pid);
+        let caught = || {
+            let status = fs::read_to_string(&file).unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
+        };
+        let wait = async {
+            while caught() & (1 << (SIGTERM - 1)) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("it never listens");
     }
 
     /// Whether any process of its group is left.
@@ -308,25 +333,44 @@ async fn a_second_signal_ends_it_at_once() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
     probe.subscribe("tapo2mqtt/#").await;
+    let wire = Cut::in_front_of(broker.address());
     let plug = plug().await;
-    let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
+    let home = Home::new(&settings(wire.address(), &[("heater", plug.address())]));
     let process = home.start();
     device_online(&probe, "heater").await;
+    // A command hangs and the broker acknowledges nothing more, so the stop takes as long as it may.
     let asked = plug.counters().requests_of("set_device_info");
     plug.faults().set(Fault::Hang {
         stage: Stage::BeforeApplying,
         scope: Scope::method("set_device_info"),
     });
-    // The stop waits for a switch that is under way, so it takes its time.
     probe.publish("tapo2mqtt/heater/set", "ON").await;
     plug.wait_requests("set_device_info", asked + 1, PATIENCE)
         .await
         .unwrap();
-    process.terminate();
-    process.wrote("stopping").await;
-    let end = process.stop().await;
+    wire.black_hole();
+    // Both are there before the process can act on either, however slow this test is.
+    process.signal("STOP");
+    process.signal("TERM");
+    process.signal("INT");
+    let start = Instant::now();
+    process.signal("CONT");
+    let end = process.end(start).await;
     assert_eq!(end.status.code(), Some(1), "{}", end.output);
     assert!(end.output.contains("a second signal"), "{}", end.output);
+}
+
+#[tokio::test]
+async fn a_signal_at_the_very_start_is_not_lost() {
+    let broker = Mosquitto::start().await;
+    let home = Home::new(&settings(broker.address(), &[]));
+    for _ in 0..ROUNDS {
+        let process = home.start();
+        process.listens().await;
+        let end = process.stop().await;
+        assert_eq!(end.status.code(), Some(0), "{}", end.output);
+        assert!(end.output.contains("stopped"), "{}", end.output);
+    }
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ impl Seam {
             },
             log_level: LogLevel::detached(Level::Info),
             keeper,
+            loader: None,
             board: HealthBoard::default(),
             clock,
         };

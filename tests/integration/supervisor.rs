@@ -146,7 +146,7 @@ async fn the_pulse_is_that_of_the_event_loop() {
         environment: Vec::new(),
     };
     let level = LogLevel::detached(Level::Info);
-    let bridge = Bridge::start(&load(&sources).unwrap(), level, Clock::system()).unwrap();
+    let bridge = Bridge::start(&load(&sources).unwrap(), None, level, Clock::system()).unwrap();
     let pulse = bridge.pulse();
     let stop = CancellationToken::new();
     let mut running = pin!(bridge.run(stop.cancelled()));

@@ -37,7 +37,7 @@ impl<'a> Level<'a> {
             location: &inputs.rules.location,
             sensors: inputs.sensors(),
             conditions: inputs.conditions,
-            booted_at: inputs.booted_at,
+            listening_since: inputs.listening_since,
             running: group.outlets.iter().any(is_on),
         };
         let states: Vec<State<'a>> = group

@@ -39,6 +39,8 @@ pub(super) struct Book {
     memories: Memories,
     pub(super) timers: BTreeMap<OutletPath, Timer>,
     pub(super) booted_at: Timestamp,
+    /// Since when all sensors are listened to.
+    pub(super) listening_since: Timestamp,
     pub(super) plan: Plan,
 }
 
@@ -70,6 +72,7 @@ impl Book {
             memories: Memories::new(),
             timers: kept.timers,
             booted_at: now,
+            listening_since: now,
             plan: Plan::default(),
         };
         for remembered in kept.memory {
@@ -114,6 +117,7 @@ impl Book {
             observed,
             conditions: Conditions::Asked,
             booted_at: self.booted_at,
+            listening_since: self.listening_since,
             now,
         }
     }
@@ -149,6 +153,13 @@ impl Book {
     pub(super) fn relayer(&mut self, changes: Changes) {
         self.rules = Arc::new(layers::apply(&self.settings, &changes));
         self.changes = changes;
+    }
+
+    /// Takes changed settings into force; what was changed over MQTT stays on top of them.
+    pub(super) fn resettle(&mut self, settings: Arc<Rules>) {
+        let changes = layers::fitting(&settings, std::mem::take(&mut self.changes));
+        self.settings = settings;
+        self.relayer(changes);
     }
 
     pub(super) fn forget(&mut self, group: &GroupId, schedule: &ScheduleId) {

@@ -52,6 +52,9 @@ impl Seen {
 
 impl Scheduler {
     pub(super) fn hear(&mut self, report: &Arc<Report>) {
+        if self.removed.contains(&report.id) {
+            return;
+        }
         if report.availability == Availability::Offline {
             let of_device = |path: &&OutletPath| path.device == report.id;
             let paths: Vec<OutletPath> = self.live.keys().filter(of_device).cloned().collect();
@@ -60,6 +63,7 @@ impl Scheduler {
                     live.availability = Availability::Offline;
                 }
             }
+            self.reports.remove(&report.id);
             return;
         }
         let path = |outlet: &Outlet| OutletPath {
@@ -76,6 +80,7 @@ impl Scheduler {
             self.hear_outlet(&whole, Seen::whole(&report.outlets, report.phase), look);
         }
         self.devices.insert(report.id.clone(), outlets);
+        self.reports.insert(report.id.clone(), report.clone());
     }
 
     fn hear_outlet(&mut self, path: &OutletPath, seen: Seen, look: Look) {

@@ -20,6 +20,14 @@ pub(super) struct Watch {
     silent: BTreeSet<SensorId>,
 }
 
+impl Watch {
+    /// A sensor is another one now, or none.
+    pub(super) fn forget(&mut self, sensor: &SensorId) {
+        self.errors.remove(sensor);
+        self.silent.remove(sensor);
+    }
+}
+
 impl Scheduler {
     /// Reads what a topic said with each sensor that is on it.
     pub(super) fn sense(&mut self, topic: &str, payload: &[u8], look: Look) {
@@ -45,7 +53,7 @@ impl Scheduler {
     /// Says once when a sensor that a schedule asks falls silent, and once when it speaks again.
     pub(super) fn watch_sensors(&mut self, look: Look, wake: &mut Wake) {
         let rules = self.book.rules.clone();
-        let grace = after(self.book.booted_at, BOOT_GRACE);
+        let grace = after(self.book.listening_since, BOOT_GRACE);
         for spec in rules.sensors.iter().filter(|spec| is_asked(&rules, spec)) {
             let silent = match self.book.readings.of(spec, look.now) {
                 Known::Value(_, stale) => {

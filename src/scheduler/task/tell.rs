@@ -19,6 +19,7 @@ use crate::{
     report::{Event, EventKind},
     scheduler::{
         planner::{GroupPlan, Memory, Reason, Rule, Source, Vacation, plan_group},
+        rules::Rules,
         wire::{GroupStanding, OutletStanding, Word},
     },
 };
@@ -71,6 +72,14 @@ impl Telling {
             self.words.remove(at);
         }
         self.words.push_back(word);
+    }
+
+    /// Other rules hold: what was said of groups that are gone, and what comes next, counts no more.
+    pub(super) fn resettle(&mut self, rules: &Rules) {
+        let known = |id: &GroupId| rules.group(id).is_some();
+        self.groups.retain(|id, _| known(id));
+        self.running.retain(|id, _| known(id));
+        self.coming.clear();
     }
 
     fn outlet(&mut self, path: &OutletPath, standing: OutletStanding) {

@@ -1,0 +1,76 @@
+//! What a process that runs a bridge is told by signals.
+
+use std::{io, pin::pin, process::ExitCode};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::After;
+use crate::{
+    bridge::{Bridge, Ended},
+    supervisor::Supervisor,
+};
+
+/// The signals that are listened to. From [`Signals::listen`] on none is lost, and none ends the process without a
+/// farewell.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Listens from now on. To be called before anything starts.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Runs a bridge until SIGTERM or SIGINT; at SIGHUP it reads its settings again. A second signal to stop ends it
+    /// at once: somebody is in a hurry, and the broker publishes the last will.
+    pub(super) async fn run(mut self, bridge: Bridge) -> After {
+        let mut supervisor = Supervisor::from_environment();
+        let (pulse, reload) = (bridge.pulse(), bridge.reload());
+        let stop = CancellationToken::new();
+        let mut running = pin!(bridge.run(stop.cancelled()));
+        loop {
+            tokio::select! {
+                ended = &mut running => {
+                    if ended == Ended::Restart {
+                        supervisor.restarting();
+                    }
+                    return after(ended);
+                }
+                () = pulse.notified() => {
+                    supervisor.came_round();
+                    continue;
+                }
+                _ = self.hangup.recv() => {
+                    reload.notify_one();
+                    continue;
+                }
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                warn!("a second signal; ending at once");
+                return After::Exit(ExitCode::FAILURE);
+            }
+            supervisor.stopping();
+            stop.cancel();
+        }
+    }
+}
+
+/// What a bridge's end means for the process.
+fn after(ended: Ended) -> After {
+    match ended {
+        Ended::Stopped => After::Exit(ExitCode::SUCCESS),
+        Ended::Restart => After::Restart,
+        Ended::Failed => After::Exit(ExitCode::FAILURE),
+    }
+}
