@@ -9,6 +9,7 @@ mod bridge;
 mod chaos;
 mod commands;
 mod cut;
+mod decisions;
 mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;
@@ -18,6 +19,7 @@ mod groups;
 mod guard;
 mod guide;
 mod health;
+mod limits;
 mod link;
 mod log;
 mod mosquitto;

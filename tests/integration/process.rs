@@ -28,7 +28,7 @@ const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
 const STATE: &str = "tapo2mqtt/bridge/state";
 pub const SETTINGS_FILE: &str = "bridge.toml";
-const STATE_FILE: &str = "tapo2mqtt-state.json";
+pub const STATE_FILE: &str = "tapo2mqtt-state.json";
 /// Bad settings, as sysexits has it.
 const BAD_SETTINGS: i32 = 64;
 /// Most a debug build may take from its start to a retained `online`, and from SIGTERM to its end.
@@ -172,6 +172,11 @@ impl Process {
         let pid = self.pid.to_string();
         let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// SIGKILL: nothing is finished, nothing is said.
+    pub async fn kill(mut self) {
+        timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
     }
 
     /// SIGTERM, and its end.
