@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tapo_simulator::{Fault, Scope};
+use tapo_simulator::{Fault, Profile, Scope, Simulator};
 use tapo2mqtt::clock::Clock;
 use tokio::time;
 
 use crate::{
+    bridge::Setup,
     groups::{NOON, Site},
     mosquitto::Mosquitto,
     probe::PATIENCE,
@@ -44,6 +45,13 @@ const SKIPPED: &str = r#"
     start = "06:00"
     end = "08:00"
     catch_up = "skip"
+"#;
+
+/// One group that is switched by hand.
+const MANUAL: &str = r#"
+    [[group]]
+    id = "driveway"
+    outlets = ["mats/1", "lamp"]
 "#;
 
 fn noon() -> Clock {
@@ -218,4 +226,40 @@ async fn a_start_within_a_window_that_is_skipped_switches_nothing_before_the_nex
     assert_eq!(site.relays(), (false, false));
     jump(&site, &clock, "2026-11-22T05:59:58Z").await;
     site.both(true).await;
+}
+
+#[tokio::test]
+async fn a_strip_that_a_group_has_as_one_outlet_is_told() {
+    let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let rules = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
+    let setup = Setup::new().device("mats", mats.address()).rules(rules);
+    let bridge = setup.start().await;
+    let told = bridge
+        .expect("bridge/last_error", |error| error["device"] == "mats")
+        .await;
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message.contains("name its outlets instead: mats/1, mats/2, mats/3, mats/4"),
+        "{message}"
+    );
+    let trouble = |mats: &Value| {
+        mats["trouble"]
+            .as_str()
+            .is_some_and(|text| message.contains(text))
+    };
+    bridge.expect("mats", trouble).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_timed_on_is_the_next_change_of_its_group() {
+    let site = Site::ruled(&noon(), Mosquitto::start().await, MANUAL).await;
+    let command = json!({"state": "ON", "on_time": 300});
+    let answer = site.bridge.set("lamp", "on", command).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let lamp = site
+        .bridge
+        .expect("lamp", |lamp| lamp["timer_until"].is_string())
+        .await;
+    let ends = |group: &Value| group["next_change"] == lamp["timer_until"] && group["next_state"] == "OFF";
+    site.group(ends).await;
 }
