@@ -7,7 +7,7 @@ use crate::{
     bridge::{StartError, roster},
     cli::SettingsArgs,
     config::Settings,
-    device::look,
+    device::{Seen, look},
     model::{DeviceId, OutletPath},
     mqtt::{
         link::{Echo, Glance, LinkError, Topic, echo, glance},
@@ -134,17 +134,10 @@ async fn devices(settings: &Settings) -> Vec<Row> {
     let mut rows = Vec::new();
     for (device, looking) in looks {
         let result = match looking.await {
-            Ok(Ok(seen)) => {
-                let outlets = if seen.outlets == 1 {
-                    "1 outlet".to_owned()
-                } else {
-                    format!("{} outlets", seen.outlets)
-                };
-                Ok(format!(
-                    "{}: {}, {}, {outlets}",
-                    device.address, seen.model, seen.firmware
-                ))
-            }
+            Ok(Ok(seen)) => match settings.rules.strip_as_outlet(&device.id, seen.outlets) {
+                Some(wrong) => Err(wrong),
+                None => Ok(described(&device.address, &seen)),
+            },
             Ok(Err(why)) => Err(format!("{}: {why}", device.address)),
             Err(error) => Err(error.to_string()),
         };
@@ -154,6 +147,14 @@ async fn devices(settings: &Settings) -> Vec<Row> {
         });
     }
     rows
+}
+
+fn described(address: &str, seen: &Seen) -> String {
+    let outlets = match seen.outlets {
+        1 => "1 outlet".to_owned(),
+        several => format!("{several} outlets"),
+    };
+    format!("{address}: {}, {}, {outlets}", seen.model, seen.firmware)
 }
 
 fn print(rows: &[Row]) {

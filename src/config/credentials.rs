@@ -79,7 +79,10 @@ pub(super) fn credentials(table: &mut Table<'_>, files: Files<'_>) -> Read<Optio
         (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
         (None, None) => Ok(None),
         (Some(_), None) => Err(table.secret_problem("password", "the password that goes with the username")),
-        (None, Some(_)) => Err(table.problem("username", "the username that goes with the password")),
+        (None, Some(_)) => Err(table.problem(
+            "username",
+            "the username that goes with the password, not that of the examples",
+        )),
     }
 }
 

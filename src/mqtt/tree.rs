@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    intent::Code,
     model::{DeviceId, OutletKey, OutletPath, Power},
-    report::{Availability, Event, Report},
+    report::{Availability, Event, Report, Trouble},
     telemetry::Level,
 };
 
@@ -108,6 +109,7 @@ impl Tree {
         if !self.is_configured(&report.id) {
             return;
         }
+        let report = &self.with_finding(report);
         let before = self.reports.insert(report.id.clone(), report.clone());
         let announcement = self.announcement(report);
         if let Some(announcement) = announcement {
@@ -329,6 +331,28 @@ impl Tree {
             .collect();
         let devices = json(&entries);
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::Devices), devices);
+    }
+
+    /// A device that works as it should, but not as the settings have it.
+    fn with_finding(&self, report: &Arc<Report>) -> Arc<Report> {
+        let finding = self.rules().strip_as_outlet(&report.id, report.outlets.len());
+        let (None, Some(message)) = (&report.trouble, finding) else {
+            return report.clone();
+        };
+        let known = self
+            .reports
+            .get(&report.id)
+            .and_then(|known| known.trouble.as_ref());
+        if known.is_none_or(|known| known.message != message) {
+            warn!(device = %report.id, "{message}");
+        }
+        Arc::new(Report {
+            trouble: Some(Trouble {
+                code: Code::UnknownOutlet,
+                message,
+            }),
+            ..Report::clone(report)
+        })
     }
 
     /// The trouble that came last; gone when nothing has any.

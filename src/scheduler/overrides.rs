@@ -34,6 +34,17 @@ impl From<Power> for Stance {
     }
 }
 
+impl Stance {
+    /// What it wants; `None` is whatever it is.
+    pub fn power(self) -> Option<Power> {
+        match self {
+            Self::On => Some(Power::On),
+            Self::Off => Some(Power::Off),
+            Self::Leave => None,
+        }
+    }
+}
+
 /// How long an override is asked to last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Lifetime {

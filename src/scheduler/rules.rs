@@ -11,7 +11,7 @@ use super::{
     sensor::SensorSpec,
     window::Window,
 };
-use crate::model::{GroupId, OutletPath};
+use crate::model::{DeviceId, GroupId, OutletPath};
 
 /// Everything the planner decides by that a person wrote down.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,21 @@ impl Rules {
     pub fn group_of(&self, outlet: &OutletPath) -> Option<&Group> {
         self.groups.iter().find(|group| group.outlets.contains(outlet))
     }
+
+    /// What is wrong with the group that names a device as one outlet, though it has several.
+    pub fn strip_as_outlet(&self, device: &DeviceId, outlets: usize) -> Option<String> {
+        let group = self.group_of(&OutletPath::device(device.clone()))?;
+        let names: Vec<String> = (1..=outlets)
+            .map(|position| format!("{device}/{position}"))
+            .collect();
+        (outlets > 1).then(|| {
+            format!(
+                "{device} is a strip, and group {} has it as one outlet; name its outlets instead: {}",
+                group.id,
+                names.join(", ")
+            )
+        })
+    }
 }
 
 /// Outlets that are switched together.
@@ -53,7 +68,7 @@ pub struct Group {
     /// How long an override until the next edge lasts when no edge of the coming week can end it, as with an
     /// all-day schedule.
     pub override_default: Period,
-    /// The pause between switching two members; `None` switches all at once.
+    /// The pause between switching on two members; `None` switches all at once. Off is never late.
     pub stagger: Option<Period>,
     /// Whether its schedules run while nobody is at home.
     pub in_vacation: InVacation,

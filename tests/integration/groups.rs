@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use crate::{
     bridge::{Running, Setup},
+    mosquitto::Mosquitto,
     probe::PATIENCE,
 };
 
 /// Most tests live at noon, long after the morning.
-const NOON: &str = "2026-11-21T12:00:00Z";
+pub const NOON: &str = "2026-11-21T12:00:00Z";
 
 /// A group of an outlet of a strip and a plug. `more` goes into the group.
 fn rules(more: &str) -> String {
@@ -35,18 +36,23 @@ fn rules(more: &str) -> String {
 }
 
 /// The devices of the group, off at the start, and a bridge that knows them.
-struct Site {
-    mats: RunningDevice,
-    lamp: RunningDevice,
-    bridge: Running,
+pub struct Site {
+    pub mats: RunningDevice,
+    pub lamp: RunningDevice,
+    pub bridge: Running,
 }
 
 impl Site {
-    async fn at(now: &str, more: &str) -> Self {
+    pub async fn at(now: &str, more: &str) -> Self {
         Self::with(&Clock::steered(now.parse().unwrap()), more).await
     }
 
-    async fn with(clock: &Clock, more: &str) -> Self {
+    pub async fn with(clock: &Clock, more: &str) -> Self {
+        Self::ruled(clock, Mosquitto::start().await, &rules(more)).await
+    }
+
+    /// With rules of its own, on a broker that may hold something already.
+    pub async fn ruled(clock: &Clock, broker: Mosquitto, rules: &str) -> Self {
         let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
         let lamp = Simulator::plug(Profile::P110).start().await.unwrap();
         for (device, position) in [(&mats, 1), (&lamp, 1)] {
@@ -57,7 +63,7 @@ impl Site {
         let setup = Setup::new()
             .device("mats", mats.address())
             .device("lamp", lamp.address());
-        let bridge = setup.clock(clock).rules(&rules(more)).start().await;
+        let bridge = setup.clock(clock).rules(rules).start_on(broker).await;
         bridge.available("mats").await;
         bridge.available("lamp").await;
         bridge
@@ -66,18 +72,18 @@ impl Site {
         Self { mats, lamp, bridge }
     }
 
-    fn relays(&self) -> (bool, bool) {
+    pub fn relays(&self) -> (bool, bool) {
         (self.mats.relay(1), self.lamp.relay(1))
     }
 
-    async fn both(&self, on: bool) {
+    pub async fn both(&self, on: bool) {
         for device in [&self.mats, &self.lamp] {
             device.wait_relay(1, on, PATIENCE).await.unwrap();
         }
     }
 
     /// The group as it is told next.
-    async fn group(&self, predicate: impl Fn(&Value) -> bool) -> Value {
+    pub async fn group(&self, predicate: impl Fn(&Value) -> bool) -> Value {
         self.bridge.expect("group/driveway", predicate).await
     }
 
@@ -212,6 +218,9 @@ async fn the_select_of_home_assistant_overrides_until_it_is_auto_again() {
     site.both(false).await;
     let group = site.group(|group| group["mode"] == "auto").await;
     assert_eq!(group["override_until"], Value::Null);
+    site.bridge
+        .expect("bridge/event", |event| event["type"] == "override_ended")
+        .await;
 }
 
 #[tokio::test]
@@ -259,6 +268,14 @@ async fn a_plug_that_its_button_switched_on_trips_at_its_limit() {
         (&error["code"], &error["origin"]),
         (&json!("refused_by_safety"), &json!("safety"))
     );
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("possible again at 2026-11-21T12:30:"),
+        "{message}"
+    );
+    bridge
+        .expect("bridge/event", |event| event["type"] == "refused_by_safety")
+        .await;
     assert!(!site.lamp.relay(1));
 }
 

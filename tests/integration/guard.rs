@@ -182,7 +182,7 @@ async fn plug() -> RunningDevice {
 }
 
 /// The app, on a session of its own.
-async fn app(device: &DeviceHandle) -> PlugEnergyMonitoringHandler {
+pub async fn app(device: &DeviceHandle) -> PlugEnergyMonitoringHandler {
     let client = ApiClient::new(DEFAULT_USERNAME, DEFAULT_PASSWORD).with_timeout(PATIENCE);
     client.p110(device.address().to_string()).await.unwrap()
 }

@@ -10,6 +10,7 @@ mod catalogue;
 mod chaos;
 mod commands;
 mod cut;
+mod decisions;
 mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;
@@ -20,6 +21,7 @@ mod groups;
 mod guard;
 mod guide;
 mod health;
+mod limits;
 mod link;
 mod log;
 mod mosquitto;

@@ -29,7 +29,7 @@ const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
 const STATE: &str = "tapo2mqtt/bridge/state";
 pub const SETTINGS_FILE: &str = "bridge.toml";
-const STATE_FILE: &str = "tapo2mqtt-state.json";
+pub const STATE_FILE: &str = "tapo2mqtt-state.json";
 /// Bad settings, as sysexits has it.
 const BAD_SETTINGS: i32 = 64;
 /// Most a debug build may take from its start to a retained `online`, and from SIGTERM to its end.
@@ -181,6 +181,11 @@ impl Process {
             .args(["-s", name, &self.pid.to_string()])
             .status();
         assert!(sent.unwrap().success());
+    }
+
+    /// SIGKILL: nothing is finished, nothing is said.
+    pub async fn kill(mut self) {
+        timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
     }
 
     /// SIGTERM, and its end.
@@ -512,6 +517,21 @@ async fn check_tells_what_works() {
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{table}");
     assert!(says(&table, "broker", "failed"), "{table}");
+}
+
+#[tokio::test]
+async fn check_finds_a_strip_that_a_group_has_as_one_outlet() {
+    let broker = Mosquitto::start().await;
+    let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let group = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
+    let settings = settings(broker.address(), &[("mats", mats.address())]);
+    let output = Home::new(&(settings + group)).run(&["check"]).await;
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(
+        row(&table, "device mats").contains("name its outlets instead: mats/1, mats/2"),
+        "{table}"
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::{
     model::{OutletPath, Power},
     scheduler::{
         activity::Activity,
-        overrides::{Override, Stance},
+        overrides::Override,
         rules::{CatchUp, Group, InVacation},
         safety::{Block, Verdict},
     },
@@ -134,10 +134,8 @@ fn wish(
 
 fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Wish {
     let reason = reason::overridden(inputs, found, end);
-    let desired = match found.stance() {
-        Stance::On => Power::On,
-        Stance::Off => Power::Off,
-        Stance::Leave => return left_alone(reason, found.set_at()),
+    let Some(desired) = found.stance().power() else {
+        return left_alone(reason, found.set_at());
     };
     Wish {
         desired: Some(desired),

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{
     Look, Scheduler, Wake,
-    errand::{Flying, Purpose},
+    errand::{Deferred, Flying, Purpose},
     outlet::{Differs, Flight, Retry, SAME_COUNTDOWN, Told, Urgency},
 };
 use crate::{
@@ -96,6 +96,7 @@ impl Scheduler {
                 continue;
             }
             if aim.urgency == Urgency::Schedule
+                && aim.power == Power::On
                 && let Some(at) = self.claim_slot(&path, look.instant)
             {
                 wake.by(at);
@@ -123,7 +124,7 @@ impl Scheduler {
         );
     }
 
-    /// Members of a group are switched one after the other. Takes the turn if it has come, else says when it will.
+    /// Members of a group are switched on one after the other. Takes the turn if it has come, else says when it will.
     pub(super) fn claim_slot(&mut self, path: &OutletPath, now: Instant) -> Option<Instant> {
         let group = self.book.rules.group_of(path)?;
         let pause = group.stagger?;
@@ -143,6 +144,20 @@ impl Scheduler {
         let turn = (*slot).max(now);
         *slot = turn + pause;
         (turn > now).then_some(turn)
+    }
+
+    /// A turn that nobody takes. Those behind it keep theirs.
+    pub(super) fn give_back_slot(&mut self, deferred: &Deferred) {
+        let Some(group) = self.book.rules.group_of(&deferred.path) else {
+            return;
+        };
+        let Some(pause) = group.stagger else { return };
+        let after_it = deferred.at + Duration::try_from(pause.length()).unwrap_or(Duration::ZERO);
+        if let Some(slot) = self.desk.slots.get_mut(&group.id)
+            && *slot == after_it
+        {
+            *slot = deferred.at;
+        }
     }
 
     /// Hands an intent of ours to the device owner, which never makes us wait.

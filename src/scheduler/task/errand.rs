@@ -314,7 +314,8 @@ impl Scheduler {
             .into_iter()
             .partition::<Vec<_>, _>(|deferred| deferred.path == *path);
         self.desk.deferred = rest;
-        for deferred in replaced {
+        for deferred in replaced.into_iter().rev() {
+            self.give_back_slot(&deferred);
             self.complete(deferred.errand, path, Err(Failure::superseded()), look);
         }
     }

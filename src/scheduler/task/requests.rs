@@ -196,7 +196,7 @@ impl Scheduler {
             Some(json!({
                 "outlet": path,
                 "group": group.id,
-                "state": found.stance(),
+                "state": found.stance().power(),
                 "since": rfc3339(found.set_at(), &self.book),
                 "until": until.map(|until| rfc3339(until, &self.book)),
                 "by": found.origin(),

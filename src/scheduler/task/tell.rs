@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use tracing::info;
 
 use super::{
@@ -236,7 +236,14 @@ impl Scheduler {
                 format!("timed ON until {end}")
             }));
         }
-        standing
+        OutletStanding {
+            since: standing.since.map(|since| to_the_second(since, RoundMode::Floor)),
+            next_change: standing.next_change.map(coming),
+            override_until: standing.override_until.map(coming),
+            cooldown_until: standing.cooldown_until.map(coming),
+            timer_until: standing.timer_until.map(coming),
+            ..standing
+        }
     }
 
     /// Once per edge of the group as a whole; a start is no edge.
@@ -255,7 +262,16 @@ impl Scheduler {
             Running::Yes => (EventKind::ScheduleOn, "on"),
             Running::No => (EventKind::ScheduleOff, "off"),
         };
-        let message = format!("schedules turn group {} {what}: {}", plan.id, plan.reason);
+        let message = match plan.source {
+            Source::Schedule | Source::Vacation => {
+                format!("schedules turn group {} {what}: {}", plan.id, plan.reason)
+            }
+            // They do not decide now.
+            _ => format!(
+                "schedules want group {} {what}; what counts is: {}",
+                plan.id, plan.reason
+            ),
+        };
         self.tell_event(kind, None, Some(plan.id.clone()), message, look);
     }
 
@@ -268,6 +284,10 @@ impl Scheduler {
                 next
             }
         };
+        let (next_change, next_state) = match self.timer_of(plan) {
+            Some((at, state)) if plan.next_change.is_none_or(|change| at < change) => (Some(at), state),
+            _ => (plan.next_change, next_state),
+        };
         let schedules = self.book.rules.group(&plan.id).map(|group| &group.schedules);
         GroupStanding {
             state: plan.state,
@@ -276,10 +296,10 @@ impl Scheduler {
             source: plan.source,
             rule: plan.rule.as_ref().map(ToString::to_string),
             reason: plan.reason.clone(),
-            next_change: plan.next_change,
+            next_change: next_change.map(coming),
             next_state,
-            override_until: plan.override_until,
-            cooldown_until: plan.cooldown_until,
+            override_until: plan.override_until.map(coming),
+            cooldown_until: plan.cooldown_until.map(coming),
             safety: plan.safety,
             schedules: schedules
                 .into_iter()
@@ -287,6 +307,18 @@ impl Scheduler {
                 .map(|schedule| (schedule.id.clone(), schedule.enabled))
                 .collect(),
         }
+    }
+
+    /// When the first timed ON of a member ends, and what the group is then, unless others stay on.
+    fn timer_of(&self, plan: &GroupPlan) -> Option<(Timestamp, Option<Power>)> {
+        let members = &self.book.rules.group(&plan.id)?.outlets;
+        let timers = members
+            .iter()
+            .filter_map(|path| Some((path, self.book.timers.get(path)?.off_at)));
+        let (first, off_at) = timers.min_by_key(|(_, off_at)| *off_at)?;
+        let is_off = |path: &OutletPath| self.live.get(path).and_then(|live| live.power) == Some(Power::Off);
+        let others_off = members.iter().filter(|path| *path != first).all(is_off);
+        Some((off_at, others_off.then_some(Power::Off)))
     }
 
     /// What the planner will say at the next change, if nothing else happens.
@@ -312,6 +344,16 @@ impl Scheduler {
 fn is_problem(live: &Live, look: Look) -> bool {
     live.differs
         .is_some_and(|differs| look.instant >= differs.since + TOLERATED)
+}
+
+/// Nobody reads fractions. What comes is not told too early: at that second it has come.
+fn coming(at: Timestamp) -> Timestamp {
+    to_the_second(at, RoundMode::Ceil)
+}
+
+fn to_the_second(at: Timestamp, mode: RoundMode) -> Timestamp {
+    let second = TimestampRound::new().smallest(Unit::Second).mode(mode);
+    at.round(second).unwrap_or(at)
 }
 
 /// RFC 3339 with the offset of the place, to the second.

@@ -145,8 +145,11 @@ impl Scheduler {
             standing: Standing::Provisional,
         };
         self.desk.errands.insert(id, errand);
+        // All of them before the first is switched: it may have the turn of another.
+        for path in paths.iter().rev() {
+            self.supersede_deferred(path, look);
+        }
         for (path, effect) in paths.into_iter().zip(effects) {
-            self.supersede_deferred(&path, look);
             let refused = match power {
                 Power::On => self.allow_on(&path, look).err(),
                 Power::Off => None,
@@ -268,7 +271,7 @@ impl Scheduler {
         }
         let live = self.live.entry(path.clone()).or_default();
         live.errand = Some(id);
-        let switches = live.power != Some(power);
+        let closes = power == Power::On && live.power != Some(Power::On);
         let mut member = Deferred {
             at: look.instant,
             errand: id,
@@ -276,7 +279,7 @@ impl Scheduler {
             power,
             deadline,
         };
-        if switches && let Some(at) = self.take_slot(&member.path, look.instant) {
+        if closes && let Some(at) = self.take_slot(&member.path, look.instant) {
             // Its time to live counts from its turn on.
             member.deadline += at.duration_since(look.instant);
             member.at = at;
@@ -331,7 +334,8 @@ impl Scheduler {
     ) -> Option<String> {
         let (Some(Effect::Override(new)), [first, ..]) = (effect, paths) else {
             if let (Some(Effect::Timer(timer)), [first, ..]) = (effect, paths) {
-                info!(outlet = %first, until = %timer.off_at, "timed ON");
+                let until = self.in_words(Some(timer.off_at));
+                info!(outlet = %first, until, "timed ON");
             }
             return None;
         };

@@ -195,6 +195,32 @@ async fn rule_08_a_group_is_commanded_one_member_after_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_08_commands_that_were_replaced_leave_no_pause_behind() {
+    let mut staggered = morning();
+    staggered.stagger = Some("4s".parse().unwrap());
+    let mut world = world(staggered, "2024-06-21T09:00:00").await;
+    for _ in 0..10 {
+        world.set("group/driveway", ON).await;
+        world.pass("100ms").await;
+    }
+    world.pass("4s").await;
+    assert_eq!(both(&world), (ON, ON));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_off_waits_for_no_pause() {
+    let mut staggered = morning();
+    staggered.stagger = Some("4s".parse().unwrap());
+    let mut world = world(staggered, "2024-06-21T09:00:00").await;
+    world.set("group/driveway", ON).await;
+    world.pass("5s").await;
+    assert_eq!(both(&world), (ON, ON));
+    let command = world.set("group/driveway", OFF).await;
+    world.pass("1s").await;
+    assert_eq!((both(&world), world.code(command)), ((OFF, OFF), Some(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_08_what_makes_no_sense_is_a_bad_command() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
     let to = |power| Change::Switch(Switch::To(power));
@@ -463,6 +489,7 @@ async fn rule_08_overrides_are_listed_and_cleared() {
     world.pass("1s").await;
     let list = world.request(Request::Overrides).await.unwrap();
     assert_eq!(list["overrides"][0]["outlet"], "mats/1");
+    assert_eq!(list["overrides"][0]["state"], "ON");
     assert_eq!(list["overrides"][0]["until"], "2024-06-22T08:00:00+00:00");
     let one = Target::Outlet("mats/1".parse().unwrap());
     let cleared = world.request(Request::ClearOverrides(Some(one))).await;

@@ -1,0 +1,265 @@
+//! What the bridge makes of buttons, sensors, restarts and devices that do not obey, over the wire.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tapo_simulator::{Fault, Profile, Scope, Simulator};
+use tapo2mqtt::clock::Clock;
+use tokio::time;
+
+use crate::{
+    bridge::Setup,
+    groups::{NOON, Site},
+    mosquitto::Mosquitto,
+    probe::PATIENCE,
+};
+
+/// One group, on while it freezes.
+const FROST: &str = r#"
+    [location]
+    timezone = "UTC"
+    [[sensor]]
+    id = "outdoor"
+    topic = "weather/outdoor"
+    pointer = "/temperature"
+    stale_after = "1m"
+    [[group]]
+    id = "driveway"
+    outlets = ["mats/1", "lamp"]
+    [[group.schedule]]
+    id = "frost"
+    all_day = true
+    when = [{ sensor = "outdoor", at_most = 0.0 }]
+"#;
+
+/// One group whose window is left alone if the bridge starts in it.
+const SKIPPED: &str = r#"
+    [location]
+    timezone = "UTC"
+    [[group]]
+    id = "driveway"
+    outlets = ["mats/1", "lamp"]
+    [[group.schedule]]
+    id = "morning"
+    start = "06:00"
+    end = "08:00"
+    catch_up = "skip"
+"#;
+
+/// One group that is switched by hand.
+const MANUAL: &str = r#"
+    [[group]]
+    id = "driveway"
+    outlets = ["mats/1", "lamp"]
+"#;
+
+fn noon() -> Clock {
+    Clock::steered(NOON.parse().unwrap())
+}
+
+/// Lets the clocks of bridge, broker link and devices run fast. They live on between the steps.
+async fn fast_forward(length: Duration) {
+    let step = Duration::from_secs(1);
+    let mut passed = Duration::ZERO;
+    while passed < length {
+        time::pause();
+        time::advance(step).await;
+        time::resume();
+        time::sleep(Duration::from_millis(10)).await;
+        passed += step;
+    }
+}
+
+async fn event(site: &Site, kind: &str) -> Value {
+    let of_kind = |event: &Value| event["type"] == kind;
+    site.bridge.expect("bridge/event", of_kind).await
+}
+
+/// Moves the wall clock of the bridge, and asks something, so that it looks.
+async fn jump(site: &Site, clock: &Clock, to: &str) {
+    let to: Timestamp = to.parse().unwrap();
+    clock.jump(to.duration_since(clock.now()));
+    site.bridge.publish("bridge/request/override/list", "").await;
+}
+
+#[tokio::test]
+async fn a_button_is_undone_where_schedules_are_enforced() {
+    let site = Site::at(NOON, "on_external_change = \"enforce\"").await;
+    site.lamp.press(1).unwrap();
+    event(&site, "external_change").await;
+    site.lamp.wait_relay(1, false, PATIENCE).await.unwrap();
+    let group = site
+        .group(|group| group["state"] == "OFF" && group["mode"] == "auto")
+        .await;
+    assert_eq!(group["override_until"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_button_is_left_alone_until_the_next_edge_where_it_is_ignored() {
+    let clock = noon();
+    let site = Site::with(&clock, "on_external_change = \"ignore\"").await;
+    site.lamp.press(1).unwrap();
+    let set = event(&site, "override_set").await;
+    assert!(
+        set["message"].as_str().unwrap().starts_with("lamp is left ON"),
+        "{set}"
+    );
+    let lamp = site
+        .bridge
+        .expect("lamp", |lamp| lamp["state"] == "ON" && lamp["expected"].is_null())
+        .await;
+    assert_eq!(lamp["override_until"], "2026-11-22T06:00:00Z");
+    jump(&site, &clock, "2026-11-22T07:00:00Z").await;
+    site.both(true).await;
+    jump(&site, &clock, "2026-11-22T09:00:00Z").await;
+    site.both(false).await;
+}
+
+#[tokio::test]
+async fn an_outlet_that_does_not_obey_is_a_problem_after_a_minute() {
+    let site = Site::at(NOON, "").await;
+    let scope = Scope::method("set_device_info");
+    site.lamp.faults().set(Fault::Refuse { code: -1001, scope });
+    let answer = site
+        .bridge
+        .set("group/driveway", "on", json!({"state": "ON"}))
+        .await;
+    assert_eq!(answer["members"]["lamp"]["status"], "error", "{answer}");
+    let lamp = site.bridge.expect("lamp", |lamp| lamp["expected"] == "ON").await;
+    assert_eq!((&lamp["state"], &lamp["problem"]), (&json!("OFF"), &json!(false)));
+    fast_forward(Duration::from_secs(50)).await;
+    site.bridge.barrier().await;
+    assert_eq!(site.bridge.retained("lamp").await["problem"], false, "not yet");
+    fast_forward(Duration::from_secs(15)).await;
+    site.bridge.expect("lamp", |lamp| lamp["problem"] == true).await;
+    let told = event(&site, "not_as_expected").await;
+    assert_eq!(told["message"], "lamp is OFF and should be ON");
+    site.bridge.probe.forget();
+    site.lamp.faults().clear_all();
+    fast_forward(Duration::from_secs(60)).await;
+    site.both(true).await;
+    site.bridge
+        .expect("lamp", |lamp| lamp["problem"] == false && lamp["state"] == "ON")
+        .await;
+}
+
+#[tokio::test]
+async fn a_strip_is_commanded_as_a_whole_though_a_group_has_one_outlet_of_it() {
+    let site = Site::at(NOON, "").await;
+    for position in 1..=4 {
+        if site.mats.relay(position) {
+            site.mats.press(position).unwrap();
+        }
+    }
+    let answer = site.bridge.set("mats", "all", json!({"state": "ON"})).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    assert!((1..=4).all(|position| site.mats.relay(position)));
+    assert!(!site.lamp.relay(1));
+    let source = |source: &'static str| move |mat: &Value| mat["state"] == "ON" && mat["source"] == source;
+    site.bridge.expect("mats/1", source("override")).await;
+    site.bridge.expect("mats/2", source("manual")).await;
+
+    let answer = site.bridge.set("mats", "auto", json!({"state": "AUTO"})).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    site.mats.wait_relay(1, false, PATIENCE).await.unwrap();
+    site.bridge.expect("mats/1", |mat| mat["state"] == "OFF").await;
+    assert!(
+        (2..=4).all(|position| site.mats.relay(position)),
+        "they have no schedules"
+    );
+}
+
+#[tokio::test]
+async fn an_override_ends_by_itself() {
+    let site = Site::at(NOON, "").await;
+    let command = json!({"state": "ON", "for": "1s"});
+    let answer = site.bridge.set("lamp", "short", command).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    event(&site, "override_ended").await;
+    site.lamp.wait_relay(1, false, PATIENCE).await.unwrap();
+
+    site.bridge.probe.forget();
+    let until = "2026-11-21T23:00:00Z";
+    let command = json!({"state": "ON", "until": until});
+    let answer = site.bridge.set("lamp", "long", command).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let is_on = |lamp: &Value| lamp["state"] == "ON" && lamp["override_until"] == until;
+    site.bridge.expect("lamp", is_on).await;
+}
+
+#[tokio::test]
+async fn a_sensor_that_spoke_before_the_start_counts_until_it_is_stale() {
+    let broker = Mosquitto::start().await;
+    let station = broker.probe().await;
+    station
+        .publish_retained("weather/outdoor", r#"{"temperature":-3}"#)
+        .await;
+    let site = Site::ruled(&noon(), broker, FROST).await;
+    site.both(true).await;
+    station.publish("weather/outdoor", r#"{"temperature":4}"#).await;
+    site.both(false).await;
+    event(&site, "schedule_off").await;
+
+    station.publish("weather/outdoor", r#"{"temperature":-3}"#).await;
+    site.both(true).await;
+    fast_forward(Duration::from_secs(62)).await;
+    event(&site, "sensor_stale").await;
+    site.both(false).await;
+    station.publish("weather/outdoor", r#"{"temperature":-3}"#).await;
+    event(&site, "sensor_back").await;
+    site.both(true).await;
+}
+
+#[tokio::test]
+async fn a_start_within_a_window_that_is_skipped_switches_nothing_before_the_next_edge() {
+    let clock = Clock::steered("2026-11-21T07:00:00Z".parse().unwrap());
+    let site = Site::ruled(&clock, Mosquitto::start().await, SKIPPED).await;
+    let lamp = site
+        .bridge
+        .expect("lamp", |lamp| {
+            lamp["state"] == "OFF" && lamp["reason"].is_string()
+        })
+        .await;
+    assert_eq!(lamp["expected"], Value::Null, "{lamp}");
+    site.bridge.barrier().await;
+    assert_eq!(site.relays(), (false, false));
+    jump(&site, &clock, "2026-11-22T05:59:58Z").await;
+    site.both(true).await;
+}
+
+#[tokio::test]
+async fn a_strip_that_a_group_has_as_one_outlet_is_told() {
+    let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let rules = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
+    let setup = Setup::new().device("mats", mats.address()).rules(rules);
+    let bridge = setup.start().await;
+    let told = bridge
+        .expect("bridge/last_error", |error| error["device"] == "mats")
+        .await;
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message.contains("name its outlets instead: mats/1, mats/2, mats/3, mats/4"),
+        "{message}"
+    );
+    let trouble = |mats: &Value| {
+        mats["trouble"]
+            .as_str()
+            .is_some_and(|text| message.contains(text))
+    };
+    bridge.expect("mats", trouble).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_timed_on_is_the_next_change_of_its_group() {
+    let site = Site::ruled(&noon(), Mosquitto::start().await, MANUAL).await;
+    let command = json!({"state": "ON", "on_time": 300});
+    let answer = site.bridge.set("lamp", "on", command).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let lamp = site
+        .bridge
+        .expect("lamp", |lamp| lamp["timer_until"].is_string())
+        .await;
+    let ends = |group: &Value| group["next_change"] == lamp["timer_until"] && group["next_state"] == "OFF";
+    site.group(ends).await;
+}

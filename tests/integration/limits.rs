@@ -1,0 +1,244 @@
+//! What an outlet may not outlast: limits and timed ONs, through `kill -9` and restarts.
+
+use std::{fs, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
+use tapo2mqtt::{bridge::Ended, clock::Clock};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    bridge::{Setup, parsed},
+    guard::app,
+    mosquitto::Mosquitto,
+    probe::{PATIENCE, Probe},
+    process::{self, Home, Process, STATE_FILE},
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const ON: &str = r#"{"state":"ON","transaction":"on"}"#;
+/// No schedules: a group that is switched by hand, and limited all the same.
+const LIMITED: &str = r#"
+    [[group]]
+    id = "heater"
+    outlets = ["heater"]
+    safety = { max_on = "1h", cooldown = "30m" }
+"#;
+
+async fn plug() -> RunningDevice {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    if device.relay(1) {
+        device.press(1).unwrap();
+    }
+    device
+}
+
+/// The seconds that the plug still counts.
+async fn counts(device: &DeviceHandle) -> u64 {
+    let timer = app(device).await.get_timer().await.unwrap();
+    timer.expect("a countdown").remaining_s.into()
+}
+
+fn is_about(seconds: u64, expected: u64) {
+    assert!(seconds.abs_diff(expected) <= 5, "{seconds} s, not {expected} s");
+}
+
+fn last_cause(device: &DeviceHandle) -> Cause {
+    device.counters().relay_changes.last().unwrap().cause
+}
+
+/// Moves every instant in a value into the past, as if that time had gone by.
+fn age(value: &mut Value, by: SignedDuration) {
+    match value {
+        Value::String(text) => {
+            if let Ok(at) = text.parse::<Timestamp>() {
+                *text = (at - by).to_string();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| age(value, by)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| age(value, by)),
+        _ => {}
+    }
+}
+
+/// The program as people run it, and its limited plug.
+struct Heater {
+    device: RunningDevice,
+    probe: Probe,
+    home: Home,
+    _broker: Mosquitto,
+}
+
+impl Heater {
+    async fn new() -> Self {
+        let broker = Mosquitto::start().await;
+        let probe = broker.probe().await;
+        probe.subscribe("tapo2mqtt/#").await;
+        let device = plug().await;
+        let settings = process::settings(broker.address(), &[("heater", device.address())]);
+        Self {
+            home: Home::new(&(settings + LIMITED)),
+            device,
+            probe,
+            _broker: broker,
+        }
+    }
+
+    /// Starts the bridge and waits until it knows the plug.
+    async fn start(&self) -> Process {
+        self.probe.catch_up().await;
+        self.probe.forget();
+        let bridge = self.home.start();
+        let online = |payload: &str| parsed(payload)["state"] == "online";
+        self.probe.expect("tapo2mqtt/heater/availability", online).await;
+        bridge
+    }
+
+    /// Switches it on; the plug counts, and the bridge has it in writing.
+    async fn switch_on(&self) {
+        self.probe.publish("tapo2mqtt/heater/set", ON).await;
+        let answer = self.answer().await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        self.state(|state| state["guard"] == "armed").await;
+        let written = async {
+            while !self.saved()["scheduler"]["armed"]["heater"]["confirmed"].is_string() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, written).await.unwrap();
+    }
+
+    async fn answer(&self) -> Value {
+        parsed(&self.probe.expect("tapo2mqtt/heater/response", |_| true).await)
+    }
+
+    async fn state(&self, predicate: impl Fn(&Value) -> bool) -> Value {
+        let fulfils = |payload: &str| predicate(&parsed(payload));
+        parsed(&self.probe.expect("tapo2mqtt/heater", fulfils).await)
+    }
+
+    fn saved(&self) -> Value {
+        let file = self.home.file().with_file_name(STATE_FILE);
+        parsed(&fs::read_to_string(file).unwrap_or_default())
+    }
+
+    /// Time passes without the bridge: on the plug, and for what the bridge wrote down.
+    fn pass(&self, time: Duration) {
+        self.device.advance(time);
+        let mut saved = self.saved();
+        age(&mut saved, time.try_into().unwrap());
+        let file = self.home.file().with_file_name(STATE_FILE);
+        fs::write(file, saved.to_string()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_killed_bridge_leaves_the_plug_to_switch_itself_off_and_finds_it_cooling() {
+    let heater = Heater::new().await;
+    let bridge = heater.start().await;
+    heater.switch_on().await;
+    bridge.kill().await;
+
+    heater.pass(MINUTE * 59);
+    assert!(heater.device.relay(1));
+    heater.pass(MINUTE + Duration::from_secs(1));
+    heater.device.wait_relay(1, false, PATIENCE).await.unwrap();
+    assert_eq!(last_cause(&heater.device), Cause::Countdown);
+
+    let _bridge = heater.start().await;
+    heater.state(|state| state["cooldown_until"].is_string()).await;
+    heater.probe.publish("tapo2mqtt/heater/set", ON).await;
+    let answer = heater.answer().await;
+    assert_eq!(answer["error"]["code"], "refused_by_safety", "{answer}");
+    assert!(!heater.device.relay(1));
+}
+
+#[tokio::test]
+async fn a_bridge_killed_before_the_limit_knows_what_remains() {
+    let heater = Heater::new().await;
+    let bridge = heater.start().await;
+    heater.switch_on().await;
+    bridge.kill().await;
+
+    heater.pass(MINUTE * 20);
+    let bridge = heater.start().await;
+    let state = heater
+        .state(|state| state["guard"] == "armed" && state["next_change"].is_string())
+        .await;
+    let off_at: Timestamp = state["next_change"].as_str().unwrap().parse().unwrap();
+    let remaining = off_at.duration_since(Clock::system().now()).as_secs();
+    is_about(remaining.try_into().unwrap(), 40 * 60);
+    is_about(counts(&heater.device).await, 40 * 60);
+    let sets = heater.device.counters().requests_of("add_countdown_rule");
+    assert_eq!(sets, 1, "the countdown that runs is known to be ours");
+
+    bridge.kill().await;
+    heater.pass(MINUTE * 39);
+    assert!(heater.device.relay(1));
+    heater.pass(MINUTE + Duration::from_secs(5));
+    heater.device.wait_relay(1, false, PATIENCE).await.unwrap();
+    assert_eq!(last_cause(&heater.device), Cause::Countdown);
+}
+
+#[tokio::test]
+async fn a_timed_on_runs_on_the_countdown_of_a_plug_and_survives_a_restart() {
+    let device = plug().await;
+    let mut bridge = Setup::new().device("lamp", device.address()).start().await;
+    bridge.available("lamp").await;
+    let answer = bridge
+        .set("lamp", "on", json!({"state": "ON", "on_time": 600}))
+        .await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let is_armed = |lamp: &Value| lamp["guard"] == "armed" && lamp["timer_until"].is_string();
+    let before = bridge.expect("lamp", is_armed).await;
+    assert!(device.relay(1));
+    is_about(counts(&device).await, 600);
+    let instant = before["timer_until"].as_str().unwrap();
+    assert_eq!(instant.len(), "2026-11-21T12:00:00Z".len(), "{instant}");
+
+    assert_eq!(bridge.stop().await, Ended::Stopped);
+    let setup = Setup::new().device("lamp", device.address()).after(&bridge);
+    let mut bridge = setup.start_on(bridge.broker.clone()).await;
+    let after = bridge.expect("lamp", is_armed).await;
+    assert_eq!(after["timer_until"], before["timer_until"]);
+    is_about(counts(&device).await, 600);
+
+    assert_eq!(bridge.stop().await, Ended::Stopped);
+    device.advance(Duration::from_secs(600));
+    device.wait_relay(1, false, PATIENCE).await.unwrap();
+    assert_eq!(last_cause(&device), Cause::Countdown);
+}
+
+#[tokio::test]
+async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
+    let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
+    let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
+    if mats.relay(2) {
+        mats.press(2).unwrap();
+    }
+    let setup = Setup::new().device("mats", mats.address()).clock(&clock);
+    let mut bridge = setup.start().await;
+    bridge.available("mats").await;
+    let answer = bridge
+        .set("mats/2", "on", json!({"state": "ON", "on_time": 600}))
+        .await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let state = bridge
+        .expect("mats/2", |mat| mat["timer_until"].is_string())
+        .await;
+    assert_eq!(state["guard"], "unsupported");
+    assert_eq!(bridge.stop().await, Ended::Stopped);
+
+    let off_at: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();
+    let nearly = off_at.duration_since(clock.now()) - SignedDuration::from_secs(4);
+    clock.jump(nearly);
+    let setup = Setup::new().device("mats", mats.address()).clock(&clock);
+    let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
+    bridge.available("mats").await;
+    mats.wait_relay(2, false, PATIENCE).await.unwrap();
+    // It is told to the second, rounded up.
+    let early = off_at.duration_since(clock.now());
+    assert!(early <= SignedDuration::from_secs(1), "{early} before its time");
+    bridge.expect("mats/2", |mat| mat["state"] == "OFF").await;
+}
