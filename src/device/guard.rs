@@ -4,12 +4,13 @@
 //! A plug has one, and people use it from the app: one that is not ours is left alone. Arming clears and adds
 //! on the wire, so it can fail in between; then it is armed again at once, or the relay opens.
 
-use std::time::Duration;
+mod arm;
+mod reading;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
+
+use reading::{SHORTEST, countdown, until};
 
 use super::{
     answers::Target,
@@ -20,7 +21,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    intent::{Code, Done, Failure, Guard, Intent},
+    intent::{Done, Failure, Guard, Intent},
     model::Power,
     report::{Countdown, Kind},
 };
@@ -73,9 +74,6 @@ pub(super) enum Settled {
 const SAME_END: SignedDuration = SignedDuration::from_secs(3);
 /// How often arming is tried before the relay opens.
 const ROUNDS: u32 = 2;
-/// What the device counts: tapo refuses anything else.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_hours(24);
 /// After this a countdown that should have ended is read again.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
 
@@ -234,146 +232,6 @@ impl Worker {
         }
     }
 
-    /// Reads what runs, and arms ours unless somebody else's runs.
-    async fn arm(
-        &mut self,
-        session: &mut Session,
-        off_at: Instant,
-        ours: Option<Timestamp>,
-    ) -> Result<Guarded, Trip> {
-        self.keeper.leftover = None;
-        if !self.has_countdown() {
-            return Ok(Guarded::Without);
-        }
-        let read = match self.read_countdown(session, Purpose::Command).await {
-            Err(Trip::Fault(fault)) if is_own_answer(&fault) => {
-                return self.give_up(session, Some(fault), Stake::Theirs).await;
-            }
-            read => read?,
-        };
-        let stake = match read {
-            Countdown::Unsupported => return Ok(Guarded::Without),
-            Countdown::Running { to, ends } if !self.is_ours(to, ends, ours) => {
-                self.tell().await;
-                return Ok(Guarded::Without);
-            }
-            Countdown::Running { ends, .. } if self.is_as_wanted(ends, off_at) => {
-                return Ok(Guarded::Armed(Stake::Ours));
-            }
-            Countdown::Running { .. } => Stake::Ours,
-            _ => Stake::Theirs,
-        };
-        self.set(session, off_at, stake).await
-    }
-
-    /// After arming, or after the ON: the countdown has to run. Some firmware may drop it when the relay is
-    /// switched by hand or by us; then it is armed once more.
-    async fn hold(&mut self, session: &mut Session, off_at: Instant, stake: Stake) -> Result<Guarded, Trip> {
-        match self.read_countdown(session, Purpose::Command).await? {
-            Countdown::Running { to, ends } if self.is_ours(to, ends, None) => {
-                return Ok(Guarded::Armed(stake));
-            }
-            // Somebody set theirs in between.
-            Countdown::Running { .. } => return Ok(Guarded::Without),
-            _ => {}
-        }
-        match self.set(session, off_at, stake).await? {
-            Guarded::Armed(_) => {}
-            other => return Ok(other),
-        }
-        match self.read_countdown(session, Purpose::Command).await? {
-            Countdown::Running { .. } => Ok(Guarded::Armed(stake)),
-            _ => self.give_up(session, None, stake).await,
-        }
-    }
-
-    /// Arms: clears and adds. A failure is followed by a read, because either may have been done.
-    async fn set(&mut self, session: &mut Session, off_at: Instant, stake: Stake) -> Result<Guarded, Trip> {
-        let mut round = 1;
-        loop {
-            let delay = whole_seconds(off_at.duration_since(Instant::now()));
-            self.keeper.armed = Some(Instant::now() + delay);
-            let fault = match self
-                .exchange(session, Request::SetTimer(delay), Purpose::Command)
-                .await
-            {
-                Ok(_) => {
-                    self.known.count_down(Countdown::Running {
-                        to: Power::Off,
-                        ends: ending(self.clock.now(), delay),
-                    });
-                    return Ok(Guarded::Armed(stake));
-                }
-                Err(Trip::Fault(Fault::UnknownRequest(_))) if stake == Stake::Theirs => {
-                    self.do_without().await;
-                    return Ok(Guarded::Without);
-                }
-                Err(Trip::Fault(fault)) => fault,
-                Err(Trip::Stopped) => return Err(Trip::Stopped),
-            };
-            match self.read_countdown(session, Purpose::Command).await {
-                Ok(Countdown::Running { to, ends })
-                    if to == Power::Off && self.is_as_wanted(ends, off_at) && self.counts_to_armed(ends) =>
-                {
-                    return Ok(Guarded::Armed(stake));
-                }
-                Ok(_) if round < ROUNDS => round += 1,
-                Ok(_) => return self.give_up(session, Some(fault), stake).await,
-                Err(Trip::Stopped) => return Err(Trip::Stopped),
-                Err(Trip::Fault(gone)) => return self.lose(session, gone, stake).await,
-            }
-        }
-    }
-
-    /// The device answers but does not arm it. The relay does not stay closed on a countdown that is gone.
-    async fn give_up(
-        &mut self,
-        session: &mut Session,
-        fault: Option<Fault>,
-        stake: Stake,
-    ) -> Result<Guarded, Trip> {
-        let runs = matches!(self.known.countdown, Countdown::Running { .. });
-        let why = fault.as_ref().map_or_else(
-            || "the plug took it, but it does not run".to_owned(),
-            Fault::to_string,
-        );
-        let mut message = format!("the plug's own countdown to OFF could not be armed: {why}");
-        if stake == Stake::Ours && !runs && self.relay_is(Power::On) {
-            self.open_relay(session).await?;
-            message.push_str("; it was switched off");
-        }
-        warn!(device = %self.config.id, reason = %why, "countdown not armed");
-        if !runs {
-            self.known.count_down(Countdown::Failed);
-        }
-        self.tell().await;
-        Ok(Guarded::Refused(Failure {
-            code: fault.as_ref().map_or(Code::NotConfirmed, Fault::code),
-            message,
-            attempts: 1,
-        }))
-    }
-
-    /// The device went silent while it was armed. One that closed because of us is opened if that still arrives.
-    async fn lose(&mut self, session: &mut Session, gone: Fault, stake: Stake) -> Result<Guarded, Trip> {
-        self.keeper.doubt();
-        self.known.count_down(Countdown::Unknown);
-        if stake == Stake::Ours && self.relay_is(Power::On) {
-            self.open_relay(session).await?;
-        }
-        Err(gone.into())
-    }
-
-    async fn open_relay(&mut self, session: &mut Session) -> Result<(), Trip> {
-        let off = Request::Switch(None, Power::Off);
-        match self.exchange(session, off, Purpose::Command).await {
-            Err(Trip::Fault(fault)) if fault.remedy() != Remedy::ReadBack => return Err(fault.into()),
-            Err(Trip::Stopped) => return Err(Trip::Stopped),
-            Ok(_) | Err(Trip::Fault(_)) => {}
-        }
-        self.read_back(session, &[]).await
-    }
-
     /// Clears the countdown if it is ours.
     async fn disarm(&mut self, session: &mut Session, ours: Timestamp) -> Result<(), Trip> {
         if !self.has_countdown() {
@@ -465,76 +323,4 @@ impl Worker {
 /// An answer of the device, not a failure of the link: what it says or refuses is not worth a reconnect.
 fn is_own_answer(fault: &Fault) -> bool {
     fault.remedy() == Remedy::DoWithout || matches!(fault, Fault::Unreadable(_))
-}
-
-/// Rounded up, so that the bridge itself is first, and in the bounds of what the device counts.
-fn whole_seconds(left: Duration) -> Duration {
-    let up = u64::from(left.subsec_nanos() > 0);
-    Duration::from_secs(left.as_secs() + up).clamp(SHORTEST, LONGEST)
-}
-
-/// From now, negative if it is past.
-fn until(instant: Instant) -> SignedDuration {
-    let now = Instant::now();
-    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    match instant.checked_duration_since(now) {
-        Some(ahead) => signed(ahead),
-        None => -signed(now.duration_since(instant)),
-    }
-}
-
-/// To the second, as the device counts.
-fn ending(now: Timestamp, left: Duration) -> Timestamp {
-    let left = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
-    let ends = now.saturating_add(left).unwrap_or(Timestamp::MAX);
-    Timestamp::from_second(ends.as_second()).unwrap_or(ends)
-}
-
-/// What a reading says. A rule with nothing left has fired and is disabled: it only waits to be removed.
-fn countdown(value: &Value, now: Timestamp) -> Countdown {
-    let left = value.get("remaining_s").and_then(Value::as_u64).unwrap_or(0);
-    let to = value.get("on").and_then(Value::as_bool).map(Power::from);
-    match to {
-        Some(to) if left > 0 => Countdown::Running {
-            to,
-            ends: ending(now, Duration::from_secs(left)),
-        },
-        _ => Countdown::Idle,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_device_counts_whole_seconds_and_the_bridge_is_first() {
-        let seconds = |ms| whole_seconds(Duration::from_millis(ms)).as_secs();
-        assert_eq!(
-            [0, 1, 1000, 1001, 59_999].map(seconds),
-            [1, 1, 1, 2, 60],
-            "at most 1 s later than asked for"
-        );
-        assert_eq!(seconds(90_000_000), 86_400);
-    }
-
-    #[test]
-    fn a_rule_that_fired_is_none() {
-        let now: Timestamp = "2026-11-21T10:00:00.7Z".parse().unwrap();
-        let read = |value| countdown(&value, now);
-        assert_eq!(read(json!(null)), Countdown::Idle);
-        assert_eq!(read(json!({"on": false, "remaining_s": 0})), Countdown::Idle);
-        assert_eq!(read(json!({"on": 1, "remaining_s": "9"})), Countdown::Idle);
-        let running = Countdown::Running {
-            to: Power::Off,
-            ends: "2026-11-21T10:01:00Z".parse().unwrap(),
-        };
-        assert_eq!(read(json!({"on": false, "remaining_s": 60})), running);
-        assert_eq!(
-            ending(now, Duration::MAX),
-            Timestamp::from_second(Timestamp::MAX.as_second()).unwrap()
-        );
-    }
 }

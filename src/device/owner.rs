@@ -196,7 +196,8 @@ impl Owner {
             if let Some(predecessor) = predecessor {
                 let _panicked = predecessor.await;
             }
-            worker.run().await;
+            // On the heap: its states are large, and every move of the task would copy them.
+            Box::pin(worker.run()).await;
         });
         let handle = WorkerHandle {
             inbox,

@@ -205,7 +205,7 @@ async fn a_timed_on_runs_on_the_countdown_of_a_plug_and_survives_a_restart() {
     is_about(counts(&device).await, 600);
 
     assert_eq!(bridge.stop().await, Ended::Stopped);
-    device.advance(Duration::from_secs(600));
+    device.advance(MINUTE * 10);
     device.wait_relay(1, false, PATIENCE).await.unwrap();
     assert_eq!(last_cause(&device), Cause::Countdown);
 }

@@ -265,6 +265,8 @@ impl Scheduler {
         match effect {
             Effect::Override(new) => self.book.overrides.set(path.clone(), new),
             Effect::Timer(timer) => {
+                let until = self.in_words(Some(timer.off_at));
+                info!(outlet = %path, until, "timed ON");
                 self.book.timers.insert(path.clone(), timer);
             }
             Effect::Plain => {}
@@ -333,10 +335,6 @@ impl Scheduler {
         effect: Option<&Effect>,
     ) -> Option<String> {
         let (Some(Effect::Override(new)), [first, ..]) = (effect, paths) else {
-            if let (Some(Effect::Timer(timer)), [first, ..]) = (effect, paths) {
-                let until = self.in_words(Some(timer.off_at));
-                info!(outlet = %first, until, "timed ON");
-            }
             return None;
         };
         let of = self.book.scheduled(first)?;
