@@ -377,9 +377,14 @@ async fn a_device_that_is_taken_out_while_it_is_asked_leaves_nothing() {
         .wait_requests("set_device_info", asked + 1, PATIENCE)
         .await
         .unwrap();
+    let waiting = json!({"state": "ON", "transaction": "waiting"});
+    bridge.publish("heater/set", waiting.to_string()).await;
+    bridge.barrier().await;
     taken(&bridge.reload(&alone).await);
     let answer = bridge.answer("heater", "last").await;
     assert_eq!(answer["status"], "error", "{answer}");
+    let answer = bridge.answer("heater", "waiting").await;
+    assert_eq!(answer["error"]["code"], "unknown_device", "{answer}");
     gone(&bridge, "heater").await;
     bridge.barrier().await;
     assert_eq!(left(&bridge, "heater").await, Vec::<String>::new());
@@ -651,9 +656,7 @@ async fn the_program_reads_its_file_again_at_sighup() {
         .await;
     fs::write(home.file(), &one).unwrap();
     hang_up(&process);
-    probe
-        .expect("tapo2mqtt/heater/availability", |payload| payload.is_empty())
-        .await;
+    probe.expect("tapo2mqtt/heater/availability", str::is_empty).await;
     neighbour.noticed_nothing().await;
     process.stop().await.in_order();
 }

@@ -36,6 +36,7 @@ pub fn measure(book: &mut Book) {
         observed: &observed,
         conditions: Conditions::Asked,
         booted_at: now,
+        listening_since: now,
         now,
     };
     let started = Instant::now();
