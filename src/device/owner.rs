@@ -176,7 +176,7 @@ impl Owner {
             if let Some(predecessor) = predecessor {
                 let _panicked = predecessor.await;
             }
-            worker.run().await;
+            Box::pin(worker.run()).await;
         });
         let handle = WorkerHandle {
             inbox,
