@@ -1,6 +1,10 @@
 //! What a process that runs a bridge is told by signals.
 
-use std::{io, pin::pin, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    pin::pin,
+    process::ExitCode,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +22,23 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    started_from: StartedFrom,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartedFrom {
+    Terminal,
+    Elsewhere,
+}
+
+impl StartedFrom {
+    fn look() -> Self {
+        if io::stdin().is_terminal() {
+            Self::Terminal
+        } else {
+            Self::Elsewhere
+        }
+    }
 }
 
 impl Signals {
@@ -27,7 +48,13 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            started_from: StartedFrom::look(),
         })
+    }
+
+    /// SIGHUP also says that the terminal was closed. Whoever did that wants nothing to go on without it.
+    fn lost_its_terminal(&self) -> bool {
+        self.started_from == StartedFrom::Terminal && StartedFrom::look() == StartedFrom::Elsewhere
     }
 
     /// Runs a bridge until SIGTERM or SIGINT; at SIGHUP it reads its settings again. A second signal to stop ends it
@@ -50,8 +77,10 @@ impl Signals {
                     continue;
                 }
                 _ = self.hangup.recv() => {
-                    reload.notify_one();
-                    continue;
+                    if !self.lost_its_terminal() {
+                        reload.notify_one();
+                        continue;
+                    }
                 }
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}

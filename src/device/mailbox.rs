@@ -15,6 +15,7 @@ use super::{
 use crate::{
     clock::sleep_until_some,
     intent::{Code, Failure, Intent},
+    model::DeviceId,
     report::Trouble,
 };
 
@@ -122,6 +123,20 @@ impl Mailbox {
             () = sleep_until_some(deadline) => { self.expire(); Ok(()) }
             () = sleep_until(instant) => Ok(()),
         }
+    }
+
+    /// Commands that still wait when the device was taken out of the settings. Those that wait when the bridge stops
+    /// say so by themselves.
+    pub(super) fn refuse_if_retired(&mut self, device: &DeviceId) {
+        if self.orders.has_changed().is_ok() {
+            return;
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.accept(message);
+        }
+        let message = format!("{device} is not configured any more");
+        self.queue
+            .refuse_all(&Failure::bridge(Code::UnknownDevice, message));
     }
 
     fn expire(&mut self) {

@@ -168,6 +168,8 @@ impl Owner {
             .collect();
         for id in leaving {
             if let Some(worker) = self.workers.remove(&id) {
+                // By this it knows that the bridge goes on without it.
+                drop(worker.orders);
                 worker.stop.cancel();
                 self.board.forget(&id);
                 self.retired.insert(id, worker.task);

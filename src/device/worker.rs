@@ -160,9 +160,10 @@ impl Worker {
                 Life::Connect => self.connect().await,
                 Life::Serve(session) => self.serve(session).await,
                 Life::Wait(until) => self.wait(until).await,
-                Life::Stop => return,
+                Life::Stop => break,
             };
         }
+        self.mailbox.refuse_if_retired(&self.config.id);
     }
 
     async fn connect(&mut self) -> Life {

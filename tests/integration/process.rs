@@ -379,6 +379,25 @@ async fn a_signal_at_the_very_start_is_not_lost() {
 }
 
 #[tokio::test]
+async fn it_ends_with_its_terminal() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe(STATE).await;
+    let home = Home::new(&settings(broker.address(), &[]));
+    let mut terminal = Command::new("script");
+    let program = format!("{} --config {SETTINGS_FILE} run", env!("CARGO_BIN_EXE_tapo2mqtt"));
+    terminal
+        .args(["--quiet", "--command", &program, "/dev/null"])
+        .current_dir(home.0.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let terminal = Home::spawn(terminal);
+    online(&probe).await;
+    terminal.signal("KILL");
+    probe.expect(STATE, |payload| payload == OFFLINE).await;
+}
+
+#[tokio::test]
 async fn it_stops_in_time_while_the_broker_is_dead() {
     let plug = plug().await;
     let home = Home::new(&settings(dead_address(), &[("heater", plug.address())]));

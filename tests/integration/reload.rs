@@ -292,7 +292,6 @@ async fn a_bad_file_changes_nothing_and_says_why() {
             .await;
     }
     assert_eq!(bridge.retained("bridge/info").await, before);
-    neighbour.noticed_nothing().await;
 
     assert_eq!(*taken(&bridge.reload(&setup).await), only("added", json!([])));
     bridge.probe.catch_up().await;
@@ -338,7 +337,7 @@ async fn a_command_in_flight_to_another_device_survives() {
     let neighbour = Bystander::watch(&lamp);
     let asked = lamp.counters().requests_of("set_device_info");
     lamp.faults().set(Fault::Latency {
-        latency: Duration::from_secs(2).into(),
+        latency: Duration::from_secs(1).into(),
     });
     bridge
         .publish(
@@ -377,9 +376,14 @@ async fn a_device_that_is_taken_out_while_it_is_asked_leaves_nothing() {
         .wait_requests("set_device_info", asked + 1, PATIENCE)
         .await
         .unwrap();
+    let waiting = json!({"state": "ON", "transaction": "waiting"});
+    bridge.publish("heater/set", waiting.to_string()).await;
+    bridge.barrier().await;
     taken(&bridge.reload(&alone).await);
     let answer = bridge.answer("heater", "last").await;
     assert_eq!(answer["status"], "error", "{answer}");
+    let answer = bridge.answer("heater", "waiting").await;
+    assert_eq!(answer["error"]["code"], "unknown_device", "{answer}");
     gone(&bridge, "heater").await;
     bridge.barrier().await;
     assert_eq!(left(&bridge, "heater").await, Vec::<String>::new());
@@ -628,7 +632,8 @@ async fn the_program_reads_its_file_again_at_sighup() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
     probe.subscribe("tapo2mqtt/#").await;
-    let one = process::settings(broker.address(), &[("lamp", lamp.address())]);
+    let one = "[polling]\nstate = \"1s\"\n".to_owned()
+        + &process::settings(broker.address(), &[("lamp", lamp.address())]);
     let both = format!("{one}{}", process::device("heater", heater.address()));
     let home = Home::new(&one);
     let process = home.start();
@@ -651,9 +656,7 @@ async fn the_program_reads_its_file_again_at_sighup() {
         .await;
     fs::write(home.file(), &one).unwrap();
     hang_up(&process);
-    probe
-        .expect("tapo2mqtt/heater/availability", |payload| payload.is_empty())
-        .await;
+    probe.expect("tapo2mqtt/heater/availability", str::is_empty).await;
     neighbour.noticed_nothing().await;
     process.stop().await.in_order();
 }

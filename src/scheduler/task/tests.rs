@@ -3,5 +3,6 @@
 mod commands;
 mod limits;
 mod property;
+mod reload;
 mod rules;
 mod world;

@@ -27,8 +27,8 @@ use crate::{
         rules::Rules,
         task::{Kept, Parts, Scheduler},
         wire::{
-            self, Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Target, Wish,
-            Word,
+            self, Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Rewritten,
+            Target, Wish, Word,
         },
     },
     store::{self, Keeper},
@@ -271,6 +271,17 @@ impl World {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
         };
+        self.bridge.asks.send(ask).await.unwrap();
+        self.settle().await;
+    }
+
+    /// The settings are read again.
+    pub(super) async fn reload(&mut self, rules: Rules, devices: &[&str]) {
+        self.rules = Arc::new(rules);
+        let ask = Ask::Reload(Rewritten {
+            rules: self.rules.clone(),
+            devices: devices.iter().map(|device| device.parse().unwrap()).collect(),
+        });
         self.bridge.asks.send(ask).await.unwrap();
         self.settle().await;
     }
