@@ -246,7 +246,8 @@ fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>
     let mut findings = Vec::new();
     if let (Loaded::SetAside { to, why }, Some(path)) = (loaded, path) {
         let finding = format!(
-            "the state file {} could not be read ({why}); it is kept as {}",
+            "the state file {} could not be read ({why}): overrides, vacation, timed ONs, changed schedules, cooldowns \
+             and what was deleted in Home Assistant start anew; it is kept as {}",
             path.display(),
             to.display()
         );

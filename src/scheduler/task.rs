@@ -46,7 +46,7 @@ use tell::Telling;
 
 use super::{
     rules::Rules,
-    wire::{Ask, SchedulerEnds},
+    wire::{Ask, SchedulerEnds, Word},
 };
 use crate::{
     clock::Clock,
@@ -99,7 +99,7 @@ pub struct Scheduler {
     asks: mpsc::Receiver<Ask>,
     news: mpsc::Receiver<News>,
     orders: mpsc::Sender<Order>,
-    words: mpsc::Sender<super::wire::Word>,
+    words: mpsc::Sender<Word>,
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
 }

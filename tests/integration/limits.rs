@@ -44,6 +44,13 @@ fn is_about(seconds: u64, expected: u64) {
     assert!(seconds.abs_diff(expected) <= 5, "{seconds} s, not {expected} s");
 }
 
+/// The seconds until what a state says changes.
+fn remaining(state: &Value) -> u64 {
+    let change: Timestamp = state["next_change"].as_str().unwrap().parse().unwrap();
+    let remaining = change.duration_since(Clock::system().now());
+    remaining.as_secs().try_into().unwrap()
+}
+
 fn last_cause(device: &DeviceHandle) -> Cause {
     device.counters().relay_changes.last().unwrap().cause
 }
@@ -166,9 +173,7 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
     let state = heater
         .state(|state| state["guard"] == "armed" && state["next_change"].is_string())
         .await;
-    let off_at: Timestamp = state["next_change"].as_str().unwrap().parse().unwrap();
-    let remaining = off_at.duration_since(Clock::system().now()).as_secs();
-    is_about(remaining.try_into().unwrap(), 40 * 60);
+    is_about(remaining(&state), 40 * 60);
     is_about(counts(&heater.device).await, 40 * 60);
     let sets = heater.device.counters().requests_of("add_countdown_rule");
     assert_eq!(sets, 1, "the countdown that runs is known to be ours");
@@ -179,6 +184,31 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
     heater.pass(MINUTE + Duration::from_secs(5));
     heater.device.wait_relay(1, false, PATIENCE).await.unwrap();
     assert_eq!(last_cause(&heater.device), Cause::Countdown);
+}
+
+#[tokio::test]
+async fn a_state_file_that_broke_is_told_and_the_limit_holds_all_the_same() {
+    let heater = Heater::new().await;
+    let bridge = heater.start().await;
+    heater.switch_on().await;
+    bridge.kill().await;
+
+    heater.device.advance(MINUTE * 20);
+    let file = heater.home.file().with_file_name(STATE_FILE);
+    let text = fs::read(&file).unwrap();
+    fs::write(&file, &text[..text.len() / 2]).unwrap();
+    let _bridge = heater.start().await;
+    let told = |payload: &str| {
+        let checks = parsed(payload)["start_checks"].to_string();
+        checks.contains("could not be read") && checks.contains("cooldowns")
+    };
+    heater.probe.expect("tapo2mqtt/bridge/info", told).await;
+    let kept = file.with_file_name(format!("{STATE_FILE}.broken"));
+    assert_eq!(fs::read(kept).unwrap(), text[..text.len() / 2]);
+    let state = heater
+        .state(|state| state["state"] == "ON" && state["next_change"].is_string())
+        .await;
+    is_about(remaining(&state), 40 * 60);
 }
 
 #[tokio::test]

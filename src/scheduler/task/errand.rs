@@ -3,8 +3,14 @@
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
+use tracing::debug;
 
-use super::{Look, Scheduler, Wake, kept::Timer, outlet::Urgency};
+use super::{
+    Look, Scheduler, Wake,
+    guard::again,
+    kept::Timer,
+    outlet::{Live, Retry, Urgency},
+};
 use crate::{
     intent::{Action, Answer, Code, Failure, Outcome, Source, Switch, Ticket, TicketId},
     model::{DeviceId, GroupId, OutletPath, Power},
@@ -190,31 +196,42 @@ impl Scheduler {
             return;
         };
         let look = Look::at(&self.clock);
-        if let Purpose::Reread(device) = &flying.purpose {
-            self.reread(device, look);
-            return;
+        let path = &flying.path;
+        match flying.purpose {
+            Purpose::Reread(device) => self.reread(&device, look),
+            Purpose::Errand(errand) => {
+                self.land(path, flying.power, &answer);
+                self.complete(errand, path, answer.outcome, look);
+            }
+            Purpose::Reconcile(urgency) => {
+                let retry = &mut self.land(path, flying.power, &answer).retry;
+                match &answer.outcome {
+                    Ok(_) => retry.succeeded(look.instant),
+                    Err(failure) => {
+                        retry.failed(urgency, look.instant);
+                        debug!(outlet = %path, code = ?failure.code, reason = %failure.message, "not switched; it is tried again");
+                    }
+                }
+            }
+            Purpose::Guard => {
+                let again = look.instant + again(&answer.outcome);
+                self.land(path, flying.power, &answer).guard_after = Some(again);
+            }
         }
-        let live = self.live.entry(flying.path.clone()).or_default();
+    }
+
+    /// An intent is not on its way any more. What it may have done half way is in doubt.
+    fn land(&mut self, path: &OutletPath, power: Option<Power>, answer: &Answer) -> &mut Live {
+        let live = self.live.entry(path.clone()).or_default();
         if live.flight.is_some_and(|flight| flight.ticket == answer.id) {
             live.flight = None;
         }
         if let Err(failure) = &answer.outcome
             && may_be_done(failure)
         {
-            live.doubt = flying.power;
+            live.doubt = power;
         }
-        match flying.purpose {
-            Purpose::Errand(errand) => self.complete(errand, &flying.path, answer.outcome, look),
-            Purpose::Reconcile(urgency) => match &answer.outcome {
-                Ok(_) => live.retry.succeeded(look.instant),
-                Err(failure) => {
-                    live.retry.failed(urgency, look.instant);
-                    tracing::debug!(outlet = %flying.path, code = ?failure.code, reason = %failure.message, "not switched; it is tried again");
-                }
-            },
-            Purpose::Guard => live.guard_after = Some(look.instant + super::guard::again(&answer.outcome)),
-            Purpose::Reread(_) => {}
-        }
+        live
     }
 
     /// Takes what became of one outlet of an errand.
@@ -225,7 +242,7 @@ impl Scheduler {
         }
         match &outcome {
             Ok(_) => {
-                live.retry = super::outlet::Retry::default();
+                live.retry = Retry::default();
                 self.stand(id, look);
             }
             Err(failure) => self.restore_timer(id, path, failure),

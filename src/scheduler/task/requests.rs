@@ -14,6 +14,7 @@ use crate::{
     scheduler::{
         forecast::{PlannedChange, forecast},
         ids::ScheduleId,
+        overrides::Override,
         period::after,
         planner::Vacation,
         rules::Group,
@@ -190,7 +191,7 @@ impl Scheduler {
 
     fn list_overrides(&self) -> Value {
         let rules = &self.book.rules;
-        let show = |(path, found): (&OutletPath, &crate::scheduler::overrides::Override)| {
+        let show = |(path, found): (&OutletPath, &Override)| {
             let group = rules.group_of(path)?;
             let until = found.end(group, &rules.location);
             Some(json!({

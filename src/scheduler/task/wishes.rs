@@ -8,9 +8,10 @@ use super::{
     book::Keeping,
     errand::{Before, Deferred, Errand, ErrandId, Item, Standing, Undo},
     kept::Timer,
+    outlet::Live,
 };
 use crate::{
-    intent::{Action, Code, Done, Failure, Intent, Member, Source, Switch},
+    intent::{Action, Code, Done, Failure, Guard, Intent, Member, Source, Switch},
     model::{GroupId, OutletPath, Power},
     report::EventKind,
     scheduler::{
@@ -102,7 +103,7 @@ impl Scheduler {
         };
         let guard = match switch {
             Switch::To(power) if self.live.contains_key(&path) => self.guard_with(&path, power, look),
-            Switch::To(_) | Switch::Toggle => crate::intent::Guard::Leave,
+            Switch::To(_) | Switch::Toggle => Guard::Leave,
         };
         self.order(Intent {
             path,
@@ -301,7 +302,7 @@ impl Scheduler {
         }
         self.clear_overrides(paths, "by AUTO", look);
         let done = |path: &OutletPath| -> Member {
-            let power = self.live.get(path).and_then(super::outlet::Live::observed);
+            let power = self.live.get(path).and_then(Live::observed);
             (path.clone(), Ok(Done::unasked(path, power)))
         };
         let members: Vec<Member> = paths.iter().map(done).collect();

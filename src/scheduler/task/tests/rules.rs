@@ -6,14 +6,16 @@ use jiff::tz::TimeZone;
 
 use super::world::World;
 use crate::{
+    intent::Switch,
     model::Power,
     report::EventKind,
     scheduler::{
         condition::WhenUnknown,
+        overrides::Lifetime,
         planner::{Source, Vacation},
         rules::{Group, Rules},
         testing::{Site, freezing, group, schedule},
-        wire::Request,
+        wire::{Change, Request},
     },
 };
 
@@ -194,6 +196,24 @@ async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
     let group = world.group();
     assert_eq!((group.state, group.next_state), (Some(ON), Some(OFF)));
     assert!(!world.rules_told.is_empty(), "the rules come first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_an_edge_under_an_override_says_what_counts() {
+    let mut world = world(morning(), "2024-06-21T05:59:00").await;
+    let hold = Some(Lifetime::Hold);
+    let off = Change::Switch(Switch::To(OFF));
+    world.command("group/driveway", off, hold).await;
+    world.until("2024-06-21T06:00:05").await;
+    let told = world
+        .events
+        .iter()
+        .find(|(kind, _)| *kind == EventKind::ScheduleOn);
+    let (_, message) = told.unwrap();
+    assert!(
+        message.starts_with("schedules want group driveway on; what counts is: override OFF"),
+        "{message}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
