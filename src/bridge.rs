@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,8 +30,8 @@ const ORDERS: usize = 256;
 const NEWS: usize = 256;
 /// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
-/// How long everything else may take after them.
-const REST_BUDGET: Duration = Duration::from_millis(60);
+/// How long everything may take, the last write of the state file included.
+const WHOLE_BUDGET: Duration = Duration::from_millis(930);
 
 /// How a bridge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,9 +200,13 @@ impl Bridge {
                 open -= 1;
             }
         };
+        let stopping = Instant::now();
         let _late = timeout(STOP_BUDGET, ordered).await;
         self.stop_writer.cancel();
-        let late = self.tasks.wait(REST_BUDGET).await;
+        let late = self
+            .tasks
+            .wait(WHOLE_BUDGET.saturating_sub(stopping.elapsed()))
+            .await;
         if !late.is_empty() {
             warn!(tasks = %late.join(", "), "these tasks did not end in time");
         }

@@ -64,6 +64,8 @@ async fn home_assistant_may_be_born_many_times() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
+    // The meter is read last; what it tells is announced.
+    bridge.expect("plug", |state| !state["voltage"].is_null()).await;
     bridge.barrier().await;
     bridge.probe.forget();
     for _ in 0..BIRTHS {
