@@ -24,4 +24,6 @@ mod tree;
 
 pub use bridge::About;
 pub use open::{Parts, link_options};
+pub use standings::Standings;
+pub use state::states;
 pub use task::{Control, MqttTask, Wires};

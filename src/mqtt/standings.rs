@@ -17,7 +17,7 @@ use crate::{
 
 /// Rules and standings, as the scheduler told them last.
 #[derive(Debug)]
-pub(super) struct Standings {
+pub struct Standings {
     rules: Arc<Rules>,
     /// Whether the rules are the scheduler's own: until then they are those of the settings, without what was
     /// changed over MQTT.
@@ -29,7 +29,7 @@ pub(super) struct Standings {
 
 impl Standings {
     /// Before the first word: the rules of the settings.
-    pub(super) fn new(settings: Arc<Rules>) -> Self {
+    pub fn new(settings: Arc<Rules>) -> Self {
         Self {
             rules: settings,
             told: false,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The state topics of one device, in the order in which they are published.
-pub(super) fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String)> {
+pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String)> {
     let device = OutletPath::device(report.id.clone());
     let plug = |outlet| {
         let plug = PlugState {

@@ -71,7 +71,11 @@ fn settings() -> Settings {
         "[mqtt]\nhost = \"127.0.0.1\"\n[tapo]\nusername = \"a@example.com\"\npassword = \"b\"\n[location]\nlatitude = 51.5\nlongitude = 0.0\ntimezone = \"Europe/London\"\n",
     );
     for group in 0..GROUPS {
-        let _ = write!(text, "[[device]]\nid = \"d{group}\"\naddress = \"127.0.0.1:9\"\n");
+        let port = 1000 + group;
+        let _ = write!(
+            text,
+            "[[device]]\nid = \"d{group}\"\naddress = \"127.0.0.1:{port}\"\n"
+        );
     }
     for group in 0..GROUPS {
         let _ = write!(
@@ -80,12 +84,12 @@ fn settings() -> Settings {
         );
         for schedule in 0..SCHEDULES {
             let start = match schedule % 3 {
-                0 => "sunset-00:30".to_owned(),
-                _ => format!("{:02}:{:02}", schedule * 2, group % 60),
+                0 => "start = \"sunset-00:30\"\nfallback_start = \"17:00\"".to_owned(),
+                _ => format!("start = \"{:02}:{:02}\"", schedule * 2, group % 60),
             };
             let _ = write!(
                 text,
-                "[[group.schedule]]\nid = \"s{schedule}\"\nstart = \"{start}\"\nfor = \"1h\"\n"
+                "[[group.schedule]]\nid = \"s{schedule}\"\n{start}\nfor = \"1h\"\n"
             );
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tapo_simulator::Profile;
+use tokio::time::Instant;
 
 use crate::{
     Lab,
@@ -28,31 +29,35 @@ async fn once(lab: &Lab, book: &mut Book, count: usize, kind: &str, addresses: &
     client.subscribe("tapo2mqtt/+/availability").await;
     client.until_quiet(Duration::from_millis(50)).await;
     let bridge = Bridge::start(&lab.binary, &settings(lab.broker, addresses, ""));
-    let online = client
-        .wait(|message| message.topic.ends_with("bridge/state") && message.says("online"))
-        .await;
+    let live = if kind == "live" { count } else { 0 };
+    let (online, devices) = come_up(&mut client, live).await;
     let goal = (count == 1000 && kind == "dead").then_some(Goal::AtMost(230.0));
     let name = format!("{count} {kind}: process start → bridge online");
-    book.with_goal(SECTION, name, "ms", goal, millis(online.at - bridge.started));
-    if kind == "live" {
-        let mut last = None;
-        for number in 0..count {
-            let device = client
-                .wait(|message| message.topic.ends_with("availability") && message.says("online"))
-                .await;
-            if number == 0 {
-                let name = format!("{count} {kind}: process start → first device online");
-                book.note(SECTION, name, "ms", millis(device.at - bridge.started));
-            }
-            last = Some(device.at);
-        }
-        if let Some(last) = last {
-            let name = format!("{count} {kind}: process start → all devices online");
-            book.note(SECTION, name, "ms", millis(last - bridge.started));
+    book.with_goal(SECTION, name, "ms", goal, millis(online - bridge.started));
+    for (word, at) in [("first device", devices.first()), ("all devices", devices.last())] {
+        if let Some(at) = at {
+            let name = format!("{count} {kind}: process start → {word} online");
+            book.note(SECTION, name, "ms", millis(*at - bridge.started));
         }
     }
     let goal = (kind == "live").then_some(Goal::AtMost(100.0));
     let name = format!("{count} {kind}: SIGTERM → exit");
     book.with_goal(SECTION, name, "ms", goal, millis(bridge.stop().await));
     lab.forget_retained().await;
+}
+
+/// When the bridge was online, and each of so many devices. Either may come first.
+async fn come_up(client: &mut Client, count: usize) -> (Instant, Vec<Instant>) {
+    let (mut bridge, mut devices) = (None, Vec::with_capacity(count));
+    loop {
+        if let (Some(bridge), true) = (bridge, devices.len() >= count) {
+            return (bridge, devices);
+        }
+        let message = client.wait(|message| message.says("online")).await;
+        if message.topic.ends_with("bridge/state") {
+            bridge = Some(message.at);
+        } else {
+            devices.push(message.at);
+        }
+    }
 }

@@ -1,0 +1,163 @@
+//! The hot paths.
+
+use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, sync::Arc};
+
+use jiff::Timestamp;
+use tapo2mqtt::{
+    config::{Settings, Sources, load},
+    energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
+    model::Power,
+    mqtt::{
+        Standings,
+        command::decode,
+        states,
+        topics::{Address, Topics},
+    },
+    report::{Availability, Condition, Countdown, Energy, Identity, Kind, Outlet, Phase, Report},
+    scheduler::{
+        activity::Conditions,
+        overrides::Overrides,
+        planner::{Inputs, Memory, Vacation, plan},
+        readings::Readings,
+        safety::Safety,
+    },
+};
+
+use crate::Failure;
+
+/// Something whose instructions are counted.
+pub struct Path {
+    pub name: &'static str,
+    /// Runs it so often.
+    pub run: fn(u64) -> Result<(), Failure>,
+}
+
+pub const PATHS: &[Path] = &[
+    Path {
+        name: "a command's topic and payload decoded",
+        run: decode_command,
+    },
+    Path {
+        name: "the state of a strip of four outlets as payloads",
+        run: tell_state,
+    },
+    Path {
+        name: "a group of ten schedules planned",
+        run: plan_group,
+    },
+];
+
+fn decode_command(times: u64) -> Result<(), Failure> {
+    let topics = Topics::new(
+        "tapo2mqtt".parse()?,
+        "homeassistant".parse()?,
+        "homeassistant/status".parse()?,
+    );
+    let payload = br#"{"state":"ON","on_time":"1h30m","ttl":5,"transaction":"a-17"}"#;
+    for _ in 0..times {
+        let Address::Outlet { verb, .. } = topics.parse(black_box("tapo2mqtt/heater/left/set"))? else {
+            return Err("the topic of an outlet is read as another".into());
+        };
+        black_box(decode(&verb, black_box(payload)));
+    }
+    Ok(())
+}
+
+fn tell_state(times: u64) -> Result<(), Failure> {
+    let (report, standings) = (strip()?, Standings::new(Arc::new(settings()?.rules)));
+    for _ in 0..times {
+        black_box(states(black_box(&report), &standings));
+    }
+    Ok(())
+}
+
+fn plan_group(times: u64) -> Result<(), Failure> {
+    let settings = settings()?;
+    let now: Timestamp = "2026-03-28T23:30:00Z".parse()?;
+    let (overrides, safety) = (Overrides::default(), Safety::default());
+    let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
+    for _ in 0..times {
+        let inputs = Inputs {
+            rules: &settings.rules,
+            overrides: &overrides,
+            vacation: Vacation::Off,
+            safety: &safety,
+            readings: &readings,
+            memory: &memory,
+            observed: &observed,
+            conditions: Conditions::Asked,
+            booted_at: now,
+            now,
+        };
+        black_box(plan(black_box(&inputs)));
+    }
+    Ok(())
+}
+
+fn strip() -> Result<Report, Failure> {
+    let since: Timestamp = "2026-03-28T20:00:00Z".parse()?;
+    let mut outlets = Vec::new();
+    for position in 1..=4_u8 {
+        outlets.push(Outlet {
+            key: Some(position.to_string().parse()?),
+            position,
+            name: Some(format!("Mat {position}")),
+            power: Some(Power::On),
+            on_since: Some(since),
+            condition: Condition::default(),
+            energy: Energy {
+                power: Some(MilliWatts::new(61_250)),
+                voltage: Some(MilliVolts::new(230_400)),
+                current: Some(MilliAmps::new(266)),
+                today: Some(MilliWattHours::new(214_000)),
+                month: Some(MilliWattHours::new(5_214_000)),
+                total: Some(MilliWattHours::new(75_214_000)),
+            },
+            features: [].into(),
+            countdown: Countdown::Unsupported,
+        });
+    }
+    Ok(Report {
+        id: "heater".parse()?,
+        name: Some("Heater".to_owned()),
+        address: "192.168.1.50".to_owned(),
+        phase: Phase::Ready,
+        availability: Availability::Online,
+        trouble: None,
+        identity: Some(Arc::new(Identity {
+            device_id: "802200000000000000000000000000000000".to_owned(),
+            model: "P304M".to_owned(),
+            firmware: Some("1.0.10 Build 240622 Rel.120000".to_owned()),
+            hardware: Some("1.0".to_owned()),
+            mac: Some("aa:bb:cc:dd:ee:ff".to_owned()),
+            nickname: Some("Heater".to_owned()),
+            kind: Kind::Strip,
+            meters_energy: true,
+        })),
+        rssi: Some(-51),
+        outlets,
+    })
+}
+
+/// One group of ten schedules; a third of them begins by the sun.
+fn settings() -> Result<Settings, Failure> {
+    let mut text = String::from(
+        "[mqtt]\nhost = \"127.0.0.1\"\n[tapo]\nusername = \"a@example.com\"\npassword = \"b\"\n\
+         [location]\nlatitude = 51.5\nlongitude = 0.0\ntimezone = \"Europe/London\"\n\
+         [[device]]\nid = \"d\"\naddress = \"127.0.0.1:9\"\n\
+         [[group]]\nid = \"g\"\nname = \"G\"\noutlets = [\"d\"]\n",
+    );
+    for schedule in 0..10 {
+        let start = match schedule % 3 {
+            0 => "start = \"sunset-00:30\"\nfallback_start = \"17:00\"".to_owned(),
+            _ => format!("start = \"{:02}:17\"", schedule * 2),
+        };
+        write!(
+            text,
+            "[[group.schedule]]\nid = \"s{schedule}\"\n{start}\nfor = \"1h\"\n"
+        )?;
+    }
+    let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
+    std::fs::write(file.path(), text)?;
+    load(&Sources::from_process(Some(file.path().to_owned()))).map_err(|problems| problems.to_string().into())
+}
