@@ -58,7 +58,7 @@ impl fmt::Display for ClockTime {
 }
 
 /// What the sun does once on most days.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SunEvent {
     /// The upper limb appears.
     Sunrise,

@@ -4,6 +4,11 @@
 //! before that, sunset in the half day after it, so near the polar circles the sunset of a date may be
 //! after its midnight: one window still has its sunrise before its sunset.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use solar_positioning::{Horizon, Location as Place, SolarEvents, delta_t};
 
@@ -15,15 +20,48 @@ const EPOCH: f64 = 2_440_587.5;
 /// Half a solar day, in days.
 const HALF_DAY: f64 = 0.5;
 
+/// All that a sun event follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    event: SunEvent,
+    date: Date,
+    /// Latitude and longitude, as the bits of their degrees.
+    place: [u64; 2],
+    /// When the date starts and ends, which is all that matters of a zone.
+    day: [Timestamp; 2],
+}
+
+/// So many answers are remembered, both events of a year; then all are forgotten.
+const REMEMBERED: usize = 732;
+
+/// The answers so far. One takes some hundred thousand instructions, more than all else in a decision, and every
+/// schedule of every group asks the same few questions again and again.
+static ALMANAC: Mutex<BTreeMap<Question, Option<Timestamp>>> = Mutex::new(BTreeMap::new());
+
 /// When the sun event of a civil date is, to the second, at sea level with the usual refraction. `None` on
 /// days without it (polar day and night, dates a zone skipped).
 pub fn event(event: SunEvent, date: Date, coordinates: Coordinates, zone: &TimeZone) -> Option<Timestamp> {
+    let question = Question {
+        event,
+        date,
+        place: [coordinates.latitude(), coordinates.longitude()].map(f64::to_bits),
+        day: [start_of(date, zone)?, start_of(date.tomorrow().ok()?, zone)?],
+    };
+    let mut almanac = ALMANAC.lock().unwrap_or_else(PoisonError::into_inner);
+    if almanac.len() >= REMEMBERED {
+        almanac.clear();
+    }
+    let answer = almanac.entry(question);
+    *answer.or_insert_with(|| compute(question, coordinates))
+}
+
+fn compute(question: Question, coordinates: Coordinates) -> Option<Timestamp> {
     let place = Place {
         latitude: coordinates.latitude(),
         longitude: coordinates.longitude(),
     };
-    let start = julian(start_of(date, zone)?);
-    let end = julian(start_of(date.tomorrow().ok()?, zone)?);
+    let [start, end] = question.day.map(julian);
+    let date = question.date;
     // The difference between Earth's rotation and the clock; years out of range have no events to find.
     let delta_t =
         delta_t::estimate_from_date(i32::from(date.year()), u32::from(date.month().unsigned_abs())).ok()?;
@@ -32,7 +70,7 @@ pub fn event(event: SunEvent, date: Date, coordinates: Coordinates, zone: &TimeZ
     let noon = sun
         .next_transit_from_julian(start, end, place.longitude, delta_t)
         .ok()??;
-    let found = match event {
+    let found = match question.event {
         SunEvent::Sunrise => {
             sun.next_rise_from_julian(noon - HALF_DAY, noon, place, delta_t, Horizon::SunriseSunset)
         }
