@@ -3,7 +3,7 @@
 //! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
 //! firmwares in the field (missing or renamed fields, closed enums).
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use serde_json::{Value, json};
 use tapo::{
@@ -89,7 +89,7 @@ impl Session {
                 Kind::Strip => Handler::Strip(client.p304(address).await?),
             })
         };
-        let handler = within(limit * LOGIN_REQUESTS, login).await?;
+        let handler = within(limit * LOGIN_REQUESTS, Box::pin(login)).await?;
         Ok(Self { handler, limit })
     }
 
@@ -97,16 +97,16 @@ impl Session {
     pub(super) async fn refresh(&mut self) -> Result<(), Fault> {
         let limit = self.limit * LOGIN_REQUESTS;
         match &mut self.handler {
-            Handler::Plug(plug) => within(limit, plug.refresh_session()).await.map(drop),
-            Handler::Strip(strip) => within(limit, strip.refresh_session()).await.map(drop),
+            Handler::Plug(plug) => within(limit, Box::pin(plug.refresh_session())).await.map(drop),
+            Handler::Strip(strip) => within(limit, Box::pin(strip.refresh_session())).await.map(drop),
         }
     }
 
     /// The names of what the device can do (`energy_monitoring`, `control_child`...).
     pub(super) async fn components(&self) -> Result<Vec<String>, Fault> {
         let list = match &self.handler {
-            Handler::Plug(plug) => within(self.limit, plug.get_component_list()).await?,
-            Handler::Strip(strip) => within(self.limit, strip.get_component_list()).await?,
+            Handler::Plug(plug) => within(self.limit, Box::pin(plug.get_component_list())).await?,
+            Handler::Strip(strip) => within(self.limit, Box::pin(strip.get_component_list())).await?,
         };
         Ok(list.into_iter().map(|component| component.id).collect())
     }
@@ -117,7 +117,7 @@ impl Session {
             Request::SetTimer(_) => self.limit * 2,
             _ => self.limit,
         };
-        within(limit, self.send(request)).await
+        within(limit, Box::pin(self.send(request))).await
     }
 
     async fn send(&self, request: Request<'_>) -> Result<Value, tapo::Error> {
@@ -203,10 +203,11 @@ async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) ->
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;
 
-/// Bounds an operation and classifies its error.
+/// Bounds an operation and classifies its error. The operation comes boxed: as a part of a worker its 10 kB and more
+/// would be held for every device, whether it is asked something or not.
 async fn within<T>(
     limit: Duration,
-    operation: impl Future<Output = Result<T, tapo::Error>>,
+    operation: Pin<Box<impl Future<Output = Result<T, tapo::Error>>>>,
 ) -> Result<T, Fault> {
     match timeout(limit, operation).await {
         Ok(result) => result.map_err(|error| classify(&error)),
