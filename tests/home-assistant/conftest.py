@@ -18,6 +18,7 @@ username = "demo@example.com"
 password = "demo-password"
 [polling]
 state = "1s"
+energy = "10s"
 [location]
 timezone = "UTC"
 [homeassistant]
