@@ -1,6 +1,7 @@
 """Starts everything once for each layout of strips: broker, devices, bridge, Home Assistant."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ username = "demo@example.com"
 password = "demo-password"
 [polling]
 state = "1s"
+energy = "10s"
+[location]
+timezone = "UTC"
 [homeassistant]
 child_devices = {child_devices}
 [[device]]
@@ -31,7 +35,17 @@ address = "{strip}"
 position = 1
 id = "left"
 name = "Left mat"
+[[group]]
+id = "path"
+name = "Garden path"
+outlets = ["mats/3", "mats/4"]
+[[group.schedule]]
+id = "night"
+start = "{start}"
+for = "1h"
 """
+# No edge of the schedule comes while the tests run.
+FAR = timedelta(hours=12)
 FIRST_WITH_CHILD_DEVICES = (2026, 11)
 
 
@@ -67,6 +81,7 @@ def lab(request, tmp_path_factory):
         devices = {profile: Device(directory, profile) for profile in ("P110", "P304M")}
         settings = SETTINGS.format(
             port=broker.port,
+            start=f"{datetime.now(timezone.utc) + FAR:%H:%M}",
             child_devices=str(child_devices).lower(),
             plug=devices["P110"].address,
             strip=devices["P304M"].address,

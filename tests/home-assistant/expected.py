@@ -12,11 +12,15 @@ STRIP = "tapo2mqtt_mats"
 # As configured, then as the simulated device calls itself.
 OUTLETS = {1: "Left mat", 2: "Outlet 2", 3: "Outlet 3", 4: "Outlet 4"}
 SWITCHES = {f"{PLUG}_switch": ("P110", 1)} | {f"{STRIP}_o{n}_switch": ("P304M", n) for n in OUTLETS}
+# The outlets of the strip that are a group, with one schedule.
+GROUP = "tapo2mqtt-group-path"
+MEMBERS = (3, 4)
 
 DEVICES = {
     BRIDGE: {"name": "Tapo bridge", "manufacturer": "tapo2mqtt", "model": "Bridge"},
     PLUG: {"name": "Heater", "manufacturer": "TP-Link", "model": "P110", "model_id": "P110"},
     STRIP: {"name": "Heated mats", "manufacturer": "TP-Link", "model": "P304M", "model_id": "P304M"},
+    GROUP: {"name": "Garden path", "manufacturer": "tapo2mqtt", "model": "Group"},
 }
 
 
@@ -44,13 +48,15 @@ def of(roles: str, prefix: str, device: str, name: str) -> list[Entity]:
 def entities(child_devices: bool) -> dict[str, Entity]:
     """Everything, by unique id."""
     everything = of("bridge", BRIDGE, BRIDGE, "Tapo bridge")
+    everything += of("group schedule", GROUP, GROUP, "Garden path")
     # This plug does not say whether it is too hot.
-    everything += of("device outlet load", PLUG, PLUG, "Heater")
+    everything += of("device outlet safe meter", PLUG, PLUG, "Heater")
     everything += of("device", STRIP, STRIP, "Heated mats")
     for position, name in OUTLETS.items():
         own = outlet(position)
+        roles = "outlet heat safe meter" + (" member" if position in MEMBERS else "")
         if child_devices:
-            everything += of("outlet heat load", own, own, name)
+            everything += of(roles, own, own, name)
         else:
-            everything += of("outlet heat load", own, STRIP, f"Heated mats {name}")
+            everything += of(roles, own, STRIP, f"Heated mats {name}")
     return {entity.unique_id: entity for entity in everything}

@@ -110,6 +110,17 @@ class Device(Process):
     def press(self, position: int):
         requests.post(f"{self.control}/press/{position}", timeout=5).raise_for_status()
 
+    def overload(self, position: int):
+        requests.post(f"{self.control}/overload/{position}", timeout=5).raise_for_status()
+
+    def draw(self, position: int, watts: float):
+        """While it is on."""
+        requests.post(f"{self.control}/watts/{position}", json={"watts": watts}, timeout=5).raise_for_status()
+
+    def advance(self, seconds: float):
+        """The device's own clock jumps ahead."""
+        requests.post(f"{self.control}/advance", json={"seconds": seconds}, timeout=5).raise_for_status()
+
     def go_away(self, seconds: float):
         requests.post(f"{self.control}/reboot", json={"seconds": seconds}, timeout=5).raise_for_status()
 

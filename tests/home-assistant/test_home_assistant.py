@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import expected
-from expected import BRIDGE, OUTLETS, PLUG, STRIP, SWITCHES, outlet
+from expected import BRIDGE, GROUP, MEMBERS, OUTLETS, PLUG, STRIP, SWITCHES, outlet
 from processes import eventually
 
 AVAILABLE = f"{PLUG}_switch"
@@ -32,7 +32,7 @@ def shown(home) -> dict[str, str]:
 
 
 def switch_states(home) -> dict[str, str]:
-    return {key: state for key, state in shown(home).items() if key.endswith("_switch")}
+    return {key: state for key, state in shown(home).items() if key in SWITCHES}
 
 
 def relays(lab) -> dict[str, str]:
@@ -79,7 +79,7 @@ def test_exactly_the_expected_entities(lab, home):
     wanted = expected.entities(lab.child_devices)
     eventually(lambda: set(home.entities()) >= set(wanted), f"entities, of which are there: {set(home.entities())}")
     found = home.entities()
-    assert set(found) == set(wanted)
+    assert set(found) == set(wanted), set(found) ^ set(wanted)
     for key, entity in wanted.items():
         assert found[key]["entity_category"] == (entity.row["category"] or None), key
         assert (found[key]["disabled_by"] is None) == (entity.row["shown"] == "yes"), key
@@ -96,8 +96,9 @@ def test_devices(lab, home):
     entries, ids = home.entities(), {it["id"]: identifier for identifier, it in devices.items()}
     for key, entity in expected.entities(lab.child_devices).items():
         assert ids[entries[key]["device_id"]] == entity.device, key
-    for identifier in (PLUG, STRIP):
+    for identifier in (PLUG, STRIP, GROUP):
         assert ids[devices[identifier]["via_device_id"]] == BRIDGE
+    for identifier in (PLUG, STRIP):
         assert devices[identifier]["connections"][0][0] == "mac"
         assert devices[identifier]["serial_number"] and devices[identifier]["sw_version"]
 
@@ -121,7 +122,7 @@ def test_names_classes_units_and_states(lab, home, capsys):
 
     eventually(settled, "every entity has its first state")
     states = {it["entity_id"]: it for it in home.get("states")}
-    table = []
+    table, odd = [], {}
     for key, entity in sorted(wanted.items()):
         state = states[found[key]["entity_id"]]
         attributes = state["attributes"]
@@ -132,11 +133,14 @@ def test_names_classes_units_and_states(lab, home, capsys):
             attributes.get("state_class"),
         )
         row = entity.row
-        assert seen == (entity.full_name, row["class"] or None, row["unit"] or None, row["state_class"] or None)
+        should = (entity.full_name, row["class"] or None, row["unit"] or None, row["state_class"] or None)
+        if seen != should:
+            odd[key] = (seen, should)
         words = [found[key]["entity_id"], *seen, row["category"], row["shown"], state["state"]]
         table.append(" | ".join(word or "-" for word in words))
     with capsys.disabled():
         print("\n" + "\n".join(table))
+    assert odd == {}
 
 
 def test_switches_follow_and_lead(lab, home):
@@ -163,6 +167,95 @@ def test_bridge_entities_work(lab, home):
     home.service("button.press", home.entity(f"{BRIDGE}_restart"))
     eventually(lambda: json.loads(lab.retained("bridge/info"))["started_at"] != before, "the bridge started anew")
     everything_is_back(lab)
+
+
+def test_energy_is_shown(lab, home):
+    """Two kilowatts for a little while, on a plug and on an outlet of a strip."""
+    for profile, prefix, topic in [("P110", PLUG, "heater"), ("P304M", outlet(1), "mats/left")]:
+        value = lambda key: float(shown(home)[f"{prefix}_{key}"])
+        device, before = lab.devices[profile], value("energy_total")
+        device.draw(1, 2000)
+        home.service("switch.turn_on", home.entity(f"{prefix}_switch"))
+        eventually(lambda: value("power") == pytest.approx(2000, rel=0.01), "the power is shown")
+        eventually(lambda: value("current") == pytest.approx(2000 / value("voltage"), rel=0.02), "and the current")
+        device.advance(1800)
+        lab.broker.publish(f"tapo2mqtt/{topic}/get", "{}")
+        eventually(lambda: value("energy_total") == pytest.approx(before + 1, abs=0.05), "a kilowatt-hour more")
+        eventually(lambda: value("energy_month") >= 0.95, "also this month")
+        home.service("switch.turn_off", home.entity(f"{prefix}_switch"))
+        eventually(lambda: value("power") == 0, "nothing is drawn")
+
+
+def test_a_press_is_an_event(lab, home):
+    entity = home.entity(f"{outlet(1)}_switched")
+    before = home.state(entity)
+    lab.devices["P304M"].press(1)
+    eventually(lambda: home.state(entity) not in (before, "unknown"), "the event is there")
+    assert "unknown" == shown(home)[f"{PLUG}_protection_event"]
+    set_all(lab, "switch.turn_off")
+
+
+def test_protection_is_shown(lab, home):
+    lab.home.service("switch.turn_on", home.entity(f"{PLUG}_switch"))
+    home.expect(f"{PLUG}_switch", "on")
+    lab.devices["P110"].overload(1)
+    home.expect(f"{PLUG}_overloaded", "on")
+    home.expect(f"{PLUG}_switch", "off")
+    eventually(lambda: shown(home)[f"{PLUG}_protection_event"] != "unknown", "the event is there")
+    home.service("switch.turn_on", home.entity(f"{PLUG}_switch"))
+    home.expect(f"{PLUG}_overloaded", "off")
+    set_all(lab, "switch.turn_off")
+
+
+def test_group_leads_and_follows(lab, home):
+    switch, mode, until = (f"{GROUP}_{key}" for key in ("switch", "mode", "override_until"))
+    strip = lab.devices["P304M"]
+    members = lambda: {strip.relay(position) for position in MEMBERS}
+    for service, on in [("turn_on", True), ("turn_off", False)]:
+        before = strip.relay_changes()
+        home.service(f"switch.{service}", home.entity(switch))
+        home.expect(switch, "on" if on else "off")
+        eventually(lambda: members() == {on}, "every member follows")
+        assert strip.relay_changes() == before + len(MEMBERS), "and nothing else"
+        home.expect(mode, "on" if on else "off")
+    home.service("select.select_option", home.entity(mode), option="on")
+    home.expect(mode, "on")
+    home.expect(switch, "on")
+    assert members() == {True}
+    eventually(lambda: re.match(r"\d{4}-", shown(home)[until]), "it is known how long")
+    home.service("select.select_option", home.entity(mode), option="auto")
+    home.expect(mode, "auto")
+    home.expect(switch, "off")
+    home.expect(until, "unknown")
+    assert members() == {False}
+    # A member that is switched on its own is seen.
+    strip.press(MEMBERS[0])
+    home.expect(switch, "on")
+    home.service("select.select_option", home.entity(mode), option="auto")
+    home.expect(switch, "off")
+
+
+def test_schedules_can_be_disabled(lab, home):
+    schedule, next_change = f"{GROUP}_schedule_night", f"{GROUP}_next_change"
+    home.service("switch.turn_off", home.entity(schedule))
+    home.expect(schedule, "off")
+    home.expect(next_change, "unknown")
+    lab.bridge.restart(lab.settings)
+    everything_is_back(lab)
+    home.expect(schedule, "off")
+    home.service("switch.turn_on", home.entity(schedule))
+    home.expect(schedule, "on")
+    eventually(lambda: shown(home)[next_change].startswith("20"), "the schedule is due again")
+
+
+def test_vacation(lab, home):
+    vacation, next_change = f"{BRIDGE}_vacation", f"{GROUP}_next_change"
+    home.service("switch.turn_on", home.entity(vacation))
+    home.expect(vacation, "on")
+    eventually(lambda: "acation" in shown(home)[f"{GROUP}_reason"], "the group says so")
+    home.service("switch.turn_off", home.entity(vacation))
+    home.expect(vacation, "off")
+    eventually(lambda: shown(home)[next_change].startswith("20"), "the schedule is due again")
 
 
 @pytest.mark.parametrize("profile, device", [("P110", PLUG), ("P304M", STRIP)])
