@@ -142,6 +142,17 @@ impl Ticket {
         self.send(outcome);
     }
 
+    /// Answers before the work is at its end, because the time to live is. What comes of it later is nobody's
+    /// answer any more.
+    pub fn answer_early(&mut self, outcome: Outcome) {
+        self.send(outcome);
+    }
+
+    /// Whether it was answered early.
+    pub fn is_answered(&self) -> bool {
+        self.answers.is_none()
+    }
+
     /// Answers, for good, for several outlets; see [`Answer::together`].
     pub fn answer_members(mut self, members: Vec<Member>) {
         if let Some(answers) = self.answers.take() {

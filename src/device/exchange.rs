@@ -82,7 +82,14 @@ impl Worker {
         let mut attempts = 0;
         let guard = intent.guard;
         let settled = self
-            .settle_guarded(session, &targets, power, (guard, intent.deadline), &mut attempts)
+            .settle_guarded(
+                session,
+                &targets,
+                power,
+                (guard, intent.deadline),
+                &mut attempts,
+                &mut intent.ticket,
+            )
             .await;
         self.mailbox.view.in_flight = None;
         match settled {
@@ -100,10 +107,8 @@ impl Worker {
                 Ok(())
             }
             Err(trip) => self.trip(trip, intent, attempts),
-            Ok(Settled::Late) => {
-                intent.ticket.answer(Err(self.too_late(attempts)));
-                Err(Fault::NoAnswer.into())
-            }
+            // It was answered when its time was over.
+            Ok(Settled::Late) => Ok(()),
         }
     }
 
@@ -167,6 +172,7 @@ impl Worker {
                 intent.ticket.answer(Err(failure));
                 Ok(())
             }
+            Trip::Fault(fault) if intent.ticket.is_answered() => Err(fault.into()),
             Trip::Fault(fault) => {
                 self.mailbox.queue.put_back(intent, attempts, Instant::now());
                 Err(fault.into())
@@ -176,17 +182,25 @@ impl Worker {
         }
     }
 
-    /// Switches the targets and reads back until the device says so, or the rounds are over.
+    /// Switches the targets and reads back until the device says so, or the rounds or the time are over. What is
+    /// under way at the deadline is finished, and read back.
     pub(super) async fn settle(
         &mut self,
         session: &mut Session,
         targets: &[Target],
         power: Power,
         attempts: &mut u32,
+        deadline: Instant,
     ) -> Result<(), Trip> {
-        for _ in 0..SWITCH_ROUNDS {
+        for round in 0..SWITCH_ROUNDS {
+            if round > 0 && Instant::now() >= deadline {
+                break;
+            }
             *attempts += 1;
             for target in targets {
+                if Instant::now() >= deadline {
+                    break;
+                }
                 let read_back = *attempts > 1 && self.reads(target, power);
                 if read_back || self.is_overtaken(target) {
                     continue;

@@ -7,8 +7,10 @@
 mod arm;
 mod reading;
 
+use std::pin::pin;
+
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use reading::{SHORTEST, countdown, until};
 
@@ -21,7 +23,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    intent::{Done, Failure, Guard, Intent},
+    intent::{Done, Failure, Guard, Intent, Ticket},
     model::Power,
     report::{Countdown, Kind},
 };
@@ -125,6 +127,7 @@ impl Worker {
         power: Power,
         (guard, deadline): (Guard, Instant),
         attempts: &mut u32,
+        ticket: &mut Ticket,
     ) -> Result<Settled, Trip> {
         let was_on = self.confirmed(targets) == Some(Power::On);
         let (guarded, off_at) = match guard {
@@ -139,11 +142,22 @@ impl Worker {
         if off_at.is_some() && Instant::now() >= deadline {
             return Ok(Settled::Refused(self.too_late(*attempts)));
         }
-        let Ok(settled) = timeout_at(deadline, self.settle(session, targets, power, attempts)).await else {
+        // A request that is given up half way would meet the next one at the device: only the answer is early.
+        let late = self.too_late(1);
+        {
+            let mut settling = pin!(self.settle(session, targets, power, attempts, deadline));
+            tokio::select! {
+                settled = &mut settling => settled?,
+                () = sleep_until(deadline) => {
+                    ticket.answer_early(Err(late));
+                    settling.await?;
+                }
+            }
+        }
+        if ticket.is_answered() {
             self.keeper.doubt();
             return Ok(Settled::Late);
-        };
-        settled?;
+        }
         if let (Guarded::Armed(stake), Some(off_at)) = (guarded, off_at)
             && self.all_confirmed(targets, power)
         {

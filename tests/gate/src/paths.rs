@@ -87,6 +87,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
             observed: &observed,
             conditions: Conditions::Asked,
             booted_at: now,
+            listening_since: now,
             now,
         };
         black_box(plan(black_box(&inputs)));
