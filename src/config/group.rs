@@ -16,7 +16,7 @@ use crate::{
     model::{GroupId, OutletKey, OutletPath},
     scheduler::{
         location::Location,
-        rules::{Group, InVacation, OnExternalChange},
+        rules::{ComeBack, Group, InVacation, OnExternalChange},
         sensor::SensorSpec,
     },
 };
@@ -68,6 +68,12 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         ("ignore", OnExternalChange::Ignore),
     ];
     let on_external_change = table.optional("on_external_change", parse::word(&reactions));
+    let policies = [
+        ("reconcile", ComeBack::Reconcile),
+        ("leave", ComeBack::Leave),
+        ("off", ComeBack::Off),
+    ];
+    let come_back = table.optional("come_back", parse::word(&policies));
     let limits = table.section("safety", limits);
     let mut ids = Vec::new();
     let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
@@ -87,6 +93,7 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         stagger: stagger?,
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
+        come_back: come_back?.unwrap_or_default(),
     })
 }
 

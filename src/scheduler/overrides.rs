@@ -72,6 +72,8 @@ pub enum Origin {
     Command,
     /// The button of the device, or the app.
     Device,
+    /// Its return after its power or its link was gone ([`ComeBack`](super::rules::ComeBack)).
+    ComeBack,
 }
 
 /// One override of one outlet.

@@ -74,6 +74,8 @@ pub struct Group {
     pub in_vacation: InVacation,
     /// What to do about a change that the bridge did not make.
     pub on_external_change: OnExternalChange,
+    /// What to do when an outlet is reachable again.
+    pub come_back: ComeBack,
 }
 
 impl Group {
@@ -106,6 +108,18 @@ pub enum OnExternalChange {
     Enforce,
     /// Leave it as it is until the next edge.
     Ignore,
+}
+
+/// What to do when an outlet is reachable again after its power or its link was gone, whatever it was found as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ComeBack {
+    /// Switch it to what it should be.
+    #[default]
+    Reconcile,
+    /// Leave it as it is until the next edge.
+    Leave,
+    /// Switch it off, and leave it off until the next edge that turns it on.
+    Off,
 }
 
 /// When a group is on, and under which conditions and limits.

@@ -6,6 +6,7 @@
 
 mod act;
 mod book;
+mod come_back;
 mod errand;
 mod guard;
 mod hear;

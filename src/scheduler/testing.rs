@@ -18,7 +18,10 @@ use super::{
     overrides::{Lifetime, Origin, Override, Overrides, Stance},
     planner::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
     readings::Readings,
-    rules::{CatchUp, Group, InVacation, LimitChanges, Limits, OnExternalChange, Priority, Rules, Schedule},
+    rules::{
+        CatchUp, ComeBack, Group, InVacation, LimitChanges, Limits, OnExternalChange, Priority, Rules,
+        Schedule,
+    },
     safety::{Report, Safety},
     sensor::{SensorSpec, SensorValue},
     window::Window,
@@ -75,6 +78,7 @@ pub(crate) fn group(schedules: Vec<Schedule>) -> Group {
         stagger: None,
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
+        come_back: ComeBack::Reconcile,
     }
 }
 

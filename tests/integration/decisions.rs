@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tapo_simulator::{Fault, Profile, Scope, Simulator};
+use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
 use tapo2mqtt::clock::Clock;
 use tokio::time;
 
@@ -114,6 +114,30 @@ async fn a_button_is_left_alone_until_the_next_edge_where_it_is_ignored() {
     site.both(true).await;
     jump(&site, &clock, "2026-11-22T09:00:00Z").await;
     site.both(false).await;
+}
+
+/// Cuts the power of the lamp until the bridge knows; then it is back, as it was.
+async fn cut_power(site: &Site) {
+    let scope = Scope::all();
+    let stage = Stage::BeforeApplying;
+    site.lamp.faults().set(Fault::Drop { stage, scope });
+    event(site, "device_offline").await;
+    site.bridge.probe.forget();
+    site.lamp.faults().clear_all();
+}
+
+#[tokio::test]
+async fn an_outlet_whose_power_was_cut_comes_back_as_the_settings_say() {
+    let site = Site::at("2026-11-21T06:30:00Z", "come_back = \"off\"").await;
+    site.both(true).await;
+    cut_power(&site).await;
+    let set = event(&site, "override_set").await;
+    let message = "lamp is back, and ON: it is OFF until 2026-11-22T06:00:00+00:00";
+    assert_eq!(set["message"], message);
+    site.lamp.wait_relay(1, false, PATIENCE).await.unwrap();
+    let lamp = site.bridge.expect("lamp", |lamp| lamp["state"] == "OFF").await;
+    assert_eq!(lamp["override_until"], "2026-11-22T06:00:00Z");
+    assert!(site.mats.relay(1), "one that was never away goes on");
 }
 
 #[tokio::test]

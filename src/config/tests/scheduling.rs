@@ -10,7 +10,7 @@ use crate::scheduler::{
     days::Days,
     edge::{Clamps, Edge},
     period::Period,
-    rules::{CatchUp, Group, InVacation, Limit, LimitChanges, Limits, OnExternalChange, Priority},
+    rules::{CatchUp, ComeBack, Group, InVacation, Limit, LimitChanges, Limits, OnExternalChange, Priority},
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
 };
@@ -178,13 +178,14 @@ fn a_group_has_sound_defaults() {
     );
     assert_eq!(group.in_vacation, InVacation::Rest);
     assert_eq!(group.on_external_change, OnExternalChange::Override);
+    assert_eq!(group.come_back, ComeBack::Reconcile);
 }
 
 #[test]
 fn every_key_of_a_group_counts() {
     let group = group(
         "name = 'G'\noverride_default = '90m'\nstagger = 2\nrun_in_vacation = true\non_external_change = 'ignore'\n\
-         [group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
+         come_back = 'leave'\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
     );
     assert_eq!(group.name, "G");
     assert_eq!(
@@ -195,6 +196,7 @@ fn every_key_of_a_group_counts() {
         (group.in_vacation, group.on_external_change),
         (InVacation::Run, OnExternalChange::Ignore)
     );
+    assert_eq!(group.come_back, ComeBack::Leave);
     let limits = Limits {
         max_on: Limit::Of(period("2h")),
         cooldown: Limit::None,
@@ -265,6 +267,7 @@ fn groups() {
         ("stagger = '11m'", "stagger"),
         ("run_in_vacation = 'no'", "run_in_vacation"),
         ("on_external_change = 'fight'", "on_external_change"),
+        ("come_back = 'stay'", "come_back"),
         ("safety = 5", "safety"),
         ("[group.safety]\nmax_on = '0s'", "safety.max_on"),
         ("[group.safety]\nmax_on = '9000h'", "safety.max_on"),

@@ -85,6 +85,7 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
     let origin = match found.origin() {
         Origin::Command => "a command",
         Origin::Device => "its button or the app",
+        Origin::ComeBack => "its return",
     };
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));

@@ -31,7 +31,7 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Aim {
     pub(super) power: Power,
-    urgency: Urgency,
+    pub(super) urgency: Urgency,
     source: Source,
 }
 
@@ -63,6 +63,7 @@ impl Scheduler {
         let paths: Vec<OutletPath> = self.live.keys().cloned().collect();
         for path in paths {
             let aim = self.aim(&path, look);
+            let waits_for_return = aim.is_some_and(|aim| self.waits_for_return(&path, aim));
             let Some(live) = self.live.get_mut(&path) else {
                 continue;
             };
@@ -85,7 +86,7 @@ impl Scheduler {
             let known = live.power.is_some();
             let waits_for_errand = live.errand.is_some() && aim.urgency == Urgency::Schedule;
             let under_way = live.flight.and_then(|flight| flight.power) == Some(aim.power);
-            if !known || waits_for_errand || under_way {
+            if !known || waits_for_errand || waits_for_return || under_way {
                 continue;
             }
             if live.retry.aim != Some(aim.power) {

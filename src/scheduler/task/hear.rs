@@ -5,7 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::info;
 
-use super::{Look, Scheduler, outlet::Retry};
+use super::{
+    Look, Scheduler,
+    outlet::{Presence, Retry},
+};
 use crate::{
     model::{OutletPath, Power},
     report::{Availability, Countdown, EventKind, Outlet, Phase, Report},
@@ -87,6 +90,10 @@ impl Scheduler {
         let live = self.live.entry(path.clone()).or_default();
         if live.availability == Availability::Offline {
             live.availability = Availability::Online;
+            // What it was before the start is not known, so the first report of all is no return.
+            if live.power.is_some() {
+                live.presence = Presence::Back;
+            }
             live.retry = Retry::default();
             live.guard_after = None;
         }
@@ -96,6 +103,9 @@ impl Scheduler {
         live.armed.heard(seen.countdown);
         live.forget_armed();
         let Some(power) = seen.power else { return };
+        let back = std::mem::take(&mut live.presence) == Presence::Back;
+        // Somebody who commands it now decides.
+        let unasked = live.errand.is_none();
         let before = live.power.replace(power);
         // A countdown that we armed is not somebody's wish.
         let counted = ran_out && power == Power::Off;
@@ -105,7 +115,11 @@ impl Scheduler {
         }
         // The first report after a start is no change: what happened while nobody looked is not known.
         let changed = before != Some(power);
-        if changed && before.is_some() && !ours {
+        if back {
+            if unasked {
+                self.came_back(path, power, look);
+            }
+        } else if changed && before.is_some() && !ours {
             self.changed_by_itself(path, power, look);
         }
         if counted && changed {

@@ -23,6 +23,7 @@ pub(super) struct Live {
     /// What its device confirmed last; also while it is out of reach.
     pub(super) power: Option<Power>,
     pub(super) availability: Availability,
+    pub(super) presence: Presence,
     pub(super) on_since: Option<Timestamp>,
     pub(super) countdown: Countdown,
     /// The intent that is on its way.
@@ -44,6 +45,7 @@ impl Default for Live {
         Self {
             power: None,
             availability: Availability::Offline,
+            presence: Presence::Steady,
             on_since: None,
             countdown: Countdown::Unknown,
             flight: None,
@@ -55,6 +57,15 @@ impl Default for Live {
             guard_after: None,
         }
     }
+}
+
+/// Whether it came back a moment ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Presence {
+    #[default]
+    Steady,
+    /// It is reachable again, and what to do about that is not decided: that takes what it is now.
+    Back,
 }
 
 /// An intent on its way.

@@ -1,5 +1,6 @@
 //! The scheduler against simulated devices, in paused time. Each test is named after the rule it holds.
 
+mod come_back;
 mod commands;
 mod limits;
 mod property;

@@ -1,0 +1,203 @@
+//! Outlets whose power or link was gone.
+
+use super::{
+    rules::{OFF, ON, morning, world},
+    world::World,
+};
+use crate::{
+    model::Power,
+    report::EventKind,
+    scheduler::{
+        planner::Source,
+        rules::{ComeBack, Group, Limit, Limits},
+    },
+};
+
+const BOTH: [&str; 2] = ["mats/1", "mats/2"];
+
+fn with(come_back: ComeBack) -> Group {
+    Group {
+        come_back,
+        ..morning()
+    }
+}
+
+fn reach(world: &mut World, online: bool) {
+    for path in BOTH {
+        world.relay(path).online = online;
+    }
+}
+
+/// Their power is cut; they come back as `found`.
+async fn cut(world: &mut World, until: &str, found: Power) {
+    reach(world, false);
+    world.until(until).await;
+    for path in BOTH {
+        if world.power(path) != found {
+            world.press(path);
+        }
+    }
+    reach(world, true);
+    world.pass("7s").await;
+}
+
+fn powers(world: &World) -> [Power; 2] {
+    BOTH.map(|path| world.power(path))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
+    for (policy, found, at_once) in [
+        (ComeBack::Reconcile, OFF, ON),
+        (ComeBack::Reconcile, ON, ON),
+        (ComeBack::Leave, OFF, OFF),
+        (ComeBack::Leave, ON, ON),
+        (ComeBack::Off, OFF, OFF),
+        (ComeBack::Off, ON, OFF),
+    ] {
+        let case = format!("{policy:?}, found {found}");
+        let mut world = world(with(policy), "2024-06-21T06:10:00").await;
+        world.pass("5s").await;
+        assert_eq!(powers(&world), [ON; 2], "{case}");
+        cut(&mut world, "2024-06-21T06:20:00", found).await;
+        assert_eq!(powers(&world), [at_once; 2], "{case}");
+        world.until("2024-06-21T07:59:00").await;
+        assert_eq!(powers(&world), [at_once; 2], "{case} until the edge");
+        world.until("2024-06-21T08:00:01").await;
+        assert_eq!(powers(&world), [OFF; 2], "{case} after the window");
+        world.until("2024-06-22T06:00:01").await;
+        assert_eq!(powers(&world), [ON; 2], "{case} the next day");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wanted() {
+    for (policy, after_on, after_off) in [
+        (ComeBack::Reconcile, ON, OFF),
+        (ComeBack::Leave, OFF, ON),
+        (ComeBack::Off, OFF, OFF),
+    ] {
+        let mut world = world(with(policy), "2024-06-21T05:50:00").await;
+        cut(&mut world, "2024-06-21T06:10:00", OFF).await;
+        assert_eq!(powers(&world), [after_on; 2], "{policy:?}");
+        world.until("2024-06-22T06:10:00").await;
+        assert_eq!(powers(&world), [ON; 2], "{policy:?}");
+        cut(&mut world, "2024-06-22T08:10:00", ON).await;
+        assert_eq!(powers(&world), [after_off; 2], "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
+    for (policy, expected, source, told) in [
+        (
+            ComeBack::Leave,
+            None,
+            Source::Device,
+            "mats/1 is back, and OFF: it is left OFF until 2024-06-21T08:00:00+00:00",
+        ),
+        (
+            ComeBack::Off,
+            Some(OFF),
+            Source::Override,
+            "mats/1 is back, and OFF: it is OFF until 2024-06-22T06:00:00+00:00",
+        ),
+    ] {
+        let mut world = world(with(policy), "2024-06-21T06:10:00").await;
+        world.pass("5s").await;
+        cut(&mut world, "2024-06-21T06:20:00", OFF).await;
+        let standing = world.standing("mats/1");
+        assert_eq!((standing.expected, standing.source), (expected, source));
+        let reason = standing.reason.as_ref().unwrap().to_string();
+        assert!(reason.contains("by its return at 06:20"), "{reason}");
+        let set = (EventKind::OverrideSet, told.to_owned());
+        assert!(world.events.contains(&set), "{:?}", world.events);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_nothing_is_set_where_the_plan_agrees() {
+    for (policy, wall, until, found) in [
+        (ComeBack::Leave, "2024-06-21T06:10:00", "2024-06-21T06:20:00", ON),
+        (ComeBack::Off, "2024-06-21T05:10:00", "2024-06-21T05:20:00", ON),
+    ] {
+        let mut world = world(with(policy), wall).await;
+        world.pass("5s").await;
+        cut(&mut world, until, found).await;
+        assert_eq!(world.count(EventKind::OverrideSet), 0, "{policy:?}");
+        world.until("2024-06-21T06:30:00").await;
+        assert_eq!(powers(&world), [ON; 2], "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_those_that_come_back_together_are_switched_on_one_after_the_other() {
+    let mut group = with(ComeBack::Reconcile);
+    group.stagger = Some("3s".parse().unwrap());
+    let mut world = world(group, "2024-06-21T06:10:00").await;
+    world.pass("10s").await;
+    world.switched.clear();
+    cut(&mut world, "2024-06-21T06:20:00", OFF).await;
+    world.pass("3s").await;
+    let at: Vec<_> = world.switched.iter().map(|(at, _, _)| *at).collect();
+    assert_eq!(at.len(), 2);
+    let apart = at[1].duration_since(at[0]).as_secs_f64();
+    assert!((3.0..3.1).contains(&apart), "{apart}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_limit_goes_before_what_a_return_left() {
+    let mut group = with(ComeBack::Leave);
+    group.limits = Limits {
+        max_on: Limit::Of("30m".parse().unwrap()),
+        ..Limits::NONE
+    };
+    let mut world = world(group, "2024-06-21T05:10:00").await;
+    cut(&mut world, "2024-06-21T05:20:00", ON).await;
+    assert_eq!(powers(&world), [ON; 2]);
+    world.until("2024-06-21T05:52:00").await;
+    assert_eq!(powers(&world), [OFF; 2]);
+    assert_eq!(world.count(EventKind::SafetyTrip), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_without_schedules_off_switches_off_and_the_next_command_counts() {
+    for (policy, at_once) in [
+        (ComeBack::Reconcile, ON),
+        (ComeBack::Leave, ON),
+        (ComeBack::Off, OFF),
+    ] {
+        let mut group = with(policy);
+        group.schedules.clear();
+        let mut world = world(group, "2024-06-21T09:00:00").await;
+        cut(&mut world, "2024-06-21T09:10:00", ON).await;
+        assert_eq!(powers(&world), [at_once; 2], "{policy:?}");
+        assert!(world.kept().timers.is_empty());
+        world.set("group/driveway", ON).await;
+        world.pass("1m").await;
+        assert_eq!(powers(&world), [ON; 2], "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
+    let mut world = world(with(ComeBack::Off), "2024-06-21T05:10:00").await;
+    world.pass("5s").await;
+    reach(&mut world, false);
+    world.pass("1m").await;
+    let command = world.set("mats/1", ON).await;
+    reach(&mut world, true);
+    world.pass("8s").await;
+    assert_eq!(world.code(command), Some(Ok(())));
+    assert_eq!(powers(&world), [ON, OFF]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_start_is_no_return() {
+    let mut world = world(with(ComeBack::Off), "2024-06-21T06:10:00").await;
+    world.pass("5s").await;
+    world.restart(std::time::Duration::from_secs(30)).await;
+    world.pass("10s").await;
+    assert_eq!(powers(&world), [ON; 2]);
+    assert_eq!(world.count(EventKind::OverrideSet), 0);
+}
