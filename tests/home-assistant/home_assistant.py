@@ -28,6 +28,8 @@ logger:
   default: warning
   logs:
     homeassistant.components.mqtt: info
+    # A line for each entity at each start of the bridge: tests that start it often go over a limit of lines.
+    homeassistant.components.mqtt.entity: warning
 """
 
 

@@ -249,13 +249,20 @@ def test_schedules_can_be_disabled(lab, home):
 
 
 def test_vacation(lab, home):
-    vacation, next_change = f"{BRIDGE}_vacation", f"{GROUP}_next_change"
+    """A schedule that is active all day rests in vacation, and not after it."""
+    vacation, switch = f"{BRIDGE}_vacation", f"{GROUP}_switch"
+    all_day = {"group": "path", "schedule": {"id": "night", "all_day": True}}
+    lab.broker.publish("tapo2mqtt/bridge/request/schedule/set", json.dumps(all_day))
+    home.expect(switch, "on")
     home.service("switch.turn_on", home.entity(vacation))
     home.expect(vacation, "on")
-    eventually(lambda: "acation" in shown(home)[f"{GROUP}_reason"], "the group says so")
+    home.expect(switch, "off")
+    home.expect(f"{GROUP}_reason", "vacation: night rests")
     home.service("switch.turn_off", home.entity(vacation))
     home.expect(vacation, "off")
-    eventually(lambda: shown(home)[next_change].startswith("20"), "the schedule is due again")
+    home.expect(switch, "on")
+    lab.broker.publish("tapo2mqtt/bridge/request/schedule/reset", '{"group":"path"}')
+    home.expect(switch, "off")
 
 
 @pytest.mark.parametrize("profile, device", [("P110", PLUG), ("P304M", STRIP)])
