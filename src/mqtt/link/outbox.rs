@@ -138,7 +138,8 @@ impl Outbox {
         }
         let desired = Desired {
             rank,
-            payload,
+            // It is kept as long as the bridge runs, and a writer of JSON leaves up to as much room again behind it.
+            payload: Bytes::copy_from_slice(&payload),
             flight,
         };
         self.desired.insert(topic, desired);

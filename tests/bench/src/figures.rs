@@ -73,9 +73,10 @@ impl Figure {
 
 /// All figures, in the order of their sections.
 #[derive(Debug, Default, Serialize)]
-#[serde(transparent)]
 pub struct Book {
     sections: BTreeMap<&'static str, Vec<(String, Figure)>>,
+    /// Parts that took too long.
+    left: Vec<String>,
 }
 
 impl Book {
@@ -107,34 +108,51 @@ impl Book {
         figures.push((name, figure));
     }
 
-    /// Markdown: a table a section.
+    /// A part ran out of its time: what it measured until then is kept.
+    pub fn gave_up(&mut self, part: &str) {
+        eprintln!("  {part} took too long and was left");
+        self.left.push(part.to_owned());
+    }
+
+    /// Markdown: what has a goal, then a table a section.
     pub fn tables(&self) -> String {
         let mut text = String::new();
+        for part in &self.left {
+            let _ = writeln!(text, "**{part} took too long and was left before its end.**\n");
+        }
+        let all = self.sections.values().flatten();
+        table(
+            &mut text,
+            "Goals",
+            all.filter(|(_, figure)| figure.goal.is_some()),
+        );
         for (section, figures) in &self.sections {
-            let _ = writeln!(
-                text,
-                "### {}\n\n| what | min | median | max | unit | goal | |\n|---|--:|--:|--:|---|---|---|",
-                section.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
-            );
-            for (name, figure) in figures {
-                let [min, median, max] = figure.spread();
-                let (goal, verdict) = match figure.goal {
-                    None => (String::new(), ""),
-                    Some(goal) => (told(goal), if goal.met(median) { "met" } else { "**missed**" }),
-                };
-                let _ = writeln!(
-                    text,
-                    "| {name} | {} | {} | {} | {} | {goal} | {verdict} |",
-                    short(min),
-                    short(median),
-                    short(max),
-                    figure.unit
-                );
-            }
-            text.push('\n');
+            let title = section.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+            table(&mut text, title, figures.iter());
         }
         text
     }
+}
+
+fn table<'a>(text: &mut String, title: &str, figures: impl Iterator<Item = &'a (String, Figure)>) {
+    let _ = writeln!(
+        text,
+        "### {title}\n\n| what | min | median | max | unit | goal | |\n|---|--:|--:|--:|---|---|---|"
+    );
+    for (name, figure) in figures {
+        let [min, median, max] = figure.spread().map(short);
+        let (goal, verdict) = match figure.goal {
+            None => (String::new(), ""),
+            Some(goal) if goal.met(figure.spread()[1]) => (told(goal), "met"),
+            Some(goal) => (told(goal), "**missed**"),
+        };
+        let _ = writeln!(
+            text,
+            "| {name} | {min} | {median} | {max} | {} | {goal} | {verdict} |",
+            figure.unit
+        );
+    }
+    text.push('\n');
 }
 
 fn told(goal: Goal) -> String {
