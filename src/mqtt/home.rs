@@ -20,6 +20,8 @@ use crate::{
 const BIRTH_INTERVAL: Duration = Duration::from_secs(30);
 /// Many bridges hear the same birth; they do not answer at the same instant.
 const BIRTH_JITTER: Duration = Duration::from_secs(3);
+/// How long what earlier runs announced is waited for, at most.
+const SWEEP_TIME: Duration = Duration::from_secs(2);
 
 /// Who has a device in Home Assistant, beside the bridge.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +38,6 @@ impl Subject {
         }
     }
 }
-/// How long what earlier runs announced is waited for, at most.
-const SWEEP_TIME: Duration = Duration::from_secs(2);
 
 /// A discovery message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
