@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use reading::{SHORTEST, countdown, until};
 
 use super::{
-    answers::Target,
+    answers::{Attempts, Target, too_late},
     backoff::Purpose,
     exchange::Trip,
     fault::{Fault, Remedy},
@@ -126,7 +126,7 @@ impl Worker {
         targets: &[Target],
         power: Power,
         (guard, deadline): (Guard, Instant),
-        attempts: &mut u32,
+        attempts: &Attempts,
         ticket: &mut Ticket,
     ) -> Result<Settled, Trip> {
         let was_on = self.confirmed(targets) == Some(Power::On);
@@ -139,17 +139,17 @@ impl Worker {
         if let Guarded::Refused(failure) = guarded {
             return Ok(Settled::Refused(failure));
         }
+        let unasked = self.mailbox.late_code();
         if off_at.is_some() && Instant::now() >= deadline {
-            return Ok(Settled::Refused(self.too_late(*attempts)));
+            return Ok(Settled::Refused(too_late(attempts.so_far(), unasked)));
         }
         // A request that is given up half way would meet the next one at the device: only the answer is early.
-        let late = self.too_late(1);
         {
             let mut settling = pin!(self.settle(session, targets, power, attempts, deadline));
             tokio::select! {
                 settled = &mut settling => settled?,
                 () = sleep_until(deadline) => {
-                    ticket.answer_early(Err(late));
+                    ticket.answer_early(Err(too_late(attempts.so_far(), unasked)));
                     settling.await?;
                 }
             }
