@@ -344,6 +344,14 @@ impl Scheduler {
         }
     }
 
+    /// An override that no command made. A command that fails from now on restores what was before it no more.
+    pub(super) fn override_by_itself(&mut self, path: &OutletPath, new: Override) {
+        if let Some(undo) = self.desk.undo.get_mut(path) {
+            undo.overridden = Before::Untouched;
+        }
+        self.book.overrides.set(path.clone(), new);
+    }
+
     /// A newer command for an outlet: an older one whose turn has not come is not carried out.
     pub(super) fn supersede_deferred(&mut self, path: &OutletPath, look: Look) {
         let (replaced, rest) = std::mem::take(&mut self.desk.deferred)

@@ -185,7 +185,7 @@ impl Scheduler {
         let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::Device, look.now) else {
             return;
         };
-        self.book.overrides.set(path.clone(), new);
+        self.override_by_itself(path, new);
         let end = self.in_words(new.end(group, &rules.location));
         let message = match stance {
             Stance::Leave => format!("{path} is left {power} until {end}: something else switched it"),
