@@ -12,7 +12,7 @@ use super::{
     outlet::{Live, Retry, Urgency},
 };
 use crate::{
-    intent::{Action, Answer, Code, Failure, Outcome, Source, Switch, Ticket, TicketId},
+    intent::{Action, Answer, Code, Failure, Member, Outcome, Source, Switch, Ticket, TicketId},
     model::{DeviceId, GroupId, OutletPath, Power},
     report::EventKind,
     scheduler::overrides::{Override, Overrides},
@@ -160,6 +160,14 @@ fn restore(overrides: &mut Overrides, path: &OutletPath, before: Before<Override
     }
 }
 
+/// One outlet that was not asked as a group answers for itself.
+pub(super) fn answer(ticket: Ticket, members: Vec<Member>, group: Option<&GroupId>) {
+    match (members.as_slice(), group) {
+        ([(_, outcome)], None) => ticket.answer(outcome.clone()),
+        _ => ticket.answer_members(members),
+    }
+}
+
 /// Whether the device may have done what it did not confirm.
 fn may_be_done(failure: &Failure) -> bool {
     failure.attempts > 0 || matches!(failure.code, Code::NoAnswer | Code::NotConfirmed)
@@ -186,11 +194,7 @@ impl Scheduler {
         }
         for deferred in due {
             // A limit may have been reached while it waited.
-            let allowed = match deferred.power {
-                Power::On => self.allow_on(&deferred.path, look),
-                Power::Off => Ok(()),
-            };
-            match allowed {
+            match self.allow(&deferred.path, deferred.power, look) {
                 Ok(()) => self.send_member(&deferred, look),
                 Err(refusal) => self.refuse(deferred.errand, &deferred.path, refusal, look),
             }
@@ -333,15 +337,12 @@ impl Scheduler {
             }
             self.desk.undo.remove(&item.path);
         }
-        let members: Vec<_> = errand
+        let members = errand
             .items
             .into_iter()
             .filter_map(|item| Some((item.path, item.outcome?)))
             .collect();
-        match (members.as_slice(), errand.group) {
-            ([(_, outcome)], None) => errand.ticket.answer(outcome.clone()),
-            _ => errand.ticket.answer_members(members),
-        }
+        answer(errand.ticket, members, errand.group.as_ref());
     }
 
     /// An override that no command made. A command that fails from now on restores what was before it no more.

@@ -161,9 +161,7 @@ impl Scheduler {
         }
         let rules = self.book.rules.clone();
         let Some(group) = rules.group_of(path) else { return };
-        if power == Power::On
-            && let Err(refusal) = self.allow_on(path, look)
-        {
+        if let Err(refusal) = self.allow(path, power, look) {
             let message = format!("{path} was switched on by something else: {refusal}");
             self.tell_event(
                 EventKind::RefusedBySafety,
