@@ -84,6 +84,7 @@ async fn act(bridge: &Running) {
     bridge.set("group/path", "t4", json!({ "state": "ON" })).await;
     let requests = [
         ("log_level", json!({ "level": "debug", "transaction": "t5" })),
+        ("identify", json!({ "transaction": "t8" })),
         ("dance", json!({})),
         ("reload", json!({ "transaction": "t7" })),
         ("health", json!({})),
