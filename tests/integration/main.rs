@@ -32,6 +32,7 @@ mod presence;
 mod probe;
 mod process;
 mod reload;
+mod samples;
 mod seam;
 mod security;
 mod shell;
