@@ -115,6 +115,9 @@ impl Scheduler {
         }
         // The first report after a start is no change: what happened while nobody looked is not known.
         let changed = before != Some(power);
+        if changed {
+            live.went_on = before.map(|_| self.desk.number());
+        }
         if back {
             if unasked {
                 self.came_back(path, power, look);

@@ -25,6 +25,8 @@ pub(super) struct Live {
     pub(super) availability: Availability,
     pub(super) presence: Presence,
     pub(super) on_since: Option<Timestamp>,
+    /// The number of its last way from off to on, if that was heard.
+    pub(super) went_on: Option<u64>,
     pub(super) countdown: Countdown,
     /// The intent that is on its way.
     pub(super) flight: Option<Flight>,
@@ -47,6 +49,7 @@ impl Default for Live {
             availability: Availability::Offline,
             presence: Presence::Steady,
             on_since: None,
+            went_on: None,
             countdown: Countdown::Unknown,
             flight: None,
             errand: None,
