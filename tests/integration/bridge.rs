@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
+    process::{account, device, mqtt},
 };
 
 /// Settings of a bridge to be.
@@ -144,22 +145,16 @@ impl Setup {
     }
 
     pub fn toml(&self, broker: SocketAddr) -> String {
-        let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
+        let limit = self.request_timeout;
         let mut sections = vec![
-            format!("[mqtt]\nhost = \"{host}\"\nport = {port}"),
+            mqtt(broker),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
         if self.credentials {
-            sections.push(format!(
-                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{}\"",
-                self.password
-            ));
+            sections.push(account(DEFAULT_USERNAME, self.password));
         }
-        let device = |(id, address): &(String, SocketAddr)| {
-            format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
-        };
         sections.extend(self.sections.iter().cloned());
-        sections.extend(self.devices.iter().map(device));
+        sections.extend(self.devices.iter().map(|(id, address)| device(id, *address)));
         sections.push(self.rules.clone());
         sections.join("\n")
     }

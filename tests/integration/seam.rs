@@ -38,6 +38,7 @@ use crate::{
     bridge::parsed,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
+    process::mqtt,
 };
 
 const SETTINGS: &str = r#"
@@ -102,9 +103,7 @@ impl Drop for Seam {
 fn settings(text: &str, broker: &Mosquitto) -> Settings {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("settings.toml");
-    let address = broker.address();
-    let mqtt = format!("[mqtt]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port());
-    std::fs::write(&file, mqtt + text).unwrap();
+    std::fs::write(&file, mqtt(broker.address()) + text).unwrap();
     config::load(&Sources {
         file: Some(file),
         environment: Vec::new(),

@@ -121,6 +121,12 @@ impl Scheduler {
             wish.ticket.answer(Err(Failure::bridge(Code::NotReady, message)));
             return;
         };
+        if power == Power::On && self.are_rivals(&paths) {
+            let message = "at most one outlet of the group may be on; switch on one of them";
+            wish.ticket
+                .answer(Err(Failure::bridge(Code::BadCommand, message)));
+            return;
+        }
         let effects: Result<Vec<Effect>, String> = paths
             .iter()
             .map(|path| self.effect(path, power, &wish, look))
@@ -149,6 +155,11 @@ impl Scheduler {
         // All of them before the first is switched: it may have the turn of another.
         for path in paths.iter().rev() {
             self.supersede_deferred(path, look);
+            if power == Power::On {
+                for rival in self.rivals(path).cloned().collect::<Vec<_>>() {
+                    self.supersede_deferred(&rival, look);
+                }
+            }
         }
         for (path, effect) in paths.into_iter().zip(effects) {
             match self.allow(&path, power, look) {
@@ -282,6 +293,10 @@ impl Scheduler {
             // Its time to live counts from its turn on.
             member.deadline += at.duration_since(look.instant);
             member.at = at;
+            self.desk.deferred.push(member);
+            return;
+        }
+        if power == Power::On && self.in_its_way(&member.path).is_some() {
             self.desk.deferred.push(member);
             return;
         }
