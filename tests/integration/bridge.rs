@@ -12,10 +12,11 @@ use std::{
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
 use tapo2mqtt::{
+    Secret,
     bridge::{Bridge, Ended},
     clock::Clock,
     config::{self, Sources},
-    device::{Telling, Tempo},
+    device::{Credentials, DeviceConfig, Telling, Tempo},
     reload::Loader,
     tasks::Tasks,
     telemetry::{Level, LogLevel},
@@ -54,6 +55,20 @@ pub fn tempo() -> Tempo {
         refused_longest: Duration::from_mins(5),
         locked: Duration::from_mins(30),
         search: Vec::new(),
+    }
+}
+
+/// A simulated device as its worker needs it.
+pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
+    DeviceConfig {
+        id: id.parse().unwrap(),
+        address: address.to_string(),
+        name: None,
+        credentials: Some(Credentials {
+            username: DEFAULT_USERNAME.to_owned(),
+            password: Secret::new(DEFAULT_PASSWORD),
+        }),
+        outlets: Vec::new(),
     }
 }
 

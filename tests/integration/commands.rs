@@ -9,6 +9,7 @@ use tapo2mqtt::bridge::Ended;
 use crate::{
     bridge::{Running, Setup, dead_address},
     mosquitto::Mosquitto,
+    probe::PATIENCE,
 };
 
 fn word(on: bool) -> &'static str {
@@ -264,6 +265,26 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
     assert!(plug.relay(1));
     assert_eq!(answer["error"]["code"], "no_answer", "{answer}");
     assert!(answer["attempts"].as_u64().unwrap() > 0, "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_at_the_deadline_says_how_often_the_device_was_asked() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    // It switches, reads back as if it had not, and is silent when it is asked once more.
+    let values = [("device_on".to_owned(), json!(false))].into();
+    plug.faults().set(Fault::FieldValues { values });
+    let latency = Duration::from_millis(250).into();
+    plug.faults().set(Fault::Latency { latency });
+    let wish = json!({ "state": "ON", "ttl": 2, "transaction": "t" });
+    bridge.publish("plug/set", wish.to_string()).await;
+    plug.wait_relay(1, true, PATIENCE).await.unwrap();
+    let (stage, scope) = (Stage::BeforeApplying, Scope::method("set_device_info"));
+    plug.faults().set(Fault::Hang { stage, scope });
+    let answer = bridge.answer("plug", "t").await;
+    assert_eq!(answer["error"]["code"], "no_answer", "{answer}");
+    assert_eq!(answer["attempts"], 2, "{answer}");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod groups;
 mod guard;
 mod guide;
 mod health;
+mod interlock;
 mod limits;
 mod link;
 mod log;
