@@ -130,8 +130,12 @@ impl Tree {
         );
         self.erase_vanished(before.as_deref(), report);
         self.erase_former(report);
-        self.overview.ask(Instant::now());
-        if before.map(|before| before.trouble.clone()) != Some(report.trouble.clone()) {
+        // What is told of all devices together; what a meter shows is not in it.
+        let before = before.as_deref();
+        if before.map(DeviceEntry::of) != Some(DeviceEntry::of(report)) {
+            self.overview.ask(Instant::now());
+        }
+        if before.map(|before| &before.trouble) != Some(&report.trouble) {
             self.tell_last_error(Some(report));
         }
     }

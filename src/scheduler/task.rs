@@ -10,6 +10,7 @@ mod come_back;
 mod errand;
 mod guard;
 mod hear;
+mod interlock;
 mod jump;
 mod kept;
 mod layers;
@@ -254,6 +255,7 @@ impl Scheduler {
     /// Asks the planner, and again when a limit was reached.
     fn decide(&mut self, look: Look) {
         let observed = self.observed();
+        self.find_holders();
         self.book.replan(&observed, look.now);
         if self.trip(look) {
             self.book.replan(&observed, look.now);

@@ -8,6 +8,7 @@ use tapo2mqtt::{
     model::{OutletPath, Power},
     scheduler::{
         activity::Conditions,
+        interlock::Holders,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation},
         readings::Readings,
@@ -29,6 +30,7 @@ pub struct Planning {
     readings: Readings,
     memory: Memory,
     observed: BTreeMap<OutletPath, Power>,
+    holders: Holders,
     now: Timestamp,
 }
 
@@ -42,6 +44,7 @@ impl Planning {
             readings: Readings::default(),
             memory: Memory::default(),
             observed: BTreeMap::new(),
+            holders: Holders::default(),
             now: NOW.parse()?,
         })
     }
@@ -59,6 +62,7 @@ impl Planning {
             readings: &self.readings,
             memory: &self.memory,
             observed: &self.observed,
+            holders: &self.holders,
             conditions: Conditions::Asked,
             booted_at: self.now,
             listening_since: self.now,
