@@ -36,6 +36,9 @@ pub struct Planning {
 
 impl Planning {
     /// So many groups of ten schedules each; a third of these begins by the sun.
+    ///
+    /// # Errors
+    /// If the settings, which are made here, are not good.
     pub fn of(groups: usize) -> Result<Self, Failure> {
         Ok(Self {
             settings: settings(groups)?,
