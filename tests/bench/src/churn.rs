@@ -21,7 +21,7 @@ use crate::{
     latency::on_off,
 };
 
-const SECTION: &str = "7 Churn";
+const SECTION: &str = "Churn";
 const PLUGS: usize = 5;
 /// Between two commands to each plug; the broker is cut off after every second one.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -14,7 +14,7 @@ use crate::{
     site::Site,
 };
 
-const SECTION: &str = "2 Isolation";
+const SECTION: &str = "Isolation";
 
 pub async fn measure(bench: &Bench, book: &mut Book) {
     let mut alone = None;

@@ -14,7 +14,7 @@ use crate::{
     site::Site,
 };
 
-const SECTION: &str = "1 Latency";
+const SECTION: &str = "Latency";
 const LOADED_PLUGS: usize = 10;
 /// 100 commands a second.
 const LOADED_PACE: Duration = Duration::from_millis(10);

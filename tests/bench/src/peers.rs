@@ -11,7 +11,7 @@ use crate::{
     fleet,
 };
 
-const SECTION: &str = "91 Peers";
+const SECTION: &str = "Peers";
 /// Each switches the plug so often and prints the milliseconds of each time, after those of the login.
 const PEERS: [(&str, &str); 2] = [
     ("python-kasa", include_str!("../peers/python_kasa.py")),

@@ -8,7 +8,7 @@ use tapo2mqtt_gate::planning::Planning;
 
 use crate::figures::{Book, millis};
 
-const SECTION: &str = "8 Planner";
+const SECTION: &str = "Planner";
 const GROUPS: usize = 1000;
 
 pub fn measure(book: &mut Book) {

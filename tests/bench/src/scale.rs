@@ -14,7 +14,7 @@ use crate::{
     sustained,
 };
 
-const SECTION: &str = "5 Scale";
+const SECTION: &str = "Scale";
 /// Polls become so rare that what is left is the idle cost.
 pub const SELDOM: &str = "[polling]\nstate = \"1h\"\nenergy = \"1h\"";
 

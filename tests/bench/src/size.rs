@@ -14,7 +14,8 @@ use crate::{
     figures::{Book, Goal},
 };
 
-const SECTION: &str = "9 Size";
+const SECTION: &str = "Size";
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
 /// Crates that are told by name.
 const LARGEST: usize = 15;
 
@@ -41,11 +42,12 @@ fn megabytes(file: &Path) -> f64 {
 /// Crates that are built for the bridge, itself and what runs only in the build included.
 fn crates(features: &[&str]) -> f64 {
     let tree = Command::new("cargo")
-        .args(["tree", "--package", "tapo2mqtt", "--edges", "normal,build"])
+        .args(["tree", "--manifest-path", MANIFEST, "--edges", "normal,build"])
         .args(["--prefix", "none", "--format", "{p}"])
         .args(features)
         .output()
         .expect("cargo runs");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let text = String::from_utf8_lossy(&tree.stdout).replace(" (*)", "");
     text.lines()
         .filter(|line| !line.is_empty())
@@ -60,6 +62,8 @@ pub fn measure_build(book: &mut Book) {
     let built = Command::new("cargo")
         .args([
             "build",
+            "--manifest-path",
+            MANIFEST,
             "--quiet",
             "--release",
             "--no-default-features",

@@ -14,7 +14,7 @@ use crate::{
     fleet,
 };
 
-const SECTION: &str = "3 Start";
+const SECTION: &str = "Start";
 
 pub async fn measure(bench: &Bench, book: &mut Book) {
     for &count in bench.extent.plugs {

@@ -12,7 +12,7 @@ use crate::{
     site::Site,
 };
 
-const SECTION: &str = "4 Stop";
+const SECTION: &str = "Stop";
 const HANGING: usize = 10;
 
 #[derive(Clone, Copy)]

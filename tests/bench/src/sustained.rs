@@ -13,7 +13,7 @@ use crate::{
     site::Site,
 };
 
-const SECTION: &str = "6 Sustained commands";
+const SECTION: &str = "Sustained commands";
 /// With as many plugs the crate alone is measured too.
 const BESIDE_THE_CRATE: usize = 100;
 /// The bridge answers `busy` to what is more than its queue holds.
