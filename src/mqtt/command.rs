@@ -29,6 +29,19 @@ const ON_TIME: DurationKey = DurationKey {
     expected: "1 to 86400 seconds, or a text like 1h30m",
 };
 
+const OFF_TIME: DurationKey = DurationKey {
+    key: "off_time",
+    range: Duration::from_secs(1)..=DAY,
+    expected: "1 to 86400 seconds, or a text like 1h30m",
+};
+
+/// Whole seconds are what plugs count; 0 is none.
+const COUNTDOWN: DurationKey = DurationKey {
+    key: COUNTDOWN_KEY,
+    range: Duration::ZERO..=DAY,
+    expected: "0, or 1 to 86400 seconds, or a text like 1h30m",
+};
+
 const FOR: DurationKey = DurationKey {
     key: "for",
     range: Duration::from_nanos(1)..=DAY,
@@ -96,11 +109,16 @@ pub enum Change {
         on_time: Option<Duration>,
     },
     /// Off.
-    Off,
+    Off {
+        /// On again after this long: 1 s to 24 h.
+        off_time: Option<Duration>,
+    },
     /// Into the other state, whatever the device is in when the command reaches it.
     Toggle,
     /// Back to the schedules.
     Auto,
+    /// What is on goes off after this long, 1 s to 24 h; 0 ends a countdown.
+    CountDown(Duration),
 }
 
 /// How long an override holds.
@@ -116,6 +134,9 @@ pub enum Lifetime {
     Hold,
 }
 
+/// The attribute that counts down, and its key in a `set`.
+pub(super) const COUNTDOWN_KEY: &str = "countdown";
+
 /// The attribute that restarts a device.
 pub(super) const REBOOT: &str = "reboot";
 
@@ -129,6 +150,7 @@ pub fn decode(verb: &Verb, payload: &[u8]) -> Decoded<Command> {
         Verb::Get => read_get(body).map(|()| Command::Get),
         Verb::Set => read_set(body, Attribute::State).map(Command::Set),
         Verb::SetAttribute(name) if name == REBOOT => read_reboot(body),
+        Verb::SetAttribute(name) if name == COUNTDOWN_KEY => read_countdown(body).map(Command::Set),
         Verb::SetAttribute(name) => read_set(body, Attribute::find(name)?).map(Command::Set),
     })
 }
@@ -270,9 +292,21 @@ fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandE
     let (key, expected) = (attribute.name(), attribute.expected());
     let value = fields.take(key);
     let on_time = ON_TIME.take(&mut fields)?;
+    let off_time = OFF_TIME.take(&mut fields)?;
+    let countdown = match attribute {
+        Attribute::State => COUNTDOWN.take(&mut fields)?,
+        Attribute::Mode => None,
+    };
     let lifetime = take_lifetime(&mut fields)?;
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
+    if let Some(length) = countdown {
+        let alone = value.is_none() && on_time.is_none() && off_time.is_none();
+        if !alone || lifetime.is_some() {
+            return Err(conflict(COUNTDOWN_KEY, "a state, a time or a lifetime"));
+        }
+        return Ok(count_down(length, ttl));
+    }
     let value = value.ok_or(CommandError::MissingKey { key, expected })?;
     let change = attribute
         .change_of(&value)
@@ -281,10 +315,12 @@ fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandE
             expected,
             shown: value.shown(),
         })?;
-    let change = match (change, on_time) {
-        (Change::On { .. }, on_time) => Change::On { on_time },
-        (change, None) => change,
-        (_, Some(_)) => return Err(conflict("on_time", "a state other than ON")),
+    let change = match (change, on_time, off_time) {
+        (Change::On { .. }, on_time, None) => Change::On { on_time },
+        (Change::Off { .. }, None, off_time) => Change::Off { off_time },
+        (change, None, None) => change,
+        (_, Some(_), _) => return Err(conflict("on_time", "a state other than ON")),
+        (_, None, Some(_)) => return Err(conflict("off_time", "a state other than OFF")),
     };
     if change == Change::Auto && lifetime.is_some() {
         return Err(conflict("a lifetime", "the state AUTO"));
@@ -314,6 +350,33 @@ fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, Comman
         lifetime: None,
         ttl: DEFAULT_TTL,
     })
+}
+
+/// A length of time, alone or in an object.
+fn read_countdown(body: Body<'_>) -> Result<SetCommand, CommandError> {
+    let mut fields = match body {
+        Body::Object(fields) => fields,
+        Body::Plain(text) => {
+            let value = Scalar::Text(text.trim_matches('"').to_owned());
+            return Ok(count_down(COUNTDOWN.read(&value)?, DEFAULT_TTL));
+        }
+    };
+    let length = COUNTDOWN.take(&mut fields)?;
+    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
+    fields.finish()?;
+    let length = length.ok_or(CommandError::MissingKey {
+        key: COUNTDOWN_KEY,
+        expected: COUNTDOWN.expected,
+    })?;
+    Ok(count_down(length, ttl))
+}
+
+fn count_down(length: Duration, ttl: Duration) -> SetCommand {
+    SetCommand {
+        change: Change::CountDown(length),
+        lifetime: None,
+        ttl,
+    }
 }
 
 fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    kept::{Kept, Remembered, Timer},
+    kept::{Kept, Remembered},
     layers::{self, Changes},
+    timer::Timer,
 };
 use crate::{
     model::{GroupId, OutletPath, Power},
@@ -210,7 +211,7 @@ impl Book {
             let account = self.safety.account(path);
             account.runs_until(&plan.limits, now, zone)
         });
-        let timer = self.timers.get(path).map(|timer| timer.off_at);
+        let timer = self.timers.get(path).and_then(Timer::off_at);
         let ends = [limit.map(|due| due.at), timer, self.override_off(path)];
         ends.into_iter().flatten().min()
     }

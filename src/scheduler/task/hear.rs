@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracing::info;
 
 use super::{
     Look, Scheduler,
     outlet::{Presence, Retry},
+    timer::Counted,
 };
 use crate::{
     model::{OutletPath, Power},
@@ -125,8 +125,9 @@ impl Scheduler {
         if counted && changed {
             self.trip_early(path, look);
         }
-        if changed && power == Power::Off {
-            self.drop_timer(path);
+        if changed {
+            let counted = if counted { Counted::Yes } else { Counted::No };
+            self.drop_timer(path, power, counted, look);
         }
         self.book_run(path, look);
     }
@@ -144,14 +145,6 @@ impl Scheduler {
         };
         let zone = self.book.rules.location.zone.clone();
         self.book.safety.observe(path, report, &zone);
-    }
-
-    /// An outlet that went off needs no timer, unless it is just being switched on.
-    fn drop_timer(&mut self, path: &OutletPath) {
-        let switching = self.live.get(path).is_some_and(|live| live.errand.is_some());
-        if !switching && self.book.timers.remove(path).is_some() {
-            info!(outlet = %path, "off: its timer ends");
-        }
     }
 
     /// Somebody else switched an outlet: its button, the app, a rule on the device.

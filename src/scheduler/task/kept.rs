@@ -10,6 +10,7 @@ use super::{
     book::Book,
     layers::Changes,
     outlet::{Armed, Live},
+    timer::Timer,
 };
 use crate::{
     model::{GroupId, OutletPath},
@@ -29,7 +30,7 @@ pub struct Kept {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: Safety,
-    /// Timed ONs.
+    /// Timed ONs, timed OFFs and countdowns.
     pub timers: BTreeMap<OutletPath, Timer>,
     /// The countdowns that we armed on the plugs.
     pub armed: BTreeMap<OutletPath, Armed>,
@@ -37,15 +38,6 @@ pub struct Kept {
     pub schedule_changes: Changes,
     /// What schedules remember of their sensors.
     pub memory: Vec<Remembered>,
-}
-
-/// A timed ON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timer {
-    /// When it was asked for.
-    pub set_at: Timestamp,
-    /// When the outlet is switched off.
-    pub off_at: Timestamp,
 }
 
 /// What one schedule remembered, and since when.

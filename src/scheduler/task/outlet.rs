@@ -221,6 +221,14 @@ impl Live {
         self.flight.and_then(|flight| flight.power) == Some(power) || self.doubt == Some(power)
     }
 
+    /// The countdown that somebody else started on the plug: what it switches to, and when.
+    pub(super) fn foreign(&self) -> Option<(Power, Timestamp)> {
+        match self.countdown {
+            Countdown::Running { to, ends } if !self.armed.owns(self.countdown) => Some((to, ends)),
+            _ => None,
+        }
+    }
+
     pub(super) fn guard_state(&self) -> Option<GuardState> {
         match self.countdown {
             Countdown::Unknown => None,

@@ -1,7 +1,7 @@
 //! What the scheduler says: how things stand, on change only, and what happened.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use super::{
     act::TOLERATED,
     book::Book,
     outlet::{Live, Told},
+    timer::Timer,
 };
 use crate::{
     model::{GroupId, OutletPath, Power},
@@ -152,7 +153,9 @@ impl Scheduler {
     pub(super) fn tell_standings(&mut self, look: Look) {
         self.tell_problems(look);
         let members = self.book.rules.groups.iter().flat_map(|group| &group.outlets);
-        let paths: Vec<OutletPath> = members.chain(self.book.timers.keys()).cloned().collect();
+        let counting = self.live.iter().filter(|(_, live)| live.foreign().is_some());
+        let others = self.book.timers.keys().chain(counting.map(|(path, _)| path));
+        let paths: BTreeSet<OutletPath> = members.chain(others).cloned().collect();
         for path in &paths {
             let standing = self.outlet_standing(path, look);
             self.telling.outlet(path, standing);
@@ -198,10 +201,15 @@ impl Scheduler {
     fn outlet_standing(&self, path: &OutletPath, look: Look) -> OutletStanding {
         let live = self.live.get(path);
         let timer = self.book.timers.get(path);
+        let foreign = live.and_then(Live::foreign);
         let mut standing = OutletStanding {
             problem: Some(live.is_some_and(|live| is_problem(live, look))),
             guard: live.and_then(Live::guard_state),
-            timer_until: timer.map(|timer| timer.off_at),
+            countdown: timer.filter(|timer| timer.to == Power::Off).map_or(0, Timer::seconds),
+            timer_until: timer.map(|timer| timer.at),
+            timer_to: timer.map(|timer| timer.to),
+            device_timer_until: foreign.map(|(_, ends)| ends),
+            device_timer_to: foreign.map(|(to, _)| to),
             ..OutletStanding::MANUAL
         };
         if let Some(plan) = self.book.plan.outlets.get(path) {
@@ -219,22 +227,8 @@ impl Scheduler {
                 standing.since = told.since;
             }
         }
-        if let Some(timer) = timer
-            && standing.source != Source::Safety
-        {
-            let ended = timer.off_at <= look.now;
-            standing.expected = Some(Power::from(!ended));
-            standing.since = Some(timer.set_at);
-            standing.next_change = [Some(timer.off_at).filter(|_| !ended), standing.next_change]
-                .into_iter()
-                .flatten()
-                .min();
-            let end = rfc3339(timer.off_at, &self.book);
-            standing.reason = Some(Reason::new(if ended {
-                format!("timed ON ended {end}")
-            } else {
-                format!("timed ON until {end}")
-            }));
+        if let Some(timer) = timer {
+            self.add_timer(&mut standing, path, timer, look);
         }
         OutletStanding {
             since: standing.since.map(|since| to_the_second(since, RoundMode::Floor)),
@@ -242,8 +236,35 @@ impl Scheduler {
             override_until: standing.override_until.map(coming),
             cooldown_until: standing.cooldown_until.map(coming),
             timer_until: standing.timer_until.map(coming),
+            device_timer_until: standing.device_timer_until.map(coming),
             ..standing
         }
+    }
+
+    /// What a timer adds to how its outlet stands. Safety goes before it, and schedules decide beside it.
+    fn add_timer(&self, standing: &mut OutletStanding, path: &OutletPath, timer: &Timer, look: Look) {
+        if standing.source == Source::Safety {
+            return;
+        }
+        let over = timer.is_over(look.now);
+        standing.next_change = [Some(timer.at).filter(|_| !over), standing.next_change]
+            .into_iter()
+            .flatten()
+            .min();
+        let end = rfc3339(timer.at, &self.book);
+        let power = timer.until_then();
+        if self.book.scheduled(path).is_some() && !over {
+            let planned = standing.reason.take().map_or_else(String::new, |reason| format!("; {reason}"));
+            standing.reason = Some(Reason::new(format!("countdown to {} at {end}{planned}", timer.to)));
+            return;
+        }
+        standing.expected = Some(if over { timer.to } else { power });
+        standing.since = Some(timer.set_at);
+        standing.reason = Some(Reason::new(if over {
+            format!("timed {power} ended {end}")
+        } else {
+            format!("timed {power} until {end}")
+        }));
     }
 
     /// Once per edge of the group as a whole; a start is no edge.
@@ -309,16 +330,17 @@ impl Scheduler {
         }
     }
 
-    /// When the first timed ON of a member ends, and what the group is then, unless others stay on.
+    /// When the first timer of a member ends, and what the group is then, unless it goes off and others stay on.
     fn timer_of(&self, plan: &GroupPlan) -> Option<(Timestamp, Option<Power>)> {
         let members = &self.book.rules.group(&plan.id)?.outlets;
         let timers = members
             .iter()
-            .filter_map(|path| Some((path, self.book.timers.get(path)?.off_at)));
-        let (first, off_at) = timers.min_by_key(|(_, off_at)| *off_at)?;
+            .filter_map(|path| Some((path, self.book.timers.get(path)?)));
+        let (first, timer) = timers.min_by_key(|(_, timer)| timer.at)?;
         let is_off = |path: &OutletPath| self.live.get(path).and_then(|live| live.power) == Some(Power::Off);
-        let others_off = members.iter().filter(|path| *path != first).all(is_off);
-        Some((off_at, others_off.then_some(Power::Off)))
+        let others_off = || members.iter().filter(|path| *path != first).all(is_off);
+        let then = (timer.to == Power::On || others_off()).then_some(timer.to);
+        Some((timer.at, then))
     }
 
     /// What the planner will say at the next change, if nothing else happens.

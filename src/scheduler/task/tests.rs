@@ -6,4 +6,5 @@ mod limits;
 mod property;
 mod reload;
 mod rules;
+mod timers;
 mod world;

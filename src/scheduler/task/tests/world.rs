@@ -666,7 +666,7 @@ fn dial(relay: &mut Relay, guard: Guard, clock: &Clock) {
                 relay.dial = Dial::Until(Instant::now() + whole);
             }
         }
-        Guard::Disarm { ours } => {
+        Guard::Disarm { ours } | Guard::Cancel { ends: ours, .. } => {
             if is_ours(relay, Some(ours)) {
                 relay.dial = Dial::Idle;
             }
