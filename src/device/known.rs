@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Condition, Countdown, Feature, Identity, Kind, Outlet},
+    report::{Condition, Countdown, DeviceRule, Feature, Identity, Kind, Outlet},
 };
 
 /// A relay with what is needed to address it.
@@ -35,6 +35,8 @@ pub(super) struct Known {
     pub(super) outlets: Vec<KnownOutlet>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,
+    /// The schedule rules on a plug.
+    rules: Option<Arc<[DeviceRule]>>,
 }
 
 /// A change of a relay that a reading showed.
@@ -172,6 +174,20 @@ impl Known {
         };
         for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
             known.outlet.countdown = self.countdown;
+            if matches!(new, Countdown::Idle | Countdown::Running { .. }) {
+                known.outlet.features.insert(Feature::Countdown);
+            }
+        }
+    }
+
+    /// Takes what is known of a plug's schedule rules.
+    pub(super) fn hold_rules(&mut self, rules: Option<Arc<[DeviceRule]>>) {
+        self.rules = rules;
+        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
+            known.outlet.rules.clone_from(&self.rules);
+            if self.rules.is_some() {
+                known.outlet.features.insert(Feature::Rules);
+            }
         }
     }
 
@@ -230,6 +246,7 @@ impl Known {
                 Kind::Plug => self.countdown,
                 Kind::Strip => Countdown::Unsupported,
             },
+            rules: self.rules.clone().filter(|_| kind == Kind::Plug),
         };
         KnownOutlet {
             energy_told: old.and_then(|old| old.energy_told),

@@ -46,6 +46,9 @@ pub(super) enum Request<'a> {
     SetTimer(Duration),
     /// Clear the plug's countdown.
     ClearTimer,
+    /// The plug's schedule rules, one request for each five of them: a list. The crate leaves out those that it
+    /// cannot read.
+    GetRules,
 }
 
 /// What a meter can be asked.
@@ -115,6 +118,7 @@ impl Session {
     pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
         let limit = match request {
             Request::SetTimer(_) => self.limit * 2,
+            Request::GetRules => self.limit * RULE_PAGES,
             _ => self.limit,
         };
         within(limit, Box::pin(self.send(request))).await
@@ -133,6 +137,7 @@ impl Session {
                 Handler::Plug(plug),
                 timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
             ) => send_timer(plug, timer).await,
+            (Handler::Plug(plug), Request::GetRules) => as_json(&plug.get_schedule_rules().await?),
             (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
             (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
             (Handler::Strip(strip), Request::Child(id)) => {
@@ -166,7 +171,8 @@ impl Session {
                 | Request::Meter(_, None)
                 | Request::GetTimer
                 | Request::SetTimer(_)
-                | Request::ClearTimer,
+                | Request::ClearTimer
+                | Request::GetRules,
             ) => Err(tapo::Error::DeviceNotFound),
         }
     }
@@ -199,6 +205,8 @@ async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) ->
     }
 }
 
+/// A plug holds 32 rules and tells five at a time.
+const RULE_PAGES: u32 = 7;
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;

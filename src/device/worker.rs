@@ -16,6 +16,7 @@ use super::{
     meter::Meters,
     opening::{Opened, open},
     readings::DeviceReading,
+    rules::RuleStore,
     search::Directory,
     session::Session,
     stats::Recorder,
@@ -55,6 +56,7 @@ pub(super) struct Worker {
     pub(super) meters: Meters,
     pub(super) book: EnergyBook,
     pub(super) keeper: Keeper,
+    pub(super) rules: RuleStore,
     pub(super) unsettled: Unsettled,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
@@ -133,6 +135,7 @@ impl Worker {
             meters: Meters::new(Instant::now()),
             book,
             keeper: Keeper::default(),
+            rules: RuleStore::new(Instant::now()),
             unsettled: Unsettled::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
@@ -205,6 +208,8 @@ impl Worker {
         self.meters.renew();
         self.recall_meters();
         self.keeper.doubt();
+        self.rules
+            .renew(opened.kind, &opened.components, Instant::now());
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
         self.proved();
@@ -278,6 +283,8 @@ impl Worker {
                 self.read(&mut session, Purpose::Poll).await
             } else if self.countdown_is_due() {
                 self.look_at_countdown(&mut session).await
+            } else if self.rules_are_due() {
+                self.look_at_rules(&mut session).await
             } else if now >= next_slow {
                 next_slow = now + jittered(self.tempo.slow_poll);
                 self.slow_poll(&mut session).await

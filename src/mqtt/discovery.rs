@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod outlet;
+mod timers;
 
 const MANUFACTURER: &str = "TP-Link";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -169,6 +170,7 @@ impl Discovery {
                     .into(),
             ),
         ]);
+        components.extend(self.timers(path, &outlet.features));
         components.extend(outlet::conditions(&outlet.features, state));
         if outlet::is_protected(&outlet.features) {
             let event = self.event("Protection changed", "protection", path);

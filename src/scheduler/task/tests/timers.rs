@@ -297,8 +297,8 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
         ..Limits::NONE
     };
     let mut world = world(limited, "2024-06-21T09:00:00").await;
-    world.set("mats/1", ON).await;
-    world.pass("1m").await;
+    world.pass("31m").await;
+    done(&mut world, "mats/1", Change::Switch(Switch::To(ON))).await;
     done(&mut world, "mats/1", Change::OffFor(minutes(5))).await;
     world.pass("29m").await;
     assert_eq!(world.power("mats/1"), OFF);

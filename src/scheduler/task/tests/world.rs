@@ -645,6 +645,7 @@ fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet
         energy: Energy::default(),
         features: BTreeSet::new(),
         countdown,
+        rules: None,
     }
 }
 
