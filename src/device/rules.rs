@@ -146,7 +146,10 @@ mod tests {
         assert_eq!(read[0].time, RuleTime::Clock { minute: 22 * 60 + 5 });
         assert_eq!(read[0].days.unwrap().names(), ["sun", "sat"]);
         assert_eq!(read[1].time.to_string(), "sunset-00:30");
-        assert_eq!((read[1].days, read[1].to, read[1].enabled), (None, Power::On, false));
+        assert_eq!(
+            (read[1].days, read[1].to, read[1].enabled),
+            (None, Power::On, false)
+        );
         assert!(rules(&json!({"rule_list": []})).is_empty());
     }
 }

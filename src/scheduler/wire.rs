@@ -255,6 +255,9 @@ pub struct OutletStanding {
     pub problem: Option<bool>,
     /// Whether the plug switches itself off without us.
     pub guard: Option<GuardState>,
+    /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
+    #[serde(skip)]
+    pub mirrored: BTreeSet<String>,
 }
 
 impl OutletStanding {
@@ -275,6 +278,7 @@ impl OutletStanding {
         device_timer_to: None,
         problem: None,
         guard: None,
+        mirrored: BTreeSet::new(),
     };
 }
 

@@ -30,7 +30,10 @@ impl Attribute {
         let found = Self::ALL.into_iter().find(|attribute| attribute.name() == name);
         found.ok_or_else(|| CommandError::UnknownAttribute {
             shown: Shown::text(name),
-            known: format!("{}, {COUNTDOWN_KEY}, {REBOOT}", Self::ALL.map(Self::name).join(", ")),
+            known: format!(
+                "{}, {COUNTDOWN_KEY}, {REBOOT}",
+                Self::ALL.map(Self::name).join(", ")
+            ),
         })
     }
 

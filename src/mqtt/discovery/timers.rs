@@ -21,11 +21,7 @@ const LONGEST: f64 = 86_400.0;
 
 impl Discovery {
     /// The countdown that can be set, when it ends, and one that somebody set on the plug.
-    pub(super) fn timers(
-        &self,
-        path: &OutletPath,
-        features: &BTreeSet<Feature>,
-    ) -> BTreeMap<Key, Component> {
+    pub(super) fn timers(&self, path: &OutletPath, features: &BTreeSet<Feature>) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
         let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);
         let set = self.topics.topic_of(&Address::Outlet {
@@ -61,6 +57,12 @@ impl Discovery {
                     to.diagnostic().off_by_default().into(),
                 ),
             ]);
+        }
+        if features.contains(&Feature::Rules) {
+            let rules = Sensor::count("Schedules of the app", state("device_schedules_enabled"))
+                .icon("calendar-clock")
+                .diagnostic();
+            components.insert(Key::literal("device_schedules"), rules.into());
         }
         components
     }

@@ -48,7 +48,10 @@ impl Scheduler {
                 return;
             }
         };
-        let (on, off): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| power(path) == Some(Power::On));
+        let (on, off): (Vec<_>, Vec<_>) = paths
+            .iter()
+            .cloned()
+            .partition(|path| power(path) == Some(Power::On));
         let deadline = wish.deadline;
         let id = self.open_errand(paths, group, wish);
         for path in &on {

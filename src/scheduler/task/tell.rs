@@ -205,7 +205,9 @@ impl Scheduler {
         let mut standing = OutletStanding {
             problem: Some(live.is_some_and(|live| is_problem(live, look))),
             guard: live.and_then(Live::guard_state),
-            countdown: timer.filter(|timer| timer.to == Power::Off).map_or(0, Timer::seconds),
+            countdown: timer
+                .filter(|timer| timer.to == Power::Off)
+                .map_or(0, Timer::seconds),
             timer_until: timer.map(|timer| timer.at),
             timer_to: timer.map(|timer| timer.to),
             device_timer_until: foreign.map(|(_, ends)| ends),
@@ -254,8 +256,14 @@ impl Scheduler {
         let end = rfc3339(timer.at, &self.book);
         let power = timer.until_then();
         if self.book.scheduled(path).is_some() && !over {
-            let planned = standing.reason.take().map_or_else(String::new, |reason| format!("; {reason}"));
-            standing.reason = Some(Reason::new(format!("countdown to {} at {end}{planned}", timer.to)));
+            let planned = standing
+                .reason
+                .take()
+                .map_or_else(String::new, |reason| format!("; {reason}"));
+            standing.reason = Some(Reason::new(format!(
+                "countdown to {} at {end}{planned}",
+                timer.to
+            )));
             return;
         }
         standing.expected = Some(if over { timer.to } else { power });

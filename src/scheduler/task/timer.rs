@@ -50,7 +50,12 @@ impl Timer {
     }
 
     /// A timer for a lifetime that an outlet has without schedules: on or off for so long, then the other.
-    pub(super) fn of(path: &OutletPath, power: Power, lifetime: Lifetime, now: Timestamp) -> Result<Self, String> {
+    pub(super) fn of(
+        path: &OutletPath,
+        power: Power,
+        lifetime: Lifetime,
+        now: Timestamp,
+    ) -> Result<Self, String> {
         let at = match lifetime {
             Lifetime::For(length) => after(now, length.length()),
             Lifetime::Until(instant) => instant,
@@ -95,7 +100,11 @@ impl Timer {
 impl Scheduler {
     /// What a timer that is over makes of its outlet. One that switches on asks the limits first.
     pub(super) fn timer_aim(&self, path: &OutletPath, look: Look) -> Option<Aim> {
-        let timer = self.book.timers.get(path).filter(|timer| timer.is_over(look.now))?;
+        let timer = self
+            .book
+            .timers
+            .get(path)
+            .filter(|timer| timer.is_over(look.now))?;
         match timer.to {
             Power::Off => Some(Aim {
                 power: Power::Off,
@@ -115,7 +124,11 @@ impl Scheduler {
 
     /// Ends timers whose outlet is what they wanted, and those that nobody waits for any more.
     pub(super) fn end_timers(&mut self, look: Look) {
-        let over = self.book.timers.iter().filter(|(_, timer)| timer.is_over(look.now));
+        let over = self
+            .book
+            .timers
+            .iter()
+            .filter(|(_, timer)| timer.is_over(look.now));
         let over: Vec<(OutletPath, Timer)> = over.map(|(path, timer)| (path.clone(), *timer)).collect();
         for (path, timer) in over {
             let live = self.live.get(&path);
@@ -146,7 +159,9 @@ impl Scheduler {
         let paths: Vec<OutletPath> = self.book.timers.keys().cloned().collect();
         self.desk.held_back.retain(|path| paths.contains(path));
         for path in paths {
-            let Some(timer) = self.book.timers.get(&path) else { continue };
+            let Some(timer) = self.book.timers.get(&path) else {
+                continue;
+            };
             if !timer.is_over(look.now) {
                 wake.by(look.instant_of(timer.at));
                 continue;
@@ -154,7 +169,9 @@ impl Scheduler {
             if timer.to == Power::Off {
                 continue;
             }
-            let Err(refusal) = self.allow_on(&path, look) else { continue };
+            let Err(refusal) = self.allow_on(&path, look) else {
+                continue;
+            };
             if let Some(at) = refusal.possible_at.filter(|at| *at > look.now) {
                 wake.by(look.instant_of(at));
             }

@@ -198,7 +198,9 @@ impl Scheduler {
                     Period::new(length).map_err(|error| error.to_string())?,
                 ))
             }
-            Change::Switch(_) | Change::Auto | Change::CountDown(_) | Change::CancelCountdown => wish.lifetime,
+            Change::Switch(_) | Change::Auto | Change::CountDown(_) | Change::CancelCountdown => {
+                wish.lifetime
+            }
         };
         if self.book.scheduled(path).is_some() {
             let lifetime = lifetime.unwrap_or_default();

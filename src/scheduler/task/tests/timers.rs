@@ -165,7 +165,10 @@ async fn rule_12_a_countdown_does_not_prolong_a_limit() {
     done(&mut world, "heater", Change::CountDown(minutes(10))).await;
     assert!(counts(&mut world, "heater").abs_diff(600) <= 4);
     done(&mut world, "heater", Change::CancelCountdown).await;
-    assert!(counts(&mut world, "heater").abs_diff(1800) <= 6, "the limit holds on");
+    assert!(
+        counts(&mut world, "heater").abs_diff(1800) <= 6,
+        "the limit holds on"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +184,14 @@ async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
     done(&mut world, "heater", Change::CountDown(minutes(10))).await;
     let standing = world.standing("heater");
     assert_eq!((standing.expected, standing.source), (Some(ON), Source::Schedule));
-    assert!(standing.reason.as_ref().unwrap().to_string().contains("countdown"));
+    assert!(
+        standing
+            .reason
+            .as_ref()
+            .unwrap()
+            .to_string()
+            .contains("countdown")
+    );
     assert!(counts(&mut world, "heater").abs_diff(600) <= 3);
     world.pass("10m 10s").await;
     assert_eq!(world.power("heater"), OFF);
@@ -280,7 +290,10 @@ async fn rule_12_timed_off_that_failed_switches_nothing_on() {
     world.relay("lamp").online = false;
     let command = world.command("lamp", Change::OffFor(minutes(1)), None).await;
     world.pass("5s").await;
-    assert!(world.kept().timers.is_empty(), "not before the device confirmed it");
+    assert!(
+        world.kept().timers.is_empty(),
+        "not before the device confirmed it"
+    );
     world.pass("6s").await;
     assert_eq!(world.code(command), Some(Err(Code::Expired)));
     world.relay("lamp").on_since = None;
