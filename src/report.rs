@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
     intent::Code,
+    mirror::Mirrored,
     model::{DeviceId, GroupId, OutletKey, Power},
 };
 
@@ -126,9 +127,36 @@ pub struct Outlet {
     pub features: BTreeSet<Feature>,
     /// The device's own countdown.
     pub countdown: Countdown,
-    /// The schedule rules that the device follows by itself; `None` until they were read, and where there are none to
-    /// be had.
-    pub rules: Option<Arc<[DeviceRule]>>,
+    /// The schedule rules that the device follows by itself.
+    pub rules: DeviceRules,
+}
+
+/// What a plug follows by itself, and by which clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceRules {
+    /// All rules; `None` until they were read, and where there are none to be had.
+    pub list: Option<Arc<[DeviceRule]>>,
+    /// What became of those that we want there; `None` until that was tried.
+    pub mirrored: Option<Arc<Mirrored>>,
+    /// Its own clock.
+    pub clock: DeviceClock,
+}
+
+/// What is known of a plug's own clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DeviceClock {
+    /// Not read yet.
+    #[default]
+    Unread,
+    /// The plug does not tell it: it has no meter, whose readings carry the time.
+    Untold,
+    /// It was never set, or shows another time than the bridge's.
+    Wrong,
+    /// It shows what the bridge's does.
+    InStep {
+        /// The IANA name of the zone it is in.
+        zone: String,
+    },
 }
 
 /// A schedule rule that a plug holds: of the app, of somebody else, or of ours.
@@ -272,7 +300,7 @@ pub enum Feature {
     Voltage,
     /// [`Outlet::countdown`].
     Countdown,
-    /// [`Outlet::rules`].
+    /// [`DeviceRules::list`].
     Rules,
 }
 
@@ -350,6 +378,8 @@ pub enum EventKind {
     SensorBack,
     /// An outlet has not been what it should be for a minute.
     NotAsExpected,
+    /// A plug does not hold the OFF edges that it should.
+    MirrorFailed,
     /// Vacation began or ended.
     Vacation,
 }

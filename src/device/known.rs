@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Condition, Countdown, DeviceRule, Feature, Identity, Kind, Outlet},
+    report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet},
 };
 
 /// A relay with what is needed to address it.
@@ -35,8 +35,10 @@ pub(super) struct Known {
     pub(super) outlets: Vec<KnownOutlet>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,
-    /// The schedule rules on a plug.
-    rules: Option<Arc<[DeviceRule]>>,
+    /// What a plug follows by itself.
+    pub(super) rules: DeviceRules,
+    /// The zone of the device's clock, as it says.
+    pub(super) zone: Option<String>,
 }
 
 /// A change of a relay that a reading showed.
@@ -101,6 +103,9 @@ impl Known {
 
     /// Takes the values of the device itself.
     pub(super) fn hear(&mut self, device: &DeviceReading) {
+        if device.zone.is_some() {
+            self.zone.clone_from(&device.zone);
+        }
         let steady = |old: i64, new: i64| if (old - new).abs() < RSSI_STEP { old } else { new };
         self.rssi = match (self.rssi, device.rssi) {
             (Some(old), Some(new)) => Some(steady(old, new)),
@@ -180,12 +185,11 @@ impl Known {
         }
     }
 
-    /// Takes what is known of a plug's schedule rules.
-    pub(super) fn hold_rules(&mut self, rules: Option<Arc<[DeviceRule]>>) {
-        self.rules = rules;
+    /// Takes over what is known of a plug's schedule rules.
+    pub(super) fn hold_rules(&mut self) {
         for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
             known.outlet.rules.clone_from(&self.rules);
-            if self.rules.is_some() {
+            if self.rules.list.is_some() {
                 known.outlet.features.insert(Feature::Rules);
             }
         }
@@ -246,7 +250,10 @@ impl Known {
                 Kind::Plug => self.countdown,
                 Kind::Strip => Countdown::Unsupported,
             },
-            rules: self.rules.clone().filter(|_| kind == Kind::Plug),
+            rules: match kind {
+                Kind::Plug => self.rules.clone(),
+                Kind::Strip => DeviceRules::default(),
+            },
         };
         KnownOutlet {
             energy_told: old.and_then(|old| old.energy_told),

@@ -1,10 +1,14 @@
 //! The schedule rules that a plug holds and follows by itself: read slowly, shown, and a few of them ours.
 
+mod mirroring;
+
 use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::debug;
+
+use mirroring::Task;
 
 use super::{
     backoff::{Purpose, jittered},
@@ -14,6 +18,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    mirror::Mirror,
     model::Power,
     report::{DeviceRule, Kind, RuleTime, Weekdays},
 };
@@ -27,7 +32,9 @@ pub(super) struct RuleStore {
     /// Whether the component list names the store.
     there: bool,
     /// When it is read next.
-    pub(super) due: Instant,
+    due: Instant,
+    /// What shall be in it.
+    task: Task,
 }
 
 impl RuleStore {
@@ -35,6 +42,7 @@ impl RuleStore {
         Self {
             there: false,
             due: now,
+            task: Task::default(),
         }
     }
 
@@ -43,17 +51,24 @@ impl RuleStore {
         // No request of the `tapo` crate (0.12.2) reaches the store of a strip's outlet.
         self.there = kind == Kind::Plug && components.iter().any(|id| id == "schedule");
         self.due = now;
+        self.task.doubt();
     }
 
-    pub(super) fn is_there(&self) -> bool {
-        self.there
+    /// What shall be in it from now on.
+    pub(super) fn wish(&mut self, mirror: Arc<Mirror>) {
+        self.task.wish(mirror);
     }
 }
 
 impl Worker {
     /// Whether the rules should be read now.
     pub(super) fn rules_are_due(&self) -> bool {
-        self.rules.is_there() && Instant::now() >= self.rules.due
+        self.rules.there && Instant::now() >= self.rules.due
+    }
+
+    /// Whether rules are to be written.
+    pub(super) fn has_rules_to_write(&self) -> bool {
+        self.rules.there && self.rules.task.is_pending()
     }
 
     /// Reads the rules. A device that cannot say loses nothing else.
@@ -72,8 +87,11 @@ impl Worker {
             }
             Err(trip) => return Err(trip),
         };
-        self.known.hold_rules(rules);
-        self.tell().await;
+        if let Some(rules) = &rules {
+            self.rules.task.compare(rules);
+        }
+        self.known.rules.list = rules;
+        self.tell_rules().await;
         Ok(())
     }
 }

@@ -169,6 +169,9 @@ impl Worker {
         let mut hold = Instant::now();
         loop {
             let now = Instant::now();
+            if let Some(mirror) = self.mailbox.mirror.take() {
+                self.rules.wish(mirror);
+            }
             self.recorder.now(self.phase, self.mailbox.queue.len());
             if self.mailbox.rescan || (self.mailbox.reordered && self.obey() == Obeyed::Anew) {
                 return Life::Connect;
@@ -182,6 +185,8 @@ impl Worker {
                 self.read(&mut session, Purpose::Poll).await
             } else if self.countdown_is_due() {
                 self.look_at_countdown(&mut session).await
+            } else if self.has_rules_to_write() {
+                self.mirror(&mut session).await
             } else if self.rules_are_due() {
                 self.look_at_rules(&mut session).await
             } else if now >= next_slow {

@@ -13,6 +13,7 @@ pub mod forecast;
 pub mod ids;
 mod level;
 pub mod location;
+mod mirror;
 pub mod occurrence;
 pub mod overrides;
 pub mod period;

@@ -14,6 +14,7 @@ mod hear;
 mod jump;
 mod kept;
 mod layers;
+mod mirror;
 mod outlet;
 mod reload;
 mod requests;
@@ -243,6 +244,7 @@ impl Scheduler {
         self.send_deferred(look, &mut wake);
         self.reconcile(look, &mut wake);
         self.tend_guards(look, &mut wake);
+        self.tend_mirrors(look, &mut wake);
         self.watch_timers(look, &mut wake);
         self.watch_sensors(look, &mut wake);
         self.tell_standings(look);

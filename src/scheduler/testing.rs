@@ -19,8 +19,8 @@ use super::{
     planner::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
     readings::Readings,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, LimitChanges, Limits, OnExternalChange, Priority, Rules,
-        Schedule,
+        CatchUp, ComeBack, Group, InVacation, LimitChanges, Limits, MirrorOff, OnExternalChange, Priority,
+        Rules, Schedule,
     },
     safety::{Report, Safety},
     sensor::{SensorSpec, SensorValue},
@@ -79,6 +79,7 @@ pub(crate) fn group(schedules: Vec<Schedule>) -> Group {
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
         come_back: ComeBack::Reconcile,
+        mirror_off: MirrorOff::No,
     }
 }
 

@@ -36,3 +36,4 @@ mod security;
 mod shell;
 mod storms;
 mod supervisor;
+mod timers;

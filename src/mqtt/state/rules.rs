@@ -29,7 +29,7 @@ struct RuleEntry {
 
 impl RulesState {
     pub(super) fn of(outlet: &Outlet, standing: &OutletStanding) -> Self {
-        let Some(rules) = outlet.rules.as_deref() else {
+        let Some(rules) = outlet.rules.list.as_deref() else {
             return Self::default();
         };
         let entry = |rule: &DeviceRule| RuleEntry {

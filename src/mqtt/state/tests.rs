@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     energy::WattHours,
-    report::{Countdown, DeviceRule, Feature, Identity, RuleTime, Weekdays},
+    report::{Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays},
     scheduler::{
         location::Location,
         planner::{Reason, Source},
@@ -103,7 +103,7 @@ pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power
         ]
         .into(),
         countdown: Countdown::Unknown,
-        rules: None,
+        rules: DeviceRules::default(),
     };
     Report {
         id: "mats".parse().unwrap(),
@@ -221,7 +221,7 @@ fn the_rules_of_a_plug_say_which_are_ours() {
         days: days.map(Weekdays::from_bits),
         to: Power::Off,
     };
-    plug.outlets[0].rules = Some([rule("S1", true, Some(0b010)), rule("S2", false, None)].into());
+    plug.outlets[0].rules.list = Some([rule("S1", true, Some(0b010)), rule("S2", false, None)].into());
     let mut standings = no_standings();
     let standing = OutletStanding {
         mirrored: ["S1".to_owned()].into(),

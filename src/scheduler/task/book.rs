@@ -10,6 +10,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    mirror::OurRules,
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::{Conditions, ScheduleMemory},
@@ -39,6 +40,8 @@ pub(super) struct Book {
     pub(super) memory: Memory,
     memories: Memories,
     pub(super) timers: BTreeMap<OutletPath, Timer>,
+    /// The schedule rules on plugs that are ours.
+    pub(super) mirrored: BTreeMap<OutletPath, OurRules>,
     pub(super) booted_at: Timestamp,
     /// Since when all sensors are listened to.
     pub(super) listening_since: Timestamp,
@@ -72,6 +75,7 @@ impl Book {
             memory: Memory::default(),
             memories: Memories::new(),
             timers: kept.timers,
+            mirrored: kept.mirrored,
             booted_at: now,
             listening_since: now,
             plan: Plan::default(),

@@ -8,6 +8,7 @@ use tracing::debug;
 use super::{
     Look, Scheduler, Wake,
     guard::again,
+    mirror::Mirroring,
     outlet::{Live, Retry, Urgency},
     timer::Timer,
 };
@@ -99,6 +100,8 @@ pub(super) struct Desk {
     pub(super) undo: BTreeMap<OutletPath, Undo>,
     /// Outlets whose timed OFF is over and that may not be on yet, as was told.
     pub(super) held_back: BTreeSet<OutletPath>,
+    /// What is wanted on plugs that hold OFF edges.
+    pub(super) mirrors: BTreeMap<OutletPath, Mirroring>,
     /// When the next member of a group may be switched.
     pub(super) slots: BTreeMap<GroupId, Instant>,
 }

@@ -77,6 +77,7 @@ impl Scheduler {
         let look = Look::at(&self.clock);
         for (path, outlet) in outlets.iter().zip(&report.outlets) {
             self.hear_outlet(path, Seen::of(outlet, report.phase), look);
+            self.hear_rules(path, &outlet.rules);
         }
         let whole = OutletPath::device(report.id.clone());
         if outlets.len() > 1 && self.book.rules.group_of(&whole).is_some() {
@@ -109,12 +110,13 @@ impl Scheduler {
         let before = live.power.replace(power);
         // A countdown that we armed is not somebody's wish.
         let counted = ran_out && power == Power::Off;
-        let ours = live.errand.is_some() || live.awaits(power) || counted;
+        let mut ours = live.errand.is_some() || live.awaits(power) || counted;
         if seen.phase == Phase::Ready {
             live.doubt = None;
         }
         // The first report after a start is no change: what happened while nobody looked is not known.
         let changed = before != Some(power);
+        ours |= changed && power == Power::Off && self.went_off_by_rule(path, look);
         if back {
             if unasked {
                 self.came_back(path, power, look);

@@ -13,6 +13,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    mirror::OurRules,
     model::{GroupId, OutletPath},
     scheduler::{
         activity::ScheduleMemory, ids::ScheduleId, overrides::Overrides, planner::Vacation, rules::Rules,
@@ -34,6 +35,8 @@ pub struct Kept {
     pub timers: BTreeMap<OutletPath, Timer>,
     /// The countdowns that we armed on the plugs.
     pub armed: BTreeMap<OutletPath, Armed>,
+    /// The schedule rules on plugs that are ours.
+    pub mirrored: BTreeMap<OutletPath, OurRules>,
     /// Schedules changed over MQTT.
     pub schedule_changes: Changes,
     /// What schedules remember of their sensors.
@@ -88,6 +91,7 @@ impl Kept {
             safety: book.safety.clone(),
             timers,
             armed: armed.map(|(path, live)| (path.clone(), live.armed)).collect(),
+            mirrored: book.mirrored.clone(),
             schedule_changes: book.changes.clone(),
             memory: book.remembered(),
         }

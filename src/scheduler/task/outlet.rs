@@ -10,7 +10,7 @@ use super::errand::ErrandId;
 use crate::{
     intent::TicketId,
     model::Power,
-    report::{Availability, Countdown},
+    report::{Availability, Countdown, DeviceRules},
     scheduler::{period::after, wire::GuardState},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Live {
     pub(super) presence: Presence,
     pub(super) on_since: Option<Timestamp>,
     pub(super) countdown: Countdown,
+    /// What it follows by itself.
+    pub(super) rules: DeviceRules,
     /// The intent that is on its way.
     pub(super) flight: Option<Flight>,
     /// The errand that still waits for this outlet.
@@ -48,6 +50,7 @@ impl Default for Live {
             presence: Presence::Steady,
             on_since: None,
             countdown: Countdown::Unknown,
+            rules: DeviceRules::default(),
             flight: None,
             errand: None,
             doubt: None,

@@ -154,7 +154,8 @@ impl Scheduler {
         self.tell_problems(look);
         let members = self.book.rules.groups.iter().flat_map(|group| &group.outlets);
         let counting = self.live.iter().filter(|(_, live)| live.foreign().is_some());
-        let others = self.book.timers.keys().chain(counting.map(|(path, _)| path));
+        let counting = counting.map(|(path, _)| path).chain(self.book.mirrored.keys());
+        let others = self.book.timers.keys().chain(counting);
         let paths: BTreeSet<OutletPath> = members.chain(others).cloned().collect();
         for path in &paths {
             let standing = self.outlet_standing(path, look);
@@ -212,6 +213,13 @@ impl Scheduler {
             timer_to: timer.map(|timer| timer.to),
             device_timer_until: foreign.map(|(_, ends)| ends),
             device_timer_to: foreign.map(|(to, _)| to),
+            mirrored: self
+                .book
+                .mirrored
+                .get(path)
+                .into_iter()
+                .flat_map(|ours| ours.keys().cloned())
+                .collect(),
             ..OutletStanding::MANUAL
         };
         if let Some(plan) = self.book.plan.outlets.get(path) {

@@ -3,6 +3,7 @@
 mod come_back;
 mod commands;
 mod limits;
+mod mirror;
 mod property;
 mod reload;
 mod rules;
