@@ -55,6 +55,8 @@ pub(super) struct Relay {
     pub(super) latency: Duration,
     /// Answers that it did not, whatever it is asked.
     pub(super) stubborn: bool,
+    /// Cannot be written to: the rules it holds stay.
+    pub(super) write_protected: bool,
     /// What it holds and follows by itself.
     pub(super) rules: DeviceRules,
     told: Option<Outlet>,
@@ -72,6 +74,7 @@ impl Relay {
             dial,
             latency: Duration::from_millis(50),
             stubborn: false,
+            write_protected: false,
             rules: DeviceRules::default(),
             told: None,
             able_since: Some(Instant::now()),
@@ -464,6 +467,9 @@ impl World {
     fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
         self.mirrors.push(mirror.clone());
         let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
+        if relay.write_protected {
+            return;
+        }
         let ids = (1..).map(|number| format!("S{number}"));
         relay.rules.mirrored = Some(Arc::new(Mirrored {
             wanted: Some(mirror.wanted.clone()),
