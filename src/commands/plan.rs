@@ -19,6 +19,7 @@ use crate::{
     scheduler::{
         activity::Conditions,
         forecast::{PlannedChange, forecast},
+        interlock::Holders,
         overrides::Overrides,
         planner::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
         readings::Readings,
@@ -87,7 +88,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
     let (overrides, safety, readings) = (Overrides::default(), Safety::default(), Readings::default());
-    let (memory, observed) = (Memory::default(), BTreeMap::new());
+    let (memory, observed, holders) = (Memory::default(), BTreeMap::new(), Holders::default());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
     let inputs = Inputs {
         rules,
@@ -97,6 +98,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         readings: &readings,
         memory: &memory,
         observed: &observed,
+        holders: &holders,
         conditions: Conditions::TakenToHold,
         booted_at,
         listening_since: booted_at,

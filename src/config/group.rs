@@ -16,7 +16,7 @@ use crate::{
     model::{GroupId, OutletKey, OutletPath},
     scheduler::{
         location::Location,
-        rules::{ComeBack, Group, InVacation, MirrorOff, OnExternalChange},
+        rules::{ComeBack, Group, InVacation, Interlock, MirrorOff, OnExternalChange, Schedule},
         sensor::SensorSpec,
     },
 };
@@ -75,6 +75,7 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
     ];
     let come_back = table.optional("come_back", parse::word(&policies));
     let mirror_off = table.optional("mirror_off", parse::boolean);
+    let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
     let mut ids = Vec::new();
     let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
@@ -84,11 +85,13 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
     }
     taken.ids.push(id.clone());
     let runs = run_in_vacation?.unwrap_or(false);
+    let (outlets, schedules) = (outlets?, schedules?);
+    let interlock = interlocked(table, interlock?.unwrap_or(false), &outlets, &schedules)?;
     Ok(Group {
         name: name?.unwrap_or_else(|| id.to_string()),
         id,
-        outlets: outlets?,
-        schedules: schedules?,
+        outlets,
+        schedules,
         limits: limits?,
         override_default: override_default?.unwrap_or(Group::OVERRIDE_DEFAULT),
         stagger: stagger?,
@@ -99,7 +102,29 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
             Some(true) => MirrorOff::Yes,
             Some(false) | None => MirrorOff::No,
         },
+        interlock,
     })
+}
+
+fn interlocked(
+    table: &mut Table<'_>,
+    wanted: bool,
+    outlets: &[OutletPath],
+    schedules: &[Schedule],
+) -> Read<Interlock> {
+    if !wanted {
+        return Ok(Interlock::Free);
+    }
+    if outlets.len() < 2 {
+        return Err(table.problem("interlock", "two outlets or more, of which one at most is on"));
+    }
+    if !schedules.is_empty() {
+        return Err(table.problem(
+            "interlock",
+            "no schedules in the group: one would turn on all of it",
+        ));
+    }
+    Ok(Interlock::OneOn)
 }
 
 fn outlets(table: &mut Table<'_>, devices: &Register<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {

@@ -11,6 +11,7 @@ pub mod edge;
 pub mod evaluate;
 pub mod forecast;
 pub mod ids;
+pub mod interlock;
 mod level;
 pub mod location;
 mod mirror;

@@ -11,6 +11,7 @@ mod countdown;
 mod errand;
 mod guard;
 mod hear;
+mod interlock;
 mod jump;
 mod kept;
 mod layers;
@@ -258,6 +259,7 @@ impl Scheduler {
     /// Asks the planner, and again when a limit was reached.
     fn decide(&mut self, look: Look) {
         let observed = self.observed();
+        self.find_holders();
         self.book.replan(&observed, look.now);
         if self.trip(look) {
             self.book.replan(&observed, look.now);

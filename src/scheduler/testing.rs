@@ -14,13 +14,14 @@ use super::{
     days::Days,
     edge::{Clamps, Edge, EdgeTime},
     forecast::{PlannedChange, forecast},
+    interlock::Holders,
     location::Location,
     overrides::{Lifetime, Origin, Override, Overrides, Stance},
     planner::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
     readings::Readings,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, LimitChanges, Limits, MirrorOff, OnExternalChange, Priority,
-        Rules, Schedule,
+        CatchUp, ComeBack, Group, InVacation, Interlock, LimitChanges, Limits, MirrorOff, OnExternalChange,
+        Priority, Rules, Schedule,
     },
     safety::{Report, Safety},
     sensor::{SensorSpec, SensorValue},
@@ -80,6 +81,7 @@ pub(crate) fn group(schedules: Vec<Schedule>) -> Group {
         on_external_change: OnExternalChange::Override,
         come_back: ComeBack::Reconcile,
         mirror_off: MirrorOff::No,
+        interlock: Interlock::Free,
     }
 }
 
@@ -106,6 +108,7 @@ pub(crate) struct Site {
     pub(crate) readings: Readings,
     pub(crate) memory: Memory,
     pub(crate) observed: BTreeMap<OutletPath, Power>,
+    pub(crate) holders: Holders,
     pub(crate) conditions: Conditions,
     pub(crate) booted_at: Timestamp,
     pub(crate) now: Timestamp,
@@ -135,6 +138,7 @@ impl Site {
             readings: Readings::default(),
             memory: Memory::default(),
             observed: BTreeMap::new(),
+            holders: Holders::default(),
             conditions: Conditions::Asked,
             booted_at: Timestamp::UNIX_EPOCH,
             now: Timestamp::UNIX_EPOCH,
@@ -174,6 +178,7 @@ impl Site {
             readings: &self.readings,
             memory: &self.memory,
             observed: &self.observed,
+            holders: &self.holders,
             conditions: self.conditions,
             booted_at: self.booted_at,
             listening_since: self.booted_at,

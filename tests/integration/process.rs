@@ -538,6 +538,28 @@ async fn check_tells_what_works() {
     assert!(says(&table, "broker", "failed"), "{table}");
 }
 
+/// Whoever has pasted what `discover` printed does not know yet which plug is which.
+#[tokio::test]
+async fn check_tells_the_names_in_the_app() {
+    let broker = Mosquitto::start().await;
+    let plug = Simulator::plug(Profile::P110).nickname("Boiler");
+    let plug = plug.start().await.unwrap();
+    let strip = Simulator::strip(Profile::EP40M).nickname("Garden");
+    let strip = strip.outlet_nicknames(["Pump", "Lamp"]).start().await.unwrap();
+    let devices = [("p110-1", plug.address()), ("ep40m-1", strip.address())];
+    let output = Home::new(&settings(broker.address(), &devices))
+        .run(&["check"])
+        .await;
+    let table = text(&output.stdout);
+    assert!(
+        row(&table, "device p110-1").contains(": Boiler, P110, "),
+        "{table}"
+    );
+    let strip = row(&table, "device ep40m-1");
+    assert!(strip.contains(": Garden, EP40M, "), "{table}");
+    assert!(strip.ends_with(", 2 outlets: 1 Pump, 2 Lamp"), "{table}");
+}
+
 #[tokio::test]
 async fn check_finds_a_strip_that_a_group_has_as_one_outlet() {
     let broker = Mosquitto::start().await;

@@ -273,3 +273,155 @@ async fn the_rules_of_the_app_are_shown() {
     assert_eq!(state["device_schedules_enabled"], 1);
     assert_eq!(device.counters().requests_of("get_schedule_rules"), 1, "seldom");
 }
+
+/// A window that began an hour ago and ends in two, in UTC as the simulated plugs are.
+fn window(mirror_off: bool) -> String {
+    let now = Clock::system().now();
+    let wall = |hours: i64| {
+        let at = now + SignedDuration::from_hours(hours);
+        at.strftime("%H:%M").to_string()
+    };
+    format!(
+        r#"
+        [location]
+        timezone = "UTC"
+
+        [[group]]
+        id = "heater"
+        outlets = ["heater"]
+        mirror_off = {mirror_off}
+
+        [[group.schedule]]
+        id = "window"
+        start = "{}"
+        end = "{}"
+        "#,
+        wall(-1),
+        wall(2)
+    )
+}
+
+/// Two rules of somebody else, one of them of the minute of nobody's edge.
+async fn add_rules_of_the_app(device: &DeviceHandle) -> Value {
+    let handler = app(device).await;
+    for (hour, state) in [(3, PowerState::On), (4, PowerState::Off)] {
+        let hour = (Clock::system().now() + SignedDuration::from_hours(12 + hour))
+            .strftime("%H")
+            .to_string();
+        let rule = ScheduleRule::clock_weekly(hour.parse().unwrap(), 17, DaysOfWeek::EVERY_DAY, state);
+        handler.add_schedule_rule(rule.unwrap()).await.unwrap();
+    }
+    on_the_plug(device).await
+}
+
+/// Every rule on a plug, as it tells them.
+async fn on_the_plug(device: &DeviceHandle) -> Value {
+    let rules = app(device).await.get_schedule_rules().await.unwrap();
+    serde_json::to_value(rules).unwrap()
+}
+
+/// The rules of a state that are ours.
+fn ours(state: &Value) -> usize {
+    let rules = state["device_schedules"].as_array();
+    rules.map_or(0, |rules| {
+        rules.iter().filter(|rule| rule["ours"] == true).count()
+    })
+}
+
+#[tokio::test]
+async fn a_killed_bridge_leaves_the_plug_to_switch_off_by_its_own_rule() {
+    let device = lamp().await;
+    let foreign = add_rules_of_the_app(&device).await;
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
+    let settings = process::settings(broker.address(), &[("heater", device.address())]);
+    let home = Home::new(&(settings + &window(true)));
+    let bridge = home.start();
+    let held = |payload: &str| ours(&parsed(payload)) == 1 && parsed(payload)["state"] == "ON";
+    let state = parsed(&probe.expect("tapo2mqtt/heater", held).await);
+    assert_eq!(state["device_schedules_enabled"], 3);
+    bridge.kill().await;
+    let rules = on_the_plug(&device).await;
+    assert_eq!(rules[0], foreign[0]);
+    assert_eq!(rules[1], foreign[1]);
+    assert_eq!(rules[2]["desired_state"], "off");
+
+    device.advance(MINUTE * 118);
+    assert!(device.relay(1), "not before its edge");
+    device.advance(MINUTE * 5);
+    device.wait_relay(1, false, PATIENCE).await.unwrap();
+    assert_eq!(last_cause(&device), Cause::Schedule);
+}
+
+#[tokio::test]
+async fn mirrored_edges_follow_overrides_and_go_with_the_option_and_nothing_else_does() {
+    let device = lamp().await;
+    let foreign = add_rules_of_the_app(&device).await;
+    let setup = Setup::new()
+        .device("heater", device.address())
+        .rules(&window(true));
+    let mut bridge = setup.clone().start().await;
+    bridge.expect("heater", |heater| ours(heater) == 1).await;
+
+    let hold = json!({"state": "ON", "override": "hold"});
+    let answer = bridge.set("heater", "hold", hold).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge
+        .expect("heater", |heater| {
+            heater["source"] == "override" && ours(heater) == 0
+        })
+        .await;
+    assert_eq!(on_the_plug(&device).await, foreign, "it is wanted on");
+    bridge.probe.forget();
+    bridge.set("heater", "auto", json!({"state": "AUTO"})).await;
+    bridge.expect("heater", |heater| ours(heater) == 1).await;
+
+    // What is there is known to be ours after a restart.
+    assert_eq!(bridge.stop().await, Ended::Stopped);
+    let setup = setup.after(&bridge);
+    bridge.probe.forget();
+    let bridge = setup.clone().start_on(bridge.broker.clone()).await;
+    bridge.expect("heater", |heater| ours(heater) == 1).await;
+    assert_eq!(device.counters().requests_of("add_schedule_rule"), 4);
+
+    bridge.probe.forget();
+    let answer = bridge.reload(&setup.rules(&window(false))).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge
+        .expect("heater", |heater| {
+            ours(heater) == 0 && heater["device_schedules_enabled"] == 2
+        })
+        .await;
+    assert_eq!(on_the_plug(&device).await, foreign);
+    assert!(device.relay(1));
+}
+
+#[tokio::test]
+async fn edges_are_not_mirrored_by_a_clock_that_is_wrong_or_where_there_is_no_room() {
+    let wrong = lamp().await;
+    wrong.advance(MINUTE * 3);
+    let full = lamp().await;
+    let handler = app(&full).await;
+    for minute in 0..32 {
+        let hour = (Clock::system().now() + SignedDuration::from_hours(12)).strftime("%H");
+        let hour = hour.to_string().parse().unwrap();
+        let rule = ScheduleRule::clock_weekly(hour, minute, DaysOfWeek::EVERY_DAY, PowerState::Off);
+        handler.add_schedule_rule(rule.unwrap()).await.unwrap();
+    }
+    let rules = window(true).replace(r#"["heater"]"#, r#"["wrong", "full"]"#);
+    let setup = Setup::new()
+        .device("wrong", wrong.address())
+        .device("full", full.address())
+        .rules(&rules);
+    let bridge = setup.start().await;
+    for (device, words) in [("wrong", "clock"), ("full", "32 places")] {
+        let failed = |event: &Value| {
+            let message = event["message"].as_str().unwrap_or_default();
+            event["type"] == "mirror_failed" && event["device"] == device && message.contains(words)
+        };
+        bridge.expect("bridge/event", failed).await;
+    }
+    assert_eq!(on_the_plug(&wrong).await, json!([]));
+    assert_eq!(on_the_plug(&full).await.as_array().unwrap().len(), 32);
+}

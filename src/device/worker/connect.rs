@@ -59,7 +59,7 @@ impl Worker {
             .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
         self.meters.renew();
         self.recall_meters();
-        self.keeper.doubt();
+        self.own_countdown.doubt();
         if !self.has_meters() {
             self.known.rules.clock = DeviceClock::Untold;
         }

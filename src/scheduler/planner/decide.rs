@@ -50,7 +50,10 @@ pub(super) fn decide(
     let wish = wish(inputs, group, level, in_force, observed);
     let decision = match verdict {
         Verdict::Blocked(block) if must_say(&wish, observed) => blocked(inputs, level, block),
-        Verdict::Blocked(_) | Verdict::Free(_) => wish,
+        Verdict::Blocked(_) | Verdict::Free(_) => match inputs.holders.of(&group.id) {
+            Some(holder) if holder != outlet && must_say(&wish, observed) => interlocked(holder),
+            _ => wish,
+        },
     };
     let limit = match verdict {
         Verdict::Free(due) => due.map(|due| due.at),
@@ -89,6 +92,18 @@ fn blocked(inputs: &Inputs<'_>, level: &Level<'_>, block: Block) -> Wish {
         rule: Some(Rule::Limit(block.cause)),
         reason: reason::blocked(inputs, &level.limits, block),
         since: Some(block.since),
+    }
+}
+
+fn interlocked(holder: &OutletPath) -> Wish {
+    Wish {
+        desired: Some(Power::Off),
+        source: Source::Safety,
+        rule: Some(Rule::Interlock),
+        reason: Reason::new(format!(
+            "at most one of the group may be on, and {holder} is newer"
+        )),
+        since: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     scheduler::{
         activity::{Conditions, ScheduleMemory},
         ids::ScheduleId,
+        interlock::Holders,
         overrides::{Overrides, Stance},
         planner::{Inputs, Memory, Plan, Vacation, plan, plan_group},
         readings::Readings,
@@ -42,6 +43,8 @@ pub(super) struct Book {
     pub(super) timers: BTreeMap<OutletPath, Timer>,
     /// The schedule rules on plugs that are ours.
     pub(super) mirrored: BTreeMap<OutletPath, OurRules>,
+    /// Who holds the interlocks.
+    pub(super) holders: Holders,
     pub(super) booted_at: Timestamp,
     /// Since when all sensors are listened to.
     pub(super) listening_since: Timestamp,
@@ -76,6 +79,7 @@ impl Book {
             memories: Memories::new(),
             timers: kept.timers,
             mirrored: kept.mirrored,
+            holders: Holders::default(),
             booted_at: now,
             listening_since: now,
             plan: Plan::default(),
@@ -120,6 +124,7 @@ impl Book {
             readings: &self.readings,
             memory: &self.memory,
             observed,
+            holders: &self.holders,
             conditions: Conditions::Asked,
             booted_at: self.booted_at,
             listening_since: self.listening_since,

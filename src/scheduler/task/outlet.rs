@@ -232,6 +232,12 @@ impl Live {
         }
     }
 
+    /// Whether it is on, goes on now, or is not known to be off.
+    pub(super) fn may_be_on(&self) -> bool {
+        let goes_on = self.flight.and_then(|flight| flight.power) == Some(Power::On);
+        self.power != Some(Power::Off) || goes_on || self.doubt == Some(Power::On)
+    }
+
     pub(super) fn guard_state(&self) -> Option<GuardState> {
         match self.countdown {
             Countdown::Unknown => None,

@@ -112,7 +112,10 @@ impl Scheduler {
                 source: Source::Schedule,
             }),
             Power::On => {
-                self.allow_on(path, look).ok()?;
+                self.allow(path, Power::On, look).ok()?;
+                if self.in_its_way(path).is_some() {
+                    return None;
+                }
                 Some(Aim {
                     power: Power::On,
                     urgency: Urgency::Schedule,
@@ -138,8 +141,9 @@ impl Scheduler {
                 self.finish_timer(&path, timer, look);
                 continue;
             }
-            if timer.to == Power::On && self.book.scheduled(&path).is_some() {
-                // The group got schedules meanwhile, and those decide.
+            let schedules = self.book.scheduled(&path).is_some();
+            if timer.to == Power::On && (schedules || self.rival_is_on(&path)) {
+                // Schedules decide where there are any now; and of rivals the newest that was switched on stays.
                 self.book.timers.remove(&path);
                 continue;
             }
@@ -152,6 +156,11 @@ impl Scheduler {
                 self.book.timers.remove(&path);
             }
         }
+    }
+
+    fn rival_is_on(&self, path: &OutletPath) -> bool {
+        let is_on = |rival: &OutletPath| self.live.get(rival).and_then(|live| live.power) == Some(Power::On);
+        self.rivals(path).any(is_on)
     }
 
     /// Looks again when a limit allows an outlet that its timer switches on; says once why it waits.
@@ -169,7 +178,7 @@ impl Scheduler {
             if timer.to == Power::Off {
                 continue;
             }
-            let Err(refusal) = self.allow_on(&path, look) else {
+            let Err(refusal) = self.allow(&path, Power::On, look) else {
                 continue;
             };
             if let Some(at) = refusal.possible_at.filter(|at| *at > look.now) {

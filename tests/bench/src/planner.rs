@@ -8,6 +8,7 @@ use tapo2mqtt::{
     scheduler::{
         activity::Conditions,
         forecast::forecast,
+        interlock::Holders,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation, plan},
         readings::Readings,
@@ -26,6 +27,7 @@ pub fn measure(book: &mut Book) {
     let now: Timestamp = "2026-03-28T23:30:00Z".parse().expect("an instant");
     let (overrides, safety) = (Overrides::default(), Safety::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
+    let holders = Holders::default();
     let inputs = Inputs {
         rules: &settings.rules,
         overrides: &overrides,
@@ -34,6 +36,7 @@ pub fn measure(book: &mut Book) {
         readings: &readings,
         memory: &memory,
         observed: &observed,
+        holders: &holders,
         conditions: Conditions::Asked,
         booted_at: now,
         listening_since: now,

@@ -16,6 +16,7 @@ use tapo2mqtt::{
     report::{Availability, Condition, Countdown, Energy, Identity, Kind, Outlet, Phase, Report},
     scheduler::{
         activity::Conditions,
+        interlock::Holders,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation, plan},
         readings::Readings,
@@ -76,6 +77,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
     let now: Timestamp = "2026-03-28T23:30:00Z".parse()?;
     let (overrides, safety) = (Overrides::default(), Safety::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
+    let holders = Holders::default();
     for _ in 0..times {
         let inputs = Inputs {
             rules: &settings.rules,
@@ -85,6 +87,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
             readings: &readings,
             memory: &memory,
             observed: &observed,
+            holders: &holders,
             conditions: Conditions::Asked,
             booted_at: now,
             listening_since: now,

@@ -15,7 +15,7 @@ use crate::{
     scheduler::{
         overrides::Lifetime,
         planner::Source,
-        rules::{Group, Limits},
+        rules::{Group, Interlock, Limits},
         testing::{group, schedule},
         wire::{Change, GuardState},
     },
@@ -346,4 +346,20 @@ async fn rule_12_in_a_scheduled_group_timed_off_is_an_override() {
     done(&mut world, "mats/1", Change::OffFor(minutes(10))).await;
     world.pass("15m").await;
     assert_eq!(world.power("mats/1"), Power::Off, "the window closed meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_gives_way_to_a_rival_that_went_on_meanwhile() {
+    let mut locked = manual();
+    locked.interlock = Interlock::OneOn;
+    let mut world = world(locked, "2024-06-21T09:00:00").await;
+    done(&mut world, "mats/1", Change::Switch(Switch::To(ON))).await;
+    done(&mut world, "mats/1", Change::OffFor(minutes(5))).await;
+    done(&mut world, "mats/2", Change::Switch(Switch::To(ON))).await;
+    world.pass("10m").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
+    assert!(world.kept().timers.is_empty());
+    done(&mut world, "mats/2", Change::OffFor(minutes(5))).await;
+    world.pass("6m").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
 }
