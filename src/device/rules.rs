@@ -89,6 +89,7 @@ impl Worker {
         };
         if let Some(rules) = &rules {
             self.rules.task.compare(rules);
+            self.rules.task.repair(rules);
         }
         self.known.rules.list = rules;
         self.tell_rules().await;

@@ -277,6 +277,7 @@ impl Worker {
             // What answers there may be another device.
             self.address.clone_from(&config.address);
             (self.known, self.kind) = (Known::default(), Kind::Plug);
+            self.rules = RuleStore::new(Instant::now());
             (self.unsettled, self.lost) = (Unsettled::default(), false);
         }
         info!(device = %config.id, "settings of the device changed");

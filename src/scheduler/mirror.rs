@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_17_each_off_edge_of_the_week_is_a_rule_a_minute_later() {
+    fn rule_18_each_off_edge_of_the_week_is_a_rule_a_minute_later() {
         let group = group(vec![
             schedule("morning", "06:00", "08:00"),
             schedule("late", "07:00", "09:30"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_17_a_rule_stands_until_it_has_fired() {
+    fn rule_18_a_rule_stands_until_it_has_fired() {
         let group = group(vec![schedule("morning", "06:00", "08:00")]);
         let (place, zone) = (place("UTC"), TimeZone::UTC);
         let until = |now: &str| week(&group, &place, &zone, Held::Not, at(now)).until.unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_17_an_override_takes_out_the_edges_that_it_outlasts() {
+    fn rule_18_an_override_takes_out_the_edges_that_it_outlasts() {
         let group = group(vec![schedule("morning", "06:00", "08:00")]);
         let (place, zone) = (place("UTC"), TimeZone::UTC);
         let now = at("2026-11-21T07:00:00Z");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_17_a_window_that_opens_at_once_again_is_not_cut_short() {
+    fn rule_18_a_window_that_opens_at_once_again_is_not_cut_short() {
         let group = group(vec![
             schedule("first", "06:00", "08:00"),
             schedule("second", "08:01", "09:00"),

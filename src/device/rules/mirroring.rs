@@ -93,6 +93,13 @@ impl Task {
         self.fresh = Freshness::Read;
     }
 
+    /// Somebody removed what shall be there, or made room for it.
+    pub(super) fn repair(&mut self, rules: &[DeviceRule]) {
+        if self.step(rules) != Step::Done {
+            self.pending = Pending::Steps;
+        }
+    }
+
     fn step(&self, rules: &[DeviceRule]) -> Step {
         let Some(wish) = &self.wish else {
             return Step::Done;
@@ -110,7 +117,8 @@ impl Task {
                     .any(|rule| wanted.is_covered_by(rule))
         };
         let missing: Vec<WeeklyOff> = wish.wanted.iter().filter(missing).copied().collect();
-        let surplus = self.ours.iter().find(|(_, ours)| !wish.wanted.contains(ours));
+        let surplus = |ours: &WeeklyOff| !wish.wanted.contains(ours) && !self.refused.contains_key(ours);
+        let surplus = self.ours.iter().find(|(_, ours)| surplus(ours));
         if let Some((id, ours)) = surplus {
             // One of the same minute is changed: two of them would clash, and none would be too few.
             let instead = missing.iter().find(|wanted| wanted.minute == ours.minute);
@@ -169,10 +177,12 @@ impl Worker {
             Step::Remove(id) => {
                 let request = Request::RemoveRule(&id);
                 let answer = own_answer(self.exchange(session, request, Purpose::Poll).await)?;
-                if let Some(ours) = self.rules.task.ours.remove(&id) {
-                    self.note(answer.err(), ours);
+                if let (Err(why), Some(ours)) = (answer, self.rules.task.ours.get(&id).copied()) {
+                    self.note(Some(why), ours);
+                } else {
+                    self.rules.task.ours.remove(&id);
+                    self.replace_rule(&id, None);
                 }
-                self.replace_rule(&id, None);
             }
             Step::Change(id, wanted) => {
                 let request = Request::EditRule(&id, wanted);
@@ -361,6 +371,21 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_removed_is_put_back() {
+        let wanted = off(481, ALL);
+        let there = [rule("S1", wanted)];
+        let mut task = task(&[wanted], &[("S1", wanted)], &there);
+        task.pending = Pending::Nothing;
+        task.repair(&there);
+        assert!(!task.is_pending());
+        task.compare(&[]);
+        task.repair(&[]);
+        assert!(task.is_pending());
+        task.room = Some(32);
+        assert_eq!(task.step(&[]), Step::Add(wanted));
+    }
+
+    #[test]
     fn what_is_refused_is_asked_once() {
         let wanted = off(481, ALL);
         let mut task = task(&[wanted], &[], &[]);
@@ -370,5 +395,16 @@ mod tests {
         assert_eq!(task.outcome(&[]).trouble.as_deref(), Some("no"));
         task.wish(Arc::new(Mirror::default()));
         assert!(task.refused.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_stays_ours() {
+        let old = off(481, ALL);
+        let rules = [rule("S1", old)];
+        let mut task = task(&[], &[("S1", old)], &rules);
+        assert_eq!(task.step(&rules), Step::Remove("S1".to_owned()));
+        task.refused.insert(old, "no".to_owned());
+        assert_eq!(task.step(&rules), Step::Done);
+        assert!(task.outcome(&rules).ours.contains_key("S1"));
     }
 }

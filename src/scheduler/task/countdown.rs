@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Look, Scheduler,
     errand::{Errand, ErrandId, Item, Purpose, Standing},
+    outlet::Live,
     timer::Timer,
     wishes::Effect,
 };
@@ -27,7 +28,7 @@ impl Scheduler {
         wish: Wish,
         look: Look,
     ) {
-        let power = |path: &OutletPath| self.live.get(path).and_then(|live| live.coming());
+        let power = |path: &OutletPath| self.live.get(path).and_then(Live::coming);
         if paths.iter().all(|path| power(path) != Some(Power::On)) {
             let known = paths.iter().any(|path| power(path).is_some());
             wish.ticket.answer(Err(nothing_is_on(paths, known)));
@@ -76,7 +77,7 @@ impl Scheduler {
         for path in paths {
             let timer = self.book.timers.get(path);
             let runs = timer.is_some_and(|timer| timer.to == Power::Off);
-            let foreign = self.live.get(path).and_then(|live| live.foreign());
+            let foreign = self.live.get(path).and_then(Live::foreign);
             if runs {
                 self.begin(id, path, None, look);
             }
@@ -127,7 +128,7 @@ impl Scheduler {
     /// Outlets of an errand of which no device has to be asked.
     fn leave_alone(&mut self, id: ErrandId, paths: &[OutletPath], look: Look) {
         for path in paths {
-            let power = self.live.get(path).and_then(|live| live.observed());
+            let power = self.live.get(path).and_then(Live::observed);
             self.complete(id, path, Ok(Done::unasked(path, power)), look);
         }
     }

@@ -63,7 +63,7 @@ async fn hold(world: &mut World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_off_edges_are_asked_for_once_and_known_after_a_restart() {
+async fn rule_18_off_edges_are_asked_for_once_and_known_after_a_restart() {
     let mut world = mirroring().await;
     assert_eq!(asked(&world), [(481, 7)]);
     assert_eq!(world.standing("heater").mirrored.len(), 1);
@@ -76,7 +76,7 @@ async fn rule_17_off_edges_are_asked_for_once_and_known_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_an_override_takes_the_rules_away_that_it_outlasts() {
+async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
     let mut world = mirroring().await;
     hold(&mut world).await;
     assert_eq!(asked(&world), []);
@@ -95,10 +95,10 @@ async fn rule_17_an_override_takes_the_rules_away_that_it_outlasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_rule_that_fires_is_nobodys_wish() {
+async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
     let mut world = mirroring().await;
     // The plug cannot be written to in time, and its rule fires.
-    world.relay("heater").write_protected = true;
+    world.rules_are_stuck = true;
     hold(&mut world).await;
     assert_eq!(asked(&world), []);
     world.until("2024-06-21T08:01:02").await;
@@ -113,7 +113,7 @@ async fn rule_17_a_rule_that_fires_is_nobodys_wish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_without_the_option_ours_are_taken_out() {
+async fn rule_18_without_the_option_ours_are_taken_out() {
     let mut world = mirroring().await;
     let mut other = heater();
     other.mirror_off = MirrorOff::No;
@@ -129,7 +129,7 @@ async fn rule_17_without_the_option_ours_are_taken_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
+async fn rule_18_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
     for (clock, words) in [
         (DeviceClock::Wrong, "not in step"),
         (DeviceClock::Untold, "cannot be read"),

@@ -55,8 +55,6 @@ pub(super) struct Relay {
     pub(super) latency: Duration,
     /// Answers that it did not, whatever it is asked.
     pub(super) stubborn: bool,
-    /// Cannot be written to: the rules it holds stay.
-    pub(super) write_protected: bool,
     /// What it holds and follows by itself.
     pub(super) rules: DeviceRules,
     told: Option<Outlet>,
@@ -76,7 +74,6 @@ impl Relay {
             dial,
             latency: Duration::from_millis(50),
             stubborn: false,
-            write_protected: false,
             rules: DeviceRules::default(),
             told: None,
             able_since: Some(Instant::now()),
@@ -167,6 +164,8 @@ pub(super) struct World {
     answered: mpsc::UnboundedReceiver<Answer>,
     pub(super) outcomes: BTreeMap<u64, Outcome>,
     pub(super) events: Vec<(EventKind, String)>,
+    /// Plugs cannot be written to: the rules they hold stay.
+    pub(super) rules_are_stuck: bool,
     /// What was asked for as rules on plugs.
     pub(super) mirrors: Vec<Mirror>,
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
@@ -239,6 +238,7 @@ impl World {
             answered,
             outcomes: BTreeMap::new(),
             events: Vec::new(),
+            rules_are_stuck: false,
             mirrors: Vec::new(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -482,10 +482,10 @@ impl World {
     /// A worker makes the rules on its plug what is asked for.
     fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
         self.mirrors.push(mirror.clone());
-        let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
-        if relay.write_protected {
+        if self.rules_are_stuck {
             return;
         }
+        let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
         let ids = (1..).map(|number| format!("S{number}"));
         relay.rules.mirrored = Some(Arc::new(Mirrored {
             wanted: Some(mirror.wanted.clone()),
