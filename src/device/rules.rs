@@ -46,11 +46,11 @@ impl RuleStore {
         }
     }
 
-    /// A login: what the device is, and that it may have changed meanwhile.
-    pub(super) fn renew(&mut self, kind: Kind, components: &[String], now: Instant) {
+    /// A login: what the device is, and that it may have changed meanwhile. Others go first.
+    pub(super) fn renew(&mut self, kind: Kind, components: &[String], due: Instant) {
         // No request of the `tapo` crate (0.12.2) reaches the store of a strip's outlet.
         self.there = kind == Kind::Plug && components.iter().any(|id| id == "schedule");
-        self.due = now;
+        self.due = due;
         self.task.doubt();
     }
 

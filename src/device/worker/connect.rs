@@ -63,7 +63,8 @@ impl Worker {
         if !self.has_meters() {
             self.known.rules.clock = DeviceClock::Untold;
         }
-        self.rules.renew(opened.kind, &opened.components, Instant::now());
+        let soon = Instant::now() + self.tempo.poll;
+        self.rules.renew(opened.kind, &opened.components, soon);
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
         self.proved();
