@@ -14,10 +14,11 @@ pub struct Holders(BTreeMap<GroupId, OutletPath>);
 /// Why an outlet holds its group's interlock. The greater one goes before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claim {
-    /// It is on since then, by its device's count; `None` where the device does not say.
-    On(Option<Timestamp>),
-    /// A command wants it on. Of two commands the newer has the greater number.
-    Wanted(u64),
+    /// It was on when it was first heard of: since then, by its device's count, where the device says.
+    Found(Option<Timestamp>),
+    /// A command wants it on, or it went on. What came later has the greater number. Devices count whole seconds, so
+    /// which of two went on first is known better from what was heard first.
+    Came(u64),
 }
 
 impl Holders {
@@ -58,18 +59,18 @@ mod tests {
     }
 
     #[test]
-    fn rule_17_the_newest_wins_and_a_command_goes_before_what_is() {
-        let on = |second| Some(Claim::On(Timestamp::from_second(second).ok()));
-        let wanted = |number| Some(Claim::Wanted(number));
+    fn rule_17_the_newest_wins() {
+        let on = |second| Some(Claim::Found(Timestamp::from_second(second).ok()));
+        let came = |number| Some(Claim::Came(number));
         for (claims, expected) in [
             ([None, None], None),
             ([on(5), None], Some(outlet(1))),
             ([on(5), on(6)], Some(outlet(2))),
             ([on(6), on(5)], Some(outlet(1))),
             ([on(5), on(5)], Some(outlet(1))),
-            ([Some(Claim::On(None)), on(1)], Some(outlet(2))),
-            ([on(5), wanted(1)], Some(outlet(2))),
-            ([wanted(7), wanted(3)], Some(outlet(1))),
+            ([Some(Claim::Found(None)), on(1)], Some(outlet(2))),
+            ([on(5), came(1)], Some(outlet(2))),
+            ([came(7), came(3)], Some(outlet(1))),
         ] {
             assert_eq!(holder(claims, Interlock::OneOn), expected, "{claims:?}");
         }

@@ -107,7 +107,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    fn number(&mut self) -> u64 {
+    /// What comes later has the greater number.
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }

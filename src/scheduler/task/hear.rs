@@ -116,6 +116,9 @@ impl Scheduler {
         }
         // The first report after a start is no change: what happened while nobody looked is not known.
         let changed = before != Some(power);
+        if changed {
+            live.went_on = before.map(|_| self.desk.number());
+        }
         ours |= changed && power == Power::Off && self.went_off_by_rule(path, look);
         if back {
             if unasked {

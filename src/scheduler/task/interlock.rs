@@ -20,10 +20,10 @@ impl Scheduler {
 
     fn claim(&self, path: &OutletPath) -> Option<Claim> {
         if let Some(wanted) = self.desk.wanted_on(path) {
-            return Some(Claim::Wanted(wanted));
+            return Some(Claim::Came(wanted));
         }
-        let live = self.live.get(path)?;
-        (live.power == Some(Power::On)).then_some(Claim::On(live.on_since))
+        let live = self.live.get(path).filter(|live| live.power == Some(Power::On))?;
+        Some(live.went_on.map_or(Claim::Found(live.on_since), Claim::Came))
     }
 
     /// The other members of an interlocked group; none of a group that is not.

@@ -25,6 +25,8 @@ pub(super) struct Live {
     pub(super) availability: Availability,
     pub(super) presence: Presence,
     pub(super) on_since: Option<Timestamp>,
+    /// The number of its last way from off to on, if that was heard.
+    pub(super) went_on: Option<u64>,
     pub(super) countdown: Countdown,
     /// What it follows by itself.
     pub(super) rules: DeviceRules,
@@ -49,6 +51,7 @@ impl Default for Live {
             availability: Availability::Offline,
             presence: Presence::Steady,
             on_since: None,
+            went_on: None,
             countdown: Countdown::Unknown,
             rules: DeviceRules::default(),
             flight: None,
