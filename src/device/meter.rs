@@ -337,11 +337,14 @@ impl Worker {
         if matches!(reading.usage, Told::Missed) {
             return;
         }
-        let clock = match (local_time(&reading.usage), self.known.zone.as_deref()) {
-            (Some(shown), Some(zone)) => in_step(shown, zone, self.clock.now()),
-            (Some(_), None) => DeviceClock::Untold,
-            // It was never set, or does not say.
-            (None, _) => DeviceClock::Wrong,
+        let zone = self.known.zone.as_deref();
+        let clock = match (local_time(&reading.usage), zone, &self.known.rules.clock) {
+            (Some(shown), Some(zone), _) => in_step(shown, zone, self.clock.now()),
+            (Some(_), None, _) => DeviceClock::Untold,
+            (None, ..) if !self.meters.usage.is_asked() => DeviceClock::Untold,
+            // One refusal says little; if there is another, the clock was never set.
+            (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
+            (None, ..) => DeviceClock::Wrong,
         };
         if self.known.rules.clock != clock {
             self.known.rules.clock = clock;

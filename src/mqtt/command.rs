@@ -1,6 +1,7 @@
 //! The payload codec: bytes from the wire to typed commands, or to an error that says what was expected.
 
 mod attribute;
+mod countdown;
 mod error;
 mod fields;
 mod value;
@@ -8,6 +9,7 @@ mod value;
 use std::time::Duration;
 
 use attribute::{Attribute, on_or_off};
+use countdown::{COUNTDOWN, count_down, read_countdown};
 pub use error::{CommandError, Shown};
 pub use fields::{Fields, Scalar};
 use value::{DurationKey, take_until};
@@ -33,13 +35,6 @@ const OFF_TIME: DurationKey = DurationKey {
     key: "off_time",
     range: Duration::from_secs(1)..=DAY,
     expected: "1 to 86400 seconds, or a text like 1h30m",
-};
-
-/// Whole seconds are what plugs count; 0 is none.
-const COUNTDOWN: DurationKey = DurationKey {
-    key: COUNTDOWN_KEY,
-    range: Duration::ZERO..=DAY,
-    expected: "0, or 1 to 86400 seconds, or a text like 1h30m",
 };
 
 const FOR: DurationKey = DurationKey {
@@ -350,33 +345,6 @@ fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, Comman
         lifetime: None,
         ttl: DEFAULT_TTL,
     })
-}
-
-/// A length of time, alone or in an object.
-fn read_countdown(body: Body<'_>) -> Result<SetCommand, CommandError> {
-    let mut fields = match body {
-        Body::Object(fields) => fields,
-        Body::Plain(text) => {
-            let value = Scalar::Text(text.trim_matches('"').to_owned());
-            return Ok(count_down(COUNTDOWN.read(&value)?, DEFAULT_TTL));
-        }
-    };
-    let length = COUNTDOWN.take(&mut fields)?;
-    let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
-    fields.finish()?;
-    let length = length.ok_or(CommandError::MissingKey {
-        key: COUNTDOWN_KEY,
-        expected: COUNTDOWN.expected,
-    })?;
-    Ok(count_down(length, ttl))
-}
-
-fn count_down(length: Duration, ttl: Duration) -> SetCommand {
-    SetCommand {
-        change: Change::CountDown(length),
-        lifetime: None,
-        ttl,
-    }
 }
 
 fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {

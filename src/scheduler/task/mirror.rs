@@ -54,7 +54,8 @@ impl Scheduler {
                 continue;
             };
             let reachable = live.availability == Availability::Online && live.rules.list.is_some();
-            if !reachable || live.rules.clock == DeviceClock::Unread {
+            let clock_matters = self.mirrored_group(&path).is_some();
+            if !reachable || (clock_matters && live.rules.clock == DeviceClock::Unread) {
                 continue;
             }
             self.think_over(&path, look);
@@ -78,11 +79,8 @@ impl Scheduler {
                 return;
             }
         }
-        let group = rules
-            .group_of(path)
-            .filter(|group| group.mirror_off == MirrorOff::Yes && group.is_scheduled());
         let zone = zone_of(&clock);
-        let coming = match (group, &zone) {
+        let coming = match (self.mirrored_group(path), &zone) {
             (Some(group), Some(zone)) => {
                 let held = self.held(overridden, group);
                 week(group, &rules.location, zone, held, look.now)
@@ -102,6 +100,13 @@ impl Scheduler {
             told,
         };
         self.desk.mirrors.insert(path.clone(), new);
+    }
+
+    /// The group of an outlet, if its plugs hold its edges.
+    fn mirrored_group(&self, path: &OutletPath) -> Option<&Group> {
+        self.book
+            .scheduled(path)
+            .filter(|group| group.mirror_off == MirrorOff::Yes)
     }
 
     /// A rule must not switch off what somebody wants on, or wants to be left alone.
@@ -151,11 +156,10 @@ impl Scheduler {
 
     /// Says once why the plug does not hold what it should.
     fn tell_mirror_trouble(&mut self, path: &OutletPath, look: Look) {
+        let wanted = self.mirrored_group(path).is_some();
         let (Some(live), Some(known)) = (self.live.get(path), self.desk.mirrors.get_mut(path)) else {
             return;
         };
-        let wanted = self.book.rules.group_of(path);
-        let wanted = wanted.is_some_and(|group| group.mirror_off == MirrorOff::Yes && group.is_scheduled());
         let trouble = if wanted { trouble(&live.rules) } else { None };
         if known.told == trouble {
             return;

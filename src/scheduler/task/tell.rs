@@ -19,7 +19,7 @@ use crate::{
     model::{GroupId, OutletPath, Power},
     report::{Event, EventKind},
     scheduler::{
-        planner::{GroupPlan, Memory, Reason, Rule, Source, Vacation, plan_group},
+        planner::{GroupPlan, Memory, Rule, Source, Vacation, plan_group},
         rules::Rules,
         wire::{GroupStanding, OutletStanding, Word},
     },
@@ -262,38 +262,6 @@ impl Scheduler {
         }
     }
 
-    /// What a timer adds to how its outlet stands. Safety goes before it, and schedules decide beside it.
-    fn add_timer(&self, standing: &mut OutletStanding, path: &OutletPath, timer: &Timer, look: Look) {
-        if standing.source == Source::Safety {
-            return;
-        }
-        let over = timer.is_over(look.now);
-        standing.next_change = [Some(timer.at).filter(|_| !over), standing.next_change]
-            .into_iter()
-            .flatten()
-            .min();
-        let end = rfc3339(timer.at, &self.book);
-        let power = timer.until_then();
-        if self.book.scheduled(path).is_some() && !over {
-            let planned = standing
-                .reason
-                .take()
-                .map_or_else(String::new, |reason| format!("; {reason}"));
-            standing.reason = Some(Reason::new(format!(
-                "countdown to {} at {end}{planned}",
-                timer.to
-            )));
-            return;
-        }
-        standing.expected = Some(if over { timer.to } else { power });
-        standing.since = Some(timer.set_at);
-        standing.reason = Some(Reason::new(if over {
-            format!("timed {power} ended {end}")
-        } else {
-            format!("timed {power} until {end}")
-        }));
-    }
-
     /// Once per edge of the group as a whole; a start is no edge.
     fn tell_running(&mut self, plan: &GroupPlan, look: Look) {
         let rests = plan.source == Source::Vacation;
@@ -356,19 +324,6 @@ impl Scheduler {
                 .map(|schedule| (schedule.id.clone(), schedule.enabled))
                 .collect(),
         }
-    }
-
-    /// When the first timer of a member ends, and what the group is then, unless it goes off and others stay on.
-    fn timer_of(&self, plan: &GroupPlan) -> Option<(Timestamp, Option<Power>)> {
-        let members = &self.book.rules.group(&plan.id)?.outlets;
-        let timers = members
-            .iter()
-            .filter_map(|path| Some((path, self.book.timers.get(path)?)));
-        let (first, timer) = timers.min_by_key(|(_, timer)| timer.at)?;
-        let is_off = |path: &OutletPath| self.live.get(path).and_then(|live| live.power) == Some(Power::Off);
-        let others_off = || members.iter().filter(|path| *path != first).all(is_off);
-        let then = (timer.to == Power::On || others_off()).then_some(timer.to);
-        Some((timer.at, then))
     }
 
     fn outlook(&self, plan: &GroupPlan) -> Outlook {

@@ -8,6 +8,7 @@ use super::{
     Look, Scheduler, Wake,
     act::Aim,
     outlet::{SAME_COUNTDOWN, Urgency},
+    tell::rfc3339,
 };
 use crate::{
     intent::Source,
@@ -16,6 +17,8 @@ use crate::{
     scheduler::{
         overrides::{Lifetime, Origin, Override},
         period::after,
+        planner::{self, GroupPlan, Reason},
+        wire::OutletStanding,
     },
 };
 
@@ -190,6 +193,58 @@ impl Scheduler {
                 self.tell_event(EventKind::RefusedBySafety, Some(&path), group, message, look);
             }
         }
+    }
+
+    /// What a timer adds to how its outlet stands. Safety goes before it, and schedules decide beside it.
+    pub(super) fn add_timer(
+        &self,
+        standing: &mut OutletStanding,
+        path: &OutletPath,
+        timer: &Timer,
+        look: Look,
+    ) {
+        if standing.source == planner::Source::Safety {
+            return;
+        }
+        let over = timer.is_over(look.now);
+        standing.next_change = [Some(timer.at).filter(|_| !over), standing.next_change]
+            .into_iter()
+            .flatten()
+            .min();
+        let end = rfc3339(timer.at, &self.book);
+        let power = timer.until_then();
+        if self.book.scheduled(path).is_some() && !over {
+            let planned = standing
+                .reason
+                .take()
+                .map_or_else(String::new, |reason| format!("; {reason}"));
+            standing.reason = Some(Reason::new(format!(
+                "countdown to {} at {end}{planned}",
+                timer.to
+            )));
+            return;
+        }
+        standing.since = Some(timer.set_at);
+        let (expected, reason) = match self.allow(path, timer.to, look) {
+            _ if !over => (power, format!("timed {power} until {end}")),
+            Ok(()) => (timer.to, format!("timed {power} ended {end}")),
+            Err(refusal) => (power, format!("timed {power} ended {end}, but {refusal}")),
+        };
+        standing.expected = Some(expected);
+        standing.reason = Some(Reason::new(reason));
+    }
+
+    /// When the first timer of a member ends, and what the group is then, unless it goes off and others stay on.
+    pub(super) fn timer_of(&self, plan: &GroupPlan) -> Option<(Timestamp, Option<Power>)> {
+        let members = &self.book.rules.group(&plan.id)?.outlets;
+        let timers = members
+            .iter()
+            .filter_map(|path| Some((path, self.book.timers.get(path)?)));
+        let (first, timer) = timers.min_by_key(|(_, timer)| timer.at)?;
+        let is_off = |path: &OutletPath| self.live.get(path).and_then(|live| live.power) == Some(Power::Off);
+        let others_off = || members.iter().filter(|path| *path != first).all(is_off);
+        let then = (timer.to == Power::On || others_off()).then_some(timer.to);
+        Some((timer.at, then))
     }
 
     /// An outlet became what its timer wants: by the timer, by its own countdown, or by somebody. It needs none any

@@ -316,6 +316,10 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
     world.pass("29m").await;
     assert_eq!(world.power("mats/1"), OFF);
     assert_eq!(world.count(EventKind::RefusedBySafety), 1, "told once");
+    let standing = world.standing("mats/1");
+    assert_eq!((standing.expected, standing.problem), (Some(OFF), Some(false)));
+    let reason = standing.reason.as_ref().unwrap().to_string();
+    assert!(reason.contains("min_off"), "{reason}");
     world.pass("1m 10s").await;
     assert_eq!(world.power("mats/1"), ON);
     assert!(world.kept().timers.is_empty());
