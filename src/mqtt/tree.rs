@@ -123,9 +123,15 @@ impl Tree {
         );
         self.erase_vanished(before.as_deref(), report);
         self.erase_former(report);
-        self.tell_devices();
-        self.tell_info(level);
-        if before.map(|before| before.trouble.clone()) != Some(report.trouble.clone()) {
+        // These hold all devices, and all settings. What a meter shows changes neither.
+        let before = before.as_deref();
+        if before.map(DeviceEntry::of) != Some(DeviceEntry::of(report)) {
+            self.tell_devices();
+        }
+        if before.map(|before| before.availability) != Some(report.availability) {
+            self.tell_info(level);
+        }
+        if before.map(|before| &before.trouble) != Some(&report.trouble) {
             self.tell_last_error(Some(report));
         }
     }

@@ -782,6 +782,10 @@ async fn the_demo_switches_over_mqtt() {
     for outlet in 1..=4 {
         probe.expect(&format!("tapo2mqtt/demo-strip/{outlet}"), on).await;
     }
+    let command = r#"{"state":"ON","for":"2h","transaction":"t2"}"#;
+    probe.publish("tapo2mqtt/group/driveway/set", command).await;
+    let answered = |payload: &str| payload.contains(r#""status":"ok""#) && payload.contains("demo-strip/4");
+    probe.expect("tapo2mqtt/group/driveway/response", answered).await;
 
     let end = process.stop().await;
     assert_eq!(end.status.code(), Some(0), "{}", end.output);
