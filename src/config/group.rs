@@ -16,7 +16,7 @@ use crate::{
     model::{GroupId, OutletKey, OutletPath},
     scheduler::{
         location::Location,
-        rules::{ComeBack, Group, InVacation, Interlock, OnExternalChange, Schedule},
+        rules::{ComeBack, Group, InVacation, Interlock, MirrorOff, OnExternalChange, Schedule},
         sensor::SensorSpec,
     },
 };
@@ -74,6 +74,7 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         ("off", ComeBack::Off),
     ];
     let come_back = table.optional("come_back", parse::word(&policies));
+    let mirror_off = table.optional("mirror_off", parse::boolean);
     let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
     let mut ids = Vec::new();
@@ -97,6 +98,10 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
         come_back: come_back?.unwrap_or_default(),
+        mirror_off: match mirror_off? {
+            Some(true) => MirrorOff::Yes,
+            Some(false) | None => MirrorOff::No,
+        },
         interlock,
     })
 }

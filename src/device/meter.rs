@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use jiff::civil;
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::info;
@@ -22,9 +22,11 @@ use super::{
 use crate::{
     energy::{Counters, MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours},
     model::OutletPath,
-    report::{Energy, Feature},
+    report::{DeviceClock, Energy, Feature},
 };
 
+/// A device's clock that differs from ours by no more than this is in step: half of what its rules leave room for.
+const IN_STEP: SignedDuration = SignedDuration::from_secs(30);
 /// After a relay changed, until the meter shows it.
 const SETTLE: Duration = Duration::from_secs(2);
 /// A reading that is asked for comes no sooner after the last one than this part of the usual time between two.
@@ -170,12 +172,35 @@ impl MeterReading {
 
     fn counters(&self) -> Counters {
         let month = number(&self.usage, "month_energy").map(WattHours::new);
-        let time = value(&self.usage, "local_time").and_then(Value::as_str);
-        let time: Option<civil::DateTime> = time.and_then(|time| time.parse().ok());
         Counters {
-            month: time.zip(month),
+            month: local_time(&self.usage).zip(month),
             since_restart: number(&self.live, "energy_mwh").map(MilliWattHours::new),
         }
+    }
+}
+
+/// What the device's clock showed.
+fn local_time(usage: &Told) -> Option<civil::DateTime> {
+    value(usage, "local_time")?.as_str()?.parse().ok()
+}
+
+/// Compares a device's clock with ours. An hour that comes twice may be either.
+fn in_step(shown: civil::DateTime, zone: &str, now: Timestamp) -> DeviceClock {
+    let Ok(time_zone) = TimeZone::get(zone) else {
+        return DeviceClock::Untold;
+    };
+    let instant = || time_zone.to_ambiguous_timestamp(shown);
+    let near = |at: Timestamp| at.duration_since(now).abs() <= IN_STEP;
+    if [instant().earlier(), instant().later()]
+        .into_iter()
+        .flatten()
+        .any(near)
+    {
+        DeviceClock::InStep {
+            zone: zone.to_owned(),
+        }
+    } else {
+        DeviceClock::Wrong
     }
 }
 
@@ -253,6 +278,7 @@ impl Worker {
             reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
         }
         self.learn_meter(position, &reading);
+        self.learn_clock(&reading);
         self.tell().await;
         Ok(())
     }
@@ -303,6 +329,26 @@ impl Worker {
                 Err(Fault::NoAnswer.into())
             }
             Err(trip) => Err(trip),
+        }
+    }
+
+    /// Whether the device's clock shows what ours does, by the time in its reading.
+    fn learn_clock(&mut self, reading: &MeterReading) {
+        if matches!(reading.usage, Told::Missed) {
+            return;
+        }
+        let zone = self.known.zone.as_deref();
+        let clock = match (local_time(&reading.usage), zone, &self.known.rules.clock) {
+            (Some(shown), Some(zone), _) => in_step(shown, zone, self.clock.now()),
+            (Some(_), None, _) => DeviceClock::Untold,
+            (None, ..) if !self.meters.usage.is_asked() => DeviceClock::Untold,
+            // One refusal says little; if there is another, the clock was never set.
+            (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
+            (None, ..) => DeviceClock::Wrong,
+        };
+        if self.known.rules.clock != clock {
+            self.known.rules.clock = clock;
+            self.known.hold_rules();
         }
     }
 

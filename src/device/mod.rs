@@ -17,6 +17,7 @@ mod opening;
 mod owner;
 mod queue;
 mod readings;
+mod rules;
 mod search;
 mod session;
 mod stats;

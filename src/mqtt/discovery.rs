@@ -7,6 +7,7 @@
 mod group;
 mod outlet;
 mod shape;
+mod timers;
 
 use std::collections::BTreeMap;
 
@@ -171,6 +172,7 @@ impl Discovery {
                     .into(),
             ),
         ]);
+        components.extend(self.timers(path, &outlet.features));
         components.extend(outlet::conditions(&outlet.features, state));
         if outlet::is_protected(&outlet.features) {
             let event = self.event("Protection changed", "protection", path);

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod interlock;
 mod level;
 pub mod location;
+mod mirror;
 pub mod occurrence;
 pub mod overrides;
 pub mod period;

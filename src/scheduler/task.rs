@@ -7,6 +7,7 @@
 mod act;
 mod book;
 mod come_back;
+mod countdown;
 mod errand;
 mod guard;
 mod hear;
@@ -14,6 +15,7 @@ mod interlock;
 mod jump;
 mod kept;
 mod layers;
+mod mirror;
 mod outlet;
 mod reload;
 mod requests;
@@ -21,6 +23,7 @@ mod sensors;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod wishes;
 
 use std::{
@@ -36,9 +39,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use kept::{Kept, Remembered, Timer};
+pub use kept::{Kept, Remembered};
 pub use layers::{Changes, ScheduleChange};
 pub use outlet::Armed;
+pub use timer::Timer;
 
 use book::Book;
 use errand::Desk;
@@ -236,17 +240,17 @@ impl Scheduler {
         self.looked = look;
         let mut wake = Wake(look.instant + LOOK_AT_LEAST);
         self.end_overrides(look);
-        self.decide(look);
         self.end_timers(look);
+        self.decide(look);
         self.send_deferred(look, &mut wake);
         self.reconcile(look, &mut wake);
         self.tend_guards(look, &mut wake);
+        self.tend_mirrors(look, &mut wake);
+        self.watch_timers(look, &mut wake);
         self.watch_sensors(look, &mut wake);
         self.tell_standings(look);
         self.keep();
-        let timers = self.book.timers.values().map(|timer| timer.off_at);
-        let changes = timers.chain(self.book.plan.next_change);
-        for at in changes.filter(|at| *at > look.now) {
+        if let Some(at) = self.book.plan.next_change.filter(|at| *at > look.now) {
             wake.by(look.instant_of(at));
         }
         wake.0

@@ -20,8 +20,8 @@ use super::{
     planner::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
     readings::Readings,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, Interlock, LimitChanges, Limits, OnExternalChange, Priority,
-        Rules, Schedule,
+        CatchUp, ComeBack, Group, InVacation, Interlock, LimitChanges, Limits, MirrorOff, OnExternalChange,
+        Priority, Rules, Schedule,
     },
     safety::{Report, Safety},
     sensor::{SensorSpec, SensorValue},
@@ -80,6 +80,7 @@ pub(crate) fn group(schedules: Vec<Schedule>) -> Group {
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
         come_back: ComeBack::Reconcile,
+        mirror_off: MirrorOff::No,
         interlock: Interlock::Free,
     }
 }

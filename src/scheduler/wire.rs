@@ -122,6 +122,12 @@ pub enum Change {
     Switch(Switch),
     /// On, and off again after this long: 1 s to 24 h.
     OnFor(Duration),
+    /// Off, and on again after this long, if limits allow it then: 1 s to 24 h.
+    OffFor(Duration),
+    /// Off after this long, 1 s to 24 h, for what is on.
+    CountDown(Duration),
+    /// No countdown any more, whoever started it.
+    CancelCountdown,
     /// Back to the schedules: the override ends.
     Auto,
 }
@@ -199,7 +205,7 @@ pub enum RequestError {
 pub enum Word {
     /// The rules in force. The first word, and again whenever they change.
     Rules(Arc<Rules>),
-    /// How an outlet of a group, or with a timer, stands. On change only.
+    /// How an outlet of a group, or with a timer or a countdown, stands. On change only.
     Outlet(OutletPath, Arc<OutletStanding>),
     /// How a group stands. On change only.
     Group(GroupId, Arc<GroupStanding>),
@@ -235,12 +241,23 @@ pub struct OutletStanding {
     pub override_until: Option<Timestamp>,
     /// Until when a limit keeps it off.
     pub cooldown_until: Option<Timestamp>,
-    /// When a timed ON switches it off.
+    /// How long the timer that switches it off was set to, in seconds; 0 while none runs.
+    pub countdown: u32,
+    /// When its timer switches it.
     pub timer_until: Option<Timestamp>,
+    /// To what its timer switches it.
+    pub timer_to: Option<Power>,
+    /// When a countdown switches it that somebody else started on the plug, in the app for example.
+    pub device_timer_until: Option<Timestamp>,
+    /// To what that countdown switches it.
+    pub device_timer_to: Option<Power>,
     /// Whether it has not been what it should be for a minute.
     pub problem: Option<bool>,
     /// Whether the plug switches itself off without us.
     pub guard: Option<GuardState>,
+    /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
+    #[serde(skip)]
+    pub mirrored: BTreeSet<String>,
 }
 
 impl OutletStanding {
@@ -254,9 +271,14 @@ impl OutletStanding {
         next_change: None,
         override_until: None,
         cooldown_until: None,
+        countdown: 0,
         timer_until: None,
+        timer_to: None,
+        device_timer_until: None,
+        device_timer_to: None,
         problem: None,
         guard: None,
+        mirrored: BTreeSet::new(),
     };
 }
 

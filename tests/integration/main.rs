@@ -38,3 +38,4 @@ mod security;
 mod shell;
 mod storms;
 mod supervisor;
+mod timers;

@@ -17,7 +17,8 @@ use tapo2mqtt::{
     model::{OutletPath, Power},
     mqtt::{About, MqttTask, Parts, Wires},
     report::{
-        Availability, Condition, Countdown, Energy, Event, EventKind, Identity, Kind, Outlet, Phase, Report,
+        Availability, Condition, Countdown, DeviceRules, Energy, Event, EventKind, Identity, Kind, Outlet,
+        Phase, Report,
     },
     scheduler::{
         overrides::Lifetime,
@@ -308,6 +309,7 @@ fn lamp() -> Report {
             energy: Energy::default(),
             features: BTreeSet::new(),
             countdown: Countdown::Unknown,
+            rules: DeviceRules::default(),
         }],
     }
 }

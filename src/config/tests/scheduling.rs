@@ -11,8 +11,8 @@ use crate::scheduler::{
     edge::{Clamps, Edge},
     period::Period,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, Interlock, Limit, LimitChanges, Limits, OnExternalChange,
-        Priority,
+        CatchUp, ComeBack, Group, InVacation, Interlock, Limit, LimitChanges, Limits, MirrorOff,
+        OnExternalChange, Priority,
     },
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
@@ -183,6 +183,7 @@ fn a_group_has_sound_defaults() {
     assert_eq!(group.on_external_change, OnExternalChange::Override);
     assert_eq!(group.come_back, ComeBack::Reconcile);
     assert_eq!(group.interlock, Interlock::Free);
+    assert_eq!(group.mirror_off, MirrorOff::No);
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn an_interlocked_group_has_two_outlets_or_more_and_no_schedules() {
 fn every_key_of_a_group_counts() {
     let group = group(
         "name = 'G'\noverride_default = '90m'\nstagger = 2\nrun_in_vacation = true\non_external_change = 'ignore'\n\
-         come_back = 'leave'\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
+         come_back = 'leave'\nmirror_off = true\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
     );
     assert_eq!(group.name, "G");
     assert_eq!(
@@ -217,6 +218,7 @@ fn every_key_of_a_group_counts() {
         (InVacation::Run, OnExternalChange::Ignore)
     );
     assert_eq!(group.come_back, ComeBack::Leave);
+    assert_eq!(group.mirror_off, MirrorOff::Yes);
     let limits = Limits {
         max_on: Limit::Of(period("2h")),
         cooldown: Limit::None,
@@ -288,6 +290,7 @@ fn groups() {
         ("run_in_vacation = 'no'", "run_in_vacation"),
         ("on_external_change = 'fight'", "on_external_change"),
         ("come_back = 'stay'", "come_back"),
+        ("mirror_off = 'yes'", "mirror_off"),
         ("interlock = 1", "interlock"),
         ("safety = 5", "safety"),
         ("[group.safety]\nmax_on = '0s'", "safety.max_on"),

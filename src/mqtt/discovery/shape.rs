@@ -59,6 +59,7 @@ impl<'a> From<&'a Outlet> for OutletShape<'a> {
             condition: _,
             energy: _,
             countdown: _,
+            rules: _,
         } = outlet;
         Self {
             key: key.as_ref(),

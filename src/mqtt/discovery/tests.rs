@@ -246,7 +246,22 @@ fn only_what_an_outlet_tells_is_announced() {
     identity.meters_energy = false;
     identity.firmware = None;
     plug.identity = Some(std::sync::Arc::new(identity));
-    assert_eq!(keys(&plug), ["on_since", "reboot", "rssi", "switch", "switched"]);
+    assert_eq!(
+        keys(&plug),
+        [
+            "countdown",
+            "on_since",
+            "reboot",
+            "rssi",
+            "switch",
+            "switched",
+            "timer_until"
+        ]
+    );
+    plug.outlets[0].features = [Feature::Countdown, Feature::Rules].into();
+    for key in ["device_timer_until", "device_timer_to", "device_schedules"] {
+        assert!(has(&plug, key), "{key}");
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    kept::{Kept, Remembered, Timer},
+    kept::{Kept, Remembered},
     layers::{self, Changes},
+    timer::Timer,
 };
 use crate::{
+    mirror::OurRules,
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::{Conditions, ScheduleMemory},
@@ -39,6 +41,8 @@ pub(super) struct Book {
     pub(super) memory: Memory,
     memories: Memories,
     pub(super) timers: BTreeMap<OutletPath, Timer>,
+    /// The schedule rules on plugs that are ours.
+    pub(super) mirrored: BTreeMap<OutletPath, OurRules>,
     /// Who holds the interlocks.
     pub(super) holders: Holders,
     pub(super) booted_at: Timestamp,
@@ -74,6 +78,7 @@ impl Book {
             memory: Memory::default(),
             memories: Memories::new(),
             timers: kept.timers,
+            mirrored: kept.mirrored,
             holders: Holders::default(),
             booted_at: now,
             listening_since: now,
@@ -215,7 +220,7 @@ impl Book {
             let account = self.safety.account(path);
             account.runs_until(&plan.limits, now, zone)
         });
-        let timer = self.timers.get(path).map(|timer| timer.off_at);
+        let timer = self.timers.get(path).and_then(Timer::off_at);
         let ends = [limit.map(|due| due.at), timer, self.override_off(path)];
         ends.into_iter().flatten().min()
     }

@@ -50,7 +50,7 @@ impl Scheduler {
         }
         for timer in self.book.timers.values_mut() {
             timer.set_at = after(timer.set_at, jump);
-            timer.off_at = after(timer.off_at, jump);
+            timer.at = after(timer.at, jump);
         }
     }
 

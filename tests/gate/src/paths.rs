@@ -13,7 +13,9 @@ use tapo2mqtt::{
         states,
         topics::{Address, Topics},
     },
-    report::{Availability, Condition, Countdown, Energy, Identity, Kind, Outlet, Phase, Report},
+    report::{
+        Availability, Condition, Countdown, DeviceRules, Energy, Identity, Kind, Outlet, Phase, Report,
+    },
     scheduler::{
         activity::Conditions,
         interlock::Holders,
@@ -119,6 +121,7 @@ fn strip() -> Result<Report, Failure> {
             },
             features: [].into(),
             countdown: Countdown::Unsupported,
+            rules: DeviceRules::default(),
         });
     }
     Ok(Report {

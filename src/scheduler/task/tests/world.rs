@@ -19,8 +19,9 @@ use crate::{
     clock::Clock,
     device::{News, Order},
     intent::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
+    mirror::{Mirror, Mirrored},
     model::{DeviceId, OutletPath, Power},
-    report::{Availability, Condition, Countdown, Energy, EventKind, Outlet, Phase, Report},
+    report::{Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Outlet, Phase, Report},
     scheduler::{
         overrides::Lifetime,
         period::after,
@@ -54,6 +55,8 @@ pub(super) struct Relay {
     pub(super) latency: Duration,
     /// Answers that it did not, whatever it is asked.
     pub(super) stubborn: bool,
+    /// What it holds and follows by itself.
+    pub(super) rules: DeviceRules,
     told: Option<Outlet>,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
@@ -71,6 +74,7 @@ impl Relay {
             dial,
             latency: Duration::from_millis(50),
             stubborn: false,
+            rules: DeviceRules::default(),
             told: None,
             able_since: Some(Instant::now()),
             ordered: false,
@@ -160,6 +164,10 @@ pub(super) struct World {
     answered: mpsc::UnboundedReceiver<Answer>,
     pub(super) outcomes: BTreeMap<u64, Outcome>,
     pub(super) events: Vec<(EventKind, String)>,
+    /// Plugs cannot be written to: the rules they hold stay.
+    pub(super) rules_are_stuck: bool,
+    /// What was asked for as rules on plugs.
+    pub(super) mirrors: Vec<Mirror>,
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStanding>>,
     pub(super) rules_told: Vec<Arc<Rules>>,
@@ -230,6 +238,8 @@ impl World {
             answered,
             outcomes: BTreeMap::new(),
             events: Vec::new(),
+            rules_are_stuck: false,
+            mirrors: Vec::new(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             rules_told: Vec::new(),
@@ -445,7 +455,11 @@ impl World {
     }
 
     fn take(&mut self, order: Order) {
-        let Order::Intent(intent) = order else { return };
+        let intent = match order {
+            Order::Intent(intent) => intent,
+            Order::Mirror(device, mirror) => return self.mirror(&device, &mirror),
+            Order::Rescan | Order::Reload(_) => return,
+        };
         if let Action::Switch(Switch::To(_)) = intent.action {
             let (replaced, rest) = std::mem::take(&mut self.waiting)
                 .into_iter()
@@ -463,6 +477,21 @@ impl World {
             ready: Instant::now() + latency,
             intent,
         });
+    }
+
+    /// A worker makes the rules on its plug what is asked for.
+    fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
+        self.mirrors.push(mirror.clone());
+        if self.rules_are_stuck {
+            return;
+        }
+        let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
+        let ids = (1..).map(|number| format!("S{number}"));
+        relay.rules.mirrored = Some(Arc::new(Mirrored {
+            wanted: Some(mirror.wanted.clone()),
+            ours: ids.zip(mirror.wanted.iter().copied()).collect(),
+            trouble: None,
+        }));
     }
 
     fn hear(&mut self, word: Word) {
@@ -674,6 +703,7 @@ fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet
         energy: Energy::default(),
         features: BTreeSet::new(),
         countdown,
+        rules: relay.rules.clone(),
     }
 }
 
@@ -695,7 +725,7 @@ fn dial(relay: &mut Relay, guard: Guard, clock: &Clock) {
                 relay.dial = Dial::Until(Instant::now() + whole);
             }
         }
-        Guard::Disarm { ours } => {
+        Guard::Disarm { ours } | Guard::Cancel { ends: ours, .. } => {
             if is_ours(relay, Some(ours)) {
                 relay.dial = Dial::Idle;
             }
