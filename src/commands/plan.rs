@@ -18,6 +18,7 @@ use crate::{
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::Conditions,
+        energy::Rations,
         forecast::{PlannedChange, forecast},
         overrides::Overrides,
         planner::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
@@ -86,7 +87,8 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         .to_zoned(zone.clone())
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let (overrides, safety, readings) = (Overrides::default(), Safety::default(), Readings::default());
+    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
+    let readings = Readings::default();
     let (memory, observed) = (Memory::default(), BTreeMap::new());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
     let inputs = Inputs {
@@ -94,6 +96,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         overrides: &overrides,
         vacation: Vacation::Off,
         safety: &safety,
+        rations: &rations,
         readings: &readings,
         memory: &memory,
         observed: &observed,

@@ -36,7 +36,7 @@ pub use telling::Telling;
 
 use crate::{
     model::{DeviceId, OutletKey},
-    report::{Event, Report},
+    report::{Event, Metered, Report},
 };
 
 /// One device as its worker needs it.
@@ -100,4 +100,6 @@ pub enum News {
     Report(Arc<Report>),
     /// Something happened.
     Event(Event),
+    /// A meter was read.
+    Metered(Metered),
 }

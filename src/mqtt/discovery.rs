@@ -340,6 +340,7 @@ mod tests {
             override_until: None,
             cooldown_until: None,
             safety: SafetyState::Clear,
+            energy: None,
             schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
         };
         standings.set_group("driveway".parse().unwrap(), standing.into());

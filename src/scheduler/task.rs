@@ -7,6 +7,7 @@
 mod act;
 mod book;
 mod come_back;
+mod energy;
 mod errand;
 mod guard;
 mod hear;
@@ -40,6 +41,7 @@ pub use layers::{Changes, ScheduleChange};
 pub use outlet::Armed;
 
 use book::Book;
+use energy::Concern;
 use errand::Desk;
 use outlet::Live;
 use sensors::Watch;
@@ -179,8 +181,8 @@ impl Scheduler {
     /// Runs until the stop, or until nobody reports any more. Commands that wait are answered `shutting_down`.
     pub async fn run(mut self, stop: CancellationToken) {
         let words = self.words.clone();
+        let mut wake = self.tend();
         loop {
-            let wake = self.tend();
             self.speak();
             tokio::select! {
                 biased;
@@ -189,7 +191,12 @@ impl Scheduler {
                 news = self.news.recv() => match news {
                     Some(News::Report(report)) => self.hear(&report),
                     // The report that comes with it says the same.
-                    Some(News::Event(_)) => {}
+                    Some(News::Event(_)) => continue,
+                    Some(News::Metered(metered)) => {
+                        if self.take_reading(&metered) == Concern::None {
+                            continue;
+                        }
+                    }
                     None => break,
                 },
                 Some(answer) = self.answered.recv() => self.take_answer(answer),
@@ -202,6 +209,7 @@ impl Scheduler {
                 }
                 () = sleep_until(wake) => {}
             }
+            wake = self.tend();
         }
     }
 
@@ -244,7 +252,9 @@ impl Scheduler {
         self.tell_standings(look);
         self.keep();
         let timers = self.book.timers.values().map(|timer| timer.off_at);
-        let changes = timers.chain(self.book.plan.next_change);
+        let changes = timers
+            .chain(self.book.plan.next_change)
+            .chain(self.book.rations.wake());
         for at in changes.filter(|at| *at > look.now) {
             wake.by(look.instant_of(at));
         }
@@ -256,6 +266,9 @@ impl Scheduler {
         let observed = self.observed();
         self.book.replan(&observed, look.now);
         if self.trip(look) {
+            self.book.replan(&observed, look.now);
+        }
+        if self.ration(look) == Concern::Some {
             self.book.replan(&observed, look.now);
         }
     }

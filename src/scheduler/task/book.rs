@@ -12,6 +12,7 @@ use crate::{
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::{Conditions, ScheduleMemory},
+        energy::Rations,
         ids::ScheduleId,
         overrides::{Overrides, Stance},
         planner::{Inputs, Memory, Plan, Vacation, plan, plan_group},
@@ -34,6 +35,7 @@ pub(super) struct Book {
     pub(super) overrides: Overrides,
     pub(super) vacation: Vacation,
     pub(super) safety: Safety,
+    pub(super) rations: Rations,
     pub(super) readings: Readings,
     pub(super) memory: Memory,
     memories: Memories,
@@ -60,6 +62,7 @@ impl Book {
         let changes = layers::fitting(&settings, kept.schedule_changes.clone());
         let rules = Arc::new(layers::apply(&settings, &changes));
         let kept = kept.for_rules(&rules);
+        let rations = Rations::recall(kept.energy, &rules);
         let mut book = Self {
             settings,
             rules,
@@ -67,6 +70,7 @@ impl Book {
             overrides: kept.overrides,
             vacation: kept.vacation,
             safety: kept.safety,
+            rations,
             readings: Readings::default(),
             memory: Memory::default(),
             memories: Memories::new(),
@@ -112,6 +116,7 @@ impl Book {
             overrides: &self.overrides,
             vacation: self.vacation,
             safety: &self.safety,
+            rations: &self.rations,
             readings: &self.readings,
             memory: &self.memory,
             observed,

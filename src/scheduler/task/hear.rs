@@ -146,10 +146,11 @@ impl Scheduler {
         self.book.safety.observe(path, report, &zone);
     }
 
-    /// An outlet that went off needs no timer, unless it is just being switched on.
+    /// An outlet that went off needs no timer, unless it is just being switched on, or goes on again below a ceiling.
     fn drop_timer(&mut self, path: &OutletPath) {
         let switching = self.live.get(path).is_some_and(|live| live.errand.is_some());
-        if !switching && self.book.timers.remove(path).is_some() {
+        let resumes = self.book.rations.resumes(path);
+        if !switching && !resumes && self.book.timers.remove(path).is_some() {
             info!(outlet = %path, "off: its timer ends");
         }
     }

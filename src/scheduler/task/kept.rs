@@ -14,8 +14,8 @@ use super::{
 use crate::{
     model::{GroupId, OutletPath},
     scheduler::{
-        activity::ScheduleMemory, ids::ScheduleId, overrides::Overrides, planner::Vacation, rules::Rules,
-        safety::Safety,
+        activity::ScheduleMemory, energy::KeptRations, ids::ScheduleId, overrides::Overrides,
+        planner::Vacation, rules::Rules, safety::Safety,
     },
 };
 
@@ -29,6 +29,8 @@ pub struct Kept {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: Safety,
+    /// What they used, where rules ask for that.
+    pub energy: KeptRations,
     /// Timed ONs.
     pub timers: BTreeMap<OutletPath, Timer>,
     /// The countdowns that we armed on the plugs.
@@ -94,6 +96,7 @@ impl Kept {
             overrides,
             vacation: book.vacation,
             safety: book.safety.clone(),
+            energy: book.rations.kept(),
             timers,
             armed: armed.map(|(path, live)| (path.clone(), live.armed)).collect(),
             schedule_changes: book.changes.clone(),

@@ -17,7 +17,7 @@ use crate::{
     scheduler::{
         overrides::{Lifetime, Origin, Override},
         period::{Period, after},
-        safety::Refusal,
+        safety::{Cause, Refusal},
         wire::{Change, Target, Wish},
     },
 };
@@ -215,13 +215,15 @@ impl Scheduler {
         self.book
             .safety
             .account(path)
-            .allow_on(&plan.limits, look.now, zone)
+            .allow_on(&plan.limits, look.now, zone)?;
+        self.rations_allow(path, look)
     }
 
     /// Answers that a limit forbids it, and when it will be possible.
     pub(super) fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
         let when = match refusal.possible_at {
             Some(at) => format!("possible again at {}", self.in_words(Some(at))),
+            None if refusal.cause == Cause::Ceiling => "possible when the others draw less".to_owned(),
             None => "possible some time after it is confirmed off".to_owned(),
         };
         let message = format!("{path} may not be on now: {refusal}; {when}");
@@ -252,6 +254,9 @@ impl Scheduler {
             self.book.overrides.get(&path).copied(),
             self.book.timers.remove(&path),
         );
+        if power == Power::Off {
+            self.book.rations.dismiss(&path);
+        }
         let overridden = match (earlier.map(|undo| undo.overridden), effect) {
             (Some(before @ Before::Was(_)), _) => before,
             (_, Effect::Override(_)) => Before::Was(now.0),

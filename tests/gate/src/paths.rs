@@ -16,6 +16,7 @@ use tapo2mqtt::{
     report::{Availability, Condition, Countdown, Energy, Identity, Kind, Outlet, Phase, Report},
     scheduler::{
         activity::Conditions,
+        energy::Rations,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation, plan},
         readings::Readings,
@@ -74,7 +75,7 @@ fn tell_state(times: u64) -> Result<(), Failure> {
 fn plan_group(times: u64) -> Result<(), Failure> {
     let settings = settings()?;
     let now: Timestamp = "2026-03-28T23:30:00Z".parse()?;
-    let (overrides, safety) = (Overrides::default(), Safety::default());
+    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
     for _ in 0..times {
         let inputs = Inputs {
@@ -82,6 +83,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
             overrides: &overrides,
             vacation: Vacation::Off,
             safety: &safety,
+            rations: &rations,
             readings: &readings,
             memory: &memory,
             observed: &observed,
