@@ -28,6 +28,10 @@ pub struct WattHours(u64);
 #[serde(transparent)]
 pub struct MilliWattHours(u64);
 
+/// Energy in mW times ms, for sums of many short times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MicroJoules(u64);
+
 impl MilliWatts {
     /// Nothing.
     pub const ZERO: Self = Self(0);
@@ -162,12 +166,6 @@ impl MilliWattHours {
         Self(u64::try_from(milliwatt_hours).unwrap_or(u64::MAX))
     }
 
-    /// What a load uses in a length of time; nothing in one that is negative.
-    pub fn drawn_in(load: MilliWatts, time: SignedDuration) -> Self {
-        let milliwatt_hours = u128::from(load.0) * millis(time) / MILLIS_PER_HOUR;
-        Self(u64::try_from(milliwatt_hours).unwrap_or(u64::MAX))
-    }
-
     /// How long a load takes to use so much, rounded up; `None` is for ever.
     pub fn lasts(self, load: MilliWatts) -> Option<SignedDuration> {
         let millis = (u128::from(self.0) * MILLIS_PER_HOUR)
@@ -201,6 +199,29 @@ impl MilliWattHours {
             return self;
         }
         Self(u64::try_from(u128::from(self.0) * part / whole).unwrap_or(u64::MAX))
+    }
+}
+
+impl MicroJoules {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// What a load uses in a length of time; nothing in one that is negative.
+    pub fn drawn(load: MilliWatts, time: SignedDuration) -> Self {
+        Self(u64::try_from(u128::from(load.0) * millis(time)).unwrap_or(u64::MAX))
+    }
+
+    /// The sum, or the largest number there is.
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        Self(self.0.saturating_add(more.0))
+    }
+}
+
+/// Rounded down.
+impl From<MicroJoules> for MilliWattHours {
+    fn from(energy: MicroJoules) -> Self {
+        Self(energy.0 / 3_600_000)
     }
 }
 
@@ -321,10 +342,17 @@ mod tests {
     fn a_load_for_a_time_and_the_time_of_a_load_are_inverse() {
         let load = MilliWatts::from_watts(2000);
         let second = SignedDuration::from_secs(1);
-        assert_eq!(MilliWattHours::drawn_in(load, second), MilliWattHours::new(555));
-        assert_eq!(MilliWattHours::drawn_in(load, -second), MilliWattHours::ZERO);
+        let drawn = |time| MicroJoules::drawn(load, time);
+        assert_eq!(MilliWattHours::from(drawn(second)), MilliWattHours::new(555));
+        assert_eq!(drawn(-second), MicroJoules::ZERO);
         let hour = SignedDuration::from_hours(1);
-        let energy = MilliWattHours::drawn_in(load, hour);
+        let energy = MilliWattHours::from(drawn(hour));
+        let in_parts = (0..3600).fold(MicroJoules::ZERO, |sum, _| sum.plus(drawn(second)));
+        assert_eq!(
+            MilliWattHours::from(in_parts),
+            energy,
+            "nothing is lost in between"
+        );
         assert_eq!(
             (energy.to_string(), load.to_string()),
             ("2 kWh".to_owned(), "2000 W".to_owned())

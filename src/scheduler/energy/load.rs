@@ -109,7 +109,9 @@ impl Load {
         tally.pass(present, now, zone);
         let before = self.relay.replace(member.relay);
         match (before, member.relay) {
-            (Some(Relay::On), Relay::On) | (None | Some(Relay::Unknown), Relay::On) => {}
+            (Some(Relay::On), Relay::On) => {}
+            // Found on: its run may have begun before.
+            (None | Some(Relay::Unknown), Relay::On) => self.unread_since = Some(now),
             (Some(Relay::Off | Relay::Coming), Relay::On) => {
                 self.unread_since = Some(now);
                 self.end_run();

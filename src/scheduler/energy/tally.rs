@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    energy::{MilliWattHours, MilliWatts},
+    energy::{MicroJoules, MilliWattHours, MilliWatts},
     scheduler::{
         period::{after, elapsed},
         safety::midnight,
@@ -31,7 +31,7 @@ pub struct Tally {
 /// What was used since the last reading of the total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Guess {
-    energy: MilliWattHours,
+    energy: MicroJoules,
     until: Option<Timestamp>,
 }
 
@@ -52,7 +52,7 @@ impl Tally {
         let start = midnight(now, zone);
         if start > self.day {
             self.used = MilliWattHours::ZERO;
-            self.guess.energy = MilliWattHours::ZERO;
+            self.guess.energy = MicroJoules::ZERO;
             self.guess.until = self.guess.until.map(|until| until.max(start));
         }
         // Set back over midnight, it counts on.
@@ -61,9 +61,9 @@ impl Tally {
         self.guess.until = Some(now);
     }
 
-    fn since(&self, load: MilliWatts, now: Timestamp) -> MilliWattHours {
+    fn since(&self, load: MilliWatts, now: Timestamp) -> MicroJoules {
         let until = self.guess.until.unwrap_or(now);
-        MilliWattHours::drawn_in(load, elapsed(until, now))
+        MicroJoules::drawn(load, elapsed(until, now))
     }
 
     /// Takes the total, after [`Tally::pass`]. Of what was used since a reading on an earlier day, the part after
@@ -72,24 +72,25 @@ impl Tally {
         let more = match self.total.map(|before| total.since(before)) {
             Some(Some(grown)) => grown.share(elapsed(self.at.max(self.day), now), elapsed(self.at, now)),
             // The first of all, or its count started over.
-            Some(None) | None => self.guess.energy,
+            Some(None) | None => self.guess.energy.into(),
         };
         self.used = self.used.plus(more);
         self.total = Some(total);
         self.at = now;
-        self.guess.energy = MilliWattHours::ZERO;
+        self.guess.energy = MicroJoules::ZERO;
     }
 
     /// Used on its day, with what the load drew since it was looked at.
     pub(super) fn estimate(&self, load: MilliWatts, now: Timestamp) -> MilliWattHours {
-        self.used.plus(self.guess.energy).plus(self.since(load, now))
+        self.used
+            .plus(self.guess.energy.plus(self.since(load, now)).into())
     }
 
     /// Used on its day, as far as the meter told: it never falls but at midnight.
     pub(super) fn measured(&self) -> MilliWattHours {
         match self.total {
             Some(_) => self.used,
-            None => self.used.plus(self.guess.energy),
+            None => self.used.plus(self.guess.energy.into()),
         }
     }
 
