@@ -177,20 +177,22 @@ impl Rations {
             on.filter_map(|(outlet, _)| self.draw(outlet, now))
                 .fold(MilliWatts::ZERO, MilliWatts::plus)
         };
-        let (outlet, needs) = members.iter().find_map(|(outlet, member)| {
+        // Room for those that cannot come yet is left free by those behind them.
+        let mut reserved = MilliWatts::ZERO;
+        let outlet = members.iter().find_map(|(outlet, member)| {
             let shed = self.shed.get(outlet)?;
-            let ready = elapsed(shed.since, now) >= rule.pause.length();
-            let able = member.relay == Relay::Off && member.reach != Reach::Away;
             let needs = self.draw(outlet, now).unwrap_or_default();
+            let able = member.relay == Relay::Off && member.reach != Reach::Away;
             // What is too much by itself holds up nobody.
-            let turn = ready && able && is_wanted(*member, *shed) && needs <= rule.power;
-            turn.then(|| (outlet.clone(), needs))
+            if !able || !is_wanted(*member, *shed) || needs > rule.power {
+                return None;
+            }
+            let others = others(outlet).plus(reserved);
+            let fits = others.plus(needs) <= rule.resume || others == MilliWatts::ZERO;
+            reserved = reserved.plus(needs);
+            let ready = elapsed(shed.since, now) >= rule.pause.length();
+            (ready && fits).then(|| outlet.clone())
         })?;
-        let others = others(&outlet);
-        let fits = others.plus(needs) <= rule.resume || others == MilliWatts::ZERO;
-        if !fits {
-            return None;
-        }
         self.shed.get_mut(&outlet)?.stage = Stage::Returns(now);
         Some(Happening::Returns(outlet))
     }

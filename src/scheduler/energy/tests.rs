@@ -401,6 +401,21 @@ fn members_come_back_one_at_a_time_the_first_in_the_list_first_each_after_a_read
 }
 
 #[test]
+fn the_room_of_one_that_rests_longer_is_not_taken_by_those_behind_it() {
+    for (boiler, comes) in [(1900, false), (1800, true)] {
+        let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
+        bench.draws(WASHER, 2000);
+        bench.draws(BOILER, boiler);
+        bench.pass(60);
+        bench.draws(DRYER, 1000);
+        bench.reads(WASHER, Some(2900), None);
+        assert_eq!(bench.relays(), [true, false, false]);
+        bench.reads(WASHER, Some(200), None);
+        assert_eq!((bench.resumes(DRYER), bench.resumes(BOILER)), (false, comes));
+    }
+}
+
+#[test]
 fn there_is_room_for_a_member_by_what_it_drew_and_not_by_more() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(WASHER, 2000);

@@ -2,6 +2,7 @@
 
 mod come_back;
 mod commands;
+mod energy;
 mod limits;
 mod property;
 mod reload;
