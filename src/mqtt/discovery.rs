@@ -457,6 +457,36 @@ mod tests {
     }
 
     #[test]
+    fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
+        let mut rules = driveway().rules().as_ref().clone();
+        let energy = |standings: &Standings| {
+            let [group] = standings.announceable().try_into().unwrap();
+            let payload = discovery("tapo2mqtt").group(&group).unwrap();
+            let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+            assert_every_key_is_there(&payload, &plug, standings);
+            let ids = payload.announces().into_keys();
+            ids.filter(|id| id.contains("energy") || id.ends_with("power"))
+                .count()
+        };
+        let mut standings = driveway();
+        assert_eq!(energy(&standings), 0);
+        rules.groups[0].energy.budget = Some(crate::energy::MilliWattHours::new(4_000_000));
+        standings.replace_rules(rules.clone().into());
+        assert_eq!(energy(&standings), 3);
+        rules.groups[0].energy = crate::scheduler::energy::EnergyRules {
+            budget: None,
+            finished: Some(crate::scheduler::energy::Finished {
+                below: crate::energy::MilliWatts::from_watts(5),
+                length: "3m".parse().unwrap(),
+                then: crate::scheduler::energy::IfFinished::Tell,
+            }),
+            ..rules.groups[0].energy
+        };
+        standings.replace_rules(rules.into());
+        assert_eq!(energy(&standings), 2);
+    }
+
+    #[test]
     fn only_members_of_a_group_say_whether_they_are_as_expected() {
         let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
         let has_problem = |standings| {

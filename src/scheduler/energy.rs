@@ -311,7 +311,7 @@ impl Rations {
     pub fn usage(&self, group: &Group) -> Usage {
         let loads = || group.outlets.iter().filter_map(|outlet| self.loads.get(outlet));
         Usage {
-            power: loads().filter_map(|load| load.shown()).reduce(MilliWatts::plus),
+            power: loads().filter_map(Load::shown).reduce(MilliWatts::plus),
             today: loads()
                 .map(Load::measured)
                 .fold(MilliWattHours::ZERO, MilliWattHours::plus),

@@ -316,7 +316,7 @@ pub struct EnergyStanding {
     /// Drawn now by all members together, in W; `null` before the first reading.
     #[serde(serialize_with = "watts")]
     pub power: Option<MilliWatts>,
-    /// Used today by all members together, in kWh.
+    /// Used today by all members together, in kWh; `null` before they were looked at.
     #[serde(serialize_with = "kilowatt_hours")]
     pub today: Option<MilliWattHours>,
     /// What they may use in a day, in kWh.
@@ -341,6 +341,18 @@ impl EnergyStanding {
             budget_left: rules.budget.map(|budget| budget.less(usage.today.in_tens())),
             ceiling: rules.ceiling.map(|ceiling| ceiling.power),
             shed,
+        }
+    }
+
+    /// Before anything is known.
+    pub fn unknown(rules: &EnergyRules) -> Self {
+        Self {
+            power: None,
+            today: None,
+            budget: rules.budget,
+            budget_left: None,
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed: Vec::new(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod plan;
 mod presence;
 mod probe;
 mod process;
+mod rations;
 mod reload;
 mod seam;
 mod security;

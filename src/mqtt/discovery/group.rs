@@ -38,6 +38,7 @@ impl Discovery {
         device.via_device = self.bridge_node();
         let mut payload = self.payload(Self::group_node(&group.id)?, device);
         payload.components = self.group_components(&group.id);
+        payload.components.extend(self.group_energy(group));
         for schedule in &group.schedules {
             let key = format!("schedule_{}", schedule.id).parse();
             payload
@@ -79,6 +80,28 @@ impl Discovery {
             ),
             (Key::literal("safety"), tripped.named("Safety tripped").into()),
         ])
+    }
+
+    /// What a group draws and used, where its settings ask for that.
+    fn group_energy(&self, group: &Group) -> BTreeMap<Key, Component> {
+        if group.energy.is_empty() {
+            return BTreeMap::new();
+        }
+        let state = |key| {
+            let template = Template::json_path(&["energy", key]);
+            State::new(self.topics.group(&group.id), template)
+        };
+        let power = Sensor::of_class(SensorClass::Power, state("power")).named("Current consumption");
+        let today = Sensor::of_class(SensorClass::Energy, state("today")).named("Today's consumption");
+        let mut components = BTreeMap::from([
+            (Key::literal("power"), power.decimals(0).into()),
+            (Key::literal("energy_today"), today.decimals(2).into()),
+        ]);
+        if group.energy.budget.is_some() {
+            let left = Sensor::amount("Energy left today", "kWh", state("budget_left"));
+            components.insert(Key::literal("energy_left"), left.decimals(2).into());
+        }
+        components
     }
 
     fn schedule(&self, group: &GroupId, schedule: &ScheduleId) -> Component {

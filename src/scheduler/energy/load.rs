@@ -109,7 +109,7 @@ impl Load {
         tally.pass(present, now, zone);
         let before = self.relay.replace(member.relay);
         match (before, member.relay) {
-            (Some(Relay::On), Relay::On) => {}
+            (Some(Relay::On), Relay::On) | (_, Relay::Unknown) => {}
             // Found on: its run may have begun before.
             (None | Some(Relay::Unknown), Relay::On) => self.unread_since = Some(now),
             (Some(Relay::Off | Relay::Coming), Relay::On) => {
@@ -120,7 +120,6 @@ impl Load {
                 self.unread_since = None;
                 self.end_run();
             }
-            (_, Relay::Unknown) => {}
         }
         match member.reach {
             // What it did meanwhile is not known.
