@@ -482,8 +482,15 @@ mod tests {
             }),
             ..rules.groups[0].energy
         };
+        let ids = |standings: &Standings| {
+            let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+            announced(&plug, standings).announces()
+        };
+        let finished = "tapo2mqtt_mats_load_finished";
+        assert!(!ids(&standings).contains_key(finished));
         standings.replace_rules(rules.into());
         assert_eq!(energy(&standings), 2);
+        assert!(ids(&standings).contains_key(finished));
     }
 
     #[test]

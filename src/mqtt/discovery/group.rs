@@ -123,15 +123,15 @@ impl Discovery {
 
     /// What an outlet has only as a member of a group.
     pub(super) fn member_components(&self, path: &OutletPath, rules: &Rules) -> BTreeMap<Key, Component> {
-        if rules.group_of(path).is_none() {
+        let Some(group) = rules.group_of(path) else {
             return BTreeMap::new();
-        }
+        };
         let state = |key| State::json_key(self.topics.state(path), key);
         let problem = BinarySensor::of_class(BinarySensorClass::Problem, state("problem"), OnOff::Booleans);
         let next_change = Sensor::of_class(SensorClass::Timestamp, state("next_change"));
         let guards = Options::of("idle", ["armed", "unsupported", "foreign", "failed"]);
         let guard = Sensor::options("Guard", guards, state("guard"));
-        BTreeMap::from([
+        let mut components = BTreeMap::from([
             (
                 Key::literal("problem"),
                 problem.named("Not as expected").diagnostic().into(),
@@ -141,7 +141,12 @@ impl Discovery {
                 next_change.named("Next change").off_by_default().into(),
             ),
             (Key::literal("guard"), guard.diagnostic().off_by_default().into()),
-        ])
+        ]);
+        if group.energy.finished.is_some() {
+            let finished = self.event("Load finished", "load_finished", path);
+            components.insert(Key::literal("load_finished"), finished.into());
+        }
+        components
     }
 
     /// What the bridge has for the scheduler.

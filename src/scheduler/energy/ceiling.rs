@@ -4,7 +4,7 @@
 //! is on goes first. Back comes one at a time, the first in the list first, and the next one once the meter of the one
 //! before was read.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Ceiling, Happening, Hold, Member, Rations, Reach, Relay, Shed, Why,
@@ -19,6 +19,13 @@ use crate::{
         safety::{Block, Cause},
     },
 };
+
+/// How long one that may come back is waited for, and its meter, at least: meters are read now and then.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+
+fn patience(rule: &Ceiling) -> SignedDuration {
+    rule.pause.length().max(PATIENCE)
+}
 
 type Members<'a> = &'a [(OutletPath, Member)];
 
@@ -53,7 +60,7 @@ impl Rations {
             shed.back = Back::Dismissed;
         }
         if let Stage::Returns(since) = shed.stage
-            && elapsed(since, now) >= rule.pause.length()
+            && elapsed(since, now) >= patience(rule)
         {
             // It did not come: others have their turn first.
             shed.stage = Stage::Waits;
@@ -204,33 +211,29 @@ impl Rations {
             .get(outlet)
             .is_some_and(|shed| matches!(shed.stage, Stage::Returns(_)));
         let unread = self.loads.get(outlet).and_then(|load| load.unread_since);
-        let unread = unread.is_some_and(|since| elapsed(since, now) < rule.pause.length());
+        let unread = unread.is_some_and(|since| elapsed(since, now) < patience(rule));
         returns || unread || member.relay == Relay::Coming
     }
 
     fn wake_for_returns(&mut self, rule: &Ceiling, members: Members<'_>, now: Timestamp) {
         let mut wakes = Vec::new();
         for (outlet, _) in members {
-            let shed = self.shed.get(outlet);
-            let returns = shed.and_then(|shed| match shed.stage {
-                Stage::Returns(since) => Some(since),
-                Stage::Waits => None,
-            });
             let unread = self.loads.get(outlet).and_then(|load| load.unread_since);
-            let starts = [shed.map(|shed| shed.since), returns, unread];
-            wakes.extend(starts.into_iter().flatten());
-            if let Some(Back::ResumesUntil(until)) = shed.map(|shed| shed.back)
-                && until > now
-            {
-                self.wake_at(until);
+            wakes.extend(unread.map(|since| after(since, patience(rule))));
+            let Some(shed) = self.shed.get(outlet) else {
+                continue;
+            };
+            wakes.push(after(shed.since, rule.pause.length()));
+            if let Stage::Returns(since) = shed.stage {
+                wakes.push(after(since, patience(rule)));
+            }
+            if let Back::ResumesUntil(until) = shed.back {
+                wakes.push(until);
             }
         }
         let waiting = members.iter().any(|(outlet, _)| self.shed.contains_key(outlet));
-        for since in wakes.into_iter().filter(|_| waiting) {
-            let at = after(since, rule.pause.length());
-            if at > now {
-                self.wake_at(at);
-            }
+        for at in wakes.into_iter().filter(|at| waiting && *at > now) {
+            self.wake_at(at);
         }
     }
 

@@ -265,7 +265,7 @@ impl World {
 #[test]
 fn rule_17_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
     let rules = (500..6000_u64, 10..100_u64, 10_i64..600);
-    testing::check(96, &(rules, events()), |((power, part, pause), events)| {
+    testing::check(48, &(rules, events()), |((power, part, pause), events)| {
         let power = MilliWatts::from_watts(power);
         let mut world = World::new(EnergyRules {
             ceiling: Some(Ceiling {
@@ -282,7 +282,7 @@ fn rule_17_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
 
 #[test]
 fn rule_17_a_budget_is_exceeded_by_no_more_than_one_reading() {
-    testing::check(96, &(50..4000_u64, events()), |(budget, events)| {
+    testing::check(48, &(50..4000_u64, events()), |(budget, events)| {
         let mut world = World::new(EnergyRules {
             budget: Some(MilliWattHours::new(budget * 1000)),
             ..EnergyRules::default()

@@ -577,7 +577,7 @@ fn rule_17_no_sequence_uses_more_than_the_budget_and_one_reading() {
         let counts = |step: &Step| !matches!(step, Step::Outage(_) | Step::Jump(_) | Step::Restart(_));
         steps.into_iter().filter(counts).collect::<Vec<_>>()
     });
-    check(16, &(site(budget(600)), steps), |(group, steps)| {
+    check(8, &(site(budget(600)), steps), |(group, steps)| {
         run(async {
             let mut world = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
             world.budget = Some(600);
