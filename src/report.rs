@@ -268,6 +268,8 @@ pub enum EventKind {
     OverrideEnded,
     /// An outlet reached a limit and is switched off.
     SafetyTrip,
+    /// An outlet is switched off because another of its group is on, and at most one may be.
+    Interlock,
     /// An ON was refused because of a limit.
     RefusedBySafety,
     /// A sensor that conditions ask has been silent for too long.

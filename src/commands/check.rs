@@ -134,7 +134,7 @@ async fn devices(settings: &Settings) -> Vec<Row> {
     let mut rows = Vec::new();
     for (device, looking) in looks {
         let result = match looking.await {
-            Ok(Ok(seen)) => match settings.rules.strip_as_outlet(&device.id, seen.outlets) {
+            Ok(Ok(seen)) => match settings.rules.strip_as_outlet(&device.id, seen.outlets.len()) {
                 Some(wrong) => Err(wrong),
                 None => Ok(described(&device.address, &seen)),
             },
@@ -149,12 +149,23 @@ async fn devices(settings: &Settings) -> Vec<Row> {
     rows
 }
 
+/// With the names that it has in the app: they tell which of several plugs this is.
 fn described(address: &str, seen: &Seen) -> String {
-    let outlets = match seen.outlets {
-        1 => "1 outlet".to_owned(),
-        several => format!("{several} outlets"),
+    let name = seen.nickname.as_ref();
+    let name = name.map_or_else(String::new, |name| format!("{name}, "));
+    let outlets = match seen.outlets.as_slice() {
+        [_] => "1 outlet".to_owned(),
+        several => {
+            let names = several.iter().filter_map(|(position, name)| {
+                let (position, name) = ((*position)?, name.as_ref()?);
+                Some(format!("{position} {name}"))
+            });
+            let names: Vec<_> = names.collect();
+            let listed = if names.is_empty() { "" } else { ": " };
+            format!("{} outlets{listed}{}", several.len(), names.join(", "))
+        }
     };
-    format!("{address}: {}, {}, {outlets}", seen.model, seen.firmware)
+    format!("{address}: {name}{}, {}, {outlets}", seen.model, seen.firmware)
 }
 
 fn print(rows: &[Row]) {

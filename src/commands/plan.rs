@@ -20,6 +20,7 @@ use crate::{
         activity::Conditions,
         energy::Rations,
         forecast::{PlannedChange, forecast},
+        interlock::Holders,
         overrides::Overrides,
         planner::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
         readings::Readings,
@@ -88,7 +89,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
     let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
-    let readings = Readings::default();
+    let (readings, holders) = (Readings::default(), Holders::default());
     let (memory, observed) = (Memory::default(), BTreeMap::new());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
     let inputs = Inputs {
@@ -100,6 +101,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         readings: &readings,
         memory: &memory,
         observed: &observed,
+        holders: &holders,
         conditions: Conditions::TakenToHold,
         booted_at,
         listening_since: booted_at,

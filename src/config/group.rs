@@ -17,7 +17,7 @@ use crate::{
     model::{GroupId, OutletKey, OutletPath},
     scheduler::{
         location::Location,
-        rules::{ComeBack, Group, InVacation, OnExternalChange},
+        rules::{ComeBack, Group, InVacation, Interlock, OnExternalChange, Schedule},
         sensor::SensorSpec,
     },
 };
@@ -75,6 +75,7 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         ("off", ComeBack::Off),
     ];
     let come_back = table.optional("come_back", parse::word(&policies));
+    let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
     let energy = table.section("energy", energy_rules);
     let mut ids = Vec::new();
@@ -85,11 +86,13 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
     }
     taken.ids.push(id.clone());
     let runs = run_in_vacation?.unwrap_or(false);
+    let (outlets, schedules) = (outlets?, schedules?);
+    let interlock = interlocked(table, interlock?.unwrap_or(false), &outlets, &schedules)?;
     Ok(Group {
         name: name?.unwrap_or_else(|| id.to_string()),
         id,
-        outlets: outlets?,
-        schedules: schedules?,
+        outlets,
+        schedules,
         limits: limits?,
         energy: energy?,
         override_default: override_default?.unwrap_or(Group::OVERRIDE_DEFAULT),
@@ -97,7 +100,29 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
         come_back: come_back?.unwrap_or_default(),
+        interlock,
     })
+}
+
+fn interlocked(
+    table: &mut Table<'_>,
+    wanted: bool,
+    outlets: &[OutletPath],
+    schedules: &[Schedule],
+) -> Read<Interlock> {
+    if !wanted {
+        return Ok(Interlock::Free);
+    }
+    if outlets.len() < 2 {
+        return Err(table.problem("interlock", "two outlets or more, of which one at most is on"));
+    }
+    if !schedules.is_empty() {
+        return Err(table.problem(
+            "interlock",
+            "no schedules in the group: one would turn on all of it",
+        ));
+    }
+    Ok(Interlock::OneOn)
 }
 
 fn outlets(table: &mut Table<'_>, devices: &Register<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {

@@ -1,12 +1,40 @@
 //! What an intent is about, and what it is answered.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use super::worker::Worker;
 use crate::{
     intent::{Code, Done, Failure},
     model::{OutletKey, OutletPath, Power},
 };
+
+/// How often the device was asked for one command. It can be read while the device is being asked.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(AtomicU32);
+
+impl Attempts {
+    pub(super) fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn so_far(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The answer to a command whose time is over; `unasked` is its code if the device was not asked.
+pub(super) fn too_late(attempts: u32, unasked: Code) -> Failure {
+    let message =
+        "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
+    Failure {
+        code: if attempts == 0 { unasked } else { Code::NoAnswer },
+        message,
+        attempts,
+    }
+}
 
 /// An outlet to be switched.
 #[derive(Debug, Clone)]
@@ -94,21 +122,6 @@ impl Worker {
             message,
             attempts,
         })
-    }
-
-    pub(super) fn too_late(&self, attempts: u32) -> Failure {
-        let message =
-            "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
-        let code = if attempts == 0 {
-            self.mailbox.late_code()
-        } else {
-            Code::NoAnswer
-        };
-        Failure {
-            code,
-            message,
-            attempts,
-        }
     }
 
     pub(super) fn unknown_outlet(&self, path: &OutletPath) -> Failure {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    answers::Target,
+    answers::{Attempts, Target},
     backoff::Purpose,
     fault::{Fault, Remedy},
     guard::Settled,
@@ -79,7 +79,7 @@ impl Worker {
         intent.action = Action::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
         self.may_be_done = false;
-        let mut attempts = 0;
+        let attempts = Attempts::default();
         let guard = intent.guard;
         let settled = self
             .settle_guarded(
@@ -87,14 +87,14 @@ impl Worker {
                 &targets,
                 power,
                 (guard, intent.deadline),
-                &mut attempts,
+                &attempts,
                 &mut intent.ticket,
             )
             .await;
         self.mailbox.view.in_flight = None;
         match settled {
             Ok(Settled::Done) => {
-                let outcome = self.switched(targets, power, attempts);
+                let outcome = self.switched(targets, power, attempts.so_far());
                 let confirmed = outcome.is_ok();
                 intent.ticket.answer(outcome);
                 if confirmed {
@@ -106,7 +106,7 @@ impl Worker {
                 intent.ticket.answer(Err(failure));
                 Ok(())
             }
-            Err(trip) => self.trip(trip, intent, attempts),
+            Err(trip) => self.trip(trip, intent, attempts.so_far()),
             // It was answered when its time was over.
             Ok(Settled::Late) => Ok(()),
         }
@@ -189,19 +189,19 @@ impl Worker {
         session: &mut Session,
         targets: &[Target],
         power: Power,
-        attempts: &mut u32,
+        attempts: &Attempts,
         deadline: Instant,
     ) -> Result<(), Trip> {
         for round in 0..SWITCH_ROUNDS {
             if round > 0 && Instant::now() >= deadline {
                 break;
             }
-            *attempts += 1;
+            attempts.one_more();
             for target in targets {
                 if Instant::now() >= deadline {
                     break;
                 }
-                let read_back = *attempts > 1 && self.reads(target, power);
+                let read_back = attempts.so_far() > 1 && self.reads(target, power);
                 if read_back || self.is_overtaken(target) {
                     continue;
                 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use reading::{SHORTEST, countdown, until};
 
 use super::{
-    answers::Target,
+    answers::{Attempts, Target, too_late},
     backoff::Purpose,
     exchange::Trip,
     fault::{Fault, Remedy},
@@ -28,9 +28,9 @@ use crate::{
     report::{Countdown, Kind},
 };
 
-/// What a worker remembers of its device's countdown.
+/// What a worker remembers of the countdown that it armed.
 #[derive(Debug, Default)]
-pub(super) struct Keeper {
+pub(super) struct OwnCountdown {
     /// The device does not know the request. Never asked again.
     refused: bool,
     /// When the countdown ends that we armed last, also where no answer said that it was taken.
@@ -79,7 +79,7 @@ const ROUNDS: u32 = 2;
 /// After this a countdown that should have ended is read again.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
 
-impl Keeper {
+impl OwnCountdown {
     /// Nothing is known of the countdown any more, but for what we did to it.
     pub(super) fn doubt(&mut self) {
         self.stale = true;
@@ -126,7 +126,7 @@ impl Worker {
         targets: &[Target],
         power: Power,
         (guard, deadline): (Guard, Instant),
-        attempts: &mut u32,
+        attempts: &Attempts,
         ticket: &mut Ticket,
     ) -> Result<Settled, Trip> {
         let was_on = self.confirmed(targets) == Some(Power::On);
@@ -139,23 +139,23 @@ impl Worker {
         if let Guarded::Refused(failure) = guarded {
             return Ok(Settled::Refused(failure));
         }
+        let unasked = self.mailbox.late_code();
         if off_at.is_some() && Instant::now() >= deadline {
-            return Ok(Settled::Refused(self.too_late(*attempts)));
+            return Ok(Settled::Refused(too_late(attempts.so_far(), unasked)));
         }
         // A request that is given up half way would meet the next one at the device: only the answer is early.
-        let late = self.too_late(1);
         {
             let mut settling = pin!(self.settle(session, targets, power, attempts, deadline));
             tokio::select! {
                 settled = &mut settling => settled?,
                 () = sleep_until(deadline) => {
-                    ticket.answer_early(Err(late));
+                    ticket.answer_early(Err(too_late(attempts.so_far(), unasked)));
                     settling.await?;
                 }
             }
         }
         if ticket.is_answered() {
-            self.keeper.doubt();
+            self.own_countdown.doubt();
             return Ok(Settled::Late);
         }
         if let (Guarded::Armed(stake), Some(off_at)) = (guarded, off_at)
@@ -184,8 +184,8 @@ impl Worker {
         }
         let disarmed = self.disarm(session, ours).await;
         if disarmed.is_err() {
-            self.keeper.leftover = Some(ours);
-            self.keeper.doubt();
+            self.own_countdown.leftover = Some(ours);
+            self.own_countdown.doubt();
         }
         disarmed
     }
@@ -196,13 +196,13 @@ impl Worker {
             Countdown::Running { ends, .. } => self.clock.now().duration_since(ends) >= OVERDUE,
             _ => false,
         };
-        self.has_countdown() && (self.keeper.stale || overdue)
+        self.has_countdown() && (self.own_countdown.stale || overdue)
     }
 
     /// Reads the countdown. A device that cannot say loses nothing else.
     pub(super) async fn look_at_countdown(&mut self, session: &mut Session) -> Result<(), Trip> {
         // Asked once, whatever comes of it; a device that fails is connected anew, and read then.
-        self.keeper.stale = false;
+        self.own_countdown.stale = false;
         if !self.has_countdown() {
             return Ok(());
         }
@@ -222,12 +222,12 @@ impl Worker {
         if failed && read == Countdown::Idle {
             self.known.count_down(Countdown::Failed);
         }
-        if let Some(ours) = self.keeper.leftover
+        if let Some(ours) = self.own_countdown.leftover
             && self.relay_is(Power::Off)
         {
             self.disarm(session, ours).await?;
         }
-        self.keeper.leftover = None;
+        self.own_countdown.leftover = None;
         self.tell().await;
         Ok(())
     }
@@ -238,10 +238,12 @@ impl Worker {
         off_at: Instant,
         ours: Option<Timestamp>,
     ) -> Result<Guarded, Trip> {
-        let before = self.keeper.armed;
+        let before = self.own_countdown.armed;
         match self.arm(session, off_at, ours).await? {
             // What was read a moment ago needs no second look.
-            Guarded::Armed(stake) if self.keeper.armed != before => self.hold(session, off_at, stake).await,
+            Guarded::Armed(stake) if self.own_countdown.armed != before => {
+                self.hold(session, off_at, stake).await
+            }
             other => Ok(other),
         }
     }
@@ -263,7 +265,7 @@ impl Worker {
                 .await
             {
                 Ok(_) => {
-                    self.keeper.armed = None;
+                    self.own_countdown.armed = None;
                     self.known.count_down(Countdown::Idle);
                 }
                 // It runs on, and that is what the report says.
@@ -296,13 +298,13 @@ impl Worker {
     }
 
     async fn do_without(&mut self) {
-        self.keeper.refused = true;
+        self.own_countdown.refused = true;
         self.known.count_down(Countdown::Unsupported);
         self.tell().await;
     }
 
     fn has_countdown(&self) -> bool {
-        self.kind == Kind::Plug && !self.keeper.refused
+        self.kind == Kind::Plug && !self.own_countdown.refused
     }
 
     fn relay_is(&self, power: Power) -> bool {
@@ -320,7 +322,7 @@ impl Worker {
     }
 
     fn counts_to_armed(&self, ends: Timestamp) -> bool {
-        let Some(armed) = self.keeper.armed else {
+        let Some(armed) = self.own_countdown.armed else {
             return false;
         };
         let left = ends.duration_since(self.clock.now());
@@ -330,7 +332,7 @@ impl Worker {
     /// Whether the one that runs was armed for this instant: nothing needs to be sent.
     fn is_as_wanted(&self, ends: Timestamp, off_at: Instant) -> bool {
         let near = |armed: Instant| armed >= off_at && armed.duration_since(off_at) <= SHORTEST;
-        self.counts_to_armed(ends) && self.keeper.armed.is_some_and(near)
+        self.counts_to_armed(ends) && self.own_countdown.armed.is_some_and(near)
     }
 }
 

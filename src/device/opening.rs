@@ -72,8 +72,10 @@ pub struct Seen {
     pub model: String,
     /// Firmware version.
     pub firmware: String,
-    /// How many outlets it has.
-    pub outlets: usize,
+    /// Its name in the app.
+    pub nickname: Option<String>,
+    /// The names of its outlets in the app, by their position.
+    pub outlets: Vec<(Option<u8>, Option<String>)>,
 }
 
 /// Logs in once and looks, for a person who checks the settings. No retries.
@@ -88,11 +90,21 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         request,
         Directory::default(),
     );
-    let opened = opening.await.map_err(|fault| fault.to_string())?;
+    let opened = opening.await.map_err(|fault| match fault {
+        // No session was there to be lost: what answers does not know this way to log in.
+        Fault::SessionLost => {
+            "something answers there, but not as a Tapo device; is the address right?".to_owned()
+        }
+        fault => fault.to_string(),
+    })?;
     let device = DeviceReading::of(&opened.info);
+    let outlets = opened.outlets.into_iter();
+    let mut outlets: Vec<_> = outlets.map(|outlet| (outlet.position, outlet.nickname)).collect();
+    outlets.sort();
     Ok(Seen {
         model: device.model.unwrap_or_else(|| "unknown model".to_owned()),
         firmware: device.firmware.unwrap_or_else(|| "unknown firmware".to_owned()),
-        outlets: opened.outlets.len(),
+        nickname: device.nickname,
+        outlets,
     })
 }

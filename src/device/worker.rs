@@ -1,5 +1,7 @@
 //! The life of one physical device: connect, serve, wait, connect again.
 
+mod connect;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
@@ -10,12 +12,10 @@ use super::{
     backoff::{Backoff, LoginBudget, Purpose, jittered},
     exchange::Trip,
     fault::{Fault, Remedy},
-    guard::Keeper,
+    guard::OwnCountdown,
     known::Known,
-    mailbox::{Mailbox, Standing},
+    mailbox::Mailbox,
     meter::Meters,
-    opening::{Opened, open},
-    readings::DeviceReading,
     search::Directory,
     session::Session,
     stats::Recorder,
@@ -24,8 +24,7 @@ use super::{
 use crate::{
     clock::Clock,
     energy::EnergyBook,
-    intent::Failure,
-    report::{EventKind, Kind, Phase, Report},
+    report::{Kind, Phase, Report},
 };
 
 /// The first wait after a device could not be reached.
@@ -38,11 +37,6 @@ const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
 const RETRY_SOON: Duration = Duration::from_millis(500);
 /// Failed exchanges before the session is given up and one active retry decides.
 const FAILURES_TO_RECONNECT: u32 = 2;
-/// Failed connects before the device is looked for under another address: the active retry.
-const CONNECTS_TO_SEARCH: u32 = 1;
-/// Failed connects from one search to the next.
-const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
-
 /// Owns one device: its session, its queue, and everything known of it.
 pub(super) struct Worker {
     pub(super) config: Arc<DeviceConfig>,
@@ -54,7 +48,7 @@ pub(super) struct Worker {
     pub(super) known: Known,
     pub(super) meters: Meters,
     pub(super) book: EnergyBook,
-    pub(super) keeper: Keeper,
+    pub(super) own_countdown: OwnCountdown,
     pub(super) unsettled: Unsettled,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
@@ -132,7 +126,7 @@ impl Worker {
             known: Known::default(),
             meters: Meters::new(Instant::now()),
             book,
-            keeper: Keeper::default(),
+            own_countdown: OwnCountdown::default(),
             unsettled: Unsettled::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
@@ -164,99 +158,6 @@ impl Worker {
             };
         }
         self.mailbox.refuse_if_retired(&self.config.id);
-    }
-
-    async fn connect(&mut self) -> Life {
-        self.mailbox.rescan = false;
-        self.obey();
-        let searching = self.connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH;
-        if (self.lost || searching) && self.search().await.is_err() {
-            return Life::Stop;
-        }
-        self.recorder.logged_in();
-        let opening = open(
-            self.address.clone(),
-            self.config.clone(),
-            self.kind,
-            self.tempo.request,
-            self.directory.clone(),
-        );
-        match self.mailbox.attend(opening).await {
-            Err(_stopped) => Life::Stop,
-            Ok(Ok(opened)) => self.welcome(opened).await,
-            Ok(Err(fault)) => self.turned_away(&fault).await,
-        }
-    }
-
-    /// The device let us in and told everything.
-    async fn welcome(&mut self, opened: Opened) -> Life {
-        self.logins.spend(Instant::now());
-        let reading = DeviceReading::of(&opened.info);
-        if let Some(stranger) = self.known.stranger(&reading) {
-            return self.turned_away(&Fault::OtherDevice(stranger)).await;
-        }
-        self.kind = opened.kind;
-        self.lost = false;
-        self.known
-            .identify(&self.config, opened.kind, &opened.components, &reading);
-        let changes = self
-            .known
-            .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
-        self.meters.renew();
-        self.recall_meters();
-        self.keeper.doubt();
-        self.mailbox.standing = Standing::Reached;
-        self.refusals.proved();
-        self.proved();
-        self.enter(Phase::Ready).await;
-        self.tell_changes(changes).await;
-        Life::Serve(opened.session)
-    }
-
-    /// The device could not be reached or did not let us in.
-    async fn turned_away(&mut self, fault: &Fault) -> Life {
-        self.recorder.failed(fault.kind());
-        self.connects += 1;
-        self.mailbox.trouble = Some(fault.trouble());
-        let phase = fault.phase();
-        let lost_now = fault.remedy() == Remedy::Search && !self.lost;
-        self.lost |= lost_now;
-        let wait = match phase {
-            Phase::LockedOut => self.tempo.locked,
-            Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
-            _ => self.probes.wait(),
-        };
-        self.enter(phase).await;
-        if lost_now {
-            return Life::Connect;
-        }
-        Life::Wait(Instant::now() + wait)
-    }
-
-    async fn wait(&mut self, until: Instant) -> Life {
-        let waiting_since = Instant::now();
-        loop {
-            if matches!(self.phase, Phase::SetupMode | Phase::Forbidden | Phase::LockedOut) {
-                self.refuse_waiting();
-            }
-            let urgent = if self.mailbox.queue.is_empty() {
-                until
-            } else {
-                waiting_since + PROBE_FOR_COMMAND
-            };
-            let wake = urgent.min(until);
-            if self.mailbox.reordered && self.obey() == Obeyed::Anew {
-                return Life::Connect;
-            }
-            let rescan = self.mailbox.rescan && self.phase != Phase::LockedOut;
-            if rescan || Instant::now() >= wake {
-                return Life::Connect;
-            }
-            self.recorder.now(self.phase, self.mailbox.queue.len());
-            if self.mailbox.wait_until(wake).await.is_err() {
-                return Life::Stop;
-            }
-        }
     }
 
     async fn serve(&mut self, mut session: Session) -> Life {
@@ -382,43 +283,5 @@ impl Worker {
         self.probes.proved();
         self.mailbox.trouble = None;
         self.phase = Phase::Ready;
-    }
-
-    /// Commands that waiting would not help.
-    fn refuse_waiting(&mut self) {
-        if let Some(trouble) = self.mailbox.trouble.clone() {
-            self.mailbox
-                .queue
-                .refuse_all(&Failure::bridge(trouble.code, trouble.message));
-        }
-    }
-
-    /// The address stays dead: asks the network where the device went, by its MAC.
-    async fn search(&mut self) -> Result<(), super::mailbox::Stopped> {
-        let Some(mac) = self
-            .known
-            .identity
-            .as_ref()
-            .and_then(|identity| identity.mac.clone())
-        else {
-            return Ok(());
-        };
-        let search = self.directory.clone().find(mac, self.tempo.search.clone());
-        if let Some(found) = self.mailbox.attend(search).await? {
-            let address = found.address();
-            if address != self.address {
-                let message = format!(
-                    "{} answers at {address} instead of {}",
-                    self.config.id, self.address
-                );
-                info!(device = %self.config.id, old = %self.address, new = %address, "address changed");
-                self.address = address;
-                self.event(EventKind::AddressChanged, None, message).await;
-            }
-            return Ok(());
-        }
-        // Nobody knows it elsewhere: back to where it was configured.
-        self.address.clone_from(&self.config.address);
-        Ok(())
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Info<'a> {
 }
 
 /// One entry of `bridge/devices`.
-#[derive(Serialize)]
+#[derive(PartialEq, Serialize)]
 pub(super) struct DeviceEntry<'a> {
     id: &'a DeviceId,
     name: Option<&'a str>,
@@ -92,7 +92,7 @@ pub(super) struct DeviceEntry<'a> {
     last_error: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+#[derive(PartialEq, Serialize)]
 struct OutletEntry<'a> {
     key: &'a OutletKey,
     position: u8,

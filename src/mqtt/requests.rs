@@ -1,6 +1,9 @@
 //! Requests to the bridge itself: `bridge/request/<name>`, answered on `bridge/response/<name>`.
 
+mod identify;
 mod schedule;
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tracing::{debug, info};
@@ -27,6 +30,9 @@ impl MqttTask {
             "restart" => self.perform(payload, |_| Ok(()), |task, ()| task.restart()),
             "rescan" => self.perform(payload, |_| Ok(()), |task, ()| task.rescan()),
             "health" => self.perform(payload, |_| Ok(()), |task, ()| Ok(task.tell_health())),
+            "identify" => self.perform(payload, identify::read_name, |task, name| {
+                task.identify(name.as_deref())
+            }),
             "log_level" => self.perform(payload, read_level, |task, level| Ok(task.set_log_level(level))),
             "homeassistant/rediscover" => self.perform(payload, read_subject, |task, subject| {
                 task.rediscover(subject.as_ref())
@@ -73,6 +79,11 @@ impl MqttTask {
             .map_err(|_| Refusal::new("busy", "too many commands at once"))
     }
 
+    fn identify(&self, name: Option<&str>) -> Result<Value, Refusal> {
+        let reports = self.tree.reports.values().map(Arc::as_ref);
+        identify::identify(reports, name).map(|found| json!(found))
+    }
+
     fn set_log_level(&mut self, level: Level) -> Value {
         self.log_level.set(level);
         self.tree.tell_info(level);
@@ -105,11 +116,12 @@ impl MqttTask {
 /// Answered once the settings were read.
 pub(super) const RELOAD: &str = "reload";
 
-const REQUESTS: [&str; 6] = [
+const REQUESTS: [&str; 7] = [
     "restart",
     RELOAD,
     "rescan",
     "health",
+    "identify",
     "log_level",
     "homeassistant/rediscover",
 ];

@@ -297,7 +297,7 @@ impl Rations {
         let Some(ceiling) = group.energy.ceiling else {
             return Ok(());
         };
-        if self.fits(&ceiling, members, outlet, now) {
+        if self.fits(&ceiling, group, members, outlet, now) {
             Ok(())
         } else {
             Err(Refusal {

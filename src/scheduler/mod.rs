@@ -12,6 +12,7 @@ pub mod energy;
 pub mod evaluate;
 pub mod forecast;
 pub mod ids;
+pub mod interlock;
 mod level;
 pub mod location;
 pub mod occurrence;

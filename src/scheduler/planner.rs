@@ -25,6 +25,7 @@ use super::{
     energy::Rations,
     evaluate::Sensors,
     ids::ScheduleId,
+    interlock::Holders,
     overrides::Overrides,
     readings::Readings,
     rules::{Group, Limits, Rules},
@@ -51,6 +52,8 @@ pub struct Inputs<'a> {
     pub memory: &'a Memory,
     /// What the outlets are, as their devices confirmed last. Missing is unknown.
     pub observed: &'a BTreeMap<OutletPath, Power>,
+    /// Who holds the interlocks.
+    pub holders: &'a Holders,
     /// Whether conditions are asked.
     pub conditions: Conditions,
     /// When the bridge started.
@@ -146,6 +149,8 @@ pub enum Rule {
     Schedule(ScheduleId),
     /// A limit.
     Limit(Cause),
+    /// At most one of the group may be on, and it is another.
+    Interlock,
 }
 
 impl fmt::Display for Rule {
@@ -153,6 +158,7 @@ impl fmt::Display for Rule {
         match self {
             Self::Schedule(id) => fmt::Display::fmt(id, f),
             Self::Limit(cause) => fmt::Display::fmt(cause, f),
+            Self::Interlock => f.write_str("interlock"),
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct Group {
     pub on_external_change: OnExternalChange,
     /// What to do when an outlet is reachable again.
     pub come_back: ComeBack,
+    /// How many members may be on at once.
+    pub interlock: Interlock,
 }
 
 impl Group {
@@ -123,6 +125,17 @@ pub enum ComeBack {
     Leave,
     /// Switch it off, and leave it off until the next edge that turns it on.
     Off,
+}
+
+/// How many members of a group may be on at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Interlock {
+    /// All of them.
+    #[default]
+    Free,
+    /// One at most (`interlock = true`): the newest goes on once the others are confirmed off. Such a group has no
+    /// schedules, which would turn on all of it.
+    OneOn,
 }
 
 /// When a group is on, and under which conditions and limits.

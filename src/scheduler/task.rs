@@ -11,6 +11,7 @@ mod energy;
 mod errand;
 mod guard;
 mod hear;
+mod interlock;
 mod jump;
 mod kept;
 mod layers;
@@ -264,6 +265,7 @@ impl Scheduler {
     /// Asks the planner, and again when a limit was reached.
     fn decide(&mut self, look: Look) {
         let observed = self.observed();
+        self.find_holders();
         self.book.replan(&observed, look.now);
         if self.trip(look) {
             self.book.replan(&observed, look.now);

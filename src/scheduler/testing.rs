@@ -15,13 +15,14 @@ use super::{
     edge::{Clamps, Edge, EdgeTime},
     energy::{EnergyRules, Rations},
     forecast::{PlannedChange, forecast},
+    interlock::Holders,
     location::Location,
     overrides::{Lifetime, Origin, Override, Overrides, Stance},
     planner::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
     readings::Readings,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, LimitChanges, Limits, OnExternalChange, Priority, Rules,
-        Schedule,
+        CatchUp, ComeBack, Group, InVacation, Interlock, LimitChanges, Limits, OnExternalChange, Priority,
+        Rules, Schedule,
     },
     safety::{Report, Safety},
     sensor::{SensorSpec, SensorValue},
@@ -81,6 +82,7 @@ pub(crate) fn group(schedules: Vec<Schedule>) -> Group {
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
         come_back: ComeBack::Reconcile,
+        interlock: Interlock::Free,
     }
 }
 
@@ -108,6 +110,7 @@ pub(crate) struct Site {
     pub(crate) readings: Readings,
     pub(crate) memory: Memory,
     pub(crate) observed: BTreeMap<OutletPath, Power>,
+    pub(crate) holders: Holders,
     pub(crate) conditions: Conditions,
     pub(crate) booted_at: Timestamp,
     pub(crate) now: Timestamp,
@@ -138,6 +141,7 @@ impl Site {
             readings: Readings::default(),
             memory: Memory::default(),
             observed: BTreeMap::new(),
+            holders: Holders::default(),
             conditions: Conditions::Asked,
             booted_at: Timestamp::UNIX_EPOCH,
             now: Timestamp::UNIX_EPOCH,
@@ -178,6 +182,7 @@ impl Site {
             readings: &self.readings,
             memory: &self.memory,
             observed: &self.observed,
+            holders: &self.holders,
             conditions: self.conditions,
             booted_at: self.booted_at,
             listening_since: self.booted_at,

@@ -12,7 +12,6 @@ from processes import Process, eventually, free_port
 
 CLIENT = "http://tapo2mqtt.test/"
 USERNAME, PASSWORD = "owner", "owner-password"
-STARTED = "MQTT client connected"
 CONFIGURATION = """
 homeassistant:
   name: Test

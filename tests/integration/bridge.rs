@@ -12,10 +12,11 @@ use std::{
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
 use tapo2mqtt::{
+    Secret,
     bridge::{Bridge, Ended},
     clock::Clock,
     config::{self, Sources},
-    device::{Telling, Tempo},
+    device::{Credentials, DeviceConfig, Telling, Tempo},
     reload::Loader,
     tasks::Tasks,
     telemetry::{Level, LogLevel},
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
+    process::{account, device, mqtt},
 };
 
 /// Settings of a bridge to be.
@@ -53,6 +55,20 @@ pub fn tempo() -> Tempo {
         refused_longest: Duration::from_mins(5),
         locked: Duration::from_mins(30),
         search: Vec::new(),
+    }
+}
+
+/// A simulated device as its worker needs it.
+pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
+    DeviceConfig {
+        id: id.parse().unwrap(),
+        address: address.to_string(),
+        name: None,
+        credentials: Some(Credentials {
+            username: DEFAULT_USERNAME.to_owned(),
+            password: Secret::new(DEFAULT_PASSWORD),
+        }),
+        outlets: Vec::new(),
     }
 }
 
@@ -129,22 +145,16 @@ impl Setup {
     }
 
     pub fn toml(&self, broker: SocketAddr) -> String {
-        let (host, port, limit) = (broker.ip(), broker.port(), self.request_timeout);
+        let limit = self.request_timeout;
         let mut sections = vec![
-            format!("[mqtt]\nhost = \"{host}\"\nport = {port}"),
+            mqtt(broker),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
         if self.credentials {
-            sections.push(format!(
-                "[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{}\"",
-                self.password
-            ));
+            sections.push(account(DEFAULT_USERNAME, self.password));
         }
-        let device = |(id, address): &(String, SocketAddr)| {
-            format!("[[device]]\nid = \"{id}\"\naddress = \"{address}\"")
-        };
         sections.extend(self.sections.iter().cloned());
-        sections.extend(self.devices.iter().map(device));
+        sections.extend(self.devices.iter().map(|(id, address)| device(id, *address)));
         sections.push(self.rules.clone());
         sections.join("\n")
     }

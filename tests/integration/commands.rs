@@ -9,6 +9,7 @@ use tapo2mqtt::bridge::Ended;
 use crate::{
     bridge::{Running, Setup, dead_address},
     mosquitto::Mosquitto,
+    probe::PATIENCE,
 };
 
 fn word(on: bool) -> &'static str {
@@ -267,6 +268,26 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
 }
 
 #[tokio::test]
+async fn an_answer_at_the_deadline_says_how_often_the_device_was_asked() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    // It switches, reads back as if it had not, and is silent when it is asked once more.
+    let values = [("device_on".to_owned(), json!(false))].into();
+    plug.faults().set(Fault::FieldValues { values });
+    let latency = Duration::from_millis(250).into();
+    plug.faults().set(Fault::Latency { latency });
+    let wish = json!({ "state": "ON", "ttl": 2, "transaction": "t" });
+    bridge.publish("plug/set", wish.to_string()).await;
+    plug.wait_relay(1, true, PATIENCE).await.unwrap();
+    let (stage, scope) = (Stage::BeforeApplying, Scope::method("set_device_info"));
+    plug.faults().set(Fault::Hang { stage, scope });
+    let answer = bridge.answer("plug", "t").await;
+    assert_eq!(answer["error"]["code"], "no_answer", "{answer}");
+    assert_eq!(answer["attempts"], 2, "{answer}");
+}
+
+#[tokio::test]
 async fn commands_that_wait_at_the_stop_are_answered_once() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let mut bridge = Setup::new().device("plug", plug.address()).start().await;
@@ -440,6 +461,47 @@ async fn a_retained_command_is_refused() {
 }
 
 #[tokio::test]
+async fn a_name_in_the_app_tells_the_topic() {
+    let plug = Simulator::plug(Profile::P110).nickname("Boiler");
+    let plug = plug.start().await.unwrap();
+    let strip = Simulator::strip(Profile::P304M).nickname("Mats");
+    let strip = strip.outlet_nicknames(["Left mat", "Right mat", "Steps", "Lamp"]);
+    let strip = strip.start().await.unwrap();
+    let named = "[[device.outlet]]\nposition = 2\nid = \"right\"\nname = \"East mat\"\n";
+    let setup = Setup::new()
+        .device("heater", plug.address())
+        .device("mats", strip.address());
+    let bridge = setup.rules(named).start().await;
+    for device in ["heater", "mats"] {
+        bridge.available(device).await;
+    }
+    let cases = [
+        ("Boiler", "heater", Value::Null),
+        ("mats", "mats", Value::Null),
+        (" left MAT", "mats/1", json!(1)),
+        ("East mat", "mats/right", json!(2)),
+    ];
+    for (name, path, position) in cases {
+        let payload = json!({ "name": name, "transaction": name });
+        bridge
+            .publish("bridge/request/identify", payload.to_string())
+            .await;
+        let answered = |answer: &Value| answer["transaction"] == name;
+        let answer = bridge.expect("bridge/response/identify", answered).await;
+        let found = answer["data"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{answer}");
+        assert_eq!(
+            (&found[0]["path"], &found[0]["position"]),
+            (&json!(path), &position)
+        );
+    }
+    bridge.probe.forget();
+    bridge.publish("bridge/request/identify", "").await;
+    let all = bridge.expect("bridge/response/identify", |_| true).await;
+    assert_eq!(all["data"].as_array().unwrap().len(), 6, "{all}");
+}
+
+#[tokio::test]
 async fn requests_and_groups_that_make_no_sense_are_answered() {
     let bridge = Setup::new().start().await;
     let cases = [
@@ -454,6 +516,12 @@ async fn requests_and_groups_that_make_no_sense_are_answered() {
             "now",
             "bridge/response/rescan",
             "invalid_payload",
+        ),
+        (
+            "bridge/request/identify",
+            r#"{"name":"Nobody"}"#,
+            "bridge/response/identify",
+            "unknown_name",
         ),
         (
             "bridge/request/dance",

@@ -4,13 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
-use tapo_simulator::{
-    DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Profile, Simulator,
-};
+use tapo_simulator::{DeviceHandle, Fault, FaultKind, Profile, Simulator};
 use tapo2mqtt::{
-    Secret,
     clock::Clock,
-    device::{Credentials, DeviceConfig, HealthBoard, News, Order, Owner, Roster, Telling, Tempo},
+    device::{HealthBoard, News, Order, Owner, Roster, Telling, Tempo},
     energy::{MilliWattHours, MilliWatts},
     report::{EventKind, Outlet, Report},
     store::{self, Keeper},
@@ -25,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{Running, Setup, parsed, tempo},
+    bridge::{Running, Setup, device_config, parsed, tempo},
     probe::PATIENCE,
 };
 
@@ -39,18 +36,8 @@ struct Watched {
 
 impl Watched {
     fn start(device: &DeviceHandle, tempo: &Tempo, keeper: &Keeper, clock: &Clock) -> Self {
-        let config = DeviceConfig {
-            id: "device".parse().unwrap(),
-            address: device.address().to_string(),
-            name: None,
-            credentials: Some(Credentials {
-                username: DEFAULT_USERNAME.to_owned(),
-                password: Secret::new(DEFAULT_PASSWORD),
-            }),
-            outlets: Vec::new(),
-        };
         let roster = Roster {
-            devices: vec![config],
+            devices: vec![device_config("device", device.address())],
             tempo: tempo.clone(),
         };
         let (orders, inbox) = mpsc::channel(16);

@@ -7,14 +7,11 @@ mod single;
 mod strangers;
 
 use serde_json::{Value, json};
-use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle};
-use tapo2mqtt::{
-    Secret,
-    device::{Credentials, DeviceConfig, look},
-};
+use tapo_simulator::DeviceHandle;
+use tapo2mqtt::device::look;
 use tokio::time::Duration;
 
-use crate::bridge::Running;
+use crate::bridge::{Running, device_config};
 
 /// The payload word of a relay.
 fn word(on: bool) -> &'static str {
@@ -28,17 +25,8 @@ fn code(answer: &Value) -> &str {
 
 /// Another program logs in to the device. It may lose its session again before it has read everything.
 async fn log_in_elsewhere(device: &DeviceHandle) {
-    let config = DeviceConfig {
-        id: "other".parse().unwrap(),
-        address: device.address().to_string(),
-        name: None,
-        credentials: Some(Credentials {
-            username: DEFAULT_USERNAME.to_owned(),
-            password: Secret::new(DEFAULT_PASSWORD),
-        }),
-        outlets: Vec::new(),
-    };
-    let _stolen_back = look(&config, Duration::from_secs(3)).await;
+    let other = device_config("other", device.address());
+    let _stolen_back = look(&other, Duration::from_secs(3)).await;
 }
 
 /// Sends a `set` without waiting for its answer.

@@ -9,9 +9,8 @@ use tapo_simulator::{
     Simulator, Stage,
 };
 use tapo2mqtt::{
-    Secret,
     clock::Clock,
-    device::{Credentials, DeviceConfig, HealthBoard, News, Order, Owner, Roster, Tempo},
+    device::{HealthBoard, News, Order, Owner, Roster, Tempo},
     intent::{Action, Answer, Code, Guard, Intent, Outcome, Source, Switch, Ticket, TicketId},
     model::Power,
     report::{Countdown, Report},
@@ -25,7 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{bridge::tempo, probe::PATIENCE};
+use crate::{
+    bridge::{device_config, tempo},
+    probe::PATIENCE,
+};
 
 const ON: Action = Action::Switch(Switch::To(Power::On));
 const OFF: Action = Action::Switch(Switch::To(Power::Off));
@@ -146,23 +148,13 @@ fn owner(
     news: mpsc::Sender<News>,
     clock: Clock,
 ) -> Owner {
-    let device = DeviceConfig {
-        id: "device".parse().unwrap(),
-        address: address.to_string(),
-        name: None,
-        credentials: Some(Credentials {
-            username: DEFAULT_USERNAME.to_owned(),
-            password: Secret::new(DEFAULT_PASSWORD),
-        }),
-        outlets: Vec::new(),
-    };
     let tempo = Tempo {
         poll: NEVER,
         slow_poll: NEVER,
         ..tempo()
     };
     let roster = Roster {
-        devices: vec![device],
+        devices: vec![device_config("device", address)],
         tempo,
     };
     let board = HealthBoard::default();

@@ -27,11 +27,7 @@ const LIMITED: &str = r#"
 "#;
 
 async fn plug() -> RunningDevice {
-    let device = Simulator::plug(Profile::P110).start().await.unwrap();
-    if device.relay(1) {
-        device.press(1).unwrap();
-    }
-    device
+    Simulator::plug(Profile::P110).start().await.unwrap()
 }
 
 /// The seconds that the plug still counts.

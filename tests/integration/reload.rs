@@ -328,9 +328,6 @@ async fn what_a_running_bridge_cannot_change_is_named_and_left() {
 #[tokio::test]
 async fn a_command_in_flight_to_another_device_survives() {
     let (lamp, mats) = (plug().await, strip().await);
-    if lamp.relay(1) {
-        lamp.press(1).unwrap();
-    }
     let alone = Setup::new().device("lamp", lamp.address());
     let bridge = alone.clone().start().await;
     bridge.available("lamp").await;
@@ -417,11 +414,6 @@ const BARE: &str = "[location]\ntimezone = \"UTC\"\n";
 #[tokio::test]
 async fn groups_schedules_and_sensors_come_and_go() {
     let (lamp, heater) = (plug().await, plug().await);
-    for device in [&lamp, &heater] {
-        if device.relay(1) {
-            device.press(1).unwrap();
-        }
-    }
     let setup = |rules: &str| {
         Setup::new()
             .device("lamp", lamp.address())
@@ -550,9 +542,7 @@ async fn overrides_and_changed_schedules_stay_on_top() {
 #[tokio::test]
 async fn a_new_limit_counts_for_an_outlet_that_is_on() {
     let heater = plug().await;
-    if !heater.relay(1) {
-        heater.press(1).unwrap();
-    }
+    heater.press(1).unwrap();
     let setup = Setup::new().device("heater", heater.address());
     let bridge = setup.clone().start().await;
     bridge.expect("heater", |heater| heater["state"] == "ON").await;
@@ -569,9 +559,6 @@ async fn a_new_limit_counts_for_an_outlet_that_is_on() {
 #[tokio::test]
 async fn a_sensor_that_came_by_reload_is_heard_after_the_broker_was_gone() {
     let heater = plug().await;
-    if heater.relay(1) {
-        heater.press(1).unwrap();
-    }
     let broker = Mosquitto::start().await;
     let cut = crate::cut::Cut::in_front_of(broker.address());
     let home = Home::new(&process::settings(cut.address(), &[("heater", heater.address())]));

@@ -38,6 +38,7 @@ use crate::{
     bridge::parsed,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
+    process::mqtt,
 };
 
 const SETTINGS: &str = r#"
@@ -102,9 +103,7 @@ impl Drop for Seam {
 fn settings(text: &str, broker: &Mosquitto) -> Settings {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("settings.toml");
-    let address = broker.address();
-    let mqtt = format!("[mqtt]\nhost = \"{}\"\nport = {}\n", address.ip(), address.port());
-    std::fs::write(&file, mqtt + text).unwrap();
+    std::fs::write(&file, mqtt(broker.address()) + text).unwrap();
     config::load(&Sources {
         file: Some(file),
         environment: Vec::new(),
@@ -196,6 +195,14 @@ impl Seam {
 
     async fn say(&self, word: Word) {
         self.words.send(word).await.unwrap();
+    }
+
+    /// The scheduler's rules and how the group stands.
+    async fn tell_group(&self) {
+        self.say(Word::Rules(self.rules.clone())).await;
+        let standing = Word::Group("driveway".parse().unwrap(), Arc::new(group_standing()));
+        self.say(standing).await;
+        self.expect("group/driveway", |_| true).await;
     }
 
     /// What the scheduler is told next.
@@ -492,13 +499,7 @@ async fn a_busy_scheduler_is_no_reason_to_wait() {
 #[tokio::test]
 async fn a_schedule_is_switched_by_its_topic() {
     let mut seam = Seam::start().await;
-    seam.say(Word::Rules(seam.rules.clone())).await;
-    seam.say(Word::Group(
-        "driveway".parse().unwrap(),
-        Arc::new(group_standing()),
-    ))
-    .await;
-    seam.expect("group/driveway", |_| true).await;
+    seam.tell_group().await;
     seam.probe.forget();
     let topic = "group/driveway/set/schedule/morning";
     seam.publish(topic, "OFF").await;
@@ -760,13 +761,7 @@ async fn a_schedule_that_is_gone_leaves_home_assistant() {
 async fn groups_of_an_earlier_run_are_cleaned_up() {
     let broker: Arc<Mosquitto> = Mosquitto::start().await.into();
     let mut seam = Seam::start_on(broker.clone(), SETTINGS, 16).await;
-    seam.say(Word::Rules(seam.rules.clone())).await;
-    seam.say(Word::Group(
-        "driveway".parse().unwrap(),
-        Arc::new(group_standing()),
-    ))
-    .await;
-    seam.expect("group/driveway", |_| true).await;
+    seam.tell_group().await;
     assert_ne!(seam.discovery().await, Value::Null);
     seam.stop().await;
 

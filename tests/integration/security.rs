@@ -200,12 +200,13 @@ async fn a_taken_client_id_is_hinted_at() {
 /// The access list that is shipped, for a bridge and a probe that may do everything.
 const USER: &str = "user tapo2mqtt";
 
-/// The lines of the bridge, without comments.
+/// The lines of the bridge, with that for a sensor.
 fn bridge_lines() -> Vec<String> {
     let list = repository("config/mosquitto/acl");
     let lines = list.lines().skip_while(|line| *line != USER).skip(1);
     let own = lines.take_while(|line| !line.starts_with("user "));
-    own.filter(|line| line.starts_with("topic "))
+    own.map(|line| line.strip_prefix('#').unwrap_or(line))
+        .filter(|line| line.starts_with("topic "))
         .map(str::to_owned)
         .collect()
 }
@@ -239,7 +240,8 @@ impl Scene {
             &(login(broker.address(), "tapo2mqtt", "secret")
                 + &account(tapo_simulator::DEFAULT_USERNAME, tapo_simulator::DEFAULT_PASSWORD)
                 + &device("plug", plug.address())
-                + &device("strip", strip.address())),
+                + &device("strip", strip.address())
+                + "[[sensor]]\nid = \"outdoor\"\ntopic = \"weather/outdoor\"\n"),
         );
         let process = home.start();
         let scene = Self {
@@ -309,7 +311,7 @@ enum Need {
 const PLUG_CONFIG: &str = "homeassistant/device/tapo2mqtt_plug/config";
 
 /// The line, what stays of it, and what that breaks.
-const NEEDS: [(&str, Option<&str>, Need); 11] = [
+const NEEDS: [(&str, Option<&str>, Need); 12] = [
     ("topic write tapo2mqtt/#", None, Need::Speak),
     (
         "topic read tapo2mqtt/+/set/#",
@@ -353,6 +355,7 @@ const NEEDS: [(&str, Option<&str>, Need); 11] = [
         None,
         Need::Hear("homeassistant/status"),
     ),
+    ("topic read weather/outdoor", None, Need::Hear("weather/outdoor")),
 ];
 
 impl Need {

@@ -222,43 +222,17 @@ fn physical(topic: &str) -> BTreeMap<Key, Component> {
 
 fn energy(topic: &str) -> BTreeMap<Key, Component> {
     let sensor = |class, key| Sensor::of_class(class, state(topic, key));
+    let consumption = |key, name| entry(key, sensor(SensorClass::Energy, key).named(name).decimals(3));
+    let power = sensor(SensorClass::Power, "power").named("Current consumption");
+    let voltage = sensor(SensorClass::Voltage, "voltage").decimals(1);
+    let current = sensor(SensorClass::Current, "current").decimals(2);
     BTreeMap::from([
-        entry(
-            "power",
-            sensor(SensorClass::Power, "power")
-                .named("Current consumption")
-                .decimals(1),
-        ),
-        entry(
-            "energy_today",
-            sensor(SensorClass::Energy, "energy_today")
-                .named("Today's consumption")
-                .decimals(3),
-        ),
-        entry(
-            "energy_month",
-            sensor(SensorClass::Energy, "energy_month")
-                .named("This month's consumption")
-                .decimals(3),
-        ),
-        entry(
-            "energy_total",
-            sensor(SensorClass::Energy, "energy_total")
-                .named("Total consumption")
-                .decimals(3),
-        ),
-        entry(
-            "voltage",
-            sensor(SensorClass::Voltage, "voltage")
-                .decimals(1)
-                .off_by_default(),
-        ),
-        entry(
-            "current",
-            sensor(SensorClass::Current, "current")
-                .decimals(2)
-                .off_by_default(),
-        ),
+        entry("power", power.decimals(1)),
+        consumption("energy_today", "Today's consumption"),
+        consumption("energy_month", "This month's consumption"),
+        consumption("energy_total", "Total consumption"),
+        entry("voltage", voltage.off_by_default()),
+        entry("current", current.off_by_default()),
     ])
 }
 

@@ -10,7 +10,10 @@ use crate::scheduler::{
     days::Days,
     edge::{Clamps, Edge},
     period::Period,
-    rules::{CatchUp, ComeBack, Group, InVacation, Limit, LimitChanges, Limits, OnExternalChange, Priority},
+    rules::{
+        CatchUp, ComeBack, Group, InVacation, Interlock, Limit, LimitChanges, Limits, OnExternalChange,
+        Priority,
+    },
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
 };
@@ -183,6 +186,23 @@ fn a_group_has_sound_defaults() {
     assert_eq!(group.in_vacation, InVacation::Rest);
     assert_eq!(group.on_external_change, OnExternalChange::Override);
     assert_eq!(group.come_back, ComeBack::Reconcile);
+    assert_eq!(group.interlock, Interlock::Free);
+}
+
+#[test]
+fn an_interlocked_group_has_two_outlets_or_more_and_no_schedules() {
+    let interlocked = |outlets: &str, more: &str| {
+        format!("[[group]]\nid = 'g'\noutlets = [{outlets}]\ninterlock = true\n{more}")
+    };
+    let rules = rules(&interlocked("'plug', 'strip/1'", ""));
+    assert_eq!(rules.groups[0].interlock, Interlock::OneOn);
+    let schedule = "[[group.schedule]]\nid = 's'\nall_day = true";
+    for settings in [
+        interlocked("'plug'", ""),
+        interlocked("'plug', 'strip/1'", schedule),
+    ] {
+        broken(&[(&settings, "group[0].interlock")]);
+    }
 }
 
 #[test]
@@ -272,6 +292,7 @@ fn groups() {
         ("run_in_vacation = 'no'", "run_in_vacation"),
         ("on_external_change = 'fight'", "on_external_change"),
         ("come_back = 'stay'", "come_back"),
+        ("interlock = 1", "interlock"),
         ("safety = 5", "safety"),
         ("[group.safety]\nmax_on = '0s'", "safety.max_on"),
         ("[group.safety]\nmax_on = '9000h'", "safety.max_on"),

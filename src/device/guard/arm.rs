@@ -29,7 +29,7 @@ impl Worker {
         off_at: Instant,
         ours: Option<Timestamp>,
     ) -> Result<Guarded, Trip> {
-        self.keeper.leftover = None;
+        self.own_countdown.leftover = None;
         if !self.has_countdown() {
             return Ok(Guarded::Without);
         }
@@ -85,7 +85,7 @@ impl Worker {
         let mut round = 1;
         loop {
             let delay = whole_seconds(off_at.duration_since(Instant::now()));
-            self.keeper.armed = Some(Instant::now() + delay);
+            self.own_countdown.armed = Some(Instant::now() + delay);
             let fault = match self
                 .exchange(session, Request::SetTimer(delay), Purpose::Command)
                 .await
@@ -149,7 +149,7 @@ impl Worker {
 
     /// The device went silent while it was armed. One that closed because of us is opened if that still arrives.
     async fn lose(&mut self, session: &mut Session, gone: Fault, stake: Stake) -> Result<Guarded, Trip> {
-        self.keeper.doubt();
+        self.own_countdown.doubt();
         self.known.count_down(Countdown::Unknown);
         if stake == Stake::Ours && self.relay_is(Power::On) {
             self.open_relay(session).await?;

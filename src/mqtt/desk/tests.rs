@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::intent::Outcome;
 
 const SWITCH: Errand = Errand::Switch;
 
@@ -33,6 +34,14 @@ fn carried(desk: &mut Desk, path: &str, transaction: Option<Transaction>, now: I
     }
 }
 
+fn answer(id: TicketId, outcome: Outcome) -> Answer {
+    Answer {
+        id,
+        outcome,
+        members: Vec::new(),
+    }
+}
+
 fn parsed(response: &Response) -> Value {
     serde_json::from_str(&response.json).unwrap()
 }
@@ -42,29 +51,13 @@ fn a_success_is_answered_only_if_a_transaction_asks_for_it() {
     let (mut desk, now) = (Desk::default(), Instant::now());
     let id = carried(&mut desk, "heater", None, now);
     let response = desk
-        .answer(
-            Answer {
-                id,
-                outcome: Ok(done(&[(None, Power::On)])),
-                members: Vec::new(),
-            },
-            |_| None,
-            now,
-        )
+        .answer(answer(id, Ok(done(&[(None, Power::On)]))), |_| None, now)
         .unwrap();
     assert!(!response.wanted);
     let id = carried(&mut desk, "heater", Some(named("t1")), now);
     let later = now + Duration::from_millis(42);
     let response = desk
-        .answer(
-            Answer {
-                id,
-                outcome: Ok(done(&[(None, Power::On)])),
-                members: Vec::new(),
-            },
-            |_| None,
-            later,
-        )
+        .answer(answer(id, Ok(done(&[(None, Power::On)]))), |_| None, later)
         .unwrap();
     assert!(response.wanted);
     let expected =
@@ -78,15 +71,7 @@ fn a_failure_is_always_answered_with_what_is_known() {
     let id = carried(&mut desk, "heater", None, now);
     let outcome = Err(Failure::superseded());
     let response = desk
-        .answer(
-            Answer {
-                id,
-                outcome,
-                members: Vec::new(),
-            },
-            |_| Some(Power::Off),
-            now,
-        )
+        .answer(answer(id, outcome), |_| Some(Power::Off), now)
         .unwrap();
     assert!(response.wanted && response.failed);
     let answer = parsed(&response);
@@ -105,17 +90,7 @@ fn a_strip_answers_for_each_outlet() {
     let (mut desk, now) = (Desk::default(), Instant::now());
     let id = carried(&mut desk, "mats", Some(named("t")), now);
     let outcome = Ok(done(&[(Some("left"), Power::On), (Some("2"), Power::Off)]));
-    let response = desk
-        .answer(
-            Answer {
-                id,
-                outcome,
-                members: Vec::new(),
-            },
-            |_| None,
-            now,
-        )
-        .unwrap();
+    let response = desk.answer(answer(id, outcome), |_| None, now).unwrap();
     assert_eq!(parsed(&response)["outlets"], json!({"left": "ON", "2": "OFF"}));
 }
 
@@ -129,15 +104,7 @@ fn a_repeated_transaction_is_not_carried_out_twice() {
         Admission::UnderWay
     );
     let response = desk
-        .answer(
-            Answer {
-                id,
-                outcome: Ok(done(&[(None, Power::On)])),
-                members: Vec::new(),
-            },
-            |_| None,
-            now,
-        )
+        .answer(answer(id, Ok(done(&[(None, Power::On)]))), |_| None, now)
         .unwrap();
     assert_eq!(
         desk.admit(path(), SWITCH, Some(named("t")), now),
@@ -162,18 +129,7 @@ fn nobody_is_answered_twice_and_everybody_once() {
     let mut answers = desk.abandon();
     assert_eq!(answers.len(), 1);
     assert!(desk.answer(answers.pop().unwrap(), |_| None, now).is_some());
-    assert!(
-        desk.answer(
-            Answer {
-                id,
-                outcome: Ok(done(&[])),
-                members: Vec::new(),
-            },
-            |_| None,
-            now
-        )
-        .is_none()
-    );
+    assert!(desk.answer(answer(id, Ok(done(&[]))), |_| None, now).is_none());
     assert_eq!(desk.len(), 0);
 }
 
@@ -185,14 +141,10 @@ fn a_group_is_read_member_by_member_and_answers_once() {
         panic!("a new command is carried out");
     };
     let parts = desk.split(id, ["mats/1".parse().unwrap(), "lamp".parse().unwrap()]);
-    let answer = |part: usize, outcome| Answer {
-        id: parts[part].1,
-        outcome,
-        members: Vec::new(),
-    };
-    let first = answer(1, Err(Failure::bridge(Code::NoAnswer, "silent")));
+    let part = |part: usize, outcome| answer(parts[part].1, outcome);
+    let first = part(1, Err(Failure::bridge(Code::NoAnswer, "silent")));
     assert!(desk.answer(first, |_| None, now).is_none());
-    let last = answer(0, Ok(done(&[(Some("1"), Power::Off)])));
+    let last = part(0, Ok(done(&[(Some("1"), Power::Off)])));
     let confirmed = |target: &Target| (*target == outlet("lamp")).then_some(Power::On);
     let response = desk.answer(last, confirmed, now).unwrap();
     assert_eq!((&response.target, response.errand), (&group, Errand::Read));

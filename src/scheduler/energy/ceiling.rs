@@ -15,7 +15,7 @@ use crate::{
     model::{OutletPath, Power},
     scheduler::{
         period::{after, elapsed},
-        rules::Group,
+        rules::{Group, Interlock},
         safety::{Block, Cause},
     },
 };
@@ -45,7 +45,7 @@ impl Rations {
         happened.extend(self.shed_last(rule, group, members, now));
         happened.extend(self.bring_back(rule, members, now));
         self.hold_shed(rule, members);
-        self.hold_comers(rule, members, now);
+        self.hold_comers(rule, group, members, now);
         happened
     }
 
@@ -87,14 +87,13 @@ impl Rations {
         self.loads.get(outlet)?.draw(now)
     }
 
-    /// What those draw that may be on.
-    fn allowed(&self, members: Members<'_>, now: Timestamp) -> MilliWatts {
+    /// What those draw that may be on. Of an interlocked group that is one, after the others went off.
+    fn allowed(&self, group: &Group, members: Members<'_>, now: Timestamp) -> MilliWatts {
         let counting = members
             .iter()
             .filter(|(outlet, member)| self.counts(outlet, *member));
-        counting
-            .filter_map(|(outlet, _)| self.draw(outlet, now))
-            .fold(MilliWatts::ZERO, MilliWatts::plus)
+        let draws = counting.filter_map(|(outlet, _)| self.draw(outlet, now));
+        draws.fold(MilliWatts::ZERO, |sum, draw| together(group, sum, draw))
     }
 
     /// Somebody switched on what had no room: it goes off again, not another one.
@@ -109,7 +108,7 @@ impl Rations {
         let mut happened = Vec::new();
         for ((outlet, member), before) in members.iter().zip(before) {
             let held = before.is_some_and(|hold| matches!(hold.why, Why::NoRoom { .. }));
-            let drew = self.allowed(members, now);
+            let drew = self.allowed(group, members, now);
             if held && member.relay == Relay::On && drew > rule.power {
                 happened.push(self.shed_one(rule, group, (outlet, *member), drew, now));
             }
@@ -127,6 +126,8 @@ impl Rations {
     ) -> Happening {
         let back = match (group.is_scheduled(), self.shed.get(outlet), member.timer) {
             (true, ..) => Back::Planned,
+            // Another one may have its turn meanwhile.
+            _ if group.interlock == Interlock::OneOn => Back::Dismissed,
             (false, Some(shed), _) => shed.back,
             (false, None, Some(until)) => Back::ResumesUntil(until),
             (false, None, None) => Back::Resumes,
@@ -155,8 +156,8 @@ impl Rations {
         now: Timestamp,
     ) -> Vec<Happening> {
         let mut happened = Vec::new();
-        let drew = self.allowed(members, now);
-        while self.allowed(members, now) > rule.power {
+        let drew = self.allowed(group, members, now);
+        while self.allowed(group, members, now) > rule.power {
             let helps = |(outlet, member): &&(OutletPath, Member)| {
                 self.counts(outlet, *member) && self.draw(outlet, now) != Some(MilliWatts::ZERO)
             };
@@ -259,8 +260,8 @@ impl Rations {
     }
 
     /// Members that schedules or somebody want on, and for which there is no room.
-    fn hold_comers(&mut self, rule: &Ceiling, members: Members<'_>, now: Timestamp) {
-        let mut sum = self.allowed(members, now);
+    fn hold_comers(&mut self, rule: &Ceiling, group: &Group, members: Members<'_>, now: Timestamp) {
+        let mut sum = self.allowed(group, members, now);
         for (outlet, member) in members {
             let comes = member.relay == Relay::Off
                 && member.wanted == Some(Power::On)
@@ -292,6 +293,7 @@ impl Rations {
     pub(super) fn fits(
         &self,
         rule: &Ceiling,
+        group: &Group,
         members: Members<'_>,
         outlet: &OutletPath,
         now: Timestamp,
@@ -303,7 +305,15 @@ impl Rations {
             return true;
         }
         let needs = self.draw(outlet, now).unwrap_or_default();
-        needs == MilliWatts::ZERO || self.allowed(members, now).plus(needs) <= rule.power
+        needs == MilliWatts::ZERO || together(group, self.allowed(group, members, now), needs) <= rule.power
+    }
+}
+
+/// What is drawn by one more.
+fn together(group: &Group, others: MilliWatts, one: MilliWatts) -> MilliWatts {
+    match group.interlock {
+        Interlock::Free => others.plus(one),
+        Interlock::OneOn => others.max(one),
     }
 }
 

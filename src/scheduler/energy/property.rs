@@ -263,7 +263,7 @@ impl World {
 }
 
 #[test]
-fn rule_17_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
+fn rule_18_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
     let rules = (500..6000_u64, 10..100_u64, 10_i64..600);
     testing::check(48, &(rules, events()), |((power, part, pause), events)| {
         let power = MilliWatts::from_watts(power);
@@ -281,7 +281,7 @@ fn rule_17_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
 }
 
 #[test]
-fn rule_17_a_budget_is_exceeded_by_no_more_than_one_reading() {
+fn rule_18_a_budget_is_exceeded_by_no_more_than_one_reading() {
     testing::check(48, &(50..4000_u64, events()), |(budget, events)| {
         let mut world = World::new(EnergyRules {
             budget: Some(MilliWattHours::new(budget * 1000)),
@@ -310,7 +310,7 @@ fn runs(powers: &[u64], below: u64, needed: usize) -> usize {
 }
 
 #[test]
-fn rule_17_each_run_finishes_exactly_once() {
+fn rule_18_each_run_finishes_exactly_once() {
     let powers = prop::collection::vec(prop_oneof![3 => 0..5_u64, 2 => 5..2000_u64], 0..120);
     testing::check(
         96,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::scheduler::{
-    rules::Group,
+    rules::{Group, Interlock},
     safety::next_midnight,
     testing::{self, schedule},
 };
@@ -515,6 +515,25 @@ fn somebody_who_wants_it_off_or_a_timer_that_ends_keeps_it_off() {
     bench.reads(WASHER, Some(100), None);
     assert_eq!((bench.resumes(DRYER), bench.resumes(BOILER)), (false, false));
     assert_eq!((bench.hold(DRYER), bench.hold(BOILER)), (None, None));
+}
+
+#[test]
+fn of_an_interlocked_group_one_draws_at_a_time_and_one_that_is_shed_stays_off() {
+    let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
+    bench.group.interlock = Interlock::OneOn;
+    for who in [DRYER, WASHER] {
+        bench.draws(who, 2000);
+        bench.switch(who, Relay::Off);
+    }
+    bench.switch(WASHER, Relay::On);
+    assert_eq!(bench.allows(DRYER), Ok(()), "the washer goes off first");
+    bench.switch(DRYER, Relay::Coming);
+    assert_eq!(bench.relays(), [true, false, false]);
+    bench.switch(WASHER, Relay::Off);
+    bench.draws(DRYER, 3600);
+    assert_eq!(bench.relays(), [false; 3]);
+    bench.pass(25 * 3600);
+    assert!(!bench.resumes(DRYER));
 }
 
 #[test]

@@ -56,7 +56,10 @@ pub(super) fn decide(
         (Verdict::Free(_), Some(hold)) if said => held(inputs, hold),
         (Verdict::Blocked(block), Some(hold)) if said && hold.outlasts(&block) => held(inputs, hold),
         (Verdict::Blocked(block), _) if said => blocked(inputs, level, block),
-        _ => wish,
+        _ => match inputs.holders.of(&group.id) {
+            Some(holder) if holder != outlet && said => interlocked(holder),
+            _ => wish,
+        },
     };
     let limit = match verdict {
         Verdict::Free(due) => due.map(|due| due.at),
@@ -107,6 +110,18 @@ fn held(inputs: &Inputs<'_>, hold: &Hold) -> Wish {
         rule: Some(Rule::Limit(hold.block.cause)),
         reason: reason::held(inputs, hold),
         since: Some(hold.block.since),
+    }
+}
+
+fn interlocked(holder: &OutletPath) -> Wish {
+    Wish {
+        desired: Some(Power::Off),
+        source: Source::Safety,
+        rule: Some(Rule::Interlock),
+        reason: Reason::new(format!(
+            "at most one of the group may be on, and {holder} is newer"
+        )),
+        since: None,
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) fn summary(
 fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetyState {
     let limited = |plan: &OutletPlan| match plan.rule {
         Some(Rule::Limit(cause)) => cause != Cause::MinOff,
-        Some(Rule::Schedule(_)) | None => false,
+        Some(Rule::Schedule(_) | Rule::Interlock) | None => false,
     };
     let tripped = |outlet: &OutletPath| {
         inputs.safety.account(outlet).is_tripped(inputs.now)

@@ -310,17 +310,9 @@ fn clock(minute: i64) -> Edge {
 
 fn rule(position: usize, row: &Row) -> Schedule {
     let length = |minutes: i64| Period::new(SignedDuration::from_mins(minutes)).unwrap();
-    let week = [
-        Weekday::Monday,
-        Weekday::Tuesday,
-        Weekday::Wednesday,
-        Weekday::Thursday,
-        Weekday::Friday,
-        Weekday::Saturday,
-        Weekday::Sunday,
-    ];
-    let listed = week
-        .into_iter()
+    let listed = Weekday::Monday
+        .cycle_forward()
+        .take(7)
         .enumerate()
         .filter(|(bit, _)| row.days & (1 << bit) != 0);
     Schedule {

@@ -150,28 +150,23 @@ impl Account {
 
     /// Instants after now are left from before the clock was set back. Nothing may wait for them.
     fn forget_the_future(&mut self, now: Timestamp) {
-        let pull = |instant: &mut Timestamp| *instant = (*instant).min(now);
-        self.on_since.iter_mut().for_each(pull);
-        self.off_since.iter_mut().for_each(pull);
-        if let Some(tripped) = &mut self.tripped {
-            pull(&mut tripped.trip.at);
-            tripped.off_at.iter_mut().for_each(pull);
-        }
-        if let Some(day) = &mut self.day {
-            pull(&mut day.counted_until);
-        }
+        self.each_instant(|instant| instant.min(now));
     }
 
     pub(super) fn shift(&mut self, by: SignedDuration) {
-        let shift = |instant: &mut Timestamp| *instant = after(*instant, by);
-        self.on_since.iter_mut().for_each(shift);
-        self.off_since.iter_mut().for_each(shift);
+        self.each_instant(|instant| after(instant, by));
+    }
+
+    fn each_instant(&mut self, change: impl Fn(Timestamp) -> Timestamp) {
+        let change = |instant: &mut Timestamp| *instant = change(*instant);
+        self.on_since.iter_mut().for_each(change);
+        self.off_since.iter_mut().for_each(change);
         if let Some(tripped) = &mut self.tripped {
-            shift(&mut tripped.trip.at);
-            tripped.off_at.iter_mut().for_each(shift);
+            change(&mut tripped.trip.at);
+            tripped.off_at.iter_mut().for_each(change);
         }
         if let Some(day) = &mut self.day {
-            shift(&mut day.counted_until);
+            change(&mut day.counted_until);
         }
     }
 

@@ -113,6 +113,7 @@ impl Scheduler {
         if first {
             let reason = self.book.plan.outlets.get(path).map(|plan| &plan.reason);
             info!(outlet = %path, state = %aim.power, reason = reason.map(ToString::to_string), "switching");
+            self.tell_interlocked(path, look);
         }
         let guard = self.guard_with(path, aim.power, look);
         self.send(

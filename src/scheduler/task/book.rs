@@ -14,6 +14,7 @@ use crate::{
         activity::{Conditions, ScheduleMemory},
         energy::Rations,
         ids::ScheduleId,
+        interlock::Holders,
         overrides::{Overrides, Stance},
         planner::{Inputs, Memory, Plan, Vacation, plan, plan_group},
         readings::Readings,
@@ -40,6 +41,8 @@ pub(super) struct Book {
     pub(super) memory: Memory,
     memories: Memories,
     pub(super) timers: BTreeMap<OutletPath, Timer>,
+    /// Who holds the interlocks.
+    pub(super) holders: Holders,
     pub(super) booted_at: Timestamp,
     /// Since when all sensors are listened to.
     pub(super) listening_since: Timestamp,
@@ -75,6 +78,7 @@ impl Book {
             memory: Memory::default(),
             memories: Memories::new(),
             timers: kept.timers,
+            holders: Holders::default(),
             booted_at: now,
             listening_since: now,
             plan: Plan::default(),
@@ -120,6 +124,7 @@ impl Book {
             readings: &self.readings,
             memory: &self.memory,
             observed,
+            holders: &self.holders,
             conditions: Conditions::Asked,
             booted_at: self.booted_at,
             listening_since: self.listening_since,

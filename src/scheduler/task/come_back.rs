@@ -54,7 +54,7 @@ impl Scheduler {
         let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::ComeBack, look.now) else {
             return;
         };
-        self.book.overrides.set(path.clone(), new);
+        self.override_by_itself(path, new);
         let end = self.in_words(new.end(group, &rules.location));
         let message = format!("{path} is back, and {power}: {what} until {end}");
         self.tell_event(

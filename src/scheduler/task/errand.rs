@@ -12,7 +12,7 @@ use super::{
     outlet::{Live, Retry, Urgency},
 };
 use crate::{
-    intent::{Action, Answer, Code, Failure, Outcome, Source, Switch, Ticket, TicketId},
+    intent::{Action, Answer, Code, Failure, Member, Outcome, Source, Switch, Ticket, TicketId},
     model::{DeviceId, GroupId, OutletPath, Power},
     report::EventKind,
     scheduler::overrides::{Override, Overrides},
@@ -102,7 +102,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    fn number(&mut self) -> u64 {
+    /// What comes later has the greater number.
+    pub(super) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
@@ -113,6 +114,16 @@ impl Desk {
 
     pub(super) fn ticket_id(&mut self) -> TicketId {
         TicketId(self.number())
+    }
+
+    /// The number of the newest command that is to turn an outlet on and has not been answered.
+    pub(super) fn wanted_on(&self, path: &OutletPath) -> Option<u64> {
+        let waits = self.deferred.iter().filter(|deferred| deferred.path == *path);
+        let waits = waits.map(|deferred| (deferred.power, deferred.errand.0));
+        let flies = self.flying.iter().filter(|(_, flying)| flying.path == *path);
+        let flies = flies.filter_map(|(id, flying)| Some((flying.power?, id.0)));
+        let (power, number) = waits.chain(flies).max_by_key(|(_, number)| *number)?;
+        (power == Power::On).then_some(number)
     }
 
     fn stands(&self, errand: ErrandId) -> bool {
@@ -150,6 +161,14 @@ fn restore(overrides: &mut Overrides, path: &OutletPath, before: Before<Override
     }
 }
 
+/// One outlet that was not asked as a group answers for itself.
+pub(super) fn answer(ticket: Ticket, members: Vec<Member>, group: Option<&GroupId>) {
+    match (members.as_slice(), group) {
+        ([(_, outcome)], None) => ticket.answer(outcome.clone()),
+        _ => ticket.answer_members(members),
+    }
+}
+
 /// Whether the device may have done what it did not confirm.
 fn may_be_done(failure: &Failure) -> bool {
     failure.attempts > 0 || matches!(failure.code, Code::NoAnswer | Code::NotConfirmed)
@@ -158,20 +177,25 @@ fn may_be_done(failure: &Failure) -> bool {
 impl Scheduler {
     /// Sends the members whose turn has come.
     pub(super) fn send_deferred(&mut self, look: Look, wake: &mut Wake) {
-        let (due, later) = std::mem::take(&mut self.desk.deferred)
-            .into_iter()
-            .partition::<Vec<_>, _>(|deferred| deferred.at <= look.instant);
-        for deferred in &later {
-            wake.by(deferred.at);
+        let mut due = Vec::new();
+        for deferred in std::mem::take(&mut self.desk.deferred) {
+            if deferred.at > look.instant {
+                wake.by(deferred.at);
+                self.desk.deferred.push(deferred);
+                continue;
+            }
+            match self.in_its_way(&deferred.path).cloned() {
+                None => due.push(deferred),
+                Some(_) if deferred.deadline > look.instant => {
+                    wake.by(deferred.deadline);
+                    self.desk.deferred.push(deferred);
+                }
+                Some(rival) => self.give_way(&deferred, &rival, look),
+            }
         }
-        self.desk.deferred = later;
         for deferred in due {
             // A limit may have been reached while it waited.
-            let allowed = match deferred.power {
-                Power::On => self.allow_on(&deferred.path, look),
-                Power::Off => Ok(()),
-            };
-            match allowed {
+            match self.allow(&deferred.path, deferred.power, look) {
                 Ok(()) => self.send_member(&deferred, look),
                 Err(refusal) => self.refuse(deferred.errand, &deferred.path, refusal, look),
             }
@@ -314,15 +338,20 @@ impl Scheduler {
             }
             self.desk.undo.remove(&item.path);
         }
-        let members: Vec<_> = errand
+        let members = errand
             .items
             .into_iter()
             .filter_map(|item| Some((item.path, item.outcome?)))
             .collect();
-        match (members.as_slice(), errand.group) {
-            ([(_, outcome)], None) => errand.ticket.answer(outcome.clone()),
-            _ => errand.ticket.answer_members(members),
+        answer(errand.ticket, members, errand.group.as_ref());
+    }
+
+    /// An override that no command made. A command that fails from now on restores what was before it no more.
+    pub(super) fn override_by_itself(&mut self, path: &OutletPath, new: Override) {
+        if let Some(undo) = self.desk.undo.get_mut(path) {
+            undo.overridden = Before::Untouched;
         }
+        self.book.overrides.set(path.clone(), new);
     }
 
     /// A newer command for an outlet: an older one whose turn has not come is not carried out.

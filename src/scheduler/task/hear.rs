@@ -115,6 +115,9 @@ impl Scheduler {
         }
         // The first report after a start is no change: what happened while nobody looked is not known.
         let changed = before != Some(power);
+        if changed {
+            live.went_on = before.map(|_| self.desk.number());
+        }
         if back {
             if unasked {
                 self.came_back(path, power, look);
@@ -162,9 +165,7 @@ impl Scheduler {
         }
         let rules = self.book.rules.clone();
         let Some(group) = rules.group_of(path) else { return };
-        if power == Power::On
-            && let Err(refusal) = self.allow_on(path, look)
-        {
+        if let Err(refusal) = self.allow(path, power, look) {
             let message = format!("{path} was switched on by something else: {refusal}");
             self.tell_event(
                 EventKind::RefusedBySafety,
@@ -186,7 +187,7 @@ impl Scheduler {
         let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::Device, look.now) else {
             return;
         };
-        self.book.overrides.set(path.clone(), new);
+        self.override_by_itself(path, new);
         let end = self.in_words(new.end(group, &rules.location));
         let message = match stance {
             Stance::Leave => format!("{path} is left {power} until {end}: something else switched it"),

@@ -11,7 +11,7 @@ use crate::{
     model::GroupId,
     scheduler::{
         ids::ScheduleId,
-        rules::{Group, Rules, Schedule},
+        rules::{Group, Interlock, Rules, Schedule},
     },
 };
 
@@ -55,6 +55,17 @@ pub(super) fn parse(rules: &Rules, form: &Value) -> Result<Schedule, Problems> {
     parse_schedule(form, &rules.sensors, &rules.location)
 }
 
+/// Whether a group can have schedules; else why not.
+pub(super) fn takes_schedules(group: &Group) -> Result<(), String> {
+    match group.interlock {
+        Interlock::Free => Ok(()),
+        Interlock::OneOn => Err(format!(
+            "group {} is interlocked; a schedule would turn on all of it",
+            group.id
+        )),
+    }
+}
+
 /// Leaves out changes that fit the settings no longer; says so, once each.
 pub(super) fn fitting(settings: &Rules, changes: Changes) -> Changes {
     let mut fitting = Changes::new();
@@ -76,10 +87,13 @@ pub(super) fn fitting(settings: &Rules, changes: Changes) -> Changes {
 
 fn fits(settings: &Rules, group: &Group, schedule: &ScheduleId, change: &ScheduleChange) -> bool {
     let why = match change {
-        ScheduleChange::Set(form) => match parse(settings, form) {
-            Ok(_) => return true,
-            Err(problems) => one_line(&problems),
-        },
+        ScheduleChange::Set(form) => {
+            let read = parse(settings, form).map_err(|problems| one_line(&problems));
+            match read.and_then(|_| takes_schedules(group)) {
+                Ok(()) => return true,
+                Err(why) => why,
+            }
+        }
         ScheduleChange::Removed | ScheduleChange::Enabled(_) => {
             if group.schedules.iter().any(|known| known.id == *schedule) {
                 return true;

@@ -25,6 +25,8 @@ pub(super) struct Live {
     pub(super) availability: Availability,
     pub(super) presence: Presence,
     pub(super) on_since: Option<Timestamp>,
+    /// The number of its last way from off to on, if that was heard.
+    pub(super) went_on: Option<u64>,
     pub(super) countdown: Countdown,
     /// The intent that is on its way.
     pub(super) flight: Option<Flight>,
@@ -47,6 +49,7 @@ impl Default for Live {
             availability: Availability::Offline,
             presence: Presence::Steady,
             on_since: None,
+            went_on: None,
             countdown: Countdown::Unknown,
             flight: None,
             errand: None,
@@ -219,6 +222,12 @@ impl Live {
     /// Whether a change to this was made by us, or may have been.
     pub(super) fn awaits(&self, power: Power) -> bool {
         self.flight.and_then(|flight| flight.power) == Some(power) || self.doubt == Some(power)
+    }
+
+    /// Whether it is on, goes on now, or is not known to be off.
+    pub(super) fn may_be_on(&self) -> bool {
+        let goes_on = self.flight.and_then(|flight| flight.power) == Some(Power::On);
+        self.power != Some(Power::Off) || goes_on || self.doubt == Some(Power::On)
     }
 
     pub(super) fn guard_state(&self) -> Option<GuardState> {

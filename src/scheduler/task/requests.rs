@@ -88,7 +88,7 @@ impl Scheduler {
     }
 
     fn set_schedule(&mut self, group: &GroupId, form: Value) -> Reply {
-        self.group(group)?;
+        layers::takes_schedules(self.group(group)?).map_err(RequestError::Invalid)?;
         let schedule = layers::parse(self.book.settings(), &form)
             .map_err(|problems| RequestError::Invalid(layers::one_line(&problems)))?;
         self.change_schedule(group, &schedule.id, Some(ScheduleChange::Set(form)));

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use tracing::info;
 
 use super::{
@@ -24,16 +24,27 @@ use crate::{
     },
 };
 
+/// Changes of a group's members within this time are told as one.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
+
 /// Words that wait, and what was said last.
 #[derive(Debug)]
 pub(super) struct Telling {
     words: VecDeque<Word>,
     outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
     groups: BTreeMap<GroupId, Arc<GroupStanding>>,
-    /// The plan that a group's coming state was found for.
-    coming: BTreeMap<GroupId, (GroupPlan, Option<Power>)>,
+    /// What a group's coming state was found for, and that state.
+    coming: BTreeMap<GroupId, (Outlook, Option<Power>)>,
     /// Whether schedules turn a group on.
     running: BTreeMap<GroupId, Running>,
+}
+
+/// What the coming state of a group depends on.
+#[derive(Debug, PartialEq)]
+struct Outlook {
+    plan: GroupPlan,
+    /// The next change of each member: a limit of one that is not the first is not in the plan of the group.
+    members: Vec<Option<Timestamp>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,11 +287,12 @@ impl Scheduler {
     }
 
     fn group_standing(&mut self, plan: &GroupPlan) -> GroupStanding {
+        let outlook = self.outlook(plan);
         let next_state = match self.telling.coming.get(&plan.id) {
-            Some((known, next)) if known == plan => *next,
+            Some((known, next)) if *known == outlook => *next,
             _ => {
                 let next = self.next_state(plan);
-                self.telling.coming.insert(plan.id.clone(), (plan.clone(), next));
+                self.telling.coming.insert(plan.id.clone(), (outlook, next));
                 next
             }
         };
@@ -324,13 +336,33 @@ impl Scheduler {
         Some((off_at, others_off.then_some(Power::Off)))
     }
 
-    /// What the planner will say at the next change, if nothing else happens.
+    fn outlook(&self, plan: &GroupPlan) -> Outlook {
+        let members = self.book.rules.group(&plan.id).map(|group| &group.outlets);
+        let next_change = |path: &OutletPath| self.book.plan.outlets.get(path)?.next_change;
+        Outlook {
+            plan: plan.clone(),
+            members: members.into_iter().flatten().map(next_change).collect(),
+        }
+    }
+
+    /// What the planner will say at the next change, if nothing else happens; `None` if members will differ.
+    ///
+    /// Members that went on one after the other reach a limit one after the other: that is one change for people.
     fn next_state(&self, plan: &GroupPlan) -> Option<Power> {
         let group = self.book.rules.group(&plan.id)?;
         let observed = self.observed();
-        let inputs = self.book.inputs(&observed, plan.next_change?);
-        let (next, _) = plan_group(&inputs, group, &mut Memory::default());
-        next.expected
+        let first = plan.next_change?;
+        let mut at = first;
+        loop {
+            let inputs = self.book.inputs(&observed, at);
+            let (then, _) = plan_group(&inputs, group, &mut Memory::default());
+            if then.expected.is_some() {
+                return then.expected;
+            }
+            at = then
+                .next_change
+                .filter(|next| next.duration_since(first) <= TOGETHER)?;
+        }
     }
 
     pub(super) fn set_vacation(&mut self, vacation: Vacation, look: Look) {

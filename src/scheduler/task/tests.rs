@@ -3,6 +3,7 @@
 mod come_back;
 mod commands;
 mod energy;
+mod interlock;
 mod limits;
 mod property;
 mod reload;

@@ -6,7 +6,7 @@ use tracing::info;
 use super::{
     Look, Scheduler,
     book::Keeping,
-    errand::{Before, Deferred, Errand, ErrandId, Item, Standing, Undo},
+    errand::{Before, Deferred, Errand, ErrandId, Item, Standing, Undo, answer},
     kept::Timer,
     outlet::Live,
 };
@@ -45,7 +45,7 @@ impl Scheduler {
             Err(failure) => wish.ticket.answer(Err(failure)),
             Ok(Scope::Owner(path)) => self.forward(path, wish, look),
             Ok(Scope::Outlets(paths, group)) => match wish.change {
-                Change::Auto => self.back_to_schedules(&paths, group, wish, look),
+                Change::Auto => self.back_to_schedules(&paths, group.as_ref(), wish, look),
                 Change::Switch(_) | Change::OnFor(_) => self.carry_out(paths, group, wish, look),
             },
         }
@@ -121,6 +121,12 @@ impl Scheduler {
             wish.ticket.answer(Err(Failure::bridge(Code::NotReady, message)));
             return;
         };
+        if power == Power::On && self.are_rivals(&paths) {
+            let message = "at most one outlet of the group may be on; switch on one of them";
+            wish.ticket
+                .answer(Err(Failure::bridge(Code::BadCommand, message)));
+            return;
+        }
         let effects: Result<Vec<Effect>, String> = paths
             .iter()
             .map(|path| self.effect(path, power, &wish, look))
@@ -149,15 +155,16 @@ impl Scheduler {
         // All of them before the first is switched: it may have the turn of another.
         for path in paths.iter().rev() {
             self.supersede_deferred(path, look);
+            if power == Power::On {
+                for rival in self.rivals(path).cloned().collect::<Vec<_>>() {
+                    self.supersede_deferred(&rival, look);
+                }
+            }
         }
         for (path, effect) in paths.into_iter().zip(effects) {
-            let refused = match power {
-                Power::On => self.allow_on(&path, look).err(),
-                Power::Off => None,
-            };
-            match refused {
-                Some(refusal) => self.refuse(id, &path, refusal, look),
-                None => self.set_out(id, path, power, effect, wish.deadline, look),
+            match self.allow(&path, power, look) {
+                Ok(()) => self.set_out(id, path, power, effect, wish.deadline, look),
+                Err(refusal) => self.refuse(id, &path, refusal, look),
             }
         }
     }
@@ -206,9 +213,9 @@ impl Scheduler {
         timer(path, power, lifetime, look.now).map(Effect::Timer)
     }
 
-    /// Whether the limits in force allow an outlet to be on.
-    pub(super) fn allow_on(&self, path: &OutletPath, look: Look) -> Result<(), Refusal> {
-        let Some(plan) = self.book.plan.outlets.get(path) else {
+    /// Whether the limits in force allow an outlet to be switched so. OFF is always allowed.
+    pub(super) fn allow(&self, path: &OutletPath, power: Power, look: Look) -> Result<(), Refusal> {
+        let Some(plan) = self.book.plan.outlets.get(path).filter(|_| power == Power::On) else {
             return Ok(());
         };
         let zone = &self.book.rules.location.zone;
@@ -294,11 +301,15 @@ impl Scheduler {
             self.desk.deferred.push(member);
             return;
         }
+        if power == Power::On && self.in_its_way(&member.path).is_some() {
+            self.desk.deferred.push(member);
+            return;
+        }
         self.send_member(&member, look);
     }
 
     /// `AUTO`: the override ends now.
-    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<GroupId>, wish: Wish, look: Look) {
+    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<&GroupId>, wish: Wish, look: Look) {
         if !paths.iter().any(|path| self.book.scheduled(path).is_some()) {
             let message = "there are no schedules to go back to";
             wish.ticket
@@ -310,11 +321,8 @@ impl Scheduler {
             let power = self.live.get(path).and_then(Live::observed);
             (path.clone(), Ok(Done::unasked(path, power)))
         };
-        let members: Vec<Member> = paths.iter().map(done).collect();
-        match (members.as_slice(), group) {
-            ([(_, outcome)], None) => wish.ticket.answer(outcome.clone()),
-            _ => wish.ticket.answer_members(members),
-        }
+        let members = paths.iter().map(done).collect();
+        answer(wish.ticket, members, group);
     }
 
     /// Ends overrides, also those that no device has confirmed yet.

@@ -9,6 +9,7 @@ use tapo2mqtt::{
         activity::Conditions,
         energy::Rations,
         forecast::forecast,
+        interlock::Holders,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation, plan},
         readings::Readings,
@@ -27,6 +28,7 @@ pub fn measure(book: &mut Book) {
     let now: Timestamp = "2026-03-28T23:30:00Z".parse().expect("an instant");
     let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
+    let holders = Holders::default();
     let inputs = Inputs {
         rules: &settings.rules,
         overrides: &overrides,
@@ -36,6 +38,7 @@ pub fn measure(book: &mut Book) {
         readings: &readings,
         memory: &memory,
         observed: &observed,
+        holders: &holders,
         conditions: Conditions::Asked,
         booted_at: now,
         listening_since: now,

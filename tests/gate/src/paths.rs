@@ -17,6 +17,7 @@ use tapo2mqtt::{
     scheduler::{
         activity::Conditions,
         energy::Rations,
+        interlock::Holders,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation, plan},
         readings::Readings,
@@ -77,6 +78,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
     let now: Timestamp = "2026-03-28T23:30:00Z".parse()?;
     let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
+    let holders = Holders::default();
     for _ in 0..times {
         let inputs = Inputs {
             rules: &settings.rules,
@@ -87,6 +89,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
             readings: &readings,
             memory: &memory,
             observed: &observed,
+            holders: &holders,
             conditions: Conditions::Asked,
             booted_at: now,
             listening_since: now,

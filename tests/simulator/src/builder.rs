@@ -163,7 +163,7 @@ impl DeviceBuilder {
         Self { reboot_time, ..self }
     }
 
-    /// Starts it. Must be called inside a tokio runtime.
+    /// Starts it, with every relay open. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///

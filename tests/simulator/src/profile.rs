@@ -111,6 +111,9 @@ impl From<Profile> for String {
 /// A component and its version, as `component_nego` lists it.
 pub(crate) type Component = (&'static str, u8);
 
+/// Lists of components that are told as one: models share their beginnings.
+pub(crate) type Components = &'static [&'static [Component]];
+
 /// Groups of fields that an outlet's `get_device_info` has or lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutletFields {
@@ -151,9 +154,9 @@ pub(crate) struct Spec {
     pub(crate) knows_tpap: bool,
     /// `default_states` has an empty `state` beside its type: firmware before 1.4.
     pub(crate) default_state_object: bool,
-    pub(crate) components: &'static [Component],
+    pub(crate) components: Components,
     /// Empty for a plug.
-    pub(crate) child_components: &'static [Component],
+    pub(crate) child_components: Components,
     pub(crate) outlet_fields: &'static [OutletFields],
     /// The positions in the order in which the device lists its outlets.
     pub(crate) listing: &'static [u8],
@@ -186,8 +189,8 @@ impl Spec {
     }
 }
 
-fn contains(components: &[Component], name: &str) -> bool {
-    components.iter().any(|(id, _)| *id == name)
+fn contains(components: Components, name: &str) -> bool {
+    components.iter().copied().flatten().any(|(id, _)| *id == name)
 }
 
 #[cfg(test)]

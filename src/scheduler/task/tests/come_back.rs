@@ -8,6 +8,7 @@ use crate::{
     model::Power,
     report::EventKind,
     scheduler::{
+        overrides::Stance,
         planner::Source,
         rules::{ComeBack, Group, Limit, Limits},
     },
@@ -190,6 +191,31 @@ async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
     world.pass("8s").await;
     assert_eq!(world.code(command), Some(Ok(())));
     assert_eq!(powers(&world), [ON, OFF]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
+    let mut group = with(ComeBack::Leave);
+    group.outlets = vec!["heater".parse().unwrap(), "mats/1".parse().unwrap()];
+    group.stagger = Some("30s".parse().unwrap());
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("5s").await;
+    world.relay("mats/1").online = false;
+    world.relay("heater").stubborn = true;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("1s").await;
+    world.relay("heater").online = false;
+    world.pass("14s").await;
+    world.relay("heater").online = true;
+    world.pass("26s").await;
+    assert_eq!(world.count(EventKind::OverrideSet), 1);
+    assert_eq!(world.code(command), Some(Err(crate::intent::Code::NotConfirmed)));
+    let kept = world.kept().overrides;
+    let stances: Vec<_> = kept
+        .iter()
+        .map(|(path, set)| (path.to_string(), set.stance()))
+        .collect();
+    assert_eq!(stances, [("heater".to_owned(), Stance::Leave)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,7 @@ async fn switch_on(world: &mut World, paths: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_used_budget_is_off_until_midnight_and_refuses_with_the_time() {
+async fn rule_18_a_used_budget_is_off_until_midnight_and_refuses_with_the_time() {
     let mut world = metered(
         laundry(budget(1000), false),
         "2024-06-21T09:00:00",
@@ -145,7 +145,7 @@ async fn rule_17_a_used_budget_is_off_until_midnight_and_refuses_with_the_time()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_after_midnight() {
+async fn rule_18_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_after_midnight() {
     let mut group = laundry(budget(500), true);
     group.schedules = vec![schedule("day", "06:00", "05:00")];
     let mut world = metered(group, "2024-06-21T06:00:00", [0, 0, 1000]).await;
@@ -167,7 +167,7 @@ async fn rule_17_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_afte
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_used_budget_survives_a_restart() {
+async fn rule_18_a_used_budget_survives_a_restart() {
     let mut world = metered(laundry(budget(500), false), "2024-06-21T06:00:00", [0, 0, 1000]).await;
     switch_on(&mut world, &["boiler"]).await;
     world.pass("20m").await;
@@ -188,7 +188,7 @@ async fn rule_17_a_used_budget_survives_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedules() {
+async fn rule_18_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedules() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -232,7 +232,7 @@ async fn rule_17_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedu
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_somebody_who_commands_off_keeps_a_shed_outlet_off() {
+async fn rule_18_somebody_who_commands_off_keeps_a_shed_outlet_off() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -249,7 +249,7 @@ async fn rule_17_somebody_who_commands_off_keeps_a_shed_outlet_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_timed_on_that_is_shed_goes_on_until_its_time_and_no_longer() {
+async fn rule_18_a_timed_on_that_is_shed_goes_on_until_its_time_and_no_longer() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -272,7 +272,7 @@ async fn rule_17_a_timed_on_that_is_shed_goes_on_until_its_time_and_no_longer() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_scheduled_group_sheds_and_returns_by_priority() {
+async fn rule_18_a_scheduled_group_sheds_and_returns_by_priority() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), true),
         "2024-06-21T05:59:00",
@@ -305,7 +305,7 @@ async fn rule_17_a_scheduled_group_sheds_and_returns_by_priority() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_command_for_a_group_switches_on_what_fits() {
+async fn rule_18_a_command_for_a_group_switches_on_what_fits() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -326,7 +326,7 @@ async fn rule_17_a_command_for_a_group_switches_on_what_fits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_load_that_has_finished_is_told_once_and_off_until_the_next_edge() {
+async fn rule_18_a_load_that_has_finished_is_told_once_and_off_until_the_next_edge() {
     let mut world = metered(
         laundry(finished(IfFinished::Off), true),
         "2024-06-21T05:59:00",
@@ -369,7 +369,7 @@ async fn rule_17_a_load_that_has_finished_is_told_once_and_off_until_the_next_ed
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_load_that_has_finished_is_switched_off_until_that_is_confirmed() {
+async fn rule_18_a_load_that_has_finished_is_switched_off_until_that_is_confirmed() {
     let mut world = metered(
         laundry(finished(IfFinished::Off), false),
         "2024-06-21T09:00:00",
@@ -397,7 +397,7 @@ async fn rule_17_a_load_that_has_finished_is_switched_off_until_that_is_confirme
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_standby_is_switched_off() {
+async fn rule_18_standby_is_switched_off() {
     let mut world = metered(laundry(standby(), false), "2024-06-21T09:00:00", [2, 3, 0]).await;
     switch_on(&mut world, &["washer", "dryer"]).await;
     world.pass("9m").await;
@@ -408,7 +408,7 @@ async fn rule_17_standby_is_switched_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_what_a_silent_meter_does_not_say_is_not_quiet_and_is_told_once() {
+async fn rule_18_what_a_silent_meter_does_not_say_is_not_quiet_and_is_told_once() {
     let mut world = metered(
         laundry(finished(IfFinished::Tell), false),
         "2024-06-21T09:00:00",
@@ -439,7 +439,7 @@ async fn rule_17_what_a_silent_meter_does_not_say_is_not_quiet_and_is_told_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_rules_that_change_hold_at_once_and_those_that_go_leave_nothing() {
+async fn rule_18_rules_that_change_hold_at_once_and_those_that_go_leave_nothing() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -544,7 +544,7 @@ fn run(test: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), Test
 }
 
 #[test]
-fn rule_17_no_sequence_draws_more_than_the_ceiling_for_longer_than_a_reading_takes() {
+fn rule_18_no_sequence_draws_more_than_the_ceiling_for_longer_than_a_reading_takes() {
     const PAUSE: i64 = 60;
     check(
         16,
@@ -574,7 +574,7 @@ fn rule_17_no_sequence_draws_more_than_the_ceiling_for_longer_than_a_reading_tak
 }
 
 #[test]
-fn rule_17_no_sequence_uses_more_than_the_budget_and_one_reading() {
+fn rule_18_no_sequence_uses_more_than_the_budget_and_one_reading() {
     let steps = steps().prop_map(|steps| {
         // What is used out of reach and while the clock is set is another matter.
         let counts = |step: &Step| !matches!(step, Step::Outage(..) | Step::Jump(_) | Step::Restart(_));

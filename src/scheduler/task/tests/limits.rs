@@ -10,9 +10,10 @@ use super::{
     world::{Dial, World},
 };
 use crate::{
-    intent::Code,
+    intent::{Code, Switch},
     report::EventKind,
     scheduler::{
+        overrides::Lifetime,
         planner::{SafetyState, Source},
         rules::{Group, Limits},
         testing::{group, schedule},
@@ -363,4 +364,22 @@ async fn rule_02_what_ran_while_the_machine_slept_counts() {
     world.pass("62s").await;
     assert_eq!(world.power("heater"), OFF);
     assert_eq!(world.count(EventKind::SafetyTrip), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_limit_that_ends_an_override_is_told_as_off_for_all_members() {
+    let mut group = morning();
+    group.limits = limits("6h", "30m");
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.relay("mats/2").latency = Duration::from_secs(3);
+    let hold = Some(Lifetime::Hold);
+    world
+        .command("group/driveway", Change::Switch(Switch::To(ON)), hold)
+        .await;
+    world.pass("20s").await;
+    let group = world.group();
+    assert_eq!(group.source, Source::Override);
+    let due = group.next_change.unwrap();
+    assert_eq!(due.strftime("%H:%M").to_string(), "15:00");
+    assert_eq!(group.next_state, Some(OFF), "its members go off within seconds");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestCaseResult};
 use tokio::time::Instant;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     scheduler::{
         overrides::Lifetime,
         period::Period,
-        rules::{Group, Limit, Limits, OnExternalChange},
+        rules::{Group, Interlock, Limit, Limits, OnExternalChange},
         testing::{check, group, schedule},
         wire::{Change, Request},
     },
@@ -151,23 +151,81 @@ impl World {
     }
 }
 
+/// One ON soon after the other, of outlets that exclude each other.
+fn rivalry() -> impl Strategy<Value = Vec<Step>> {
+    let outlet = || 0..OUTLETS.len();
+    let wanted = prop_oneof![
+        4 => Just(Wanted::To(ON)),
+        1 => Just(Wanted::To(OFF)),
+        1 => Just(Wanted::Toggle),
+        1 => (1_u64..60).prop_map(Wanted::OnFor),
+    ];
+    let step = prop_oneof![
+        8 => (outlet(), wanted).prop_map(|(target, wanted)| Step::Command(target, wanted)),
+        2 => outlet().prop_map(Step::Press),
+        4 => (1_u64..20).prop_map(Step::Pass),
+        2 => outlet().prop_map(Step::Outage),
+        1 => (1_u64..20, proptest::option::of(outlet()))
+            .prop_map(|(down, press)| Step::Restart { down, press, jump: 0 }),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+fn in_paused_time(test: impl Future<Output = TestCaseResult>) -> TestCaseResult {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(test)
+}
+
+async fn live_through(mut world: World, steps: &[Step]) -> World {
+    world.pass("1s").await;
+    for step in steps {
+        world.take_step(step).await;
+    }
+    world
+}
+
+fn summer(group: Group) -> World {
+    World::new(rules(group), "2024-06-21T05:40:00Z".parse().unwrap())
+}
+
 #[test]
 fn rule_07_no_sequence_lets_an_outlet_run_past_its_limit() {
     check(24, &(site(), steps()), |((group, max_on), steps)| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let mut world = World::new(rules(group), "2024-06-21T05:40:00Z".parse().unwrap());
+        in_paused_time(async {
+            let mut world = summer(group);
             world.max_on = Some(Duration::from_secs(max_on));
-            world.pass("1s").await;
-            for step in &steps {
-                world.take_step(step).await;
+            let mut world = live_through(world, &steps).await;
+            world.pass("10m").await;
+            prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn rule_17_no_sequence_makes_the_bridge_turn_on_a_second_outlet() {
+    check(24, &(site(), rivalry()), |((mut group, _), steps)| {
+        in_paused_time(async {
+            group.schedules.clear();
+            group.limits = Limits::NONE;
+            group.interlock = Interlock::OneOn;
+            let mut world = summer(group);
+            world.one_on = true;
+            let mut world = live_through(world, &steps).await;
+            for relay in world.relays.values_mut() {
+                relay.online = true;
             }
             world.pass("10m").await;
             prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+            let on = OUTLETS
+                .map(|path| world.power(path))
+                .into_iter()
+                .filter(|power| *power == ON);
+            prop_assert!(on.count() <= 1, "two are on in the end");
             Ok(())
         })
     });

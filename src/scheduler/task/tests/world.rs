@@ -97,6 +97,8 @@ pub(super) struct Relay {
     told: Option<Outlet>,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
+    /// Whether an order of the bridge switched it on.
+    ordered: bool,
     /// The run, by its start, that the bridge knew long enough to arm the countdown.
     armed: Option<Instant>,
 }
@@ -112,6 +114,7 @@ impl Relay {
             gauge: None,
             told: None,
             able_since: Some(Instant::now()),
+            ordered: false,
             armed: None,
         }
     }
@@ -155,8 +158,17 @@ impl Relay {
             Power::On => {
                 self.on_since.get_or_insert_with(Instant::now);
             }
-            Power::Off => self.on_since = None,
+            Power::Off => {
+                self.on_since = None;
+                self.ordered = false;
+            }
         }
+    }
+
+    /// Whether the bridge has to know that it is on.
+    fn known_on(&self, now: Instant) -> bool {
+        let noticed = |since: Option<Instant>| since.is_some_and(|since| since + Self::NOTICED <= now);
+        self.ordered || (self.online && noticed(self.on_since) && noticed(self.able_since))
     }
 }
 
@@ -202,8 +214,11 @@ pub(super) struct World {
     over_since: Option<Instant>,
     /// The budget in Wh that is watched.
     pub(super) budget: Option<u64>,
-    /// The limit that is watched, and who ran past it.
+    /// The limit that is watched.
     pub(super) max_on: Option<Duration>,
+    /// Whether it is watched that the bridge turns on one outlet at a time.
+    pub(super) one_on: bool,
+    /// What was broken of that.
     pub(super) violations: Vec<String>,
 }
 
@@ -273,6 +288,7 @@ impl World {
             over_since: None,
             budget: None,
             max_on: None,
+            one_on: false,
             violations: Vec::new(),
         }
     }
@@ -654,10 +670,10 @@ impl World {
 
     /// Notes who runs past the limit.
     fn inspect(&mut self, now: Instant, listening: bool) {
-        let Some(max_on) = self.max_on else { return };
         for (path, relay) in &mut self.relays {
             relay.reach(listening && relay.online, now);
-            if let Some(latest) = relay.latest(max_on)
+            if let Some(max_on) = self.max_on
+                && let Some(latest) = relay.latest(max_on)
                 && now > latest
             {
                 self.violations.push(format!(
@@ -667,6 +683,15 @@ impl World {
                 ));
             }
         }
+    }
+
+    /// Notes an outlet that is turned on while another is known to be on.
+    fn inspect_interlock(&mut self, path: &OutletPath) {
+        let now = Instant::now();
+        let others = self.relays.iter().filter(|(other, _)| *other != path);
+        let on = others.filter(|(_, relay)| relay.known_on(now));
+        let violations = on.map(|(other, _)| format!("{path} is turned on while {other} is on"));
+        self.violations.extend(violations.collect::<Vec<_>>());
     }
 
     async fn serve(&mut self, waiting: Waiting, now: Instant) {
@@ -690,6 +715,9 @@ impl World {
     async fn carry_out(&mut self, intent: Intent) {
         let clock = self.clock.clone();
         let mut outlets = Vec::new();
+        if self.one_on && intent.action == Action::Switch(Switch::To(Power::On)) {
+            self.inspect_interlock(&intent.path);
+        }
         if let Some(relay) = self.relays.get_mut(&intent.path) {
             if relay.stubborn {
                 let failure = Failure {
@@ -713,6 +741,7 @@ impl World {
                     self.switched.push((clock.now(), intent.path.clone(), power));
                 }
                 relay.flip(power);
+                relay.ordered = power == Power::On;
             }
             outlets.push((intent.path.clone(), Some(relay.power())));
         }

@@ -10,7 +10,7 @@ use crate::{
     Fault, FaultKind,
     core::Core,
     network::Command,
-    profile::Component,
+    profile::Components,
     reply::{Answer, Refusal},
 };
 
@@ -136,9 +136,11 @@ fn reboot(core: &Core, params: &Value) -> Answer {
     Ok(None)
 }
 
-pub(super) fn components(components: &[Component]) -> Value {
+pub(super) fn components(components: Components) -> Value {
     let list: Vec<Value> = components
         .iter()
+        .copied()
+        .flatten()
         .map(|(id, version)| json!({ "id": id, "ver_code": version }))
         .collect();
     json!({ "component_list": list })

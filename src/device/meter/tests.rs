@@ -1,0 +1,135 @@
+use serde_json::json;
+
+use super::*;
+
+fn live() -> Value {
+    json!({"current_ma": 1099, "voltage_mv": 240_695, "power_mw": 234_838, "energy_wh": 8725, "energy_mwh": 8_725_929})
+}
+
+fn usage() -> Value {
+    json!({"current_power": 234_000, "local_time": "2026-11-21T08:00:00", "today_energy": 46, "month_energy": 430})
+}
+
+fn reading(live: Told, usage: Told, power: Told) -> MeterReading {
+    MeterReading { live, usage, power }
+}
+
+fn full() -> Energy {
+    Energy {
+        power: Some(MilliWatts::new(234_838)),
+        voltage: Some(MilliVolts::new(240_695)),
+        current: Some(MilliAmps::new(1099)),
+        today: Some(WattHours::new(46).into()),
+        month: Some(WattHours::new(430).into()),
+        total: None,
+    }
+}
+
+#[test]
+fn every_unit_is_taken_for_what_it_is() {
+    let whole = reading(Told::Values(live()), Told::Values(usage()), Told::Missed);
+    assert_eq!(whole.over(&Energy::default()), full());
+    assert_eq!(
+        whole.counters().since_restart,
+        Some(MilliWattHours::new(8_725_929))
+    );
+    // Usage tells mW, the power alone W.
+    let old = reading(Told::Nothing, Told::Values(usage()), Told::Missed);
+    assert_eq!(
+        old.over(&Energy::default()).power,
+        Some(MilliWatts::from_watts(234))
+    );
+    let alone = Told::Values(json!({"current_power": 234}));
+    let strip = reading(Told::Nothing, Told::Nothing, alone);
+    assert_eq!(
+        strip.over(&Energy::default()).power,
+        Some(MilliWatts::from_watts(234))
+    );
+}
+
+#[test]
+fn a_missing_or_mistyped_field_leaves_every_other_value() {
+    for (index, whole) in [live(), usage()].into_iter().enumerate() {
+        for key in whole.as_object().unwrap().keys() {
+            for broken in [None, Some(json!(null)), Some(json!("x")), Some(json!(-1))] {
+                let mut values = whole.clone();
+                match broken {
+                    None => drop(values.as_object_mut().unwrap().remove(key)),
+                    Some(value) => values[key] = value,
+                }
+                let told = if index == 0 {
+                    reading(Told::Values(values), Told::Values(usage()), Told::Missed)
+                } else {
+                    reading(Told::Values(live()), Told::Values(values), Told::Missed)
+                };
+                let energy = told.over(&Energy::default());
+                let lost = [
+                    energy.voltage.is_none(),
+                    energy.current.is_none(),
+                    energy.today.is_none(),
+                    energy.month.is_none(),
+                    told.counters().since_restart.is_none(),
+                ];
+                assert!(
+                    lost.iter().filter(|lost| **lost).count() <= 1,
+                    "{key}: {energy:?}"
+                );
+                assert!(energy.power.is_some(), "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_missed_stands_and_what_is_gone_is_unknown() {
+    let missed = reading(Told::Missed, Told::Missed, Told::Missed);
+    assert_eq!(missed.over(&full()), full());
+    let gone = reading(Told::Values(live()), Told::Nothing, Told::Missed);
+    let energy = gone.over(&full());
+    assert_eq!((energy.today, energy.month), (None, None), "the clock is unset");
+    assert_eq!(energy.power, full().power);
+}
+
+#[test]
+fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
+    let (now, usual) = (Instant::now(), Duration::from_secs(30));
+    let mut meters = Meters::new(now);
+    let turn = |meters: &mut Meters| meters.take_turn(&[1, 2, 3], now, usual).unwrap();
+    let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
+    assert_eq!(turns, [1, 2, 3, 1]);
+    for position in [1, 3, 1, 9] {
+        meters.hurry(Some(position), now, usual);
+    }
+    let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
+    assert_eq!(turns, [1, 3, 2, 3], "there is no 9");
+    assert_eq!(meters.take_turn(&[], now, usual), None);
+}
+
+#[test]
+fn a_request_that_fails_is_left_alone_until_the_next_login_and_an_unknown_one_for_good() {
+    let mut meters = Meters::new(Instant::now());
+    *meters.ability(Reading::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
+    *meters.ability(Reading::Power) = Ability::Unknown;
+    let asked = |meters: &mut Meters| {
+        [Reading::Live, Reading::Usage, Reading::Power].map(|reading| meters.ability(reading).is_asked())
+    };
+    assert_eq!(asked(&mut meters), [false, true, false]);
+    meters.renew();
+    assert_eq!(asked(&mut meters), [true, true, false]);
+}
+
+#[test]
+fn whoever_asks_all_the_time_does_not_flood_the_device() {
+    let (start, usual) = (Instant::now(), Duration::from_secs(30));
+    let mut meters = Meters::new(start);
+    let mut read = 0;
+    for second in 0..600 {
+        let now = start + Duration::from_secs(second);
+        meters.hurry(Some(1 + u8::try_from(second % 6).unwrap()), now, usual);
+        if now >= meters.due {
+            meters.take_turn(&[1, 2, 3, 4, 5, 6], now, usual);
+            read += 1;
+        }
+    }
+    assert_eq!(read, 120, "one in five seconds");
+}

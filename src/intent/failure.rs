@@ -1,0 +1,149 @@
+//! Why an intent was not carried out.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Why an intent was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The stable word for it.
+    pub code: Code,
+    /// In words for a person.
+    pub message: String,
+    /// How many times the device was asked.
+    pub attempts: u32,
+}
+
+impl Failure {
+    /// A failure that the device was not asked about.
+    pub fn bridge(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            attempts: 0,
+        }
+    }
+
+    /// A command that a newer one for the same outlet replaced.
+    pub fn superseded() -> Self {
+        Self::bridge(
+            Code::Superseded,
+            "a newer command for this outlet replaced this one before it was carried out",
+        )
+    }
+
+    /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
+    /// then not be said any more.
+    pub(super) fn after(self, attempts: u32) -> Self {
+        match self.code {
+            _ if attempts == 0 => self,
+            Code::Expired | Code::NotReady => Self {
+                code: Code::NoAnswer,
+                message: "the device did not confirm in time; its state is read again as soon as it answers"
+                    .to_owned(),
+                attempts: self.attempts.max(attempts),
+            },
+            _ => Self {
+                attempts: self.attempts.max(attempts),
+                ..self
+            },
+        }
+    }
+
+    /// A command whose time to live ran out.
+    pub fn expired(waited: Duration, why: &str) -> Self {
+        let message = format!("not carried out within {:.1} s: {why}", waited.as_secs_f64());
+        Self::bridge(Code::Expired, message)
+    }
+}
+
+/// Stable words for failures, as they stand in a response's `error.code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The device has not been reached since the bridge started.
+    NotReady,
+    /// The bridge is stopping.
+    ShuttingDown,
+    /// The time to live ran out before the device could be reached.
+    Expired,
+    /// A newer command for the same outlet came first.
+    Superseded,
+    /// No Tapo credentials are configured.
+    SetupMode,
+    /// Too many commands wait already.
+    Busy,
+    /// No such device is configured.
+    UnknownDevice,
+    /// The strip has no such outlet.
+    UnknownOutlet,
+    /// No such group is configured.
+    UnknownGroup,
+    /// What was asked for makes no sense for this outlet or group, such as a lifetime without a schedule.
+    BadCommand,
+    /// The device refuses local control; a switch in the Tapo app changes that.
+    Forbidden,
+    /// The device asks for a login that the bridge does not speak.
+    UnsupportedProtocol,
+    /// The device does not accept the e-mail and password.
+    WrongCredentials,
+    /// The device locked itself after too many wrong passwords.
+    LockedOut,
+    /// The device does not know this request.
+    Unsupported,
+    /// The device answered with an error of its own.
+    DeviceError,
+    /// The device took the command but reads back the other state.
+    NotConfirmed,
+    /// Another device answers at the address.
+    WrongDevice,
+    /// The device did not answer, and what it did is not known.
+    NoAnswer,
+    /// A safety limit forbids it now.
+    RefusedBySafety,
+    /// The settings were read again and have problems.
+    InvalidSettings,
+}
+
+/// Whose failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The device, or the way to it.
+    Device,
+    /// The bridge, or the command itself.
+    Bridge,
+    /// A safety limit.
+    Safety,
+}
+
+impl Code {
+    /// Whose failure it is.
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::NotReady
+            | Self::Expired
+            | Self::Forbidden
+            | Self::UnsupportedProtocol
+            | Self::WrongCredentials
+            | Self::LockedOut
+            | Self::Unsupported
+            | Self::DeviceError
+            | Self::NotConfirmed
+            | Self::WrongDevice
+            | Self::NoAnswer => Origin::Device,
+            Self::ShuttingDown
+            | Self::Superseded
+            | Self::SetupMode
+            | Self::Busy
+            | Self::InvalidSettings
+            | Self::UnknownDevice
+            | Self::UnknownOutlet
+            | Self::UnknownGroup
+            | Self::BadCommand => Origin::Bridge,
+            Self::RefusedBySafety => Origin::Safety,
+        }
+    }
+}

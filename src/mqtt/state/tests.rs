@@ -1,0 +1,205 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    energy::WattHours,
+    report::{Countdown, Feature, Identity},
+    scheduler::{
+        location::Location,
+        planner::{Reason, Source},
+        rules::Rules,
+    },
+};
+
+fn said(word: &str, tripped: Option<bool>) -> Protection {
+    Protection {
+        word: word.to_owned(),
+        tripped,
+    }
+}
+
+fn energy() -> Energy {
+    Energy {
+        power: Some(MilliWatts::new(234_838)),
+        voltage: Some(MilliVolts::new(240_695)),
+        current: None,
+        today: Some(WattHours::new(46).into()),
+        month: Some(MilliWattHours::ZERO),
+        total: Some(MilliWattHours::new(8_725_929)),
+    }
+}
+
+/// No groups, and nothing from the scheduler.
+pub(in crate::mqtt) fn no_standings() -> Standings {
+    let location = Location {
+        coordinates: None,
+        zone: jiff::tz::TimeZone::UTC,
+    };
+    Standings::new(Arc::new(Rules {
+        location,
+        sensors: Vec::new(),
+        groups: Vec::new(),
+    }))
+}
+
+/// An outlet that should be on.
+pub(in crate::mqtt) fn expected_on() -> Arc<OutletStanding> {
+    Arc::new(OutletStanding {
+        expected: Some(Power::On),
+        source: Source::Schedule,
+        rule: Some("morning".to_owned()),
+        reason: Some(Reason::new("morning runs until 08:00")),
+        since: Some(Timestamp::UNIX_EPOCH),
+        ..OutletStanding::MANUAL
+    })
+}
+
+/// What an outlet that nobody schedules has beside its own values.
+fn manual(mut own: Value) -> Value {
+    for key in [
+        "expected",
+        "rule",
+        "reason",
+        "since",
+        "next_change",
+        "override_until",
+        "cooldown_until",
+        "timer_until",
+        "problem",
+        "guard",
+    ] {
+        own[key] = Value::Null;
+    }
+    own["source"] = json!("manual");
+    own
+}
+
+pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> Report {
+    let outlet = |(index, (key, power)): (usize, &(Option<&str>, Option<Power>))| Outlet {
+        key: key.map(|key| key.parse().unwrap()),
+        position: u8::try_from(index + 1).unwrap(),
+        name: Some(format!("Mat {}", index + 1)),
+        power: *power,
+        on_since: None,
+        condition: Condition {
+            overheat: Some(said("normal", Some(false))),
+            overload: Some(said("novel", None)),
+            ..Condition::default()
+        },
+        energy: energy(),
+        features: [
+            Feature::Overheat,
+            Feature::Overload,
+            Feature::AutoOff,
+            Feature::Voltage,
+        ]
+        .into(),
+        countdown: Countdown::Unknown,
+    };
+    Report {
+        id: "mats".parse().unwrap(),
+        name: Some("Mats".to_owned()),
+        address: "192.0.2.7".to_owned(),
+        phase: Phase::Ready,
+        availability: Availability::Online,
+        trouble: None,
+        identity: Some(Arc::new(Identity {
+            device_id: "8022".to_owned(),
+            model: "P304M".to_owned(),
+            firmware: Some("1.4.2 Build 260513".to_owned()),
+            hardware: Some("1.0".to_owned()),
+            mac: Some("aa:bb:cc:00:11:22".to_owned()),
+            nickname: None,
+            kind,
+            meters_energy: true,
+        })),
+        rssi: Some(-51),
+        outlets: outlets.iter().enumerate().map(outlet).collect(),
+    }
+}
+
+fn parsed(report: &Report) -> Vec<(String, Value)> {
+    parsed_with(report, &no_standings())
+}
+
+fn parsed_with(report: &Report, standings: &Standings) -> Vec<(String, Value)> {
+    let parse = |(path, text): (OutletPath, String)| (path.to_string(), serde_json::from_str(&text).unwrap());
+    states(report, standings).into_iter().map(parse).collect()
+}
+
+#[test]
+fn a_plug_has_one_topic_with_everything() {
+    let states = parsed(&report(Kind::Plug, &[(None, Some(Power::On))]));
+    let expected = json!({
+        "state": "ON", "on_since": null,
+        "overheated": false, "overloaded": null, "overcurrent": null, "protection": "novel",
+        "charging": null, "auto_off": null, "auto_off_at": null,
+        "power": 234.8, "voltage": 240.7, "current": null,
+        "energy_today": 0.046, "energy_month": 0.0, "energy_total": 8.726,
+        "rssi": -51, "firmware": "1.4.2 Build 260513", "firmware_latest": null,
+        "status": "ready", "trouble": null
+    });
+    assert_eq!(states, [("mats".to_owned(), manual(expected))]);
+}
+
+#[test]
+fn a_strip_has_a_topic_per_outlet_and_is_on_if_any_is() {
+    let states = parsed(&report(
+        Kind::Strip,
+        &[(Some("left"), Some(Power::Off)), (Some("2"), None)],
+    ));
+    let paths: Vec<_> = states.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["mats/left", "mats/2", "mats"]);
+    assert_eq!(
+        (&states[1].1["state"], &states[2].1["state"]),
+        (&Value::Null, &json!("OFF"))
+    );
+}
+
+#[test]
+fn a_device_that_was_never_reached_has_every_key_too() {
+    let mut report = report(Kind::Plug, &[]);
+    report.identity = None;
+    report.phase = Phase::Connecting;
+    let states = parsed(&report);
+    let expected = json!({
+        "state": null, "on_since": null,
+        "overheated": null, "overloaded": null, "overcurrent": null, "protection": null,
+        "charging": null, "auto_off": null, "auto_off_at": null,
+        "power": null, "voltage": null, "current": null,
+        "energy_today": null, "energy_month": null, "energy_total": null,
+        "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "trouble": null
+    });
+    assert_eq!(states, [("mats".to_owned(), manual(expected))]);
+}
+
+#[test]
+fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
+    let mut standings = no_standings();
+    standings.set_outlet("mats/left".parse().unwrap(), expected_on());
+    let mut strip = report(
+        Kind::Strip,
+        &[(Some("left"), Some(Power::Off)), (Some("2"), None)],
+    );
+    let reached = parsed_with(&strip, &standings);
+    let said = |state: &Value| {
+        (
+            state["expected"].clone(),
+            state["source"].clone(),
+            state["rule"].clone(),
+        )
+    };
+    let on = (json!("ON"), json!("schedule"), json!("morning"));
+    assert_eq!(said(&reached[0].1), on);
+    assert_eq!(reached[0].1["state"], "OFF");
+    assert_eq!(said(&reached[1].1), (Value::Null, json!("manual"), Value::Null));
+
+    strip.identity = None;
+    strip.outlets.clear();
+    let unknown = parsed_with(&strip, &standings);
+    let paths: Vec<_> = unknown.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["mats/left", "mats"]);
+    assert_eq!((said(&unknown[0].1), &unknown[0].1["state"]), (on, &Value::Null));
+}
