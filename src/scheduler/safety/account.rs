@@ -305,12 +305,12 @@ impl Account {
 }
 
 /// The start of the civil day an instant is in.
-fn midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
+pub(in crate::scheduler) fn midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
     start_of(zone.to_datetime(instant).date(), zone).unwrap_or(instant)
 }
 
 /// The start of the next civil day.
-fn next_midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
+pub(in crate::scheduler) fn next_midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
     let tomorrow = zone.to_datetime(instant).date().tomorrow();
     tomorrow
         .ok()

@@ -7,6 +7,7 @@ use tapo2mqtt::{
     config::{Settings, Sources, load},
     scheduler::{
         activity::Conditions,
+        energy::Rations,
         forecast::forecast,
         interlock::Holders,
         overrides::Overrides,
@@ -25,7 +26,7 @@ const SCHEDULES: usize = 10;
 pub fn measure(book: &mut Book) {
     let settings = settings();
     let now: Timestamp = "2026-03-28T23:30:00Z".parse().expect("an instant");
-    let (overrides, safety) = (Overrides::default(), Safety::default());
+    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
     let holders = Holders::default();
     let inputs = Inputs {
@@ -33,6 +34,7 @@ pub fn measure(book: &mut Book) {
         overrides: &overrides,
         vacation: Vacation::Off,
         safety: &safety,
+        rations: &rations,
         readings: &readings,
         memory: &memory,
         observed: &observed,

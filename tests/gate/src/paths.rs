@@ -18,6 +18,7 @@ use tapo2mqtt::{
     },
     scheduler::{
         activity::Conditions,
+        energy::Rations,
         interlock::Holders,
         overrides::Overrides,
         planner::{Inputs, Memory, Vacation, plan},
@@ -77,7 +78,7 @@ fn tell_state(times: u64) -> Result<(), Failure> {
 fn plan_group(times: u64) -> Result<(), Failure> {
     let settings = settings()?;
     let now: Timestamp = "2026-03-28T23:30:00Z".parse()?;
-    let (overrides, safety) = (Overrides::default(), Safety::default());
+    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
     let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
     let holders = Holders::default();
     for _ in 0..times {
@@ -86,6 +87,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
             overrides: &overrides,
             vacation: Vacation::Off,
             safety: &safety,
+            rations: &rations,
             readings: &readings,
             memory: &memory,
             observed: &observed,
