@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
+    discovery::Shape,
     home::{Announcement, Home},
     link::{Filter, Link, Rank, Topic},
     standings::Standings,
@@ -111,9 +112,8 @@ impl Tree {
         }
         let report = &self.with_finding(report);
         let before = self.reports.insert(report.id.clone(), report.clone());
-        let announcement = self.announcement(report);
-        if let Some(announcement) = announcement {
-            self.announce(Rank::Discovery, announcement);
+        if before.as_deref().map(Shape::from) != Some(Shape::from(report.as_ref())) {
+            self.announce_again(&report.id);
         }
         self.tell_states(&report.id);
         self.retain(
@@ -179,7 +179,7 @@ impl Tree {
         }
     }
 
-    /// Announces a device anew, from its last report.
+    /// Announces a device from its last report.
     pub(super) fn announce_again(&mut self, device: &DeviceId) {
         let Some(report) = self.reports.get(device).cloned() else {
             return;

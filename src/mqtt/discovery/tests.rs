@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    intent::Code,
     model::Power,
     mqtt::{
         bridge::{About, EventBody, Info, LastError},
@@ -14,7 +15,9 @@ use crate::{
             tests::{no_standings, report},
         },
     },
-    report::{self, Availability as Reachable, EventKind, Feature},
+    report::{
+        self, Availability as Reachable, Condition, Countdown, Energy, EventKind, Feature, Phase, Trouble,
+    },
     scheduler::{
         planner::{Mode, Reason, SafetyState, Source},
         testing,
@@ -258,6 +261,50 @@ fn only_what_an_outlet_tells_is_announced() {
     plug.outlets[0].features = [Feature::Countdown, Feature::Rules].into();
     for key in ["device_timer_until", "device_timer_to", "device_schedules"] {
         assert!(has(&plug, key), "{key}");
+    }
+}
+
+#[test]
+fn values_change_no_announcement_and_all_else_is_in_the_shape() {
+    let strip = report(Kind::Strip, &[(Some("left"), Some(Power::On)), (Some("2"), None)]);
+    let mut other_values = Report {
+        address: "192.0.2.8".to_owned(),
+        phase: Phase::Degraded,
+        availability: Reachable::Offline,
+        trouble: Some(Trouble {
+            code: Code::NoAnswer,
+            message: "silent".to_owned(),
+        }),
+        rssi: None,
+        ..strip.clone()
+    };
+    for outlet in &mut other_values.outlets {
+        outlet.power = outlet.power.map(Power::toggled).or(Some(Power::On));
+        outlet.on_since = Some(jiff::Timestamp::UNIX_EPOCH);
+        outlet.condition = Condition::default();
+        outlet.energy = Energy::default();
+        outlet.countdown = Countdown::Unsupported;
+    }
+    let standings = no_standings();
+    assert_eq!(
+        announced(&strip, &standings),
+        announced(&other_values, &standings)
+    );
+    assert_eq!(Shape::from(&strip), Shape::from(&other_values));
+
+    let changes: [fn(&mut Report); 7] = [
+        |report| report.id = "rugs".parse().unwrap(),
+        |report| report.name = None,
+        |report| report.identity = None,
+        |report| report.outlets[1].key = Some("right".parse().unwrap()),
+        |report| report.outlets[1].position = 3,
+        |report| report.outlets[1].name = None,
+        |report| report.outlets[1].features.clear(),
+    ];
+    for change in changes {
+        let mut other = strip.clone();
+        change(&mut other);
+        assert_ne!(Shape::from(&strip), Shape::from(&other), "{other:?}");
     }
 }
 
