@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{After, CommandError, Signals, load, sources};
+use super::{After, CommandError, Signals, sources};
 use crate::{
     Secret,
     bridge::Bridge,
     cli::{DemoArgs, SettingsArgs},
     clock::Clock,
-    config::{self, Credentials, Device, Settings},
+    config::{self, Credentials, Device, Problems, Settings, Sources},
     demo::broker::EmbeddedBroker,
     reload::Loader,
     tasks::Tasks,
@@ -42,9 +42,9 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Aft
         strip: strip.address(),
     };
     let sources = sources(settings);
-    let settings = stage.lay_over(load(settings)?);
+    let settings = stage.settings(&sources)?;
     let log_level = telemetry::start(settings.log.level, settings.log.format);
-    let loader = Loader::new(move || Ok(stage.lay_over(config::load(&sources)?)));
+    let loader = Loader::new(move || stage.settings(&sources));
     let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
     println!("{}", welcome(&settings));
     let after = signals.run(bridge).await;
@@ -62,7 +62,32 @@ struct Stage {
     strip: SocketAddr,
 }
 
+/// What somebody without settings of his own sees. The addresses are laid over.
+const SETTINGS: &str = r#"
+[[device]]
+id = "demo-plug"
+address = "127.0.0.1:1"
+[[device]]
+id = "demo-strip"
+address = "127.0.0.1:2"
+[[group]]
+id = "driveway"
+name = "Driveway"
+outlets = ["demo-strip/3", "demo-strip/4"]
+[group.safety]
+max_on = "6h"
+[[group.schedule]]
+id = "evening"
+start = "17:00"
+end = "22:30"
+"#;
+
 impl Stage {
+    /// The settings of the user, or those of the demo, with the demo's addresses.
+    fn settings(self, sources: &Sources) -> Result<Settings, Problems> {
+        Ok(self.lay_over(config::load_or(sources, SETTINGS)?))
+    }
+
     /// The user's settings with the demo's devices, account and broker laid over them.
     fn lay_over(self, mut settings: Settings) -> Settings {
         settings.tapo.credentials = Some(Credentials {
@@ -115,6 +140,7 @@ tapo2mqtt demo: a P110 plug and a P304M strip, simulated, on the broker at {host
 See everything:     mosquitto_sub -h {host} -p {port} -v -t '{base}/#'
 Switch the plug:    mosquitto_pub -h {host} -p {port} -t {base}/demo-plug/set -m ON
 One outlet:         mosquitto_pub -h {host} -p {port} -t {base}/demo-strip/1/set -m TOGGLE
+A group of two:     mosquitto_pub -h {host} -p {port} -t {base}/group/driveway/set -m '{{\"state\":\"ON\",\"for\":\"2h\"}}'
 The whole strip:    mosquitto_pub -h {host} -p {port} -t {base}/demo-strip/set -m '{{\"state\":\"ON\",\"transaction\":\"t1\"}}'
 
 Home Assistant:     Settings > Devices & services > Add integration > MQTT, broker {host}, port {port}.

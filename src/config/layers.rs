@@ -96,20 +96,23 @@ pub(super) struct Merged {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Reads and merges the layers.
+/// Reads and merges the layers. Where the user has no file, `instead` (TOML) stands for it.
 ///
 /// # Errors
 /// The file cannot be read or parsed. Then nothing can be said about the rest.
-pub(super) fn merge(sources: &Sources) -> Result<Merged, Problems> {
+pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems> {
     let mut problems = Vec::new();
     let environment = environment::layer(&sources.environment, &mut problems);
-    let file = match sources.file.as_deref().map(file) {
-        Some(Ok(file)) => file,
-        Some(Err(Problems(of_the_file))) => {
+    let file = match &sources.file {
+        Some(path) => file(path),
+        None => parse("settings", FileFormat::Toml, instead),
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(Problems(of_the_file)) => {
             problems.extend(of_the_file);
             return Err(Problems(problems));
         }
-        None => Map::new(),
     };
     let defaults = parse(DEFAULTS_NAME, FileFormat::Toml, DEFAULTS)?;
     let merged = Config::builder()

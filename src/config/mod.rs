@@ -132,7 +132,15 @@ impl Settings {
 /// Every problem of every layer. Where the file is missing, or is not TOML or YAML at all, its content counts as
 /// that one problem.
 pub fn load(sources: &Sources) -> Result<Settings, Problems> {
-    let merged = layers::merge(sources)?;
+    load_or(sources, "")
+}
+
+/// As [`load`]; where the user has no file, `instead` (TOML) stands for it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_or(sources: &Sources, instead: &str) -> Result<Settings, Problems> {
+    let merged = layers::merge(sources, instead)?;
     let report = Report::new(sources.name(), merged.problems);
     let settings = report.read(&merged.root, |root| read(root, sources));
     let problems = report.into_problems();

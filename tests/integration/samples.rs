@@ -12,12 +12,12 @@ const OTHERS: &str = "...";
 
 const GROUP: &str = r#"
 [[group]]
-id = "path"
-name = "Garden path"
+id = "driveway"
+name = "Driveway"
 outlets = ["demo-strip/3", "demo-strip/4"]
 safety = { max_on = "6h" }
 [[group.schedule]]
-id = "night"
+id = "evening"
 start = "22:00"
 end = "22:30"
 "#;
@@ -81,7 +81,7 @@ async fn act(bridge: &Running) {
     bridge.set("demo-plug", "t3", json!({ "stat": "ON" })).await;
     bridge.publish("nobody/set", "ON").await;
     bridge.expect("nobody/response", Value::is_object).await;
-    bridge.set("group/path", "t4", json!({ "state": "ON" })).await;
+    bridge.set("group/driveway", "t4", json!({ "state": "ON" })).await;
     let requests = [
         ("log_level", json!({ "level": "debug", "transaction": "t5" })),
         ("identify", json!({ "transaction": "t8" })),
