@@ -409,18 +409,21 @@ fn rules(topic: &str, more: &str) -> String {
     )
 }
 
+/// Both plugs at noon.
+fn lamp_and_heater(lamp: &RunningDevice, heater: &RunningDevice, rules: &str) -> Setup {
+    Setup::new()
+        .device("lamp", lamp.address())
+        .device("heater", heater.address())
+        .clock(&Clock::steered(NOON.parse().unwrap()))
+        .rules(rules)
+}
+
 const BARE: &str = "[location]\ntimezone = \"UTC\"\n";
 
 #[tokio::test]
 async fn groups_schedules_and_sensors_come_and_go() {
     let (lamp, heater) = (plug().await, plug().await);
-    let setup = |rules: &str| {
-        Setup::new()
-            .device("lamp", lamp.address())
-            .device("heater", heater.address())
-            .clock(&Clock::steered(NOON.parse().unwrap()))
-            .rules(rules)
-    };
+    let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(BARE).start().await;
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
@@ -483,13 +486,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
 #[tokio::test]
 async fn overrides_and_changed_schedules_stay_on_top() {
     let (lamp, heater) = (plug().await, plug().await);
-    let setup = |rules: &str| {
-        Setup::new()
-            .device("lamp", lamp.address())
-            .device("heater", heater.address())
-            .clock(&Clock::steered(NOON.parse().unwrap()))
-            .rules(rules)
-    };
+    let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(&rules("weather/a", "")).start().await;
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
