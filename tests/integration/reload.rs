@@ -610,6 +610,13 @@ fn hang_up(process: &process::Process) {
     process.signal("HUP");
 }
 
+/// All at once: it may be read meanwhile, and an empty file has no devices.
+fn rewrite(home: &Home, settings: &str) {
+    let new = home.file().with_extension("new");
+    fs::write(&new, settings).unwrap();
+    fs::rename(new, home.file()).unwrap();
+}
+
 #[tokio::test]
 async fn the_program_reads_its_file_again_at_sighup() {
     let (lamp, heater) = (plug().await, plug().await);
@@ -625,12 +632,12 @@ async fn the_program_reads_its_file_again_at_sighup() {
     probe.expect("tapo2mqtt/lamp/availability", online).await;
     let neighbour = Bystander::watch(&lamp);
 
-    fs::write(home.file(), &both).unwrap();
+    rewrite(&home, &both);
     for _ in 0..20 {
         hang_up(&process);
     }
     probe.expect("tapo2mqtt/heater/availability", online).await;
-    fs::write(home.file(), one.replace("[tapo]", "[tapo]\nsurprise = 1")).unwrap();
+    rewrite(&home, &one.replace("[tapo]", "[tapo]\nsurprise = 1"));
     hang_up(&process);
     process.wrote("tapo.surprise").await;
     probe
@@ -638,7 +645,7 @@ async fn the_program_reads_its_file_again_at_sighup() {
             error.contains("tapo.surprise")
         })
         .await;
-    fs::write(home.file(), &one).unwrap();
+    rewrite(&home, &one);
     hang_up(&process);
     probe.expect("tapo2mqtt/heater/availability", str::is_empty).await;
     neighbour.noticed_nothing().await;
