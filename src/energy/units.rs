@@ -117,11 +117,6 @@ impl WattHours {
     pub const fn new(watt_hours: u64) -> Self {
         Self(watt_hours)
     }
-
-    /// What was used from an earlier reading of the same counter to this one; `None` if it went back.
-    pub fn since(self, earlier: Self) -> Option<Self> {
-        self.0.checked_sub(earlier.0).map(Self)
-    }
 }
 
 impl MilliWattHours {
@@ -381,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_went_back_has_no_difference() {
-        assert_eq!(WattHours::new(5).since(WattHours::new(6)), None);
+        assert_eq!(MilliWattHours::new(5).since(MilliWattHours::new(6)), None);
         assert_eq!(
             MilliWattHours::new(9).since(MilliWattHours::new(6)),
             Some(MilliWattHours::new(3))

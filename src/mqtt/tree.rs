@@ -1,5 +1,7 @@
 //! The topic tree: what has been reported, and what therefore stands on the broker.
 
+mod former;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
@@ -51,19 +53,6 @@ pub(super) struct Tree {
     pub(super) swept_groups: bool,
     /// The outlets that an earlier run told of, of devices that did not tell theirs yet.
     former_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
-}
-
-/// An entry of `bridge/devices` as an earlier run left it.
-#[derive(Deserialize)]
-struct FormerDevice {
-    id: DeviceId,
-    #[serde(default)]
-    outlets: Vec<FormerOutlet>,
-}
-
-#[derive(Deserialize)]
-struct FormerOutlet {
-    key: OutletKey,
 }
 
 impl Tree {
@@ -258,58 +247,10 @@ impl Tree {
         self.configured.contains(device)
     }
 
-    /// Looks at the devices that an earlier run left: the topics of those that are not configured any
-    /// more are emptied. Once: after that the topic is ours.
-    pub(super) fn sweep(&mut self, payload: &[u8]) {
-        if std::mem::replace(&mut self.swept, true) {
-            return;
-        }
-        let Ok(former) = serde_json::from_slice::<Vec<FormerDevice>>(payload) else {
-            return;
-        };
-        for device in former {
-            let keys = device.outlets.into_iter().map(|outlet| outlet.key).collect();
-            if self.configured.contains(&device.id) {
-                self.former_outlets.insert(device.id.clone(), keys);
-                if let Some(report) = self.reports.get(&device.id).cloned() {
-                    self.erase_former(&report);
-                }
-            } else {
-                info!(device = %device.id, "not configured any more; its topics are emptied");
-                self.erase_outlets(&device.id, keys);
-                self.erase(self.topics.availability(&device.id));
-                self.erase(self.topics.state(&OutletPath::device(device.id)));
-            }
-        }
-    }
-
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
         if let Ok(topic) = Topic::try_from(topic) {
             self.link.send(topic, payload, ONE_SHOT_TTL);
-        }
-    }
-
-    /// Outlets that an earlier run told of and that the device, now that it tells, has no more. One that got
-    /// an id of its own is among them.
-    fn erase_former(&mut self, report: &Report) {
-        if report.identity.is_none() {
-            return;
-        }
-        let mut former = self.former_outlets.remove(&report.id).unwrap_or_default();
-        former.retain(|key| {
-            !report
-                .outlets
-                .iter()
-                .any(|outlet| outlet.key.as_ref() == Some(key))
-        });
-        self.erase_outlets(&report.id, former);
-    }
-
-    fn erase_outlets(&mut self, device: &DeviceId, keys: Vec<OutletKey>) {
-        for key in keys {
-            let path = OutletPath::outlet(device.clone(), key);
-            self.erase(self.topics.state(&path));
         }
     }
 

@@ -61,11 +61,6 @@ impl Tripped {
 }
 
 impl Account {
-    /// Since when it runs.
-    pub fn on_since(&self) -> Option<Timestamp> {
-        self.on_since
-    }
-
     /// Until when a trip keeps it off; `None` without one, and while the OFF is not confirmed.
     pub fn cooldown_until(&self, now: Timestamp) -> Option<Timestamp> {
         let end = self.tripped?.ends()?;

@@ -241,6 +241,11 @@ impl Scheduler {
             None => "possible some time after it is confirmed off".to_owned(),
         };
         let message = format!("{path} may not be on now: {refusal}; {when}");
+        self.refuse_for_safety(id, path, message, look);
+    }
+
+    /// Tells and answers that an outlet may not be switched.
+    pub(super) fn refuse_for_safety(&mut self, id: ErrandId, path: &OutletPath, message: String, look: Look) {
         let group = self.book.rules.group_of(path).map(|group| group.id.clone());
         self.tell_event(
             EventKind::RefusedBySafety,
