@@ -19,6 +19,7 @@ use super::{
     discovery::Shape,
     home::{Announcement, Home},
     link::{Filter, Link, Rank, Topic},
+    pace::Pace,
     standings::Standings,
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
@@ -33,6 +34,9 @@ use crate::{
 
 /// How long an event or an answer is worth sending while the broker is away.
 const ONE_SHOT_TTL: Duration = Duration::from_mins(1);
+/// Between two times that all devices are told of together: each of a thousand that come up at once would otherwise
+/// have the list of all thousand written.
+const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
 
 /// The sole owner of what is published.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Tree {
     pub(super) reports: BTreeMap<DeviceId, Arc<Report>>,
     /// Why the settings that were read last were not taken.
     pub(super) refused_settings: Option<String>,
+    /// Of what is said of all devices together.
+    overview: Pace,
     clock: Clock,
     /// Whether the devices of an earlier run were looked at.
     swept: bool,
@@ -74,6 +80,7 @@ impl Tree {
             configured,
             reports: BTreeMap::new(),
             refused_settings: None,
+            overview: Pace::new(OVERVIEW_PAUSE),
             clock,
             swept: false,
             swept_groups: false,
@@ -95,7 +102,7 @@ impl Tree {
     }
 
     /// A device changed. One that a reload took out may still report while its worker ends.
-    pub(super) fn hear(&mut self, report: &Arc<Report>, level: Level) {
+    pub(super) fn hear(&mut self, report: &Arc<Report>) {
         if !self.is_configured(&report.id) {
             return;
         }
@@ -112,17 +119,26 @@ impl Tree {
         );
         self.erase_vanished(before.as_deref(), report);
         self.erase_former(report);
-        // These hold all devices, and all settings. What a meter shows changes neither.
+        // What is told of all devices together; what a meter shows is not in it.
         let before = before.as_deref();
         if before.map(DeviceEntry::of) != Some(DeviceEntry::of(report)) {
-            self.tell_devices();
-        }
-        if before.map(|before| before.availability) != Some(report.availability) {
-            self.tell_info(level);
+            self.overview.ask(Instant::now());
         }
         if before.map(|before| &before.trouble) != Some(&report.trouble) {
             self.tell_last_error(Some(report));
         }
+    }
+
+    /// When [`Tree::tell_overview`] is to be called.
+    pub(super) fn overview_due(&self) -> Option<Instant> {
+        self.overview.due()
+    }
+
+    /// Tells what is said of all devices together.
+    pub(super) fn tell_overview(&mut self, level: Level) {
+        self.overview.told(Instant::now());
+        self.tell_devices();
+        self.tell_info(level);
     }
 
     /// Something happened.
