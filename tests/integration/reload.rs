@@ -278,6 +278,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
             ["polling.state", "log.level"],
         ),
         ("this is no TOML", ["settings.toml", "TOML"]),
+        ("", ["no [[device]] is left", "restart"]),
     ] {
         let answer = bridge.reload_text(bad).await;
         assert_eq!(answer["status"], "error", "{answer}");
