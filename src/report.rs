@@ -282,6 +282,19 @@ pub struct Energy {
     pub total: Option<MilliWattHours>,
 }
 
+/// One reading of one outlet's meter, whether it is worth telling or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metered {
+    /// Which device.
+    pub device: DeviceId,
+    /// Which outlet of it; `None` on a plug.
+    pub outlet: Option<OutletKey>,
+    /// Drawn now; `None` if the meter did not say.
+    pub power: Option<MilliWatts>,
+    /// [`Energy::total`]; `None` if the meter did not say.
+    pub total: Option<MilliWattHours>,
+}
+
 /// What an outlet may tell, and others do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -384,4 +397,12 @@ pub enum EventKind {
     MirrorFailed,
     /// Vacation began or ended.
     Vacation,
+    /// A load that ran draws nothing much any more.
+    LoadFinished,
+    /// An outlet is switched off because its load is on standby.
+    StandbyOff,
+    /// What an outlet draws is not known, and a rule needs it.
+    MeterSilent,
+    /// It is known again.
+    MeterBack,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
+    automation::energy_rules,
     device::{Device, POSITION_MAX},
     limits::limits,
     parse,
@@ -77,6 +78,7 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
     let mirror_off = table.optional("mirror_off", parse::boolean);
     let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
+    let energy = table.section("energy", energy_rules);
     let mut ids = Vec::new();
     let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
     let id = id?;
@@ -93,6 +95,7 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         outlets,
         schedules,
         limits: limits?,
+        energy: energy?,
         override_default: override_default?.unwrap_or(Group::OVERRIDE_DEFAULT),
         stagger: stagger?,
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },

@@ -23,8 +23,8 @@ use crate::{
 /// What a worker is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Do something with an outlet.
-    Intent(Intent),
+    /// Do something with an outlet. Boxed, because each inbox has room for 32 messages from the start.
+    Intent(Box<Intent>),
     /// Look at the device anew: log in, list, read.
     Rescan,
     /// Make our rules on the plug what is said here.
@@ -172,7 +172,7 @@ impl Mailbox {
 
     fn accept(&mut self, message: Message) {
         match message {
-            Message::Intent(intent) => self.queue.push(intent, &self.view, Instant::now()),
+            Message::Intent(intent) => self.queue.push(*intent, &self.view, Instant::now()),
             Message::Rescan => self.rescan = true,
             Message::Mirror(mirror) => self.mirror = Some(mirror),
         }

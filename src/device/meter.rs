@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{
+    News,
     backoff::{Purpose, jittered},
     exchange::Trip,
     fault::Fault,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     energy::{Counters, MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours},
     model::OutletPath,
-    report::{DeviceClock, Energy, Feature},
+    report::{DeviceClock, Energy, Feature, Metered},
 };
 
 /// A device's clock that differs from ours by no more than this is in step: half of what its rules leave room for.
@@ -142,15 +143,20 @@ struct MeterReading {
 }
 
 impl MeterReading {
+    /// What is drawn, if this reading says so.
+    fn power(&self) -> Option<MilliWatts> {
+        number(&self.live, "power_mw")
+            .or_else(|| number(&self.usage, "current_power"))
+            .map(MilliWatts::new)
+            .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts))
+    }
+
     /// Over what was known before. Without a total, which is added up elsewhere.
     fn over(&self, before: &Energy) -> Energy {
         let live = |key| number(&self.live, key);
         let usage = |key| number(&self.usage, key);
         let kept = |told: &Told| matches!(told, Told::Missed);
-        let power = live("power_mw")
-            .or_else(|| usage("current_power"))
-            .map(MilliWatts::new)
-            .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts));
+        let power = self.power();
         let day_or_month = |key, known| {
             let told = usage(key).map(|energy| WattHours::new(energy).into());
             told.or(if kept(&self.usage) { known } else { None })
@@ -277,9 +283,12 @@ impl Worker {
         if !has_power && self.mailbox.queue.is_empty() {
             reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
         }
-        self.learn_meter(position, &reading);
+        let metered = self.learn_meter(position, &reading);
         self.learn_clock(&reading);
         self.tell().await;
+        if let Some(metered) = metered {
+            self.send(News::Metered(metered)).await;
+        }
         Ok(())
     }
 
@@ -352,22 +361,27 @@ impl Worker {
         }
     }
 
-    /// Adds up, and takes what is worth telling.
-    fn learn_meter(&mut self, position: u8, reading: &MeterReading) {
+    /// Adds up, and takes what is worth telling. Returns what was read, for those who need each reading.
+    fn learn_meter(&mut self, position: u8, reading: &MeterReading) -> Option<Metered> {
         let now = Instant::now();
         let identity = self.known.identity.clone();
         let device = identity
             .as_ref()
             .map_or("", |identity| identity.device_id.as_str());
-        let Some(known) = self.known.at(position) else {
-            return;
-        };
+        let known = self.known.at(position)?;
         let mut energy = reading.over(&known.outlet.energy);
         let counters = reading.counters();
+        let mut metered = Metered {
+            device: self.config.id.clone(),
+            outlet: known.outlet.key.clone(),
+            power: reading.power(),
+            total: None,
+        };
         if counters.month.is_some() || counters.since_restart.is_some() {
             let meter = known.child.as_deref().unwrap_or(device);
             let at = self.clock.now();
-            energy.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
+            metered.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
+            energy.total = metered.total;
         }
         let since = known.energy_told.map(|told| now.duration_since(told));
         if self.tempo.telling.is_news(&known.outlet.energy, &energy, since) {
@@ -377,6 +391,7 @@ impl Worker {
         if energy.voltage.is_some() || energy.current.is_some() {
             self.announce_voltage();
         }
+        Some(metered)
     }
 }
 

@@ -37,7 +37,7 @@ pub use telling::Telling;
 
 use crate::{
     model::{DeviceId, OutletKey},
-    report::{Event, Report},
+    report::{Event, Metered, Report},
 };
 
 /// One device as its worker needs it.
@@ -101,4 +101,6 @@ pub enum News {
     Report(Arc<Report>),
     /// Something happened.
     Event(Event),
+    /// A meter was read.
+    Metered(Metered),
 }

@@ -224,7 +224,7 @@ impl Owner {
         };
         // A worker that ended drops the message, and the ticket in it answers.
         if let Err(TrySendError::Full(Message::Intent(intent))) =
-            worker.inbox.try_send(Message::Intent(intent))
+            worker.inbox.try_send(Message::Intent(Box::new(intent)))
         {
             let message = format!("too many commands wait for {}", intent.path.device);
             intent.ticket.answer(Err(Failure::bridge(Code::Busy, message)));

@@ -13,6 +13,7 @@ mod home;
 mod inbound;
 pub mod link;
 mod open;
+mod pace;
 mod reload;
 mod requests;
 mod scheduling;

@@ -132,18 +132,22 @@ impl MqttTask {
         loop {
             let announce_at = self.tree.home.as_ref().and_then(super::home::Home::due);
             let sweep_ends = self.tree.home.as_ref().and_then(super::home::Home::sweep_ends);
+            let overview_at = self.tree.overview_due();
             let last_words = self.closing.map(|since| since + LAST_WORDS);
             tokio::select! {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
                 event = self.tree.link.event() => self.on_link(event),
                 news = self.news.recv() => match news {
-                    Some(News::Report(report)) => self.tree.hear(&report, self.log_level.get()),
+                    Some(News::Report(report)) => self.tree.hear(&report),
                     Some(News::Event(event)) => self.tree.tell_event(&event),
+                    // Of interest to the scheduler only; what is worth telling is in the report.
+                    Some(News::Metered(_)) => {}
                     None => break,
                 },
                 Some(word) = self.words.recv() => self.hear_word(word),
                 turn = self.reloads.turn(), if self.closing.is_none() => self.take_turn(turn),
                 Some(answer) = self.answered.recv() => self.pass_on(answer),
+                () = sleep_until_some(overview_at) => self.tree.tell_overview(self.log_level.get()),
                 () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
                 () = sleep_until_some(sweep_ends) => self.tree.swept(),
                 () = sleep_until_some(last_words) => break,
@@ -223,6 +227,9 @@ impl MqttTask {
         }
         self.refuse_open_requests();
         self.refuse_reloads();
+        if self.tree.overview_due().is_some() {
+            self.tree.tell_overview(self.log_level.get());
+        }
         let offline = Bytes::from(availability(Availability::Offline));
         let farewell = self.tree.link.close(offline, FAREWELL).await;
         match farewell {

@@ -1,5 +1,7 @@
 //! The topic tree: what has been reported, and what therefore stands on the broker.
 
+mod former;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,15 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
     discovery::Shape,
     home::{Announcement, Home},
     link::{Filter, Link, Rank, Topic},
+    pace::Pace,
     standings::Standings,
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
@@ -31,6 +34,9 @@ use crate::{
 
 /// How long an event or an answer is worth sending while the broker is away.
 const ONE_SHOT_TTL: Duration = Duration::from_mins(1);
+/// Between two times that all devices are told of together: each of a thousand that come up at once would otherwise
+/// have the list of all thousand written.
+const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
 
 /// The sole owner of what is published.
 #[derive(Debug)]
@@ -44,6 +50,8 @@ pub(super) struct Tree {
     pub(super) reports: BTreeMap<DeviceId, Arc<Report>>,
     /// Why the settings that were read last were not taken.
     pub(super) refused_settings: Option<String>,
+    /// Of what is said of all devices together.
+    overview: Pace,
     clock: Clock,
     /// Whether the devices of an earlier run were looked at.
     swept: bool,
@@ -51,19 +59,6 @@ pub(super) struct Tree {
     pub(super) swept_groups: bool,
     /// The outlets that an earlier run told of, of devices that did not tell theirs yet.
     former_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
-}
-
-/// An entry of `bridge/devices` as an earlier run left it.
-#[derive(Deserialize)]
-struct FormerDevice {
-    id: DeviceId,
-    #[serde(default)]
-    outlets: Vec<FormerOutlet>,
-}
-
-#[derive(Deserialize)]
-struct FormerOutlet {
-    key: OutletKey,
 }
 
 impl Tree {
@@ -85,6 +80,7 @@ impl Tree {
             configured,
             reports: BTreeMap::new(),
             refused_settings: None,
+            overview: Pace::new(OVERVIEW_PAUSE),
             clock,
             swept: false,
             swept_groups: false,
@@ -106,7 +102,7 @@ impl Tree {
     }
 
     /// A device changed. One that a reload took out may still report while its worker ends.
-    pub(super) fn hear(&mut self, report: &Arc<Report>, level: Level) {
+    pub(super) fn hear(&mut self, report: &Arc<Report>) {
         if !self.is_configured(&report.id) {
             return;
         }
@@ -123,17 +119,26 @@ impl Tree {
         );
         self.erase_vanished(before.as_deref(), report);
         self.erase_former(report);
-        // These hold all devices, and all settings. What a meter shows changes neither.
+        // What is told of all devices together; what a meter shows is not in it.
         let before = before.as_deref();
         if before.map(DeviceEntry::of) != Some(DeviceEntry::of(report)) {
-            self.tell_devices();
-        }
-        if before.map(|before| before.availability) != Some(report.availability) {
-            self.tell_info(level);
+            self.overview.ask(Instant::now());
         }
         if before.map(|before| &before.trouble) != Some(&report.trouble) {
             self.tell_last_error(Some(report));
         }
+    }
+
+    /// When [`Tree::tell_overview`] is to be called.
+    pub(super) fn overview_due(&self) -> Option<Instant> {
+        self.overview.due()
+    }
+
+    /// Tells what is said of all devices together.
+    pub(super) fn tell_overview(&mut self, level: Level) {
+        self.overview.told(Instant::now());
+        self.tell_devices();
+        self.tell_info(level);
     }
 
     /// Something happened.
@@ -258,58 +263,10 @@ impl Tree {
         self.configured.contains(device)
     }
 
-    /// Looks at the devices that an earlier run left: the topics of those that are not configured any
-    /// more are emptied. Once: after that the topic is ours.
-    pub(super) fn sweep(&mut self, payload: &[u8]) {
-        if std::mem::replace(&mut self.swept, true) {
-            return;
-        }
-        let Ok(former) = serde_json::from_slice::<Vec<FormerDevice>>(payload) else {
-            return;
-        };
-        for device in former {
-            let keys = device.outlets.into_iter().map(|outlet| outlet.key).collect();
-            if self.configured.contains(&device.id) {
-                self.former_outlets.insert(device.id.clone(), keys);
-                if let Some(report) = self.reports.get(&device.id).cloned() {
-                    self.erase_former(&report);
-                }
-            } else {
-                info!(device = %device.id, "not configured any more; its topics are emptied");
-                self.erase_outlets(&device.id, keys);
-                self.erase(self.topics.availability(&device.id));
-                self.erase(self.topics.state(&OutletPath::device(device.id)));
-            }
-        }
-    }
-
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
         if let Ok(topic) = Topic::try_from(topic) {
             self.link.send(topic, payload, ONE_SHOT_TTL);
-        }
-    }
-
-    /// Outlets that an earlier run told of and that the device, now that it tells, has no more. One that got
-    /// an id of its own is among them.
-    fn erase_former(&mut self, report: &Report) {
-        if report.identity.is_none() {
-            return;
-        }
-        let mut former = self.former_outlets.remove(&report.id).unwrap_or_default();
-        former.retain(|key| {
-            !report
-                .outlets
-                .iter()
-                .any(|outlet| outlet.key.as_ref() == Some(key))
-        });
-        self.erase_outlets(&report.id, former);
-    }
-
-    fn erase_outlets(&mut self, device: &DeviceId, keys: Vec<OutletKey>) {
-        for key in keys {
-            let path = OutletPath::outlet(device.clone(), key);
-            self.erase(self.topics.state(&path));
         }
     }
 

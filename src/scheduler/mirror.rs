@@ -106,7 +106,10 @@ pub(super) fn has_fired(ours: &OurRules, zone: &TimeZone, now: Timestamp) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::testing::{group, schedule};
+    use crate::scheduler::{
+        location::Coordinates,
+        testing::{group, schedule},
+    };
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -158,6 +161,29 @@ mod tests {
         // A plug that is set to another zone fires at the same instants.
         let elsewhere = week_at("UTC", "2026-11-21T05:00:00Z");
         assert_eq!(rules(&elsewhere), expected(&[("00:01", 0x7f), ("08:31", 0x7f)]));
+    }
+
+    #[test]
+    fn rule_18_edges_of_the_sun_are_those_of_each_coming_day() {
+        let group = group(vec![schedule("evening", "12:00", "sunset")]);
+        let place = Location {
+            coordinates: Some(Coordinates::new(52.52, 13.405).unwrap()),
+            zone: TimeZone::get("Europe/Berlin").unwrap(),
+        };
+        let at_noon = |date: &str| {
+            let now = at(&format!("{date}T11:00:00Z"));
+            rules(&week(&group, &place, &place.zone, Held::Not, now))
+        };
+        let week = at_noon("2026-11-21");
+        let days = week.iter().fold(0, |days, (_, bits)| {
+            assert_eq!(days & bits, 0, "{week:?}");
+            days | bits
+        });
+        assert_eq!(days, 0x7f, "each day has one: {week:?}");
+        assert!(week.len() > 3, "the sun sets earlier each day: {week:?}");
+        let saturdays = |week: &[(String, u8)]| week.iter().find(|(_, bits)| bits & 0b100_0000 != 0).cloned();
+        let next = at_noon("2026-11-22");
+        assert!(saturdays(&next) < saturdays(&week), "renewed: {next:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod activity;
 pub mod condition;
 pub mod days;
 pub mod edge;
+pub mod energy;
 pub mod evaluate;
 pub mod forecast;
 pub mod ids;

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use super::{
     condition::Condition,
     days::Days,
+    energy::EnergyRules,
     ids::ScheduleId,
     location::Location,
     period::{Period, PeriodError},
@@ -65,6 +66,8 @@ pub struct Group {
     pub schedules: Vec<Schedule>,
     /// The limits of every member, also while no schedule is active.
     pub limits: Limits,
+    /// What it does about the energy that its members use.
+    pub energy: EnergyRules,
     /// How long an override until the next edge lasts when no edge of the coming week can end it, as with an
     /// all-day schedule.
     pub override_default: Period,

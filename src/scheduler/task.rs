@@ -8,6 +8,7 @@ mod act;
 mod book;
 mod come_back;
 mod countdown;
+mod energy;
 mod errand;
 mod guard;
 mod hear;
@@ -45,6 +46,7 @@ pub use outlet::Armed;
 pub use timer::Timer;
 
 use book::Book;
+use energy::Concern;
 use errand::Desk;
 use outlet::Live;
 use sensors::Watch;
@@ -184,8 +186,8 @@ impl Scheduler {
     /// Runs until the stop, or until nobody reports any more. Commands that wait are answered `shutting_down`.
     pub async fn run(mut self, stop: CancellationToken) {
         let words = self.words.clone();
+        let mut wake = self.tend();
         loop {
-            let wake = self.tend();
             self.speak();
             tokio::select! {
                 biased;
@@ -194,7 +196,12 @@ impl Scheduler {
                 news = self.news.recv() => match news {
                     Some(News::Report(report)) => self.hear(&report),
                     // The report that comes with it says the same.
-                    Some(News::Event(_)) => {}
+                    Some(News::Event(_)) => continue,
+                    Some(News::Metered(metered)) => {
+                        if self.take_reading(&metered) == Concern::None {
+                            continue;
+                        }
+                    }
                     None => break,
                 },
                 Some(answer) = self.answered.recv() => self.take_answer(answer),
@@ -207,6 +214,7 @@ impl Scheduler {
                 }
                 () = sleep_until(wake) => {}
             }
+            wake = self.tend();
         }
     }
 
@@ -250,7 +258,13 @@ impl Scheduler {
         self.watch_sensors(look, &mut wake);
         self.tell_standings(look);
         self.keep();
-        if let Some(at) = self.book.plan.next_change.filter(|at| *at > look.now) {
+        let changes = self
+            .book
+            .plan
+            .next_change
+            .into_iter()
+            .chain(self.book.rations.wake());
+        for at in changes.filter(|at| *at > look.now) {
             wake.by(look.instant_of(at));
         }
         wake.0
@@ -262,6 +276,9 @@ impl Scheduler {
         self.find_holders();
         self.book.replan(&observed, look.now);
         if self.trip(look) {
+            self.book.replan(&observed, look.now);
+        }
+        if self.ration(look) == Concern::Some {
             self.book.replan(&observed, look.now);
         }
     }

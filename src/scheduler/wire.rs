@@ -8,17 +8,19 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    energy::{EnergyRules, Usage},
     ids::ScheduleId,
     overrides::Lifetime,
     planner::{Mode, Reason, SafetyState, Source, Vacation},
     rules::Rules,
 };
 use crate::{
+    energy::{MilliWattHours, MilliWatts},
     intent::{Switch, Ticket},
     model::{DeviceId, GroupId, OutletPath, Power},
     report::Event,
@@ -323,6 +325,66 @@ pub struct GroupStanding {
     pub cooldown_until: Option<Timestamp>,
     /// Whether a limit keeps a member off.
     pub safety: SafetyState,
+    /// What it draws and used, where rules ask for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyStanding>,
     /// Whether each schedule is enabled.
     pub schedules: BTreeMap<ScheduleId, bool>,
+}
+
+/// What a group draws and used. Rounded, so that it is not told anew with each reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnergyStanding {
+    /// Drawn now by all members together, in W; `null` before the first reading.
+    #[serde(serialize_with = "watts")]
+    pub power: Option<MilliWatts>,
+    /// Used today by all members together, in kWh; `null` before they were looked at.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub today: Option<MilliWattHours>,
+    /// What they may use in a day, in kWh.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub budget: Option<MilliWattHours>,
+    /// What is left of it today, in kWh.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub budget_left: Option<MilliWattHours>,
+    /// What they may draw, in W.
+    #[serde(serialize_with = "watts")]
+    pub ceiling: Option<MilliWatts>,
+    /// Whom that keeps off.
+    pub shed: Vec<OutletPath>,
+}
+
+impl EnergyStanding {
+    pub(super) fn new(rules: &EnergyRules, usage: Usage, shed: Vec<OutletPath>) -> Self {
+        Self {
+            power: usage.power.map(MilliWatts::whole),
+            today: Some(usage.today.in_tens()),
+            budget: rules.budget,
+            budget_left: rules.budget.map(|budget| budget.less(usage.today.in_tens())),
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed,
+        }
+    }
+
+    /// Before anything is known.
+    pub fn unknown(rules: &EnergyRules) -> Self {
+        Self {
+            power: None,
+            today: None,
+            budget: rules.budget,
+            budget_left: None,
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed: Vec::new(),
+        }
+    }
+}
+
+#[allow(clippy::ref_option)] // As serde calls it.
+fn watts<S: Serializer>(power: &Option<MilliWatts>, serializer: S) -> Result<S::Ok, S::Error> {
+    power.map(MilliWatts::watts).serialize(serializer)
+}
+
+#[allow(clippy::ref_option)]
+fn kilowatt_hours<S: Serializer>(energy: &Option<MilliWattHours>, serializer: S) -> Result<S::Ok, S::Error> {
+    energy.map(MilliWattHours::kilowatt_hours).serialize(serializer)
 }

@@ -31,6 +31,7 @@ mod plan;
 mod presence;
 mod probe;
 mod process;
+mod rations;
 mod reload;
 mod samples;
 mod seam;

@@ -409,18 +409,21 @@ fn rules(topic: &str, more: &str) -> String {
     )
 }
 
+/// Both plugs at noon.
+fn lamp_and_heater(lamp: &RunningDevice, heater: &RunningDevice, rules: &str) -> Setup {
+    Setup::new()
+        .device("lamp", lamp.address())
+        .device("heater", heater.address())
+        .clock(&Clock::steered(NOON.parse().unwrap()))
+        .rules(rules)
+}
+
 const BARE: &str = "[location]\ntimezone = \"UTC\"\n";
 
 #[tokio::test]
 async fn groups_schedules_and_sensors_come_and_go() {
     let (lamp, heater) = (plug().await, plug().await);
-    let setup = |rules: &str| {
-        Setup::new()
-            .device("lamp", lamp.address())
-            .device("heater", heater.address())
-            .clock(&Clock::steered(NOON.parse().unwrap()))
-            .rules(rules)
-    };
+    let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(BARE).start().await;
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
@@ -483,13 +486,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
 #[tokio::test]
 async fn overrides_and_changed_schedules_stay_on_top() {
     let (lamp, heater) = (plug().await, plug().await);
-    let setup = |rules: &str| {
-        Setup::new()
-            .device("lamp", lamp.address())
-            .device("heater", heater.address())
-            .clock(&Clock::steered(NOON.parse().unwrap()))
-            .rules(rules)
-    };
+    let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(&rules("weather/a", "")).start().await;
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
@@ -613,6 +610,13 @@ fn hang_up(process: &process::Process) {
     process.signal("HUP");
 }
 
+/// All at once: it may be read meanwhile, and an empty file has no devices.
+fn rewrite(home: &Home, settings: &str) {
+    let new = home.file().with_extension("new");
+    fs::write(&new, settings).unwrap();
+    fs::rename(new, home.file()).unwrap();
+}
+
 #[tokio::test]
 async fn the_program_reads_its_file_again_at_sighup() {
     let (lamp, heater) = (plug().await, plug().await);
@@ -628,12 +632,12 @@ async fn the_program_reads_its_file_again_at_sighup() {
     probe.expect("tapo2mqtt/lamp/availability", online).await;
     let neighbour = Bystander::watch(&lamp);
 
-    fs::write(home.file(), &both).unwrap();
+    rewrite(&home, &both);
     for _ in 0..20 {
         hang_up(&process);
     }
     probe.expect("tapo2mqtt/heater/availability", online).await;
-    fs::write(home.file(), one.replace("[tapo]", "[tapo]\nsurprise = 1")).unwrap();
+    rewrite(&home, &one.replace("[tapo]", "[tapo]\nsurprise = 1"));
     hang_up(&process);
     process.wrote("tapo.surprise").await;
     probe
@@ -641,7 +645,7 @@ async fn the_program_reads_its_file_again_at_sighup() {
             error.contains("tapo.surprise")
         })
         .await;
-    fs::write(home.file(), &one).unwrap();
+    rewrite(&home, &one);
     hang_up(&process);
     probe.expect("tapo2mqtt/heater/availability", str::is_empty).await;
     neighbour.noticed_nothing().await;

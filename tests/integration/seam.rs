@@ -272,6 +272,7 @@ fn group_standing() -> GroupStanding {
         override_until: None,
         cooldown_until: None,
         safety: SafetyState::Clear,
+        energy: None,
         schedules: BTreeMap::from([
             ("morning".parse().unwrap(), true),
             ("week-end".parse().unwrap(), true),

@@ -1,6 +1,9 @@
 //! More at once than anybody should send.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
@@ -10,6 +13,9 @@ use crate::{bridge::Setup, chaos::post::Post};
 /// More than all queues on the way hold together.
 const FLOOD: usize = 3000;
 const BIRTHS: usize = 50;
+const COMING_UP: usize = 20;
+/// Between two lists of all devices.
+const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn every_command_of_a_flood_is_answered_once() {
@@ -64,8 +70,10 @@ async fn home_assistant_may_be_born_many_times() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
-    // The meter is read last; what it tells is announced.
-    bridge.expect("plug", |state| !state["voltage"].is_null()).await;
+    // The meter and the rules are read last; what they tell is announced.
+    let complete =
+        |state: &serde_json::Value| !state["voltage"].is_null() && state["device_schedules"].is_array();
+    bridge.expect("plug", complete).await;
     bridge.barrier().await;
     bridge.probe.forget();
     for _ in 0..BIRTHS {
@@ -84,4 +92,37 @@ async fn home_assistant_may_be_born_many_times() {
     }
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told.values().all(|times| *times == 1), "{told:?}");
+}
+
+#[tokio::test]
+async fn all_devices_are_told_of_together_seldom_and_up_to_the_end() {
+    let (mut plugs, mut setup) = (Vec::new(), Setup::new());
+    for number in 0..COMING_UP {
+        let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+        setup = setup.device(&format!("plug{number}"), plug.address());
+        plugs.push(plug);
+    }
+    let since = Instant::now();
+    let mut bridge = setup.start().await;
+    for number in 0..COMING_UP {
+        bridge.available(&format!("plug{number}")).await;
+    }
+    // The last one came up within the pause: what was held back then is told before the farewell.
+    bridge.stop().await;
+    let longest = since.elapsed().as_millis() / OVERVIEW_PAUSE.as_millis();
+    let lists = bridge.probe.payloads("tapo2mqtt/bridge/devices");
+    // One more at the start, before the first device, and one more at the stop.
+    assert!(
+        lists.len() as u128 <= longest + 3,
+        "{} lists in {longest} pauses",
+        lists.len()
+    );
+    for topic in ["bridge/devices", "bridge/info"] {
+        let told = crate::bridge::parsed(&bridge.probe.last(&format!("tapo2mqtt/{topic}")).unwrap());
+        let online = match told.as_array() {
+            Some(devices) => devices.iter().filter(|it| it["availability"] == "online").count() as u64,
+            None => told["devices_online"].as_u64().unwrap(),
+        };
+        assert_eq!(online, COMING_UP as u64, "{topic}: {told}");
+    }
 }

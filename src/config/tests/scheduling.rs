@@ -17,6 +17,10 @@ use crate::scheduler::{
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
 };
+use crate::{
+    energy::{MilliWattHours, MilliWatts},
+    scheduler::energy::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+};
 
 const PLACE: &str = "[location]\nlatitude = 40.7128\nlongitude = -74.0060\ntimezone = 'America/New_York'\n";
 
@@ -586,4 +590,83 @@ fn a_sensor_speaks_on_a_topic_of_somebody_else() {
     ] {
         assert_eq!(problems(base, others), Vec::<String>::new(), "{others}");
     }
+}
+
+#[test]
+fn energy_rules_of_a_group() {
+    assert!(group("").energy.is_empty());
+    let all = "energy = { budget = '4 kWh', ceiling = { power = '3.5 kW', resume = '3 kW', pause = '2m' }, \
+               finished = { below = '5 W', for = '3m', off = true }, standby = { below = '3 W', for = '10m' } }";
+    let watts = MilliWatts::from_watts;
+    let expected = EnergyRules {
+        budget: Some(MilliWattHours::from_kilowatt_hours(4.0)),
+        ceiling: Some(Ceiling {
+            power: watts(3500),
+            resume: watts(3000),
+            pause: period("2m"),
+        }),
+        finished: Some(Finished {
+            below: watts(5),
+            length: period("3m"),
+            then: IfFinished::Off,
+        }),
+        standby: Some(Standby {
+            below: watts(3),
+            length: period("10m"),
+        }),
+    };
+    assert_eq!(group(all).energy, expected);
+    let ceiling = group("energy = { ceiling = { power = '2 kW' } }").energy.ceiling;
+    let default = Ceiling {
+        power: watts(2000),
+        resume: watts(1800),
+        pause: period("1m"),
+    };
+    assert_eq!(ceiling, Some(default));
+    let finished = group("energy = { finished = { below = '5 W', for = '3m' } }")
+        .energy
+        .finished;
+    assert_eq!(finished.map(|finished| finished.then), Some(IfFinished::Tell));
+}
+
+#[test]
+fn energy_rules_that_cannot_be() {
+    for (rule, path) in [
+        ("budget = 4", "budget"),
+        ("budget = '4 kW'", "budget"),
+        ("budget = '0.5 Wh'", "budget"),
+        ("budget = '2001 kWh'", "budget"),
+        ("budgte = '4 kWh'", "budgte"),
+        ("ceiling = '3 kW'", "ceiling"),
+        ("ceiling = {}", "ceiling.power"),
+        ("ceiling = { power = '101 kW' }", "ceiling.power"),
+        (
+            "ceiling = { power = '2 kW', resume = '2001 W' }",
+            "ceiling.resume",
+        ),
+        ("ceiling = { power = '2 kW', pause = '0s' }", "ceiling.pause"),
+        ("ceiling = { power = '2 kW', pause = '25h' }", "ceiling.pause"),
+        ("ceiling = { power = '2 kW', break = '1m' }", "ceiling.break"),
+        ("finished = { for = '3m' }", "finished.below"),
+        ("finished = { below = '5 W' }", "finished.for"),
+        ("finished = { below = '4001 W', for = '3m' }", "finished.below"),
+        (
+            "finished = { below = '5 W', for = '3m', off = 'yes' }",
+            "finished.off",
+        ),
+        ("standby = { below = '0 W', for = '3m' }", "standby.below"),
+        ("standby = { below = '3 W', for = '0s' }", "standby.for"),
+        (
+            "standby = { below = '3 W', for = '3m', off = true }",
+            "standby.off",
+        ),
+    ] {
+        let content = format!("[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = {{ {rule} }}");
+        broken(&[(&content, &format!("group[0].energy.{path}"))]);
+    }
+    let several = "[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = { budget = 1, standby = { below = 1, for = 'x' } }";
+    let Err(problems) = home(several).load() else {
+        panic!("it loads")
+    };
+    assert_eq!(problems.0.len(), 3, "all at once: {problems}");
 }

@@ -60,6 +60,7 @@ fn driveway() -> Standings {
         override_until: None,
         cooldown_until: None,
         safety: SafetyState::Clear,
+        energy: None,
         schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
     };
     standings.set_group("driveway".parse().unwrap(), standing.into());
@@ -173,6 +174,43 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
     assert_eq!(ids, expected.map(|key| format!("tapo2mqtt-group-driveway_{key}")));
     let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
     assert_eq!(json["device"]["via_device"], "tapo2mqtt-bridge");
+}
+
+#[test]
+fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
+    let mut rules = driveway().rules().as_ref().clone();
+    let energy = |standings: &Standings| {
+        let [group] = standings.announceable().try_into().unwrap();
+        let payload = discovery("tapo2mqtt").group(&group).unwrap();
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        assert_every_key_is_there(&payload, &plug, standings);
+        let ids = payload.announces().into_keys();
+        ids.filter(|id| id.contains("energy") || id.ends_with("power"))
+            .count()
+    };
+    let mut standings = driveway();
+    assert_eq!(energy(&standings), 0);
+    rules.groups[0].energy.budget = Some(crate::energy::MilliWattHours::new(4_000_000));
+    standings.replace_rules(rules.clone().into());
+    assert_eq!(energy(&standings), 3);
+    rules.groups[0].energy = crate::scheduler::energy::EnergyRules {
+        budget: None,
+        finished: Some(crate::scheduler::energy::Finished {
+            below: crate::energy::MilliWatts::from_watts(5),
+            length: "3m".parse().unwrap(),
+            then: crate::scheduler::energy::IfFinished::Tell,
+        }),
+        ..rules.groups[0].energy
+    };
+    let ids = |standings: &Standings| {
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        announced(&plug, standings).announces()
+    };
+    let finished = "tapo2mqtt_mats_load_finished";
+    assert!(!ids(&standings).contains_key(finished));
+    standings.replace_rules(rules.into());
+    assert_eq!(energy(&standings), 2);
+    assert!(ids(&standings).contains_key(finished));
 }
 
 #[test]

@@ -138,7 +138,8 @@ impl Outbox {
         }
         let desired = Desired {
             rank,
-            payload,
+            // Cut to size: a writer of JSON leaves up to as much room again behind it, and this is kept for long.
+            payload: Bytes::from(Vec::from(payload).into_boxed_slice()),
             flight,
         };
         self.desired.insert(topic, desired);

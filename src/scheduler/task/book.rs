@@ -14,6 +14,7 @@ use crate::{
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::{Conditions, ScheduleMemory},
+        energy::Rations,
         ids::ScheduleId,
         interlock::Holders,
         overrides::{Overrides, Stance},
@@ -37,6 +38,7 @@ pub(super) struct Book {
     pub(super) overrides: Overrides,
     pub(super) vacation: Vacation,
     pub(super) safety: Safety,
+    pub(super) rations: Rations,
     pub(super) readings: Readings,
     pub(super) memory: Memory,
     memories: Memories,
@@ -67,6 +69,7 @@ impl Book {
         let changes = layers::fitting(&settings, kept.schedule_changes.clone());
         let rules = Arc::new(layers::apply(&settings, &changes));
         let kept = kept.for_rules(&rules);
+        let rations = Rations::recall(kept.energy, &rules);
         let mut book = Self {
             settings,
             rules,
@@ -74,6 +77,7 @@ impl Book {
             overrides: kept.overrides,
             vacation: kept.vacation,
             safety: kept.safety,
+            rations,
             readings: Readings::default(),
             memory: Memory::default(),
             memories: Memories::new(),
@@ -121,6 +125,7 @@ impl Book {
             overrides: &self.overrides,
             vacation: self.vacation,
             safety: &self.safety,
+            rations: &self.rations,
             readings: &self.readings,
             memory: &self.memory,
             observed,

@@ -6,7 +6,6 @@ use super::{
     Look, Scheduler,
     act::Aim,
     outlet::{Live, Urgency},
-    timer::Timer,
 };
 use crate::{
     model::{OutletPath, Power},
@@ -67,10 +66,9 @@ impl Scheduler {
         );
     }
 
-    /// A timer that is over switches it off, and is forgotten once the device confirmed that.
     fn switch_off_at_return(&mut self, path: &OutletPath, look: Look) {
         info!(outlet = %path, "back, and on: it is switched off");
-        self.book.timers.insert(path.clone(), Timer::off_now(look.now));
+        self.switch_off_once(path, look);
     }
 
     /// Whether an outlet is left alone while it is out of reach. An order that waits at its device is carried out the

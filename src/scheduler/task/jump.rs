@@ -33,6 +33,7 @@ impl Scheduler {
         info!(by_seconds = jump.as_secs(), "the wall clock jumped");
         self.book.booted_at = after(self.book.booted_at, jump);
         self.book.listening_since = after(self.book.listening_since, jump);
+        self.book.rations.shift(jump);
         for live in self.live.values_mut() {
             live.armed.fork(jump);
         }

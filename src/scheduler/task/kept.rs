@@ -16,8 +16,8 @@ use crate::{
     mirror::OurRules,
     model::{GroupId, OutletPath},
     scheduler::{
-        activity::ScheduleMemory, ids::ScheduleId, overrides::Overrides, planner::Vacation, rules::Rules,
-        safety::Safety,
+        activity::ScheduleMemory, energy::KeptRations, ids::ScheduleId, overrides::Overrides,
+        planner::Vacation, rules::Rules, safety::Safety,
     },
 };
 
@@ -31,6 +31,8 @@ pub struct Kept {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: Safety,
+    /// What they used, where rules ask for that.
+    pub energy: KeptRations,
     /// Timed ONs, timed OFFs and countdowns.
     pub timers: BTreeMap<OutletPath, Timer>,
     /// The countdowns that we armed on the plugs.
@@ -89,6 +91,7 @@ impl Kept {
             overrides,
             vacation: book.vacation,
             safety: book.safety.clone(),
+            energy: book.rations.kept(),
             timers,
             armed: armed.map(|(path, live)| (path.clone(), live.armed)).collect(),
             mirrored: book.mirrored.clone(),

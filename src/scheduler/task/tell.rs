@@ -305,7 +305,9 @@ impl Scheduler {
             Some((at, state)) if plan.next_change.is_none_or(|change| at < change) => (Some(at), state),
             _ => (plan.next_change, next_state),
         };
-        let schedules = self.book.rules.group(&plan.id).map(|group| &group.schedules);
+        let group = self.book.rules.group(&plan.id);
+        let energy = group.and_then(|group| self.energy_standing(group));
+        let schedules = group.map(|group| &group.schedules);
         GroupStanding {
             state: plan.state,
             mode: plan.mode,
@@ -318,6 +320,7 @@ impl Scheduler {
             override_until: plan.override_until.map(coming),
             cooldown_until: plan.cooldown_until.map(coming),
             safety: plan.safety,
+            energy,
             schedules: schedules
                 .into_iter()
                 .flatten()

@@ -2,6 +2,7 @@
 
 mod come_back;
 mod commands;
+mod energy;
 mod interlock;
 mod limits;
 mod mirror;

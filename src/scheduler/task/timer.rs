@@ -161,6 +161,11 @@ impl Scheduler {
         }
     }
 
+    /// Off, tried until the device confirms it; then it is forgotten.
+    pub(super) fn switch_off_once(&mut self, path: &OutletPath, look: Look) {
+        self.book.timers.insert(path.clone(), Timer::off_now(look.now));
+    }
+
     fn rival_is_on(&self, path: &OutletPath) -> bool {
         let is_on = |rival: &OutletPath| self.live.get(rival).and_then(|live| live.power) == Some(Power::On);
         self.rivals(path).any(is_on)
@@ -254,7 +259,9 @@ impl Scheduler {
         let Some(timer) = self.book.timers.get(path).copied() else {
             return;
         };
-        if switching || timer.to != power {
+        // One that a ceiling switched off goes on again.
+        let resumes = power == Power::Off && self.book.rations.resumes(path);
+        if switching || resumes || timer.to != power {
             return;
         }
         info!(outlet = %path, state = %power, "its timer ends");

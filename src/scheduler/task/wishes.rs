@@ -17,7 +17,7 @@ use crate::{
     scheduler::{
         overrides::{Lifetime, Origin, Override},
         period::Period,
-        safety::Refusal,
+        safety::{Cause, Refusal},
         wire::{Change, Target, Wish},
     },
 };
@@ -229,16 +229,23 @@ impl Scheduler {
         self.book
             .safety
             .account(path)
-            .allow_on(&plan.limits, look.now, zone)
+            .allow_on(&plan.limits, look.now, zone)?;
+        self.rations_allow(path, look)
     }
 
     /// Answers that a limit forbids it, and when it will be possible.
     pub(super) fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
         let when = match refusal.possible_at {
             Some(at) => format!("possible again at {}", self.in_words(Some(at))),
+            None if refusal.cause == Cause::Ceiling => "possible when the others draw less".to_owned(),
             None => "possible some time after it is confirmed off".to_owned(),
         };
         let message = format!("{path} may not be on now: {refusal}; {when}");
+        self.refuse_for_safety(id, path, message, look);
+    }
+
+    /// Tells and answers that an outlet may not be switched.
+    pub(super) fn refuse_for_safety(&mut self, id: ErrandId, path: &OutletPath, message: String, look: Look) {
         let group = self.book.rules.group_of(path).map(|group| group.id.clone());
         self.tell_event(
             EventKind::RefusedBySafety,
@@ -262,6 +269,9 @@ impl Scheduler {
         look: Look,
     ) {
         self.take_effect(id, &path, effect);
+        if power == Power::Off {
+            self.book.rations.dismiss(&path);
+        }
         let live = self.live.entry(path.clone()).or_default();
         live.errand = Some(id);
         let closes = power == Power::On && live.power != Some(Power::On);

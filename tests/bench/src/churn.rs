@@ -1,6 +1,6 @@
 //! A broker that is cut off every second.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tapo_simulator::Profile;
 use tapo2mqtt::tasks::Tasks;
@@ -12,57 +12,53 @@ use tokio::{
 };
 
 use crate::{
-    Lab,
+    Bench,
     bridge::{Bridge, settings},
+    broker::Broker,
     client::Client,
     figures::Book,
     fleet,
-    latency::{on_off, wait_online},
+    latency::on_off,
 };
 
-const SECTION: &str = "5 Churn";
+const SECTION: &str = "Churn";
 const PLUGS: usize = 5;
+/// Between two commands to each plug; the broker is cut off after every second one.
+const PAUSE: Duration = Duration::from_millis(500);
 
-pub async fn measure(lab: &Lab, book: &mut Book, lasting: Duration) {
+pub async fn measure(bench: &Bench, book: &mut Book) {
     let plugs = fleet::devices(Profile::P110, PLUGS).await;
-    let (cut, proxy) = proxy(lab.broker).await;
-    let mut client = Client::connect(lab.broker);
-    let bridge = Bridge::start(&lab.binary, &settings(proxy, &fleet::addresses(&plugs), ""));
-    wait_online(&mut client, PLUGS).await;
-    let (since, mut early) = (Instant::now(), None);
-    let (mut cuts, mut round) = (0_u32, 0);
-    while since.elapsed() < lasting {
-        for number in 0..PLUGS {
-            client
-                .publish(&format!("tapo2mqtt/d{number}/set"), on_off(round))
-                .await;
+    let broker = Broker::start().await;
+    let (cut, proxy) = proxy(broker.address).await;
+    let mut client = Client::connect(broker.address);
+    client.subscribe("tapo2mqtt/+/availability").await;
+    let bridge = Bridge::start(&bench.binary, &settings(proxy, &fleet::addresses(&plugs), ""));
+    client.wait_online(PLUGS).await;
+    let (started, cpu, mut memory) = (Instant::now(), bridge.cpu(), Vec::new());
+    for round in 0..2 * bench.extent.cuts {
+        for device in 0..PLUGS {
+            client.command(device, on_off(round)).await;
         }
-        round += 1;
-        sleep(Duration::from_millis(500)).await;
-        if round % 2 == 0 {
+        sleep(PAUSE).await;
+        if round % 2 == 1 {
+            memory.push(bridge.memory());
             cut.send_modify(|generation| *generation += 1);
-            cuts += 1;
-        }
-        if since.elapsed() > lasting / 10 {
-            early.get_or_insert_with(|| bridge.memory());
         }
     }
-    let (early, late) = (early.unwrap_or(f64::NAN), bridge.memory());
-    book.note(SECTION, "cuts of the broker", "", f64::from(cuts));
-    book.note(SECTION, "resident memory after a tenth of them", "MB", early);
-    book.note(SECTION, "resident memory after all of them", "MB", late);
-    book.note(
-        SECTION,
-        "processor meanwhile",
-        "% of a core",
-        bridge.cpu() / since.elapsed().as_secs_f64() * 100.0,
-    );
+    let load = (bridge.cpu() - cpu) / started.elapsed().as_secs_f64() * 100.0;
     bridge.stop().await;
-    lab.forget_retained().await;
+    let cuts = memory.len();
+    book.note(SECTION, "cuts of the broker", "", cuts as f64);
+    for (what, after) in [("a tenth", cuts / 10), ("half", cuts / 2), ("all", cuts - 1)] {
+        let memory = memory.get(after).copied().unwrap_or(f64::NAN);
+        let name = format!("resident memory after {what} of them");
+        book.note(SECTION, name, "MB", memory);
+    }
+    book.note(SECTION, "processor meanwhile", "% of a core", load);
 }
 
 /// Passes bytes on until the next cut.
-async fn proxy(broker: std::net::SocketAddr) -> (watch::Sender<u32>, std::net::SocketAddr) {
+async fn proxy(broker: SocketAddr) -> (watch::Sender<u32>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let (cut, generation) = watch::channel(0);

@@ -73,19 +73,6 @@ impl Client {
         sent.await.expect("the client runs");
     }
 
-    /// Empties every retained topic of the broker.
-    pub async fn erase_retained(&mut self) {
-        self.subscribe("#").await;
-        let kept = self.until_quiet(Duration::from_millis(200)).await;
-        for message in kept.iter().filter(|message| !message.payload.is_empty()) {
-            let erased = self
-                .requests
-                .publish(&message.topic, QoS::AtLeastOnce, true, Vec::new());
-            erased.await.expect("the client runs");
-        }
-        self.until_quiet(Duration::from_millis(200)).await;
-    }
-
     pub async fn next(&mut self) -> Message {
         let message = timeout(PATIENCE, self.inbox.recv()).await;
         message.expect("a message in time").expect("the client runs")
@@ -99,6 +86,15 @@ impl Client {
                 return message;
             }
         }
+    }
+
+    /// All messages that came so far.
+    pub fn take_all(&mut self) -> Vec<Message> {
+        let mut messages = Vec::new();
+        while let Ok(message) = self.inbox.try_recv() {
+            messages.push(message);
+        }
+        messages
     }
 
     /// All messages until none has come for so long.

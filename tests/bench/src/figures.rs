@@ -1,6 +1,6 @@
 //! Samples, figures over several rounds, and how they are told.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
@@ -71,11 +71,18 @@ impl Figure {
     }
 }
 
-/// All figures, in the order of their sections.
+#[derive(Debug, Serialize)]
+struct Section {
+    title: &'static str,
+    figures: Vec<(String, Figure)>,
+}
+
+/// All figures, in the order in which they were first noted.
 #[derive(Debug, Default, Serialize)]
-#[serde(transparent)]
 pub struct Book {
-    sections: BTreeMap<&'static str, Vec<(String, Figure)>>,
+    sections: Vec<Section>,
+    /// Parts that took too long.
+    left: Vec<String>,
 }
 
 impl Book {
@@ -93,7 +100,7 @@ impl Book {
         goal: impl Into<Option<Goal>>,
         value: f64,
     ) {
-        let (name, figures) = (name.into(), self.sections.entry(section).or_default());
+        let (name, figures) = (name.into(), self.section(section));
         eprintln!("  {section} | {name}: {} {unit}", short(value));
         if let Some((_, figure)) = figures.iter_mut().find(|(known, _)| *known == name) {
             figure.values.push(value);
@@ -107,34 +114,60 @@ impl Book {
         figures.push((name, figure));
     }
 
-    /// Markdown: a table a section.
+    fn section(&mut self, title: &'static str) -> &mut Vec<(String, Figure)> {
+        let known = self.sections.iter().position(|section| section.title == title);
+        let index = known.unwrap_or_else(|| {
+            let figures = Vec::new();
+            self.sections.push(Section { title, figures });
+            self.sections.len() - 1
+        });
+        &mut self.sections[index].figures
+    }
+
+    /// A part ran out of its time: what it measured until then is kept.
+    pub fn gave_up(&mut self, part: &str) {
+        eprintln!("  {part} took too long and was left");
+        self.left.push(part.to_owned());
+    }
+
+    /// Markdown: what has a goal, then a table a section.
     pub fn tables(&self) -> String {
         let mut text = String::new();
-        for (section, figures) in &self.sections {
-            let _ = writeln!(
-                text,
-                "### {}\n\n| what | min | median | max | unit | goal | |\n|---|--:|--:|--:|---|---|---|",
-                section.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
-            );
-            for (name, figure) in figures {
-                let [min, median, max] = figure.spread();
-                let (goal, verdict) = match figure.goal {
-                    None => (String::new(), ""),
-                    Some(goal) => (told(goal), if goal.met(median) { "met" } else { "**missed**" }),
-                };
-                let _ = writeln!(
-                    text,
-                    "| {name} | {} | {} | {} | {} | {goal} | {verdict} |",
-                    short(min),
-                    short(median),
-                    short(max),
-                    figure.unit
-                );
-            }
-            text.push('\n');
+        for part in &self.left {
+            let _ = writeln!(text, "**{part} took too long and was left before its end.**\n");
+        }
+        let all = self.sections.iter().flat_map(|section| &section.figures);
+        table(
+            &mut text,
+            "Goals",
+            all.filter(|(_, figure)| figure.goal.is_some()),
+        );
+        for section in &self.sections {
+            table(&mut text, section.title, section.figures.iter());
         }
         text
     }
+}
+
+fn table<'a>(text: &mut String, title: &str, figures: impl Iterator<Item = &'a (String, Figure)>) {
+    let _ = writeln!(
+        text,
+        "### {title}\n\n| what | min | median | max | unit | goal | |\n|---|--:|--:|--:|---|---|---|"
+    );
+    for (name, figure) in figures {
+        let [min, median, max] = figure.spread().map(short);
+        let (goal, verdict) = match figure.goal {
+            None => (String::new(), ""),
+            Some(goal) if goal.met(figure.spread()[1]) => (told(goal), "met"),
+            Some(goal) => (told(goal), "**missed**"),
+        };
+        let _ = writeln!(
+            text,
+            "| {name} | {min} | {median} | {max} | {} | {goal} | {verdict} |",
+            figure.unit
+        );
+    }
+    text.push('\n');
 }
 
 fn told(goal: Goal) -> String {
@@ -174,7 +207,7 @@ mod tests {
     fn the_median_is_held_against_the_goal() {
         let mut book = Book::default();
         for value in [9.0, 1.0, 2.0] {
-            book.with_goal("1 section", "figure", "ms", Goal::AtMost(2.0), value);
+            book.with_goal("section", "figure", "ms", Goal::AtMost(2.0), value);
         }
         assert!(
             book.tables()

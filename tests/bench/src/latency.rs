@@ -6,17 +6,16 @@ use tapo_simulator::{Profile, RunningDevice};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::{
-    Lab,
-    bridge::{Bridge, settings},
-    client::Client,
-    figures::{Book, Goal, Samples, millis},
+    Bench,
+    broker::Broker,
+    client::{Client, Message},
+    figures::{Book, Goal, Samples},
     fleet,
+    site::Site,
 };
 
-const SECTION: &str = "1 Latency";
-const COMMANDS: usize = 200;
+const SECTION: &str = "Latency";
 const LOADED_PLUGS: usize = 10;
-const LOADED_COMMANDS: usize = 400;
 /// 100 commands a second.
 const LOADED_PACE: Duration = Duration::from_millis(10);
 /// Between quiet commands.
@@ -26,75 +25,77 @@ pub fn on_off(round: usize) -> &'static str {
     if round.is_multiple_of(2) { "ON" } else { "OFF" }
 }
 
-pub async fn measure(lab: &Lab, book: &mut Book) {
-    let hop = broker_hop(lab).await;
-    let raw = raw_on().await;
+pub async fn measure(bench: &Bench, book: &mut Book) {
+    let commands = bench.extent.commands;
+    let hop = broker_hop(commands).await;
+    let raw = raw_on(commands).await;
     let floor = hop.p50() + raw.p50();
     book.note(SECTION, "floor: one hop over the broker, p50", "ms", hop.p50());
     book.note(SECTION, "floor: `on()` of the tapo crate, p50", "ms", raw.p50());
 
     let plugs = fleet::devices(Profile::P110, LOADED_PLUGS).await;
-    let mut client = Client::connect(lab.broker);
-    let bridge = Bridge::start(&lab.binary, &settings(lab.broker, &fleet::addresses(&plugs), ""));
-    wait_online(&mut client, LOADED_PLUGS).await;
+    let mut site = Site::open(&bench.binary, &fleet::addresses(&plugs), "").await;
+    let plug = plugs.first().expect("a plug");
+    let quiet = one_at_a_time(&mut site.client, plug, commands).await;
+    tell_quiet(book, &quiet, floor);
+    let loaded = loaded(&mut site.client, &plugs, 2 * commands).await;
+    tell_loaded(book, &loaded);
+    site.bridge.stop().await;
+}
 
-    let (relay, state) = quiet(&mut client, plugs.first().expect("a plug")).await;
-    book.with_goal(
-        SECTION,
-        "command → relay, p50",
-        "ms",
-        Goal::AtMost(floor + 1.0),
-        relay.p50(),
-    );
+/// How long commands took.
+#[derive(Default)]
+pub struct Taken {
+    pub relay: Samples,
+    pub state: Samples,
+    /// Commands that a later one overtook, so that nothing can be said of them.
+    overtaken: usize,
+}
+
+fn tell_quiet(book: &mut Book, quiet: &Taken, floor: f64) {
+    let relay = &quiet.relay;
+    book.note(SECTION, "command → relay, p50", "ms", relay.p50());
     book.note(SECTION, "command → relay, p95", "ms", relay.rank(0.95));
     book.note(SECTION, "command → relay, p99", "ms", relay.rank(0.99));
     book.note(SECTION, "command → relay, max", "ms", relay.max());
     book.with_goal(
         SECTION,
-        "command → relay, ratio to the floor",
+        "command → relay, p50: ratio to the floor",
         "×",
         Goal::AtMost(1.5),
         relay.p50() / floor,
     );
-    book.note(
+    book.with_goal(
         SECTION,
-        "command → relay, above the floor",
+        "command → relay, p50: above the floor",
         "ms",
+        Goal::AtMost(1.0),
         relay.p50() - floor,
     );
-    book.note(SECTION, "command → confirmed state, p50", "ms", state.p50());
-    book.note(SECTION, "command → confirmed state, p99", "ms", state.rank(0.99));
+    for (rank, word) in [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (1.0, "max")] {
+        let name = format!("command → confirmed state, {word}");
+        book.note(SECTION, name, "ms", quiet.state.rank(rank));
+    }
+}
 
-    let (relay, state) = loaded(&mut client, &plugs).await;
-    for (name, samples) in [("relay", relay), ("confirmed state", state)] {
-        for (rank, word) in [(0.5, "p50"), (0.99, "p99"), (1.0, "max")] {
+fn tell_loaded(book: &mut Book, loaded: &Taken) {
+    for (name, samples) in [("relay", &loaded.relay), ("confirmed state", &loaded.state)] {
+        for (rank, word) in [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (1.0, "max")] {
             let name = format!("at 100 commands/s: command → {name}, {word}");
             book.note(SECTION, name, "ms", samples.rank(rank));
         }
     }
-    bridge.stop().await;
+    let overtaken = "at 100 commands/s: commands overtaken by the next, left out above";
+    book.note(SECTION, overtaken, "", loaded.overtaken as f64);
 }
 
-/// Waits until so many devices were announced as reachable.
-pub async fn wait_online(client: &mut Client, count: usize) {
-    client.subscribe("tapo2mqtt/+/availability").await;
-    let mut online = std::collections::BTreeSet::new();
-    while online.len() < count {
-        let message = client.next().await;
-        if message.says("online") {
-            online.insert(message.topic);
-        }
-    }
-    client.subscribe("tapo2mqtt/+").await;
-    client.until_quiet(Duration::from_millis(100)).await;
-}
-
-async fn broker_hop(lab: &Lab) -> Samples {
-    let sender = Client::connect(lab.broker);
-    let mut receiver = Client::connect(lab.broker);
+async fn broker_hop(rounds: usize) -> Samples {
+    let broker = Broker::start().await;
+    let sender = Client::connect(broker.address);
+    let mut receiver = Client::connect(broker.address);
     receiver.subscribe("bench/hop").await;
     let mut samples = Samples::default();
-    for round in 0..COMMANDS {
+    for round in 0..rounds {
         sleep(PAUSE).await;
         let sent = Instant::now();
         sender.publish("bench/hop", on_off(round)).await;
@@ -103,11 +104,11 @@ async fn broker_hop(lab: &Lab) -> Samples {
     samples
 }
 
-async fn raw_on() -> Samples {
+async fn raw_on(rounds: usize) -> Samples {
     let plugs = fleet::devices(Profile::P110, 1).await;
     let handler = fleet::handler(plugs.first().expect("a plug")).await;
     let mut samples = Samples::default();
-    for round in 0..COMMANDS {
+    for round in 0..rounds {
         sleep(PAUSE).await;
         let sent = Instant::now();
         switch(&handler, round).await;
@@ -125,121 +126,80 @@ pub async fn switch(handler: &tapo::PlugEnergyMonitoringHandler, round: usize) {
     done.expect("the plug answers");
 }
 
-/// One command at a time: to the relay, and to the state.
-async fn quiet(client: &mut Client, plug: &RunningDevice) -> (Samples, Samples) {
-    one_at_a_time(client, plug, COMMANDS).await
+fn wanted(round: usize) -> String {
+    format!("\"state\":\"{}\"", on_off(round))
 }
 
-pub async fn one_at_a_time(client: &mut Client, plug: &RunningDevice, commands: usize) -> (Samples, Samples) {
-    let (mut relay, mut state) = (Samples::default(), Samples::default());
+/// Commands to the first device, each after the state of the one before was confirmed.
+pub async fn one_at_a_time(client: &mut Client, plug: &RunningDevice, commands: usize) -> Taken {
+    let mut taken = Taken::default();
     for round in 0..commands {
         sleep(PAUSE).await;
-        let wanted = format!("\"state\":\"{}\"", on_off(round));
         let sent = Instant::now();
-        client.publish("tapo2mqtt/d0/set", on_off(round)).await;
+        client.command(0, on_off(round)).await;
         let confirmed = client
-            .wait(|message| message.topic == "tapo2mqtt/d0" && message.says(&wanted))
+            .wait(|message| message.topic == "tapo2mqtt/d0" && message.says(&wanted(round)))
             .await;
-        relay.push(fleet::moved(plug) - sent);
-        state.push(confirmed.at - sent);
+        taken.relay.push(fleet::moved(plug) - sent);
+        taken.state.push(confirmed.at - sent);
     }
-    (relay, state)
+    taken
 }
 
 /// Commands at a steady pace, over all plugs in turn.
-async fn loaded(client: &mut Client, plugs: &[RunningDevice]) -> (Samples, Samples) {
-    let (mut relay, mut state) = (Samples::default(), Samples::default());
-    let mut pace = interval(LOADED_PACE);
-    let mut sent = Vec::with_capacity(LOADED_COMMANDS);
+async fn loaded(client: &mut Client, plugs: &[RunningDevice], commands: usize) -> Taken {
+    for (number, plug) in plugs.iter().enumerate() {
+        client.command(number, "OFF").await;
+        plug.wait_relay(1, false, Duration::from_secs(10))
+            .await
+            .expect("the plug is switched");
+    }
+    client.until_quiet(Duration::from_millis(200)).await;
     for plug in plugs {
         plug.reset_counters();
     }
-    for number in 0..LOADED_COMMANDS {
+    let mut pace = interval(LOADED_PACE);
+    let mut sent = vec![Vec::new(); plugs.len()];
+    for number in 0..commands {
         pace.tick().await;
-        sent.push(Instant::now());
-        let round = number / plugs.len();
-        let topic = format!("tapo2mqtt/d{}/set", number % plugs.len());
-        client.publish(&topic, on_off(round)).await;
+        let device = number % plugs.len();
+        let times = sent.get_mut(device).expect("a device of ours");
+        times.push(Instant::now());
+        let command = on_off(times.len() - 1);
+        client.command(device, command).await;
     }
-    let mut confirmed = vec![Vec::new(); plugs.len()];
-    for message in client.until_quiet(Duration::from_secs(1)).await {
-        let plug = message
-            .topic
-            .strip_prefix("tapo2mqtt/d")
-            .and_then(|number| number.parse::<usize>().ok());
-        if let Some(times) = plug.and_then(|plug| confirmed.get_mut(plug)) {
-            times.push(message.at);
-        }
+    let messages = client.until_quiet(Duration::from_secs(1)).await;
+    let mut taken = Taken::default();
+    for (number, (plug, sent)) in plugs.iter().zip(&sent).enumerate() {
+        let topic = format!("tapo2mqtt/d{number}");
+        let states = messages.iter().filter(|message| message.topic == topic);
+        match_up(&mut taken, plug, sent, states);
     }
-    for (number, sent) in sent.iter().enumerate() {
-        let (plug, round) = (number % plugs.len(), number / plugs.len());
-        let changes = plugs
-            .get(plug)
-            .map(|plug| plug.counters().relay_changes)
-            .unwrap_or_default();
-        if let Some(change) = changes.get(round) {
-            relay.push(change.at - *sent);
-        }
-        if let Some(at) = confirmed
-            .get(plug)
-            .and_then(|times| times.iter().find(|at| **at > *sent))
-        {
-            state.push(*at - *sent);
-        }
-    }
-    (relay, state)
+    taken
 }
 
-/// The same plug with more and more hanging ones beside it.
-pub async fn isolation(lab: &Lab, book: &mut Book) {
-    const SECTION: &str = "2 Isolation";
-    let mut alone = None;
-    for hanging in [0, 1, 10] {
-        let devices = fleet::devices(Profile::P110, 1 + hanging).await;
-        let mut client = Client::connect(lab.broker);
-        let bridge = Bridge::start(
-            &lab.binary,
-            &settings(lab.broker, &fleet::addresses(&devices), ""),
-        );
-        wait_online(&mut client, devices.len()).await;
-        for device in devices.iter().skip(1) {
-            device.faults().set(tapo_simulator::Fault::Hang {
-                stage: tapo_simulator::Stage::BeforeApplying,
-                scope: tapo_simulator::Scope::default(),
-            });
-        }
-        for (number, _) in devices.iter().enumerate().skip(1) {
-            for round in 0..3 {
-                client
-                    .publish(&format!("tapo2mqtt/d{number}/set"), on_off(round))
-                    .await;
-            }
-        }
-        let plug = devices.first().expect("a plug");
-        let (relay, _) = one_at_a_time(&mut client, plug, COMMANDS / 2).await;
-        let name = format!("live plug beside {hanging} hanging: command → relay");
-        book.note(SECTION, format!("{name}, p50"), "ms", relay.p50());
-        let limit = (hanging == 10).then_some(Goal::AtMost(10.0));
-        book.with_goal(SECTION, format!("{name}, max"), "ms", limit, relay.max());
-        let alone = *alone.get_or_insert(relay.p50());
-        if hanging > 0 {
-            let limit = (hanging == 10).then_some(Goal::AtMost(1.2));
-            book.with_goal(
-                SECTION,
-                format!("{name}, p50 ratio to alone"),
-                "×",
-                limit,
-                relay.p50() / alone,
-            );
-        }
-        let ended = bridge.stop().await;
-        let limit = (hanging == 10).then_some(Goal::AtMost(1000.0));
-        book.with_goal(
-            SECTION,
-            format!("SIGTERM → exit beside {hanging} hanging"),
-            "ms",
-            limit,
-            millis(ended),
-        );
+/// Each command is to switch over, so the nth is what moved the relay the nth time, and the first state after that
+/// which says so confirms it. Of a plug of which a move or a state is missing because a later command overtook it,
+/// nothing is said.
+fn match_up<'a>(
+    taken: &mut Taken,
+    plug: &RunningDevice,
+    sent: &[Instant],
+    states: impl Iterator<Item = &'a Message>,
+) {
+    let moves = plug.counters().relay_changes;
+    let mut states = states.peekable();
+    let mut confirmed = Vec::new();
+    for (round, change) in moves.iter().enumerate() {
+        let confirms = |message: &&Message| message.at >= change.at && message.says(&wanted(round));
+        confirmed.extend(states.find(confirms).map(|message| message.at));
+    }
+    if moves.len() != sent.len() || confirmed.len() != sent.len() {
+        taken.overtaken += sent.len();
+        return;
+    }
+    for ((sent, change), confirmed) in sent.iter().zip(&moves).zip(confirmed) {
+        taken.relay.push(change.at - *sent);
+        taken.state.push(confirmed - *sent);
     }
 }

@@ -1,27 +1,29 @@
 //! `scripts/bench`: what the bridge costs beside the broker and the `tapo` crate alone, all in one run.
 
 mod bridge;
+mod broker;
 mod churn;
 mod client;
 mod figures;
 mod fleet;
+mod isolation;
 mod latency;
+mod peers;
 mod planner;
+mod report;
 mod scale;
+mod site;
+mod size;
 mod start;
+mod stop;
+mod sustained;
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
-use figures::{Book, Goal};
-use tempfile::TempDir;
-use tokio::net::TcpStream;
+use clap::{Parser, ValueEnum};
+use figures::Book;
+use report::Origin;
+use tokio::time::timeout;
 
 /// Measures the bridge.
 #[derive(Parser)]
@@ -35,70 +37,106 @@ struct Arguments {
     /// How many times everything is measured.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only these parts: latency, isolation, start, scale, churn, planner.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// How long the broker is cut off every second, in seconds.
-    #[arg(long, default_value_t = 60)]
-    churn: u64,
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// One round of small sizes: to see that all parts work.
+    #[arg(long)]
+    quick: bool,
+    /// Also builds the bridge from clean, and tells how long that took and what each crate takes of the binary.
+    #[arg(long)]
+    build: bool,
+    /// Also measures python-kasa and plugp100 on the same simulated plug.
+    #[arg(long)]
+    peers: bool,
+    /// A Python that has both.
+    #[arg(long, default_value = "target/peers/bin/python")]
+    python: PathBuf,
     /// Where the figures go as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// A document whose part below the marker becomes the tables of this run.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
 }
 
-/// Where everything is measured.
-pub struct Lab {
-    pub binary: PathBuf,
-    pub broker: SocketAddr,
-    mosquitto: Child,
-    _home: TempDir,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Latency,
+    Isolation,
+    Start,
+    Stop,
+    Scale,
+    Churn,
+    Planner,
+    Peers,
 }
 
-impl Lab {
-    async fn open(binary: PathBuf) -> Self {
-        let home = tempfile::tempdir().expect("a directory");
-        let broker = SocketAddr::from((
-            Ipv4Addr::new(127, 77, rand::random(), rand::random_range(1..=254)),
-            1883,
-        ));
-        let configuration = home.path().join("mosquitto.conf");
-        let text = format!(
-            "listener {} {}\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\nmax_queued_messages 1000000\nuser root\n",
-            broker.port(),
-            broker.ip()
-        );
-        fs::write(&configuration, text).expect("the configuration is written");
-        let mut command = Command::new("mosquitto");
-        command
-            .arg("-c")
-            .arg(&configuration)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mosquitto = command.spawn().expect("mosquitto is installed");
-        let lab = Self {
-            binary,
-            broker,
-            mosquitto,
-            _home: home,
-        };
-        while TcpStream::connect(broker).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+/// How long a part may take. What a quiet machine needs is about a third of it.
+const LIMITS: [(Part, Duration); 8] = [
+    (Part::Latency, Duration::from_mins(1)),
+    (Part::Isolation, Duration::from_mins(1)),
+    (Part::Start, Duration::from_mins(2)),
+    (Part::Stop, Duration::from_mins(1)),
+    (Part::Scale, Duration::from_mins(6)),
+    (Part::Churn, Duration::from_mins(2)),
+    (Part::Planner, Duration::from_mins(1)),
+    (Part::Peers, Duration::from_mins(1)),
+];
+
+/// How much of each thing is measured.
+pub struct Extent {
+    /// Commands one after the other.
+    commands: usize,
+    /// Plugs that a bridge starts with.
+    plugs: &'static [usize],
+    /// Plugs whose polling is watched.
+    scale: &'static [usize],
+    /// Strips of three outlets, likewise.
+    strips: Option<usize>,
+    /// How long processor time is watched: a poll of energy comes each 30 s.
+    watched: Duration,
+    /// How long commands are sent one after the other.
+    sustained: Duration,
+    /// How often the broker is cut off.
+    cuts: usize,
+}
+
+const FULL: Extent = Extent {
+    commands: 200,
+    plugs: &[1, 100, 1000],
+    scale: &[10, 100, 1000],
+    strips: Some(1000),
+    watched: Duration::from_secs(30),
+    sustained: Duration::from_secs(3),
+    cuts: 60,
+};
+
+const QUICK: Extent = Extent {
+    commands: 40,
+    plugs: &[1, 20],
+    scale: &[10, 100],
+    strips: None,
+    watched: Duration::from_secs(4),
+    sustained: Duration::from_secs(1),
+    cuts: 5,
+};
+
+/// What all parts share.
+pub struct Bench {
+    binary: PathBuf,
+    with_demo: Option<PathBuf>,
+    python: Option<PathBuf>,
+    extent: Extent,
+}
+
+impl Bench {
+    /// How long the processor time of so many devices is watched: that of few need not be exact.
+    fn watched(&self, devices: usize) -> Duration {
+        match devices {
+            1000.. => self.extent.watched,
+            _ => self.extent.watched / 3,
         }
-        lab
-    }
-
-    /// Empties all retained topics, so that the next bridge finds a clean broker.
-    pub async fn forget_retained(&self) {
-        let mut client = client::Client::connect(self.broker);
-        client.erase_retained().await;
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.mosquitto.kill();
-        let _ = self.mosquitto.wait();
     }
 }
 
@@ -106,52 +144,49 @@ impl Drop for Lab {
 async fn main() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments = Arguments::parse();
-    let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
-    let mut book = Book::default();
-    size(&arguments, &mut book);
-    for round in 1..=arguments.rounds {
-        eprintln!("round {round} of {}", arguments.rounds);
-        let lab = Lab::open(arguments.bridge.clone()).await;
-        if wanted("latency") {
-            latency::measure(&lab, &mut book).await;
-            lab.forget_retained().await;
+    let rounds = if arguments.quick { 1 } else { arguments.rounds };
+    let (mut origin, mut book) = (Origin::new(rounds), Book::default());
+    let bench = Bench {
+        binary: arguments.bridge,
+        with_demo: arguments.with_demo,
+        python: arguments.peers.then_some(arguments.python),
+        extent: if arguments.quick { QUICK } else { FULL },
+    };
+    size::measure(&bench, &mut book);
+    if arguments.build {
+        size::measure_build(&mut book);
+    }
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        for (part, limit) in LIMITS {
+            let wanted = arguments.only.is_empty() || arguments.only.contains(&part);
+            // A minute of cuts each round would be half of the run.
+            let repeated = round == 1 || part != Part::Churn;
+            if wanted && repeated && timeout(limit, run(part, &bench, &mut book)).await.is_err() {
+                book.gave_up(&format!("{part:?} in round {round}"));
+            }
         }
-        if wanted("isolation") {
-            latency::isolation(&lab, &mut book).await;
-            lab.forget_retained().await;
+        origin.renew_load();
+        // After each round, so that a run that is broken off was not for nothing.
+        if let Some(file) = &arguments.json {
+            report::write_json(file, &origin, &book);
         }
-        if wanted("start") {
-            start::measure(&lab, &mut book).await;
-        }
-        if wanted("scale") {
-            scale::measure(&lab, &mut book).await;
-        }
-        if wanted("churn") && round == 1 {
-            churn::measure(&lab, &mut book, Duration::from_secs(arguments.churn)).await;
-        }
-        if wanted("planner") {
-            planner::measure(&mut book);
+        if let Some(file) = &arguments.markdown {
+            report::write_markdown(file, &origin, &book);
         }
     }
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&book).expect("figures are plain");
-        fs::write(file, text + "\n").expect("the figures are written");
-    }
-    println!("{}", book.tables());
+    println!("{}", report::markdown(&origin, &book));
 }
 
-fn size(arguments: &Arguments, book: &mut Book) {
-    const SECTION: &str = "7 Size";
-    let megabytes = |file: &PathBuf| fs::metadata(file).expect("the bridge was built").len() as f64 / 1e6;
-    let bare = megabytes(&arguments.bridge);
-    book.with_goal(
-        SECTION,
-        "stripped binary without the demo",
-        "MB",
-        Goal::AtMost(8.0),
-        bare,
-    );
-    if let Some(full) = &arguments.with_demo {
-        book.note(SECTION, "the demo on top of it", "MB", megabytes(full) - bare);
+async fn run(part: Part, bench: &Bench, book: &mut Book) {
+    match part {
+        Part::Latency => latency::measure(bench, book).await,
+        Part::Isolation => isolation::measure(bench, book).await,
+        Part::Start => start::measure(bench, book).await,
+        Part::Stop => stop::measure(bench, book).await,
+        Part::Scale => scale::measure(bench, book).await,
+        Part::Churn => churn::measure(bench, book).await,
+        Part::Planner => planner::measure(book),
+        Part::Peers => peers::measure(bench, book).await,
     }
 }

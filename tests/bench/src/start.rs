@@ -1,49 +1,56 @@
-//! Start and stop.
+//! From the start of the process to the bridge and its devices online.
 
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use tapo_simulator::Profile;
 use tokio::time::Instant;
 
 use crate::{
-    Lab,
+    Bench,
     bridge::{Bridge, settings},
+    broker::Broker,
     client::Client,
     figures::{Book, Goal, millis},
     fleet,
 };
 
-const SECTION: &str = "3 Start and stop";
+const SECTION: &str = "Start";
 
-pub async fn measure(lab: &Lab, book: &mut Book) {
-    for count in [1, 100, 1000] {
+pub async fn measure(bench: &Bench, book: &mut Book) {
+    for &count in bench.extent.plugs {
         let devices = fleet::devices(Profile::P110, count).await;
-        once(lab, book, count, "live", &fleet::addresses(&devices)).await;
-        once(lab, book, count, "dead", &fleet::dead(count)).await;
+        once(
+            bench,
+            book,
+            &format!("{count} live"),
+            &fleet::addresses(&devices),
+            count,
+        )
+        .await;
+        once(bench, book, &format!("{count} dead"), &fleet::dead(count), 0).await;
     }
 }
 
-async fn once(lab: &Lab, book: &mut Book, count: usize, kind: &str, addresses: &[std::net::SocketAddr]) {
-    let mut client = Client::connect(lab.broker);
+/// A start with so many devices that will come up.
+async fn once(bench: &Bench, book: &mut Book, name: &str, addresses: &[SocketAddr], live: usize) {
+    let broker = Broker::start().await;
+    let mut client = Client::connect(broker.address);
     client.subscribe("tapo2mqtt/bridge/state").await;
     client.subscribe("tapo2mqtt/+/availability").await;
-    client.until_quiet(Duration::from_millis(50)).await;
-    let bridge = Bridge::start(&lab.binary, &settings(lab.broker, addresses, ""));
-    let live = if kind == "live" { count } else { 0 };
+    let bridge = Bridge::start(&bench.binary, &settings(broker.address, addresses, ""));
     let (online, devices) = come_up(&mut client, live).await;
-    let goal = (count == 1000 && kind == "dead").then_some(Goal::AtMost(230.0));
-    let name = format!("{count} {kind}: process start → bridge online");
-    book.with_goal(SECTION, name, "ms", goal, millis(online - bridge.started));
+    let since_start = |at: Instant| millis(at - bridge.started);
+    let goal = (name == "1000 dead").then_some(Goal::AtMost(230.0));
+    let figure = format!("{name}: process start → bridge online");
+    book.with_goal(SECTION, figure, "ms", goal, since_start(online));
     for (word, at) in [("first device", devices.first()), ("all devices", devices.last())] {
         if let Some(at) = at {
-            let name = format!("{count} {kind}: process start → {word} online");
-            book.note(SECTION, name, "ms", millis(*at - bridge.started));
+            let figure = format!("{name}: process start → {word} online");
+            book.note(SECTION, figure, "ms", since_start(*at));
         }
     }
-    let goal = (kind == "live").then_some(Goal::AtMost(100.0));
-    let name = format!("{count} {kind}: SIGTERM → exit");
-    book.with_goal(SECTION, name, "ms", goal, millis(bridge.stop().await));
-    lab.forget_retained().await;
+    let taken = bridge.stop().await;
+    book.note(SECTION, format!("{name}: SIGTERM → exit"), "ms", millis(taken));
 }
 
 /// When the bridge was online, and each of so many devices. Either may come first.

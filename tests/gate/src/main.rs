@@ -9,21 +9,19 @@ mod paths;
 use std::{
     collections::BTreeMap,
     env,
-    error::Error,
     path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use baseline::{Baseline, Verdict};
 use paths::PATHS;
+use tapo2mqtt_gate::Failure;
 
 /// How often a path runs in the two runs whose difference counts.
 const FEW: u64 = 2;
 const MANY: u64 = 12;
 
 const USAGE: &str = "tapo2mqtt-gate --baseline FILE [--write]";
-
-type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -1,10 +1,9 @@
 //! The hot paths.
 
-use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, sync::Arc};
+use std::{hint::black_box, sync::Arc};
 
 use jiff::Timestamp;
 use tapo2mqtt::{
-    config::{Settings, Sources, load},
     energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
     model::Power,
     mqtt::{
@@ -16,17 +15,9 @@ use tapo2mqtt::{
     report::{
         Availability, Condition, Countdown, DeviceRules, Energy, Identity, Kind, Outlet, Phase, Report,
     },
-    scheduler::{
-        activity::Conditions,
-        interlock::Holders,
-        overrides::Overrides,
-        planner::{Inputs, Memory, Vacation, plan},
-        readings::Readings,
-        safety::Safety,
-    },
+    scheduler::planner::plan,
 };
-
-use crate::Failure;
+use tapo2mqtt_gate::{Failure, planning::Planning};
 
 /// Something whose instructions are counted.
 pub struct Path {
@@ -67,7 +58,10 @@ fn decode_command(times: u64) -> Result<(), Failure> {
 }
 
 fn tell_state(times: u64) -> Result<(), Failure> {
-    let (report, standings) = (strip()?, Standings::new(Arc::new(settings()?.rules)));
+    let (report, standings) = (
+        strip()?,
+        Standings::new(Arc::new(Planning::of(1)?.settings().rules.clone())),
+    );
     for _ in 0..times {
         black_box(states(black_box(&report), &standings));
     }
@@ -75,27 +69,9 @@ fn tell_state(times: u64) -> Result<(), Failure> {
 }
 
 fn plan_group(times: u64) -> Result<(), Failure> {
-    let settings = settings()?;
-    let now: Timestamp = "2026-03-28T23:30:00Z".parse()?;
-    let (overrides, safety) = (Overrides::default(), Safety::default());
-    let (readings, memory, observed) = (Readings::default(), Memory::default(), BTreeMap::new());
-    let holders = Holders::default();
+    let planning = Planning::of(1)?;
     for _ in 0..times {
-        let inputs = Inputs {
-            rules: &settings.rules,
-            overrides: &overrides,
-            vacation: Vacation::Off,
-            safety: &safety,
-            readings: &readings,
-            memory: &memory,
-            observed: &observed,
-            holders: &holders,
-            conditions: Conditions::Asked,
-            booted_at: now,
-            listening_since: now,
-            now,
-        };
-        black_box(plan(black_box(&inputs)));
+        black_box(plan(black_box(&planning.inputs())));
     }
     Ok(())
 }
@@ -144,27 +120,4 @@ fn strip() -> Result<Report, Failure> {
         rssi: Some(-51),
         outlets,
     })
-}
-
-/// One group of ten schedules; a third of them begins by the sun.
-fn settings() -> Result<Settings, Failure> {
-    let mut text = String::from(
-        "[mqtt]\nhost = \"127.0.0.1\"\n[tapo]\nusername = \"a@example.com\"\npassword = \"b\"\n\
-         [location]\nlatitude = 51.5\nlongitude = 0.0\ntimezone = \"Europe/London\"\n\
-         [[device]]\nid = \"d\"\naddress = \"127.0.0.1:9\"\n\
-         [[group]]\nid = \"g\"\nname = \"G\"\noutlets = [\"d\"]\n",
-    );
-    for schedule in 0..10 {
-        let start = match schedule % 3 {
-            0 => "start = \"sunset-00:30\"\nfallback_start = \"17:00\"".to_owned(),
-            _ => format!("start = \"{:02}:17\"", schedule * 2),
-        };
-        write!(
-            text,
-            "[[group.schedule]]\nid = \"s{schedule}\"\n{start}\nfor = \"1h\"\n"
-        )?;
-    }
-    let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
-    std::fs::write(file.path(), text)?;
-    load(&Sources::from_process(Some(file.path().to_owned()))).map_err(|problems| problems.to_string().into())
 }

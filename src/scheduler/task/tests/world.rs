@@ -18,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     device::{News, Order},
+    energy::{MilliWattHours, MilliWatts},
     intent::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
     mirror::{Mirror, Mirrored},
     model::{DeviceId, OutletPath, Power},
-    report::{Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Outlet, Phase, Report},
+    report::{
+        Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Metered, Outlet, Phase, Report,
+    },
     scheduler::{
         overrides::Lifetime,
         period::after,
@@ -38,6 +41,10 @@ use crate::{
 
 /// Between two looks of a worker at its device.
 pub(super) const POLL: Duration = Duration::from_secs(5);
+/// Between two readings of a meter.
+pub(super) const READING: Duration = Duration::from_secs(30);
+/// After a relay changed, until its meter is read.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Whether a device counts down by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +52,40 @@ pub(super) enum Dial {
     None,
     Idle,
     Until(Instant),
+}
+
+/// The meter of an outlet.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    /// What its load draws while it is on, in W.
+    pub(super) watts: u64,
+    /// Whether it answers.
+    pub(super) silent: bool,
+    /// mJ.
+    used: u64,
+    /// mJ since midnight in UTC.
+    today: u64,
+    counted: (Instant, Timestamp),
+    due: Instant,
+}
+
+impl Gauge {
+    fn count(&mut self, power: Power, clock: &Clock) {
+        let now = (Instant::now(), clock.now());
+        let millis = now.0.duration_since(self.counted.0).as_millis();
+        let drawn = if power.is_on() {
+            u64::try_from(millis).unwrap() * self.watts
+        } else {
+            0
+        };
+        let day = |at: Timestamp| at.as_second().div_euclid(86_400);
+        if day(now.1) > day(self.counted.1) {
+            self.today = 0;
+        }
+        self.used += drawn;
+        self.today += drawn;
+        self.counted = now;
+    }
 }
 
 #[derive(Debug)]
@@ -57,6 +98,7 @@ pub(super) struct Relay {
     pub(super) stubborn: bool,
     /// What it holds and follows by itself.
     pub(super) rules: DeviceRules,
+    pub(super) gauge: Option<Gauge>,
     told: Option<Outlet>,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
@@ -75,6 +117,7 @@ impl Relay {
             latency: Duration::from_millis(50),
             stubborn: false,
             rules: DeviceRules::default(),
+            gauge: None,
             told: None,
             able_since: Some(Instant::now()),
             ordered: false,
@@ -174,6 +217,13 @@ pub(super) struct World {
     replies: BTreeMap<u64, Result<serde_json::Value, RequestError>>,
     /// Each time a relay was switched by an order: when, which, to what.
     pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
+    /// When a ceiling switched an outlet off.
+    pub(super) shed: Vec<(Timestamp, String)>,
+    /// The ceiling in W that is watched, and since when nothing changed but more is drawn.
+    pub(super) ceiling: Option<u64>,
+    over_since: Option<Instant>,
+    /// The budget in Wh that is watched.
+    pub(super) budget: Option<u64>,
     /// The limit that is watched.
     pub(super) max_on: Option<Duration>,
     /// Whether it is watched that the bridge turns on one outlet at a time.
@@ -245,6 +295,10 @@ impl World {
             rules_told: Vec::new(),
             replies: BTreeMap::new(),
             switched: Vec::new(),
+            shed: Vec::new(),
+            ceiling: None,
+            over_since: None,
+            budget: None,
             max_on: None,
             one_on: false,
             violations: Vec::new(),
@@ -285,11 +339,109 @@ impl World {
         self.events.iter().filter(|(found, _)| *found == kind).count()
     }
 
+    /// A meter for an outlet, and what its load draws from now on, in W.
+    pub(super) fn draw(&mut self, path: &str, watts: u64) {
+        let clock = self.clock.clone();
+        self.over_since = None;
+        let relay = self.relay(path);
+        let power = relay.power();
+        let now = Instant::now();
+        let gauge = relay.gauge.get_or_insert(Gauge {
+            watts,
+            silent: false,
+            used: 0,
+            today: 0,
+            counted: (now, clock.now()),
+            due: now,
+        });
+        gauge.count(power, &clock);
+        gauge.watts = watts;
+    }
+
+    /// Used since midnight by all outlets together, in Wh.
+    pub(super) fn used_today(&self) -> u64 {
+        let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
+        gauges.map(|gauge| gauge.today).sum::<u64>() / 3_600_000
+    }
+
+    /// Meters whose turn it is are read.
+    async fn read_meters(&mut self, listening: bool) {
+        let (now, clock) = (Instant::now(), self.clock.clone());
+        let mut readings = Vec::new();
+        for (path, relay) in &mut self.relays {
+            let power = relay.power();
+            let Some(gauge) = &mut relay.gauge else { continue };
+            gauge.count(power, &clock);
+            if gauge.due > now {
+                continue;
+            }
+            gauge.due = now + READING;
+            if !listening || !relay.online {
+                continue;
+            }
+            let watts = if power.is_on() { gauge.watts } else { 0 };
+            readings.push(Metered {
+                device: path.device.clone(),
+                outlet: path.outlet.clone(),
+                power: (!gauge.silent).then_some(MilliWatts::from_watts(watts)),
+                total: (!gauge.silent).then_some(MilliWattHours::new(gauge.used / 3600)),
+            });
+        }
+        for reading in readings {
+            self.bridge.news.send(News::Metered(reading)).await.unwrap();
+        }
+    }
+
+    /// Notes a ceiling or a budget that does not hold. After a change, each meter is read once; what is out of reach
+    /// cannot be switched off.
+    fn watch_energy(&mut self, now: Instant, listening: bool) {
+        if !listening || self.relays.values().any(|relay| !relay.online) {
+            self.over_since = None;
+            return;
+        }
+        let gauges = || {
+            self.relays
+                .values()
+                .filter(|relay| relay.power().is_on())
+                .filter_map(|relay| relay.gauge.as_ref())
+        };
+        let drawn: u64 = gauges().map(|gauge| gauge.watts).sum();
+        if self.ceiling.is_some_and(|ceiling| drawn > ceiling) {
+            let since = *self.over_since.get_or_insert(now);
+            if now > since + READING + POLL + SETTLE {
+                self.violations.push(format!(
+                    "{drawn} W since {:?} at {}",
+                    since.elapsed(),
+                    self.clock.now()
+                ));
+            }
+        } else {
+            self.over_since = None;
+        }
+        let all: u64 = self
+            .relays
+            .values()
+            .filter_map(|relay| Some(relay.gauge.as_ref()?.watts))
+            .max()
+            .unwrap_or(0);
+        let worth =
+            all * u64::try_from(self.relays.len()).unwrap() * (READING + POLL + SETTLE).as_secs() / 3600;
+        let used = self.used_today();
+        if self.budget.is_some_and(|budget| used > budget + worth + 1) {
+            self.violations.push(format!("{used} Wh at {}", self.clock.now()));
+        }
+    }
+
     /// Somebody presses the button. The worker sees it with its next poll.
     pub(super) fn press(&mut self, path: &str) {
+        let clock = self.clock.clone();
+        self.over_since = None;
         let relay = self.relay(path);
-        let power = relay.power().toggled();
-        relay.flip(power);
+        let power = relay.power();
+        if let Some(gauge) = &mut relay.gauge {
+            gauge.count(power, &clock);
+        }
+        relay.flip(power.toggled());
     }
 
     pub(super) async fn say(&mut self, topic: &str, payload: &str) {
@@ -414,8 +566,10 @@ impl World {
                 .waiting
                 .iter()
                 .flat_map(|waiting| [waiting.ready, waiting.intent.deadline]);
+            let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
             let next = dials
                 .chain(waiting)
+                .chain(gauges.map(|gauge| gauge.due))
                 .chain([self.next_poll])
                 .filter(|at| *at > now)
                 .min()
@@ -504,7 +658,16 @@ impl World {
                 self.groups.insert(id.to_string(), standing);
             }
             Word::Vacation(_) => {}
-            Word::Event(event) => self.events.push((event.kind, event.message)),
+            Word::Event(event) => {
+                if event.message.contains("over its ceiling") {
+                    let outlet = event
+                        .outlet
+                        .map_or_else(String::new, |outlet| format!("/{outlet}"));
+                    let device = event.device.unwrap();
+                    self.shed.push((event.at, format!("{device}{outlet}")));
+                }
+                self.events.push((event.kind, event.message));
+            }
             Word::Reply { id, result } => {
                 self.replies.insert(id.0, result);
             }
@@ -526,6 +689,8 @@ impl World {
             self.serve(waiting, now).await;
         }
         self.inspect(now, listening);
+        self.read_meters(listening).await;
+        self.watch_energy(now, listening);
         if now >= self.next_poll {
             self.next_poll = now + POLL;
             if listening {
@@ -599,7 +764,11 @@ impl World {
                     Switch::To(power) => power,
                     Switch::Toggle => relay.power().toggled(),
                 };
+                if let Some(gauge) = &mut relay.gauge {
+                    gauge.count(relay.on_since.is_some().into(), &clock);
+                }
                 if relay.power() != power {
+                    self.over_since = None;
                     self.switched.push((clock.now(), intent.path.clone(), power));
                 }
                 relay.flip(power);
@@ -630,6 +799,10 @@ impl World {
             online &= relay.online;
             let outlet = read(path, relay, position, &clock);
             news |= relay.told.as_ref() != Some(&outlet);
+            let changed = relay.told.as_ref().is_none_or(|told| told.power != outlet.power);
+            if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
+                gauge.due = gauge.due.min(Instant::now() + SETTLE);
+            }
             relay.told = Some(outlet.clone());
             outlets.push(outlet);
         }

@@ -1,0 +1,7 @@
+//! What both the gate and the measurements run.
+
+use std::error::Error;
+
+pub mod planning;
+
+pub type Failure = Box<dyn Error>;
