@@ -98,6 +98,12 @@ async fn gone(bridge: &Running, name: &str) {
     assert!(done.is_ok(), "left of {name}: {:?}", left(bridge, name).await);
 }
 
+/// Waits until so many devices are in the list of all.
+async fn listed(bridge: &Running, count: usize) {
+    let all = |devices: &Value| devices.as_array().is_some_and(|devices| devices.len() == count);
+    bridge.expect("bridge/devices", all).await;
+}
+
 #[tokio::test]
 async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
     let (lamp, mats) = (plug().await, strip().await);
@@ -120,6 +126,7 @@ async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
         .expect(config, |payload| payload.contains("tapo2mqtt_mats"))
         .await;
     bridge.expect("bridge/info", |info| info["devices"] == 2).await;
+    listed(&bridge, 2).await;
 
     bridge.probe.forget();
     assert_eq!(
@@ -130,9 +137,7 @@ async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
     let answer = bridge.set("mats/1", "off", json!({"state": "OFF"})).await;
     assert_eq!(answer["error"]["code"], "unknown_device", "{answer}");
     assert!(mats.relay(1));
-    bridge
-        .expect("bridge/devices", |devices| devices.as_array().unwrap().len() == 1)
-        .await;
+    listed(&bridge, 1).await;
     neighbour.noticed_nothing().await;
     assert_eq!(left(&bridge, "mats").await, Vec::<String>::new());
 
