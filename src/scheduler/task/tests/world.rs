@@ -88,6 +88,15 @@ impl Gauge {
     }
 }
 
+/// What the bridge was told of an outlet last.
+#[derive(Debug)]
+enum Told {
+    Nothing,
+    /// It is out of reach.
+    Away,
+    State(Box<Outlet>),
+}
+
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) on_since: Option<Instant>,
@@ -99,7 +108,7 @@ pub(super) struct Relay {
     /// What it holds and follows by itself.
     pub(super) rules: DeviceRules,
     pub(super) gauge: Option<Gauge>,
-    told: Option<Outlet>,
+    told: Told,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
     /// Whether an order of the bridge switched it on.
@@ -118,7 +127,7 @@ impl Relay {
             stubborn: false,
             rules: DeviceRules::default(),
             gauge: None,
-            told: None,
+            told: Told::Nothing,
             able_since: Some(Instant::now()),
             ordered: false,
             armed: None,
@@ -171,6 +180,18 @@ impl Relay {
         }
     }
 
+    /// Whether the bridge was told what it is, or that it is out of reach.
+    fn is_told(&self) -> bool {
+        !matches!(self.told, Told::Nothing)
+    }
+
+    fn said(&self) -> Option<&Outlet> {
+        match &self.told {
+            Told::State(outlet) => Some(outlet),
+            Told::Nothing | Told::Away => None,
+        }
+    }
+
     /// Whether the bridge has to know that it is on.
     fn known_on(&self, now: Instant) -> bool {
         let noticed = |since: Option<Instant>| since.is_some_and(|since| since + Self::NOTICED <= now);
@@ -202,6 +223,8 @@ pub(super) struct World {
     tasks: Tasks,
     waiting: Vec<Waiting>,
     next_poll: Instant,
+    /// Whether the polls to come would show what the last one did.
+    still: bool,
     next_ticket: u64,
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
@@ -283,6 +306,7 @@ impl World {
             tasks,
             waiting: Vec::new(),
             next_poll: Instant::now(),
+            still: false,
             next_ticket: 0,
             answers,
             answered,
@@ -523,11 +547,12 @@ impl World {
         let kept: store::Saved = serde_json::from_str(&saved).unwrap();
         self.bridge = start(&self.rules, kept.scheduler, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
-            relay.told = None;
+            relay.told = Told::Nothing;
         }
         self.outlets.clear();
         self.groups.clear();
         self.next_poll = Instant::now();
+        self.still = false;
         self.settle().await;
     }
 
@@ -552,10 +577,12 @@ impl World {
     }
 
     pub(super) async fn pass_until(&mut self, until: Instant, listening: bool) {
+        self.stir();
         loop {
             self.live(listening).await;
             let now = Instant::now();
             if now >= until {
+                self.stir();
                 return;
             }
             let dials = self.relays.values().filter_map(|relay| match relay.dial {
@@ -570,7 +597,7 @@ impl World {
             let next = dials
                 .chain(waiting)
                 .chain(gauges.map(|gauge| gauge.due))
-                .chain([self.next_poll])
+                .chain((!self.still).then_some(self.next_poll))
                 .filter(|at| *at > now)
                 .min()
                 .unwrap_or(until)
@@ -583,6 +610,14 @@ impl World {
                 () = sleep_until(next) => {}
             }
         }
+    }
+
+    /// Something may have changed: there are polls again, at the times when they are due anyway.
+    fn stir(&mut self) {
+        let missed = Instant::now().saturating_duration_since(self.next_poll);
+        let polls = u32::try_from(missed.as_nanos().div_ceil(POLL.as_nanos())).unwrap();
+        self.next_poll += POLL * polls;
+        self.still = false;
     }
 
     /// Lets everything that is due now happen.
@@ -609,6 +644,7 @@ impl World {
     }
 
     fn take(&mut self, order: Order) {
+        self.stir();
         let intent = match order {
             Order::Intent(intent) => intent,
             Order::Mirror(device, mirror) => return self.mirror(&device, &mirror),
@@ -677,13 +713,18 @@ impl World {
     /// Devices and their workers do what is due.
     async fn live(&mut self, listening: bool) {
         let now = Instant::now();
+        let mut rang = false;
         for relay in self.relays.values_mut() {
             if let Dial::Until(end) = relay.dial
                 && end <= now
             {
                 relay.dial = Dial::Idle;
                 relay.flip(Power::Off);
+                rang = true;
             }
+        }
+        if rang || !self.waiting.is_empty() {
+            self.stir();
         }
         for waiting in std::mem::take(&mut self.waiting) {
             self.serve(waiting, now).await;
@@ -691,11 +732,14 @@ impl World {
         self.inspect(now, listening);
         self.read_meters(listening).await;
         self.watch_energy(now, listening);
-        if now >= self.next_poll {
+        if now >= self.next_poll && !self.still {
             self.next_poll = now + POLL;
             if listening {
                 self.report_all().await;
             }
+            // What is watched is looked at with each poll.
+            let watched = self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
+            self.still = !watched && self.relays.values().all(Relay::is_told);
         }
     }
 
@@ -798,17 +842,19 @@ impl World {
         for (position, (path, relay)) in (1..).zip(of_device) {
             online &= relay.online;
             let outlet = read(path, relay, position, &clock);
-            news |= relay.told.as_ref() != Some(&outlet);
-            let changed = relay.told.as_ref().is_none_or(|told| told.power != outlet.power);
+            news |= relay.said() != Some(&outlet);
+            let changed = relay.said().is_none_or(|told| told.power != outlet.power);
             if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
                 gauge.due = gauge.due.min(Instant::now() + SETTLE);
             }
-            relay.told = Some(outlet.clone());
+            relay.told = Told::State(Box::new(outlet.clone()));
             outlets.push(outlet);
         }
-        if !online {
-            for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
-                relay.told = None;
+        for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
+            match (online, news) {
+                (true, _) => {}
+                (false, true) => relay.told = Told::Away,
+                (false, false) => relay.told = Told::Nothing,
             }
         }
         if !news {
@@ -839,7 +885,7 @@ impl World {
 
 /// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
 fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet {
-    let told = relay.told.as_ref();
+    let told = relay.said();
     let steady = |before: Option<Timestamp>, new: Timestamp| match before {
         Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
         _ => new,
