@@ -105,13 +105,15 @@ def test_devices(lab, home):
 
 def test_hidden_entities_can_be_enabled(lab, home):
     """Home Assistant loads MQTT anew by itself, half a minute after the last of them."""
-    loads = lambda: sum("birth message sent" in line for line in home.log_lines())
-    before = loads()
-    for key, entity in expected.entities(lab.child_devices).items():
-        if entity.row["shown"] == "no":
-            home.ask("config/entity_registry/update", entity_id=home.entity(key), disabled_by=None)
-    eventually(lambda: loads() > before, "MQTT is loaded anew", 120)
-    home.wait_until_running()
+    unloads = lambda: sum("Disconnected from MQTT server" in line for line in home.log_lines())
+    before, entities = unloads(), home.entities()
+    hidden = [key for key in expected.entities(lab.child_devices) if entities[key]["disabled_by"]]
+    for key in hidden:
+        home.ask("config/entity_registry/update", entity_id=entities[key]["entity_id"], disabled_by=None)
+    # A device that comes back has them enabled already, in some versions.
+    if hidden:
+        eventually(lambda: unloads() > before, "MQTT is loaded anew", 120)
+        home.wait_until_running()
     everything_is_back(lab)
 
 
@@ -354,7 +356,8 @@ def test_a_new_id_is_a_new_device(lab, home):
     for topic in ("heater", "heater/availability"):
         assert not lab.retained(topic), topic
     lab.bridge.restart(lab.settings)
-    eventually(lambda: PLUG in home.devices(), "the device is back")
+    plug = {key for key in expected.entities(lab.child_devices) if key.startswith(PLUG)}
+    eventually(lambda: set(home.entities()) >= plug, "the device is back")
     test_hidden_entities_can_be_enabled(lab, home)
     assert "tapo2mqtt_boiler" not in home.devices()
 
