@@ -42,7 +42,6 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let strips = fleet::devices(Profile::P300, count).await;
         let addresses = fleet::addresses(&strips);
         polled(bench, book, 3 * count, &addresses).await;
-        idle(bench, book, 3 * count, &addresses).await;
     }
 }
 
