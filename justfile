@@ -2,7 +2,7 @@ run *args:
     cargo run --release -- run {{args}}
 
 demo *args:
-    cargo run --release -- demo {{args}}
+    cargo run -- demo {{args}}
 
 test:
     ./scripts/test

@@ -53,6 +53,13 @@ pub enum Guard {
         /// When the countdown that we armed ends.
         ours: Timestamp,
     },
+    /// Clear one that somebody else started, because a person asked for that.
+    Cancel {
+        /// What it switches to.
+        to: Power,
+        /// When it ends. One that ends at another time is yet another's, and left alone.
+        ends: Timestamp,
+    },
 }
 
 /// Who asks. Safety goes before everybody else in a device's queue.

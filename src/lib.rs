@@ -16,6 +16,7 @@ pub mod energy;
 mod fuzz;
 pub mod intent;
 pub mod migrate;
+pub mod mirror;
 pub mod model;
 pub mod mqtt;
 pub mod reload;

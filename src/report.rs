@@ -1,13 +1,14 @@
 //! What the device owner says about a device: confirmed values, never guesses.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
     intent::Code,
+    mirror::Mirrored,
     model::{DeviceId, GroupId, OutletKey, Power},
 };
 
@@ -126,6 +127,116 @@ pub struct Outlet {
     pub features: BTreeSet<Feature>,
     /// The device's own countdown.
     pub countdown: Countdown,
+    /// The schedule rules that the device follows by itself.
+    pub rules: DeviceRules,
+}
+
+/// What a plug follows by itself, and by which clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceRules {
+    /// All rules; `None` until they were read, and where there are none to be had.
+    pub list: Option<Arc<[DeviceRule]>>,
+    /// What became of those that we want there; `None` until that was tried.
+    pub mirrored: Option<Arc<Mirrored>>,
+    /// Its own clock.
+    pub clock: DeviceClock,
+}
+
+/// What is known of a plug's own clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DeviceClock {
+    /// Not read yet.
+    #[default]
+    Unread,
+    /// The plug does not tell it: it has no meter, whose readings carry the time.
+    Untold,
+    /// It was never set, or shows another time than the bridge's.
+    Wrong,
+    /// It shows what the bridge's does.
+    InStep {
+        /// The IANA name of the zone it is in.
+        zone: String,
+    },
+}
+
+/// A schedule rule that a plug holds: of the app, of somebody else, or of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// The plug's own name for it.
+    pub id: String,
+    /// Whether it fires.
+    pub enabled: bool,
+    /// When on a day.
+    pub time: RuleTime,
+    /// On which days; `None` is once.
+    pub days: Option<Weekdays>,
+    /// What it switches to.
+    pub to: Power,
+}
+
+/// When on a day a rule fires, by the device's own clock and its own idea of the sun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleTime {
+    /// At a minute of the day, 0 to 1439.
+    Clock {
+        /// Since midnight.
+        minute: u16,
+    },
+    /// Before or after sunrise.
+    Sunrise {
+        /// After it; before, where negative.
+        minutes: i16,
+    },
+    /// Before or after sunset.
+    Sunset {
+        /// After it; before, where negative.
+        minutes: i16,
+    },
+}
+
+impl fmt::Display for RuleTime {
+    /// As our own schedules spell it: `22:05`, `sunset-00:30`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sun, minutes) = match *self {
+            Self::Clock { minute } => return write!(f, "{:02}:{:02}", minute / 60, minute % 60),
+            Self::Sunrise { minutes } => ("sunrise", minutes),
+            Self::Sunset { minutes } => ("sunset", minutes),
+        };
+        f.write_str(sun)?;
+        if minutes == 0 {
+            return Ok(());
+        }
+        let (sign, offset) = (if minutes < 0 { '-' } else { '+' }, minutes.unsigned_abs());
+        write!(f, "{sign}{:02}:{:02}", offset / 60, offset % 60)
+    }
+}
+
+/// Days of the week as devices write them: bit 0 is Sunday.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weekdays(u8);
+
+impl Weekdays {
+    const NAMES: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+    /// Other bits than the lowest seven mean nothing.
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x7f)
+    }
+
+    /// The lowest seven bits.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Their short names, Sunday first.
+    pub fn names(self) -> Vec<&'static str> {
+        let named = Self::NAMES.iter().enumerate();
+        named
+            .filter(|(day, _)| self.0 & (1 << day) != 0)
+            .map(|(_, name)| *name)
+            .collect()
+    }
 }
 
 /// What an outlet's protections and its auto-off setting say.
@@ -171,6 +282,19 @@ pub struct Energy {
     pub total: Option<MilliWattHours>,
 }
 
+/// One reading of one outlet's meter, whether it is worth telling or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metered {
+    /// Which device.
+    pub device: DeviceId,
+    /// Which outlet of it; `None` on a plug.
+    pub outlet: Option<OutletKey>,
+    /// Drawn now; `None` if the meter did not say.
+    pub power: Option<MilliWatts>,
+    /// [`Energy::total`]; `None` if the meter did not say.
+    pub total: Option<MilliWattHours>,
+}
+
 /// What an outlet may tell, and others do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +311,10 @@ pub enum Feature {
     AutoOff,
     /// [`Energy::voltage`] and [`Energy::current`].
     Voltage,
+    /// [`Outlet::countdown`].
+    Countdown,
+    /// [`DeviceRules::list`].
+    Rules,
 }
 
 /// The countdown that a plug runs by itself. It has one; a strip has none.
@@ -265,6 +393,16 @@ pub enum EventKind {
     SensorBack,
     /// An outlet has not been what it should be for a minute.
     NotAsExpected,
+    /// A plug does not hold the OFF edges that it should.
+    MirrorFailed,
     /// Vacation began or ended.
     Vacation,
+    /// A load that ran draws nothing much any more.
+    LoadFinished,
+    /// An outlet is switched off because its load is on standby.
+    StandbyOff,
+    /// What an outlet draws is not known, and a rule needs it.
+    MeterSilent,
+    /// It is known again.
+    MeterBack,
 }

@@ -80,7 +80,7 @@ pub struct Button {
     #[serde(skip_serializing_if = "Option::is_none")]
     device_class: Option<ButtonClass>,
     command_topic: String,
-    payload_press: String,
+    payload_press: &'static str,
 }
 
 impl Button {
@@ -99,19 +99,12 @@ impl Button {
         )
     }
 
-    /// What pressing sends instead of `{}`.
-    #[must_use]
-    pub fn sends(mut self, payload: impl Into<String>) -> Self {
-        self.payload_press = payload.into();
-        self
-    }
-
     fn bare(name: Name, device_class: Option<ButtonClass>, command_topic: String) -> Self {
         Self {
             entity: Entity::new(name),
             device_class,
             command_topic,
-            payload_press: "{}".to_owned(),
+            payload_press: "{}",
         }
     }
 }

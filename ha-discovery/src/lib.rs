@@ -43,17 +43,11 @@ pub use published::Published;
 pub use show::{BinarySensor, Event, EventTemplate, Sensor, Update};
 pub use template::{CommandTemplate, Template};
 
-/// Home Assistant's discovery prefix unless its user chose another.
-pub const DEFAULT_PREFIX: &str = "homeassistant";
-
 /// The level below the prefix on which Home Assistant says that it came or went: `homeassistant/status`.
 pub const STATUS_LEVEL: &str = "status";
 
 /// The birth payload on the status topic: Home Assistant has started and listens. Not retained.
 pub const BIRTH_PAYLOAD: &str = "online";
-
-/// The last will on the status topic: Home Assistant went away.
-pub const WILL_PAYLOAD: &str = "offline";
 
 /// Longest state text that Home Assistant stores is 255 characters; texts are cut before that.
 pub const STATE_TEXT_MAX: usize = 250;

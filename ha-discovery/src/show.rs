@@ -103,6 +103,14 @@ impl Sensor {
         }
     }
 
+    /// How much there is of something that no class describes, such as what is left of a budget.
+    pub fn amount(name: impl Into<EntityName>, unit: &'static str, state: State) -> Self {
+        Self {
+            unit_of_measurement: Some(unit),
+            ..Self::count(name, state)
+        }
+    }
+
     /// One of several texts.
     pub fn options(name: impl Into<EntityName>, options: Options, state: State) -> Self {
         Self {

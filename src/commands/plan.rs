@@ -18,6 +18,7 @@ use crate::{
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::Conditions,
+        energy::Rations,
         forecast::{PlannedChange, forecast},
         interlock::Holders,
         overrides::Overrides,
@@ -87,14 +88,16 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         .to_zoned(zone.clone())
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let (overrides, safety, readings) = (Overrides::default(), Safety::default(), Readings::default());
-    let (memory, observed, holders) = (Memory::default(), BTreeMap::new(), Holders::default());
+    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
+    let (readings, holders) = (Readings::default(), Holders::default());
+    let (memory, observed) = (Memory::default(), BTreeMap::new());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
     let inputs = Inputs {
         rules,
         overrides: &overrides,
         vacation: Vacation::Off,
         safety: &safety,
+        rations: &rations,
         readings: &readings,
         memory: &memory,
         observed: &observed,

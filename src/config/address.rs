@@ -14,6 +14,7 @@ use super::{
 /// A device's address as it is configured: `192.168.1.50`, `plug.lan:8080`, `[fd00::5]:80`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
+    /// In lower case, or an IP address in its canonical form without brackets.
     host: String,
     port: Option<u16>,
 }
@@ -26,11 +27,6 @@ pub struct NotAnAddress;
 impl Address {
     /// Tapo devices listen here.
     pub const DEFAULT_PORT: u16 = 80;
-
-    /// The host name in lower case, or the IP address in its canonical form without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
 
     /// The configured port, else [`Address::DEFAULT_PORT`].
     pub fn port(&self) -> u16 {

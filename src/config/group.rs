@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
+    automation::energy_rules,
     device::{Device, POSITION_MAX},
     limits::limits,
     parse,
@@ -16,7 +17,7 @@ use crate::{
     model::{GroupId, OutletKey, OutletPath},
     scheduler::{
         location::Location,
-        rules::{ComeBack, Group, InVacation, Interlock, OnExternalChange, Schedule},
+        rules::{ComeBack, Group, InVacation, Interlock, MirrorOff, OnExternalChange, Schedule},
         sensor::SensorSpec,
     },
 };
@@ -74,8 +75,10 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         ("off", ComeBack::Off),
     ];
     let come_back = table.optional("come_back", parse::word(&policies));
+    let mirror_off = table.optional("mirror_off", parse::boolean);
     let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
+    let energy = table.section("energy", energy_rules);
     let mut ids = Vec::new();
     let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
     let id = id?;
@@ -92,11 +95,16 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         outlets,
         schedules,
         limits: limits?,
+        energy: energy?,
         override_default: override_default?.unwrap_or(Group::OVERRIDE_DEFAULT),
         stagger: stagger?,
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
         come_back: come_back?.unwrap_or_default(),
+        mirror_off: match mirror_off? {
+            Some(true) => MirrorOff::Yes,
+            Some(false) | None => MirrorOff::No,
+        },
         interlock,
     })
 }

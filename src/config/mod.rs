@@ -8,6 +8,7 @@
 //! one by one; a mistake is collected with its path and reading goes on.
 
 mod address;
+mod automation;
 mod bridge;
 mod condition;
 mod credentials;

@@ -5,7 +5,11 @@ use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Du
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::reader::{Expected, Leaf};
-use crate::{model::SLUG_MAX, scheduler::period::Period};
+use crate::{
+    energy::{MilliWattHours, MilliWatts},
+    model::SLUG_MAX,
+    scheduler::period::Period,
+};
 
 /// Longest name for people, in characters.
 const NAME_MAX: usize = 64;
@@ -93,6 +97,45 @@ pub(super) fn period(range: RangeInclusive<Duration>) -> impl Fn(&Leaf<'_>) -> R
         let length = SignedDuration::try_from(parse(leaf)?).unwrap_or(SignedDuration::MAX);
         Period::new(length).map_err(|error| format!("a duration; this {error}"))
     }
+}
+
+/// Power with its unit: `"3.5 kW"` or `"5 W"`.
+pub(super) fn power(range: RangeInclusive<MilliWatts>) -> impl Fn(&Leaf<'_>) -> Result<MilliWatts, Expected> {
+    move |leaf| {
+        let watts = leaf
+            .text()
+            .and_then(|text| quantity(text, &[("kw", 1000.0), ("w", 1.0)]));
+        let power = watts.map(MilliWatts::from_decimal);
+        power.filter(|power| range.contains(power)).ok_or_else(|| {
+            let (from, to) = (range.start(), range.end());
+            format!("a power from {from} to {to}, such as \"5 W\" or \"3.5 kW\"")
+        })
+    }
+}
+
+/// Energy with its unit: `"4 kWh"` or `"500 Wh"`.
+pub(super) fn energy(
+    range: RangeInclusive<MilliWattHours>,
+) -> impl Fn(&Leaf<'_>) -> Result<MilliWattHours, Expected> {
+    move |leaf| {
+        let kilowatt_hours = leaf
+            .text()
+            .and_then(|text| quantity(text, &[("kwh", 1.0), ("wh", 0.001)]));
+        let energy = kilowatt_hours.map(MilliWattHours::from_kilowatt_hours);
+        energy.filter(|energy| range.contains(energy)).ok_or_else(|| {
+            let (from, to) = (range.start(), range.end());
+            format!("an energy from {from} to {to}, such as \"500 Wh\" or \"4 kWh\"")
+        })
+    }
+}
+
+/// A plain number and one of the units, each with its factor. Units are known in any case.
+fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let text = text.trim().to_lowercase();
+    let (unit, factor) = units.iter().find(|(unit, _)| text.ends_with(unit))?;
+    let number = text.strip_suffix(unit)?.trim_end();
+    let plain = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    Some(number.parse::<f64>().ok().filter(|_| plain)? * factor)
 }
 
 fn friendly(text: &str) -> Option<Duration> {
@@ -193,6 +236,34 @@ mod tests {
         assert_eq!(in_words(Duration::from_mins(90)), "1h30m");
         assert_eq!(in_words(Duration::from_millis(500)), "500ms");
         assert_eq!(in_words(Duration::from_hours(24)), "24h");
+    }
+
+    #[test]
+    fn power_and_energy_have_a_unit() {
+        let any = || power(MilliWatts::ZERO..=MilliWatts::from_watts(100_000));
+        for (text, watts) in [("3.5 kW", 3500), ("5W", 5), (" 20 w ", 20), ("1KW", 1000)] {
+            assert_eq!(read(text, any()), Some(MilliWatts::from_watts(watts)), "{text}");
+        }
+        assert_eq!(read("0.5 W", any()), Some(MilliWatts::new(500)));
+        let bad = [
+            "", "W", "5", "-5 W", "1e3 W", "inf W", "NaN W", "5 mW", "5 Wh", "101 kW", "5 5 W", "1.2.3 W",
+        ];
+        for bad in bad {
+            assert_eq!(read(bad, any()), None, "{bad}");
+        }
+        assert_eq!(read(5, any()), None);
+        let any = || energy(MilliWattHours::new(1)..=MilliWattHours::from_kilowatt_hours(100.0));
+        for (text, wh) in [("4 kWh", 4000), ("500Wh", 500), ("0.25 kwh", 250)] {
+            assert_eq!(read(text, any()), Some(MilliWattHours::new(wh * 1000)), "{text}");
+        }
+        for bad in ["0 kWh", "4", "4 kW", "101 kWh", "4 MWh", "-1 kWh"] {
+            assert_eq!(read(bad, any()), None, "{bad}");
+        }
+        let problem = any()(&Leaf(&config::Value::default())).unwrap_err();
+        assert_eq!(
+            problem,
+            "an energy from 0 kWh to 100 kWh, such as \"500 Wh\" or \"4 kWh\""
+        );
     }
 
     #[test]

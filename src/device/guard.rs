@@ -105,6 +105,7 @@ impl Worker {
             Guard::Leave => Ok(Guarded::Without),
             Guard::Arm { off_at, ours } => self.arm_and_hold(session, off_at, ours).await,
             Guard::Disarm { ours } => self.disarm(session, ours).await.map(|()| Guarded::Without),
+            Guard::Cancel { to, ends } => self.cancel(session, to, ends).await.map(|()| Guarded::Without),
         };
         self.mailbox.view.in_flight = None;
         match guarded {
@@ -246,6 +247,23 @@ impl Worker {
             }
             other => Ok(other),
         }
+    }
+
+    /// Clears somebody else's countdown, if it is still the one that was meant.
+    async fn cancel(&mut self, session: &mut Session, to: Power, ends: Timestamp) -> Result<(), Trip> {
+        if !self.has_countdown() {
+            return Ok(());
+        }
+        let read = self.read_countdown(session, Purpose::Command).await?;
+        let meant = matches!(read, Countdown::Running { to: found, ends: end }
+            if found == to && end.duration_since(ends).abs() <= SAME_END);
+        if meant {
+            self.exchange(session, Request::ClearTimer, Purpose::Command)
+                .await?;
+            self.known.count_down(Countdown::Idle);
+        }
+        self.tell().await;
+        Ok(())
     }
 
     /// Clears the countdown if it is ours.

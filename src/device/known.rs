@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{OutletKey, Power},
-    report::{Condition, Countdown, Feature, Identity, Kind, Outlet},
+    report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet},
 };
 
 /// A relay with what is needed to address it.
@@ -35,6 +35,10 @@ pub(super) struct Known {
     pub(super) outlets: Vec<KnownOutlet>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,
+    /// What a plug follows by itself.
+    pub(super) rules: DeviceRules,
+    /// The zone of the device's clock, as it says.
+    pub(super) zone: Option<String>,
 }
 
 /// A change of a relay that a reading showed.
@@ -99,6 +103,9 @@ impl Known {
 
     /// Takes the values of the device itself.
     pub(super) fn hear(&mut self, device: &DeviceReading) {
+        if device.zone.is_some() {
+            self.zone.clone_from(&device.zone);
+        }
         let steady = |old: i64, new: i64| if (old - new).abs() < RSSI_STEP { old } else { new };
         self.rssi = match (self.rssi, device.rssi) {
             (Some(old), Some(new)) => Some(steady(old, new)),
@@ -172,6 +179,19 @@ impl Known {
         };
         for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
             known.outlet.countdown = self.countdown;
+            if matches!(new, Countdown::Idle | Countdown::Running { .. }) {
+                known.outlet.features.insert(Feature::Countdown);
+            }
+        }
+    }
+
+    /// Takes over what is known of a plug's schedule rules.
+    pub(super) fn hold_rules(&mut self) {
+        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
+            known.outlet.rules.clone_from(&self.rules);
+            if self.rules.list.is_some() {
+                known.outlet.features.insert(Feature::Rules);
+            }
         }
     }
 
@@ -229,6 +249,10 @@ impl Known {
             countdown: match kind {
                 Kind::Plug => self.countdown,
                 Kind::Strip => Countdown::Unsupported,
+            },
+            rules: match kind {
+                Kind::Plug => self.rules.clone(),
+                Kind::Strip => DeviceRules::default(),
             },
         };
         KnownOutlet {

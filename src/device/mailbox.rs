@@ -1,6 +1,6 @@
 //! A worker's inbox, open also while a request is in flight.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     clock::sleep_until_some,
     intent::{Code, Failure, Intent},
+    mirror::Mirror,
     model::DeviceId,
     report::Trouble,
 };
@@ -26,6 +27,8 @@ pub(super) enum Message {
     Intent(Box<Intent>),
     /// Look at the device anew: log in, list, read.
     Rescan,
+    /// Make our rules on the plug what is said here.
+    Mirror(Arc<Mirror>),
 }
 
 /// The worker shall end.
@@ -58,6 +61,8 @@ pub(super) struct Mailbox {
     pub(super) standing: Standing,
     pub(super) trouble: Option<Trouble>,
     pub(super) rescan: bool,
+    /// What shall be on the plug, not taken over yet.
+    pub(super) mirror: Option<Arc<Mirror>>,
     /// The settings were changed and not taken over yet.
     pub(super) reordered: bool,
 }
@@ -78,6 +83,7 @@ impl Mailbox {
             standing: Standing::default(),
             trouble: None,
             rescan: false,
+            mirror: None,
             reordered: false,
         }
     }
@@ -168,6 +174,7 @@ impl Mailbox {
         match message {
             Message::Intent(intent) => self.queue.push(*intent, &self.view, Instant::now()),
             Message::Rescan => self.rescan = true,
+            Message::Mirror(mirror) => self.mirror = Some(mirror),
         }
     }
 }

@@ -7,12 +7,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use jiff::civil;
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::{
+    News,
     backoff::{Purpose, jittered},
     exchange::Trip,
     fault::Fault,
@@ -22,9 +23,11 @@ use super::{
 use crate::{
     energy::{Counters, MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours},
     model::OutletPath,
-    report::{Energy, Feature},
+    report::{DeviceClock, Energy, Feature, Metered},
 };
 
+/// A device's clock that differs from ours by no more than this is in step: half of what its rules leave room for.
+const IN_STEP: SignedDuration = SignedDuration::from_secs(30);
 /// After a relay changed, until the meter shows it.
 const SETTLE: Duration = Duration::from_secs(2);
 /// A reading that is asked for comes no sooner after the last one than this part of the usual time between two.
@@ -140,15 +143,20 @@ struct MeterReading {
 }
 
 impl MeterReading {
+    /// What is drawn, if this reading says so.
+    fn power(&self) -> Option<MilliWatts> {
+        number(&self.live, "power_mw")
+            .or_else(|| number(&self.usage, "current_power"))
+            .map(MilliWatts::new)
+            .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts))
+    }
+
     /// Over what was known before. Without a total, which is added up elsewhere.
     fn over(&self, before: &Energy) -> Energy {
         let live = |key| number(&self.live, key);
         let usage = |key| number(&self.usage, key);
         let kept = |told: &Told| matches!(told, Told::Missed);
-        let power = live("power_mw")
-            .or_else(|| usage("current_power"))
-            .map(MilliWatts::new)
-            .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts));
+        let power = self.power();
         let day_or_month = |key, known| {
             let told = usage(key).map(|energy| WattHours::new(energy).into());
             told.or(if kept(&self.usage) { known } else { None })
@@ -170,12 +178,35 @@ impl MeterReading {
 
     fn counters(&self) -> Counters {
         let month = number(&self.usage, "month_energy").map(WattHours::new);
-        let time = value(&self.usage, "local_time").and_then(Value::as_str);
-        let time: Option<civil::DateTime> = time.and_then(|time| time.parse().ok());
         Counters {
-            month: time.zip(month),
+            month: local_time(&self.usage).zip(month),
             since_restart: number(&self.live, "energy_mwh").map(MilliWattHours::new),
         }
+    }
+}
+
+/// What the device's clock showed.
+fn local_time(usage: &Told) -> Option<civil::DateTime> {
+    value(usage, "local_time")?.as_str()?.parse().ok()
+}
+
+/// Compares a device's clock with ours. An hour that comes twice may be either.
+fn in_step(shown: civil::DateTime, zone: &str, now: Timestamp) -> DeviceClock {
+    let Ok(time_zone) = TimeZone::get(zone) else {
+        return DeviceClock::Untold;
+    };
+    let instant = || time_zone.to_ambiguous_timestamp(shown);
+    let near = |at: Timestamp| at.duration_since(now).abs() <= IN_STEP;
+    if [instant().earlier(), instant().later()]
+        .into_iter()
+        .flatten()
+        .any(near)
+    {
+        DeviceClock::InStep {
+            zone: zone.to_owned(),
+        }
+    } else {
+        DeviceClock::Wrong
     }
 }
 
@@ -252,8 +283,12 @@ impl Worker {
         if !has_power && self.mailbox.queue.is_empty() {
             reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
         }
-        self.learn_meter(position, &reading);
+        let metered = self.learn_meter(position, &reading);
+        self.learn_clock(&reading);
         self.tell().await;
+        if let Some(metered) = metered {
+            self.send(News::Metered(metered)).await;
+        }
         Ok(())
     }
 
@@ -306,22 +341,47 @@ impl Worker {
         }
     }
 
-    /// Adds up, and takes what is worth telling.
-    fn learn_meter(&mut self, position: u8, reading: &MeterReading) {
+    /// Whether the device's clock shows what ours does, by the time in its reading.
+    fn learn_clock(&mut self, reading: &MeterReading) {
+        if matches!(reading.usage, Told::Missed) {
+            return;
+        }
+        let zone = self.known.zone.as_deref();
+        let clock = match (local_time(&reading.usage), zone, &self.known.rules.clock) {
+            (Some(shown), Some(zone), _) => in_step(shown, zone, self.clock.now()),
+            (Some(_), None, _) => DeviceClock::Untold,
+            (None, ..) if !self.meters.usage.is_asked() => DeviceClock::Untold,
+            // One refusal says little; if there is another, the clock was never set.
+            (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
+            (None, ..) => DeviceClock::Wrong,
+        };
+        if self.known.rules.clock != clock {
+            self.known.rules.clock = clock;
+            self.known.hold_rules();
+        }
+    }
+
+    /// Adds up, and takes what is worth telling. Returns what was read, for those who need each reading.
+    fn learn_meter(&mut self, position: u8, reading: &MeterReading) -> Option<Metered> {
         let now = Instant::now();
         let identity = self.known.identity.clone();
         let device = identity
             .as_ref()
             .map_or("", |identity| identity.device_id.as_str());
-        let Some(known) = self.known.at(position) else {
-            return;
-        };
+        let known = self.known.at(position)?;
         let mut energy = reading.over(&known.outlet.energy);
         let counters = reading.counters();
+        let mut metered = Metered {
+            device: self.config.id.clone(),
+            outlet: known.outlet.key.clone(),
+            power: reading.power(),
+            total: None,
+        };
         if counters.month.is_some() || counters.since_restart.is_some() {
             let meter = known.child.as_deref().unwrap_or(device);
             let at = self.clock.now();
-            energy.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
+            metered.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
+            energy.total = metered.total;
         }
         let since = known.energy_told.map(|told| now.duration_since(told));
         if self.tempo.telling.is_news(&known.outlet.energy, &energy, since) {
@@ -331,6 +391,7 @@ impl Worker {
         if energy.voltage.is_some() || energy.current.is_some() {
             self.announce_voltage();
         }
+        Some(metered)
     }
 }
 

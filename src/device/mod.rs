@@ -17,6 +17,7 @@ mod opening;
 mod owner;
 mod queue;
 mod readings;
+mod rules;
 mod search;
 mod session;
 mod stats;
@@ -36,7 +37,7 @@ pub use telling::Telling;
 
 use crate::{
     model::{DeviceId, OutletKey},
-    report::{Event, Report},
+    report::{Event, Metered, Report},
 };
 
 /// One device as its worker needs it.
@@ -100,4 +101,6 @@ pub enum News {
     Report(Arc<Report>),
     /// Something happened.
     Event(Event),
+    /// A meter was read.
+    Metered(Metered),
 }

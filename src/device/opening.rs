@@ -90,7 +90,13 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         request,
         Directory::default(),
     );
-    let opened = opening.await.map_err(|fault| fault.to_string())?;
+    let opened = opening.await.map_err(|fault| match fault {
+        // No session was there to be lost: what answers does not know this way to log in.
+        Fault::SessionLost => {
+            "something answers there, but not as a Tapo device; is the address right?".to_owned()
+        }
+        fault => fault.to_string(),
+    })?;
     let device = DeviceReading::of(&opened.info);
     let outlets = opened.outlets.into_iter();
     let mut outlets: Vec<_> = outlets.map(|outlet| (outlet.position, outlet.nickname)).collect();

@@ -26,6 +26,7 @@ use crate::{
     clock::Clock,
     energy::EnergyBook,
     intent::{Code, Failure, Intent},
+    mirror::Mirror,
     model::DeviceId,
     store::Keeper,
     tasks::Tasks,
@@ -50,6 +51,8 @@ pub enum Order {
     Intent(Intent),
     /// Look at all devices anew.
     Rescan,
+    /// Make our rules on a plug what is said here. It is done when there is time; reports say what became of it.
+    Mirror(DeviceId, Arc<Mirror>),
     /// The settings changed: devices come, go and change. One that is the same does not notice.
     Reload(Roster),
 }
@@ -123,6 +126,7 @@ impl Owner {
                 order = self.orders.recv() => match order {
                     Some(Order::Intent(intent)) => self.route(intent),
                     Some(Order::Rescan) => self.rescan(),
+                    Some(Order::Mirror(device, mirror)) => self.mirror(&device, mirror),
                     Some(Order::Reload(roster)) => self.reload(roster),
                     None => break,
                 },
@@ -224,6 +228,13 @@ impl Owner {
         {
             let message = format!("too many commands wait for {}", intent.path.device);
             intent.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
+        }
+    }
+
+    /// Who asks sees in the reports whether it arrived, and asks again if not.
+    fn mirror(&self, device: &DeviceId, mirror: Arc<Mirror>) {
+        if let Some(worker) = self.workers.get(device) {
+            let _full = worker.inbox.try_send(Message::Mirror(mirror));
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct DeviceReading {
     pub(super) nickname: Option<String>,
     /// dBm.
     pub(super) rssi: Option<i64>,
+    /// The IANA name of the zone of its clock.
+    pub(super) zone: Option<String>,
 }
 
 /// What the device says of one relay: a plug's `get_device_info`, or one entry of a strip's list.
@@ -52,6 +54,7 @@ impl DeviceReading {
             mac: text(info, "mac").as_deref().and_then(mac),
             nickname: nickname(info),
             rssi: info.get("rssi").and_then(Value::as_i64),
+            zone: text(info, "region"),
         }
     }
 }

@@ -8,12 +8,13 @@ use std::{pin::Pin, time::Duration};
 use serde_json::{Value, json};
 use tapo::{
     ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError,
+    requests::{DaysOfWeek, ScheduleRule},
     responses::PowerState,
 };
 use tokio::time::timeout;
 
 use super::fault::Fault;
-use crate::{Secret, model::Power, report::Kind};
+use crate::{Secret, mirror::WeeklyOff, model::Power, report::Kind};
 
 /// The account a device is registered to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,17 @@ pub(super) enum Request<'a> {
     SetTimer(Duration),
     /// Clear the plug's countdown.
     ClearTimer,
+    /// The plug's schedule rules, one request for each five of them: a list. The crate leaves out those that it
+    /// cannot read.
+    GetRules,
+    /// How many schedule rules the plug holds at most: a number.
+    GetRoom,
+    /// One more rule: `{"id": ...}`.
+    AddRule(WeeklyOff),
+    /// Another content for a rule.
+    EditRule(&'a str, WeeklyOff),
+    /// One rule less.
+    RemoveRule(&'a str),
 }
 
 /// What a meter can be asked.
@@ -115,6 +127,7 @@ impl Session {
     pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
         let limit = match request {
             Request::SetTimer(_) => self.limit * 2,
+            Request::GetRules => self.limit * RULE_PAGES,
             _ => self.limit,
         };
         within(limit, Box::pin(self.send(request))).await
@@ -133,6 +146,14 @@ impl Session {
                 Handler::Plug(plug),
                 timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
             ) => send_timer(plug, timer).await,
+            (
+                Handler::Plug(plug),
+                rule @ (Request::GetRules
+                | Request::GetRoom
+                | Request::AddRule(_)
+                | Request::EditRule(..)
+                | Request::RemoveRule(_)),
+            ) => send_rule(plug, rule).await,
             (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
             (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
             (Handler::Strip(strip), Request::Child(id)) => {
@@ -166,7 +187,12 @@ impl Session {
                 | Request::Meter(_, None)
                 | Request::GetTimer
                 | Request::SetTimer(_)
-                | Request::ClearTimer,
+                | Request::ClearTimer
+                | Request::GetRules
+                | Request::GetRoom
+                | Request::AddRule(_)
+                | Request::EditRule(..)
+                | Request::RemoveRule(_),
             ) => Err(tapo::Error::DeviceNotFound),
         }
     }
@@ -199,6 +225,31 @@ async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) ->
     }
 }
 
+async fn send_rule(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+    match request {
+        Request::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
+        Request::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
+        Request::EditRule(id, rule) => {
+            let rule = weekly(rule)?.with_id(id);
+            plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
+        }
+        Request::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
+        _ => as_json(&plug.get_schedule_rules().await?),
+    }
+}
+
+fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
+    let part = |part: u16| u8::try_from(part).unwrap_or(u8::MAX);
+    ScheduleRule::clock_weekly(
+        part(rule.minute / 60),
+        part(rule.minute % 60),
+        DaysOfWeek::from_bits_truncate(rule.days.bits()),
+        PowerState::Off,
+    )
+}
+
+/// A plug holds 32 rules and tells five at a time.
+const RULE_PAGES: u32 = 7;
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;

@@ -161,7 +161,7 @@ impl Worker {
         self.send(News::Event(event)).await;
     }
 
-    async fn send(&self, news: News) {
+    pub(super) async fn send(&self, news: News) {
         for receiver in &self.news {
             // A receiver that is gone is stopping.
             let _gone = receiver.send(news.clone()).await;

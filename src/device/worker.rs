@@ -16,6 +16,7 @@ use super::{
     known::Known,
     mailbox::Mailbox,
     meter::Meters,
+    rules::RuleStore,
     search::Directory,
     session::Session,
     stats::Recorder,
@@ -48,6 +49,7 @@ pub(super) struct Worker {
     pub(super) known: Known,
     pub(super) meters: Meters,
     pub(super) book: EnergyBook,
+    pub(super) rules: RuleStore,
     pub(super) own_countdown: OwnCountdown,
     pub(super) unsettled: Unsettled,
     pub(super) kind: Kind,
@@ -126,6 +128,7 @@ impl Worker {
             known: Known::default(),
             meters: Meters::new(Instant::now()),
             book,
+            rules: RuleStore::new(Instant::now()),
             own_countdown: OwnCountdown::default(),
             unsettled: Unsettled::default(),
             kind: Kind::Plug,
@@ -166,6 +169,9 @@ impl Worker {
         let mut hold = Instant::now();
         loop {
             let now = Instant::now();
+            if let Some(mirror) = self.mailbox.mirror.take() {
+                self.rules.wish(mirror);
+            }
             self.recorder.now(self.phase, self.mailbox.queue.len());
             if self.mailbox.rescan || (self.mailbox.reordered && self.obey() == Obeyed::Anew) {
                 return Life::Connect;
@@ -179,6 +185,10 @@ impl Worker {
                 self.read(&mut session, Purpose::Poll).await
             } else if self.countdown_is_due() {
                 self.look_at_countdown(&mut session).await
+            } else if self.has_rules_to_write() {
+                self.mirror(&mut session).await
+            } else if self.rules_are_due() {
+                self.look_at_rules(&mut session).await
             } else if now >= next_slow {
                 next_slow = now + jittered(self.tempo.slow_poll);
                 self.slow_poll(&mut session).await
@@ -267,6 +277,7 @@ impl Worker {
             // What answers there may be another device.
             self.address.clone_from(&config.address);
             (self.known, self.kind) = (Known::default(), Kind::Plug);
+            self.rules = RuleStore::new(Instant::now());
             (self.unsettled, self.lost) = (Unsettled::default(), false);
         }
         info!(device = %config.id, "settings of the device changed");

@@ -32,6 +32,7 @@ pub struct Counters {
 pub struct Account {
     /// The device's own id of the outlet. Another device's counters are not held against this one's.
     meter: String,
+    /// What the outlet used since it was first read.
     total: MilliWattHours,
     /// The last reading.
     at: Timestamp,
@@ -67,11 +68,6 @@ impl Account {
             month: None,
             since_restart: None,
         }
-    }
-
-    /// What the outlet used since it was first read.
-    pub fn total(&self) -> MilliWattHours {
-        self.total
     }
 
     /// Whether the meter was ever seen to count since its restart, which it does along with measuring voltage and

@@ -6,4 +6,4 @@ mod units;
 
 pub use account::{Account, Counters};
 pub use book::{Accounts, EnergyBook};
-pub use units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours};
+pub use units::{MicroJoules, MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours};

@@ -1,9 +1,13 @@
 //! What meters measure, with the unit in the type: devices mix mW with W and Wh with mWh.
 
+use std::fmt;
+
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 /// Active power.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct MilliWatts(u64);
 
 /// Voltage.
@@ -24,7 +28,14 @@ pub struct WattHours(u64);
 #[serde(transparent)]
 pub struct MilliWattHours(u64);
 
+/// Energy in mW times ms, for sums of many short times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MicroJoules(u64);
+
 impl MilliWatts {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
     /// From a number of mW.
     pub const fn new(milliwatts: u64) -> Self {
         Self(milliwatts)
@@ -49,6 +60,31 @@ impl MilliWatts {
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0.abs_diff(other.0))
+    }
+
+    /// The sum, or the largest number there is.
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        Self(self.0.saturating_add(more.0))
+    }
+
+    /// So many hundredths of it, rounded down.
+    #[must_use]
+    pub const fn percent(self, hundredths: u64) -> Self {
+        Self(self.0.saturating_mul(hundredths) / 100)
+    }
+
+    /// To the nearest W.
+    #[must_use]
+    pub const fn whole(self) -> Self {
+        Self(self.0.saturating_add(500) / 1000 * 1000)
+    }
+}
+
+/// `3620 W`, to a tenth.
+impl fmt::Display for MilliWatts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} W", self.watts())
     }
 }
 
@@ -80,11 +116,6 @@ impl WattHours {
     /// From a number of Wh.
     pub const fn new(watt_hours: u64) -> Self {
         Self(watt_hours)
-    }
-
-    /// What was used from an earlier reading of the same counter to this one; `None` if it went back.
-    pub fn since(self, earlier: Self) -> Option<Self> {
-        self.0.checked_sub(earlier.0).map(Self)
     }
 }
 
@@ -129,6 +160,77 @@ impl MilliWattHours {
         let milliwatt_hours = u128::from(load.0) * u128::from(seconds) / 3600;
         Self(u64::try_from(milliwatt_hours).unwrap_or(u64::MAX))
     }
+
+    /// How long a load takes to use so much, rounded up; `None` is for ever.
+    pub fn lasts(self, load: MilliWatts) -> Option<SignedDuration> {
+        let millis = (u128::from(self.0) * MILLIS_PER_HOUR)
+            .div_ceil(Some(u128::from(load.0)).filter(|load| *load > 0)?);
+        Some(SignedDuration::from_millis(i64::try_from(millis).ok()?))
+    }
+
+    /// What is left of it without another, at least nothing.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// So many hundredths of it, rounded down.
+    #[must_use]
+    pub const fn percent(self, hundredths: u64) -> Self {
+        Self(self.0.saturating_mul(hundredths) / 100)
+    }
+
+    /// The tens of Wh that are full.
+    #[must_use]
+    pub const fn in_tens(self) -> Self {
+        Self(self.0 / 10_000 * 10_000)
+    }
+
+    /// The part of it that belongs to `part` of a length of time, if it was used evenly.
+    #[must_use]
+    pub fn share(self, part: SignedDuration, whole: SignedDuration) -> Self {
+        let (part, whole) = (millis(part), millis(whole));
+        if part >= whole {
+            return self;
+        }
+        Self(u64::try_from(u128::from(self.0) * part / whole).unwrap_or(u64::MAX))
+    }
+}
+
+impl MicroJoules {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// What a load uses in a length of time; nothing in one that is negative.
+    pub fn drawn(load: MilliWatts, time: SignedDuration) -> Self {
+        Self(u64::try_from(u128::from(load.0) * millis(time)).unwrap_or(u64::MAX))
+    }
+
+    /// The sum, or the largest number there is.
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        Self(self.0.saturating_add(more.0))
+    }
+}
+
+/// Rounded down.
+impl From<MicroJoules> for MilliWattHours {
+    fn from(energy: MicroJoules) -> Self {
+        Self(energy.0 / 3_600_000)
+    }
+}
+
+/// `4 kWh`, to a thousandth.
+impl fmt::Display for MilliWattHours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} kWh", self.kilowatt_hours())
+    }
+}
+
+const MILLIS_PER_HOUR: u128 = 3_600_000;
+
+fn millis(time: SignedDuration) -> u128 {
+    u128::try_from(time.as_millis()).unwrap_or(0)
 }
 
 impl From<WattHours> for MilliWattHours {
@@ -232,8 +334,49 @@ mod tests {
     }
 
     #[test]
+    fn a_load_for_a_time_and_the_time_of_a_load_are_inverse() {
+        let load = MilliWatts::from_watts(2000);
+        let second = SignedDuration::from_secs(1);
+        let drawn = |time| MicroJoules::drawn(load, time);
+        assert_eq!(MilliWattHours::from(drawn(second)), MilliWattHours::new(555));
+        assert_eq!(drawn(-second), MicroJoules::ZERO);
+        let hour = SignedDuration::from_hours(1);
+        let energy = MilliWattHours::from(drawn(hour));
+        let in_parts = (0..3600).fold(MicroJoules::ZERO, |sum, _| sum.plus(drawn(second)));
+        assert_eq!(
+            MilliWattHours::from(in_parts),
+            energy,
+            "nothing is lost in between"
+        );
+        assert_eq!(
+            (energy.to_string(), load.to_string()),
+            ("2 kWh".to_owned(), "2000 W".to_owned())
+        );
+        assert_eq!(energy.lasts(load), Some(hour));
+        assert_eq!(
+            MilliWattHours::new(1).lasts(load),
+            Some(SignedDuration::from_millis(2)),
+            "rounded up"
+        );
+        assert_eq!(energy.lasts(MilliWatts::ZERO), None);
+        assert_eq!(MilliWattHours::new(u64::MAX).lasts(MilliWatts::new(1)), None);
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_the_time_and_never_more_than_the_whole() {
+        let (energy, hour) = (MilliWattHours::new(900), SignedDuration::from_hours(1));
+        assert_eq!(energy.share(hour, hour * 3), MilliWattHours::new(300));
+        for whole in [SignedDuration::ZERO, -hour, hour] {
+            assert_eq!(energy.share(hour, whole), energy);
+        }
+        assert_eq!(energy.share(-hour, hour), MilliWattHours::ZERO);
+        assert_eq!(energy.less(MilliWattHours::new(1000)), MilliWattHours::ZERO);
+        assert_eq!(MilliWatts::from_watts(50).percent(90), MilliWatts::from_watts(45));
+    }
+
+    #[test]
     fn a_counter_that_went_back_has_no_difference() {
-        assert_eq!(WattHours::new(5).since(WattHours::new(6)), None);
+        assert_eq!(MilliWattHours::new(5).since(MilliWattHours::new(6)), None);
         assert_eq!(
             MilliWattHours::new(9).since(MilliWattHours::new(6)),
             Some(MilliWattHours::new(3))

@@ -1,6 +1,7 @@
 //! The payload codec: bytes from the wire to typed commands, or to an error that says what was expected.
 
 mod attribute;
+mod countdown;
 mod error;
 mod fields;
 mod value;
@@ -8,6 +9,7 @@ mod value;
 use std::time::Duration;
 
 use attribute::{Attribute, on_or_off};
+use countdown::{COUNTDOWN, count_down, read_countdown};
 pub use error::{CommandError, Shown};
 pub use fields::{Fields, Scalar};
 use value::{DurationKey, take_until};
@@ -25,6 +27,12 @@ const DAY: Duration = Duration::from_hours(24);
 
 const ON_TIME: DurationKey = DurationKey {
     key: "on_time",
+    range: Duration::from_secs(1)..=DAY,
+    expected: "1 to 86400 seconds, or a text like 1h30m",
+};
+
+const OFF_TIME: DurationKey = DurationKey {
+    key: "off_time",
     range: Duration::from_secs(1)..=DAY,
     expected: "1 to 86400 seconds, or a text like 1h30m",
 };
@@ -96,11 +104,16 @@ pub enum Change {
         on_time: Option<Duration>,
     },
     /// Off.
-    Off,
+    Off {
+        /// On again after this long: 1 s to 24 h.
+        off_time: Option<Duration>,
+    },
     /// Into the other state, whatever the device is in when the command reaches it.
     Toggle,
     /// Back to the schedules.
     Auto,
+    /// What is on goes off after this long, 1 s to 24 h; 0 ends a countdown.
+    CountDown(Duration),
 }
 
 /// How long an override holds.
@@ -116,6 +129,9 @@ pub enum Lifetime {
     Hold,
 }
 
+/// The attribute that counts down, and its key in a `set`.
+pub(super) const COUNTDOWN_KEY: &str = "countdown";
+
 /// The attribute that restarts a device.
 pub(super) const REBOOT: &str = "reboot";
 
@@ -129,6 +145,7 @@ pub fn decode(verb: &Verb, payload: &[u8]) -> Decoded<Command> {
         Verb::Get => read_get(body).map(|()| Command::Get),
         Verb::Set => read_set(body, Attribute::State).map(Command::Set),
         Verb::SetAttribute(name) if name == REBOOT => read_reboot(body),
+        Verb::SetAttribute(name) if name == COUNTDOWN_KEY => read_countdown(body).map(Command::Set),
         Verb::SetAttribute(name) => read_set(body, Attribute::find(name)?).map(Command::Set),
     })
 }
@@ -270,9 +287,21 @@ fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandE
     let (key, expected) = (attribute.name(), attribute.expected());
     let value = fields.take(key);
     let on_time = ON_TIME.take(&mut fields)?;
+    let off_time = OFF_TIME.take(&mut fields)?;
+    let countdown = match attribute {
+        Attribute::State => COUNTDOWN.take(&mut fields)?,
+        Attribute::Mode => None,
+    };
     let lifetime = take_lifetime(&mut fields)?;
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
+    if let Some(length) = countdown {
+        let alone = value.is_none() && on_time.is_none() && off_time.is_none();
+        if !alone || lifetime.is_some() {
+            return Err(conflict(COUNTDOWN_KEY, "a state, a time or a lifetime"));
+        }
+        return Ok(count_down(length, ttl));
+    }
     let value = value.ok_or(CommandError::MissingKey { key, expected })?;
     let change = attribute
         .change_of(&value)
@@ -281,10 +310,12 @@ fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandE
             expected,
             shown: value.shown(),
         })?;
-    let change = match (change, on_time) {
-        (Change::On { .. }, on_time) => Change::On { on_time },
-        (change, None) => change,
-        (_, Some(_)) => return Err(conflict("on_time", "a state other than ON")),
+    let change = match (change, on_time, off_time) {
+        (Change::On { .. }, on_time, None) => Change::On { on_time },
+        (Change::Off { .. }, None, off_time) => Change::Off { off_time },
+        (change, None, None) => change,
+        (_, Some(_), _) => return Err(conflict("on_time", "a state other than ON")),
+        (_, None, Some(_)) => return Err(conflict("off_time", "a state other than OFF")),
     };
     if change == Change::Auto && lifetime.is_some() {
         return Err(conflict("a lifetime", "the state AUTO"));

@@ -5,6 +5,9 @@
 //! who come from there find the same words.
 
 mod group;
+mod outlet;
+mod shape;
+mod timers;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +16,8 @@ use ha_discovery::{
     Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, NodeId,
     OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch, SwitchClass, Update,
 };
+
+pub(super) use shape::Shape;
 
 use super::{
     command::REBOOT,
@@ -24,8 +29,6 @@ use crate::{
     scheduler::rules::Rules,
     telemetry::Level,
 };
-
-mod outlet;
 
 const MANUFACTURER: &str = "TP-Link";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -169,6 +172,7 @@ impl Discovery {
                     .into(),
             ),
         ]);
+        components.extend(self.timers(path, &outlet.features));
         components.extend(outlet::conditions(&outlet.features, state));
         if outlet::is_protected(&outlet.features) {
             let event = self.event("Protection changed", "protection", path);

@@ -239,6 +239,7 @@ impl MqttTask {
         ask: mpsc::OwnedPermit<Ask>,
     ) -> Result<Difference, Vec<String>> {
         let (settings, difference) = compare(&self.reloads.running, read);
+        self.check_devices(&settings)?;
         self.check_sensors(&settings.rules)?;
         let devices: BTreeSet<DeviceId> = settings.devices.iter().map(|device| device.id.clone()).collect();
         order.send(Order::Reload(roster(&settings)));
@@ -255,6 +256,16 @@ impl MqttTask {
         self.tree.reconfigure(devices, self.log_level.get());
         self.reloads.running = settings;
         Ok(difference)
+    }
+
+    /// An editor that empties a file before it writes it must not take every device out.
+    fn check_devices(&self, read: &Settings) -> Result<(), Vec<String>> {
+        if read.devices.is_empty() && !self.reloads.running.devices.is_empty() {
+            let reason =
+                "no [[device]] is left: was the file read while it was written? If that is meant, restart";
+            return Err(vec![reason.to_owned()]);
+        }
+        Ok(())
     }
 
     /// They were checked against the base topic they came with, which is not in force before a restart.

@@ -264,7 +264,12 @@ fn change(asked: Change) -> wire::Change {
         Change::On {
             on_time: Some(length),
         } => wire::Change::OnFor(length),
-        Change::Off => wire::Change::Switch(Switch::To(Power::Off)),
+        Change::Off { off_time: None } => wire::Change::Switch(Switch::To(Power::Off)),
+        Change::Off {
+            off_time: Some(length),
+        } => wire::Change::OffFor(length),
+        Change::CountDown(length) if length.is_zero() => wire::Change::CancelCountdown,
+        Change::CountDown(length) => wire::Change::CountDown(length),
         Change::Toggle => wire::Change::Switch(Switch::Toggle),
         Change::Auto => wire::Change::Auto,
     }

@@ -11,7 +11,7 @@ use crate::{
         ids::ScheduleId,
         planner::Vacation,
         rules::{Group, Rules},
-        wire::{GroupStanding, OutletStanding},
+        wire::{EnergyStanding, GroupStanding, OutletStanding},
     },
 };
 
@@ -92,10 +92,16 @@ impl Standings {
     }
 
     /// A group's state; `None` before the scheduler told it. Every schedule that Home Assistant may know is in
-    /// it, whether the rules came first or the standing.
+    /// it, and its energy, whether the rules came first or the standing.
     pub(super) fn group_state(&self, group: &GroupId) -> Option<String> {
         let mut standing = GroupStanding::clone(self.groups.get(group)?);
-        for schedule in &self.rules.group(group)?.schedules {
+        let rules = self.rules.group(group)?;
+        if !rules.energy.is_empty() {
+            standing
+                .energy
+                .get_or_insert_with(|| EnergyStanding::unknown(&rules.energy));
+        }
+        for schedule in &rules.schedules {
             let enabled = standing.schedules.entry(schedule.id.clone());
             enabled.or_insert(schedule.enabled);
         }

@@ -6,6 +6,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+mod rules;
+
+use self::rules::RulesState;
 use super::standings::Standings;
 use crate::{
     energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
@@ -17,9 +20,10 @@ use crate::{
 /// The state topics of one device, in the order in which they are published.
 pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String)> {
     let device = OutletPath::device(report.id.clone());
-    let plug = |outlet| {
+    let plug = |outlet, rules| {
         let plug = PlugState {
             outlet,
+            rules,
             standing: standings.outlet(&device),
             device: DeviceState::of(report),
         };
@@ -29,13 +33,20 @@ pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String
         // Not known yet whether it is a plug or a strip. Home Assistant may remember either from an earlier
         // run, so every key that it could read is there.
         let outlets = standings.outlets_of(&report.id).map(|(path, standing)| {
-            let outlet = OutletState::default();
-            (path.clone(), json(&StripOutletState { outlet, standing }))
+            let state = StripOutletState {
+                outlet: OutletState::default(),
+                rules: RulesState::default(),
+                standing,
+            };
+            (path.clone(), json(&state))
         });
-        return outlets.chain([plug(OutletState::default())]).collect();
+        return outlets
+            .chain([plug(OutletState::default(), RulesState::default())])
+            .collect();
     };
     if let (Kind::Plug, [outlet]) = (identity.kind, report.outlets.as_slice()) {
-        return vec![plug(OutletState::of(outlet))];
+        let rules = RulesState::of(outlet, standings.outlet(&device));
+        return vec![plug(OutletState::of(outlet), rules)];
     }
     let strip = StripState {
         state: any_on(&report.outlets),
@@ -45,6 +56,7 @@ pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String
         let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
         let state = StripOutletState {
             outlet: OutletState::of(outlet),
+            rules: RulesState::default(),
             standing: standings.outlet(&path),
         };
         let state = json(&state);
@@ -68,6 +80,8 @@ struct PlugState<'a> {
     #[serde(flatten)]
     outlet: OutletState,
     #[serde(flatten)]
+    rules: RulesState,
+    #[serde(flatten)]
     standing: &'a OutletStanding,
     #[serde(flatten)]
     device: DeviceState<'a>,
@@ -77,6 +91,8 @@ struct PlugState<'a> {
 struct StripOutletState<'a> {
     #[serde(flatten)]
     outlet: OutletState,
+    #[serde(flatten)]
+    rules: RulesState,
     #[serde(flatten)]
     standing: &'a OutletStanding,
 }

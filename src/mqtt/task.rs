@@ -140,6 +140,8 @@ impl MqttTask {
                 news = self.news.recv() => match news {
                     Some(News::Report(report)) => self.tree.hear(&report),
                     Some(News::Event(event)) => self.tree.tell_event(&event),
+                    // Of interest to the scheduler only; what is worth telling is in the report.
+                    Some(News::Metered(_)) => {}
                     None => break,
                 },
                 Some(word) = self.words.recv() => self.hear_word(word),

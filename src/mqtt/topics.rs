@@ -155,13 +155,6 @@ pub enum TopicError {
     Request,
 }
 
-impl TopicError {
-    /// A stable word for programs.
-    pub fn code(&self) -> &'static str {
-        "invalid_topic"
-    }
-}
-
 impl Topics {
     /// The topics below a base topic, and those of Home Assistant: below its discovery prefix, and the one
     /// on which it says that it came or went.
@@ -176,11 +169,6 @@ impl Topics {
     /// The base topic.
     pub fn base(&self) -> &BaseTopic {
         &self.base
-    }
-
-    /// Home Assistant's discovery prefix.
-    pub fn discovery_prefix(&self) -> &BaseTopic {
-        &self.discovery_prefix
     }
 
     /// What the bridge tells about itself.

@@ -1,5 +1,7 @@
 //! The topic tree: what has been reported, and what therefore stands on the broker.
 
+mod former;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,12 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
+    discovery::Shape,
     home::{Announcement, Home},
     link::{Filter, Link, Rank, Topic},
     pace::Pace,
@@ -56,19 +59,6 @@ pub(super) struct Tree {
     pub(super) swept_groups: bool,
     /// The outlets that an earlier run told of, of devices that did not tell theirs yet.
     former_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
-}
-
-/// An entry of `bridge/devices` as an earlier run left it.
-#[derive(Deserialize)]
-struct FormerDevice {
-    id: DeviceId,
-    #[serde(default)]
-    outlets: Vec<FormerOutlet>,
-}
-
-#[derive(Deserialize)]
-struct FormerOutlet {
-    key: OutletKey,
 }
 
 impl Tree {
@@ -118,9 +108,8 @@ impl Tree {
         }
         let report = &self.with_finding(report);
         let before = self.reports.insert(report.id.clone(), report.clone());
-        let announcement = self.announcement(report);
-        if let Some(announcement) = announcement {
-            self.announce(Rank::Discovery, announcement);
+        if before.as_deref().map(Shape::from) != Some(Shape::from(report.as_ref())) {
+            self.announce_again(&report.id);
         }
         self.tell_states(&report.id);
         self.retain(
@@ -195,7 +184,7 @@ impl Tree {
         }
     }
 
-    /// Announces a device anew, from its last report.
+    /// Announces a device from its last report.
     pub(super) fn announce_again(&mut self, device: &DeviceId) {
         let Some(report) = self.reports.get(device).cloned() else {
             return;
@@ -274,58 +263,10 @@ impl Tree {
         self.configured.contains(device)
     }
 
-    /// Looks at the devices that an earlier run left: the topics of those that are not configured any
-    /// more are emptied. Once: after that the topic is ours.
-    pub(super) fn sweep(&mut self, payload: &[u8]) {
-        if std::mem::replace(&mut self.swept, true) {
-            return;
-        }
-        let Ok(former) = serde_json::from_slice::<Vec<FormerDevice>>(payload) else {
-            return;
-        };
-        for device in former {
-            let keys = device.outlets.into_iter().map(|outlet| outlet.key).collect();
-            if self.configured.contains(&device.id) {
-                self.former_outlets.insert(device.id.clone(), keys);
-                if let Some(report) = self.reports.get(&device.id).cloned() {
-                    self.erase_former(&report);
-                }
-            } else {
-                info!(device = %device.id, "not configured any more; its topics are emptied");
-                self.erase_outlets(&device.id, keys);
-                self.erase(self.topics.availability(&device.id));
-                self.erase(self.topics.state(&OutletPath::device(device.id)));
-            }
-        }
-    }
-
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
         if let Ok(topic) = Topic::try_from(topic) {
             self.link.send(topic, payload, ONE_SHOT_TTL);
-        }
-    }
-
-    /// Outlets that an earlier run told of and that the device, now that it tells, has no more. One that got
-    /// an id of its own is among them.
-    fn erase_former(&mut self, report: &Report) {
-        if report.identity.is_none() {
-            return;
-        }
-        let mut former = self.former_outlets.remove(&report.id).unwrap_or_default();
-        former.retain(|key| {
-            !report
-                .outlets
-                .iter()
-                .any(|outlet| outlet.key.as_ref() == Some(key))
-        });
-        self.erase_outlets(&report.id, former);
-    }
-
-    fn erase_outlets(&mut self, device: &DeviceId, keys: Vec<OutletKey>) {
-        for key in keys {
-            let path = OutletPath::outlet(device.clone(), key);
-            self.erase(self.topics.state(&path));
         }
     }
 

@@ -3,8 +3,8 @@
 //!
 //! Assumed: sensors keep the values they have now, those without a fresh one stay unknown (or all conditions
 //! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); nobody sets an override or presses a
-//! button; every device answers. An outlet nobody has heard of is taken to be what it should be at the
-//! beginning.
+//! button; every device answers; what a ceiling keeps off comes back after its pause, and nobody uses up a budget. An
+//! outlet nobody has heard of is taken to be what it should be at the beginning.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,7 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
         return Vec::new();
     };
     let readings = inputs.readings.kept(&inputs.rules.sensors, inputs.now, until);
+    let rations = inputs.rations.foreseen();
     let mut future = Future {
         safety: inputs.safety.clone(),
         observed: inputs.observed.clone(),
@@ -54,6 +55,7 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
     for _ in 0..STEPS {
         let at = Inputs {
             readings: &readings,
+            rations: &rations,
             now,
             ..*inputs
         };

@@ -49,7 +49,12 @@ pub(super) fn next_change(group: &Group, location: &Location, now: Timestamp) ->
 }
 
 /// Windows that touch `from..until`, those that overlap or follow without a pause as one.
-fn open_spans(group: &Group, location: &Location, from: Timestamp, until: Timestamp) -> Vec<Occurrence> {
+pub(super) fn open_spans(
+    group: &Group,
+    location: &Location,
+    from: Timestamp,
+    until: Timestamp,
+) -> Vec<Occurrence> {
     let enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
     let mut windows: Vec<Occurrence> = enabled
         .flat_map(|schedule| schedule.calendar(location).between(from, until))

@@ -74,6 +74,10 @@ pub enum Origin {
     Device,
     /// Its return after its power or its link was gone ([`ComeBack`](super::rules::ComeBack)).
     ComeBack,
+    /// Its load has finished ([`Finished`](super::energy::Finished)).
+    Finished,
+    /// Its load is on standby ([`Standby`](super::energy::Standby)).
+    Standby,
 }
 
 /// One override of one outlet.

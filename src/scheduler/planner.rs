@@ -22,6 +22,7 @@ pub use reason::Reason;
 
 use super::{
     activity::{Conditions, ScheduleMemory},
+    energy::Rations,
     evaluate::Sensors,
     ids::ScheduleId,
     interlock::Holders,
@@ -43,6 +44,8 @@ pub struct Inputs<'a> {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: &'a Safety,
+    /// What they use, where rules ask for that.
+    pub rations: &'a Rations,
     /// What the sensors said.
     pub readings: &'a Readings,
     /// [`Plan::memory`] of the last call; empty at start.
@@ -167,6 +170,8 @@ pub struct OutletPlan {
     pub group: GroupId,
     /// What it should be; `None` is hands off.
     pub desired: Option<Power>,
+    /// What it should be if no limit held.
+    pub wanted: Option<Power>,
     /// What decided.
     pub source: Source,
     /// Which rule of it.

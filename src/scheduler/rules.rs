@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use super::{
     condition::Condition,
     days::Days,
+    energy::EnergyRules,
     ids::ScheduleId,
     location::Location,
     period::{Period, PeriodError},
@@ -65,6 +66,8 @@ pub struct Group {
     pub schedules: Vec<Schedule>,
     /// The limits of every member, also while no schedule is active.
     pub limits: Limits,
+    /// What it does about the energy that its members use.
+    pub energy: EnergyRules,
     /// How long an override until the next edge lasts when no edge of the coming week can end it, as with an
     /// all-day schedule.
     pub override_default: Period,
@@ -76,6 +79,8 @@ pub struct Group {
     pub on_external_change: OnExternalChange,
     /// What to do when an outlet is reachable again.
     pub come_back: ComeBack,
+    /// Whether plugs hold its OFF edges themselves.
+    pub mirror_off: MirrorOff,
     /// How many members may be on at once.
     pub interlock: Interlock,
 }
@@ -98,6 +103,16 @@ pub enum InVacation {
     Rest,
     /// They run as ever (`run_in_vacation = true`).
     Run,
+}
+
+/// Whether plugs switch off at the OFF edges of a group by rules of their own, even if the bridge is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MirrorOff {
+    /// They hold nothing.
+    #[default]
+    No,
+    /// Those that can do (`mirror_off = true`).
+    Yes,
 }
 
 /// What to do when an outlet changed without us: its button, the app.

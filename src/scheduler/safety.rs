@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 pub use account::Account;
+pub(super) use account::{midnight, next_midnight};
 
 use super::{
     period::{Period, after, elapsed},
@@ -93,6 +94,10 @@ pub enum Cause {
     Cooldown,
     /// It was switched off not long ago.
     MinOff,
+    /// Its group used the energy of the day.
+    Budget,
+    /// Its group draws as much as it may.
+    Ceiling,
 }
 
 impl std::fmt::Display for Cause {
@@ -102,6 +107,8 @@ impl std::fmt::Display for Cause {
             Self::MaxOnPerDay => "max_on_per_day",
             Self::Cooldown => "cooldown",
             Self::MinOff => "min_off",
+            Self::Budget => "budget",
+            Self::Ceiling => "ceiling",
         })
     }
 }
@@ -134,7 +141,7 @@ pub struct Block {
     pub cause: Cause,
     /// Since when.
     pub since: Timestamp,
-    /// Until when; `None` until the device confirms that it is off.
+    /// Until when; `None` until the device confirms that it is off, or until others draw less.
     pub until: Option<Timestamp>,
 }
 
@@ -153,6 +160,7 @@ pub enum Verdict {
 pub struct Refusal {
     /// The limit.
     pub cause: Cause,
-    /// When an ON becomes possible; `None` while the outlet that tripped is not confirmed off.
+    /// When an ON becomes possible; `None` while the outlet that tripped is not confirmed off, and while others draw
+    /// too much.
     pub possible_at: Option<Timestamp>,
 }

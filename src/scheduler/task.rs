@@ -7,6 +7,8 @@
 mod act;
 mod book;
 mod come_back;
+mod countdown;
+mod energy;
 mod errand;
 mod guard;
 mod hear;
@@ -14,6 +16,7 @@ mod interlock;
 mod jump;
 mod kept;
 mod layers;
+mod mirror;
 mod outlet;
 mod reload;
 mod requests;
@@ -21,6 +24,7 @@ mod sensors;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod wishes;
 
 use std::{
@@ -36,11 +40,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use kept::{Kept, Remembered, Timer};
+pub use kept::{Kept, Remembered};
 pub use layers::{Changes, ScheduleChange};
 pub use outlet::Armed;
+pub use timer::Timer;
 
 use book::Book;
+use energy::Concern;
 use errand::Desk;
 use outlet::Live;
 use sensors::Watch;
@@ -180,8 +186,8 @@ impl Scheduler {
     /// Runs until the stop, or until nobody reports any more. Commands that wait are answered `shutting_down`.
     pub async fn run(mut self, stop: CancellationToken) {
         let words = self.words.clone();
+        let mut wake = self.tend();
         loop {
-            let wake = self.tend();
             self.speak();
             tokio::select! {
                 biased;
@@ -190,7 +196,12 @@ impl Scheduler {
                 news = self.news.recv() => match news {
                     Some(News::Report(report)) => self.hear(&report),
                     // The report that comes with it says the same.
-                    Some(News::Event(_)) => {}
+                    Some(News::Event(_)) => continue,
+                    Some(News::Metered(metered)) => {
+                        if self.take_reading(&metered) == Concern::None {
+                            continue;
+                        }
+                    }
                     None => break,
                 },
                 Some(answer) = self.answered.recv() => self.take_answer(answer),
@@ -203,6 +214,7 @@ impl Scheduler {
                 }
                 () = sleep_until(wake) => {}
             }
+            wake = self.tend();
         }
     }
 
@@ -236,16 +248,22 @@ impl Scheduler {
         self.looked = look;
         let mut wake = Wake(look.instant + LOOK_AT_LEAST);
         self.end_overrides(look);
-        self.decide(look);
         self.end_timers(look);
+        self.decide(look);
         self.send_deferred(look, &mut wake);
         self.reconcile(look, &mut wake);
         self.tend_guards(look, &mut wake);
+        self.tend_mirrors(look, &mut wake);
+        self.watch_timers(look, &mut wake);
         self.watch_sensors(look, &mut wake);
         self.tell_standings(look);
         self.keep();
-        let timers = self.book.timers.values().map(|timer| timer.off_at);
-        let changes = timers.chain(self.book.plan.next_change);
+        let changes = self
+            .book
+            .plan
+            .next_change
+            .into_iter()
+            .chain(self.book.rations.wake());
         for at in changes.filter(|at| *at > look.now) {
             wake.by(look.instant_of(at));
         }
@@ -258,6 +276,9 @@ impl Scheduler {
         self.find_holders();
         self.book.replan(&observed, look.now);
         if self.trip(look) {
+            self.book.replan(&observed, look.now);
+        }
+        if self.ration(look) == Concern::Some {
             self.book.replan(&observed, look.now);
         }
     }

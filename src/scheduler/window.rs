@@ -75,15 +75,6 @@ impl Window {
         Ok(Self(Shape::Lasting { start, length }))
     }
 
-    /// Whether an edge of it needs a place on Earth.
-    pub fn needs_sun(&self) -> bool {
-        match self.0 {
-            Shape::AllDay => false,
-            Shape::Between { start, end } => start.needs_sun() || end.needs_sun(),
-            Shape::Lasting { start, .. } => start.needs_sun(),
-        }
-    }
-
     pub(super) fn shape(&self) -> Shape {
         self.0
     }

@@ -8,17 +8,19 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    energy::{EnergyRules, Usage},
     ids::ScheduleId,
     overrides::Lifetime,
     planner::{Mode, Reason, SafetyState, Source, Vacation},
     rules::Rules,
 };
 use crate::{
+    energy::{MilliWattHours, MilliWatts},
     intent::{Switch, Ticket},
     model::{DeviceId, GroupId, OutletPath, Power},
     report::Event,
@@ -122,6 +124,12 @@ pub enum Change {
     Switch(Switch),
     /// On, and off again after this long: 1 s to 24 h.
     OnFor(Duration),
+    /// Off, and on again after this long, if limits allow it then: 1 s to 24 h.
+    OffFor(Duration),
+    /// Off after this long, 1 s to 24 h, for what is on.
+    CountDown(Duration),
+    /// No countdown any more, whoever started it.
+    CancelCountdown,
     /// Back to the schedules: the override ends.
     Auto,
 }
@@ -199,7 +207,7 @@ pub enum RequestError {
 pub enum Word {
     /// The rules in force. The first word, and again whenever they change.
     Rules(Arc<Rules>),
-    /// How an outlet of a group, or with a timer, stands. On change only.
+    /// How an outlet of a group, or with a timer or a countdown, stands. On change only.
     Outlet(OutletPath, Arc<OutletStanding>),
     /// How a group stands. On change only.
     Group(GroupId, Arc<GroupStanding>),
@@ -235,12 +243,23 @@ pub struct OutletStanding {
     pub override_until: Option<Timestamp>,
     /// Until when a limit keeps it off.
     pub cooldown_until: Option<Timestamp>,
-    /// When a timed ON switches it off.
+    /// How long the timer that switches it off was set to, in seconds; 0 while none runs.
+    pub countdown: u32,
+    /// When its timer switches it.
     pub timer_until: Option<Timestamp>,
+    /// To what its timer switches it.
+    pub timer_to: Option<Power>,
+    /// When a countdown switches it that somebody else started on the plug, in the app for example.
+    pub device_timer_until: Option<Timestamp>,
+    /// To what that countdown switches it.
+    pub device_timer_to: Option<Power>,
     /// Whether it has not been what it should be for a minute.
     pub problem: Option<bool>,
     /// Whether the plug switches itself off without us.
     pub guard: Option<GuardState>,
+    /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
+    #[serde(skip)]
+    pub mirrored: BTreeSet<String>,
 }
 
 impl OutletStanding {
@@ -254,9 +273,14 @@ impl OutletStanding {
         next_change: None,
         override_until: None,
         cooldown_until: None,
+        countdown: 0,
         timer_until: None,
+        timer_to: None,
+        device_timer_until: None,
+        device_timer_to: None,
         problem: None,
         guard: None,
+        mirrored: BTreeSet::new(),
     };
 }
 
@@ -301,6 +325,66 @@ pub struct GroupStanding {
     pub cooldown_until: Option<Timestamp>,
     /// Whether a limit keeps a member off.
     pub safety: SafetyState,
+    /// What it draws and used, where rules ask for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyStanding>,
     /// Whether each schedule is enabled.
     pub schedules: BTreeMap<ScheduleId, bool>,
+}
+
+/// What a group draws and used. Rounded, so that it is not told anew with each reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnergyStanding {
+    /// Drawn now by all members together, in W; `null` before the first reading.
+    #[serde(serialize_with = "watts")]
+    pub power: Option<MilliWatts>,
+    /// Used today by all members together, in kWh; `null` before they were looked at.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub today: Option<MilliWattHours>,
+    /// What they may use in a day, in kWh.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub budget: Option<MilliWattHours>,
+    /// What is left of it today, in kWh.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub budget_left: Option<MilliWattHours>,
+    /// What they may draw, in W.
+    #[serde(serialize_with = "watts")]
+    pub ceiling: Option<MilliWatts>,
+    /// Whom that keeps off.
+    pub shed: Vec<OutletPath>,
+}
+
+impl EnergyStanding {
+    pub(super) fn new(rules: &EnergyRules, usage: Usage, shed: Vec<OutletPath>) -> Self {
+        Self {
+            power: usage.power.map(MilliWatts::whole),
+            today: Some(usage.today.in_tens()),
+            budget: rules.budget,
+            budget_left: rules.budget.map(|budget| budget.less(usage.today.in_tens())),
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed,
+        }
+    }
+
+    /// Before anything is known.
+    pub fn unknown(rules: &EnergyRules) -> Self {
+        Self {
+            power: None,
+            today: None,
+            budget: rules.budget,
+            budget_left: None,
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed: Vec::new(),
+        }
+    }
+}
+
+#[allow(clippy::ref_option)] // As serde calls it.
+fn watts<S: Serializer>(power: &Option<MilliWatts>, serializer: S) -> Result<S::Ok, S::Error> {
+    power.map(MilliWatts::watts).serialize(serializer)
+}
+
+#[allow(clippy::ref_option)]
+fn kilowatt_hours<S: Serializer>(energy: &Option<MilliWattHours>, serializer: S) -> Result<S::Ok, S::Error> {
+    energy.map(MilliWattHours::kilowatt_hours).serialize(serializer)
 }

@@ -165,11 +165,6 @@ class HomeAssistant(Process):
         entity = self.entity(unique_id)
         eventually(lambda: self.state(entity) == state, f"{entity} is {state}")
 
-    def reload_mqtt(self):
-        entry = self.get("config/config_entries/entry?domain=mqtt")[0]["entry_id"]
-        self.post(f"config/config_entries/entry/{entry}/reload", {})
-        self.wait_until_running()
-
     def delete(self, identifier: str):
         """As the button in the user interface does."""
         device = self.devices()[identifier]

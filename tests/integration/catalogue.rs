@@ -87,6 +87,12 @@ impl Answers {
                     .to_owned()
             }
             "energy_total" => "added up by the bridge from `month_energy` of get_energy_usage".to_owned(),
+            "countdown" => "the timer that switches it off; sets it".to_owned(),
+            "timer_until" => "the timer of the bridge".to_owned(),
+            "device_timer_until" | "device_timer_to" => {
+                "get_countdown_rules, where the bridge did not start it".to_owned()
+            }
+            "device_schedules" => "the enabled ones of get_schedule_rules".to_owned(),
             "rssi" => "`rssi` of get_device_info".to_owned(),
             "firmware" => "`fw_ver` of get_device_info; the newest version is not known".to_owned(),
             "reboot" => "sends device_reboot".to_owned(),
@@ -188,6 +194,10 @@ async fn the_tables_of_devices_are_up_to_date() {
         };
         if device.profile().has_energy() {
             bridge.expect(&topic, |state| state["power"].is_number()).await;
+        }
+        if !device.profile().is_strip() {
+            let known = |state: &Value| state["device_schedules"].is_array();
+            bridge.expect(&topic, known).await;
         }
         bridge.barrier().await;
         text.push_str(&tables(&bridge, id, device).await);

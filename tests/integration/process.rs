@@ -12,9 +12,14 @@ use serde_json::Value;
 use tapo_simulator::{
     DEFAULT_PASSWORD, DEFAULT_USERNAME, Fault, Profile, RunningDevice, Scope, Simulator, Stage,
 };
-use tapo2mqtt::config::{Sources, load};
+use tapo2mqtt::{
+    config::{Sources, load},
+    tasks::Tasks,
+};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
     process::{Child, Command},
     time::timeout,
 };
@@ -536,6 +541,30 @@ async fn check_tells_what_works() {
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{table}");
     assert!(says(&table, "broker", "failed"), "{table}");
+}
+
+/// A printer, a router: their pages are on port 80 too.
+#[tokio::test]
+async fn check_doubts_the_address_of_something_else() {
+    let broker = Mosquitto::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Tasks::default().spawn("web server", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _read = stream.read(&mut [0; 1024]).await;
+            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let output = Home::new(&settings(broker.address(), &[("heater", address)]))
+        .run(&["check"])
+        .await;
+    server.abort();
+    let table = text(&output.stdout);
+    assert!(
+        row(&table, "device heater").ends_with("is the address right?"),
+        "{table}"
+    );
 }
 
 /// Whoever has pasted what `discover` printed does not know yet which plug is which.

@@ -98,6 +98,12 @@ async fn gone(bridge: &Running, name: &str) {
     assert!(done.is_ok(), "left of {name}: {:?}", left(bridge, name).await);
 }
 
+/// Waits until so many devices are in the list of all.
+async fn listed(bridge: &Running, count: usize) {
+    let all = |devices: &Value| devices.as_array().is_some_and(|devices| devices.len() == count);
+    bridge.expect("bridge/devices", all).await;
+}
+
 #[tokio::test]
 async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
     let (lamp, mats) = (plug().await, strip().await);
@@ -120,6 +126,7 @@ async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
         .expect(config, |payload| payload.contains("tapo2mqtt_mats"))
         .await;
     bridge.expect("bridge/info", |info| info["devices"] == 2).await;
+    listed(&bridge, 2).await;
 
     bridge.probe.forget();
     assert_eq!(
@@ -130,8 +137,7 @@ async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
     let answer = bridge.set("mats/1", "off", json!({"state": "OFF"})).await;
     assert_eq!(answer["error"]["code"], "unknown_device", "{answer}");
     assert!(mats.relay(1));
-    let devices = bridge.retained("bridge/devices").await;
-    assert_eq!(devices.as_array().unwrap().len(), 1, "{devices}");
+    listed(&bridge, 1).await;
     neighbour.noticed_nothing().await;
     assert_eq!(left(&bridge, "mats").await, Vec::<String>::new());
 
@@ -251,7 +257,9 @@ async fn setup_mode_ends_and_begins_with_the_account() {
         .await;
     taken(&bridge.reload(&setup).await);
     bridge.available("heater").await;
-    assert_eq!(bridge.retained("bridge/info").await["setup_mode"], false);
+    bridge
+        .expect("bridge/info", |info| info["setup_mode"] == false)
+        .await;
 
     bridge.probe.forget();
     taken(&bridge.reload(&setup.without_credentials()).await);
@@ -270,6 +278,9 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     let bridge = setup.clone().start().await;
     bridge.available("lamp").await;
     let neighbour = Bystander::watch(&lamp);
+    bridge
+        .expect("bridge/info", |info| info["devices_online"] == 1)
+        .await;
     let before = bridge.retained("bridge/info").await;
 
     for (bad, named) in [
@@ -278,6 +289,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
             ["polling.state", "log.level"],
         ),
         ("this is no TOML", ["settings.toml", "TOML"]),
+        ("", ["no [[device]] is left", "restart"]),
     ] {
         let answer = bridge.reload_text(bad).await;
         assert_eq!(answer["status"], "error", "{answer}");
@@ -409,18 +421,21 @@ fn rules(topic: &str, more: &str) -> String {
     )
 }
 
+/// Both plugs at noon.
+fn lamp_and_heater(lamp: &RunningDevice, heater: &RunningDevice, rules: &str) -> Setup {
+    Setup::new()
+        .device("lamp", lamp.address())
+        .device("heater", heater.address())
+        .clock(&Clock::steered(NOON.parse().unwrap()))
+        .rules(rules)
+}
+
 const BARE: &str = "[location]\ntimezone = \"UTC\"\n";
 
 #[tokio::test]
 async fn groups_schedules_and_sensors_come_and_go() {
     let (lamp, heater) = (plug().await, plug().await);
-    let setup = |rules: &str| {
-        Setup::new()
-            .device("lamp", lamp.address())
-            .device("heater", heater.address())
-            .clock(&Clock::steered(NOON.parse().unwrap()))
-            .rules(rules)
-    };
+    let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(BARE).start().await;
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
@@ -483,13 +498,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
 #[tokio::test]
 async fn overrides_and_changed_schedules_stay_on_top() {
     let (lamp, heater) = (plug().await, plug().await);
-    let setup = |rules: &str| {
-        Setup::new()
-            .device("lamp", lamp.address())
-            .device("heater", heater.address())
-            .clock(&Clock::steered(NOON.parse().unwrap()))
-            .rules(rules)
-    };
+    let setup = |rules: &str| lamp_and_heater(&lamp, &heater, rules);
     let bridge = setup(&rules("weather/a", "")).start().await;
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
@@ -613,6 +622,13 @@ fn hang_up(process: &process::Process) {
     process.signal("HUP");
 }
 
+/// All at once: it may be read meanwhile, and an empty file has no devices.
+fn rewrite(home: &Home, settings: &str) {
+    let new = home.file().with_extension("new");
+    fs::write(&new, settings).unwrap();
+    fs::rename(new, home.file()).unwrap();
+}
+
 #[tokio::test]
 async fn the_program_reads_its_file_again_at_sighup() {
     let (lamp, heater) = (plug().await, plug().await);
@@ -628,12 +644,12 @@ async fn the_program_reads_its_file_again_at_sighup() {
     probe.expect("tapo2mqtt/lamp/availability", online).await;
     let neighbour = Bystander::watch(&lamp);
 
-    fs::write(home.file(), &both).unwrap();
+    rewrite(&home, &both);
     for _ in 0..20 {
         hang_up(&process);
     }
     probe.expect("tapo2mqtt/heater/availability", online).await;
-    fs::write(home.file(), one.replace("[tapo]", "[tapo]\nsurprise = 1")).unwrap();
+    rewrite(&home, &one.replace("[tapo]", "[tapo]\nsurprise = 1"));
     hang_up(&process);
     process.wrote("tapo.surprise").await;
     probe
@@ -641,7 +657,7 @@ async fn the_program_reads_its_file_again_at_sighup() {
             error.contains("tapo.surprise")
         })
         .await;
-    fs::write(home.file(), &one).unwrap();
+    rewrite(&home, &one);
     hang_up(&process);
     probe.expect("tapo2mqtt/heater/availability", str::is_empty).await;
     neighbour.noticed_nothing().await;

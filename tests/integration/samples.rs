@@ -43,7 +43,7 @@ fn samples(page: &str) -> Vec<(String, Value)> {
 }
 
 /// What tells two payloads apart, however their values are; `None` if they have the same keys and types. Null is
-/// anything, and the key `...` of a sample stands for any others.
+/// anything, the key `...` of a sample stands for any others, and each item of a sample needs one that is like it.
 fn difference(sample: &Value, seen: &Value) -> Option<String> {
     match (sample, seen) {
         (Value::Null, _) | (_, Value::Null) => None,
@@ -61,12 +61,13 @@ fn difference(sample: &Value, seen: &Value) -> Option<String> {
                 .filter_map(|(key, value)| Some((value, seen.get(key)?)));
             both.into_iter().find_map(|(one, other)| difference(one, other))
         }
-        (Value::Array(sample), Value::Array(seen)) => {
-            let pairs = sample
-                .iter()
-                .flat_map(|one| seen.iter().map(move |other| (one, other)));
-            pairs.into_iter().find_map(|(one, other)| difference(one, other))
-        }
+        (Value::Array(sample), Value::Array(seen)) => sample.iter().find_map(|one| {
+            let mut differences = seen.iter().map(|other| difference(one, other));
+            let first = differences
+                .next()
+                .unwrap_or_else(|| Some(format!("nothing like {one}")))?;
+            differences.all(|other| other.is_some()).then_some(first)
+        }),
         _ => {
             let same_type = std::mem::discriminant(sample) == std::mem::discriminant(seen);
             (!same_type).then(|| format!("{sample} and {seen}"))
@@ -104,6 +105,13 @@ async fn act(bridge: &Running) {
     bridge.probe.publish_retained(config, "").await;
     let deleted = |event: &Value| event["type"] == "discovery_removed";
     bridge.expect("bridge/event", deleted).await;
+    let told = |device: &Value| device["nickname"].is_string();
+    let all = |devices: &Value| {
+        devices
+            .as_array()
+            .is_some_and(|all| all.len() == 2 && all.iter().all(told))
+    };
+    bridge.expect("bridge/devices", all).await;
 }
 
 #[tokio::test]
@@ -195,7 +203,14 @@ fn differences_are_found() {
     assert_eq!(difference(&sample, &same), None);
     for (other, expected) in [
         (json!({ "a": 1, "b": [], "d": 1 }), "e"),
-        (json!({ "a": 1, "b": [], "d": 1, "e": { "g": 1 } }), "f"),
+        (
+            json!({ "a": 1, "b": [{ "c": "y" }], "d": 1, "e": { "g": 1 } }),
+            "f",
+        ),
+        (
+            json!({ "a": 1, "b": [], "d": 1, "e": 1 }),
+            "nothing like {\"c\":\"x\"}",
+        ),
         (json!({ "a": "1", "b": [], "d": 1, "e": 1 }), "1 and \"1\""),
         (
             json!({ "a": 1, "b": [{ "c": "y", "g": 1 }], "d": 1, "e": 1 }),

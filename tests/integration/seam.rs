@@ -17,7 +17,8 @@ use tapo2mqtt::{
     model::{OutletPath, Power},
     mqtt::{About, MqttTask, Parts, Wires},
     report::{
-        Availability, Condition, Countdown, Energy, Event, EventKind, Identity, Kind, Outlet, Phase, Report,
+        Availability, Condition, Countdown, DeviceRules, Energy, Event, EventKind, Identity, Kind, Outlet,
+        Phase, Report,
     },
     scheduler::{
         overrides::Lifetime,
@@ -271,6 +272,7 @@ fn group_standing() -> GroupStanding {
         override_until: None,
         cooldown_until: None,
         safety: SafetyState::Clear,
+        energy: None,
         schedules: BTreeMap::from([
             ("morning".parse().unwrap(), true),
             ("week-end".parse().unwrap(), true),
@@ -308,6 +310,7 @@ fn lamp() -> Report {
             energy: Energy::default(),
             features: BTreeSet::new(),
             countdown: Countdown::Unknown,
+            rules: DeviceRules::default(),
         }],
     }
 }

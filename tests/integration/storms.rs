@@ -70,8 +70,10 @@ async fn home_assistant_may_be_born_many_times() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
-    // The meter is read last; what it tells is announced.
-    bridge.expect("plug", |state| !state["voltage"].is_null()).await;
+    // The meter and the rules are read last; what they tell is announced.
+    let complete =
+        |state: &serde_json::Value| !state["voltage"].is_null() && state["device_schedules"].is_array();
+    bridge.expect("plug", complete).await;
     bridge.barrier().await;
     bridge.probe.forget();
     for _ in 0..BIRTHS {

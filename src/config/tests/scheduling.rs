@@ -11,11 +11,15 @@ use crate::scheduler::{
     edge::{Clamps, Edge},
     period::Period,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, Interlock, Limit, LimitChanges, Limits, OnExternalChange,
-        Priority,
+        CatchUp, ComeBack, Group, InVacation, Interlock, Limit, LimitChanges, Limits, MirrorOff,
+        OnExternalChange, Priority,
     },
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
+};
+use crate::{
+    energy::{MilliWattHours, MilliWatts},
+    scheduler::energy::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
 };
 
 const PLACE: &str = "[location]\nlatitude = 40.7128\nlongitude = -74.0060\ntimezone = 'America/New_York'\n";
@@ -183,6 +187,7 @@ fn a_group_has_sound_defaults() {
     assert_eq!(group.on_external_change, OnExternalChange::Override);
     assert_eq!(group.come_back, ComeBack::Reconcile);
     assert_eq!(group.interlock, Interlock::Free);
+    assert_eq!(group.mirror_off, MirrorOff::No);
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn an_interlocked_group_has_two_outlets_or_more_and_no_schedules() {
 fn every_key_of_a_group_counts() {
     let group = group(
         "name = 'G'\noverride_default = '90m'\nstagger = 2\nrun_in_vacation = true\non_external_change = 'ignore'\n\
-         come_back = 'leave'\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
+         come_back = 'leave'\nmirror_off = true\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
     );
     assert_eq!(group.name, "G");
     assert_eq!(
@@ -217,6 +222,7 @@ fn every_key_of_a_group_counts() {
         (InVacation::Run, OnExternalChange::Ignore)
     );
     assert_eq!(group.come_back, ComeBack::Leave);
+    assert_eq!(group.mirror_off, MirrorOff::Yes);
     let limits = Limits {
         max_on: Limit::Of(period("2h")),
         cooldown: Limit::None,
@@ -288,6 +294,7 @@ fn groups() {
         ("run_in_vacation = 'no'", "run_in_vacation"),
         ("on_external_change = 'fight'", "on_external_change"),
         ("come_back = 'stay'", "come_back"),
+        ("mirror_off = 'yes'", "mirror_off"),
         ("interlock = 1", "interlock"),
         ("safety = 5", "safety"),
         ("[group.safety]\nmax_on = '0s'", "safety.max_on"),
@@ -583,4 +590,83 @@ fn a_sensor_speaks_on_a_topic_of_somebody_else() {
     ] {
         assert_eq!(problems(base, others), Vec::<String>::new(), "{others}");
     }
+}
+
+#[test]
+fn energy_rules_of_a_group() {
+    assert!(group("").energy.is_empty());
+    let all = "energy = { budget = '4 kWh', ceiling = { power = '3.5 kW', resume = '3 kW', pause = '2m' }, \
+               finished = { below = '5 W', for = '3m', off = true }, standby = { below = '3 W', for = '10m' } }";
+    let watts = MilliWatts::from_watts;
+    let expected = EnergyRules {
+        budget: Some(MilliWattHours::from_kilowatt_hours(4.0)),
+        ceiling: Some(Ceiling {
+            power: watts(3500),
+            resume: watts(3000),
+            pause: period("2m"),
+        }),
+        finished: Some(Finished {
+            below: watts(5),
+            length: period("3m"),
+            then: IfFinished::Off,
+        }),
+        standby: Some(Standby {
+            below: watts(3),
+            length: period("10m"),
+        }),
+    };
+    assert_eq!(group(all).energy, expected);
+    let ceiling = group("energy = { ceiling = { power = '2 kW' } }").energy.ceiling;
+    let default = Ceiling {
+        power: watts(2000),
+        resume: watts(1800),
+        pause: period("1m"),
+    };
+    assert_eq!(ceiling, Some(default));
+    let finished = group("energy = { finished = { below = '5 W', for = '3m' } }")
+        .energy
+        .finished;
+    assert_eq!(finished.map(|finished| finished.then), Some(IfFinished::Tell));
+}
+
+#[test]
+fn energy_rules_that_cannot_be() {
+    for (rule, path) in [
+        ("budget = 4", "budget"),
+        ("budget = '4 kW'", "budget"),
+        ("budget = '0.5 Wh'", "budget"),
+        ("budget = '2001 kWh'", "budget"),
+        ("budgte = '4 kWh'", "budgte"),
+        ("ceiling = '3 kW'", "ceiling"),
+        ("ceiling = {}", "ceiling.power"),
+        ("ceiling = { power = '101 kW' }", "ceiling.power"),
+        (
+            "ceiling = { power = '2 kW', resume = '2001 W' }",
+            "ceiling.resume",
+        ),
+        ("ceiling = { power = '2 kW', pause = '0s' }", "ceiling.pause"),
+        ("ceiling = { power = '2 kW', pause = '25h' }", "ceiling.pause"),
+        ("ceiling = { power = '2 kW', break = '1m' }", "ceiling.break"),
+        ("finished = { for = '3m' }", "finished.below"),
+        ("finished = { below = '5 W' }", "finished.for"),
+        ("finished = { below = '4001 W', for = '3m' }", "finished.below"),
+        (
+            "finished = { below = '5 W', for = '3m', off = 'yes' }",
+            "finished.off",
+        ),
+        ("standby = { below = '0 W', for = '3m' }", "standby.below"),
+        ("standby = { below = '3 W', for = '0s' }", "standby.for"),
+        (
+            "standby = { below = '3 W', for = '3m', off = true }",
+            "standby.off",
+        ),
+    ] {
+        let content = format!("[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = {{ {rule} }}");
+        broken(&[(&content, &format!("group[0].energy.{path}"))]);
+    }
+    let several = "[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = { budget = 1, standby = { below = 1, for = 'x' } }";
+    let Err(problems) = home(several).load() else {
+        panic!("it loads")
+    };
+    assert_eq!(problems.0.len(), 3, "all at once: {problems}");
 }

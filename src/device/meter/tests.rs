@@ -133,3 +133,25 @@ fn whoever_asks_all_the_time_does_not_flood_the_device() {
     }
     assert_eq!(read, 120, "one in five seconds");
 }
+
+#[test]
+fn a_clock_is_in_step_within_half_a_minute_in_its_own_zone() {
+    let berlin = |shown: &str, now: &str| {
+        let shown: civil::DateTime = shown.parse().unwrap();
+        let clock = in_step(shown, "Europe/Berlin", now.parse().unwrap());
+        matches!(clock, DeviceClock::InStep { zone } if zone == "Europe/Berlin")
+    };
+    assert!(berlin("2026-11-21T12:00:20", "2026-11-21T11:00:00Z"));
+    assert!(!berlin("2026-11-21T12:00:31", "2026-11-21T11:00:00Z"));
+    assert!(
+        !berlin("2026-11-21T11:00:00", "2026-11-21T11:00:00Z"),
+        "another zone"
+    );
+    for hour in ["00", "01"] {
+        let now = format!("2026-10-25T{hour}:30:00Z");
+        assert!(berlin("2026-10-25T02:30:00", &now), "an hour that comes twice");
+    }
+    let shown = "2026-11-21T12:00:00".parse().unwrap();
+    let nowhere = in_step(shown, "Nowhere/Land", "2026-11-21T11:00:00Z".parse().unwrap());
+    assert_eq!(nowhere, DeviceClock::Untold);
+}

@@ -12,7 +12,7 @@ use crate::{
         readings::DeviceReading,
     },
     intent::Failure,
-    report::{EventKind, Phase},
+    report::{DeviceClock, EventKind, Phase},
 };
 
 /// Failed connects before the device is looked for under another address: the active retry.
@@ -60,6 +60,11 @@ impl Worker {
         self.meters.renew();
         self.recall_meters();
         self.own_countdown.doubt();
+        if !self.has_meters() {
+            self.known.rules.clock = DeviceClock::Untold;
+        }
+        let soon = Instant::now() + self.tempo.poll;
+        self.rules.renew(opened.kind, &opened.components, soon);
         self.mailbox.standing = Standing::Reached;
         self.refusals.proved();
         self.proved();

@@ -1,7 +1,7 @@
 //! What `set` and `set/<attribute>` can say.
 
 use super::{
-    Change, REBOOT,
+    COUNTDOWN_KEY, Change, REBOOT,
     error::{CommandError, Shown},
     fields::Scalar,
 };
@@ -30,7 +30,10 @@ impl Attribute {
         let found = Self::ALL.into_iter().find(|attribute| attribute.name() == name);
         found.ok_or_else(|| CommandError::UnknownAttribute {
             shown: Shown::text(name),
-            known: format!("{}, {REBOOT}", Self::ALL.map(Self::name).join(", ")),
+            known: format!(
+                "{}, {COUNTDOWN_KEY}, {REBOOT}",
+                Self::ALL.map(Self::name).join(", ")
+            ),
         })
     }
 
@@ -63,8 +66,8 @@ impl Attribute {
 pub(super) fn on_or_off(value: &Scalar) -> Option<bool> {
     match change_of(value)? {
         Change::On { .. } => Some(true),
-        Change::Off => Some(false),
-        Change::Toggle | Change::Auto => None,
+        Change::Off { .. } => Some(false),
+        Change::Toggle | Change::Auto | Change::CountDown(_) => None,
     }
 }
 
@@ -73,7 +76,7 @@ fn change_of(value: &Scalar) -> Option<Change> {
         Scalar::Text(text) => change_of_word(text.trim()),
         Scalar::Bool(on) => Some(change_into(*on)),
         Scalar::Number(number) => match number.as_u64()? {
-            0 => Some(Change::Off),
+            0 => Some(change_into(false)),
             1 => Some(change_into(true)),
             _ => None,
         },
@@ -95,7 +98,7 @@ fn mode_of_word(word: &str) -> Option<Change> {
     match word.trim().to_ascii_lowercase().as_str() {
         "auto" => Some(Change::Auto),
         "on" => Some(change_into(true)),
-        "off" => Some(Change::Off),
+        "off" => Some(change_into(false)),
         _ => None,
     }
 }
@@ -104,6 +107,6 @@ fn change_into(on: bool) -> Change {
     if on {
         Change::On { on_time: None }
     } else {
-        Change::Off
+        Change::Off { off_time: None }
     }
 }

@@ -37,6 +37,7 @@ fn named(transaction: &str) -> Option<Transaction> {
 }
 
 const ON: Change = Change::On { on_time: None };
+const OFF: Change = Change::Off { off_time: None };
 
 #[test]
 fn every_spelling_of_a_state_is_read() {
@@ -59,7 +60,7 @@ fn every_spelling_of_a_state_is_read() {
             ][..],
         ),
         (
-            Change::Off,
+            OFF,
             &[
                 "OFF",
                 "off",
@@ -88,8 +89,8 @@ fn every_spelling_of_a_state_is_read() {
         ("true", ON),
         ("1", ON),
         (r#""on""#, ON),
-        ("false", Change::Off),
-        ("0", Change::Off),
+        ("false", OFF),
+        ("0", OFF),
     ] {
         let payload = format!(r#" {{"state": {state}}} "#);
         assert_eq!(set_command(&payload).change, change, "{payload}");
@@ -105,9 +106,9 @@ fn a_mode_is_auto_on_or_off() {
     for (payload, change) in [
         ("auto", Change::Auto),
         ("ON", ON),
-        (" Off\n", Change::Off),
+        (" Off\n", OFF),
         (r#""auto""#, Change::Auto),
-        (r#"{"mode":"off"}"#, Change::Off),
+        (r#"{"mode":"off"}"#, OFF),
     ] {
         assert_eq!(mode(payload).change, change, "{payload:?}");
     }
@@ -200,6 +201,66 @@ fn lengths_of_time_are_numbers_or_texts() {
         let command = set_command(&format!(r#"{{"state":"ON","on_time":{value}}}"#));
         let on_time = Some(Duration::from_secs_f64(seconds));
         assert_eq!(command.change, Change::On { on_time }, "{value}");
+    }
+}
+
+#[test]
+fn a_countdown_is_a_length_of_time_and_nothing_else() {
+    let seconds = |seconds: f64| Change::CountDown(Duration::from_secs_f64(seconds));
+    for (payload, length) in [
+        ("600", 600.0),
+        ("600.0", 600.0),
+        ("0", 0.0),
+        (" 86400\n", 86400.0),
+        ("10m", 600.0),
+        (r#""1h30m""#, 5400.0),
+        (r#"{"countdown":90}"#, 90.0),
+        (r#"{"countdown":"24h","ttl":5,"transaction":1}"#, 86400.0),
+    ] {
+        match accepted(attribute("countdown", payload.as_bytes())).0 {
+            Command::Set(command) => assert_eq!(command.change, seconds(length), "{payload}"),
+            other => panic!("{payload} was read as {other:?}"),
+        }
+    }
+    assert_eq!(set_command(r#"{"countdown":600}"#).change, seconds(600.0));
+    for (payload, code) in [
+        ("ON", "invalid_value"),
+        ("-1", "out_of_range"),
+        ("0.5", "out_of_range"),
+        ("86401", "out_of_range"),
+        ("{}", "missing_key"),
+        (r#"{"countdown":null}"#, "invalid_value"),
+        (r#"{"countdown":60,"state":"ON"}"#, "unknown_key"),
+    ] {
+        let (error, _) = refused(attribute("countdown", payload.as_bytes()));
+        assert_eq!(error.code(), code, "{payload}: {error}");
+    }
+    for (payload, code) in [
+        (r#"{"countdown":60,"state":"ON"}"#, "conflicting_keys"),
+        (r#"{"countdown":60,"on_time":5}"#, "conflicting_keys"),
+        (r#"{"countdown":60,"for":"1h"}"#, "conflicting_keys"),
+    ] {
+        let (error, _) = refused(set(payload));
+        assert_eq!(error.code(), code, "{payload}: {error}");
+    }
+    let (error, _) = refused(attribute("mode", br#"{"countdown":60}"#));
+    assert_eq!(error.code(), "unknown_key");
+}
+
+#[test]
+fn on_time_and_off_time_go_with_their_state() {
+    let minute = Some(Duration::from_mins(1));
+    assert_eq!(
+        set_command(r#"{"state":"OFF","off_time":60}"#).change,
+        Change::Off { off_time: minute }
+    );
+    for payload in [
+        r#"{"state":"ON","off_time":60}"#,
+        r#"{"state":"TOGGLE","off_time":60}"#,
+        r#"{"state":"OFF","on_time":60}"#,
+        r#"{"state":"OFF","on_time":60,"off_time":60}"#,
+    ] {
+        assert_eq!(refused(set(payload)).0.code(), "conflicting_keys", "{payload}");
     }
 }
 
@@ -365,7 +426,7 @@ fn messages_say_what_is_expected() {
     );
     assert_eq!(
         message(r#"{"state":"ON","dim":1}"#),
-        "unknown key dim; known are state, on_time, for, until, override, ttl, transaction"
+        "unknown key dim; known are state, on_time, off_time, countdown, for, until, override, ttl, transaction"
     );
     assert_eq!(
         message(r#"{"state":"ON","on_time":0}"#),
@@ -375,7 +436,7 @@ fn messages_say_what_is_expected() {
     assert_eq!(error.code(), "unknown_attribute");
     assert_eq!(
         error.to_string(),
-        "unknown attribute color; known are state, mode, reboot"
+        "unknown attribute color; known are state, mode, countdown, reboot"
     );
 }
 
@@ -495,9 +556,16 @@ fn written(command: &SetCommand, transaction: Option<&Transaction>) -> String {
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     let state = match command.change {
         Change::On { .. } => "ON",
-        Change::Off => "OFF",
+        Change::Off { .. } => "OFF",
         Change::Toggle => "TOGGLE",
         Change::Auto => "AUTO",
+        Change::CountDown(length) => {
+            let mut written = json!({"countdown": length.as_secs_f64(), "ttl": command.ttl.as_secs_f64()});
+            if let Some(transaction) = transaction {
+                written["transaction"] = serde_json::to_value(transaction).unwrap();
+            }
+            return written.to_string();
+        }
     };
     put("state", json!(state));
     if let Change::On {
@@ -505,6 +573,12 @@ fn written(command: &SetCommand, transaction: Option<&Transaction>) -> String {
     } = command.change
     {
         put("on_time", json!(on_time.as_secs_f64()));
+    }
+    if let Change::Off {
+        off_time: Some(off_time),
+    } = command.change
+    {
+        put("off_time", json!(off_time.as_secs_f64()));
     }
     match command.lifetime {
         None => None,
@@ -526,7 +600,7 @@ fn commands() -> impl Strategy<Value = SetCommand> {
     let on_time = proptest::option::of(millis(1000..=86_400_000));
     let change = prop_oneof![
         on_time.prop_map(|on_time| Change::On { on_time }),
-        Just(Change::Off),
+        Just(OFF),
         Just(Change::Toggle),
         Just(Change::Auto),
     ];

@@ -56,20 +56,29 @@ pub(super) struct DurationKey {
 impl DurationKey {
     /// Takes the key: a number of seconds, or a text like `1h30m`.
     pub(super) fn take(&self, fields: &mut Fields) -> Result<Option<Duration>, CommandError> {
-        let Some(value) = fields.take(self.key) else {
-            return Ok(None);
-        };
+        fields.take(self.key).map(|value| self.read(&value)).transpose()
+    }
+
+    /// Reads a value of the key.
+    pub(super) fn read(&self, value: &Scalar) -> Result<Duration, CommandError> {
         let (key, expected, shown) = (self.key, self.expected, value.shown());
         let span = match value {
             Scalar::Number(number) => number.as_f64().map(Span::from_seconds),
-            Scalar::Text(text) => Span::parse(&text),
+            Scalar::Text(text) => Span::parse(text),
             _ => None,
         };
         match span {
             None => Err(CommandError::InvalidValue { key, expected, shown }),
-            Some(Span::Length(length)) if self.range.contains(&length) => Ok(Some(length)),
+            Some(Span::Length(length)) if self.range.contains(&length) && self.counts(length) => Ok(length),
             Some(_) => Err(CommandError::OutOfRange { key, expected, shown }),
         }
+    }
+}
+
+impl DurationKey {
+    /// Nothing is counted in less than a second, except for what is no count at all.
+    fn counts(&self, length: Duration) -> bool {
+        self.range.start() != &Duration::ZERO || length.is_zero() || length >= Duration::from_secs(1)
     }
 }
 

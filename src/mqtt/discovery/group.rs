@@ -38,6 +38,7 @@ impl Discovery {
         device.via_device = self.bridge_node();
         let mut payload = self.payload(Self::group_node(&group.id)?, device);
         payload.components = self.group_components(&group.id);
+        payload.components.extend(self.group_energy(group));
         for schedule in &group.schedules {
             let key = format!("schedule_{}", schedule.id).parse();
             payload
@@ -81,6 +82,28 @@ impl Discovery {
         ])
     }
 
+    /// What a group draws and used, where its settings ask for that.
+    fn group_energy(&self, group: &Group) -> BTreeMap<Key, Component> {
+        if group.energy.is_empty() {
+            return BTreeMap::new();
+        }
+        let state = |key| {
+            let template = Template::json_path(&["energy", key]);
+            State::new(self.topics.group(&group.id), template)
+        };
+        let power = Sensor::of_class(SensorClass::Power, state("power")).named("Current consumption");
+        let today = Sensor::of_class(SensorClass::Energy, state("today")).named("Today's consumption");
+        let mut components = BTreeMap::from([
+            (Key::literal("power"), power.decimals(0).into()),
+            (Key::literal("energy_today"), today.decimals(2).into()),
+        ]);
+        if group.energy.budget.is_some() {
+            let left = Sensor::amount("Energy left today", "kWh", state("budget_left"));
+            components.insert(Key::literal("energy_left"), left.decimals(2).into());
+        }
+        components
+    }
+
     fn schedule(&self, group: &GroupId, schedule: &ScheduleId) -> Component {
         let state = Template::json_path(&["schedules", schedule.as_str()]);
         let command = self.topics.topic_of(&Address::Schedule {
@@ -100,15 +123,15 @@ impl Discovery {
 
     /// What an outlet has only as a member of a group.
     pub(super) fn member_components(&self, path: &OutletPath, rules: &Rules) -> BTreeMap<Key, Component> {
-        if rules.group_of(path).is_none() {
+        let Some(group) = rules.group_of(path) else {
             return BTreeMap::new();
-        }
+        };
         let state = |key| State::json_key(self.topics.state(path), key);
         let problem = BinarySensor::of_class(BinarySensorClass::Problem, state("problem"), OnOff::Booleans);
         let next_change = Sensor::of_class(SensorClass::Timestamp, state("next_change"));
         let guards = Options::of("idle", ["armed", "unsupported", "foreign", "failed"]);
         let guard = Sensor::options("Guard", guards, state("guard"));
-        BTreeMap::from([
+        let mut components = BTreeMap::from([
             (
                 Key::literal("problem"),
                 problem.named("Not as expected").diagnostic().into(),
@@ -118,7 +141,12 @@ impl Discovery {
                 next_change.named("Next change").off_by_default().into(),
             ),
             (Key::literal("guard"), guard.diagnostic().off_by_default().into()),
-        ])
+        ]);
+        if group.energy.finished.is_some() {
+            let finished = self.event("Load finished", "load_finished", path);
+            components.insert(Key::literal("load_finished"), finished.into());
+        }
+        components
     }
 
     /// What the bridge has for the scheduler.

@@ -55,7 +55,7 @@ pub(super) fn conditions(
                 components.insert(Key::literal("auto_off_at"), at.diagnostic().into());
                 components.insert(Key::literal("auto_off"), text("Auto off", "auto_off"));
             }
-            Feature::Voltage => {}
+            Feature::Voltage | Feature::Countdown | Feature::Rules => {}
         }
     }
     if is_protected(features) {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    intent::Code,
     model::Power,
     mqtt::{
         bridge::{About, EventBody, Info, LastError},
@@ -14,7 +15,9 @@ use crate::{
             tests::{no_standings, report},
         },
     },
-    report::{self, Availability as Reachable, EventKind, Feature},
+    report::{
+        self, Availability as Reachable, Condition, Countdown, Energy, EventKind, Feature, Phase, Trouble,
+    },
     scheduler::{
         planner::{Mode, Reason, SafetyState, Source},
         testing,
@@ -57,6 +60,7 @@ fn driveway() -> Standings {
         override_until: None,
         cooldown_until: None,
         safety: SafetyState::Clear,
+        energy: None,
         schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
     };
     standings.set_group("driveway".parse().unwrap(), standing.into());
@@ -173,6 +177,43 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
 }
 
 #[test]
+fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
+    let mut rules = driveway().rules().as_ref().clone();
+    let energy = |standings: &Standings| {
+        let [group] = standings.announceable().try_into().unwrap();
+        let payload = discovery("tapo2mqtt").group(&group).unwrap();
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        assert_every_key_is_there(&payload, &plug, standings);
+        let ids = payload.announces().into_keys();
+        ids.filter(|id| id.contains("energy") || id.ends_with("power"))
+            .count()
+    };
+    let mut standings = driveway();
+    assert_eq!(energy(&standings), 0);
+    rules.groups[0].energy.budget = Some(crate::energy::MilliWattHours::new(4_000_000));
+    standings.replace_rules(rules.clone().into());
+    assert_eq!(energy(&standings), 3);
+    rules.groups[0].energy = crate::scheduler::energy::EnergyRules {
+        budget: None,
+        finished: Some(crate::scheduler::energy::Finished {
+            below: crate::energy::MilliWatts::from_watts(5),
+            length: "3m".parse().unwrap(),
+            then: crate::scheduler::energy::IfFinished::Tell,
+        }),
+        ..rules.groups[0].energy
+    };
+    let ids = |standings: &Standings| {
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        announced(&plug, standings).announces()
+    };
+    let finished = "tapo2mqtt_mats_load_finished";
+    assert!(!ids(&standings).contains_key(finished));
+    standings.replace_rules(rules.into());
+    assert_eq!(energy(&standings), 2);
+    assert!(ids(&standings).contains_key(finished));
+}
+
+#[test]
 fn only_members_of_a_group_say_whether_they_are_as_expected() {
     let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
     let has_problem = |standings| {
@@ -243,7 +284,66 @@ fn only_what_an_outlet_tells_is_announced() {
     identity.meters_energy = false;
     identity.firmware = None;
     plug.identity = Some(std::sync::Arc::new(identity));
-    assert_eq!(keys(&plug), ["on_since", "reboot", "rssi", "switch", "switched"]);
+    assert_eq!(
+        keys(&plug),
+        [
+            "countdown",
+            "on_since",
+            "reboot",
+            "rssi",
+            "switch",
+            "switched",
+            "timer_until"
+        ]
+    );
+    plug.outlets[0].features = [Feature::Countdown, Feature::Rules].into();
+    for key in ["device_timer_until", "device_timer_to", "device_schedules"] {
+        assert!(has(&plug, key), "{key}");
+    }
+}
+
+#[test]
+fn values_change_no_announcement_and_all_else_is_in_the_shape() {
+    let strip = report(Kind::Strip, &[(Some("left"), Some(Power::On)), (Some("2"), None)]);
+    let mut other_values = Report {
+        address: "192.0.2.8".to_owned(),
+        phase: Phase::Degraded,
+        availability: Reachable::Offline,
+        trouble: Some(Trouble {
+            code: Code::NoAnswer,
+            message: "silent".to_owned(),
+        }),
+        rssi: None,
+        ..strip.clone()
+    };
+    for outlet in &mut other_values.outlets {
+        outlet.power = outlet.power.map(Power::toggled).or(Some(Power::On));
+        outlet.on_since = Some(jiff::Timestamp::UNIX_EPOCH);
+        outlet.condition = Condition::default();
+        outlet.energy = Energy::default();
+        outlet.countdown = Countdown::Unsupported;
+    }
+    let standings = no_standings();
+    assert_eq!(
+        announced(&strip, &standings),
+        announced(&other_values, &standings)
+    );
+    assert_eq!(Shape::from(&strip), Shape::from(&other_values));
+
+    let changes: [fn(&mut Report); 7] = [
+        |report| report.id = "rugs".parse().unwrap(),
+        |report| report.name = None,
+        |report| report.identity = None,
+        |report| report.outlets[1].key = Some("right".parse().unwrap()),
+        |report| report.outlets[1].position = 3,
+        |report| report.outlets[1].name = None,
+        |report| report.outlets[1].features.clear(),
+    ];
+    for change in changes {
+        let mut other = strip.clone();
+        change(&mut other);
+        assert_ne!(Shape::from(&strip), Shape::from(&other), "{other:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     energy::WattHours,
-    report::{Countdown, Feature, Identity},
+    report::{Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays},
     scheduler::{
         location::Location,
         planner::{Reason, Source},
@@ -67,12 +67,18 @@ fn manual(mut own: Value) -> Value {
         "override_until",
         "cooldown_until",
         "timer_until",
+        "timer_to",
+        "device_timer_until",
+        "device_timer_to",
+        "device_schedules",
+        "device_schedules_enabled",
         "problem",
         "guard",
     ] {
         own[key] = Value::Null;
     }
     own["source"] = json!("manual");
+    own["countdown"] = json!(0);
     own
 }
 
@@ -97,6 +103,7 @@ pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power
         ]
         .into(),
         countdown: Countdown::Unknown,
+        rules: DeviceRules::default(),
     };
     Report {
         id: "mats".parse().unwrap(),
@@ -202,4 +209,33 @@ fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
     let paths: Vec<_> = unknown.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(paths, ["mats/left", "mats"]);
     assert_eq!((said(&unknown[0].1), &unknown[0].1["state"]), (on, &Value::Null));
+}
+
+#[test]
+fn the_rules_of_a_plug_say_which_are_ours() {
+    let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+    let rule = |id: &str, enabled, days: Option<u8>| DeviceRule {
+        id: id.to_owned(),
+        enabled,
+        time: RuleTime::Clock { minute: 485 },
+        days: days.map(Weekdays::from_bits),
+        to: Power::Off,
+    };
+    plug.outlets[0].rules.list = Some([rule("S1", true, Some(0b010)), rule("S2", false, None)].into());
+    let mut standings = no_standings();
+    let standing = OutletStanding {
+        mirrored: ["S1".to_owned()].into(),
+        ..OutletStanding::MANUAL
+    };
+    standings.set_outlet("mats".parse().unwrap(), standing.into());
+    let [(_, state)] = parsed_with(&plug, &standings).try_into().unwrap();
+    assert_eq!(
+        state["device_schedules"],
+        json!([
+            {"id": "S1", "enabled": true, "time": "08:05", "days": ["mon"], "state": "OFF", "ours": true},
+            {"id": "S2", "enabled": false, "time": "08:05", "days": null, "state": "OFF", "ours": false},
+        ])
+    );
+    assert_eq!(state["device_schedules_enabled"], 1);
+    assert!(state.get("mirrored").is_none());
 }

@@ -7,6 +7,7 @@ use crate::{
     model::{OutletPath, Power},
     scheduler::{
         activity::Activity,
+        energy::Hold,
         overrides::Override,
         rules::{CatchUp, Group, InVacation},
         safety::{Block, Verdict},
@@ -47,11 +48,16 @@ pub(super) fn decide(
     let account = inputs.safety.account(outlet);
     let zone = &inputs.rules.location.zone;
     let verdict = account.verdict(&level.limits, inputs.now, zone);
-    let wish = wish(inputs, group, level, in_force, observed);
-    let decision = match verdict {
-        Verdict::Blocked(block) if must_say(&wish, observed) => blocked(inputs, level, block),
-        Verdict::Blocked(_) | Verdict::Free(_) => match inputs.holders.of(&group.id) {
-            Some(holder) if holder != outlet && must_say(&wish, observed) => interlocked(holder),
+    let hold = inputs.rations.hold(outlet, inputs.now);
+    let wish = wish(inputs, group, level, in_force, observed, outlet);
+    let wanted = wish.desired;
+    let said = must_say(&wish, observed);
+    let decision = match (verdict, hold) {
+        (Verdict::Free(_), Some(hold)) if said => held(inputs, hold),
+        (Verdict::Blocked(block), Some(hold)) if said && hold.outlasts(&block) => held(inputs, hold),
+        (Verdict::Blocked(block), _) if said => blocked(inputs, level, block),
+        _ => match inputs.holders.of(&group.id) {
+            Some(holder) if holder != outlet && said => interlocked(holder),
             _ => wish,
         },
     };
@@ -59,19 +65,21 @@ pub(super) fn decide(
         Verdict::Free(due) => due.map(|due| due.at),
         Verdict::Blocked(block) => block.until,
     };
+    let held_until = hold.and_then(|hold| hold.block.until);
     let override_until = in_force.and_then(|(_, end)| end);
-    let changes = [level.wake, override_until, limit];
+    let changes = [level.wake, override_until, limit, held_until];
     let next_change = changes.into_iter().flatten().filter(|at| *at > inputs.now).min();
     OutletPlan {
         group: group.id.clone(),
         desired: decision.desired,
+        wanted,
         source: decision.source,
         rule: decision.rule,
         reason: decision.reason,
         since: decision.since,
         next_change,
         override_until,
-        cooldown_until: account.cooldown_until(inputs.now),
+        cooldown_until: account.cooldown_until(inputs.now).max(held_until),
         limits: level.limits,
     }
 }
@@ -95,6 +103,16 @@ fn blocked(inputs: &Inputs<'_>, level: &Level<'_>, block: Block) -> Wish {
     }
 }
 
+fn held(inputs: &Inputs<'_>, hold: &Hold) -> Wish {
+    Wish {
+        desired: Some(Power::Off),
+        source: Source::Safety,
+        rule: Some(Rule::Limit(hold.block.cause)),
+        reason: reason::held(inputs, hold),
+        since: Some(hold.block.since),
+    }
+}
+
 fn interlocked(holder: &OutletPath) -> Wish {
     Wish {
         desired: Some(Power::Off),
@@ -113,7 +131,17 @@ fn wish(
     level: &Level<'_>,
     in_force: InForce,
     observed: Option<Power>,
+    outlet: &OutletPath,
 ) -> Wish {
+    if !group.is_scheduled() && inputs.rations.resumes(outlet) {
+        return Wish {
+            desired: Some(Power::On),
+            source: Source::Manual,
+            rule: None,
+            reason: Reason::new("it was on, and goes on: the others draw less"),
+            since: None,
+        };
+    }
     if !group.is_scheduled() {
         return Wish {
             desired: None,

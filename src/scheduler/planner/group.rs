@@ -142,7 +142,10 @@ fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetySt
         Some(Rule::Limit(cause)) => cause != Cause::MinOff,
         Some(Rule::Schedule(_) | Rule::Interlock) | None => false,
     };
-    let tripped = |outlet: &OutletPath| inputs.safety.account(outlet).is_tripped(inputs.now);
+    let tripped = |outlet: &OutletPath| {
+        inputs.safety.account(outlet).is_tripped(inputs.now)
+            || inputs.rations.hold(outlet, inputs.now).is_some()
+    };
     if members
         .iter()
         .any(|(outlet, plan)| limited(plan) || tripped(outlet))

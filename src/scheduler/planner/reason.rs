@@ -9,6 +9,7 @@ use super::{Inputs, group::Level};
 use crate::scheduler::{
     activity::{Activity, Conditions, State},
     condition::{Condition, Test},
+    energy::{Hold, Why},
     overrides::{Origin, Override, Stance},
     readings::Known,
     rules::{Limit, Limits},
@@ -69,10 +70,24 @@ pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Rea
         Cause::MaxOnPerDay => limit(limits.max_on_per_day, "max_on_per_day") + " reached",
         Cause::Cooldown => "cooling down after a limit".to_owned(),
         Cause::MinOff => limit(limits.min_off, "min_off") + " since it went off",
+        // Accounts know nothing of energy: what holds for it has a reason of its own.
+        Cause::Budget | Cause::Ceiling => block.cause.to_string() + " reached",
     };
     Reason::new(match block.until {
         Some(until) => format!("{what}; off until {}", wall(until, inputs)),
         None => format!("{what}; cooldown of {} once it is off", limits.cooldown),
+    })
+}
+
+pub(super) fn held(inputs: &Inputs<'_>, hold: &Hold) -> Reason {
+    let what = match hold.why {
+        Why::Spent(budget) => format!("budget of {budget} used"),
+        Why::Over { drew, ceiling } => format!("{drew} over the ceiling of {ceiling}"),
+        Why::NoRoom { needs, ceiling } => format!("its {needs} would go over the ceiling of {ceiling}"),
+    };
+    Reason::new(match hold.block.until {
+        Some(until) => format!("{what}; off until {}", wall(until, inputs)),
+        None => format!("{what}; waits until the others draw less"),
     })
 }
 
@@ -86,6 +101,8 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
         Origin::Command => "a command",
         Origin::Device => "its button or the app",
         Origin::ComeBack => "its return",
+        Origin::Finished => "its load, which has finished",
+        Origin::Standby => "its load, which is on standby",
     };
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));

@@ -61,11 +61,6 @@ impl Tripped {
 }
 
 impl Account {
-    /// Since when it runs.
-    pub fn on_since(&self) -> Option<Timestamp> {
-        self.on_since
-    }
-
     /// Until when a trip keeps it off; `None` without one, and while the OFF is not confirmed.
     pub fn cooldown_until(&self, now: Timestamp) -> Option<Timestamp> {
         let end = self.tripped?.ends()?;
@@ -305,12 +300,12 @@ impl Account {
 }
 
 /// The start of the civil day an instant is in.
-fn midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
+pub(in crate::scheduler) fn midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
     start_of(zone.to_datetime(instant).date(), zone).unwrap_or(instant)
 }
 
 /// The start of the next civil day.
-fn next_midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
+pub(in crate::scheduler) fn next_midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
     let tomorrow = zone.to_datetime(instant).date().tomorrow();
     tomorrow
         .ok()

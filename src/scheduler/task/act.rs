@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use tracing::info;
 
@@ -24,27 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an outlet may differ from what it should be before that is a problem.
 pub(super) const TOLERATED: Duration = Duration::from_mins(1);
 
-/// How long the timer of an outlet is kept that does not appear any more.
-const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
-
 /// What an outlet shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Aim {
     pub(super) power: Power,
     pub(super) urgency: Urgency,
-    source: Source,
+    pub(super) source: Source,
 }
 
 impl Scheduler {
     /// What an outlet shall be; `None` is hands off.
     pub(super) fn aim(&self, path: &OutletPath, look: Look) -> Option<Aim> {
-        let timer = self.book.timers.get(path);
-        if timer.is_some_and(|timer| timer.off_at <= look.now) {
-            return Some(Aim {
-                power: Power::Off,
-                urgency: Urgency::Limit,
-                source: Source::Schedule,
-            });
+        if let Some(aim) = self.timer_aim(path, look) {
+            return Some(aim);
         }
         let plan = self.book.plan.outlets.get(path)?;
         let (urgency, source) = match plan.source {
@@ -247,26 +238,6 @@ impl Scheduler {
         if let Some(trip) = self.book.safety.advance(path, &plan.limits, at, &zone) {
             self.tell_trip(path, trip, look);
         }
-    }
-
-    /// Forgets timers whose outlet is off.
-    pub(super) fn end_timers(&mut self, look: Look) {
-        let live = &self.live;
-        self.book.timers.retain(|path, timer| {
-            let live = live.get(path);
-            let off = live.is_some_and(|live| live.power == Some(Power::Off) && live.errand.is_none());
-            if off && timer.off_at <= look.now {
-                info!(outlet = %path, "timed ON ended");
-                return false;
-            }
-            // One that was not heard of since the start may be on. It may also be configured no longer.
-            let heard = live.is_some_and(|live| live.power.is_some());
-            let forgotten = !heard && after(timer.off_at, FORGOTTEN) <= look.now;
-            if forgotten {
-                info!(outlet = %path, "not heard of since its timed ON should have ended; its timer is dropped");
-            }
-            !forgotten
-        });
     }
 
     /// Takes out the overrides that are over.

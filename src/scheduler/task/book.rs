@@ -5,13 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    kept::{Kept, Remembered, Timer},
+    kept::{Kept, Remembered},
     layers::{self, Changes},
+    timer::Timer,
 };
 use crate::{
+    mirror::OurRules,
     model::{GroupId, OutletPath, Power},
     scheduler::{
         activity::{Conditions, ScheduleMemory},
+        energy::Rations,
         ids::ScheduleId,
         interlock::Holders,
         overrides::{Overrides, Stance},
@@ -35,10 +38,13 @@ pub(super) struct Book {
     pub(super) overrides: Overrides,
     pub(super) vacation: Vacation,
     pub(super) safety: Safety,
+    pub(super) rations: Rations,
     pub(super) readings: Readings,
     pub(super) memory: Memory,
     memories: Memories,
     pub(super) timers: BTreeMap<OutletPath, Timer>,
+    /// The schedule rules on plugs that are ours.
+    pub(super) mirrored: BTreeMap<OutletPath, OurRules>,
     /// Who holds the interlocks.
     pub(super) holders: Holders,
     pub(super) booted_at: Timestamp,
@@ -63,6 +69,7 @@ impl Book {
         let changes = layers::fitting(&settings, kept.schedule_changes.clone());
         let rules = Arc::new(layers::apply(&settings, &changes));
         let kept = kept.for_rules(&rules);
+        let rations = Rations::recall(kept.energy, &rules);
         let mut book = Self {
             settings,
             rules,
@@ -70,10 +77,12 @@ impl Book {
             overrides: kept.overrides,
             vacation: kept.vacation,
             safety: kept.safety,
+            rations,
             readings: Readings::default(),
             memory: Memory::default(),
             memories: Memories::new(),
             timers: kept.timers,
+            mirrored: kept.mirrored,
             holders: Holders::default(),
             booted_at: now,
             listening_since: now,
@@ -116,6 +125,7 @@ impl Book {
             overrides: &self.overrides,
             vacation: self.vacation,
             safety: &self.safety,
+            rations: &self.rations,
             readings: &self.readings,
             memory: &self.memory,
             observed,
@@ -215,7 +225,7 @@ impl Book {
             let account = self.safety.account(path);
             account.runs_until(&plan.limits, now, zone)
         });
-        let timer = self.timers.get(path).map(|timer| timer.off_at);
+        let timer = self.timers.get(path).and_then(Timer::off_at);
         let ends = [limit.map(|due| due.at), timer, self.override_off(path)];
         ends.into_iter().flatten().min()
     }

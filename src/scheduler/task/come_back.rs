@@ -5,7 +5,6 @@ use tracing::info;
 use super::{
     Look, Scheduler,
     act::Aim,
-    kept::Timer,
     outlet::{Live, Urgency},
 };
 use crate::{
@@ -67,14 +66,9 @@ impl Scheduler {
         );
     }
 
-    /// A timer that is over switches it off, and is forgotten once the device confirmed that.
     fn switch_off_at_return(&mut self, path: &OutletPath, look: Look) {
         info!(outlet = %path, "back, and on: it is switched off");
-        let over = Timer {
-            set_at: look.now,
-            off_at: look.now,
-        };
-        self.book.timers.insert(path.clone(), over);
+        self.switch_off_once(path, look);
     }
 
     /// Whether an outlet is left alone while it is out of reach. An order that waits at its device is carried out the

@@ -1,6 +1,6 @@
 //! Commands that the scheduler carries out itself, outlet by outlet, and answers as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -8,8 +8,9 @@ use tracing::debug;
 use super::{
     Look, Scheduler, Wake,
     guard::again,
-    kept::Timer,
+    mirror::Mirroring,
     outlet::{Live, Retry, Urgency},
+    timer::Timer,
 };
 use crate::{
     intent::{Action, Answer, Code, Failure, Member, Outcome, Source, Switch, Ticket, TicketId},
@@ -97,6 +98,10 @@ pub(super) struct Desk {
     pub(super) flying: BTreeMap<TicketId, Flying>,
     pub(super) deferred: Vec<Deferred>,
     pub(super) undo: BTreeMap<OutletPath, Undo>,
+    /// Outlets whose timed OFF is over and that may not be on yet, as was told.
+    pub(super) held_back: BTreeSet<OutletPath>,
+    /// What is wanted on plugs that hold OFF edges.
+    pub(super) mirrors: BTreeMap<OutletPath, Mirroring>,
     /// When the next member of a group may be switched.
     pub(super) slots: BTreeMap<GroupId, Instant>,
 }
@@ -132,8 +137,8 @@ impl Desk {
             .is_some_and(|errand| errand.standing == Standing::Stands)
     }
 
-    /// Overrides and timers without what no device confirmed. A new timer is kept all the same: it can only switch
-    /// off.
+    /// Overrides and timers without what no device confirmed. A new timer that can only switch off is kept all the
+    /// same.
     pub(super) fn settled(
         &self,
         mut overrides: Overrides,
@@ -142,6 +147,9 @@ impl Desk {
         for (path, undo) in &self.undo {
             if !self.stands(undo.errand) {
                 restore(&mut overrides, path, undo.overridden);
+                if timers.get(path).is_some_and(|timer| timer.to == Power::On) {
+                    timers.remove(path);
+                }
             }
             if let Some(timer) = undo.timer {
                 timers.entry(path.clone()).or_insert(timer);
@@ -302,7 +310,7 @@ impl Scheduler {
         self.tell_event(EventKind::OverrideSet, path.as_ref(), group, overriding, look);
     }
 
-    /// A timed ON that surely failed leaves no timer behind; one that may have been done does.
+    /// A timer that surely failed leaves no timer behind; one that may have been done does.
     fn restore_timer(&mut self, id: ErrandId, path: &OutletPath, failure: &Failure) {
         let Some(undo) = self.desk.undo.get(path).filter(|undo| undo.errand == id) else {
             return;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracing::info;
 
 use super::{
     Look, Scheduler,
     outlet::{Presence, Retry},
+    timer::Counted,
 };
 use crate::{
     model::{OutletPath, Power},
@@ -77,6 +77,7 @@ impl Scheduler {
         let look = Look::at(&self.clock);
         for (path, outlet) in outlets.iter().zip(&report.outlets) {
             self.hear_outlet(path, Seen::of(outlet, report.phase), look);
+            self.hear_rules(path, &outlet.rules);
         }
         let whole = OutletPath::device(report.id.clone());
         if outlets.len() > 1 && self.book.rules.group_of(&whole).is_some() {
@@ -109,7 +110,7 @@ impl Scheduler {
         let before = live.power.replace(power);
         // A countdown that we armed is not somebody's wish.
         let counted = ran_out && power == Power::Off;
-        let ours = live.errand.is_some() || live.awaits(power) || counted;
+        let mut ours = live.errand.is_some() || live.awaits(power) || counted;
         if seen.phase == Phase::Ready {
             live.doubt = None;
         }
@@ -118,6 +119,7 @@ impl Scheduler {
         if changed {
             live.went_on = before.map(|_| self.desk.number());
         }
+        ours |= changed && power == Power::Off && self.went_off_by_rule(path, look);
         if back {
             if unasked {
                 self.came_back(path, power, look);
@@ -128,8 +130,9 @@ impl Scheduler {
         if counted && changed {
             self.trip_early(path, look);
         }
-        if changed && power == Power::Off {
-            self.drop_timer(path);
+        if changed {
+            let counted = if counted { Counted::Yes } else { Counted::No };
+            self.drop_timer(path, power, counted, look);
         }
         self.book_run(path, look);
     }
@@ -147,14 +150,6 @@ impl Scheduler {
         };
         let zone = self.book.rules.location.zone.clone();
         self.book.safety.observe(path, report, &zone);
-    }
-
-    /// An outlet that went off needs no timer, unless it is just being switched on.
-    fn drop_timer(&mut self, path: &OutletPath) {
-        let switching = self.live.get(path).is_some_and(|live| live.errand.is_some());
-        if !switching && self.book.timers.remove(path).is_some() {
-            info!(outlet = %path, "off: its timer ends");
-        }
     }
 
     /// Somebody else switched an outlet: its button, the app, a rule on the device.

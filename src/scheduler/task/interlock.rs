@@ -2,7 +2,6 @@
 
 use super::{Look, Scheduler, errand::Deferred, outlet::Live};
 use crate::{
-    intent::{Code, Failure},
     model::{OutletPath, Power},
     report::EventKind,
     scheduler::{
@@ -67,15 +66,6 @@ impl Scheduler {
         let message = format!(
             "{path} was not switched on: at most one outlet of its group may be on, and {rival} is not confirmed off"
         );
-        let group = self.book.rules.group_of(path).map(|group| group.id.clone());
-        self.tell_event(
-            EventKind::RefusedBySafety,
-            Some(path),
-            group,
-            message.clone(),
-            look,
-        );
-        let failure = Failure::bridge(Code::RefusedBySafety, message);
-        self.complete(deferred.errand, path, Err(failure), look);
+        self.refuse_for_safety(deferred.errand, path, message, look);
     }
 }

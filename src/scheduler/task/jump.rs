@@ -33,6 +33,7 @@ impl Scheduler {
         info!(by_seconds = jump.as_secs(), "the wall clock jumped");
         self.book.booted_at = after(self.book.booted_at, jump);
         self.book.listening_since = after(self.book.listening_since, jump);
+        self.book.rations.shift(jump);
         for live in self.live.values_mut() {
             live.armed.fork(jump);
         }
@@ -50,7 +51,7 @@ impl Scheduler {
         }
         for timer in self.book.timers.values_mut() {
             timer.set_at = after(timer.set_at, jump);
-            timer.off_at = after(timer.off_at, jump);
+            timer.at = after(timer.at, jump);
         }
     }
 

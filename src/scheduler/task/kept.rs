@@ -10,12 +10,14 @@ use super::{
     book::Book,
     layers::Changes,
     outlet::{Armed, Live},
+    timer::Timer,
 };
 use crate::{
+    mirror::OurRules,
     model::{GroupId, OutletPath},
     scheduler::{
-        activity::ScheduleMemory, ids::ScheduleId, overrides::Overrides, planner::Vacation, rules::Rules,
-        safety::Safety,
+        activity::ScheduleMemory, energy::KeptRations, ids::ScheduleId, overrides::Overrides,
+        planner::Vacation, rules::Rules, safety::Safety,
     },
 };
 
@@ -29,23 +31,18 @@ pub struct Kept {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: Safety,
-    /// Timed ONs.
+    /// What they used, where rules ask for that.
+    pub energy: KeptRations,
+    /// Timed ONs, timed OFFs and countdowns.
     pub timers: BTreeMap<OutletPath, Timer>,
     /// The countdowns that we armed on the plugs.
     pub armed: BTreeMap<OutletPath, Armed>,
+    /// The schedule rules on plugs that are ours.
+    pub mirrored: BTreeMap<OutletPath, OurRules>,
     /// Schedules changed over MQTT.
     pub schedule_changes: Changes,
     /// What schedules remember of their sensors.
     pub memory: Vec<Remembered>,
-}
-
-/// A timed ON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timer {
-    /// When it was asked for.
-    pub set_at: Timestamp,
-    /// When the outlet is switched off.
-    pub off_at: Timestamp,
 }
 
 /// What one schedule remembered, and since when.
@@ -94,8 +91,10 @@ impl Kept {
             overrides,
             vacation: book.vacation,
             safety: book.safety.clone(),
+            energy: book.rations.kept(),
             timers,
             armed: armed.map(|(path, live)| (path.clone(), live.armed)).collect(),
+            mirrored: book.mirrored.clone(),
             schedule_changes: book.changes.clone(),
             memory: book.remembered(),
         }

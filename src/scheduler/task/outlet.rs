@@ -10,7 +10,7 @@ use super::errand::ErrandId;
 use crate::{
     intent::TicketId,
     model::Power,
-    report::{Availability, Countdown},
+    report::{Availability, Countdown, DeviceRules},
     scheduler::{period::after, wire::GuardState},
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Live {
     /// The number of its last way from off to on, if that was heard.
     pub(super) went_on: Option<u64>,
     pub(super) countdown: Countdown,
+    /// What it follows by itself.
+    pub(super) rules: DeviceRules,
     /// The intent that is on its way.
     pub(super) flight: Option<Flight>,
     /// The errand that still waits for this outlet.
@@ -51,6 +53,7 @@ impl Default for Live {
             on_since: None,
             went_on: None,
             countdown: Countdown::Unknown,
+            rules: DeviceRules::default(),
             flight: None,
             errand: None,
             doubt: None,
@@ -222,6 +225,14 @@ impl Live {
     /// Whether a change to this was made by us, or may have been.
     pub(super) fn awaits(&self, power: Power) -> bool {
         self.flight.and_then(|flight| flight.power) == Some(power) || self.doubt == Some(power)
+    }
+
+    /// The countdown that somebody else started on the plug: what it switches to, and when.
+    pub(super) fn foreign(&self) -> Option<(Power, Timestamp)> {
+        match self.countdown {
+            Countdown::Running { to, ends } if !self.armed.owns(self.countdown) => Some((to, ends)),
+            _ => None,
+        }
     }
 
     /// Whether it is on, goes on now, or is not known to be off.

@@ -62,6 +62,7 @@ impl Scheduler {
             self.book.overrides.clear(&outlet);
         }
         self.book.safety.retain(known);
+        self.book.rations.retain(rules);
     }
 
     /// What changed schedules remember says nothing about the new ones.

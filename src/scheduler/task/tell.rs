@@ -1,7 +1,7 @@
 //! What the scheduler says: how things stand, on change only, and what happened.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -13,12 +13,13 @@ use super::{
     act::TOLERATED,
     book::Book,
     outlet::{Live, Told},
+    timer::Timer,
 };
 use crate::{
     model::{GroupId, OutletPath, Power},
     report::{Event, EventKind},
     scheduler::{
-        planner::{GroupPlan, Memory, Reason, Rule, Source, Vacation, plan_group},
+        planner::{GroupPlan, Memory, Rule, Source, Vacation, plan_group},
         rules::Rules,
         wire::{GroupStanding, OutletStanding, Word},
     },
@@ -163,7 +164,10 @@ impl Scheduler {
     pub(super) fn tell_standings(&mut self, look: Look) {
         self.tell_problems(look);
         let members = self.book.rules.groups.iter().flat_map(|group| &group.outlets);
-        let paths: Vec<OutletPath> = members.chain(self.book.timers.keys()).cloned().collect();
+        let counting = self.live.iter().filter(|(_, live)| live.foreign().is_some());
+        let counting = counting.map(|(path, _)| path).chain(self.book.mirrored.keys());
+        let others = self.book.timers.keys().chain(counting);
+        let paths: BTreeSet<OutletPath> = members.chain(others).cloned().collect();
         for path in &paths {
             let standing = self.outlet_standing(path, look);
             self.telling.outlet(path, standing);
@@ -209,10 +213,24 @@ impl Scheduler {
     fn outlet_standing(&self, path: &OutletPath, look: Look) -> OutletStanding {
         let live = self.live.get(path);
         let timer = self.book.timers.get(path);
+        let foreign = live.and_then(Live::foreign);
         let mut standing = OutletStanding {
             problem: Some(live.is_some_and(|live| is_problem(live, look))),
             guard: live.and_then(Live::guard_state),
-            timer_until: timer.map(|timer| timer.off_at),
+            countdown: timer
+                .filter(|timer| timer.to == Power::Off)
+                .map_or(0, Timer::seconds),
+            timer_until: timer.map(|timer| timer.at),
+            timer_to: timer.map(|timer| timer.to),
+            device_timer_until: foreign.map(|(_, ends)| ends),
+            device_timer_to: foreign.map(|(to, _)| to),
+            mirrored: self
+                .book
+                .mirrored
+                .get(path)
+                .into_iter()
+                .flat_map(|ours| ours.keys().cloned())
+                .collect(),
             ..OutletStanding::MANUAL
         };
         if let Some(plan) = self.book.plan.outlets.get(path) {
@@ -230,22 +248,8 @@ impl Scheduler {
                 standing.since = told.since;
             }
         }
-        if let Some(timer) = timer
-            && standing.source != Source::Safety
-        {
-            let ended = timer.off_at <= look.now;
-            standing.expected = Some(Power::from(!ended));
-            standing.since = Some(timer.set_at);
-            standing.next_change = [Some(timer.off_at).filter(|_| !ended), standing.next_change]
-                .into_iter()
-                .flatten()
-                .min();
-            let end = rfc3339(timer.off_at, &self.book);
-            standing.reason = Some(Reason::new(if ended {
-                format!("timed ON ended {end}")
-            } else {
-                format!("timed ON until {end}")
-            }));
+        if let Some(timer) = timer {
+            self.add_timer(&mut standing, path, timer, look);
         }
         OutletStanding {
             since: standing.since.map(|since| to_the_second(since, RoundMode::Floor)),
@@ -253,6 +257,7 @@ impl Scheduler {
             override_until: standing.override_until.map(coming),
             cooldown_until: standing.cooldown_until.map(coming),
             timer_until: standing.timer_until.map(coming),
+            device_timer_until: standing.device_timer_until.map(coming),
             ..standing
         }
     }
@@ -300,7 +305,9 @@ impl Scheduler {
             Some((at, state)) if plan.next_change.is_none_or(|change| at < change) => (Some(at), state),
             _ => (plan.next_change, next_state),
         };
-        let schedules = self.book.rules.group(&plan.id).map(|group| &group.schedules);
+        let group = self.book.rules.group(&plan.id);
+        let energy = group.and_then(|group| self.energy_standing(group));
+        let schedules = group.map(|group| &group.schedules);
         GroupStanding {
             state: plan.state,
             mode: plan.mode,
@@ -313,24 +320,13 @@ impl Scheduler {
             override_until: plan.override_until.map(coming),
             cooldown_until: plan.cooldown_until.map(coming),
             safety: plan.safety,
+            energy,
             schedules: schedules
                 .into_iter()
                 .flatten()
                 .map(|schedule| (schedule.id.clone(), schedule.enabled))
                 .collect(),
         }
-    }
-
-    /// When the first timed ON of a member ends, and what the group is then, unless others stay on.
-    fn timer_of(&self, plan: &GroupPlan) -> Option<(Timestamp, Option<Power>)> {
-        let members = &self.book.rules.group(&plan.id)?.outlets;
-        let timers = members
-            .iter()
-            .filter_map(|path| Some((path, self.book.timers.get(path)?.off_at)));
-        let (first, off_at) = timers.min_by_key(|(_, off_at)| *off_at)?;
-        let is_off = |path: &OutletPath| self.live.get(path).and_then(|live| live.power) == Some(Power::Off);
-        let others_off = members.iter().filter(|path| *path != first).all(is_off);
-        Some((off_at, others_off.then_some(Power::Off)))
     }
 
     fn outlook(&self, plan: &GroupPlan) -> Outlook {

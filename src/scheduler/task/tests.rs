@@ -2,9 +2,12 @@
 
 mod come_back;
 mod commands;
+mod energy;
 mod interlock;
 mod limits;
+mod mirror;
 mod property;
 mod reload;
 mod rules;
+mod timers;
 mod world;

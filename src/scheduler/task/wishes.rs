@@ -1,14 +1,14 @@
 //! Commands to switch: limits may refuse them, and where there are schedules they are overrides.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tracing::info;
 
 use super::{
     Look, Scheduler,
     book::Keeping,
     errand::{Before, Deferred, Errand, ErrandId, Item, Standing, Undo, answer},
-    kept::Timer,
     outlet::Live,
+    timer::Timer,
 };
 use crate::{
     intent::{Action, Code, Done, Failure, Guard, Intent, Member, Source, Switch},
@@ -16,8 +16,8 @@ use crate::{
     report::EventKind,
     scheduler::{
         overrides::{Lifetime, Origin, Override},
-        period::{Period, after},
-        safety::Refusal,
+        period::Period,
+        safety::{Cause, Refusal},
         wire::{Change, Target, Wish},
     },
 };
@@ -32,7 +32,7 @@ enum Scope {
 
 /// What a command does to one outlet beside switching it.
 #[derive(Debug, Clone, Copy)]
-enum Effect {
+pub(super) enum Effect {
     Override(Override),
     Timer(Timer),
     /// A timer that runs ends.
@@ -46,7 +46,11 @@ impl Scheduler {
             Ok(Scope::Owner(path)) => self.forward(path, wish, look),
             Ok(Scope::Outlets(paths, group)) => match wish.change {
                 Change::Auto => self.back_to_schedules(&paths, group.as_ref(), wish, look),
-                Change::Switch(_) | Change::OnFor(_) => self.carry_out(paths, group, wish, look),
+                Change::CountDown(length) => self.count_down(&paths, group, length, wish, look),
+                Change::CancelCountdown => self.cancel_countdown(&paths, group, wish, look),
+                Change::Switch(_) | Change::OnFor(_) | Change::OffFor(_) => {
+                    self.carry_out(paths, group, wish, look);
+                }
             },
         }
     }
@@ -174,13 +178,14 @@ impl Scheduler {
         match change {
             Change::Switch(Switch::To(power)) => Some(power),
             Change::OnFor(_) => Some(Power::On),
+            Change::OffFor(_) => Some(Power::Off),
             Change::Switch(Switch::Toggle) => {
                 let coming = paths
                     .iter()
                     .filter_map(|path| self.deferred_power(path).or(self.live.get(path)?.coming()));
                 coming.max().map(Power::toggled)
             }
-            Change::Auto => None,
+            Change::Auto | Change::CountDown(_) | Change::CancelCountdown => None,
         }
     }
 
@@ -191,16 +196,18 @@ impl Scheduler {
 
     fn effect(&self, path: &OutletPath, power: Power, wish: &Wish, look: Look) -> Result<Effect, String> {
         let lifetime = match wish.change {
-            Change::OnFor(_) if wish.lifetime.is_some() => {
-                return Err("a time to be on and a lifetime exclude each other".to_owned());
+            Change::OnFor(_) | Change::OffFor(_) if wish.lifetime.is_some() => {
+                return Err("on_time and off_time go with no lifetime".to_owned());
             }
-            Change::OnFor(length) => {
+            Change::OnFor(length) | Change::OffFor(length) => {
                 let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
                 Some(Lifetime::For(
                     Period::new(length).map_err(|error| error.to_string())?,
                 ))
             }
-            Change::Switch(_) | Change::Auto => wish.lifetime,
+            Change::Switch(_) | Change::Auto | Change::CountDown(_) | Change::CancelCountdown => {
+                wish.lifetime
+            }
         };
         if self.book.scheduled(path).is_some() {
             let lifetime = lifetime.unwrap_or_default();
@@ -210,7 +217,7 @@ impl Scheduler {
         let Some(lifetime) = lifetime else {
             return Ok(Effect::Plain);
         };
-        timer(path, power, lifetime, look.now).map(Effect::Timer)
+        Timer::of(path, power, lifetime, look.now).map(Effect::Timer)
     }
 
     /// Whether the limits in force allow an outlet to be switched so. OFF is always allowed.
@@ -222,16 +229,23 @@ impl Scheduler {
         self.book
             .safety
             .account(path)
-            .allow_on(&plan.limits, look.now, zone)
+            .allow_on(&plan.limits, look.now, zone)?;
+        self.rations_allow(path, look)
     }
 
     /// Answers that a limit forbids it, and when it will be possible.
     pub(super) fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
         let when = match refusal.possible_at {
             Some(at) => format!("possible again at {}", self.in_words(Some(at))),
+            None if refusal.cause == Cause::Ceiling => "possible when the others draw less".to_owned(),
             None => "possible some time after it is confirmed off".to_owned(),
         };
         let message = format!("{path} may not be on now: {refusal}; {when}");
+        self.refuse_for_safety(id, path, message, look);
+    }
+
+    /// Tells and answers that an outlet may not be switched.
+    pub(super) fn refuse_for_safety(&mut self, id: ErrandId, path: &OutletPath, message: String, look: Look) {
         let group = self.book.rules.group_of(path).map(|group| group.id.clone());
         self.tell_event(
             EventKind::RefusedBySafety,
@@ -254,30 +268,9 @@ impl Scheduler {
         deadline: tokio::time::Instant,
         look: Look,
     ) {
-        let earlier = self.desk.undo.get(&path).copied();
-        let now = (
-            self.book.overrides.get(&path).copied(),
-            self.book.timers.remove(&path),
-        );
-        let overridden = match (earlier.map(|undo| undo.overridden), effect) {
-            (Some(before @ Before::Was(_)), _) => before,
-            (_, Effect::Override(_)) => Before::Was(now.0),
-            (_, Effect::Timer(_) | Effect::Plain) => Before::Untouched,
-        };
-        let undo = Undo {
-            errand: id,
-            overridden,
-            timer: earlier.map_or(now.1, |undo| undo.timer),
-        };
-        self.desk.undo.insert(path.clone(), undo);
-        match effect {
-            Effect::Override(new) => self.book.overrides.set(path.clone(), new),
-            Effect::Timer(timer) => {
-                let until = self.in_words(Some(timer.off_at));
-                info!(outlet = %path, until, "timed ON");
-                self.book.timers.insert(path.clone(), timer);
-            }
-            Effect::Plain => {}
+        self.take_effect(id, &path, effect);
+        if power == Power::Off {
+            self.book.rations.dismiss(&path);
         }
         let live = self.live.entry(path.clone()).or_default();
         live.errand = Some(id);
@@ -303,6 +296,35 @@ impl Scheduler {
         self.send_member(&member, look);
     }
 
+    /// Changes overrides and timers provisionally.
+    pub(super) fn take_effect(&mut self, id: ErrandId, path: &OutletPath, effect: Effect) {
+        let earlier = self.desk.undo.get(path).copied();
+        let now = (
+            self.book.overrides.get(path).copied(),
+            self.book.timers.remove(path),
+        );
+        let overridden = match (earlier.map(|undo| undo.overridden), effect) {
+            (Some(before @ Before::Was(_)), _) => before,
+            (_, Effect::Override(_)) => Before::Was(now.0),
+            (_, Effect::Timer(_) | Effect::Plain) => Before::Untouched,
+        };
+        let undo = Undo {
+            errand: id,
+            overridden,
+            timer: earlier.map_or(now.1, |undo| undo.timer),
+        };
+        self.desk.undo.insert(path.clone(), undo);
+        match effect {
+            Effect::Override(new) => self.book.overrides.set(path.clone(), new),
+            Effect::Timer(timer) => {
+                let until = self.in_words(Some(timer.at));
+                info!(outlet = %path, until, "timed {}", timer.until_then());
+                self.book.timers.insert(path.clone(), timer);
+            }
+            Effect::Plain => {}
+        }
+    }
+
     /// `AUTO`: the override ends now.
     fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<&GroupId>, wish: Wish, look: Look) {
         if !paths.iter().any(|path| self.book.scheduled(path).is_some()) {
@@ -312,6 +334,9 @@ impl Scheduler {
             return;
         }
         self.clear_overrides(paths, "by AUTO", look);
+        for path in paths {
+            self.book.timers.remove(path);
+        }
         let done = |path: &OutletPath| -> Member {
             let power = self.live.get(path).and_then(Live::observed);
             (path.clone(), Ok(Done::unasked(path, power)))
@@ -351,25 +376,4 @@ impl Scheduler {
         let what = group.map_or_else(|| first.to_string(), |group| format!("group {group}"));
         Some(format!("{what} is overridden to {power} until {end}"))
     }
-}
-
-/// A lifetime where there are no schedules is a timer.
-fn timer(path: &OutletPath, power: Power, lifetime: Lifetime, now: Timestamp) -> Result<Timer, String> {
-    if power == Power::Off {
-        return Err(format!("{path} has no schedules, so OFF has no end"));
-    }
-    let off_at = match lifetime {
-        Lifetime::For(length) => after(now, length.length()),
-        Lifetime::Until(instant) => instant,
-        Lifetime::UntilEdge | Lifetime::Hold => {
-            return Err(format!("{path} has no schedules to override"));
-        }
-    };
-    if off_at <= now {
-        return Err(format!("{off_at} is not in the future"));
-    }
-    if off_at.duration_since(now) > Lifetime::LONGEST {
-        return Err("a timed ON lasts at most 24h".to_owned());
-    }
-    Ok(Timer { set_at: now, off_at })
 }

@@ -12,7 +12,9 @@ use tapo2mqtt::{
         states,
         topics::{Address, Topics},
     },
-    report::{Availability, Condition, Countdown, Energy, Identity, Kind, Outlet, Phase, Report},
+    report::{
+        Availability, Condition, Countdown, DeviceRules, Energy, Identity, Kind, Outlet, Phase, Report,
+    },
     scheduler::planner::plan,
 };
 use tapo2mqtt_gate::{Failure, planning::Planning};
@@ -95,6 +97,7 @@ fn strip() -> Result<Report, Failure> {
             },
             features: [].into(),
             countdown: Countdown::Unsupported,
+            rules: DeviceRules::default(),
         });
     }
     Ok(Report {

@@ -226,7 +226,10 @@ async fn rule_08_what_makes_no_sense_is_a_bad_command() {
     let to = |power| Change::Switch(Switch::To(power));
     for (change, lifetime) in [
         (Change::Auto, None),
-        (to(OFF), Some(lasting("1h"))),
+        (to(OFF), Some(Lifetime::Hold)),
+        (to(OFF), Some(lasting("25h"))),
+        (Change::OffFor(Duration::from_mins(1)), Some(lasting("1h"))),
+        (Change::CountDown(Duration::from_mins(1)), None),
         (to(ON), Some(Lifetime::Hold)),
         (to(ON), Some(lasting("25h"))),
         (Change::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),

@@ -48,6 +48,9 @@ enum Wanted {
     To(Power),
     Toggle,
     OnFor(u64),
+    OffFor(u64),
+    CountDown(u64),
+    CancelCountdown,
     Hold(Power),
     Auto,
 }
@@ -58,6 +61,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => power().prop_map(Wanted::To),
         1 => Just(Wanted::Toggle),
         1 => (1_u64..900).prop_map(Wanted::OnFor),
+        1 => (1_u64..900).prop_map(Wanted::OffFor),
+        1 => (1_u64..900).prop_map(Wanted::CountDown),
+        1 => Just(Wanted::CancelCountdown),
         1 => power().prop_map(Wanted::Hold),
         1 => Just(Wanted::Auto),
     ];
@@ -117,6 +123,9 @@ impl World {
                     Wanted::To(power) => (to(power), None),
                     Wanted::Toggle => (Change::Switch(Switch::Toggle), None),
                     Wanted::OnFor(seconds) => (Change::OnFor(Duration::from_secs(seconds)), None),
+                    Wanted::OffFor(seconds) => (Change::OffFor(Duration::from_secs(seconds)), None),
+                    Wanted::CountDown(seconds) => (Change::CountDown(Duration::from_secs(seconds)), None),
+                    Wanted::CancelCountdown => (Change::CancelCountdown, None),
                     Wanted::Hold(power) => (to(power), Some(Lifetime::Hold)),
                     Wanted::Auto => (Change::Auto, None),
                 };

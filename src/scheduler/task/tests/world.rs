@@ -18,9 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     device::{News, Order},
+    energy::{MilliWattHours, MilliWatts},
     intent::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
+    mirror::{Mirror, Mirrored},
     model::{DeviceId, OutletPath, Power},
-    report::{Availability, Condition, Countdown, Energy, EventKind, Outlet, Phase, Report},
+    report::{
+        Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Metered, Outlet, Phase, Report,
+    },
     scheduler::{
         overrides::Lifetime,
         period::after,
@@ -37,6 +41,10 @@ use crate::{
 
 /// Between two looks of a worker at its device.
 pub(super) const POLL: Duration = Duration::from_secs(5);
+/// Between two readings of a meter.
+pub(super) const READING: Duration = Duration::from_secs(30);
+/// After a relay changed, until its meter is read.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Whether a device counts down by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,49 @@ pub(super) enum Dial {
     None,
     Idle,
     Until(Instant),
+}
+
+/// The meter of an outlet.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    /// What its load draws while it is on, in W.
+    pub(super) watts: u64,
+    /// Whether it answers.
+    pub(super) silent: bool,
+    /// mJ.
+    used: u64,
+    /// mJ since midnight in UTC.
+    today: u64,
+    counted: (Instant, Timestamp),
+    due: Instant,
+}
+
+impl Gauge {
+    fn count(&mut self, power: Power, clock: &Clock) {
+        let now = (Instant::now(), clock.now());
+        let millis = now.0.duration_since(self.counted.0).as_millis();
+        let drawn = if power.is_on() {
+            u64::try_from(millis).unwrap() * self.watts
+        } else {
+            0
+        };
+        let day = |at: Timestamp| at.as_second().div_euclid(86_400);
+        if day(now.1) > day(self.counted.1) {
+            self.today = 0;
+        }
+        self.used += drawn;
+        self.today += drawn;
+        self.counted = now;
+    }
+}
+
+/// What the bridge was told of an outlet last.
+#[derive(Debug)]
+enum Told {
+    Nothing,
+    /// It is out of reach.
+    Away,
+    State(Box<Outlet>),
 }
 
 #[derive(Debug)]
@@ -54,7 +105,10 @@ pub(super) struct Relay {
     pub(super) latency: Duration,
     /// Answers that it did not, whatever it is asked.
     pub(super) stubborn: bool,
-    told: Option<Outlet>,
+    /// What it holds and follows by itself.
+    pub(super) rules: DeviceRules,
+    pub(super) gauge: Option<Gauge>,
+    told: Told,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
     /// Whether an order of the bridge switched it on.
@@ -71,7 +125,9 @@ impl Relay {
             dial,
             latency: Duration::from_millis(50),
             stubborn: false,
-            told: None,
+            rules: DeviceRules::default(),
+            gauge: None,
+            told: Told::Nothing,
             able_since: Some(Instant::now()),
             ordered: false,
             armed: None,
@@ -124,6 +180,18 @@ impl Relay {
         }
     }
 
+    /// Whether the bridge was told what it is, or that it is out of reach.
+    fn is_told(&self) -> bool {
+        !matches!(self.told, Told::Nothing)
+    }
+
+    fn said(&self) -> Option<&Outlet> {
+        match &self.told {
+            Told::State(outlet) => Some(outlet),
+            Told::Nothing | Told::Away => None,
+        }
+    }
+
     /// Whether the bridge has to know that it is on.
     fn known_on(&self, now: Instant) -> bool {
         let noticed = |since: Option<Instant>| since.is_some_and(|since| since + Self::NOTICED <= now);
@@ -155,17 +223,30 @@ pub(super) struct World {
     tasks: Tasks,
     waiting: Vec<Waiting>,
     next_poll: Instant,
+    /// Whether the polls to come would show what the last one did.
+    still: bool,
     next_ticket: u64,
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
     pub(super) outcomes: BTreeMap<u64, Outcome>,
     pub(super) events: Vec<(EventKind, String)>,
+    /// Plugs cannot be written to: the rules they hold stay.
+    pub(super) rules_are_stuck: bool,
+    /// What was asked for as rules on plugs.
+    pub(super) mirrors: Vec<Mirror>,
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStanding>>,
     pub(super) rules_told: Vec<Arc<Rules>>,
     replies: BTreeMap<u64, Result<serde_json::Value, RequestError>>,
     /// Each time a relay was switched by an order: when, which, to what.
     pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
+    /// When a ceiling switched an outlet off.
+    pub(super) shed: Vec<(Timestamp, String)>,
+    /// The ceiling in W that is watched, and since when nothing changed but more is drawn.
+    pub(super) ceiling: Option<u64>,
+    over_since: Option<Instant>,
+    /// The budget in Wh that is watched.
+    pub(super) budget: Option<u64>,
     /// The limit that is watched.
     pub(super) max_on: Option<Duration>,
     /// Whether it is watched that the bridge turns on one outlet at a time.
@@ -225,16 +306,23 @@ impl World {
             tasks,
             waiting: Vec::new(),
             next_poll: Instant::now(),
+            still: false,
             next_ticket: 0,
             answers,
             answered,
             outcomes: BTreeMap::new(),
             events: Vec::new(),
+            rules_are_stuck: false,
+            mirrors: Vec::new(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             rules_told: Vec::new(),
             replies: BTreeMap::new(),
             switched: Vec::new(),
+            shed: Vec::new(),
+            ceiling: None,
+            over_since: None,
+            budget: None,
             max_on: None,
             one_on: false,
             violations: Vec::new(),
@@ -275,11 +363,109 @@ impl World {
         self.events.iter().filter(|(found, _)| *found == kind).count()
     }
 
+    /// A meter for an outlet, and what its load draws from now on, in W.
+    pub(super) fn draw(&mut self, path: &str, watts: u64) {
+        let clock = self.clock.clone();
+        self.over_since = None;
+        let relay = self.relay(path);
+        let power = relay.power();
+        let now = Instant::now();
+        let gauge = relay.gauge.get_or_insert(Gauge {
+            watts,
+            silent: false,
+            used: 0,
+            today: 0,
+            counted: (now, clock.now()),
+            due: now,
+        });
+        gauge.count(power, &clock);
+        gauge.watts = watts;
+    }
+
+    /// Used since midnight by all outlets together, in Wh.
+    pub(super) fn used_today(&self) -> u64 {
+        let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
+        gauges.map(|gauge| gauge.today).sum::<u64>() / 3_600_000
+    }
+
+    /// Meters whose turn it is are read.
+    async fn read_meters(&mut self, listening: bool) {
+        let (now, clock) = (Instant::now(), self.clock.clone());
+        let mut readings = Vec::new();
+        for (path, relay) in &mut self.relays {
+            let power = relay.power();
+            let Some(gauge) = &mut relay.gauge else { continue };
+            gauge.count(power, &clock);
+            if gauge.due > now {
+                continue;
+            }
+            gauge.due = now + READING;
+            if !listening || !relay.online {
+                continue;
+            }
+            let watts = if power.is_on() { gauge.watts } else { 0 };
+            readings.push(Metered {
+                device: path.device.clone(),
+                outlet: path.outlet.clone(),
+                power: (!gauge.silent).then_some(MilliWatts::from_watts(watts)),
+                total: (!gauge.silent).then_some(MilliWattHours::new(gauge.used / 3600)),
+            });
+        }
+        for reading in readings {
+            self.bridge.news.send(News::Metered(reading)).await.unwrap();
+        }
+    }
+
+    /// Notes a ceiling or a budget that does not hold. After a change, each meter is read once; what is out of reach
+    /// cannot be switched off.
+    fn watch_energy(&mut self, now: Instant, listening: bool) {
+        if !listening || self.relays.values().any(|relay| !relay.online) {
+            self.over_since = None;
+            return;
+        }
+        let gauges = || {
+            self.relays
+                .values()
+                .filter(|relay| relay.power().is_on())
+                .filter_map(|relay| relay.gauge.as_ref())
+        };
+        let drawn: u64 = gauges().map(|gauge| gauge.watts).sum();
+        if self.ceiling.is_some_and(|ceiling| drawn > ceiling) {
+            let since = *self.over_since.get_or_insert(now);
+            if now > since + READING + POLL + SETTLE {
+                self.violations.push(format!(
+                    "{drawn} W since {:?} at {}",
+                    since.elapsed(),
+                    self.clock.now()
+                ));
+            }
+        } else {
+            self.over_since = None;
+        }
+        let all: u64 = self
+            .relays
+            .values()
+            .filter_map(|relay| Some(relay.gauge.as_ref()?.watts))
+            .max()
+            .unwrap_or(0);
+        let worth =
+            all * u64::try_from(self.relays.len()).unwrap() * (READING + POLL + SETTLE).as_secs() / 3600;
+        let used = self.used_today();
+        if self.budget.is_some_and(|budget| used > budget + worth + 1) {
+            self.violations.push(format!("{used} Wh at {}", self.clock.now()));
+        }
+    }
+
     /// Somebody presses the button. The worker sees it with its next poll.
     pub(super) fn press(&mut self, path: &str) {
+        let clock = self.clock.clone();
+        self.over_since = None;
         let relay = self.relay(path);
-        let power = relay.power().toggled();
-        relay.flip(power);
+        let power = relay.power();
+        if let Some(gauge) = &mut relay.gauge {
+            gauge.count(power, &clock);
+        }
+        relay.flip(power.toggled());
     }
 
     pub(super) async fn say(&mut self, topic: &str, payload: &str) {
@@ -361,11 +547,12 @@ impl World {
         let kept: store::Saved = serde_json::from_str(&saved).unwrap();
         self.bridge = start(&self.rules, kept.scheduler, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
-            relay.told = None;
+            relay.told = Told::Nothing;
         }
         self.outlets.clear();
         self.groups.clear();
         self.next_poll = Instant::now();
+        self.still = false;
         self.settle().await;
     }
 
@@ -390,10 +577,12 @@ impl World {
     }
 
     pub(super) async fn pass_until(&mut self, until: Instant, listening: bool) {
+        self.stir();
         loop {
             self.live(listening).await;
             let now = Instant::now();
             if now >= until {
+                self.stir();
                 return;
             }
             let dials = self.relays.values().filter_map(|relay| match relay.dial {
@@ -404,9 +593,11 @@ impl World {
                 .waiting
                 .iter()
                 .flat_map(|waiting| [waiting.ready, waiting.intent.deadline]);
+            let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
             let next = dials
                 .chain(waiting)
-                .chain([self.next_poll])
+                .chain(gauges.map(|gauge| gauge.due))
+                .chain((!self.still).then_some(self.next_poll))
                 .filter(|at| *at > now)
                 .min()
                 .unwrap_or(until)
@@ -419,6 +610,14 @@ impl World {
                 () = sleep_until(next) => {}
             }
         }
+    }
+
+    /// Something may have changed: there are polls again, at the times when they are due anyway.
+    fn stir(&mut self) {
+        let missed = Instant::now().saturating_duration_since(self.next_poll);
+        let polls = u32::try_from(missed.as_nanos().div_ceil(POLL.as_nanos())).unwrap();
+        self.next_poll += POLL * polls;
+        self.still = false;
     }
 
     /// Lets everything that is due now happen.
@@ -445,7 +644,12 @@ impl World {
     }
 
     fn take(&mut self, order: Order) {
-        let Order::Intent(intent) = order else { return };
+        self.stir();
+        let intent = match order {
+            Order::Intent(intent) => intent,
+            Order::Mirror(device, mirror) => return self.mirror(&device, &mirror),
+            Order::Rescan | Order::Reload(_) => return,
+        };
         if let Action::Switch(Switch::To(_)) = intent.action {
             let (replaced, rest) = std::mem::take(&mut self.waiting)
                 .into_iter()
@@ -465,6 +669,21 @@ impl World {
         });
     }
 
+    /// A worker makes the rules on its plug what is asked for.
+    fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
+        self.mirrors.push(mirror.clone());
+        if self.rules_are_stuck {
+            return;
+        }
+        let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
+        let ids = (1..).map(|number| format!("S{number}"));
+        relay.rules.mirrored = Some(Arc::new(Mirrored {
+            wanted: Some(mirror.wanted.clone()),
+            ours: ids.zip(mirror.wanted.iter().copied()).collect(),
+            trouble: None,
+        }));
+    }
+
     fn hear(&mut self, word: Word) {
         match word {
             Word::Rules(rules) => self.rules_told.push(rules),
@@ -475,7 +694,16 @@ impl World {
                 self.groups.insert(id.to_string(), standing);
             }
             Word::Vacation(_) => {}
-            Word::Event(event) => self.events.push((event.kind, event.message)),
+            Word::Event(event) => {
+                if event.message.contains("over its ceiling") {
+                    let outlet = event
+                        .outlet
+                        .map_or_else(String::new, |outlet| format!("/{outlet}"));
+                    let device = event.device.unwrap();
+                    self.shed.push((event.at, format!("{device}{outlet}")));
+                }
+                self.events.push((event.kind, event.message));
+            }
             Word::Reply { id, result } => {
                 self.replies.insert(id.0, result);
             }
@@ -485,23 +713,33 @@ impl World {
     /// Devices and their workers do what is due.
     async fn live(&mut self, listening: bool) {
         let now = Instant::now();
+        let mut rang = false;
         for relay in self.relays.values_mut() {
             if let Dial::Until(end) = relay.dial
                 && end <= now
             {
                 relay.dial = Dial::Idle;
                 relay.flip(Power::Off);
+                rang = true;
             }
+        }
+        if rang || !self.waiting.is_empty() {
+            self.stir();
         }
         for waiting in std::mem::take(&mut self.waiting) {
             self.serve(waiting, now).await;
         }
         self.inspect(now, listening);
-        if now >= self.next_poll {
+        self.read_meters(listening).await;
+        self.watch_energy(now, listening);
+        if now >= self.next_poll && !self.still {
             self.next_poll = now + POLL;
             if listening {
                 self.report_all().await;
             }
+            // What is watched is looked at with each poll.
+            let watched = self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
+            self.still = !watched && self.relays.values().all(Relay::is_told);
         }
     }
 
@@ -570,7 +808,11 @@ impl World {
                     Switch::To(power) => power,
                     Switch::Toggle => relay.power().toggled(),
                 };
+                if let Some(gauge) = &mut relay.gauge {
+                    gauge.count(relay.on_since.is_some().into(), &clock);
+                }
                 if relay.power() != power {
+                    self.over_since = None;
                     self.switched.push((clock.now(), intent.path.clone(), power));
                 }
                 relay.flip(power);
@@ -600,13 +842,19 @@ impl World {
         for (position, (path, relay)) in (1..).zip(of_device) {
             online &= relay.online;
             let outlet = read(path, relay, position, &clock);
-            news |= relay.told.as_ref() != Some(&outlet);
-            relay.told = Some(outlet.clone());
+            news |= relay.said() != Some(&outlet);
+            let changed = relay.said().is_none_or(|told| told.power != outlet.power);
+            if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
+                gauge.due = gauge.due.min(Instant::now() + SETTLE);
+            }
+            relay.told = Told::State(Box::new(outlet.clone()));
             outlets.push(outlet);
         }
-        if !online {
-            for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
-                relay.told = None;
+        for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
+            match (online, news) {
+                (true, _) => {}
+                (false, true) => relay.told = Told::Away,
+                (false, false) => relay.told = Told::Nothing,
             }
         }
         if !news {
@@ -637,7 +885,7 @@ impl World {
 
 /// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
 fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet {
-    let told = relay.told.as_ref();
+    let told = relay.said();
     let steady = |before: Option<Timestamp>, new: Timestamp| match before {
         Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
         _ => new,
@@ -674,6 +922,7 @@ fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet
         energy: Energy::default(),
         features: BTreeSet::new(),
         countdown,
+        rules: relay.rules.clone(),
     }
 }
 
@@ -695,7 +944,7 @@ fn dial(relay: &mut Relay, guard: Guard, clock: &Clock) {
                 relay.dial = Dial::Until(Instant::now() + whole);
             }
         }
-        Guard::Disarm { ours } => {
+        Guard::Disarm { ours } | Guard::Cancel { ends: ours, .. } => {
             if is_ours(relay, Some(ours)) {
                 relay.dial = Dial::Idle;
             }

@@ -1,0 +1,96 @@
+//! `[group.energy]`: what a group does about the energy that its members use.
+
+use std::time::Duration;
+
+use super::{
+    parse,
+    reader::{Read, Table},
+};
+use crate::{
+    energy::{MilliWattHours, MilliWatts},
+    scheduler::{
+        energy::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+        period::Period,
+    },
+};
+
+const DAY: Duration = Duration::from_hours(24);
+/// Below a tenth of a watt, meters show nothing.
+const LEAST: MilliWatts = MilliWatts::new(100);
+/// As much as an outlet carries.
+const LARGEST_LOAD: MilliWatts = MilliWatts::from_watts(4000);
+/// More than the mains of a house.
+const LARGEST_CEILING: MilliWatts = MilliWatts::from_watts(100_000);
+/// More than such a house uses in a day.
+const LARGEST_BUDGET: MilliWattHours = MilliWattHours::new(2_000_000_000);
+/// A watt hour, the least that many meters count.
+const SMALLEST_BUDGET: MilliWattHours = MilliWattHours::new(1000);
+
+/// Reads a group's rules; one that is left out does not hold.
+pub(super) fn energy_rules(table: &mut Table<'_>) -> Read<EnergyRules> {
+    let budget = table.optional("budget", parse::energy(SMALLEST_BUDGET..=LARGEST_BUDGET));
+    let ceiling = part(table, "ceiling", ceiling);
+    let finished = part(table, "finished", finished);
+    let standby = part(table, "standby", standby);
+    Ok(EnergyRules {
+        budget: budget?,
+        ceiling: ceiling?,
+        finished: finished?,
+        standby: standby?,
+    })
+}
+
+/// A table that may be left out as a whole.
+fn part<T>(
+    table: &mut Table<'_>,
+    key: &'static str,
+    read: impl FnOnce(&mut Table<'_>) -> Read<T>,
+) -> Read<Option<T>> {
+    if table.has(key) {
+        table.section(key, read).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn ceiling(table: &mut Table<'_>) -> Read<Ceiling> {
+    let power = table.required("power", parse::power(LEAST..=LARGEST_CEILING));
+    let resume = table.optional("resume", parse::power(LEAST..=LARGEST_CEILING));
+    let pause = table.optional("pause", parse::period(Duration::from_secs(1)..=DAY));
+    let (power, resume, pause) = (power?, resume?, pause?);
+    let resume = resume.unwrap_or(Ceiling::resume_below(power));
+    if resume > power {
+        return Err(table.problem("resume", format!("a power that is not above power, {power}")));
+    }
+    Ok(Ceiling {
+        power,
+        resume,
+        pause: pause.unwrap_or(Ceiling::PAUSE),
+    })
+}
+
+fn below(table: &mut Table<'_>) -> Read<MilliWatts> {
+    table.required("below", parse::power(LEAST..=LARGEST_LOAD))
+}
+
+fn length(table: &mut Table<'_>) -> Read<Period> {
+    table.required("for", parse::period(Duration::from_secs(1)..=DAY))
+}
+
+fn finished(table: &mut Table<'_>) -> Read<Finished> {
+    let (below, length) = (below(table), length(table));
+    let off = table.optional("off", parse::boolean)?.unwrap_or(false);
+    Ok(Finished {
+        below: below?,
+        length: length?,
+        then: if off { IfFinished::Off } else { IfFinished::Tell },
+    })
+}
+
+fn standby(table: &mut Table<'_>) -> Read<Standby> {
+    let (below, length) = (below(table), length(table));
+    Ok(Standby {
+        below: below?,
+        length: length?,
+    })
+}

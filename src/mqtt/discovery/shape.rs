@@ -1,0 +1,71 @@
+//! What of a report its announcement is made of.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    model::{DeviceId, OutletKey},
+    report::{Feature, Identity, Outlet, Report},
+};
+
+/// Reports of the same shape are announced alike: values are no part of it.
+#[derive(Debug, PartialEq)]
+pub(in crate::mqtt) struct Shape<'a> {
+    id: &'a DeviceId,
+    name: Option<&'a str>,
+    identity: Option<&'a Identity>,
+    outlets: Vec<OutletShape<'a>>,
+}
+
+#[derive(Debug, PartialEq)]
+struct OutletShape<'a> {
+    key: Option<&'a OutletKey>,
+    position: u8,
+    name: Option<&'a str>,
+    features: &'a BTreeSet<Feature>,
+}
+
+// Both name all fields, so that whoever adds one has to say on which side it is.
+impl<'a> From<&'a Report> for Shape<'a> {
+    fn from(report: &'a Report) -> Self {
+        let Report {
+            id,
+            name,
+            identity,
+            outlets,
+            address: _,
+            phase: _,
+            availability: _,
+            trouble: _,
+            rssi: _,
+        } = report;
+        Self {
+            id,
+            name: name.as_deref(),
+            identity: identity.as_deref(),
+            outlets: outlets.iter().map(OutletShape::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Outlet> for OutletShape<'a> {
+    fn from(outlet: &'a Outlet) -> Self {
+        let Outlet {
+            key,
+            position,
+            name,
+            features,
+            power: _,
+            on_since: _,
+            condition: _,
+            energy: _,
+            countdown: _,
+            rules: _,
+        } = outlet;
+        Self {
+            key: key.as_ref(),
+            position: *position,
+            name: name.as_deref(),
+            features,
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Countdowns and timed OFFs.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    rules::{OFF, ON, morning, world},
+    world::{Dial, World},
+};
+use crate::{
+    intent::{Code, Switch},
+    model::Power,
+    report::EventKind,
+    scheduler::{
+        overrides::Lifetime,
+        planner::Source,
+        rules::{Group, Interlock, Limits},
+        testing::{group, schedule},
+        wire::{Change, GuardState},
+    },
+};
+
+fn manual() -> Group {
+    group(Vec::new())
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_mins(minutes)
+}
+
+fn off_for(length: &str) -> (Change, Option<Lifetime>) {
+    let lifetime = Lifetime::For(length.parse().unwrap());
+    (Change::Switch(Switch::To(OFF)), Some(lifetime))
+}
+
+/// The seconds that a plug still counts.
+fn counts(world: &mut World, path: &str) -> u64 {
+    match world.relay(path).dial {
+        Dial::Until(end) => end.duration_since(Instant::now()).as_secs(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn done(world: &mut World, target: &str, change: Change) {
+    let command = world.command(target, change, None).await;
+    world.pass("1s").await;
+    assert_eq!(world.code(command), Some(Ok(())), "{target} {change:?}");
+}
+
+/// A lamp in no group, on, and known to be.
+async fn lamp() -> World {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    world.add("lamp", Dial::Idle);
+    world.pass("6s").await;
+    world.set("lamp", ON).await;
+    world.pass("1s").await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_is_held_by_the_plug_and_elsewhere_by_the_bridge() {
+    let mut world = lamp().await;
+    world.set("mats/1", ON).await;
+    world.pass("1s").await;
+    for target in ["lamp", "mats/1"] {
+        done(&mut world, target, Change::CountDown(minutes(10))).await;
+        let standing = world.standing(target);
+        assert_eq!((standing.countdown, standing.timer_to), (600, Some(OFF)));
+    }
+    assert!(counts(&mut world, "lamp").abs_diff(600) <= 3);
+    assert_eq!(world.standing("mats/1").guard, Some(GuardState::Unsupported));
+    let flips = world.switched.len();
+    world.pass("9m 50s").await;
+    assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, ON));
+    assert_eq!(world.switched.len(), flips, "nothing is switched by its start");
+    world.pass("15s").await;
+    assert_eq!((world.power("lamp"), world.power("mats/1")), (OFF, OFF));
+    assert_eq!(world.standing("lamp").countdown, 0);
+    assert!(world.kept().timers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_outlives_the_bridge() {
+    let mut world = lamp().await;
+    world.set("mats/1", ON).await;
+    world.pass("1s").await;
+    for target in ["lamp", "mats/1"] {
+        done(&mut world, target, Change::CountDown(minutes(10))).await;
+    }
+    world.restart(minutes(5)).await;
+    world.pass("6s").await;
+    assert_eq!(world.standing("lamp").countdown, 600, "as it was set");
+    world.stop().await;
+    world.pass_until(Instant::now() + minutes(10), false).await;
+    assert_eq!((world.power("lamp"), world.power("mats/1")), (OFF, ON));
+    world.start().await;
+    world.pass("7s").await;
+    assert_eq!(world.power("mats/1"), OFF, "late, but not never");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_of_zero_cancels_and_a_newer_command_replaces() {
+    let mut world = lamp().await;
+    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
+    done(&mut world, "lamp", Change::CountDown(minutes(20))).await;
+    assert!(counts(&mut world, "lamp").abs_diff(1200) <= 3);
+    done(&mut world, "lamp", Change::CancelCountdown).await;
+    assert_eq!(world.relay("lamp").dial, Dial::Idle);
+    assert!(world.kept().timers.is_empty());
+    world.pass("30m").await;
+    assert_eq!(world.power("lamp"), ON);
+    done(&mut world, "lamp", Change::CancelCountdown).await;
+
+    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
+    done(&mut world, "lamp", Change::Switch(Switch::To(ON))).await;
+    assert_eq!(world.relay("lamp").dial, Dial::Idle, "plain ON is without an end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_what_is_off_is_not_switched_on_by_a_countdown() {
+    let mut world = lamp().await;
+    world.set("lamp", OFF).await;
+    world.pass("1s").await;
+    for target in ["lamp", "mats/1", "group/driveway"] {
+        let command = world.command(target, Change::CountDown(minutes(10)), None).await;
+        assert_eq!(world.code(command), Some(Err(Code::BadCommand)), "{target}");
+    }
+    // Of several, those that are on.
+    world.set("mats/2", ON).await;
+    world.pass("1s").await;
+    done(&mut world, "group/driveway", Change::CountDown(minutes(10))).await;
+    world.pass("1s").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    world.pass("10m").await;
+    assert_eq!(world.power("mats/2"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_that_failed_leaves_the_one_before() {
+    let mut world = lamp().await;
+    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
+    let before = world.kept().timers;
+    world.relay("lamp").online = false;
+    let command = world.command("lamp", Change::CountDown(minutes(60)), None).await;
+    world.pass("11s").await;
+    assert_eq!(world.code(command), Some(Err(Code::Expired)));
+    assert_eq!(world.kept().timers, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_does_not_prolong_a_limit() {
+    let mut limited = manual();
+    limited.outlets = vec!["heater".parse().unwrap()];
+    limited.limits = Limits {
+        max_on: "30m".parse().unwrap(),
+        ..Limits::NONE
+    };
+    let mut world = world(limited, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    world.set("heater", ON).await;
+    world.pass("1s").await;
+    done(&mut world, "heater", Change::CountDown(minutes(60))).await;
+    assert!(counts(&mut world, "heater").abs_diff(1800) <= 4);
+    done(&mut world, "heater", Change::CountDown(minutes(10))).await;
+    assert!(counts(&mut world, "heater").abs_diff(600) <= 4);
+    done(&mut world, "heater", Change::CancelCountdown).await;
+    assert!(
+        counts(&mut world, "heater").abs_diff(1800) <= 6,
+        "the limit holds on"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
+    let mut group = group(vec![
+        schedule("day", "08:00", "20:00"),
+        schedule("night", "22:00", "23:00"),
+    ]);
+    group.outlets = vec!["heater".parse().unwrap()];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    assert_eq!(world.power("heater"), ON);
+    done(&mut world, "heater", Change::CountDown(minutes(10))).await;
+    let standing = world.standing("heater");
+    assert_eq!((standing.expected, standing.source), (Some(ON), Source::Schedule));
+    assert!(
+        standing
+            .reason
+            .as_ref()
+            .unwrap()
+            .to_string()
+            .contains("countdown")
+    );
+    assert!(counts(&mut world, "heater").abs_diff(600) <= 3);
+    world.pass("10m 10s").await;
+    assert_eq!(world.power("heater"), OFF);
+    assert_eq!(world.count(EventKind::OverrideSet), 1);
+    let flips = world.switched.len();
+    world.until("2024-06-21T21:59:00").await;
+    assert_eq!((world.power("heater"), world.switched.len()), (OFF, flips));
+    world.until("2024-06-21T22:00:02").await;
+    assert_eq!(world.power("heater"), ON);
+    // The end of the window comes first: nothing is left of the countdown.
+    done(&mut world, "heater", Change::CountDown(minutes(120))).await;
+    world.until("2024-06-21T23:00:05").await;
+    assert_eq!((world.power("heater"), world.kept().timers.len()), (OFF, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_that_ended_without_the_bridge_is_an_override_all_the_same() {
+    let mut group = group(vec![schedule("day", "08:00", "20:00")]);
+    group.outlets = vec!["heater".parse().unwrap()];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    world.pass("6s").await;
+    done(&mut world, "heater", Change::CountDown(minutes(10))).await;
+    world.restart(minutes(30)).await;
+    world.pass("1m").await;
+    assert_eq!(world.power("heater"), OFF);
+    world.pass("60m").await;
+    assert_eq!(world.power("heater"), OFF, "until the next edge");
+    world.set("heater", ON).await;
+    world.pass("1s").await;
+    assert_eq!(world.power("heater"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_when_a_person_says_so() {
+    let mut world = lamp().await;
+    world.relay("lamp").dial = Dial::Until(Instant::now() + minutes(30));
+    world.pass("6s").await;
+    let standing = world.standing("lamp");
+    assert_eq!((standing.device_timer_to, standing.countdown), (Some(OFF), 0));
+    assert!(standing.device_timer_until.is_some());
+    // Another command of ours leaves it alone, and the bridge counts beside it.
+    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
+    assert!(counts(&mut world, "lamp").abs_diff(1800) <= 10);
+    done(&mut world, "lamp", Change::CancelCountdown).await;
+    assert_eq!(world.relay("lamp").dial, Dial::Idle);
+    world.pass("6s").await;
+    assert_eq!(world.standing("lamp").device_timer_until, None);
+    assert!(world.kept().timers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_ends_for_outlets_in_groups_and_in_none() {
+    for (change, lifetime) in [(Change::OffFor(minutes(10)), None), off_for("10m")] {
+        let mut world = lamp().await;
+        for target in ["lamp", "mats/1"] {
+            let command = world.command(target, change, lifetime).await;
+            world.pass("1s").await;
+            assert_eq!((world.code(command), world.power(target)), (Some(Ok(())), OFF));
+            let standing = world.standing(target);
+            assert_eq!((standing.timer_to, standing.expected), (Some(ON), Some(OFF)));
+            assert_eq!(standing.countdown, 0, "that is a timer to OFF");
+        }
+        world.pass("9m 50s").await;
+        assert_eq!((world.power("lamp"), world.power("mats/1")), (OFF, OFF));
+        world.pass("15s").await;
+        assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, ON));
+        assert!(world.kept().timers.is_empty());
+        world.set("lamp", OFF).await;
+        world.pass("1m").await;
+        assert_eq!(world.power("lamp"), OFF, "once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_survives_a_restart_and_is_ended_by_what_is_newer() {
+    let mut world = lamp().await;
+    done(&mut world, "lamp", Change::OffFor(minutes(10))).await;
+    world.restart(minutes(5)).await;
+    world.pass("5m 10s").await;
+    assert_eq!(world.power("lamp"), ON);
+
+    done(&mut world, "lamp", Change::OffFor(minutes(10))).await;
+    done(&mut world, "lamp", Change::Switch(Switch::To(OFF))).await;
+    world.pass("20m").await;
+    assert_eq!(world.power("lamp"), OFF, "a plain OFF has no end");
+
+    done(&mut world, "lamp", Change::OffFor(minutes(10))).await;
+    world.press("lamp");
+    world.pass("6s").await;
+    assert!(world.kept().timers.is_empty(), "somebody switched it on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_that_failed_switches_nothing_on() {
+    let mut world = lamp().await;
+    world.relay("lamp").online = false;
+    let command = world.command("lamp", Change::OffFor(minutes(1)), None).await;
+    world.pass("5s").await;
+    assert!(
+        world.kept().timers.is_empty(),
+        "not before the device confirmed it"
+    );
+    world.pass("6s").await;
+    assert_eq!(world.code(command), Some(Err(Code::Expired)));
+    world.relay("lamp").on_since = None;
+    world.relay("lamp").online = true;
+    world.pass("10m").await;
+    assert_eq!(world.power("lamp"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
+    let mut limited = manual();
+    limited.limits = Limits {
+        min_off: "30m".parse().unwrap(),
+        ..Limits::NONE
+    };
+    let mut world = world(limited, "2024-06-21T09:00:00").await;
+    world.pass("31m").await;
+    done(&mut world, "mats/1", Change::Switch(Switch::To(ON))).await;
+    done(&mut world, "mats/1", Change::OffFor(minutes(5))).await;
+    world.pass("29m").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert_eq!(world.count(EventKind::RefusedBySafety), 1, "told once");
+    let standing = world.standing("mats/1");
+    assert_eq!((standing.expected, standing.problem), (Some(OFF), Some(false)));
+    let reason = standing.reason.as_ref().unwrap().to_string();
+    assert!(reason.contains("min_off"), "{reason}");
+    world.pass("1m 10s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    assert!(world.kept().timers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_of_an_outlet_that_is_away_for_a_day_is_dropped() {
+    let mut world = lamp().await;
+    done(&mut world, "lamp", Change::OffFor(minutes(5))).await;
+    world.relay("lamp").online = false;
+    world.pass("25h").await;
+    world.relay("lamp").online = true;
+    world.pass("5m").await;
+    assert_eq!(world.power("lamp"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_in_a_scheduled_group_timed_off_is_an_override() {
+    let mut world = world(morning(), "2024-06-21T06:30:00").await;
+    world.pass("6s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    done(&mut world, "mats/1", Change::OffFor(minutes(10))).await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert!(world.standing("mats/1").override_until.is_some());
+    world.pass("10m").await;
+    assert_eq!(world.power("mats/1"), ON, "the window is open");
+    world.until("2024-06-21T07:55:00").await;
+    done(&mut world, "mats/1", Change::OffFor(minutes(10))).await;
+    world.pass("15m").await;
+    assert_eq!(world.power("mats/1"), Power::Off, "the window closed meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_off_gives_way_to_a_rival_that_went_on_meanwhile() {
+    let mut locked = manual();
+    locked.interlock = Interlock::OneOn;
+    let mut world = world(locked, "2024-06-21T09:00:00").await;
+    done(&mut world, "mats/1", Change::Switch(Switch::To(ON))).await;
+    done(&mut world, "mats/1", Change::OffFor(minutes(5))).await;
+    done(&mut world, "mats/2", Change::Switch(Switch::To(ON))).await;
+    world.pass("10m").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
+    assert!(world.kept().timers.is_empty());
+    done(&mut world, "mats/2", Change::OffFor(minutes(5))).await;
+    world.pass("6m").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
+}
