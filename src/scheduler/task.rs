@@ -194,14 +194,9 @@ impl Scheduler {
                 () = stop.cancelled() => break,
                 // Before the answers: a device reports what it did before it answers.
                 news = self.news.recv() => match news {
-                    Some(News::Report(report)) => self.hear(&report),
-                    // The report that comes with it says the same.
-                    Some(News::Event(_)) => continue,
-                    Some(News::Metered(metered)) => {
-                        if self.take_reading(&metered) == Concern::None {
-                            continue;
-                        }
-                    }
+                    Some(news) => if self.take_news(&news) == Concern::None {
+                        continue;
+                    },
                     None => break,
                 },
                 Some(answer) = self.answered.recv() => self.take_answer(answer),
@@ -228,6 +223,32 @@ impl Scheduler {
             if let (Some(word), Some(permit)) = (self.telling.next_word(), permit) {
                 permit.send(word);
             }
+        }
+    }
+
+    /// Takes what came in, and all that waits behind it: a look goes over all outlets, so a thousand devices that come
+    /// up at once must not cost a thousand looks.
+    fn take_news(&mut self, first: &News) -> Concern {
+        let mut concern = self.take_one(first);
+        for _ in 0..self.news.len() {
+            if let Ok(news) = self.news.try_recv()
+                && self.take_one(&news) == Concern::Some
+            {
+                concern = Concern::Some;
+            }
+        }
+        concern
+    }
+
+    fn take_one(&mut self, news: &News) -> Concern {
+        match news {
+            News::Report(report) => {
+                self.hear(report);
+                Concern::Some
+            }
+            // The report that comes with it says the same.
+            News::Event(_) => Concern::None,
+            News::Metered(metered) => self.take_reading(metered),
         }
     }
 
