@@ -12,7 +12,7 @@ use tokio::{
         watch,
     },
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,10 @@ const INBOX: usize = 64;
 /// How long workers may take to end after the stop, before they are dropped. Shorter than the event loop waits
 /// for their last words.
 const STOP_BUDGET: Duration = Duration::from_millis(500);
+
+/// From the first look at one device to that at the next. Looked at all at once, a thousand would keep the event loop
+/// from its broker, and a burst of logins is what Wi-Fi takes worst.
+const BETWEEN_FIRST_LOOKS: Duration = Duration::from_millis(1);
 
 /// Between two times that the energy totals are handed to the state file. What an interruption loses of them is
 /// found again in the devices' own counters, unless those started over meanwhile.
@@ -139,25 +143,26 @@ impl Owner {
 
     fn keep_energy(&self) {
         let accounts = self.book.accounts();
-        self.keeper.change(|saved| saved.energy = accounts);
+        self.keeper.replace(|saved| &mut saved.energy, accounts);
     }
 
     fn employ(&mut self, roster: Roster) {
         let tempo = Arc::new(roster.tempo);
+        let mut first_look = Instant::now();
         for device in roster.devices {
             let orders = Orders {
                 config: Arc::new(device),
                 tempo: tempo.clone(),
             };
-            match self.workers.get(&orders.config.id) {
-                Some(worker) => {
-                    worker.orders.send_if_modified(|current| {
-                        let changed = *current != orders;
-                        *current = orders;
-                        changed
-                    });
-                }
-                None => self.hire(orders),
+            if let Some(worker) = self.workers.get(&orders.config.id) {
+                worker.orders.send_if_modified(|current| {
+                    let changed = *current != orders;
+                    *current = orders;
+                    changed
+                });
+            } else {
+                self.hire(orders, first_look);
+                first_look += BETWEEN_FIRST_LOOKS;
             }
         }
     }
@@ -183,7 +188,7 @@ impl Owner {
         self.employ(roster);
     }
 
-    fn hire(&mut self, orders: Orders) {
+    fn hire(&mut self, orders: Orders, first_look: Instant) {
         let id = orders.config.id.clone();
         let (inbox, messages) = mpsc::channel(INBOX);
         let (orders, orders_in) = watch::channel(orders);
@@ -203,7 +208,7 @@ impl Owner {
                 let _panicked = predecessor.await;
             }
             // On the heap: its states are large, and every move of the task would copy them.
-            Box::pin(worker.run()).await;
+            Box::pin(worker.run(first_look)).await;
         });
         let handle = WorkerHandle {
             inbox,

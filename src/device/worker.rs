@@ -149,9 +149,9 @@ impl Worker {
     }
 
     /// Lives until the stop. Commands that still wait then are answered by being dropped.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, first_look: Instant) {
         self.tell().await;
-        let mut life = Life::Connect;
+        let mut life = Life::Wait(first_look);
         loop {
             life = match life {
                 Life::Connect => self.connect().await,
