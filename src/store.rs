@@ -74,7 +74,18 @@ impl Keeper {
         self.0.borrow().clone()
     }
 
-    /// Changes it; an equal value is not written again.
+    /// Replaces a part of it; an equal value is not written again.
+    pub fn replace<T: PartialEq>(&self, part: fn(&mut Saved) -> &mut T, value: T) {
+        self.0.send_if_modified(|saved| {
+            let part = part(saved);
+            let changed = *part != value;
+            *part = value;
+            changed
+        });
+    }
+
+    /// Changes it; an equal value is not written again. It is compared with a copy: for what happens often there is
+    /// [`Keeper::replace`].
     pub fn change(&self, change: impl FnOnce(&mut Saved)) {
         self.0.send_if_modified(|saved| {
             let before = saved.clone();

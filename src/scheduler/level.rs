@@ -9,8 +9,8 @@ use super::{
     rules::{Group, Schedule},
 };
 
-/// How far an edge is looked for. Any set of days recurs within it.
-const AHEAD: SignedDuration = SignedDuration::from_hours(8 * 24);
+/// How far an edge is looked for: first where it mostly is, then as far as any set of days recurs.
+const HORIZONS: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(8 * 24)];
 
 impl Schedule {
     /// Its occurrences at a place.
@@ -25,20 +25,25 @@ impl Schedule {
 
 /// The first instant after `now` at which the last open window closes.
 pub(super) fn next_closing(group: &Group, location: &Location, now: Timestamp) -> Option<Timestamp> {
-    let horizon = after(now, AHEAD);
-    open_spans(group, location, now, horizon)
-        .first()
-        .map(|span| span.end)
-        .filter(|end| *end < horizon)
+    HORIZONS.into_iter().find_map(|ahead| {
+        let horizon = after(now, ahead);
+        open_spans(group, location, now, horizon)
+            .first()
+            .map(|span| span.end)
+            // What ends there may go on behind it.
+            .filter(|end| *end < horizon)
+    })
 }
 
 /// The first instant after `now` at which a window opens while none is open.
 pub(super) fn next_opening(group: &Group, location: &Location, now: Timestamp) -> Option<Timestamp> {
-    let spans = open_spans(group, location, now, after(now, AHEAD));
-    spans
-        .into_iter()
-        .map(|span| span.start)
-        .find(|start| *start > now)
+    HORIZONS.into_iter().find_map(|ahead| {
+        let spans = open_spans(group, location, now, after(now, ahead));
+        spans
+            .into_iter()
+            .map(|span| span.start)
+            .find(|start| *start > now)
+    })
 }
 
 /// The first of both.

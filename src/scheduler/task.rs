@@ -46,7 +46,6 @@ pub use outlet::Armed;
 pub use timer::Timer;
 
 use book::Book;
-use energy::Concern;
 use errand::Desk;
 use outlet::Live;
 use sensors::Watch;
@@ -135,6 +134,22 @@ impl Look {
     }
 }
 
+/// Whether what came in has to do with anything that is looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    Some,
+    None,
+}
+
+impl Concern {
+    fn or(self, other: Self) -> Self {
+        match self {
+            Self::Some => self,
+            Self::None => other,
+        }
+    }
+}
+
 /// When to look again.
 #[derive(Debug, Clone, Copy)]
 struct Wake(Instant);
@@ -189,27 +204,27 @@ impl Scheduler {
         let mut wake = self.tend();
         loop {
             self.speak();
-            tokio::select! {
+            let concern = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // Before the answers: a device reports what it did before it answers.
                 news = self.news.recv() => match news {
-                    Some(news) => if self.take_news(&news) == Concern::None {
-                        continue;
-                    },
+                    Some(news) => self.take_one(&news),
                     None => break,
                 },
-                Some(answer) = self.answered.recv() => self.take_answer(answer),
+                Some(answer) = self.answered.recv() => self.take_answered(answer),
                 Some(ask) = self.asks.recv() => self.take_ask(ask),
                 // There was no room for all of them.
                 Ok(permit) = words.reserve(), if self.telling.has_words() => {
                     if let Some(word) = self.telling.next_word() {
                         permit.send(word);
                     }
+                    Concern::None
                 }
-                () = sleep_until(wake) => {}
+                () = sleep_until(wake) => Concern::Some,
+            };
+            if concern.or(self.take_waiting()) == Concern::Some {
+                wake = self.tend();
             }
-            wake = self.tend();
         }
     }
 
@@ -226,15 +241,23 @@ impl Scheduler {
         }
     }
 
-    /// Takes what came in, and all that waits behind it: a look goes over all outlets, so a thousand devices that come
-    /// up at once must not cost a thousand looks.
-    fn take_news(&mut self, first: &News) -> Concern {
-        let mut concern = self.take_one(first);
+    /// Takes all that devices said meanwhile: a look goes over all outlets, so a thousand devices that come up at once
+    /// must not cost a thousand looks. Each command has a look of its own: the next one may depend on what it shows.
+    fn take_waiting(&mut self) -> Concern {
+        let mut concern = self.take_news();
+        for _ in 0..self.answered.len() {
+            if let Ok(answer) = self.answered.try_recv() {
+                concern = concern.or(self.take_answered(answer));
+            }
+        }
+        concern
+    }
+
+    fn take_news(&mut self) -> Concern {
+        let mut concern = Concern::None;
         for _ in 0..self.news.len() {
-            if let Ok(news) = self.news.try_recv()
-                && self.take_one(&news) == Concern::Some
-            {
-                concern = Concern::Some;
+            if let Ok(news) = self.news.try_recv() {
+                concern = concern.or(self.take_one(&news));
             }
         }
         concern
@@ -242,24 +265,29 @@ impl Scheduler {
 
     fn take_one(&mut self, news: &News) -> Concern {
         match news {
-            News::Report(report) => {
-                self.hear(report);
-                Concern::Some
-            }
+            News::Report(report) => self.hear(report),
             // The report that comes with it says the same.
             News::Event(_) => Concern::None,
             News::Metered(metered) => self.take_reading(metered),
         }
     }
 
-    fn take_ask(&mut self, ask: Ask) {
+    /// A device reports what it did before it answers: the news goes first.
+    fn take_answered(&mut self, answer: Answer) -> Concern {
+        self.take_news();
+        self.take_answer(answer);
+        Concern::Some
+    }
+
+    fn take_ask(&mut self, ask: Ask) -> Concern {
         let look = Look::at(&self.clock);
         match ask {
-            Ask::Set(wish) => self.wish(wish, look),
+            Ask::Set(wish) => return self.wish(wish, look),
             Ask::Sensor { topic, payload } => self.sense(&topic, &payload, look),
             Ask::Reload(rewritten) => self.reload(rewritten, look),
             Ask::Request { id, request } => self.answer_request(id, request, look),
         }
+        Concern::Some
     }
 
     /// Looks at everything: what should be, what is, what to do, what to say. Returns when to look again.
@@ -315,6 +343,6 @@ impl Scheduler {
             .desk
             .settled(self.book.overrides.clone(), self.book.timers.clone());
         let kept = Kept::of(&self.book, &self.live, settled);
-        self.keeper.change(|saved| saved.scheduler = kept);
+        self.keeper.replace(|saved| &mut saved.scheduler, kept);
     }
 }

@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::{Look, Scheduler, outlet::Live, timer::Timer};
+use super::{Concern, Look, Scheduler, outlet::Live, timer::Timer};
 use crate::{
     model::{OutletPath, Power},
     report::{Availability, EventKind, Metered},
@@ -14,13 +14,6 @@ use crate::{
         wire::EnergyStanding,
     },
 };
-
-/// Whether something concerns any rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Concern {
-    Some,
-    None,
-}
 
 impl Scheduler {
     /// Takes what a meter said.

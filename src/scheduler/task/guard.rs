@@ -49,20 +49,21 @@ impl Scheduler {
     pub(super) fn tend_guards(&mut self, look: Look, wake: &mut Wake) {
         let paths: Vec<OutletPath> = self.live.keys().cloned().collect();
         for path in paths {
-            let due = self.book.runs_until(&path, look.now);
-            let goes_off = self.aim(&path, look).is_some_and(|aim| aim.power == Power::Off);
-            let Some(live) = self.live.get_mut(&path) else {
+            let Some(live) = self.live.get(&path).filter(|live| live.may_be_guarded()) else {
                 continue;
             };
-            let idle =
-                live.flight.is_none() && live.errand.is_none() && live.availability == Availability::Online;
-            if !idle || (goes_off && live.power == Some(Power::On)) {
+            let due = match live.power {
+                Some(Power::On) if self.goes_off(&path, look) => continue,
+                Some(Power::On) => self.book.runs_until(&path, look.now),
+                Some(Power::Off) | None => None,
+            };
+            let Some(live) = self
+                .live
+                .get_mut(&path)
+                .filter(|live| !is_right(live, due, look.now))
+            else {
                 continue;
-            }
-            let due = due.filter(|_| live.power == Some(Power::On));
-            if is_right(live, due, look.now) {
-                continue;
-            }
+            };
             if let Some(at) = live.guard_after.filter(|at| *at > look.instant) {
                 wake.by(at);
                 continue;
@@ -78,6 +79,10 @@ impl Scheduler {
                 Purpose::Guard,
             );
         }
+    }
+
+    fn goes_off(&self, path: &OutletPath, look: Look) -> bool {
+        self.aim(path, look).is_some_and(|aim| aim.power == Power::Off)
     }
 }
 
@@ -119,6 +124,13 @@ fn guard(live: &mut Live, due: Option<Timestamp>, look: Look) -> Guard {
 }
 
 impl Live {
+    /// Whether its plug is there and busy with nothing else, and can count.
+    fn may_be_guarded(&self) -> bool {
+        let counts = !matches!(self.countdown, Countdown::Unknown | Countdown::Unsupported);
+        let idle = self.flight.is_none() && self.errand.is_none();
+        counts && idle && self.availability == Availability::Online
+    }
+
     /// Nothing runs that could be ours.
     pub(super) fn forget_armed(&mut self) {
         let switching = matches!(self.flight, Some(Flight { .. }));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Look, Scheduler,
-    outlet::{Presence, Retry},
+    Concern, Look, Scheduler,
+    book::Keeping,
+    outlet::{Live, Presence, Retry},
     timer::Counted,
 };
 use crate::{
@@ -54,9 +55,9 @@ impl Seen {
 }
 
 impl Scheduler {
-    pub(super) fn hear(&mut self, report: &Arc<Report>) {
+    pub(super) fn hear(&mut self, report: &Arc<Report>) -> Concern {
         if self.removed.contains(&report.id) {
-            return;
+            return Concern::None;
         }
         if report.availability == Availability::Offline {
             let of_device = |path: &&OutletPath| path.device == report.id;
@@ -67,7 +68,7 @@ impl Scheduler {
                 }
             }
             self.reports.remove(&report.id);
-            return;
+            return Concern::Some;
         }
         let path = |outlet: &Outlet| OutletPath {
             device: report.id.clone(),
@@ -75,9 +76,12 @@ impl Scheduler {
         };
         let outlets: Vec<OutletPath> = report.outlets.iter().map(path).collect();
         let look = Look::at(&self.clock);
+        let mut concern = Concern::None;
         for (path, outlet) in outlets.iter().zip(&report.outlets) {
+            concern = concern.or(self.concern(path));
             self.hear_outlet(path, Seen::of(outlet, report.phase), look);
             self.hear_rules(path, &outlet.rules);
+            concern = concern.or(self.concern(path));
         }
         let whole = OutletPath::device(report.id.clone());
         if outlets.len() > 1 && self.book.rules.group_of(&whole).is_some() {
@@ -85,6 +89,18 @@ impl Scheduler {
         }
         self.devices.insert(report.id.clone(), outlets);
         self.reports.insert(report.id.clone(), report.clone());
+        concern
+    }
+
+    /// Whether anything looks after an outlet: a group, a command of ours that is not answered, a timer, its plug by a
+    /// countdown or by rules.
+    fn concern(&self, path: &OutletPath) -> Concern {
+        let live = self.live.get(path);
+        let free = matches!(self.book.keeping(path), Keeping::Free)
+            && !self.book.timers.contains_key(path)
+            && !self.book.mirrored.contains_key(path)
+            && live.is_some_and(Live::is_left_alone);
+        if free { Concern::None } else { Concern::Some }
     }
 
     fn hear_outlet(&mut self, path: &OutletPath, seen: Seen, look: Look) {

@@ -235,6 +235,13 @@ impl Live {
         }
     }
 
+    /// Whether nothing of ours is under way with it, and no countdown runs on its plug.
+    pub(super) fn is_left_alone(&self) -> bool {
+        let counts = matches!(self.countdown, Countdown::Running { .. });
+        let ours = self.flight.is_some() || self.errand.is_some() || self.armed != Armed::default();
+        !counts && !ours
+    }
+
     /// Whether it is on, goes on now, or is not known to be off.
     pub(super) fn may_be_on(&self) -> bool {
         let goes_on = self.flight.and_then(|flight| flight.power) == Some(Power::On);

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use tracing::info;
 
 use super::{
-    Look, Scheduler,
+    Concern, Look, Scheduler,
     book::Keeping,
     errand::{Before, Deferred, Errand, ErrandId, Item, Standing, Undo, answer},
     outlet::Live,
@@ -40,10 +40,16 @@ pub(super) enum Effect {
 }
 
 impl Scheduler {
-    pub(super) fn wish(&mut self, wish: Wish, look: Look) {
+    pub(super) fn wish(&mut self, wish: Wish, look: Look) -> Concern {
         match self.scope(&wish) {
-            Err(failure) => wish.ticket.answer(Err(failure)),
-            Ok(Scope::Owner(path)) => self.forward(path, wish, look),
+            Err(failure) => {
+                wish.ticket.answer(Err(failure));
+                return Concern::None;
+            }
+            Ok(Scope::Owner(path)) => {
+                self.forward(path, wish, look);
+                return Concern::None;
+            }
             Ok(Scope::Outlets(paths, group)) => match wish.change {
                 Change::Auto => self.back_to_schedules(&paths, group.as_ref(), wish, look),
                 Change::CountDown(length) => self.count_down(&paths, group, length, wish, look),
@@ -53,6 +59,7 @@ impl Scheduler {
                 }
             },
         }
+        Concern::Some
     }
 
     fn scope(&self, wish: &Wish) -> Result<Scope, Failure> {
