@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, ClientError, Event, Incoming, MqttOptions, QoS};
 use tapo2mqtt::tasks::Tasks;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -68,9 +68,14 @@ impl Client {
         granted.expect("the broker answers").expect("the client runs");
     }
 
+    /// The sending end alone.
+    pub fn publisher(&self) -> Publisher {
+        Publisher(self.requests.clone())
+    }
+
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        let sent = self.requests.publish(topic, QoS::AtLeastOnce, false, payload);
-        sent.await.expect("the client runs");
+        let sent = self.publisher().publish(topic, payload).await;
+        sent.expect("the client runs");
     }
 
     pub async fn next(&mut self) -> Message {
@@ -104,6 +109,15 @@ impl Client {
             messages.push(message);
         }
         messages
+    }
+}
+
+/// Sends messages, as long as its client runs.
+pub struct Publisher(AsyncClient);
+
+impl Publisher {
+    pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<(), ClientError> {
+        self.0.publish(topic, QoS::AtLeastOnce, false, payload).await
     }
 }
 

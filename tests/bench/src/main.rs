@@ -67,18 +67,20 @@ enum Part {
     Start,
     Stop,
     Scale,
+    Sustained,
     Churn,
     Planner,
     Peers,
 }
 
 /// How long a part may take. What a quiet machine needs is about a third of it.
-const LIMITS: [(Part, Duration); 8] = [
+const LIMITS: [(Part, Duration); 9] = [
     (Part::Latency, Duration::from_mins(1)),
     (Part::Isolation, Duration::from_mins(1)),
     (Part::Start, Duration::from_mins(2)),
     (Part::Stop, Duration::from_mins(1)),
     (Part::Scale, Duration::from_mins(6)),
+    (Part::Sustained, Duration::from_mins(2)),
     (Part::Churn, Duration::from_mins(2)),
     (Part::Planner, Duration::from_mins(1)),
     (Part::Peers, Duration::from_mins(1)),
@@ -185,6 +187,7 @@ async fn run(part: Part, bench: &Bench, book: &mut Book) {
         Part::Start => start::measure(bench, book).await,
         Part::Stop => stop::measure(bench, book).await,
         Part::Scale => scale::measure(bench, book).await,
+        Part::Sustained => sustained::measure(bench, book).await,
         Part::Churn => churn::measure(bench, book).await,
         Part::Planner => planner::measure(book),
         Part::Peers => peers::measure(bench, book).await,

@@ -11,7 +11,6 @@ use crate::{
     figures::{Book, Goal, millis},
     fleet,
     site::Site,
-    sustained,
 };
 
 const SECTION: &str = "Scale";
@@ -29,7 +28,6 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let addresses = fleet::addresses(&devices);
         let memory = polled(bench, book, count, &addresses).await;
         idle(bench, book, count, &addresses).await;
-        sustained::measure(bench, book, &devices).await;
         let Some((few, before)) = smallest else {
             smallest = Some((count, memory));
             continue;

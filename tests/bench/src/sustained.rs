@@ -1,11 +1,20 @@
 //! Commands one after the other on many plugs at once, beside what the crate reaches alone.
 
-use tapo_simulator::RunningDevice;
-use tokio::{task::JoinSet, time::Instant};
+use std::{fmt::Write as _, time::Duration};
+
+use rumqttc::ClientError;
+use tapo_simulator::{Profile, RunningDevice};
+use tapo2mqtt::tasks::Tasks;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinSet,
+    time::Instant,
+};
 
 use crate::{
     Bench,
-    client::{Client, Message},
+    broker::Broker,
+    client::{Client, Message, Publisher},
     figures::{Book, Goal},
     fleet,
     latency::{on_off, switch},
@@ -14,22 +23,45 @@ use crate::{
 };
 
 const SECTION: &str = "Sustained commands";
-/// With as many plugs the crate alone is measured too.
-const BESIDE_THE_CRATE: usize = 100;
+/// With as many plugs the floors are measured too.
+const BESIDE_THE_FLOORS: usize = 100;
 /// The bridge answers `busy` to what is more than its queue holds.
 const AT_ONCE: usize = 100;
+/// Plugs of one group.
+const IN_A_GROUP: usize = 10;
 
-pub async fn measure(bench: &Bench, book: &mut Book, devices: &[RunningDevice]) {
-    let count = devices.len();
-    let mut site = Site::open(&bench.binary, &fleet::addresses(devices), SELDOM).await;
-    let ours = per_second(bench, &mut site.client, count).await;
-    site.bridge.stop().await;
-    let at_once = count.min(AT_ONCE);
-    let name = format!("{count} plugs, {at_once} at once: commands over MQTT, each confirmed by a read back");
-    book.note(SECTION, name, "1/s", ours);
-    if count != BESIDE_THE_CRATE {
-        return;
+pub async fn measure(bench: &Bench, book: &mut Book) {
+    for &count in bench.extent.scale {
+        let devices = fleet::devices(Profile::P110, count).await;
+        let at_once = count.min(AT_ONCE);
+        let name = format!("{count} plugs, {at_once} at once");
+        let ours = bridge(bench, book, &name, &devices, SELDOM).await;
+        if count == BESIDE_THE_FLOORS {
+            let scheduled = format!("{SELDOM}\n{}", groups(count));
+            let name = format!("{name}, in groups of {IN_A_GROUP} with a schedule each");
+            bridge(bench, book, &name, &devices, &scheduled).await;
+            floors(bench, book, &devices, ours).await;
+        }
     }
+}
+
+/// Commands a second over MQTT, each confirmed by a read back.
+async fn bridge(bench: &Bench, book: &mut Book, name: &str, devices: &[RunningDevice], more: &str) -> f64 {
+    let mut site = Site::open(&bench.binary, &fleet::addresses(devices), more).await;
+    let before = site.bridge.cpu();
+    let done = carry_out(bench, &mut site.client, devices.len()).await;
+    let cpu = site.bridge.cpu() - before;
+    site.bridge.stop().await;
+    let figure = format!("{name}: commands over MQTT, each confirmed by a read back");
+    book.note(SECTION, figure, "1/s", done.per_second());
+    let figure = format!("{name}: processor time of the bridge for each");
+    book.note(SECTION, figure, "µs", cpu * 1e6 / f64::from(done.commands));
+    done.per_second()
+}
+
+/// What the crate alone reaches, and what is left of that when commands and states go over the broker.
+async fn floors(bench: &Bench, book: &mut Book, devices: &[RunningDevice], ours: f64) {
+    let count = devices.len();
     for (what, reading) in [("", Reading::No), (" with a read back", Reading::Yes)] {
         let alone = alone_per_second(bench, devices, reading).await;
         let name = format!("{count} plugs: `on()`/`off()` of the tapo crate{what}");
@@ -37,17 +69,50 @@ pub async fn measure(bench: &Bench, book: &mut Book, devices: &[RunningDevice]) 
         let name = format!("{count} plugs: ratio to the crate{what}");
         book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), ours / alone);
     }
+    let least = least_per_second(bench, devices).await;
+    let name = format!("{count} plugs: the crate with a read back behind the broker, and nothing else");
+    book.note(SECTION, name, "1/s", least);
+    let name = format!("{count} plugs: ratio to the crate behind the broker");
+    book.note(SECTION, name, "×", ours / least);
+}
+
+/// Groups of plugs whose schedule has no edge while this is measured.
+fn groups(plugs: usize) -> String {
+    let mut text = String::from("[location]\ntimezone = \"Etc/UTC\"\n");
+    for first in (0..plugs).step_by(IN_A_GROUP) {
+        let outlets: Vec<String> = (first..plugs.min(first + IN_A_GROUP))
+            .map(|plug| format!("\"d{plug}\""))
+            .collect();
+        let _ = write!(
+            text,
+            "[[group]]\nid = \"g{first}\"\noutlets = [{}]\n\
+             [[group.schedule]]\nid = \"day\"\nstart = \"00:00\"\nend = \"23:00\"\n",
+            outlets.join(", ")
+        );
+    }
+    text
+}
+
+struct Done {
+    commands: u32,
+    lasting: Duration,
+}
+
+impl Done {
+    fn per_second(&self) -> f64 {
+        f64::from(self.commands) / self.lasting.as_secs_f64()
+    }
 }
 
 /// Every plug, of many as many as the queue holds, gets its next command when the last one was answered: nothing can
 /// pile up.
-async fn per_second(bench: &Bench, client: &mut Client, count: usize) -> f64 {
+async fn carry_out(bench: &Bench, client: &mut Client, count: usize) -> Done {
     client.subscribe("tapo2mqtt/+/response").await;
     let mut rounds = vec![0_usize; count.min(AT_ONCE)];
     for device in 0..rounds.len() {
         client.command(device, command(device, 0)).await;
     }
-    let (since, mut answered) = (Instant::now(), 0_u32);
+    let (since, mut commands) = (Instant::now(), 0_u32);
     while since.elapsed() < bench.extent.sustained {
         let message = client.wait(|message| message.topic.ends_with("/response")).await;
         assert!(
@@ -55,13 +120,16 @@ async fn per_second(bench: &Bench, client: &mut Client, count: usize) -> f64 {
             "a command failed: {:?}",
             message.payload
         );
-        answered += 1;
+        commands += 1;
         let device = device_of(&message);
         let round = rounds.get_mut(device).expect("a device of ours");
         *round += 1;
         client.command(device, command(device, *round)).await;
     }
-    f64::from(answered) / since.elapsed().as_secs_f64()
+    Done {
+        commands,
+        lasting: since.elapsed(),
+    }
 }
 
 /// A transaction that was used before would be answered without the plug.
@@ -72,9 +140,9 @@ fn command(device: usize, round: usize) -> String {
     )
 }
 
-fn device_of(response: &Message) -> usize {
-    let topic = response.topic.strip_prefix("tapo2mqtt/d");
-    let number = topic.and_then(|topic| topic.strip_suffix("/response")?.parse().ok());
+fn device_of(message: &Message) -> usize {
+    let topic = message.topic.strip_prefix("tapo2mqtt/d");
+    let number = topic.and_then(|topic| topic.split('/').next()?.parse().ok());
     number.expect("a device of ours")
 }
 
@@ -106,4 +174,51 @@ async fn alone_per_second(bench: &Bench, devices: &[RunningDevice], reading: Rea
     }
     let total: usize = loops.join_all().await.into_iter().sum();
     total as f64 / since.elapsed().as_secs_f64()
+}
+
+/// The least that a bridge can do: take a command from the broker, switch, read back, tell state and answer.
+async fn least_per_second(bench: &Bench, devices: &[RunningDevice]) -> f64 {
+    let broker = Broker::start().await;
+    let mut bridge = Client::connect(broker.address);
+    bridge.subscribe("tapo2mqtt/+/set").await;
+    let mut workers = Vec::with_capacity(devices.len());
+    for (number, device) in devices.iter().enumerate() {
+        let (commands, inbox) = unbounded_channel();
+        let handler = fleet::handler(device).await;
+        let worker = least_worker(number, handler, bridge.publisher(), inbox);
+        Tasks::default().spawn("worker", worker);
+        workers.push(commands);
+    }
+    let router = Tasks::default().spawn("router", async move {
+        loop {
+            let message = bridge.next().await;
+            let worker = workers.get(device_of(&message)).expect("a device of ours");
+            let _ = worker.send(message.payload);
+        }
+    });
+    let mut client = Client::connect(broker.address);
+    client.subscribe("tapo2mqtt/+").await;
+    let done = carry_out(bench, &mut client, devices.len()).await;
+    router.abort();
+    done.per_second()
+}
+
+async fn least_worker(
+    number: usize,
+    handler: tapo::PlugEnergyMonitoringHandler,
+    publisher: Publisher,
+    mut inbox: UnboundedReceiver<bytes::Bytes>,
+) -> Result<(), ClientError> {
+    while let Some(command) = inbox.recv().await {
+        let command: serde_json::Value = serde_json::from_slice(&command).expect("a command of ours");
+        switch(&handler, usize::from(command["state"] != on_off(0))).await;
+        let info = handler.get_device_info_json().await.expect("the plug answers");
+        let topic = format!("tapo2mqtt/d{number}");
+        publisher.publish(&topic, info.to_string()).await?;
+        let answer = serde_json::json!({"status": "ok", "transaction": command["transaction"]});
+        publisher
+            .publish(&format!("{topic}/response"), answer.to_string())
+            .await?;
+    }
+    Ok(())
 }
