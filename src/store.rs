@@ -83,16 +83,6 @@ impl Keeper {
             changed
         });
     }
-
-    /// Changes it; an equal value is not written again. It is compared with a copy: for what happens often there is
-    /// [`Keeper::replace`].
-    pub fn change(&self, change: impl FnOnce(&mut Saved)) {
-        self.0.send_if_modified(|saved| {
-            let before = saved.clone();
-            change(saved);
-            *saved != before
-        });
-    }
 }
 
 /// The task that writes the file.
@@ -258,12 +248,25 @@ mod tests {
         let (keeper, writer, loaded) = open(Some(path.clone())).unwrap();
         assert_eq!(loaded, Loaded::Fresh);
         let stop = CancellationToken::new();
-        keeper.change(|kept| *kept = saved());
+        keeper.replace(|kept| kept, saved());
         stop.cancel();
         writer.run(stop).await;
 
         let (keeper, _writer, loaded) = open(Some(path)).unwrap();
         assert_eq!((keeper.saved(), loaded), (saved(), Loaded::Read));
+    }
+
+    #[tokio::test]
+    async fn what_is_equal_is_no_change() {
+        let (keeper, writer, _) = open(None).unwrap();
+        keeper.replace(|kept| &mut kept.energy, saved().energy);
+        assert!(writer.changes.has_changed().unwrap());
+        let mut changes = writer.changes;
+        changes.mark_unchanged();
+        keeper.replace(|kept| &mut kept.energy, saved().energy);
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(keeper.saved().energy, saved().energy);
+        assert_eq!(keeper.saved().scheduler, Kept::default());
     }
 
     #[test]

@@ -263,9 +263,8 @@ impl MqttTask {
                 Subject::Group(group) => groups.insert(group.clone()),
             };
         }
-        self.keeper.change(|saved| {
-            saved.deleted_in_home_assistant = devices;
-            saved.groups_deleted_in_home_assistant = groups;
-        });
+        let keeper = &self.keeper;
+        keeper.replace(|saved| &mut saved.deleted_in_home_assistant, devices);
+        keeper.replace(|saved| &mut saved.groups_deleted_in_home_assistant, groups);
     }
 }

@@ -76,11 +76,11 @@ impl Bridge {
 
     /// Resident memory in MB (10^6 bytes).
     pub fn memory(&self) -> f64 {
-        self.status("VmRSS:") * 1024.0 / 1e6
+        resident_memory(self.pid)
     }
 
     pub fn threads(&self) -> f64 {
-        self.status("Threads:")
+        status(self.pid, "Threads:")
     }
 
     /// Processor time used so far, in seconds.
@@ -103,16 +103,21 @@ impl Bridge {
         tokio::time::sleep(over).await;
         (self.cpu() - cpu) / since.elapsed().as_secs_f64() * 100.0
     }
+}
 
-    fn status(&self, key: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the bridge runs");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(key))
-            .expect("the kernel tells");
-        line.split_whitespace()
-            .next()
-            .and_then(|value| value.parse().ok())
-            .expect("a number")
-    }
+/// Resident memory of a process in MB (10^6 bytes).
+pub fn resident_memory(pid: u32) -> f64 {
+    status(pid, "VmRSS:") * 1024.0 / 1e6
+}
+
+fn status(pid: u32, key: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .expect("the kernel tells");
+    line.split_whitespace()
+        .next()
+        .and_then(|value| value.parse().ok())
+        .expect("a number")
 }

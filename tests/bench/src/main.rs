@@ -6,6 +6,7 @@ mod churn;
 mod client;
 mod figures;
 mod fleet;
+mod held;
 mod isolation;
 mod latency;
 mod peers;
@@ -145,6 +146,9 @@ impl Bench {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if held::is_wanted() {
+        return held::hold().await;
+    }
     let arguments = Arguments::parse();
     let rounds = if arguments.quick { 1 } else { arguments.rounds };
     let (mut origin, mut book) = (Origin::new(rounds), Book::default());

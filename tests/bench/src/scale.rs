@@ -10,6 +10,7 @@ use crate::{
     client::Message,
     figures::{Book, Goal, millis},
     fleet,
+    held::Held,
     site::Site,
 };
 
@@ -28,13 +29,22 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let addresses = fleet::addresses(&devices);
         let memory = polled(bench, book, count, &addresses).await;
         idle(bench, book, count, &addresses).await;
-        let Some((few, before)) = smallest else {
-            smallest = Some((count, memory));
+        let alone = tokio::task::block_in_place(|| Held::start(&addresses).memory());
+        let Some((few, before, alone_before)) = smallest else {
+            smallest = Some((count, memory, alone));
             continue;
         };
-        let each = (memory - before) * 1e3 / (count - few) as f64;
-        let name = format!("memory per device, from {few} to {count} plugs");
-        book.with_goal(SECTION, name, "kB", Goal::AtMost(20.0), each);
+        let each = |memory: f64, before: f64| (memory - before) * 1e3 / (count - few) as f64;
+        let (ours, theirs) = (each(memory, before), each(alone, alone_before));
+        let of = format!("memory per device, from {few} to {count} plugs");
+        book.with_goal(SECTION, &of, "kB", Goal::AtMost(20.0), ours);
+        book.note(SECTION, format!("{of}: the tapo crate alone"), "kB", theirs);
+        book.note(
+            SECTION,
+            format!("{of}: what the bridge adds"),
+            "kB",
+            ours - theirs,
+        );
     }
     if let Some(count) = bench.extent.strips {
         let strips = fleet::devices(Profile::P300, count).await;

@@ -257,7 +257,7 @@ pub(super) struct World {
 
 fn start(rules: &Arc<Rules>, kept: Kept, clock: &Clock, tasks: &Tasks) -> Bridge {
     let (keeper, _writer, _) = store::open(None).unwrap();
-    keeper.change(|saved| saved.scheduler = kept);
+    keeper.replace(|saved| &mut saved.scheduler, kept);
     let (orders_out, orders) = mpsc::channel(256);
     let (news, news_in) = mpsc::channel(256);
     let (wires, ends) = wire::channels();
@@ -348,7 +348,7 @@ impl World {
 
     /// Somebody edits the state file.
     pub(super) fn keep(&self, kept: Kept) {
-        self.bridge.keeper.change(|saved| saved.scheduler = kept);
+        self.bridge.keeper.replace(|saved| &mut saved.scheduler, kept);
     }
 
     pub(super) fn standing(&self, path: &str) -> &OutletStanding {
