@@ -4,7 +4,6 @@ use std::{fmt::Write as _, time::Duration};
 
 use rumqttc::ClientError;
 use tapo_simulator::{Profile, RunningDevice};
-use tapo2mqtt::tasks::Tasks;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinSet,
@@ -181,15 +180,14 @@ async fn least_per_second(bench: &Bench, devices: &[RunningDevice]) -> f64 {
     let broker = Broker::start().await;
     let mut bridge = Client::connect(broker.address);
     bridge.subscribe("tapo2mqtt/+/set").await;
-    let mut workers = Vec::with_capacity(devices.len());
+    let (mut workers, mut tasks) = (Vec::with_capacity(devices.len()), JoinSet::new());
     for (number, device) in devices.iter().enumerate() {
         let (commands, inbox) = unbounded_channel();
         let handler = fleet::handler(device).await;
-        let worker = least_worker(number, handler, bridge.publisher(), inbox);
-        Tasks::default().spawn("worker", worker);
+        tasks.spawn(least_worker(number, handler, bridge.publisher(), inbox));
         workers.push(commands);
     }
-    let router = Tasks::default().spawn("router", async move {
+    tasks.spawn(async move {
         loop {
             let message = bridge.next().await;
             let worker = workers.get(device_of(&message)).expect("a device of ours");
@@ -199,7 +197,7 @@ async fn least_per_second(bench: &Bench, devices: &[RunningDevice]) -> f64 {
     let mut client = Client::connect(broker.address);
     client.subscribe("tapo2mqtt/+").await;
     let done = carry_out(bench, &mut client, devices.len()).await;
-    router.abort();
+    tasks.shutdown().await;
     done.per_second()
 }
 
