@@ -49,7 +49,8 @@ impl Scheduler {
     pub(super) fn tend_guards(&mut self, look: Look, wake: &mut Wake) {
         let paths: Vec<OutletPath> = self.live.keys().cloned().collect();
         for path in paths {
-            let Some(live) = self.live.get(&path).filter(|live| live.may_be_guarded()) else {
+            let at_hand = |live: &&Live| live.availability == Availability::Online && live.is_idle();
+            let Some(live) = self.live.get(&path).filter(at_hand) else {
                 continue;
             };
             let due = match live.power {
@@ -124,13 +125,6 @@ fn guard(live: &mut Live, due: Option<Timestamp>, look: Look) -> Guard {
 }
 
 impl Live {
-    /// Whether its plug is there and busy with nothing else, and can count.
-    fn may_be_guarded(&self) -> bool {
-        let counts = !matches!(self.countdown, Countdown::Unknown | Countdown::Unsupported);
-        let idle = self.flight.is_none() && self.errand.is_none();
-        counts && idle && self.availability == Availability::Online
-    }
-
     /// Nothing runs that could be ours.
     pub(super) fn forget_armed(&mut self) {
         let switching = matches!(self.flight, Some(Flight { .. }));

@@ -235,11 +235,15 @@ impl Live {
         }
     }
 
-    /// Whether nothing of ours is under way with it, and no countdown runs on its plug.
+    /// Whether nothing of ours is under way with it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flight.is_none() && self.errand.is_none()
+    }
+
+    /// Whether it is idle, and no countdown runs on its plug or may be ours.
     pub(super) fn is_left_alone(&self) -> bool {
         let counts = matches!(self.countdown, Countdown::Running { .. });
-        let ours = self.flight.is_some() || self.errand.is_some() || self.armed != Armed::default();
-        !counts && !ours
+        self.is_idle() && !counts && self.armed == Armed::default()
     }
 
     /// Whether it is on, goes on now, or is not known to be off.
