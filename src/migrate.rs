@@ -7,10 +7,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::{
-    config::{self, Problems},
-    model::SLUG_MAX,
-};
+use crate::config::{self, Problems};
+use planner::SLUG_MAX;
 
 /// Ids that topics have another use for.
 const RESERVED: [&str; 2] = ["bridge", "group"];

@@ -4,18 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use super::{CommandError, load};
 use crate::{
-    bridge::{StartError, roster},
+    app::bridge::{StartError, roster},
     cli::SettingsArgs,
     config::Settings,
-    device::{Seen, look},
-    model::{DeviceId, OutletPath},
+    devices::{Seen, look},
     mqtt::{
         link::{Echo, Glance, LinkError, Topic, echo, glance},
         link_options,
         topics::{Address, Verb},
     },
-    tasks::Tasks,
+    system::tasks::Tasks,
 };
+use planner::{DeviceId, OutletPath};
 
 /// How long the broker may take to let us in.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);

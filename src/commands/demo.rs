@@ -4,17 +4,14 @@ use std::net::SocketAddr;
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{After, CommandError, Signals, sources};
+use super::{After, CommandError, sources};
+use crate::system::signals::Signals;
 use crate::{
-    Secret,
-    bridge::Bridge,
+    app::{bridge::Bridge, reload::Loader},
     cli::{DemoArgs, SettingsArgs},
-    clock::Clock,
     config::{self, Credentials, Device, Problems, Settings, Sources},
     demo::broker::EmbeddedBroker,
-    reload::Loader,
-    tasks::Tasks,
-    telemetry,
+    system::{Secret, clock::Clock, tasks::Tasks, telemetry},
 };
 
 pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<After, CommandError> {

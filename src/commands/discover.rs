@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use super::{CommandError, load};
 use crate::{
     cli::{DiscoverArgs, SettingsArgs},
-    device::{Discovered, discover as ask},
+    devices::{Discovered, discover as ask},
 };
 
 pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), CommandError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{CommandError, load};
 use crate::{
-    bridge::StartError,
+    app::bridge::StartError,
     cli::SettingsArgs,
     mqtt::{
         link::{Glance, glance},

@@ -8,16 +8,14 @@ mod healthcheck;
 mod plan;
 mod run;
 mod shell;
-mod signals;
+
 #[cfg(feature = "demo")]
 mod simulate;
 
 use std::process::ExitCode;
 
-use signals::Signals;
-
 use crate::{
-    bridge::StartError,
+    app::bridge::StartError,
     cli::{Cli, Command, MigrateArgs, OtherProgram, SettingsArgs},
     config::{self, Problems, Settings, Sources},
 };

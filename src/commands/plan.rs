@@ -14,19 +14,19 @@ use serde::Serialize;
 use super::{CommandError, load};
 use crate::{
     cli::{PlanArgs, SettingsArgs},
-    clock::Clock,
-    model::{GroupId, OutletPath, Power},
-    scheduler::{
-        activity::Conditions,
-        energy::Rations,
-        forecast::{PlannedChange, forecast},
-        interlock::Holders,
-        overrides::Overrides,
-        planner::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
-        readings::Readings,
-        rules::Rules,
-        safety::Safety,
-    },
+    system::clock::Clock,
+};
+use planner::{
+    GroupId, OutletPath, Power,
+    activity::Conditions,
+    energy_limits::Rations,
+    forecast::{PlannedChange, forecast},
+    interlock::Holders,
+    overrides::Overrides,
+    plan::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
+    readings::Readings,
+    rules::Rules,
+    safety::Safety,
 };
 
 /// Longer than a week, so that every schedule had an edge since: none waits for its first one (`catch_up`).

@@ -1,7 +1,13 @@
 //! `run`: the bridge.
 
-use super::{After, CommandError, Signals, load, sources};
-use crate::{bridge::Bridge, cli::SettingsArgs, clock::Clock, config, reload::Loader, telemetry};
+use super::{After, CommandError, load, sources};
+use crate::system::signals::Signals;
+use crate::{
+    app::{bridge::Bridge, reload::Loader},
+    cli::SettingsArgs,
+    config,
+    system::{clock::Clock, telemetry},
+};
 
 pub(super) async fn run(args: &SettingsArgs) -> Result<After, CommandError> {
     let signals = Signals::listen()?;

@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, signal};
 use super::CommandError;
 use crate::{
     cli::SimulateArgs,
-    telemetry::{self, Format, Level},
+    system::telemetry::{self, Format, Level},
 };
 
 pub(super) async fn simulate(args: SimulateArgs) -> Result<(), CommandError> {

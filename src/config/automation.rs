@@ -6,12 +6,10 @@ use super::{
     parse,
     reader::{Read, Table},
 };
-use crate::{
-    energy::{MilliWattHours, MilliWatts},
-    scheduler::{
-        energy::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
-        period::Period,
-    },
+use planner::{
+    energy_limits::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+    period::Period,
+    units::{MilliWattHours, MilliWatts},
 };
 
 const DAY: Duration = Duration::from_hours(24);

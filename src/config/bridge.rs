@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     mqtt::topics::BaseTopic,
-    telemetry::{Format, Level},
+    system::telemetry::{Format, Level},
 };
 
 /// Name of the state file where none is configured.

@@ -8,7 +8,7 @@ use super::{
     register::Register,
     sensor::{Need, sensor_id},
 };
-use crate::scheduler::{
+use planner::{
     condition::{BlackIce, Bound, Condition, IceThresholds, Test, WhenUnknown},
     sensor::SensorSpec,
 };

@@ -7,7 +7,7 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use crate::Secret;
+use crate::system::Secret;
 
 /// Largest password file that is read, in bytes.
 const PASSWORD_FILE_MAX: u64 = 4096;

@@ -9,7 +9,7 @@ use super::{
     reader::{Read, Table},
     register::Register,
 };
-use crate::model::{DeviceId, OutletKey};
+use planner::{DeviceId, OutletKey};
 
 /// More outlets than any strip has.
 pub(super) const POSITION_MAX: u8 = 32;

@@ -8,7 +8,7 @@ use super::{
     parse,
     reader::{Read, Table},
 };
-use crate::energy::{MilliWattHours, MilliWatts};
+use planner::units::{MilliWattHours, MilliWatts};
 
 /// When power and energy are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,13 +13,11 @@ use super::{
     register::{Found, Register},
     schedule,
 };
-use crate::{
-    model::{GroupId, OutletKey, OutletPath},
-    scheduler::{
-        location::Location,
-        rules::{ComeBack, Group, InVacation, Interlock, MirrorOff, OnExternalChange, Schedule},
-        sensor::SensorSpec,
-    },
+use planner::{
+    GroupId, OutletKey, OutletPath,
+    location::Location,
+    rules::{ComeBack, Group, InVacation, Interlock, MirrorOff, OnExternalChange, Schedule},
+    sensor::SensorSpec,
 };
 
 /// What the groups read so far have taken.

@@ -6,7 +6,7 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use crate::scheduler::rules::{Limit, LimitChanges, Limits};
+use planner::rules::{Limit, LimitChanges, Limits};
 
 const DAY: Duration = Duration::from_hours(24);
 /// As long as the scheduler counts.

@@ -6,7 +6,7 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use crate::scheduler::location::{Coordinates, Location};
+use planner::location::{Coordinates, Location};
 
 const ZONE_EXPECTED: &str = "a time zone such as \"Europe/Berlin\" or \"America/New_York\"";
 

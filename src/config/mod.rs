@@ -50,7 +50,7 @@ use group::Surroundings;
 use reader::{Read, Report, Table};
 use register::Register;
 
-use crate::scheduler::{
+use planner::{
     location::Location,
     rules::{Rules, Schedule},
     sensor::SensorSpec,

@@ -5,10 +5,10 @@ use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Du
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::reader::{Expected, Leaf};
-use crate::{
-    energy::{MilliWattHours, MilliWatts},
-    model::SLUG_MAX,
-    scheduler::period::Period,
+use planner::{
+    SLUG_MAX,
+    period::Period,
+    units::{MilliWattHours, MilliWatts},
 };
 
 /// Longest name for people, in characters.
@@ -155,7 +155,7 @@ pub(super) fn in_words(duration: Duration) -> String {
 /// A name that becomes a topic level and part of an identity.
 pub(super) fn slug<T>(leaf: &Leaf<'_>) -> Result<T, Expected>
 where
-    T: FromStr<Err = crate::model::SlugError>,
+    T: FromStr<Err = planner::SlugError>,
 {
     let rule = format!("1 to {SLUG_MAX} of a-z, 0-9, _ and -");
     let text = leaf.text().ok_or_else(|| rule.clone())?;

@@ -9,10 +9,10 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use crate::scheduler::{
+use planner::{
+    ScheduleId,
     days::{Days, DaysError},
     edge::{Clamps, ClockTime, Edge, EdgeError, EdgeTime},
-    ids::ScheduleId,
     location::Location,
     rules::{CatchUp, Priority, Schedule},
     window::Window,

@@ -8,12 +8,10 @@ use super::{
     register::{Found, Register},
     topic::topic,
 };
-use crate::{
-    mqtt::topics::Topics,
-    scheduler::{
-        ids::SensorId,
-        sensor::{Pointer, SensorSpec, Unit},
-    },
+use crate::mqtt::topics::Topics;
+use planner::{
+    SensorId,
+    sensor::{Pointer, SensorSpec, Unit},
 };
 
 /// Reads all sensors, and says which ids conditions can name.

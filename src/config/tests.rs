@@ -3,7 +3,7 @@
 use std::{fs, path::Path, path::PathBuf, time::Duration};
 
 use super::*;
-use crate::energy::{MilliWatts, WattHours};
+use planner::units::{MilliWatts, WattHours};
 
 mod documentation;
 mod outline;
@@ -136,7 +136,7 @@ fn a_file_wins_over_defaults_and_the_environment_over_the_file() {
     assert!(settings.homeassistant.child_devices);
     assert_eq!(
         settings.log.level,
-        crate::telemetry::Level::Warn,
+        crate::system::telemetry::Level::Warn,
         "an empty variable is unset"
     );
 }

@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
-use crate::tasks::Tasks;
+use crate::system::tasks::Tasks;
 
 /// The largest packet taken, in bytes; MQTT 5 clients are told. Far above any payload of the bridge (a
 /// strip's discovery is 22 kB). The default of `mqtt5` is one byte over the limit of MQTT, and

@@ -1,10 +1,8 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::{
-    config::{Settings, Sources, load},
-    scheduler::rules::Group,
-};
+use crate::config::{Settings, Sources, load};
+use planner::rules::Group;
 
 /// What a file becomes, and what that means to our loader.
 fn migrated(yaml: &str) -> (String, Settings) {

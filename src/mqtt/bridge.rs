@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::state::any_on;
 use crate::{
-    intent::Code,
-    model::{DeviceId, GroupId, OutletKey, Power},
-    report::{Availability, Event, EventKind, Kind, Phase, Report},
-    scheduler::planner::Vacation,
-    telemetry::Level,
+    domain::{
+        command::Code,
+        report::{Availability, Event, EventKind, Kind, Phase, Report},
+    },
+    system::telemetry::Level,
 };
+use planner::{DeviceId, GroupId, OutletKey, Power, plan::Vacation};
 
 /// What only a reload changes while the process runs.
 #[derive(Debug, Clone)]

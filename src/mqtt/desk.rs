@@ -9,11 +9,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{command::Transaction, state::json};
-use crate::{
-    intent::{Answer, Code, Done, Failure, Member, Origin, TicketId},
-    model::{OutletKey, OutletPath, Power},
-    scheduler::wire::Target,
+use crate::domain::{
+    command::{Answer, Code, Done, Failure, Member, Origin, TicketId},
+    scheduling::Target,
 };
+use planner::{OutletKey, OutletPath, Power};
 
 /// A repeated transaction within this time is not carried out again; it gets the same answer.
 const TRANSACTION_MEMORY: Duration = Duration::from_mins(1);

@@ -24,11 +24,10 @@ use super::{
     topics::{Address, BridgeTopic, Topics, Verb},
 };
 use crate::{
-    model::{DeviceId, OutletKey, OutletPath},
-    report::{Identity, Kind, Outlet, Report},
-    scheduler::rules::Rules,
-    telemetry::Level,
+    domain::report::{Identity, Kind, Outlet, Report},
+    system::telemetry::Level,
 };
+use planner::{DeviceId, OutletKey, OutletPath, rules::Rules};
 
 const MANUFACTURER: &str = "TP-Link";
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,14 +12,10 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    model::{GroupId, OutletPath, Power},
-    scheduler::{
-        planner::Vacation,
-        rules::Rules,
-        wire::{GroupStanding, OutletStanding, Target},
-    },
-    telemetry::Level,
+    domain::scheduling::{GroupStanding, OutletStanding, Target},
+    system::telemetry::Level,
 };
+use planner::{GroupId, OutletPath, Power, plan::Vacation, rules::Rules};
 
 /// An entry of `bridge/groups` as an earlier run left it.
 #[derive(Deserialize)]

@@ -11,12 +11,14 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::link::LinkStats;
 use crate::{
-    clock::Clock,
-    device::{DeviceHealth, HealthBoard, Order},
-    model::DeviceId,
-    report::Phase,
-    tasks::{TaskCounts, Tasks},
+    devices::{DeviceHealth, HealthBoard, Order},
+    domain::report::Phase,
+    system::{
+        clock::Clock,
+        tasks::{TaskCounts, Tasks},
+    },
 };
+use planner::DeviceId;
 
 /// A loop that lags more than this makes commands wait noticeably.
 const LAG_LIMIT: Duration = Duration::from_millis(100);

@@ -10,10 +10,10 @@ use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::discovery::{Discovery, ORIGIN};
-use crate::{
-    model::{DeviceId, GroupId},
-    report::Report,
-    scheduler::rules::{Group, Rules},
+use crate::domain::report::Report;
+use planner::{
+    DeviceId, GroupId,
+    rules::{Group, Rules},
 };
 
 /// Home Assistant's birth is answered at most this often: it may flap.

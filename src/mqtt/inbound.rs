@@ -17,12 +17,14 @@ use super::{
     topics::{Address, BridgeTopic, Verb},
 };
 use crate::{
-    device::Order,
-    intent::{Action, Code, Failure, Guard, Intent, Source, Ticket, TicketId},
-    model::OutletPath,
-    report::{Event, EventKind},
-    scheduler::wire::Target,
+    devices::Order,
+    domain::{
+        command::{Action, Code, Failure, Guard, Intent, Source, Ticket, TicketId},
+        report::{Event, EventKind},
+        scheduling::Target,
+    },
 };
+use planner::OutletPath;
 
 /// Retained commands that are answered; later ones on the same topic come back with every reconnect.
 const RETAINED_REMEMBERED: usize = 1000;

@@ -22,16 +22,14 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    clock::Clock,
+    app::reload::Loader,
     config::{self, Settings, TlsRoots},
-    device::HealthBoard,
-    model::DeviceId,
-    reload::Loader,
-    report::Availability,
+    devices::HealthBoard,
+    domain::report::Availability,
     store::Keeper,
-    tasks::Tasks,
-    telemetry::LogLevel,
+    system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
+use planner::DeviceId;
 
 /// What the event loop is made of.
 #[derive(Debug)]

@@ -26,19 +26,16 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    bridge::roster,
-    config::{Problems, Settings},
-    device::Order,
-    model::{DeviceId, OutletPath},
-    reload::{Difference, Loader, compare},
-    scheduler::{
-        rules::Rules,
-        sensor::SensorSpec,
-        wire::{Ask, Rewritten},
+    app::{
+        bridge::roster,
+        reload::{Difference, Loader, compare},
     },
-    tasks::Tasks,
-    telemetry::Level,
+    config::{Problems, Settings},
+    devices::Order,
+    domain::scheduling::{Ask, Rewritten},
+    system::{tasks::Tasks, telemetry::Level},
 };
+use planner::{DeviceId, OutletPath, rules::Rules, sensor::SensorSpec};
 
 /// Requests that may wait for the next reading.
 const ASKERS: usize = 256;

@@ -14,7 +14,7 @@ use super::{
     task::{Control, MqttTask},
     topics::RequestName,
 };
-use crate::{device::Order, telemetry::Level};
+use crate::{devices::Order, system::telemetry::Level};
 
 impl MqttTask {
     /// Does what is asked of the bridge, and answers.

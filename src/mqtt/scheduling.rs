@@ -21,16 +21,11 @@ use super::{
     task::MqttTask,
     topics::RequestName,
 };
-use crate::{
-    intent::{Code, Failure, Switch, Ticket},
-    model::{GroupId, Power},
-    scheduler::{
-        ids::ScheduleId,
-        overrides::Lifetime,
-        period::Period,
-        wire::{self, Ask, Request, RequestError, RequestId, Target, Wish, Word},
-    },
+use crate::domain::{
+    command::{Code, Failure, Switch, Ticket},
+    scheduling::{self, Ask, Request, RequestError, RequestId, Target, Wish, Word},
 };
+use planner::{GroupId, Power, ScheduleId, overrides::Lifetime, period::Period};
 
 /// The requests that the scheduler has not answered yet.
 #[derive(Debug)]
@@ -258,20 +253,20 @@ fn code(error: &RequestError) -> &'static str {
     }
 }
 
-fn change(asked: Change) -> wire::Change {
+fn change(asked: Change) -> scheduling::Change {
     match asked {
-        Change::On { on_time: None } => wire::Change::Switch(Switch::To(Power::On)),
+        Change::On { on_time: None } => scheduling::Change::Switch(Switch::To(Power::On)),
         Change::On {
             on_time: Some(length),
-        } => wire::Change::OnFor(length),
-        Change::Off { off_time: None } => wire::Change::Switch(Switch::To(Power::Off)),
+        } => scheduling::Change::OnFor(length),
+        Change::Off { off_time: None } => scheduling::Change::Switch(Switch::To(Power::Off)),
         Change::Off {
             off_time: Some(length),
-        } => wire::Change::OffFor(length),
-        Change::CountDown(length) if length.is_zero() => wire::Change::CancelCountdown,
-        Change::CountDown(length) => wire::Change::CountDown(length),
-        Change::Toggle => wire::Change::Switch(Switch::Toggle),
-        Change::Auto => wire::Change::Auto,
+        } => scheduling::Change::OffFor(length),
+        Change::CountDown(length) if length.is_zero() => scheduling::Change::CancelCountdown,
+        Change::CountDown(length) => scheduling::Change::CountDown(length),
+        Change::Toggle => scheduling::Change::Switch(Switch::Toggle),
+        Change::Auto => scheduling::Change::Auto,
     }
 }
 

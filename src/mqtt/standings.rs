@@ -5,14 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use super::state::json;
-use crate::{
-    model::{DeviceId, GroupId, OutletPath},
-    scheduler::{
-        ids::ScheduleId,
-        planner::Vacation,
-        rules::{Group, Rules},
-        wire::{EnergyStanding, GroupStanding, OutletStanding},
-    },
+use crate::domain::scheduling::{EnergyStanding, GroupStanding, OutletStanding};
+use planner::{
+    DeviceId, GroupId, OutletPath, ScheduleId,
+    plan::Vacation,
+    rules::{Group, Rules},
 };
 
 /// Rules and standings, as the scheduler told them last.

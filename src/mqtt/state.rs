@@ -10,11 +10,13 @@ mod rules;
 
 use self::rules::RulesState;
 use super::standings::Standings;
-use crate::{
-    energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
-    model::{OutletPath, Power},
+use crate::domain::{
     report::{Availability, Condition, Energy, Kind, Outlet, Phase, Protection, Report},
-    scheduler::wire::OutletStanding,
+    scheduling::OutletStanding,
+};
+use planner::{
+    OutletPath, Power,
+    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
 };
 
 /// The state topics of one device, in the order in which they are published.

@@ -24,13 +24,14 @@ use super::{
     tree::Tree,
 };
 use crate::{
-    clock::sleep_until_some,
-    device::{News, Order},
-    intent::Answer,
-    report::Availability,
-    scheduler::wire::{Ask, Word},
+    devices::{News, Order},
+    domain::{
+        command::Answer,
+        report::Availability,
+        scheduling::{Ask, Word},
+    },
     store::Keeper,
-    telemetry::LogLevel,
+    system::{clock::sleep_until_some, telemetry::LogLevel},
 };
 
 /// Between two publications of `bridge/health`.

@@ -8,10 +8,7 @@ use ha_discovery::NodeId;
 
 pub use base::{BASE_MAX, BaseTopic, BaseTopicError};
 
-use crate::{
-    model::{DeviceId, GroupId, OutletKey, OutletPath, SlugError},
-    scheduler::ids::ScheduleId,
-};
+use planner::{DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, SlugError};
 
 /// Longest name of a request, in bytes.
 pub const REQUEST_MAX: usize = 64;

@@ -25,12 +25,13 @@ use super::{
     topics::{Address, BridgeTopic, Topics},
 };
 use crate::{
-    clock::Clock,
-    intent::Code,
-    model::{DeviceId, OutletKey, OutletPath, Power},
-    report::{Availability, Event, Report, Trouble},
-    telemetry::Level,
+    domain::{
+        command::Code,
+        report::{Availability, Event, Report, Trouble},
+    },
+    system::{clock::Clock, telemetry::Level},
 };
+use planner::{DeviceId, OutletKey, OutletPath, Power};
 
 /// How long an event or an answer is worth sending while the broker is away.
 const ONE_SHOT_TTL: Duration = Duration::from_mins(1);

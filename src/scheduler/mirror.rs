@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
-use super::{level::open_spans, location::Location, period::after, rules::Group};
-use crate::{
-    mirror::{OurRules, WeeklyOff},
+use crate::domain::{
+    off_rules::{OurRules, WeeklyOff},
     report::Weekdays,
 };
+use planner::{level::open_spans, location::Location, period::after, rules::Group};
 
 /// Rules cover the coming week: each minute of it comes once.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -106,7 +106,7 @@ pub(super) fn has_fired(ours: &OurRules, zone: &TimeZone, now: Timestamp) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::{
+    use planner::{
         location::Coordinates,
         testing::{group, schedule},
     };

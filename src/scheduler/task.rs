@@ -51,18 +51,15 @@ use outlet::Live;
 use sensors::Watch;
 use tell::Telling;
 
-use super::{
-    rules::Rules,
-    wire::{Ask, SchedulerEnds, Word},
-};
+use crate::domain::scheduling::{Ask, SchedulerEnds, Word};
 use crate::{
-    clock::Clock,
-    device::{News, Order},
-    intent::Answer,
-    model::{DeviceId, OutletPath, Power},
-    report::Report,
+    devices::{News, Order},
+    domain::{command::Answer, report::Report},
     store::Keeper,
+    system::clock::Clock,
 };
+use planner::rules::Rules;
+use planner::{DeviceId, OutletPath, Power};
 
 /// The wall clock is looked at this often, whatever happens: it may have been set, or the machine slept.
 const LOOK_AT_LEAST: Duration = Duration::from_mins(1);

@@ -12,14 +12,18 @@ use std::{
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
 use tapo2mqtt::{
-    Secret,
-    bridge::{Bridge, Ended},
-    clock::Clock,
+    app::{
+        bridge::{Bridge, Ended},
+        reload::Loader,
+    },
     config::{self, Sources},
-    device::{Credentials, DeviceConfig, Telling, Tempo},
-    reload::Loader,
-    tasks::Tasks,
-    telemetry::{Level, LogLevel},
+    devices::{Credentials, DeviceConfig, Telling, Tempo},
+    system::{
+        Secret,
+        clock::Clock,
+        tasks::Tasks,
+        telemetry::{Level, LogLevel},
+    },
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, Latency, Profile, Protocol, Scope, Simulator, Stage};
-use tapo2mqtt::bridge::Ended;
+use tapo2mqtt::app::bridge::Ended;
 
 use crate::{
     bridge::{Running, Setup, dead_address},

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{

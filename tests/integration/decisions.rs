@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
-use tapo2mqtt::clock::Clock;
+use tapo2mqtt::system::clock::Clock;
 use tokio::time;
 
 use crate::{

@@ -13,7 +13,7 @@ use std::{
 use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, Publish, QoS};
 use tapo2mqtt::{
     demo::broker::{BrokerError, EmbeddedBroker},
-    tasks::Tasks,
+    system::tasks::Tasks,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},

@@ -3,15 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use planner::units::{MilliWattHours, MilliWatts};
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, FaultKind, Profile, Simulator};
 use tapo2mqtt::{
-    clock::Clock,
-    device::{HealthBoard, News, Order, Owner, Roster, Telling, Tempo},
-    energy::{MilliWattHours, MilliWatts},
-    report::{EventKind, Outlet, Report},
+    devices::{HealthBoard, News, Order, Owner, Roster, Telling, Tempo},
+    domain::report::{EventKind, Outlet, Report},
     store::{self, Keeper},
-    tasks::Tasks,
+    system::{clock::Clock, tasks::Tasks},
 };
 use tempfile::tempdir;
 use tokio::{

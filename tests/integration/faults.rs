@@ -8,7 +8,7 @@ mod strangers;
 
 use serde_json::{Value, json};
 use tapo_simulator::DeviceHandle;
-use tapo2mqtt::device::look;
+use tapo2mqtt::devices::look;
 use tokio::time::Duration;
 
 use crate::bridge::{Running, device_config};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
-use tapo2mqtt::{bridge::Ended, clock::Clock};
+use tapo2mqtt::{app::bridge::Ended, system::clock::Clock};
 use tokio::time::Instant;
 
 use crate::{

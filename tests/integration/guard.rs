@@ -3,19 +3,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use planner::Power;
 use tapo::{ApiClient, PlugEnergyMonitoringHandler, responses::PowerState};
 use tapo_simulator::{
     Cause, DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Profile, RunningDevice, Scope,
     Simulator, Stage,
 };
 use tapo2mqtt::{
-    clock::Clock,
-    device::{HealthBoard, News, Order, Owner, Roster, Tempo},
-    intent::{Action, Answer, Code, Guard, Intent, Outcome, Source, Switch, Ticket, TicketId},
-    model::Power,
-    report::{Countdown, Report},
+    devices::{HealthBoard, News, Order, Owner, Roster, Tempo},
+    domain::{
+        command::{Action, Answer, Code, Guard, Intent, Outcome, Source, Switch, Ticket, TicketId},
+        report::{Countdown, Report},
+    },
     store,
-    tasks::Tasks,
+    system::{clock::Clock, tasks::Tasks},
 };
 use tokio::{
     runtime::Runtime,

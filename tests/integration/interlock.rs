@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tapo_simulator::{Fault, Latency, Scope, Stage};
-use tapo2mqtt::clock::Clock;
+use tapo2mqtt::system::clock::Clock;
 use tokio::time::Instant;
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
-use tapo2mqtt::{bridge::Ended, clock::Clock};
+use tapo2mqtt::{app::bridge::Ended, system::clock::Clock};
 use tokio::time::{sleep, timeout};
 
 use crate::{

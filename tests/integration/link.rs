@@ -11,12 +11,11 @@ use std::{
 use bytes::Bytes;
 use rumqttc::{AsyncClient, MqttOptions};
 use tapo2mqtt::{
-    Secret,
     mqtt::link::{
         Authorities, ClientCertificate, Farewell, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats,
         Login, Rank, Tls, Topic, Transport, Will,
     },
-    tasks::Tasks,
+    system::{Secret, tasks::Tasks},
 };
 use tokio::{
     net::TcpListener,

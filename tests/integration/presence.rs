@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tapo_simulator::{Profile, Simulator};
-use tapo2mqtt::bridge::Ended;
+use tapo2mqtt::app::bridge::Ended;
 
 use crate::{
     bridge::{Setup, parsed},

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 /// How long a probe waits before it fails its test.

@@ -14,7 +14,7 @@ use tapo_simulator::{
 };
 use tapo2mqtt::{
     config::{Sources, load},
-    tasks::Tasks,
+    system::tasks::Tasks,
 };
 use tempfile::TempDir;
 use tokio::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tapo_simulator::{Profile, RunningDevice, Simulator};
-use tapo2mqtt::clock::Clock;
+use tapo2mqtt::system::clock::Clock;
 use tokio::{
     pin, select,
     time::{MissedTickBehavior, interval},

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, Fault, Profile, Protocol, RunningDevice, Scope, Simulator, Stage};
-use tapo2mqtt::clock::Clock;
+use tapo2mqtt::system::clock::Clock;
 use tokio::time::Instant;
 
 use crate::{

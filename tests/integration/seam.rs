@@ -8,29 +8,33 @@ use std::{
 };
 
 use jiff::Timestamp;
+use planner::{
+    OutletPath, Power,
+    overrides::Lifetime,
+    plan::{Mode, Reason, SafetyState, Source, Vacation},
+    rules::Rules,
+};
 use serde_json::{Value, json};
 use tapo2mqtt::{
-    clock::Clock,
     config::{self, Settings, Sources},
-    device::{HealthBoard, News, Order},
-    intent::{Action, Code, Done, Failure, Member, Switch, Ticket},
-    model::{OutletPath, Power},
-    mqtt::{About, MqttTask, Parts, Wires},
-    report::{
-        Availability, Condition, Countdown, DeviceRules, Energy, Event, EventKind, Identity, Kind, Outlet,
-        Phase, Report,
-    },
-    scheduler::{
-        overrides::Lifetime,
-        planner::{Mode, Reason, SafetyState, Source, Vacation},
-        rules::Rules,
-        wire::{
+    devices::{HealthBoard, News, Order},
+    domain::{
+        command::{Action, Code, Done, Failure, Member, Switch, Ticket},
+        report::{
+            Availability, Condition, Countdown, DeviceRules, Energy, Event, EventKind, Identity, Kind,
+            Outlet, Phase, Report,
+        },
+        scheduling::{
             Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Target, Wish, Word,
         },
     },
+    mqtt::{About, MqttTask, Parts, Wires},
     store,
-    tasks::Tasks,
-    telemetry::{Level, LogLevel},
+    system::{
+        clock::Clock,
+        tasks::Tasks,
+        telemetry::{Level, LogLevel},
+    },
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;

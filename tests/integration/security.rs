@@ -7,7 +7,7 @@ use tapo_simulator::{Profile, RunningDevice, Simulator};
 use tapo2mqtt::{
     config::{self, Sources},
     mqtt::link_options,
-    tasks::Tasks,
+    system::tasks::Tasks,
 };
 
 use crate::{

@@ -7,10 +7,12 @@ use std::{
 };
 
 use tapo2mqtt::{
-    bridge::{Bridge, Ended},
-    clock::Clock,
+    app::bridge::{Bridge, Ended},
     config::{Sources, load},
-    telemetry::{Level, LogLevel},
+    system::{
+        clock::Clock,
+        telemetry::{Level, LogLevel},
+    },
 };
 use tempfile::TempDir;
 use tokio::{net::UnixDatagram, time::timeout};

@@ -9,7 +9,7 @@ use tapo::{
     responses::PowerState,
 };
 use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
-use tapo2mqtt::{bridge::Ended, clock::Clock};
+use tapo2mqtt::{app::bridge::Ended, system::clock::Clock};
 
 use crate::{
     bridge::{Running, Setup, parsed},

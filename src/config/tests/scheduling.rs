@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::scheduler::{
+use planner::{
     condition::{BlackIce, Bound, Condition, IceThresholds, Test, WhenUnknown},
     days::Days,
     edge::{Clamps, Edge},
@@ -17,9 +17,9 @@ use crate::scheduler::{
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
 };
-use crate::{
-    energy::{MilliWattHours, MilliWatts},
-    scheduler::energy::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+use planner::{
+    energy_limits::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+    units::{MilliWattHours, MilliWatts},
 };
 
 const PLACE: &str = "[location]\nlatitude = 40.7128\nlongitude = -74.0060\ntimezone = 'America/New_York'\n";

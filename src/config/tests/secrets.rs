@@ -172,7 +172,7 @@ fn deep_nesting_is_a_problem_not_a_crash() {
 }
 
 proptest! {
-    #![proptest_config(crate::fuzz::cases(100))]
+    #![proptest_config(test_inputs::cases(100))]
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), yaml: bool) {

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::intent::Outcome;
+use crate::domain::command::Outcome;
 
 const SWITCH: Errand = Errand::Switch;
 

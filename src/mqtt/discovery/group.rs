@@ -8,13 +8,10 @@ use ha_discovery::{
 };
 
 use super::{Discovery, VERSION};
-use crate::{
-    model::{GroupId, OutletPath},
-    mqtt::topics::{Address, BridgeTopic, Verb},
-    scheduler::{
-        ids::ScheduleId,
-        rules::{Group, Rules},
-    },
+use crate::mqtt::topics::{Address, BridgeTopic, Verb};
+use planner::{
+    GroupId, OutletPath, ScheduleId,
+    rules::{Group, Rules},
 };
 
 /// How `safety` is spelled in a group's state.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ha_discovery::{BinarySensor, BinarySensorClass, Component, Key, OnOff, Sensor, SensorClass, State};
 
-use crate::report::Feature;
+use crate::domain::report::Feature;
 
 /// Whether any of its protections was seen.
 pub(super) fn is_protected(features: &BTreeSet<Feature>) -> bool {

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    model::{DeviceId, OutletKey},
-    report::{Feature, Identity, Outlet, Report},
-};
+use crate::domain::report::{Feature, Identity, Outlet, Report};
+use planner::{DeviceId, OutletKey};
 
 /// Reports of the same shape are announced alike: values are no part of it.
 #[derive(Debug, PartialEq)]

@@ -5,8 +5,13 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    intent::Code,
-    model::Power,
+    domain::{
+        command::Code,
+        report::{
+            self, Availability as Reachable, Condition, Countdown, Energy, EventKind, Feature, Phase, Trouble,
+        },
+        scheduling::GroupStanding,
+    },
     mqtt::{
         bridge::{About, EventBody, Info, LastError},
         standings::Standings,
@@ -15,14 +20,11 @@ use crate::{
             tests::{no_standings, report},
         },
     },
-    report::{
-        self, Availability as Reachable, Condition, Countdown, Energy, EventKind, Feature, Phase, Trouble,
-    },
-    scheduler::{
-        planner::{Mode, Reason, SafetyState, Source},
-        testing,
-        wire::GroupStanding,
-    },
+};
+use planner::{
+    Power,
+    plan::{Mode, Reason, SafetyState, Source},
+    testing,
 };
 
 fn topics(base: &str) -> Topics {
@@ -190,15 +192,15 @@ fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
     };
     let mut standings = driveway();
     assert_eq!(energy(&standings), 0);
-    rules.groups[0].energy.budget = Some(crate::energy::MilliWattHours::new(4_000_000));
+    rules.groups[0].energy.budget = Some(planner::units::MilliWattHours::new(4_000_000));
     standings.replace_rules(rules.clone().into());
     assert_eq!(energy(&standings), 3);
-    rules.groups[0].energy = crate::scheduler::energy::EnergyRules {
+    rules.groups[0].energy = planner::energy_limits::EnergyRules {
         budget: None,
-        finished: Some(crate::scheduler::energy::Finished {
-            below: crate::energy::MilliWatts::from_watts(5),
+        finished: Some(planner::energy_limits::Finished {
+            below: planner::units::MilliWatts::from_watts(5),
             length: "3m".parse().unwrap(),
-            then: crate::scheduler::energy::IfFinished::Tell,
+            then: planner::energy_limits::IfFinished::Tell,
         }),
         ..rules.groups[0].energy
     };

@@ -8,13 +8,13 @@ use ha_discovery::{
 
 use super::Discovery;
 use crate::{
-    model::OutletPath,
+    domain::report::Feature,
     mqtt::{
         command::COUNTDOWN_KEY,
         topics::{Address, Verb},
     },
-    report::Feature,
 };
+use planner::OutletPath;
 
 /// The longest countdown, in seconds.
 const LONGEST: f64 = 86_400.0;

@@ -1,18 +1,18 @@
 use proptest::prelude::*;
 
-use crate::fuzz::{damaged, json};
 use ha_discovery::Layout;
 use serde_json::Value;
+use test_inputs::{damaged, json};
 
 use super::*;
 use crate::{
-    model::Power,
+    domain::report::Kind,
     mqtt::{
         state::tests::{no_standings, report},
         topics::{BridgeTopic, Topics},
     },
-    report::Kind,
 };
+use planner::Power;
 
 fn home() -> Home {
     let mut home = starting();
@@ -143,8 +143,8 @@ fn births_are_answered_once_in_a_while() {
 }
 
 fn group(schedules: &[&str]) -> Group {
-    let schedule = |id: &&str| crate::scheduler::testing::schedule(id, "06:00", "08:00");
-    crate::scheduler::testing::group(schedules.iter().map(schedule).collect())
+    let schedule = |id: &&str| planner::testing::schedule(id, "06:00", "08:00");
+    planner::testing::group(schedules.iter().map(schedule).collect())
 }
 
 #[test]

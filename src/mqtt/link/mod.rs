@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, warn};
 
-use crate::tasks::Tasks;
+use crate::system::tasks::Tasks;
 use driver::{Driver, Report, Session};
 use options::PACKET_MAX;
 use outbox::Outbox;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS, TlsConfiguration};
 
 use super::{Filter, Topic, tls, topic::TEXT_MAX};
-use crate::Secret;
+use crate::system::Secret;
 
 /// Packets up to this size pass in both directions, in bytes. The discovery of a strip alone is 22 kB, and
 /// the client's own limit of 10 KiB would end in endless reconnects.

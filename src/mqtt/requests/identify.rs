@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::Refusal;
 use crate::{
-    model::OutletPath,
+    domain::report::{Outlet, Report},
     mqtt::command::{CommandError, Fields, Shown},
-    report::{Outlet, Report},
 };
+use planner::OutletPath;
 
 /// What has a name and a topic of its own.
 #[derive(Debug, Serialize)]

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    model::OutletPath,
+    domain::scheduling::{Request, Target},
     mqtt::command::{CommandError, Decoded, Fields, Scalar, Shown, decode_request},
-    scheduler::wire::{Request, Target},
 };
+use planner::OutletPath;
 
 /// The requests that are passed on to the scheduler.
 pub(super) const REQUESTS: [&str; 9] = [

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::{
-    model::Power,
+use crate::domain::{
     report::{DeviceRule, Outlet, Weekdays},
-    scheduler::wire::OutletStanding,
+    scheduling::OutletStanding,
 };
+use planner::Power;
 
 #[derive(Serialize, Default)]
 pub(super) struct RulesState {

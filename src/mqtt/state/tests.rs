@@ -3,14 +3,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{
-    energy::WattHours,
-    report::{Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays},
-    scheduler::{
-        location::Location,
-        planner::{Reason, Source},
-        rules::Rules,
-    },
+use crate::domain::report::{Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays};
+use planner::{
+    location::Location,
+    plan::{Reason, Source},
+    rules::Rules,
+    units::WattHours,
 };
 
 fn said(word: &str, tripped: Option<bool>) -> Protection {

@@ -4,10 +4,8 @@ use serde::Deserialize;
 use tracing::info;
 
 use super::Tree;
-use crate::{
-    model::{DeviceId, OutletKey, OutletPath},
-    report::Report,
-};
+use crate::domain::report::Report;
+use planner::{DeviceId, OutletKey, OutletPath};
 
 /// An entry of `bridge/devices` as an earlier run left it.
 #[derive(Deserialize)]

@@ -11,12 +11,13 @@ use super::{
     outlet::{Differs, Flight, Retry, SAME_COUNTDOWN, Told, Urgency},
 };
 use crate::{
-    device::Order,
-    intent::{Action, Code, Failure, Guard, Intent, Source, Switch, Ticket},
-    model::{OutletPath, Power},
-    report::EventKind,
-    scheduler::{period::after, planner, safety::Trip},
+    devices::Order,
+    domain::{
+        command::{Action, Code, Failure, Guard, Intent, Source, Switch, Ticket},
+        report::EventKind,
+    },
 };
+use planner::{OutletPath, Power, period::after, plan, safety::Trip};
 
 /// How long a switch of ours waits for its device before it is asked anew.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ impl Scheduler {
         }
         let plan = self.book.plan.outlets.get(path)?;
         let (urgency, source) = match plan.source {
-            planner::Source::Safety => (Urgency::Limit, Source::Safety),
+            plan::Source::Safety => (Urgency::Limit, Source::Safety),
             _ => (Urgency::Schedule, Source::Schedule),
         };
         Some(Aim {

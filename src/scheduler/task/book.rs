@@ -9,20 +9,17 @@ use super::{
     layers::{self, Changes},
     timer::Timer,
 };
-use crate::{
-    mirror::OurRules,
-    model::{GroupId, OutletPath, Power},
-    scheduler::{
-        activity::{Conditions, ScheduleMemory},
-        energy::Rations,
-        ids::ScheduleId,
-        interlock::Holders,
-        overrides::{Overrides, Stance},
-        planner::{Inputs, Memory, Plan, Vacation, plan, plan_group},
-        readings::Readings,
-        rules::{Group, Rules},
-        safety::Safety,
-    },
+use crate::domain::off_rules::OurRules;
+use planner::{
+    GroupId, OutletPath, Power, ScheduleId,
+    activity::{Conditions, ScheduleMemory},
+    energy_limits::Rations,
+    interlock::Holders,
+    overrides::{Overrides, Stance},
+    plan::{Inputs, Memory, Plan, Vacation, plan, plan_group},
+    readings::Readings,
+    rules::{Group, Rules},
+    safety::Safety,
 };
 
 type Memories = BTreeMap<(GroupId, ScheduleId), (Timestamp, ScheduleMemory)>;

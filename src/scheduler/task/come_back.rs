@@ -7,14 +7,12 @@ use super::{
     act::Aim,
     outlet::{Live, Urgency},
 };
-use crate::{
-    model::{OutletPath, Power},
-    report::{Availability, EventKind},
-    scheduler::{
-        overrides::{Lifetime, Origin, Override, Stance},
-        planner::{OutletPlan, Source},
-        rules::{ComeBack, Group},
-    },
+use crate::domain::report::{Availability, EventKind};
+use planner::{
+    OutletPath, Power,
+    overrides::{Lifetime, Origin, Override, Stance},
+    plan::{OutletPlan, Source},
+    rules::{ComeBack, Group},
 };
 
 /// What a policy makes of an outlet that is back.

@@ -12,11 +12,11 @@ use super::{
     timer::Timer,
     wishes::Effect,
 };
-use crate::{
-    intent::{Action, Code, Done, Failure, Guard, Source},
-    model::{GroupId, OutletPath, Power},
-    scheduler::{overrides::Lifetime, period::Period, wire::Wish},
+use crate::domain::{
+    command::{Action, Code, Done, Failure, Guard, Source},
+    scheduling::Wish,
 };
+use planner::{GroupId, OutletPath, Power, overrides::Lifetime, period::Period};
 
 impl Scheduler {
     /// Starts a countdown on those that are on. What is off is not switched on by a number that somebody typed.

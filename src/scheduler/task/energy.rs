@@ -3,16 +3,16 @@
 use tracing::info;
 
 use super::{Concern, Look, Scheduler, outlet::Live, timer::Timer};
-use crate::{
-    model::{OutletPath, Power},
+use crate::domain::{
     report::{Availability, EventKind, Metered},
-    scheduler::{
-        energy::{Happening, IfFinished, Member, Quiet, Reach, Reading, Relay},
-        overrides::{Lifetime, Origin, Override, Stance},
-        rules::Group,
-        safety::Refusal,
-        wire::EnergyStanding,
-    },
+    scheduling::EnergyStanding,
+};
+use planner::{
+    OutletPath, Power,
+    energy_limits::{Happening, IfFinished, Member, Quiet, Reach, Reading, Relay},
+    overrides::{Lifetime, Origin, Override, Stance},
+    rules::Group,
+    safety::Refusal,
 };
 
 impl Scheduler {

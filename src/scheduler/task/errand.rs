@@ -12,11 +12,13 @@ use super::{
     outlet::{Live, Retry, Urgency},
     timer::Timer,
 };
-use crate::{
-    intent::{Action, Answer, Code, Failure, Member, Outcome, Source, Switch, Ticket, TicketId},
-    model::{DeviceId, GroupId, OutletPath, Power},
+use crate::domain::{
+    command::{Action, Answer, Code, Failure, Member, Outcome, Source, Switch, Ticket, TicketId},
     report::EventKind,
-    scheduler::overrides::{Override, Overrides},
+};
+use planner::{
+    DeviceId, GroupId, OutletPath, Power,
+    overrides::{Override, Overrides},
 };
 
 /// Tells errands apart.

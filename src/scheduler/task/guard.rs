@@ -9,12 +9,11 @@ use super::{
     errand::Purpose,
     outlet::{Flight, Live},
 };
-use crate::{
-    intent::{Action, Code, Guard, Outcome, Source},
-    model::{OutletPath, Power},
+use crate::domain::{
+    command::{Action, Code, Guard, Outcome, Source},
     report::{Availability, Countdown},
-    scheduler::period::after,
 };
+use planner::{OutletPath, Power, period::after};
 
 /// The longest that a plug counts.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);

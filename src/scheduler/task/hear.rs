@@ -10,15 +10,13 @@ use super::{
     outlet::{Live, Presence, Retry},
     timer::Counted,
 };
-use crate::{
-    model::{OutletPath, Power},
-    report::{Availability, Countdown, EventKind, Outlet, Phase, Report},
-    scheduler::{
-        overrides::{Lifetime, Origin, Override, Stance},
-        period::elapsed,
-        rules::OnExternalChange,
-        safety,
-    },
+use crate::domain::report::{Availability, Countdown, EventKind, Outlet, Phase, Report};
+use planner::{
+    OutletPath, Power,
+    overrides::{Lifetime, Origin, Override, Stance},
+    period::elapsed,
+    rules::OnExternalChange,
+    safety,
 };
 
 /// What a device says of one outlet.

@@ -1,14 +1,12 @@
 //! Groups of which at most one outlet may be on: the others go off and are confirmed off before one goes on.
 
 use super::{Look, Scheduler, errand::Deferred, outlet::Live};
-use crate::{
-    model::{OutletPath, Power},
-    report::EventKind,
-    scheduler::{
-        interlock::{Claim, Holders},
-        planner::Rule,
-        rules::Interlock,
-    },
+use crate::domain::report::EventKind;
+use planner::{
+    OutletPath, Power,
+    interlock::{Claim, Holders},
+    plan::Rule,
+    rules::Interlock,
 };
 
 impl Scheduler {

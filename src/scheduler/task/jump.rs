@@ -9,12 +9,11 @@ use jiff::SignedDuration;
 use tracing::info;
 
 use super::{Look, Scheduler, errand::Purpose};
-use crate::{
-    intent::{Action, Guard, Source},
-    model::{DeviceId, OutletPath, Power},
+use crate::domain::{
+    command::{Action, Guard, Source},
     report::Availability,
-    scheduler::period::after,
 };
+use planner::{DeviceId, OutletPath, Power, period::after};
 
 /// A difference up to this is no jump: the system's clock is slewed, and both clocks are not read at once.
 const JUMP: SignedDuration = SignedDuration::from_secs(2);

@@ -12,13 +12,10 @@ use super::{
     outlet::{Armed, Live},
     timer::Timer,
 };
-use crate::{
-    mirror::OurRules,
-    model::{GroupId, OutletPath},
-    scheduler::{
-        activity::ScheduleMemory, energy::KeptRations, ids::ScheduleId, overrides::Overrides,
-        planner::Vacation, rules::Rules, safety::Safety,
-    },
+use crate::domain::off_rules::OurRules;
+use planner::{
+    GroupId, OutletPath, ScheduleId, activity::ScheduleMemory, energy_limits::KeptRations,
+    overrides::Overrides, plan::Vacation, rules::Rules, safety::Safety,
 };
 
 /// The scheduler's part of the state file. A part that is missing is empty.

@@ -6,13 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::{
-    config::{Problems, parse_schedule},
-    model::GroupId,
-    scheduler::{
-        ids::ScheduleId,
-        rules::{Group, Interlock, Rules, Schedule},
-    },
+use crate::config::{Problems, parse_schedule};
+use planner::{
+    GroupId, ScheduleId,
+    rules::{Group, Interlock, Rules, Schedule},
 };
 
 /// What was changed, by group and schedule.

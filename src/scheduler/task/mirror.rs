@@ -8,15 +8,17 @@ use tracing::debug;
 
 use super::{Look, Scheduler, Wake};
 use crate::{
-    device::Order,
-    mirror::{Mirror, WeeklyOff},
-    model::OutletPath,
-    report::{Availability, DeviceClock, DeviceRules, EventKind},
-    scheduler::{
-        mirror::{Held, Week, has_fired, week},
-        overrides::{Override, Stance},
-        rules::{Group, MirrorOff, Rules},
+    devices::Order,
+    domain::{
+        off_rules::{Mirror, WeeklyOff},
+        report::{Availability, DeviceClock, DeviceRules, EventKind},
     },
+    scheduler::mirror::{Held, Week, has_fired, week},
+};
+use planner::{
+    OutletPath,
+    overrides::{Override, Stance},
+    rules::{Group, MirrorOff, Rules},
 };
 
 /// Between two orders for the same: a worker does it between its polls.

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::errand::ErrandId;
-use crate::{
-    intent::TicketId,
-    model::Power,
+use crate::domain::{
+    command::TicketId,
     report::{Availability, Countdown, DeviceRules},
-    scheduler::{period::after, wire::GuardState},
+    scheduling::GuardState,
 };
+use planner::{Power, period::after};
 
 /// A plug counts whole seconds, and an answer takes some.
 pub(super) const SAME_COUNTDOWN: SignedDuration = SignedDuration::from_secs(3);

@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use tracing::info;
 
 use super::{Look, Scheduler};
-use crate::{
-    model::{DeviceId, OutletPath},
+use crate::domain::{
     report::Report,
-    scheduler::{
-        rules::{Group, Rules},
-        sensor::SensorSpec,
-        wire::{Rewritten, Word},
-    },
+    scheduling::{Rewritten, Word},
+};
+use planner::{
+    DeviceId, OutletPath,
+    rules::{Group, Rules},
+    sensor::SensorSpec,
 };
 
 impl Scheduler {

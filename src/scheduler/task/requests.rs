@@ -9,17 +9,14 @@ use super::{
     layers::{self, Changes, ScheduleChange},
     tell::rfc3339,
 };
-use crate::{
-    model::{GroupId, OutletPath},
-    scheduler::{
-        forecast::{PlannedChange, forecast},
-        ids::ScheduleId,
-        overrides::Override,
-        period::after,
-        planner::Vacation,
-        rules::Group,
-        wire::{Request, RequestError, RequestId, Target, Word},
-    },
+use crate::domain::scheduling::{Request, RequestError, RequestId, Target, Word};
+use planner::{
+    GroupId, OutletPath, ScheduleId,
+    forecast::{PlannedChange, forecast},
+    overrides::Override,
+    period::after,
+    plan::Vacation,
+    rules::Group,
 };
 
 /// What a request gives.

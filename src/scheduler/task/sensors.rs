@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{debug, warn};
 
 use super::{Look, Scheduler, Wake};
-use crate::{
-    report::EventKind,
-    scheduler::{
-        activity::BOOT_GRACE, ids::SensorId, period::after, readings::Known, rules::Rules, sensor::SensorSpec,
-    },
+use crate::domain::report::EventKind;
+use planner::{
+    SensorId, activity::BOOT_GRACE, period::after, readings::Known, rules::Rules, sensor::SensorSpec,
 };
 
 /// What was said about sensors already.

@@ -15,14 +15,14 @@ use super::{
     outlet::{Live, Told},
     timer::Timer,
 };
-use crate::{
-    model::{GroupId, OutletPath, Power},
+use crate::domain::{
     report::{Event, EventKind},
-    scheduler::{
-        planner::{GroupPlan, Memory, Rule, Source, Vacation, plan_group},
-        rules::Rules,
-        wire::{GroupStanding, OutletStanding, Word},
-    },
+    scheduling::{GroupStanding, OutletStanding, Word},
+};
+use planner::{
+    GroupId, OutletPath, Power,
+    plan::{GroupPlan, Memory, Rule, Source, Vacation, plan_group},
+    rules::Rules,
 };
 
 /// Changes of a group's members within this time are told as one.

@@ -10,16 +10,12 @@ use super::{
     outlet::{SAME_COUNTDOWN, Urgency},
     tell::rfc3339,
 };
-use crate::{
-    intent::Source,
-    model::{OutletPath, Power},
-    report::EventKind,
-    scheduler::{
-        overrides::{Lifetime, Origin, Override},
-        period::after,
-        planner::{self, GroupPlan, Reason},
-        wire::OutletStanding,
-    },
+use crate::domain::{command::Source, report::EventKind, scheduling::OutletStanding};
+use planner::{
+    OutletPath, Power,
+    overrides::{Lifetime, Origin, Override},
+    period::after,
+    plan::{self, GroupPlan, Reason},
 };
 
 /// How long a timer is kept whose outlet does not appear any more, or may not be switched on.
@@ -208,7 +204,7 @@ impl Scheduler {
         timer: &Timer,
         look: Look,
     ) {
-        if standing.source == planner::Source::Safety {
+        if standing.source == plan::Source::Safety {
             return;
         }
         let over = timer.is_over(look.now);

@@ -10,16 +10,16 @@ use super::{
     outlet::Live,
     timer::Timer,
 };
-use crate::{
-    intent::{Action, Code, Done, Failure, Guard, Intent, Member, Source, Switch},
-    model::{GroupId, OutletPath, Power},
+use crate::domain::{
+    command::{Action, Code, Done, Failure, Guard, Intent, Member, Source, Switch},
     report::EventKind,
-    scheduler::{
-        overrides::{Lifetime, Origin, Override},
-        period::Period,
-        safety::{Cause, Refusal},
-        wire::{Change, Target, Wish},
-    },
+    scheduling::{Change, Target, Wish},
+};
+use planner::{
+    GroupId, OutletPath, Power,
+    overrides::{Lifetime, Origin, Override},
+    period::Period,
+    safety::{Cause, Refusal},
 };
 
 /// Who carries a command out.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tapo_simulator::Profile;
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},

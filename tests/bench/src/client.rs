@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{AsyncClient, ClientError, Event, Incoming, MqttOptions, QoS};
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::JoinHandle,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use jiff::ToSpan as _;
-use tapo2mqtt::scheduler::{forecast::forecast, planner::plan};
+use planner::{forecast::forecast, plan::plan};
 use tapo2mqtt_gate::planning::Planning;
 
 use crate::figures::{Book, millis};

@@ -3,19 +3,21 @@
 use std::{hint::black_box, sync::Arc};
 
 use jiff::Timestamp;
+use planner::{
+    Power,
+    plan::plan,
+    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
+};
 use tapo2mqtt::{
-    energy::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
-    model::Power,
+    domain::report::{
+        Availability, Condition, Countdown, DeviceRules, Energy, Identity, Kind, Outlet, Phase, Report,
+    },
     mqtt::{
         Standings,
         command::decode,
         states,
         topics::{Address, Topics},
     },
-    report::{
-        Availability, Condition, Countdown, DeviceRules, Energy, Identity, Kind, Outlet, Phase, Report,
-    },
-    scheduler::planner::plan,
 };
 use tapo2mqtt_gate::{Failure, planning::Planning};
 

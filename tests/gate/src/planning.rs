@@ -3,19 +3,17 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
-use tapo2mqtt::{
-    config::{Settings, Sources, load},
-    model::{OutletPath, Power},
-    scheduler::{
-        activity::Conditions,
-        energy::Rations,
-        interlock::Holders,
-        overrides::Overrides,
-        planner::{Inputs, Memory, Vacation},
-        readings::Readings,
-        safety::Safety,
-    },
+use planner::{
+    OutletPath, Power,
+    activity::Conditions,
+    energy_limits::Rations,
+    interlock::Holders,
+    overrides::Overrides,
+    plan::{Inputs, Memory, Vacation},
+    readings::Readings,
+    safety::Safety,
 };
+use tapo2mqtt::config::{Settings, Sources, load};
 
 use crate::Failure;
 

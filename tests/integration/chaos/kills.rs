@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tapo_simulator::{Cause, DeviceHandle};
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

@@ -28,7 +28,7 @@ use std::{
 };
 
 use rand::{SeedableRng as _, rngs::StdRng};
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 

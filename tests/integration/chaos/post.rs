@@ -10,7 +10,7 @@ use std::{
 
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
 use serde_json::Value;
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::bridge::parsed;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tapo_simulator::{Fault, FaultKind, Latency, Profile, RunningDevice, Simulator};
-use tapo2mqtt::tasks::Tasks;
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use super::{

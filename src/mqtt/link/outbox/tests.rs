@@ -448,7 +448,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(crate::fuzz::cases(100))]
+    #![proptest_config(test_inputs::cases(100))]
     #[test]
     fn whatever_happens_the_broker_ends_up_with_everything(steps in prop::collection::vec(step(), 0..400)) {
         let now = Instant::now();

@@ -4,14 +4,12 @@ use super::{
     rules::{OFF, ON, morning, world},
     world::World,
 };
-use crate::{
-    model::Power,
-    report::EventKind,
-    scheduler::{
-        overrides::Stance,
-        planner::Source,
-        rules::{ComeBack, Group, Limit, Limits},
-    },
+use crate::domain::report::EventKind;
+use planner::{
+    Power,
+    overrides::Stance,
+    plan::Source,
+    rules::{ComeBack, Group, Limit, Limits},
 };
 
 const BOTH: [&str; 2] = ["mats/1", "mats/2"];
@@ -209,7 +207,10 @@ async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
     world.relay("heater").online = true;
     world.pass("26s").await;
     assert_eq!(world.count(EventKind::OverrideSet), 1);
-    assert_eq!(world.code(command), Some(Err(crate::intent::Code::NotConfirmed)));
+    assert_eq!(
+        world.code(command),
+        Some(Err(crate::domain::command::Code::NotConfirmed))
+    );
     let kept = world.kept().overrides;
     let stances: Vec<_> = kept
         .iter()

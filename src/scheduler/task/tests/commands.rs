@@ -9,17 +9,17 @@ use super::{
     rules::{OFF, ON, morning, world},
     world::{Dial, World},
 };
-use crate::{
-    intent::{Code, Switch},
-    model::Power,
+use crate::domain::{
+    command::{Code, Switch},
     report::EventKind,
-    scheduler::{
-        overrides::Lifetime,
-        planner::{Mode, Source},
-        rules::{Group, OnExternalChange},
-        testing::group,
-        wire::{Change, Request, RequestError, Target},
-    },
+    scheduling::{Change, Request, RequestError, Target},
+};
+use planner::{
+    Power,
+    overrides::Lifetime,
+    plan::{Mode, Source},
+    rules::{Group, OnExternalChange},
+    testing::group,
 };
 
 const TOGGLE: Change = Change::Switch(Switch::Toggle);

@@ -9,18 +9,18 @@ use super::{
     rules::{OFF, ON, rules, world},
     world::{POLL, READING, World},
 };
-use crate::{
-    energy::{MilliWattHours, MilliWatts},
-    intent::{Code, Switch},
-    model::Power,
+use crate::domain::{
+    command::{Code, Switch},
     report::EventKind,
-    scheduler::{
-        energy::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
-        planner::{SafetyState, Source},
-        rules::{Group, OnExternalChange},
-        testing::{check, group, schedule},
-        wire::{Change, EnergyStanding, Request},
-    },
+    scheduling::{Change, EnergyStanding, Request},
+};
+use planner::{
+    Power,
+    energy_limits::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+    plan::{SafetyState, Source},
+    rules::{Group, OnExternalChange},
+    testing::{check, group, schedule},
+    units::{MilliWattHours, MilliWatts},
 };
 
 const OUTLETS: [&str; 3] = ["washer", "dryer", "boiler"];
@@ -463,7 +463,7 @@ async fn rule_19_rules_that_change_hold_at_once_and_those_that_go_leave_nothing(
     assert_eq!(world.group().energy, None);
     assert_eq!(
         world.kept().energy,
-        crate::scheduler::energy::KeptRations::default()
+        planner::energy_limits::KeptRations::default()
     );
 }
 

@@ -6,16 +6,16 @@ use super::{
     rules::{OFF, ON, world},
     world::World,
 };
-use crate::{
-    intent::{Code, Switch},
-    model::Power,
+use crate::domain::{
+    command::{Code, Switch},
     report::EventKind,
-    scheduler::{
-        planner::{SafetyState, Source},
-        rules::{Group, Interlock},
-        testing::group,
-        wire::{Change, Request, RequestError},
-    },
+    scheduling::{Change, Request, RequestError},
+};
+use planner::{
+    Power,
+    plan::{SafetyState, Source},
+    rules::{Group, Interlock},
+    testing::group,
 };
 
 fn pair() -> Group {

@@ -9,16 +9,16 @@ use super::{
     rules::{OFF, ON, morning, world},
     world::{Dial, World},
 };
-use crate::{
-    intent::{Code, Switch},
+use crate::domain::{
+    command::{Code, Switch},
     report::EventKind,
-    scheduler::{
-        overrides::Lifetime,
-        planner::{SafetyState, Source},
-        rules::{Group, Limits},
-        testing::{group, schedule},
-        wire::{Change, GuardState},
-    },
+    scheduling::{Change, GuardState},
+};
+use planner::{
+    overrides::Lifetime,
+    plan::{SafetyState, Source},
+    rules::{Group, Limits},
+    testing::{group, schedule},
 };
 
 fn limits(max_on: &str, cooldown: &str) -> Limits {

@@ -6,16 +6,16 @@ use super::{
     rules::{OFF, ON, rules, world},
     world::World,
 };
-use crate::{
-    intent::Switch,
+use crate::domain::{
+    command::Switch,
     report::{DeviceClock, EventKind},
-    scheduler::{
-        overrides::Lifetime,
-        planner::Source,
-        rules::{Group, MirrorOff},
-        testing::{group, schedule},
-        wire::Change,
-    },
+    scheduling::Change,
+};
+use planner::{
+    overrides::Lifetime,
+    plan::Source,
+    rules::{Group, MirrorOff},
+    testing::{group, schedule},
 };
 
 fn heater() -> Group {

@@ -10,16 +10,16 @@ use super::{
     rules::{OFF, ON, rules},
     world::World,
 };
-use crate::{
-    intent::Switch,
-    model::Power,
-    scheduler::{
-        overrides::Lifetime,
-        period::Period,
-        rules::{Group, Interlock, Limit, Limits, OnExternalChange},
-        testing::{check, group, schedule},
-        wire::{Change, Request},
-    },
+use crate::domain::{
+    command::Switch,
+    scheduling::{Change, Request},
+};
+use planner::{
+    Power,
+    overrides::Lifetime,
+    period::Period,
+    rules::{Group, Interlock, Limit, Limits, OnExternalChange},
+    testing::{check, group, schedule},
 };
 
 const OUTLETS: [&str; 3] = ["heater", "mats/1", "mats/2"];

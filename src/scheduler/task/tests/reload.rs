@@ -6,14 +6,14 @@ use super::{
     rules::{OFF, ON, morning, rules, world},
     world::Dial,
 };
-use crate::{
+use crate::domain::{
     report::EventKind,
-    scheduler::{
-        condition::WhenUnknown,
-        rules::{Limit, Rules},
-        testing::{freezing, group, schedule},
-        wire::{Change, Request},
-    },
+    scheduling::{Change, Request},
+};
+use planner::{
+    condition::WhenUnknown,
+    rules::{Limit, Rules},
+    testing::{freezing, group, schedule},
 };
 
 const NOON: &str = "2024-06-21T12:00:00";

@@ -5,18 +5,18 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::world::World;
-use crate::{
-    intent::Switch,
-    model::Power,
+use crate::domain::{
+    command::Switch,
     report::EventKind,
-    scheduler::{
-        condition::WhenUnknown,
-        overrides::Lifetime,
-        planner::{Source, Vacation},
-        rules::{Group, Rules},
-        testing::{Site, freezing, group, schedule},
-        wire::{Change, Request},
-    },
+    scheduling::{Change, Request},
+};
+use planner::{
+    Power,
+    condition::WhenUnknown,
+    overrides::Lifetime,
+    plan::{Source, Vacation},
+    rules::{Group, Rules},
+    testing::{Site, freezing, group, schedule},
 };
 
 pub(super) const ON: Power = Power::On;

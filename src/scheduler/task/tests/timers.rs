@@ -8,17 +8,17 @@ use super::{
     rules::{OFF, ON, morning, world},
     world::{Dial, World},
 };
-use crate::{
-    intent::{Code, Switch},
-    model::Power,
+use crate::domain::{
+    command::{Code, Switch},
     report::EventKind,
-    scheduler::{
-        overrides::Lifetime,
-        planner::Source,
-        rules::{Group, Interlock, Limits},
-        testing::{group, schedule},
-        wire::{Change, GuardState},
-    },
+    scheduling::{Change, GuardState},
+};
+use planner::{
+    Power,
+    overrides::Lifetime,
+    plan::Source,
+    rules::{Group, Interlock, Limits},
+    testing::{group, schedule},
 };
 
 fn manual() -> Group {

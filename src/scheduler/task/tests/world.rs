@@ -16,27 +16,29 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
-    device::{News, Order},
-    energy::{MilliWattHours, MilliWatts},
-    intent::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
-    mirror::{Mirror, Mirrored},
-    model::{DeviceId, OutletPath, Power},
-    report::{
-        Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Metered, Outlet, Phase, Report,
-    },
-    scheduler::{
-        overrides::Lifetime,
-        period::after,
-        rules::Rules,
-        task::{Kept, Parts, Scheduler},
-        wire::{
+    devices::{News, Order},
+    domain::{
+        command::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
+        off_rules::{Mirror, Mirrored},
+        report::{
+            Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Metered, Outlet, Phase,
+            Report,
+        },
+        scheduling::{
             self, Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Rewritten,
             Target, Wish, Word,
         },
     },
+    scheduler::task::{Kept, Parts, Scheduler},
     store::{self, Keeper},
-    tasks::Tasks,
+    system::{clock::Clock, tasks::Tasks},
+};
+use planner::{
+    DeviceId, OutletPath, Power,
+    overrides::Lifetime,
+    period::after,
+    rules::Rules,
+    units::{MilliWattHours, MilliWatts},
 };
 
 /// Between two looks of a worker at its device.
@@ -260,7 +262,7 @@ fn start(rules: &Arc<Rules>, kept: Kept, clock: &Clock, tasks: &Tasks) -> Bridge
     keeper.replace(|saved| &mut saved.scheduler, kept);
     let (orders_out, orders) = mpsc::channel(256);
     let (news, news_in) = mpsc::channel(256);
-    let (wires, ends) = wire::channels();
+    let (wires, ends) = scheduling::channels();
     let scheduler = Scheduler::new(Parts {
         rules: rules.clone(),
         keeper: keeper.clone(),

@@ -1,0 +1,88 @@
+//! What a group may use in one civil day.
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+use super::{Happening, Hold, Load, Rations, Spent, Why};
+use crate::{
+    period::after,
+    rules::Group,
+    safety::{Block, Cause, midnight, next_midnight},
+    units::{MilliWattHours, MilliWatts},
+};
+
+/// It is not looked at more often than this.
+const SOONEST: SignedDuration = SignedDuration::from_secs(1);
+
+impl Rations {
+    /// Holds all members once the budget is used, until midnight; returns since when.
+    pub(super) fn spend(
+        &mut self,
+        budget: MilliWattHours,
+        group: &Group,
+        now: Timestamp,
+        zone: &TimeZone,
+        happened: &mut Vec<Happening>,
+    ) -> Option<Timestamp> {
+        let (day, until) = (midnight(now, zone), next_midnight(now, zone));
+        let known = self.spent.get_mut(&group.id);
+        // A later day is left from before the clock was set back.
+        if let Some(spent) = known.filter(|spent| spent.day >= day && spent.budget == budget) {
+            spent.day = day;
+            let since = spent.since;
+            self.hold_all(group, budget, since, until);
+            return Some(since);
+        }
+        self.spent.remove(&group.id);
+        let left = budget.less(self.used(group, now));
+        if left > MilliWattHours::ZERO {
+            if let Some(lasts) = left.lasts(self.load(group)) {
+                self.wake_at(after(now, lasts.max(SOONEST)));
+            }
+            return None;
+        }
+        let spent = Spent {
+            day,
+            since: now,
+            budget,
+        };
+        self.spent.insert(group.id.clone(), spent);
+        self.hold_all(group, budget, now, until);
+        for outlet in &group.outlets {
+            self.dismiss(outlet);
+        }
+        happened.push(Happening::Spent { budget, until });
+        Some(now)
+    }
+
+    fn loads(&self, group: &Group) -> impl Iterator<Item = &Load> {
+        group.outlets.iter().filter_map(|outlet| self.loads.get(outlet))
+    }
+
+    /// Used today by now, with what was drawn since the last readings.
+    fn used(&self, group: &Group, now: Timestamp) -> MilliWattHours {
+        self.loads(group)
+            .map(|load| load.estimate(now))
+            .fold(MilliWattHours::ZERO, MilliWattHours::plus)
+    }
+
+    fn load(&self, group: &Group) -> MilliWatts {
+        self.loads(group)
+            .map(Load::present)
+            .fold(MilliWatts::ZERO, MilliWatts::plus)
+    }
+
+    fn hold_all(&mut self, group: &Group, budget: MilliWattHours, since: Timestamp, until: Timestamp) {
+        let hold = Hold {
+            block: Block {
+                cause: Cause::Budget,
+                since,
+                until: Some(until),
+            },
+            why: Why::Spent(budget),
+            earliest: until,
+        };
+        for outlet in &group.outlets {
+            self.holds.insert(outlet.clone(), hold);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Asks a condition: thresholds with hysteresis, the minimum dwell, and what cannot be known.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    SensorId,
+    condition::{BlackIce, Bound, Condition, Test},
+    period::after,
+    readings::{Known, Readings},
+    sensor::{SensorSpec, SensorValue, Temperature, Unit},
+};
+
+/// What a condition says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It holds.
+    Holds,
+    /// It does not.
+    Fails,
+    /// A sensor it needs is stale.
+    Stale,
+    /// A sensor it needs has said nothing since the bridge started.
+    Unheard,
+}
+
+/// What a condition remembers between two questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConditionMemory {
+    held: bool,
+    /// `None`: it has not changed since it was first asked.
+    changed: Option<Timestamp>,
+}
+
+/// An answer, what to remember for the next question, and when time alone may change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluation {
+    /// What it says.
+    pub answer: Answer,
+    /// What to hand in next time.
+    pub memory: Option<ConditionMemory>,
+    /// A value becomes stale, or the dwell ends.
+    pub wake: Option<Timestamp>,
+}
+
+/// The sensors at one instant.
+#[derive(Debug, Clone, Copy)]
+pub struct Sensors<'a> {
+    /// Their units and how long a value counts.
+    pub specs: &'a [SensorSpec],
+    /// What they said.
+    pub readings: &'a Readings,
+    /// The instant.
+    pub now: Timestamp,
+}
+
+/// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a
+/// restart, a value between the two thresholds goes on holding.
+pub fn evaluate(
+    condition: &Condition,
+    sensors: Sensors<'_>,
+    memory: Option<ConditionMemory>,
+    running: bool,
+) -> Evaluation {
+    let was = memory.map_or(running, |memory| memory.held);
+    let stale = sensors.first_stale(&condition.test);
+    let holds = match sensors.test(&condition.test, was) {
+        Ok(holds) => holds,
+        Err(unknown) => {
+            return Evaluation {
+                answer: unknown,
+                memory,
+                wake: stale,
+            };
+        }
+    };
+    let (memory, dwell) = settle(memory, holds, condition, sensors.now);
+    Evaluation {
+        answer: if memory.held { Answer::Holds } else { Answer::Fails },
+        memory: Some(memory),
+        wake: stale.into_iter().chain(dwell).min(),
+    }
+}
+
+/// Lets an answer change only after the dwell; also says when a change that waits is due.
+fn settle(
+    memory: Option<ConditionMemory>,
+    holds: bool,
+    condition: &Condition,
+    now: Timestamp,
+) -> (ConditionMemory, Option<Timestamp>) {
+    let Some(mut before) = memory else {
+        let first = ConditionMemory {
+            held: holds,
+            changed: None,
+        };
+        return (first, None);
+    };
+    // An instant in the future is left from before the clock was set back; it must not hold for longer.
+    before.changed = before.changed.map(|changed| changed.min(now));
+    if before.held == holds {
+        return (before, None);
+    }
+    if let (Some(dwell), Some(changed)) = (condition.dwell, before.changed) {
+        let due = after(changed, dwell.length());
+        if now < due {
+            return (before, Some(due));
+        }
+    }
+    let changed = ConditionMemory {
+        held: holds,
+        changed: Some(now),
+    };
+    (changed, None)
+}
+
+impl Sensors<'_> {
+    fn test(&self, test: &Test, was: bool) -> Result<bool, Answer> {
+        match test {
+            Test::Number {
+                sensor,
+                bound,
+                limit,
+                hysteresis,
+            } => {
+                let (value, _) = self.number(sensor)?;
+                Ok(within(value, *bound, *limit, *hysteresis, was))
+            }
+            Test::Is { sensor, value } => Ok(self.boolean(sensor)? == *value),
+            Test::BlackIce(ice) => self.black_ice(ice, was),
+        }
+    }
+
+    /// All three must hold; one that fails decides, whatever is unknown about the others.
+    fn black_ice(&self, ice: &BlackIce, was: bool) -> Result<bool, Answer> {
+        let limits = &ice.thresholds;
+        let air = self.temperature(&ice.temperature);
+        let dew_point = self.temperature(&ice.dew_point);
+        let at_most = |value: f64, limit: f64| within(value, Bound::AtMost, limit, limits.hysteresis, was);
+        let cold = air.map(|air| at_most(air.celsius(), limits.temperature_at_most));
+        let close = air.and_then(|air| Ok(at_most(air.kelvin_above(dew_point?), limits.spread_at_most)));
+        let humid = self.number(&ice.humidity).map(|(humidity, _)| {
+            let (limit, hysteresis) = (limits.humidity_at_least, limits.humidity_hysteresis);
+            within(humidity, Bound::AtLeast, limit, hysteresis, was)
+        });
+        all([cold, close, humid])
+    }
+
+    fn value(&self, sensor: &SensorId) -> Result<(SensorValue, &Unit), Answer> {
+        let spec = self.spec(sensor).ok_or(Answer::Unheard)?;
+        match self.readings.of(spec, self.now) {
+            Known::Value(value, _) => Ok((value, &spec.unit)),
+            Known::Stale(_) => Err(Answer::Stale),
+            Known::Never => Err(Answer::Unheard),
+        }
+    }
+
+    /// A boolean where a number is needed is as good as no fresh value.
+    fn number(&self, sensor: &SensorId) -> Result<(f64, &Unit), Answer> {
+        match self.value(sensor)? {
+            (SensorValue::Number(number), unit) => Ok((number, unit)),
+            (SensorValue::Boolean(_), _) => Err(Answer::Stale),
+        }
+    }
+
+    /// 1 and 0 are booleans too; any other number is not.
+    fn boolean(&self, sensor: &SensorId) -> Result<bool, Answer> {
+        match self.value(sensor)?.0 {
+            SensorValue::Boolean(boolean) => Ok(boolean),
+            SensorValue::Number(1.0) => Ok(true),
+            SensorValue::Number(0.0) => Ok(false),
+            SensorValue::Number(_) => Err(Answer::Stale),
+        }
+    }
+
+    fn temperature(&self, sensor: &SensorId) -> Result<Temperature, Answer> {
+        match self.number(sensor)? {
+            (reading, Unit::Temperature(scale)) => Ok(scale.temperature(reading)),
+            _ => Err(Answer::Stale),
+        }
+    }
+
+    fn spec(&self, sensor: &SensorId) -> Option<&SensorSpec> {
+        self.specs.iter().find(|spec| spec.id == *sensor)
+    }
+
+    fn first_stale(&self, test: &Test) -> Option<Timestamp> {
+        let specs = test.sensors().into_iter().filter_map(|id| self.spec(id));
+        specs
+            .filter_map(|spec| match self.readings.of(spec, self.now) {
+                Known::Value(_, stale) => Some(stale),
+                Known::Stale(_) | Known::Never => None,
+            })
+            .min()
+    }
+}
+
+/// A condition that holds goes on holding until the value is more than the hysteresis past the limit.
+fn within(value: f64, bound: Bound, limit: f64, hysteresis: f64, was: bool) -> bool {
+    let slack = if was { hysteresis } else { 0.0 };
+    match bound {
+        Bound::AtMost => value <= limit + slack,
+        Bound::AtLeast => value >= limit - slack,
+    }
+}
+
+fn all<const N: usize>(parts: [Result<bool, Answer>; N]) -> Result<bool, Answer> {
+    if parts.contains(&Ok(false)) {
+        return Ok(false);
+    }
+    parts.into_iter().try_fold(true, |_, part| part)
+}
+
+#[cfg(test)]
+mod tests;

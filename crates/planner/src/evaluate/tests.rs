@@ -1,0 +1,224 @@
+use super::*;
+use crate::condition::{IceThresholds, WhenUnknown};
+
+struct Fixture {
+    specs: Vec<SensorSpec>,
+    readings: Readings,
+    memory: Option<ConditionMemory>,
+    now: Timestamp,
+}
+
+impl Fixture {
+    fn new(sensors: &[(&str, &str)]) -> Self {
+        let spec = |(id, unit): &(&str, &str)| SensorSpec {
+            id: id.parse().unwrap(),
+            topic: format!("sensor/{id}"),
+            pointer: None,
+            unit: (*unit).into(),
+            stale_after: SensorSpec::DEFAULT_STALE_AFTER,
+        };
+        Self {
+            specs: sensors.iter().map(spec).collect(),
+            readings: Readings::default(),
+            memory: None,
+            now: "2024-01-01T06:00:00Z".parse().unwrap(),
+        }
+    }
+
+    fn say(&mut self, sensor: &str, value: f64) {
+        let value = SensorValue::Number(value);
+        self.readings.record(sensor.parse().unwrap(), value, self.now);
+    }
+
+    fn pass(&mut self, time: &str) {
+        let period: crate::period::Period = time.parse().unwrap();
+        self.now = after(self.now, period.length());
+    }
+
+    fn ask(&mut self, condition: &Condition) -> Evaluation {
+        let sensors = Sensors {
+            specs: &self.specs,
+            readings: &self.readings,
+            now: self.now,
+        };
+        let evaluation = evaluate(condition, sensors, self.memory, false);
+        self.memory = evaluation.memory;
+        evaluation
+    }
+}
+
+fn at_most(limit: f64, hysteresis: f64, dwell: Option<&str>) -> Condition {
+    Condition {
+        test: Test::Number {
+            sensor: "outdoor".parse().unwrap(),
+            bound: Bound::AtMost,
+            limit,
+            hysteresis,
+        },
+        dwell: dwell.map(|text| text.parse().unwrap()),
+        when_unknown: WhenUnknown::Off,
+    }
+}
+
+#[test]
+fn a_limit_is_inclusive_in_the_unit_of_its_sensor() {
+    let mut fixture = Fixture::new(&[("outdoor", "°F")]);
+    let freezing = at_most(32.0, 0.0, None);
+    fixture.say("outdoor", 32.0);
+    assert_eq!(fixture.ask(&freezing).answer, Answer::Holds);
+    fixture.say("outdoor", 32.1);
+    assert_eq!(fixture.ask(&freezing).answer, Answer::Fails);
+}
+
+#[test]
+fn hysteresis_lets_a_condition_hold_on() {
+    let mut fixture = Fixture::new(&[("outdoor", "°C")]);
+    let cold = at_most(0.0, 0.5, None);
+    let steps = [
+        (0.4, Answer::Fails),
+        (0.0, Answer::Holds),
+        (0.5, Answer::Holds),
+        (0.6, Answer::Fails),
+        (0.4, Answer::Fails),
+    ];
+    for (value, answer) in steps {
+        fixture.say("outdoor", value);
+        assert_eq!(fixture.ask(&cold).answer, answer, "{value}");
+    }
+}
+
+#[test]
+fn hysteresis_after_a_restart_goes_by_what_runs() {
+    let mut fixture = Fixture::new(&[("outdoor", "°C")]);
+    let cold = at_most(0.0, 0.5, None);
+    fixture.say("outdoor", 0.4);
+    for (running, answer) in [(true, Answer::Holds), (false, Answer::Fails)] {
+        let sensors = Sensors {
+            specs: &fixture.specs,
+            readings: &fixture.readings,
+            now: fixture.now,
+        };
+        assert_eq!(evaluate(&cold, sensors, None, running).answer, answer);
+    }
+}
+
+#[test]
+fn a_dwell_keeps_an_answer() {
+    let mut fixture = Fixture::new(&[("outdoor", "°C")]);
+    let cold = at_most(0.0, 0.0, Some("10m"));
+    fixture.say("outdoor", 1.0);
+    assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+    // The first answer was no change: nothing dwells.
+    fixture.say("outdoor", -1.0);
+    assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+    let due = after(fixture.now, jiff::SignedDuration::from_mins(10));
+    fixture.pass("9m 59s");
+    fixture.say("outdoor", 1.0);
+    let waiting = fixture.ask(&cold);
+    assert_eq!((waiting.answer, waiting.wake), (Answer::Holds, Some(due)));
+    fixture.pass("1s");
+    assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_lengthen_a_dwell() {
+    let mut fixture = Fixture::new(&[("outdoor", "°C")]);
+    let cold = at_most(0.0, 0.0, Some("10m"));
+    fixture.say("outdoor", 1.0);
+    fixture.ask(&cold);
+    fixture.say("outdoor", -1.0);
+    assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+    fixture.now = "2023-01-01T00:00:00Z".parse().unwrap();
+    fixture.say("outdoor", 1.0);
+    assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+    fixture.pass("10m");
+    assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+}
+
+#[test]
+fn rule_10_stale_is_neither_true_nor_false() {
+    let mut fixture = Fixture::new(&[("outdoor", "°C")]);
+    let cold = at_most(0.0, 0.0, None);
+    assert_eq!(fixture.ask(&cold).answer, Answer::Unheard);
+    fixture.say("outdoor", -1.0);
+    let stale = after(fixture.now, jiff::SignedDuration::from_mins(30));
+    assert_eq!(fixture.ask(&cold).wake, Some(stale));
+    fixture.pass("30m");
+    assert_eq!(fixture.ask(&cold).answer, Answer::Stale);
+    let other = Condition {
+        test: Test::Is {
+            sensor: "nobody".parse().unwrap(),
+            value: true,
+        },
+        ..cold
+    };
+    assert_eq!(fixture.ask(&other).answer, Answer::Unheard);
+}
+
+#[test]
+fn booleans_are_booleans_or_one_and_zero() {
+    let mut fixture = Fixture::new(&[("door", "")]);
+    let open = Condition {
+        test: Test::Is {
+            sensor: "door".parse().unwrap(),
+            value: true,
+        },
+        dwell: None,
+        when_unknown: WhenUnknown::Off,
+    };
+    for (value, answer) in [(1.0, Answer::Holds), (0.0, Answer::Fails), (0.5, Answer::Stale)] {
+        fixture.say("door", value);
+        assert_eq!(fixture.ask(&open).answer, answer, "{value}");
+    }
+}
+
+fn ice() -> Condition {
+    Condition {
+        test: Test::BlackIce(BlackIce {
+            temperature: "air".parse().unwrap(),
+            dew_point: "dew".parse().unwrap(),
+            humidity: "humidity".parse().unwrap(),
+            thresholds: IceThresholds::default(),
+        }),
+        dwell: None,
+        when_unknown: WhenUnknown::Off,
+    }
+}
+
+#[test]
+fn black_ice_is_cold_and_close_to_the_dew_point_and_humid() {
+    let cases = [
+        (2.2, 0.0, 80.0, Answer::Holds),
+        (2.3, 0.1, 80.0, Answer::Fails),
+        (2.0, -0.3, 80.0, Answer::Fails),
+        (2.0, 0.0, 79.9, Answer::Fails),
+        (-5.0, -6.0, 95.0, Answer::Holds),
+    ];
+    for (air, dew, humidity, answer) in cases {
+        let mut fixture = Fixture::new(&[("air", "°C"), ("dew", "°C"), ("humidity", "%")]);
+        fixture.say("air", air);
+        fixture.say("dew", dew);
+        fixture.say("humidity", humidity);
+        assert_eq!(fixture.ask(&ice()).answer, answer, "{air} {dew} {humidity}");
+    }
+}
+
+#[test]
+fn black_ice_reads_both_scales() {
+    let mut fixture = Fixture::new(&[("air", "°F"), ("dew", "°C"), ("humidity", "%")]);
+    fixture.say("air", 33.0);
+    fixture.say("dew", -1.0);
+    fixture.say("humidity", 90.0);
+    assert_eq!(fixture.ask(&ice()).answer, Answer::Holds);
+    fixture.say("air", 36.5);
+    assert_eq!(fixture.ask(&ice()).answer, Answer::Fails);
+}
+
+#[test]
+fn rule_10_one_failing_part_decides_black_ice() {
+    let mut fixture = Fixture::new(&[("air", "°C"), ("dew", "°C"), ("humidity", "%")]);
+    fixture.say("air", 10.0);
+    assert_eq!(fixture.ask(&ice()).answer, Answer::Fails);
+    fixture.say("air", 0.0);
+    assert_eq!(fixture.ask(&ice()).answer, Answer::Unheard);
+}

@@ -1,0 +1,158 @@
+//! The coming switch times of a group, from the planner itself: it is asked again at each instant it names,
+//! and the outlets do at once what it says.
+//!
+//! Assumed: sensors keep the values they have now, those without a fresh one stay unknown (or all conditions
+//! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); nobody sets an override or presses a
+//! button; every device answers; what a ceiling keeps off comes back after its pause, and nobody uses up a budget. An
+//! outlet nobody has heard of is taken to be what it should be at the beginning.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{
+    rules::Group,
+    safety::{Report, Safety},
+};
+use crate::plan::{Inputs, Memory, OutletPlan, Reason, Rule, Source, plan_group};
+use crate::{GroupId, OutletPath, Power};
+
+/// More instants than a year has edges of a few schedules: the end for limits of seconds.
+const STEPS: usize = 20_000;
+
+/// Some outlets of a group will be switched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedChange {
+    /// When.
+    pub at: Timestamp,
+    /// Which members, in the order of the group.
+    pub outlets: Vec<OutletPath>,
+    /// To what.
+    pub power: Power,
+    /// What will decide.
+    pub source: Source,
+    /// Which rule of it.
+    pub rule: Option<Rule>,
+    /// For people.
+    pub reason: Reason,
+}
+
+/// Every change of a group after `inputs.now`, or due now, and before `until`, in order. Empty for a group
+/// that is not there.
+pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<PlannedChange> {
+    let Some(group) = inputs.rules.group(group) else {
+        return Vec::new();
+    };
+    let readings = inputs.readings.kept(&inputs.rules.sensors, inputs.now, until);
+    let rations = inputs.rations.foreseen();
+    let mut future = Future {
+        safety: inputs.safety.clone(),
+        observed: inputs.observed.clone(),
+        memory: inputs.memory.clone(),
+        changes: Vec::new(),
+    };
+    let mut now = inputs.now;
+    for _ in 0..STEPS {
+        let at = Inputs {
+            readings: &readings,
+            rations: &rations,
+            now,
+            ..*inputs
+        };
+        future.obey(&at, group);
+        match future.next(&at, group) {
+            Some(next) if next < until => now = next,
+            _ => break,
+        }
+    }
+    future.changes
+}
+
+/// The world as it will be.
+struct Future {
+    safety: Safety,
+    observed: BTreeMap<OutletPath, Power>,
+    memory: Memory,
+    changes: Vec<PlannedChange>,
+}
+
+impl Future {
+    /// Does what the planner says.
+    fn obey(&mut self, at: &Inputs<'_>, group: &Group) {
+        let zone = &at.rules.location.zone;
+        for (outlet, plan) in self.ask(at, group) {
+            self.safety.advance(&outlet, &plan.limits, at.now, zone);
+            let Some(power) = plan.desired else {
+                continue;
+            };
+            let before = self.observed.insert(outlet.clone(), power);
+            if before == Some(power) {
+                continue;
+            }
+            let report = Report {
+                power,
+                on_time: None,
+                at: at.now,
+            };
+            self.safety.observe(&outlet, report, zone);
+            if before.is_some() {
+                self.note(at.now, outlet, power, plan);
+            }
+        }
+    }
+
+    /// When the planner wants to be asked again, now that it was obeyed: at once when the outlets going off
+    /// made room for something else.
+    fn next(&mut self, at: &Inputs<'_>, group: &Group) -> Option<Timestamp> {
+        let plans = self.ask(at, group);
+        let differs = |(outlet, plan): &(OutletPath, OutletPlan)| {
+            plan.desired.is_some() && plan.desired != self.observed.get(outlet).copied()
+        };
+        if plans.iter().any(differs) {
+            return Some(at.now);
+        }
+        plans.iter().filter_map(|(_, plan)| plan.next_change).min()
+    }
+
+    fn ask(&mut self, at: &Inputs<'_>, group: &Group) -> Vec<(OutletPath, OutletPlan)> {
+        let inputs = Inputs {
+            safety: &self.safety,
+            observed: &self.observed,
+            memory: &self.memory,
+            ..*at
+        };
+        let mut memory = Memory::default();
+        let (_, members) = plan_group(&inputs, group, &mut memory);
+        self.memory = memory;
+        members
+    }
+
+    /// Members that change together are one change.
+    fn note(&mut self, at: Timestamp, outlet: OutletPath, power: Power, plan: OutletPlan) {
+        let change = PlannedChange {
+            at,
+            outlets: Vec::new(),
+            power,
+            source: plan.source,
+            rule: plan.rule,
+            reason: plan.reason,
+        };
+        let same = |known: &&mut PlannedChange| {
+            (known.at, known.power, known.source, &known.rule)
+                == (change.at, change.power, change.source, &change.rule)
+        };
+        match self
+            .changes
+            .iter_mut()
+            .rev()
+            .take_while(|known| known.at == at)
+            .find(same)
+        {
+            Some(known) => known.outlets.push(outlet),
+            None => self.changes.push(PlannedChange {
+                outlets: vec![outlet],
+                ..change
+            }),
+        }
+    }
+}

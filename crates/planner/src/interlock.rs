@@ -1,0 +1,79 @@
+//! Groups of which at most one outlet may be on: which one that is. The newest wins.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::rules::{Interlock, Rules};
+use crate::{GroupId, OutletPath};
+
+/// In each interlocked group, the outlet that is on or is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holders(BTreeMap<GroupId, OutletPath>);
+
+/// Why an outlet holds its group's interlock. The greater one goes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// It was on when it was first heard of: since then, by its device's count, where the device says.
+    Found(Option<Timestamp>),
+    /// A command wants it on, or it went on. What came later has the greater number. Devices count whole seconds, so
+    /// which of two went on first is known better from what was heard first.
+    Came(u64),
+}
+
+impl Holders {
+    /// Finds who holds each interlock. Among equals it is the first in the settings.
+    pub fn find(rules: &Rules, claim: impl Fn(&OutletPath) -> Option<Claim>) -> Self {
+        let interlocked = rules
+            .groups
+            .iter()
+            .filter(|group| group.interlock == Interlock::OneOn);
+        let holders = interlocked.filter_map(|group| {
+            let claims = group.outlets.iter().filter_map(|path| Some((path, claim(path)?)));
+            // The last of equal maxima is taken, so the order is turned round.
+            let (holder, _) = claims.rev().max_by_key(|(_, claim)| *claim)?;
+            Some((group.id.clone(), holder.clone()))
+        });
+        Self(holders.collect())
+    }
+
+    /// Who holds the interlock of a group, if anybody does.
+    pub fn of(&self, group: &GroupId) -> Option<&OutletPath> {
+        self.0.get(group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Site, group, outlet};
+
+    fn holder(claims: [Option<Claim>; 2], interlock: Interlock) -> Option<OutletPath> {
+        let mut group = group(Vec::new());
+        group.interlock = interlock;
+        let id = group.id.clone();
+        let site = Site::new(group, "UTC");
+        let [first, second] = claims;
+        let claim = |path: &OutletPath| if *path == outlet(1) { first } else { second };
+        Holders::find(&site.rules, claim).of(&id).cloned()
+    }
+
+    #[test]
+    fn rule_17_the_newest_wins() {
+        let on = |second| Some(Claim::Found(Timestamp::from_second(second).ok()));
+        let came = |number| Some(Claim::Came(number));
+        for (claims, expected) in [
+            ([None, None], None),
+            ([on(5), None], Some(outlet(1))),
+            ([on(5), on(6)], Some(outlet(2))),
+            ([on(6), on(5)], Some(outlet(1))),
+            ([on(5), on(5)], Some(outlet(1))),
+            ([Some(Claim::Found(None)), on(1)], Some(outlet(2))),
+            ([on(5), came(1)], Some(outlet(2))),
+            ([came(7), came(3)], Some(outlet(1))),
+        ] {
+            assert_eq!(holder(claims, Interlock::OneOn), expected, "{claims:?}");
+        }
+        assert_eq!(holder([on(5), on(6)], Interlock::Free), None);
+    }
+}

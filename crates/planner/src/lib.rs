@@ -1,0 +1,33 @@
+//! What each outlet should be now, why, and when that changes next.
+//!
+//! Pure: no I/O, no clock. The time comes in as an argument. `(rules, overrides, run times, sensors, now)` goes in;
+//! what each outlet should be, the reason, and the next change come out.
+
+pub mod activity;
+pub mod condition;
+pub mod days;
+pub mod edge;
+pub mod energy_limits;
+pub mod evaluate;
+pub mod forecast;
+mod ids;
+pub mod interlock;
+pub mod level;
+pub mod location;
+pub mod occurrence;
+pub mod overrides;
+pub mod period;
+pub mod plan;
+mod power;
+pub mod readings;
+pub mod rules;
+pub mod safety;
+pub mod sensor;
+pub mod sun;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod units;
+pub mod window;
+
+pub use ids::{DeviceId, GroupId, OutletKey, OutletPath, SLUG_MAX, ScheduleId, SensorId, Slug, SlugError};
+pub use power::Power;

@@ -1,0 +1,254 @@
+use super::*;
+use crate::{
+    edge::{Clamps, EdgeTime},
+    location::Coordinates,
+};
+
+struct Fixture {
+    days: Days,
+    window: Window,
+    location: Location,
+}
+
+impl Fixture {
+    fn calendar(&self) -> Calendar<'_> {
+        Calendar {
+            days: self.days,
+            window: &self.window,
+            location: &self.location,
+        }
+    }
+
+    #[track_caller]
+    fn open(&self, wall: &str) -> bool {
+        self.calendar().open_at(self.instant(wall)).is_some()
+    }
+
+    fn instant(&self, wall: &str) -> Timestamp {
+        let wall: DateTime = wall.parse().unwrap();
+        wall.to_zoned(self.location.zone.clone()).unwrap().timestamp()
+    }
+
+    /// The one occurrence of a date, in UTC.
+    fn on(&self, date: &str) -> (String, String) {
+        let occurrence = self.calendar().on(date.parse().unwrap()).unwrap();
+        (occurrence.start.to_string(), occurrence.end.to_string())
+    }
+}
+
+fn edge(text: &str) -> Edge {
+    let time: EdgeTime = text.parse().unwrap();
+    let fallback = matches!(time, EdgeTime::Sun { .. }).then(|| "12:00".parse().unwrap());
+    Edge::new(time, Clamps::default(), fallback).unwrap()
+}
+
+fn fixture(days: &str, window: Window, zone: &str) -> Fixture {
+    Fixture {
+        days: days.parse().unwrap_or(Days::ALL),
+        window,
+        location: Location {
+            coordinates: None,
+            zone: TimeZone::get(zone).unwrap(),
+        },
+    }
+}
+
+fn between(days: &str, start: &str, end: &str, zone: &str) -> Fixture {
+    fixture(days, Window::between(edge(start), edge(end)).unwrap(), zone)
+}
+
+fn lasting(days: &str, start: &str, length: &str, zone: &str) -> Fixture {
+    let window = Window::lasting(edge(start), length.parse().unwrap()).unwrap();
+    fixture(days, window, zone)
+}
+
+fn utc(start: &str, end: &str) -> (String, String) {
+    (start.to_owned(), end.to_owned())
+}
+
+#[test]
+fn rule_01_a_window_over_midnight_belongs_to_the_day_it_starts_on() {
+    let friday = between("fri", "23:00", "02:00", "Europe/London");
+    // 2024-06-21 is a Friday.
+    assert!(!friday.open("2024-06-21T00:30"));
+    assert!(friday.open("2024-06-21T23:30"));
+    assert!(friday.open("2024-06-22T00:30"));
+    assert!(!friday.open("2024-06-22T02:00"));
+    assert!(!friday.open("2024-06-22T23:30"));
+}
+
+#[test]
+fn rule_01_start_is_inclusive_and_end_exclusive() {
+    let morning = lasting("", "06:00", "1h", "Europe/London");
+    assert!(!morning.open("2024-06-21T05:59:59"));
+    assert!(morning.open("2024-06-21T06:00:00"));
+    assert!(morning.open("2024-06-21T06:59:59"));
+    assert!(!morning.open("2024-06-21T07:00:00"));
+
+    let night = lasting("", "23:30", "1h", "Europe/London");
+    assert!(night.open("2024-06-22T00:29:59"));
+    assert!(!night.open("2024-06-22T00:30:00"));
+}
+
+#[test]
+fn rule_01_all_day_ends_at_midnight() {
+    let monday = fixture("mon", Window::ALL_DAY, "America/New_York");
+    assert!(!monday.open("2024-06-23T23:59:59"));
+    assert!(monday.open("2024-06-24T00:00:00"));
+    assert!(monday.open("2024-06-24T23:59:59"));
+    assert!(!monday.open("2024-06-25T00:00:00"));
+}
+
+#[test]
+fn rule_01_a_day_can_end_at_24_00() {
+    let evening = between("mon", "22:00", "24:00", "America/New_York");
+    assert!(evening.open("2024-06-24T23:59:59"));
+    assert!(!evening.open("2024-06-25T00:00:00"));
+}
+
+#[test]
+fn rule_02_a_window_in_the_gap_runs_once_and_later() {
+    let gap = between("", "02:15", "02:45", "America/New_York");
+    let expected = utc("2024-03-10T07:15:00Z", "2024-03-10T07:45:00Z");
+    assert_eq!(gap.on("2024-03-10"), expected);
+}
+
+#[test]
+fn rule_02_a_window_in_the_fold_runs_once_and_first() {
+    let fold = between("", "01:15", "01:45", "America/New_York");
+    let expected = utc("2024-11-03T05:15:00Z", "2024-11-03T05:45:00Z");
+    assert_eq!(fold.on("2024-11-03"), expected);
+    let second: Timestamp = "2024-11-03T06:30:00Z".parse().unwrap();
+    assert_eq!(fold.calendar().open_at(second), None);
+}
+
+#[test]
+fn rule_02_a_gap_does_not_turn_half_an_hour_into_a_day() {
+    let swallowed = between("", "02:30", "03:00", "America/New_York");
+    let expected = utc("2024-03-10T07:30:00Z", "2024-03-10T08:00:00Z");
+    assert_eq!(swallowed.on("2024-03-10"), expected);
+    let over_midnight = between("", "23:00", "02:30", "America/New_York");
+    let expected = utc("2024-03-10T04:00:00Z", "2024-03-10T07:30:00Z");
+    assert_eq!(over_midnight.on("2024-03-09"), expected);
+}
+
+#[test]
+fn rule_02_a_length_is_real_time() {
+    let expected = utc("2024-03-10T06:00:00Z", "2024-03-10T09:00:00Z");
+    let spring = lasting("", "01:00", "3h", "America/New_York");
+    assert_eq!(spring.on("2024-03-10"), expected);
+    let autumn = lasting("", "00:00", "24h", "America/New_York");
+    let expected = utc("2024-11-03T04:00:00Z", "2024-11-04T04:00:00Z");
+    assert_eq!(autumn.on("2024-11-03"), expected);
+}
+
+#[test]
+fn of_two_open_occurrences_the_last_to_end_is_told() {
+    // The clocks go forward in the first one, so it lasts into the second.
+    let daily = lasting("", "06:00", "24h", "America/New_York");
+    let open = daily
+        .calendar()
+        .open_at(daily.instant("2024-03-10T06:30"))
+        .unwrap();
+    assert_eq!(open.end, daily.instant("2024-03-11T06:00"));
+}
+
+#[test]
+fn rule_02_a_date_that_a_zone_skipped_runs_on_the_next_one() {
+    // Samoa had no Friday 2011-12-30.
+    let friday = between("fri", "23:00", "02:00", "Pacific/Apia");
+    assert!(friday.open("2011-12-31T23:30"));
+    assert!(friday.open("2012-01-01T01:59:59"));
+    assert!(!friday.open("2012-01-01T02:00"));
+    let edge = friday.calendar().next_edge(friday.instant("2011-12-31T12:00"));
+    assert_eq!(edge, Some(friday.instant("2011-12-31T23:00")));
+}
+
+#[test]
+fn the_next_edge_is_found_across_a_week_and_a_gap() {
+    let weekly = between("mon", "02:30", "03:30", "America/New_York");
+    let calendar = weekly.calendar();
+    let start = weekly.instant("2024-06-24T02:30");
+    let end = weekly.instant("2024-06-24T03:30");
+    let after_the_last = weekly.instant("2024-06-17T03:30");
+    assert_eq!(calendar.next_edge(after_the_last), Some(start));
+    assert_eq!(calendar.next_edge(start), Some(end));
+
+    let sunday = between("sun", "02:30", "02:40", "America/New_York");
+    let before = sunday.instant("2024-03-03T02:40");
+    let shifted = Some("2024-03-10T07:30:00Z".parse().unwrap());
+    assert_eq!(sunday.calendar().next_edge(before), shifted);
+}
+
+fn sunny(start: Edge, end: Edge, place: (f64, f64), zone: &str) -> Fixture {
+    let mut fixture = fixture("", Window::between(start, end).unwrap(), zone);
+    fixture.location.coordinates = Some(Coordinates::new(place.0, place.1).unwrap());
+    fixture
+}
+
+#[test]
+fn a_northern_day_is_one_window_across_midnight() {
+    let alaska = (64.2008, -149.4937);
+    let day = sunny(edge("sunrise"), edge("sunset"), alaska, "America/Anchorage");
+    assert!(!day.open("2024-06-21T03:20"));
+    assert!(day.open("2024-06-21T03:30"));
+    assert!(day.open("2024-06-21T23:59"));
+    assert!(day.open("2024-06-22T00:30"));
+    assert!(!day.open("2024-06-22T00:40"));
+}
+
+#[test]
+fn a_night_is_one_window_from_sunset_to_the_next_sunrise() {
+    let london = (51.5074, -0.1278);
+    let night = sunny(edge("sunset"), edge("sunrise"), london, "Europe/London");
+    assert!(!night.open("2024-06-21T21:15"));
+    assert!(night.open("2024-06-21T21:30"));
+    assert!(night.open("2024-06-22T04:40"));
+    assert!(!night.open("2024-06-22T04:50"));
+}
+
+#[test]
+fn a_polar_day_takes_the_fallback() {
+    let svalbard = (78.22, 15.63);
+    let fallback: ClockTime = "18:00".parse().unwrap();
+    let sunset = Edge::new("sunset-01:00".parse().unwrap(), Clamps::default(), Some(fallback));
+    for day in ["2024-06-21", "2024-12-21"] {
+        let lights = sunny(
+            sunset.clone().unwrap(),
+            edge("22:00"),
+            svalbard,
+            "Arctic/Longyearbyen",
+        );
+        assert!(!lights.open(&format!("{day}T17:59")));
+        assert!(lights.open(&format!("{day}T18:00")));
+        assert!(!lights.open(&format!("{day}T22:00")));
+    }
+}
+
+#[test]
+fn rule_01_a_sun_edge_clamped_to_the_start_is_on_the_next_day() {
+    let clamps = Clamps {
+        not_before: None,
+        not_after: Some("06:00".parse().unwrap()),
+    };
+    let fallback = Some("06:00".parse().unwrap());
+    let sunrise = Edge::new("sunrise".parse().unwrap(), clamps, fallback).unwrap();
+    let winter = sunny(edge("06:00"), sunrise, (51.5074, -0.1278), "Europe/London");
+    let expected = utc("2024-12-21T06:00:00Z", "2024-12-22T06:00:00Z");
+    assert_eq!(winter.on("2024-12-21"), expected);
+}
+
+#[test]
+fn clamps_hold_the_sun_back() {
+    let clamps = Clamps {
+        not_before: Some("17:00".parse().unwrap()),
+        not_after: Some("20:00".parse().unwrap()),
+    };
+    let fallback = Some("18:00".parse().unwrap());
+    let sunset = Edge::new("sunset".parse().unwrap(), clamps, fallback).unwrap();
+    let lights = sunny(sunset, edge("22:00"), (51.5074, -0.1278), "Europe/London");
+    let summer = utc("2024-06-21T19:00:00Z", "2024-06-21T21:00:00Z");
+    assert_eq!(lights.on("2024-06-21"), summer);
+    let winter = utc("2024-12-21T17:00:00Z", "2024-12-21T22:00:00Z");
+    assert_eq!(lights.on("2024-12-21"), winter);
+}

@@ -1,0 +1,220 @@
+//! Overrides: what somebody wants instead of the schedules, and when that ends by itself.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    level::{next_change, next_closing, next_opening},
+    location::Location,
+    period::{Period, after},
+    rules::{Group, Rules},
+};
+use crate::{OutletPath, Power};
+
+/// What an override wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stance {
+    /// On, within the limits.
+    On,
+    /// Off.
+    Off,
+    /// Whatever it is: nobody switches it until the next edge (`on_external_change = ignore`).
+    Leave,
+}
+
+impl From<Power> for Stance {
+    fn from(power: Power) -> Self {
+        match power {
+            Power::On => Self::On,
+            Power::Off => Self::Off,
+        }
+    }
+}
+
+impl Stance {
+    /// What it wants; `None` is whatever it is.
+    pub fn power(self) -> Option<Power> {
+        match self {
+            Self::On => Some(Power::On),
+            Self::Off => Some(Power::Off),
+            Self::Leave => None,
+        }
+    }
+}
+
+/// How long an override is asked to last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until the first edge after now that contradicts it.
+    #[default]
+    UntilEdge,
+    /// For a length of real time, at most [`Lifetime::LONGEST`].
+    For(Period),
+    /// Until an instant after now.
+    Until(Timestamp),
+    /// Until `AUTO`.
+    Hold,
+}
+
+impl Lifetime {
+    /// The longest `for`: 24 h.
+    pub const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+}
+
+/// Who set an override.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A command to the bridge.
+    Command,
+    /// The button of the device, or the app.
+    Device,
+    /// Its return after its power or its link was gone ([`ComeBack`](super::rules::ComeBack)).
+    ComeBack,
+    /// Its load has finished ([`Finished`](crate::energy_limits::Finished)).
+    Finished,
+    /// Its load is on standby ([`Standby`](crate::energy_limits::Standby)).
+    Standby,
+}
+
+/// One override of one outlet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    stance: Stance,
+    set_at: Timestamp,
+    ends: Ends,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ends {
+    AtEdge,
+    At(Timestamp),
+    Never,
+}
+
+/// Why a lifetime is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OverrideError {
+    /// `for` is longer than a day.
+    #[error("an override lasts at most 24h; use hold to keep it until AUTO")]
+    TooLong,
+    /// `until` is over.
+    #[error("{0} is not in the future")]
+    Past(Timestamp),
+}
+
+impl Override {
+    /// An override from now on.
+    ///
+    /// # Errors
+    /// `for` is longer than [`Lifetime::LONGEST`], or `until` is not after now.
+    pub fn new(
+        stance: Stance,
+        lifetime: Lifetime,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<Self, OverrideError> {
+        let ends = match lifetime {
+            Lifetime::UntilEdge => Ends::AtEdge,
+            Lifetime::For(length) if length.length() > Lifetime::LONGEST => {
+                return Err(OverrideError::TooLong);
+            }
+            Lifetime::For(length) => Ends::At(after(now, length.length())),
+            Lifetime::Until(instant) if instant <= now => return Err(OverrideError::Past(instant)),
+            Lifetime::Until(instant) => Ends::At(instant),
+            Lifetime::Hold => Ends::Never,
+        };
+        Ok(Self {
+            stance,
+            set_at: now,
+            ends,
+            origin,
+        })
+    }
+
+    /// What it wants.
+    pub fn stance(&self) -> Stance {
+        self.stance
+    }
+
+    /// When it was set.
+    pub fn set_at(&self) -> Timestamp {
+        self.set_at
+    }
+
+    /// Who set it.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// When it ends by itself; `None` is at `AUTO` only.
+    ///
+    /// An edge is where the group's windows, all taken together, open or close: only enabled schedules count,
+    /// their conditions do not. Without one in the coming week it lasts [`Group::override_default`].
+    pub fn end(&self, group: &Group, location: &Location) -> Option<Timestamp> {
+        let edge = match (self.ends, self.stance) {
+            (Ends::Never, _) => return None,
+            (Ends::At(instant), _) => return Some(instant),
+            (Ends::AtEdge, Stance::On) => next_closing(group, location, self.set_at),
+            (Ends::AtEdge, Stance::Off) => next_opening(group, location, self.set_at),
+            (Ends::AtEdge, Stance::Leave) => next_change(group, location, self.set_at),
+        };
+        Some(edge.unwrap_or_else(|| after(self.set_at, group.override_default.length())))
+    }
+}
+
+/// The overrides of all outlets, one each. An override of a group is one of each member.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Overrides(BTreeMap<OutletPath, Override>);
+
+impl Overrides {
+    /// Sets the override of an outlet; a newer one replaces an older one.
+    pub fn set(&mut self, outlet: OutletPath, new: Override) {
+        self.0.insert(outlet, new);
+    }
+
+    /// The override of an outlet, whether it has ended or not.
+    pub fn get(&self, outlet: &OutletPath) -> Option<&Override> {
+        self.0.get(outlet)
+    }
+
+    /// `AUTO`: ends the override of an outlet.
+    pub fn clear(&mut self, outlet: &OutletPath) -> Option<Override> {
+        self.0.remove(outlet)
+    }
+
+    /// The override of an outlet that has not ended, and when it will.
+    pub fn active(
+        &self,
+        outlet: &OutletPath,
+        group: &Group,
+        location: &Location,
+        now: Timestamp,
+    ) -> Option<(Override, Option<Timestamp>)> {
+        let found = *self.0.get(outlet)?;
+        let end = found.end(group, location);
+        end.is_none_or(|end| now < end).then_some((found, end))
+    }
+
+    /// Takes out what has ended, and what belongs to no scheduled group any more.
+    pub fn expire(&mut self, rules: &Rules, now: Timestamp) -> Vec<(OutletPath, Override)> {
+        let ended = |outlet: &OutletPath| {
+            let group = rules.group_of(outlet).filter(|group| group.is_scheduled());
+            group.is_none_or(|group| self.active(outlet, group, &rules.location, now).is_none())
+        };
+        let ended: Vec<OutletPath> = self.0.keys().filter(|outlet| ended(outlet)).cloned().collect();
+        let take = |outlet: OutletPath| self.0.remove(&outlet).map(|found| (outlet, found));
+        ended.into_iter().filter_map(take).collect()
+    }
+
+    /// All of them, by outlet.
+    pub fn iter(&self) -> impl Iterator<Item = (&OutletPath, &Override)> {
+        self.0.iter()
+    }
+}

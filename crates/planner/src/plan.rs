@@ -1,0 +1,286 @@
+//! What every outlet should be now, why, and when that changes next.
+//!
+//! One pure function of what is given: nothing is remembered between two calls but what the caller hands back
+//! ([`Memory`]). Precedence: safety > override > vacation > schedule.
+
+mod decide;
+mod group;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod property;
+mod reason;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use reason::Reason;
+
+use super::{
+    ScheduleId,
+    activity::{Conditions, ScheduleMemory},
+    evaluate::Sensors,
+    interlock::Holders,
+    overrides::Overrides,
+    readings::Readings,
+    rules::{Group, Limits, Rules},
+    safety::{Cause, Safety},
+};
+use crate::energy_limits::Rations;
+use crate::{GroupId, OutletPath, Power};
+
+/// Everything a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What people wrote down.
+    pub rules: &'a Rules,
+    /// What they want instead for a while.
+    pub overrides: &'a Overrides,
+    /// Whether they are away.
+    pub vacation: Vacation,
+    /// What the outlets have run.
+    pub safety: &'a Safety,
+    /// What they use, where rules ask for that.
+    pub rations: &'a Rations,
+    /// What the sensors said.
+    pub readings: &'a Readings,
+    /// [`Plan::memory`] of the last call; empty at start.
+    pub memory: &'a Memory,
+    /// What the outlets are, as their devices confirmed last. Missing is unknown.
+    pub observed: &'a BTreeMap<OutletPath, Power>,
+    /// Who holds the interlocks.
+    pub holders: &'a Holders,
+    /// Whether conditions are asked.
+    pub conditions: Conditions,
+    /// When the bridge started.
+    pub booted_at: Timestamp,
+    /// Since when all sensors are listened to: the start, or the reload that brought the newest of them.
+    pub listening_since: Timestamp,
+    /// The instant to plan for.
+    pub now: Timestamp,
+}
+
+impl<'a> Inputs<'a> {
+    fn sensors(&self) -> Sensors<'a> {
+        Sensors {
+            specs: &self.rules.sensors,
+            readings: self.readings,
+            now: self.now,
+        }
+    }
+}
+
+/// Whether nobody is at home.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vacation {
+    /// Schedules run.
+    #[default]
+    Off,
+    /// Schedules rest, but in groups that run in vacation.
+    Since(Timestamp),
+}
+
+/// What schedules remember between two calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory(BTreeMap<(GroupId, ScheduleId), ScheduleMemory>);
+
+impl Memory {
+    /// Forgets a schedule that was changed: what its conditions were says nothing about the new ones.
+    pub fn forget(&mut self, group: &GroupId, schedule: &ScheduleId) {
+        self.0.remove(&(group.clone(), schedule.clone()));
+    }
+
+    /// Takes back what a schedule remembered before a restart.
+    pub fn recall(&mut self, group: GroupId, schedule: ScheduleId, memory: ScheduleMemory) {
+        self.0.insert((group, schedule), memory);
+    }
+
+    /// What each schedule remembers.
+    pub fn iter(&self) -> impl Iterator<Item = (&(GroupId, ScheduleId), &ScheduleMemory)> {
+        self.0.iter()
+    }
+
+    fn of(&self, group: &GroupId, schedule: &ScheduleId) -> ScheduleMemory {
+        let key = (group.clone(), schedule.clone());
+        self.0.get(&key).cloned().unwrap_or_default()
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Each outlet that is in a group.
+    pub outlets: BTreeMap<OutletPath, OutletPlan>,
+    /// The groups, in the order of the rules.
+    pub groups: Vec<GroupPlan>,
+    /// When to ask again if nothing happens before; after now. `None`: time alone changes nothing.
+    pub next_change: Option<Timestamp>,
+    /// What to hand in next time.
+    pub memory: Memory,
+}
+
+/// What decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The device: it is left as it is.
+    Device,
+    /// Nobody: a group without schedules is switched by hand.
+    Manual,
+    /// The schedules.
+    Schedule,
+    /// Nobody is at home.
+    Vacation,
+    /// Somebody wants something else.
+    Override,
+    /// A limit.
+    Safety,
+}
+
+/// Which rule decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// A schedule, by its id.
+    Schedule(ScheduleId),
+    /// A limit.
+    Limit(Cause),
+    /// At most one of the group may be on, and it is another.
+    Interlock,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schedule(id) => fmt::Display::fmt(id, f),
+            Self::Limit(cause) => fmt::Display::fmt(cause, f),
+            Self::Interlock => f.write_str("interlock"),
+        }
+    }
+}
+
+/// What one outlet should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutletPlan {
+    /// Its group.
+    pub group: GroupId,
+    /// What it should be; `None` is hands off.
+    pub desired: Option<Power>,
+    /// What it should be if no limit held.
+    pub wanted: Option<Power>,
+    /// What decided.
+    pub source: Source,
+    /// Which rule of it.
+    pub rule: Option<Rule>,
+    /// For people.
+    pub reason: Reason,
+    /// Since when it is so, where that is known.
+    pub since: Option<Timestamp>,
+    /// When it may change without anything else happening; after now.
+    pub next_change: Option<Timestamp>,
+    /// When the override in force ends by itself.
+    pub override_until: Option<Timestamp>,
+    /// Until when a trip keeps it off.
+    pub cooldown_until: Option<Timestamp>,
+    /// The limits in force: those of the winner, else the group's.
+    pub limits: Limits,
+}
+
+/// What a group as a whole is and should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupPlan {
+    /// Its name.
+    pub id: GroupId,
+    /// On when a member is; off when all are; `None` when that is not known.
+    pub state: Option<Power>,
+    /// What all members should be; `None` when they differ, or nobody says.
+    pub expected: Option<Power>,
+    /// Whether it follows its schedules.
+    pub mode: Mode,
+    /// What decided for the member with the strongest source.
+    pub source: Source,
+    /// Which rule of it.
+    pub rule: Option<Rule>,
+    /// For people.
+    pub reason: Reason,
+    /// The schedule that turns it on, whatever overrides it.
+    pub winner: Option<ScheduleId>,
+    /// The first change of a member.
+    pub next_change: Option<Timestamp>,
+    /// When the first override of a member ends by itself.
+    pub override_until: Option<Timestamp>,
+    /// When the last member has cooled down.
+    pub cooldown_until: Option<Timestamp>,
+    /// Whether a trip keeps a member off.
+    pub safety: SafetyState,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// Whether a limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SafetyState {
+    /// No.
+    Clear,
+    /// A member has to go off, or cools down.
+    Tripped,
+}
+
+/// What a person chose for a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Not the same override for all members: schedules, or a mixture.
+    Auto,
+    /// All members are overridden to on.
+    On,
+    /// All members are overridden to off.
+    Off,
+}
+
+/// Plans all groups.
+pub fn plan(inputs: &Inputs<'_>) -> Plan {
+    let mut memory = Memory::default();
+    let mut outlets = BTreeMap::new();
+    let mut groups = Vec::with_capacity(inputs.rules.groups.len());
+    for group in &inputs.rules.groups {
+        let (summary, members) = plan_group(inputs, group, &mut memory);
+        groups.push(summary);
+        outlets.extend(members);
+    }
+    let next_change = groups.iter().filter_map(|group| group.next_change).min();
+    Plan {
+        outlets,
+        groups,
+        next_change,
+        memory,
+    }
+}
+
+/// Plans one group; adds what its schedules remember to `memory`.
+pub fn plan_group(
+    inputs: &Inputs<'_>,
+    group: &Group,
+    memory: &mut Memory,
+) -> (GroupPlan, Vec<(OutletPath, OutletPlan)>) {
+    let level = group::Level::of(inputs, group);
+    for state in &level.states {
+        let key = (group.id.clone(), state.schedule.id.clone());
+        memory.0.insert(key, state.memory.clone());
+    }
+    let mut members = Vec::with_capacity(group.outlets.len());
+    let mut stances = Vec::with_capacity(group.outlets.len());
+    for outlet in &group.outlets {
+        let in_force = decide::in_force(inputs, group, outlet);
+        stances.push(in_force.map(|(found, _)| found.stance()));
+        let plan = decide::decide(inputs, group, &level, outlet, in_force);
+        members.push((outlet.clone(), plan));
+    }
+    let summary = group::summary(inputs, group, &level, &members, &stances);
+    (summary, members)
+}

@@ -1,0 +1,95 @@
+//! What the sensors said last, and whether that still counts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{
+    SensorId,
+    period::{after, elapsed},
+    sensor::{SensorSpec, SensorValue},
+};
+
+/// The last value of each sensor since the bridge started.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Readings(BTreeMap<SensorId, Reading>);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Reading {
+    value: SensorValue,
+    at: Timestamp,
+}
+
+/// What is known of a sensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Known {
+    /// A value, until it is stale.
+    Value(SensorValue, Timestamp),
+    /// Its last value is too old, since that instant.
+    Stale(Timestamp),
+    /// No value since the bridge started.
+    Never,
+}
+
+impl Readings {
+    /// Takes a value that arrived.
+    pub fn record(&mut self, sensor: SensorId, value: SensorValue, at: Timestamp) {
+        self.0.insert(sensor, Reading { value, at });
+    }
+
+    /// A sensor is another one now, or none: its value means nothing any more.
+    pub fn forget(&mut self, sensor: &SensorId) {
+        self.0.remove(sensor);
+    }
+
+    /// What is known of a sensor at an instant. A value is stale from `stale_after` on.
+    pub fn of(&self, sensor: &SensorSpec, now: Timestamp) -> Known {
+        let Some(reading) = self.0.get(&sensor.id) else {
+            return Known::Never;
+        };
+        let stale = after(reading.at, sensor.stale_after.length());
+        if elapsed(reading.at, now) < sensor.stale_after.length() {
+            Known::Value(reading.value, stale)
+        } else {
+            Known::Stale(stale)
+        }
+    }
+
+    /// These readings as they would be if every value that is fresh now were confirmed until then.
+    pub(super) fn kept(&self, sensors: &[SensorSpec], now: Timestamp, until: Timestamp) -> Self {
+        let fresh = |sensor: &SensorSpec| match self.of(sensor, now) {
+            Known::Value(value, _) => Some((sensor.id.clone(), Reading { value, at: until })),
+            Known::Stale(_) | Known::Never => None,
+        };
+        let mut kept = self.clone();
+        kept.0.extend(sensors.iter().filter_map(fresh));
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_10_a_value_is_stale_from_its_age_on() {
+        let sensor = SensorSpec {
+            id: "outdoor".parse().unwrap(),
+            topic: "weather/outdoor".to_owned(),
+            pointer: None,
+            unit: "°C".into(),
+            stale_after: "30m".parse().unwrap(),
+        };
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let mut readings = Readings::default();
+        assert_eq!(readings.of(&sensor, at("2024-01-01T06:00:00Z")), Known::Never);
+        let value = SensorValue::Number(1.0);
+        readings.record(sensor.id.clone(), value, at("2024-01-01T06:00:00Z"));
+        let stale = at("2024-01-01T06:30:00Z");
+        let fresh = Known::Value(value, stale);
+        assert_eq!(readings.of(&sensor, at("2024-01-01T06:29:59Z")), fresh);
+        assert_eq!(readings.of(&sensor, stale), Known::Stale(stale));
+        // A clock that was set back does not age a value.
+        assert_eq!(readings.of(&sensor, at("2024-01-01T05:00:00Z")), fresh);
+    }
+}

@@ -1,0 +1,133 @@
+//! The part of a day, or over midnight, that a schedule is about.
+
+use std::fmt;
+
+use jiff::SignedDuration;
+
+use super::{
+    edge::{ClockTime, Edge, EdgeTime},
+    period::Period,
+};
+
+/// When a schedule is active on each of its days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window(Shape);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    AllDay,
+    /// An end that is not after the start is on the next day.
+    Between {
+        start: Edge,
+        end: Edge,
+    },
+    /// A real length from the start on.
+    Lasting {
+        start: Edge,
+        length: Period,
+    },
+}
+
+/// Why edges make no window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// Neither nothing nor a whole day is what such a window says.
+    #[error("start and end are the same; use all_day for a whole day")]
+    Empty,
+    /// `24:00` only ends a day.
+    #[error("24:00 can end a window, not start one; use 00:00")]
+    StartAtEndOfDay,
+    /// Longer than a day.
+    #[error("a window lasts at most 24h")]
+    TooLong,
+}
+
+impl Window {
+    /// From midnight to midnight.
+    pub const ALL_DAY: Self = Self(Shape::AllDay);
+    /// The longest `for`.
+    pub const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+
+    /// From one edge to the other, over midnight when the end is not after the start.
+    ///
+    /// That is decided day by day. A sun edge that passes the other edge in the course of the year makes the
+    /// window nearly a day long from then on (06:00 to sunrise, in June); its clamps keep it on its side.
+    ///
+    /// # Errors
+    /// The same edge twice, or a start at `24:00`.
+    pub fn between(start: Edge, end: Edge) -> Result<Self, WindowError> {
+        check_start(start)?;
+        if start == end {
+            return Err(WindowError::Empty);
+        }
+        Ok(Self(Shape::Between { start, end }))
+    }
+
+    /// A length of real time (at most 24 h) from an edge on.
+    ///
+    /// # Errors
+    /// Longer than [`Window::LONGEST`], or a start at `24:00`.
+    pub fn lasting(start: Edge, length: Period) -> Result<Self, WindowError> {
+        check_start(start)?;
+        if length.length() > Self::LONGEST {
+            return Err(WindowError::TooLong);
+        }
+        Ok(Self(Shape::Lasting { start, length }))
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.0
+    }
+}
+
+fn check_start(start: Edge) -> Result<(), WindowError> {
+    if start.time() == EdgeTime::Clock(ClockTime::END_OF_DAY) {
+        Err(WindowError::StartAtEndOfDay)
+    } else {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Shape::AllDay => f.write_str("all day"),
+            Shape::Between { start, end } => write!(f, "{start} to {end}"),
+            Shape::Lasting { start, length } => write!(f, "{length} from {start}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::Clamps;
+
+    fn edge(text: &str) -> Edge {
+        let time: EdgeTime = text.parse().unwrap();
+        let fallback = matches!(time, EdgeTime::Sun { .. }).then_some(ClockTime::MIDNIGHT);
+        Edge::new(time, Clamps::default(), fallback).unwrap()
+    }
+
+    #[test]
+    fn a_window_starts_and_ends_at_different_edges() {
+        for (start, end) in [("06:00", "06:00"), ("sunset", "sunset")] {
+            assert_eq!(Window::between(edge(start), edge(end)), Err(WindowError::Empty));
+        }
+        assert!(Window::between(edge("sunset"), edge("sunset+00:01")).is_ok());
+        assert!(Window::between(edge("00:00"), edge("24:00")).is_ok());
+        assert_eq!(
+            Window::between(edge("24:00"), edge("06:00")),
+            Err(WindowError::StartAtEndOfDay)
+        );
+    }
+
+    #[test]
+    fn a_window_lasts_a_day_at_most() {
+        assert!(Window::lasting(edge("06:00"), Period::hours(24)).is_ok());
+        assert_eq!(
+            Window::lasting(edge("06:00"), Period::hours(25)),
+            Err(WindowError::TooLong)
+        );
+    }
+}

@@ -1,0 +1,300 @@
+//! The wiring: channels, tasks, and the order in which they stop.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    app::reload::Loader,
+    config::{Device, Settings},
+    devices::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Telling, Tempo},
+    domain::scheduling,
+    mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    scheduler::task::{self, Scheduler},
+    store::{self, Keeper, Loaded},
+    system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
+};
+
+/// Orders on their way to the device owner, which only sorts them.
+const ORDERS: usize = 256;
+/// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
+const NEWS: usize = 256;
+/// How long the scheduler, the event loop and the device owner may take to end after the stop.
+const STOP_BUDGET: Duration = Duration::from_millis(870);
+/// How long everything may take, the last write of the state file included.
+const WHOLE_BUDGET: Duration = Duration::from_millis(930);
+
+/// How a bridge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop, and did.
+    Stopped,
+    /// It was asked over MQTT to start anew.
+    Restart,
+    /// One of its tasks ended by itself. The process should end with an error, so that its supervisor
+    /// starts it again.
+    Failed,
+}
+
+/// Why a bridge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings are valid but the link cannot be set up with them, such as a certificate that cannot
+    /// be read.
+    #[error("mqtt: {0}")]
+    Link(#[from] LinkError),
+    /// The state file can neither be read nor set aside.
+    #[error("state.file {}: {source}", path.display())]
+    State {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    tasks: Tasks,
+    stop: CancellationToken,
+    stop_writer: CancellationToken,
+    controls: mpsc::Receiver<Control>,
+    ended: mpsc::Receiver<&'static str>,
+    pulse: Arc<Notify>,
+    reload: Arc<Notify>,
+}
+
+const EVENT_LOOP: &str = "mqtt event loop";
+const DEVICE_OWNER: &str = "device owner";
+const SCHEDULER: &str = "scheduler";
+const STATE_WRITER: &str = "state writer";
+
+impl Bridge {
+    /// Starts all tasks and returns at once: nothing waits for the broker or a device. With a `loader` the settings
+    /// can be read again.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(
+        settings: &Settings,
+        loader: Option<Loader>,
+        log_level: LogLevel,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let tasks = Tasks::default();
+        let (keeper, writer, start_checks) = open_store(settings)?;
+        let (orders, orders_in) = mpsc::channel(ORDERS);
+        let (news, news_in) = mpsc::channel(NEWS);
+        let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
+        let (scheduler_wires, scheduler_ends) = scheduling::channels();
+        let (controls, controls_in) = mpsc::channel(1);
+        let pulse = Arc::new(Notify::new());
+        let board = HealthBoard::default();
+
+        let about = about(settings, &clock, start_checks);
+        let scheduler = Scheduler::new(task::Parts {
+            rules: Arc::new(settings.rules.clone()),
+            keeper: keeper.clone(),
+            ends: scheduler_ends,
+            news: scheduler_news_in,
+            orders: orders.clone(),
+            clock: clock.clone(),
+        });
+        let parts = Parts {
+            wires: Wires {
+                orders,
+                asks: scheduler_wires.asks,
+                words: scheduler_wires.words,
+                news: news_in,
+                controls,
+                pulse: pulse.clone(),
+            },
+            about,
+            log_level,
+            keeper: keeper.clone(),
+            loader,
+            board: board.clone(),
+            clock: clock.clone(),
+        };
+        let event_loop = MqttTask::open(settings, parts, &tasks)?;
+        let reload = event_loop.reload_signal();
+        let owner = Owner::start(
+            roster(settings),
+            orders_in,
+            vec![news, scheduler_news],
+            board,
+            clock,
+            tasks.clone(),
+            keeper,
+        );
+
+        let (ending, ended) = mpsc::channel(4);
+        let bridge = Self {
+            tasks,
+            stop: CancellationToken::new(),
+            stop_writer: CancellationToken::new(),
+            controls: controls_in,
+            ended,
+            pulse,
+            reload,
+        };
+        bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
+        bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
+        bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
+        bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
+        Ok(bridge)
+    }
+
+    /// Notified once a second as long as the event loop comes round, for a watchdog.
+    pub fn pulse(&self) -> Arc<Notify> {
+        self.pulse.clone()
+    }
+
+    /// To be notified when the settings shall be read again. Of several notices while that goes on, one is kept.
+    pub fn reload(&self) -> Arc<Notify> {
+        self.reload.clone()
+    }
+
+    /// Spawns a top-level task whose end is noticed.
+    fn spawn<F>(&self, name: &'static str, task: F, ending: &mpsc::Sender<&'static str>)
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        // Sent by a guard, so that a task that panics is noticed too.
+        let notice = EndNotice {
+            name,
+            ending: ending.clone(),
+        };
+        self.tasks.spawn(name, async move {
+            task.await;
+            drop(notice);
+        });
+    }
+
+    /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
+    /// commands, the scheduler, workers, event loop with its farewell, state file.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
+        let how = tokio::select! {
+            () = stop => Ended::Stopped,
+            Some(Control::Restart) = self.controls.recv() => Ended::Restart,
+            Some(task) = self.ended.recv() => {
+                error!(task, "a task ended by itself; the bridge stops");
+                Ended::Failed
+            }
+        };
+        info!("stopping");
+        self.stop.cancel();
+        let mut open = if how == Ended::Failed { 2 } else { 3 };
+        let ordered = async {
+            while open > 0 && self.ended.recv().await.is_some() {
+                open -= 1;
+            }
+        };
+        let stopping = Instant::now();
+        let _late = timeout(STOP_BUDGET, ordered).await;
+        self.stop_writer.cancel();
+        let late = self
+            .tasks
+            .wait(WHOLE_BUDGET.saturating_sub(stopping.elapsed()))
+            .await;
+        if !late.is_empty() {
+            warn!(tasks = %late.join(", "), "these tasks did not end in time");
+        }
+        info!("stopped");
+        how
+    }
+}
+
+/// Tells that its task ended, however it did.
+struct EndNotice {
+    name: &'static str,
+    ending: mpsc::Sender<&'static str>,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        // There is room for each top-level task.
+        let _ = self.ending.try_send(self.name);
+    }
+}
+
+fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> About {
+    let about = About {
+        started_at: clock.now(),
+        setup_mode: settings.needs_setup(),
+        start_checks,
+        settings: settings.digest(),
+    };
+    if about.setup_mode {
+        warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
+    }
+    about
+}
+
+fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>), StartError> {
+    let path = settings.state_file.clone();
+    let (keeper, writer, loaded) = store::open(path.clone()).map_err(|source| StartError::State {
+        path: path.clone().unwrap_or_default(),
+        source,
+    })?;
+    let mut findings = Vec::new();
+    if let (Loaded::SetAside { to, why }, Some(path)) = (loaded, path) {
+        let finding = format!(
+            "the state file {} could not be read ({why}): overrides, vacation, timed ONs, changed schedules, cooldowns \
+             and what was deleted in Home Assistant start anew; it is kept as {}",
+            path.display(),
+            to.display()
+        );
+        error!("{finding}");
+        findings.push(finding);
+    }
+    Ok((keeper, writer, findings))
+}
+
+/// The devices of the settings, and how to treat them.
+pub(crate) fn roster(settings: &Settings) -> Roster {
+    let tempo = Tempo {
+        poll: settings.polling.state,
+        slow_poll: settings.polling.energy,
+        telling: Telling {
+            power_step: settings.energy.power_step,
+            energy_step: settings.energy.energy_step,
+            slowest: settings.energy.slowest,
+        },
+        request: settings.polling.request_timeout,
+        probe_longest: settings.retry.unreachable,
+        refused_longest: settings.retry.refused,
+        locked: settings.retry.locked,
+        search: settings.discovery.targets.clone(),
+    };
+    let devices = settings
+        .devices
+        .iter()
+        .map(|device| device_config(settings, device))
+        .collect();
+    Roster { devices, tempo }
+}
+
+fn device_config(settings: &Settings, device: &Device) -> DeviceConfig {
+    let outlet = |outlet: &crate::config::Outlet| OutletConfig {
+        position: outlet.position,
+        key: outlet.key.clone(),
+        name: outlet.name.clone(),
+    };
+    DeviceConfig {
+        id: device.id.clone(),
+        address: device.address.to_string(),
+        name: device.name.clone(),
+        credentials: settings.credentials_of(device).map(|account| Credentials {
+            username: account.username.clone(),
+            password: account.password.clone(),
+        }),
+        outlets: device.outlets.iter().map(outlet).collect(),
+    }
+}

@@ -1,0 +1,4 @@
+//! Wiring: channels, tasks, ordered stop, reload.
+
+pub mod bridge;
+pub mod reload;

@@ -1,0 +1,102 @@
+//! The accounts of all outlets, shared by the workers that read the meters and the task that keeps them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use super::account::{Account, Counters};
+use planner::DeviceId;
+use planner::units::MilliWattHours;
+
+/// Accounts by outlet, as they are saved: the key is `device/position`, which stays when an outlet is renamed.
+pub type Accounts = BTreeMap<String, Account>;
+
+/// The accounts. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct EnergyBook(Arc<Mutex<Accounts>>);
+
+impl EnergyBook {
+    /// Goes on with what an earlier run kept.
+    pub fn new(kept: Accounts) -> Self {
+        Self(Arc::new(Mutex::new(kept)))
+    }
+
+    /// Takes a reading of an outlet and returns its total. `meter` is the device's own id of it.
+    pub fn read(
+        &self,
+        device: &DeviceId,
+        position: u8,
+        meter: &str,
+        shown: Counters,
+        now: Timestamp,
+    ) -> MilliWattHours {
+        let mut accounts = self.lock();
+        let account = accounts
+            .entry(key(device, position))
+            .or_insert_with(|| Account::new(meter, now));
+        account.read(meter, shown, now)
+    }
+
+    /// Whether a device was ever seen to measure voltage and current.
+    pub fn measures_voltage(&self, device: &DeviceId) -> bool {
+        let prefix = prefix(device);
+        let accounts = self.lock();
+        let mut own = accounts.iter().filter(|(key, _)| key.starts_with(&prefix));
+        own.any(|(_, account)| account.counts_since_restart())
+    }
+
+    /// A device turned out not to measure voltage and current.
+    pub fn forget_voltage(&self, device: &DeviceId) {
+        let prefix = format!("{device}/");
+        for (_, account) in self.lock().iter_mut().filter(|(key, _)| key.starts_with(&prefix)) {
+            account.forget_since_restart();
+        }
+    }
+
+    /// What is to be kept.
+    pub fn accounts(&self) -> Accounts {
+        self.lock().clone()
+    }
+
+    /// Held for a few instructions at a time, never over an await.
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(device: &DeviceId, position: u8) -> String {
+    format!("{}{position}", prefix(device))
+}
+
+/// What the keys of a device's outlets begin with.
+fn prefix(device: &DeviceId) -> String {
+    format!("{device}/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_measured_voltage_is_known_after_a_restart_until_it_says_otherwise() {
+        let (strip, other): (DeviceId, DeviceId) = ("mats".parse().unwrap(), "mats-2".parse().unwrap());
+        let book = EnergyBook::default();
+        let live = Counters {
+            month: None,
+            since_restart: Some(MilliWattHours::new(5)),
+        };
+        for (device, position) in [(&strip, 1), (&strip, 2), (&other, 1)] {
+            book.read(device, position, "meter", live, Timestamp::UNIX_EPOCH);
+        }
+        let book = EnergyBook::new(book.accounts());
+        assert!(book.measures_voltage(&strip));
+        assert!(!book.measures_voltage(&"mat".parse().unwrap()));
+        book.forget_voltage(&strip);
+        assert!(!book.measures_voltage(&strip));
+        assert!(book.measures_voltage(&other));
+        assert_eq!(book.accounts().len(), 3, "the totals stay");
+    }
+}

@@ -1,0 +1,7 @@
+//! Energy: the units, a total that only grows, and the accounts that keep it.
+
+mod account;
+mod book;
+
+pub use account::{Account, Counters};
+pub use book::{Accounts, EnergyBook};

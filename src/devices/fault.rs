@@ -1,0 +1,201 @@
+//! What can go wrong with a device, typed by what to do next.
+
+use crate::domain::{
+    command::Code,
+    report::{Phase, Trouble},
+};
+
+/// A failed exchange with a device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// Nobody told us the account: setup mode.
+    #[error("no Tapo account is configured; set tapo.username and tapo.password")]
+    NoAccount,
+    /// Nothing was sent: the address does not resolve, nobody listens, no route.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    /// Something listens but does not take connections; some plugs open their port only when probed.
+    #[error("the connection was refused")]
+    Refused,
+    /// The request was sent, or may have been, and no answer came in time.
+    #[error("no answer in time")]
+    NoAnswer,
+    /// The connection ended before the answer: usually an idle one that the device had closed.
+    #[error("the device closed the connection")]
+    Closed,
+    /// The device does not know our session: another client took it, or it rebooted.
+    #[error("the session was lost")]
+    SessionLost,
+    /// The session was lost again right after it was made.
+    #[error("every session is lost at once; another program may be taking it over and over")]
+    SessionUnstable,
+    /// The address belongs to another device now.
+    #[error(
+        "another device answers at this address ({0}), and ours was not found; if it was replaced, restart the bridge"
+    )]
+    OtherDevice(String),
+    /// The login was refused because local control by third parties is off.
+    #[error(
+        "the device refuses local control; switch Third-Party Compatibility in the Tapo app (Me > Third-Party Services) off and on again"
+    )]
+    Forbidden,
+    /// The login proved that e-mail or password differ from the device's owner.
+    #[error("the device does not accept the configured e-mail and password (both are case-sensitive)")]
+    WrongCredentials,
+    /// The same, from a device that counts wrong passwords and locks itself after a few.
+    #[error(
+        "the device does not accept the configured e-mail and password, and counts attempts; the next one is in half an hour, or after a restart of the bridge"
+    )]
+    CountedCredentials,
+    /// The device counted too many wrong passwords.
+    #[error("the device refuses logins after wrong passwords; check the password, then wait half an hour")]
+    LockedOut,
+    /// A protocol or login variant that cannot be spoken.
+    #[error("{0}")]
+    UnsupportedProtocol(String),
+    /// The device does not know this request.
+    #[error("the device does not know this request (error {0})")]
+    UnknownRequest(i64),
+    /// The device answered with an error of its own.
+    #[error("the device answered with error {code} ({kind})")]
+    Device {
+        /// The number on the wire.
+        code: i64,
+        /// Its name in the `tapo` crate.
+        kind: &'static str,
+    },
+    /// HTTP 429 or 5xx.
+    #[error("the device is overloaded (HTTP {0})")]
+    Overloaded(u16),
+    /// An answer that could not be read. What was asked may have been done.
+    #[error("the answer could not be read: {0}")]
+    Unreadable(String),
+}
+
+/// What to do about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Ask again at once, once.
+    RetryNow,
+    /// Log in again, then ask again, once.
+    LogInAgain,
+    /// What the request did is not known: read the device before saying anything.
+    ReadBack,
+    /// Leave the session; probe with back-off.
+    BackOff,
+    /// Leave the session; look for the device under another address.
+    Search,
+    /// Leave the session; try again in minutes. Time alone does not heal it.
+    WaitForUser,
+    /// Leave the session; every login attempt makes it worse.
+    KeepAway,
+    /// Never ask this device for this again; everything else works.
+    DoWithout,
+}
+
+impl Fault {
+    /// What to do next (`device-protocol` facts: measured against tapo 0.12.2).
+    pub(crate) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Closed => Remedy::RetryNow,
+            Self::SessionLost => Remedy::LogInAgain,
+            Self::NoAnswer | Self::Unreadable(_) => Remedy::ReadBack,
+            Self::Unreachable(_) | Self::Refused | Self::Overloaded(_) | Self::SessionUnstable => {
+                Remedy::BackOff
+            }
+            Self::OtherDevice(_) => Remedy::Search,
+            Self::NoAccount | Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => {
+                Remedy::WaitForUser
+            }
+            Self::LockedOut | Self::CountedCredentials => Remedy::KeepAway,
+            Self::UnknownRequest(_) | Self::Device { .. } => Remedy::DoWithout,
+        }
+    }
+
+    /// Whether the device may have done what was asked.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            // A lost session is also what an answer looks like that does not decrypt.
+            Self::NoAnswer
+            | Self::Closed
+            | Self::Unreadable(_)
+            | Self::SessionLost
+            | Self::SessionUnstable => true,
+            Self::Overloaded(status) => *status >= 500,
+            Self::NoAccount
+            | Self::Unreachable(_)
+            | Self::Refused
+            | Self::OtherDevice(_)
+            | Self::Forbidden
+            | Self::WrongCredentials
+            | Self::CountedCredentials
+            | Self::LockedOut
+            | Self::UnsupportedProtocol(_)
+            | Self::UnknownRequest(_)
+            | Self::Device { .. } => false,
+        }
+    }
+
+    /// The word a command's answer carries when this fault ended it.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::NoAccount => Code::SetupMode,
+            Self::Forbidden => Code::Forbidden,
+            Self::UnsupportedProtocol(_) => Code::UnsupportedProtocol,
+            Self::OtherDevice(_) => Code::WrongDevice,
+            Self::WrongCredentials | Self::CountedCredentials => Code::WrongCredentials,
+            Self::LockedOut => Code::LockedOut,
+            Self::UnknownRequest(_) => Code::Unsupported,
+            Self::Device { .. } => Code::DeviceError,
+            Self::Unreachable(_)
+            | Self::Refused
+            | Self::NoAnswer
+            | Self::Closed
+            | Self::SessionLost
+            | Self::SessionUnstable
+            | Self::Overloaded(_)
+            | Self::Unreadable(_) => Code::NoAnswer,
+        }
+    }
+
+    /// The phase in which a device waits after this fault kept it from logging in.
+    pub(crate) fn phase(&self) -> Phase {
+        match self {
+            Self::NoAccount => Phase::SetupMode,
+            Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Phase::Forbidden,
+            Self::LockedOut | Self::CountedCredentials => Phase::LockedOut,
+            _ => Phase::Unreachable,
+        }
+    }
+
+    /// What a person is told.
+    pub(crate) fn trouble(&self) -> Trouble {
+        Trouble {
+            code: self.code(),
+            message: self.to_string(),
+        }
+    }
+
+    /// The kind alone, for counting.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NoAccount => "no_account",
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused => "refused",
+            Self::NoAnswer => "no_answer",
+            Self::Closed => "closed",
+            Self::SessionLost => "session_lost",
+            Self::SessionUnstable => "session_unstable",
+            Self::OtherDevice(_) => "other_device",
+            Self::Forbidden => "forbidden",
+            Self::WrongCredentials => "wrong_credentials",
+            Self::CountedCredentials => "counted_credentials",
+            Self::LockedOut => "locked_out",
+            Self::UnsupportedProtocol(_) => "unsupported_protocol",
+            Self::UnknownRequest(_) => "unknown_request",
+            Self::Device { .. } => "device_error",
+            Self::Overloaded(_) => "overloaded",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Whatever a device says, the worker can live with it.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    DeviceConfig,
+    known::Known,
+    readings::{DeviceReading, OutletReading},
+    search::Discovered,
+};
+use crate::domain::report::Kind;
+use test_inputs;
+
+const KEYS: &[&str] = &[
+    "device_id",
+    "model",
+    "fw_ver",
+    "hw_ver",
+    "mac",
+    "nickname",
+    "rssi",
+    "device_on",
+    "on_time",
+    "position",
+    "category",
+    "overheat_status",
+    "overheated",
+    "power_protection_status",
+    "child_device_list",
+    "sum",
+    "start_index",
+    "result",
+    "device_model",
+    "mgt_encrypt_schm",
+    "http_port",
+    "encrypt_type",
+];
+
+/// The longest name that is taken from a device, in characters.
+const NAME_MAX: usize = 64;
+
+fn config() -> DeviceConfig {
+    DeviceConfig {
+        id: "strip".parse().unwrap(),
+        address: "127.0.0.1".to_owned(),
+        name: None,
+        credentials: None,
+        outlets: Vec::new(),
+    }
+}
+
+fn device() -> Value {
+    json!({
+        "device_id": "8022", "model": "P110", "fw_ver": "1.4.0 Build 1", "hw_ver": "1.0", "mac": "AA-BB-CC-00-11-22",
+        "nickname": "SGVhdGVy", "rssi": -51, "device_on": true, "on_time": 90, "position": 1,
+        "overheat_status": "normal", "power_protection_status": "normal"
+    })
+}
+
+/// What a device says of itself, with some values replaced, or anything at all.
+fn readings() -> impl Strategy<Value = Value> {
+    let replaced = prop::collection::vec((prop::sample::select(KEYS), test_inputs::json(KEYS)), 0..4);
+    let nearly = replaced.prop_map(|replaced| {
+        let mut device = device();
+        for (key, value) in replaced {
+            device[key] = value;
+        }
+        device
+    });
+    prop_oneof![nearly, test_inputs::json(KEYS)]
+}
+
+proptest! {
+    #[test]
+    fn any_reading_is_taken_without_a_panic(
+        devices in prop::collection::vec(readings(), 1..4),
+        children in prop::collection::vec(readings(), 0..5),
+        components in prop::collection::vec(".{0,8}", 0..3),
+        second in any::<i32>(),
+    ) {
+        let (config, mut known) = (config(), Known::default());
+        let now = Timestamp::from_second(i64::from(second)).unwrap();
+        let list = OutletReading::children(&json!({ "child_device_list": children }));
+        for device in &devices {
+            known.identify(&config, Kind::Strip, &components, &DeviceReading::of(device));
+            known.learn(&config, Kind::Plug, &[OutletReading::of(device)], now);
+            known.learn(&config, Kind::Strip, &list, now);
+            known.learn(&config, Kind::Strip, &OutletReading::children(device), now);
+            known.learn_child(&config, "8022", &OutletReading::of(device), now);
+        }
+        let nickname = known.identity.as_ref().and_then(|identity| identity.nickname.clone());
+        let names = known.outlets.iter().filter_map(|known| known.outlet.name.clone());
+        for name in names.chain(nickname) {
+            prop_assert!(name.chars().count() <= NAME_MAX && !name.contains(char::is_control), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn any_discovery_answer_is_taken_without_a_panic(message in test_inputs::json(KEYS)) {
+        let found = Discovered::of([127, 0, 0, 1].into(), &message);
+        prop_assert!(found.address().starts_with("127.0.0.1"));
+    }
+}

@@ -1,0 +1,330 @@
+//! What a worker knows of its device, and what it says about it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::{
+    DeviceConfig,
+    readings::{DeviceReading, OutletReading},
+};
+use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
+use planner::{OutletKey, Power};
+
+/// A relay with what is needed to address it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct KnownOutlet {
+    /// The child's id on the wire; `None` on a plug.
+    pub(super) child: Option<Arc<str>>,
+    pub(super) outlet: Outlet,
+    /// When its energy was last told.
+    pub(super) energy_told: Option<Instant>,
+}
+
+/// Everything a device said, kept over reconnects.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) identity: Option<Arc<Identity>>,
+    /// What tells the device from others, as far as it said so.
+    mac: Option<String>,
+    device_id: Option<String>,
+    pub(super) rssi: Option<i64>,
+    pub(super) outlets: Vec<KnownOutlet>,
+    /// A plug's own countdown; a strip has none.
+    pub(super) countdown: Countdown,
+    /// What a plug follows by itself.
+    pub(super) rules: DeviceRules,
+    /// The zone of the device's clock, as it says.
+    pub(super) zone: Option<String>,
+}
+
+/// A change of a relay that a reading showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) outlet: Option<OutletKey>,
+    pub(super) power: Power,
+}
+
+/// Wi-Fi signals wander by a few dB; only a change of this many is news.
+const RSSI_STEP: i64 = 4;
+/// Devices count whole seconds and are read some time later.
+const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// So does what is left of a countdown.
+const ENDS_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+
+impl Known {
+    /// The outlet at a position.
+    pub(super) fn at(&mut self, position: u8) -> Option<&mut KnownOutlet> {
+        let mut outlets = self.outlets.iter_mut();
+        outlets.find(|known| known.outlet.position == position)
+    }
+
+    /// Who speaks, if it is another device than the one that was known until now.
+    pub(super) fn stranger(&self, device: &DeviceReading) -> Option<String> {
+        let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
+        // The MAC decides where both said one.
+        let (known, now) = ids
+            .into_iter()
+            .find_map(|(known, now)| Some((known.as_ref()?, now.as_ref()?)))?;
+        (known != now).then(|| {
+            let model = device.model.as_deref().unwrap_or("unknown model");
+            format!("{model}, {now}")
+        })
+    }
+
+    /// Takes what the device said of itself.
+    pub(super) fn identify(
+        &mut self,
+        config: &DeviceConfig,
+        kind: Kind,
+        components: &[String],
+        device: &DeviceReading,
+    ) {
+        self.mac = device.mac.clone().or(self.mac.take());
+        self.device_id = device.device_id.clone().or(self.device_id.take());
+        let identity = Identity {
+            device_id: device.device_id.clone().unwrap_or_else(|| config.id.to_string()),
+            model: device.model.clone().unwrap_or_else(|| "unknown".to_owned()),
+            firmware: device.firmware.clone(),
+            hardware: device.hardware.clone(),
+            mac: self.mac.clone(),
+            nickname: device.nickname.clone(),
+            kind,
+            meters_energy: components.iter().any(|id| id == "energy_monitoring"),
+        };
+        if self.identity.as_deref() != Some(&identity) {
+            self.identity = Some(Arc::new(identity));
+        }
+        self.hear(device);
+    }
+
+    /// Takes the values of the device itself.
+    pub(super) fn hear(&mut self, device: &DeviceReading) {
+        if device.zone.is_some() {
+            self.zone.clone_from(&device.zone);
+        }
+        let steady = |old: i64, new: i64| if (old - new).abs() < RSSI_STEP { old } else { new };
+        self.rssi = match (self.rssi, device.rssi) {
+            (Some(old), Some(new)) => Some(steady(old, new)),
+            (_, new) => new,
+        };
+    }
+
+    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays,
+    /// and nothing is known of it.
+    pub(super) fn learn(
+        &mut self,
+        config: &DeviceConfig,
+        kind: Kind,
+        readings: &[OutletReading],
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut outlets: Vec<KnownOutlet> = readings
+            .iter()
+            .enumerate()
+            .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
+            .collect();
+        let changes = outlets.iter().filter_map(|new| self.changed(new)).collect();
+        if kind == Kind::Strip {
+            let left_out = |old: &&KnownOutlet| outlets.iter().all(|new| new.child != old.child);
+            let left_out: Vec<KnownOutlet> = self.outlets.iter().filter(left_out).map(unknown).collect();
+            outlets.extend(left_out);
+            outlets.sort_by_key(|known| known.outlet.position);
+        }
+        self.outlets = outlets;
+        changes
+    }
+
+    /// Takes a reading of one outlet of a strip.
+    pub(super) fn learn_child(
+        &mut self,
+        config: &DeviceConfig,
+        child: &str,
+        reading: &OutletReading,
+        now: Timestamp,
+    ) -> Option<Change> {
+        let index = self
+            .outlets
+            .iter()
+            .position(|known| known.child.as_deref() == Some(child))?;
+        let position = self.outlets.get(index).map(|known| known.outlet.position);
+        let reading = OutletReading {
+            child_id: Some(child.to_owned()),
+            position,
+            ..reading.clone()
+        };
+        let new = self.outlet(config, Kind::Strip, index, &reading, now);
+        let change = self.changed(&new);
+        if let Some(known) = self.outlets.get_mut(index) {
+            *known = new;
+        }
+        change
+    }
+
+    /// Takes what is known of a plug's countdown. The end that was told stands as long as the new one agrees
+    /// within the tolerance.
+    pub(super) fn count_down(&mut self, new: Countdown) {
+        self.countdown = match (self.countdown, new) {
+            (
+                old @ Countdown::Running {
+                    to: was,
+                    ends: before,
+                },
+                Countdown::Running { to, ends },
+            ) if was == to && ends.duration_since(before).abs() <= ENDS_TOLERANCE => old,
+            _ => new,
+        };
+        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
+            known.outlet.countdown = self.countdown;
+            if matches!(new, Countdown::Idle | Countdown::Running { .. }) {
+                known.outlet.features.insert(Feature::Countdown);
+            }
+        }
+    }
+
+    /// Takes over what is known of a plug's schedule rules.
+    pub(super) fn hold_rules(&mut self) {
+        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
+            known.outlet.rules.clone_from(&self.rules);
+            if self.rules.list.is_some() {
+                known.outlet.features.insert(Feature::Rules);
+            }
+        }
+    }
+
+    fn changed(&self, new: &KnownOutlet) -> Option<Change> {
+        let old = self.outlets.iter().find(|old| old.child == new.child)?;
+        let power = new.outlet.power?;
+        let differs = old.outlet.power.is_some_and(|old| old != power);
+        differs.then(|| Change {
+            outlet: new.outlet.key.clone(),
+            power,
+        })
+    }
+
+    fn outlet(
+        &self,
+        config: &DeviceConfig,
+        kind: Kind,
+        index: usize,
+        reading: &OutletReading,
+        now: Timestamp,
+    ) -> KnownOutlet {
+        let child = match kind {
+            Kind::Plug => None,
+            Kind::Strip => reading.child_id.as_deref().map(Arc::from),
+        };
+        let nth = u8::try_from(index + 1).unwrap_or(u8::MAX);
+        let position = match kind {
+            Kind::Plug => 1,
+            Kind::Strip => reading.position.unwrap_or(nth),
+        };
+        let naming = config.outlets.iter().find(|naming| naming.position == position);
+        let key = match kind {
+            Kind::Plug => None,
+            Kind::Strip => naming
+                .map(|naming| naming.key.clone())
+                .or_else(|| position.to_string().parse().ok()),
+        };
+        let old = self.outlets.iter().find(|old| old.child == child);
+        let name = naming
+            .and_then(|naming| naming.name.clone())
+            .or_else(|| reading.nickname.clone());
+        let outlet = Outlet {
+            key,
+            position,
+            name: if kind == Kind::Plug {
+                config.name.clone().or(name)
+            } else {
+                name
+            },
+            power: reading.power,
+            on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now),
+            condition: condition(reading, old.and_then(|old| old.outlet.condition.auto_off_at), now),
+            energy: old.map(|old| old.outlet.energy).unwrap_or_default(),
+            features: features(reading, old.map(|old| &old.outlet.features)),
+            countdown: match kind {
+                Kind::Plug => self.countdown,
+                Kind::Strip => Countdown::Unsupported,
+            },
+            rules: match kind {
+                Kind::Plug => self.rules.clone(),
+                Kind::Strip => DeviceRules::default(),
+            },
+        };
+        KnownOutlet {
+            energy_told: old.and_then(|old| old.energy_told),
+            child,
+            outlet,
+        }
+    }
+}
+
+fn condition(reading: &OutletReading, auto_off_before: Option<Timestamp>, now: Timestamp) -> Condition {
+    let runs = reading.auto_off.as_deref() == Some("on");
+    let auto_off_in = reading.auto_off_in.filter(|left| runs && *left > 0);
+    let auto_off_at = auto_off_in.and_then(|left| {
+        let left = SignedDuration::from_secs(i64::try_from(left).ok()?);
+        now.checked_add(left).ok()
+    });
+    Condition {
+        overheat: reading.overheat.clone(),
+        overload: reading.overload.clone(),
+        overcurrent: reading.overcurrent.clone(),
+        charging: reading.charging.clone(),
+        auto_off: reading.auto_off.clone(),
+        auto_off_at: auto_off_at.and_then(|at| steady(at, auto_off_before)),
+    }
+}
+
+/// What the outlet tells, and told earlier.
+fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTreeSet<Feature> {
+    let told = [
+        (Feature::Overheat, reading.overheat.is_some()),
+        (Feature::Overload, reading.overload.is_some()),
+        (Feature::Overcurrent, reading.overcurrent.is_some()),
+        (Feature::Charging, reading.charging.is_some()),
+        (Feature::AutoOff, reading.auto_off.is_some()),
+    ];
+    let told = told.into_iter().filter(|(_, told)| *told);
+    told.map(|(feature, _)| feature)
+        .chain(before.into_iter().flatten().copied())
+        .collect()
+}
+
+/// An instant that was computed from a count of seconds, to the second. The earlier one stands as long as the new
+/// one agrees within the tolerance, so that a value that is computed anew on every poll does not look like a change.
+fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
+    let instant = Timestamp::from_second(instant.as_second()).ok()?;
+    match before {
+        Some(before) if instant.duration_since(before).abs() <= COUNT_TOLERANCE => Some(before),
+        _ => Some(instant),
+    }
+}
+
+/// The outlet without its values.
+fn unknown(known: &KnownOutlet) -> KnownOutlet {
+    KnownOutlet {
+        energy_told: known.energy_told,
+        child: known.child.clone(),
+        outlet: Outlet {
+            power: None,
+            on_since: None,
+            condition: Condition::default(),
+            ..known.outlet.clone()
+        },
+    }
+}
+
+/// When the relay closed.
+fn on_since(reading: &OutletReading, before: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    if reading.power != Some(Power::On) {
+        return None;
+    }
+    let on_time = SignedDuration::from_secs(i64::try_from(reading.on_time?).ok()?);
+    steady(now.checked_sub(on_time).ok()?, before)
+}
+
+#[cfg(test)]
+mod tests;

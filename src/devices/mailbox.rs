@@ -1,0 +1,182 @@
+//! A worker's inbox, open also while a request is in flight.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Orders,
+    queue::{Queue, View},
+};
+use crate::{
+    domain::{
+        command::{Code, Failure, Intent},
+        off_rules::Mirror,
+        report::Trouble,
+    },
+    system::clock::sleep_until_some,
+};
+use planner::DeviceId;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Do something with an outlet. Boxed, because each inbox has room for 32 messages from the start.
+    Intent(Box<Intent>),
+    /// Look at the device anew: log in, list, read.
+    Rescan,
+    /// Make our rules on the plug what is said here.
+    Mirror(Arc<Mirror>),
+}
+
+/// The worker shall end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopped;
+
+/// How long the command in flight may go on after the stop, in all.
+const STOP_GRACE: Duration = Duration::from_millis(400);
+
+/// Whether the device was ever reached, for the answer of commands whose time runs out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not since the start: `not_ready`.
+    #[default]
+    NeverReached,
+    /// It was: `expired`.
+    Reached,
+}
+
+/// The inbox, the queue behind it and what is needed to answer from it.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    inbox: mpsc::Receiver<Message>,
+    orders: watch::Receiver<Orders>,
+    stop: CancellationToken,
+    /// When the grace after the stop ends; set once the stop was noticed.
+    grace: Option<Instant>,
+    pub(super) queue: Queue,
+    pub(super) view: View,
+    pub(super) standing: Standing,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) rescan: bool,
+    /// What shall be on the plug, not taken over yet.
+    pub(super) mirror: Option<Arc<Mirror>>,
+    /// The settings were changed and not taken over yet.
+    pub(super) reordered: bool,
+}
+
+impl Mailbox {
+    pub(super) fn new(
+        inbox: mpsc::Receiver<Message>,
+        orders: watch::Receiver<Orders>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            inbox,
+            orders,
+            stop,
+            grace: None,
+            queue: Queue::default(),
+            view: View::default(),
+            standing: Standing::default(),
+            trouble: None,
+            rescan: false,
+            mirror: None,
+            reordered: false,
+        }
+    }
+
+    /// The settings in force now.
+    pub(super) fn orders(&mut self) -> Orders {
+        self.reordered = false;
+        self.orders.borrow_and_update().clone()
+    }
+
+    /// Runs an exchange with the device to its end while messages are taken, replaced, and answered
+    /// when their time runs out. After the stop a switch has a short grace to be confirmed; a poll or a login is
+    /// dropped at once.
+    pub(super) async fn attend<T>(&mut self, exchange: impl Future<Output = T>) -> Result<T, Stopped> {
+        let mut exchange = pin!(exchange);
+        loop {
+            let deadline = self.queue.next_deadline();
+            tokio::select! {
+                biased;
+                output = &mut exchange => return Ok(output),
+                () = self.stop.cancelled() => {
+                    if self.view.in_flight.is_none() {
+                        return Err(Stopped);
+                    }
+                    let grace = *self.grace.get_or_insert_with(|| Instant::now() + STOP_GRACE);
+                    return timeout_at(grace, exchange).await.map_err(|_| Stopped);
+                }
+                message = self.inbox.recv() => self.take(message)?,
+                Ok(()) = self.orders.changed() => self.reordered = true,
+                () = sleep_until_some(deadline) => self.expire(),
+            }
+        }
+    }
+
+    /// Waits for a message, the instant given or the stop. Returns at every message.
+    pub(super) async fn wait_until(&mut self, instant: Instant) -> Result<(), Stopped> {
+        let deadline = self.queue.next_deadline();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Stopped),
+            message = self.inbox.recv() => self.take(message),
+            Ok(()) = self.orders.changed() => { self.reordered = true; Ok(()) }
+            () = sleep_until_some(deadline) => { self.expire(); Ok(()) }
+            () = sleep_until(instant) => Ok(()),
+        }
+    }
+
+    /// Commands that still wait when the device was taken out of the settings. Those that wait when the bridge stops
+    /// say so by themselves.
+    pub(super) fn refuse_if_retired(&mut self, device: &DeviceId) {
+        if self.orders.has_changed().is_ok() {
+            return;
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.accept(message);
+        }
+        let message = format!("{device} is not configured any more");
+        self.queue
+            .refuse_all(&Failure::bridge(Code::UnknownDevice, message));
+    }
+
+    fn expire(&mut self) {
+        let why = self
+            .trouble
+            .as_ref()
+            .map_or("the device is busy", |trouble| trouble.message.as_str());
+        let code = self.late_code();
+        self.queue.expire(Instant::now(), |waited| Failure {
+            code,
+            ..Failure::expired(waited, why)
+        });
+    }
+
+    /// What a command is answered that could not be sent in time.
+    pub(super) fn late_code(&self) -> Code {
+        match self.standing {
+            Standing::NeverReached => Code::NotReady,
+            Standing::Reached => Code::Expired,
+        }
+    }
+
+    fn take(&mut self, message: Option<Message>) -> Result<(), Stopped> {
+        // The owner is gone: nobody can ask any more.
+        message.map(|message| self.accept(message)).ok_or(Stopped)
+    }
+
+    fn accept(&mut self, message: Message) {
+        match message {
+            Message::Intent(intent) => self.queue.push(*intent, &self.view, Instant::now()),
+            Message::Rescan => self.rescan = true,
+            Message::Mirror(mirror) => self.mirror = Some(mirror),
+        }
+    }
+}

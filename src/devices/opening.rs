@@ -1,0 +1,110 @@
+//! The first exchange with a device: log in, see what it is and how it is.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    DeviceConfig,
+    fault::Fault,
+    readings::{DeviceReading, OutletReading, kind},
+    search::Directory,
+    session::{Request, Session},
+};
+use crate::domain::report::Kind;
+
+/// A device that let us in.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) kind: Kind,
+    pub(super) components: Vec<String>,
+    pub(super) info: Value,
+    pub(super) outlets: Vec<OutletReading>,
+}
+
+/// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
+/// components and is opened again as one.
+pub(super) async fn open(
+    address: String,
+    config: Arc<DeviceConfig>,
+    guess: Kind,
+    limit: Duration,
+    directory: Directory,
+) -> Result<Opened, Fault> {
+    let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
+        Err(Fault::Refused) if wake(&address, &directory).await => {
+            Session::open(&address, config.credentials.as_ref(), guess, limit).await?
+        }
+        session => session?,
+    };
+    let components = session.components().await?;
+    let kind = kind(&components);
+    if kind != guess {
+        session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
+    }
+    let info = session.perform(Request::Info).await?;
+    let outlets = match kind {
+        Kind::Plug => vec![OutletReading::of(&info)],
+        Kind::Strip => OutletReading::children(&session.perform(Request::Children).await?),
+    };
+    Ok(Opened {
+        session,
+        kind,
+        components,
+        info,
+        outlets,
+    })
+}
+
+/// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
+async fn wake(address: &str, directory: &Directory) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    match host.parse::<IpAddr>() {
+        Ok(ip) => directory.wake(ip).await,
+        Err(_) => false,
+    }
+}
+
+/// What a look at a device showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// `P110`, `P304M`...
+    pub model: String,
+    /// Firmware version.
+    pub firmware: String,
+    /// Its name in the app.
+    pub nickname: Option<String>,
+    /// The names of its outlets in the app, by their position.
+    pub outlets: Vec<(Option<u8>, Option<String>)>,
+}
+
+/// Logs in once and looks, for a person who checks the settings. No retries.
+///
+/// # Errors
+/// What is wrong with the device, in words.
+pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
+    let opening = open(
+        config.address.clone(),
+        Arc::new(config.clone()),
+        Kind::Plug,
+        request,
+        Directory::default(),
+    );
+    let opened = opening.await.map_err(|fault| match fault {
+        // No session was there to be lost: what answers does not know this way to log in.
+        Fault::SessionLost => {
+            "something answers there, but not as a Tapo device; is the address right?".to_owned()
+        }
+        fault => fault.to_string(),
+    })?;
+    let device = DeviceReading::of(&opened.info);
+    let outlets = opened.outlets.into_iter();
+    let mut outlets: Vec<_> = outlets.map(|outlet| (outlet.position, outlet.nickname)).collect();
+    outlets.sort();
+    Ok(Seen {
+        model: device.model.unwrap_or_else(|| "unknown model".to_owned()),
+        firmware: device.firmware.unwrap_or_else(|| "unknown firmware".to_owned()),
+        nickname: device.nickname,
+        outlets,
+    })
+}

@@ -1,0 +1,237 @@
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::*;
+use crate::domain::command::{Answer, Ticket, TicketId};
+
+struct Desk {
+    queue: Queue,
+    view: View,
+    answers: UnboundedSender<Answer>,
+    inbox: UnboundedReceiver<Answer>,
+    next: u64,
+    now: Instant,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (answers, inbox) = unbounded_channel();
+        Self {
+            queue: Queue::default(),
+            view: View::default(),
+            answers,
+            inbox,
+            next: 0,
+            now: Instant::now(),
+        }
+    }
+
+    fn intent(&mut self, path: &str, action: Action) -> Intent {
+        self.next += 1;
+        Intent {
+            path: path.parse().unwrap(),
+            action,
+            guard: Guard::Leave,
+            source: Source::Mqtt,
+            deadline: self.now + Duration::from_secs(10),
+            ticket: Ticket::new(TicketId(self.next), self.answers.clone()),
+        }
+    }
+
+    fn push(&mut self, path: &str, action: Action) {
+        let intent = self.intent(path, action);
+        self.queue.push(intent, &self.view, self.now);
+    }
+
+    fn popped(&mut self) -> Vec<(String, Action)> {
+        std::iter::from_fn(|| self.queue.pop())
+            .map(|intent| {
+                let what = (intent.path.to_string(), intent.action);
+                intent.ticket.answer(Err(Failure::bridge(Code::Busy, "popped")));
+                what
+            })
+            .collect()
+    }
+
+    fn answered(&mut self) -> Vec<(u64, Code)> {
+        std::iter::from_fn(|| self.inbox.try_recv().ok())
+            .map(|answer| (answer.id.0, answer.outcome.unwrap_err().code))
+            .collect()
+    }
+}
+
+const ON: Action = Action::Switch(Switch::To(Power::On));
+const OFF: Action = Action::Switch(Switch::To(Power::Off));
+const TOGGLE: Action = Action::Switch(Switch::Toggle);
+
+#[test]
+fn the_latest_command_of_an_outlet_wins_and_the_others_are_answered() {
+    let mut desk = Desk::new();
+    for action in [ON, OFF, ON] {
+        desk.push("strip/1", action);
+    }
+    desk.push("strip/2", ON);
+    assert_eq!(desk.answered(), [(1, Code::Superseded), (2, Code::Superseded)]);
+    assert_eq!(desk.popped(), [("strip/1".into(), ON), ("strip/2".into(), ON)]);
+}
+
+#[test]
+fn a_whole_strip_replaces_its_outlets_but_not_the_other_way_round() {
+    let mut desk = Desk::new();
+    desk.push("strip/1", ON);
+    desk.push("strip", OFF);
+    desk.push("strip/2", ON);
+    assert_eq!(desk.answered(), [(1, Code::Superseded)]);
+    assert_eq!(desk.popped(), [("strip".into(), OFF), ("strip/2".into(), ON)]);
+}
+
+#[test]
+fn off_overtakes_only_commands_of_other_outlets() {
+    let mut desk = Desk::new();
+    desk.push("strip/1", ON);
+    desk.push("strip/2", OFF);
+    assert_eq!(desk.popped(), [("strip/2".into(), OFF), ("strip/1".into(), ON)]);
+    desk.push("strip", ON);
+    desk.push("strip/2", OFF);
+    assert_eq!(desk.popped(), [("strip".into(), ON), ("strip/2".into(), OFF)]);
+}
+
+#[test]
+fn a_toggle_is_resolved_against_what_will_be() {
+    let mut desk = Desk::new();
+    desk.view.confirmed = vec![(None, Some(Power::Off))];
+    desk.push("plug", TOGGLE);
+    desk.push("plug", TOGGLE);
+    assert_eq!(desk.popped(), [("plug".into(), OFF)], "two toggles are no change");
+    desk.view.in_flight = Some((None, Power::On));
+    desk.push("plug", TOGGLE);
+    assert_eq!(desk.popped(), [("plug".into(), OFF)]);
+}
+
+#[test]
+fn a_toggle_of_an_unknown_state_waits_unresolved_and_is_not_lost() {
+    let mut desk = Desk::new();
+    desk.push("plug", TOGGLE);
+    desk.push("plug", TOGGLE);
+    assert_eq!(desk.popped(), [("plug".into(), TOGGLE), ("plug".into(), TOGGLE)]);
+    desk.push("plug", TOGGLE);
+    desk.push("plug", ON);
+    assert_eq!(desk.popped(), [("plug".into(), ON)]);
+}
+
+#[test]
+fn a_strip_is_on_if_any_outlet_is() {
+    let mut desk = Desk::new();
+    let key = |n: &str| Some(n.parse().unwrap());
+    desk.view.confirmed = vec![(key("1"), Some(Power::Off)), (key("2"), Some(Power::On))];
+    desk.push("strip", TOGGLE);
+    assert_eq!(desk.popped(), [("strip".into(), OFF)]);
+}
+
+#[test]
+fn a_countdown_is_not_armed_after_the_off_that_came_later() {
+    let mut desk = Desk::new();
+    desk.push("plug", Action::Guard);
+    desk.push("plug", Action::Guard);
+    desk.push("plug", ON);
+    assert_eq!(desk.answered(), [(1, Code::Superseded)], "an ON leaves it");
+    desk.push("plug", OFF);
+    assert_eq!(desk.answered(), [(2, Code::Superseded), (3, Code::Superseded)]);
+    desk.push("plug", Action::Guard);
+    desk.push("plug", ON);
+    assert_eq!(
+        desk.popped(),
+        [("plug".into(), Action::Guard), ("plug".into(), ON)],
+        "an ON replaces the OFF and the countdown keeps its turn"
+    );
+}
+
+#[test]
+fn time_runs_out_per_command() {
+    let mut desk = Desk::new();
+    desk.push("plug", Action::Read);
+    let mut patient = desk.intent("plug", ON);
+    patient.deadline += Duration::from_mins(1);
+    desk.queue.push(patient, &desk.view, desk.now);
+    assert_eq!(
+        desk.queue.next_deadline(),
+        Some(desk.now + Duration::from_secs(10))
+    );
+    desk.queue.expire(desk.now + Duration::from_secs(10), |waited| {
+        Failure::expired(waited, "test")
+    });
+    assert_eq!(desk.answered(), [(1, Code::Expired)]);
+    assert_eq!(desk.queue.len(), 1);
+}
+
+#[test]
+fn a_command_put_back_yields_to_a_newer_one() {
+    let mut desk = Desk::new();
+    desk.push("strip/1", ON);
+    let first = desk.queue.pop().unwrap();
+    desk.push("strip", OFF);
+    desk.queue.put_back(first, 1, desk.now);
+    assert_eq!(desk.answered(), [(1, Code::Superseded)]);
+    let whole = desk.queue.pop().unwrap();
+    desk.push("strip/1", ON);
+    desk.queue.put_back(whole, 1, desk.now);
+    assert_eq!(desk.popped(), [("strip".into(), OFF), ("strip/1".into(), ON)]);
+}
+
+#[test]
+fn a_full_queue_says_so() {
+    let mut desk = Desk::new();
+    for _ in 0..=CAPACITY {
+        desk.push("plug", Action::Read);
+    }
+    assert_eq!(desk.answered(), [(CAPACITY as u64 + 1, Code::Busy)]);
+    assert_eq!(desk.queue.take_reads().len(), CAPACITY);
+    assert!(desk.queue.is_empty());
+}
+
+#[test]
+fn a_full_queue_makes_room_for_what_is_urgent() {
+    let mut desk = Desk::new();
+    for _ in 0..CAPACITY {
+        desk.push("plug", Action::Read);
+    }
+    desk.push("plug", ON);
+    desk.push("plug", OFF);
+    let safety = Intent {
+        source: Source::Safety,
+        ..desk.intent("plug/1", ON)
+    };
+    desk.queue.push(safety, &desk.view, desk.now);
+    let busy = |id| (id, Code::Busy);
+    let capacity = CAPACITY as u64;
+    assert_eq!(
+        desk.answered(),
+        [busy(capacity + 1), busy(capacity), busy(capacity - 1)]
+    );
+    assert_eq!(desk.popped()[0], ("plug".into(), OFF));
+}
+
+#[test]
+fn what_waits_overtakes_what_is_in_flight_outlet_by_outlet() {
+    let mut desk = Desk::new();
+    let key = |n: &str| n.parse::<OutletKey>().unwrap();
+    desk.push("strip", ON);
+    let _whole = desk.queue.pop().unwrap();
+    desk.push("strip/1", OFF);
+    desk.push("strip/2", TOGGLE);
+    desk.push("strip/3", Action::Read);
+    let overtaken = ["1", "2", "3"].map(|n| desk.queue.overtakes(Some(&key(n))));
+    // A TOGGLE depends on what is in flight.
+    assert_eq!(overtaken, [true, false, false]);
+    desk.push("strip", OFF);
+    assert!(desk.queue.overtakes(Some(&key("3"))));
+}
+
+#[test]
+fn nothing_is_dropped_without_an_answer() {
+    let mut desk = Desk::new();
+    desk.push("plug", ON);
+    drop(std::mem::take(&mut desk.queue));
+    assert_eq!(desk.answered(), [(1, Code::ShuttingDown)]);
+}

@@ -1,0 +1,294 @@
+//! Asks the network who is there, on UDP 20002: a 16-byte header and JSON, both ways.
+//!
+//! The `tapo` crate can ask too, but it makes an RSA key pair for every query: up to a second of arithmetic, once
+//! for each dead device. Devices encrypt a part of their answer with that key, which nobody reads here, so one
+//! key for all queries is enough and its private half is not needed.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    net::UdpSocket,
+    sync::Semaphore,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::readings::mac;
+
+/// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
+pub(super) const LISTEN: Duration = Duration::from_secs(1);
+
+/// Where devices listen for queries.
+const PORT: u16 = 20002;
+/// Answers have about 1 kB.
+const LARGEST: usize = 2048;
+/// Version, type, operation (2), length (2), flags, padding, serial (4), checksum (4).
+const HEADER: usize = 16;
+const CHECKSUM: std::ops::Range<usize> = 12..16;
+/// Stands in the place of the checksum while it is computed.
+const CHECKSUM_SEED: u32 = 0x5a6b_7c8d;
+/// The public half of a key pair whose private half was thrown away.
+const PUBLIC_KEY: &str = "-----BEGIN RSA PUBLIC KEY-----
+MIGJAoGBAMMk1KrzyTFuhwF5W2qiL0ZCTNEitGP0SMNh2lRD9og+NIGVotoYH4H8
+aa9Ru2S2JeS1cd7+7h70Ga7Hz91gctu0H72m0H8pX4syt533M8hhqzyonnilib1j
+koOqx3b7G+/f/67TkraP4n8Xp8yAsYz/mhKCnGCSq4mAz8PNRo4dAgMBAAE=
+-----END RSA PUBLIC KEY-----
+";
+
+/// A device that answered on UDP 20002.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// Where it answered from.
+    pub ip: IpAddr,
+    /// The announced model, with its region: `P110(UK)`.
+    pub model: Option<String>,
+    /// Lower case with colons.
+    pub mac: Option<String>,
+    /// The announced login protocol: `KLAP`, `TPAP`, `AES`.
+    pub protocol: Option<String>,
+    /// The port of its web server, if it says.
+    pub http_port: Option<u16>,
+    /// The announced type: `SMART.TAPOPLUG`, `SMART.KASAPLUG`...
+    pub device_type: Option<String>,
+}
+
+impl Discovered {
+    /// `ip`, with the port unless it is 80.
+    pub fn address(&self) -> String {
+        match self.http_port {
+            Some(port) if port != 80 => SocketAddr::new(self.ip, port).to_string(),
+            _ => self.ip.to_string(),
+        }
+    }
+
+    pub(super) fn of(ip: IpAddr, message: &Value) -> Self {
+        let text = |pointer| {
+            message
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let port = message
+            .pointer("/result/mgt_encrypt_schm/http_port")
+            .and_then(Value::as_u64);
+        Self {
+            ip,
+            model: text("/result/device_model"),
+            mac: text("/result/mac").as_deref().and_then(mac),
+            protocol: text("/result/mgt_encrypt_schm/encrypt_type"),
+            http_port: port.and_then(|port| u16::try_from(port).ok()),
+            device_type: text("/result/device_type"),
+        }
+    }
+}
+
+/// Asks who is there, at broadcast or single addresses, for `wait`; ends earlier once every address answered, which
+/// a broadcast address never does. Some plugs open their web server only when they are asked (seen on P110 1.4.6),
+/// so this also wakes a device that refuses connections. A network that cannot be asked has nobody on it.
+pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.iter().partition(|target| target.is_ipv4());
+    let mut found = HashMap::new();
+    for (any, targets) in [
+        (IpAddr::from(Ipv4Addr::UNSPECIFIED), v4),
+        (Ipv6Addr::UNSPECIFIED.into(), v6),
+    ] {
+        let _unreachable = ask(any, &targets, wait, &mut found).await;
+    }
+    found.into_values().collect()
+}
+
+async fn ask(
+    any: IpAddr,
+    targets: &[IpAddr],
+    wait: Duration,
+    found: &mut HashMap<IpAddr, Discovered>,
+) -> io::Result<()> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.set_broadcast(true)?;
+    let query = query(rand::random());
+    let end = Instant::now() + wait;
+    let mut buffer = vec![0; LARGEST];
+    // A datagram may be lost: asked twice, and in a long wait once a second.
+    let pause = (wait / 2).min(LISTEN);
+    while Instant::now() < end {
+        for target in targets {
+            // One without a route must not keep the others from being asked.
+            let _unreachable = socket.send_to(&query, (*target, PORT)).await;
+        }
+        let round = (Instant::now() + pause).min(end);
+        while let Ok(received) = timeout_at(round, socket.recv_from(&mut buffer)).await {
+            let Ok((length, from)) = received else {
+                // Nobody listens there, as the host itself tells. Somebody may after the next query.
+                sleep_until(round).await;
+                break;
+            };
+            let payload = buffer.get(HEADER..length).unwrap_or_default();
+            let message = serde_json::from_slice(payload).unwrap_or_default();
+            found.insert(from.ip(), Discovered::of(from.ip(), &message));
+            if targets.iter().all(|target| found.contains_key(target)) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A query as the app sends it.
+fn query(serial: [u8; 4]) -> Vec<u8> {
+    let payload = json!({ "params": { "rsa_key": PUBLIC_KEY } }).to_string();
+    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+    let mut query = vec![2, 0, 0, 1];
+    query.extend(length.to_be_bytes());
+    query.extend([17, 0]);
+    query.extend(serial);
+    query.extend(CHECKSUM_SEED.to_be_bytes());
+    query.extend(payload.as_bytes());
+    let checksum = crc32(&query).to_be_bytes();
+    for (byte, right) in query.iter_mut().skip(CHECKSUM.start).zip(checksum) {
+        *byte = right;
+    }
+    query
+}
+
+/// CRC-32 as Ethernet has it (reflected, polynomial `0x04C11DB7`). Bit by bit: a query has 300 bytes.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            let carry = if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+            (crc >> 1) ^ carry
+        })
+    })
+}
+
+/// An answer of the network is good for all workers for this long: a thousand lost devices must not make all
+/// others answer a thousand broadcasts.
+const FRESH: Duration = Duration::from_secs(2);
+/// Devices that are woken at the same time. The others do without until their next attempt.
+const WAKING: usize = 8;
+
+/// What the network answered lately, shared by all workers.
+#[derive(Debug, Clone)]
+pub(super) struct Directory(Arc<Shelf>);
+
+#[derive(Debug)]
+struct Shelf {
+    searching: Semaphore,
+    waking: Semaphore,
+    /// All workers ask the same targets.
+    answers: Mutex<Option<Answers>>,
+}
+
+type Answers = (Instant, Arc<[Discovered]>);
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self(Arc::new(Shelf {
+            searching: Semaphore::new(1),
+            waking: Semaphore::new(WAKING),
+            answers: Mutex::default(),
+        }))
+    }
+}
+
+impl Directory {
+    /// Where the device with this MAC answers now. One search runs at a time; who waits for it reads its answer.
+    pub(super) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
+        let _turn = self.0.searching.acquire().await.ok()?;
+        let answers = match self.fresh() {
+            Some(answers) => answers,
+            None => self.keep(discover(&targets, LISTEN).await),
+        };
+        let found = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
+        found.cloned()
+    }
+
+    /// Asks one device, which makes some open their web server; whether it answered.
+    pub(super) async fn wake(&self, device: IpAddr) -> bool {
+        let Ok(_turn) = self.0.waking.try_acquire() else {
+            return false;
+        };
+        !discover(&[device], LISTEN).await.is_empty()
+    }
+
+    fn fresh(&self) -> Option<Arc<[Discovered]>> {
+        let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, found) = answers.as_ref()?;
+        (at.elapsed() < FRESH).then(|| found.clone())
+    }
+
+    fn keep(&self, found: Vec<Discovered>) -> Arc<[Discovered]> {
+        let found: Arc<[Discovered]> = found.into();
+        let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers = Some((Instant::now(), found.clone()));
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_ethernet() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn an_announcement_is_read_leniently() {
+        let ip = IpAddr::from([192, 168, 1, 5]);
+        let message =
+            json!({"result": {"mac": "AA-BB-CC-00-11-22", "mgt_encrypt_schm": {"http_port": 8080}}});
+        let found = Discovered::of(ip, &message);
+        assert_eq!(
+            (found.mac.as_deref(), found.address().as_str()),
+            (Some("aa:bb:cc:00:11:22"), "192.168.1.5:8080")
+        );
+        let nothing = Discovered::of(ip, &json!([1]));
+        assert_eq!(
+            (nothing.mac.clone(), nothing.address().as_str()),
+            (None, "192.168.1.5")
+        );
+    }
+
+    /// Asks itself: the query of one comes back as the answer to another's.
+    #[tokio::test]
+    async fn a_thousand_searches_ask_the_network_once() {
+        let target = IpAddr::from([127, 20, rand::random(), 2]);
+        let device = UdpSocket::bind((target, PORT)).await.unwrap();
+        let directory = Directory::default();
+        let tasks = crate::system::tasks::Tasks::default();
+        let asked = tasks.spawn("device", async move {
+            let (mut buffer, mut asked) = (vec![0; LARGEST], 0);
+            while let Ok(Ok((_, from))) =
+                tokio::time::timeout(LISTEN * 2, device.recv_from(&mut buffer)).await
+            {
+                asked += 1;
+                let mut answer = vec![0; HEADER];
+                answer.extend(br#"{"result":{"mac":"AA-BB-CC-00-11-22"}}"#);
+                device.send_to(&answer, from).await.unwrap();
+            }
+            asked
+        });
+        let searches: Vec<_> = (0..1000)
+            .map(|_| {
+                let search = directory
+                    .clone()
+                    .find("aa:bb:cc:00:11:22".to_owned(), vec![target]);
+                tasks.spawn("search", search)
+            })
+            .collect();
+        for search in searches {
+            assert_eq!(search.await.unwrap().map(|found| found.ip), Some(target));
+        }
+        assert_eq!(asked.await.unwrap(), 1);
+    }
+}

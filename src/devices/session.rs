@@ -1,0 +1,345 @@
+//! A logged-in device. The only file that names the `tapo` crate.
+//!
+//! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
+//! firmwares in the field (missing or renamed fields, closed enums).
+
+use std::{pin::Pin, time::Duration};
+
+use serde_json::{Value, json};
+use tapo::{
+    ApiClient, PlugEnergyMonitoringHandler, PowerStripEnergyMonitoringHandler, TapoResponseError,
+    requests::{DaysOfWeek, ScheduleRule},
+    responses::PowerState,
+};
+use tokio::time::timeout;
+
+use super::fault::Fault;
+use crate::{
+    domain::{off_rules::WeeklyOff, report::Kind},
+    system::Secret,
+};
+use planner::Power;
+
+/// The account a device is registered to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The account's e-mail address, case-sensitive.
+    pub username: String,
+    /// The account's password.
+    pub password: Secret,
+}
+
+/// One request on the wire.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Request<'a> {
+    /// The device's own values; on a plug the outlet's too.
+    Info,
+    /// All children of a strip, in one request.
+    Children,
+    /// One child of a strip.
+    Child(&'a str),
+    /// A relay: of a child, or the plug's own.
+    Switch(Option<&'a str>, Power),
+    /// What a meter tells: of a child, or the plug's own.
+    Meter(Reading, Option<&'a str>),
+    /// Restart in one second, so that the answer still arrives.
+    Reboot,
+    /// The plug's countdown: `Null`, or `{"on": bool, "remaining_s": int}`.
+    GetTimer,
+    /// Arm the plug's countdown to OFF, 1 s to 24 h. On the wire it is cleared and added: two requests,
+    /// and a failure of the second leaves none.
+    SetTimer(Duration),
+    /// Clear the plug's countdown.
+    ClearTimer,
+    /// The plug's schedule rules, one request for each five of them: a list. The crate leaves out those that it
+    /// cannot read.
+    GetRules,
+    /// How many schedule rules the plug holds at most: a number.
+    GetRoom,
+    /// One more rule: `{"id": ...}`.
+    AddRule(WeeklyOff),
+    /// Another content for a rule.
+    EditRule(&'a str, WeeklyOff),
+    /// One rule less.
+    RemoveRule(&'a str),
+}
+
+/// What a meter can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Voltage, current, power, and the energy since the restart.
+    Live,
+    /// The energy of the day and the month; on plugs also the power.
+    Usage,
+    /// The power alone.
+    Power,
+}
+
+/// A session with one device. Requests must not overlap: the protocol numbers them.
+pub(super) struct Session {
+    handler: Handler,
+    /// Bounds every request: the crate's own timeout does not cover reading the body in all cases.
+    limit: Duration,
+}
+
+enum Handler {
+    Plug(PlugEnergyMonitoringHandler),
+    Strip(PowerStripEnergyMonitoringHandler),
+}
+
+impl Session {
+    /// Logs in: 3 requests. A plug's handler drives every single plug and a strip's every strip,
+    /// whatever the model is called; `kind` says which to make.
+    pub(super) async fn open(
+        address: &str,
+        credentials: Option<&Credentials>,
+        kind: Kind,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
+        let credentials = credentials.ok_or(Fault::NoAccount)?;
+        let client =
+            ApiClient::new(credentials.username.as_str(), credentials.password.expose()).with_timeout(limit);
+        let login = async {
+            Ok(match kind {
+                Kind::Plug => Handler::Plug(client.p110(address).await?),
+                Kind::Strip => Handler::Strip(client.p304(address).await?),
+            })
+        };
+        let handler = within(limit * LOGIN_REQUESTS, Box::pin(login)).await?;
+        Ok(Self { handler, limit })
+    }
+
+    /// Logs in again on the same handler: 2 requests. Fails if the device changed its protocol.
+    pub(super) async fn refresh(&mut self) -> Result<(), Fault> {
+        let limit = self.limit * LOGIN_REQUESTS;
+        match &mut self.handler {
+            Handler::Plug(plug) => within(limit, Box::pin(plug.refresh_session())).await.map(drop),
+            Handler::Strip(strip) => within(limit, Box::pin(strip.refresh_session())).await.map(drop),
+        }
+    }
+
+    /// The names of what the device can do (`energy_monitoring`, `control_child`...).
+    pub(super) async fn components(&self) -> Result<Vec<String>, Fault> {
+        let list = match &self.handler {
+            Handler::Plug(plug) => within(self.limit, Box::pin(plug.get_component_list())).await?,
+            Handler::Strip(strip) => within(self.limit, Box::pin(strip.get_component_list())).await?,
+        };
+        Ok(list.into_iter().map(|component| component.id).collect())
+    }
+
+    /// Sends one request and returns its result; `Null` where a request has none.
+    pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
+        let limit = match request {
+            Request::SetTimer(_) => self.limit * 2,
+            Request::GetRules => self.limit * RULE_PAGES,
+            _ => self.limit,
+        };
+        within(limit, Box::pin(self.send(request))).await
+    }
+
+    async fn send(&self, request: Request<'_>) -> Result<Value, tapo::Error> {
+        match (&self.handler, request) {
+            (Handler::Plug(plug), Request::Info) => plug.get_device_info_json().await,
+            (Handler::Plug(plug), Request::Switch(_, Power::On)) => plug.on().await.map(|()| Value::Null),
+            (Handler::Plug(plug), Request::Switch(_, Power::Off)) => plug.off().await.map(|()| Value::Null),
+            (Handler::Plug(plug), Request::Meter(reading, None)) => read_plug_meter(plug, reading).await,
+            (Handler::Plug(plug), Request::Reboot) => {
+                plug.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
+            }
+            (
+                Handler::Plug(plug),
+                timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
+            ) => send_timer(plug, timer).await,
+            (
+                Handler::Plug(plug),
+                rule @ (Request::GetRules
+                | Request::GetRoom
+                | Request::AddRule(_)
+                | Request::EditRule(..)
+                | Request::RemoveRule(_)),
+            ) => send_rule(plug, rule).await,
+            (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
+            (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
+            (Handler::Strip(strip), Request::Child(id)) => {
+                strip.plug_unchecked(id).get_device_info_json().await
+            }
+            (Handler::Strip(strip), Request::Switch(Some(id), power)) => {
+                let child = strip.plug_unchecked(id);
+                match power {
+                    Power::On => child.on().await,
+                    Power::Off => child.off().await,
+                }
+                .map(|()| Value::Null)
+            }
+            (Handler::Strip(strip), Request::Meter(reading, Some(id))) => {
+                let child = strip.plug_unchecked(id);
+                match reading {
+                    Reading::Live => as_json(&child.get_energy_meter_data().await?),
+                    Reading::Usage => as_json(&child.get_energy_usage().await?),
+                    Reading::Power => as_json(&child.get_current_power().await?),
+                }
+            }
+            (Handler::Strip(strip), Request::Reboot) => {
+                strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
+            }
+            // A plug has no children, and a strip has neither a relay, a meter nor a countdown of its own: what
+            // such a device would say.
+            (Handler::Plug(_), Request::Children | Request::Child(_) | Request::Meter(_, Some(_)))
+            | (
+                Handler::Strip(_),
+                Request::Switch(None, _)
+                | Request::Meter(_, None)
+                | Request::GetTimer
+                | Request::SetTimer(_)
+                | Request::ClearTimer
+                | Request::GetRules
+                | Request::GetRoom
+                | Request::AddRule(_)
+                | Request::EditRule(..)
+                | Request::RemoveRule(_),
+            ) => Err(tapo::Error::DeviceNotFound),
+        }
+    }
+}
+
+/// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, what it did read
+/// is taken as leniently as all else.
+async fn read_plug_meter(plug: &PlugEnergyMonitoringHandler, reading: Reading) -> Result<Value, tapo::Error> {
+    match reading {
+        Reading::Live => as_json(&plug.get_energy_meter_data().await?),
+        Reading::Usage => as_json(&plug.get_energy_usage().await?),
+        Reading::Power => as_json(&plug.get_current_power().await?),
+    }
+}
+
+fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {
+    Ok(serde_json::to_value(result)?)
+}
+
+async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+    match request {
+        Request::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
+        Request::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
+        _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
+            json!({
+                "on": matches!(timer.desired_state, PowerState::On),
+                "remaining_s": timer.remaining_s,
+            })
+        })),
+    }
+}
+
+async fn send_rule(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+    match request {
+        Request::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
+        Request::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
+        Request::EditRule(id, rule) => {
+            let rule = weekly(rule)?.with_id(id);
+            plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
+        }
+        Request::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
+        _ => as_json(&plug.get_schedule_rules().await?),
+    }
+}
+
+fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
+    let part = |part: u16| u8::try_from(part).unwrap_or(u8::MAX);
+    ScheduleRule::clock_weekly(
+        part(rule.minute / 60),
+        part(rule.minute % 60),
+        DaysOfWeek::from_bits_truncate(rule.days.bits()),
+        PowerState::Off,
+    )
+}
+
+/// A plug holds 32 rules and tells five at a time.
+const RULE_PAGES: u32 = 7;
+/// A login is at most four requests (discover, two handshakes, and TPAP's share).
+const LOGIN_REQUESTS: u32 = 4;
+const REBOOT_DELAY_S: u16 = 1;
+
+/// Bounds an operation and classifies its error. The operation comes boxed: as a part of a worker its 10 kB and more
+/// would be held for every device, whether it is asked something or not.
+async fn within<T>(
+    limit: Duration,
+    operation: Pin<Box<impl Future<Output = Result<T, tapo::Error>>>>,
+) -> Result<T, Fault> {
+    match timeout(limit, operation).await {
+        Ok(result) => result.map_err(|error| classify(&error)),
+        Err(_) => Err(Fault::NoAnswer),
+    }
+}
+
+fn classify(error: &tapo::Error) -> Fault {
+    match error {
+        tapo::Error::Tapo(response) => classify_response(response),
+        tapo::Error::Http(http) if http.is_connect() => classify_connect(http),
+        tapo::Error::Http(http) if http.is_timeout() => Fault::NoAnswer,
+        tapo::Error::Http(http) if http.is_decode() || http.is_body() => Fault::Unreadable(root_cause(http)),
+        tapo::Error::Http(_) => Fault::Closed,
+        // `on()` answered `"result":{}` lands here too: it was applied.
+        tapo::Error::Serde(error) => Fault::Unreadable(error.to_string()),
+        tapo::Error::UnsupportedProtocol { description, .. } => {
+            Fault::UnsupportedProtocol(description.clone())
+        }
+        tapo::Error::DeviceNotFound | tapo::Error::Validation { .. } => Fault::UnknownRequest(UNKNOWN_METHOD),
+        // A reply that does not decrypt belongs to a session that the device no longer has.
+        _ => Fault::SessionLost,
+    }
+}
+
+/// -1002 unknown method, -1008 wrong parameters: the firmware does not have this call.
+const UNKNOWN_METHOD: i64 = -1002;
+const PARAMS: i64 = -1008;
+
+fn classify_response(error: &TapoResponseError) -> Fault {
+    match error {
+        TapoResponseError::Unauthorized { kind, .. } => match *kind {
+            "FORBIDDEN" => Fault::Forbidden,
+            "HASH_MISMATCH" | "LOGIN" | "TPAP_HASH_MISMATCH" => Fault::WrongCredentials,
+            "TPAP_CREDENTIALS" => Fault::CountedCredentials,
+            "TPAP_AUTH_ATTEMPTS_LIMIT" => Fault::LockedOut,
+            _ => Fault::SessionLost,
+        },
+        TapoResponseError::DeviceError {
+            code: code @ (UNKNOWN_METHOD | PARAMS),
+            ..
+        } => Fault::UnknownRequest(*code),
+        TapoResponseError::DeviceError {
+            kind: "TPAP_SESSION_INVALID",
+            ..
+        } => Fault::SessionLost,
+        TapoResponseError::DeviceError { code, kind } => Fault::Device { code: *code, kind },
+        TapoResponseError::HttpError {
+            status_code: code @ (429 | 500..=599),
+            ..
+        } => Fault::Overloaded(*code),
+        // Another status in a handshake: the device changed its protocol or is half way through a reboot.
+        TapoResponseError::HttpError { .. } => Fault::SessionLost,
+        TapoResponseError::EmptyResult => Fault::Unreadable("the result is missing".to_owned()),
+        TapoResponseError::ResponseError { description } => Fault::Unreadable(description.clone()),
+        _ => Fault::Unreadable(error.to_string()),
+    }
+}
+
+/// A request that never left: no route, no name, or nobody listening.
+fn classify_connect(error: &(dyn std::error::Error + 'static)) -> Fault {
+    let refused = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+    if refused {
+        Fault::Refused
+    } else {
+        Fault::Unreachable(root_cause(error))
+    }
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error).last().map_or_else(String::new, ToString::to_string)
+}

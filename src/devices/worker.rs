@@ -1,0 +1,298 @@
+//! The life of one physical device: connect, serve, wait, connect again.
+
+mod connect;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tracing::info;
+
+use super::{
+    DeviceConfig, News, Orders, Tempo,
+    backoff::{Backoff, LoginBudget, Purpose, jittered},
+    exchange::Trip,
+    fault::{Fault, Remedy},
+    guard::OwnCountdown,
+    known::Known,
+    mailbox::Mailbox,
+    meter::Meters,
+    rules::RuleStore,
+    search::Directory,
+    session::Session,
+    stats::Recorder,
+    unsettled::Unsettled,
+};
+use crate::{
+    devices::energy::EnergyBook,
+    domain::report::{Kind, Phase, Report},
+    system::clock::Clock,
+};
+
+/// The first wait after a device could not be reached.
+const PROBE_FIRST: Duration = Duration::from_secs(1);
+/// The first wait after a refused login: devices take blank credentials for a while after a power cut.
+const REFUSED_FIRST: Duration = Duration::from_secs(15);
+/// Between probes while a command waits: it lives 10 s by default.
+const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
+/// From a failed exchange to the next one.
+const RETRY_SOON: Duration = Duration::from_millis(500);
+/// Failed exchanges before the session is given up and one active retry decides.
+const FAILURES_TO_RECONNECT: u32 = 2;
+/// Owns one device: its session, its queue, and everything known of it.
+pub(super) struct Worker {
+    pub(super) config: Arc<DeviceConfig>,
+    pub(super) tempo: Arc<Tempo>,
+    pub(super) clock: Clock,
+    pub(super) mailbox: Mailbox,
+    pub(super) recorder: Recorder,
+    pub(super) logins: LoginBudget,
+    pub(super) known: Known,
+    pub(super) meters: Meters,
+    pub(super) book: EnergyBook,
+    pub(super) rules: RuleStore,
+    pub(super) own_countdown: OwnCountdown,
+    pub(super) unsettled: Unsettled,
+    pub(super) kind: Kind,
+    /// The configured address, until the device was found under another.
+    pub(super) address: String,
+    pub(super) news: Vec<mpsc::Sender<News>>,
+    pub(super) phase: Phase,
+    /// Whether the device may have done what the switch in flight asks, in whole or in part.
+    pub(super) may_be_done: bool,
+    /// Failed exchanges in a row.
+    failures: u32,
+    /// Failed connects in a row.
+    connects: u32,
+    /// Another device answers where this one was: searched for before each connect.
+    lost: bool,
+    directory: Directory,
+    probes: Backoff,
+    refusals: Backoff,
+    pub(super) told: Option<Arc<Report>>,
+}
+
+/// What a worker does next.
+enum Life {
+    /// Log in and read everything.
+    Connect,
+    /// Serve commands and polls.
+    Serve(Session),
+    /// Wait until then, or for a command that is worth a probe.
+    Wait(Instant),
+    /// End.
+    Stop,
+}
+
+/// What a failed exchange means for the session.
+enum Stumble {
+    /// Keep it, and ask again soon.
+    RetrySoon,
+    /// Keep it; the next poll comes when it comes.
+    CarryOn,
+    /// Give it up.
+    Leave(Life),
+}
+
+/// What changed settings mean for the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obeyed {
+    /// Nothing.
+    AsBefore,
+    /// The device is connected anew.
+    Anew,
+}
+
+fn probes(tempo: &Tempo) -> Backoff {
+    Backoff::new(PROBE_FIRST, tempo.probe_longest)
+}
+
+fn refusals(tempo: &Tempo) -> Backoff {
+    Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest)
+}
+
+impl Worker {
+    pub(super) fn new(
+        mut mailbox: Mailbox,
+        clock: Clock,
+        news: Vec<mpsc::Sender<News>>,
+        recorder: Recorder,
+        book: EnergyBook,
+        directory: Directory,
+    ) -> Self {
+        let Orders { config, tempo } = mailbox.orders();
+        Self {
+            address: config.address.clone(),
+            logins: LoginBudget::new(Instant::now()),
+            probes: probes(&tempo),
+            refusals: refusals(&tempo),
+            known: Known::default(),
+            meters: Meters::new(Instant::now()),
+            book,
+            rules: RuleStore::new(Instant::now()),
+            own_countdown: OwnCountdown::default(),
+            unsettled: Unsettled::default(),
+            kind: Kind::Plug,
+            phase: Phase::Connecting,
+            may_be_done: false,
+            failures: 0,
+            connects: 0,
+            lost: false,
+            directory,
+            told: None,
+            config,
+            tempo,
+            clock,
+            mailbox,
+            recorder,
+            news,
+        }
+    }
+
+    /// Lives until the stop. Commands that still wait then are answered by being dropped.
+    pub(super) async fn run(mut self, first_look: Instant) {
+        self.tell().await;
+        let mut life = Life::Wait(first_look);
+        loop {
+            life = match life {
+                Life::Connect => self.connect().await,
+                Life::Serve(session) => self.serve(session).await,
+                Life::Wait(until) => self.wait(until).await,
+                Life::Stop => break,
+            };
+        }
+        self.mailbox.refuse_if_retired(&self.config.id);
+    }
+
+    async fn serve(&mut self, mut session: Session) -> Life {
+        let mut next_poll = Instant::now() + jittered(self.tempo.poll);
+        let mut next_slow = Instant::now() + jittered(self.tempo.slow_poll);
+        let mut hold = Instant::now();
+        loop {
+            let now = Instant::now();
+            if let Some(mirror) = self.mailbox.mirror.take() {
+                self.rules.wish(mirror);
+            }
+            self.recorder.now(self.phase, self.mailbox.queue.len());
+            if self.mailbox.rescan || (self.mailbox.reordered && self.obey() == Obeyed::Anew) {
+                return Life::Connect;
+            }
+            let trip = if now >= hold
+                && let Some(intent) = self.mailbox.queue.pop()
+            {
+                self.carry_out(&mut session, intent).await
+            } else if now >= next_poll {
+                next_poll = now + jittered(self.tempo.poll);
+                self.read(&mut session, Purpose::Poll).await
+            } else if self.countdown_is_due() {
+                self.look_at_countdown(&mut session).await
+            } else if self.has_rules_to_write() {
+                self.mirror(&mut session).await
+            } else if self.rules_are_due() {
+                self.look_at_rules(&mut session).await
+            } else if now >= next_slow {
+                next_slow = now + jittered(self.tempo.slow_poll);
+                self.slow_poll(&mut session).await
+            } else if self.has_meters() && now >= self.meters.due {
+                self.read_meter(&mut session).await
+            } else {
+                let wake = if self.mailbox.queue.is_empty() {
+                    let next = next_poll.min(next_slow);
+                    if self.has_meters() {
+                        next.min(self.meters.due)
+                    } else {
+                        next
+                    }
+                } else {
+                    hold.min(next_poll)
+                };
+                self.mailbox.wait_until(wake).await.map_err(Trip::from)
+            };
+            let fault = match trip {
+                Ok(()) => continue,
+                Err(Trip::Stopped) => return Life::Stop,
+                Err(Trip::Fault(fault)) => fault,
+            };
+            match self.stumble(&fault).await {
+                Stumble::RetrySoon => {
+                    hold = Instant::now() + jittered(RETRY_SOON);
+                    next_poll = next_poll.min(hold);
+                }
+                Stumble::CarryOn => hold = Instant::now() + jittered(PROBE_FOR_COMMAND),
+                Stumble::Leave(life) => return life,
+            }
+        }
+    }
+
+    /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
+    /// countdown.
+    async fn slow_poll(&mut self, session: &mut Session) -> Result<(), Trip> {
+        match self.kind {
+            Kind::Plug => self.look_at_countdown(session).await,
+            Kind::Strip => self.read_device(session).await,
+        }
+    }
+
+    /// An exchange failed beyond its own remedies.
+    async fn stumble(&mut self, fault: &Fault) -> Stumble {
+        match fault.remedy() {
+            Remedy::DoWithout => Stumble::CarryOn,
+            Remedy::WaitForUser | Remedy::KeepAway | Remedy::Search => {
+                Stumble::Leave(self.turned_away(fault).await)
+            }
+            // The budget for logins is used up: somebody else keeps taking the session. The device is there, unless
+            // it failed in another way just before.
+            Remedy::LogInAgain if self.failures == 0 => {
+                self.mailbox.trouble = Some(fault.trouble());
+                self.enter(Phase::Degraded).await;
+                Stumble::CarryOn
+            }
+            Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
+                self.failures += 1;
+                self.mailbox.trouble = Some(fault.trouble());
+                self.enter(Phase::Degraded).await;
+                let may_log_in = self.logins.grants(Purpose::Command, Instant::now());
+                if self.failures >= FAILURES_TO_RECONNECT && may_log_in {
+                    Stumble::Leave(Life::Connect)
+                } else {
+                    Stumble::RetrySoon
+                }
+            }
+        }
+    }
+
+    /// Takes changed settings over.
+    fn obey(&mut self) -> Obeyed {
+        if !self.mailbox.reordered {
+            return Obeyed::AsBefore;
+        }
+        let Orders { config, tempo } = self.mailbox.orders();
+        if self.tempo != tempo {
+            (self.probes, self.refusals) = (probes(&tempo), refusals(&tempo));
+            self.tempo = tempo;
+        }
+        if self.config == config {
+            return Obeyed::AsBefore;
+        }
+        if self.config.address != config.address {
+            // What answers there may be another device.
+            self.address.clone_from(&config.address);
+            (self.known, self.kind) = (Known::default(), Kind::Plug);
+            self.rules = RuleStore::new(Instant::now());
+            (self.unsettled, self.lost) = (Unsettled::default(), false);
+        }
+        info!(device = %config.id, "settings of the device changed");
+        self.config = config;
+        self.connects = 0;
+        self.refusals.proved();
+        Obeyed::Anew
+    }
+
+    /// The device answered: it is well, and the next trouble is a new one.
+    pub(super) fn proved(&mut self) {
+        self.failures = 0;
+        self.connects = 0;
+        self.probes.proved();
+        self.mailbox.trouble = None;
+        self.phase = Phase::Ready;
+    }
+}

@@ -1,0 +1,161 @@
+//! How a device is reached: logged in to, waited for, searched for.
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{Life, Obeyed, PROBE_FOR_COMMAND, Worker};
+use crate::{
+    devices::{
+        fault::{Fault, Remedy},
+        mailbox::{Standing, Stopped},
+        opening::{Opened, open},
+        readings::DeviceReading,
+    },
+    domain::{
+        command::Failure,
+        report::{DeviceClock, EventKind, Phase},
+    },
+};
+
+/// Failed connects before the device is looked for under another address: the active retry.
+const CONNECTS_TO_SEARCH: u32 = 1;
+/// Failed connects from one search to the next.
+const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
+
+impl Worker {
+    pub(super) async fn connect(&mut self) -> Life {
+        self.mailbox.rescan = false;
+        self.obey();
+        let searching = self.connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH;
+        if (self.lost || searching) && self.search().await.is_err() {
+            return Life::Stop;
+        }
+        self.recorder.logged_in();
+        let opening = open(
+            self.address.clone(),
+            self.config.clone(),
+            self.kind,
+            self.tempo.request,
+            self.directory.clone(),
+        );
+        match self.mailbox.attend(opening).await {
+            Err(_stopped) => Life::Stop,
+            Ok(Ok(opened)) => self.welcome(opened).await,
+            Ok(Err(fault)) => self.turned_away(&fault).await,
+        }
+    }
+
+    /// The device let us in and told everything.
+    async fn welcome(&mut self, opened: Opened) -> Life {
+        self.logins.spend(Instant::now());
+        let reading = DeviceReading::of(&opened.info);
+        if let Some(stranger) = self.known.stranger(&reading) {
+            return self.turned_away(&Fault::OtherDevice(stranger)).await;
+        }
+        self.kind = opened.kind;
+        self.lost = false;
+        self.known
+            .identify(&self.config, opened.kind, &opened.components, &reading);
+        let changes = self
+            .known
+            .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
+        self.meters.renew();
+        self.recall_meters();
+        self.own_countdown.doubt();
+        if !self.has_meters() {
+            self.known.rules.clock = DeviceClock::Untold;
+        }
+        let soon = Instant::now() + self.tempo.poll;
+        self.rules.renew(opened.kind, &opened.components, soon);
+        self.mailbox.standing = Standing::Reached;
+        self.refusals.proved();
+        self.proved();
+        self.enter(Phase::Ready).await;
+        self.tell_changes(changes).await;
+        Life::Serve(opened.session)
+    }
+
+    /// The device could not be reached or did not let us in.
+    pub(super) async fn turned_away(&mut self, fault: &Fault) -> Life {
+        self.recorder.failed(fault.kind());
+        self.connects += 1;
+        self.mailbox.trouble = Some(fault.trouble());
+        let phase = fault.phase();
+        let lost_now = fault.remedy() == Remedy::Search && !self.lost;
+        self.lost |= lost_now;
+        let wait = match phase {
+            Phase::LockedOut => self.tempo.locked,
+            Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
+            _ => self.probes.wait(),
+        };
+        self.enter(phase).await;
+        if lost_now {
+            return Life::Connect;
+        }
+        Life::Wait(Instant::now() + wait)
+    }
+
+    pub(super) async fn wait(&mut self, until: Instant) -> Life {
+        let waiting_since = Instant::now();
+        loop {
+            if matches!(self.phase, Phase::SetupMode | Phase::Forbidden | Phase::LockedOut) {
+                self.refuse_waiting();
+            }
+            let urgent = if self.mailbox.queue.is_empty() {
+                until
+            } else {
+                waiting_since + PROBE_FOR_COMMAND
+            };
+            let wake = urgent.min(until);
+            if self.mailbox.reordered && self.obey() == Obeyed::Anew {
+                return Life::Connect;
+            }
+            let rescan = self.mailbox.rescan && self.phase != Phase::LockedOut;
+            if rescan || Instant::now() >= wake {
+                return Life::Connect;
+            }
+            self.recorder.now(self.phase, self.mailbox.queue.len());
+            if self.mailbox.wait_until(wake).await.is_err() {
+                return Life::Stop;
+            }
+        }
+    }
+
+    /// Commands that waiting would not help.
+    fn refuse_waiting(&mut self) {
+        if let Some(trouble) = self.mailbox.trouble.clone() {
+            self.mailbox
+                .queue
+                .refuse_all(&Failure::bridge(trouble.code, trouble.message));
+        }
+    }
+
+    /// The address stays dead: asks the network where the device went, by its MAC.
+    async fn search(&mut self) -> Result<(), Stopped> {
+        let Some(mac) = self
+            .known
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.mac.clone())
+        else {
+            return Ok(());
+        };
+        let search = self.directory.clone().find(mac, self.tempo.search.clone());
+        if let Some(found) = self.mailbox.attend(search).await? {
+            let address = found.address();
+            if address != self.address {
+                let message = format!(
+                    "{} answers at {address} instead of {}",
+                    self.config.id, self.address
+                );
+                info!(device = %self.config.id, old = %self.address, new = %address, "address changed");
+                self.address = address;
+                self.event(EventKind::AddressChanged, None, message).await;
+            }
+            return Ok(());
+        }
+        // Nobody knows it elsewhere: back to where it was configured.
+        self.address.clone_from(&self.config.address);
+        Ok(())
+    }
+}

@@ -1,0 +1,393 @@
+//! What goes in and out of the scheduler task, beside the reports and intents of the device owner.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::domain::{
+    command::{Switch, Ticket},
+    report::Event,
+};
+use planner::{
+    DeviceId, GroupId, OutletPath, Power,
+    units::{MilliWattHours, MilliWatts},
+};
+use planner::{
+    ScheduleId,
+    energy_limits::{EnergyRules, Usage},
+    overrides::Lifetime,
+    plan::{Mode, Reason, SafetyState, Source, Vacation},
+    rules::Rules,
+};
+
+/// Asks on their way to the scheduler, which never waits for a device.
+const ASKS: usize = 256;
+/// Words on their way to the event loop. The scheduler keeps what does not fit.
+const WORDS: usize = 256;
+
+/// The event loop's ends of the scheduler's channels.
+#[derive(Debug)]
+pub struct SchedulerWires {
+    /// To the scheduler, with `try_send`: full is answered `busy`.
+    pub asks: mpsc::Sender<Ask>,
+    /// From the scheduler.
+    pub words: mpsc::Receiver<Word>,
+}
+
+/// The scheduler's own ends of them.
+#[derive(Debug)]
+pub struct SchedulerEnds {
+    /// From the event loop.
+    pub asks: mpsc::Receiver<Ask>,
+    /// To the event loop.
+    pub words: mpsc::Sender<Word>,
+}
+
+/// The channels between the event loop and the scheduler.
+pub fn channels() -> (SchedulerWires, SchedulerEnds) {
+    let (asks, asks_in) = mpsc::channel(ASKS);
+    let (words_out, words) = mpsc::channel(WORDS);
+    let ends = SchedulerEnds {
+        asks: asks_in,
+        words: words_out,
+    };
+    (SchedulerWires { asks, words }, ends)
+}
+
+/// What the scheduler is told by the event loop, which never waits for it.
+#[derive(Debug)]
+pub enum Ask {
+    /// Somebody wants something switched. It ends in one answer, on its ticket.
+    Set(Wish),
+    /// A topic that sensors read said something.
+    Sensor {
+        /// The topic.
+        topic: String,
+        /// What it said.
+        payload: Bytes,
+    },
+    /// The settings were read again. The one word that comes of it is [`Word::Rules`], if there are other rules.
+    Reload(Rewritten),
+    /// A question, or a change of what people wrote down. It ends in one [`Word::Reply`].
+    Request {
+        /// Returned with the reply.
+        id: RequestId,
+        /// What is asked.
+        request: Request,
+    },
+}
+
+/// What settings that were read again say.
+#[derive(Debug)]
+pub struct Rewritten {
+    /// The rules, without what was changed over MQTT.
+    pub rules: Arc<Rules>,
+    /// Every configured device.
+    pub devices: BTreeSet<DeviceId>,
+}
+
+/// A command to switch, as it came in. The scheduler is asked first: limits may refuse it, and in a group with
+/// schedules it is an override.
+#[derive(Debug)]
+pub struct Wish {
+    /// What it is for.
+    pub target: Target,
+    /// What is wanted.
+    pub change: Change,
+    /// How long it overrides the schedules; `None` is [`Lifetime::UntilEdge`] where there are schedules.
+    pub lifetime: Option<Lifetime>,
+    /// Not carried out after this instant.
+    pub deadline: Instant,
+    /// The right to one answer.
+    pub ticket: Ticket,
+}
+
+/// What a command is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A plug, one outlet of a strip, or a whole strip.
+    Outlet(OutletPath),
+    /// All members of a group.
+    Group(GroupId),
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Switch. A toggled group goes off when any member is on.
+    Switch(Switch),
+    /// On, and off again after this long: 1 s to 24 h.
+    OnFor(Duration),
+    /// Off, and on again after this long, if limits allow it then: 1 s to 24 h.
+    OffFor(Duration),
+    /// Off after this long, 1 s to 24 h, for what is on.
+    CountDown(Duration),
+    /// No countdown any more, whoever started it.
+    CancelCountdown,
+    /// Back to the schedules: the override ends.
+    Auto,
+}
+
+/// Tells the requests of one asker apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A request to the scheduler.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// The schedules, of one group or of all: as they are in force, and where each comes from.
+    Schedules(Option<GroupId>),
+    /// Adds a schedule, or replaces the one of its `id`. In the form of a `[[group.schedule]]` of the settings.
+    SetSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: Value,
+    },
+    /// Takes a schedule out.
+    RemoveSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: ScheduleId,
+    },
+    /// Enables or disables a schedule.
+    EnableSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: ScheduleId,
+        /// Whether it runs from now on.
+        enabled: bool,
+    },
+    /// Forgets what was changed over MQTT, of one group or of all: the settings hold again.
+    ResetSchedules(Option<GroupId>),
+    /// The overrides in force.
+    Overrides,
+    /// Ends overrides: of one outlet, one group, or all.
+    ClearOverrides(Option<Target>),
+    /// Whether nobody is at home; `None` asks only.
+    Vacation(Option<bool>),
+    /// The coming switch times, of one group or of all.
+    Plan {
+        /// The group.
+        group: Option<GroupId>,
+        /// How many days: 1 to 31.
+        days: u8,
+    },
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No such group is configured.
+    #[error("no group {0} is configured")]
+    UnknownGroup(GroupId),
+    /// The group has no such schedule.
+    #[error("group {group} has no schedule {schedule}")]
+    UnknownSchedule {
+        /// The group.
+        group: GroupId,
+        /// What was asked for.
+        schedule: ScheduleId,
+    },
+    /// What was sent is no schedule; every problem is named with its path.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What the scheduler tells the event loop.
+#[derive(Debug)]
+pub enum Word {
+    /// The rules in force. The first word, and again whenever they change.
+    Rules(Arc<Rules>),
+    /// How an outlet of a group, or with a timer or a countdown, stands. On change only.
+    Outlet(OutletPath, Arc<OutletStanding>),
+    /// How a group stands. On change only.
+    Group(GroupId, Arc<GroupStanding>),
+    /// Whether nobody is at home. The second word, and on change.
+    Vacation(Vacation),
+    /// Something happened.
+    Event(Event),
+    /// The answer to a request.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// What was asked for, or why not.
+        result: Result<Value, RequestError>,
+    },
+}
+
+/// What an outlet should be, and why: part of its state JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutletStanding {
+    /// What it should be; `null` is hands off.
+    pub expected: Option<Power>,
+    /// What decided.
+    pub source: Source,
+    /// The schedule or the limit that decided.
+    pub rule: Option<String>,
+    /// In words, at most 250 characters.
+    pub reason: Option<Reason>,
+    /// Since when it is so.
+    pub since: Option<Timestamp>,
+    /// When it changes if nothing else happens.
+    pub next_change: Option<Timestamp>,
+    /// When the override ends.
+    pub override_until: Option<Timestamp>,
+    /// Until when a limit keeps it off.
+    pub cooldown_until: Option<Timestamp>,
+    /// How long the timer that switches it off was set to, in seconds; 0 while none runs.
+    pub countdown: u32,
+    /// When its timer switches it.
+    pub timer_until: Option<Timestamp>,
+    /// To what its timer switches it.
+    pub timer_to: Option<Power>,
+    /// When a countdown switches it that somebody else started on the plug, in the app for example.
+    pub device_timer_until: Option<Timestamp>,
+    /// To what that countdown switches it.
+    pub device_timer_to: Option<Power>,
+    /// Whether it has not been what it should be for a minute.
+    pub problem: Option<bool>,
+    /// Whether the plug switches itself off without us.
+    pub guard: Option<GuardState>,
+    /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
+    #[serde(skip)]
+    pub mirrored: BTreeSet<String>,
+}
+
+impl OutletStanding {
+    /// An outlet that is in no group: switched by hand.
+    pub const MANUAL: Self = Self {
+        expected: None,
+        source: Source::Manual,
+        rule: None,
+        reason: None,
+        since: None,
+        next_change: None,
+        override_until: None,
+        cooldown_until: None,
+        countdown: 0,
+        timer_until: None,
+        timer_to: None,
+        device_timer_until: None,
+        device_timer_to: None,
+        problem: None,
+        guard: None,
+        mirrored: BTreeSet::new(),
+    };
+}
+
+/// Whether a plug that may not run for ever switches itself off without the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardState {
+    /// It is off, or runs without a limit.
+    Idle,
+    /// Its countdown runs.
+    Armed,
+    /// It has no countdown: only the bridge switches it off.
+    Unsupported,
+    /// Somebody else uses its countdown.
+    Foreign,
+    /// It refused.
+    Failed,
+}
+
+/// What a group is and should be: its state JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupStanding {
+    /// ON when a member is; OFF when all are; `null` when that is not known.
+    pub state: Option<Power>,
+    /// Whether it follows its schedules.
+    pub mode: Mode,
+    /// What all members should be; `null` when they differ or nobody says.
+    pub expected: Option<Power>,
+    /// What decided.
+    pub source: Source,
+    /// The schedule or the limit that decided.
+    pub rule: Option<String>,
+    /// In words.
+    pub reason: Reason,
+    /// When it changes if nothing else happens.
+    pub next_change: Option<Timestamp>,
+    /// To what it changes then.
+    pub next_state: Option<Power>,
+    /// When the first override of a member ends.
+    pub override_until: Option<Timestamp>,
+    /// When the last member has cooled down.
+    pub cooldown_until: Option<Timestamp>,
+    /// Whether a limit keeps a member off.
+    pub safety: SafetyState,
+    /// What it draws and used, where rules ask for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyStanding>,
+    /// Whether each schedule is enabled.
+    pub schedules: BTreeMap<ScheduleId, bool>,
+}
+
+/// What a group draws and used. Rounded, so that it is not told anew with each reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnergyStanding {
+    /// Drawn now by all members together, in W; `null` before the first reading.
+    #[serde(serialize_with = "watts")]
+    pub power: Option<MilliWatts>,
+    /// Used today by all members together, in kWh; `null` before they were looked at.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub today: Option<MilliWattHours>,
+    /// What they may use in a day, in kWh.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub budget: Option<MilliWattHours>,
+    /// What is left of it today, in kWh.
+    #[serde(serialize_with = "kilowatt_hours")]
+    pub budget_left: Option<MilliWattHours>,
+    /// What they may draw, in W.
+    #[serde(serialize_with = "watts")]
+    pub ceiling: Option<MilliWatts>,
+    /// Whom that keeps off.
+    pub shed: Vec<OutletPath>,
+}
+
+impl EnergyStanding {
+    /// What the meters of a group say, next to what its rules allow.
+    pub fn new(rules: &EnergyRules, usage: Usage, shed: Vec<OutletPath>) -> Self {
+        Self {
+            power: usage.power.map(MilliWatts::whole),
+            today: Some(usage.today.in_tens()),
+            budget: rules.budget,
+            budget_left: rules.budget.map(|budget| budget.less(usage.today.in_tens())),
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed,
+        }
+    }
+
+    /// Before anything is known.
+    pub fn unknown(rules: &EnergyRules) -> Self {
+        Self {
+            power: None,
+            today: None,
+            budget: rules.budget,
+            budget_left: None,
+            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            shed: Vec::new(),
+        }
+    }
+}
+
+#[allow(clippy::ref_option)] // As serde calls it.
+fn watts<S: Serializer>(power: &Option<MilliWatts>, serializer: S) -> Result<S::Ok, S::Error> {
+    power.map(MilliWatts::watts).serialize(serializer)
+}
+
+#[allow(clippy::ref_option)]
+fn kilowatt_hours<S: Serializer>(energy: &Option<MilliWattHours>, serializer: S) -> Result<S::Ok, S::Error> {
+    energy.map(MilliWattHours::kilowatt_hours).serialize(serializer)
+}

@@ -1,9 +1,0 @@
-//! Energy: the units, a total that only grows, and the accounts that keep it.
-
-mod account;
-mod book;
-mod units;
-
-pub use account::{Account, Counters};
-pub use book::{Accounts, EnergyBook};
-pub use units::{MicroJoules, MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours};

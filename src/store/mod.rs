@@ -1,0 +1,342 @@
+//! The little that must survive a restart, in one versioned file.
+//!
+//! Written whole to a temporary file beside it, flushed, renamed: losing power at any byte loses at most
+//! the last change. A file that cannot be read is set aside and reported, never silently reset.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{devices::energy::Accounts, scheduler::task::Kept};
+use planner::{DeviceId, GroupId};
+
+/// The form of the file. A file of a newer form is set aside, because it cannot be understood.
+const VERSION: u32 = 1;
+
+/// Everything that is kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Devices that somebody deleted in Home Assistant: not announced again until asked.
+    #[serde(default)]
+    pub deleted_in_home_assistant: BTreeSet<DeviceId>,
+    /// What each outlet used in all.
+    #[serde(default)]
+    pub energy: Accounts,
+    /// The same of groups.
+    #[serde(default)]
+    pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
+    /// What the scheduler must not forget.
+    #[serde(default)]
+    pub scheduler: Kept,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    version: u32,
+    #[serde(flatten)]
+    saved: Saved,
+}
+
+/// What became of the file at start.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// There was none.
+    Fresh,
+    /// It was read.
+    Read,
+    /// It could not be read, and lies at `to` now.
+    SetAside {
+        /// Where it is.
+        to: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// Changes what is kept. Clones share it; the [`Writer`] sees every change.
+#[derive(Debug, Clone)]
+pub struct Keeper(watch::Sender<Saved>);
+
+impl Keeper {
+    /// What is kept now.
+    pub fn saved(&self) -> Saved {
+        self.0.borrow().clone()
+    }
+
+    /// Replaces a part of it; an equal value is not written again.
+    pub fn replace<T: PartialEq>(&self, part: fn(&mut Saved) -> &mut T, value: T) {
+        self.0.send_if_modified(|saved| {
+            let part = part(saved);
+            let changed = *part != value;
+            *part = value;
+            changed
+        });
+    }
+}
+
+/// The task that writes the file.
+#[derive(Debug)]
+pub struct Writer {
+    path: Option<PathBuf>,
+    changes: watch::Receiver<Saved>,
+}
+
+/// Reads the file, if one is configured, and pairs what it held with a writer for what changes.
+///
+/// # Errors
+/// If the file exists and can neither be read nor set aside: going on would overwrite it.
+pub fn open(path: Option<PathBuf>) -> io::Result<(Keeper, Writer, Loaded)> {
+    let (saved, loaded) = match &path {
+        None => (Saved::default(), Loaded::Fresh),
+        Some(path) => load(path)?,
+    };
+    let (keeper, changes) = watch::channel(saved);
+    Ok((Keeper(keeper), Writer { path, changes }, loaded))
+}
+
+impl Writer {
+    /// Writes each change until the stop, and what changed before it once more.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let Some(path) = self.path.take() else {
+            return stop.cancelled().await;
+        };
+        let mut failing = false;
+        loop {
+            let last = tokio::select! {
+                biased;
+                changed = self.changes.changed() => changed.is_err(),
+                () = stop.cancelled() => true,
+            };
+            let saved = self.changes.borrow_and_update().clone();
+            let target = path.clone();
+            let written = spawn_blocking(move || write(&target, &saved))
+                .await
+                .unwrap_or_else(|e| Err(io::Error::other(e)));
+            match (&written, failing) {
+                (Ok(()), true) => info!(file = %path.display(), "the state file can be written again"),
+                (Err(error), false) => {
+                    error!(file = %path.display(), %error, "the state file cannot be written");
+                }
+                _ => {}
+            }
+            failing = written.is_err();
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+fn load(path: &Path) -> io::Result<(Saved, Loaded)> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Saved::default(), Loaded::Fresh));
+        }
+        Err(error) => return Err(error),
+    };
+    match decode(&bytes) {
+        Ok(saved) => Ok((saved, Loaded::Read)),
+        Err(why) => {
+            let to = free_name(path);
+            fs::rename(path, &to)?;
+            Ok((Saved::default(), Loaded::SetAside { to, why }))
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Saved, String> {
+    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if envelope.version != VERSION {
+        return Err(format!(
+            "it has version {}, this program reads version {VERSION}",
+            envelope.version
+        ));
+    }
+    Ok(envelope.saved)
+}
+
+fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(&Envelope {
+        version: VERSION,
+        saved: saved.clone(),
+    })?;
+    let temporary = with_suffix(path, ".new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    // The rename itself lasts only once the folder is on the disk.
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// `state.json.broken`, or with a number if that exists: what was set aside earlier is kept too.
+fn free_name(path: &Path) -> PathBuf {
+    let first = with_suffix(path, ".broken");
+    let numbered = (2_u32..).map(|n| with_suffix(path, &format!(".broken-{n}")));
+    std::iter::once(first)
+        .chain(numbered)
+        .find(|name| !name.exists())
+        .unwrap_or_else(|| with_suffix(path, ".broken"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::devices::energy::{Account, Counters};
+    use planner::units::{MilliWattHours, WattHours};
+
+    /// With all that an account may have.
+    fn account() -> Account {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let mut account = Account::new("8022-02", now);
+        let shown = Counters {
+            month: Some(("2026-11-21T08:00:00".parse().unwrap(), WattHours::new(7))),
+            since_restart: Some(MilliWattHours::new(9)),
+        };
+        account.read("8022-02", shown, now);
+        account
+    }
+
+    use test_inputs::{damaged, json};
+
+    const SCHEDULER: &str = r#"{
+        "overrides": {"mats/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}},
+        "vacation": {"since": "2024-06-21T08:00:00Z"},
+        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "timers": {"lamp": {"set_at": "2024-06-21T08:00:00Z", "off_at": "2024-06-21T09:00:00Z"}},
+        "armed": {"lamp": {"asked": "2024-06-21T09:00:00Z"}},
+        "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
+        "memory": [{"group": "driveway", "schedule": "noon", "at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}]
+    }"#;
+
+    fn saved() -> Saved {
+        Saved {
+            deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
+            energy: [("mats/2".to_owned(), account())].into(),
+            groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
+            scheduler: serde_json::from_str(SCHEDULER).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changed_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let (keeper, writer, loaded) = open(Some(path.clone())).unwrap();
+        assert_eq!(loaded, Loaded::Fresh);
+        let stop = CancellationToken::new();
+        keeper.replace(|kept| kept, saved());
+        stop.cancel();
+        writer.run(stop).await;
+
+        let (keeper, _writer, loaded) = open(Some(path)).unwrap();
+        assert_eq!((keeper.saved(), loaded), (saved(), Loaded::Read));
+    }
+
+    #[tokio::test]
+    async fn what_is_equal_is_no_change() {
+        let (keeper, writer, _) = open(None).unwrap();
+        keeper.replace(|kept| &mut kept.energy, saved().energy);
+        assert!(writer.changes.has_changed().unwrap());
+        let mut changes = writer.changes;
+        changes.mark_unchanged();
+        keeper.replace(|kept| &mut kept.energy, saved().energy);
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(keeper.saved().energy, saved().energy);
+        assert_eq!(keeper.saved().scheduler, Kept::default());
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_is_set_aside_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        write(&path, &saved()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let (kept, loaded) = load(&path).unwrap();
+            assert_eq!(kept, Saved::default());
+            let Loaded::SetAside { to, .. } = loaded else {
+                panic!("{length}: {loaded:?}")
+            };
+            assert_eq!(
+                fs::read(&to).unwrap(),
+                &whole[..length],
+                "what was lost can be looked at"
+            );
+            fs::remove_file(to).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        fs::write(with_suffix(&path, ".broken"), "older").unwrap();
+        fs::write(&path, r#"{"version": 2, "novel": true}"#).unwrap();
+        let (_, loaded) = load(&path).unwrap();
+        let Loaded::SetAside { to, why } = loaded else {
+            panic!("{loaded:?}")
+        };
+        assert!(to.ends_with("state.json.broken-2"), "{to:?}");
+        assert!(why.contains("version 2"), "{why}");
+    }
+
+    fn any_saved() -> impl Strategy<Value = Saved> {
+        prop::collection::btree_set("[a-z0-9_-]{1,20}", 0..5).prop_map(|ids| Saved {
+            deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
+            groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
+            scheduler: Kept::default(),
+            energy: Accounts::default(),
+        })
+    }
+
+    fn encoded(saved: &Saved) -> Vec<u8> {
+        let envelope = Envelope {
+            version: VERSION,
+            saved: saved.clone(),
+        };
+        serde_json::to_vec_pretty(&envelope).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(saved in any_saved()) {
+            prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+        }
+
+        #[test]
+        fn a_damaged_file_is_read_or_refused_without_a_panic(
+            bytes in prop_oneof![
+                any_saved().prop_flat_map(|saved| damaged(encoded(&saved))),
+                prop::collection::vec(any::<u8>(), 0..200),
+                json(&["version", "deleted_in_home_assistant"]).prop_map(|json| json.to_string().into_bytes()),
+            ],
+        ) {
+            if let Ok(saved) = decode(&bytes) {
+                prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+            }
+        }
+    }
+}
