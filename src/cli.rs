@@ -99,7 +99,7 @@ pub struct ManArgs {
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     /// The other program.
-    pub from: OtherProgram,
+    pub from: MigrationSource,
     /// Its settings file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -107,7 +107,7 @@ pub struct MigrateArgs {
 
 /// Programs whose settings can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum OtherProgram {
+pub enum MigrationSource {
     /// HeatTrax Tapo M400 Scheduler, all versions of its config.yaml.
     Heattrax,
 }

@@ -11,7 +11,7 @@ use std::{
 use clap::Parser as _;
 use tapo2mqtt::{
     cli::Cli,
-    commands::{After, execute},
+    commands::{ExitAction, execute},
 };
 
 /// The `tapo` crate's HTTP client would send device traffic through these, even on the local network.
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
     // A name look-up that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(10));
     match after {
-        After::Exit(code) => code,
-        After::Restart => start_again(),
+        ExitAction::Exit(code) => code,
+        ExitAction::Restart => start_again(),
     }
 }
 

@@ -12,11 +12,14 @@ use tracing::{error, info, warn};
 use crate::{
     app::reload::Loader,
     config::{Device, Settings},
-    devices::{Credentials, DeviceConfig, HealthBoard, OutletConfig, Owner, Roster, Telling, Tempo},
+    devices::{
+        Credentials, DeviceConfig, DeviceOwner, DeviceSet, MetricsRegistry, OutletConfig, PollingConfig,
+        ReportThresholds,
+    },
     domain::scheduling,
-    mqtt::{About, Control, MqttTask, Parts, Wires, link::LinkError},
+    mqtt::{BridgeInfo, Channels, Control, MqttTask, Parts, link::LinkError},
     scheduler::task::{self, Scheduler},
-    store::{self, Keeper, Loaded},
+    store::{self, Loaded, Store},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
 
@@ -31,7 +34,7 @@ const WHOLE_BUDGET: Duration = Duration::from_millis(930);
 
 /// How a bridge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ShutdownReason {
     /// It was asked to stop, and did.
     Stopped,
     /// It was asked over MQTT to start anew.
@@ -95,7 +98,7 @@ impl Bridge {
         let (scheduler_wires, scheduler_ends) = scheduling::channels();
         let (controls, controls_in) = mpsc::channel(1);
         let pulse = Arc::new(Notify::new());
-        let board = HealthBoard::default();
+        let board = MetricsRegistry::default();
 
         let about = about(settings, &clock, start_checks);
         let scheduler = Scheduler::new(task::Parts {
@@ -107,7 +110,7 @@ impl Bridge {
             clock: clock.clone(),
         });
         let parts = Parts {
-            wires: Wires {
+            wires: Channels {
                 orders,
                 asks: scheduler_wires.asks,
                 words: scheduler_wires.words,
@@ -124,7 +127,7 @@ impl Bridge {
         };
         let event_loop = MqttTask::open(settings, parts, &tasks)?;
         let reload = event_loop.reload_signal();
-        let owner = Owner::start(
+        let owner = DeviceOwner::start(
             roster(settings),
             orders_in,
             vec![news, scheduler_news],
@@ -167,7 +170,7 @@ impl Bridge {
         F: Future<Output: Send> + Send + 'static,
     {
         // Sent by a guard, so that a task that panics is noticed too.
-        let notice = EndNotice {
+        let notice = TaskEndNotice {
             name,
             ending: ending.clone(),
         };
@@ -179,18 +182,18 @@ impl Bridge {
 
     /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
     /// commands, the scheduler, workers, event loop with its farewell, state file.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ended {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> ShutdownReason {
         let how = tokio::select! {
-            () = stop => Ended::Stopped,
-            Some(Control::Restart) = self.controls.recv() => Ended::Restart,
+            () = stop => ShutdownReason::Stopped,
+            Some(Control::Restart) = self.controls.recv() => ShutdownReason::Restart,
             Some(task) = self.ended.recv() => {
                 error!(task, "a task ended by itself; the bridge stops");
-                Ended::Failed
+                ShutdownReason::Failed
             }
         };
         info!("stopping");
         self.stop.cancel();
-        let mut open = if how == Ended::Failed { 2 } else { 3 };
+        let mut open = if how == ShutdownReason::Failed { 2 } else { 3 };
         let ordered = async {
             while open > 0 && self.ended.recv().await.is_some() {
                 open -= 1;
@@ -212,20 +215,20 @@ impl Bridge {
 }
 
 /// Tells that its task ended, however it did.
-struct EndNotice {
+struct TaskEndNotice {
     name: &'static str,
     ending: mpsc::Sender<&'static str>,
 }
 
-impl Drop for EndNotice {
+impl Drop for TaskEndNotice {
     fn drop(&mut self) {
         // There is room for each top-level task.
         let _ = self.ending.try_send(self.name);
     }
 }
 
-fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> About {
-    let about = About {
+fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> BridgeInfo {
+    let about = BridgeInfo {
         started_at: clock.now(),
         setup_mode: settings.needs_setup(),
         start_checks,
@@ -237,7 +240,7 @@ fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> About
     about
 }
 
-fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>), StartError> {
+fn open_store(settings: &Settings) -> Result<(Store, store::Writer, Vec<String>), StartError> {
     let path = settings.state_file.clone();
     let (keeper, writer, loaded) = store::open(path.clone()).map_err(|source| StartError::State {
         path: path.clone().unwrap_or_default(),
@@ -258,11 +261,11 @@ fn open_store(settings: &Settings) -> Result<(Keeper, store::Writer, Vec<String>
 }
 
 /// The devices of the settings, and how to treat them.
-pub(crate) fn roster(settings: &Settings) -> Roster {
-    let tempo = Tempo {
+pub(crate) fn roster(settings: &Settings) -> DeviceSet {
+    let tempo = PollingConfig {
         poll: settings.polling.state,
         slow_poll: settings.polling.energy,
-        telling: Telling {
+        telling: ReportThresholds {
             power_step: settings.energy.power_step,
             energy_step: settings.energy.energy_step,
             slowest: settings.energy.slowest,
@@ -278,7 +281,7 @@ pub(crate) fn roster(settings: &Settings) -> Roster {
         .iter()
         .map(|device| device_config(settings, device))
         .collect();
-    Roster { devices, tempo }
+    DeviceSet { devices, tempo }
 }
 
 fn device_config(settings: &Settings, device: &Device) -> DeviceConfig {

@@ -38,7 +38,7 @@ impl fmt::Debug for Loader {
 
 /// What a reload changed, each entry named as in the settings: `device.heater`, `group.mats`, `polling`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct SettingsDiff {
     /// Devices, groups and sensors that are new.
     pub added: Vec<String>,
     /// Devices, groups, sensors and sections that are not as before.
@@ -51,8 +51,8 @@ pub struct Difference {
 
 /// What a running bridge does with settings that were read again: those that hold from now on, and how they differ
 /// from those before.
-pub fn compare(running: &Settings, read: Settings) -> (Settings, Difference) {
-    let mut difference = Difference::default();
+pub fn compare(running: &Settings, read: Settings) -> (Settings, SettingsDiff) {
+    let mut difference = SettingsDiff::default();
     for (section, same) in [
         ("mqtt", running.mqtt == read.mqtt),
         ("homeassistant", running.homeassistant == read.homeassistant),
@@ -96,7 +96,7 @@ fn changed(section: &str, same: bool) -> Option<String> {
     (!same).then(|| section.to_owned())
 }
 
-impl Difference {
+impl SettingsDiff {
     /// Sorts the items of a list in.
     fn list<T: PartialEq>(&mut self, kind: &str, before: &[T], now: &[T], id: impl Fn(&T) -> &str) {
         let find = |items: &[T], wanted: &T| items.iter().position(|item| id(item) == id(wanted));
@@ -155,7 +155,7 @@ mod tests {
     fn the_same_settings_change_nothing() {
         let before = read(BEFORE);
         let (new, difference) = compare(&before, read(BEFORE));
-        assert_eq!(difference, Difference::default());
+        assert_eq!(difference, SettingsDiff::default());
         assert_eq!(new, before);
     }
 

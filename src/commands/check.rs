@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CommandError, load};
+use super::{ExitError, load};
 use crate::{
     app::bridge::{StartError, roster},
     cli::SettingsArgs,
@@ -26,7 +26,7 @@ struct Row {
     result: Result<String, String>,
 }
 
-pub(super) async fn check(args: &SettingsArgs) -> Result<(), CommandError> {
+pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     let settings = load(args)?;
     let file = args
         .config
@@ -62,14 +62,14 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), CommandError> {
     print(&rows);
     match rows.iter().filter(|row| row.result.is_err()).count() {
         0 => Ok(()),
-        failed => Err(CommandError::Unwell(format!(
+        failed => Err(ExitError::Unwell(format!(
             "{failed} of {} checks failed",
             rows.len()
         ))),
     }
 }
 
-async fn broker(settings: &Settings) -> Result<Result<String, String>, CommandError> {
+async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError> {
     let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
     let address = format!("{}:{}", options.host, options.port);
     let state = options.will.topic.clone();
@@ -90,7 +90,7 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, CommandEr
 
 /// Sends an empty command, which is nothing to a bridge that runs, and sees whether it comes through. Brokers
 /// deny a topic without a word.
-async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, CommandError> {
+async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
     let topics = settings.topics();
     let options = link_options(settings, &topics).map_err(StartError::from)?;
     let topic = topics.topic_of(&Address::Outlet {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{After, CommandError, sources};
+use super::{ExitAction, ExitError, sources};
 use crate::system::signals::Signals;
 use crate::{
     app::{bridge::Bridge, reload::Loader},
@@ -14,7 +14,7 @@ use crate::{
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
 };
 
-pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<After, CommandError> {
+pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<ExitAction, ExitError> {
     let signals = Signals::listen()?;
     let tasks = Tasks::default();
     let broker = if args.no_broker {

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{CommandError, load};
+use super::{ExitError, load};
 use crate::{
     cli::{DiscoverArgs, SettingsArgs},
     devices::{Discovered, discover as ask},
 };
 
-pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), CommandError> {
+pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), ExitError> {
     let targets = if args.target.is_empty() {
         load(settings)?.discovery.targets
     } else {

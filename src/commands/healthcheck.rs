@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CommandError, load};
+use super::{ExitError, load};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
@@ -15,7 +15,7 @@ use crate::{
 /// Containers give a check a few seconds.
 const BUDGET: Duration = Duration::from_millis(1500);
 
-pub(super) async fn healthcheck(args: &SettingsArgs) -> Result<(), CommandError> {
+pub(super) async fn healthcheck(args: &SettingsArgs) -> Result<(), ExitError> {
     let settings = load(args)?;
     let options = link_options(&settings, &settings.topics()).map_err(StartError::from)?;
     let state = options.will.topic.clone();
@@ -25,5 +25,5 @@ pub(super) async fn healthcheck(args: &SettingsArgs) -> Result<(), CommandError>
         Glance::Nothing => format!("no bridge ever published {state}"),
         Glance::Refused(fault) => format!("the broker cannot be asked: {fault}"),
     };
-    Err(CommandError::Unwell(why))
+    Err(ExitError::Unwell(why))
 }

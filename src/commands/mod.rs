@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use crate::{
     app::bridge::StartError,
-    cli::{Cli, Command, MigrateArgs, OtherProgram, SettingsArgs},
+    cli::{Cli, Command, MigrateArgs, MigrationSource, SettingsArgs},
     config::{self, Problems, Settings, Sources},
 };
 
@@ -25,7 +25,7 @@ const BAD_SETTINGS: u8 = 64;
 
 /// Why a command failed, with what the process should say and exit with.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub enum ExitError {
     /// The settings have problems; all of them are in the text.
     #[error(transparent)]
     Settings(#[from] Problems),
@@ -48,7 +48,7 @@ pub enum CommandError {
     Unwell(String),
 }
 
-impl CommandError {
+impl ExitError {
     fn code(&self) -> u8 {
         match self {
             Self::Settings(_) | Self::Start(_) => BAD_SETTINGS,
@@ -59,7 +59,7 @@ impl CommandError {
 
 /// What the process does after a command.
 #[derive(Debug)]
-pub enum After {
+pub enum ExitAction {
     /// Exit.
     Exit(ExitCode),
     /// Start again in the same process, with the same arguments.
@@ -67,33 +67,33 @@ pub enum After {
 }
 
 /// Carries out a command and says what went wrong with it.
-pub async fn execute(cli: Cli) -> After {
+pub async fn execute(cli: Cli) -> ExitAction {
     let settings = &cli.settings;
     let done = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(settings).await,
         Command::Check => check::check(settings)
             .await
-            .map(|()| After::Exit(ExitCode::SUCCESS)),
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         Command::Discover(args) => discover::discover(&args, settings)
             .await
-            .map(|()| After::Exit(ExitCode::SUCCESS)),
-        Command::Plan(args) => plan::plan(&args, settings).map(|()| After::Exit(ExitCode::SUCCESS)),
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        Command::Plan(args) => plan::plan(&args, settings).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         Command::Healthcheck => healthcheck::healthcheck(settings)
             .await
-            .map(|()| After::Exit(ExitCode::SUCCESS)),
-        Command::Completions(args) => shell::completions(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
-        Command::Man(args) => shell::man(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
-        Command::Migrate(args) => migrate(&args).map(|()| After::Exit(ExitCode::SUCCESS)),
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        Command::Completions(args) => shell::completions(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        Command::Man(args) => shell::man(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        Command::Migrate(args) => migrate(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args, settings).await,
         #[cfg(feature = "demo")]
         Command::Simulate(args) => simulate::simulate(args)
             .await
-            .map(|()| After::Exit(ExitCode::SUCCESS)),
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tapo2mqtt: {error}");
-        After::Exit(ExitCode::from(error.code()))
+        ExitAction::Exit(ExitCode::from(error.code()))
     })
 }
 
@@ -101,13 +101,13 @@ fn sources(args: &SettingsArgs) -> Sources {
     Sources::from_process(args.config.clone())
 }
 
-fn load(args: &SettingsArgs) -> Result<Settings, CommandError> {
+fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {
     Ok(config::load(&sources(args))?)
 }
 
-fn migrate(args: &MigrateArgs) -> Result<(), CommandError> {
+fn migrate(args: &MigrateArgs) -> Result<(), ExitError> {
     let settings = match args.from {
-        OtherProgram::Heattrax => crate::migrate::heattrax(&args.file)?,
+        MigrationSource::Heattrax => crate::migrate::heattrax(&args.file)?,
     };
     print!("{settings}");
     Ok(())

@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Span, Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::{CommandError, load};
+use super::{ExitError, load};
 use crate::{
     cli::{PlanArgs, SettingsArgs},
     system::clock::Clock,
@@ -19,9 +19,9 @@ use crate::{
 use planner::{
     GroupId, OutletPath, Power,
     activity::Conditions,
-    energy_limits::Rations,
+    energy_limits::EnergyLimits,
     forecast::{PlannedChange, forecast},
-    interlock::Holders,
+    interlock::InterlockOwners,
     overrides::Overrides,
     plan::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
     readings::Readings,
@@ -63,7 +63,7 @@ struct Line {
     reason: Reason,
 }
 
-pub(super) fn plan(args: &PlanArgs, settings: &SettingsArgs) -> Result<(), CommandError> {
+pub(super) fn plan(args: &PlanArgs, settings: &SettingsArgs) -> Result<(), ExitError> {
     let rules = load(settings)?.rules;
     let from = args.at.unwrap_or_else(|| Clock::system().now());
     let outlook = look(&rules, from, args.days);
@@ -88,8 +88,8 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         .to_zoned(zone.clone())
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), Rations::default());
-    let (readings, holders) = (Readings::default(), Holders::default());
+    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), EnergyLimits::default());
+    let (readings, holders) = (Readings::default(), InterlockOwners::default());
     let (memory, observed) = (Memory::default(), BTreeMap::new());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
     let inputs = Inputs {

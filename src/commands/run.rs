@@ -1,6 +1,6 @@
 //! `run`: the bridge.
 
-use super::{After, CommandError, load, sources};
+use super::{ExitAction, ExitError, load, sources};
 use crate::system::signals::Signals;
 use crate::{
     app::{bridge::Bridge, reload::Loader},
@@ -9,7 +9,7 @@ use crate::{
     system::{clock::Clock, telemetry},
 };
 
-pub(super) async fn run(args: &SettingsArgs) -> Result<After, CommandError> {
+pub(super) async fn run(args: &SettingsArgs) -> Result<ExitAction, ExitError> {
     let signals = Signals::listen()?;
     let settings = load(args)?;
     let log_level = telemetry::start(settings.log.level, settings.log.format);

@@ -4,17 +4,17 @@ use std::io::{self, Write as _};
 
 use clap::CommandFactory as _;
 
-use super::CommandError;
+use super::ExitError;
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 
-pub(super) fn completions(args: &CompletionsArgs) -> Result<(), CommandError> {
+pub(super) fn completions(args: &CompletionsArgs) -> Result<(), ExitError> {
     // The generator panics when it cannot write, as into a pipe that is closed.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tapo2mqtt", &mut script);
     Ok(io::stdout().write_all(&script)?)
 }
 
-pub(super) fn man(args: &ManArgs) -> Result<(), CommandError> {
+pub(super) fn man(args: &ManArgs) -> Result<(), ExitError> {
     let mut program = Cli::command();
     program.build();
     let wanted = match &args.command {
@@ -22,7 +22,7 @@ pub(super) fn man(args: &ManArgs) -> Result<(), CommandError> {
         Some(name) => program
             .find_subcommand(name)
             .cloned()
-            .ok_or_else(|| CommandError::Unwell(format!("there is no command {name}")))?,
+            .ok_or_else(|| ExitError::Unwell(format!("there is no command {name}")))?,
     };
     let mut page = Vec::new();
     clap_mangen::Man::new(wanted).render(&mut page)?;

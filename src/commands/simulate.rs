@@ -3,13 +3,13 @@
 use tapo_simulator::{Simulator, serve_control};
 use tokio::{net::TcpListener, signal};
 
-use super::CommandError;
+use super::ExitError;
 use crate::{
     cli::SimulateArgs,
     system::telemetry::{self, Format, Level},
 };
 
-pub(super) async fn simulate(args: SimulateArgs) -> Result<(), CommandError> {
+pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
     telemetry::start(Level::Info, Format::Text);
     let device = Simulator::device(args.profile)
         .address(args.address)

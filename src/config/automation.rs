@@ -7,7 +7,7 @@ use super::{
     reader::{Read, Table},
 };
 use planner::{
-    energy_limits::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+    energy_limits::{EnergyRules, Finished, IfFinished, PowerLimit, Standby},
     period::Period,
     units::{MilliWattHours, MilliWatts},
 };
@@ -51,19 +51,19 @@ fn part<T>(
     }
 }
 
-fn ceiling(table: &mut Table<'_>) -> Read<Ceiling> {
+fn ceiling(table: &mut Table<'_>) -> Read<PowerLimit> {
     let power = table.required("power", parse::power(LEAST..=LARGEST_CEILING));
     let resume = table.optional("resume", parse::power(LEAST..=LARGEST_CEILING));
     let pause = table.optional("pause", parse::period(Duration::from_secs(1)..=DAY));
     let (power, resume, pause) = (power?, resume?, pause?);
-    let resume = resume.unwrap_or(Ceiling::resume_below(power));
+    let resume = resume.unwrap_or(PowerLimit::resume_below(power));
     if resume > power {
         return Err(table.problem("resume", format!("a power that is not above power, {power}")));
     }
-    Ok(Ceiling {
+    Ok(PowerLimit {
         power,
         resume,
-        pause: pause.unwrap_or(Ceiling::PAUSE),
+        pause: pause.unwrap_or(PowerLimit::PAUSE),
     })
 }
 

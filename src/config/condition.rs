@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     parse,
     reader::{Read, Table},
-    register::Register,
+    register::IdIndex,
     sensor::{Need, sensor_id},
 };
 use planner::{
@@ -17,14 +17,14 @@ use planner::{
 const HYSTERESIS_MAX: f64 = 1000.0;
 
 /// Reads one condition; `sensors` are those it may name.
-pub(super) fn read(table: &mut Table<'_>, sensors: &Register<SensorSpec>) -> Read<Condition> {
+pub(super) fn read(table: &mut Table<'_>, sensors: &IdIndex<SensorSpec>) -> Read<Condition> {
     let test = test(table, sensors);
     let range = Duration::from_secs(1)..=Duration::from_hours(24);
     let dwell = table.optional("dwell", parse::period(range));
     let words = [
         ("off", WhenUnknown::Off),
         ("on", WhenUnknown::On),
-        ("hold", WhenUnknown::Hold),
+        ("hold", WhenUnknown::EnergyBlock),
     ];
     let when_unknown = table.optional("when_unknown", parse::word(&words));
     Ok(Condition {
@@ -34,7 +34,7 @@ pub(super) fn read(table: &mut Table<'_>, sensors: &Register<SensorSpec>) -> Rea
     })
 }
 
-fn test(table: &mut Table<'_>, sensors: &Register<SensorSpec>) -> Read<Test> {
+fn test(table: &mut Table<'_>, sensors: &IdIndex<SensorSpec>) -> Read<Test> {
     let sensor = table.optional("sensor", sensor_id(sensors, Need::Any));
     let at_most = table.optional("at_most", parse::finite);
     let at_least = table.optional("at_least", parse::finite);
@@ -80,7 +80,7 @@ fn test(table: &mut Table<'_>, sensors: &Register<SensorSpec>) -> Read<Test> {
     })
 }
 
-fn black_ice(table: &mut Table<'_>, sensors: &Register<SensorSpec>) -> Read<Test> {
+fn black_ice(table: &mut Table<'_>, sensors: &IdIndex<SensorSpec>) -> Read<Test> {
     let temperature = table.required("temperature", sensor_id(sensors, Need::Temperature));
     let dew_point = table.required("dew_point", sensor_id(sensors, Need::Temperature));
     let humidity = table.required("humidity", sensor_id(sensors, Need::Percent));

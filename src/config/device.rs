@@ -7,7 +7,7 @@ use super::{
     credentials::{Credentials, Files, credentials},
     parse,
     reader::{Read, Table},
-    register::Register,
+    register::IdIndex,
 };
 use planner::{DeviceId, OutletKey};
 
@@ -64,9 +64,9 @@ struct Taken {
 }
 
 /// Reads all devices, and says which ids groups can name.
-pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Device>>, Register<Device>) {
+pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Device>>, IdIndex<Device>) {
     let mut taken = Taken::default();
-    let mut register = Register::new();
+    let mut register = IdIndex::new();
     let devices = root.list("device", |table| {
         let id = table
             .required("id", parse::slug)

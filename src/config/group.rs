@@ -10,13 +10,13 @@ use super::{
     limits::limits,
     parse,
     reader::{Expected, Leaf, Read, Table},
-    register::{Found, Register},
+    register::{Found, IdIndex},
     schedule,
 };
 use planner::{
     GroupId, OutletKey, OutletPath,
     location::Location,
-    rules::{ComeBack, Group, InVacation, Interlock, MirrorOff, OnExternalChange, Schedule},
+    rules::{Group, InVacation, Interlock, OnExternalChange, OnReconnect, Schedule, SyncOffToDevice},
     sensor::SensorSpec,
 };
 
@@ -30,15 +30,15 @@ struct Taken {
 
 /// What groups and their schedules refer to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings<'a> {
-    pub(super) devices: &'a Register<Device>,
-    pub(super) sensors: &'a Register<SensorSpec>,
+pub(super) struct ValidationContext<'a> {
+    pub(super) devices: &'a IdIndex<Device>,
+    pub(super) sensors: &'a IdIndex<SensorSpec>,
     /// `None` where it could not be read.
     pub(super) location: Option<&'a Location>,
 }
 
 /// Reads all groups.
-pub(super) fn read_all(root: &mut Table<'_>, surroundings: Surroundings<'_>) -> Read<Vec<Group>> {
+pub(super) fn read_all(root: &mut Table<'_>, surroundings: ValidationContext<'_>) -> Read<Vec<Group>> {
     let mut taken = Taken::default();
     root.list("group", |table| read(table, surroundings, &mut taken))
 }
@@ -53,7 +53,7 @@ pub(super) fn digest(group: &Group) -> Value {
     json!({"id": group.id, "outlets": group.outlets, "schedules": schedules})
 }
 
-fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken) -> Read<Group> {
+fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut Taken) -> Read<Group> {
     let id: Read<GroupId> = table.required("id", parse::slug);
     let name = table.optional("name", parse::name);
     let outlets = outlets(table, surroundings.devices, taken);
@@ -68,9 +68,9 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
     ];
     let on_external_change = table.optional("on_external_change", parse::word(&reactions));
     let policies = [
-        ("reconcile", ComeBack::Reconcile),
-        ("leave", ComeBack::Leave),
-        ("off", ComeBack::Off),
+        ("reconcile", OnReconnect::Reconcile),
+        ("leave", OnReconnect::Leave),
+        ("off", OnReconnect::Off),
     ];
     let come_back = table.optional("come_back", parse::word(&policies));
     let mirror_off = table.optional("mirror_off", parse::boolean);
@@ -100,8 +100,8 @@ fn read(table: &mut Table<'_>, surroundings: Surroundings<'_>, taken: &mut Taken
         on_external_change: on_external_change?.unwrap_or_default(),
         come_back: come_back?.unwrap_or_default(),
         mirror_off: match mirror_off? {
-            Some(true) => MirrorOff::Yes,
-            Some(false) | None => MirrorOff::No,
+            Some(true) => SyncOffToDevice::Yes,
+            Some(false) | None => SyncOffToDevice::No,
         },
         interlock,
     })
@@ -128,7 +128,7 @@ fn interlocked(
     Ok(Interlock::OneOn)
 }
 
-fn outlets(table: &mut Table<'_>, devices: &Register<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {
+fn outlets(table: &mut Table<'_>, devices: &IdIndex<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {
     let group = table.path().to_owned();
     let outlets = table.values("outlets", |leaf| {
         let outlet = existing_outlet(leaf, devices)?;
@@ -153,7 +153,7 @@ fn overlap(a: &OutletPath, b: &OutletPath) -> bool {
 }
 
 /// The path of an outlet in the form that topics have: the slug, not the position, where there is one.
-fn existing_outlet(leaf: &Leaf<'_>, devices: &Register<Device>) -> Result<OutletPath, Expected> {
+fn existing_outlet(leaf: &Leaf<'_>, devices: &IdIndex<Device>) -> Result<OutletPath, Expected> {
     let rule = || "a device for a plug, or device/outlet for a strip, such as \"strip/1\"".to_owned();
     let path: OutletPath = leaf.text().and_then(|text| text.parse().ok()).ok_or_else(rule)?;
     let device = match devices.find(path.device.as_str()) {

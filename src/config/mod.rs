@@ -46,9 +46,9 @@ pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub use problem::{Problem, Problems};
 
 use credentials::Files;
-use group::Surroundings;
+use group::ValidationContext;
 use reader::{Read, Report, Table};
-use register::Register;
+use register::IdIndex;
 
 use planner::{
     location::Location,
@@ -174,11 +174,11 @@ pub fn parse_schedule(
             return Err(Problems(vec![problem]));
         }
     };
-    let (devices, mut known) = (Register::new(), Register::new());
+    let (devices, mut known) = (IdIndex::new(), IdIndex::new());
     for sensor in sensors {
         known.add(sensor.id.as_str(), Some(sensor.clone()));
     }
-    let surroundings = Surroundings {
+    let surroundings = ValidationContext {
         devices: &devices,
         sensors: &known,
         location: Some(location),
@@ -247,10 +247,10 @@ fn topics(mqtt: &Mqtt, homeassistant: &HomeAssistant) -> Topics {
     )
 }
 
-fn rules(root: &mut Table<'_>, devices: &Register<Device>, ours: Option<&Topics>) -> Read<Rules> {
+fn rules(root: &mut Table<'_>, devices: &IdIndex<Device>, ours: Option<&Topics>) -> Read<Rules> {
     let location = location::read(root);
     let (sensors, known_sensors) = sensor::read_all(root, ours);
-    let surroundings = Surroundings {
+    let surroundings = ValidationContext {
         devices,
         sensors: &known_sensors,
         location: location.as_ref().ok(),

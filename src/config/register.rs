@@ -5,7 +5,7 @@ use super::names::one_of;
 /// The items of a list by their ids. An item with a mistake elsewhere still has its id, so that those who name it
 /// are not blamed.
 #[derive(Debug)]
-pub(super) struct Register<T>(Vec<(String, Option<T>)>);
+pub(super) struct IdIndex<T>(Vec<(String, Option<T>)>);
 
 /// What there is under an id.
 pub(super) enum Found<'a, T> {
@@ -17,7 +17,7 @@ pub(super) enum Found<'a, T> {
     Nothing,
 }
 
-impl<T> Register<T> {
+impl<T> IdIndex<T> {
     pub(super) fn new() -> Self {
         Self(Vec::new())
     }

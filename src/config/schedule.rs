@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     condition,
-    group::Surroundings,
+    group::ValidationContext,
     limits::limit_changes,
     parse,
     reader::{Expected, Leaf, Read, Table},
@@ -21,7 +21,7 @@ use planner::{
 /// Reads one schedule; `taken` are the ids of its siblings.
 pub(super) fn read(
     table: &mut Table<'_>,
-    surroundings: Surroundings<'_>,
+    surroundings: ValidationContext<'_>,
     taken: &mut Vec<ScheduleId>,
 ) -> Read<Schedule> {
     let id: Read<ScheduleId> = table.required("id", parse::slug);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
-    register::{Found, Register},
+    register::{Found, IdIndex},
     topic::topic,
 };
 use crate::mqtt::topics::Topics;
@@ -20,8 +20,8 @@ use planner::{
 pub(super) fn read_all(
     root: &mut Table<'_>,
     ours: Option<&Topics>,
-) -> (Read<Vec<SensorSpec>>, Register<SensorSpec>) {
-    let mut register = Register::new();
+) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>) {
+    let mut register = IdIndex::new();
     let sensors = root.list("sensor", |table| {
         let id = table
             .required("id", parse::slug)
@@ -35,7 +35,7 @@ pub(super) fn read_all(
     (sensors, register)
 }
 
-fn free_id(table: &mut Table<'_>, id: SensorId, register: &Register<SensorSpec>) -> Read<SensorId> {
+fn free_id(table: &mut Table<'_>, id: SensorId, register: &IdIndex<SensorSpec>) -> Read<SensorId> {
     match register.find(id.as_str()) {
         Found::Nothing => Ok(id),
         Found::Sound(_) | Found::Broken => {
@@ -98,7 +98,7 @@ impl Need {
 
 /// Parses the id of a sensor that exists and has the unit.
 pub(super) fn sensor_id(
-    sensors: &Register<SensorSpec>,
+    sensors: &IdIndex<SensorSpec>,
     need: Need,
 ) -> impl Fn(&Leaf<'_>) -> Result<SensorId, Expected> {
     move |leaf| {

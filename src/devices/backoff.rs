@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// The device answered: the next trouble is a new one.
-    pub(super) fn proved(&mut self) {
+    pub(super) fn on_success(&mut self) {
         self.next = self.first;
     }
 }
@@ -120,7 +120,7 @@ mod tests {
                 "{nominal}: {wait}"
             );
         }
-        backoff.proved();
+        backoff.on_success();
         assert!(backoff.wait() <= Duration::from_millis(1250));
     }
 

@@ -5,37 +5,39 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    answers::{Attempts, Target},
     backoff::Purpose,
     fault::{Fault, Remedy},
-    guard::Settled,
     mailbox::Stopped,
     readings::{DeviceReading, OutletReading},
     session::{Request, Session},
     worker::Worker,
 };
+use crate::devices::{
+    countdown::SwitchEnd,
+    switch_target::{SwitchProgress, SwitchTarget},
+};
 use crate::domain::{
-    command::{Action, Done, Failure, Intent, Switch},
+    command::{Action, Applied, CommandError, DeviceCommand, Switch},
     report::Kind,
 };
 use planner::Power;
 
 /// Why a worker left what it was doing.
 #[derive(Debug)]
-pub(super) enum Trip {
+pub(super) enum ExchangeError {
     /// The worker shall end.
     Stopped,
     /// The device failed in a way that the exchange could not heal.
     Fault(Fault),
 }
 
-impl From<Stopped> for Trip {
+impl From<Stopped> for ExchangeError {
     fn from(Stopped: Stopped) -> Self {
         Self::Stopped
     }
 }
 
-impl From<Fault> for Trip {
+impl From<Fault> for ExchangeError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
@@ -51,7 +53,11 @@ fn done_perhaps(answer: &Result<Value, Fault>) -> bool {
 
 impl Worker {
     /// Carries out one intent and answers it. A device fault that time may heal puts it back.
-    pub(super) async fn carry_out(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
+    pub(super) async fn carry_out(
+        &mut self,
+        session: &mut Session,
+        intent: DeviceCommand,
+    ) -> Result<(), ExchangeError> {
         match intent.action {
             Action::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
             Action::Guard => self.carry_out_guard(session, intent).await,
@@ -63,9 +69,9 @@ impl Worker {
     async fn carry_out_switch(
         &mut self,
         session: &mut Session,
-        mut intent: Intent,
+        mut intent: DeviceCommand,
         switch: Switch,
-    ) -> Result<(), Trip> {
+    ) -> Result<(), ExchangeError> {
         let targets = self.targets(&intent.path);
         if targets.is_empty() {
             intent.ticket.answer(Err(self.unknown_outlet(&intent.path)));
@@ -79,7 +85,7 @@ impl Worker {
         intent.action = Action::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
         self.may_be_done = false;
-        let attempts = Attempts::default();
+        let attempts = SwitchProgress::default();
         let guard = intent.guard;
         let settled = self
             .settle_guarded(
@@ -93,7 +99,7 @@ impl Worker {
             .await;
         self.mailbox.view.in_flight = None;
         match settled {
-            Ok(Settled::Done) => {
+            Ok(SwitchEnd::Applied) => {
                 let outcome = self.switched(targets, power, attempts.so_far());
                 let confirmed = outcome.is_ok();
                 intent.ticket.answer(outcome);
@@ -102,17 +108,21 @@ impl Worker {
                 }
                 Ok(())
             }
-            Ok(Settled::Refused(failure)) => {
+            Ok(SwitchEnd::Refused(failure)) => {
                 intent.ticket.answer(Err(failure));
                 Ok(())
             }
-            Err(trip) => self.trip(trip, intent, attempts.so_far()),
+            Err(on_exchange_error) => self.on_exchange_error(on_exchange_error, intent, attempts.so_far()),
             // It was answered when its time was over.
-            Ok(Settled::Late) => Ok(()),
+            Ok(SwitchEnd::Late) => Ok(()),
         }
     }
 
-    async fn carry_out_read(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
+    async fn carry_out_read(
+        &mut self,
+        session: &mut Session,
+        intent: DeviceCommand,
+    ) -> Result<(), ExchangeError> {
         // One read answers all who asked before it started.
         let mut readers = self.mailbox.queue.take_reads();
         readers.insert(0, intent);
@@ -124,7 +134,7 @@ impl Worker {
                     let outcome = if targets.is_empty() {
                         Err(self.unknown_outlet(&reader.path))
                     } else {
-                        Ok(Done {
+                        Ok(Applied {
                             outlets: self.states(&targets),
                             attempts: 1,
                         })
@@ -133,8 +143,8 @@ impl Worker {
                 }
                 Ok(())
             }
-            Err(Trip::Stopped) => Err(Trip::Stopped),
-            Err(Trip::Fault(fault)) => {
+            Err(ExchangeError::Stopped) => Err(ExchangeError::Stopped),
+            Err(ExchangeError::Fault(fault)) => {
                 for reader in readers {
                     self.mailbox.queue.put_back(reader, 1, Instant::now());
                 }
@@ -143,28 +153,37 @@ impl Worker {
         }
     }
 
-    async fn carry_out_reboot(&mut self, session: &mut Session, intent: Intent) -> Result<(), Trip> {
+    async fn carry_out_reboot(
+        &mut self,
+        session: &mut Session,
+        intent: DeviceCommand,
+    ) -> Result<(), ExchangeError> {
         match self.exchange(session, Request::Reboot, Purpose::Command).await {
             // A device that reboots at once does not answer any more.
-            Ok(_) | Err(Trip::Fault(Fault::Closed | Fault::NoAnswer)) => {
-                intent.ticket.answer(Ok(Done {
+            Ok(_) | Err(ExchangeError::Fault(Fault::Closed | Fault::NoAnswer)) => {
+                intent.ticket.answer(Ok(Applied {
                     outlets: Vec::new(),
                     attempts: 1,
                 }));
                 Ok(())
             }
-            Err(trip) => self.trip(trip, intent, 1),
+            Err(on_exchange_error) => self.on_exchange_error(on_exchange_error, intent, 1),
         }
     }
 
     /// What to do with an intent whose exchange ended early.
-    pub(super) fn trip(&mut self, trip: Trip, mut intent: Intent, attempts: u32) -> Result<(), Trip> {
+    pub(super) fn on_exchange_error(
+        &mut self,
+        on_exchange_error: ExchangeError,
+        mut intent: DeviceCommand,
+        attempts: u32,
+    ) -> Result<(), ExchangeError> {
         if self.may_be_done {
             intent.ticket.may_be_done(attempts);
         }
-        match trip {
-            Trip::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
-                let failure = Failure {
+        match on_exchange_error {
+            ExchangeError::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
+                let failure = CommandError {
                     code: fault.code(),
                     message: fault.to_string(),
                     attempts,
@@ -172,13 +191,13 @@ impl Worker {
                 intent.ticket.answer(Err(failure));
                 Ok(())
             }
-            Trip::Fault(fault) if intent.ticket.is_answered() => Err(fault.into()),
-            Trip::Fault(fault) => {
+            ExchangeError::Fault(fault) if intent.ticket.is_answered() => Err(fault.into()),
+            ExchangeError::Fault(fault) => {
                 self.mailbox.queue.put_back(intent, attempts, Instant::now());
                 Err(fault.into())
             }
             // The ticket answers `shutting_down` by being dropped.
-            Trip::Stopped => Err(Trip::Stopped),
+            ExchangeError::Stopped => Err(ExchangeError::Stopped),
         }
     }
 
@@ -187,11 +206,11 @@ impl Worker {
     pub(super) async fn settle(
         &mut self,
         session: &mut Session,
-        targets: &[Target],
+        targets: &[SwitchTarget],
         power: Power,
-        attempts: &Attempts,
+        attempts: &SwitchProgress,
         deadline: Instant,
-    ) -> Result<(), Trip> {
+    ) -> Result<(), ExchangeError> {
         for round in 0..SWITCH_ROUNDS {
             if round > 0 && Instant::now() >= deadline {
                 break;
@@ -210,8 +229,8 @@ impl Worker {
                 match self.exchange(session, request, Purpose::Command).await {
                     Ok(_) => {}
                     // Whether it was applied is not known: the device is asked below.
-                    Err(Trip::Fault(fault)) if fault.remedy() == Remedy::ReadBack => {}
-                    Err(trip) => return Err(trip),
+                    Err(ExchangeError::Fault(fault)) if fault.remedy() == Remedy::ReadBack => {}
+                    Err(on_exchange_error) => return Err(on_exchange_error),
                 }
             }
             self.read_back(session, targets).await?;
@@ -229,9 +248,13 @@ impl Worker {
     }
 
     /// Reads what was switched: one child alone, or everything in one request.
-    pub(super) async fn read_back(&mut self, session: &mut Session, targets: &[Target]) -> Result<(), Trip> {
+    pub(super) async fn read_back(
+        &mut self,
+        session: &mut Session,
+        targets: &[SwitchTarget],
+    ) -> Result<(), ExchangeError> {
         if let [
-            Target {
+            SwitchTarget {
                 child: Some(child), ..
             },
         ] = targets
@@ -241,36 +264,40 @@ impl Worker {
                 .await?;
             let now = self.clock.now();
             self.known
-                .learn_child(&self.config, child, &OutletReading::of(&info), now);
-            self.tell().await;
+                .apply_child_reading(&self.config, child, &OutletReading::of(&info), now);
+            self.send_report().await;
             return Ok(());
         }
         let readings = self.read_outlets(session, Purpose::Command).await?;
         let mut changes = self
             .known
-            .learn(&self.config, self.kind, &readings, self.clock.now());
+            .apply_reading(&self.config, self.kind, &readings, self.clock.now());
         changes.retain(|change| targets.iter().all(|target| target.key != change.outlet));
-        self.tell().await;
-        self.tell_changes(changes).await;
+        self.send_report().await;
+        self.report_changes(changes).await;
         Ok(())
     }
 
     /// Reads all outlets and says which relays changed without us.
-    pub(super) async fn read(&mut self, session: &mut Session, purpose: Purpose) -> Result<(), Trip> {
+    pub(super) async fn read(
+        &mut self,
+        session: &mut Session,
+        purpose: Purpose,
+    ) -> Result<(), ExchangeError> {
         let readings = self.read_outlets(session, purpose).await?;
         let changes = self
             .known
-            .learn(&self.config, self.kind, &readings, self.clock.now());
-        self.tell().await;
-        self.tell_changes(changes).await;
+            .apply_reading(&self.config, self.kind, &readings, self.clock.now());
+        self.send_report().await;
+        self.report_changes(changes).await;
         Ok(())
     }
 
     /// Reads the strip's own values, which its list of children does not carry.
-    pub(super) async fn read_device(&mut self, session: &mut Session) -> Result<(), Trip> {
+    pub(super) async fn read_device(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         let info = self.exchange(session, Request::Info, Purpose::Poll).await?;
-        self.known.hear(&DeviceReading::of(&info));
-        self.tell().await;
+        self.known.apply(&DeviceReading::of(&info));
+        self.send_report().await;
         Ok(())
     }
 
@@ -278,11 +305,11 @@ impl Worker {
         &mut self,
         session: &mut Session,
         purpose: Purpose,
-    ) -> Result<Vec<OutletReading>, Trip> {
+    ) -> Result<Vec<OutletReading>, ExchangeError> {
         match self.kind {
             Kind::Plug => {
                 let info = self.essential(session, Request::Info, purpose).await?;
-                self.known.hear(&DeviceReading::of(&info));
+                self.known.apply(&DeviceReading::of(&info));
                 Ok(vec![OutletReading::of(&info)])
             }
             Kind::Strip => {
@@ -298,9 +325,9 @@ impl Worker {
         session: &mut Session,
         request: Request<'_>,
         purpose: Purpose,
-    ) -> Result<Value, Trip> {
+    ) -> Result<Value, ExchangeError> {
         match self.exchange(session, request, purpose).await {
-            Err(Trip::Fault(fault)) if fault.remedy() == Remedy::DoWithout => {
+            Err(ExchangeError::Fault(fault)) if fault.remedy() == Remedy::DoWithout => {
                 Err(Fault::Unreadable(fault.to_string()).into())
             }
             outcome => outcome,
@@ -313,18 +340,18 @@ impl Worker {
         session: &mut Session,
         request: Request<'_>,
         purpose: Purpose,
-    ) -> Result<Value, Trip> {
+    ) -> Result<Value, ExchangeError> {
         let (mut asked_again, mut logged_in) = (false, false);
         let switches = matches!(request, Request::Switch(..));
         loop {
             let sent = Instant::now();
-            let answer = self.mailbox.attend(session.perform(request)).await;
+            let answer = self.mailbox.serve_inbox_during(session.perform(request)).await;
             // Also when the stop cut the exchange short.
             self.may_be_done |= switches && answer.as_ref().map_or(true, done_perhaps);
             let fault = match answer? {
                 Ok(value) => {
                     self.recorder.answered(sent.elapsed(), self.clock.now());
-                    self.proved();
+                    self.on_success();
                     return Ok(value);
                 }
                 Err(fault) => fault,
@@ -348,13 +375,17 @@ impl Worker {
     }
 
     /// A new session with the same device.
-    async fn log_in_again(&mut self, session: &mut Session) -> Result<(), Trip> {
+    async fn log_in_again(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         self.renew(session).await?;
-        let fault = match self.mailbox.attend(session.perform(Request::Info)).await? {
-            Ok(info) => match self.known.stranger(&DeviceReading::of(&info)) {
+        let fault = match self
+            .mailbox
+            .serve_inbox_during(session.perform(Request::Info))
+            .await?
+        {
+            Ok(info) => match self.known.identity_mismatch(&DeviceReading::of(&info)) {
                 None => return Ok(()),
                 // Addresses change hands: what was meant for ours must not reach this one.
-                Some(stranger) => Fault::OtherDevice(stranger),
+                Some(identity_mismatch) => Fault::OtherDevice(identity_mismatch),
             },
             Err(Fault::SessionLost) => Fault::SessionUnstable,
             Err(fault) => fault,
@@ -364,9 +395,9 @@ impl Worker {
     }
 
     /// A new session on the same handler; a new handler if the device changed its protocol.
-    async fn renew(&mut self, session: &mut Session) -> Result<(), Trip> {
+    async fn renew(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         self.recorder.logged_in();
-        let Err(fault) = self.mailbox.attend(session.refresh()).await? else {
+        let Err(fault) = self.mailbox.serve_inbox_during(session.refresh()).await? else {
             return Ok(());
         };
         self.recorder.failed(fault.kind());
@@ -383,7 +414,7 @@ impl Worker {
             self.kind,
             self.tempo.request,
         );
-        *session = self.mailbox.attend(opening).await??;
+        *session = self.mailbox.serve_inbox_during(opening).await??;
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! What can go wrong with a device, typed by what to do next.
 
 use crate::domain::{
-    command::Code,
-    report::{Phase, Trouble},
+    command::ErrorCode,
+    report::{DeviceError, Phase},
 };
 
 /// A failed exchange with a device.
@@ -137,16 +137,16 @@ impl Fault {
     }
 
     /// The word a command's answer carries when this fault ended it.
-    pub(crate) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::NoAccount => Code::SetupMode,
-            Self::Forbidden => Code::Forbidden,
-            Self::UnsupportedProtocol(_) => Code::UnsupportedProtocol,
-            Self::OtherDevice(_) => Code::WrongDevice,
-            Self::WrongCredentials | Self::CountedCredentials => Code::WrongCredentials,
-            Self::LockedOut => Code::LockedOut,
-            Self::UnknownRequest(_) => Code::Unsupported,
-            Self::Device { .. } => Code::DeviceError,
+            Self::NoAccount => ErrorCode::SetupMode,
+            Self::Forbidden => ErrorCode::Forbidden,
+            Self::UnsupportedProtocol(_) => ErrorCode::UnsupportedProtocol,
+            Self::OtherDevice(_) => ErrorCode::WrongDevice,
+            Self::WrongCredentials | Self::CountedCredentials => ErrorCode::WrongCredentials,
+            Self::LockedOut => ErrorCode::LockedOut,
+            Self::UnknownRequest(_) => ErrorCode::Unsupported,
+            Self::Device { .. } => ErrorCode::DeviceError,
             Self::Unreachable(_)
             | Self::Refused
             | Self::NoAnswer
@@ -154,7 +154,7 @@ impl Fault {
             | Self::SessionLost
             | Self::SessionUnstable
             | Self::Overloaded(_)
-            | Self::Unreadable(_) => Code::NoAnswer,
+            | Self::Unreadable(_) => ErrorCode::NoAnswer,
         }
     }
 
@@ -169,8 +169,8 @@ impl Fault {
     }
 
     /// What a person is told.
-    pub(crate) fn trouble(&self) -> Trouble {
-        Trouble {
+    pub(crate) fn trouble(&self) -> DeviceError {
+        DeviceError {
             code: self.code(),
             message: self.to_string(),
         }

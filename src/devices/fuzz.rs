@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     DeviceConfig,
-    known::Known,
     readings::{DeviceReading, OutletReading},
     search::Discovered,
 };
+use crate::devices::state::DeviceState;
 use crate::domain::report::Kind;
 use test_inputs;
 
@@ -80,15 +80,15 @@ proptest! {
         components in prop::collection::vec(".{0,8}", 0..3),
         second in any::<i32>(),
     ) {
-        let (config, mut known) = (config(), Known::default());
+        let (config, mut known) = (config(), DeviceState::default());
         let now = Timestamp::from_second(i64::from(second)).unwrap();
         let list = OutletReading::children(&json!({ "child_device_list": children }));
         for device in &devices {
             known.identify(&config, Kind::Strip, &components, &DeviceReading::of(device));
-            known.learn(&config, Kind::Plug, &[OutletReading::of(device)], now);
-            known.learn(&config, Kind::Strip, &list, now);
-            known.learn(&config, Kind::Strip, &OutletReading::children(device), now);
-            known.learn_child(&config, "8022", &OutletReading::of(device), now);
+            known.apply_reading(&config, Kind::Plug, &[OutletReading::of(device)], now);
+            known.apply_reading(&config, Kind::Strip, &list, now);
+            known.apply_reading(&config, Kind::Strip, &OutletReading::children(device), now);
+            known.apply_child_reading(&config, "8022", &OutletReading::of(device), now);
         }
         let nickname = known.identity.as_ref().and_then(|identity| identity.nickname.clone());
         let names = known.outlets.iter().filter_map(|known| known.outlet.name.clone());

@@ -9,14 +9,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Orders,
+    WorkerSettings,
     queue::{Queue, View},
 };
 use crate::{
     domain::{
-        command::{Code, Failure, Intent},
+        command::{CommandError, DeviceCommand, ErrorCode},
         off_rules::Mirror,
-        report::Trouble,
+        report::DeviceError,
     },
     system::clock::sleep_until_some,
 };
@@ -24,9 +24,9 @@ use planner::DeviceId;
 
 /// What a worker is told.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum WorkerMsg {
     /// Do something with an outlet. Boxed, because each inbox has room for 32 messages from the start.
-    Intent(Box<Intent>),
+    DeviceCommand(Box<DeviceCommand>),
     /// Look at the device anew: log in, list, read.
     Rescan,
     /// Make our rules on the plug what is said here.
@@ -42,7 +42,7 @@ const STOP_GRACE: Duration = Duration::from_millis(400);
 
 /// Whether the device was ever reached, for the answer of commands whose time runs out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Reached {
     /// Not since the start: `not_ready`.
     #[default]
     NeverReached,
@@ -53,53 +53,56 @@ pub(super) enum Standing {
 /// The inbox, the queue behind it and what is needed to answer from it.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    inbox: mpsc::Receiver<Message>,
-    orders: watch::Receiver<Orders>,
+    inbox: mpsc::Receiver<WorkerMsg>,
+    settings: watch::Receiver<WorkerSettings>,
     stop: CancellationToken,
     /// When the grace after the stop ends; set once the stop was noticed.
     grace: Option<Instant>,
     pub(super) queue: Queue,
     pub(super) view: View,
-    pub(super) standing: Standing,
-    pub(super) trouble: Option<Trouble>,
+    pub(super) standing: Reached,
+    pub(super) trouble: Option<DeviceError>,
     pub(super) rescan: bool,
     /// What shall be on the plug, not taken over yet.
     pub(super) mirror: Option<Arc<Mirror>>,
     /// The settings were changed and not taken over yet.
-    pub(super) reordered: bool,
+    pub(super) settings_changed: bool,
 }
 
 impl Mailbox {
     pub(super) fn new(
-        inbox: mpsc::Receiver<Message>,
-        orders: watch::Receiver<Orders>,
+        inbox: mpsc::Receiver<WorkerMsg>,
+        settings: watch::Receiver<WorkerSettings>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             inbox,
-            orders,
+            settings,
             stop,
             grace: None,
             queue: Queue::default(),
             view: View::default(),
-            standing: Standing::default(),
+            standing: Reached::default(),
             trouble: None,
             rescan: false,
             mirror: None,
-            reordered: false,
+            settings_changed: false,
         }
     }
 
     /// The settings in force now.
-    pub(super) fn orders(&mut self) -> Orders {
-        self.reordered = false;
-        self.orders.borrow_and_update().clone()
+    pub(super) fn settings(&mut self) -> WorkerSettings {
+        self.settings_changed = false;
+        self.settings.borrow_and_update().clone()
     }
 
     /// Runs an exchange with the device to its end while messages are taken, replaced, and answered
     /// when their time runs out. After the stop a switch has a short grace to be confirmed; a poll or a login is
     /// dropped at once.
-    pub(super) async fn attend<T>(&mut self, exchange: impl Future<Output = T>) -> Result<T, Stopped> {
+    pub(super) async fn serve_inbox_during<T>(
+        &mut self,
+        exchange: impl Future<Output = T>,
+    ) -> Result<T, Stopped> {
         let mut exchange = pin!(exchange);
         loop {
             let deadline = self.queue.next_deadline();
@@ -114,7 +117,7 @@ impl Mailbox {
                     return timeout_at(grace, exchange).await.map_err(|_| Stopped);
                 }
                 message = self.inbox.recv() => self.take(message)?,
-                Ok(()) = self.orders.changed() => self.reordered = true,
+                Ok(()) = self.settings.changed() => self.settings_changed = true,
                 () = sleep_until_some(deadline) => self.expire(),
             }
         }
@@ -127,7 +130,7 @@ impl Mailbox {
             biased;
             () = self.stop.cancelled() => Err(Stopped),
             message = self.inbox.recv() => self.take(message),
-            Ok(()) = self.orders.changed() => { self.reordered = true; Ok(()) }
+            Ok(()) = self.settings.changed() => { self.settings_changed = true; Ok(()) }
             () = sleep_until_some(deadline) => { self.expire(); Ok(()) }
             () = sleep_until(instant) => Ok(()),
         }
@@ -135,8 +138,8 @@ impl Mailbox {
 
     /// Commands that still wait when the device was taken out of the settings. Those that wait when the bridge stops
     /// say so by themselves.
-    pub(super) fn refuse_if_retired(&mut self, device: &DeviceId) {
-        if self.orders.has_changed().is_ok() {
+    pub(super) fn refuse_if_removed(&mut self, device: &DeviceId) {
+        if self.settings.has_changed().is_ok() {
             return;
         }
         while let Ok(message) = self.inbox.try_recv() {
@@ -144,7 +147,7 @@ impl Mailbox {
         }
         let message = format!("{device} is not configured any more");
         self.queue
-            .refuse_all(&Failure::bridge(Code::UnknownDevice, message));
+            .refuse_all(&CommandError::bridge(ErrorCode::UnknownDevice, message));
     }
 
     fn expire(&mut self) {
@@ -153,30 +156,30 @@ impl Mailbox {
             .as_ref()
             .map_or("the device is busy", |trouble| trouble.message.as_str());
         let code = self.late_code();
-        self.queue.expire(Instant::now(), |waited| Failure {
+        self.queue.expire(Instant::now(), |waited| CommandError {
             code,
-            ..Failure::expired(waited, why)
+            ..CommandError::expired(waited, why)
         });
     }
 
     /// What a command is answered that could not be sent in time.
-    pub(super) fn late_code(&self) -> Code {
+    pub(super) fn late_code(&self) -> ErrorCode {
         match self.standing {
-            Standing::NeverReached => Code::NotReady,
-            Standing::Reached => Code::Expired,
+            Reached::NeverReached => ErrorCode::NotReady,
+            Reached::Reached => ErrorCode::Expired,
         }
     }
 
-    fn take(&mut self, message: Option<Message>) -> Result<(), Stopped> {
+    fn take(&mut self, message: Option<WorkerMsg>) -> Result<(), Stopped> {
         // The owner is gone: nobody can ask any more.
         message.map(|message| self.accept(message)).ok_or(Stopped)
     }
 
-    fn accept(&mut self, message: Message) {
+    fn accept(&mut self, message: WorkerMsg) {
         match message {
-            Message::Intent(intent) => self.queue.push(*intent, &self.view, Instant::now()),
-            Message::Rescan => self.rescan = true,
-            Message::Mirror(mirror) => self.mirror = Some(mirror),
+            WorkerMsg::DeviceCommand(intent) => self.queue.push(*intent, &self.view, Instant::now()),
+            WorkerMsg::Rescan => self.rescan = true,
+            WorkerMsg::Mirror(mirror) => self.mirror = Some(mirror),
         }
     }
 }

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{
-    News,
+    DeviceEvent,
     backoff::{Purpose, jittered},
-    exchange::Trip,
+    exchange::ExchangeError,
     fault::Fault,
     session::{Reading, Request, Session},
     worker::Worker,
@@ -158,11 +158,11 @@ impl MeterReading {
     fn over(&self, before: &Energy) -> Energy {
         let live = |key| number(&self.live, key);
         let usage = |key| number(&self.usage, key);
-        let kept = |told: &Told| matches!(told, Told::Missed);
+        let kept = |last_report: &Told| matches!(last_report, Told::Missed);
         let power = self.power();
         let day_or_month = |key, known| {
-            let told = usage(key).map(|energy| WattHours::new(energy).into());
-            told.or(if kept(&self.usage) { known } else { None })
+            let last_report = usage(key).map(|energy| WattHours::new(energy).into());
+            last_report.or(if kept(&self.usage) { known } else { None })
         };
         let live_kept = kept(&self.live);
         Energy {
@@ -213,15 +213,15 @@ fn in_step(shown: civil::DateTime, zone: &str, now: Timestamp) -> DeviceClock {
     }
 }
 
-fn value<'a>(told: &'a Told, key: &str) -> Option<&'a Value> {
-    match told {
+fn value<'a>(last_report: &'a Told, key: &str) -> Option<&'a Value> {
+    match last_report {
         Told::Values(values) => values.get(key),
         Told::Nothing | Told::Missed => None,
     }
 }
 
-fn number(told: &Told, key: &str) -> Option<u64> {
-    value(told, key).and_then(Value::as_u64)
+fn number(last_report: &Told, key: &str) -> Option<u64> {
+    value(last_report, key).and_then(Value::as_u64)
 }
 
 impl Worker {
@@ -260,7 +260,7 @@ impl Worker {
     }
 
     /// Reads one outlet's meter. A command that comes in meanwhile goes first; the turn is taken again soon.
-    pub(super) async fn read_meter(&mut self, session: &mut Session) -> Result<(), Trip> {
+    pub(super) async fn read_meter(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         let (now, usual) = (Instant::now(), self.tempo.slow_poll);
         let outlets = self.known.outlets.iter();
         let positions: Vec<u8> = outlets.map(|known| known.outlet.position).collect();
@@ -286,11 +286,11 @@ impl Worker {
         if !has_power && self.mailbox.queue.is_empty() {
             reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
         }
-        let metered = self.learn_meter(position, &reading);
-        self.learn_clock(&reading);
-        self.tell().await;
+        let metered = self.apply_meter_reading(position, &reading);
+        self.apply_clock(&reading);
+        self.send_report().await;
         if let Some(metered) = metered {
-            self.send(News::Metered(metered)).await;
+            self.send(DeviceEvent::Metered(metered)).await;
         }
         Ok(())
     }
@@ -300,7 +300,7 @@ impl Worker {
         session: &mut Session,
         reading: Reading,
         child: Option<&str>,
-    ) -> Result<Told, Trip> {
+    ) -> Result<Told, ExchangeError> {
         if !self.meters.ability(reading).is_asked() {
             return Ok(Told::Nothing);
         }
@@ -313,7 +313,7 @@ impl Worker {
                 *ability = Ability::Asked(0);
                 Ok(Told::Values(values))
             }
-            Err(Trip::Fault(Fault::UnknownRequest(code))) => {
+            Err(ExchangeError::Fault(Fault::UnknownRequest(code))) => {
                 *ability = Ability::Unknown;
                 info!(device = %self.config.id, request = ?reading, code, "the device does not know this meter request; it is not asked again");
                 if reading == Reading::Live {
@@ -322,9 +322,9 @@ impl Worker {
                 Ok(Told::Nothing)
             }
             // -1601: its clock was never set. Others are as little reason to doubt the switch.
-            Err(Trip::Fault(Fault::Device { .. })) => Ok(Told::Nothing),
+            Err(ExchangeError::Fault(Fault::Device { .. })) => Ok(Told::Nothing),
             // The tapo crate reads these answers with all their fields or not at all; some firmware lacks one.
-            Err(Trip::Fault(Fault::Unreadable(_))) => {
+            Err(ExchangeError::Fault(Fault::Unreadable(_))) => {
                 if let Ability::Asked(failures) = ability {
                     *failures = failures.saturating_add(1);
                 }
@@ -334,18 +334,18 @@ impl Worker {
                     Told::Nothing
                 })
             }
-            Err(Trip::Fault(Fault::NoAnswer)) => {
+            Err(ExchangeError::Fault(Fault::NoAnswer)) => {
                 if let Ability::Asked(failures) = ability {
                     *failures = failures.saturating_add(1);
                 }
                 Err(Fault::NoAnswer.into())
             }
-            Err(trip) => Err(trip),
+            Err(on_exchange_error) => Err(on_exchange_error),
         }
     }
 
     /// Whether the device's clock shows what ours does, by the time in its reading.
-    fn learn_clock(&mut self, reading: &MeterReading) {
+    fn apply_clock(&mut self, reading: &MeterReading) {
         if matches!(reading.usage, Told::Missed) {
             return;
         }
@@ -365,7 +365,7 @@ impl Worker {
     }
 
     /// Adds up, and takes what is worth telling. Returns what was read, for those who need each reading.
-    fn learn_meter(&mut self, position: u8, reading: &MeterReading) -> Option<Metered> {
+    fn apply_meter_reading(&mut self, position: u8, reading: &MeterReading) -> Option<Metered> {
         let now = Instant::now();
         let identity = self.known.identity.clone();
         let device = identity
@@ -386,7 +386,9 @@ impl Worker {
             metered.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
             energy.total = metered.total;
         }
-        let since = known.energy_told.map(|told| now.duration_since(told));
+        let since = known
+            .energy_told
+            .map(|last_report| now.duration_since(last_report));
         if self.tempo.telling.is_news(&known.outlet.energy, &energy, since) {
             known.outlet.energy = energy;
             known.energy_told = Some(now);

@@ -1,42 +1,42 @@
 //! The device owner and its workers: one per physical device, one request in flight each.
 //!
 //! No device handle leaves this module. What goes in are intents, what comes out are answers and
-//! [`News`].
+//! [`DeviceEvent`].
 
-mod answers;
 mod backoff;
+mod countdown;
 pub mod energy;
 mod exchange;
 mod fault;
 #[cfg(test)]
 mod fuzz;
-mod guard;
-mod known;
 mod mailbox;
 mod meter;
+mod metrics;
 mod opening;
 mod owner;
 mod queue;
 mod readings;
+mod report_thresholds;
+mod reports;
 mod rules;
 mod search;
 mod session;
-mod stats;
-mod tell;
-mod telling;
-mod unsettled;
+mod state;
+mod switch_target;
+mod unconfirmed;
 mod worker;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+pub use metrics::{Circuit, DeviceHealth, MetricsRegistry};
 pub use opening::{Seen, look};
-pub use owner::{Order, Owner, Roster};
+pub use owner::{DeviceMsg, DeviceOwner, DeviceSet};
+pub use report_thresholds::ReportThresholds;
 pub use search::{Discovered, discover};
 pub use session::Credentials;
-pub use stats::{Breaker, DeviceHealth, HealthBoard};
-pub use telling::Telling;
 
-use crate::domain::report::{Event, Metered, Report};
+use crate::domain::report::{DeviceReport, Event, Metered};
 use planner::{DeviceId, OutletKey};
 
 /// One device as its worker needs it.
@@ -67,13 +67,13 @@ pub struct OutletConfig {
 
 /// How often a device is asked, and how patiently.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tempo {
+pub struct PollingConfig {
     /// Between two reads of the relays. Plugs polled harder than every 5 s were seen to reboot.
     pub poll: Duration,
     /// Between two reads of slow values: a strip's Wi-Fi signal, and the meter of one outlet.
     pub slow_poll: Duration,
     /// Which changes of energy values are told.
-    pub telling: Telling,
+    pub telling: ReportThresholds,
     /// For one request. Devices answer in 20 to 300 ms on a healthy network.
     pub request: Duration,
     /// The longest wait between probes of a device that does not answer.
@@ -88,16 +88,16 @@ pub struct Tempo {
 
 /// What a worker works by. Settings can change while it runs.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Orders {
+pub(crate) struct WorkerSettings {
     pub(crate) config: Arc<DeviceConfig>,
-    pub(crate) tempo: Arc<Tempo>,
+    pub(crate) tempo: Arc<PollingConfig>,
 }
 
 /// What a worker tells everybody.
 #[derive(Debug, Clone)]
-pub enum News {
+pub enum DeviceEvent {
     /// A device changed; this is all of it.
-    Report(Arc<Report>),
+    DeviceReport(Arc<DeviceReport>),
     /// Something happened.
     Event(Event),
     /// A meter was read.

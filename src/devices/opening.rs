@@ -8,7 +8,7 @@ use super::{
     DeviceConfig,
     fault::Fault,
     readings::{DeviceReading, OutletReading, kind},
-    search::Directory,
+    search::DiscoveryCache,
     session::{Request, Session},
 };
 use crate::domain::report::Kind;
@@ -29,7 +29,7 @@ pub(super) async fn open(
     config: Arc<DeviceConfig>,
     guess: Kind,
     limit: Duration,
-    directory: Directory,
+    directory: DiscoveryCache,
 ) -> Result<Opened, Fault> {
     let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
         Err(Fault::Refused) if wake(&address, &directory).await => {
@@ -57,7 +57,7 @@ pub(super) async fn open(
 }
 
 /// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
-async fn wake(address: &str, directory: &Directory) -> bool {
+async fn wake(address: &str, directory: &DiscoveryCache) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     match host.parse::<IpAddr>() {
         Ok(ip) => directory.wake(ip).await,
@@ -88,7 +88,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         Arc::new(config.clone()),
         Kind::Plug,
         request,
-        Directory::default(),
+        DiscoveryCache::default(),
     );
     let opened = opening.await.map_err(|fault| match fault {
         // No session was there to be lost: what answers does not know this way to log in.

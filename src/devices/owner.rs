@@ -17,18 +17,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DeviceConfig, HealthBoard, News, Orders, Tempo,
-    mailbox::{Mailbox, Message},
-    search::Directory,
+    DeviceConfig, DeviceEvent, MetricsRegistry, PollingConfig, WorkerSettings,
+    mailbox::{Mailbox, WorkerMsg},
+    search::DiscoveryCache,
     worker::Worker,
 };
 use crate::{
-    devices::energy::EnergyBook,
+    devices::energy::EnergyTotals,
     domain::{
-        command::{Code, Failure, Intent},
+        command::{CommandError, DeviceCommand, ErrorCode},
         off_rules::Mirror,
     },
-    store::Keeper,
+    store::Store,
     system::{clock::Clock, tasks::Tasks},
 };
 use planner::DeviceId;
@@ -51,72 +51,72 @@ const KEEP_ENERGY: Duration = Duration::from_mins(1);
 
 /// What the device owner is told.
 #[derive(Debug)]
-pub enum Order {
+pub enum DeviceMsg {
     /// Do something with an outlet.
-    Intent(Intent),
+    DeviceCommand(DeviceCommand),
     /// Look at all devices anew.
     Rescan,
     /// Make our rules on a plug what is said here. It is done when there is time; reports say what became of it.
     Mirror(DeviceId, Arc<Mirror>),
     /// The settings changed: devices come, go and change. One that is the same does not notice.
-    Reload(Roster),
+    Reload(DeviceSet),
 }
 
 /// The devices and how to treat them.
 #[derive(Debug, Clone)]
-pub struct Roster {
+pub struct DeviceSet {
     /// Every configured device.
     pub devices: Vec<DeviceConfig>,
     /// How often they are asked.
-    pub tempo: Tempo,
+    pub tempo: PollingConfig,
 }
 
 /// The task that owns all devices.
-pub struct Owner {
-    orders: mpsc::Receiver<Order>,
-    news: Vec<mpsc::Sender<News>>,
-    board: HealthBoard,
+pub struct DeviceOwner {
+    settings: mpsc::Receiver<DeviceMsg>,
+    event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+    board: MetricsRegistry,
     clock: Clock,
     tasks: Tasks,
-    book: EnergyBook,
-    keeper: Keeper,
-    directory: Directory,
+    book: EnergyTotals,
+    keeper: Store,
+    directory: DiscoveryCache,
     workers: HashMap<DeviceId, WorkerHandle>,
     /// Workers of devices that were taken out, while they end.
-    retired: HashMap<DeviceId, JoinHandle<()>>,
+    draining: HashMap<DeviceId, JoinHandle<()>>,
 }
 
 struct WorkerHandle {
-    inbox: mpsc::Sender<Message>,
-    orders: watch::Sender<Orders>,
+    inbox: mpsc::Sender<WorkerMsg>,
+    settings: watch::Sender<WorkerSettings>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Owner {
+impl DeviceOwner {
     /// Starts a worker per device. Nothing waits for a device here.
     pub fn start(
-        roster: Roster,
-        orders: mpsc::Receiver<Order>,
-        news: Vec<mpsc::Sender<News>>,
-        board: HealthBoard,
+        roster: DeviceSet,
+        settings: mpsc::Receiver<DeviceMsg>,
+        event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+        board: MetricsRegistry,
         clock: Clock,
         tasks: Tasks,
-        keeper: Keeper,
+        keeper: Store,
     ) -> Self {
         let mut owner = Self {
-            orders,
-            news,
+            settings,
+            event_senders,
             board,
             clock,
             tasks,
-            book: EnergyBook::new(keeper.saved().energy),
+            book: EnergyTotals::new(keeper.saved().energy),
             keeper,
-            directory: Directory::default(),
+            directory: DiscoveryCache::default(),
             workers: HashMap::new(),
-            retired: HashMap::new(),
+            draining: HashMap::new(),
         };
-        owner.employ(roster);
+        owner.apply_devices(roster);
         owner
     }
 
@@ -128,17 +128,17 @@ impl Owner {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                order = self.orders.recv() => match order {
-                    Some(Order::Intent(intent)) => self.route(intent),
-                    Some(Order::Rescan) => self.rescan(),
-                    Some(Order::Mirror(device, mirror)) => self.mirror(&device, mirror),
-                    Some(Order::Reload(roster)) => self.reload(roster),
+                order = self.settings.recv() => match order {
+                    Some(DeviceMsg::DeviceCommand(intent)) => self.route(intent),
+                    Some(DeviceMsg::Rescan) => self.rescan(),
+                    Some(DeviceMsg::Mirror(device, mirror)) => self.mirror(&device, mirror),
+                    Some(DeviceMsg::Reload(roster)) => self.reload(roster),
                     None => break,
                 },
                 _ = keep_energy.tick() => self.keep_energy(),
             }
         }
-        self.dismiss_all().await;
+        self.stop_all().await;
         self.keep_energy();
     }
 
@@ -147,28 +147,28 @@ impl Owner {
         self.keeper.replace(|saved| &mut saved.energy, accounts);
     }
 
-    fn employ(&mut self, roster: Roster) {
+    fn apply_devices(&mut self, roster: DeviceSet) {
         let tempo = Arc::new(roster.tempo);
         let mut first_look = Instant::now();
         for device in roster.devices {
-            let orders = Orders {
+            let settings = WorkerSettings {
                 config: Arc::new(device),
                 tempo: tempo.clone(),
             };
-            if let Some(worker) = self.workers.get(&orders.config.id) {
-                worker.orders.send_if_modified(|current| {
-                    let changed = *current != orders;
-                    *current = orders;
+            if let Some(worker) = self.workers.get(&settings.config.id) {
+                worker.settings.send_if_modified(|current| {
+                    let changed = *current != settings;
+                    *current = settings;
                     changed
                 });
             } else {
-                self.hire(orders, first_look);
+                self.spawn_worker(settings, first_look);
                 first_look += BETWEEN_FIRST_LOOKS;
             }
         }
     }
 
-    fn reload(&mut self, roster: Roster) {
+    fn reload(&mut self, roster: DeviceSet) {
         let wanted: HashSet<&DeviceId> = roster.devices.iter().map(|device| &device.id).collect();
         let leaving: Vec<DeviceId> = self
             .workers
@@ -179,30 +179,30 @@ impl Owner {
         for id in leaving {
             if let Some(worker) = self.workers.remove(&id) {
                 // By this it knows that the bridge goes on without it.
-                drop(worker.orders);
+                drop(worker.settings);
                 worker.stop.cancel();
                 self.board.forget(&id);
-                self.retired.insert(id, worker.task);
+                self.draining.insert(id, worker.task);
             }
         }
-        self.retired.retain(|_, task| !task.is_finished());
-        self.employ(roster);
+        self.draining.retain(|_, task| !task.is_finished());
+        self.apply_devices(roster);
     }
 
-    fn hire(&mut self, orders: Orders, first_look: Instant) {
-        let id = orders.config.id.clone();
+    fn spawn_worker(&mut self, settings: WorkerSettings, first_look: Instant) {
+        let id = settings.config.id.clone();
         let (inbox, messages) = mpsc::channel(INBOX);
-        let (orders, orders_in) = watch::channel(orders);
+        let (settings, orders_in) = watch::channel(settings);
         let stop = CancellationToken::new();
         let worker = Worker::new(
             Mailbox::new(messages, orders_in, stop.clone()),
             self.clock.clone(),
-            self.news.clone(),
+            self.event_senders.clone(),
             self.board.recorder(&id),
             self.book.clone(),
             self.directory.clone(),
         );
-        let predecessor = self.retired.remove(&id);
+        let predecessor = self.draining.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {
             // A device is asked by one worker at a time.
             if let Some(predecessor) = predecessor {
@@ -213,48 +213,50 @@ impl Owner {
         });
         let handle = WorkerHandle {
             inbox,
-            orders,
+            settings,
             stop,
             task,
         };
         self.workers.insert(id, handle);
     }
 
-    fn route(&self, intent: Intent) {
+    fn route(&self, intent: DeviceCommand) {
         let Some(worker) = self.workers.get(&intent.path.device) else {
             let message = format!("no device {} is configured", intent.path.device);
             intent
                 .ticket
-                .answer(Err(Failure::bridge(Code::UnknownDevice, message)));
+                .answer(Err(CommandError::bridge(ErrorCode::UnknownDevice, message)));
             return;
         };
         // A worker that ended drops the message, and the ticket in it answers.
-        if let Err(TrySendError::Full(Message::Intent(intent))) =
-            worker.inbox.try_send(Message::Intent(Box::new(intent)))
+        if let Err(TrySendError::Full(WorkerMsg::DeviceCommand(intent))) =
+            worker.inbox.try_send(WorkerMsg::DeviceCommand(Box::new(intent)))
         {
             let message = format!("too many commands wait for {}", intent.path.device);
-            intent.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
+            intent
+                .ticket
+                .answer(Err(CommandError::bridge(ErrorCode::Busy, message)));
         }
     }
 
     /// Who asks sees in the reports whether it arrived, and asks again if not.
     fn mirror(&self, device: &DeviceId, mirror: Arc<Mirror>) {
         if let Some(worker) = self.workers.get(device) {
-            let _full = worker.inbox.try_send(Message::Mirror(mirror));
+            let _full = worker.inbox.try_send(WorkerMsg::Mirror(mirror));
         }
     }
 
     fn rescan(&self) {
         for worker in self.workers.values() {
             // A worker whose inbox is full is looking at its device already.
-            let _full = worker.inbox.try_send(Message::Rescan);
+            let _full = worker.inbox.try_send(WorkerMsg::Rescan);
         }
     }
 
-    async fn dismiss_all(&mut self) {
-        self.orders.close();
+    async fn stop_all(&mut self) {
+        self.settings.close();
         // Dropped intents answer `shutting_down`.
-        while self.orders.try_recv().is_ok() {}
+        while self.settings.try_recv().is_ok() {}
         let workers: Vec<WorkerHandle> = self.workers.drain().map(|(_, worker)| worker).collect();
         for worker in &workers {
             worker.stop.cancel();

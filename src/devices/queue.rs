@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::domain::command::{Action, Code, Failure, Guard, Intent, Source, Switch};
+use crate::domain::command::{Action, CommandError, DeviceCommand, ErrorCode, Guard, Source, Switch};
 use planner::{OutletKey, Power};
 
 /// Commands that may wait for one device. Equal targets collapse, so only reads and toggles of a
@@ -44,7 +44,7 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
-    intent: Intent,
+    intent: DeviceCommand,
     since: Instant,
 }
 
@@ -59,7 +59,7 @@ impl Queue {
 
     /// Takes an intent. A switch replaces the waiting switches of the same outlet, which are answered
     /// `superseded`; a full queue answers `busy`.
-    pub(super) fn push(&mut self, mut intent: Intent, view: &View, now: Instant) {
+    pub(super) fn push(&mut self, mut intent: DeviceCommand, view: &View, now: Instant) {
         if let Action::Switch(Switch::Toggle) = intent.action
             && let Some(expected) = self.expected(&intent, view)
         {
@@ -79,12 +79,14 @@ impl Queue {
         }
         if let Some(refused) = refused {
             let message = format!("{CAPACITY} commands wait for this device already");
-            refused.ticket.answer(Err(Failure::bridge(Code::Busy, message)));
+            refused
+                .ticket
+                .answer(Err(CommandError::bridge(ErrorCode::Busy, message)));
         }
     }
 
     /// Even a full queue takes what is urgent.
-    fn last_that_yields_to(&self, newer: &Intent) -> Option<usize> {
+    fn last_that_yields_to(&self, newer: &DeviceCommand) -> Option<usize> {
         let yields = |waiting: &Waiting| !is_urgent(&waiting.intent);
         is_urgent(newer).then(|| self.waiting.iter().rposition(yields))?
     }
@@ -98,15 +100,15 @@ impl Queue {
     }
 
     /// Puts back an intent that could not be carried out yet, unless a newer one replaced it meanwhile.
-    pub(super) fn put_back(&mut self, intent: Intent, attempts: u32, now: Instant) {
+    pub(super) fn put_back(&mut self, intent: DeviceCommand, attempts: u32, now: Instant) {
         let replaced = self
             .waiting
             .iter()
             .any(|newer| is_settled_by(&intent, &newer.intent));
         if replaced {
-            let failure = Failure {
+            let failure = CommandError {
                 attempts,
-                ..Failure::superseded()
+                ..CommandError::superseded()
             };
             intent.ticket.answer(Err(failure));
         } else {
@@ -116,7 +118,7 @@ impl Queue {
 
     /// The next intent to carry out: safety and OFF before the rest, but never past an earlier one
     /// that touches the same outlet.
-    pub(super) fn pop(&mut self) -> Option<Intent> {
+    pub(super) fn pop(&mut self) -> Option<DeviceCommand> {
         let urgent = (0..self.waiting.len()).find(|&at| {
             let Some(candidate) = self.waiting.get(at) else {
                 return false;
@@ -130,7 +132,7 @@ impl Queue {
     }
 
     /// Takes every waiting read: one read of the device answers them all.
-    pub(super) fn take_reads(&mut self) -> Vec<Intent> {
+    pub(super) fn take_reads(&mut self) -> Vec<DeviceCommand> {
         let (reads, rest) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<VecDeque<_>, _>(|waiting| waiting.intent.action == Action::Read);
@@ -144,7 +146,7 @@ impl Queue {
     }
 
     /// Answers the intents whose time ran out.
-    pub(super) fn expire(&mut self, now: Instant, failure: impl Fn(std::time::Duration) -> Failure) {
+    pub(super) fn expire(&mut self, now: Instant, failure: impl Fn(std::time::Duration) -> CommandError) {
         let (expired, rest) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<VecDeque<_>, _>(|waiting| waiting.intent.deadline <= now);
@@ -155,13 +157,13 @@ impl Queue {
     }
 
     /// Answers every waiting intent with one failure: waiting would not help.
-    pub(super) fn refuse_all(&mut self, failure: &Failure) {
+    pub(super) fn refuse_all(&mut self, failure: &CommandError) {
         for waiting in self.waiting.drain(..) {
             waiting.intent.ticket.answer(Err(failure.clone()));
         }
     }
 
-    fn expected(&self, toggle: &Intent, view: &View) -> Option<Power> {
+    fn expected(&self, toggle: &DeviceCommand, view: &View) -> Option<Power> {
         let last = self
             .waiting
             .iter()
@@ -175,19 +177,19 @@ impl Queue {
         }
     }
 
-    fn supersede(&mut self, newer: &Intent) {
+    fn supersede(&mut self, newer: &DeviceCommand) {
         let (superseded, rest) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<VecDeque<_>, _>(|waiting| is_settled_by(&waiting.intent, newer));
         self.waiting = rest;
         for waiting in superseded {
-            waiting.intent.ticket.answer(Err(Failure::superseded()));
+            waiting.intent.ticket.answer(Err(CommandError::superseded()));
         }
     }
 }
 
 /// Whether `newer` decides everything that `older` wanted to.
-fn is_settled_by(older: &Intent, newer: &Intent) -> bool {
+fn is_settled_by(older: &DeviceCommand, newer: &DeviceCommand) -> bool {
     let same_outlets = newer.path == older.path || newer.path.outlet.is_none();
     let decides = match (older.action, newer.action) {
         (Action::Switch(_), Action::Switch(Switch::To(_))) | (Action::Guard, Action::Guard) => true,
@@ -200,18 +202,18 @@ fn is_settled_by(older: &Intent, newer: &Intent) -> bool {
     decides && same_outlets
 }
 
-fn is_urgent(intent: &Intent) -> bool {
+fn is_urgent(intent: &DeviceCommand) -> bool {
     intent.source == Source::Safety || intent.action == Action::Switch(Switch::To(Power::Off))
 }
 
-fn overlap(a: &Intent, b: &Intent) -> bool {
+fn overlap(a: &DeviceCommand, b: &DeviceCommand) -> bool {
     let both_switch = matches!((a.action, b.action), (Action::Switch(_), Action::Switch(_)));
     both_switch && touch(a, b)
 }
 
 /// Whether the order of the two matters: both change something about the same outlet.
-fn touch(a: &Intent, b: &Intent) -> bool {
-    let changes = |intent: &Intent| matches!(intent.action, Action::Switch(_) | Action::Guard);
+fn touch(a: &DeviceCommand, b: &DeviceCommand) -> bool {
+    let changes = |intent: &DeviceCommand| matches!(intent.action, Action::Switch(_) | Action::Guard);
     let same_outlets = a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none();
     changes(a) && changes(b) && same_outlets
 }

@@ -219,7 +219,7 @@ mod tests {
                     Some(value) => info[key] = value,
                 }
                 let (device, outlet) = (DeviceReading::of(&info), OutletReading::of(&info));
-                let lost = usize::from(device.model.is_none())
+                let displaced = usize::from(device.model.is_none())
                     + usize::from(device.firmware.is_none())
                     + usize::from(device.mac.is_none())
                     + usize::from(device.rssi.is_none())
@@ -234,7 +234,7 @@ mod tests {
                     + usize::from(outlet.auto_off.is_none())
                     + usize::from(outlet.auto_off_in.is_none())
                     + usize::from(device.device_id.is_none());
-                assert_eq!(lost, 1, "{key}");
+                assert_eq!(displaced, 1, "{key}");
             }
         }
     }

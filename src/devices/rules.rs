@@ -12,7 +12,7 @@ use mirroring::Task;
 
 use super::{
     backoff::{Purpose, jittered},
-    exchange::Trip,
+    exchange::ExchangeError,
     fault::{Fault, Remedy},
     session::{Request, Session},
     worker::Worker,
@@ -72,27 +72,27 @@ impl Worker {
     }
 
     /// Reads the rules. A device that cannot say loses nothing else.
-    pub(super) async fn look_at_rules(&mut self, session: &mut Session) -> Result<(), Trip> {
+    pub(super) async fn poll_rules(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         self.rules.due = Instant::now() + jittered(EVERY);
         let read = self.exchange(session, Request::GetRules, Purpose::Poll).await;
         let rules = match read {
             Ok(list) => Some(rules(&list)),
-            Err(Trip::Fault(Fault::UnknownRequest(_))) => {
+            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) => {
                 self.rules.there = false;
                 None
             }
-            Err(Trip::Fault(fault)) if is_own_answer(&fault) => {
+            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
                 debug!(device = %self.config.id, %fault, "its schedule rules cannot be read");
                 None
             }
-            Err(trip) => return Err(trip),
+            Err(on_exchange_error) => return Err(on_exchange_error),
         };
         if let Some(rules) = &rules {
             self.rules.task.compare(rules);
             self.rules.task.repair(rules);
         }
         self.known.rules.list = rules;
-        self.tell_rules().await;
+        self.report_rules().await;
         Ok(())
     }
 }

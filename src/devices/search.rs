@@ -177,10 +177,10 @@ const WAKING: usize = 8;
 
 /// What the network answered lately, shared by all workers.
 #[derive(Debug, Clone)]
-pub(super) struct Directory(Arc<Shelf>);
+pub(super) struct DiscoveryCache(Arc<CachedAnswers>);
 
 #[derive(Debug)]
-struct Shelf {
+struct CachedAnswers {
     searching: Semaphore,
     waking: Semaphore,
     /// All workers ask the same targets.
@@ -189,9 +189,9 @@ struct Shelf {
 
 type Answers = (Instant, Arc<[Discovered]>);
 
-impl Default for Directory {
+impl Default for DiscoveryCache {
     fn default() -> Self {
-        Self(Arc::new(Shelf {
+        Self(Arc::new(CachedAnswers {
             searching: Semaphore::new(1),
             waking: Semaphore::new(WAKING),
             answers: Mutex::default(),
@@ -199,7 +199,7 @@ impl Default for Directory {
     }
 }
 
-impl Directory {
+impl DiscoveryCache {
     /// Where the device with this MAC answers now. One search runs at a time; who waits for it reads its answer.
     pub(super) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
         let _turn = self.0.searching.acquire().await.ok()?;
@@ -264,7 +264,7 @@ mod tests {
     async fn a_thousand_searches_ask_the_network_once() {
         let target = IpAddr::from([127, 20, rand::random(), 2]);
         let device = UdpSocket::bind((target, PORT)).await.unwrap();
-        let directory = Directory::default();
+        let directory = DiscoveryCache::default();
         let tasks = crate::system::tasks::Tasks::default();
         let asked = tasks.spawn("device", async move {
             let (mut buffer, mut asked) = (vec![0; LARGEST], 0);

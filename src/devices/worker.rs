@@ -8,23 +8,22 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::info;
 
 use super::{
-    DeviceConfig, News, Orders, Tempo,
+    DeviceConfig, DeviceEvent, PollingConfig, WorkerSettings,
     backoff::{Backoff, LoginBudget, Purpose, jittered},
-    exchange::Trip,
+    exchange::ExchangeError,
     fault::{Fault, Remedy},
-    guard::OwnCountdown,
-    known::Known,
     mailbox::Mailbox,
     meter::Meters,
     rules::RuleStore,
-    search::Directory,
+    search::DiscoveryCache,
     session::Session,
-    stats::Recorder,
-    unsettled::Unsettled,
+};
+use crate::devices::{
+    countdown::ArmedCountdown, metrics::DeviceMetrics, state::DeviceState, unconfirmed::UnconfirmedSwitches,
 };
 use crate::{
-    devices::energy::EnergyBook,
-    domain::report::{Kind, Phase, Report},
+    devices::energy::EnergyTotals,
+    domain::report::{DeviceReport, Kind, Phase},
     system::clock::Clock,
 };
 
@@ -41,21 +40,21 @@ const FAILURES_TO_RECONNECT: u32 = 2;
 /// Owns one device: its session, its queue, and everything known of it.
 pub(super) struct Worker {
     pub(super) config: Arc<DeviceConfig>,
-    pub(super) tempo: Arc<Tempo>,
+    pub(super) tempo: Arc<PollingConfig>,
     pub(super) clock: Clock,
     pub(super) mailbox: Mailbox,
-    pub(super) recorder: Recorder,
+    pub(super) recorder: DeviceMetrics,
     pub(super) logins: LoginBudget,
-    pub(super) known: Known,
+    pub(super) known: DeviceState,
     pub(super) meters: Meters,
-    pub(super) book: EnergyBook,
+    pub(super) book: EnergyTotals,
     pub(super) rules: RuleStore,
-    pub(super) own_countdown: OwnCountdown,
-    pub(super) unsettled: Unsettled,
+    pub(super) own_countdown: ArmedCountdown,
+    pub(super) unsettled: UnconfirmedSwitches,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
-    pub(super) news: Vec<mpsc::Sender<News>>,
+    pub(super) event_senders: Vec<mpsc::Sender<DeviceEvent>>,
     pub(super) phase: Phase,
     /// Whether the device may have done what the switch in flight asks, in whole or in part.
     pub(super) may_be_done: bool,
@@ -64,15 +63,15 @@ pub(super) struct Worker {
     /// Failed connects in a row.
     connects: u32,
     /// Another device answers where this one was: searched for before each connect.
-    lost: bool,
-    directory: Directory,
+    displaced: bool,
+    directory: DiscoveryCache,
     probes: Backoff,
     refusals: Backoff,
-    pub(super) told: Option<Arc<Report>>,
+    pub(super) last_report: Option<Arc<DeviceReport>>,
 }
 
 /// What a worker does next.
-enum Life {
+enum WorkerState {
     /// Log in and read everything.
     Connect,
     /// Serve commands and polls.
@@ -84,29 +83,29 @@ enum Life {
 }
 
 /// What a failed exchange means for the session.
-enum Stumble {
+enum FailureAction {
     /// Keep it, and ask again soon.
     RetrySoon,
     /// Keep it; the next poll comes when it comes.
     CarryOn,
     /// Give it up.
-    Leave(Life),
+    Leave(WorkerState),
 }
 
 /// What changed settings mean for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obeyed {
+enum ConfigChange {
     /// Nothing.
     AsBefore,
     /// The device is connected anew.
     Anew,
 }
 
-fn probes(tempo: &Tempo) -> Backoff {
+fn probes(tempo: &PollingConfig) -> Backoff {
     Backoff::new(PROBE_FIRST, tempo.probe_longest)
 }
 
-fn refusals(tempo: &Tempo) -> Backoff {
+fn refusals(tempo: &PollingConfig) -> Backoff {
     Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest)
 }
 
@@ -114,56 +113,56 @@ impl Worker {
     pub(super) fn new(
         mut mailbox: Mailbox,
         clock: Clock,
-        news: Vec<mpsc::Sender<News>>,
-        recorder: Recorder,
-        book: EnergyBook,
-        directory: Directory,
+        event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+        recorder: DeviceMetrics,
+        book: EnergyTotals,
+        directory: DiscoveryCache,
     ) -> Self {
-        let Orders { config, tempo } = mailbox.orders();
+        let WorkerSettings { config, tempo } = mailbox.settings();
         Self {
             address: config.address.clone(),
             logins: LoginBudget::new(Instant::now()),
             probes: probes(&tempo),
             refusals: refusals(&tempo),
-            known: Known::default(),
+            known: DeviceState::default(),
             meters: Meters::new(Instant::now()),
             book,
             rules: RuleStore::new(Instant::now()),
-            own_countdown: OwnCountdown::default(),
-            unsettled: Unsettled::default(),
+            own_countdown: ArmedCountdown::default(),
+            unsettled: UnconfirmedSwitches::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
             may_be_done: false,
             failures: 0,
             connects: 0,
-            lost: false,
+            displaced: false,
             directory,
-            told: None,
+            last_report: None,
             config,
             tempo,
             clock,
             mailbox,
             recorder,
-            news,
+            event_senders,
         }
     }
 
     /// Lives until the stop. Commands that still wait then are answered by being dropped.
     pub(super) async fn run(mut self, first_look: Instant) {
-        self.tell().await;
-        let mut life = Life::Wait(first_look);
+        self.send_report().await;
+        let mut life = WorkerState::Wait(first_look);
         loop {
             life = match life {
-                Life::Connect => self.connect().await,
-                Life::Serve(session) => self.serve(session).await,
-                Life::Wait(until) => self.wait(until).await,
-                Life::Stop => break,
+                WorkerState::Connect => self.connect().await,
+                WorkerState::Serve(session) => self.serve(session).await,
+                WorkerState::Wait(until) => self.wait(until).await,
+                WorkerState::Stop => break,
             };
         }
-        self.mailbox.refuse_if_retired(&self.config.id);
+        self.mailbox.refuse_if_removed(&self.config.id);
     }
 
-    async fn serve(&mut self, mut session: Session) -> Life {
+    async fn serve(&mut self, mut session: Session) -> WorkerState {
         let mut next_poll = Instant::now() + jittered(self.tempo.poll);
         let mut next_slow = Instant::now() + jittered(self.tempo.slow_poll);
         let mut hold = Instant::now();
@@ -173,10 +172,12 @@ impl Worker {
                 self.rules.wish(mirror);
             }
             self.recorder.now(self.phase, self.mailbox.queue.len());
-            if self.mailbox.rescan || (self.mailbox.reordered && self.obey() == Obeyed::Anew) {
-                return Life::Connect;
+            if self.mailbox.rescan
+                || (self.mailbox.settings_changed && self.apply_config() == ConfigChange::Anew)
+            {
+                return WorkerState::Connect;
             }
-            let trip = if now >= hold
+            let on_exchange_error = if now >= hold
                 && let Some(intent) = self.mailbox.queue.pop()
             {
                 self.carry_out(&mut session, intent).await
@@ -184,11 +185,11 @@ impl Worker {
                 next_poll = now + jittered(self.tempo.poll);
                 self.read(&mut session, Purpose::Poll).await
             } else if self.countdown_is_due() {
-                self.look_at_countdown(&mut session).await
+                self.poll_countdown(&mut session).await
             } else if self.has_rules_to_write() {
                 self.mirror(&mut session).await
             } else if self.rules_are_due() {
-                self.look_at_rules(&mut session).await
+                self.poll_rules(&mut session).await
             } else if now >= next_slow {
                 next_slow = now + jittered(self.tempo.slow_poll);
                 self.slow_poll(&mut session).await
@@ -205,46 +206,46 @@ impl Worker {
                 } else {
                     hold.min(next_poll)
                 };
-                self.mailbox.wait_until(wake).await.map_err(Trip::from)
+                self.mailbox.wait_until(wake).await.map_err(ExchangeError::from)
             };
-            let fault = match trip {
+            let fault = match on_exchange_error {
                 Ok(()) => continue,
-                Err(Trip::Stopped) => return Life::Stop,
-                Err(Trip::Fault(fault)) => fault,
+                Err(ExchangeError::Stopped) => return WorkerState::Stop,
+                Err(ExchangeError::Fault(fault)) => fault,
             };
-            match self.stumble(&fault).await {
-                Stumble::RetrySoon => {
+            match self.on_failure(&fault).await {
+                FailureAction::RetrySoon => {
                     hold = Instant::now() + jittered(RETRY_SOON);
                     next_poll = next_poll.min(hold);
                 }
-                Stumble::CarryOn => hold = Instant::now() + jittered(PROBE_FOR_COMMAND),
-                Stumble::Leave(life) => return life,
+                FailureAction::CarryOn => hold = Instant::now() + jittered(PROBE_FOR_COMMAND),
+                FailureAction::Leave(life) => return life,
             }
         }
     }
 
     /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
     /// countdown.
-    async fn slow_poll(&mut self, session: &mut Session) -> Result<(), Trip> {
+    async fn slow_poll(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         match self.kind {
-            Kind::Plug => self.look_at_countdown(session).await,
+            Kind::Plug => self.poll_countdown(session).await,
             Kind::Strip => self.read_device(session).await,
         }
     }
 
     /// An exchange failed beyond its own remedies.
-    async fn stumble(&mut self, fault: &Fault) -> Stumble {
+    async fn on_failure(&mut self, fault: &Fault) -> FailureAction {
         match fault.remedy() {
-            Remedy::DoWithout => Stumble::CarryOn,
+            Remedy::DoWithout => FailureAction::CarryOn,
             Remedy::WaitForUser | Remedy::KeepAway | Remedy::Search => {
-                Stumble::Leave(self.turned_away(fault).await)
+                FailureAction::Leave(self.on_connect_failed(fault).await)
             }
             // The budget for logins is used up: somebody else keeps taking the session. The device is there, unless
             // it failed in another way just before.
             Remedy::LogInAgain if self.failures == 0 => {
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
-                Stumble::CarryOn
+                FailureAction::CarryOn
             }
             Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
                 self.failures += 1;
@@ -252,46 +253,46 @@ impl Worker {
                 self.enter(Phase::Degraded).await;
                 let may_log_in = self.logins.grants(Purpose::Command, Instant::now());
                 if self.failures >= FAILURES_TO_RECONNECT && may_log_in {
-                    Stumble::Leave(Life::Connect)
+                    FailureAction::Leave(WorkerState::Connect)
                 } else {
-                    Stumble::RetrySoon
+                    FailureAction::RetrySoon
                 }
             }
         }
     }
 
     /// Takes changed settings over.
-    fn obey(&mut self) -> Obeyed {
-        if !self.mailbox.reordered {
-            return Obeyed::AsBefore;
+    fn apply_config(&mut self) -> ConfigChange {
+        if !self.mailbox.settings_changed {
+            return ConfigChange::AsBefore;
         }
-        let Orders { config, tempo } = self.mailbox.orders();
+        let WorkerSettings { config, tempo } = self.mailbox.settings();
         if self.tempo != tempo {
             (self.probes, self.refusals) = (probes(&tempo), refusals(&tempo));
             self.tempo = tempo;
         }
         if self.config == config {
-            return Obeyed::AsBefore;
+            return ConfigChange::AsBefore;
         }
         if self.config.address != config.address {
             // What answers there may be another device.
             self.address.clone_from(&config.address);
-            (self.known, self.kind) = (Known::default(), Kind::Plug);
+            (self.known, self.kind) = (DeviceState::default(), Kind::Plug);
             self.rules = RuleStore::new(Instant::now());
-            (self.unsettled, self.lost) = (Unsettled::default(), false);
+            (self.unsettled, self.displaced) = (UnconfirmedSwitches::default(), false);
         }
         info!(device = %config.id, "settings of the device changed");
         self.config = config;
         self.connects = 0;
-        self.refusals.proved();
-        Obeyed::Anew
+        self.refusals.on_success();
+        ConfigChange::Anew
     }
 
     /// The device answered: it is well, and the next trouble is a new one.
-    pub(super) fn proved(&mut self) {
+    pub(super) fn on_success(&mut self) {
         self.failures = 0;
         self.connects = 0;
-        self.probes.proved();
+        self.probes.on_success();
         self.mailbox.trouble = None;
         self.phase = Phase::Ready;
     }

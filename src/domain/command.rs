@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-pub use failure::{Code, Failure, Origin};
+pub use failure::{CommandError, ErrorCode, Origin};
 
 use planner::{OutletPath, Power};
 
@@ -24,7 +24,7 @@ pub enum Switch {
 pub enum Action {
     /// Switch, read back, answer with what the device says.
     Switch(Switch),
-    /// Do no more than what [`Intent::guard`] says.
+    /// Do no more than what [`DeviceCommand::guard`] says.
     Guard,
     /// Read through the device, now.
     Read,
@@ -76,7 +76,7 @@ pub enum Source {
 
 /// One thing asked of one outlet (or of every outlet of a strip). It ends in exactly one answer.
 #[derive(Debug)]
-pub struct Intent {
+pub struct DeviceCommand {
     /// Which outlet.
     pub path: OutletPath,
     /// What to do with it.
@@ -85,7 +85,7 @@ pub struct Intent {
     pub guard: Guard,
     /// Who asks.
     pub source: Source,
-    /// Not carried out after this instant; answered [`Code::Expired`] instead.
+    /// Not carried out after this instant; answered [`ErrorCode::Expired`] instead.
     pub deadline: Instant,
     /// Where the answer goes.
     pub ticket: Ticket,
@@ -101,7 +101,7 @@ pub struct Answer {
     /// Which intent.
     pub id: TicketId,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: CommandResult,
     /// What became of each outlet, where several were asked one by one: the members of a group.
     pub members: Vec<Member>,
 }
@@ -118,9 +118,9 @@ impl Answer {
 }
 
 /// What became of one outlet of several.
-pub type Member = (OutletPath, Outcome);
+pub type Member = (OutletPath, CommandResult);
 
-/// The right to one answer. A ticket that is dropped unanswered answers [`Code::ShuttingDown`]:
+/// The right to one answer. A ticket that is dropped unanswered answers [`ErrorCode::ShuttingDown`]:
 /// no code path can lose a command silently.
 #[derive(Debug)]
 pub struct Ticket {
@@ -147,13 +147,13 @@ impl Ticket {
     }
 
     /// Answers, for good. An asker that is gone no longer wants to know.
-    pub fn answer(mut self, outcome: Outcome) {
+    pub fn answer(mut self, outcome: CommandResult) {
         self.send(outcome);
     }
 
     /// Answers before the work is at its end, because the time to live is. What comes of it later is nobody's
     /// answer any more.
-    pub fn answer_early(&mut self, outcome: Outcome) {
+    pub fn answer_early(&mut self, outcome: CommandResult) {
         self.send(outcome);
     }
 
@@ -169,7 +169,7 @@ impl Ticket {
         }
     }
 
-    fn send(&mut self, outcome: Outcome) {
+    fn send(&mut self, outcome: CommandResult) {
         if let Some(answers) = self.answers.take() {
             let _gone = answers.send(Answer {
                 id: self.id,
@@ -182,14 +182,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let stopping = Failure::bridge(Code::ShuttingDown, "the bridge is shutting down");
+        let stopping = CommandError::bridge(ErrorCode::ShuttingDown, "the bridge is shutting down");
         self.send(Err(stopping));
     }
 }
 
 /// The outcomes of several outlets as one. A failure has the code of the first that failed, and its words.
-fn together(members: &[Member]) -> Outcome {
-    let mut done = Done {
+fn together(members: &[Member]) -> CommandResult {
+    let mut done = Applied {
         outlets: Vec::new(),
         attempts: 1,
     };
@@ -214,7 +214,7 @@ fn together(members: &[Member]) -> Outcome {
             first.message
         ),
     };
-    Err(Failure {
+    Err(CommandError {
         code: first.code,
         message,
         attempts: failed
@@ -226,18 +226,18 @@ fn together(members: &[Member]) -> Outcome {
 }
 
 /// What became of an intent.
-pub type Outcome = Result<Done, Failure>;
+pub type CommandResult = Result<Applied, CommandError>;
 
 /// An intent that was carried out: what the device says afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
+pub struct Applied {
     /// The confirmed state of each outlet that was asked for.
     pub outlets: Vec<(OutletPath, Option<Power>)>,
     /// How many times the device was asked; 0 where nothing had to be asked of it.
     pub attempts: u32,
 }
 
-impl Done {
+impl Applied {
     /// Done without asking the device: an outlet as it is known to be.
     pub fn unasked(path: &OutletPath, power: Option<Power>) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{command::Code, off_rules::Mirrored};
+use crate::domain::{command::ErrorCode, off_rules::Mirrored};
 use planner::{
     DeviceId, GroupId, OutletKey, Power,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
@@ -14,7 +14,7 @@ use planner::{
 /// Everything known about one physical device. A worker sends a whole one on every change, so a
 /// receiver that misses one has lost nothing once the next arrives.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct DeviceReport {
     /// The configured id.
     pub id: DeviceId,
     /// Configured name, else the nickname in the app.
@@ -26,7 +26,7 @@ pub struct Report {
     /// Whether the device counts as reachable; debounced.
     pub availability: Availability,
     /// Why it is not well; `None` while it is.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<DeviceError>,
     /// What the device is; `None` until it was first reached.
     pub identity: Option<Arc<Identity>>,
     /// Wi-Fi signal in dBm.
@@ -67,9 +67,9 @@ pub enum Availability {
 
 /// What is wrong with a device, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Trouble {
+pub struct DeviceError {
     /// The stable word.
-    pub code: Code,
+    pub code: ErrorCode,
     /// What was seen and what to do.
     pub message: String,
 }

@@ -35,36 +35,36 @@ const WORDS: usize = 256;
 
 /// The event loop's ends of the scheduler's channels.
 #[derive(Debug)]
-pub struct SchedulerWires {
+pub struct SchedulerHandle {
     /// To the scheduler, with `try_send`: full is answered `busy`.
-    pub asks: mpsc::Sender<Ask>,
+    pub asks: mpsc::Sender<SchedulerMsg>,
     /// From the scheduler.
-    pub words: mpsc::Receiver<Word>,
+    pub words: mpsc::Receiver<SchedulerUpdate>,
 }
 
 /// The scheduler's own ends of them.
 #[derive(Debug)]
-pub struct SchedulerEnds {
+pub struct SchedulerInbox {
     /// From the event loop.
-    pub asks: mpsc::Receiver<Ask>,
+    pub asks: mpsc::Receiver<SchedulerMsg>,
     /// To the event loop.
-    pub words: mpsc::Sender<Word>,
+    pub words: mpsc::Sender<SchedulerUpdate>,
 }
 
 /// The channels between the event loop and the scheduler.
-pub fn channels() -> (SchedulerWires, SchedulerEnds) {
+pub fn channels() -> (SchedulerHandle, SchedulerInbox) {
     let (asks, asks_in) = mpsc::channel(ASKS);
     let (words_out, words) = mpsc::channel(WORDS);
-    let ends = SchedulerEnds {
+    let ends = SchedulerInbox {
         asks: asks_in,
         words: words_out,
     };
-    (SchedulerWires { asks, words }, ends)
+    (SchedulerHandle { asks, words }, ends)
 }
 
 /// What the scheduler is told by the event loop, which never waits for it.
 #[derive(Debug)]
-pub enum Ask {
+pub enum SchedulerMsg {
     /// Somebody wants something switched. It ends in one answer, on its ticket.
     Set(Wish),
     /// A topic that sensors read said something.
@@ -74,9 +74,9 @@ pub enum Ask {
         /// What it said.
         payload: Bytes,
     },
-    /// The settings were read again. The one word that comes of it is [`Word::Rules`], if there are other rules.
-    Reload(Rewritten),
-    /// A question, or a change of what people wrote down. It ends in one [`Word::Reply`].
+    /// The settings were read again. The one word that comes of it is [`SchedulerUpdate::Rules`], if there are other rules.
+    Reload(ReloadedRules),
+    /// A question, or a change of what people wrote down. It ends in one [`SchedulerUpdate::Reply`].
     Request {
         /// Returned with the reply.
         id: RequestId,
@@ -87,7 +87,7 @@ pub enum Ask {
 
 /// What settings that were read again say.
 #[derive(Debug)]
-pub struct Rewritten {
+pub struct ReloadedRules {
     /// The rules, without what was changed over MQTT.
     pub rules: Arc<Rules>,
     /// Every configured device.
@@ -206,13 +206,13 @@ pub enum RequestError {
 
 /// What the scheduler tells the event loop.
 #[derive(Debug)]
-pub enum Word {
+pub enum SchedulerUpdate {
     /// The rules in force. The first word, and again whenever they change.
     Rules(Arc<Rules>),
     /// How an outlet of a group, or with a timer or a countdown, stands. On change only.
-    Outlet(OutletPath, Arc<OutletStanding>),
+    Outlet(OutletPath, Arc<OutletStatus>),
     /// How a group stands. On change only.
-    Group(GroupId, Arc<GroupStanding>),
+    Group(GroupId, Arc<GroupStatus>),
     /// Whether nobody is at home. The second word, and on change.
     Vacation(Vacation),
     /// Something happened.
@@ -228,7 +228,7 @@ pub enum Word {
 
 /// What an outlet should be, and why: part of its state JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OutletStanding {
+pub struct OutletStatus {
     /// What it should be; `null` is hands off.
     pub expected: Option<Power>,
     /// What decided.
@@ -258,13 +258,13 @@ pub struct OutletStanding {
     /// Whether it has not been what it should be for a minute.
     pub problem: Option<bool>,
     /// Whether the plug switches itself off without us.
-    pub guard: Option<GuardState>,
+    pub guard: Option<FailSafeState>,
     /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
     #[serde(skip)]
     pub mirrored: BTreeSet<String>,
 }
 
-impl OutletStanding {
+impl OutletStatus {
     /// An outlet that is in no group: switched by hand.
     pub const MANUAL: Self = Self {
         expected: None,
@@ -289,7 +289,7 @@ impl OutletStanding {
 /// Whether a plug that may not run for ever switches itself off without the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum GuardState {
+pub enum FailSafeState {
     /// It is off, or runs without a limit.
     Idle,
     /// Its countdown runs.
@@ -304,7 +304,7 @@ pub enum GuardState {
 
 /// What a group is and should be: its state JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GroupStanding {
+pub struct GroupStatus {
     /// ON when a member is; OFF when all are; `null` when that is not known.
     pub state: Option<Power>,
     /// Whether it follows its schedules.
@@ -329,14 +329,14 @@ pub struct GroupStanding {
     pub safety: SafetyState,
     /// What it draws and used, where rules ask for that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub energy: Option<EnergyStanding>,
+    pub energy: Option<EnergyStatus>,
     /// Whether each schedule is enabled.
     pub schedules: BTreeMap<ScheduleId, bool>,
 }
 
 /// What a group draws and used. Rounded, so that it is not told anew with each reading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EnergyStanding {
+pub struct EnergyStatus {
     /// Drawn now by all members together, in W; `null` before the first reading.
     #[serde(serialize_with = "watts")]
     pub power: Option<MilliWatts>,
@@ -356,7 +356,7 @@ pub struct EnergyStanding {
     pub shed: Vec<OutletPath>,
 }
 
-impl EnergyStanding {
+impl EnergyStatus {
     /// What the meters of a group say, next to what its rules allow.
     pub fn new(rules: &EnergyRules, usage: Usage, shed: Vec<OutletPath>) -> Self {
         Self {

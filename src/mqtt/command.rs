@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use attribute::{Attribute, on_or_off};
 use countdown::{COUNTDOWN, count_down, read_countdown};
-pub use error::{CommandError, Shown};
+pub use error::{PayloadError, Shown};
 pub use fields::{Fields, Scalar};
 use value::{DurationKey, take_until};
 pub use value::{TRANSACTION_MAX, Transaction, Until};
@@ -64,7 +64,7 @@ pub enum Decoded<T> {
     /// No command; the sender is told why.
     Refused {
         /// Why.
-        error: CommandError,
+        error: PayloadError,
         /// To be returned with the answer, if it could be read.
         transaction: Option<Transaction>,
     },
@@ -126,7 +126,7 @@ pub enum Lifetime {
     /// Up to the next edge of a schedule that contradicts it.
     UntilEdge,
     /// Until it is taken back.
-    Hold,
+    EnergyBlock,
 }
 
 /// The attribute that counts down, and its key in a `set`.
@@ -157,7 +157,7 @@ pub fn decode_switch(payload: &[u8]) -> Decoded<bool> {
     }
     decode_body(payload, |body| match body {
         Body::Plain(text) => {
-            on_or_off(&Scalar::Text(text.to_owned())).ok_or_else(|| CommandError::InvalidPayload {
+            on_or_off(&Scalar::Text(text.to_owned())).ok_or_else(|| PayloadError::InvalidPayload {
                 expected: "ON, OFF, 1, 0, true, false or a JSON object with the key enabled",
                 shown: Shown::text(text),
             })
@@ -166,8 +166,8 @@ pub fn decode_switch(payload: &[u8]) -> Decoded<bool> {
             let (key, expected) = ("enabled", "ON, OFF, 1, 0, true or false");
             let enabled = fields.take(key);
             fields.finish()?;
-            let enabled = enabled.ok_or(CommandError::MissingKey { key, expected })?;
-            on_or_off(&enabled).ok_or_else(|| CommandError::InvalidValue {
+            let enabled = enabled.ok_or(PayloadError::MissingKey { key, expected })?;
+            on_or_off(&enabled).ok_or_else(|| PayloadError::InvalidValue {
                 key,
                 expected,
                 shown: enabled.shown(),
@@ -181,7 +181,7 @@ pub fn decode_switch(payload: &[u8]) -> Decoded<bool> {
 /// [`Decoded::Ignored`].
 pub fn decode_request<T>(
     payload: &[u8],
-    read: impl FnOnce(&mut Fields) -> Result<T, CommandError>,
+    read: impl FnOnce(&mut Fields) -> Result<T, PayloadError>,
 ) -> Decoded<T> {
     decode_body(payload, |body| {
         let mut fields = object_or_nothing(body, "an empty payload or a JSON object")?;
@@ -198,7 +198,7 @@ enum Body<'a> {
     Object(Fields),
 }
 
-fn decode_body<T>(payload: &[u8], read: impl FnOnce(Body<'_>) -> Result<T, CommandError>) -> Decoded<T> {
+fn decode_body<T>(payload: &[u8], read: impl FnOnce(Body<'_>) -> Result<T, PayloadError>) -> Decoded<T> {
     let (body, transaction) = open(payload);
     match body.and_then(read) {
         Ok(command) => Decoded::Accepted { command, transaction },
@@ -207,7 +207,7 @@ fn decode_body<T>(payload: &[u8], read: impl FnOnce(Body<'_>) -> Result<T, Comma
 }
 
 /// Opens a payload. The transaction is looked for even in one that is refused.
-fn open(payload: &[u8]) -> (Result<Body<'_>, CommandError>, Option<Transaction>) {
+fn open(payload: &[u8]) -> (Result<Body<'_>, PayloadError>, Option<Transaction>) {
     let is_object = payload.trim_ascii_start().starts_with(b"{");
     let object = is_object.then(|| Fields::read(payload));
     let transaction = object.as_ref().and_then(|(fields, _)| fields.transaction());
@@ -217,17 +217,17 @@ fn open(payload: &[u8]) -> (Result<Body<'_>, CommandError>, Option<Transaction>)
 fn open_checked(
     payload: &[u8],
     object: Option<(Fields, Result<(), serde_json::Error>)>,
-) -> Result<Body<'_>, CommandError> {
+) -> Result<Body<'_>, PayloadError> {
     if payload.len() > PAYLOAD_MAX {
-        return Err(CommandError::TooLarge { bytes: payload.len() });
+        return Err(PayloadError::TooLarge { bytes: payload.len() });
     }
-    let text = std::str::from_utf8(payload).map_err(|_| CommandError::NotUtf8 {
+    let text = std::str::from_utf8(payload).map_err(|_| PayloadError::NotUtf8 {
         shown: Shown::bytes(payload),
     })?;
     let Some((fields, read)) = object else {
         return Ok(Body::Plain(text.trim()));
     };
-    read.map_err(|error| CommandError::InvalidJson {
+    read.map_err(|error| PayloadError::InvalidJson {
         shown: Shown::text(text),
         reason: error.to_string(),
     })?;
@@ -235,11 +235,11 @@ fn open_checked(
     Ok(Body::Object(fields))
 }
 
-fn object_or_nothing(body: Body<'_>, expected: &'static str) -> Result<Fields, CommandError> {
+fn object_or_nothing(body: Body<'_>, expected: &'static str) -> Result<Fields, PayloadError> {
     match body {
         Body::Object(fields) => Ok(fields),
         Body::Plain("") => Ok(Fields::default()),
-        Body::Plain(text) => Err(CommandError::InvalidPayload {
+        Body::Plain(text) => Err(PayloadError::InvalidPayload {
             expected,
             shown: Shown::text(text),
         }),
@@ -247,11 +247,11 @@ fn object_or_nothing(body: Body<'_>, expected: &'static str) -> Result<Fields, C
 }
 
 /// `get` means the same with `{"state":""}`, which is how users of zigbee2mqtt ask.
-fn read_get(body: Body<'_>) -> Result<(), CommandError> {
+fn read_get(body: Body<'_>) -> Result<(), PayloadError> {
     let mut fields = object_or_nothing(body, "an empty payload or a JSON object")?;
     let expected = "an empty text";
     match fields.take_text("state", expected)? {
-        Some(text) if !text.is_empty() => Err(CommandError::InvalidValue {
+        Some(text) if !text.is_empty() => Err(PayloadError::InvalidValue {
             key: "state",
             expected,
             shown: Shown::text(&text),
@@ -261,14 +261,14 @@ fn read_get(body: Body<'_>) -> Result<(), CommandError> {
 }
 
 /// `{}`, as a button of Home Assistant sends, or a word that means it: a stray ON or 0 restarts nothing.
-fn read_reboot(body: Body<'_>) -> Result<Command, CommandError> {
+fn read_reboot(body: Body<'_>) -> Result<Command, PayloadError> {
     let mut fields = match body {
         Body::Object(fields) => fields,
         Body::Plain(text) if ["press", REBOOT].contains(&text.to_ascii_lowercase().as_str()) => {
             return Ok(Command::Reboot { ttl: DEFAULT_TTL });
         }
         Body::Plain(text) => {
-            return Err(CommandError::InvalidPayload {
+            return Err(PayloadError::InvalidPayload {
                 expected: "PRESS or a JSON object",
                 shown: Shown::text(text),
             });
@@ -279,7 +279,7 @@ fn read_reboot(body: Body<'_>) -> Result<Command, CommandError> {
     Ok(Command::Reboot { ttl })
 }
 
-fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandError> {
+fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, PayloadError> {
     let mut fields = match body {
         Body::Plain(text) => return read_plain_set(text, attribute),
         Body::Object(fields) => fields,
@@ -302,10 +302,10 @@ fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandE
         }
         return Ok(count_down(length, ttl));
     }
-    let value = value.ok_or(CommandError::MissingKey { key, expected })?;
+    let value = value.ok_or(PayloadError::MissingKey { key, expected })?;
     let change = attribute
         .change_of(&value)
-        .ok_or_else(|| CommandError::InvalidValue {
+        .ok_or_else(|| PayloadError::InvalidValue {
             key,
             expected,
             shown: value.shown(),
@@ -328,7 +328,7 @@ fn read_set(body: Body<'_>, attribute: Attribute) -> Result<SetCommand, CommandE
 }
 
 /// A bare word, or a JSON text, number or boolean.
-fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, CommandError> {
+fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, PayloadError> {
     let from_json = || {
         let value: Scalar = serde_json::from_str(text).ok()?;
         attribute.change_of(&value)
@@ -336,7 +336,7 @@ fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, Comman
     let change = attribute
         .change_of(&Scalar::Text(text.to_owned()))
         .or_else(from_json);
-    let change = change.ok_or_else(|| CommandError::InvalidPayload {
+    let change = change.ok_or_else(|| PayloadError::InvalidPayload {
         expected: attribute.expected_payload(),
         shown: Shown::text(text),
     })?;
@@ -347,7 +347,7 @@ fn read_plain_set(text: &str, attribute: Attribute) -> Result<SetCommand, Comman
     })
 }
 
-fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {
+fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, PayloadError> {
     let length = FOR.take(fields)?;
     let until = take_until(fields, "until")?;
     let named = take_override(fields)?;
@@ -361,15 +361,15 @@ fn take_lifetime(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> 
     }
 }
 
-fn take_override(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> {
+fn take_override(fields: &mut Fields) -> Result<Option<Lifetime>, PayloadError> {
     let (key, expected) = ("override", "until_edge or hold");
     let Some(text) = fields.take_text(key, expected)? else {
         return Ok(None);
     };
     match text.trim().to_ascii_lowercase().as_str() {
         "until_edge" => Ok(Some(Lifetime::UntilEdge)),
-        "hold" => Ok(Some(Lifetime::Hold)),
-        _ => Err(CommandError::InvalidValue {
+        "hold" => Ok(Some(Lifetime::EnergyBlock)),
+        _ => Err(PayloadError::InvalidValue {
             key,
             expected,
             shown: Shown::text(&text),
@@ -377,8 +377,8 @@ fn take_override(fields: &mut Fields) -> Result<Option<Lifetime>, CommandError> 
     }
 }
 
-fn conflict(key: &'static str, other: &'static str) -> CommandError {
-    CommandError::ConflictingKeys { key, other }
+fn conflict(key: &'static str, other: &'static str) -> PayloadError {
+    PayloadError::ConflictingKeys { key, other }
 }
 
 #[cfg(test)]

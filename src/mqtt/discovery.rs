@@ -24,7 +24,7 @@ use super::{
     topics::{Address, BridgeTopic, Topics, Verb},
 };
 use crate::{
-    domain::report::{Identity, Kind, Outlet, Report},
+    domain::report::{DeviceReport, Identity, Kind, Outlet},
     system::telemetry::Level,
 };
 use planner::{DeviceId, OutletKey, OutletPath, rules::Rules};
@@ -67,7 +67,7 @@ impl Discovery {
     }
 
     /// A device's payload; `None` before it was first reached, because its shape is not known.
-    pub(super) fn device(&self, report: &Report, rules: &Rules) -> Option<DevicePayload> {
+    pub(super) fn device(&self, report: &DeviceReport, rules: &Rules) -> Option<DevicePayload> {
         let identity = report.identity.as_deref()?;
         let mut payload = self.payload(Self::node(&report.id)?, self.registry_entry(report, identity));
         payload.availability.push(Availability::json_key(
@@ -112,7 +112,7 @@ impl Discovery {
         payload
     }
 
-    fn registry_entry(&self, report: &Report, identity: &Identity) -> Device {
+    fn registry_entry(&self, report: &DeviceReport, identity: &Identity) -> Device {
         let mut device = Device::new(report.name.clone().unwrap_or_else(|| report.id.to_string()));
         device.mac = identity.mac.as_deref().and_then(|mac| mac.parse().ok());
         device.manufacturer = Some(MANUFACTURER.to_owned());
@@ -204,7 +204,7 @@ impl Discovery {
         )
     }
 
-    fn children(&self, report: &Report, identity: &Identity, rules: &Rules) -> BTreeMap<u8, Child> {
+    fn children(&self, report: &DeviceReport, identity: &Identity, rules: &Rules) -> BTreeMap<u8, Child> {
         let child = |outlet: &Outlet| {
             let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
             let name = outlet
@@ -226,7 +226,7 @@ impl Discovery {
     }
 
     fn bridge_components(&self) -> BTreeMap<Key, Component> {
-        let info = |key| State::json_key(self.topics.bridge(BridgeTopic::Info), key);
+        let info = |key| State::json_key(self.topics.bridge(BridgeTopic::InfoPayload), key);
         let connection = State::json_key(self.topics.bridge(BridgeTopic::State), "state");
         let last_error = State::json_key(self.topics.bridge(BridgeTopic::LastError), "message");
         let [quietest, others @ ..] = Level::ALL.map(Level::as_str);

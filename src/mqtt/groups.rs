@@ -6,13 +6,13 @@ use serde::Deserialize;
 use tracing::info;
 
 use super::{
-    home::Subject,
+    home::EntityOwner,
     link::Rank,
     topics::{Address, BridgeTopic},
-    tree::Tree,
 };
+use crate::mqtt::publisher::Publisher;
 use crate::{
-    domain::scheduling::{GroupStanding, OutletStanding, Target},
+    domain::scheduling::{GroupStatus, OutletStatus, Target},
     system::telemetry::Level,
 };
 use planner::{GroupId, OutletPath, Power, plan::Vacation, rules::Rules};
@@ -23,48 +23,48 @@ struct FormerGroup {
     id: GroupId,
 }
 
-impl Tree {
+impl Publisher {
     /// The rules in force.
     pub(super) fn rules(&self) -> &Rules {
-        self.standings.rules()
+        self.statuses.rules()
     }
 
     /// The rules changed.
-    pub(super) fn hear_rules(&mut self, rules: Arc<Rules>) {
-        for group in self.standings.replace_rules(rules) {
-            self.erase_group(&group);
+    pub(super) fn on_rules(&mut self, rules: Arc<Rules>) {
+        for group in self.statuses.replace_rules(rules) {
+            self.clear_group(&group);
         }
-        self.tell_groups();
+        self.publish_groups();
         let groups: Vec<GroupId> = self.rules().groups.iter().map(|group| group.id.clone()).collect();
         for group in &groups {
-            self.tell_group(group);
+            self.publish_group(group);
         }
         // What a device is announced with depends on its groups.
         self.announce_all();
     }
 
     /// An outlet stands differently.
-    pub(super) fn hear_outlet(&mut self, path: OutletPath, standing: Arc<OutletStanding>) {
+    pub(super) fn on_outlet_status(&mut self, path: OutletPath, status: Arc<OutletStatus>) {
         let device = path.device.clone();
-        self.standings.set_outlet(path, standing);
-        self.tell_states(&device);
+        self.statuses.set_outlet(path, status);
+        self.publish_states(&device);
     }
 
     /// A group stands differently.
-    pub(super) fn hear_group(&mut self, group: &GroupId, standing: Arc<GroupStanding>) {
-        self.standings.set_group(group.clone(), standing);
-        self.tell_group(group);
+    pub(super) fn on_group_status(&mut self, group: &GroupId, status: Arc<GroupStatus>) {
+        self.statuses.set_group(group.clone(), status);
+        self.publish_group(group);
     }
 
     /// Vacation began or ended.
-    pub(super) fn hear_vacation(&mut self, vacation: Vacation, level: Level) {
-        self.standings.vacation = Some(vacation);
-        self.tell_info(level);
+    pub(super) fn on_vacation(&mut self, vacation: Vacation, level: Level) {
+        self.statuses.vacation = Some(vacation);
+        self.publish_info(level);
     }
 
     /// Announces every group.
     pub(super) fn announce_groups(&mut self) {
-        for group in self.standings.announceable() {
+        for group in self.statuses.announceable() {
             let announcement = self.home.as_mut().and_then(|home| home.group(&group));
             if let Some(announcement) = announcement {
                 self.announce(Rank::Discovery, announcement);
@@ -73,28 +73,28 @@ impl Tree {
     }
 
     /// All groups, for whoever wants a list of them.
-    pub(super) fn tell_groups(&mut self) {
-        let groups = self.standings.list();
+    pub(super) fn publish_groups(&mut self) {
+        let groups = self.statuses.list();
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::Groups), groups);
     }
 
     /// Looks at the groups that an earlier run left: the topics of those that are not configured any more
     /// are emptied. Once: after that the topic is ours.
-    pub(super) fn sweep_groups(&mut self, payload: &[u8]) {
-        if std::mem::replace(&mut self.swept_groups, true) {
+    pub(super) fn clear_stale_groups(&mut self, payload: &[u8]) {
+        if std::mem::replace(&mut self.stale_groups_cleared, true) {
             return;
         }
         let former: Vec<FormerGroup> = serde_json::from_slice(payload).unwrap_or_default();
         for FormerGroup { id } in former {
             if self.rules().group(&id).is_none() {
                 info!(group = %id, "not configured any more; its topics are emptied");
-                self.erase_group(&id);
+                self.clear_group(&id);
             }
         }
     }
 
     /// Publishes the state of a target again, and that of a group's members.
-    pub(super) fn repeat_target(&mut self, target: &Target) {
+    pub(super) fn republish_target(&mut self, target: &Target) {
         match target {
             Target::Outlet(path) => self.repeat(self.topics.state(path)),
             Target::Group(group) => {
@@ -134,20 +134,20 @@ impl Tree {
         group.map(|group| group.outlets.clone()).unwrap_or_default()
     }
 
-    fn tell_group(&mut self, group: &GroupId) {
-        if let Some(state) = self.standings.group_state(group) {
+    fn publish_group(&mut self, group: &GroupId) {
+        if let Some(state) = self.statuses.group_state(group) {
             self.retain(Rank::State, self.topics.group(group), state);
         }
     }
 
-    fn erase_group(&mut self, group: &GroupId) {
+    fn clear_group(&mut self, group: &GroupId) {
         self.erase(self.topics.group(group));
         let node = self
             .home
             .as_mut()
-            .and_then(|home| home.forget(&Subject::Group(group.clone())));
+            .and_then(|home| home.forget(&EntityOwner::Group(group.clone())));
         if let Some(node) = node {
-            self.withdraw(&Address::DiscoveryConfig(node));
+            self.remove_discovery(&Address::DiscoveryConfig(node));
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::link::LinkStats;
 use crate::{
-    devices::{DeviceHealth, HealthBoard, Order},
+    devices::{DeviceHealth, DeviceMsg, MetricsRegistry},
     domain::report::Phase,
     system::{
         clock::Clock,
@@ -34,8 +34,8 @@ const JUMP_LIMIT: f64 = 2.0;
 
 /// Gathers what health needs and nobody else keeps.
 #[derive(Debug)]
-pub(super) struct Vitals {
-    board: HealthBoard,
+pub(super) struct HealthCollector {
+    board: MetricsRegistry,
     tasks: Tasks,
     clock: Clock,
     started: Instant,
@@ -107,8 +107,8 @@ struct Queues {
     orders_capacity: usize,
 }
 
-impl Vitals {
-    pub(super) fn new(board: HealthBoard, tasks: Tasks, clock: Clock) -> Self {
+impl HealthCollector {
+    pub(super) fn new(board: MetricsRegistry, tasks: Tasks, clock: Clock) -> Self {
         let started = Instant::now();
         Self {
             board,
@@ -143,7 +143,7 @@ impl Vitals {
         &mut self,
         mqtt: LinkStats,
         commands: usize,
-        orders: &mpsc::Sender<Order>,
+        orders: &mpsc::Sender<DeviceMsg>,
     ) -> Health {
         let devices = self.board.devices();
         let queues = Queues {
@@ -276,9 +276,9 @@ mod tests {
 
     use super::*;
 
-    fn vitals() -> (Vitals, Clock) {
+    fn vitals() -> (HealthCollector, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let vitals = Vitals::new(HealthBoard::default(), Tasks::default(), clock.clone());
+        let vitals = HealthCollector::new(MetricsRegistry::default(), Tasks::default(), clock.clone());
         (vitals, clock)
     }
 

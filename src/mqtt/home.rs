@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::discovery::{Discovery, ORIGIN};
-use crate::domain::report::Report;
+use crate::domain::report::DeviceReport;
 use planner::{
     DeviceId, GroupId,
     rules::{Group, Rules},
@@ -25,12 +25,12 @@ const SWEEP_TIME: Duration = Duration::from_secs(2);
 
 /// Who has a device in Home Assistant, beside the bridge.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Subject {
+pub(super) enum EntityOwner {
     Device(DeviceId),
     Group(GroupId),
 }
 
-impl Subject {
+impl EntityOwner {
     fn node(&self) -> Option<NodeId> {
         match self {
             Self::Device(device) => Discovery::node(device),
@@ -54,9 +54,9 @@ pub(super) enum Finding {
     /// Ours, of a device that is not configured any more: empty the topic.
     Stale,
     /// An earlier run announced entities that are gone: announce anew.
-    Outdated(Subject),
+    Outdated(EntityOwner),
     /// Somebody deleted the device in Home Assistant.
-    Deleted(Subject),
+    Deleted(EntityOwner),
     /// Everything that earlier runs announced has been seen.
     Swept,
 }
@@ -65,7 +65,7 @@ pub(super) enum Finding {
 /// id must first go under its old one, or Home Assistant, which knows it again by its MAC, makes one
 /// device of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sweep {
+enum StaleCleanup {
     /// There was no connection yet.
     Ahead,
     /// Over with the echo of our own announcement, which comes after what was retained, or at this time.
@@ -75,27 +75,27 @@ enum Sweep {
 
 /// The memory of what was announced.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(super) struct DiscoveryTracker {
     discovery: Discovery,
     /// The bridge's state topic, by which our own payloads are told from another bridge's.
     bridge_state: String,
-    nodes: BTreeMap<NodeId, Subject>,
+    nodes: BTreeMap<NodeId, EntityOwner>,
     /// Entities that were announced on each node, in this run or an earlier one.
     announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
-    deleted: BTreeSet<Subject>,
+    deleted: BTreeSet<EntityOwner>,
     /// Nodes whose topics we emptied: the echo of that is no deletion.
     withdrawn: BTreeSet<NodeId>,
-    sweep: Sweep,
+    sweep: StaleCleanup,
     last_birth: Option<Instant>,
     due: Option<Instant>,
 }
 
-impl Home {
+impl DiscoveryTracker {
     pub(super) fn new(
         discovery: Discovery,
         bridge_state: String,
-        configured: impl IntoIterator<Item = Subject>,
-        deleted: BTreeSet<Subject>,
+        configured: impl IntoIterator<Item = EntityOwner>,
+        deleted: BTreeSet<EntityOwner>,
     ) -> Self {
         let nodes = configured
             .into_iter()
@@ -108,7 +108,7 @@ impl Home {
             announced: BTreeMap::new(),
             deleted,
             withdrawn: BTreeSet::new(),
-            sweep: Sweep::Ahead,
+            sweep: StaleCleanup::Ahead,
             last_birth: None,
             due: None,
         }
@@ -121,28 +121,29 @@ impl Home {
 
     /// A connection stands.
     pub(super) fn connected(&mut self, now: Instant) {
-        if self.sweep == Sweep::Ahead {
-            self.sweep = Sweep::Until(now + SWEEP_TIME);
+        if self.sweep == StaleCleanup::Ahead {
+            self.sweep = StaleCleanup::Until(now + SWEEP_TIME);
         }
     }
 
     /// When the sweep is over at the latest.
-    pub(super) fn sweep_ends(&self) -> Option<Instant> {
+    pub(super) fn stale_cleanup_ends(&self) -> Option<Instant> {
         match self.sweep {
-            Sweep::Until(end) => Some(end),
-            Sweep::Ahead | Sweep::Over => None,
+            StaleCleanup::Until(end) => Some(end),
+            StaleCleanup::Ahead | StaleCleanup::Over => None,
         }
     }
 
     /// The sweep is over: from now on devices are announced.
-    pub(super) fn swept(&mut self) {
-        self.sweep = Sweep::Over;
+    pub(super) fn stale_cleared(&mut self) {
+        self.sweep = StaleCleanup::Over;
     }
 
     /// A device's announcement; `None` before the sweep is over, and if the device is not known enough, or
     /// deleted.
-    pub(super) fn device(&mut self, report: &Report, rules: &Rules) -> Option<Announcement> {
-        if self.sweep != Sweep::Over || self.deleted.contains(&Subject::Device(report.id.clone())) {
+    pub(super) fn device(&mut self, report: &DeviceReport, rules: &Rules) -> Option<Announcement> {
+        if self.sweep != StaleCleanup::Over || self.deleted.contains(&EntityOwner::Device(report.id.clone()))
+        {
             return None;
         }
         let payload = self.discovery.device(report, rules)?;
@@ -151,7 +152,7 @@ impl Home {
 
     /// A group's announcement; `None` if it was deleted.
     pub(super) fn group(&mut self, group: &Group) -> Option<Announcement> {
-        let subject = Subject::Group(group.id.clone());
+        let subject = EntityOwner::Group(group.id.clone());
         if self.deleted.contains(&subject) {
             return None;
         }
@@ -162,12 +163,12 @@ impl Home {
 
     /// A device is configured now.
     pub(super) fn expect(&mut self, device: DeviceId) {
-        let subject = Subject::Device(device);
+        let subject = EntityOwner::Device(device);
         self.nodes.extend(subject.node().map(|node| (node, subject)));
     }
 
     /// A device or group is not configured any more; returns where it was announced. The topic is to be emptied.
-    pub(super) fn forget(&mut self, subject: &Subject) -> Option<NodeId> {
+    pub(super) fn forget(&mut self, subject: &EntityOwner) -> Option<NodeId> {
         let node = subject.node()?;
         self.nodes.remove(&node);
         self.announced.remove(&node);
@@ -208,7 +209,7 @@ impl Home {
             published.origin == ORIGIN && published.availability.contains(&self.bridge_state)
         };
         let bridge = self.discovery.bridge_node().as_ref() == Some(node);
-        if bridge && !retain && self.sweep != Sweep::Over {
+        if bridge && !retain && self.sweep != StaleCleanup::Over {
             return Finding::Swept;
         }
         let Some(published) = Some(payload)
@@ -235,18 +236,18 @@ impl Home {
     }
 
     /// Devices and groups that must not be announced.
-    pub(super) fn deleted(&self) -> &BTreeSet<Subject> {
+    pub(super) fn deleted(&self) -> &BTreeSet<EntityOwner> {
         &self.deleted
     }
 
     /// Announces what was deleted again: all, or one.
-    pub(super) fn forgive(&mut self, subject: Option<&Subject>) {
+    pub(super) fn unmark_deleted(&mut self, subject: Option<&EntityOwner>) {
         self.deleted
             .retain(|deleted| subject.is_some_and(|subject| subject != deleted));
     }
 
     /// Home Assistant started: everything is told again, soon and not too often.
-    pub(super) fn born(&mut self, now: Instant) {
+    pub(super) fn on_birth(&mut self, now: Instant) {
         let earliest = self.last_birth.map_or(now, |last| last + BIRTH_INTERVAL).max(now);
         let jitter = BIRTH_JITTER.mul_f64(rand::rng().random());
         self.due.get_or_insert(earliest + jitter);

@@ -11,15 +11,15 @@ use tracing::{debug, info, warn};
 
 use super::{
     command::{Command, DEFAULT_TTL, Decoded, Transaction, decode},
-    desk::{Admission, Errand, rejection},
-    home::{Finding, Subject},
+    home::{EntityOwner, Finding},
     task::MqttTask,
     topics::{Address, BridgeTopic, Verb},
 };
+use crate::mqtt::pending::{Admitted, CommandKind, rejection};
 use crate::{
-    devices::Order,
+    devices::DeviceMsg,
     domain::{
-        command::{Action, Code, Failure, Guard, Intent, Source, Ticket, TicketId},
+        command::{Action, CommandError, DeviceCommand, ErrorCode, Guard, Source, Ticket, TicketId},
         report::{Event, EventKind},
         scheduling::Target,
     },
@@ -33,7 +33,7 @@ impl MqttTask {
     /// A message came in.
     pub(super) fn receive(&mut self, topic: &str, payload: &[u8], retain: bool) {
         if self.sensors.contains(topic) {
-            self.pass_sensor(topic, payload);
+            self.forward_sensor(topic, payload);
             return;
         }
         if topic == self.tree.topics.bridge(BridgeTopic::Devices) {
@@ -44,13 +44,13 @@ impl MqttTask {
         }
         if topic == self.tree.topics.bridge(BridgeTopic::Groups) {
             if retain {
-                self.tree.sweep_groups(payload);
+                self.tree.clear_stale_groups(payload);
             }
             return;
         }
         match self.tree.topics.parse(topic) {
-            Ok(Address::DiscoveryConfig(node)) => self.found_discovery(node, payload, retain),
-            Ok(Address::HomeAssistantStatus) => self.home_assistant_said(payload, retain),
+            Ok(Address::DiscoveryConfig(node)) => self.on_discovery_config(node, payload, retain),
+            Ok(Address::HomeAssistantStatus) => self.on_home_assistant_status(payload, retain),
             Ok(address) if retain => self.refuse_retained(topic, &address, payload),
             Ok(Address::Outlet { path, verb }) => self.command(Target::Outlet(path), &verb, payload),
             Ok(Address::Group { group, verb }) => self.command(Target::Group(group), &verb, payload),
@@ -79,7 +79,7 @@ impl MqttTask {
         }
         match command {
             Command::Get => self.read(target, transaction),
-            Command::Set(set) => self.wish(target, &set, transaction),
+            Command::Set(set) => self.send_set(target, &set, transaction),
             Command::Reboot { ttl } => self.reboot(target, ttl, transaction),
         }
     }
@@ -98,7 +98,9 @@ impl MqttTask {
             self.refuse(&target, transaction.as_ref(), "unsupported", &message);
             return;
         }
-        if let (Some(id), Target::Outlet(path)) = (self.admit(&target, Errand::Reboot, transaction), target) {
+        if let (Some(id), Target::Outlet(path)) =
+            (self.admit(&target, CommandKind::Reboot, transaction), target)
+        {
             self.order(path, Action::Reboot, ttl, id);
         }
     }
@@ -107,19 +109,19 @@ impl MqttTask {
     pub(super) fn admit(
         &mut self,
         target: &Target,
-        errand: Errand,
+        errand: CommandKind,
         transaction: Option<Transaction>,
     ) -> Option<TicketId> {
         match self
             .desk
             .admit(target.clone(), errand, transaction, Instant::now())
         {
-            Admission::Carry(id) => {
+            Admitted::Carry(id) => {
                 debug!(?target, ?errand, "command");
                 Some(id)
             }
-            Admission::UnderWay => None,
-            Admission::Repeat(response) => {
+            Admitted::UnderWay => None,
+            Admitted::Repeat(response) => {
                 self.tree.send(self.tree.response_of(target), response);
                 None
             }
@@ -128,7 +130,7 @@ impl MqttTask {
 
     /// Reads an outlet, or every member of a group. The scheduler has no part in it.
     fn read(&mut self, target: Target, transaction: Option<Transaction>) {
-        let Some(id) = self.admit(&target, Errand::Read, transaction) else {
+        let Some(id) = self.admit(&target, CommandKind::Read, transaction) else {
             return;
         };
         match target {
@@ -148,7 +150,7 @@ impl MqttTask {
             // Dropped unanswered, a ticket says that the bridge is shutting down.
             return;
         }
-        let intent = Intent {
+        let intent = DeviceCommand {
             path,
             action,
             guard: Guard::Leave,
@@ -156,8 +158,10 @@ impl MqttTask {
             deadline: Instant::now() + ttl,
             ticket,
         };
-        if let Err(TrySendError::Full(Order::Intent(intent))) = self.orders.try_send(Order::Intent(intent)) {
-            let failure = Failure::bridge(Code::Busy, "too many commands at once");
+        if let Err(TrySendError::Full(DeviceMsg::DeviceCommand(intent))) =
+            self.orders.try_send(DeviceMsg::DeviceCommand(intent))
+        {
+            let failure = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
             intent.ticket.answer(Err(failure));
         }
     }
@@ -174,7 +178,7 @@ impl MqttTask {
         debug!(?target, code, reason = message, "refused a command");
         let response = rejection(transaction, code, message);
         self.tree.send(self.tree.response_of(target), response);
-        self.tree.repeat_target(target);
+        self.tree.republish_target(target);
     }
 
     /// A retained command would switch again at every start, long after its sender forgot it.
@@ -201,7 +205,7 @@ impl MqttTask {
             _ => None,
         };
         let at = self.tree.now();
-        self.tree.tell_event(&Event {
+        self.tree.publish_event(&Event {
             kind: EventKind::RetainedCommand,
             device,
             outlet,
@@ -211,42 +215,42 @@ impl MqttTask {
         });
     }
 
-    fn home_assistant_said(&mut self, payload: &[u8], retain: bool) {
+    fn on_home_assistant_status(&mut self, payload: &[u8], retain: bool) {
         // A retained birth is an old one; what it asks for was done when we connected.
         if let (false, Some(home)) = (retain, &mut self.tree.home)
             && payload == BIRTH_PAYLOAD.as_bytes()
         {
-            home.born(Instant::now());
+            home.on_birth(Instant::now());
         }
     }
 
-    fn found_discovery(&mut self, node: NodeId, payload: &[u8], retain: bool) {
+    fn on_discovery_config(&mut self, node: NodeId, payload: &[u8], retain: bool) {
         let Some(home) = &mut self.tree.home else { return };
         match home.found(&node, payload, retain) {
             Finding::Nothing => {}
             Finding::Stale => {
                 info!(%node, "announced by an earlier run and not configured any more; removed from Home Assistant");
-                self.tree.withdraw(&Address::DiscoveryConfig(node));
+                self.tree.remove_discovery(&Address::DiscoveryConfig(node));
             }
-            Finding::Outdated(Subject::Device(device)) => self.tree.announce_again(&device),
-            Finding::Outdated(Subject::Group(_)) => self.tree.announce_groups(),
-            Finding::Swept => self.tree.swept(),
+            Finding::Outdated(EntityOwner::Device(device)) => self.tree.announce_device(&device),
+            Finding::Outdated(EntityOwner::Group(_)) => self.tree.announce_groups(),
+            Finding::Swept => self.tree.stale_cleared(),
             Finding::Deleted(subject) => self.deleted_in_home_assistant(node, subject),
         }
     }
 
-    fn deleted_in_home_assistant(&mut self, node: NodeId, subject: Subject) {
+    fn deleted_in_home_assistant(&mut self, node: NodeId, subject: EntityOwner) {
         info!(%node, "deleted in Home Assistant; not announced again until bridge/request/homeassistant/rediscover");
-        self.tree.leave_empty(&Address::DiscoveryConfig(node));
+        self.tree.keep_empty(&Address::DiscoveryConfig(node));
         self.remember_deleted();
         let (device, group) = match subject {
-            Subject::Device(device) => (Some(device), None),
-            Subject::Group(group) => (None, Some(group)),
+            EntityOwner::Device(device) => (Some(device), None),
+            EntityOwner::Group(group) => (None, Some(group)),
         };
         let named = device.as_ref().map(ToString::to_string);
         let named = named.or(group.as_ref().map(|group| format!("group {group}")));
         let at = self.tree.now();
-        self.tree.tell_event(&Event {
+        self.tree.publish_event(&Event {
             kind: EventKind::DiscoveryRemoved,
             device,
             outlet: None,
@@ -261,8 +265,8 @@ impl MqttTask {
         let (mut devices, mut groups) = (BTreeSet::new(), BTreeSet::new());
         for subject in home.deleted() {
             match subject {
-                Subject::Device(device) => devices.insert(device.clone()),
-                Subject::Group(group) => groups.insert(group.clone()),
+                EntityOwner::Device(device) => devices.insert(device.clone()),
+                EntityOwner::Group(group) => groups.insert(group.clone()),
             };
         }
         let keeper = &self.keeper;

@@ -3,9 +3,8 @@
 //! The event loop ([`MqttTask`]) is the sole owner of the link to the broker, of the topic tree and of
 //! what has been published. Topics, payloads and discovery are pure.
 
-mod bridge;
+mod bridge_info;
 pub mod command;
-mod desk;
 mod discovery;
 mod groups;
 mod health;
@@ -13,18 +12,19 @@ mod home;
 mod inbound;
 pub mod link;
 mod open;
-mod pace;
+mod pending;
+mod publisher;
 mod reload;
 mod requests;
 mod scheduling;
-mod standings;
 mod state;
+mod status_cache;
 mod task;
+mod throttle;
 pub mod topics;
-mod tree;
 
-pub use bridge::About;
+pub use bridge_info::BridgeInfo;
 pub use open::{Parts, link_options};
-pub use standings::Standings;
 pub use state::states;
-pub use task::{Control, MqttTask, Wires};
+pub use status_cache::StatusCache;
+pub use task::{Channels, Control, MqttTask};

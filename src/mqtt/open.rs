@@ -6,27 +6,25 @@ use bytes::Bytes;
 use ha_discovery::Layout;
 
 use super::{
-    bridge::About,
     discovery::Discovery,
-    health::Vitals,
-    home::{Home, Subject},
+    health::HealthCollector,
+    home::{DiscoveryTracker, EntityOwner},
     link::{
         Authorities, ClientCertificate, Filter, Link, LinkError, LinkOptions, Login, Tls, Topic, Transport,
         Will,
     },
     reload::Reloads,
-    standings::Standings,
     state::availability,
-    task::{MqttTask, Wires},
+    task::{Channels, MqttTask},
     topics::{BridgeTopic, Topics},
-    tree::Tree,
 };
+use crate::mqtt::{bridge_info::BridgeInfo, publisher::Publisher, status_cache::StatusCache};
 use crate::{
     app::reload::Loader,
     config::{self, Settings, TlsRoots},
-    devices::HealthBoard,
+    devices::MetricsRegistry,
     domain::report::Availability,
-    store::Keeper,
+    store::Store,
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
 use planner::DeviceId;
@@ -35,17 +33,17 @@ use planner::DeviceId;
 #[derive(Debug)]
 pub struct Parts {
     /// The channels to the other tasks.
-    pub wires: Wires,
+    pub wires: Channels,
     /// What the bridge says of itself.
-    pub about: About,
+    pub about: BridgeInfo,
     /// The level of the log, which a request can change.
     pub log_level: LogLevel,
     /// What survives a restart.
-    pub keeper: Keeper,
+    pub keeper: Store,
     /// Reads the settings again; without it there is no reload.
     pub loader: Option<Loader>,
     /// How the devices' links are doing.
-    pub board: HealthBoard,
+    pub board: MetricsRegistry,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -68,17 +66,9 @@ impl MqttTask {
         });
         let link = Link::open(options, tasks)?;
         let reloads = Reloads::new(parts.loader, settings.clone(), tasks.clone());
-        let vitals = Vitals::new(parts.board, tasks.clone(), parts.clock.clone());
-        let standings = Standings::new(Arc::new(settings.rules.clone()));
-        let tree = Tree::new(
-            link,
-            topics,
-            home,
-            parts.about,
-            configured,
-            standings,
-            parts.clock,
-        );
+        let vitals = HealthCollector::new(parts.board, tasks.clone(), parts.clock.clone());
+        let statuses = StatusCache::new(Arc::new(settings.rules.clone()));
+        let tree = Publisher::new(link, topics, home, parts.about, configured, statuses, parts.clock);
         Ok(Self::assemble(
             tree,
             parts.wires,
@@ -90,7 +80,7 @@ impl MqttTask {
     }
 }
 
-fn home(settings: &Settings, topics: &Topics, keeper: &Keeper) -> Home {
+fn home(settings: &Settings, topics: &Topics, keeper: &Store) -> DiscoveryTracker {
     let layout = if settings.homeassistant.child_devices {
         Layout::ChildDevices
     } else {
@@ -101,16 +91,19 @@ fn home(settings: &Settings, topics: &Topics, keeper: &Keeper) -> Home {
     let devices = settings
         .devices
         .iter()
-        .map(|device| Subject::Device(device.id.clone()));
+        .map(|device| EntityOwner::Device(device.id.clone()));
     let groups = settings.rules.groups.iter();
-    let configured = devices.chain(groups.map(|group| Subject::Group(group.id.clone())));
+    let configured = devices.chain(groups.map(|group| EntityOwner::Group(group.id.clone())));
     let saved = keeper.saved();
-    let devices = saved.deleted_in_home_assistant.into_iter().map(Subject::Device);
+    let devices = saved
+        .deleted_in_home_assistant
+        .into_iter()
+        .map(EntityOwner::Device);
     let groups = saved
         .groups_deleted_in_home_assistant
         .into_iter()
-        .map(Subject::Group);
-    Home::new(
+        .map(EntityOwner::Group);
+    DiscoveryTracker::new(
         discovery,
         bridge_state,
         configured,

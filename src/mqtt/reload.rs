@@ -18,21 +18,21 @@ use tracing::{error, info, warn};
 
 use super::{
     command::{Decoded, Transaction, decode_request},
-    home::Subject,
+    home::EntityOwner,
     link::Filter,
     requests::{RELOAD, Reply},
     task::MqttTask,
     topics::{Address, RequestName},
-    tree::Tree,
 };
+use crate::mqtt::publisher::Publisher;
 use crate::{
     app::{
         bridge::roster,
-        reload::{Difference, Loader, compare},
+        reload::{Loader, SettingsDiff, compare},
     },
     config::{Problems, Settings},
-    devices::Order,
-    domain::scheduling::{Ask, Rewritten},
+    devices::DeviceMsg,
+    domain::scheduling::{ReloadedRules, SchedulerMsg},
     system::{tasks::Tasks, telemetry::Level},
 };
 use planner::{DeviceId, OutletPath, rules::Rules, sensor::SensorSpec};
@@ -69,7 +69,11 @@ pub(super) struct Reloads {
 #[derive(Debug)]
 pub(super) enum Reading {
     /// Good settings, and room for them on the way to those who obey them.
-    Good(Box<Settings>, mpsc::OwnedPermit<Order>, mpsc::OwnedPermit<Ask>),
+    Good(
+        Box<Settings>,
+        mpsc::OwnedPermit<DeviceMsg>,
+        mpsc::OwnedPermit<SchedulerMsg>,
+    ),
     /// Why they cannot be taken: every reason.
     Bad(Vec<String>),
 }
@@ -109,7 +113,11 @@ impl Reloads {
 }
 
 /// Reads the settings and waits for room. `None`: the bridge is stopping.
-async fn read(loader: Loader, orders: mpsc::Sender<Order>, asks: mpsc::Sender<Ask>) -> Option<Reading> {
+async fn read(
+    loader: Loader,
+    orders: mpsc::Sender<DeviceMsg>,
+    asks: mpsc::Sender<SchedulerMsg>,
+) -> Option<Reading> {
     let settings = match spawn_blocking(move || loader.load()).await {
         Ok(Ok(settings)) => settings,
         Ok(Err(problems)) => return Some(Reading::Bad(each(&problems))),
@@ -157,7 +165,7 @@ impl MqttTask {
         self.answer_reload(&refused);
     }
 
-    pub(super) fn take_turn(&mut self, turn: Turn) {
+    pub(super) fn on_reload_step(&mut self, turn: Turn) {
         match turn {
             Turn::Asked => {
                 info!("reload requested by a signal");
@@ -209,14 +217,14 @@ impl MqttTask {
         };
         self.tree.refused_settings = outcome.as_ref().err().map(|reasons| reasons.join("; "));
         match &outcome {
-            Ok(difference) => tell_reloaded(difference),
+            Ok(difference) => log_reloaded(difference),
             Err(reasons) => {
                 for reason in reasons {
                     error!(%reason, "the settings have a problem; nothing is changed");
                 }
             }
         }
-        self.tree.tell_last_error(None);
+        self.tree.publish_last_error(None);
         for asker in self.reloads.reading.take().unwrap_or_default() {
             if let Asker::Request(transaction) = asker {
                 self.answer_reload(&reply(transaction, &outcome));
@@ -232,15 +240,15 @@ impl MqttTask {
     fn reload(
         &mut self,
         read: Settings,
-        order: mpsc::OwnedPermit<Order>,
-        ask: mpsc::OwnedPermit<Ask>,
-    ) -> Result<Difference, Vec<String>> {
+        order: mpsc::OwnedPermit<DeviceMsg>,
+        ask: mpsc::OwnedPermit<SchedulerMsg>,
+    ) -> Result<SettingsDiff, Vec<String>> {
         let (settings, difference) = compare(&self.reloads.running, read);
         self.check_devices(&settings)?;
         self.check_sensors(&settings.rules)?;
         let devices: BTreeSet<DeviceId> = settings.devices.iter().map(|device| device.id.clone()).collect();
-        order.send(Order::Reload(roster(&settings)));
-        ask.send(Ask::Reload(Rewritten {
+        order.send(DeviceMsg::Reload(roster(&settings)));
+        ask.send(SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(settings.rules.clone()),
             devices: devices.clone(),
         }));
@@ -322,15 +330,15 @@ fn shutting_down(transaction: Option<Transaction>) -> Value {
     Reply::error(transaction, "shutting_down", "the bridge is shutting down")
 }
 
-fn reply(transaction: Option<Transaction>, outcome: &Result<Difference, Vec<String>>) -> Value {
+fn reply(transaction: Option<Transaction>, outcome: &Result<SettingsDiff, Vec<String>>) -> Value {
     match outcome {
         Ok(difference) => Reply::ok(transaction, &json!(difference)),
         Err(reasons) => Reply::error(transaction, "invalid_settings", &reasons.join("; ")),
     }
 }
 
-fn tell_reloaded(difference: &Difference) {
-    let Difference {
+fn log_reloaded(difference: &SettingsDiff) {
+    let SettingsDiff {
         added,
         changed,
         removed,
@@ -347,7 +355,7 @@ fn tell_reloaded(difference: &Difference) {
     }
 }
 
-impl Tree {
+impl Publisher {
     /// Other devices are configured. The topics of those that are gone are emptied; one that is new is told of when
     /// its worker reports.
     fn reconfigure(&mut self, devices: BTreeSet<DeviceId>, level: Level) {
@@ -355,18 +363,18 @@ impl Tree {
         let new: Vec<DeviceId> = self.configured.difference(&before).cloned().collect();
         for device in before.difference(&self.configured.clone()) {
             info!(%device, "not configured any more; its topics are emptied");
-            self.erase_device(device);
+            self.clear_device(device);
         }
         if let Some(home) = &mut self.home {
             for device in new {
                 home.expect(device);
             }
         }
-        self.tell_devices();
-        self.tell_info(level);
+        self.publish_devices();
+        self.publish_info(level);
     }
 
-    fn erase_device(&mut self, device: &DeviceId) {
+    fn clear_device(&mut self, device: &DeviceId) {
         let report = self.reports.remove(device);
         let outlets = report.iter().flat_map(|report| &report.outlets);
         for key in outlets.filter_map(|outlet| outlet.key.clone()) {
@@ -376,8 +384,8 @@ impl Tree {
         self.erase(self.topics.state(&OutletPath::device(device.clone())));
         self.erase(self.topics.availability(device));
         let home = self.home.as_mut();
-        if let Some(node) = home.and_then(|home| home.forget(&Subject::Device(device.clone()))) {
-            self.withdraw(&Address::DiscoveryConfig(node));
+        if let Some(node) = home.and_then(|home| home.forget(&EntityOwner::Device(device.clone()))) {
+            self.remove_discovery(&Address::DiscoveryConfig(node));
         }
     }
 }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use tracing::{debug, info};
 
 use super::{
-    command::{CommandError, Decoded, Fields, Shown, Transaction, decode_request},
-    home::Subject,
+    command::{Decoded, Fields, PayloadError, Shown, Transaction, decode_request},
+    home::EntityOwner,
     task::{Control, MqttTask},
     topics::RequestName,
 };
-use crate::{devices::Order, system::telemetry::Level};
+use crate::{devices::DeviceMsg, system::telemetry::Level};
 
 impl MqttTask {
     /// Does what is asked of the bridge, and answers.
@@ -29,7 +29,7 @@ impl MqttTask {
         let answer = match name.as_str() {
             "restart" => self.perform(payload, |_| Ok(()), |task, ()| task.restart()),
             "rescan" => self.perform(payload, |_| Ok(()), |task, ()| task.rescan()),
-            "health" => self.perform(payload, |_| Ok(()), |task, ()| Ok(task.tell_health())),
+            "health" => self.perform(payload, |_| Ok(()), |task, ()| Ok(task.publish_health())),
             "identify" => self.perform(payload, identify::read_name, |task, name| {
                 task.identify(name.as_deref())
             }),
@@ -50,7 +50,7 @@ impl MqttTask {
     fn perform<T>(
         &mut self,
         payload: &[u8],
-        read: impl FnOnce(&mut Fields) -> Result<T, CommandError>,
+        read: impl FnOnce(&mut Fields) -> Result<T, PayloadError>,
         act: impl FnOnce(&mut Self, T) -> Result<Value, Refusal>,
     ) -> Value {
         match decode_request(payload, read) {
@@ -74,7 +74,7 @@ impl MqttTask {
     }
 
     fn rescan(&mut self) -> Result<Value, Refusal> {
-        let sent = self.orders.try_send(Order::Rescan);
+        let sent = self.orders.try_send(DeviceMsg::Rescan);
         sent.map(|()| Value::Null)
             .map_err(|_| Refusal::new("busy", "too many commands at once"))
     }
@@ -86,17 +86,17 @@ impl MqttTask {
 
     fn set_log_level(&mut self, level: Level) -> Value {
         self.log_level.set(level);
-        self.tree.tell_info(level);
+        self.tree.publish_info(level);
         json!({ "level": level })
     }
 
-    fn rediscover(&mut self, subject: Option<&Subject>) -> Result<Value, Refusal> {
+    fn rediscover(&mut self, subject: Option<&EntityOwner>) -> Result<Value, Refusal> {
         match subject {
-            Some(Subject::Device(device)) if !self.tree.is_configured(device) => {
+            Some(EntityOwner::Device(device)) if !self.tree.is_configured(device) => {
                 let message = format!("no device {device} is configured");
                 return Err(Refusal::new("unknown_device", &message));
             }
-            Some(Subject::Group(group)) if self.tree.rules().group(group).is_none() => {
+            Some(EntityOwner::Group(group)) if self.tree.rules().group(group).is_none() => {
                 let message = format!("no group {group} is configured");
                 return Err(Refusal::new("unknown_group", &message));
             }
@@ -105,7 +105,7 @@ impl MqttTask {
         let Some(home) = &mut self.tree.home else {
             return Err(Refusal::new("disabled", "homeassistant.enabled is false"));
         };
-        home.forgive(subject);
+        home.unmark_deleted(subject);
         self.remember_deleted();
         self.tree.announce_all();
         self.tree.link.repeat_all();
@@ -126,27 +126,27 @@ const REQUESTS: [&str; 7] = [
     "homeassistant/rediscover",
 ];
 
-fn read_level(fields: &mut Fields) -> Result<Level, CommandError> {
+fn read_level(fields: &mut Fields) -> Result<Level, PayloadError> {
     let (key, expected) = ("level", "error, warn, info, debug or trace");
     let text = fields
         .take_text(key, expected)?
-        .ok_or(CommandError::MissingKey { key, expected })?;
-    text.parse().map_err(|_| CommandError::InvalidValue {
+        .ok_or(PayloadError::MissingKey { key, expected })?;
+    text.parse().map_err(|_| PayloadError::InvalidValue {
         key,
         expected,
         shown: Shown::text(&text),
     })
 }
 
-fn read_subject(fields: &mut Fields) -> Result<Option<Subject>, CommandError> {
+fn read_subject(fields: &mut Fields) -> Result<Option<EntityOwner>, PayloadError> {
     let device = schedule::optional(fields, "device", "the id of a device")?;
     let group = schedule::optional(fields, "group", "the id of a group")?;
     match (device, group) {
-        (Some(_), Some(_)) => Err(CommandError::ConflictingKeys {
+        (Some(_), Some(_)) => Err(PayloadError::ConflictingKeys {
             key: "device",
             other: "group",
         }),
-        (device, group) => Ok(device.map(Subject::Device).or(group.map(Subject::Group))),
+        (device, group) => Ok(device.map(EntityOwner::Device).or(group.map(EntityOwner::Group))),
     }
 }
 

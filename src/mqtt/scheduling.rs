@@ -1,7 +1,7 @@
 //! What the event loop asks the scheduler, and what it is told.
 //!
 //! The loop never waits for the scheduler: questions go out with `try_send`, answers come in on the tickets
-//! and as [`Word`]s.
+//! and as [`SchedulerUpdate`]s.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,21 @@ use tracing::{debug, warn};
 
 use super::{
     command::{self, Change, Decoded, SetCommand, Transaction, Until, decode_switch},
-    desk::{Errand, acceptance, rejection},
     requests::Reply,
     task::MqttTask,
     topics::RequestName,
 };
 use crate::domain::{
-    command::{Code, Failure, Switch, Ticket},
-    scheduling::{self, Ask, Request, RequestError, RequestId, Target, Wish, Word},
+    command::{CommandError, ErrorCode, Switch, Ticket},
+    scheduling::{self, Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate, Target, Wish},
 };
+use crate::mqtt::pending::{CommandKind, acceptance, rejection};
 use planner::{GroupId, Power, ScheduleId, overrides::Lifetime, period::Period};
 
 /// The requests that the scheduler has not answered yet.
 #[derive(Debug)]
 pub(super) struct Questions {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<SchedulerMsg>,
     next: u64,
     open: BTreeMap<RequestId, ReplyTo>,
 }
@@ -51,7 +51,7 @@ enum Place {
 }
 
 impl Questions {
-    pub(super) fn new(asks: mpsc::Sender<Ask>) -> Self {
+    pub(super) fn new(asks: mpsc::Sender<SchedulerMsg>) -> Self {
         Self {
             asks,
             next: 0,
@@ -60,15 +60,15 @@ impl Questions {
     }
 
     /// The way to the scheduler.
-    pub(super) fn sender(&self) -> mpsc::Sender<Ask> {
+    pub(super) fn sender(&self) -> mpsc::Sender<SchedulerMsg> {
         self.asks.clone()
     }
 }
 
 impl MqttTask {
     /// Passes a command to switch on. Its ticket is answered whatever happens.
-    pub(super) fn wish(&mut self, target: Target, set: &SetCommand, transaction: Option<Transaction>) {
-        let Some(id) = self.admit(&target, Errand::Switch, transaction) else {
+    pub(super) fn send_set(&mut self, target: Target, set: &SetCommand, transaction: Option<Transaction>) {
+        let Some(id) = self.admit(&target, CommandKind::Switch, transaction) else {
             return;
         };
         let ticket = Ticket::new(id, self.answers.clone());
@@ -80,20 +80,22 @@ impl MqttTask {
             Ok(lifetime) => lifetime,
             Err(failure) => return ticket.answer(Err(failure)),
         };
-        let wish = Wish {
+        let send_set = Wish {
             target,
             change: change(set.change),
             lifetime,
             deadline: Instant::now() + set.ttl,
             ticket,
         };
-        if let Err(TrySendError::Full(Ask::Set(wish))) = self.questions.asks.try_send(Ask::Set(wish)) {
-            let failure = Failure::bridge(Code::Busy, "too many commands at once");
-            wish.ticket.answer(Err(failure));
+        if let Err(TrySendError::Full(SchedulerMsg::Set(send_set))) =
+            self.questions.asks.try_send(SchedulerMsg::Set(send_set))
+        {
+            let failure = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
+            send_set.ticket.answer(Err(failure));
         }
     }
 
-    fn lifetime(&self, asked: command::Lifetime) -> Result<Lifetime, Failure> {
+    fn lifetime(&self, asked: command::Lifetime) -> Result<Lifetime, CommandError> {
         let zone = &self.tree.rules().location.zone;
         Ok(match asked {
             command::Lifetime::For(length) => {
@@ -101,19 +103,23 @@ impl MqttTask {
                 match period {
                     Some(Ok(period)) => Lifetime::For(period),
                     Some(Err(error)) => {
-                        return Err(Failure::bridge(Code::BadCommand, format!("for {error}")));
+                        return Err(CommandError::bridge(
+                            ErrorCode::BadCommand,
+                            format!("for {error}"),
+                        ));
                     }
-                    None => return Err(Failure::bridge(Code::BadCommand, "for is too long")),
+                    None => return Err(CommandError::bridge(ErrorCode::BadCommand, "for is too long")),
                 }
             }
             command::Lifetime::Until(Until::Instant(instant)) => Lifetime::Until(instant),
             command::Lifetime::Until(Until::TimeOfDay(time)) => {
                 let next = next_time_of_day(time, zone, self.tree.now());
-                let failure = || Failure::bridge(Code::BadCommand, "the calendar ends before that time");
+                let failure =
+                    || CommandError::bridge(ErrorCode::BadCommand, "the calendar ends before that time");
                 Lifetime::Until(next.ok_or_else(failure)?)
             }
             command::Lifetime::UntilEdge => Lifetime::UntilEdge,
-            command::Lifetime::Hold => Lifetime::Hold,
+            command::Lifetime::EnergyBlock => Lifetime::EnergyBlock,
         })
     }
 
@@ -162,18 +168,22 @@ impl MqttTask {
     fn ask(&mut self, reply_to: ReplyTo, request: Request) {
         self.questions.next += 1;
         let id = RequestId(self.questions.next);
-        match self.questions.asks.try_send(Ask::Request { id, request }) {
+        match self
+            .questions
+            .asks
+            .try_send(SchedulerMsg::Request { id, request })
+        {
             Ok(()) => {
                 self.questions.open.insert(id, reply_to);
             }
             Err(TrySendError::Full(_)) => self.refuse_request(reply_to, "busy", "too many requests at once"),
-            Err(TrySendError::Closed(_)) => self.refuse_as_closing(reply_to),
+            Err(TrySendError::Closed(_)) => self.refuse_shutting_down(reply_to),
         }
     }
 
     /// A sensor spoke. Also a value that the broker had kept is one.
-    pub(super) fn pass_sensor(&mut self, topic: &str, payload: &[u8]) {
-        let ask = Ask::Sensor {
+    pub(super) fn forward_sensor(&mut self, topic: &str, payload: &[u8]) {
+        let ask = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: Bytes::copy_from_slice(payload),
         };
@@ -183,14 +193,14 @@ impl MqttTask {
     }
 
     /// The scheduler said something.
-    pub(super) fn hear_word(&mut self, word: Word) {
+    pub(super) fn on_scheduler_update(&mut self, word: SchedulerUpdate) {
         match word {
-            Word::Rules(rules) => self.tree.hear_rules(rules),
-            Word::Outlet(path, standing) => self.tree.hear_outlet(path, standing),
-            Word::Group(group, standing) => self.tree.hear_group(&group, standing),
-            Word::Vacation(vacation) => self.tree.hear_vacation(vacation, self.log_level.get()),
-            Word::Event(event) => self.tree.tell_event(&event),
-            Word::Reply { id, result } => self.reply(id, result),
+            SchedulerUpdate::Rules(rules) => self.tree.on_rules(rules),
+            SchedulerUpdate::Outlet(path, status) => self.tree.on_outlet_status(path, status),
+            SchedulerUpdate::Group(group, status) => self.tree.on_group_status(&group, status),
+            SchedulerUpdate::Vacation(vacation) => self.tree.on_vacation(vacation, self.log_level.get()),
+            SchedulerUpdate::Event(event) => self.tree.publish_event(&event),
+            SchedulerUpdate::Reply { id, result } => self.reply(id, result),
         }
     }
 
@@ -218,11 +228,11 @@ impl MqttTask {
     /// Requests that the scheduler will not answer any more.
     pub(super) fn refuse_open_requests(&mut self) {
         for (_, reply_to) in std::mem::take(&mut self.questions.open) {
-            self.refuse_as_closing(reply_to);
+            self.refuse_shutting_down(reply_to);
         }
     }
 
-    fn refuse_as_closing(&mut self, reply_to: ReplyTo) {
+    fn refuse_shutting_down(&mut self, reply_to: ReplyTo) {
         self.refuse_request(reply_to, "shutting_down", "the bridge is shutting down");
     }
 
@@ -239,7 +249,7 @@ impl MqttTask {
             Place::Group(group) => {
                 let response = rejection(reply_to.transaction.as_ref(), code, message);
                 self.tree.send(self.tree.topics.group_response(&group), response);
-                self.tree.repeat_target(&Target::Group(group));
+                self.tree.republish_target(&Target::Group(group));
             }
         }
     }

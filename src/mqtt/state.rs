@@ -9,24 +9,24 @@ use serde::Serialize;
 mod rules;
 
 use self::rules::RulesState;
-use super::standings::Standings;
 use crate::domain::{
-    report::{Availability, Condition, Energy, Kind, Outlet, Phase, Protection, Report},
-    scheduling::OutletStanding,
+    report::{Availability, Condition, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
+    scheduling::OutletStatus,
 };
+use crate::mqtt::status_cache::StatusCache;
 use planner::{
     OutletPath, Power,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
 };
 
 /// The state topics of one device, in the order in which they are published.
-pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String)> {
+pub fn states(report: &DeviceReport, statuses: &StatusCache) -> Vec<(OutletPath, String)> {
     let device = OutletPath::device(report.id.clone());
     let plug = |outlet, rules| {
         let plug = PlugState {
             outlet,
             rules,
-            standing: standings.outlet(&device),
+            status: statuses.outlet(&device),
             device: DeviceState::of(report),
         };
         (device.clone(), json(&plug))
@@ -34,11 +34,11 @@ pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String
     let Some(identity) = &report.identity else {
         // Not known yet whether it is a plug or a strip. Home Assistant may remember either from an earlier
         // run, so every key that it could read is there.
-        let outlets = standings.outlets_of(&report.id).map(|(path, standing)| {
+        let outlets = statuses.outlets_of(&report.id).map(|(path, status)| {
             let state = StripOutletState {
                 outlet: OutletState::default(),
                 rules: RulesState::default(),
-                standing,
+                status,
             };
             (path.clone(), json(&state))
         });
@@ -47,7 +47,7 @@ pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String
             .collect();
     };
     if let (Kind::Plug, [outlet]) = (identity.kind, report.outlets.as_slice()) {
-        let rules = RulesState::of(outlet, standings.outlet(&device));
+        let rules = RulesState::of(outlet, statuses.outlet(&device));
         return vec![plug(OutletState::of(outlet), rules)];
     }
     let strip = StripState {
@@ -59,7 +59,7 @@ pub fn states(report: &Report, standings: &Standings) -> Vec<(OutletPath, String
         let state = StripOutletState {
             outlet: OutletState::of(outlet),
             rules: RulesState::default(),
-            standing: standings.outlet(&path),
+            status: statuses.outlet(&path),
         };
         let state = json(&state);
         Some((path, state))
@@ -84,7 +84,7 @@ struct PlugState<'a> {
     #[serde(flatten)]
     rules: RulesState,
     #[serde(flatten)]
-    standing: &'a OutletStanding,
+    status: &'a OutletStatus,
     #[serde(flatten)]
     device: DeviceState<'a>,
 }
@@ -96,7 +96,7 @@ struct StripOutletState<'a> {
     #[serde(flatten)]
     rules: RulesState,
     #[serde(flatten)]
-    standing: &'a OutletStanding,
+    status: &'a OutletStatus,
 }
 
 #[derive(Serialize)]
@@ -206,7 +206,7 @@ impl EnergyState {
 }
 
 impl<'a> DeviceState<'a> {
-    fn of(report: &'a Report) -> Self {
+    fn of(report: &'a DeviceReport) -> Self {
         let trouble = report.trouble.as_ref().map(|trouble| trouble.message.as_str());
         let identity = report.identity.as_deref();
         Self {

@@ -15,22 +15,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    desk::{Desk, Errand},
-    health::Vitals,
+    health::HealthCollector,
     link::{Farewell, LinkEvent},
     reload::Reloads,
     scheduling::Questions,
     state::availability,
-    tree::Tree,
+};
+use crate::mqtt::{
+    pending::{CommandKind, Desk},
+    publisher::Publisher,
 };
 use crate::{
-    devices::{News, Order},
+    devices::{DeviceEvent, DeviceMsg},
     domain::{
         command::Answer,
         report::Availability,
-        scheduling::{Ask, Word},
+        scheduling::{SchedulerMsg, SchedulerUpdate},
     },
-    store::Keeper,
+    store::Store,
     system::{clock::sleep_until_some, telemetry::LogLevel},
 };
 
@@ -39,9 +41,9 @@ const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the loop checks that it comes round in time.
 const PULSE: Duration = Duration::from_secs(1);
 /// How long the loop waits after the stop for what the other tasks still have to say.
-const LAST_WORDS: Duration = Duration::from_millis(550);
+const DRAIN_TIME: Duration = Duration::from_millis(550);
 /// For the farewell to the broker.
-const FAREWELL: Duration = Duration::from_millis(300);
+const SHUTDOWN_TIME: Duration = Duration::from_millis(300);
 
 /// What a request on MQTT asks of the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +54,15 @@ pub enum Control {
 
 /// The channels of the MQTT task.
 #[derive(Debug)]
-pub struct Wires {
+pub struct Channels {
     /// To the device owner.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<DeviceMsg>,
     /// To the scheduler.
-    pub asks: mpsc::Sender<Ask>,
+    pub asks: mpsc::Sender<SchedulerMsg>,
     /// From the scheduler.
-    pub words: mpsc::Receiver<Word>,
+    pub words: mpsc::Receiver<SchedulerUpdate>,
     /// From workers. Closed when the last of them ended.
-    pub news: mpsc::Receiver<News>,
+    pub news: mpsc::Receiver<DeviceEvent>,
     /// To the process.
     pub controls: mpsc::Sender<Control>,
     /// Notified each second that the loop comes round in.
@@ -70,35 +72,35 @@ pub struct Wires {
 /// The MQTT event loop task.
 #[derive(Debug)]
 pub struct MqttTask {
-    pub(super) tree: Tree,
+    pub(super) tree: Publisher,
     pub(super) desk: Desk,
-    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) orders: mpsc::Sender<DeviceMsg>,
     pub(super) questions: Questions,
     /// Topics on which sensors speak.
     pub(super) sensors: BTreeSet<String>,
     pub(super) controls: mpsc::Sender<Control>,
     pub(super) answers: mpsc::UnboundedSender<Answer>,
     pub(super) log_level: LogLevel,
-    pub(super) keeper: Keeper,
-    pub(super) vitals: Vitals,
+    pub(super) keeper: Store,
+    pub(super) vitals: HealthCollector,
     pub(super) reloads: Reloads,
     /// Set once the process is stopping: new commands are refused.
     pub(super) closing: Option<Instant>,
     /// Topics whose retained command was answered.
     pub(super) refused_retained: BTreeSet<String>,
     answered: mpsc::UnboundedReceiver<Answer>,
-    news: mpsc::Receiver<News>,
-    words: mpsc::Receiver<Word>,
+    news: mpsc::Receiver<DeviceEvent>,
+    words: mpsc::Receiver<SchedulerUpdate>,
     pulse: Arc<Notify>,
 }
 
 impl MqttTask {
     pub(super) fn assemble(
-        tree: Tree,
-        wires: Wires,
+        tree: Publisher,
+        wires: Channels,
         log_level: LogLevel,
-        keeper: Keeper,
-        vitals: Vitals,
+        keeper: Store,
+        vitals: HealthCollector,
         reloads: Reloads,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
@@ -126,39 +128,47 @@ impl MqttTask {
 
     /// Runs until the stop; then goes on until all workers ended, and says goodbye.
     pub async fn run(mut self, stop: CancellationToken) -> Farewell {
-        self.tree.plant(self.log_level.get());
+        self.tree.publish_initial(self.log_level.get());
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_health = Instant::now();
         loop {
-            let announce_at = self.tree.home.as_ref().and_then(super::home::Home::due);
-            let sweep_ends = self.tree.home.as_ref().and_then(super::home::Home::sweep_ends);
+            let announce_at = self
+                .tree
+                .home
+                .as_ref()
+                .and_then(super::home::DiscoveryTracker::due);
+            let stale_cleanup_ends = self
+                .tree
+                .home
+                .as_ref()
+                .and_then(super::home::DiscoveryTracker::stale_cleanup_ends);
             let overview_at = self.tree.overview_due();
-            let last_words = self.closing.map(|since| since + LAST_WORDS);
+            let drain_until = self.closing.map(|since| since + DRAIN_TIME);
             tokio::select! {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
                 event = self.tree.link.event() => self.on_link(event),
                 news = self.news.recv() => match news {
-                    Some(News::Report(report)) => self.tree.hear(&report),
-                    Some(News::Event(event)) => self.tree.tell_event(&event),
+                    Some(DeviceEvent::DeviceReport(report)) => self.tree.hear(&report),
+                    Some(DeviceEvent::Event(event)) => self.tree.publish_event(&event),
                     // Of interest to the scheduler only; what is worth telling is in the report.
-                    Some(News::Metered(_)) => {}
+                    Some(DeviceEvent::Metered(_)) => {}
                     None => break,
                 },
-                Some(word) = self.words.recv() => self.hear_word(word),
-                turn = self.reloads.turn(), if self.closing.is_none() => self.take_turn(turn),
-                Some(answer) = self.answered.recv() => self.pass_on(answer),
-                () = sleep_until_some(overview_at) => self.tree.tell_overview(self.log_level.get()),
-                () = sleep_until_some(announce_at) => self.tell_home_assistant_again(),
-                () = sleep_until_some(sweep_ends) => self.tree.swept(),
-                () = sleep_until_some(last_words) => break,
+                Some(word) = self.words.recv() => self.on_scheduler_update(word),
+                turn = self.reloads.turn(), if self.closing.is_none() => self.on_reload_step(turn),
+                Some(answer) = self.answered.recv() => self.publish_reply(answer),
+                () = sleep_until_some(overview_at) => self.tree.publish_overview(self.log_level.get()),
+                () = sleep_until_some(announce_at) => self.republish_for_home_assistant(),
+                () = sleep_until_some(stale_cleanup_ends) => self.tree.stale_cleared(),
+                () = sleep_until_some(drain_until) => break,
                 expected = pulse.tick() => {
                     self.pulse.notify_one();
                     let now = Instant::now();
                     self.vitals.lagged(now.duration_since(expected));
                     if now >= next_health {
                         next_health = now + HEALTH_INTERVAL;
-                        self.tell_health();
+                        self.publish_health();
                     }
                 }
             }
@@ -183,13 +193,13 @@ impl MqttTask {
 
     /// Publishes an answer. After a failure the old state is published again, so that whoever showed the
     /// wished one snaps back; after a read, because somebody asked to see it.
-    pub(super) fn pass_on(&mut self, answer: Answer) {
+    pub(super) fn publish_reply(&mut self, answer: Answer) {
         let confirmed = |target: &_| self.tree.confirmed(target);
         let Some(response) = self.desk.answer(answer, confirmed, Instant::now()) else {
             return;
         };
-        if response.failed || response.errand == Errand::Read {
-            self.tree.repeat_target(&response.target);
+        if response.failed || response.errand == CommandKind::Read {
+            self.tree.republish_target(&response.target);
         }
         if response.wanted {
             self.tree
@@ -197,7 +207,7 @@ impl MqttTask {
         }
     }
 
-    fn tell_home_assistant_again(&mut self) {
+    fn republish_for_home_assistant(&mut self) {
         info!("Home Assistant started; everything is published again");
         if let Some(home) = &mut self.tree.home {
             home.told(Instant::now());
@@ -206,38 +216,38 @@ impl MqttTask {
     }
 
     /// Publishes the bridge's figures, and returns them.
-    pub(super) fn tell_health(&mut self) -> Value {
+    pub(super) fn publish_health(&mut self) -> Value {
         let health = json!(
             self.vitals
                 .health(self.tree.link.stats(), self.desk.len(), &self.orders)
         );
-        self.tree.tell_health(&health);
+        self.tree.publish_health(&health);
         health
     }
 
     /// All that still waits is answered, then the broker is told.
     async fn close(mut self) -> Farewell {
         while let Ok(word) = self.words.try_recv() {
-            self.hear_word(word);
+            self.on_scheduler_update(word);
         }
         while let Ok(answer) = self.answered.try_recv() {
-            self.pass_on(answer);
+            self.publish_reply(answer);
         }
         for answer in self.desk.abandon() {
-            self.pass_on(answer);
+            self.publish_reply(answer);
         }
         self.refuse_open_requests();
         self.refuse_reloads();
         if self.tree.overview_due().is_some() {
-            self.tree.tell_overview(self.log_level.get());
+            self.tree.publish_overview(self.log_level.get());
         }
         let offline = Bytes::from(availability(Availability::Offline));
-        let farewell = self.tree.link.close(offline, FAREWELL).await;
-        match farewell {
+        let shutdown = self.tree.link.close(offline, SHUTDOWN_TIME).await;
+        match shutdown {
             Farewell::Acknowledged => info!("said goodbye to the broker"),
             Farewell::NotConnected => info!("the broker was not connected; it publishes the last will"),
             Farewell::TimedOut => warn!("the broker did not acknowledge in time; it publishes the last will"),
         }
-        farewell
+        shutdown
     }
 }

@@ -27,7 +27,7 @@ pub enum BridgeTopic {
     /// `online` or `offline`; retained; the last will.
     State,
     /// Version, start and settings; retained.
-    Info,
+    InfoPayload,
     /// All devices; retained.
     Devices,
     /// All groups; retained.
@@ -44,7 +44,7 @@ impl BridgeTopic {
     fn level(self) -> &'static str {
         match self {
             Self::State => "state",
-            Self::Info => "info",
+            Self::InfoPayload => "info",
             Self::Devices => "devices",
             Self::Groups => "groups",
             Self::Health => "health",

@@ -40,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use kept::{Kept, Remembered};
+pub use kept::{PersistedScheduler, Remembered};
 pub use layers::{Changes, ScheduleChange};
 pub use outlet::Armed;
 pub use timer::Timer;
@@ -51,11 +51,11 @@ use outlet::Live;
 use sensors::Watch;
 use tell::Telling;
 
-use crate::domain::scheduling::{Ask, SchedulerEnds, Word};
+use crate::domain::scheduling::{SchedulerInbox, SchedulerMsg, SchedulerUpdate};
 use crate::{
-    devices::{News, Order},
-    domain::{command::Answer, report::Report},
-    store::Keeper,
+    devices::{DeviceEvent, DeviceMsg},
+    domain::{command::Answer, report::DeviceReport},
+    store::Store,
     system::clock::Clock,
 };
 use planner::rules::Rules;
@@ -70,13 +70,13 @@ pub struct Parts {
     /// As the settings have them.
     pub rules: Arc<Rules>,
     /// What survives a restart.
-    pub keeper: Keeper,
+    pub keeper: Store,
     /// The channels to and from the event loop.
-    pub ends: SchedulerEnds,
+    pub ends: SchedulerInbox,
     /// From workers.
-    pub news: mpsc::Receiver<News>,
+    pub news: mpsc::Receiver<DeviceEvent>,
     /// To the device owner.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<DeviceMsg>,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -90,20 +90,20 @@ pub struct Scheduler {
     /// The outlets of each device, as it said.
     devices: BTreeMap<DeviceId, Vec<OutletPath>>,
     /// What each device that is reachable said last.
-    reports: BTreeMap<DeviceId, Arc<Report>>,
+    reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
     /// Devices that a reload took out. Their workers may still report while they end.
     removed: BTreeSet<DeviceId>,
     desk: Desk,
     telling: Telling,
     watch: Watch,
-    keeper: Keeper,
+    keeper: Store,
     clock: Clock,
     /// When it looked last, by both clocks.
     looked: Look,
-    asks: mpsc::Receiver<Ask>,
-    news: mpsc::Receiver<News>,
-    orders: mpsc::Sender<Order>,
-    words: mpsc::Sender<Word>,
+    asks: mpsc::Receiver<SchedulerMsg>,
+    news: mpsc::Receiver<DeviceEvent>,
+    orders: mpsc::Sender<DeviceMsg>,
+    words: mpsc::Sender<SchedulerUpdate>,
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
 }
@@ -260,12 +260,12 @@ impl Scheduler {
         concern
     }
 
-    fn take_one(&mut self, news: &News) -> Concern {
+    fn take_one(&mut self, news: &DeviceEvent) -> Concern {
         match news {
-            News::Report(report) => self.hear(report),
+            DeviceEvent::DeviceReport(report) => self.hear(report),
             // The report that comes with it says the same.
-            News::Event(_) => Concern::None,
-            News::Metered(metered) => self.take_reading(metered),
+            DeviceEvent::Event(_) => Concern::None,
+            DeviceEvent::Metered(metered) => self.take_reading(metered),
         }
     }
 
@@ -276,13 +276,13 @@ impl Scheduler {
         Concern::Some
     }
 
-    fn take_ask(&mut self, ask: Ask) -> Concern {
+    fn take_ask(&mut self, ask: SchedulerMsg) -> Concern {
         let look = Look::at(&self.clock);
         match ask {
-            Ask::Set(wish) => return self.wish(wish, look),
-            Ask::Sensor { topic, payload } => self.sense(&topic, &payload, look),
-            Ask::Reload(rewritten) => self.reload(rewritten, look),
-            Ask::Request { id, request } => self.answer_request(id, request, look),
+            SchedulerMsg::Set(wish) => return self.wish(wish, look),
+            SchedulerMsg::Sensor { topic, payload } => self.sense(&topic, &payload, look),
+            SchedulerMsg::Reload(rewritten) => self.reload(rewritten, look),
+            SchedulerMsg::Request { id, request } => self.answer_request(id, request, look),
         }
         Concern::Some
     }
@@ -339,7 +339,7 @@ impl Scheduler {
         let settled = self
             .desk
             .settled(self.book.overrides.clone(), self.book.timers.clone());
-        let kept = Kept::of(&self.book, &self.live, settled);
+        let kept = PersistedScheduler::of(&self.book, &self.live, settled);
         self.keeper.replace(|saved| &mut saved.scheduler, kept);
     }
 }

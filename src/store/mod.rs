@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{devices::energy::Accounts, scheduler::task::Kept};
+use crate::{devices::energy::EnergyCounters, scheduler::task::PersistedScheduler};
 use planner::{DeviceId, GroupId};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
@@ -23,26 +23,26 @@ const VERSION: u32 = 1;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Saved {
+pub struct Persisted {
     /// Devices that somebody deleted in Home Assistant: not announced again until asked.
     #[serde(default)]
     pub deleted_in_home_assistant: BTreeSet<DeviceId>,
     /// What each outlet used in all.
     #[serde(default)]
-    pub energy: Accounts,
+    pub energy: EnergyCounters,
     /// The same of groups.
     #[serde(default)]
     pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
     /// What the scheduler must not forget.
     #[serde(default)]
-    pub scheduler: Kept,
+    pub scheduler: PersistedScheduler,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     version: u32,
     #[serde(flatten)]
-    saved: Saved,
+    saved: Persisted,
 }
 
 /// What became of the file at start.
@@ -63,16 +63,16 @@ pub enum Loaded {
 
 /// Changes what is kept. Clones share it; the [`Writer`] sees every change.
 #[derive(Debug, Clone)]
-pub struct Keeper(watch::Sender<Saved>);
+pub struct Store(watch::Sender<Persisted>);
 
-impl Keeper {
+impl Store {
     /// What is kept now.
-    pub fn saved(&self) -> Saved {
+    pub fn saved(&self) -> Persisted {
         self.0.borrow().clone()
     }
 
     /// Replaces a part of it; an equal value is not written again.
-    pub fn replace<T: PartialEq>(&self, part: fn(&mut Saved) -> &mut T, value: T) {
+    pub fn replace<T: PartialEq>(&self, part: fn(&mut Persisted) -> &mut T, value: T) {
         self.0.send_if_modified(|saved| {
             let part = part(saved);
             let changed = *part != value;
@@ -86,20 +86,20 @@ impl Keeper {
 #[derive(Debug)]
 pub struct Writer {
     path: Option<PathBuf>,
-    changes: watch::Receiver<Saved>,
+    changes: watch::Receiver<Persisted>,
 }
 
 /// Reads the file, if one is configured, and pairs what it held with a writer for what changes.
 ///
 /// # Errors
 /// If the file exists and can neither be read nor set aside: going on would overwrite it.
-pub fn open(path: Option<PathBuf>) -> io::Result<(Keeper, Writer, Loaded)> {
+pub fn open(path: Option<PathBuf>) -> io::Result<(Store, Writer, Loaded)> {
     let (saved, loaded) = match &path {
-        None => (Saved::default(), Loaded::Fresh),
+        None => (Persisted::default(), Loaded::Fresh),
         Some(path) => load(path)?,
     };
     let (keeper, changes) = watch::channel(saved);
-    Ok((Keeper(keeper), Writer { path, changes }, loaded))
+    Ok((Store(keeper), Writer { path, changes }, loaded))
 }
 
 impl Writer {
@@ -135,11 +135,11 @@ impl Writer {
     }
 }
 
-fn load(path: &Path) -> io::Result<(Saved, Loaded)> {
+fn load(path: &Path) -> io::Result<(Persisted, Loaded)> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((Saved::default(), Loaded::Fresh));
+            return Ok((Persisted::default(), Loaded::Fresh));
         }
         Err(error) => return Err(error),
     };
@@ -148,12 +148,12 @@ fn load(path: &Path) -> io::Result<(Saved, Loaded)> {
         Err(why) => {
             let to = free_name(path);
             fs::rename(path, &to)?;
-            Ok((Saved::default(), Loaded::SetAside { to, why }))
+            Ok((Persisted::default(), Loaded::SetAside { to, why }))
         }
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Saved, String> {
+fn decode(bytes: &[u8]) -> Result<Persisted, String> {
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if envelope.version != VERSION {
         return Err(format!(
@@ -164,7 +164,7 @@ fn decode(bytes: &[u8]) -> Result<Saved, String> {
     Ok(envelope.saved)
 }
 
-fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+fn write(path: &Path, saved: &Persisted) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(&Envelope {
         version: VERSION,
         saved: saved.clone(),
@@ -203,13 +203,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::devices::energy::{Account, Counters};
+    use crate::devices::energy::{Counters, EnergyCounter};
     use planner::units::{MilliWattHours, WattHours};
 
     /// With all that an account may have.
-    fn account() -> Account {
+    fn account() -> EnergyCounter {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        let mut account = Account::new("8022-02", now);
+        let mut account = EnergyCounter::new("8022-02", now);
         let shown = Counters {
             month: Some(("2026-11-21T08:00:00".parse().unwrap(), WattHours::new(7))),
             since_restart: Some(MilliWattHours::new(9)),
@@ -230,8 +230,8 @@ mod tests {
         "memory": [{"group": "driveway", "schedule": "noon", "at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}]
     }"#;
 
-    fn saved() -> Saved {
-        Saved {
+    fn saved() -> Persisted {
+        Persisted {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
             energy: [("mats/2".to_owned(), account())].into(),
             groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
@@ -264,7 +264,7 @@ mod tests {
         keeper.replace(|kept| &mut kept.energy, saved().energy);
         assert!(!changes.has_changed().unwrap());
         assert_eq!(keeper.saved().energy, saved().energy);
-        assert_eq!(keeper.saved().scheduler, Kept::default());
+        assert_eq!(keeper.saved().scheduler, PersistedScheduler::default());
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
             let (kept, loaded) = load(&path).unwrap();
-            assert_eq!(kept, Saved::default());
+            assert_eq!(kept, Persisted::default());
             let Loaded::SetAside { to, .. } = loaded else {
                 panic!("{length}: {loaded:?}")
             };
@@ -303,16 +303,16 @@ mod tests {
         assert!(why.contains("version 2"), "{why}");
     }
 
-    fn any_saved() -> impl Strategy<Value = Saved> {
-        prop::collection::btree_set("[a-z0-9_-]{1,20}", 0..5).prop_map(|ids| Saved {
+    fn any_saved() -> impl Strategy<Value = Persisted> {
+        prop::collection::btree_set("[a-z0-9_-]{1,20}", 0..5).prop_map(|ids| Persisted {
             deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
             groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
-            scheduler: Kept::default(),
-            energy: Accounts::default(),
+            scheduler: PersistedScheduler::default(),
+            energy: EnergyCounters::default(),
         })
     }
 
-    fn encoded(saved: &Saved) -> Vec<u8> {
+    fn encoded(saved: &Persisted) -> Vec<u8> {
         let envelope = Envelope {
             version: VERSION,
             saved: saved.clone(),

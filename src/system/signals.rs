@@ -10,9 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::commands::After;
+use crate::commands::ExitAction;
 use crate::{
-    app::bridge::{Bridge, Ended},
+    app::bridge::{Bridge, ShutdownReason},
     system::service_manager::Supervisor,
 };
 
@@ -59,7 +59,7 @@ impl Signals {
 
     /// Runs a bridge until SIGTERM or SIGINT; at SIGHUP it reads its settings again. A second signal to stop ends it
     /// at once: somebody is in a hurry, and the broker publishes the last will.
-    pub(crate) async fn run(mut self, bridge: Bridge) -> After {
+    pub(crate) async fn run(mut self, bridge: Bridge) -> ExitAction {
         let mut supervisor = Supervisor::from_environment();
         let (pulse, reload) = (bridge.pulse(), bridge.reload());
         let stop = CancellationToken::new();
@@ -67,7 +67,7 @@ impl Signals {
         loop {
             tokio::select! {
                 ended = &mut running => {
-                    if ended == Ended::Restart {
+                    if ended == ShutdownReason::Restart {
                         supervisor.restarting();
                     }
                     return after(ended);
@@ -87,7 +87,7 @@ impl Signals {
             }
             if stop.is_cancelled() {
                 warn!("a second signal; ending at once");
-                return After::Exit(ExitCode::FAILURE);
+                return ExitAction::Exit(ExitCode::FAILURE);
             }
             supervisor.stopping();
             stop.cancel();
@@ -96,10 +96,10 @@ impl Signals {
 }
 
 /// What a bridge's end means for the process.
-fn after(ended: Ended) -> After {
+fn after(ended: ShutdownReason) -> ExitAction {
     match ended {
-        Ended::Stopped => After::Exit(ExitCode::SUCCESS),
-        Ended::Restart => After::Restart,
-        Ended::Failed => After::Exit(ExitCode::FAILURE),
+        ShutdownReason::Stopped => ExitAction::Exit(ExitCode::SUCCESS),
+        ShutdownReason::Restart => ExitAction::Restart,
+        ShutdownReason::Failed => ExitAction::Exit(ExitCode::FAILURE),
     }
 }

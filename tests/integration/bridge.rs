@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
 use tapo2mqtt::{
     app::{
-        bridge::{Bridge, Ended},
+        bridge::{Bridge, ShutdownReason},
         reload::Loader,
     },
     config::{self, Sources},
-    devices::{Credentials, DeviceConfig, Telling, Tempo},
+    devices::{Credentials, DeviceConfig, PollingConfig, ReportThresholds},
     system::{
         Secret,
         clock::Clock,
@@ -49,11 +49,11 @@ pub struct Setup {
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
-pub fn tempo() -> Tempo {
-    Tempo {
+pub fn tempo() -> PollingConfig {
+    PollingConfig {
         poll: Duration::from_secs(5),
         slow_poll: Duration::from_secs(30),
-        telling: Telling::default(),
+        telling: ReportThresholds::default(),
         request: Duration::from_secs(3),
         probe_longest: Duration::from_secs(30),
         refused_longest: Duration::from_mins(5),
@@ -218,7 +218,7 @@ pub struct Running {
     pub broker: Arc<Mosquitto>,
     pub readings: Arc<Readings>,
     stop: CancellationToken,
-    task: JoinHandle<Ended>,
+    task: JoinHandle<ShutdownReason>,
     directory: Arc<TempDir>,
 }
 
@@ -332,7 +332,7 @@ impl Running {
     }
 
     /// Stops the bridge and waits for its end. What it said until then is seen.
-    pub async fn stop(&mut self) -> Ended {
+    pub async fn stop(&mut self) -> ShutdownReason {
         self.stop.cancel();
         let ended = timeout(PATIENCE, &mut self.task).await.unwrap().unwrap();
         self.probe.catch_up().await;

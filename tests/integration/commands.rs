@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, Latency, Profile, Protocol, Scope, Simulator, Stage};
-use tapo2mqtt::app::bridge::Ended;
+use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
     bridge::{Running, Setup, dead_address},
@@ -299,7 +299,7 @@ async fn commands_that_wait_at_the_stop_are_answered_once() {
         bridge.publish("plug/set", payload.to_string()).await;
     }
     bridge.barrier().await;
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
     let answers = bridge.answers("plug");
     let mut transactions: Vec<_> = answers
         .iter()

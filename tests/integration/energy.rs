@@ -7,9 +7,11 @@ use planner::units::{MilliWattHours, MilliWatts};
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, FaultKind, Profile, Simulator};
 use tapo2mqtt::{
-    devices::{HealthBoard, News, Order, Owner, Roster, Telling, Tempo},
-    domain::report::{EventKind, Outlet, Report},
-    store::{self, Keeper},
+    devices::{
+        DeviceEvent, DeviceMsg, DeviceOwner, DeviceSet, MetricsRegistry, PollingConfig, ReportThresholds,
+    },
+    domain::report::{DeviceReport, EventKind, Outlet},
+    store::{self, Store},
     system::{clock::Clock, tasks::Tasks},
 };
 use tempfile::tempdir;
@@ -27,26 +29,26 @@ use crate::{
 
 /// The device owner with one device, without a broker.
 struct Watched {
-    news: mpsc::Receiver<News>,
+    news: mpsc::Receiver<DeviceEvent>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _orders: mpsc::Sender<Order>,
+    _orders: mpsc::Sender<DeviceMsg>,
 }
 
 impl Watched {
-    fn start(device: &DeviceHandle, tempo: &Tempo, keeper: &Keeper, clock: &Clock) -> Self {
-        let roster = Roster {
+    fn start(device: &DeviceHandle, tempo: &PollingConfig, keeper: &Store, clock: &Clock) -> Self {
+        let roster = DeviceSet {
             devices: vec![device_config("device", device.address())],
             tempo: tempo.clone(),
         };
         let (orders, inbox) = mpsc::channel(16);
         let (sender, news) = mpsc::channel(10_000);
         let tasks = Tasks::default();
-        let owner = Owner::start(
+        let owner = DeviceOwner::start(
             roster,
             inbox,
             vec![sender],
-            HealthBoard::default(),
+            MetricsRegistry::default(),
             clock.clone(),
             tasks.clone(),
             keeper.clone(),
@@ -62,11 +64,11 @@ impl Watched {
     }
 
     /// Waits for a report.
-    async fn report(&mut self, wanted: impl Fn(&Report) -> bool) -> Arc<Report> {
+    async fn report(&mut self, wanted: impl Fn(&DeviceReport) -> bool) -> Arc<DeviceReport> {
         let find = async {
             loop {
                 match self.news.recv().await.unwrap() {
-                    News::Report(report) if wanted(&report) => return report,
+                    DeviceEvent::DeviceReport(report) if wanted(&report) => return report,
                     _ => {}
                 }
             }
@@ -75,10 +77,10 @@ impl Watched {
     }
 
     /// Everything told since the last time.
-    fn reports(&mut self) -> Vec<Arc<Report>> {
+    fn reports(&mut self) -> Vec<Arc<DeviceReport>> {
         let mut reports = Vec::new();
         while let Ok(news) = self.news.try_recv() {
-            if let News::Report(report) = news {
+            if let DeviceEvent::DeviceReport(report) = news {
                 reports.push(report);
             }
         }
@@ -92,11 +94,11 @@ impl Watched {
 }
 
 /// Asks for meters all the time, and tells everything.
-fn eager() -> Tempo {
-    Tempo {
+fn eager() -> PollingConfig {
+    PollingConfig {
         poll: Duration::from_millis(200),
         slow_poll: Duration::from_millis(2),
-        telling: Telling {
+        telling: ReportThresholds {
             power_step: MilliWatts::default(),
             energy_step: MilliWattHours::ZERO,
             slowest: Duration::ZERO,
@@ -105,7 +107,7 @@ fn eager() -> Tempo {
     }
 }
 
-fn keeper() -> Keeper {
+fn keeper() -> Store {
     store::open(None).unwrap().0
 }
 
@@ -133,7 +135,7 @@ impl Ledger {
     }
 
     /// No total falls, and none is more than what was drawn. In Wh.
-    fn check(&mut self, reports: &[Arc<Report>]) {
+    fn check(&mut self, reports: &[Arc<DeviceReport>]) {
         let drawn = self.device.drawn(1);
         for report in reports {
             let Some(total) = report.outlets.first().and_then(|outlet| outlet.energy.total) else {
@@ -226,7 +228,7 @@ async fn a_month_with_nothing_but_the_months_counter_is_added_up() {
 }
 
 /// The values of a report that are known, by name.
-fn known(outlet: &Outlet, report: &Report) -> Vec<&'static str> {
+fn known(outlet: &Outlet, report: &DeviceReport) -> Vec<&'static str> {
     let identity = report.identity.as_ref().unwrap();
     let values = [
         ("rssi", report.rssi.is_some()),
@@ -276,7 +278,7 @@ async fn each_missing_field_leaves_every_other_value() {
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.press(1).unwrap();
     let (keeper, clock) = (keeper(), Clock::system());
-    let tempo = Tempo {
+    let tempo = PollingConfig {
         poll: Duration::from_millis(5),
         ..eager()
     };
@@ -285,7 +287,7 @@ async fn each_missing_field_leaves_every_other_value() {
         let fields = vec![field.to_owned()];
         device.faults().set(Fault::MissingFields { fields });
         let mut watched = Watched::start(&device, &tempo, &keeper, &clock);
-        let settled = |report: &Report| {
+        let settled = |report: &DeviceReport| {
             report
                 .outlets
                 .first()
@@ -368,7 +370,7 @@ async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
     const FASTER: u32 = 20;
     let device = Simulator::device(profile).start().await.unwrap();
     let defaults = tempo();
-    let tempo = Tempo {
+    let tempo = PollingConfig {
         poll: defaults.poll / FASTER,
         slow_poll: defaults.slow_poll / FASTER,
         ..defaults

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
-use tapo2mqtt::{app::bridge::Ended, system::clock::Clock};
+use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 use tokio::time::Instant;
 
 use crate::{
@@ -304,7 +304,7 @@ async fn a_schedule_that_was_set_survives_a_restart() {
     site.request("schedule/set", json!({"group": "driveway", "schedule": lunch}))
         .await;
     site.both(true).await;
-    assert_eq!(site.bridge.stop().await, Ended::Stopped);
+    assert_eq!(site.bridge.stop().await, ShutdownReason::Stopped);
 
     let setup = Setup::new()
         .device("mats", site.mats.address())

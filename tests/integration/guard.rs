@@ -10,10 +10,12 @@ use tapo_simulator::{
     Simulator, Stage,
 };
 use tapo2mqtt::{
-    devices::{HealthBoard, News, Order, Owner, Roster, Tempo},
+    devices::{DeviceEvent, DeviceMsg, DeviceOwner, DeviceSet, MetricsRegistry, PollingConfig},
     domain::{
-        command::{Action, Answer, Code, Guard, Intent, Outcome, Source, Switch, Ticket, TicketId},
-        report::{Countdown, Report},
+        command::{
+            Action, Answer, CommandResult, DeviceCommand, ErrorCode, Guard, Source, Switch, Ticket, TicketId,
+        },
+        report::{Countdown, DeviceReport},
     },
     store,
     system::{clock::Clock, tasks::Tasks},
@@ -39,11 +41,11 @@ const NEVER: Duration = Duration::from_hours(1000);
 /// A device owner with one device, in a runtime of its own that can be killed.
 struct Desk {
     runtime: Option<Runtime>,
-    orders: mpsc::Sender<Order>,
-    news: mpsc::Receiver<News>,
+    orders: mpsc::Sender<DeviceMsg>,
+    news: mpsc::Receiver<DeviceEvent>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     clock: Clock,
-    last: Option<Arc<Report>>,
+    last: Option<Arc<DeviceReport>>,
 }
 
 impl Desk {
@@ -77,8 +79,8 @@ impl Desk {
         self.runtime.take().unwrap().shutdown_background();
     }
 
-    async fn ask(&mut self, action: Action, guard: Guard) -> Outcome {
-        let intent = Intent {
+    async fn ask(&mut self, action: Action, guard: Guard) -> CommandResult {
+        let intent = DeviceCommand {
             path: "device".parse().unwrap(),
             action,
             guard,
@@ -86,19 +88,19 @@ impl Desk {
             deadline: Instant::now() + PATIENCE,
             ticket: Ticket::new(TicketId(1), self.answers.0.clone()),
         };
-        self.orders.send(Order::Intent(intent)).await.unwrap();
+        self.orders.send(DeviceMsg::DeviceCommand(intent)).await.unwrap();
         let answer = timeout(PATIENCE, self.answers.1.recv()).await.unwrap();
         self.listen();
         answer.unwrap().outcome
     }
 
     /// The code of a failure.
-    async fn refused(&mut self, action: Action, guard: Guard) -> Code {
+    async fn refused(&mut self, action: Action, guard: Guard) -> ErrorCode {
         self.ask(action, guard).await.unwrap_err().code
     }
 
-    fn hear(&mut self, news: News) {
-        if let News::Report(report) = news {
+    fn hear(&mut self, news: DeviceEvent) {
+        if let DeviceEvent::DeviceReport(report) = news {
             self.last = Some(report);
         }
     }
@@ -145,22 +147,22 @@ impl Drop for Desk {
 
 fn owner(
     address: SocketAddr,
-    orders: mpsc::Receiver<Order>,
-    news: mpsc::Sender<News>,
+    orders: mpsc::Receiver<DeviceMsg>,
+    news: mpsc::Sender<DeviceEvent>,
     clock: Clock,
-) -> Owner {
-    let tempo = Tempo {
+) -> DeviceOwner {
+    let tempo = PollingConfig {
         poll: NEVER,
         slow_poll: NEVER,
         ..tempo()
     };
-    let roster = Roster {
+    let roster = DeviceSet {
         devices: vec![device_config("device", address)],
         tempo,
     };
-    let board = HealthBoard::default();
+    let board = MetricsRegistry::default();
     let (keeper, _writer, _loaded) = store::open(None).unwrap();
-    Owner::start(roster, orders, vec![news], board, clock, Tasks::default(), keeper)
+    DeviceOwner::start(roster, orders, vec![news], board, clock, Tasks::default(), keeper)
 }
 
 fn arm(after: Duration, ours: Option<Timestamp>) -> Guard {
@@ -376,7 +378,7 @@ async fn a_plug_that_cannot_be_guarded_is_not_switched_on() {
     let device = plug().await;
     let mut desk = Desk::start(device.address()).await;
     refuse(&device, "add_countdown_rule", -1901);
-    assert_eq!(desk.refused(ON, arm(HOUR, None)).await, Code::DeviceError);
+    assert_eq!(desk.refused(ON, arm(HOUR, None)).await, ErrorCode::DeviceError);
     assert!(device.counters().relay_changes.is_empty());
     assert_eq!(desk.countdown(), Countdown::Failed);
 
@@ -384,7 +386,7 @@ async fn a_plug_that_cannot_be_guarded_is_not_switched_on() {
     device.press(1).unwrap();
     assert_eq!(
         desk.refused(Action::Guard, arm(HOUR, None)).await,
-        Code::DeviceError
+        ErrorCode::DeviceError
     );
     assert!(device.relay(1));
 
@@ -412,7 +414,7 @@ async fn a_countdown_that_does_not_run_after_the_on_opens_the_relay() {
     let mut desk = Desk::start(device.address()).await;
     let fields = vec!["rule_list".to_owned()];
     device.faults().set(Fault::MissingFields { fields });
-    assert_eq!(desk.refused(ON, arm(HOUR, None)).await, Code::NotConfirmed);
+    assert_eq!(desk.refused(ON, arm(HOUR, None)).await, ErrorCode::NotConfirmed);
     let changes = device.counters().relay_changes;
     let states: Vec<bool> = changes.iter().map(|change| change.on).collect();
     assert_eq!(states, [true, false]);

@@ -86,7 +86,7 @@ fn sources(directory: &Path, into: &mut String) {
 fn every_promise_of_the_guide_has_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = String::new();
-    for directory in ["src", "tests"] {
+    for directory in ["src", "crates", "tests"] {
         sources(&root.join(directory), &mut code);
     }
     let guide = guide();

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
-use tapo2mqtt::{app::bridge::Ended, system::clock::Clock};
+use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -223,14 +223,14 @@ async fn a_timed_on_runs_on_the_countdown_of_a_plug_and_survives_a_restart() {
     let instant = before["timer_until"].as_str().unwrap();
     assert_eq!(instant.len(), "2026-11-21T12:00:00Z".len(), "{instant}");
 
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
     let setup = Setup::new().device("lamp", device.address()).after(&bridge);
     let mut bridge = setup.start_on(bridge.broker.clone()).await;
     let after = bridge.expect("lamp", is_armed).await;
     assert_eq!(after["timer_until"], before["timer_until"]);
     is_about(counts(&device).await, 600);
 
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
     device.advance(MINUTE * 10);
     device.wait_relay(1, false, PATIENCE).await.unwrap();
     assert_eq!(last_cause(&device), Cause::Countdown);
@@ -254,7 +254,7 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
         .expect("mats/2", |mat| mat["timer_until"].is_string())
         .await;
     assert_eq!(state["guard"], "unsupported");
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
 
     let off_at: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();
     let nearly = off_at.duration_since(clock.now()) - SignedDuration::from_secs(4);

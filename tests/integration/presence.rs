@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tapo_simulator::{Profile, Simulator};
-use tapo2mqtt::app::bridge::Ended;
+use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
     bridge::{Setup, parsed},
@@ -170,7 +170,7 @@ async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
     first.available("old").await;
     first.available("plug").await;
     first.barrier().await;
-    assert_eq!(first.stop().await, Ended::Stopped);
+    assert_eq!(first.stop().await, ShutdownReason::Stopped);
     let is_old = |topic: &String| {
         topic
             .split('/')
@@ -222,7 +222,7 @@ async fn a_device_with_a_new_id_goes_under_the_old_one_first() {
     let mut first = Setup::new().device("old", plug.address()).start().await;
     first.available("old").await;
     first.barrier().await;
-    assert_eq!(first.stop().await, Ended::Stopped);
+    assert_eq!(first.stop().await, ShutdownReason::Stopped);
 
     let setup = Setup::new().device("new", plug.address());
     let second = setup.start_on(first.broker.clone()).await;

@@ -17,18 +17,19 @@ use planner::{
 use serde_json::{Value, json};
 use tapo2mqtt::{
     config::{self, Settings, Sources},
-    devices::{HealthBoard, News, Order},
+    devices::{DeviceEvent, DeviceMsg, MetricsRegistry},
     domain::{
-        command::{Action, Code, Done, Failure, Member, Switch, Ticket},
+        command::{Action, Applied, CommandError, ErrorCode, Member, Switch, Ticket},
         report::{
-            Availability, Condition, Countdown, DeviceRules, Energy, Event, EventKind, Identity, Kind,
-            Outlet, Phase, Report,
+            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event, EventKind,
+            Identity, Kind, Outlet, Phase,
         },
         scheduling::{
-            Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Target, Wish, Word,
+            Change, GroupStatus, OutletStatus, Request, RequestError, RequestId, SchedulerMsg,
+            SchedulerUpdate, Target, Wish,
         },
     },
-    mqtt::{About, MqttTask, Parts, Wires},
+    mqtt::{BridgeInfo, MqttTask, Parts, Channels},
     store,
     system::{
         clock::Clock,
@@ -89,11 +90,11 @@ const NOON: &str = "2026-11-21T17:00:00Z";
 struct Seam {
     broker: Arc<Mosquitto>,
     probe: Probe,
-    asks: mpsc::Receiver<Ask>,
-    words: mpsc::Sender<Word>,
-    orders: mpsc::Receiver<Order>,
+    asks: mpsc::Receiver<SchedulerMsg>,
+    words: mpsc::Sender<SchedulerUpdate>,
+    orders: mpsc::Receiver<DeviceMsg>,
     /// `None` once the workers ended.
-    news: Option<mpsc::Sender<News>>,
+    news: Option<mpsc::Sender<DeviceEvent>>,
     rules: Arc<Rules>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -139,7 +140,7 @@ impl Seam {
         let (keeper, _writer, _loaded) = store::open(None).unwrap();
         let clock = Clock::steered(NOON.parse().unwrap());
         let parts = Parts {
-            wires: Wires {
+            wires: Channels {
                 pulse: Arc::default(),
                 orders: orders_out,
                 asks: asks_out,
@@ -147,7 +148,7 @@ impl Seam {
                 news: news_in,
                 controls,
             },
-            about: About {
+            about: BridgeInfo {
                 started_at: clock.now(),
                 setup_mode: false,
                 start_checks: Vec::new(),
@@ -156,7 +157,7 @@ impl Seam {
             log_level: LogLevel::detached(Level::Info),
             keeper,
             loader: None,
-            board: HealthBoard::default(),
+            board: MetricsRegistry::default(),
             clock,
         };
         let tasks = Tasks::default();
@@ -198,34 +199,34 @@ impl Seam {
         answer
     }
 
-    async fn say(&self, word: Word) {
+    async fn say(&self, word: SchedulerUpdate) {
         self.words.send(word).await.unwrap();
     }
 
     /// The scheduler's rules and how the group stands.
     async fn tell_group(&self) {
-        self.say(Word::Rules(self.rules.clone())).await;
-        let standing = Word::Group("driveway".parse().unwrap(), Arc::new(group_standing()));
+        self.say(SchedulerUpdate::Rules(self.rules.clone())).await;
+        let standing = SchedulerUpdate::Group("driveway".parse().unwrap(), Arc::new(group_standing()));
         self.say(standing).await;
         self.expect("group/driveway", |_| true).await;
     }
 
     /// What the scheduler is told next.
-    async fn asked(&mut self) -> Ask {
+    async fn asked(&mut self) -> SchedulerMsg {
         let asked = timeout(PATIENCE, self.asks.recv()).await;
         asked.expect("a question").expect("an event loop")
     }
 
     async fn wish(&mut self) -> Wish {
         match self.asked().await {
-            Ask::Set(wish) => wish,
+            SchedulerMsg::Set(wish) => wish,
             other => panic!("{other:?} is no wish"),
         }
     }
 
     async fn request(&mut self) -> (RequestId, Request) {
         match self.asked().await {
-            Ask::Request { id, request } => (id, request),
+            SchedulerMsg::Request { id, request } => (id, request),
             other => panic!("{other:?} is no request"),
         }
     }
@@ -260,11 +261,11 @@ fn driveway() -> Target {
 
 fn on(outlet: &str) -> Member {
     let outlets = vec![(path(outlet), Some(Power::On))];
-    (path(outlet), Ok(Done { outlets, attempts: 1 }))
+    (path(outlet), Ok(Applied { outlets, attempts: 1 }))
 }
 
-fn group_standing() -> GroupStanding {
-    GroupStanding {
+fn group_standing() -> GroupStatus {
+    GroupStatus {
         state: Some(Power::Off),
         mode: Mode::Auto,
         expected: Some(Power::Off),
@@ -285,8 +286,8 @@ fn group_standing() -> GroupStanding {
 }
 
 /// The plug `lamp`, off.
-fn lamp() -> Report {
-    Report {
+fn lamp() -> DeviceReport {
+    DeviceReport {
         id: "lamp".parse().unwrap(),
         name: None,
         address: "127.0.0.1:9".to_owned(),
@@ -328,9 +329,9 @@ async fn a_group_is_answered_member_by_member() {
     assert_eq!(wish.target, driveway());
     assert_eq!(wish.change, Change::Switch(Switch::To(Power::On)));
     assert_eq!(wish.lifetime, None);
-    let silent = Failure {
+    let silent = CommandError {
         attempts: 2,
-        ..Failure::bridge(Code::NoAnswer, "the device did not confirm in time")
+        ..CommandError::bridge(ErrorCode::NoAnswer, "the device did not confirm in time")
     };
     wish.ticket
         .answer_members(vec![on("mats/1"), (path("lamp"), Err(silent))]);
@@ -379,7 +380,7 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
             "driveway/set/mode",
             r#"{"mode":"off","override":"hold"}"#,
             Change::Switch(to_off),
-            Some(Lifetime::Hold),
+            Some(Lifetime::EnergyBlock),
         ),
         (
             "driveway/set",
@@ -434,7 +435,7 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
             .await;
         assert_eq!(wish.target, Target::Outlet(path(target)));
         assert_eq!(wish.change, Change::OnFor(Duration::from_secs(5)));
-        assert_eq!(wish.lifetime, Some(Lifetime::Hold));
+        assert_eq!(wish.lifetime, Some(Lifetime::EnergyBlock));
         let wish = seam.command(&format!("{topic}/set"), "AUTO").await;
         assert_eq!(wish.change, Change::Auto);
     }
@@ -482,7 +483,7 @@ async fn what_makes_no_sense_for_a_group_is_answered() {
     // None of it was passed on: this is the first question.
     let wish = seam.command("group/driveway/set", "ON").await;
     wish.ticket
-        .answer(Err(Failure::bridge(Code::BadCommand, "not now")));
+        .answer(Err(CommandError::bridge(ErrorCode::BadCommand, "not now")));
     let answer = seam.answer("group/driveway/response").await;
     assert_eq!(answer["error"]["message"], "not now");
     assert_eq!(answer.get("members"), None);
@@ -516,7 +517,7 @@ async fn a_schedule_is_switched_by_its_topic() {
         enabled,
     };
     assert_eq!(request, expected(false));
-    seam.say(Word::Reply {
+    seam.say(SchedulerUpdate::Reply {
         id,
         result: Ok(Value::Null),
     })
@@ -525,7 +526,7 @@ async fn a_schedule_is_switched_by_its_topic() {
     seam.publish(topic, r#"{"enabled":true,"transaction":"t"}"#).await;
     let (id, request) = seam.request().await;
     assert_eq!(request, expected(true));
-    seam.say(Word::Reply {
+    seam.say(SchedulerUpdate::Reply {
         id,
         result: Ok(Value::Null),
     })
@@ -543,7 +544,7 @@ async fn a_schedule_is_switched_by_its_topic() {
         group: "driveway".parse().unwrap(),
         schedule: "noon".parse().unwrap(),
     };
-    seam.say(Word::Reply {
+    seam.say(SchedulerUpdate::Reply {
         id,
         result: Err(unknown),
     })
@@ -563,7 +564,7 @@ async fn requests_are_passed_on_and_answered() {
     assert_eq!(request, Request::Plan { group: None, days: 2 });
     let plan = json!([{"group": "driveway", "at": "2026-11-22T09:00:00-05:00", "power": "ON"}]);
     let result = Ok(plan.clone());
-    seam.say(Word::Reply { id, result }).await;
+    seam.say(SchedulerUpdate::Reply { id, result }).await;
     let answer = seam.answer("bridge/response/plan").await;
     assert_eq!(answer, json!({"status": "ok", "data": plan, "transaction": "p"}));
 
@@ -576,7 +577,7 @@ async fn requests_are_passed_on_and_answered() {
     let result = Err(RequestError::Invalid(
         "schedule.start: expected a time".to_owned(),
     ));
-    seam.say(Word::Reply { id, result }).await;
+    seam.say(SchedulerUpdate::Reply { id, result }).await;
     let answer = seam.answer("bridge/response/schedule/set").await;
     let expected = json!({"code": "invalid_value", "message": "schedule.start: expected a time"});
     assert_eq!(
@@ -626,7 +627,7 @@ async fn a_sensor_is_heard_with_what_the_broker_kept() {
             seam.probe.publish("weather/outdoor", payload).await;
         }
         match seam.asked().await {
-            Ask::Sensor {
+            SchedulerMsg::Sensor {
                 topic,
                 payload: heard,
             } => {
@@ -646,7 +647,7 @@ async fn a_group_is_read_through_its_devices() {
     seam.publish("group/driveway/get", r#"{"transaction":"g"}"#).await;
     for outlet in ["mats/1", "lamp"] {
         let order = timeout(PATIENCE, seam.orders.recv()).await.unwrap().unwrap();
-        let Order::Intent(intent) = order else {
+        let DeviceMsg::DeviceCommand(intent) = order else {
             panic!("{order:?} is no intent");
         };
         assert_eq!((&intent.path, intent.action), (&path(outlet), Action::Read));
@@ -675,29 +676,30 @@ async fn what_the_scheduler_says_is_published() {
     );
     let lamp = Arc::new(lamp());
     let news = seam.news.as_ref().unwrap();
-    news.send(News::Report(lamp)).await.unwrap();
+    news.send(DeviceEvent::DeviceReport(lamp)).await.unwrap();
     let state = seam.expect("lamp", |_| true).await;
     assert_eq!(
         (&state["source"], &state["expected"]),
         (&json!("manual"), &Value::Null)
     );
 
-    seam.say(Word::Rules(seam.rules.clone())).await;
-    seam.say(Word::Vacation(Vacation::Since(NOON.parse().unwrap())))
+    seam.say(SchedulerUpdate::Rules(seam.rules.clone())).await;
+    seam.say(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
         .await;
-    let standing = OutletStanding {
+    let standing = OutletStatus {
         expected: Some(Power::On),
         source: Source::Override,
         problem: Some(true),
-        ..OutletStanding::MANUAL
+        ..OutletStatus::MANUAL
     };
-    seam.say(Word::Outlet(path("lamp"), Arc::new(standing))).await;
-    seam.say(Word::Group(
+    seam.say(SchedulerUpdate::Outlet(path("lamp"), Arc::new(standing)))
+        .await;
+    seam.say(SchedulerUpdate::Group(
         "driveway".parse().unwrap(),
         Arc::new(group_standing()),
     ))
     .await;
-    seam.say(Word::Event(Event {
+    seam.say(SchedulerUpdate::Event(Event {
         kind: EventKind::ScheduleOff,
         device: None,
         outlet: None,
@@ -744,7 +746,7 @@ async fn what_the_scheduler_says_is_published() {
 #[tokio::test]
 async fn a_schedule_that_is_gone_leaves_home_assistant() {
     let seam = Seam::start().await;
-    seam.say(Word::Rules(seam.rules.clone())).await;
+    seam.say(SchedulerUpdate::Rules(seam.rules.clone())).await;
     let config = "homeassistant/device/tapo2mqtt-group-driveway/config";
     let week_end = |payload: &str| {
         let id = "tapo2mqtt-group-driveway_schedule_week-end";
@@ -755,7 +757,7 @@ async fn a_schedule_that_is_gone_leaves_home_assistant() {
         .await;
     let mut rules = Rules::clone(&seam.rules);
     rules.groups[0].schedules.truncate(1);
-    seam.say(Word::Rules(Arc::new(rules))).await;
+    seam.say(SchedulerUpdate::Rules(Arc::new(rules))).await;
     seam.probe
         .expect(config, |payload| {
             week_end(payload) == json!({"platform": "switch"})

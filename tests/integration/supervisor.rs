@@ -7,7 +7,7 @@ use std::{
 };
 
 use tapo2mqtt::{
-    app::bridge::{Bridge, Ended},
+    app::bridge::{Bridge, ShutdownReason},
     config::{Sources, load},
     system::{
         clock::Clock,
@@ -159,7 +159,10 @@ async fn the_pulse_is_that_of_the_event_loop() {
         }
     }
     stop.cancel();
-    assert_eq!(timeout(PATIENCE, &mut running).await.unwrap(), Ended::Stopped);
+    assert_eq!(
+        timeout(PATIENCE, &mut running).await.unwrap(),
+        ShutdownReason::Stopped
+    );
     // The last beat may not have been taken yet.
     let _last = timeout(Duration::ZERO, pulse.notified()).await;
     tokio::time::pause();

@@ -9,7 +9,7 @@ use tapo::{
     responses::PowerState,
 };
 use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
-use tapo2mqtt::{app::bridge::Ended, system::clock::Clock};
+use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 
 use crate::{
     bridge::{Running, Setup, parsed},
@@ -105,7 +105,7 @@ async fn a_countdown_of_a_strip_is_held_by_the_bridge_and_survives_its_restart()
         .expect("mats/2", |mat| mat["timer_until"].is_string())
         .await;
     let ends: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
     clock.jump(ends.duration_since(clock.now()) - SignedDuration::from_secs(3));
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
     mats.wait_relay(2, false, PATIENCE).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_timed_off_ends_after_a_restart_of_the_bridge() {
         (&json!("OFF"), &json!(0))
     );
     let ends: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
 
     clock.jump(ends.duration_since(clock.now()) - SignedDuration::from_secs(3));
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
@@ -378,7 +378,7 @@ async fn mirrored_edges_follow_overrides_and_go_with_the_option_and_nothing_else
     bridge.expect("heater", |heater| ours(heater) == 1).await;
 
     // What is there is known to be ours after a restart.
-    assert_eq!(bridge.stop().await, Ended::Stopped);
+    assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
     let setup = setup.after(&bridge);
     bridge.probe.forget();
     let bridge = setup.clone().start_on(bridge.broker.clone()).await;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     condition::{Condition, WhenUnknown},
-    evaluate::{Answer, ConditionMemory, Evaluation, Sensors, evaluate},
+    evaluate::{ConditionMemory, ConditionResult, Evaluation, Sensors, evaluate},
     location::Location,
     occurrence::Occurrence,
     period::after,
@@ -161,12 +161,14 @@ fn weigh<'a>(
     }
 }
 
-fn verdict(condition: &Condition, answer: Answer, was: Option<Was>, in_grace: bool) -> Activity {
+fn verdict(condition: &Condition, answer: ConditionResult, was: Option<Was>, in_grace: bool) -> Activity {
     match (answer, condition.when_unknown) {
-        (Answer::Holds, _) | (Answer::Stale | Answer::Unheard, WhenUnknown::On) => Activity::Active,
-        (Answer::Unheard, WhenUnknown::Off) if in_grace => Activity::Undecided,
-        (Answer::Fails, _) | (Answer::Stale | Answer::Unheard, WhenUnknown::Off) => Activity::Inactive,
-        (Answer::Stale | Answer::Unheard, WhenUnknown::Hold) => match was {
+        (ConditionResult::Holds, _)
+        | (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::On) => Activity::Active,
+        (ConditionResult::Unheard, WhenUnknown::Off) if in_grace => Activity::Undecided,
+        (ConditionResult::Fails, _)
+        | (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::Off) => Activity::Inactive,
+        (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::EnergyBlock) => match was {
             Some(Was::Active) => Activity::Active,
             Some(Was::Inactive) => Activity::Inactive,
             None => Activity::Undecided,

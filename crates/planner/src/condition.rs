@@ -58,7 +58,7 @@ pub enum WhenUnknown {
     /// Holds.
     On,
     /// The schedule goes on doing what it did.
-    Hold,
+    EnergyBlock,
 }
 
 /// Three sensors and their thresholds, each inclusive.

@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
-pub use kept::{KeptRations, Shed, Spent};
-pub use load::Quiet;
-pub use rules::{Ceiling, EnergyRules, Finished, IfFinished, Standby};
+pub use kept::{BudgetExhausted, PersistedEnergy, Shed};
+pub use load::LoadIdle;
+pub use rules::{EnergyRules, Finished, IfFinished, PowerLimit, Standby};
 pub use tally::Tally;
 
 use load::Load;
@@ -51,7 +51,7 @@ pub struct Member {
     /// Its relay.
     pub relay: Relay,
     /// Whether its device answers.
-    pub reach: Reach,
+    pub reach: MeterVisibility,
     /// Whether it would be on, did no limit forbid it. `None`: nobody says, in a group without schedules.
     pub wanted: Option<Power>,
     /// When the timed ON ends that it has.
@@ -73,7 +73,7 @@ pub enum Relay {
 
 /// Whether a device answers, and could tell energy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum MeterVisibility {
     /// It does not answer.
     Away,
     /// It answers.
@@ -84,20 +84,20 @@ pub enum Reach {
 
 /// Why an outlet must not be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hold {
+pub struct EnergyBlock {
     /// Which rule, since when, until when.
     pub block: Block,
     /// The numbers.
-    pub why: Why,
+    pub why: BlockReason,
     /// Not before this, whatever the others draw.
     pub earliest: Timestamp,
 }
 
-/// The numbers behind a [`Hold`].
+/// The numbers behind a [`EnergyBlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum BlockReason {
     /// The group used so much.
-    Spent(MilliWattHours),
+    BudgetExhausted(MilliWattHours),
     /// All members together drew more than they may.
     Over {
         /// What they drew.
@@ -114,10 +114,10 @@ pub enum Why {
     },
 }
 
-impl Hold {
+impl EnergyBlock {
     /// What is held for the same reason as before is held since then.
     fn go_on(&mut self, before: &Self) {
-        if let (Why::NoRoom { .. }, Why::NoRoom { .. }) = (self.why, before.why) {
+        if let (BlockReason::NoRoom { .. }, BlockReason::NoRoom { .. }) = (self.why, before.why) {
             self.block.since = before.block.since;
             self.earliest = before.earliest;
         }
@@ -139,9 +139,9 @@ impl Hold {
 
 /// Something that has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
+pub enum EnergyEvent {
     /// A group used its budget.
-    Spent {
+    BudgetExhausted {
         /// What it used.
         budget: MilliWattHours,
         /// Until when it is off.
@@ -175,16 +175,16 @@ pub struct Usage {
 
 /// What is known of the energy of groups that have rules about it, and what follows from it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rations {
+pub struct EnergyLimits {
     loads: BTreeMap<OutletPath, Load>,
-    spent: BTreeMap<GroupId, Spent>,
+    spent: BTreeMap<GroupId, BudgetExhausted>,
     shed: BTreeMap<OutletPath, Shed>,
-    holds: BTreeMap<OutletPath, Hold>,
+    holds: BTreeMap<OutletPath, EnergyBlock>,
     /// When time alone may change any of it.
     wake: Option<Timestamp>,
 }
 
-impl Rations {
+impl EnergyLimits {
     /// Takes a reading of a member; returns what of the two quiet ends it reached, at most once each per run.
     pub fn read(
         &mut self,
@@ -193,7 +193,7 @@ impl Rations {
         reading: Reading,
         now: Timestamp,
         zone: &TimeZone,
-    ) -> Vec<Quiet> {
+    ) -> Vec<LoadIdle> {
         let load = self.loads.entry(outlet.clone()).or_default();
         load.read(&group.energy, reading, now, zone)
     }
@@ -205,14 +205,14 @@ impl Rations {
         members: &[(OutletPath, Member)],
         now: Timestamp,
         zone: &TimeZone,
-    ) -> Vec<Happening> {
+    ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
         for (outlet, member) in members {
             let load = self.loads.entry(outlet.clone()).or_default();
             load.observe(*member, now, zone);
             happened.extend(load.sight(outlet));
         }
-        let before: Vec<Option<Hold>> = members
+        let before: Vec<Option<EnergyBlock>> = members
             .iter()
             .map(|(outlet, _)| self.holds.remove(outlet))
             .collect();
@@ -234,13 +234,13 @@ impl Rations {
         happened
     }
 
-    /// Before a round of [`Rations::look`]: when to look again is found anew.
+    /// Before a round of [`EnergyLimits::look`]: when to look again is found anew.
     pub fn begin(&mut self) {
         self.wake = None;
     }
 
     /// What the planner goes by.
-    pub fn decided(&self) -> (BTreeMap<OutletPath, Hold>, Vec<OutletPath>) {
+    pub fn decided(&self) -> (BTreeMap<OutletPath, EnergyBlock>, Vec<OutletPath>) {
         let resuming = self.shed.iter().filter(|(_, shed)| shed.resumes());
         (
             self.holds.clone(),
@@ -258,7 +258,7 @@ impl Rations {
     }
 
     /// Why an outlet must not be on.
-    pub fn hold(&self, outlet: &OutletPath, now: Timestamp) -> Option<&Hold> {
+    pub fn hold(&self, outlet: &OutletPath, now: Timestamp) -> Option<&EnergyBlock> {
         let hold = self.holds.get(outlet)?;
         hold.block.until.is_none_or(|until| now < until).then_some(hold)
     }
@@ -301,7 +301,7 @@ impl Rations {
             Ok(())
         } else {
             Err(Refusal {
-                cause: Cause::Ceiling,
+                cause: Cause::PowerLimit,
                 possible_at: None,
             })
         }
@@ -322,7 +322,7 @@ impl Rations {
     pub fn kept_off(&self, group: &Group) -> Vec<OutletPath> {
         let held = |outlet: &&OutletPath| {
             let hold = self.holds.get(*outlet);
-            hold.is_some_and(|hold| hold.block.cause == Cause::Ceiling)
+            hold.is_some_and(|hold| hold.block.cause == Cause::PowerLimit)
         };
         group.outlets.iter().filter(held).cloned().collect()
     }

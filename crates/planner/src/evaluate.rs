@@ -13,7 +13,7 @@ use super::{
 
 /// What a condition says now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ConditionResult {
     /// It holds.
     Holds,
     /// It does not.
@@ -36,7 +36,7 @@ pub struct ConditionMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evaluation {
     /// What it says.
-    pub answer: Answer,
+    pub answer: ConditionResult,
     /// What to hand in next time.
     pub memory: Option<ConditionMemory>,
     /// A value becomes stale, or the dwell ends.
@@ -76,7 +76,11 @@ pub fn evaluate(
     };
     let (memory, dwell) = settle(memory, holds, condition, sensors.now);
     Evaluation {
-        answer: if memory.held { Answer::Holds } else { Answer::Fails },
+        answer: if memory.held {
+            ConditionResult::Holds
+        } else {
+            ConditionResult::Fails
+        },
         memory: Some(memory),
         wake: stale.into_iter().chain(dwell).min(),
     }
@@ -115,7 +119,7 @@ fn settle(
 }
 
 impl Sensors<'_> {
-    fn test(&self, test: &Test, was: bool) -> Result<bool, Answer> {
+    fn test(&self, test: &Test, was: bool) -> Result<bool, ConditionResult> {
         match test {
             Test::Number {
                 sensor,
@@ -132,7 +136,7 @@ impl Sensors<'_> {
     }
 
     /// All three must hold; one that fails decides, whatever is unknown about the others.
-    fn black_ice(&self, ice: &BlackIce, was: bool) -> Result<bool, Answer> {
+    fn black_ice(&self, ice: &BlackIce, was: bool) -> Result<bool, ConditionResult> {
         let limits = &ice.thresholds;
         let air = self.temperature(&ice.temperature);
         let dew_point = self.temperature(&ice.dew_point);
@@ -146,37 +150,37 @@ impl Sensors<'_> {
         all([cold, close, humid])
     }
 
-    fn value(&self, sensor: &SensorId) -> Result<(SensorValue, &Unit), Answer> {
-        let spec = self.spec(sensor).ok_or(Answer::Unheard)?;
+    fn value(&self, sensor: &SensorId) -> Result<(SensorValue, &Unit), ConditionResult> {
+        let spec = self.spec(sensor).ok_or(ConditionResult::Unheard)?;
         match self.readings.of(spec, self.now) {
             Known::Value(value, _) => Ok((value, &spec.unit)),
-            Known::Stale(_) => Err(Answer::Stale),
-            Known::Never => Err(Answer::Unheard),
+            Known::Stale(_) => Err(ConditionResult::Stale),
+            Known::Never => Err(ConditionResult::Unheard),
         }
     }
 
     /// A boolean where a number is needed is as good as no fresh value.
-    fn number(&self, sensor: &SensorId) -> Result<(f64, &Unit), Answer> {
+    fn number(&self, sensor: &SensorId) -> Result<(f64, &Unit), ConditionResult> {
         match self.value(sensor)? {
             (SensorValue::Number(number), unit) => Ok((number, unit)),
-            (SensorValue::Boolean(_), _) => Err(Answer::Stale),
+            (SensorValue::Boolean(_), _) => Err(ConditionResult::Stale),
         }
     }
 
     /// 1 and 0 are booleans too; any other number is not.
-    fn boolean(&self, sensor: &SensorId) -> Result<bool, Answer> {
+    fn boolean(&self, sensor: &SensorId) -> Result<bool, ConditionResult> {
         match self.value(sensor)?.0 {
             SensorValue::Boolean(boolean) => Ok(boolean),
             SensorValue::Number(1.0) => Ok(true),
             SensorValue::Number(0.0) => Ok(false),
-            SensorValue::Number(_) => Err(Answer::Stale),
+            SensorValue::Number(_) => Err(ConditionResult::Stale),
         }
     }
 
-    fn temperature(&self, sensor: &SensorId) -> Result<Temperature, Answer> {
+    fn temperature(&self, sensor: &SensorId) -> Result<Temperature, ConditionResult> {
         match self.number(sensor)? {
             (reading, Unit::Temperature(scale)) => Ok(scale.temperature(reading)),
-            _ => Err(Answer::Stale),
+            _ => Err(ConditionResult::Stale),
         }
     }
 
@@ -204,7 +208,7 @@ fn within(value: f64, bound: Bound, limit: f64, hysteresis: f64, was: bool) -> b
     }
 }
 
-fn all<const N: usize>(parts: [Result<bool, Answer>; N]) -> Result<bool, Answer> {
+fn all<const N: usize>(parts: [Result<bool, ConditionResult>; N]) -> Result<bool, ConditionResult> {
     if parts.contains(&Ok(false)) {
         return Ok(false);
     }

@@ -9,11 +9,11 @@ use crate::{GroupId, OutletPath};
 
 /// In each interlocked group, the outlet that is on or is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Holders(BTreeMap<GroupId, OutletPath>);
+pub struct InterlockOwners(BTreeMap<GroupId, OutletPath>);
 
 /// Why an outlet holds its group's interlock. The greater one goes before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
+pub enum InterlockClaim {
     /// It was on when it was first heard of: since then, by its device's count, where the device says.
     Found(Option<Timestamp>),
     /// A command wants it on, or it went on. What came later has the greater number. Devices count whole seconds, so
@@ -21,9 +21,9 @@ pub enum Claim {
     Came(u64),
 }
 
-impl Holders {
+impl InterlockOwners {
     /// Finds who holds each interlock. Among equals it is the first in the settings.
-    pub fn find(rules: &Rules, claim: impl Fn(&OutletPath) -> Option<Claim>) -> Self {
+    pub fn find(rules: &Rules, claim: impl Fn(&OutletPath) -> Option<InterlockClaim>) -> Self {
         let interlocked = rules
             .groups
             .iter()
@@ -48,27 +48,27 @@ mod tests {
     use super::*;
     use crate::testing::{Site, group, outlet};
 
-    fn holder(claims: [Option<Claim>; 2], interlock: Interlock) -> Option<OutletPath> {
+    fn holder(claims: [Option<InterlockClaim>; 2], interlock: Interlock) -> Option<OutletPath> {
         let mut group = group(Vec::new());
         group.interlock = interlock;
         let id = group.id.clone();
         let site = Site::new(group, "UTC");
         let [first, second] = claims;
         let claim = |path: &OutletPath| if *path == outlet(1) { first } else { second };
-        Holders::find(&site.rules, claim).of(&id).cloned()
+        InterlockOwners::find(&site.rules, claim).of(&id).cloned()
     }
 
     #[test]
     fn rule_17_the_newest_wins() {
-        let on = |second| Some(Claim::Found(Timestamp::from_second(second).ok()));
-        let came = |number| Some(Claim::Came(number));
+        let on = |second| Some(InterlockClaim::Found(Timestamp::from_second(second).ok()));
+        let came = |number| Some(InterlockClaim::Came(number));
         for (claims, expected) in [
             ([None, None], None),
             ([on(5), None], Some(outlet(1))),
             ([on(5), on(6)], Some(outlet(2))),
             ([on(6), on(5)], Some(outlet(1))),
             ([on(5), on(5)], Some(outlet(1))),
-            ([Some(Claim::Found(None)), on(1)], Some(outlet(2))),
+            ([Some(InterlockClaim::Found(None)), on(1)], Some(outlet(2))),
             ([on(5), came(1)], Some(outlet(2))),
             ([came(7), came(3)], Some(outlet(1))),
         ] {

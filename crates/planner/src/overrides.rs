@@ -16,7 +16,7 @@ use crate::{OutletPath, Power};
 /// What an override wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stance {
+pub enum OverrideState {
     /// On, within the limits.
     On,
     /// Off.
@@ -25,7 +25,7 @@ pub enum Stance {
     Leave,
 }
 
-impl From<Power> for Stance {
+impl From<Power> for OverrideState {
     fn from(power: Power) -> Self {
         match power {
             Power::On => Self::On,
@@ -34,7 +34,7 @@ impl From<Power> for Stance {
     }
 }
 
-impl Stance {
+impl OverrideState {
     /// What it wants; `None` is whatever it is.
     pub fn power(self) -> Option<Power> {
         match self {
@@ -56,7 +56,7 @@ pub enum Lifetime {
     /// Until an instant after now.
     Until(Timestamp),
     /// Until `AUTO`.
-    Hold,
+    EnergyBlock,
 }
 
 impl Lifetime {
@@ -72,8 +72,8 @@ pub enum Origin {
     Command,
     /// The button of the device, or the app.
     Device,
-    /// Its return after its power or its link was gone ([`ComeBack`](super::rules::ComeBack)).
-    ComeBack,
+    /// Its return after its power or its link was gone ([`OnReconnect`](super::rules::ComeBack)).
+    OnReconnect,
     /// Its load has finished ([`Finished`](crate::energy_limits::Finished)).
     Finished,
     /// Its load is on standby ([`Standby`](crate::energy_limits::Standby)).
@@ -83,7 +83,7 @@ pub enum Origin {
 /// One override of one outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
-    stance: Stance,
+    stance: OverrideState,
     set_at: Timestamp,
     ends: Ends,
     origin: Origin,
@@ -114,7 +114,7 @@ impl Override {
     /// # Errors
     /// `for` is longer than [`Lifetime::LONGEST`], or `until` is not after now.
     pub fn new(
-        stance: Stance,
+        stance: OverrideState,
         lifetime: Lifetime,
         origin: Origin,
         now: Timestamp,
@@ -127,7 +127,7 @@ impl Override {
             Lifetime::For(length) => Ends::At(after(now, length.length())),
             Lifetime::Until(instant) if instant <= now => return Err(OverrideError::Past(instant)),
             Lifetime::Until(instant) => Ends::At(instant),
-            Lifetime::Hold => Ends::Never,
+            Lifetime::EnergyBlock => Ends::Never,
         };
         Ok(Self {
             stance,
@@ -138,7 +138,7 @@ impl Override {
     }
 
     /// What it wants.
-    pub fn stance(&self) -> Stance {
+    pub fn stance(&self) -> OverrideState {
         self.stance
     }
 
@@ -160,9 +160,9 @@ impl Override {
         let edge = match (self.ends, self.stance) {
             (Ends::Never, _) => return None,
             (Ends::At(instant), _) => return Some(instant),
-            (Ends::AtEdge, Stance::On) => next_closing(group, location, self.set_at),
-            (Ends::AtEdge, Stance::Off) => next_opening(group, location, self.set_at),
-            (Ends::AtEdge, Stance::Leave) => next_change(group, location, self.set_at),
+            (Ends::AtEdge, OverrideState::On) => next_closing(group, location, self.set_at),
+            (Ends::AtEdge, OverrideState::Off) => next_opening(group, location, self.set_at),
+            (Ends::AtEdge, OverrideState::Leave) => next_change(group, location, self.set_at),
         };
         Some(edge.unwrap_or_else(|| after(self.set_at, group.override_default.length())))
     }

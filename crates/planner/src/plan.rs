@@ -24,13 +24,13 @@ use super::{
     ScheduleId,
     activity::{Conditions, ScheduleMemory},
     evaluate::Sensors,
-    interlock::Holders,
+    interlock::InterlockOwners,
     overrides::Overrides,
     readings::Readings,
     rules::{Group, Limits, Rules},
     safety::{Cause, Safety},
 };
-use crate::energy_limits::Rations;
+use crate::energy_limits::EnergyLimits;
 use crate::{GroupId, OutletPath, Power};
 
 /// Everything a decision depends on.
@@ -45,7 +45,7 @@ pub struct Inputs<'a> {
     /// What the outlets have run.
     pub safety: &'a Safety,
     /// What they use, where rules ask for that.
-    pub rations: &'a Rations,
+    pub rations: &'a EnergyLimits,
     /// What the sensors said.
     pub readings: &'a Readings,
     /// [`Plan::memory`] of the last call; empty at start.
@@ -53,7 +53,7 @@ pub struct Inputs<'a> {
     /// What the outlets are, as their devices confirmed last. Missing is unknown.
     pub observed: &'a BTreeMap<OutletPath, Power>,
     /// Who holds the interlocks.
-    pub holders: &'a Holders,
+    pub holders: &'a InterlockOwners,
     /// Whether conditions are asked.
     pub conditions: Conditions,
     /// When the bridge started.
@@ -268,7 +268,7 @@ pub fn plan_group(
     group: &Group,
     memory: &mut Memory,
 ) -> (GroupPlan, Vec<(OutletPath, OutletPlan)>) {
-    let level = group::Level::of(inputs, group);
+    let level = group::ScheduleWinner::of(inputs, group);
     for state in &level.states {
         let key = (group.id.clone(), state.schedule.id.clone());
         memory.0.insert(key, state.memory.clone());

@@ -78,9 +78,9 @@ pub struct Group {
     /// What to do about a change that the bridge did not make.
     pub on_external_change: OnExternalChange,
     /// What to do when an outlet is reachable again.
-    pub come_back: ComeBack,
+    pub come_back: OnReconnect,
     /// Whether plugs hold its OFF edges themselves.
-    pub mirror_off: MirrorOff,
+    pub mirror_off: SyncOffToDevice,
     /// How many members may be on at once.
     pub interlock: Interlock,
 }
@@ -107,7 +107,7 @@ pub enum InVacation {
 
 /// Whether plugs switch off at the OFF edges of a group by rules of their own, even if the bridge is gone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum MirrorOff {
+pub enum SyncOffToDevice {
     /// They hold nothing.
     #[default]
     No,
@@ -129,7 +129,7 @@ pub enum OnExternalChange {
 
 /// What to do when an outlet is reachable again after its power or its link was gone, whatever it was found as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ComeBack {
+pub enum OnReconnect {
     /// Switch it to what it should be.
     #[default]
     Reconcile,

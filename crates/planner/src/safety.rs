@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-pub use account::Account;
+pub use account::RunTime;
 pub(super) use account::{midnight, next_midnight};
 
 use super::{
@@ -36,7 +36,7 @@ pub struct Report {
 /// The accounts of all outlets. Serialises to what a restart needs, in UTC instants.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Safety(BTreeMap<OutletPath, Account>);
+pub struct Safety(BTreeMap<OutletPath, RunTime>);
 
 impl Safety {
     /// Takes what a device said.
@@ -60,7 +60,7 @@ impl Safety {
     }
 
     /// What is known of an outlet; nothing when it was never seen.
-    pub fn account(&self, outlet: &OutletPath) -> Account {
+    pub fn account(&self, outlet: &OutletPath) -> RunTime {
         self.0.get(outlet).copied().unwrap_or_default()
     }
 
@@ -97,7 +97,7 @@ pub enum Cause {
     /// Its group used the energy of the day.
     Budget,
     /// Its group draws as much as it may.
-    Ceiling,
+    PowerLimit,
 }
 
 impl std::fmt::Display for Cause {
@@ -108,7 +108,7 @@ impl std::fmt::Display for Cause {
             Self::Cooldown => "cooldown",
             Self::MinOff => "min_off",
             Self::Budget => "budget",
-            Self::Ceiling => "ceiling",
+            Self::PowerLimit => "ceiling",
         })
     }
 }

@@ -22,7 +22,7 @@ const HALF_DAY: f64 = 0.5;
 
 /// All that a sun event follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
+struct SunKey {
     event: SunEvent,
     date: Date,
     /// Latitude and longitude, as the bits of their degrees.
@@ -36,12 +36,12 @@ const REMEMBERED: usize = 732;
 
 /// The answers so far. One takes some hundred thousand instructions, more than all else in a decision, and every
 /// schedule of every group asks the same few questions again and again.
-static ALMANAC: Mutex<BTreeMap<Question, Option<Timestamp>>> = Mutex::new(BTreeMap::new());
+static ALMANAC: Mutex<BTreeMap<SunKey, Option<Timestamp>>> = Mutex::new(BTreeMap::new());
 
 /// When the sun event of a civil date is, to the second, at sea level with the usual refraction. `None` on
 /// days without it (polar day and night, dates a zone skipped).
 pub fn event(event: SunEvent, date: Date, coordinates: Coordinates, zone: &TimeZone) -> Option<Timestamp> {
-    let question = Question {
+    let question = SunKey {
         event,
         date,
         place: [coordinates.latitude(), coordinates.longitude()].map(f64::to_bits),
@@ -55,7 +55,7 @@ pub fn event(event: SunEvent, date: Date, coordinates: Coordinates, zone: &TimeZ
     *answer.or_insert_with(|| compute(question, coordinates))
 }
 
-fn compute(question: Question, coordinates: Coordinates) -> Option<Timestamp> {
+fn compute(question: SunKey, coordinates: Coordinates) -> Option<Timestamp> {
     let place = Place {
         latitude: coordinates.latitude(),
         longitude: coordinates.longitude(),

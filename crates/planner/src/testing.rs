@@ -22,13 +22,13 @@ use super::{
     days::Days,
     edge::{Clamps, Edge, EdgeTime},
     forecast::{PlannedChange, forecast},
-    interlock::Holders,
+    interlock::InterlockOwners,
     location::Location,
-    overrides::{Lifetime, Origin, Override, Overrides, Stance},
+    overrides::{Lifetime, Origin, Override, OverrideState, Overrides},
     readings::Readings,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, Interlock, LimitChanges, Limits, MirrorOff, OnExternalChange,
-        Priority, Rules, Schedule,
+        CatchUp, Group, InVacation, Interlock, LimitChanges, Limits, OnExternalChange, OnReconnect, Priority,
+        Rules, Schedule, SyncOffToDevice,
     },
     safety::{Report, Safety},
     sensor::{SensorSpec, SensorValue},
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{OutletPath, Power};
 use crate::{
-    energy_limits::{EnergyRules, Rations},
+    energy_limits::{EnergyLimits, EnergyRules},
     plan::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
 };
 
@@ -91,8 +91,8 @@ pub fn group(schedules: Vec<Schedule>) -> Group {
         stagger: None,
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
-        come_back: ComeBack::Reconcile,
-        mirror_off: MirrorOff::No,
+        come_back: OnReconnect::Reconcile,
+        mirror_off: SyncOffToDevice::No,
         interlock: Interlock::Free,
     }
 }
@@ -117,11 +117,11 @@ pub struct Site {
     pub overrides: Overrides,
     pub vacation: Vacation,
     pub safety: Safety,
-    pub rations: Rations,
+    pub rations: EnergyLimits,
     pub readings: Readings,
     pub memory: Memory,
     pub observed: BTreeMap<OutletPath, Power>,
-    pub holders: Holders,
+    pub holders: InterlockOwners,
     pub conditions: Conditions,
     pub booted_at: Timestamp,
     pub now: Timestamp,
@@ -148,11 +148,11 @@ impl Site {
             overrides: Overrides::default(),
             vacation: Vacation::Off,
             safety: Safety::default(),
-            rations: Rations::default(),
+            rations: EnergyLimits::default(),
             readings: Readings::default(),
             memory: Memory::default(),
             observed: BTreeMap::new(),
-            holders: Holders::default(),
+            holders: InterlockOwners::default(),
             conditions: Conditions::Asked,
             booted_at: Timestamp::UNIX_EPOCH,
             now: Timestamp::UNIX_EPOCH,
@@ -236,7 +236,7 @@ impl Site {
     }
 
     /// Somebody overrides both outlets now.
-    pub fn wants(&mut self, stance: Stance, lifetime: Lifetime) {
+    pub fn wants(&mut self, stance: OverrideState, lifetime: Lifetime) {
         let new = Override::new(stance, lifetime, Origin::Command, self.now).unwrap();
         for outlet in self.group().outlets.clone() {
             self.overrides.set(outlet, new);

@@ -11,14 +11,14 @@ use planner::{
     edge::{Clamps, Edge},
     period::Period,
     rules::{
-        CatchUp, ComeBack, Group, InVacation, Interlock, Limit, LimitChanges, Limits, MirrorOff,
-        OnExternalChange, Priority,
+        CatchUp, Group, InVacation, Interlock, Limit, LimitChanges, Limits, OnExternalChange, OnReconnect,
+        Priority, SyncOffToDevice,
     },
     sensor::{Pointer, Scale, SensorSpec, Unit},
     window::Window,
 };
 use planner::{
-    energy_limits::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+    energy_limits::{EnergyRules, Finished, IfFinished, PowerLimit, Standby},
     units::{MilliWattHours, MilliWatts},
 };
 
@@ -185,9 +185,9 @@ fn a_group_has_sound_defaults() {
     );
     assert_eq!(group.in_vacation, InVacation::Rest);
     assert_eq!(group.on_external_change, OnExternalChange::Override);
-    assert_eq!(group.come_back, ComeBack::Reconcile);
+    assert_eq!(group.come_back, OnReconnect::Reconcile);
     assert_eq!(group.interlock, Interlock::Free);
-    assert_eq!(group.mirror_off, MirrorOff::No);
+    assert_eq!(group.mirror_off, SyncOffToDevice::No);
 }
 
 #[test]
@@ -221,8 +221,8 @@ fn every_key_of_a_group_counts() {
         (group.in_vacation, group.on_external_change),
         (InVacation::Run, OnExternalChange::Ignore)
     );
-    assert_eq!(group.come_back, ComeBack::Leave);
-    assert_eq!(group.mirror_off, MirrorOff::Yes);
+    assert_eq!(group.come_back, OnReconnect::Leave);
+    assert_eq!(group.mirror_off, SyncOffToDevice::Yes);
     let limits = Limits {
         max_on: Limit::Of(period("2h")),
         cooldown: Limit::None,
@@ -459,7 +459,7 @@ fn conditions() {
             hysteresis: 0.5,
         },
         dwell: Some(Period::new(SignedDuration::try_from(Duration::from_mins(5)).unwrap()).unwrap()),
-        when_unknown: WhenUnknown::Hold,
+        when_unknown: WhenUnknown::EnergyBlock,
     };
     assert_eq!(number, expected);
     let is = condition("{ sensor = 'rh', is = false }");
@@ -600,7 +600,7 @@ fn energy_rules_of_a_group() {
     let watts = MilliWatts::from_watts;
     let expected = EnergyRules {
         budget: Some(MilliWattHours::from_kilowatt_hours(4.0)),
-        ceiling: Some(Ceiling {
+        ceiling: Some(PowerLimit {
             power: watts(3500),
             resume: watts(3000),
             pause: period("2m"),
@@ -617,7 +617,7 @@ fn energy_rules_of_a_group() {
     };
     assert_eq!(group(all).energy, expected);
     let ceiling = group("energy = { ceiling = { power = '2 kW' } }").energy.ceiling;
-    let default = Ceiling {
+    let default = PowerLimit {
         power: watts(2000),
         resume: watts(1800),
         pause: period("1m"),

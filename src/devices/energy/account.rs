@@ -29,7 +29,7 @@ pub struct Counters {
 
 /// One outlet's total and what is needed to go on with it, also after a restart of the bridge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Account {
+pub struct EnergyCounter {
     /// The device's own id of the outlet. Another device's counters are not held against this one's.
     meter: String,
     /// What the outlet used since it was first read.
@@ -58,7 +58,7 @@ struct MonthMark {
     seen: civil::DateTime,
 }
 
-impl Account {
+impl EnergyCounter {
     /// An outlet that was never read. Its total starts at nothing.
     pub fn new(meter: impl Into<String>, now: Timestamp) -> Self {
         Self {

@@ -7,20 +7,20 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::account::{Account, Counters};
+use super::account::{Counters, EnergyCounter};
 use planner::DeviceId;
 use planner::units::MilliWattHours;
 
 /// Accounts by outlet, as they are saved: the key is `device/position`, which stays when an outlet is renamed.
-pub type Accounts = BTreeMap<String, Account>;
+pub type EnergyCounters = BTreeMap<String, EnergyCounter>;
 
 /// The accounts. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct EnergyBook(Arc<Mutex<Accounts>>);
+pub struct EnergyTotals(Arc<Mutex<EnergyCounters>>);
 
-impl EnergyBook {
+impl EnergyTotals {
     /// Goes on with what an earlier run kept.
-    pub fn new(kept: Accounts) -> Self {
+    pub fn new(kept: EnergyCounters) -> Self {
         Self(Arc::new(Mutex::new(kept)))
     }
 
@@ -36,7 +36,7 @@ impl EnergyBook {
         let mut accounts = self.lock();
         let account = accounts
             .entry(key(device, position))
-            .or_insert_with(|| Account::new(meter, now));
+            .or_insert_with(|| EnergyCounter::new(meter, now));
         account.read(meter, shown, now)
     }
 
@@ -57,12 +57,12 @@ impl EnergyBook {
     }
 
     /// What is to be kept.
-    pub fn accounts(&self) -> Accounts {
+    pub fn accounts(&self) -> EnergyCounters {
         self.lock().clone()
     }
 
     /// Held for a few instructions at a time, never over an await.
-    fn lock(&self) -> MutexGuard<'_, Accounts> {
+    fn lock(&self) -> MutexGuard<'_, EnergyCounters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_device_that_measured_voltage_is_known_after_a_restart_until_it_says_otherwise() {
         let (strip, other): (DeviceId, DeviceId) = ("mats".parse().unwrap(), "mats-2".parse().unwrap());
-        let book = EnergyBook::default();
+        let book = EnergyTotals::default();
         let live = Counters {
             month: None,
             since_restart: Some(MilliWattHours::new(5)),
@@ -91,7 +91,7 @@ mod tests {
         for (device, position) in [(&strip, 1), (&strip, 2), (&other, 1)] {
             book.read(device, position, "meter", live, Timestamp::UNIX_EPOCH);
         }
-        let book = EnergyBook::new(book.accounts());
+        let book = EnergyTotals::new(book.accounts());
         assert!(book.measures_voltage(&strip));
         assert!(!book.measures_voltage(&"mat".parse().unwrap()));
         book.forget_voltage(&strip);

@@ -3,5 +3,5 @@
 mod account;
 mod book;
 
-pub use account::{Account, Counters};
-pub use book::{Accounts, EnergyBook};
+pub use account::{Counters, EnergyCounter};
+pub use book::{EnergyCounters, EnergyTotals};

@@ -57,21 +57,21 @@ fn a_missing_or_mistyped_field_leaves_every_other_value() {
                     None => drop(values.as_object_mut().unwrap().remove(key)),
                     Some(value) => values[key] = value,
                 }
-                let told = if index == 0 {
+                let last_report = if index == 0 {
                     reading(Told::Values(values), Told::Values(usage()), Told::Missed)
                 } else {
                     reading(Told::Values(live()), Told::Values(values), Told::Missed)
                 };
-                let energy = told.over(&Energy::default());
-                let lost = [
+                let energy = last_report.over(&Energy::default());
+                let displaced = [
                     energy.voltage.is_none(),
                     energy.current.is_none(),
                     energy.today.is_none(),
                     energy.month.is_none(),
-                    told.counters().since_restart.is_none(),
+                    last_report.counters().since_restart.is_none(),
                 ];
                 assert!(
-                    lost.iter().filter(|lost| **lost).count() <= 1,
+                    displaced.iter().filter(|displaced| **displaced).count() <= 1,
                     "{key}: {energy:?}"
                 );
                 assert!(energy.power.is_some(), "{key}");

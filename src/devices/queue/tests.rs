@@ -27,9 +27,9 @@ impl Desk {
         }
     }
 
-    fn intent(&mut self, path: &str, action: Action) -> Intent {
+    fn intent(&mut self, path: &str, action: Action) -> DeviceCommand {
         self.next += 1;
-        Intent {
+        DeviceCommand {
             path: path.parse().unwrap(),
             action,
             guard: Guard::Leave,
@@ -48,13 +48,15 @@ impl Desk {
         std::iter::from_fn(|| self.queue.pop())
             .map(|intent| {
                 let what = (intent.path.to_string(), intent.action);
-                intent.ticket.answer(Err(Failure::bridge(Code::Busy, "popped")));
+                intent
+                    .ticket
+                    .answer(Err(CommandError::bridge(ErrorCode::Busy, "popped")));
                 what
             })
             .collect()
     }
 
-    fn answered(&mut self) -> Vec<(u64, Code)> {
+    fn answered(&mut self) -> Vec<(u64, ErrorCode)> {
         std::iter::from_fn(|| self.inbox.try_recv().ok())
             .map(|answer| (answer.id.0, answer.outcome.unwrap_err().code))
             .collect()
@@ -72,7 +74,10 @@ fn the_latest_command_of_an_outlet_wins_and_the_others_are_answered() {
         desk.push("strip/1", action);
     }
     desk.push("strip/2", ON);
-    assert_eq!(desk.answered(), [(1, Code::Superseded), (2, Code::Superseded)]);
+    assert_eq!(
+        desk.answered(),
+        [(1, ErrorCode::Superseded), (2, ErrorCode::Superseded)]
+    );
     assert_eq!(desk.popped(), [("strip/1".into(), ON), ("strip/2".into(), ON)]);
 }
 
@@ -82,7 +87,7 @@ fn a_whole_strip_replaces_its_outlets_but_not_the_other_way_round() {
     desk.push("strip/1", ON);
     desk.push("strip", OFF);
     desk.push("strip/2", ON);
-    assert_eq!(desk.answered(), [(1, Code::Superseded)]);
+    assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)]);
     assert_eq!(desk.popped(), [("strip".into(), OFF), ("strip/2".into(), ON)]);
 }
 
@@ -135,9 +140,12 @@ fn a_countdown_is_not_armed_after_the_off_that_came_later() {
     desk.push("plug", Action::Guard);
     desk.push("plug", Action::Guard);
     desk.push("plug", ON);
-    assert_eq!(desk.answered(), [(1, Code::Superseded)], "an ON leaves it");
+    assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)], "an ON leaves it");
     desk.push("plug", OFF);
-    assert_eq!(desk.answered(), [(2, Code::Superseded), (3, Code::Superseded)]);
+    assert_eq!(
+        desk.answered(),
+        [(2, ErrorCode::Superseded), (3, ErrorCode::Superseded)]
+    );
     desk.push("plug", Action::Guard);
     desk.push("plug", ON);
     assert_eq!(
@@ -159,9 +167,9 @@ fn time_runs_out_per_command() {
         Some(desk.now + Duration::from_secs(10))
     );
     desk.queue.expire(desk.now + Duration::from_secs(10), |waited| {
-        Failure::expired(waited, "test")
+        CommandError::expired(waited, "test")
     });
-    assert_eq!(desk.answered(), [(1, Code::Expired)]);
+    assert_eq!(desk.answered(), [(1, ErrorCode::Expired)]);
     assert_eq!(desk.queue.len(), 1);
 }
 
@@ -172,7 +180,7 @@ fn a_command_put_back_yields_to_a_newer_one() {
     let first = desk.queue.pop().unwrap();
     desk.push("strip", OFF);
     desk.queue.put_back(first, 1, desk.now);
-    assert_eq!(desk.answered(), [(1, Code::Superseded)]);
+    assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)]);
     let whole = desk.queue.pop().unwrap();
     desk.push("strip/1", ON);
     desk.queue.put_back(whole, 1, desk.now);
@@ -185,7 +193,7 @@ fn a_full_queue_says_so() {
     for _ in 0..=CAPACITY {
         desk.push("plug", Action::Read);
     }
-    assert_eq!(desk.answered(), [(CAPACITY as u64 + 1, Code::Busy)]);
+    assert_eq!(desk.answered(), [(CAPACITY as u64 + 1, ErrorCode::Busy)]);
     assert_eq!(desk.queue.take_reads().len(), CAPACITY);
     assert!(desk.queue.is_empty());
 }
@@ -198,12 +206,12 @@ fn a_full_queue_makes_room_for_what_is_urgent() {
     }
     desk.push("plug", ON);
     desk.push("plug", OFF);
-    let safety = Intent {
+    let safety = DeviceCommand {
         source: Source::Safety,
         ..desk.intent("plug/1", ON)
     };
     desk.queue.push(safety, &desk.view, desk.now);
-    let busy = |id| (id, Code::Busy);
+    let busy = |id| (id, ErrorCode::Busy);
     let capacity = CAPACITY as u64;
     assert_eq!(
         desk.answered(),
@@ -233,5 +241,5 @@ fn nothing_is_dropped_without_an_answer() {
     let mut desk = Desk::new();
     desk.push("plug", ON);
     drop(std::mem::take(&mut desk.queue));
-    assert_eq!(desk.answered(), [(1, Code::ShuttingDown)]);
+    assert_eq!(desk.answered(), [(1, ErrorCode::ShuttingDown)]);
 }

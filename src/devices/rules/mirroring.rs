@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::{
     devices::{
         backoff::Purpose,
-        exchange::Trip,
+        exchange::ExchangeError,
         fault::Fault,
         session::{Request, Session},
         worker::Worker,
@@ -58,9 +58,9 @@ enum Step {
     Read,
     AskForRoom,
     Remove(String),
-    Change(String, WeeklyOff),
+    RelayChange(String, WeeklyOff),
     Add(WeeklyOff),
-    Done,
+    Applied,
 }
 
 impl Task {
@@ -97,14 +97,14 @@ impl Task {
 
     /// Somebody removed what shall be there, or made room for it.
     pub(super) fn repair(&mut self, rules: &[DeviceRule]) {
-        if self.step(rules) != Step::Done {
+        if self.step(rules) != Step::Applied {
             self.pending = Pending::Steps;
         }
     }
 
     fn step(&self, rules: &[DeviceRule]) -> Step {
         let Some(wish) = &self.wish else {
-            return Step::Done;
+            return Step::Applied;
         };
         if self.fresh == Freshness::Stale {
             return Step::Read;
@@ -125,14 +125,14 @@ impl Task {
             // One of the same minute is changed: two of them would clash, and none would be too few.
             let instead = missing.iter().find(|wanted| wanted.minute == ours.minute);
             return match instead {
-                Some(wanted) => Step::Change(id.clone(), *wanted),
+                Some(wanted) => Step::RelayChange(id.clone(), *wanted),
                 None => Step::Remove(id.clone()),
             };
         }
         match (missing.first(), self.room) {
-            (None, _) => Step::Done,
+            (None, _) => Step::Applied,
             (Some(_), None) => Step::AskForRoom,
-            (Some(_), Some(room)) if rules.len() >= room => Step::Done,
+            (Some(_), Some(room)) if rules.len() >= room => Step::Applied,
             (Some(wanted), Some(_)) => Step::Add(*wanted),
         }
     }
@@ -158,11 +158,11 @@ impl Task {
 
 impl Worker {
     /// One request towards what shall be there.
-    pub(in crate::devices) async fn mirror(&mut self, session: &mut Session) -> Result<(), Trip> {
+    pub(in crate::devices) async fn mirror(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         let rules = self.known.rules.list.clone().unwrap_or_default();
         match self.rules.task.step(&rules) {
             Step::Read => {
-                self.look_at_rules(session).await?;
+                self.poll_rules(session).await?;
                 if self.known.rules.list.is_none() {
                     // It cannot be said what is there, so nothing is written.
                     self.rules.task.pending = Pending::Nothing;
@@ -186,7 +186,7 @@ impl Worker {
                     self.replace_rule(&id, None);
                 }
             }
-            Step::Change(id, wanted) => {
+            Step::RelayChange(id, wanted) => {
                 let request = Request::EditRule(&id, wanted);
                 let answer = own_answer(self.exchange(session, request, Purpose::Poll).await)?;
                 if answer.is_ok() {
@@ -196,9 +196,9 @@ impl Worker {
                 self.note(answer.err(), wanted);
             }
             Step::Add(wanted) => self.add_rule(session, wanted, &rules).await?,
-            Step::Done => self.rules.task.pending = Pending::Nothing,
+            Step::Applied => self.rules.task.pending = Pending::Nothing,
         }
-        self.tell_rules().await;
+        self.report_rules().await;
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl Worker {
         session: &mut Session,
         wanted: WeeklyOff,
         rules: &[DeviceRule],
-    ) -> Result<(), Trip> {
+    ) -> Result<(), ExchangeError> {
         let before = rules.iter().map(|rule| rule.id.clone()).collect();
         self.rules.task.adding = Some((wanted, before));
         let request = Request::AddRule(wanted);
@@ -246,22 +246,22 @@ impl Worker {
         self.known.rules.list = Some(others.chain(new).collect());
     }
 
-    pub(super) async fn tell_rules(&mut self) {
+    pub(super) async fn report_rules(&mut self) {
         let rules = self.known.rules.list.clone().unwrap_or_default();
         if self.rules.task.wish.is_some() && self.rules.task.fresh == Freshness::Read {
             self.known.rules.mirrored = Some(Arc::new(self.rules.task.outcome(&rules)));
         }
         self.known.hold_rules();
-        self.tell().await;
+        self.send_report().await;
     }
 }
 
 /// What the device says or refuses is an answer; anything else ends the exchange.
-fn own_answer(answer: Result<Value, Trip>) -> Result<Result<Value, String>, Trip> {
+fn own_answer(answer: Result<Value, ExchangeError>) -> Result<Result<Value, String>, ExchangeError> {
     match answer {
         Ok(value) => Ok(Ok(value)),
-        Err(Trip::Fault(fault)) if super::is_own_answer(&fault) => Ok(Err(words(&fault))),
-        Err(trip) => Err(trip),
+        Err(ExchangeError::Fault(fault)) if super::is_own_answer(&fault) => Ok(Err(words(&fault))),
+        Err(on_exchange_error) => Err(on_exchange_error),
     }
 }
 

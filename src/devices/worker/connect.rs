@@ -3,16 +3,16 @@
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Life, Obeyed, PROBE_FOR_COMMAND, Worker};
+use super::{ConfigChange, PROBE_FOR_COMMAND, Worker, WorkerState};
 use crate::{
     devices::{
         fault::{Fault, Remedy},
-        mailbox::{Standing, Stopped},
+        mailbox::{Reached, Stopped},
         opening::{Opened, open},
         readings::DeviceReading,
     },
     domain::{
-        command::Failure,
+        command::CommandError,
         report::{DeviceClock, EventKind, Phase},
     },
 };
@@ -23,12 +23,12 @@ const CONNECTS_TO_SEARCH: u32 = 1;
 const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
 
 impl Worker {
-    pub(super) async fn connect(&mut self) -> Life {
+    pub(super) async fn connect(&mut self) -> WorkerState {
         self.mailbox.rescan = false;
-        self.obey();
+        self.apply_config();
         let searching = self.connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH;
-        if (self.lost || searching) && self.search().await.is_err() {
-            return Life::Stop;
+        if (self.displaced || searching) && self.search().await.is_err() {
+            return WorkerState::Stop;
         }
         self.recorder.logged_in();
         let opening = open(
@@ -38,27 +38,29 @@ impl Worker {
             self.tempo.request,
             self.directory.clone(),
         );
-        match self.mailbox.attend(opening).await {
-            Err(_stopped) => Life::Stop,
-            Ok(Ok(opened)) => self.welcome(opened).await,
-            Ok(Err(fault)) => self.turned_away(&fault).await,
+        match self.mailbox.serve_inbox_during(opening).await {
+            Err(_stopped) => WorkerState::Stop,
+            Ok(Ok(opened)) => self.on_connected(opened).await,
+            Ok(Err(fault)) => self.on_connect_failed(&fault).await,
         }
     }
 
     /// The device let us in and told everything.
-    async fn welcome(&mut self, opened: Opened) -> Life {
+    async fn on_connected(&mut self, opened: Opened) -> WorkerState {
         self.logins.spend(Instant::now());
         let reading = DeviceReading::of(&opened.info);
-        if let Some(stranger) = self.known.stranger(&reading) {
-            return self.turned_away(&Fault::OtherDevice(stranger)).await;
+        if let Some(identity_mismatch) = self.known.identity_mismatch(&reading) {
+            return self
+                .on_connect_failed(&Fault::OtherDevice(identity_mismatch))
+                .await;
         }
         self.kind = opened.kind;
-        self.lost = false;
+        self.displaced = false;
         self.known
             .identify(&self.config, opened.kind, &opened.components, &reading);
         let changes = self
             .known
-            .learn(&self.config, opened.kind, &opened.outlets, self.clock.now());
+            .apply_reading(&self.config, opened.kind, &opened.outlets, self.clock.now());
         self.meters.renew();
         self.recall_meters();
         self.own_countdown.doubt();
@@ -67,22 +69,22 @@ impl Worker {
         }
         let soon = Instant::now() + self.tempo.poll;
         self.rules.renew(opened.kind, &opened.components, soon);
-        self.mailbox.standing = Standing::Reached;
-        self.refusals.proved();
-        self.proved();
+        self.mailbox.standing = Reached::Reached;
+        self.refusals.on_success();
+        self.on_success();
         self.enter(Phase::Ready).await;
-        self.tell_changes(changes).await;
-        Life::Serve(opened.session)
+        self.report_changes(changes).await;
+        WorkerState::Serve(opened.session)
     }
 
     /// The device could not be reached or did not let us in.
-    pub(super) async fn turned_away(&mut self, fault: &Fault) -> Life {
+    pub(super) async fn on_connect_failed(&mut self, fault: &Fault) -> WorkerState {
         self.recorder.failed(fault.kind());
         self.connects += 1;
         self.mailbox.trouble = Some(fault.trouble());
         let phase = fault.phase();
-        let lost_now = fault.remedy() == Remedy::Search && !self.lost;
-        self.lost |= lost_now;
+        let lost_now = fault.remedy() == Remedy::Search && !self.displaced;
+        self.displaced |= lost_now;
         let wait = match phase {
             Phase::LockedOut => self.tempo.locked,
             Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
@@ -90,12 +92,12 @@ impl Worker {
         };
         self.enter(phase).await;
         if lost_now {
-            return Life::Connect;
+            return WorkerState::Connect;
         }
-        Life::Wait(Instant::now() + wait)
+        WorkerState::Wait(Instant::now() + wait)
     }
 
-    pub(super) async fn wait(&mut self, until: Instant) -> Life {
+    pub(super) async fn wait(&mut self, until: Instant) -> WorkerState {
         let waiting_since = Instant::now();
         loop {
             if matches!(self.phase, Phase::SetupMode | Phase::Forbidden | Phase::LockedOut) {
@@ -107,16 +109,16 @@ impl Worker {
                 waiting_since + PROBE_FOR_COMMAND
             };
             let wake = urgent.min(until);
-            if self.mailbox.reordered && self.obey() == Obeyed::Anew {
-                return Life::Connect;
+            if self.mailbox.settings_changed && self.apply_config() == ConfigChange::Anew {
+                return WorkerState::Connect;
             }
             let rescan = self.mailbox.rescan && self.phase != Phase::LockedOut;
             if rescan || Instant::now() >= wake {
-                return Life::Connect;
+                return WorkerState::Connect;
             }
             self.recorder.now(self.phase, self.mailbox.queue.len());
             if self.mailbox.wait_until(wake).await.is_err() {
-                return Life::Stop;
+                return WorkerState::Stop;
             }
         }
     }
@@ -126,7 +128,7 @@ impl Worker {
         if let Some(trouble) = self.mailbox.trouble.clone() {
             self.mailbox
                 .queue
-                .refuse_all(&Failure::bridge(trouble.code, trouble.message));
+                .refuse_all(&CommandError::bridge(trouble.code, trouble.message));
         }
     }
 
@@ -141,7 +143,7 @@ impl Worker {
             return Ok(());
         };
         let search = self.directory.clone().find(mac, self.tempo.search.clone());
-        if let Some(found) = self.mailbox.attend(search).await? {
+        if let Some(found) = self.mailbox.serve_inbox_during(search).await? {
             let address = found.address();
             if address != self.address {
                 let message = format!(

@@ -7,18 +7,18 @@ use serde::Serialize;
 /// Why an intent was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct CommandError {
     /// The stable word for it.
-    pub code: Code,
+    pub code: ErrorCode,
     /// In words for a person.
     pub message: String,
     /// How many times the device was asked.
     pub attempts: u32,
 }
 
-impl Failure {
+impl CommandError {
     /// A failure that the device was not asked about.
-    pub fn bridge(code: Code, message: impl Into<String>) -> Self {
+    pub fn bridge(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -29,7 +29,7 @@ impl Failure {
     /// A command that a newer one for the same outlet replaced.
     pub fn superseded() -> Self {
         Self::bridge(
-            Code::Superseded,
+            ErrorCode::Superseded,
             "a newer command for this outlet replaced this one before it was carried out",
         )
     }
@@ -39,8 +39,8 @@ impl Failure {
     pub(super) fn after(self, attempts: u32) -> Self {
         match self.code {
             _ if attempts == 0 => self,
-            Code::Expired | Code::NotReady => Self {
-                code: Code::NoAnswer,
+            ErrorCode::Expired | ErrorCode::NotReady => Self {
+                code: ErrorCode::NoAnswer,
                 message: "the device did not confirm in time; its state is read again as soon as it answers"
                     .to_owned(),
                 attempts: self.attempts.max(attempts),
@@ -55,14 +55,14 @@ impl Failure {
     /// A command whose time to live ran out.
     pub fn expired(waited: Duration, why: &str) -> Self {
         let message = format!("not carried out within {:.1} s: {why}", waited.as_secs_f64());
-        Self::bridge(Code::Expired, message)
+        Self::bridge(ErrorCode::Expired, message)
     }
 }
 
 /// Stable words for failures, as they stand in a response's `error.code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Code {
+pub enum ErrorCode {
     /// The device has not been reached since the bridge started.
     NotReady,
     /// The bridge is stopping.
@@ -119,7 +119,7 @@ pub enum Origin {
     Safety,
 }
 
-impl Code {
+impl ErrorCode {
     /// Whose failure it is.
     pub fn origin(self) -> Origin {
         match self {

@@ -2,7 +2,7 @@
 
 use super::{
     COUNTDOWN_KEY, Change, REBOOT,
-    error::{CommandError, Shown},
+    error::{PayloadError, Shown},
     fields::Scalar,
 };
 
@@ -26,9 +26,9 @@ impl Attribute {
         }
     }
 
-    pub(super) fn find(name: &str) -> Result<Self, CommandError> {
+    pub(super) fn find(name: &str) -> Result<Self, PayloadError> {
         let found = Self::ALL.into_iter().find(|attribute| attribute.name() == name);
-        found.ok_or_else(|| CommandError::UnknownAttribute {
+        found.ok_or_else(|| PayloadError::UnknownAttribute {
             shown: Shown::text(name),
             known: format!(
                 "{}, {COUNTDOWN_KEY}, {REBOOT}",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Body, COUNTDOWN_KEY, Change, DAY, DEFAULT_TTL, SetCommand, TTL, error::CommandError, fields::Scalar,
+    Body, COUNTDOWN_KEY, Change, DAY, DEFAULT_TTL, SetCommand, TTL, error::PayloadError, fields::Scalar,
     value::DurationKey,
 };
 
@@ -15,7 +15,7 @@ pub(super) const COUNTDOWN: DurationKey = DurationKey {
 };
 
 /// A length of time, alone or in an object.
-pub(super) fn read_countdown(body: Body<'_>) -> Result<SetCommand, CommandError> {
+pub(super) fn read_countdown(body: Body<'_>) -> Result<SetCommand, PayloadError> {
     let mut fields = match body {
         Body::Object(fields) => fields,
         Body::Plain(text) => {
@@ -26,7 +26,7 @@ pub(super) fn read_countdown(body: Body<'_>) -> Result<SetCommand, CommandError>
     let length = COUNTDOWN.take(&mut fields)?;
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
-    let length = length.ok_or(CommandError::MissingKey {
+    let length = length.ok_or(PayloadError::MissingKey {
         key: COUNTDOWN_KEY,
         expected: COUNTDOWN.expected,
     })?;

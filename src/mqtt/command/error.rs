@@ -9,7 +9,7 @@ const SHOWN_MAX: usize = 60;
 
 /// Why a payload is no command. Its text says what was expected and shows what came instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
+pub enum PayloadError {
     /// More than [`PAYLOAD_MAX`] bytes.
     #[error("the payload has {bytes} bytes; at most {PAYLOAD_MAX} are accepted")]
     TooLarge {
@@ -98,7 +98,7 @@ pub enum CommandError {
     },
 }
 
-impl CommandError {
+impl PayloadError {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use serde::{
 use serde_json::Number;
 
 use super::{
-    error::{CommandError, Shown},
+    error::{PayloadError, Shown},
     value::Transaction,
 };
 
@@ -72,11 +72,11 @@ impl Fields {
     }
 
     /// Refuses an object in which a key is there twice.
-    pub(super) fn check_duplicates(&self) -> Result<(), CommandError> {
+    pub(super) fn check_duplicates(&self) -> Result<(), PayloadError> {
         let mut seen = BTreeSet::new();
         match self.entries.iter().find(|(key, _)| !seen.insert(key)) {
             None => Ok(()),
-            Some((key, _)) => Err(CommandError::DuplicateKey {
+            Some((key, _)) => Err(PayloadError::DuplicateKey {
                 shown: Shown::text(key),
             }),
         }
@@ -97,11 +97,11 @@ impl Fields {
         &mut self,
         key: &'static str,
         expected: &'static str,
-    ) -> Result<Option<String>, CommandError> {
+    ) -> Result<Option<String>, PayloadError> {
         match self.take(key) {
             None => Ok(None),
             Some(Scalar::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(CommandError::InvalidValue {
+            Some(other) => Err(PayloadError::InvalidValue {
                 key,
                 expected,
                 shown: other.shown(),
@@ -113,11 +113,11 @@ impl Fields {
     ///
     /// # Errors
     /// When the value is of another type.
-    pub fn take_bool(&mut self, key: &'static str) -> Result<Option<bool>, CommandError> {
+    pub fn take_bool(&mut self, key: &'static str) -> Result<Option<bool>, PayloadError> {
         match self.take(key) {
             None => Ok(None),
             Some(Scalar::Bool(value)) => Ok(Some(value)),
-            Some(other) => Err(CommandError::InvalidValue {
+            Some(other) => Err(PayloadError::InvalidValue {
                 key,
                 expected: "true or false",
                 shown: other.shown(),
@@ -126,10 +126,10 @@ impl Fields {
     }
 
     /// Takes the transaction, which must be sound, and refuses what nobody took.
-    pub(super) fn finish(mut self) -> Result<(), CommandError> {
+    pub(super) fn finish(mut self) -> Result<(), PayloadError> {
         if let Some(value) = self.take(TRANSACTION) {
             let shown = value.shown();
-            Transaction::try_from(value).map_err(|expected| CommandError::InvalidValue {
+            Transaction::try_from(value).map_err(|expected| PayloadError::InvalidValue {
                 key: TRANSACTION,
                 expected,
                 shown,
@@ -137,7 +137,7 @@ impl Fields {
         }
         match self.entries.first() {
             None => Ok(()),
-            Some((key, _)) => Err(CommandError::UnknownKey {
+            Some((key, _)) => Err(PayloadError::UnknownKey {
                 shown: Shown::text(key),
                 known: self.known.join(", "),
             }),

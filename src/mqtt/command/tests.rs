@@ -18,7 +18,7 @@ fn accepted<T: std::fmt::Debug>(decoded: Decoded<T>) -> (T, Option<Transaction>)
     }
 }
 
-fn refused<T: std::fmt::Debug>(decoded: Decoded<T>) -> (CommandError, Option<Transaction>) {
+fn refused<T: std::fmt::Debug>(decoded: Decoded<T>) -> (PayloadError, Option<Transaction>) {
     match decoded {
         Decoded::Refused { error, transaction } => (error, transaction),
         other => panic!("not refused: {other:?}"),
@@ -114,7 +114,7 @@ fn a_mode_is_auto_on_or_off() {
     }
     assert_eq!(
         mode(r#"{"mode":"on","override":"hold"}"#).lifetime,
-        Some(Lifetime::Hold)
+        Some(Lifetime::EnergyBlock)
     );
     for (payload, code) in [
         ("toggle", "invalid_payload"),
@@ -268,7 +268,7 @@ fn on_time_and_off_time_go_with_their_state() {
 fn every_lifetime_is_read() {
     let cases = [
         (r#""for":0.5"#, Lifetime::For(Duration::from_millis(500))),
-        (r#""override":"hold""#, Lifetime::Hold),
+        (r#""override":"hold""#, Lifetime::EnergyBlock),
         (r#""override":"UNTIL_EDGE""#, Lifetime::UntilEdge),
         (
             r#""until":"2026-11-21T18:00:00+01:00""#,
@@ -586,7 +586,7 @@ fn written(command: &SetCommand, transaction: Option<&Transaction>) -> String {
         Some(Lifetime::Until(Until::Instant(at))) => put("until", json!(at.to_string())),
         Some(Lifetime::Until(Until::TimeOfDay(at))) => put("until", json!(at.strftime("%H:%M").to_string())),
         Some(Lifetime::UntilEdge) => put("override", json!("until_edge")),
-        Some(Lifetime::Hold) => put("override", json!("hold")),
+        Some(Lifetime::EnergyBlock) => put("override", json!("hold")),
     };
     put("ttl", json!(command.ttl.as_secs_f64()));
     if let Some(transaction) = transaction {
@@ -611,7 +611,7 @@ fn commands() -> impl Strategy<Value = SetCommand> {
         instant.prop_map(|at| Lifetime::Until(Until::Instant(at))),
         time.prop_map(|at| Lifetime::Until(Until::TimeOfDay(at))),
         Just(Lifetime::UntilEdge),
-        Just(Lifetime::Hold),
+        Just(Lifetime::EnergyBlock),
     ]);
     (change, lifetime, millis(100..=3_600_000)).prop_map(|(change, lifetime, ttl)| SetCommand {
         change,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Number;
 
 use super::{
-    error::{CommandError, Shown},
+    error::{PayloadError, Shown},
     fields::{Fields, Scalar},
 };
 
@@ -55,12 +55,12 @@ pub(super) struct DurationKey {
 
 impl DurationKey {
     /// Takes the key: a number of seconds, or a text like `1h30m`.
-    pub(super) fn take(&self, fields: &mut Fields) -> Result<Option<Duration>, CommandError> {
+    pub(super) fn take(&self, fields: &mut Fields) -> Result<Option<Duration>, PayloadError> {
         fields.take(self.key).map(|value| self.read(&value)).transpose()
     }
 
     /// Reads a value of the key.
-    pub(super) fn read(&self, value: &Scalar) -> Result<Duration, CommandError> {
+    pub(super) fn read(&self, value: &Scalar) -> Result<Duration, PayloadError> {
         let (key, expected, shown) = (self.key, self.expected, value.shown());
         let span = match value {
             Scalar::Number(number) => number.as_f64().map(Span::from_seconds),
@@ -68,9 +68,9 @@ impl DurationKey {
             _ => None,
         };
         match span {
-            None => Err(CommandError::InvalidValue { key, expected, shown }),
+            None => Err(PayloadError::InvalidValue { key, expected, shown }),
             Some(Span::Length(length)) if self.range.contains(&length) && self.counts(length) => Ok(length),
-            Some(_) => Err(CommandError::OutOfRange { key, expected, shown }),
+            Some(_) => Err(PayloadError::OutOfRange { key, expected, shown }),
         }
     }
 }
@@ -105,7 +105,7 @@ impl Span {
 }
 
 /// Takes a point in time.
-pub(super) fn take_until(fields: &mut Fields, key: &'static str) -> Result<Option<Until>, CommandError> {
+pub(super) fn take_until(fields: &mut Fields, key: &'static str) -> Result<Option<Until>, PayloadError> {
     let expected = "an RFC 3339 time with an offset, or HH:MM";
     let Some(text) = fields.take_text(key, expected)? else {
         return Ok(None);
@@ -114,7 +114,7 @@ pub(super) fn take_until(fields: &mut Fields, key: &'static str) -> Result<Optio
     let until = match trimmed.parse() {
         Ok(instant) => Until::Instant(instant),
         Err(_) => Until::TimeOfDay(civil::Time::strptime("%H:%M", trimmed).map_err(|_| {
-            CommandError::InvalidValue {
+            PayloadError::InvalidValue {
                 key,
                 expected,
                 shown: Shown::text(&text),

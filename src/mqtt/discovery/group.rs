@@ -148,7 +148,7 @@ impl Discovery {
 
     /// What the bridge has for the scheduler.
     pub(super) fn vacation(&self) -> (Key, Component) {
-        let state = State::json_key(self.topics.bridge(BridgeTopic::Info), "vacation");
+        let state = State::json_key(self.topics.bridge(BridgeTopic::InfoPayload), "vacation");
         let command = Command::wrapped(
             self.topics.request("vacation"),
             CommandTemplate::json_is_on("enabled"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::report::{Feature, Identity, Outlet, Report};
+use crate::domain::report::{DeviceReport, Feature, Identity, Outlet};
 use planner::{DeviceId, OutletKey};
 
 /// Reports of the same shape are announced alike: values are no part of it.
@@ -23,9 +23,9 @@ struct OutletShape<'a> {
 }
 
 // Both name all fields, so that whoever adds one has to say on which side it is.
-impl<'a> From<&'a Report> for Shape<'a> {
-    fn from(report: &'a Report) -> Self {
-        let Report {
+impl<'a> From<&'a DeviceReport> for Shape<'a> {
+    fn from(report: &'a DeviceReport) -> Self {
+        let DeviceReport {
             id,
             name,
             identity,

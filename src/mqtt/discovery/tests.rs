@@ -6,19 +6,20 @@ use serde_json::Value;
 use super::*;
 use crate::{
     domain::{
-        command::Code,
+        command::ErrorCode,
         report::{
-            self, Availability as Reachable, Condition, Countdown, Energy, EventKind, Feature, Phase, Trouble,
+            self, Availability as Reachable, Condition, Countdown, DeviceError, Energy, EventKind, Feature,
+            Phase,
         },
-        scheduling::GroupStanding,
+        scheduling::GroupStatus,
     },
     mqtt::{
-        bridge::{About, EventBody, Info, LastError},
-        standings::Standings,
+        bridge_info::{BridgeInfo, EventBody, InfoPayload, LastError},
         state::{
             availability, json, states,
             tests::{no_standings, report},
         },
+        status_cache::StatusCache,
     },
 };
 use planner::{
@@ -39,18 +40,18 @@ fn discovery(base: &str) -> Discovery {
     Discovery::new(topics(base), Layout::Flat)
 }
 
-fn announced(report: &Report, standings: &Standings) -> DevicePayload {
-    discovery("tapo2mqtt").device(report, standings.rules()).unwrap()
+fn announced(report: &DeviceReport, statuses: &StatusCache) -> DevicePayload {
+    discovery("tapo2mqtt").device(report, statuses.rules()).unwrap()
 }
 
 /// A group of `mats/1` and `mats/2` with a schedule that its standing does not know yet.
-fn driveway() -> Standings {
+fn driveway() -> StatusCache {
     let schedules = ["morning", "week-end"].map(|id| testing::schedule(id, "06:00", "08:00"));
     let mut rules = testing::Site::new(testing::group(schedules.into()), "UTC").rules;
     rules.groups[0].outlets.push("mats".parse().unwrap());
-    let mut standings = Standings::new(rules.clone().into());
-    standings.replace_rules(rules.into());
-    let standing = GroupStanding {
+    let mut statuses = StatusCache::new(rules.clone().into());
+    statuses.replace_rules(rules.into());
+    let status = GroupStatus {
         state: None,
         mode: Mode::Auto,
         expected: None,
@@ -65,14 +66,14 @@ fn driveway() -> Standings {
         energy: None,
         schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
     };
-    standings.set_group("driveway".parse().unwrap(), standing.into());
-    standings
+    statuses.set_group("driveway".parse().unwrap(), status.into());
+    statuses
 }
 
 /// What the bridge publishes for a report, by topic.
-fn published(report: &Report, standings: &Standings) -> BTreeMap<String, Value> {
+fn published(report: &DeviceReport, statuses: &StatusCache) -> BTreeMap<String, Value> {
     let topics = topics("tapo2mqtt");
-    let about = About {
+    let about = BridgeInfo {
         started_at: jiff::Timestamp::UNIX_EPOCH,
         setup_mode: false,
         start_checks: Vec::new(),
@@ -82,8 +83,8 @@ fn published(report: &Report, standings: &Standings) -> BTreeMap<String, Value> 
     let mut published: Vec<(String, String)> = vec![
         (topics.bridge(BridgeTopic::State), online.clone()),
         (
-            topics.bridge(BridgeTopic::Info),
-            json(&Info::of(&about, &BTreeMap::new(), 1, None, Level::Info)),
+            topics.bridge(BridgeTopic::InfoPayload),
+            json(&InfoPayload::of(&about, &BTreeMap::new(), 1, None, Level::Info)),
         ),
         (
             topics.bridge(BridgeTopic::LastError),
@@ -96,13 +97,13 @@ fn published(report: &Report, standings: &Standings) -> BTreeMap<String, Value> 
         ),
     ];
     published.extend(
-        states(report, standings)
+        states(report, statuses)
             .into_iter()
             .map(|(path, state)| (topics.state(&path), state)),
     );
-    let groups = standings.rules().groups.iter();
+    let groups = statuses.rules().groups.iter();
     published.extend(groups.filter_map(|group| {
-        let state = standings.group_state(&group.id)?;
+        let state = statuses.group_state(&group.id)?;
         Some((topics.group(&group.id), state))
     }));
     published
@@ -111,7 +112,7 @@ fn published(report: &Report, standings: &Standings) -> BTreeMap<String, Value> 
         .collect()
 }
 
-fn pressed(report: &Report) -> report::Event {
+fn pressed(report: &DeviceReport) -> report::Event {
     report::Event {
         kind: EventKind::ExternalChange,
         device: Some(report.id.clone()),
@@ -122,8 +123,8 @@ fn pressed(report: &Report) -> report::Event {
     }
 }
 
-fn assert_every_key_is_there(payload: &DevicePayload, report: &Report, standings: &Standings) {
-    let published = published(report, standings);
+fn assert_every_key_is_there(payload: &DevicePayload, report: &DeviceReport, statuses: &StatusCache) {
+    let published = published(report, statuses);
     let reads = payload.reads();
     assert!(!reads.is_empty());
     for StateKey { topic, pointer } in reads {
@@ -138,29 +139,29 @@ fn assert_every_key_is_there(payload: &DevicePayload, report: &Report, standings
 fn every_key_that_home_assistant_reads_is_always_there() {
     let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
     let strip = report(Kind::Strip, &[(Some("1"), Some(Power::Off)), (Some("2"), None)]);
-    for standings in [no_standings(), driveway()] {
+    for statuses in [no_standings(), driveway()] {
         for report in [&plug, &strip] {
-            assert_every_key_is_there(&announced(report, &standings), report, &standings);
+            assert_every_key_is_there(&announced(report, &statuses), report, &statuses);
         }
         let bridge = discovery("tapo2mqtt").bridge().unwrap();
-        assert_every_key_is_there(&bridge, &plug, &standings);
-        for group in standings.announceable() {
+        assert_every_key_is_there(&bridge, &plug, &statuses);
+        for group in statuses.announceable() {
             let group = discovery("tapo2mqtt").group(&group).unwrap();
-            assert_every_key_is_there(&group, &plug, &standings);
+            assert_every_key_is_there(&group, &plug, &statuses);
         }
 
         // Home Assistant remembers a plug from an earlier run; in this one it was not reached yet.
         let mut unknown = plug.clone();
         unknown.identity = None;
         unknown.outlets.clear();
-        assert_every_key_is_there(&announced(&plug, &standings), &unknown, &standings);
+        assert_every_key_is_there(&announced(&plug, &statuses), &unknown, &statuses);
     }
 }
 
 #[test]
 fn a_group_is_a_device_with_a_switch_for_each_schedule() {
-    let standings = driveway();
-    let [group] = standings.announceable().try_into().unwrap();
+    let statuses = driveway();
+    let [group] = statuses.announceable().try_into().unwrap();
     let payload = discovery("tapo2mqtt").group(&group).unwrap();
     let ids: Vec<String> = payload.announces().into_keys().collect();
     let expected = [
@@ -181,20 +182,20 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
 #[test]
 fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
     let mut rules = driveway().rules().as_ref().clone();
-    let energy = |standings: &Standings| {
-        let [group] = standings.announceable().try_into().unwrap();
+    let energy = |statuses: &StatusCache| {
+        let [group] = statuses.announceable().try_into().unwrap();
         let payload = discovery("tapo2mqtt").group(&group).unwrap();
         let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
-        assert_every_key_is_there(&payload, &plug, standings);
+        assert_every_key_is_there(&payload, &plug, statuses);
         let ids = payload.announces().into_keys();
         ids.filter(|id| id.contains("energy") || id.ends_with("power"))
             .count()
     };
-    let mut standings = driveway();
-    assert_eq!(energy(&standings), 0);
+    let mut statuses = driveway();
+    assert_eq!(energy(&statuses), 0);
     rules.groups[0].energy.budget = Some(planner::units::MilliWattHours::new(4_000_000));
-    standings.replace_rules(rules.clone().into());
-    assert_eq!(energy(&standings), 3);
+    statuses.replace_rules(rules.clone().into());
+    assert_eq!(energy(&statuses), 3);
     rules.groups[0].energy = planner::energy_limits::EnergyRules {
         budget: None,
         finished: Some(planner::energy_limits::Finished {
@@ -204,22 +205,22 @@ fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
         }),
         ..rules.groups[0].energy
     };
-    let ids = |standings: &Standings| {
+    let ids = |statuses: &StatusCache| {
         let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
-        announced(&plug, standings).announces()
+        announced(&plug, statuses).announces()
     };
     let finished = "tapo2mqtt_mats_load_finished";
-    assert!(!ids(&standings).contains_key(finished));
-    standings.replace_rules(rules.into());
-    assert_eq!(energy(&standings), 2);
-    assert!(ids(&standings).contains_key(finished));
+    assert!(!ids(&statuses).contains_key(finished));
+    statuses.replace_rules(rules.into());
+    assert_eq!(energy(&statuses), 2);
+    assert!(ids(&statuses).contains_key(finished));
 }
 
 #[test]
 fn only_members_of_a_group_say_whether_they_are_as_expected() {
     let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
-    let has_problem = |standings| {
-        let ids = announced(&plug, &standings).announces();
+    let has_problem = |statuses| {
+        let ids = announced(&plug, &statuses).announces();
         ids.contains_key("tapo2mqtt_mats_problem")
     };
     assert!(has_problem(driveway()));
@@ -250,7 +251,7 @@ fn identities_follow_the_configured_id_and_the_position() {
     assert!(ids.contains(&"tapo2mqtt_mats_rssi".to_owned()), "{ids:?}");
 }
 
-fn keys(report: &Report) -> Vec<String> {
+fn keys(report: &DeviceReport) -> Vec<String> {
     let payload = discovery("tapo2mqtt")
         .device(report, no_standings().rules())
         .unwrap();
@@ -261,7 +262,7 @@ fn keys(report: &Report) -> Vec<String> {
 #[test]
 fn only_what_an_outlet_tells_is_announced() {
     let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
-    let has = |plug: &Report, key: &str| keys(plug).contains(&key.to_owned());
+    let has = |plug: &DeviceReport, key: &str| keys(plug).contains(&key.to_owned());
     for key in [
         "power",
         "energy_total",
@@ -307,12 +308,12 @@ fn only_what_an_outlet_tells_is_announced() {
 #[test]
 fn values_change_no_announcement_and_all_else_is_in_the_shape() {
     let strip = report(Kind::Strip, &[(Some("left"), Some(Power::On)), (Some("2"), None)]);
-    let mut other_values = Report {
+    let mut other_values = DeviceReport {
         address: "192.0.2.8".to_owned(),
         phase: Phase::Degraded,
         availability: Reachable::Offline,
-        trouble: Some(Trouble {
-            code: Code::NoAnswer,
+        trouble: Some(DeviceError {
+            code: ErrorCode::NoAnswer,
             message: "silent".to_owned(),
         }),
         rssi: None,
@@ -325,14 +326,11 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
         outlet.energy = Energy::default();
         outlet.countdown = Countdown::Unsupported;
     }
-    let standings = no_standings();
-    assert_eq!(
-        announced(&strip, &standings),
-        announced(&other_values, &standings)
-    );
+    let statuses = no_standings();
+    assert_eq!(announced(&strip, &statuses), announced(&other_values, &statuses));
     assert_eq!(Shape::from(&strip), Shape::from(&other_values));
 
-    let changes: [fn(&mut Report); 7] = [
+    let changes: [fn(&mut DeviceReport); 7] = [
         |report| report.id = "rugs".parse().unwrap(),
         |report| report.name = None,
         |report| report.identity = None,

@@ -14,13 +14,13 @@ use crate::{
 };
 use planner::Power;
 
-fn home() -> Home {
+fn home() -> DiscoveryTracker {
     let mut home = starting();
-    home.swept();
+    home.stale_cleared();
     home
 }
 
-fn starting() -> Home {
+fn starting() -> DiscoveryTracker {
     let topics = Topics::new(
         "tapo2mqtt".parse().unwrap(),
         "ha".parse().unwrap(),
@@ -28,18 +28,18 @@ fn starting() -> Home {
     );
     let bridge_state = topics.bridge(BridgeTopic::State);
     let discovery = Discovery::new(topics, Layout::Flat);
-    Home::new(discovery, bridge_state, [mats()], BTreeSet::new())
+    DiscoveryTracker::new(discovery, bridge_state, [mats()], BTreeSet::new())
 }
 
-fn mats() -> Subject {
-    Subject::Device("mats".parse().unwrap())
+fn mats() -> EntityOwner {
+    EntityOwner::Device("mats".parse().unwrap())
 }
 
-fn announced(home: &mut Home, report: &Report) -> Option<Announcement> {
+fn announced(home: &mut DiscoveryTracker, report: &DeviceReport) -> Option<Announcement> {
     home.device(report, no_standings().rules())
 }
 
-fn strip(outlets: &[(Option<&str>, Option<Power>)]) -> Report {
+fn strip(outlets: &[(Option<&str>, Option<Power>)]) -> DeviceReport {
     report(Kind::Strip, outlets)
 }
 
@@ -73,7 +73,7 @@ fn what_an_earlier_run_left_is_recognised_by_origin_and_topic() {
 #[test]
 fn devices_wait_until_earlier_announcements_were_seen() {
     let (now, mut home) = (Instant::now(), starting());
-    assert_eq!(home.sweep_ends(), None, "not connected");
+    assert_eq!(home.stale_cleanup_ends(), None, "not connected");
     home.connected(now);
     assert_eq!(home.device(&strip(&TWO), no_standings().rules()), None);
     let bridge = home.bridge().unwrap();
@@ -86,11 +86,11 @@ fn devices_wait_until_earlier_announcements_were_seen() {
         home.found(&bridge.node, bridge.json.as_bytes(), false),
         Finding::Swept
     );
-    assert_eq!(home.sweep_ends(), Some(now + SWEEP_TIME));
-    home.swept();
+    assert_eq!(home.stale_cleanup_ends(), Some(now + SWEEP_TIME));
+    home.stale_cleared();
     assert!(home.device(&strip(&TWO), no_standings().rules()).is_some());
     home.connected(now);
-    assert_eq!(home.sweep_ends(), None, "once is enough");
+    assert_eq!(home.stale_cleanup_ends(), None, "once is enough");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_device_deleted_in_home_assistant_stays_deleted_until_forgiven() {
         "our own withdrawal comes back"
     );
     assert_eq!(announced(&mut home, &device), None);
-    home.forgive(Some(&mats()));
+    home.unmark_deleted(Some(&mats()));
     assert!(announced(&mut home, &device).is_some());
 }
 
@@ -133,12 +133,12 @@ fn a_device_deleted_in_home_assistant_stays_deleted_until_forgiven() {
 fn births_are_answered_once_in_a_while() {
     let mut home = home();
     let now = Instant::now();
-    home.born(now);
-    home.born(now);
+    home.on_birth(now);
+    home.on_birth(now);
     assert!(home.due().unwrap() <= now + BIRTH_JITTER);
     home.told(now);
     assert_eq!(home.due(), None);
-    home.born(now);
+    home.on_birth(now);
     assert!(home.due().unwrap() >= now + BIRTH_INTERVAL);
 }
 
@@ -165,7 +165,7 @@ fn a_schedule_that_is_gone_is_removed_by_its_platform_alone() {
 #[test]
 fn a_group_is_left_alone_once_deleted_and_stale_once_gone() {
     let mut home = home();
-    let driveway = Subject::Group("driveway".parse().unwrap());
+    let driveway = EntityOwner::Group("driveway".parse().unwrap());
     let told = home.group(&group(&[])).unwrap();
     assert_eq!(
         home.found(&told.node, told.json.as_bytes(), true),
@@ -176,7 +176,7 @@ fn a_group_is_left_alone_once_deleted_and_stale_once_gone() {
         Finding::Deleted(driveway.clone())
     );
     assert_eq!(home.group(&group(&[])), None);
-    home.forgive(None);
+    home.unmark_deleted(None);
     assert!(home.group(&group(&[])).is_some());
     assert_eq!(home.forget(&driveway), Some(told.node.clone()));
     assert_eq!(home.found(&told.node, told.json.as_bytes(), true), Finding::Stale);

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::Refusal;
 use crate::{
-    domain::report::{Outlet, Report},
-    mqtt::command::{CommandError, Fields, Shown},
+    domain::report::{DeviceReport, Outlet},
+    mqtt::command::{Fields, PayloadError, Shown},
 };
 use planner::OutletPath;
 
@@ -31,7 +31,7 @@ impl Named<'_> {
     }
 }
 
-pub(super) fn read_name(fields: &mut Fields) -> Result<Option<String>, CommandError> {
+pub(super) fn read_name(fields: &mut Fields) -> Result<Option<String>, PayloadError> {
     fields.take_text("name", "the name of a device or an outlet")
 }
 
@@ -40,7 +40,7 @@ pub(super) fn read_name(fields: &mut Fields) -> Result<Option<String>, CommandEr
 /// # Errors
 /// Nothing has that name.
 pub(super) fn identify<'a>(
-    reports: impl Iterator<Item = &'a Report>,
+    reports: impl Iterator<Item = &'a DeviceReport>,
     name: Option<&str>,
 ) -> Result<Vec<Named<'a>>, Refusal> {
     let mut found: Vec<_> = reports.flat_map(named).collect();
@@ -55,7 +55,7 @@ pub(super) fn identify<'a>(
 }
 
 /// A device, and the outlets that it has beside itself.
-fn named(report: &Report) -> Vec<Named<'_>> {
+fn named(report: &DeviceReport) -> Vec<Named<'_>> {
     let outlets = report.outlets.iter().filter_map(|outlet| {
         let key = outlet.key.clone()?;
         Some((OutletPath::outlet(report.id.clone(), key), outlet))
@@ -65,7 +65,7 @@ fn named(report: &Report) -> Vec<Named<'_>> {
     std::iter::once(device).chain(outlets).collect()
 }
 
-fn of<'a>(report: &'a Report, path: OutletPath, outlet: Option<&'a Outlet>) -> Named<'a> {
+fn of<'a>(report: &'a DeviceReport, path: OutletPath, outlet: Option<&'a Outlet>) -> Named<'a> {
     let identity = report.identity.as_deref();
     Named {
         path,

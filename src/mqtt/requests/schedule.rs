@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::scheduling::{Request, Target},
-    mqtt::command::{CommandError, Decoded, Fields, Scalar, Shown, decode_request},
+    mqtt::command::{Decoded, Fields, PayloadError, Scalar, Shown, decode_request},
 };
 use planner::OutletPath;
 
@@ -45,7 +45,7 @@ pub(super) fn read(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
             Ok(Request::EnableSchedule {
                 group: required(fields, "group", GROUP)?,
                 schedule: required(fields, "schedule", SCHEDULE)?,
-                enabled: fields.take_bool("enabled")?.ok_or(CommandError::MissingKey {
+                enabled: fields.take_bool("enabled")?.ok_or(PayloadError::MissingKey {
                     key: "enabled",
                     expected: "true or false",
                 })?,
@@ -63,7 +63,7 @@ pub(super) fn read(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
 }
 
 /// The schedule is a table of its own, which commands otherwise never have.
-fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, CommandError> {
+fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, PayloadError> {
     #[derive(Deserialize)]
     struct Body {
         schedule: Map<String, Value>,
@@ -74,7 +74,7 @@ fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, CommandError> {
     );
     let group = required(fields, "group", GROUP)?;
     let shown = match fields.take(key) {
-        None => return Err(CommandError::MissingKey { key, expected }),
+        None => return Err(PayloadError::MissingKey { key, expected }),
         Some(value) => value.shown(),
     };
     match serde_json::from_slice(payload) {
@@ -82,11 +82,11 @@ fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, CommandError> {
             group,
             schedule: Value::Object(schedule),
         }),
-        Err(_) => Err(CommandError::InvalidValue { key, expected, shown }),
+        Err(_) => Err(PayloadError::InvalidValue { key, expected, shown }),
     }
 }
 
-fn clear(fields: &mut Fields) -> Result<Request, CommandError> {
+fn clear(fields: &mut Fields) -> Result<Request, PayloadError> {
     let group = group(fields)?;
     let outlet: Option<OutletPath> = optional(
         fields,
@@ -94,7 +94,7 @@ fn clear(fields: &mut Fields) -> Result<Request, CommandError> {
         "a device, or device/outlet for one outlet of a strip",
     )?;
     match (group, outlet) {
-        (Some(_), Some(_)) => Err(CommandError::ConflictingKeys {
+        (Some(_), Some(_)) => Err(PayloadError::ConflictingKeys {
             key: "group",
             other: "outlet",
         }),
@@ -103,7 +103,7 @@ fn clear(fields: &mut Fields) -> Result<Request, CommandError> {
     }
 }
 
-fn plan(fields: &mut Fields) -> Result<Request, CommandError> {
+fn plan(fields: &mut Fields) -> Result<Request, PayloadError> {
     let (key, expected) = ("days", "a whole number from 1 to 31");
     let group = group(fields)?;
     let Some(value) = fields.take(key) else {
@@ -114,16 +114,16 @@ fn plan(fields: &mut Fields) -> Result<Request, CommandError> {
     };
     let shown = value.shown();
     let Scalar::Number(number) = value else {
-        return Err(CommandError::InvalidValue { key, expected, shown });
+        return Err(PayloadError::InvalidValue { key, expected, shown });
     };
     let days = number.as_u64().and_then(|days| u8::try_from(days).ok());
     match days.filter(|days| (1..=31).contains(days)) {
         Some(days) => Ok(Request::Plan { group, days }),
-        None => Err(CommandError::OutOfRange { key, expected, shown }),
+        None => Err(PayloadError::OutOfRange { key, expected, shown }),
     }
 }
 
-fn group<T: FromStr>(fields: &mut Fields) -> Result<Option<T>, CommandError> {
+fn group<T: FromStr>(fields: &mut Fields) -> Result<Option<T>, PayloadError> {
     optional(fields, "group", GROUP)
 }
 
@@ -131,8 +131,8 @@ fn required<T: FromStr>(
     fields: &mut Fields,
     key: &'static str,
     expected: &'static str,
-) -> Result<T, CommandError> {
-    optional(fields, key, expected)?.ok_or(CommandError::MissingKey { key, expected })
+) -> Result<T, PayloadError> {
+    optional(fields, key, expected)?.ok_or(PayloadError::MissingKey { key, expected })
 }
 
 /// A name, if there is one.
@@ -140,11 +140,11 @@ pub(super) fn optional<T: FromStr>(
     fields: &mut Fields,
     key: &'static str,
     expected: &'static str,
-) -> Result<Option<T>, CommandError> {
+) -> Result<Option<T>, PayloadError> {
     let Some(text) = fields.take_text(key, expected)? else {
         return Ok(None);
     };
-    text.parse().map(Some).map_err(|_| CommandError::InvalidValue {
+    text.parse().map(Some).map_err(|_| PayloadError::InvalidValue {
         key,
         expected,
         shown: Shown::text(&text),

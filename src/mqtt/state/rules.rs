@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::domain::{
     report::{DeviceRule, Outlet, Weekdays},
-    scheduling::OutletStanding,
+    scheduling::OutletStatus,
 };
 use planner::Power;
 
@@ -28,7 +28,7 @@ struct RuleEntry {
 }
 
 impl RulesState {
-    pub(super) fn of(outlet: &Outlet, standing: &OutletStanding) -> Self {
+    pub(super) fn of(outlet: &Outlet, status: &OutletStatus) -> Self {
         let Some(rules) = outlet.rules.list.as_deref() else {
             return Self::default();
         };
@@ -38,7 +38,7 @@ impl RulesState {
             time: rule.time.to_string(),
             days: rule.days.map(Weekdays::names),
             state: rule.to,
-            ours: standing.mirrored.contains(&rule.id),
+            ours: status.mirrored.contains(&rule.id),
         };
         Self {
             device_schedules: Some(rules.iter().map(entry).collect()),

@@ -30,12 +30,12 @@ fn energy() -> Energy {
 }
 
 /// No groups, and nothing from the scheduler.
-pub(in crate::mqtt) fn no_standings() -> Standings {
+pub(in crate::mqtt) fn no_standings() -> StatusCache {
     let location = Location {
         coordinates: None,
         zone: jiff::tz::TimeZone::UTC,
     };
-    Standings::new(Arc::new(Rules {
+    StatusCache::new(Arc::new(Rules {
         location,
         sensors: Vec::new(),
         groups: Vec::new(),
@@ -43,14 +43,14 @@ pub(in crate::mqtt) fn no_standings() -> Standings {
 }
 
 /// An outlet that should be on.
-pub(in crate::mqtt) fn expected_on() -> Arc<OutletStanding> {
-    Arc::new(OutletStanding {
+pub(in crate::mqtt) fn expected_on() -> Arc<OutletStatus> {
+    Arc::new(OutletStatus {
         expected: Some(Power::On),
         source: Source::Schedule,
         rule: Some("morning".to_owned()),
         reason: Some(Reason::new("morning runs until 08:00")),
         since: Some(Timestamp::UNIX_EPOCH),
-        ..OutletStanding::MANUAL
+        ..OutletStatus::MANUAL
     })
 }
 
@@ -80,7 +80,7 @@ fn manual(mut own: Value) -> Value {
     own
 }
 
-pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> Report {
+pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> DeviceReport {
     let outlet = |(index, (key, power)): (usize, &(Option<&str>, Option<Power>))| Outlet {
         key: key.map(|key| key.parse().unwrap()),
         position: u8::try_from(index + 1).unwrap(),
@@ -103,7 +103,7 @@ pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power
         countdown: Countdown::Unknown,
         rules: DeviceRules::default(),
     };
-    Report {
+    DeviceReport {
         id: "mats".parse().unwrap(),
         name: Some("Mats".to_owned()),
         address: "192.0.2.7".to_owned(),
@@ -125,13 +125,13 @@ pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power
     }
 }
 
-fn parsed(report: &Report) -> Vec<(String, Value)> {
+fn parsed(report: &DeviceReport) -> Vec<(String, Value)> {
     parsed_with(report, &no_standings())
 }
 
-fn parsed_with(report: &Report, standings: &Standings) -> Vec<(String, Value)> {
+fn parsed_with(report: &DeviceReport, statuses: &StatusCache) -> Vec<(String, Value)> {
     let parse = |(path, text): (OutletPath, String)| (path.to_string(), serde_json::from_str(&text).unwrap());
-    states(report, standings).into_iter().map(parse).collect()
+    states(report, statuses).into_iter().map(parse).collect()
 }
 
 #[test]
@@ -182,13 +182,13 @@ fn a_device_that_was_never_reached_has_every_key_too() {
 
 #[test]
 fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
-    let mut standings = no_standings();
-    standings.set_outlet("mats/left".parse().unwrap(), expected_on());
+    let mut statuses = no_standings();
+    statuses.set_outlet("mats/left".parse().unwrap(), expected_on());
     let mut strip = report(
         Kind::Strip,
         &[(Some("left"), Some(Power::Off)), (Some("2"), None)],
     );
-    let reached = parsed_with(&strip, &standings);
+    let reached = parsed_with(&strip, &statuses);
     let said = |state: &Value| {
         (
             state["expected"].clone(),
@@ -203,7 +203,7 @@ fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
 
     strip.identity = None;
     strip.outlets.clear();
-    let unknown = parsed_with(&strip, &standings);
+    let unknown = parsed_with(&strip, &statuses);
     let paths: Vec<_> = unknown.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(paths, ["mats/left", "mats"]);
     assert_eq!((said(&unknown[0].1), &unknown[0].1["state"]), (on, &Value::Null));
@@ -220,13 +220,13 @@ fn the_rules_of_a_plug_say_which_are_ours() {
         to: Power::Off,
     };
     plug.outlets[0].rules.list = Some([rule("S1", true, Some(0b010)), rule("S2", false, None)].into());
-    let mut standings = no_standings();
-    let standing = OutletStanding {
+    let mut statuses = no_standings();
+    let status = OutletStatus {
         mirrored: ["S1".to_owned()].into(),
-        ..OutletStanding::MANUAL
+        ..OutletStatus::MANUAL
     };
-    standings.set_outlet("mats".parse().unwrap(), standing.into());
-    let [(_, state)] = parsed_with(&plug, &standings).try_into().unwrap();
+    statuses.set_outlet("mats".parse().unwrap(), status.into());
+    let [(_, state)] = parsed_with(&plug, &statuses).try_into().unwrap();
     assert_eq!(
         state["device_schedules"],
         json!([

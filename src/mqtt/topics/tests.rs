@@ -189,7 +189,7 @@ fn outbound_topics_are_those_of_the_contract() {
     let mats: GroupId = "mats".parse().unwrap();
     let cases = [
         (topics.bridge(BridgeTopic::State), "bridge/state"),
-        (topics.bridge(BridgeTopic::Info), "bridge/info"),
+        (topics.bridge(BridgeTopic::InfoPayload), "bridge/info"),
         (topics.bridge(BridgeTopic::Devices), "bridge/devices"),
         (topics.bridge(BridgeTopic::Groups), "bridge/groups"),
         (topics.bridge(BridgeTopic::Health), "bridge/health"),

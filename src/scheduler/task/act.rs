@@ -11,9 +11,9 @@ use super::{
     outlet::{Differs, Flight, Retry, SAME_COUNTDOWN, Told, Urgency},
 };
 use crate::{
-    devices::Order,
+    devices::DeviceMsg,
     domain::{
-        command::{Action, Code, Failure, Guard, Intent, Source, Switch, Ticket},
+        command::{Action, CommandError, DeviceCommand, ErrorCode, Guard, Source, Switch, Ticket},
         report::EventKind,
     },
 };
@@ -178,7 +178,7 @@ impl Scheduler {
             purpose,
         };
         self.desk.flying.insert(id, flying);
-        self.order(Intent {
+        self.order(DeviceCommand {
             path: path.clone(),
             action,
             guard,
@@ -189,9 +189,11 @@ impl Scheduler {
     }
 
     /// An owner that is gone drops the intent, and its ticket answers.
-    pub(super) fn order(&self, intent: Intent) {
-        if let Err(TrySendError::Full(Order::Intent(intent))) = self.orders.try_send(Order::Intent(intent)) {
-            let busy = Failure::bridge(Code::Busy, "too many commands at once");
+    pub(super) fn order(&self, intent: DeviceCommand) {
+        if let Err(TrySendError::Full(DeviceMsg::DeviceCommand(intent))) =
+            self.orders.try_send(DeviceMsg::DeviceCommand(intent))
+        {
+            let busy = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
             intent.ticket.answer(Err(busy));
         }
     }

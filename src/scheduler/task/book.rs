@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    kept::{Kept, Remembered},
+    kept::{PersistedScheduler, Remembered},
     layers::{self, Changes},
     timer::Timer,
 };
@@ -13,9 +13,9 @@ use crate::domain::off_rules::OurRules;
 use planner::{
     GroupId, OutletPath, Power, ScheduleId,
     activity::{Conditions, ScheduleMemory},
-    energy_limits::Rations,
-    interlock::Holders,
-    overrides::{Overrides, Stance},
+    energy_limits::EnergyLimits,
+    interlock::InterlockOwners,
+    overrides::{OverrideState, Overrides},
     plan::{Inputs, Memory, Plan, Vacation, plan, plan_group},
     readings::Readings,
     rules::{Group, Rules},
@@ -35,7 +35,7 @@ pub(super) struct Book {
     pub(super) overrides: Overrides,
     pub(super) vacation: Vacation,
     pub(super) safety: Safety,
-    pub(super) rations: Rations,
+    pub(super) rations: EnergyLimits,
     pub(super) readings: Readings,
     pub(super) memory: Memory,
     memories: Memories,
@@ -43,7 +43,7 @@ pub(super) struct Book {
     /// The schedule rules on plugs that are ours.
     pub(super) mirrored: BTreeMap<OutletPath, OurRules>,
     /// Who holds the interlocks.
-    pub(super) holders: Holders,
+    pub(super) holders: InterlockOwners,
     pub(super) booted_at: Timestamp,
     /// Since when all sensors are listened to.
     pub(super) listening_since: Timestamp,
@@ -62,11 +62,11 @@ pub(super) enum Keeping<'a> {
 }
 
 impl Book {
-    pub(super) fn open(settings: Arc<Rules>, kept: Kept, now: Timestamp) -> Self {
+    pub(super) fn open(settings: Arc<Rules>, kept: PersistedScheduler, now: Timestamp) -> Self {
         let changes = layers::fitting(&settings, kept.schedule_changes.clone());
         let rules = Arc::new(layers::apply(&settings, &changes));
         let kept = kept.for_rules(&rules);
-        let rations = Rations::recall(kept.energy, &rules);
+        let rations = EnergyLimits::recall(kept.energy, &rules);
         let mut book = Self {
             settings,
             rules,
@@ -80,7 +80,7 @@ impl Book {
             memories: Memories::new(),
             timers: kept.timers,
             mirrored: kept.mirrored,
-            holders: Holders::default(),
+            holders: InterlockOwners::default(),
             booted_at: now,
             listening_since: now,
             plan: Plan::default(),
@@ -206,7 +206,7 @@ impl Book {
         let found = self
             .overrides
             .get(path)
-            .filter(|found| found.stance() == Stance::On)?;
+            .filter(|found| found.stance() == OverrideState::On)?;
         let end = found.end(group, &self.rules.location)?;
         let nothing_known = BTreeMap::new();
         let then = self.inputs(&nothing_known, end);

@@ -10,9 +10,9 @@ use super::{
 use crate::domain::report::{Availability, EventKind};
 use planner::{
     OutletPath, Power,
-    overrides::{Lifetime, Origin, Override, Stance},
+    overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{OutletPlan, Source},
-    rules::{ComeBack, Group},
+    rules::{Group, OnReconnect},
 };
 
 /// What a policy makes of an outlet that is back.
@@ -29,10 +29,10 @@ fn welcome(group: &Group, plan: &OutletPlan, power: Power) -> Welcome {
     // A limit may end long before the next edge, so what it wants now does not settle it.
     let planned = plan.desired.filter(|_| plan.source != Source::Safety);
     match (group.come_back, group.is_scheduled()) {
-        (ComeBack::Leave, true) if planned != Some(power) => Welcome::Leave,
-        (ComeBack::Off, true) if planned != Some(Power::Off) => Welcome::StayOff,
-        (ComeBack::Off, false) if power == Power::On => Welcome::SwitchOff,
-        (ComeBack::Reconcile | ComeBack::Leave | ComeBack::Off, _) => Welcome::AsPlanned,
+        (OnReconnect::Leave, true) if planned != Some(power) => Welcome::Leave,
+        (OnReconnect::Off, true) if planned != Some(Power::Off) => Welcome::StayOff,
+        (OnReconnect::Off, false) if power == Power::On => Welcome::SwitchOff,
+        (OnReconnect::Reconcile | OnReconnect::Leave | OnReconnect::Off, _) => Welcome::AsPlanned,
     }
 }
 
@@ -45,11 +45,11 @@ impl Scheduler {
         };
         let (stance, what) = match welcome(group, plan, power) {
             Welcome::AsPlanned => return,
-            Welcome::Leave => (Stance::Leave, format!("it is left {power}")),
-            Welcome::StayOff => (Stance::Off, "it is OFF".to_owned()),
+            Welcome::Leave => (OverrideState::Leave, format!("it is left {power}")),
+            Welcome::StayOff => (OverrideState::Off, "it is OFF".to_owned()),
             Welcome::SwitchOff => return self.switch_off_at_return(path, look),
         };
-        let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::ComeBack, look.now) else {
+        let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::OnReconnect, look.now) else {
             return;
         };
         self.override_by_itself(path, new);
@@ -78,8 +78,8 @@ impl Scheduler {
         }
         let group = self.book.rules.group_of(path);
         group.is_some_and(|group| match group.come_back {
-            ComeBack::Reconcile => aim.power == Power::On && group.stagger.is_some(),
-            ComeBack::Leave | ComeBack::Off => true,
+            OnReconnect::Reconcile => aim.power == Power::On && group.stagger.is_some(),
+            OnReconnect::Leave | OnReconnect::Off => true,
         })
     }
 }

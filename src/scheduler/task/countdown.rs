@@ -13,7 +13,7 @@ use super::{
     wishes::Effect,
 };
 use crate::domain::{
-    command::{Action, Code, Done, Failure, Guard, Source},
+    command::{Action, Applied, CommandError, ErrorCode, Guard, Source},
     scheduling::Wish,
 };
 use planner::{GroupId, OutletPath, Power, overrides::Lifetime, period::Period};
@@ -45,7 +45,7 @@ impl Scheduler {
             Ok(timer) => timer,
             Err(message) => {
                 wish.ticket
-                    .answer(Err(Failure::bridge(Code::BadCommand, message)));
+                    .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
                 return;
             }
         };
@@ -129,23 +129,23 @@ impl Scheduler {
     fn leave_alone(&mut self, id: ErrandId, paths: &[OutletPath], look: Look) {
         for path in paths {
             let power = self.live.get(path).and_then(Live::observed);
-            self.complete(id, path, Ok(Done::unasked(path, power)), look);
+            self.complete(id, path, Ok(Applied::unasked(path, power)), look);
         }
     }
 }
 
-fn nothing_is_on(paths: &[OutletPath], known: bool) -> Failure {
+fn nothing_is_on(paths: &[OutletPath], known: bool) -> CommandError {
     let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
     let names = names.join(", ");
     if known {
         let hint = r#"send {"state":"ON","on_time":600} to switch it on for a while"#;
-        Failure::bridge(
-            Code::BadCommand,
+        CommandError::bridge(
+            ErrorCode::BadCommand,
             format!("{names} is off, so nothing counts down; {hint}"),
         )
     } else {
-        Failure::bridge(
-            Code::NotReady,
+        CommandError::bridge(
+            ErrorCode::NotReady,
             format!("{names} was not read yet, so whether it is on is not known"),
         )
     }

@@ -5,12 +5,12 @@ use tracing::info;
 use super::{Concern, Look, Scheduler, outlet::Live, timer::Timer};
 use crate::domain::{
     report::{Availability, EventKind, Metered},
-    scheduling::EnergyStanding,
+    scheduling::EnergyStatus,
 };
 use planner::{
     OutletPath, Power,
-    energy_limits::{Happening, IfFinished, Member, Quiet, Reach, Reading, Relay},
-    overrides::{Lifetime, Origin, Override, Stance},
+    energy_limits::{EnergyEvent, IfFinished, LoadIdle, Member, MeterVisibility, Reading, Relay},
+    overrides::{Lifetime, Origin, Override, OverrideState},
     rules::Group,
     safety::Refusal,
 };
@@ -108,30 +108,30 @@ impl Scheduler {
         }
     }
 
-    fn reach(&self, path: &OutletPath, live: Option<&Live>) -> Reach {
+    fn reach(&self, path: &OutletPath, live: Option<&Live>) -> MeterVisibility {
         if live.is_none_or(|live| live.availability == Availability::Offline) {
-            return Reach::Away;
+            return MeterVisibility::Away;
         }
         let report = self.reports.get(&path.device);
         let identity = report.and_then(|report| report.identity.as_ref());
         // A strip as a whole has no meter of its own.
         let is_whole_strip = path.outlet.is_none() && report.is_some_and(|report| report.outlets.len() > 1);
         if is_whole_strip || identity.is_some_and(|identity| !identity.meters_energy) {
-            Reach::Unmetered
+            MeterVisibility::Unmetered
         } else {
-            Reach::Metered
+            MeterVisibility::Metered
         }
     }
 
-    fn tell_happening(&mut self, group: &Group, happening: Happening, look: Look) {
+    fn tell_happening(&mut self, group: &Group, happening: EnergyEvent, look: Look) {
         let id = &group.id;
         let (kind, path, message) = match happening {
-            Happening::Spent { budget, until } => {
+            EnergyEvent::BudgetExhausted { budget, until } => {
                 let until = self.in_words(Some(until));
                 let message = format!("group {id} used its budget of {budget}: it is off until {until}");
                 (EventKind::SafetyTrip, None, message)
             }
-            Happening::Shed {
+            EnergyEvent::Shed {
                 outlet,
                 drew,
                 ceiling,
@@ -141,17 +141,17 @@ impl Scheduler {
                 );
                 (EventKind::SafetyTrip, Some(outlet), message)
             }
-            Happening::Returns(outlet) => {
+            EnergyEvent::Returns(outlet) => {
                 info!(%outlet, group = %id, "may be on again below the ceiling");
                 return;
             }
-            Happening::Blind(outlet) => {
+            EnergyEvent::Blind(outlet) => {
                 let message = format!(
                     "{outlet} does not tell what it draws: the energy rules of group {id} do without it"
                 );
                 (EventKind::MeterSilent, Some(outlet), message)
             }
-            Happening::Sees(outlet) => {
+            EnergyEvent::Sees(outlet) => {
                 let message = format!("{outlet} tells again what it draws");
                 (EventKind::MeterBack, Some(outlet), message)
             }
@@ -160,14 +160,14 @@ impl Scheduler {
     }
 
     /// A load has finished, or is on standby.
-    fn went_quiet(&mut self, group: &Group, path: &OutletPath, quiet: Quiet, look: Look) {
+    fn went_quiet(&mut self, group: &Group, path: &OutletPath, quiet: LoadIdle, look: Look) {
         let (kind, origin, message) = match quiet {
-            Quiet::Finished(then) => {
+            LoadIdle::Finished(then) => {
                 let message = format!("the load of {path} has finished");
                 let origin = (then == IfFinished::Off).then_some(Origin::Finished);
                 (EventKind::LoadFinished, origin, message)
             }
-            Quiet::Standby => {
+            LoadIdle::Standby => {
                 let message = format!("the load of {path} is on standby: it is switched off");
                 (EventKind::StandbyOff, Some(Origin::Standby), message)
             }
@@ -186,7 +186,7 @@ impl Scheduler {
             self.switch_off_once(path, look);
             return;
         }
-        let Ok(new) = Override::new(Stance::Off, Lifetime::UntilEdge, origin, look.now) else {
+        let Ok(new) = Override::new(OverrideState::Off, Lifetime::UntilEdge, origin, look.now) else {
             return;
         };
         self.override_by_itself(path, new);
@@ -202,12 +202,12 @@ impl Scheduler {
     }
 
     /// What a group's state says of its energy; `None` where nothing is asked for.
-    pub(super) fn energy_standing(&self, group: &Group) -> Option<EnergyStanding> {
+    pub(super) fn energy_standing(&self, group: &Group) -> Option<EnergyStatus> {
         if group.energy.is_empty() {
             return None;
         }
         let usage = self.book.rations.usage(group);
         let shed = self.book.rations.kept_off(group);
-        Some(EnergyStanding::new(&group.energy, usage, shed))
+        Some(EnergyStatus::new(&group.energy, usage, shed))
     }
 }

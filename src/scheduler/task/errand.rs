@@ -13,7 +13,9 @@ use super::{
     timer::Timer,
 };
 use crate::domain::{
-    command::{Action, Answer, Code, Failure, Member, Outcome, Source, Switch, Ticket, TicketId},
+    command::{
+        Action, Answer, CommandError, CommandResult, ErrorCode, Member, Source, Switch, Ticket, TicketId,
+    },
     report::EventKind,
 };
 use planner::{
@@ -46,7 +48,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) path: OutletPath,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) outcome: Option<CommandResult>,
 }
 
 /// What an intent of ours is for.
@@ -180,8 +182,8 @@ pub(super) fn answer(ticket: Ticket, members: Vec<Member>, group: Option<&GroupI
 }
 
 /// Whether the device may have done what it did not confirm.
-fn may_be_done(failure: &Failure) -> bool {
-    failure.attempts > 0 || matches!(failure.code, Code::NoAnswer | Code::NotConfirmed)
+fn may_be_done(failure: &CommandError) -> bool {
+    failure.attempts > 0 || matches!(failure.code, ErrorCode::NoAnswer | ErrorCode::NotConfirmed)
 }
 
 impl Scheduler {
@@ -269,7 +271,7 @@ impl Scheduler {
     }
 
     /// Takes what became of one outlet of an errand.
-    pub(super) fn complete(&mut self, id: ErrandId, path: &OutletPath, outcome: Outcome, look: Look) {
+    pub(super) fn complete(&mut self, id: ErrandId, path: &OutletPath, outcome: CommandResult, look: Look) {
         let live = self.live.entry(path.clone()).or_default();
         if live.errand == Some(id) {
             live.errand = None;
@@ -313,7 +315,7 @@ impl Scheduler {
     }
 
     /// A timer that surely failed leaves no timer behind; one that may have been done does.
-    fn restore_timer(&mut self, id: ErrandId, path: &OutletPath, failure: &Failure) {
+    fn restore_timer(&mut self, id: ErrandId, path: &OutletPath, failure: &CommandError) {
         let Some(undo) = self.desk.undo.get(path).filter(|undo| undo.errand == id) else {
             return;
         };
@@ -372,7 +374,7 @@ impl Scheduler {
         self.desk.deferred = rest;
         for deferred in replaced.into_iter().rev() {
             self.give_back_slot(&deferred);
-            self.complete(deferred.errand, path, Err(Failure::superseded()), look);
+            self.complete(deferred.errand, path, Err(CommandError::superseded()), look);
         }
     }
 }

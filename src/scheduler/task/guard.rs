@@ -10,7 +10,7 @@ use super::{
     outlet::{Flight, Live},
 };
 use crate::domain::{
-    command::{Action, Code, Guard, Outcome, Source},
+    command::{Action, CommandResult, ErrorCode, Guard, Source},
     report::{Availability, Countdown},
 };
 use planner::{OutletPath, Power, period::after};
@@ -25,10 +25,10 @@ const RENEW: SignedDuration = SignedDuration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long to leave the countdown alone after an answer.
-pub(super) fn again(outcome: &Outcome) -> Duration {
+pub(super) fn again(outcome: &CommandResult) -> Duration {
     match outcome {
         Ok(_) => Duration::from_secs(5),
-        Err(failure) if failure.code == Code::Superseded => Duration::ZERO,
+        Err(failure) if failure.code == ErrorCode::Superseded => Duration::ZERO,
         Err(_) => Duration::from_mins(1),
     }
 }

@@ -10,10 +10,10 @@ use super::{
     outlet::{Live, Presence, Retry},
     timer::Counted,
 };
-use crate::domain::report::{Availability, Countdown, EventKind, Outlet, Phase, Report};
+use crate::domain::report::{Availability, Countdown, DeviceReport, EventKind, Outlet, Phase};
 use planner::{
     OutletPath, Power,
-    overrides::{Lifetime, Origin, Override, Stance},
+    overrides::{Lifetime, Origin, Override, OverrideState},
     period::elapsed,
     rules::OnExternalChange,
     safety,
@@ -53,7 +53,7 @@ impl Seen {
 }
 
 impl Scheduler {
-    pub(super) fn hear(&mut self, report: &Arc<Report>) -> Concern {
+    pub(super) fn hear(&mut self, report: &Arc<DeviceReport>) -> Concern {
         if self.removed.contains(&report.id) {
             return Concern::None;
         }
@@ -189,7 +189,7 @@ impl Scheduler {
         }
         let stance = match group.on_external_change {
             OnExternalChange::Enforce => return,
-            OnExternalChange::Ignore => Stance::Leave,
+            OnExternalChange::Ignore => OverrideState::Leave,
             OnExternalChange::Override => power.into(),
         };
         let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::Device, look.now) else {
@@ -198,8 +198,8 @@ impl Scheduler {
         self.override_by_itself(path, new);
         let end = self.in_words(new.end(group, &rules.location));
         let message = match stance {
-            Stance::Leave => format!("{path} is left {power} until {end}: something else switched it"),
-            Stance::On | Stance::Off => {
+            OverrideState::Leave => format!("{path} is left {power} until {end}: something else switched it"),
+            OverrideState::On | OverrideState::Off => {
                 format!("{path} is overridden to {power} until {end}: something else switched it")
             }
         };

@@ -4,7 +4,7 @@ use super::{Look, Scheduler, errand::Deferred, outlet::Live};
 use crate::domain::report::EventKind;
 use planner::{
     OutletPath, Power,
-    interlock::{Claim, Holders},
+    interlock::{InterlockClaim, InterlockOwners},
     plan::Rule,
     rules::Interlock,
 };
@@ -12,15 +12,18 @@ use planner::{
 impl Scheduler {
     /// Who holds each interlock now.
     pub(super) fn find_holders(&mut self) {
-        self.book.holders = Holders::find(&self.book.rules, |path| self.claim(path));
+        self.book.holders = InterlockOwners::find(&self.book.rules, |path| self.claim(path));
     }
 
-    fn claim(&self, path: &OutletPath) -> Option<Claim> {
+    fn claim(&self, path: &OutletPath) -> Option<InterlockClaim> {
         if let Some(wanted) = self.desk.wanted_on(path) {
-            return Some(Claim::Came(wanted));
+            return Some(InterlockClaim::Came(wanted));
         }
         let live = self.live.get(path).filter(|live| live.power == Some(Power::On))?;
-        Some(live.went_on.map_or(Claim::Found(live.on_since), Claim::Came))
+        Some(
+            live.went_on
+                .map_or(InterlockClaim::Found(live.on_since), InterlockClaim::Came),
+        )
     }
 
     /// The other members of an interlocked group; none of a group that is not.

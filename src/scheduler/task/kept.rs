@@ -14,14 +14,14 @@ use super::{
 };
 use crate::domain::off_rules::OurRules;
 use planner::{
-    GroupId, OutletPath, ScheduleId, activity::ScheduleMemory, energy_limits::KeptRations,
+    GroupId, OutletPath, ScheduleId, activity::ScheduleMemory, energy_limits::PersistedEnergy,
     overrides::Overrides, plan::Vacation, rules::Rules, safety::Safety,
 };
 
 /// The scheduler's part of the state file. A part that is missing is empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Kept {
+pub struct PersistedScheduler {
     /// What people want instead of the schedules.
     pub overrides: Overrides,
     /// Whether nobody is at home.
@@ -29,7 +29,7 @@ pub struct Kept {
     /// What the outlets have run.
     pub safety: Safety,
     /// What they used, where rules ask for that.
-    pub energy: KeptRations,
+    pub energy: PersistedEnergy,
     /// Timed ONs, timed OFFs and countdowns.
     pub timers: BTreeMap<OutletPath, Timer>,
     /// The countdowns that we armed on the plugs.
@@ -55,7 +55,7 @@ pub struct Remembered {
     pub memory: ScheduleMemory,
 }
 
-impl Kept {
+impl PersistedScheduler {
     /// Leaves out what the settings do not have any more; says so, once each.
     pub(super) fn for_rules(mut self, rules: &Rules) -> Self {
         let known = |outlet: &OutletPath| rules.group_of(outlet).is_some();

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{Look, Scheduler, Wake};
 use crate::{
-    devices::Order,
+    devices::DeviceMsg,
     domain::{
         off_rules::{Mirror, WeeklyOff},
         report::{Availability, DeviceClock, DeviceRules, EventKind},
@@ -17,8 +17,8 @@ use crate::{
 };
 use planner::{
     OutletPath,
-    overrides::{Override, Stance},
-    rules::{Group, MirrorOff, Rules},
+    overrides::{Override, OverrideState},
+    rules::{Group, Rules, SyncOffToDevice},
 };
 
 /// Between two orders for the same: a worker does it between its polls.
@@ -45,7 +45,7 @@ impl Scheduler {
         let members = rules
             .groups
             .iter()
-            .filter(|group| group.mirror_off == MirrorOff::Yes && group.is_scheduled());
+            .filter(|group| group.mirror_off == SyncOffToDevice::Yes && group.is_scheduled());
         let mut paths: BTreeSet<OutletPath> = members.flat_map(|group| group.outlets.clone()).collect();
         paths.retain(|path| path.outlet.is_none());
         // Where nothing is mirrored any more, what is there of ours goes.
@@ -108,12 +108,12 @@ impl Scheduler {
     fn mirrored_group(&self, path: &OutletPath) -> Option<&Group> {
         self.book
             .scheduled(path)
-            .filter(|group| group.mirror_off == MirrorOff::Yes)
+            .filter(|group| group.mirror_off == SyncOffToDevice::Yes)
     }
 
     /// A rule must not switch off what somebody wants on, or wants to be left alone.
     fn held(&self, overridden: Option<Override>, group: &Group) -> Held {
-        match overridden.filter(|found| found.stance() != Stance::Off) {
+        match overridden.filter(|found| found.stance() != OverrideState::Off) {
             None => Held::Not,
             Some(found) => match found.end(group, &self.book.rules.location) {
                 Some(end) => Held::Until(end),
@@ -153,7 +153,7 @@ impl Scheduler {
         // What does not fit now is asked again.
         let _full = self
             .orders
-            .try_send(Order::Mirror(path.device.clone(), Arc::new(mirror)));
+            .try_send(DeviceMsg::Mirror(path.device.clone(), Arc::new(mirror)));
     }
 
     /// Says once why the plug does not hold what it should.

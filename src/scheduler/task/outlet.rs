@@ -10,7 +10,7 @@ use super::errand::ErrandId;
 use crate::domain::{
     command::TicketId,
     report::{Availability, Countdown, DeviceRules},
-    scheduling::GuardState,
+    scheduling::FailSafeState,
 };
 use planner::{Power, period::after};
 
@@ -252,14 +252,14 @@ impl Live {
         self.power != Some(Power::Off) || goes_on || self.doubt == Some(Power::On)
     }
 
-    pub(super) fn guard_state(&self) -> Option<GuardState> {
+    pub(super) fn guard_state(&self) -> Option<FailSafeState> {
         match self.countdown {
             Countdown::Unknown => None,
-            Countdown::Unsupported => Some(GuardState::Unsupported),
-            Countdown::Idle => Some(GuardState::Idle),
-            Countdown::Running { .. } if self.armed.owns(self.countdown) => Some(GuardState::Armed),
-            Countdown::Running { .. } => Some(GuardState::Foreign),
-            Countdown::Failed => Some(GuardState::Failed),
+            Countdown::Unsupported => Some(FailSafeState::Unsupported),
+            Countdown::Idle => Some(FailSafeState::Idle),
+            Countdown::Running { .. } if self.armed.owns(self.countdown) => Some(FailSafeState::Armed),
+            Countdown::Running { .. } => Some(FailSafeState::Foreign),
+            Countdown::Failed => Some(FailSafeState::Failed),
         }
     }
 }

@@ -6,8 +6,8 @@ use tracing::info;
 
 use super::{Look, Scheduler};
 use crate::domain::{
-    report::Report,
-    scheduling::{Rewritten, Word},
+    report::DeviceReport,
+    scheduling::{ReloadedRules, SchedulerUpdate},
 };
 use planner::{
     DeviceId, OutletPath,
@@ -18,8 +18,8 @@ use planner::{
 impl Scheduler {
     /// Takes other settings into force. What was changed over MQTT stays on top of them; what is known of outlets
     /// that stay in a group stays too.
-    pub(super) fn reload(&mut self, rewritten: Rewritten, look: Look) {
-        let Rewritten { rules, devices } = rewritten;
+    pub(super) fn reload(&mut self, rewritten: ReloadedRules, look: Look) {
+        let ReloadedRules { rules, devices } = rewritten;
         self.leave_out(&devices);
         let before = self.book.rules.clone();
         self.book.resettle(rules);
@@ -34,7 +34,7 @@ impl Scheduler {
             self.live.entry(path.clone()).or_default();
         }
         self.telling.resettle(&rules);
-        self.telling.say(Word::Rules(rules.clone()));
+        self.telling.say(SchedulerUpdate::Rules(rules.clone()));
         self.hear_members_again(&before, &rules);
     }
 
@@ -97,7 +97,7 @@ impl Scheduler {
         let members = now.groups.iter().flat_map(|group: &Group| &group.outlets);
         let new = members.filter(|path| before.group_of(path).is_none());
         let devices: BTreeSet<&DeviceId> = new.map(|path| &path.device).collect();
-        let reports: Vec<Arc<Report>> = devices
+        let reports: Vec<Arc<DeviceReport>> = devices
             .into_iter()
             .filter_map(|device| self.reports.get(device).cloned())
             .collect();

@@ -9,7 +9,7 @@ use super::{
     layers::{self, Changes, ScheduleChange},
     tell::rfc3339,
 };
-use crate::domain::scheduling::{Request, RequestError, RequestId, Target, Word};
+use crate::domain::scheduling::{Request, RequestError, RequestId, SchedulerUpdate, Target};
 use planner::{
     GroupId, OutletPath, ScheduleId,
     forecast::{PlannedChange, forecast},
@@ -39,7 +39,7 @@ impl Scheduler {
             Request::Vacation(wanted) => Ok(self.vacation(wanted, look)),
             Request::Plan { group, days } => self.forecast(group.as_ref(), days, look),
         };
-        self.telling.say(Word::Reply { id, result });
+        self.telling.say(SchedulerUpdate::Reply { id, result });
     }
 
     fn group(&self, id: &GroupId) -> Result<&Group, RequestError> {
@@ -182,7 +182,7 @@ impl Scheduler {
             }
         }
         if before != rules {
-            self.telling.say(Word::Rules(rules));
+            self.telling.say(SchedulerUpdate::Rules(rules));
         }
     }
 

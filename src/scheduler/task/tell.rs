@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::{
     report::{Event, EventKind},
-    scheduling::{GroupStanding, OutletStanding, Word},
+    scheduling::{GroupStatus, OutletStatus, SchedulerUpdate},
 };
 use planner::{
     GroupId, OutletPath, Power,
@@ -31,9 +31,9 @@ const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 /// Words that wait, and what was said last.
 #[derive(Debug)]
 pub(super) struct Telling {
-    words: VecDeque<Word>,
-    outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
-    groups: BTreeMap<GroupId, Arc<GroupStanding>>,
+    words: VecDeque<SchedulerUpdate>,
+    outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
+    groups: BTreeMap<GroupId, Arc<GroupStatus>>,
     /// What a group's coming state was found for, and that state.
     coming: BTreeMap<GroupId, (Outlook, Option<Power>)>,
     /// Whether schedules turn a group on.
@@ -57,7 +57,11 @@ enum Running {
 impl Telling {
     pub(super) fn new(book: &Book) -> Self {
         Self {
-            words: [Word::Rules(book.rules.clone()), Word::Vacation(book.vacation)].into(),
+            words: [
+                SchedulerUpdate::Rules(book.rules.clone()),
+                SchedulerUpdate::Vacation(book.vacation),
+            ]
+            .into(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             coming: BTreeMap::new(),
@@ -69,15 +73,15 @@ impl Telling {
         !self.words.is_empty()
     }
 
-    pub(super) fn next_word(&mut self) -> Option<Word> {
+    pub(super) fn next_word(&mut self) -> Option<SchedulerUpdate> {
         self.words.pop_front()
     }
 
     /// A newer standing takes the place of one that still waits: nobody needs the older one.
-    pub(super) fn say(&mut self, word: Word) {
-        let replaced = |waiting: &Word| match (waiting, &word) {
-            (Word::Outlet(old, _), Word::Outlet(new, _)) => old == new,
-            (Word::Group(old, _), Word::Group(new, _)) => old == new,
+    pub(super) fn say(&mut self, word: SchedulerUpdate) {
+        let replaced = |waiting: &SchedulerUpdate| match (waiting, &word) {
+            (SchedulerUpdate::Outlet(old, _), SchedulerUpdate::Outlet(new, _)) => old == new,
+            (SchedulerUpdate::Group(old, _), SchedulerUpdate::Group(new, _)) => old == new,
             _ => false,
         };
         if let Some(at) = self.words.iter().position(replaced) {
@@ -94,22 +98,22 @@ impl Telling {
         self.coming.clear();
     }
 
-    fn outlet(&mut self, path: &OutletPath, standing: OutletStanding) {
+    fn outlet(&mut self, path: &OutletPath, standing: OutletStatus) {
         if self.outlets.get(path).is_some_and(|told| **told == standing) {
             return;
         }
         let standing = Arc::new(standing);
         self.outlets.insert(path.clone(), standing.clone());
-        self.say(Word::Outlet(path.clone(), standing));
+        self.say(SchedulerUpdate::Outlet(path.clone(), standing));
     }
 
-    fn group(&mut self, id: &GroupId, standing: GroupStanding) {
+    fn group(&mut self, id: &GroupId, standing: GroupStatus) {
         if self.groups.get(id).is_some_and(|told| **told == standing) {
             return;
         }
         let standing = Arc::new(standing);
         self.groups.insert(id.clone(), standing.clone());
-        self.say(Word::Group(id.clone(), standing));
+        self.say(SchedulerUpdate::Group(id.clone(), standing));
     }
 }
 
@@ -124,7 +128,7 @@ impl Scheduler {
         look: Look,
     ) {
         info!(event = ?kind, "{message}");
-        self.telling.say(Word::Event(Event {
+        self.telling.say(SchedulerUpdate::Event(Event {
             kind,
             device: outlet.map(|path| path.device.clone()),
             outlet: outlet.and_then(|path| path.outlet.clone()),
@@ -174,7 +178,7 @@ impl Scheduler {
         }
         let told: Vec<OutletPath> = self.telling.outlets.keys().cloned().collect();
         for path in told.iter().filter(|path| !paths.contains(path)) {
-            self.telling.outlet(path, OutletStanding::MANUAL);
+            self.telling.outlet(path, OutletStatus::MANUAL);
             self.telling.outlets.remove(path);
         }
         for plan in self.book.plan.groups.clone() {
@@ -210,11 +214,11 @@ impl Scheduler {
         }
     }
 
-    fn outlet_standing(&self, path: &OutletPath, look: Look) -> OutletStanding {
+    fn outlet_standing(&self, path: &OutletPath, look: Look) -> OutletStatus {
         let live = self.live.get(path);
         let timer = self.book.timers.get(path);
         let foreign = live.and_then(Live::foreign);
-        let mut standing = OutletStanding {
+        let mut standing = OutletStatus {
             problem: Some(live.is_some_and(|live| is_problem(live, look))),
             guard: live.and_then(Live::guard_state),
             countdown: timer
@@ -231,7 +235,7 @@ impl Scheduler {
                 .into_iter()
                 .flat_map(|ours| ours.keys().cloned())
                 .collect(),
-            ..OutletStanding::MANUAL
+            ..OutletStatus::MANUAL
         };
         if let Some(plan) = self.book.plan.outlets.get(path) {
             standing.expected = plan.desired;
@@ -251,7 +255,7 @@ impl Scheduler {
         if let Some(timer) = timer {
             self.add_timer(&mut standing, path, timer, look);
         }
-        OutletStanding {
+        OutletStatus {
             since: standing.since.map(|since| to_the_second(since, RoundMode::Floor)),
             next_change: standing.next_change.map(coming),
             override_until: standing.override_until.map(coming),
@@ -291,7 +295,7 @@ impl Scheduler {
         self.tell_event(kind, None, Some(plan.id.clone()), message, look);
     }
 
-    fn group_standing(&mut self, plan: &GroupPlan) -> GroupStanding {
+    fn group_standing(&mut self, plan: &GroupPlan) -> GroupStatus {
         let outlook = self.outlook(plan);
         let next_state = match self.telling.coming.get(&plan.id) {
             Some((known, next)) if *known == outlook => *next,
@@ -308,7 +312,7 @@ impl Scheduler {
         let group = self.book.rules.group(&plan.id);
         let energy = group.and_then(|group| self.energy_standing(group));
         let schedules = group.map(|group| &group.schedules);
-        GroupStanding {
+        GroupStatus {
             state: plan.state,
             mode: plan.mode,
             expected: plan.expected,
@@ -360,7 +364,7 @@ impl Scheduler {
 
     pub(super) fn set_vacation(&mut self, vacation: Vacation, look: Look) {
         self.book.vacation = vacation;
-        self.telling.say(Word::Vacation(vacation));
+        self.telling.say(SchedulerUpdate::Vacation(vacation));
         let message = match vacation {
             Vacation::Off => "vacation ended: schedules run",
             Vacation::Since(_) => "vacation began: schedules rest",

@@ -10,7 +10,7 @@ use super::{
     outlet::{SAME_COUNTDOWN, Urgency},
     tell::rfc3339,
 };
-use crate::domain::{command::Source, report::EventKind, scheduling::OutletStanding};
+use crate::domain::{command::Source, report::EventKind, scheduling::OutletStatus};
 use planner::{
     OutletPath, Power,
     overrides::{Lifetime, Origin, Override},
@@ -58,7 +58,7 @@ impl Timer {
         let at = match lifetime {
             Lifetime::For(length) => after(now, length.length()),
             Lifetime::Until(instant) => instant,
-            Lifetime::UntilEdge | Lifetime::Hold => {
+            Lifetime::UntilEdge | Lifetime::EnergyBlock => {
                 return Err(format!("{path} has no schedules to override"));
             }
         };
@@ -199,7 +199,7 @@ impl Scheduler {
     /// What a timer adds to how its outlet stands. Safety goes before it, and schedules decide beside it.
     pub(super) fn add_timer(
         &self,
-        standing: &mut OutletStanding,
+        standing: &mut OutletStatus,
         path: &OutletPath,
         timer: &Timer,
         look: Look,

@@ -11,7 +11,7 @@ use super::{
     timer::Timer,
 };
 use crate::domain::{
-    command::{Action, Code, Done, Failure, Guard, Intent, Member, Source, Switch},
+    command::{Action, Applied, CommandError, DeviceCommand, ErrorCode, Guard, Member, Source, Switch},
     report::EventKind,
     scheduling::{Change, Target, Wish},
 };
@@ -62,11 +62,11 @@ impl Scheduler {
         Concern::Some
     }
 
-    fn scope(&self, wish: &Wish) -> Result<Scope, Failure> {
+    fn scope(&self, wish: &Wish) -> Result<Scope, CommandError> {
         let path = match &wish.target {
             Target::Group(id) => {
                 let group = self.book.rules.group(id).ok_or_else(|| {
-                    Failure::bridge(Code::UnknownGroup, format!("no group {id} is configured"))
+                    CommandError::bridge(ErrorCode::UnknownGroup, format!("no group {id} is configured"))
                 })?;
                 return Ok(Scope::Outlets(group.outlets.clone(), Some(id.clone())));
             }
@@ -79,7 +79,7 @@ impl Scheduler {
                     "group {} has {} as a whole; switch that, or the group",
                     group.id, path.device
                 );
-                return Err(Failure::bridge(Code::BadCommand, message));
+                return Err(CommandError::bridge(ErrorCode::BadCommand, message));
             }
             Keeping::Free => {}
         }
@@ -102,7 +102,7 @@ impl Scheduler {
             Some(outlets) if !outlets.is_empty() => Ok(Scope::Outlets(outlets.clone(), None)),
             _ => {
                 let message = format!("{path} has not been reached yet, so its outlets are not known");
-                Err(Failure::bridge(Code::NotReady, message))
+                Err(CommandError::bridge(ErrorCode::NotReady, message))
             }
         }
     }
@@ -116,7 +116,7 @@ impl Scheduler {
             Switch::To(power) if self.live.contains_key(&path) => self.guard_with(&path, power, look),
             Switch::To(_) | Switch::Toggle => Guard::Leave,
         };
-        self.order(Intent {
+        self.order(DeviceCommand {
             path,
             action: Action::Switch(switch),
             guard,
@@ -129,13 +129,14 @@ impl Scheduler {
     fn carry_out(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, wish: Wish, look: Look) {
         let Some(power) = self.wanted(&paths, wish.change) else {
             let message = "what it is now is not known, so it cannot be toggled; send ON or OFF";
-            wish.ticket.answer(Err(Failure::bridge(Code::NotReady, message)));
+            wish.ticket
+                .answer(Err(CommandError::bridge(ErrorCode::NotReady, message)));
             return;
         };
         if power == Power::On && self.are_rivals(&paths) {
             let message = "at most one outlet of the group may be on; switch on one of them";
             wish.ticket
-                .answer(Err(Failure::bridge(Code::BadCommand, message)));
+                .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
             return;
         }
         let effects: Result<Vec<Effect>, String> = paths
@@ -146,7 +147,7 @@ impl Scheduler {
             Ok(effects) => effects,
             Err(message) => {
                 wish.ticket
-                    .answer(Err(Failure::bridge(Code::BadCommand, message)));
+                    .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
                 return;
             }
         };
@@ -244,7 +245,7 @@ impl Scheduler {
     pub(super) fn refuse(&mut self, id: ErrandId, path: &OutletPath, refusal: Refusal, look: Look) {
         let when = match refusal.possible_at {
             Some(at) => format!("possible again at {}", self.in_words(Some(at))),
-            None if refusal.cause == Cause::Ceiling => "possible when the others draw less".to_owned(),
+            None if refusal.cause == Cause::PowerLimit => "possible when the others draw less".to_owned(),
             None => "possible some time after it is confirmed off".to_owned(),
         };
         let message = format!("{path} may not be on now: {refusal}; {when}");
@@ -261,7 +262,7 @@ impl Scheduler {
             message.clone(),
             look,
         );
-        let failure = Failure::bridge(Code::RefusedBySafety, message);
+        let failure = CommandError::bridge(ErrorCode::RefusedBySafety, message);
         self.complete(id, path, Err(failure), look);
     }
 
@@ -337,7 +338,7 @@ impl Scheduler {
         if !paths.iter().any(|path| self.book.scheduled(path).is_some()) {
             let message = "there are no schedules to go back to";
             wish.ticket
-                .answer(Err(Failure::bridge(Code::BadCommand, message)));
+                .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
             return;
         }
         self.clear_overrides(paths, "by AUTO", look);
@@ -346,7 +347,7 @@ impl Scheduler {
         }
         let done = |path: &OutletPath| -> Member {
             let power = self.live.get(path).and_then(Live::observed);
-            (path.clone(), Ok(Done::unasked(path, power)))
+            (path.clone(), Ok(Applied::unasked(path, power)))
         };
         let members = paths.iter().map(done).collect();
         answer(wish.ticket, members, group);

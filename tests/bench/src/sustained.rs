@@ -92,12 +92,12 @@ fn groups(plugs: usize) -> String {
     text
 }
 
-struct Done {
+struct Applied {
     commands: u32,
     lasting: Duration,
 }
 
-impl Done {
+impl Applied {
     fn per_second(&self) -> f64 {
         f64::from(self.commands) / self.lasting.as_secs_f64()
     }
@@ -105,7 +105,7 @@ impl Done {
 
 /// Every plug, of many as many as the queue holds, gets its next command when the last one was answered: nothing can
 /// pile up.
-async fn carry_out(bench: &Bench, client: &mut Client, count: usize) -> Done {
+async fn carry_out(bench: &Bench, client: &mut Client, count: usize) -> Applied {
     client.subscribe("tapo2mqtt/+/response").await;
     let mut rounds = vec![0_usize; count.min(AT_ONCE)];
     for device in 0..rounds.len() {
@@ -125,7 +125,7 @@ async fn carry_out(bench: &Bench, client: &mut Client, count: usize) -> Done {
         *round += 1;
         client.command(device, command(device, *round)).await;
     }
-    Done {
+    Applied {
         commands,
         lasting: since.elapsed(),
     }

@@ -4,4 +4,4 @@ use std::error::Error;
 
 pub mod planning;
 
-pub type Failure = Box<dyn Error>;
+pub type CommandError = Box<dyn Error>;

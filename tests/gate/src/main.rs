@@ -15,7 +15,7 @@ use std::{
 
 use baseline::{Baseline, Verdict};
 use paths::PATHS;
-use tapo2mqtt_gate::Failure;
+use tapo2mqtt_gate::CommandError;
 
 /// How often a path runs in the two runs whose difference counts.
 const FEW: u64 = 2;
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
 }
 
 /// What runs under callgrind.
-fn run(path: &str, times: &str) -> Result<ExitCode, Failure> {
+fn run(path: &str, times: &str) -> Result<ExitCode, CommandError> {
     let path = PATHS.iter().find(|known| known.name == path).ok_or(USAGE)?;
     (path.run)(times.parse()?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(file: &PathBuf) -> Result<ExitCode, Failure> {
+fn write(file: &PathBuf) -> Result<ExitCode, CommandError> {
     let measured = measure()?;
     std::fs::write(file, serde_json::to_string_pretty(&measured)? + "\n")?;
     for (name, count) in &measured.instructions {
@@ -57,7 +57,7 @@ fn write(file: &PathBuf) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn hold_against(file: &PathBuf) -> Result<ExitCode, Failure> {
+fn hold_against(file: &PathBuf) -> Result<ExitCode, CommandError> {
     let stored: Baseline = serde_json::from_str(&std::fs::read_to_string(file)?)?;
     let measured = measure()?;
     let comparable = stored.is_of_the_same_machine(&measured);
@@ -80,7 +80,7 @@ fn hold_against(file: &PathBuf) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-fn measure() -> Result<Baseline, Failure> {
+fn measure() -> Result<Baseline, CommandError> {
     let mut instructions = BTreeMap::new();
     for path in PATHS {
         let (few, many) = (count(path.name, FEW)?, count(path.name, MANY)?);
@@ -96,7 +96,7 @@ fn measure() -> Result<Baseline, Failure> {
 }
 
 /// All instructions of a process that runs a path so often.
-fn count(path: &str, times: u64) -> Result<u64, Failure> {
+fn count(path: &str, times: u64) -> Result<u64, CommandError> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe()?)

@@ -10,22 +10,22 @@ use planner::{
 };
 use tapo2mqtt::{
     domain::report::{
-        Availability, Condition, Countdown, DeviceRules, Energy, Identity, Kind, Outlet, Phase, Report,
+        Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind, Outlet, Phase,
     },
     mqtt::{
-        Standings,
+        StatusCache,
         command::decode,
         states,
         topics::{Address, Topics},
     },
 };
-use tapo2mqtt_gate::{Failure, planning::Planning};
+use tapo2mqtt_gate::{CommandError, planning::Planning};
 
 /// Something whose instructions are counted.
 pub struct Path {
     pub name: &'static str,
     /// Runs it so often.
-    pub run: fn(u64) -> Result<(), Failure>,
+    pub run: fn(u64) -> Result<(), CommandError>,
 }
 
 pub const PATHS: &[Path] = &[
@@ -43,7 +43,7 @@ pub const PATHS: &[Path] = &[
     },
 ];
 
-fn decode_command(times: u64) -> Result<(), Failure> {
+fn decode_command(times: u64) -> Result<(), CommandError> {
     let topics = Topics::new(
         "tapo2mqtt".parse()?,
         "homeassistant".parse()?,
@@ -59,18 +59,18 @@ fn decode_command(times: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell_state(times: u64) -> Result<(), Failure> {
-    let (report, standings) = (
+fn tell_state(times: u64) -> Result<(), CommandError> {
+    let (report, statuses) = (
         strip()?,
-        Standings::new(Arc::new(Planning::of(1)?.settings().rules.clone())),
+        StatusCache::new(Arc::new(Planning::of(1)?.settings().rules.clone())),
     );
     for _ in 0..times {
-        black_box(states(black_box(&report), &standings));
+        black_box(states(black_box(&report), &statuses));
     }
     Ok(())
 }
 
-fn plan_group(times: u64) -> Result<(), Failure> {
+fn plan_group(times: u64) -> Result<(), CommandError> {
     let planning = Planning::of(1)?;
     for _ in 0..times {
         black_box(plan(black_box(&planning.inputs())));
@@ -78,7 +78,7 @@ fn plan_group(times: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn strip() -> Result<Report, Failure> {
+fn strip() -> Result<DeviceReport, CommandError> {
     let since: Timestamp = "2026-03-28T20:00:00Z".parse()?;
     let mut outlets = Vec::new();
     for position in 1..=4_u8 {
@@ -102,7 +102,7 @@ fn strip() -> Result<Report, Failure> {
             rules: DeviceRules::default(),
         });
     }
-    Ok(Report {
+    Ok(DeviceReport {
         id: "heater".parse()?,
         name: Some("Heater".to_owned()),
         address: "192.168.1.50".to_owned(),

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use planner::{
     OutletPath, Power,
     activity::Conditions,
-    energy_limits::Rations,
-    interlock::Holders,
+    energy_limits::EnergyLimits,
+    interlock::InterlockOwners,
     overrides::Overrides,
     plan::{Inputs, Memory, Vacation},
     readings::Readings,
@@ -15,7 +15,7 @@ use planner::{
 };
 use tapo2mqtt::config::{Settings, Sources, load};
 
-use crate::Failure;
+use crate::CommandError;
 
 /// The evening before the clocks go forward.
 const NOW: &str = "2026-03-28T23:30:00Z";
@@ -26,11 +26,11 @@ pub struct Planning {
     settings: Settings,
     overrides: Overrides,
     safety: Safety,
-    rations: Rations,
+    rations: EnergyLimits,
     readings: Readings,
     memory: Memory,
     observed: BTreeMap<OutletPath, Power>,
-    holders: Holders,
+    holders: InterlockOwners,
     now: Timestamp,
 }
 
@@ -39,16 +39,16 @@ impl Planning {
     ///
     /// # Errors
     /// If the settings, which are made here, are not good.
-    pub fn of(groups: usize) -> Result<Self, Failure> {
+    pub fn of(groups: usize) -> Result<Self, CommandError> {
         Ok(Self {
             settings: settings(groups)?,
             overrides: Overrides::default(),
             safety: Safety::default(),
-            rations: Rations::default(),
+            rations: EnergyLimits::default(),
             readings: Readings::default(),
             memory: Memory::default(),
             observed: BTreeMap::new(),
-            holders: Holders::default(),
+            holders: InterlockOwners::default(),
             now: NOW.parse()?,
         })
     }
@@ -76,7 +76,7 @@ impl Planning {
     }
 }
 
-fn settings(groups: usize) -> Result<Settings, Failure> {
+fn settings(groups: usize) -> Result<Settings, CommandError> {
     let mut text = String::from(
         "[mqtt]\nhost = \"127.0.0.1\"\n[tapo]\nusername = \"a@example.com\"\npassword = \"b\"\n\
          [location]\nlatitude = 51.5\nlongitude = 0.0\ntimezone = \"Europe/London\"\n",

@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use super::{
     answers_to, code, ms,
-    rows::{self, Expected, Moment, Row, Trouble, rows},
+    rows::{self, DeviceError, Expected, Moment, Row, rows},
     send, word,
 };
 use crate::{
@@ -97,7 +97,7 @@ impl Cell {
         let answer = bridge.answer(&path, "first").await;
         let told = code(&answer);
         match expected {
-            Expected::Done => assert_eq!(told, "ok", "{answer}"),
+            Expected::Applied => assert_eq!(told, "ok", "{answer}"),
             Expected::Answer(code) => assert_eq!(told, code, "{answer}"),
             Expected::Blocked(status, codes) | Expected::Locked(status, codes) => {
                 assert!(codes.contains(&told), "{answer}");
@@ -109,7 +109,7 @@ impl Cell {
         }
         let took = match expected {
             Expected::Locked(..) => struck.elapsed(),
-            Expected::Done => {
+            Expected::Applied => {
                 let took = struck.elapsed();
                 self.end(bridge, wish).await;
                 took
@@ -159,7 +159,7 @@ impl Cell {
             .any(|fault| self.row.name.starts_with(fault));
         assert!(loses || counters.sequence_violations == 0, "{counters:?}");
         // A thief's own requests count too.
-        if !matches!(self.row.trouble, Trouble::Thief) {
+        if !matches!(self.row.trouble, DeviceError::Thief) {
             assert!(
                 counters.max_in_flight <= 1,
                 "{} in flight",

@@ -25,7 +25,7 @@ impl Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// It is carried out.
-    Done,
+    Applied,
     /// It is answered with this, and the device stays available.
     Answer(&'static str),
     /// The device is reported in this state, and the command is answered with one of these. Once the fault is
@@ -37,7 +37,7 @@ pub enum Expected {
 
 /// What goes wrong.
 #[derive(Clone, Copy)]
-pub enum Trouble {
+pub enum DeviceError {
     Faults(fn() -> Vec<Fault>),
     Thief,
     Reboot,
@@ -48,7 +48,7 @@ pub enum Trouble {
 #[derive(Clone, Copy)]
 pub struct Row {
     pub name: &'static str,
-    pub trouble: Trouble,
+    pub trouble: DeviceError,
     pub expected: Expected,
     /// Where it differs at login.
     pub at_login: Expected,
@@ -60,10 +60,10 @@ const WRONG: Expected = Expected::Blocked("forbidden", &["wrong_credentials"]);
 
 impl Row {
     fn heals(name: &'static str, faults: fn() -> Vec<Fault>) -> Self {
-        Self::of(name, Trouble::Faults(faults), Expected::Done)
+        Self::of(name, DeviceError::Faults(faults), Expected::Applied)
     }
 
-    fn of(name: &'static str, trouble: Trouble, expected: Expected) -> Self {
+    fn of(name: &'static str, trouble: DeviceError, expected: Expected) -> Self {
         Self {
             name,
             trouble,
@@ -102,13 +102,13 @@ impl Row {
 
     pub async fn strike(&self, device: &RunningDevice) {
         match self.trouble {
-            Trouble::Faults(faults) => faults().into_iter().for_each(|fault| device.faults().set(fault)),
-            Trouble::Thief => {
+            DeviceError::Faults(faults) => faults().into_iter().for_each(|fault| device.faults().set(fault)),
+            DeviceError::Thief => {
                 device.faults().set(Fault::SingleSession);
                 steal(device).await;
             }
-            Trouble::Reboot => device.reboot(Duration::from_millis(300)).await.unwrap(),
-            Trouble::Move => {
+            DeviceError::Reboot => device.reboot(Duration::from_millis(300)).await.unwrap(),
+            DeviceError::Move => {
                 let port = device.address().port();
                 let next = next_address(device.address().ip());
                 device.move_to((next, port).into()).await.unwrap();
@@ -216,9 +216,9 @@ fn passing() -> Vec<Row> {
             vec![Fault::Children { positions }]
         }),
         Row::heals("clock unset", || vec![Fault::ClockUnset]),
-        Row::of("session stolen", Trouble::Thief, Expected::Done),
-        Row::of("reboot, 300 ms", Trouble::Reboot, Expected::Done),
-        Row::of("address change", Trouble::Move, Expected::Done),
+        Row::of("session stolen", DeviceError::Thief, Expected::Applied),
+        Row::of("reboot, 300 ms", DeviceError::Reboot, Expected::Applied),
+        Row::of("address change", DeviceError::Move, Expected::Applied),
     ]
 }
 
@@ -239,12 +239,16 @@ fn lasting() -> Vec<Row> {
     };
     let locking = || vec![Fault::WrongPassword, Fault::TpapLock { after: 1 }];
     vec![
-        Row::of("hang", Trouble::Faults(hang), SILENT),
-        Row::of("HTTP 503", Trouble::Faults(|| status(503, Scope::all())), SILENT),
-        Row::of("no reply decrypts", Trouble::Faults(undecryptable), SILENT),
+        Row::of("hang", DeviceError::Faults(hang), SILENT),
+        Row::of(
+            "HTTP 503",
+            DeviceError::Faults(|| status(503, Scope::all())),
+            SILENT,
+        ),
+        Row::of("no reply decrypts", DeviceError::Faults(undecryptable), SILENT),
         Row::of(
             "relay not told",
-            Trouble::Faults(missing),
+            DeviceError::Faults(missing),
             Expected::Answer("not_confirmed"),
         ),
         Row::heals("third-party compatibility off", || vec![Fault::ForbidHandshake])

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
-use super::{Happening, Hold, Load, Rations, Spent, Why};
+use super::{BlockReason, BudgetExhausted, EnergyBlock, EnergyEvent, EnergyLimits, Load};
 use crate::{
     period::after,
     rules::Group,
@@ -13,7 +13,7 @@ use crate::{
 /// It is not looked at more often than this.
 const SOONEST: SignedDuration = SignedDuration::from_secs(1);
 
-impl Rations {
+impl EnergyLimits {
     /// Holds all members once the budget is used, until midnight; returns since when.
     pub(super) fn spend(
         &mut self,
@@ -21,7 +21,7 @@ impl Rations {
         group: &Group,
         now: Timestamp,
         zone: &TimeZone,
-        happened: &mut Vec<Happening>,
+        happened: &mut Vec<EnergyEvent>,
     ) -> Option<Timestamp> {
         let (day, until) = (midnight(now, zone), next_midnight(now, zone));
         let known = self.spent.get_mut(&group.id);
@@ -40,7 +40,7 @@ impl Rations {
             }
             return None;
         }
-        let spent = Spent {
+        let spent = BudgetExhausted {
             day,
             since: now,
             budget,
@@ -50,7 +50,7 @@ impl Rations {
         for outlet in &group.outlets {
             self.dismiss(outlet);
         }
-        happened.push(Happening::Spent { budget, until });
+        happened.push(EnergyEvent::BudgetExhausted { budget, until });
         Some(now)
     }
 
@@ -72,13 +72,13 @@ impl Rations {
     }
 
     fn hold_all(&mut self, group: &Group, budget: MilliWattHours, since: Timestamp, until: Timestamp) {
-        let hold = Hold {
+        let hold = EnergyBlock {
             block: Block {
                 cause: Cause::Budget,
                 since,
                 until: Some(until),
             },
-            why: Why::Spent(budget),
+            why: BlockReason::BudgetExhausted(budget),
             earliest: until,
         };
         for outlet in &group.outlets {

@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Ceiling, Happening, Hold, Member, Rations, Reach, Relay, Shed, Why,
+    BlockReason, EnergyBlock, EnergyEvent, EnergyLimits, Member, MeterVisibility, PowerLimit, Relay, Shed,
     kept::{Back, Stage},
 };
 use crate::{
@@ -21,21 +21,21 @@ use crate::{
 /// How long one that may come back is waited for, and its meter, at least: meters are read now and then.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 
-fn patience(rule: &Ceiling) -> SignedDuration {
+fn patience(rule: &PowerLimit) -> SignedDuration {
     rule.pause.length().max(PATIENCE)
 }
 
 type Members<'a> = &'a [(OutletPath, Member)];
 
-impl Rations {
+impl EnergyLimits {
     pub(super) fn cap(
         &mut self,
-        rule: &Ceiling,
+        rule: &PowerLimit,
         group: &Group,
         members: Members<'_>,
-        before: &[Option<Hold>],
+        before: &[Option<EnergyBlock>],
         now: Timestamp,
-    ) -> Vec<Happening> {
+    ) -> Vec<EnergyEvent> {
         for (outlet, member) in members {
             self.settle(rule, outlet, *member, now);
         }
@@ -48,7 +48,7 @@ impl Rations {
     }
 
     /// Forgets a member that is back, or that nobody wants any more.
-    fn settle(&mut self, rule: &Ceiling, outlet: &OutletPath, member: Member, now: Timestamp) {
+    fn settle(&mut self, rule: &PowerLimit, outlet: &OutletPath, member: Member, now: Timestamp) {
         let Some(shed) = self.shed.get_mut(outlet) else {
             return;
         };
@@ -97,15 +97,15 @@ impl Rations {
     /// Somebody switched on what had no room: it goes off again, not another one.
     fn shed_intruders(
         &mut self,
-        rule: &Ceiling,
+        rule: &PowerLimit,
         group: &Group,
         members: Members<'_>,
-        before: &[Option<Hold>],
+        before: &[Option<EnergyBlock>],
         now: Timestamp,
-    ) -> Vec<Happening> {
+    ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
         for ((outlet, member), before) in members.iter().zip(before) {
-            let held = before.is_some_and(|hold| matches!(hold.why, Why::NoRoom { .. }));
+            let held = before.is_some_and(|hold| matches!(hold.why, BlockReason::NoRoom { .. }));
             let drew = self.allowed(group, members, now);
             if held && member.relay == Relay::On && drew > rule.power {
                 happened.push(self.shed_one(rule, group, (outlet, *member), drew, now));
@@ -116,12 +116,12 @@ impl Rations {
 
     fn shed_one(
         &mut self,
-        rule: &Ceiling,
+        rule: &PowerLimit,
         group: &Group,
         (outlet, member): (&OutletPath, Member),
         drew: MilliWatts,
         now: Timestamp,
-    ) -> Happening {
+    ) -> EnergyEvent {
         let back = match (group.is_scheduled(), self.shed.get(outlet), member.timer) {
             (true, ..) => Back::Planned,
             // Another one may have its turn meanwhile.
@@ -138,7 +138,7 @@ impl Rations {
             back,
         };
         self.shed.insert(outlet.clone(), shed);
-        Happening::Shed {
+        EnergyEvent::Shed {
             outlet: outlet.clone(),
             drew,
             ceiling: rule.power,
@@ -148,11 +148,11 @@ impl Rations {
     /// Until the rest is below the ceiling. One that draws nothing stays: that it goes would not help.
     fn shed_last(
         &mut self,
-        rule: &Ceiling,
+        rule: &PowerLimit,
         group: &Group,
         members: Members<'_>,
         now: Timestamp,
-    ) -> Vec<Happening> {
+    ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
         let drew = self.allowed(group, members, now);
         while self.allowed(group, members, now) > rule.power {
@@ -168,7 +168,7 @@ impl Rations {
     }
 
     /// The first in the list that may come back, if it is the turn of any.
-    fn bring_back(&mut self, rule: &Ceiling, members: Members<'_>, now: Timestamp) -> Option<Happening> {
+    fn bring_back(&mut self, rule: &PowerLimit, members: Members<'_>, now: Timestamp) -> Option<EnergyEvent> {
         self.wake_for_returns(rule, members, now);
         if members
             .iter()
@@ -188,7 +188,7 @@ impl Rations {
         let outlet = members.iter().find_map(|(outlet, member)| {
             let shed = self.shed.get(outlet)?;
             let needs = self.draw(outlet, now).unwrap_or_default();
-            let able = member.relay == Relay::Off && member.reach != Reach::Away;
+            let able = member.relay == Relay::Off && member.reach != MeterVisibility::Away;
             // What is too much by itself holds up nobody.
             if !able || !is_wanted(*member, *shed) || needs > rule.power {
                 return None;
@@ -200,11 +200,11 @@ impl Rations {
             (ready && fits).then(|| outlet.clone())
         })?;
         self.shed.get_mut(&outlet)?.stage = Stage::Returns(now);
-        Some(Happening::Returns(outlet))
+        Some(EnergyEvent::Returns(outlet))
     }
 
     /// Whether what a member draws is about to be known: nobody comes back meanwhile.
-    fn is_settling(&self, rule: &Ceiling, outlet: &OutletPath, member: Member, now: Timestamp) -> bool {
+    fn is_settling(&self, rule: &PowerLimit, outlet: &OutletPath, member: Member, now: Timestamp) -> bool {
         let returns = self
             .shed
             .get(outlet)
@@ -214,7 +214,7 @@ impl Rations {
         returns || unread || member.relay == Relay::Coming
     }
 
-    fn wake_for_returns(&mut self, rule: &Ceiling, members: Members<'_>, now: Timestamp) {
+    fn wake_for_returns(&mut self, rule: &PowerLimit, members: Members<'_>, now: Timestamp) {
         let mut wakes = Vec::new();
         for (outlet, _) in members {
             let unread = self.loads.get(outlet).and_then(|load| load.unread_since);
@@ -236,18 +236,18 @@ impl Rations {
         }
     }
 
-    fn hold_shed(&mut self, rule: &Ceiling, members: Members<'_>) {
+    fn hold_shed(&mut self, rule: &PowerLimit, members: Members<'_>) {
         for (outlet, _) in members {
             let Some(shed) = self.shed.get(outlet).filter(|shed| shed.stage == Stage::Waits) else {
                 continue;
             };
-            let hold = Hold {
+            let hold = EnergyBlock {
                 block: Block {
-                    cause: Cause::Ceiling,
+                    cause: Cause::PowerLimit,
                     since: shed.since,
                     until: None,
                 },
-                why: Why::Over {
+                why: BlockReason::Over {
                     drew: shed.all_drew,
                     ceiling: rule.power,
                 },
@@ -258,7 +258,7 @@ impl Rations {
     }
 
     /// Members that schedules or somebody want on, and for which there is no room.
-    fn hold_comers(&mut self, rule: &Ceiling, group: &Group, members: Members<'_>, now: Timestamp) {
+    fn hold_comers(&mut self, rule: &PowerLimit, group: &Group, members: Members<'_>, now: Timestamp) {
         let mut sum = self.allowed(group, members, now);
         for (outlet, member) in members {
             let comes = member.relay == Relay::Off
@@ -271,13 +271,13 @@ impl Rations {
                 sum = sum.plus(needs);
                 continue;
             }
-            let hold = Hold {
+            let hold = EnergyBlock {
                 block: Block {
-                    cause: Cause::Ceiling,
+                    cause: Cause::PowerLimit,
                     since: now,
                     until: None,
                 },
-                why: Why::NoRoom {
+                why: BlockReason::NoRoom {
                     needs,
                     ceiling: rule.power,
                 },
@@ -290,7 +290,7 @@ impl Rations {
     /// Whether there is room for one more.
     pub(super) fn fits(
         &self,
-        rule: &Ceiling,
+        rule: &PowerLimit,
         group: &Group,
         members: Members<'_>,
         outlet: &OutletPath,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Rations, Tally, load::Load};
+use super::{EnergyLimits, Tally, load::Load};
 use crate::{
     period::after,
     rules::Rules,
@@ -16,11 +16,11 @@ use crate::{
 /// The rations' part of the state file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct KeptRations {
+pub struct PersistedEnergy {
     /// What outlets used today.
     tallies: BTreeMap<OutletPath, Tally>,
     /// Budgets that are used.
-    spent: BTreeMap<GroupId, Spent>,
+    spent: BTreeMap<GroupId, BudgetExhausted>,
     /// What a ceiling switched off.
     shed: BTreeMap<OutletPath, Shed>,
     /// Whose load runs.
@@ -29,7 +29,7 @@ pub struct KeptRations {
 
 /// A budget that is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
+pub struct BudgetExhausted {
     /// The start of the day it was for.
     pub day: Timestamp,
     /// When that was noticed.
@@ -100,10 +100,10 @@ impl Shed {
     }
 }
 
-impl Rations {
+impl EnergyLimits {
     /// Goes on with what was kept, as far as rules ask for it.
-    pub fn recall(kept: KeptRations, rules: &Rules) -> Self {
-        let KeptRations {
+    pub fn recall(kept: PersistedEnergy, rules: &Rules) -> Self {
+        let PersistedEnergy {
             mut tallies,
             spent,
             shed,
@@ -133,13 +133,13 @@ impl Rations {
     }
 
     /// What is to be kept now. It changes with the hundredth part of a budget, not with each reading.
-    pub fn kept(&self) -> KeptRations {
+    pub fn kept(&self) -> PersistedEnergy {
         let tallies = self
             .loads
             .iter()
             .filter_map(|(outlet, load)| Some((outlet.clone(), load.checkpoint?)));
         let running = self.loads.iter().filter(|(_, load)| load.running);
-        KeptRations {
+        PersistedEnergy {
             tallies: tallies.collect(),
             spent: self.spent.clone(),
             shed: self.shed.clone(),

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
-use super::{EnergyRules, Happening, IfFinished, Member, Reach, Reading, Relay, Tally};
+use super::{EnergyEvent, EnergyRules, IfFinished, Member, MeterVisibility, Reading, Relay, Tally};
 use crate::{
     OutletPath,
     period::{Period, after, elapsed},
@@ -14,7 +14,7 @@ const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
 /// A load went quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quiet {
+pub enum LoadIdle {
     /// Its run is over.
     Finished(IfFinished),
     /// It is on standby, and has to go off.
@@ -39,14 +39,14 @@ pub(super) struct Load {
     quiet_since: Option<Timestamp>,
     /// Since when it draws as little as on standby.
     idle_since: Option<Timestamp>,
-    sight: Sight,
+    sight: MeterSight,
     /// The sight that was told.
-    told: Sight,
+    told: MeterSight,
 }
 
 /// Whether what it draws is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Sight {
+enum MeterSight {
     #[default]
     NotYet,
     Sees,
@@ -123,9 +123,9 @@ impl Load {
         }
         match member.reach {
             // What it did meanwhile is not known.
-            Reach::Away => self.lose_quiet(),
-            Reach::Unmetered => self.sight = Sight::Blind,
-            Reach::Metered => {}
+            MeterVisibility::Away => self.lose_quiet(),
+            MeterVisibility::Unmetered => self.sight = MeterSight::Blind,
+            MeterVisibility::Metered => {}
         }
     }
 
@@ -146,7 +146,7 @@ impl Load {
         reading: Reading,
         now: Timestamp,
         zone: &TimeZone,
-    ) -> Vec<Quiet> {
+    ) -> Vec<LoadIdle> {
         let present = self.present();
         let tally = self.tally.get_or_insert_with(|| Tally::new(now, zone));
         tally.pass(present, now, zone);
@@ -155,11 +155,11 @@ impl Load {
         }
         self.checkpoint(rules);
         let Some(power) = reading.power else {
-            self.sight = Sight::Blind;
+            self.sight = MeterSight::Blind;
             self.lose_quiet();
             return Vec::new();
         };
-        self.sight = Sight::Sees;
+        self.sight = MeterSight::Sees;
         if self.relay != Some(Relay::On) {
             return Vec::new();
         }
@@ -181,7 +181,7 @@ impl Load {
         }
     }
 
-    fn finish(&mut self, rules: &EnergyRules, power: MilliWatts, now: Timestamp) -> Option<Quiet> {
+    fn finish(&mut self, rules: &EnergyRules, power: MilliWatts, now: Timestamp) -> Option<LoadIdle> {
         let Some(rule) = rules.finished else {
             self.running = false;
             return None;
@@ -192,29 +192,31 @@ impl Load {
         } else if self.running && lasted(&mut self.quiet_since, rule.length, now) {
             self.running = false;
             self.quiet_since = None;
-            return Some(Quiet::Finished(rule.then));
+            return Some(LoadIdle::Finished(rule.then));
         }
         None
     }
 
-    fn idle(&mut self, rules: &EnergyRules, power: MilliWatts, now: Timestamp) -> Option<Quiet> {
+    fn idle(&mut self, rules: &EnergyRules, power: MilliWatts, now: Timestamp) -> Option<LoadIdle> {
         let rule = rules.standby?;
         if power >= rule.below {
             self.idle_since = None;
         } else if lasted(&mut self.idle_since, rule.length, now) {
             self.idle_since = None;
-            return Some(Quiet::Standby);
+            return Some(LoadIdle::Standby);
         }
         None
     }
 
     /// Whether it came to be known or unknown what it draws, since that was told. To be known from the start is no
     /// news.
-    pub(super) fn sight(&mut self, outlet: &OutletPath) -> Option<Happening> {
+    pub(super) fn sight(&mut self, outlet: &OutletPath) -> Option<EnergyEvent> {
         let told = std::mem::replace(&mut self.told, self.sight);
         match (told, self.sight) {
-            (Sight::NotYet | Sight::Sees, Sight::Blind) => Some(Happening::Blind(outlet.clone())),
-            (Sight::Blind, Sight::Sees) => Some(Happening::Sees(outlet.clone())),
+            (MeterSight::NotYet | MeterSight::Sees, MeterSight::Blind) => {
+                Some(EnergyEvent::Blind(outlet.clone()))
+            }
+            (MeterSight::Blind, MeterSight::Sees) => Some(EnergyEvent::Sees(outlet.clone())),
             _ => None,
         }
     }

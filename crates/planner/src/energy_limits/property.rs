@@ -46,7 +46,7 @@ fn seconds(seconds: i64) -> Period {
 }
 
 struct World {
-    rations: Rations,
+    rations: EnergyLimits,
     group: Group,
     zone: TimeZone,
     now: Timestamp,
@@ -70,12 +70,12 @@ impl World {
             .collect();
         let member = Member {
             relay: Relay::Off,
-            reach: Reach::Metered,
+            reach: MeterVisibility::Metered,
             wanted: None,
             timer: None,
         };
         Self {
-            rations: Rations::default(),
+            rations: EnergyLimits::default(),
             members: group
                 .outlets
                 .iter()
@@ -111,9 +111,9 @@ impl World {
         Err(TestCaseError::fail("it never settles"))
     }
 
-    fn note(&mut self, happened: &[Happening]) -> Result<(), TestCaseError> {
+    fn note(&mut self, happened: &[EnergyEvent]) -> Result<(), TestCaseError> {
         for happening in happened {
-            let Happening::Shed { outlet, .. } = happening else {
+            let EnergyEvent::Shed { outlet, .. } = happening else {
                 continue;
             };
             let who = self
@@ -218,7 +218,7 @@ impl World {
         let kept = serde_json::to_string(&self.rations.kept()).unwrap();
         let mut rules = testing::Site::new(self.group.clone(), "UTC").rules;
         rules.location.zone = self.zone.clone();
-        self.rations = Rations::recall(serde_json::from_str(&kept).unwrap(), &rules);
+        self.rations = EnergyLimits::recall(serde_json::from_str(&kept).unwrap(), &rules);
     }
 
     fn live(&mut self, event: &Event) -> Result<(), TestCaseError> {
@@ -268,7 +268,7 @@ fn rule_19_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
     testing::check(48, &(rules, events()), |((power, part, pause), events)| {
         let power = MilliWatts::from_watts(power);
         let mut world = World::new(EnergyRules {
-            ceiling: Some(Ceiling {
+            ceiling: Some(PowerLimit {
                 power,
                 resume: power.percent(part),
                 pause: seconds(pause),

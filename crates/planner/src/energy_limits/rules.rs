@@ -11,7 +11,7 @@ pub struct EnergyRules {
     /// What all members together may use in one civil day. After that they are off until midnight.
     pub budget: Option<MilliWattHours>,
     /// What all members together may draw.
-    pub ceiling: Option<Ceiling>,
+    pub ceiling: Option<PowerLimit>,
     /// When a member's load has finished.
     pub finished: Option<Finished>,
     /// When a member's load is on standby, and is switched off.
@@ -27,20 +27,20 @@ impl EnergyRules {
 
 /// What all members together may draw. The last in the group's list that is on goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ceiling {
+pub struct PowerLimit {
     /// The most.
     pub power: MilliWatts,
-    /// A member comes back if the sum with it is at most this. Not above [`Ceiling::power`].
+    /// A member comes back if the sum with it is at most this. Not above [`PowerLimit::power`].
     pub resume: MilliWatts,
     /// How long a member is off at least.
     pub pause: Period,
 }
 
-impl Ceiling {
-    /// [`Ceiling::pause`] unless said otherwise: 1 min.
+impl PowerLimit {
+    /// [`PowerLimit::pause`] unless said otherwise: 1 min.
     pub const PAUSE: Period = Period::minutes(1);
 
-    /// [`Ceiling::resume`] unless said otherwise: nine tenths.
+    /// [`PowerLimit::resume`] unless said otherwise: nine tenths.
     pub const fn resume_below(power: MilliWatts) -> MilliWatts {
         power.percent(90)
     }

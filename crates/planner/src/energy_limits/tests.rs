@@ -27,7 +27,7 @@ fn budget(kilowatt_hours: f64) -> EnergyRules {
 /// 3500 W, back at 3000 W, one minute.
 fn ceiling() -> EnergyRules {
     EnergyRules {
-        ceiling: Some(Ceiling {
+        ceiling: Some(PowerLimit {
             power: watts(3500),
             resume: watts(3000),
             pause: "1m".parse().unwrap(),
@@ -53,12 +53,12 @@ fn quiet(then: IfFinished) -> EnergyRules {
 
 /// A group of three outlets without schedules, whose holds are obeyed at once.
 struct Bench {
-    rations: Rations,
+    rations: EnergyLimits,
     group: Group,
     zone: TimeZone,
     now: Timestamp,
     members: Vec<(OutletPath, Member)>,
-    happened: Vec<Happening>,
+    happened: Vec<EnergyEvent>,
 }
 
 const WASHER: usize = 0;
@@ -75,7 +75,7 @@ impl Bench {
         group.energy = rules;
         let member = Member {
             relay: Relay::Off,
-            reach: Reach::Metered,
+            reach: MeterVisibility::Metered,
             wanted: None,
             timer: None,
         };
@@ -87,7 +87,7 @@ impl Bench {
         let wall: jiff::civil::DateTime = wall.parse().unwrap();
         let now = wall.to_zoned(zone.clone()).unwrap().timestamp();
         let mut bench = Self {
-            rations: Rations::default(),
+            rations: EnergyLimits::default(),
             group,
             zone,
             now,
@@ -127,7 +127,7 @@ impl Bench {
         self.act();
     }
 
-    fn reads(&mut self, who: usize, power: Option<u64>, total: Option<u64>) -> Vec<Quiet> {
+    fn reads(&mut self, who: usize, power: Option<u64>, total: Option<u64>) -> Vec<LoadIdle> {
         let reading = Reading {
             power: power.map(watts),
             total: total.map(watt_hours),
@@ -146,7 +146,7 @@ impl Bench {
         self.reads(who, Some(power), None);
     }
 
-    fn hold(&self, who: usize) -> Option<Hold> {
+    fn hold(&self, who: usize) -> Option<EnergyBlock> {
         self.rations.hold(&self.members[who].0, self.now).copied()
     }
 
@@ -165,7 +165,7 @@ impl Bench {
         let kept = serde_json::to_string(&self.rations.kept()).unwrap();
         let mut rules = testing::Site::new(self.group.clone(), "UTC").rules;
         rules.location.zone = self.zone.clone();
-        self.rations = Rations::recall(serde_json::from_str(&kept).unwrap(), &rules);
+        self.rations = EnergyLimits::recall(serde_json::from_str(&kept).unwrap(), &rules);
         self.act();
     }
 
@@ -206,7 +206,7 @@ fn a_budget_is_the_growth_of_all_totals_since_midnight() {
     assert_eq!(bench.relays(), [false; 3]);
     let refusal = bench.allows(WASHER).unwrap_err();
     assert_eq!(refusal.possible_at, Some(midnight));
-    let told = |happening: &&Happening| matches!(happening, Happening::Spent { .. });
+    let told = |happening: &&EnergyEvent| matches!(happening, EnergyEvent::BudgetExhausted { .. });
     assert_eq!(bench.happened.iter().filter(told).count(), 1);
 
     bench.now = midnight;
@@ -241,7 +241,7 @@ fn a_budget_counts_the_last_power_where_there_is_no_total_and_while_a_device_is_
     bench.draws(BOILER, 1000);
     bench.pass(1800);
     assert_eq!(bench.today(), 500);
-    bench.members[BOILER].1.reach = Reach::Away;
+    bench.members[BOILER].1.reach = MeterVisibility::Away;
     bench.pass(1800);
     assert_eq!(bench.today(), 1000);
     bench.reads(BOILER, Some(1000), Some(9000));
@@ -275,9 +275,9 @@ fn what_was_used_around_midnight_is_split_there() {
     let mut bench = Bench::new(budget(9.0), "UTC", "2026-11-21T23:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(600), Some(0));
-    bench.members[BOILER].1.reach = Reach::Away;
+    bench.members[BOILER].1.reach = MeterVisibility::Away;
     bench.pass(4 * 3600);
-    bench.members[BOILER].1.reach = Reach::Metered;
+    bench.members[BOILER].1.reach = MeterVisibility::Metered;
     bench.reads(BOILER, Some(600), Some(4000));
     assert_eq!(bench.today(), 3000, "three of four hours");
     bench.pass(3600);
@@ -352,13 +352,13 @@ fn the_last_that_is_on_is_shed_until_the_rest_is_below_the_ceiling() {
     bench.draws(DRYER, 1200);
     assert_eq!(bench.relays(), [true, true, false]);
     let hold = bench.hold(BOILER).unwrap();
-    let why = Why::Over {
+    let why = BlockReason::Over {
         drew: watts(4200),
         ceiling: watts(3500),
     };
     assert_eq!(
         (hold.block.cause, hold.block.until, hold.why),
-        (Cause::Ceiling, None, why)
+        (Cause::PowerLimit, None, why)
     );
     bench.reads(WASHER, Some(3600), None);
     assert_eq!(
@@ -396,7 +396,7 @@ fn members_come_back_one_at_a_time_the_first_in_the_list_first_each_after_a_read
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(1001), None);
     assert_eq!(bench.relays(), [true; 3], "3001 W is below the ceiling");
-    let shed = |happening: &&Happening| matches!(happening, Happening::Shed { .. });
+    let shed = |happening: &&EnergyEvent| matches!(happening, EnergyEvent::Shed { .. });
     assert_eq!(bench.happened.iter().filter(shed).count(), 2);
 }
 
@@ -436,7 +436,7 @@ fn an_on_that_would_go_over_is_refused_by_what_it_drew_before() {
     bench.switch(DRYER, Relay::Off);
     bench.draws(WASHER, 2000);
     let refusal = Refusal {
-        cause: Cause::Ceiling,
+        cause: Cause::PowerLimit,
         possible_at: None,
     };
     assert_eq!(bench.allows(DRYER), Err(refusal));
@@ -466,7 +466,7 @@ fn a_schedule_waits_for_room_and_a_button_does_not_make_it() {
     bench.act();
     assert_eq!(bench.hold(WASHER), None, "the first in the list has the room");
     let hold = bench.hold(DRYER).unwrap();
-    let why = Why::NoRoom {
+    let why = BlockReason::NoRoom {
         needs: watts(2000),
         ceiling: watts(3500),
     };
@@ -487,7 +487,7 @@ fn nobody_waits_for_one_that_is_away_or_needs_too_much_by_itself() {
     bench.draws(DRYER, 1000);
     bench.draws(BOILER, 1000);
     bench.draws(WASHER, 3400);
-    bench.members[DRYER].1.reach = Reach::Away;
+    bench.members[DRYER].1.reach = MeterVisibility::Away;
     bench.pass(60);
     bench.reads(WASHER, Some(100), None);
     assert_eq!((bench.resumes(DRYER), bench.resumes(BOILER)), (false, true));
@@ -569,7 +569,7 @@ fn a_load_finishes_once_per_run() {
         "two minutes are not three"
     );
     assert_eq!(minutes(&mut bench, &[300, 4, 4, 4]), []);
-    assert_eq!(minutes(&mut bench, &[4]), [Quiet::Finished(IfFinished::Tell)]);
+    assert_eq!(minutes(&mut bench, &[4]), [LoadIdle::Finished(IfFinished::Tell)]);
     assert_eq!(minutes(&mut bench, &[4, 4, 4, 4, 4]), []);
     assert_eq!(minutes(&mut bench, &[900, 3, 3, 3, 3]).len(), 1, "another run");
 }
@@ -586,16 +586,16 @@ fn what_is_not_known_is_not_quiet() {
     bench.pass(120);
     assert_eq!(bench.reads(WASHER, Some(1), None), []);
     bench.pass(120);
-    bench.members[WASHER].1.reach = Reach::Away;
+    bench.members[WASHER].1.reach = MeterVisibility::Away;
     bench.pass(120);
-    bench.members[WASHER].1.reach = Reach::Metered;
+    bench.members[WASHER].1.reach = MeterVisibility::Metered;
     assert_eq!(bench.reads(WASHER, Some(1), None), [], "out of reach");
     bench.pass(179);
     assert_eq!(bench.reads(WASHER, Some(1), None), []);
     bench.pass(1);
     assert_eq!(
         bench.reads(WASHER, Some(1), None),
-        [Quiet::Finished(IfFinished::Off)]
+        [LoadIdle::Finished(IfFinished::Off)]
     );
 }
 
@@ -628,13 +628,13 @@ fn standby_needs_no_run() {
     assert_eq!(bench.reads(WASHER, Some(3), None), [], "3 W is not below 3 W");
     bench.reads(WASHER, Some(0), None);
     bench.pass(600);
-    assert_eq!(bench.reads(WASHER, Some(0), None), [Quiet::Standby]);
+    assert_eq!(bench.reads(WASHER, Some(0), None), [LoadIdle::Standby]);
 }
 
 #[test]
 fn a_meter_that_is_missing_or_silent_is_told_once_per_change() {
     let mut bench = Bench::new(budget(1.0), "UTC", "2026-11-21T10:00");
-    bench.members[DRYER].1.reach = Reach::Unmetered;
+    bench.members[DRYER].1.reach = MeterVisibility::Unmetered;
     bench.pass(1);
     bench.pass(1);
     bench.reads(WASHER, Some(1), Some(1));
@@ -643,9 +643,9 @@ fn a_meter_that_is_missing_or_silent_is_told_once_per_change() {
     bench.reads(WASHER, Some(1), Some(1));
     let [washer, dryer] = ["washer", "dryer"].map(|id| id.parse().unwrap());
     let told = [
-        Happening::Blind(dryer),
-        Happening::Blind(OutletPath::clone(&washer)),
-        Happening::Sees(washer),
+        EnergyEvent::Blind(dryer),
+        EnergyEvent::Blind(OutletPath::clone(&washer)),
+        EnergyEvent::Sees(washer),
     ];
     assert_eq!(bench.happened, told);
 }
@@ -674,5 +674,5 @@ fn an_outlet_that_leaves_its_group_is_forgotten_and_one_that_joins_counts_from_n
     assert_eq!(bench.today(), 2000);
     rules.groups[0].energy = EnergyRules::default();
     bench.rations.retain(&rules);
-    assert_eq!(bench.rations.kept(), KeptRations::default());
+    assert_eq!(bench.rations.kept(), PersistedEnergy::default());
 }

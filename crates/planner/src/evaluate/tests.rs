@@ -65,9 +65,9 @@ fn a_limit_is_inclusive_in_the_unit_of_its_sensor() {
     let mut fixture = Fixture::new(&[("outdoor", "°F")]);
     let freezing = at_most(32.0, 0.0, None);
     fixture.say("outdoor", 32.0);
-    assert_eq!(fixture.ask(&freezing).answer, Answer::Holds);
+    assert_eq!(fixture.ask(&freezing).answer, ConditionResult::Holds);
     fixture.say("outdoor", 32.1);
-    assert_eq!(fixture.ask(&freezing).answer, Answer::Fails);
+    assert_eq!(fixture.ask(&freezing).answer, ConditionResult::Fails);
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn hysteresis_lets_a_condition_hold_on() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.5, None);
     let steps = [
-        (0.4, Answer::Fails),
-        (0.0, Answer::Holds),
-        (0.5, Answer::Holds),
-        (0.6, Answer::Fails),
-        (0.4, Answer::Fails),
+        (0.4, ConditionResult::Fails),
+        (0.0, ConditionResult::Holds),
+        (0.5, ConditionResult::Holds),
+        (0.6, ConditionResult::Fails),
+        (0.4, ConditionResult::Fails),
     ];
     for (value, answer) in steps {
         fixture.say("outdoor", value);
@@ -92,7 +92,7 @@ fn hysteresis_after_a_restart_goes_by_what_runs() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.5, None);
     fixture.say("outdoor", 0.4);
-    for (running, answer) in [(true, Answer::Holds), (false, Answer::Fails)] {
+    for (running, answer) in [(true, ConditionResult::Holds), (false, ConditionResult::Fails)] {
         let sensors = Sensors {
             specs: &fixture.specs,
             readings: &fixture.readings,
@@ -107,17 +107,20 @@ fn a_dwell_keeps_an_answer() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.0, Some("10m"));
     fixture.say("outdoor", 1.0);
-    assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
     // The first answer was no change: nothing dwells.
     fixture.say("outdoor", -1.0);
-    assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Holds);
     let due = after(fixture.now, jiff::SignedDuration::from_mins(10));
     fixture.pass("9m 59s");
     fixture.say("outdoor", 1.0);
     let waiting = fixture.ask(&cold);
-    assert_eq!((waiting.answer, waiting.wake), (Answer::Holds, Some(due)));
+    assert_eq!(
+        (waiting.answer, waiting.wake),
+        (ConditionResult::Holds, Some(due))
+    );
     fixture.pass("1s");
-    assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
 }
 
 #[test]
@@ -127,24 +130,24 @@ fn a_clock_that_was_set_back_does_not_lengthen_a_dwell() {
     fixture.say("outdoor", 1.0);
     fixture.ask(&cold);
     fixture.say("outdoor", -1.0);
-    assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Holds);
     fixture.now = "2023-01-01T00:00:00Z".parse().unwrap();
     fixture.say("outdoor", 1.0);
-    assert_eq!(fixture.ask(&cold).answer, Answer::Holds);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Holds);
     fixture.pass("10m");
-    assert_eq!(fixture.ask(&cold).answer, Answer::Fails);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
 }
 
 #[test]
 fn rule_10_stale_is_neither_true_nor_false() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.0, None);
-    assert_eq!(fixture.ask(&cold).answer, Answer::Unheard);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Unheard);
     fixture.say("outdoor", -1.0);
     let stale = after(fixture.now, jiff::SignedDuration::from_mins(30));
     assert_eq!(fixture.ask(&cold).wake, Some(stale));
     fixture.pass("30m");
-    assert_eq!(fixture.ask(&cold).answer, Answer::Stale);
+    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Stale);
     let other = Condition {
         test: Test::Is {
             sensor: "nobody".parse().unwrap(),
@@ -152,7 +155,7 @@ fn rule_10_stale_is_neither_true_nor_false() {
         },
         ..cold
     };
-    assert_eq!(fixture.ask(&other).answer, Answer::Unheard);
+    assert_eq!(fixture.ask(&other).answer, ConditionResult::Unheard);
 }
 
 #[test]
@@ -166,7 +169,11 @@ fn booleans_are_booleans_or_one_and_zero() {
         dwell: None,
         when_unknown: WhenUnknown::Off,
     };
-    for (value, answer) in [(1.0, Answer::Holds), (0.0, Answer::Fails), (0.5, Answer::Stale)] {
+    for (value, answer) in [
+        (1.0, ConditionResult::Holds),
+        (0.0, ConditionResult::Fails),
+        (0.5, ConditionResult::Stale),
+    ] {
         fixture.say("door", value);
         assert_eq!(fixture.ask(&open).answer, answer, "{value}");
     }
@@ -188,11 +195,11 @@ fn ice() -> Condition {
 #[test]
 fn black_ice_is_cold_and_close_to_the_dew_point_and_humid() {
     let cases = [
-        (2.2, 0.0, 80.0, Answer::Holds),
-        (2.3, 0.1, 80.0, Answer::Fails),
-        (2.0, -0.3, 80.0, Answer::Fails),
-        (2.0, 0.0, 79.9, Answer::Fails),
-        (-5.0, -6.0, 95.0, Answer::Holds),
+        (2.2, 0.0, 80.0, ConditionResult::Holds),
+        (2.3, 0.1, 80.0, ConditionResult::Fails),
+        (2.0, -0.3, 80.0, ConditionResult::Fails),
+        (2.0, 0.0, 79.9, ConditionResult::Fails),
+        (-5.0, -6.0, 95.0, ConditionResult::Holds),
     ];
     for (air, dew, humidity, answer) in cases {
         let mut fixture = Fixture::new(&[("air", "°C"), ("dew", "°C"), ("humidity", "%")]);
@@ -209,16 +216,16 @@ fn black_ice_reads_both_scales() {
     fixture.say("air", 33.0);
     fixture.say("dew", -1.0);
     fixture.say("humidity", 90.0);
-    assert_eq!(fixture.ask(&ice()).answer, Answer::Holds);
+    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Holds);
     fixture.say("air", 36.5);
-    assert_eq!(fixture.ask(&ice()).answer, Answer::Fails);
+    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Fails);
 }
 
 #[test]
 fn rule_10_one_failing_part_decides_black_ice() {
     let mut fixture = Fixture::new(&[("air", "°C"), ("dew", "°C"), ("humidity", "%")]);
     fixture.say("air", 10.0);
-    assert_eq!(fixture.ask(&ice()).answer, Answer::Fails);
+    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Fails);
     fixture.say("air", 0.0);
-    assert_eq!(fixture.ask(&ice()).answer, Answer::Unheard);
+    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Unheard);
 }

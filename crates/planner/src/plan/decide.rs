@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Inputs, OutletPlan, Reason, Rule, Source, Vacation, group::Level, reason};
+use super::{Inputs, OutletPlan, Reason, Rule, Source, Vacation, group::ScheduleWinner, reason};
 use crate::{
     activity::Activity,
-    energy_limits::Hold,
+    energy_limits::EnergyBlock,
     overrides::Override,
     rules::{CatchUp, Group, InVacation},
     safety::{Block, Verdict},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What would be without the limits.
-struct Wish {
+struct DesiredPower {
     desired: Option<Power>,
     source: Source,
     rule: Option<Rule>,
@@ -38,7 +38,7 @@ pub(super) fn in_force(inputs: &Inputs<'_>, group: &Group, outlet: &OutletPath) 
 pub(super) fn decide(
     inputs: &Inputs<'_>,
     group: &Group,
-    level: &Level<'_>,
+    level: &ScheduleWinner<'_>,
     outlet: &OutletPath,
     in_force: InForce,
 ) -> OutletPlan {
@@ -83,7 +83,7 @@ pub(super) fn decide(
 }
 
 /// A limit decides when it makes a difference. An outlet that is to be off anyway is off for its own reason.
-fn must_say(wish: &Wish, observed: Option<Power>) -> bool {
+fn must_say(wish: &DesiredPower, observed: Option<Power>) -> bool {
     match wish.desired {
         Some(Power::On) => true,
         Some(Power::Off) => false,
@@ -91,8 +91,8 @@ fn must_say(wish: &Wish, observed: Option<Power>) -> bool {
     }
 }
 
-fn blocked(inputs: &Inputs<'_>, level: &Level<'_>, block: Block) -> Wish {
-    Wish {
+fn blocked(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, block: Block) -> DesiredPower {
+    DesiredPower {
         desired: Some(Power::Off),
         source: Source::Safety,
         rule: Some(Rule::Limit(block.cause)),
@@ -101,8 +101,8 @@ fn blocked(inputs: &Inputs<'_>, level: &Level<'_>, block: Block) -> Wish {
     }
 }
 
-fn held(inputs: &Inputs<'_>, hold: &Hold) -> Wish {
-    Wish {
+fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> DesiredPower {
+    DesiredPower {
         desired: Some(Power::Off),
         source: Source::Safety,
         rule: Some(Rule::Limit(hold.block.cause)),
@@ -111,8 +111,8 @@ fn held(inputs: &Inputs<'_>, hold: &Hold) -> Wish {
     }
 }
 
-fn interlocked(holder: &OutletPath) -> Wish {
-    Wish {
+fn interlocked(holder: &OutletPath) -> DesiredPower {
+    DesiredPower {
         desired: Some(Power::Off),
         source: Source::Safety,
         rule: Some(Rule::Interlock),
@@ -126,13 +126,13 @@ fn interlocked(holder: &OutletPath) -> Wish {
 fn wish(
     inputs: &Inputs<'_>,
     group: &Group,
-    level: &Level<'_>,
+    level: &ScheduleWinner<'_>,
     in_force: InForce,
     observed: Option<Power>,
     outlet: &OutletPath,
-) -> Wish {
+) -> DesiredPower {
     if !group.is_scheduled() && inputs.rations.resumes(outlet) {
-        return Wish {
+        return DesiredPower {
             desired: Some(Power::On),
             source: Source::Manual,
             rule: None,
@@ -141,7 +141,7 @@ fn wish(
         };
     }
     if !group.is_scheduled() {
-        return Wish {
+        return DesiredPower {
             desired: None,
             source: Source::Manual,
             rule: None,
@@ -156,7 +156,7 @@ fn wish(
     if let Vacation::Since(since) = inputs.vacation
         && rests
     {
-        return Wish {
+        return DesiredPower {
             desired: Some(Power::Off),
             source: Source::Vacation,
             rule: rule(level),
@@ -173,12 +173,12 @@ fn wish(
     }
 }
 
-fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Wish {
+fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> DesiredPower {
     let reason = reason::overridden(inputs, found, end);
     let Some(desired) = found.stance().power() else {
         return left_alone(reason, found.set_at());
     };
-    Wish {
+    DesiredPower {
         desired: Some(desired),
         source: Source::Override,
         rule: None,
@@ -187,8 +187,8 @@ fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> W
     }
 }
 
-fn left_alone(reason: Reason, since: Timestamp) -> Wish {
-    Wish {
+fn left_alone(reason: Reason, since: Timestamp) -> DesiredPower {
+    DesiredPower {
         desired: None,
         source: Source::Device,
         rule: None,
@@ -197,7 +197,7 @@ fn left_alone(reason: Reason, since: Timestamp) -> Wish {
     }
 }
 
-fn scheduled(inputs: &Inputs<'_>, level: &Level<'_>, observed: Option<Power>) -> Wish {
+fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, observed: Option<Power>) -> DesiredPower {
     let desired = match level.activity {
         Activity::Active => Some(Power::On),
         Activity::Inactive => Some(Power::Off),
@@ -205,7 +205,7 @@ fn scheduled(inputs: &Inputs<'_>, level: &Level<'_>, observed: Option<Power>) ->
         Activity::Undecided => observed,
     };
     let opened = level.winner().and_then(|state| state.occurrence);
-    Wish {
+    DesiredPower {
         desired,
         source: Source::Schedule,
         rule: rule(level),
@@ -214,7 +214,7 @@ fn scheduled(inputs: &Inputs<'_>, level: &Level<'_>, observed: Option<Power>) ->
     }
 }
 
-fn rule(level: &Level<'_>) -> Option<Rule> {
+fn rule(level: &ScheduleWinner<'_>) -> Option<Rule> {
     level
         .winner()
         .map(|state| Rule::Schedule(state.schedule.id.clone()))

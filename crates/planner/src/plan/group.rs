@@ -5,14 +5,14 @@ use jiff::Timestamp;
 use super::{GroupPlan, Inputs, Mode, OutletPlan, Reason, Rule, SafetyState, Source};
 use crate::{
     activity::{Activity, State, View, look},
-    overrides::Stance,
+    overrides::OverrideState,
     rules::{CatchUp, Group, Limits},
     safety::Cause,
     {OutletPath, Power, ScheduleId},
 };
 
 /// The schedules of a group at one instant.
-pub(super) struct Level<'a> {
+pub(super) struct ScheduleWinner<'a> {
     /// Each schedule, in the order of the file.
     pub(super) states: Vec<State<'a>>,
     /// Whether the group is on.
@@ -27,7 +27,7 @@ pub(super) struct Level<'a> {
     pub(super) catch_up: CatchUp,
 }
 
-impl<'a> Level<'a> {
+impl<'a> ScheduleWinner<'a> {
     pub(super) fn of(inputs: &Inputs<'_>, group: &'a Group) -> Self {
         let is_on = |outlet: &OutletPath| inputs.observed.get(outlet) == Some(&Power::On);
         let view = View {
@@ -109,9 +109,9 @@ fn catch_up(inputs: &Inputs<'_>, states: &[State<'_>], winner: Option<usize>) ->
 pub(super) fn summary(
     inputs: &Inputs<'_>,
     group: &Group,
-    level: &Level<'_>,
+    level: &ScheduleWinner<'_>,
     members: &[(OutletPath, OutletPlan)],
-    stances: &[Option<Stance>],
+    stances: &[Option<OverrideState>],
 ) -> GroupPlan {
     let plans = || members.iter().map(|(_, plan)| plan);
     // The first among equals speaks for the group.
@@ -153,7 +153,7 @@ fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetySt
     }
 }
 
-fn winner(level: &Level<'_>) -> Option<ScheduleId> {
+fn winner(level: &ScheduleWinner<'_>) -> Option<ScheduleId> {
     let state = level.winner()?;
     (state.activity == Activity::Active).then(|| state.schedule.id.clone())
 }
@@ -173,11 +173,11 @@ fn state(inputs: &Inputs<'_>, group: &Group) -> Option<Power> {
 }
 
 /// All members have to agree.
-fn mode(stances: &[Option<Stance>]) -> Mode {
+fn mode(stances: &[Option<OverrideState>]) -> Mode {
     match same(stances.iter().copied()).flatten() {
-        Some(Stance::On) => Mode::On,
-        Some(Stance::Off) => Mode::Off,
-        Some(Stance::Leave) | None => Mode::Auto,
+        Some(OverrideState::On) => Mode::On,
+        Some(OverrideState::Off) => Mode::Off,
+        Some(OverrideState::Leave) | None => Mode::Auto,
     }
 }
 

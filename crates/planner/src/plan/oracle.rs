@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     days::Days,
     edge::Edge,
-    overrides::{Lifetime, Origin, Override, Stance},
+    overrides::{Lifetime, Origin, Override, OverrideState},
     period::Period,
     rules::{InVacation, Priority, Schedule},
     testing::{self, Site, group, outlet, schedule},
@@ -79,7 +79,7 @@ struct Case {
     lead: i64,
     rows: Vec<Row>,
     /// Set so many minutes before the walk.
-    set: Option<(Stance, i64, Ends)>,
+    set: Option<(OverrideState, i64, Ends)>,
     vacation: bool,
     in_vacation: InVacation,
     samples: Vec<i64>,
@@ -110,7 +110,7 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let stance = prop::sample::select(vec![Stance::On, Stance::Off, Stance::Leave]);
+    let stance = prop::sample::select(vec![OverrideState::On, OverrideState::Off, OverrideState::Leave]);
     let ends = prop_oneof![
         3 => Just(Ends::AtEdge),
         1 => (1..=DAY).prop_map(Ends::After),
@@ -236,9 +236,9 @@ impl Oracle {
             && index < self.end
         {
             return match stance {
-                Stance::On => (Some(Power::On), Source::Override, winner),
-                Stance::Off => (Some(Power::Off), Source::Override, winner),
-                Stance::Leave => (None, Source::Device, winner),
+                OverrideState::On => (Some(Power::On), Source::Override, winner),
+                OverrideState::Off => (Some(Power::Off), Source::Override, winner),
+                OverrideState::Leave => (None, Source::Device, winner),
             };
         }
         if winner.is_some() && case.vacation && case.in_vacation == InVacation::Rest {
@@ -249,11 +249,11 @@ impl Oracle {
 }
 
 /// The first minute after `set` in which all windows together do the opposite.
-fn override_end(open: &[Vec<bool>], stance: Stance, set: usize, ends: Ends) -> usize {
+fn override_end(open: &[Vec<bool>], stance: OverrideState, set: usize, ends: Ends) -> usize {
     let level = |index: usize| open.iter().any(|row| row[index]);
     let contradicts = |index: &usize| match (level(index - 1), level(*index)) {
-        (true, false) => stance != Stance::Off,
-        (false, true) => stance != Stance::On,
+        (true, false) => stance != OverrideState::Off,
+        (false, true) => stance != OverrideState::On,
         _ => false,
     };
     let week = set + 8 * usize::try_from(DAY).unwrap();
@@ -355,7 +355,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
         let lifetime = match ends {
             Ends::AtEdge => Lifetime::UntilEdge,
             Ends::After(length) => Lifetime::For(Period::new(SignedDuration::from_mins(length)).unwrap()),
-            Ends::Never => Lifetime::Hold,
+            Ends::Never => Lifetime::EnergyBlock,
         };
         let at = minutes.instant(BEFORE - before);
         let new = Override::new(stance, lifetime, Origin::Command, at).unwrap();

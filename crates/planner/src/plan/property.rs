@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     condition::WhenUnknown,
-    overrides::{Lifetime, Origin, Override, Stance},
+    overrides::{Lifetime, Origin, Override, OverrideState},
     period::{Period, after, elapsed},
     rules::{Limit, LimitChanges, Priority},
     safety::Report,
@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Debug, Clone)]
 enum Event {
-    Command(Stance, Lifetime),
+    Command(OverrideState, Lifetime),
     Auto,
     Press,
     Value(i8),
@@ -26,10 +26,10 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let stance = prop::sample::select(vec![Stance::On, Stance::Off]);
+    let stance = prop::sample::select(vec![OverrideState::On, OverrideState::Off]);
     let lifetime = prop_oneof![
         Just(Lifetime::UntilEdge),
-        Just(Lifetime::Hold),
+        Just(Lifetime::EnergyBlock),
         (1_i64..80_000).prop_map(|seconds| Lifetime::For(period(seconds))),
     ];
     let event = prop_oneof![
@@ -63,7 +63,7 @@ struct World {
 impl World {
     fn new(base: Limits, own: Limit) -> Self {
         let mut cold = schedule("cold", "05:00", "11:00");
-        cold.conditions = vec![freezing(WhenUnknown::Hold)];
+        cold.conditions = vec![freezing(WhenUnknown::EnergyBlock)];
         cold.priority = Priority::Critical;
         cold.limits = LimitChanges {
             max_on: Some(own),
@@ -153,7 +153,7 @@ impl World {
         Ok(())
     }
 
-    fn set(&mut self, stance: Stance, lifetime: Lifetime, origin: Origin) {
+    fn set(&mut self, stance: OverrideState, lifetime: Lifetime, origin: Origin) {
         let new = Override::new(stance, lifetime, origin, self.site.now).unwrap();
         self.site.overrides.set(outlet(1), new);
     }

@@ -5,12 +5,12 @@ use std::fmt;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::{Inputs, group::Level};
+use super::{Inputs, group::ScheduleWinner};
 use crate::{
     activity::{Activity, Conditions, State},
     condition::{Condition, Test},
-    energy_limits::{Hold, Why},
-    overrides::{Origin, Override, Stance},
+    energy_limits::{BlockReason, EnergyBlock},
+    overrides::{Origin, Override, OverrideState},
     readings::Known,
     rules::{Limit, Limits},
     safety::{Block, Cause},
@@ -71,7 +71,7 @@ pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Rea
         Cause::Cooldown => "cooling down after a limit".to_owned(),
         Cause::MinOff => limit(limits.min_off, "min_off") + " since it went off",
         // Accounts know nothing of energy: what holds for it has a reason of its own.
-        Cause::Budget | Cause::Ceiling => block.cause.to_string() + " reached",
+        Cause::Budget | Cause::PowerLimit => block.cause.to_string() + " reached",
     };
     Reason::new(match block.until {
         Some(until) => format!("{what}; off until {}", wall(until, inputs)),
@@ -79,11 +79,13 @@ pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Rea
     })
 }
 
-pub(super) fn held(inputs: &Inputs<'_>, hold: &Hold) -> Reason {
+pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
     let what = match hold.why {
-        Why::Spent(budget) => format!("budget of {budget} used"),
-        Why::Over { drew, ceiling } => format!("{drew} over the ceiling of {ceiling}"),
-        Why::NoRoom { needs, ceiling } => format!("its {needs} would go over the ceiling of {ceiling}"),
+        BlockReason::BudgetExhausted(budget) => format!("budget of {budget} used"),
+        BlockReason::Over { drew, ceiling } => format!("{drew} over the ceiling of {ceiling}"),
+        BlockReason::NoRoom { needs, ceiling } => {
+            format!("its {needs} would go over the ceiling of {ceiling}")
+        }
     };
     Reason::new(match hold.block.until {
         Some(until) => format!("{what}; off until {}", wall(until, inputs)),
@@ -93,14 +95,14 @@ pub(super) fn held(inputs: &Inputs<'_>, hold: &Hold) -> Reason {
 
 pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Reason {
     let stance = match found.stance() {
-        Stance::On => "override ON",
-        Stance::Off => "override OFF",
-        Stance::Leave => "left as it is",
+        OverrideState::On => "override ON",
+        OverrideState::Off => "override OFF",
+        OverrideState::Leave => "left as it is",
     };
     let origin = match found.origin() {
         Origin::Command => "a command",
         Origin::Device => "its button or the app",
-        Origin::ComeBack => "its return",
+        Origin::OnReconnect => "its return",
         Origin::Finished => "its load, which has finished",
         Origin::Standby => "its load, which is on standby",
     };
@@ -109,14 +111,14 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
     Reason::new(format!("{stance} until {end}, by {origin} at {set}"))
 }
 
-pub(super) fn vacation(level: &Level<'_>) -> Reason {
+pub(super) fn vacation(level: &ScheduleWinner<'_>) -> Reason {
     Reason::new(match level.winner() {
         Some(state) => format!("vacation: {} rests", state.schedule.id),
         None => "vacation".to_owned(),
     })
 }
 
-pub(super) fn scheduled(inputs: &Inputs<'_>, level: &Level<'_>) -> Reason {
+pub(super) fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
     match level.winner() {
         Some(state) if level.activity == Activity::Active => active(inputs, state),
         Some(state) => undecided(inputs, state),
@@ -152,7 +154,7 @@ fn undecided(inputs: &Inputs<'_>, state: &State<'_>) -> Reason {
     Reason::new(format!("{} keeps what is: {waits}", state.schedule.id))
 }
 
-fn inactive(inputs: &Inputs<'_>, level: &Level<'_>) -> Reason {
+fn inactive(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
     let refused = level
         .states
         .iter()

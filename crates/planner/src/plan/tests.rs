@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::{
     condition::WhenUnknown,
-    overrides::{Lifetime, Origin, Override, OverrideError, Stance},
+    overrides::{Lifetime, Origin, Override, OverrideError, OverrideState},
     period::after,
     rules::{CatchUp, InVacation, Limit, LimitChanges, Priority},
     testing::{Site, freezing, group, outlet, schedule},
@@ -72,7 +72,7 @@ fn rule_03_whatever_changes_next_is_named() {
     let cooled = site.wall("2024-06-21T06:50");
     assert_eq!(site.plan().next_change, Some(cooled), "a cooldown ends");
 
-    site.wants(Stance::Off, Lifetime::For("5m".parse().unwrap()));
+    site.wants(OverrideState::Off, Lifetime::For("5m".parse().unwrap()));
     let ended = site.wall("2024-06-21T06:45");
     assert_eq!(site.plan().next_change, Some(ended), "an override ends");
 }
@@ -183,7 +183,7 @@ fn rule_04_a_group_without_schedules_is_manual() {
         assert_eq!(plan.next_change, None);
     }
     // An override of another time means nothing here.
-    site.wants(Stance::On, Lifetime::Hold);
+    site.wants(OverrideState::On, Lifetime::EnergyBlock);
     assert_eq!(site.desired(), None);
 }
 
@@ -238,7 +238,7 @@ fn rule_06_safety_then_override_then_vacation_then_schedule() {
     assert_eq!(says(&mut site), (ON, Source::Schedule));
     site.vacation = Vacation::Since(site.now);
     assert_eq!(says(&mut site), (OFF, Source::Vacation));
-    site.wants(Stance::On, Lifetime::Hold);
+    site.wants(OverrideState::On, Lifetime::EnergyBlock);
     assert_eq!(says(&mut site), (ON, Source::Override));
     site.says(&outlet(1), Power::On);
     site.at("2024-06-21T07:30");
@@ -289,7 +289,8 @@ fn rule_07_a_plug_switched_on_by_its_button_goes_off_at_its_limit() {
         let mut site = Site::new(group(schedules), ZONE);
         site.rules.groups[0].limits = Limits::default();
         site.at("2024-06-21T12:00").says(&outlet(1), Power::On);
-        let pressed = Override::new(Stance::On, Lifetime::UntilEdge, Origin::Device, site.now).unwrap();
+        let pressed =
+            Override::new(OverrideState::On, Lifetime::UntilEdge, Origin::Device, site.now).unwrap();
         site.overrides.set(outlet(1), pressed);
         let limit = site.wall("2024-06-21T18:00");
         assert_eq!(site.first().next_change, Some(limit));
@@ -329,7 +330,8 @@ fn rule_07_a_restart_two_hours_into_six_leaves_four() {
 #[test]
 fn rule_08_an_override_after_an_edge_waits_for_the_next_one() {
     let mut site = morning();
-    site.at("2024-06-21T08:04").wants(Stance::On, Lifetime::UntilEdge);
+    site.at("2024-06-21T08:04")
+        .wants(OverrideState::On, Lifetime::UntilEdge);
     let plan = site.first();
     assert_eq!((plan.desired, plan.source), (ON, Source::Override));
     let end = site.wall("2024-06-22T08:00");
@@ -344,10 +346,11 @@ fn rule_08_an_override_after_an_edge_waits_for_the_next_one() {
 #[test]
 fn rule_08_an_override_at_an_edge_is_not_ended_by_it() {
     let mut site = morning();
-    site.at("2024-06-21T08:00").wants(Stance::On, Lifetime::UntilEdge);
+    site.at("2024-06-21T08:00")
+        .wants(OverrideState::On, Lifetime::UntilEdge);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-22T08:00")));
     site.at("2024-06-21T06:00")
-        .wants(Stance::Off, Lifetime::UntilEdge);
+        .wants(OverrideState::Off, Lifetime::UntilEdge);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-22T06:00")));
     assert_eq!(site.at("2024-06-22T06:00").desired(), ON);
 }
@@ -356,9 +359,10 @@ fn rule_08_an_override_at_an_edge_is_not_ended_by_it() {
 fn rule_08_only_the_group_as_a_whole_contradicts() {
     let schedules = vec![schedule("a", "06:00", "12:00"), schedule("b", "10:00", "14:00")];
     let mut site = Site::new(group(schedules), ZONE);
-    site.at("2024-06-21T09:00").wants(Stance::On, Lifetime::UntilEdge);
+    site.at("2024-06-21T09:00")
+        .wants(OverrideState::On, Lifetime::UntilEdge);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-21T14:00")));
-    site.wants(Stance::Off, Lifetime::UntilEdge);
+    site.wants(OverrideState::Off, Lifetime::UntilEdge);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-22T06:00")));
 }
 
@@ -367,7 +371,7 @@ fn rule_08_an_override_without_an_edge_ahead_lasts_its_default() {
     let mut site = morning();
     site.rules.groups[0].schedules[0].window = Window::ALL_DAY;
     site.at("2024-06-21T09:00")
-        .wants(Stance::Off, Lifetime::UntilEdge);
+        .wants(OverrideState::Off, Lifetime::UntilEdge);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-21T12:00")));
     assert_eq!(site.at("2024-06-21T12:00").desired(), ON);
 }
@@ -380,15 +384,15 @@ fn rule_08_lifetimes_count_real_time() {
     );
     // Two hours over the night when the clocks go forward.
     site.at("2024-03-10T01:30")
-        .wants(Stance::On, Lifetime::For("2h".parse().unwrap()));
+        .wants(OverrideState::On, Lifetime::For("2h".parse().unwrap()));
     assert_eq!(site.first().override_until, Some(site.wall("2024-03-10T04:30")));
 
     let until = site.wall("2024-03-11T12:00");
-    site.wants(Stance::On, Lifetime::Until(until));
+    site.wants(OverrideState::On, Lifetime::Until(until));
     assert_eq!(site.at("2024-03-11T11:59:59").desired(), ON);
     assert_eq!(site.at("2024-03-11T12:00").desired(), OFF);
 
-    site.wants(Stance::On, Lifetime::Hold);
+    site.wants(OverrideState::On, Lifetime::EnergyBlock);
     let held = site.at("2025-03-11T12:00").first();
     assert_eq!((held.desired, held.override_until), (ON, None));
 }
@@ -396,7 +400,7 @@ fn rule_08_lifetimes_count_real_time() {
 #[test]
 fn rule_08_a_lifetime_that_cannot_be_is_refused() {
     let now: Timestamp = "2024-06-21T12:00:00Z".parse().unwrap();
-    let new = |lifetime| Override::new(Stance::On, lifetime, Origin::Command, now).err();
+    let new = |lifetime| Override::new(OverrideState::On, lifetime, Origin::Command, now).err();
     assert_eq!(new(Lifetime::For("24h".parse().unwrap())), None);
     let too_long = Lifetime::For("24h 1s".parse().unwrap());
     assert_eq!(new(too_long), Some(OverrideError::TooLong));
@@ -406,11 +410,12 @@ fn rule_08_a_lifetime_that_cannot_be_is_refused() {
 #[test]
 fn rule_08_a_newer_one_replaces_and_auto_ends() {
     let mut site = morning();
-    site.at("2024-06-21T12:00").wants(Stance::On, Lifetime::Hold);
-    site.wants(Stance::Off, Lifetime::Hold);
+    site.at("2024-06-21T12:00")
+        .wants(OverrideState::On, Lifetime::EnergyBlock);
+    site.wants(OverrideState::Off, Lifetime::EnergyBlock);
     assert_eq!(site.plan().groups[0].mode, Mode::Off);
     let cleared = site.overrides.clear(&outlet(1)).unwrap();
-    assert_eq!(cleared.stance(), Stance::Off);
+    assert_eq!(cleared.stance(), OverrideState::Off);
     assert_eq!(site.first().source, Source::Schedule);
     let plan = site.plan();
     assert_eq!(plan.groups[0].mode, Mode::Auto, "one member is not the group");
@@ -421,9 +426,15 @@ fn rule_08_a_newer_one_replaces_and_auto_ends() {
 fn rule_08_what_has_ended_is_taken_out_once() {
     let mut site = morning();
     site.at("2024-06-21T07:00")
-        .wants(Stance::Off, Lifetime::For("10m".parse().unwrap()));
+        .wants(OverrideState::Off, Lifetime::For("10m".parse().unwrap()));
     let other: OutletPath = "gone".parse().unwrap();
-    let hold = Override::new(Stance::On, Lifetime::Hold, Origin::Command, site.now).unwrap();
+    let hold = Override::new(
+        OverrideState::On,
+        Lifetime::EnergyBlock,
+        Origin::Command,
+        site.now,
+    )
+    .unwrap();
     site.overrides.set(other.clone(), hold);
     site.at("2024-06-21T07:10");
     let ended = site.overrides.expire(&site.rules, site.now);
@@ -436,7 +447,7 @@ fn rule_08_what_has_ended_is_taken_out_once() {
 fn rule_08_an_ignored_change_is_left_until_the_next_edge() {
     let mut site = morning();
     site.at("2024-06-21T07:00")
-        .wants(Stance::Leave, Lifetime::UntilEdge);
+        .wants(OverrideState::Leave, Lifetime::UntilEdge);
     let left = site.first();
     assert_eq!((left.desired, left.source), (None, Source::Device));
     assert_eq!(left.override_until, Some(site.wall("2024-06-21T08:00")));
@@ -448,8 +459,8 @@ fn rule_15_overrides_survive_a_restart() {
     let mut site = morning();
     site.at("2024-06-21T07:00");
     let until = after(site.now, SignedDuration::from_hours(1));
-    for lifetime in [Lifetime::UntilEdge, Lifetime::Until(until), Lifetime::Hold] {
-        site.wants(Stance::Off, lifetime);
+    for lifetime in [Lifetime::UntilEdge, Lifetime::Until(until), Lifetime::EnergyBlock] {
+        site.wants(OverrideState::Off, lifetime);
         let text = serde_json::to_string(&site.overrides).unwrap();
         let restored: Overrides = serde_json::from_str(&text).unwrap();
         assert_eq!(restored, site.overrides, "{text}");
@@ -478,7 +489,8 @@ fn rule_09_overrides_and_safety_apply_in_vacation() {
     let mut site = morning();
     site.rules.groups[0].limits = limited("1h", "30m");
     site.vacation = Vacation::Since(site.wall("2024-06-20T00:00"));
-    site.at("2024-06-21T07:00").wants(Stance::On, Lifetime::Hold);
+    site.at("2024-06-21T07:00")
+        .wants(OverrideState::On, Lifetime::EnergyBlock);
     assert_eq!(site.desired(), ON);
     site.says(&outlet(1), Power::On);
     assert_eq!(site.at("2024-06-21T08:00").first().source, Source::Safety);
@@ -530,7 +542,7 @@ fn rule_10_when_unknown_decides_after_the_grace() {
     let cases = [
         (WhenUnknown::Off, OFF, OFF),
         (WhenUnknown::On, ON, ON),
-        (WhenUnknown::Hold, ON, OFF),
+        (WhenUnknown::EnergyBlock, ON, OFF),
     ];
     for (when_unknown, running, resting) in cases {
         let mut site = conditional(when_unknown);
@@ -546,7 +558,7 @@ fn rule_10_when_unknown_decides_after_the_grace() {
 #[test]
 fn rule_10_hold_keeps_what_the_schedule_was_doing() {
     for (value, desired) in [(-1.0, ON), (1.0, OFF)] {
-        let mut site = conditional(WhenUnknown::Hold);
+        let mut site = conditional(WhenUnknown::EnergyBlock);
         assert_eq!(site.at("2024-06-21T06:30").hears(value).desired(), desired);
         let stale = site.at("2024-06-21T07:00").first();
         assert_eq!(stale.desired, desired, "{value}");
@@ -589,7 +601,7 @@ fn rule_10_what_fails_is_not_excused_by_what_is_unknown() {
         sensor: "outdoor".parse().unwrap(),
         value: true,
     };
-    let mut unheard = freezing(WhenUnknown::Hold);
+    let mut unheard = freezing(WhenUnknown::EnergyBlock);
     unheard.test = crate::condition::Test::Is {
         sensor: "nobody".parse().unwrap(),
         value: true,
@@ -601,7 +613,7 @@ fn rule_10_what_fails_is_not_excused_by_what_is_unknown() {
 
 #[test]
 fn rule_13_every_decision_is_explained() {
-    let mut site = conditional(WhenUnknown::Hold);
+    let mut site = conditional(WhenUnknown::EnergyBlock);
     site.rules.groups[0].limits = limited("1h", "30m");
     let reason = |site: &mut Site| site.first().reason.as_str().to_owned();
     site.at("2024-06-21T05:00");
@@ -621,7 +633,7 @@ fn rule_13_every_decision_is_explained() {
         reason(&mut site),
         "morning is active until 08:00 (06:00 to 08:00): outdoor at most 0 (silent, stale since 06:40)"
     );
-    site.wants(Stance::On, Lifetime::For("24h".parse().unwrap()));
+    site.wants(OverrideState::On, Lifetime::For("24h".parse().unwrap()));
     assert_eq!(
         reason(&mut site),
         "override ON until Sat 22 Jun 06:50, by a command at 06:50"
@@ -646,12 +658,12 @@ fn rule_13_every_decision_is_explained() {
 
 #[test]
 fn rule_14_asking_changes_nothing() {
-    let mut site = conditional(WhenUnknown::Hold);
+    let mut site = conditional(WhenUnknown::EnergyBlock);
     site.rules.groups[0].limits = limited("1h", "30m");
     site.at("2024-06-21T06:00")
         .hears(-1.0)
         .says(&outlet(1), Power::On);
-    site.wants(Stance::On, Lifetime::UntilEdge);
+    site.wants(OverrideState::On, Lifetime::UntilEdge);
     site.at("2024-06-21T07:00");
     let before = (site.safety.clone(), site.overrides.clone());
     let first = site.plan();
@@ -749,7 +761,7 @@ mod forecasts {
         let mut site = morning();
         site.at("2024-06-21T07:00").says(&outlet(1), Power::On);
         site.says(&outlet(2), Power::On);
-        let off = Override::new(Stance::Off, Lifetime::UntilEdge, Origin::Command, site.now).unwrap();
+        let off = Override::new(OverrideState::Off, Lifetime::UntilEdge, Origin::Command, site.now).unwrap();
         site.overrides.set(outlet(2), off);
         let changes = site.forecast("2024-06-22T07:00");
         let found: Vec<_> = changes

@@ -12,7 +12,7 @@ const SAME_RUN: SignedDuration = SignedDuration::from_secs(10);
 /// What one outlet has run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Account {
+pub struct RunTime {
     /// The start of the run that has not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     on_since: Option<Timestamp>,
@@ -60,7 +60,7 @@ impl Tripped {
     }
 }
 
-impl Account {
+impl RunTime {
     /// Until when a trip keeps it off; `None` without one, and while the OFF is not confirmed.
     pub fn cooldown_until(&self, now: Timestamp) -> Option<Timestamp> {
         let end = self.tripped?.ends()?;

@@ -64,7 +64,7 @@ impl Device {
         }
     }
 
-    fn read(&self, account: &mut Account) -> u64 {
+    fn read(&self, account: &mut EnergyCounter) -> u64 {
         mwh(account.read("8022", self.shown(), self.now))
     }
 }
@@ -73,8 +73,8 @@ fn mwh(energy: MilliWattHours) -> u64 {
     serde_json::to_value(energy).unwrap().as_u64().unwrap()
 }
 
-fn account(device: &Device) -> Account {
-    let mut account = Account::new("8022", device.now);
+fn account(device: &Device) -> EnergyCounter {
+    let mut account = EnergyCounter::new("8022", device.now);
     assert_eq!(device.read(&mut account), 0, "what was used earlier is not ours");
     account
 }
@@ -218,7 +218,7 @@ fn it_survives_being_saved() {
     device.run(60, 3600);
     device.read(&mut account);
     let text = serde_json::to_string(&account).unwrap();
-    assert_eq!(serde_json::from_str::<Account>(&text).unwrap(), account);
+    assert_eq!(serde_json::from_str::<EnergyCounter>(&text).unwrap(), account);
 }
 
 proptest! {

@@ -34,7 +34,7 @@ fn what_is_missing_is_added_once_there_is_room() {
     task.room = Some(1);
     assert_eq!(task.step(&[]), Step::Add(wanted));
     let foreign = [rule("S1", off(5, ALL))];
-    assert_eq!(task.step(&foreign), Step::Done);
+    assert_eq!(task.step(&foreign), Step::Applied);
     let trouble = task.outcome(&foreign).trouble.unwrap();
     assert!(trouble.contains("all 1 places"), "{trouble}");
 }
@@ -50,11 +50,11 @@ fn only_ours_are_removed_and_changed() {
     let ours = [("S1", old), ("S3", off(700, ALL)), ("S9", off(9, ALL))];
     let mut task = task(&[new], &ours, &rules);
     assert_eq!(task.ours.len(), 2, "one is not there any more");
-    assert_eq!(task.step(&rules), Step::Change("S1".to_owned(), new));
+    assert_eq!(task.step(&rules), Step::RelayChange("S1".to_owned(), new));
     task.ours.insert("S1".to_owned(), new);
     assert_eq!(task.step(&rules), Step::Remove("S3".to_owned()));
     task.ours.remove("S3");
-    assert_eq!(task.step(&rules[..2]), Step::Done);
+    assert_eq!(task.step(&rules[..2]), Step::Applied);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_rule_that_somebody_changed_is_theirs() {
         change(&mut changed);
         let rules = [changed];
         let task = task(&[], &[("S1", ours)], &rules);
-        assert_eq!(task.step(&rules), Step::Done);
+        assert_eq!(task.step(&rules), Step::Applied);
     }
 }
 
@@ -78,7 +78,7 @@ fn a_rule_that_somebody_changed_is_theirs() {
 fn a_rule_of_the_app_that_does_the_same_is_enough() {
     let rules = [rule("S1", off(481, ALL))];
     let task = task(&[off(481, 0b110)], &[], &rules);
-    assert_eq!(task.step(&rules), Step::Done);
+    assert_eq!(task.step(&rules), Step::Applied);
     assert_eq!(task.outcome(&rules).trouble, None);
     assert!(task.outcome(&rules).ours.is_empty());
 }
@@ -94,7 +94,7 @@ fn a_rule_whose_answer_was_lost_is_known_again() {
     assert_eq!(task.step(&after), Step::Read);
     task.compare(&after);
     assert!(task.ours.contains_key("S2"));
-    assert_eq!(task.step(&after), Step::Done);
+    assert_eq!(task.step(&after), Step::Applied);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn what_is_refused_is_asked_once() {
     let mut task = task(&[wanted], &[], &[]);
     task.room = Some(32);
     task.refused.insert(wanted, "no".to_owned());
-    assert_eq!(task.step(&[]), Step::Done);
+    assert_eq!(task.step(&[]), Step::Applied);
     assert_eq!(task.outcome(&[]).trouble.as_deref(), Some("no"));
     task.wish(Arc::new(Mirror::default()));
     assert!(task.refused.is_empty());
@@ -131,6 +131,6 @@ fn what_cannot_be_removed_stays_ours() {
     let mut task = task(&[], &[("S1", old)], &rules);
     assert_eq!(task.step(&rules), Step::Remove("S1".to_owned()));
     task.refused.insert(old, "no".to_owned());
-    assert_eq!(task.step(&rules), Step::Done);
+    assert_eq!(task.step(&rules), Step::Applied);
     assert!(task.outcome(&rules).ours.contains_key("S1"));
 }

@@ -7,14 +7,14 @@ use super::{
 use crate::domain::report::EventKind;
 use planner::{
     Power,
-    overrides::Stance,
+    overrides::OverrideState,
     plan::Source,
-    rules::{ComeBack, Group, Limit, Limits},
+    rules::{Group, Limit, Limits, OnReconnect},
 };
 
 const BOTH: [&str; 2] = ["mats/1", "mats/2"];
 
-fn with(come_back: ComeBack) -> Group {
+fn with(come_back: OnReconnect) -> Group {
     Group {
         come_back,
         ..morning()
@@ -47,12 +47,12 @@ fn powers(world: &World) -> [Power; 2] {
 #[tokio::test(start_paused = true)]
 async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
     for (policy, found, at_once) in [
-        (ComeBack::Reconcile, OFF, ON),
-        (ComeBack::Reconcile, ON, ON),
-        (ComeBack::Leave, OFF, OFF),
-        (ComeBack::Leave, ON, ON),
-        (ComeBack::Off, OFF, OFF),
-        (ComeBack::Off, ON, OFF),
+        (OnReconnect::Reconcile, OFF, ON),
+        (OnReconnect::Reconcile, ON, ON),
+        (OnReconnect::Leave, OFF, OFF),
+        (OnReconnect::Leave, ON, ON),
+        (OnReconnect::Off, OFF, OFF),
+        (OnReconnect::Off, ON, OFF),
     ] {
         let case = format!("{policy:?}, found {found}");
         let mut world = world(with(policy), "2024-06-21T06:10:00").await;
@@ -72,9 +72,9 @@ async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
 #[tokio::test(start_paused = true)]
 async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wanted() {
     for (policy, after_on, after_off) in [
-        (ComeBack::Reconcile, ON, OFF),
-        (ComeBack::Leave, OFF, ON),
-        (ComeBack::Off, OFF, OFF),
+        (OnReconnect::Reconcile, ON, OFF),
+        (OnReconnect::Leave, OFF, ON),
+        (OnReconnect::Off, OFF, OFF),
     ] {
         let mut world = world(with(policy), "2024-06-21T05:50:00").await;
         cut(&mut world, "2024-06-21T06:10:00", OFF).await;
@@ -90,13 +90,13 @@ async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wante
 async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
     for (policy, expected, source, told) in [
         (
-            ComeBack::Leave,
+            OnReconnect::Leave,
             None,
             Source::Device,
             "mats/1 is back, and OFF: it is left OFF until 2024-06-21T08:00:00+00:00",
         ),
         (
-            ComeBack::Off,
+            OnReconnect::Off,
             Some(OFF),
             Source::Override,
             "mats/1 is back, and OFF: it is OFF until 2024-06-22T06:00:00+00:00",
@@ -117,8 +117,13 @@ async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn rule_16_nothing_is_set_where_the_plan_agrees() {
     for (policy, wall, until, found) in [
-        (ComeBack::Leave, "2024-06-21T06:10:00", "2024-06-21T06:20:00", ON),
-        (ComeBack::Off, "2024-06-21T05:10:00", "2024-06-21T05:20:00", ON),
+        (
+            OnReconnect::Leave,
+            "2024-06-21T06:10:00",
+            "2024-06-21T06:20:00",
+            ON,
+        ),
+        (OnReconnect::Off, "2024-06-21T05:10:00", "2024-06-21T05:20:00", ON),
     ] {
         let mut world = world(with(policy), wall).await;
         world.pass("5s").await;
@@ -131,7 +136,7 @@ async fn rule_16_nothing_is_set_where_the_plan_agrees() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_those_that_come_back_together_are_switched_on_one_after_the_other() {
-    let mut group = with(ComeBack::Reconcile);
+    let mut group = with(OnReconnect::Reconcile);
     group.stagger = Some("3s".parse().unwrap());
     let mut world = world(group, "2024-06-21T06:10:00").await;
     world.pass("10s").await;
@@ -146,7 +151,7 @@ async fn rule_16_those_that_come_back_together_are_switched_on_one_after_the_oth
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_limit_goes_before_what_a_return_left() {
-    let mut group = with(ComeBack::Leave);
+    let mut group = with(OnReconnect::Leave);
     group.limits = Limits {
         max_on: Limit::Of("30m".parse().unwrap()),
         ..Limits::NONE
@@ -162,9 +167,9 @@ async fn rule_16_a_limit_goes_before_what_a_return_left() {
 #[tokio::test(start_paused = true)]
 async fn rule_16_without_schedules_off_switches_off_and_the_next_command_counts() {
     for (policy, at_once) in [
-        (ComeBack::Reconcile, ON),
-        (ComeBack::Leave, ON),
-        (ComeBack::Off, OFF),
+        (OnReconnect::Reconcile, ON),
+        (OnReconnect::Leave, ON),
+        (OnReconnect::Off, OFF),
     ] {
         let mut group = with(policy);
         group.schedules.clear();
@@ -180,7 +185,7 @@ async fn rule_16_without_schedules_off_switches_off_and_the_next_command_counts(
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
-    let mut world = world(with(ComeBack::Off), "2024-06-21T05:10:00").await;
+    let mut world = world(with(OnReconnect::Off), "2024-06-21T05:10:00").await;
     world.pass("5s").await;
     reach(&mut world, false);
     world.pass("1m").await;
@@ -193,7 +198,7 @@ async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
-    let mut group = with(ComeBack::Leave);
+    let mut group = with(OnReconnect::Leave);
     group.outlets = vec!["heater".parse().unwrap(), "mats/1".parse().unwrap()];
     group.stagger = Some("30s".parse().unwrap());
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -209,19 +214,19 @@ async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
     assert_eq!(world.count(EventKind::OverrideSet), 1);
     assert_eq!(
         world.code(command),
-        Some(Err(crate::domain::command::Code::NotConfirmed))
+        Some(Err(crate::domain::command::ErrorCode::NotConfirmed))
     );
     let kept = world.kept().overrides;
     let stances: Vec<_> = kept
         .iter()
         .map(|(path, set)| (path.to_string(), set.stance()))
         .collect();
-    assert_eq!(stances, [("heater".to_owned(), Stance::Leave)]);
+    assert_eq!(stances, [("heater".to_owned(), OverrideState::Leave)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_start_is_no_return() {
-    let mut world = world(with(ComeBack::Off), "2024-06-21T06:10:00").await;
+    let mut world = world(with(OnReconnect::Off), "2024-06-21T06:10:00").await;
     world.pass("5s").await;
     world.restart(std::time::Duration::from_secs(30)).await;
     world.pass("10s").await;

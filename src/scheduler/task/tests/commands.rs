@@ -10,7 +10,7 @@ use super::{
     world::{Dial, World},
 };
 use crate::domain::{
-    command::{Code, Switch},
+    command::{ErrorCode, Switch},
     report::EventKind,
     scheduling::{Change, Request, RequestError, Target},
 };
@@ -72,7 +72,11 @@ async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
         .command("mats/1", Change::Switch(Switch::To(ON)), Some(lasting("10m")))
         .await;
     world
-        .command("mats/2", Change::Switch(Switch::To(ON)), Some(Lifetime::Hold))
+        .command(
+            "mats/2",
+            Change::Switch(Switch::To(ON)),
+            Some(Lifetime::EnergyBlock),
+        )
         .await;
     world.pass("9m 59s").await;
     assert_eq!(both(&world), (ON, ON));
@@ -106,7 +110,7 @@ async fn rule_08_a_command_that_failed_is_not_carried_out_later() {
     world.relay("mats/2").online = false;
     let command = world.set("group/driveway", ON).await;
     world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(Code::Expired)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
     assert_eq!(world.kept().overrides.iter().count(), 0);
     world.relay("mats/1").online = true;
     world.relay("mats/2").online = true;
@@ -131,7 +135,7 @@ async fn rule_08_a_command_that_failed_leaves_the_override_before_it() {
         "what is not confirmed is not kept"
     );
     world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Err(Code::NotConfirmed)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::NotConfirmed)));
     world.relay("mats/1").stubborn = false;
     world.pass("1m").await;
     assert_eq!(world.power("mats/1"), ON);
@@ -143,7 +147,7 @@ async fn rule_08_one_member_is_enough_and_the_others_are_repaired() {
     world.relay("mats/2").stubborn = true;
     let command = world.set("group/driveway", ON).await;
     world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Err(Code::NotConfirmed)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::NotConfirmed)));
     assert_eq!(both(&world), (ON, OFF));
     world.relay("mats/2").stubborn = false;
     world.pass("20s").await;
@@ -158,7 +162,7 @@ async fn rule_08_a_newer_command_replaces_one_under_way() {
     let first = world.set("mats/1", ON).await;
     let second = world.set("mats/1", OFF).await;
     world.pass("3s").await;
-    assert_eq!(world.code(first), Some(Err(Code::Superseded)));
+    assert_eq!(world.code(first), Some(Err(ErrorCode::Superseded)));
     assert_eq!(world.code(second), Some(Ok(())));
     world.pass("1m").await;
     assert_eq!(world.power("mats/1"), OFF);
@@ -226,23 +230,23 @@ async fn rule_08_what_makes_no_sense_is_a_bad_command() {
     let to = |power| Change::Switch(Switch::To(power));
     for (change, lifetime) in [
         (Change::Auto, None),
-        (to(OFF), Some(Lifetime::Hold)),
+        (to(OFF), Some(Lifetime::EnergyBlock)),
         (to(OFF), Some(lasting("25h"))),
         (Change::OffFor(Duration::from_mins(1)), Some(lasting("1h"))),
         (Change::CountDown(Duration::from_mins(1)), None),
-        (to(ON), Some(Lifetime::Hold)),
+        (to(ON), Some(Lifetime::EnergyBlock)),
         (to(ON), Some(lasting("25h"))),
         (Change::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
     ] {
         let command = world.command("group/driveway", change, lifetime).await;
         assert_eq!(
             world.code(command),
-            Some(Err(Code::BadCommand)),
+            Some(Err(ErrorCode::BadCommand)),
             "{change:?} {lifetime:?}"
         );
     }
     let unknown = world.set("group/nobody", ON).await;
-    assert_eq!(world.code(unknown), Some(Err(Code::UnknownGroup)));
+    assert_eq!(world.code(unknown), Some(Err(ErrorCode::UnknownGroup)));
     assert_eq!(world.switched.len(), 0);
 }
 
@@ -363,7 +367,7 @@ async fn rule_12_a_timed_on_that_failed_leaves_no_timer() {
         .command("mats/1", Change::OnFor(Duration::from_mins(5)), None)
         .await;
     world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(Code::Expired)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
     assert_eq!(world.kept().timers.len(), 0);
 }
 
@@ -541,7 +545,7 @@ async fn commands_that_wait_at_the_stop_are_answered() {
     let command = world.set("group/driveway", ON).await;
     world.stop().await;
     world.hear_answers();
-    assert_eq!(world.code(command), Some(Err(Code::ShuttingDown)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::ShuttingDown)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -550,7 +554,7 @@ async fn an_outlet_of_a_device_that_a_group_has_as_a_whole_is_not_switched_alone
     group.outlets = vec!["heater".parse().unwrap()];
     let mut world = world(group, "2024-06-21T09:00:00").await;
     let command = world.set("heater/1", ON).await;
-    assert_eq!(world.code(command), Some(Err(Code::BadCommand)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::BadCommand)));
     assert_eq!(world.power("heater"), OFF);
 }
 

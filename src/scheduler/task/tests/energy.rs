@@ -10,13 +10,13 @@ use super::{
     world::{POLL, READING, World},
 };
 use crate::domain::{
-    command::{Code, Switch},
+    command::{ErrorCode, Switch},
     report::EventKind,
-    scheduling::{Change, EnergyStanding, Request},
+    scheduling::{Change, EnergyStatus, Request},
 };
 use planner::{
     Power,
-    energy_limits::{Ceiling, EnergyRules, Finished, IfFinished, Standby},
+    energy_limits::{EnergyRules, Finished, IfFinished, PowerLimit, Standby},
     plan::{SafetyState, Source},
     rules::{Group, OnExternalChange},
     testing::{check, group, schedule},
@@ -45,7 +45,7 @@ fn budget(watt_hours: u64) -> EnergyRules {
 
 fn ceiling(power: u64, resume: u64, pause: &str) -> EnergyRules {
     EnergyRules {
-        ceiling: Some(Ceiling {
+        ceiling: Some(PowerLimit {
             power: MilliWatts::from_watts(power),
             resume: MilliWatts::from_watts(resume),
             pause: pause.parse().unwrap(),
@@ -89,7 +89,7 @@ fn relays(world: &World) -> [Power; 3] {
     OUTLETS.map(|path| world.power(path))
 }
 
-fn energy(world: &World) -> &EnergyStanding {
+fn energy(world: &World) -> &EnergyStatus {
     world.group().energy.as_ref().unwrap()
 }
 
@@ -127,7 +127,7 @@ async fn rule_19_a_used_budget_is_off_until_midnight_and_refuses_with_the_time()
     assert_eq!(world.count(EventKind::SafetyTrip), 1, "{:?}", world.events);
     assert_eq!(world.group().safety, SafetyState::Tripped);
     let refused = world.set("dryer", ON).await;
-    assert_eq!(world.code(refused), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
     let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
     assert!(
         message.contains("refused by budget; possible again at 2024-06-22T00:00:00"),
@@ -184,7 +184,7 @@ async fn rule_19_a_used_budget_survives_a_restart() {
     world.restart(Duration::from_secs(10)).await;
     world.pass("10s").await;
     let refused = world.set("washer", ON).await;
-    assert_eq!(world.code(refused), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +213,7 @@ async fn rule_19_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedu
     );
     assert_eq!(energy(&world).shed, ["boiler".parse().unwrap()]);
     let refused = world.set("boiler", ON).await;
-    assert_eq!(world.code(refused), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
     let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
     assert!(
         message.ends_with("refused by ceiling; possible when the others draw less"),
@@ -463,7 +463,7 @@ async fn rule_19_rules_that_change_hold_at_once_and_those_that_go_leave_nothing(
     assert_eq!(world.group().energy, None);
     assert_eq!(
         world.kept().energy,
-        planner::energy_limits::KeptRations::default()
+        planner::energy_limits::PersistedEnergy::default()
     );
 }
 

@@ -7,7 +7,7 @@ use super::{
     world::World,
 };
 use crate::domain::{
-    command::{Code, Switch},
+    command::{ErrorCode, Switch},
     report::EventKind,
     scheduling::{Change, Request, RequestError},
 };
@@ -71,7 +71,7 @@ async fn rule_17_one_that_is_not_confirmed_off_is_waited_for_until_the_command_e
     world.pass("9900ms").await;
     assert_eq!(world.code(command), None);
     world.pass("200ms").await;
-    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
     let failure = world.outcomes[&command].clone().unwrap_err();
     assert!(
         failure.message.contains("heater is not confirmed off"),
@@ -94,7 +94,7 @@ async fn rule_17_one_out_of_reach_counts_as_what_it_was_last() {
     world.pass("10s").await;
     let command = world.set("cooler", ON).await;
     world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
     world.relay("heater").online = true;
     world.pass("10s").await;
     let command = world.set("cooler", ON).await;
@@ -115,7 +115,7 @@ async fn rule_17_of_two_commands_the_newer_wins() {
     let older = world.set("cooler", ON).await;
     let newer = world.set("fan", ON).await;
     world.pass("3s").await;
-    assert_eq!(world.code(older), Some(Err(Code::Superseded)));
+    assert_eq!(world.code(older), Some(Err(ErrorCode::Superseded)));
     assert_eq!(world.code(newer), Some(Ok(())));
     let on = ["heater", "cooler", "fan"].map(|path| world.power(path));
     assert_eq!(on, [OFF, OFF, ON]);
@@ -136,7 +136,7 @@ async fn rule_17_a_button_wins_too() {
 async fn rule_17_a_command_that_would_turn_on_two_is_refused() {
     let mut world = world(pair(), "2024-06-21T09:00:00").await;
     let command = world.set("group/driveway", ON).await;
-    assert_eq!(world.code(command), Some(Err(Code::BadCommand)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::BadCommand)));
     world.set("fan", ON).await;
     world.pass("1s").await;
     let toggle = Change::Switch(Switch::Toggle);
@@ -154,7 +154,7 @@ async fn rule_17_a_start_waits_until_the_others_were_heard() {
     world.restart(Duration::from_secs(5)).await;
     let command = world.set("cooler", ON).await;
     world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
     assert_eq!(world.power("cooler"), OFF);
 }
 

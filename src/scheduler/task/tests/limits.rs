@@ -10,9 +10,9 @@ use super::{
     world::{Dial, World},
 };
 use crate::domain::{
-    command::{Code, Switch},
+    command::{ErrorCode, Switch},
     report::EventKind,
-    scheduling::{Change, GuardState},
+    scheduling::{Change, FailSafeState},
 };
 use planner::{
     overrides::Lifetime,
@@ -80,7 +80,7 @@ async fn rule_07_an_on_that_limits_forbid_is_refused_with_its_time_and_never_sen
     let switched = world.switched.len();
     for change in [ON, ON] {
         let command = world.set("heater", change).await;
-        assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+        assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
         let failure = world.outcomes[&command].clone().unwrap_err();
         assert!(failure.message.contains("2024-06-21T15:30:0"), "{failure}");
     }
@@ -135,11 +135,11 @@ async fn rule_11_a_countdown_is_armed_with_the_limit_and_cleared_with_off() {
     world.pass("1s").await;
     let left = counts_for(&mut world, "heater");
     assert!(left.as_secs().abs_diff(6 * 3600) <= 2, "{left:?}");
-    assert_eq!(world.standing("heater").guard, Some(GuardState::Armed));
+    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Armed));
     world.set("heater", OFF).await;
     world.pass("1s").await;
     assert_eq!(world.relay("heater").dial, Dial::Idle);
-    assert_eq!(world.standing("heater").guard, Some(GuardState::Idle));
+    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Idle));
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +178,7 @@ async fn rule_11_a_countdown_of_an_earlier_run_of_the_bridge_is_ours() {
     world.pass("1m").await;
     world.restart(Duration::from_mins(1)).await;
     world.pass("10s").await;
-    assert_eq!(world.standing("heater").guard, Some(GuardState::Armed));
+    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Armed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,14 +189,14 @@ async fn rule_11_a_foreign_countdown_is_respected_and_told() {
     world.set("heater", ON).await;
     world.pass("1m").await;
     assert_eq!(world.relay("heater").dial, foreign);
-    assert_eq!(world.standing("heater").guard, Some(GuardState::Foreign));
+    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Foreign));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_strip_says_that_it_has_no_countdown() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
     world.pass("6s").await;
-    assert_eq!(world.standing("mats/1").guard, Some(GuardState::Unsupported));
+    assert_eq!(world.standing("mats/1").guard, Some(FailSafeState::Unsupported));
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +221,11 @@ async fn rule_11_a_countdown_stays_ours_when_the_clock_is_set() {
         world.pass("1h").await;
         world.clock.jump(SignedDuration::from_hours(hours));
         world.pass("2m").await;
-        assert_eq!(world.standing("heater").guard, Some(GuardState::Armed), "{hours}");
+        assert_eq!(
+            world.standing("heater").guard,
+            Some(FailSafeState::Armed),
+            "{hours}"
+        );
         assert_eq!(world.power("heater"), ON, "{hours}");
         let left = counts_for(&mut world, "heater");
         assert!(left.as_secs().abs_diff(5 * 3600 - 120) <= 5, "{hours} {left:?}");
@@ -324,7 +328,7 @@ async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
     world.pass("10m 5s").await;
     let command = world.set("group/driveway", ON).await;
     world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
     assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
     let overridden: Vec<_> = world
         .kept()
@@ -344,7 +348,7 @@ async fn rule_07_a_member_whose_turn_comes_in_its_cooldown_is_not_switched() {
     let command = world.set("group/driveway", ON).await;
     world.press("mats/2");
     world.pass("16s").await;
-    assert_eq!(world.code(command), Some(Err(Code::RefusedBySafety)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
     assert_eq!(world.power("mats/2"), OFF);
 }
 
@@ -372,7 +376,7 @@ async fn rule_13_a_limit_that_ends_an_override_is_told_as_off_for_all_members() 
     group.limits = limits("6h", "30m");
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.relay("mats/2").latency = Duration::from_secs(3);
-    let hold = Some(Lifetime::Hold);
+    let hold = Some(Lifetime::EnergyBlock);
     world
         .command("group/driveway", Change::Switch(Switch::To(ON)), hold)
         .await;

@@ -14,14 +14,14 @@ use crate::domain::{
 use planner::{
     overrides::Lifetime,
     plan::Source,
-    rules::{Group, MirrorOff},
+    rules::{Group, SyncOffToDevice},
     testing::{group, schedule},
 };
 
 fn heater() -> Group {
     let mut group = group(vec![schedule("morning", "06:00", "08:00")]);
     group.outlets = vec!["heater".parse().unwrap()];
-    group.mirror_off = MirrorOff::Yes;
+    group.mirror_off = SyncOffToDevice::Yes;
     group
 }
 
@@ -55,7 +55,7 @@ fn asked(world: &World) -> Vec<(u16, u32)> {
 }
 
 async fn hold(world: &mut World) {
-    let hold = Some(Lifetime::Hold);
+    let hold = Some(Lifetime::EnergyBlock);
     world
         .command("heater", Change::Switch(Switch::To(ON)), hold)
         .await;
@@ -116,7 +116,7 @@ async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
 async fn rule_18_without_the_option_ours_are_taken_out() {
     let mut world = mirroring().await;
     let mut other = heater();
-    other.mirror_off = MirrorOff::No;
+    other.mirror_off = SyncOffToDevice::No;
     world.reload(rules(other), &["heater"]).await;
     world.pass("12s").await;
     let last = world.mirrors.last().unwrap();

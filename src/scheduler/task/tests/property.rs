@@ -51,7 +51,7 @@ enum Wanted {
     OffFor(u64),
     CountDown(u64),
     CancelCountdown,
-    Hold(Power),
+    EnergyBlock(Power),
     Auto,
 }
 
@@ -64,7 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1_u64..900).prop_map(Wanted::OffFor),
         1 => (1_u64..900).prop_map(Wanted::CountDown),
         1 => Just(Wanted::CancelCountdown),
-        1 => power().prop_map(Wanted::Hold),
+        1 => power().prop_map(Wanted::EnergyBlock),
         1 => Just(Wanted::Auto),
     ];
     // More than what is taken for a jump.
@@ -126,7 +126,7 @@ impl World {
                     Wanted::OffFor(seconds) => (Change::OffFor(Duration::from_secs(seconds)), None),
                     Wanted::CountDown(seconds) => (Change::CountDown(Duration::from_secs(seconds)), None),
                     Wanted::CancelCountdown => (Change::CancelCountdown, None),
-                    Wanted::Hold(power) => (to(power), Some(Lifetime::Hold)),
+                    Wanted::EnergyBlock(power) => (to(power), Some(Lifetime::EnergyBlock)),
                     Wanted::Auto => (Change::Auto, None),
                 };
                 self.command(TARGETS[*target], change, lifetime).await;

@@ -128,7 +128,7 @@ async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grac
     for (when_unknown, afterwards) in [
         (WhenUnknown::Off, OFF),
         (WhenUnknown::On, ON),
-        (WhenUnknown::Hold, ON),
+        (WhenUnknown::EnergyBlock, ON),
     ] {
         let mut world = world(conditional(when_unknown), "2024-06-21T05:59:00").await;
         world.say("weather/outdoor", "-3").await;
@@ -146,7 +146,7 @@ async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grac
 
 #[tokio::test(start_paused = true)]
 async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
-    let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
+    let mut world = world(conditional(WhenUnknown::EnergyBlock), "2024-06-21T05:59:00").await;
     world.say("weather/outdoor", "-3").await;
     world.until("2024-06-21T06:01:00").await;
     world.restart(Duration::from_secs(20)).await;
@@ -201,7 +201,7 @@ async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
 #[tokio::test(start_paused = true)]
 async fn rule_13_an_edge_under_an_override_says_what_counts() {
     let mut world = world(morning(), "2024-06-21T05:59:00").await;
-    let hold = Some(Lifetime::Hold);
+    let hold = Some(Lifetime::EnergyBlock);
     let off = Change::Switch(Switch::To(OFF));
     world.command("group/driveway", off, hold).await;
     world.until("2024-06-21T06:00:05").await;

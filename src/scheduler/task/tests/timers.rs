@@ -9,9 +9,9 @@ use super::{
     world::{Dial, World},
 };
 use crate::domain::{
-    command::{Code, Switch},
+    command::{ErrorCode, Switch},
     report::EventKind,
-    scheduling::{Change, GuardState},
+    scheduling::{Change, FailSafeState},
 };
 use planner::{
     Power,
@@ -69,7 +69,7 @@ async fn rule_12_a_countdown_is_held_by_the_plug_and_elsewhere_by_the_bridge() {
         assert_eq!((standing.countdown, standing.timer_to), (600, Some(OFF)));
     }
     assert!(counts(&mut world, "lamp").abs_diff(600) <= 3);
-    assert_eq!(world.standing("mats/1").guard, Some(GuardState::Unsupported));
+    assert_eq!(world.standing("mats/1").guard, Some(FailSafeState::Unsupported));
     let flips = world.switched.len();
     world.pass("9m 50s").await;
     assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, ON));
@@ -124,7 +124,7 @@ async fn rule_12_what_is_off_is_not_switched_on_by_a_countdown() {
     world.pass("1s").await;
     for target in ["lamp", "mats/1", "group/driveway"] {
         let command = world.command(target, Change::CountDown(minutes(10)), None).await;
-        assert_eq!(world.code(command), Some(Err(Code::BadCommand)), "{target}");
+        assert_eq!(world.code(command), Some(Err(ErrorCode::BadCommand)), "{target}");
     }
     // Of several, those that are on.
     world.set("mats/2", ON).await;
@@ -144,7 +144,7 @@ async fn rule_12_a_countdown_that_failed_leaves_the_one_before() {
     world.relay("lamp").online = false;
     let command = world.command("lamp", Change::CountDown(minutes(60)), None).await;
     world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(Code::Expired)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
     assert_eq!(world.kept().timers, before);
 }
 
@@ -295,7 +295,7 @@ async fn rule_12_timed_off_that_failed_switches_nothing_on() {
         "not before the device confirmed it"
     );
     world.pass("6s").await;
-    assert_eq!(world.code(command), Some(Err(Code::Expired)));
+    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
     world.relay("lamp").on_since = None;
     world.relay("lamp").online = true;
     world.pass("10m").await;

@@ -16,21 +16,24 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    devices::{News, Order},
+    devices::{DeviceEvent, DeviceMsg},
     domain::{
-        command::{Action, Answer, Code, Done, Failure, Guard, Intent, Outcome, Switch, Ticket, TicketId},
+        command::{
+            Action, Answer, Applied, CommandError, CommandResult, DeviceCommand, ErrorCode, Guard, Switch,
+            Ticket, TicketId,
+        },
         off_rules::{Mirror, Mirrored},
         report::{
-            Availability, Condition, Countdown, DeviceRules, Energy, EventKind, Metered, Outlet, Phase,
-            Report,
+            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind, Metered,
+            Outlet, Phase,
         },
         scheduling::{
-            self, Ask, Change, GroupStanding, OutletStanding, Request, RequestError, RequestId, Rewritten,
-            Target, Wish, Word,
+            self, Change, GroupStatus, OutletStatus, ReloadedRules, Request, RequestError, RequestId,
+            SchedulerMsg, SchedulerUpdate, Target, Wish,
         },
     },
-    scheduler::task::{Kept, Parts, Scheduler},
-    store::{self, Keeper},
+    scheduler::task::{Parts, PersistedScheduler, Scheduler},
+    store::{self, Store},
     system::{clock::Clock, tasks::Tasks},
 };
 use planner::{
@@ -203,16 +206,16 @@ impl Relay {
 
 struct Waiting {
     ready: Instant,
-    intent: Intent,
+    intent: DeviceCommand,
 }
 
 /// The running scheduler.
 struct Bridge {
-    keeper: Keeper,
-    orders: mpsc::Receiver<Order>,
-    news: mpsc::Sender<News>,
-    asks: mpsc::Sender<Ask>,
-    words: mpsc::Receiver<Word>,
+    keeper: Store,
+    orders: mpsc::Receiver<DeviceMsg>,
+    news: mpsc::Sender<DeviceEvent>,
+    asks: mpsc::Sender<SchedulerMsg>,
+    words: mpsc::Receiver<SchedulerUpdate>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -230,14 +233,14 @@ pub(super) struct World {
     next_ticket: u64,
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
-    pub(super) outcomes: BTreeMap<u64, Outcome>,
+    pub(super) outcomes: BTreeMap<u64, CommandResult>,
     pub(super) events: Vec<(EventKind, String)>,
     /// Plugs cannot be written to: the rules they hold stay.
     pub(super) rules_are_stuck: bool,
     /// What was asked for as rules on plugs.
     pub(super) mirrors: Vec<Mirror>,
-    pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
-    pub(super) groups: BTreeMap<String, Arc<GroupStanding>>,
+    pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
+    pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
     pub(super) rules_told: Vec<Arc<Rules>>,
     replies: BTreeMap<u64, Result<serde_json::Value, RequestError>>,
     /// Each time a relay was switched by an order: when, which, to what.
@@ -257,7 +260,7 @@ pub(super) struct World {
     pub(super) violations: Vec<String>,
 }
 
-fn start(rules: &Arc<Rules>, kept: Kept, clock: &Clock, tasks: &Tasks) -> Bridge {
+fn start(rules: &Arc<Rules>, kept: PersistedScheduler, clock: &Clock, tasks: &Tasks) -> Bridge {
     let (keeper, _writer, _) = store::open(None).unwrap();
     keeper.replace(|saved| &mut saved.scheduler, kept);
     let (orders_out, orders) = mpsc::channel(256);
@@ -290,7 +293,7 @@ impl World {
         let clock = Clock::steered(now);
         let rules = Arc::new(rules);
         let tasks = Tasks::default();
-        let bridge = start(&rules, Kept::default(), &clock, &tasks);
+        let bridge = start(&rules, PersistedScheduler::default(), &clock, &tasks);
         let relay = |path: &OutletPath| {
             Relay::new(if path.outlet.is_some() {
                 Dial::None
@@ -344,20 +347,20 @@ impl World {
         self.relays[&path.parse::<OutletPath>().unwrap()].power()
     }
 
-    pub(super) fn kept(&self) -> Kept {
+    pub(super) fn kept(&self) -> PersistedScheduler {
         self.bridge.keeper.saved().scheduler
     }
 
     /// Somebody edits the state file.
-    pub(super) fn keep(&self, kept: Kept) {
+    pub(super) fn keep(&self, kept: PersistedScheduler) {
         self.bridge.keeper.replace(|saved| &mut saved.scheduler, kept);
     }
 
-    pub(super) fn standing(&self, path: &str) -> &OutletStanding {
+    pub(super) fn standing(&self, path: &str) -> &OutletStatus {
         &self.outlets[&path.parse::<OutletPath>().unwrap()]
     }
 
-    pub(super) fn group(&self) -> &GroupStanding {
+    pub(super) fn group(&self) -> &GroupStatus {
         &self.groups["driveway"]
     }
 
@@ -414,7 +417,11 @@ impl World {
             });
         }
         for reading in readings {
-            self.bridge.news.send(News::Metered(reading)).await.unwrap();
+            self.bridge
+                .news
+                .send(DeviceEvent::Metered(reading))
+                .await
+                .unwrap();
         }
     }
 
@@ -471,7 +478,7 @@ impl World {
     }
 
     pub(super) async fn say(&mut self, topic: &str, payload: &str) {
-        let ask = Ask::Sensor {
+        let ask = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
         };
@@ -482,7 +489,7 @@ impl World {
     /// The settings are read again.
     pub(super) async fn reload(&mut self, rules: Rules, devices: &[&str]) {
         self.rules = Arc::new(rules);
-        let ask = Ask::Reload(Rewritten {
+        let ask = SchedulerMsg::Reload(ReloadedRules {
             rules: self.rules.clone(),
             devices: devices.iter().map(|device| device.parse().unwrap()).collect(),
         });
@@ -504,7 +511,7 @@ impl World {
             deadline: Instant::now() + Duration::from_secs(10),
             ticket: Ticket::new(TicketId(self.next_ticket), self.answers.clone()),
         };
-        self.bridge.asks.send(Ask::Set(wish)).await.unwrap();
+        self.bridge.asks.send(SchedulerMsg::Set(wish)).await.unwrap();
         self.settle().await;
         self.next_ticket
     }
@@ -515,7 +522,7 @@ impl World {
     }
 
     /// What a command that was given some time ago was answered.
-    pub(super) fn code(&self, command: u64) -> Option<Result<(), Code>> {
+    pub(super) fn code(&self, command: u64) -> Option<Result<(), ErrorCode>> {
         let outcome = self.outcomes.get(&command)?;
         Some(outcome.as_ref().map(|_| ()).map_err(|failure| failure.code))
     }
@@ -523,7 +530,11 @@ impl World {
     pub(super) async fn request(&mut self, request: Request) -> Result<serde_json::Value, RequestError> {
         self.next_ticket += 1;
         let id = RequestId(self.next_ticket);
-        self.bridge.asks.send(Ask::Request { id, request }).await.unwrap();
+        self.bridge
+            .asks
+            .send(SchedulerMsg::Request { id, request })
+            .await
+            .unwrap();
         self.settle().await;
         self.replies.remove(&id.0).unwrap()
     }
@@ -546,7 +557,7 @@ impl World {
     /// Starts it again with what the state file has.
     pub(super) async fn start(&mut self) {
         let saved = serde_json::to_string(&self.bridge.keeper.saved()).unwrap();
-        let kept: store::Saved = serde_json::from_str(&saved).unwrap();
+        let kept: store::Persisted = serde_json::from_str(&saved).unwrap();
         self.bridge = start(&self.rules, kept.scheduler, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
             relay.told = Told::Nothing;
@@ -645,12 +656,12 @@ impl World {
         }
     }
 
-    fn take(&mut self, order: Order) {
+    fn take(&mut self, order: DeviceMsg) {
         self.stir();
         let intent = match order {
-            Order::Intent(intent) => intent,
-            Order::Mirror(device, mirror) => return self.mirror(&device, &mirror),
-            Order::Rescan | Order::Reload(_) => return,
+            DeviceMsg::DeviceCommand(intent) => intent,
+            DeviceMsg::Mirror(device, mirror) => return self.mirror(&device, &mirror),
+            DeviceMsg::Rescan | DeviceMsg::Reload(_) => return,
         };
         if let Action::Switch(Switch::To(_)) = intent.action {
             let (replaced, rest) = std::mem::take(&mut self.waiting)
@@ -660,7 +671,7 @@ impl World {
                 });
             self.waiting = rest;
             for waiting in replaced {
-                waiting.intent.ticket.answer(Err(Failure::superseded()));
+                waiting.intent.ticket.answer(Err(CommandError::superseded()));
             }
         }
         let relay = self.relays.get(&intent.path);
@@ -686,17 +697,17 @@ impl World {
         }));
     }
 
-    fn hear(&mut self, word: Word) {
+    fn hear(&mut self, word: SchedulerUpdate) {
         match word {
-            Word::Rules(rules) => self.rules_told.push(rules),
-            Word::Outlet(path, standing) => {
+            SchedulerUpdate::Rules(rules) => self.rules_told.push(rules),
+            SchedulerUpdate::Outlet(path, standing) => {
                 self.outlets.insert(path, standing);
             }
-            Word::Group(id, standing) => {
+            SchedulerUpdate::Group(id, standing) => {
                 self.groups.insert(id.to_string(), standing);
             }
-            Word::Vacation(_) => {}
-            Word::Event(event) => {
+            SchedulerUpdate::Vacation(_) => {}
+            SchedulerUpdate::Event(event) => {
                 if event.message.contains("over its ceiling") {
                     let outlet = event
                         .outlet
@@ -706,7 +717,7 @@ impl World {
                 }
                 self.events.push((event.kind, event.message));
             }
-            Word::Reply { id, result } => {
+            SchedulerUpdate::Reply { id, result } => {
                 self.replies.insert(id.0, result);
             }
         }
@@ -780,7 +791,7 @@ impl World {
             .find(of_device)
             .is_some_and(|path| self.relays[path].online);
         if intent.deadline <= now {
-            let expired = Failure::expired(Duration::from_secs(10), "out of reach");
+            let expired = CommandError::expired(Duration::from_secs(10), "out of reach");
             intent.ticket.answer(Err(expired));
         } else if !online || ready > now {
             self.waiting.push(Waiting { ready, intent });
@@ -789,7 +800,7 @@ impl World {
         }
     }
 
-    async fn carry_out(&mut self, intent: Intent) {
+    async fn carry_out(&mut self, intent: DeviceCommand) {
         let clock = self.clock.clone();
         let mut outlets = Vec::new();
         if self.one_on && intent.action == Action::Switch(Switch::To(Power::On)) {
@@ -797,9 +808,9 @@ impl World {
         }
         if let Some(relay) = self.relays.get_mut(&intent.path) {
             if relay.stubborn {
-                let failure = Failure {
+                let failure = CommandError {
                     attempts: 2,
-                    ..Failure::bridge(Code::NotConfirmed, "it reads back the other state")
+                    ..CommandError::bridge(ErrorCode::NotConfirmed, "it reads back the other state")
                 };
                 intent.ticket.answer(Err(failure));
                 return;
@@ -823,7 +834,7 @@ impl World {
             outlets.push((intent.path.clone(), Some(relay.power())));
         }
         self.report(&intent.path.device).await;
-        intent.ticket.answer(Ok(Done { outlets, attempts: 1 }));
+        intent.ticket.answer(Ok(Applied { outlets, attempts: 1 }));
     }
 
     async fn report_all(&mut self) {
@@ -862,7 +873,7 @@ impl World {
         if !news {
             return;
         }
-        let report = Report {
+        let report = DeviceReport {
             id: device.clone(),
             name: None,
             address: "127.0.0.1".to_owned(),
@@ -879,7 +890,7 @@ impl World {
         };
         self.bridge
             .news
-            .send(News::Report(Arc::new(report)))
+            .send(DeviceEvent::DeviceReport(Arc::new(report)))
             .await
             .unwrap();
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{Power, period::Period};
 
 struct Outlet {
-    account: Account,
+    account: RunTime,
     limits: Limits,
     now: Timestamp,
     zone: TimeZone,
@@ -11,7 +11,7 @@ struct Outlet {
 impl Outlet {
     fn new(limits: Limits) -> Self {
         Self {
-            account: Account::default(),
+            account: RunTime::default(),
             limits,
             now: "2024-06-21T10:00:00Z".parse().unwrap(),
             zone: TimeZone::UTC,
@@ -323,10 +323,10 @@ fn rule_15_accounts_survive_a_restart() {
     outlet.advance();
     outlet.off();
     let text = serde_json::to_string(&outlet.account).unwrap();
-    let restored: Account = serde_json::from_str(&text).unwrap();
+    let restored: RunTime = serde_json::from_str(&text).unwrap();
     assert_eq!(restored, outlet.account);
     assert!(text.contains("2024-06-21T16:00:00Z"), "{text}");
-    assert_eq!(serde_json::from_str::<Account>("{}").unwrap(), Account::default());
+    assert_eq!(serde_json::from_str::<RunTime>("{}").unwrap(), RunTime::default());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::command::Outcome;
+use crate::domain::command::CommandResult;
 
-const SWITCH: Errand = Errand::Switch;
+const SWITCH: CommandKind = CommandKind::Switch;
 
 fn outlet(path: &str) -> Target {
     Target::Outlet(path.parse().unwrap())
@@ -13,7 +13,7 @@ fn named(name: &str) -> Transaction {
     Transaction::Text(name.to_owned())
 }
 
-fn done(outlets: &[(Option<&str>, Power)]) -> Done {
+fn done(outlets: &[(Option<&str>, Power)]) -> Applied {
     let outlet = |(key, power): &(Option<&str>, Power)| {
         let path = OutletPath {
             device: "mats".parse().unwrap(),
@@ -21,7 +21,7 @@ fn done(outlets: &[(Option<&str>, Power)]) -> Done {
         };
         (path, Some(*power))
     };
-    Done {
+    Applied {
         outlets: outlets.iter().map(outlet).collect(),
         attempts: 1,
     }
@@ -29,12 +29,12 @@ fn done(outlets: &[(Option<&str>, Power)]) -> Done {
 
 fn carried(desk: &mut Desk, path: &str, transaction: Option<Transaction>, now: Instant) -> TicketId {
     match desk.admit(outlet(path), SWITCH, transaction, now) {
-        Admission::Carry(id) => id,
+        Admitted::Carry(id) => id,
         other => panic!("{other:?}"),
     }
 }
 
-fn answer(id: TicketId, outcome: Outcome) -> Answer {
+fn answer(id: TicketId, outcome: CommandResult) -> Answer {
     Answer {
         id,
         outcome,
@@ -69,7 +69,7 @@ fn a_success_is_answered_only_if_a_transaction_asks_for_it() {
 fn a_failure_is_always_answered_with_what_is_known() {
     let (mut desk, now) = (Desk::default(), Instant::now());
     let id = carried(&mut desk, "heater", None, now);
-    let outcome = Err(Failure::superseded());
+    let outcome = Err(CommandError::superseded());
     let response = desk
         .answer(answer(id, outcome), |_| Some(Power::Off), now)
         .unwrap();
@@ -101,24 +101,24 @@ fn a_repeated_transaction_is_not_carried_out_twice() {
     let id = carried(&mut desk, "heater", Some(named("t")), now);
     assert_eq!(
         desk.admit(path(), SWITCH, Some(named("t")), now),
-        Admission::UnderWay
+        Admitted::UnderWay
     );
     let response = desk
         .answer(answer(id, Ok(done(&[(None, Power::On)]))), |_| None, now)
         .unwrap();
     assert_eq!(
         desk.admit(path(), SWITCH, Some(named("t")), now),
-        Admission::Repeat(response.json)
+        Admitted::Repeat(response.json)
     );
     let other = desk.admit(outlet("lamp"), SWITCH, Some(named("t")), now);
     assert!(
-        matches!(other, Admission::Carry(_)),
+        matches!(other, Admitted::Carry(_)),
         "another outlet is another command"
     );
     let after = now + TRANSACTION_MEMORY;
     assert!(matches!(
         desk.admit(path(), SWITCH, Some(named("t")), after),
-        Admission::Carry(_)
+        Admitted::Carry(_)
     ));
 }
 
@@ -137,17 +137,17 @@ fn nobody_is_answered_twice_and_everybody_once() {
 fn a_group_is_read_member_by_member_and_answers_once() {
     let (mut desk, now) = (Desk::default(), Instant::now());
     let group = Target::Group("driveway".parse().unwrap());
-    let Admission::Carry(id) = desk.admit(group.clone(), Errand::Read, None, now) else {
+    let Admitted::Carry(id) = desk.admit(group.clone(), CommandKind::Read, None, now) else {
         panic!("a new command is carried out");
     };
     let parts = desk.split(id, ["mats/1".parse().unwrap(), "lamp".parse().unwrap()]);
     let part = |part: usize, outcome| answer(parts[part].1, outcome);
-    let first = part(1, Err(Failure::bridge(Code::NoAnswer, "silent")));
+    let first = part(1, Err(CommandError::bridge(ErrorCode::NoAnswer, "silent")));
     assert!(desk.answer(first, |_| None, now).is_none());
     let last = part(0, Ok(done(&[(Some("1"), Power::Off)])));
     let confirmed = |target: &Target| (*target == outlet("lamp")).then_some(Power::On);
     let response = desk.answer(last, confirmed, now).unwrap();
-    assert_eq!((&response.target, response.errand), (&group, Errand::Read));
+    assert_eq!((&response.target, response.errand), (&group, CommandKind::Read));
     let expected = json!({
         "status": "error", "state": null, "latency_ms": 0, "attempts": 0,
         "error": {"code": "no_answer", "message": "lamp: silent", "origin": "device"},
@@ -167,13 +167,13 @@ fn a_group_is_read_member_by_member_and_answers_once() {
 fn members_of_a_group_on_two_strips_do_not_pose_as_outlets_of_one() {
     let (mut desk, now) = (Desk::default(), Instant::now());
     let group = Target::Group("driveway".parse().unwrap());
-    let Admission::Carry(id) = desk.admit(group, SWITCH, Some(named("t")), now) else {
+    let Admitted::Carry(id) = desk.admit(group, SWITCH, Some(named("t")), now) else {
         panic!("a new command is carried out");
     };
     let member = |path: &str, power| {
         let path: OutletPath = path.parse().unwrap();
         let outlets = vec![(path.clone(), Some(power))];
-        (path, Ok(Done { outlets, attempts: 1 }))
+        (path, Ok(Applied { outlets, attempts: 1 }))
     };
     let members = vec![member("a/1", Power::On), member("b/1", Power::Off)];
     let response = desk.answer(Answer::together(id, members), |_| None, now).unwrap();

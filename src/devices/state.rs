@@ -14,7 +14,7 @@ use planner::{OutletKey, Power};
 
 /// A relay with what is needed to address it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct KnownOutlet {
+pub(super) struct OutletState {
     /// The child's id on the wire; `None` on a plug.
     pub(super) child: Option<Arc<str>>,
     pub(super) outlet: Outlet,
@@ -24,13 +24,13 @@ pub(super) struct KnownOutlet {
 
 /// Everything a device said, kept over reconnects.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct DeviceState {
     pub(super) identity: Option<Arc<Identity>>,
     /// What tells the device from others, as far as it said so.
     mac: Option<String>,
     device_id: Option<String>,
     pub(super) rssi: Option<i64>,
-    pub(super) outlets: Vec<KnownOutlet>,
+    pub(super) outlets: Vec<OutletState>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,
     /// What a plug follows by itself.
@@ -41,7 +41,7 @@ pub(super) struct Known {
 
 /// A change of a relay that a reading showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct RelayChange {
     pub(super) outlet: Option<OutletKey>,
     pub(super) power: Power,
 }
@@ -53,15 +53,15 @@ const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 /// So does what is left of a countdown.
 const ENDS_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
-impl Known {
+impl DeviceState {
     /// The outlet at a position.
-    pub(super) fn at(&mut self, position: u8) -> Option<&mut KnownOutlet> {
+    pub(super) fn at(&mut self, position: u8) -> Option<&mut OutletState> {
         let mut outlets = self.outlets.iter_mut();
         outlets.find(|known| known.outlet.position == position)
     }
 
     /// Who speaks, if it is another device than the one that was known until now.
-    pub(super) fn stranger(&self, device: &DeviceReading) -> Option<String> {
+    pub(super) fn identity_mismatch(&self, device: &DeviceReading) -> Option<String> {
         let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
         // The MAC decides where both said one.
         let (known, now) = ids
@@ -96,11 +96,11 @@ impl Known {
         if self.identity.as_deref() != Some(&identity) {
             self.identity = Some(Arc::new(identity));
         }
-        self.hear(device);
+        self.apply(device);
     }
 
     /// Takes the values of the device itself.
-    pub(super) fn hear(&mut self, device: &DeviceReading) {
+    pub(super) fn apply(&mut self, device: &DeviceReading) {
         if device.zone.is_some() {
             self.zone.clone_from(&device.zone);
         }
@@ -113,22 +113,22 @@ impl Known {
 
     /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays,
     /// and nothing is known of it.
-    pub(super) fn learn(
+    pub(super) fn apply_reading(
         &mut self,
         config: &DeviceConfig,
         kind: Kind,
         readings: &[OutletReading],
         now: Timestamp,
-    ) -> Vec<Change> {
-        let mut outlets: Vec<KnownOutlet> = readings
+    ) -> Vec<RelayChange> {
+        let mut outlets: Vec<OutletState> = readings
             .iter()
             .enumerate()
             .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
             .collect();
         let changes = outlets.iter().filter_map(|new| self.changed(new)).collect();
         if kind == Kind::Strip {
-            let left_out = |old: &&KnownOutlet| outlets.iter().all(|new| new.child != old.child);
-            let left_out: Vec<KnownOutlet> = self.outlets.iter().filter(left_out).map(unknown).collect();
+            let left_out = |old: &&OutletState| outlets.iter().all(|new| new.child != old.child);
+            let left_out: Vec<OutletState> = self.outlets.iter().filter(left_out).map(unknown).collect();
             outlets.extend(left_out);
             outlets.sort_by_key(|known| known.outlet.position);
         }
@@ -137,13 +137,13 @@ impl Known {
     }
 
     /// Takes a reading of one outlet of a strip.
-    pub(super) fn learn_child(
+    pub(super) fn apply_child_reading(
         &mut self,
         config: &DeviceConfig,
         child: &str,
         reading: &OutletReading,
         now: Timestamp,
-    ) -> Option<Change> {
+    ) -> Option<RelayChange> {
         let index = self
             .outlets
             .iter()
@@ -164,7 +164,7 @@ impl Known {
 
     /// Takes what is known of a plug's countdown. The end that was told stands as long as the new one agrees
     /// within the tolerance.
-    pub(super) fn count_down(&mut self, new: Countdown) {
+    pub(super) fn set_countdown(&mut self, new: Countdown) {
         self.countdown = match (self.countdown, new) {
             (
                 old @ Countdown::Running {
@@ -193,11 +193,11 @@ impl Known {
         }
     }
 
-    fn changed(&self, new: &KnownOutlet) -> Option<Change> {
+    fn changed(&self, new: &OutletState) -> Option<RelayChange> {
         let old = self.outlets.iter().find(|old| old.child == new.child)?;
         let power = new.outlet.power?;
         let differs = old.outlet.power.is_some_and(|old| old != power);
-        differs.then(|| Change {
+        differs.then(|| RelayChange {
             outlet: new.outlet.key.clone(),
             power,
         })
@@ -210,7 +210,7 @@ impl Known {
         index: usize,
         reading: &OutletReading,
         now: Timestamp,
-    ) -> KnownOutlet {
+    ) -> OutletState {
         let child = match kind {
             Kind::Plug => None,
             Kind::Strip => reading.child_id.as_deref().map(Arc::from),
@@ -253,7 +253,7 @@ impl Known {
                 Kind::Strip => DeviceRules::default(),
             },
         };
-        KnownOutlet {
+        OutletState {
             energy_told: old.and_then(|old| old.energy_told),
             child,
             outlet,
@@ -280,15 +280,16 @@ fn condition(reading: &OutletReading, auto_off_before: Option<Timestamp>, now: T
 
 /// What the outlet tells, and told earlier.
 fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTreeSet<Feature> {
-    let told = [
+    let last_report = [
         (Feature::Overheat, reading.overheat.is_some()),
         (Feature::Overload, reading.overload.is_some()),
         (Feature::Overcurrent, reading.overcurrent.is_some()),
         (Feature::Charging, reading.charging.is_some()),
         (Feature::AutoOff, reading.auto_off.is_some()),
     ];
-    let told = told.into_iter().filter(|(_, told)| *told);
-    told.map(|(feature, _)| feature)
+    let last_report = last_report.into_iter().filter(|(_, last_report)| *last_report);
+    last_report
+        .map(|(feature, _)| feature)
         .chain(before.into_iter().flatten().copied())
         .collect()
 }
@@ -304,8 +305,8 @@ fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 /// The outlet without its values.
-fn unknown(known: &KnownOutlet) -> KnownOutlet {
-    KnownOutlet {
+fn unknown(known: &OutletState) -> OutletState {
+    OutletState {
         energy_told: known.energy_told,
         child: known.child.clone(),
         outlet: Outlet {

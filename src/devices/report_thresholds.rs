@@ -7,7 +7,7 @@ use planner::units::{MilliWattHours, MilliWatts};
 
 /// When a change of energy values is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Telling {
+pub struct ReportThresholds {
     /// Power that changed by so much.
     pub power_step: MilliWatts,
     /// Energy that changed by so much.
@@ -16,7 +16,7 @@ pub struct Telling {
     pub slowest: Duration,
 }
 
-impl Default for Telling {
+impl Default for ReportThresholds {
     fn default() -> Self {
         Self {
             power_step: MilliWatts::from_watts(1),
@@ -26,36 +26,42 @@ impl Default for Telling {
     }
 }
 
-impl Telling {
-    pub(super) fn is_news(&self, told: &Energy, now: &Energy, since: Option<Duration>) -> bool {
-        told != now
+impl ReportThresholds {
+    pub(super) fn is_news(&self, last_report: &Energy, now: &Energy, since: Option<Duration>) -> bool {
+        last_report != now
             && (since.is_none_or(|since| since >= self.slowest)
-                || power_moved(told.power, now.power, self.power_step)
-                || told.voltage.is_some() != now.voltage.is_some()
-                || told.current.is_some() != now.current.is_some()
-                || energy_moved(told.today, now.today, self.energy_step)
-                || energy_moved(told.month, now.month, self.energy_step)
-                || energy_moved(told.total, now.total, self.energy_step))
+                || power_moved(last_report.power, now.power, self.power_step)
+                || last_report.voltage.is_some() != now.voltage.is_some()
+                || last_report.current.is_some() != now.current.is_some()
+                || energy_moved(last_report.today, now.today, self.energy_step)
+                || energy_moved(last_report.month, now.month, self.energy_step)
+                || energy_moved(last_report.total, now.total, self.energy_step))
     }
 }
 
 /// A load that is switched on or off is told however small it is.
-fn power_moved(told: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
-    match (told, now) {
-        (Some(told), Some(now)) if told == now => false,
-        (Some(told), Some(now)) => {
+fn power_moved(last_report: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
+    match (last_report, now) {
+        (Some(last_report), Some(now)) if last_report == now => false,
+        (Some(last_report), Some(now)) => {
             let none = MilliWatts::default();
-            told.difference(now) >= step || told == none || now == none
+            last_report.difference(now) >= step || last_report == none || now == none
         }
-        (told, now) => told != now,
+        (last_report, now) => last_report != now,
     }
 }
 
 /// Energy that starts over at midnight is told at once.
-fn energy_moved(told: Option<MilliWattHours>, now: Option<MilliWattHours>, step: MilliWattHours) -> bool {
-    match (told, now) {
-        (Some(told), Some(now)) => now < told || (now > told && told.difference(now) >= step),
-        (told, now) => told != now,
+fn energy_moved(
+    last_report: Option<MilliWattHours>,
+    now: Option<MilliWattHours>,
+    step: MilliWattHours,
+) -> bool {
+    match (last_report, now) {
+        (Some(last_report), Some(now)) => {
+            now < last_report || (now > last_report && last_report.difference(now) >= step)
+        }
+        (last_report, now) => last_report != now,
     }
 }
 
@@ -77,17 +83,18 @@ mod tests {
 
     #[test]
     fn small_changes_wait_and_large_ones_do_not() {
-        let telling = Telling::default();
+        let telling = ReportThresholds::default();
         let soon = Some(Duration::from_secs(30));
         let with_power = |milliwatts| Energy {
             power: Some(MilliWatts::new(milliwatts)),
             ..full()
         };
-        let news = |told: u64, now: u64| telling.is_news(&with_power(told), &with_power(now), soon);
-        assert!(!news(60_000, 60_000));
-        assert!(!news(60_000, 60_900));
-        assert!(news(60_000, 61_000) && news(61_000, 60_000));
-        assert!(news(300, 0) && news(0, 300), "on or off");
+        let event_senders =
+            |last_report: u64, now: u64| telling.is_news(&with_power(last_report), &with_power(now), soon);
+        assert!(!event_senders(60_000, 60_000));
+        assert!(!event_senders(60_000, 60_900));
+        assert!(event_senders(60_000, 61_000) && event_senders(61_000, 60_000));
+        assert!(event_senders(300, 0) && event_senders(0, 300), "on or off");
         assert!(telling.is_news(&with_power(60_000), &with_power(60_100), Some(telling.slowest)));
         assert!(
             !telling.is_news(&full(), &full(), Some(telling.slowest)),

@@ -30,8 +30,8 @@ fn at(second: i64) -> Timestamp {
 
 #[test]
 fn outlets_go_by_configured_name_or_position() {
-    let mut known = Known::default();
-    let changes = known.learn(
+    let mut known = DeviceState::default();
+    let changes = known.apply_reading(
         &config(),
         Kind::Strip,
         &[child("a", 1, Power::On), child("b", 2, Power::Off)],
@@ -49,14 +49,14 @@ fn outlets_go_by_configured_name_or_position() {
 
 #[test]
 fn only_relays_that_changed_are_changes() {
-    let mut known = Known::default();
-    known.learn(
+    let mut known = DeviceState::default();
+    known.apply_reading(
         &config(),
         Kind::Strip,
         &[child("a", 1, Power::On), child("b", 2, Power::Off)],
         at(0),
     );
-    let changes = known.learn(
+    let changes = known.apply_reading(
         &config(),
         Kind::Strip,
         &[child("b", 2, Power::On), child("a", 1, Power::On)],
@@ -64,12 +64,12 @@ fn only_relays_that_changed_are_changes() {
     );
     assert_eq!(
         changes,
-        [Change {
+        [RelayChange {
             outlet: Some("left".parse().unwrap()),
             power: Power::On
         }]
     );
-    let change = known.learn_child(
+    let change = known.apply_child_reading(
         &config(),
         "a",
         &OutletReading {
@@ -80,7 +80,7 @@ fn only_relays_that_changed_are_changes() {
     );
     assert_eq!(
         change,
-        Some(Change {
+        Some(RelayChange {
             outlet: Some("1".parse().unwrap()),
             power: Power::Off
         })
@@ -89,14 +89,14 @@ fn only_relays_that_changed_are_changes() {
 
 #[test]
 fn an_outlet_that_is_left_out_is_unknown_and_stays() {
-    let mut known = Known::default();
+    let mut known = DeviceState::default();
     let both = [child("a", 1, Power::On), child("b", 2, Power::Off)];
-    known.learn(&config(), Kind::Strip, &both, at(0));
-    let changes = known.learn(&config(), Kind::Strip, &both[1..], at(1));
+    known.apply_reading(&config(), Kind::Strip, &both, at(0));
+    let changes = known.apply_reading(&config(), Kind::Strip, &both[1..], at(1));
     assert_eq!(changes, []);
     let powers: Vec<_> = known.outlets.iter().map(|known| known.outlet.power).collect();
     assert_eq!(powers, [None, Some(Power::Off)]);
-    let changes = known.learn(&config(), Kind::Strip, &both, at(2));
+    let changes = known.apply_reading(&config(), Kind::Strip, &both, at(2));
     assert_eq!(changes, [], "from unknown to known is no change");
 }
 
@@ -107,26 +107,26 @@ fn another_device_is_told_by_its_mac_or_else_by_its_id() {
         device_id: id.map(str::to_owned),
         ..Default::default()
     };
-    let mut known = Known::default();
-    assert_eq!(known.stranger(&device(Some("m1"), Some("i1"))), None);
+    let mut known = DeviceState::default();
+    assert_eq!(known.identity_mismatch(&device(Some("m1"), Some("i1"))), None);
     known.identify(&config(), Kind::Plug, &[], &device(None, Some("i1")));
-    assert!(known.stranger(&device(Some("m1"), Some("i2"))).is_some());
+    assert!(known.identity_mismatch(&device(Some("m1"), Some("i2"))).is_some());
     known.identify(&config(), Kind::Plug, &[], &device(Some("m1"), None));
-    assert_eq!(known.stranger(&device(Some("m1"), Some("i2"))), None);
-    assert_eq!(known.stranger(&device(None, Some("i1"))), None);
-    assert_eq!(known.stranger(&device(None, None)), None);
-    assert!(known.stranger(&device(Some("m2"), Some("i1"))).is_some());
+    assert_eq!(known.identity_mismatch(&device(Some("m1"), Some("i2"))), None);
+    assert_eq!(known.identity_mismatch(&device(None, Some("i1"))), None);
+    assert_eq!(known.identity_mismatch(&device(None, None)), None);
+    assert!(known.identity_mismatch(&device(Some("m2"), Some("i1"))).is_some());
 }
 
 #[test]
 fn a_steady_outlet_keeps_the_instant_it_went_on() {
-    let mut known = Known::default();
+    let mut known = DeviceState::default();
     let on = |on_time| OutletReading {
         on_time: Some(on_time),
         ..child("a", 1, Power::On)
     };
     let mut since = |reading: OutletReading, now| {
-        known.learn(&config(), Kind::Strip, &[reading], at(now));
+        known.apply_reading(&config(), Kind::Strip, &[reading], at(now));
         known.outlets[0].outlet.on_since
     };
     assert_eq!(since(on(100), 1000), Some(at(900)));
@@ -138,26 +138,26 @@ fn a_steady_outlet_keeps_the_instant_it_went_on() {
 
 #[test]
 fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
-    let mut known = Known::default();
-    let told = OutletReading {
+    let mut known = DeviceState::default();
+    let last_report = OutletReading {
         charging: Some("finished".to_owned()),
         auto_off: Some("on".to_owned()),
         auto_off_in: Some(60),
         ..child("a", 1, Power::On)
     };
-    let mut learn = |reading: &OutletReading, now| {
-        known.learn(&config(), Kind::Strip, std::slice::from_ref(reading), at(now));
+    let mut apply_reading = |reading: &OutletReading, now| {
+        known.apply_reading(&config(), Kind::Strip, std::slice::from_ref(reading), at(now));
         known.outlets[0].outlet.clone()
     };
-    let outlet = learn(&told, 1000);
+    let outlet = apply_reading(&last_report, 1000);
     assert_eq!(outlet.condition.auto_off_at, Some(at(1060)));
     let later = OutletReading {
         auto_off_in: Some(52),
-        ..told.clone()
+        ..last_report.clone()
     };
-    assert_eq!(learn(&later, 1006).condition.auto_off_at, Some(at(1060)));
+    assert_eq!(apply_reading(&later, 1006).condition.auto_off_at, Some(at(1060)));
 
-    let silent = learn(&child("a", 1, Power::On), 1010);
+    let silent = apply_reading(&child("a", 1, Power::On), 1010);
     assert_eq!(
         (&silent.condition.charging, silent.condition.auto_off_at),
         (&None, None)
@@ -165,46 +165,46 @@ fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
     assert_eq!(silent.features, [Feature::Charging, Feature::AutoOff].into());
     let idle = OutletReading {
         auto_off: Some("off".to_owned()),
-        ..told
+        ..last_report
     };
-    assert_eq!(learn(&idle, 1020).condition.auto_off_at, None);
+    assert_eq!(apply_reading(&idle, 1020).condition.auto_off_at, None);
 }
 
 #[test]
 fn a_countdown_keeps_its_end_while_the_device_counts_on() {
-    let mut known = Known::default();
+    let mut known = DeviceState::default();
     let plug = [OutletReading {
         power: Some(Power::On),
         ..Default::default()
     }];
-    known.learn(&config(), Kind::Plug, &plug, at(0));
-    let mut told = |to, ends| {
-        known.count_down(Countdown::Running { to, ends: at(ends) });
-        known.learn(&config(), Kind::Plug, &plug, at(0));
+    known.apply_reading(&config(), Kind::Plug, &plug, at(0));
+    let mut last_report = |to, ends| {
+        known.set_countdown(Countdown::Running { to, ends: at(ends) });
+        known.apply_reading(&config(), Kind::Plug, &plug, at(0));
         match known.outlets[0].outlet.countdown {
             Countdown::Running { to, ends } => (to, ends.as_second()),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(told(Power::Off, 100), (Power::Off, 100));
-    assert_eq!(told(Power::Off, 102), (Power::Off, 100));
-    assert_eq!(told(Power::Off, 98), (Power::Off, 100));
-    assert_eq!(told(Power::On, 99), (Power::On, 99));
-    assert_eq!(told(Power::On, 102), (Power::On, 102));
+    assert_eq!(last_report(Power::Off, 100), (Power::Off, 100));
+    assert_eq!(last_report(Power::Off, 102), (Power::Off, 100));
+    assert_eq!(last_report(Power::Off, 98), (Power::Off, 100));
+    assert_eq!(last_report(Power::On, 99), (Power::On, 99));
+    assert_eq!(last_report(Power::On, 102), (Power::On, 102));
 }
 
 #[test]
 fn a_strip_has_no_countdown() {
-    let mut known = Known::default();
-    known.learn(&config(), Kind::Strip, &[child("a", 1, Power::On)], at(0));
+    let mut known = DeviceState::default();
+    known.apply_reading(&config(), Kind::Strip, &[child("a", 1, Power::On)], at(0));
     assert_eq!(known.outlets[0].outlet.countdown, Countdown::Unsupported);
 }
 
 #[test]
 fn a_wandering_signal_is_no_news() {
-    let mut known = Known::default();
+    let mut known = DeviceState::default();
     let mut rssi = |value| {
-        known.hear(&DeviceReading {
+        known.apply(&DeviceReading {
             rssi: value,
             ..Default::default()
         });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::known::Change;
+use crate::devices::state::RelayChange;
 use planner::{OutletKey, Power};
 
 /// A device that was busy may carry out a switch this long after it was sent.
@@ -12,22 +12,22 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// What was asked of the relays, so that a switch carried out late is not taken for somebody else's.
 #[derive(Debug, Default)]
-pub(super) struct Unsettled(Vec<Sent>);
+pub(super) struct UnconfirmedSwitches(Vec<SentSwitch>);
 
 #[derive(Debug)]
-struct Sent {
+struct SentSwitch {
     outlet: Option<OutletKey>,
     power: Power,
     until: Instant,
 }
 
-impl Unsettled {
+impl UnconfirmedSwitches {
     /// A switch leaves. An earlier one of the same outlet may still be carried out before it.
     pub(super) fn sent(&mut self, outlet: Option<OutletKey>, power: Power, now: Instant) {
         self.0
             .retain(|sent| sent.until > now && (sent.outlet != outlet || sent.power != power));
         let until = now + LATE;
-        self.0.push(Sent { outlet, power, until });
+        self.0.push(SentSwitch { outlet, power, until });
     }
 
     /// The device confirmed a state: nothing that was asked of this outlet is open any more.
@@ -36,9 +36,9 @@ impl Unsettled {
     }
 
     /// Whether a change may be what we asked for; if so, that is settled.
-    pub(super) fn explains(&mut self, change: &Change, now: Instant) -> bool {
+    pub(super) fn explains(&mut self, change: &RelayChange, now: Instant) -> bool {
         self.0.retain(|sent| sent.until > now);
-        let ours = |sent: &Sent| sent.outlet == change.outlet && sent.power == change.power;
+        let ours = |sent: &SentSwitch| sent.outlet == change.outlet && sent.power == change.power;
         let found = self.0.iter().any(ours);
         self.0.retain(|sent| !ours(sent));
         found
@@ -49,8 +49,8 @@ impl Unsettled {
 mod tests {
     use super::*;
 
-    fn change(outlet: &str, power: Power) -> Change {
-        Change {
+    fn change(outlet: &str, power: Power) -> RelayChange {
+        RelayChange {
             outlet: Some(outlet.parse().unwrap()),
             power,
         }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_switch_explains_its_own_change_once_and_for_a_while() {
-        let (mut unsettled, start) = (Unsettled::default(), Instant::now());
+        let (mut unsettled, start) = (UnconfirmedSwitches::default(), Instant::now());
         let key = || Some("1".parse().unwrap());
         unsettled.sent(key(), Power::On, start);
         assert!(!unsettled.explains(&change("1", Power::Off), start));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use super::state::json;
-use crate::domain::scheduling::{EnergyStanding, GroupStanding, OutletStanding};
+use crate::domain::scheduling::{EnergyStatus, GroupStatus, OutletStatus};
 use planner::{
     DeviceId, GroupId, OutletPath, ScheduleId,
     plan::Vacation,
@@ -14,17 +14,17 @@ use planner::{
 
 /// Rules and standings, as the scheduler told them last.
 #[derive(Debug)]
-pub struct Standings {
+pub struct StatusCache {
     rules: Arc<Rules>,
     /// Whether the rules are the scheduler's own: until then they are those of the settings, without what was
     /// changed over MQTT.
     told: bool,
-    groups: BTreeMap<GroupId, Arc<GroupStanding>>,
-    outlets: BTreeMap<OutletPath, Arc<OutletStanding>>,
+    groups: BTreeMap<GroupId, Arc<GroupStatus>>,
+    outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) vacation: Option<Vacation>,
 }
 
-impl Standings {
+impl StatusCache {
     /// Before the first word: the rules of the settings.
     pub fn new(settings: Arc<Rules>) -> Self {
         Self {
@@ -61,48 +61,42 @@ impl Standings {
     }
 
     /// An outlet stands so.
-    pub(super) fn set_outlet(&mut self, path: OutletPath, standing: Arc<OutletStanding>) {
-        self.outlets.insert(path, standing);
+    pub(super) fn set_outlet(&mut self, path: OutletPath, status: Arc<OutletStatus>) {
+        self.outlets.insert(path, status);
     }
 
     /// A group stands so.
-    pub(super) fn set_group(&mut self, group: GroupId, standing: Arc<GroupStanding>) {
-        self.groups.insert(group, standing);
+    pub(super) fn set_group(&mut self, group: GroupId, status: Arc<GroupStatus>) {
+        self.groups.insert(group, status);
     }
 
     /// How an outlet stands.
-    pub(super) fn outlet(&self, path: &OutletPath) -> &OutletStanding {
-        const MANUAL: &OutletStanding = &OutletStanding::MANUAL;
+    pub(super) fn outlet(&self, path: &OutletPath) -> &OutletStatus {
+        const MANUAL: &OutletStatus = &OutletStatus::MANUAL;
         self.outlets.get(path).map_or(MANUAL, Arc::as_ref)
     }
 
     /// The outlets of a strip that stand somehow.
-    pub(super) fn outlets_of(
-        &self,
-        strip: &DeviceId,
-    ) -> impl Iterator<Item = (&OutletPath, &OutletStanding)> {
-        let all = self
-            .outlets
-            .iter()
-            .map(|(path, standing)| (path, standing.as_ref()));
+    pub(super) fn outlets_of(&self, strip: &DeviceId) -> impl Iterator<Item = (&OutletPath, &OutletStatus)> {
+        let all = self.outlets.iter().map(|(path, status)| (path, status.as_ref()));
         all.filter(move |(path, _)| path.device == *strip && path.outlet.is_some())
     }
 
     /// A group's state; `None` before the scheduler told it. Every schedule that Home Assistant may know is in
     /// it, and its energy, whether the rules came first or the standing.
     pub(super) fn group_state(&self, group: &GroupId) -> Option<String> {
-        let mut standing = GroupStanding::clone(self.groups.get(group)?);
+        let mut status = GroupStatus::clone(self.groups.get(group)?);
         let rules = self.rules.group(group)?;
         if !rules.energy.is_empty() {
-            standing
+            status
                 .energy
-                .get_or_insert_with(|| EnergyStanding::unknown(&rules.energy));
+                .get_or_insert_with(|| EnergyStatus::unknown(&rules.energy));
         }
         for schedule in &rules.schedules {
-            let enabled = standing.schedules.entry(schedule.id.clone());
+            let enabled = status.schedules.entry(schedule.id.clone());
             enabled.or_insert(schedule.enabled);
         }
-        Some(json(&standing))
+        Some(json(&status))
     }
 
     /// `bridge/groups`.

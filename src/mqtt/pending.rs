@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{command::Transaction, state::json};
 use crate::domain::{
-    command::{Answer, Code, Done, Failure, Member, Origin, TicketId},
+    command::{Answer, Applied, CommandError, ErrorCode, Member, Origin, TicketId},
     scheduling::Target,
 };
 use planner::{OutletKey, OutletPath, Power};
@@ -34,7 +34,7 @@ pub(super) struct Desk {
 
 /// What a command is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Errand {
+pub(super) enum CommandKind {
     /// To switch.
     Switch,
     /// To read.
@@ -47,7 +47,7 @@ pub(super) enum Errand {
 #[derive(Debug, Clone)]
 struct Open {
     target: Target,
-    errand: Errand,
+    errand: CommandKind,
     transaction: Option<Transaction>,
     received: Instant,
 }
@@ -62,7 +62,7 @@ struct Given {
 
 /// What to do with a command that just came in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum Admitted {
     /// New: carry it out under this ticket.
     Carry(TicketId),
     /// The same command is being carried out; its answer will do for both.
@@ -75,7 +75,7 @@ pub(super) enum Admission {
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) target: Target,
-    pub(super) errand: Errand,
+    pub(super) errand: CommandKind,
     pub(super) json: String,
     /// Whether it must be published: always after a failure, on success if a transaction was given.
     pub(super) wanted: bool,
@@ -92,22 +92,22 @@ impl Desk {
     pub(super) fn admit(
         &mut self,
         target: Target,
-        errand: Errand,
+        errand: CommandKind,
         transaction: Option<Transaction>,
         now: Instant,
-    ) -> Admission {
+    ) -> Admitted {
         self.forget(now);
         if let Some(transaction) = &transaction {
             let same = |open: &Open| open.target == target && open.transaction.as_ref() == Some(transaction);
             if self.open.values().any(same) {
-                return Admission::UnderWay;
+                return Admitted::UnderWay;
             }
             let given = self
                 .given
                 .iter()
                 .find(|given| given.target == target && given.transaction == *transaction);
             if let Some(given) = given {
-                return Admission::Repeat(given.response.clone());
+                return Admitted::Repeat(given.response.clone());
             }
         }
         let ticket = self.next_ticket();
@@ -120,7 +120,7 @@ impl Desk {
                 received: now,
             },
         );
-        Admission::Carry(ticket)
+        Admitted::Carry(ticket)
     }
 
     /// A ticket for each outlet, whose answers together are the answer of `whole`.
@@ -193,7 +193,12 @@ impl Desk {
 
     /// What the commands that still wait are answered when nobody is left to carry them out.
     pub(super) fn abandon(&self) -> Vec<Answer> {
-        let stopping = || Err(Failure::bridge(Code::ShuttingDown, "the bridge is shutting down"));
+        let stopping = || {
+            Err(CommandError::bridge(
+                ErrorCode::ShuttingDown,
+                "the bridge is shutting down",
+            ))
+        };
         self.open
             .keys()
             .map(|id| Answer {
@@ -218,7 +223,7 @@ impl Desk {
 /// A response to a command that was never admitted.
 pub(super) fn rejection(transaction: Option<&Transaction>, code: &'static str, message: &str) -> String {
     let error = ErrorBody {
-        code: ErrorCode::Command(code),
+        code: WireCode::Payload(code),
         message,
         origin: Origin::Bridge,
     };
@@ -264,7 +269,7 @@ fn response(
 }
 
 /// The answers of a strip's outlets; a single outlet's is in `state` already, a group's are in `members`.
-fn outlets<'a>(target: &Target, done: &'a Done) -> Option<BTreeMap<&'a OutletKey, Option<Power>>> {
+fn outlets<'a>(target: &Target, done: &'a Applied) -> Option<BTreeMap<&'a OutletKey, Option<Power>>> {
     let several = matches!(target, Target::Outlet(_)) && done.outlets.len() > 1;
     several.then(|| {
         let outlet = |(path, power): &'a (OutletPath, Option<Power>)| Some((path.outlet.as_ref()?, *power));
@@ -337,15 +342,15 @@ enum Status {
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
-    code: ErrorCode,
+    code: WireCode,
     message: &'a str,
     origin: Origin,
 }
 
 impl<'a> ErrorBody<'a> {
-    fn of(failure: &'a Failure) -> Self {
+    fn of(failure: &'a CommandError) -> Self {
         Self {
-            code: ErrorCode::Outcome(failure.code),
+            code: WireCode::Command(failure.code),
             message: &failure.message,
             origin: failure.code.origin(),
         }
@@ -355,9 +360,9 @@ impl<'a> ErrorBody<'a> {
 /// The stable word: of what became of a command, or of what was wrong with its payload.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum ErrorCode {
-    Outcome(Code),
-    Command(&'static str),
+enum WireCode {
+    Command(ErrorCode),
+    Payload(&'static str),
 }
 
 #[cfg(test)]

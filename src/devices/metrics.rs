@@ -22,7 +22,7 @@ pub struct DeviceHealth {
     /// Where the worker is in its life.
     pub phase: Option<Phase>,
     /// Whether the device is asked as usual.
-    pub breaker: Breaker,
+    pub breaker: Circuit,
     /// Median round trip of the last 128 requests, in ms.
     pub rtt_p50_ms: Option<f64>,
     /// 95th percentile of them, in ms.
@@ -46,7 +46,7 @@ pub struct DeviceHealth {
 /// The circuit breaker of a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Breaker {
+pub enum Circuit {
     /// Requests pass.
     Closed,
     /// One attempt decides.
@@ -56,7 +56,7 @@ pub enum Breaker {
     Open,
 }
 
-impl Breaker {
+impl Circuit {
     fn of(phase: Option<Phase>) -> Self {
         match phase {
             Some(Phase::Ready) => Self::Closed,
@@ -67,7 +67,7 @@ impl Breaker {
 }
 
 #[derive(Debug, Default)]
-struct Record {
+struct MetricsRecord {
     phase: Option<Phase>,
     round_trips: VecDeque<Duration>,
     exchanges: u64,
@@ -79,9 +79,9 @@ struct Record {
 
 /// Writes one device's record; held by its worker.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Recorder(Arc<Mutex<Record>>);
+pub(super) struct DeviceMetrics(Arc<Mutex<MetricsRecord>>);
 
-impl Recorder {
+impl DeviceMetrics {
     pub(super) fn answered(&self, round_trip: Duration, at: Timestamp) {
         let mut record = lock(&self.0);
         record.exchanges += 1;
@@ -121,7 +121,7 @@ impl Recorder {
         };
         DeviceHealth {
             phase: record.phase,
-            breaker: Breaker::of(record.phase),
+            breaker: Circuit::of(record.phase),
             rtt_p50_ms: percentile(50),
             rtt_p95_ms: percentile(95),
             rtt_max_ms: percentile(100),
@@ -142,15 +142,15 @@ fn round(ms: f64) -> f64 {
 
 /// Reads the records of all devices. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct HealthBoard(Arc<Mutex<BTreeMap<DeviceId, Recorder>>>);
+pub struct MetricsRegistry(Arc<Mutex<BTreeMap<DeviceId, DeviceMetrics>>>);
 
-impl HealthBoard {
+impl MetricsRegistry {
     /// A device that is not configured any more.
     pub(super) fn forget(&self, device: &DeviceId) {
         lock(&self.0).remove(device);
     }
 
-    pub(super) fn recorder(&self, device: &DeviceId) -> Recorder {
+    pub(super) fn recorder(&self, device: &DeviceId) -> DeviceMetrics {
         lock(&self.0).entry(device.clone()).or_default().clone()
     }
 
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_last_requests() {
-        let board = HealthBoard::default();
+        let board = MetricsRegistry::default();
         let device: DeviceId = "heater".parse().unwrap();
         let recorder = board.recorder(&device);
         for ms in 1..=1000 {

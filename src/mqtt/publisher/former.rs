@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use tracing::info;
 
-use super::Tree;
-use crate::domain::report::Report;
+use super::Publisher;
+use crate::domain::report::DeviceReport;
 use planner::{DeviceId, OutletKey, OutletPath};
 
 /// An entry of `bridge/devices` as an earlier run left it.
 #[derive(Deserialize)]
-struct FormerDevice {
+struct RemovedDevice {
     id: DeviceId,
     #[serde(default)]
     outlets: Vec<FormerOutlet>,
@@ -20,26 +20,26 @@ struct FormerOutlet {
     key: OutletKey,
 }
 
-impl Tree {
+impl Publisher {
     /// Looks at the devices that an earlier run left: the topics of those that are not configured any
     /// more are emptied. Once: after that the topic is ours.
     pub(in crate::mqtt) fn sweep(&mut self, payload: &[u8]) {
-        if std::mem::replace(&mut self.swept, true) {
+        if std::mem::replace(&mut self.stale_cleared, true) {
             return;
         }
-        let Ok(former) = serde_json::from_slice::<Vec<FormerDevice>>(payload) else {
+        let Ok(former) = serde_json::from_slice::<Vec<RemovedDevice>>(payload) else {
             return;
         };
         for device in former {
             let keys = device.outlets.into_iter().map(|outlet| outlet.key).collect();
             if self.configured.contains(&device.id) {
-                self.former_outlets.insert(device.id.clone(), keys);
+                self.stale_outlets.insert(device.id.clone(), keys);
                 if let Some(report) = self.reports.get(&device.id).cloned() {
-                    self.erase_former(&report);
+                    self.clear_stale_outlets(&report);
                 }
             } else {
                 info!(device = %device.id, "not configured any more; its topics are emptied");
-                self.erase_outlets(&device.id, keys);
+                self.clear_outlets(&device.id, keys);
                 self.erase(self.topics.availability(&device.id));
                 self.erase(self.topics.state(&OutletPath::device(device.id)));
             }
@@ -48,21 +48,21 @@ impl Tree {
 
     /// Outlets that an earlier run told of and that the device, now that it tells, has no more. One that got
     /// an id of its own is among them.
-    pub(super) fn erase_former(&mut self, report: &Report) {
+    pub(super) fn clear_stale_outlets(&mut self, report: &DeviceReport) {
         if report.identity.is_none() {
             return;
         }
-        let mut former = self.former_outlets.remove(&report.id).unwrap_or_default();
+        let mut former = self.stale_outlets.remove(&report.id).unwrap_or_default();
         former.retain(|key| {
             !report
                 .outlets
                 .iter()
                 .any(|outlet| outlet.key.as_ref() == Some(key))
         });
-        self.erase_outlets(&report.id, former);
+        self.clear_outlets(&report.id, former);
     }
 
-    fn erase_outlets(&mut self, device: &DeviceId, keys: Vec<OutletKey>) {
+    fn clear_outlets(&mut self, device: &DeviceId, keys: Vec<OutletKey>) {
         for key in keys {
             let path = OutletPath::outlet(device.clone(), key);
             self.erase(self.topics.state(&path));

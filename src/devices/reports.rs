@@ -5,18 +5,21 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{News, known::Change, worker::Worker};
-use crate::domain::report::{Availability, Condition, Event, EventKind, Outlet, Phase, Protection, Report};
+use super::{DeviceEvent, worker::Worker};
+use crate::devices::state::RelayChange;
+use crate::domain::report::{
+    Availability, Condition, DeviceReport, Event, EventKind, Outlet, Phase, Protection,
+};
 use planner::{OutletKey, OutletPath};
 
 impl Worker {
     pub(super) async fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.tell().await;
+        self.send_report().await;
     }
 
     /// Sends a report if it says something new; logs and tells the event if availability changed.
-    pub(super) async fn tell(&mut self) {
+    pub(super) async fn send_report(&mut self) {
         self.mailbox.view.confirmed = self
             .known
             .outlets
@@ -25,20 +28,20 @@ impl Worker {
             .collect();
         self.recorder.now(self.phase, self.mailbox.queue.len());
         let report = self.report();
-        if self.told.as_deref() == Some(&report) {
+        if self.last_report.as_deref() == Some(&report) {
             return;
         }
         let report = Arc::new(report);
-        let before = self.told.replace(report.clone());
-        self.send(News::Report(report.clone())).await;
-        self.tell_availability(before.as_deref(), &report).await;
+        let before = self.last_report.replace(report.clone());
+        self.send(DeviceEvent::DeviceReport(report.clone())).await;
+        self.report_availability(before.as_deref(), &report).await;
         if let Some(before) = before {
             self.compare_outlets(&before, &report).await;
         }
     }
 
     /// What follows from an outlet that is not as it was: its meter is read anew, a protection that changed is told.
-    async fn compare_outlets(&mut self, before: &Report, now: &Report) {
+    async fn compare_outlets(&mut self, before: &DeviceReport, now: &DeviceReport) {
         for outlet in &now.outlets {
             let same = |old: &&Outlet| old.position == outlet.position;
             let Some(old) = before.outlets.iter().find(same) else {
@@ -64,9 +67,9 @@ impl Worker {
         }
     }
 
-    fn report(&self) -> Report {
+    fn report(&self) -> DeviceReport {
         let online = matches!(self.phase, Phase::Ready | Phase::Degraded);
-        Report {
+        DeviceReport {
             id: self.config.id.clone(),
             name: self
                 .config
@@ -93,8 +96,8 @@ impl Worker {
     }
 
     /// One log line and one event per change of availability or of the reason, however often the device fails in between.
-    async fn tell_availability(&mut self, before: Option<&Report>, now: &Report) {
-        let code = |report: &Report| report.trouble.as_ref().map(|trouble| trouble.code);
+    async fn report_availability(&mut self, before: Option<&DeviceReport>, now: &DeviceReport) {
+        let code = |report: &DeviceReport| report.trouble.as_ref().map(|trouble| trouble.code);
         let same_reason = now.availability == Availability::Online || before.and_then(code) == code(now);
         let first_failure = before.is_some_and(|before| before.phase == Phase::Connecting);
         if before.map(|before| before.availability) == Some(now.availability)
@@ -129,17 +132,17 @@ impl Worker {
     }
 
     /// Tells the relays that changed without us.
-    pub(super) async fn tell_changes(&mut self, changes: Vec<Change>) {
+    pub(super) async fn report_changes(&mut self, changes: Vec<RelayChange>) {
         let now = Instant::now();
         for change in changes {
             if !self.unsettled.explains(&change, now) {
-                self.tell_external(change).await;
+                self.report_external_change(change).await;
             }
         }
     }
 
     /// A relay changed and it was not us.
-    async fn tell_external(&mut self, change: Change) {
+    async fn report_external_change(&mut self, change: RelayChange) {
         let path = self.path_of(change.outlet.as_ref());
         info!(outlet = %path, state = %change.power, "switched by something else (button, app, rule on the device)");
         let message = format!("{path} was switched {} by something else", change.power);
@@ -156,13 +159,13 @@ impl Worker {
             message,
             at: self.clock.now(),
         };
-        self.send(News::Event(event)).await;
+        self.send(DeviceEvent::Event(event)).await;
     }
 
-    pub(super) async fn send(&self, news: News) {
-        for receiver in &self.news {
+    pub(super) async fn send(&self, event_senders: DeviceEvent) {
+        for receiver in &self.event_senders {
             // A receiver that is gone is stopping.
-            let _gone = receiver.send(news.clone()).await;
+            let _gone = receiver.send(event_senders.clone()).await;
         }
     }
 }

@@ -6,14 +6,14 @@ use std::sync::{
 };
 
 use super::worker::Worker;
-use crate::domain::command::{Code, Done, Failure};
+use crate::domain::command::{Applied, CommandError, ErrorCode};
 use planner::{OutletKey, OutletPath, Power};
 
 /// How often the device was asked for one command. It can be read while the device is being asked.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(AtomicU32);
+pub(super) struct SwitchProgress(AtomicU32);
 
-impl Attempts {
+impl SwitchProgress {
     pub(super) fn one_more(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -24,11 +24,15 @@ impl Attempts {
 }
 
 /// The answer to a command whose time is over; `unasked` is its code if the device was not asked.
-pub(super) fn too_late(attempts: u32, unasked: Code) -> Failure {
+pub(super) fn too_late(attempts: u32, unasked: ErrorCode) -> CommandError {
     let message =
         "the device did not confirm in time; its state is read again as soon as it answers".to_owned();
-    Failure {
-        code: if attempts == 0 { unasked } else { Code::NoAnswer },
+    CommandError {
+        code: if attempts == 0 {
+            unasked
+        } else {
+            ErrorCode::NoAnswer
+        },
         message,
         attempts,
     }
@@ -36,37 +40,37 @@ pub(super) fn too_late(attempts: u32, unasked: Code) -> Failure {
 
 /// An outlet to be switched.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(super) struct SwitchTarget {
     pub(super) key: Option<OutletKey>,
     pub(super) child: Option<Arc<str>>,
 }
 
 impl Worker {
-    pub(super) fn reads(&self, target: &Target, power: Power) -> bool {
+    pub(super) fn reads(&self, target: &SwitchTarget, power: Power) -> bool {
         self.confirmed(std::slice::from_ref(target)) == Some(power)
     }
 
     /// Whether a newer command decides over an outlet.
-    pub(super) fn is_overtaken(&self, target: &Target) -> bool {
+    pub(super) fn is_overtaken(&self, target: &SwitchTarget) -> bool {
         self.mailbox.queue.overtakes(target.key.as_ref())
     }
 
-    pub(super) fn targets(&self, path: &OutletPath) -> Vec<Target> {
+    pub(super) fn targets(&self, path: &OutletPath) -> Vec<SwitchTarget> {
         let wanted = self
             .known
             .outlets
             .iter()
             .filter(|known| path.outlet.is_none() || known.outlet.key == path.outlet);
         wanted
-            .map(|known| Target {
+            .map(|known| SwitchTarget {
                 key: known.outlet.key.clone(),
                 child: known.child.clone(),
             })
             .collect()
     }
 
-    pub(super) fn states(&self, targets: &[Target]) -> Vec<(OutletPath, Option<Power>)> {
-        let power = |target: &Target| {
+    pub(super) fn states(&self, targets: &[SwitchTarget]) -> Vec<(OutletPath, Option<Power>)> {
+        let power = |target: &SwitchTarget| {
             self.known
                 .outlets
                 .iter()
@@ -74,7 +78,7 @@ impl Worker {
                 .outlet
                 .power
         };
-        let path = |target: &Target| OutletPath {
+        let path = |target: &SwitchTarget| OutletPath {
             device: self.config.id.clone(),
             outlet: target.key.clone(),
         };
@@ -85,44 +89,44 @@ impl Worker {
     }
 
     /// ON if any of the targets is.
-    pub(super) fn confirmed(&self, targets: &[Target]) -> Option<Power> {
+    pub(super) fn confirmed(&self, targets: &[SwitchTarget]) -> Option<Power> {
         self.states(targets)
             .into_iter()
             .filter_map(|(_, power)| power)
             .max()
     }
 
-    pub(super) fn all_confirmed(&self, targets: &[Target], power: Power) -> bool {
+    pub(super) fn all_confirmed(&self, targets: &[SwitchTarget], power: Power) -> bool {
         targets.iter().all(|target| self.reads(target, power))
     }
 
     /// The answer to a switch, about the outlets that no newer command took over.
     pub(super) fn switched(
         &self,
-        mut targets: Vec<Target>,
+        mut targets: Vec<SwitchTarget>,
         power: Power,
         attempts: u32,
-    ) -> Result<Done, Failure> {
+    ) -> Result<Applied, CommandError> {
         targets.retain(|target| self.reads(target, power) || !self.is_overtaken(target));
         if targets.is_empty() {
-            return Err(Failure {
+            return Err(CommandError {
                 attempts,
-                ..Failure::superseded()
+                ..CommandError::superseded()
             });
         }
         if self.all_confirmed(&targets, power) {
             let outlets = self.states(&targets);
-            return Ok(Done { outlets, attempts });
+            return Ok(Applied { outlets, attempts });
         }
         let message = format!("the device took the command but does not read back {power}");
-        Err(Failure {
-            code: Code::NotConfirmed,
+        Err(CommandError {
+            code: ErrorCode::NotConfirmed,
             message,
             attempts,
         })
     }
 
-    pub(super) fn unknown_outlet(&self, path: &OutletPath) -> Failure {
+    pub(super) fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
         let keys: Vec<_> = self
             .known
             .outlets
@@ -142,6 +146,6 @@ impl Worker {
                 keys.join(", ")
             )
         };
-        Failure::bridge(Code::UnknownOutlet, message)
+        CommandError::bridge(ErrorCode::UnknownOutlet, message)
     }
 }

@@ -5,19 +5,19 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Guarded, ROUNDS, Stake, is_own_answer,
+    CountdownResult, CountdownRisk, ROUNDS, is_own_answer,
     reading::{ending, whole_seconds},
 };
 use crate::{
     devices::{
         backoff::Purpose,
-        exchange::Trip,
+        exchange::ExchangeError,
         fault::{Fault, Remedy},
         session::{Request, Session},
         worker::Worker,
     },
     domain::{
-        command::{Code, Failure},
+        command::{CommandError, ErrorCode},
         report::Countdown,
     },
 };
@@ -30,28 +30,28 @@ impl Worker {
         session: &mut Session,
         off_at: Instant,
         ours: Option<Timestamp>,
-    ) -> Result<Guarded, Trip> {
+    ) -> Result<CountdownResult, ExchangeError> {
         self.own_countdown.leftover = None;
         if !self.has_countdown() {
-            return Ok(Guarded::Without);
+            return Ok(CountdownResult::Without);
         }
         let read = match self.read_countdown(session, Purpose::Command).await {
-            Err(Trip::Fault(fault)) if is_own_answer(&fault) => {
-                return self.give_up(session, Some(fault), Stake::Theirs).await;
+            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
+                return self.give_up(session, Some(fault), CountdownRisk::Theirs).await;
             }
             read => read?,
         };
         let stake = match read {
-            Countdown::Unsupported => return Ok(Guarded::Without),
+            Countdown::Unsupported => return Ok(CountdownResult::Without),
             Countdown::Running { to, ends } if !self.is_ours(to, ends, ours) => {
-                self.tell().await;
-                return Ok(Guarded::Without);
+                self.send_report().await;
+                return Ok(CountdownResult::Without);
             }
             Countdown::Running { ends, .. } if self.is_as_wanted(ends, off_at) => {
-                return Ok(Guarded::Armed(Stake::Ours));
+                return Ok(CountdownResult::Armed(CountdownRisk::Ours));
             }
-            Countdown::Running { .. } => Stake::Ours,
-            _ => Stake::Theirs,
+            Countdown::Running { .. } => CountdownRisk::Ours,
+            _ => CountdownRisk::Theirs,
         };
         self.set(session, off_at, stake).await
     }
@@ -62,28 +62,33 @@ impl Worker {
         &mut self,
         session: &mut Session,
         off_at: Instant,
-        stake: Stake,
-    ) -> Result<Guarded, Trip> {
+        stake: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
         match self.read_countdown(session, Purpose::Command).await? {
             Countdown::Running { to, ends } if self.is_ours(to, ends, None) => {
-                return Ok(Guarded::Armed(stake));
+                return Ok(CountdownResult::Armed(stake));
             }
             // Somebody set theirs in between.
-            Countdown::Running { .. } => return Ok(Guarded::Without),
+            Countdown::Running { .. } => return Ok(CountdownResult::Without),
             _ => {}
         }
         match self.set(session, off_at, stake).await? {
-            Guarded::Armed(_) => {}
+            CountdownResult::Armed(_) => {}
             other => return Ok(other),
         }
         match self.read_countdown(session, Purpose::Command).await? {
-            Countdown::Running { .. } => Ok(Guarded::Armed(stake)),
+            Countdown::Running { .. } => Ok(CountdownResult::Armed(stake)),
             _ => self.give_up(session, None, stake).await,
         }
     }
 
     /// Arms: clears and adds. A failure is followed by a read, because either may have been done.
-    async fn set(&mut self, session: &mut Session, off_at: Instant, stake: Stake) -> Result<Guarded, Trip> {
+    async fn set(
+        &mut self,
+        session: &mut Session,
+        off_at: Instant,
+        stake: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
         let mut round = 1;
         loop {
             let delay = whole_seconds(off_at.duration_since(Instant::now()));
@@ -93,29 +98,29 @@ impl Worker {
                 .await
             {
                 Ok(_) => {
-                    self.known.count_down(Countdown::Running {
+                    self.known.set_countdown(Countdown::Running {
                         to: Power::Off,
                         ends: ending(self.clock.now(), delay),
                     });
-                    return Ok(Guarded::Armed(stake));
+                    return Ok(CountdownResult::Armed(stake));
                 }
-                Err(Trip::Fault(Fault::UnknownRequest(_))) if stake == Stake::Theirs => {
+                Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if stake == CountdownRisk::Theirs => {
                     self.do_without().await;
-                    return Ok(Guarded::Without);
+                    return Ok(CountdownResult::Without);
                 }
-                Err(Trip::Fault(fault)) => fault,
-                Err(Trip::Stopped) => return Err(Trip::Stopped),
+                Err(ExchangeError::Fault(fault)) => fault,
+                Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
             };
             match self.read_countdown(session, Purpose::Command).await {
                 Ok(Countdown::Running { to, ends })
                     if to == Power::Off && self.is_as_wanted(ends, off_at) && self.counts_to_armed(ends) =>
                 {
-                    return Ok(Guarded::Armed(stake));
+                    return Ok(CountdownResult::Armed(stake));
                 }
                 Ok(_) if round < ROUNDS => round += 1,
                 Ok(_) => return self.give_up(session, Some(fault), stake).await,
-                Err(Trip::Stopped) => return Err(Trip::Stopped),
-                Err(Trip::Fault(gone)) => return self.lose(session, gone, stake).await,
+                Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+                Err(ExchangeError::Fault(gone)) => return self.lose(session, gone, stake).await,
             }
         }
     }
@@ -125,46 +130,53 @@ impl Worker {
         &mut self,
         session: &mut Session,
         fault: Option<Fault>,
-        stake: Stake,
-    ) -> Result<Guarded, Trip> {
+        stake: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
         let runs = matches!(self.known.countdown, Countdown::Running { .. });
         let why = fault.as_ref().map_or_else(
             || "the plug took it, but it does not run".to_owned(),
             Fault::to_string,
         );
         let mut message = format!("the plug's own countdown to OFF could not be armed: {why}");
-        if stake == Stake::Ours && !runs && self.relay_is(Power::On) {
+        if stake == CountdownRisk::Ours && !runs && self.relay_is(Power::On) {
             self.open_relay(session).await?;
             message.push_str("; it was switched off");
         }
         warn!(device = %self.config.id, reason = %why, "countdown not armed");
         if !runs {
-            self.known.count_down(Countdown::Failed);
+            self.known.set_countdown(Countdown::Failed);
         }
-        self.tell().await;
-        Ok(Guarded::Refused(Failure {
-            code: fault.as_ref().map_or(Code::NotConfirmed, Fault::code),
+        self.send_report().await;
+        Ok(CountdownResult::Refused(CommandError {
+            code: fault.as_ref().map_or(ErrorCode::NotConfirmed, Fault::code),
             message,
             attempts: 1,
         }))
     }
 
     /// The device went silent while it was armed. One that closed because of us is opened if that still arrives.
-    async fn lose(&mut self, session: &mut Session, gone: Fault, stake: Stake) -> Result<Guarded, Trip> {
+    async fn lose(
+        &mut self,
+        session: &mut Session,
+        gone: Fault,
+        stake: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
         self.own_countdown.doubt();
-        self.known.count_down(Countdown::Unknown);
-        if stake == Stake::Ours && self.relay_is(Power::On) {
+        self.known.set_countdown(Countdown::Unknown);
+        if stake == CountdownRisk::Ours && self.relay_is(Power::On) {
             self.open_relay(session).await?;
         }
         Err(gone.into())
     }
 
-    async fn open_relay(&mut self, session: &mut Session) -> Result<(), Trip> {
+    async fn open_relay(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         let off = Request::Switch(None, Power::Off);
         match self.exchange(session, off, Purpose::Command).await {
-            Err(Trip::Fault(fault)) if fault.remedy() != Remedy::ReadBack => return Err(fault.into()),
-            Err(Trip::Stopped) => return Err(Trip::Stopped),
-            Ok(_) | Err(Trip::Fault(_)) => {}
+            Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
+                return Err(fault.into());
+            }
+            Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+            Ok(_) | Err(ExchangeError::Fault(_)) => {}
         }
         self.read_back(session, &[]).await
     }

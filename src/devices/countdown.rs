@@ -15,22 +15,22 @@ use tokio::time::{Instant, sleep_until};
 use reading::{SHORTEST, countdown, until};
 
 use super::{
-    answers::{Attempts, Target, too_late},
     backoff::Purpose,
-    exchange::Trip,
+    exchange::ExchangeError,
     fault::{Fault, Remedy},
     session::{Request, Session},
     worker::Worker,
 };
+use crate::devices::switch_target::{SwitchProgress, SwitchTarget, too_late};
 use crate::domain::{
-    command::{Done, Failure, Guard, Intent, Ticket},
+    command::{Applied, CommandError, DeviceCommand, Guard, Ticket},
     report::{Countdown, Kind},
 };
 use planner::Power;
 
 /// What a worker remembers of the countdown that it armed.
 #[derive(Debug, Default)]
-pub(super) struct OwnCountdown {
+pub(super) struct ArmedCountdown {
     /// The device does not know the request. Never asked again.
     refused: bool,
     /// When the countdown ends that we armed last, also where no answer said that it was taken.
@@ -43,18 +43,18 @@ pub(super) struct OwnCountdown {
 
 /// What became of the wish to guard.
 #[derive(Debug)]
-enum Guarded {
+enum CountdownResult {
     /// Our countdown runs.
-    Armed(Stake),
+    Armed(CountdownRisk),
     /// Nothing was asked for, the device has none, or somebody else uses it.
     Without,
     /// The device does not arm it.
-    Refused(Failure),
+    Refused(CommandError),
 }
 
 /// Whether the relay may stay closed without our countdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stake {
+enum CountdownRisk {
     /// Somebody else closed it and relied on nothing of ours.
     Theirs,
     /// It is closed because of us, or counted on a countdown that we replaced.
@@ -63,13 +63,13 @@ enum Stake {
 
 /// How switching ended.
 #[derive(Debug)]
-pub(super) enum Settled {
+pub(super) enum SwitchEnd {
     /// The device was asked until it said so, or the rounds were over.
-    Done,
+    Applied,
     /// The time to live ran out in the middle.
     Late,
     /// It was not switched on, or not left on.
-    Refused(Failure),
+    Refused(CommandError),
 }
 
 /// The countdown counts whole seconds and is read some time later: two that end within this are the same.
@@ -79,7 +79,7 @@ const ROUNDS: u32 = 2;
 /// After this a countdown that should have ended is read again.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
 
-impl OwnCountdown {
+impl ArmedCountdown {
     /// Nothing is known of the countdown any more, but for what we did to it.
     pub(super) fn doubt(&mut self) {
         self.stale = true;
@@ -91,8 +91,8 @@ impl Worker {
     pub(super) async fn carry_out_guard(
         &mut self,
         session: &mut Session,
-        intent: Intent,
-    ) -> Result<(), Trip> {
+        intent: DeviceCommand,
+    ) -> Result<(), ExchangeError> {
         let targets = self.targets(&intent.path);
         if targets.is_empty() {
             intent.ticket.answer(Err(self.unknown_outlet(&intent.path)));
@@ -101,20 +101,26 @@ impl Worker {
         // What is in flight is finished at the stop: arming must not end half way.
         let power = self.confirmed(&targets).unwrap_or(Power::On);
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
-        let guarded = match intent.guard {
-            Guard::Leave => Ok(Guarded::Without),
+        let countdown_result = match intent.guard {
+            Guard::Leave => Ok(CountdownResult::Without),
             Guard::Arm { off_at, ours } => self.arm_and_hold(session, off_at, ours).await,
-            Guard::Disarm { ours } => self.disarm(session, ours).await.map(|()| Guarded::Without),
-            Guard::Cancel { to, ends } => self.cancel(session, to, ends).await.map(|()| Guarded::Without),
+            Guard::Disarm { ours } => self
+                .disarm(session, ours)
+                .await
+                .map(|()| CountdownResult::Without),
+            Guard::Cancel { to, ends } => self
+                .cancel(session, to, ends)
+                .await
+                .map(|()| CountdownResult::Without),
         };
         self.mailbox.view.in_flight = None;
-        match guarded {
-            Ok(Guarded::Refused(failure)) => intent.ticket.answer(Err(failure)),
-            Ok(Guarded::Armed(_) | Guarded::Without) => {
+        match countdown_result {
+            Ok(CountdownResult::Refused(failure)) => intent.ticket.answer(Err(failure)),
+            Ok(CountdownResult::Armed(_) | CountdownResult::Without) => {
                 let outlets = self.states(&targets);
-                intent.ticket.answer(Ok(Done { outlets, attempts: 1 }));
+                intent.ticket.answer(Ok(Applied { outlets, attempts: 1 }));
             }
-            Err(trip) => return self.trip(trip, intent, 1),
+            Err(on_exchange_error) => return self.on_exchange_error(on_exchange_error, intent, 1),
         }
         Ok(())
     }
@@ -124,25 +130,25 @@ impl Worker {
     pub(super) async fn settle_guarded(
         &mut self,
         session: &mut Session,
-        targets: &[Target],
+        targets: &[SwitchTarget],
         power: Power,
         (guard, deadline): (Guard, Instant),
-        attempts: &Attempts,
+        attempts: &SwitchProgress,
         ticket: &mut Ticket,
-    ) -> Result<Settled, Trip> {
+    ) -> Result<SwitchEnd, ExchangeError> {
         let was_on = self.confirmed(targets) == Some(Power::On);
-        let (guarded, off_at) = match guard {
+        let (countdown_result, off_at) = match guard {
             Guard::Arm { off_at, ours } if power == Power::On => {
                 (self.arm(session, off_at, ours).await?, Some(off_at))
             }
-            _ => (Guarded::Without, None),
+            _ => (CountdownResult::Without, None),
         };
-        if let Guarded::Refused(failure) = guarded {
-            return Ok(Settled::Refused(failure));
+        if let CountdownResult::Refused(failure) = countdown_result {
+            return Ok(SwitchEnd::Refused(failure));
         }
         let unasked = self.mailbox.late_code();
         if off_at.is_some() && Instant::now() >= deadline {
-            return Ok(Settled::Refused(too_late(attempts.so_far(), unasked)));
+            return Ok(SwitchEnd::Refused(too_late(attempts.so_far(), unasked)));
         }
         // A request that is given up half way would meet the next one at the device: only the answer is early.
         {
@@ -157,17 +163,17 @@ impl Worker {
         }
         if ticket.is_answered() {
             self.own_countdown.doubt();
-            return Ok(Settled::Late);
+            return Ok(SwitchEnd::Late);
         }
-        if let (Guarded::Armed(stake), Some(off_at)) = (guarded, off_at)
+        if let (CountdownResult::Armed(stake), Some(off_at)) = (countdown_result, off_at)
             && self.all_confirmed(targets, power)
         {
-            let stake = if was_on { stake } else { Stake::Ours };
-            if let Guarded::Refused(failure) = self.hold(session, off_at, stake).await? {
-                return Ok(Settled::Refused(failure));
+            let stake = if was_on { stake } else { CountdownRisk::Ours };
+            if let CountdownResult::Refused(failure) = self.hold(session, off_at, stake).await? {
+                return Ok(SwitchEnd::Refused(failure));
             }
         }
-        Ok(Settled::Done)
+        Ok(SwitchEnd::Applied)
     }
 
     /// Clears our countdown after an OFF that the device confirmed and that was answered.
@@ -176,7 +182,7 @@ impl Worker {
         session: &mut Session,
         guard: Guard,
         power: Power,
-    ) -> Result<(), Trip> {
+    ) -> Result<(), ExchangeError> {
         let Guard::Disarm { ours } = guard else {
             return Ok(());
         };
@@ -201,7 +207,7 @@ impl Worker {
     }
 
     /// Reads the countdown. A device that cannot say loses nothing else.
-    pub(super) async fn look_at_countdown(&mut self, session: &mut Session) -> Result<(), Trip> {
+    pub(super) async fn poll_countdown(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         // Asked once, whatever comes of it; a device that fails is connected anew, and read then.
         self.own_countdown.stale = false;
         if !self.has_countdown() {
@@ -209,19 +215,19 @@ impl Worker {
         }
         let failed = self.known.countdown == Countdown::Failed;
         let read = match self.read_countdown(session, Purpose::Poll).await {
-            Err(Trip::Fault(fault)) if is_own_answer(&fault) => {
-                self.known.count_down(Countdown::Unknown);
+            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
+                self.known.set_countdown(Countdown::Unknown);
                 return Ok(());
             }
-            Err(trip) => {
-                self.known.count_down(Countdown::Unknown);
-                return Err(trip);
+            Err(on_exchange_error) => {
+                self.known.set_countdown(Countdown::Unknown);
+                return Err(on_exchange_error);
             }
             Ok(read) => read,
         };
         // That nothing runs is what the failure was; the next attempt to arm ends it.
         if failed && read == Countdown::Idle {
-            self.known.count_down(Countdown::Failed);
+            self.known.set_countdown(Countdown::Failed);
         }
         if let Some(ours) = self.own_countdown.leftover
             && self.relay_is(Power::Off)
@@ -229,7 +235,7 @@ impl Worker {
             self.disarm(session, ours).await?;
         }
         self.own_countdown.leftover = None;
-        self.tell().await;
+        self.send_report().await;
         Ok(())
     }
 
@@ -238,11 +244,11 @@ impl Worker {
         session: &mut Session,
         off_at: Instant,
         ours: Option<Timestamp>,
-    ) -> Result<Guarded, Trip> {
+    ) -> Result<CountdownResult, ExchangeError> {
         let before = self.own_countdown.armed;
         match self.arm(session, off_at, ours).await? {
             // What was read a moment ago needs no second look.
-            Guarded::Armed(stake) if self.own_countdown.armed != before => {
+            CountdownResult::Armed(stake) if self.own_countdown.armed != before => {
                 self.hold(session, off_at, stake).await
             }
             other => Ok(other),
@@ -250,7 +256,12 @@ impl Worker {
     }
 
     /// Clears somebody else's countdown, if it is still the one that was meant.
-    async fn cancel(&mut self, session: &mut Session, to: Power, ends: Timestamp) -> Result<(), Trip> {
+    async fn cancel(
+        &mut self,
+        session: &mut Session,
+        to: Power,
+        ends: Timestamp,
+    ) -> Result<(), ExchangeError> {
         if !self.has_countdown() {
             return Ok(());
         }
@@ -260,19 +271,19 @@ impl Worker {
         if meant {
             self.exchange(session, Request::ClearTimer, Purpose::Command)
                 .await?;
-            self.known.count_down(Countdown::Idle);
+            self.known.set_countdown(Countdown::Idle);
         }
-        self.tell().await;
+        self.send_report().await;
         Ok(())
     }
 
     /// Clears the countdown if it is ours.
-    async fn disarm(&mut self, session: &mut Session, ours: Timestamp) -> Result<(), Trip> {
+    async fn disarm(&mut self, session: &mut Session, ours: Timestamp) -> Result<(), ExchangeError> {
         if !self.has_countdown() {
             return Ok(());
         }
         let read = match self.read_countdown(session, Purpose::Command).await {
-            Err(Trip::Fault(fault)) if is_own_answer(&fault) => Countdown::Unknown,
+            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => Countdown::Unknown,
             read => read?,
         };
         if let Countdown::Running { to, ends } = read
@@ -284,41 +295,45 @@ impl Worker {
             {
                 Ok(_) => {
                     self.own_countdown.armed = None;
-                    self.known.count_down(Countdown::Idle);
+                    self.known.set_countdown(Countdown::Idle);
                 }
                 // It runs on, and that is what the report says.
-                Err(Trip::Fault(fault)) if is_own_answer(&fault) => {}
-                Err(trip) => return Err(trip),
+                Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {}
+                Err(on_exchange_error) => return Err(on_exchange_error),
             }
         }
-        self.tell().await;
+        self.send_report().await;
         Ok(())
     }
 
     /// Reads the countdown and reports it.
-    async fn read_countdown(&mut self, session: &mut Session, purpose: Purpose) -> Result<Countdown, Trip> {
+    async fn read_countdown(
+        &mut self,
+        session: &mut Session,
+        purpose: Purpose,
+    ) -> Result<Countdown, ExchangeError> {
         match self.exchange(session, Request::GetTimer, purpose).await {
             Ok(value) => {
                 let read = countdown(&value, self.clock.now());
-                self.known.count_down(read);
+                self.known.set_countdown(read);
                 // A failure stays told until the caller knows whether it is over.
                 if !matches!(read, Countdown::Idle) {
-                    self.tell().await;
+                    self.send_report().await;
                 }
                 Ok(self.known.countdown)
             }
-            Err(Trip::Fault(Fault::UnknownRequest(_))) => {
+            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) => {
                 self.do_without().await;
                 Ok(Countdown::Unsupported)
             }
-            Err(trip) => Err(trip),
+            Err(on_exchange_error) => Err(on_exchange_error),
         }
     }
 
     async fn do_without(&mut self) {
         self.own_countdown.refused = true;
-        self.known.count_down(Countdown::Unsupported);
-        self.tell().await;
+        self.known.set_countdown(Countdown::Unsupported);
+        self.send_report().await;
     }
 
     fn has_countdown(&self) -> bool {
@@ -335,8 +350,8 @@ impl Worker {
     /// Ours by the wall clock of who asks, or by our own memory, which a jump of the wall clock and an answer
     /// that came too late leave right.
     fn is_ours(&self, to: Power, ends: Timestamp, ours: Option<Timestamp>) -> bool {
-        let told = ours.is_some_and(|ours| ours.duration_since(ends).abs() <= SAME_END);
-        to == Power::Off && (told || self.counts_to_armed(ends))
+        let last_report = ours.is_some_and(|ours| ours.duration_since(ends).abs() <= SAME_END);
+        to == Power::Off && (last_report || self.counts_to_armed(ends))
     }
 
     fn counts_to_armed(&self, ends: Timestamp) -> bool {

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::state::any_on;
 use crate::{
     domain::{
-        command::Code,
-        report::{Availability, Event, EventKind, Kind, Phase, Report},
+        command::ErrorCode,
+        report::{Availability, DeviceReport, Event, EventKind, Kind, Phase},
     },
     system::telemetry::Level,
 };
@@ -19,7 +19,7 @@ use planner::{DeviceId, GroupId, OutletKey, Power, plan::Vacation};
 
 /// What only a reload changes while the process runs.
 #[derive(Debug, Clone)]
-pub struct About {
+pub struct BridgeInfo {
     /// When the process started.
     pub started_at: Timestamp,
     /// Whether credentials are missing.
@@ -31,7 +31,7 @@ pub struct About {
 }
 
 #[derive(Serialize)]
-pub(super) struct Info<'a> {
+pub(super) struct InfoPayload<'a> {
     version: &'static str,
     started_at: Timestamp,
     setup_mode: bool,
@@ -45,15 +45,15 @@ pub(super) struct Info<'a> {
     settings: &'a Value,
 }
 
-impl<'a> Info<'a> {
+impl<'a> InfoPayload<'a> {
     pub(super) fn of(
-        about: &'a About,
-        reports: &BTreeMap<DeviceId, Arc<Report>>,
+        about: &'a BridgeInfo,
+        reports: &BTreeMap<DeviceId, Arc<DeviceReport>>,
         configured: usize,
         vacation: Option<Vacation>,
         log_level: Level,
     ) -> Self {
-        let online = |report: &&Arc<Report>| report.availability == Availability::Online;
+        let online = |report: &&Arc<DeviceReport>| report.availability == Availability::Online;
         Self {
             version: env!("CARGO_PKG_VERSION"),
             started_at: about.started_at,
@@ -101,7 +101,7 @@ struct OutletEntry<'a> {
 }
 
 impl<'a> DeviceEntry<'a> {
-    pub(super) fn of(report: &'a Report) -> Self {
+    pub(super) fn of(report: &'a DeviceReport) -> Self {
         let identity = report.identity.as_deref();
         let outlets = report.outlets.iter().filter_map(|outlet| {
             Some(OutletEntry {
@@ -138,14 +138,14 @@ impl<'a> DeviceEntry<'a> {
 /// `bridge/last_error`: the newest trouble of a device or the settings, or a null message once there is none.
 #[derive(Serialize, Default)]
 pub(super) struct LastError<'a> {
-    code: Option<Code>,
+    code: Option<ErrorCode>,
     message: Option<String>,
     device: Option<&'a DeviceId>,
     at: Option<Timestamp>,
 }
 
 impl<'a> LastError<'a> {
-    pub(super) fn of(report: Option<&'a Report>, now: Timestamp) -> Self {
+    pub(super) fn of(report: Option<&'a DeviceReport>, now: Timestamp) -> Self {
         let Some((report, trouble)) = report.and_then(|report| Some((report, report.trouble.as_ref()?)))
         else {
             return Self::default();
@@ -161,7 +161,7 @@ impl<'a> LastError<'a> {
 
     pub(super) fn of_settings(why: &str, now: Timestamp) -> Self {
         Self {
-            code: Some(Code::InvalidSettings),
+            code: Some(ErrorCode::InvalidSettings),
             message: Some(why.chars().take(STATE_TEXT_MAX).collect()),
             device: None,
             at: Some(now),

@@ -15,19 +15,21 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    bridge::{About, DeviceEntry, EventBody, Info, LastError},
     discovery::Shape,
-    home::{Announcement, Home},
+    home::{Announcement, DiscoveryTracker},
     link::{Filter, Link, Rank, Topic},
-    pace::Pace,
-    standings::Standings,
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
 };
+use crate::mqtt::{
+    bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError},
+    status_cache::StatusCache,
+    throttle::Throttle,
+};
 use crate::{
     domain::{
-        command::Code,
-        report::{Availability, Event, Report, Trouble},
+        command::ErrorCode,
+        report::{Availability, DeviceError, DeviceReport, Event},
     },
     system::{clock::Clock, telemetry::Level},
 };
@@ -41,109 +43,109 @@ const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
 
 /// The sole owner of what is published.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct Publisher {
     pub(super) link: Link,
     pub(super) topics: Topics,
-    pub(super) home: Option<Home>,
-    pub(super) standings: Standings,
-    pub(super) about: About,
+    pub(super) home: Option<DiscoveryTracker>,
+    pub(super) statuses: StatusCache,
+    pub(super) about: BridgeInfo,
     pub(super) configured: BTreeSet<DeviceId>,
-    pub(super) reports: BTreeMap<DeviceId, Arc<Report>>,
+    pub(super) reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
     /// Why the settings that were read last were not taken.
     pub(super) refused_settings: Option<String>,
     /// Of what is said of all devices together.
-    overview: Pace,
+    overview: Throttle,
     clock: Clock,
     /// Whether the devices of an earlier run were looked at.
-    swept: bool,
+    stale_cleared: bool,
     /// Whether the groups of an earlier run were looked at.
-    pub(super) swept_groups: bool,
+    pub(super) stale_groups_cleared: bool,
     /// The outlets that an earlier run told of, of devices that did not tell theirs yet.
-    former_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
+    stale_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
 }
 
-impl Tree {
+impl Publisher {
     pub(super) fn new(
         link: Link,
         topics: Topics,
-        home: Option<Home>,
-        about: About,
+        home: Option<DiscoveryTracker>,
+        about: BridgeInfo,
         configured: BTreeSet<DeviceId>,
-        standings: Standings,
+        statuses: StatusCache,
         clock: Clock,
     ) -> Self {
         Self {
             link,
             topics,
             home,
-            standings,
+            statuses,
             about,
             configured,
             reports: BTreeMap::new(),
             refused_settings: None,
-            overview: Pace::new(OVERVIEW_PAUSE),
+            overview: Throttle::new(OVERVIEW_PAUSE),
             clock,
-            swept: false,
-            swept_groups: false,
-            former_outlets: BTreeMap::new(),
+            stale_cleared: false,
+            stale_groups_cleared: false,
+            stale_outlets: BTreeMap::new(),
         }
     }
 
     /// What stands before the first report.
-    pub(super) fn plant(&mut self, level: Level) {
-        if let Some(bridge) = self.home.as_mut().and_then(Home::bridge) {
+    pub(super) fn publish_initial(&mut self, level: Level) {
+        if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
             self.announce(Rank::BridgeDiscovery, bridge);
         }
-        self.tell_info(level);
-        self.tell_devices();
-        self.tell_groups();
-        self.tell_last_error(None);
+        self.publish_info(level);
+        self.publish_devices();
+        self.publish_groups();
+        self.publish_last_error(None);
         let online = availability(Availability::Online);
         self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
     }
 
     /// A device changed. One that a reload took out may still report while its worker ends.
-    pub(super) fn hear(&mut self, report: &Arc<Report>) {
+    pub(super) fn hear(&mut self, report: &Arc<DeviceReport>) {
         if !self.is_configured(&report.id) {
             return;
         }
-        let report = &self.with_finding(report);
+        let report = &self.with_settings_error(report);
         let before = self.reports.insert(report.id.clone(), report.clone());
         if before.as_deref().map(Shape::from) != Some(Shape::from(report.as_ref())) {
-            self.announce_again(&report.id);
+            self.announce_device(&report.id);
         }
-        self.tell_states(&report.id);
+        self.publish_states(&report.id);
         self.retain(
             Rank::Availability,
             self.topics.availability(&report.id),
             availability(report.availability),
         );
-        self.erase_vanished(before.as_deref(), report);
-        self.erase_former(report);
+        self.clear_vanished_outlets(before.as_deref(), report);
+        self.clear_stale_outlets(report);
         // What is told of all devices together; what a meter shows is not in it.
         let before = before.as_deref();
         if before.map(DeviceEntry::of) != Some(DeviceEntry::of(report)) {
             self.overview.ask(Instant::now());
         }
         if before.map(|before| &before.trouble) != Some(&report.trouble) {
-            self.tell_last_error(Some(report));
+            self.publish_last_error(Some(report));
         }
     }
 
-    /// When [`Tree::tell_overview`] is to be called.
+    /// When [`Publisher::publish_overview`] is to be called.
     pub(super) fn overview_due(&self) -> Option<Instant> {
         self.overview.due()
     }
 
     /// Tells what is said of all devices together.
-    pub(super) fn tell_overview(&mut self, level: Level) {
+    pub(super) fn publish_overview(&mut self, level: Level) {
         self.overview.told(Instant::now());
-        self.tell_devices();
-        self.tell_info(level);
+        self.publish_devices();
+        self.publish_info(level);
     }
 
     /// Something happened.
-    pub(super) fn tell_event(&mut self, event: &Event) {
+    pub(super) fn publish_event(&mut self, event: &Event) {
         self.send(
             self.topics.bridge(BridgeTopic::Event),
             json(&EventBody::of(event)),
@@ -151,28 +153,28 @@ impl Tree {
     }
 
     /// The bridge's own figures, retained.
-    pub(super) fn tell_health(&mut self, health: &impl Serialize) {
+    pub(super) fn publish_health(&mut self, health: &impl Serialize) {
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::Health), json(health));
     }
 
     /// Version, start, settings, how many devices are online.
-    pub(super) fn tell_info(&mut self, level: Level) {
-        let info = json(&Info::of(
+    pub(super) fn publish_info(&mut self, level: Level) {
+        let info = json(&InfoPayload::of(
             &self.about,
             &self.reports,
             self.configured.len(),
-            self.standings.vacation,
+            self.statuses.vacation,
             level,
         ));
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Info), info);
+        self.retain(Rank::State, self.topics.bridge(BridgeTopic::InfoPayload), info);
     }
 
     /// The states of a device, as it and the scheduler told them last.
-    pub(super) fn tell_states(&mut self, device: &DeviceId) {
+    pub(super) fn publish_states(&mut self, device: &DeviceId) {
         let Some(report) = self.reports.get(device) else {
             return;
         };
-        for (path, state) in states(report, &self.standings) {
+        for (path, state) in states(report, &self.statuses) {
             self.retain(Rank::State, self.topics.state(&path), state);
         }
     }
@@ -186,7 +188,7 @@ impl Tree {
     }
 
     /// Announces a device from its last report.
-    pub(super) fn announce_again(&mut self, device: &DeviceId) {
+    pub(super) fn announce_device(&mut self, device: &DeviceId) {
         let Some(report) = self.reports.get(device).cloned() else {
             return;
         };
@@ -198,23 +200,23 @@ impl Tree {
 
     /// Announces everything anew.
     pub(super) fn announce_all(&mut self) {
-        if let Some(bridge) = self.home.as_mut().and_then(Home::bridge) {
+        if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
             self.announce(Rank::BridgeDiscovery, bridge);
         }
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
-            self.announce_again(&device);
+            self.announce_device(&device);
         }
         self.announce_groups();
     }
 
     /// Empties a discovery topic, before any device is announced.
-    pub(super) fn withdraw(&mut self, topic: &Address) {
+    pub(super) fn remove_discovery(&mut self, topic: &Address) {
         self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
     }
 
     /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
     /// each further empty message.
-    pub(super) fn leave_empty(&mut self, topic: &Address) {
+    pub(super) fn keep_empty(&mut self, topic: &Address) {
         if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
             self.link.forget(topic);
         }
@@ -233,11 +235,11 @@ impl Tree {
     /// A connection stands. The link publishes everything by itself; what an earlier run left is asked for.
     pub(super) fn connected(&mut self) {
         let former = [
-            (BridgeTopic::Devices, self.swept),
-            (BridgeTopic::Groups, self.swept_groups),
+            (BridgeTopic::Devices, self.stale_cleared),
+            (BridgeTopic::Groups, self.stale_groups_cleared),
         ];
-        for (topic, swept) in former {
-            if let (false, Ok(filter)) = (swept, Filter::try_from(self.topics.bridge(topic))) {
+        for (topic, stale_cleared) in former {
+            if let (false, Ok(filter)) = (stale_cleared, Filter::try_from(self.topics.bridge(topic))) {
                 self.link.subscribe(filter);
             }
         }
@@ -247,9 +249,9 @@ impl Tree {
     }
 
     /// What earlier runs announced has been looked at: the devices' turn.
-    pub(super) fn swept(&mut self) {
+    pub(super) fn stale_cleared(&mut self) {
         if let Some(home) = &mut self.home {
-            home.swept();
+            home.stale_cleared();
         }
         self.announce_all();
     }
@@ -272,8 +274,8 @@ impl Tree {
     }
 
     /// Outlets that a strip had before and has no more.
-    fn erase_vanished(&mut self, before: Option<&Report>, now: &Report) {
-        let keys = |report: &Report| {
+    fn clear_vanished_outlets(&mut self, before: Option<&DeviceReport>, now: &DeviceReport) {
+        let keys = |report: &DeviceReport| {
             report
                 .outlets
                 .iter()
@@ -287,7 +289,7 @@ impl Tree {
         }
     }
 
-    pub(super) fn tell_devices(&mut self) {
+    pub(super) fn publish_devices(&mut self) {
         let entries: Vec<_> = self
             .reports
             .values()
@@ -298,7 +300,7 @@ impl Tree {
     }
 
     /// A device that works as it should, but not as the settings have it.
-    fn with_finding(&self, report: &Arc<Report>) -> Arc<Report> {
+    fn with_settings_error(&self, report: &Arc<DeviceReport>) -> Arc<DeviceReport> {
         let finding = self.rules().strip_as_outlet(&report.id, report.outlets.len());
         let (None, Some(message)) = (&report.trouble, finding) else {
             return report.clone();
@@ -310,18 +312,18 @@ impl Tree {
         if known.is_none_or(|known| known.message != message) {
             warn!(device = %report.id, "{message}");
         }
-        Arc::new(Report {
-            trouble: Some(Trouble {
-                code: Code::UnknownOutlet,
+        Arc::new(DeviceReport {
+            trouble: Some(DeviceError {
+                code: ErrorCode::UnknownOutlet,
                 message,
             }),
-            ..Report::clone(report)
+            ..DeviceReport::clone(report)
         })
     }
 
     /// The trouble that came last; gone when nothing has any.
-    pub(super) fn tell_last_error(&mut self, changed: Option<&Report>) {
-        let troubled = |report: &&Report| report.trouble.is_some();
+    pub(super) fn publish_last_error(&mut self, changed: Option<&DeviceReport>) {
+        let troubled = |report: &&DeviceReport| report.trouble.is_some();
         let others = self.reports.values().map(Arc::as_ref);
         let report = changed
             .filter(troubled)
@@ -335,8 +337,8 @@ impl Tree {
         self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
     }
 
-    fn announcement(&mut self, report: &Report) -> Option<Announcement> {
-        let rules = self.standings.rules();
+    fn announcement(&mut self, report: &DeviceReport) -> Option<Announcement> {
+        let rules = self.statuses.rules();
         self.home.as_mut()?.device(report, rules)
     }
 

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 /// At most one telling each pause. What is asked for meanwhile is told once, at its end.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     pause: Duration,
     due: Option<Instant>,
     told: Option<Instant>,
 }
 
-impl Pace {
+impl Throttle {
     /// Nothing was told or asked for.
     pub(super) fn new(pause: Duration) -> Self {
         Self {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_rest_together_after_the_pause() {
-        let (mut pace, start) = (Pace::new(PAUSE), Instant::now());
+        let (mut pace, start) = (Throttle::new(PAUSE), Instant::now());
         assert_eq!(pace.due(), None);
         pace.ask(start);
         assert_eq!(pace.due(), Some(start));
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn after_a_longer_silence_it_is_told_at_once() {
-        let (mut pace, start) = (Pace::new(PAUSE), Instant::now());
+        let (mut pace, start) = (Throttle::new(PAUSE), Instant::now());
         pace.told(start);
         pace.ask(start + PAUSE + SECOND);
         assert_eq!(pace.due(), Some(start + PAUSE + SECOND));
