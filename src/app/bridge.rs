@@ -12,11 +12,13 @@ use tracing::{error, info, warn};
 use crate::{
     app::reload::Loader,
     config::{Device, Settings},
-    devices::{
-        Credentials, DeviceConfig, DeviceOwner, DeviceSet, MetricsRegistry, OutletConfig, PollingConfig,
-        ReportThresholds,
+    devices::DeviceOwner,
+    domain::{
+        device_metrics::MetricsRegistry,
+        devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+        report_thresholds::ReportThresholds,
+        scheduling,
     },
-    domain::scheduling,
     mqtt::{BridgeInfo, Channels, Control, MqttTask, Parts, link::LinkError},
     scheduler::task::{self, Scheduler},
     store::{self, Loaded, Store},

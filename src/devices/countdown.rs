@@ -23,7 +23,9 @@ use super::{
 };
 use crate::devices::switch_target::{SwitchProgress, SwitchTarget, too_late};
 use crate::domain::{
-    command::{Applied, CommandError, DeviceCommand, Guard, Ticket},
+    command_error::CommandError,
+    device_command::{DeviceCommand, Guard},
+    reply::{Applied, Reply},
     report::{Countdown, Kind},
 };
 use planner::Power;
@@ -95,7 +97,7 @@ impl Worker {
     ) -> Result<(), ExchangeError> {
         let targets = self.targets(&intent.path);
         if targets.is_empty() {
-            intent.ticket.answer(Err(self.unknown_outlet(&intent.path)));
+            intent.reply.send(Err(self.unknown_outlet(&intent.path)));
             return Ok(());
         }
         // What is in flight is finished at the stop: arming must not end half way.
@@ -115,10 +117,10 @@ impl Worker {
         };
         self.mailbox.view.in_flight = None;
         match countdown_result {
-            Ok(CountdownResult::Refused(failure)) => intent.ticket.answer(Err(failure)),
+            Ok(CountdownResult::Refused(failure)) => intent.reply.send(Err(failure)),
             Ok(CountdownResult::Armed(_) | CountdownResult::Without) => {
                 let outlets = self.states(&targets);
-                intent.ticket.answer(Ok(Applied { outlets, attempts: 1 }));
+                intent.reply.send(Ok(Applied { outlets, attempts: 1 }));
             }
             Err(on_exchange_error) => return self.on_exchange_error(on_exchange_error, intent, 1),
         }
@@ -134,7 +136,7 @@ impl Worker {
         power: Power,
         (guard, deadline): (Guard, Instant),
         attempts: &SwitchProgress,
-        ticket: &mut Ticket,
+        reply: &mut Reply,
     ) -> Result<SwitchEnd, ExchangeError> {
         let was_on = self.confirmed(targets) == Some(Power::On);
         let (countdown_result, off_at) = match guard {
@@ -156,12 +158,12 @@ impl Worker {
             tokio::select! {
                 settled = &mut settling => settled?,
                 () = sleep_until(deadline) => {
-                    ticket.answer_early(Err(too_late(attempts.so_far(), unasked)));
+                    reply.send_early(Err(too_late(attempts.so_far(), unasked)));
                     settling.await?;
                 }
             }
         }
-        if ticket.is_answered() {
+        if reply.is_sent() {
             self.own_countdown.doubt();
             return Ok(SwitchEnd::Late);
         }

@@ -17,7 +17,9 @@ use crate::devices::{
     switch_target::{SwitchProgress, SwitchTarget},
 };
 use crate::domain::{
-    command::{Action, Applied, CommandError, DeviceCommand, Switch},
+    command_error::CommandError,
+    device_command::{DeviceAction, DeviceCommand, Switch},
+    reply::Applied,
     report::Kind,
 };
 use planner::Power;
@@ -59,10 +61,10 @@ impl Worker {
         intent: DeviceCommand,
     ) -> Result<(), ExchangeError> {
         match intent.action {
-            Action::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
-            Action::Guard => self.carry_out_guard(session, intent).await,
-            Action::Read => self.carry_out_read(session, intent).await,
-            Action::Reboot => self.carry_out_reboot(session, intent).await,
+            DeviceAction::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
+            DeviceAction::Guard => self.carry_out_guard(session, intent).await,
+            DeviceAction::Read => self.carry_out_read(session, intent).await,
+            DeviceAction::Reboot => self.carry_out_reboot(session, intent).await,
         }
     }
 
@@ -74,7 +76,7 @@ impl Worker {
     ) -> Result<(), ExchangeError> {
         let targets = self.targets(&intent.path);
         if targets.is_empty() {
-            intent.ticket.answer(Err(self.unknown_outlet(&intent.path)));
+            intent.reply.send(Err(self.unknown_outlet(&intent.path)));
             return Ok(());
         }
         let power = match switch {
@@ -82,7 +84,7 @@ impl Worker {
             Switch::Toggle => self.confirmed(&targets).unwrap_or(Power::Off).toggled(),
         };
         // A retry must not toggle back what the first attempt did.
-        intent.action = Action::Switch(Switch::To(power));
+        intent.action = DeviceAction::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
         self.may_be_done = false;
         let attempts = SwitchProgress::default();
@@ -94,7 +96,7 @@ impl Worker {
                 power,
                 (guard, intent.deadline),
                 &attempts,
-                &mut intent.ticket,
+                &mut intent.reply,
             )
             .await;
         self.mailbox.view.in_flight = None;
@@ -102,14 +104,14 @@ impl Worker {
             Ok(SwitchEnd::Applied) => {
                 let outcome = self.switched(targets, power, attempts.so_far());
                 let confirmed = outcome.is_ok();
-                intent.ticket.answer(outcome);
+                intent.reply.send(outcome);
                 if confirmed {
                     self.disarm_after_off(session, guard, power).await?;
                 }
                 Ok(())
             }
             Ok(SwitchEnd::Refused(failure)) => {
-                intent.ticket.answer(Err(failure));
+                intent.reply.send(Err(failure));
                 Ok(())
             }
             Err(on_exchange_error) => self.on_exchange_error(on_exchange_error, intent, attempts.so_far()),
@@ -139,7 +141,7 @@ impl Worker {
                             attempts: 1,
                         })
                     };
-                    reader.ticket.answer(outcome);
+                    reader.reply.send(outcome);
                 }
                 Ok(())
             }
@@ -161,7 +163,7 @@ impl Worker {
         match self.exchange(session, Request::Reboot, Purpose::Command).await {
             // A device that reboots at once does not answer any more.
             Ok(_) | Err(ExchangeError::Fault(Fault::Closed | Fault::NoAnswer)) => {
-                intent.ticket.answer(Ok(Applied {
+                intent.reply.send(Ok(Applied {
                     outlets: Vec::new(),
                     attempts: 1,
                 }));
@@ -179,7 +181,7 @@ impl Worker {
         attempts: u32,
     ) -> Result<(), ExchangeError> {
         if self.may_be_done {
-            intent.ticket.may_be_done(attempts);
+            intent.reply.may_be_done(attempts);
         }
         match on_exchange_error {
             ExchangeError::Fault(fault) if fault.remedy() == Remedy::DoWithout => {
@@ -188,15 +190,15 @@ impl Worker {
                     message: fault.to_string(),
                     attempts,
                 };
-                intent.ticket.answer(Err(failure));
+                intent.reply.send(Err(failure));
                 Ok(())
             }
-            ExchangeError::Fault(fault) if intent.ticket.is_answered() => Err(fault.into()),
+            ExchangeError::Fault(fault) if intent.reply.is_sent() => Err(fault.into()),
             ExchangeError::Fault(fault) => {
                 self.mailbox.queue.put_back(intent, attempts, Instant::now());
                 Err(fault.into())
             }
-            // The ticket answers `shutting_down` by being dropped.
+            // The reply answers `shutting_down` by being dropped.
             ExchangeError::Stopped => Err(ExchangeError::Stopped),
         }
     }

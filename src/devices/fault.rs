@@ -1,7 +1,7 @@
 //! What can go wrong with a device, typed by what to do next.
 
 use crate::domain::{
-    command::ErrorCode,
+    command_error::ErrorCode,
     report::{DeviceError, Phase},
 };
 

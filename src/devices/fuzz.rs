@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    DeviceConfig,
     readings::{DeviceReading, OutletReading},
     search::Discovered,
 };
 use crate::devices::state::DeviceState;
+use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
 use test_inputs;
 

@@ -8,13 +8,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    WorkerSettings,
-    queue::{Queue, View},
-};
+use super::queue::{Queue, View};
+use crate::domain::devices::WorkerSettings;
 use crate::{
     domain::{
-        command::{CommandError, DeviceCommand, ErrorCode},
+        command_error::{CommandError, ErrorCode},
+        device_command::DeviceCommand,
         off_rules::Mirror,
         report::DeviceError,
     },

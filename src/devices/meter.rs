@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{
-    DeviceEvent,
     backoff::{Purpose, jittered},
     exchange::ExchangeError,
     fault::Fault,
     session::{Reading, Request, Session},
     worker::Worker,
 };
+use crate::domain::devices::DeviceEvent;
 use crate::{
     devices::energy::Counters,
     domain::report::{DeviceClock, Energy, Feature, Metered},

@@ -5,12 +5,12 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    DeviceConfig,
     fault::Fault,
     readings::{DeviceReading, OutletReading, kind},
     search::DiscoveryCache,
     session::{Request, Session},
 };
+use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
 
 /// A device that let us in.

@@ -1,5 +1,6 @@
 //! The device owner: routes intents to workers and never waits for any of them.
 
+use crate::domain::devices::{DeviceMsg, DeviceSet};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -17,15 +18,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DeviceConfig, DeviceEvent, MetricsRegistry, PollingConfig, WorkerSettings,
     mailbox::{Mailbox, WorkerMsg},
     search::DiscoveryCache,
     worker::Worker,
 };
+use crate::domain::{
+    device_metrics::MetricsRegistry,
+    devices::{DeviceEvent, WorkerSettings},
+};
 use crate::{
     devices::energy::EnergyTotals,
     domain::{
-        command::{CommandError, DeviceCommand, ErrorCode},
+        command_error::{CommandError, ErrorCode},
+        device_command::DeviceCommand,
         off_rules::Mirror,
     },
     store::Store,
@@ -48,28 +53,6 @@ const BETWEEN_FIRST_LOOKS: Duration = Duration::from_millis(1);
 /// Between two times that the energy totals are handed to the state file. What an interruption loses of them is
 /// found again in the devices' own counters, unless those started over meanwhile.
 const KEEP_ENERGY: Duration = Duration::from_mins(1);
-
-/// What the device owner is told.
-#[derive(Debug)]
-pub enum DeviceMsg {
-    /// Do something with an outlet.
-    DeviceCommand(DeviceCommand),
-    /// Look at all devices anew.
-    Rescan,
-    /// Make our rules on a plug what is said here. It is done when there is time; reports say what became of it.
-    Mirror(DeviceId, Arc<Mirror>),
-    /// The settings changed: devices come, go and change. One that is the same does not notice.
-    Reload(DeviceSet),
-}
-
-/// The devices and how to treat them.
-#[derive(Debug, Clone)]
-pub struct DeviceSet {
-    /// Every configured device.
-    pub devices: Vec<DeviceConfig>,
-    /// How often they are asked.
-    pub tempo: PollingConfig,
-}
 
 /// The task that owns all devices.
 pub struct DeviceOwner {
@@ -129,7 +112,7 @@ impl DeviceOwner {
                 biased;
                 () = stop.cancelled() => break,
                 order = self.settings.recv() => match order {
-                    Some(DeviceMsg::DeviceCommand(intent)) => self.route(intent),
+                    Some(DeviceMsg::Command(intent)) => self.route(intent),
                     Some(DeviceMsg::Rescan) => self.rescan(),
                     Some(DeviceMsg::Mirror(device, mirror)) => self.mirror(&device, mirror),
                     Some(DeviceMsg::Reload(roster)) => self.reload(roster),
@@ -224,18 +207,18 @@ impl DeviceOwner {
         let Some(worker) = self.workers.get(&intent.path.device) else {
             let message = format!("no device {} is configured", intent.path.device);
             intent
-                .ticket
-                .answer(Err(CommandError::bridge(ErrorCode::UnknownDevice, message)));
+                .reply
+                .send(Err(CommandError::bridge(ErrorCode::UnknownDevice, message)));
             return;
         };
-        // A worker that ended drops the message, and the ticket in it answers.
+        // A worker that ended drops the message, and the reply in it answers.
         if let Err(TrySendError::Full(WorkerMsg::DeviceCommand(intent))) =
             worker.inbox.try_send(WorkerMsg::DeviceCommand(Box::new(intent)))
         {
             let message = format!("too many commands wait for {}", intent.path.device);
             intent
-                .ticket
-                .answer(Err(CommandError::bridge(ErrorCode::Busy, message)));
+                .reply
+                .send(Err(CommandError::bridge(ErrorCode::Busy, message)));
         }
     }
 

@@ -1,15 +1,15 @@
 //! Commands that wait for one device. Pure: time and state come in as arguments.
 
+use crate::domain::devices::QUEUE_CAPACITY;
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::domain::command::{Action, CommandError, DeviceCommand, ErrorCode, Guard, Source, Switch};
+use crate::domain::{
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
+};
 use planner::{OutletKey, Power};
-
-/// Commands that may wait for one device. Equal targets collapse, so only reads and toggles of a
-/// device that does not answer can fill it.
-pub(super) const CAPACITY: usize = 64;
 
 /// What the device's outlets are or are about to be, to resolve a TOGGLE once.
 #[derive(Debug, Default)]
@@ -60,16 +60,19 @@ impl Queue {
     /// Takes an intent. A switch replaces the waiting switches of the same outlet, which are answered
     /// `superseded`; a full queue answers `busy`.
     pub(super) fn push(&mut self, mut intent: DeviceCommand, view: &View, now: Instant) {
-        if let Action::Switch(Switch::Toggle) = intent.action
+        if let DeviceAction::Switch(Switch::Toggle) = intent.action
             && let Some(expected) = self.expected(&intent, view)
         {
-            intent.action = Action::Switch(Switch::To(expected.toggled()));
+            intent.action = DeviceAction::Switch(Switch::To(expected.toggled()));
         }
-        if matches!(intent.action, Action::Switch(Switch::To(_)) | Action::Guard) {
+        if matches!(
+            intent.action,
+            DeviceAction::Switch(Switch::To(_)) | DeviceAction::Guard
+        ) {
             self.supersede(&intent);
         }
         let mut refused = None;
-        if self.waiting.len() < CAPACITY {
+        if self.waiting.len() < QUEUE_CAPACITY {
             self.waiting.push_back(Waiting { intent, since: now });
         } else if let Some(yielding) = self.last_that_yields_to(&intent) {
             refused = self.waiting.remove(yielding).map(|waiting| waiting.intent);
@@ -78,10 +81,10 @@ impl Queue {
             refused = Some(intent);
         }
         if let Some(refused) = refused {
-            let message = format!("{CAPACITY} commands wait for this device already");
+            let message = format!("{QUEUE_CAPACITY} commands wait for this device already");
             refused
-                .ticket
-                .answer(Err(CommandError::bridge(ErrorCode::Busy, message)));
+                .reply
+                .send(Err(CommandError::bridge(ErrorCode::Busy, message)));
         }
     }
 
@@ -94,7 +97,7 @@ impl Queue {
     /// Whether a newer command waits that decides over this outlet of the command in flight.
     pub(super) fn overtakes(&self, outlet: Option<&OutletKey>) -> bool {
         self.waiting.iter().any(|Waiting { intent, .. }| {
-            let decides = matches!(intent.action, Action::Switch(Switch::To(_)));
+            let decides = matches!(intent.action, DeviceAction::Switch(Switch::To(_)));
             decides && (intent.path.outlet.is_none() || intent.path.outlet.as_ref() == outlet)
         })
     }
@@ -110,7 +113,7 @@ impl Queue {
                 attempts,
                 ..CommandError::superseded()
             };
-            intent.ticket.answer(Err(failure));
+            intent.reply.send(Err(failure));
         } else {
             self.waiting.push_front(Waiting { intent, since: now });
         }
@@ -135,7 +138,7 @@ impl Queue {
     pub(super) fn take_reads(&mut self) -> Vec<DeviceCommand> {
         let (reads, rest) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| waiting.intent.action == Action::Read);
+            .partition::<VecDeque<_>, _>(|waiting| waiting.intent.action == DeviceAction::Read);
         self.waiting = rest;
         reads.into_iter().map(|waiting| waiting.intent).collect()
     }
@@ -152,14 +155,14 @@ impl Queue {
             .partition::<VecDeque<_>, _>(|waiting| waiting.intent.deadline <= now);
         self.waiting = rest;
         for Waiting { intent, since } in expired {
-            intent.ticket.answer(Err(failure(now.duration_since(since))));
+            intent.reply.send(Err(failure(now.duration_since(since))));
         }
     }
 
     /// Answers every waiting intent with one failure: waiting would not help.
     pub(super) fn refuse_all(&mut self, failure: &CommandError) {
         for waiting in self.waiting.drain(..) {
-            waiting.intent.ticket.answer(Err(failure.clone()));
+            waiting.intent.reply.send(Err(failure.clone()));
         }
     }
 
@@ -170,9 +173,9 @@ impl Queue {
             .rev()
             .find(|earlier| overlap(&earlier.intent, toggle));
         match last.map(|last| (last.intent.action, last.intent.path == toggle.path)) {
-            Some((Action::Switch(Switch::To(power)), true)) => Some(power),
+            Some((DeviceAction::Switch(Switch::To(power)), true)) => Some(power),
             // An unresolved toggle, or a command for another set of outlets: decided when its turn comes.
-            Some((Action::Switch(_), _)) => None,
+            Some((DeviceAction::Switch(_), _)) => None,
             _ => view.expected(toggle.path.outlet.as_ref()),
         }
     }
@@ -183,7 +186,7 @@ impl Queue {
             .partition::<VecDeque<_>, _>(|waiting| is_settled_by(&waiting.intent, newer));
         self.waiting = rest;
         for waiting in superseded {
-            waiting.intent.ticket.answer(Err(CommandError::superseded()));
+            waiting.intent.reply.send(Err(CommandError::superseded()));
         }
     }
 }
@@ -192,9 +195,10 @@ impl Queue {
 fn is_settled_by(older: &DeviceCommand, newer: &DeviceCommand) -> bool {
     let same_outlets = newer.path == older.path || newer.path.outlet.is_none();
     let decides = match (older.action, newer.action) {
-        (Action::Switch(_), Action::Switch(Switch::To(_))) | (Action::Guard, Action::Guard) => true,
+        (DeviceAction::Switch(_), DeviceAction::Switch(Switch::To(_)))
+        | (DeviceAction::Guard, DeviceAction::Guard) => true,
         // An outlet that goes off needs no countdown; one that goes on brings its own, or leaves the other.
-        (Action::Guard, Action::Switch(Switch::To(power))) => {
+        (DeviceAction::Guard, DeviceAction::Switch(Switch::To(power))) => {
             power == Power::Off || newer.guard != Guard::Leave
         }
         _ => false,
@@ -203,17 +207,21 @@ fn is_settled_by(older: &DeviceCommand, newer: &DeviceCommand) -> bool {
 }
 
 fn is_urgent(intent: &DeviceCommand) -> bool {
-    intent.source == Source::Safety || intent.action == Action::Switch(Switch::To(Power::Off))
+    intent.source == Source::Safety || intent.action == DeviceAction::Switch(Switch::To(Power::Off))
 }
 
 fn overlap(a: &DeviceCommand, b: &DeviceCommand) -> bool {
-    let both_switch = matches!((a.action, b.action), (Action::Switch(_), Action::Switch(_)));
+    let both_switch = matches!(
+        (a.action, b.action),
+        (DeviceAction::Switch(_), DeviceAction::Switch(_))
+    );
     both_switch && touch(a, b)
 }
 
 /// Whether the order of the two matters: both change something about the same outlet.
 fn touch(a: &DeviceCommand, b: &DeviceCommand) -> bool {
-    let changes = |intent: &DeviceCommand| matches!(intent.action, Action::Switch(_) | Action::Guard);
+    let changes =
+        |intent: &DeviceCommand| matches!(intent.action, DeviceAction::Switch(_) | DeviceAction::Guard);
     let same_outlets = a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none();
     changes(a) && changes(b) && same_outlets
 }

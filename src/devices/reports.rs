@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{DeviceEvent, worker::Worker};
+use super::worker::Worker;
 use crate::devices::state::RelayChange;
+use crate::domain::devices::DeviceEvent;
 use crate::domain::report::{
     Availability, Condition, DeviceReport, Event, EventKind, Outlet, Phase, Protection,
 };
@@ -33,7 +34,7 @@ impl Worker {
         }
         let report = Arc::new(report);
         let before = self.last_report.replace(report.clone());
-        self.send(DeviceEvent::DeviceReport(report.clone())).await;
+        self.send(DeviceEvent::Report(report.clone())).await;
         self.report_availability(before.as_deref(), &report).await;
         if let Some(before) = before {
             self.compare_outlets(&before, &report).await;

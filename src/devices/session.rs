@@ -3,6 +3,7 @@
 //! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
 //! firmwares in the field (missing or renamed fields, closed enums).
 
+use crate::domain::devices::Credentials;
 use std::{pin::Pin, time::Duration};
 
 use serde_json::{Value, json};
@@ -14,20 +15,8 @@ use tapo::{
 use tokio::time::timeout;
 
 use super::fault::Fault;
-use crate::{
-    domain::{off_rules::WeeklyOff, report::Kind},
-    system::Secret,
-};
+use crate::domain::{off_rules::WeeklyOff, report::Kind};
 use planner::Power;
-
-/// The account a device is registered to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The account's e-mail address, case-sensitive.
-    pub username: String,
-    /// The account's password.
-    pub password: Secret,
-}
 
 /// One request on the wire.
 #[derive(Debug, Clone, Copy)]

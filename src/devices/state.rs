@@ -5,10 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{
-    DeviceConfig,
-    readings::{DeviceReading, OutletReading},
-};
+use super::readings::{DeviceReading, OutletReading};
+use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
 use planner::{OutletKey, Power};
 

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use super::worker::Worker;
-use crate::domain::command::{Applied, CommandError, ErrorCode};
+use crate::domain::{
+    command_error::{CommandError, ErrorCode},
+    reply::Applied,
+};
 use planner::{OutletKey, OutletPath, Power};
 
 /// How often the device was asked for one command. It can be read while the device is being asked.

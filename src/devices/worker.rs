@@ -8,7 +8,6 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::info;
 
 use super::{
-    DeviceConfig, DeviceEvent, PollingConfig, WorkerSettings,
     backoff::{Backoff, LoginBudget, Purpose, jittered},
     exchange::ExchangeError,
     fault::{Fault, Remedy},
@@ -18,13 +17,15 @@ use super::{
     search::DiscoveryCache,
     session::Session,
 };
-use crate::devices::{
-    countdown::ArmedCountdown, metrics::DeviceMetrics, state::DeviceState, unconfirmed::UnconfirmedSwitches,
-};
+use crate::domain::devices::{DeviceConfig, DeviceEvent, PollingConfig, WorkerSettings};
 use crate::{
     devices::energy::EnergyTotals,
     domain::report::{DeviceReport, Kind, Phase},
     system::clock::Clock,
+};
+use crate::{
+    devices::{countdown::ArmedCountdown, state::DeviceState, unconfirmed::UnconfirmedSwitches},
+    domain::device_metrics::DeviceMetrics,
 };
 
 /// The first wait after a device could not be reached.

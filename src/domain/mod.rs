@@ -1,6 +1,12 @@
 //! What all tasks share: commands and replies, device reports, messages. Imports nothing of ours but the planner.
 
 pub mod command;
+pub mod command_error;
+pub mod device_command;
+pub mod device_metrics;
+pub mod devices;
 pub mod off_rules;
+pub mod reply;
 pub mod report;
+pub mod report_thresholds;
 pub mod scheduling;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{command::ErrorCode, off_rules::Mirrored};
+use crate::domain::{command_error::ErrorCode, off_rules::Mirrored};
 use planner::{
     DeviceId, GroupId, OutletKey, Power,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},

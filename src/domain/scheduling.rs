@@ -3,17 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use crate::domain::{
-    command::{Switch, Ticket},
+    command::{Command, Target},
     report::Event,
 };
 use planner::{
@@ -23,7 +22,6 @@ use planner::{
 use planner::{
     ScheduleId,
     energy_limits::{EnergyRules, Usage},
-    overrides::Lifetime,
     plan::{Mode, Reason, SafetyState, Source, Vacation},
     rules::Rules,
 };
@@ -65,8 +63,8 @@ pub fn channels() -> (SchedulerHandle, SchedulerInbox) {
 /// What the scheduler is told by the event loop, which never waits for it.
 #[derive(Debug)]
 pub enum SchedulerMsg {
-    /// Somebody wants something switched. It ends in one answer, on its ticket.
-    Set(Wish),
+    /// A command. It ends in one reply.
+    Command(Command),
     /// A topic that sensors read said something.
     Sensor {
         /// The topic.
@@ -92,48 +90,6 @@ pub struct ReloadedRules {
     pub rules: Arc<Rules>,
     /// Every configured device.
     pub devices: BTreeSet<DeviceId>,
-}
-
-/// A command to switch, as it came in. The scheduler is asked first: limits may refuse it, and in a group with
-/// schedules it is an override.
-#[derive(Debug)]
-pub struct Wish {
-    /// What it is for.
-    pub target: Target,
-    /// What is wanted.
-    pub change: Change,
-    /// How long it overrides the schedules; `None` is [`Lifetime::UntilEdge`] where there are schedules.
-    pub lifetime: Option<Lifetime>,
-    /// Not carried out after this instant.
-    pub deadline: Instant,
-    /// The right to one answer.
-    pub ticket: Ticket,
-}
-
-/// What a command is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A plug, one outlet of a strip, or a whole strip.
-    Outlet(OutletPath),
-    /// All members of a group.
-    Group(GroupId),
-}
-
-/// What is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Switch. A toggled group goes off when any member is on.
-    Switch(Switch),
-    /// On, and off again after this long: 1 s to 24 h.
-    OnFor(Duration),
-    /// Off, and on again after this long, if limits allow it then: 1 s to 24 h.
-    OffFor(Duration),
-    /// Off after this long, 1 s to 24 h, for what is on.
-    CountDown(Duration),
-    /// No countdown any more, whoever started it.
-    CancelCountdown,
-    /// Back to the schedules: the override ends.
-    Auto,
 }
 
 /// Tells the requests of one asker apart.

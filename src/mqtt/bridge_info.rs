@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::state::any_on;
 use crate::{
     domain::{
-        command::ErrorCode,
+        command_error::ErrorCode,
         report::{Availability, DeviceReport, Event, EventKind, Kind, Phase},
     },
     system::telemetry::Level,

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::mqtt::publisher::Publisher;
 use crate::{
-    domain::scheduling::{GroupStatus, OutletStatus, Target},
+    domain::{
+        command::Target,
+        scheduling::{GroupStatus, OutletStatus},
+    },
     system::telemetry::Level,
 };
 use planner::{GroupId, OutletPath, Power, plan::Vacation, rules::Rules};

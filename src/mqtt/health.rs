@@ -11,8 +11,11 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::link::LinkStats;
 use crate::{
-    devices::{DeviceHealth, DeviceMsg, MetricsRegistry},
-    domain::report::Phase,
+    domain::{
+        device_metrics::{DeviceHealth, MetricsRegistry},
+        devices::DeviceMsg,
+        report::Phase,
+    },
     system::{
         clock::Clock,
         tasks::{TaskCounts, Tasks},

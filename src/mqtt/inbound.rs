@@ -15,15 +15,14 @@ use super::{
     task::MqttTask,
     topics::{Address, BridgeTopic, Verb},
 };
-use crate::mqtt::pending::{Admitted, CommandKind, rejection};
-use crate::{
+use crate::domain::{
+    command::Target,
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, DeviceCommand, Guard, Source},
     devices::DeviceMsg,
-    domain::{
-        command::{Action, CommandError, DeviceCommand, ErrorCode, Guard, Source, Ticket, TicketId},
-        report::{Event, EventKind},
-        scheduling::Target,
-    },
+    report::{Event, EventKind},
 };
+use crate::mqtt::pending::{Admitted, Answered, CommandKind, PendingId, rejection};
 use planner::OutletPath;
 
 /// Retained commands that are answered; later ones on the same topic come back with every reconnect.
@@ -101,17 +100,17 @@ impl MqttTask {
         if let (Some(id), Target::Outlet(path)) =
             (self.admit(&target, CommandKind::Reboot, transaction), target)
         {
-            self.order(path, Action::Reboot, ttl, id);
+            self.order(path, DeviceAction::Reboot, ttl, id);
         }
     }
 
-    /// Gives a command the ticket under which it will be answered; `None` if its transaction is known.
+    /// Gives a command the reply under which it will be answered; `None` if its transaction is known.
     pub(super) fn admit(
         &mut self,
         target: &Target,
         errand: CommandKind,
         transaction: Option<Transaction>,
-    ) -> Option<TicketId> {
+    ) -> Option<PendingId> {
         match self
             .desk
             .admit(target.clone(), errand, transaction, Instant::now())
@@ -134,20 +133,20 @@ impl MqttTask {
             return;
         };
         match target {
-            Target::Outlet(path) => self.order(path, Action::Read, DEFAULT_TTL, id),
+            Target::Outlet(path) => self.order(path, DeviceAction::Read, DEFAULT_TTL, id),
             Target::Group(group) => {
                 for (path, part) in self.desk.split(id, self.tree.members(&group)) {
-                    self.order(path, Action::Read, DEFAULT_TTL, part);
+                    self.order(path, DeviceAction::Read, DEFAULT_TTL, part);
                 }
             }
         }
     }
 
     /// Hands the device owner what the scheduler has no part in.
-    fn order(&mut self, path: OutletPath, action: Action, ttl: Duration, id: TicketId) {
-        let ticket = Ticket::new(id, self.answers.clone());
+    fn order(&mut self, path: OutletPath, action: DeviceAction, ttl: Duration, id: PendingId) {
+        let reply = Answered::reply(id, self.answers.clone());
         if self.closing.is_some() {
-            // Dropped unanswered, a ticket says that the bridge is shutting down.
+            // Dropped unanswered, a reply says that the bridge is shutting down.
             return;
         }
         let intent = DeviceCommand {
@@ -156,13 +155,13 @@ impl MqttTask {
             guard: Guard::Leave,
             source: Source::Mqtt,
             deadline: Instant::now() + ttl,
-            ticket,
+            reply,
         };
-        if let Err(TrySendError::Full(DeviceMsg::DeviceCommand(intent))) =
-            self.orders.try_send(DeviceMsg::DeviceCommand(intent))
+        if let Err(TrySendError::Full(DeviceMsg::Command(intent))) =
+            self.orders.try_send(DeviceMsg::Command(intent))
         {
             let failure = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
-            intent.ticket.answer(Err(failure));
+            intent.reply.send(Err(failure));
         }
     }
 

@@ -22,8 +22,7 @@ use crate::mqtt::{bridge_info::BridgeInfo, publisher::Publisher, status_cache::S
 use crate::{
     app::reload::Loader,
     config::{self, Settings, TlsRoots},
-    devices::MetricsRegistry,
-    domain::report::Availability,
+    domain::{device_metrics::MetricsRegistry, report::Availability},
     store::Store,
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };

@@ -6,12 +6,13 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{command::Transaction, state::json};
 use crate::domain::{
-    command::{Answer, Applied, CommandError, ErrorCode, Member, Origin, TicketId},
-    scheduling::Target,
+    command::Target,
+    command_error::{CommandError, ErrorCode, Origin},
+    reply::{Applied, CommandOutcome, CommandResult, MemberResult, Reply},
 };
 use planner::{OutletKey, OutletPath, Power};
 
@@ -20,15 +21,49 @@ const TRANSACTION_MEMORY: Duration = Duration::from_mins(1);
 /// Answers that are remembered at most, whatever somebody publishes.
 const REMEMBERED: usize = 1000;
 
+/// Tells pending commands apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PendingId(pub(super) u64);
+
+/// The reply to a pending command.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) id: PendingId,
+    pub(super) outcome: CommandResult,
+    pub(super) members: Vec<MemberResult>,
+}
+
+impl Answered {
+    fn together(id: PendingId, members: Vec<MemberResult>) -> Self {
+        let CommandOutcome { result, members } = CommandOutcome::of_members(members);
+        Self {
+            id,
+            outcome: result,
+            members,
+        }
+    }
+
+    /// A reply that arrives at `answers` under `id`.
+    pub(super) fn reply(id: PendingId, answers: UnboundedSender<Answered>) -> Reply {
+        Reply::new(move |CommandOutcome { result, members }| {
+            let _stopped = answers.send(Self {
+                id,
+                outcome: result,
+                members,
+            });
+        })
+    }
+}
+
 /// The commands in flight and the answers given lately.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     next: u64,
-    open: HashMap<TicketId, Open>,
-    /// Members of a group that are read one by one, with the ticket of the whole.
-    parts: HashMap<TicketId, (TicketId, OutletPath)>,
-    /// What those said that answered already, by the ticket of the whole.
-    heard: HashMap<TicketId, Vec<Member>>,
+    open: HashMap<PendingId, Open>,
+    /// Members of a group that are read one by one, with the reply of the whole.
+    parts: HashMap<PendingId, (PendingId, OutletPath)>,
+    /// What those said that answered already, by the reply of the whole.
+    heard: HashMap<PendingId, Vec<MemberResult>>,
     given: VecDeque<Given>,
 }
 
@@ -63,8 +98,8 @@ struct Given {
 /// What to do with a command that just came in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
-    /// New: carry it out under this ticket.
-    Carry(TicketId),
+    /// New: carry it out under this reply.
+    Carry(PendingId),
     /// The same command is being carried out; its answer will do for both.
     UnderWay,
     /// It was carried out: the answer again.
@@ -110,9 +145,9 @@ impl Desk {
                 return Admitted::Repeat(given.response.clone());
             }
         }
-        let ticket = self.next_ticket();
+        let reply = self.next_ticket();
         self.open.insert(
-            ticket,
+            reply,
             Open {
                 target,
                 errand,
@@ -120,15 +155,15 @@ impl Desk {
                 received: now,
             },
         );
-        Admitted::Carry(ticket)
+        Admitted::Carry(reply)
     }
 
-    /// A ticket for each outlet, whose answers together are the answer of `whole`.
+    /// A reply for each outlet, whose answers together are the answer of `whole`.
     pub(super) fn split(
         &mut self,
-        whole: TicketId,
+        whole: PendingId,
         outlets: impl IntoIterator<Item = OutletPath>,
-    ) -> Vec<(OutletPath, TicketId)> {
+    ) -> Vec<(OutletPath, PendingId)> {
         let mut parts = Vec::new();
         for outlet in outlets {
             let part = self.next_ticket();
@@ -138,9 +173,9 @@ impl Desk {
         parts
     }
 
-    fn next_ticket(&mut self) -> TicketId {
+    fn next_ticket(&mut self) -> PendingId {
         self.next += 1;
-        TicketId(self.next)
+        PendingId(self.next)
     }
 
     /// Turns an answer into its response; `None` if nobody waits for it.
@@ -148,7 +183,7 @@ impl Desk {
     /// `confirmed` tells what an outlet is known to be, for the answer of a failure.
     pub(super) fn answer(
         &mut self,
-        answer: Answer,
+        answer: Answered,
         confirmed: impl Fn(&Target) -> Option<Power>,
         now: Instant,
     ) -> Option<Response> {
@@ -178,7 +213,7 @@ impl Desk {
     }
 
     /// The answer itself, or that of the whole once its last part answered.
-    fn complete(&mut self, answer: Answer) -> Option<Answer> {
+    fn complete(&mut self, answer: Answered) -> Option<Answered> {
         let Some((whole, outlet)) = self.parts.remove(&answer.id) else {
             return Some(answer);
         };
@@ -188,11 +223,11 @@ impl Desk {
             return None;
         }
         let members = self.heard.remove(&whole)?;
-        Some(Answer::together(whole, members))
+        Some(Answered::together(whole, members))
     }
 
     /// What the commands that still wait are answered when nobody is left to carry them out.
-    pub(super) fn abandon(&self) -> Vec<Answer> {
+    pub(super) fn abandon(&self) -> Vec<Answered> {
         let stopping = || {
             Err(CommandError::bridge(
                 ErrorCode::ShuttingDown,
@@ -201,7 +236,7 @@ impl Desk {
         };
         self.open
             .keys()
-            .map(|id| Answer {
+            .map(|id| Answered {
                 id: *id,
                 outcome: stopping(),
                 members: Vec::new(),
@@ -244,7 +279,7 @@ pub(super) fn acceptance(transaction: Option<&Transaction>) -> String {
 
 fn response(
     open: &Open,
-    answer: &Answer,
+    answer: &Answered,
     confirmed: impl Fn(&Target) -> Option<Power>,
     now: Instant,
 ) -> String {
@@ -279,10 +314,10 @@ fn outlets<'a>(target: &Target, done: &'a Applied) -> Option<BTreeMap<&'a Outlet
 
 /// What became of each member of a group.
 fn members(
-    members: &[Member],
+    members: &[MemberResult],
     confirmed: impl Fn(&Target) -> Option<Power>,
 ) -> Option<BTreeMap<&OutletPath, MemberBody<'_>>> {
-    let body = |(path, outcome): &'_ Member| match outcome {
+    let body = |(path, outcome): &'_ MemberResult| match outcome {
         Ok(done) => (Status::Ok, done.power()),
         Err(_) => (Status::Error, confirmed(&Target::Outlet(path.clone()))),
     };

@@ -28,7 +28,7 @@ use crate::mqtt::{
 };
 use crate::{
     domain::{
-        command::ErrorCode,
+        command_error::ErrorCode,
         report::{Availability, DeviceError, DeviceReport, Event},
     },
     system::{clock::Clock, telemetry::Level},

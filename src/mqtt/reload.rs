@@ -31,8 +31,10 @@ use crate::{
         reload::{Loader, SettingsDiff, compare},
     },
     config::{Problems, Settings},
-    devices::DeviceMsg,
-    domain::scheduling::{ReloadedRules, SchedulerMsg},
+    domain::{
+        devices::DeviceMsg,
+        scheduling::{ReloadedRules, SchedulerMsg},
+    },
     system::{tasks::Tasks, telemetry::Level},
 };
 use planner::{DeviceId, OutletPath, rules::Rules, sensor::SensorSpec};

@@ -14,7 +14,7 @@ use super::{
     task::{Control, MqttTask},
     topics::RequestName,
 };
-use crate::{devices::DeviceMsg, system::telemetry::Level};
+use crate::{domain::devices::DeviceMsg, system::telemetry::Level};
 
 impl MqttTask {
     /// Does what is asked of the bridge, and answers.

@@ -16,13 +16,16 @@ use tracing::{debug, warn};
 
 use super::{
     command::{self, Change, Decoded, SetCommand, Transaction, Until, decode_switch},
-    requests::Reply,
+    pending::Answered,
+    requests::Reply as RequestReply,
     task::MqttTask,
     topics::RequestName,
 };
 use crate::domain::{
-    command::{CommandError, ErrorCode, Switch, Ticket},
-    scheduling::{self, Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate, Target, Wish},
+    command::{self as domain_command, Action, Target},
+    command_error::{CommandError, ErrorCode},
+    device_command::Switch,
+    scheduling::{Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate},
 };
 use crate::mqtt::pending::{CommandKind, acceptance, rejection};
 use planner::{GroupId, Power, ScheduleId, overrides::Lifetime, period::Period};
@@ -66,32 +69,32 @@ impl Questions {
 }
 
 impl MqttTask {
-    /// Passes a command to switch on. Its ticket is answered whatever happens.
+    /// Passes a command to switch on. Its reply is answered whatever happens.
     pub(super) fn send_set(&mut self, target: Target, set: &SetCommand, transaction: Option<Transaction>) {
         let Some(id) = self.admit(&target, CommandKind::Switch, transaction) else {
             return;
         };
-        let ticket = Ticket::new(id, self.answers.clone());
+        let reply = Answered::reply(id, self.answers.clone());
         if self.closing.is_some() {
-            // Dropped unanswered, a ticket says that the bridge is shutting down.
+            // Dropped unanswered, a reply says that the bridge is shutting down.
             return;
         }
         let lifetime = match set.lifetime.map(|lifetime| self.lifetime(lifetime)).transpose() {
             Ok(lifetime) => lifetime,
-            Err(failure) => return ticket.answer(Err(failure)),
+            Err(failure) => return reply.send(Err(failure)),
         };
-        let send_set = Wish {
+        let send_set = domain_command::Command {
             target,
-            change: change(set.change),
+            action: change(set.change),
             lifetime,
             deadline: Instant::now() + set.ttl,
-            ticket,
+            reply,
         };
-        if let Err(TrySendError::Full(SchedulerMsg::Set(send_set))) =
-            self.questions.asks.try_send(SchedulerMsg::Set(send_set))
+        if let Err(TrySendError::Full(SchedulerMsg::Command(send_set))) =
+            self.questions.asks.try_send(SchedulerMsg::Command(send_set))
         {
             let failure = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
-            send_set.ticket.answer(Err(failure));
+            send_set.reply.send(Err(failure));
         }
     }
 
@@ -213,7 +216,7 @@ impl MqttTask {
             Ok(data) => match reply_to.place {
                 Place::Request(name) => self.tree.send(
                     self.tree.topics.request_response(&name),
-                    Reply::ok(reply_to.transaction, &data).to_string(),
+                    RequestReply::ok(reply_to.transaction, &data).to_string(),
                 ),
                 Place::Group(group) => {
                     if let Some(transaction) = &reply_to.transaction {
@@ -242,7 +245,7 @@ impl MqttTask {
         debug!(place = ?reply_to.place, code, reason = message, "refused a request");
         match reply_to.place {
             Place::Request(name) => {
-                let reply = Reply::error(reply_to.transaction, code, message);
+                let reply = RequestReply::error(reply_to.transaction, code, message);
                 self.tree
                     .send(self.tree.topics.request_response(&name), reply.to_string());
             }
@@ -263,20 +266,20 @@ fn code(error: &RequestError) -> &'static str {
     }
 }
 
-fn change(asked: Change) -> scheduling::Change {
+fn change(asked: Change) -> Action {
     match asked {
-        Change::On { on_time: None } => scheduling::Change::Switch(Switch::To(Power::On)),
+        Change::On { on_time: None } => Action::Switch(Switch::To(Power::On)),
         Change::On {
             on_time: Some(length),
-        } => scheduling::Change::OnFor(length),
-        Change::Off { off_time: None } => scheduling::Change::Switch(Switch::To(Power::Off)),
+        } => Action::OnFor(length),
+        Change::Off { off_time: None } => Action::Switch(Switch::To(Power::Off)),
         Change::Off {
             off_time: Some(length),
-        } => scheduling::Change::OffFor(length),
-        Change::CountDown(length) if length.is_zero() => scheduling::Change::CancelCountdown,
-        Change::CountDown(length) => scheduling::Change::CountDown(length),
-        Change::Toggle => scheduling::Change::Switch(Switch::Toggle),
-        Change::Auto => scheduling::Change::Auto,
+        } => Action::OffFor(length),
+        Change::CountDown(length) if length.is_zero() => Action::CancelCountdown,
+        Change::CountDown(length) => Action::CountDown(length),
+        Change::Toggle => Action::Switch(Switch::Toggle),
+        Change::Auto => Action::Auto,
     }
 }
 

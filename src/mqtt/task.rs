@@ -22,13 +22,12 @@ use super::{
     state::availability,
 };
 use crate::mqtt::{
-    pending::{CommandKind, Desk},
+    pending::{Answered, CommandKind, Desk},
     publisher::Publisher,
 };
 use crate::{
-    devices::{DeviceEvent, DeviceMsg},
     domain::{
-        command::Answer,
+        devices::{DeviceEvent, DeviceMsg},
         report::Availability,
         scheduling::{SchedulerMsg, SchedulerUpdate},
     },
@@ -79,7 +78,7 @@ pub struct MqttTask {
     /// Topics on which sensors speak.
     pub(super) sensors: BTreeSet<String>,
     pub(super) controls: mpsc::Sender<Control>,
-    pub(super) answers: mpsc::UnboundedSender<Answer>,
+    pub(super) answers: mpsc::UnboundedSender<Answered>,
     pub(super) log_level: LogLevel,
     pub(super) keeper: Store,
     pub(super) vitals: HealthCollector,
@@ -88,7 +87,7 @@ pub struct MqttTask {
     pub(super) closing: Option<Instant>,
     /// Topics whose retained command was answered.
     pub(super) refused_retained: BTreeSet<String>,
-    answered: mpsc::UnboundedReceiver<Answer>,
+    answered: mpsc::UnboundedReceiver<Answered>,
     news: mpsc::Receiver<DeviceEvent>,
     words: mpsc::Receiver<SchedulerUpdate>,
     pulse: Arc<Notify>,
@@ -149,7 +148,7 @@ impl MqttTask {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
                 event = self.tree.link.event() => self.on_link(event),
                 news = self.news.recv() => match news {
-                    Some(DeviceEvent::DeviceReport(report)) => self.tree.hear(&report),
+                    Some(DeviceEvent::Report(report)) => self.tree.hear(&report),
                     Some(DeviceEvent::Event(event)) => self.tree.publish_event(&event),
                     // Of interest to the scheduler only; what is worth telling is in the report.
                     Some(DeviceEvent::Metered(_)) => {}
@@ -193,7 +192,7 @@ impl MqttTask {
 
     /// Publishes an answer. After a failure the old state is published again, so that whoever showed the
     /// wished one snaps back; after a read, because somebody asked to see it.
-    pub(super) fn publish_reply(&mut self, answer: Answer) {
+    pub(super) fn publish_reply(&mut self, answer: Answered) {
         let confirmed = |target: &_| self.tree.confirmed(target);
         let Some(response) = self.desk.answer(answer, confirmed, Instant::now()) else {
             return;

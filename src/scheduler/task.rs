@@ -46,15 +46,17 @@ pub use outlet::Armed;
 pub use timer::Timer;
 
 use book::Book;
-use errand::Desk;
+use errand::{Desk, SwitchDone};
 use outlet::Live;
 use sensors::Watch;
 use tell::Telling;
 
 use crate::domain::scheduling::{SchedulerInbox, SchedulerMsg, SchedulerUpdate};
 use crate::{
-    devices::{DeviceEvent, DeviceMsg},
-    domain::{command::Answer, report::DeviceReport},
+    domain::{
+        devices::{DeviceEvent, DeviceMsg},
+        report::DeviceReport,
+    },
     store::Store,
     system::clock::Clock,
 };
@@ -104,8 +106,8 @@ pub struct Scheduler {
     news: mpsc::Receiver<DeviceEvent>,
     orders: mpsc::Sender<DeviceMsg>,
     words: mpsc::Sender<SchedulerUpdate>,
-    answers: mpsc::UnboundedSender<Answer>,
-    answered: mpsc::UnboundedReceiver<Answer>,
+    answers: mpsc::UnboundedSender<SwitchDone>,
+    answered: mpsc::UnboundedReceiver<SwitchDone>,
 }
 
 /// One moment, by the clock on the wall and by the one that is never set.
@@ -262,7 +264,7 @@ impl Scheduler {
 
     fn take_one(&mut self, news: &DeviceEvent) -> Concern {
         match news {
-            DeviceEvent::DeviceReport(report) => self.hear(report),
+            DeviceEvent::Report(report) => self.hear(report),
             // The report that comes with it says the same.
             DeviceEvent::Event(_) => Concern::None,
             DeviceEvent::Metered(metered) => self.take_reading(metered),
@@ -270,7 +272,7 @@ impl Scheduler {
     }
 
     /// A device reports what it did before it answers: the news goes first.
-    fn take_answered(&mut self, answer: Answer) -> Concern {
+    fn take_answered(&mut self, answer: SwitchDone) -> Concern {
         self.take_news();
         self.take_answer(answer);
         Concern::Some
@@ -279,7 +281,7 @@ impl Scheduler {
     fn take_ask(&mut self, ask: SchedulerMsg) -> Concern {
         let look = Look::at(&self.clock);
         match ask {
-            SchedulerMsg::Set(wish) => return self.wish(wish, look),
+            SchedulerMsg::Command(wish) => return self.wish(wish, look),
             SchedulerMsg::Sensor { topic, payload } => self.sense(&topic, &payload, look),
             SchedulerMsg::Reload(rewritten) => self.reload(rewritten, look),
             SchedulerMsg::Request { id, request } => self.answer_request(id, request, look),

@@ -17,7 +17,10 @@ use tapo2mqtt::{
         reload::Loader,
     },
     config::{self, Sources},
-    devices::{Credentials, DeviceConfig, PollingConfig, ReportThresholds},
+    domain::{
+        devices::{Credentials, DeviceConfig, PollingConfig},
+        report_thresholds::ReportThresholds,
+    },
     system::{
         Secret,
         clock::Clock,

@@ -7,10 +7,13 @@ use planner::units::{MilliWattHours, MilliWatts};
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, FaultKind, Profile, Simulator};
 use tapo2mqtt::{
-    devices::{
-        DeviceEvent, DeviceMsg, DeviceOwner, DeviceSet, MetricsRegistry, PollingConfig, ReportThresholds,
+    devices::DeviceOwner,
+    domain::{
+        device_metrics::MetricsRegistry,
+        devices::{DeviceEvent, DeviceMsg, DeviceSet, PollingConfig},
+        report::{DeviceReport, EventKind, Outlet},
+        report_thresholds::ReportThresholds,
     },
-    domain::report::{DeviceReport, EventKind, Outlet},
     store::{self, Store},
     system::{clock::Clock, tasks::Tasks},
 };
@@ -68,7 +71,7 @@ impl Watched {
         let find = async {
             loop {
                 match self.news.recv().await.unwrap() {
-                    DeviceEvent::DeviceReport(report) if wanted(&report) => return report,
+                    DeviceEvent::Report(report) if wanted(&report) => return report,
                     _ => {}
                 }
             }
@@ -80,7 +83,7 @@ impl Watched {
     fn reports(&mut self) -> Vec<Arc<DeviceReport>> {
         let mut reports = Vec::new();
         while let Ok(news) = self.news.try_recv() {
-            if let DeviceEvent::DeviceReport(report) = news {
+            if let DeviceEvent::Report(report) = news {
                 reports.push(report);
             }
         }

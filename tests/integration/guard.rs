@@ -10,11 +10,13 @@ use tapo_simulator::{
     Simulator, Stage,
 };
 use tapo2mqtt::{
-    devices::{DeviceEvent, DeviceMsg, DeviceOwner, DeviceSet, MetricsRegistry, PollingConfig},
+    devices::DeviceOwner,
     domain::{
-        command::{
-            Action, Answer, CommandResult, DeviceCommand, ErrorCode, Guard, Source, Switch, Ticket, TicketId,
-        },
+        command_error::ErrorCode,
+        device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
+        device_metrics::MetricsRegistry,
+        devices::{DeviceEvent, DeviceMsg, DeviceSet, PollingConfig},
+        reply::{CommandOutcome, CommandResult, Reply},
         report::{Countdown, DeviceReport},
     },
     store,
@@ -32,8 +34,8 @@ use crate::{
     probe::PATIENCE,
 };
 
-const ON: Action = Action::Switch(Switch::To(Power::On));
-const OFF: Action = Action::Switch(Switch::To(Power::Off));
+const ON: DeviceAction = DeviceAction::Switch(Switch::To(Power::On));
+const OFF: DeviceAction = DeviceAction::Switch(Switch::To(Power::Off));
 const HOUR: Duration = Duration::from_hours(1);
 /// So that no poll comes between: requests are counted.
 const NEVER: Duration = Duration::from_hours(1000);
@@ -43,7 +45,10 @@ struct Desk {
     runtime: Option<Runtime>,
     orders: mpsc::Sender<DeviceMsg>,
     news: mpsc::Receiver<DeviceEvent>,
-    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    answers: (
+        mpsc::UnboundedSender<CommandOutcome>,
+        mpsc::UnboundedReceiver<CommandOutcome>,
+    ),
     clock: Clock,
     last: Option<Arc<DeviceReport>>,
 }
@@ -79,28 +84,31 @@ impl Desk {
         self.runtime.take().unwrap().shutdown_background();
     }
 
-    async fn ask(&mut self, action: Action, guard: Guard) -> CommandResult {
+    async fn ask(&mut self, action: DeviceAction, guard: Guard) -> CommandResult {
         let intent = DeviceCommand {
             path: "device".parse().unwrap(),
             action,
             guard,
             source: Source::Schedule,
             deadline: Instant::now() + PATIENCE,
-            ticket: Ticket::new(TicketId(1), self.answers.0.clone()),
+            reply: {
+                let answers = self.answers.0.clone();
+                Reply::new(move |outcome| answers.send(outcome).unwrap())
+            },
         };
-        self.orders.send(DeviceMsg::DeviceCommand(intent)).await.unwrap();
+        self.orders.send(DeviceMsg::Command(intent)).await.unwrap();
         let answer = timeout(PATIENCE, self.answers.1.recv()).await.unwrap();
         self.listen();
-        answer.unwrap().outcome
+        answer.unwrap().result
     }
 
     /// The code of a failure.
-    async fn refused(&mut self, action: Action, guard: Guard) -> ErrorCode {
+    async fn refused(&mut self, action: DeviceAction, guard: Guard) -> ErrorCode {
         self.ask(action, guard).await.unwrap_err().code
     }
 
     fn hear(&mut self, news: DeviceEvent) {
-        if let DeviceEvent::DeviceReport(report) = news {
+        if let DeviceEvent::Report(report) = news {
             self.last = Some(report);
         }
     }
@@ -224,13 +232,13 @@ async fn runs_renewed_and_cleared(profile: Profile) {
 
     device.reset_counters();
     let ours = Some(desk.ends());
-    desk.ask(Action::Guard, Guard::Arm { off_at, ours })
+    desk.ask(DeviceAction::Guard, Guard::Arm { off_at, ours })
         .await
         .unwrap();
     assert_eq!(requests(&device), [1, 0, 0, 1], "it is as it should be");
 
     device.reset_counters();
-    desk.ask(Action::Guard, arm(HOUR * 2, ours)).await.unwrap();
+    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
     assert_eq!(requests(&device), [2, 1, 1, 4]);
     assert!(desk.left().as_secs() > 7100);
 
@@ -295,9 +303,9 @@ async fn after_a_restart_ours_is_known_by_its_end() {
     desk.kill();
     let mut desk = Desk::start(device.address()).await;
     let ours = Some(desk.ends());
-    desk.ask(Action::Guard, arm(HOUR * 2, None)).await.unwrap();
+    desk.ask(DeviceAction::Guard, arm(HOUR * 2, None)).await.unwrap();
     assert_eq!(adds(&device), 1, "nobody says that it is ours");
-    desk.ask(Action::Guard, arm(HOUR * 2, ours)).await.unwrap();
+    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
     assert_eq!(adds(&device), 2);
     assert!(desk.left().as_secs() > 7100);
 }
@@ -309,11 +317,13 @@ async fn ours_is_known_after_a_jump_of_the_wall_clock() {
     desk.ask(ON, arm(HOUR, None)).await.unwrap();
     let ours = Some(desk.ends());
     desk.clock.jump(SignedDuration::from_mins(20));
-    desk.ask(Action::Guard, arm(HOUR * 2, ours)).await.unwrap();
+    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
     assert_eq!(adds(&device), 2);
     desk.clock.jump(SignedDuration::from_hours(-5));
     let ours = desk.ends();
-    desk.ask(Action::Guard, Guard::Disarm { ours }).await.unwrap();
+    desk.ask(DeviceAction::Guard, Guard::Disarm { ours })
+        .await
+        .unwrap();
     assert_eq!(desk.countdown(), Countdown::Idle);
     assert!(device.relay(1), "no more than the countdown was asked for");
 }
@@ -333,14 +343,14 @@ async fn one_of_somebody_else_is_left_alone() {
         };
         assert_eq!(told, to);
         desk.ask(
-            Action::Guard,
+            DeviceAction::Guard,
             arm(HOUR, Some(ends - SignedDuration::from_secs(10))),
         )
         .await
         .unwrap();
         desk.ask(OFF, Guard::Disarm { ours: ends - HOUR }).await.unwrap();
         // The next answer comes after the OFF has dealt with the countdown.
-        desk.ask(Action::Read, Guard::Leave).await.unwrap();
+        desk.ask(DeviceAction::Read, Guard::Leave).await.unwrap();
         assert_eq!(requests(&device)[1..3], [0, 0], "neither cleared nor set");
         assert!(app.get_timer().await.unwrap().unwrap().remaining_s > 10_700);
     }
@@ -357,7 +367,7 @@ async fn a_failure_between_clear_and_add_is_armed_again_at_once() {
     let (status, scope) = (503, Scope::method("add_countdown_rule").times(1));
     device.faults().set(Fault::HttpStatus { status, scope });
     let ours = Some(desk.ends());
-    desk.ask(Action::Guard, arm(HOUR * 2, ours)).await.unwrap();
+    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
     assert_eq!((device.relay(1), adds(&device)), (true, 4));
     assert!(desk.left().as_secs() > 7100);
 }
@@ -385,13 +395,13 @@ async fn a_plug_that_cannot_be_guarded_is_not_switched_on() {
     // Switched on by hand: it is not ours to switch off for that.
     device.press(1).unwrap();
     assert_eq!(
-        desk.refused(Action::Guard, arm(HOUR, None)).await,
+        desk.refused(DeviceAction::Guard, arm(HOUR, None)).await,
         ErrorCode::DeviceError
     );
     assert!(device.relay(1));
 
     device.faults().clear_all();
-    desk.ask(Action::Guard, arm(HOUR, None)).await.unwrap();
+    desk.ask(DeviceAction::Guard, arm(HOUR, None)).await.unwrap();
     assert!(desk.left().as_secs() > 3500);
 }
 
@@ -402,7 +412,10 @@ async fn a_countdown_that_is_lost_while_it_is_renewed_opens_the_relay() {
     desk.ask(ON, arm(HOUR, None)).await.unwrap();
     refuse(&device, "add_countdown_rule", -1002);
     let ours = Some(desk.ends());
-    let failure = desk.ask(Action::Guard, arm(HOUR * 2, ours)).await.unwrap_err();
+    let failure = desk
+        .ask(DeviceAction::Guard, arm(HOUR * 2, ours))
+        .await
+        .unwrap_err();
     assert!(failure.message.contains("switched off"), "{}", failure.message);
     assert!(!device.relay(1));
     assert_eq!(desk.countdown(), Countdown::Failed);
@@ -430,10 +443,10 @@ async fn a_device_without_a_countdown_goes_without_and_is_asked_once() {
         let mut desk = Desk::start(device.address()).await;
         assert_eq!(desk.countdown(), Countdown::Unsupported);
         desk.ask(ON, arm(HOUR, None)).await.unwrap();
-        desk.ask(Action::Guard, arm(HOUR * 2, None)).await.unwrap();
+        desk.ask(DeviceAction::Guard, arm(HOUR * 2, None)).await.unwrap();
         let ours = desk.clock.now();
         desk.ask(OFF, Guard::Disarm { ours }).await.unwrap();
-        desk.ask(Action::Read, Guard::Leave).await.unwrap();
+        desk.ask(DeviceAction::Read, Guard::Leave).await.unwrap();
         assert_eq!(requests(&device)[..3], [1, 0, 0]);
     }
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
@@ -451,7 +464,7 @@ async fn one_that_has_fired_is_read_as_none() {
     desk.ask(ON, arm(HOUR, None)).await.unwrap();
     device.advance(HOUR + Duration::from_secs(2));
     desk.clock.jump(SignedDuration::from_secs(3605));
-    desk.ask(Action::Read, Guard::Leave).await.unwrap();
+    desk.ask(DeviceAction::Read, Guard::Leave).await.unwrap();
     desk.until(|countdown| countdown == Countdown::Idle).await;
     assert!(!device.relay(1));
     let left = app(&device).await.get_timer().await.unwrap().unwrap();

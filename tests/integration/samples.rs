@@ -182,8 +182,8 @@ fn variants(file: &str, name: &str) -> Vec<String> {
 #[test]
 fn every_event_and_every_code_is_named() {
     for (file, name, page) in [
-        ("src/report.rs", "EventKind", "docs/topics.md"),
-        ("src/intent/failure.rs", "Code", "README.md"),
+        ("src/domain/report.rs", "EventKind", "docs/topics.md"),
+        ("src/domain/command_error.rs", "ErrorCode", "README.md"),
     ] {
         let text = read(page);
         let variants = variants(file, name);

@@ -17,19 +17,22 @@ use planner::{
 use serde_json::{Value, json};
 use tapo2mqtt::{
     config::{self, Settings, Sources},
-    devices::{DeviceEvent, DeviceMsg, MetricsRegistry},
     domain::{
-        command::{Action, Applied, CommandError, ErrorCode, Member, Switch, Ticket},
+        command::{Action, Command, Target},
+        command_error::{CommandError, ErrorCode},
+        device_command::{DeviceAction, Switch},
+        device_metrics::MetricsRegistry,
+        devices::{DeviceEvent, DeviceMsg},
+        reply::{Applied, Reply},
         report::{
             Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event, EventKind,
             Identity, Kind, Outlet, Phase,
         },
         scheduling::{
-            Change, GroupStatus, OutletStatus, Request, RequestError, RequestId, SchedulerMsg,
-            SchedulerUpdate, Target, Wish,
+            GroupStatus, OutletStatus, Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate,
         },
     },
-    mqtt::{BridgeInfo, MqttTask, Parts, Channels},
+    mqtt::{BridgeInfo, Channels, MqttTask, Parts},
     store,
     system::{
         clock::Clock,
@@ -217,9 +220,9 @@ impl Seam {
         asked.expect("a question").expect("an event loop")
     }
 
-    async fn wish(&mut self) -> Wish {
+    async fn wish(&mut self) -> Command {
         match self.asked().await {
-            SchedulerMsg::Set(wish) => wish,
+            SchedulerMsg::Command(wish) => wish,
             other => panic!("{other:?} is no wish"),
         }
     }
@@ -239,7 +242,7 @@ impl Seam {
     }
 
     /// Sends a command, and returns what it became.
-    async fn command(&mut self, topic: &str, payload: &str) -> Wish {
+    async fn command(&mut self, topic: &str, payload: &str) -> Command {
         self.publish(topic, payload).await;
         self.wish().await
     }
@@ -259,7 +262,7 @@ fn driveway() -> Target {
     Target::Group("driveway".parse().unwrap())
 }
 
-fn on(outlet: &str) -> Member {
+fn on(outlet: &str) -> tapo2mqtt::domain::reply::MemberResult {
     let outlets = vec![(path(outlet), Some(Power::On))];
     (path(outlet), Ok(Applied { outlets, attempts: 1 }))
 }
@@ -327,14 +330,14 @@ async fn a_group_is_answered_member_by_member() {
         .command("group/driveway/set", r#"{"state":"ON","transaction":"t"}"#)
         .await;
     assert_eq!(wish.target, driveway());
-    assert_eq!(wish.change, Change::Switch(Switch::To(Power::On)));
+    assert_eq!(wish.action, Action::Switch(Switch::To(Power::On)));
     assert_eq!(wish.lifetime, None);
     let silent = CommandError {
         attempts: 2,
         ..CommandError::bridge(ErrorCode::NoAnswer, "the device did not confirm in time")
     };
-    wish.ticket
-        .answer_members(vec![on("mats/1"), (path("lamp"), Err(silent))]);
+    wish.reply
+        .send_members(vec![on("mats/1"), (path("lamp"), Err(silent))]);
     let mut answer = seam.answer("group/driveway/response").await;
     answer["latency_ms"] = json!(0);
     let error = |message: &str| json!({"code": "no_answer", "message": message, "origin": "device"});
@@ -356,7 +359,7 @@ async fn a_group_is_answered_member_by_member() {
     let wish = seam
         .command("group/driveway/set", r#"{"state":"ON","transaction":"u"}"#)
         .await;
-    wish.ticket.answer_members(vec![on("mats/1"), on("lamp")]);
+    wish.reply.send_members(vec![on("mats/1"), on("lamp")]);
     let answer = seam.answer("group/driveway/response").await;
     assert_eq!(
         (&answer["status"], &answer["state"]),
@@ -371,58 +374,58 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
     let at = |text: &str| Lifetime::Until(text.parse::<Timestamp>().unwrap());
     let (to_on, to_off) = (Switch::To(Power::On), Switch::To(Power::Off));
     let cases = [
-        ("driveway/set", "AUTO", Change::Auto, None),
-        ("driveway/set", "toggle", Change::Switch(Switch::Toggle), None),
-        ("driveway/set/state", "0", Change::Switch(to_off), None),
-        ("driveway/set/mode", "on", Change::Switch(to_on), None),
-        ("driveway/set/mode", "auto", Change::Auto, None),
+        ("driveway/set", "AUTO", Action::Auto, None),
+        ("driveway/set", "toggle", Action::Switch(Switch::Toggle), None),
+        ("driveway/set/state", "0", Action::Switch(to_off), None),
+        ("driveway/set/mode", "on", Action::Switch(to_on), None),
+        ("driveway/set/mode", "auto", Action::Auto, None),
         (
             "driveway/set/mode",
             r#"{"mode":"off","override":"hold"}"#,
-            Change::Switch(to_off),
+            Action::Switch(to_off),
             Some(Lifetime::EnergyBlock),
         ),
         (
             "driveway/set",
             r#"{"state":"ON","for":"2h"}"#,
-            Change::Switch(to_on),
+            Action::Switch(to_on),
             Some(Lifetime::For("2h".parse().unwrap())),
         ),
         (
             "driveway/set",
             r#"{"state":"ON","override":"until_edge"}"#,
-            Change::Switch(to_on),
+            Action::Switch(to_on),
             Some(Lifetime::UntilEdge),
         ),
         (
             "driveway/set",
             r#"{"state":"OFF","until":"2026-11-21T20:00:00-05:00"}"#,
-            Change::Switch(to_off),
+            Action::Switch(to_off),
             Some(at("2026-11-22T01:00:00Z")),
         ),
         // It is noon in New York, so this is today and that is tomorrow.
         (
             "driveway/set",
             r#"{"state":"OFF","until":"12:30"}"#,
-            Change::Switch(to_off),
+            Action::Switch(to_off),
             Some(at("2026-11-21T17:30:00Z")),
         ),
         (
             "driveway/set",
             r#"{"state":"OFF","until":"11:30"}"#,
-            Change::Switch(to_off),
+            Action::Switch(to_off),
             Some(at("2026-11-22T16:30:00Z")),
         ),
         (
             "driveway/set",
             r#"{"state":"ON","on_time":300}"#,
-            Change::OnFor(Duration::from_mins(5)),
+            Action::OnFor(Duration::from_mins(5)),
             None,
         ),
     ];
     for (topic, payload, change, lifetime) in cases {
         let wish = seam.command(&format!("group/{topic}"), payload).await;
-        let got = (wish.target, wish.change, wish.lifetime);
+        let got = (wish.target, wish.action, wish.lifetime);
         assert_eq!(got, (driveway(), change, lifetime), "{payload}");
     }
     // Outlets and strips take the same words.
@@ -434,10 +437,10 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
             )
             .await;
         assert_eq!(wish.target, Target::Outlet(path(target)));
-        assert_eq!(wish.change, Change::OnFor(Duration::from_secs(5)));
+        assert_eq!(wish.action, Action::OnFor(Duration::from_secs(5)));
         assert_eq!(wish.lifetime, Some(Lifetime::EnergyBlock));
         let wish = seam.command(&format!("{topic}/set"), "AUTO").await;
-        assert_eq!(wish.change, Change::Auto);
+        assert_eq!(wish.action, Action::Auto);
     }
 }
 
@@ -482,8 +485,8 @@ async fn what_makes_no_sense_for_a_group_is_answered() {
     }
     // None of it was passed on: this is the first question.
     let wish = seam.command("group/driveway/set", "ON").await;
-    wish.ticket
-        .answer(Err(CommandError::bridge(ErrorCode::BadCommand, "not now")));
+    wish.reply
+        .send(Err(CommandError::bridge(ErrorCode::BadCommand, "not now")));
     let answer = seam.answer("group/driveway/response").await;
     assert_eq!(answer["error"]["message"], "not now");
     assert_eq!(answer.get("members"), None);
@@ -647,12 +650,12 @@ async fn a_group_is_read_through_its_devices() {
     seam.publish("group/driveway/get", r#"{"transaction":"g"}"#).await;
     for outlet in ["mats/1", "lamp"] {
         let order = timeout(PATIENCE, seam.orders.recv()).await.unwrap().unwrap();
-        let DeviceMsg::DeviceCommand(intent) = order else {
+        let DeviceMsg::Command(intent) = order else {
             panic!("{order:?} is no intent");
         };
-        assert_eq!((&intent.path, intent.action), (&path(outlet), Action::Read));
-        let ticket: Ticket = intent.ticket;
-        ticket.answer(on(outlet).1);
+        assert_eq!((&intent.path, intent.action), (&path(outlet), DeviceAction::Read));
+        let reply: Reply = intent.reply;
+        reply.send(on(outlet).1);
     }
     let answer = seam.answer("group/driveway/response").await;
     assert_eq!(
@@ -676,7 +679,7 @@ async fn what_the_scheduler_says_is_published() {
     );
     let lamp = Arc::new(lamp());
     let news = seam.news.as_ref().unwrap();
-    news.send(DeviceEvent::DeviceReport(lamp)).await.unwrap();
+    news.send(DeviceEvent::Report(lamp)).await.unwrap();
     let state = seam.expect("lamp", |_| true).await;
     assert_eq!(
         (&state["source"], &state["expected"]),

@@ -17,7 +17,7 @@ use crate::{
         worker::Worker,
     },
     domain::{
-        command::{CommandError, ErrorCode},
+        command_error::{CommandError, ErrorCode},
         report::Countdown,
     },
 };

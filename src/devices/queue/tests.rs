@@ -3,13 +3,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::domain::command::{Answer, Ticket, TicketId};
+use crate::domain::{reply::CommandOutcome, reply::Reply};
 
 struct Desk {
     queue: Queue,
     view: View,
-    answers: UnboundedSender<Answer>,
-    inbox: UnboundedReceiver<Answer>,
+    answers: UnboundedSender<(u64, CommandOutcome)>,
+    inbox: UnboundedReceiver<(u64, CommandOutcome)>,
     next: u64,
     now: Instant,
 }
@@ -27,7 +27,7 @@ impl Desk {
         }
     }
 
-    fn intent(&mut self, path: &str, action: Action) -> DeviceCommand {
+    fn intent(&mut self, path: &str, action: DeviceAction) -> DeviceCommand {
         self.next += 1;
         DeviceCommand {
             path: path.parse().unwrap(),
@@ -35,22 +35,25 @@ impl Desk {
             guard: Guard::Leave,
             source: Source::Mqtt,
             deadline: self.now + Duration::from_secs(10),
-            ticket: Ticket::new(TicketId(self.next), self.answers.clone()),
+            reply: {
+                let (id, answers) = (self.next, self.answers.clone());
+                Reply::new(move |outcome| answers.send((id, outcome)).unwrap())
+            },
         }
     }
 
-    fn push(&mut self, path: &str, action: Action) {
+    fn push(&mut self, path: &str, action: DeviceAction) {
         let intent = self.intent(path, action);
         self.queue.push(intent, &self.view, self.now);
     }
 
-    fn popped(&mut self) -> Vec<(String, Action)> {
+    fn popped(&mut self) -> Vec<(String, DeviceAction)> {
         std::iter::from_fn(|| self.queue.pop())
             .map(|intent| {
                 let what = (intent.path.to_string(), intent.action);
                 intent
-                    .ticket
-                    .answer(Err(CommandError::bridge(ErrorCode::Busy, "popped")));
+                    .reply
+                    .send(Err(CommandError::bridge(ErrorCode::Busy, "popped")));
                 what
             })
             .collect()
@@ -58,14 +61,14 @@ impl Desk {
 
     fn answered(&mut self) -> Vec<(u64, ErrorCode)> {
         std::iter::from_fn(|| self.inbox.try_recv().ok())
-            .map(|answer| (answer.id.0, answer.outcome.unwrap_err().code))
+            .map(|(id, outcome)| (id, outcome.result.unwrap_err().code))
             .collect()
     }
 }
 
-const ON: Action = Action::Switch(Switch::To(Power::On));
-const OFF: Action = Action::Switch(Switch::To(Power::Off));
-const TOGGLE: Action = Action::Switch(Switch::Toggle);
+const ON: DeviceAction = DeviceAction::Switch(Switch::To(Power::On));
+const OFF: DeviceAction = DeviceAction::Switch(Switch::To(Power::Off));
+const TOGGLE: DeviceAction = DeviceAction::Switch(Switch::Toggle);
 
 #[test]
 fn the_latest_command_of_an_outlet_wins_and_the_others_are_answered() {
@@ -137,8 +140,8 @@ fn a_strip_is_on_if_any_outlet_is() {
 #[test]
 fn a_countdown_is_not_armed_after_the_off_that_came_later() {
     let mut desk = Desk::new();
-    desk.push("plug", Action::Guard);
-    desk.push("plug", Action::Guard);
+    desk.push("plug", DeviceAction::Guard);
+    desk.push("plug", DeviceAction::Guard);
     desk.push("plug", ON);
     assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)], "an ON leaves it");
     desk.push("plug", OFF);
@@ -146,11 +149,11 @@ fn a_countdown_is_not_armed_after_the_off_that_came_later() {
         desk.answered(),
         [(2, ErrorCode::Superseded), (3, ErrorCode::Superseded)]
     );
-    desk.push("plug", Action::Guard);
+    desk.push("plug", DeviceAction::Guard);
     desk.push("plug", ON);
     assert_eq!(
         desk.popped(),
-        [("plug".into(), Action::Guard), ("plug".into(), ON)],
+        [("plug".into(), DeviceAction::Guard), ("plug".into(), ON)],
         "an ON replaces the OFF and the countdown keeps its turn"
     );
 }
@@ -158,7 +161,7 @@ fn a_countdown_is_not_armed_after_the_off_that_came_later() {
 #[test]
 fn time_runs_out_per_command() {
     let mut desk = Desk::new();
-    desk.push("plug", Action::Read);
+    desk.push("plug", DeviceAction::Read);
     let mut patient = desk.intent("plug", ON);
     patient.deadline += Duration::from_mins(1);
     desk.queue.push(patient, &desk.view, desk.now);
@@ -190,19 +193,19 @@ fn a_command_put_back_yields_to_a_newer_one() {
 #[test]
 fn a_full_queue_says_so() {
     let mut desk = Desk::new();
-    for _ in 0..=CAPACITY {
-        desk.push("plug", Action::Read);
+    for _ in 0..=QUEUE_CAPACITY {
+        desk.push("plug", DeviceAction::Read);
     }
-    assert_eq!(desk.answered(), [(CAPACITY as u64 + 1, ErrorCode::Busy)]);
-    assert_eq!(desk.queue.take_reads().len(), CAPACITY);
+    assert_eq!(desk.answered(), [(QUEUE_CAPACITY as u64 + 1, ErrorCode::Busy)]);
+    assert_eq!(desk.queue.take_reads().len(), QUEUE_CAPACITY);
     assert!(desk.queue.is_empty());
 }
 
 #[test]
 fn a_full_queue_makes_room_for_what_is_urgent() {
     let mut desk = Desk::new();
-    for _ in 0..CAPACITY {
-        desk.push("plug", Action::Read);
+    for _ in 0..QUEUE_CAPACITY {
+        desk.push("plug", DeviceAction::Read);
     }
     desk.push("plug", ON);
     desk.push("plug", OFF);
@@ -212,7 +215,7 @@ fn a_full_queue_makes_room_for_what_is_urgent() {
     };
     desk.queue.push(safety, &desk.view, desk.now);
     let busy = |id| (id, ErrorCode::Busy);
-    let capacity = CAPACITY as u64;
+    let capacity = QUEUE_CAPACITY as u64;
     assert_eq!(
         desk.answered(),
         [busy(capacity + 1), busy(capacity), busy(capacity - 1)]
@@ -228,7 +231,7 @@ fn what_waits_overtakes_what_is_in_flight_outlet_by_outlet() {
     let _whole = desk.queue.pop().unwrap();
     desk.push("strip/1", OFF);
     desk.push("strip/2", TOGGLE);
-    desk.push("strip/3", Action::Read);
+    desk.push("strip/3", DeviceAction::Read);
     let overtaken = ["1", "2", "3"].map(|n| desk.queue.overtakes(Some(&key(n))));
     // A TOGGLE depends on what is in flight.
     assert_eq!(overtaken, [true, false, false]);

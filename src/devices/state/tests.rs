@@ -1,5 +1,5 @@
 use super::*;
-use crate::devices::OutletConfig;
+use crate::domain::devices::OutletConfig;
 
 fn config() -> DeviceConfig {
     DeviceConfig {

@@ -12,7 +12,7 @@ use crate::{
         readings::DeviceReading,
     },
     domain::{
-        command::CommandError,
+        command_error::CommandError,
         report::{DeviceClock, EventKind, Phase},
     },
 };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     domain::{
-        command::ErrorCode,
+        command_error::ErrorCode,
         report::{
             self, Availability as Reachable, Condition, Countdown, DeviceError, Energy, EventKind, Feature,
             Phase,

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::command::CommandResult;
+use crate::domain::reply::CommandResult;
 
 const SWITCH: CommandKind = CommandKind::Switch;
 
@@ -27,15 +27,15 @@ fn done(outlets: &[(Option<&str>, Power)]) -> Applied {
     }
 }
 
-fn carried(desk: &mut Desk, path: &str, transaction: Option<Transaction>, now: Instant) -> TicketId {
+fn carried(desk: &mut Desk, path: &str, transaction: Option<Transaction>, now: Instant) -> PendingId {
     match desk.admit(outlet(path), SWITCH, transaction, now) {
         Admitted::Carry(id) => id,
         other => panic!("{other:?}"),
     }
 }
 
-fn answer(id: TicketId, outcome: CommandResult) -> Answer {
-    Answer {
+fn answer(id: PendingId, outcome: CommandResult) -> Answered {
+    Answered {
         id,
         outcome,
         members: Vec::new(),
@@ -176,7 +176,9 @@ fn members_of_a_group_on_two_strips_do_not_pose_as_outlets_of_one() {
         (path, Ok(Applied { outlets, attempts: 1 }))
     };
     let members = vec![member("a/1", Power::On), member("b/1", Power::Off)];
-    let response = desk.answer(Answer::together(id, members), |_| None, now).unwrap();
+    let response = desk
+        .answer(Answered::together(id, members), |_| None, now)
+        .unwrap();
     let answer = parsed(&response);
     assert_eq!((&answer["state"], answer.get("outlets")), (&json!("ON"), None));
     assert_eq!(answer["members"]["b/1"], json!({"status": "ok", "state": "OFF"}));

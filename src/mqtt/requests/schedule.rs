@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::scheduling::{Request, Target},
+    domain::{command::Target, scheduling::Request},
     mqtt::command::{Decoded, Fields, PayloadError, Scalar, Shown, decode_request},
 };
 use planner::OutletPath;

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc::error::TrySendError, time::Instant};
+use tokio::{
+    sync::mpsc::{UnboundedSender, error::TrySendError},
+    time::Instant,
+};
 use tracing::info;
 
 use super::{
     Look, Scheduler, Wake,
-    errand::{Deferred, Flying, Purpose},
+    errand::{Deferred, Flying, Purpose, SwitchDone, SwitchId},
     outlet::{Differs, Flight, Retry, SAME_COUNTDOWN, Told, Urgency},
 };
-use crate::{
+use crate::domain::{
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
     devices::DeviceMsg,
-    domain::{
-        command::{Action, CommandError, DeviceCommand, ErrorCode, Guard, Source, Switch, Ticket},
-        report::EventKind,
-    },
+    reply::Reply,
+    report::EventKind,
 };
 use planner::{OutletPath, Power, period::after, plan, safety::Trip};
 
@@ -30,6 +33,13 @@ pub(super) struct Aim {
     pub(super) power: Power,
     pub(super) urgency: Urgency,
     pub(super) source: Source,
+}
+
+fn reply_to(id: SwitchId, answers: UnboundedSender<SwitchDone>) -> Reply {
+    Reply::new(move |outcome| {
+        let outcome = outcome.result;
+        let _stopped = answers.send(SwitchDone { id, outcome });
+    })
 }
 
 impl Scheduler {
@@ -110,7 +120,7 @@ impl Scheduler {
         let guard = self.guard_with(path, aim.power, look);
         self.send(
             path,
-            Action::Switch(Switch::To(aim.power)),
+            DeviceAction::Switch(Switch::To(aim.power)),
             guard,
             aim.source,
             look.instant + PATIENCE,
@@ -158,7 +168,7 @@ impl Scheduler {
     pub(super) fn send(
         &mut self,
         path: &OutletPath,
-        action: Action,
+        action: DeviceAction,
         guard: Guard,
         source: Source,
         deadline: Instant,
@@ -166,11 +176,11 @@ impl Scheduler {
     ) {
         let id = self.desk.ticket_id();
         let power = match action {
-            Action::Switch(Switch::To(power)) => Some(power),
+            DeviceAction::Switch(Switch::To(power)) => Some(power),
             _ => None,
         };
-        if !matches!(action, Action::Read) {
-            self.live.entry(path.clone()).or_default().flight = Some(Flight { ticket: id, power });
+        if !matches!(action, DeviceAction::Read) {
+            self.live.entry(path.clone()).or_default().flight = Some(Flight { reply: id, power });
         }
         let flying = Flying {
             path: path.clone(),
@@ -184,17 +194,17 @@ impl Scheduler {
             guard,
             source,
             deadline,
-            ticket: Ticket::new(id, self.answers.clone()),
+            reply: reply_to(id, self.answers.clone()),
         });
     }
 
-    /// An owner that is gone drops the intent, and its ticket answers.
+    /// An owner that is gone drops the intent, and its reply answers.
     pub(super) fn order(&self, intent: DeviceCommand) {
-        if let Err(TrySendError::Full(DeviceMsg::DeviceCommand(intent))) =
-            self.orders.try_send(DeviceMsg::DeviceCommand(intent))
+        if let Err(TrySendError::Full(DeviceMsg::Command(intent))) =
+            self.orders.try_send(DeviceMsg::Command(intent))
         {
             let busy = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
-            intent.ticket.answer(Err(busy));
+            intent.reply.send(Err(busy));
         }
     }
 

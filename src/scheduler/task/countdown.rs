@@ -13,8 +13,10 @@ use super::{
     wishes::Effect,
 };
 use crate::domain::{
-    command::{Action, Applied, CommandError, ErrorCode, Guard, Source},
-    scheduling::Wish,
+    command::Command,
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, Guard, Source},
+    reply::Applied,
 };
 use planner::{GroupId, OutletPath, Power, overrides::Lifetime, period::Period};
 
@@ -25,13 +27,13 @@ impl Scheduler {
         paths: &[OutletPath],
         group: Option<GroupId>,
         length: Duration,
-        wish: Wish,
+        wish: Command,
         look: Look,
     ) {
         let power = |path: &OutletPath| self.live.get(path).and_then(Live::coming);
         if paths.iter().all(|path| power(path) != Some(Power::On)) {
             let known = paths.iter().any(|path| power(path).is_some());
-            wish.ticket.answer(Err(nothing_is_on(paths, known)));
+            wish.reply.send(Err(nothing_is_on(paths, known)));
             return;
         }
         let timer = SignedDuration::try_from(length)
@@ -44,8 +46,8 @@ impl Scheduler {
         let timer = match timer {
             Ok(timer) => timer,
             Err(message) => {
-                wish.ticket
-                    .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
+                wish.reply
+                    .send(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
                 return;
             }
         };
@@ -68,7 +70,7 @@ impl Scheduler {
         &mut self,
         paths: &[OutletPath],
         group: Option<GroupId>,
-        wish: Wish,
+        wish: Command,
         look: Look,
     ) {
         let deadline = wish.deadline;
@@ -96,7 +98,7 @@ impl Scheduler {
         self.leave_alone(id, &untouched, look);
     }
 
-    fn open_errand(&mut self, paths: &[OutletPath], group: Option<GroupId>, wish: Wish) -> ErrandId {
+    fn open_errand(&mut self, paths: &[OutletPath], group: Option<GroupId>, wish: Command) -> ErrandId {
         let id = self.desk.errand_id();
         let item = |path: &OutletPath| Item {
             path: path.clone(),
@@ -105,7 +107,7 @@ impl Scheduler {
         let errand = Errand {
             items: paths.iter().map(item).collect(),
             overriding: None,
-            ticket: wish.ticket,
+            reply: wish.reply,
             group,
             standing: Standing::Provisional,
         };
@@ -122,7 +124,7 @@ impl Scheduler {
     fn ask_for_guard(&mut self, id: ErrandId, path: &OutletPath, guard: Guard, deadline: Instant) {
         self.live.entry(path.clone()).or_default().errand = Some(id);
         let purpose = Purpose::Errand(id);
-        self.send(path, Action::Guard, guard, Source::Mqtt, deadline, purpose);
+        self.send(path, DeviceAction::Guard, guard, Source::Mqtt, deadline, purpose);
     }
 
     /// Outlets of an errand of which no device has to be asked.

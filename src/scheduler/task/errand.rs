@@ -13,15 +13,26 @@ use super::{
     timer::Timer,
 };
 use crate::domain::{
-    command::{
-        Action, Answer, CommandError, CommandResult, ErrorCode, Member, Source, Switch, Ticket, TicketId,
-    },
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, Source, Switch},
+    reply::{CommandResult, MemberResult, Reply},
     report::EventKind,
 };
 use planner::{
     DeviceId, GroupId, OutletPath, Power,
     overrides::{Override, Overrides},
 };
+
+/// Tells the switches in flight apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SwitchId(pub(super) u64);
+
+/// A switch came to its end.
+#[derive(Debug)]
+pub(super) struct SwitchDone {
+    pub(super) id: SwitchId,
+    pub(super) outcome: CommandResult,
+}
 
 /// Tells errands apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +41,7 @@ pub(super) struct ErrandId(u64);
 /// One command for one or several outlets.
 #[derive(Debug)]
 pub(super) struct Errand {
-    pub(super) ticket: Ticket,
+    pub(super) reply: Reply,
     pub(super) group: Option<GroupId>,
     pub(super) items: Vec<Item>,
     /// What the override it sets is called, if it sets one.
@@ -99,7 +110,7 @@ pub(super) enum Before<T> {
 pub(super) struct Desk {
     next: u64,
     pub(super) errands: BTreeMap<ErrandId, Errand>,
-    pub(super) flying: BTreeMap<TicketId, Flying>,
+    pub(super) flying: BTreeMap<SwitchId, Flying>,
     pub(super) deferred: Vec<Deferred>,
     pub(super) undo: BTreeMap<OutletPath, Undo>,
     /// Outlets whose timed OFF is over and that may not be on yet, as was told.
@@ -121,8 +132,8 @@ impl Desk {
         ErrandId(self.number())
     }
 
-    pub(super) fn ticket_id(&mut self) -> TicketId {
-        TicketId(self.number())
+    pub(super) fn ticket_id(&mut self) -> SwitchId {
+        SwitchId(self.number())
     }
 
     /// The number of the newest command that is to turn an outlet on and has not been answered.
@@ -174,10 +185,10 @@ fn restore(overrides: &mut Overrides, path: &OutletPath, before: Before<Override
 }
 
 /// One outlet that was not asked as a group answers for itself.
-pub(super) fn answer(ticket: Ticket, members: Vec<Member>, group: Option<&GroupId>) {
+pub(super) fn answer(reply: Reply, members: Vec<MemberResult>, group: Option<&GroupId>) {
     match (members.as_slice(), group) {
-        ([(_, outcome)], None) => ticket.answer(outcome.clone()),
-        _ => ticket.answer_members(members),
+        ([(_, outcome)], None) => reply.send(outcome.clone()),
+        _ => reply.send_members(members),
     }
 }
 
@@ -218,7 +229,7 @@ impl Scheduler {
         let guard = self.guard_with(&deferred.path, deferred.power, look);
         self.send(
             &deferred.path,
-            Action::Switch(Switch::To(deferred.power)),
+            DeviceAction::Switch(Switch::To(deferred.power)),
             guard,
             Source::Mqtt,
             deferred.deadline,
@@ -227,7 +238,7 @@ impl Scheduler {
     }
 
     /// Takes what became of an intent.
-    pub(super) fn take_answer(&mut self, answer: Answer) {
+    pub(super) fn take_answer(&mut self, answer: SwitchDone) {
         let Some(flying) = self.desk.flying.remove(&answer.id) else {
             return;
         };
@@ -257,9 +268,9 @@ impl Scheduler {
     }
 
     /// An intent is not on its way any more. What it may have done half way is in doubt.
-    fn land(&mut self, path: &OutletPath, power: Option<Power>, answer: &Answer) -> &mut Live {
+    fn land(&mut self, path: &OutletPath, power: Option<Power>, answer: &SwitchDone) -> &mut Live {
         let live = self.live.entry(path.clone()).or_default();
-        if live.flight.is_some_and(|flight| flight.ticket == answer.id) {
+        if live.flight.is_some_and(|flight| flight.reply == answer.id) {
             live.flight = None;
         }
         if let Err(failure) = &answer.outcome
@@ -355,7 +366,7 @@ impl Scheduler {
             .into_iter()
             .filter_map(|item| Some((item.path, item.outcome?)))
             .collect();
-        answer(errand.ticket, members, errand.group.as_ref());
+        answer(errand.reply, members, errand.group.as_ref());
     }
 
     /// An override that no command made. A command that fails from now on restores what was before it no more.

@@ -10,7 +10,9 @@ use super::{
     outlet::{Flight, Live},
 };
 use crate::domain::{
-    command::{Action, CommandResult, ErrorCode, Guard, Source},
+    command_error::ErrorCode,
+    device_command::{DeviceAction, Guard, Source},
+    reply::CommandResult,
     report::{Availability, Countdown},
 };
 use planner::{OutletPath, Power, period::after};
@@ -72,7 +74,7 @@ impl Scheduler {
             let deadline = look.instant + PATIENCE;
             self.send(
                 &path,
-                Action::Guard,
+                DeviceAction::Guard,
                 guard,
                 Source::Safety,
                 deadline,

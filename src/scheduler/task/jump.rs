@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::{Look, Scheduler, errand::Purpose};
 use crate::domain::{
-    command::{Action, Guard, Source},
+    device_command::{DeviceAction, Guard, Source},
     report::Availability,
 };
 use planner::{DeviceId, OutletPath, Power, period::after};
@@ -71,7 +71,7 @@ impl Scheduler {
         for device in devices {
             self.send(
                 &OutletPath::device(device.clone()),
-                Action::Read,
+                DeviceAction::Read,
                 Guard::Leave,
                 Source::Safety,
                 look.instant + PATIENCE,

@@ -8,8 +8,8 @@ use tracing::debug;
 
 use super::{Look, Scheduler, Wake};
 use crate::{
-    devices::DeviceMsg,
     domain::{
+        devices::DeviceMsg,
         off_rules::{Mirror, WeeklyOff},
         report::{Availability, DeviceClock, DeviceRules, EventKind},
     },

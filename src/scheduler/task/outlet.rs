@@ -6,9 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::errand::ErrandId;
+use super::errand::{ErrandId, SwitchId};
 use crate::domain::{
-    command::TicketId,
     report::{Availability, Countdown, DeviceRules},
     scheduling::FailSafeState,
 };
@@ -77,7 +76,7 @@ pub(super) enum Presence {
 /// An intent on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flight {
-    pub(super) ticket: TicketId,
+    pub(super) reply: SwitchId,
     /// What it switches to; `None` touches the countdown only.
     pub(super) power: Option<Power>,
 }

@@ -9,7 +9,10 @@ use super::{
     layers::{self, Changes, ScheduleChange},
     tell::rfc3339,
 };
-use crate::domain::scheduling::{Request, RequestError, RequestId, SchedulerUpdate, Target};
+use crate::domain::{
+    command::Target,
+    scheduling::{Request, RequestError, RequestId, SchedulerUpdate},
+};
 use planner::{
     GroupId, OutletPath, ScheduleId,
     forecast::{PlannedChange, forecast},

@@ -10,7 +10,7 @@ use super::{
     outlet::{SAME_COUNTDOWN, Urgency},
     tell::rfc3339,
 };
-use crate::domain::{command::Source, report::EventKind, scheduling::OutletStatus};
+use crate::domain::{device_command::Source, report::EventKind, scheduling::OutletStatus};
 use planner::{
     OutletPath, Power,
     overrides::{Lifetime, Origin, Override},

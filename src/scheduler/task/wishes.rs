@@ -11,9 +11,11 @@ use super::{
     timer::Timer,
 };
 use crate::domain::{
-    command::{Action, Applied, CommandError, DeviceCommand, ErrorCode, Guard, Member, Source, Switch},
+    command::{Action, Command, Target},
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
+    reply::{Applied, MemberResult},
     report::EventKind,
-    scheduling::{Change, Target, Wish},
 };
 use planner::{
     GroupId, OutletPath, Power,
@@ -40,21 +42,57 @@ pub(super) enum Effect {
 }
 
 impl Scheduler {
-    pub(super) fn wish(&mut self, wish: Wish, look: Look) -> Concern {
+    pub(super) fn wish(&mut self, wish: Command, look: Look) -> Concern {
+        let action = match wish.action {
+            Action::Read => DeviceAction::Read,
+            Action::Reboot => DeviceAction::Reboot,
+            _ => return self.switch_command(wish, look),
+        };
+        self.pass_to_devices(wish, action);
+        Concern::None
+    }
+
+    /// Reads and restarts change nothing that the scheduler decides.
+    fn pass_to_devices(&mut self, wish: Command, action: DeviceAction) {
+        let parts = match wish.target {
+            Target::Outlet(path) => vec![(path, wish.reply)],
+            Target::Group(id) => match self.book.rules.group(&id) {
+                Some(group) => wish.reply.split(group.outlets.clone()),
+                None => {
+                    let message = format!("no group {id} is configured");
+                    let error = CommandError::bridge(ErrorCode::UnknownGroup, message);
+                    return wish.reply.send(Err(error));
+                }
+            },
+        };
+        for (path, reply) in parts {
+            self.order(DeviceCommand {
+                path,
+                action,
+                guard: Guard::Leave,
+                source: Source::Mqtt,
+                deadline: wish.deadline,
+                reply,
+            });
+        }
+    }
+
+    fn switch_command(&mut self, wish: Command, look: Look) -> Concern {
         match self.scope(&wish) {
             Err(failure) => {
-                wish.ticket.answer(Err(failure));
+                wish.reply.send(Err(failure));
                 return Concern::None;
             }
             Ok(Scope::Owner(path)) => {
                 self.forward(path, wish, look);
                 return Concern::None;
             }
-            Ok(Scope::Outlets(paths, group)) => match wish.change {
-                Change::Auto => self.back_to_schedules(&paths, group.as_ref(), wish, look),
-                Change::CountDown(length) => self.count_down(&paths, group, length, wish, look),
-                Change::CancelCountdown => self.cancel_countdown(&paths, group, wish, look),
-                Change::Switch(_) | Change::OnFor(_) | Change::OffFor(_) => {
+            Ok(Scope::Outlets(paths, group)) => match wish.action {
+                Action::Auto => self.back_to_schedules(&paths, group.as_ref(), wish, look),
+                Action::CountDown(length) => self.count_down(&paths, group, length, wish, look),
+                Action::CancelCountdown => self.cancel_countdown(&paths, group, wish, look),
+                Action::Read | Action::Reboot => {}
+                Action::Switch(_) | Action::OnFor(_) | Action::OffFor(_) => {
                     self.carry_out(paths, group, wish, look);
                 }
             },
@@ -62,7 +100,7 @@ impl Scheduler {
         Concern::Some
     }
 
-    fn scope(&self, wish: &Wish) -> Result<Scope, CommandError> {
+    fn scope(&self, wish: &Command) -> Result<Scope, CommandError> {
         let path = match &wish.target {
             Target::Group(id) => {
                 let group = self.book.rules.group(id).ok_or_else(|| {
@@ -83,7 +121,7 @@ impl Scheduler {
             }
             Keeping::Free => {}
         }
-        let plain = matches!(wish.change, Change::Switch(_)) && wish.lifetime.is_none();
+        let plain = matches!(wish.action, Action::Switch(_)) && wish.lifetime.is_none();
         if path.outlet.is_some() {
             let timed = self.book.timers.contains_key(&path);
             return Ok(if plain && !timed {
@@ -107,9 +145,9 @@ impl Scheduler {
         }
     }
 
-    /// Passes a command on as it is: the device owner answers its ticket.
-    fn forward(&mut self, path: OutletPath, wish: Wish, look: Look) {
-        let Change::Switch(switch) = wish.change else {
+    /// Passes a command on as it is: the device owner answers its reply.
+    fn forward(&mut self, path: OutletPath, wish: Command, look: Look) {
+        let Action::Switch(switch) = wish.action else {
             return;
         };
         let guard = match switch {
@@ -118,25 +156,25 @@ impl Scheduler {
         };
         self.order(DeviceCommand {
             path,
-            action: Action::Switch(switch),
+            action: DeviceAction::Switch(switch),
             guard,
             source: Source::Mqtt,
             deadline: wish.deadline,
-            ticket: wish.ticket,
+            reply: wish.reply,
         });
     }
 
-    fn carry_out(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, wish: Wish, look: Look) {
-        let Some(power) = self.wanted(&paths, wish.change) else {
+    fn carry_out(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, wish: Command, look: Look) {
+        let Some(power) = self.wanted(&paths, wish.action) else {
             let message = "what it is now is not known, so it cannot be toggled; send ON or OFF";
-            wish.ticket
-                .answer(Err(CommandError::bridge(ErrorCode::NotReady, message)));
+            wish.reply
+                .send(Err(CommandError::bridge(ErrorCode::NotReady, message)));
             return;
         };
         if power == Power::On && self.are_rivals(&paths) {
             let message = "at most one outlet of the group may be on; switch on one of them";
-            wish.ticket
-                .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
+            wish.reply
+                .send(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
             return;
         }
         let effects: Result<Vec<Effect>, String> = paths
@@ -146,8 +184,8 @@ impl Scheduler {
         let effects = match effects {
             Ok(effects) => effects,
             Err(message) => {
-                wish.ticket
-                    .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
+                wish.reply
+                    .send(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
                 return;
             }
         };
@@ -159,7 +197,7 @@ impl Scheduler {
         let errand = Errand {
             items: paths.iter().map(item).collect(),
             overriding: self.describe(&paths, group.as_ref(), power, effects.first()),
-            ticket: wish.ticket,
+            reply: wish.reply,
             group,
             standing: Standing::Provisional,
         };
@@ -182,18 +220,20 @@ impl Scheduler {
     }
 
     /// What a command makes of its outlets. A toggle is decided here, once: off when any of them is on.
-    fn wanted(&self, paths: &[OutletPath], change: Change) -> Option<Power> {
+    fn wanted(&self, paths: &[OutletPath], change: Action) -> Option<Power> {
         match change {
-            Change::Switch(Switch::To(power)) => Some(power),
-            Change::OnFor(_) => Some(Power::On),
-            Change::OffFor(_) => Some(Power::Off),
-            Change::Switch(Switch::Toggle) => {
+            Action::Switch(Switch::To(power)) => Some(power),
+            Action::OnFor(_) => Some(Power::On),
+            Action::OffFor(_) => Some(Power::Off),
+            Action::Switch(Switch::Toggle) => {
                 let coming = paths
                     .iter()
                     .filter_map(|path| self.deferred_power(path).or(self.live.get(path)?.coming()));
                 coming.max().map(Power::toggled)
             }
-            Change::Auto | Change::CountDown(_) | Change::CancelCountdown => None,
+            Action::Auto | Action::CountDown(_) | Action::CancelCountdown | Action::Read | Action::Reboot => {
+                None
+            }
         }
     }
 
@@ -202,20 +242,23 @@ impl Scheduler {
         deferred.map(|deferred| deferred.power)
     }
 
-    fn effect(&self, path: &OutletPath, power: Power, wish: &Wish, look: Look) -> Result<Effect, String> {
-        let lifetime = match wish.change {
-            Change::OnFor(_) | Change::OffFor(_) if wish.lifetime.is_some() => {
+    fn effect(&self, path: &OutletPath, power: Power, wish: &Command, look: Look) -> Result<Effect, String> {
+        let lifetime = match wish.action {
+            Action::OnFor(_) | Action::OffFor(_) if wish.lifetime.is_some() => {
                 return Err("on_time and off_time go with no lifetime".to_owned());
             }
-            Change::OnFor(length) | Change::OffFor(length) => {
+            Action::OnFor(length) | Action::OffFor(length) => {
                 let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
                 Some(Lifetime::For(
                     Period::new(length).map_err(|error| error.to_string())?,
                 ))
             }
-            Change::Switch(_) | Change::Auto | Change::CountDown(_) | Change::CancelCountdown => {
-                wish.lifetime
-            }
+            Action::Switch(_)
+            | Action::Auto
+            | Action::CountDown(_)
+            | Action::CancelCountdown
+            | Action::Read
+            | Action::Reboot => wish.lifetime,
         };
         if self.book.scheduled(path).is_some() {
             let lifetime = lifetime.unwrap_or_default();
@@ -334,23 +377,29 @@ impl Scheduler {
     }
 
     /// `AUTO`: the override ends now.
-    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<&GroupId>, wish: Wish, look: Look) {
+    fn back_to_schedules(
+        &mut self,
+        paths: &[OutletPath],
+        group: Option<&GroupId>,
+        wish: Command,
+        look: Look,
+    ) {
         if !paths.iter().any(|path| self.book.scheduled(path).is_some()) {
             let message = "there are no schedules to go back to";
-            wish.ticket
-                .answer(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
+            wish.reply
+                .send(Err(CommandError::bridge(ErrorCode::BadCommand, message)));
             return;
         }
         self.clear_overrides(paths, "by AUTO", look);
         for path in paths {
             self.book.timers.remove(path);
         }
-        let done = |path: &OutletPath| -> Member {
+        let done = |path: &OutletPath| -> MemberResult {
             let power = self.live.get(path).and_then(Live::observed);
             (path.clone(), Ok(Applied::unasked(path, power)))
         };
         let members = paths.iter().map(done).collect();
-        answer(wish.ticket, members, group);
+        answer(wish.reply, members, group);
     }
 
     /// Ends overrides, also those that no device has confirmed yet.

@@ -214,7 +214,7 @@ async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
     assert_eq!(world.count(EventKind::OverrideSet), 1);
     assert_eq!(
         world.code(command),
-        Some(Err(crate::domain::command::ErrorCode::NotConfirmed))
+        Some(Err(crate::domain::command_error::ErrorCode::NotConfirmed))
     );
     let kept = world.kept().overrides;
     let stances: Vec<_> = kept

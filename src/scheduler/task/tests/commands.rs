@@ -10,9 +10,11 @@ use super::{
     world::{Dial, World},
 };
 use crate::domain::{
-    command::{ErrorCode, Switch},
+    command::{Action, Target},
+    command_error::ErrorCode,
+    device_command::Switch,
     report::EventKind,
-    scheduling::{Change, Request, RequestError, Target},
+    scheduling::{Request, RequestError},
 };
 use planner::{
     Power,
@@ -22,7 +24,7 @@ use planner::{
     testing::group,
 };
 
-const TOGGLE: Change = Change::Switch(Switch::Toggle);
+const TOGGLE: Action = Action::Switch(Switch::Toggle);
 
 fn lasting(text: &str) -> Lifetime {
     Lifetime::For(text.parse().unwrap())
@@ -69,12 +71,12 @@ async fn rule_08_an_override_set_just_after_an_edge_is_not_cancelled_by_it() {
 async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
     let mut world = world(morning(), "2024-06-21T05:30:00").await;
     world
-        .command("mats/1", Change::Switch(Switch::To(ON)), Some(lasting("10m")))
+        .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("10m")))
         .await;
     world
         .command(
             "mats/2",
-            Change::Switch(Switch::To(ON)),
+            Action::Switch(Switch::To(ON)),
             Some(Lifetime::EnergyBlock),
         )
         .await;
@@ -84,7 +86,7 @@ async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
     assert_eq!(both(&world), (OFF, ON));
     world.until("2024-06-21T08:00:01").await;
     assert_eq!(both(&world), (OFF, ON), "hold outlives every edge");
-    let auto = world.command("mats/2", Change::Auto, None).await;
+    let auto = world.command("mats/2", Action::Auto, None).await;
     world.pass("1s").await;
     assert_eq!((world.code(auto), both(&world)), (Some(Ok(())), (OFF, OFF)));
 }
@@ -93,7 +95,7 @@ async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
 async fn rule_08_an_override_survives_a_restart() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
     world
-        .command("mats/1", Change::Switch(Switch::To(ON)), Some(lasting("1h")))
+        .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("1h")))
         .await;
     world.pass("1m").await;
     world.restart(Duration::from_mins(10)).await;
@@ -227,16 +229,16 @@ async fn rule_08_off_waits_for_no_pause() {
 #[tokio::test(start_paused = true)]
 async fn rule_08_what_makes_no_sense_is_a_bad_command() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    let to = |power| Change::Switch(Switch::To(power));
+    let to = |power| Action::Switch(Switch::To(power));
     for (change, lifetime) in [
-        (Change::Auto, None),
+        (Action::Auto, None),
         (to(OFF), Some(Lifetime::EnergyBlock)),
         (to(OFF), Some(lasting("25h"))),
-        (Change::OffFor(Duration::from_mins(1)), Some(lasting("1h"))),
-        (Change::CountDown(Duration::from_mins(1)), None),
+        (Action::OffFor(Duration::from_mins(1)), Some(lasting("1h"))),
+        (Action::CountDown(Duration::from_mins(1)), None),
         (to(ON), Some(Lifetime::EnergyBlock)),
         (to(ON), Some(lasting("25h"))),
-        (Change::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
+        (Action::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
     ] {
         let command = world.command("group/driveway", change, lifetime).await;
         assert_eq!(
@@ -301,7 +303,7 @@ async fn rule_12_timed_on_ends_for_outlets_in_groups_and_in_none() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
     world.add("lamp", Dial::Idle);
     world.pass("6s").await;
-    let on = Change::OnFor(Duration::from_mins(5));
+    let on = Action::OnFor(Duration::from_mins(5));
     for target in ["lamp", "mats/1"] {
         let command = world.command(target, on, None).await;
         world.pass("1s").await;
@@ -324,7 +326,7 @@ async fn rule_12_timed_on_ends_for_outlets_in_groups_and_in_none() {
 async fn rule_12_timed_on_survives_a_restart_and_an_outage() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
     world
-        .command("mats/1", Change::OnFor(Duration::from_mins(5)), None)
+        .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
         .await;
     world.pass("1m").await;
     world.restart(Duration::from_mins(1)).await;
@@ -341,7 +343,7 @@ async fn rule_12_a_later_command_or_the_button_replaces_a_timer() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
     world.add("lamp", Dial::Idle);
     world.pass("6s").await;
-    let on = Change::OnFor(Duration::from_mins(5));
+    let on = Action::OnFor(Duration::from_mins(5));
     world.command("lamp", on, None).await;
     world.pass("1m").await;
     world.set("lamp", ON).await;
@@ -364,7 +366,7 @@ async fn rule_12_a_timed_on_that_failed_leaves_no_timer() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
     world.relay("mats/1").online = false;
     let command = world
-        .command("mats/1", Change::OnFor(Duration::from_mins(5)), None)
+        .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
         .await;
     world.pass("11s").await;
     assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
@@ -375,7 +377,7 @@ async fn rule_12_a_timed_on_that_failed_leaves_no_timer() {
 async fn rule_12_in_a_scheduled_group_timed_on_is_an_override() {
     let mut world = world(morning(), "2024-06-21T05:50:00").await;
     world
-        .command("mats/1", Change::OnFor(Duration::from_mins(5)), None)
+        .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
         .await;
     world.pass("4m").await;
     assert_eq!(world.power("mats/1"), ON);
@@ -528,7 +530,7 @@ async fn rule_13_the_plan_is_told_from_the_same_planner() {
 async fn rule_02_an_override_counts_real_time_when_the_clock_is_set_back() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
     world
-        .command("mats/1", Change::OnFor(Duration::from_mins(10)), None)
+        .command("mats/1", Action::OnFor(Duration::from_mins(10)), None)
         .await;
     world.pass("5m").await;
     world.clock.jump(SignedDuration::from_hours(-3));

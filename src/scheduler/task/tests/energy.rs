@@ -10,9 +10,11 @@ use super::{
     world::{POLL, READING, World},
 };
 use crate::domain::{
-    command::{ErrorCode, Switch},
+    command::Action,
+    command_error::ErrorCode,
+    device_command::Switch,
     report::EventKind,
-    scheduling::{Change, EnergyStatus, Request},
+    scheduling::{EnergyStatus, Request},
 };
 use planner::{
     Power,
@@ -257,7 +259,7 @@ async fn rule_19_a_timed_on_that_is_shed_goes_on_until_its_time_and_no_longer() 
     )
     .await;
     world
-        .command("boiler", Change::OnFor(Duration::from_mins(10)), None)
+        .command("boiler", Action::OnFor(Duration::from_mins(10)), None)
         .await;
     switch_on(&mut world, &["washer"]).await;
     world.pass("10s").await;
@@ -500,7 +502,7 @@ impl World {
         match step {
             Step::Set(target, power) => {
                 let target = OUTLETS.get(*target).unwrap_or(&"group/driveway");
-                self.command(target, Change::Switch(Switch::To(*power)), None)
+                self.command(target, Action::Switch(Switch::To(*power)), None)
                     .await;
             }
             Step::Press(outlet) => self.press(OUTLETS[*outlet]),

@@ -7,9 +7,11 @@ use super::{
     world::World,
 };
 use crate::domain::{
-    command::{ErrorCode, Switch},
+    command::Action,
+    command_error::ErrorCode,
+    device_command::Switch,
     report::EventKind,
-    scheduling::{Change, Request, RequestError},
+    scheduling::{Request, RequestError},
 };
 use planner::{
     Power,
@@ -139,7 +141,7 @@ async fn rule_17_a_command_that_would_turn_on_two_is_refused() {
     assert_eq!(world.code(command), Some(Err(ErrorCode::BadCommand)));
     world.set("fan", ON).await;
     world.pass("1s").await;
-    let toggle = Change::Switch(Switch::Toggle);
+    let toggle = Action::Switch(Switch::Toggle);
     let command = world.command("group/driveway", toggle, None).await;
     world.pass("1s").await;
     assert_eq!((world.code(command), world.power("fan")), (Some(Ok(())), OFF));

@@ -10,9 +10,8 @@ use super::{
     world::{Dial, World},
 };
 use crate::domain::{
-    command::{ErrorCode, Switch},
-    report::EventKind,
-    scheduling::{Change, FailSafeState},
+    command::Action, command_error::ErrorCode, device_command::Switch, report::EventKind,
+    scheduling::FailSafeState,
 };
 use planner::{
     overrides::Lifetime,
@@ -257,7 +256,7 @@ async fn rule_06_a_limit_goes_before_an_errand_that_is_under_way() {
     world.pass("9m 55s").await;
     world.relay("heater").online = false;
     let command = world
-        .command("heater", Change::OnFor(Duration::from_hours(1)), None)
+        .command("heater", Action::OnFor(Duration::from_hours(1)), None)
         .await;
     world.pass("8s").await;
     world.relay("heater").online = true;
@@ -273,7 +272,7 @@ async fn rule_12_in_a_scheduled_group_the_plug_counts_an_override_that_ends_off(
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.pass("6s").await;
     world
-        .command("heater", Change::OnFor(Duration::from_mins(10)), None)
+        .command("heater", Action::OnFor(Duration::from_mins(10)), None)
         .await;
     world.pass("1s").await;
     let left = counts_for(&mut world, "heater");
@@ -296,7 +295,7 @@ async fn rule_12_an_override_that_ends_in_a_window_is_not_counted_down() {
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.pass("6s").await;
     world
-        .command("heater", Change::OnFor(Duration::from_mins(10)), None)
+        .command("heater", Action::OnFor(Duration::from_mins(10)), None)
         .await;
     world.pass("12m").await;
     assert_eq!(world.power("heater"), ON);
@@ -378,7 +377,7 @@ async fn rule_13_a_limit_that_ends_an_override_is_told_as_off_for_all_members() 
     world.relay("mats/2").latency = Duration::from_secs(3);
     let hold = Some(Lifetime::EnergyBlock);
     world
-        .command("group/driveway", Change::Switch(Switch::To(ON)), hold)
+        .command("group/driveway", Action::Switch(Switch::To(ON)), hold)
         .await;
     world.pass("20s").await;
     let group = world.group();

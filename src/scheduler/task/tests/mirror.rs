@@ -7,9 +7,9 @@ use super::{
     world::World,
 };
 use crate::domain::{
-    command::Switch,
+    command::Action,
+    device_command::Switch,
     report::{DeviceClock, EventKind},
-    scheduling::Change,
 };
 use planner::{
     overrides::Lifetime,
@@ -57,7 +57,7 @@ fn asked(world: &World) -> Vec<(u16, u32)> {
 async fn hold(world: &mut World) {
     let hold = Some(Lifetime::EnergyBlock);
     world
-        .command("heater", Change::Switch(Switch::To(ON)), hold)
+        .command("heater", Action::Switch(Switch::To(ON)), hold)
         .await;
     world.pass("12s").await;
 }
@@ -80,12 +80,12 @@ async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
     let mut world = mirroring().await;
     hold(&mut world).await;
     assert_eq!(asked(&world), []);
-    world.command("heater", Change::Auto, None).await;
+    world.command("heater", Action::Auto, None).await;
     world.pass("12s").await;
     assert_eq!(asked(&world), [(481, 7)]);
     let until = Some(Lifetime::Until("2024-06-21T12:00:00Z".parse().unwrap()));
     world
-        .command("heater", Change::Switch(Switch::To(ON)), until)
+        .command("heater", Action::Switch(Switch::To(ON)), until)
         .await;
     world.pass("12s").await;
     assert_eq!(asked(&world), [(481, 6)], "all but today's");

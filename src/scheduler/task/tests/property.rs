@@ -10,10 +10,7 @@ use super::{
     rules::{OFF, ON, rules},
     world::World,
 };
-use crate::domain::{
-    command::Switch,
-    scheduling::{Change, Request},
-};
+use crate::domain::{command::Action, device_command::Switch, scheduling::Request};
 use planner::{
     Power,
     overrides::Lifetime,
@@ -118,16 +115,16 @@ impl World {
     async fn take_step(&mut self, step: &Step) {
         match step {
             Step::Command(target, wanted) => {
-                let to = |power| Change::Switch(Switch::To(power));
+                let to = |power| Action::Switch(Switch::To(power));
                 let (change, lifetime) = match *wanted {
                     Wanted::To(power) => (to(power), None),
-                    Wanted::Toggle => (Change::Switch(Switch::Toggle), None),
-                    Wanted::OnFor(seconds) => (Change::OnFor(Duration::from_secs(seconds)), None),
-                    Wanted::OffFor(seconds) => (Change::OffFor(Duration::from_secs(seconds)), None),
-                    Wanted::CountDown(seconds) => (Change::CountDown(Duration::from_secs(seconds)), None),
-                    Wanted::CancelCountdown => (Change::CancelCountdown, None),
+                    Wanted::Toggle => (Action::Switch(Switch::Toggle), None),
+                    Wanted::OnFor(seconds) => (Action::OnFor(Duration::from_secs(seconds)), None),
+                    Wanted::OffFor(seconds) => (Action::OffFor(Duration::from_secs(seconds)), None),
+                    Wanted::CountDown(seconds) => (Action::CountDown(Duration::from_secs(seconds)), None),
+                    Wanted::CancelCountdown => (Action::CancelCountdown, None),
                     Wanted::EnergyBlock(power) => (to(power), Some(Lifetime::EnergyBlock)),
-                    Wanted::Auto => (Change::Auto, None),
+                    Wanted::Auto => (Action::Auto, None),
                 };
                 self.command(TARGETS[*target], change, lifetime).await;
             }

@@ -6,10 +6,7 @@ use super::{
     rules::{OFF, ON, morning, rules, world},
     world::Dial,
 };
-use crate::domain::{
-    report::EventKind,
-    scheduling::{Change, Request},
-};
+use crate::domain::{command::Action, report::EventKind, scheduling::Request};
 use planner::{
     condition::WhenUnknown,
     rules::{Limit, Rules},
@@ -24,7 +21,7 @@ async fn a_device_that_is_gone_leaves_no_timer_and_is_not_heard() {
     world.add("lamp", Dial::None);
     world.pass("6s").await;
     let command = world
-        .command("lamp", Change::OnFor(Duration::from_mins(10)), None)
+        .command("lamp", Action::OnFor(Duration::from_mins(10)), None)
         .await;
     world.pass("1s").await;
     assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));
@@ -41,7 +38,7 @@ async fn a_device_that_is_gone_leaves_no_timer_and_is_not_heard() {
     world.press("lamp");
     world.pass("6s").await;
     let command = world
-        .command("lamp", Change::OnFor(Duration::from_mins(10)), None)
+        .command("lamp", Action::OnFor(Duration::from_mins(10)), None)
         .await;
     world.pass("11m").await;
     assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), OFF));

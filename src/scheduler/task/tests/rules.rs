@@ -5,11 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::world::World;
-use crate::domain::{
-    command::Switch,
-    report::EventKind,
-    scheduling::{Change, Request},
-};
+use crate::domain::{command::Action, device_command::Switch, report::EventKind, scheduling::Request};
 use planner::{
     Power,
     condition::WhenUnknown,
@@ -202,7 +198,7 @@ async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
 async fn rule_13_an_edge_under_an_override_says_what_counts() {
     let mut world = world(morning(), "2024-06-21T05:59:00").await;
     let hold = Some(Lifetime::EnergyBlock);
-    let off = Change::Switch(Switch::To(OFF));
+    let off = Action::Switch(Switch::To(OFF));
     world.command("group/driveway", off, hold).await;
     world.until("2024-06-21T06:00:05").await;
     let told = world

@@ -9,9 +9,8 @@ use super::{
     world::{Dial, World},
 };
 use crate::domain::{
-    command::{ErrorCode, Switch},
-    report::EventKind,
-    scheduling::{Change, FailSafeState},
+    command::Action, command_error::ErrorCode, device_command::Switch, report::EventKind,
+    scheduling::FailSafeState,
 };
 use planner::{
     Power,
@@ -29,9 +28,9 @@ fn minutes(minutes: u64) -> Duration {
     Duration::from_mins(minutes)
 }
 
-fn off_for(length: &str) -> (Change, Option<Lifetime>) {
+fn off_for(length: &str) -> (Action, Option<Lifetime>) {
     let lifetime = Lifetime::For(length.parse().unwrap());
-    (Change::Switch(Switch::To(OFF)), Some(lifetime))
+    (Action::Switch(Switch::To(OFF)), Some(lifetime))
 }
 
 /// The seconds that a plug still counts.
@@ -42,7 +41,7 @@ fn counts(world: &mut World, path: &str) -> u64 {
     }
 }
 
-async fn done(world: &mut World, target: &str, change: Change) {
+async fn done(world: &mut World, target: &str, change: Action) {
     let command = world.command(target, change, None).await;
     world.pass("1s").await;
     assert_eq!(world.code(command), Some(Ok(())), "{target} {change:?}");
@@ -64,7 +63,7 @@ async fn rule_12_a_countdown_is_held_by_the_plug_and_elsewhere_by_the_bridge() {
     world.set("mats/1", ON).await;
     world.pass("1s").await;
     for target in ["lamp", "mats/1"] {
-        done(&mut world, target, Change::CountDown(minutes(10))).await;
+        done(&mut world, target, Action::CountDown(minutes(10))).await;
         let standing = world.standing(target);
         assert_eq!((standing.countdown, standing.timer_to), (600, Some(OFF)));
     }
@@ -86,7 +85,7 @@ async fn rule_12_a_countdown_outlives_the_bridge() {
     world.set("mats/1", ON).await;
     world.pass("1s").await;
     for target in ["lamp", "mats/1"] {
-        done(&mut world, target, Change::CountDown(minutes(10))).await;
+        done(&mut world, target, Action::CountDown(minutes(10))).await;
     }
     world.restart(minutes(5)).await;
     world.pass("6s").await;
@@ -102,18 +101,18 @@ async fn rule_12_a_countdown_outlives_the_bridge() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_countdown_of_zero_cancels_and_a_newer_command_replaces() {
     let mut world = lamp().await;
-    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
-    done(&mut world, "lamp", Change::CountDown(minutes(20))).await;
+    done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
+    done(&mut world, "lamp", Action::CountDown(minutes(20))).await;
     assert!(counts(&mut world, "lamp").abs_diff(1200) <= 3);
-    done(&mut world, "lamp", Change::CancelCountdown).await;
+    done(&mut world, "lamp", Action::CancelCountdown).await;
     assert_eq!(world.relay("lamp").dial, Dial::Idle);
     assert!(world.kept().timers.is_empty());
     world.pass("30m").await;
     assert_eq!(world.power("lamp"), ON);
-    done(&mut world, "lamp", Change::CancelCountdown).await;
+    done(&mut world, "lamp", Action::CancelCountdown).await;
 
-    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
-    done(&mut world, "lamp", Change::Switch(Switch::To(ON))).await;
+    done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
+    done(&mut world, "lamp", Action::Switch(Switch::To(ON))).await;
     assert_eq!(world.relay("lamp").dial, Dial::Idle, "plain ON is without an end");
 }
 
@@ -123,13 +122,13 @@ async fn rule_12_what_is_off_is_not_switched_on_by_a_countdown() {
     world.set("lamp", OFF).await;
     world.pass("1s").await;
     for target in ["lamp", "mats/1", "group/driveway"] {
-        let command = world.command(target, Change::CountDown(minutes(10)), None).await;
+        let command = world.command(target, Action::CountDown(minutes(10)), None).await;
         assert_eq!(world.code(command), Some(Err(ErrorCode::BadCommand)), "{target}");
     }
     // Of several, those that are on.
     world.set("mats/2", ON).await;
     world.pass("1s").await;
-    done(&mut world, "group/driveway", Change::CountDown(minutes(10))).await;
+    done(&mut world, "group/driveway", Action::CountDown(minutes(10))).await;
     world.pass("1s").await;
     assert_eq!(world.power("mats/1"), OFF);
     world.pass("10m").await;
@@ -139,10 +138,10 @@ async fn rule_12_what_is_off_is_not_switched_on_by_a_countdown() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_countdown_that_failed_leaves_the_one_before() {
     let mut world = lamp().await;
-    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
+    done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
     let before = world.kept().timers;
     world.relay("lamp").online = false;
-    let command = world.command("lamp", Change::CountDown(minutes(60)), None).await;
+    let command = world.command("lamp", Action::CountDown(minutes(60)), None).await;
     world.pass("11s").await;
     assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
     assert_eq!(world.kept().timers, before);
@@ -160,11 +159,11 @@ async fn rule_12_a_countdown_does_not_prolong_a_limit() {
     world.pass("6s").await;
     world.set("heater", ON).await;
     world.pass("1s").await;
-    done(&mut world, "heater", Change::CountDown(minutes(60))).await;
+    done(&mut world, "heater", Action::CountDown(minutes(60))).await;
     assert!(counts(&mut world, "heater").abs_diff(1800) <= 4);
-    done(&mut world, "heater", Change::CountDown(minutes(10))).await;
+    done(&mut world, "heater", Action::CountDown(minutes(10))).await;
     assert!(counts(&mut world, "heater").abs_diff(600) <= 4);
-    done(&mut world, "heater", Change::CancelCountdown).await;
+    done(&mut world, "heater", Action::CancelCountdown).await;
     assert!(
         counts(&mut world, "heater").abs_diff(1800) <= 6,
         "the limit holds on"
@@ -181,7 +180,7 @@ async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.pass("6s").await;
     assert_eq!(world.power("heater"), ON);
-    done(&mut world, "heater", Change::CountDown(minutes(10))).await;
+    done(&mut world, "heater", Action::CountDown(minutes(10))).await;
     let standing = world.standing("heater");
     assert_eq!((standing.expected, standing.source), (Some(ON), Source::Schedule));
     assert!(
@@ -202,7 +201,7 @@ async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
     world.until("2024-06-21T22:00:02").await;
     assert_eq!(world.power("heater"), ON);
     // The end of the window comes first: nothing is left of the countdown.
-    done(&mut world, "heater", Change::CountDown(minutes(120))).await;
+    done(&mut world, "heater", Action::CountDown(minutes(120))).await;
     world.until("2024-06-21T23:00:05").await;
     assert_eq!((world.power("heater"), world.kept().timers.len()), (OFF, 0));
 }
@@ -213,7 +212,7 @@ async fn rule_12_a_countdown_that_ended_without_the_bridge_is_an_override_all_th
     group.outlets = vec!["heater".parse().unwrap()];
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.pass("6s").await;
-    done(&mut world, "heater", Change::CountDown(minutes(10))).await;
+    done(&mut world, "heater", Action::CountDown(minutes(10))).await;
     world.restart(minutes(30)).await;
     world.pass("1m").await;
     assert_eq!(world.power("heater"), OFF);
@@ -233,9 +232,9 @@ async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_when_a_person_says_so(
     assert_eq!((standing.device_timer_to, standing.countdown), (Some(OFF), 0));
     assert!(standing.device_timer_until.is_some());
     // Another command of ours leaves it alone, and the bridge counts beside it.
-    done(&mut world, "lamp", Change::CountDown(minutes(10))).await;
+    done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
     assert!(counts(&mut world, "lamp").abs_diff(1800) <= 10);
-    done(&mut world, "lamp", Change::CancelCountdown).await;
+    done(&mut world, "lamp", Action::CancelCountdown).await;
     assert_eq!(world.relay("lamp").dial, Dial::Idle);
     world.pass("6s").await;
     assert_eq!(world.standing("lamp").device_timer_until, None);
@@ -244,7 +243,7 @@ async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_when_a_person_says_so(
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_off_ends_for_outlets_in_groups_and_in_none() {
-    for (change, lifetime) in [(Change::OffFor(minutes(10)), None), off_for("10m")] {
+    for (change, lifetime) in [(Action::OffFor(minutes(10)), None), off_for("10m")] {
         let mut world = lamp().await;
         for target in ["lamp", "mats/1"] {
             let command = world.command(target, change, lifetime).await;
@@ -268,17 +267,17 @@ async fn rule_12_timed_off_ends_for_outlets_in_groups_and_in_none() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_off_survives_a_restart_and_is_ended_by_what_is_newer() {
     let mut world = lamp().await;
-    done(&mut world, "lamp", Change::OffFor(minutes(10))).await;
+    done(&mut world, "lamp", Action::OffFor(minutes(10))).await;
     world.restart(minutes(5)).await;
     world.pass("5m 10s").await;
     assert_eq!(world.power("lamp"), ON);
 
-    done(&mut world, "lamp", Change::OffFor(minutes(10))).await;
-    done(&mut world, "lamp", Change::Switch(Switch::To(OFF))).await;
+    done(&mut world, "lamp", Action::OffFor(minutes(10))).await;
+    done(&mut world, "lamp", Action::Switch(Switch::To(OFF))).await;
     world.pass("20m").await;
     assert_eq!(world.power("lamp"), OFF, "a plain OFF has no end");
 
-    done(&mut world, "lamp", Change::OffFor(minutes(10))).await;
+    done(&mut world, "lamp", Action::OffFor(minutes(10))).await;
     world.press("lamp");
     world.pass("6s").await;
     assert!(world.kept().timers.is_empty(), "somebody switched it on");
@@ -288,7 +287,7 @@ async fn rule_12_timed_off_survives_a_restart_and_is_ended_by_what_is_newer() {
 async fn rule_12_timed_off_that_failed_switches_nothing_on() {
     let mut world = lamp().await;
     world.relay("lamp").online = false;
-    let command = world.command("lamp", Change::OffFor(minutes(1)), None).await;
+    let command = world.command("lamp", Action::OffFor(minutes(1)), None).await;
     world.pass("5s").await;
     assert!(
         world.kept().timers.is_empty(),
@@ -311,8 +310,8 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
     };
     let mut world = world(limited, "2024-06-21T09:00:00").await;
     world.pass("31m").await;
-    done(&mut world, "mats/1", Change::Switch(Switch::To(ON))).await;
-    done(&mut world, "mats/1", Change::OffFor(minutes(5))).await;
+    done(&mut world, "mats/1", Action::Switch(Switch::To(ON))).await;
+    done(&mut world, "mats/1", Action::OffFor(minutes(5))).await;
     world.pass("29m").await;
     assert_eq!(world.power("mats/1"), OFF);
     assert_eq!(world.count(EventKind::RefusedBySafety), 1, "told once");
@@ -328,7 +327,7 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_off_of_an_outlet_that_is_away_for_a_day_is_dropped() {
     let mut world = lamp().await;
-    done(&mut world, "lamp", Change::OffFor(minutes(5))).await;
+    done(&mut world, "lamp", Action::OffFor(minutes(5))).await;
     world.relay("lamp").online = false;
     world.pass("25h").await;
     world.relay("lamp").online = true;
@@ -341,13 +340,13 @@ async fn rule_12_in_a_scheduled_group_timed_off_is_an_override() {
     let mut world = world(morning(), "2024-06-21T06:30:00").await;
     world.pass("6s").await;
     assert_eq!(world.power("mats/1"), ON);
-    done(&mut world, "mats/1", Change::OffFor(minutes(10))).await;
+    done(&mut world, "mats/1", Action::OffFor(minutes(10))).await;
     assert_eq!(world.power("mats/1"), OFF);
     assert!(world.standing("mats/1").override_until.is_some());
     world.pass("10m").await;
     assert_eq!(world.power("mats/1"), ON, "the window is open");
     world.until("2024-06-21T07:55:00").await;
-    done(&mut world, "mats/1", Change::OffFor(minutes(10))).await;
+    done(&mut world, "mats/1", Action::OffFor(minutes(10))).await;
     world.pass("15m").await;
     assert_eq!(world.power("mats/1"), Power::Off, "the window closed meanwhile");
 }
@@ -357,13 +356,13 @@ async fn rule_12_timed_off_gives_way_to_a_rival_that_went_on_meanwhile() {
     let mut locked = manual();
     locked.interlock = Interlock::OneOn;
     let mut world = world(locked, "2024-06-21T09:00:00").await;
-    done(&mut world, "mats/1", Change::Switch(Switch::To(ON))).await;
-    done(&mut world, "mats/1", Change::OffFor(minutes(5))).await;
-    done(&mut world, "mats/2", Change::Switch(Switch::To(ON))).await;
+    done(&mut world, "mats/1", Action::Switch(Switch::To(ON))).await;
+    done(&mut world, "mats/1", Action::OffFor(minutes(5))).await;
+    done(&mut world, "mats/2", Action::Switch(Switch::To(ON))).await;
     world.pass("10m").await;
     assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
     assert!(world.kept().timers.is_empty());
-    done(&mut world, "mats/2", Change::OffFor(minutes(5))).await;
+    done(&mut world, "mats/2", Action::OffFor(minutes(5))).await;
     world.pass("6m").await;
     assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
 }

@@ -16,20 +16,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    devices::{DeviceEvent, DeviceMsg},
     domain::{
-        command::{
-            Action, Answer, Applied, CommandError, CommandResult, DeviceCommand, ErrorCode, Guard, Switch,
-            Ticket, TicketId,
-        },
+        command::{Action, Command, Target},
+        command_error::{CommandError, ErrorCode},
+        device_command::{DeviceAction, DeviceCommand, Guard, Switch},
+        devices::{DeviceEvent, DeviceMsg},
         off_rules::{Mirror, Mirrored},
+        reply::{Applied, CommandResult, Reply},
         report::{
             Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind, Metered,
             Outlet, Phase,
         },
         scheduling::{
-            self, Change, GroupStatus, OutletStatus, ReloadedRules, Request, RequestError, RequestId,
-            SchedulerMsg, SchedulerUpdate, Target, Wish,
+            self, GroupStatus, OutletStatus, ReloadedRules, Request, RequestError, RequestId, SchedulerMsg,
+            SchedulerUpdate,
         },
     },
     scheduler::task::{Parts, PersistedScheduler, Scheduler},
@@ -231,8 +231,8 @@ pub(super) struct World {
     /// Whether the polls to come would show what the last one did.
     still: bool,
     next_ticket: u64,
-    answers: mpsc::UnboundedSender<Answer>,
-    answered: mpsc::UnboundedReceiver<Answer>,
+    answers: mpsc::UnboundedSender<(u64, CommandResult)>,
+    answered: mpsc::UnboundedReceiver<(u64, CommandResult)>,
     pub(super) outcomes: BTreeMap<u64, CommandResult>,
     pub(super) events: Vec<(EventKind, String)>,
     /// Plugs cannot be written to: the rules they hold stay.
@@ -498,26 +498,31 @@ impl World {
     }
 
     /// A command; its outcome appears under the number.
-    pub(super) async fn command(&mut self, target: &str, change: Change, lifetime: Option<Lifetime>) -> u64 {
+    pub(super) async fn command(&mut self, target: &str, change: Action, lifetime: Option<Lifetime>) -> u64 {
         self.next_ticket += 1;
         let target = match target.strip_prefix("group/") {
             Some(group) => Target::Group(group.parse().unwrap()),
             None => Target::Outlet(target.parse().unwrap()),
         };
-        let wish = Wish {
+        let wish = Command {
             target,
-            change,
+            action: change,
             lifetime,
             deadline: Instant::now() + Duration::from_secs(10),
-            ticket: Ticket::new(TicketId(self.next_ticket), self.answers.clone()),
+            reply: {
+                let (id, answers) = (self.next_ticket, self.answers.clone());
+                Reply::new(move |outcome| {
+                    let _ended = answers.send((id, outcome.result));
+                })
+            },
         };
-        self.bridge.asks.send(SchedulerMsg::Set(wish)).await.unwrap();
+        self.bridge.asks.send(SchedulerMsg::Command(wish)).await.unwrap();
         self.settle().await;
         self.next_ticket
     }
 
     pub(super) async fn set(&mut self, target: &str, power: Power) -> u64 {
-        self.command(target, Change::Switch(Switch::To(power)), None)
+        self.command(target, Action::Switch(Switch::To(power)), None)
             .await
     }
 
@@ -619,7 +624,7 @@ impl World {
                 biased;
                 Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
                 Some(word) = self.bridge.words.recv(), if listening => self.hear(word),
-                Some(answer) = self.answered.recv() => { self.outcomes.insert(answer.id.0, answer.outcome); }
+                Some((id, result)) = self.answered.recv() => { self.outcomes.insert(id, result); }
                 () = sleep_until(next) => {}
             }
         }
@@ -651,27 +656,28 @@ impl World {
     }
 
     pub(super) fn hear_answers(&mut self) {
-        while let Ok(answer) = self.answered.try_recv() {
-            self.outcomes.insert(answer.id.0, answer.outcome);
+        while let Ok((id, result)) = self.answered.try_recv() {
+            self.outcomes.insert(id, result);
         }
     }
 
     fn take(&mut self, order: DeviceMsg) {
         self.stir();
         let intent = match order {
-            DeviceMsg::DeviceCommand(intent) => intent,
+            DeviceMsg::Command(intent) => intent,
             DeviceMsg::Mirror(device, mirror) => return self.mirror(&device, &mirror),
             DeviceMsg::Rescan | DeviceMsg::Reload(_) => return,
         };
-        if let Action::Switch(Switch::To(_)) = intent.action {
+        if let DeviceAction::Switch(Switch::To(_)) = intent.action {
             let (replaced, rest) = std::mem::take(&mut self.waiting)
                 .into_iter()
                 .partition::<Vec<_>, _>(|waiting| {
-                    waiting.intent.path == intent.path && matches!(waiting.intent.action, Action::Switch(_))
+                    waiting.intent.path == intent.path
+                        && matches!(waiting.intent.action, DeviceAction::Switch(_))
                 });
             self.waiting = rest;
             for waiting in replaced {
-                waiting.intent.ticket.answer(Err(CommandError::superseded()));
+                waiting.intent.reply.send(Err(CommandError::superseded()));
             }
         }
         let relay = self.relays.get(&intent.path);
@@ -792,7 +798,7 @@ impl World {
             .is_some_and(|path| self.relays[path].online);
         if intent.deadline <= now {
             let expired = CommandError::expired(Duration::from_secs(10), "out of reach");
-            intent.ticket.answer(Err(expired));
+            intent.reply.send(Err(expired));
         } else if !online || ready > now {
             self.waiting.push(Waiting { ready, intent });
         } else {
@@ -803,7 +809,7 @@ impl World {
     async fn carry_out(&mut self, intent: DeviceCommand) {
         let clock = self.clock.clone();
         let mut outlets = Vec::new();
-        if self.one_on && intent.action == Action::Switch(Switch::To(Power::On)) {
+        if self.one_on && intent.action == DeviceAction::Switch(Switch::To(Power::On)) {
             self.inspect_interlock(&intent.path);
         }
         if let Some(relay) = self.relays.get_mut(&intent.path) {
@@ -812,11 +818,11 @@ impl World {
                     attempts: 2,
                     ..CommandError::bridge(ErrorCode::NotConfirmed, "it reads back the other state")
                 };
-                intent.ticket.answer(Err(failure));
+                intent.reply.send(Err(failure));
                 return;
             }
             dial(relay, intent.guard, &clock);
-            if let Action::Switch(switch) = intent.action {
+            if let DeviceAction::Switch(switch) = intent.action {
                 let power = match switch {
                     Switch::To(power) => power,
                     Switch::Toggle => relay.power().toggled(),
@@ -834,7 +840,7 @@ impl World {
             outlets.push((intent.path.clone(), Some(relay.power())));
         }
         self.report(&intent.path.device).await;
-        intent.ticket.answer(Ok(Applied { outlets, attempts: 1 }));
+        intent.reply.send(Ok(Applied { outlets, attempts: 1 }));
     }
 
     async fn report_all(&mut self) {
@@ -890,7 +896,7 @@ impl World {
         };
         self.bridge
             .news
-            .send(DeviceEvent::DeviceReport(Arc::new(report)))
+            .send(DeviceEvent::Report(Arc::new(report)))
             .await
             .unwrap();
     }

@@ -27,7 +27,7 @@ impl Default for ReportThresholds {
 }
 
 impl ReportThresholds {
-    pub(super) fn is_news(&self, last_report: &Energy, now: &Energy, since: Option<Duration>) -> bool {
+    pub(crate) fn is_news(&self, last_report: &Energy, now: &Energy, since: Option<Duration>) -> bool {
         last_report != now
             && (since.is_none_or(|since| since >= self.slowest)
                 || power_moved(last_report.power, now.power, self.power_step)

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::queue::CAPACITY;
+use crate::domain::devices::QUEUE_CAPACITY;
 use crate::domain::report::Phase;
 use planner::DeviceId;
 
@@ -79,10 +79,10 @@ struct MetricsRecord {
 
 /// Writes one device's record; held by its worker.
 #[derive(Debug, Clone, Default)]
-pub(super) struct DeviceMetrics(Arc<Mutex<MetricsRecord>>);
+pub(crate) struct DeviceMetrics(Arc<Mutex<MetricsRecord>>);
 
 impl DeviceMetrics {
-    pub(super) fn answered(&self, round_trip: Duration, at: Timestamp) {
+    pub(crate) fn answered(&self, round_trip: Duration, at: Timestamp) {
         let mut record = lock(&self.0);
         record.exchanges += 1;
         record.last_seen = Some(at);
@@ -92,15 +92,15 @@ impl DeviceMetrics {
         record.round_trips.push_back(round_trip);
     }
 
-    pub(super) fn failed(&self, kind: &'static str) {
+    pub(crate) fn failed(&self, kind: &'static str) {
         *lock(&self.0).failures.entry(kind).or_default() += 1;
     }
 
-    pub(super) fn logged_in(&self) {
+    pub(crate) fn logged_in(&self) {
         lock(&self.0).logins += 1;
     }
 
-    pub(super) fn now(&self, phase: Phase, waiting: usize) {
+    pub(crate) fn now(&self, phase: Phase, waiting: usize) {
         let mut record = lock(&self.0);
         record.phase = Some(phase);
         record.waiting = waiting;
@@ -129,7 +129,7 @@ impl DeviceMetrics {
             failures: record.failures.clone(),
             logins: record.logins,
             waiting: record.waiting,
-            places: CAPACITY,
+            places: QUEUE_CAPACITY,
             last_seen: record.last_seen,
         }
     }
@@ -146,11 +146,11 @@ pub struct MetricsRegistry(Arc<Mutex<BTreeMap<DeviceId, DeviceMetrics>>>);
 
 impl MetricsRegistry {
     /// A device that is not configured any more.
-    pub(super) fn forget(&self, device: &DeviceId) {
+    pub(crate) fn forget(&self, device: &DeviceId) {
         lock(&self.0).remove(device);
     }
 
-    pub(super) fn recorder(&self, device: &DeviceId) -> DeviceMetrics {
+    pub(crate) fn recorder(&self, device: &DeviceId) -> DeviceMetrics {
         lock(&self.0).entry(device.clone()).or_default().clone()
     }
 

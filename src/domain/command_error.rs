@@ -1,10 +1,10 @@
-//! Why an intent was not carried out.
+//! Why a command was not carried out.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Why an intent was not carried out.
+/// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CommandError {

@@ -1,0 +1,115 @@
+//! Messages between the device owner and the other tasks, and the settings of devices.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use planner::{DeviceId, OutletKey};
+
+use super::{
+    device_command::DeviceCommand,
+    off_rules::Mirror,
+    report::{DeviceReport, Event, Metered},
+    report_thresholds::ReportThresholds,
+};
+use crate::system::Secret;
+
+/// Commands that may wait for one device. Equal targets replace each other, so only reads and toggles of a device that
+/// does not answer can fill it.
+pub const QUEUE_CAPACITY: usize = 64;
+
+/// The account a device is registered to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The account's e-mail address, case-sensitive.
+    pub username: String,
+    /// The account's password.
+    pub password: Secret,
+}
+
+/// One device as its worker needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// The topic and the key of everything.
+    pub id: DeviceId,
+    /// `host` or `host:port`.
+    pub address: String,
+    /// Overrides the nickname on the device.
+    pub name: Option<String>,
+    /// The account the device is registered to; `None` in setup mode: the device is left alone.
+    pub credentials: Option<Credentials>,
+    /// Names for outlets of a strip; others go by their position.
+    pub outlets: Vec<OutletConfig>,
+}
+
+/// What the user calls one outlet of a strip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutletConfig {
+    /// 1..n as printed on the strip.
+    pub position: u8,
+    /// Its topic level.
+    pub key: OutletKey,
+    /// Overrides the nickname on the device.
+    pub name: Option<String>,
+}
+
+/// How often a device is asked, and how patiently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollingConfig {
+    /// Between two reads of the relays. Plugs polled harder than every 5 s were seen to reboot.
+    pub poll: Duration,
+    /// Between two reads of slow values: a strip's Wi-Fi signal, and the meter of one outlet.
+    pub slow_poll: Duration,
+    /// Which changes of energy values are told.
+    pub telling: ReportThresholds,
+    /// For one request. Devices answer in 20 to 300 ms on a healthy network.
+    pub request: Duration,
+    /// The longest wait between probes of a device that does not answer.
+    pub probe_longest: Duration,
+    /// The longest wait after a refused login.
+    pub refused_longest: Duration,
+    /// The wait after a device locked itself.
+    pub locked: Duration,
+    /// Where to ask for a device whose address stays dead, or is another device's: broadcast or single addresses.
+    pub search: Vec<IpAddr>,
+}
+
+/// What a worker works by. Settings can change while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerSettings {
+    /// The device.
+    pub config: Arc<DeviceConfig>,
+    /// How often it is asked.
+    pub tempo: Arc<PollingConfig>,
+}
+
+/// What a worker sends to the event loop and to the scheduler.
+#[derive(Debug, Clone)]
+pub enum DeviceEvent {
+    /// A device changed; this is all of it.
+    Report(Arc<DeviceReport>),
+    /// Something happened.
+    Event(Event),
+    /// A meter was read.
+    Metered(Metered),
+}
+
+/// The inbox of the device owner.
+#[derive(Debug)]
+pub enum DeviceMsg {
+    /// A command to one device.
+    Command(DeviceCommand),
+    /// Look at all devices anew.
+    Rescan,
+    /// Make our rules on a plug what is said here. It is done when there is time; reports say what became of it.
+    Mirror(DeviceId, Arc<Mirror>),
+    /// The settings changed: devices come, go and change. One that is the same does not notice.
+    Reload(DeviceSet),
+}
+
+/// The devices and how to treat them.
+#[derive(Debug, Clone)]
+pub struct DeviceSet {
+    /// Every configured device.
+    pub devices: Vec<DeviceConfig>,
+    /// How often they are asked.
+    pub tempo: PollingConfig,
+}
