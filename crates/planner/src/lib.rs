@@ -14,6 +14,7 @@ mod ids;
 pub mod interlock;
 pub mod level;
 pub mod location;
+mod now;
 pub mod occurrence;
 pub mod overrides;
 pub mod period;
@@ -30,4 +31,5 @@ pub mod units;
 pub mod window;
 
 pub use ids::{DeviceId, GroupId, OutletKey, OutletPath, SLUG_MAX, ScheduleId, SensorId, Slug, SlugError};
+pub use now::{Now, Steady};
 pub use power::Power;
