@@ -2,18 +2,18 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tapo_simulator::{
     DEFAULT_PASSWORD, DEFAULT_USERNAME, Fault, Profile, RunningDevice, Scope, Simulator, Stage,
 };
 use tapo2mqtt::{
-    config::{Sources, load},
+    config::{Settings, Sources, load},
     tasks::Tasks,
 };
 use tempfile::TempDir;
@@ -60,8 +60,24 @@ pub fn dead_address() -> SocketAddr {
     (own_address(), 9).into()
 }
 
+/// Where a bridge looks for lost devices. By default it asks the whole network.
+pub fn search(targets: &[IpAddr]) -> String {
+    format!("[discovery]\ntargets = {}\n", json!(targets))
+}
+
+/// A broker, and a search that stays on this machine.
 pub fn mqtt(broker: SocketAddr) -> String {
+    search(&[Ipv4Addr::LOCALHOST.into()]) + &mqtt_only(broker)
+}
+
+pub fn mqtt_only(broker: SocketAddr) -> String {
     format!("[mqtt]\nhost = \"{}\"\nport = {}\n", broker.ip(), broker.port())
+}
+
+/// A test must not ask the devices of whoever runs it.
+pub fn assert_stays_here(settings: &Settings) {
+    let targets = &settings.discovery.targets;
+    assert!(targets.iter().all(IpAddr::is_loopback), "{targets:?}");
 }
 
 pub fn account(username: &str, password: &str) -> String {
@@ -122,6 +138,13 @@ impl Home {
 
     /// Starts the program; its output goes to files elsewhere.
     pub fn start_with(&self, arguments: &[&str]) -> Process {
+        if arguments.contains(&"run") {
+            let sources = Sources {
+                file: Some(self.file()),
+                environment: Vec::new(),
+            };
+            assert_stays_here(&load(&sources).unwrap());
+        }
         Self::spawn(self.program(arguments))
     }
 
