@@ -255,17 +255,16 @@ fn failed_tasks(tasks: &BTreeMap<Arc<str>, TaskCounts>) -> Vec<String> {
         .collect()
 }
 
-/// Resident memory, from the second field of `/proc/self/statm` (pages of 4 KiB on the machines we
-/// build for); `None` where there is no such file.
+/// Resident memory; `None` where the system does not show it.
 fn resident_bytes() -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    statm
-        .split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|pages| pages * PAGE)
+    resident_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmRSS` of proc(5), which counts in KiB on every machine; pages have different sizes.
+fn resident_of(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib = value.trim().strip_suffix("kB")?.trim_end();
+    kib.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -389,5 +388,21 @@ mod tests {
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert!(failed[0].contains("\"bad\""), "{failed:?}");
         running.abort();
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_kib_not_in_pages() {
+        let status = "Name:\ttapo2mqtt\nVmHWM:\t   51234 kB\nVmRSS:\t   40580 kB\nRssAnon:\t   20000 kB\n";
+        assert_eq!(resident_of(status), Some(41_553_920));
+        for none in [
+            "",
+            "Name:\tVmRSS\n",
+            "VmRSS:\t\n",
+            "VmRSS:\t-1 kB\n",
+            "VmRSS:\t18446744073709551615 kB\n",
+        ] {
+            assert_eq!(resident_of(none), None, "{none:?}");
+        }
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 }
