@@ -15,6 +15,7 @@ use crate::{
     device::{DeviceHealth, HealthBoard, Order},
     model::DeviceId,
     report::Phase,
+    store::Keeper,
     tasks::{TaskCounts, Tasks},
 };
 
@@ -36,6 +37,7 @@ pub(super) struct Vitals {
     board: HealthBoard,
     tasks: Tasks,
     clock: Clock,
+    keeper: Keeper,
     started: Instant,
     losses: VecDeque<Instant>,
     /// Losses of the broker that were counted.
@@ -106,12 +108,13 @@ struct Queues {
 }
 
 impl Vitals {
-    pub(super) fn new(board: HealthBoard, tasks: Tasks, clock: Clock) -> Self {
+    pub(super) fn new(board: HealthBoard, tasks: Tasks, clock: Clock, keeper: Keeper) -> Self {
         let started = Instant::now();
         Self {
             board,
             tasks,
             clock,
+            keeper,
             started,
             losses: VecDeque::new(),
             counted: 0,
@@ -153,6 +156,7 @@ impl Vitals {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
+        issues.extend(self.keeper.trouble());
         if mqtt.refused_subscriptions > 0 {
             issues.push(format!(
                 "the broker denies {} subscriptions; check its access rules",
@@ -272,10 +276,12 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::store;
 
     fn vitals() -> (Vitals, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let vitals = Vitals::new(HealthBoard::default(), Tasks::default(), clock.clone());
+        let (keeper, _writer, _loaded) = store::open(None).unwrap();
+        let vitals = Vitals::new(HealthBoard::default(), Tasks::default(), clock.clone(), keeper);
         (vitals, clock)
     }
 

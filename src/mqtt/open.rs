@@ -70,7 +70,12 @@ impl MqttTask {
         });
         let link = Link::open(options, tasks)?;
         let reloads = Reloads::new(parts.loader, settings.clone(), tasks.clone());
-        let vitals = Vitals::new(parts.board, tasks.clone(), parts.clock.clone());
+        let vitals = Vitals::new(
+            parts.board,
+            tasks.clone(),
+            parts.clock.clone(),
+            parts.keeper.clone(),
+        );
         let standings = Standings::new(Arc::new(settings.rules.clone()));
         let tree = Tree::new(
             link,
