@@ -7,6 +7,7 @@ mod bridge;
 pub mod command;
 mod desk;
 mod discovery;
+mod faulty;
 mod groups;
 mod health;
 mod home;

@@ -62,12 +62,16 @@ impl MqttTask {
         let configured: BTreeSet<DeviceId> =
             settings.devices.iter().map(|device| device.id.clone()).collect();
         let mut options = link_options(settings, &topics)?;
-        let home = settings.homeassistant.enabled.then(|| {
-            options
-                .subscriptions
-                .extend(Filter::try_from(topics.discovery_subscription()));
-            home(settings, &topics, &parts.keeper)
-        });
+        let home = if settings.homeassistant.enabled {
+            let filter = Filter::try_from(topics.discovery_subscription());
+            let faulty = |_| LinkError::Text {
+                what: "discovery prefix",
+            };
+            options.subscriptions.push(filter.map_err(faulty)?);
+            Some(home(settings, &topics, &parts.keeper))
+        } else {
+            None
+        };
         let link = Link::open(options, tasks)?;
         let reloads = Reloads::new(parts.loader, settings.clone(), tasks.clone());
         let vitals = Vitals::new(

@@ -17,8 +17,9 @@ use tracing::warn;
 use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
     discovery::Shape,
+    faulty::FaultyTopics,
     home::{Announcement, Home},
-    link::{Filter, Link, Rank, Topic},
+    link::{Link, Rank},
     pace::Pace,
     standings::Standings,
     state::{availability, json, states},
@@ -48,6 +49,7 @@ pub(super) struct Tree {
     pub(super) about: About,
     pub(super) configured: BTreeSet<DeviceId>,
     pub(super) reports: BTreeMap<DeviceId, Arc<Report>>,
+    pub(super) faulty: FaultyTopics,
     /// Why the settings that were read last were not taken.
     pub(super) refused_settings: Option<String>,
     /// Of what is said of all devices together.
@@ -79,6 +81,7 @@ impl Tree {
             about,
             configured,
             reports: BTreeMap::new(),
+            faulty: FaultyTopics::default(),
             refused_settings: None,
             overview: Pace::new(OVERVIEW_PAUSE),
             clock,
@@ -179,7 +182,7 @@ impl Tree {
     /// Publishes what a topic holds again: after a failed command, for whoever showed the wished state
     /// already.
     pub(super) fn repeat(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.repeat(&topic);
         }
     }
@@ -214,7 +217,7 @@ impl Tree {
     /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
     /// each further empty message.
     pub(super) fn leave_empty(&mut self, topic: &Address) {
-        if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
+        if let Some(topic) = self.faulty.topic(self.topics.topic_of(topic)) {
             self.link.forget(topic);
         }
     }
@@ -236,7 +239,7 @@ impl Tree {
             (BridgeTopic::Groups, self.swept_groups),
         ];
         for (topic, swept) in former {
-            if let (false, Ok(filter)) = (swept, Filter::try_from(self.topics.bridge(topic))) {
+            if !swept && let Some(filter) = self.faulty.filter(self.topics.bridge(topic)) {
                 self.link.subscribe(filter);
             }
         }
@@ -265,7 +268,7 @@ impl Tree {
 
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.send(topic, payload, ONE_SHOT_TTL);
         }
     }
@@ -344,15 +347,14 @@ impl Tree {
         self.retain(rank, topic, announcement.json);
     }
 
-    // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
     pub(super) fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.retain(rank, topic, payload);
         }
     }
 
     pub(super) fn erase(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.erase(topic);
         }
     }
