@@ -6,6 +6,7 @@
 mod bridge_info;
 pub mod command;
 mod discovery;
+mod faulty;
 mod groups;
 mod health;
 mod home;

@@ -16,8 +16,9 @@ use tracing::warn;
 
 use super::{
     discovery::Shape,
+    faulty::FaultyTopics,
     home::{Announcement, DiscoveryTracker},
-    link::{Filter, Link, Rank, Topic},
+    link::{Link, Rank},
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
 };
@@ -51,6 +52,7 @@ pub(super) struct Publisher {
     pub(super) about: BridgeInfo,
     pub(super) configured: BTreeSet<DeviceId>,
     pub(super) reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
+    pub(super) faulty: FaultyTopics,
     /// Why the settings that were read last were not taken.
     pub(super) refused_settings: Option<String>,
     /// Of what is said of all devices together.
@@ -82,6 +84,7 @@ impl Publisher {
             about,
             configured,
             reports: BTreeMap::new(),
+            faulty: FaultyTopics::default(),
             refused_settings: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
             clock,
@@ -182,7 +185,7 @@ impl Publisher {
     /// Publishes what a topic holds again: after a failed command, for whoever showed the wished state
     /// already.
     pub(super) fn repeat(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.repeat(&topic);
         }
     }
@@ -217,7 +220,7 @@ impl Publisher {
     /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
     /// each further empty message.
     pub(super) fn keep_empty(&mut self, topic: &Address) {
-        if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
+        if let Some(topic) = self.faulty.topic(self.topics.topic_of(topic)) {
             self.link.forget(topic);
         }
     }
@@ -239,7 +242,7 @@ impl Publisher {
             (BridgeTopic::Groups, self.stale_groups_cleared),
         ];
         for (topic, stale_cleared) in former {
-            if let (false, Ok(filter)) = (stale_cleared, Filter::try_from(self.topics.bridge(topic))) {
+            if !stale_cleared && let Some(filter) = self.faulty.filter(self.topics.bridge(topic)) {
                 self.link.subscribe(filter);
             }
         }
@@ -268,7 +271,7 @@ impl Publisher {
 
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.send(topic, payload, ONE_SHOT_TTL);
         }
     }
@@ -347,15 +350,14 @@ impl Publisher {
         self.retain(rank, topic, announcement.json);
     }
 
-    // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
     pub(super) fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.retain(rank, topic, payload);
         }
     }
 
     pub(super) fn erase(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
+        if let Some(topic) = self.faulty.topic(topic) {
             self.link.erase(topic);
         }
     }

@@ -1,6 +1,10 @@
 //! The program at secured brokers: certificates, passwords, access lists, the usual mistakes, hostile publishers.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use rumqttc::{AsyncClient, MqttOptions};
 use tapo_simulator::{Profile, RunningDevice, Simulator};
@@ -14,7 +18,7 @@ use crate::{
     mosquitto::{ClientCertificates, Mosquitto, TLS_PORT},
     packaging::repository,
     probe::{PATIENCE, Probe},
-    process::{Home, Process, SETTINGS_FILE, account, device, mqtt, settings},
+    process::{Home, Process, SETTINGS_FILE, account, device, mqtt, search, settings},
 };
 
 const ONLINE: &str = r#"{"state":"online"}"#;
@@ -25,7 +29,8 @@ const SYSTEM_AUTHORITIES: &str = "SSL_CERT_FILE";
 /// `[mqtt]` for the TLS listener of a broker.
 fn tls(broker: &Mosquitto, tls: &str) -> String {
     let ip = broker.address().ip();
-    format!("[mqtt]\nhost = \"{ip}\"\nport = {TLS_PORT}\ntls = {tls}\n")
+    search(&[Ipv4Addr::LOCALHOST.into()])
+        + &format!("[mqtt]\nhost = \"{ip}\"\nport = {TLS_PORT}\ntls = {tls}\n")
 }
 
 /// `[mqtt]` for a user.
