@@ -11,7 +11,6 @@ mod groups;
 mod health;
 mod home;
 mod inbound;
-pub mod link;
 mod open;
 mod pace;
 mod reload;
@@ -24,6 +23,7 @@ pub mod topics;
 mod tree;
 
 pub use bridge::About;
+pub use mqtt_link as link;
 pub use open::{Parts, link_options};
 pub use standings::Standings;
 pub use state::states;

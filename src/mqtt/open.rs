@@ -68,7 +68,8 @@ impl MqttTask {
                 .extend(Filter::try_from(topics.discovery_subscription()));
             home(settings, &topics, &parts.keeper)
         });
-        let link = Link::open(options, tasks)?;
+        let (link, driver) = Link::open(options)?;
+        tasks.spawn("mqtt driver", driver.run());
         let reloads = Reloads::new(parts.loader, settings.clone(), tasks.clone());
         let vitals = Vitals::new(parts.board, tasks.clone(), parts.clock.clone());
         let standings = Standings::new(Arc::new(settings.rules.clone()));
@@ -145,7 +146,10 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         client_id: mqtt.client_id.clone(),
         login: mqtt.login.as_ref().map(|login| Login {
             username: login.username.clone(),
-            password: login.password.clone().unwrap_or_default(),
+            password: login
+                .password
+                .as_ref()
+                .map_or_else(String::new, |password| password.expose().to_owned()),
         }),
         keep_alive: whole_seconds(mqtt.keep_alive),
         will: Will {

@@ -11,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use rumqttc::{AsyncClient, MqttOptions};
 use tapo2mqtt::{
-    Secret,
     mqtt::link::{
         Authorities, ClientCertificate, Farewell, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats,
         Login, Rank, Tls, Topic, Transport, Will,
@@ -68,7 +67,13 @@ fn options(address: SocketAddr) -> LinkOptions {
 }
 
 fn open(options: LinkOptions) -> Link {
-    Link::open(options, &Tasks::default()).unwrap()
+    open_on(&Tasks::default(), options)
+}
+
+fn open_on(tasks: &Tasks, options: LinkOptions) -> Link {
+    let (link, driver) = Link::open(options).unwrap();
+    tasks.spawn("mqtt driver", driver.run());
+    link
 }
 
 /// Keeps the link going while something else happens, and drops its events.
@@ -478,7 +483,7 @@ async fn a_refused_login_says_so_without_the_password_and_is_not_hammered() {
     let login = |password: &str| {
         Some(Login {
             username: "bridge".into(),
-            password: Secret::new(password),
+            password: password.into(),
         })
     };
     let wrong = LinkOptions {
@@ -554,7 +559,7 @@ async fn an_orderly_close_leaves_offline_and_everything_said_before() {
     let broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let tasks = Tasks::default();
-    let mut link = Link::open(options(broker.address()), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(broker.address()));
     retain_everything(&mut link);
     settled(&mut link).await;
     for n in 0..500 {
@@ -583,7 +588,7 @@ async fn a_link_that_is_dropped_leaves_its_last_will() {
     let broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let tasks = Tasks::default();
-    let mut link = Link::open(options(broker.address()), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(broker.address()));
     retain_everything(&mut link);
     settled(&mut link).await;
     drop(link);
@@ -608,7 +613,7 @@ async fn a_close_without_a_broker_takes_no_time() {
         .local_addr()
         .unwrap();
     let tasks = Tasks::default();
-    let mut link = Link::open(options(nobody), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(nobody));
     retain_everything(&mut link);
     assert_eq!(fault(&mut link).await, LinkFault::ConnectionRefused);
     closes_at_once(link, &tasks).await;
@@ -619,7 +624,7 @@ async fn a_close_in_the_middle_of_a_connect_takes_no_time() {
     // Accepts, and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tasks = Tasks::default();
-    let link = Link::open(options(mute.local_addr().unwrap()), &tasks).unwrap();
+    let link = open_on(&tasks, options(mute.local_addr().unwrap()));
     let _connection = mute.accept().await.unwrap();
     closes_at_once(link, &tasks).await;
 }
@@ -630,7 +635,7 @@ async fn a_close_on_a_hanging_broker_keeps_its_budget_and_the_will_speaks() {
     let cut = Cut::in_front_of(broker.address());
     let probe = watched(&broker).await;
     let tasks = Tasks::default();
-    let mut link = Link::open(options(cut.address()), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(cut.address()));
     retain_everything(&mut link);
     settled(&mut link).await;
     cut.black_hole();
@@ -650,7 +655,7 @@ async fn fifty_short_lives_all_end_offline() {
         let state = topic(&format!("base/n{life}/state"));
         let mut life_options = options(broker.address());
         life_options.will.topic = state.clone();
-        let mut link = Link::open(life_options, &tasks).unwrap();
+        let mut link = open_on(&tasks, life_options);
         link.retain(Rank::BridgeState, state, ONLINE);
         for device in 0..50 {
             link.retain(Rank::State, topic(&format!("base/n{life}/d{device}")), "x");
@@ -797,7 +802,7 @@ async fn an_unknown_host_and_bad_files_are_named() {
     assert_eq!(fault(&mut open(nowhere)).await, LinkFault::UnknownHost);
     let missing = Authorities::File("/nonexistent/ca.crt".into());
     let bad = tls("127.0.0.1:1".parse().unwrap(), missing, None);
-    let why = Link::open(bad, &Tasks::default()).unwrap_err().to_string();
+    let why = Link::open(bad).unwrap_err().to_string();
     assert!(
         why.contains("/nonexistent/ca.crt") && why.contains("No such file"),
         "{why}"

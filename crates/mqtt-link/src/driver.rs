@@ -92,8 +92,10 @@ impl Session {
     }
 }
 
-/// See the module.
-pub(super) struct Driver {
+/// The task behind a link. Nothing is sent or received unless it runs.
+#[must_use = "the link has no connection unless its driver runs"]
+#[derive(Debug)]
+pub struct Driver {
     options: MqttOptions,
     address: String,
     reports: mpsc::Sender<Report>,
@@ -144,7 +146,7 @@ impl Driver {
     }
 
     /// Connects, polls, and connects again.
-    pub(super) async fn run(mut self) {
+    pub async fn run(mut self) {
         while let End::Fault { fault, accepted } = self.connection().await {
             let now = Instant::now();
             let life = Life::until(now, accepted);

@@ -1,12 +1,11 @@
 //! What a link needs to know, and how that reads to the MQTT client.
 
-use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
+use std::{fmt, net::Ipv6Addr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS, TlsConfiguration};
 
 use super::{Filter, Topic, tls, topic::TEXT_MAX};
-use crate::Secret;
 
 /// Packets up to this size pass in both directions, in bytes. The discovery of a strip alone is 22 kB, and
 /// the client's own limit of 10 KiB would end in endless reconnects.
@@ -39,12 +38,21 @@ pub struct LinkOptions {
 }
 
 /// User name and password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user.
     pub username: String,
     /// Empty if the broker wants none.
-    pub password: Secret,
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("username", &self.username)
+            .field("password", &format_args!("***"))
+            .finish()
+    }
 }
 
 /// The last will: retained, QoS 1.
@@ -164,7 +172,7 @@ impl LinkOptions {
             .set_inflight(PACKET_IDS)
             .set_max_packet_size(PACKET_MAX, PACKET_MAX);
         if let Some(login) = &self.login {
-            client.set_credentials(&login.username, login.password.expose());
+            client.set_credentials(&login.username, &login.password);
         }
         Ok(client)
     }
@@ -178,7 +186,7 @@ impl LinkOptions {
         }
         if let Some(login) = &self.login {
             check_text("user name", &login.username)?;
-            check_text("password", login.password.expose())?;
+            check_text("password", &login.password)?;
         }
         if self.will.payload.len() > TEXT_MAX {
             return Err(LinkError::Text { what: "last will" });
@@ -225,7 +233,7 @@ mod tests {
             client_id: "test".into(),
             login: Some(Login {
                 username: "user".into(),
-                password: Secret::new("hunter2"),
+                password: "hunter2".into(),
             }),
             keep_alive: Duration::from_secs(15),
             will: Will {

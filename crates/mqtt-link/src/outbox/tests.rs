@@ -447,8 +447,17 @@ impl World {
     }
 }
 
+/// This many cases, unless `PROPTEST_CASES` sets the number.
+fn cases(default: u32) -> ProptestConfig {
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        ProptestConfig::default()
+    } else {
+        ProptestConfig::with_cases(default)
+    }
+}
+
 proptest! {
-    #![proptest_config(crate::fuzz::cases(100))]
+    #![proptest_config(cases(100))]
     #[test]
     fn whatever_happens_the_broker_ends_up_with_everything(steps in prop::collection::vec(step(), 0..400)) {
         let now = Instant::now();

@@ -30,12 +30,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, warn};
 
-use crate::tasks::Tasks;
-use driver::{Driver, Report, Session};
+use driver::{Report, Session};
 use options::PACKET_MAX;
 use outbox::Outbox;
 use transit::Progress;
 
+pub use driver::Driver;
 pub use fault::LinkFault;
 pub use glance::{Echo, Glance, echo, glance};
 pub use options::{Authorities, ClientCertificate, LinkError, LinkOptions, Login, Tls, Transport, Will};
@@ -131,20 +131,18 @@ pub struct LinkStats {
 }
 
 impl Link {
-    /// Opens a link and returns at once; the connection is made, and made again, by a task named
-    /// `mqtt driver`.
+    /// A link and the driver that connects and reconnects it. Spawn [`Driver::run`].
     ///
     /// # Errors
     /// If the options cannot work with any broker; see [`LinkError`].
-    pub fn open(options: LinkOptions, tasks: &Tasks) -> Result<Self, LinkError> {
+    pub fn open(options: LinkOptions) -> Result<(Self, Driver), LinkError> {
         let stop = CancellationToken::new();
         let (driver, reports) = Driver::new(
             options.to_client(Some(&options.will))?,
             options.address(),
             stop.clone(),
         );
-        tasks.spawn("mqtt driver", driver.run());
-        Ok(Self {
+        let link = Self {
             outbox: Outbox::new(options.subscriptions),
             session: None,
             reports,
@@ -157,7 +155,8 @@ impl Link {
             oversized: 0,
             refused: Vec::new(),
             _stop: stop.drop_guard(),
-        })
+        };
+        Ok((link, driver))
     }
 
     /// The next event. Also what keeps the link going: poll it whenever there is nothing else to do. May be
