@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{
     home::Subject,
-    link::Rank,
+    link::PublishPriority,
     topics::{Address, BridgeTopic},
     tree::Tree,
 };
@@ -71,7 +71,7 @@ impl Tree {
         for group in self.standings.announceable() {
             let announcement = self.home.as_mut().and_then(|home| home.group(&group));
             if let Some(announcement) = announcement {
-                self.announce(Rank::Discovery, announcement);
+                self.announce(PublishPriority::Discovery, announcement);
             }
         }
     }
@@ -79,7 +79,11 @@ impl Tree {
     /// All groups, for whoever wants a list of them.
     pub(super) fn tell_groups(&mut self) {
         let groups = self.standings.list();
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Groups), groups);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Groups),
+            groups,
+        );
     }
 
     /// Looks at the groups that an earlier run left: the topics of those that are not configured any more
@@ -140,7 +144,7 @@ impl Tree {
 
     fn tell_group(&mut self, group: &GroupId) {
         if let Some(state) = self.standings.group_state(group) {
-            self.retain(Rank::State, self.topics.group(group), state);
+            self.retain(PublishPriority::State, self.topics.group(group), state);
         }
     }
 

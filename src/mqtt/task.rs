@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::{
     desk::{Desk, Errand},
     health::Vitals,
-    link::{Farewell, LinkEvent},
+    link::{LinkEvent, ShutdownOutcome},
     reload::Reloads,
     scheduling::Questions,
     state::availability,
@@ -39,8 +39,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 const PULSE: Duration = Duration::from_secs(1);
 /// How long the loop waits after the stop for what the other tasks still have to say.
 const LAST_WORDS: Duration = Duration::from_millis(550);
-/// For the farewell to the broker.
-const FAREWELL: Duration = Duration::from_millis(300);
+/// For the last messages to the broker and their acknowledgements.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What a request on MQTT asks of the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +123,8 @@ impl MqttTask {
         }
     }
 
-    /// Runs until the stop; then goes on until all workers ended, and says goodbye.
-    pub async fn run(mut self, stop: CancellationToken) -> Farewell {
+    /// Runs until the stop, then until all workers ended, and disconnects from the broker.
+    pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
         self.tree.plant(self.log_level.get());
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,7 +136,7 @@ impl MqttTask {
             let last_words = self.closing.map(|since| since + LAST_WORDS);
             tokio::select! {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
-                event = self.tree.link.event() => self.on_link(event),
+                event = self.tree.link.next_event() => self.on_link(event),
                 news = self.news.recv() => match news {
                     Some(News::Report(report)) => self.tree.hear(&report),
                     Some(News::Event(event)) => self.tree.tell_event(&event),
@@ -201,7 +201,7 @@ impl MqttTask {
         if let Some(home) = &mut self.tree.home {
             home.told(Instant::now());
         }
-        self.tree.link.repeat_all();
+        self.tree.link.republish_all();
     }
 
     /// Publishes the bridge's figures, and returns them.
@@ -215,7 +215,7 @@ impl MqttTask {
     }
 
     /// All that still waits is answered, then the broker is told.
-    async fn close(mut self) -> Farewell {
+    async fn close(mut self) -> ShutdownOutcome {
         while let Ok(word) = self.words.try_recv() {
             self.hear_word(word);
         }
@@ -231,12 +231,16 @@ impl MqttTask {
             self.tree.tell_overview(self.log_level.get());
         }
         let offline = Bytes::from(availability(Availability::Offline));
-        let farewell = self.tree.link.close(offline, FAREWELL).await;
-        match farewell {
-            Farewell::Acknowledged => info!("said goodbye to the broker"),
-            Farewell::NotConnected => info!("the broker was not connected; it publishes the last will"),
-            Farewell::TimedOut => warn!("the broker did not acknowledge in time; it publishes the last will"),
+        let outcome = self.tree.link.close(offline, CLOSE_TIMEOUT).await;
+        match outcome {
+            ShutdownOutcome::Acknowledged => info!("disconnected from the broker"),
+            ShutdownOutcome::NotConnected => {
+                info!("no connection to the broker; the broker publishes the last will");
+            }
+            ShutdownOutcome::TimedOut => {
+                warn!("the broker did not acknowledge in time and publishes the last will");
+            }
         }
-        farewell
+        outcome
     }
 }

@@ -18,7 +18,7 @@ use super::{
     bridge::{About, DeviceEntry, EventBody, Info, LastError},
     discovery::Shape,
     home::{Announcement, Home},
-    link::{Filter, Link, Rank, Topic},
+    link::{Filter, Link, PublishPriority, Topic},
     pace::Pace,
     standings::Standings,
     state::{availability, json, states},
@@ -91,14 +91,18 @@ impl Tree {
     /// What stands before the first report.
     pub(super) fn plant(&mut self, level: Level) {
         if let Some(bridge) = self.home.as_mut().and_then(Home::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         self.tell_info(level);
         self.tell_devices();
         self.tell_groups();
         self.tell_last_error(None);
         let online = availability(Availability::Online);
-        self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
+        self.retain(
+            PublishPriority::BridgeState,
+            self.topics.bridge(BridgeTopic::State),
+            online,
+        );
     }
 
     /// A device changed. One that a reload took out may still report while its worker ends.
@@ -113,7 +117,7 @@ impl Tree {
         }
         self.tell_states(&report.id);
         self.retain(
-            Rank::Availability,
+            PublishPriority::Availability,
             self.topics.availability(&report.id),
             availability(report.availability),
         );
@@ -151,7 +155,11 @@ impl Tree {
 
     /// The bridge's own figures, retained.
     pub(super) fn tell_health(&mut self, health: &impl Serialize) {
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Health), json(health));
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Health),
+            json(health),
+        );
     }
 
     /// Version, start, settings, how many devices are online.
@@ -163,7 +171,11 @@ impl Tree {
             self.standings.vacation,
             level,
         ));
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Info), info);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Info),
+            info,
+        );
     }
 
     /// The states of a device, as it and the scheduler told them last.
@@ -172,7 +184,7 @@ impl Tree {
             return;
         };
         for (path, state) in states(report, &self.standings) {
-            self.retain(Rank::State, self.topics.state(&path), state);
+            self.retain(PublishPriority::State, self.topics.state(&path), state);
         }
     }
 
@@ -180,7 +192,7 @@ impl Tree {
     /// already.
     pub(super) fn repeat(&mut self, topic: String) {
         if let Ok(topic) = Topic::try_from(topic) {
-            self.link.repeat(&topic);
+            self.link.republish(&topic);
         }
     }
 
@@ -191,14 +203,14 @@ impl Tree {
         };
         let announcement = self.announcement(&report);
         if let Some(announcement) = announcement {
-            self.announce(Rank::Discovery, announcement);
+            self.announce(PublishPriority::Discovery, announcement);
         }
     }
 
     /// Announces everything anew.
     pub(super) fn announce_all(&mut self) {
         if let Some(bridge) = self.home.as_mut().and_then(Home::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
             self.announce_again(&device);
@@ -208,14 +220,18 @@ impl Tree {
 
     /// Empties a discovery topic, before any device is announced.
     pub(super) fn withdraw(&mut self, topic: &Address) {
-        self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
+        self.retain(
+            PublishPriority::BridgeDiscovery,
+            self.topics.topic_of(topic),
+            Bytes::new(),
+        );
     }
 
     /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
     /// each further empty message.
     pub(super) fn leave_empty(&mut self, topic: &Address) {
         if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
-            self.link.forget(topic);
+            self.link.mark_cleared(topic);
         }
     }
 
@@ -266,7 +282,7 @@ impl Tree {
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
         if let Ok(topic) = Topic::try_from(topic) {
-            self.link.send(topic, payload, ONE_SHOT_TTL);
+            self.link.publish(topic, payload, ONE_SHOT_TTL);
         }
     }
 
@@ -293,7 +309,11 @@ impl Tree {
             .map(|report| DeviceEntry::of(report))
             .collect();
         let devices = json(&entries);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Devices), devices);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Devices),
+            devices,
+        );
     }
 
     /// A device that works as it should, but not as the settings have it.
@@ -331,7 +351,11 @@ impl Tree {
             _ => LastError::of(report, now),
         };
         let error = json(&error);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::LastError),
+            error,
+        );
     }
 
     fn announcement(&mut self, report: &Report) -> Option<Announcement> {
@@ -339,21 +363,21 @@ impl Tree {
         self.home.as_mut()?.device(report, rules)
     }
 
-    pub(super) fn announce(&mut self, rank: Rank, announcement: Announcement) {
+    pub(super) fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
         let topic = self.topics.topic_of(&Address::DiscoveryConfig(announcement.node));
-        self.retain(rank, topic, announcement.json);
+        self.retain(priority, topic, announcement.json);
     }
 
     // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
-    pub(super) fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
+    pub(super) fn retain(&mut self, priority: PublishPriority, topic: String, payload: impl Into<Bytes>) {
         if let Ok(topic) = Topic::try_from(topic) {
-            self.link.retain(rank, topic, payload);
+            self.link.publish_retained(priority, topic, payload);
         }
     }
 
     pub(super) fn erase(&mut self, topic: String) {
         if let Ok(topic) = Topic::try_from(topic) {
-            self.link.erase(topic);
+            self.link.clear_retained(topic);
         }
     }
 }

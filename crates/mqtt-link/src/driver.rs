@@ -1,15 +1,12 @@
-//! The only task that polls the MQTT client. It polls, and does nothing else.
+//! The only task that polls the MQTT client. It does nothing else.
 //!
-//! Each connection gets a client of its own, and the owner of the link gets the sending end of it together
-//! with the news that it stands. So nothing of a lost connection (queued requests, packet ids, a collision,
-//! half-read events) can reach the next one: it is dropped as a whole.
+//! Each connection gets a new client. The link receives its sending half with the event that reports the connection.
+//! So nothing of a lost connection (queued requests, packet ids, a collision, partly read events) reaches the next
+//! one.
 
 use std::time::Duration;
 
-use rumqttc::{
-    AsyncClient, ClientError, Event, Incoming, MqttOptions, Outgoing, Publish, QoS, SubscribeFilter,
-    SubscribeReasonCode,
-};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing};
 use tokio::{
     select,
     sync::mpsc,
@@ -18,220 +15,161 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{
+use crate::{
     LinkFault,
+    backoff::{Backoff, JITTER},
+    connection_state::ConnectionState,
+    driver_event::DriverEvent,
     fault::Stage,
-    options,
-    outage::{Backoff, Connected, JITTER, Life, News, Outage, Recovery},
-    outbox::CREDIT,
-    transit::Request,
+    options::{self, CONNECT_TIMEOUT},
+    outbox::MAX_INFLIGHT,
+    reconnect::{Connected, Notice, Reconnect, Recovery},
+    session::Session,
 };
 
-/// Reports that may wait for the owner of the link. When it falls behind, the driver stops reading, and TCP
-/// holds the broker back.
-const REPORTS: usize = 128;
+/// Capacity of the channel to the link. When it is full, the driver stops reading, and TCP flow control slows the
+/// broker down.
+const CHANNEL_CAPACITY: usize = 128;
 
-/// What the driver tells the owner of the link, in the order of the events.
+/// The task behind a link. The link has no connection unless it runs.
 #[derive(Debug)]
-pub(super) enum Report {
-    /// The broker accepted a connection.
-    Up(Session),
-    /// The connection ended, or attempts fail for a reason not told before.
-    Down(LinkFault),
-    /// The oldest request handed over left under this packet id.
-    Sent(u16),
-    /// The oldest request handed over waits for an acknowledgement of its packet id.
-    Collided,
-    /// The broker acknowledged a publish or an unsubscribe.
-    Acknowledged(u16),
-    /// The broker answered a subscription.
-    Subscribed(u16, Vec<SubscribeReasonCode>),
-    /// The broker answered a ping.
-    Pinged,
-    /// A message came in.
-    Message(Publish),
-}
-
-/// The sending end of one connection.
-#[derive(Debug)]
-pub(super) struct Session {
-    client: AsyncClient,
-    hang_up: CancellationToken,
-}
-
-impl Session {
-    /// Hands a request over, without waiting. Fails only when the connection is over, or when more than the
-    /// credit is under way.
-    pub(super) fn hand(&self, request: Request) -> Result<(), ClientError> {
-        match request {
-            Request::Subscribe(filters) => {
-                let filter = |filter: super::Filter| {
-                    SubscribeFilter::new(filter.as_str().to_owned(), QoS::AtLeastOnce)
-                };
-                self.client.try_subscribe_many(filters.into_iter().map(filter))
-            }
-            Request::Unsubscribe(filter) => self.client.try_unsubscribe(filter.as_str()),
-            Request::Publish {
-                topic,
-                payload,
-                retain,
-            } => self
-                .client
-                .try_publish(topic.as_str(), QoS::AtLeastOnce, retain, Vec::from(payload)),
-        }
-    }
-
-    /// Says goodbye to the broker, which then forgets the last will. The driver ends.
-    pub(super) fn disconnect(&self) -> Result<(), ClientError> {
-        self.client.try_disconnect()
-    }
-
-    /// Drops the connection, without a goodbye. The driver makes a new one.
-    pub(super) fn hang_up(&self) {
-        self.hang_up.cancel();
-    }
-}
-
-/// The task behind a link. Nothing is sent or received unless it runs.
 #[must_use = "the link has no connection unless its driver runs"]
-#[derive(Debug)]
 pub struct Driver {
     options: MqttOptions,
     address: String,
-    reports: mpsc::Sender<Report>,
+    events: mpsc::Sender<DriverEvent>,
     stop: CancellationToken,
     backoff: Backoff,
-    outage: Outage,
+    reconnect: Reconnect,
 }
 
 /// How a connection or an attempt ended.
-enum End {
-    /// After our DISCONNECT, or because the link is gone: there is no next connection.
+enum ConnectionEnd {
+    /// After DISCONNECT, or because the link was dropped. There is no next connection.
     Final,
+    /// The driver reconnects.
     Fault {
         fault: LinkFault,
         accepted: Option<Instant>,
     },
 }
 
-/// How far a connection is.
+/// The progress of a connection.
 #[derive(Clone, Copy)]
-enum State {
+enum DriverState {
     Connecting,
     Connected {
         accepted: Instant,
     },
-    /// DISCONNECT is sent. To poll on until the broker hangs up gets everything out; to poll once more after
-    /// that would connect again.
-    Leaving,
+    /// DISCONNECT is sent. Polling until the broker closes the connection flushes everything; one poll more would
+    /// connect again.
+    Disconnecting,
 }
 
 impl Driver {
-    /// A driver that runs until `stop`, and the reports it makes.
-    pub(super) fn new(
+    /// A driver that runs until `stop`, and the events it reports.
+    pub(crate) fn new(
         options: MqttOptions,
         address: String,
         stop: CancellationToken,
-    ) -> (Self, mpsc::Receiver<Report>) {
-        let (sender, reports) = mpsc::channel(REPORTS);
+    ) -> (Self, mpsc::Receiver<DriverEvent>) {
+        let (sender, events) = mpsc::channel(CHANNEL_CAPACITY);
         let driver = Self {
             options,
             address,
-            reports: sender,
+            events: sender,
             stop,
             backoff: Backoff::default(),
-            outage: Outage::default(),
+            reconnect: Reconnect::default(),
         };
-        (driver, reports)
+        (driver, events)
     }
 
-    /// Connects, polls, and connects again.
+    /// Connects, polls and reconnects until the link is closed or dropped.
     pub async fn run(mut self) {
-        while let End::Fault { fault, accepted } = self.connection().await {
+        while let ConnectionEnd::Fault { fault, accepted } = self.run_connection().await {
             let now = Instant::now();
-            let life = Life::until(now, accepted);
-            let fault = self.outage.suspect(fault, now);
-            let news = self.outage.failed(&fault, life, now);
-            let pause = self.backoff.pause(&fault, life, rand::random_range(JITTER));
-            self.log_fault(&fault, life, news, pause);
-            if life != Life::Unborn || news == News::Fresh {
-                self.report(Report::Down(fault)).await;
+            let state = ConnectionState::at(now, accepted);
+            let fault = self.reconnect.classify(fault, now);
+            let notice = self.reconnect.on_failed(&fault, state, now);
+            let delay = self.backoff.next_delay(&fault, state, rand::random_range(JITTER));
+            self.log_fault(&fault, state, notice, delay);
+            if state != ConnectionState::Failed || notice == Notice::New {
+                self.emit(DriverEvent::Disconnected(fault)).await;
             }
             select! {
-                () = sleep(pause) => {}
+                () = sleep(delay) => {}
                 () = self.stop.cancelled() => return,
             }
         }
     }
 
-    /// One connection, from the attempt to its end.
-    async fn connection(&mut self) -> End {
-        let hang_up = self.stop.child_token();
-        // One more than the credit: the goodbye.
-        let (client, mut events) = AsyncClient::new(self.options.clone(), CREDIT + 1);
-        events.set_network_options(options::network());
-        let mut session = Some(Session {
-            client,
-            hang_up: hang_up.clone(),
-        });
-        let mut state = State::Connecting;
+    /// Runs one connection, from the attempt to its end.
+    async fn run_connection(&mut self) -> ConnectionEnd {
+        let abort = self.stop.child_token();
+        // One more than the window, for DISCONNECT.
+        let (client, mut client_events) = AsyncClient::new(self.options.clone(), MAX_INFLIGHT + 1);
+        client_events.set_network_options(options::network());
+        let mut session = Some(Session::new(client, abort.clone()));
+        let mut state = DriverState::Connecting;
         let fault = loop {
-            // To cancel a poll in its connect starts the connect over, so it is only ever cancelled to give
-            // the connection up.
+            // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
             let polled = select! {
-                polled = timeout(self.patience(state), events.poll()) => polled,
-                () = hang_up.cancelled() => break LinkFault::Unacknowledged,
+                polled = timeout(self.poll_timeout(state), client_events.poll()) => polled,
+                () = abort.cancelled() => break LinkFault::Unacknowledged,
             };
             match polled {
                 Ok(Ok(event)) => {
-                    state = self.advance(state, &event);
-                    if let Some(report) = report(event, &mut session) {
-                        self.report(report).await;
+                    state = self.next_state(state, &event);
+                    if let Some(event) = DriverEvent::from_client(event, &mut session) {
+                        self.emit(event).await;
                     }
                 }
-                Ok(Err(error)) => break LinkFault::of(&error, state.stage()),
+                Ok(Err(error)) => break LinkFault::from_client(&error, state.stage()),
                 Err(_) => break LinkFault::Silent,
             }
         };
-        // Read before the failure, but not yet told.
-        for event in std::mem::take(&mut events.state.events) {
-            if let Some(report) = report(event, &mut session) {
-                self.report(report).await;
+        // The client read these before the failure.
+        for event in std::mem::take(&mut client_events.state.events) {
+            if let Some(event) = DriverEvent::from_client(event, &mut session) {
+                self.emit(event).await;
             }
         }
         match state {
-            _ if self.stop.is_cancelled() => End::Final,
-            State::Leaving => End::Final,
-            State::Connecting => End::Fault {
+            _ if self.stop.is_cancelled() => ConnectionEnd::Final,
+            DriverState::Disconnecting => ConnectionEnd::Final,
+            DriverState::Connecting => ConnectionEnd::Fault {
                 fault,
                 accepted: None,
             },
-            State::Connected { accepted } => End::Fault {
+            DriverState::Connected { accepted } => ConnectionEnd::Fault {
                 fault,
                 accepted: Some(accepted),
             },
         }
     }
 
-    /// An open connection pings, so it cannot be silent for longer than that unless it hangs in a write.
-    fn patience(&self, state: State) -> Duration {
+    /// An open connection pings, so a longer poll means that a write blocks.
+    fn poll_timeout(&self, state: DriverState) -> Duration {
         match state {
-            State::Connecting => 2 * Duration::from_secs(options::CONNECT_TIMEOUT),
-            State::Connected { .. } | State::Leaving => 2 * self.options.keep_alive(),
+            DriverState::Connecting => 2 * Duration::from_secs(CONNECT_TIMEOUT),
+            DriverState::Connected { .. } | DriverState::Disconnecting => 2 * self.options.keep_alive(),
         }
     }
 
-    fn advance(&mut self, state: State, event: &Event) -> State {
+    fn next_state(&mut self, state: DriverState, event: &Event) -> DriverState {
         let now = Instant::now();
         match (state, event) {
             (_, Event::Incoming(Incoming::ConnAck(_))) => {
-                let connected = self.outage.connected(now);
+                let connected = self.reconnect.on_connected(now);
                 self.log_connected(connected);
-                State::Connected { accepted: now }
+                DriverState::Connected { accepted: now }
             }
-            (_, Event::Outgoing(Outgoing::Disconnect)) => State::Leaving,
-            (State::Connected { accepted }, _) if Life::until(now, Some(accepted)) == Life::Sound => {
-                if let Some(recovery) = self.outage.stable(now) {
+            (_, Event::Outgoing(Outgoing::Disconnect)) => DriverState::Disconnecting,
+            (DriverState::Connected { accepted }, _)
+                if ConnectionState::at(now, Some(accepted)) == ConnectionState::Stable =>
+            {
+                if let Some(recovery) = self.reconnect.on_stable(now) {
                     self.log_connected(Connected::Again(recovery));
                 }
                 state
@@ -240,11 +178,11 @@ impl Driver {
         }
     }
 
-    /// Waits for room; nobody else fills it, and the owner of the link never waits for the driver.
-    async fn report(&self, report: Report) {
+    /// Sends an event to the link and waits for room. The link never waits for the driver.
+    async fn emit(&self, event: DriverEvent) {
         select! {
-            // The owner is gone: so is the driver, in a moment.
-            _ = self.reports.send(report) => {}
+            // Fails if the link is dropped; the driver then stops too.
+            _ = self.events.send(event) => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -254,50 +192,35 @@ impl Driver {
         match connected {
             Connected::First => info!(broker, "connected to the MQTT broker"),
             Connected::Again(Recovery { attempts, duration }) => {
-                info!(broker, attempts, ?duration, "connected to the MQTT broker again");
+                info!(broker, attempts, ?duration, "reconnected to the MQTT broker");
             }
-            Connected::Flapping => debug!(broker, "connected to the MQTT broker, for now"),
+            Connected::Flapping => debug!(broker, "connected to the MQTT broker; not stable yet"),
         }
     }
 
-    fn log_fault(&self, fault: &LinkFault, life: Life, news: News, pause: Duration) {
+    fn log_fault(&self, fault: &LinkFault, state: ConnectionState, notice: Notice, delay: Duration) {
         let broker = &self.address;
-        match (news, life) {
-            (News::Repeated, _) => debug!(
+        match (notice, state) {
+            (Notice::Repeated, _) => debug!(
                 broker,
-                ?pause,
-                "still no lasting connection to the MQTT broker: {fault}"
+                ?delay,
+                "still no stable connection to the MQTT broker: {fault}"
             ),
-            (News::Fresh, Life::Unborn) => warn!(broker, "cannot connect to the MQTT broker: {fault}"),
-            (News::Fresh, Life::Brief | Life::Sound) => {
+            (Notice::New, ConnectionState::Failed) => {
+                warn!(broker, "cannot connect to the MQTT broker: {fault}");
+            }
+            (Notice::New, ConnectionState::Unstable | ConnectionState::Stable) => {
                 warn!(broker, "lost the connection to the MQTT broker: {fault}");
             }
         }
     }
 }
 
-impl State {
+impl DriverState {
     fn stage(self) -> Stage {
         match self {
             Self::Connecting => Stage::Connecting,
-            Self::Connected { .. } | Self::Leaving => Stage::Connected,
+            Self::Connected { .. } | Self::Disconnecting => Stage::Connected,
         }
-    }
-}
-
-/// What an event of the client means to the owner of the link.
-fn report(event: Event, session: &mut Option<Session>) -> Option<Report> {
-    match event {
-        Event::Incoming(Incoming::ConnAck(_)) => session.take().map(Report::Up),
-        Event::Incoming(Incoming::Publish(message)) => Some(Report::Message(message)),
-        Event::Incoming(Incoming::PubAck(ack)) => Some(Report::Acknowledged(ack.pkid)),
-        Event::Incoming(Incoming::UnsubAck(ack)) => Some(Report::Acknowledged(ack.pkid)),
-        Event::Incoming(Incoming::SubAck(ack)) => Some(Report::Subscribed(ack.pkid, ack.return_codes)),
-        Event::Incoming(Incoming::PingResp) => Some(Report::Pinged),
-        Event::Outgoing(Outgoing::Publish(id) | Outgoing::Subscribe(id) | Outgoing::Unsubscribe(id)) => {
-            Some(Report::Sent(id))
-        }
-        Event::Outgoing(Outgoing::AwaitAck(_)) => Some(Report::Collided),
-        Event::Incoming(_) | Event::Outgoing(_) => None,
     }
 }

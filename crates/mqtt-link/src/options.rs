@@ -1,161 +1,77 @@
-//! What a link needs to know, and how that reads to the MQTT client.
+//! Options of a link, and their conversion for the MQTT client.
 
-use std::{fmt, net::Ipv6Addr, path::PathBuf, time::Duration};
+use std::{net::Ipv6Addr, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS, TlsConfiguration};
 
-use super::{Filter, Topic, tls, topic::TEXT_MAX};
+use crate::{Filter, LinkError, Login, Tls, Topic, topic::MAX_STRING_LENGTH};
 
-/// Packets up to this size pass in both directions, in bytes. The discovery of a strip alone is 22 kB, and
-/// the client's own limit of 10 KiB would end in endless reconnects.
-pub(super) const PACKET_MAX: usize = 1 << 20;
-/// The client gives packet ids from a ring of this size. Far above the credit, so that an id comes round
-/// only when an acknowledgement is long overdue.
+/// Maximum size of a packet in both directions, in bytes. The discovery payload of one device can have 22 kB, so the
+/// client's default of 10 KiB would cause endless reconnects.
+pub(crate) const MAX_PACKET_SIZE: usize = 1 << 20;
+/// The client assigns packet ids from a ring of this size. Far above the in-flight window, so that an id is reused only
+/// if an acknowledgement is long overdue.
 const PACKET_IDS: u16 = 1024;
-/// For name, TCP, TLS and CONNACK together, and for each flush; in seconds.
-pub(super) const CONNECT_TIMEOUT: u64 = 5;
+/// For DNS, TCP, TLS and CONNACK together, and for each flush; in seconds.
+pub(crate) const CONNECT_TIMEOUT: u64 = 5;
 
-/// Whom to connect to, as whom, and what the broker shall know from the start.
+/// Address of the broker, credentials, last will and subscriptions.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
-    /// Name or address of the broker.
+    /// Host name or IP address of the broker.
     pub host: String,
-    /// Its port; 1883 is usual for TCP, 8883 for TLS.
+    /// Port of the broker; usually 1883 for TCP, 8883 for TLS.
     pub port: u16,
-    /// Under which name. Of two clients with one id the broker throws the older one out.
+    /// The client id. If two clients use the same id, the broker disconnects the older one.
     pub client_id: String,
-    /// For brokers that ask for it.
+    /// For brokers that require a login.
     pub login: Option<Login>,
-    /// A silent connection is probed this often, and given up after twice that. Whole seconds, 1 to 65,535.
+    /// The client pings an idle connection at this interval, and drops it after twice that. Whole seconds, 1 to 65,535.
     pub keep_alive: Duration,
-    /// What the broker publishes when the link breaks.
+    /// What the broker publishes if the connection is lost.
     pub will: Will,
-    /// Subscribed to at QoS 1 on every connection, before anything is published.
+    /// Filters that the link subscribes to at QoS 1 on every connection, before it publishes.
     pub subscriptions: Vec<Filter>,
-    /// How the bytes travel.
+    /// TCP or TLS.
     pub transport: Transport,
-}
-
-/// User name and password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    /// The user.
-    pub username: String,
-    /// Empty if the broker wants none.
-    pub password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
-            .field("username", &self.username)
-            .field("password", &format_args!("***"))
-            .finish()
-    }
 }
 
 /// The last will: retained, QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Will {
-    /// Also the topic of the farewell.
+    /// Also the topic of the last message before DISCONNECT.
     pub topic: Topic,
     /// At most 65,535 bytes.
     pub payload: Bytes,
 }
 
-/// How the bytes travel to the broker.
+/// The transport to the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// In the clear.
+    /// Unencrypted.
     #[default]
     Tcp,
     /// Encrypted.
     Tls(Tls),
 }
 
-/// Whom to trust, and how to prove who we are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Who may have signed the broker's certificate.
-    pub authorities: Authorities,
-    /// For brokers that ask for one.
-    pub client: Option<ClientCertificate>,
-}
-
-/// The certificate authorities that are trusted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Authorities {
-    /// Those of the operating system.
-    #[default]
-    System,
-    /// Those in this PEM file, and no other.
-    File(PathBuf),
-}
-
-/// A certificate and its key, both PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, followed by those that lead to its authority.
-    pub certificate: PathBuf,
-    /// Its private key: PKCS #8, PKCS #1 or SEC 1, without a passphrase.
-    pub key: PathBuf,
-}
-
-/// Options that no broker could be reached with.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// A text that MQTT cannot carry.
-    #[error("the {what} is longer than {TEXT_MAX} bytes or contains a NUL character")]
-    Text {
-        /// Which one.
-        what: &'static str,
-    },
-    /// MQTT has no host or client id that is empty; brokers would make one up, another one each time.
-    #[error("the {what} is empty")]
-    Empty {
-        /// Which one.
-        what: &'static str,
-    },
-    /// MQTT counts whole seconds in 16 bits.
-    #[error("a keep-alive of {0:?} is outside 1 to 65,535 seconds")]
-    KeepAlive(Duration),
-    /// The MQTT client takes such an address for TCP only.
-    #[error(
-        "TLS to the bare IPv6 address {0} is not possible; use a host name that the broker's certificate lists"
-    )]
-    Ipv6OverTls(Ipv6Addr),
-    /// A PEM file cannot be read.
-    #[error("cannot read {what} from {}: {why}", path.display())]
-    Pem {
-        /// Certificate authorities, certificate or key.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Certificates and keys that do not fit, or no authorities in the operating system.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 impl LinkOptions {
-    /// `host:port`, for people.
-    pub(super) fn address(&self) -> String {
+    /// `host:port`, for the log.
+    pub(crate) fn address(&self) -> String {
         format!("{}:{}", bracketed(&self.host), self.port)
     }
 
-    /// The options in the client's words. A connection that only looks has no last will.
-    pub(super) fn to_client(&self, will: Option<&Will>) -> Result<MqttOptions, LinkError> {
+    /// The options of the MQTT client. A probe has no last will.
+    pub(crate) fn to_client(&self, will: Option<&Will>) -> Result<MqttOptions, LinkError> {
         let transport = match (&self.transport, self.host.parse::<Ipv6Addr>()) {
             (Transport::Tcp, _) => rumqttc::Transport::Tcp,
             (Transport::Tls(_), Ok(address)) => return Err(LinkError::Ipv6OverTls(address)),
             (Transport::Tls(tls), Err(_)) => {
-                rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls::configure(tls)?))
+                rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls.client_config()?))
             }
         };
-        self.check()?;
+        self.validate()?;
         let mut client = MqttOptions::new(&self.client_id, bracketed(&self.host), self.port);
         if let Some(will) = will {
             client.set_last_will(LastWill::new(
@@ -170,25 +86,25 @@ impl LinkOptions {
             .set_clean_session(true)
             .set_keep_alive(self.keep_alive)
             .set_inflight(PACKET_IDS)
-            .set_max_packet_size(PACKET_MAX, PACKET_MAX);
+            .set_max_packet_size(MAX_PACKET_SIZE, MAX_PACKET_SIZE);
         if let Some(login) = &self.login {
             client.set_credentials(&login.username, &login.password);
         }
         Ok(client)
     }
 
-    fn check(&self) -> Result<(), LinkError> {
+    fn validate(&self) -> Result<(), LinkError> {
         for (what, text) in [("broker's host", &self.host), ("client id", &self.client_id)] {
             if text.is_empty() {
                 return Err(LinkError::Empty { what });
             }
-            check_text(what, text)?;
+            check_string(what, text)?;
         }
         if let Some(login) = &self.login {
-            check_text("user name", &login.username)?;
-            check_text("password", &login.password)?;
+            check_string("user name", &login.username)?;
+            check_string("password", &login.password)?;
         }
-        if self.will.payload.len() > TEXT_MAX {
+        if self.will.payload.len() > MAX_STRING_LENGTH {
             return Err(LinkError::Text { what: "last will" });
         }
         let seconds = self.keep_alive.as_secs();
@@ -200,14 +116,14 @@ impl LinkOptions {
 }
 
 /// The client's network options.
-pub(super) fn network() -> NetworkOptions {
+pub(crate) fn network() -> NetworkOptions {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
     network.set_connection_timeout(CONNECT_TIMEOUT);
     network
 }
 
-/// The client joins host and port with a colon; an IPv6 address needs brackets for that.
+/// The client joins host and port with a colon, so an IPv6 address needs brackets.
 fn bracketed(host: &str) -> String {
     match host.parse::<Ipv6Addr>() {
         Ok(address) => format!("[{address}]"),
@@ -215,8 +131,8 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-fn check_text(what: &'static str, text: &str) -> Result<(), LinkError> {
-    if text.len() > TEXT_MAX || text.contains('\0') {
+fn check_string(what: &'static str, text: &str) -> Result<(), LinkError> {
+    if text.len() > MAX_STRING_LENGTH || text.contains('\0') {
         return Err(LinkError::Text { what });
     }
     Ok(())
@@ -246,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_make_the_client_panic_or_lie_is_refused() {
+    fn options_that_the_client_cannot_use_are_rejected() {
         let broken = |change: fn(&mut LinkOptions)| {
             let mut options = options();
             change(&mut options);
@@ -259,7 +175,8 @@ mod tests {
         assert!(broken(|options| options.keep_alive = Duration::from_secs(65_536)).contains("65536s"));
         assert!(broken(|options| options.client_id = "a\0".into()).contains("NUL"));
         assert!(
-            broken(|options| options.will.payload = vec![b'x'; TEXT_MAX + 1].into()).contains("last will")
+            broken(|options| options.will.payload = vec![b'x'; MAX_STRING_LENGTH + 1].into())
+                .contains("last will")
         );
         let ipv6 = |options: &mut LinkOptions| {
             options.host = "::1".into();
@@ -269,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn options_reach_the_client_and_the_password_no_text() {
+    fn options_reach_the_client_and_debug_output_hides_the_password() {
         let options = options();
         let client = options.to_client(None).unwrap();
         assert_eq!(client.credentials().unwrap().password, "hunter2");
         assert!(client.clean_session());
-        assert_eq!(client.max_packet_size(), PACKET_MAX);
+        assert_eq!(client.max_packet_size(), MAX_PACKET_SIZE);
         assert!(!format!("{options:?}").contains("hunter2"));
         assert_eq!(bracketed("::1"), "[::1]");
         assert_eq!(bracketed("127.0.0.1"), "127.0.0.1");

@@ -1,9 +1,8 @@
-//! What is owed to the broker, and what of it is on its way. Pure: no broker, no clock.
+//! What to publish, and what is in flight. No I/O, no clock.
 //!
-//! Retained values are a map, so that any burst costs one publish per topic, and are all owed again on
-//! every new connection. One-shot messages wait in a bounded queue until they are acknowledged or too
-//! old. At most [`CREDIT`] packets are under way at once; the rest waits here, where it can still be
-//! coalesced.
+//! Retained payloads are a map, so that a burst costs one publish per topic. All of them are published again on every
+//! new connection. One-shot messages wait in a bounded queue until they are acknowledged or expire. At most
+//! [`MAX_INFLIGHT`] packets are in flight at once. The others wait here, where a newer payload can still replace them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,109 +10,92 @@ use bytes::Bytes;
 use rumqttc::SubscribeReasonCode;
 use tokio::time::Instant;
 
-use super::{
-    Filter, Topic,
+use crate::{
+    Filter, PublishPriority, Topic,
+    inflight::{AckProgress, Inflight, InflightPublish, ProtocolError},
     queue::{OneShot, Queue},
-    transit::{OutOfStep, Parcel, Progress, Request, Transit},
+    request::Request,
 };
 
 #[cfg(test)]
 mod tests;
 
-/// Packets that may wait for their acknowledgement at once.
-pub(super) const CREDIT: usize = 64;
+/// The in-flight window: packets that may wait for their acknowledgement at once.
+pub(crate) const MAX_INFLIGHT: usize = 64;
 /// Filters in one SUBSCRIBE packet. Hosted brokers refuse more than eight (AWS IoT Core quotas).
 const FILTERS_PER_SUBSCRIBE: usize = 8;
-
-/// When a retained topic is published in the replay after a connect, and before which other waiting topics.
-///
-/// Home Assistant needs the bridge before the devices that name it in `via_device`, and a device before
-/// its first state; `online` comes last, when all it promises is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rank {
-    /// The Home Assistant discovery of the bridge itself.
-    BridgeDiscovery,
-    /// The Home Assistant discovery of devices and groups.
-    Discovery,
-    /// State and information.
-    State,
-    /// Whether a device can be reached.
-    Availability,
-    /// Whether the bridge can be reached: the topic of the last will.
-    BridgeState,
-}
 
 /// What the connection allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Down,
-    /// Publishing waits until the broker answered the subscriptions: whoever sees `online` may command.
+    Disconnected,
+    /// Publishing waits for all SUBACKs: a client that sees `online` can send commands at once.
     Subscribing,
-    Open,
+    Ready,
 }
 
-/// The value that a retained topic shall have. An empty payload erases the topic, as it does on the wire.
+/// The retained payload that a topic has to have. An empty payload clears the topic, as in MQTT.
 #[derive(Debug)]
 struct Desired {
-    rank: Rank,
+    priority: PublishPriority,
     payload: Bytes,
-    flight: Flight,
+    state: PublishState,
 }
 
-/// Whether a publish of a topic is under way. There is one at a time, so that a hot topic cannot use up
-/// the credit and a newer value overtakes everything but the packet that has left.
+/// Whether a publish of a topic is in flight. There is at most one per topic, so that a topic that changes often
+/// cannot fill the in-flight window, and a newer payload waits for one packet only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flight {
-    Landed,
-    UnderWay,
+enum PublishState {
+    Idle,
+    InFlight,
 }
 
 /// Which publishes go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Retained values by rank, then the queue.
+enum PublishOrder {
+    /// Retained payloads by priority, then the queue.
     RetainedFirst,
-    /// At the end: the queue before the state of the bridge.
-    FarewellLast,
+    /// During shutdown: the queue before the state of the bridge.
+    BridgeStateLast,
 }
 
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) published: u64,
-    pub(super) acknowledged: u64,
-    pub(super) dropped: u64,
-    pub(super) expired: u64,
+pub(crate) struct Counts {
+    pub(crate) published: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) dropped: u64,
+    pub(crate) expired: u64,
 }
 
-/// The books of the link. See the module.
+/// Retained topics, subscriptions and messages of a link, and their delivery.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     phase: Phase,
-    order: Order,
+    order: PublishOrder,
     filters: Vec<Filter>,
-    subscriptions: VecDeque<Parcel>,
+    subscriptions: VecDeque<InflightPublish>,
     desired: BTreeMap<Topic, Desired>,
-    /// Topics whose desired value is not yet on its way.
-    dirty: BTreeSet<(Rank, Topic)>,
+    /// Topics whose desired payload is not in flight yet.
+    dirty: BTreeSet<(PublishPriority, Topic)>,
     queue: Queue,
-    transit: Transit,
+    inflight: Inflight,
     published: u64,
     acknowledged: u64,
 }
 
 impl Outbox {
-    /// Nothing is owed but these subscriptions.
-    pub(super) fn new(filters: Vec<Filter>) -> Self {
+    /// An outbox with these subscriptions and nothing to publish.
+    pub(crate) fn new(filters: Vec<Filter>) -> Self {
         let mut outbox = Self {
-            phase: Phase::Down,
-            order: Order::RetainedFirst,
+            phase: Phase::Disconnected,
+            order: PublishOrder::RetainedFirst,
             filters: Vec::new(),
             subscriptions: VecDeque::new(),
             desired: BTreeMap::new(),
             dirty: BTreeSet::new(),
             queue: Queue::default(),
-            transit: Transit::default(),
+            inflight: Inflight::default(),
             published: 0,
             acknowledged: 0,
         };
@@ -123,75 +105,74 @@ impl Outbox {
         outbox
     }
 
-    /// `topic` shall hold `payload`. Nothing happens if it does already; an empty payload erases.
-    pub(super) fn retain(&mut self, rank: Rank, topic: Topic, payload: Bytes) {
-        let flight = match self.desired.get(&topic) {
+    /// Sets the retained payload of `topic`. Ignores an equal payload; an empty payload clears the topic.
+    pub(crate) fn publish_retained(&mut self, priority: PublishPriority, topic: Topic, payload: Bytes) {
+        let state = match self.desired.get(&topic) {
             Some(old) if old.payload == payload => return,
             Some(old) => {
-                self.dirty.remove(&(old.rank, topic.clone()));
-                old.flight
+                self.dirty.remove(&(old.priority, topic.clone()));
+                old.state
             }
-            None => Flight::Landed,
+            None => PublishState::Idle,
         };
-        if flight == Flight::Landed {
-            self.dirty.insert((rank, topic.clone()));
+        if state == PublishState::Idle {
+            self.dirty.insert((priority, topic.clone()));
         }
         let desired = Desired {
-            rank,
-            // Cut to size: a writer of JSON leaves up to as much room again behind it, and this is kept for long.
+            priority,
+            // Shrink the buffer: a JSON writer leaves up to as much spare capacity, and the payload is kept.
             payload: Bytes::from(Vec::from(payload).into_boxed_slice()),
-            flight,
+            state,
         };
         self.desired.insert(topic, desired);
     }
 
-    /// `topic` shall hold nothing; it is forgotten once the broker knows.
-    pub(super) fn erase(&mut self, topic: Topic) {
-        let rank = self
+    /// Clears `topic`, and removes it once the broker acknowledges that.
+    pub(crate) fn clear_retained(&mut self, topic: Topic) {
+        let priority = self
             .desired
             .get(&topic)
-            .map_or(Rank::State, |desired| desired.rank);
-        self.retain(rank, topic, Bytes::new());
+            .map_or(PublishPriority::State, |desired| desired.priority);
+        self.publish_retained(priority, topic, Bytes::new());
     }
 
-    /// Somebody else emptied `topic`, and so it shall stay: what is on its way there is erased, else it is only
-    /// forgotten.
-    pub(super) fn forget(&mut self, topic: Topic) {
+    /// Another client cleared `topic`. Clears it again if a payload is in flight or waits, otherwise only removes it.
+    pub(crate) fn mark_cleared(&mut self, topic: Topic) {
         let Some(desired) = self.desired.get(&topic) else {
             return;
         };
-        let at_rest =
-            desired.flight == Flight::Landed && !self.dirty.contains(&(desired.rank, topic.clone()));
-        if at_rest {
+        let up_to_date =
+            desired.state == PublishState::Idle && !self.dirty.contains(&(desired.priority, topic.clone()));
+        if up_to_date {
             self.desired.remove(&topic);
         } else {
-            self.erase(topic);
+            self.clear_retained(topic);
         }
     }
 
-    /// `topic` shall be published again although it holds what it shall; one under way will do.
-    pub(super) fn repeat(&mut self, topic: &Topic) {
-        let landed = self
+    /// Publishes the retained payload of `topic` again, unless a publish of it is in flight.
+    pub(crate) fn republish(&mut self, topic: &Topic) {
+        let idle = self
             .desired
             .get(topic)
-            .filter(|desired| desired.flight == Flight::Landed);
-        if let Some(desired) = landed {
-            self.dirty.insert((desired.rank, topic.clone()));
+            .filter(|desired| desired.state == PublishState::Idle);
+        if let Some(desired) = idle {
+            self.dirty.insert((desired.priority, topic.clone()));
         }
     }
 
-    /// Everything retained shall be published again.
-    pub(super) fn repeat_all(&mut self) {
-        let landed = self
+    /// Publishes all retained payloads again.
+    pub(crate) fn republish_all(&mut self) {
+        let idle = self
             .desired
             .iter()
-            .filter(|(_, desired)| desired.flight == Flight::Landed);
+            .filter(|(_, desired)| desired.state == PublishState::Idle);
         self.dirty
-            .extend(landed.map(|(topic, desired)| (desired.rank, topic.clone())));
+            .extend(idle.map(|(topic, desired)| (desired.priority, topic.clone())));
     }
 
-    /// Queues a message that is sent once, and again after a lost connection if it was not acknowledged.
-    pub(super) fn send(&mut self, topic: Topic, payload: Bytes, deadline: Instant) {
+    /// Queues a message. It is published once, and again on the next connection if it was not acknowledged.
+    pub(crate) fn publish(&mut self, topic: Topic, payload: Bytes, deadline: Instant) {
         self.queue.push(OneShot {
             topic,
             payload,
@@ -200,135 +181,142 @@ impl Outbox {
     }
 
     /// Adds a filter, now and on every new connection.
-    pub(super) fn subscribe(&mut self, filter: Filter) {
+    pub(crate) fn subscribe(&mut self, filter: Filter) {
         if self.filters.contains(&filter) {
             return;
         }
         self.filters.push(filter.clone());
-        if self.phase != Phase::Down {
-            self.subscriptions.push_back(Parcel::Subscribe(vec![filter]));
+        if self.phase != Phase::Disconnected {
+            self.subscriptions
+                .push_back(InflightPublish::Subscribe(vec![filter]));
         }
     }
 
     /// Removes a filter.
-    pub(super) fn unsubscribe(&mut self, filter: &Filter) {
+    pub(crate) fn unsubscribe(&mut self, filter: &Filter) {
         let before = self.filters.len();
         self.filters.retain(|known| known != filter);
-        if self.phase != Phase::Down && self.filters.len() < before {
-            self.subscriptions.push_back(Parcel::Unsubscribe(filter.clone()));
+        if self.phase != Phase::Disconnected && self.filters.len() < before {
+            self.subscriptions
+                .push_back(InflightPublish::Unsubscribe(filter.clone()));
         }
     }
 
-    /// From now on the queue goes before the bridge's state, whose last value this is.
-    pub(super) fn close(&mut self, topic: Topic, farewell: Bytes) {
-        self.order = Order::FarewellLast;
-        self.retain(Rank::BridgeState, topic, farewell);
+    /// Starts the shutdown: the queue goes before the state of the bridge, whose last payload this is.
+    pub(crate) fn close(&mut self, topic: Topic, payload: Bytes) {
+        self.order = PublishOrder::BridgeStateLast;
+        self.publish_retained(PublishPriority::BridgeState, topic, payload);
     }
 
-    /// A connection stands, and the broker knows nothing of us.
-    pub(super) fn up(&mut self) {
-        self.down();
+    /// There is a new connection with a clean session.
+    pub(crate) fn on_connected(&mut self) {
+        self.on_disconnected();
         self.phase = Phase::Subscribing;
         let chunks = self.filters.chunks(FILTERS_PER_SUBSCRIBE);
-        self.subscriptions = chunks.map(|chunk| Parcel::Subscribe(chunk.to_vec())).collect();
-        self.open_if_subscribed();
+        self.subscriptions = chunks
+            .map(|chunk| InflightPublish::Subscribe(chunk.to_vec()))
+            .collect();
+        self.ready_if_subscribed();
     }
 
-    /// The connection is gone, and with it all that was under way.
-    pub(super) fn down(&mut self) {
-        self.phase = Phase::Down;
+    /// The connection is lost, with everything that was in flight.
+    pub(crate) fn on_disconnected(&mut self) {
+        self.phase = Phase::Disconnected;
         self.subscriptions.clear();
-        // What was retained is all owed again anyhow, and subscriptions are made anew.
-        let one_shot = |parcel| match parcel {
-            Parcel::OneShot(message) => Some(message),
-            Parcel::Subscribe(_) | Parcel::Unsubscribe(_) | Parcel::Retained { .. } => None,
+        // Retained topics and subscriptions are all sent again on the next connection.
+        let one_shot = |packet| match packet {
+            InflightPublish::OneShot(message) => Some(message),
+            InflightPublish::Subscribe(_)
+            | InflightPublish::Unsubscribe(_)
+            | InflightPublish::Retained { .. } => None,
         };
-        let lost = self.transit.lose().into_iter().filter_map(one_shot);
-        self.queue.put_back(lost.collect());
+        let lost = self.inflight.take_all().into_iter().filter_map(one_shot);
+        self.queue.requeue(lost.collect());
         for (topic, desired) in &mut self.desired {
-            desired.flight = Flight::Landed;
-            self.dirty.insert((desired.rank, topic.clone()));
+            desired.state = PublishState::Idle;
+            self.dirty.insert((desired.priority, topic.clone()));
         }
     }
 
-    /// The next packet for the client, which from now on counts as under way. `None`: nothing to send,
-    /// no connection, or no credit.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Request> {
-        if self.phase == Phase::Down || self.transit.len() >= CREDIT {
+    /// The next packet for the client, which is then in flight. `None` if there is nothing to send, no connection, or
+    /// no room in the in-flight window.
+    pub(crate) fn next_request(&mut self, now: Instant) -> Option<Request> {
+        if self.phase == Phase::Disconnected || self.inflight.len() >= MAX_INFLIGHT {
             return None;
         }
-        let parcel = match self.subscriptions.pop_front() {
-            Some(parcel) => parcel,
+        let packet = match self.subscriptions.pop_front() {
+            Some(packet) => packet,
             None if self.phase == Phase::Subscribing => return None,
             None => {
-                let parcel = self.next_publish(now)?;
+                let packet = self.next_publish(now)?;
                 self.published += 1;
-                parcel
+                packet
             }
         };
-        Some(self.transit.hand(parcel))
+        Some(self.inflight.push(packet))
     }
 
-    /// See [`Transit::sent`].
-    pub(super) fn sent(&mut self, id: u16) -> Result<(), OutOfStep> {
-        self.transit.sent(id)
+    /// See [`Inflight::on_sent`].
+    pub(crate) fn on_sent(&mut self, id: u16) -> Result<(), ProtocolError> {
+        self.inflight.on_sent(id)
     }
 
-    /// See [`Transit::collided`].
-    pub(super) fn collided(&mut self) -> Result<(), OutOfStep> {
-        self.transit.collided()
+    /// See [`Inflight::on_collided`].
+    pub(crate) fn on_collided(&mut self) -> Result<(), ProtocolError> {
+        self.inflight.on_collided()
     }
 
-    /// See [`Transit::pinged`].
-    pub(super) fn pinged(&mut self) -> Progress {
-        self.transit.pinged()
+    /// See [`Inflight::on_ping_response`].
+    pub(crate) fn on_ping_response(&mut self) -> AckProgress {
+        self.inflight.on_ping_response()
     }
 
-    /// The broker acknowledged a publish or an unsubscribe.
-    pub(super) fn acknowledged(&mut self, id: u16) {
-        match self.transit.answered(id) {
-            Some(Parcel::Retained { topic, payload }) => {
+    /// The broker acknowledged a PUBLISH or an UNSUBSCRIBE.
+    pub(crate) fn on_acknowledged(&mut self, id: u16) {
+        match self.inflight.remove(id) {
+            Some(InflightPublish::Retained { topic, payload }) => {
                 self.acknowledged += 1;
-                self.landed(topic, &payload);
+                self.on_retained_acknowledged(topic, &payload);
             }
-            Some(Parcel::OneShot(_)) => self.acknowledged += 1,
-            Some(Parcel::Subscribe(_) | Parcel::Unsubscribe(_)) | None => {}
+            Some(InflightPublish::OneShot(_)) => self.acknowledged += 1,
+            Some(InflightPublish::Subscribe(_) | InflightPublish::Unsubscribe(_)) | None => {}
         }
-        self.open_if_subscribed();
+        self.ready_if_subscribed();
     }
 
-    /// The broker answered a subscription; returns the filters it refused.
-    pub(super) fn subscribed(&mut self, id: u16, codes: &[SubscribeReasonCode]) -> Vec<Filter> {
-        let Some(Parcel::Subscribe(filters)) = self.transit.answered(id) else {
+    /// The broker answered a SUBSCRIBE. Returns the filters that it refused.
+    pub(crate) fn on_suback(&mut self, id: u16, codes: &[SubscribeReasonCode]) -> Vec<Filter> {
+        let Some(InflightPublish::Subscribe(filters)) = self.inflight.remove(id) else {
             return Vec::new();
         };
-        self.open_if_subscribed();
+        self.ready_if_subscribed();
         let granted =
             |code: Option<&SubscribeReasonCode>| matches!(code, Some(SubscribeReasonCode::Success(_)));
-        let answered = filters.into_iter().enumerate();
-        answered
+        filters
+            .into_iter()
+            .enumerate()
             .filter(|(position, _)| !granted(codes.get(*position)))
             .map(|(_, filter)| filter)
             .collect()
     }
 
     /// Whether the broker has acknowledged everything.
-    pub(super) fn is_empty(&self) -> bool {
-        self.queued() == 0 && self.under_way() == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued() == 0 && self.inflight() == 0
     }
 
-    /// Packets that wait for credit or a connection.
-    pub(super) fn queued(&self) -> usize {
+    /// Number of packets that wait for a connection or for room in the in-flight window.
+    pub(crate) fn queued(&self) -> usize {
         self.subscriptions.len() + self.dirty.len() + self.queue.len()
     }
 
-    /// Packets that wait for an acknowledgement.
-    pub(super) fn under_way(&self) -> usize {
-        self.transit.len()
+    /// Number of packets that wait for an acknowledgement.
+    pub(crate) fn inflight(&self) -> usize {
+        self.inflight.len()
     }
 
     /// The counters.
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             published: self.published,
             acknowledged: self.acknowledged,
@@ -337,43 +325,44 @@ impl Outbox {
         }
     }
 
-    fn next_publish(&mut self, now: Instant) -> Option<Parcel> {
-        let next_rank = self.dirty.first().map(|(rank, _)| *rank);
-        let queue_first = self.order == Order::FarewellLast && next_rank == Some(Rank::BridgeState);
-        if queue_first && let Some(parcel) = self.next_one_shot(now) {
-            return Some(parcel);
+    fn next_publish(&mut self, now: Instant) -> Option<InflightPublish> {
+        let next_priority = self.dirty.first().map(|(priority, _)| *priority);
+        let queue_first = self.order == PublishOrder::BridgeStateLast
+            && next_priority == Some(PublishPriority::BridgeState);
+        if queue_first && let Some(packet) = self.next_one_shot(now) {
+            return Some(packet);
         }
         self.next_retained().or_else(|| self.next_one_shot(now))
     }
 
-    fn next_retained(&mut self) -> Option<Parcel> {
+    fn next_retained(&mut self) -> Option<InflightPublish> {
         let (_, topic) = self.dirty.pop_first()?;
         let desired = self.desired.get_mut(&topic)?;
-        desired.flight = Flight::UnderWay;
+        desired.state = PublishState::InFlight;
         let payload = desired.payload.clone();
-        Some(Parcel::Retained { topic, payload })
+        Some(InflightPublish::Retained { topic, payload })
     }
 
-    fn next_one_shot(&mut self, now: Instant) -> Option<Parcel> {
-        self.queue.pop(now).map(Parcel::OneShot)
+    fn next_one_shot(&mut self, now: Instant) -> Option<InflightPublish> {
+        self.queue.pop(now).map(InflightPublish::OneShot)
     }
 
-    fn landed(&mut self, topic: Topic, payload: &Bytes) {
+    fn on_retained_acknowledged(&mut self, topic: Topic, payload: &Bytes) {
         let Some(desired) = self.desired.get_mut(&topic) else {
             return;
         };
-        desired.flight = Flight::Landed;
+        desired.state = PublishState::Idle;
         if desired.payload != payload {
-            self.dirty.insert((desired.rank, topic));
+            self.dirty.insert((desired.priority, topic));
         } else if payload.is_empty() {
             self.desired.remove(&topic);
         }
     }
 
-    fn open_if_subscribed(&mut self) {
-        let waiting = !self.subscriptions.is_empty() || self.transit.is_subscribing();
+    fn ready_if_subscribed(&mut self) {
+        let waiting = !self.subscriptions.is_empty() || self.inflight.is_subscribing();
         if self.phase == Phase::Subscribing && !waiting {
-            self.phase = Phase::Open;
+            self.phase = Phase::Ready;
         }
     }
 }

@@ -1,29 +1,29 @@
-//! One-shot messages that wait for credit or a connection.
+//! One-shot messages that wait for a connection or for room in the in-flight window.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Topic;
+use crate::Topic;
 
-/// Messages that wait at most; a longer queue loses its oldest. Above what a flood of commands is answered with at
-/// once: each of them is owed an answer. What bounds memory is the number of bytes.
-pub(super) const LENGTH_MAX: usize = 16_000;
-/// Bytes of payload that wait at most; a larger queue loses its oldest.
-pub(super) const BYTES_MAX: usize = 4 << 20;
+/// Maximum number of messages. More than the replies to the largest accepted burst of commands; the limit in bytes
+/// bounds memory.
+pub(crate) const MAX_MESSAGES: usize = 16_000;
+/// Maximum size of all payloads, in bytes.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 
-/// A message that is told once, and only while somebody cares.
+/// A message that is published once and expires.
 #[derive(Debug)]
-pub(super) struct OneShot {
-    pub(super) topic: Topic,
-    pub(super) payload: Bytes,
-    pub(super) deadline: Instant,
+pub(crate) struct OneShot {
+    pub(crate) topic: Topic,
+    pub(crate) payload: Bytes,
+    pub(crate) deadline: Instant,
 }
 
-/// See the module.
+/// A bounded queue that drops its oldest message when it is full.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     messages: VecDeque<OneShot>,
     bytes: usize,
     dropped: u64,
@@ -31,25 +31,25 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a message behind the others.
-    pub(super) fn push(&mut self, message: OneShot) {
+    /// Appends a message.
+    pub(crate) fn push(&mut self, message: OneShot) {
         self.bytes += message.payload.len();
         self.messages.push_back(message);
-        self.bound();
+        self.enforce_limits();
     }
 
-    /// Puts messages that were under way back before the others, in their order.
-    pub(super) fn put_back(&mut self, messages: Vec<OneShot>) {
+    /// Puts messages that were in flight back in front of the others, in their order.
+    pub(crate) fn requeue(&mut self, messages: Vec<OneShot>) {
         for message in messages.into_iter().rev() {
             self.bytes += message.payload.len();
             self.messages.push_front(message);
         }
-        self.bound();
+        self.enforce_limits();
     }
 
-    /// The oldest message that is not past its deadline.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<OneShot> {
-        while let Some(message) = self.pop_any() {
+    /// Removes the oldest message that is not expired.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<OneShot> {
+        while let Some(message) = self.pop_front() {
             if now < message.deadline {
                 return Some(message);
             }
@@ -58,30 +58,30 @@ impl Queue {
         None
     }
 
-    /// How many wait, expired ones included.
-    pub(super) fn len(&self) -> usize {
+    /// Number of messages, expired ones included.
+    pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// How many were given up because too many waited.
-    pub(super) fn dropped(&self) -> u64 {
+    /// Number of messages dropped because the queue was full.
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// How many were given up because their time ran out.
-    pub(super) fn expired(&self) -> u64 {
+    /// Number of messages that expired.
+    pub(crate) fn expired(&self) -> u64 {
         self.expired
     }
 
-    fn pop_any(&mut self) -> Option<OneShot> {
+    fn pop_front(&mut self) -> Option<OneShot> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.payload.len();
         Some(message)
     }
 
-    fn bound(&mut self) {
-        while self.messages.len() > LENGTH_MAX || self.bytes > BYTES_MAX {
-            self.pop_any();
+    fn enforce_limits(&mut self) {
+        while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
+            self.pop_front();
             self.dropped += 1;
         }
     }
