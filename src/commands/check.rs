@@ -9,7 +9,7 @@ use crate::{
     config::Settings,
     devices::{Seen, look},
     mqtt::{
-        link::{Echo, Glance, LinkError, Topic, echo, glance},
+        link::{LinkError, LoopbackCheck, RetainedProbe, Topic, check_loopback, probe_retained},
         link_options,
         topics::{Address, Verb},
     },
@@ -74,16 +74,16 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
     let address = format!("{}:{}", options.host, options.port);
     let state = options.will.topic.clone();
     Ok(
-        match glance(options, &state, BROKER_BUDGET)
+        match probe_retained(options, &state, BROKER_BUDGET)
             .await
             .map_err(StartError::from)?
         {
-            Glance::Refused(fault) => Err(format!("{address}: {fault}")),
-            Glance::Holds(payload) => Ok(format!(
+            RetainedProbe::Failed(fault) => Err(format!("{address}: {fault}")),
+            RetainedProbe::Payload(payload) => Ok(format!(
                 "{address}; a bridge is there: {}",
                 String::from_utf8_lossy(&payload)
             )),
-            Glance::Nothing => Ok(format!("{address}; {state} is free")),
+            RetainedProbe::Empty => Ok(format!("{address}; {state} is free")),
         },
     )
 }
@@ -100,16 +100,16 @@ async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<Strin
     let to =
         Topic::try_from(topic.clone()).map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
     Ok(
-        match echo(options, &to, BROKER_BUDGET)
+        match check_loopback(options, &to, BROKER_BUDGET)
             .await
             .map_err(StartError::from)?
         {
-            Echo::Heard => Ok(format!("a message to {topic} comes through")),
-            Echo::Silent => Err(format!(
+            LoopbackCheck::Received => Ok(format!("a message to {topic} comes through")),
+            LoopbackCheck::NotReceived => Err(format!(
                 "a message to {topic} does not come through; the broker's access rules must let this user write and \
                  read there"
             )),
-            Echo::Refused(fault) => Err(fault.to_string()),
+            LoopbackCheck::Failed(fault) => Err(fault.to_string()),
         },
     )
 }

@@ -11,7 +11,6 @@ mod groups;
 mod health;
 mod home;
 mod inbound;
-pub mod link;
 mod open;
 mod pending;
 mod publisher;
@@ -25,6 +24,7 @@ mod throttle;
 pub mod topics;
 
 pub use bridge_info::BridgeInfo;
+pub use mqtt_link as link;
 pub use open::{Parts, link_options};
 pub use state::states;
 pub use status_cache::StatusCache;

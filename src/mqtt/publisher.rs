@@ -18,7 +18,7 @@ use super::{
     discovery::Shape,
     faulty::FaultyTopics,
     home::{Announcement, DiscoveryTracker},
-    link::{Link, Rank},
+    link::{Link, PublishPriority},
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
 };
@@ -97,14 +97,18 @@ impl Publisher {
     /// What stands before the first report.
     pub(super) fn publish_initial(&mut self, level: Level) {
         if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         self.publish_info(level);
         self.publish_devices();
         self.publish_groups();
         self.publish_last_error(None);
         let online = availability(Availability::Online);
-        self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
+        self.retain(
+            PublishPriority::BridgeState,
+            self.topics.bridge(BridgeTopic::State),
+            online,
+        );
     }
 
     /// A device changed. One that a reload took out may still report while its worker ends.
@@ -119,7 +123,7 @@ impl Publisher {
         }
         self.publish_states(&report.id);
         self.retain(
-            Rank::Availability,
+            PublishPriority::Availability,
             self.topics.availability(&report.id),
             availability(report.availability),
         );
@@ -157,7 +161,11 @@ impl Publisher {
 
     /// The bridge's own figures, retained.
     pub(super) fn publish_health(&mut self, health: &impl Serialize) {
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Health), json(health));
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Health),
+            json(health),
+        );
     }
 
     /// Version, start, settings, how many devices are online.
@@ -169,7 +177,11 @@ impl Publisher {
             self.statuses.vacation,
             level,
         ));
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::InfoPayload), info);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::InfoPayload),
+            info,
+        );
     }
 
     /// The states of a device, as it and the scheduler told them last.
@@ -178,7 +190,7 @@ impl Publisher {
             return;
         };
         for (path, state) in states(report, &self.statuses) {
-            self.retain(Rank::State, self.topics.state(&path), state);
+            self.retain(PublishPriority::State, self.topics.state(&path), state);
         }
     }
 
@@ -186,7 +198,7 @@ impl Publisher {
     /// already.
     pub(super) fn repeat(&mut self, topic: String) {
         if let Some(topic) = self.faulty.topic(topic) {
-            self.link.repeat(&topic);
+            self.link.republish(&topic);
         }
     }
 
@@ -197,14 +209,14 @@ impl Publisher {
         };
         let announcement = self.announcement(&report);
         if let Some(announcement) = announcement {
-            self.announce(Rank::Discovery, announcement);
+            self.announce(PublishPriority::Discovery, announcement);
         }
     }
 
     /// Announces everything anew.
     pub(super) fn announce_all(&mut self) {
         if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
             self.announce_device(&device);
@@ -214,14 +226,18 @@ impl Publisher {
 
     /// Empties a discovery topic, before any device is announced.
     pub(super) fn remove_discovery(&mut self, topic: &Address) {
-        self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
+        self.retain(
+            PublishPriority::BridgeDiscovery,
+            self.topics.topic_of(topic),
+            Bytes::new(),
+        );
     }
 
     /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
     /// each further empty message.
     pub(super) fn keep_empty(&mut self, topic: &Address) {
         if let Some(topic) = self.faulty.topic(self.topics.topic_of(topic)) {
-            self.link.forget(topic);
+            self.link.mark_cleared(topic);
         }
     }
 
@@ -272,7 +288,7 @@ impl Publisher {
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
         if let Some(topic) = self.faulty.topic(topic) {
-            self.link.send(topic, payload, ONE_SHOT_TTL);
+            self.link.publish(topic, payload, ONE_SHOT_TTL);
         }
     }
 
@@ -299,7 +315,11 @@ impl Publisher {
             .map(|report| DeviceEntry::of(report))
             .collect();
         let devices = json(&entries);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Devices), devices);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Devices),
+            devices,
+        );
     }
 
     /// A device that works as it should, but not as the settings have it.
@@ -337,7 +357,11 @@ impl Publisher {
             _ => LastError::of(report, now),
         };
         let error = json(&error);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::LastError),
+            error,
+        );
     }
 
     fn announcement(&mut self, report: &DeviceReport) -> Option<Announcement> {
@@ -345,20 +369,20 @@ impl Publisher {
         self.home.as_mut()?.device(report, rules)
     }
 
-    pub(super) fn announce(&mut self, rank: Rank, announcement: Announcement) {
+    pub(super) fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
         let topic = self.topics.topic_of(&Address::DiscoveryConfig(announcement.node));
-        self.retain(rank, topic, announcement.json);
+        self.retain(priority, topic, announcement.json);
     }
 
-    pub(super) fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
+    pub(super) fn retain(&mut self, rank: PublishPriority, topic: String, payload: impl Into<Bytes>) {
         if let Some(topic) = self.faulty.topic(topic) {
-            self.link.retain(rank, topic, payload);
+            self.link.publish_retained(rank, topic, payload);
         }
     }
 
     pub(super) fn erase(&mut self, topic: String) {
         if let Some(topic) = self.faulty.topic(topic) {
-            self.link.erase(topic);
+            self.link.clear_retained(topic);
         }
     }
 }

@@ -125,7 +125,7 @@ async fn plain_text_to_a_tls_port_and_the_reverse_are_hinted_at() {
     hint(
         &plain_to_tls,
         &[],
-        "if this port expects TLS (often 8883), switch TLS on",
+        "if this port expects TLS (often 8883), enable TLS",
     )
     .await;
     let tls_to_plain = mqtt(broker.address()) + "tls = true\n";
@@ -615,7 +615,7 @@ async fn a_giant_retained_command_is_hinted_at_and_clearing_it_heals() {
     let process = home.start();
     process.wrote("Mosquitto: max_packet_size").await;
     probe.publish_retained("tapo2mqtt/plug/set", "").await;
-    process.wrote("connected to the MQTT broker again").await;
+    process.wrote("reconnected to the MQTT broker").await;
     process.stop().await.in_order();
 }
 
