@@ -4,11 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Steady,
     condition::{Condition, WhenUnknown},
     evaluate::{ConditionMemory, ConditionResult, Evaluation, Sensors, evaluate},
     location::Location,
     occurrence::Occurrence,
-    period::after,
     rules::Schedule,
 };
 
@@ -62,7 +62,7 @@ pub struct View<'a> {
     /// Whether they are asked.
     pub conditions: Conditions,
     /// Since when all sensors are listened to.
-    pub listening_since: Timestamp,
+    pub listening_since: Steady,
     /// Whether a member of the group is on.
     pub running: bool,
 }
@@ -98,16 +98,18 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
     }
     let now = view.sensors.now;
     let calendar = schedule.calendar(view.location);
-    let occurrence = calendar.open_at(now);
+    let occurrence = calendar.open_at(now.wall);
     let asked = ask(schedule, memory, view, occurrence.is_some());
     let (activity, decided_by) = match occurrence {
         None => (Activity::Inactive, None),
         Some(_) => weigh(schedule, &asked, memory.was, view),
     };
-    let edge = calendar.next_edge(now);
+    let edge = calendar.next_edge(now.wall);
     let sensors = asked.iter().filter_map(|evaluation| evaluation.wake);
-    let grace = Some(after(view.listening_since, BOOT_GRACE)).filter(|end| *end > now && !asked.is_empty());
+    let grace = view.listening_since.after(BOOT_GRACE);
+    let grace = Some(grace).filter(|end| *end > now.steady && !asked.is_empty());
     let inside = sensors.chain(grace).filter(|_| occurrence.is_some());
+    let inside = inside.map(|at| now.wall_at(at));
     let was = match activity {
         Activity::Active => Some(Was::Active),
         Activity::Inactive => Some(Was::Inactive),
@@ -146,7 +148,7 @@ fn weigh<'a>(
     was: Option<Was>,
     view: View<'_>,
 ) -> (Activity, Option<&'a Condition>) {
-    let in_grace = view.sensors.now < after(view.listening_since, BOOT_GRACE);
+    let in_grace = view.sensors.now.steady < view.listening_since.after(BOOT_GRACE);
     let mut undecided = None;
     for (condition, evaluation) in schedule.conditions.iter().zip(asked) {
         match verdict(condition, evaluation.answer, was, in_grace) {

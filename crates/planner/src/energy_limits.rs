@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 
 pub use kept::{BudgetExhausted, PersistedEnergy, Shed};
 pub use load::LoadIdle;
@@ -27,11 +27,11 @@ pub use tally::Tally;
 use load::Load;
 
 use super::{
-    period::after,
     rules::{Group, Rules},
     safety::{Block, Cause, Refusal},
 };
 use crate::{
+    Now, Steady,
     units::{MilliWattHours, MilliWatts},
     {GroupId, OutletPath, Power},
 };
@@ -55,7 +55,7 @@ pub struct Member {
     /// Whether it would be on, did no limit forbid it. `None`: nobody says, in a group without schedules.
     pub wanted: Option<Power>,
     /// When the timed ON ends that it has.
-    pub timer: Option<Timestamp>,
+    pub timer: Option<Steady>,
 }
 
 /// What is known of a relay.
@@ -181,7 +181,7 @@ pub struct EnergyLimits {
     shed: BTreeMap<OutletPath, Shed>,
     holds: BTreeMap<OutletPath, EnergyBlock>,
     /// When time alone may change any of it.
-    wake: Option<Timestamp>,
+    wake: Option<Steady>,
 }
 
 impl EnergyLimits {
@@ -191,7 +191,7 @@ impl EnergyLimits {
         group: &Group,
         outlet: &OutletPath,
         reading: Reading,
-        now: Timestamp,
+        now: Now,
         zone: &TimeZone,
     ) -> Vec<LoadIdle> {
         let load = self.loads.entry(outlet.clone()).or_default();
@@ -203,7 +203,7 @@ impl EnergyLimits {
         &mut self,
         group: &Group,
         members: &[(OutletPath, Member)],
-        now: Timestamp,
+        now: Now,
         zone: &TimeZone,
     ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
@@ -249,11 +249,11 @@ impl EnergyLimits {
     }
 
     /// When to look again if nothing happens before.
-    pub fn wake(&self) -> Option<Timestamp> {
+    pub fn wake(&self) -> Option<Steady> {
         self.wake
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
+    fn wake_at(&mut self, at: Steady) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
@@ -289,9 +289,9 @@ impl EnergyLimits {
         group: &Group,
         members: &[(OutletPath, Member)],
         outlet: &OutletPath,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(), Refusal> {
-        if let Some(hold) = self.hold(outlet, now) {
+        if let Some(hold) = self.hold(outlet, now.wall) {
             return Err(hold.refusal());
         }
         let Some(ceiling) = group.energy.ceiling else {
@@ -337,17 +337,16 @@ impl EnergyLimits {
         foreseen
     }
 
-    /// The wall clock jumped: what lasted goes on lasting, and nothing is taken to have been used meanwhile. Meters
-    /// tell what was.
-    pub fn shift(&mut self, by: SignedDuration) {
-        for load in self.loads.values_mut() {
-            load.shift(by);
+    /// A member is called something else.
+    pub fn rename(&mut self, from: &OutletPath, to: &OutletPath) {
+        if let Some(load) = self.loads.remove(from) {
+            self.loads.insert(to.clone(), load);
         }
-        for shed in self.shed.values_mut() {
-            shed.shift(by);
+        if let Some(shed) = self.shed.remove(from) {
+            self.shed.insert(to.clone(), shed);
         }
-        for spent in self.spent.values_mut() {
-            spent.since = after(spent.since, by);
+        if let Some(hold) = self.holds.remove(from) {
+            self.holds.insert(to.clone(), hold);
         }
     }
 

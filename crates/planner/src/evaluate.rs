@@ -1,12 +1,10 @@
 //! Asks a condition: thresholds with hysteresis, the minimum dwell, and what cannot be known.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    SensorId,
+    Now, SensorId, Steady,
     condition::{BlackIce, Bound, Condition, Test},
-    period::after,
     readings::{Known, Readings},
     sensor::{SensorSpec, SensorValue, Temperature, Unit},
 };
@@ -29,7 +27,7 @@ pub enum ConditionResult {
 pub struct ConditionMemory {
     held: bool,
     /// `None`: it has not changed since it was first asked.
-    changed: Option<Timestamp>,
+    changed: Option<Steady>,
 }
 
 /// An answer, what to remember for the next question, and when time alone may change it.
@@ -40,7 +38,7 @@ pub struct Evaluation {
     /// What to hand in next time.
     pub memory: Option<ConditionMemory>,
     /// A value becomes stale, or the dwell ends.
-    pub wake: Option<Timestamp>,
+    pub wake: Option<Steady>,
 }
 
 /// The sensors at one instant.
@@ -50,8 +48,8 @@ pub struct Sensors<'a> {
     pub specs: &'a [SensorSpec],
     /// What they said.
     pub readings: &'a Readings,
-    /// The instant.
-    pub now: Timestamp,
+    /// The moment.
+    pub now: Now,
 }
 
 /// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a
@@ -74,7 +72,7 @@ pub fn evaluate(
             };
         }
     };
-    let (memory, dwell) = settle(memory, holds, condition, sensors.now);
+    let (memory, dwell) = settle(memory, holds, condition, sensors.now.steady);
     Evaluation {
         answer: if memory.held {
             ConditionResult::Holds
@@ -91,22 +89,20 @@ fn settle(
     memory: Option<ConditionMemory>,
     holds: bool,
     condition: &Condition,
-    now: Timestamp,
-) -> (ConditionMemory, Option<Timestamp>) {
-    let Some(mut before) = memory else {
+    now: Steady,
+) -> (ConditionMemory, Option<Steady>) {
+    let Some(before) = memory else {
         let first = ConditionMemory {
             held: holds,
             changed: None,
         };
         return (first, None);
     };
-    // An instant in the future is left from before the clock was set back; it must not hold for longer.
-    before.changed = before.changed.map(|changed| changed.min(now));
     if before.held == holds {
         return (before, None);
     }
     if let (Some(dwell), Some(changed)) = (condition.dwell, before.changed) {
-        let due = after(changed, dwell.length());
+        let due = changed.after(dwell.length());
         if now < due {
             return (before, Some(due));
         }
@@ -152,7 +148,7 @@ impl Sensors<'_> {
 
     fn value(&self, sensor: &SensorId) -> Result<(SensorValue, &Unit), ConditionResult> {
         let spec = self.spec(sensor).ok_or(ConditionResult::Unheard)?;
-        match self.readings.of(spec, self.now) {
+        match self.readings.of(spec, self.now.steady) {
             Known::Value(value, _) => Ok((value, &spec.unit)),
             Known::Stale(_) => Err(ConditionResult::Stale),
             Known::Never => Err(ConditionResult::Unheard),
@@ -188,10 +184,10 @@ impl Sensors<'_> {
         self.specs.iter().find(|spec| spec.id == *sensor)
     }
 
-    fn first_stale(&self, test: &Test) -> Option<Timestamp> {
+    fn first_stale(&self, test: &Test) -> Option<Steady> {
         let specs = test.sensors().into_iter().filter_map(|id| self.spec(id));
         specs
-            .filter_map(|spec| match self.readings.of(spec, self.now) {
+            .filter_map(|spec| match self.readings.of(spec, self.now.steady) {
                 Known::Value(_, stale) => Some(stale),
                 Known::Stale(_) | Known::Never => None,
             })

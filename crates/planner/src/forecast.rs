@@ -43,7 +43,11 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
     let Some(group) = inputs.rules.group(group) else {
         return Vec::new();
     };
-    let readings = inputs.readings.kept(&inputs.rules.sensors, inputs.now, until);
+    let readings = inputs.readings.kept(
+        &inputs.rules.sensors,
+        inputs.now.steady,
+        inputs.now.steady_at(until),
+    );
     let rations = inputs.rations.foreseen();
     let mut future = Future {
         safety: inputs.safety.clone(),
@@ -61,7 +65,7 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
         };
         future.obey(&at, group);
         match future.next(&at, group) {
-            Some(next) if next < until => now = next,
+            Some(next) if next < until => now = inputs.now.moved_to(next),
             _ => break,
         }
     }
@@ -96,7 +100,7 @@ impl Future {
             };
             self.safety.observe(&outlet, report, zone);
             if before.is_some() {
-                self.note(at.now, outlet, power, plan);
+                self.note(at.now.wall, outlet, power, plan);
             }
         }
     }
@@ -109,7 +113,7 @@ impl Future {
             plan.desired.is_some() && plan.desired != self.observed.get(outlet).copied()
         };
         if plans.iter().any(differs) {
-            return Some(at.now);
+            return Some(at.now.wall);
         }
         plans.iter().filter_map(|(_, plan)| plan.next_change).min()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::rules::{Interlock, Rules};
+use super::rules::{Group, Interlock, Rules};
 use crate::{GroupId, OutletPath};
 
 /// In each interlocked group, the outlet that is on or is to be.
@@ -24,23 +24,31 @@ pub enum InterlockClaim {
 impl InterlockOwners {
     /// Finds who holds each interlock. Among equals it is the first in the settings.
     pub fn find(rules: &Rules, claim: impl Fn(&OutletPath) -> Option<InterlockClaim>) -> Self {
-        let interlocked = rules
-            .groups
-            .iter()
-            .filter(|group| group.interlock == Interlock::OneOn);
-        let holders = interlocked.filter_map(|group| {
-            let claims = group.outlets.iter().filter_map(|path| Some((path, claim(path)?)));
-            // The last of equal maxima is taken, so the order is turned round.
-            let (holder, _) = claims.rev().max_by_key(|(_, claim)| *claim)?;
-            Some((group.id.clone(), holder.clone()))
-        });
+        let holders = rules.groups.iter();
+        let holders = holders.filter_map(|group| Some((group.id.clone(), holder(group, &claim)?)));
         Self(holders.collect())
+    }
+
+    /// Finds who holds the interlock of one group.
+    pub fn find_in(group: Option<&Group>, claim: impl Fn(&OutletPath) -> Option<InterlockClaim>) -> Self {
+        let holder = group.and_then(|group| Some((group.id.clone(), holder(group, &claim)?)));
+        Self(holder.into_iter().collect())
     }
 
     /// Who holds the interlock of a group, if anybody does.
     pub fn of(&self, group: &GroupId) -> Option<&OutletPath> {
         self.0.get(group)
     }
+}
+
+fn holder(group: &Group, claim: &impl Fn(&OutletPath) -> Option<InterlockClaim>) -> Option<OutletPath> {
+    if group.interlock != Interlock::OneOn {
+        return None;
+    }
+    let claims = group.outlets.iter().filter_map(|path| Some((path, claim(path)?)));
+    // The last of equal maxima is taken, so the order is turned round.
+    let (holder, _) = claims.rev().max_by_key(|(_, claim)| *claim)?;
+    Some(holder.clone())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod condition;
 pub mod days;
+pub mod deadline;
 pub mod edge;
 pub mod energy_limits;
 pub mod evaluate;

@@ -4,41 +4,49 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
-/// A point on the steady clock: the time since the machine started, to the nanosecond. It is never set, and it goes on
-/// while the machine is suspended (`CLOCK_BOOTTIME` on Linux).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Steady(SignedDuration);
+/// A point on the steady clock. It reads like a time of day, but nobody sets this clock: it goes on at the pace of real
+/// time, also while the machine is suspended, and goes on where it was after a restart of the bridge. Only distances
+/// between two points mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Steady(Timestamp);
 
 impl Steady {
     /// Later than everything that is compared with it.
-    pub const MAX: Self = Self(SignedDuration::MAX);
+    pub const MAX: Self = Self(Timestamp::MAX);
 
-    /// So long after the machine started.
-    pub fn since_boot(length: SignedDuration) -> Self {
-        Self(length)
+    /// The point at which the steady clock reads `reading`.
+    pub const fn at(reading: Timestamp) -> Self {
+        Self(reading)
     }
 
-    /// How long after the start of the machine it is. A point before the start is negative.
-    pub fn as_duration(self) -> SignedDuration {
+    /// What the steady clock reads at this point.
+    pub const fn reading(self) -> Timestamp {
         self.0
     }
 
-    /// The point this much later.
+    /// The point this much later; the end of the calendar if it ends before.
     #[must_use]
     pub fn after(self, length: SignedDuration) -> Self {
-        Self(self.0.saturating_add(length))
+        Self(shifted(self.0, length))
     }
 
     /// The point this much earlier.
     #[must_use]
     pub fn before(self, length: SignedDuration) -> Self {
-        Self(self.0.saturating_sub(length))
+        Self(shifted(self.0, -length))
     }
 
     /// How long it is from `earlier` to here; negative if `earlier` is later.
     pub fn since(self, earlier: Self) -> SignedDuration {
-        self.0.saturating_sub(earlier.0)
+        self.0.duration_since(earlier.0)
+    }
+
+    /// How long it is from `earlier` to here; zero if `earlier` is later.
+    pub fn elapsed_since(self, earlier: Self) -> SignedDuration {
+        self.since(earlier).max(SignedDuration::ZERO)
     }
 
     /// How long it is from here to `later`; zero if it is over.
@@ -59,16 +67,17 @@ pub struct Now {
 impl Now {
     /// What the wall clock shows at a steady point, if it is not set meanwhile. For display only.
     pub fn wall_at(&self, at: Steady) -> Timestamp {
-        let ahead = at.since(self.steady);
-        self.wall.saturating_add(ahead).unwrap_or(if ahead.is_negative() {
-            Timestamp::MIN
-        } else {
-            Timestamp::MAX
-        })
+        if at == Steady::MAX {
+            return Timestamp::MAX;
+        }
+        shifted(self.wall, at.since(self.steady))
     }
 
     /// The steady point at which the wall clock shows `at`, if it is not set meanwhile.
     pub fn steady_at(&self, at: Timestamp) -> Steady {
+        if at == Timestamp::MAX {
+            return Steady::MAX;
+        }
         self.steady.after(at.duration_since(self.wall))
     }
 
@@ -80,6 +89,19 @@ impl Now {
             steady: self.steady_at(at),
         }
     }
+
+    /// How far the wall clock is ahead of the steady clock. It changes when the wall clock is set.
+    pub fn offset(&self) -> SignedDuration {
+        self.wall.duration_since(self.steady.0)
+    }
+}
+
+fn shifted(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(if by.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 #[cfg(test)]
@@ -90,7 +112,7 @@ mod tests {
     fn the_clocks_are_converted_at_one_moment() {
         let now = Now {
             wall: "2024-06-21T08:00:00Z".parse().unwrap(),
-            steady: Steady::since_boot(SignedDuration::from_secs(100)),
+            steady: Steady::at("2024-06-21T09:30:00Z".parse().unwrap()),
         };
         let later = now.steady.after(SignedDuration::from_mins(5));
         let shown: Timestamp = "2024-06-21T08:05:00Z".parse().unwrap();
@@ -99,6 +121,8 @@ mod tests {
         assert_eq!(now.steady.until(later), Duration::from_mins(5));
         assert_eq!(later.until(now.steady), Duration::ZERO);
         assert_eq!(now.wall_at(Steady::MAX), Timestamp::MAX);
+        assert_eq!(now.steady_at(Timestamp::MAX), Steady::MAX);
         assert_eq!(now.moved_to(shown).steady, later);
+        assert_eq!(now.offset(), SignedDuration::from_mins(-90));
     }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     level::{next_change, next_closing, next_opening},
     location::Location,
-    period::{Period, after},
+    period::Period,
     rules::{Group, Rules},
 };
-use crate::{OutletPath, Power};
+use crate::{Now, OutletPath, Power, Steady, deadline::Deadline};
 
 /// What an override wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,9 @@ pub enum Origin {
 pub struct Override {
     stance: OverrideState,
     set_at: Timestamp,
+    /// The same moment on the steady clock; not in state files of 0.1.0.
+    #[serde(default)]
+    since: Option<Steady>,
     ends: Ends,
     origin: Origin,
 }
@@ -93,7 +96,10 @@ pub struct Override {
 #[serde(rename_all = "snake_case")]
 enum Ends {
     AtEdge,
+    /// A person named a time of day.
     At(Timestamp),
+    /// A person named a length.
+    After(Steady),
     Never,
 }
 
@@ -117,21 +123,22 @@ impl Override {
         stance: OverrideState,
         lifetime: Lifetime,
         origin: Origin,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Self, OverrideError> {
         let ends = match lifetime {
             Lifetime::UntilEdge => Ends::AtEdge,
             Lifetime::For(length) if length.length() > Lifetime::LONGEST => {
                 return Err(OverrideError::TooLong);
             }
-            Lifetime::For(length) => Ends::At(after(now, length.length())),
-            Lifetime::Until(instant) if instant <= now => return Err(OverrideError::Past(instant)),
+            Lifetime::For(length) => Ends::After(now.steady.after(length.length())),
+            Lifetime::Until(instant) if instant <= now.wall => return Err(OverrideError::Past(instant)),
             Lifetime::Until(instant) => Ends::At(instant),
             Lifetime::EnergyBlock => Ends::Never,
         };
         Ok(Self {
             stance,
-            set_at: now,
+            set_at: now.wall,
+            since: Some(now.steady),
             ends,
             origin,
         })
@@ -140,6 +147,15 @@ impl Override {
     /// What it wants.
     pub fn stance(&self) -> OverrideState {
         self.stance
+    }
+
+    /// When it ends, if a person named a length or a time: the end that an outlet without schedules keeps as a timer.
+    pub fn named_end(&self) -> Option<Deadline> {
+        match self.ends {
+            Ends::At(instant) => Some(Deadline::Wall(instant)),
+            Ends::After(end) => Some(Deadline::Steady(end)),
+            Ends::AtEdge | Ends::Never => None,
+        }
     }
 
     /// When it was set.
@@ -156,15 +172,19 @@ impl Override {
     ///
     /// An edge is where the group's windows, all taken together, open or close: only enabled schedules count,
     /// their conditions do not. Without one in the coming week it lasts [`Group::override_default`].
-    pub fn end(&self, group: &Group, location: &Location) -> Option<Timestamp> {
+    pub fn end(&self, group: &Group, location: &Location, now: Now) -> Option<Timestamp> {
         let edge = match (self.ends, self.stance) {
             (Ends::Never, _) => return None,
             (Ends::At(instant), _) => return Some(instant),
+            (Ends::After(end), _) => return Some(now.wall_at(end)),
             (Ends::AtEdge, OverrideState::On) => next_closing(group, location, self.set_at),
             (Ends::AtEdge, OverrideState::Off) => next_opening(group, location, self.set_at),
             (Ends::AtEdge, OverrideState::Leave) => next_change(group, location, self.set_at),
         };
-        Some(edge.unwrap_or_else(|| after(self.set_at, group.override_default.length())))
+        Some(edge.unwrap_or_else(|| {
+            let since = self.since.unwrap_or_else(|| now.steady_at(self.set_at));
+            now.wall_at(since.after(group.override_default.length()))
+        }))
     }
 }
 
@@ -195,15 +215,15 @@ impl Overrides {
         outlet: &OutletPath,
         group: &Group,
         location: &Location,
-        now: Timestamp,
+        now: Now,
     ) -> Option<(Override, Option<Timestamp>)> {
         let found = *self.0.get(outlet)?;
-        let end = found.end(group, location);
-        end.is_none_or(|end| now < end).then_some((found, end))
+        let end = found.end(group, location, now);
+        end.is_none_or(|end| now.wall < end).then_some((found, end))
     }
 
     /// Takes out what has ended, and what belongs to no scheduled group any more.
-    pub fn expire(&mut self, rules: &Rules, now: Timestamp) -> Vec<(OutletPath, Override)> {
+    pub fn expire(&mut self, rules: &Rules, now: Now) -> Vec<(OutletPath, Override)> {
         let ended = |outlet: &OutletPath| {
             let group = rules.group_of(outlet).filter(|group| group.is_scheduled());
             group.is_none_or(|group| self.active(outlet, group, &rules.location, now).is_none())

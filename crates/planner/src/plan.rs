@@ -31,7 +31,7 @@ use super::{
     safety::{Cause, Safety},
 };
 use crate::energy_limits::EnergyLimits;
-use crate::{GroupId, OutletPath, Power};
+use crate::{GroupId, Now, OutletPath, Power, Steady};
 
 /// Everything a decision depends on.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +57,11 @@ pub struct Inputs<'a> {
     /// Whether conditions are asked.
     pub conditions: Conditions,
     /// When the bridge started.
-    pub booted_at: Timestamp,
+    pub booted_at: Steady,
     /// Since when all sensors are listened to: the start, or the reload that brought the newest of them.
-    pub listening_since: Timestamp,
-    /// The instant to plan for.
-    pub now: Timestamp,
+    pub listening_since: Steady,
+    /// The moment to plan for.
+    pub now: Now,
 }
 
 impl<'a> Inputs<'a> {
@@ -172,6 +172,8 @@ pub struct OutletPlan {
     pub desired: Option<Power>,
     /// What it should be if no limit held.
     pub wanted: Option<Power>,
+    /// Whether no rule decides, so that the outlet stays in the state it has.
+    pub keeps_state: bool,
     /// What decided.
     pub source: Source,
     /// Which rule of it.

@@ -4,23 +4,23 @@
 //! Time that is not known to be off counts as on. The daily limit counts civil days; a run over midnight is
 //! split there.
 
-mod account;
 #[cfg(test)]
 mod property;
+mod run_time;
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-pub use account::RunTime;
-pub(super) use account::{midnight, next_midnight};
+pub use run_time::RunTime;
+pub(super) use run_time::{midnight, next_midnight};
 
 use super::{
-    period::{Period, after, elapsed},
+    period::Period,
     rules::{Limit, Limits},
 };
-use crate::{OutletPath, Power};
+use crate::{Now, OutletPath, Power, Steady};
 
 /// What a device said about one outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Report {
     /// How long it has been on, by the device's count; `None` where the device does not say.
     pub on_time: Option<SignedDuration>,
     /// When the answer arrived.
-    pub at: Timestamp,
+    pub at: Now,
 }
 
 /// The accounts of all outlets. Serialises to what a restart needs, in UTC instants.
@@ -50,7 +50,7 @@ impl Safety {
         &mut self,
         outlet: &OutletPath,
         limits: &Limits,
-        now: Timestamp,
+        now: Now,
         zone: &TimeZone,
     ) -> Option<Trip> {
         self.0
@@ -60,15 +60,13 @@ impl Safety {
     }
 
     /// What is known of an outlet; nothing when it was never seen.
-    pub fn account(&self, outlet: &OutletPath) -> RunTime {
+    pub fn run_time(&self, outlet: &OutletPath) -> RunTime {
         self.0.get(outlet).copied().unwrap_or_default()
     }
 
-    /// Moves every instant of an outlet along with the wall clock, which was set: what ran has run as long as before.
-    pub fn shift(&mut self, outlet: &OutletPath, by: SignedDuration) {
-        if let Some(account) = self.0.get_mut(outlet) {
-            account.shift(by);
-        }
+    /// Puts a run time that is known into the collection.
+    pub fn insert(&mut self, outlet: OutletPath, run_time: RunTime) {
+        self.0.insert(outlet, run_time);
     }
 
     /// The outlets that have an account.
@@ -117,7 +115,7 @@ impl std::fmt::Display for Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trip {
     /// When it was noticed.
-    pub at: Timestamp,
+    pub at: Steady,
     /// [`Cause::MaxOn`] or [`Cause::MaxOnPerDay`].
     pub cause: Cause,
     /// How long it stays off, from the confirmed OFF on; `None` is no longer than that.
@@ -129,7 +127,7 @@ pub struct Trip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     /// When.
-    pub at: Timestamp,
+    pub at: Steady,
     /// Which.
     pub cause: Cause,
 }

@@ -34,7 +34,7 @@ use super::{
     sensor::{SensorSpec, SensorValue},
     window::Window,
 };
-use crate::{OutletPath, Power};
+use crate::{Now, OutletPath, Power, Steady};
 use crate::{
     energy_limits::{EnergyLimits, EnergyRules},
     plan::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
@@ -108,6 +108,14 @@ pub fn freezing(when_unknown: WhenUnknown) -> Condition {
         },
         dwell: None,
         when_unknown,
+    }
+}
+
+/// The moment at which both clocks read `at`.
+pub fn moment(at: Timestamp) -> Now {
+    Now {
+        wall: at,
+        steady: Steady::at(at),
     }
 }
 
@@ -195,9 +203,9 @@ impl Site {
             observed: &self.observed,
             holders: &self.holders,
             conditions: self.conditions,
-            booted_at: self.booted_at,
-            listening_since: self.booted_at,
-            now: self.now,
+            booted_at: Steady::at(self.booted_at),
+            listening_since: Steady::at(self.booted_at),
+            now: moment(self.now),
         }
     }
 
@@ -222,7 +230,7 @@ impl Site {
         let report = Report {
             power,
             on_time: None,
-            at: self.now,
+            at: moment(self.now),
         };
         let zone = &self.rules.location.zone;
         self.safety.observe(outlet, report, zone);
@@ -231,13 +239,14 @@ impl Site {
 
     pub fn hears(&mut self, value: f64) -> &mut Self {
         let value = SensorValue::Number(value);
-        self.readings.record("outdoor".parse().unwrap(), value, self.now);
+        self.readings
+            .record("outdoor".parse().unwrap(), value, Steady::at(self.now));
         self
     }
 
     /// Somebody overrides both outlets now.
     pub fn wants(&mut self, stance: OverrideState, lifetime: Lifetime) {
-        let new = Override::new(stance, lifetime, Origin::Command, self.now).unwrap();
+        let new = Override::new(stance, lifetime, Origin::Command, moment(self.now)).unwrap();
         for outlet in self.group().outlets.clone() {
             self.overrides.set(outlet, new);
         }

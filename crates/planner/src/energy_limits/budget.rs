@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::{BlockReason, BudgetExhausted, EnergyBlock, EnergyEvent, EnergyLimits, Load};
 use crate::{
-    period::after,
+    Now,
     rules::Group,
     safety::{Block, Cause, midnight, next_midnight},
     units::{MilliWattHours, MilliWatts},
@@ -19,11 +19,11 @@ impl EnergyLimits {
         &mut self,
         budget: MilliWattHours,
         group: &Group,
-        now: Timestamp,
+        now: Now,
         zone: &TimeZone,
         happened: &mut Vec<EnergyEvent>,
     ) -> Option<Timestamp> {
-        let (day, until) = (midnight(now, zone), next_midnight(now, zone));
+        let (day, until) = (midnight(now.wall, zone), next_midnight(now.wall, zone));
         let known = self.spent.get_mut(&group.id);
         // A later day is left from before the clock was set back.
         if let Some(spent) = known.filter(|spent| spent.day >= day && spent.budget == budget) {
@@ -36,22 +36,22 @@ impl EnergyLimits {
         let left = budget.less(self.used(group, now));
         if left > MilliWattHours::ZERO {
             if let Some(lasts) = left.lasts(self.load(group)) {
-                self.wake_at(after(now, lasts.max(SOONEST)));
+                self.wake_at(now.steady.after(lasts.max(SOONEST)));
             }
             return None;
         }
         let spent = BudgetExhausted {
             day,
-            since: now,
+            since: now.wall,
             budget,
         };
         self.spent.insert(group.id.clone(), spent);
-        self.hold_all(group, budget, now, until);
+        self.hold_all(group, budget, now.wall, until);
         for outlet in &group.outlets {
             self.dismiss(outlet);
         }
         happened.push(EnergyEvent::BudgetExhausted { budget, until });
-        Some(now)
+        Some(now.wall)
     }
 
     fn loads(&self, group: &Group) -> impl Iterator<Item = &Load> {
@@ -59,7 +59,7 @@ impl EnergyLimits {
     }
 
     /// Used today by now, with what was drawn since the last readings.
-    fn used(&self, group: &Group, now: Timestamp) -> MilliWattHours {
+    fn used(&self, group: &Group, now: Now) -> MilliWattHours {
         self.loads(group)
             .map(|load| load.estimate(now))
             .fold(MilliWattHours::ZERO, MilliWattHours::plus)

@@ -4,14 +4,14 @@
 //! is on goes first. Back comes one at a time, the first in the list first, and the next one once the meter of the one
 //! before was read.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::{
     BlockReason, EnergyBlock, EnergyEvent, EnergyLimits, Member, MeterVisibility, PowerLimit, Relay, Shed,
     kept::{Back, Stage},
 };
 use crate::{
-    period::{after, elapsed},
+    Now,
     rules::{Group, Interlock},
     safety::{Block, Cause},
     units::MilliWatts,
@@ -34,7 +34,7 @@ impl EnergyLimits {
         group: &Group,
         members: Members<'_>,
         before: &[Option<EnergyBlock>],
-        now: Timestamp,
+        now: Now,
     ) -> Vec<EnergyEvent> {
         for (outlet, member) in members {
             self.settle(rule, outlet, *member, now);
@@ -42,30 +42,30 @@ impl EnergyLimits {
         let mut happened = self.shed_intruders(rule, group, members, before, now);
         happened.extend(self.shed_last(rule, group, members, now));
         happened.extend(self.bring_back(rule, members, now));
-        self.hold_shed(rule, members);
+        self.hold_shed(rule, members, now);
         self.hold_comers(rule, group, members, now);
         happened
     }
 
     /// Forgets a member that is back, or that nobody wants any more.
-    fn settle(&mut self, rule: &PowerLimit, outlet: &OutletPath, member: Member, now: Timestamp) {
+    fn settle(&mut self, rule: &PowerLimit, outlet: &OutletPath, member: Member, now: Now) {
         let Some(shed) = self.shed.get_mut(outlet) else {
             return;
         };
         if let Back::ResumesUntil(until) = shed.back
-            && until <= now
+            && until <= now.steady
         {
             shed.back = Back::Dismissed;
         }
         if let Stage::Returns(since) = shed.stage
-            && elapsed(since, now) >= patience(rule)
+            && now.steady.elapsed_since(since) >= patience(rule)
         {
             // It did not come: others have their turn first.
             shed.stage = Stage::Waits;
-            shed.since = now;
+            shed.since = now.steady;
         }
         let returned = matches!(shed.stage, Stage::Returns(_)) && member.relay == Relay::On;
-        let over = elapsed(shed.since, now) >= rule.pause.length();
+        let over = now.steady.elapsed_since(shed.since) >= rule.pause.length();
         let unwanted = over && member.relay == Relay::Off && !is_wanted(member, *shed);
         if returned || unwanted {
             self.shed.remove(outlet);
@@ -81,12 +81,12 @@ impl EnergyLimits {
         }
     }
 
-    fn draw(&self, outlet: &OutletPath, now: Timestamp) -> Option<MilliWatts> {
+    fn draw(&self, outlet: &OutletPath, now: Now) -> Option<MilliWatts> {
         self.loads.get(outlet)?.draw(now)
     }
 
     /// What those draw that may be on. Of an interlocked group that is one, after the others went off.
-    fn allowed(&self, group: &Group, members: Members<'_>, now: Timestamp) -> MilliWatts {
+    fn allowed(&self, group: &Group, members: Members<'_>, now: Now) -> MilliWatts {
         let counting = members
             .iter()
             .filter(|(outlet, member)| self.counts(outlet, *member));
@@ -101,7 +101,7 @@ impl EnergyLimits {
         group: &Group,
         members: Members<'_>,
         before: &[Option<EnergyBlock>],
-        now: Timestamp,
+        now: Now,
     ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
         for ((outlet, member), before) in members.iter().zip(before) {
@@ -120,7 +120,7 @@ impl EnergyLimits {
         group: &Group,
         (outlet, member): (&OutletPath, Member),
         drew: MilliWatts,
-        now: Timestamp,
+        now: Now,
     ) -> EnergyEvent {
         let back = match (group.is_scheduled(), self.shed.get(outlet), member.timer) {
             (true, ..) => Back::Planned,
@@ -131,7 +131,7 @@ impl EnergyLimits {
             (false, None, None) => Back::Resumes,
         };
         let shed = Shed {
-            since: now,
+            since: now.steady,
             drew: self.draw(outlet, now).unwrap_or_default(),
             all_drew: drew,
             stage: Stage::Waits,
@@ -151,7 +151,7 @@ impl EnergyLimits {
         rule: &PowerLimit,
         group: &Group,
         members: Members<'_>,
-        now: Timestamp,
+        now: Now,
     ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
         let drew = self.allowed(group, members, now);
@@ -168,7 +168,7 @@ impl EnergyLimits {
     }
 
     /// The first in the list that may come back, if it is the turn of any.
-    fn bring_back(&mut self, rule: &PowerLimit, members: Members<'_>, now: Timestamp) -> Option<EnergyEvent> {
+    fn bring_back(&mut self, rule: &PowerLimit, members: Members<'_>, now: Now) -> Option<EnergyEvent> {
         self.wake_for_returns(rule, members, now);
         if members
             .iter()
@@ -196,47 +196,47 @@ impl EnergyLimits {
             let others = others(outlet).plus(reserved);
             let fits = others.plus(needs) <= rule.resume || others == MilliWatts::ZERO;
             reserved = reserved.plus(needs);
-            let ready = elapsed(shed.since, now) >= rule.pause.length();
+            let ready = now.steady.elapsed_since(shed.since) >= rule.pause.length();
             (ready && fits).then(|| outlet.clone())
         })?;
-        self.shed.get_mut(&outlet)?.stage = Stage::Returns(now);
+        self.shed.get_mut(&outlet)?.stage = Stage::Returns(now.steady);
         Some(EnergyEvent::Returns(outlet))
     }
 
     /// Whether what a member draws is about to be known: nobody comes back meanwhile.
-    fn is_settling(&self, rule: &PowerLimit, outlet: &OutletPath, member: Member, now: Timestamp) -> bool {
+    fn is_settling(&self, rule: &PowerLimit, outlet: &OutletPath, member: Member, now: Now) -> bool {
         let returns = self
             .shed
             .get(outlet)
             .is_some_and(|shed| matches!(shed.stage, Stage::Returns(_)));
         let unread = self.loads.get(outlet).and_then(|load| load.unread_since);
-        let unread = unread.is_some_and(|since| elapsed(since, now) < patience(rule));
+        let unread = unread.is_some_and(|since| now.steady.elapsed_since(since) < patience(rule));
         returns || unread || member.relay == Relay::Coming
     }
 
-    fn wake_for_returns(&mut self, rule: &PowerLimit, members: Members<'_>, now: Timestamp) {
+    fn wake_for_returns(&mut self, rule: &PowerLimit, members: Members<'_>, now: Now) {
         let mut wakes = Vec::new();
         for (outlet, _) in members {
             let unread = self.loads.get(outlet).and_then(|load| load.unread_since);
-            wakes.extend(unread.map(|since| after(since, patience(rule))));
+            wakes.extend(unread.map(|since| since.after(patience(rule))));
             let Some(shed) = self.shed.get(outlet) else {
                 continue;
             };
-            wakes.push(after(shed.since, rule.pause.length()));
+            wakes.push(shed.since.after(rule.pause.length()));
             if let Stage::Returns(since) = shed.stage {
-                wakes.push(after(since, patience(rule)));
+                wakes.push(since.after(patience(rule)));
             }
             if let Back::ResumesUntil(until) = shed.back {
                 wakes.push(until);
             }
         }
         let waiting = members.iter().any(|(outlet, _)| self.shed.contains_key(outlet));
-        for at in wakes.into_iter().filter(|at| waiting && *at > now) {
+        for at in wakes.into_iter().filter(|at| waiting && *at > now.steady) {
             self.wake_at(at);
         }
     }
 
-    fn hold_shed(&mut self, rule: &PowerLimit, members: Members<'_>) {
+    fn hold_shed(&mut self, rule: &PowerLimit, members: Members<'_>, now: Now) {
         for (outlet, _) in members {
             let Some(shed) = self.shed.get(outlet).filter(|shed| shed.stage == Stage::Waits) else {
                 continue;
@@ -244,21 +244,21 @@ impl EnergyLimits {
             let hold = EnergyBlock {
                 block: Block {
                     cause: Cause::PowerLimit,
-                    since: shed.since,
+                    since: now.wall_at(shed.since),
                     until: None,
                 },
                 why: BlockReason::Over {
                     drew: shed.all_drew,
                     ceiling: rule.power,
                 },
-                earliest: after(shed.since, rule.pause.length()),
+                earliest: now.wall_at(shed.since.after(rule.pause.length())),
             };
             self.holds.insert(outlet.clone(), hold);
         }
     }
 
     /// Members that schedules or somebody want on, and for which there is no room.
-    fn hold_comers(&mut self, rule: &PowerLimit, group: &Group, members: Members<'_>, now: Timestamp) {
+    fn hold_comers(&mut self, rule: &PowerLimit, group: &Group, members: Members<'_>, now: Now) {
         let mut sum = self.allowed(group, members, now);
         for (outlet, member) in members {
             let comes = member.relay == Relay::Off
@@ -274,14 +274,14 @@ impl EnergyLimits {
             let hold = EnergyBlock {
                 block: Block {
                     cause: Cause::PowerLimit,
-                    since: now,
+                    since: now.wall,
                     until: None,
                 },
                 why: BlockReason::NoRoom {
                     needs,
                     ceiling: rule.power,
                 },
-                earliest: now,
+                earliest: now.wall,
             };
             self.holds.insert(outlet.clone(), hold);
         }
@@ -294,7 +294,7 @@ impl EnergyLimits {
         group: &Group,
         members: Members<'_>,
         outlet: &OutletPath,
-        now: Timestamp,
+        now: Now,
     ) -> bool {
         let Some((_, member)) = members.iter().find(|(known, _)| known == outlet) else {
             return true;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{EnergyLimits, Tally, load::Load};
 use crate::{
-    period::after,
-    rules::Rules,
+    Steady,
+    rules::{Group, Rules},
     units::{MilliWattHours, MilliWatts},
     {GroupId, OutletPath},
 };
@@ -27,6 +27,20 @@ pub struct PersistedEnergy {
     running: BTreeSet<OutletPath>,
 }
 
+impl PersistedEnergy {
+    /// What of it is about one group.
+    #[must_use]
+    pub fn only(&self, group: &Group) -> Self {
+        let member = |outlet: &OutletPath| group.outlets.contains(outlet);
+        let mut of_group = self.clone();
+        of_group.tallies.retain(|outlet, _| member(outlet));
+        of_group.shed.retain(|outlet, _| member(outlet));
+        of_group.running.retain(member);
+        of_group.spent.retain(|id, _| *id == group.id);
+        of_group
+    }
+}
+
 /// A budget that is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetExhausted {
@@ -42,7 +56,7 @@ pub struct BudgetExhausted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shed {
     /// When.
-    pub(super) since: Timestamp,
+    pub(super) since: Steady,
     /// What it drew.
     pub(super) drew: MilliWatts,
     /// What all drew.
@@ -59,7 +73,7 @@ pub(super) enum Stage {
     /// It must be off.
     Waits,
     /// It may be on since then, and is not yet.
-    Returns(Timestamp),
+    Returns(Steady),
 }
 
 /// Who switches on what was shed.
@@ -71,7 +85,7 @@ pub(super) enum Back {
     /// It was on without a schedule, so it goes on again.
     Resumes,
     /// The same, but only until its timed ON ends.
-    ResumesUntil(Timestamp),
+    ResumesUntil(Steady),
     /// Nobody: somebody wants it off.
     Dismissed,
 }
@@ -84,18 +98,6 @@ impl Shed {
     pub(super) fn dismiss(&mut self) {
         if self.resumes() {
             self.back = Back::Dismissed;
-        }
-    }
-
-    pub(super) fn shift(&mut self, by: SignedDuration) {
-        self.since = after(self.since, by);
-        if let Stage::Returns(since) = &mut self.stage {
-            *since = after(*since, by);
-        }
-        if let Back::ResumesUntil(until) = &mut self.back
-            && by.is_negative()
-        {
-            *until = after(*until, by);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! One member's load.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, tz::TimeZone};
 
 use super::{EnergyEvent, EnergyRules, IfFinished, Member, MeterVisibility, Reading, Relay, Tally};
 use crate::{
-    OutletPath,
-    period::{Period, after, elapsed},
+    Now, OutletPath, Steady,
+    period::Period,
     units::{MilliWattHours, MilliWatts},
 };
 
@@ -27,18 +27,18 @@ pub(super) struct Load {
     /// As it was looked at last.
     relay: Option<Relay>,
     /// Since when it is on without a reading.
-    pub(super) unread_since: Option<Timestamp>,
+    pub(super) unread_since: Option<Steady>,
     /// What it drew last while it was on, and when.
-    draw: Option<(MilliWatts, Timestamp)>,
+    draw: Option<(MilliWatts, Steady)>,
     tally: Option<Tally>,
     /// The tally as it is kept: not written anew for each watt hour.
     pub(super) checkpoint: Option<Tally>,
     /// Whether its load runs: it drew as much as that takes, and has not finished.
     pub(super) running: bool,
     /// Since when it draws less than a run does.
-    quiet_since: Option<Timestamp>,
+    quiet_since: Option<Steady>,
     /// Since when it draws as little as on standby.
-    idle_since: Option<Timestamp>,
+    idle_since: Option<Steady>,
     sight: MeterSight,
     /// The sight that was told.
     told: MeterSight,
@@ -65,14 +65,14 @@ impl Load {
     }
 
     /// What it draws, or drew when it was last on; `None` if that is not known.
-    pub(super) fn draw(&self, now: Timestamp) -> Option<MilliWatts> {
+    pub(super) fn draw(&self, now: Now) -> Option<MilliWatts> {
         let on = self.relay == Some(Relay::On);
-        let fresh = |(_, at): &(MilliWatts, Timestamp)| on || elapsed(*at, now) <= REMEMBERED;
+        let fresh = |(_, at): &(MilliWatts, Steady)| on || now.steady.elapsed_since(*at) <= REMEMBERED;
         self.draw.filter(fresh).map(|(power, _)| power)
     }
 
     /// What it drew when it was shed, after a restart.
-    pub(super) fn remember(&mut self, draw: MilliWatts, at: Timestamp) {
+    pub(super) fn remember(&mut self, draw: MilliWatts, at: Steady) {
         self.draw.get_or_insert((draw, at));
     }
 
@@ -93,7 +93,7 @@ impl Load {
         }
     }
 
-    pub(super) fn estimate(&self, now: Timestamp) -> MilliWattHours {
+    pub(super) fn estimate(&self, now: Now) -> MilliWattHours {
         let tally = self.tally.as_ref();
         tally.map_or(MilliWattHours::ZERO, |tally| tally.estimate(self.present(), now))
     }
@@ -103,7 +103,7 @@ impl Load {
     }
 
     /// Takes how the outlet is.
-    pub(super) fn observe(&mut self, member: Member, now: Timestamp, zone: &TimeZone) {
+    pub(super) fn observe(&mut self, member: Member, now: Now, zone: &TimeZone) {
         let present = self.present();
         let tally = self.tally.get_or_insert_with(|| Tally::new(now, zone));
         tally.pass(present, now, zone);
@@ -111,9 +111,9 @@ impl Load {
         match (before, member.relay) {
             (Some(Relay::On), Relay::On) | (_, Relay::Unknown) => {}
             // Found on: its run may have begun before.
-            (None | Some(Relay::Unknown), Relay::On) => self.unread_since = Some(now),
+            (None | Some(Relay::Unknown), Relay::On) => self.unread_since = Some(now.steady),
             (Some(Relay::Off | Relay::Coming), Relay::On) => {
-                self.unread_since = Some(now);
+                self.unread_since = Some(now.steady);
                 self.end_run();
             }
             (_, Relay::Off | Relay::Coming) => {
@@ -144,7 +144,7 @@ impl Load {
         &mut self,
         rules: &EnergyRules,
         reading: Reading,
-        now: Timestamp,
+        now: Now,
         zone: &TimeZone,
     ) -> Vec<LoadIdle> {
         let present = self.present();
@@ -163,7 +163,7 @@ impl Load {
         if self.relay != Some(Relay::On) {
             return Vec::new();
         }
-        self.draw = Some((power, now));
+        self.draw = Some((power, now.steady));
         self.unread_since = None;
         let finished = self.finish(rules, power, now);
         let standby = self.idle(rules, power, now);
@@ -181,7 +181,7 @@ impl Load {
         }
     }
 
-    fn finish(&mut self, rules: &EnergyRules, power: MilliWatts, now: Timestamp) -> Option<LoadIdle> {
+    fn finish(&mut self, rules: &EnergyRules, power: MilliWatts, now: Now) -> Option<LoadIdle> {
         let Some(rule) = rules.finished else {
             self.running = false;
             return None;
@@ -197,7 +197,7 @@ impl Load {
         None
     }
 
-    fn idle(&mut self, rules: &EnergyRules, power: MilliWatts, now: Timestamp) -> Option<LoadIdle> {
+    fn idle(&mut self, rules: &EnergyRules, power: MilliWatts, now: Now) -> Option<LoadIdle> {
         let rule = rules.standby?;
         if power >= rule.below {
             self.idle_since = None;
@@ -220,22 +220,9 @@ impl Load {
             _ => None,
         }
     }
-
-    pub(super) fn shift(&mut self, by: SignedDuration) {
-        let shift = |at: &mut Timestamp| *at = after(*at, by);
-        self.unread_since.iter_mut().for_each(shift);
-        self.quiet_since.iter_mut().for_each(shift);
-        self.idle_since.iter_mut().for_each(shift);
-        if let Some((_, at)) = &mut self.draw {
-            shift(at);
-        }
-        if let Some(tally) = &mut self.tally {
-            tally.shift(by);
-        }
-    }
 }
 
 /// Whether it has been so for long enough; the first time it is, counting begins.
-fn lasted(since: &mut Option<Timestamp>, length: Period, now: Timestamp) -> bool {
-    elapsed(*since.get_or_insert(now), now) >= length.length()
+fn lasted(since: &mut Option<Steady>, length: Period, now: Now) -> bool {
+    now.steady.elapsed_since(*since.get_or_insert(now.steady)) >= length.length()
 }

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Steady, period::after, testing::moment};
 use crate::{
     period::{Period, elapsed},
     safety::midnight,
@@ -102,7 +103,7 @@ impl World {
             self.rations.begin();
             let happened = self
                 .rations
-                .look(&self.group, &self.members, self.now, &self.zone);
+                .look(&self.group, &self.members, moment(self.now), &self.zone);
             self.note(&happened)?;
             if !self.obey() {
                 return self.check();
@@ -160,7 +161,11 @@ impl World {
         let until = after(self.now, SignedDuration::from_secs(seconds));
         while self.now < until {
             let next = after(self.now, SignedDuration::from_secs(30)).min(until);
-            let wake = self.rations.wake().filter(|wake| *wake > self.now);
+            let wake = self
+                .rations
+                .wake()
+                .map(Steady::reading)
+                .filter(|wake| *wake > self.now);
             let next = wake.map_or(next, |wake| wake.min(next));
             self.draw_until(next);
             for who in 0..OUTLETS {
@@ -199,7 +204,7 @@ impl World {
         };
         let outlet = self.members[who].0.clone();
         self.rations
-            .read(&self.group, &outlet, reading, self.now, &self.zone);
+            .read(&self.group, &outlet, reading, moment(self.now), &self.zone);
     }
 
     /// One reading's worth more at most.
@@ -228,7 +233,7 @@ impl World {
                 let outlet = self.members[who].0.clone();
                 let allowed = self
                     .rations
-                    .allow_on(&self.group, &self.members, &outlet, self.now);
+                    .allow_on(&self.group, &self.members, &outlet, moment(self.now));
                 if !on {
                     self.rations.dismiss(&outlet);
                     self.members[who].1.relay = Relay::Off;
@@ -241,7 +246,7 @@ impl World {
                 let outlet = self.members[who].0.clone();
                 let silent = Reading::default();
                 self.rations
-                    .read(&self.group, &outlet, silent, self.now, &self.zone);
+                    .read(&self.group, &outlet, silent, moment(self.now), &self.zone);
             }
             Event::Pass(seconds) => return self.pass(seconds),
             Event::Restart => {
@@ -336,7 +341,7 @@ fn rule_19_each_run_finishes_exactly_once() {
                 let outlet = world.members[0].0.clone();
                 told += world
                     .rations
-                    .read(&world.group, &outlet, reading, world.now, &world.zone)
+                    .read(&world.group, &outlet, reading, moment(world.now), &world.zone)
                     .len();
                 // A restart between two loud readings, or after a run was told, is not noticed.
                 if restarts && *power >= 5 {

@@ -1,10 +1,10 @@
 //! What one outlet used in one civil day.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    period::{after, elapsed},
+    Now, Steady,
     safety::midnight,
     units::{MicroJoules, MilliWattHours, MilliWatts},
 };
@@ -21,7 +21,7 @@ pub struct Tally {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     total: Option<MilliWattHours>,
     /// When that was.
-    at: Timestamp,
+    at: Steady,
     #[serde(skip)]
     guess: Guess,
 }
@@ -30,56 +30,59 @@ pub struct Tally {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Guess {
     energy: MicroJoules,
-    until: Option<Timestamp>,
+    until: Option<Steady>,
 }
 
 impl Tally {
     /// From now on.
-    pub(super) fn new(now: Timestamp, zone: &TimeZone) -> Self {
+    pub(super) fn new(now: Now, zone: &TimeZone) -> Self {
         Self {
-            day: midnight(now, zone),
+            day: midnight(now.wall, zone),
             used: MilliWattHours::ZERO,
             total: None,
-            at: now,
+            at: now.steady,
             guess: Guess::default(),
         }
     }
 
     /// Lets time pass: the load was drawn until now. A new day starts from nothing.
-    pub(super) fn pass(&mut self, load: MilliWatts, now: Timestamp, zone: &TimeZone) {
-        let start = midnight(now, zone);
+    pub(super) fn pass(&mut self, load: MilliWatts, now: Now, zone: &TimeZone) {
+        let start = midnight(now.wall, zone);
         if start > self.day {
             self.used = MilliWattHours::ZERO;
             self.guess.energy = MicroJoules::ZERO;
-            self.guess.until = self.guess.until.map(|until| until.max(start));
+            self.guess.until = self.guess.until.map(|until| until.max(now.steady_at(start)));
         }
         // Set back over midnight, it counts on.
         self.day = start;
         self.guess.energy = self.guess.energy.plus(self.since(load, now));
-        self.guess.until = Some(now);
+        self.guess.until = Some(now.steady);
     }
 
-    fn since(&self, load: MilliWatts, now: Timestamp) -> MicroJoules {
-        let until = self.guess.until.unwrap_or(now);
-        MicroJoules::drawn(load, elapsed(until, now))
+    fn since(&self, load: MilliWatts, now: Now) -> MicroJoules {
+        let until = self.guess.until.unwrap_or(now.steady);
+        MicroJoules::drawn(load, now.steady.elapsed_since(until))
     }
 
     /// Takes the total, after [`Tally::pass`]. Of what was used since a reading on an earlier day, the part after
     /// midnight counts.
-    pub(super) fn read(&mut self, total: MilliWattHours, now: Timestamp) {
+    pub(super) fn read(&mut self, total: MilliWattHours, now: Now) {
         let more = match self.total.map(|before| total.since(before)) {
-            Some(Some(grown)) => grown.share(elapsed(self.at.max(self.day), now), elapsed(self.at, now)),
+            Some(Some(grown)) => grown.share(
+                now.steady.elapsed_since(self.at.max(now.steady_at(self.day))),
+                now.steady.elapsed_since(self.at),
+            ),
             // The first of all, or its count started over.
             Some(None) | None => self.guess.energy.into(),
         };
         self.used = self.used.plus(more);
         self.total = Some(total);
-        self.at = now;
+        self.at = now.steady;
         self.guess.energy = MicroJoules::ZERO;
     }
 
     /// Used on its day, with what the load drew since it was looked at.
-    pub(super) fn estimate(&self, load: MilliWatts, now: Timestamp) -> MilliWattHours {
+    pub(super) fn estimate(&self, load: MilliWatts, now: Now) -> MilliWattHours {
         self.used
             .plus(self.guess.energy.plus(self.since(load, now)).into())
     }
@@ -108,10 +111,5 @@ impl Tally {
             || self.total.is_some() != kept.total.is_some()
             || told < kept.used
             || told.less(kept.used) >= step
-    }
-
-    pub(super) fn shift(&mut self, by: SignedDuration) {
-        self.at = after(self.at, by);
-        self.guess.until = self.guess.until.map(|until| after(until, by));
     }
 }

@@ -1,5 +1,8 @@
+use jiff::Timestamp;
+
 use super::*;
 use crate::condition::{IceThresholds, WhenUnknown};
+use crate::{Steady, period::after, testing::moment};
 
 struct Fixture {
     specs: Vec<SensorSpec>,
@@ -27,7 +30,8 @@ impl Fixture {
 
     fn say(&mut self, sensor: &str, value: f64) {
         let value = SensorValue::Number(value);
-        self.readings.record(sensor.parse().unwrap(), value, self.now);
+        self.readings
+            .record(sensor.parse().unwrap(), value, Steady::at(self.now));
     }
 
     fn pass(&mut self, time: &str) {
@@ -39,7 +43,7 @@ impl Fixture {
         let sensors = Sensors {
             specs: &self.specs,
             readings: &self.readings,
-            now: self.now,
+            now: moment(self.now),
         };
         let evaluation = evaluate(condition, sensors, self.memory, false);
         self.memory = evaluation.memory;
@@ -96,7 +100,7 @@ fn hysteresis_after_a_restart_goes_by_what_runs() {
         let sensors = Sensors {
             specs: &fixture.specs,
             readings: &fixture.readings,
-            now: fixture.now,
+            now: moment(fixture.now),
         };
         assert_eq!(evaluate(&cold, sensors, None, running).answer, answer);
     }
@@ -117,24 +121,9 @@ fn a_dwell_keeps_an_answer() {
     let waiting = fixture.ask(&cold);
     assert_eq!(
         (waiting.answer, waiting.wake),
-        (ConditionResult::Holds, Some(due))
+        (ConditionResult::Holds, Some(Steady::at(due)))
     );
     fixture.pass("1s");
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
-}
-
-#[test]
-fn a_clock_that_was_set_back_does_not_lengthen_a_dwell() {
-    let mut fixture = Fixture::new(&[("outdoor", "°C")]);
-    let cold = at_most(0.0, 0.0, Some("10m"));
-    fixture.say("outdoor", 1.0);
-    fixture.ask(&cold);
-    fixture.say("outdoor", -1.0);
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Holds);
-    fixture.now = "2023-01-01T00:00:00Z".parse().unwrap();
-    fixture.say("outdoor", 1.0);
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Holds);
-    fixture.pass("10m");
     assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
 }
 
@@ -145,7 +134,7 @@ fn rule_10_stale_is_neither_true_nor_false() {
     assert_eq!(fixture.ask(&cold).answer, ConditionResult::Unheard);
     fixture.say("outdoor", -1.0);
     let stale = after(fixture.now, jiff::SignedDuration::from_mins(30));
-    assert_eq!(fixture.ask(&cold).wake, Some(stale));
+    assert_eq!(fixture.ask(&cold).wake, Some(Steady::at(stale)));
     fixture.pass("30m");
     assert_eq!(fixture.ask(&cold).answer, ConditionResult::Stale);
     let other = Condition {

@@ -19,6 +19,7 @@ struct DesiredPower {
     rule: Option<Rule>,
     reason: Reason,
     since: Option<Timestamp>,
+    keeps_state: bool,
 }
 
 /// An override in force, and when it ends.
@@ -43,12 +44,12 @@ pub(super) fn decide(
     in_force: InForce,
 ) -> OutletPlan {
     let observed = inputs.observed.get(outlet).copied();
-    let account = inputs.safety.account(outlet);
+    let run_time = inputs.safety.run_time(outlet);
     let zone = &inputs.rules.location.zone;
-    let verdict = account.verdict(&level.limits, inputs.now, zone);
-    let hold = inputs.rations.hold(outlet, inputs.now);
+    let verdict = run_time.verdict(&level.limits, inputs.now, zone);
+    let hold = inputs.rations.hold(outlet, inputs.now.wall);
     let wish = wish(inputs, group, level, in_force, observed, outlet);
-    let wanted = wish.desired;
+    let (wanted, keeps_state) = (wish.desired, wish.keeps_state);
     let said = must_say(&wish, observed);
     let decision = match (verdict, hold) {
         (Verdict::Free(_), Some(hold)) if said => held(inputs, hold),
@@ -60,24 +61,31 @@ pub(super) fn decide(
         },
     };
     let limit = match verdict {
-        Verdict::Free(due) => due.map(|due| due.at),
+        Verdict::Free(due) => due.map(|due| inputs.now.wall_at(due.at)),
         Verdict::Blocked(block) => block.until,
     };
     let held_until = hold.and_then(|hold| hold.block.until);
     let override_until = in_force.and_then(|(_, end)| end);
     let changes = [level.wake, override_until, limit, held_until];
-    let next_change = changes.into_iter().flatten().filter(|at| *at > inputs.now).min();
+    let next_change = changes
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > inputs.now.wall)
+        .min();
+    let cooldown_until = run_time.cooldown_until(inputs.now.steady);
+    let cooldown_until = cooldown_until.map(|end| inputs.now.wall_at(end));
     OutletPlan {
         group: group.id.clone(),
         desired: decision.desired,
         wanted,
+        keeps_state,
         source: decision.source,
         rule: decision.rule,
         reason: decision.reason,
         since: decision.since,
         next_change,
         override_until,
-        cooldown_until: account.cooldown_until(inputs.now).max(held_until),
+        cooldown_until: cooldown_until.max(held_until),
         limits: level.limits,
     }
 }
@@ -98,6 +106,7 @@ fn blocked(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, block: Block) -> Des
         rule: Some(Rule::Limit(block.cause)),
         reason: reason::blocked(inputs, &level.limits, block),
         since: Some(block.since),
+        keeps_state: false,
     }
 }
 
@@ -108,6 +117,7 @@ fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> DesiredPower {
         rule: Some(Rule::Limit(hold.block.cause)),
         reason: reason::held(inputs, hold),
         since: Some(hold.block.since),
+        keeps_state: false,
     }
 }
 
@@ -120,6 +130,7 @@ fn interlocked(holder: &OutletPath) -> DesiredPower {
             "at most one of the group may be on, and {holder} is newer"
         )),
         since: None,
+        keeps_state: false,
     }
 }
 
@@ -138,6 +149,7 @@ fn wish(
             rule: None,
             reason: Reason::new("it was on, and goes on: the others draw less"),
             since: None,
+            keeps_state: false,
         };
     }
     if !group.is_scheduled() {
@@ -147,6 +159,7 @@ fn wish(
             rule: None,
             reason: Reason::new("no schedules: switched by hand"),
             since: None,
+            keeps_state: false,
         };
     }
     if let Some((found, end)) = in_force {
@@ -162,12 +175,13 @@ fn wish(
             rule: rule(level),
             reason: reason::vacation(level),
             since: Some(since),
+            keeps_state: false,
         };
     }
     match level.catch_up {
         CatchUp::Skip => left_alone(
             Reason::new("left as it was at the start, until the next edge"),
-            inputs.booted_at,
+            inputs.now.wall_at(inputs.booted_at),
         ),
         CatchUp::Apply => scheduled(inputs, level, observed),
     }
@@ -184,6 +198,7 @@ fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> D
         rule: None,
         reason,
         since: Some(found.set_at()),
+        keeps_state: false,
     }
 }
 
@@ -194,6 +209,7 @@ fn left_alone(reason: Reason, since: Timestamp) -> DesiredPower {
         rule: None,
         reason,
         since: Some(since),
+        keeps_state: true,
     }
 }
 
@@ -211,6 +227,7 @@ fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, observed: Option<P
         rule: rule(level),
         reason: reason::scheduled(inputs, level),
         since: opened.map(|window| window.start),
+        keeps_state: level.activity == Activity::Undecided,
     }
 }
 

@@ -96,11 +96,20 @@ fn catch_up(inputs: &Inputs<'_>, states: &[State<'_>], winner: Option<usize>) ->
     if !skips {
         return CatchUp::Apply;
     }
+    // It is about a window that was open at the start. Outside of windows nothing was missed.
+    let start = inputs.now.wall_at(inputs.booted_at);
+    let is_open = |state: &State<'_>| {
+        let calendar = state.schedule.calendar(&inputs.rules.location);
+        calendar.open_at(start).is_some()
+    };
+    if !states.iter().filter(|state| state.schedule.enabled).any(is_open) {
+        return CatchUp::Apply;
+    }
     let passed = states.iter().filter(|state| state.schedule.enabled).any(|state| {
         let calendar = state.schedule.calendar(&inputs.rules.location);
         calendar
-            .next_edge(inputs.booted_at)
-            .is_some_and(|edge| edge <= inputs.now)
+            .next_edge(inputs.now.wall_at(inputs.booted_at))
+            .is_some_and(|edge| edge <= inputs.now.wall)
     });
     if passed { CatchUp::Apply } else { CatchUp::Skip }
 }
@@ -140,8 +149,8 @@ fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetySt
         Some(Rule::Schedule(_) | Rule::Interlock) | None => false,
     };
     let tripped = |outlet: &OutletPath| {
-        inputs.safety.account(outlet).is_tripped(inputs.now)
-            || inputs.rations.hold(outlet, inputs.now).is_some()
+        inputs.safety.run_time(outlet).is_tripped(inputs.now.steady)
+            || inputs.rations.hold(outlet, inputs.now.wall).is_some()
     };
     if members
         .iter()

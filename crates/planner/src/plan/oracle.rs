@@ -358,7 +358,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
             Ends::Never => Lifetime::EnergyBlock,
         };
         let at = minutes.instant(BEFORE - before);
-        let new = Override::new(stance, lifetime, Origin::Command, at).unwrap();
+        let new = Override::new(stance, lifetime, Origin::Command, crate::testing::moment(at)).unwrap();
         site.overrides.set(outlet(1), new);
     }
     let said = |plan: &Plan| {

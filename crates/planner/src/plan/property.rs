@@ -11,7 +11,7 @@ use crate::{
     period::{Period, after, elapsed},
     rules::{Limit, LimitChanges, Priority},
     safety::Report,
-    testing::{self, Site, freezing, group, outlet, schedule},
+    testing::{self, Site, freezing, group, moment, outlet, schedule},
 };
 
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl World {
         let report = Report {
             power: self.relay,
             on_time: self.relay.is_on().then(|| elapsed(self.flipped_at, now)),
-            at: now,
+            at: moment(now),
         };
         let zone = self.site.rules.location.zone.clone();
         self.site.safety.observe(&outlet(1), report, &zone);
@@ -110,7 +110,11 @@ impl World {
             let plan = self.site.plan();
             let (now, zone) = (self.site.now, self.site.rules.location.zone.clone());
             let first = &plan.outlets[&outlet(1)];
-            if let Some(trip) = self.site.safety.advance(&outlet(1), &first.limits, now, &zone) {
+            if let Some(trip) = self
+                .site
+                .safety
+                .advance(&outlet(1), &first.limits, moment(now), &zone)
+            {
                 let cooldown = trip.cooldown.map_or(SignedDuration::ZERO, Period::length);
                 self.tripped = Some((now, cooldown));
             }
@@ -154,7 +158,7 @@ impl World {
     }
 
     fn set(&mut self, stance: OverrideState, lifetime: Lifetime, origin: Origin) {
-        let new = Override::new(stance, lifetime, origin, self.site.now).unwrap();
+        let new = Override::new(stance, lifetime, origin, moment(self.site.now)).unwrap();
         self.site.overrides.set(outlet(1), new);
     }
 

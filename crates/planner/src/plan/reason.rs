@@ -55,7 +55,7 @@ impl fmt::Display for Reason {
 fn wall(instant: Timestamp, inputs: &Inputs<'_>) -> String {
     let zone: &TimeZone = &inputs.rules.location.zone;
     let then = zone.to_datetime(instant);
-    let format = if then.date() == zone.to_datetime(inputs.now).date() {
+    let format = if then.date() == zone.to_datetime(inputs.now.wall).date() {
         "%H:%M"
     } else {
         "%a %-d %b %H:%M"
@@ -184,11 +184,11 @@ fn describe(inputs: &Inputs<'_>, condition: &Condition) -> String {
     let named = matches!(condition.test, Test::BlackIce(_));
     let says = condition.test.sensors().into_iter().map(|id| {
         let spec = sensors.specs.iter().find(|spec| spec.id == *id);
-        let known = spec.map_or(Known::Never, |spec| sensors.readings.of(spec, inputs.now));
+        let known = spec.map_or(Known::Never, |spec| sensors.readings.of(spec, inputs.now.steady));
         let unit = spec.map(|spec| spec.unit.to_string()).unwrap_or_default();
         let value = match known {
             Known::Value(value, _) => format!("{value} {unit}").trim_end().to_owned(),
-            Known::Stale(since) => format!("silent, stale since {}", wall(since, inputs)),
+            Known::Stale(since) => format!("silent, stale since {}", wall(inputs.now.wall_at(since), inputs)),
             Known::Never => "no value yet".to_owned(),
         };
         if named { format!("{id} {value}") } else { value }

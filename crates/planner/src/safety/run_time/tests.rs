@@ -1,10 +1,14 @@
 use super::*;
-use crate::{Power, period::Period};
+use crate::{
+    Power,
+    period::{Period, after},
+    testing::moment,
+};
 
 struct Outlet {
     account: RunTime,
     limits: Limits,
-    now: Timestamp,
+    now: Now,
     zone: TimeZone,
 }
 
@@ -13,14 +17,20 @@ impl Outlet {
         Self {
             account: RunTime::default(),
             limits,
-            now: "2024-06-21T10:00:00Z".parse().unwrap(),
+            now: moment(at("2024-06-21T10:00:00Z")),
             zone: TimeZone::UTC,
         }
     }
 
     fn pass(&mut self, time: &str) {
         let period: Period = time.parse().unwrap();
-        self.now = after(self.now, period.length());
+        self.now.wall = after(self.now.wall, period.length());
+        self.now.steady = self.now.steady.after(period.length());
+    }
+
+    /// The wall clock is set.
+    fn set_clock(&mut self, wall: &str) {
+        self.now.wall = at(wall);
     }
 
     fn says(&mut self, power: Power, on_time: Option<&str>) {
@@ -68,7 +78,7 @@ fn rule_07_a_run_trips_at_its_limit_and_cools_down() {
     let mut outlet = Outlet::new(Limits::default());
     outlet.on();
     let due = Due {
-        at: at("2024-06-21T16:00:00Z"),
+        at: Steady::at(at("2024-06-21T16:00:00Z")),
         cause: Cause::MaxOn,
     };
     assert_eq!(outlet.verdict(), Verdict::Free(Some(due)));
@@ -84,12 +94,15 @@ fn rule_07_a_run_trips_at_its_limit_and_cools_down() {
     outlet.off();
     let until = at("2024-06-21T16:30:00Z");
     assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))));
-    assert_eq!(outlet.account.cooldown_until(outlet.now), Some(until));
+    assert_eq!(
+        outlet.account.cooldown_until(outlet.now.steady),
+        Some(Steady::at(until))
+    );
     outlet.pass("29m 59s");
-    assert!(outlet.account.is_tripped(outlet.now));
+    assert!(outlet.account.is_tripped(outlet.now.steady));
     outlet.pass("1s");
     assert_eq!(outlet.refused(), None);
-    assert!(!outlet.account.is_tripped(outlet.now));
+    assert!(!outlet.account.is_tripped(outlet.now.steady));
 }
 
 #[test]
@@ -100,7 +113,7 @@ fn rule_07_an_ordinary_off_starts_no_cooldown() {
     outlet.off();
     assert_eq!(outlet.advance(), None);
     assert_eq!(outlet.refused(), None);
-    assert_eq!(outlet.account.cooldown_until(outlet.now), None);
+    assert_eq!(outlet.account.cooldown_until(outlet.now.steady), None);
 }
 
 #[test]
@@ -121,7 +134,7 @@ fn rule_07_the_device_counts_what_the_bridge_did_not_see() {
     // A restart two hours into the limit.
     outlet.says(Power::On, Some("2h"));
     let due = Due {
-        at: at("2024-06-21T14:00:00Z"),
+        at: Steady::at(at("2024-06-21T14:00:00Z")),
         cause: Cause::MaxOn,
     };
     assert_eq!(outlet.verdict(), Verdict::Free(Some(due)));
@@ -132,9 +145,11 @@ fn rule_07_the_device_counts_what_the_bridge_did_not_see() {
         Verdict::Free(Some(due)),
         "the count does not wander"
     );
-    // Its button was pressed twice.
-    outlet.says(Power::On, Some("1m"));
-    assert_eq!(outlet.account.on_since, Some(at("2024-06-21T12:59:00Z")));
+    // Its computer restarted, or its count started over: each reading was ON.
+    for count in ["1m", "0s", "2s"] {
+        outlet.says(Power::On, Some(count));
+        assert_eq!(outlet.verdict(), Verdict::Free(Some(due)), "{count}");
+    }
 }
 
 #[test]
@@ -153,7 +168,7 @@ fn rule_07_a_cooldown_counts_time_that_is_off() {
     assert!(matches!(outlet.verdict(), Verdict::Blocked(block) if block.until.is_none()));
     outlet.pass("5s");
     outlet.off();
-    let until = after(outlet.now, SignedDuration::from_mins(30));
+    let until = after(outlet.now.wall, SignedDuration::from_mins(30));
     assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))));
 }
 
@@ -167,7 +182,7 @@ fn rule_07_looking_at_an_outlet_does_not_lengthen_its_cooldown() {
     outlet.pass("6h");
     outlet.advance();
     outlet.off();
-    let until = after(outlet.now, SignedDuration::from_mins(30));
+    let until = after(outlet.now.wall, SignedDuration::from_mins(30));
     outlet.pass("10m");
     outlet.off();
     assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))));
@@ -182,7 +197,7 @@ fn rule_07_an_outlet_first_seen_off_may_have_gone_off_just_now() {
         ..Limits::NONE
     });
     outlet.off();
-    let until = after(outlet.now, SignedDuration::from_mins(5));
+    let until = after(outlet.now.wall, SignedDuration::from_mins(5));
     assert_eq!(outlet.refused(), Some((Cause::MinOff, Some(until))));
 }
 
@@ -205,20 +220,47 @@ fn rule_07_a_day_counts_each_second_once_and_what_was_not_seen_to_end() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_over_midnight_gives_no_new_day() {
+fn no_wall_clock_shortens_the_account_of_a_day() {
+    let limits = Limits {
+        max_on_per_day: limit("2h"),
+        ..Limits::NONE
+    };
+    for wrong in [
+        "2024-06-21T23:00:00Z",
+        "2024-06-20T01:00:00Z",
+        "1970-01-01T00:00:00Z",
+    ] {
+        let mut outlet = Outlet::new(limits);
+        outlet.now = moment(at("2024-06-22T01:00:00Z"));
+        outlet.on();
+        outlet.pass("90m");
+        outlet.off();
+        // The clock is behind for ten minutes.
+        outlet.set_clock(wrong);
+        outlet.advance();
+        outlet.on();
+        outlet.pass("10m");
+        outlet.set_clock("2024-06-22T02:40:00Z");
+        outlet.pass("20m");
+        assert_eq!(outlet.advance(), Some(Cause::MaxOnPerDay), "{wrong}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_blocks_one_day_only() {
     let mut outlet = Outlet::new(Limits {
         max_on_per_day: limit("2h"),
         ..Limits::NONE
     });
-    outlet.now = at("2024-06-22T01:00:00Z");
+    outlet.set_clock("2030-01-01T10:00:00Z");
     outlet.on();
-    outlet.pass("90m");
+    outlet.pass("2h");
     outlet.off();
-    outlet.now = at("2024-06-21T23:00:00Z");
+    outlet.set_clock("2024-06-21T12:00:00Z");
     outlet.advance();
-    outlet.on();
-    outlet.pass("30m");
-    assert_eq!(outlet.advance(), Some(Cause::MaxOnPerDay));
+    assert!(outlet.refused().is_some());
+    outlet.pass("13h");
+    assert_eq!(outlet.refused(), None);
 }
 
 #[test]
@@ -244,11 +286,12 @@ fn rule_07_min_off_follows_each_off() {
     outlet.on();
     outlet.pass("10s");
     outlet.off();
-    let until = after(outlet.now, SignedDuration::from_mins(5));
+    let until = after(outlet.now.wall, SignedDuration::from_mins(5));
     assert_eq!(outlet.refused(), Some((Cause::MinOff, Some(until))));
     outlet.pass("1m");
+    // Its button: a limit on closing never opens.
     outlet.on();
-    assert!(matches!(outlet.verdict(), Verdict::Blocked(block) if block.cause == Cause::MinOff));
+    assert_eq!(outlet.verdict(), Verdict::Free(None));
     outlet.off();
     outlet.pass("5m");
     assert_eq!(outlet.refused(), None);
@@ -267,7 +310,7 @@ fn rule_07_a_day_has_its_own_limit() {
     outlet.pass("1h");
     outlet.on();
     let due = Due {
-        at: at("2024-06-21T13:00:00Z"),
+        at: Steady::at(at("2024-06-21T13:00:00Z")),
         cause: Cause::MaxOnPerDay,
     };
     assert_eq!(outlet.verdict(), Verdict::Free(Some(due)));
@@ -276,7 +319,7 @@ fn rule_07_a_day_has_its_own_limit() {
     outlet.off();
     let midnight = at("2024-06-22T00:00:00Z");
     assert_eq!(outlet.refused(), Some((Cause::MaxOnPerDay, Some(midnight))));
-    outlet.now = midnight;
+    outlet.now = moment(midnight);
     assert_eq!(outlet.refused(), None);
 }
 
@@ -286,10 +329,10 @@ fn rule_07_a_run_over_midnight_is_split() {
         max_on_per_day: limit("2h"),
         ..Limits::NONE
     });
-    outlet.now = at("2024-06-21T23:00:00Z");
+    outlet.now = moment(at("2024-06-21T23:00:00Z"));
     outlet.on();
     let due = Due {
-        at: at("2024-06-22T02:00:00Z"),
+        at: Steady::at(at("2024-06-22T02:00:00Z")),
         cause: Cause::MaxOnPerDay,
     };
     assert_eq!(outlet.verdict(), Verdict::Free(Some(due)));
@@ -306,7 +349,7 @@ fn rule_02_a_day_with_a_gap_is_a_day() {
         ..Limits::NONE
     });
     outlet.zone = TimeZone::get("America/New_York").unwrap();
-    outlet.now = at("2024-03-10T05:00:00Z");
+    outlet.now = moment(at("2024-03-10T05:00:00Z"));
     outlet.on();
     outlet.pass("2h");
     assert_eq!(outlet.advance(), Some(Cause::MaxOnPerDay));
@@ -330,35 +373,31 @@ fn rule_15_accounts_survive_a_restart() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_holds_nothing_off_for_longer() {
-    let mut outlet = Outlet::new(Limits {
-        min_off: limit("5m"),
-        ..Limits::default()
-    });
-    outlet.on();
-    outlet.pass("6h");
-    outlet.advance();
-    outlet.off();
-    outlet.now = at("2023-01-01T00:00:00Z");
-    outlet.advance();
-    let until = at("2023-01-01T00:30:00Z");
-    assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))));
-}
-
-#[test]
-fn a_clock_jump_does_not_lengthen_a_run() {
-    let mut outlet = Outlet::new(Limits::default());
-    outlet.on();
-    outlet.pass("1h");
-    outlet.pass("5h");
-    // The wall says six hours, the device one: the clock jumped five.
-    outlet.says(Power::On, Some("1h"));
-    assert_eq!(outlet.advance(), None);
-    let left = outlet
-        .account
-        .runs_until(&outlet.limits, outlet.now, &outlet.zone)
-        .unwrap();
-    assert_eq!(elapsed(outlet.now, left.at), SignedDuration::from_hours(5));
+fn lengths_are_real_time_whatever_the_wall_clock_shows() {
+    for wall in [
+        "2023-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "2030-01-01T00:00:00Z",
+    ] {
+        let mut outlet = Outlet::new(Limits {
+            min_off: limit("5m"),
+            ..Limits::default()
+        });
+        outlet.on();
+        outlet.pass("5h");
+        outlet.set_clock(wall);
+        outlet.on();
+        outlet.pass("59m 59s");
+        assert_eq!(outlet.advance(), None, "{wall}");
+        outlet.pass("1s");
+        assert_eq!(outlet.advance(), Some(Cause::MaxOn), "{wall}");
+        outlet.off();
+        outlet.set_clock("2024-01-01T00:00:00Z");
+        let until = at("2024-01-01T00:30:00Z");
+        assert_eq!(outlet.refused(), Some((Cause::Cooldown, Some(until))), "{wall}");
+        outlet.pass("30m");
+        assert_eq!(outlet.refused(), None, "{wall}");
+    }
 }
 
 #[test]
@@ -375,5 +414,5 @@ fn an_on_knows_beforehand_how_long_it_may_last() {
         .runs_until(&outlet.limits, outlet.now, &outlet.zone)
         .unwrap();
     assert_eq!(due.cause, Cause::MaxOnPerDay);
-    assert_eq!(elapsed(outlet.now, due.at), SignedDuration::from_mins(30));
+    assert_eq!(due.at.since(outlet.now.steady), SignedDuration::from_mins(30));
 }
