@@ -243,7 +243,7 @@ impl MqttTask {
         let offline = Bytes::from(availability(Availability::Offline));
         let shutdown = self.tree.link.close(offline, SHUTDOWN_TIME).await;
         match shutdown {
-            Farewell::Acknowledged => info!("said goodbye to the broker"),
+            Farewell::Acknowledged => info!("disconnected from the broker"),
             Farewell::NotConnected => info!("the broker was not connected; it publishes the last will"),
             Farewell::TimedOut => warn!("the broker did not acknowledge in time; it publishes the last will"),
         }
