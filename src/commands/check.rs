@@ -11,7 +11,7 @@ use crate::{
     config::Settings,
     devices::{Seen, look},
     mqtt::{
-        link::{Echo, Glance, LinkError, Topic, echo, glance},
+        link::{LinkError, LoopbackCheck, RetainedProbe, Topic, check_loopback, probe_retained},
         link_options,
         topics::{Address, Verb},
     },
@@ -76,12 +76,12 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
     let address = format!("{}:{}", options.host, options.port);
     let state = options.will.topic.clone();
     Ok(
-        match glance(options, &state, BROKER_BUDGET)
+        match probe_retained(options, &state, BROKER_BUDGET)
             .await
             .map_err(StartError::from)?
         {
-            Glance::Refused(fault) => Err(format!("{address}: {fault}")),
-            Glance::Holds(payload) => Ok(format!(
+            RetainedProbe::Failed(fault) => Err(format!("{address}: {fault}")),
+            RetainedProbe::Payload(payload) => Ok(format!(
                 "{address}; another bridge {}",
                 match serde_json::from_slice::<Value>(&payload) {
                     Ok(state) if state.get("state").is_some_and(|state| state == "online") =>
@@ -89,7 +89,7 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
                     _ => "was here before, now offline",
                 }
             )),
-            Glance::Nothing => Ok(format!(
+            RetainedProbe::Empty => Ok(format!(
                 "{address}; no other bridge uses base topic {}",
                 settings.mqtt.base_topic
             )),
@@ -109,16 +109,16 @@ async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<St
     let to =
         Topic::try_from(topic.clone()).map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
     Ok(
-        match echo(options, &to, BROKER_BUDGET)
+        match check_loopback(options, &to, BROKER_BUDGET)
             .await
             .map_err(StartError::from)?
         {
-            Echo::Heard => Ok("publish and subscribe allowed".to_owned()),
-            Echo::Silent => Err(format!(
+            LoopbackCheck::Received => Ok("publish and subscribe allowed".to_owned()),
+            LoopbackCheck::NotReceived => Err(format!(
                 "a message published to {topic} is not received; allow this user to publish and subscribe there in the \
                  broker's access rules"
             )),
-            Echo::Refused(fault) => Err(fault.to_string()),
+            LoopbackCheck::Failed(fault) => Err(fault.to_string()),
         },
     )
 }

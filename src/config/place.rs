@@ -56,7 +56,7 @@ pub(super) fn yaml_lines(text: &str) -> Lines {
 
 /// An open block of YAML.
 #[derive(Debug)]
-enum Block {
+enum YamlBlock {
     /// The path of a mapping, and the key whose value comes next.
     Mapping(String, Option<String>),
     /// The path of a sequence, and the index of its next item.
@@ -65,7 +65,7 @@ enum Block {
 
 #[derive(Debug, Default)]
 struct YamlReader {
-    open: Vec<Block>,
+    open: Vec<YamlBlock>,
     lines: Lines,
 }
 
@@ -74,14 +74,14 @@ impl YamlReader {
     fn node(&mut self, scalar: Option<&str>, line: usize) -> Option<String> {
         match self.open.last_mut() {
             None => Some(String::new()),
-            Some(Block::Mapping(path, key)) => {
+            Some(YamlBlock::Mapping(path, key)) => {
                 if let Some(key) = key.take() {
                     return Some(join(path, &key));
                 }
                 *key = Some(scalar.unwrap_or_default().to_owned());
                 None
             }
-            Some(Block::Sequence(path, index)) => {
+            Some(YamlBlock::Sequence(path, index)) => {
                 let path = format!("{path}[{index}]");
                 *index += 1;
                 self.lines.insert(path.clone(), line);
@@ -98,11 +98,11 @@ impl MarkedEventReceiver for YamlReader {
             Event::Alias(_) => drop(self.node(None, mark.line())),
             Event::MappingStart(..) => {
                 let path = self.node(None, mark.line()).unwrap_or_default();
-                self.open.push(Block::Mapping(path, None));
+                self.open.push(YamlBlock::Mapping(path, None));
             }
             Event::SequenceStart(..) => {
                 let path = self.node(None, mark.line()).unwrap_or_default();
-                self.open.push(Block::Sequence(path, 0));
+                self.open.push(YamlBlock::Sequence(path, 0));
             }
             Event::MappingEnd | Event::SequenceEnd => drop(self.open.pop()),
             _ => {}

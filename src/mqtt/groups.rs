@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{
     home::EntityOwner,
-    link::Rank,
+    link::PublishPriority,
     topics::{Address, BridgeTopic},
 };
 use crate::mqtt::publisher::Publisher;
@@ -70,7 +70,7 @@ impl Publisher {
         for group in self.statuses.announceable() {
             let announcement = self.home.as_mut().and_then(|home| home.group(&group));
             if let Some(announcement) = announcement {
-                self.announce(Rank::Discovery, announcement);
+                self.announce(PublishPriority::Discovery, announcement);
             }
         }
     }
@@ -78,7 +78,11 @@ impl Publisher {
     /// All groups, for whoever wants a list of them.
     pub(super) fn publish_groups(&mut self) {
         let groups = self.statuses.list();
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Groups), groups);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Groups),
+            groups,
+        );
     }
 
     /// Looks at the groups that an earlier run left: the topics of those that are not configured any more
@@ -139,7 +143,7 @@ impl Publisher {
 
     fn publish_group(&mut self, group: &GroupId) {
         if let Some(state) = self.statuses.group_state(group) {
-            self.retain(Rank::State, self.topics.group(group), state);
+            self.retain(PublishPriority::State, self.topics.group(group), state);
         }
     }
 

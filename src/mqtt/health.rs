@@ -16,6 +16,7 @@ use crate::{
         devices::DeviceMsg,
         report::Phase,
     },
+    store::Store,
     system::{
         clock::Clock,
         tasks::{TaskCounts, Tasks},
@@ -41,6 +42,7 @@ pub(super) struct HealthCollector {
     board: MetricsRegistry,
     tasks: Tasks,
     clock: Clock,
+    keeper: Store,
     started: Instant,
     losses: VecDeque<Instant>,
     /// Losses of the broker that were counted.
@@ -111,12 +113,13 @@ struct Queues {
 }
 
 impl HealthCollector {
-    pub(super) fn new(board: MetricsRegistry, tasks: Tasks, clock: Clock) -> Self {
+    pub(super) fn new(board: MetricsRegistry, tasks: Tasks, clock: Clock, keeper: Store) -> Self {
         let started = Instant::now();
         Self {
             board,
             tasks,
             clock,
+            keeper,
             started,
             losses: VecDeque::new(),
             counted: 0,
@@ -158,6 +161,7 @@ impl HealthCollector {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
+        issues.extend(self.keeper.trouble());
         if mqtt.refused_subscriptions > 0 {
             issues.push(format!(
                 "the broker denies {} subscriptions; check its access rules",
@@ -260,17 +264,16 @@ fn failed_tasks(tasks: &BTreeMap<Arc<str>, TaskCounts>) -> Vec<String> {
         .collect()
 }
 
-/// Resident memory, from the second field of `/proc/self/statm` (pages of 4 KiB on the machines we
-/// build for); `None` where there is no such file.
+/// Resident memory; `None` where the system does not show it.
 fn resident_bytes() -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    statm
-        .split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|pages| pages * PAGE)
+    resident_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmRSS` of proc(5), which counts in KiB on every machine; pages have different sizes.
+fn resident_of(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib = value.trim().strip_suffix("kB")?.trim_end();
+    kib.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -278,10 +281,17 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::store;
 
     fn vitals() -> (HealthCollector, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let vitals = HealthCollector::new(MetricsRegistry::default(), Tasks::default(), clock.clone());
+        let (keeper, _writer, _loaded) = store::open(None).unwrap();
+        let vitals = HealthCollector::new(
+            MetricsRegistry::default(),
+            Tasks::default(),
+            clock.clone(),
+            keeper,
+        );
         (vitals, clock)
     }
 
@@ -394,5 +404,21 @@ mod tests {
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert!(failed[0].contains("\"bad\""), "{failed:?}");
         running.abort();
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_kib_not_in_pages() {
+        let status = "Name:\ttapo2mqtt\nVmHWM:\t   51234 kB\nVmRSS:\t   40580 kB\nRssAnon:\t   20000 kB\n";
+        assert_eq!(resident_of(status), Some(41_553_920));
+        for none in [
+            "",
+            "Name:\tVmRSS\n",
+            "VmRSS:\t\n",
+            "VmRSS:\t-1 kB\n",
+            "VmRSS:\t18446744073709551615 kB\n",
+        ] {
+            assert_eq!(resident_of(none), None, "{none:?}");
+        }
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

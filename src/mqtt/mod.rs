@@ -6,11 +6,11 @@
 mod bridge_info;
 pub mod command;
 mod discovery;
+mod faulty;
 mod groups;
 mod health;
 mod home;
 mod inbound;
-pub mod link;
 mod open;
 mod pending;
 mod publisher;
@@ -24,6 +24,7 @@ mod throttle;
 pub mod topics;
 
 pub use bridge_info::BridgeInfo;
+pub use mqtt_link as link;
 pub use open::{Parts, link_options};
 pub use state::states;
 pub use status_cache::StatusCache;

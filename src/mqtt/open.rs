@@ -57,15 +57,25 @@ impl MqttTask {
         let configured: BTreeSet<DeviceId> =
             settings.devices.iter().map(|device| device.id.clone()).collect();
         let mut options = link_options(settings, &topics)?;
-        let home = settings.homeassistant.enabled.then(|| {
-            options
-                .subscriptions
-                .extend(Filter::try_from(topics.discovery_subscription()));
-            home(settings, &topics, &parts.keeper)
-        });
-        let link = Link::open(options, tasks)?;
+        let home = if settings.homeassistant.enabled {
+            let filter = Filter::try_from(topics.discovery_subscription());
+            let faulty = |_| LinkError::Text {
+                what: "discovery prefix",
+            };
+            options.subscriptions.push(filter.map_err(faulty)?);
+            Some(home(settings, &topics, &parts.keeper))
+        } else {
+            None
+        };
+        let (link, driver) = Link::open(options)?;
+        tasks.spawn("mqtt driver", driver.run());
         let reloads = Reloads::new(parts.loader, settings.clone(), tasks.clone());
-        let vitals = HealthCollector::new(parts.board, tasks.clone(), parts.clock.clone());
+        let vitals = HealthCollector::new(
+            parts.board,
+            tasks.clone(),
+            parts.clock.clone(),
+            parts.keeper.clone(),
+        );
         let statuses = StatusCache::new(Arc::new(settings.rules.clone()));
         let tree = Publisher::new(link, topics, home, parts.about, configured, statuses, parts.clock);
         Ok(Self::assemble(
@@ -135,7 +145,10 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         client_id: mqtt.client_id.clone(),
         login: mqtt.login.as_ref().map(|login| Login {
             username: login.username.clone(),
-            password: login.password.clone().unwrap_or_default(),
+            password: login
+                .password
+                .as_ref()
+                .map_or_else(String::new, |password| password.expose().to_owned()),
         }),
         keep_alive: whole_seconds(mqtt.keep_alive),
         will: Will {

@@ -16,8 +16,9 @@ use tracing::warn;
 
 use super::{
     discovery::Shape,
+    faulty::FaultyTopics,
     home::{Announcement, DiscoveryTracker},
-    link::{Filter, Link, Rank, Topic},
+    link::{Link, PublishPriority},
     state::{availability, json, states},
     topics::{Address, BridgeTopic, Topics},
 };
@@ -51,6 +52,7 @@ pub(super) struct Publisher {
     pub(super) about: BridgeInfo,
     pub(super) configured: BTreeSet<DeviceId>,
     pub(super) reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
+    pub(super) faulty: FaultyTopics,
     /// Why the settings that were read last were not taken.
     pub(super) refused_settings: Option<String>,
     /// Of what is said of all devices together.
@@ -82,6 +84,7 @@ impl Publisher {
             about,
             configured,
             reports: BTreeMap::new(),
+            faulty: FaultyTopics::default(),
             refused_settings: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
             clock,
@@ -94,14 +97,18 @@ impl Publisher {
     /// What stands before the first report.
     pub(super) fn publish_initial(&mut self, level: Level) {
         if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         self.publish_info(level);
         self.publish_devices();
         self.publish_groups();
         self.publish_last_error(None);
         let online = availability(Availability::Online);
-        self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
+        self.retain(
+            PublishPriority::BridgeState,
+            self.topics.bridge(BridgeTopic::State),
+            online,
+        );
     }
 
     /// A device changed. One that a reload took out may still report while its worker ends.
@@ -116,7 +123,7 @@ impl Publisher {
         }
         self.publish_states(&report.id);
         self.retain(
-            Rank::Availability,
+            PublishPriority::Availability,
             self.topics.availability(&report.id),
             availability(report.availability),
         );
@@ -154,7 +161,11 @@ impl Publisher {
 
     /// The bridge's own figures, retained.
     pub(super) fn publish_health(&mut self, health: &impl Serialize) {
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Health), json(health));
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Health),
+            json(health),
+        );
     }
 
     /// Version, start, settings, how many devices are online.
@@ -166,7 +177,11 @@ impl Publisher {
             self.statuses.vacation,
             level,
         ));
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::InfoPayload), info);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::InfoPayload),
+            info,
+        );
     }
 
     /// The states of a device, as it and the scheduler told them last.
@@ -175,15 +190,15 @@ impl Publisher {
             return;
         };
         for (path, state) in states(report, &self.statuses) {
-            self.retain(Rank::State, self.topics.state(&path), state);
+            self.retain(PublishPriority::State, self.topics.state(&path), state);
         }
     }
 
     /// Publishes what a topic holds again: after a failed command, for whoever showed the wished state
     /// already.
     pub(super) fn repeat(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.repeat(&topic);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.republish(&topic);
         }
     }
 
@@ -194,14 +209,14 @@ impl Publisher {
         };
         let announcement = self.announcement(&report);
         if let Some(announcement) = announcement {
-            self.announce(Rank::Discovery, announcement);
+            self.announce(PublishPriority::Discovery, announcement);
         }
     }
 
     /// Announces everything anew.
     pub(super) fn announce_all(&mut self) {
         if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
             self.announce_device(&device);
@@ -211,14 +226,18 @@ impl Publisher {
 
     /// Empties a discovery topic, before any device is announced.
     pub(super) fn remove_discovery(&mut self, topic: &Address) {
-        self.retain(Rank::BridgeDiscovery, self.topics.topic_of(topic), Bytes::new());
+        self.retain(
+            PublishPriority::BridgeDiscovery,
+            self.topics.topic_of(topic),
+            Bytes::new(),
+        );
     }
 
     /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
     /// each further empty message.
     pub(super) fn keep_empty(&mut self, topic: &Address) {
-        if let Ok(topic) = Topic::try_from(self.topics.topic_of(topic)) {
-            self.link.forget(topic);
+        if let Some(topic) = self.faulty.topic(self.topics.topic_of(topic)) {
+            self.link.mark_cleared(topic);
         }
     }
 
@@ -239,7 +258,7 @@ impl Publisher {
             (BridgeTopic::Groups, self.stale_groups_cleared),
         ];
         for (topic, stale_cleared) in former {
-            if let (false, Ok(filter)) = (stale_cleared, Filter::try_from(self.topics.bridge(topic))) {
+            if !stale_cleared && let Some(filter) = self.faulty.filter(self.topics.bridge(topic)) {
                 self.link.subscribe(filter);
             }
         }
@@ -268,8 +287,8 @@ impl Publisher {
 
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.send(topic, payload, ONE_SHOT_TTL);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.publish(topic, payload, ONE_SHOT_TTL);
         }
     }
 
@@ -296,7 +315,11 @@ impl Publisher {
             .map(|report| DeviceEntry::of(report))
             .collect();
         let devices = json(&entries);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Devices), devices);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Devices),
+            devices,
+        );
     }
 
     /// A device that works as it should, but not as the settings have it.
@@ -334,7 +357,11 @@ impl Publisher {
             _ => LastError::of(report, now),
         };
         let error = json(&error);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::LastError),
+            error,
+        );
     }
 
     fn announcement(&mut self, report: &DeviceReport) -> Option<Announcement> {
@@ -342,21 +369,20 @@ impl Publisher {
         self.home.as_mut()?.device(report, rules)
     }
 
-    pub(super) fn announce(&mut self, rank: Rank, announcement: Announcement) {
+    pub(super) fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
         let topic = self.topics.topic_of(&Address::DiscoveryConfig(announcement.node));
-        self.retain(rank, topic, announcement.json);
+        self.retain(priority, topic, announcement.json);
     }
 
-    // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
-    pub(super) fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.retain(rank, topic, payload);
+    pub(super) fn retain(&mut self, rank: PublishPriority, topic: String, payload: impl Into<Bytes>) {
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.publish_retained(rank, topic, payload);
         }
     }
 
     pub(super) fn erase(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.erase(topic);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.clear_retained(topic);
         }
     }
 }

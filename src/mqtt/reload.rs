@@ -19,7 +19,6 @@ use tracing::{error, info, warn};
 use super::{
     command::{Decoded, Transaction, decode_request},
     home::EntityOwner,
-    link::Filter,
     requests::{RELOAD, Reply},
     task::MqttTask,
     topics::{Address, RequestName},
@@ -300,12 +299,12 @@ impl MqttTask {
             .keys()
             .filter(|topic| before.get(*topic) != now.get(*topic))
         {
-            if let Ok(filter) = Filter::try_from((*topic).to_owned()) {
+            if let Some(filter) = self.tree.faulty.filter((*topic).to_owned()) {
                 self.tree.link.unsubscribe(&filter);
             }
         }
         for topic in now.keys().filter(|topic| before.get(*topic) != now.get(*topic)) {
-            if let Ok(filter) = Filter::try_from((*topic).to_owned()) {
+            if let Some(filter) = self.tree.faulty.filter((*topic).to_owned()) {
                 self.tree.link.subscribe(filter);
             }
         }

@@ -108,7 +108,7 @@ impl MqttTask {
         home.unmark_deleted(subject);
         self.remember_deleted();
         self.tree.announce_all();
-        self.tree.link.repeat_all();
+        self.tree.link.republish_all();
         Ok(Value::Null)
     }
 }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     health::HealthCollector,
-    link::{Farewell, LinkEvent},
+    link::{LinkEvent, ShutdownOutcome},
     reload::Reloads,
     scheduling::Questions,
     state::availability,
@@ -125,8 +125,8 @@ impl MqttTask {
         }
     }
 
-    /// Runs until the stop; then goes on until all workers ended, and says goodbye.
-    pub async fn run(mut self, stop: CancellationToken) -> Farewell {
+    /// Runs until the stop; then goes on until all workers ended, and disconnects from the broker.
+    pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
         self.tree.publish_initial(self.log_level.get());
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,7 +146,7 @@ impl MqttTask {
             let drain_until = self.closing.map(|since| since + DRAIN_TIME);
             tokio::select! {
                 () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
-                event = self.tree.link.event() => self.on_link(event),
+                event = self.tree.link.next_event() => self.on_link(event),
                 news = self.news.recv() => match news {
                     Some(DeviceEvent::Report(report)) => self.tree.hear(&report),
                     Some(DeviceEvent::Event(event)) => self.tree.publish_event(&event),
@@ -211,7 +211,7 @@ impl MqttTask {
         if let Some(home) = &mut self.tree.home {
             home.told(Instant::now());
         }
-        self.tree.link.repeat_all();
+        self.tree.link.republish_all();
     }
 
     /// Publishes the bridge's figures, and returns them.
@@ -225,7 +225,7 @@ impl MqttTask {
     }
 
     /// All that still waits is answered, then the broker is told.
-    async fn close(mut self) -> Farewell {
+    async fn close(mut self) -> ShutdownOutcome {
         while let Ok(word) = self.words.try_recv() {
             self.on_scheduler_update(word);
         }
@@ -243,9 +243,13 @@ impl MqttTask {
         let offline = Bytes::from(availability(Availability::Offline));
         let shutdown = self.tree.link.close(offline, SHUTDOWN_TIME).await;
         match shutdown {
-            Farewell::Acknowledged => info!("disconnected from the broker"),
-            Farewell::NotConnected => info!("the broker was not connected; it publishes the last will"),
-            Farewell::TimedOut => warn!("the broker did not acknowledge in time; it publishes the last will"),
+            ShutdownOutcome::Acknowledged => info!("disconnected from the broker"),
+            ShutdownOutcome::NotConnected => {
+                info!("the broker was not connected; it publishes the last will");
+            }
+            ShutdownOutcome::TimedOut => {
+                warn!("the broker did not acknowledge in time; it publishes the last will");
+            }
         }
         shutdown
     }

@@ -13,6 +13,8 @@ SETTINGS = """
 [mqtt]
 host = "127.0.0.1"
 port = {port}
+[discovery]
+targets = ["127.0.0.1"]
 [tapo]
 username = "demo@example.com"
 password = "demo-password"

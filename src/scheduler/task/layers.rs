@@ -30,7 +30,7 @@ pub enum ScheduleChange {
 /// Where a schedule in force comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Origin {
+pub(super) enum ScheduleOrigin {
     /// The settings.
     Settings,
     /// The settings; enabled or disabled by a request.
@@ -39,11 +39,11 @@ pub(super) enum Origin {
     Request,
 }
 
-pub(super) fn origin(changes: &Changes, group: &GroupId, schedule: &ScheduleId) -> Origin {
+pub(super) fn origin(changes: &Changes, group: &GroupId, schedule: &ScheduleId) -> ScheduleOrigin {
     match changes.get(group).and_then(|changes| changes.get(schedule)) {
-        None | Some(ScheduleChange::Removed) => Origin::Settings,
-        Some(ScheduleChange::Enabled(_)) => Origin::Switched,
-        Some(ScheduleChange::Set(_)) => Origin::Request,
+        None | Some(ScheduleChange::Removed) => ScheduleOrigin::Settings,
+        Some(ScheduleChange::Enabled(_)) => ScheduleOrigin::Switched,
+        Some(ScheduleChange::Set(_)) => ScheduleOrigin::Request,
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn one_line(problems: &Problems) -> String {
 }
 
 /// A schedule as `schedule/list` answers it: its parts as text, and its definition, which `schedule/set` takes.
-pub(super) fn shown(schedule: &Schedule, origin: Origin) -> Value {
+pub(super) fn shown(schedule: &Schedule, origin: ScheduleOrigin) -> Value {
     let conditions: Vec<String> = schedule
         .conditions
         .iter()

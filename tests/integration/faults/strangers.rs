@@ -34,7 +34,7 @@ async fn known_plug() -> (RunningDevice, IpAddr, Running) {
     let plug = plug_at(home.into(), 0).await;
     let bridge = Setup::new()
         .device("plug", plug.address())
-        .section(&format!("[discovery]\ntargets = [\"{elsewhere}\"]"))
+        .search(&[elsewhere])
         .section("[retry]\nunreachable = \"1s\"")
         .start()
         .await;
@@ -101,7 +101,7 @@ async fn two_plugs_that_swap_their_addresses_are_still_themselves() {
     let bridge = Setup::new()
         .device("a", plugs[0].address())
         .device("b", plugs[1].address())
-        .section(&format!("[discovery]\ntargets = {}", json!(addresses)))
+        .search(&addresses)
         .start()
         .await;
     bridge.available("a").await;
