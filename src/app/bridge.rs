@@ -268,9 +268,9 @@ pub(crate) fn roster(settings: &Settings) -> DeviceSet {
         poll: settings.polling.state,
         slow_poll: settings.polling.energy,
         telling: ReportThresholds {
-            power_step: settings.energy.power_step,
-            energy_step: settings.energy.energy_step,
-            slowest: settings.energy.slowest,
+            power_change: settings.report.power_change,
+            energy_change: settings.report.energy_change,
+            max_interval: settings.report.max_interval,
         },
         request: settings.polling.request_timeout,
         probe_longest: settings.retry.unreachable,

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use super::{ExitError, load};
 use crate::{
     app::bridge::{StartError, roster},
@@ -46,8 +48,8 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     });
     if let (true, Some(device)) = (connected, settings.devices.first()) {
         rows.push(Row {
-            what: "commands".to_owned(),
-            result: commands(&settings, &device.id).await?,
+            what: "permissions".to_owned(),
+            result: permissions(&settings, &device.id).await?,
         });
     }
     rows.extend(devices(&settings).await);
@@ -80,17 +82,24 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
         {
             RetainedProbe::Failed(fault) => Err(format!("{address}: {fault}")),
             RetainedProbe::Payload(payload) => Ok(format!(
-                "{address}; a bridge is there: {}",
-                String::from_utf8_lossy(&payload)
+                "{address}; another bridge {}",
+                match serde_json::from_slice::<Value>(&payload) {
+                    Ok(state) if state.get("state").is_some_and(|state| state == "online") =>
+                        "is running on this base topic",
+                    _ => "was here before, now offline",
+                }
             )),
-            RetainedProbe::Empty => Ok(format!("{address}; {state} is free")),
+            RetainedProbe::Empty => Ok(format!(
+                "{address}; no other bridge uses base topic {}",
+                settings.mqtt.base_topic
+            )),
         },
     )
 }
 
 /// Sends an empty command, which is nothing to a bridge that runs, and sees whether it comes through. Brokers
 /// deny a topic without a word.
-async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
+async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
     let topics = settings.topics();
     let options = link_options(settings, &topics).map_err(StartError::from)?;
     let topic = topics.topic_of(&Address::Outlet {
@@ -104,10 +113,10 @@ async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<Strin
             .await
             .map_err(StartError::from)?
         {
-            LoopbackCheck::Received => Ok(format!("a message to {topic} comes through")),
+            LoopbackCheck::Received => Ok("publish and subscribe allowed".to_owned()),
             LoopbackCheck::NotReceived => Err(format!(
-                "a message to {topic} does not come through; the broker's access rules must let this user write and \
-                 read there"
+                "a message published to {topic} is not received; allow this user to publish and subscribe there in the \
+                 broker's access rules"
             )),
             LoopbackCheck::Failed(fault) => Err(fault.to_string()),
         },

@@ -166,7 +166,7 @@ impl Discovery {
             (Key::literal("on_since"), on_since.diagnostic().into()),
             (
                 Key::literal("switched"),
-                self.event("Switched elsewhere", "external_change", path)
+                self.event("Changed externally", "external_change", path)
                     .class(EventClass::Button)
                     .into(),
             ),
@@ -266,7 +266,7 @@ impl Discovery {
             ),
             (
                 Key::literal("rescan"),
-                Button::new("Rescan", self.topics.request("rescan"))
+                Button::new("Reconnect devices", self.topics.request("rescan"))
                     .icon("magnify-scan")
                     .setting()
                     .into(),

@@ -94,7 +94,7 @@ impl Publisher {
         let former: Vec<FormerGroup> = serde_json::from_slice(payload).unwrap_or_default();
         for FormerGroup { id } in former {
             if self.rules().group(&id).is_none() {
-                info!(group = %id, "not configured any more; its topics are emptied");
+                info!(group = %id, "cleared retained topics of a removed group");
                 self.clear_group(&id);
             }
         }

@@ -194,7 +194,7 @@ impl HealthCollector {
         }
         if is_filling(queues.orders, queues.orders_capacity) {
             issues.push(format!(
-                "{} of {} places in the command queue are taken",
+                "command queue: {} of {} entries used",
                 queues.orders, queues.orders_capacity
             ));
         }
@@ -218,14 +218,14 @@ impl HealthCollector {
         let wall = self.clock.now();
         let (last_wall, last) = self.last.replace((wall, now))?;
         let jump = wall.duration_since(last_wall).as_secs_f64() - now.duration_since(last).as_secs_f64();
-        (jump.abs() > JUMP_LIMIT).then(|| format!("the wall clock jumped by {jump:.0} s"))
+        (jump.abs() > JUMP_LIMIT).then(|| format!("system clock changed by {jump:.0} s"))
     }
 }
 
-fn is_filling(taken: usize, places: usize) -> bool {
+fn is_filling(used: usize, capacity: usize) -> bool {
     #[allow(clippy::cast_precision_loss)] // Queues hold at most thousands.
-    let (taken, places) = (taken as f64, places as f64);
-    taken > places * QUEUE_LIMIT
+    let (used, capacity) = (used as f64, capacity as f64);
+    used > capacity * QUEUE_LIMIT
 }
 
 /// Devices that are left alone for a while after failures, and those that do not keep up.
@@ -244,10 +244,10 @@ fn broken_devices(devices: &BTreeMap<DeviceId, DeviceHealth>) -> Vec<String> {
         if !what.is_empty() {
             issues.push(format!("{device} {what} ({seen})"));
         }
-        if is_filling(health.waiting, health.places) {
+        if is_filling(health.queued, health.queue_capacity) {
             issues.push(format!(
-                "{} of {} places in the queue of {device} are taken",
-                health.waiting, health.places
+                "queue of {device}: {} of {} entries used",
+                health.queued, health.queue_capacity
             ));
         }
     }
@@ -306,8 +306,8 @@ mod tests {
     fn device(phase: Phase, waiting: usize) -> BTreeMap<DeviceId, DeviceHealth> {
         let health = DeviceHealth {
             phase: Some(phase),
-            waiting,
-            places: 10,
+            queued: waiting,
+            queue_capacity: 10,
             last_seen: Some(jiff::Timestamp::UNIX_EPOCH),
             ..DeviceHealth::default()
         };
@@ -332,12 +332,12 @@ mod tests {
         assert_eq!(vitals.issues(&queues(80)), [""; 0]);
         assert_eq!(
             vitals.issues(&queues(81)),
-            ["81 of 100 places in the command queue are taken"]
+            ["command queue: 81 of 100 entries used"]
         );
         assert_eq!(broken_devices(&device(Phase::Ready, 8)), [""; 0]);
         assert_eq!(
             broken_devices(&device(Phase::Ready, 9)),
-            ["9 of 10 places in the queue of heater are taken"]
+            ["queue of heater: 9 of 10 entries used"]
         );
     }
 
@@ -364,7 +364,7 @@ mod tests {
         tokio::time::advance(Duration::from_hours(1)).await;
         assert_eq!(vitals.issues(&queues(0)), [""; 0], "time passes");
         clock.jump(SignedDuration::from_hours(-1));
-        assert_eq!(vitals.issues(&queues(0)), ["the wall clock jumped by -3600 s"]);
+        assert_eq!(vitals.issues(&queues(0)), ["system clock changed by -3600 s"]);
         assert_eq!(vitals.issues(&queues(0)), [""; 0]);
     }
 

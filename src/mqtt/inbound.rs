@@ -228,7 +228,7 @@ impl MqttTask {
         match home.found(&node, payload, retain) {
             Finding::Nothing => {}
             Finding::Stale => {
-                info!(%node, "announced by an earlier run and not configured any more; removed from Home Assistant");
+                info!(%node, "removed stale Home Assistant discovery");
                 self.tree.remove_discovery(&Address::DiscoveryConfig(node));
             }
             Finding::Outdated(EntityOwner::Device(device)) => self.tree.announce_device(&device),

@@ -349,7 +349,7 @@ fn log_reloaded(difference: &SettingsDiff) {
         added = %added.join(", "),
         changed = %changed.join(", "),
         removed = %removed.join(", "),
-        "the settings were read again"
+        "settings reloaded"
     );
     if !needs_restart.is_empty() {
         warn!(sections = %needs_restart.join(", "), "these settings changed and need a restart");
@@ -363,7 +363,7 @@ impl Publisher {
         let before = std::mem::replace(&mut self.configured, devices);
         let new: Vec<DeviceId> = self.configured.difference(&before).cloned().collect();
         for device in before.difference(&self.configured.clone()) {
-            info!(%device, "not configured any more; its topics are emptied");
+            info!(%device, "cleared retained topics of a removed device");
             self.clear_device(device);
         }
         if let Some(home) = &mut self.home {

@@ -121,8 +121,8 @@ impl MqttTask {
                     || CommandError::bridge(ErrorCode::BadCommand, "the calendar ends before that time");
                 Lifetime::Until(next.ok_or_else(failure)?)
             }
-            command::Lifetime::UntilEdge => Lifetime::UntilEdge,
-            command::Lifetime::EnergyBlock => Lifetime::EnergyBlock,
+            command::Lifetime::UntilNextSchedule => Lifetime::UntilNextSchedule,
+            command::Lifetime::Hold => Lifetime::Hold,
         })
     }
 

@@ -10,7 +10,7 @@ mod rules;
 
 use self::rules::RulesState;
 use crate::domain::{
-    report::{Availability, Condition, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
+    report::{Availability, Condition, DeviceError, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
     scheduling::OutletStatus,
 };
 use crate::mqtt::status_cache::StatusCache;
@@ -145,7 +145,7 @@ struct DeviceState<'a> {
     /// No request of the `tapo` crate tells it.
     firmware_latest: Option<&'a str>,
     status: Phase,
-    trouble: Option<&'a str>,
+    error: Option<&'a DeviceError>,
 }
 
 impl OutletState {
@@ -207,14 +207,13 @@ impl EnergyState {
 
 impl<'a> DeviceState<'a> {
     fn of(report: &'a DeviceReport) -> Self {
-        let trouble = report.trouble.as_ref().map(|trouble| trouble.message.as_str());
         let identity = report.identity.as_deref();
         Self {
             rssi: report.rssi,
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
             firmware_latest: None,
             status: report.phase,
-            trouble,
+            error: report.trouble.as_ref(),
         }
     }
 }

@@ -245,10 +245,10 @@ impl MqttTask {
         match shutdown {
             ShutdownOutcome::Acknowledged => info!("disconnected from the broker"),
             ShutdownOutcome::NotConnected => {
-                info!("the broker was not connected; it publishes the last will")
+                info!("the broker was not connected; it publishes the last will");
             }
             ShutdownOutcome::TimedOut => {
-                warn!("the broker did not acknowledge in time; it publishes the last will")
+                warn!("the broker did not acknowledge in time; it publishes the last will");
             }
         }
         shutdown

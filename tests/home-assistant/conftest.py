@@ -41,7 +41,7 @@ name = "Left mat"
 id = "path"
 name = "Garden path"
 outlets = ["mats/3", "mats/4"]
-energy = {{ budget = "100 kWh" }}
+energy = {{ daily_budget = "100 kWh" }}
 [[group.schedule]]
 id = "night"
 start = "{start}"

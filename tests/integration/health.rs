@@ -84,17 +84,14 @@ async fn health_tells_of_every_task_queue_and_device() {
         );
     }
     let (plug, dead) = (&health["devices"]["plug"], &health["devices"]["dead"]);
-    assert_eq!(
-        (&plug["breaker"], &plug["waiting"]),
-        (&json!("closed"), &json!(0))
-    );
+    assert_eq!((&plug["circuit"], &plug["queued"]), (&json!("closed"), &json!(0)));
     let rtt = |key: &str| plug[key].as_f64().unwrap();
     assert!(rtt("rtt_p50_ms") <= rtt("rtt_p95_ms") && rtt("rtt_p95_ms") <= rtt("rtt_max_ms"));
     assert!(plug["logins"].as_u64().unwrap() >= 2, "{plug}");
     assert!(plug["failures"]["session_lost"].as_u64().unwrap() >= 1, "{plug}");
     assert!(plug["last_seen"].is_string(), "{plug}");
     assert_eq!(
-        (&dead["breaker"], &dead["last_seen"]),
+        (&dead["circuit"], &dead["last_seen"]),
         (&json!("open"), &Value::Null)
     );
     assert!(dead["failures"]["refused"].as_u64().unwrap() >= 1, "{dead}");

@@ -507,8 +507,8 @@ async fn every_mistake_in_the_settings_is_told() {
             "homeassistant.child_devices",
             "polling.state",
             "log.level",
-            "device[0].id",
-            "device[1].address",
+            "device 1 (line 12): id",
+            "device \"heater\" (line 15): address",
         ] {
             assert!(
                 told.contains(&format!(": {path}")),

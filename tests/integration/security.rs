@@ -148,7 +148,7 @@ async fn a_wrong_password_is_hinted_at() {
 /// Mosquitto acknowledges what its access list drops, so only a round trip shows it.
 #[tokio::test]
 async fn a_denied_topic_is_hinted_at() {
-    let denied = "the broker's access rules must let this user write and read there";
+    let denied = "allow this user to publish and subscribe there";
     for (access, well) in [
         ("topic readwrite tapo2mqtt/#\n", true),
         ("topic read tapo2mqtt/#\n", false),
@@ -162,7 +162,7 @@ async fn a_denied_topic_is_hinted_at() {
             .await
             .publish_retained("tapo2mqtt/heater/set", "ON")
             .await;
-        let (passes, row) = check(&settings, &[], "commands").await;
+        let (passes, row) = check(&settings, &[], "permissions").await;
         assert_eq!(passes, well, "{access}: {row}");
         assert_eq!(row.contains(denied), !well, "{access}: {row}");
     }

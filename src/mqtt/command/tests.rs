@@ -114,7 +114,7 @@ fn a_mode_is_auto_on_or_off() {
     }
     assert_eq!(
         mode(r#"{"mode":"on","override":"hold"}"#).lifetime,
-        Some(Lifetime::EnergyBlock)
+        Some(Lifetime::Hold)
     );
     for (payload, code) in [
         ("toggle", "invalid_payload"),
@@ -268,8 +268,8 @@ fn on_time_and_off_time_go_with_their_state() {
 fn every_lifetime_is_read() {
     let cases = [
         (r#""for":0.5"#, Lifetime::For(Duration::from_millis(500))),
-        (r#""override":"hold""#, Lifetime::EnergyBlock),
-        (r#""override":"UNTIL_EDGE""#, Lifetime::UntilEdge),
+        (r#""override":"hold""#, Lifetime::Hold),
+        (r#""override":"UNTIL_NEXT_SCHEDULE""#, Lifetime::UntilNextSchedule),
         (
             r#""until":"2026-11-21T18:00:00+01:00""#,
             Lifetime::Until(Until::Instant("2026-11-21T17:00:00Z".parse().unwrap())),
@@ -585,8 +585,8 @@ fn written(command: &SetCommand, transaction: Option<&Transaction>) -> String {
         Some(Lifetime::For(length)) => put("for", json!(format!("{}ms", length.as_millis()))),
         Some(Lifetime::Until(Until::Instant(at))) => put("until", json!(at.to_string())),
         Some(Lifetime::Until(Until::TimeOfDay(at))) => put("until", json!(at.strftime("%H:%M").to_string())),
-        Some(Lifetime::UntilEdge) => put("override", json!("until_edge")),
-        Some(Lifetime::EnergyBlock) => put("override", json!("hold")),
+        Some(Lifetime::UntilNextSchedule) => put("override", json!("until_next_schedule")),
+        Some(Lifetime::Hold) => put("override", json!("hold")),
     };
     put("ttl", json!(command.ttl.as_secs_f64()));
     if let Some(transaction) = transaction {
@@ -610,8 +610,8 @@ fn commands() -> impl Strategy<Value = SetCommand> {
         millis(1..=86_400_000).prop_map(Lifetime::For),
         instant.prop_map(|at| Lifetime::Until(Until::Instant(at))),
         time.prop_map(|at| Lifetime::Until(Until::TimeOfDay(at))),
-        Just(Lifetime::UntilEdge),
-        Just(Lifetime::EnergyBlock),
+        Just(Lifetime::UntilNextSchedule),
+        Just(Lifetime::Hold),
     ]);
     (change, lifetime, millis(100..=3_600_000)).prop_map(|(change, lifetime, ttl)| SetCommand {
         change,

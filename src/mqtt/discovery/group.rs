@@ -75,7 +75,10 @@ impl Discovery {
                 Key::literal("override_until"),
                 time("Override until", "override_until").into(),
             ),
-            (Key::literal("safety"), tripped.named("Safety tripped").into()),
+            (
+                Key::literal("safety"),
+                tripped.named("Safety limit active").into(),
+            ),
         ])
     }
 
@@ -94,9 +97,9 @@ impl Discovery {
             (Key::literal("power"), power.decimals(0).into()),
             (Key::literal("energy_today"), today.decimals(2).into()),
         ]);
-        if group.energy.budget.is_some() {
-            let left = Sensor::amount("Energy left today", "kWh", state("budget_left"));
-            components.insert(Key::literal("energy_left"), left.decimals(2).into());
+        if group.energy.daily_budget.is_some() {
+            let remaining = Sensor::amount("Remaining energy today", "kWh", state("daily_budget_remaining"));
+            components.insert(Key::literal("energy_remaining"), remaining.decimals(2).into());
         }
         components
     }
@@ -124,20 +127,23 @@ impl Discovery {
             return BTreeMap::new();
         };
         let state = |key| State::json_key(self.topics.state(path), key);
-        let problem = BinarySensor::of_class(BinarySensorClass::Problem, state("problem"), OnOff::Booleans);
+        let mismatch = BinarySensor::of_class(BinarySensorClass::Problem, state("mismatch"), OnOff::Booleans);
         let next_change = Sensor::of_class(SensorClass::Timestamp, state("next_change"));
-        let guards = Options::of("idle", ["armed", "unsupported", "foreign", "failed"]);
-        let guard = Sensor::options("Guard", guards, state("guard"));
+        let states = Options::of("idle", ["armed", "unsupported", "external", "failed"]);
+        let failsafe = Sensor::options("Fail-safe", states, state("failsafe"));
         let mut components = BTreeMap::from([
             (
-                Key::literal("problem"),
-                problem.named("Not as expected").diagnostic().into(),
+                Key::literal("mismatch"),
+                mismatch.named("State mismatch").diagnostic().into(),
             ),
             (
                 Key::literal("next_change"),
                 next_change.named("Next change").off_by_default().into(),
             ),
-            (Key::literal("guard"), guard.diagnostic().off_by_default().into()),
+            (
+                Key::literal("failsafe"),
+                failsafe.diagnostic().off_by_default().into(),
+            ),
         ]);
         if group.energy.finished.is_some() {
             let finished = self.event("Load finished", "load_finished", path);

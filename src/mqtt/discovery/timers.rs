@@ -40,14 +40,14 @@ impl Discovery {
         }
         if features.contains(&Feature::Countdown) {
             let to = Sensor::options(
-                "Timer of the app switches",
+                "Device timer action",
                 Options::of("ON", ["OFF"]),
                 state("device_timer_to"),
             );
             components.extend([
                 (
                     Key::literal("device_timer_until"),
-                    time("Timer of the app ends", "device_timer_until")
+                    time("Device timer end", "device_timer_until")
                         .diagnostic()
                         .off_by_default()
                         .into(),
@@ -59,7 +59,7 @@ impl Discovery {
             ]);
         }
         if features.contains(&Feature::Rules) {
-            let rules = Sensor::count("Schedules of the app", state("device_schedules_enabled"))
+            let rules = Sensor::count("Device schedules", state("device_schedules_enabled"))
                 .icon("calendar-clock")
                 .diagnostic();
             components.insert(Key::literal("device_schedules"), rules.into());

@@ -38,7 +38,7 @@ impl Publisher {
                     self.clear_stale_outlets(&report);
                 }
             } else {
-                info!(device = %device.id, "not configured any more; its topics are emptied");
+                info!(device = %device.id, "cleared retained topics of a removed device");
                 self.clear_outlets(&device.id, keys);
                 self.erase(self.topics.availability(&device.id));
                 self.erase(self.topics.state(&OutletPath::device(device.id)));

@@ -79,7 +79,7 @@ async fn a_stranger_whose_address_is_all_that_is_left_is_reported_and_not_switch
     // Whether the plug took the request that its end cut off is not known.
     assert!(["expired", "no_answer"].contains(&code(&answer)), "{answer}");
     let reported = |state: &Value| {
-        let reason = state["trouble"].as_str().unwrap_or_default();
+        let reason = state["error"]["message"].as_str().unwrap_or_default();
         state["status"] == "unreachable" && reason.contains("another device answers")
     };
     bridge.expect("plug", reported).await;

@@ -126,9 +126,7 @@ fn interlocked(holder: &OutletPath) -> DesiredPower {
         desired: Some(Power::Off),
         source: Source::Safety,
         rule: Some(Rule::Interlock),
-        reason: Reason::new(format!(
-            "at most one of the group may be on, and {holder} is newer"
-        )),
+        reason: Reason::new(format!("interlock: {holder} was switched on later")),
         since: None,
         keeps_state: false,
     }
@@ -147,7 +145,7 @@ fn wish(
             desired: Some(Power::On),
             source: Source::Manual,
             rule: None,
-            reason: Reason::new("it was on, and goes on: the others draw less"),
+            reason: Reason::new("back on: below the power limit again"),
             since: None,
             keeps_state: false,
         };
@@ -157,7 +155,7 @@ fn wish(
             desired: None,
             source: Source::Manual,
             rule: None,
-            reason: Reason::new("no schedules: switched by hand"),
+            reason: Reason::new("no schedules, manual control"),
             since: None,
             keeps_state: false,
         };
@@ -180,7 +178,7 @@ fn wish(
     }
     match level.catch_up {
         CatchUp::Skip => left_alone(
-            Reason::new("left as it was at the start, until the next edge"),
+            Reason::new("state unchanged since the bridge started, until the next schedule change"),
             inputs.now.wall_at(inputs.booted_at),
         ),
         CatchUp::Apply => scheduled(inputs, level, observed),
