@@ -350,6 +350,15 @@ impl EnergyLimits {
         }
     }
 
+    /// Takes over what is known of outlets that another group had.
+    pub fn adopt(&mut self, other: &mut Self, outlets: &[OutletPath]) {
+        for outlet in outlets {
+            if let Some(load) = other.loads.remove(outlet) {
+                self.loads.entry(outlet.clone()).or_insert(load);
+            }
+        }
+    }
+
     /// Forgets what no rule asks for any more.
     pub fn retain(&mut self, rules: &Rules) {
         let groups = || rules.groups.iter().filter(|group| !group.energy.is_empty());

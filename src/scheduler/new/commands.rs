@@ -25,6 +25,13 @@ impl CommandId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SwitchId(u64);
 
+impl SwitchId {
+    /// Its number among all decisions.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// One command for one or several outlets.
 #[derive(Debug)]
 pub struct PendingCommand {

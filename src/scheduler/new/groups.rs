@@ -22,7 +22,7 @@ use super::{outlets::Outlet, turns::Turns};
 const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is known of one group.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct GroupState {
     plan: Option<GroupPlan>,
     members: BTreeMap<OutletPath, OutletPlan>,
@@ -60,7 +60,7 @@ pub struct Remembered {
 }
 
 /// What the coming state of a group depends on.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Outlook {
     plan: GroupPlan,
     /// The next change of each member: a limit of one that is not the first is not in the plan of the group.
@@ -180,6 +180,24 @@ impl GroupState {
     /// The plan of a member.
     pub fn member(&self, path: &OutletPath) -> Option<&OutletPlan> {
         self.members.get(path)
+    }
+
+    /// What a member would be without its override.
+    pub fn without_override(&self, group: &Group, path: &OutletPath, members: &Members, site: Site<'_>) -> Option<OutletPlan> {
+        let mut members = members.clone();
+        members.overrides.clear(path);
+        let (_, plans) = plan_group(&members.inputs(site, self), group, &mut Memory::default());
+        plans.into_iter().find(|(member, _)| member == path).map(|(_, plan)| plan)
+    }
+
+    /// A copy to compute a plan from.
+    #[must_use]
+    pub fn for_forecast(&self) -> Self {
+        Self {
+            memory: self.memory.clone(),
+            energy: self.energy.clone(),
+            ..Self::default()
+        }
     }
 
     /// The rules changed: what changed schedules remember says nothing about the new ones.

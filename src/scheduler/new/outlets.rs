@@ -301,6 +301,22 @@ impl Outlet {
         self.run_time.observe(report, zone);
     }
 
+    /// Takes over what an earlier record of the same relay holds: one that was made before its hardware was known.
+    pub fn merge(&mut self, earlier: Self) {
+        self.timer = earlier.timer.or(self.timer);
+        self.overridden = earlier.overridden.or(self.overridden);
+        self.in_flight = earlier.in_flight.or(self.in_flight);
+        self.pending = earlier.pending.or(self.pending);
+        self.undo = earlier.undo.or(self.undo);
+        self.limited |= earlier.limited;
+        if self.run_time == RunTime::default() {
+            self.run_time = earlier.run_time;
+        }
+        if self.off_rules.ours().is_empty() {
+            self.off_rules = earlier.off_rules;
+        }
+    }
+
     /// What the planner goes by: nothing is known of what is out of reach.
     pub fn observed(&self) -> Option<Power> {
         self.power.filter(|_| self.online)

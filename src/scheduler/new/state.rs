@@ -82,10 +82,9 @@ impl State {
             let persisted = groups_persisted.remove(&group.id).unwrap_or_default();
             (group.id.clone(), GroupState::restored(group, &rules, persisted, now))
         });
-        let outlets = persisted.relays.into_iter().map(|(relay, persisted)| {
-            let unnamed = || OutletPath::device(unnamed_device());
-            let path = persisted.name.clone().unwrap_or_else(unnamed);
-            (relay, Outlet::restored(path, persisted))
+        let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
+            let path = persisted.name.clone()?;
+            Some((relay, Outlet::restored(path, persisted)))
         });
         let mut state = Self {
             groups: groups.collect(),
@@ -405,7 +404,7 @@ impl State {
         message: String,
         now: Now,
     ) {
-        info!(event = kind.as_str(), "{message}");
+        info!(event = %kind, "{message}");
         self.update(SchedulerUpdate::Event(Event {
             kind,
             device: outlet.map(|path| path.device.clone()),
@@ -532,7 +531,7 @@ impl State {
             return;
         }
         let ended = now.moved_to(timer.ends.wall(now).min(now.wall));
-        let Ok(new) = Override::new(Power::Off.into(), Lifetime::UntilEdge, Origin::Command, ended) else {
+        let Ok(new) = Override::new(Power::Off.into(), Lifetime::UntilNextSchedule, Origin::Command, ended) else {
             return;
         };
         let end = new.end(group, &rules.location, now);
@@ -566,7 +565,7 @@ impl State {
             }
             if let Some(found) = outlet.overridden.take() {
                 ended.push(path.clone());
-                if found.stance() == OverrideState::On && self.plan_keeps(path) {
+                if found.stance() == OverrideState::On && self.plan_keeps(path, now) {
                     self.switch_off_once(path, now);
                 }
             }
@@ -577,11 +576,11 @@ impl State {
     }
 
     /// Whether the schedules leave an outlet as it is, whatever overrides them now.
-    fn plan_keeps(&self, path: &OutletPath) -> bool {
+    fn plan_keeps(&self, path: &OutletPath, now: Now) -> bool {
         let rules = self.book.rules().clone();
         let Some(group) = self.book.group_of(path) else { return true };
         let Some(state) = self.groups.get(&group.id) else { return true };
-        let plan = state.without_override(group, path, &self.members(&rules, group), self.site(&rules, self.last));
+        let plan = state.without_override(group, path, &self.members(&rules, group), self.site(&rules, now));
         plan.is_none_or(|plan| plan.keeps_state)
     }
 

@@ -42,7 +42,7 @@ impl Timer {
         let ends = match lifetime {
             Lifetime::For(length) => Deadline::Steady(now.steady.after(length.length())),
             Lifetime::Until(instant) => Deadline::Wall(instant),
-            Lifetime::UntilEdge | Lifetime::Hold => {
+            Lifetime::UntilNextSchedule | Lifetime::Hold => {
                 return Err(format!("{path} has no schedules to override"));
             }
         };

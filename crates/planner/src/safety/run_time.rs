@@ -26,6 +26,9 @@ pub struct RunTime {
     tripped: Option<Tripped>,
     #[serde(skip_serializing_if = "Option::is_none")]
     day: Option<DayTotal>,
+    /// The start of the run that the last seen OFF ended.
+    #[serde(skip)]
+    last_run: Option<Steady>,
 }
 
 /// A trip that still has an effect.
@@ -123,6 +126,7 @@ impl RunTime {
 
     fn seen_off(&mut self, at: Now, zone: &TimeZone) {
         if let Some(since) = self.on_since.take() {
+            self.last_run = Some(since);
             self.add(since, at, zone);
             self.off_since = Some(at.steady);
         }
@@ -156,6 +160,39 @@ impl RunTime {
             },
         };
         self.tripped = Some(Tripped { trip, off_at: None });
+        Some(trip)
+    }
+
+    /// A countdown on the device ended the run. If the limit was as close as that, it counts as reached.
+    pub fn trip_just_before(
+        &mut self,
+        limits: &Limits,
+        close: SignedDuration,
+        now: Now,
+        zone: &TimeZone,
+    ) -> Option<Trip> {
+        // The OFF was counted already.
+        let since = self.last_run?;
+        let running = Self {
+            on_since: Some(since),
+            ..*self
+        };
+        let due = running.due(limits, now, zone)?;
+        if self.tripped.is_some() || due.at.since(now.steady) > close {
+            return None;
+        }
+        let trip = Trip {
+            at: now.steady,
+            cause: due.cause,
+            cooldown: match limits.cooldown {
+                Limit::None => None,
+                Limit::Of(cooldown) => Some(cooldown),
+            },
+        };
+        self.tripped = Some(Tripped {
+            trip,
+            off_at: self.off_since,
+        });
         Some(trip)
     }
 

@@ -1,0 +1,281 @@
+//! The scheduler task: channels and timers become events, effects become messages.
+//!
+//! It never waits for a device, a listener or the disk.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use planner::rules::Rules;
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{Arrival, Effect, Event, OutletNames, PlanRequest, Scheduler, SwitchId};
+use crate::{
+    domain::{
+        command_error::{CommandError, ErrorCode},
+        device_command::DeviceCommand,
+        devices::{DeviceEvent, DeviceMsg},
+        reply::{CommandResult, Reply},
+        scheduling::{RequestError, RequestReply, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
+    },
+    store::Store,
+    system::{clock::Clock, tasks::Tasks},
+};
+
+/// The clocks are read at least this often while something waits: tokio's timers stand still while the machine is
+/// suspended, and what is over then must be done at once.
+const PULSE: Duration = Duration::from_secs(1);
+/// What waits for room at the device owner at most, beside commands.
+const BACKLOG: usize = 4096;
+
+/// What the task is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// As the settings have them.
+    pub rules: Arc<Rules>,
+    /// Every configured device with the names of its outlets.
+    pub devices: std::collections::BTreeMap<planner::DeviceId, OutletNames>,
+    /// What survives a restart.
+    pub store: Store,
+    /// The channels to and from the event loop.
+    pub inbox: SchedulerInbox,
+    /// From workers.
+    pub events: mpsc::Receiver<DeviceEvent>,
+    /// To the device owner.
+    pub device_owner: mpsc::Sender<DeviceMsg>,
+    /// The clocks.
+    pub clock: Clock,
+    /// For computations beside the task.
+    pub tasks: Tasks,
+}
+
+/// The scheduler task.
+#[derive(Debug)]
+pub struct SchedulerTask {
+    scheduler: Scheduler,
+    store: Store,
+    clock: Clock,
+    tasks: Tasks,
+    messages: mpsc::Receiver<SchedulerMsg>,
+    events: mpsc::Receiver<DeviceEvent>,
+    device_owner: mpsc::Sender<DeviceMsg>,
+    updates: mpsc::Sender<SchedulerUpdate>,
+    /// Updates that there was no room for.
+    unpublished: VecDeque<SchedulerUpdate>,
+    /// Messages to the device owner that there was no room for.
+    unsent: VecDeque<DeviceMsg>,
+    results: mpsc::UnboundedSender<(SwitchId, CommandResult)>,
+    switched: mpsc::UnboundedReceiver<(SwitchId, CommandResult)>,
+    /// One plan is computed at a time.
+    planning: Arc<tokio::sync::Semaphore>,
+}
+
+impl SchedulerTask {
+    /// Nothing is sent before [`SchedulerTask::run`].
+    pub fn new(parts: Parts) -> Self {
+        let (results, switched) = mpsc::unbounded_channel();
+        let persisted = parts.store.saved().scheduler;
+        Self {
+            scheduler: Scheduler::new(parts.rules, parts.devices, persisted, parts.clock.read()),
+            store: parts.store,
+            clock: parts.clock,
+            tasks: parts.tasks,
+            messages: parts.inbox.asks,
+            events: parts.events,
+            device_owner: parts.device_owner,
+            updates: parts.inbox.words,
+            unpublished: VecDeque::new(),
+            unsent: VecDeque::new(),
+            results,
+            switched,
+            planning: Arc::new(tokio::sync::Semaphore::new(1)),
+        }
+    }
+
+    /// Runs until the stop, or until no device reports any more. Commands that wait are answered `shutting_down`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.handle(Event::Tick);
+        let updates = self.updates.clone();
+        loop {
+            let wake = self.wake();
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                event = self.events.recv() => match event {
+                    Some(event) => from_device(event),
+                    None => break,
+                },
+                Some(event) = self.next_result() => Some(event),
+                Some(message) = self.messages.recv() => Some(self.from_message(message)),
+                Ok(permit) = updates.reserve(), if !self.unpublished.is_empty() => {
+                    if let Some(update) = self.unpublished.pop_front() {
+                        permit.send(update);
+                    }
+                    None
+                }
+                () = sleep_until(wake) => Some(Event::Tick),
+            };
+            if let Some(event) = event {
+                self.handle(event);
+            }
+        }
+    }
+
+    /// The result of a switch. What its device reported before goes first: its state is in the report.
+    async fn next_result(&mut self) -> Option<Event> {
+        let (id, result) = self.switched.recv().await?;
+        for _ in 0..self.events.len() {
+            if let Some(event) = self.events.try_recv().ok().and_then(from_device) {
+                self.handle(event);
+            }
+        }
+        Some(Event::Switched(id, result))
+    }
+
+    fn wake(&self) -> Instant {
+        let pulse = Instant::now() + PULSE;
+        match self.scheduler.next_deadline() {
+            Some(at) => self.clock.instant_of(at).min(pulse),
+            None if self.unsent.is_empty() => Instant::now() + 60 * PULSE,
+            None => pulse,
+        }
+    }
+
+    fn from_message(&self, message: SchedulerMsg) -> Event {
+        match message {
+            SchedulerMsg::Command(command) => {
+                let deadline = self.clock.steady_of(command.deadline);
+                Event::Command(command, deadline)
+            }
+            SchedulerMsg::Sensor { topic, payload, retained } => Event::Sensor {
+                topic,
+                payload,
+                arrival: if retained { Arrival::Retained } else { Arrival::Live },
+            },
+            SchedulerMsg::Reload(reloaded) => Event::Reload {
+                rules: reloaded.rules,
+                devices: reloaded.devices,
+            },
+            SchedulerMsg::Request { request, reply } => Event::Request(request, reply),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.read();
+        let mut changes = Vec::new();
+        for effect in self.scheduler.handle(event, now) {
+            match effect {
+                Effect::Switch {
+                    id,
+                    path,
+                    action,
+                    run,
+                    source,
+                    deadline,
+                } => self.command(DeviceCommand {
+                    path,
+                    action,
+                    run,
+                    source,
+                    deadline: self.clock.instant_of(deadline),
+                    reply: self.reply(id),
+                }),
+                Effect::Forward(command) => self.command(command),
+                Effect::Device(message) => self.send(message),
+                Effect::Update(update) => self.publish(update),
+                Effect::Persist(change) => changes.push(change),
+                Effect::Plan(plan, reply) => self.plan(plan, reply),
+            }
+        }
+        if !changes.is_empty() {
+            self.store.update(|saved| {
+                let mut changed = false;
+                for change in changes.drain(..) {
+                    changed |= saved.scheduler.apply(change);
+                }
+                changed
+            });
+        }
+        self.flush();
+    }
+
+    fn reply(&self, id: SwitchId) -> Reply {
+        let results = self.results.clone();
+        Reply::new(move |outcome| {
+            let _stopped = results.send((id, outcome.result));
+        })
+    }
+
+    /// A device owner that is gone drops the command, and its reply answers.
+    fn command(&self, command: DeviceCommand) {
+        let sent = self.device_owner.try_send(DeviceMsg::Command(command));
+        if let Err(TrySendError::Full(DeviceMsg::Command(command))) = sent {
+            let busy = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
+            command.reply.send(Err(busy));
+        }
+    }
+
+    /// What a device should do by itself. It waits here for room, in order.
+    fn send(&mut self, message: DeviceMsg) {
+        self.unsent.push_back(message);
+        if self.unsent.len() > BACKLOG {
+            self.unsent.pop_front();
+            warn!("the device owner takes no messages; the oldest one is dropped");
+        }
+    }
+
+    /// A newer status takes the place of one that still waits.
+    fn publish(&mut self, update: SchedulerUpdate) {
+        let replaced = |waiting: &SchedulerUpdate| match (waiting, &update) {
+            (SchedulerUpdate::Outlet(old, _), SchedulerUpdate::Outlet(new, _)) => old == new,
+            (SchedulerUpdate::Group(old, _), SchedulerUpdate::Group(new, _)) => old == new,
+            _ => false,
+        };
+        if let Some(at) = self.unpublished.iter().position(replaced) {
+            self.unpublished.remove(at);
+        }
+        self.unpublished.push_back(update);
+    }
+
+    /// Sends what there is room for. Nothing is kept for a listener that is gone.
+    fn flush(&mut self) {
+        while let Some(update) = self.unpublished.pop_front() {
+            if let Err(TrySendError::Full(update)) = self.updates.try_send(update) {
+                self.unpublished.push_front(update);
+                break;
+            }
+        }
+        while let Some(message) = self.unsent.pop_front() {
+            if let Err(TrySendError::Full(message)) = self.device_owner.try_send(message) {
+                self.unsent.push_front(message);
+                break;
+            }
+        }
+    }
+
+    fn plan(&self, plan: Box<PlanRequest>, reply: RequestReply) {
+        let Ok(permit) = self.planning.clone().try_acquire_owned() else {
+            return reply.send(Err(RequestError::Busy));
+        };
+        self.tasks.spawn("plan", async move {
+            let computed = tokio::task::spawn_blocking(move || plan.compute()).await;
+            drop(permit);
+            if let Ok(answer) = computed {
+                reply.send(Ok(answer));
+            }
+        });
+    }
+}
+
+fn from_device(event: DeviceEvent) -> Option<Event> {
+    match event {
+        DeviceEvent::Report(report) => Some(Event::Report(report)),
+        DeviceEvent::Metered(metered) => Some(Event::Metered(metered)),
+        DeviceEvent::Recheck(command) => Some(Event::Recheck(command)),
+        // The report that comes with it says the same.
+        DeviceEvent::Event(_) => None,
+    }
+}
