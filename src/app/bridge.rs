@@ -15,7 +15,7 @@ use crate::{
     devices::DeviceOwner,
     domain::{
         device_metrics::MetricsRegistry,
-        devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+        devices::{Credentials, DeviceConfig, DeviceSet, EventSenders, OutletConfig, PollingConfig},
         report_thresholds::ReportThresholds,
         scheduling,
     },
@@ -132,7 +132,10 @@ impl Bridge {
         let owner = DeviceOwner::start(
             roster(settings),
             orders_in,
-            vec![news, scheduler_news],
+            EventSenders {
+                mqtt: news,
+                scheduler: scheduler_news,
+            },
             board,
             clock,
             tasks.clone(),

@@ -18,7 +18,7 @@ use super::{
 use crate::domain::{
     command::Target,
     command_error::{CommandError, ErrorCode},
-    device_command::{DeviceAction, DeviceCommand, Guard, Source},
+    device_command::{DeviceAction, DeviceCommand, RunLimit, Source},
     devices::DeviceMsg,
     report::{Event, EventKind},
 };
@@ -152,10 +152,11 @@ impl MqttTask {
         let intent = DeviceCommand {
             path,
             action,
-            guard: Guard::Leave,
+            run: RunLimit::default(),
             source: Source::Mqtt,
             deadline: Instant::now() + ttl,
             reply,
+            turn: None,
         };
         if let Err(TrySendError::Full(DeviceMsg::Command(intent))) =
             self.orders.try_send(DeviceMsg::Command(intent))

@@ -151,7 +151,7 @@ impl MqttTask {
                     Some(DeviceEvent::Report(report)) => self.tree.hear(&report),
                     Some(DeviceEvent::Event(event)) => self.tree.publish_event(&event),
                     // Of interest to the scheduler only; what is worth telling is in the report.
-                    Some(DeviceEvent::Metered(_)) => {}
+                    Some(DeviceEvent::Metered(_) | DeviceEvent::Recheck(_)) => {}
                     None => break,
                 },
                 Some(word) = self.words.recv() => self.on_scheduler_update(word),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use crate::domain::{
-    off_rules::{OurRules, WeeklyOff},
+    off_rules::{WeeklyOff, minute_and_day},
     report::Weekdays,
 };
 use planner::{level::open_spans, location::Location, period::after, rules::Group};
@@ -58,7 +58,7 @@ pub(super) fn week(group: &Group, location: &Location, zone: &TimeZone, held: He
         }
         until = Some(until.map_or(fires, |until| until.min(fires)));
         if counts && !opens_again {
-            let (minute, day) = on_the_wall(fires, zone);
+            let (minute, day) = minute_and_day(fires, zone);
             *minutes.entry(minute).or_default() |= day;
         }
     }
@@ -77,30 +77,6 @@ fn fires(edge: Timestamp) -> Timestamp {
     let second = edge.as_second() + i64::from(edge.subsec_nanosecond() > 0);
     let minute = second.div_euclid(MINUTE) + i64::from(second.rem_euclid(MINUTE) > 0);
     Timestamp::from_second((minute + 1) * MINUTE).unwrap_or(edge)
-}
-
-/// The minute of the day and the bit of the weekday.
-fn on_the_wall(at: Timestamp, zone: &TimeZone) -> (u16, u8) {
-    let wall = zone.to_datetime(at);
-    let minute = i32::from(wall.hour()) * 60 + i32::from(wall.minute());
-    let day = wall.date().weekday().to_sunday_zero_offset();
-    (u16::try_from(minute).unwrap_or(0), 1_u8 << day)
-}
-
-/// Whether one of our rules fired a moment ago, or fires now.
-pub(super) fn has_fired(ours: &OurRules, zone: &TimeZone, now: Timestamp) -> bool {
-    let mut moment = after(now, -AROUND);
-    let mut minutes = BTreeSet::new();
-    while moment <= after(now, SignedDuration::from_secs(30)) {
-        minutes.insert(on_the_wall(moment, zone));
-        moment = after(moment, SignedDuration::from_secs(15));
-    }
-    ours.values().any(|rule| {
-        let days = rule.days.bits();
-        minutes
-            .iter()
-            .any(|(minute, day)| rule.minute == *minute && days & day != 0)
-    })
 }
 
 #[cfg(test)]
@@ -224,24 +200,5 @@ mod tests {
             at("2026-11-21T05:00:00Z"),
         );
         assert_eq!(rules(&week), expected(&[("09:01", 0x7f)]));
-    }
-
-    #[test]
-    fn a_rule_that_fired_is_known_for_a_moment() {
-        let rule = WeeklyOff {
-            minute: 481,
-            days: Weekdays::from_bits(0b100_0000),
-        };
-        let ours: OurRules = [("S1".to_owned(), rule)].into();
-        let fired = |now: &str| has_fired(&ours, &TimeZone::UTC, at(now));
-        assert!(fired("2026-11-21T08:01:00Z") && fired("2026-11-21T08:02:10Z"));
-        assert!(fired("2026-11-21T08:00:40Z"), "its clock is fast");
-        assert!(!fired("2026-11-21T08:00:20Z") && !fired("2026-11-21T08:04:00Z"));
-        assert!(!fired("2026-11-22T08:01:00Z"), "another day");
-        assert!(!has_fired(
-            &OurRules::new(),
-            &TimeZone::UTC,
-            at("2026-11-21T08:01:00Z")
-        ));
     }
 }

@@ -22,8 +22,6 @@ mod reload;
 mod requests;
 mod sensors;
 mod tell;
-#[cfg(test)]
-mod tests;
 mod timer;
 mod wishes;
 
@@ -42,7 +40,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use kept::{PersistedScheduler, Remembered};
 pub use layers::{Changes, ScheduleChange};
-pub use outlet::Armed;
 pub use timer::Timer;
 
 use book::Book;
@@ -164,14 +161,10 @@ impl Scheduler {
     pub fn new(parts: Parts) -> Self {
         let look = Look::at(&parts.clock);
         let kept = parts.keeper.saved().scheduler;
-        let armed = kept.armed.clone();
         let book = Book::open(parts.rules, kept, look.now);
         let members = book.rules.groups.iter().flat_map(|group| &group.outlets);
         let mut live: BTreeMap<OutletPath, Live> =
             members.map(|path| (path.clone(), Live::default())).collect();
-        for (path, armed) in armed {
-            live.entry(path).or_default().armed = armed;
-        }
         for path in book.timers.keys() {
             live.entry(path.clone()).or_default();
         }
@@ -207,7 +200,7 @@ impl Scheduler {
                 biased;
                 () = stop.cancelled() => break,
                 news = self.news.recv() => match news {
-                    Some(news) => self.take_one(&news),
+                    Some(news) => self.take_one(news),
                     None => break,
                 },
                 Some(answer) = self.answered.recv() => self.take_answered(answer),
@@ -256,18 +249,22 @@ impl Scheduler {
         let mut concern = Concern::None;
         for _ in 0..self.news.len() {
             if let Ok(news) = self.news.try_recv() {
-                concern = concern.or(self.take_one(&news));
+                concern = concern.or(self.take_one(news));
             }
         }
         concern
     }
 
-    fn take_one(&mut self, news: &DeviceEvent) -> Concern {
+    fn take_one(&mut self, news: DeviceEvent) -> Concern {
         match news {
-            DeviceEvent::Report(report) => self.hear(report),
+            DeviceEvent::Report(report) => self.hear(&report),
             // The report that comes with it says the same.
             DeviceEvent::Event(_) => Concern::None,
-            DeviceEvent::Metered(metered) => self.take_reading(metered),
+            DeviceEvent::Metered(metered) => self.take_reading(&metered),
+            DeviceEvent::Recheck(command) => {
+                self.order(command);
+                Concern::None
+            }
         }
     }
 
@@ -300,7 +297,7 @@ impl Scheduler {
         self.decide(look);
         self.send_deferred(look, &mut wake);
         self.reconcile(look, &mut wake);
-        self.tend_guards(look, &mut wake);
+        self.tend_guards(look);
         self.tend_mirrors(look, &mut wake);
         self.watch_timers(look, &mut wake);
         self.watch_sensors(look, &mut wake);
@@ -341,7 +338,7 @@ impl Scheduler {
         let settled = self
             .desk
             .settled(self.book.overrides.clone(), self.book.timers.clone());
-        let kept = PersistedScheduler::of(&self.book, &self.live, settled);
+        let kept = PersistedScheduler::of(&self.book, settled);
         self.keeper.replace(|saved| &mut saved.scheduler, kept);
     }
 }

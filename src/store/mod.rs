@@ -15,7 +15,10 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{devices::energy::EnergyCounters, scheduler::task::PersistedScheduler};
+use crate::{
+    devices::{ArmedCountdowns, energy::EnergyCounters},
+    scheduler::task::PersistedScheduler,
+};
 use planner::{DeviceId, GroupId};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
@@ -33,6 +36,9 @@ pub struct Persisted {
     /// The same of groups.
     #[serde(default)]
     pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
+    /// When the countdowns end that were armed on devices.
+    #[serde(default)]
+    pub countdowns: ArmedCountdowns,
     /// What the scheduler must not forget.
     #[serde(default)]
     pub scheduler: PersistedScheduler,
@@ -69,6 +75,11 @@ impl Store {
     /// What is kept now.
     pub fn saved(&self) -> Persisted {
         self.0.borrow().clone()
+    }
+
+    /// Reports each change from now on.
+    pub fn changes(&self) -> watch::Receiver<Persisted> {
+        self.0.subscribe()
     }
 
     /// Replaces a part of it; an equal value is not written again.
@@ -233,6 +244,7 @@ mod tests {
     fn saved() -> Persisted {
         Persisted {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
+            countdowns: [("8022".to_owned(), vec![jiff::Timestamp::UNIX_EPOCH])].into(),
             energy: [("mats/2".to_owned(), account())].into(),
             groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
             scheduler: serde_json::from_str(SCHEDULER).unwrap(),
@@ -309,6 +321,7 @@ mod tests {
             groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
             scheduler: PersistedScheduler::default(),
             energy: EnergyCounters::default(),
+            countdowns: ArmedCountdowns::default(),
         })
     }
 

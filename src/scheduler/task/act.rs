@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
-    device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
+    device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
     devices::DeviceMsg,
     reply::Reply,
     report::EventKind,
@@ -117,11 +117,11 @@ impl Scheduler {
             info!(outlet = %path, state = %aim.power, reason = reason.map(ToString::to_string), "switching");
             self.tell_interlocked(path, look);
         }
-        let guard = self.guard_with(path, aim.power, look);
+        let run = self.run_limit(path, aim.power, look);
         self.send(
             path,
             DeviceAction::Switch(Switch::To(aim.power)),
-            guard,
+            run,
             aim.source,
             look.instant + PATIENCE,
             Purpose::Reconcile(aim.urgency),
@@ -169,7 +169,7 @@ impl Scheduler {
         &mut self,
         path: &OutletPath,
         action: DeviceAction,
-        guard: Guard,
+        run: RunLimit,
         source: Source,
         deadline: Instant,
         purpose: Purpose,
@@ -191,10 +191,11 @@ impl Scheduler {
         self.order(DeviceCommand {
             path: path.clone(),
             action,
-            guard,
+            run,
             source,
             deadline,
             reply: reply_to(id, self.answers.clone()),
+            turn: None,
         });
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::domain::{
     command::Command,
     command_error::{CommandError, ErrorCode},
-    device_command::{DeviceAction, Guard, Source},
+    device_command::{DeviceAction, RunLimit, Source},
     reply::Applied,
 };
 use planner::{GroupId, OutletPath, Power, overrides::Lifetime, period::Period};
@@ -55,13 +55,11 @@ impl Scheduler {
             .iter()
             .cloned()
             .partition(|path| power(path) == Some(Power::On));
-        let deadline = wish.deadline;
         let id = self.open_errand(paths, group, wish);
         for path in &on {
             self.begin(id, path, Some(timer), look);
-            let guard = self.guard_with(path, Power::On, look);
-            self.ask_for_guard(id, path, guard, deadline);
         }
+        self.leave_alone(id, &on, look);
         self.leave_alone(id, &off, look);
     }
 
@@ -83,16 +81,13 @@ impl Scheduler {
             if runs {
                 self.begin(id, path, None, look);
             }
-            let guard = match foreign {
-                Some((to, ends)) => Guard::Cancel { to, ends },
-                None if runs => self.guard_with(path, Power::On, look),
-                None => Guard::Leave,
-            };
-            if guard == Guard::Leave {
+            let counts = self.live.get(path).is_some_and(|live| live.countdown.runs());
+            if foreign.is_some() || (runs && counts) {
+                self.send_end(path, look);
+                self.cancel_on_device(id, path, deadline);
+            } else {
                 // Nothing counts but here.
                 untouched.push(path.clone());
-            } else {
-                self.ask_for_guard(id, path, guard, deadline);
             }
         }
         self.leave_alone(id, &untouched, look);
@@ -121,10 +116,10 @@ impl Scheduler {
         self.take_effect(id, path, timer.map_or(Effect::Plain, Effect::Timer));
     }
 
-    fn ask_for_guard(&mut self, id: ErrandId, path: &OutletPath, guard: Guard, deadline: Instant) {
+    fn cancel_on_device(&mut self, id: ErrandId, path: &OutletPath, deadline: Instant) {
         self.live.entry(path.clone()).or_default().errand = Some(id);
-        let purpose = Purpose::Errand(id);
-        self.send(path, DeviceAction::Guard, guard, Source::Mqtt, deadline, purpose);
+        let (action, purpose) = (DeviceAction::CancelCountdown, Purpose::Errand(id));
+        self.send(path, action, RunLimit::default(), Source::Mqtt, deadline, purpose);
     }
 
     /// Outlets of an errand of which no device has to be asked.

@@ -7,7 +7,6 @@ use tracing::debug;
 
 use super::{
     Look, Scheduler, Wake,
-    guard::again,
     mirror::Mirroring,
     outlet::{Live, Retry, Urgency},
     timer::Timer,
@@ -67,7 +66,6 @@ pub(super) struct Item {
 pub(super) enum Purpose {
     Errand(ErrandId),
     Reconcile(Urgency),
-    Guard,
     /// Reads a device again because the wall clock jumped.
     Reread(DeviceId),
 }
@@ -226,11 +224,11 @@ impl Scheduler {
     }
 
     pub(super) fn send_member(&mut self, deferred: &Deferred, look: Look) {
-        let guard = self.guard_with(&deferred.path, deferred.power, look);
+        let run = self.run_limit(&deferred.path, deferred.power, look);
         self.send(
             &deferred.path,
             DeviceAction::Switch(Switch::To(deferred.power)),
-            guard,
+            run,
             Source::Mqtt,
             deferred.deadline,
             Purpose::Errand(deferred.errand),
@@ -259,10 +257,6 @@ impl Scheduler {
                         debug!(outlet = %path, code = ?failure.code, reason = %failure.message, "not switched; it is tried again");
                     }
                 }
-            }
-            Purpose::Guard => {
-                let again = look.instant + again(&answer.outcome);
-                self.land(path, flying.power, &answer).guard_after = Some(again);
             }
         }
     }

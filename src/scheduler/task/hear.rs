@@ -10,7 +10,7 @@ use super::{
     outlet::{Live, Presence, Retry},
     timer::Counted,
 };
-use crate::domain::report::{Availability, Countdown, DeviceReport, EventKind, Outlet, Phase};
+use crate::domain::report::{Availability, ChangedBy, Countdown, DeviceReport, EventKind, Outlet, Phase};
 use planner::{
     OutletPath, Power,
     overrides::{Lifetime, Origin, Override, OverrideState},
@@ -25,6 +25,7 @@ struct Seen {
     power: Option<Power>,
     on_since: Option<Timestamp>,
     countdown: Countdown,
+    changed_by: ChangedBy,
     phase: Phase,
 }
 
@@ -34,6 +35,7 @@ impl Seen {
             power: outlet.power,
             on_since: outlet.on_since,
             countdown: outlet.countdown,
+            changed_by: outlet.changed_by,
             phase,
         }
     }
@@ -47,6 +49,7 @@ impl Seen {
             power: (on || known).then_some(Power::from(on)),
             on_since: outlets.iter().filter_map(|outlet| outlet.on_since).min(),
             countdown: Countdown::Unsupported,
+            changed_by: ChangedBy::Unknown,
             phase,
         }
     }
@@ -110,21 +113,19 @@ impl Scheduler {
                 live.presence = Presence::Back;
             }
             live.retry = Retry::default();
-            live.guard_after = None;
+            live.off_by = None;
         }
-        let ran_out = live.armed.ran_out(live.countdown, seen.countdown, look.now);
         live.on_since = seen.on_since;
         live.countdown = seen.countdown;
-        live.armed.heard(seen.countdown);
-        live.forget_armed();
         let Some(power) = seen.power else { return };
         let back = std::mem::take(&mut live.presence) == Presence::Back;
         // Somebody who commands it now decides.
         let unasked = live.errand.is_none();
         let before = live.power.replace(power);
-        // A countdown that we armed is not somebody's wish.
-        let counted = ran_out && power == Power::Off;
-        let mut ours = live.errand.is_some() || live.awaits(power) || counted;
+        // A countdown that we armed, or a rule of ours, is no external change.
+        let counted = seen.changed_by == ChangedBy::Countdown && power == Power::Off;
+        let by_rule = seen.changed_by == ChangedBy::OffRule && power == Power::Off;
+        let ours = live.errand.is_some() || live.awaits(power) || counted || by_rule;
         if seen.phase == Phase::Ready {
             live.doubt = None;
         }
@@ -133,7 +134,6 @@ impl Scheduler {
         if changed {
             live.went_on = before.map(|_| self.desk.number());
         }
-        ours |= changed && power == Power::Off && self.went_off_by_rule(path, look);
         if back {
             if unasked {
                 self.came_back(path, power, look);

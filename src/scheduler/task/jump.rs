@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::{Look, Scheduler, errand::Purpose};
 use crate::domain::{
-    device_command::{DeviceAction, Guard, Source},
+    device_command::{DeviceAction, RunLimit, Source},
     report::Availability,
 };
 use planner::{DeviceId, OutletPath, Power, period::after};
@@ -33,9 +33,6 @@ impl Scheduler {
         self.book.booted_at = after(self.book.booted_at, jump);
         self.book.listening_since = after(self.book.listening_since, jump);
         self.book.rations.shift(jump);
-        for live in self.live.values_mut() {
-            live.armed.fork(jump);
-        }
         if jump.is_negative() {
             self.set_back(jump);
         } else {
@@ -72,7 +69,7 @@ impl Scheduler {
             self.send(
                 &OutletPath::device(device.clone()),
                 DeviceAction::Read,
-                Guard::Leave,
+                RunLimit::default(),
                 Source::Safety,
                 look.instant + PATIENCE,
                 Purpose::Reread(device),

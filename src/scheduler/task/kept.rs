@@ -6,12 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{
-    book::Book,
-    layers::Changes,
-    outlet::{Armed, Live},
-    timer::Timer,
-};
+use super::{book::Book, layers::Changes, timer::Timer};
 use crate::domain::off_rules::OurRules;
 use planner::{
     GroupId, OutletPath, ScheduleId, activity::ScheduleMemory, energy_limits::PersistedEnergy,
@@ -32,8 +27,6 @@ pub struct PersistedScheduler {
     pub energy: PersistedEnergy,
     /// Timed ONs, timed OFFs and countdowns.
     pub timers: BTreeMap<OutletPath, Timer>,
-    /// The countdowns that we armed on the plugs.
-    pub armed: BTreeMap<OutletPath, Armed>,
     /// The schedule rules on plugs that are ours.
     pub mirrored: BTreeMap<OutletPath, OurRules>,
     /// Schedules changed over MQTT.
@@ -77,12 +70,7 @@ impl PersistedScheduler {
 
     /// What is to be kept now. An override or a timer that no device confirmed yet is not: a command that failed must
     /// not come back with the next start.
-    pub(super) fn of(
-        book: &Book,
-        live: &BTreeMap<OutletPath, Live>,
-        settled: (Overrides, BTreeMap<OutletPath, Timer>),
-    ) -> Self {
-        let armed = live.iter().filter(|(_, live)| live.armed != Armed::default());
+    pub(super) fn of(book: &Book, settled: (Overrides, BTreeMap<OutletPath, Timer>)) -> Self {
         let (overrides, timers) = settled;
         Self {
             overrides,
@@ -90,7 +78,6 @@ impl PersistedScheduler {
             safety: book.safety.clone(),
             energy: book.rations.kept(),
             timers,
-            armed: armed.map(|(path, live)| (path.clone(), live.armed)).collect(),
             mirrored: book.mirrored.clone(),
             schedule_changes: book.changes.clone(),
             memory: book.remembered(),

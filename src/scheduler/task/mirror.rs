@@ -13,7 +13,7 @@ use crate::{
         off_rules::{Mirror, WeeklyOff},
         report::{Availability, DeviceClock, DeviceRules, EventKind},
     },
-    scheduler::mirror::{Held, Week, has_fired, week},
+    scheduler::mirror::{Held, Week, week},
 };
 use planner::{
     OutletPath,
@@ -184,14 +184,6 @@ impl Scheduler {
         } else {
             self.book.mirrored.insert(path.clone(), mirrored.ours.clone());
         }
-    }
-
-    /// Whether a plug may have gone off by a rule of ours. That is not somebody's wish.
-    pub(super) fn went_off_by_rule(&self, path: &OutletPath, look: Look) -> bool {
-        let zone = self.live.get(path).and_then(|live| zone_of(&live.rules.clock));
-        let ours = self.book.mirrored.get(path);
-        zone.zip(ours)
-            .is_some_and(|(zone, ours)| has_fired(ours, &zone, look.now))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::errand::{ErrandId, SwitchId};
@@ -11,7 +10,7 @@ use crate::domain::{
     report::{Availability, Countdown, DeviceRules},
     scheduling::FailSafeState,
 };
-use planner::{Power, period::after};
+use planner::{Power, Steady};
 
 /// A plug counts whole seconds, and an answer takes some.
 pub(super) const SAME_COUNTDOWN: SignedDuration = SignedDuration::from_secs(3);
@@ -38,9 +37,9 @@ pub(super) struct Live {
     pub(super) retry: Retry,
     /// Since when it is not what it should be.
     pub(super) differs: Option<Differs>,
-    pub(super) armed: Armed,
-    /// When the countdown may be asked for again.
-    pub(super) guard_after: Option<Instant>,
+    /// The end that the device's worker was last sent.
+    #[allow(clippy::option_option)] // Nothing sent, no end, or an end.
+    pub(super) off_by: Option<Option<Steady>>,
 }
 
 impl Default for Live {
@@ -58,8 +57,7 @@ impl Default for Live {
             doubt: None,
             retry: Retry::default(),
             differs: None,
-            armed: Armed::default(),
-            guard_after: None,
+            off_by: None,
         }
     }
 }
@@ -148,68 +146,6 @@ pub(super) enum Urgency {
     Schedule,
 }
 
-/// The countdown that we armed: the one the plug confirmed, and one we asked for since. Either may be running when a
-/// request failed half way, or the bridge did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Armed {
-    /// When the countdown ends that the plug confirmed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    confirmed: Option<Timestamp>,
-    /// When the one ends that was asked for last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<Timestamp>,
-}
-
-impl Armed {
-    pub(super) fn ask(&mut self, ends: Timestamp) {
-        self.asked = Some(ends);
-    }
-
-    /// The one to replace or clear: that which runs, else that which was asked for.
-    pub(super) fn ours(self, countdown: Countdown) -> Option<Timestamp> {
-        match countdown {
-            Countdown::Running { to: Power::Off, ends } => {
-                self.matching(ends).or(self.asked).or(self.confirmed)
-            }
-            _ => self.asked.or(self.confirmed),
-        }
-    }
-
-    fn matching(self, ends: Timestamp) -> Option<Timestamp> {
-        let same = |ours: &Timestamp| ours.duration_since(ends).abs() <= SAME_COUNTDOWN;
-        self.asked.filter(same).or(self.confirmed.filter(same))
-    }
-
-    /// Whether a countdown that runs is ours.
-    pub(super) fn owns(self, countdown: Countdown) -> bool {
-        matches!(countdown, Countdown::Running { to: Power::Off, ends } if self.matching(ends).is_some())
-    }
-
-    /// Whether our countdown ran out, from what the plug said before and says now.
-    pub(super) fn ran_out(self, before: Countdown, now_says: Countdown, now: Timestamp) -> bool {
-        let over =
-            matches!(before, Countdown::Running { ends, .. } if ends.duration_since(now) <= SAME_COUNTDOWN);
-        over && self.owns(before) && !self.owns(now_says)
-    }
-
-    /// Takes what the plug says of it.
-    pub(super) fn heard(&mut self, countdown: Countdown) {
-        if let Countdown::Running { to: Power::Off, ends } = countdown
-            && let Some(ours) = self.matching(ends)
-        {
-            self.confirmed = Some(ours);
-        }
-    }
-
-    /// The wall clock jumped. If it was set, the countdown ends that much later or earlier by it; if the machine slept,
-    /// it ends when it did. Both are ours.
-    pub(super) fn fork(&mut self, by: SignedDuration) {
-        self.confirmed = self.asked.or(self.confirmed);
-        self.asked = self.confirmed.map(|ends| after(ends, by));
-    }
-}
-
 impl Live {
     /// What the planner goes by: nothing is known of what is out of reach.
     pub(super) fn observed(&self) -> Option<Power> {
@@ -229,7 +165,7 @@ impl Live {
     /// The countdown that somebody else started on the plug: what it switches to, and when.
     pub(super) fn foreign(&self) -> Option<(Power, Timestamp)> {
         match self.countdown {
-            Countdown::Running { to, ends } if !self.armed.owns(self.countdown) => Some((to, ends)),
+            Countdown::External { to, ends } => Some((to, ends)),
             _ => None,
         }
     }
@@ -241,8 +177,11 @@ impl Live {
 
     /// Whether it is idle, and no countdown runs on its plug or may be ours.
     pub(super) fn is_left_alone(&self) -> bool {
-        let counts = matches!(self.countdown, Countdown::Running { .. });
-        self.is_idle() && !counts && self.armed == Armed::default()
+        let counts = matches!(
+            self.countdown,
+            Countdown::Armed { .. } | Countdown::External { .. }
+        );
+        self.is_idle() && !counts && self.off_by.flatten().is_none()
     }
 
     /// Whether it is on, goes on now, or is not known to be off.
@@ -256,8 +195,8 @@ impl Live {
             Countdown::Unknown => None,
             Countdown::Unsupported => Some(FailSafeState::Unsupported),
             Countdown::Idle => Some(FailSafeState::Idle),
-            Countdown::Running { .. } if self.armed.owns(self.countdown) => Some(FailSafeState::Armed),
-            Countdown::Running { .. } => Some(FailSafeState::Foreign),
+            Countdown::Armed { .. } => Some(FailSafeState::Armed),
+            Countdown::External { .. } => Some(FailSafeState::Foreign),
             Countdown::Failed => Some(FailSafeState::Failed),
         }
     }

@@ -48,6 +48,7 @@ impl Scheduler {
         // An intent in flight is answered by its worker's end, and needs none of this.
         self.live.retain(|path, _| !gone.contains(&path.device));
         self.book.timers.retain(|path, _| !gone.contains(&path.device));
+        self.book.mirrored.retain(|path, _| !gone.contains(&path.device));
         self.devices.retain(|device, _| !gone.contains(device));
         self.reports.retain(|device, _| !gone.contains(device));
     }

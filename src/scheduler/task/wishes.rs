@@ -13,7 +13,7 @@ use super::{
 use crate::domain::{
     command::{Action, Command, Target},
     command_error::{CommandError, ErrorCode},
-    device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
+    device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
     reply::{Applied, MemberResult},
     report::EventKind,
 };
@@ -69,10 +69,11 @@ impl Scheduler {
             self.order(DeviceCommand {
                 path,
                 action,
-                guard: Guard::Leave,
+                run: RunLimit::default(),
                 source: Source::Mqtt,
                 deadline: wish.deadline,
                 reply,
+                turn: None,
             });
         }
     }
@@ -150,17 +151,19 @@ impl Scheduler {
         let Action::Switch(switch) = wish.action else {
             return;
         };
-        let guard = match switch {
-            Switch::To(power) if self.live.contains_key(&path) => self.guard_with(&path, power, look),
-            Switch::To(_) | Switch::Toggle => Guard::Leave,
+        let power = match switch {
+            Switch::To(power) => power,
+            Switch::Toggle => Power::On,
         };
+        let run = self.run_limit(&path, power, look);
         self.order(DeviceCommand {
             path,
             action: DeviceAction::Switch(switch),
-            guard,
+            run,
             source: Source::Mqtt,
             deadline: wish.deadline,
             reply: wish.reply,
+            turn: None,
         });
     }
 
