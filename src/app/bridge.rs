@@ -1,6 +1,6 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
@@ -9,18 +9,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use planner::DeviceId;
+
 use crate::{
     app::reload::Loader,
     config::{Device, Settings},
     devices::DeviceOwner,
     domain::{
         device_metrics::MetricsRegistry,
-        devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+        devices::{Credentials, DeviceConfig, DeviceSet, EventSenders, OutletConfig, PollingConfig},
         report_thresholds::ReportThresholds,
-        scheduling,
+        scheduling::{self, OutletNames},
     },
     mqtt::{BridgeInfo, Channels, Control, MqttTask, Parts, link::LinkError},
-    scheduler::task::{self, Scheduler},
+    scheduler::task::{self, SchedulerTask},
     store::{self, Loaded, Store},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
@@ -93,7 +95,7 @@ impl Bridge {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (keeper, writer, start_checks) = open_store(settings)?;
+        let (keeper, writer, start_checks) = open_store(settings, &clock)?;
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
         let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
@@ -103,13 +105,15 @@ impl Bridge {
         let board = MetricsRegistry::default();
 
         let about = about(settings, &clock, start_checks);
-        let scheduler = Scheduler::new(task::Parts {
+        let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
-            keeper: keeper.clone(),
-            ends: scheduler_ends,
-            news: scheduler_news_in,
-            orders: orders.clone(),
+            devices: outlet_names(settings),
+            store: keeper.clone(),
+            inbox: scheduler_ends,
+            events: scheduler_news_in,
+            device_owner: orders.clone(),
             clock: clock.clone(),
+            tasks: tasks.clone(),
         });
         let parts = Parts {
             wires: Channels {
@@ -132,7 +136,10 @@ impl Bridge {
         let owner = DeviceOwner::start(
             roster(settings),
             orders_in,
-            vec![news, scheduler_news],
+            EventSenders {
+                mqtt: news,
+                scheduler: scheduler_news,
+            },
             board,
             clock,
             tasks.clone(),
@@ -242,9 +249,9 @@ fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> Bridg
     about
 }
 
-fn open_store(settings: &Settings) -> Result<(Store, store::Writer, Vec<String>), StartError> {
+fn open_store(settings: &Settings, clock: &Clock) -> Result<(Store, store::Writer, Vec<String>), StartError> {
     let path = settings.state_file.clone();
-    let (keeper, writer, loaded) = store::open(path.clone()).map_err(|source| StartError::State {
+    let (keeper, writer, loaded) = store::open(path.clone(), clock).map_err(|source| StartError::State {
         path: path.clone().unwrap_or_default(),
         source,
     })?;
@@ -260,6 +267,21 @@ fn open_store(settings: &Settings) -> Result<(Store, store::Writer, Vec<String>)
         findings.push(finding);
     }
     Ok((keeper, writer, findings))
+}
+
+/// Every configured device, with the names of its outlets.
+pub(crate) fn outlet_names(settings: &Settings) -> BTreeMap<DeviceId, OutletNames> {
+    let names = |device: &Device| {
+        let outlets = device.outlets.iter();
+        outlets
+            .map(|outlet| (outlet.key.clone(), outlet.position))
+            .collect()
+    };
+    settings
+        .devices
+        .iter()
+        .map(|device| (device.id.clone(), names(device)))
+        .collect()
 }
 
 /// The devices of the settings, and how to treat them.

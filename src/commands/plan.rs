@@ -17,7 +17,7 @@ use crate::{
     system::clock::Clock,
 };
 use planner::{
-    GroupId, OutletPath, Power,
+    GroupId, Now, OutletPath, Power, Steady,
     activity::Conditions,
     energy_limits::EnergyLimits,
     forecast::{PlannedChange, forecast},
@@ -103,9 +103,12 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
         observed: &observed,
         holders: &holders,
         conditions: Conditions::TakenToHold,
-        booted_at,
-        listening_since: booted_at,
-        now: from,
+        booted_at: Steady::at(booted_at),
+        listening_since: Steady::at(booted_at),
+        now: Now {
+            wall: from,
+            steady: Steady::at(from),
+        },
     };
     let beginning = decide(&inputs).groups;
     let groups = rules.groups.iter().zip(beginning);

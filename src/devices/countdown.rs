@@ -1,18 +1,23 @@
-//! The plug's own countdown to OFF: armed before the relay closes, renewed while the bridge lives,
+//! The plug's own countdown to OFF: armed before the relay closes, kept at the wanted end while the outlet is on, and
 //! cleared with the OFF. It switches a plug off even if the bridge or the network is gone.
 //!
-//! A plug has one, and people use it from the app: one that is not ours is left alone. Arming clears and adds
-//! on the wire, so it can fail in between; then it is armed again at once, or the relay opens.
+//! A plug has one, and people use it from the app: an external one is not changed. Arming clears and adds on the wire,
+//! so it can fail in between; then it is armed again at once, or the relay opens.
 
-mod arm;
-mod reading;
+mod memory;
+mod registry;
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
-use reading::{SHORTEST, countdown, until};
+pub(super) use memory::WantedEnd;
+pub use registry::ArmedCountdowns;
+pub(super) use registry::CountdownRegistry;
+
+use memory::{CountdownMemory, CountdownStep, DeviceTimer, length_until, to_second};
 
 use super::{
     backoff::Purpose,
@@ -23,32 +28,43 @@ use super::{
 };
 use crate::devices::switch_target::{SwitchProgress, SwitchTarget, too_late};
 use crate::domain::{
-    command_error::CommandError,
-    device_command::{DeviceCommand, Guard},
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceCommand, RunLimit},
     reply::{Applied, Reply},
     report::{Countdown, Kind},
 };
-use planner::Power;
+use planner::{Power, Steady};
 
-/// What a worker remembers of the countdown that it armed.
+/// How often arming is tried before the relay opens.
+const ROUNDS: u32 = 2;
+/// After this a countdown that should have ended is read again.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
+/// Between two changes of the countdown without a command.
+const AFTER_SUCCESS: Duration = Duration::from_secs(5);
+/// After a change that failed.
+const AFTER_FAILURE: Duration = Duration::from_mins(1);
+
+/// What a worker keeps of its plug's countdown.
 #[derive(Debug, Default)]
-pub(super) struct ArmedCountdown {
+pub(super) struct OwnCountdown {
+    memory: CountdownMemory,
+    /// The hardware id of the device that it is about.
+    hardware_id: Option<String>,
     /// The device does not know the request. Never asked again.
     refused: bool,
-    /// When the countdown ends that we armed last, also where no answer said that it was taken.
-    armed: Option<Instant>,
-    /// It may have changed unseen: a new connection, or an outcome that is not known.
+    /// It may have changed without a reading: a new connection, or an outcome that is not known.
     stale: bool,
-    /// Ours still runs after an OFF: clearing it failed.
-    leftover: Option<Timestamp>,
+    /// No change without a command before then.
+    not_before: Option<Instant>,
+    registry: CountdownRegistry,
 }
 
-/// What became of the wish to guard.
+/// The result of an attempt to arm.
 #[derive(Debug)]
 enum CountdownResult {
     /// Our countdown runs.
     Armed(CountdownRisk),
-    /// Nothing was asked for, the device has none, or somebody else uses it.
+    /// No end is wanted, the device has no countdown, or an external one runs.
     Without,
     /// The device does not arm it.
     Refused(CommandError),
@@ -57,7 +73,7 @@ enum CountdownResult {
 /// Whether the relay may stay closed without our countdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CountdownRisk {
-    /// Somebody else closed it and relied on nothing of ours.
+    /// It was closed externally and relied on nothing of ours.
     Theirs,
     /// It is closed because of us, or counted on a countdown that we replaced.
     Ours,
@@ -66,7 +82,7 @@ enum CountdownRisk {
 /// How switching ended.
 #[derive(Debug)]
 pub(super) enum SwitchEnd {
-    /// The device was asked until it said so, or the rounds were over.
+    /// The device was asked until it confirmed, or the rounds were over.
     Applied,
     /// The time to live ran out in the middle.
     Late,
@@ -74,57 +90,80 @@ pub(super) enum SwitchEnd {
     Refused(CommandError),
 }
 
-/// The countdown counts whole seconds and is read some time later: two that end within this are the same.
-const SAME_END: SignedDuration = SignedDuration::from_secs(3);
-/// How often arming is tried before the relay opens.
-const ROUNDS: u32 = 2;
-/// After this a countdown that should have ended is read again.
-const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
+impl OwnCountdown {
+    pub(super) fn new(registry: CountdownRegistry) -> Self {
+        Self {
+            registry,
+            ..Self::default()
+        }
+    }
 
-impl ArmedCountdown {
-    /// Nothing is known of the countdown any more, but for what we did to it.
-    pub(super) fn doubt(&mut self) {
+    /// The outlet must be off by then.
+    pub(super) fn set_wanted(&mut self, wanted: WantedEnd, known: Countdown) {
+        self.memory.wanted = wanted;
+        // By the wanted end it may turn out to be what the run before armed.
+        self.stale |= matches!(known, Countdown::External { to: Power::Off, .. });
+    }
+
+    /// A command switched the outlet: the countdown is changed without a pause.
+    pub(super) fn on_switched(&mut self) {
+        self.not_before = None;
+    }
+
+    /// A new connection: the countdown is read before anything is done about it.
+    pub(super) fn on_connected(&mut self, hardware_id: &str) {
+        self.doubt();
+        self.not_before = None;
+        if self.hardware_id.as_deref() != Some(hardware_id) {
+            let previous = self.registry.of(hardware_id);
+            self.memory = CountdownMemory::after_restart(self.memory.wanted, previous);
+            self.hardware_id = Some(hardware_id.to_owned());
+            self.refused = false;
+        }
+    }
+
+    /// The device left the settings: what it counts is not ours any more.
+    pub(super) fn on_removed(&mut self) {
+        if let Some(hardware_id) = &self.hardware_id {
+            self.registry.set(hardware_id, Vec::new());
+        }
+    }
+
+    /// The relay was read.
+    pub(super) fn on_relay_read(&mut self) {
+        self.memory.on_relay_read();
+    }
+
+    /// Whether our countdown made the relay open just now.
+    pub(super) fn ran_out(&self, now: Steady) -> bool {
+        self.memory.ran_out(now)
+    }
+
+    fn doubt(&mut self) {
         self.stale = true;
     }
 }
 
 impl Worker {
-    /// Carries out an intent that does not switch.
-    pub(super) async fn carry_out_guard(
+    /// Clears the countdown that runs on the device, whoever started it.
+    pub(super) async fn carry_out_cancel(
         &mut self,
         session: &mut Session,
-        intent: DeviceCommand,
+        command: DeviceCommand,
     ) -> Result<(), ExchangeError> {
-        let targets = self.targets(&intent.path);
+        let targets = self.targets(&command.path);
         if targets.is_empty() {
-            intent.reply.send(Err(self.unknown_outlet(&intent.path)));
+            command.reply.send(Err(self.unknown_outlet(&command.path)));
             return Ok(());
         }
-        // What is in flight is finished at the stop: arming must not end half way.
-        let power = self.confirmed(&targets).unwrap_or(Power::On);
-        self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
-        let countdown_result = match intent.guard {
-            Guard::Leave => Ok(CountdownResult::Without),
-            Guard::Arm { off_at, ours } => self.arm_and_hold(session, off_at, ours).await,
-            Guard::Disarm { ours } => self
-                .disarm(session, ours)
-                .await
-                .map(|()| CountdownResult::Without),
-            Guard::Cancel { to, ends } => self
-                .cancel(session, to, ends)
-                .await
-                .map(|()| CountdownResult::Without),
-        };
-        self.mailbox.view.in_flight = None;
-        match countdown_result {
-            Ok(CountdownResult::Refused(failure)) => intent.reply.send(Err(failure)),
-            Ok(CountdownResult::Armed(_) | CountdownResult::Without) => {
+        match self.clear_countdown(session, Countdown::runs).await {
+            Ok(()) => {
                 let outlets = self.states(&targets);
-                intent.reply.send(Ok(Applied { outlets, attempts: 1 }));
+                command.reply.send(Ok(Applied { outlets, attempts: 1 }));
+                Ok(())
             }
-            Err(on_exchange_error) => return self.on_exchange_error(on_exchange_error, intent, 1),
+            Err(error) => self.on_exchange_error(error, command, 1),
         }
-        Ok(())
     }
 
     /// Switches with the countdown that belongs to it: armed before an ON and read after it. Arming is not
@@ -134,25 +173,89 @@ impl Worker {
         session: &mut Session,
         targets: &[SwitchTarget],
         power: Power,
-        (guard, deadline): (Guard, Instant),
+        (run, deadline): (RunLimit, Instant),
+        attempts: &SwitchProgress,
+        reply: &mut Reply,
+    ) -> Result<SwitchEnd, ExchangeError> {
+        if power == Power::Off {
+            return self
+                .settle_in_time(session, targets, power, deadline, attempts, reply)
+                .await;
+        }
+        if run.off_by.is_some_and(|end| end <= self.clock.steady()) {
+            let message = "the time until which the outlet may be on is over; it is not switched on";
+            return Ok(SwitchEnd::Refused(CommandError::bridge(
+                ErrorCode::Expired,
+                message,
+            )));
+        }
+        let before = self.own_countdown.memory.wanted;
+        let result = self
+            .switch_on(session, targets, (run, deadline), attempts, reply)
+            .await;
+        // The end of a run that did not begin says nothing about the next one.
+        if !matches!(result, Ok(SwitchEnd::Applied)) && self.relay_is(Power::Off) {
+            self.own_countdown.memory.wanted = before;
+        }
+        result
+    }
+
+    async fn switch_on(
+        &mut self,
+        session: &mut Session,
+        targets: &[SwitchTarget],
+        (run, deadline): (RunLimit, Instant),
         attempts: &SwitchProgress,
         reply: &mut Reply,
     ) -> Result<SwitchEnd, ExchangeError> {
         let was_on = self.confirmed(targets) == Some(Power::On);
-        let (countdown_result, off_at) = match guard {
-            Guard::Arm { off_at, ours } if power == Power::On => {
-                (self.arm(session, off_at, ours).await?, Some(off_at))
-            }
-            _ => (CountdownResult::Without, None),
+        let closed_at = if was_on { self.on_at() } else { None };
+        let end = run.end(closed_at.unwrap_or_else(|| self.clock.steady()));
+        self.own_countdown.memory.wanted = end.into();
+        let countdown_result = match end {
+            Some(end) => self.arm(session, end).await?,
+            None => CountdownResult::Without,
         };
         if let CountdownResult::Refused(failure) = countdown_result {
             return Ok(SwitchEnd::Refused(failure));
         }
-        let unasked = self.mailbox.late_code();
-        if off_at.is_some() && Instant::now() >= deadline {
-            return Ok(SwitchEnd::Refused(too_late(attempts.so_far(), unasked)));
+        if end.is_some() && Instant::now() >= deadline {
+            let late = too_late(attempts.so_far(), self.mailbox.late_code());
+            return Ok(SwitchEnd::Refused(late));
         }
-        // A request that is given up half way would meet the next one at the device: only the answer is early.
+        let settled = self
+            .settle_in_time(session, targets, Power::On, deadline, attempts, reply)
+            .await?;
+        if !self.all_confirmed(targets, Power::On) {
+            return Ok(settled);
+        }
+        if !was_on && run.max_on.is_some() {
+            // It counts from the moment the relay closed, which may be some attempts later than it was armed.
+            self.own_countdown.memory.wanted = run.end(self.clock.steady()).into();
+        }
+        if let (SwitchEnd::Applied, CountdownResult::Armed(risk), Some(end)) =
+            (&settled, countdown_result, end)
+        {
+            let risk = if was_on { risk } else { CountdownRisk::Ours };
+            if let CountdownResult::Refused(failure) = self.hold(session, end, risk).await? {
+                return Ok(SwitchEnd::Refused(failure));
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Switches, and replies when the time to live is over.
+    async fn settle_in_time(
+        &mut self,
+        session: &mut Session,
+        targets: &[SwitchTarget],
+        power: Power,
+        deadline: Instant,
+        attempts: &SwitchProgress,
+        reply: &mut Reply,
+    ) -> Result<SwitchEnd, ExchangeError> {
+        let unasked = self.mailbox.late_code();
+        // A request that is given up half way would meet the next one at the device: only the reply is early.
         {
             let mut settling = pin!(self.settle(session, targets, power, attempts, deadline));
             tokio::select! {
@@ -167,50 +270,23 @@ impl Worker {
             self.own_countdown.doubt();
             return Ok(SwitchEnd::Late);
         }
-        if let (CountdownResult::Armed(stake), Some(off_at)) = (countdown_result, off_at)
-            && self.all_confirmed(targets, power)
-        {
-            let stake = if was_on { stake } else { CountdownRisk::Ours };
-            if let CountdownResult::Refused(failure) = self.hold(session, off_at, stake).await? {
-                return Ok(SwitchEnd::Refused(failure));
-            }
-        }
         Ok(SwitchEnd::Applied)
-    }
-
-    /// Clears our countdown after an OFF that the device confirmed and that was answered.
-    pub(super) async fn disarm_after_off(
-        &mut self,
-        session: &mut Session,
-        guard: Guard,
-        power: Power,
-    ) -> Result<(), ExchangeError> {
-        let Guard::Disarm { ours } = guard else {
-            return Ok(());
-        };
-        if power == Power::On {
-            return Ok(());
-        }
-        let disarmed = self.disarm(session, ours).await;
-        if disarmed.is_err() {
-            self.own_countdown.leftover = Some(ours);
-            self.own_countdown.doubt();
-        }
-        disarmed
     }
 
     /// Whether the countdown should be read before its turn.
     pub(super) fn countdown_is_due(&self) -> bool {
         let overdue = match self.known.countdown {
-            Countdown::Running { ends, .. } => self.clock.now().duration_since(ends) >= OVERDUE,
+            Countdown::Armed { ends } | Countdown::External { ends, .. } => {
+                self.clock.now().duration_since(ends) >= OVERDUE
+            }
             _ => false,
         };
         self.has_countdown() && (self.own_countdown.stale || overdue)
     }
 
-    /// Reads the countdown. A device that cannot say loses nothing else.
+    /// Reads the countdown. A device that cannot answer loses nothing else.
     pub(super) async fn poll_countdown(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        // Asked once, whatever comes of it; a device that fails is connected anew, and read then.
+        // Asked once, whatever the answer; after a failure the device is connected again, and it is read then.
         self.own_countdown.stale = false;
         if !self.has_countdown() {
             return Ok(());
@@ -221,91 +297,247 @@ impl Worker {
                 self.known.set_countdown(Countdown::Unknown);
                 return Ok(());
             }
-            Err(on_exchange_error) => {
+            Err(error) => {
                 self.known.set_countdown(Countdown::Unknown);
-                return Err(on_exchange_error);
+                return Err(error);
             }
             Ok(read) => read,
         };
-        // That nothing runs is what the failure was; the next attempt to arm ends it.
+        // That none runs is what the failure was; the next attempt to arm ends it.
         if failed && read == Countdown::Idle {
             self.known.set_countdown(Countdown::Failed);
         }
-        if let Some(ours) = self.own_countdown.leftover
-            && self.relay_is(Power::Off)
-        {
-            self.disarm(session, ours).await?;
-        }
-        self.own_countdown.leftover = None;
         self.send_report().await;
         Ok(())
+    }
+
+    /// When the countdown is to be changed, `now` or later; `None` while it is right.
+    pub(super) fn countdown_change_at(&self, now: Instant) -> Option<Instant> {
+        self.countdown_step()?;
+        Some(self.own_countdown.not_before.map_or(now, |at| at.max(now)))
+    }
+
+    fn countdown_step(&self) -> Option<CountdownStep> {
+        if !self.has_countdown() || self.own_countdown.stale {
+            return None;
+        }
+        let power = self.known.outlets.first()?.outlet.power;
+        let memory = &self.own_countdown.memory;
+        memory.step(self.known.countdown, power, self.clock.steady())
+    }
+
+    /// Makes the countdown follow the wanted end.
+    pub(super) async fn keep_countdown(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
+        let Some(step) = self.countdown_step() else {
+            return Ok(());
+        };
+        // What is in flight is finished at the stop: arming must not end half way.
+        let power = if self.relay_is(Power::Off) {
+            Power::Off
+        } else {
+            Power::On
+        };
+        self.mailbox.view.in_flight = Some((None, power));
+        let result = match step {
+            CountdownStep::Arm(end) => self.arm_and_hold(session, end).await,
+            CountdownStep::Clear => self
+                .clear_countdown(session, Countdown::is_ours)
+                .await
+                .map(|()| CountdownResult::Without),
+        };
+        self.mailbox.view.in_flight = None;
+        let pause = match &result {
+            Ok(CountdownResult::Armed(_) | CountdownResult::Without) => AFTER_SUCCESS,
+            Ok(CountdownResult::Refused(_)) | Err(_) => AFTER_FAILURE,
+        };
+        self.own_countdown.not_before = Some(Instant::now() + pause);
+        match result {
+            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     async fn arm_and_hold(
         &mut self,
         session: &mut Session,
-        off_at: Instant,
-        ours: Option<Timestamp>,
+        end: Steady,
     ) -> Result<CountdownResult, ExchangeError> {
-        let before = self.own_countdown.armed;
-        match self.arm(session, off_at, ours).await? {
-            // What was read a moment ago needs no second look.
-            CountdownResult::Armed(stake) if self.own_countdown.armed != before => {
-                self.hold(session, off_at, stake).await
-            }
+        match self.arm(session, end).await? {
+            CountdownResult::Armed(risk) => self.hold(session, end, risk).await,
             other => Ok(other),
         }
     }
 
-    /// Clears somebody else's countdown, if it is still the one that was meant.
-    async fn cancel(
+    /// Reads what runs, and clears it if `whose` holds.
+    async fn clear_countdown(
         &mut self,
         session: &mut Session,
-        to: Power,
-        ends: Timestamp,
+        whose: fn(&Countdown) -> bool,
     ) -> Result<(), ExchangeError> {
         if !self.has_countdown() {
             return Ok(());
         }
         let read = self.read_countdown(session, Purpose::Command).await?;
-        let meant = matches!(read, Countdown::Running { to: found, ends: end }
-            if found == to && end.duration_since(ends).abs() <= SAME_END);
-        if meant {
+        if whose(&read) {
             self.exchange(session, Request::ClearTimer, Purpose::Command)
                 .await?;
+            self.own_countdown.memory.on_cleared();
+            self.persist_countdown();
             self.known.set_countdown(Countdown::Idle);
         }
         self.send_report().await;
         Ok(())
     }
 
-    /// Clears the countdown if it is ours.
-    async fn disarm(&mut self, session: &mut Session, ours: Timestamp) -> Result<(), ExchangeError> {
+    /// Reads what runs, and arms ours unless an external one runs.
+    async fn arm(&mut self, session: &mut Session, end: Steady) -> Result<CountdownResult, ExchangeError> {
         if !self.has_countdown() {
-            return Ok(());
+            return Ok(CountdownResult::Without);
         }
         let read = match self.read_countdown(session, Purpose::Command).await {
-            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => Countdown::Unknown,
+            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
+                return self.give_up(session, Some(fault), CountdownRisk::Theirs).await;
+            }
             read => read?,
         };
-        if let Countdown::Running { to, ends } = read
-            && self.is_ours(to, ends, Some(ours))
-        {
-            match self
-                .exchange(session, Request::ClearTimer, Purpose::Command)
+        let risk = match read {
+            Countdown::Unsupported => return Ok(CountdownResult::Without),
+            Countdown::External { .. } => {
+                self.send_report().await;
+                return Ok(CountdownResult::Without);
+            }
+            Countdown::Armed { .. } if self.is_armed_for(end) => {
+                return Ok(CountdownResult::Armed(CountdownRisk::Ours));
+            }
+            Countdown::Armed { .. } => CountdownRisk::Ours,
+            Countdown::Unknown | Countdown::Idle | Countdown::Failed => CountdownRisk::Theirs,
+        };
+        self.set(session, end, risk).await
+    }
+
+    /// After arming, or after the ON: the countdown has to run. Some firmware may drop it when the relay is
+    /// switched by hand or by us; then it is armed once more.
+    async fn hold(
+        &mut self,
+        session: &mut Session,
+        end: Steady,
+        risk: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
+        match self.read_countdown(session, Purpose::Command).await? {
+            Countdown::Armed { .. } => return Ok(CountdownResult::Armed(risk)),
+            // The app set one in between.
+            Countdown::External { .. } => return Ok(CountdownResult::Without),
+            _ => {}
+        }
+        match self.set(session, end, risk).await? {
+            CountdownResult::Armed(_) => {}
+            other => return Ok(other),
+        }
+        let read = self.read_countdown(session, Purpose::Command).await?;
+        if read.runs() {
+            return Ok(CountdownResult::Armed(risk));
+        }
+        self.give_up(session, None, risk).await
+    }
+
+    /// Arms: clears and adds. A failure is followed by a read, because either may have been done.
+    async fn set(
+        &mut self,
+        session: &mut Session,
+        end: Steady,
+        risk: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
+        let mut round = 1;
+        loop {
+            let now = self.clock.read();
+            let length = length_until(end, now.steady);
+            self.own_countdown.memory.on_arming(length, now);
+            self.persist_countdown();
+            let fault = match self
+                .exchange(session, Request::SetTimer(length), Purpose::Command)
                 .await
             {
                 Ok(_) => {
-                    self.own_countdown.armed = None;
-                    self.known.set_countdown(Countdown::Idle);
+                    self.known.set_countdown(Countdown::Armed {
+                        ends: to_second(now.wall, length),
+                    });
+                    return Ok(CountdownResult::Armed(risk));
                 }
-                // It runs on, and that is what the report says.
-                Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {}
-                Err(on_exchange_error) => return Err(on_exchange_error),
+                Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if risk == CountdownRisk::Theirs => {
+                    self.do_without().await;
+                    return Ok(CountdownResult::Without);
+                }
+                Err(ExchangeError::Fault(fault)) => fault,
+                Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+            };
+            match self.read_countdown(session, Purpose::Command).await {
+                Ok(Countdown::Armed { .. }) if self.is_armed_for(end) => {
+                    return Ok(CountdownResult::Armed(risk));
+                }
+                Ok(_) if round < ROUNDS => round += 1,
+                Ok(_) => return self.give_up(session, Some(fault), risk).await,
+                Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+                Err(ExchangeError::Fault(gone)) => return self.lose(session, gone, risk).await,
             }
         }
+    }
+
+    /// The device answers but does not arm it. The relay does not stay closed on a countdown that is gone.
+    async fn give_up(
+        &mut self,
+        session: &mut Session,
+        fault: Option<Fault>,
+        risk: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
+        let runs = self.known.countdown.runs();
+        let why = fault.as_ref().map_or_else(
+            || "the plug accepted it, but it does not run".to_owned(),
+            Fault::to_string,
+        );
+        let mut message = format!("the plug's own countdown to OFF could not be armed: {why}");
+        if risk == CountdownRisk::Ours && !runs && self.relay_is(Power::On) {
+            self.open_relay(session).await?;
+            message.push_str("; it was switched off");
+        }
+        warn!(device = %self.config.id, reason = %why, "countdown not armed");
+        if !runs {
+            self.known.set_countdown(Countdown::Failed);
+        }
         self.send_report().await;
-        Ok(())
+        Ok(CountdownResult::Refused(CommandError {
+            code: fault.as_ref().map_or(ErrorCode::NotConfirmed, Fault::code),
+            message,
+            attempts: 1,
+        }))
+    }
+
+    /// The device stopped answering while it was armed. A relay that closed because of us is opened if that still
+    /// arrives.
+    async fn lose(
+        &mut self,
+        session: &mut Session,
+        gone: Fault,
+        risk: CountdownRisk,
+    ) -> Result<CountdownResult, ExchangeError> {
+        self.own_countdown.doubt();
+        self.known.set_countdown(Countdown::Unknown);
+        if risk == CountdownRisk::Ours && self.relay_is(Power::On) {
+            self.open_relay(session).await?;
+        }
+        Err(gone.into())
+    }
+
+    async fn open_relay(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
+        let off = Request::Switch(None, Power::Off);
+        self.unconfirmed.sent(None, Power::Off, self.clock.steady());
+        match self.exchange(session, off, Purpose::Command).await {
+            Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
+                return Err(fault.into());
+            }
+            Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+            Ok(_) | Err(ExchangeError::Fault(_)) => {}
+        }
+        self.read_back(session, &[]).await
     }
 
     /// Reads the countdown and reports it.
@@ -316,10 +548,12 @@ impl Worker {
     ) -> Result<Countdown, ExchangeError> {
         match self.exchange(session, Request::GetTimer, purpose).await {
             Ok(value) => {
-                let read = countdown(&value, self.clock.now());
+                let timer = DeviceTimer::of(&value);
+                let read = self.own_countdown.memory.on_reading(timer, self.clock.read());
+                self.persist_countdown();
                 self.known.set_countdown(read);
-                // A failure stays told until the caller knows whether it is over.
-                if !matches!(read, Countdown::Idle) {
+                // A failure stays reported until the caller knows whether it is over.
+                if read != Countdown::Idle {
                     self.send_report().await;
                 }
                 Ok(self.known.countdown)
@@ -328,18 +562,32 @@ impl Worker {
                 self.do_without().await;
                 Ok(Countdown::Unsupported)
             }
-            Err(on_exchange_error) => Err(on_exchange_error),
+            Err(error) => Err(error),
         }
     }
 
     async fn do_without(&mut self) {
         self.own_countdown.refused = true;
+        self.own_countdown.memory.on_cleared();
+        self.persist_countdown();
         self.known.set_countdown(Countdown::Unsupported);
         self.send_report().await;
     }
 
+    fn persist_countdown(&self) {
+        let own = &self.own_countdown;
+        if let Some(hardware_id) = &own.hardware_id {
+            let ends = own.memory.to_persist(self.clock.read());
+            own.registry.set(hardware_id, ends);
+        }
+    }
+
     fn has_countdown(&self) -> bool {
         self.kind == Kind::Plug && !self.own_countdown.refused
+    }
+
+    fn is_armed_for(&self, end: Steady) -> bool {
+        self.own_countdown.memory.is_armed_for(end, self.clock.steady())
     }
 
     fn relay_is(&self, power: Power) -> bool {
@@ -349,29 +597,13 @@ impl Worker {
             .any(|known| known.outlet.power == Some(power))
     }
 
-    /// Ours by the wall clock of who asks, or by our own memory, which a jump of the wall clock and an answer
-    /// that came too late leave right.
-    fn is_ours(&self, to: Power, ends: Timestamp, ours: Option<Timestamp>) -> bool {
-        let last_report = ours.is_some_and(|ours| ours.duration_since(ends).abs() <= SAME_END);
-        to == Power::Off && (last_report || self.counts_to_armed(ends))
-    }
-
-    fn counts_to_armed(&self, ends: Timestamp) -> bool {
-        let Some(armed) = self.own_countdown.armed else {
-            return false;
-        };
-        let left = ends.duration_since(self.clock.now());
-        (left - until(armed)).abs() <= SAME_END
-    }
-
-    /// Whether the one that runs was armed for this instant: nothing needs to be sent.
-    fn is_as_wanted(&self, ends: Timestamp, off_at: Instant) -> bool {
-        let near = |armed: Instant| armed >= off_at && armed.duration_since(off_at) <= SHORTEST;
-        self.counts_to_armed(ends) && self.own_countdown.armed.is_some_and(near)
+    /// When a plug's relay closed.
+    fn on_at(&self) -> Option<Steady> {
+        self.known.outlets.first()?.outlet.on_at
     }
 }
 
-/// An answer of the device, not a failure of the link: what it says or refuses is not worth a reconnect.
+/// An answer of the device, not a failure of the link: it is not worth a reconnect.
 fn is_own_answer(fault: &Fault) -> bool {
     fault.remedy() == Remedy::DoWithout || matches!(fault, Fault::Unreadable(_))
 }

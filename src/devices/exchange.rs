@@ -62,7 +62,7 @@ impl Worker {
     ) -> Result<(), ExchangeError> {
         match intent.action {
             DeviceAction::Switch(switch) => self.carry_out_switch(session, intent, switch).await,
-            DeviceAction::Guard => self.carry_out_guard(session, intent).await,
+            DeviceAction::CancelCountdown => self.carry_out_cancel(session, intent).await,
             DeviceAction::Read => self.carry_out_read(session, intent).await,
             DeviceAction::Reboot => self.carry_out_reboot(session, intent).await,
         }
@@ -87,27 +87,25 @@ impl Worker {
         intent.action = DeviceAction::Switch(Switch::To(power));
         self.mailbox.view.in_flight = Some((intent.path.outlet.clone(), power));
         self.may_be_done = false;
+        self.turn = intent.turn.unwrap_or_default();
         let attempts = SwitchProgress::default();
-        let guard = intent.guard;
+        let run = intent.run;
         let settled = self
             .settle_guarded(
                 session,
                 &targets,
                 power,
-                (guard, intent.deadline),
+                (run, intent.deadline),
                 &attempts,
                 &mut intent.reply,
             )
             .await;
         self.mailbox.view.in_flight = None;
+        self.own_countdown.on_switched();
         match settled {
             Ok(SwitchEnd::Applied) => {
                 let outcome = self.switched(targets, power, attempts.so_far());
-                let confirmed = outcome.is_ok();
                 intent.reply.send(outcome);
-                if confirmed {
-                    self.disarm_after_off(session, guard, power).await?;
-                }
                 Ok(())
             }
             Ok(SwitchEnd::Refused(failure)) => {
@@ -226,7 +224,8 @@ impl Worker {
                 if read_back || self.is_overtaken(target) {
                     continue;
                 }
-                self.unsettled.sent(target.key.clone(), power, Instant::now());
+                self.unconfirmed
+                    .sent(target.key.clone(), power, self.clock.steady());
                 let request = Request::Switch(target.child.as_deref(), power);
                 match self.exchange(session, request, Purpose::Command).await {
                     Ok(_) => {}
@@ -238,7 +237,7 @@ impl Worker {
             self.read_back(session, targets).await?;
             for target in targets {
                 if self.reads(target, power) {
-                    self.unsettled.confirmed(target.key.as_ref());
+                    self.unconfirmed.confirmed(target.key.as_ref());
                 }
             }
             let settled = |target| self.reads(target, power) || self.is_overtaken(target);
@@ -264,23 +263,17 @@ impl Worker {
             let info = self
                 .exchange(session, Request::Child(child), Purpose::Command)
                 .await?;
-            let now = self.clock.now();
-            self.known
-                .apply_child_reading(&self.config, child, &OutletReading::of(&info), now);
-            self.send_report().await;
+            let reading = OutletReading::of(&info);
+            let change = self
+                .known
+                .apply_child_reading(&self.config, child, &reading, self.clock.read());
+            self.report_changes(change.into_iter().collect()).await;
             return Ok(());
         }
-        let readings = self.read_outlets(session, Purpose::Command).await?;
-        let mut changes = self
-            .known
-            .apply_reading(&self.config, self.kind, &readings, self.clock.now());
-        changes.retain(|change| targets.iter().all(|target| target.key != change.outlet));
-        self.send_report().await;
-        self.report_changes(changes).await;
-        Ok(())
+        self.read(session, Purpose::Command).await
     }
 
-    /// Reads all outlets and says which relays changed without us.
+    /// Reads all outlets, and reports which relays changed.
     pub(super) async fn read(
         &mut self,
         session: &mut Session,
@@ -289,8 +282,7 @@ impl Worker {
         let readings = self.read_outlets(session, purpose).await?;
         let changes = self
             .known
-            .apply_reading(&self.config, self.kind, &readings, self.clock.now());
-        self.send_report().await;
+            .apply_reading(&self.config, self.kind, &readings, self.clock.read());
         self.report_changes(changes).await;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Whatever a device says, the worker can live with it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use planner::{Now, Steady};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -81,7 +82,10 @@ proptest! {
         second in any::<i32>(),
     ) {
         let (config, mut known) = (config(), DeviceState::default());
-        let now = Timestamp::from_second(i64::from(second)).unwrap();
+        let now = Now {
+            wall: Timestamp::from_second(i64::from(second)).unwrap(),
+            steady: Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second.into())),
+        };
         let list = OutletReading::children(&json!({ "child_device_list": children }));
         for device in &devices {
             known.identify(&config, Kind::Strip, &components, &DeviceReading::of(device));

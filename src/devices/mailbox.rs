@@ -8,7 +8,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Queue, View};
+use super::{
+    countdown::WantedEnd,
+    queue::{Queue, View},
+};
 use crate::domain::devices::WorkerSettings;
 use crate::{
     domain::{
@@ -19,7 +22,7 @@ use crate::{
     },
     system::clock::sleep_until_some,
 };
-use planner::DeviceId;
+use planner::{DeviceId, OutletKey, OutletPath, Steady};
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -30,6 +33,10 @@ pub(super) enum WorkerMsg {
     Rescan,
     /// Make our rules on the plug what is said here.
     Mirror(Arc<Mirror>),
+    /// The outlet must be off by then.
+    OffBy(Option<OutletKey>, Option<Steady>),
+    /// Waiting commands that would switch the outlet on are superseded.
+    Withdraw(OutletPath),
 }
 
 /// The worker shall end.
@@ -64,6 +71,8 @@ pub(super) struct Mailbox {
     pub(super) rescan: bool,
     /// What shall be on the plug, not taken over yet.
     pub(super) mirror: Option<Arc<Mirror>>,
+    /// When a plug must be off, not taken over yet.
+    pub(super) wanted_end: Option<WantedEnd>,
     /// The settings were changed and not taken over yet.
     pub(super) settings_changed: bool,
 }
@@ -85,6 +94,7 @@ impl Mailbox {
             trouble: None,
             rescan: false,
             mirror: None,
+            wanted_end: None,
             settings_changed: false,
         }
     }
@@ -135,18 +145,30 @@ impl Mailbox {
         }
     }
 
+    /// Whether the device was taken out of the settings, while the bridge goes on.
+    pub(super) fn is_removed(&self) -> bool {
+        self.settings.has_changed().is_err()
+    }
+
     /// Commands that still wait when the device was taken out of the settings. Those that wait when the bridge stops
     /// say so by themselves.
-    pub(super) fn refuse_if_removed(&mut self, device: &DeviceId) {
-        if self.settings.has_changed().is_ok() {
-            return;
-        }
-        while let Ok(message) = self.inbox.try_recv() {
-            self.accept(message);
-        }
+    pub(super) fn refuse_removed(&mut self, device: &DeviceId) {
+        self.accept_all();
         let message = format!("{device} is not configured any more");
         self.queue
             .refuse_all(&CommandError::bridge(ErrorCode::UnknownDevice, message));
+    }
+
+    /// Takes the waiting commands that would switch on, or toggle.
+    pub(super) fn take_switch_ons(&mut self) -> Vec<DeviceCommand> {
+        self.accept_all();
+        self.queue.take_switch_ons()
+    }
+
+    fn accept_all(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.accept(message);
+        }
     }
 
     fn expire(&mut self) {
@@ -179,6 +201,10 @@ impl Mailbox {
             WorkerMsg::DeviceCommand(intent) => self.queue.push(*intent, &self.view, Instant::now()),
             WorkerMsg::Rescan => self.rescan = true,
             WorkerMsg::Mirror(mirror) => self.mirror = Some(mirror),
+            // Only a plug counts down, so there is one end.
+            WorkerMsg::OffBy(None, end) => self.wanted_end = Some(end.into()),
+            WorkerMsg::OffBy(Some(_), _) => {}
+            WorkerMsg::Withdraw(path) => self.queue.withdraw(&path),
         }
     }
 }

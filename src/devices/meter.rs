@@ -19,7 +19,6 @@ use super::{
     session::{Reading, Request, Session},
     worker::Worker,
 };
-use crate::domain::devices::DeviceEvent;
 use crate::{
     devices::energy::Counters,
     domain::report::{DeviceClock, Energy, Feature, Metered},
@@ -290,7 +289,7 @@ impl Worker {
         self.apply_clock(&reading);
         self.send_report().await;
         if let Some(metered) = metered {
-            self.send(DeviceEvent::Metered(metered)).await;
+            self.send_metered(metered).await;
         }
         Ok(())
     }

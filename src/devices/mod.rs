@@ -25,6 +25,7 @@ mod switch_target;
 mod unconfirmed;
 mod worker;
 
+pub use countdown::ArmedCountdowns;
 pub use opening::{Seen, look};
 pub use owner::DeviceOwner;
 pub use search::{Discovered, discover};

@@ -2,7 +2,7 @@
 
 use crate::domain::devices::{DeviceMsg, DeviceSet};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -13,18 +13,19 @@ use tokio::{
         watch,
     },
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    countdown::CountdownRegistry,
     mailbox::{Mailbox, WorkerMsg},
     search::DiscoveryCache,
     worker::Worker,
 };
 use crate::domain::{
     device_metrics::MetricsRegistry,
-    devices::{DeviceEvent, WorkerSettings},
+    devices::{EventSenders, WorkerSettings},
 };
 use crate::{
     devices::energy::EnergyTotals,
@@ -54,14 +55,18 @@ const BETWEEN_FIRST_LOOKS: Duration = Duration::from_millis(1);
 /// found again in the devices' own counters, unless those started over meanwhile.
 const KEEP_ENERGY: Duration = Duration::from_mins(1);
 
+/// After this a message that did not fit into a worker's inbox is sent again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// The task that owns all devices.
 pub struct DeviceOwner {
     settings: mpsc::Receiver<DeviceMsg>,
-    event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+    events: EventSenders,
     board: MetricsRegistry,
     clock: Clock,
     tasks: Tasks,
     book: EnergyTotals,
+    countdowns: CountdownRegistry,
     keeper: Store,
     directory: DiscoveryCache,
     workers: HashMap<DeviceId, WorkerHandle>,
@@ -71,9 +76,42 @@ pub struct DeviceOwner {
 
 struct WorkerHandle {
     inbox: mpsc::Sender<WorkerMsg>,
+    /// Messages that must not be lost and did not fit.
+    unsent: VecDeque<WorkerMsg>,
     settings: watch::Sender<WorkerSettings>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Sends a message behind those that did not fit before.
+    fn try_send(&mut self, message: WorkerMsg) -> Result<(), TrySendError<WorkerMsg>> {
+        self.send_unsent();
+        if self.unsent.is_empty() {
+            self.inbox.try_send(message)
+        } else {
+            Err(TrySendError::Full(message))
+        }
+    }
+
+    fn send_unsent(&mut self) {
+        while let Some(message) = self.unsent.pop_front() {
+            if let Err(TrySendError::Full(message)) = self.inbox.try_send(message) {
+                self.unsent.push_front(message);
+                return;
+            }
+        }
+    }
+
+    /// At most one message of each kind for an outlet: a newer one replaces it.
+    fn keep_unsent(&mut self, message: WorkerMsg) {
+        self.unsent.retain(|other| match (other, &message) {
+            (WorkerMsg::OffBy(outlet, _), WorkerMsg::OffBy(newer, _)) => outlet != newer,
+            (WorkerMsg::Withdraw(path), WorkerMsg::Withdraw(newer)) => path != newer,
+            _ => true,
+        });
+        self.unsent.push_back(message);
+    }
 }
 
 impl DeviceOwner {
@@ -81,7 +119,7 @@ impl DeviceOwner {
     pub fn start(
         roster: DeviceSet,
         settings: mpsc::Receiver<DeviceMsg>,
-        event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+        events: EventSenders,
         board: MetricsRegistry,
         clock: Clock,
         tasks: Tasks,
@@ -89,11 +127,12 @@ impl DeviceOwner {
     ) -> Self {
         let mut owner = Self {
             settings,
-            event_senders,
+            events,
             board,
             clock,
             tasks,
             book: EnergyTotals::new(keeper.saved().energy),
+            countdowns: CountdownRegistry::new(keeper.saved().countdowns),
             keeper,
             directory: DiscoveryCache::default(),
             workers: HashMap::new(),
@@ -114,20 +153,36 @@ impl DeviceOwner {
                 order = self.settings.recv() => match order {
                     Some(DeviceMsg::Command(intent)) => self.route(intent),
                     Some(DeviceMsg::Rescan) => self.rescan(),
+                    Some(DeviceMsg::OffBy(path, end)) => {
+                        let message = WorkerMsg::OffBy(path.outlet, end);
+                        self.deliver(&path.device, message);
+                    }
+                    Some(DeviceMsg::Withdraw(path)) => {
+                        let device = path.device.clone();
+                        self.deliver(&device, WorkerMsg::Withdraw(path));
+                    }
                     Some(DeviceMsg::Mirror(device, mirror)) => self.mirror(&device, mirror),
                     Some(DeviceMsg::Reload(roster)) => self.reload(roster),
                     None => break,
                 },
                 _ = keep_energy.tick() => self.keep_energy(),
+                () = self.countdowns.changed() => self.keep_countdowns(),
+                () = sleep(AGAIN), if self.has_unsent() => self.deliver_unsent(),
             }
         }
         self.stop_all().await;
         self.keep_energy();
+        self.keep_countdowns();
     }
 
     fn keep_energy(&self) {
         let accounts = self.book.accounts();
         self.keeper.replace(|saved| &mut saved.energy, accounts);
+    }
+
+    fn keep_countdowns(&self) {
+        let armed = self.countdowns.all();
+        self.keeper.replace(|saved| &mut saved.countdowns, armed);
     }
 
     fn apply_devices(&mut self, roster: DeviceSet) {
@@ -180,9 +235,10 @@ impl DeviceOwner {
         let worker = Worker::new(
             Mailbox::new(messages, orders_in, stop.clone()),
             self.clock.clone(),
-            self.event_senders.clone(),
+            self.events.clone(),
             self.board.recorder(&id),
             self.book.clone(),
+            self.countdowns.clone(),
             self.directory.clone(),
         );
         let predecessor = self.draining.remove(&id);
@@ -196,6 +252,7 @@ impl DeviceOwner {
         });
         let handle = WorkerHandle {
             inbox,
+            unsent: VecDeque::new(),
             settings,
             stop,
             task,
@@ -203,8 +260,8 @@ impl DeviceOwner {
         self.workers.insert(id, handle);
     }
 
-    fn route(&self, intent: DeviceCommand) {
-        let Some(worker) = self.workers.get(&intent.path.device) else {
+    fn route(&mut self, intent: DeviceCommand) {
+        let Some(worker) = self.workers.get_mut(&intent.path.device) else {
             let message = format!("no device {} is configured", intent.path.device);
             intent
                 .reply
@@ -213,13 +270,32 @@ impl DeviceOwner {
         };
         // A worker that ended drops the message, and the reply in it answers.
         if let Err(TrySendError::Full(WorkerMsg::DeviceCommand(intent))) =
-            worker.inbox.try_send(WorkerMsg::DeviceCommand(Box::new(intent)))
+            worker.try_send(WorkerMsg::DeviceCommand(Box::new(intent)))
         {
             let message = format!("too many commands wait for {}", intent.path.device);
             intent
                 .reply
                 .send(Err(CommandError::bridge(ErrorCode::Busy, message)));
         }
+    }
+
+    /// A message that must not be lost: what does not fit now is sent before anything else.
+    fn deliver(&mut self, device: &DeviceId, message: WorkerMsg) {
+        if let Some(worker) = self.workers.get_mut(device)
+            && let Err(TrySendError::Full(message)) = worker.try_send(message)
+        {
+            worker.keep_unsent(message);
+        }
+    }
+
+    fn deliver_unsent(&mut self) {
+        for worker in self.workers.values_mut() {
+            worker.send_unsent();
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.workers.values().any(|worker| !worker.unsent.is_empty())
     }
 
     /// Who asks sees in the reports whether it arrived, and asks again if not.

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
 use super::worker::Worker;
-use crate::devices::state::RelayChange;
+use crate::devices::state::{ChangeSign, RelayChange};
 use crate::domain::devices::DeviceEvent;
 use crate::domain::report::{
-    Availability, Condition, DeviceReport, Event, EventKind, Outlet, Phase, Protection,
+    Availability, ChangedBy, Condition, DeviceReport, Event, EventKind, Kind, Metered, Outlet, Phase,
+    Protection,
 };
-use planner::{OutletKey, OutletPath};
+use planner::{OutletKey, OutletPath, Power, Steady};
+
+/// A device counts whole seconds, and is read some time later.
+const COUNTED_IN_SECONDS: SignedDuration = SignedDuration::from_secs(2);
 
 impl Worker {
     pub(super) async fn enter(&mut self, phase: Phase) {
@@ -34,7 +38,10 @@ impl Worker {
         }
         let report = Arc::new(report);
         let before = self.last_report.replace(report.clone());
-        self.send(DeviceEvent::Report(report.clone())).await;
+        for receiver in [&self.events.mqtt, &self.events.scheduler] {
+            // A receiver that is gone is stopping.
+            let _gone = receiver.send(DeviceEvent::Report(report.clone())).await;
+        }
         self.report_availability(before.as_deref(), &report).await;
         if let Some(before) = before {
             self.compare_outlets(&before, &report).await;
@@ -132,13 +139,65 @@ impl Worker {
         }
     }
 
-    /// Tells the relays that changed without us.
+    /// Reports a reading, with what made each change of a relay.
     pub(super) async fn report_changes(&mut self, changes: Vec<RelayChange>) {
-        let now = Instant::now();
+        let external = self.attribute(changes);
+        self.send_report().await;
+        for change in external {
+            self.report_external_change(change).await;
+        }
+    }
+
+    /// Finds out what made each change. Returns those that nothing of the bridge made.
+    pub(super) fn attribute(&mut self, changes: Vec<RelayChange>) -> Vec<RelayChange> {
+        let mut external = Vec::new();
         for change in changes {
-            if !self.unsettled.explains(&change, now) {
-                self.report_external_change(change).await;
+            let changed_by = match change.sign {
+                ChangeSign::Read => self.changed_by(&change),
+                ChangeSign::CountRestarted(start) => {
+                    self.conclude_off(&change, start);
+                    continue;
+                }
+            };
+            if let Some(known) = self.known.by_key(change.outlet.as_ref()) {
+                known.outlet.changed_by = changed_by;
             }
+            if changed_by == ChangedBy::External {
+                external.push(change);
+            }
+        }
+        self.own_countdown.on_relay_read();
+        external
+    }
+
+    fn changed_by(&mut self, change: &RelayChange) -> ChangedBy {
+        let now = self.clock.read();
+        if self.unconfirmed.explains(change, now.steady) {
+            ChangedBy::Command
+        } else if change.power == Power::On {
+            ChangedBy::External
+        } else if self.kind == Kind::Plug && self.own_countdown.ran_out(now.steady) {
+            ChangedBy::Countdown
+        } else if self.rule_has_fired(now.wall) {
+            ChangedBy::OffRule
+        } else {
+            ChangedBy::External
+        }
+    }
+
+    /// An outlet that was on starts a new run. If a command of ours closed the relay, it was open before: it was
+    /// switched off since the reading before. Without a command the count of a device proves nothing.
+    fn conclude_off(&mut self, change: &RelayChange, start: Steady) {
+        let sent_at = self.unconfirmed.on_sent_at(change.outlet.as_ref());
+        if sent_at.is_none_or(|sent_at| start.since(sent_at) < -COUNTED_IN_SECONDS) {
+            return;
+        }
+        let since = self.clock.read().wall_at(start);
+        if let Some(known) = self.known.by_key(change.outlet.as_ref()) {
+            known.outlet.off_seen_at = Some(start);
+            known.outlet.on_at = Some(start);
+            known.outlet.on_since = Timestamp::from_second(since.as_second()).ok();
+            known.outlet.changed_by = ChangedBy::Command;
         }
     }
 
@@ -160,14 +219,14 @@ impl Worker {
             message,
             at: self.clock.now(),
         };
-        self.send(DeviceEvent::Event(event)).await;
+        // The scheduler gets the same from the report.
+        let _gone = self.events.mqtt.send(DeviceEvent::Event(event)).await;
     }
 
-    pub(super) async fn send(&self, event_senders: DeviceEvent) {
-        for receiver in &self.event_senders {
-            // A receiver that is gone is stopping.
-            let _gone = receiver.send(event_senders.clone()).await;
-        }
+    pub(super) async fn send_metered(&self, metered: Metered) {
+        let scheduler = &self.events.scheduler;
+        // A receiver that is gone is stopping.
+        let _gone = scheduler.send(DeviceEvent::Metered(metered)).await;
     }
 }
 

@@ -4,6 +4,7 @@ mod mirroring;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::debug;
@@ -18,8 +19,8 @@ use super::{
     worker::Worker,
 };
 use crate::domain::{
-    off_rules::Mirror,
-    report::{DeviceRule, Kind, RuleTime, Weekdays},
+    off_rules::{Mirror, has_fired},
+    report::{DeviceClock, DeviceRule, Kind, RuleTime, Weekdays},
 };
 use planner::Power;
 
@@ -64,6 +65,14 @@ impl Worker {
     /// Whether the rules should be read now.
     pub(super) fn rules_are_due(&self) -> bool {
         self.rules.there && Instant::now() >= self.rules.due
+    }
+
+    /// Whether a rule of ours fired a moment ago, by the device's clock.
+    pub(super) fn rule_has_fired(&self, now: Timestamp) -> bool {
+        let DeviceClock::InStep { zone } = &self.known.rules.clock else {
+            return false;
+        };
+        TimeZone::get(zone).is_ok_and(|zone| has_fired(self.rules.task.ours(), &zone, now))
     }
 
     /// Whether rules are to be written.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::readings::{DeviceReading, OutletReading};
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
-use planner::{OutletKey, Power};
+use planner::{Now, OutletKey, Power, Steady};
 
 /// A relay with what is needed to address it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub(super) struct OutletState {
     pub(super) outlet: Outlet,
     /// When its energy was last told.
     pub(super) energy_told: Option<Instant>,
+    /// How long it was on by the device's count, at the last reading.
+    on_time: Option<u64>,
 }
 
 /// Everything a device said, kept over reconnects.
@@ -37,11 +39,22 @@ pub(super) struct DeviceState {
     pub(super) zone: Option<String>,
 }
 
-/// A change of a relay that a reading showed.
+/// A change of a relay that a reading shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RelayChange {
     pub(super) outlet: Option<OutletKey>,
     pub(super) power: Power,
+    pub(super) sign: ChangeSign,
+}
+
+/// What shows a change of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChangeSign {
+    /// Its state differs from that of the reading before.
+    Read,
+    /// It is on as before, and its count of the time that it is on started over then. Some devices do that without a
+    /// change, so it takes more to conclude an OFF.
+    CountRestarted(Steady),
 }
 
 /// Wi-Fi signals wander by a few dB; only a change of this many is news.
@@ -56,6 +69,12 @@ impl DeviceState {
     pub(super) fn at(&mut self, position: u8) -> Option<&mut OutletState> {
         let mut outlets = self.outlets.iter_mut();
         outlets.find(|known| known.outlet.position == position)
+    }
+
+    /// The outlet of a key; a plug's has none.
+    pub(super) fn by_key(&mut self, key: Option<&OutletKey>) -> Option<&mut OutletState> {
+        let mut outlets = self.outlets.iter_mut();
+        outlets.find(|known| known.outlet.key.as_ref() == key)
     }
 
     /// Who speaks, if it is another device than the one that was known until now.
@@ -116,14 +135,17 @@ impl DeviceState {
         config: &DeviceConfig,
         kind: Kind,
         readings: &[OutletReading],
-        now: Timestamp,
+        now: Now,
     ) -> Vec<RelayChange> {
         let mut outlets: Vec<OutletState> = readings
             .iter()
             .enumerate()
             .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
             .collect();
-        let changes = outlets.iter().filter_map(|new| self.changed(new)).collect();
+        let changes = outlets
+            .iter()
+            .filter_map(|new| self.changed(new, now.steady))
+            .collect();
         if kind == Kind::Strip {
             let left_out = |old: &&OutletState| outlets.iter().all(|new| new.child != old.child);
             let left_out: Vec<OutletState> = self.outlets.iter().filter(left_out).map(unknown).collect();
@@ -140,7 +162,7 @@ impl DeviceState {
         config: &DeviceConfig,
         child: &str,
         reading: &OutletReading,
-        now: Timestamp,
+        now: Now,
     ) -> Option<RelayChange> {
         let index = self
             .outlets
@@ -153,7 +175,7 @@ impl DeviceState {
             ..reading.clone()
         };
         let new = self.outlet(config, Kind::Strip, index, &reading, now);
-        let change = self.changed(&new);
+        let change = self.changed(&new, now.steady);
         if let Some(known) = self.outlets.get_mut(index) {
             *known = new;
         }
@@ -164,18 +186,26 @@ impl DeviceState {
     /// within the tolerance.
     pub(super) fn set_countdown(&mut self, new: Countdown) {
         self.countdown = match (self.countdown, new) {
+            (old @ Countdown::Armed { ends: before }, Countdown::Armed { ends })
+                if is_near(before, ends, ENDS_TOLERANCE) =>
+            {
+                old
+            }
             (
-                old @ Countdown::Running {
+                old @ Countdown::External {
                     to: was,
                     ends: before,
                 },
-                Countdown::Running { to, ends },
-            ) if was == to && ends.duration_since(before).abs() <= ENDS_TOLERANCE => old,
+                Countdown::External { to, ends },
+            ) if was == to && is_near(before, ends, ENDS_TOLERANCE) => old,
             _ => new,
         };
         for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
             known.outlet.countdown = self.countdown;
-            if matches!(new, Countdown::Idle | Countdown::Running { .. }) {
+            if matches!(
+                new,
+                Countdown::Idle | Countdown::Armed { .. } | Countdown::External { .. }
+            ) {
                 known.outlet.features.insert(Feature::Countdown);
             }
         }
@@ -191,13 +221,19 @@ impl DeviceState {
         }
     }
 
-    fn changed(&self, new: &OutletState) -> Option<RelayChange> {
+    fn changed(&self, new: &OutletState, now: Steady) -> Option<RelayChange> {
         let old = self.outlets.iter().find(|old| old.child == new.child)?;
         let power = new.outlet.power?;
         let differs = old.outlet.power.is_some_and(|old| old != power);
-        differs.then(|| RelayChange {
+        let sign = if differs {
+            ChangeSign::Read
+        } else {
+            ChangeSign::CountRestarted(count_restarted(old, new, now)?)
+        };
+        Some(RelayChange {
             outlet: new.outlet.key.clone(),
             power,
+            sign,
         })
     }
 
@@ -207,7 +243,7 @@ impl DeviceState {
         kind: Kind,
         index: usize,
         reading: &OutletReading,
-        now: Timestamp,
+        now: Now,
     ) -> OutletState {
         let child = match kind {
             Kind::Plug => None,
@@ -238,8 +274,15 @@ impl DeviceState {
                 name
             },
             power: reading.power,
-            on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now),
-            condition: condition(reading, old.and_then(|old| old.outlet.condition.auto_off_at), now),
+            on_since: on_since(reading, old.and_then(|old| old.outlet.on_since), now.wall),
+            on_at: on_at(reading, old.and_then(|old| old.outlet.on_at), now.steady),
+            off_seen_at: off_seen_at(reading, old.map(|old| &old.outlet), now.steady),
+            changed_by: old.map(|old| old.outlet.changed_by).unwrap_or_default(),
+            condition: condition(
+                reading,
+                old.and_then(|old| old.outlet.condition.auto_off_at),
+                now.wall,
+            ),
             energy: old.map(|old| old.outlet.energy).unwrap_or_default(),
             features: features(reading, old.map(|old| &old.outlet.features)),
             countdown: match kind {
@@ -253,6 +296,7 @@ impl DeviceState {
         };
         OutletState {
             energy_told: old.and_then(|old| old.energy_told),
+            on_time: reading.on_time,
             child,
             outlet,
         }
@@ -306,10 +350,12 @@ fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
 fn unknown(known: &OutletState) -> OutletState {
     OutletState {
         energy_told: known.energy_told,
+        on_time: None,
         child: known.child.clone(),
         outlet: Outlet {
             power: None,
             on_since: None,
+            on_at: None,
             condition: Condition::default(),
             ..known.outlet.clone()
         },
@@ -321,8 +367,54 @@ fn on_since(reading: &OutletReading, before: Option<Timestamp>, now: Timestamp) 
     if reading.power != Some(Power::On) {
         return None;
     }
-    let on_time = SignedDuration::from_secs(i64::try_from(reading.on_time?).ok()?);
+    let on_time = reading.on_time?;
+    if before.is_some() && !counts(on_time) {
+        return before;
+    }
+    let on_time = SignedDuration::from_secs(i64::try_from(on_time).ok()?);
     steady(now.checked_sub(on_time).ok()?, before)
+}
+
+/// When the relay closed, on the steady clock.
+fn on_at(reading: &OutletReading, before: Option<Steady>, now: Steady) -> Option<Steady> {
+    if reading.power != Some(Power::On) {
+        return None;
+    }
+    let on_time = reading.on_time?;
+    let start = start_of_run(on_time, now)?;
+    before
+        .filter(|before| !counts(on_time) || start.since(*before).abs() <= COUNT_TOLERANCE)
+        .or(Some(start))
+}
+
+fn start_of_run(on_time: u64, now: Steady) -> Option<Steady> {
+    Some(now.before(SignedDuration::from_secs(i64::try_from(on_time).ok()?)))
+}
+
+/// Whether a count of the time that a relay is on says something. Some devices leave it at 0.
+fn counts(on_time: u64) -> bool {
+    on_time > 0
+}
+
+/// When a reading shows that the count of the time that a relay is on started over. A count that did not run before is
+/// no sign.
+fn count_restarted(old: &OutletState, new: &OutletState, now: Steady) -> Option<Steady> {
+    let before = old.outlet.on_at.filter(|_| old.on_time.is_some_and(counts))?;
+    let start = start_of_run(new.on_time?, now)?;
+    (start.since(before) > COUNT_TOLERANCE).then_some(start)
+}
+
+fn off_seen_at(reading: &OutletReading, old: Option<&Outlet>, now: Steady) -> Option<Steady> {
+    let before = old.and_then(|old| old.off_seen_at);
+    let was_off = old.is_some_and(|old| old.power == Some(Power::Off));
+    match reading.power {
+        Some(Power::Off) if !was_off => Some(now),
+        _ => before,
+    }
+}
+
+fn is_near(a: Timestamp, b: Timestamp, tolerance: SignedDuration) -> bool {
+    a.duration_since(b).abs() <= tolerance
 }
 
 #[cfg(test)]

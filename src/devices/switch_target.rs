@@ -55,7 +55,7 @@ impl Worker {
 
     /// Whether a newer command decides over an outlet.
     pub(super) fn is_overtaken(&self, target: &SwitchTarget) -> bool {
-        self.mailbox.queue.overtakes(target.key.as_ref())
+        self.mailbox.queue.overtakes(target.key.as_ref(), self.turn)
     }
 
     pub(super) fn targets(&self, path: &OutletPath) -> Vec<SwitchTarget> {

@@ -4,7 +4,7 @@ mod connect;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -17,14 +17,18 @@ use super::{
     search::DiscoveryCache,
     session::Session,
 };
-use crate::domain::devices::{DeviceConfig, DeviceEvent, PollingConfig, WorkerSettings};
+use crate::domain::devices::{DeviceConfig, EventSenders, PollingConfig, WorkerSettings};
 use crate::{
     devices::energy::EnergyTotals,
     domain::report::{DeviceReport, Kind, Phase},
     system::clock::Clock,
 };
 use crate::{
-    devices::{countdown::ArmedCountdown, state::DeviceState, unconfirmed::UnconfirmedSwitches},
+    devices::{
+        countdown::{CountdownRegistry, OwnCountdown},
+        state::DeviceState,
+        unconfirmed::UnconfirmedSwitches,
+    },
     domain::device_metrics::DeviceMetrics,
 };
 
@@ -50,15 +54,17 @@ pub(super) struct Worker {
     pub(super) meters: Meters,
     pub(super) book: EnergyTotals,
     pub(super) rules: RuleStore,
-    pub(super) own_countdown: ArmedCountdown,
-    pub(super) unsettled: UnconfirmedSwitches,
+    pub(super) own_countdown: OwnCountdown,
+    pub(super) unconfirmed: UnconfirmedSwitches,
     pub(super) kind: Kind,
     /// The configured address, until the device was found under another.
     pub(super) address: String,
-    pub(super) event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+    pub(super) events: EventSenders,
     pub(super) phase: Phase,
     /// Whether the device may have done what the switch in flight asks, in whole or in part.
     pub(super) may_be_done: bool,
+    /// The turn of the switch in flight.
+    pub(super) turn: u64,
     /// Failed exchanges in a row.
     failures: u32,
     /// Failed connects in a row.
@@ -114,9 +120,10 @@ impl Worker {
     pub(super) fn new(
         mut mailbox: Mailbox,
         clock: Clock,
-        event_senders: Vec<mpsc::Sender<DeviceEvent>>,
+        events: EventSenders,
         recorder: DeviceMetrics,
         book: EnergyTotals,
+        countdowns: CountdownRegistry,
         directory: DiscoveryCache,
     ) -> Self {
         let WorkerSettings { config, tempo } = mailbox.settings();
@@ -129,11 +136,12 @@ impl Worker {
             meters: Meters::new(Instant::now()),
             book,
             rules: RuleStore::new(Instant::now()),
-            own_countdown: ArmedCountdown::default(),
-            unsettled: UnconfirmedSwitches::default(),
+            own_countdown: OwnCountdown::new(countdowns),
+            unconfirmed: UnconfirmedSwitches::default(),
             kind: Kind::Plug,
             phase: Phase::Connecting,
             may_be_done: false,
+            turn: 0,
             failures: 0,
             connects: 0,
             displaced: false,
@@ -144,7 +152,7 @@ impl Worker {
             clock,
             mailbox,
             recorder,
-            event_senders,
+            events,
         }
     }
 
@@ -160,7 +168,10 @@ impl Worker {
                 WorkerState::Stop => break,
             };
         }
-        self.mailbox.refuse_if_removed(&self.config.id);
+        if self.mailbox.is_removed() {
+            self.own_countdown.on_removed();
+            self.mailbox.refuse_removed(&self.config.id);
+        }
     }
 
     async fn serve(&mut self, mut session: Session) -> WorkerState {
@@ -171,6 +182,9 @@ impl Worker {
             let now = Instant::now();
             if let Some(mirror) = self.mailbox.mirror.take() {
                 self.rules.wish(mirror);
+            }
+            if let Some(wanted) = self.mailbox.wanted_end.take() {
+                self.own_countdown.set_wanted(wanted, self.known.countdown);
             }
             self.recorder.now(self.phase, self.mailbox.queue.len());
             if self.mailbox.rescan
@@ -187,6 +201,8 @@ impl Worker {
                 self.read(&mut session, Purpose::Poll).await
             } else if self.countdown_is_due() {
                 self.poll_countdown(&mut session).await
+            } else if self.countdown_change_at(now) == Some(now) {
+                self.keep_countdown(&mut session).await
             } else if self.has_rules_to_write() {
                 self.mirror(&mut session).await
             } else if self.rules_are_due() {
@@ -198,12 +214,9 @@ impl Worker {
                 self.read_meter(&mut session).await
             } else {
                 let wake = if self.mailbox.queue.is_empty() {
-                    let next = next_poll.min(next_slow);
-                    if self.has_meters() {
-                        next.min(self.meters.due)
-                    } else {
-                        next
-                    }
+                    let meter = self.has_meters().then_some(self.meters.due);
+                    let others = meter.into_iter().chain(self.countdown_change_at(now));
+                    others.fold(next_poll.min(next_slow), Instant::min)
                 } else {
                     hold.min(next_poll)
                 };
@@ -280,7 +293,7 @@ impl Worker {
             self.address.clone_from(&config.address);
             (self.known, self.kind) = (DeviceState::default(), Kind::Plug);
             self.rules = RuleStore::new(Instant::now());
-            (self.unsettled, self.displaced) = (UnconfirmedSwitches::default(), false);
+            (self.unconfirmed, self.displaced) = (UnconfirmedSwitches::default(), false);
         }
         info!(device = %config.id, "settings of the device changed");
         self.config = config;

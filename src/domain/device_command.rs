@@ -1,8 +1,10 @@
 //! A command to one device: one outlet, or all outlets of a strip. The scheduler makes it, the device's worker carries
 //! it out.
 
-use jiff::Timestamp;
-use planner::{OutletPath, Power};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use planner::{OutletPath, Power, Steady};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -17,47 +19,45 @@ pub enum Switch {
     Toggle,
 }
 
-/// What is asked.
+/// What a command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceAction {
-    /// Switch, read back, answer with what the device says.
+    /// Switch, read back, reply with what the device reports.
     Switch(Switch),
-    /// Do no more than what [`DeviceCommand::guard`] says.
-    Guard,
-    /// Read through the device, now.
+    /// Clear the countdown that runs on the device, whoever started it: a person requests it.
+    CancelCountdown,
+    /// Read the device now.
     Read,
     /// Restart the device's own computer. Its relays keep their state on most models.
     Reboot,
 }
 
-/// What to do about the device's own countdown to OFF, which switches a plug off even if the bridge or the
-/// network is gone. A device that has none goes without; its [`Countdown`](crate::domain::report::Countdown) says so.
+impl DeviceAction {
+    /// Whether it closes the relay, or may close it.
+    pub fn may_switch_on(self) -> bool {
+        matches!(self, Self::Switch(Switch::To(Power::On) | Switch::Toggle))
+    }
+}
+
+/// How long an outlet that a command switches on may stay on. The device's worker arms the device's own countdown for
+/// the earlier end before it closes the relay, and keeps it armed from then on. The default is without a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Guard {
-    /// Leave it as it is.
-    #[default]
-    Leave,
-    /// Arm it, before the relay closes.
-    Arm {
-        /// When the device shall switch off. It counts whole seconds, from 1 s to 24 h; a later instant is
-        /// armed as 24 h.
-        off_at: Instant,
-        /// When the countdown that we armed earlier ends. One that ends then is replaced; any other is
-        /// somebody else's, and left alone.
-        ours: Option<Timestamp>,
-    },
-    /// Clear it, if it is ours.
-    Disarm {
-        /// When the countdown that we armed ends.
-        ours: Timestamp,
-    },
-    /// Clear one that somebody else started, because a person asked for that.
-    Cancel {
-        /// What it switches to.
-        to: Power,
-        /// When it ends. One that ends at another time is yet another's, and left alone.
-        ends: Timestamp,
-    },
+pub struct RunLimit {
+    /// The end of a timer or of an override.
+    pub off_by: Option<Steady>,
+    /// Counts from the moment the relay closes.
+    pub max_on: Option<Duration>,
+}
+
+impl RunLimit {
+    /// When an outlet must be off whose relay closed at `closed_at`; `None` without a limit.
+    pub fn end(self, closed_at: Steady) -> Option<Steady> {
+        let of_run = self.max_on.map(|length| {
+            let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+            closed_at.after(length)
+        });
+        self.off_by.into_iter().chain(of_run).min()
+    }
 }
 
 /// Who asks. Safety goes before everybody else in a device's queue.
@@ -79,12 +79,34 @@ pub struct DeviceCommand {
     pub path: OutletPath,
     /// What to do with it.
     pub action: DeviceAction,
-    /// What to do about the device's own countdown along with it.
-    pub guard: Guard,
+    /// How long the outlet may stay on, if the command switches it on.
+    pub run: RunLimit,
     /// Who asks.
     pub source: Source,
     /// Not carried out after this instant; answered [`ErrorCode::Expired`] instead.
     pub deadline: Instant,
     /// Where the answer goes.
     pub reply: Reply,
+    /// Its place among the commands of its device. `None` in a new command; the device's worker sets it. A command that
+    /// is sent again after [`Recheck`](super::devices::DeviceEvent::Recheck) keeps it, so that it replaces no newer one.
+    pub turn: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earlier_end_counts() {
+        let at = |seconds| Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds));
+        let limit = |off_by: Option<i64>, max_on: Option<u64>| RunLimit {
+            off_by: off_by.map(at),
+            max_on: max_on.map(Duration::from_secs),
+        };
+        assert_eq!(limit(None, None).end(at(100)), None);
+        assert_eq!(limit(Some(150), None).end(at(100)), Some(at(150)));
+        assert_eq!(limit(None, Some(20)).end(at(100)), Some(at(120)));
+        assert_eq!(limit(Some(150), Some(20)).end(at(100)), Some(at(120)));
+        assert_eq!(limit(Some(110), Some(20)).end(at(100)), Some(at(110)));
+    }
 }

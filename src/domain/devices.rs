@@ -2,7 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use planner::{DeviceId, OutletKey};
+use planner::{DeviceId, OutletKey, OutletPath, Steady};
+use tokio::sync::mpsc;
 
 use super::{
     device_command::DeviceCommand,
@@ -82,7 +83,7 @@ pub struct WorkerSettings {
 }
 
 /// What a worker sends to the event loop and to the scheduler.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum DeviceEvent {
     /// A device changed; this is all of it.
     Report(Arc<DeviceReport>),
@@ -90,6 +91,19 @@ pub enum DeviceEvent {
     Event(Event),
     /// A meter was read.
     Metered(Metered),
+    /// A command that would switch on, or toggle, and that waited while the device could not be reached. The device is
+    /// connected and its first report was sent. The receiver decides again and sends the command, with the same
+    /// deadline and reply, or replies itself. Sent to the scheduler only.
+    Recheck(DeviceCommand),
+}
+
+/// The receivers of [`DeviceEvent`]s. A worker waits while a channel is full.
+#[derive(Debug, Clone)]
+pub struct EventSenders {
+    /// The MQTT event loop.
+    pub mqtt: mpsc::Sender<DeviceEvent>,
+    /// The scheduler.
+    pub scheduler: mpsc::Sender<DeviceEvent>,
 }
 
 /// The inbox of the device owner.
@@ -97,7 +111,13 @@ pub enum DeviceEvent {
 pub enum DeviceMsg {
     /// A command to one device.
     Command(DeviceCommand),
-    /// Look at all devices anew.
+    /// The outlet must be off by then, even without the bridge; `None` is no end. The end is in force until the next one,
+    /// or until a command that switches the outlet on brings its own. The worker makes the device's countdown follow.
+    OffBy(OutletPath, Option<Steady>),
+    /// Reply `superseded` to every waiting command that would switch the outlet on, or toggle it. For a whole strip: its
+    /// outlets too.
+    Withdraw(OutletPath),
+    /// Connect to all devices again. Each device has a limit of logins, and connects later if it is reached.
     Rescan,
     /// Make our rules on a plug what is said here. It is done when there is time; reports say what became of it.
     Mirror(DeviceId, Arc<Mirror>),

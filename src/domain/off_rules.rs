@@ -5,10 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::report::{DeviceRule, RuleTime, Weekdays};
-use planner::Power;
+use planner::{Power, period::after};
+
+/// A rule fires by a clock that may be off by half a minute, and the next poll shows it.
+const AROUND: SignedDuration = SignedDuration::from_secs(90);
 
 /// An OFF at a minute of some days of the week, by the plug's own clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,5 +71,57 @@ impl WeeklyOff {
             days: Some(self.days),
             to: Power::Off,
         }
+    }
+}
+
+/// The minute of the day and the bit of the weekday, as a clock in that zone shows them.
+pub fn minute_and_day(at: Timestamp, zone: &TimeZone) -> (u16, u8) {
+    let wall = zone.to_datetime(at);
+    let minute = i32::from(wall.hour()) * 60 + i32::from(wall.minute());
+    let day = wall.date().weekday().to_sunday_zero_offset();
+    (u16::try_from(minute).unwrap_or(0), 1_u8 << day)
+}
+
+/// Whether one of our rules fired a moment ago, or fires now.
+pub fn has_fired(ours: &OurRules, zone: &TimeZone, now: Timestamp) -> bool {
+    let mut moment = after(now, -AROUND);
+    let mut minutes = BTreeSet::new();
+    while moment <= after(now, SignedDuration::from_secs(30)) {
+        minutes.insert(minute_and_day(moment, zone));
+        moment = after(moment, SignedDuration::from_secs(15));
+    }
+    ours.values().any(|rule| {
+        let days = rule.days.bits();
+        minutes
+            .iter()
+            .any(|(minute, day)| rule.minute == *minute && days & day != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_rule_that_fired_is_known_for_a_moment() {
+        let rule = WeeklyOff {
+            minute: 481,
+            days: Weekdays::from_bits(0b100_0000),
+        };
+        let ours: OurRules = [("S1".to_owned(), rule)].into();
+        let fired = |now: &str| has_fired(&ours, &TimeZone::UTC, at(now));
+        assert!(fired("2026-11-21T08:01:00Z") && fired("2026-11-21T08:02:10Z"));
+        assert!(fired("2026-11-21T08:00:40Z"), "its clock is fast");
+        assert!(!fired("2026-11-21T08:00:20Z") && !fired("2026-11-21T08:04:00Z"));
+        assert!(!fired("2026-11-22T08:01:00Z"), "another day");
+        assert!(!has_fired(
+            &OurRules::new(),
+            &TimeZone::UTC,
+            at("2026-11-21T08:01:00Z")
+        ));
     }
 }

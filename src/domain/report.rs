@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{command_error::ErrorCode, off_rules::Mirrored};
 use planner::{
-    DeviceId, GroupId, OutletKey, Power,
+    DeviceId, GroupId, OutletKey, Power, Steady,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
 };
 
@@ -118,6 +118,13 @@ pub struct Outlet {
     pub power: Option<Power>,
     /// When the relay closed, to the second; `None` while it is open or if the device does not say.
     pub on_since: Option<Timestamp>,
+    /// The same moment on the steady clock, which a change of the wall clock does not move.
+    pub on_at: Option<Steady>,
+    /// The last OFF: when it was first read, or the start of a run that shows that the relay was open before. It stays
+    /// while the outlet is on.
+    pub off_seen_at: Option<Steady>,
+    /// What made the last change of the relay that was read.
+    pub changed_by: ChangedBy,
     /// What its protections say.
     pub condition: Condition,
     /// What its meter says.
@@ -316,6 +323,22 @@ pub enum Feature {
     Rules,
 }
 
+/// What changed a relay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ChangedBy {
+    /// No change was read yet.
+    #[default]
+    Unknown,
+    /// A command of the bridge.
+    Command,
+    /// The countdown on the device that the bridge armed.
+    Countdown,
+    /// An OFF rule on the device that the bridge wrote.
+    OffRule,
+    /// Something else: the button, the app, a schedule on the device.
+    External,
+}
+
 /// The countdown that a plug runs by itself. It has one; a strip has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Countdown {
@@ -326,15 +349,32 @@ pub enum Countdown {
     Unsupported,
     /// None runs.
     Idle,
-    /// The device switches itself then.
-    Running {
-        /// To what.
-        to: Power,
+    /// Ours runs: the device switches itself off then.
+    Armed {
         /// When; kept while the device's count of seconds does not move it by more than it is coarse.
+        ends: Timestamp,
+    },
+    /// One runs that the bridge did not start: the app did, for example. It is not changed.
+    External {
+        /// To what the device switches itself.
+        to: Power,
+        /// When; as for [`Countdown::Armed`].
         ends: Timestamp,
     },
     /// The device refused to arm it.
     Failed,
+}
+
+impl Countdown {
+    /// Whether one runs, whoever started it.
+    pub fn runs(&self) -> bool {
+        matches!(self, Self::Armed { .. } | Self::External { .. })
+    }
+
+    /// Whether one of ours runs.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Armed { .. })
+    }
 }
 
 /// Something that happened, for `bridge/event` and the log.

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use crate::domain::{
     command::{Command, Target},
     report::Event,
+    request_reply::RequestReply,
 };
 use planner::{
-    DeviceId, GroupId, OutletPath, Power,
+    DeviceId, GroupId, OutletKey, OutletPath, Power,
     units::{MilliWattHours, MilliWatts},
 };
 use planner::{
@@ -69,17 +70,19 @@ pub enum SchedulerMsg {
     Sensor {
         /// The topic.
         topic: String,
-        /// What it said.
+        /// The payload.
         payload: Bytes,
+        /// Whether the broker kept it.
+        retained: bool,
     },
     /// The settings were read again. The one word that comes of it is [`SchedulerUpdate::Rules`], if there are other rules.
     Reload(ReloadedRules),
     /// A question, or a change of what people wrote down. It ends in one [`SchedulerUpdate::Reply`].
     Request {
-        /// Returned with the reply.
-        id: RequestId,
-        /// What is asked.
+        /// The request.
         request: Request,
+        /// Where its result goes.
+        reply: RequestReply,
     },
 }
 
@@ -88,13 +91,12 @@ pub enum SchedulerMsg {
 pub struct ReloadedRules {
     /// The rules, without what was changed over MQTT.
     pub rules: Arc<Rules>,
-    /// Every configured device.
-    pub devices: BTreeSet<DeviceId>,
+    /// Every configured device, with the names of its outlets.
+    pub devices: BTreeMap<DeviceId, OutletNames>,
 }
 
-/// Tells the requests of one asker apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
+/// The names of the outlets of one device, from the settings, with their positions. Others go by their position.
+pub type OutletNames = BTreeMap<OutletKey, u8>;
 
 /// A request to the scheduler.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,6 +140,8 @@ pub enum Request {
         group: Option<GroupId>,
         /// How many days: 1 to 31.
         days: u8,
+        /// Which page of the answer, from 1.
+        page: u32,
     },
 }
 
@@ -158,6 +162,20 @@ pub enum RequestError {
     /// What was sent is no schedule; every problem is named with its path.
     #[error("{0}")]
     Invalid(String),
+    /// More changed schedules than one group may have.
+    #[error("group {group} has {most} changed schedules already; remove some of them first")]
+    TooMany {
+        /// The group.
+        group: GroupId,
+        /// How many it may have.
+        most: usize,
+    },
+    /// Too many requests are in progress.
+    #[error("too many requests at once; send it again")]
+    Busy,
+    /// The bridge is stopping.
+    #[error("the bridge is shutting down")]
+    ShuttingDown,
 }
 
 /// What the scheduler tells the event loop.
@@ -173,13 +191,6 @@ pub enum SchedulerUpdate {
     Vacation(Vacation),
     /// Something happened.
     Event(Event),
-    /// The answer to a request.
-    Reply {
-        /// Which request.
-        id: RequestId,
-        /// What was asked for, or why not.
-        result: Result<Value, RequestError>,
-    },
 }
 
 /// What an outlet should be, and why: part of its state JSON.
@@ -217,7 +228,7 @@ pub struct OutletStatus {
     pub failsafe: Option<FailSafeState>,
     /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
     #[serde(skip)]
-    pub mirrored: BTreeSet<String>,
+    pub off_rules: BTreeSet<String>,
 }
 
 impl OutletStatus {
@@ -238,7 +249,7 @@ impl OutletStatus {
         device_timer_to: None,
         mismatch: None,
         failsafe: None,
-        mirrored: BTreeSet::new(),
+        off_rules: BTreeSet::new(),
     };
 }
 

@@ -285,7 +285,7 @@ mod tests {
 
     fn vitals() -> (HealthCollector, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let (keeper, _writer, _loaded) = store::open(None).unwrap();
+        let (keeper, _writer, _loaded) = store::open(None, &clock).unwrap();
         let vitals = HealthCollector::new(
             MetricsRegistry::default(),
             Tasks::default(),

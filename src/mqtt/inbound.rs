@@ -18,7 +18,7 @@ use super::{
 use crate::domain::{
     command::Target,
     command_error::{CommandError, ErrorCode},
-    device_command::{DeviceAction, DeviceCommand, Guard, Source},
+    device_command::{DeviceAction, DeviceCommand, RunLimit, Source},
     devices::DeviceMsg,
     report::{Event, EventKind},
 };
@@ -32,7 +32,7 @@ impl MqttTask {
     /// A message came in.
     pub(super) fn receive(&mut self, topic: &str, payload: &[u8], retain: bool) {
         if self.sensors.contains(topic) {
-            self.forward_sensor(topic, payload);
+            self.forward_sensor(topic, payload, retain);
             return;
         }
         if topic == self.tree.topics.bridge(BridgeTopic::Devices) {
@@ -152,10 +152,11 @@ impl MqttTask {
         let intent = DeviceCommand {
             path,
             action,
-            guard: Guard::Leave,
+            run: RunLimit::default(),
             source: Source::Mqtt,
             deadline: Instant::now() + ttl,
             reply,
+            turn: None,
         };
         if let Err(TrySendError::Full(DeviceMsg::Command(intent))) =
             self.orders.try_send(DeviceMsg::Command(intent))

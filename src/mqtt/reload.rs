@@ -26,7 +26,7 @@ use super::{
 use crate::mqtt::publisher::Publisher;
 use crate::{
     app::{
-        bridge::roster,
+        bridge::{outlet_names, roster},
         reload::{Loader, SettingsDiff, compare},
     },
     config::{Problems, Settings},
@@ -251,7 +251,7 @@ impl MqttTask {
         order.send(DeviceMsg::Reload(roster(&settings)));
         ask.send(SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(settings.rules.clone()),
-            devices: devices.clone(),
+            devices: outlet_names(&settings),
         }));
         self.listen_to(&settings.rules.sensors);
         if self.reloads.running.log.level != settings.log.level {

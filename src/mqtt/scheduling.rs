@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::{
     command::{self, Change, Decoded, SetCommand, Transaction, Until, decode_switch},
     pending::Answered,
-    requests::Reply as RequestReply,
+    requests::Reply as ResponseBody,
     task::MqttTask,
     topics::RequestName,
 };
@@ -25,7 +25,8 @@ use crate::domain::{
     command::{self as domain_command, Action, Target},
     command_error::{CommandError, ErrorCode},
     device_command::Switch,
-    scheduling::{Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate},
+    request_reply::RequestReply,
+    scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
 };
 use crate::mqtt::pending::{CommandKind, acceptance, rejection};
 use planner::{GroupId, Power, ScheduleId, overrides::Lifetime, period::Period};
@@ -35,7 +36,7 @@ use planner::{GroupId, Power, ScheduleId, overrides::Lifetime, period::Period};
 pub(super) struct Questions {
     asks: mpsc::Sender<SchedulerMsg>,
     next: u64,
-    open: BTreeMap<RequestId, ReplyTo>,
+    open: BTreeMap<u64, ReplyTo>,
 }
 
 /// Where the reply to a request goes.
@@ -170,11 +171,15 @@ impl MqttTask {
 
     fn ask(&mut self, reply_to: ReplyTo, request: Request) {
         self.questions.next += 1;
-        let id = RequestId(self.questions.next);
+        let id = self.questions.next;
+        let results = self.results.clone();
+        let reply = RequestReply::new(move |result| {
+            let _stopped = results.send((id, result));
+        });
         match self
             .questions
             .asks
-            .try_send(SchedulerMsg::Request { id, request })
+            .try_send(SchedulerMsg::Request { request, reply })
         {
             Ok(()) => {
                 self.questions.open.insert(id, reply_to);
@@ -185,10 +190,11 @@ impl MqttTask {
     }
 
     /// A sensor spoke. Also a value that the broker had kept is one.
-    pub(super) fn forward_sensor(&mut self, topic: &str, payload: &[u8]) {
+    pub(super) fn forward_sensor(&mut self, topic: &str, payload: &[u8], retained: bool) {
         let ask = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: Bytes::copy_from_slice(payload),
+            retained,
         };
         if let Err(TrySendError::Full(_)) = self.questions.asks.try_send(ask) {
             warn!(%topic, "the scheduler is busy; a sensor value is lost");
@@ -203,11 +209,10 @@ impl MqttTask {
             SchedulerUpdate::Group(group, status) => self.tree.on_group_status(&group, status),
             SchedulerUpdate::Vacation(vacation) => self.tree.on_vacation(vacation, self.log_level.get()),
             SchedulerUpdate::Event(event) => self.tree.publish_event(&event),
-            SchedulerUpdate::Reply { id, result } => self.reply(id, result),
         }
     }
 
-    fn reply(&mut self, id: RequestId, result: Result<Value, RequestError>) {
+    pub(super) fn reply(&mut self, id: u64, result: Result<Value, RequestError>) {
         let Some(reply_to) = self.questions.open.remove(&id) else {
             return;
         };
@@ -216,7 +221,7 @@ impl MqttTask {
             Ok(data) => match reply_to.place {
                 Place::Request(name) => self.tree.send(
                     self.tree.topics.request_response(&name),
-                    RequestReply::ok(reply_to.transaction, &data).to_string(),
+                    ResponseBody::ok(reply_to.transaction, &data).to_string(),
                 ),
                 Place::Group(group) => {
                     if let Some(transaction) = &reply_to.transaction {
@@ -245,7 +250,7 @@ impl MqttTask {
         debug!(place = ?reply_to.place, code, reason = message, "refused a request");
         match reply_to.place {
             Place::Request(name) => {
-                let reply = RequestReply::error(reply_to.transaction, code, message);
+                let reply = ResponseBody::error(reply_to.transaction, code, message);
                 self.tree
                     .send(self.tree.topics.request_response(&name), reply.to_string());
             }
@@ -263,6 +268,9 @@ fn code(error: &RequestError) -> &'static str {
         RequestError::UnknownGroup(_) => "unknown_group",
         RequestError::UnknownSchedule { .. } => "unknown_schedule",
         RequestError::Invalid(_) => "invalid_value",
+        RequestError::TooMany { .. } => "too_many",
+        RequestError::Busy => "busy",
+        RequestError::ShuttingDown => "shutting_down",
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     domain::{
         devices::{DeviceEvent, DeviceMsg},
         report::Availability,
+        request_reply::RequestResult,
         scheduling::{SchedulerMsg, SchedulerUpdate},
     },
     store::Store,
@@ -88,6 +89,8 @@ pub struct MqttTask {
     /// Topics whose retained command was answered.
     pub(super) refused_retained: BTreeSet<String>,
     answered: mpsc::UnboundedReceiver<Answered>,
+    pub(super) results: mpsc::UnboundedSender<(u64, RequestResult)>,
+    request_results: mpsc::UnboundedReceiver<(u64, RequestResult)>,
     news: mpsc::Receiver<DeviceEvent>,
     words: mpsc::Receiver<SchedulerUpdate>,
     pulse: Arc<Notify>,
@@ -103,6 +106,7 @@ impl MqttTask {
         reloads: Reloads,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
+        let (results, request_results) = mpsc::unbounded_channel();
         let sensors = tree.rules().sensors.iter();
         Self {
             sensors: sensors.map(|sensor| sensor.topic.clone()).collect(),
@@ -119,6 +123,8 @@ impl MqttTask {
             closing: None,
             refused_retained: BTreeSet::new(),
             answered,
+            results,
+            request_results,
             news: wires.news,
             words: wires.words,
             pulse: wires.pulse,
@@ -151,11 +157,12 @@ impl MqttTask {
                     Some(DeviceEvent::Report(report)) => self.tree.hear(&report),
                     Some(DeviceEvent::Event(event)) => self.tree.publish_event(&event),
                     // Of interest to the scheduler only; what is worth telling is in the report.
-                    Some(DeviceEvent::Metered(_)) => {}
+                    Some(DeviceEvent::Metered(_) | DeviceEvent::Recheck(_)) => {}
                     None => break,
                 },
                 Some(word) = self.words.recv() => self.on_scheduler_update(word),
                 turn = self.reloads.turn(), if self.closing.is_none() => self.on_reload_step(turn),
+                Some((id, result)) = self.request_results.recv() => self.reply(id, result),
                 Some(answer) = self.answered.recv() => self.publish_reply(answer),
                 () = sleep_until_some(overview_at) => self.tree.publish_overview(self.log_level.get()),
                 () = sleep_until_some(announce_at) => self.republish_for_home_assistant(),
@@ -234,6 +241,9 @@ impl MqttTask {
         }
         for answer in self.desk.abandon() {
             self.publish_reply(answer);
+        }
+        while let Ok((id, result)) = self.request_results.try_recv() {
+            self.reply(id, result);
         }
         self.refuse_open_requests();
         self.refuse_reloads();

@@ -1,8 +1,232 @@
 //! Groups of outlets by clock, sun and sensor conditions, under limits that hold whatever switched them on.
 //!
-//! Everything here but the task is pure: no I/O, and the time comes in as an argument. `(rules,
-//! overrides, accounts, sensors, now)` goes in; what each outlet should be, why, and when that changes next,
-//! comes out.
+//! The scheduler is a value: [`Scheduler::handle`] takes an event and the present moment and returns effects. It has no
+//! channel, no file and no clock. [`task`] turns channels and timers into events, and effects into messages.
+//!
+//! An event marks the groups (and outlets without a group) that it concerns. Only they are looked at: planned,
+//! reconciled and published ([`cycle`]). What happens later waits in one queue of [`deadlines`].
+//!
+//! | file | what |
+//! |---|---|
+//! | [`command_handler`], [`completion`] | a command: decided, sent or refused; its end |
+//! | [`report_handler`] | reports of devices and meters, commands that waited for their device |
+//! | [`request_handler`], [`reload`] | lists, changed schedules, other settings |
+//! | [`cycle`] | one look at a group: what should be, what to do, what to publish |
+//! | [`state`] | everything that is known |
+//! | [`outlets`], [`relays`], [`groups`] | one relay; which relay a name stands for; one group |
 
-mod mirror;
+mod command_handler;
+mod commands;
+mod completion;
+mod cycle;
+mod deadlines;
+mod fail_safe;
+mod groups;
+mod off_edges;
+mod off_rules;
+mod outlets;
+mod persisted;
+mod plan_request;
+mod relays;
+mod reload;
+mod report_handler;
+mod request_handler;
+mod retry;
+mod rule_book;
+mod schedule_edits;
+mod sensors;
+mod state;
+mod status;
 pub mod task;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod turns;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::SignedDuration;
+use planner::{DeviceId, Now, OutletPath, Steady, rules::Rules};
+use tracing::info;
+
+pub use commands::SwitchId;
+pub use persisted::{PersistedChange, PersistedScheduler};
+pub use plan_request::PlanRequest;
+pub use sensors::Arrival;
+
+use crate::domain::{
+    command::Command,
+    device_command::{DeviceAction, DeviceCommand, RunLimit, Source},
+    devices::DeviceMsg,
+    reply::CommandResult,
+    report::{DeviceReport, Metered},
+    request_reply::RequestReply,
+    scheduling::{OutletNames, Request, SchedulerUpdate},
+};
+use command_handler::CommandHandler;
+use completion::Completion;
+use cycle::Cycle;
+use deadlines::Subject;
+use reload::Reload;
+use report_handler::ReportHandler;
+use request_handler::RequestHandler;
+use sensors::groups_that_ask;
+use state::State;
+
+/// A difference of the two clocks up to this is no change of the wall clock: it is slewed, and they are not read at
+/// once.
+const SET: SignedDuration = SignedDuration::from_secs(2);
+
+/// Something that the scheduler acts on.
+#[derive(Debug)]
+pub enum Event {
+    /// A command, and its deadline on the steady clock.
+    Command(Command, Steady),
+    /// A request, and where its result goes.
+    Request(Request, RequestReply),
+    /// A sensor published.
+    Sensor {
+        /// The topic.
+        topic: String,
+        /// The payload.
+        payload: bytes::Bytes,
+        /// Whether the broker kept it.
+        arrival: Arrival,
+    },
+    /// The settings were reloaded.
+    Reload {
+        /// The rules, without what was changed over MQTT.
+        rules: Arc<Rules>,
+        /// Every configured device with the names of its outlets.
+        devices: BTreeMap<DeviceId, OutletNames>,
+    },
+    /// A device changed.
+    Report(Arc<DeviceReport>),
+    /// A meter was read.
+    Metered(Metered),
+    /// A command waited for its device, which can be reached now.
+    Recheck(DeviceCommand),
+    /// A switch of the scheduler ended.
+    Switched(SwitchId, CommandResult),
+    /// Time passed.
+    Tick,
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a command of the scheduler to a device. Its result comes back as [`Event::Switched`].
+    Switch {
+        /// Which switch.
+        id: SwitchId,
+        /// Which outlet.
+        path: OutletPath,
+        /// What to do.
+        action: DeviceAction,
+        /// How long it may stay on.
+        run: RunLimit,
+        /// Who asks.
+        source: Source,
+        /// Not carried out after this.
+        deadline: Steady,
+    },
+    /// Send a command of a user to a device, with its own reply.
+    Forward(DeviceCommand),
+    /// Send a device what it should do by itself.
+    Device(DeviceMsg),
+    /// Publish.
+    Update(SchedulerUpdate),
+    /// Write to the state file.
+    Persist(PersistedChange),
+    /// Compute a plan beside the scheduler.
+    Plan(Box<PlanRequest>, RequestReply),
+}
+
+/// Decides what every outlet should be, and carries out commands.
+#[derive(Debug)]
+pub struct Scheduler {
+    state: State,
+    /// How far the wall clock was ahead of the steady clock at the last event.
+    offset: SignedDuration,
+}
+
+impl Scheduler {
+    /// Goes on where the state file left off. The effects of the first [`Event::Tick`] publish everything.
+    pub fn new(
+        settings: Arc<Rules>,
+        devices: BTreeMap<DeviceId, OutletNames>,
+        persisted: PersistedScheduler,
+        now: Now,
+    ) -> Self {
+        let mut state = State::new(settings, devices, persisted, now);
+        let (rules, vacation) = (state.book.rules().clone(), state.vacation);
+        state.update(SchedulerUpdate::Rules(rules));
+        state.update(SchedulerUpdate::Vacation(vacation));
+        state.persist(PersistedChange::Upgraded);
+        state.mark_all();
+        Self {
+            state,
+            offset: now.offset(),
+        }
+    }
+
+    /// Acts on an event, at a moment.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        self.notice_clock(now);
+        let state = &mut self.state;
+        match event {
+            Event::Command(command, deadline) => CommandHandler::new(state, now).handle(command, deadline),
+            Event::Request(request, reply) => RequestHandler::new(state, now).handle(request, reply),
+            Event::Sensor {
+                topic,
+                payload,
+                arrival,
+            } => self.on_sensor(&topic, &payload, arrival, now),
+            Event::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
+            Event::Report(report) => ReportHandler::new(state, now).on_report(&report),
+            Event::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),
+            Event::Recheck(command) => ReportHandler::new(state, now).recheck(command),
+            Event::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
+            Event::Tick => {}
+        }
+        while let Some(subject) = self.state.deadlines.take_due(now.steady) {
+            self.state.mark_subject(subject);
+        }
+        while let Some(subject) = self.state.take_dirty() {
+            Cycle::new(&mut self.state, now).run(subject);
+        }
+        self.state.take_effects()
+    }
+
+    /// When the next deadline is.
+    pub fn next_deadline(&self) -> Option<Steady> {
+        self.state.deadlines.next()
+    }
+
+    /// A wall clock that was set moves windows and times of day, and no length.
+    fn notice_clock(&mut self, now: Now) {
+        let by = now.offset().saturating_sub(self.offset);
+        if by.abs() < SET {
+            return;
+        }
+        self.offset = now.offset();
+        info!(
+            by_seconds = by.as_secs(),
+            "system clock changed by {} s",
+            by.as_secs()
+        );
+        self.state.mark_all();
+    }
+
+    fn on_sensor(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: Now) {
+        let rules = self.state.book.rules().clone();
+        let changed = self
+            .state
+            .sensors
+            .read(&rules, topic, payload, arrival, now.steady);
+        for group in groups_that_ask(&rules, &changed) {
+            self.state.mark_subject(Subject::Group(group.id.clone()));
+        }
+        self.state.mark_subject(Subject::Sensors);
+    }
+}

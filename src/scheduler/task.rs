@@ -1,347 +1,292 @@
-//! The scheduler task: makes the outlets what the planner says they should be.
+//! The scheduler task: channels and timers become events, effects become messages.
 //!
-//! It never waits for a device: orders go out with `try_send`, and what became of them comes in. Whenever something
-//! comes in, and at each instant that the planner names, it looks at everything anew: what should be, what is, what is
-//! on its way. So nothing depends on having seen an edge.
+//! It never waits for a device, a listener or the disk.
 
-mod act;
-mod book;
-mod come_back;
-mod countdown;
-mod energy;
-mod errand;
-mod guard;
-mod hear;
-mod interlock;
-mod jump;
-mod kept;
-mod layers;
-mod mirror;
-mod outlet;
-mod reload;
-mod requests;
-mod sensors;
-mod tell;
-#[cfg(test)]
-mod tests;
-mod timer;
-mod wishes;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
-
-use jiff::Timestamp;
+use planner::rules::Rules;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-pub use kept::{PersistedScheduler, Remembered};
-pub use layers::{Changes, ScheduleChange};
-pub use outlet::Armed;
-pub use timer::Timer;
-
-use book::Book;
-use errand::{Desk, SwitchDone};
-use outlet::Live;
-use sensors::Watch;
-use tell::Telling;
-
-use crate::domain::scheduling::{SchedulerInbox, SchedulerMsg, SchedulerUpdate};
+use super::{Arrival, Effect, Event, PlanRequest, Scheduler, SwitchId};
 use crate::{
     domain::{
+        command_error::{CommandError, ErrorCode},
+        device_command::DeviceCommand,
         devices::{DeviceEvent, DeviceMsg},
-        report::DeviceReport,
+        reply::{CommandResult, Reply},
+        request_reply::RequestReply,
+        scheduling::{OutletNames, RequestError, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
     },
     store::Store,
-    system::clock::Clock,
+    system::{clock::Clock, tasks::Tasks},
 };
-use planner::rules::Rules;
-use planner::{DeviceId, OutletPath, Power};
 
-/// The wall clock is looked at this often, whatever happens: it may have been set, or the machine slept.
-const LOOK_AT_LEAST: Duration = Duration::from_mins(1);
+/// The clocks are read at least this often while something waits: tokio's timers stand still while the machine is
+/// suspended, and what is over then must be done at once.
+const PULSE: Duration = Duration::from_secs(1);
+/// What waits for room at the device owner at most, beside commands.
+const BACKLOG: usize = 4096;
 
-/// What the scheduler is made of.
+/// What the task is made of.
 #[derive(Debug)]
 pub struct Parts {
     /// As the settings have them.
     pub rules: Arc<Rules>,
+    /// Every configured device with the names of its outlets.
+    pub devices: std::collections::BTreeMap<planner::DeviceId, OutletNames>,
     /// What survives a restart.
-    pub keeper: Store,
+    pub store: Store,
     /// The channels to and from the event loop.
-    pub ends: SchedulerInbox,
+    pub inbox: SchedulerInbox,
     /// From workers.
-    pub news: mpsc::Receiver<DeviceEvent>,
+    pub events: mpsc::Receiver<DeviceEvent>,
     /// To the device owner.
-    pub orders: mpsc::Sender<DeviceMsg>,
-    /// The wall clock.
+    pub device_owner: mpsc::Sender<DeviceMsg>,
+    /// The clocks.
     pub clock: Clock,
+    /// For computations beside the task.
+    pub tasks: Tasks,
 }
 
 /// The scheduler task.
 #[derive(Debug)]
-pub struct Scheduler {
-    book: Book,
-    /// Every outlet that a group has or that was ever reported.
-    live: BTreeMap<OutletPath, Live>,
-    /// The outlets of each device, as it said.
-    devices: BTreeMap<DeviceId, Vec<OutletPath>>,
-    /// What each device that is reachable said last.
-    reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
-    /// Devices that a reload took out. Their workers may still report while they end.
-    removed: BTreeSet<DeviceId>,
-    desk: Desk,
-    telling: Telling,
-    watch: Watch,
-    keeper: Store,
+pub struct SchedulerTask {
+    scheduler: Scheduler,
+    store: Store,
     clock: Clock,
-    /// When it looked last, by both clocks.
-    looked: Look,
-    asks: mpsc::Receiver<SchedulerMsg>,
-    news: mpsc::Receiver<DeviceEvent>,
-    orders: mpsc::Sender<DeviceMsg>,
-    words: mpsc::Sender<SchedulerUpdate>,
-    answers: mpsc::UnboundedSender<SwitchDone>,
-    answered: mpsc::UnboundedReceiver<SwitchDone>,
+    tasks: Tasks,
+    messages: mpsc::Receiver<SchedulerMsg>,
+    events: mpsc::Receiver<DeviceEvent>,
+    device_owner: mpsc::Sender<DeviceMsg>,
+    updates: mpsc::Sender<SchedulerUpdate>,
+    /// Updates that there was no room for.
+    unpublished: VecDeque<SchedulerUpdate>,
+    /// Messages to the device owner that there was no room for.
+    unsent: VecDeque<DeviceMsg>,
+    results: mpsc::UnboundedSender<(SwitchId, CommandResult)>,
+    switched: mpsc::UnboundedReceiver<(SwitchId, CommandResult)>,
+    /// One plan is computed at a time.
+    planning: Arc<tokio::sync::Semaphore>,
 }
 
-/// One moment, by the clock on the wall and by the one that is never set.
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    now: Timestamp,
-    instant: Instant,
-}
-
-impl Look {
-    fn at(clock: &Clock) -> Self {
-        Self {
-            now: clock.now(),
-            instant: Instant::now(),
-        }
-    }
-
-    /// When the wall clock will show `at`, if nobody sets it.
-    fn instant_of(&self, at: Timestamp) -> Instant {
-        let ahead = Duration::try_from(at.duration_since(self.now)).unwrap_or(Duration::ZERO);
-        // A century is as good as for ever.
-        self.instant + ahead.min(Duration::from_hours(876_000))
-    }
-}
-
-/// Whether what came in has to do with anything that is looked after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Concern {
-    Some,
-    None,
-}
-
-impl Concern {
-    fn or(self, other: Self) -> Self {
-        match self {
-            Self::Some => self,
-            Self::None => other,
-        }
-    }
-}
-
-/// When to look again.
-#[derive(Debug, Clone, Copy)]
-struct Wake(Instant);
-
-impl Wake {
-    fn by(&mut self, instant: Instant) {
-        self.0 = self.0.min(instant);
-    }
-}
-
-impl Scheduler {
-    /// Takes up where the state file left off. Nothing is sent before [`Scheduler::run`].
+impl SchedulerTask {
+    /// Nothing is sent before [`SchedulerTask::run`].
     pub fn new(parts: Parts) -> Self {
-        let look = Look::at(&parts.clock);
-        let kept = parts.keeper.saved().scheduler;
-        let armed = kept.armed.clone();
-        let book = Book::open(parts.rules, kept, look.now);
-        let members = book.rules.groups.iter().flat_map(|group| &group.outlets);
-        let mut live: BTreeMap<OutletPath, Live> =
-            members.map(|path| (path.clone(), Live::default())).collect();
-        for (path, armed) in armed {
-            live.entry(path).or_default().armed = armed;
-        }
-        for path in book.timers.keys() {
-            live.entry(path.clone()).or_default();
-        }
-        let (answers, answered) = mpsc::unbounded_channel();
+        let (results, switched) = mpsc::unbounded_channel();
+        let persisted = parts.store.saved().scheduler;
         Self {
-            telling: Telling::new(&book),
-            book,
-            live,
-            devices: BTreeMap::new(),
-            reports: BTreeMap::new(),
-            removed: BTreeSet::new(),
-            desk: Desk::default(),
-            watch: Watch::default(),
-            keeper: parts.keeper,
+            scheduler: Scheduler::new(parts.rules, parts.devices, persisted, parts.clock.read()),
+            store: parts.store,
             clock: parts.clock,
-            looked: look,
-            asks: parts.ends.asks,
-            news: parts.news,
-            orders: parts.orders,
-            words: parts.ends.words,
-            answers,
-            answered,
+            tasks: parts.tasks,
+            messages: parts.inbox.asks,
+            events: parts.events,
+            device_owner: parts.device_owner,
+            updates: parts.inbox.words,
+            unpublished: VecDeque::new(),
+            unsent: VecDeque::new(),
+            results,
+            switched,
+            planning: Arc::new(tokio::sync::Semaphore::new(1)),
         }
     }
 
-    /// Runs until the stop, or until nobody reports any more. Commands that wait are answered `shutting_down`.
+    /// Runs until the stop, or until no device reports any more. Commands that wait are answered `shutting_down`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let words = self.words.clone();
-        let mut wake = self.tend();
+        self.handle(Event::Tick);
+        let updates = self.updates.clone();
         loop {
-            self.speak();
-            let concern = tokio::select! {
+            let wake = self.wake();
+            let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                news = self.news.recv() => match news {
-                    Some(news) => self.take_one(&news),
+                event = self.events.recv() => match event {
+                    Some(event) => from_device(event),
                     None => break,
                 },
-                Some(answer) = self.answered.recv() => self.take_answered(answer),
-                Some(ask) = self.asks.recv() => self.take_ask(ask),
-                // There was no room for all of them.
-                Ok(permit) = words.reserve(), if self.telling.has_words() => {
-                    if let Some(word) = self.telling.next_word() {
-                        permit.send(word);
-                    }
-                    Concern::None
+                Some((id, result)) = self.switched.recv() => {
+                    // What the device reported before goes first: its state is in the report.
+                    self.take_reports();
+                    Some(Event::Switched(id, result))
                 }
-                () = sleep_until(wake) => Concern::Some,
+                Some(message) = self.messages.recv() => Some(from_message(message, &self.clock)),
+                Ok(permit) = updates.reserve(), if !self.unpublished.is_empty() => {
+                    if let Some(update) = self.unpublished.pop_front() {
+                        permit.send(update);
+                    }
+                    None
+                }
+                () = sleep_until(wake) => Some(Event::Tick),
             };
-            if concern.or(self.take_waiting()) == Concern::Some {
-                wake = self.tend();
+            if let Some(event) = event {
+                self.handle(event);
             }
         }
     }
 
-    /// Says what there is room for. Nothing is kept for a listener that is gone.
-    fn speak(&mut self) {
-        while self.telling.has_words() {
-            let permit = match self.words.try_reserve() {
-                Err(TrySendError::Full(())) => return,
-                permit => permit.ok(),
-            };
-            if let (Some(word), Some(permit)) = (self.telling.next_word(), permit) {
-                permit.send(word);
+    fn take_reports(&mut self) {
+        for _ in 0..self.events.len() {
+            if let Some(event) = self.events.try_recv().ok().and_then(from_device) {
+                self.handle(event);
             }
         }
     }
 
-    /// Takes all that devices said meanwhile: a look goes over all outlets, so a thousand devices that come up at once
-    /// must not cost a thousand looks. Each command has a look of its own: the next one may depend on what it shows.
-    fn take_waiting(&mut self) -> Concern {
-        let mut concern = self.take_news();
-        for _ in 0..self.answered.len() {
-            if let Ok(answer) = self.answered.try_recv() {
-                concern = concern.or(self.take_answered(answer));
+    fn wake(&self) -> Instant {
+        let pulse = Instant::now() + PULSE;
+        match self.scheduler.next_deadline() {
+            Some(at) => self.clock.instant_of(at).min(pulse),
+            None if self.unsent.is_empty() => Instant::now() + 60 * PULSE,
+            None => pulse,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.read();
+        let mut changes = Vec::new();
+        for effect in self.scheduler.handle(event, now) {
+            match effect {
+                Effect::Switch {
+                    id,
+                    path,
+                    action,
+                    run,
+                    source,
+                    deadline,
+                } => self.command(DeviceCommand {
+                    path,
+                    action,
+                    run,
+                    source,
+                    deadline: self.clock.instant_of(deadline),
+                    reply: self.reply(id),
+                    turn: None,
+                }),
+                Effect::Forward(command) => self.command(command),
+                Effect::Device(message) => self.send(message),
+                Effect::Update(update) => self.publish(update),
+                Effect::Persist(change) => changes.push(change),
+                Effect::Plan(plan, reply) => self.plan(plan, reply),
             }
         }
-        concern
+        if !changes.is_empty() {
+            self.store.update(|saved| {
+                let mut changed = false;
+                for change in changes.drain(..) {
+                    changed |= saved.scheduler.apply(change);
+                }
+                changed
+            });
+        }
+        self.flush();
     }
 
-    fn take_news(&mut self) -> Concern {
-        let mut concern = Concern::None;
-        for _ in 0..self.news.len() {
-            if let Ok(news) = self.news.try_recv() {
-                concern = concern.or(self.take_one(&news));
+    fn reply(&self, id: SwitchId) -> Reply {
+        let results = self.results.clone();
+        Reply::new(move |outcome| {
+            let _stopped = results.send((id, outcome.result));
+        })
+    }
+
+    /// A device owner that is gone drops the command, and its reply answers.
+    fn command(&self, command: DeviceCommand) {
+        let sent = self.device_owner.try_send(DeviceMsg::Command(command));
+        if let Err(TrySendError::Full(DeviceMsg::Command(command))) = sent {
+            let busy = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
+            command.reply.send(Err(busy));
+        }
+    }
+
+    /// What a device should do by itself. It waits here for room, in order.
+    fn send(&mut self, message: DeviceMsg) {
+        self.unsent.push_back(message);
+        if self.unsent.len() > BACKLOG {
+            self.unsent.pop_front();
+            warn!("the device owner takes no messages; the oldest one is dropped");
+        }
+    }
+
+    /// A newer status takes the place of one that still waits.
+    fn publish(&mut self, update: SchedulerUpdate) {
+        let replaced = |waiting: &SchedulerUpdate| match (waiting, &update) {
+            (SchedulerUpdate::Outlet(old, _), SchedulerUpdate::Outlet(new, _)) => old == new,
+            (SchedulerUpdate::Group(old, _), SchedulerUpdate::Group(new, _)) => old == new,
+            _ => false,
+        };
+        if let Some(at) = self.unpublished.iter().position(replaced) {
+            self.unpublished.remove(at);
+        }
+        self.unpublished.push_back(update);
+    }
+
+    /// Sends what there is room for. Nothing is kept for a listener that is gone.
+    fn flush(&mut self) {
+        while let Some(update) = self.unpublished.pop_front() {
+            if let Err(TrySendError::Full(update)) = self.updates.try_send(update) {
+                self.unpublished.push_front(update);
+                break;
             }
         }
-        concern
-    }
-
-    fn take_one(&mut self, news: &DeviceEvent) -> Concern {
-        match news {
-            DeviceEvent::Report(report) => self.hear(report),
-            // The report that comes with it says the same.
-            DeviceEvent::Event(_) => Concern::None,
-            DeviceEvent::Metered(metered) => self.take_reading(metered),
+        while let Some(message) = self.unsent.pop_front() {
+            if let Err(TrySendError::Full(message)) = self.device_owner.try_send(message) {
+                self.unsent.push_front(message);
+                break;
+            }
         }
     }
 
-    /// A device reports what it did before it answers: the news goes first.
-    fn take_answered(&mut self, answer: SwitchDone) -> Concern {
-        self.take_news();
-        self.take_answer(answer);
-        Concern::Some
+    fn plan(&self, plan: Box<PlanRequest>, reply: RequestReply) {
+        let Ok(permit) = self.planning.clone().try_acquire_owned() else {
+            return reply.send(Err(RequestError::Busy));
+        };
+        self.tasks.spawn("plan", async move {
+            let computed = tokio::task::spawn_blocking(move || plan.compute()).await;
+            drop(permit);
+            if let Ok(answer) = computed {
+                reply.send(Ok(answer));
+            }
+        });
     }
+}
 
-    fn take_ask(&mut self, ask: SchedulerMsg) -> Concern {
-        let look = Look::at(&self.clock);
-        match ask {
-            SchedulerMsg::Command(wish) => return self.wish(wish, look),
-            SchedulerMsg::Sensor { topic, payload } => self.sense(&topic, &payload, look),
-            SchedulerMsg::Reload(rewritten) => self.reload(rewritten, look),
-            SchedulerMsg::Request { id, request } => self.answer_request(id, request, look),
+fn from_device(event: DeviceEvent) -> Option<Event> {
+    match event {
+        DeviceEvent::Report(report) => Some(Event::Report(report)),
+        DeviceEvent::Metered(metered) => Some(Event::Metered(metered)),
+        DeviceEvent::Recheck(command) => Some(Event::Recheck(command)),
+        // The report that comes with it says the same.
+        DeviceEvent::Event(_) => None,
+    }
+}
+
+fn from_message(message: SchedulerMsg, clock: &Clock) -> Event {
+    match message {
+        SchedulerMsg::Command(command) => {
+            let deadline = clock.steady_of(command.deadline);
+            Event::Command(command, deadline)
         }
-        Concern::Some
-    }
-
-    /// Looks at everything: what should be, what is, what to do, what to say. Returns when to look again.
-    fn tend(&mut self) -> Instant {
-        let look = Look::at(&self.clock);
-        self.notice_jump(look);
-        self.looked = look;
-        let mut wake = Wake(look.instant + LOOK_AT_LEAST);
-        self.end_overrides(look);
-        self.end_timers(look);
-        self.decide(look);
-        self.send_deferred(look, &mut wake);
-        self.reconcile(look, &mut wake);
-        self.tend_guards(look, &mut wake);
-        self.tend_mirrors(look, &mut wake);
-        self.watch_timers(look, &mut wake);
-        self.watch_sensors(look, &mut wake);
-        self.tell_standings(look);
-        self.keep();
-        let changes = self
-            .book
-            .plan
-            .next_change
-            .into_iter()
-            .chain(self.book.rations.wake());
-        for at in changes.filter(|at| *at > look.now) {
-            wake.by(look.instant_of(at));
-        }
-        wake.0
-    }
-
-    /// Asks the planner, and again when a limit was reached.
-    fn decide(&mut self, look: Look) {
-        let observed = self.observed();
-        self.find_holders();
-        self.book.replan(&observed, look.now);
-        if self.trip(look) {
-            self.book.replan(&observed, look.now);
-        }
-        if self.ration(look) == Concern::Some {
-            self.book.replan(&observed, look.now);
-        }
-    }
-
-    fn observed(&self) -> BTreeMap<OutletPath, Power> {
-        let each = self.live.iter();
-        each.filter_map(|(path, live)| Some((path.clone(), live.observed()?)))
-            .collect()
-    }
-
-    fn keep(&self) {
-        let settled = self
-            .desk
-            .settled(self.book.overrides.clone(), self.book.timers.clone());
-        let kept = PersistedScheduler::of(&self.book, &self.live, settled);
-        self.keeper.replace(|saved| &mut saved.scheduler, kept);
+        SchedulerMsg::Sensor {
+            topic,
+            payload,
+            retained,
+        } => Event::Sensor {
+            topic,
+            payload,
+            arrival: if retained {
+                Arrival::Retained
+            } else {
+                Arrival::Live
+            },
+        },
+        SchedulerMsg::Reload(reloaded) => Event::Reload {
+            rules: reloaded.rules,
+            devices: reloaded.devices,
+        },
+        SchedulerMsg::Request { request, reply } => Event::Request(request, reply),
     }
 }

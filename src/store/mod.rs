@@ -16,8 +16,11 @@ use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::system::clock::sleep_until_some;
-use crate::{devices::energy::EnergyCounters, scheduler::task::PersistedScheduler};
+use crate::{
+    devices::{ArmedCountdowns, energy::EnergyCounters},
+    scheduler::PersistedScheduler,
+    system::clock::{AsOf, Clock, sleep_until_some},
+};
 use planner::{DeviceId, GroupId};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
@@ -38,6 +41,9 @@ pub struct Persisted {
     /// The same of groups.
     #[serde(default)]
     pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
+    /// When the countdowns end that were armed on devices.
+    #[serde(default)]
+    pub countdowns: ArmedCountdowns,
     /// What the scheduler must not forget.
     #[serde(default)]
     pub scheduler: PersistedScheduler,
@@ -46,6 +52,9 @@ pub struct Persisted {
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     version: u32,
+    /// The clocks when it was written; not in files of 0.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clock: Option<AsOf>,
     #[serde(flatten)]
     saved: Persisted,
 }
@@ -84,6 +93,16 @@ impl Store {
         self.trouble.borrow().clone()
     }
 
+    /// Reports each change from now on.
+    pub fn changes(&self) -> watch::Receiver<Persisted> {
+        self.saved.subscribe()
+    }
+
+    /// Changes it in place. `change` says whether it changed anything.
+    pub fn update(&self, change: impl FnOnce(&mut Persisted) -> bool) {
+        self.saved.send_if_modified(change);
+    }
+
     /// Replaces a part of it; an equal value is not written again.
     pub fn replace<T: PartialEq>(&self, part: fn(&mut Persisted) -> &mut T, value: T) {
         self.saved.send_if_modified(|saved| {
@@ -101,17 +120,23 @@ pub struct Writer {
     path: Option<PathBuf>,
     changes: watch::Receiver<Persisted>,
     trouble: watch::Sender<Option<String>>,
+    clock: Clock,
 }
 
 /// Reads the file, if one is configured, and pairs what it held with a writer for what changes.
 ///
 /// # Errors
 /// If the file exists and can neither be read nor set aside: going on would overwrite it.
-pub fn open(path: Option<PathBuf>) -> io::Result<(Store, Writer, Loaded)> {
-    let (saved, loaded) = match &path {
-        None => (Persisted::default(), Loaded::Fresh),
+///
+/// The steady clock goes on from where the file left it.
+pub fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<(Store, Writer, Loaded)> {
+    let (saved, as_of, loaded) = match &path {
+        None => (Persisted::default(), None, Loaded::Fresh),
         Some(path) => load(path)?,
     };
+    if let Some(as_of) = &as_of {
+        clock.continue_from(as_of);
+    }
     let (saved, changes) = watch::channel(saved);
     let (trouble, told) = watch::channel(None);
     let keeper = Store { saved, trouble: told };
@@ -119,6 +144,7 @@ pub fn open(path: Option<PathBuf>) -> io::Result<(Store, Writer, Loaded)> {
         path,
         changes,
         trouble,
+        clock: clock.clone(),
     };
     Ok((keeper, writer, loaded))
 }
@@ -140,8 +166,8 @@ impl Writer {
                 () = sleep_until_some(retry_at) => false,
             };
             let saved = self.changes.borrow_and_update().clone();
-            let target = path.clone();
-            let written = spawn_blocking(move || write(&target, &saved))
+            let (target, as_of) = (path.clone(), self.clock.as_of());
+            let written = spawn_blocking(move || write(&target, &saved, as_of))
                 .await
                 .unwrap_or_else(|e| Err(io::Error::other(e)));
             retry_at = written.is_err().then(|| Instant::now() + wait);
@@ -176,25 +202,25 @@ fn cannot_write(path: &Path, error: &io::Error) -> String {
     )
 }
 
-fn load(path: &Path) -> io::Result<(Persisted, Loaded)> {
+fn load(path: &Path) -> io::Result<(Persisted, Option<AsOf>, Loaded)> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((Persisted::default(), Loaded::Fresh));
+            return Ok((Persisted::default(), None, Loaded::Fresh));
         }
         Err(error) => return Err(error),
     };
     match decode(&bytes) {
-        Ok(saved) => Ok((saved, Loaded::Read)),
+        Ok((saved, as_of)) => Ok((saved, as_of, Loaded::Read)),
         Err(why) => {
             let to = free_name(path);
             fs::rename(path, &to)?;
-            Ok((Persisted::default(), Loaded::SetAside { to, why }))
+            Ok((Persisted::default(), None, Loaded::SetAside { to, why }))
         }
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Persisted, String> {
+fn decode(bytes: &[u8]) -> Result<(Persisted, Option<AsOf>), String> {
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if envelope.version != VERSION {
         return Err(format!(
@@ -202,12 +228,13 @@ fn decode(bytes: &[u8]) -> Result<Persisted, String> {
             envelope.version
         ));
     }
-    Ok(envelope.saved)
+    Ok((envelope.saved, envelope.clock))
 }
 
-fn write(path: &Path, saved: &Persisted) -> io::Result<()> {
+fn write(path: &Path, saved: &Persisted, as_of: AsOf) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(&Envelope {
         version: VERSION,
+        clock: Some(as_of),
         saved: saved.clone(),
     })?;
     let temporary = with_suffix(path, ".new");
@@ -274,6 +301,7 @@ mod tests {
     fn saved() -> Persisted {
         Persisted {
             deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
+            countdowns: [("8022".to_owned(), vec![jiff::Timestamp::UNIX_EPOCH])].into(),
             energy: [("mats/2".to_owned(), account())].into(),
             groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
             scheduler: serde_json::from_str(SCHEDULER).unwrap(),
@@ -284,20 +312,20 @@ mod tests {
     async fn what_changed_is_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let (keeper, writer, loaded) = open(Some(path.clone())).unwrap();
+        let (keeper, writer, loaded) = open(Some(path.clone()), &Clock::system()).unwrap();
         assert_eq!(loaded, Loaded::Fresh);
         let stop = CancellationToken::new();
         keeper.replace(|kept| kept, saved());
         stop.cancel();
         writer.run(stop).await;
 
-        let (keeper, _writer, loaded) = open(Some(path)).unwrap();
+        let (keeper, _writer, loaded) = open(Some(path), &Clock::system()).unwrap();
         assert_eq!((keeper.saved(), loaded), (saved(), Loaded::Read));
     }
 
     #[tokio::test]
     async fn what_is_equal_is_no_change() {
-        let (keeper, writer, _) = open(None).unwrap();
+        let (keeper, writer, _) = open(None, &Clock::system()).unwrap();
         keeper.replace(|kept| &mut kept.energy, saved().energy);
         assert!(writer.changes.has_changed().unwrap());
         let mut changes = writer.changes;
@@ -320,7 +348,7 @@ mod tests {
     async fn a_failed_write_is_tried_again_until_it_succeeds() {
         let folder = tempfile::tempdir().unwrap();
         let (path, obstacle) = blocked(folder.path());
-        let (keeper, writer, _) = open(Some(path.clone())).unwrap();
+        let (keeper, writer, _) = open(Some(path.clone()), &Clock::system()).unwrap();
         let mut trouble = keeper.trouble.clone();
         let stop = CancellationToken::new();
         let task = crate::system::tasks::Tasks::default().spawn("state writer", writer.run(stop.clone()));
@@ -346,7 +374,7 @@ mod tests {
         fs::remove_dir(obstacle).unwrap();
         trouble.wait_for(Option::is_none).await.unwrap();
         assert_eq!(begin.elapsed().as_secs(), 243);
-        let on_disk = open(Some(path)).unwrap().0.saved();
+        let on_disk = open(Some(path), &Clock::system()).unwrap().0.saved();
         assert_eq!(on_disk, keeper.saved());
         stop.cancel();
         task.await.unwrap();
@@ -356,7 +384,7 @@ mod tests {
     async fn a_failed_write_is_tried_once_more_at_the_stop() {
         let folder = tempfile::tempdir().unwrap();
         let (path, obstacle) = blocked(folder.path());
-        let (keeper, writer, _) = open(Some(path.clone())).unwrap();
+        let (keeper, writer, _) = open(Some(path.clone()), &Clock::system()).unwrap();
         let mut trouble = keeper.trouble.clone();
         let stop = CancellationToken::new();
         let task = crate::system::tasks::Tasks::default().spawn("state writer", writer.run(stop.clone()));
@@ -371,18 +399,18 @@ mod tests {
             "it does not wait for its next attempt"
         );
         assert_eq!(keeper.trouble(), None);
-        assert_eq!(open(Some(path)).unwrap().0.saved(), saved());
+        assert_eq!(open(Some(path), &Clock::system()).unwrap().0.saved(), saved());
     }
 
     #[test]
     fn a_file_cut_at_any_byte_is_set_aside_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        write(&path, &saved()).unwrap();
+        write(&path, &saved(), Clock::system().as_of()).unwrap();
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            let (kept, loaded) = load(&path).unwrap();
+            let (kept, _, loaded) = load(&path).unwrap();
             assert_eq!(kept, Persisted::default());
             let Loaded::SetAside { to, .. } = loaded else {
                 panic!("{length}: {loaded:?}")
@@ -402,7 +430,7 @@ mod tests {
         let path = folder.path().join("state.json");
         fs::write(with_suffix(&path, ".broken"), "older").unwrap();
         fs::write(&path, r#"{"version": 2, "novel": true}"#).unwrap();
-        let (_, loaded) = load(&path).unwrap();
+        let (_, _, loaded) = load(&path).unwrap();
         let Loaded::SetAside { to, why } = loaded else {
             panic!("{loaded:?}")
         };
@@ -416,11 +444,13 @@ mod tests {
             groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
             scheduler: PersistedScheduler::default(),
             energy: EnergyCounters::default(),
+            countdowns: ArmedCountdowns::default(),
         })
     }
 
     fn encoded(saved: &Persisted) -> Vec<u8> {
         let envelope = Envelope {
+            clock: None,
             version: VERSION,
             saved: saved.clone(),
         };
@@ -430,7 +460,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(saved in any_saved()) {
-            prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+            prop_assert_eq!(decode(&encoded(&saved)), Ok((saved, None)));
         }
 
         #[test]
@@ -441,8 +471,8 @@ mod tests {
                 json(&["version", "deleted_in_home_assistant"]).prop_map(|json| json.to_string().into_bytes()),
             ],
         ) {
-            if let Ok(saved) = decode(&bytes) {
-                prop_assert_eq!(decode(&encoded(&saved)), Ok(saved));
+            if let Ok((saved, _)) = decode(&bytes) {
+                prop_assert_eq!(decode(&encoded(&saved)), Ok((saved, None)));
             }
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{
 use jiff::{SignedDuration, Timestamp};
 use planner::{Now, Steady};
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 /// The wall clock and the steady clock. Steered clocks follow tokio's (possibly paused) time from a chosen moment, so
@@ -17,7 +18,12 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System,
+    System {
+        /// What the steady clock read when the machine started, in ns since 1970.
+        origin: Arc<AtomicI64>,
+        /// Tells this start of the machine from others; `None` where the system does not say.
+        boot: Option<Arc<str>>,
+    },
     Steered {
         start: Timestamp,
         since: Instant,
@@ -28,10 +34,34 @@ enum Source {
     },
 }
 
+/// The clocks when something was written down, so that lengths go on after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsOf {
+    /// The steady clock.
+    steady: Steady,
+    /// The wall clock.
+    wall: Timestamp,
+    /// Which start of the machine it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<Arc<str>>,
+    /// The time since then, in ms.
+    #[serde(default)]
+    since_boot_ms: i64,
+}
+
+/// A wall clock that shows an earlier time was never set: a machine without a battery for its clock starts in 1970.
+const FIRST_PLAUSIBLE: Timestamp = Timestamp::constant(1_704_067_200, 0);
+
 impl Clock {
-    /// The clocks of the system.
+    /// The clocks of the system. The steady clock begins with the time that the wall clock shows.
     pub fn system() -> Self {
-        Self(Source::System)
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let clock = Self(Source::System {
+            origin: Arc::default(),
+            boot: boot.map(|id| id.trim().into()),
+        });
+        clock.set_steady(clock.now());
+        clock
     }
 
     /// Clocks of which the wall clock shows `start` now.
@@ -56,10 +86,10 @@ impl Clock {
     #[allow(clippy::disallowed_methods)] // This is the clock module.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => Timestamp::now(),
+            Source::System { .. } => Timestamp::now(),
             Source::Steered { start, set_ms, .. } => {
                 let set = SignedDuration::from_millis(set_ms.load(Ordering::Relaxed));
-                let passed = self.steady().as_duration();
+                let passed = self.since_boot();
                 start.saturating_add(passed.saturating_add(set)).unwrap_or(*start)
             }
         }
@@ -67,20 +97,73 @@ impl Clock {
 
     /// The steady clock. tokio's and std's `Instant` stand still while the machine is suspended; this one does not.
     pub fn steady(&self) -> Steady {
+        let reading = match &self.0 {
+            Source::System { origin, .. } => {
+                let origin = SignedDuration::from_nanos(origin.load(Ordering::Relaxed));
+                Timestamp::UNIX_EPOCH.saturating_add(origin.saturating_add(self.since_boot()))
+            }
+            Source::Steered { start, .. } => start.saturating_add(self.since_boot()),
+        };
+        Steady::at(reading.unwrap_or(Timestamp::MAX))
+    }
+
+    /// The time since the machine started, suspended time included.
+    fn since_boot(&self) -> SignedDuration {
         match &self.0 {
-            Source::System => {
+            Source::System { .. } => {
                 let since_boot = clock_gettime(ClockId::Boottime);
                 let nanos = i32::try_from(since_boot.tv_nsec).unwrap_or_default();
-                Steady::since_boot(SignedDuration::new(since_boot.tv_sec, nanos))
+                SignedDuration::new(since_boot.tv_sec, nanos)
             }
             Source::Steered {
                 since, suspended_ms, ..
             } => {
                 let passed = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
                 let suspended = SignedDuration::from_millis(suspended_ms.load(Ordering::Relaxed));
-                Steady::since_boot(passed.saturating_add(suspended))
+                passed.saturating_add(suspended)
             }
         }
+    }
+
+    /// Lets the steady clock of the system read this now.
+    fn set_steady(&self, reading: Timestamp) {
+        if let Source::System { origin, .. } = &self.0 {
+            let since_boot = self.since_boot();
+            let nanos = reading.as_duration().saturating_sub(since_boot).as_nanos();
+            origin.store(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Both clocks, to be written down.
+    pub fn as_of(&self) -> AsOf {
+        let boot = match &self.0 {
+            Source::System { boot, .. } => boot.clone(),
+            Source::Steered { .. } => None,
+        };
+        AsOf {
+            steady: self.steady(),
+            wall: self.now(),
+            boot,
+            since_boot_ms: millis(self.since_boot()),
+        }
+    }
+
+    /// Goes on from what was written down, with the real time that passed since: exactly if the machine was not
+    /// restarted, else as far as the wall clock can be believed. No wall clock makes a length shorter than that.
+    pub fn continue_from(&self, as_of: &AsOf) {
+        let Source::System { boot, .. } = &self.0 else {
+            return;
+        };
+        let same_boot = boot.is_some() && *boot == as_of.boot;
+        let passed = if same_boot {
+            self.since_boot()
+                .saturating_sub(SignedDuration::from_millis(as_of.since_boot_ms))
+        } else if as_of.wall >= FIRST_PLAUSIBLE && self.now() >= FIRST_PLAUSIBLE {
+            self.now().duration_since(as_of.wall)
+        } else {
+            SignedDuration::ZERO
+        };
+        self.set_steady(as_of.steady.after(passed.max(SignedDuration::ZERO)).reading());
     }
 
     /// When tokio's timers reach a steady point, if the machine is not suspended before.
@@ -148,9 +231,50 @@ mod tests {
     }
 
     #[test]
+    fn a_steady_clock_goes_on_from_what_was_written_down() {
+        let clock = Clock::system();
+        let written = AsOf {
+            steady: clock.steady().before(SignedDuration::from_hours(5)),
+            ..clock.as_of()
+        };
+        let left = |as_of: &AsOf| {
+            clock.continue_from(as_of);
+            clock.steady().since(as_of.steady)
+        };
+        let second = SignedDuration::from_secs(1);
+        // The same start of the machine: its own count decides, whatever the wall clock shows.
+        for wall in ["1970-01-01T00:00:00Z", "2040-01-01T00:00:00Z"] {
+            let as_of = AsOf {
+                wall: wall.parse().unwrap(),
+                ..written.clone()
+            };
+            assert!(left(&as_of) < second, "{wall}");
+        }
+        // Another one: the wall clock, if it was set both times and did not go back.
+        let hour = SignedDuration::from_hours(1);
+        for (wall, expected) in [
+            (clock.now() - hour, hour),
+            (clock.now() + hour, SignedDuration::ZERO),
+            (Timestamp::UNIX_EPOCH, SignedDuration::ZERO),
+        ] {
+            let as_of = AsOf {
+                wall,
+                boot: Some("another".into()),
+                ..written.clone()
+            };
+            assert!((left(&as_of) - expected).abs() < second, "{wall}");
+        }
+    }
+
+    #[test]
     fn the_steady_clock_of_the_system_goes_on() {
         let clock = Clock::system();
         let (first, second) = (clock.steady(), clock.steady());
-        assert!(second >= first && first > Steady::default());
+        assert!(second >= first);
+        let off = first.reading().duration_since(clock.now()).abs();
+        assert!(
+            off < SignedDuration::from_secs(1),
+            "it begins with the wall clock"
+        );
     }
 }

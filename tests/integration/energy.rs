@@ -10,7 +10,7 @@ use tapo2mqtt::{
     devices::DeviceOwner,
     domain::{
         device_metrics::MetricsRegistry,
-        devices::{DeviceEvent, DeviceMsg, DeviceSet, PollingConfig},
+        devices::{DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig},
         report::{DeviceReport, EventKind, Outlet},
         report_thresholds::ReportThresholds,
     },
@@ -50,7 +50,10 @@ impl Watched {
         let owner = DeviceOwner::start(
             roster,
             inbox,
-            vec![sender],
+            EventSenders {
+                mqtt: sender.clone(),
+                scheduler: sender,
+            },
             MetricsRegistry::default(),
             clock.clone(),
             tasks.clone(),
@@ -111,7 +114,9 @@ fn eager() -> PollingConfig {
 }
 
 fn keeper() -> Store {
-    store::open(None).unwrap().0
+    store::open(None, &tapo2mqtt::system::clock::Clock::system())
+        .unwrap()
+        .0
 }
 
 /// Waits until a meter was read from the first request to the last.

@@ -1,9 +1,9 @@
 //! The countdown that a plug holds itself, through the device owner and over the wire.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use planner::Power;
+use planner::{OutletPath, Power, Steady};
 use tapo::{ApiClient, PlugEnergyMonitoringHandler, responses::PowerState};
 use tapo_simulator::{
     Cause, DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Profile, RunningDevice, Scope,
@@ -13,19 +13,19 @@ use tapo2mqtt::{
     devices::DeviceOwner,
     domain::{
         command_error::ErrorCode,
-        device_command::{DeviceAction, DeviceCommand, Guard, Source, Switch},
+        device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
         device_metrics::MetricsRegistry,
-        devices::{DeviceEvent, DeviceMsg, DeviceSet, PollingConfig},
+        devices::{DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig},
         reply::{CommandOutcome, CommandResult, Reply},
-        report::{Countdown, DeviceReport},
+        report::{ChangedBy, Countdown, DeviceReport, Outlet},
     },
-    store,
+    store::{self, Store},
     system::{clock::Clock, tasks::Tasks},
 };
 use tokio::{
     runtime::Runtime,
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,102 +40,176 @@ const HOUR: Duration = Duration::from_hours(1);
 /// So that no poll comes between: requests are counted.
 const NEVER: Duration = Duration::from_hours(1000);
 
-/// A device owner with one device, in a runtime of its own that can be killed.
-struct Desk {
+/// A device owner with one device, in a runtime of its own that can be killed. It sends back what it is asked to decide
+/// again.
+struct Owner {
     runtime: Option<Runtime>,
     orders: mpsc::Sender<DeviceMsg>,
-    news: mpsc::Receiver<DeviceEvent>,
-    answers: (
+    events: mpsc::Receiver<DeviceEvent>,
+    replies: (
         mpsc::UnboundedSender<CommandOutcome>,
         mpsc::UnboundedReceiver<CommandOutcome>,
     ),
     clock: Clock,
+    store: Store,
     last: Option<Arc<DeviceReport>>,
+    rechecked: Vec<Option<Power>>,
 }
 
-impl Desk {
+impl Owner {
     /// Starts a worker and waits until it knows the device and its countdown.
     async fn start(address: SocketAddr) -> Self {
+        let (store, _writer, _loaded) = store::open(None, &Clock::system()).unwrap();
+        Self::start_with(address, store).await
+    }
+
+    /// The same with what an earlier run kept.
+    async fn start_with(address: SocketAddr, store: Store) -> Self {
+        let mut owner = Self::start_unreached(address, store);
+        owner.until(|countdown| countdown != Countdown::Unknown).await;
+        owner
+    }
+
+    fn start_unreached(address: SocketAddr, store: Store) -> Self {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let runtime = Runtime::new().unwrap();
         let (orders, inbox) = mpsc::channel(16);
-        let (sender, news) = mpsc::channel(1024);
+        let (sender, events) = mpsc::channel(1024);
         let clock = {
             let _inside = runtime.enter();
             let clock = Clock::steered(start);
-            let owner = owner(address, inbox, sender, clock.clone());
+            let owner = device_owner(address, inbox, sender, clock.clone(), store.clone());
             runtime.spawn(owner.run(CancellationToken::new()));
             clock
         };
-        let mut desk = Self {
+        Self {
             runtime: Some(runtime),
             orders,
-            news,
-            answers: mpsc::unbounded_channel(),
+            events,
+            replies: mpsc::unbounded_channel(),
             clock,
+            store,
             last: None,
-        };
-        desk.until(|countdown| countdown != Countdown::Unknown).await;
-        desk
+            rechecked: Vec::new(),
+        }
     }
 
-    /// As `kill -9`: nothing is finished, nothing is said.
-    fn kill(mut self) {
+    /// As `kill -9`: nothing is finished, nothing is reported.
+    fn kill(mut self) -> Store {
         self.runtime.take().unwrap().shutdown_background();
+        self.store.clone()
     }
 
-    async fn ask(&mut self, action: DeviceAction, guard: Guard) -> CommandResult {
-        let intent = DeviceCommand {
-            path: "device".parse().unwrap(),
+    async fn send(&self, message: DeviceMsg) {
+        self.orders.send(message).await.unwrap();
+    }
+
+    async fn off_by(&self, end: Option<Steady>) {
+        self.send(DeviceMsg::OffBy(path(), end)).await;
+    }
+
+    async fn command(&self, action: DeviceAction, run: RunLimit) {
+        let command = DeviceCommand {
+            path: path(),
             action,
-            guard,
+            run,
             source: Source::Schedule,
             deadline: Instant::now() + PATIENCE,
             reply: {
-                let answers = self.answers.0.clone();
-                Reply::new(move |outcome| answers.send(outcome).unwrap())
+                let replies = self.replies.0.clone();
+                Reply::new(move |outcome| replies.send(outcome).unwrap())
             },
+            turn: None,
         };
-        self.orders.send(DeviceMsg::Command(intent)).await.unwrap();
-        let answer = timeout(PATIENCE, self.answers.1.recv()).await.unwrap();
-        self.listen();
-        answer.unwrap().result
+        self.send(DeviceMsg::Command(command)).await;
+    }
+
+    async fn ask(&mut self, action: DeviceAction, run: RunLimit) -> CommandResult {
+        self.command(action, run).await;
+        self.reply().await
+    }
+
+    async fn reply(&mut self) -> CommandResult {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            tokio::select! {
+                biased;
+                // A worker reports before it replies.
+                Some(event) = self.events.recv() => self.take(event),
+                reply = self.replies.1.recv() => return reply.unwrap().result,
+                () = sleep_until(deadline) => panic!("no reply in time"),
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        self.ask(DeviceAction::Read, RunLimit::default()).await.unwrap();
     }
 
     /// The code of a failure.
-    async fn refused(&mut self, action: DeviceAction, guard: Guard) -> ErrorCode {
-        self.ask(action, guard).await.unwrap_err().code
+    async fn refused(&mut self, action: DeviceAction, run: RunLimit) -> ErrorCode {
+        self.ask(action, run).await.unwrap_err().code
     }
 
-    fn hear(&mut self, news: DeviceEvent) {
-        if let DeviceEvent::Report(report) = news {
-            self.last = Some(report);
+    fn take(&mut self, event: DeviceEvent) {
+        match event {
+            DeviceEvent::Report(report) => self.last = Some(report),
+            DeviceEvent::Recheck(command) => {
+                self.rechecked.push(self.outlet().and_then(|outlet| outlet.power));
+                self.orders.try_send(DeviceMsg::Command(command)).unwrap();
+            }
+            DeviceEvent::Event(_) | DeviceEvent::Metered(_) => {}
         }
     }
 
-    /// Takes in what was said. A worker says it before it answers.
-    fn listen(&mut self) {
-        while let Ok(news) = self.news.try_recv() {
-            self.hear(news);
-        }
+    fn outlet(&self) -> Option<&Outlet> {
+        self.last.as_ref()?.outlets.first()
+    }
+
+    fn changed_by(&self) -> ChangedBy {
+        self.outlet().unwrap().changed_by
     }
 
     fn countdown(&self) -> Countdown {
-        let outlets = self.last.iter().flat_map(|report| &report.outlets);
-        outlets.map(|outlet| outlet.countdown).next().unwrap_or_default()
+        self.outlet().map(|outlet| outlet.countdown).unwrap_or_default()
     }
 
     async fn until(&mut self, holds: impl Fn(Countdown) -> bool) {
         while !holds(self.countdown()) {
-            let news = timeout(PATIENCE, self.news.recv()).await;
-            self.hear(news.expect("a report in time").unwrap());
+            let event = timeout(PATIENCE, self.events.recv()).await;
+            self.take(event.expect("a report in time").unwrap());
         }
     }
 
-    /// When the countdown to OFF ends that is reported.
+    fn after(&self, length: Duration) -> Steady {
+        self.clock
+            .steady()
+            .after(SignedDuration::try_from(length).unwrap())
+    }
+
+    /// Switched on, it must be off after this.
+    fn limit(&self, length: Duration) -> RunLimit {
+        RunLimit {
+            off_by: Some(self.after(length)),
+            max_on: None,
+        }
+    }
+
+    async fn switch_on_for(&mut self, length: Duration) -> CommandResult {
+        let run = self.limit(length);
+        self.ask(ON, run).await
+    }
+
+    /// Lets time pass for the device and for us.
+    fn advance(&self, device: &DeviceHandle, length: Duration) {
+        device.advance(length);
+        self.clock.suspend(SignedDuration::try_from(length).unwrap());
+    }
+
+    /// When our countdown ends that is reported.
     fn ends(&self) -> Timestamp {
         match self.countdown() {
-            Countdown::Running { to: Power::Off, ends } => ends,
+            Countdown::Armed { ends } => ends,
             other => panic!("{other:?}"),
         }
     }
@@ -143,9 +217,18 @@ impl Desk {
     fn left(&self) -> SignedDuration {
         self.ends().duration_since(self.clock.now())
     }
+
+    async fn until_left(&mut self, range: Range<i64>) {
+        let now = self.clock.now();
+        self.until(|countdown| {
+            matches!(countdown, Countdown::Armed { ends }
+                if range.contains(&ends.duration_since(now).as_secs()))
+        })
+        .await;
+    }
 }
 
-impl Drop for Desk {
+impl Drop for Owner {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -153,11 +236,16 @@ impl Drop for Desk {
     }
 }
 
-fn owner(
+fn path() -> OutletPath {
+    "device".parse().unwrap()
+}
+
+fn device_owner(
     address: SocketAddr,
     orders: mpsc::Receiver<DeviceMsg>,
-    news: mpsc::Sender<DeviceEvent>,
+    events: mpsc::Sender<DeviceEvent>,
     clock: Clock,
+    store: Store,
 ) -> DeviceOwner {
     let tempo = PollingConfig {
         poll: NEVER,
@@ -168,16 +256,12 @@ fn owner(
         devices: vec![device_config("device", address)],
         tempo,
     };
+    let events = EventSenders {
+        mqtt: events.clone(),
+        scheduler: events,
+    };
     let board = MetricsRegistry::default();
-    let (keeper, _writer, _loaded) = store::open(None).unwrap();
-    DeviceOwner::start(roster, orders, vec![news], board, clock, Tasks::default(), keeper)
-}
-
-fn arm(after: Duration, ours: Option<Timestamp>) -> Guard {
-    Guard::Arm {
-        off_at: Instant::now() + after,
-        ours,
-    }
+    DeviceOwner::start(roster, orders, events, board, clock, Tasks::default(), store)
 }
 
 async fn plug() -> RunningDevice {
@@ -215,14 +299,14 @@ fn adds(device: &DeviceHandle) -> u64 {
 
 async fn runs_renewed_and_cleared(profile: Profile) {
     let device = Simulator::plug(profile).start().await.unwrap();
-    let mut desk = Desk::start(device.address()).await;
-    assert_eq!(desk.countdown(), Countdown::Idle);
+    let mut owner = Owner::start(device.address()).await;
+    assert_eq!(owner.countdown(), Countdown::Idle);
 
     device.reset_counters();
-    let off_at = Instant::now() + HOUR;
-    desk.ask(ON, Guard::Arm { off_at, ours: None }).await.unwrap();
+    let run = owner.limit(HOUR);
+    owner.ask(ON, run).await.unwrap();
     assert!(device.relay(1));
-    let left = desk.left().as_secs();
+    let left = owner.left().as_secs();
     assert!((3590..=3601).contains(&left), "{left}");
     assert_eq!(
         requests(&device),
@@ -231,21 +315,23 @@ async fn runs_renewed_and_cleared(profile: Profile) {
     );
 
     device.reset_counters();
-    let ours = Some(desk.ends());
-    desk.ask(DeviceAction::Guard, Guard::Arm { off_at, ours })
-        .await
-        .unwrap();
-    assert_eq!(requests(&device), [1, 0, 0, 1], "it is as it should be");
+    owner.ask(ON, run).await.unwrap();
+    assert_eq!(requests(&device)[1..3], [0, 0], "it is as it should be");
+    owner.off_by(run.off_by).await;
+    owner.read().await;
+    owner.read().await;
+    assert_eq!(requests(&device)[1..3], [0, 0], "it is as it should be");
 
     device.reset_counters();
-    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
-    assert_eq!(requests(&device), [2, 1, 1, 4]);
-    assert!(desk.left().as_secs() > 7100);
+    owner.off_by(Some(owner.after(HOUR * 2))).await;
+    owner.until_left(7100..7202).await;
+    // The next command goes after the reading that confirms it.
+    owner.read().await;
+    assert_eq!(requests(&device), [2, 1, 1, 5]);
 
     device.reset_counters();
-    let ours = desk.ends();
-    desk.ask(OFF, Guard::Disarm { ours }).await.unwrap();
-    desk.until(|countdown| countdown == Countdown::Idle).await;
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.until(|countdown| countdown == Countdown::Idle).await;
     assert!(!device.relay(1));
     assert_eq!(requests(&device), [1, 1, 0, 4]);
     assert!(app(&device).await.get_timer().await.unwrap().is_none());
@@ -260,7 +346,7 @@ async fn a_plug_counts_down_while_it_is_on() {
 #[tokio::test]
 async fn it_is_armed_before_the_relay_closes() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
+    let mut owner = Owner::start(device.address()).await;
     device.reset_counters();
     let stage = Stage::BeforeApplying;
     let scope = Scope::method("set_device_info");
@@ -274,7 +360,7 @@ async fn it_is_armed_before_the_relay_closes() {
         device.faults().clear(FaultKind::Drop);
         armed
     };
-    let (outcome, armed) = tokio::join!(desk.ask(ON, arm(HOUR, None)), seen);
+    let (outcome, armed) = tokio::join!(owner.switch_on_for(HOUR), seen);
     assert_eq!(armed, (false, 1));
     outcome.unwrap();
     assert!(device.relay(1));
@@ -282,11 +368,82 @@ async fn it_is_armed_before_the_relay_closes() {
 }
 
 #[tokio::test]
+async fn the_earlier_of_the_two_ends_is_armed() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    for (max_on, left) in [(HOUR / 2, 1795..1802), (HOUR * 2, 3595..3602)] {
+        let run = RunLimit {
+            max_on: Some(max_on),
+            ..owner.limit(HOUR)
+        };
+        owner.ask(ON, run).await.unwrap();
+        let armed = owner.left().as_secs();
+        assert!(left.contains(&armed), "{armed}");
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+    }
+}
+
+#[tokio::test]
+async fn a_length_counts_from_the_moment_the_relay_closed() {
+    let device = plug().await;
+    device.press(1).unwrap();
+    device.advance(HOUR / 2);
+    let mut owner = Owner::start(device.address()).await;
+    let run = RunLimit {
+        off_by: None,
+        max_on: Some(HOUR),
+    };
+    owner.ask(ON, run).await.unwrap();
+    let left = owner.left().as_secs();
+    assert!((1780..=1801).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn an_outlet_is_not_switched_on_for_a_time_that_is_over() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    device.reset_counters();
+    let run = owner.limit(Duration::ZERO);
+    assert_eq!(owner.refused(ON, run).await, ErrorCode::Expired);
+    assert_eq!(requests(&device), [0; 4]);
+}
+
+#[tokio::test]
+async fn an_outlet_that_was_switched_on_by_hand_gets_a_countdown_and_loses_it() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.off_by(Some(owner.after(HOUR))).await;
+    owner.read().await;
+    owner.read().await;
+    assert_eq!(adds(&device), 0, "it is off");
+    device.press(1).unwrap();
+    owner.read().await;
+    assert_eq!(owner.changed_by(), ChangedBy::External);
+    owner.until_left(3590..3602).await;
+    device.press(1).unwrap();
+    owner.read().await;
+    // Changes without a command come 5 s apart.
+    owner.until(|countdown| countdown == Countdown::Idle).await;
+    assert!(app(&device).await.get_timer().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn no_end_clears_ours() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.off_by(None).await;
+    owner.until(|countdown| countdown == Countdown::Idle).await;
+    assert!(device.relay(1), "no more than the countdown changed");
+}
+
+#[tokio::test]
 async fn a_dead_bridge_leaves_the_plug_to_switch_itself_off() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
-    desk.kill();
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.kill();
     device.advance(Duration::from_mins(59));
     assert!(device.relay(1));
     device.advance(Duration::from_secs(61));
@@ -296,143 +453,186 @@ async fn a_dead_bridge_leaves_the_plug_to_switch_itself_off() {
 }
 
 #[tokio::test]
-async fn after_a_restart_ours_is_known_by_its_end() {
+async fn after_a_restart_ours_is_known_by_the_state_file() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
-    desk.kill();
-    let mut desk = Desk::start(device.address()).await;
-    let ours = Some(desk.ends());
-    desk.ask(DeviceAction::Guard, arm(HOUR * 2, None)).await.unwrap();
-    assert_eq!(adds(&device), 1, "nobody says that it is ours");
-    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
-    assert_eq!(adds(&device), 2);
-    assert!(desk.left().as_secs() > 7100);
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    let mut changes = owner.store.changes();
+    let kept = changes.wait_for(|saved| !saved.countdowns.is_empty());
+    let kept = timeout(PATIENCE, kept).await.unwrap().unwrap().countdowns.clone();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let store = owner.kill();
+    let mut owner = Owner::start_with(device.address(), store).await;
+    let left = owner.left().as_secs();
+    assert!((3580..=3601).contains(&left), "{left}");
+    owner.off_by(Some(owner.after(HOUR * 2))).await;
+    owner.until_left(7100..7202).await;
+}
+
+#[tokio::test]
+async fn after_a_restart_ours_is_known_by_the_wanted_end() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.kill();
+    let mut owner = Owner::start(device.address()).await;
+    let Countdown::External { to: Power::Off, ends } = owner.countdown() else {
+        panic!("{:?}", owner.countdown());
+    };
+    owner.off_by(Some(owner.after(HOUR / 2))).await;
+    owner.read().await;
+    owner.read().await;
+    assert_eq!(adds(&device), 1, "an external one is not replaced");
+    let wanted = owner.clock.read().steady_at(ends);
+    owner.off_by(Some(wanted)).await;
+    owner
+        .until(|countdown| matches!(countdown, Countdown::Armed { .. }))
+        .await;
+    assert_eq!(adds(&device), 1, "it is as it should be");
 }
 
 #[tokio::test]
 async fn ours_is_known_after_a_jump_of_the_wall_clock() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
-    let ours = Some(desk.ends());
-    desk.clock.jump(SignedDuration::from_mins(20));
-    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.clock.jump(SignedDuration::from_mins(20));
+    owner.off_by(Some(owner.after(HOUR * 2))).await;
+    owner.until_left(7100..7202).await;
     assert_eq!(adds(&device), 2);
-    desk.clock.jump(SignedDuration::from_hours(-5));
-    let ours = desk.ends();
-    desk.ask(DeviceAction::Guard, Guard::Disarm { ours })
-        .await
-        .unwrap();
-    assert_eq!(desk.countdown(), Countdown::Idle);
-    assert!(device.relay(1), "no more than the countdown was asked for");
+    owner.clock.jump(SignedDuration::from_hours(-5));
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.until(|countdown| countdown == Countdown::Idle).await;
+    assert!(app(&device).await.get_timer().await.unwrap().is_none());
 }
 
 #[tokio::test]
-async fn one_of_somebody_else_is_left_alone() {
+async fn an_external_one_is_not_changed() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
+    let mut owner = Owner::start(device.address()).await;
     let app = app(&device).await;
-    for (foreign, to) in [(PowerState::Off, Power::Off), (PowerState::On, Power::On)] {
-        app.set_timer(HOUR * 3, foreign).await.unwrap();
+    for (external, to) in [(PowerState::Off, Power::Off), (PowerState::On, Power::On)] {
+        app.set_timer(HOUR * 3, external).await.unwrap();
         device.reset_counters();
-        desk.ask(ON, arm(HOUR, None)).await.unwrap();
+        owner.switch_on_for(HOUR).await.unwrap();
         assert!(device.relay(1), "the ON goes on without ours");
-        let Countdown::Running { to: told, ends } = desk.countdown() else {
-            panic!("{:?}", desk.countdown());
+        let Countdown::External { to: reported, .. } = owner.countdown() else {
+            panic!("{:?}", owner.countdown());
         };
-        assert_eq!(told, to);
-        desk.ask(
-            DeviceAction::Guard,
-            arm(HOUR, Some(ends - SignedDuration::from_secs(10))),
-        )
-        .await
-        .unwrap();
-        desk.ask(OFF, Guard::Disarm { ours: ends - HOUR }).await.unwrap();
-        // The next answer comes after the OFF has dealt with the countdown.
-        desk.ask(DeviceAction::Read, Guard::Leave).await.unwrap();
+        assert_eq!(reported, to);
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.read().await;
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner.read().await;
+        owner.read().await;
         assert_eq!(requests(&device)[1..3], [0, 0], "neither cleared nor set");
         assert!(app.get_timer().await.unwrap().unwrap().remaining_s > 10_700);
     }
 }
 
 #[tokio::test]
+async fn a_person_cancels_whatever_runs() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    let app = app(&device).await;
+    let cancel = DeviceAction::CancelCountdown;
+    owner.ask(cancel, RunLimit::default()).await.unwrap();
+    for external in [PowerState::Off, PowerState::On] {
+        app.set_timer(HOUR * 3, external).await.unwrap();
+        owner.ask(cancel, RunLimit::default()).await.unwrap();
+        assert_eq!(owner.countdown(), Countdown::Idle);
+        assert!(app.get_timer().await.unwrap().is_none());
+    }
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.off_by(None).await;
+    owner.ask(cancel, RunLimit::default()).await.unwrap();
+    assert!(app.get_timer().await.unwrap().is_none());
+    refuse(&device, "get_countdown_rules", -1901);
+    assert_eq!(
+        owner.refused(cancel, RunLimit::default()).await,
+        ErrorCode::DeviceError
+    );
+}
+
+#[tokio::test]
 async fn a_failure_between_clear_and_add_is_armed_again_at_once() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
+    let mut owner = Owner::start(device.address()).await;
     let scope = Scope::method("add_countdown_rule").times(1);
     device.faults().set(Fault::Refuse { code: -1901, scope });
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
+    owner.switch_on_for(HOUR).await.unwrap();
     assert_eq!((device.relay(1), adds(&device)), (true, 2));
     let (status, scope) = (503, Scope::method("add_countdown_rule").times(1));
     device.faults().set(Fault::HttpStatus { status, scope });
-    let ours = Some(desk.ends());
-    desk.ask(DeviceAction::Guard, arm(HOUR * 2, ours)).await.unwrap();
+    owner.off_by(Some(owner.after(HOUR * 2))).await;
+    owner.until_left(7100..7202).await;
     assert_eq!((device.relay(1), adds(&device)), (true, 4));
-    assert!(desk.left().as_secs() > 7100);
 }
 
 #[tokio::test]
 async fn an_add_whose_answer_is_lost_is_read_and_not_sent_again() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
+    let mut owner = Owner::start(device.address()).await;
     let (stage, scope) = (Stage::AfterApplying, Scope::method("add_countdown_rule").times(1));
     device.faults().set(Fault::Hang { stage, scope });
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
+    owner.switch_on_for(HOUR).await.unwrap();
     assert_eq!((device.relay(1), adds(&device)), (true, 1));
-    assert!(desk.left().as_secs() > 3500);
+    assert!(owner.left().as_secs() > 3500);
 }
 
 #[tokio::test]
 async fn a_plug_that_cannot_be_guarded_is_not_switched_on() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
+    let mut owner = Owner::start(device.address()).await;
     refuse(&device, "add_countdown_rule", -1901);
-    assert_eq!(desk.refused(ON, arm(HOUR, None)).await, ErrorCode::DeviceError);
+    let run = owner.limit(HOUR);
+    assert_eq!(owner.refused(ON, run).await, ErrorCode::DeviceError);
     assert!(device.counters().relay_changes.is_empty());
-    assert_eq!(desk.countdown(), Countdown::Failed);
+    assert_eq!(owner.countdown(), Countdown::Failed);
 
-    // Switched on by hand: it is not ours to switch off for that.
+    // Switched on by hand: that the countdown cannot be armed is no reason to switch it off.
     device.press(1).unwrap();
-    assert_eq!(
-        desk.refused(DeviceAction::Guard, arm(HOUR, None)).await,
-        ErrorCode::DeviceError
-    );
+    device.reset_counters();
+    owner.off_by(run.off_by).await;
+    owner.read().await;
+    device
+        .wait_requests("add_countdown_rule", 2, PATIENCE)
+        .await
+        .unwrap();
+    owner.read().await;
     assert!(device.relay(1));
+    assert_eq!(owner.countdown(), Countdown::Failed);
 
     device.faults().clear_all();
-    desk.ask(DeviceAction::Guard, arm(HOUR, None)).await.unwrap();
-    assert!(desk.left().as_secs() > 3500);
+    owner.switch_on_for(HOUR).await.unwrap();
+    assert!(owner.left().as_secs() > 3500);
 }
 
 #[tokio::test]
 async fn a_countdown_that_is_lost_while_it_is_renewed_opens_the_relay() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
     refuse(&device, "add_countdown_rule", -1002);
-    let ours = Some(desk.ends());
-    let failure = desk
-        .ask(DeviceAction::Guard, arm(HOUR * 2, ours))
-        .await
-        .unwrap_err();
-    assert!(failure.message.contains("switched off"), "{}", failure.message);
+    owner.off_by(Some(owner.after(HOUR * 2))).await;
+    owner.until(|countdown| countdown == Countdown::Failed).await;
     assert!(!device.relay(1));
-    assert_eq!(desk.countdown(), Countdown::Failed);
+    assert_eq!(owner.changed_by(), ChangedBy::Command);
 }
 
 #[tokio::test]
 async fn a_countdown_that_does_not_run_after_the_on_opens_the_relay() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
+    let mut owner = Owner::start(device.address()).await;
     let fields = vec!["rule_list".to_owned()];
     device.faults().set(Fault::MissingFields { fields });
-    assert_eq!(desk.refused(ON, arm(HOUR, None)).await, ErrorCode::NotConfirmed);
+    let run = owner.limit(HOUR);
+    assert_eq!(owner.refused(ON, run).await, ErrorCode::NotConfirmed);
     let changes = device.counters().relay_changes;
     let states: Vec<bool> = changes.iter().map(|change| change.on).collect();
     assert_eq!(states, [true, false]);
     assert_eq!(adds(&device), 2, "armed once more before it is given up");
-    assert_eq!(desk.countdown(), Countdown::Failed);
+    assert_eq!(owner.countdown(), Countdown::Failed);
 }
 
 #[tokio::test]
@@ -440,33 +640,89 @@ async fn a_device_without_a_countdown_goes_without_and_is_asked_once() {
     for code in [-1002, -1008] {
         let device = plug().await;
         refuse(&device, "get_countdown_rules", code);
-        let mut desk = Desk::start(device.address()).await;
-        assert_eq!(desk.countdown(), Countdown::Unsupported);
-        desk.ask(ON, arm(HOUR, None)).await.unwrap();
-        desk.ask(DeviceAction::Guard, arm(HOUR * 2, None)).await.unwrap();
-        let ours = desk.clock.now();
-        desk.ask(OFF, Guard::Disarm { ours }).await.unwrap();
-        desk.ask(DeviceAction::Read, Guard::Leave).await.unwrap();
+        let mut owner = Owner::start(device.address()).await;
+        assert_eq!(owner.countdown(), Countdown::Unsupported);
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner
+            .ask(DeviceAction::CancelCountdown, RunLimit::default())
+            .await
+            .unwrap();
         assert_eq!(requests(&device)[..3], [1, 0, 0]);
     }
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let mut desk = Desk::start(strip.address()).await;
-    assert_eq!(desk.countdown(), Countdown::Unsupported);
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
+    let mut owner = Owner::start(strip.address()).await;
+    assert_eq!(owner.countdown(), Countdown::Unsupported);
+    owner.switch_on_for(HOUR).await.unwrap();
     assert!(strip.relay(1) && strip.relay(4));
     assert_eq!(requests(&strip)[..3], [0, 0, 0]);
 }
 
 #[tokio::test]
-async fn one_that_has_fired_is_read_as_none() {
+async fn one_that_has_fired_is_read_as_none_and_made_the_change() {
     let device = plug().await;
-    let mut desk = Desk::start(device.address()).await;
-    desk.ask(ON, arm(HOUR, None)).await.unwrap();
-    device.advance(HOUR + Duration::from_secs(2));
-    desk.clock.jump(SignedDuration::from_secs(3605));
-    desk.ask(DeviceAction::Read, Guard::Leave).await.unwrap();
-    desk.until(|countdown| countdown == Countdown::Idle).await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    assert_eq!(owner.changed_by(), ChangedBy::Command);
+    owner.advance(&device, HOUR + Duration::from_secs(5));
+    owner.read().await;
+    owner.until(|countdown| countdown == Countdown::Idle).await;
     assert!(!device.relay(1));
+    assert_eq!(owner.changed_by(), ChangedBy::Countdown);
     let left = app(&device).await.get_timer().await.unwrap().unwrap();
     assert_eq!(left.remaining_s, 0, "the rule that fired is listed");
+}
+
+#[tokio::test]
+async fn an_off_between_two_polls_is_seen_by_the_command_that_follows() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    let run = RunLimit::default();
+    owner.ask(ON, run).await.unwrap();
+    owner.advance(&device, HOUR);
+    owner.read().await;
+    let outlet = owner.outlet().unwrap().clone();
+    // Twice by hand, without a command: the count alone proves nothing.
+    device.press(1).unwrap();
+    device.press(1).unwrap();
+    owner.read().await;
+    assert_eq!(owner.outlet().unwrap().off_seen_at, outlet.off_seen_at);
+
+    owner.advance(&device, HOUR);
+    owner.read().await;
+    let before = owner.clock.steady().before(SignedDuration::from_secs(2));
+    device.press(1).unwrap();
+    owner.ask(ON, run).await.unwrap();
+    let outlet = owner.outlet().unwrap();
+    assert!(outlet.off_seen_at.unwrap() >= before, "{outlet:?}");
+    assert_eq!(outlet.on_at, outlet.off_seen_at, "a run starts");
+    assert_eq!(outlet.changed_by, ChangedBy::Command);
+}
+
+#[tokio::test]
+async fn what_waited_for_the_device_is_decided_again_after_its_first_report() {
+    let device = plug().await;
+    device.press(1).unwrap();
+    let mut owner = Owner::start(device.address()).await;
+    device.press(1).unwrap();
+    device.reboot(Duration::from_secs(2)).await.unwrap();
+    owner.switch_on_for(HOUR).await.unwrap();
+    assert_eq!(owner.rechecked, [Some(Power::Off)], "once, with what it is now");
+    assert!(device.relay(1));
+    device.reboot(Duration::from_secs(2)).await.unwrap();
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    assert_eq!(owner.rechecked.len(), 1, "an OFF is not");
+}
+
+#[tokio::test]
+async fn a_command_that_is_withdrawn_is_not_carried_out() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    device.reboot(Duration::from_secs(2)).await.unwrap();
+    owner.command(ON, RunLimit::default()).await;
+    owner.send(DeviceMsg::Withdraw(path())).await;
+    assert_eq!(owner.reply().await.unwrap_err().code, ErrorCode::Superseded);
+    owner.read().await;
+    assert!(!device.relay(1));
 }

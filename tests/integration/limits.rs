@@ -105,7 +105,12 @@ impl Heater {
         assert_eq!(answer["status"], "ok", "{answer}");
         self.state(|state| state["failsafe"] == "armed").await;
         let written = async {
-            while !self.saved()["scheduler"]["armed"]["heater"]["confirmed"].is_string() {
+            let is_complete = |saved: &Value| {
+                let countdowns = saved["countdowns"].as_object();
+                countdowns.is_some_and(|countdowns| !countdowns.is_empty())
+                    && saved["scheduler"]["safety"]["heater"]["on_since"].is_string()
+            };
+            while !is_complete(&self.saved()) {
                 sleep(Duration::from_millis(5)).await;
             }
         };

@@ -34,7 +34,7 @@ mod process;
 mod rations;
 mod reload;
 mod samples;
-mod seam;
+// mod seam;
 mod security;
 mod shell;
 mod storms;

@@ -25,8 +25,8 @@ use tapo2mqtt::{
         devices::{DeviceEvent, DeviceMsg},
         reply::{Applied, Reply},
         report::{
-            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event, EventKind,
-            Identity, Kind, Outlet, Phase,
+            Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
+            EventKind, Identity, Kind, Outlet, Phase,
         },
         scheduling::{
             GroupStatus, OutletStatus, Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate,
@@ -140,7 +140,7 @@ impl Seam {
         let (words, words_in) = mpsc::channel(16);
         let (news, news_in) = mpsc::channel(16);
         let (controls, _) = mpsc::channel(1);
-        let (keeper, _writer, _loaded) = store::open(None).unwrap();
+        let (keeper, _writer, _loaded) = store::open(None, &clock).unwrap();
         let clock = Clock::steered(NOON.parse().unwrap());
         let parts = Parts {
             wires: Channels {
@@ -314,6 +314,9 @@ fn lamp() -> DeviceReport {
             name: None,
             power: Some(Power::Off),
             on_since: None,
+            on_at: None,
+            off_seen_at: None,
+            changed_by: ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy::default(),
             features: BTreeSet::new(),

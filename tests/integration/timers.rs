@@ -79,6 +79,8 @@ async fn a_countdown_runs_on_the_plug_while_the_bridge_is_killed() {
         (&answer["status"], &answer["state"]),
         (&json!("ok"), &json!("ON"))
     );
+    let armed = |payload: &str| parsed(payload)["guard"] == "armed";
+    probe.expect("tapo2mqtt/lamp", armed).await;
     bridge.kill().await;
 
     device.advance(MINUTE * 9);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::domain::{reply::CommandOutcome, reply::Reply};
+use crate::domain::{device_command::RunLimit, reply::CommandOutcome, reply::Reply};
 
 struct Desk {
     queue: Queue,
@@ -32,13 +32,14 @@ impl Desk {
         DeviceCommand {
             path: path.parse().unwrap(),
             action,
-            guard: Guard::Leave,
+            run: RunLimit::default(),
             source: Source::Mqtt,
             deadline: self.now + Duration::from_secs(10),
             reply: {
                 let (id, answers) = (self.next, self.answers.clone());
                 Reply::new(move |outcome| answers.send((id, outcome)).unwrap())
             },
+            turn: None,
         }
     }
 
@@ -138,23 +139,115 @@ fn a_strip_is_on_if_any_outlet_is() {
 }
 
 #[test]
-fn a_countdown_is_not_armed_after_the_off_that_came_later() {
+fn a_countdown_is_canceled_once_and_in_its_turn() {
     let mut desk = Desk::new();
-    desk.push("plug", DeviceAction::Guard);
-    desk.push("plug", DeviceAction::Guard);
-    desk.push("plug", ON);
-    assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)], "an ON leaves it");
+    desk.push("plug", DeviceAction::CancelCountdown);
+    desk.push("plug", DeviceAction::CancelCountdown);
     desk.push("plug", OFF);
-    assert_eq!(
-        desk.answered(),
-        [(2, ErrorCode::Superseded), (3, ErrorCode::Superseded)]
-    );
-    desk.push("plug", DeviceAction::Guard);
-    desk.push("plug", ON);
+    assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)]);
     assert_eq!(
         desk.popped(),
-        [("plug".into(), DeviceAction::Guard), ("plug".into(), ON)],
-        "an ON replaces the OFF and the countdown keeps its turn"
+        [
+            ("plug".into(), DeviceAction::CancelCountdown),
+            ("plug".into(), OFF)
+        ]
+    );
+}
+
+#[test]
+fn what_would_switch_on_is_withdrawn() {
+    let mut desk = Desk::new();
+    for (path, action) in [
+        ("strip/1", ON),
+        ("strip/2", TOGGLE),
+        ("strip/3", OFF),
+        ("strip/4", ON),
+    ] {
+        desk.push(path, action);
+    }
+    desk.queue.withdraw(&"strip/4".parse().unwrap());
+    assert_eq!(desk.answered(), [(4, ErrorCode::Superseded)]);
+    desk.queue.withdraw(&"strip".parse().unwrap());
+    assert_eq!(
+        desk.answered(),
+        [(1, ErrorCode::Superseded), (2, ErrorCode::Superseded)]
+    );
+    assert_eq!(desk.popped(), [("strip/3".into(), OFF)]);
+}
+
+#[test]
+fn what_is_withdrawn_in_flight_is_not_put_back() {
+    let mut desk = Desk::new();
+    desk.push("plug", ON);
+    let in_flight = desk.queue.pop().unwrap();
+    desk.queue.withdraw(&"plug".parse().unwrap());
+    desk.queue.put_back(in_flight, 1, desk.now);
+    assert_eq!(desk.answered(), [(1, ErrorCode::Superseded)]);
+
+    desk.push("plug", ON);
+    let in_flight = desk.queue.pop().unwrap();
+    desk.queue.put_back(in_flight, 1, desk.now);
+    assert_eq!(
+        desk.popped(),
+        [("plug".into(), ON)],
+        "an earlier withdrawal is over"
+    );
+}
+
+#[test]
+fn what_would_switch_on_is_handed_back_in_order() {
+    let mut desk = Desk::new();
+    desk.push("strip/1", ON);
+    desk.push("strip/2", OFF);
+    desk.push("strip/3", TOGGLE);
+    let handed_back = desk.queue.take_switch_ons();
+    let paths: Vec<String> = handed_back
+        .iter()
+        .map(|command| command.path.to_string())
+        .collect();
+    assert_eq!(paths, ["strip/1", "strip/3"]);
+    assert_eq!(desk.popped(), [("strip/2".into(), OFF)]);
+}
+
+#[test]
+fn a_command_that_comes_back_replaces_no_newer_one() {
+    let mut desk = Desk::new();
+    let come_back = |desk: &mut Desk, commands: Vec<DeviceCommand>| {
+        for command in commands {
+            desk.queue.push(command, &desk.view, desk.now);
+        }
+    };
+    // A newer one waits.
+    desk.push("strip", ON);
+    desk.push("strip/1", OFF);
+    let handed_back = desk.queue.take_switch_ons();
+    come_back(&mut desk, handed_back);
+    assert_eq!(desk.popped(), [("strip".into(), ON), ("strip/1".into(), OFF)]);
+
+    // A newer one was carried out for a part of it.
+    desk.push("strip", ON);
+    let handed_back = desk.queue.take_switch_ons();
+    desk.push("strip/1", OFF);
+    assert_eq!(desk.popped(), [("strip/1".into(), OFF)]);
+    come_back(&mut desk, handed_back);
+    let strip = desk.queue.pop().unwrap();
+    let (one, two): (OutletKey, OutletKey) = ("1".parse().unwrap(), "2".parse().unwrap());
+    let turn = strip.turn.unwrap();
+    assert!(desk.queue.overtakes(Some(&one), turn));
+    assert!(!desk.queue.overtakes(Some(&two), turn));
+    desk.answered();
+
+    // A newer one was carried out for all of it.
+    desk.push("plug", ON);
+    let handed_back = desk.queue.take_switch_ons();
+    desk.push("plug", OFF);
+    assert_eq!(desk.popped(), [("plug".into(), OFF)]);
+    come_back(&mut desk, handed_back);
+    assert_eq!(desk.popped(), []);
+    let answered = desk.answered();
+    assert!(
+        answered.iter().any(|(_, code)| *code == ErrorCode::Superseded),
+        "{answered:?}"
     );
 }
 
@@ -228,15 +321,15 @@ fn what_waits_overtakes_what_is_in_flight_outlet_by_outlet() {
     let mut desk = Desk::new();
     let key = |n: &str| n.parse::<OutletKey>().unwrap();
     desk.push("strip", ON);
-    let _whole = desk.queue.pop().unwrap();
+    let turn = desk.queue.pop().unwrap().turn.unwrap();
     desk.push("strip/1", OFF);
     desk.push("strip/2", TOGGLE);
     desk.push("strip/3", DeviceAction::Read);
-    let overtaken = ["1", "2", "3"].map(|n| desk.queue.overtakes(Some(&key(n))));
+    let overtaken = ["1", "2", "3"].map(|n| desk.queue.overtakes(Some(&key(n)), turn));
     // A TOGGLE depends on what is in flight.
     assert_eq!(overtaken, [true, false, false]);
     desk.push("strip", OFF);
-    assert!(desk.queue.overtakes(Some(&key("3"))));
+    assert!(desk.queue.overtakes(Some(&key("3")), turn));
 }
 
 #[test]

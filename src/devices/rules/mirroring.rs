@@ -72,6 +72,11 @@ impl Task {
         self.wish = Some(wish);
     }
 
+    /// The rules on the plug that are ours.
+    pub(super) fn ours(&self) -> &OurRules {
+        &self.ours
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         self.pending == Pending::Steps
     }

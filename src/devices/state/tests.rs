@@ -28,6 +28,17 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+fn steady(second: i64) -> Steady {
+    Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second))
+}
+
+fn now(second: i64) -> Now {
+    Now {
+        wall: at(second),
+        steady: steady(second),
+    }
+}
+
 #[test]
 fn outlets_go_by_configured_name_or_position() {
     let mut known = DeviceState::default();
@@ -35,7 +46,7 @@ fn outlets_go_by_configured_name_or_position() {
         &config(),
         Kind::Strip,
         &[child("a", 1, Power::On), child("b", 2, Power::Off)],
-        at(0),
+        now(0),
     );
     assert!(changes.is_empty(), "the first reading is no change");
     let keys: Vec<_> = known
@@ -54,19 +65,20 @@ fn only_relays_that_changed_are_changes() {
         &config(),
         Kind::Strip,
         &[child("a", 1, Power::On), child("b", 2, Power::Off)],
-        at(0),
+        now(0),
     );
     let changes = known.apply_reading(
         &config(),
         Kind::Strip,
         &[child("b", 2, Power::On), child("a", 1, Power::On)],
-        at(1),
+        now(1),
     );
     assert_eq!(
         changes,
         [RelayChange {
             outlet: Some("left".parse().unwrap()),
-            power: Power::On
+            power: Power::On,
+            sign: ChangeSign::Read,
         }]
     );
     let change = known.apply_child_reading(
@@ -76,13 +88,14 @@ fn only_relays_that_changed_are_changes() {
             power: Some(Power::Off),
             ..Default::default()
         },
-        at(2),
+        now(2),
     );
     assert_eq!(
         change,
         Some(RelayChange {
             outlet: Some("1".parse().unwrap()),
-            power: Power::Off
+            power: Power::Off,
+            sign: ChangeSign::Read,
         })
     );
 }
@@ -91,12 +104,12 @@ fn only_relays_that_changed_are_changes() {
 fn an_outlet_that_is_left_out_is_unknown_and_stays() {
     let mut known = DeviceState::default();
     let both = [child("a", 1, Power::On), child("b", 2, Power::Off)];
-    known.apply_reading(&config(), Kind::Strip, &both, at(0));
-    let changes = known.apply_reading(&config(), Kind::Strip, &both[1..], at(1));
+    known.apply_reading(&config(), Kind::Strip, &both, now(0));
+    let changes = known.apply_reading(&config(), Kind::Strip, &both[1..], now(1));
     assert_eq!(changes, []);
     let powers: Vec<_> = known.outlets.iter().map(|known| known.outlet.power).collect();
     assert_eq!(powers, [None, Some(Power::Off)]);
-    let changes = known.apply_reading(&config(), Kind::Strip, &both, at(2));
+    let changes = known.apply_reading(&config(), Kind::Strip, &both, now(2));
     assert_eq!(changes, [], "from unknown to known is no change");
 }
 
@@ -125,8 +138,8 @@ fn a_steady_outlet_keeps_the_instant_it_went_on() {
         on_time: Some(on_time),
         ..child("a", 1, Power::On)
     };
-    let mut since = |reading: OutletReading, now| {
-        known.apply_reading(&config(), Kind::Strip, &[reading], at(now));
+    let mut since = |reading: OutletReading, second| {
+        known.apply_reading(&config(), Kind::Strip, &[reading], now(second));
         known.outlets[0].outlet.on_since
     };
     assert_eq!(since(on(100), 1000), Some(at(900)));
@@ -134,6 +147,67 @@ fn a_steady_outlet_keeps_the_instant_it_went_on() {
     assert_eq!(since(child("a", 1, Power::Off), 1010), None);
     assert_eq!(since(on(1), 1020), Some(at(1019)));
     assert_eq!(since(on(u64::MAX), 1021), None);
+}
+
+fn read(known: &mut DeviceState, power: Power, on_time: Option<u64>, second: i64) -> Vec<RelayChange> {
+    let reading = OutletReading {
+        on_time,
+        ..child("a", 1, power)
+    };
+    known.apply_reading(&config(), Kind::Strip, &[reading], now(second))
+}
+
+#[test]
+fn a_set_wall_clock_does_not_move_a_run() {
+    let mut known = DeviceState::default();
+    read(&mut known, Power::On, Some(100), 1000);
+    let mut later = now(1010);
+    later.wall = at(90_000);
+    let reading = OutletReading {
+        on_time: Some(110),
+        ..child("a", 1, Power::On)
+    };
+    known.apply_reading(&config(), Kind::Strip, &[reading], later);
+    let outlet = &known.outlets[0].outlet;
+    assert_eq!(outlet.on_at, Some(steady(900)));
+    assert_eq!(outlet.on_since, Some(at(90_000 - 110)));
+}
+
+#[test]
+fn an_off_is_seen_when_it_is_first_read() {
+    let mut known = DeviceState::default();
+    let mut seen = |power, second| {
+        read(&mut known, power, None, second);
+        known.outlets[0].outlet.off_seen_at
+    };
+    assert_eq!(seen(Power::On, 0), None);
+    assert_eq!(seen(Power::Off, 10), Some(steady(10)));
+    assert_eq!(
+        seen(Power::Off, 20),
+        Some(steady(10)),
+        "each poll would be a report"
+    );
+    assert_eq!(seen(Power::On, 30), Some(steady(10)));
+    assert_eq!(seen(Power::Off, 40), Some(steady(40)));
+}
+
+#[test]
+fn a_count_that_starts_over_is_told_from_one_that_stands() {
+    let mut known = DeviceState::default();
+    let restart = |changes: Vec<RelayChange>| changes.first().map(|change| change.sign);
+    read(&mut known, Power::On, Some(100), 1000);
+    assert_eq!(
+        restart(read(&mut known, Power::On, Some(1), 1010)),
+        Some(ChangeSign::CountRestarted(steady(1009)))
+    );
+    assert_eq!(
+        restart(read(&mut known, Power::On, Some(0), 1020)),
+        Some(ChangeSign::CountRestarted(steady(1020)))
+    );
+    // It stays at 0: the run is as long as it was.
+    assert_eq!(restart(read(&mut known, Power::On, Some(0), 1030)), None);
+    assert_eq!(known.outlets[0].outlet.on_at, Some(steady(1009)));
+    assert_eq!(restart(read(&mut known, Power::On, None, 1040)), None);
 }
 
 #[test]
@@ -145,8 +219,8 @@ fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
         auto_off_in: Some(60),
         ..child("a", 1, Power::On)
     };
-    let mut apply_reading = |reading: &OutletReading, now| {
-        known.apply_reading(&config(), Kind::Strip, std::slice::from_ref(reading), at(now));
+    let mut apply_reading = |reading: &OutletReading, second| {
+        known.apply_reading(&config(), Kind::Strip, std::slice::from_ref(reading), now(second));
         known.outlets[0].outlet.clone()
     };
     let outlet = apply_reading(&last_report, 1000);
@@ -177,26 +251,26 @@ fn a_countdown_keeps_its_end_while_the_device_counts_on() {
         power: Some(Power::On),
         ..Default::default()
     }];
-    known.apply_reading(&config(), Kind::Plug, &plug, at(0));
-    let mut last_report = |to, ends| {
-        known.set_countdown(Countdown::Running { to, ends: at(ends) });
-        known.apply_reading(&config(), Kind::Plug, &plug, at(0));
-        match known.outlets[0].outlet.countdown {
-            Countdown::Running { to, ends } => (to, ends.as_second()),
-            other => panic!("{other:?}"),
-        }
+    known.apply_reading(&config(), Kind::Plug, &plug, now(0));
+    let mut reported = |countdown| {
+        known.set_countdown(countdown);
+        known.apply_reading(&config(), Kind::Plug, &plug, now(0));
+        known.outlets[0].outlet.countdown
     };
-    assert_eq!(last_report(Power::Off, 100), (Power::Off, 100));
-    assert_eq!(last_report(Power::Off, 102), (Power::Off, 100));
-    assert_eq!(last_report(Power::Off, 98), (Power::Off, 100));
-    assert_eq!(last_report(Power::On, 99), (Power::On, 99));
-    assert_eq!(last_report(Power::On, 102), (Power::On, 102));
+    let ours = |ends| Countdown::Armed { ends: at(ends) };
+    let external = |to, ends| Countdown::External { to, ends: at(ends) };
+    assert_eq!(reported(ours(100)), ours(100));
+    assert_eq!(reported(ours(102)), ours(100));
+    assert_eq!(reported(ours(98)), ours(100));
+    assert_eq!(reported(external(Power::Off, 99)), external(Power::Off, 99));
+    assert_eq!(reported(external(Power::Off, 101)), external(Power::Off, 99));
+    assert_eq!(reported(external(Power::On, 99)), external(Power::On, 99));
 }
 
 #[test]
 fn a_strip_has_no_countdown() {
     let mut known = DeviceState::default();
-    known.apply_reading(&config(), Kind::Strip, &[child("a", 1, Power::On)], at(0));
+    known.apply_reading(&config(), Kind::Strip, &[child("a", 1, Power::On)], now(0));
     assert_eq!(known.outlets[0].outlet.countdown, Countdown::Unsupported);
 }
 

@@ -13,6 +13,7 @@ use crate::{
     },
     domain::{
         command_error::CommandError,
+        devices::DeviceEvent,
         report::{DeviceClock, EventKind, Phase},
     },
 };
@@ -60,10 +61,12 @@ impl Worker {
             .identify(&self.config, opened.kind, &opened.components, &reading);
         let changes = self
             .known
-            .apply_reading(&self.config, opened.kind, &opened.outlets, self.clock.now());
+            .apply_reading(&self.config, opened.kind, &opened.outlets, self.clock.read());
         self.meters.renew();
         self.recall_meters();
-        self.own_countdown.doubt();
+        if let Some(identity) = &self.known.identity {
+            self.own_countdown.on_connected(&identity.device_id);
+        }
         if !self.has_meters() {
             self.known.rules.clock = DeviceClock::Untold;
         }
@@ -72,9 +75,19 @@ impl Worker {
         self.mailbox.standing = Reached::Reached;
         self.refusals.on_success();
         self.on_success();
-        self.enter(Phase::Ready).await;
+        self.phase = Phase::Ready;
         self.report_changes(changes).await;
+        self.recheck_waiting().await;
         WorkerState::Serve(opened.session)
+    }
+
+    /// What was permitted when a command came in may not be permitted any more: the scheduler decides again, with the
+    /// reading that was just reported.
+    async fn recheck_waiting(&mut self) {
+        for command in self.mailbox.take_switch_ons() {
+            // If the scheduler is gone, the reply in the command answers.
+            let _gone = self.events.scheduler.send(DeviceEvent::Recheck(command)).await;
+        }
     }
 
     /// The device could not be reached or did not let us in.

@@ -110,6 +110,7 @@ fn plan(fields: &mut Fields) -> Result<Request, PayloadError> {
         return Ok(Request::Plan {
             group,
             days: PLAN_DAYS,
+            page: 1,
         });
     };
     let shown = value.shown();
@@ -118,7 +119,7 @@ fn plan(fields: &mut Fields) -> Result<Request, PayloadError> {
     };
     let days = number.as_u64().and_then(|days| u8::try_from(days).ok());
     match days.filter(|days| (1..=31).contains(days)) {
-        Some(days) => Ok(Request::Plan { group, days }),
+        Some(days) => Ok(Request::Plan { group, days, page: 1 }),
         None => Err(PayloadError::OutOfRange { key, expected, shown }),
     }
 }
@@ -216,13 +217,22 @@ mod tests {
             ),
             ("vacation", "", Request::Vacation(None)),
             ("vacation", r#"{"enabled":true}"#, Request::Vacation(Some(true))),
-            ("plan", "", Request::Plan { group: None, days: 7 }),
+            (
+                "plan",
+                "",
+                Request::Plan {
+                    group: None,
+                    days: 7,
+                    page: 1,
+                },
+            ),
             (
                 "plan",
                 r#"{"group":"driveway","days":31}"#,
                 Request::Plan {
                     group: Some(driveway()),
                     days: 31,
+                    page: 1,
                 },
             ),
         ];

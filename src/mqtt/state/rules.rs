@@ -38,7 +38,7 @@ impl RulesState {
             time: rule.time.to_string(),
             days: rule.days.map(Weekdays::names),
             state: rule.to,
-            ours: status.mirrored.contains(&rule.id),
+            ours: status.off_rules.contains(&rule.id),
         };
         Self {
             device_schedules: Some(rules.iter().map(entry).collect()),

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::report::{Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays};
+use crate::domain::report::{
+    ChangedBy, Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays,
+};
 use planner::{
     location::Location,
     plan::{Reason, Source},
@@ -87,6 +89,9 @@ pub(in crate::mqtt) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power
         name: Some(format!("Mat {}", index + 1)),
         power: *power,
         on_since: None,
+        on_at: None,
+        off_seen_at: None,
+        changed_by: ChangedBy::Unknown,
         condition: Condition {
             overheat: Some(said("normal", Some(false))),
             overload: Some(said("novel", None)),
@@ -222,7 +227,7 @@ fn the_rules_of_a_plug_say_which_are_ours() {
     plug.outlets[0].rules.list = Some([rule("S1", true, Some(0b010)), rule("S2", false, None)].into());
     let mut statuses = no_standings();
     let status = OutletStatus {
-        mirrored: ["S1".to_owned()].into(),
+        off_rules: ["S1".to_owned()].into(),
         ..OutletStatus::MANUAL
     };
     statuses.set_outlet("mats".parse().unwrap(), status.into());

@@ -21,7 +21,11 @@ pub fn measure(book: &mut Book) {
     book.note(SECTION, "1000 groups × 10 schedules planned anew", "ms", all);
     book.note(SECTION, "one group", "µs", all * 1e3 / GROUPS as f64);
     let group = &inputs.rules.groups.first().expect("a group").id;
-    let horizon = inputs.now.saturating_add((7 * 24).hours()).expect("in range");
+    let horizon = inputs
+        .now
+        .wall
+        .saturating_add((7 * 24).hours())
+        .expect("in range");
     let started = Instant::now();
     let changes = forecast(&inputs, group, horizon);
     let ahead = millis(started.elapsed());

@@ -10,7 +10,8 @@ use planner::{
 };
 use tapo2mqtt::{
     domain::report::{
-        Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind, Outlet, Phase,
+        Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind,
+        Outlet, Phase,
     },
     mqtt::{
         StatusCache,
@@ -88,6 +89,9 @@ fn strip() -> Result<DeviceReport, CommandError> {
             name: Some(format!("Mat {position}")),
             power: Some(Power::On),
             on_since: Some(since),
+            on_at: None,
+            off_seen_at: None,
+            changed_by: ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy {
                 power: Some(MilliWatts::new(61_250)),

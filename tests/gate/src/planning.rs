@@ -69,9 +69,12 @@ impl Planning {
             observed: &self.observed,
             holders: &self.holders,
             conditions: Conditions::Asked,
-            booted_at: self.now,
-            listening_since: self.now,
-            now: self.now,
+            booted_at: planner::Steady::at(self.now),
+            listening_since: planner::Steady::at(self.now),
+            now: planner::Now {
+                wall: self.now,
+                steady: planner::Steady::at(self.now),
+            },
         }
     }
 }

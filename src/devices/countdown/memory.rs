@@ -1,0 +1,388 @@
+//! What a worker knows of its plug's countdown, and what to do about it. Pure.
+//!
+//! ```text
+//!                     the device does not know the request
+//!   unknown ───────────────────────────────────────────────────► unsupported
+//!      │ read                                                     (never asked again)
+//!      ▼         on, and an end is wanted            set
+//!    idle ◄───────────────────────────────► arming ───────► armed ──┐ the wanted end differs by more than 2 s,
+//!      ▲  ▲                                   │  ▲             │    │ or lies beyond 24 h and an hour is used
+//!      │  │ cleared: off, or no end is wanted │  └─────────────│────┘
+//!      │  └───────────────────────────────────│────────────────┘
+//!      │                                      │ refused
+//!      │ ended, or cleared on request         ▼
+//!  external ◄── the app started one         failed ── again after a minute ──► arming
+//! ```
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use planner::{Now, Power, Steady};
+use serde_json::Value;
+
+use crate::domain::report::Countdown;
+
+/// The countdown counts whole seconds and is read some time later: two that end within this are the same.
+const SAME_END: SignedDuration = SignedDuration::from_secs(3);
+/// A countdown that ends this close to the wanted end is right.
+const CLOSE: SignedDuration = SignedDuration::from_secs(2);
+/// A run that is longer than the device counts is renewed when this much of the count is used.
+const RENEW: SignedDuration = SignedDuration::from_hours(1);
+/// What the device counts: tapo refuses anything else.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// When the outlet must be off, even without the bridge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::devices) enum WantedEnd {
+    /// The scheduler did not send it yet. What an earlier run armed stays.
+    #[default]
+    Unknown,
+    /// It may stay on.
+    Never,
+    /// By then.
+    By(Steady),
+}
+
+impl From<Option<Steady>> for WantedEnd {
+    fn from(end: Option<Steady>) -> Self {
+        end.map_or(Self::Never, Self::By)
+    }
+}
+
+/// What makes the countdown right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CountdownStep {
+    /// Arm it for this end.
+    Arm(Steady),
+    /// Clear ours.
+    Clear,
+}
+
+/// Which countdown is ours, and which end is wanted.
+#[derive(Debug, Default)]
+pub(super) struct CountdownMemory {
+    pub(super) wanted: WantedEnd,
+    /// The ends of what this run armed, the newest last. There are two while it is not known whether the device took
+    /// the newer one.
+    armed: Vec<Steady>,
+    /// The ends of what the run before armed.
+    previous: Vec<Timestamp>,
+    /// Ours ran out, and the relay was not read since.
+    has_run_out: bool,
+}
+
+impl CountdownMemory {
+    /// With what the run before armed.
+    pub(super) fn after_restart(wanted: WantedEnd, previous: Vec<Timestamp>) -> Self {
+        Self {
+            wanted,
+            previous,
+            ..Self::default()
+        }
+    }
+
+    /// The device is about to be sent this length; it may take it although no answer arrives.
+    pub(super) fn on_arming(&mut self, length: Duration, now: Now) {
+        self.armed.truncate(1);
+        self.armed.push(now.steady.after(signed(length)));
+    }
+
+    /// Ours was cleared.
+    pub(super) fn on_cleared(&mut self) {
+        self.armed.clear();
+        self.previous.clear();
+    }
+
+    /// Takes a reading: what runs, and whose it is.
+    pub(super) fn on_reading(&mut self, timer: Option<DeviceTimer>, now: Now) -> Countdown {
+        let Some(DeviceTimer { to, left }) = timer else {
+            self.has_run_out = self.ran_out(now.steady);
+            self.on_cleared();
+            return Countdown::Idle;
+        };
+        let (ends, shown) = (now.steady.after(signed(left)), to_second(now.wall, left));
+        if to == Power::Off && self.is_ours(ends, shown) {
+            self.armed = vec![ends];
+            self.previous.clear();
+            return Countdown::Armed { ends: shown };
+        }
+        // A device has one countdown, so ours does not run any more. What the run before armed may still be
+        // recognized, once a wrong clock is right.
+        self.armed.clear();
+        Countdown::External { to, ends: shown }
+    }
+
+    fn is_ours(&self, ends: Steady, shown: Timestamp) -> bool {
+        let same = |other: Steady| ends.since(other).abs() <= SAME_END;
+        let wanted_then = |end: Steady| self.armed.is_empty() && same(end);
+        self.armed.iter().any(|armed| same(*armed))
+            || self
+                .previous
+                .iter()
+                .any(|previous| previous.duration_since(shown).abs() <= SAME_END)
+            || matches!(self.wanted, WantedEnd::By(end) if wanted_then(end))
+    }
+
+    /// Whether ours was armed for this end, or for the longest that the device counts towards it.
+    pub(super) fn is_armed_for(&self, end: Steady, now: Steady) -> bool {
+        let Some(armed) = self.armed.last() else {
+            return false;
+        };
+        let furthest = now.after(signed(LONGEST));
+        if end <= furthest {
+            armed.since(end).abs() <= CLOSE
+        } else {
+            furthest.since(*armed) <= RENEW
+        }
+    }
+
+    /// Whether ours has ended, or ends now.
+    pub(super) fn ran_out(&self, now: Steady) -> bool {
+        let over = |armed: &Steady| armed.since(now) <= SAME_END;
+        self.has_run_out || self.armed.last().is_some_and(over)
+    }
+
+    /// The relay was read: an end that was noticed before explains no later change.
+    pub(super) fn on_relay_read(&mut self) {
+        self.has_run_out = false;
+    }
+
+    /// What to do about the countdown of an outlet that no command switches now.
+    pub(super) fn step(
+        &self,
+        countdown: Countdown,
+        power: Option<Power>,
+        now: Steady,
+    ) -> Option<CountdownStep> {
+        match (power?, self.wanted, countdown) {
+            // One that is over is the bridge's to switch off: the device counts at least a second.
+            (Power::On, WantedEnd::By(end), Countdown::Idle | Countdown::Failed) if end > now => {
+                Some(CountdownStep::Arm(end))
+            }
+            (Power::On, WantedEnd::By(end), Countdown::Armed { .. })
+                if end > now && !self.is_armed_for(end, now) =>
+            {
+                Some(CountdownStep::Arm(end))
+            }
+            (Power::On, WantedEnd::Never, Countdown::Armed { .. })
+            | (Power::Off, _, Countdown::Armed { .. }) => Some(CountdownStep::Clear),
+            _ => None,
+        }
+    }
+
+    /// What a later run needs to recognize ours.
+    pub(super) fn to_persist(&self, now: Now) -> Vec<Timestamp> {
+        let armed = self.armed.iter().map(|ends| now.wall_at(*ends));
+        armed.chain(self.previous.iter().copied()).collect()
+    }
+}
+
+/// The countdown that a device reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DeviceTimer {
+    to: Power,
+    left: Duration,
+}
+
+impl DeviceTimer {
+    /// A rule with nothing left has fired and is disabled: it only waits to be removed.
+    pub(super) fn of(value: &Value) -> Option<Self> {
+        let left = value.get("remaining_s").and_then(Value::as_u64).unwrap_or(0);
+        let to = value.get("on").and_then(Value::as_bool).map(Power::from)?;
+        (left > 0).then(|| Self {
+            to,
+            left: Duration::from_secs(left),
+        })
+    }
+}
+
+/// The length to arm for an end: rounded up, so that the bridge itself is first, and within what the device counts.
+pub(super) fn length_until(end: Steady, now: Steady) -> Duration {
+    let left = now.until(end);
+    let up = u64::from(left.subsec_nanos() > 0);
+    Duration::from_secs(left.as_secs().saturating_add(up)).clamp(SHORTEST, LONGEST)
+}
+
+/// To the second, as the device counts.
+pub(super) fn to_second(now: Timestamp, left: Duration) -> Timestamp {
+    let ends = now.saturating_add(signed(left)).unwrap_or(Timestamp::MAX);
+    Timestamp::from_second(ends.as_second()).unwrap_or(ends)
+}
+
+fn signed(length: Duration) -> SignedDuration {
+    SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const HOUR: u64 = 3600;
+
+    /// So many seconds after 10:00.
+    fn at(seconds: i64) -> Now {
+        let start = Now {
+            wall: "2026-11-21T10:00:00Z".parse().unwrap(),
+            steady: Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000)),
+        };
+        start.moved_to(start.wall + SignedDuration::from_secs(seconds))
+    }
+
+    fn to_off(left: u64) -> Option<DeviceTimer> {
+        DeviceTimer::of(&json!({"on": false, "remaining_s": left}))
+    }
+
+    fn armed(length: u64) -> CountdownMemory {
+        let mut memory = CountdownMemory::default();
+        memory.on_arming(Duration::from_secs(length), at(0));
+        memory
+    }
+
+    #[test]
+    fn the_device_counts_whole_seconds_and_the_bridge_is_first() {
+        let seconds = |ms| {
+            let end = Steady::at(jiff::Timestamp::UNIX_EPOCH).after(SignedDuration::from_millis(ms));
+            length_until(end, Steady::at(jiff::Timestamp::UNIX_EPOCH)).as_secs()
+        };
+        assert_eq!(
+            [0, 1, 1000, 1001, 59_999].map(seconds),
+            [1, 1, 1, 2, 60],
+            "at most 1 s later than wanted"
+        );
+        assert_eq!(seconds(90_000_000), 86_400);
+        assert_eq!(
+            length_until(Steady::MAX, Steady::at(jiff::Timestamp::UNIX_EPOCH)).as_secs(),
+            86_400
+        );
+    }
+
+    #[test]
+    fn a_rule_that_fired_is_none() {
+        for value in [
+            json!(null),
+            json!({"on": false, "remaining_s": 0}),
+            json!({"on": 1, "remaining_s": "9"}),
+        ] {
+            assert_eq!(DeviceTimer::of(&value), None);
+            assert_eq!(armed(60).on_reading(None, at(1)), Countdown::Idle);
+        }
+        let longest = to_second(at(0).wall, Duration::MAX);
+        assert_eq!(longest.as_second(), Timestamp::MAX.as_second());
+    }
+
+    #[test]
+    fn a_countdown_to_off_that_ends_with_what_was_armed_is_ours() {
+        let mut memory = armed(HOUR);
+        let ends = at(3600).wall;
+        assert_eq!(
+            memory.on_reading(to_off(HOUR - 10), at(12)),
+            Countdown::Armed { ends: at(3602).wall }
+        );
+        let external = memory.on_reading(to_off(HOUR), at(12));
+        assert_eq!(
+            external,
+            Countdown::External {
+                to: Power::Off,
+                ends: at(3612).wall
+            }
+        );
+        let to_on = DeviceTimer::of(&json!({"on": true, "remaining_s": HOUR}));
+        assert_eq!(
+            armed(HOUR).on_reading(to_on, at(0)),
+            Countdown::External { to: Power::On, ends }
+        );
+    }
+
+    #[test]
+    fn an_end_that_is_noticed_first_explains_the_next_reading_of_the_relay() {
+        let mut memory = armed(HOUR);
+        assert!(!memory.ran_out(at(3590).steady));
+        assert!(memory.ran_out(at(3599).steady));
+        assert_eq!(memory.on_reading(None, at(3602)), Countdown::Idle);
+        assert!(memory.ran_out(at(3603).steady));
+        memory.on_relay_read();
+        assert!(!memory.ran_out(at(3604).steady));
+    }
+
+    #[test]
+    fn either_of_two_is_ours_while_the_newer_is_not_confirmed() {
+        for (left, ends) in [(HOUR - 10, 3600), (2 * HOUR, 7210)] {
+            let mut memory = armed(HOUR);
+            memory.on_arming(Duration::from_secs(2 * HOUR), at(10));
+            assert_eq!(
+                memory.on_reading(to_off(left), at(10)),
+                Countdown::Armed { ends: at(ends).wall }
+            );
+        }
+    }
+
+    #[test]
+    fn after_a_restart_ours_is_known_by_its_end() {
+        let by = |memory: &mut CountdownMemory, left| {
+            matches!(memory.on_reading(to_off(left), at(0)), Countdown::Armed { .. })
+        };
+        let previous = vec![at(3600).wall];
+        let mut by_file = CountdownMemory::after_restart(WantedEnd::Unknown, previous.clone());
+        assert!(!by(&mut by_file, HOUR + 5) && by(&mut by_file, HOUR + 3));
+        let mut by_wanted = CountdownMemory::after_restart(WantedEnd::By(at(7200).steady), Vec::new());
+        assert!(!by(&mut by_wanted, HOUR) && by(&mut by_wanted, 2 * HOUR));
+        let mut unknown = CountdownMemory::default();
+        assert!(!by(&mut unknown, HOUR));
+        let mut cleared = CountdownMemory::after_restart(WantedEnd::Unknown, previous);
+        cleared.on_reading(None, at(0));
+        assert!(!by(&mut cleared, HOUR) && cleared.to_persist(at(0)).is_empty());
+    }
+
+    #[test]
+    fn the_countdown_follows_the_wanted_end() {
+        let step = |wanted, countdown, power| {
+            let mut memory = armed(HOUR);
+            memory.wanted = wanted;
+            memory.step(countdown, Some(power), at(0).steady)
+        };
+        let ours = Countdown::Armed { ends: at(3600).wall };
+        let external = Countdown::External {
+            to: Power::Off,
+            ends: at(60).wall,
+        };
+        let by = |seconds| WantedEnd::By(at(seconds).steady);
+        let arm = |seconds| Some(CountdownStep::Arm(at(seconds).steady));
+        for (wanted, countdown, power, expected) in [
+            (by(3602), ours, Power::On, None),
+            (by(3603), ours, Power::On, arm(3603)),
+            (by(1800), ours, Power::On, arm(1800)),
+            (by(0), ours, Power::On, None),
+            (by(3600), Countdown::Idle, Power::On, arm(3600)),
+            (by(0), Countdown::Idle, Power::On, None),
+            (by(3600), Countdown::Failed, Power::On, arm(3600)),
+            (by(3600), Countdown::Idle, Power::Off, None),
+            (by(3600), ours, Power::Off, Some(CountdownStep::Clear)),
+            (WantedEnd::Never, ours, Power::On, Some(CountdownStep::Clear)),
+            (WantedEnd::Unknown, ours, Power::On, None),
+            (WantedEnd::Unknown, ours, Power::Off, Some(CountdownStep::Clear)),
+            (by(1800), external, Power::On, None),
+            (WantedEnd::Never, external, Power::Off, None),
+            (by(1800), Countdown::Unknown, Power::On, None),
+            (by(1800), Countdown::Unsupported, Power::On, None),
+        ] {
+            let found = step(wanted, countdown, power);
+            assert_eq!(found, expected, "{wanted:?} {countdown:?} {power}");
+        }
+        assert_eq!(armed(HOUR).step(ours, None, at(0).steady), None);
+    }
+
+    #[test]
+    fn a_run_longer_than_a_day_is_renewed_after_an_hour() {
+        let mut memory = armed(24 * HOUR);
+        memory.wanted = WantedEnd::By(at(40 * 3600).steady);
+        let ours = Countdown::Armed {
+            ends: at(24 * 3600).wall,
+        };
+        let step = |now: Now| memory.step(ours, Some(Power::On), now.steady);
+        assert_eq!(step(at(3600)), None);
+        assert_eq!(step(at(3601)), Some(CountdownStep::Arm(at(40 * 3600).steady)));
+    }
+}

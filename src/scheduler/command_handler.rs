@@ -1,0 +1,540 @@
+//! Carries out a command: decides over each outlet, sends what may be sent, lets wait what must wait.
+
+use jiff::SignedDuration;
+use planner::{
+    GroupId, Now, OutletPath, Power, Steady,
+    deadline::Deadline,
+    overrides::{Lifetime, Origin, Override},
+    period::Period,
+};
+use tracing::info;
+
+use super::{
+    Effect,
+    commands::{Before, CommandId, PendingMember, Undo, WaitingMember},
+    completion::Completion,
+    outlets::{Outlet, Purpose},
+    relays::RelayId,
+    state::State,
+    timers::Timer,
+};
+use crate::domain::{
+    command::{Action, Command, Target},
+    command_error::{CommandError, ErrorCode},
+    device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
+    reply::{Applied, MemberResult, Reply},
+};
+
+/// Carries out commands, at a moment.
+pub(super) struct CommandHandler<'a> {
+    state: &'a mut State,
+    now: Now,
+}
+
+/// Who carries a command out.
+enum Scope {
+    /// The device alone: no group, no timer, nothing to decide.
+    Device(OutletPath),
+    /// The scheduler, outlet by outlet.
+    Outlets(Vec<OutletPath>, Option<GroupId>),
+}
+
+/// What a command does to an outlet beside switching it.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Override(Override),
+    Timer(Timer),
+    /// A timer that runs ends.
+    EndTimer,
+}
+
+/// A command with the reply and the target taken out.
+struct Task {
+    action: Action,
+    lifetime: Option<Lifetime>,
+    deadline: Steady,
+    reply: Reply,
+}
+
+impl<'a> CommandHandler<'a> {
+    /// At a moment.
+    pub(super) fn new(state: &'a mut State, now: Now) -> Self {
+        Self { state, now }
+    }
+
+    /// Carries out a command. `deadline` is the command's own, on the steady clock.
+    pub(super) fn handle(mut self, command: Command, deadline: Steady) {
+        let action = match command.action {
+            Action::Read => return self.forward_to_all(command, DeviceAction::Read),
+            Action::Reboot => return self.forward_to_all(command, DeviceAction::Reboot),
+            action => action,
+        };
+        let (paths, group) = match self.scope(&command) {
+            Err(error) => return command.reply.send(Err(error)),
+            Ok(Scope::Device(path)) => return self.forward(path, command),
+            Ok(Scope::Outlets(paths, group)) => (paths, group),
+        };
+        let task = Task {
+            action,
+            lifetime: command.lifetime,
+            deadline,
+            reply: command.reply,
+        };
+        match action {
+            Action::Auto => self.back_to_schedules(&paths, group, task),
+            Action::CountDown(length) => self.count_down(paths, group, length, task),
+            Action::CancelCountdown => self.cancel_countdown(paths, group, task),
+            Action::Switch(_) | Action::OnFor(_) | Action::OffFor(_) => self.switch(paths, group, task),
+            Action::Read | Action::Reboot => {}
+        }
+    }
+
+    fn scope(&self, command: &Command) -> Result<Scope, CommandError> {
+        let path = match &command.target {
+            Target::Group(id) => {
+                let rules = self.state.book.rules();
+                let group = rules.group(id).ok_or_else(|| unknown_group(id))?;
+                return Ok(Scope::Outlets(group.outlets.clone(), Some(id.clone())));
+            }
+            Target::Outlet(path) => path.clone(),
+        };
+        if self.state.book.group_of(&path).is_some() {
+            return Ok(Scope::Outlets(vec![path], None));
+        }
+        let plain = matches!(command.action, Action::Switch(_)) && command.lifetime.is_none();
+        if !self.state.relays.is_configured(&path.device) {
+            // Nothing is kept for a device that is not there.
+            let message = format!("no device {} is configured", path.device);
+            return Err(CommandError::bridge(ErrorCode::UnknownDevice, message));
+        }
+        if path.outlet.is_some() {
+            let Some(outlet) = self.state.outlet(&path) else {
+                // Its device knows what outlets it has.
+                return if plain {
+                    Ok(Scope::Device(path))
+                } else {
+                    Err(self.unknown_outlet(&path))
+                };
+            };
+            let free = plain && outlet.timer.is_none() && outlet.is_idle();
+            return Ok(if free {
+                Scope::Device(path)
+            } else {
+                Scope::Outlets(vec![path], None)
+            });
+        }
+        let outlets = self.state.relays.outlets(&path.device);
+        let decided = |outlet: &OutletPath| {
+            let known = self.state.outlet(outlet);
+            self.state.book.group_of(outlet).is_some()
+                || known.is_some_and(|known| known.timer.is_some() || !known.is_idle())
+        };
+        if plain && !outlets.iter().any(decided) {
+            return Ok(Scope::Device(path));
+        }
+        let reached = outlets.iter().any(|outlet| {
+            self.state
+                .outlet(outlet)
+                .is_some_and(|known| known.power.is_some())
+        });
+        if reached || self.state.relays.is_strip(&path.device) {
+            return Ok(Scope::Outlets(outlets, None));
+        }
+        let message = format!("{path} has not been reached yet, so its outlets are not known");
+        Err(CommandError::bridge(ErrorCode::NotReady, message))
+    }
+
+    fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
+        let known: Vec<String> = self
+            .state
+            .relays
+            .outlets(&path.device)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if self.state.relays.is_strip(&path.device) {
+            let message = format!("{path} does not exist; known outlets are {}", known.join(", "));
+            return CommandError::bridge(ErrorCode::UnknownOutlet, message);
+        }
+        let message = format!(
+            "{} has not been reached yet, so its outlets are not known",
+            path.device
+        );
+        CommandError::bridge(ErrorCode::NotReady, message)
+    }
+
+    /// Passes a command on as it is: the worker of the device replies.
+    fn forward(&mut self, path: OutletPath, command: Command) {
+        let Action::Switch(switch) = command.action else {
+            return;
+        };
+        self.state.push(Effect::Forward(DeviceCommand {
+            path,
+            action: DeviceAction::Switch(switch),
+            run: RunLimit::default(),
+            source: Source::Mqtt,
+            deadline: command.deadline,
+            reply: command.reply,
+            turn: None,
+        }));
+    }
+
+    /// Reads and restarts change nothing that the scheduler decides.
+    fn forward_to_all(&mut self, command: Command, action: DeviceAction) {
+        let parts = match command.target {
+            Target::Outlet(path) => vec![(path, command.reply)],
+            Target::Group(id) => match self.state.book.rules().group(&id) {
+                Some(group) => command.reply.split(group.outlets.clone()),
+                None => return command.reply.send(Err(unknown_group(&id))),
+            },
+        };
+        for (path, reply) in parts {
+            self.state.push(Effect::Forward(DeviceCommand {
+                path,
+                action,
+                run: RunLimit::default(),
+                source: Source::Mqtt,
+                deadline: command.deadline,
+                reply,
+                turn: None,
+            }));
+        }
+    }
+
+    // ---- switching
+
+    fn switch(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: Task) {
+        let Some(power) = self.wanted(&paths, task.action) else {
+            let message = "the present state is not known, so it cannot be toggled; send ON or OFF";
+            return refuse(task.reply, ErrorCode::NotReady, message.to_owned());
+        };
+        if power == Power::On && self.are_rivals(&paths) {
+            let message = "at most one outlet of the group may be on; switch on one of them";
+            return refuse(task.reply, ErrorCode::BadCommand, message.to_owned());
+        }
+        let changes: Result<Vec<Change>, String> =
+            paths.iter().map(|path| self.change(path, power, &task)).collect();
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(message) => return refuse(task.reply, ErrorCode::BadCommand, message),
+        };
+        let announcement = self.announcement(&paths, group.as_ref(), power, changes.first());
+        let id = self
+            .state
+            .commands
+            .open(paths.clone(), group, announcement, task.reply);
+        // All of them before the first is switched: it may have the turn of another.
+        for path in paths.iter().rev() {
+            Completion::new(self.state, self.now).withdraw_waiting(path);
+            if power == Power::On {
+                for rival in self.state.rivals(path).cloned().collect::<Vec<_>>() {
+                    Completion::new(self.state, self.now).withdraw_waiting(&rival);
+                }
+            }
+        }
+        for (index, (path, change)) in paths.into_iter().zip(changes).enumerate() {
+            let member = PendingMember { command: id, index };
+            let Some(relay) = self.state.relay(&path).cloned() else {
+                let error = self.unknown_outlet(&path);
+                self.fail_without_relay(member, error);
+                continue;
+            };
+            match self.state.allow(&path, power, self.now) {
+                Ok(()) => self.begin(member, path, relay, power, change, task.deadline),
+                Err(refusal) => {
+                    Completion::new(self.state, self.now).refuse_for_limit(member, &relay, refusal)
+                }
+            }
+        }
+    }
+
+    fn fail_without_relay(&mut self, member: PendingMember, error: CommandError) {
+        if let Some(command) = self.state.commands.complete(member, Err(error)) {
+            command.reply();
+        }
+    }
+
+    fn are_rivals(&self, paths: &[OutletPath]) -> bool {
+        let is_rival = |path: &OutletPath| self.state.rivals(path).any(|rival| paths.contains(rival));
+        paths.iter().any(is_rival)
+    }
+
+    /// What a command makes of its outlets. A toggle is decided here, once: OFF when any of them is on.
+    fn wanted(&self, paths: &[OutletPath], action: Action) -> Option<Power> {
+        match action {
+            Action::Switch(Switch::To(power)) => Some(power),
+            Action::OnFor(_) => Some(Power::On),
+            Action::OffFor(_) => Some(Power::Off),
+            Action::Switch(Switch::Toggle) => {
+                let coming = |path: &OutletPath| {
+                    let relay = self.state.relay(path)?;
+                    let waiting = self.state.commands.waiting(relay).map(|waiting| waiting.power);
+                    waiting.or_else(|| self.state.outlets.get(relay)?.coming())
+                };
+                paths.iter().filter_map(coming).max().map(Power::toggled)
+            }
+            Action::Auto | Action::CountDown(_) | Action::CancelCountdown | Action::Read | Action::Reboot => {
+                None
+            }
+        }
+    }
+
+    fn change(&self, path: &OutletPath, power: Power, task: &Task) -> Result<Change, String> {
+        let lifetime = match task.action {
+            Action::OnFor(_) | Action::OffFor(_) if task.lifetime.is_some() => {
+                return Err("on_time and off_time go with no lifetime".to_owned());
+            }
+            Action::OnFor(length) | Action::OffFor(length) => Some(Lifetime::For(period(length)?)),
+            _ => task.lifetime,
+        };
+        if self.state.book.scheduled(path).is_some() {
+            let new = Override::new(
+                power.into(),
+                lifetime.unwrap_or_default(),
+                Origin::Command,
+                self.now,
+            );
+            return new.map(Change::Override).map_err(|error| error.to_string());
+        }
+        let Some(lifetime) = lifetime else {
+            return Ok(Change::EndTimer);
+        };
+        Timer::for_lifetime(path, power, lifetime, self.now).map(Change::Timer)
+    }
+
+    /// Makes the change provisionally, and asks the device or waits for the turn.
+    fn begin(
+        &mut self,
+        member: PendingMember,
+        path: OutletPath,
+        relay: RelayId,
+        power: Power,
+        change: Change,
+        deadline: Steady,
+    ) {
+        self.apply(member.command, &path, change);
+        let rules = self.state.book.rules().clone();
+        let group = self.state.book.group_of(&path).map(|group| group.id.clone());
+        let group = group.and_then(|id| rules.group(&id));
+        if let (Power::Off, Some(group)) = (power, group)
+            && let Some(state) = self.state.groups.get_mut(&group.id)
+        {
+            state.energy.dismiss(&path);
+        }
+        let Some(outlet) = self.state.outlets.get_mut(&relay) else {
+            return;
+        };
+        outlet.pending = Some(member);
+        let closes = power == Power::On && outlet.power != Some(Power::On);
+        self.state.mark(&path);
+        let mut waiting = WaitingMember {
+            at: self.now.steady,
+            member,
+            relay,
+            power,
+            deadline,
+        };
+        if closes
+            && let Some(group) = group
+            && let Some(state) = self.state.groups.get_mut(&group.id)
+        {
+            waiting.at = state.turns.book(group, self.now.steady);
+            // Its time to live counts from its turn on.
+            waiting.deadline = deadline.after(waiting.at.since(self.now.steady));
+        }
+        let in_the_way = power == Power::On && self.state.rival_in_the_way(&path).is_some();
+        if waiting.at > self.now.steady || in_the_way {
+            self.state.commands.wait(waiting);
+            return;
+        }
+        self.state.send_switch(
+            &path,
+            power,
+            Purpose::Command(member.command),
+            Source::Mqtt,
+            deadline,
+            self.now,
+        );
+    }
+
+    /// Changes overrides and timers provisionally.
+    fn apply(&mut self, command: CommandId, path: &OutletPath, change: Change) {
+        let now = self.now;
+        let Some(outlet) = self.state.outlet_mut(path) else {
+            return;
+        };
+        let earlier = outlet.undo;
+        let (overridden, timer) = (outlet.overridden, outlet.timer.take());
+        let before = match (earlier.map(|undo| undo.overridden), change) {
+            (Some(before @ Before::Was(_)), _) => before,
+            (_, Change::Override(_)) => Before::Was(overridden),
+            (_, Change::Timer(_) | Change::EndTimer) => Before::Untouched,
+        };
+        outlet.undo = Some(Undo {
+            command,
+            overridden: before,
+            timer: earlier.map_or(timer, |undo| undo.timer),
+        });
+        match change {
+            Change::Override(new) => outlet.overridden = Some(new),
+            Change::Timer(timer) => {
+                outlet.timer = Some(timer);
+                let until = self.state.show(Some(timer.ends.wall(now)));
+                info!(outlet = %path, until, "timed {}", timer.until_then());
+            }
+            Change::EndTimer => {}
+        }
+    }
+
+    /// The text of the event once the override is confirmed.
+    fn announcement(
+        &self,
+        paths: &[OutletPath],
+        group: Option<&GroupId>,
+        power: Power,
+        change: Option<&Change>,
+    ) -> Option<String> {
+        let (Some(Change::Override(new)), [first, ..]) = (change, paths) else {
+            return None;
+        };
+        let of = self.state.book.scheduled(first)?;
+        let end = new.end(of, &self.state.book.rules().location, self.now);
+        let what = group.map_or_else(|| first.to_string(), |group| format!("group {group}"));
+        Some(format!(
+            "{what} is overridden to {power} until {}",
+            self.state.show(end)
+        ))
+    }
+
+    // ---- back to the schedules
+
+    /// `AUTO`: the override ends now.
+    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<GroupId>, task: Task) {
+        if !paths.iter().any(|path| self.state.book.scheduled(path).is_some()) {
+            let message = "there are no schedules to go back to";
+            return refuse(task.reply, ErrorCode::BadCommand, message.to_owned());
+        }
+        self.state.clear_overrides(paths, "by AUTO", self.now);
+        for path in paths {
+            if let Some(outlet) = self.state.outlet_mut(path)
+                && outlet.timer.is_some_and(|timer| !timer.is_over(self.now))
+            {
+                outlet.timer = None;
+            }
+        }
+        let done = |path: &OutletPath| -> MemberResult {
+            let power = self.state.outlet(path).and_then(Outlet::observed);
+            (path.clone(), Ok(Applied::unasked(path, power)))
+        };
+        let mut members: Vec<MemberResult> = paths.iter().map(done).collect();
+        match (group, members.len()) {
+            (None, 1) => {
+                if let Some((_, result)) = members.pop() {
+                    task.reply.send(result);
+                }
+            }
+            _ => task.reply.send_members(members),
+        }
+    }
+
+    // ---- countdowns
+
+    /// Starts a countdown on those that are on. What is off is not switched on by a number.
+    fn count_down(
+        &mut self,
+        paths: Vec<OutletPath>,
+        group: Option<GroupId>,
+        length: std::time::Duration,
+        task: Task,
+    ) {
+        let power = |path: &OutletPath| self.state.outlet(path).and_then(Outlet::coming);
+        if paths.iter().all(|path| power(path) != Some(Power::On)) {
+            let known = paths.iter().any(|path| power(path).is_some());
+            return task.reply.send(Err(nothing_is_on(&paths, known)));
+        }
+        let ends = match period(length) {
+            Ok(length) => Deadline::Steady(self.now.steady.after(length.length())),
+            Err(message) => return refuse(task.reply, ErrorCode::BadCommand, message),
+        };
+        let timer = Timer::new(self.now, ends, Power::Off);
+        let id = self.state.commands.open(paths.clone(), group, None, task.reply);
+        for (index, path) in paths.into_iter().enumerate() {
+            let member = PendingMember { command: id, index };
+            if self.state.outlet(&path).and_then(Outlet::coming) == Some(Power::On) {
+                Completion::new(self.state, self.now).withdraw_waiting(&path);
+                self.apply(id, &path, Change::Timer(timer));
+            }
+            // The worker takes the new end over with the next look; no request has to be awaited.
+            self.complete_unasked(member, &path);
+        }
+    }
+
+    /// Ends countdowns: ours, and one that something else started on the device. A limit that holds goes on holding.
+    fn cancel_countdown(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: Task) {
+        let id = self.state.commands.open(paths.clone(), group, None, task.reply);
+        for (index, path) in paths.into_iter().enumerate() {
+            let member = PendingMember { command: id, index };
+            let Some(outlet) = self.state.outlet(&path) else {
+                self.complete_unasked(member, &path);
+                continue;
+            };
+            let runs = outlet.timer.is_some_and(|timer| timer.to == Power::Off);
+            let external = matches!(
+                outlet.countdown,
+                crate::domain::report::Countdown::External { .. }
+            );
+            if runs {
+                Completion::new(self.state, self.now).withdraw_waiting(&path);
+                self.apply(id, &path, Change::EndTimer);
+            }
+            if external {
+                if let Some(outlet) = self.state.outlet_mut(&path) {
+                    outlet.pending = Some(member);
+                }
+                self.state.send_cancel(&path, id, task.deadline);
+            } else {
+                self.complete_unasked(member, &path);
+            }
+        }
+    }
+
+    /// A member for which its device need not be asked.
+    fn complete_unasked(&mut self, member: PendingMember, path: &OutletPath) {
+        let power = self.state.outlet(path).and_then(Outlet::observed);
+        let result = Ok(Applied::unasked(path, power));
+        match self.state.relay(path).cloned() {
+            Some(relay) => Completion::new(self.state, self.now).complete(member, &relay, result),
+            None => {
+                if let Some(command) = self.state.commands.complete(member, result) {
+                    command.reply();
+                }
+            }
+        }
+    }
+}
+
+fn period(length: std::time::Duration) -> Result<Period, String> {
+    let length = SignedDuration::try_from(length).map_err(|error| error.to_string())?;
+    Period::new(length).map_err(|error| error.to_string())
+}
+
+fn refuse(reply: Reply, code: ErrorCode, message: String) {
+    reply.send(Err(CommandError::bridge(code, message)));
+}
+
+fn unknown_group(id: &GroupId) -> CommandError {
+    CommandError::bridge(ErrorCode::UnknownGroup, format!("no group {id} is configured"))
+}
+
+fn nothing_is_on(paths: &[OutletPath], known: bool) -> CommandError {
+    let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    if known {
+        let hint = r#"send {"state":"ON","on_time":600} to switch it on for a while"#;
+        let message = format!("{names} is off, so nothing counts down; {hint}");
+        CommandError::bridge(ErrorCode::BadCommand, message)
+    } else {
+        let message = format!("{names} was not read yet, so its state is not known");
+        CommandError::bridge(ErrorCode::NotReady, message)
+    }
+}

@@ -1,0 +1,190 @@
+//! How commands end: a device confirmed or failed, a limit refused, something newer replaced them.
+
+use planner::{
+    Now, OutletPath, Power,
+    safety::{Cause, Refusal},
+};
+use tracing::debug;
+
+use super::{
+    commands::{Before, PendingMember, SwitchId, may_be_done},
+    outlets::Purpose,
+    relays::RelayId,
+    retry::Retry,
+    state::State,
+};
+use crate::domain::{
+    command_error::{CommandError, ErrorCode},
+    reply::CommandResult,
+    report::EventKind,
+};
+
+/// Ends commands, at a moment.
+pub(super) struct Completion<'a> {
+    state: &'a mut State,
+    now: Now,
+}
+
+impl<'a> Completion<'a> {
+    /// At a moment.
+    pub(super) fn new(state: &'a mut State, now: Now) -> Self {
+        Self { state, now }
+    }
+
+    /// A switch of ours ended.
+    pub(super) fn on_switch_result(&mut self, id: SwitchId, result: CommandResult) {
+        let Some(relay) = self.state.commands.take_switch(id) else {
+            return;
+        };
+        let now = self.now;
+        let Some(outlet) = self.state.outlets.get_mut(&relay) else {
+            return;
+        };
+        let path = outlet.path.clone();
+        let Some(flight) = outlet.in_flight.filter(|flight| flight.id == id) else {
+            return;
+        };
+        outlet.in_flight = None;
+        if let Err(error) = &result
+            && may_be_done(error)
+        {
+            outlet.doubt = flight.power;
+        }
+        match flight.purpose {
+            Purpose::Command(_) => {
+                if let Some(member) = outlet.pending {
+                    self.complete(member, &relay, result);
+                }
+            }
+            Purpose::Reconcile(urgency) => match &result {
+                Ok(_) => outlet.retry.succeeded(now.steady),
+                Err(error) => {
+                    outlet.retry.failed(urgency, now.steady);
+                    debug!(outlet = %path, code = ?error.code, reason = %error.message, "not switched; it is tried again");
+                }
+            },
+        }
+        self.state.mark(&path);
+    }
+
+    /// One member of a command has its result.
+    pub(super) fn complete(&mut self, member: PendingMember, relay: &RelayId, result: CommandResult) {
+        if let Some(outlet) = self.state.outlets.get_mut(relay) {
+            if outlet.pending == Some(member) {
+                outlet.pending = None;
+            }
+            match &result {
+                Ok(_) => outlet.retry = Retry::default(),
+                Err(error) => restore_timer(outlet, member, error),
+            }
+            let path = outlet.path.clone();
+            self.state.mark(&path);
+        }
+        if result.is_ok() {
+            self.confirm(member);
+        }
+        let Some(command) = self.state.commands.complete(member, result) else {
+            return;
+        };
+        // What no device confirmed is taken back.
+        let confirmed = command.confirmed;
+        let ended = self
+            .state
+            .outlets
+            .values_mut()
+            .filter(|outlet| outlet.undo.is_some_and(|undo| undo.command == member.command));
+        let mut paths = Vec::new();
+        for outlet in ended {
+            if let (Some(undo), false) = (outlet.undo.take(), confirmed)
+                && let Before::Was(before) = undo.overridden
+            {
+                outlet.overridden = before;
+            }
+            paths.push(outlet.path.clone());
+        }
+        for path in paths {
+            self.state.mark(&path);
+        }
+        command.reply();
+    }
+
+    /// A device confirmed a command: what it changed stays.
+    fn confirm(&mut self, member: PendingMember) {
+        let Some(command) = self.state.commands.confirm(member.command) else {
+            return;
+        };
+        let Some(message) = command.announcement.take() else {
+            return;
+        };
+        let (group, path) = (command.group.clone(), command.single().cloned());
+        self.state
+            .event_of(EventKind::OverrideSet, path.as_ref(), group, message, self.now);
+    }
+
+    /// A limit refuses a member.
+    pub(super) fn refuse_for_limit(&mut self, member: PendingMember, relay: &RelayId, refusal: Refusal) {
+        let Some(path) = self.path(relay) else { return };
+        let when = match refusal.possible_at {
+            Some(at) => format!("possible again at {}", self.state.show(Some(at))),
+            None if refusal.cause == Cause::PowerLimit => "possible when the others draw less".to_owned(),
+            None => "possible some time after it is confirmed off".to_owned(),
+        };
+        self.refuse(
+            member,
+            relay,
+            format!("{path} may not be on now: {refusal}; {when}"),
+        );
+    }
+
+    /// A member may not be switched.
+    pub(super) fn refuse(&mut self, member: PendingMember, relay: &RelayId, message: String) {
+        let Some(path) = self.path(relay) else { return };
+        self.state
+            .event(EventKind::RefusedBySafety, Some(&path), message.clone(), self.now);
+        let error = CommandError::bridge(ErrorCode::RefusedBySafety, message);
+        self.complete(member, relay, Err(error));
+    }
+
+    /// Something newer decides over an outlet: a member that waits for its turn is not carried out.
+    pub(super) fn withdraw_waiting(&mut self, path: &OutletPath) {
+        let Some(relay) = self.state.relay(path).cloned() else {
+            return;
+        };
+        let Some(waiting) = self.state.commands.take_waiting(&relay) else {
+            return;
+        };
+        let rules = self.state.book.rules().clone();
+        if let Some(group) = self.state.book.group_of(path).map(|group| group.id.clone())
+            && let (Some(group), Some(state)) = (rules.group(&group), self.state.groups.get_mut(&group))
+        {
+            state.turns.give_back(group, waiting.at);
+        }
+        self.complete(waiting.member, &relay, Err(CommandError::superseded()));
+    }
+
+    /// The same, also for a switch to ON that waits for its device.
+    pub(super) fn withdraw(&mut self, path: &OutletPath) {
+        self.withdraw_waiting(path);
+        let goes_on = self.state.outlet(path).and_then(|outlet| outlet.in_flight?.power) == Some(Power::On);
+        if goes_on {
+            self.state.withdraw_from_device(path);
+        }
+    }
+
+    fn path(&self, relay: &RelayId) -> Option<OutletPath> {
+        self.state.outlets.get(relay).map(|outlet| outlet.path.clone())
+    }
+}
+
+/// A timer that surely failed leaves no timer behind; one that may have been set does.
+fn restore_timer(outlet: &mut super::outlets::Outlet, member: PendingMember, error: &CommandError) {
+    let Some(undo) = outlet.undo.filter(|undo| undo.command == member.command) else {
+        return;
+    };
+    match (undo.timer, outlet.timer) {
+        (Some(before), _) if !may_be_done(error) => outlet.timer = Some(before),
+        (Some(before), None) => outlet.timer = Some(before),
+        (None, Some(_)) if !may_be_done(error) => outlet.timer = None,
+        _ => {}
+    }
+}

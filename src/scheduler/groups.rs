@@ -1,0 +1,291 @@
+//! One group as the planner sees it: its plan, what its schedules and meters remember, who holds its interlock.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use planner::{
+    GroupId, Now, OutletPath, Power, ScheduleId, Steady,
+    activity::{Conditions, ScheduleMemory},
+    energy_limits::{EnergyLimits, PersistedEnergy},
+    interlock::{InterlockClaim, InterlockOwners},
+    overrides::Overrides,
+    plan::{GroupPlan, Inputs, Memory, OutletPlan, Vacation, plan_group},
+    readings::Readings,
+    rules::{Group, Rules},
+    safety::Safety,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{outlets::Outlet, turns::Turns};
+
+/// Changes of a group's members within this time are shown as one.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
+
+/// What is known of one group.
+#[derive(Debug, Clone, Default)]
+pub struct GroupState {
+    plan: Option<GroupPlan>,
+    members: BTreeMap<OutletPath, OutletPlan>,
+    memory: Memory,
+    /// What each schedule remembers, and since when.
+    remembered: BTreeMap<ScheduleId, (Timestamp, ScheduleMemory)>,
+    /// What its energy rules go by.
+    pub energy: EnergyLimits,
+    /// Whose turn it is to be switched on.
+    pub turns: Turns,
+    coming: Option<(Outlook, Option<Power>)>,
+    /// Whether its schedules turned it on, when that was last reported.
+    pub running: Option<bool>,
+    /// The last entries in the state file.
+    pub persisted: PersistedGroup,
+}
+
+/// A group in the state file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PersistedGroup {
+    /// What its members used today, and who is off because of it.
+    pub energy: PersistedEnergy,
+    /// What its schedules remember of their sensors.
+    pub memory: BTreeMap<ScheduleId, Remembered>,
+}
+
+/// What one schedule remembered, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// When it became so.
+    pub at: Timestamp,
+    /// What it remembered.
+    pub memory: ScheduleMemory,
+}
+
+/// What the coming state of a group depends on.
+#[derive(Debug, Clone, PartialEq)]
+struct Outlook {
+    plan: GroupPlan,
+    /// The next change of each member: a limit of one that is not the first is not in the plan of the group.
+    members: Vec<Option<Timestamp>>,
+}
+
+/// What all groups have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The rules in force.
+    pub rules: &'a Rules,
+    /// Whether nobody is at home.
+    pub vacation: Vacation,
+    /// What sensors published.
+    pub readings: &'a Readings,
+    /// When the bridge started.
+    pub started: Steady,
+    /// Since when all sensors are subscribed to.
+    pub listening_since: Steady,
+    /// The moment.
+    pub now: Now,
+}
+
+/// The members of a group as the planner needs them: by name.
+#[derive(Debug, Clone, Default)]
+pub struct Members {
+    overrides: Overrides,
+    safety: Safety,
+    observed: BTreeMap<OutletPath, Power>,
+    owners: InterlockOwners,
+}
+
+impl Members {
+    /// Collects the members. `claim` says why an outlet claims the interlock of its group, if it does.
+    pub fn collect<'a>(
+        rules: &Rules,
+        group: &GroupId,
+        outlets: impl Iterator<Item = (&'a OutletPath, &'a Outlet)>,
+        claim: impl Fn(&OutletPath) -> Option<InterlockClaim>,
+    ) -> Self {
+        let mut members = Self::default();
+        for (path, outlet) in outlets {
+            if let Some(found) = outlet.overridden {
+                members.overrides.set(path.clone(), found);
+            }
+            members.safety.insert(path.clone(), outlet.run_time);
+            if let Some(power) = outlet.observed() {
+                members.observed.insert(path.clone(), power);
+            }
+        }
+        members.owners = InterlockOwners::find_in(rules.group(group), claim);
+        members
+    }
+
+    /// What the planner is given for a group.
+    pub fn inputs<'a>(&'a self, site: Site<'a>, state: &'a GroupState) -> Inputs<'a> {
+        Inputs {
+            rules: site.rules,
+            overrides: &self.overrides,
+            vacation: site.vacation,
+            safety: &self.safety,
+            rations: &state.energy,
+            readings: site.readings,
+            memory: &state.memory,
+            observed: &self.observed,
+            holders: &self.owners,
+            conditions: Conditions::Asked,
+            booted_at: site.started,
+            listening_since: site.listening_since,
+            now: site.now,
+        }
+    }
+}
+
+impl GroupState {
+    /// Goes on with what an earlier run remembered, as far as it counts.
+    pub fn restored(group: &Group, rules: &Rules, persisted: PersistedGroup, now: Now) -> Self {
+        let mut state = Self {
+            energy: EnergyLimits::recall(persisted.energy.clone(), rules),
+            persisted,
+            ..Self::default()
+        };
+        for (schedule, remembered) in state.persisted.memory.clone() {
+            let Some(found) = group.schedules.iter().find(|known| known.id == schedule) else {
+                continue;
+            };
+            // It counts only while the same window is open.
+            let edge = found.calendar(&rules.location).next_edge(remembered.at);
+            if edge.is_none_or(|edge| edge > now.wall) {
+                state
+                    .memory
+                    .recall(group.id.clone(), schedule.clone(), remembered.memory.clone());
+                state
+                    .remembered
+                    .insert(schedule, (remembered.at, remembered.memory));
+            }
+        }
+        state
+    }
+
+    /// Asks the planner.
+    pub fn replan(&mut self, group: &Group, members: &Members, site: Site<'_>) {
+        let mut memory = Memory::default();
+        let (plan, outlets) = plan_group(&members.inputs(site, self), group, &mut memory);
+        for ((_, schedule), new) in memory.iter() {
+            let known = self.remembered.get(schedule);
+            if known.is_none_or(|(_, known)| known != new) {
+                self.remembered
+                    .insert(schedule.clone(), (site.now.wall, new.clone()));
+            }
+        }
+        self.memory = memory;
+        self.plan = Some(plan);
+        self.members = outlets.into_iter().collect();
+    }
+
+    /// The plan of the group; `None` before the first one.
+    pub fn plan(&self) -> Option<&GroupPlan> {
+        self.plan.as_ref()
+    }
+
+    /// The plan of a member.
+    pub fn member(&self, path: &OutletPath) -> Option<&OutletPlan> {
+        self.members.get(path)
+    }
+
+    /// What a member would be without its override.
+    pub fn without_override(
+        &self,
+        group: &Group,
+        path: &OutletPath,
+        members: &Members,
+        site: Site<'_>,
+    ) -> Option<OutletPlan> {
+        let mut members = members.clone();
+        members.overrides.clear(path);
+        let (_, plans) = plan_group(&members.inputs(site, self), group, &mut Memory::default());
+        plans
+            .into_iter()
+            .find(|(member, _)| member == path)
+            .map(|(_, plan)| plan)
+    }
+
+    /// A copy to compute a plan from.
+    #[must_use]
+    pub fn for_forecast(&self) -> Self {
+        Self {
+            memory: self.memory.clone(),
+            energy: self.energy.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The rules changed: what changed schedules remember says nothing about the new ones.
+    pub fn reload(&mut self, before: &Group, now: &Group, moved: bool) {
+        for schedule in &before.schedules {
+            if moved || !now.schedules.contains(schedule) {
+                self.memory.forget(&before.id, &schedule.id);
+                self.remembered.remove(&schedule.id);
+            }
+        }
+        self.coming = None;
+    }
+
+    /// A member is called something else.
+    pub fn rename(&mut self, from: &OutletPath, to: &OutletPath) {
+        self.energy.rename(from, to);
+    }
+
+    /// What goes into the state file.
+    pub fn to_persist(&self) -> PersistedGroup {
+        let memory = self.remembered.iter().map(|(schedule, (at, memory))| {
+            let remembered = Remembered {
+                at: *at,
+                memory: memory.clone(),
+            };
+            (schedule.clone(), remembered)
+        });
+        PersistedGroup {
+            energy: self.energy.kept(),
+            memory: memory.collect(),
+        }
+    }
+
+    /// What the planner decides at the next change, if nothing else happens; `None` if the members will differ.
+    ///
+    /// Members that went on one after the other reach a limit one after the other: people see one change.
+    pub fn next_state(&mut self, group: &Group, members: &Members, site: Site<'_>) -> Option<Power> {
+        let plan = self.plan.as_ref()?;
+        let next_change = |path: &OutletPath| self.members.get(path)?.next_change;
+        let outlook = Outlook {
+            plan: plan.clone(),
+            members: group.outlets.iter().map(next_change).collect(),
+        };
+        if let Some((known, next)) = &self.coming
+            && *known == outlook
+        {
+            return *next;
+        }
+        let next = self.look_ahead(group, members, site, plan.next_change);
+        self.coming = Some((outlook, next));
+        next
+    }
+
+    fn look_ahead(
+        &self,
+        group: &Group,
+        members: &Members,
+        site: Site<'_>,
+        first: Option<Timestamp>,
+    ) -> Option<Power> {
+        let first = first?;
+        let mut at = first;
+        loop {
+            let then = Site {
+                now: site.now.moved_to(at),
+                ..site
+            };
+            let (plan, _) = plan_group(&members.inputs(then, self), group, &mut Memory::default());
+            if plan.expected.is_some() {
+                return plan.expected;
+            }
+            at = plan
+                .next_change
+                .filter(|next| next.duration_since(first) <= TOGETHER)?;
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! One relay as its device reports it, what the bridge promised about it, and what it was last asked.
+//!
+//! ```text
+//!            first report              switch sent             confirmed
+//!  unknown ----------------> off/on --------------> switching ----------> off/on
+//!                              |  ^                     | failed half way: in doubt until the next reading
+//!              offline report  |  | decided (on_reconnect, limits)
+//!                              v  |
+//!                       unreachable --> returned
+//!                              first reading
+//! ```
+
+use jiff::tz::TimeZone;
+use planner::{
+    Now, OutletPath, Power, Steady,
+    overrides::Override,
+    safety::{Report, RunTime},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    commands::{Before, CommandId, PendingMember, SwitchId, Undo},
+    fail_safe::SentEnd,
+    off_rules::OffRuleSync,
+    retry::Retry,
+    timers::Timer,
+};
+use crate::domain::{
+    off_rules::OurRules,
+    report::{self, ChangedBy, Countdown, DeviceRules, Phase},
+};
+
+/// How long an outlet may differ from what it should be before that is a mismatch.
+pub(super) const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+
+/// One relay.
+#[derive(Debug)]
+pub struct Outlet {
+    /// What it is called now. A relay whose name is gone keeps the last one.
+    pub path: OutletPath,
+    /// What its device confirmed last; also while it is out of reach.
+    pub power: Option<Power>,
+    /// Whether its device can be reached.
+    pub online: bool,
+    /// When its relay closed, by the device's count.
+    pub on_at: Option<Steady>,
+    /// The number of the decision that turned it on: of a command, or of the report that showed it.
+    pub went_on: Option<u64>,
+    /// The countdown on the device.
+    pub countdown: Countdown,
+    /// What the device follows by itself.
+    pub rules: DeviceRules,
+    /// What it has run.
+    pub run_time: RunTime,
+    /// Switches it at a deadline.
+    pub timer: Option<Timer>,
+    /// Instead of the schedules.
+    pub overridden: Option<Override>,
+    /// Our rules on the device, and what is wanted there.
+    pub off_rules: OffRuleSync,
+    /// The switch on its way.
+    pub in_flight: Option<InFlight>,
+    /// The command that waits for this outlet.
+    pub pending: Option<PendingMember>,
+    /// What there was before that command.
+    pub undo: Option<Undo>,
+    /// What it may have become by a switch that failed half way.
+    pub doubt: Option<Power>,
+    /// When it is asked again after a failure.
+    pub retry: Retry,
+    /// Since when it is not what it should be.
+    pub mismatch: Option<Mismatch>,
+    /// The end that its worker was last sent.
+    pub off_by: SentEnd,
+    /// Whether its device has a meter; `None` before it was reached.
+    pub metered: Option<bool>,
+    /// Whether it was reported that its timed OFF is over and it may not be on yet.
+    pub held_back: bool,
+    /// Whether limits apply or applied to it, so that its run is kept over a restart.
+    pub limited: bool,
+    /// The last entry in the state file.
+    pub persisted: Option<PersistedRelay>,
+}
+
+/// A switch on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight {
+    /// Which.
+    pub id: SwitchId,
+    /// To what; `None` switches nothing.
+    pub power: Option<Power>,
+    /// The number of the decision behind it.
+    pub number: u64,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a switch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A member of a command.
+    Command(CommandId),
+    /// Makes the outlet what it should be.
+    Reconcile(Urgency),
+}
+
+/// Whether something may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// A limit or a timer ran out.
+    Limit,
+    /// The schedules, or an override.
+    Schedule,
+}
+
+/// How long an outlet has not been what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Since when.
+    pub since: Steady,
+    /// Whether it was reported.
+    pub reported: bool,
+}
+
+/// A relay in the state file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PersistedRelay {
+    /// What it was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<OutletPath>,
+    /// What it has run.
+    pub run: RunTime,
+    /// Its timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timer: Option<Timer>,
+    /// Its override.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Override>,
+    /// Our rules on its device.
+    #[serde(skip_serializing_if = "OurRules::is_empty")]
+    pub off_rules: OurRules,
+}
+
+/// A reading showed another state than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The state now.
+    pub power: Power,
+    /// The state before; `None` at the first reading.
+    pub before: Option<Power>,
+    /// Whether the device could not be reached just before.
+    pub returned: bool,
+    /// Whether the bridge, a countdown or a rule of the bridge made it.
+    pub ours: bool,
+    /// Whether the countdown made it that the bridge armed.
+    pub counted: bool,
+}
+
+impl Change {
+    /// Whether the state is another one.
+    pub fn is_change(&self) -> bool {
+        self.before != Some(self.power)
+    }
+}
+
+impl Outlet {
+    /// A relay that was never read.
+    pub fn new(path: OutletPath) -> Self {
+        Self {
+            path,
+            power: None,
+            online: false,
+            on_at: None,
+            went_on: None,
+            countdown: Countdown::Unknown,
+            rules: DeviceRules::default(),
+            run_time: RunTime::default(),
+            timer: None,
+            overridden: None,
+            off_rules: OffRuleSync::default(),
+            in_flight: None,
+            pending: None,
+            undo: None,
+            doubt: None,
+            retry: Retry::default(),
+            mismatch: None,
+            off_by: SentEnd::NotSent,
+            metered: None,
+            held_back: false,
+            limited: false,
+            persisted: None,
+        }
+    }
+
+    /// A relay as the state file has it.
+    pub fn restored(path: OutletPath, persisted: PersistedRelay) -> Self {
+        Self {
+            run_time: persisted.run,
+            timer: persisted.timer,
+            overridden: persisted.overridden,
+            off_rules: OffRuleSync::new(persisted.off_rules.clone()),
+            limited: persisted.run != RunTime::default(),
+            persisted: Some(persisted),
+            ..Self::new(path)
+        }
+    }
+
+    /// What goes into the state file; `None` if there is nothing to remember. An override or a timer that no device
+    /// confirmed is left out: a command that failed must not come back with the next start. A new timer that can only
+    /// switch off is kept all the same.
+    pub fn to_persist(&self, confirmed: bool) -> Option<PersistedRelay> {
+        let (mut timer, mut overridden) = (self.timer, self.overridden);
+        if let Some(undo) = &self.undo {
+            if !confirmed {
+                if let Before::Was(before) = undo.overridden {
+                    overridden = before;
+                }
+                timer = timer.filter(|timer| timer.to == Power::Off);
+            }
+            timer = timer.or(undo.timer);
+        }
+        let kept = PersistedRelay {
+            name: Some(self.path.clone()),
+            run: if self.limited {
+                self.run_time
+            } else {
+                RunTime::default()
+            },
+            timer,
+            overridden,
+            off_rules: self.off_rules.ours().clone(),
+        };
+        let empty = PersistedRelay {
+            name: kept.name.clone(),
+            ..PersistedRelay::default()
+        };
+        (kept != empty).then_some(kept)
+    }
+
+    /// Takes a reading. `number` is the number of this report among all decisions.
+    pub fn apply(
+        &mut self,
+        reading: &report::Outlet,
+        phase: Phase,
+        number: u64,
+        now: Now,
+        zone: &TimeZone,
+    ) -> Option<Change> {
+        let was_offline = !std::mem::replace(&mut self.online, true);
+        if was_offline {
+            self.retry = Retry::default();
+            // Its worker may be a new one.
+            self.off_by = SentEnd::NotSent;
+        }
+        self.countdown = reading.countdown;
+        self.on_at = reading.on_at;
+        self.rules.clone_from(&reading.rules);
+        self.off_rules.on_reading(&reading.rules);
+        let power = reading.power?;
+        // The first reading after a start is no return: what it was before is not known.
+        let returned = was_offline && self.power.is_some();
+        let before = self.power.replace(power);
+        let counted = reading.changed_by == ChangedBy::Countdown && power == Power::Off;
+        let ours = matches!(
+            reading.changed_by,
+            ChangedBy::Command | ChangedBy::Countdown | ChangedBy::OffRule
+        );
+        let change = Change {
+            power,
+            before,
+            returned,
+            ours: ours || self.pending.is_some() || self.awaits(power),
+            counted,
+        };
+        if phase == Phase::Ready {
+            self.doubt = None;
+        }
+        if change.is_change() {
+            // What a command decided counts from the command on, however late its device reports it.
+            let decided = self.in_flight.filter(|flight| flight.power == Some(power));
+            let number = decided.map_or(number, |flight| flight.number);
+            self.went_on = before.filter(|_| power == Power::On).map(|_| number);
+        }
+        self.count(reading, now, zone);
+        Some(change)
+    }
+
+    /// Counts what it has run.
+    fn count(&mut self, reading: &report::Outlet, now: Now, zone: &TimeZone) {
+        let Some(power) = self.power else { return };
+        let missed_off = reading
+            .off_seen_at
+            .filter(|off| power == Power::On && self.run_time.on_since().is_some_and(|since| since < *off));
+        if let Some(off) = missed_off.map(|off| off.min(now.steady)) {
+            let at = Now {
+                wall: now.wall_at(off),
+                steady: off,
+            };
+            let report = Report {
+                power: Power::Off,
+                on_time: None,
+                at,
+            };
+            self.run_time.observe(report, zone);
+        }
+        let report = Report {
+            power,
+            on_time: reading.on_at.map(|at| now.steady.elapsed_since(at)),
+            at: now,
+        };
+        self.run_time.observe(report, zone);
+    }
+
+    /// Takes over what an earlier record of the same relay holds: one that was made before its hardware was known.
+    pub fn merge(&mut self, earlier: Self) {
+        self.timer = earlier.timer.or(self.timer);
+        self.overridden = earlier.overridden.or(self.overridden);
+        self.in_flight = earlier.in_flight.or(self.in_flight);
+        self.pending = earlier.pending.or(self.pending);
+        self.undo = earlier.undo.or(self.undo);
+        self.limited |= earlier.limited;
+        if self.run_time == RunTime::default() {
+            self.run_time = earlier.run_time;
+        }
+        if self.off_rules.ours().is_empty() {
+            self.off_rules = earlier.off_rules;
+        }
+    }
+
+    /// What the planner goes by: nothing is known of what is out of reach.
+    pub fn observed(&self) -> Option<Power> {
+        self.power.filter(|_| self.online)
+    }
+
+    /// What it is, or is about to be.
+    pub fn coming(&self) -> Option<Power> {
+        self.in_flight.and_then(|flight| flight.power).or(self.power)
+    }
+
+    /// Whether a change to this was made by the bridge, or may have been.
+    pub fn awaits(&self, power: Power) -> bool {
+        self.in_flight.and_then(|flight| flight.power) == Some(power) || self.doubt == Some(power)
+    }
+
+    /// Whether nothing of ours is under way with it.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.pending.is_none()
+    }
+
+    /// Whether it is on, goes on now, or is not known to be off.
+    pub fn may_be_on(&self) -> bool {
+        let goes_on = self.in_flight.and_then(|flight| flight.power) == Some(Power::On);
+        self.power != Some(Power::Off) || goes_on || self.doubt == Some(Power::On)
+    }
+
+    /// Whether it has been something else than it should be for too long.
+    pub fn is_mismatch(&self, now: Steady) -> bool {
+        self.mismatch
+            .is_some_and(|mismatch| now >= mismatch.since.after(TOLERATED))
+    }
+
+    /// Whether it needs a look though it is in no group.
+    pub fn concerns_us(&self) -> bool {
+        self.timer.is_some()
+            || !self.is_idle()
+            || self.overridden.is_some()
+            || !self.off_rules.ours().is_empty()
+            || self.countdown.runs()
+            || matches!(self.off_by, SentEnd::Sent(Some(_)))
+    }
+
+    /// Whether it has to be remembered though no configured name stands for it.
+    pub fn is_worth_keeping(&self, now: Now) -> bool {
+        !self.is_idle() || self.timer.is_some() || (self.limited && !self.run_time.is_forgettable(now))
+    }
+}

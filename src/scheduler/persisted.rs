@@ -1,0 +1,167 @@
+//! What the scheduler keeps over a restart: a section of the state file.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use planner::{
+    DeviceId, GroupId, OutletPath, Power, ScheduleId, activity::ScheduleMemory, deadline::Deadline,
+    energy_limits::PersistedEnergy, overrides::Override, plan::Vacation, rules::Rules, safety::RunTime,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    groups::{PersistedGroup, Remembered},
+    outlets::PersistedRelay,
+    relays::{KnownDevice, RelayId},
+    schedule_edits::ScheduleEdits,
+    timers::Timer,
+};
+use crate::domain::off_rules::OurRules;
+
+/// The section. A part that is missing is empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PersistedScheduler {
+    /// What is promised about each relay.
+    pub relays: BTreeMap<RelayId, PersistedRelay>,
+    /// Which hardware each configured device was.
+    pub devices: BTreeMap<DeviceId, KnownDevice>,
+    /// What groups remember.
+    pub groups: BTreeMap<GroupId, PersistedGroup>,
+    /// Whether nobody is at home.
+    pub vacation: Vacation,
+    /// Schedules changed over MQTT.
+    pub schedule_changes: ScheduleEdits,
+    /// As version 0.1.0 wrote it.
+    #[serde(flatten, skip_serializing)]
+    v0_1: V0_1,
+}
+
+/// One change of the section.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PersistedChange {
+    /// A relay; `None` is forgotten.
+    Relay(RelayId, Option<PersistedRelay>),
+    /// All devices.
+    Devices(BTreeMap<DeviceId, KnownDevice>),
+    /// A group.
+    Group(GroupId, PersistedGroup),
+    /// The groups that there are; others are forgotten.
+    Groups(Vec<GroupId>),
+    /// Vacation.
+    Vacation(Vacation),
+    /// The schedules changed over MQTT.
+    Edits(ScheduleEdits),
+    /// What version 0.1.0 wrote was taken over.
+    Upgraded,
+}
+
+impl PersistedScheduler {
+    /// Takes a change over; says whether it changed anything.
+    pub fn apply(&mut self, change: PersistedChange) -> bool {
+        match change {
+            PersistedChange::Relay(relay, None) => self.relays.remove(&relay).is_some(),
+            PersistedChange::Relay(relay, Some(new)) => replace(self.relays.entry(relay).or_default(), new),
+            PersistedChange::Devices(devices) => replace(&mut self.devices, devices),
+            PersistedChange::Group(id, new) => replace(self.groups.entry(id).or_default(), new),
+            PersistedChange::Groups(known) => {
+                let before = self.groups.len();
+                self.groups.retain(|id, _| known.contains(id));
+                before != self.groups.len()
+            }
+            PersistedChange::Vacation(vacation) => replace(&mut self.vacation, vacation),
+            PersistedChange::Edits(edits) => replace(&mut self.schedule_changes, edits),
+            PersistedChange::Upgraded => replace(&mut self.v0_1, V0_1::default()),
+        }
+    }
+
+    /// What version 0.1.0 kept by name, under relays that are identified when their devices are reached.
+    #[must_use]
+    pub fn upgraded(mut self, settings: &Rules) -> Self {
+        let old = std::mem::take(&mut self.v0_1);
+        for (path, found) in old.overrides {
+            self.by_name(path).overridden = Some(found);
+        }
+        for (path, run) in old.safety {
+            self.by_name(path).run = run;
+        }
+        for (path, timer) in old.timers {
+            self.by_name(path).timer = Some(timer.into());
+        }
+        for (path, ours) in old.mirrored {
+            self.by_name(path).off_rules = ours;
+        }
+        for remembered in old.memory {
+            let group = self.groups.entry(remembered.group).or_default();
+            let (at, memory) = (remembered.at, remembered.memory);
+            group
+                .memory
+                .insert(remembered.schedule, Remembered { at, memory });
+        }
+        if old.energy != PersistedEnergy::default() {
+            for group in settings.groups.iter().filter(|group| !group.energy.is_empty()) {
+                let of_group = self.groups.entry(group.id.clone()).or_default();
+                of_group.energy = old.energy.only(group);
+            }
+        }
+        self
+    }
+
+    fn by_name(&mut self, path: OutletPath) -> &mut PersistedRelay {
+        let entry = self.relays.entry(RelayId::unidentified(&path)).or_default();
+        entry.name.get_or_insert(path);
+        entry
+    }
+}
+
+fn replace<T: PartialEq>(slot: &mut T, new: T) -> bool {
+    let changed = *slot != new;
+    *slot = new;
+    changed
+}
+
+/// The section as version 0.1.0 wrote it: by name.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct V0_1 {
+    overrides: BTreeMap<OutletPath, Override>,
+    safety: BTreeMap<OutletPath, RunTime>,
+    timers: BTreeMap<OutletPath, TimerV0_1>,
+    mirrored: BTreeMap<OutletPath, OurRules>,
+    memory: Vec<RememberedV0_1>,
+    energy: PersistedEnergy,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct TimerV0_1 {
+    set_at: Timestamp,
+    #[serde(alias = "off_at")]
+    at: Timestamp,
+    #[serde(default = "off")]
+    to: Power,
+}
+
+fn off() -> Power {
+    Power::Off
+}
+
+impl From<TimerV0_1> for Timer {
+    fn from(old: TimerV0_1) -> Self {
+        let seconds = old.at.duration_since(old.set_at).as_secs();
+        Self {
+            set_at: old.set_at,
+            // It was kept on the wall clock.
+            ends: Deadline::Wall(old.at),
+            seconds: u32::try_from(seconds).unwrap_or_default(),
+            to: old.to,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct RememberedV0_1 {
+    group: GroupId,
+    schedule: ScheduleId,
+    at: Timestamp,
+    memory: ScheduleMemory,
+}

@@ -1,0 +1,261 @@
+//! Which relay a configured name stands for.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use planner::{DeviceId, OutletKey, OutletPath};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    report::{DeviceReport, Kind},
+    scheduling::OutletNames,
+};
+
+/// A relay: the hardware id of its device, and its position on it. Timers, limits and cooldowns belong to it; a
+/// configured name is only how it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RelayId {
+    hardware: Arc<str>,
+    /// 1..n; 1 on a plug.
+    position: u8,
+}
+
+/// A device that was not reached yet has no hardware id: this and its configured id stand for it. No hardware id
+/// starts so.
+const UNIDENTIFIED: char = '?';
+
+impl RelayId {
+    fn new(hardware: Arc<str>, position: u8) -> Self {
+        Self { hardware, position }
+    }
+
+    /// The relay of a name whose device was not reached yet.
+    pub fn unidentified(path: &OutletPath) -> Self {
+        let position = path.outlet.as_ref().and_then(position_of);
+        Self {
+            hardware: format!("{UNIDENTIFIED}{}", path.device).into(),
+            position: position.unwrap_or(1),
+        }
+    }
+
+    /// Whether the hardware is known.
+    pub fn is_identified(&self) -> bool {
+        !self.hardware.starts_with(UNIDENTIFIED)
+    }
+}
+
+impl fmt::Display for RelayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.hardware, self.position)
+    }
+}
+
+impl From<RelayId> for String {
+    fn from(relay: RelayId) -> Self {
+        relay.to_string()
+    }
+}
+
+/// A text is not a relay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a hardware id and a position, such as 8022AB/1")]
+pub struct RelayIdError(String);
+
+impl FromStr for RelayId {
+    type Err = RelayIdError;
+
+    fn from_str(text: &str) -> Result<Self, RelayIdError> {
+        let parts = text.rsplit_once('/');
+        let relay =
+            parts.and_then(|(hardware, position)| Some(Self::new(hardware.into(), position.parse().ok()?)));
+        relay.ok_or_else(|| RelayIdError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for RelayId {
+    type Error = RelayIdError;
+
+    fn try_from(text: String) -> Result<Self, RelayIdError> {
+        text.parse()
+    }
+}
+
+/// A device as it was last identified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDevice {
+    /// Its hardware id, which survives a change of its address.
+    pub hardware: Arc<str>,
+    /// Its MAC, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The positions of the outlets of a strip; empty on a plug.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<u8>,
+    /// Whether it reported since the bridge started.
+    #[serde(skip)]
+    reported: bool,
+}
+
+/// Resolves names to relays.
+#[derive(Debug, Default)]
+pub struct Relays {
+    configured: BTreeMap<DeviceId, OutletNames>,
+    known: BTreeMap<DeviceId, KnownDevice>,
+}
+
+impl Relays {
+    /// With what an earlier run knew.
+    pub fn new(configured: BTreeMap<DeviceId, OutletNames>, known: BTreeMap<DeviceId, KnownDevice>) -> Self {
+        Self { configured, known }
+    }
+
+    /// What is known of each device, for the state file.
+    pub fn known(&self) -> &BTreeMap<DeviceId, KnownDevice> {
+        &self.known
+    }
+
+    /// Whether a device is configured.
+    pub fn is_configured(&self, device: &DeviceId) -> bool {
+        self.configured.contains_key(device)
+    }
+
+    /// Every configured device.
+    pub fn configured(&self) -> impl Iterator<Item = &DeviceId> {
+        self.configured.keys()
+    }
+
+    /// Takes over the devices of reloaded settings.
+    pub fn configure(&mut self, configured: BTreeMap<DeviceId, OutletNames>) {
+        // The same device under another id, or gone: what it is called there says its own report.
+        self.known.retain(|device, _| configured.contains_key(device));
+        self.configured = configured;
+    }
+
+    /// The relay that a name stands for; `None` for an outlet that the settings and the device do not have.
+    pub fn resolve(&self, path: &OutletPath) -> Option<RelayId> {
+        let position = match &path.outlet {
+            None => 1,
+            Some(key) => {
+                let named = self.configured.get(&path.device).and_then(|names| names.get(key));
+                named.copied().or_else(|| position_of(key))?
+            }
+        };
+        let hardware = match self.known.get(&path.device) {
+            Some(known) => known.hardware.clone(),
+            None => format!("{UNIDENTIFIED}{}", path.device).into(),
+        };
+        Some(RelayId::new(hardware, position))
+    }
+
+    /// The names of all outlets of a device: one on a plug, and on a device that was not reached yet.
+    pub fn outlets(&self, device: &DeviceId) -> Vec<OutletPath> {
+        match self.known.get(device) {
+            Some(known) if !known.positions.is_empty() => {
+                let path = |position: &u8| self.path(device, *position);
+                known.positions.iter().filter_map(path).collect()
+            }
+            _ => vec![OutletPath::device(device.clone())],
+        }
+    }
+
+    /// Whether a device is known to have several outlets.
+    pub fn is_strip(&self, device: &DeviceId) -> bool {
+        self.known
+            .get(device)
+            .is_some_and(|known| !known.positions.is_empty())
+    }
+
+    fn path(&self, device: &DeviceId, position: u8) -> Option<OutletPath> {
+        let named = self.configured.get(device).into_iter().flatten();
+        let named = named
+            .into_iter()
+            .find(|(_, at)| **at == position)
+            .map(|(key, _)| key.clone());
+        let key = named.or_else(|| position.to_string().parse().ok())?;
+        Some(OutletPath::outlet(device.clone(), key))
+    }
+
+    /// Learns from a report who the device is; says whether its names stand for other relays now.
+    pub fn learn(&mut self, report: &DeviceReport) -> bool {
+        let Some(identity) = &report.identity else {
+            return false;
+        };
+        let hardware: Arc<str> = identity.device_id.as_str().into();
+        let taken = |(id, known): (&DeviceId, &KnownDevice)| {
+            *id != report.id && known.hardware == hardware && known.reported
+        };
+        if self.known.iter().any(taken) {
+            // Two configured devices are the same one. The first that reported has it.
+            return self.known.remove(&report.id).is_some();
+        }
+        let positions = match identity.kind {
+            Kind::Plug => Vec::new(),
+            Kind::Strip => report.outlets.iter().map(|outlet| outlet.position).collect(),
+        };
+        let known = KnownDevice {
+            hardware: hardware.clone(),
+            mac: identity.mac.clone(),
+            positions,
+            reported: true,
+        };
+        let before = self.known.insert(report.id.clone(), known);
+        let changed = before.as_ref().is_none_or(|before| {
+            let now = self.known.get(&report.id);
+            now.is_none_or(|now| before.hardware != now.hardware || before.positions != now.positions)
+        });
+        if changed {
+            // An earlier run knew it under another id.
+            self.known
+                .retain(|id, known| *id == report.id || known.hardware != hardware);
+        }
+        changed
+    }
+}
+
+/// An outlet without a name goes by its position.
+fn position_of(key: &OutletKey) -> Option<u8> {
+    key.as_str().parse().ok().filter(|position| *position > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_reads_as_it_prints() {
+        let relay: RelayId = "8022AB/3".parse().unwrap();
+        assert_eq!(relay.to_string(), "8022AB/3");
+        assert!(relay.is_identified());
+        let path: OutletPath = "strip/2".parse().unwrap();
+        let unknown = RelayId::unidentified(&path);
+        assert_eq!(unknown.to_string(), "?strip/2");
+        assert_eq!("?strip/2".parse::<RelayId>().unwrap(), unknown);
+        assert!(!unknown.is_identified());
+        for text in ["", "8022AB", "8022AB/x", "8022AB/300"] {
+            assert!(text.parse::<RelayId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_resolved_to_a_position() {
+        let strip: DeviceId = "strip".parse().unwrap();
+        let names: OutletNames = [("left".parse().unwrap(), 2)].into();
+        let known = KnownDevice {
+            hardware: "H".into(),
+            mac: None,
+            positions: vec![1, 2],
+            reported: false,
+        };
+        let relays = Relays::new([(strip.clone(), names)].into(), [(strip.clone(), known)].into());
+        let resolve = |path: &str| {
+            let relay = relays.resolve(&path.parse().unwrap());
+            relay.map(|relay| relay.to_string())
+        };
+        assert_eq!(resolve("strip/left").as_deref(), Some("H/2"));
+        assert_eq!(resolve("strip/1").as_deref(), Some("H/1"));
+        assert_eq!(resolve("strip/right"), None);
+        assert_eq!(resolve("lamp").as_deref(), Some("?lamp/1"));
+        let outlets: Vec<String> = relays.outlets(&strip).iter().map(ToString::to_string).collect();
+        assert_eq!(outlets, ["strip/1", "strip/left"]);
+    }
+}

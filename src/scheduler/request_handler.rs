@@ -1,0 +1,236 @@
+//! Answers requests: lists, changes of schedules, overrides, vacation.
+
+use planner::{GroupId, Now, OutletPath, ScheduleId, overrides::Override, plan::Vacation, rules::Group};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{
+    Effect,
+    persisted::PersistedChange,
+    plan_request::PlanRequest,
+    reload::Reload,
+    rule_book::{LONGEST_DEFINITION, MOST_EDITS, is_short},
+    schedule_edits::{self, ScheduleEdit},
+    state::{State, rfc3339},
+};
+use crate::domain::{
+    command::Target,
+    request_reply::RequestReply,
+    scheduling::{Request, RequestError},
+};
+
+/// The result of a request.
+type Answer = Result<Value, RequestError>;
+
+/// Answers requests, at a moment.
+pub(super) struct RequestHandler<'a> {
+    state: &'a mut State,
+    now: Now,
+}
+
+impl<'a> RequestHandler<'a> {
+    /// At a moment.
+    pub(super) fn new(state: &'a mut State, now: Now) -> Self {
+        Self { state, now }
+    }
+
+    /// Answers a request.
+    pub(super) fn handle(mut self, request: Request, reply: RequestReply) {
+        let answer = match request {
+            Request::Schedules(group) => self.list_schedules(group.as_ref()),
+            Request::SetSchedule { group, schedule } => self.set_schedule(&group, schedule),
+            Request::RemoveSchedule { group, schedule } => self.remove_schedule(&group, &schedule),
+            Request::EnableSchedule {
+                group,
+                schedule,
+                enabled,
+            } => self.enable_schedule(&group, &schedule, enabled),
+            Request::ResetSchedules(group) => self.reset_schedules(group.as_ref()),
+            Request::Overrides => Ok(self.list_overrides()),
+            Request::ClearOverrides(target) => self.clear_overrides(target),
+            Request::Vacation(wanted) => Ok(self.vacation(wanted)),
+            Request::Plan { group, days, page } => {
+                return match PlanRequest::new(self.state, group.as_ref(), days, page, self.now) {
+                    Ok(plan) => self.state.push(Effect::Plan(Box::new(plan), reply)),
+                    Err(error) => reply.send(Err(error)),
+                };
+            }
+        };
+        reply.send(answer);
+    }
+
+    fn group(&self, id: &GroupId) -> Result<&Group, RequestError> {
+        let group = self.state.book.rules().group(id);
+        group.ok_or_else(|| RequestError::UnknownGroup(id.clone()))
+    }
+
+    fn list_schedules(&self, group: Option<&GroupId>) -> Answer {
+        let rules = self.state.book.rules();
+        let groups = match group {
+            Some(id) => vec![self.group(id)?],
+            None => rules.groups.iter().collect(),
+        };
+        let edits = self.state.book.edits();
+        let show = |group: &&Group| {
+            let schedules: Vec<Value> = group
+                .schedules
+                .iter()
+                .map(|schedule| {
+                    let origin = schedule_edits::origin(edits, &group.id, &schedule.id);
+                    schedule_edits::shown(schedule, origin)
+                })
+                .collect();
+            let removed: Vec<&ScheduleId> = edits
+                .get(&group.id)
+                .into_iter()
+                .flatten()
+                .filter(|(_, edit)| **edit == ScheduleEdit::Removed)
+                .map(|(id, _)| id)
+                .collect();
+            json!({"group": group.id, "schedules": schedules, "removed": removed})
+        };
+        let groups: Vec<Value> = groups.iter().map(show).collect();
+        Ok(json!({ "groups": groups }))
+    }
+
+    // ---- schedules
+
+    fn set_schedule(&mut self, group: &GroupId, definition: Value) -> Answer {
+        schedule_edits::takes_schedules(self.group(group)?).map_err(RequestError::Invalid)?;
+        if !is_short(&definition) {
+            let message = format!("the definition is longer than {LONGEST_DEFINITION} bytes");
+            return Err(RequestError::Invalid(message));
+        }
+        let schedule = schedule_edits::parse(self.state.book.settings(), &definition)
+            .map_err(|problems| RequestError::Invalid(schedule_edits::one_line(&problems)))?;
+        if self.state.book.other_edits(group, &schedule.id) >= MOST_EDITS {
+            return Err(RequestError::TooMany {
+                group: group.clone(),
+                most: MOST_EDITS,
+            });
+        }
+        self.edit(group, &schedule.id, Some(ScheduleEdit::Set(definition)));
+        Ok(json!({"group": group, "schedule": schedule.id}))
+    }
+
+    fn remove_schedule(&mut self, group: &GroupId, schedule: &ScheduleId) -> Answer {
+        self.existing(group, schedule)?;
+        let edit = self.in_settings(group, schedule).then_some(ScheduleEdit::Removed);
+        self.edit(group, schedule, edit);
+        Ok(json!({"group": group, "schedule": schedule}))
+    }
+
+    fn enable_schedule(&mut self, group: &GroupId, schedule: &ScheduleId, enabled: bool) -> Answer {
+        self.existing(group, schedule)?;
+        let edits = self.state.book.edits().get(group);
+        let set = match edits.and_then(|edits| edits.get(schedule)) {
+            Some(ScheduleEdit::Set(definition)) => Some(definition.clone()),
+            _ => None,
+        };
+        let edit = if let Some(mut definition) = set {
+            if let Value::Object(entries) = &mut definition {
+                entries.insert("enabled".to_owned(), enabled.into());
+            }
+            Some(ScheduleEdit::Set(definition))
+        } else {
+            let settings = self.state.book.settings().group(group);
+            let known = settings.and_then(|group| group.schedules.iter().find(|known| known.id == *schedule));
+            let same = known.is_some_and(|known| known.enabled == enabled);
+            (!same).then_some(ScheduleEdit::Enabled(enabled))
+        };
+        self.edit(group, schedule, edit);
+        Ok(json!({"group": group, "schedule": schedule, "enabled": enabled}))
+    }
+
+    fn reset_schedules(&mut self, group: Option<&GroupId>) -> Answer {
+        if let Some(group) = group {
+            self.group(group)?;
+        }
+        let before = self.state.book.reset(group, &self.state.relays);
+        self.persist_edits();
+        if let Some(before) = before {
+            Reload::new(self.state, self.now).rules_changed(&before);
+        }
+        self.list_schedules(group)
+    }
+
+    /// `None` goes back to the settings.
+    fn edit(&mut self, group: &GroupId, schedule: &ScheduleId, edit: Option<ScheduleEdit>) {
+        let before = self.state.book.edit(group, schedule, edit, &self.state.relays);
+        self.persist_edits();
+        if let Some(before) = before {
+            info!(%group, %schedule, "schedule changed by a request");
+            Reload::new(self.state, self.now).rules_changed(&before);
+        }
+    }
+
+    fn persist_edits(&mut self) {
+        let edits = self.state.book.edits().clone();
+        self.state.persist(PersistedChange::Edits(edits));
+    }
+
+    fn existing(&self, group: &GroupId, schedule: &ScheduleId) -> Result<(), RequestError> {
+        let known = &self.group(group)?.schedules;
+        if known.iter().any(|known| known.id == *schedule) {
+            return Ok(());
+        }
+        Err(RequestError::UnknownSchedule {
+            group: group.clone(),
+            schedule: schedule.clone(),
+        })
+    }
+
+    fn in_settings(&self, group: &GroupId, schedule: &ScheduleId) -> bool {
+        let settings = self.state.book.settings().group(group);
+        settings.is_some_and(|group| group.schedules.iter().any(|known| known.id == *schedule))
+    }
+
+    // ---- overrides and vacation
+
+    fn list_overrides(&self) -> Value {
+        let rules = self.state.book.rules();
+        let zone = &rules.location.zone;
+        let show = |path: &OutletPath, found: Override| {
+            let group = self.state.book.group_of(path)?;
+            let until = found.end(group, &rules.location, self.now);
+            Some(json!({
+                "outlet": path,
+                "group": group.id,
+                "state": found.stance().power(),
+                "since": rfc3339(found.set_at(), zone),
+                "until": until.map(|until| rfc3339(until, zone)),
+                "by": found.origin(),
+            }))
+        };
+        let members = rules.groups.iter().flat_map(|group| &group.outlets);
+        let overridden = members.filter_map(|path| Some((path, self.state.outlet(path)?.overridden?)));
+        let overrides: Vec<Value> = overridden.filter_map(|(path, found)| show(path, found)).collect();
+        json!({ "overrides": overrides })
+    }
+
+    fn clear_overrides(&mut self, target: Option<Target>) -> Answer {
+        let rules = self.state.book.rules().clone();
+        let members = || rules.groups.iter().flat_map(|group| &group.outlets).cloned();
+        let paths: Vec<OutletPath> = match target {
+            None => members().collect(),
+            Some(Target::Group(id)) => self.group(&id)?.outlets.clone(),
+            Some(Target::Outlet(path)) => members()
+                .filter(|found| *found == path || (path.outlet.is_none() && found.device == path.device))
+                .collect(),
+        };
+        let cleared = self.state.clear_overrides(&paths, "by a request", self.now);
+        Ok(json!({ "cleared": cleared }))
+    }
+
+    fn vacation(&mut self, wanted: Option<bool>) -> Value {
+        match (wanted, self.state.vacation) {
+            (Some(true), Vacation::Off) => self.state.set_vacation(Vacation::Since(self.now.wall), self.now),
+            (Some(false), Vacation::Since(_)) => self.state.set_vacation(Vacation::Off, self.now),
+            _ => {}
+        }
+        match self.state.vacation {
+            Vacation::Off => json!({"vacation": false}),
+            Vacation::Since(since) => json!({"vacation": true, "since": self.state.show(Some(since))}),
+        }
+    }
+}

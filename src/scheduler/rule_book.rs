@@ -1,0 +1,160 @@
+//! The rules in force: those of the settings, with the schedules that were changed over MQTT, and with whole strips
+//! replaced by their outlets.
+
+use std::{collections::HashMap, sync::Arc};
+
+use planner::{
+    GroupId, OutletPath, ScheduleId,
+    rules::{Group, Rules},
+};
+use serde_json::Value;
+
+use super::{
+    relays::Relays,
+    schedule_edits::{self, ScheduleEdit, ScheduleEdits},
+};
+
+/// The rules in force and what they are made of.
+#[derive(Debug)]
+pub struct RuleBook {
+    settings: Arc<Rules>,
+    edits: ScheduleEdits,
+    rules: Arc<Rules>,
+    /// The position of the group of each outlet.
+    groups: HashMap<OutletPath, usize>,
+}
+
+/// Schedules changed over MQTT that one group may have.
+pub(super) const MOST_EDITS: usize = 100;
+/// The longest definition of a schedule, in bytes.
+pub(super) const LONGEST_DEFINITION: usize = 4096;
+
+impl RuleBook {
+    /// The rules of the settings, with changes of an earlier run as far as they still fit.
+    pub fn new(settings: Arc<Rules>, edits: ScheduleEdits, relays: &Relays) -> Self {
+        let edits = schedule_edits::fitting(&settings, edits);
+        let mut book = Self {
+            rules: settings.clone(),
+            settings,
+            edits,
+            groups: HashMap::new(),
+        };
+        book.apply(relays);
+        book
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// The rules of the settings.
+    pub fn settings(&self) -> &Rules {
+        &self.settings
+    }
+
+    /// The changes over MQTT.
+    pub fn edits(&self) -> &ScheduleEdits {
+        &self.edits
+    }
+
+    /// The group of an outlet.
+    pub fn group_of(&self, path: &OutletPath) -> Option<&Group> {
+        self.rules.groups.get(*self.groups.get(path)?)
+    }
+
+    /// The group of an outlet, if it has schedules.
+    pub fn scheduled(&self, path: &OutletPath) -> Option<&Group> {
+        self.group_of(path).filter(|group| group.is_scheduled())
+    }
+
+    /// Takes over reloaded settings; the changes over MQTT stay on top. Returns the rules before, if they differ.
+    pub fn reload(&mut self, settings: Arc<Rules>, relays: &Relays) -> Option<Arc<Rules>> {
+        self.edits = schedule_edits::fitting(&settings, std::mem::take(&mut self.edits));
+        self.settings = settings;
+        self.apply(relays)
+    }
+
+    /// Changes a schedule, or takes its change back. Returns the rules before, if they differ.
+    pub fn edit(
+        &mut self,
+        group: &GroupId,
+        schedule: &ScheduleId,
+        edit: Option<ScheduleEdit>,
+        relays: &Relays,
+    ) -> Option<Arc<Rules>> {
+        let of_group = self.edits.entry(group.clone()).or_default();
+        match edit {
+            Some(edit) => of_group.insert(schedule.clone(), edit),
+            None => of_group.remove(schedule),
+        };
+        if of_group.is_empty() {
+            self.edits.remove(group);
+        }
+        self.apply(relays)
+    }
+
+    /// Takes all changes back: of one group, or of all. Returns the rules before, if they differ.
+    pub fn reset(&mut self, group: Option<&GroupId>, relays: &Relays) -> Option<Arc<Rules>> {
+        match group {
+            Some(group) => {
+                self.edits.remove(group);
+            }
+            None => self.edits.clear(),
+        }
+        self.apply(relays)
+    }
+
+    /// Makes the rules again: the settings, the changes, or what is known of the devices is another. Returns the rules
+    /// before, if they differ.
+    pub fn apply(&mut self, relays: &Relays) -> Option<Arc<Rules>> {
+        let mut rules = schedule_edits::apply(&self.settings, &self.edits);
+        expand(&mut rules, relays);
+        self.groups.clear();
+        for (index, group) in rules.groups.iter().enumerate() {
+            let members = group.outlets.iter().map(|path| (path.clone(), index));
+            self.groups.extend(members);
+        }
+        if rules == *self.rules {
+            return None;
+        }
+        Some(std::mem::replace(&mut self.rules, Arc::new(rules)))
+    }
+
+    /// How many schedules of a group are changed, beside this one.
+    pub fn other_edits(&self, group: &GroupId, schedule: &ScheduleId) -> usize {
+        let edits = self.edits.get(group).into_iter().flatten();
+        edits.filter(|(id, _)| *id != schedule).count()
+    }
+}
+
+/// Whether a definition is short enough to be kept.
+pub(super) fn is_short(definition: &Value) -> bool {
+    serde_json::to_vec(definition).is_ok_and(|text| text.len() <= LONGEST_DEFINITION)
+}
+
+/// A whole strip stands for its outlets, as soon as they are known: limits and timers are each relay's own.
+fn expand(rules: &mut Rules, relays: &Relays) {
+    let whole = |path: &OutletPath| path.outlet.is_none() && relays.is_strip(&path.device);
+    let named: Vec<OutletPath> = rules
+        .groups
+        .iter()
+        .flat_map(|group| group.outlets.clone())
+        .collect();
+    for group in &mut rules.groups {
+        if !group.outlets.iter().any(whole) {
+            continue;
+        }
+        let outlets = std::mem::take(&mut group.outlets);
+        for path in outlets {
+            if whole(&path) {
+                let own = relays.outlets(&path.device);
+                group
+                    .outlets
+                    .extend(own.into_iter().filter(|outlet| !named.contains(outlet)));
+            } else {
+                group.outlets.push(path);
+            }
+        }
+    }
+}

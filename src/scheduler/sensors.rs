@@ -1,0 +1,154 @@
+//! What sensors publish, and when they become stale.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{
+    Now, SensorId, Steady,
+    activity::BOOT_GRACE,
+    readings::{Known, Readings},
+    rules::{Group, Rules},
+    sensor::{SensorSpec, SensorValue},
+};
+use tracing::{debug, warn};
+
+/// The values of all sensors.
+#[derive(Debug, Default)]
+pub struct Sensors {
+    readings: Readings,
+    /// The last value of each sensor.
+    values: BTreeMap<SensorId, SensorValue>,
+    /// Why the last payload of a sensor had no value.
+    errors: BTreeMap<SensorId, String>,
+    stale: BTreeSet<SensorId>,
+}
+
+/// A sensor that conditions ask became stale, or has a value again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SensorChange {
+    /// No value that counts.
+    Stale(SensorId),
+    /// It has a value again.
+    Back(SensorId),
+}
+
+/// How a value reached the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Published now.
+    Live,
+    /// The broker kept it: published at a time that is not known.
+    Retained,
+}
+
+impl Sensors {
+    /// What the planner goes by.
+    pub fn readings(&self) -> &Readings {
+        &self.readings
+    }
+
+    /// Reads a payload with each sensor on its topic. Returns the sensors whose value is another one now.
+    pub fn read(
+        &mut self,
+        rules: &Rules,
+        topic: &str,
+        payload: &[u8],
+        arrival: Arrival,
+        now: Steady,
+    ) -> Vec<SensorId> {
+        let mut changed = Vec::new();
+        for spec in rules.sensors.iter().filter(|spec| spec.topic == topic) {
+            match spec.decode(payload) {
+                Ok(value) => {
+                    debug!(sensor = %spec.id, %value, "sensor value");
+                    self.errors.remove(&spec.id);
+                    let known = self.values.insert(spec.id.clone(), value);
+                    // After a reconnect the broker sends again what it keeps. The same value is not a new one.
+                    if arrival == Arrival::Retained && known == Some(value) {
+                        continue;
+                    }
+                    let counted = matches!(self.readings.of(spec, now), Known::Value(..));
+                    self.readings.record(spec.id.clone(), value, now);
+                    if known != Some(value) || !counted {
+                        changed.push(spec.id.clone());
+                    }
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    let before = self.errors.insert(spec.id.clone(), why.clone());
+                    if before.as_ref() != Some(&why) {
+                        warn!(sensor = %spec.id, %topic, %why, "no value in the payload of this sensor; its last value counts until it is stale");
+                    }
+                }
+            }
+        }
+        changed
+    }
+
+    /// Forgets the sensors that the settings changed or removed.
+    pub fn reload(&mut self, before: &Rules, now: &Rules) {
+        for spec in before.sensors.iter().filter(|spec| !now.sensors.contains(spec)) {
+            self.readings.forget(&spec.id);
+            self.values.remove(&spec.id);
+            self.errors.remove(&spec.id);
+            self.stale.remove(&spec.id);
+        }
+    }
+
+    /// Finds the sensors that became stale or have a value again, of those that conditions ask; and when to look again.
+    pub fn watch(
+        &mut self,
+        rules: &Rules,
+        listening_since: Steady,
+        now: Now,
+    ) -> (Vec<SensorChange>, Option<Steady>) {
+        let asked = asked(rules);
+        let grace = listening_since.after(BOOT_GRACE);
+        let (mut changes, mut wake): (Vec<SensorChange>, Option<Steady>) = (Vec::new(), None);
+        let mut wake_at = |at: Steady| wake = Some(wake.map_or(at, |wake: Steady| wake.min(at)));
+        for spec in rules.sensors.iter().filter(|spec| asked.contains(&spec.id)) {
+            let stale = match self.readings.of(spec, now.steady) {
+                Known::Value(_, stale) => {
+                    wake_at(stale);
+                    false
+                }
+                Known::Never if now.steady < grace => {
+                    wake_at(grace);
+                    continue;
+                }
+                Known::Stale(_) | Known::Never => true,
+            };
+            if stale && self.stale.insert(spec.id.clone()) {
+                changes.push(SensorChange::Stale(spec.id.clone()));
+            } else if !stale && self.stale.remove(&spec.id) {
+                changes.push(SensorChange::Back(spec.id.clone()));
+            }
+        }
+        (changes, wake)
+    }
+}
+
+/// The groups whose conditions ask one of the sensors.
+pub(super) fn groups_that_ask<'a>(
+    rules: &'a Rules,
+    sensors: &'a [SensorId],
+) -> impl Iterator<Item = &'a Group> {
+    rules.groups.iter().filter(move |group| {
+        let conditions = group.schedules.iter().flat_map(|schedule| &schedule.conditions);
+        let mut asked = conditions.flat_map(|condition| condition.test.sensors());
+        asked.any(|sensor| sensors.contains(sensor))
+    })
+}
+
+fn asked(rules: &Rules) -> BTreeSet<&SensorId> {
+    let schedules = rules.groups.iter().flat_map(|group| &group.schedules);
+    let conditions = schedules.flat_map(|schedule| &schedule.conditions);
+    conditions
+        .flat_map(|condition| condition.test.sensors())
+        .collect()
+}
+
+/// Says what a sensor publishes on, for an event.
+pub(super) fn topic_of<'a>(rules: &'a Rules, sensor: &SensorId) -> &'a str {
+    let spec = rules.sensors.iter().find(|spec: &&SensorSpec| spec.id == *sensor);
+    spec.map_or("", |spec| spec.topic.as_str())
+}

@@ -1,0 +1,790 @@
+//! Everything the scheduler knows, and what its handlers share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use planner::{
+    DeviceId, GroupId, Now, OutletPath, Power, Steady,
+    energy_limits::{Member, MeterVisibility, Relay},
+    interlock::InterlockClaim,
+    overrides::{Lifetime, Origin, Override, OverrideState},
+    plan::{self, OutletPlan, Vacation},
+    rules::{Group, Interlock, Limits, Rules},
+    safety::{Refusal, Trip},
+};
+use tracing::info;
+
+use super::{
+    Effect,
+    commands::{Before, CommandId, Commands},
+    completion::Completion,
+    deadlines::{Deadlines, Subject},
+    fail_safe::{Bounds, SentEnd},
+    groups::{GroupState, Members, Site},
+    outlets::{InFlight, Outlet, Purpose},
+    persisted::{PersistedChange, PersistedScheduler},
+    relays::{RelayId, Relays},
+    rule_book::RuleBook,
+    sensors::{SensorChange, Sensors, topic_of},
+    status::{self, StatusPublisher},
+    timers::Timer,
+};
+use crate::domain::{
+    device_command::{DeviceAction, RunLimit, Source, Switch},
+    devices::DeviceMsg,
+    report::{Event, EventKind},
+    scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
+};
+
+/// The state of the scheduler.
+#[derive(Debug)]
+pub struct State {
+    /// The rules in force.
+    pub book: RuleBook,
+    /// Which relay a name stands for.
+    pub relays: Relays,
+    /// The relay of each name in use.
+    pub names: HashMap<OutletPath, RelayId>,
+    /// Every relay that has a name, or something to remember.
+    pub outlets: HashMap<RelayId, Outlet>,
+    /// Every group.
+    pub groups: BTreeMap<GroupId, GroupState>,
+    /// Commands that wait for their members.
+    pub commands: Commands,
+    /// What sensors publish.
+    pub sensors: Sensors,
+    /// What was published last.
+    pub status: StatusPublisher,
+    /// Whether nobody is at home.
+    pub vacation: Vacation,
+    /// What happens later.
+    pub deadlines: Deadlines,
+    /// When the bridge started.
+    pub started: Steady,
+    /// Since when all sensors are subscribed to.
+    pub listening_since: Steady,
+    dirty: BTreeSet<Subject>,
+    effects: Vec<Effect>,
+}
+
+impl State {
+    /// With what an earlier run left.
+    pub fn new(
+        settings: Arc<Rules>,
+        configured: BTreeMap<DeviceId, OutletNames>,
+        persisted: PersistedScheduler,
+        now: Now,
+    ) -> Self {
+        let persisted = persisted.upgraded(&settings);
+        let relays = Relays::new(configured, persisted.devices);
+        let book = RuleBook::new(settings, persisted.schedule_changes, &relays);
+        let rules = book.rules().clone();
+        let mut groups_persisted = persisted.groups;
+        let groups = rules.groups.iter().map(|group| {
+            let persisted = groups_persisted.remove(&group.id).unwrap_or_default();
+            (
+                group.id.clone(),
+                GroupState::restored(group, &rules, persisted, now),
+            )
+        });
+        let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
+            let path = persisted.name.clone()?;
+            Some((relay, Outlet::restored(path, persisted)))
+        });
+        let mut state = Self {
+            groups: groups.collect(),
+            outlets: outlets.collect(),
+            names: HashMap::new(),
+            commands: Commands::default(),
+            sensors: Sensors::default(),
+            status: StatusPublisher::default(),
+            vacation: persisted.vacation,
+            deadlines: Deadlines::default(),
+            started: now.steady,
+            listening_since: now.steady,
+            dirty: BTreeSet::new(),
+            effects: Vec::new(),
+            relays,
+            book,
+        };
+        let devices: Vec<DeviceId> = state.relays.configured().cloned().collect();
+        for device in devices {
+            state.name_outlets(&device);
+        }
+        state
+    }
+
+    /// Gives the outlets of a device their names: its own, and those that groups have for it before it was reached.
+    /// A relay that had another name before keeps everything; only its name changes.
+    pub fn name_outlets(&mut self, device: &DeviceId) {
+        let rules = self.book.rules().clone();
+        let members = rules.groups.iter().flat_map(|group| &group.outlets);
+        let members = members.filter(|path| path.device == *device);
+        let mut paths: BTreeSet<OutletPath> = self.relays.outlets(device).into_iter().collect();
+        paths.extend(members.cloned());
+        let before: Vec<(OutletPath, RelayId)> =
+            self.names.extract_if(|path, _| path.device == *device).collect();
+        for path in paths {
+            let Some(relay) = self.relays.resolve(&path) else {
+                continue;
+            };
+            self.adopt(&path, &relay);
+            self.names.insert(path, relay);
+        }
+        for (path, relay) in before {
+            match self.names.get(&path) {
+                Some(now) if *now != relay => {
+                    self.mark_outlet(&path, &relay);
+                    // The group keeps its override, whatever hardware has the name.
+                    self.hand_over_override(&path, &relay);
+                }
+                Some(_) => {}
+                None => self.mark_outlet(&path, &relay),
+            }
+        }
+    }
+
+    /// Finds or makes the record of a relay, under this name.
+    fn adopt(&mut self, path: &OutletPath, relay: &RelayId) {
+        let provisional = RelayId::unidentified(path);
+        if *relay != provisional
+            && let Some(earlier) = self.outlets.remove(&provisional)
+        {
+            self.commands.rename(&provisional, relay);
+            match self.outlets.get_mut(relay) {
+                Some(known) => known.merge(earlier),
+                None => {
+                    self.outlets.insert(relay.clone(), earlier);
+                }
+            }
+            self.persist(PersistedChange::Relay(provisional, None));
+        }
+        let outlet = self
+            .outlets
+            .entry(relay.clone())
+            .or_insert_with(|| Outlet::new(path.clone()));
+        if outlet.path != *path {
+            let before = std::mem::replace(&mut outlet.path, path.clone());
+            if self.names.get(&before) == Some(relay) || !self.names.contains_key(&before) {
+                self.status.forget(&before, &mut self.effects);
+            }
+            if let Some(group) = self.book.group_of(path).map(|group| group.id.clone())
+                && let Some(state) = self.groups.get_mut(&group)
+            {
+                state.rename(&before, path);
+            }
+            info!(outlet = %path, before = %before, relay = %relay, "outlet renamed; its timer and limits go on");
+        }
+        self.mark_outlet(path, relay);
+    }
+
+    /// Other hardware has the name now. An override belongs to the group, so it goes to whoever has the name.
+    fn hand_over_override(&mut self, path: &OutletPath, before: &RelayId) {
+        let scheduled = self.book.scheduled(path).is_some();
+        let found = self.outlets.get_mut(before).and_then(|outlet| {
+            let found = outlet.overridden.filter(|_| scheduled);
+            if found.is_some() {
+                outlet.overridden = None;
+            }
+            found
+        });
+        if let (Some(found), Some(outlet)) = (found, self.outlet_mut(path)) {
+            outlet.overridden.get_or_insert(found);
+        }
+    }
+
+    /// The relay of a name.
+    pub fn relay(&self, path: &OutletPath) -> Option<&RelayId> {
+        self.names.get(path)
+    }
+
+    /// The outlet of a name.
+    pub fn outlet(&self, path: &OutletPath) -> Option<&Outlet> {
+        self.outlets.get(self.names.get(path)?)
+    }
+
+    /// The outlet of a name.
+    pub fn outlet_mut(&mut self, path: &OutletPath) -> Option<&mut Outlet> {
+        self.outlets.get_mut(self.names.get(path)?)
+    }
+
+    /// The time zone of the schedules.
+    pub fn zone(&self) -> TimeZone {
+        self.book.rules().location.zone.clone()
+    }
+
+    /// The plan of a member of a group.
+    pub fn plan_of(&self, path: &OutletPath) -> Option<&OutletPlan> {
+        let group = self.book.group_of(path)?;
+        self.groups.get(&group.id)?.member(path)
+    }
+
+    /// What all groups have in common.
+    pub fn site<'a>(&'a self, rules: &'a Rules, now: Now) -> Site<'a> {
+        Site {
+            rules,
+            vacation: self.vacation,
+            readings: self.sensors.readings(),
+            started: self.started,
+            listening_since: self.listening_since,
+            now,
+        }
+    }
+
+    /// The members of a group, for the planner.
+    pub fn members(&self, rules: &Rules, group: &Group) -> Members {
+        let outlets = group
+            .outlets
+            .iter()
+            .filter_map(|path| Some((path, self.outlet(path)?)));
+        Members::collect(rules, &group.id, outlets, |path| self.claim(path))
+    }
+
+    /// What its limits and its timer say about the run of an outlet.
+    pub fn bounds<'a>(&'a self, rules: &'a Rules, outlet: &'a Outlet, now: Now) -> Bounds<'a> {
+        let group = self.book.group_of(&outlet.path);
+        let plan = self.plan_of(&outlet.path);
+        Bounds {
+            outlet,
+            group,
+            limits: plan.map_or(group.map_or(Limits::NONE, |group| group.limits), |plan| {
+                plan.limits
+            }),
+            location: &rules.location,
+            now,
+        }
+    }
+
+    /// Whether the limits in force allow an outlet to be switched to a state. OFF is always allowed.
+    ///
+    /// # Errors
+    /// The limit that refuses it.
+    pub fn allow(&self, path: &OutletPath, power: Power, now: Now) -> Result<(), Refusal> {
+        let (Power::On, Some(group), Some(outlet)) = (power, self.book.group_of(path), self.outlet(path))
+        else {
+            return Ok(());
+        };
+        let limits = self.plan_of(path).map_or(group.limits, |plan| plan.limits);
+        let zone = &self.book.rules().location.zone;
+        outlet.run_time.allow_on(&limits, now, zone)?;
+        if group.energy.is_empty() {
+            return Ok(());
+        }
+        let Some(state) = self.groups.get(&group.id) else {
+            return Ok(());
+        };
+        let members = self.energy_members(group, now);
+        state.energy.allow_on(group, &members, path, now)
+    }
+
+    /// The members of a group, for its energy rules.
+    pub fn energy_members(&self, group: &Group, now: Now) -> Vec<(OutletPath, Member)> {
+        let member = |path: &OutletPath| (path.clone(), self.energy_member(group, path, now));
+        group.outlets.iter().map(member).collect()
+    }
+
+    fn energy_member(&self, group: &Group, path: &OutletPath, now: Now) -> Member {
+        let outlet = self.outlet(path);
+        let waiting = self.relay(path).and_then(|relay| self.commands.waiting(relay));
+        let comes = waiting.is_some_and(|waiting| waiting.power.is_on())
+            || outlet
+                .is_some_and(|outlet| outlet.coming() == Some(Power::On) || outlet.doubt == Some(Power::On));
+        let relay = match outlet.and_then(|outlet| outlet.power) {
+            Some(Power::On) => Relay::On,
+            _ if comes => Relay::Coming,
+            Some(Power::Off) => Relay::Off,
+            None => Relay::Unknown,
+        };
+        let plan = self.plan_of(path).filter(|_| group.is_scheduled());
+        Member {
+            relay,
+            reach: match outlet {
+                Some(outlet) if outlet.online && outlet.metered == Some(false) => MeterVisibility::Unmetered,
+                Some(outlet) if outlet.online => MeterVisibility::Metered,
+                _ => MeterVisibility::Away,
+            },
+            wanted: plan.and_then(|plan| plan.wanted),
+            timer: outlet.and_then(|outlet| outlet.timer?.off_at(now)),
+        }
+    }
+
+    /// Why an outlet claims the interlock of its group: what was decided last has the greater number, whether a command
+    /// decided it or a button.
+    pub fn claim(&self, path: &OutletPath) -> Option<InterlockClaim> {
+        let relay = self.relay(path)?;
+        let outlet = self.outlets.get(relay)?;
+        let waiting = self.commands.waiting(relay);
+        let waiting = waiting.map(|waiting| (waiting.member.command.number(), waiting.power));
+        let in_flight = outlet
+            .in_flight
+            .and_then(|flight| Some((flight.number, flight.power?)));
+        if let Some((number, power)) = waiting
+            .into_iter()
+            .chain(in_flight)
+            .max_by_key(|(number, _)| *number)
+        {
+            return (power == Power::On).then_some(InterlockClaim::Came(number));
+        }
+        let on = outlet.power == Some(Power::On);
+        on.then(|| {
+            let found = InterlockClaim::Found(outlet.on_at.map(Steady::reading));
+            outlet.went_on.map_or(found, InterlockClaim::Came)
+        })
+    }
+
+    /// The other members of an interlocked group; none of a group that is not.
+    pub fn rivals<'a>(&'a self, path: &'a OutletPath) -> impl Iterator<Item = &'a OutletPath> {
+        let group = self.book.group_of(path);
+        let interlocked = group.filter(|group| group.interlock == Interlock::OneOn);
+        let members = interlocked.into_iter().flat_map(|group| &group.outlets);
+        members.filter(move |other| *other != path)
+    }
+
+    /// A rival that is not known to be off.
+    pub fn rival_in_the_way<'a>(&'a self, path: &'a OutletPath) -> Option<&'a OutletPath> {
+        self.rivals(path)
+            .find(|rival| self.outlet(rival).is_none_or(Outlet::may_be_on))
+    }
+
+    /// Whether a rival was switched on later than the decision with this number.
+    pub fn newer_rival(&self, path: &OutletPath, number: u64) -> Option<OutletPath> {
+        let newer = |rival: &&OutletPath| {
+            self.claim(rival)
+                .is_some_and(|claim| claim > InterlockClaim::Came(number))
+        };
+        self.rivals(path).find(newer).cloned()
+    }
+
+    /// Something about an outlet changed: its group, or it alone, is looked at.
+    pub fn mark(&mut self, path: &OutletPath) {
+        if let Some(relay) = self.names.get(path).cloned() {
+            self.mark_outlet(path, &relay);
+        } else if let Some(group) = self.book.group_of(path) {
+            let subject = Subject::Group(group.id.clone());
+            self.dirty.insert(subject);
+        }
+    }
+
+    fn mark_outlet(&mut self, path: &OutletPath, relay: &RelayId) {
+        let subject = match self.book.group_of(path) {
+            Some(group) => Subject::Group(group.id.clone()),
+            None => Subject::Outlet(relay.clone()),
+        };
+        self.dirty.insert(subject);
+    }
+
+    /// A subject is looked at.
+    pub fn mark_subject(&mut self, subject: Subject) {
+        self.dirty.insert(subject);
+    }
+
+    /// Everything is looked at: the wall clock was set, or the rules are others.
+    pub fn mark_all(&mut self) {
+        let groups = self.book.rules().groups.iter();
+        self.dirty
+            .extend(groups.map(|group| Subject::Group(group.id.clone())));
+        self.dirty.insert(Subject::Sensors);
+        let grouped = |outlet: &Outlet| self.book.group_of(&outlet.path).is_some();
+        let alone = self
+            .outlets
+            .iter()
+            .filter(|(_, outlet)| !grouped(outlet) && outlet.concerns_us());
+        self.dirty
+            .extend(alone.map(|(relay, _)| Subject::Outlet(relay.clone())));
+    }
+
+    /// Takes a subject to look at.
+    pub fn take_dirty(&mut self) -> Option<Subject> {
+        self.dirty.pop_first()
+    }
+
+    /// What is to be done.
+    pub fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Publishes an update.
+    pub fn update(&mut self, update: SchedulerUpdate) {
+        self.effects.push(Effect::Update(update));
+    }
+
+    /// Writes a change to the state file.
+    pub fn persist(&mut self, change: PersistedChange) {
+        self.effects.push(Effect::Persist(change));
+    }
+
+    /// The status publisher and where its updates go.
+    pub fn publishing(&mut self) -> (&mut StatusPublisher, &mut Vec<Effect>) {
+        (&mut self.status, &mut self.effects)
+    }
+
+    /// Takes all effects.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// One log line and one event.
+    pub fn event(&mut self, kind: EventKind, outlet: Option<&OutletPath>, message: String, now: Now) {
+        let group = outlet
+            .and_then(|path| self.book.group_of(path))
+            .map(|group| group.id.clone());
+        self.event_of(kind, outlet, group, message, now);
+    }
+
+    /// One log line and one event, about a group.
+    pub fn event_of(
+        &mut self,
+        kind: EventKind,
+        outlet: Option<&OutletPath>,
+        group: Option<GroupId>,
+        message: String,
+        now: Now,
+    ) {
+        info!(event = %kind, "{message}");
+        self.update(SchedulerUpdate::Event(Event {
+            kind,
+            device: outlet.map(|path| path.device.clone()),
+            outlet: outlet.and_then(|path| path.outlet.clone()),
+            group,
+            message,
+            at: now.wall,
+        }));
+    }
+
+    /// An instant for people: RFC 3339 with the offset of the place, to the second; `AUTO` is no instant.
+    pub fn show(&self, at: Option<Timestamp>) -> String {
+        at.map_or_else(
+            || "AUTO".to_owned(),
+            |at| rfc3339(at, &self.book.rules().location.zone),
+        )
+    }
+}
+
+/// RFC 3339 with the offset of the place, to the second.
+pub(super) fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone())
+        .strftime("%Y-%m-%dT%H:%M:%S%:z")
+        .to_string()
+}
+
+// What several handlers do.
+impl State {
+    /// Sends a switch of ours to its device.
+    pub fn send_switch(
+        &mut self,
+        path: &OutletPath,
+        power: Power,
+        purpose: Purpose,
+        source: Source,
+        deadline: Steady,
+        now: Now,
+    ) {
+        let Some(relay) = self.relay(path).cloned() else {
+            return;
+        };
+        let rules = self.book.rules().clone();
+        let run = match (power, self.outlets.get(&relay)) {
+            (Power::On, Some(outlet)) => self.bounds(&rules, outlet, now).run_limit(),
+            _ => RunLimit::default(),
+        };
+        let id = self.commands.next_switch(relay.clone());
+        let number = match purpose {
+            Purpose::Command(command) => command.number(),
+            Purpose::Reconcile(_) => id.number(),
+        };
+        if let Some(outlet) = self.outlets.get_mut(&relay) {
+            outlet.in_flight = Some(InFlight {
+                id,
+                power: Some(power),
+                number,
+                purpose,
+            });
+            // The switch brings its own end.
+            outlet.off_by = SentEnd::NotSent;
+        }
+        self.push(Effect::Switch {
+            id,
+            path: path.clone(),
+            action: DeviceAction::Switch(Switch::To(power)),
+            run,
+            source,
+            deadline,
+        });
+    }
+
+    /// Cancels a countdown on a device, for a command.
+    pub fn send_cancel(&mut self, path: &OutletPath, command: CommandId, deadline: Steady) {
+        let Some(relay) = self.relay(path).cloned() else {
+            return;
+        };
+        let id = self.commands.next_switch(relay.clone());
+        if let Some(outlet) = self.outlets.get_mut(&relay) {
+            outlet.in_flight = Some(InFlight {
+                id,
+                power: None,
+                number: id.number(),
+                purpose: Purpose::Command(command),
+            });
+        }
+        self.push(Effect::Switch {
+            id,
+            path: path.clone(),
+            action: DeviceAction::CancelCountdown,
+            run: RunLimit::default(),
+            source: Source::Mqtt,
+            deadline,
+        });
+    }
+
+    /// A switch to ON that waits for its device is not wanted any more.
+    pub fn withdraw_from_device(&mut self, path: &OutletPath) {
+        self.push(Effect::Device(DeviceMsg::Withdraw(path.clone())));
+    }
+
+    /// OFF, tried until the device confirms it. What follows is decided then.
+    pub fn switch_off_once(&mut self, path: &OutletPath, now: Now) {
+        if let Some(outlet) = self.outlet_mut(path) {
+            outlet.timer = Some(Timer::off_now(now));
+        }
+        self.mark(path);
+    }
+
+    /// The end of a timed ON: OFF, unless the schedules want it on. It is tried until it is confirmed where no rule
+    /// decides what follows, and where the device is away and its return would be decided by a policy.
+    pub fn switch_off_unless_wanted(&mut self, path: &OutletPath, now: Now) {
+        let (decided, wanted) = match self.plan_of(path) {
+            Some(plan) => (
+                !plan.keeps_state,
+                plan.desired == Some(Power::On) && !plan.keeps_state,
+            ),
+            None => (false, false),
+        };
+        let Some(outlet) = self.outlet(path) else { return };
+        let is_off = outlet.online && !outlet.may_be_on();
+        if wanted || is_off || (decided && outlet.online) {
+            return;
+        }
+        self.switch_off_once(path, now);
+    }
+
+    /// A timer did what it was for. Where there are schedules, a countdown means OFF until they turn the outlet on the
+    /// next time.
+    pub fn finish_timer(&mut self, path: &OutletPath, timer: Timer, now: Now) {
+        if let Some(outlet) = self.outlet_mut(path) {
+            outlet.timer = None;
+        }
+        let rules = self.book.rules().clone();
+        let Some(group) = self.book.scheduled(path) else {
+            return;
+        };
+        if timer.to == Power::On || timer.seconds == 0 {
+            return;
+        }
+        let ended = now.moved_to(timer.ends.wall(now).min(now.wall));
+        let Ok(new) = Override::new(
+            Power::Off.into(),
+            Lifetime::UntilNextSchedule,
+            Origin::Command,
+            ended,
+        ) else {
+            return;
+        };
+        let end = new.end(group, &rules.location, now);
+        if end.is_some_and(|end| end <= now.wall) {
+            return;
+        }
+        let message = format!(
+            "{path} is overridden to OFF until {}: its countdown ended",
+            self.show(end)
+        );
+        self.set_override(path, new);
+        self.event(EventKind::OverrideSet, Some(path), message, now);
+    }
+
+    /// An override that no command made. A command that fails later does not take it back.
+    pub fn set_override(&mut self, path: &OutletPath, new: Override) {
+        if let Some(outlet) = self.outlet_mut(path) {
+            if let Some(undo) = &mut outlet.undo {
+                undo.overridden = Before::Untouched;
+            }
+            outlet.overridden = Some(new);
+        }
+        self.mark(path);
+    }
+
+    /// Ends overrides, also those that no device confirmed yet, with what waits to be carried out for them.
+    pub fn clear_overrides(&mut self, paths: &[OutletPath], how: &str, now: Now) -> usize {
+        let mut ended = Vec::new();
+        for path in paths {
+            Completion::new(self, now).withdraw(path);
+            let Some(outlet) = self.outlet_mut(path) else {
+                continue;
+            };
+            if let Some(undo) = &mut outlet.undo {
+                undo.overridden = Before::Was(None);
+            }
+            if let Some(found) = outlet.overridden.take() {
+                ended.push(path.clone());
+                if found.stance() == OverrideState::On && self.plan_keeps(path, now) {
+                    self.switch_off_once(path, now);
+                }
+            }
+            self.mark(path);
+        }
+        self.report_overrides_ended(&ended, how, now);
+        ended.len()
+    }
+
+    /// Whether the schedules leave an outlet as it is, whatever overrides them now.
+    fn plan_keeps(&self, path: &OutletPath, now: Now) -> bool {
+        let rules = self.book.rules().clone();
+        let Some(group) = self.book.group_of(path) else {
+            return true;
+        };
+        let Some(state) = self.groups.get(&group.id) else {
+            return true;
+        };
+        let plan = state.without_override(group, path, &self.members(&rules, group), self.site(&rules, now));
+        plan.is_none_or(|plan| plan.keeps_state)
+    }
+
+    /// One event per group, however many members it has.
+    pub fn report_overrides_ended(&mut self, ended: &[OutletPath], how: &str, now: Now) {
+        let mut by_group: BTreeMap<Option<GroupId>, Vec<&OutletPath>> = BTreeMap::new();
+        for path in ended {
+            let group = self.book.group_of(path).map(|group| group.id.clone());
+            by_group.entry(group).or_default().push(path);
+        }
+        for (group, paths) in by_group {
+            let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+            let message = format!("the override of {} ended {how}", names.join(", "));
+            let single = match paths.as_slice() {
+                [path] => Some(*path),
+                _ => None,
+            };
+            self.event_of(
+                EventKind::OverrideEnded,
+                single,
+                group,
+                message.trim_end().to_owned(),
+                now,
+            );
+        }
+    }
+
+    /// An outlet reached a limit.
+    pub fn report_trip(&mut self, path: &OutletPath, trip: Trip, now: Now) {
+        let cooldown = trip
+            .cooldown
+            .map_or_else(String::new, |cooldown| format!(", then stays off for {cooldown}"));
+        let message = format!("{path} reached {}: it is switched off{cooldown}", trip.cause);
+        self.event(EventKind::SafetyTrip, Some(path), message, now);
+    }
+
+    /// A sensor became stale, or has a value again.
+    pub fn report_sensor(&mut self, change: &SensorChange, now: Now) {
+        let (kind, message) = match change {
+            SensorChange::Stale(id) => {
+                let topic = topic_of(self.book.rules(), id);
+                (
+                    EventKind::SensorStale,
+                    format!("sensor {id} is stale: no value on {topic} that counts"),
+                )
+            }
+            SensorChange::Back(id) => (EventKind::SensorBack, format!("sensor {id} has a value again")),
+        };
+        self.event_of(kind, None, None, message, now);
+    }
+
+    /// Publishes the status of an outlet, if it changed.
+    pub fn publish_outlet(&mut self, path: &OutletPath, now: Now) {
+        let status = self.outlet_status(path, now);
+        let (publisher, effects) = self.publishing();
+        publisher.outlet(path, status, effects);
+    }
+
+    /// What is published of an outlet; `None` for one that is switched by hand.
+    fn outlet_status(&self, path: &OutletPath, now: Now) -> Option<OutletStatus> {
+        let outlet = self.outlet(path)?;
+        let plan = self.plan_of(path);
+        if plan.is_none() && !outlet.concerns_us() {
+            return None;
+        }
+        let mut status = status::of_outlet(outlet, plan, now, self.status.last_of(path));
+        if let Some(timer) = &outlet.timer {
+            let allowed = self.allow(path, timer.to, now);
+            let scheduled = self.book.scheduled(path).is_some();
+            status::add_timer(&mut status, timer, scheduled, allowed, &self.zone(), now);
+        }
+        Some(status)
+    }
+
+    /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.
+    pub fn publish_group(&mut self, rules: &Rules, group: &Group, now: Now) {
+        let members = self.members(rules, group);
+        let Some(mut state) = self.groups.remove(&group.id) else {
+            return;
+        };
+        let next = state.next_state(group, &members, self.site(rules, now));
+        self.groups.insert(group.id.clone(), state);
+        let Some(state) = self.groups.get(&group.id) else {
+            return;
+        };
+        let Some(plan) = state.plan() else { return };
+        let timer = self.first_timer(group, now);
+        let energy = (!group.energy.is_empty()).then(|| {
+            EnergyStatus::new(
+                &group.energy,
+                state.energy.usage(group),
+                state.energy.kept_off(group),
+            )
+        });
+        let new = status::of_group(group, plan, next, timer, energy);
+        let running = plan.winner.is_some() && plan.source != plan::Source::Vacation;
+        let message = status::schedule_message(plan, running);
+        let before = state.running;
+        let (publisher, effects) = self.publishing();
+        publisher.group(&group.id, new, effects);
+        if let Some(state) = self.groups.get_mut(&group.id) {
+            state.running = Some(running);
+        }
+        if before.is_some_and(|before| before != running) {
+            let kind = if running {
+                EventKind::ScheduleOn
+            } else {
+                EventKind::ScheduleOff
+            };
+            self.event_of(kind, None, Some(group.id.clone()), message, now);
+        }
+    }
+
+    /// When the first timer of a member ends, and what the group is then, unless it goes off and others stay on.
+    fn first_timer(&self, group: &Group, now: Now) -> Option<(Timestamp, Option<Power>)> {
+        let timers = group
+            .outlets
+            .iter()
+            .filter_map(|path| Some((path, self.outlet(path)?.timer?)));
+        let (first, timer) = timers.min_by_key(|(_, timer)| timer.ends.steady(now))?;
+        let is_off =
+            |path: &OutletPath| self.outlet(path).and_then(|outlet| outlet.power) == Some(Power::Off);
+        let others_off = || group.outlets.iter().filter(|path| *path != first).all(is_off);
+        let then = (timer.to == Power::On || others_off()).then_some(timer.to);
+        Some((timer.ends.wall(now), then))
+    }
+
+    /// Vacation begins or ends.
+    pub fn set_vacation(&mut self, vacation: Vacation, now: Now) {
+        self.vacation = vacation;
+        self.persist(PersistedChange::Vacation(vacation));
+        self.update(SchedulerUpdate::Vacation(vacation));
+        let message = match vacation {
+            Vacation::Off => "vacation ended: schedules run",
+            Vacation::Since(_) => "vacation began: schedules are suspended",
+        };
+        self.event_of(EventKind::Vacation, None, None, message.to_owned(), now);
+        self.mark_all();
+    }
+}

@@ -1,0 +1,213 @@
+//! What is published of outlets and groups: on change only.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit, tz::TimeZone};
+use planner::{
+    GroupId, Now, OutletPath, Power,
+    plan::{GroupPlan, OutletPlan, Reason, Rule, Source},
+    rules::Group,
+    safety::Refusal,
+};
+
+use super::{Effect, outlets::Outlet, state::rfc3339, timers::Timer};
+use crate::domain::{
+    report::Countdown,
+    scheduling::{EnergyStatus, FailSafeState, GroupStatus, OutletStatus, SchedulerUpdate},
+};
+
+/// What was published last.
+#[derive(Debug, Default)]
+pub struct StatusPublisher {
+    outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
+    groups: BTreeMap<GroupId, Arc<GroupStatus>>,
+}
+
+impl StatusPublisher {
+    /// Publishes the status of an outlet; `None` once if it is switched by hand from now on.
+    pub fn outlet(&mut self, path: &OutletPath, status: Option<OutletStatus>, effects: &mut Vec<Effect>) {
+        let Some(status) = status else {
+            return self.forget(path, effects);
+        };
+        if self.outlets.get(path).is_some_and(|last| **last == status) {
+            return;
+        }
+        let status = Arc::new(status);
+        self.outlets.insert(path.clone(), status.clone());
+        effects.push(Effect::Update(SchedulerUpdate::Outlet(path.clone(), status)));
+    }
+
+    /// A name is not used any more, or its outlet is switched by hand.
+    pub fn forget(&mut self, path: &OutletPath, effects: &mut Vec<Effect>) {
+        if self.outlets.remove(path).is_some() {
+            let manual = Arc::new(OutletStatus::MANUAL);
+            effects.push(Effect::Update(SchedulerUpdate::Outlet(path.clone(), manual)));
+        }
+    }
+
+    /// Publishes the status of a group.
+    pub fn group(&mut self, id: &GroupId, status: GroupStatus, effects: &mut Vec<Effect>) {
+        if self.groups.get(id).is_some_and(|last| **last == status) {
+            return;
+        }
+        let status = Arc::new(status);
+        self.groups.insert(id.clone(), status.clone());
+        effects.push(Effect::Update(SchedulerUpdate::Group(id.clone(), status)));
+    }
+
+    /// The groups changed.
+    pub fn retain_groups(&mut self, known: impl Fn(&GroupId) -> bool) {
+        self.groups.retain(|id, _| known(id));
+    }
+
+    /// What was published of an outlet last.
+    pub fn last_of(&self, path: &OutletPath) -> Option<&OutletStatus> {
+        self.outlets.get(path).map(Arc::as_ref)
+    }
+}
+
+/// The status of an outlet without its timer. `last` is what was published before.
+pub(super) fn of_outlet(
+    outlet: &Outlet,
+    plan: Option<&OutletPlan>,
+    now: Now,
+    last: Option<&OutletStatus>,
+) -> OutletStatus {
+    let (external_to, external_until) = match outlet.countdown {
+        Countdown::External { to, ends } => (Some(to), Some(ends)),
+        _ => (None, None),
+    };
+    let timer = outlet.timer.as_ref();
+    let mut status = OutletStatus {
+        mismatch: Some(outlet.is_mismatch(now.steady)),
+        failsafe: fail_safe_state(outlet.countdown),
+        countdown: timer
+            .filter(|timer| timer.to == Power::Off)
+            .map_or(0, |timer| timer.seconds),
+        timer_until: timer.map(|timer| shown_ahead(timer.ends.wall(now))),
+        timer_to: timer.map(|timer| timer.to),
+        device_timer_until: external_until.map(shown_ahead),
+        device_timer_to: external_to,
+        off_rules: outlet.off_rules.ours().keys().cloned().collect(),
+        ..OutletStatus::MANUAL
+    };
+    let Some(plan) = plan else { return status };
+    status.expected = plan.desired;
+    status.source = plan.source;
+    status.rule = plan.rule.as_ref().map(ToString::to_string);
+    status.reason = Some(plan.reason.clone());
+    status.since = plan.since.map(|since| to_the_second(since, RoundMode::Floor));
+    status.next_change = plan.next_change.map(shown_ahead);
+    status.override_until = plan.override_until.map(shown_ahead);
+    status.cooldown_until = plan.cooldown_until.map(shown_ahead);
+    if let (Some(Rule::Limit(_)), Some(last)) = (&plan.rule, last)
+        && last.rule == status.rule
+    {
+        status.since = last.since;
+    }
+    status
+}
+
+/// What a timer adds. Safety goes before it, and schedules decide beside it.
+pub(super) fn add_timer(
+    status: &mut OutletStatus,
+    timer: &Timer,
+    scheduled: bool,
+    allowed: Result<(), Refusal>,
+    zone: &TimeZone,
+    now: Now,
+) {
+    if status.source == Source::Safety {
+        return;
+    }
+    let over = timer.is_over(now);
+    let ends = timer.ends.wall(now);
+    let change = Some(shown_ahead(ends)).filter(|_| !over);
+    status.next_change = change.into_iter().chain(status.next_change).min();
+    let end = rfc3339(ends, zone);
+    let power = timer.until_then();
+    if scheduled && !over {
+        let planned = status
+            .reason
+            .take()
+            .map_or_else(String::new, |reason| format!("; {reason}"));
+        status.reason = Some(Reason::new(format!(
+            "countdown to {} at {end}{planned}",
+            timer.to
+        )));
+        return;
+    }
+    status.since = Some(to_the_second(timer.set_at, RoundMode::Floor));
+    let (expected, reason) = match allowed {
+        _ if !over => (power, format!("timed {power} until {end}")),
+        Ok(()) => (timer.to, format!("timed {power} ended {end}")),
+        Err(refusal) => (power, format!("timed {power} ended {end}, but {refusal}")),
+    };
+    status.expected = Some(expected);
+    status.reason = Some(Reason::new(reason));
+}
+
+/// The status of a group. `next` is its state after the next change of its plan; `timer` the first timer of a member.
+pub(super) fn of_group(
+    group: &Group,
+    plan: &GroupPlan,
+    next: Option<Power>,
+    timer: Option<(Timestamp, Option<Power>)>,
+    energy: Option<EnergyStatus>,
+) -> GroupStatus {
+    let (next_change, next_state) = match timer {
+        Some((at, state)) if plan.next_change.is_none_or(|change| at < change) => (Some(at), state),
+        _ => (plan.next_change, next),
+    };
+    let schedules = group.schedules.iter();
+    GroupStatus {
+        state: plan.state,
+        mode: plan.mode,
+        expected: plan.expected,
+        source: plan.source,
+        rule: plan.rule.as_ref().map(ToString::to_string),
+        reason: plan.reason.clone(),
+        next_change: next_change.map(shown_ahead),
+        next_state,
+        override_until: plan.override_until.map(shown_ahead),
+        cooldown_until: plan.cooldown_until.map(shown_ahead),
+        safety: plan.safety,
+        energy,
+        schedules: schedules
+            .map(|schedule| (schedule.id.clone(), schedule.enabled))
+            .collect(),
+    }
+}
+
+/// The text of the event when the schedules of a group turn it on or off.
+pub(super) fn schedule_message(plan: &GroupPlan, running: bool) -> String {
+    let what = if running { "on" } else { "off" };
+    match plan.source {
+        Source::Schedule | Source::Vacation => {
+            format!("schedules turn group {} {what}: {}", plan.id, plan.reason)
+        }
+        // They do not decide now.
+        _ => format!("schedules want group {} {what}, but: {}", plan.id, plan.reason),
+    }
+}
+
+fn fail_safe_state(countdown: Countdown) -> Option<FailSafeState> {
+    match countdown {
+        Countdown::Unknown => None,
+        Countdown::Unsupported => Some(FailSafeState::Unsupported),
+        Countdown::Idle => Some(FailSafeState::Idle),
+        Countdown::Armed { .. } => Some(FailSafeState::Armed),
+        Countdown::External { .. } => Some(FailSafeState::External),
+        Countdown::Failed => Some(FailSafeState::Failed),
+    }
+}
+
+/// Nobody reads fractions. What comes is not shown too early: at that second it has come.
+fn shown_ahead(at: Timestamp) -> Timestamp {
+    to_the_second(at, RoundMode::Ceil)
+}
+
+fn to_the_second(at: Timestamp, mode: RoundMode) -> Timestamp {
+    let second = TimestampRound::new().smallest(Unit::Second).mode(mode);
+    at.round(second).unwrap_or(at)
+}

@@ -1,0 +1,576 @@
+//! Overrides, timers, toggles, requests.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::{
+    rules::{OFF, ON, morning, world},
+    world::{Dial, World},
+};
+use crate::domain::{
+    command::{Action, Target},
+    command_error::ErrorCode,
+    device_command::Switch,
+    report::EventKind,
+    scheduling::{Request, RequestError},
+};
+use planner::{
+    Power,
+    overrides::Lifetime,
+    plan::{Mode, Source},
+    rules::{Group, OnExternalChange},
+    testing::group,
+};
+
+const TOGGLE: Action = Action::Switch(Switch::Toggle);
+
+fn lasting(text: &str) -> Lifetime {
+    Lifetime::For(text.parse().unwrap())
+}
+
+fn both(world: &World) -> (Power, Power) {
+    (world.power("mats/1"), world.power("mats/2"))
+}
+
+fn manual() -> Group {
+    group(Vec::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_command_overrides_until_the_edge_that_contradicts_it() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("1s").await;
+    assert_eq!((world.code(command), both(&world)), (Some(Ok(())), (ON, ON)));
+    assert_eq!(world.group().mode, Mode::On);
+    world.until("2024-06-21T07:59:59").await;
+    assert_eq!(both(&world), (ON, ON));
+    world.until("2024-06-21T08:00:01").await;
+    assert_eq!(both(&world), (OFF, OFF));
+    assert_eq!(
+        (
+            world.count(EventKind::OverrideSet),
+            world.count(EventKind::OverrideEnded)
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_an_override_set_just_after_an_edge_is_not_cancelled_by_it() {
+    let mut world = world(morning(), "2024-06-21T07:59:00").await;
+    world.until("2024-06-21T08:00:00").await;
+    world.set("mats/1", ON).await;
+    world.until("2024-06-22T05:59:00").await;
+    assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
+    let mut world = world(morning(), "2024-06-21T05:30:00").await;
+    world
+        .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("10m")))
+        .await;
+    world
+        .command("mats/2", Action::Switch(Switch::To(ON)), Some(Lifetime::Hold))
+        .await;
+    world.pass("9m 59s").await;
+    assert_eq!(both(&world), (ON, ON));
+    world.pass("2s").await;
+    assert_eq!(both(&world), (OFF, ON));
+    world.until("2024-06-21T08:00:01").await;
+    assert_eq!(both(&world), (OFF, ON), "hold outlives every edge");
+    let auto = world.command("mats/2", Action::Auto, None).await;
+    world.pass("1s").await;
+    assert_eq!((world.code(auto), both(&world)), (Some(Ok(())), (OFF, OFF)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_an_override_survives_a_restart() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world
+        .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("1h")))
+        .await;
+    world.pass("1m").await;
+    world.restart(Duration::from_mins(10)).await;
+    world.pass("10s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.until("2024-06-21T10:00:02").await;
+    assert_eq!(world.power("mats/1"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_command_that_failed_is_not_carried_out_later() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.relay("mats/1").online = false;
+    world.relay("mats/2").online = false;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("11s").await;
+    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
+    assert_eq!(world.kept().overrides.iter().count(), 0);
+    world.relay("mats/1").online = true;
+    world.relay("mats/2").online = true;
+    world.pass("1h").await;
+    assert_eq!(both(&world), (OFF, OFF));
+    assert_eq!(world.count(EventKind::OverrideSet), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_command_that_failed_leaves_the_override_before_it() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.set("mats/1", ON).await;
+    world.pass("1s").await;
+    world.relay("mats/1").stubborn = true;
+    let command = world.set("mats/1", OFF).await;
+    assert!(
+        world
+            .kept()
+            .overrides
+            .iter()
+            .all(|(_, found)| found.stance() == ON.into()),
+        "what is not confirmed is not kept"
+    );
+    world.pass("1s").await;
+    assert_eq!(world.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    world.relay("mats/1").stubborn = false;
+    world.pass("1m").await;
+    assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_one_member_is_enough_and_the_others_are_repaired() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.relay("mats/2").stubborn = true;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("1s").await;
+    assert_eq!(world.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    assert_eq!(both(&world), (ON, OFF));
+    world.relay("mats/2").stubborn = false;
+    world.pass("20s").await;
+    assert_eq!(both(&world), (ON, ON));
+    assert_eq!(world.count(EventKind::OverrideSet), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_newer_command_replaces_one_under_way() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.relay("mats/1").latency = Duration::from_secs(2);
+    let first = world.set("mats/1", ON).await;
+    let second = world.set("mats/1", OFF).await;
+    world.pass("3s").await;
+    assert_eq!(world.code(first), Some(Err(ErrorCode::Superseded)));
+    assert_eq!(world.code(second), Some(Ok(())));
+    world.pass("1m").await;
+    assert_eq!(world.power("mats/1"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_toggle_of_a_group_is_decided_once() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.command("group/driveway", TOGGLE, None).await;
+    world.pass("1s").await;
+    assert_eq!(both(&world), (ON, ON));
+    world.set("mats/1", OFF).await;
+    world.pass("1s").await;
+    world.command("group/driveway", TOGGLE, None).await;
+    world.pass("1s").await;
+    assert_eq!(both(&world), (OFF, OFF), "off when any is on");
+    world.relay("mats/1").latency = Duration::from_millis(500);
+    world.command("mats/1", TOGGLE, None).await;
+    world.command("mats/1", TOGGLE, None).await;
+    world.pass("2s").await;
+    assert_eq!(world.power("mats/1"), OFF, "two toggles are no change");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_group_is_commanded_one_member_after_the_other() {
+    let mut staggered = morning();
+    staggered.stagger = Some("4s".parse().unwrap());
+    let mut world = world(staggered, "2024-06-21T09:00:00").await;
+    let command = world.set("group/driveway", ON).await;
+    world.pass("3s").await;
+    assert_eq!((both(&world), world.code(command)), ((ON, OFF), None));
+    world.pass("2s").await;
+    assert_eq!((both(&world), world.code(command)), ((ON, ON), Some(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_commands_that_were_replaced_leave_no_pause_behind() {
+    let mut staggered = morning();
+    staggered.stagger = Some("4s".parse().unwrap());
+    let mut world = world(staggered, "2024-06-21T09:00:00").await;
+    for _ in 0..10 {
+        world.set("group/driveway", ON).await;
+        world.pass("100ms").await;
+    }
+    world.pass("4s").await;
+    assert_eq!(both(&world), (ON, ON));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_off_waits_for_no_pause() {
+    let mut staggered = morning();
+    staggered.stagger = Some("4s".parse().unwrap());
+    let mut world = world(staggered, "2024-06-21T09:00:00").await;
+    world.set("group/driveway", ON).await;
+    world.pass("5s").await;
+    assert_eq!(both(&world), (ON, ON));
+    let command = world.set("group/driveway", OFF).await;
+    world.pass("1s").await;
+    assert_eq!((both(&world), world.code(command)), ((OFF, OFF), Some(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_what_makes_no_sense_is_a_bad_command() {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    let to = |power| Action::Switch(Switch::To(power));
+    for (change, lifetime) in [
+        (Action::Auto, None),
+        (to(OFF), Some(Lifetime::Hold)),
+        (to(OFF), Some(lasting("25h"))),
+        (Action::OffFor(Duration::from_mins(1)), Some(lasting("1h"))),
+        (Action::CountDown(Duration::from_mins(1)), None),
+        (to(ON), Some(Lifetime::Hold)),
+        (to(ON), Some(lasting("25h"))),
+        (Action::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
+    ] {
+        let command = world.command("group/driveway", change, lifetime).await;
+        assert_eq!(
+            world.code(command),
+            Some(Err(ErrorCode::BadCommand)),
+            "{change:?} {lifetime:?}"
+        );
+    }
+    let unknown = world.set("group/nobody", ON).await;
+    assert_eq!(world.code(unknown), Some(Err(ErrorCode::UnknownGroup)));
+    assert_eq!(world.switched.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_button_overrides_or_is_undone_or_ignored() {
+    for (reaction, soon, at_the_edge) in [
+        (OnExternalChange::Override, ON, OFF),
+        (OnExternalChange::Enforce, OFF, OFF),
+        (OnExternalChange::Ignore, ON, OFF),
+    ] {
+        let mut group = morning();
+        group.on_external_change = reaction;
+        let mut world = world(group, "2024-06-21T05:00:00").await;
+        world.press("mats/1");
+        world.pass("7s").await;
+        assert_eq!(world.power("mats/1"), soon, "{reaction:?}");
+        world.until("2024-06-21T08:00:01").await;
+        assert_eq!(world.power("mats/1"), at_the_edge, "{reaction:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_an_ignored_button_is_left_until_the_next_edge() {
+    let mut group = morning();
+    group.on_external_change = OnExternalChange::Ignore;
+    let mut world = world(group, "2024-06-21T05:00:00").await;
+    world.press("mats/1");
+    world.pass("7s").await;
+    let standing = world.standing("mats/1");
+    assert_eq!((standing.expected, standing.source), (None, Source::Device));
+    world.press("mats/1");
+    world.until("2024-06-21T06:00:01").await;
+    assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_switch_that_failed_half_way_is_not_taken_for_a_button() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.relay("mats/1").stubborn = true;
+    world.set("mats/1", ON).await;
+    world.pass("1s").await;
+    // It did switch after all.
+    world.relay("mats/1").stubborn = false;
+    world.press("mats/1");
+    world.pass("7s").await;
+    assert_eq!(world.count(EventKind::OverrideSet), 0);
+    assert_eq!(world.power("mats/1"), OFF, "answered as failed, so undone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_on_ends_for_outlets_in_groups_and_in_none() {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    world.add("lamp", Dial::Idle);
+    world.pass("6s").await;
+    let on = Action::OnFor(Duration::from_mins(5));
+    for target in ["lamp", "mats/1"] {
+        let command = world.command(target, on, None).await;
+        world.pass("1s").await;
+        assert_eq!((world.code(command), world.power(target)), (Some(Ok(())), ON));
+        assert!(world.standing(target).timer_until.is_some());
+    }
+    assert!(
+        matches!(world.relay("lamp").dial, Dial::Until(_)),
+        "the plug counts too"
+    );
+    world.pass("4m 50s").await;
+    assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, ON));
+    world.pass("10s").await;
+    assert_eq!((world.power("lamp"), world.power("mats/1")), (OFF, OFF));
+    assert_eq!(world.standing("lamp").timer_until, None);
+    assert_eq!(world.kept().timers.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_timed_on_survives_a_restart_and_an_outage() {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    world
+        .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
+        .await;
+    world.pass("1m").await;
+    world.restart(Duration::from_mins(1)).await;
+    world.relay("mats/1").online = false;
+    world.pass("10m").await;
+    assert_eq!(world.power("mats/1"), ON, "a strip has no countdown");
+    world.relay("mats/1").online = true;
+    world.pass("6s").await;
+    assert_eq!(world.power("mats/1"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_later_command_or_the_button_replaces_a_timer() {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    world.add("lamp", Dial::Idle);
+    world.pass("6s").await;
+    let on = Action::OnFor(Duration::from_mins(5));
+    world.command("lamp", on, None).await;
+    world.pass("1m").await;
+    world.set("lamp", ON).await;
+    world.pass("1s").await;
+    assert_eq!(world.relay("lamp").dial, Dial::Idle, "nothing counts any more");
+    world.pass("10m").await;
+    assert_eq!(world.power("lamp"), ON);
+    world.command("lamp", on, None).await;
+    world.pass("1m").await;
+    world.press("lamp");
+    world.pass("6s").await;
+    assert_eq!(world.kept().timers.len(), 0);
+    world.press("lamp");
+    world.pass("10m").await;
+    assert_eq!(world.power("lamp"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_timed_on_that_failed_leaves_no_timer() {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    world.relay("mats/1").online = false;
+    let command = world
+        .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
+        .await;
+    world.pass("11s").await;
+    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
+    assert_eq!(world.kept().timers.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_in_a_scheduled_group_timed_on_is_an_override() {
+    let mut world = world(morning(), "2024-06-21T05:50:00").await;
+    world
+        .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
+        .await;
+    world.pass("4m").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.pass("2m").await;
+    assert_eq!(world.power("mats/1"), OFF, "no schedule is active at its end");
+    world.until("2024-06-21T06:00:01").await;
+    assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_whole_strip_is_commanded_outlet_by_outlet() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.add("mats/3", Dial::None);
+    world.pass("6s").await;
+    let command = world.set("mats", ON).await;
+    world.pass("1s").await;
+    assert_eq!((world.code(command), both(&world)), (Some(Ok(())), (ON, ON)));
+    assert_eq!(world.power("mats/3"), ON);
+    assert_eq!(
+        world.kept().overrides.iter().count(),
+        2,
+        "the third is in no group"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let group = || "driveway".parse().unwrap();
+    let noon = json!({"id": "noon", "start": "12:00", "for": "1h"});
+    world
+        .request(Request::SetSchedule {
+            group: group(),
+            schedule: noon,
+        })
+        .await
+        .unwrap();
+    world
+        .request(Request::EnableSchedule {
+            group: group(),
+            schedule: "morning".parse().unwrap(),
+            enabled: false,
+        })
+        .await
+        .unwrap();
+    world.restart(Duration::from_secs(10)).await;
+    let told = world.rules_told.last().unwrap().groups[0].schedules.clone();
+    assert_eq!(told.len(), 2);
+    assert!(!told[0].enabled);
+    world.until("2024-06-21T06:30:00").await;
+    assert_eq!(world.power("mats/1"), OFF, "disabled");
+    world.until("2024-06-21T12:30:00").await;
+    assert_eq!(world.power("mats/1"), ON, "added");
+    let list = world.request(Request::Schedules(None)).await.unwrap();
+    assert_eq!(list["groups"][0]["schedules"][0]["origin"], "switched");
+    assert_eq!(list["groups"][0]["schedules"][1]["origin"], "request");
+    world.request(Request::ResetSchedules(None)).await.unwrap();
+    world.pass("1s").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert!(world.kept().saved.schedule_changes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_a_schedule_is_taken_out_and_comes_back() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let (group, schedule) = (|| "driveway".parse().unwrap(), || "morning".parse().unwrap());
+    let remove = || Request::RemoveSchedule {
+        group: group(),
+        schedule: schedule(),
+    };
+    world.request(remove()).await.unwrap();
+    assert_eq!(
+        world.request(remove()).await,
+        Err(RequestError::UnknownSchedule {
+            group: group(),
+            schedule: schedule()
+        })
+    );
+    world.until("2024-06-21T06:30:00").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    let list = world.request(Request::Schedules(Some(group()))).await.unwrap();
+    assert_eq!(list["groups"][0]["removed"], json!(["morning"]));
+    world
+        .request(Request::ResetSchedules(Some(group())))
+        .await
+        .unwrap();
+    world.pass("1s").await;
+    assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_none_is_refused_with_every_problem() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let bad = json!({"id": "noon", "start": "25:00", "for": "1h", "day": ["mon"]});
+    let refused = world
+        .request(Request::SetSchedule {
+            group: "driveway".parse().unwrap(),
+            schedule: bad,
+        })
+        .await;
+    let Err(RequestError::Invalid(why)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(why.contains("start") && why.contains("day"), "{why}");
+    let not_a_table = world
+        .request(Request::SetSchedule {
+            group: "driveway".parse().unwrap(),
+            schedule: json!(["noon"]),
+        })
+        .await;
+    assert!(matches!(not_a_table, Err(RequestError::Invalid(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_overrides_are_listed_and_cleared() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.set("group/driveway", ON).await;
+    world.pass("1s").await;
+    let list = world.request(Request::Overrides).await.unwrap();
+    assert_eq!(list["overrides"][0]["outlet"], "mats/1");
+    assert_eq!(list["overrides"][0]["state"], "ON");
+    assert_eq!(list["overrides"][0]["until"], "2024-06-22T08:00:00+00:00");
+    let one = Target::Outlet("mats/1".parse().unwrap());
+    let cleared = world.request(Request::ClearOverrides(Some(one))).await;
+    assert_eq!(cleared.unwrap(), json!({"cleared": 1}));
+    world.pass("1s").await;
+    assert_eq!(both(&world), (OFF, ON));
+    world.request(Request::ClearOverrides(None)).await.unwrap();
+    world.pass("1s").await;
+    assert_eq!(both(&world), (OFF, OFF));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_the_plan_is_told_from_the_same_planner() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let plan = world
+        .request(Request::Plan {
+            group: None,
+            days: 1,
+            page: 1,
+        })
+        .await
+        .unwrap();
+    let changes = &plan["groups"][0]["changes"];
+    assert_eq!(changes[0]["at"], "2024-06-21T06:00:00+00:00");
+    assert_eq!(
+        (&changes[0]["state"], &changes[1]["state"]),
+        (&json!("ON"), &json!("OFF"))
+    );
+    assert_eq!(changes.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_02_an_override_counts_real_time_when_the_clock_is_set_back() {
+    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    world
+        .command("mats/1", Action::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("5m").await;
+    world.clock.jump(SignedDuration::from_hours(-3));
+    world.pass("4m 50s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.pass("11s").await;
+    assert_eq!(world.power("mats/1"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_wait_at_the_stop_are_answered() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.relay("mats/1").online = false;
+    let command = world.set("group/driveway", ON).await;
+    world.stop().await;
+    world.hear_answers();
+    assert_eq!(world.code(command), Some(Err(ErrorCode::ShuttingDown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlet_of_a_device_that_a_group_has_as_a_whole_is_not_switched_alone() {
+    let mut group = manual();
+    group.outlets = vec!["heater".parse().unwrap()];
+    let mut world = world(group, "2024-06-21T09:00:00").await;
+    let command = world.set("heater/1", ON).await;
+    assert_eq!(world.code(command), Some(Err(ErrorCode::BadCommand)));
+    assert_eq!(world.power("heater"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    world.add("lamp", Dial::Idle);
+    let command = world.command("lamp", TOGGLE, None).await;
+    world.pass("1s").await;
+    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));
+    world.pass("1h").await;
+    assert_eq!(world.power("lamp"), ON);
+    assert!(
+        !world.outlets.contains_key(&"lamp".parse().unwrap()),
+        "nothing to say of it"
+    );
+}

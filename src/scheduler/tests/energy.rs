@@ -1,0 +1,598 @@
+//! Budgets, ceilings, and loads that finish or idle: what the task makes of them.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::{
+    rules::{OFF, ON, rules, world},
+    world::{POLL, READING, World},
+};
+use crate::domain::{
+    command::Action,
+    command_error::ErrorCode,
+    device_command::Switch,
+    report::EventKind,
+    scheduling::{EnergyStatus, Request},
+};
+use planner::{
+    Power,
+    energy_limits::{EnergyRules, Finished, IfFinished, PowerLimit, Standby},
+    plan::{SafetyState, Source},
+    rules::{Group, OnExternalChange},
+    testing::{check, group, schedule},
+    units::{MilliWattHours, MilliWatts},
+};
+
+const OUTLETS: [&str; 3] = ["washer", "dryer", "boiler"];
+
+fn laundry(energy: EnergyRules, scheduled: bool) -> Group {
+    let mut group = group(if scheduled {
+        vec![schedule("day", "06:00", "22:00")]
+    } else {
+        Vec::new()
+    });
+    group.outlets = OUTLETS.iter().map(|path| path.parse().unwrap()).collect();
+    group.energy = energy;
+    group
+}
+
+fn budget(watt_hours: u64) -> EnergyRules {
+    EnergyRules {
+        daily_budget: Some(MilliWattHours::new(watt_hours * 1000)),
+        ..EnergyRules::default()
+    }
+}
+
+fn ceiling(power: u64, resume: u64, pause: &str) -> EnergyRules {
+    EnergyRules {
+        power_limit: Some(PowerLimit {
+            max: MilliWatts::from_watts(power),
+            resume_below: MilliWatts::from_watts(resume),
+            min_off: pause.parse().unwrap(),
+        }),
+        ..EnergyRules::default()
+    }
+}
+
+fn finished(then: IfFinished) -> EnergyRules {
+    EnergyRules {
+        finished: Some(Finished {
+            below: MilliWatts::from_watts(5),
+            length: "3m".parse().unwrap(),
+            then,
+        }),
+        ..EnergyRules::default()
+    }
+}
+
+fn standby() -> EnergyRules {
+    EnergyRules {
+        standby: Some(Standby {
+            below: MilliWatts::from_watts(3),
+            length: "10m".parse().unwrap(),
+        }),
+        ..EnergyRules::default()
+    }
+}
+
+/// Meters everywhere, and what the loads draw.
+async fn metered(group: Group, wall: &str, watts: [u64; 3]) -> World {
+    let mut world = world(group, wall).await;
+    for (path, watts) in OUTLETS.into_iter().zip(watts) {
+        world.draw(path, watts);
+    }
+    world.pass("1s").await;
+    world
+}
+
+fn relays(world: &World) -> [Power; 3] {
+    OUTLETS.map(|path| world.power(path))
+}
+
+fn energy(world: &World) -> &EnergyStatus {
+    world.group().energy.as_ref().unwrap()
+}
+
+async fn switch_on(world: &mut World, paths: &[&str]) {
+    for path in paths {
+        let command = world.set(path, ON).await;
+        world.pass("1s").await;
+        assert_eq!(world.code(command), Some(Ok(())), "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_used_budget_is_off_until_midnight_and_refuses_with_the_time() {
+    let mut world = metered(
+        laundry(budget(1000), false),
+        "2024-06-21T09:00:00",
+        [1000, 0, 1000],
+    )
+    .await;
+    switch_on(&mut world, &["washer", "boiler"]).await;
+    world.pass("20m").await;
+    assert_eq!(relays(&world), [ON, OFF, ON]);
+    assert!(
+        (320..=340).contains(&(world.used_today() / 2)),
+        "{}",
+        world.used_today()
+    );
+    world.pass("11m").await;
+    assert_eq!(relays(&world), [OFF, OFF, OFF]);
+    assert!(
+        (990..=1005).contains(&world.used_today()),
+        "{}",
+        world.used_today()
+    );
+    assert_eq!(world.count(EventKind::SafetyTrip), 1, "{:?}", world.events);
+    assert_eq!(world.group().safety, SafetyState::Tripped);
+    let refused = world.set("dryer", ON).await;
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
+    assert!(
+        message.contains("refused by daily_budget; possible again at 2024-06-22T00:00:00"),
+        "{message}"
+    );
+
+    world.press("boiler");
+    world.pass("10s").await;
+    assert_eq!(relays(&world), [OFF, OFF, OFF], "switched back");
+    world.until("2024-06-22T00:00:01").await;
+    assert_eq!(world.group().safety, SafetyState::Clear);
+    switch_on(&mut world, &["dryer"]).await;
+    world.pass("1m").await;
+    assert_eq!(energy(&world).today, Some(MilliWattHours::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_after_midnight() {
+    let mut group = laundry(budget(500), true);
+    group.schedules = vec![schedule("day", "06:00", "05:00")];
+    let mut world = metered(group, "2024-06-21T06:00:00", [0, 0, 1000]).await;
+    assert_eq!(relays(&world), [ON; 3]);
+    world.pass("31m").await;
+    assert_eq!(relays(&world), [OFF; 3]);
+    let standing = world.standing("boiler");
+    let said = (standing.source, standing.rule.as_deref(), standing.expected);
+    assert_eq!(said, (Source::Safety, Some("daily_budget"), Some(OFF)));
+    let reason = standing.reason.as_ref().unwrap().as_str();
+    assert_eq!(reason, "daily budget 0.5 kWh used, off until Sat 00:00");
+    let midnight = "2024-06-22T00:00:00Z".parse().unwrap();
+    assert_eq!(
+        (standing.cooldown_until, standing.next_change),
+        (Some(midnight), Some(midnight))
+    );
+    world.until("2024-06-22T00:00:02").await;
+    assert_eq!(relays(&world), [ON; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_used_budget_survives_a_restart() {
+    let mut world = metered(laundry(budget(500), false), "2024-06-21T06:00:00", [0, 0, 1000]).await;
+    switch_on(&mut world, &["boiler"]).await;
+    world.pass("20m").await;
+    world.restart(Duration::from_mins(5)).await;
+    world.pass("1m").await;
+    assert_eq!(relays(&world), [OFF, OFF, ON]);
+    let counted = energy(&world).today.unwrap();
+    assert!(
+        counted >= MilliWattHours::new(420_000),
+        "also what was used meanwhile: {counted}"
+    );
+    world.pass("5m").await;
+    assert_eq!(relays(&world), [OFF; 3]);
+    world.restart(Duration::from_secs(10)).await;
+    world.pass("10s").await;
+    let refused = world.set("washer", ON).await;
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedules() {
+    let mut world = metered(
+        laundry(ceiling(3500, 3000, "1m"), false),
+        "2024-06-21T09:00:00",
+        [100, 1500, 1400],
+    )
+    .await;
+    switch_on(&mut world, &OUTLETS).await;
+    world.pass("40s").await;
+    assert_eq!(relays(&world), [ON; 3]);
+    world.draw("washer", 2000);
+    world.pass("40s").await;
+    assert_eq!(relays(&world), [ON, ON, OFF]);
+    let standing = world.standing("boiler");
+    assert_eq!(
+        (standing.source, standing.rule.as_deref()),
+        (Source::Safety, Some("power_limit"))
+    );
+    let reason = standing.reason.as_ref().unwrap().as_str();
+    assert_eq!(
+        reason,
+        "4900 W exceeds power limit 3500 W, off until the others draw less"
+    );
+    assert_eq!(energy(&world).shed, ["boiler".parse().unwrap()]);
+    let refused = world.set("boiler", ON).await;
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
+    assert!(
+        message.ends_with("refused by power_limit; possible when the others draw less"),
+        "{message}"
+    );
+
+    world.press("boiler");
+    world.pass("10s").await;
+    assert_eq!(relays(&world), [ON, ON, OFF], "switched back");
+    world.draw("washer", 100);
+    world.pass("2m").await;
+    assert_eq!(relays(&world), [ON; 3]);
+    assert!(energy(&world).shed.is_empty());
+    assert_eq!(world.standing("boiler").source, Source::Manual);
+    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_somebody_who_commands_off_keeps_a_shed_outlet_off() {
+    let mut world = metered(
+        laundry(ceiling(3500, 3000, "1m"), false),
+        "2024-06-21T09:00:00",
+        [2000, 0, 2000],
+    )
+    .await;
+    switch_on(&mut world, &["washer", "boiler"]).await;
+    world.pass("10s").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    world.set("boiler", OFF).await;
+    world.draw("washer", 10);
+    world.pass("5m").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_timed_on_that_is_shed_goes_on_until_its_time_and_no_longer() {
+    let mut world = metered(
+        laundry(ceiling(3500, 3000, "1m"), false),
+        "2024-06-21T09:00:00",
+        [2000, 0, 2000],
+    )
+    .await;
+    world
+        .command("boiler", Action::OnFor(Duration::from_mins(10)), None)
+        .await;
+    switch_on(&mut world, &["washer"]).await;
+    world.pass("10s").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    world.draw("washer", 10);
+    world.pass("2m").await;
+    assert_eq!(relays(&world), [ON, OFF, ON]);
+    world.until("2024-06-21T09:10:05").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    world.pass("10m").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_scheduled_group_sheds_and_returns_by_priority() {
+    let mut world = metered(
+        laundry(ceiling(3500, 3000, "1m"), true),
+        "2024-06-21T05:59:00",
+        [1500, 1000, 1800],
+    )
+    .await;
+    world.until("2024-06-21T06:00:40").await;
+    assert_eq!(relays(&world), [ON, ON, OFF]);
+    world.draw("washer", 2900);
+    world.pass("40s").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    world.pass("2m").await;
+    world.draw("washer", 200);
+    world.pass("3m").await;
+    assert_eq!(relays(&world), [ON; 3]);
+    let dryer = "dryer".parse().unwrap();
+    let order: Vec<_> = world
+        .switched
+        .iter()
+        .rev()
+        .take(2)
+        .map(|(_, path, _)| path)
+        .collect();
+    assert_eq!(order[1], &dryer, "the more important first");
+    world.draw("washer", 2900);
+    world.until("2024-06-21T22:00:02").await;
+    world.draw("washer", 10);
+    world.pass("5m").await;
+    assert_eq!(relays(&world), [OFF; 3], "nobody wants it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_command_for_a_group_switches_on_what_fits() {
+    let mut world = metered(
+        laundry(ceiling(3500, 3000, "1m"), false),
+        "2024-06-21T09:00:00",
+        [2000, 2000, 1000],
+    )
+    .await;
+    for path in OUTLETS {
+        switch_on(&mut world, &[path]).await;
+        world.pass("5s").await;
+        world.set(path, OFF).await;
+        world.pass("5s").await;
+    }
+    let command = world.set("group/driveway", ON).await;
+    world.pass("5s").await;
+    assert_eq!(relays(&world), [ON, OFF, ON]);
+    assert!(world.outcomes.contains_key(&command));
+    assert_eq!(world.count(EventKind::RefusedBySafety), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_load_that_has_finished_is_told_once_and_off_until_the_next_edge() {
+    let mut world = metered(
+        laundry(finished(IfFinished::Off), true),
+        "2024-06-21T05:59:00",
+        [500, 0, 0],
+    )
+    .await;
+    world.until("2024-06-21T07:00:00").await;
+    assert_eq!(world.count(EventKind::LoadFinished), 0);
+    world.draw("washer", 2);
+    world.pass("5m").await;
+    assert_eq!(relays(&world), [OFF, ON, ON]);
+    let told: Vec<_> = world
+        .events
+        .iter()
+        .filter(|(kind, _)| *kind == EventKind::LoadFinished)
+        .collect();
+    assert_eq!(
+        told,
+        [&(
+            EventKind::LoadFinished,
+            "the load of washer has finished".to_owned()
+        )]
+    );
+    let standing = world.standing("washer");
+    assert_eq!(standing.source, Source::Override);
+    assert!(
+        standing
+            .reason
+            .as_ref()
+            .unwrap()
+            .as_str()
+            .contains("(load finished at")
+    );
+    world.until("2024-06-21T21:59:00").await;
+    assert_eq!(world.power("washer"), OFF);
+    world.until("2024-06-22T06:00:02").await;
+    assert_eq!(world.power("washer"), ON);
+    world.pass("1h").await;
+    assert_eq!(world.count(EventKind::LoadFinished), 1, "it did not run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_load_that_has_finished_is_switched_off_until_that_is_confirmed() {
+    let mut world = metered(
+        laundry(finished(IfFinished::Off), false),
+        "2024-06-21T09:00:00",
+        [500, 0, 0],
+    )
+    .await;
+    switch_on(&mut world, &["washer"]).await;
+    world.pass("5m").await;
+    world.relay("washer").stubborn = true;
+    world.draw("washer", 2);
+    world.pass("10m").await;
+    assert_eq!(
+        (world.power("washer"), world.count(EventKind::LoadFinished)),
+        (ON, 1)
+    );
+    world.relay("washer").stubborn = false;
+    world.pass("2m").await;
+    assert_eq!(world.power("washer"), OFF);
+    switch_on(&mut world, &["washer"]).await;
+    world.pass("30m").await;
+    assert_eq!(
+        (world.power("washer"), world.count(EventKind::LoadFinished)),
+        (ON, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_standby_is_switched_off() {
+    let mut world = metered(laundry(standby(), false), "2024-06-21T09:00:00", [2, 3, 0]).await;
+    switch_on(&mut world, &["washer", "dryer"]).await;
+    world.pass("9m").await;
+    assert_eq!(relays(&world), [ON, ON, OFF]);
+    world.pass("2m").await;
+    assert_eq!(relays(&world), [OFF, ON, OFF]);
+    assert_eq!(world.count(EventKind::StandbyOff), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_what_a_silent_meter_does_not_say_is_not_quiet_and_is_told_once() {
+    let mut world = metered(
+        laundry(finished(IfFinished::Tell), false),
+        "2024-06-21T09:00:00",
+        [500, 0, 0],
+    )
+    .await;
+    switch_on(&mut world, &["washer"]).await;
+    world.pass("2m").await;
+    world.relay("washer").gauge.as_mut().unwrap().silent = true;
+    world.draw("washer", 2);
+    world.pass("30m").await;
+    assert_eq!(
+        (
+            world.count(EventKind::MeterSilent),
+            world.count(EventKind::LoadFinished)
+        ),
+        (1, 0)
+    );
+    world.relay("washer").gauge.as_mut().unwrap().silent = false;
+    world.pass("5m").await;
+    assert_eq!(
+        (
+            world.count(EventKind::MeterBack),
+            world.count(EventKind::LoadFinished)
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_rules_that_change_hold_at_once_and_those_that_go_leave_nothing() {
+    let mut world = metered(
+        laundry(ceiling(3500, 3000, "1m"), false),
+        "2024-06-21T09:00:00",
+        [2000, 0, 2000],
+    )
+    .await;
+    switch_on(&mut world, &["washer", "boiler"]).await;
+    world.pass("40s").await;
+    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    world
+        .reload(rules(laundry(ceiling(5000, 4500, "1m"), false)), &OUTLETS)
+        .await;
+    world.pass("2m").await;
+    assert_eq!(relays(&world), [ON, OFF, ON]);
+    world
+        .reload(rules(laundry(EnergyRules::default(), false)), &OUTLETS)
+        .await;
+    world.draw("washer", 9000);
+    world.pass("2m").await;
+    assert_eq!(relays(&world), [ON, OFF, ON]);
+    assert_eq!(world.group().energy, None);
+    assert_eq!(
+        world.kept().saved.groups[&"laundry".parse().unwrap()].energy,
+        planner::energy_limits::PersistedEnergy::default()
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Set(usize, Power),
+    Press(usize),
+    Draw(usize, u64),
+    Pass(u64),
+    /// Out of reach for so long.
+    Outage(usize, u64),
+    Restart(u64),
+    Jump(i64),
+    Vacation(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let outlet = || 0..OUTLETS.len();
+    let step = prop_oneof![
+        4 => (0..=OUTLETS.len(), prop_oneof![2 => Just(ON), 1 => Just(OFF)]).prop_map(|(target, power)| Step::Set(target, power)),
+        2 => outlet().prop_map(Step::Press),
+        4 => (outlet(), prop_oneof![1 => Just(0), 6 => 700_u64..2000]).prop_map(|(outlet, watts)| Step::Draw(outlet, watts)),
+        6 => (1_u64..900).prop_map(Step::Pass),
+        1 => (outlet(), 1_u64..300).prop_map(|(outlet, seconds)| Step::Outage(outlet, seconds)),
+        1 => (1_u64..600).prop_map(Step::Restart),
+        1 => prop_oneof![-9000_i64..-5, 5_i64..9000].prop_map(Step::Jump),
+        1 => any::<bool>().prop_map(Step::Vacation),
+    ];
+    prop::collection::vec(step, 1..25)
+}
+
+impl World {
+    async fn live_through(&mut self, step: &Step) {
+        match step {
+            Step::Set(target, power) => {
+                let target = OUTLETS.get(*target).unwrap_or(&"group/driveway");
+                self.command(target, Action::Switch(Switch::To(*power)), None)
+                    .await;
+            }
+            Step::Press(outlet) => self.press(OUTLETS[*outlet]),
+            Step::Draw(outlet, watts) => self.draw(OUTLETS[*outlet], *watts),
+            Step::Pass(seconds) => self.pass_for(Duration::from_secs(*seconds)).await,
+            Step::Outage(outlet, seconds) => {
+                self.relay(OUTLETS[*outlet]).online = false;
+                self.pass_for(Duration::from_secs(*seconds)).await;
+                self.relay(OUTLETS[*outlet]).online = true;
+            }
+            Step::Restart(down) => self.restart(Duration::from_secs(*down)).await,
+            Step::Jump(jump) => self.clock.jump(SignedDuration::from_secs(*jump)),
+            Step::Vacation(away) => {
+                self.request(Request::Vacation(Some(*away))).await.unwrap();
+            }
+        }
+    }
+}
+
+fn site(energy: EnergyRules) -> impl Strategy<Value = Group> {
+    let reactions = prop::sample::select(vec![
+        OnExternalChange::Override,
+        OnExternalChange::Enforce,
+        OnExternalChange::Ignore,
+    ]);
+    (any::<bool>(), any::<bool>(), reactions).prop_map(move |(scheduled, staggered, reaction)| {
+        let mut group = laundry(energy, scheduled);
+        group.stagger = staggered.then(|| "2s".parse().unwrap());
+        group.on_external_change = reaction;
+        group
+    })
+}
+
+fn run(test: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), TestCaseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(test)
+}
+
+#[test]
+fn rule_19_no_sequence_draws_more_than_the_ceiling_for_longer_than_a_reading_takes() {
+    const PAUSE: i64 = 60;
+    check(
+        16,
+        &(site(ceiling(3500, 3000, "1m")), steps()),
+        |(group, steps)| {
+            run(async {
+                let mut world = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
+                world.ceiling = Some(3500);
+                world.set("group/driveway", ON).await;
+                for step in &steps {
+                    world.live_through(step).await;
+                }
+                world.pass("5m").await;
+                prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+                let jumps = steps.iter().any(|step| matches!(step, Step::Jump(_)));
+                for path in OUTLETS {
+                    let times: Vec<_> = world.shed.iter().filter(|(_, shed)| shed == path).collect();
+                    let close = times
+                        .windows(2)
+                        .any(|pair| pair[1].0.duration_since(pair[0].0).as_secs() < PAUSE);
+                    prop_assert!(jumps || !close, "{path} flaps: {times:?}");
+                }
+                Ok(())
+            })
+        },
+    );
+}
+
+#[test]
+fn rule_19_no_sequence_uses_more_than_the_budget_and_one_reading() {
+    let steps = steps().prop_map(|steps| {
+        // What is used out of reach and while the clock is set is another matter.
+        let counts = |step: &Step| !matches!(step, Step::Outage(..) | Step::Jump(_) | Step::Restart(_));
+        steps.into_iter().filter(counts).collect::<Vec<_>>()
+    });
+    check(8, &(site(budget(600)), steps), |(group, steps)| {
+        run(async {
+            let mut world = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
+            world.budget = Some(600);
+            for step in &steps {
+                world.live_through(step).await;
+            }
+            world.pass_for(READING + POLL).await;
+            world.pass("10m").await;
+            prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+            Ok(())
+        })
+    });
+}

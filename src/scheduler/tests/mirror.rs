@@ -1,0 +1,152 @@
+//! OFF edges that plugs hold themselves.
+
+use std::time::Duration;
+
+use super::{
+    rules::{OFF, ON, rules, world},
+    world::World,
+};
+use crate::domain::{
+    command::Action,
+    device_command::Switch,
+    report::{DeviceClock, EventKind},
+};
+use planner::{
+    overrides::Lifetime,
+    plan::Source,
+    rules::{Group, SyncOffToDevice},
+    testing::{group, schedule},
+};
+
+fn heater() -> Group {
+    let mut group = group(vec![schedule("morning", "06:00", "08:00")]);
+    group.outlets = vec!["heater".parse().unwrap()];
+    group.sync_off_to_device = SyncOffToDevice::Yes;
+    group
+}
+
+/// A plug that can hold rules and whose clock is right, at 05:00.
+async fn mirroring() -> World {
+    let mut world = world(heater(), "2024-06-21T05:00:00").await;
+    set_clock(&mut world, in_step()).await;
+    world
+}
+
+fn in_step() -> DeviceClock {
+    DeviceClock::InStep {
+        zone: "UTC".to_owned(),
+    }
+}
+
+async fn set_clock(world: &mut World, clock: DeviceClock) {
+    let relay = world.relay("heater");
+    relay.rules.list = Some([].into());
+    relay.rules.clock = clock;
+    world.pass("12s").await;
+}
+
+/// The rules that are asked for: when, and on how many days.
+fn asked(world: &World) -> Vec<(u16, u32)> {
+    let wanted = &world.mirrors.last().unwrap().wanted;
+    wanted
+        .iter()
+        .map(|rule| (rule.minute, rule.days.bits().count_ones()))
+        .collect()
+}
+
+async fn hold(world: &mut World) {
+    let hold = Some(Lifetime::Hold);
+    world
+        .command("heater", Action::Switch(Switch::To(ON)), hold)
+        .await;
+    world.pass("12s").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_off_edges_are_asked_for_once_and_known_after_a_restart() {
+    let mut world = mirroring().await;
+    assert_eq!(asked(&world), [(481, 7)]);
+    assert_eq!(world.standing("heater").off_rules.len(), 1);
+    world.pass("26h").await;
+    assert_eq!(world.mirrors.len(), 1, "nothing changed");
+    world.restart(Duration::from_mins(5)).await;
+    world.pass("1m").await;
+    assert_eq!(world.mirrors.len(), 1, "what is there is what is wanted");
+    assert_eq!(world.kept().off_rules.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
+    let mut world = mirroring().await;
+    hold(&mut world).await;
+    assert_eq!(asked(&world), []);
+    world.command("heater", Action::Auto, None).await;
+    world.pass("12s").await;
+    assert_eq!(asked(&world), [(481, 7)]);
+    let until = Some(Lifetime::Until("2024-06-21T12:00:00Z".parse().unwrap()));
+    world
+        .command("heater", Action::Switch(Switch::To(ON)), until)
+        .await;
+    world.pass("12s").await;
+    assert_eq!(asked(&world), [(481, 6)], "all but today's");
+    world.until("2024-06-21T12:00:10").await;
+    world.pass("12s").await;
+    assert_eq!(asked(&world), [(481, 7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
+    let mut world = mirroring().await;
+    // The plug cannot be written to in time, and its rule fires.
+    world.rules_are_stuck = true;
+    hold(&mut world).await;
+    assert_eq!(asked(&world), []);
+    world.until("2024-06-21T08:01:02").await;
+    world.press("heater");
+    world.pass("10s").await;
+    assert_eq!(world.power("heater"), ON, "the override lasts");
+    assert_eq!(world.standing("heater").source, Source::Override);
+    world.until("2024-06-21T08:10:00").await;
+    world.press("heater");
+    world.pass("10s").await;
+    assert_eq!(world.power("heater"), OFF, "that was somebody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_without_the_option_ours_are_taken_out() {
+    let mut world = mirroring().await;
+    let mut other = heater();
+    other.sync_off_to_device = SyncOffToDevice::No;
+    world.reload(rules(other), &["heater"]).await;
+    world.pass("12s").await;
+    let last = world.mirrors.last().unwrap();
+    assert!(last.wanted.is_empty());
+    assert!(last.ours.contains_key("S1"));
+    assert!(world.kept().off_rules.is_empty());
+    let asked = world.mirrors.len();
+    world.pass("1h").await;
+    assert_eq!(world.mirrors.len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
+    for (clock, words) in [
+        (DeviceClock::Wrong, "not in step"),
+        (DeviceClock::Untold, "cannot be read"),
+    ] {
+        let mut world = world(heater(), "2024-06-21T05:00:00").await;
+        set_clock(&mut world, clock.clone()).await;
+        assert!(
+            world.mirrors.is_empty(),
+            "nothing is there, and nothing is wanted"
+        );
+        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1);
+        assert!(world.events.last().unwrap().1.contains(words));
+        world.pass("5m").await;
+        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "told once");
+        set_clock(&mut world, in_step()).await;
+        assert_eq!(asked(&world), [(481, 7)]);
+        set_clock(&mut world, clock).await;
+        assert_eq!(asked(&world), [], "taken out again");
+    }
+}

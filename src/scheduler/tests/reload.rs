@@ -1,0 +1,139 @@
+//! Settings that change while the scheduler runs.
+
+use std::time::Duration;
+
+use super::{
+    rules::{OFF, ON, morning, rules, world},
+    world::Dial,
+};
+use crate::domain::{command::Action, report::EventKind, scheduling::Request};
+use planner::{
+    condition::WhenUnknown,
+    rules::{Limit, Rules},
+    testing::{freezing, group, schedule},
+};
+
+const NOON: &str = "2024-06-21T12:00:00";
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_gone_leaves_no_timer_and_is_not_heard() {
+    let mut world = world(morning(), NOON).await;
+    world.add("lamp", Dial::None);
+    world.pass("6s").await;
+    let command = world
+        .command("lamp", Action::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("1s").await;
+    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));
+    assert_eq!(world.kept().timers.len(), 1);
+
+    world.reload(rules(morning()), &["mats"]).await;
+    assert!(world.kept().timers.is_empty());
+    assert_eq!(world.standing("lamp").timer_until, None);
+    // Its worker reports until it ends.
+    world.pass("20m").await;
+    assert_eq!(world.power("lamp"), ON, "nobody switches what is not ours");
+
+    world.reload(rules(morning()), &["mats", "lamp"]).await;
+    world.press("lamp");
+    world.pass("6s").await;
+    let command = world
+        .command("lamp", Action::OnFor(Duration::from_mins(10)), None)
+        .await;
+    world.pass("11m").await;
+    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), OFF));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_sensor_has_five_minutes_to_speak() {
+    let always = || group(vec![schedule("always", "00:00", "23:59")]);
+    let without = Rules {
+        sensors: Vec::new(),
+        ..rules(always())
+    };
+    let mut world = world(always(), NOON).await;
+    world.reload(without, &["mats"]).await;
+    world.pass("1h").await;
+    assert_eq!(world.power("mats/1"), ON);
+
+    let mut asking = always();
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
+    world.reload(rules(asking), &["mats"]).await;
+    world.pass("4m").await;
+    assert_eq!(world.power("mats/1"), ON);
+    assert_eq!(world.count(EventKind::SensorStale), 0);
+    world.pass("2m").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert_eq!(world.count(EventKind::SensorStale), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_outlet_has_run_counts_on() {
+    let limited = |name: &str, max_on: &str| {
+        let mut group = group(vec![schedule("always", "00:00", "23:59")]);
+        group.name = name.to_owned();
+        group.limits.max_on = Limit::Of(max_on.parse().unwrap());
+        group.limits.cooldown = Limit::Of("30m".parse().unwrap());
+        rules(group)
+    };
+    let mut world = world(limited("Mats", "6h").groups.remove(0), NOON).await;
+    world.pass("2h").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.reload(limited("More mats", "3h"), &["mats"]).await;
+    assert_eq!(world.power("mats/1"), ON);
+    assert_eq!(world.rules_told.last().unwrap().groups[0].name, "More mats");
+    world.pass("59m").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.pass("2m").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert!(world.count(EventKind::SafetyTrip) >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_ends_with_its_group_and_outlives_a_change() {
+    let mut world = world(morning(), NOON).await;
+    world.set("mats/1", ON).await;
+    world.pass("1s").await;
+    assert_eq!(world.kept().overrides.iter().count(), 1);
+
+    let mut renamed = morning();
+    renamed.name = "Ramp".to_owned();
+    world.reload(rules(renamed), &["mats"]).await;
+    assert_eq!(world.kept().overrides.iter().count(), 1);
+    assert_eq!(world.power("mats/1"), ON);
+
+    let none = Rules {
+        groups: Vec::new(),
+        ..rules(morning())
+    };
+    world.reload(none, &["mats"]).await;
+    assert_eq!(world.kept().overrides.iter().count(), 0);
+    assert_eq!(world.kept().runs.len(), 0);
+    world.reload(rules(morning()), &["mats"]).await;
+    world.pass("6s").await;
+    assert_eq!(world.power("mats/1"), OFF, "the schedules decide again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_changed_by_request_stays_on_top_while_its_group_does() {
+    let mut world = world(morning(), NOON).await;
+    let disable = Request::EnableSchedule {
+        group: "driveway".parse().unwrap(),
+        schedule: "morning".parse().unwrap(),
+        enabled: false,
+    };
+    world.request(disable).await.unwrap();
+    let mut longer = morning();
+    longer.schedules[0] = schedule("morning", "06:00", "09:00");
+    longer.schedules.push(schedule("evening", "18:00", "20:00"));
+    world.reload(rules(longer), &["mats"]).await;
+    let told = &world.rules_told.last().unwrap().groups[0].schedules;
+    let enabled: Vec<bool> = told.iter().map(|schedule| schedule.enabled).collect();
+    assert_eq!(enabled, [false, true]);
+
+    // One that the settings have no longer is not changed any more.
+    let other = group(vec![schedule("other", "06:00", "08:00")]);
+    world.reload(rules(other), &["mats"]).await;
+    world.reload(rules(morning()), &["mats"]).await;
+    assert!(world.rules_told.last().unwrap().groups[0].schedules[0].enabled);
+}

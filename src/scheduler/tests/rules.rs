@@ -1,0 +1,266 @@
+//! Edges, reconciling, sensors, vacation, restarts.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::world::World;
+use crate::domain::{command::Action, device_command::Switch, report::EventKind, scheduling::Request};
+use planner::{
+    Power,
+    condition::WhenUnknown,
+    overrides::Lifetime,
+    plan::{Source, Vacation},
+    rules::{Group, Rules},
+    testing::{Site, freezing, group, schedule},
+};
+
+pub(super) const ON: Power = Power::On;
+pub(super) const OFF: Power = Power::Off;
+
+/// The rules of one group, in UTC.
+pub(super) fn rules(group: Group) -> Rules {
+    let mut rules = Site::new(group, "UTC").rules;
+    rules.location.zone = TimeZone::UTC;
+    rules
+}
+
+pub(super) fn morning() -> Group {
+    group(vec![schedule("morning", "06:00", "08:00")])
+}
+
+pub(super) async fn world(group: Group, wall: &str) -> World {
+    let mut world = World::new(rules(group), format!("{wall}Z").parse().unwrap());
+    world.pass("1s").await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_03_an_edge_is_acted_on_within_a_second() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    world.until("2024-06-21T05:59:59").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
+    world.until("2024-06-21T06:00:01").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, ON));
+    world.until("2024-06-21T08:00:01").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
+    assert_eq!(world.switched.len(), 4);
+    assert_eq!(
+        (
+            world.count(EventKind::ScheduleOn),
+            world.count(EventKind::ScheduleOff)
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_05_an_outlet_that_was_out_of_reach_at_its_edge_is_switched_when_it_returns() {
+    let mut world = world(morning(), "2024-06-21T05:59:00").await;
+    for path in ["mats/1", "mats/2"] {
+        world.relay(path).online = false;
+    }
+    world.until("2024-06-21T06:30:00").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert_eq!(world.standing("mats/1").mismatch, Some(true));
+    assert!(world.count(EventKind::StateMismatch) >= 1);
+    for path in ["mats/1", "mats/2"] {
+        world.relay(path).online = true;
+    }
+    world.pass("6s").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, ON));
+    assert_eq!(world.standing("mats/1").mismatch, Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_05_a_member_that_missed_its_command_is_repaired() {
+    let mut world = world(morning(), "2024-06-21T05:59:00").await;
+    world.relay("mats/2").stubborn = true;
+    world.until("2024-06-21T06:02:00").await;
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, OFF));
+    world.relay("mats/2").stubborn = false;
+    world.pass("1m").await;
+    assert_eq!(world.power("mats/2"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_05_members_are_switched_one_after_the_other() {
+    let mut staggered = morning();
+    staggered.stagger = Some("3s".parse().unwrap());
+    let mut world = world(staggered, "2024-06-21T05:59:00").await;
+    world.until("2024-06-21T06:00:10").await;
+    let at: Vec<_> = world.switched.iter().map(|(at, _, _)| *at).collect();
+    let apart = at[1].duration_since(at[0]).as_secs_f64();
+    assert!((3.0..3.1).contains(&apart), "{apart}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_09_vacation_turns_schedules_off_and_is_kept() {
+    let mut world = world(morning(), "2024-06-21T06:10:00").await;
+    world.pass("5s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.request(Request::Vacation(Some(true))).await.unwrap();
+    world.pass("1s").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert_eq!(world.standing("mats/1").source, Source::Vacation);
+    world.restart(Duration::from_secs(5)).await;
+    world.pass("10s").await;
+    assert_eq!(world.power("mats/1"), OFF);
+    assert!(matches!(world.kept().saved.vacation, Vacation::Since(_)));
+    world.request(Request::Vacation(Some(false))).await.unwrap();
+    world.pass("1s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    assert_eq!(world.count(EventKind::Vacation), 2);
+}
+
+fn conditional(when_unknown: WhenUnknown) -> Group {
+    let mut group = morning();
+    group.schedules[0].conditions = vec![freezing(when_unknown)];
+    group
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grace_ends() {
+    for (when_unknown, afterwards) in [
+        (WhenUnknown::Off, OFF),
+        (WhenUnknown::On, ON),
+        (WhenUnknown::Hold, ON),
+    ] {
+        let mut world = world(conditional(when_unknown), "2024-06-21T05:59:00").await;
+        world.say("weather/outdoor", "-3").await;
+        world.until("2024-06-21T06:01:00").await;
+        assert_eq!(world.power("mats/1"), ON);
+        world.restart(Duration::from_secs(20)).await;
+        world.pass("4m 59s").await;
+        assert_eq!(world.power("mats/1"), ON, "{when_unknown:?} in the grace");
+        world.pass("2s").await;
+        assert_eq!(world.power("mats/1"), afterwards, "{when_unknown:?} after it");
+        world.until("2024-06-21T08:00:01").await;
+        assert_eq!(world.power("mats/1"), OFF);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
+    let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
+    world.say("weather/outdoor", "-3").await;
+    world.until("2024-06-21T06:01:00").await;
+    world.restart(Duration::from_secs(20)).await;
+    // Off by its button while the bridge was down: the schedule was on, so it is switched on again.
+    world.press("mats/1");
+    world.restart(Duration::from_secs(20)).await;
+    world.pass("10s").await;
+    assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_10_a_sensor_that_falls_silent_is_told_once_and_again_when_it_speaks() {
+    let mut world = world(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
+    world.say("weather/outdoor", "-3").await;
+    world.say("weather/outdoor", "nonsense").await;
+    world.until("2024-06-21T05:29:00").await;
+    assert_eq!(world.count(EventKind::SensorStale), 0);
+    world.until("2024-06-21T05:45:00").await;
+    assert_eq!(world.count(EventKind::SensorStale), 1);
+    world.say("weather/outdoor", "-2").await;
+    assert_eq!(world.count(EventKind::SensorBack), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_03_a_clock_that_is_set_is_noticed_and_no_edge_fires_twice() {
+    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    world.clock.jump(jiff::SignedDuration::from_hours(2));
+    world.pass("61s").await;
+    assert_eq!(world.power("mats/1"), ON, "07:00 on the wall");
+    world.clock.jump(jiff::SignedDuration::from_hours(-2));
+    world.pass("61s").await;
+    assert_eq!(world.power("mats/1"), OFF, "05:02 on the wall");
+    assert_eq!(world.switched.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
+    let mut world = world(morning(), "2024-06-21T06:10:00").await;
+    world.pass("5s").await;
+    let standing = world.standing("mats/1");
+    assert_eq!((standing.expected, standing.source), (Some(ON), Source::Schedule));
+    assert_eq!(standing.rule.as_deref(), Some("morning"));
+    assert_eq!(
+        standing.next_change,
+        Some("2024-06-21T08:00:00Z".parse().unwrap())
+    );
+    let group = world.group();
+    assert_eq!((group.state, group.next_state), (Some(ON), Some(OFF)));
+    assert!(!world.rules_told.is_empty(), "the rules come first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_an_edge_under_an_override_says_what_counts() {
+    let mut world = world(morning(), "2024-06-21T05:59:00").await;
+    let hold = Some(Lifetime::Hold);
+    let off = Action::Switch(Switch::To(OFF));
+    world.command("group/driveway", off, hold).await;
+    world.until("2024-06-21T06:00:05").await;
+    let told = world
+        .events
+        .iter()
+        .find(|(kind, _)| *kind == EventKind::ScheduleOn);
+    let (_, message) = told.unwrap();
+    assert!(
+        message.starts_with("schedules want group driveway on; what counts is: manual OFF"),
+        "{message}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_14_asking_changes_nothing() {
+    let mut world = world(morning(), "2024-06-21T06:10:00").await;
+    world.pass("5s").await;
+    let before = (world.kept(), world.switched.len());
+    for request in [
+        Request::Schedules(None),
+        Request::Overrides,
+        Request::Vacation(None),
+        Request::Plan {
+            group: None,
+            days: 7,
+            page: 1,
+        },
+    ] {
+        world.request(request).await.unwrap();
+    }
+    world.pass("5s").await;
+    assert_eq!((world.kept(), world.switched.len()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
+    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    let stranger = r#"{
+        "overrides": {"gone/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "never", "origin": "command"}},
+        "safety": {"gone/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "timers": {"lamp": {"set_at": "2024-06-19T08:00:00Z", "off_at": "2024-06-19T09:00:00Z"}},
+        "schedule_changes": {
+            "nobody": {"x": "removed"},
+            "driveway": {"gone": {"enabled": false}, "bad": {"set": {"id": "bad"}}}
+        },
+        "memory": [{"group": "nobody", "schedule": "x", "at": "2024-06-21T08:00:00Z", "memory": {}}]
+    }"#;
+    world.keep(serde_json::from_str(stranger).unwrap());
+    world.restart(Duration::from_secs(1)).await;
+    world.pass("10s").await;
+    let kept = world.kept();
+    assert_eq!(kept.overrides.iter().count(), 0);
+    assert!(kept.runs.keys().all(|outlet| outlet.device.as_str() == "mats"));
+    assert!(kept.timers.is_empty() && kept.saved.schedule_changes.is_empty());
+    assert_eq!(world.rules_told.last().unwrap().groups[0], morning());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_the_state_changes_with_its_meaning_and_not_with_time() {
+    let mut world = world(morning(), "2024-06-21T06:10:00").await;
+    world.pass("10s").await;
+    let before = world.kept();
+    world.pass("30m").await;
+    assert_eq!(world.kept(), before);
+}

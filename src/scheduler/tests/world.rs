@@ -1,0 +1,1147 @@
+//! A small world on the other side of the scheduler's channels: outlets with relays, latency, outages, buttons and
+//! countdowns, a device owner that queues as the real one does, and somebody who sends commands.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::super::{
+    PersistedScheduler,
+    task::{Parts, SchedulerTask},
+    timers::Timer,
+};
+use crate::{
+    domain::{
+        command::{Action, Command, Target},
+        command_error::{CommandError, ErrorCode},
+        device_command::{DeviceAction, DeviceCommand, Switch},
+        devices::{DeviceEvent, DeviceMsg},
+        off_rules::{Mirror, Mirrored, has_fired},
+        reply::{Applied, CommandResult, Reply},
+        report::{
+            Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind,
+            Identity, Kind, Metered, Outlet, Phase,
+        },
+        request_reply::{RequestReply, RequestResult},
+        scheduling::{
+            self, GroupStatus, OutletNames, OutletStatus, ReloadedRules, Request, SchedulerMsg,
+            SchedulerUpdate,
+        },
+    },
+    store::{self, Store},
+    system::{clock::Clock, tasks::Tasks},
+};
+use planner::{
+    DeviceId, OutletPath, Power, Steady,
+    overrides::{Lifetime, Override},
+    period::after,
+    rules::Rules,
+    safety::RunTime,
+    units::{MilliWattHours, MilliWatts},
+};
+
+/// Devices that are configured in each world, in a group or not.
+const EXTRA: [&str; 2] = ["lamp", "spare"];
+/// Between two polls of a worker.
+pub(super) const POLL: Duration = Duration::from_secs(5);
+/// Between two readings of a meter.
+pub(super) const READING: Duration = Duration::from_secs(30);
+/// After a relay changed, until its meter is read.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Whether a device counts down by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dial {
+    None,
+    Idle,
+    Until(Instant),
+}
+
+/// The meter of an outlet.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    /// What its load draws while it is on, in W.
+    pub(super) watts: u64,
+    /// Whether it answers.
+    pub(super) silent: bool,
+    /// mJ.
+    used: u64,
+    /// mJ since midnight in UTC.
+    today: u64,
+    counted: (Instant, Timestamp),
+    due: Instant,
+}
+
+impl Gauge {
+    fn count(&mut self, power: Power, clock: &Clock) {
+        let now = (Instant::now(), clock.now());
+        let millis = now.0.duration_since(self.counted.0).as_millis();
+        let drawn = if power.is_on() {
+            u64::try_from(millis).unwrap() * self.watts
+        } else {
+            0
+        };
+        let day = |at: Timestamp| at.as_second().div_euclid(86_400);
+        if day(now.1) > day(self.counted.1) {
+            self.today = 0;
+        }
+        self.used += drawn;
+        self.today += drawn;
+        self.counted = now;
+    }
+}
+
+/// What the bridge was told of an outlet last.
+#[derive(Debug)]
+enum Told {
+    Nothing,
+    /// It is out of reach.
+    Away,
+    State(Box<Outlet>),
+}
+
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) on_since: Option<Instant>,
+    pub(super) online: bool,
+    pub(super) dial: Dial,
+    /// The countdown that the worker armed; another one is external.
+    armed_dial: Option<Dial>,
+    /// When it must be off, as the scheduler sent it.
+    off_by: Option<Steady>,
+    /// What made its last change.
+    changed_by: ChangedBy,
+    pub(super) latency: Duration,
+    /// Answers that it did not, whatever it is asked.
+    pub(super) stubborn: bool,
+    /// What it holds and follows by itself.
+    pub(super) rules: DeviceRules,
+    pub(super) gauge: Option<Gauge>,
+    told: Told,
+    /// Since when the bridge can reach it, if it can.
+    able_since: Option<Instant>,
+    /// Whether an order of the bridge switched it on.
+    ordered: bool,
+    /// The run, by its start, that the bridge knew long enough to arm the countdown.
+    armed: Option<Instant>,
+}
+
+impl Relay {
+    fn new(dial: Dial) -> Self {
+        Self {
+            on_since: None,
+            online: true,
+            dial,
+            armed_dial: None,
+            off_by: None,
+            changed_by: ChangedBy::Unknown,
+            latency: Duration::from_millis(50),
+            stubborn: false,
+            rules: DeviceRules::default(),
+            gauge: None,
+            told: Told::Nothing,
+            able_since: Some(Instant::now()),
+            ordered: false,
+            armed: None,
+        }
+    }
+
+    /// By then a worker has read it, and the bridge has answered.
+    const NOTICED: Duration = Duration::from_secs(POLL.as_secs() + 2);
+
+    /// What the bridge can do changes.
+    fn reach(&mut self, able: bool, now: Instant) {
+        let known = |since: Instant| since + Self::NOTICED <= now;
+        match (self.able_since, able) {
+            (None, true) => self.able_since = Some(now),
+            (Some(since), false) => {
+                self.able_since = None;
+                self.armed = self.on_since.filter(|started| known(*started) && known(since));
+            }
+            _ => {}
+        }
+    }
+
+    /// When it has to be off at the latest. Its run is counted in whole seconds of its own, so to 1 s; 1 s more is
+    /// allowed, and the latency. Out of reach it can be switched only once it is back and was read, unless its own
+    /// countdown was armed before: that is so one poll after it went on.
+    fn latest(&self, max_on: Duration) -> Option<Instant> {
+        let slack = Duration::from_millis(2100);
+        let started = self.on_since?;
+        let due = started + max_on;
+        if self.dial != Dial::None && self.armed == Some(started) {
+            return Some(due + slack);
+        }
+        let back = self.able_since? + Self::NOTICED;
+        Some(due.max(back) + slack)
+    }
+
+    pub(super) fn power(&self) -> Power {
+        Power::from(self.on_since.is_some())
+    }
+
+    /// The worker makes the countdown of the device follow.
+    fn arm(&mut self, clock: &Clock) {
+        let ours = self.dial == Dial::Idle || self.armed_dial == Some(self.dial);
+        if self.dial == Dial::None || !ours {
+            return;
+        }
+        let wanted = self.off_by.filter(|_| self.on_since.is_some());
+        self.dial = match wanted {
+            None => Dial::Idle,
+            Some(end) => {
+                let left = clock.steady().until(end);
+                let whole = Duration::from_secs(left.as_millis().div_ceil(1000).clamp(1, 86_400) as u64);
+                match self.dial {
+                    // Close enough.
+                    Dial::Until(armed)
+                        if (Instant::now() + whole)
+                            .max(armed)
+                            .duration_since((Instant::now() + whole).min(armed))
+                            <= Duration::from_secs(2) =>
+                    {
+                        self.dial
+                    }
+                    _ => Dial::Until(Instant::now() + whole),
+                }
+            }
+        };
+        self.armed_dial = Some(self.dial).filter(|dial| *dial != Dial::Idle);
+    }
+
+    fn flip(&mut self, power: Power, by: ChangedBy) {
+        if self.power() != power {
+            self.changed_by = by;
+        }
+        match power {
+            Power::On => {
+                self.on_since.get_or_insert_with(Instant::now);
+            }
+            Power::Off => {
+                self.on_since = None;
+                self.ordered = false;
+            }
+        }
+    }
+
+    /// Whether the bridge was told what it is, or that it is out of reach.
+    fn is_told(&self) -> bool {
+        !matches!(self.told, Told::Nothing)
+    }
+
+    fn said(&self) -> Option<&Outlet> {
+        match &self.told {
+            Told::State(outlet) => Some(outlet),
+            Told::Nothing | Told::Away => None,
+        }
+    }
+
+    /// Whether the bridge has to know that it is on.
+    fn known_on(&self, now: Instant) -> bool {
+        let noticed = |since: Option<Instant>| since.is_some_and(|since| since + Self::NOTICED <= now);
+        self.ordered || (self.online && noticed(self.on_since) && noticed(self.able_since))
+    }
+}
+
+struct Waiting {
+    ready: Instant,
+    intent: DeviceCommand,
+    /// Whether it waited for a device out of reach.
+    waited: bool,
+}
+
+/// The running scheduler.
+struct Bridge {
+    keeper: Store,
+    orders: mpsc::Receiver<DeviceMsg>,
+    news: mpsc::Sender<DeviceEvent>,
+    asks: mpsc::Sender<SchedulerMsg>,
+    words: mpsc::Receiver<SchedulerUpdate>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+pub(super) struct World {
+    pub(super) clock: Clock,
+    rules: Arc<Rules>,
+    devices: BTreeSet<DeviceId>,
+    pub(super) relays: BTreeMap<OutletPath, Relay>,
+    bridge: Bridge,
+    tasks: Tasks,
+    waiting: Vec<Waiting>,
+    next_poll: Instant,
+    /// Whether the polls to come would show what the last one did.
+    still: bool,
+    next_ticket: u64,
+    answers: mpsc::UnboundedSender<(u64, CommandResult)>,
+    answered: mpsc::UnboundedReceiver<(u64, CommandResult)>,
+    pub(super) outcomes: BTreeMap<u64, CommandResult>,
+    pub(super) events: Vec<(EventKind, String)>,
+    /// Plugs cannot be written to: the rules they hold stay.
+    pub(super) rules_are_stuck: bool,
+    /// What was asked for as rules on plugs.
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
+    pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
+    pub(super) rules_told: Vec<Arc<Rules>>,
+    results: (
+        mpsc::UnboundedSender<RequestResult>,
+        mpsc::UnboundedReceiver<RequestResult>,
+    ),
+    /// Each time a relay was switched by an order: when, which, to what.
+    pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
+    /// When a ceiling switched an outlet off.
+    pub(super) shed: Vec<(Timestamp, String)>,
+    /// The ceiling in W that is watched, and since when nothing changed but more is drawn.
+    pub(super) ceiling: Option<u64>,
+    over_since: Option<Instant>,
+    /// The budget in Wh that is watched.
+    pub(super) budget: Option<u64>,
+    /// The limit that is watched.
+    pub(super) max_on: Option<Duration>,
+    /// Whether it is watched that the bridge turns on one outlet at a time.
+    pub(super) one_on: bool,
+    /// What was broken of that.
+    pub(super) violations: Vec<String>,
+}
+
+fn start(
+    rules: &Arc<Rules>,
+    devices: &BTreeSet<DeviceId>,
+    kept: PersistedScheduler,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Bridge {
+    let (keeper, _writer, _) = store::open(None, clock).unwrap();
+    keeper.replace(|saved| &mut saved.scheduler, kept);
+    let (orders_out, orders) = mpsc::channel(256);
+    let (news, news_in) = mpsc::channel(256);
+    let (wires, ends) = scheduling::channels();
+    let scheduler = SchedulerTask::new(Parts {
+        rules: rules.clone(),
+        devices: devices
+            .iter()
+            .map(|device| (device.clone(), OutletNames::new()))
+            .collect(),
+        store: keeper.clone(),
+        inbox: ends,
+        events: news_in,
+        device_owner: orders_out,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    });
+    let stop = CancellationToken::new();
+    let task = tasks.spawn("scheduler", scheduler.run(stop.clone()));
+    Bridge {
+        keeper,
+        orders,
+        news,
+        asks: wires.asks,
+        words: wires.words,
+        stop,
+        task,
+    }
+}
+
+/// What the state file has, by name.
+#[derive(Debug, PartialEq)]
+pub(super) struct Kept {
+    pub(super) overrides: Vec<(OutletPath, Override)>,
+    pub(super) timers: BTreeMap<OutletPath, Timer>,
+    pub(super) runs: BTreeMap<OutletPath, RunTime>,
+    pub(super) off_rules: Vec<OutletPath>,
+    pub(super) saved: PersistedScheduler,
+}
+
+impl World {
+    /// A world at an instant, all outlets off and reachable, plugs with a countdown.
+    pub(super) fn new(rules: Rules, now: Timestamp) -> Self {
+        let clock = Clock::steered(now);
+        let rules = Arc::new(rules);
+        let tasks = Tasks::default();
+        let members = rules.groups.iter().flat_map(|group| &group.outlets);
+        let devices: BTreeSet<DeviceId> = members
+            .map(|path| path.device.clone())
+            .chain(EXTRA.map(|id| id.parse().unwrap()))
+            .collect();
+        let bridge = start(&rules, &devices, PersistedScheduler::default(), &clock, &tasks);
+        let relay = |path: &OutletPath| {
+            Relay::new(if path.outlet.is_some() {
+                Dial::None
+            } else {
+                Dial::Idle
+            })
+        };
+        let paths = rules.groups.iter().flat_map(|group| group.outlets.clone());
+        let (answers, answered) = mpsc::unbounded_channel();
+        Self {
+            clock,
+            relays: paths.map(|path| (path.clone(), relay(&path))).collect(),
+            rules,
+            devices,
+            bridge,
+            tasks,
+            waiting: Vec::new(),
+            next_poll: Instant::now(),
+            still: false,
+            next_ticket: 0,
+            answers,
+            answered,
+            outcomes: BTreeMap::new(),
+            events: Vec::new(),
+            rules_are_stuck: false,
+            mirrors: Vec::new(),
+            outlets: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            rules_told: Vec::new(),
+            results: mpsc::unbounded_channel(),
+            switched: Vec::new(),
+            shed: Vec::new(),
+            ceiling: None,
+            over_since: None,
+            budget: None,
+            max_on: None,
+            one_on: false,
+            violations: Vec::new(),
+        }
+    }
+
+    /// One more outlet, in no group.
+    pub(super) fn add(&mut self, path: &str, dial: Dial) {
+        self.relays.insert(path.parse().unwrap(), Relay::new(dial));
+    }
+
+    pub(super) fn relay(&mut self, path: &str) -> &mut Relay {
+        self.relays.get_mut(&path.parse::<OutletPath>().unwrap()).unwrap()
+    }
+
+    pub(super) fn power(&self, path: &str) -> Power {
+        self.relays[&path.parse::<OutletPath>().unwrap()].power()
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        let saved = self.bridge.keeper.saved().scheduler;
+        let relays = || {
+            saved
+                .relays
+                .values()
+                .filter_map(|relay| Some((relay.name.clone()?, relay)))
+        };
+        Kept {
+            overrides: relays()
+                .filter_map(|(path, relay)| Some((path, relay.overridden?)))
+                .collect(),
+            timers: relays()
+                .filter_map(|(path, relay)| Some((path, relay.timer?)))
+                .collect(),
+            runs: relays()
+                .filter(|(_, relay)| relay.run != RunTime::default())
+                .map(|(path, relay)| (path, relay.run))
+                .collect(),
+            off_rules: relays()
+                .filter(|(_, relay)| !relay.off_rules.is_empty())
+                .map(|(path, _)| path)
+                .collect(),
+            saved,
+        }
+    }
+
+    /// Somebody edits the state file.
+    pub(super) fn keep(&self, kept: PersistedScheduler) {
+        self.bridge.keeper.replace(|saved| &mut saved.scheduler, kept);
+    }
+
+    pub(super) fn standing(&self, path: &str) -> &OutletStatus {
+        &self.outlets[&path.parse::<OutletPath>().unwrap()]
+    }
+
+    pub(super) fn group(&self) -> &GroupStatus {
+        &self.groups["driveway"]
+    }
+
+    pub(super) fn count(&self, kind: EventKind) -> usize {
+        self.events.iter().filter(|(found, _)| *found == kind).count()
+    }
+
+    /// A meter for an outlet, and what its load draws from now on, in W.
+    pub(super) fn draw(&mut self, path: &str, watts: u64) {
+        let clock = self.clock.clone();
+        self.over_since = None;
+        let relay = self.relay(path);
+        let power = relay.power();
+        let now = Instant::now();
+        let gauge = relay.gauge.get_or_insert(Gauge {
+            watts,
+            silent: false,
+            used: 0,
+            today: 0,
+            counted: (now, clock.now()),
+            due: now,
+        });
+        gauge.count(power, &clock);
+        gauge.watts = watts;
+    }
+
+    /// Used since midnight by all outlets together, in Wh.
+    pub(super) fn used_today(&self) -> u64 {
+        let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
+        gauges.map(|gauge| gauge.today).sum::<u64>() / 3_600_000
+    }
+
+    /// Meters whose turn it is are read.
+    async fn read_meters(&mut self, listening: bool) {
+        let (now, clock) = (Instant::now(), self.clock.clone());
+        let mut readings = Vec::new();
+        for (path, relay) in &mut self.relays {
+            let power = relay.power();
+            let Some(gauge) = &mut relay.gauge else { continue };
+            gauge.count(power, &clock);
+            if gauge.due > now {
+                continue;
+            }
+            gauge.due = now + READING;
+            if !listening || !relay.online {
+                continue;
+            }
+            let watts = if power.is_on() { gauge.watts } else { 0 };
+            readings.push(Metered {
+                device: path.device.clone(),
+                outlet: path.outlet.clone(),
+                power: (!gauge.silent).then_some(MilliWatts::from_watts(watts)),
+                total: (!gauge.silent).then_some(MilliWattHours::new(gauge.used / 3600)),
+            });
+        }
+        for reading in readings {
+            self.bridge
+                .news
+                .send(DeviceEvent::Metered(reading))
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Notes a ceiling or a budget that does not hold. After a change, each meter is read once; what is out of reach
+    /// cannot be switched off.
+    fn watch_energy(&mut self, now: Instant, listening: bool) {
+        if !listening || self.relays.values().any(|relay| !relay.online) {
+            self.over_since = None;
+            return;
+        }
+        let gauges = || {
+            self.relays
+                .values()
+                .filter(|relay| relay.power().is_on())
+                .filter_map(|relay| relay.gauge.as_ref())
+        };
+        let drawn: u64 = gauges().map(|gauge| gauge.watts).sum();
+        if self.ceiling.is_some_and(|ceiling| drawn > ceiling) {
+            let since = *self.over_since.get_or_insert(now);
+            if now > since + READING + POLL + SETTLE {
+                self.violations.push(format!(
+                    "{drawn} W since {:?} at {}",
+                    since.elapsed(),
+                    self.clock.now()
+                ));
+            }
+        } else {
+            self.over_since = None;
+        }
+        let all: u64 = self
+            .relays
+            .values()
+            .filter_map(|relay| Some(relay.gauge.as_ref()?.watts))
+            .max()
+            .unwrap_or(0);
+        let worth =
+            all * u64::try_from(self.relays.len()).unwrap() * (READING + POLL + SETTLE).as_secs() / 3600;
+        let used = self.used_today();
+        if self.budget.is_some_and(|budget| used > budget + worth + 1) {
+            self.violations.push(format!("{used} Wh at {}", self.clock.now()));
+        }
+    }
+
+    /// Somebody presses the button. The worker sees it with its next poll.
+    pub(super) fn press(&mut self, path: &str) {
+        let clock = self.clock.clone();
+        self.over_since = None;
+        let relay = self.relay(path);
+        let power = relay.power();
+        if let Some(gauge) = &mut relay.gauge {
+            gauge.count(power, &clock);
+        }
+        let off_rule = relay
+            .rules
+            .mirrored
+            .as_ref()
+            .is_some_and(|synced| has_fired(&synced.ours, &TimeZone::UTC, clock.now()));
+        let by = if off_rule && power == Power::On {
+            ChangedBy::OffRule
+        } else {
+            ChangedBy::External
+        };
+        relay.flip(power.toggled(), by);
+    }
+
+    pub(super) async fn say(&mut self, topic: &str, payload: &str) {
+        let ask = SchedulerMsg::Sensor {
+            topic: topic.to_owned(),
+            payload: payload.to_owned().into(),
+            retained: false,
+        };
+        self.bridge.asks.send(ask).await.unwrap();
+        self.settle().await;
+    }
+
+    /// The settings are read again.
+    pub(super) async fn reload(&mut self, rules: Rules, devices: &[&str]) {
+        self.rules = Arc::new(rules);
+        self.devices = devices.iter().map(|device| device.parse().unwrap()).collect();
+        let ask = SchedulerMsg::Reload(ReloadedRules {
+            rules: self.rules.clone(),
+            devices: devices
+                .iter()
+                .map(|device| (device.parse().unwrap(), OutletNames::new()))
+                .collect(),
+        });
+        self.bridge.asks.send(ask).await.unwrap();
+        self.settle().await;
+    }
+
+    /// A command; its outcome appears under the number.
+    pub(super) async fn command(&mut self, target: &str, change: Action, lifetime: Option<Lifetime>) -> u64 {
+        self.next_ticket += 1;
+        let target = match target.strip_prefix("group/") {
+            Some(group) => Target::Group(group.parse().unwrap()),
+            None => Target::Outlet(target.parse().unwrap()),
+        };
+        let wish = Command {
+            target,
+            action: change,
+            lifetime,
+            deadline: Instant::now() + Duration::from_secs(10),
+            reply: {
+                let (id, answers) = (self.next_ticket, self.answers.clone());
+                Reply::new(move |outcome| {
+                    let _ended = answers.send((id, outcome.result));
+                })
+            },
+        };
+        self.bridge.asks.send(SchedulerMsg::Command(wish)).await.unwrap();
+        self.settle().await;
+        self.next_ticket
+    }
+
+    pub(super) async fn set(&mut self, target: &str, power: Power) -> u64 {
+        self.command(target, Action::Switch(Switch::To(power)), None)
+            .await
+    }
+
+    /// What a command that was given some time ago was answered.
+    pub(super) fn code(&self, command: u64) -> Option<Result<(), ErrorCode>> {
+        let outcome = self.outcomes.get(&command)?;
+        Some(outcome.as_ref().map(|_| ()).map_err(|failure| failure.code))
+    }
+
+    pub(super) async fn request(&mut self, request: Request) -> RequestResult {
+        self.next_ticket += 1;
+        let results = self.results.0.clone();
+        let reply = RequestReply::new(move |result| results.send(result).unwrap());
+        self.bridge
+            .asks
+            .send(SchedulerMsg::Request { request, reply })
+            .await
+            .unwrap();
+        self.settle().await;
+        self.results.1.recv().await.unwrap()
+    }
+
+    /// The bridge ends and starts again, later; only the state file is left of it.
+    pub(super) async fn restart(&mut self, down: Duration) {
+        self.stop().await;
+        self.pass_until(Instant::now() + down, false).await;
+        self.start().await;
+    }
+
+    /// Kills the bridge. Devices live on.
+    pub(super) async fn stop(&mut self) {
+        self.bridge.stop.cancel();
+        (&mut self.bridge.task).await.unwrap();
+        self.waiting.clear();
+        self.inspect(Instant::now(), false);
+    }
+
+    /// Starts it again with what the state file has.
+    pub(super) async fn start(&mut self) {
+        let saved = serde_json::to_string(&self.bridge.keeper.saved()).unwrap();
+        let kept: store::Persisted = serde_json::from_str(&saved).unwrap();
+        self.bridge = start(
+            &self.rules,
+            &self.devices,
+            kept.scheduler,
+            &self.clock,
+            &self.tasks,
+        );
+        for relay in self.relays.values_mut() {
+            relay.told = Told::Nothing;
+            relay.off_by = None;
+            relay.changed_by = ChangedBy::Unknown;
+        }
+        self.outlets.clear();
+        self.groups.clear();
+        self.next_poll = Instant::now();
+        self.still = false;
+        self.settle().await;
+    }
+
+    pub(super) async fn pass(&mut self, length: &str) {
+        let length: SignedDuration = length.parse().unwrap();
+        self.pass_for(length.unsigned_abs()).await;
+    }
+
+    pub(super) async fn pass_for(&mut self, length: Duration) {
+        self.pass_until(Instant::now() + length, true).await;
+        self.settle().await;
+    }
+
+    /// Runs to a time of day in the zone of the rules, the next there is.
+    pub(super) async fn until(&mut self, wall: &str) {
+        let zone = self.rules.location.zone.clone();
+        let wall: jiff::civil::DateTime = wall.parse().unwrap();
+        let then = wall.to_zoned(zone).unwrap().timestamp();
+        let ahead = then.duration_since(self.clock.now());
+        assert!(!ahead.is_negative(), "{wall} is over");
+        self.pass_for(ahead.unsigned_abs()).await;
+    }
+
+    pub(super) async fn pass_until(&mut self, until: Instant, listening: bool) {
+        self.stir();
+        loop {
+            self.live(listening).await;
+            let now = Instant::now();
+            if now >= until {
+                self.stir();
+                return;
+            }
+            let dials = self.relays.values().filter_map(|relay| match relay.dial {
+                Dial::Until(end) => Some(end),
+                Dial::None | Dial::Idle => None,
+            });
+            let waiting = self
+                .waiting
+                .iter()
+                .flat_map(|waiting| [waiting.ready, waiting.intent.deadline]);
+            let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
+            let next = dials
+                .chain(waiting)
+                .chain(gauges.map(|gauge| gauge.due))
+                .chain((!self.still).then_some(self.next_poll))
+                .filter(|at| *at > now)
+                .min()
+                .unwrap_or(until)
+                .min(until);
+            tokio::select! {
+                biased;
+                Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
+                Some(word) = self.bridge.words.recv(), if listening => self.hear(word),
+                Some((id, result)) = self.answered.recv() => { self.outcomes.insert(id, result); }
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Something may have changed: there are polls again, at the times when they are due anyway.
+    fn stir(&mut self) {
+        let missed = Instant::now().saturating_duration_since(self.next_poll);
+        let polls = u32::try_from(missed.as_nanos().div_ceil(POLL.as_nanos())).unwrap();
+        self.next_poll += POLL * polls;
+        self.still = false;
+    }
+
+    /// Lets everything that is due now happen.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..12 {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            self.live(true).await;
+            while let Ok(order) = self.bridge.orders.try_recv() {
+                self.take(order);
+            }
+            while let Ok(word) = self.bridge.words.try_recv() {
+                self.hear(word);
+            }
+            self.hear_answers();
+        }
+    }
+
+    pub(super) fn hear_answers(&mut self) {
+        while let Ok((id, result)) = self.answered.try_recv() {
+            self.outcomes.insert(id, result);
+        }
+    }
+
+    fn take(&mut self, order: DeviceMsg) {
+        self.stir();
+        let intent = match order {
+            DeviceMsg::Command(intent) => intent,
+            DeviceMsg::Mirror(device, mirror) => return self.mirror(&device, &mirror),
+            DeviceMsg::OffBy(path, end) => {
+                let clock = self.clock.clone();
+                if let Some(relay) = self.relays.get_mut(&path).filter(|relay| relay.online) {
+                    relay.off_by = end;
+                    relay.arm(&clock);
+                }
+                return;
+            }
+            DeviceMsg::Withdraw(path) => {
+                let (withdrawn, rest) = std::mem::take(&mut self.waiting)
+                    .into_iter()
+                    .partition::<Vec<_>, _>(|waiting| {
+                        waiting.intent.path == path && waiting.intent.action.may_switch_on()
+                    });
+                self.waiting = rest;
+                for waiting in withdrawn {
+                    waiting.intent.reply.send(Err(CommandError::superseded()));
+                }
+                return;
+            }
+            DeviceMsg::Rescan | DeviceMsg::Reload(_) => return,
+        };
+        if let DeviceAction::Switch(Switch::To(_)) = intent.action {
+            let (replaced, rest) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition::<Vec<_>, _>(|waiting| {
+                    waiting.intent.path == intent.path
+                        && matches!(waiting.intent.action, DeviceAction::Switch(_))
+                });
+            self.waiting = rest;
+            for waiting in replaced {
+                waiting.intent.reply.send(Err(CommandError::superseded()));
+            }
+        }
+        let relay = self.relays.get(&intent.path);
+        let latency = relay.map_or(Duration::ZERO, |relay| relay.latency);
+        self.waiting.push(Waiting {
+            ready: Instant::now() + latency,
+            intent,
+            waited: false,
+        });
+    }
+
+    /// A worker makes the rules on its plug what is asked for.
+    fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
+        self.mirrors.push(mirror.clone());
+        if self.rules_are_stuck {
+            return;
+        }
+        let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
+        let ids = (1..).map(|number| format!("S{number}"));
+        relay.rules.mirrored = Some(Arc::new(Mirrored {
+            wanted: Some(mirror.wanted.clone()),
+            ours: ids.zip(mirror.wanted.iter().copied()).collect(),
+            trouble: None,
+        }));
+    }
+
+    fn hear(&mut self, word: SchedulerUpdate) {
+        match word {
+            SchedulerUpdate::Rules(rules) => self.rules_told.push(rules),
+            SchedulerUpdate::Outlet(path, standing) => {
+                self.outlets.insert(path, standing);
+            }
+            SchedulerUpdate::Group(id, standing) => {
+                self.groups.insert(id.to_string(), standing);
+            }
+            SchedulerUpdate::Vacation(_) => {}
+            SchedulerUpdate::Event(event) => {
+                if event.message.contains("over its ceiling") {
+                    let outlet = event
+                        .outlet
+                        .map_or_else(String::new, |outlet| format!("/{outlet}"));
+                    let device = event.device.unwrap();
+                    self.shed.push((event.at, format!("{device}{outlet}")));
+                }
+                self.events.push((event.kind, event.message));
+            }
+        }
+    }
+
+    /// Devices and their workers do what is due.
+    async fn live(&mut self, listening: bool) {
+        let now = Instant::now();
+        let mut rang = false;
+        for relay in self.relays.values_mut() {
+            if let Dial::Until(end) = relay.dial
+                && end <= now
+            {
+                let ours = relay.armed_dial == Some(relay.dial);
+                relay.dial = Dial::Idle;
+                relay.armed_dial = None;
+                relay.flip(
+                    Power::Off,
+                    if ours {
+                        ChangedBy::Countdown
+                    } else {
+                        ChangedBy::External
+                    },
+                );
+                rang = true;
+            }
+        }
+        if rang || !self.waiting.is_empty() {
+            self.stir();
+        }
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.serve(waiting, now).await;
+        }
+        self.inspect(now, listening);
+        self.read_meters(listening).await;
+        self.watch_energy(now, listening);
+        if now >= self.next_poll && !self.still {
+            self.next_poll = now + POLL;
+            if listening {
+                self.report_all().await;
+            }
+            // What is watched is looked at with each poll.
+            let watched = self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
+            self.still = !watched && self.relays.values().all(Relay::is_told);
+        }
+    }
+
+    /// Notes who runs past the limit.
+    fn inspect(&mut self, now: Instant, listening: bool) {
+        for (path, relay) in &mut self.relays {
+            relay.reach(listening && relay.online, now);
+            if let Some(max_on) = self.max_on
+                && let Some(latest) = relay.latest(max_on)
+                && now > latest
+            {
+                self.violations.push(format!(
+                    "{path} on for {:?} of {max_on:?} at {}",
+                    relay.on_since.map(|since| since.elapsed()),
+                    self.clock.now()
+                ));
+            }
+        }
+    }
+
+    /// Notes an outlet that is turned on while another is known to be on.
+    fn inspect_interlock(&mut self, path: &OutletPath) {
+        let now = Instant::now();
+        let others = self.relays.iter().filter(|(other, _)| *other != path);
+        let on = others.filter(|(_, relay)| relay.known_on(now));
+        let violations = on.map(|(other, _)| format!("{path} is turned on while {other} is on"));
+        self.violations.extend(violations.collect::<Vec<_>>());
+    }
+
+    async fn serve(&mut self, waiting: Waiting, now: Instant) {
+        let Waiting {
+            ready,
+            intent,
+            waited,
+        } = waiting;
+        let of_device = |path: &&OutletPath| path.device == intent.path.device;
+        let online = self
+            .relays
+            .keys()
+            .find(of_device)
+            .is_some_and(|path| self.relays[path].online);
+        if intent.deadline <= now {
+            let expired = CommandError::expired(Duration::from_secs(10), "out of reach");
+            intent.reply.send(Err(expired));
+        } else if !online || ready > now {
+            let waited = waited || !online;
+            self.waiting.push(Waiting {
+                ready,
+                intent,
+                waited,
+            });
+        } else if waited && intent.action.may_switch_on() {
+            // The first reading goes before it, and it is decided again.
+            self.report(&intent.path.device.clone()).await;
+            self.bridge.news.send(DeviceEvent::Recheck(intent)).await.unwrap();
+        } else {
+            self.carry_out(intent).await;
+        }
+    }
+
+    async fn carry_out(&mut self, intent: DeviceCommand) {
+        let clock = self.clock.clone();
+        let mut outlets = Vec::new();
+        if self.one_on && intent.action == DeviceAction::Switch(Switch::To(Power::On)) {
+            self.inspect_interlock(&intent.path);
+        }
+        if let Some(relay) = self.relays.get_mut(&intent.path) {
+            if relay.stubborn {
+                let failure = CommandError {
+                    attempts: 2,
+                    ..CommandError::bridge(ErrorCode::NotConfirmed, "it reads back the other state")
+                };
+                intent.reply.send(Err(failure));
+                return;
+            }
+            if intent.action == DeviceAction::CancelCountdown && relay.dial != Dial::None {
+                relay.dial = Dial::Idle;
+                relay.armed_dial = None;
+            }
+            if let DeviceAction::Switch(switch) = intent.action {
+                let power = match switch {
+                    Switch::To(power) => power,
+                    Switch::Toggle => relay.power().toggled(),
+                };
+                if let Some(gauge) = &mut relay.gauge {
+                    gauge.count(relay.on_since.is_some().into(), &clock);
+                }
+                if relay.power() != power {
+                    self.over_since = None;
+                    self.switched.push((clock.now(), intent.path.clone(), power));
+                }
+                relay.flip(power, ChangedBy::Command);
+                relay.off_by = match power {
+                    Power::On => intent.run.end(clock.steady()),
+                    Power::Off => None,
+                };
+                relay.arm(&clock);
+                relay.ordered = power == Power::On;
+            }
+            outlets.push((intent.path.clone(), Some(relay.power())));
+        }
+        self.report(&intent.path.device).await;
+        intent.reply.send(Ok(Applied { outlets, attempts: 1 }));
+    }
+
+    async fn report_all(&mut self) {
+        let mut devices: Vec<DeviceId> = self.relays.keys().map(|path| path.device.clone()).collect();
+        devices.dedup();
+        for device in devices {
+            self.report(&device).await;
+        }
+    }
+
+    /// A worker reads its device, and reports if that is news.
+    async fn report(&mut self, device: &DeviceId) {
+        let clock = self.clock.clone();
+        let mut outlets = Vec::new();
+        let mut online = true;
+        let mut news = false;
+        let of_device = self.relays.iter_mut().filter(|(path, _)| path.device == *device);
+        for (position, (path, relay)) in (1..).zip(of_device) {
+            online &= relay.online;
+            let outlet = read(path, relay, position, &clock);
+            news |= relay.said() != Some(&outlet);
+            let changed = relay.said().is_none_or(|told| told.power != outlet.power);
+            if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
+                gauge.due = gauge.due.min(Instant::now() + SETTLE);
+            }
+            relay.told = Told::State(Box::new(outlet.clone()));
+            outlets.push(outlet);
+        }
+        for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
+            match (online, news) {
+                (true, _) => {}
+                (false, true) => relay.told = Told::Away,
+                (false, false) => relay.told = Told::Nothing,
+            }
+        }
+        if !news {
+            return;
+        }
+        let report = DeviceReport {
+            id: device.clone(),
+            name: None,
+            address: "127.0.0.1".to_owned(),
+            phase: if online { Phase::Ready } else { Phase::Unreachable },
+            availability: if online {
+                Availability::Online
+            } else {
+                Availability::Offline
+            },
+            trouble: None,
+            identity: Some(Arc::new(Identity {
+                device_id: format!("8022{}", device.as_str().to_uppercase()),
+                model: "P304M".to_owned(),
+                firmware: None,
+                hardware: None,
+                mac: None,
+                nickname: None,
+                kind: if outlets.iter().any(|outlet: &Outlet| outlet.key.is_some()) {
+                    Kind::Strip
+                } else {
+                    Kind::Plug
+                },
+                meters_energy: true,
+            })),
+            rssi: None,
+            outlets,
+        };
+        self.bridge
+            .news
+            .send(DeviceEvent::Report(Arc::new(report)))
+            .await
+            .unwrap();
+    }
+}
+
+/// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
+fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet {
+    let told = relay.said();
+    let steady = |before: Option<Timestamp>, new: Timestamp| match before {
+        Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
+        _ => new,
+    };
+    let on_since = relay.on_since.map(|since| {
+        let on_time = SignedDuration::from_secs(i64::try_from(since.elapsed().as_secs()).unwrap());
+        let since = clock.now().checked_sub(on_time).unwrap();
+        let since = Timestamp::from_second(since.as_second()).unwrap();
+        steady(told.and_then(|told| told.on_since), since)
+    });
+    let countdown = match relay.dial {
+        Dial::None => Countdown::Unsupported,
+        Dial::Idle => Countdown::Idle,
+        Dial::Until(end) => {
+            let left = SignedDuration::try_from(end.saturating_duration_since(Instant::now())).unwrap();
+            let ends = after(clock.now(), left);
+            let before = match told.map(|told| told.countdown) {
+                Some(Countdown::Armed { ends } | Countdown::External { ends, .. }) => Some(ends),
+                _ => None,
+            };
+            let ends = steady(before, ends);
+            if relay.armed_dial == Some(relay.dial) {
+                Countdown::Armed { ends }
+            } else {
+                Countdown::External { to: Power::Off, ends }
+            }
+        }
+    };
+    Outlet {
+        key: path.outlet.clone(),
+        position,
+        name: None,
+        power: Some(relay.power()),
+        on_since,
+        on_at: relay.on_since.map(|since| {
+            let on_time = SignedDuration::from_secs(i64::try_from(since.elapsed().as_secs()).unwrap());
+            let new = clock.steady().before(on_time);
+            let old = told.and_then(|told| told.on_at);
+            old.filter(|old| old.since(new).abs() <= SignedDuration::from_secs(2))
+                .unwrap_or(new)
+        }),
+        off_seen_at: None,
+        changed_by: relay.changed_by,
+        condition: Condition::default(),
+        energy: Energy::default(),
+        features: BTreeSet::new(),
+        countdown,
+        rules: relay.rules.clone(),
+    }
+}
