@@ -5,10 +5,10 @@ RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --no-default-features
-# A new named volume takes over the owner of the directory it is mounted on.
+# A new named volume gets the owner of the directory on which it is mounted.
 RUN mkdir -p /image/usr/bin /image/state && cp target/release/tapo2mqtt /image/usr/bin/
 
-# No shell, no package manager; user 65532. Its authorities' certificates are the roots for TLS.
+# No shell, no package manager; user 65532. Contains the root certificates for TLS.
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="tapo2mqtt" \
       org.opencontainers.image.source="https://github.com/tapo2mqtt/tapo2mqtt" \

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Puts TP-Link Tapo plugs and power strips on MQTT.
+/// Bridges TP-Link Tapo plugs and power strips to MQTT.
 #[derive(Debug, Parser)]
 #[command(name = "tapo2mqtt", version, about, long_about = None)]
 #[command(
     after_help = "Without a command, tapo2mqtt runs the bridge. Try `tapo2mqtt demo` first: it needs no hardware."
 )]
 pub struct Cli {
-    /// What to do; `run` if nothing is given.
+    /// Command; `run` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Where the settings are.
@@ -31,26 +31,26 @@ pub struct SettingsArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the bridge until it is told to stop (SIGTERM, SIGINT).
+    /// Run the bridge until SIGTERM or SIGINT.
     Run,
-    /// Validate the settings, then try the broker and every device, and print what works.
+    /// Validate the settings, then test the broker and every device, and print the results.
     Check,
     /// List Tapo devices on the network, ready to paste as settings.
     Discover(DiscoverArgs),
     /// Print when the groups will be switched and why, from the settings alone; assumes all conditions are met.
     Plan(PlanArgs),
-    /// Tell by the exit code whether the running bridge is connected; for containers.
+    /// Report by exit code whether the running bridge is connected; for containers.
     Healthcheck,
     /// Print completions for a shell.
     Completions(CompletionsArgs),
     /// Print the manual page, or that of one command.
     Man(ManArgs),
-    /// Print the settings of another program as settings of this one, with everything that changes.
+    /// Convert the settings of another program and list all differences.
     Migrate(MigrateArgs),
     /// Run a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
-    /// Run one simulated device that speaks the real protocol.
+    /// Run one simulated device with the real protocol.
     #[cfg(feature = "demo")]
     Simulate(SimulateArgs),
 }
@@ -58,11 +58,11 @@ pub enum Command {
 /// Arguments of `discover`.
 #[derive(Debug, Args)]
 pub struct DiscoverArgs {
-    /// Where to ask: a broadcast address or the address of one device. May be given several times. Default:
+    /// Where to search: a broadcast address or the address of one device. Can be repeated. Default:
     /// discovery.targets of the settings.
     #[arg(long, value_name = "ADDRESS")]
     pub target: Vec<std::net::IpAddr>,
-    /// How long to wait for answers, in seconds.
+    /// How long to wait for responses, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub wait: u64,
 }
@@ -73,7 +73,7 @@ pub struct PlanArgs {
     /// How many calendar days to look ahead.
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=366))]
     pub days: u16,
-    /// From when on, as RFC 3339 (2027-03-14T00:00:00-05:00); now, if not given.
+    /// Start of the plan, as RFC 3339 (2027-03-14T00:00:00-05:00). Default: now.
     #[arg(long, value_name = "TIME")]
     pub at: Option<jiff::Timestamp>,
     /// Print JSON, for scripts.
@@ -91,7 +91,7 @@ pub struct CompletionsArgs {
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// A command; without one, the page is about the program.
+    /// A command; without one, the page of the program.
     pub command: Option<String>,
 }
 
@@ -119,7 +119,7 @@ pub struct DemoArgs {
     /// Port of the embedded broker.
     #[arg(long, value_name = "PORT", default_value_t = 1883)]
     pub port: u16,
-    /// Address that the embedded broker listens on. 0.0.0.0 lets other machines in, without a password.
+    /// Address that the embedded broker listens on. 0.0.0.0 accepts other machines, without a password.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub listen: std::net::IpAddr,
     /// Use the broker of the settings instead of the embedded one.
@@ -131,22 +131,22 @@ pub struct DemoArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Which device: P100, P110, P110Old, P300, P304M, P316M or EP40M.
+    /// Device model: P100, P110, P110Old, P300, P304M, P316M or EP40M.
     #[arg(long)]
     pub profile: tapo_simulator::Profile,
-    /// Where it listens.
+    /// Address that it listens on.
     #[arg(long, default_value = "127.0.0.1:8081")]
     pub address: std::net::SocketAddr,
-    /// E-mail of the account it belongs to.
+    /// E-mail of its account.
     #[arg(long, default_value = tapo_simulator::DEFAULT_USERNAME)]
     pub username: String,
-    /// Password of the account it belongs to.
+    /// Password of its account.
     #[arg(long, default_value = tapo_simulator::DEFAULT_PASSWORD)]
     pub password: String,
-    /// What it speaks: KLAP or TPAP.
+    /// Protocol: KLAP or TPAP.
     #[arg(long, default_value = "KLAP")]
     pub protocol: tapo_simulator::Protocol,
-    /// Where faults are switched and counters read over HTTP. Nothing listens without it.
+    /// HTTP address to set faults and read counters. Default: none.
     #[arg(long, value_name = "ADDRESS")]
     pub control: Option<std::net::SocketAddr>,
     /// Answer discovery on UDP 20002 of the same address.

@@ -11,12 +11,12 @@ use crate::bridge::{Running, Setup, parsed};
 
 const INTRODUCTION: &str = "# Devices
 
-What each model shows in Home Assistant, and where the values come from. A test writes these tables from the running
-bridge with simulated devices, whose fields are those of public dumps. A model or firmware that is not listed has
-what its own answers contain: the bridge asks for no model names.
+The entities of each model in Home Assistant, and the source of their values. A test writes these tables from a running
+bridge with simulated devices, whose fields come from public dumps. Other models and firmware versions get the entities
+for the values that they report: the bridge does not depend on model names.
 
-An entity is announced once its value was seen; a meter's once the component list names `energy_monitoring`. Every key
-is in the state JSON of every device all the same, null where the device does not tell it.
+The bridge publishes discovery for an entity when its value is first reported, and for a meter when the component list
+has `energy_monitoring`. The state JSON of every device has all keys; values that the device does not report are null.
 ";
 
 /// What a device answers to the requests behind the values.
@@ -72,9 +72,9 @@ impl Answers {
             "charging" => self.field(&["charging_status"]),
             "auto_off" => self.field(&["auto_off_status"]),
             "auto_off_at" => self.field(&["auto_off_remain_time"]),
-            "protection" => "the words of all protections".to_owned(),
-            "protection_event" => "a protection that says something else than before".to_owned(),
-            "switched" => "a relay that changed and not by us".to_owned(),
+            "protection" => "the values of all protections".to_owned(),
+            "protection_event" => "a protection that changed its value".to_owned(),
+            "switched" => "a relay that was changed externally".to_owned(),
             "power" if self.live => "`power_mw` of get_emeter_data".to_owned(),
             "power" if self.power_in_usage => "`current_power` (mW) of get_energy_usage".to_owned(),
             "power" => "`current_power` (W) of get_current_power".to_owned(),

@@ -183,7 +183,7 @@ fn variants(file: &str, name: &str) -> Vec<String> {
 fn every_event_and_every_code_is_named() {
     for (file, name, page) in [
         ("src/domain/report.rs", "EventKind", "docs/topics.md"),
-        ("src/domain/command_error.rs", "ErrorCode", "README.md"),
+        ("src/domain/command_error.rs", "ErrorCode", "docs/topics.md"),
     ] {
         let text = read(page);
         let variants = variants(file, name);

@@ -43,10 +43,10 @@ fn section(section: &Section) -> String {
 fn the_settings_page_is_made_from_the_defaults() {
     let sections: String = outline().iter().map(section).collect();
     let page = format!(
-        "# Settings\n\n<!-- Made from config/default.toml by a test; TAPO2MQTT_REGENERATE=1 cargo test --lib config \
-         makes it again. -->\n\nFrom [config/default.toml](../config/default.toml), which says of itself:\n\n> {}\n\nEditors that \
-         know JSON schemas find one in [config/schema.json](../config/schema.json).\n{sections}",
-        preface().replace('\n', "\n> ")
+        "# Settings\n\n<!-- Generated from config/default.toml by a test: TAPO2MQTT_REGENERATE=1 cargo test --lib config \
+         -->\n\nThis page describes all keys of [config/default.toml](../config/default.toml). \
+         [config/schema.json](../config/schema.json) is a JSON schema for editors.\n\n{}\n{sections}",
+        preface()
     );
     is_up_to_date("docs/settings.md", &page);
 }
