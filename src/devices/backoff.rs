@@ -65,6 +65,16 @@ pub(super) enum Purpose {
     Poll,
 }
 
+impl Purpose {
+    /// How many logins it leaves over.
+    fn kept(self) -> u32 {
+        match self {
+            Self::Command => 0,
+            Self::Poll => KEPT_FOR_COMMANDS,
+        }
+    }
+}
+
 impl LoginBudget {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -88,6 +98,15 @@ impl LoginBudget {
         self.left = self.left.saturating_sub(1);
     }
 
+    /// When there is a login left for this purpose: `now` or later.
+    pub(super) fn grants_at(&mut self, purpose: Purpose, now: Instant) -> Instant {
+        if self.grants(purpose, now) {
+            return now;
+        }
+        let missing = purpose.kept() + 1 - self.left;
+        self.refilled + LOGIN_REFILL * missing
+    }
+
     /// Whether there is a login left for this purpose.
     pub(super) fn grants(&mut self, purpose: Purpose, now: Instant) -> bool {
         while self.left < LOGIN_BURST && now.duration_since(self.refilled) >= LOGIN_REFILL {
@@ -97,12 +116,7 @@ impl LoginBudget {
         if self.left == LOGIN_BURST {
             self.refilled = now;
         }
-        let kept = if purpose == Purpose::Command {
-            0
-        } else {
-            KEPT_FOR_COMMANDS
-        };
-        self.left > kept
+        self.left > purpose.kept()
     }
 }
 
@@ -131,6 +145,22 @@ mod tests {
         let polls = (0..10).filter(|_| budget.take(Purpose::Poll, start)).count();
         let commands = (0..10).filter(|_| budget.take(Purpose::Command, start)).count();
         assert_eq!((polls, commands), (3, 3));
+    }
+
+    #[test]
+    fn the_next_login_is_known() {
+        let start = Instant::now();
+        let mut budget = LoginBudget::new(start);
+        assert_eq!(budget.grants_at(Purpose::Poll, start), start);
+        while budget.take(Purpose::Command, start) {}
+        let soon = start + Duration::from_secs(3);
+        for (purpose, refills) in [(Purpose::Command, 1), (Purpose::Poll, 4)] {
+            let at = budget.grants_at(purpose, soon);
+            assert_eq!(at, start + LOGIN_REFILL * refills);
+            let mut then = LoginBudget { ..budget };
+            assert!(!then.grants(purpose, at - Duration::from_millis(1)));
+            assert!(then.grants(purpose, at));
+        }
     }
 
     #[test]

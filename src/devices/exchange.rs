@@ -9,6 +9,7 @@ use super::{
     fault::{Fault, Remedy},
     mailbox::Stopped,
     readings::{DeviceReading, OutletReading},
+    reboot::{PendingReboot, rebooted},
     session::{Request, Session},
     worker::Worker,
 };
@@ -158,16 +159,25 @@ impl Worker {
         session: &mut Session,
         intent: DeviceCommand,
     ) -> Result<(), ExchangeError> {
-        match self.exchange(session, Request::Reboot, Purpose::Command).await {
-            // A device that reboots at once does not answer any more.
-            Ok(_) | Err(ExchangeError::Fault(Fault::Closed | Fault::NoAnswer)) => {
-                intent.reply.send(Ok(Applied {
-                    outlets: Vec::new(),
-                    attempts: 1,
-                }));
+        let mut result = self.exchange(session, Request::Reboot, Purpose::Command).await;
+        let closed = matches!(result, Err(ExchangeError::Fault(Fault::Closed)));
+        if closed {
+            // A device that reboots at once closes the connection. So does one that closes idle connections, which did
+            // not read the request.
+            result = self.exchange(session, Request::Reboot, Purpose::Command).await;
+        }
+        match result {
+            Ok(_) | Err(ExchangeError::Fault(Fault::Closed)) => {
+                intent.reply.send(Ok(rebooted()));
                 Ok(())
             }
-            Err(on_exchange_error) => self.on_exchange_error(on_exchange_error, intent, 1),
+            Err(ExchangeError::Fault(fault)) if closed || fault == Fault::NoAnswer => {
+                let mut reboot = PendingReboot::new(intent);
+                reboot.on_fault(&fault);
+                self.mailbox.reboot = Some(reboot);
+                Err(fault.into())
+            }
+            Err(error) => self.on_exchange_error(error, intent, 1),
         }
     }
 
@@ -351,8 +361,9 @@ impl Worker {
                 Err(fault) => fault,
             };
             self.recorder.failed(fault.kind());
+            self.mailbox.on_fault(&fault);
             match fault.remedy() {
-                Remedy::RetryNow if !asked_again => asked_again = true,
+                Remedy::RetryNow if !asked_again && !matches!(request, Request::Reboot) => asked_again = true,
                 // A request that was lost with its connection used up a sequence number, so the device refuses the
                 // next one. Nobody took the session: that is not what the budget is for.
                 Remedy::LogInAgain

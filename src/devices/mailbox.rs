@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     countdown::WantedEnd,
+    fault::Fault,
     queue::{Queue, View},
+    reboot::PendingReboot,
 };
 use crate::domain::devices::WorkerSettings;
 use crate::{
@@ -29,8 +31,8 @@ use planner::{DeviceId, OutletKey, OutletPath, Steady};
 pub(super) enum WorkerMsg {
     /// Do something with an outlet. Boxed, because each inbox has room for 32 messages from the start.
     DeviceCommand(Box<DeviceCommand>),
-    /// Look at the device anew: log in, list, read.
-    Rescan,
+    /// Connect again, not before this: log in, list, read.
+    Rescan(Instant),
     /// Make our rules on the plug what is said here.
     Mirror(Arc<Mirror>),
     /// The outlet must be off by then.
@@ -68,7 +70,9 @@ pub(super) struct Mailbox {
     pub(super) view: View,
     pub(super) standing: Reached,
     pub(super) trouble: Option<DeviceError>,
-    pub(super) rescan: bool,
+    /// When to connect again, if that was requested.
+    pub(super) rescan_at: Option<Instant>,
+    pub(super) reboot: Option<PendingReboot>,
     /// What shall be on the plug, not taken over yet.
     pub(super) mirror: Option<Arc<Mirror>>,
     /// When a plug must be off, not taken over yet.
@@ -92,7 +96,8 @@ impl Mailbox {
             view: View::default(),
             standing: Reached::default(),
             trouble: None,
-            rescan: false,
+            rescan_at: None,
+            reboot: None,
             mirror: None,
             wanted_end: None,
             settings_changed: false,
@@ -114,7 +119,7 @@ impl Mailbox {
     ) -> Result<T, Stopped> {
         let mut exchange = pin!(exchange);
         loop {
-            let deadline = self.queue.next_deadline();
+            let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 output = &mut exchange => return Ok(output),
@@ -134,7 +139,7 @@ impl Mailbox {
 
     /// Waits for a message, the instant given or the stop. Returns at every message.
     pub(super) async fn wait_until(&mut self, instant: Instant) -> Result<(), Stopped> {
-        let deadline = self.queue.next_deadline();
+        let deadline = self.next_deadline();
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Stopped),
@@ -155,8 +160,11 @@ impl Mailbox {
     pub(super) fn refuse_removed(&mut self, device: &DeviceId) {
         self.accept_all();
         let message = format!("{device} is not configured any more");
-        self.queue
-            .refuse_all(&CommandError::bridge(ErrorCode::UnknownDevice, message));
+        let error = CommandError::bridge(ErrorCode::UnknownDevice, message);
+        if let Some(reboot) = self.reboot.take() {
+            reboot.refuse(error.clone());
+        }
+        self.queue.refuse_all(&error);
     }
 
     /// Takes the waiting commands that would switch on, or toggle.
@@ -171,7 +179,28 @@ impl Mailbox {
         }
     }
 
+    /// The device failed in some way.
+    pub(super) fn on_fault(&mut self, fault: &Fault) {
+        if let Some(reboot) = &mut self.reboot {
+            reboot.on_fault(fault);
+        }
+    }
+
+    /// The device answered.
+    pub(super) fn on_answer(&mut self) {
+        self.reboot = self.reboot.take().and_then(PendingReboot::on_answer);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let reboot = self.reboot.as_ref().map(PendingReboot::deadline);
+        self.queue.next_deadline().into_iter().chain(reboot).min()
+    }
+
     fn expire(&mut self) {
+        let over = |reboot: &mut PendingReboot| reboot.deadline() <= Instant::now();
+        if let Some(reboot) = self.reboot.take_if(over) {
+            reboot.expire();
+        }
         let why = self
             .trouble
             .as_ref()
@@ -199,7 +228,7 @@ impl Mailbox {
     fn accept(&mut self, message: WorkerMsg) {
         match message {
             WorkerMsg::DeviceCommand(intent) => self.queue.push(*intent, &self.view, Instant::now()),
-            WorkerMsg::Rescan => self.rescan = true,
+            WorkerMsg::Rescan(at) => self.rescan_at = self.rescan_at.or(Some(at)),
             WorkerMsg::Mirror(mirror) => self.mirror = Some(mirror),
             // Only a plug counts down, so there is one end.
             WorkerMsg::OffBy(None, end) => self.wanted_end = Some(end.into()),

@@ -16,6 +16,7 @@ mod opening;
 mod owner;
 mod queue;
 mod readings;
+mod reboot;
 mod reports;
 mod rules;
 mod search;

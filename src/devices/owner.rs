@@ -51,6 +51,9 @@ const STOP_BUDGET: Duration = Duration::from_millis(500);
 /// from its broker, and a burst of logins is what Wi-Fi takes worst.
 const BETWEEN_FIRST_LOOKS: Duration = Duration::from_millis(1);
 
+/// From one device to the next when all are connected again.
+const BETWEEN_RESCANS: Duration = Duration::from_millis(50);
+
 /// Between two times that the energy totals are handed to the state file. What an interruption loses of them is
 /// found again in the devices' own counters, unless those started over meanwhile.
 const KEEP_ENERGY: Duration = Duration::from_mins(1);
@@ -306,9 +309,11 @@ impl DeviceOwner {
     }
 
     fn rescan(&self) {
-        for worker in self.workers.values() {
-            // A worker whose inbox is full is looking at its device already.
-            let _full = worker.inbox.try_send(WorkerMsg::Rescan);
+        let now = Instant::now();
+        for (turn, worker) in (0..).zip(self.workers.values()) {
+            let at = now + BETWEEN_RESCANS * turn;
+            // A worker whose inbox is full is starved; more work is no help.
+            let _full = worker.inbox.try_send(WorkerMsg::Rescan(at));
         }
     }
 

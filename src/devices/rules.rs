@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
-use tokio::time::Instant;
-use tracing::debug;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
 
 use mirroring::Task;
 
@@ -26,6 +26,9 @@ use planner::Power;
 
 /// Between two readings. People change rules seldom, and a reading is one request for each five rules.
 const EVERY: Duration = Duration::from_mins(10);
+
+/// How long the removal of our rules may take once the device was taken out of the settings.
+const REMOVAL_BUDGET: Duration = Duration::from_secs(3);
 
 /// What a worker knows of its device's store of rules.
 #[derive(Debug)]
@@ -78,6 +81,31 @@ impl Worker {
     /// Whether rules are to be written.
     pub(super) fn has_rules_to_write(&self) -> bool {
         self.rules.there && self.rules.task.is_pending()
+    }
+
+    /// The device was taken out of the settings: takes our rules off it, in a bounded time.
+    pub(super) async fn remove_our_rules(&mut self, session: &mut Session) {
+        if self.rules.task.ours().is_empty() {
+            return;
+        }
+        // The stop has come, so requests are not exchanged as usual. What is not done in time is left.
+        let removal = self.rules.task.remove_ours(session);
+        if let Ok(Err(fault)) = timeout(REMOVAL_BUDGET, removal).await {
+            debug!(device = %self.config.id, %fault, "OFF rules not removed");
+        }
+    }
+
+    /// Says which rules a device keeps that was taken out of the settings.
+    pub(super) fn warn_of_rules_left(&self) {
+        let left = self.rules.task.ours().len();
+        if left > 0 {
+            warn!(
+                device = %self.config.id,
+                rules = left,
+                "the device was removed from the settings, but its OFF rules of this bridge could not be removed from \
+                 it; delete them in the Tapo app"
+            );
+        }
     }
 
     /// Reads the rules. A device that cannot say loses nothing else.

@@ -170,6 +170,7 @@ impl Worker {
         }
         if self.mailbox.is_removed() {
             self.own_countdown.on_removed();
+            self.warn_of_rules_left();
             self.mailbox.refuse_removed(&self.config.id);
         }
     }
@@ -187,7 +188,8 @@ impl Worker {
                 self.own_countdown.set_wanted(wanted, self.known.countdown);
             }
             self.recorder.now(self.phase, self.mailbox.queue.len());
-            if self.mailbox.rescan
+            let rescan_at = self.rescan_at(now);
+            if rescan_at.is_some_and(|at| now >= at)
                 || (self.mailbox.settings_changed && self.apply_config() == ConfigChange::Anew)
             {
                 return WorkerState::Connect;
@@ -213,18 +215,24 @@ impl Worker {
             } else if self.has_meters() && now >= self.meters.due {
                 self.read_meter(&mut session).await
             } else {
-                let wake = if self.mailbox.queue.is_empty() {
+                let idle_until = if self.mailbox.queue.is_empty() {
                     let meter = self.has_meters().then_some(self.meters.due);
                     let others = meter.into_iter().chain(self.countdown_change_at(now));
                     others.fold(next_poll.min(next_slow), Instant::min)
                 } else {
                     hold.min(next_poll)
                 };
+                let wake = rescan_at.map_or(idle_until, |at| at.min(idle_until));
                 self.mailbox.wait_until(wake).await.map_err(ExchangeError::from)
             };
             let fault = match on_exchange_error {
                 Ok(()) => continue,
-                Err(ExchangeError::Stopped) => return WorkerState::Stop,
+                Err(ExchangeError::Stopped) => {
+                    if self.mailbox.is_removed() {
+                        self.remove_our_rules(&mut session).await;
+                    }
+                    return WorkerState::Stop;
+                }
                 Err(ExchangeError::Fault(fault)) => fault,
             };
             match self.on_failure(&fault).await {
@@ -236,6 +244,12 @@ impl Worker {
                 FailureAction::Leave(life) => return life,
             }
         }
+    }
+
+    /// When a rescan that was requested is due: each device has its turn, and a limit of logins.
+    fn rescan_at(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.mailbox.rescan_at?;
+        Some(at.max(self.logins.grants_at(Purpose::Poll, now)))
     }
 
     /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
@@ -308,6 +322,7 @@ impl Worker {
         self.connects = 0;
         self.probes.on_success();
         self.mailbox.trouble = None;
+        self.mailbox.on_answer();
         self.phase = Phase::Ready;
     }
 }

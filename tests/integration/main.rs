@@ -11,6 +11,7 @@ mod chaos;
 mod commands;
 mod cut;
 mod decisions;
+mod device_owner;
 mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;

@@ -400,6 +400,26 @@ async fn mirrored_edges_follow_overrides_and_go_with_the_option_and_nothing_else
 }
 
 #[tokio::test]
+async fn a_device_that_is_removed_from_the_settings_loses_our_rules_only() {
+    let (device, other) = (lamp().await, lamp().await);
+    let foreign = add_rules_of_the_app(&device).await;
+    let setup = Setup::new()
+        .device("heater", device.address())
+        .rules(&window(true));
+    let bridge = setup.start().await;
+    bridge.expect("heater", |heater| ours(heater) == 1).await;
+    let without = Setup::new().device("other", other.address()).after(&bridge);
+    let answer = bridge.reload(&without).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    device
+        .wait_requests("remove_schedule_rules", 1, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(on_the_plug(&device).await, foreign);
+    assert!(device.relay(1));
+}
+
+#[tokio::test]
 async fn edges_are_not_mirrored_by_a_clock_that_is_wrong_or_where_there_is_no_room() {
     let wrong = lamp().await;
     wrong.advance(MINUTE * 3);

@@ -81,6 +81,24 @@ impl Task {
         self.pending == Pending::Steps
     }
 
+    /// Removes what is ours from the plug. What was changed by others is theirs, so the rules are read first.
+    pub(super) async fn remove_ours(&mut self, session: &mut Session) -> Result<(), Fault> {
+        let list = match session.perform(Request::GetRules).await {
+            // A request that the stop cut off used up a number of the session.
+            Err(Fault::SessionLost | Fault::Closed) => {
+                session.refresh().await?;
+                session.perform(Request::GetRules).await?
+            }
+            list => list?,
+        };
+        self.compare(&super::rules(&list));
+        while let Some(id) = self.ours.keys().next().cloned() {
+            session.perform(Request::RemoveRule(&id)).await?;
+            self.ours.remove(&id);
+        }
+        Ok(())
+    }
+
     /// A connection: what was under way may have been done or not.
     pub(super) fn doubt(&mut self) {
         self.fresh = Freshness::Stale;

@@ -25,7 +25,7 @@ const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
 
 impl Worker {
     pub(super) async fn connect(&mut self) -> WorkerState {
-        self.mailbox.rescan = false;
+        self.mailbox.rescan_at = None;
         self.apply_config();
         let searching = self.connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH;
         if (self.displaced || searching) && self.search().await.is_err() {
@@ -93,6 +93,7 @@ impl Worker {
     /// The device could not be reached or did not let us in.
     pub(super) async fn on_connect_failed(&mut self, fault: &Fault) -> WorkerState {
         self.recorder.failed(fault.kind());
+        self.mailbox.on_fault(fault);
         self.connects += 1;
         self.mailbox.trouble = Some(fault.trouble());
         let phase = fault.phase();
@@ -125,10 +126,17 @@ impl Worker {
             if self.mailbox.settings_changed && self.apply_config() == ConfigChange::Anew {
                 return WorkerState::Connect;
             }
-            let rescan = self.mailbox.rescan && self.phase != Phase::LockedOut;
-            if rescan || Instant::now() >= wake {
+            let now = Instant::now();
+            let rescan_at = self.rescan_at(now).filter(|_| self.phase != Phase::LockedOut);
+            if rescan_at.is_some_and(|at| now >= at) {
+                // An attempt counts whatever comes of it, so that requests cannot make more of them.
+                self.logins.spend(now);
                 return WorkerState::Connect;
             }
+            if now >= wake {
+                return WorkerState::Connect;
+            }
+            let wake = rescan_at.map_or(wake, |at| at.min(wake));
             self.recorder.now(self.phase, self.mailbox.queue.len());
             if self.mailbox.wait_until(wake).await.is_err() {
                 return WorkerState::Stop;

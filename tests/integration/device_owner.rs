@@ -1,0 +1,380 @@
+//! The device owner and its workers without a broker: commands that wait, what changed a relay, reboots, reconnects.
+
+use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use planner::{OutletPath, Power, Steady};
+use tapo_simulator::{DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
+use tapo2mqtt::{
+    devices::DeviceOwner,
+    domain::{
+        command_error::ErrorCode,
+        device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
+        device_metrics::MetricsRegistry,
+        devices::{DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig},
+        reply::{CommandOutcome, CommandResult, Reply},
+        report::{ChangedBy, Countdown, DeviceReport, Outlet},
+    },
+    store::{self, Store},
+    system::{clock::Clock, tasks::Tasks},
+};
+use tokio::{
+    runtime::Runtime,
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bridge::{device_config, tempo},
+    probe::PATIENCE,
+};
+
+pub const ON: DeviceAction = DeviceAction::Switch(Switch::To(Power::On));
+pub const OFF: DeviceAction = DeviceAction::Switch(Switch::To(Power::Off));
+const HOUR: Duration = Duration::from_hours(1);
+/// So that no poll comes between: requests are counted.
+const NEVER: Duration = Duration::from_hours(1000);
+
+/// A device owner with one device, in a runtime of its own that can be killed. It sends back what it is asked to decide
+/// again.
+pub struct Owner {
+    runtime: Option<Runtime>,
+    pub orders: mpsc::Sender<DeviceMsg>,
+    events: mpsc::Receiver<DeviceEvent>,
+    replies: (
+        mpsc::UnboundedSender<CommandOutcome>,
+        mpsc::UnboundedReceiver<CommandOutcome>,
+    ),
+    pub clock: Clock,
+    pub store: Store,
+    last: Option<Arc<DeviceReport>>,
+    rechecked: Vec<Option<Power>>,
+    /// How long commands live.
+    patience: Duration,
+}
+
+impl Owner {
+    /// Starts a worker and waits until it knows the device and its countdown.
+    pub async fn start(address: SocketAddr) -> Self {
+        let (store, _writer, _loaded) = store::open(None, &Clock::system()).unwrap();
+        Self::start_with(address, store).await
+    }
+
+    /// The same with what an earlier run kept.
+    pub async fn start_with(address: SocketAddr, store: Store) -> Self {
+        let mut owner = Self::start_unreached(address, store);
+        owner.until(|countdown| countdown != Countdown::Unknown).await;
+        owner
+    }
+
+    pub fn start_unreached(address: SocketAddr, store: Store) -> Self {
+        let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let (orders, inbox) = mpsc::channel(16);
+        let (sender, events) = mpsc::channel(1024);
+        let clock = {
+            let _inside = runtime.enter();
+            let clock = Clock::steered(start);
+            let owner = device_owner(address, inbox, sender, clock.clone(), store.clone());
+            runtime.spawn(owner.run(CancellationToken::new()));
+            clock
+        };
+        Self {
+            runtime: Some(runtime),
+            orders,
+            events,
+            replies: mpsc::unbounded_channel(),
+            clock,
+            store,
+            last: None,
+            rechecked: Vec::new(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// As `kill -9`: nothing is finished, nothing is reported.
+    pub fn kill(mut self) -> Store {
+        self.runtime.take().unwrap().shutdown_background();
+        self.store.clone()
+    }
+
+    pub async fn send(&self, message: DeviceMsg) {
+        self.orders.send(message).await.unwrap();
+    }
+
+    pub async fn off_by(&self, end: Option<Steady>) {
+        self.send(DeviceMsg::OffBy(path(), end)).await;
+    }
+
+    pub async fn command(&self, action: DeviceAction, run: RunLimit) {
+        let command = DeviceCommand {
+            path: path(),
+            action,
+            run,
+            source: Source::Schedule,
+            deadline: Instant::now() + self.patience,
+            reply: {
+                let replies = self.replies.0.clone();
+                Reply::new(move |outcome| replies.send(outcome).unwrap())
+            },
+            turn: None,
+        };
+        self.send(DeviceMsg::Command(command)).await;
+    }
+
+    pub async fn ask(&mut self, action: DeviceAction, run: RunLimit) -> CommandResult {
+        self.command(action, run).await;
+        self.reply().await
+    }
+
+    pub async fn reply(&mut self) -> CommandResult {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            tokio::select! {
+                biased;
+                // A worker reports before it replies.
+                Some(event) = self.events.recv() => self.take(event),
+                reply = self.replies.1.recv() => return reply.unwrap().result,
+                () = sleep_until(deadline) => panic!("no reply in time"),
+            }
+        }
+    }
+
+    pub async fn read(&mut self) {
+        self.ask(DeviceAction::Read, RunLimit::default()).await.unwrap();
+    }
+
+    /// The code of a failure.
+    pub async fn refused(&mut self, action: DeviceAction, run: RunLimit) -> ErrorCode {
+        self.ask(action, run).await.unwrap_err().code
+    }
+
+    pub fn take(&mut self, event: DeviceEvent) {
+        match event {
+            DeviceEvent::Report(report) => self.last = Some(report),
+            DeviceEvent::Recheck(command) => {
+                self.rechecked.push(self.outlet().and_then(|outlet| outlet.power));
+                self.orders.try_send(DeviceMsg::Command(command)).unwrap();
+            }
+            DeviceEvent::Event(_) | DeviceEvent::Metered(_) => {}
+        }
+    }
+
+    pub fn outlet(&self) -> Option<&Outlet> {
+        self.last.as_ref()?.outlets.first()
+    }
+
+    pub fn changed_by(&self) -> ChangedBy {
+        self.outlet().unwrap().changed_by
+    }
+
+    pub fn countdown(&self) -> Countdown {
+        self.outlet().map(|outlet| outlet.countdown).unwrap_or_default()
+    }
+
+    pub async fn until(&mut self, holds: impl Fn(Countdown) -> bool) {
+        while !holds(self.countdown()) {
+            let event = timeout(PATIENCE, self.events.recv()).await;
+            self.take(event.expect("a report in time").unwrap());
+        }
+    }
+
+    pub fn after(&self, length: Duration) -> Steady {
+        self.clock
+            .steady()
+            .after(SignedDuration::try_from(length).unwrap())
+    }
+
+    /// Switched on, it must be off after this.
+    pub fn limit(&self, length: Duration) -> RunLimit {
+        RunLimit {
+            off_by: Some(self.after(length)),
+            max_on: None,
+        }
+    }
+
+    pub async fn switch_on_for(&mut self, length: Duration) -> CommandResult {
+        let run = self.limit(length);
+        self.ask(ON, run).await
+    }
+
+    /// Lets time pass for the device and for us.
+    pub fn advance(&self, device: &DeviceHandle, length: Duration) {
+        device.advance(length);
+        self.clock.suspend(SignedDuration::try_from(length).unwrap());
+    }
+
+    /// When our countdown ends that is reported.
+    pub fn ends(&self) -> Timestamp {
+        match self.countdown() {
+            Countdown::Armed { ends } => ends,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn left(&self) -> SignedDuration {
+        self.ends().duration_since(self.clock.now())
+    }
+
+    pub async fn until_left(&mut self, range: Range<i64>) {
+        let now = self.clock.now();
+        self.until(|countdown| {
+            matches!(countdown, Countdown::Armed { ends }
+                if range.contains(&ends.duration_since(now).as_secs()))
+        })
+        .await;
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pub fn path() -> OutletPath {
+    "device".parse().unwrap()
+}
+
+fn device_owner(
+    address: SocketAddr,
+    orders: mpsc::Receiver<DeviceMsg>,
+    events: mpsc::Sender<DeviceEvent>,
+    clock: Clock,
+    store: Store,
+) -> DeviceOwner {
+    let tempo = PollingConfig {
+        poll: NEVER,
+        slow_poll: NEVER,
+        ..tempo()
+    };
+    let roster = DeviceSet {
+        devices: vec![device_config("device", address)],
+        tempo,
+    };
+    let events = EventSenders {
+        mqtt: events.clone(),
+        scheduler: events,
+    };
+    let board = MetricsRegistry::default();
+    DeviceOwner::start(roster, orders, events, board, clock, Tasks::default(), store)
+}
+
+pub async fn plug() -> RunningDevice {
+    Simulator::plug(Profile::P110).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_off_between_two_polls_is_seen_by_the_command_that_follows() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    let run = RunLimit::default();
+    owner.ask(ON, run).await.unwrap();
+    owner.advance(&device, HOUR);
+    owner.read().await;
+    let outlet = owner.outlet().unwrap().clone();
+    // Twice by hand, without a command: the count alone proves nothing.
+    device.press(1).unwrap();
+    device.press(1).unwrap();
+    owner.read().await;
+    assert_eq!(owner.outlet().unwrap().off_seen_at, outlet.off_seen_at);
+
+    owner.advance(&device, HOUR);
+    owner.read().await;
+    let before = owner.clock.steady().before(SignedDuration::from_secs(2));
+    device.press(1).unwrap();
+    owner.ask(ON, run).await.unwrap();
+    let outlet = owner.outlet().unwrap();
+    assert!(outlet.off_seen_at.unwrap() >= before, "{outlet:?}");
+    assert_eq!(outlet.on_at, outlet.off_seen_at, "a run starts");
+    assert_eq!(outlet.changed_by, ChangedBy::Command);
+}
+
+#[tokio::test]
+async fn what_waited_for_the_device_is_decided_again_after_its_first_report() {
+    let device = plug().await;
+    device.press(1).unwrap();
+    let mut owner = Owner::start(device.address()).await;
+    device.press(1).unwrap();
+    device.reboot(Duration::from_secs(2)).await.unwrap();
+    owner.switch_on_for(HOUR).await.unwrap();
+    assert_eq!(owner.rechecked, [Some(Power::Off)], "once, with what it is now");
+    assert!(device.relay(1));
+    device.reboot(Duration::from_secs(2)).await.unwrap();
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    assert_eq!(owner.rechecked.len(), 1, "an OFF is not");
+}
+
+#[tokio::test]
+async fn a_command_that_is_withdrawn_is_not_carried_out() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    device.reboot(Duration::from_secs(2)).await.unwrap();
+    owner.command(ON, RunLimit::default()).await;
+    owner.send(DeviceMsg::Withdraw(path())).await;
+    assert_eq!(owner.reply().await.unwrap_err().code, ErrorCode::Superseded);
+    owner.read().await;
+    assert!(!device.relay(1));
+}
+
+#[tokio::test]
+async fn a_reboot_is_confirmed_by_an_answer() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner
+        .ask(DeviceAction::Reboot, RunLimit::default())
+        .await
+        .unwrap();
+    assert_eq!(device.counters().requests_of("device_reboot"), 1);
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_did_not_reboot() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    let (stage, scope) = (Stage::BeforeApplying, Scope::method("device_reboot"));
+    device.faults().set(Fault::Hang { stage, scope });
+    owner.patience = Duration::from_secs(6);
+    let error = owner
+        .ask(DeviceAction::Reboot, RunLimit::default())
+        .await
+        .unwrap_err();
+    assert_eq!((error.code, error.attempts > 0), (ErrorCode::NoAnswer, true));
+    assert_eq!(
+        device.counters().requests_of("device_reboot"),
+        1,
+        "not sent again"
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_went_and_came_back_rebooted() {
+    let device = Simulator::plug(Profile::P110)
+        .reboot_time(Duration::from_secs(6))
+        .start()
+        .await
+        .unwrap();
+    let mut owner = Owner::start(device.address()).await;
+    let (stage, scope) = (Stage::AfterApplying, Scope::method("device_reboot"));
+    device.faults().set(Fault::Hang { stage, scope });
+    owner
+        .ask(DeviceAction::Reboot, RunLimit::default())
+        .await
+        .unwrap();
+    assert_eq!(device.counters().requests_of("device_reboot"), 1);
+}
+
+#[tokio::test]
+async fn requests_to_connect_again_are_bounded_by_the_login_budget() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    for _ in 0..30 {
+        owner.send(DeviceMsg::Rescan).await;
+        owner.read().await;
+    }
+    let logins = device.counters().logins;
+    assert!((2..=7).contains(&logins), "{logins}");
+}
