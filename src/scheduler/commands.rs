@@ -113,13 +113,22 @@ pub struct WaitingMember {
     pub deadline: Steady,
 }
 
+/// A switch whose result has not come.
+#[derive(Debug, Clone)]
+pub struct SentSwitch {
+    /// Of which relay.
+    pub relay: RelayId,
+    /// For which member of a command; `None` makes the outlet what it should be.
+    pub member: Option<PendingMember>,
+}
+
 /// The commands that wait for their members.
 #[derive(Debug, Default)]
 pub struct Commands {
     last: u64,
     pending: BTreeMap<CommandId, PendingCommand>,
     waiting: BTreeMap<RelayId, WaitingMember>,
-    switches: HashMap<SwitchId, RelayId>,
+    switches: HashMap<SwitchId, SentSwitch>,
 }
 
 impl Commands {
@@ -130,14 +139,14 @@ impl Commands {
     }
 
     /// An id for a switch of a relay.
-    pub fn next_switch(&mut self, relay: RelayId) -> SwitchId {
+    pub fn next_switch(&mut self, relay: RelayId, member: Option<PendingMember>) -> SwitchId {
         let id = SwitchId(self.next_number());
-        self.switches.insert(id, relay);
+        self.switches.insert(id, SentSwitch { relay, member });
         id
     }
 
-    /// A switch ended: which relay it was for.
-    pub fn take_switch(&mut self, id: SwitchId) -> Option<RelayId> {
+    /// A switch ended: what it was for.
+    pub fn take_switch(&mut self, id: SwitchId) -> Option<SentSwitch> {
         self.switches.remove(&id)
     }
 
@@ -147,8 +156,8 @@ impl Commands {
             member.relay = to.clone();
             self.waiting.insert(to.clone(), member);
         }
-        for relay in self.switches.values_mut().filter(|relay| *relay == from) {
-            *relay = to.clone();
+        for switch in self.switches.values_mut().filter(|switch| switch.relay == *from) {
+            switch.relay = to.clone();
         }
     }
 

@@ -4,10 +4,10 @@ use planner::{
     Now, OutletPath, Power,
     safety::{Cause, Refusal},
 };
-use tracing::debug;
+use tracing::info;
 
 use super::{
-    commands::{Before, PendingMember, SwitchId, may_be_done},
+    commands::{Before, PendingMember, SentSwitch, SwitchId, may_be_done},
     outlets::Purpose,
     relays::RelayId,
     retry::Retry,
@@ -33,38 +33,42 @@ impl<'a> Completion<'a> {
 
     /// A switch of ours ended.
     pub(super) fn on_switch_result(&mut self, id: SwitchId, result: CommandResult) {
-        let Some(relay) = self.state.commands.take_switch(id) else {
+        let Some(SentSwitch { relay, member }) = self.state.commands.take_switch(id) else {
             return;
         };
         let now = self.now;
         let Some(outlet) = self.state.outlets.get_mut(&relay) else {
-            return;
+            return self.complete_unnamed(member, result);
         };
         let path = outlet.path.clone();
-        let Some(flight) = outlet.in_flight.filter(|flight| flight.id == id) else {
-            return;
-        };
-        outlet.in_flight = None;
-        if let Err(error) = &result
-            && may_be_done(error)
-        {
-            outlet.doubt = flight.power;
-        }
-        match flight.purpose {
-            Purpose::Command(_) => {
-                if let Some(member) = outlet.pending {
-                    self.complete(member, &relay, result);
-                }
+        let flight = outlet.in_flight.filter(|flight| flight.id == id);
+        if let Some(flight) = flight {
+            outlet.in_flight = None;
+            if let Err(error) = &result
+                && may_be_done(error)
+            {
+                outlet.doubt = flight.power;
             }
-            Purpose::Reconcile(urgency) => match &result {
+        }
+        match (member, flight.map(|flight| flight.purpose)) {
+            (Some(member), _) => self.complete(member, &relay, result),
+            (None, Some(Purpose::Reconcile(urgency))) => match &result {
                 Ok(_) => outlet.retry.succeeded(now.steady),
                 Err(error) => {
                     outlet.retry.failed(urgency, now.steady);
-                    debug!(outlet = %path, code = ?error.code, reason = %error.message, "not switched; it is tried again");
+                    info!(outlet = %path, code = %error.code, reason = %error.message, "not switched; it is tried again");
                 }
             },
+            (None, _) => {}
         }
         self.state.mark(&path);
+    }
+
+    fn complete_unnamed(&mut self, member: Option<PendingMember>, result: CommandResult) {
+        let command = member.and_then(|member| self.state.commands.complete(member, result));
+        if let Some(command) = command {
+            command.reply();
+        }
     }
 
     /// One member of a command has its result.

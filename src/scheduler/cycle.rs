@@ -146,7 +146,8 @@ impl<'a> Cycle<'a> {
         let Some(outlet) = self.state.outlets.get(relay) else {
             return;
         };
-        if outlet.is_worth_keeping(self.now) {
+        // Without a name and a hardware id it can never be found again.
+        if relay.is_identified() && outlet.is_worth_keeping(self.now) {
             self.wake_at(self.now.steady.after(FORGOTTEN));
         } else {
             self.state.outlets.remove(relay);

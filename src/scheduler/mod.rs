@@ -163,6 +163,9 @@ impl Scheduler {
         state.update(SchedulerUpdate::Rules(rules));
         state.update(SchedulerUpdate::Vacation(vacation));
         state.persist(PersistedChange::Upgraded);
+        let edits = state.book.edits().clone();
+        state.persist(PersistedChange::Edits(edits));
+        state.mark_nameless();
         state.mark_all();
         Self {
             state,

@@ -165,3 +165,39 @@ struct RememberedV0_1 {
     at: Timestamp,
     memory: ScheduleMemory,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use planner::testing::{Site, group};
+
+    /// As version 0.1.0 wrote it.
+    const OLD: &str = r#"{
+        "overrides": {"mats/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}},
+        "vacation": {"since": "2024-06-21T08:00:00Z"},
+        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "timers": {"lamp": {"set_at": "2024-06-21T08:00:00Z", "off_at": "2024-06-21T09:00:00Z"}},
+        "armed": {"lamp": {"asked": "2024-06-21T09:00:00Z"}},
+        "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
+        "memory": [{"group": "driveway", "schedule": "noon", "at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}]
+    }"#;
+
+    #[test]
+    fn what_0_1_0_kept_by_name_goes_on_under_relays() {
+        let old: PersistedScheduler = serde_json::from_str(OLD).unwrap();
+        let rules = Site::new(group(Vec::new()), "UTC").rules;
+        let new = old.upgraded(&rules);
+        let relay = |path: &str| &new.relays[&RelayId::unidentified(&path.parse().unwrap())];
+        assert!(relay("mats/1").overridden.is_some() && relay("mats/1").run.on_since().is_some());
+        let timer = relay("lamp").timer.unwrap();
+        assert_eq!((timer.to, timer.seconds), (Power::Off, 3600));
+        assert!(matches!(new.vacation, Vacation::Since(_)));
+        let driveway: GroupId = "driveway".parse().unwrap();
+        assert_eq!(new.schedule_changes[&driveway].len(), 2);
+        assert_eq!(new.groups[&driveway].memory.len(), 1);
+        // Written again, it is in the new form and reads back.
+        let text = serde_json::to_string(&new).unwrap();
+        assert!(!text.contains("safety"), "{text}");
+        assert_eq!(serde_json::from_str::<PersistedScheduler>(&text).unwrap(), new);
+    }
+}

@@ -396,6 +396,14 @@ impl State {
             .extend(alone.map(|(relay, _)| Subject::Outlet(relay.clone())));
     }
 
+    /// Relays of an earlier run without a name are looked at: most need not be remembered.
+    pub(super) fn mark_nameless(&mut self) {
+        let named: BTreeSet<&RelayId> = self.names.values().collect();
+        let nameless = self.outlets.keys().filter(|relay| !named.contains(relay));
+        let nameless: Vec<Subject> = nameless.cloned().map(Subject::Outlet).collect();
+        self.dirty.extend(nameless);
+    }
+
     /// Takes a subject to look at.
     pub fn take_dirty(&mut self) -> Option<Subject> {
         self.dirty.pop_first()
@@ -490,7 +498,11 @@ impl State {
             (Power::On, Some(outlet)) => self.bounds(&rules, outlet, now).run_limit(),
             _ => RunLimit::default(),
         };
-        let id = self.commands.next_switch(relay.clone());
+        let member = match purpose {
+            Purpose::Command(_) => self.outlets.get(&relay).and_then(|outlet| outlet.pending),
+            Purpose::Reconcile(_) => None,
+        };
+        let id = self.commands.next_switch(relay.clone(), member);
         let number = match purpose {
             Purpose::Command(command) => command.number(),
             Purpose::Reconcile(_) => id.number(),
@@ -520,7 +532,8 @@ impl State {
         let Some(relay) = self.relay(path).cloned() else {
             return;
         };
-        let id = self.commands.next_switch(relay.clone());
+        let member = self.outlets.get(&relay).and_then(|outlet| outlet.pending);
+        let id = self.commands.next_switch(relay.clone(), member);
         if let Some(outlet) = self.outlets.get_mut(&relay) {
             outlet.in_flight = Some(InFlight {
                 id,

@@ -289,13 +289,16 @@ mod tests {
     use test_inputs::{damaged, json};
 
     const SCHEDULER: &str = r#"{
-        "overrides": {"mats/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}},
+        "relays": {"8022/1": {
+            "name": "mats/1",
+            "run": {"on_since": "2024-06-21T08:00:00Z"},
+            "timer": {"set_at": "2024-06-21T08:00:00Z", "ends": {"steady": "2024-06-21T09:00:00Z"}, "seconds": 3600, "to": "OFF"},
+            "override": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "since": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}
+        }},
+        "devices": {"mats": {"hardware": "8022", "positions": [1, 2]}},
         "vacation": {"since": "2024-06-21T08:00:00Z"},
-        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}},
-        "timers": {"lamp": {"set_at": "2024-06-21T08:00:00Z", "off_at": "2024-06-21T09:00:00Z"}},
-        "armed": {"lamp": {"asked": "2024-06-21T09:00:00Z"}},
         "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
-        "memory": [{"group": "driveway", "schedule": "noon", "at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}]
+        "groups": {"driveway": {"memory": {"noon": {"at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}}}}
     }"#;
 
     fn saved() -> Persisted {

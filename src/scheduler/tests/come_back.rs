@@ -93,13 +93,13 @@ async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
             OnReconnect::Keep,
             None,
             Source::Device,
-            "mats/1 is back, and OFF: it is left OFF until 2024-06-21T08:00:00+00:00",
+            "mats/1 is reachable again, and OFF: its state OFF is kept until 2024-06-21T08:00:00+00:00",
         ),
         (
             OnReconnect::Off,
             Some(OFF),
             Source::Override,
-            "mats/1 is back, and OFF: it is OFF until 2024-06-22T06:00:00+00:00",
+            "mats/1 is reachable again, and OFF: it is OFF until 2024-06-22T06:00:00+00:00",
         ),
     ] {
         let mut world = world(with(policy), "2024-06-21T06:10:00").await;

@@ -464,7 +464,7 @@ async fn rule_19_rules_that_change_hold_at_once_and_those_that_go_leave_nothing(
     assert_eq!(relays(&world), [ON, OFF, ON]);
     assert_eq!(world.group().energy, None);
     assert_eq!(
-        world.kept().saved.groups[&"laundry".parse().unwrap()].energy,
+        world.kept().saved.groups[&"driveway".parse().unwrap()].energy,
         planner::energy_limits::PersistedEnergy::default()
     );
 }

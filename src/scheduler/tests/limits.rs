@@ -314,7 +314,9 @@ async fn rule_11_a_countdown_that_runs_out_is_no_override() {
     world.pass("1m").await;
     // The plug's clock runs fast: it is off two seconds before its time.
     let left = counts_for(&mut world, "heater");
-    world.relay("heater").dial = Dial::Until(Instant::now() + left - Duration::from_secs(2));
+    world
+        .relay("heater")
+        .runs_fast(Instant::now() + left - Duration::from_secs(2));
     world.until("2024-06-21T15:00:30").await;
     assert_eq!(world.count(EventKind::OverrideSet), 0);
     assert_eq!(world.count(EventKind::SafetyTrip), 1);
@@ -366,7 +368,7 @@ async fn rule_02_what_ran_while_the_machine_slept_counts() {
     let slept = Duration::from_mins(10);
     let relay = world.relay("heater");
     relay.on_since = relay.on_since.and_then(|since| since.checked_sub(slept));
-    world.clock.jump(SignedDuration::try_from(slept).unwrap());
+    world.clock.suspend(SignedDuration::try_from(slept).unwrap());
     world.pass("62s").await;
     assert_eq!(world.power("heater"), OFF);
     assert_eq!(world.count(EventKind::SafetyTrip), 1);

@@ -207,7 +207,7 @@ async fn rule_13_an_edge_under_an_override_says_what_counts() {
         .find(|(kind, _)| *kind == EventKind::ScheduleOn);
     let (_, message) = told.unwrap();
     assert!(
-        message.starts_with("schedules want group driveway on; what counts is: manual OFF"),
+        message.starts_with("schedules want group driveway on, but: manual OFF"),
         "{message}"
     );
 }

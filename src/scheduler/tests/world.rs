@@ -219,6 +219,12 @@ impl Relay {
         self.armed_dial = Some(self.dial).filter(|dial| *dial != Dial::Idle);
     }
 
+    /// Its clock is fast: the countdown that the worker armed ends then.
+    pub(super) fn runs_fast(&mut self, end: Instant) {
+        self.dial = Dial::Until(end);
+        self.armed_dial = Some(self.dial);
+    }
+
     fn flip(&mut self, power: Power, by: ChangedBy) {
         if self.power() != power {
             self.changed_by = by;
@@ -909,6 +915,16 @@ impl World {
         self.watch_energy(now, listening);
         if now >= self.next_poll && !self.still {
             self.next_poll = now + POLL;
+            let clock = self.clock.clone();
+            // A countdown of a day is armed again while the end is further away.
+            let far = |relay: &&mut Relay| {
+                relay
+                    .off_by
+                    .is_some_and(|end| clock.steady().until(end) > Duration::from_hours(23))
+            };
+            for relay in self.relays.values_mut().filter(far) {
+                relay.arm(&clock);
+            }
             if listening {
                 self.report_all().await;
             }
