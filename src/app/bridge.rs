@@ -10,16 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    app::reload::Loader,
-    config::{Device, Settings},
+    config::{Loader, Settings},
     devices::DeviceOwner,
-    domain::{
-        device_metrics::MetricsRegistry,
-        devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
-        report_thresholds::ReportThresholds,
-        scheduling,
-    },
-    mqtt::{BridgeInfo, Channels, Control, MqttTask, Parts, link::LinkError},
+    domain::{device_metrics::MetricsRegistry, scheduling},
+    mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, link::LinkError},
     scheduler::task::{self, Scheduler},
     store::{self, Loaded, Store},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
@@ -39,7 +33,7 @@ const WHOLE_BUDGET: Duration = Duration::from_millis(930);
 pub enum ShutdownReason {
     /// It was asked to stop, and did.
     Stopped,
-    /// It was asked over MQTT to start anew.
+    /// A request over MQTT: start again.
     Restart,
     /// One of its tasks ended by itself. The process should end with an error, so that its supervisor
     /// starts it again.
@@ -111,26 +105,26 @@ impl Bridge {
             orders: orders.clone(),
             clock: clock.clone(),
         });
-        let parts = Parts {
-            wires: Channels {
-                orders,
-                asks: scheduler_wires.asks,
-                words: scheduler_wires.words,
-                news: news_in,
+        let parts = MqttParts {
+            channels: Channels {
+                devices: orders,
+                scheduler: scheduler_wires.asks,
+                updates: scheduler_wires.words,
+                reports: news_in,
                 controls,
                 pulse: pulse.clone(),
             },
-            about,
+            info: about,
             log_level,
-            keeper: keeper.clone(),
+            store: keeper.clone(),
             loader,
-            board: board.clone(),
+            metrics: board.clone(),
             clock: clock.clone(),
         };
         let event_loop = MqttTask::open(settings, parts, &tasks)?;
         let reload = event_loop.reload_signal();
         let owner = DeviceOwner::start(
-            roster(settings),
+            settings.device_set(),
             orders_in,
             vec![news, scheduler_news],
             board,
@@ -216,7 +210,7 @@ impl Bridge {
     }
 }
 
-/// Tells that its task ended, however it did.
+/// Reports the end of its task, whether it returned or panicked.
 struct TaskEndNotice {
     name: &'static str,
     ending: mpsc::Sender<&'static str>,
@@ -260,46 +254,4 @@ fn open_store(settings: &Settings) -> Result<(Store, store::Writer, Vec<String>)
         findings.push(finding);
     }
     Ok((keeper, writer, findings))
-}
-
-/// The devices of the settings, and how to treat them.
-pub(crate) fn roster(settings: &Settings) -> DeviceSet {
-    let tempo = PollingConfig {
-        poll: settings.polling.state,
-        slow_poll: settings.polling.energy,
-        telling: ReportThresholds {
-            power_step: settings.energy.power_step,
-            energy_step: settings.energy.energy_step,
-            slowest: settings.energy.slowest,
-        },
-        request: settings.polling.request_timeout,
-        probe_longest: settings.retry.unreachable,
-        refused_longest: settings.retry.refused,
-        locked: settings.retry.locked,
-        search: settings.discovery.targets.clone(),
-    };
-    let devices = settings
-        .devices
-        .iter()
-        .map(|device| device_config(settings, device))
-        .collect();
-    DeviceSet { devices, tempo }
-}
-
-fn device_config(settings: &Settings, device: &Device) -> DeviceConfig {
-    let outlet = |outlet: &crate::config::Outlet| OutletConfig {
-        position: outlet.position,
-        key: outlet.key.clone(),
-        name: outlet.name.clone(),
-    };
-    DeviceConfig {
-        id: device.id.clone(),
-        address: device.address.to_string(),
-        name: device.name.clone(),
-        credentials: settings.credentials_of(device).map(|account| Credentials {
-            username: account.username.clone(),
-            password: account.password.clone(),
-        }),
-        outlets: device.outlets.iter().map(outlet).collect(),
-    }
 }

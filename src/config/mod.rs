@@ -13,11 +13,13 @@ mod bridge;
 mod condition;
 mod credentials;
 mod device;
+mod diff;
 mod energy;
 mod environment;
 mod group;
 mod layers;
 mod limits;
+mod loader;
 mod location;
 mod mqtt;
 mod names;
@@ -39,9 +41,11 @@ pub use address::{Address, NotAnAddress};
 pub use bridge::{Discovery, HomeAssistant, Log, Polling, Retry};
 pub use credentials::Credentials;
 pub use device::{Device, Outlet};
+pub use diff::SettingsDiff;
 pub use energy::Energy;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
+pub use loader::Loader;
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub use problem::{Problem, Problems};
 
@@ -56,7 +60,11 @@ use planner::{
     sensor::SensorSpec,
 };
 
-use crate::mqtt::topics::Topics;
+use crate::domain::{
+    devices::{Credentials as DeviceCredentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+    report_thresholds::ReportThresholds,
+    topics::Topics,
+};
 
 /// Everything that can be configured, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +115,47 @@ impl Settings {
     /// Every topic of the bridge.
     pub fn topics(&self) -> Topics {
         topics(&self.mqtt, &self.homeassistant)
+    }
+
+    /// The devices, and how to poll them.
+    pub fn device_set(&self) -> DeviceSet {
+        let tempo = PollingConfig {
+            poll: self.polling.state,
+            slow_poll: self.polling.energy,
+            telling: ReportThresholds {
+                power_step: self.energy.power_step,
+                energy_step: self.energy.energy_step,
+                slowest: self.energy.slowest,
+            },
+            request: self.polling.request_timeout,
+            probe_longest: self.retry.unreachable,
+            refused_longest: self.retry.refused,
+            locked: self.retry.locked,
+            search: self.discovery.targets.clone(),
+        };
+        let devices = self.devices.iter().map(|device| self.device_config(device));
+        DeviceSet {
+            devices: devices.collect(),
+            tempo,
+        }
+    }
+
+    fn device_config(&self, device: &Device) -> DeviceConfig {
+        let outlet = |outlet: &Outlet| OutletConfig {
+            position: outlet.position,
+            key: outlet.key.clone(),
+            name: outlet.name.clone(),
+        };
+        DeviceConfig {
+            id: device.id.clone(),
+            address: device.address.to_string(),
+            name: device.name.clone(),
+            credentials: self.credentials_of(device).map(|account| DeviceCredentials {
+                username: account.username.clone(),
+                password: account.password.clone(),
+            }),
+            outlets: device.outlets.iter().map(outlet).collect(),
+        }
     }
 
     /// The settings for everybody to see: no secret, no user name.

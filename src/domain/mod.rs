@@ -9,4 +9,6 @@ pub mod off_rules;
 pub mod reply;
 pub mod report;
 pub mod report_thresholds;
+pub mod request_reply;
 pub mod scheduling;
+pub mod topics;

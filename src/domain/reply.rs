@@ -103,7 +103,7 @@ impl fmt::Debug for Reply {
         f.debug_struct("Reply")
             .field("uncertain", &self.uncertain)
             .field("is_sent", &self.is_sent())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -282,9 +282,9 @@ impl Scheduler {
         let look = Look::at(&self.clock);
         match ask {
             SchedulerMsg::Command(wish) => return self.wish(wish, look),
-            SchedulerMsg::Sensor { topic, payload } => self.sense(&topic, &payload, look),
+            SchedulerMsg::Sensor { topic, payload, .. } => self.sense(&topic, &payload, look),
             SchedulerMsg::Reload(rewritten) => self.reload(rewritten, look),
-            SchedulerMsg::Request { id, request } => self.answer_request(id, request, look),
+            SchedulerMsg::Request { request, reply } => self.answer_request(request, reply, look),
         }
         Concern::Some
     }

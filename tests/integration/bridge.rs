@@ -12,11 +12,8 @@ use std::{
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
 use tapo2mqtt::{
-    app::{
-        bridge::{Bridge, ShutdownReason},
-        reload::Loader,
-    },
-    config::{self, Sources},
+    app::bridge::{Bridge, ShutdownReason},
+    config::{self, Loader, Sources},
     domain::{
         devices::{Credentials, DeviceConfig, PollingConfig},
         report_thresholds::ReportThresholds,
@@ -38,6 +35,8 @@ use crate::{
     process::{account, device, mqtt},
 };
 
+const DEFAULT_BASE: &str = "tapo2mqtt";
+
 /// Settings of a bridge to be.
 #[derive(Clone)]
 pub struct Setup {
@@ -49,6 +48,7 @@ pub struct Setup {
     directory: Arc<TempDir>,
     password: &'static str,
     sections: Vec<String>,
+    base_topic: &'static str,
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
@@ -90,6 +90,7 @@ impl Setup {
             directory: Arc::new(tempfile::tempdir().unwrap()),
             password: DEFAULT_PASSWORD,
             sections: Vec::new(),
+            base_topic: DEFAULT_BASE,
         }
     }
 
@@ -145,6 +146,11 @@ impl Setup {
         Self { password, ..self }
     }
 
+    /// Another base topic than `tapo2mqtt`.
+    pub fn base_topic(self, base_topic: &'static str) -> Self {
+        Self { base_topic, ..self }
+    }
+
     /// A further section of the settings file.
     pub fn section(mut self, section: &str) -> Self {
         self.sections.push(section.to_owned());
@@ -153,8 +159,12 @@ impl Setup {
 
     pub fn toml(&self, broker: SocketAddr) -> String {
         let limit = self.request_timeout;
+        let base_topic = match self.base_topic {
+            DEFAULT_BASE => String::new(),
+            other => format!("base_topic = \"{other}\"\n"),
+        };
         let mut sections = vec![
-            mqtt(broker),
+            mqtt(broker) + &base_topic,
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
         if self.credentials {
@@ -177,7 +187,7 @@ impl Setup {
         // As the program does first thing; a second call changes nothing.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let probe = broker.probe().await;
-        for filter in ["tapo2mqtt/#", "homeassistant/#"] {
+        for filter in [&format!("{}/#", self.base_topic), "homeassistant/#"] {
             probe.subscribe(filter).await;
         }
         probe.catch_up().await;
@@ -207,6 +217,7 @@ impl Setup {
             task,
             directory: self.directory,
             readings,
+            base_topic: self.base_topic,
         };
         running
             .expect("bridge/state", |state| state["state"] == "online")
@@ -223,6 +234,7 @@ pub struct Running {
     stop: CancellationToken,
     task: JoinHandle<ShutdownReason>,
     directory: Arc<TempDir>,
+    base_topic: &'static str,
 }
 
 /// How often the settings were read again.
@@ -261,7 +273,8 @@ impl Running {
     /// Waits for a message below the base topic, seen already or yet to come.
     pub async fn expect(&self, topic: &str, predicate: impl Fn(&Value) -> bool) -> Value {
         let fulfils = |payload: &str| predicate(&parsed(payload));
-        parsed(&self.probe.expect(&format!("tapo2mqtt/{topic}"), fulfils).await)
+        let topic = format!("{}/{topic}", self.base_topic);
+        parsed(&self.probe.expect(&topic, fulfils).await)
     }
 
     /// Waits until a device is available.
@@ -273,7 +286,8 @@ impl Running {
     }
 
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        self.probe.publish(&format!("tapo2mqtt/{topic}"), payload).await;
+        let topic = format!("{}/{topic}", self.base_topic);
+        self.probe.publish(&topic, payload).await;
     }
 
     /// Sends a `set` with a transaction and waits for its answer.

@@ -33,6 +33,7 @@ mod probe;
 mod process;
 mod rations;
 mod reload;
+mod retained;
 mod samples;
 mod seam;
 mod security;

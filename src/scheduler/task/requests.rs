@@ -11,7 +11,8 @@ use super::{
 };
 use crate::domain::{
     command::Target,
-    scheduling::{Request, RequestError, RequestId, SchedulerUpdate},
+    request_reply::{RequestReply, RequestResult},
+    scheduling::{Request, RequestError, SchedulerUpdate},
 };
 use planner::{
     GroupId, OutletPath, ScheduleId,
@@ -22,11 +23,8 @@ use planner::{
     rules::Group,
 };
 
-/// What a request gives.
-type Reply = Result<Value, RequestError>;
-
 impl Scheduler {
-    pub(super) fn answer_request(&mut self, id: RequestId, request: Request, look: Look) {
+    pub(super) fn answer_request(&mut self, request: Request, reply: RequestReply, look: Look) {
         let result = match request {
             Request::Schedules(group) => self.list_schedules(group.as_ref()),
             Request::SetSchedule { group, schedule } => self.set_schedule(&group, schedule),
@@ -40,9 +38,9 @@ impl Scheduler {
             Request::Overrides => Ok(self.list_overrides()),
             Request::ClearOverrides(target) => self.clear(target, look),
             Request::Vacation(wanted) => Ok(self.vacation(wanted, look)),
-            Request::Plan { group, days } => self.forecast(group.as_ref(), days, look),
+            Request::Plan { group, days, .. } => self.forecast(group.as_ref(), days, look),
         };
-        self.telling.say(SchedulerUpdate::Reply { id, result });
+        reply.send(result);
     }
 
     fn group(&self, id: &GroupId) -> Result<&Group, RequestError> {
@@ -60,7 +58,7 @@ impl Scheduler {
         }
     }
 
-    fn list_schedules(&self, group: Option<&GroupId>) -> Reply {
+    fn list_schedules(&self, group: Option<&GroupId>) -> RequestResult {
         let changes = &self.book.changes;
         let show = |group: &&Group| {
             let of_group = changes.get(&group.id);
@@ -87,7 +85,7 @@ impl Scheduler {
         Ok(json!({ "groups": groups }))
     }
 
-    fn set_schedule(&mut self, group: &GroupId, form: Value) -> Reply {
+    fn set_schedule(&mut self, group: &GroupId, form: Value) -> RequestResult {
         layers::takes_schedules(self.group(group)?).map_err(RequestError::Invalid)?;
         let schedule = layers::parse(self.book.settings(), &form)
             .map_err(|problems| RequestError::Invalid(layers::one_line(&problems)))?;
@@ -95,7 +93,7 @@ impl Scheduler {
         Ok(json!({"group": group, "schedule": schedule.id}))
     }
 
-    fn remove_schedule(&mut self, group: &GroupId, schedule: &ScheduleId) -> Reply {
+    fn remove_schedule(&mut self, group: &GroupId, schedule: &ScheduleId) -> RequestResult {
         self.existing(group, schedule)?;
         let change = self
             .in_settings(group, schedule)
@@ -104,7 +102,7 @@ impl Scheduler {
         Ok(json!({"group": group, "schedule": schedule}))
     }
 
-    fn enable_schedule(&mut self, group: &GroupId, schedule: &ScheduleId, enabled: bool) -> Reply {
+    fn enable_schedule(&mut self, group: &GroupId, schedule: &ScheduleId, enabled: bool) -> RequestResult {
         self.existing(group, schedule)?;
         let of_group = self.book.changes.get(group);
         let set = match of_group.and_then(|changes| changes.get(schedule)) {
@@ -156,7 +154,7 @@ impl Scheduler {
         self.relayer(changes);
     }
 
-    fn reset_schedules(&mut self, group: Option<&GroupId>) -> Reply {
+    fn reset_schedules(&mut self, group: Option<&GroupId>) -> RequestResult {
         let mut changes = self.book.changes.clone();
         match group {
             Some(group) => {
@@ -207,7 +205,7 @@ impl Scheduler {
         json!({ "overrides": overrides })
     }
 
-    fn clear(&mut self, target: Option<Target>, look: Look) -> Reply {
+    fn clear(&mut self, target: Option<Target>, look: Look) -> RequestResult {
         let paths: Vec<OutletPath> = match target {
             None => self.book.overrides.iter().map(|(path, _)| path.clone()).collect(),
             Some(Target::Group(id)) => self.group(&id)?.outlets.clone(),
@@ -235,7 +233,7 @@ impl Scheduler {
         }
     }
 
-    fn forecast(&self, group: Option<&GroupId>, days: u8, look: Look) -> Reply {
+    fn forecast(&self, group: Option<&GroupId>, days: u8, look: Look) -> RequestResult {
         let until = after(
             look.now,
             SignedDuration::from_hours(24 * i64::from(days.clamp(1, 31))),

@@ -56,14 +56,14 @@ impl Scheduler {
     fn pass_to_devices(&mut self, wish: Command, action: DeviceAction) {
         let parts = match wish.target {
             Target::Outlet(path) => vec![(path, wish.reply)],
-            Target::Group(id) => match self.book.rules.group(&id) {
-                Some(group) => wish.reply.split(group.outlets.clone()),
-                None => {
+            Target::Group(id) => {
+                let Some(group) = self.book.rules.group(&id) else {
                     let message = format!("no group {id} is configured");
                     let error = CommandError::bridge(ErrorCode::UnknownGroup, message);
                     return wish.reply.send(Err(error));
-                }
-            },
+                };
+                wish.reply.split(group.outlets.clone())
+            }
         };
         for (path, reply) in parts {
             self.order(DeviceCommand {

@@ -43,7 +43,10 @@ pub fn damaged(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
             match how {
                 0 => bytes.truncate(place),
                 1 => bytes.insert(place, byte),
-                2 => bytes.insert(place, *b"\"{}[]:,0"[..].get(usize::from(byte % 8)).unwrap()),
+                2 => bytes.insert(
+                    place,
+                    b"\"{}[]:,0".get(usize::from(byte % 8)).copied().unwrap_or(b'0'),
+                ),
                 _ => {
                     if let Some(old) = bytes.get_mut(place) {
                         *old = byte;

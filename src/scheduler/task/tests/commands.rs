@@ -514,7 +514,11 @@ async fn rule_08_overrides_are_listed_and_cleared() {
 async fn rule_13_the_plan_is_told_from_the_same_planner() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     let plan = world
-        .request(Request::Plan { group: None, days: 1 })
+        .request(Request::Plan {
+            group: None,
+            days: 1,
+            page: 1,
+        })
         .await
         .unwrap();
     let changes = &plan["groups"][0]["changes"];

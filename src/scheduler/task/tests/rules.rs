@@ -221,7 +221,11 @@ async fn rule_14_asking_changes_nothing() {
         Request::Schedules(None),
         Request::Overrides,
         Request::Vacation(None),
-        Request::Plan { group: None, days: 7 },
+        Request::Plan {
+            group: None,
+            days: 7,
+            page: 1,
+        },
     ] {
         world.request(request).await.unwrap();
     }

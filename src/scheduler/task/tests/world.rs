@@ -27,8 +27,9 @@ use crate::{
             Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind, Metered,
             Outlet, Phase,
         },
+        request_reply::RequestReply,
         scheduling::{
-            self, GroupStatus, OutletStatus, ReloadedRules, Request, RequestError, RequestId, SchedulerMsg,
+            self, GroupStatus, OutletStatus, ReloadedRules, Request, RequestError, SchedulerMsg,
             SchedulerUpdate,
         },
     },
@@ -242,7 +243,6 @@ pub(super) struct World {
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
     pub(super) rules_told: Vec<Arc<Rules>>,
-    replies: BTreeMap<u64, Result<serde_json::Value, RequestError>>,
     /// Each time a relay was switched by an order: when, which, to what.
     pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
     /// When a ceiling switched an outlet off.
@@ -322,7 +322,6 @@ impl World {
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             rules_told: Vec::new(),
-            replies: BTreeMap::new(),
             switched: Vec::new(),
             shed: Vec::new(),
             ceiling: None,
@@ -481,6 +480,7 @@ impl World {
         let ask = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
+            retained: false,
         };
         self.bridge.asks.send(ask).await.unwrap();
         self.settle().await;
@@ -533,15 +533,15 @@ impl World {
     }
 
     pub(super) async fn request(&mut self, request: Request) -> Result<serde_json::Value, RequestError> {
-        self.next_ticket += 1;
-        let id = RequestId(self.next_ticket);
+        let (sender, mut inbox) = tokio::sync::oneshot::channel();
+        let reply = RequestReply::new(move |result| sender.send(result).unwrap());
         self.bridge
             .asks
-            .send(SchedulerMsg::Request { id, request })
+            .send(SchedulerMsg::Request { request, reply })
             .await
             .unwrap();
         self.settle().await;
-        self.replies.remove(&id.0).unwrap()
+        inbox.try_recv().unwrap()
     }
 
     /// The bridge ends and starts again, later; only the state file is left of it.
@@ -722,9 +722,6 @@ impl World {
                     self.shed.push((event.at, format!("{device}{outlet}")));
                 }
                 self.events.push((event.kind, event.message));
-            }
-            SchedulerUpdate::Reply { id, result } => {
-                self.replies.insert(id.0, result);
             }
         }
     }
