@@ -37,7 +37,7 @@ pub enum Command {
     Check,
     /// List Tapo devices on the network, ready to paste as settings.
     Discover(DiscoverArgs),
-    /// Print when the groups will be switched and why, from the settings alone: conditions are taken to hold.
+    /// Print when the groups will be switched and why, from the settings alone; assumes all conditions are met.
     Plan(PlanArgs),
     /// Tell by the exit code whether the running bridge is connected; for containers.
     Healthcheck,

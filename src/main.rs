@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -25,8 +26,10 @@ const PROXY_VARIABLES: [&str; 6] = [
 ];
 
 fn main() -> ExitCode {
+    // An update that replaces the file later makes the system answer with a path that does not exist.
+    let program = env::current_exe().unwrap_or_else(|_| "tapo2mqtt".into());
     if PROXY_VARIABLES.iter().any(|name| env::var_os(name).is_some()) {
-        return start_again();
+        return start_again(&program);
     }
     // Two TLS stacks are in the dependency tree with the demo's broker; this one is for everything.
     // It fails only if one is installed already.
@@ -48,14 +51,13 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(Duration::from_millis(10));
     match after {
         ExitAction::Exit(code) => code,
-        ExitAction::Restart => start_again(),
+        ExitAction::Restart => start_again(&program),
     }
 }
 
-/// Replaces this process by a new one with the same arguments and without proxies. Returns only if the
-/// system refuses.
-fn start_again() -> ExitCode {
-    let program = env::current_exe().unwrap_or_else(|_| "tapo2mqtt".into());
+/// Replaces this process by a new one from what is at the path now, with the same arguments and without proxies.
+/// Returns only if the system refuses.
+fn start_again(program: &Path) -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let mut command = Command::new(program);
     command.args(arguments);
@@ -63,6 +65,6 @@ fn start_again() -> ExitCode {
         command.env_remove(name);
     }
     let error = command.exec();
-    eprintln!("tapo2mqtt: cannot start again: {error}");
+    eprintln!("tapo2mqtt: cannot start {} again: {error}", program.display());
     ExitCode::FAILURE
 }

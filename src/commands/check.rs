@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use super::{ExitError, load};
 use crate::{
     app::bridge::StartError,
@@ -10,7 +12,7 @@ use crate::{
     devices::{Seen, look},
     domain::topics::{ParsedTopic, Verb},
     mqtt::{
-        link::{Echo, Glance, LinkError, Topic, echo, glance},
+        link::{LinkError, LoopbackCheck, RetainedProbe, Topic, check_loopback, probe_retained},
         link_options,
     },
     system::tasks::Tasks,
@@ -46,8 +48,8 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     });
     if let (true, Some(device)) = (connected, settings.devices.first()) {
         rows.push(Row {
-            what: "commands".to_owned(),
-            result: commands(&settings, &device.id).await?,
+            what: "permissions".to_owned(),
+            result: permissions(&settings, &device.id).await?,
         });
     }
     rows.extend(devices(&settings).await);
@@ -74,23 +76,30 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
     let address = format!("{}:{}", options.host, options.port);
     let state = options.will.topic.clone();
     Ok(
-        match glance(options, &state, BROKER_BUDGET)
+        match probe_retained(options, &state, BROKER_BUDGET)
             .await
             .map_err(StartError::from)?
         {
-            Glance::Refused(fault) => Err(format!("{address}: {fault}")),
-            Glance::Holds(payload) => Ok(format!(
-                "{address}; a bridge is there: {}",
-                String::from_utf8_lossy(&payload)
+            RetainedProbe::Failed(fault) => Err(format!("{address}: {fault}")),
+            RetainedProbe::Payload(payload) => Ok(format!(
+                "{address}; another bridge {}",
+                match serde_json::from_slice::<Value>(&payload) {
+                    Ok(state) if state.get("state").is_some_and(|state| state == "online") =>
+                        "is running on this base topic",
+                    _ => "was here before, now offline",
+                }
             )),
-            Glance::Nothing => Ok(format!("{address}; {state} is free")),
+            RetainedProbe::Empty => Ok(format!(
+                "{address}; no other bridge uses base topic {}",
+                settings.mqtt.base_topic
+            )),
         },
     )
 }
 
 /// Sends an empty command, which is nothing to a bridge that runs, and sees whether it comes through. Brokers
 /// deny a topic without a word.
-async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
+async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
     let topics = settings.topics();
     let options = link_options(settings, &topics).map_err(StartError::from)?;
     let topic = topics.topic_of(&ParsedTopic::Outlet {
@@ -100,16 +109,16 @@ async fn commands(settings: &Settings, device: &DeviceId) -> Result<Result<Strin
     let to =
         Topic::try_from(topic.clone()).map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
     Ok(
-        match echo(options, &to, BROKER_BUDGET)
+        match check_loopback(options, &to, BROKER_BUDGET)
             .await
             .map_err(StartError::from)?
         {
-            Echo::Heard => Ok(format!("a message to {topic} comes through")),
-            Echo::Silent => Err(format!(
-                "a message to {topic} does not come through; the broker's access rules must let this user write and \
-                 read there"
+            LoopbackCheck::Received => Ok("publish and subscribe allowed".to_owned()),
+            LoopbackCheck::NotReceived => Err(format!(
+                "a message published to {topic} is not received; allow this user to publish and subscribe there in the \
+                 broker's access rules"
             )),
-            Echo::Refused(fault) => Err(fault.to_string()),
+            LoopbackCheck::Failed(fault) => Err(fault.to_string()),
         },
     )
 }

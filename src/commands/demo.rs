@@ -1,6 +1,6 @@
 //! `demo`: a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
@@ -101,6 +101,8 @@ impl Stage {
             .into_iter()
             .filter_map(|(id, address)| demo_device(id, address))
             .collect();
+        // Its devices never move, and those of the user must not be asked.
+        settings.discovery.targets = vec![Ipv4Addr::LOCALHOST.into()];
         // Nothing of the demo outlives it.
         settings.state_file = None;
         settings
@@ -145,4 +147,20 @@ Home Assistant:     Settings > Devices & services > Add integration > MQTT, brok
 Stop with Ctrl-C.
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_looks_for_no_device_outside_this_machine() {
+        let stage = Stage {
+            broker: None,
+            plug: ([127, 0, 0, 1], 1).into(),
+            strip: ([127, 0, 0, 1], 2).into(),
+        };
+        let settings = stage.settings(&Sources::default()).unwrap();
+        assert_eq!(settings.discovery.targets, [Ipv4Addr::LOCALHOST]);
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
     mqtt::{
-        link::{Glance, glance},
+        link::{RetainedProbe, probe_retained},
         link_options,
     },
 };
@@ -19,11 +19,14 @@ pub(super) async fn healthcheck(args: &SettingsArgs) -> Result<(), ExitError> {
     let settings = load(args)?;
     let options = link_options(&settings, &settings.topics()).map_err(StartError::from)?;
     let state = options.will.topic.clone();
-    let why = match glance(options, &state, BUDGET).await.map_err(StartError::from)? {
-        Glance::Holds(payload) if payload.as_ref() == br#"{"state":"online"}"# => return Ok(()),
-        Glance::Holds(_) => "the bridge is offline".to_owned(),
-        Glance::Nothing => format!("no bridge ever published {state}"),
-        Glance::Refused(fault) => format!("the broker cannot be asked: {fault}"),
+    let why = match probe_retained(options, &state, BUDGET)
+        .await
+        .map_err(StartError::from)?
+    {
+        RetainedProbe::Payload(payload) if payload.as_ref() == br#"{"state":"online"}"# => return Ok(()),
+        RetainedProbe::Payload(_) => "the bridge is offline".to_owned(),
+        RetainedProbe::Empty => format!("no bridge ever published {state}"),
+        RetainedProbe::Failed(fault) => format!("the broker cannot be asked: {fault}"),
     };
     Err(ExitError::Unwell(why))
 }

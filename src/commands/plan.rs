@@ -32,7 +32,7 @@ use planner::{
 /// Longer than a week, so that every schedule had an edge since: none waits for its first one (`catch_up`).
 const RUNNING_FOR: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-const ASSUMED: &str = "Conditions are taken to hold. Overrides, vacation, readings and changes made over MQTT are not known here.";
+const ASSUMED: &str = "Assumes all conditions are met. Overrides, vacation, meter readings and changes made over MQTT are not known here.";
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -156,11 +156,7 @@ fn write(out: &mut impl io::Write, outlook: &Outlook, rules: &Rules) -> io::Resu
         let beginning = group
             .expected
             .map_or_else(|| "-".to_owned(), |power| power.to_string());
-        writeln!(
-            out,
-            "  {:<25}  {beginning:<3}  {}",
-            "at the beginning", group.reason
-        )?;
+        writeln!(out, "  {:<25}  {beginning:<3}  {}", "now", group.reason)?;
         let members = rules.group(&group.group).map_or(0, |group| group.outlets.len());
         for line in &group.changes {
             write!(

@@ -18,7 +18,7 @@ const LEAST: MilliWatts = MilliWatts::new(100);
 /// As much as an outlet carries.
 const LARGEST_LOAD: MilliWatts = MilliWatts::from_watts(4000);
 /// More than the mains of a house.
-const LARGEST_CEILING: MilliWatts = MilliWatts::from_watts(100_000);
+const LARGEST_POWER_LIMIT: MilliWatts = MilliWatts::from_watts(100_000);
 /// More than such a house uses in a day.
 const LARGEST_BUDGET: MilliWattHours = MilliWattHours::new(2_000_000_000);
 /// A watt hour, the least that many meters count.
@@ -26,13 +26,13 @@ const SMALLEST_BUDGET: MilliWattHours = MilliWattHours::new(1000);
 
 /// Reads a group's rules; one that is left out does not hold.
 pub(super) fn energy_rules(table: &mut Table<'_>) -> Read<EnergyRules> {
-    let budget = table.optional("budget", parse::energy(SMALLEST_BUDGET..=LARGEST_BUDGET));
-    let ceiling = part(table, "ceiling", ceiling);
+    let daily_budget = table.optional("daily_budget", parse::energy(SMALLEST_BUDGET..=LARGEST_BUDGET));
+    let power_limit = part(table, "power_limit", power_limit);
     let finished = part(table, "finished", finished);
     let standby = part(table, "standby", standby);
     Ok(EnergyRules {
-        budget: budget?,
-        ceiling: ceiling?,
+        daily_budget: daily_budget?,
+        power_limit: power_limit?,
         finished: finished?,
         standby: standby?,
     })
@@ -51,19 +51,19 @@ fn part<T>(
     }
 }
 
-fn ceiling(table: &mut Table<'_>) -> Read<PowerLimit> {
-    let power = table.required("power", parse::power(LEAST..=LARGEST_CEILING));
-    let resume = table.optional("resume", parse::power(LEAST..=LARGEST_CEILING));
-    let pause = table.optional("pause", parse::period(Duration::from_secs(1)..=DAY));
-    let (power, resume, pause) = (power?, resume?, pause?);
-    let resume = resume.unwrap_or(PowerLimit::resume_below(power));
-    if resume > power {
-        return Err(table.problem("resume", format!("a power that is not above power, {power}")));
+fn power_limit(table: &mut Table<'_>) -> Read<PowerLimit> {
+    let max = table.required("max", parse::power(LEAST..=LARGEST_POWER_LIMIT));
+    let resume_below = table.optional("resume_below", parse::power(LEAST..=LARGEST_POWER_LIMIT));
+    let min_off = table.optional("min_off", parse::period(Duration::from_secs(1)..=DAY));
+    let (max, resume_below, min_off) = (max?, resume_below?, min_off?);
+    let resume_below = resume_below.unwrap_or(PowerLimit::default_resume_below(max));
+    if resume_below > max {
+        return Err(table.problem("resume_below", format!("at most max, {max}")));
     }
     Ok(PowerLimit {
-        power,
-        resume,
-        pause: pause.unwrap_or(PowerLimit::PAUSE),
+        max,
+        resume_below,
+        min_off: min_off.unwrap_or(PowerLimit::MIN_OFF),
     })
 }
 

@@ -24,7 +24,7 @@ pub(super) fn read(table: &mut Table<'_>, sensors: &IdIndex<SensorSpec>) -> Read
     let words = [
         ("off", WhenUnknown::Off),
         ("on", WhenUnknown::On),
-        ("hold", WhenUnknown::EnergyBlock),
+        ("hold", WhenUnknown::Hold),
     ];
     let when_unknown = table.optional("when_unknown", parse::word(&words));
     Ok(Condition {

@@ -99,17 +99,17 @@ fn read(table: &mut Table<'_>, files: Files<'_>, id: Read<DeviceId>, taken: &mut
 }
 
 fn free_id(table: &mut Table<'_>, id: DeviceId, taken: &mut Taken) -> Read<DeviceId> {
-    for (other, path) in &taken.ids {
+    for (other, owner) in &taken.ids {
         if *other == id {
-            return Err(table.problem("id", format!("an id of its own; {path} has this one")));
+            return Err(table.duplicate("id", owner));
         }
         if outlet_of(&id, other) || outlet_of(other, &id) {
-            let expected =
-                format!("an id that is not {path}'s with _o and a number: its outlets are known so");
-            return Err(table.problem("id", expected));
+            let message =
+                format!("reserved id: with _o and a number it means an outlet of {owner} in Home Assistant");
+            return Err(table.invalid("id", message));
         }
     }
-    taken.ids.push((id.clone(), table.path().to_owned()));
+    taken.ids.push((id.clone(), table.place()));
     Ok(id)
 }
 
@@ -127,10 +127,10 @@ fn free_address(table: &mut Table<'_>, address: Address, taken: &mut Taken) -> R
         .addresses
         .iter()
         .find(|(other, _)| other.same_place(&address));
-    if let Some((_, path)) = other {
-        return Err(table.problem("address", format!("an address of its own; {path} has this one")));
+    if let Some((_, owner)) = other {
+        return Err(table.duplicate("address", owner));
     }
-    taken.addresses.push((address.clone(), table.path().to_owned()));
+    taken.addresses.push((address.clone(), table.place()));
     Ok(address)
 }
 
@@ -139,8 +139,8 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<Outlet>) -> Read<()> {
     let id: Read<Option<OutletKey>> = table.optional("id", parse::slug);
     let name = table.optional("name", parse::name);
     let position = position?;
-    if siblings.iter().any(|sibling| sibling.position == position) {
-        return Err(table.problem("position", "a position of its own; another outlet has this one"));
+    if let Some(sibling) = siblings.iter().find(|sibling| sibling.position == position) {
+        return Err(table.duplicate("position", &format!("outlet \"{}\"", sibling.key)));
     }
     let key = match id? {
         Some(key) => free_key(table, key, position, siblings)?,
@@ -155,8 +155,8 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<Outlet>) -> Read<()> {
 }
 
 fn free_key(table: &mut Table<'_>, key: OutletKey, position: u8, siblings: &[Outlet]) -> Read<OutletKey> {
-    if siblings.iter().any(|sibling| sibling.key == key) {
-        return Err(table.problem("id", "an id of its own; another outlet has this one"));
+    if let Some(sibling) = siblings.iter().find(|sibling| sibling.key == key) {
+        return Err(table.duplicate("id", &format!("outlet {}", sibling.position)));
     }
     // "2" at position 1 would be taken for the outlet at position 2, named or not.
     let number = key.as_str().bytes().all(|byte| byte.is_ascii_digit());

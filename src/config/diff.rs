@@ -46,6 +46,7 @@ impl SettingsDiff {
         };
         for (section, same) in [
             ("polling", running.polling == new.polling),
+            ("report", running.report == new.report),
             ("retry", running.retry == new.retry),
             ("discovery", running.discovery == new.discovery),
             ("log.level", running.log.level == new.log.level),

@@ -48,8 +48,9 @@ fn variable_path(origin: &str, key: &str) -> Result<Vec<String>, Problem> {
     let complain = |expected: String| Problem {
         source: origin.to_owned(),
         path: String::new(),
+        place: String::new(),
         value: None,
-        expected,
+        message: format!("expected {expected}"),
     };
     let lower = key.to_lowercase();
     let path: Vec<String> = lower.split("__").map(str::to_owned).collect();

@@ -23,8 +23,9 @@ use planner::{
 /// What the groups read so far have taken.
 #[derive(Debug, Default)]
 struct Taken {
-    ids: Vec<GroupId>,
-    /// Each outlet with the path of its group.
+    /// Each id with the place of its group.
+    ids: Vec<(GroupId, String)>,
+    /// Each outlet with the place of its group.
     outlets: Vec<(OutletPath, String)>,
 }
 
@@ -69,21 +70,21 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
     let on_external_change = table.optional("on_external_change", parse::word(&reactions));
     let policies = [
         ("reconcile", OnReconnect::Reconcile),
-        ("leave", OnReconnect::Leave),
+        ("keep", OnReconnect::Keep),
         ("off", OnReconnect::Off),
     ];
-    let come_back = table.optional("come_back", parse::word(&policies));
-    let mirror_off = table.optional("mirror_off", parse::boolean);
+    let on_reconnect = table.optional("on_reconnect", parse::word(&policies));
+    let sync_off_to_device = table.optional("sync_off_to_device", parse::boolean);
     let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
     let energy = table.section("energy", energy_rules);
     let mut ids = Vec::new();
     let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
     let id = id?;
-    if taken.ids.contains(&id) {
-        return Err(table.problem("id", "an id of its own; another group has this one"));
+    if let Some((_, owner)) = taken.ids.iter().find(|(other, _)| *other == id) {
+        return Err(table.duplicate("id", owner));
     }
-    taken.ids.push(id.clone());
+    taken.ids.push((id.clone(), table.place()));
     let runs = run_in_vacation?.unwrap_or(false);
     let (outlets, schedules) = (outlets?, schedules?);
     let interlock = interlocked(table, interlock?.unwrap_or(false), &outlets, &schedules)?;
@@ -98,8 +99,8 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
         stagger: stagger?,
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
-        come_back: come_back?.unwrap_or_default(),
-        mirror_off: match mirror_off? {
+        on_reconnect: on_reconnect?.unwrap_or_default(),
+        sync_off_to_device: match sync_off_to_device? {
             Some(true) => SyncOffToDevice::Yes,
             Some(false) | None => SyncOffToDevice::No,
         },
@@ -129,11 +130,11 @@ fn interlocked(
 }
 
 fn outlets(table: &mut Table<'_>, devices: &IdIndex<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {
-    let group = table.path().to_owned();
+    let group = table.place();
     let outlets = table.values("outlets", |leaf| {
         let outlet = existing_outlet(leaf, devices)?;
         if let Some((_, owner)) = taken.outlets.iter().find(|(other, _)| overlap(other, &outlet)) {
-            return Err(format!("an outlet that is in no group yet; {owner} has it"));
+            return Err(format!("an outlet in one group only; it is in {owner} already"));
         }
         taken.outlets.push((outlet.clone(), group.clone()));
         Ok(outlet)

@@ -10,6 +10,7 @@ use config::{Config, FileFormat, Format, Map, Source, Value, ValueKind};
 
 use super::{
     environment,
+    place::{Lines, toml_lines, yaml_lines},
     problem::{Problem, Problems},
 };
 
@@ -94,6 +95,8 @@ impl Layer {
 pub(super) struct Merged {
     pub(super) root: Value,
     pub(super) problems: Vec<Problem>,
+    /// Of the user's file.
+    pub(super) lines: Lines,
 }
 
 /// Reads and merges the layers. Where the user has no file, `instead` (TOML) stands for it.
@@ -105,9 +108,9 @@ pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems
     let environment = environment::layer(&sources.environment, &mut problems);
     let file = match &sources.file {
         Some(path) => file(path),
-        None => parse("settings", FileFormat::Toml, instead),
+        None => parse("settings", FileFormat::Toml, instead).map(|map| (map, Lines::new())),
     };
-    let file = match file {
+    let (file, lines) = match file {
         Ok(file) => file,
         Err(Problems(of_the_file)) => {
             problems.extend(of_the_file);
@@ -129,6 +132,7 @@ pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems
     Ok(Merged {
         root: root.ok_or_else(cannot_merge)?,
         problems,
+        lines,
     })
 }
 
@@ -147,8 +151,8 @@ impl Source for Parsed {
     }
 }
 
-/// The user's file as a layer.
-fn file(path: &Path) -> Result<Map<String, Value>, Problems> {
+/// The user's file as a layer, and the lines of its lists.
+fn file(path: &Path) -> Result<(Map<String, Value>, Lines), Problems> {
     let name = path.display().to_string();
     let fatal = |expected: &str| Problems(vec![whole(&name, expected)]);
     let format = match path.extension().and_then(|extension| extension.to_str()) {
@@ -157,14 +161,19 @@ fn file(path: &Path) -> Result<Map<String, Value>, Problems> {
         _ => return Err(fatal("a settings file that ends in .toml, .yaml or .yml")),
     };
     let text = read_text(path, FILE_MAX).map_err(|expected| fatal(&expected))?;
-    let mut map = parse(&name, format, text.trim_start_matches('\u{feff}'))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let mut map = parse(&name, format, text)?;
     drop_nothings(&mut map);
-    Ok(map)
+    let lines = match format {
+        FileFormat::Yaml => yaml_lines(text),
+        _ => toml_lines(text),
+    };
+    Ok((map, lines))
 }
 
 /// A file that is not ours, as it is.
 pub(super) fn foreign(path: &Path) -> Result<serde_json::Value, Problems> {
-    let content = Value::new(None, file(path)?);
+    let content = Value::new(None, file(path)?.0);
     let name = path.display().to_string();
     content
         .try_deserialize()
@@ -252,7 +261,8 @@ fn whole(source: &str, expected: &str) -> Problem {
     Problem {
         source: source.to_owned(),
         path: String::new(),
+        place: String::new(),
         value: None,
-        expected: expected.to_owned(),
+        message: format!("expected {expected}"),
     }
 }

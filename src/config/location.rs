@@ -35,7 +35,7 @@ fn coordinates(table: &mut Table<'_>) -> Read<Option<Coordinates>> {
     match (latitude?, longitude?) {
         (Some(latitude), Some(longitude)) => match Coordinates::new(latitude, longitude) {
             Ok(coordinates) => Ok(Some(coordinates)),
-            Err(error) => Err(table.problem("latitude", format!("a place on Earth; {error}"))),
+            Err(error) => Err(table.invalid("latitude", format!("invalid coordinates: {error}"))),
         },
         (None, None) => Ok(None),
         (None, Some(_)) => Err(table.problem("latitude", "the latitude that goes with the longitude")),

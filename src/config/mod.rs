@@ -12,9 +12,9 @@ mod automation;
 mod bridge;
 mod condition;
 mod credentials;
+mod definition;
 mod device;
 mod diff;
-mod energy;
 mod environment;
 mod group;
 mod layers;
@@ -24,9 +24,11 @@ mod location;
 mod mqtt;
 mod names;
 mod parse;
+mod place;
 mod problem;
 mod reader;
 mod register;
+mod report;
 mod schedule;
 mod sensor;
 #[cfg(test)]
@@ -40,17 +42,19 @@ use serde_json::{Value, json};
 pub use address::{Address, NotAnAddress};
 pub use bridge::{Discovery, HomeAssistant, Log, Polling, Retry};
 pub use credentials::Credentials;
+pub use definition::schedule_definition;
 pub use device::{Device, Outlet};
 pub use diff::SettingsDiff;
-pub use energy::Energy;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
 pub use loader::Loader;
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub use problem::{Problem, Problems};
+pub use report::Reporting;
 
 use credentials::Files;
 use group::ValidationContext;
+use place::{Lines, Places};
 use reader::{Read, Report, Table};
 use register::IdIndex;
 
@@ -80,7 +84,7 @@ pub struct Settings {
     /// How often devices are asked.
     pub polling: Polling,
     /// Which changes of energy values are told.
-    pub energy: Energy,
+    pub report: Reporting,
     /// How long to wait for devices that could not be logged in to.
     pub retry: Retry,
     /// Where to look for devices.
@@ -123,9 +127,9 @@ impl Settings {
             poll: self.polling.state,
             slow_poll: self.polling.energy,
             telling: ReportThresholds {
-                power_step: self.energy.power_step,
-                energy_step: self.energy.energy_step,
-                slowest: self.energy.slowest,
+                power_change: self.report.power_change,
+                energy_change: self.report.energy_change,
+                max_interval: self.report.max_interval,
             },
             request: self.polling.request_timeout,
             probe_longest: self.retry.unreachable,
@@ -165,7 +169,7 @@ impl Settings {
             "devices": self.devices.iter().map(Device::digest).collect::<Vec<_>>(),
             "homeassistant": self.homeassistant.digest(),
             "polling": self.polling.digest(),
-            "energy": self.energy.digest(),
+            "report": self.report.digest(),
             "retry": self.retry.digest(),
             "discovery": self.discovery.digest(),
             "log": self.log.digest(),
@@ -191,7 +195,11 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
 /// As [`load`].
 pub fn load_or(sources: &Sources, instead: &str) -> Result<Settings, Problems> {
     let merged = layers::merge(sources, instead)?;
-    let report = Report::new(sources.name(), merged.problems);
+    let report = Report::new(
+        sources.name(),
+        merged.problems,
+        Places::new(&merged.root, &merged.lines),
+    );
     let settings = report.read(&merged.root, |root| read(root, sources));
     let problems = report.into_problems();
     match settings {
@@ -210,15 +218,15 @@ pub fn parse_schedule(
     sensors: &[SensorSpec],
     location: &Location,
 ) -> Result<Schedule, Problems> {
-    let report = Report::new("schedule".to_owned(), Vec::new());
     let raw: config::Value = match serde_json::from_value(schedule.clone()) {
         Ok(raw) => raw,
         Err(error) => {
             let problem = Problem {
                 source: "schedule".to_owned(),
                 path: String::new(),
+                place: String::new(),
                 value: None,
-                expected: format!("a JSON object ({error})"),
+                message: format!("expected a JSON object ({error})"),
             };
             return Err(Problems(vec![problem]));
         }
@@ -232,6 +240,11 @@ pub fn parse_schedule(
         sensors: &known,
         location: Some(location),
     };
+    let report = Report::new(
+        "schedule".to_owned(),
+        Vec::new(),
+        Places::new(&raw, &Lines::new()),
+    );
     let read = report.read(&raw, |table| schedule::read(table, surroundings, &mut Vec::new()));
     let problems = report.into_problems();
     match read {
@@ -261,7 +274,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let credentials = root.section("tapo", |table| credentials::credentials(table, files));
     let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
-    let energy = root.section("energy", energy::energy);
+    let reporting = root.section("report", report::report);
     let retry = root.section("retry", bridge::retry);
     let discovery = root.section("discovery", bridge::discovery);
     let log = root.section("log", bridge::log);
@@ -279,7 +292,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         devices: devices?,
         homeassistant: homeassistant?,
         polling: polling?,
-        energy: energy?,
+        report: reporting?,
         retry: retry?,
         discovery: discovery?,
         log: log?,

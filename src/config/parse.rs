@@ -21,7 +21,7 @@ pub(super) fn boolean(leaf: &Leaf<'_>) -> Result<bool, Expected> {
 
 /// Any text.
 pub(super) fn text(leaf: &Leaf<'_>) -> Result<String, Expected> {
-    let text = leaf.text().ok_or_else(|| "a text; put it in quotes".to_owned())?;
+    let text = leaf.text().ok_or_else(|| "a string; quote it".to_owned())?;
     Ok(text.to_owned())
 }
 

@@ -14,23 +14,25 @@ pub struct Problem {
     pub source: String,
     /// Which key, such as `device[2].address`. Lists count from 0. Empty for a file as a whole.
     pub path: String,
+    /// The path as a person reads it: `device "lamp" (line 13): address`.
+    pub place: String,
     /// The offending value, cut and escaped; `***` for a secret; `None` where nothing is set or the key
     /// itself is the mistake.
     pub value: Option<String>,
-    /// What would be right: reads on after the word "expected".
-    pub expected: String,
+    /// What is wrong, such as `expected true or false`.
+    pub message: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
-        if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
+        if !self.place.is_empty() {
+            write!(f, ": {}", self.place)?;
         }
         if let Some(value) = &self.value {
             write!(f, " = {value}")?;
         }
-        write!(f, ": expected {}", self.expected)
+        write!(f, ": {}", self.message)
     }
 }
 
@@ -47,9 +49,6 @@ impl fmt::Display for Problems {
         }
         for problem in &self.0 {
             write!(f, "\n  {problem}")?;
-        }
-        if self.0.iter().any(|problem| problem.path.contains('[')) {
-            f.write_str("\n(lists count from 0: device[0] is the first device)")?;
         }
         Ok(())
     }
@@ -133,8 +132,9 @@ mod tests {
         let problem = |path: &str, value: Option<&str>| Problem {
             source: "bridge.toml".to_owned(),
             path: path.to_owned(),
+            place: path.to_owned(),
             value: value.map(str::to_owned),
-            expected: "better".to_owned(),
+            message: "expected better".to_owned(),
         };
         let one = Problems(vec![problem("", None)]);
         assert_eq!(
@@ -143,14 +143,13 @@ mod tests {
         );
         let two = Problems(vec![
             problem("mqtt.port", Some("0")),
-            problem("device[1].id", None),
+            problem("device 2: id", None),
         ]);
         assert_eq!(
             two.to_string(),
             "the settings have 2 problems:\
              \n  bridge.toml: mqtt.port = 0: expected better\
-             \n  bridge.toml: device[1].id: expected better\
-             \n(lists count from 0: device[0] is the first device)"
+             \n  bridge.toml: device 2: id: expected better"
         );
     }
 }

@@ -7,6 +7,7 @@ use config::{Value, ValueKind};
 use super::{
     layers::Layer,
     names::one_of,
+    place::Places,
     problem::{Problem, shown, shown_key},
 };
 
@@ -16,6 +17,7 @@ pub(super) struct Report {
     /// The user's own settings, blamed for what is missing.
     source: String,
     problems: RefCell<Vec<Problem>>,
+    places: Places,
 }
 
 /// Proof that a problem was reported: the only way to leave a reader without a value.
@@ -29,10 +31,11 @@ pub(super) type Read<T> = Result<T, Reported>;
 pub(super) type Expected = String;
 
 impl Report {
-    pub(super) fn new(source: String, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(source: String, problems: Vec<Problem>, places: Places) -> Self {
         Self {
             source,
             problems: RefCell::new(problems),
+            places,
         }
     }
 
@@ -53,8 +56,8 @@ impl Report {
     ) -> Read<T> {
         let ValueKind::Table(entries) = &value.kind else {
             let expected = match value.kind {
-                ValueKind::Array(_) => format!("one table: write [{path}] in single brackets"),
-                _ => "a table of keys".to_owned(),
+                ValueKind::Array(_) => format!("expected one table: write [{path}] in single brackets"),
+                _ => "expected a table of keys".to_owned(),
             };
             // A scalar in the place of a section may be a password in the wrong place.
             return Err(self.report(self.origin(value), path, None, expected));
@@ -82,12 +85,13 @@ impl Report {
         }
     }
 
-    fn report(&self, source: String, path: String, value: Option<String>, expected: String) -> Reported {
+    fn report(&self, source: String, path: String, value: Option<String>, message: String) -> Reported {
         self.problems.borrow_mut().push(Problem {
             source,
+            place: self.places.words(&path),
             path,
             value,
-            expected,
+            message,
         });
         Reported(())
     }
@@ -138,7 +142,7 @@ impl<'a> Table<'a> {
             return Ok(Some((Layer::of(value), text)));
         }
         let shown = Some("***".to_owned());
-        let expected = "a text; put it in quotes".to_owned();
+        let expected = "expected a string; quote it".to_owned();
         Err(self
             .report
             .report(self.report.origin(value), self.path_of(key), shown, expected))
@@ -171,7 +175,7 @@ impl<'a> Table<'a> {
         };
         let path = self.path_of(key);
         let ValueKind::Array(items) = &value.kind else {
-            let expected = format!("a list of tables: write [[{path}]] in double brackets");
+            let expected = format!("expected a list of tables: write [[{path}]] in double brackets");
             return Err(self
                 .report
                 .report(self.report.origin(value), path, None, expected));
@@ -215,27 +219,38 @@ impl<'a> Table<'a> {
             .is_some_and(|value| matches!(value.kind, ValueKind::Table(_)))
     }
 
-    /// Where this table is, such as `device[2]`.
-    pub(super) fn path(&self) -> &str {
-        &self.path
+    /// What this item of a list is called, such as `device "lamp" (line 13)`.
+    pub(super) fn place(&self) -> String {
+        self.report.places.item(&self.path)
     }
 
     /// Reports a rule that this key breaks together with others.
     pub(super) fn problem(&mut self, key: &'static str, expected: impl Into<String>) -> Reported {
-        self.complain(key, |value| shown(&value.kind), expected.into())
+        let message = format!("expected {}", expected.into());
+        self.complain(key, |value| shown(&value.kind), message)
+    }
+
+    /// Reports what is wrong with the value of a key.
+    pub(super) fn invalid(&mut self, key: &'static str, message: impl Into<String>) -> Reported {
+        self.complain(key, |value| shown(&value.kind), message.into())
+    }
+
+    /// Reports a value that another item has already.
+    pub(super) fn duplicate(&mut self, key: &'static str, owner: &str) -> Reported {
+        self.invalid(key, format!("duplicate {key}, already used by {owner}"))
     }
 
     /// Like [`Table::problem`] for a key whose value is a secret.
     pub(super) fn secret_problem(&mut self, key: &'static str, expected: impl Into<String>) -> Reported {
-        self.complain(key, |_| "***".to_owned(), expected.into())
+        self.complain(key, |_| "***".to_owned(), format!("expected {}", expected.into()))
     }
 
     /// A default that lacks its other half is as good as nothing: the user's own settings are to blame.
-    fn complain(&mut self, key: &'static str, show: impl Fn(&Value) -> String, expected: String) -> Reported {
+    fn complain(&mut self, key: &'static str, show: impl Fn(&Value) -> String, message: String) -> Reported {
         let found = self.find(key).filter(|value| Layer::of(value) != Layer::Defaults);
         let source = found.map_or_else(|| self.report.source.clone(), |value| self.report.origin(value));
         self.report
-            .report(source, self.path_of(key), found.map(show), expected)
+            .report(source, self.path_of(key), found.map(show), message)
     }
 
     fn find(&mut self, key: &'static str) -> Option<&'a Value> {
@@ -252,16 +267,16 @@ impl<'a> Table<'a> {
         parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>,
     ) -> Read<T> {
         parse(&Leaf(value)).map_err(|expected| {
-            let shown = Some(shown(&value.kind));
+            let (shown, message) = (Some(shown(&value.kind)), format!("expected {expected}"));
             self.report
-                .report(self.report.origin(value), self.path_of(key), shown, expected)
+                .report(self.report.origin(value), self.path_of(key), shown, message)
         })
     }
 
     /// The parser says what it expects when it is given nothing.
     fn missing<T>(&self, key: &str, parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>) -> Reported {
         let expected = parse(&Leaf(&Value::default())).err().unwrap_or_default();
-        let expected = format!("{expected}; nothing is set");
+        let expected = format!("missing; expected {expected}");
         self.report
             .report(self.source.clone(), self.path_of(key), None, expected)
     }
@@ -279,7 +294,7 @@ impl<'a> Table<'a> {
         let unknown = self.entries.iter().filter(|(key, _)| !self.known.contains(key));
         for (key, value) in unknown {
             let source = self.report.origin(value);
-            let expected = format!("a known key, {}", one_of(&self.known, key));
+            let expected = format!("unknown key, expected {}", one_of(&self.known, key));
             self.report
                 .report(source, self.path_of(&shown_key(key)), None, expected);
         }

@@ -22,7 +22,7 @@ use planner::{
 pub(super) fn read(
     table: &mut Table<'_>,
     surroundings: ValidationContext<'_>,
-    taken: &mut Vec<ScheduleId>,
+    taken: &mut Vec<(ScheduleId, String)>,
 ) -> Read<Schedule> {
     let id: Read<ScheduleId> = table.required("id", parse::slug);
     let enabled = table.optional("enabled", parse::boolean);
@@ -39,13 +39,10 @@ pub(super) fn read(
     let catch_ups = [("apply", CatchUp::Apply), ("skip", CatchUp::Skip)];
     let catch_up = table.optional("catch_up", parse::word(&catch_ups));
     let id = id?;
-    if taken.contains(&id) {
-        return Err(table.problem(
-            "id",
-            "an id of its own; another schedule of the group has this one",
-        ));
+    if let Some((_, owner)) = taken.iter().find(|(other, _)| *other == id) {
+        return Err(table.duplicate("id", owner));
     }
-    taken.push(id.clone());
+    taken.push((id.clone(), table.place()));
     Ok(Schedule {
         id,
         enabled: enabled?.unwrap_or(true),
@@ -116,7 +113,7 @@ fn window(table: &mut Table<'_>, location: Option<&Location>) -> Read<Window> {
             return Err(table.problem("start", expected));
         }
     };
-    window.map_err(|error| table.problem("start", format!("a window that can be; {error}")))
+    window.map_err(|error| table.invalid("start", format!("invalid time window: {error}")))
 }
 
 fn edge(table: &mut Table<'_>, keys: &EdgeKeys, location: Option<&Location>) -> Read<Option<Edge>> {

@@ -22,10 +22,11 @@ pub(super) fn read_all(
     ours: Option<&Topics>,
 ) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>) {
     let mut register = IdIndex::new();
+    let mut taken = Vec::new();
     let sensors = root.list("sensor", |table| {
         let id = table
             .required("id", parse::slug)
-            .and_then(|id| free_id(table, id, &register));
+            .and_then(|id| free_id(table, id, &mut taken));
         let sensor = read(table, id.clone(), ours);
         if let Ok(id) = id {
             register.add(id.as_str(), sensor.clone().ok());
@@ -35,13 +36,12 @@ pub(super) fn read_all(
     (sensors, register)
 }
 
-fn free_id(table: &mut Table<'_>, id: SensorId, register: &IdIndex<SensorSpec>) -> Read<SensorId> {
-    match register.find(id.as_str()) {
-        Found::Nothing => Ok(id),
-        Found::Sound(_) | Found::Broken => {
-            Err(table.problem("id", "an id of its own; another sensor has this one"))
-        }
+fn free_id(table: &mut Table<'_>, id: SensorId, taken: &mut Vec<(SensorId, String)>) -> Read<SensorId> {
+    if let Some((_, owner)) = taken.iter().find(|(other, _)| *other == id) {
+        return Err(table.duplicate("id", owner));
     }
+    taken.push((id.clone(), table.place()));
+    Ok(id)
 }
 
 fn read(table: &mut Table<'_>, id: Read<SensorId>, ours: Option<&Topics>) -> Read<SensorSpec> {

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, time::Duration};
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use serde_json::Value;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::debug;
 
 use super::{
     backoff::{Purpose, jittered},
@@ -315,7 +315,7 @@ impl Worker {
             }
             Err(ExchangeError::Fault(Fault::UnknownRequest(code))) => {
                 *ability = Ability::Unknown;
-                info!(device = %self.config.id, request = ?reading, code, "the device does not know this meter request; it is not asked again");
+                debug!(device = %self.config.id, request = ?reading, code, "meter request not supported by this model");
                 if reading == Reading::Live {
                     self.book.forget_voltage(&self.config.id);
                 }

@@ -119,7 +119,7 @@ impl Worker {
                     .await;
             }
             (Availability::Offline, Some(trouble)) => {
-                warn!(device = %id, code = ?trouble.code, reason = %trouble.message, address = %self.address, "device offline");
+                warn!(device = %id, code = %trouble.code, reason = %trouble.message, address = %self.address, "device offline");
                 self.event(
                     EventKind::DeviceOffline,
                     None,
@@ -145,7 +145,7 @@ impl Worker {
     /// A relay changed and it was not us.
     async fn report_external_change(&mut self, change: RelayChange) {
         let path = self.path_of(change.outlet.as_ref());
-        info!(outlet = %path, state = %change.power, "switched by something else (button, app, rule on the device)");
+        info!(outlet = %path, state = %change.power, "changed externally (button, app or device schedule)");
         let message = format!("{path} was switched {} by something else", change.power);
         self.event(EventKind::ExternalChange, change.outlet, message)
             .await;

@@ -1,6 +1,6 @@
 //! Why a command was not carried out.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -122,6 +122,13 @@ pub enum Origin {
     Bridge,
     /// A safety limit.
     Safety,
+}
+
+impl fmt::Display for ErrorCode {
+    /// As in `error.code`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl ErrorCode {

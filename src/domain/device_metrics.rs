@@ -22,7 +22,7 @@ pub struct DeviceHealth {
     /// Where the worker is in its life.
     pub phase: Option<Phase>,
     /// Whether the device is asked as usual.
-    pub breaker: Circuit,
+    pub circuit: Circuit,
     /// Median round trip of the last 128 requests, in ms.
     pub rtt_p50_ms: Option<f64>,
     /// 95th percentile of them, in ms.
@@ -36,9 +36,9 @@ pub struct DeviceHealth {
     /// Logins since the start.
     pub logins: u64,
     /// Commands that wait now.
-    pub waiting: usize,
+    pub queued: usize,
     /// How many fit.
-    pub places: usize,
+    pub queue_capacity: usize,
     /// The last time the device answered.
     pub last_seen: Option<Timestamp>,
 }
@@ -121,15 +121,15 @@ impl DeviceMetrics {
         };
         DeviceHealth {
             phase: record.phase,
-            breaker: Circuit::of(record.phase),
+            circuit: Circuit::of(record.phase),
             rtt_p50_ms: percentile(50),
             rtt_p95_ms: percentile(95),
             rtt_max_ms: percentile(100),
             exchanges: record.exchanges,
             failures: record.failures.clone(),
             logins: record.logins,
-            waiting: record.waiting,
-            places: QUEUE_CAPACITY,
+            queued: record.waiting,
+            queue_capacity: QUEUE_CAPACITY,
             last_seen: record.last_seen,
         }
     }

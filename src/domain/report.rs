@@ -391,9 +391,9 @@ pub enum EventKind {
     /// A silent sensor speaks again.
     SensorBack,
     /// An outlet has not been what it should be for a minute.
-    NotAsExpected,
+    StateMismatch,
     /// A plug does not hold the OFF edges that it should.
-    MirrorFailed,
+    DeviceScheduleFailed,
     /// Vacation began or ended.
     Vacation,
     /// A load that ran draws nothing much any more.
@@ -404,4 +404,11 @@ pub enum EventKind {
     MeterSilent,
     /// It is known again.
     MeterBack,
+}
+
+impl fmt::Display for EventKind {
+    /// As in `type`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }

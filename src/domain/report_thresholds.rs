@@ -9,19 +9,19 @@ use planner::units::{MilliWattHours, MilliWatts};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportThresholds {
     /// Power that changed by so much.
-    pub power_step: MilliWatts,
+    pub power_change: MilliWatts,
     /// Energy that changed by so much.
-    pub energy_step: MilliWattHours,
+    pub energy_change: MilliWattHours,
     /// Anything that changed, after so long.
-    pub slowest: Duration,
+    pub max_interval: Duration,
 }
 
 impl Default for ReportThresholds {
     fn default() -> Self {
         Self {
-            power_step: MilliWatts::from_watts(1),
-            energy_step: MilliWattHours::new(10_000),
-            slowest: Duration::from_mins(5),
+            power_change: MilliWatts::from_watts(1),
+            energy_change: MilliWattHours::new(10_000),
+            max_interval: Duration::from_mins(5),
         }
     }
 }
@@ -29,13 +29,13 @@ impl Default for ReportThresholds {
 impl ReportThresholds {
     pub(crate) fn is_news(&self, last_report: &Energy, now: &Energy, since: Option<Duration>) -> bool {
         last_report != now
-            && (since.is_none_or(|since| since >= self.slowest)
-                || power_moved(last_report.power, now.power, self.power_step)
+            && (since.is_none_or(|since| since >= self.max_interval)
+                || power_moved(last_report.power, now.power, self.power_change)
                 || last_report.voltage.is_some() != now.voltage.is_some()
                 || last_report.current.is_some() != now.current.is_some()
-                || energy_moved(last_report.today, now.today, self.energy_step)
-                || energy_moved(last_report.month, now.month, self.energy_step)
-                || energy_moved(last_report.total, now.total, self.energy_step))
+                || energy_moved(last_report.today, now.today, self.energy_change)
+                || energy_moved(last_report.month, now.month, self.energy_change)
+                || energy_moved(last_report.total, now.total, self.energy_change))
     }
 }
 
@@ -95,9 +95,13 @@ mod tests {
         assert!(!event_senders(60_000, 60_900));
         assert!(event_senders(60_000, 61_000) && event_senders(61_000, 60_000));
         assert!(event_senders(300, 0) && event_senders(0, 300), "on or off");
-        assert!(telling.is_news(&with_power(60_000), &with_power(60_100), Some(telling.slowest)));
+        assert!(telling.is_news(
+            &with_power(60_000),
+            &with_power(60_100),
+            Some(telling.max_interval)
+        ));
         assert!(
-            !telling.is_news(&full(), &full(), Some(telling.slowest)),
+            !telling.is_news(&full(), &full(), Some(telling.max_interval)),
             "nothing changed"
         );
         let unknown = Energy {

@@ -241,9 +241,9 @@ pub struct OutletStatus {
     /// To what that countdown switches it.
     pub device_timer_to: Option<Power>,
     /// Whether it has not been what it should be for a minute.
-    pub problem: Option<bool>,
+    pub mismatch: Option<bool>,
     /// Whether the plug switches itself off without us.
-    pub guard: Option<FailSafeState>,
+    pub failsafe: Option<FailSafeState>,
     /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
     #[serde(skip)]
     pub mirrored: BTreeSet<String>,
@@ -265,8 +265,8 @@ impl OutletStatus {
         timer_to: None,
         device_timer_until: None,
         device_timer_to: None,
-        problem: None,
-        guard: None,
+        mismatch: None,
+        failsafe: None,
         mirrored: BTreeSet::new(),
     };
 }
@@ -282,7 +282,7 @@ pub enum FailSafeState {
     /// It has no countdown: only the bridge switches it off.
     Unsupported,
     /// Somebody else uses its countdown.
-    Foreign,
+    External,
     /// It refused.
     Failed,
 }
@@ -330,13 +330,13 @@ pub struct EnergyStatus {
     pub today: Option<MilliWattHours>,
     /// What they may use in a day, in kWh.
     #[serde(serialize_with = "kilowatt_hours")]
-    pub budget: Option<MilliWattHours>,
+    pub daily_budget: Option<MilliWattHours>,
     /// What is left of it today, in kWh.
     #[serde(serialize_with = "kilowatt_hours")]
-    pub budget_left: Option<MilliWattHours>,
+    pub daily_budget_remaining: Option<MilliWattHours>,
     /// What they may draw, in W.
     #[serde(serialize_with = "watts")]
-    pub ceiling: Option<MilliWatts>,
+    pub power_limit: Option<MilliWatts>,
     /// Whom that keeps off.
     pub shed: Vec<OutletPath>,
 }
@@ -347,9 +347,11 @@ impl EnergyStatus {
         Self {
             power: usage.power.map(MilliWatts::whole),
             today: Some(usage.today.in_tens()),
-            budget: rules.budget,
-            budget_left: rules.budget.map(|budget| budget.less(usage.today.in_tens())),
-            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            daily_budget: rules.daily_budget,
+            daily_budget_remaining: rules
+                .daily_budget
+                .map(|budget| budget.less(usage.today.in_tens())),
+            power_limit: rules.power_limit.map(|limit| limit.max),
             shed,
         }
     }
@@ -359,9 +361,9 @@ impl EnergyStatus {
         Self {
             power: None,
             today: None,
-            budget: rules.budget,
-            budget_left: None,
-            ceiling: rules.ceiling.map(|ceiling| ceiling.power),
+            daily_budget: rules.daily_budget,
+            daily_budget_remaining: None,
+            power_limit: rules.power_limit.map(|limit| limit.max),
             shed: Vec::new(),
         }
     }

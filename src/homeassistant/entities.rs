@@ -199,7 +199,7 @@ impl EntityBuilder {
             (Key::literal("on_since"), on_since.diagnostic().into()),
             (
                 Key::literal("switched"),
-                self.event("Switched elsewhere", "external_change", path)
+                self.event("Changed externally", "external_change", path)
                     .class(EventClass::Button)
                     .into(),
             ),
@@ -307,7 +307,10 @@ impl EntityBuilder {
                 Key::literal("override_until"),
                 time("Override until", "override_until").into(),
             ),
-            (Key::literal("safety"), tripped.named("Safety tripped").into()),
+            (
+                Key::literal("safety"),
+                tripped.named("Safety limit active").into(),
+            ),
         ])
     }
 
@@ -326,9 +329,9 @@ impl EntityBuilder {
             (Key::literal("power"), power.decimals(0).into()),
             (Key::literal("energy_today"), today.decimals(2).into()),
         ]);
-        if group.energy.budget.is_some() {
-            let left = Sensor::amount("Energy left today", "kWh", state("budget_left"));
-            components.insert(Key::literal("energy_left"), left.decimals(2).into());
+        if group.energy.daily_budget.is_some() {
+            let remaining = Sensor::amount("Remaining energy today", "kWh", state("daily_budget_remaining"));
+            components.insert(Key::literal("energy_remaining"), remaining.decimals(2).into());
         }
         components
     }
@@ -356,20 +359,23 @@ impl EntityBuilder {
             return BTreeMap::new();
         };
         let state = |key| State::json_key(self.topics.state(path), key);
-        let problem = BinarySensor::of_class(BinarySensorClass::Problem, state("problem"), OnOff::Booleans);
+        let mismatch = BinarySensor::of_class(BinarySensorClass::Problem, state("mismatch"), OnOff::Booleans);
         let next_change = Sensor::of_class(SensorClass::Timestamp, state("next_change"));
-        let guards = Options::of("idle", ["armed", "unsupported", "foreign", "failed"]);
-        let guard = Sensor::options("Guard", guards, state("guard"));
+        let states = Options::of("idle", ["armed", "unsupported", "external", "failed"]);
+        let failsafe = Sensor::options("Fail-safe", states, state("failsafe"));
         let mut components = BTreeMap::from([
             (
-                Key::literal("problem"),
-                problem.named("Not as expected").diagnostic().into(),
+                Key::literal("mismatch"),
+                mismatch.named("State mismatch").diagnostic().into(),
             ),
             (
                 Key::literal("next_change"),
                 next_change.named("Next change").off_by_default().into(),
             ),
-            (Key::literal("guard"), guard.diagnostic().off_by_default().into()),
+            (
+                Key::literal("failsafe"),
+                failsafe.diagnostic().off_by_default().into(),
+            ),
         ]);
         if group.energy.finished.is_some() {
             let finished = self.event("Load finished", "load_finished", path);
@@ -412,14 +418,14 @@ impl EntityBuilder {
         }
         if features.contains(&Feature::Countdown) {
             let to = Sensor::options(
-                "Timer of the app switches",
+                "Device timer action",
                 Options::of("ON", ["OFF"]),
                 state("device_timer_to"),
             );
             components.extend([
                 (
                     Key::literal("device_timer_until"),
-                    time("Timer of the app ends", "device_timer_until")
+                    time("Device timer end", "device_timer_until")
                         .diagnostic()
                         .off_by_default()
                         .into(),
@@ -431,7 +437,7 @@ impl EntityBuilder {
             ]);
         }
         if features.contains(&Feature::Rules) {
-            let rules = Sensor::count("Schedules of the app", state("device_schedules_enabled"))
+            let rules = Sensor::count("Device schedules", state("device_schedules_enabled"))
                 .icon("calendar-clock")
                 .diagnostic();
             components.insert(Key::literal("device_schedules"), rules.into());
@@ -480,7 +486,7 @@ impl EntityBuilder {
             ),
             (
                 Key::literal("rescan"),
-                Button::new("Rescan", self.topics.request("rescan"))
+                Button::new("Reconnect devices", self.topics.request("rescan"))
                     .icon("magnify-scan")
                     .setting()
                     .into(),

@@ -420,13 +420,13 @@ fn take_lifetime(fields: &mut Fields, context: DecodeContext<'_>) -> Result<Opti
 }
 
 fn take_override(fields: &mut Fields) -> Result<Option<Lifetime>, PayloadError> {
-    let (key, expected) = ("override", "until_edge or hold");
+    let (key, expected) = ("override", "until_next_schedule or hold");
     let Some(text) = fields.take_text(key, expected)? else {
         return Ok(None);
     };
     match text.trim().to_ascii_lowercase().as_str() {
-        "until_edge" => Ok(Some(Lifetime::UntilEdge)),
-        "hold" => Ok(Some(Lifetime::EnergyBlock)),
+        "until_next_schedule" => Ok(Some(Lifetime::UntilNextSchedule)),
+        "hold" => Ok(Some(Lifetime::Hold)),
         _ => Err(PayloadError::InvalidValue {
             key,
             expected,

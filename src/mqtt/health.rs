@@ -16,6 +16,7 @@ use crate::{
         devices::DeviceMsg,
         report::Phase,
     },
+    store::Store,
     system::{
         clock::Clock,
         tasks::{TaskCounts, Tasks},
@@ -41,6 +42,7 @@ pub(super) struct HealthCollector {
     metrics: MetricsRegistry,
     tasks: Tasks,
     clock: Clock,
+    store: Store,
     started: Instant,
     losses: VecDeque<Instant>,
     /// Losses of the broker that were counted.
@@ -111,12 +113,13 @@ struct Queues {
 }
 
 impl HealthCollector {
-    pub(super) fn new(metrics: MetricsRegistry, tasks: Tasks, clock: Clock) -> Self {
+    pub(super) fn new(metrics: MetricsRegistry, tasks: Tasks, clock: Clock, store: Store) -> Self {
         let started = Instant::now();
         Self {
             metrics,
             tasks,
             clock,
+            store,
             started,
             losses: VecDeque::new(),
             counted: 0,
@@ -158,6 +161,7 @@ impl HealthCollector {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
+        issues.extend(self.store.trouble());
         if mqtt.refused_subscriptions > 0 {
             issues.push(format!(
                 "the broker denies {} subscriptions; check its access rules",
@@ -190,7 +194,7 @@ impl HealthCollector {
         }
         if is_filling(queues.orders, queues.orders_capacity) {
             issues.push(format!(
-                "{} of {} places in the command queue are taken",
+                "command queue: {} of {} entries used",
                 queues.orders, queues.orders_capacity
             ));
         }
@@ -214,14 +218,14 @@ impl HealthCollector {
         let wall = self.clock.now();
         let (last_wall, last) = self.last.replace((wall, now))?;
         let jump = wall.duration_since(last_wall).as_secs_f64() - now.duration_since(last).as_secs_f64();
-        (jump.abs() > JUMP_LIMIT).then(|| format!("the wall clock jumped by {jump:.0} s"))
+        (jump.abs() > JUMP_LIMIT).then(|| format!("system clock changed by {jump:.0} s"))
     }
 }
 
-fn is_filling(taken: usize, places: usize) -> bool {
+fn is_filling(used: usize, capacity: usize) -> bool {
     #[allow(clippy::cast_precision_loss)] // Queues hold at most thousands.
-    let (taken, places) = (taken as f64, places as f64);
-    taken > places * QUEUE_LIMIT
+    let (used, capacity) = (used as f64, capacity as f64);
+    used > capacity * QUEUE_LIMIT
 }
 
 /// Devices that are not asked for a while after failures, and those with a full queue.
@@ -240,10 +244,10 @@ fn broken_devices(devices: &BTreeMap<DeviceId, DeviceHealth>) -> Vec<String> {
         if !what.is_empty() {
             issues.push(format!("{device} {what} ({seen})"));
         }
-        if is_filling(health.waiting, health.places) {
+        if is_filling(health.queued, health.queue_capacity) {
             issues.push(format!(
-                "{} of {} places in the queue of {device} are taken",
-                health.waiting, health.places
+                "queue of {device}: {} of {} entries used",
+                health.queued, health.queue_capacity
             ));
         }
     }
@@ -260,17 +264,16 @@ fn failed_tasks(tasks: &BTreeMap<Arc<str>, TaskCounts>) -> Vec<String> {
         .collect()
 }
 
-/// Resident memory, from the second field of `/proc/self/statm` (pages of 4 KiB on the machines we
-/// build for); `None` where there is no such file.
+/// Resident memory; `None` where the system does not show it.
 fn resident_bytes() -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    statm
-        .split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|pages| pages * PAGE)
+    resident_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmRSS` of proc(5), which counts in KiB on every machine; pages have different sizes.
+fn resident_of(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib = value.trim().strip_suffix("kB")?.trim_end();
+    kib.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -281,7 +284,8 @@ mod tests {
 
     fn collector() -> (HealthCollector, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let health = HealthCollector::new(MetricsRegistry::default(), Tasks::default(), clock.clone());
+        let (store, _writer, _loaded) = crate::store::open(None).unwrap();
+        let health = HealthCollector::new(MetricsRegistry::default(), Tasks::default(), clock.clone(), store);
         (health, clock)
     }
 
@@ -296,8 +300,8 @@ mod tests {
     fn device(phase: Phase, waiting: usize) -> BTreeMap<DeviceId, DeviceHealth> {
         let health = DeviceHealth {
             phase: Some(phase),
-            waiting,
-            places: 10,
+            queued: waiting,
+            queue_capacity: 10,
             last_seen: Some(jiff::Timestamp::UNIX_EPOCH),
             ..DeviceHealth::default()
         };
@@ -322,12 +326,12 @@ mod tests {
         assert_eq!(health.issues(&queues(80)), [""; 0]);
         assert_eq!(
             health.issues(&queues(81)),
-            ["81 of 100 places in the command queue are taken"]
+            ["command queue: 81 of 100 entries used"]
         );
         assert_eq!(broken_devices(&device(Phase::Ready, 8)), [""; 0]);
         assert_eq!(
             broken_devices(&device(Phase::Ready, 9)),
-            ["9 of 10 places in the queue of heater are taken"]
+            ["queue of heater: 9 of 10 entries used"]
         );
     }
 
@@ -354,7 +358,7 @@ mod tests {
         tokio::time::advance(Duration::from_hours(1)).await;
         assert_eq!(health.issues(&queues(0)), [""; 0], "time passes");
         clock.jump(SignedDuration::from_hours(-1));
-        assert_eq!(health.issues(&queues(0)), ["the wall clock jumped by -3600 s"]);
+        assert_eq!(health.issues(&queues(0)), ["system clock changed by -3600 s"]);
         assert_eq!(health.issues(&queues(0)), [""; 0]);
     }
 
@@ -394,5 +398,21 @@ mod tests {
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert!(failed[0].contains("\"bad\""), "{failed:?}");
         running.abort();
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_kib_not_in_pages() {
+        let status = "Name:\ttapo2mqtt\nVmHWM:\t   51234 kB\nVmRSS:\t   40580 kB\nRssAnon:\t   20000 kB\n";
+        assert_eq!(resident_of(status), Some(41_553_920));
+        for none in [
+            "",
+            "Name:\tVmRSS\n",
+            "VmRSS:\t\n",
+            "VmRSS:\t-1 kB\n",
+            "VmRSS:\t18446744073709551615 kB\n",
+        ] {
+            assert_eq!(resident_of(none), None, "{none:?}");
+        }
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

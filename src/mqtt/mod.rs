@@ -6,9 +6,9 @@
 
 mod commands;
 pub mod decode;
+mod faulty;
 mod health;
 mod inbox;
-pub mod link;
 mod log_limit;
 mod options;
 pub(crate) mod publisher;
@@ -20,6 +20,7 @@ mod retained;
 mod route;
 mod task;
 
+pub use mqtt_link as link;
 pub use options::link_options;
 pub use publisher::{bridge_info::BridgeInfo, state::states, status_cache::StatusCache};
 pub use task::{Channels, Control, MqttParts, MqttTask};

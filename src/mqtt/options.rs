@@ -43,7 +43,10 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         client_id: mqtt.client_id.clone(),
         login: mqtt.login.as_ref().map(|login| Login {
             username: login.username.clone(),
-            password: login.password.clone().unwrap_or_default(),
+            password: login
+                .password
+                .as_ref()
+                .map_or_else(String::new, |password| password.expose().to_owned()),
         }),
         keep_alive: whole_seconds(mqtt.keep_alive),
         will: Will {

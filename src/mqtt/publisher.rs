@@ -21,7 +21,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::link::{Farewell, Filter, Link, LinkEvent, LinkStats, Rank, Topic};
+use super::{
+    faulty::FaultyTopics,
+    link::{Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
+};
 use crate::{
     domain::{
         command::Target,
@@ -71,6 +74,7 @@ pub(super) struct Publisher {
     settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
     overview: Throttle,
+    faulty: FaultyTopics,
 }
 
 /// What a publisher is made of.
@@ -123,12 +127,13 @@ impl Publisher {
             earlier_run: EarlierRun::default(),
             settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
+            faulty: FaultyTopics::default(),
         }
     }
 
     /// The next event of the link. May be dropped at any time without losing anything.
     pub(super) async fn link_event(&mut self) -> LinkEvent {
-        self.link.event().await
+        self.link.next_event().await
     }
 
     /// Figures about the link.
@@ -138,14 +143,14 @@ impl Publisher {
 
     /// Subscribes to a topic.
     pub(super) fn subscribe(&mut self, topic: &str) {
-        if let Ok(filter) = Filter::try_from(topic.to_owned()) {
+        if let Some(filter) = self.faulty.filter(topic.to_owned()) {
             self.link.subscribe(filter);
         }
     }
 
     /// Ends a subscription.
     pub(super) fn unsubscribe(&mut self, topic: &str) {
-        if let Ok(filter) = Filter::try_from(topic.to_owned()) {
+        if let Some(filter) = self.faulty.filter(topic.to_owned()) {
             self.link.unsubscribe(&filter);
         }
     }
@@ -153,12 +158,16 @@ impl Publisher {
     /// Publishes what is known before the first report.
     pub(super) fn publish_initial(&mut self) {
         if let Some(bridge) = self.tracker.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         self.publish_info();
         self.publish_last_error(None);
         let online = availability(Availability::Online);
-        self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::State), online);
+        self.retain(
+            PublishPriority::BridgeState,
+            self.topics.bridge(BridgeTopic::State),
+            online,
+        );
     }
 
     /// A connection stands. The link publishes everything that is retained again.
@@ -226,7 +235,7 @@ impl Publisher {
         self.clear_missing_outlets(report);
         self.publish_states(&report.id);
         self.retain(
-            Rank::Availability,
+            PublishPriority::Availability,
             self.topics.availability(&report.id),
             availability(report.availability),
         );
@@ -378,7 +387,7 @@ impl Publisher {
         tracker.unmark_deleted(owner);
         self.store_deleted();
         self.announce_all();
-        self.link.repeat_all();
+        self.link.republish_all();
         true
     }
 
@@ -451,7 +460,11 @@ impl Publisher {
 
     /// Publishes `bridge/health`.
     pub(super) fn publish_health(&mut self, health: &impl Serialize) {
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Health), json(health));
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Health),
+            json(health),
+        );
     }
 
     /// Changes the level of the log.
@@ -500,7 +513,7 @@ impl Publisher {
     }
 
     /// Publishes what waits, then `offline`, and disconnects within `budget`.
-    pub(super) async fn close(mut self, budget: Duration) -> Farewell {
+    pub(super) async fn close(mut self, budget: Duration) -> ShutdownOutcome {
         if self.overview.due().is_some() {
             self.publish_overview();
         }
@@ -522,21 +535,33 @@ impl Publisher {
             self.statuses.vacation,
             self.log_level.get(),
         ));
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::Info), info);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Info),
+            info,
+        );
     }
 
     /// After everything it lists, so that what it does not list any more is cleared before.
     fn publish_device_list(&mut self) {
         if self.earlier_run.devices_read() {
             let list = self.device_list();
-            self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::Devices), list);
+            self.retain(
+                PublishPriority::BridgeState,
+                self.topics.bridge(BridgeTopic::Devices),
+                list,
+            );
         }
     }
 
     fn publish_group_list(&mut self) {
         if self.earlier_run.groups_read() {
             let list = self.statuses.list();
-            self.retain(Rank::BridgeState, self.topics.bridge(BridgeTopic::Groups), list);
+            self.retain(
+                PublishPriority::BridgeState,
+                self.topics.bridge(BridgeTopic::Groups),
+                list,
+            );
         }
     }
 
@@ -559,13 +584,13 @@ impl Publisher {
         let unknown: BTreeSet<_> = unknown.collect();
         for (path, state) in states(report, &self.statuses, &unknown) {
             self.retained.add(&path);
-            self.retain(Rank::State, self.topics.state(&path), state);
+            self.retain(PublishPriority::State, self.topics.state(&path), state);
         }
     }
 
     fn publish_group(&mut self, group: &GroupId) {
         if let Some(state) = self.statuses.group_state(group) {
-            self.retain(Rank::State, self.topics.group(group), state);
+            self.retain(PublishPriority::State, self.topics.group(group), state);
         }
     }
 
@@ -581,7 +606,11 @@ impl Publisher {
             _ => LastError::of(report, now),
         };
         let error = json(&error);
-        self.retain(Rank::State, self.topics.bridge(BridgeTopic::LastError), error);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::LastError),
+            error,
+        );
     }
 
     /// A device that works, but not as the settings have it.
@@ -646,7 +675,7 @@ impl Publisher {
         if let Some(tracker) = &mut self.tracker {
             tracker.on_republished(Instant::now());
         }
-        self.link.repeat_all();
+        self.link.republish_all();
     }
 
     /// Discovery messages of earlier runs have arrived: now devices are announced.
@@ -693,7 +722,7 @@ impl Publisher {
 
     fn announce_all(&mut self) {
         if let Some(bridge) = self.tracker.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(Rank::BridgeDiscovery, bridge);
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
             self.announce_device(&device);
@@ -706,7 +735,7 @@ impl Publisher {
             return;
         };
         if let Some(announcement) = tracker.device(report, self.statuses.rules()) {
-            self.announce(Rank::Discovery, announcement);
+            self.announce(PublishPriority::Discovery, announcement);
         }
     }
 
@@ -714,26 +743,27 @@ impl Publisher {
         for group in self.statuses.announceable() {
             let tracker = self.tracker.as_mut();
             if let Some(announcement) = tracker.and_then(|tracker| tracker.group(&group)) {
-                self.announce(Rank::Discovery, announcement);
+                self.announce(PublishPriority::Discovery, announcement);
             }
         }
     }
 
-    fn announce(&mut self, rank: Rank, announcement: Announcement) {
+    fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
         let topic = self.discovery_topic(announcement.node);
-        self.retain(rank, topic, announcement.json);
+        self.retain(priority, topic, announcement.json);
     }
 
     /// Clears a discovery topic, before any device is announced.
     fn remove_discovery(&mut self, node: NodeId) {
         let topic = self.discovery_topic(node);
-        self.retain(Rank::BridgeDiscovery, topic, Bytes::new());
+        self.retain(PublishPriority::BridgeDiscovery, topic, Bytes::new());
     }
 
     /// The topic belongs to another program, or was cleared by one. Home Assistant warns of each further empty message.
     fn mark_discovery_cleared(&mut self, node: NodeId) {
-        if let Ok(topic) = Topic::try_from(self.discovery_topic(node)) {
-            self.link.forget(topic);
+        let topic = self.discovery_topic(node);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.mark_cleared(topic);
         }
     }
 
@@ -758,28 +788,27 @@ impl Publisher {
 
     /// Publishes a topic again.
     fn repeat(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.repeat(&topic);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.republish(&topic);
         }
     }
 
     /// Sends a message once.
     fn send(&mut self, topic: String, payload: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.send(topic, payload, ONE_SHOT_TTL);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.publish(topic, payload, ONE_SHOT_TTL);
         }
     }
 
-    // Base topic, ids and keys are validated when they are read, so every topic built from them is one.
-    fn retain(&mut self, rank: Rank, topic: String, payload: impl Into<Bytes>) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.retain(rank, topic, payload);
+    fn retain(&mut self, priority: PublishPriority, topic: String, payload: impl Into<Bytes>) {
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.publish_retained(priority, topic, payload);
         }
     }
 
     fn erase(&mut self, topic: String) {
-        if let Ok(topic) = Topic::try_from(topic) {
-            self.link.erase(topic);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.clear_retained(topic);
         }
     }
 }

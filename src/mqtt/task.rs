@@ -19,7 +19,7 @@ use super::{
     decode::{DecodeContext, Decoded, Transaction, decode, decode_switch},
     health::HealthCollector,
     inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
-    link::{Farewell, Filter, Link, LinkError, LinkEvent},
+    link::{Filter, Link, LinkError, LinkEvent, ShutdownOutcome},
     log_limit::LogLimit,
     options::link_options,
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
@@ -140,22 +140,28 @@ impl MqttTask {
         // Subscribed to before anything is published, so that what an earlier run left arrives before it is replaced.
         let own = [BridgeTopic::Devices, BridgeTopic::Groups].map(|topic| topics.bridge(topic));
         let discovery = tracker.as_ref().map(|_| topics.discovery_subscription());
-        let more = own.into_iter().chain(discovery);
-        options
-            .subscriptions
-            .extend(more.filter_map(|filter| Filter::try_from(filter).ok()));
+        for filter in own.into_iter().chain(discovery) {
+            let faulty = |_| LinkError::Text {
+                what: "base topic or discovery prefix",
+            };
+            options
+                .subscriptions
+                .push(Filter::try_from(filter).map_err(faulty)?);
+        }
+        let (link, driver) = Link::open(options)?;
+        tasks.spawn("mqtt driver", driver.run());
         let channels = parts.channels;
         // Bounded by the queues of the scheduler and the devices, which hold the commands.
         let (replies, inbox) = mpsc::unbounded_channel();
         Ok(Self {
             publisher: Publisher::new(PublisherParts {
-                link: Link::open(options, tasks)?,
+                link,
                 topics: topics.clone(),
                 tracker,
                 rules: Arc::new(settings.rules.clone()),
                 info: parts.info,
                 log_level: parts.log_level,
-                store: parts.store,
+                store: parts.store.clone(),
                 clock: parts.clock.clone(),
                 configured: settings.devices.iter().map(|device| device.id.clone()).collect(),
             }),
@@ -170,7 +176,7 @@ impl MqttTask {
                 channels.devices.clone(),
                 channels.scheduler,
             ),
-            health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock),
+            health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.store),
             inbox,
             devices: channels.devices,
             updates: channels.updates,
@@ -187,7 +193,7 @@ impl MqttTask {
     }
 
     /// Runs until the stop, then until all workers ended and all commands have an outcome, and disconnects.
-    pub async fn run(mut self, stop: CancellationToken) -> Farewell {
+    pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
         self.publisher.publish_initial();
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -565,7 +571,7 @@ impl MqttTask {
     }
 
     /// Publishes what is still in the channels, and disconnects.
-    async fn close(mut self) -> Farewell {
+    async fn close(mut self) -> ShutdownOutcome {
         self.begin_closing();
         while let Ok(update) = self.updates.try_recv() {
             self.on_scheduler_update(update);
@@ -579,15 +585,17 @@ impl MqttTask {
                 "some commands got no response before the stop"
             );
         }
-        let farewell = self.publisher.close(CLOSE_TIMEOUT).await;
-        match farewell {
-            Farewell::Acknowledged => info!("disconnected from the broker"),
-            Farewell::NotConnected => {
+        let outcome = self.publisher.close(CLOSE_TIMEOUT).await;
+        match outcome {
+            ShutdownOutcome::Acknowledged => info!("disconnected from the broker"),
+            ShutdownOutcome::NotConnected => {
                 info!("no connection to the broker; the broker publishes the last will");
             }
-            Farewell::TimedOut => warn!("the broker did not acknowledge in time and publishes the last will"),
+            ShutdownOutcome::TimedOut => {
+                warn!("the broker did not acknowledge in time and publishes the last will");
+            }
         }
-        farewell
+        outcome
     }
 }
 

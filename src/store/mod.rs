@@ -8,18 +8,23 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::system::clock::sleep_until_some;
 use crate::{devices::energy::EnergyCounters, scheduler::task::PersistedScheduler};
 use planner::{DeviceId, GroupId};
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
 const VERSION: u32 = 1;
+/// Before a failed write is tried again. Each further failure doubles it.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
 /// Everything that is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -63,17 +68,25 @@ pub enum Loaded {
 
 /// Changes what is kept. Clones share it; the [`Writer`] sees every change.
 #[derive(Debug, Clone)]
-pub struct Store(watch::Sender<Persisted>);
+pub struct Store {
+    saved: watch::Sender<Persisted>,
+    trouble: watch::Receiver<Option<String>>,
+}
 
 impl Store {
     /// What is kept now.
     pub fn saved(&self) -> Persisted {
-        self.0.borrow().clone()
+        self.saved.borrow().clone()
+    }
+
+    /// Why what is kept is not in the file, and what to do, while the file cannot be written.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// Replaces a part of it; an equal value is not written again.
     pub fn replace<T: PartialEq>(&self, part: fn(&mut Persisted) -> &mut T, value: T) {
-        self.0.send_if_modified(|saved| {
+        self.saved.send_if_modified(|saved| {
             let part = part(saved);
             let changed = *part != value;
             *part = value;
@@ -87,6 +100,7 @@ impl Store {
 pub struct Writer {
     path: Option<PathBuf>,
     changes: watch::Receiver<Persisted>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// Reads the file, if one is configured, and pairs what it held with a writer for what changes.
@@ -98,41 +112,68 @@ pub fn open(path: Option<PathBuf>) -> io::Result<(Store, Writer, Loaded)> {
         None => (Persisted::default(), Loaded::Fresh),
         Some(path) => load(path)?,
     };
-    let (keeper, changes) = watch::channel(saved);
-    Ok((Store(keeper), Writer { path, changes }, loaded))
+    let (saved, changes) = watch::channel(saved);
+    let (trouble, told) = watch::channel(None);
+    let keeper = Store { saved, trouble: told };
+    let writer = Writer {
+        path,
+        changes,
+        trouble,
+    };
+    Ok((keeper, writer, loaded))
 }
 
 impl Writer {
-    /// Writes each change until the stop, and what changed before it once more.
+    /// Writes each change until the stop, and what changed before it once more. A write that fails is tried again
+    /// after a while, with what has changed by then.
     pub async fn run(mut self, stop: CancellationToken) {
         let Some(path) = self.path.take() else {
             return stop.cancelled().await;
         };
-        let mut failing = false;
+        let mut wait = FIRST_RETRY;
+        let mut retry_at = None;
         loop {
             let last = tokio::select! {
                 biased;
-                changed = self.changes.changed() => changed.is_err(),
+                changed = self.changes.changed(), if retry_at.is_none() => changed.is_err(),
                 () = stop.cancelled() => true,
+                () = sleep_until_some(retry_at) => false,
             };
             let saved = self.changes.borrow_and_update().clone();
             let target = path.clone();
             let written = spawn_blocking(move || write(&target, &saved))
                 .await
                 .unwrap_or_else(|e| Err(io::Error::other(e)));
-            match (&written, failing) {
-                (Ok(()), true) => info!(file = %path.display(), "the state file can be written again"),
-                (Err(error), false) => {
-                    error!(file = %path.display(), %error, "the state file cannot be written");
-                }
-                _ => {}
-            }
-            failing = written.is_err();
+            retry_at = written.is_err().then(|| Instant::now() + wait);
+            wait = match written {
+                Ok(()) => FIRST_RETRY,
+                Err(_) => (wait * 2).min(LONGEST_RETRY),
+            };
+            self.report(&path, written.err());
             if last {
                 return;
             }
         }
     }
+
+    /// Logs the first failure and the end of failures, and shows the last one to all keepers.
+    fn report(&self, path: &Path, error: Option<io::Error>) {
+        let trouble = error.map(|error| cannot_write(path, &error));
+        let before = self.trouble.send_replace(trouble.clone());
+        match (before, trouble) {
+            (None, Some(trouble)) => error!("{trouble}"),
+            (Some(_), None) => info!(file = %path.display(), "the state file can be written again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> String {
+    format!(
+        "the state file {} cannot be written: {error}; a restart now loses what changed. The bridge tries again; check \
+         that the folder exists, that the bridge may write to it, and that the disk is not full",
+        path.display()
+    )
 }
 
 fn load(path: &Path) -> io::Result<(Persisted, Loaded)> {
@@ -265,6 +306,72 @@ mod tests {
         assert!(!changes.has_changed().unwrap());
         assert_eq!(keeper.saved().energy, saved().energy);
         assert_eq!(keeper.saved().scheduler, PersistedScheduler::default());
+    }
+
+    /// A path that cannot be written, not even by root, until the folder at the name of the temporary file is gone.
+    fn blocked(folder: &Path) -> (PathBuf, PathBuf) {
+        let path = folder.join("state.json");
+        let obstacle = with_suffix(&path, ".new");
+        fs::create_dir(&obstacle).unwrap();
+        (path, obstacle)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_write_is_tried_again_until_it_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, obstacle) = blocked(folder.path());
+        let (keeper, writer, _) = open(Some(path.clone())).unwrap();
+        let mut trouble = keeper.trouble.clone();
+        let stop = CancellationToken::new();
+        let task = crate::system::tasks::Tasks::default().spawn("state writer", writer.run(stop.clone()));
+        keeper.replace(|kept| &mut kept.energy, saved().energy);
+        let begin = Instant::now();
+        let mut attempts = Vec::new();
+        for _ in 0..9 {
+            trouble.changed().await.unwrap();
+            attempts.push(begin.elapsed().as_secs());
+            // Further changes wait for the next attempt.
+            let day = jiff::Timestamp::from_second(i64::try_from(attempts.len()).unwrap()).unwrap();
+            keeper.replace(
+                |kept| &mut kept.energy,
+                [("mats/1".to_owned(), EnergyCounter::new("8022-01", day))].into(),
+            );
+        }
+        assert_eq!(attempts, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        let told = keeper.trouble().unwrap();
+        assert!(told.contains(&path.display().to_string()), "{told}");
+        assert!(told.contains("Is a directory"), "{told}");
+        assert!(told.contains("check that the folder exists"), "{told}");
+
+        fs::remove_dir(obstacle).unwrap();
+        trouble.wait_for(Option::is_none).await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), 243);
+        let on_disk = open(Some(path)).unwrap().0.saved();
+        assert_eq!(on_disk, keeper.saved());
+        stop.cancel();
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_write_is_tried_once_more_at_the_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, obstacle) = blocked(folder.path());
+        let (keeper, writer, _) = open(Some(path.clone())).unwrap();
+        let mut trouble = keeper.trouble.clone();
+        let stop = CancellationToken::new();
+        let task = crate::system::tasks::Tasks::default().spawn("state writer", writer.run(stop.clone()));
+        keeper.replace(|kept| kept, saved());
+        trouble.wait_for(Option::is_some).await.unwrap();
+        let begin = Instant::now();
+        fs::remove_dir(obstacle).unwrap();
+        stop.cancel();
+        task.await.unwrap();
+        assert!(
+            begin.elapsed() < FIRST_RETRY,
+            "it does not wait for its next attempt"
+        );
+        assert_eq!(keeper.trouble(), None);
+        assert_eq!(open(Some(path)).unwrap().0.saved(), saved());
     }
 
     #[test]

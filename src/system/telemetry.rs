@@ -11,6 +11,9 @@ use tracing_subscriber::{
     Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+/// The crates whose events are written.
+const LOGGED_CRATES: [&str; 3] = ["tapo2mqtt", "mqtt_link", "tapo_simulator"];
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,7 +115,9 @@ impl LogLevel {
 pub fn start(level: Level, format: Format) -> LogLevel {
     let (filter, handle) = reload::Layer::new(level.filter());
     let ours = tracing_subscriber::filter::filter_fn(|metadata| {
-        metadata.target().starts_with("tapo2mqtt") || metadata.target().starts_with("tapo_simulator")
+        LOGGED_CRATES
+            .iter()
+            .any(|name| metadata.target().starts_with(name))
     });
     let lines = fmt::layer()
         .with_writer(std::io::stderr)

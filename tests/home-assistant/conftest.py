@@ -13,6 +13,8 @@ SETTINGS = """
 [mqtt]
 host = "127.0.0.1"
 port = {port}
+[discovery]
+targets = ["127.0.0.1"]
 [tapo]
 username = "demo@example.com"
 password = "demo-password"
@@ -39,7 +41,7 @@ name = "Left mat"
 id = "path"
 name = "Garden path"
 outlets = ["mats/3", "mats/4"]
-energy = {{ budget = "100 kWh" }}
+energy = {{ daily_budget = "100 kWh" }}
 [[group.schedule]]
 id = "night"
 start = "{start}"

@@ -277,7 +277,7 @@ def test_vacation(lab, home):
     home.service("switch.turn_on", home.entity(vacation))
     home.expect(vacation, "on")
     home.expect(switch, "off")
-    home.expect(f"{GROUP}_reason", "vacation: night rests")
+    home.expect(f"{GROUP}_reason", "night suspended (vacation)")
     home.service("switch.turn_off", home.entity(vacation))
     home.expect(vacation, "off")
     home.expect(switch, "on")

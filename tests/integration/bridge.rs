@@ -1,7 +1,7 @@
 //! The whole bridge in this process, between a real broker and simulated devices.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
-    process::{account, device, mqtt},
+    process::{account, assert_stays_here, device, mqtt_only, search},
 };
 
 const DEFAULT_BASE: &str = "tapo2mqtt";
@@ -47,6 +47,7 @@ pub struct Setup {
     clock: Clock,
     directory: Arc<TempDir>,
     password: &'static str,
+    search: Vec<IpAddr>,
     sections: Vec<String>,
     base_topic: &'static str,
 }
@@ -89,6 +90,7 @@ impl Setup {
             clock: Clock::system(),
             directory: Arc::new(tempfile::tempdir().unwrap()),
             password: DEFAULT_PASSWORD,
+            search: vec![Ipv4Addr::LOCALHOST.into()],
             sections: Vec::new(),
             base_topic: DEFAULT_BASE,
         }
@@ -151,6 +153,14 @@ impl Setup {
         Self { base_topic, ..self }
     }
 
+    /// Where lost devices are looked for.
+    pub fn search(self, targets: &[IpAddr]) -> Self {
+        Self {
+            search: targets.to_vec(),
+            ..self
+        }
+    }
+
     /// A further section of the settings file.
     pub fn section(mut self, section: &str) -> Self {
         self.sections.push(section.to_owned());
@@ -164,7 +174,8 @@ impl Setup {
             other => format!("base_topic = \"{other}\"\n"),
         };
         let mut sections = vec![
-            mqtt(broker) + &base_topic,
+            mqtt_only(broker) + &base_topic,
+            search(&self.search),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
         if self.credentials {
@@ -199,6 +210,7 @@ impl Setup {
             environment: Vec::new(),
         };
         let settings = config::load(&sources).unwrap();
+        assert_stays_here(&settings);
         let readings = Arc::new(Readings::default());
         let loader = readings.clone().count(sources);
         let bridge = Bridge::start(

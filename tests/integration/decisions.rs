@@ -128,7 +128,7 @@ async fn cut_power(site: &Site) {
 
 #[tokio::test]
 async fn an_outlet_whose_power_was_cut_comes_back_as_the_settings_say() {
-    let site = Site::at("2026-11-21T06:30:00Z", "come_back = \"off\"").await;
+    let site = Site::at("2026-11-21T06:30:00Z", "on_reconnect = \"off\"").await;
     site.both(true).await;
     cut_power(&site).await;
     let set = event(&site, "override_set").await;
@@ -151,20 +151,23 @@ async fn an_outlet_that_does_not_obey_is_a_problem_after_a_minute() {
         .await;
     assert_eq!(answer["members"]["lamp"]["status"], "error", "{answer}");
     let lamp = site.bridge.expect("lamp", |lamp| lamp["expected"] == "ON").await;
-    assert_eq!((&lamp["state"], &lamp["problem"]), (&json!("OFF"), &json!(false)));
+    assert_eq!(
+        (&lamp["state"], &lamp["mismatch"]),
+        (&json!("OFF"), &json!(false))
+    );
     fast_forward(Duration::from_secs(50)).await;
     site.bridge.barrier().await;
-    assert_eq!(site.bridge.retained("lamp").await["problem"], false, "not yet");
+    assert_eq!(site.bridge.retained("lamp").await["mismatch"], false, "not yet");
     fast_forward(Duration::from_secs(15)).await;
-    site.bridge.expect("lamp", |lamp| lamp["problem"] == true).await;
-    let told = event(&site, "not_as_expected").await;
+    site.bridge.expect("lamp", |lamp| lamp["mismatch"] == true).await;
+    let told = event(&site, "state_mismatch").await;
     assert_eq!(told["message"], "lamp is OFF and should be ON");
     site.bridge.probe.forget();
     site.lamp.faults().clear_all();
     fast_forward(Duration::from_mins(1)).await;
     site.both(true).await;
     site.bridge
-        .expect("lamp", |lamp| lamp["problem"] == false && lamp["state"] == "ON")
+        .expect("lamp", |lamp| lamp["mismatch"] == false && lamp["state"] == "ON")
         .await;
 }
 
@@ -267,7 +270,7 @@ async fn a_strip_that_a_group_has_as_one_outlet_is_told() {
         "{message}"
     );
     let trouble = |mats: &Value| {
-        mats["trouble"]
+        mats["error"]["message"]
             .as_str()
             .is_some_and(|text| message.contains(text))
     };

@@ -478,7 +478,8 @@ fn the_troubles_are_told_in_the_words_of_the_program() {
         quoted("| `a ... b c` (`d`), e | `f` |\n|---|\n| g | h |"),
         ["a", "b c", "d"]
     );
-    let sources = sources(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(&root.join("src")) + &sources(&root.join("crates"));
     let (_, page) = documents()
         .into_iter()
         .find(|(name, _)| name.ends_with("troubleshooting.md"))

@@ -102,9 +102,9 @@ fn eager() -> PollingConfig {
         poll: Duration::from_millis(200),
         slow_poll: Duration::from_millis(2),
         telling: ReportThresholds {
-            power_step: MilliWatts::default(),
-            energy_step: MilliWattHours::ZERO,
-            slowest: Duration::ZERO,
+            power_change: MilliWatts::default(),
+            energy_change: MilliWattHours::ZERO,
+            max_interval: Duration::ZERO,
         },
         ..tempo()
     }

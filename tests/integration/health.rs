@@ -1,14 +1,20 @@
 //! What the bridge says of its own condition.
 
-use std::time::Duration;
+use std::{fs, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tapo_simulator::{Fault, FaultKind, Profile, Simulator};
+use tokio::time::timeout;
 
 use crate::{
-    bridge::{Running, Setup, dead_address},
+    bridge::{Running, Setup, dead_address, parsed},
+    log::Log,
     mosquitto::Mosquitto,
+    probe::PATIENCE,
+    process::STATE_FILE,
 };
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 async fn health(bridge: &Running) -> Value {
     let transaction = format!("{:016x}", rand::random::<u64>());
@@ -52,9 +58,7 @@ async fn health_tells_of_every_task_queue_and_device() {
         lifetime: Duration::ZERO,
     });
     bridge.publish("plug/get", "").await;
-    plug.wait_requests("handshake1", 2, crate::probe::PATIENCE)
-        .await
-        .unwrap();
+    plug.wait_requests("handshake1", 2, PATIENCE).await.unwrap();
     plug.faults().clear(FaultKind::SessionLifetime);
     bridge.set("plug", "d", json!({ "state": "ON" })).await;
 
@@ -80,17 +84,14 @@ async fn health_tells_of_every_task_queue_and_device() {
         );
     }
     let (plug, dead) = (&health["devices"]["plug"], &health["devices"]["dead"]);
-    assert_eq!(
-        (&plug["breaker"], &plug["waiting"]),
-        (&json!("closed"), &json!(0))
-    );
+    assert_eq!((&plug["circuit"], &plug["queued"]), (&json!("closed"), &json!(0)));
     let rtt = |key: &str| plug[key].as_f64().unwrap();
     assert!(rtt("rtt_p50_ms") <= rtt("rtt_p95_ms") && rtt("rtt_p95_ms") <= rtt("rtt_max_ms"));
     assert!(plug["logins"].as_u64().unwrap() >= 2, "{plug}");
     assert!(plug["failures"]["session_lost"].as_u64().unwrap() >= 1, "{plug}");
     assert!(plug["last_seen"].is_string(), "{plug}");
     assert_eq!(
-        (&dead["breaker"], &dead["last_seen"]),
+        (&dead["circuit"], &dead["last_seen"]),
         (&json!("open"), &Value::Null)
     );
     assert!(dead["failures"]["refused"].as_u64().unwrap() >= 1, "{dead}");
@@ -110,5 +111,60 @@ async fn a_denied_subscription_is_an_issue() {
     assert_eq!(
         issues(&health, "denies"),
         ["the broker denies 1 subscriptions; check its access rules"]
+    );
+}
+
+/// Asks until the issues are as expected.
+async fn issues_become(bridge: &Running, about: &str, expected: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let asked = async {
+        loop {
+            let found = issues(&health(bridge).await, about);
+            if expected(&found) {
+                return found;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    timeout(PATIENCE, asked)
+        .await
+        .expect("the issues stay as they are")
+}
+
+#[tokio::test]
+async fn a_state_file_that_cannot_be_written_is_an_issue_until_it_is_written() {
+    let log = Log::capture();
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    let file = directory.path().join(STATE_FILE);
+    // It stands where the file is written first, and stops even root.
+    let obstacle = directory.path().join(format!("{STATE_FILE}.new"));
+    fs::create_dir(&obstacle).unwrap();
+    let mut bridge = Setup::new().directory(directory.clone()).start().await;
+    assert_eq!(issues(&health(&bridge).await, "state file"), [""; 0]);
+
+    bridge
+        .publish("bridge/request/vacation", r#"{"enabled":true}"#)
+        .await;
+    let told = issues_become(&bridge, "state file", |issues| !issues.is_empty()).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&file.display().to_string()), "{told:?}");
+    assert!(told[0].contains("Is a directory"), "{told:?}");
+    assert!(told[0].contains("check that"), "{told:?}");
+    assert!(!file.exists());
+
+    fs::remove_dir(&obstacle).unwrap();
+    issues_become(&bridge, "state file", <[String]>::is_empty).await;
+    let written = parsed(&fs::read_to_string(&file).unwrap());
+    assert!(written["scheduler"]["vacation"].is_object(), "{written}");
+    bridge.stop().await;
+    let lines = log.lines();
+    let about = |level: &str, text: &str| {
+        let about = |line: &&String| line.contains(level) && line.contains(text);
+        lines.iter().filter(about).count()
+    };
+    assert_eq!(about("ERROR", "cannot be written"), 1, "{lines:?}");
+    assert_eq!(
+        about("INFO", "the state file can be written again"),
+        1,
+        "{lines:?}"
     );
 }

@@ -103,7 +103,7 @@ impl Heater {
         self.probe.publish("tapo2mqtt/heater/set", ON).await;
         let answer = self.answer().await;
         assert_eq!(answer["status"], "ok", "{answer}");
-        self.state(|state| state["guard"] == "armed").await;
+        self.state(|state| state["failsafe"] == "armed").await;
         let written = async {
             while !self.saved()["scheduler"]["armed"]["heater"]["confirmed"].is_string() {
                 sleep(Duration::from_millis(5)).await;
@@ -167,7 +167,7 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
     heater.pass(MINUTE * 20);
     let bridge = heater.start().await;
     let state = heater
-        .state(|state| state["guard"] == "armed" && state["next_change"].is_string())
+        .state(|state| state["failsafe"] == "armed" && state["next_change"].is_string())
         .await;
     is_about(remaining(&state), 40 * 60);
     is_about(counts(&heater.device).await, 40 * 60);
@@ -216,7 +216,7 @@ async fn a_timed_on_runs_on_the_countdown_of_a_plug_and_survives_a_restart() {
         .set("lamp", "on", json!({"state": "ON", "on_time": 600}))
         .await;
     assert_eq!(answer["status"], "ok", "{answer}");
-    let is_armed = |lamp: &Value| lamp["guard"] == "armed" && lamp["timer_until"].is_string();
+    let is_armed = |lamp: &Value| lamp["failsafe"] == "armed" && lamp["timer_until"].is_string();
     let before = bridge.expect("lamp", is_armed).await;
     assert!(device.relay(1));
     is_about(counts(&device).await, 600);
@@ -253,7 +253,7 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
     let state = bridge
         .expect("mats/2", |mat| mat["timer_until"].is_string())
         .await;
-    assert_eq!(state["guard"], "unsupported");
+    assert_eq!(state["failsafe"], "unsupported");
     assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
 
     let off_at: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();

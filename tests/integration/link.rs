@@ -1,4 +1,4 @@
-//! The link against a broker that breaks in every way we know.
+//! The link against a broker with every known kind of fault.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +12,10 @@ use bytes::Bytes;
 use rumqttc::{AsyncClient, MqttOptions};
 use tapo2mqtt::{
     mqtt::link::{
-        Authorities, ClientCertificate, Farewell, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats,
-        Login, Rank, Tls, Topic, Transport, Will,
+        Authorities, ClientCertificate, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats, Login,
+        PublishPriority, ShutdownOutcome, Tls, Topic, Transport, Will,
     },
-    system::{Secret, tasks::Tasks},
+    system::tasks::Tasks,
 };
 use tokio::{
     net::TcpListener,
@@ -33,14 +33,14 @@ use crate::{
 
 const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
-/// Differs from the farewell, so that a test can tell them apart.
+/// Differs from OFFLINE, so that a test can distinguish them.
 const WILL: &str = r#"{"state":"offline","will":true}"#;
 const STATE: &str = "base/bridge/state";
 const BUDGET: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_mins(1);
-/// How often a condition on the link is looked at.
-const LOOK: Duration = Duration::from_millis(1);
-const CREDIT: usize = 64;
+/// How often a condition on the link is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_INFLIGHT: usize = 64;
 
 fn topic(text: &str) -> Topic {
     text.parse().unwrap()
@@ -67,14 +67,20 @@ fn options(address: SocketAddr) -> LinkOptions {
 }
 
 fn open(options: LinkOptions) -> Link {
-    Link::open(options, &Tasks::default()).unwrap()
+    open_on(&Tasks::default(), options)
 }
 
-/// Keeps the link going while something else happens, and drops its events.
+fn open_on(tasks: &Tasks, options: LinkOptions) -> Link {
+    let (link, driver) = Link::open(options).unwrap();
+    tasks.spawn("mqtt driver", driver.run());
+    link
+}
+
+/// Keeps the link running while another future runs, and drops its events.
 async fn while_driving<T>(link: &mut Link, other: impl Future<Output = T>) -> T {
     let drive = async {
         loop {
-            link.event().await;
+            link.next_event().await;
         }
     };
     select! {
@@ -84,13 +90,13 @@ async fn while_driving<T>(link: &mut Link, other: impl Future<Output = T>) -> T 
     }
 }
 
-/// Keeps the link going until its figures fulfil a condition; returns the events on the way.
+/// Drives the link until its statistics fulfil a condition; returns the events until then.
 async fn drive_until(link: &mut Link, what: &str, condition: impl Fn(&LinkStats) -> bool) -> Vec<LinkEvent> {
     let give_up = Instant::now() + PATIENCE;
     let mut events = Vec::new();
     while !condition(&link.stats()) {
         assert!(Instant::now() < give_up, "not {what}: {:?}", link.stats());
-        events.extend(timeout(LOOK, link.event()).await);
+        events.extend(timeout(CHECK_INTERVAL, link.next_event()).await);
     }
     events
 }
@@ -113,7 +119,7 @@ async fn lost(link: &mut Link, losses: u64) {
 async fn fault(link: &mut Link) -> LinkFault {
     let wait = timeout(PATIENCE, async {
         loop {
-            if let LinkEvent::Down { fault } = link.event().await {
+            if let LinkEvent::Down { fault } = link.next_event().await {
                 return fault;
             }
         }
@@ -124,7 +130,7 @@ async fn fault(link: &mut Link) -> LinkFault {
 async fn message(link: &mut Link) -> (String, Bytes) {
     let wait = timeout(PATIENCE, async {
         loop {
-            if let LinkEvent::Message { topic, payload, .. } = link.event().await {
+            if let LinkEvent::Message { topic, payload, .. } = link.next_event().await {
                 return (topic, payload);
             }
         }
@@ -134,14 +140,14 @@ async fn message(link: &mut Link) -> (String, Bytes) {
 
 /// A bridge of two devices that sets its topics in the wrong order.
 fn retain_everything(link: &mut Link) {
-    link.retain(Rank::BridgeState, topic(STATE), ONLINE);
-    link.retain(Rank::Availability, topic("base/b/availability"), "up");
-    link.retain(Rank::State, topic("base/b"), "1");
-    link.retain(Rank::Availability, topic("base/a/availability"), "up");
-    link.retain(Rank::Discovery, topic("ha/a/config"), "{}");
-    link.retain(Rank::State, topic("base/a"), "1");
-    link.retain(Rank::BridgeDiscovery, topic("ha/z/config"), "{}");
-    link.send(topic("base/a/response"), "ok", MINUTE);
+    link.publish_retained(PublishPriority::BridgeState, topic(STATE), ONLINE);
+    link.publish_retained(PublishPriority::Availability, topic("base/b/availability"), "up");
+    link.publish_retained(PublishPriority::State, topic("base/b"), "1");
+    link.publish_retained(PublishPriority::Availability, topic("base/a/availability"), "up");
+    link.publish_retained(PublishPriority::Discovery, topic("ha/a/config"), "{}");
+    link.publish_retained(PublishPriority::State, topic("base/a"), "1");
+    link.publish_retained(PublishPriority::BridgeDiscovery, topic("ha/z/config"), "{}");
+    link.publish(topic("base/a/response"), "ok", MINUTE);
 }
 
 const REPLAY: [&str; 8] = [
@@ -193,7 +199,7 @@ async fn everything_is_replayed_in_order_on_every_connect() {
 }
 
 #[tokio::test]
-async fn who_sees_online_can_command() {
+async fn commands_work_once_online_is_published() {
     let broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let mut link = open(options(broker.address()));
@@ -204,7 +210,7 @@ async fn who_sees_online_can_command() {
 }
 
 #[tokio::test]
-async fn a_retained_command_is_told_apart() {
+async fn a_retained_command_is_marked_as_retained() {
     let broker = Mosquitto::start().await;
     broker.probe().await.publish_retained("base/a/set", "OFF").await;
     let mut link = open(options(broker.address()));
@@ -213,12 +219,12 @@ async fn a_retained_command_is_told_apart() {
         payload: Bytes::from_static(b"OFF"),
         retain: true,
     };
-    assert_eq!(timeout(PATIENCE, link.event()).await, Ok(LinkEvent::Up));
-    assert_eq!(timeout(PATIENCE, link.event()).await, Ok(ghost));
+    assert_eq!(timeout(PATIENCE, link.next_event()).await, Ok(LinkEvent::Up));
+    assert_eq!(timeout(PATIENCE, link.next_event()).await, Ok(ghost));
 }
 
 #[tokio::test]
-async fn a_broker_that_lost_its_memory_gets_everything_again() {
+async fn a_broker_that_lost_its_retained_messages_gets_everything_again() {
     let mut broker = Mosquitto::start().await;
     let mut link = open(options(broker.address()));
     retain_everything(&mut link);
@@ -226,8 +232,8 @@ async fn a_broker_that_lost_its_memory_gets_everything_again() {
     broker.kill();
     assert_eq!(fault(&mut link).await, LinkFault::ClosedByBroker);
     assert_eq!(fault(&mut link).await, LinkFault::ConnectionRefused);
-    link.retain(Rank::State, topic("base/a"), "2");
-    link.erase(topic("ha/a/config"));
+    link.publish_retained(PublishPriority::State, topic("base/a"), "2");
+    link.clear_retained(topic("ha/a/config"));
     broker.restart().await;
     settled(&mut link).await;
     let retained = broker.retained_under("#").await;
@@ -246,7 +252,7 @@ async fn a_broker_that_lost_its_memory_gets_everything_again() {
 }
 
 #[tokio::test]
-async fn an_upgrade_of_the_broker_is_survived() {
+async fn the_link_reconnects_after_a_broker_restart() {
     let mut broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let mut link = open(options(broker.address()));
@@ -270,7 +276,11 @@ async fn an_offline_burst_costs_one_publish_per_topic() {
     cut.sever();
     lost(&mut link, 1).await;
     for n in 0..10_000 {
-        link.retain(Rank::State, topic(&format!("base/d{}", n % 40)), n.to_string());
+        link.publish_retained(
+            PublishPriority::State,
+            topic(&format!("base/d{}", n % 40)),
+            n.to_string(),
+        );
     }
     assert_eq!((link.stats().queued, link.stats().unacked), (40, 0));
     cut.restore();
@@ -287,11 +297,15 @@ async fn a_burst_while_connected_stays_within_the_credit_and_ends_right() {
     let mut link = open(options(broker.address()));
     connected(&mut link).await;
     for n in 0..20_000 {
-        link.retain(Rank::State, topic(&format!("base/d{}", n % 200)), n.to_string());
+        link.publish_retained(
+            PublishPriority::State,
+            topic(&format!("base/d{}", n % 200)),
+            n.to_string(),
+        );
         let stats = link.stats();
-        assert!(stats.unacked <= CREDIT && stats.queued <= 200, "{stats:?}");
+        assert!(stats.unacked <= MAX_INFLIGHT && stats.queued <= 200, "{stats:?}");
         if n % 500 == 0 {
-            let _ = timeout(LOOK, link.event()).await;
+            let _ = timeout(CHECK_INTERVAL, link.next_event()).await;
         }
     }
     settled(&mut link).await;
@@ -309,9 +323,9 @@ async fn one_shots_survive_cuts_or_expire() {
     let mut link = open(options(cut.address()));
     settled(&mut link).await;
     for n in 0..MESSAGES {
-        link.send(topic("base/event"), n.to_string(), MINUTE);
+        link.publish(topic("base/event"), n.to_string(), MINUTE);
         if n % 300 == 200 {
-            // In the middle of a full credit, with acknowledgements on their way back.
+            // With a full in-flight window, with acknowledgements on their way back.
             connected(&mut link).await;
             cut.cut();
             lost(&mut link, n as u64 / 300 + 1).await;
@@ -327,7 +341,7 @@ async fn one_shots_survive_cuts_or_expire() {
     let unique: BTreeSet<_> = numbers.iter().copied().collect();
     assert_eq!(unique, (0..MESSAGES).collect());
     assert!(
-        numbers.len() - MESSAGES <= 2 * CREDIT,
+        numbers.len() - MESSAGES <= 2 * MAX_INFLIGHT,
         "{} came twice",
         numbers.len() - MESSAGES
     );
@@ -335,8 +349,8 @@ async fn one_shots_survive_cuts_or_expire() {
 
     cut.sever();
     lost(&mut link, 3).await;
-    link.send(topic("base/event"), "too late", Duration::ZERO);
-    link.send(topic("base/event"), "in time", MINUTE);
+    link.publish(topic("base/event"), "too late", Duration::ZERO);
+    link.publish(topic("base/event"), "in time", MINUTE);
     cut.restore();
     while_driving(
         &mut link,
@@ -354,10 +368,18 @@ async fn large_payloads_pass_both_ways_and_larger_ones_do_not_break_the_link() {
     let probe = watched(&broker).await;
     let mut link = open(options(broker.address()));
     for size in [22_000, 100_000, 1_000_000] {
-        link.retain(Rank::Discovery, topic(&format!("ha/{size}")), vec![b'x'; size]);
-        link.send(topic(&format!("base/{size}")), vec![b'y'; size], MINUTE);
+        link.publish_retained(
+            PublishPriority::Discovery,
+            topic(&format!("ha/{size}")),
+            vec![b'x'; size],
+        );
+        link.publish(topic(&format!("base/{size}")), vec![b'y'; size], MINUTE);
     }
-    link.retain(Rank::State, topic("base/too-large"), vec![b'x'; 2 << 20]);
+    link.publish_retained(
+        PublishPriority::State,
+        topic("base/too-large"),
+        vec![b'x'; 2 << 20],
+    );
     settled(&mut link).await;
     for size in [22_000, 100_000, 1_000_000] {
         probe
@@ -373,19 +395,23 @@ async fn large_payloads_pass_both_ways_and_larger_ones_do_not_break_the_link() {
 }
 
 #[tokio::test]
-async fn a_broker_that_stops_reading_is_given_up_and_served_when_it_heals() {
+async fn a_broker_that_stops_reading_is_dropped_and_gets_everything_after_recovery() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let mut link = open(LinkOptions {
         keep_alive: Duration::from_secs(1),
         ..options(cut.address())
     });
-    link.retain(Rank::BridgeState, topic(STATE), ONLINE);
+    link.publish_retained(PublishPriority::BridgeState, topic(STATE), ONLINE);
     settled(&mut link).await;
     cut.black_hole();
     // More than the buffers on the way hold, so that the client hangs in a write.
     for n in 0..200 {
-        link.retain(Rank::State, topic(&format!("base/d{n}")), vec![b'x'; 100_000]);
+        link.publish_retained(
+            PublishPriority::State,
+            topic(&format!("base/d{n}")),
+            vec![b'x'; 100_000],
+        );
     }
     assert_eq!(fault(&mut link).await, LinkFault::Silent);
     assert_eq!((link.stats().unacked, link.stats().queued), (0, 201));
@@ -410,7 +436,7 @@ async fn a_silent_broker_is_noticed_by_pings() {
 }
 
 #[tokio::test]
-async fn a_broker_that_forgets_one_acknowledgement_is_left_and_served_again() {
+async fn a_missing_acknowledgement_causes_a_reconnect_and_loses_nothing() {
     // More than there are packet ids: the client runs into the one that stays in use.
     const MESSAGES: usize = 1200;
     let broker = Forgetful::start();
@@ -422,8 +448,8 @@ async fn a_broker_that_forgets_one_acknowledgement_is_left_and_served_again() {
     let mut events = Vec::new();
     for n in 0..MESSAGES {
         // A burst would fill the queue.
-        events.extend(drive_until(&mut link, "room", |stats| stats.queued < CREDIT).await);
-        link.send(topic("base/event"), n.to_string(), MINUTE);
+        events.extend(drive_until(&mut link, "room", |stats| stats.queued < MAX_INFLIGHT).await);
+        link.publish(topic("base/event"), n.to_string(), MINUTE);
     }
     events.extend(
         drive_until(&mut link, "settled", |stats| {
@@ -444,14 +470,14 @@ async fn a_broker_that_forgets_one_acknowledgement_is_left_and_served_again() {
 }
 
 #[tokio::test]
-async fn an_outage_costs_one_line_for_each_change() {
+async fn a_reconnect_logs_one_line_for_each_change() {
     let log = Log::capture();
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     cut.sever();
     let mut link = open(options(cut.address()));
     assert_eq!(fault(&mut link).await, LinkFault::ClosedBeforeAnswer);
-    let quiet = timeout(Duration::from_millis(500), link.event()).await;
+    let quiet = timeout(Duration::from_millis(500), link.next_event()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     cut.restore();
     connected(&mut link).await;
@@ -462,7 +488,7 @@ async fn an_outage_costs_one_line_for_each_change() {
     let lines = log.lines();
     let expected = [
         ("WARN", "cannot connect"),
-        ("INFO", "again"),
+        ("INFO", "reconnected"),
         ("WARN", "lost the connection"),
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
@@ -472,12 +498,12 @@ async fn an_outage_costs_one_line_for_each_change() {
 }
 
 #[tokio::test]
-async fn a_refused_login_says_so_without_the_password_and_is_not_hammered() {
+async fn a_refused_login_hides_the_password_and_is_retried_slowly() {
     let broker = Mosquitto::builder().login("bridge", "right").start().await;
     let login = |password: &str| {
         Some(Login {
             username: "bridge".into(),
-            password: Secret::new(password),
+            password: password.into(),
         })
     };
     let wrong = LinkOptions {
@@ -492,7 +518,7 @@ async fn a_refused_login_says_so_without_the_password_and_is_not_hammered() {
     );
     assert!(refused.to_string().contains("mqtt.password"));
     assert!(!format!("{refused} {:?} {link:?}", link.stats()).contains("hunter2"));
-    let repeated = timeout(Duration::from_millis(600), link.event()).await;
+    let repeated = timeout(Duration::from_millis(600), link.next_event()).await;
     assert!(repeated.is_err(), "{repeated:?}");
     let attempts = broker.log().matches("not authorised").count();
     assert_eq!(attempts, 1, "{}", broker.log());
@@ -505,7 +531,7 @@ async fn a_refused_login_says_so_without_the_password_and_is_not_hammered() {
 }
 
 #[tokio::test]
-async fn a_denied_subscription_is_told_and_the_rest_works() {
+async fn a_denied_subscription_is_reported_and_the_others_work() {
     let broker = Mosquitto::builder().deny_subscription("base/+/set").start().await;
     let mut link = open(options(broker.address()));
     retain_everything(&mut link);
@@ -519,7 +545,7 @@ async fn a_denied_subscription_is_told_and_the_rest_works() {
 }
 
 #[tokio::test]
-async fn a_denied_publish_costs_nobody_anything() {
+async fn a_denied_publish_does_not_affect_other_topics() {
     let broker = Mosquitto::builder()
         .acl("topic readwrite #\ntopic deny base/a\n")
         .start()
@@ -535,7 +561,7 @@ async fn a_denied_publish_costs_nobody_anything() {
 }
 
 #[tokio::test]
-async fn filters_come_and_go() {
+async fn filters_change_while_connected() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
     let mut link = open(options(broker.address()));
@@ -549,18 +575,18 @@ async fn filters_come_and_go() {
 }
 
 #[tokio::test]
-async fn an_orderly_close_leaves_offline_and_everything_said_before() {
+async fn close_publishes_everything_and_then_offline() {
     let broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let tasks = Tasks::default();
-    let mut link = Link::open(options(broker.address()), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(broker.address()));
     retain_everything(&mut link);
     settled(&mut link).await;
     for n in 0..500 {
-        link.send(topic("base/event"), n.to_string(), MINUTE);
+        link.publish(topic("base/event"), n.to_string(), MINUTE);
     }
-    link.retain(Rank::State, topic("base/a"), "last");
-    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::Acknowledged);
+    link.publish_retained(PublishPriority::State, topic("base/a"), "last");
+    assert_eq!(link.close(OFFLINE, BUDGET).await, ShutdownOutcome::Acknowledged);
     assert!(tasks.wait(BUDGET).await.is_empty());
     probe.catch_up().await;
     assert_eq!(probe.payloads("base/event").len(), 500);
@@ -578,11 +604,11 @@ async fn an_orderly_close_leaves_offline_and_everything_said_before() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_dropped_leaves_its_last_will() {
+async fn a_dropped_link_leaves_its_last_will() {
     let broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let tasks = Tasks::default();
-    let mut link = Link::open(options(broker.address()), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(broker.address()));
     retain_everything(&mut link);
     settled(&mut link).await;
     drop(link);
@@ -590,10 +616,10 @@ async fn a_link_that_is_dropped_leaves_its_last_will() {
     assert!(tasks.wait(BUDGET).await.is_empty());
 }
 
-/// A link without a connection has nothing to wait for.
+/// A link without a connection does not wait.
 async fn closes_at_once(link: Link, tasks: &Tasks) {
     let start = Instant::now();
-    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::NotConnected);
+    assert_eq!(link.close(OFFLINE, BUDGET).await, ShutdownOutcome::NotConnected);
     assert!(tasks.wait(BUDGET).await.is_empty());
     let took = start.elapsed();
     assert!(took < Duration::from_millis(200), "{took:?}");
@@ -601,13 +627,13 @@ async fn closes_at_once(link: Link, tasks: &Tasks) {
 
 #[tokio::test]
 async fn a_close_without_a_broker_takes_no_time() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let unused = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
         .local_addr()
         .unwrap();
     let tasks = Tasks::default();
-    let mut link = Link::open(options(nobody), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(unused));
     retain_everything(&mut link);
     assert_eq!(fault(&mut link).await, LinkFault::ConnectionRefused);
     closes_at_once(link, &tasks).await;
@@ -616,25 +642,25 @@ async fn a_close_without_a_broker_takes_no_time() {
 #[tokio::test]
 async fn a_close_in_the_middle_of_a_connect_takes_no_time() {
     // Accepts, and never answers.
-    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tasks = Tasks::default();
-    let link = Link::open(options(mute.local_addr().unwrap()), &tasks).unwrap();
-    let _connection = mute.accept().await.unwrap();
+    let link = open_on(&tasks, options(silent.local_addr().unwrap()));
+    let _connection = silent.accept().await.unwrap();
     closes_at_once(link, &tasks).await;
 }
 
 #[tokio::test]
-async fn a_close_on_a_hanging_broker_keeps_its_budget_and_the_will_speaks() {
+async fn close_on_a_hanging_broker_times_out_and_the_last_will_is_published() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let probe = watched(&broker).await;
     let tasks = Tasks::default();
-    let mut link = Link::open(options(cut.address()), &tasks).unwrap();
+    let mut link = open_on(&tasks, options(cut.address()));
     retain_everything(&mut link);
     settled(&mut link).await;
     cut.black_hole();
     let (start, budget) = (Instant::now(), Duration::from_millis(300));
-    assert_eq!(link.close(OFFLINE, budget).await, Farewell::TimedOut);
+    assert_eq!(link.close(OFFLINE, budget).await, ShutdownOutcome::TimedOut);
     assert!(tasks.wait(BUDGET).await.is_empty());
     assert!(start.elapsed() < 2 * budget, "{:?}", start.elapsed());
     cut.cut();
@@ -642,27 +668,31 @@ async fn a_close_on_a_hanging_broker_keeps_its_budget_and_the_will_speaks() {
 }
 
 #[tokio::test]
-async fn fifty_short_lives_all_end_offline() {
+async fn fifty_short_sessions_all_end_offline() {
     let broker = Mosquitto::start().await;
     let tasks = Tasks::default();
-    for life in 0..50 {
-        let state = topic(&format!("base/n{life}/state"));
-        let mut life_options = options(broker.address());
-        life_options.will.topic = state.clone();
-        let mut link = Link::open(life_options, &tasks).unwrap();
-        link.retain(Rank::BridgeState, state, ONLINE);
+    for session in 0..50 {
+        let state = topic(&format!("base/n{session}/state"));
+        let mut session_options = options(broker.address());
+        session_options.will.topic = state.clone();
+        let mut link = open_on(&tasks, session_options);
+        link.publish_retained(PublishPriority::BridgeState, state, ONLINE);
         for device in 0..50 {
-            link.retain(Rank::State, topic(&format!("base/n{life}/d{device}")), "x");
+            link.publish_retained(
+                PublishPriority::State,
+                topic(&format!("base/n{session}/d{device}")),
+                "x",
+            );
         }
-        // Some lives end as soon as they are connected, some when all is said.
+        // Some sessions end as soon as they are connected, some when everything is published.
         connected(&mut link).await;
-        if life % 2 == 0 {
+        if session % 2 == 0 {
             settled(&mut link).await;
         }
         assert_eq!(
             link.close(OFFLINE, BUDGET).await,
-            Farewell::Acknowledged,
-            "{life}"
+            ShutdownOutcome::Acknowledged,
+            "{session}"
         );
     }
     assert!(tasks.wait(BUDGET).await.is_empty());
@@ -676,7 +706,7 @@ async fn fifty_short_lives_all_end_offline() {
 }
 
 #[tokio::test]
-async fn an_owner_that_falls_behind_holds_the_broker_back_and_loses_nothing() {
+async fn a_slow_owner_applies_backpressure_and_loses_nothing() {
     const MESSAGES: usize = 3000;
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
@@ -732,14 +762,14 @@ async fn tls_trusts_the_given_authority_and_no_other() {
     retain_everything(&mut link);
     settled(&mut link).await;
     assert_eq!(broker.retained(STATE).await.as_deref(), Some(ONLINE));
-    assert_eq!(link.close(OFFLINE, BUDGET).await, Farewell::Acknowledged);
+    assert_eq!(link.close(OFFLINE, BUDGET).await, ShutdownOutcome::Acknowledged);
     assert_eq!(broker.retained(STATE).await.as_deref(), Some(OFFLINE));
 
-    let stranger = Mosquitto::builder()
+    let other = Mosquitto::builder()
         .tls(ClientCertificates::Ignored)
         .start()
         .await;
-    let mut link = open(tls(stranger.address(), authority(), None));
+    let mut link = open(tls(other.address(), authority(), None));
     assert_eq!(fault(&mut link).await, LinkFault::UnknownAuthority);
     let wire = Cut::in_front_of(SocketAddr::new(broker.address().ip(), TLS_PORT));
     let mut link = open(LinkOptions {
@@ -751,7 +781,7 @@ async fn tls_trusts_the_given_authority_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_opens_the_door_that_wants_one() {
+async fn a_client_certificate_is_presented_when_required() {
     let broker = Mosquitto::builder()
         .tls(ClientCertificates::Required)
         .start()
@@ -769,7 +799,7 @@ async fn a_client_certificate_opens_the_door_that_wants_one() {
 }
 
 #[tokio::test]
-async fn tls_and_plain_are_told_apart() {
+async fn tls_and_plain_tcp_are_distinguished() {
     let broker = Mosquitto::builder()
         .tls(ClientCertificates::Ignored)
         .start()
@@ -796,7 +826,7 @@ async fn an_unknown_host_and_bad_files_are_named() {
     assert_eq!(fault(&mut open(nowhere)).await, LinkFault::UnknownHost);
     let missing = Authorities::File("/nonexistent/ca.crt".into());
     let bad = tls("127.0.0.1:1".parse().unwrap(), missing, None);
-    let why = Link::open(bad, &Tasks::default()).unwrap_err().to_string();
+    let why = Link::open(bad).unwrap_err().to_string();
     assert!(
         why.contains("/nonexistent/ca.crt") && why.contains("No such file"),
         "{why}"

@@ -1,6 +1,11 @@
 //! What is installed beside the program: completions, manual pages, the unit, the settings, the broker's files.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
+};
 
 use clap::{CommandFactory as _, Parser as _};
 use tapo2mqtt::{
@@ -213,4 +218,63 @@ async fn the_shipped_broker_lets_in_who_has_a_secret_and_nobody_else() {
         let output = command.output().await.unwrap();
         assert_eq!(output.status.success(), let_in, "{login:?}: {output:?}");
     }
+}
+
+/// Settings that a bridge of a script, a bench or an opt-in suite is started with.
+#[test]
+fn no_script_starts_a_bridge_that_asks_the_network() {
+    for file in [
+        "scripts/broker-matrix",
+        "tests/bench/src/bridge.rs",
+        "tests/home-assistant/conftest.py",
+    ] {
+        let text = repository(file).replace('\\', "");
+        assert!(text.contains("targets = [\"127.0.0.1\"]"), "{file}");
+    }
+}
+
+#[test]
+fn offline_leaves_the_loopback_interface_alone() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/offline");
+    let output = Command::new(&script)
+        .args(["sh", "-c", "cat /proc/net/dev /proc/net/fib_trie; exit 7"])
+        .output()
+        .unwrap();
+    let (told, complaint) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(7), "{complaint}");
+    if complaint.is_empty() {
+        let interfaces: Vec<_> = told.lines().filter_map(|line| line.split_once(": ")).collect();
+        assert_eq!(interfaces.len(), 1, "{told}");
+        assert_eq!(interfaces[0].0.trim(), "lo", "{told}");
+        assert!(told.contains("127.0.0.0/8"), "the interface is down: {told}");
+    } else {
+        assert!(complaint.contains("permits no network namespace"), "{complaint}");
+    }
+
+    // Where the system has no `unshare`, the command runs all the same.
+    let tools = tempfile::tempdir().unwrap();
+    for tool in ["bash", "env", "id"] {
+        let found = Command::new("sh")
+            .args(["-c", &format!("command -v {tool}")])
+            .output()
+            .unwrap();
+        symlink(text(&found.stdout).trim(), tools.path().join(tool)).unwrap();
+    }
+    let output = Command::new("/bin/bash")
+        .arg(&script)
+        .args(["bash", "-c", "echo ran"])
+        .env("PATH", tools.path())
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "ran\n");
+    assert_eq!(
+        text(&output.stderr).lines().count(),
+        1,
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }

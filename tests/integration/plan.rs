@@ -112,7 +112,7 @@ fn plan_is_readable() {
         "{text}"
     );
     assert!(line("lights (Christmas lights)"), "{text}");
-    assert!(line("  at the beginning           OFF  "), "{text}");
+    assert!(line("  now                        OFF  "), "{text}");
     assert!(line("  2026-10-23T06:30:00+02:00  ON   "), "{text}");
 
     let output = run(&example("plug.toml"), &[]);

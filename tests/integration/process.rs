@@ -2,18 +2,18 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tapo_simulator::{
     DEFAULT_PASSWORD, DEFAULT_USERNAME, Fault, Profile, RunningDevice, Scope, Simulator, Stage,
 };
 use tapo2mqtt::{
-    config::{Sources, load},
+    config::{Settings, Sources, load},
     system::tasks::Tasks,
 };
 use tempfile::TempDir;
@@ -30,6 +30,7 @@ use crate::{
     probe::{PATIENCE, Probe},
 };
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tapo2mqtt");
 const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
 const STATE: &str = "tapo2mqtt/bridge/state";
@@ -60,8 +61,24 @@ pub fn dead_address() -> SocketAddr {
     (own_address(), 9).into()
 }
 
+/// Where a bridge looks for lost devices. By default it asks the whole network.
+pub fn search(targets: &[IpAddr]) -> String {
+    format!("[discovery]\ntargets = {}\n", json!(targets))
+}
+
+/// A broker, and a search that stays on this machine.
 pub fn mqtt(broker: SocketAddr) -> String {
+    search(&[Ipv4Addr::LOCALHOST.into()]) + &mqtt_only(broker)
+}
+
+pub fn mqtt_only(broker: SocketAddr) -> String {
     format!("[mqtt]\nhost = \"{}\"\nport = {}\n", broker.ip(), broker.port())
+}
+
+/// A test must not ask the devices of whoever runs it.
+pub fn assert_stays_here(settings: &Settings) {
+    let targets = &settings.discovery.targets;
+    assert!(targets.iter().all(IpAddr::is_loopback), "{targets:?}");
 }
 
 pub fn account(username: &str, password: &str) -> String {
@@ -104,7 +121,12 @@ impl Home {
 
     /// The program with these arguments, and nothing of the environment of this test.
     pub fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tapo2mqtt"));
+        self.program_at(Path::new(PROGRAM), arguments)
+    }
+
+    /// The same, of a copy of the program.
+    fn program_at(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .current_dir(self.0.path())
@@ -122,6 +144,13 @@ impl Home {
 
     /// Starts the program; its output goes to files elsewhere.
     pub fn start_with(&self, arguments: &[&str]) -> Process {
+        if arguments.contains(&"run") {
+            let sources = Sources {
+                file: Some(self.file()),
+                environment: Vec::new(),
+            };
+            assert_stays_here(&load(&sources).unwrap());
+        }
         Self::spawn(self.program(arguments))
     }
 
@@ -390,7 +419,7 @@ async fn it_ends_with_its_terminal() {
     probe.subscribe(STATE).await;
     let home = Home::new(&settings(broker.address(), &[]));
     let mut terminal = Command::new("script");
-    let program = format!("{} --config {SETTINGS_FILE} run", env!("CARGO_BIN_EXE_tapo2mqtt"));
+    let program = format!("{PROGRAM} --config {SETTINGS_FILE} run");
     terminal
         .args(["--quiet", "--command", &program, "/dev/null"])
         .current_dir(home.0.path())
@@ -478,8 +507,8 @@ async fn every_mistake_in_the_settings_is_told() {
             "homeassistant.child_devices",
             "polling.state",
             "log.level",
-            "device[0].id",
-            "device[1].address",
+            "device 1 (line 12): id",
+            "device \"heater\" (line 15): address",
         ] {
             assert!(
                 told.contains(&format!(": {path}")),
@@ -767,6 +796,38 @@ async fn requests_are_answered_and_a_restart_keeps_the_process() {
     assert_eq!(probe.payloads(STATE), [OFFLINE, ONLINE]);
     assert!(process.child.try_wait().unwrap().is_none());
     assert_eq!(process.child.id(), Some(process.pid));
+    process.stop().await.in_order();
+}
+
+/// Puts a copy of the program at a path, as a package manager does: whole, in one step. By a process of its own: a
+/// child of another test could hold the file open for writing, and then it cannot be started.
+fn install(program: &Path) {
+    let new = program.with_extension("new");
+    let copied = std::process::Command::new("cp").arg(PROGRAM).arg(&new).status();
+    assert!(copied.unwrap().success());
+    fs::rename(new, program).unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_after_an_update_starts_the_new_program() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/bridge/#").await;
+    let home = Home::new(&settings(broker.address(), &[]));
+    let program = home.0.path().canonicalize().unwrap().join("tapo2mqtt");
+    install(&program);
+    let process = Home::spawn(home.program_at(&program, &["--config", SETTINGS_FILE, "run"]));
+    online(&probe).await;
+    install(&program);
+    let running = || fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
+    assert_ne!(running(), program);
+
+    probe.forget();
+    let answer = request(&probe, "restart", "").await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    online(&probe).await;
+    assert_eq!(probe.payloads(STATE), [OFFLINE, ONLINE]);
+    assert_eq!(running(), program);
     process.stop().await.in_order();
 }
 

@@ -102,7 +102,7 @@ fn events(bridge: &Running, kind: &str) -> usize {
 async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart() {
     let home = Home::new().await;
     let clock = noon();
-    let mut bridge = home.bridge(&clock, "budget = '2 kWh'").await;
+    let mut bridge = home.bridge(&clock, "daily_budget = '2 kWh'").await;
     home.washer.set_watts(1, 1000.0).unwrap();
     for path in ["washer", "strip/1"] {
         switch_on(&bridge, path).await;
@@ -117,7 +117,7 @@ async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart
     let one = |group: &Value| group["energy"]["today"] == 1.0;
     let group = reading(&bridge, &["washer"], "group/laundry", one).await;
     assert_eq!(
-        (&group["energy"]["budget_left"], &group["safety"]),
+        (&group["energy"]["daily_budget_remaining"], &group["safety"]),
         (&json!(1.0), &json!("clear"))
     );
 
@@ -136,7 +136,7 @@ async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart
     assert_eq!(events(&bridge, "safety_trip"), 1);
 
     bridge.stop().await;
-    let setup = home.setup(&clock, "budget = '2 kWh'").after(&bridge);
+    let setup = home.setup(&clock, "daily_budget = '2 kWh'").after(&bridge);
     let bridge = setup.start_on(bridge.broker.clone()).await;
     bridge.available("washer").await;
     let refused = bridge.set("washer", "still", json!({"state": "ON"})).await;
@@ -148,7 +148,7 @@ async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart
 #[tokio::test]
 async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
     let home = Home::new().await;
-    let energy = "ceiling = { power = '3.5 kW', resume = '3 kW', pause = '2s' }";
+    let energy = "power_limit = { max = '3.5 kW', resume_below = '3 kW', min_off = '2s' }";
     let bridge = home.bridge(&noon(), energy).await;
     home.washer.set_watts(1, 500.0).unwrap();
     home.strip.set_watts(1, 1000.0).unwrap();
@@ -166,9 +166,9 @@ async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
     let group = reading(&bridge, &["washer"], "group/laundry", shed).await;
     assert_eq!(group["safety"], "tripped");
     home.strip.wait_relay(2, false, PATIENCE).await.unwrap();
-    let held = |outlet: &Value| outlet["rule"] == "ceiling" && outlet["state"] == "OFF";
+    let held = |outlet: &Value| outlet["rule"] == "power_limit" && outlet["state"] == "OFF";
     let outlet = bridge.expect("strip/2", held).await;
-    let said = "3700 W over the ceiling of 3500 W; waits until the others draw less";
+    let said = "3700 W exceeds power limit 3500 W, off until the others draw less";
     assert_eq!(
         (&outlet["source"], &outlet["reason"]),
         (&json!("safety"), &json!(said))

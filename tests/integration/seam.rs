@@ -382,7 +382,7 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
             "driveway/set/mode",
             r#"{"mode":"off","override":"hold"}"#,
             Action::Switch(to_off),
-            Some(Lifetime::EnergyBlock),
+            Some(Lifetime::Hold),
         ),
         (
             "driveway/set",
@@ -392,9 +392,9 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
         ),
         (
             "driveway/set",
-            r#"{"state":"ON","override":"until_edge"}"#,
+            r#"{"state":"ON","override":"until_next_schedule"}"#,
             Action::Switch(to_on),
-            Some(Lifetime::UntilEdge),
+            Some(Lifetime::UntilNextSchedule),
         ),
         (
             "driveway/set",
@@ -437,7 +437,7 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
             .await;
         assert_eq!(wish.target, Target::Outlet(path(target)));
         assert_eq!(wish.action, Action::OnFor(Duration::from_secs(5)));
-        assert_eq!(wish.lifetime, Some(Lifetime::EnergyBlock));
+        assert_eq!(wish.lifetime, Some(Lifetime::Hold));
         let wish = seam.command(&format!("{topic}/set"), "AUTO").await;
         assert_eq!(wish.action, Action::Auto);
     }
@@ -722,7 +722,7 @@ async fn what_the_scheduler_says_is_published() {
     let standing = OutletStatus {
         expected: Some(Power::On),
         source: Source::Override,
-        problem: Some(true),
+        mismatch: Some(true),
         ..OutletStatus::MANUAL
     };
     seam.say(SchedulerUpdate::Outlet(path("lamp"), Arc::new(standing)))
@@ -748,7 +748,7 @@ async fn what_the_scheduler_says_is_published() {
     assert_eq!(event["group"], "driveway");
     let state = seam.expect("lamp", |state| state["expected"] == "ON").await;
     assert_eq!(
-        (&state["state"], &state["source"], &state["problem"]),
+        (&state["state"], &state["source"], &state["mismatch"]),
         (&json!("OFF"), &json!("override"), &json!(true))
     );
     let info = seam.expect("bridge/info", |info| info["vacation"] == true).await;

@@ -1,6 +1,10 @@
 //! The program at secured brokers: certificates, passwords, access lists, the usual mistakes, hostile publishers.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use rumqttc::{AsyncClient, MqttOptions};
 use tapo_simulator::{Profile, RunningDevice, Simulator};
@@ -14,7 +18,7 @@ use crate::{
     mosquitto::{ClientCertificates, Mosquitto, TLS_PORT},
     packaging::repository,
     probe::{PATIENCE, Probe},
-    process::{Home, Process, SETTINGS_FILE, account, device, mqtt, settings},
+    process::{Home, Process, SETTINGS_FILE, account, device, mqtt, search, settings},
 };
 
 const ONLINE: &str = r#"{"state":"online"}"#;
@@ -25,7 +29,8 @@ const SYSTEM_AUTHORITIES: &str = "SSL_CERT_FILE";
 /// `[mqtt]` for the TLS listener of a broker.
 fn tls(broker: &Mosquitto, tls: &str) -> String {
     let ip = broker.address().ip();
-    format!("[mqtt]\nhost = \"{ip}\"\nport = {TLS_PORT}\ntls = {tls}\n")
+    search(&[Ipv4Addr::LOCALHOST.into()])
+        + &format!("[mqtt]\nhost = \"{ip}\"\nport = {TLS_PORT}\ntls = {tls}\n")
 }
 
 /// `[mqtt]` for a user.
@@ -120,7 +125,7 @@ async fn plain_text_to_a_tls_port_and_the_reverse_are_hinted_at() {
     hint(
         &plain_to_tls,
         &[],
-        "if this port expects TLS (often 8883), switch TLS on",
+        "if this port expects TLS (often 8883), enable TLS",
     )
     .await;
     let tls_to_plain = mqtt(broker.address()) + "tls = true\n";
@@ -143,7 +148,7 @@ async fn a_wrong_password_is_hinted_at() {
 /// Mosquitto acknowledges what its access list drops, so only a round trip shows it.
 #[tokio::test]
 async fn a_denied_topic_is_hinted_at() {
-    let denied = "the broker's access rules must let this user write and read there";
+    let denied = "allow this user to publish and subscribe there";
     for (access, well) in [
         ("topic readwrite tapo2mqtt/#\n", true),
         ("topic read tapo2mqtt/#\n", false),
@@ -157,7 +162,7 @@ async fn a_denied_topic_is_hinted_at() {
             .await
             .publish_retained("tapo2mqtt/heater/set", "ON")
             .await;
-        let (passes, row) = check(&settings, &[], "commands").await;
+        let (passes, row) = check(&settings, &[], "permissions").await;
         assert_eq!(passes, well, "{access}: {row}");
         assert_eq!(row.contains(denied), !well, "{access}: {row}");
     }
@@ -610,7 +615,7 @@ async fn a_giant_retained_command_is_hinted_at_and_clearing_it_heals() {
     let process = home.start();
     process.wrote("Mosquitto: max_packet_size").await;
     probe.publish_retained("tapo2mqtt/plug/set", "").await;
-    process.wrote("connected to the MQTT broker again").await;
+    process.wrote("reconnected to the MQTT broker").await;
     process.stop().await.in_order();
 }
 

@@ -125,7 +125,7 @@ async fn a_countdown_is_cancelled_by_zero_on_the_plug_too() {
     let bridge = Setup::new().device("lamp", device.address()).start().await;
     bridge.expect("lamp", |lamp| lamp["state"] == "ON").await;
     count_down(&bridge, "lamp", 600).await;
-    bridge.expect("lamp", |lamp| lamp["guard"] == "armed").await;
+    bridge.expect("lamp", |lamp| lamp["failsafe"] == "armed").await;
     let timer = app(&device).await.get_timer().await.unwrap().unwrap();
     assert!((590..=601).contains(&timer.remaining_s), "{timer:?}");
 
@@ -275,7 +275,7 @@ async fn the_rules_of_the_app_are_shown() {
 }
 
 /// A window that began an hour ago and ends in two, in UTC as the simulated plugs are.
-fn window(mirror_off: bool) -> String {
+fn window(sync_off_to_device: bool) -> String {
     let now = Clock::system().now();
     let wall = |hours: i64| {
         let at = now + SignedDuration::from_hours(hours);
@@ -289,7 +289,7 @@ fn window(mirror_off: bool) -> String {
         [[group]]
         id = "heater"
         outlets = ["heater"]
-        mirror_off = {mirror_off}
+        sync_off_to_device = {sync_off_to_device}
 
         [[group.schedule]]
         id = "window"
@@ -418,7 +418,7 @@ async fn edges_are_not_mirrored_by_a_clock_that_is_wrong_or_where_there_is_no_ro
     for (device, words) in [("wrong", "clock"), ("full", "32 places")] {
         let failed = |event: &Value| {
             let message = event["message"].as_str().unwrap_or_default();
-            event["type"] == "mirror_failed" && event["device"] == device && message.contains(words)
+            event["type"] == "device_schedule_failed" && event["device"] == device && message.contains(words)
         };
         bridge.expect("bridge/event", failed).await;
     }

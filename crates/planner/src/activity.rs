@@ -168,7 +168,7 @@ fn verdict(condition: &Condition, answer: ConditionResult, was: Option<Was>, in_
         (ConditionResult::Unheard, WhenUnknown::Off) if in_grace => Activity::Undecided,
         (ConditionResult::Fails, _)
         | (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::Off) => Activity::Inactive,
-        (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::EnergyBlock) => match was {
+        (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::Hold) => match was {
             Some(Was::Active) => Activity::Active,
             Some(Was::Inactive) => Activity::Inactive,
             None => Activity::Undecided,

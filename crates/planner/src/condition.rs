@@ -58,7 +58,7 @@ pub enum WhenUnknown {
     /// Holds.
     On,
     /// The schedule goes on doing what it did.
-    EnergyBlock,
+    Hold,
 }
 
 /// Three sensors and their thresholds, each inclusive.
@@ -111,16 +111,21 @@ impl Test {
     }
 }
 
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtMost => "<=",
+            Self::AtLeast => ">=",
+        })
+    }
+}
+
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number {
                 sensor, bound, limit, ..
             } => {
-                let bound = match bound {
-                    Bound::AtMost => "at most",
-                    Bound::AtLeast => "at least",
-                };
                 write!(f, "{sensor} {bound} {limit}")
             }
             Self::Is { sensor, value } => write!(f, "{sensor} is {value}"),

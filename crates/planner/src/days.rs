@@ -61,6 +61,11 @@ impl Days {
         self.0 & bit(day) != 0
     }
 
+    /// The short names of the days, as [`Days::from_names`] reads them.
+    pub fn names(self) -> Vec<&'static str> {
+        self.iter().map(short).collect()
+    }
+
     /// The days, Monday first.
     pub fn iter(self) -> impl Iterator<Item = Weekday> {
         WEEK.into_iter().filter(move |day| self.contains(*day))

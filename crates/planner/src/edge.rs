@@ -252,6 +252,29 @@ impl Edge {
         }
     }
 
+    /// The earliest and the latest it may be.
+    pub fn clamps(&self) -> Clamps {
+        match self.0 {
+            Kind::Clock(_) => Clamps::default(),
+            Kind::Sun(SunEdge {
+                not_before,
+                not_after,
+                ..
+            }) => Clamps {
+                not_before,
+                not_after,
+            },
+        }
+    }
+
+    /// The time on days without the sun event.
+    pub fn fallback(&self) -> Option<ClockTime> {
+        match self.0 {
+            Kind::Clock(_) => None,
+            Kind::Sun(SunEdge { fallback, .. }) => Some(fallback),
+        }
+    }
+
     /// Whether it needs a place on Earth.
     pub fn needs_sun(&self) -> bool {
         matches!(self.0, Kind::Sun(_))

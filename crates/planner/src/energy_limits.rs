@@ -216,11 +216,11 @@ impl EnergyLimits {
             .iter()
             .map(|(outlet, _)| self.holds.remove(outlet))
             .collect();
-        let spent = match group.energy.budget {
+        let spent = match group.energy.daily_budget {
             Some(budget) => self.spend(budget, group, now, zone, &mut happened),
             None => None,
         };
-        match (group.energy.ceiling, spent) {
+        match (group.energy.power_limit, spent) {
             (Some(ceiling), None) => happened.extend(self.cap(&ceiling, group, members, &before, now)),
             // All are off, whatever they drew.
             (Some(_), Some(_)) => {}
@@ -294,7 +294,7 @@ impl EnergyLimits {
         if let Some(hold) = self.hold(outlet, now) {
             return Err(hold.refusal());
         }
-        let Some(ceiling) = group.energy.ceiling else {
+        let Some(ceiling) = group.energy.power_limit else {
             return Ok(());
         };
         if self.fits(&ceiling, group, members, outlet, now) {
@@ -359,6 +359,6 @@ impl EnergyLimits {
         self.shed.retain(|outlet, _| outlets.contains(outlet));
         self.holds.retain(|outlet, _| outlets.contains(outlet));
         self.spent
-            .retain(|id, _| groups().any(|group| group.id == *id && group.energy.budget.is_some()));
+            .retain(|id, _| groups().any(|group| group.id == *id && group.energy.daily_budget.is_some()));
     }
 }

@@ -50,13 +50,13 @@ impl OverrideState {
 pub enum Lifetime {
     /// Until the first edge after now that contradicts it.
     #[default]
-    UntilEdge,
+    UntilNextSchedule,
     /// For a length of real time, at most [`Lifetime::LONGEST`].
     For(Period),
     /// Until an instant after now.
     Until(Timestamp),
     /// Until `AUTO`.
-    EnergyBlock,
+    Hold,
 }
 
 impl Lifetime {
@@ -72,7 +72,8 @@ pub enum Origin {
     Command,
     /// The button of the device, or the app.
     Device,
-    /// Its return after its power or its link was gone ([`OnReconnect`](super::rules::ComeBack)).
+    /// Its return after its power or its link was gone ([`OnReconnect`](super::rules::OnReconnect)).
+    #[serde(alias = "come_back")]
     OnReconnect,
     /// Its load has finished ([`Finished`](crate::energy_limits::Finished)).
     Finished,
@@ -120,14 +121,14 @@ impl Override {
         now: Timestamp,
     ) -> Result<Self, OverrideError> {
         let ends = match lifetime {
-            Lifetime::UntilEdge => Ends::AtEdge,
+            Lifetime::UntilNextSchedule => Ends::AtEdge,
             Lifetime::For(length) if length.length() > Lifetime::LONGEST => {
                 return Err(OverrideError::TooLong);
             }
             Lifetime::For(length) => Ends::At(after(now, length.length())),
             Lifetime::Until(instant) if instant <= now => return Err(OverrideError::Past(instant)),
             Lifetime::Until(instant) => Ends::At(instant),
-            Lifetime::EnergyBlock => Ends::Never,
+            Lifetime::Hold => Ends::Never,
         };
         Ok(Self {
             stance,
@@ -216,5 +217,16 @@ impl Overrides {
     /// All of them, by outlet.
     pub fn iter(&self) -> impl Iterator<Item = (&OutletPath, &Override)> {
         self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_in_state_files_of_0_1_0_are_read() {
+        let origin: Origin = serde_json::from_str(r#""come_back""#).unwrap();
+        assert_eq!(origin, Origin::OnReconnect);
     }
 }

@@ -78,9 +78,9 @@ pub struct Group {
     /// What to do about a change that the bridge did not make.
     pub on_external_change: OnExternalChange,
     /// What to do when an outlet is reachable again.
-    pub come_back: OnReconnect,
+    pub on_reconnect: OnReconnect,
     /// Whether plugs hold its OFF edges themselves.
-    pub mirror_off: SyncOffToDevice,
+    pub sync_off_to_device: SyncOffToDevice,
     /// How many members may be on at once.
     pub interlock: Interlock,
 }
@@ -111,7 +111,7 @@ pub enum SyncOffToDevice {
     /// They hold nothing.
     #[default]
     No,
-    /// Those that can do (`mirror_off = true`).
+    /// Those that can do (`sync_off_to_device = true`).
     Yes,
 }
 
@@ -134,7 +134,7 @@ pub enum OnReconnect {
     #[default]
     Reconcile,
     /// Leave it as it is until the next edge.
-    Leave,
+    Keep,
     /// Switch it off, and leave it off until the next edge that turns it on.
     Off,
 }

@@ -107,8 +107,8 @@ impl std::fmt::Display for Cause {
             Self::MaxOnPerDay => "max_on_per_day",
             Self::Cooldown => "cooldown",
             Self::MinOff => "min_off",
-            Self::Budget => "budget",
-            Self::PowerLimit => "ceiling",
+            Self::Budget => "daily_budget",
+            Self::PowerLimit => "power_limit",
         })
     }
 }

@@ -91,8 +91,8 @@ pub fn group(schedules: Vec<Schedule>) -> Group {
         stagger: None,
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
-        come_back: OnReconnect::Reconcile,
-        mirror_off: SyncOffToDevice::No,
+        on_reconnect: OnReconnect::Reconcile,
+        sync_off_to_device: SyncOffToDevice::No,
         interlock: Interlock::Free,
     }
 }

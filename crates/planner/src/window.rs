@@ -75,6 +75,30 @@ impl Window {
         Ok(Self(Shape::Lasting { start, length }))
     }
 
+    /// When it starts; `None` is midnight of a whole day.
+    pub fn start(&self) -> Option<Edge> {
+        match self.0 {
+            Shape::AllDay => None,
+            Shape::Between { start, .. } | Shape::Lasting { start, .. } => Some(start),
+        }
+    }
+
+    /// When it ends, if an edge says so.
+    pub fn end(&self) -> Option<Edge> {
+        match self.0 {
+            Shape::AllDay | Shape::Lasting { .. } => None,
+            Shape::Between { end, .. } => Some(end),
+        }
+    }
+
+    /// How long it lasts, if that is fixed.
+    pub fn length(&self) -> Option<Period> {
+        match self.0 {
+            Shape::AllDay | Shape::Between { .. } => None,
+            Shape::Lasting { length, .. } => Some(length),
+        }
+    }
+
     pub(super) fn shape(&self) -> Shape {
         self.0
     }

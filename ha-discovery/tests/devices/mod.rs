@@ -125,7 +125,7 @@ pub(crate) fn bridge() -> DevicePayload {
         ),
         entry(
             "rescan",
-            Button::new("Rescan", topic("request/rescan"))
+            Button::new("Reconnect devices", topic("request/rescan"))
                 .icon("magnify-scan")
                 .setting(),
         ),
@@ -180,7 +180,7 @@ pub(crate) fn group() -> DevicePayload {
             "override_until",
             timestamp("Override until", topic, "override_until"),
         ),
-        entry("tripped", tripped.named("Safety tripped")),
+        entry("tripped", tripped.named("Safety limit active")),
         entry("schedule_morning", schedule.setting()),
     ]);
     payload

@@ -185,9 +185,9 @@ fn a_group_has_sound_defaults() {
     );
     assert_eq!(group.in_vacation, InVacation::Rest);
     assert_eq!(group.on_external_change, OnExternalChange::Override);
-    assert_eq!(group.come_back, OnReconnect::Reconcile);
+    assert_eq!(group.on_reconnect, OnReconnect::Reconcile);
     assert_eq!(group.interlock, Interlock::Free);
-    assert_eq!(group.mirror_off, SyncOffToDevice::No);
+    assert_eq!(group.sync_off_to_device, SyncOffToDevice::No);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn an_interlocked_group_has_two_outlets_or_more_and_no_schedules() {
 fn every_key_of_a_group_counts() {
     let group = group(
         "name = 'G'\noverride_default = '90m'\nstagger = 2\nrun_in_vacation = true\non_external_change = 'ignore'\n\
-         come_back = 'leave'\nmirror_off = true\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
+         on_reconnect = 'keep'\nsync_off_to_device = true\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
     );
     assert_eq!(group.name, "G");
     assert_eq!(
@@ -221,8 +221,8 @@ fn every_key_of_a_group_counts() {
         (group.in_vacation, group.on_external_change),
         (InVacation::Run, OnExternalChange::Ignore)
     );
-    assert_eq!(group.come_back, OnReconnect::Leave);
-    assert_eq!(group.mirror_off, SyncOffToDevice::Yes);
+    assert_eq!(group.on_reconnect, OnReconnect::Keep);
+    assert_eq!(group.sync_off_to_device, SyncOffToDevice::Yes);
     let limits = Limits {
         max_on: Limit::Of(period("2h")),
         cooldown: Limit::None,
@@ -274,8 +274,8 @@ fn outlets_of_groups_exist_and_have_one_owner() {
     assert_eq!(
         complaints,
         [
-            "group[1].outlets[0] = \"plug\": expected an outlet that is in no group yet; group[0] has it",
-            "group[1].outlets[1] = \"mats/left\": expected an outlet that is in no group yet; group[0] has it",
+            "group \"h\" (line 34): outlets item 1 = \"plug\": expected an outlet in one group only; it is in group \"g\" (line 31) already",
+            "group \"h\" (line 34): outlets item 2 = \"mats/left\": expected an outlet in one group only; it is in group \"g\" (line 31) already",
         ]
     );
     let mistyped = home(&group("'plgu'")).complaints();
@@ -293,8 +293,8 @@ fn groups() {
         ("stagger = '11m'", "stagger"),
         ("run_in_vacation = 'no'", "run_in_vacation"),
         ("on_external_change = 'fight'", "on_external_change"),
-        ("come_back = 'stay'", "come_back"),
-        ("mirror_off = 'yes'", "mirror_off"),
+        ("on_reconnect = 'stay'", "on_reconnect"),
+        ("sync_off_to_device = 'yes'", "sync_off_to_device"),
         ("interlock = 1", "interlock"),
         ("safety = 5", "safety"),
         ("[group.safety]\nmax_on = '0s'", "safety.max_on"),
@@ -459,7 +459,7 @@ fn conditions() {
             hysteresis: 0.5,
         },
         dwell: Some(Period::new(SignedDuration::try_from(Duration::from_mins(5)).unwrap()).unwrap()),
-        when_unknown: WhenUnknown::EnergyBlock,
+        when_unknown: WhenUnknown::Hold,
     };
     assert_eq!(number, expected);
     let is = condition("{ sensor = 'rh', is = false }");
@@ -553,7 +553,9 @@ fn a_mistake_neither_causes_nor_hides_another() {
     let nothing = Home::toml("[[group]]\nid = 'g'\noutlets = ['plug']").complaints();
     assert_eq!(
         nothing,
-        ["group[0].outlets[0] = \"plug\": expected the id of a [[device]], of which there is none"]
+        [
+            "group \"g\" (line 1): outlets item 1 = \"plug\": expected the id of a [[device]], of which there is none"
+        ]
     );
 }
 
@@ -595,15 +597,15 @@ fn a_sensor_speaks_on_a_topic_of_somebody_else() {
 #[test]
 fn energy_rules_of_a_group() {
     assert!(group("").energy.is_empty());
-    let all = "energy = { budget = '4 kWh', ceiling = { power = '3.5 kW', resume = '3 kW', pause = '2m' }, \
+    let all = "energy = { daily_budget = '4 kWh', power_limit = { max = '3.5 kW', resume_below = '3 kW', min_off = '2m' }, \
                finished = { below = '5 W', for = '3m', off = true }, standby = { below = '3 W', for = '10m' } }";
     let watts = MilliWatts::from_watts;
     let expected = EnergyRules {
-        budget: Some(MilliWattHours::from_kilowatt_hours(4.0)),
-        ceiling: Some(PowerLimit {
-            power: watts(3500),
-            resume: watts(3000),
-            pause: period("2m"),
+        daily_budget: Some(MilliWattHours::from_kilowatt_hours(4.0)),
+        power_limit: Some(PowerLimit {
+            max: watts(3500),
+            resume_below: watts(3000),
+            min_off: period("2m"),
         }),
         finished: Some(Finished {
             below: watts(5),
@@ -616,13 +618,15 @@ fn energy_rules_of_a_group() {
         }),
     };
     assert_eq!(group(all).energy, expected);
-    let ceiling = group("energy = { ceiling = { power = '2 kW' } }").energy.ceiling;
+    let power_limit = group("energy = { power_limit = { max = '2 kW' } }")
+        .energy
+        .power_limit;
     let default = PowerLimit {
-        power: watts(2000),
-        resume: watts(1800),
-        pause: period("1m"),
+        max: watts(2000),
+        resume_below: watts(1800),
+        min_off: period("1m"),
     };
-    assert_eq!(ceiling, Some(default));
+    assert_eq!(power_limit, Some(default));
     let finished = group("energy = { finished = { below = '5 W', for = '3m' } }")
         .energy
         .finished;
@@ -632,21 +636,30 @@ fn energy_rules_of_a_group() {
 #[test]
 fn energy_rules_that_cannot_be() {
     for (rule, path) in [
-        ("budget = 4", "budget"),
-        ("budget = '4 kW'", "budget"),
-        ("budget = '0.5 Wh'", "budget"),
-        ("budget = '2001 kWh'", "budget"),
+        ("daily_budget = 4", "daily_budget"),
+        ("daily_budget = '4 kW'", "daily_budget"),
+        ("daily_budget = '0.5 Wh'", "daily_budget"),
+        ("daily_budget = '2001 kWh'", "daily_budget"),
         ("budgte = '4 kWh'", "budgte"),
-        ("ceiling = '3 kW'", "ceiling"),
-        ("ceiling = {}", "ceiling.power"),
-        ("ceiling = { power = '101 kW' }", "ceiling.power"),
+        ("power_limit = '3 kW'", "power_limit"),
+        ("power_limit = {}", "power_limit.max"),
+        ("power_limit = { max = '101 kW' }", "power_limit.max"),
         (
-            "ceiling = { power = '2 kW', resume = '2001 W' }",
-            "ceiling.resume",
+            "power_limit = { max = '2 kW', resume_below = '2001 W' }",
+            "power_limit.resume_below",
         ),
-        ("ceiling = { power = '2 kW', pause = '0s' }", "ceiling.pause"),
-        ("ceiling = { power = '2 kW', pause = '25h' }", "ceiling.pause"),
-        ("ceiling = { power = '2 kW', break = '1m' }", "ceiling.break"),
+        (
+            "power_limit = { max = '2 kW', min_off = '0s' }",
+            "power_limit.min_off",
+        ),
+        (
+            "power_limit = { max = '2 kW', min_off = '25h' }",
+            "power_limit.min_off",
+        ),
+        (
+            "power_limit = { max = '2 kW', break = '1m' }",
+            "power_limit.break",
+        ),
         ("finished = { for = '3m' }", "finished.below"),
         ("finished = { below = '5 W' }", "finished.for"),
         ("finished = { below = '4001 W', for = '3m' }", "finished.below"),
@@ -664,9 +677,36 @@ fn energy_rules_that_cannot_be() {
         let content = format!("[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = {{ {rule} }}");
         broken(&[(&content, &format!("group[0].energy.{path}"))]);
     }
-    let several = "[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = { budget = 1, standby = { below = 1, for = 'x' } }";
+    let several = "[[group]]\nid = 'g'\noutlets = ['plug']\nenergy = { daily_budget = 1, standby = { below = 1, for = 'x' } }";
     let Err(problems) = home(several).load() else {
         panic!("it loads")
     };
     assert_eq!(problems.0.len(), 3, "all at once: {problems}");
+}
+
+#[test]
+fn a_definition_is_the_schedule() {
+    let mut texts = vec![super::documentation::uncommented("password_file")];
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            texts.push(fs::read_to_string(path).unwrap());
+        }
+    }
+    let mut seen = 0;
+    for text in texts {
+        let mut home = Home::toml(&text);
+        for file in ["ca.pem", "client.pem", "client.key", "mqtt-password"] {
+            home = home.with_file(file, "content");
+        }
+        let rules = home.load().unwrap_or_else(|problems| panic!("{problems}")).rules;
+        for schedule in rules.groups.iter().flat_map(|group| &group.schedules) {
+            let definition = schedule_definition(schedule);
+            let read = parse_schedule(&definition, &rules.sensors, &rules.location);
+            assert_eq!(read.as_ref(), Ok(schedule), "{definition:#}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5);
 }

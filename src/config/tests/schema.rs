@@ -61,7 +61,7 @@ fn written(place: &[Step]) -> String {
 }
 
 fn problems(settings: &Setting) -> Vec<Problem> {
-    let report = Report::new(String::new(), Vec::new());
+    let report = Report::new(String::new(), Vec::new(), Places::default());
     drop(report.read(settings, |root| read(root, &Sources::default())));
     report.into_problems()
 }
@@ -74,7 +74,7 @@ fn expectation(settings: &Setting, place: &Place) -> Option<String> {
     let mut problems = problems(&broken).into_iter();
     problems
         .find(|problem| problem.path == path)
-        .map(|problem| problem.expected)
+        .and_then(|problem| Some(problem.message.strip_prefix("expected ")?.to_owned()))
 }
 
 /// Whether a place in a list must be there.
@@ -89,7 +89,7 @@ fn is_required(settings: &Setting, place: &Place) -> bool {
     entries.remove(key);
     let path = written(place);
     let mut problems = problems(&fewer).into_iter();
-    problems.any(|problem| problem.path == path && problem.expected.ends_with("nothing is set"))
+    problems.any(|problem| problem.path == path && problem.message.starts_with("missing; "))
 }
 
 /// A range as the readers write it: `... from A to B`.

@@ -193,11 +193,11 @@ fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
     };
     let mut statuses = driveway();
     assert_eq!(energy(&statuses), 0);
-    rules.groups[0].energy.budget = Some(planner::units::MilliWattHours::new(4_000_000));
+    rules.groups[0].energy.daily_budget = Some(planner::units::MilliWattHours::new(4_000_000));
     statuses.replace_rules(rules.clone().into());
     assert_eq!(energy(&statuses), 3);
     rules.groups[0].energy = planner::energy_limits::EnergyRules {
-        budget: None,
+        daily_budget: None,
         finished: Some(planner::energy_limits::Finished {
             below: planner::units::MilliWatts::from_watts(5),
             length: "3m".parse().unwrap(),
@@ -221,7 +221,7 @@ fn only_members_of_a_group_say_whether_they_are_as_expected() {
     let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
     let has_problem = |statuses| {
         let ids = announced(&plug, &statuses).announces();
-        ids.contains_key("tapo2mqtt_mats_problem")
+        ids.contains_key("tapo2mqtt_mats_mismatch")
     };
     assert!(has_problem(driveway()));
     assert!(!has_problem(no_statuses()));

@@ -121,7 +121,7 @@ fn a_mode_is_auto_on_or_off() {
     }
     assert_eq!(
         mode(r#"{"mode":"on","override":"hold"}"#).lifetime,
-        Some(Lifetime::EnergyBlock)
+        Some(Lifetime::Hold)
     );
     for (payload, code) in [
         ("toggle", "invalid_payload"),
@@ -276,8 +276,8 @@ fn every_lifetime_is_read() {
     let until = |at: &str| Lifetime::Until(at.parse().unwrap());
     let cases = [
         (r#""for":0.5"#, Lifetime::For(half)),
-        (r#""override":"hold""#, Lifetime::EnergyBlock),
-        (r#""override":"UNTIL_EDGE""#, Lifetime::UntilEdge),
+        (r#""override":"hold""#, Lifetime::Hold),
+        (r#""override":"UNTIL_NEXT_SCHEDULE""#, Lifetime::UntilNextSchedule),
         (
             r#""until":"2026-11-21T18:00:00+01:00""#,
             until("2026-11-21T17:00:00Z"),
@@ -577,8 +577,8 @@ fn written(command: &CommandPayload, transaction: Option<&Transaction>) -> Strin
         None => None,
         Some(Lifetime::For(length)) => put("for", json!(format!("{}ms", length.length().as_millis()))),
         Some(Lifetime::Until(at)) => put("until", json!(at.to_string())),
-        Some(Lifetime::UntilEdge) => put("override", json!("until_edge")),
-        Some(Lifetime::EnergyBlock) => put("override", json!("hold")),
+        Some(Lifetime::UntilNextSchedule) => put("override", json!("until_next_schedule")),
+        Some(Lifetime::Hold) => put("override", json!("hold")),
     };
     put("ttl", json!(command.ttl.as_secs_f64()));
     if let Some(transaction) = transaction {
@@ -605,8 +605,8 @@ fn commands() -> impl Strategy<Value = CommandPayload> {
     let lifetime = proptest::option::of(prop_oneof![
         period.prop_map(|length| Lifetime::For(Period::new(length).unwrap())),
         instant.prop_map(Lifetime::Until),
-        Just(Lifetime::UntilEdge),
-        Just(Lifetime::EnergyBlock),
+        Just(Lifetime::UntilNextSchedule),
+        Just(Lifetime::Hold),
     ]);
     (action, lifetime, millis(100..=3_600_000)).prop_map(|(action, lifetime, ttl)| {
         let alone = matches!(

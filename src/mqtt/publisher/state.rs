@@ -13,7 +13,7 @@ mod device_rules;
 use self::device_rules::DeviceRulesState;
 use super::status_cache::StatusCache;
 use crate::domain::{
-    report::{Availability, Condition, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
+    report::{Availability, Condition, DeviceError, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
     scheduling::OutletStatus,
 };
 use planner::{
@@ -158,7 +158,7 @@ struct DeviceValues<'a> {
     /// No request of the `tapo` crate returns it.
     firmware_latest: Option<&'a str>,
     status: Phase,
-    trouble: Option<&'a str>,
+    error: Option<&'a DeviceError>,
 }
 
 impl OutletValues {
@@ -220,14 +220,13 @@ impl EnergyState {
 
 impl<'a> DeviceValues<'a> {
     fn of(report: &'a DeviceReport) -> Self {
-        let trouble = report.trouble.as_ref().map(|trouble| trouble.message.as_str());
         let identity = report.identity.as_deref();
         Self {
             rssi: report.rssi,
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
             firmware_latest: None,
             status: report.phase,
-            trouble,
+            error: report.trouble.as_ref(),
         }
     }
 }

@@ -28,11 +28,11 @@ enum Welcome {
 fn welcome(group: &Group, plan: &OutletPlan, power: Power) -> Welcome {
     // A limit may end long before the next edge, so what it wants now does not settle it.
     let planned = plan.desired.filter(|_| plan.source != Source::Safety);
-    match (group.come_back, group.is_scheduled()) {
-        (OnReconnect::Leave, true) if planned != Some(power) => Welcome::Leave,
+    match (group.on_reconnect, group.is_scheduled()) {
+        (OnReconnect::Keep, true) if planned != Some(power) => Welcome::Leave,
         (OnReconnect::Off, true) if planned != Some(Power::Off) => Welcome::StayOff,
         (OnReconnect::Off, false) if power == Power::On => Welcome::SwitchOff,
-        (OnReconnect::Reconcile | OnReconnect::Leave | OnReconnect::Off, _) => Welcome::AsPlanned,
+        (OnReconnect::Reconcile | OnReconnect::Keep | OnReconnect::Off, _) => Welcome::AsPlanned,
     }
 }
 
@@ -49,7 +49,8 @@ impl Scheduler {
             Welcome::StayOff => (OverrideState::Off, "it is OFF".to_owned()),
             Welcome::SwitchOff => return self.switch_off_at_return(path, look),
         };
-        let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::OnReconnect, look.now) else {
+        let Ok(new) = Override::new(stance, Lifetime::UntilNextSchedule, Origin::OnReconnect, look.now)
+        else {
             return;
         };
         self.override_by_itself(path, new);
@@ -77,9 +78,9 @@ impl Scheduler {
             return false;
         }
         let group = self.book.rules.group_of(path);
-        group.is_some_and(|group| match group.come_back {
+        group.is_some_and(|group| match group.on_reconnect {
             OnReconnect::Reconcile => aim.power == Power::On && group.stagger.is_some(),
-            OnReconnect::Leave | OnReconnect::Off => true,
+            OnReconnect::Keep | OnReconnect::Off => true,
         })
     }
 }

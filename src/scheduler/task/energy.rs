@@ -186,7 +186,7 @@ impl Scheduler {
             self.switch_off_once(path, look);
             return;
         }
-        let Ok(new) = Override::new(OverrideState::Off, Lifetime::UntilEdge, origin, look.now) else {
+        let Ok(new) = Override::new(OverrideState::Off, Lifetime::UntilNextSchedule, origin, look.now) else {
             return;
         };
         self.override_by_itself(path, new);

@@ -256,7 +256,7 @@ impl Scheduler {
                     Ok(_) => retry.succeeded(look.instant),
                     Err(failure) => {
                         retry.failed(urgency, look.instant);
-                        debug!(outlet = %path, code = ?failure.code, reason = %failure.message, "not switched; it is tried again");
+                        debug!(outlet = %path, code = %failure.code, reason = %failure.message, "not switched; it is tried again");
                     }
                 }
             }

@@ -192,7 +192,7 @@ impl Scheduler {
             OnExternalChange::Ignore => OverrideState::Leave,
             OnExternalChange::Override => power.into(),
         };
-        let Ok(new) = Override::new(stance, Lifetime::UntilEdge, Origin::Device, look.now) else {
+        let Ok(new) = Override::new(stance, Lifetime::UntilNextSchedule, Origin::Device, look.now) else {
             return;
         };
         self.override_by_itself(path, new);

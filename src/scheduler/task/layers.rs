@@ -6,44 +6,44 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::config::{Problems, parse_schedule};
+use crate::config::{Problems, parse_schedule, schedule_definition};
 use planner::{
     GroupId, ScheduleId,
     rules::{Group, Interlock, Rules, Schedule},
 };
 
-/// What was changed, by group and schedule.
+/// Changes by group and schedule.
 pub type Changes = BTreeMap<GroupId, BTreeMap<ScheduleId, ScheduleChange>>;
 
-/// One schedule that is not as in the settings.
+/// One schedule that differs from the settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleChange {
     /// Added or replaced, in the form of a `[[group.schedule]]`.
     Set(Value),
-    /// Taken out.
+    /// Removed.
     Removed,
-    /// As in the settings, but for this.
+    /// As in the settings, except for this.
     Enabled(bool),
 }
 
 /// Where a schedule in force comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum From {
+pub(super) enum ScheduleOrigin {
     /// The settings.
     Settings,
-    /// The settings, but enabled or disabled by a request.
+    /// The settings; enabled or disabled by a request.
     Switched,
-    /// A request.
+    /// `schedule/set`.
     Request,
 }
 
-pub(super) fn origin(changes: &Changes, group: &GroupId, schedule: &ScheduleId) -> From {
+pub(super) fn origin(changes: &Changes, group: &GroupId, schedule: &ScheduleId) -> ScheduleOrigin {
     match changes.get(group).and_then(|changes| changes.get(schedule)) {
-        None | Some(ScheduleChange::Removed) => From::Settings,
-        Some(ScheduleChange::Enabled(_)) => From::Switched,
-        Some(ScheduleChange::Set(_)) => From::Request,
+        None | Some(ScheduleChange::Removed) => ScheduleOrigin::Settings,
+        Some(ScheduleChange::Enabled(_)) => ScheduleOrigin::Switched,
+        Some(ScheduleChange::Set(_)) => ScheduleOrigin::Request,
     }
 }
 
@@ -52,23 +52,23 @@ pub(super) fn parse(rules: &Rules, form: &Value) -> Result<Schedule, Problems> {
     parse_schedule(form, &rules.sensors, &rules.location)
 }
 
-/// Whether a group can have schedules; else why not.
+/// Whether a group can have schedules; the error explains why not.
 pub(super) fn takes_schedules(group: &Group) -> Result<(), String> {
     match group.interlock {
         Interlock::Free => Ok(()),
         Interlock::OneOn => Err(format!(
-            "group {} is interlocked; a schedule would turn on all of it",
+            "group {} has an interlock; a schedule would switch on all its outlets",
             group.id
         )),
     }
 }
 
-/// Leaves out changes that fit the settings no longer; says so, once each.
+/// Discards changes that no longer fit the settings, and logs each.
 pub(super) fn fitting(settings: &Rules, changes: Changes) -> Changes {
     let mut fitting = Changes::new();
     for (group, of_group) in changes {
         let Some(known) = settings.group(&group) else {
-            warn!(%group, "not configured any more; its changed schedules are dropped");
+            warn!(%group, "group removed from the settings; its changed schedules are discarded");
             continue;
         };
         let of_group: BTreeMap<_, _> = of_group
@@ -95,10 +95,10 @@ fn fits(settings: &Rules, group: &Group, schedule: &ScheduleId, change: &Schedul
             if group.schedules.iter().any(|known| known.id == *schedule) {
                 return true;
             }
-            "the settings have it no longer".to_owned()
+            "removed from the settings".to_owned()
         }
     };
-    warn!(group = %group.id, %schedule, %why, "a changed schedule is dropped");
+    warn!(group = %group.id, %schedule, %why, "changed schedule discarded");
     false
 }
 
@@ -140,14 +140,14 @@ fn apply_to(settings: &Rules, group: &mut Group, changes: &BTreeMap<ScheduleId, 
     }
 }
 
-/// Every problem in one text.
+/// All problems on one line.
 pub(super) fn one_line(problems: &Problems) -> String {
     let each: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
     each.join("; ")
 }
 
-/// A schedule for people: its parts as the settings write them.
-pub(super) fn shown(schedule: &Schedule, from: From, form: Option<&Value>) -> Value {
+/// A schedule as `schedule/list` answers it: its parts as text, and its definition, which `schedule/set` takes.
+pub(super) fn shown(schedule: &Schedule, origin: ScheduleOrigin) -> Value {
     let conditions: Vec<String> = schedule
         .conditions
         .iter()
@@ -159,7 +159,7 @@ pub(super) fn shown(schedule: &Schedule, from: From, form: Option<&Value>) -> Va
         "days": schedule.days.to_string(),
         "window": schedule.window.to_string(),
         "when": conditions,
-        "from": from,
-        "form": form,
+        "origin": origin,
+        "definition": schedule_definition(schedule),
     })
 }

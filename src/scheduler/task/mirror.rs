@@ -45,7 +45,7 @@ impl Scheduler {
         let members = rules
             .groups
             .iter()
-            .filter(|group| group.mirror_off == SyncOffToDevice::Yes && group.is_scheduled());
+            .filter(|group| group.sync_off_to_device == SyncOffToDevice::Yes && group.is_scheduled());
         let mut paths: BTreeSet<OutletPath> = members.flat_map(|group| group.outlets.clone()).collect();
         paths.retain(|path| path.outlet.is_none());
         // Where nothing is mirrored any more, what is there of ours goes.
@@ -108,7 +108,7 @@ impl Scheduler {
     fn mirrored_group(&self, path: &OutletPath) -> Option<&Group> {
         self.book
             .scheduled(path)
-            .filter(|group| group.mirror_off == SyncOffToDevice::Yes)
+            .filter(|group| group.sync_off_to_device == SyncOffToDevice::Yes)
     }
 
     /// A rule must not switch off what somebody wants on, or wants to be left alone.
@@ -170,7 +170,7 @@ impl Scheduler {
         let Some(trouble) = trouble else { return };
         let message = format!("{path} does not hold its OFF edges: {trouble}");
         let group = self.book.rules.group_of(path).map(|group| group.id.clone());
-        self.tell_event(EventKind::MirrorFailed, Some(path), group, message, look);
+        self.tell_event(EventKind::DeviceScheduleFailed, Some(path), group, message, look);
     }
 
     /// Takes what is on a plug of ours, for the state file and for everybody to see.

@@ -257,7 +257,7 @@ impl Live {
             Countdown::Unsupported => Some(FailSafeState::Unsupported),
             Countdown::Idle => Some(FailSafeState::Idle),
             Countdown::Running { .. } if self.armed.owns(self.countdown) => Some(FailSafeState::Armed),
-            Countdown::Running { .. } => Some(FailSafeState::Foreign),
+            Countdown::Running { .. } => Some(FailSafeState::External),
             Countdown::Failed => Some(FailSafeState::Failed),
         }
     }

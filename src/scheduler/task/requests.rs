@@ -65,13 +65,7 @@ impl Scheduler {
             let schedules: Vec<Value> = group
                 .schedules
                 .iter()
-                .map(|schedule| {
-                    let form = match of_group.and_then(|changes| changes.get(&schedule.id)) {
-                        Some(ScheduleChange::Set(form)) => Some(form),
-                        _ => None,
-                    };
-                    layers::shown(schedule, layers::origin(changes, &group.id, &schedule.id), form)
-                })
+                .map(|schedule| layers::shown(schedule, layers::origin(changes, &group.id, &schedule.id)))
                 .collect();
             let removed: Vec<&ScheduleId> = of_group
                 .into_iter()

@@ -127,7 +127,7 @@ impl Scheduler {
         message: String,
         look: Look,
     ) {
-        info!(event = ?kind, "{message}");
+        info!(event = %kind, "{message}");
         self.telling.say(SchedulerUpdate::Event(Event {
             kind,
             device: outlet.map(|path| path.device.clone()),
@@ -210,7 +210,7 @@ impl Scheduler {
                 None => format!("{path} should be {}, and is not known to be", aim.power),
             };
             let group = self.book.rules.group_of(&path).map(|group| group.id.clone());
-            self.tell_event(EventKind::NotAsExpected, Some(&path), group, message, look);
+            self.tell_event(EventKind::StateMismatch, Some(&path), group, message, look);
         }
     }
 
@@ -219,8 +219,8 @@ impl Scheduler {
         let timer = self.book.timers.get(path);
         let foreign = live.and_then(Live::foreign);
         let mut standing = OutletStatus {
-            problem: Some(live.is_some_and(|live| is_problem(live, look))),
-            guard: live.and_then(Live::guard_state),
+            mismatch: Some(live.is_some_and(|live| is_problem(live, look))),
+            failsafe: live.and_then(Live::guard_state),
             countdown: timer
                 .filter(|timer| timer.to == Power::Off)
                 .map_or(0, Timer::seconds),

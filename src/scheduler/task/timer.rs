@@ -58,7 +58,7 @@ impl Timer {
         let at = match lifetime {
             Lifetime::For(length) => after(now, length.length()),
             Lifetime::Until(instant) => instant,
-            Lifetime::UntilEdge | Lifetime::EnergyBlock => {
+            Lifetime::UntilNextSchedule | Lifetime::Hold => {
                 return Err(format!("{path} has no schedules to override"));
             }
         };
@@ -280,7 +280,12 @@ impl Scheduler {
         if timer.to == Power::On {
             return;
         }
-        let Ok(new) = Override::new(Power::Off.into(), Lifetime::UntilEdge, Origin::Command, timer.at) else {
+        let Ok(new) = Override::new(
+            Power::Off.into(),
+            Lifetime::UntilNextSchedule,
+            Origin::Command,
+            timer.at,
+        ) else {
             return;
         };
         let end = new.end(group, &rules.location);

@@ -196,7 +196,7 @@ async fn row(row: Row) -> Vec<(Moment, Profile, Duration)> {
                 .await
                 .unwrap();
             let id = format!("{profile}-{moment:?}").to_lowercase();
-            targets.push(json!(rows::next_address(device.address().ip())));
+            targets.push(rows::next_address(device.address().ip()));
             setup = setup.device(&id, device.address());
             cells.push(Cell {
                 row,
@@ -207,7 +207,7 @@ async fn row(row: Row) -> Vec<(Moment, Profile, Duration)> {
         }
     }
     if row.needs_discovery() {
-        setup = setup.section(&format!("[discovery]\ntargets = {}", json!(targets)));
+        setup = setup.search(&targets);
     }
     let bridge = Arc::new(setup.start().await);
     for id in cells.iter().map(|cell| cell.id.as_str()).chain(["beside"]) {

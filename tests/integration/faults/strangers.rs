@@ -34,7 +34,7 @@ async fn known_plug() -> (RunningDevice, IpAddr, Running) {
     let plug = plug_at(home.into(), 0).await;
     let bridge = Setup::new()
         .device("plug", plug.address())
-        .section(&format!("[discovery]\ntargets = [\"{elsewhere}\"]"))
+        .search(&[elsewhere])
         .section("[retry]\nunreachable = \"1s\"")
         .start()
         .await;
@@ -79,7 +79,7 @@ async fn a_stranger_whose_address_is_all_that_is_left_is_reported_and_not_switch
     // Whether the plug took the request that its end cut off is not known.
     assert!(["expired", "no_answer"].contains(&code(&answer)), "{answer}");
     let reported = |state: &Value| {
-        let reason = state["trouble"].as_str().unwrap_or_default();
+        let reason = state["error"]["message"].as_str().unwrap_or_default();
         state["status"] == "unreachable" && reason.contains("another device answers")
     };
     bridge.expect("plug", reported).await;
@@ -101,7 +101,7 @@ async fn two_plugs_that_swap_their_addresses_are_still_themselves() {
     let bridge = Setup::new()
         .device("a", plugs[0].address())
         .device("b", plugs[1].address())
-        .section(&format!("[discovery]\ntargets = {}", json!(addresses)))
+        .search(&addresses)
         .start()
         .await;
     bridge.available("a").await;

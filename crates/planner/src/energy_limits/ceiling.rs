@@ -22,7 +22,7 @@ use crate::{
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 
 fn patience(rule: &PowerLimit) -> SignedDuration {
-    rule.pause.length().max(PATIENCE)
+    rule.min_off.length().max(PATIENCE)
 }
 
 type Members<'a> = &'a [(OutletPath, Member)];
@@ -65,7 +65,7 @@ impl EnergyLimits {
             shed.since = now;
         }
         let returned = matches!(shed.stage, Stage::Returns(_)) && member.relay == Relay::On;
-        let over = elapsed(shed.since, now) >= rule.pause.length();
+        let over = elapsed(shed.since, now) >= rule.min_off.length();
         let unwanted = over && member.relay == Relay::Off && !is_wanted(member, *shed);
         if returned || unwanted {
             self.shed.remove(outlet);
@@ -107,7 +107,7 @@ impl EnergyLimits {
         for ((outlet, member), before) in members.iter().zip(before) {
             let held = before.is_some_and(|hold| matches!(hold.why, BlockReason::NoRoom { .. }));
             let drew = self.allowed(group, members, now);
-            if held && member.relay == Relay::On && drew > rule.power {
+            if held && member.relay == Relay::On && drew > rule.max {
                 happened.push(self.shed_one(rule, group, (outlet, *member), drew, now));
             }
         }
@@ -141,7 +141,7 @@ impl EnergyLimits {
         EnergyEvent::Shed {
             outlet: outlet.clone(),
             drew,
-            ceiling: rule.power,
+            ceiling: rule.max,
         }
     }
 
@@ -155,7 +155,7 @@ impl EnergyLimits {
     ) -> Vec<EnergyEvent> {
         let mut happened = Vec::new();
         let drew = self.allowed(group, members, now);
-        while self.allowed(group, members, now) > rule.power {
+        while self.allowed(group, members, now) > rule.max {
             let helps = |(outlet, member): &&(OutletPath, Member)| {
                 self.counts(outlet, *member) && self.draw(outlet, now) != Some(MilliWatts::ZERO)
             };
@@ -190,13 +190,13 @@ impl EnergyLimits {
             let needs = self.draw(outlet, now).unwrap_or_default();
             let able = member.relay == Relay::Off && member.reach != MeterVisibility::Away;
             // What is too much by itself holds up nobody.
-            if !able || !is_wanted(*member, *shed) || needs > rule.power {
+            if !able || !is_wanted(*member, *shed) || needs > rule.max {
                 return None;
             }
             let others = others(outlet).plus(reserved);
-            let fits = others.plus(needs) <= rule.resume || others == MilliWatts::ZERO;
+            let fits = others.plus(needs) <= rule.resume_below || others == MilliWatts::ZERO;
             reserved = reserved.plus(needs);
-            let ready = elapsed(shed.since, now) >= rule.pause.length();
+            let ready = elapsed(shed.since, now) >= rule.min_off.length();
             (ready && fits).then(|| outlet.clone())
         })?;
         self.shed.get_mut(&outlet)?.stage = Stage::Returns(now);
@@ -222,7 +222,7 @@ impl EnergyLimits {
             let Some(shed) = self.shed.get(outlet) else {
                 continue;
             };
-            wakes.push(after(shed.since, rule.pause.length()));
+            wakes.push(after(shed.since, rule.min_off.length()));
             if let Stage::Returns(since) = shed.stage {
                 wakes.push(after(since, patience(rule)));
             }
@@ -249,9 +249,9 @@ impl EnergyLimits {
                 },
                 why: BlockReason::Over {
                     drew: shed.all_drew,
-                    ceiling: rule.power,
+                    ceiling: rule.max,
                 },
-                earliest: after(shed.since, rule.pause.length()),
+                earliest: after(shed.since, rule.min_off.length()),
             };
             self.holds.insert(outlet.clone(), hold);
         }
@@ -267,7 +267,7 @@ impl EnergyLimits {
             let Some(needs) = self.draw(outlet, now).filter(|_| comes) else {
                 continue;
             };
-            if sum.plus(needs) <= rule.power {
+            if sum.plus(needs) <= rule.max {
                 sum = sum.plus(needs);
                 continue;
             }
@@ -279,7 +279,7 @@ impl EnergyLimits {
                 },
                 why: BlockReason::NoRoom {
                     needs,
-                    ceiling: rule.power,
+                    ceiling: rule.max,
                 },
                 earliest: now,
             };
@@ -303,7 +303,7 @@ impl EnergyLimits {
             return true;
         }
         let needs = self.draw(outlet, now).unwrap_or_default();
-        needs == MilliWatts::ZERO || together(group, self.allowed(group, members, now), needs) <= rule.power
+        needs == MilliWatts::ZERO || together(group, self.allowed(group, members, now), needs) <= rule.max
     }
 }
 

@@ -173,7 +173,7 @@ impl Load {
     fn checkpoint(&mut self, rules: &EnergyRules) {
         /// Without a budget: what people would not miss.
         const STEP: MilliWattHours = MilliWattHours::new(10_000);
-        let step = rules.budget.map_or(STEP, |budget| budget.percent(1));
+        let step = rules.daily_budget.map_or(STEP, |budget| budget.percent(1));
         if let Some(tally) = &self.tally
             && self.checkpoint.is_none_or(|kept| tally.outgrew(&kept, step))
         {

@@ -121,7 +121,7 @@ impl World {
                 .iter()
                 .position(|(known, _)| known == outlet)
                 .unwrap();
-            let pause = self.group.energy.ceiling.unwrap().pause.length();
+            let pause = self.group.energy.power_limit.unwrap().min_off.length();
             if let Some(before) = self.shed_at[who].replace(self.now) {
                 prop_assert!(elapsed(before, self.now) >= pause, "{outlet} flaps");
             }
@@ -145,12 +145,12 @@ impl World {
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
-        if let Some(ceiling) = self.group.energy.ceiling {
+        if let Some(ceiling) = self.group.energy.power_limit {
             let known: u64 = (0..OUTLETS)
                 .filter(|who| self.is_on(*who))
                 .map(|who| self.read[who])
                 .sum();
-            prop_assert!(MilliWatts::from_watts(known) <= ceiling.power, "{known} W");
+            prop_assert!(MilliWatts::from_watts(known) <= ceiling.max, "{known} W");
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ impl World {
 
     /// One reading's worth more at most.
     fn check_budget(&self) -> Result<(), TestCaseError> {
-        let Some(budget) = self.group.energy.budget else {
+        let Some(budget) = self.group.energy.daily_budget else {
             return Ok(());
         };
         let all = MilliWatts::from_watts(LARGEST * OUTLETS as u64);
@@ -268,10 +268,10 @@ fn rule_19_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
     testing::check(48, &(rules, events()), |((power, part, pause), events)| {
         let power = MilliWatts::from_watts(power);
         let mut world = World::new(EnergyRules {
-            ceiling: Some(PowerLimit {
-                power,
-                resume: power.percent(part),
-                pause: seconds(pause),
+            power_limit: Some(PowerLimit {
+                max: power,
+                resume_below: power.percent(part),
+                min_off: seconds(pause),
             }),
             ..EnergyRules::default()
         });
@@ -284,7 +284,7 @@ fn rule_19_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
 fn rule_19_a_budget_is_exceeded_by_no_more_than_one_reading() {
     testing::check(48, &(50..4000_u64, events()), |(budget, events)| {
         let mut world = World::new(EnergyRules {
-            budget: Some(MilliWattHours::new(budget * 1000)),
+            daily_budget: Some(MilliWattHours::new(budget * 1000)),
             ..EnergyRules::default()
         });
         world.act()?;

@@ -9,9 +9,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EnergyRules {
     /// What all members together may use in one civil day. After that they are off until midnight.
-    pub budget: Option<MilliWattHours>,
+    pub daily_budget: Option<MilliWattHours>,
     /// What all members together may draw.
-    pub ceiling: Option<PowerLimit>,
+    pub power_limit: Option<PowerLimit>,
     /// When a member's load has finished.
     pub finished: Option<Finished>,
     /// When a member's load is on standby, and is switched off.
@@ -29,19 +29,19 @@ impl EnergyRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerLimit {
     /// The most.
-    pub power: MilliWatts,
-    /// A member comes back if the sum with it is at most this. Not above [`PowerLimit::power`].
-    pub resume: MilliWatts,
+    pub max: MilliWatts,
+    /// A member comes back if the sum with it is at most this. Not above [`PowerLimit::max`].
+    pub resume_below: MilliWatts,
     /// How long a member is off at least.
-    pub pause: Period,
+    pub min_off: Period,
 }
 
 impl PowerLimit {
-    /// [`PowerLimit::pause`] unless said otherwise: 1 min.
-    pub const PAUSE: Period = Period::minutes(1);
+    /// [`PowerLimit::min_off`] unless said otherwise: 1 min.
+    pub const MIN_OFF: Period = Period::minutes(1);
 
-    /// [`PowerLimit::resume`] unless said otherwise: nine tenths.
-    pub const fn resume_below(power: MilliWatts) -> MilliWatts {
+    /// [`PowerLimit::resume_below`] unless said otherwise: nine tenths.
+    pub const fn default_resume_below(power: MilliWatts) -> MilliWatts {
         power.percent(90)
     }
 }

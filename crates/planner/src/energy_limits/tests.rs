@@ -19,7 +19,7 @@ fn watt_hours(watt_hours: u64) -> MilliWattHours {
 
 fn budget(kilowatt_hours: f64) -> EnergyRules {
     EnergyRules {
-        budget: Some(MilliWattHours::from_kilowatt_hours(kilowatt_hours)),
+        daily_budget: Some(MilliWattHours::from_kilowatt_hours(kilowatt_hours)),
         ..EnergyRules::default()
     }
 }
@@ -27,10 +27,10 @@ fn budget(kilowatt_hours: f64) -> EnergyRules {
 /// 3500 W, back at 3000 W, one minute.
 fn ceiling() -> EnergyRules {
     EnergyRules {
-        ceiling: Some(PowerLimit {
-            power: watts(3500),
-            resume: watts(3000),
-            pause: "1m".parse().unwrap(),
+        power_limit: Some(PowerLimit {
+            max: watts(3500),
+            resume_below: watts(3000),
+            min_off: "1m".parse().unwrap(),
         }),
         ..EnergyRules::default()
     }

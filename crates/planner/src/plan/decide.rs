@@ -116,9 +116,7 @@ fn interlocked(holder: &OutletPath) -> DesiredPower {
         desired: Some(Power::Off),
         source: Source::Safety,
         rule: Some(Rule::Interlock),
-        reason: Reason::new(format!(
-            "at most one of the group may be on, and {holder} is newer"
-        )),
+        reason: Reason::new(format!("interlock: {holder} was switched on later")),
         since: None,
     }
 }
@@ -136,7 +134,7 @@ fn wish(
             desired: Some(Power::On),
             source: Source::Manual,
             rule: None,
-            reason: Reason::new("it was on, and goes on: the others draw less"),
+            reason: Reason::new("back on: below the power limit again"),
             since: None,
         };
     }
@@ -145,7 +143,7 @@ fn wish(
             desired: None,
             source: Source::Manual,
             rule: None,
-            reason: Reason::new("no schedules: switched by hand"),
+            reason: Reason::new("no schedules, manual control"),
             since: None,
         };
     }
@@ -166,7 +164,7 @@ fn wish(
     }
     match level.catch_up {
         CatchUp::Skip => left_alone(
-            Reason::new("left as it was at the start, until the next edge"),
+            Reason::new("state unchanged since the bridge started, until the next schedule change"),
             inputs.booted_at,
         ),
         CatchUp::Apply => scheduled(inputs, level, observed),

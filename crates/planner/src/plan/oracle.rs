@@ -353,9 +353,9 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
     let oracle = Oracle::new(case, &minutes);
     if let Some((stance, before, ends)) = case.set {
         let lifetime = match ends {
-            Ends::AtEdge => Lifetime::UntilEdge,
+            Ends::AtEdge => Lifetime::UntilNextSchedule,
             Ends::After(length) => Lifetime::For(Period::new(SignedDuration::from_mins(length)).unwrap()),
-            Ends::Never => Lifetime::EnergyBlock,
+            Ends::Never => Lifetime::Hold,
         };
         let at = minutes.instant(BEFORE - before);
         let new = Override::new(stance, lifetime, Origin::Command, at).unwrap();

@@ -28,8 +28,8 @@ enum Event {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let stance = prop::sample::select(vec![OverrideState::On, OverrideState::Off]);
     let lifetime = prop_oneof![
-        Just(Lifetime::UntilEdge),
-        Just(Lifetime::EnergyBlock),
+        Just(Lifetime::UntilNextSchedule),
+        Just(Lifetime::Hold),
         (1_i64..80_000).prop_map(|seconds| Lifetime::For(period(seconds))),
     ];
     let event = prop_oneof![
@@ -63,7 +63,7 @@ struct World {
 impl World {
     fn new(base: Limits, own: Limit) -> Self {
         let mut cold = schedule("cold", "05:00", "11:00");
-        cold.conditions = vec![freezing(WhenUnknown::EnergyBlock)];
+        cold.conditions = vec![freezing(WhenUnknown::Hold)];
         cold.priority = Priority::Critical;
         cold.limits = LimitChanges {
             max_on: Some(own),
@@ -166,7 +166,7 @@ impl World {
             }
             Event::Press => {
                 self.flip(self.relay.toggled());
-                self.set(self.relay.into(), Lifetime::UntilEdge, Origin::Device);
+                self.set(self.relay.into(), Lifetime::UntilNextSchedule, Origin::Device);
             }
             Event::Value(value) => {
                 self.site.hears(f64::from(value));

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Inputs, group::ScheduleWinner};
 use crate::{
+    SensorId,
     activity::{Activity, Conditions, State},
     condition::{Condition, Test},
     energy_limits::{BlockReason, EnergyBlock},
@@ -51,69 +52,71 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An instant as a clock on the wall shows it: `07:30`, with its date when that is not today's.
+/// An instant in local time: `07:30`, with its weekday in the coming week and else with its date.
 fn wall(instant: Timestamp, inputs: &Inputs<'_>) -> String {
     let zone: &TimeZone = &inputs.rules.location.zone;
     let then = zone.to_datetime(instant);
-    let format = if then.date() == zone.to_datetime(inputs.now).date() {
-        "%H:%M"
-    } else {
-        "%a %-d %b %H:%M"
+    let today = zone.to_datetime(inputs.now).date();
+    let format = match then.date().duration_since(today).as_hours() / 24 {
+        0 => "%H:%M",
+        1..7 => "%a %H:%M",
+        _ => "%a %-d %b %H:%M",
     };
     then.strftime(format).to_string()
 }
 
 pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Reason {
-    let limit = |limit: Limit, what: &str| format!("{what} of {limit}");
+    let limit = |limit: Limit, what: &str| format!("{what} {limit}");
     let what = match block.cause {
-        Cause::MaxOn => limit(limits.max_on, "max_on") + " reached",
-        Cause::MaxOnPerDay => limit(limits.max_on_per_day, "max_on_per_day") + " reached",
-        Cause::Cooldown => "cooling down after a limit".to_owned(),
-        Cause::MinOff => limit(limits.min_off, "min_off") + " since it went off",
+        Cause::MaxOn => limit(limits.max_on, "maximum on-time") + " reached",
+        Cause::MaxOnPerDay => limit(limits.max_on_per_day, "maximum on-time per day") + " reached",
+        Cause::Cooldown => "cooldown".to_owned(),
+        Cause::MinOff => limit(limits.min_off, "minimum off-time"),
         // Accounts know nothing of energy: what holds for it has a reason of its own.
         Cause::Budget | Cause::PowerLimit => block.cause.to_string() + " reached",
     };
     Reason::new(match block.until {
-        Some(until) => format!("{what}; off until {}", wall(until, inputs)),
-        None => format!("{what}; cooldown of {} once it is off", limits.cooldown),
+        Some(until) => format!("{what}, off until {}", wall(until, inputs)),
+        None => format!("{what}, then cooldown {}", limits.cooldown),
     })
 }
 
 pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
     let what = match hold.why {
-        BlockReason::BudgetExhausted(budget) => format!("budget of {budget} used"),
-        BlockReason::Over { drew, ceiling } => format!("{drew} over the ceiling of {ceiling}"),
+        BlockReason::BudgetExhausted(budget) => format!("daily budget {budget} used"),
+        BlockReason::Over { drew, ceiling } => format!("{drew} exceeds power limit {ceiling}"),
         BlockReason::NoRoom { needs, ceiling } => {
-            format!("its {needs} would go over the ceiling of {ceiling}")
+            format!("its {needs} would exceed power limit {ceiling}")
         }
     };
     Reason::new(match hold.block.until {
-        Some(until) => format!("{what}; off until {}", wall(until, inputs)),
-        None => format!("{what}; waits until the others draw less"),
+        Some(until) => format!("{what}, off until {}", wall(until, inputs)),
+        None => format!("{what}, off until the others draw less"),
     })
 }
 
 pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Reason {
-    let stance = match found.stance() {
-        OverrideState::On => "override ON",
-        OverrideState::Off => "override OFF",
-        OverrideState::Leave => "left as it is",
+    let state = match found.stance() {
+        OverrideState::On => "ON",
+        OverrideState::Off => "OFF",
+        OverrideState::Leave => "state unchanged",
     };
-    let origin = match found.origin() {
-        Origin::Command => "a command",
-        Origin::Device => "its button or the app",
-        Origin::OnReconnect => "its return",
-        Origin::Finished => "its load, which has finished",
-        Origin::Standby => "its load, which is on standby",
+    let (manual, origin) = match found.origin() {
+        Origin::Command => ("manual ", "command"),
+        Origin::Device => ("manual ", "button or app"),
+        Origin::OnReconnect => ("", "reconnect"),
+        Origin::Finished => ("", "load finished"),
+        Origin::Standby => ("", "load on standby"),
     };
+    let manual = found.stance().power().map_or("", |_| manual);
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));
-    Reason::new(format!("{stance} until {end}, by {origin} at {set}"))
+    Reason::new(format!("{manual}{state} ({origin} at {set}), until {end}"))
 }
 
 pub(super) fn vacation(level: &ScheduleWinner<'_>) -> Reason {
     Reason::new(match level.winner() {
-        Some(state) => format!("vacation: {} rests", state.schedule.id),
+        Some(state) => format!("{} suspended (vacation)", state.schedule.id),
         None => "vacation".to_owned(),
     })
 }
@@ -141,17 +144,21 @@ fn active(inputs: &Inputs<'_>, state: &State<'_>) -> Reason {
         (false, Conditions::Asked) => format!(": {}", conditions.join(", ")),
         (false, Conditions::TakenToHold) => format!(", if {}", conditions.join(", ")),
     };
-    Reason::new(format!(
-        "{} is active{until} ({}){conditions}",
-        schedule.id, schedule.window
-    ))
+    Reason::new(format!("schedule {}{until}{conditions}", schedule.id))
 }
 
 fn undecided(inputs: &Inputs<'_>, state: &State<'_>) -> Reason {
-    let waits = state
+    let unknown = state
         .decided_by
-        .map_or_else(String::new, |condition| describe(inputs, condition));
-    Reason::new(format!("{} keeps what is: {waits}", state.schedule.id))
+        .map(|condition| unknown_sensors(inputs, condition));
+    let sensors = match unknown.unwrap_or_default().as_slice() {
+        [one] => format!("sensor {one}"),
+        several => format!("sensors {}", several.join(", ")),
+    };
+    Reason::new(format!(
+        "{} waits for {sensors}; state unchanged",
+        state.schedule.id
+    ))
 }
 
 fn inactive(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
@@ -161,7 +168,7 @@ fn inactive(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
         .find_map(|state| Some((state, state.decided_by?)));
     if let Some((state, condition)) = refused {
         let text = format!(
-            "{} is open, but not {}",
+            "{}: condition not met: {}",
             state.schedule.id,
             describe(inputs, condition)
         );
@@ -170,31 +177,63 @@ fn inactive(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
     let edge = |state: &State<'_>| Some((state.wake?, state.schedule.id.clone()));
     let next = level.states.iter().filter_map(edge).min_by_key(|(at, _)| *at);
     Reason::new(match next {
-        Some((at, id)) => format!("no schedule is active; {id} opens {}", wall(at, inputs)),
-        None => "no schedule is enabled".to_owned(),
+        Some((at, id)) => format!("next: {id}, {}", wall(at, inputs)),
+        None => "no schedule enabled".to_owned(),
     })
 }
 
-/// A condition with what its sensors say: `outdoor at most 0 (-3.2 °C)`. Without that where nobody asks them.
-fn describe(inputs: &Inputs<'_>, condition: &Condition) -> String {
-    if inputs.conditions == Conditions::TakenToHold {
-        return condition.test.to_string();
-    }
+/// The sensors of a condition that have no current value.
+fn unknown_sensors(inputs: &Inputs<'_>, condition: &Condition) -> Vec<String> {
+    let sensors = condition.test.sensors().into_iter();
+    sensors
+        .filter(|id| !matches!(known(inputs, id).0, Known::Value(..)))
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// What is known of a sensor, and its unit with a space before it.
+fn known(inputs: &Inputs<'_>, id: &SensorId) -> (Known, String) {
     let sensors = inputs.sensors();
-    let named = matches!(condition.test, Test::BlackIce(_));
-    let says = condition.test.sensors().into_iter().map(|id| {
-        let spec = sensors.specs.iter().find(|spec| spec.id == *id);
-        let known = spec.map_or(Known::Never, |spec| sensors.readings.of(spec, inputs.now));
-        let unit = spec.map(|spec| spec.unit.to_string()).unwrap_or_default();
-        let value = match known {
-            Known::Value(value, _) => format!("{value} {unit}").trim_end().to_owned(),
-            Known::Stale(since) => format!("silent, stale since {}", wall(since, inputs)),
-            Known::Never => "no value yet".to_owned(),
-        };
-        if named { format!("{id} {value}") } else { value }
-    });
-    let says: Vec<String> = says.collect();
-    format!("{} ({})", condition.test, says.join(", "))
+    let Some(spec) = sensors.specs.iter().find(|spec| spec.id == *id) else {
+        return (Known::Never, String::new());
+    };
+    let unit = spec.unit.to_string();
+    let unit = if unit.is_empty() { unit } else { format!(" {unit}") };
+    (sensors.readings.of(spec, inputs.now), unit)
+}
+
+/// A sensor with its value: `outdoor 3.5 °C`. Only its name where conditions are assumed to be met.
+fn sensor(inputs: &Inputs<'_>, id: &SensorId) -> String {
+    if inputs.conditions == Conditions::TakenToHold {
+        return id.to_string();
+    }
+    match known(inputs, id) {
+        (Known::Value(value, _), unit) => format!("{id} {value}{unit}"),
+        (Known::Stale(since), _) => format!("{id} (stale since {})", wall(since, inputs)),
+        (Known::Never, _) => format!("{id} (no value yet)"),
+    }
+}
+
+/// A condition with the values of its sensors: `outdoor 3.5 °C <= 5 °C`.
+fn describe(inputs: &Inputs<'_>, condition: &Condition) -> String {
+    match &condition.test {
+        Test::Number {
+            sensor: id,
+            bound,
+            limit,
+            ..
+        } => format!("{} {bound} {limit}{}", sensor(inputs, id), known(inputs, id).1),
+        Test::Is { sensor: id, value } => match sensor(inputs, id) {
+            name if name == id.as_str() => format!("{id} is {value}"),
+            shown => format!("{shown} is {value}"),
+        },
+        Test::BlackIce(_) if inputs.conditions == Conditions::TakenToHold => condition.test.to_string(),
+        Test::BlackIce(_) => {
+            let sensors = condition.test.sensors().into_iter();
+            let values: Vec<String> = sensors.map(|id| sensor(inputs, id)).collect();
+            format!("{} ({})", condition.test, values.join(", "))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ fn rule_04_a_group_without_schedules_is_manual() {
         assert_eq!(plan.next_change, None);
     }
     // An override of another time means nothing here.
-    site.wants(OverrideState::On, Lifetime::EnergyBlock);
+    site.wants(OverrideState::On, Lifetime::Hold);
     assert_eq!(site.desired(), None);
 }
 
@@ -196,7 +196,7 @@ fn rule_04_a_disabled_schedule_leaves_nothing_on() {
         (plan.desired, plan.source, plan.next_change),
         (OFF, Source::Schedule, None)
     );
-    assert_eq!(plan.reason.as_str(), "no schedule is enabled");
+    assert_eq!(plan.reason.as_str(), "no schedule enabled");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn rule_06_safety_then_override_then_vacation_then_schedule() {
     assert_eq!(says(&mut site), (ON, Source::Schedule));
     site.vacation = Vacation::Since(site.now);
     assert_eq!(says(&mut site), (OFF, Source::Vacation));
-    site.wants(OverrideState::On, Lifetime::EnergyBlock);
+    site.wants(OverrideState::On, Lifetime::Hold);
     assert_eq!(says(&mut site), (ON, Source::Override));
     site.says(&outlet(1), Power::On);
     site.at("2024-06-21T07:30");
@@ -289,8 +289,13 @@ fn rule_07_a_plug_switched_on_by_its_button_goes_off_at_its_limit() {
         let mut site = Site::new(group(schedules), ZONE);
         site.rules.groups[0].limits = Limits::default();
         site.at("2024-06-21T12:00").says(&outlet(1), Power::On);
-        let pressed =
-            Override::new(OverrideState::On, Lifetime::UntilEdge, Origin::Device, site.now).unwrap();
+        let pressed = Override::new(
+            OverrideState::On,
+            Lifetime::UntilNextSchedule,
+            Origin::Device,
+            site.now,
+        )
+        .unwrap();
         site.overrides.set(outlet(1), pressed);
         let limit = site.wall("2024-06-21T18:00");
         assert_eq!(site.first().next_change, Some(limit));
@@ -331,7 +336,7 @@ fn rule_07_a_restart_two_hours_into_six_leaves_four() {
 fn rule_08_an_override_after_an_edge_waits_for_the_next_one() {
     let mut site = morning();
     site.at("2024-06-21T08:04")
-        .wants(OverrideState::On, Lifetime::UntilEdge);
+        .wants(OverrideState::On, Lifetime::UntilNextSchedule);
     let plan = site.first();
     assert_eq!((plan.desired, plan.source), (ON, Source::Override));
     let end = site.wall("2024-06-22T08:00");
@@ -347,10 +352,10 @@ fn rule_08_an_override_after_an_edge_waits_for_the_next_one() {
 fn rule_08_an_override_at_an_edge_is_not_ended_by_it() {
     let mut site = morning();
     site.at("2024-06-21T08:00")
-        .wants(OverrideState::On, Lifetime::UntilEdge);
+        .wants(OverrideState::On, Lifetime::UntilNextSchedule);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-22T08:00")));
     site.at("2024-06-21T06:00")
-        .wants(OverrideState::Off, Lifetime::UntilEdge);
+        .wants(OverrideState::Off, Lifetime::UntilNextSchedule);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-22T06:00")));
     assert_eq!(site.at("2024-06-22T06:00").desired(), ON);
 }
@@ -360,9 +365,9 @@ fn rule_08_only_the_group_as_a_whole_contradicts() {
     let schedules = vec![schedule("a", "06:00", "12:00"), schedule("b", "10:00", "14:00")];
     let mut site = Site::new(group(schedules), ZONE);
     site.at("2024-06-21T09:00")
-        .wants(OverrideState::On, Lifetime::UntilEdge);
+        .wants(OverrideState::On, Lifetime::UntilNextSchedule);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-21T14:00")));
-    site.wants(OverrideState::Off, Lifetime::UntilEdge);
+    site.wants(OverrideState::Off, Lifetime::UntilNextSchedule);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-22T06:00")));
 }
 
@@ -371,7 +376,7 @@ fn rule_08_an_override_without_an_edge_ahead_lasts_its_default() {
     let mut site = morning();
     site.rules.groups[0].schedules[0].window = Window::ALL_DAY;
     site.at("2024-06-21T09:00")
-        .wants(OverrideState::Off, Lifetime::UntilEdge);
+        .wants(OverrideState::Off, Lifetime::UntilNextSchedule);
     assert_eq!(site.first().override_until, Some(site.wall("2024-06-21T12:00")));
     assert_eq!(site.at("2024-06-21T12:00").desired(), ON);
 }
@@ -392,7 +397,7 @@ fn rule_08_lifetimes_count_real_time() {
     assert_eq!(site.at("2024-03-11T11:59:59").desired(), ON);
     assert_eq!(site.at("2024-03-11T12:00").desired(), OFF);
 
-    site.wants(OverrideState::On, Lifetime::EnergyBlock);
+    site.wants(OverrideState::On, Lifetime::Hold);
     let held = site.at("2025-03-11T12:00").first();
     assert_eq!((held.desired, held.override_until), (ON, None));
 }
@@ -411,8 +416,8 @@ fn rule_08_a_lifetime_that_cannot_be_is_refused() {
 fn rule_08_a_newer_one_replaces_and_auto_ends() {
     let mut site = morning();
     site.at("2024-06-21T12:00")
-        .wants(OverrideState::On, Lifetime::EnergyBlock);
-    site.wants(OverrideState::Off, Lifetime::EnergyBlock);
+        .wants(OverrideState::On, Lifetime::Hold);
+    site.wants(OverrideState::Off, Lifetime::Hold);
     assert_eq!(site.plan().groups[0].mode, Mode::Off);
     let cleared = site.overrides.clear(&outlet(1)).unwrap();
     assert_eq!(cleared.stance(), OverrideState::Off);
@@ -428,13 +433,7 @@ fn rule_08_what_has_ended_is_taken_out_once() {
     site.at("2024-06-21T07:00")
         .wants(OverrideState::Off, Lifetime::For("10m".parse().unwrap()));
     let other: OutletPath = "gone".parse().unwrap();
-    let hold = Override::new(
-        OverrideState::On,
-        Lifetime::EnergyBlock,
-        Origin::Command,
-        site.now,
-    )
-    .unwrap();
+    let hold = Override::new(OverrideState::On, Lifetime::Hold, Origin::Command, site.now).unwrap();
     site.overrides.set(other.clone(), hold);
     site.at("2024-06-21T07:10");
     let ended = site.overrides.expire(&site.rules, site.now);
@@ -447,7 +446,7 @@ fn rule_08_what_has_ended_is_taken_out_once() {
 fn rule_08_an_ignored_change_is_left_until_the_next_edge() {
     let mut site = morning();
     site.at("2024-06-21T07:00")
-        .wants(OverrideState::Leave, Lifetime::UntilEdge);
+        .wants(OverrideState::Leave, Lifetime::UntilNextSchedule);
     let left = site.first();
     assert_eq!((left.desired, left.source), (None, Source::Device));
     assert_eq!(left.override_until, Some(site.wall("2024-06-21T08:00")));
@@ -459,7 +458,11 @@ fn rule_15_overrides_survive_a_restart() {
     let mut site = morning();
     site.at("2024-06-21T07:00");
     let until = after(site.now, SignedDuration::from_hours(1));
-    for lifetime in [Lifetime::UntilEdge, Lifetime::Until(until), Lifetime::EnergyBlock] {
+    for lifetime in [
+        Lifetime::UntilNextSchedule,
+        Lifetime::Until(until),
+        Lifetime::Hold,
+    ] {
         site.wants(OverrideState::Off, lifetime);
         let text = serde_json::to_string(&site.overrides).unwrap();
         let restored: Overrides = serde_json::from_str(&text).unwrap();
@@ -476,7 +479,7 @@ fn rule_09_vacation_rests_all_groups_but_those_that_run() {
     site.vacation = Vacation::Since(site.wall("2024-06-20T00:00"));
     let resting = site.at("2024-06-21T07:00").first();
     assert_eq!((resting.desired, resting.source), (OFF, Source::Vacation));
-    assert_eq!(resting.reason.as_str(), "vacation: morning rests");
+    assert_eq!(resting.reason.as_str(), "morning suspended (vacation)");
     // Off is off without it.
     assert_eq!(site.at("2024-06-21T12:00").first().source, Source::Schedule);
 
@@ -490,7 +493,7 @@ fn rule_09_overrides_and_safety_apply_in_vacation() {
     site.rules.groups[0].limits = limited("1h", "30m");
     site.vacation = Vacation::Since(site.wall("2024-06-20T00:00"));
     site.at("2024-06-21T07:00")
-        .wants(OverrideState::On, Lifetime::EnergyBlock);
+        .wants(OverrideState::On, Lifetime::Hold);
     assert_eq!(site.desired(), ON);
     site.says(&outlet(1), Power::On);
     assert_eq!(site.at("2024-06-21T08:00").first().source, Source::Safety);
@@ -542,7 +545,7 @@ fn rule_10_when_unknown_decides_after_the_grace() {
     let cases = [
         (WhenUnknown::Off, OFF, OFF),
         (WhenUnknown::On, ON, ON),
-        (WhenUnknown::EnergyBlock, ON, OFF),
+        (WhenUnknown::Hold, ON, OFF),
     ];
     for (when_unknown, running, resting) in cases {
         let mut site = conditional(when_unknown);
@@ -558,7 +561,7 @@ fn rule_10_when_unknown_decides_after_the_grace() {
 #[test]
 fn rule_10_hold_keeps_what_the_schedule_was_doing() {
     for (value, desired) in [(-1.0, ON), (1.0, OFF)] {
-        let mut site = conditional(WhenUnknown::EnergyBlock);
+        let mut site = conditional(WhenUnknown::Hold);
         assert_eq!(site.at("2024-06-21T06:30").hears(value).desired(), desired);
         let stale = site.at("2024-06-21T07:00").first();
         assert_eq!(stale.desired, desired, "{value}");
@@ -601,7 +604,7 @@ fn rule_10_what_fails_is_not_excused_by_what_is_unknown() {
         sensor: "outdoor".parse().unwrap(),
         value: true,
     };
-    let mut unheard = freezing(WhenUnknown::EnergyBlock);
+    let mut unheard = freezing(WhenUnknown::Hold);
     unheard.test = crate::condition::Test::Is {
         sensor: "nobody".parse().unwrap(),
         value: true,
@@ -613,57 +616,51 @@ fn rule_10_what_fails_is_not_excused_by_what_is_unknown() {
 
 #[test]
 fn rule_13_every_decision_is_explained() {
-    let mut site = conditional(WhenUnknown::EnergyBlock);
+    let mut site = conditional(WhenUnknown::Hold);
     site.rules.groups[0].limits = limited("1h", "30m");
     let reason = |site: &mut Site| site.first().reason.as_str().to_owned();
     site.at("2024-06-21T05:00");
-    assert_eq!(reason(&mut site), "no schedule is active; morning opens 06:00");
+    assert_eq!(reason(&mut site), "next: morning, 06:00");
     site.at("2024-06-21T06:00").hears(3.25);
     assert_eq!(
         reason(&mut site),
-        "morning is open, but not outdoor at most 0 (3.25 °C)"
+        "morning: condition not met: outdoor 3.25 °C <= 0 °C"
     );
     site.at("2024-06-21T06:10").hears(-1.5);
     assert_eq!(
         reason(&mut site),
-        "morning is active until 08:00 (06:00 to 08:00): outdoor at most 0 (-1.5 °C)"
+        "schedule morning until 08:00: outdoor -1.5 °C <= 0 °C"
     );
     site.at("2024-06-21T06:50");
     assert_eq!(
         reason(&mut site),
-        "morning is active until 08:00 (06:00 to 08:00): outdoor at most 0 (silent, stale since 06:40)"
+        "schedule morning until 08:00: outdoor (stale since 06:40) <= 0 °C"
     );
     site.wants(OverrideState::On, Lifetime::For("24h".parse().unwrap()));
-    assert_eq!(
-        reason(&mut site),
-        "override ON until Sat 22 Jun 06:50, by a command at 06:50"
-    );
+    assert_eq!(reason(&mut site), "manual ON (command at 06:50), until Sat 06:50");
     site.says(&outlet(1), Power::On);
     site.at("2024-06-21T07:50");
-    assert_eq!(
-        reason(&mut site),
-        "max_on of 1h reached; cooldown of 30m once it is off"
-    );
+    assert_eq!(reason(&mut site), "maximum on-time 1h reached, then cooldown 30m");
     advance(&mut site);
     site.says(&outlet(1), Power::Off);
-    assert_eq!(reason(&mut site), "cooling down after a limit; off until 08:20");
+    assert_eq!(reason(&mut site), "cooldown, off until 08:20");
 
     let mut booted = conditional(WhenUnknown::Off);
     booted.at("2024-06-21T07:00").boot();
     assert_eq!(
         reason(&mut booted),
-        "morning keeps what is: outdoor at most 0 (no value yet)"
+        "morning waits for sensor outdoor; state unchanged"
     );
 }
 
 #[test]
 fn rule_14_asking_changes_nothing() {
-    let mut site = conditional(WhenUnknown::EnergyBlock);
+    let mut site = conditional(WhenUnknown::Hold);
     site.rules.groups[0].limits = limited("1h", "30m");
     site.at("2024-06-21T06:00")
         .hears(-1.0)
         .says(&outlet(1), Power::On);
-    site.wants(OverrideState::On, Lifetime::UntilEdge);
+    site.wants(OverrideState::On, Lifetime::UntilNextSchedule);
     site.at("2024-06-21T07:00");
     let before = (site.safety.clone(), site.overrides.clone());
     let first = site.plan();
@@ -761,7 +758,13 @@ mod forecasts {
         let mut site = morning();
         site.at("2024-06-21T07:00").says(&outlet(1), Power::On);
         site.says(&outlet(2), Power::On);
-        let off = Override::new(OverrideState::Off, Lifetime::UntilEdge, Origin::Command, site.now).unwrap();
+        let off = Override::new(
+            OverrideState::Off,
+            Lifetime::UntilNextSchedule,
+            Origin::Command,
+            site.now,
+        )
+        .unwrap();
         site.overrides.set(outlet(2), off);
         let changes = site.forecast("2024-06-22T07:00");
         let found: Vec<_> = changes
@@ -794,7 +797,7 @@ mod forecasts {
         assert_eq!(changes.len(), 6);
         assert_eq!(
             changes[0].reason.as_str(),
-            "morning is active until 08:00 (06:00 to 08:00), if outdoor at most 0"
+            "schedule morning until 08:00, if outdoor <= 0 °C"
         );
     }
 

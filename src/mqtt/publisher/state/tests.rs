@@ -70,8 +70,8 @@ fn manual(mut own: Value) -> Value {
         "device_timer_to",
         "device_schedules",
         "device_schedules_enabled",
-        "problem",
-        "guard",
+        "mismatch",
+        "failsafe",
     ] {
         own[key] = Value::Null;
     }
@@ -152,7 +152,7 @@ fn a_plug_has_one_topic_with_everything() {
         "power": 234.8, "voltage": 240.7, "current": null,
         "energy_today": 0.046, "energy_month": 0.0, "energy_total": 8.726,
         "rssi": -51, "firmware": "1.4.2 Build 260513", "firmware_latest": null,
-        "status": "ready", "trouble": null
+        "status": "ready", "error": null
     });
     assert_eq!(states, [("mats".to_owned(), manual(expected))]);
 }
@@ -183,7 +183,7 @@ fn a_device_that_was_never_reached_has_every_key_too() {
         "charging": null, "auto_off": null, "auto_off_at": null,
         "power": null, "voltage": null, "current": null,
         "energy_today": null, "energy_month": null, "energy_total": null,
-        "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "trouble": null
+        "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "error": null
     });
     assert_eq!(states, [("mats".to_owned(), manual(expected))]);
 }

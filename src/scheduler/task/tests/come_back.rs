@@ -14,9 +14,9 @@ use planner::{
 
 const BOTH: [&str; 2] = ["mats/1", "mats/2"];
 
-fn with(come_back: OnReconnect) -> Group {
+fn with(on_reconnect: OnReconnect) -> Group {
     Group {
-        come_back,
+        on_reconnect,
         ..morning()
     }
 }
@@ -49,8 +49,8 @@ async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
     for (policy, found, at_once) in [
         (OnReconnect::Reconcile, OFF, ON),
         (OnReconnect::Reconcile, ON, ON),
-        (OnReconnect::Leave, OFF, OFF),
-        (OnReconnect::Leave, ON, ON),
+        (OnReconnect::Keep, OFF, OFF),
+        (OnReconnect::Keep, ON, ON),
         (OnReconnect::Off, OFF, OFF),
         (OnReconnect::Off, ON, OFF),
     ] {
@@ -73,7 +73,7 @@ async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
 async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wanted() {
     for (policy, after_on, after_off) in [
         (OnReconnect::Reconcile, ON, OFF),
-        (OnReconnect::Leave, OFF, ON),
+        (OnReconnect::Keep, OFF, ON),
         (OnReconnect::Off, OFF, OFF),
     ] {
         let mut world = world(with(policy), "2024-06-21T05:50:00").await;
@@ -90,7 +90,7 @@ async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wante
 async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
     for (policy, expected, source, told) in [
         (
-            OnReconnect::Leave,
+            OnReconnect::Keep,
             None,
             Source::Device,
             "mats/1 is back, and OFF: it is left OFF until 2024-06-21T08:00:00+00:00",
@@ -108,7 +108,7 @@ async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
         let standing = world.standing("mats/1");
         assert_eq!((standing.expected, standing.source), (expected, source));
         let reason = standing.reason.as_ref().unwrap().to_string();
-        assert!(reason.contains("by its return at 06:20"), "{reason}");
+        assert!(reason.contains("(reconnect at 06:20)"), "{reason}");
         let set = (EventKind::OverrideSet, told.to_owned());
         assert!(world.events.contains(&set), "{:?}", world.events);
     }
@@ -118,7 +118,7 @@ async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
 async fn rule_16_nothing_is_set_where_the_plan_agrees() {
     for (policy, wall, until, found) in [
         (
-            OnReconnect::Leave,
+            OnReconnect::Keep,
             "2024-06-21T06:10:00",
             "2024-06-21T06:20:00",
             ON,
@@ -151,7 +151,7 @@ async fn rule_16_those_that_come_back_together_are_switched_on_one_after_the_oth
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_limit_goes_before_what_a_return_left() {
-    let mut group = with(OnReconnect::Leave);
+    let mut group = with(OnReconnect::Keep);
     group.limits = Limits {
         max_on: Limit::Of("30m".parse().unwrap()),
         ..Limits::NONE
@@ -168,7 +168,7 @@ async fn rule_16_a_limit_goes_before_what_a_return_left() {
 async fn rule_16_without_schedules_off_switches_off_and_the_next_command_counts() {
     for (policy, at_once) in [
         (OnReconnect::Reconcile, ON),
-        (OnReconnect::Leave, ON),
+        (OnReconnect::Keep, ON),
         (OnReconnect::Off, OFF),
     ] {
         let mut group = with(policy);
@@ -198,7 +198,7 @@ async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
-    let mut group = with(OnReconnect::Leave);
+    let mut group = with(OnReconnect::Keep);
     group.outlets = vec!["heater".parse().unwrap(), "mats/1".parse().unwrap()];
     group.stagger = Some("30s".parse().unwrap());
     let mut world = world(group, "2024-06-21T09:00:00").await;

@@ -74,11 +74,7 @@ async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
         .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("10m")))
         .await;
     world
-        .command(
-            "mats/2",
-            Action::Switch(Switch::To(ON)),
-            Some(Lifetime::EnergyBlock),
-        )
+        .command("mats/2", Action::Switch(Switch::To(ON)), Some(Lifetime::Hold))
         .await;
     world.pass("9m 59s").await;
     assert_eq!(both(&world), (ON, ON));
@@ -232,11 +228,11 @@ async fn rule_08_what_makes_no_sense_is_a_bad_command() {
     let to = |power| Action::Switch(Switch::To(power));
     for (change, lifetime) in [
         (Action::Auto, None),
-        (to(OFF), Some(Lifetime::EnergyBlock)),
+        (to(OFF), Some(Lifetime::Hold)),
         (to(OFF), Some(lasting("25h"))),
         (Action::OffFor(Duration::from_mins(1)), Some(lasting("1h"))),
         (Action::CountDown(Duration::from_mins(1)), None),
-        (to(ON), Some(Lifetime::EnergyBlock)),
+        (to(ON), Some(Lifetime::Hold)),
         (to(ON), Some(lasting("25h"))),
         (Action::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
     ] {
@@ -432,8 +428,8 @@ async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
     world.until("2024-06-21T12:30:00").await;
     assert_eq!(world.power("mats/1"), ON, "added");
     let list = world.request(Request::Schedules(None)).await.unwrap();
-    assert_eq!(list["groups"][0]["schedules"][0]["from"], "switched");
-    assert_eq!(list["groups"][0]["schedules"][1]["from"], "request");
+    assert_eq!(list["groups"][0]["schedules"][0]["origin"], "switched");
+    assert_eq!(list["groups"][0]["schedules"][1]["origin"], "request");
     world.request(Request::ResetSchedules(None)).await.unwrap();
     world.pass("1s").await;
     assert_eq!(world.power("mats/1"), OFF);

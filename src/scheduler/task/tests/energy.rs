@@ -40,17 +40,17 @@ fn laundry(energy: EnergyRules, scheduled: bool) -> Group {
 
 fn budget(watt_hours: u64) -> EnergyRules {
     EnergyRules {
-        budget: Some(MilliWattHours::new(watt_hours * 1000)),
+        daily_budget: Some(MilliWattHours::new(watt_hours * 1000)),
         ..EnergyRules::default()
     }
 }
 
 fn ceiling(power: u64, resume: u64, pause: &str) -> EnergyRules {
     EnergyRules {
-        ceiling: Some(PowerLimit {
-            power: MilliWatts::from_watts(power),
-            resume: MilliWatts::from_watts(resume),
-            pause: pause.parse().unwrap(),
+        power_limit: Some(PowerLimit {
+            max: MilliWatts::from_watts(power),
+            resume_below: MilliWatts::from_watts(resume),
+            min_off: pause.parse().unwrap(),
         }),
         ..EnergyRules::default()
     }
@@ -132,7 +132,7 @@ async fn rule_19_a_used_budget_is_off_until_midnight_and_refuses_with_the_time()
     assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
     let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
     assert!(
-        message.contains("refused by budget; possible again at 2024-06-22T00:00:00"),
+        message.contains("refused by daily_budget; possible again at 2024-06-22T00:00:00"),
         "{message}"
     );
 
@@ -156,9 +156,9 @@ async fn rule_19_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_afte
     assert_eq!(relays(&world), [OFF; 3]);
     let standing = world.standing("boiler");
     let said = (standing.source, standing.rule.as_deref(), standing.expected);
-    assert_eq!(said, (Source::Safety, Some("budget"), Some(OFF)));
+    assert_eq!(said, (Source::Safety, Some("daily_budget"), Some(OFF)));
     let reason = standing.reason.as_ref().unwrap().as_str();
-    assert_eq!(reason, "budget of 0.5 kWh used; off until Sat 22 Jun 00:00");
+    assert_eq!(reason, "daily budget 0.5 kWh used, off until Sat 00:00");
     let midnight = "2024-06-22T00:00:00Z".parse().unwrap();
     assert_eq!(
         (standing.cooldown_until, standing.next_change),
@@ -206,19 +206,19 @@ async fn rule_19_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedu
     let standing = world.standing("boiler");
     assert_eq!(
         (standing.source, standing.rule.as_deref()),
-        (Source::Safety, Some("ceiling"))
+        (Source::Safety, Some("power_limit"))
     );
     let reason = standing.reason.as_ref().unwrap().as_str();
     assert_eq!(
         reason,
-        "4900 W over the ceiling of 3500 W; waits until the others draw less"
+        "4900 W exceeds power limit 3500 W, off until the others draw less"
     );
     assert_eq!(energy(&world).shed, ["boiler".parse().unwrap()]);
     let refused = world.set("boiler", ON).await;
     assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
     let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
     assert!(
-        message.ends_with("refused by ceiling; possible when the others draw less"),
+        message.ends_with("refused by power_limit; possible when the others draw less"),
         "{message}"
     );
 
@@ -360,7 +360,7 @@ async fn rule_19_a_load_that_has_finished_is_told_once_and_off_until_the_next_ed
             .as_ref()
             .unwrap()
             .as_str()
-            .contains("by its load, which has finished")
+            .contains("(load finished at")
     );
     world.until("2024-06-21T21:59:00").await;
     assert_eq!(world.power("washer"), OFF);

@@ -134,11 +134,11 @@ async fn rule_11_a_countdown_is_armed_with_the_limit_and_cleared_with_off() {
     world.pass("1s").await;
     let left = counts_for(&mut world, "heater");
     assert!(left.as_secs().abs_diff(6 * 3600) <= 2, "{left:?}");
-    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Armed));
+    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Armed));
     world.set("heater", OFF).await;
     world.pass("1s").await;
     assert_eq!(world.relay("heater").dial, Dial::Idle);
-    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Idle));
+    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Idle));
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn rule_11_a_countdown_of_an_earlier_run_of_the_bridge_is_ours() {
     world.pass("1m").await;
     world.restart(Duration::from_mins(1)).await;
     world.pass("10s").await;
-    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Armed));
+    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Armed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,14 +188,17 @@ async fn rule_11_a_foreign_countdown_is_respected_and_told() {
     world.set("heater", ON).await;
     world.pass("1m").await;
     assert_eq!(world.relay("heater").dial, foreign);
-    assert_eq!(world.standing("heater").guard, Some(FailSafeState::Foreign));
+    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::External));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_strip_says_that_it_has_no_countdown() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
     world.pass("6s").await;
-    assert_eq!(world.standing("mats/1").guard, Some(FailSafeState::Unsupported));
+    assert_eq!(
+        world.standing("mats/1").failsafe,
+        Some(FailSafeState::Unsupported)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +224,7 @@ async fn rule_11_a_countdown_stays_ours_when_the_clock_is_set() {
         world.clock.jump(SignedDuration::from_hours(hours));
         world.pass("2m").await;
         assert_eq!(
-            world.standing("heater").guard,
+            world.standing("heater").failsafe,
             Some(FailSafeState::Armed),
             "{hours}"
         );
@@ -375,7 +378,7 @@ async fn rule_13_a_limit_that_ends_an_override_is_told_as_off_for_all_members() 
     group.limits = limits("6h", "30m");
     let mut world = world(group, "2024-06-21T09:00:00").await;
     world.relay("mats/2").latency = Duration::from_secs(3);
-    let hold = Some(Lifetime::EnergyBlock);
+    let hold = Some(Lifetime::Hold);
     world
         .command("group/driveway", Action::Switch(Switch::To(ON)), hold)
         .await;

@@ -21,7 +21,7 @@ use planner::{
 fn heater() -> Group {
     let mut group = group(vec![schedule("morning", "06:00", "08:00")]);
     group.outlets = vec!["heater".parse().unwrap()];
-    group.mirror_off = SyncOffToDevice::Yes;
+    group.sync_off_to_device = SyncOffToDevice::Yes;
     group
 }
 
@@ -55,7 +55,7 @@ fn asked(world: &World) -> Vec<(u16, u32)> {
 }
 
 async fn hold(world: &mut World) {
-    let hold = Some(Lifetime::EnergyBlock);
+    let hold = Some(Lifetime::Hold);
     world
         .command("heater", Action::Switch(Switch::To(ON)), hold)
         .await;
@@ -116,7 +116,7 @@ async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
 async fn rule_18_without_the_option_ours_are_taken_out() {
     let mut world = mirroring().await;
     let mut other = heater();
-    other.mirror_off = SyncOffToDevice::No;
+    other.sync_off_to_device = SyncOffToDevice::No;
     world.reload(rules(other), &["heater"]).await;
     world.pass("12s").await;
     let last = world.mirrors.last().unwrap();
@@ -140,10 +140,10 @@ async fn rule_18_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
             world.mirrors.is_empty(),
             "nothing is there, and nothing is wanted"
         );
-        assert_eq!(world.count(EventKind::MirrorFailed), 1);
+        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1);
         assert!(world.events.last().unwrap().1.contains(words));
         world.pass("5m").await;
-        assert_eq!(world.count(EventKind::MirrorFailed), 1, "told once");
+        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "told once");
         set_clock(&mut world, in_step()).await;
         assert_eq!(asked(&world), [(481, 7)]);
         set_clock(&mut world, clock).await;

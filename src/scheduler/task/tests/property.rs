@@ -48,7 +48,7 @@ enum Wanted {
     OffFor(u64),
     CountDown(u64),
     CancelCountdown,
-    EnergyBlock(Power),
+    Hold(Power),
     Auto,
 }
 
@@ -61,7 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1_u64..900).prop_map(Wanted::OffFor),
         1 => (1_u64..900).prop_map(Wanted::CountDown),
         1 => Just(Wanted::CancelCountdown),
-        1 => power().prop_map(Wanted::EnergyBlock),
+        1 => power().prop_map(Wanted::Hold),
         1 => Just(Wanted::Auto),
     ];
     // More than what is taken for a jump.
@@ -123,7 +123,7 @@ impl World {
                     Wanted::OffFor(seconds) => (Action::OffFor(Duration::from_secs(seconds)), None),
                     Wanted::CountDown(seconds) => (Action::CountDown(Duration::from_secs(seconds)), None),
                     Wanted::CancelCountdown => (Action::CancelCountdown, None),
-                    Wanted::EnergyBlock(power) => (to(power), Some(Lifetime::EnergyBlock)),
+                    Wanted::Hold(power) => (to(power), Some(Lifetime::Hold)),
                     Wanted::Auto => (Action::Auto, None),
                 };
                 self.command(TARGETS[*target], change, lifetime).await;

@@ -62,14 +62,14 @@ async fn rule_05_an_outlet_that_was_out_of_reach_at_its_edge_is_switched_when_it
     }
     world.until("2024-06-21T06:30:00").await;
     assert_eq!(world.power("mats/1"), OFF);
-    assert_eq!(world.standing("mats/1").problem, Some(true));
-    assert!(world.count(EventKind::NotAsExpected) >= 1);
+    assert_eq!(world.standing("mats/1").mismatch, Some(true));
+    assert!(world.count(EventKind::StateMismatch) >= 1);
     for path in ["mats/1", "mats/2"] {
         world.relay(path).online = true;
     }
     world.pass("6s").await;
     assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, ON));
-    assert_eq!(world.standing("mats/1").problem, Some(false));
+    assert_eq!(world.standing("mats/1").mismatch, Some(false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grac
     for (when_unknown, afterwards) in [
         (WhenUnknown::Off, OFF),
         (WhenUnknown::On, ON),
-        (WhenUnknown::EnergyBlock, ON),
+        (WhenUnknown::Hold, ON),
     ] {
         let mut world = world(conditional(when_unknown), "2024-06-21T05:59:00").await;
         world.say("weather/outdoor", "-3").await;
@@ -142,7 +142,7 @@ async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grac
 
 #[tokio::test(start_paused = true)]
 async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
-    let mut world = world(conditional(WhenUnknown::EnergyBlock), "2024-06-21T05:59:00").await;
+    let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
     world.say("weather/outdoor", "-3").await;
     world.until("2024-06-21T06:01:00").await;
     world.restart(Duration::from_secs(20)).await;
@@ -197,7 +197,7 @@ async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
 #[tokio::test(start_paused = true)]
 async fn rule_13_an_edge_under_an_override_says_what_counts() {
     let mut world = world(morning(), "2024-06-21T05:59:00").await;
-    let hold = Some(Lifetime::EnergyBlock);
+    let hold = Some(Lifetime::Hold);
     let off = Action::Switch(Switch::To(OFF));
     world.command("group/driveway", off, hold).await;
     world.until("2024-06-21T06:00:05").await;
@@ -207,7 +207,7 @@ async fn rule_13_an_edge_under_an_override_says_what_counts() {
         .find(|(kind, _)| *kind == EventKind::ScheduleOn);
     let (_, message) = told.unwrap();
     assert!(
-        message.starts_with("schedules want group driveway on; what counts is: override OFF"),
+        message.starts_with("schedules want group driveway on; what counts is: manual OFF"),
         "{message}"
     );
 }

@@ -68,7 +68,10 @@ async fn rule_12_a_countdown_is_held_by_the_plug_and_elsewhere_by_the_bridge() {
         assert_eq!((standing.countdown, standing.timer_to), (600, Some(OFF)));
     }
     assert!(counts(&mut world, "lamp").abs_diff(600) <= 3);
-    assert_eq!(world.standing("mats/1").guard, Some(FailSafeState::Unsupported));
+    assert_eq!(
+        world.standing("mats/1").failsafe,
+        Some(FailSafeState::Unsupported)
+    );
     let flips = world.switched.len();
     world.pass("9m 50s").await;
     assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, ON));
@@ -316,7 +319,7 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
     assert_eq!(world.power("mats/1"), OFF);
     assert_eq!(world.count(EventKind::RefusedBySafety), 1, "told once");
     let standing = world.standing("mats/1");
-    assert_eq!((standing.expected, standing.problem), (Some(OFF), Some(false)));
+    assert_eq!((standing.expected, standing.mismatch), (Some(OFF), Some(false)));
     let reason = standing.reason.as_ref().unwrap().to_string();
     assert!(reason.contains("min_off"), "{reason}");
     world.pass("1m 10s").await;

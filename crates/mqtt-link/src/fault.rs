@@ -1,12 +1,12 @@
-//! Why there is no connection, typed by what a person can do about it.
+//! Why there is no connection, by what a user can do about it.
 
 use std::{error::Error, io};
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, tokio_rustls::rustls};
 use rustls::CertificateError;
 
-/// Why the connection to the broker failed or ended. Its text says what to look at; none of it comes from
-/// a packet, so none of it can contain a secret.
+/// Why the connection to the broker failed or ended. The message says what to check. No part of it comes from a packet,
+/// so it cannot contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkFault {
     /// Return code 4 of CONNACK.
@@ -14,106 +14,107 @@ pub enum LinkFault {
     BadCredentials,
     /// Return code 5 of CONNACK.
     #[error(
-        "the broker does not allow this log-in; check mqtt.username, mqtt.password and the broker's access rules"
+        "the broker does not allow this login; check mqtt.username, mqtt.password and the broker's access rules"
     )]
     NotAuthorized,
     /// Return code 2 of CONNACK.
     #[error("the broker refused the client id; choose another mqtt.client_id")]
     ClientIdRefused,
     /// Return code 1 of CONNACK.
-    #[error("the broker does not speak MQTT 3.1.1")]
+    #[error("the broker does not support MQTT 3.1.1")]
     ProtocolRefused,
     /// Return code 3 of CONNACK.
-    #[error("the broker answers that it is not available at the moment")]
+    #[error("the broker reports that it is temporarily unavailable")]
     Unavailable,
-    /// Several connections in a row were closed by the broker, as it does to the older one of two clients
-    /// with one id. Some brokers also close on a publish that their access rules deny (MQTT-3.3.5-2).
+    /// The broker closed several connections in a row, as it does to the older of two clients with the same id. Some
+    /// brokers also close the connection on a PUBLISH that their access rules deny (MQTT-3.3.5-2).
     #[error(
         "the broker keeps closing the connection; another client probably uses the same client id: \
-         choose another mqtt.client_id for one of them. If not, its log should say why, \
-         as when its access rules deny a topic"
+         choose another mqtt.client_id for one of them. Otherwise check the broker's log, \
+         for example for access rules that deny a topic"
     )]
     ClientIdTaken,
     /// The connection was closed before the broker answered CONNECT, over plain TCP.
     #[error(
         "the connection was closed before the broker answered; if this port expects TLS (often 8883), \
-         switch TLS on, and check the broker's log"
+         enable TLS, and check the broker's log"
     )]
     ClosedBeforeAnswer,
-    /// What answers does not speak TLS.
-    #[error("no TLS on this port; check mqtt.port (TLS is often on 8883), or switch TLS off")]
+    /// The server does not use TLS.
+    #[error("no TLS on this port; check mqtt.port (TLS is often on 8883), or disable TLS")]
     NotTls,
-    /// What answers does not speak MQTT.
-    #[error("what answers on this port is not an MQTT broker; check mqtt.host and mqtt.port")]
+    /// The server does not use MQTT.
+    #[error("the server on this port is not an MQTT broker; check mqtt.host and mqtt.port")]
     NotMqtt,
-    /// No certificate authority that is trusted here signed the broker's certificate.
+    /// No trusted certificate authority signed the broker's certificate.
     #[error("the broker's certificate is signed by an unknown authority; name its CA file in the settings")]
     UnknownAuthority,
-    /// The certificate is for other names.
+    /// The certificate is for other host names.
     #[error("the broker's certificate is not valid for this host; use a name that the certificate lists")]
     CertificateName,
     /// The certificate is expired or not valid yet.
-    #[error("the broker's certificate is expired or not valid yet; check it, and the clock of this machine")]
-    CertificateTime,
-    /// Any other objection to the certificate.
-    #[error("the broker's certificate cannot be accepted: {0}")]
-    Certificate(String),
-    /// The broker broke the handshake off, as it does without the client certificate it wants.
-    #[error("the broker broke off the TLS handshake ({0}); check the client certificate and key")]
-    TlsRefused(String),
-    /// Nothing listens.
     #[error(
-        "connection refused: nothing listens there; check mqtt.host and mqtt.port, and that the broker runs"
+        "the broker's certificate is expired or not valid yet; check the certificate and the clock of this machine"
+    )]
+    CertificateTime,
+    /// Any other problem with the certificate.
+    #[error("the broker's certificate is not accepted: {0}")]
+    Certificate(String),
+    /// The broker aborted the handshake, for example because it requires a client certificate.
+    #[error("the broker aborted the TLS handshake ({0}); check the client certificate and key")]
+    TlsRefused(String),
+    /// No server listens on the port.
+    #[error(
+        "connection refused: no server listens on this port; check mqtt.host and mqtt.port, and that the broker runs"
     )]
     ConnectionRefused,
-    /// No route.
-    #[error("the host cannot be reached: {0}; check the network and mqtt.host")]
+    /// No route to the host.
+    #[error("the host is unreachable: {0}; check the network and mqtt.host")]
     Unreachable(String),
-    /// The name does not resolve.
-    #[error("the host name does not resolve; check mqtt.host and the DNS")]
+    /// DNS does not resolve the host name.
+    #[error("the host name does not resolve; check mqtt.host and DNS")]
     UnknownHost,
-    /// No answer to the connect in time.
-    #[error("no answer in time; check mqtt.host, mqtt.port and firewalls on the way")]
+    /// The connect timed out.
+    #[error("no response in time; check mqtt.host, mqtt.port and firewalls")]
     Timeout,
     /// The broker closed an established connection.
     #[error("the broker closed the connection")]
     ClosedByBroker,
-    /// The established connection is silent: no answer to pings, or nothing can be written.
-    #[error("the broker stopped answering")]
+    /// The established connection is dead: no response to pings, or writes block.
+    #[error("the broker does not respond any more")]
     Silent,
-    /// Pings are answered, publishes are not.
-    #[error("the broker answers, but does not acknowledge messages")]
+    /// The broker answers pings, but does not acknowledge messages.
+    #[error("the broker responds, but does not acknowledge messages")]
     Unacknowledged,
-    /// Somebody published more than a packet of ours holds, to a topic that we listen to.
+    /// A message on a subscribed topic exceeds the maximum packet size.
     #[error(
-        "a message of {0} bytes came in, more than any command; if it is retained, clear it on its topic (the broker's \
-         log names it), and bound what clients may publish (Mosquitto: max_packet_size 1000000)"
+        "received a message of {0} bytes, which exceeds the packet size limit; if it is retained, clear its topic (see \
+         the broker's log), and limit the message size in the broker (Mosquitto: max_packet_size 1000000)"
     )]
     MessageTooLarge(usize),
-    /// The broker sent what MQTT does not allow here.
-    #[error("the broker broke the MQTT protocol: {0}")]
+    /// The broker sent an invalid packet.
+    #[error("the broker violated the MQTT protocol: {0}")]
     Protocol(String),
-    /// Any other failure of the network.
-    #[error("network failure: {0}")]
+    /// Any other network error.
+    #[error("network error: {0}")]
     Network(String),
-    /// The task behind the link ended, which is a defect of this program.
-    #[error("the task that drives the connection ended; please report this")]
+    /// The driver task ended, which is a bug in this program.
+    #[error("the MQTT driver task ended unexpectedly; please report this bug")]
     DriverEnded,
 }
 
-/// How far a connection had come when it failed.
+/// The stage of a connection when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The broker has not accepted it yet.
+pub(crate) enum Stage {
+    /// The broker has not accepted the connection yet.
     Connecting,
-    /// The broker accepted it.
+    /// The broker accepted the connection.
     Connected,
 }
 
 impl LinkFault {
-    /// Whether it lasts until somebody changes something, so that trying often only fills logs and trips
-    /// lock-outs.
-    pub(super) fn needs_a_person(&self) -> bool {
+    /// Whether only a user can fix the fault. Frequent retries then fill logs and may lock the account.
+    pub(crate) fn needs_user_action(&self) -> bool {
         match self {
             Self::BadCredentials
             | Self::NotAuthorized
@@ -143,22 +144,22 @@ impl LinkFault {
         }
     }
 
-    /// What an error of the client means at this stage.
-    pub(super) fn of(error: &ConnectionError, stage: Stage) -> Self {
+    /// Classifies an error of the client at this stage.
+    pub(crate) fn from_client(error: &ConnectionError, stage: Stage) -> Self {
         match error {
-            ConnectionError::ConnectionRefused(code) => Self::of_return_code(*code),
+            ConnectionError::ConnectionRefused(code) => Self::from_return_code(*code),
             ConnectionError::NetworkTimeout => Self::Timeout,
             ConnectionError::FlushTimeout => Self::Silent,
-            ConnectionError::Io(error) => Self::of_io(error, stage),
-            ConnectionError::Tls(error) => Self::of_tls(error),
-            ConnectionError::MqttState(error) => Self::of_state(error, stage),
-            // The packet itself is not shown: an echoing server would send our password back.
+            ConnectionError::Io(error) => Self::from_io(error, stage),
+            ConnectionError::Tls(error) => Self::from_tls(error),
+            ConnectionError::MqttState(error) => Self::from_state(error, stage),
+            // The message must not contain the packet: a server that echoes sends the password back.
             ConnectionError::NotConnAck(_) => Self::NotMqtt,
             ConnectionError::RequestsDone => Self::Network(error.to_string()),
         }
     }
 
-    fn of_return_code(code: ConnectReturnCode) -> Self {
+    fn from_return_code(code: ConnectReturnCode) -> Self {
         match code {
             ConnectReturnCode::BadUserNamePassword => Self::BadCredentials,
             ConnectReturnCode::NotAuthorized => Self::NotAuthorized,
@@ -168,10 +169,10 @@ impl LinkFault {
         }
     }
 
-    fn of_state(error: &StateError, stage: Stage) -> Self {
+    fn from_state(error: &StateError, stage: Stage) -> Self {
         match (error, stage) {
             (StateError::Io(error) | StateError::Deserialization(rumqttc::Error::Io(error)), _) => {
-                Self::of_io(error, stage)
+                Self::from_io(error, stage)
             }
             (StateError::ConnectionAborted, _) => Self::closed(stage),
             (StateError::AwaitPingResp, _) => Self::Silent,
@@ -186,11 +187,11 @@ impl LinkFault {
         }
     }
 
-    fn of_tls(error: &TlsError) -> Self {
+    fn from_tls(error: &TlsError) -> Self {
         match error {
-            TlsError::TLS(error) => Self::of_rustls(error),
-            TlsError::Io(error) => match Self::of_io(error, Stage::Connecting) {
-                // A plain broker hangs up on a handshake.
+            TlsError::TLS(error) => Self::from_rustls(error),
+            TlsError::Io(error) => match Self::from_io(error, Stage::Connecting) {
+                // A broker without TLS closes the connection on a handshake.
                 Self::ClosedBeforeAnswer => Self::NotTls,
                 other => other,
             },
@@ -199,12 +200,12 @@ impl LinkFault {
         }
     }
 
-    fn of_rustls(error: &rustls::Error) -> Self {
+    fn from_rustls(error: &rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => Self::NotTls,
             rustls::Error::AlertReceived(alert) => Self::TlsRefused(format!("{alert:?}")),
             rustls::Error::InvalidCertificate(why) => match why {
-                // The latter is what a new authority with the old name looks like.
+                // BadSignature also means a new authority with the name of the old one.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     Self::CertificateName
@@ -219,9 +220,9 @@ impl LinkFault {
         }
     }
 
-    fn of_io(error: &io::Error, stage: Stage) -> Self {
+    fn from_io(error: &io::Error, stage: Stage) -> Self {
         if let Some(error) = rustls_cause(error) {
-            return Self::of_rustls(error);
+            return Self::from_rustls(error);
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
@@ -249,7 +250,7 @@ impl LinkFault {
     }
 }
 
-/// TLS errors travel inside I/O errors.
+/// I/O errors wrap TLS errors.
 fn rustls_cause(error: &io::Error) -> Option<&rustls::Error> {
     let mut cause: Option<&(dyn Error + 'static)> = error.get_ref().map(|inner| inner as _);
     while let Some(inner) = cause {
@@ -261,7 +262,7 @@ fn rustls_cause(error: &io::Error) -> Option<&rustls::Error> {
     None
 }
 
-/// The standard library has no kind for a failed look-up, only this text.
+/// The standard library has no error kind for a failed DNS lookup, only this text.
 fn is_resolver_failure(error: &io::Error) -> bool {
     let text = error.to_string();
     text.contains("failed to lookup address") || text.contains("could not resolve")
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_login_is_told_apart_and_needs_a_person() {
+    fn refused_logins_are_distinguished_and_need_user_action() {
         let cases = [
             (ConnectReturnCode::BadUserNamePassword, LinkFault::BadCredentials),
             (ConnectReturnCode::NotAuthorized, LinkFault::NotAuthorized),
@@ -287,35 +288,35 @@ mod tests {
             ),
         ];
         for (code, expected) in cases {
-            let fault = LinkFault::of(&ConnectionError::ConnectionRefused(code), Stage::Connecting);
+            let fault = LinkFault::from_client(&ConnectionError::ConnectionRefused(code), Stage::Connecting);
             assert_eq!(fault, expected);
-            assert!(fault.needs_a_person());
+            assert!(fault.needs_user_action());
         }
     }
 
     #[test]
-    fn the_same_error_means_another_thing_once_connected() {
+    fn the_same_error_depends_on_the_stage() {
         let closed = || ConnectionError::MqttState(StateError::ConnectionAborted);
         assert_eq!(
-            LinkFault::of(&closed(), Stage::Connecting),
+            LinkFault::from_client(&closed(), Stage::Connecting),
             LinkFault::ClosedBeforeAnswer
         );
         assert_eq!(
-            LinkFault::of(&closed(), Stage::Connected),
+            LinkFault::from_client(&closed(), Stage::Connected),
             LinkFault::ClosedByBroker
         );
         assert_eq!(
-            LinkFault::of(&io(io::ErrorKind::TimedOut), Stage::Connecting),
+            LinkFault::from_client(&io(io::ErrorKind::TimedOut), Stage::Connecting),
             LinkFault::Timeout
         );
         assert_eq!(
-            LinkFault::of(&io(io::ErrorKind::TimedOut), Stage::Connected),
+            LinkFault::from_client(&io(io::ErrorKind::TimedOut), Stage::Connected),
             LinkFault::Silent
         );
     }
 
     #[test]
-    fn certificates_and_handshakes_are_told_apart() {
+    fn certificate_and_handshake_errors_are_distinguished() {
         let wrapped = |error: rustls::Error| ConnectionError::Tls(TlsError::Io(io::Error::other(error)));
         let cases = [
             (
@@ -344,20 +345,20 @@ mod tests {
             ),
         ];
         for (error, expected) in cases {
-            assert_eq!(LinkFault::of(&error, Stage::Connecting), expected);
+            assert_eq!(LinkFault::from_client(&error, Stage::Connecting), expected);
         }
     }
 
     #[test]
-    fn an_echoed_packet_does_not_print_a_password() {
+    fn an_echoed_packet_does_not_reveal_the_password() {
         let mut connect = rumqttc::Connect::new("id");
         connect.set_login("user", "hunter2");
         let echoed = ConnectionError::NotConnAck(rumqttc::Packet::Connect(connect));
         assert!(
             format!("{echoed}").contains("hunter2"),
-            "the client's own text does"
+            "the error of the client does"
         );
-        let fault = LinkFault::of(&echoed, Stage::Connecting);
+        let fault = LinkFault::from_client(&echoed, Stage::Connecting);
         assert!(!format!("{fault} {fault:?}").contains("hunter2"));
     }
 }

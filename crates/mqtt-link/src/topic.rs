@@ -1,46 +1,46 @@
-//! Topics and filters that a broker cannot choke on.
+//! Valid topics and topic filters.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use rumqttc::valid_filter;
 
-/// Longest text that MQTT can carry, in bytes (MQTT 3.1.1, section 1.5.3).
-pub(super) const TEXT_MAX: usize = 65_535;
+/// Maximum length of an MQTT string, in bytes (MQTT 3.1.1, section 1.5.3).
+pub(crate) const MAX_STRING_LENGTH: usize = 65_535;
 
-/// A topic that can be published to: not empty, no wildcard, no NUL, at most 65,535 bytes (MQTT 3.1.1, section 4.7.3).
+/// A topic name: not empty, no wildcard, no NUL, at most 65,535 bytes (MQTT 3.1.1, section 4.7.3).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
 
-/// A pattern that can be subscribed to: a topic in which `+` stands for one level and a final `#` for the rest.
+/// A topic filter: a topic in which `+` matches one level and a final `#` matches all remaining levels.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Filter(Arc<str>);
 
-/// Why a text is neither a topic nor a filter.
+/// Why a string is not a valid topic or filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// MQTT has no empty topic.
+    /// The string is empty.
     #[error("is empty")]
     Empty,
     /// More than 65,535 bytes.
-    #[error("is longer than {TEXT_MAX} bytes")]
+    #[error("is longer than {MAX_STRING_LENGTH} bytes")]
     TooLong,
     /// Brokers close the connection on U+0000.
     #[error("contains a NUL character")]
     Nul,
-    /// `+` or `#` in a topic.
+    /// `+` or `#` in a topic name.
     #[error("contains a wildcard (+ or #)")]
     Wildcard,
-    /// A wildcard that shares its level with text, or a `#` before the last level.
-    #[error("has a misplaced wildcard: + and # stand alone in their level, and # is the last one")]
+    /// A wildcard next to other characters in its level, or a `#` before the last level.
+    #[error("has a misplaced wildcard: + and # must be alone in their level, and # must be the last level")]
     MisplacedWildcard,
 }
 
-/// What holds for every text in an MQTT packet.
-fn well_formed(text: &str) -> Result<(), TopicError> {
+/// Checks the rules for every topic and filter.
+fn validate(text: &str) -> Result<(), TopicError> {
     if text.is_empty() {
         return Err(TopicError::Empty);
     }
-    if text.len() > TEXT_MAX {
+    if text.len() > MAX_STRING_LENGTH {
         return Err(TopicError::TooLong);
     }
     if text.contains('\0') {
@@ -53,7 +53,7 @@ impl FromStr for Topic {
     type Err = TopicError;
 
     fn from_str(text: &str) -> Result<Self, TopicError> {
-        well_formed(text)?;
+        validate(text)?;
         if text.contains(['+', '#']) {
             return Err(TopicError::Wildcard);
         }
@@ -65,7 +65,7 @@ impl FromStr for Filter {
     type Err = TopicError;
 
     fn from_str(text: &str) -> Result<Self, TopicError> {
-        well_formed(text)?;
+        validate(text)?;
         if !valid_filter(text) {
             return Err(TopicError::MisplacedWildcard);
         }
@@ -73,10 +73,10 @@ impl FromStr for Filter {
     }
 }
 
-macro_rules! text_newtype {
+macro_rules! string_newtype {
     ($name:ident) => {
         impl $name {
-            /// The text itself.
+            /// The string itself.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -112,21 +112,21 @@ macro_rules! text_newtype {
     };
 }
 
-text_newtype!(Topic);
-text_newtype!(Filter);
+string_newtype!(Topic);
+string_newtype!(Filter);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_names_one_place() {
+    fn a_topic_has_no_wildcards() {
         for good in [
             "a",
             "/",
             "tapo2mqtt/bridge/state",
             "with space",
-            &"x".repeat(TEXT_MAX),
+            &"x".repeat(MAX_STRING_LENGTH),
         ] {
             assert_eq!(good.parse::<Topic>().unwrap().as_str(), good);
         }
@@ -140,13 +140,13 @@ mod tests {
             assert_eq!(bad.parse::<Topic>(), Err(why), "{bad:?}");
         }
         assert_eq!(
-            "x".repeat(TEXT_MAX + 1).parse::<Topic>(),
+            "x".repeat(MAX_STRING_LENGTH + 1).parse::<Topic>(),
             Err(TopicError::TooLong)
         );
     }
 
     #[test]
-    fn a_filter_has_its_wildcards_in_the_right_place() {
+    fn a_filter_has_its_wildcards_in_valid_positions() {
         for good in ["a", "#", "+", "a/+/set", "a/#", "+/+/#"] {
             assert!(good.parse::<Filter>().is_ok(), "{good}");
         }

@@ -1,0 +1,67 @@
+//! The delays between connection attempts.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use crate::{LinkFault, connection_state::ConnectionState};
+
+const MIN_DELAY: Duration = Duration::from_millis(200);
+/// The first delay after a fault that only a user can fix.
+const MIN_DELAY_USER_ACTION: Duration = Duration::from_secs(5);
+const MAX_DELAY: Duration = Duration::from_secs(30);
+/// Delays are multiplied by a random factor of this range, so that many clients do not reconnect at the same time.
+pub(crate) const JITTER: RangeInclusive<f64> = 0.75..=1.25;
+
+/// Exponential back-off from 0.2 s to 30 s.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next: MIN_DELAY }
+    }
+}
+
+impl Backoff {
+    /// The delay after a connection or an attempt that ended with `fault`. `jitter` is a factor from [`JITTER`]. A
+    /// stable connection resets the back-off.
+    pub(crate) fn next_delay(&mut self, fault: &LinkFault, state: ConnectionState, jitter: f64) -> Duration {
+        if state == ConnectionState::Stable {
+            self.next = MIN_DELAY;
+        }
+        if fault.needs_user_action() {
+            self.next = self.next.max(MIN_DELAY_USER_ACTION);
+        }
+        let delay = self.next.mul_f64(jitter);
+        self.next = (self.next * 2).min(MAX_DELAY);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_to_thirty_seconds_and_reset_after_a_stable_connection() {
+        let mut backoff = Backoff::default();
+        let mut delay = |state| {
+            backoff
+                .next_delay(&LinkFault::ConnectionRefused, state, 1.0)
+                .as_millis()
+        };
+        let delays: Vec<_> = (0..9).map(|_| delay(ConnectionState::Failed)).collect();
+        assert_eq!(delays, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
+        assert_eq!(delay(ConnectionState::Unstable), 30_000, "still flapping");
+        assert_eq!(delay(ConnectionState::Stable), 200);
+    }
+
+    #[test]
+    fn a_refused_login_starts_at_five_seconds() {
+        let mut backoff = Backoff::default();
+        let mut delay = |fault| backoff.next_delay(&fault, ConnectionState::Failed, 1.0).as_secs();
+        let delays: Vec<_> = (0..4).map(|_| delay(LinkFault::BadCredentials)).collect();
+        assert_eq!(delays, [5, 10, 20, 30]);
+    }
+}

@@ -1,0 +1,44 @@
+//! Whether a connection was accepted and lasted.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A connection that lasts this long is stable.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// The state that a connection had reached when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionState {
+    /// The broker did not accept it.
+    Failed,
+    /// Accepted, for less than [`STABLE_AFTER`].
+    Unstable,
+    /// Accepted, for at least [`STABLE_AFTER`].
+    Stable,
+}
+
+impl ConnectionState {
+    /// The state at `now` of a connection that the broker accepted at `accepted`.
+    pub(crate) fn at(now: Instant, accepted: Option<Instant>) -> Self {
+        match accepted.map(|accepted| now.duration_since(accepted)) {
+            None => Self::Failed,
+            Some(age) if age < STABLE_AFTER => Self::Unstable,
+            Some(_) => Self::Stable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_stable_after_five_seconds() {
+        let accepted = Instant::now();
+        let at = |age| ConnectionState::at(accepted + age, Some(accepted));
+        assert_eq!(ConnectionState::at(accepted, None), ConnectionState::Failed);
+        assert_eq!(at(Duration::from_millis(4_999)), ConnectionState::Unstable);
+        assert_eq!(at(Duration::from_secs(5)), ConnectionState::Stable);
+    }
+}

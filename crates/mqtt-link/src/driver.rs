@@ -1,0 +1,226 @@
+//! The only task that polls the MQTT client. It does nothing else.
+//!
+//! Each connection gets a new client. The link receives its sending half with the event that reports the connection.
+//! So nothing of a lost connection (queued requests, packet ids, a collision, partly read events) reaches the next
+//! one.
+
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, Outgoing};
+use tokio::{
+    select,
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    LinkFault,
+    backoff::{Backoff, JITTER},
+    connection_state::ConnectionState,
+    driver_event::DriverEvent,
+    fault::Stage,
+    options::{self, CONNECT_TIMEOUT},
+    outbox::MAX_INFLIGHT,
+    reconnect::{Connected, Notice, Reconnect, Recovery},
+    session::Session,
+};
+
+/// Capacity of the channel to the link. When it is full, the driver stops reading, and TCP flow control slows the
+/// broker down.
+const CHANNEL_CAPACITY: usize = 128;
+
+/// The task behind a link. The link has no connection unless it runs.
+#[derive(Debug)]
+#[must_use = "the link has no connection unless its driver runs"]
+pub struct Driver {
+    options: MqttOptions,
+    address: String,
+    events: mpsc::Sender<DriverEvent>,
+    stop: CancellationToken,
+    backoff: Backoff,
+    reconnect: Reconnect,
+}
+
+/// How a connection or an attempt ended.
+enum ConnectionEnd {
+    /// After DISCONNECT, or because the link was dropped. There is no next connection.
+    Final,
+    /// The driver reconnects.
+    Fault {
+        fault: LinkFault,
+        accepted: Option<Instant>,
+    },
+}
+
+/// The progress of a connection.
+#[derive(Clone, Copy)]
+enum DriverState {
+    Connecting,
+    Connected {
+        accepted: Instant,
+    },
+    /// DISCONNECT is sent. Polling until the broker closes the connection flushes everything; one poll more would
+    /// connect again.
+    Disconnecting,
+}
+
+impl Driver {
+    /// A driver that runs until `stop`, and the events it reports.
+    pub(crate) fn new(
+        options: MqttOptions,
+        address: String,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::Receiver<DriverEvent>) {
+        let (sender, events) = mpsc::channel(CHANNEL_CAPACITY);
+        let driver = Self {
+            options,
+            address,
+            events: sender,
+            stop,
+            backoff: Backoff::default(),
+            reconnect: Reconnect::default(),
+        };
+        (driver, events)
+    }
+
+    /// Connects, polls and reconnects until the link is closed or dropped.
+    pub async fn run(mut self) {
+        while let ConnectionEnd::Fault { fault, accepted } = self.run_connection().await {
+            let now = Instant::now();
+            let state = ConnectionState::at(now, accepted);
+            let fault = self.reconnect.classify(fault, now);
+            let notice = self.reconnect.on_failed(&fault, state, now);
+            let delay = self.backoff.next_delay(&fault, state, rand::random_range(JITTER));
+            self.log_fault(&fault, state, notice, delay);
+            if state != ConnectionState::Failed || notice == Notice::New {
+                self.emit(DriverEvent::Disconnected(fault)).await;
+            }
+            select! {
+                () = sleep(delay) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Runs one connection, from the attempt to its end.
+    async fn run_connection(&mut self) -> ConnectionEnd {
+        let abort = self.stop.child_token();
+        // One more than the window, for DISCONNECT.
+        let (client, mut client_events) = AsyncClient::new(self.options.clone(), MAX_INFLIGHT + 1);
+        client_events.set_network_options(options::network());
+        let mut session = Some(Session::new(client, abort.clone()));
+        let mut state = DriverState::Connecting;
+        let fault = loop {
+            // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
+            let polled = select! {
+                polled = timeout(self.poll_timeout(state), client_events.poll()) => polled,
+                () = abort.cancelled() => break LinkFault::Unacknowledged,
+            };
+            match polled {
+                Ok(Ok(event)) => {
+                    state = self.next_state(state, &event);
+                    if let Some(event) = DriverEvent::from_client(event, &mut session) {
+                        self.emit(event).await;
+                    }
+                }
+                Ok(Err(error)) => break LinkFault::from_client(&error, state.stage()),
+                Err(_) => break LinkFault::Silent,
+            }
+        };
+        // The client read these before the failure.
+        for event in std::mem::take(&mut client_events.state.events) {
+            if let Some(event) = DriverEvent::from_client(event, &mut session) {
+                self.emit(event).await;
+            }
+        }
+        match state {
+            _ if self.stop.is_cancelled() => ConnectionEnd::Final,
+            DriverState::Disconnecting => ConnectionEnd::Final,
+            DriverState::Connecting => ConnectionEnd::Fault {
+                fault,
+                accepted: None,
+            },
+            DriverState::Connected { accepted } => ConnectionEnd::Fault {
+                fault,
+                accepted: Some(accepted),
+            },
+        }
+    }
+
+    /// An open connection pings, so a longer poll means that a write blocks.
+    fn poll_timeout(&self, state: DriverState) -> Duration {
+        match state {
+            DriverState::Connecting => 2 * Duration::from_secs(CONNECT_TIMEOUT),
+            DriverState::Connected { .. } | DriverState::Disconnecting => 2 * self.options.keep_alive(),
+        }
+    }
+
+    fn next_state(&mut self, state: DriverState, event: &Event) -> DriverState {
+        let now = Instant::now();
+        match (state, event) {
+            (_, Event::Incoming(Incoming::ConnAck(_))) => {
+                let connected = self.reconnect.on_connected(now);
+                self.log_connected(connected);
+                DriverState::Connected { accepted: now }
+            }
+            (_, Event::Outgoing(Outgoing::Disconnect)) => DriverState::Disconnecting,
+            (DriverState::Connected { accepted }, _)
+                if ConnectionState::at(now, Some(accepted)) == ConnectionState::Stable =>
+            {
+                if let Some(recovery) = self.reconnect.on_stable(now) {
+                    self.log_connected(Connected::Again(recovery));
+                }
+                state
+            }
+            _ => state,
+        }
+    }
+
+    /// Sends an event to the link and waits for room. The link never waits for the driver.
+    async fn emit(&self, event: DriverEvent) {
+        select! {
+            // Fails if the link is dropped; the driver then stops too.
+            _ = self.events.send(event) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    fn log_connected(&self, connected: Connected) {
+        let broker = &self.address;
+        match connected {
+            Connected::First => info!(broker, "connected to the MQTT broker"),
+            Connected::Again(Recovery { attempts, duration }) => {
+                info!(broker, attempts, ?duration, "reconnected to the MQTT broker");
+            }
+            Connected::Flapping => debug!(broker, "connected to the MQTT broker; not stable yet"),
+        }
+    }
+
+    fn log_fault(&self, fault: &LinkFault, state: ConnectionState, notice: Notice, delay: Duration) {
+        let broker = &self.address;
+        match (notice, state) {
+            (Notice::Repeated, _) => debug!(
+                broker,
+                ?delay,
+                "still no stable connection to the MQTT broker: {fault}"
+            ),
+            (Notice::New, ConnectionState::Failed) => {
+                warn!(broker, "cannot connect to the MQTT broker: {fault}");
+            }
+            (Notice::New, ConnectionState::Unstable | ConnectionState::Stable) => {
+                warn!(broker, "lost the connection to the MQTT broker: {fault}");
+            }
+        }
+    }
+}
+
+impl DriverState {
+    fn stage(self) -> Stage {
+        match self {
+            Self::Connecting => Stage::Connecting,
+            Self::Connected { .. } | Self::Disconnecting => Stage::Connected,
+        }
+    }
+}

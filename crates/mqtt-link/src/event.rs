@@ -1,0 +1,31 @@
+//! What happens on a link.
+
+use bytes::Bytes;
+
+use crate::{Filter, LinkFault};
+
+/// An event on a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// The broker accepted a connection. The link republishes everything.
+    Up,
+    /// There is no connection. Follows the loss of a connection, and each new reason for which reconnects fail.
+    Down {
+        /// The reason.
+        fault: LinkFault,
+    },
+    /// A message on a subscribed topic.
+    Message {
+        /// The topic of the message.
+        topic: String,
+        /// The payload of the message.
+        payload: Bytes,
+        /// The retain flag: the broker stored the message before this subscription.
+        retain: bool,
+    },
+    /// The broker denied a subscription. The link subscribes again on the next connection.
+    SubscriptionRefused {
+        /// The denied filter.
+        filter: Filter,
+    },
+}

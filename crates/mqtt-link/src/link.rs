@@ -1,0 +1,306 @@
+//! The connection as its owner sees it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use rumqttc::Publish;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, warn};
+
+use crate::{
+    Driver, Filter, LinkError, LinkEvent, LinkFault, LinkOptions, LinkStats, PublishPriority,
+    ShutdownOutcome, Topic, driver_event::DriverEvent, inflight::AckProgress, options::MAX_PACKET_SIZE,
+    outbox::Outbox, session::Session,
+};
+
+/// Room that a PUBLISH packet needs besides topic and payload: header, lengths, packet id.
+const PUBLISH_OVERHEAD: usize = 16;
+
+/// A connection to the broker. Dropped without [`Link::close`], it drops the connection without DISCONNECT, and the
+/// broker publishes the last will.
+#[derive(Debug)]
+pub struct Link {
+    outbox: Outbox,
+    session: Option<Session>,
+    driver_events: mpsc::Receiver<DriverEvent>,
+    events: VecDeque<LinkEvent>,
+    will_topic: Topic,
+    fault: Option<LinkFault>,
+    connects: u64,
+    losses: u64,
+    received: u64,
+    oversized: u64,
+    refused: Vec<Filter>,
+    _stop_driver: DropGuard,
+}
+
+impl Link {
+    /// Creates a link and the driver that connects and reconnects it. Spawn [`Driver::run`]; it ends when the link
+    /// is closed or dropped.
+    ///
+    /// # Errors
+    /// If the options cannot work with any broker; see [`LinkError`].
+    pub fn open(options: LinkOptions) -> Result<(Self, Driver), LinkError> {
+        let stop = CancellationToken::new();
+        let (driver, driver_events) = Driver::new(
+            options.to_client(Some(&options.will))?,
+            options.address(),
+            stop.clone(),
+        );
+        let link = Self {
+            outbox: Outbox::new(options.subscriptions),
+            session: None,
+            driver_events,
+            events: VecDeque::new(),
+            will_topic: options.will.topic,
+            fault: None,
+            connects: 0,
+            losses: 0,
+            received: 0,
+            oversized: 0,
+            refused: Vec::new(),
+            _stop_driver: stop.drop_guard(),
+        };
+        Ok((link, driver))
+    }
+
+    /// Returns the next event, and drives the link: poll it whenever there is nothing else to do. Cancel safe.
+    pub async fn next_event(&mut self) -> LinkEvent {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            match self.driver_events.recv().await {
+                Some(event) => self.handle(event),
+                None if self.fault == Some(LinkFault::DriverEnded) => std::future::pending().await,
+                None => self.on_disconnected(LinkFault::DriverEnded),
+            }
+        }
+    }
+
+    /// Sets the retained payload of `topic`, now and after every reconnect. An equal payload is not published again.
+    /// While the link is down or busy, only the latest payload is kept. An empty payload clears the topic, see
+    /// [`Link::clear_retained`].
+    pub fn publish_retained(
+        &mut self,
+        priority: PublishPriority,
+        topic: impl Into<Topic>,
+        payload: impl Into<Bytes>,
+    ) {
+        let (topic, payload) = (topic.into(), payload.into());
+        if self.fits(&topic, &payload) {
+            self.outbox.publish_retained(priority, topic, payload);
+            self.flush();
+        }
+    }
+
+    /// Clears the retained payload of `topic`. The link drops the topic once the broker acknowledges that.
+    pub fn clear_retained(&mut self, topic: impl Into<Topic>) {
+        self.outbox.clear_retained(topic.into());
+        self.flush();
+    }
+
+    /// Records that another client cleared `topic`, and leaves it empty. Publishes nothing unless a payload is in
+    /// flight or waits.
+    pub fn mark_cleared(&mut self, topic: impl Into<Topic>) {
+        self.outbox.mark_cleared(topic.into());
+        self.flush();
+    }
+
+    /// Publishes the retained payload of a topic again.
+    pub fn republish(&mut self, topic: &Topic) {
+        self.outbox.republish(topic);
+        self.flush();
+    }
+
+    /// Publishes the retained payloads of all topics again, in the order of their priorities.
+    pub fn republish_all(&mut self) {
+        self.outbox.republish_all();
+        self.flush();
+    }
+
+    /// Publishes a message that is not retained, at QoS 1. The link drops it if the broker does not acknowledge it
+    /// within `ttl`, and drops the oldest message if more than 16,000 of them (or 4 MiB) wait.
+    pub fn publish(&mut self, topic: impl Into<Topic>, payload: impl Into<Bytes>, ttl: Duration) {
+        let (topic, payload) = (topic.into(), payload.into());
+        if self.fits(&topic, &payload) {
+            self.outbox.publish(topic, payload, Instant::now() + ttl);
+            self.flush();
+        }
+    }
+
+    /// Subscribes, now and after every reconnect.
+    pub fn subscribe(&mut self, filter: impl Into<Filter>) {
+        self.outbox.subscribe(filter.into());
+        self.flush();
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, filter: &Filter) {
+        self.outbox.unsubscribe(filter);
+        self.refused.retain(|refused| refused != filter);
+        self.flush();
+    }
+
+    /// Publishes everything that waits, then `last_payload` on the topic of the last will, waits for all
+    /// acknowledgements and disconnects, all within `timeout`. Drops messages received meanwhile.
+    pub async fn close(mut self, last_payload: impl Into<Bytes>, timeout: Duration) -> ShutdownOutcome {
+        let deadline = Instant::now() + timeout;
+        // The driver may have connected already, with the event still in the channel.
+        while self.session.is_none()
+            && let Ok(event) = self.driver_events.try_recv()
+        {
+            self.handle(event);
+        }
+        self.outbox.close(self.will_topic.clone(), last_payload.into());
+        self.flush();
+        match timeout_at(deadline, self.drain()).await {
+            Ok(ShutdownOutcome::Acknowledged) => {}
+            Ok(other) => return other,
+            Err(_) => return ShutdownOutcome::TimedOut,
+        }
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.disconnect().is_ok())
+        {
+            // The driver ends when the broker closes the connection. Everything is acknowledged, so a timeout here
+            // does not matter.
+            let _ = timeout_at(deadline, async {
+                while self.driver_events.recv().await.is_some() {}
+            })
+            .await;
+        }
+        ShutdownOutcome::Acknowledged
+    }
+
+    /// Statistics for health reports and tests.
+    pub fn stats(&self) -> LinkStats {
+        let counts = self.outbox.counts();
+        LinkStats {
+            connected: self.session.is_some(),
+            fault: self.fault.as_ref().map(ToString::to_string),
+            connects: self.connects,
+            losses: self.losses,
+            published: counts.published,
+            acknowledged: counts.acknowledged,
+            received: self.received,
+            queued: self.outbox.queued(),
+            unacked: self.outbox.inflight(),
+            dropped: counts.dropped + self.oversized,
+            expired: counts.expired,
+            refused_subscriptions: self.refused.len(),
+        }
+    }
+
+    async fn drain(&mut self) -> ShutdownOutcome {
+        while self.session.is_some() {
+            if self.outbox.is_empty() {
+                return ShutdownOutcome::Acknowledged;
+            }
+            match self.driver_events.recv().await {
+                Some(event) => self.handle(event),
+                None => return ShutdownOutcome::NotConnected,
+            }
+            self.events.clear();
+        }
+        ShutdownOutcome::NotConnected
+    }
+
+    fn handle(&mut self, event: DriverEvent) {
+        match event {
+            DriverEvent::Connected(session) => self.on_connected(session),
+            DriverEvent::Disconnected(fault) => self.on_disconnected(fault),
+            DriverEvent::Sent(id) => {
+                let result = self.outbox.on_sent(id);
+                self.abort_unless(result.is_ok());
+            }
+            DriverEvent::Collided => {
+                let result = self.outbox.on_collided();
+                self.abort_unless(result.is_ok());
+            }
+            DriverEvent::Acknowledged(id) => self.outbox.on_acknowledged(id),
+            DriverEvent::SubAck(id, codes) => {
+                let refused = self.outbox.on_suback(id, &codes);
+                self.on_refused(refused);
+            }
+            DriverEvent::PingResp => {
+                let progress = self.outbox.on_ping_response();
+                self.abort_unless(progress == AckProgress::Moving);
+            }
+            DriverEvent::Message(message) => self.on_message(message),
+        }
+        self.flush();
+    }
+
+    fn on_connected(&mut self, session: Session) {
+        self.session = Some(session);
+        self.fault = None;
+        self.connects += 1;
+        self.refused.clear();
+        self.outbox.on_connected();
+        self.events.push_back(LinkEvent::Up);
+    }
+
+    fn on_disconnected(&mut self, fault: LinkFault) {
+        if self.session.take().is_some() {
+            self.losses += 1;
+        }
+        self.outbox.on_disconnected();
+        self.fault = Some(fault.clone());
+        self.events.push_back(LinkEvent::Down { fault });
+    }
+
+    fn on_refused(&mut self, filters: Vec<Filter>) {
+        for filter in filters {
+            warn!(%filter, "the MQTT broker denies a subscription; check its access rules");
+            self.refused.push(filter.clone());
+            self.events.push_back(LinkEvent::SubscriptionRefused { filter });
+        }
+    }
+
+    fn on_message(&mut self, message: Publish) {
+        self.received += 1;
+        self.events.push_back(LinkEvent::Message {
+            topic: message.topic,
+            payload: message.payload,
+            retain: message.retain,
+        });
+    }
+
+    /// Passes requests to the client until the in-flight window is full.
+    fn flush(&mut self) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        while let Some(request) = self.outbox.next_request(Instant::now()) {
+            if session.send(request).is_err() {
+                // Either the connection is closed and the event waits in the channel, or the in-flight records are
+                // wrong. In both cases the next connection sends all in-flight requests again.
+                session.abort();
+                return;
+            }
+        }
+    }
+
+    /// Drops a connection whose in-flight records do not match or that makes no progress. The next connection sends
+    /// all in-flight requests again.
+    fn abort_unless(&self, ok: bool) {
+        if let Some(session) = self.session.as_ref().filter(|_| !ok) {
+            session.abort();
+        }
+    }
+
+    fn fits(&mut self, topic: &Topic, payload: &Bytes) -> bool {
+        let fits = topic.as_str().len() + payload.len() + PUBLISH_OVERHEAD <= MAX_PACKET_SIZE;
+        if !fits {
+            self.oversized += 1;
+            error!(%topic, bytes = payload.len(), limit = MAX_PACKET_SIZE, "message too large for MQTT; dropped");
+        }
+        fits
+    }
+}

@@ -1,0 +1,64 @@
+//! Publishes a message and checks that it is received, over a short connection.
+
+use std::time::Duration;
+
+use rumqttc::{Event, Incoming, MqttOptions};
+use tokio::time::timeout;
+
+use crate::{
+    LinkError, LinkFault, LinkOptions, Topic,
+    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection},
+};
+
+/// Whether the broker delivers a published message to a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoopbackCheck {
+    /// The message was received.
+    Received,
+    /// The broker acknowledged the message and did not deliver it: the access rules deny publish or subscribe.
+    /// Brokers need not report that, and Mosquitto does not.
+    NotReceived,
+    /// The connection failed.
+    Failed(LinkFault),
+}
+
+/// Connects as [`probe_retained`](crate::probe_retained) does and publishes an empty message to a topic that it
+/// subscribed to. Waits at most `limit` for the connection, and at most `limit` for the message.
+///
+/// # Errors
+/// If the options cannot work with any broker; see [`LinkError`].
+pub async fn check_loopback(
+    options: LinkOptions,
+    topic: &Topic,
+    limit: Duration,
+) -> Result<LoopbackCheck, LinkError> {
+    let options = ProbeConnection::options(options)?;
+    Ok(check(options, topic, limit)
+        .await
+        .unwrap_or_else(LoopbackCheck::Failed))
+}
+
+async fn check(options: MqttOptions, topic: &Topic, limit: Duration) -> Result<LoopbackCheck, LinkFault> {
+    let mut connection = ProbeConnection::open(options, topic, limit).await?;
+    // The broker handles SUBSCRIBE first, so the subscription is active by then.
+    connection.publish_empty(topic);
+    let acknowledged_first = timeout(limit, acknowledged_first(&mut connection));
+    if !acknowledged_first.await.unwrap_or(Ok(true))? {
+        return Ok(LoopbackCheck::Received);
+    }
+    match timeout(MESSAGE_TIMEOUT, connection.next_message()).await {
+        Ok(message) => message.map(|_| LoopbackCheck::Received),
+        Err(_) => Ok(LoopbackCheck::NotReceived),
+    }
+}
+
+/// Whether PUBACK arrives before the message itself. Ignores a retained message of the topic.
+async fn acknowledged_first(connection: &mut ProbeConnection) -> Result<bool, LinkFault> {
+    loop {
+        match connection.next_event().await? {
+            Event::Incoming(Incoming::Publish(message)) if !message.retain => return Ok(false),
+            Event::Incoming(Incoming::PubAck(_)) => return Ok(true),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Options of a link, and their conversion for the MQTT client.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use bytes::Bytes;
+use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS, TlsConfiguration};
+
+use crate::{Filter, LinkError, Login, Tls, Topic, topic::MAX_STRING_LENGTH};
+
+/// Maximum size of a packet in both directions, in bytes. The discovery payload of one device can have 22 kB, so the
+/// client's default of 10 KiB would cause endless reconnects.
+pub(crate) const MAX_PACKET_SIZE: usize = 1 << 20;
+/// The client assigns packet ids from a ring of this size. Far above the in-flight window, so that an id is reused only
+/// if an acknowledgement is long overdue.
+const PACKET_IDS: u16 = 1024;
+/// For DNS, TCP, TLS and CONNACK together, and for each flush; in seconds.
+pub(crate) const CONNECT_TIMEOUT: u64 = 5;
+
+/// Address of the broker, credentials, last will and subscriptions.
+#[derive(Debug, Clone)]
+pub struct LinkOptions {
+    /// Host name or IP address of the broker.
+    pub host: String,
+    /// Port of the broker; usually 1883 for TCP, 8883 for TLS.
+    pub port: u16,
+    /// The client id. If two clients use the same id, the broker disconnects the older one.
+    pub client_id: String,
+    /// For brokers that require a login.
+    pub login: Option<Login>,
+    /// The client pings an idle connection at this interval, and drops it after twice that. Whole seconds, 1 to 65,535.
+    pub keep_alive: Duration,
+    /// What the broker publishes if the connection is lost.
+    pub will: Will,
+    /// Filters that the link subscribes to at QoS 1 on every connection, before it publishes.
+    pub subscriptions: Vec<Filter>,
+    /// TCP or TLS.
+    pub transport: Transport,
+}
+
+/// The last will: retained, QoS 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Also the topic of the last message before DISCONNECT.
+    pub topic: Topic,
+    /// At most 65,535 bytes.
+    pub payload: Bytes,
+}
+
+/// The transport to the broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Unencrypted.
+    #[default]
+    Tcp,
+    /// Encrypted.
+    Tls(Tls),
+}
+
+impl LinkOptions {
+    /// `host:port`, for the log.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", bracketed(&self.host), self.port)
+    }
+
+    /// The options of the MQTT client. A probe has no last will.
+    pub(crate) fn to_client(&self, will: Option<&Will>) -> Result<MqttOptions, LinkError> {
+        let transport = match (&self.transport, self.host.parse::<Ipv6Addr>()) {
+            (Transport::Tcp, _) => rumqttc::Transport::Tcp,
+            (Transport::Tls(_), Ok(address)) => return Err(LinkError::Ipv6OverTls(address)),
+            (Transport::Tls(tls), Err(_)) => {
+                rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls.client_config()?))
+            }
+        };
+        self.validate()?;
+        let mut client = MqttOptions::new(&self.client_id, bracketed(&self.host), self.port);
+        if let Some(will) = will {
+            client.set_last_will(LastWill::new(
+                will.topic.as_str(),
+                will.payload.clone(),
+                QoS::AtLeastOnce,
+                true,
+            ));
+        }
+        client
+            .set_transport(transport)
+            .set_clean_session(true)
+            .set_keep_alive(self.keep_alive)
+            .set_inflight(PACKET_IDS)
+            .set_max_packet_size(MAX_PACKET_SIZE, MAX_PACKET_SIZE);
+        if let Some(login) = &self.login {
+            client.set_credentials(&login.username, &login.password);
+        }
+        Ok(client)
+    }
+
+    fn validate(&self) -> Result<(), LinkError> {
+        for (what, text) in [("broker's host", &self.host), ("client id", &self.client_id)] {
+            if text.is_empty() {
+                return Err(LinkError::Empty { what });
+            }
+            check_string(what, text)?;
+        }
+        if let Some(login) = &self.login {
+            check_string("user name", &login.username)?;
+            check_string("password", &login.password)?;
+        }
+        if self.will.payload.len() > MAX_STRING_LENGTH {
+            return Err(LinkError::Text { what: "last will" });
+        }
+        let seconds = self.keep_alive.as_secs();
+        if self.keep_alive.subsec_nanos() != 0 || !(1..=u64::from(u16::MAX)).contains(&seconds) {
+            return Err(LinkError::KeepAlive(self.keep_alive));
+        }
+        Ok(())
+    }
+}
+
+/// The client's network options.
+pub(crate) fn network() -> NetworkOptions {
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(CONNECT_TIMEOUT);
+    network
+}
+
+/// The client joins host and port with a colon, so an IPv6 address needs brackets.
+fn bracketed(host: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host.to_owned(),
+    }
+}
+
+fn check_string(what: &'static str, text: &str) -> Result<(), LinkError> {
+    if text.len() > MAX_STRING_LENGTH || text.contains('\0') {
+        return Err(LinkError::Text { what });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> LinkOptions {
+        LinkOptions {
+            host: "localhost".into(),
+            port: 1883,
+            client_id: "test".into(),
+            login: Some(Login {
+                username: "user".into(),
+                password: "hunter2".into(),
+            }),
+            keep_alive: Duration::from_secs(15),
+            will: Will {
+                topic: "t".parse().unwrap(),
+                payload: Bytes::from_static(b"offline"),
+            },
+            subscriptions: Vec::new(),
+            transport: Transport::Tcp,
+        }
+    }
+
+    #[test]
+    fn options_that_the_client_cannot_use_are_rejected() {
+        let broken = |change: fn(&mut LinkOptions)| {
+            let mut options = options();
+            change(&mut options);
+            options.to_client(None).err().unwrap().to_string()
+        };
+        assert!(broken(|options| options.client_id.clear()).contains("client id is empty"));
+        assert!(broken(|options| options.host.clear()).contains("host is empty"));
+        assert!(broken(|options| options.keep_alive = Duration::from_millis(900)).contains("900ms"));
+        assert!(broken(|options| options.keep_alive = Duration::from_millis(1500)).contains("1.5s"));
+        assert!(broken(|options| options.keep_alive = Duration::from_secs(65_536)).contains("65536s"));
+        assert!(broken(|options| options.client_id = "a\0".into()).contains("NUL"));
+        assert!(
+            broken(|options| options.will.payload = vec![b'x'; MAX_STRING_LENGTH + 1].into())
+                .contains("last will")
+        );
+        let ipv6 = |options: &mut LinkOptions| {
+            options.host = "::1".into();
+            options.transport = Transport::Tls(Tls::default());
+        };
+        assert!(broken(ipv6).contains("IPv6"));
+    }
+
+    #[test]
+    fn options_reach_the_client_and_debug_output_hides_the_password() {
+        let options = options();
+        let client = options.to_client(None).unwrap();
+        assert_eq!(client.credentials().unwrap().password, "hunter2");
+        assert!(client.clean_session());
+        assert_eq!(client.max_packet_size(), MAX_PACKET_SIZE);
+        assert!(!format!("{options:?}").contains("hunter2"));
+        assert_eq!(bracketed("::1"), "[::1]");
+        assert_eq!(bracketed("127.0.0.1"), "127.0.0.1");
+    }
+}

@@ -1,0 +1,81 @@
+//! One short connection, for checks that do not need a link.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use tokio::time::timeout;
+
+use crate::{LinkError, LinkFault, LinkOptions, Topic, fault::Stage, options};
+
+/// How long after SUBACK or PUBACK a message may arrive. Brokers send both together.
+pub(crate) const MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A connection that subscribes to one topic.
+pub(crate) struct ProbeConnection {
+    client: AsyncClient,
+    events: EventLoop,
+}
+
+impl ProbeConnection {
+    /// The client options of a probe: no last will, and another client id, because the broker would disconnect the
+    /// running client with the same id.
+    pub(crate) fn options(mut options: LinkOptions) -> Result<MqttOptions, LinkError> {
+        options.client_id = format!("{}-{}", options.client_id, std::process::id());
+        options.to_client(None)
+    }
+
+    /// Connects within `limit` and sends SUBSCRIBE.
+    pub(crate) async fn open(
+        options: MqttOptions,
+        topic: &Topic,
+        limit: Duration,
+    ) -> Result<Self, LinkFault> {
+        let (client, mut events) = AsyncClient::new(options, 4);
+        events.set_network_options(options::network());
+        let mut connection = Self { client, events };
+        timeout(limit, connection.connected())
+            .await
+            .map_err(|_| LinkFault::Timeout)??;
+        // The channel is empty, so there is room.
+        let _room = connection.client.try_subscribe(topic.as_str(), QoS::AtLeastOnce);
+        Ok(connection)
+    }
+
+    /// Publishes an empty message that is not retained.
+    pub(crate) fn publish_empty(&self, topic: &Topic) {
+        // The channel holds at most the SUBSCRIBE, so there is room.
+        let _room = self
+            .client
+            .try_publish(topic.as_str(), QoS::AtLeastOnce, false, Vec::new());
+    }
+
+    /// Waits for the next event of the established connection.
+    pub(crate) async fn next_event(&mut self) -> Result<Event, LinkFault> {
+        self.poll(Stage::Connected).await
+    }
+
+    /// Waits for the next message.
+    pub(crate) async fn next_message(&mut self) -> Result<Bytes, LinkFault> {
+        loop {
+            if let Event::Incoming(Incoming::Publish(message)) = self.next_event().await? {
+                return Ok(message.payload);
+            }
+        }
+    }
+
+    async fn connected(&mut self) -> Result<(), LinkFault> {
+        loop {
+            if let Event::Incoming(Incoming::ConnAck(_)) = self.poll(Stage::Connecting).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn poll(&mut self, stage: Stage) -> Result<Event, LinkFault> {
+        self.events
+            .poll()
+            .await
+            .map_err(|error| LinkFault::from_client(&error, stage))
+    }
+}
