@@ -4,8 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{ExitAction, ExitError, sources};
-use crate::system::signals::Signals;
+use super::{ExitAction, ExitError, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::{DemoArgs, SettingsArgs},

@@ -1,7 +1,6 @@
 //! `run`: the bridge.
 
-use super::{ExitAction, ExitError, load, sources};
-use crate::system::signals::Signals;
+use super::{ExitAction, ExitError, load, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::SettingsArgs,

@@ -814,3 +814,48 @@ async fn groups_of_an_earlier_run_are_cleaned_up() {
         assert_eq!(seam.broker.retained(topic).await, None, "{topic}");
     }
 }
+
+#[tokio::test]
+async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
+    let mut seam = Seam::start().await;
+    seam.publish("bridge/request/plan", r#"{"days":31,"page":3}"#)
+        .await;
+    let (reply, request) = seam.request().await;
+    let expected = Request::Plan {
+        group: None,
+        days: 31,
+        page: 3,
+    };
+    assert_eq!(request, expected);
+    // More than brokers accept: the connection would be lost.
+    reply.send(Ok(Value::String("x".repeat(1 << 20))));
+    let answer = seam.answer("bridge/response/plan").await;
+    assert_eq!(answer["error"]["code"], "too_large");
+    assert_eq!(answer["data"], Value::Null);
+}
+
+#[tokio::test]
+async fn states_are_published_only_of_what_is_configured() {
+    let seam = Seam::start().await;
+    let mut strip = lamp();
+    strip.id = "mats".parse().unwrap();
+    strip.identity = None;
+    strip.outlets.clear();
+    strip.phase = Phase::Connecting;
+    strip.availability = Availability::Offline;
+    let reports = seam.news.as_ref().unwrap();
+    reports.send(DeviceEvent::Report(Arc::new(strip))).await.unwrap();
+    seam.expect("mats/availability", |_| true).await;
+    // A timer that was kept of a device, and one of an outlet, that are not there any more.
+    for gone in ["sold", "mats/old", "mats/1"] {
+        let status = Arc::new(OutletStatus::MANUAL);
+        seam.say(SchedulerUpdate::Outlet(path(gone), status)).await;
+    }
+    seam.say(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
+        .await;
+    seam.expect("bridge/info", |info| info["vacation"] == true).await;
+    let states = seam.broker.retained_under("tapo2mqtt/#").await;
+    let holds = |topic: &str| states.contains_key(&format!("tapo2mqtt/{topic}"));
+    assert!(holds("mats") && holds("mats/1"), "the group has it: {states:?}");
+    assert!(!holds("sold") && !holds("mats/old"), "{states:?}");
+}

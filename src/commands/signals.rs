@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::commands::ExitAction;
+use super::ExitAction;
 use crate::{
     app::bridge::{Bridge, ShutdownReason},
     system::service_manager::Supervisor,
