@@ -35,7 +35,7 @@ mod sensor;
 mod tests;
 mod topic;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -59,6 +59,7 @@ use reader::{Read, Report, Table};
 use register::IdIndex;
 
 use planner::{
+    DeviceId,
     location::Location,
     rules::{Rules, Schedule},
     sensor::SensorSpec,
@@ -67,6 +68,7 @@ use planner::{
 use crate::domain::{
     devices::{Credentials as DeviceCredentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
     report_thresholds::ReportThresholds,
+    scheduling::OutletNames,
     topics::Topics,
 };
 
@@ -142,6 +144,18 @@ impl Settings {
             devices: devices.collect(),
             tempo,
         }
+    }
+
+    /// Every device, with the names of its outlets.
+    pub fn outlet_names(&self) -> BTreeMap<DeviceId, OutletNames> {
+        let names = |device: &Device| {
+            let outlets = device.outlets.iter();
+            outlets
+                .map(|outlet| (outlet.key.clone(), outlet.position))
+                .collect()
+        };
+        let devices = self.devices.iter();
+        devices.map(|device| (device.id.clone(), names(device))).collect()
     }
 
     fn device_config(&self, device: &Device) -> DeviceConfig {

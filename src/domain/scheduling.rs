@@ -17,7 +17,7 @@ use crate::domain::{
     request_reply::RequestReply,
 };
 use planner::{
-    DeviceId, GroupId, OutletPath, Power,
+    DeviceId, GroupId, OutletKey, OutletPath, Power,
     units::{MilliWattHours, MilliWatts},
 };
 use planner::{
@@ -91,9 +91,12 @@ pub enum SchedulerMsg {
 pub struct ReloadedRules {
     /// The rules, without what was changed over MQTT.
     pub rules: Arc<Rules>,
-    /// Every configured device.
-    pub devices: BTreeSet<DeviceId>,
+    /// Every configured device, with the names of its outlets.
+    pub devices: BTreeMap<DeviceId, OutletNames>,
 }
+
+/// The names of the outlets of one device, from the settings, with their positions. Others go by their position.
+pub type OutletNames = BTreeMap<OutletKey, u8>;
 
 /// A request to the scheduler.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +168,14 @@ pub enum RequestError {
     /// The value is not a valid schedule; every problem is named with its path.
     #[error("{0}")]
     Invalid(String),
+    /// More changed schedules than one group may have.
+    #[error("group {group} has {most} changed schedules already; remove some of them first")]
+    TooMany {
+        /// The group.
+        group: GroupId,
+        /// How many it may have.
+        most: usize,
+    },
     /// The settings have problems; all of them.
     #[error("{0}")]
     InvalidSettings(String),
@@ -188,6 +199,7 @@ impl RequestError {
             Self::UnknownDevice(_) => "unknown_device",
             Self::UnknownName(_) => "unknown_name",
             Self::Invalid(_) => "invalid_value",
+            Self::TooMany { .. } => "too_many",
             Self::InvalidSettings(_) => "invalid_settings",
             Self::Disabled(_) => "disabled",
             Self::Busy => "busy",

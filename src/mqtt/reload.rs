@@ -166,7 +166,7 @@ impl Reloader {
         to_devices.send(DeviceMsg::Reload(settings.device_set()));
         to_scheduler.send(SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(settings.rules.clone()),
-            devices: devices.clone(),
+            devices: settings.outlet_names(),
         }));
         Ok(Reloaded {
             before: std::mem::replace(&mut self.running, settings),

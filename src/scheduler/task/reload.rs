@@ -20,6 +20,7 @@ impl Scheduler {
     /// that stay in a group stays too.
     pub(super) fn reload(&mut self, rewritten: ReloadedRules, look: Look) {
         let ReloadedRules { rules, devices } = rewritten;
+        let devices = devices.into_keys().collect();
         self.leave_out(&devices);
         let before = self.book.rules.clone();
         self.book.resettle(rules);

@@ -491,7 +491,10 @@ impl World {
         self.rules = Arc::new(rules);
         let ask = SchedulerMsg::Reload(ReloadedRules {
             rules: self.rules.clone(),
-            devices: devices.iter().map(|device| device.parse().unwrap()).collect(),
+            devices: devices
+                .iter()
+                .map(|device| (device.parse().unwrap(), BTreeMap::new()))
+                .collect(),
         });
         self.bridge.asks.send(ask).await.unwrap();
         self.settle().await;
