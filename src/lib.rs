@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod devices;
 pub mod domain;
+pub mod homeassistant;
 pub mod migrate;
 pub mod mqtt;
 pub mod scheduler;

@@ -1,6 +1,6 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
@@ -9,19 +9,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use planner::DeviceId;
-
 use crate::{
-    app::reload::Loader,
-    config::{Device, Settings},
+    config::{Loader, Settings},
     devices::DeviceOwner,
-    domain::{
-        device_metrics::MetricsRegistry,
-        devices::{Credentials, DeviceConfig, DeviceSet, EventSenders, OutletConfig, PollingConfig},
-        report_thresholds::ReportThresholds,
-        scheduling::{self, OutletNames},
-    },
-    mqtt::{BridgeInfo, Channels, Control, MqttTask, Parts, link::LinkError},
+    domain::{device_metrics::MetricsRegistry, devices::EventSenders, scheduling},
+    mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, link::LinkError},
     scheduler::task::{self, SchedulerTask},
     store::{self, Loaded, Store},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
@@ -41,7 +33,7 @@ const WHOLE_BUDGET: Duration = Duration::from_millis(930);
 pub enum ShutdownReason {
     /// It was asked to stop, and did.
     Stopped,
-    /// It was asked over MQTT to start anew.
+    /// A request over MQTT: start again.
     Restart,
     /// One of its tasks ended by itself. The process should end with an error, so that its supervisor
     /// starts it again.
@@ -107,7 +99,7 @@ impl Bridge {
         let about = about(settings, &clock, start_checks);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
-            devices: outlet_names(settings),
+            devices: settings.outlet_names(),
             store: keeper.clone(),
             inbox: scheduler_ends,
             events: scheduler_news_in,
@@ -115,26 +107,26 @@ impl Bridge {
             clock: clock.clone(),
             tasks: tasks.clone(),
         });
-        let parts = Parts {
-            wires: Channels {
-                orders,
-                asks: scheduler_wires.asks,
-                words: scheduler_wires.words,
-                news: news_in,
+        let parts = MqttParts {
+            channels: Channels {
+                devices: orders,
+                scheduler: scheduler_wires.asks,
+                updates: scheduler_wires.words,
+                reports: news_in,
                 controls,
                 pulse: pulse.clone(),
             },
-            about,
+            info: about,
             log_level,
-            keeper: keeper.clone(),
+            store: keeper.clone(),
             loader,
-            board: board.clone(),
+            metrics: board.clone(),
             clock: clock.clone(),
         };
         let event_loop = MqttTask::open(settings, parts, &tasks)?;
         let reload = event_loop.reload_signal();
         let owner = DeviceOwner::start(
-            roster(settings),
+            settings.device_set(),
             orders_in,
             EventSenders {
                 mqtt: news,
@@ -223,7 +215,7 @@ impl Bridge {
     }
 }
 
-/// Tells that its task ended, however it did.
+/// Reports the end of its task, whether it returned or panicked.
 struct TaskEndNotice {
     name: &'static str,
     ending: mpsc::Sender<&'static str>,
@@ -267,61 +259,4 @@ fn open_store(settings: &Settings, clock: &Clock) -> Result<(Store, store::Write
         findings.push(finding);
     }
     Ok((keeper, writer, findings))
-}
-
-/// Every configured device, with the names of its outlets.
-pub(crate) fn outlet_names(settings: &Settings) -> BTreeMap<DeviceId, OutletNames> {
-    let names = |device: &Device| {
-        let outlets = device.outlets.iter();
-        outlets
-            .map(|outlet| (outlet.key.clone(), outlet.position))
-            .collect()
-    };
-    settings
-        .devices
-        .iter()
-        .map(|device| (device.id.clone(), names(device)))
-        .collect()
-}
-
-/// The devices of the settings, and how to treat them.
-pub(crate) fn roster(settings: &Settings) -> DeviceSet {
-    let tempo = PollingConfig {
-        poll: settings.polling.state,
-        slow_poll: settings.polling.energy,
-        telling: ReportThresholds {
-            power_change: settings.report.power_change,
-            energy_change: settings.report.energy_change,
-            max_interval: settings.report.max_interval,
-        },
-        request: settings.polling.request_timeout,
-        probe_longest: settings.retry.unreachable,
-        refused_longest: settings.retry.refused,
-        locked: settings.retry.locked,
-        search: settings.discovery.targets.clone(),
-    };
-    let devices = settings
-        .devices
-        .iter()
-        .map(|device| device_config(settings, device))
-        .collect();
-    DeviceSet { devices, tempo }
-}
-
-fn device_config(settings: &Settings, device: &Device) -> DeviceConfig {
-    let outlet = |outlet: &crate::config::Outlet| OutletConfig {
-        position: outlet.position,
-        key: outlet.key.clone(),
-        name: outlet.name.clone(),
-    };
-    DeviceConfig {
-        id: device.id.clone(),
-        address: device.address.to_string(),
-        name: device.name.clone(),
-        credentials: settings.credentials_of(device).map(|account| Credentials {
-            username: account.username.clone(),
-            password: account.password.clone(),
-        }),
-        outlets: device.outlets.iter().map(outlet).collect(),
-    }
 }

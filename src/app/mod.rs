@@ -1,4 +1,3 @@
-//! Wiring: channels, tasks, ordered stop, reload.
+//! Wiring: channels, tasks, ordered stop.
 
 pub mod bridge;
-pub mod reload;

@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::{ExitError, load};
 use crate::{
-    app::bridge::{StartError, roster},
+    app::bridge::StartError,
     cli::SettingsArgs,
     config::Settings,
     devices::{Seen, look},
+    domain::topics::{ParsedTopic, Verb},
     mqtt::{
         link::{LinkError, LoopbackCheck, RetainedProbe, Topic, check_loopback, probe_retained},
         link_options,
-        topics::{Address, Verb},
     },
     system::tasks::Tasks,
 };
@@ -102,7 +102,7 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
 async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
     let topics = settings.topics();
     let options = link_options(settings, &topics).map_err(StartError::from)?;
-    let topic = topics.topic_of(&Address::Outlet {
+    let topic = topics.topic_of(&ParsedTopic::Outlet {
         path: OutletPath::device(device.clone()),
         verb: Verb::Set,
     });
@@ -126,7 +126,7 @@ async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<St
 /// Tries all devices at the same time: one that hangs does not hold up the table.
 async fn devices(settings: &Settings) -> Vec<Row> {
     let tasks = Tasks::default();
-    let roster = roster(settings);
+    let roster = settings.device_set();
     let request = roster.tempo.request;
     let looks: Vec<_> = roster
         .devices

@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{ExitAction, ExitError, sources};
-use crate::system::signals::Signals;
+use super::{ExitAction, ExitError, signals::Signals, sources};
 use crate::{
-    app::{bridge::Bridge, reload::Loader},
+    app::bridge::Bridge,
     cli::{DemoArgs, SettingsArgs},
     config::{self, Credentials, Device, Problems, Settings, Sources},
     demo::broker::EmbeddedBroker,
@@ -41,7 +40,7 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Exi
     let sources = sources(settings);
     let settings = stage.settings(&sources)?;
     let log_level = telemetry::start(settings.log.level, settings.log.format);
-    let loader = Loader::new(move || stage.settings(&sources));
+    let loader = config::Loader::new(move || stage.settings(&sources));
     let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
     println!("{}", welcome(&settings));
     let after = signals.run(bridge).await;

@@ -8,6 +8,7 @@ mod healthcheck;
 mod plan;
 mod run;
 mod shell;
+mod signals;
 
 #[cfg(feature = "demo")]
 mod simulate;

@@ -17,7 +17,7 @@ use super::{
     topic::topic,
 };
 use crate::{
-    mqtt::topics::BaseTopic,
+    domain::topics::BaseTopic,
     system::telemetry::{Format, Level},
 };
 

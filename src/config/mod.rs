@@ -14,10 +14,12 @@ mod condition;
 mod credentials;
 mod definition;
 mod device;
+mod diff;
 mod environment;
 mod group;
 mod layers;
 mod limits;
+mod loader;
 mod location;
 mod mqtt;
 mod names;
@@ -33,7 +35,7 @@ mod sensor;
 mod tests;
 mod topic;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -42,8 +44,10 @@ pub use bridge::{Discovery, HomeAssistant, Log, Polling, Retry};
 pub use credentials::Credentials;
 pub use definition::schedule_definition;
 pub use device::{Device, Outlet};
+pub use diff::SettingsDiff;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
+pub use loader::Loader;
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub use problem::{Problem, Problems};
 pub use report::Reporting;
@@ -55,12 +59,18 @@ use reader::{Read, Report, Table};
 use register::IdIndex;
 
 use planner::{
+    DeviceId,
     location::Location,
     rules::{Rules, Schedule},
     sensor::SensorSpec,
 };
 
-use crate::mqtt::topics::Topics;
+use crate::domain::{
+    devices::{Credentials as DeviceCredentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+    report_thresholds::ReportThresholds,
+    scheduling::OutletNames,
+    topics::Topics,
+};
 
 /// Everything that can be configured, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +121,59 @@ impl Settings {
     /// Every topic of the bridge.
     pub fn topics(&self) -> Topics {
         topics(&self.mqtt, &self.homeassistant)
+    }
+
+    /// The devices, and how to poll them.
+    pub fn device_set(&self) -> DeviceSet {
+        let tempo = PollingConfig {
+            poll: self.polling.state,
+            slow_poll: self.polling.energy,
+            telling: ReportThresholds {
+                power_change: self.report.power_change,
+                energy_change: self.report.energy_change,
+                max_interval: self.report.max_interval,
+            },
+            request: self.polling.request_timeout,
+            probe_longest: self.retry.unreachable,
+            refused_longest: self.retry.refused,
+            locked: self.retry.locked,
+            search: self.discovery.targets.clone(),
+        };
+        let devices = self.devices.iter().map(|device| self.device_config(device));
+        DeviceSet {
+            devices: devices.collect(),
+            tempo,
+        }
+    }
+
+    /// Every device, with the names of its outlets.
+    pub fn outlet_names(&self) -> BTreeMap<DeviceId, OutletNames> {
+        let names = |device: &Device| {
+            let outlets = device.outlets.iter();
+            outlets
+                .map(|outlet| (outlet.key.clone(), outlet.position))
+                .collect()
+        };
+        let devices = self.devices.iter();
+        devices.map(|device| (device.id.clone(), names(device))).collect()
+    }
+
+    fn device_config(&self, device: &Device) -> DeviceConfig {
+        let outlet = |outlet: &Outlet| OutletConfig {
+            position: outlet.position,
+            key: outlet.key.clone(),
+            name: outlet.name.clone(),
+        };
+        DeviceConfig {
+            id: device.id.clone(),
+            address: device.address.to_string(),
+            name: device.name.clone(),
+            credentials: self.credentials_of(device).map(|account| DeviceCredentials {
+                username: account.username.clone(),
+                password: account.password.clone(),
+            }),
+            outlets: device.outlets.iter().map(outlet).collect(),
+        }
     }
 
     /// The settings for everybody to see: no secret, no user name.

@@ -10,7 +10,7 @@ use super::{
     reader::{Expected, Leaf, Read, Table},
     topic::topic,
 };
-use crate::{mqtt::topics::BaseTopic, system::Secret};
+use crate::{domain::topics::BaseTopic, system::Secret};
 
 /// IANA's port for MQTT.
 const PORT: u16 = 1883;

@@ -8,7 +8,7 @@ use super::{
     register::{Found, IdIndex},
     topic::topic,
 };
-use crate::mqtt::topics::Topics;
+use crate::domain::topics::Topics;
 use planner::{
     SensorId,
     sensor::{Pointer, SensorSpec, Unit},

@@ -1,7 +1,7 @@
 //! A topic one may publish to.
 
 use super::reader::{Expected, Leaf};
-use crate::mqtt::topics::{BASE_MAX, BaseTopic};
+use crate::domain::topics::{BASE_MAX, BaseTopic};
 
 /// Parses a topic.
 pub(super) fn topic(leaf: &Leaf<'_>) -> Result<BaseTopic, Expected> {

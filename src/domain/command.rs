@@ -1,7 +1,8 @@
 //! A command of a user: made once, in decode, and carried to its end with its [`Reply`].
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
+use jiff::SignedDuration;
 use planner::{GroupId, OutletPath, overrides::Lifetime};
 use tokio::time::Instant;
 
@@ -42,7 +43,7 @@ pub enum Action {
     OffFor(Duration),
     /// Off after this long, 1 s to 24 h, for what is on.
     CountDown(Duration),
-    /// Ends a countdown, whoever started it.
+    /// Ends a countdown, also one that was started on the device.
     CancelCountdown,
     /// Back to the schedules: the override ends.
     Auto,
@@ -50,4 +51,55 @@ pub enum Action {
     Read,
     /// Restart the computer of the device. Only for a whole device.
     Reboot,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outlet(path) => write!(f, "{path}"),
+            Self::Group(group) => write!(f, "group/{group}"),
+        }
+    }
+}
+
+/// As in the log: `ON`, `ON for 5m`, `read`.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Lengths of commands are at most a day, so the conversion does not fail.
+        let length = |length: Duration| SignedDuration::try_from(length).unwrap_or_default();
+        match self {
+            Self::Switch(Switch::To(power)) => write!(f, "{power}"),
+            Self::Switch(Switch::Toggle) => f.write_str("TOGGLE"),
+            Self::OnFor(time) => write!(f, "ON for {:#}", length(*time)),
+            Self::OffFor(time) => write!(f, "OFF for {:#}", length(*time)),
+            Self::CountDown(time) => write!(f, "countdown {:#}", length(*time)),
+            Self::CancelCountdown => f.write_str("countdown 0"),
+            Self::Auto => f.write_str("AUTO"),
+            Self::Read => f.write_str("read"),
+            Self::Reboot => f.write_str("reboot"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::Power;
+
+    use super::*;
+
+    #[test]
+    fn a_command_in_the_log_is_readable() {
+        let minutes = Duration::from_mins(90);
+        for (action, text) in [
+            (Action::Switch(Switch::To(Power::On)), "ON"),
+            (Action::Switch(Switch::Toggle), "TOGGLE"),
+            (Action::OnFor(minutes), "ON for 1h 30m"),
+            (Action::CountDown(Duration::from_secs(5)), "countdown 5s"),
+            (Action::Auto, "AUTO"),
+        ] {
+            assert_eq!(action.to_string(), text);
+        }
+        let group = Target::Group("driveway".parse().unwrap());
+        assert_eq!(group.to_string(), "group/driveway");
+    }
 }

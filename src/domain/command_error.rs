@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,8 +60,7 @@ impl CommandError {
 }
 
 /// Stable words for failures, as they stand in a response's `error.code`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorCode {
     /// The device has not been reached since the bridge started.
     NotReady,
@@ -107,6 +106,12 @@ pub enum ErrorCode {
     InvalidSettings,
 }
 
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_str().serialize(serializer)
+    }
+}
+
 /// Whose failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +132,33 @@ impl fmt::Display for ErrorCode {
 }
 
 impl ErrorCode {
+    /// The code as it stands in a response.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotReady => "not_ready",
+            Self::ShuttingDown => "shutting_down",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::SetupMode => "setup_mode",
+            Self::Busy => "busy",
+            Self::UnknownDevice => "unknown_device",
+            Self::UnknownOutlet => "unknown_outlet",
+            Self::UnknownGroup => "unknown_group",
+            Self::BadCommand => "bad_command",
+            Self::Forbidden => "forbidden",
+            Self::UnsupportedProtocol => "unsupported_protocol",
+            Self::WrongCredentials => "wrong_credentials",
+            Self::LockedOut => "locked_out",
+            Self::Unsupported => "unsupported",
+            Self::DeviceError => "device_error",
+            Self::NotConfirmed => "not_confirmed",
+            Self::WrongDevice => "wrong_device",
+            Self::NoAnswer => "no_answer",
+            Self::RefusedBySafety => "refused_by_safety",
+            Self::InvalidSettings => "invalid_settings",
+        }
+    }
+
     /// Whose failure it is.
     pub fn origin(self) -> Origin {
         match self {

@@ -11,3 +11,4 @@ pub mod report;
 pub mod report_thresholds;
 pub mod request_reply;
 pub mod scheduling;
+pub mod topics;

@@ -1,4 +1,4 @@
-//! What goes in and out of the scheduler task, beside the reports and intents of the device owner.
+//! Messages between the event loop and the scheduler, and the status of outlets and groups.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,32 +61,32 @@ pub fn channels() -> (SchedulerHandle, SchedulerInbox) {
     (SchedulerHandle { asks, words }, ends)
 }
 
-/// What the scheduler is told by the event loop, which never waits for it.
+/// The inbox of the scheduler. The event loop sends and never waits.
 #[derive(Debug)]
 pub enum SchedulerMsg {
     /// A command. It ends in one reply.
     Command(Command),
-    /// A topic that sensors read said something.
+    /// A message on a topic that sensors use.
     Sensor {
         /// The topic.
         topic: String,
         /// The payload.
         payload: Bytes,
-        /// Whether the broker kept it.
+        /// Whether the broker kept it: its age is unknown.
         retained: bool,
     },
-    /// The settings were read again. The one word that comes of it is [`SchedulerUpdate::Rules`], if there are other rules.
+    /// The settings were reloaded. [`SchedulerUpdate::Rules`] follows if the rules changed.
     Reload(ReloadedRules),
-    /// A question, or a change of what people wrote down. It ends in one [`SchedulerUpdate::Reply`].
+    /// A query, or a change of schedules, overrides or vacation. It ends in one reply.
     Request {
         /// The request.
         request: Request,
-        /// Where its result goes.
+        /// Where the result goes.
         reply: RequestReply,
     },
 }
 
-/// What settings that were read again say.
+/// The rules and devices of reloaded settings.
 #[derive(Debug)]
 pub struct ReloadedRules {
     /// The rules, without what was changed over MQTT.
@@ -132,7 +132,7 @@ pub enum Request {
     Overrides,
     /// Ends overrides: of one outlet, one group, or all.
     ClearOverrides(Option<Target>),
-    /// Whether nobody is at home; `None` asks only.
+    /// Turns vacation on or off; `None` reads it.
     Vacation(Option<bool>),
     /// The coming switch times, of one group or of all.
     Plan {
@@ -145,7 +145,7 @@ pub enum Request {
     },
 }
 
-/// Why a request is refused.
+/// Why a request fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// No such group is configured.
@@ -156,10 +156,16 @@ pub enum RequestError {
     UnknownSchedule {
         /// The group.
         group: GroupId,
-        /// What was asked for.
+        /// The schedule that the request names.
         schedule: ScheduleId,
     },
-    /// What was sent is no schedule; every problem is named with its path.
+    /// No such device is configured.
+    #[error("no device {0} is configured")]
+    UnknownDevice(DeviceId),
+    /// No device and no outlet has this name.
+    #[error("no device or outlet is called {0}")]
+    UnknownName(String),
+    /// The value is not a valid schedule; every problem is named with its path.
     #[error("{0}")]
     Invalid(String),
     /// More changed schedules than one group may have.
@@ -170,6 +176,12 @@ pub enum RequestError {
         /// How many it may have.
         most: usize,
     },
+    /// The settings have problems; all of them.
+    #[error("{0}")]
+    InvalidSettings(String),
+    /// The function is disabled.
+    #[error("{0}")]
+    Disabled(&'static str),
     /// Too many requests are in progress.
     #[error("too many requests at once; send it again")]
     Busy,
@@ -178,16 +190,34 @@ pub enum RequestError {
     ShuttingDown,
 }
 
-/// What the scheduler tells the event loop.
+impl RequestError {
+    /// The stable code in a response.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownGroup(_) => "unknown_group",
+            Self::UnknownSchedule { .. } => "unknown_schedule",
+            Self::UnknownDevice(_) => "unknown_device",
+            Self::UnknownName(_) => "unknown_name",
+            Self::Invalid(_) => "invalid_value",
+            Self::TooMany { .. } => "too_many",
+            Self::InvalidSettings(_) => "invalid_settings",
+            Self::Disabled(_) => "disabled",
+            Self::Busy => "busy",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+/// What the scheduler sends to the event loop.
 #[derive(Debug)]
 pub enum SchedulerUpdate {
-    /// The rules in force. The first word, and again whenever they change.
+    /// The rules in force. The first update, and again when they change.
     Rules(Arc<Rules>),
-    /// How an outlet of a group, or with a timer or a countdown, stands. On change only.
+    /// The status of an outlet of a group, or with a timer or a countdown. On change only.
     Outlet(OutletPath, Arc<OutletStatus>),
-    /// How a group stands. On change only.
+    /// The status of a group. On change only.
     Group(GroupId, Arc<GroupStatus>),
-    /// Whether nobody is at home. The second word, and on change.
+    /// Whether vacation is on. The second update, and on change.
     Vacation(Vacation),
     /// Something happened.
     Event(Event),

@@ -1,4 +1,4 @@
-//! The bridge's own figures, and what they mean in words.
+//! `bridge/health`: figures about the bridge, and the issues that they show.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,26 +28,26 @@ use planner::DeviceId;
 const LAG_LIMIT: Duration = Duration::from_millis(100);
 /// A queue fuller than this is about to refuse.
 const QUEUE_LIMIT: f64 = 0.8;
-/// Losses of the broker within [`STORM_WINDOW`] that make a storm.
+/// Lost connections within [`STORM_WINDOW`] that make a storm.
 const STORM_LOSSES: usize = 5;
-/// Losses that are remembered.
+/// Lost connections that are remembered.
 const LOSSES_KEPT: usize = 100;
 const STORM_WINDOW: Duration = Duration::from_mins(5);
 /// A wall clock that moves this much against the steady one jumped.
 const JUMP_LIMIT: f64 = 2.0;
 
-/// Gathers what health needs and nobody else keeps.
+/// Collects what `bridge/health` needs.
 #[derive(Debug)]
 pub(super) struct HealthCollector {
-    board: MetricsRegistry,
+    metrics: MetricsRegistry,
     tasks: Tasks,
     clock: Clock,
-    keeper: Store,
+    store: Store,
     started: Instant,
     losses: VecDeque<Instant>,
     /// Losses of the broker that were counted.
     counted: u64,
-    /// Wall and steady time when health was last told.
+    /// Wall and steady time of the last collection.
     last: Option<(jiff::Timestamp, Instant)>,
     lag: Duration,
 }
@@ -75,7 +75,7 @@ struct TaskHealth {
     counts: TaskCounts,
 }
 
-/// What the tasks of a name are doing; of those that ended, the worst end.
+/// The state of the tasks of a name; of those that ended, the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum TaskState {
@@ -104,22 +104,22 @@ impl TaskHealth {
 
 #[derive(Debug, Serialize)]
 struct Queues {
-    /// Commands that wait for an answer.
+    /// Commands without an outcome yet.
     commands: usize,
-    /// Orders on their way to the device owner.
+    /// Commands on their way to the device owner.
     orders: usize,
     /// How many of those fit.
     orders_capacity: usize,
 }
 
 impl HealthCollector {
-    pub(super) fn new(board: MetricsRegistry, tasks: Tasks, clock: Clock, keeper: Store) -> Self {
+    pub(super) fn new(metrics: MetricsRegistry, tasks: Tasks, clock: Clock, store: Store) -> Self {
         let started = Instant::now();
         Self {
-            board,
+            metrics,
             tasks,
             clock,
-            keeper,
+            store,
             started,
             losses: VecDeque::new(),
             counted: 0,
@@ -128,8 +128,8 @@ impl HealthCollector {
         }
     }
 
-    /// The link was lost so often since the start. Attempts that fail are no losses.
-    pub(super) fn lost(&mut self, losses: u64) {
+    /// The number of lost connections since the start. Failed attempts do not count.
+    pub(super) fn on_lost(&mut self, losses: u64) {
         if losses > self.counted {
             self.losses.push_back(Instant::now());
             if self.losses.len() > LOSSES_KEPT {
@@ -139,8 +139,8 @@ impl HealthCollector {
         self.counted = losses;
     }
 
-    /// The loop came round this much later than it should have.
-    pub(super) fn lagged(&mut self, by: Duration) {
+    /// The event loop was late by this much.
+    pub(super) fn on_lag(&mut self, by: Duration) {
         self.lag = self.lag.max(by);
     }
 
@@ -151,7 +151,7 @@ impl HealthCollector {
         commands: usize,
         orders: &mpsc::Sender<DeviceMsg>,
     ) -> Health {
-        let devices = self.board.devices();
+        let devices = self.metrics.devices();
         let queues = Queues {
             commands,
             orders: orders.max_capacity() - orders.capacity(),
@@ -161,7 +161,7 @@ impl HealthCollector {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
-        issues.extend(self.keeper.trouble());
+        issues.extend(self.store.trouble());
         if mqtt.refused_subscriptions > 0 {
             issues.push(format!(
                 "the broker denies {} subscriptions; check its access rules",
@@ -183,7 +183,7 @@ impl HealthCollector {
         }
     }
 
-    /// What is wrong with the process itself.
+    /// Issues of the process itself.
     fn issues(&mut self, queues: &Queues) -> Vec<String> {
         let mut issues = Vec::new();
         if self.lag > LAG_LIMIT {
@@ -228,7 +228,7 @@ fn is_filling(used: usize, capacity: usize) -> bool {
     used > capacity * QUEUE_LIMIT
 }
 
-/// Devices that are left alone for a while after failures, and those that do not keep up.
+/// Devices that are not asked for a while after failures, and those with a full queue.
 fn broken_devices(devices: &BTreeMap<DeviceId, DeviceHealth>) -> Vec<String> {
     let mut issues = Vec::new();
     for (device, health) in devices {
@@ -281,18 +281,12 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::store;
 
-    fn vitals() -> (HealthCollector, Clock) {
+    fn collector() -> (HealthCollector, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let (keeper, _writer, _loaded) = store::open(None, &clock).unwrap();
-        let vitals = HealthCollector::new(
-            MetricsRegistry::default(),
-            Tasks::default(),
-            clock.clone(),
-            keeper,
-        );
-        (vitals, clock)
+        let (store, _writer, _loaded) = crate::store::open(None, &clock).unwrap();
+        let health = HealthCollector::new(MetricsRegistry::default(), Tasks::default(), clock.clone(), store);
+        (health, clock)
     }
 
     fn queues(orders: usize) -> Queues {
@@ -315,23 +309,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_lags_is_told() {
-        let (mut vitals, _) = vitals();
-        vitals.lagged(LAG_LIMIT);
-        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
-        vitals.lagged(Duration::from_millis(250));
+    async fn a_lag_is_an_issue() {
+        let (mut health, _) = collector();
+        health.on_lag(LAG_LIMIT);
+        assert_eq!(health.issues(&queues(0)), [""; 0]);
+        health.on_lag(Duration::from_millis(250));
         assert_eq!(
-            vitals.issues(&queues(0)),
+            health.issues(&queues(0)),
             ["the event loop lagged 250 ms: the machine is overloaded"]
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_queue_is_told_before_it_is_full() {
-        let (mut vitals, _) = vitals();
-        assert_eq!(vitals.issues(&queues(80)), [""; 0]);
+    async fn a_queue_is_an_issue_before_it_is_full() {
+        let (mut health, _) = collector();
+        assert_eq!(health.issues(&queues(80)), [""; 0]);
         assert_eq!(
-            vitals.issues(&queues(81)),
+            health.issues(&queues(81)),
             ["command queue: 81 of 100 entries used"]
         );
         assert_eq!(broken_devices(&device(Phase::Ready, 8)), [""; 0]);
@@ -343,33 +337,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn losses_make_a_storm_and_failed_attempts_do_not() {
-        let (mut vitals, _) = vitals();
+        let (mut health, _) = collector();
         for losses in [1, 2, 3, 4, 4, 4] {
-            vitals.lost(losses);
+            health.on_lost(losses);
         }
-        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
-        vitals.lost(5);
+        assert_eq!(health.issues(&queues(0)), [""; 0]);
+        health.on_lost(5);
         assert_eq!(
-            vitals.issues(&queues(0)),
+            health.issues(&queues(0)),
             ["the broker was lost 5 times within 5 minutes"]
         );
         tokio::time::advance(STORM_WINDOW).await;
-        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+        assert_eq!(health.issues(&queues(0)), [""; 0]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_jump_of_the_clock_is_told_once() {
-        let (mut vitals, clock) = vitals();
-        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+    async fn a_clock_change_is_an_issue_once() {
+        let (mut health, clock) = collector();
+        assert_eq!(health.issues(&queues(0)), [""; 0]);
         tokio::time::advance(Duration::from_hours(1)).await;
-        assert_eq!(vitals.issues(&queues(0)), [""; 0], "time passes");
+        assert_eq!(health.issues(&queues(0)), [""; 0], "time passes");
         clock.jump(SignedDuration::from_hours(-1));
-        assert_eq!(vitals.issues(&queues(0)), ["system clock changed by -3600 s"]);
-        assert_eq!(vitals.issues(&queues(0)), [""; 0]);
+        assert_eq!(health.issues(&queues(0)), ["system clock changed by -3600 s"]);
+        assert_eq!(health.issues(&queues(0)), [""; 0]);
     }
 
     #[test]
-    fn a_device_that_is_left_alone_is_told_with_its_reason() {
+    fn a_device_that_is_not_asked_is_an_issue_with_its_reason() {
         let cases = [
             (Phase::Unreachable, "cannot be reached"),
             (Phase::Forbidden, "refuses the login"),
@@ -383,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tasks_are_told_by_name_with_what_became_of_them() {
+    async fn tasks_have_their_names_and_states() {
         let tasks = Tasks::default();
         let running = tasks.spawn("device heater", std::future::pending::<()>());
         tasks

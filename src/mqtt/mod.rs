@@ -1,31 +1,26 @@
-//! Everything that speaks MQTT.
+//! The MQTT side of the bridge.
 //!
-//! The event loop ([`MqttTask`]) is the sole owner of the link to the broker, of the topic tree and of
-//! what has been published. Topics, payloads and discovery are pure.
+//! The event loop ([`MqttTask`]) owns the link to the broker. A message goes through [`route`] (topic to target) and
+//! [`decode`] (payload to command), and on to the scheduler with the one reply that is sent back to the loop. What is
+//! published belongs to the `publisher`. Topics, payloads and discovery are pure.
 
-mod bridge_info;
-pub mod command;
-mod discovery;
+mod commands;
+pub mod decode;
 mod faulty;
-mod groups;
 mod health;
-mod home;
-mod inbound;
-mod open;
-mod pending;
-mod publisher;
+mod inbox;
+mod log_limit;
+mod options;
+pub(crate) mod publisher;
 mod reload;
+mod repeats;
 mod requests;
-mod scheduling;
-mod state;
-mod status_cache;
+mod response;
+mod retained;
+mod route;
 mod task;
-mod throttle;
-pub mod topics;
 
-pub use bridge_info::BridgeInfo;
 pub use mqtt_link as link;
-pub use open::{Parts, link_options};
-pub use state::states;
-pub use status_cache::StatusCache;
-pub use task::{Channels, Control, MqttTask};
+pub use options::link_options;
+pub use publisher::{bridge_info::BridgeInfo, state::states, status_cache::StatusCache};
+pub use task::{Channels, Control, MqttParts, MqttTask};

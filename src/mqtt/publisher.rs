@@ -1,6 +1,11 @@
-//! The topic tree: what has been reported, and what therefore stands on the broker.
+//! What is published: the last report of each device, the last status from the scheduler, discovery.
 
-mod former;
+pub(crate) mod bridge_info;
+mod earlier_run;
+mod retained_outlets;
+pub(crate) mod state;
+pub(crate) mod status_cache;
+mod throttle;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,99 +14,153 @@ use std::{
 };
 
 use bytes::Bytes;
+use ha_discovery::NodeId;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
-    discovery::Shape,
     faulty::FaultyTopics,
-    home::{Announcement, DiscoveryTracker},
-    link::{Link, PublishPriority},
-    state::{availability, json, states},
-    topics::{Address, BridgeTopic, Topics},
-};
-use crate::mqtt::{
-    bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError},
-    status_cache::StatusCache,
-    throttle::Throttle,
+    link::{Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
 };
 use crate::{
     domain::{
+        command::Target,
         command_error::ErrorCode,
-        report::{Availability, DeviceError, DeviceReport, Event},
+        report::{Availability, DeviceError, DeviceReport, Event, EventKind},
+        scheduling::{GroupStatus, OutletStatus},
+        topics::{BridgeTopic, ParsedTopic, RequestName, Topics},
     },
-    system::{clock::Clock, telemetry::Level},
+    homeassistant::{Announcement, DiscoveryTracker, EntityOwner, Finding, Shape},
+    store::Store,
+    system::{
+        clock::Clock,
+        telemetry::{Level, LogLevel},
+    },
 };
-use planner::{DeviceId, OutletKey, OutletPath, Power};
+use bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError};
+use earlier_run::EarlierRun;
+use planner::{DeviceId, GroupId, OutletPath, Power, plan::Vacation, rules::Rules};
+use retained_outlets::{EarlierDevice, RetainedOutlets};
+use state::{availability, json, states};
+use status_cache::StatusCache;
+use throttle::Throttle;
 
-/// How long an event or an answer is worth sending while the broker is away.
+/// How long an event or a response waits for the broker.
 const ONE_SHOT_TTL: Duration = Duration::from_mins(1);
-/// Between two times that all devices are told of together: each of a thousand that come up at once would otherwise
+/// Between two publications of the lists of all devices: each of a thousand devices that come up at once would otherwise
 /// have the list of all thousand written.
 const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
 
-/// The sole owner of what is published.
+/// The owner of the link and of everything that is published on it.
 #[derive(Debug)]
 pub(super) struct Publisher {
+    link: Link,
+    topics: Topics,
+    /// `None` without Home Assistant.
+    tracker: Option<DiscoveryTracker>,
+    statuses: StatusCache,
+    info: BridgeInfo,
+    log_level: LogLevel,
+    store: Store,
+    clock: Clock,
+    configured: BTreeSet<DeviceId>,
+    reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
+    retained: RetainedOutlets,
+    earlier_run: EarlierRun,
+    /// Why the settings that were read last are not in force.
+    settings_error: Option<String>,
+    /// Of `bridge/devices` and `bridge/info`.
+    overview: Throttle,
+    faulty: FaultyTopics,
+}
+
+/// What a publisher is made of.
+#[derive(Debug)]
+pub(super) struct PublisherParts {
     pub(super) link: Link,
     pub(super) topics: Topics,
-    pub(super) home: Option<DiscoveryTracker>,
-    pub(super) statuses: StatusCache,
-    pub(super) about: BridgeInfo,
+    pub(super) tracker: Option<DiscoveryTracker>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) info: BridgeInfo,
+    pub(super) log_level: LogLevel,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
     pub(super) configured: BTreeSet<DeviceId>,
-    pub(super) reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
-    pub(super) faulty: FaultyTopics,
-    /// Why the settings that were read last were not taken.
-    pub(super) refused_settings: Option<String>,
-    /// Of what is said of all devices together.
-    overview: Throttle,
-    clock: Clock,
-    /// Whether the devices of an earlier run were looked at.
-    stale_cleared: bool,
-    /// Whether the groups of an earlier run were looked at.
-    pub(super) stale_groups_cleared: bool,
-    /// The outlets that an earlier run told of, of devices that did not tell theirs yet.
-    stale_outlets: BTreeMap<DeviceId, Vec<OutletKey>>,
+}
+
+/// A group in `bridge/groups`, as an earlier run left it.
+#[derive(Deserialize)]
+struct EarlierGroup {
+    id: GroupId,
+}
+
+/// What is due at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The lists of all devices.
+    Overview,
+    /// Everything, for Home Assistant that started.
+    Birth,
+    /// Discovery messages of earlier runs have arrived.
+    StaleCleanup,
+    /// Lists of an earlier run have arrived.
+    EarlierRun,
 }
 
 impl Publisher {
-    pub(super) fn new(
-        link: Link,
-        topics: Topics,
-        home: Option<DiscoveryTracker>,
-        about: BridgeInfo,
-        configured: BTreeSet<DeviceId>,
-        statuses: StatusCache,
-        clock: Clock,
-    ) -> Self {
+    pub(super) fn new(parts: PublisherParts) -> Self {
         Self {
-            link,
-            topics,
-            home,
-            statuses,
-            about,
-            configured,
+            link: parts.link,
+            topics: parts.topics,
+            tracker: parts.tracker,
+            statuses: StatusCache::new(parts.rules),
+            info: parts.info,
+            log_level: parts.log_level,
+            store: parts.store,
+            clock: parts.clock,
+            configured: parts.configured,
             reports: BTreeMap::new(),
-            faulty: FaultyTopics::default(),
-            refused_settings: None,
+            retained: RetainedOutlets::default(),
+            earlier_run: EarlierRun::default(),
+            settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
-            clock,
-            stale_cleared: false,
-            stale_groups_cleared: false,
-            stale_outlets: BTreeMap::new(),
+            faulty: FaultyTopics::default(),
         }
     }
 
-    /// What stands before the first report.
-    pub(super) fn publish_initial(&mut self, level: Level) {
-        if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
+    /// The next event of the link. May be dropped at any time without losing anything.
+    pub(super) async fn link_event(&mut self) -> LinkEvent {
+        self.link.next_event().await
+    }
+
+    /// Figures about the link.
+    pub(super) fn link_stats(&self) -> LinkStats {
+        self.link.stats()
+    }
+
+    /// Subscribes to a topic.
+    pub(super) fn subscribe(&mut self, topic: &str) {
+        if let Some(filter) = self.faulty.filter(topic.to_owned()) {
+            self.link.subscribe(filter);
+        }
+    }
+
+    /// Ends a subscription.
+    pub(super) fn unsubscribe(&mut self, topic: &str) {
+        if let Some(filter) = self.faulty.filter(topic.to_owned()) {
+            self.link.unsubscribe(&filter);
+        }
+    }
+
+    /// Publishes what is known before the first report.
+    pub(super) fn publish_initial(&mut self) {
+        if let Some(bridge) = self.tracker.as_mut().and_then(DiscoveryTracker::bridge) {
             self.announce(PublishPriority::BridgeDiscovery, bridge);
         }
-        self.publish_info(level);
-        self.publish_devices();
-        self.publish_groups();
+        self.publish_info();
         self.publish_last_error(None);
         let online = availability(Availability::Online);
         self.retain(
@@ -111,8 +170,60 @@ impl Publisher {
         );
     }
 
-    /// A device changed. One that a reload took out may still report while its worker ends.
-    pub(super) fn hear(&mut self, report: &Arc<DeviceReport>) {
+    /// A connection stands. The link publishes everything that is retained again.
+    pub(super) fn on_connected(&mut self) {
+        let now = Instant::now();
+        self.earlier_run.connected(now);
+        // Not retained, so that it does not replace the list of the earlier run. It comes back after that list, or alone
+        // if there is none.
+        if !self.earlier_run.devices_read() {
+            self.send(self.topics.bridge(BridgeTopic::Devices), self.device_list());
+        }
+        if !self.earlier_run.groups_read() {
+            self.send(self.topics.bridge(BridgeTopic::Groups), self.statuses.list());
+        }
+        if let Some(tracker) = &mut self.tracker {
+            tracker.connected(now);
+        }
+    }
+
+    /// There is no connection.
+    pub(super) fn on_disconnected(&mut self) {
+        self.earlier_run.disconnected();
+    }
+
+    /// The next instant at which something is due, and what.
+    pub(super) fn next_due(&self) -> Option<(Instant, Due)> {
+        let tracker = self.tracker.as_ref();
+        [
+            (self.overview.due(), Due::Overview),
+            (tracker.and_then(DiscoveryTracker::due), Due::Birth),
+            (
+                tracker.and_then(DiscoveryTracker::stale_cleanup_ends),
+                Due::StaleCleanup,
+            ),
+            (self.earlier_run.deadline(), Due::EarlierRun),
+        ]
+        .into_iter()
+        .filter_map(|(at, due)| Some((at?, due)))
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// Does what is due.
+    pub(super) fn on_due(&mut self, due: Due) {
+        match due {
+            Due::Overview => self.publish_overview(),
+            Due::Birth => self.republish_all(),
+            Due::StaleCleanup => self.on_stale_cleared(),
+            Due::EarlierRun => {
+                self.on_device_list(None);
+                self.on_group_list(None);
+            }
+        }
+    }
+
+    /// A device changed. One that a reload removed may still report while its worker ends.
+    pub(super) fn on_report(&mut self, report: &Arc<DeviceReport>) {
         if !self.is_configured(&report.id) {
             return;
         }
@@ -121,37 +232,225 @@ impl Publisher {
         if before.as_deref().map(Shape::from) != Some(Shape::from(report.as_ref())) {
             self.announce_device(&report.id);
         }
+        self.clear_missing_outlets(report);
         self.publish_states(&report.id);
         self.retain(
             PublishPriority::Availability,
             self.topics.availability(&report.id),
             availability(report.availability),
         );
-        self.clear_vanished_outlets(before.as_deref(), report);
-        self.clear_stale_outlets(report);
-        // What is told of all devices together; what a meter shows is not in it.
         let before = before.as_deref();
-        if before.map(DeviceEntry::of) != Some(DeviceEntry::of(report)) {
-            self.overview.ask(Instant::now());
+        if before.is_none_or(|before| listed(before) != listed(report)) {
+            self.overview.request(Instant::now());
         }
         if before.map(|before| &before.trouble) != Some(&report.trouble) {
             self.publish_last_error(Some(report));
         }
     }
 
-    /// When [`Publisher::publish_overview`] is to be called.
-    pub(super) fn overview_due(&self) -> Option<Instant> {
-        self.overview.due()
+    /// The rules changed.
+    pub(super) fn on_rules(&mut self, rules: Arc<Rules>) {
+        for group in self.statuses.replace_rules(rules) {
+            self.remove_group(&group);
+        }
+        self.publish_group_list();
+        let groups: Vec<GroupId> = self.rules().groups.iter().map(|group| group.id.clone()).collect();
+        for group in &groups {
+            self.publish_group(group);
+        }
+        // The entities of a device depend on its groups.
+        self.announce_all();
     }
 
-    /// Tells what is said of all devices together.
-    pub(super) fn publish_overview(&mut self, level: Level) {
-        self.overview.told(Instant::now());
-        self.publish_devices();
-        self.publish_info(level);
+    /// The status of an outlet changed. One of a device that is not configured is a remainder of its removal.
+    pub(super) fn on_outlet_status(&mut self, path: OutletPath, status: Arc<OutletStatus>) {
+        if self.is_configured(&path.device) {
+            let device = path.device.clone();
+            self.statuses.set_outlet(path, status);
+            self.publish_states(&device);
+        }
     }
 
-    /// Something happened.
+    /// The status of a group changed.
+    pub(super) fn on_group_status(&mut self, group: &GroupId, status: Arc<GroupStatus>) {
+        self.statuses.set_group(group.clone(), status);
+        self.publish_group(group);
+    }
+
+    /// Vacation began or ended.
+    pub(super) fn on_vacation(&mut self, vacation: Vacation) {
+        self.statuses.vacation = Some(vacation);
+        self.publish_info();
+    }
+
+    /// The settings were reloaded. The topics of devices that are gone are cleared.
+    pub(super) fn on_reload(&mut self, devices: BTreeSet<DeviceId>, settings: Value, setup_mode: bool) {
+        self.info.settings = settings;
+        self.info.setup_mode = setup_mode;
+        let before = std::mem::replace(&mut self.configured, devices);
+        let removed: Vec<DeviceId> = before.difference(&self.configured).cloned().collect();
+        for device in removed {
+            info!(%device, "cleared retained topics of a removed device");
+            self.remove_device(&device);
+        }
+        if let Some(tracker) = &mut self.tracker {
+            for device in self.configured.difference(&before) {
+                tracker.expect(device.clone());
+            }
+        }
+        self.publish_device_list();
+        self.publish_info();
+    }
+
+    /// Whether the settings that were read last are in force, and why not. Shown in `bridge/last_error`.
+    pub(super) fn set_settings_error(&mut self, error: Option<String>) {
+        self.settings_error = error;
+        self.publish_last_error(None);
+    }
+
+    /// `bridge/devices` arrived. Topics of devices and outlets that an earlier run published and that are gone are
+    /// cleared. `None`: an earlier run left no list.
+    pub(super) fn on_device_list(&mut self, earlier: Option<&[u8]>) {
+        if !self.earlier_run.read_devices() {
+            return;
+        }
+        let earlier = earlier.and_then(|list| serde_json::from_slice::<Vec<EarlierDevice>>(list).ok());
+        for device in earlier.unwrap_or_default() {
+            let id = device.id.clone();
+            self.retained.add_earlier(device);
+            if !self.is_configured(&id) {
+                info!(device = %id, "cleared retained topics of a removed device");
+                self.remove_device(&id);
+            } else if let Some(report) = self.reports.get(&id).cloned() {
+                self.clear_missing_outlets(&report);
+                // The states of those that are not known yet.
+                self.publish_states(&id);
+            }
+        }
+        self.unsubscribe(&self.topics.bridge(BridgeTopic::Devices));
+        self.publish_device_list();
+    }
+
+    /// `bridge/groups` arrived. Topics of groups that an earlier run published and that are gone are cleared. `None`: an
+    /// earlier run left no list.
+    pub(super) fn on_group_list(&mut self, earlier: Option<&[u8]>) {
+        if !self.earlier_run.read_groups() {
+            return;
+        }
+        let earlier = earlier.and_then(|list| serde_json::from_slice::<Vec<EarlierGroup>>(list).ok());
+        for EarlierGroup { id } in earlier.unwrap_or_default() {
+            if self.rules().group(&id).is_none() {
+                info!(group = %id, "cleared retained topics of a removed group");
+                self.remove_group(&id);
+            }
+        }
+        self.unsubscribe(&self.topics.bridge(BridgeTopic::Groups));
+        self.publish_group_list();
+    }
+
+    /// A message on a discovery topic.
+    pub(super) fn on_discovery(&mut self, node: NodeId, payload: &[u8], retain: bool) {
+        let Some(tracker) = &mut self.tracker else { return };
+        match tracker.on_message(&node, payload, retain) {
+            Finding::Nothing => {}
+            Finding::Stale => {
+                info!(%node, "removed stale Home Assistant discovery");
+                self.remove_discovery(node);
+            }
+            Finding::Outdated(EntityOwner::Device(device)) => self.announce_device(&device),
+            Finding::Outdated(EntityOwner::Group(_)) => self.announce_groups(),
+            Finding::Foreign => {
+                warn!(
+                    %node,
+                    "another program uses this Home Assistant discovery topic; the entities are not announced. \
+                     Change mqtt.base_topic or the id"
+                );
+                self.mark_discovery_cleared(node);
+            }
+            Finding::StaleCleared => self.on_stale_cleared(),
+            Finding::Deleted(owner) => self.on_deleted(node, owner),
+        }
+    }
+
+    /// Home Assistant started.
+    pub(super) fn on_birth(&mut self) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.on_birth(Instant::now());
+        }
+    }
+
+    /// Announces again what was deleted in Home Assistant: one, or all. Returns `false` without Home Assistant.
+    pub(super) fn rediscover(&mut self, owner: Option<&EntityOwner>) -> bool {
+        let Some(tracker) = &mut self.tracker else {
+            return false;
+        };
+        tracker.unmark_deleted(owner);
+        self.store_deleted();
+        self.announce_all();
+        self.link.republish_all();
+        true
+    }
+
+    /// Publishes the state of a target again, and that of a group's members.
+    pub(super) fn republish(&mut self, target: &Target) {
+        match target {
+            Target::Outlet(path) => self.repeat(self.topics.state(path)),
+            Target::Group(group) => {
+                for path in self.members(group) {
+                    self.repeat(self.topics.state(&path));
+                }
+                self.repeat(self.topics.group(group));
+            }
+        }
+    }
+
+    /// Publishes the response to a command.
+    pub(super) fn respond(&mut self, target: &Target, response: String) {
+        let topic = match target {
+            Target::Outlet(path) => self.topics.response(path),
+            Target::Group(group) => self.topics.group_response(group),
+        };
+        self.send(topic, response);
+    }
+
+    /// Publishes the response to a request.
+    pub(super) fn respond_to_request(&mut self, name: &RequestName, response: String) {
+        self.send(self.topics.request_response(name), response);
+    }
+
+    /// Publishes the response to a retained command, and an event.
+    pub(super) fn refuse_retained(
+        &mut self,
+        topic: &str,
+        command: &ParsedTopic,
+        response: impl Fn(&str) -> String,
+    ) {
+        let message = format!(
+            "{topic} holds a retained command, which is refused; publish commands without retain, and an empty \
+             retained message to clear it"
+        );
+        if let Some(topic) = self.topics.response_to(command) {
+            self.send(topic, response(&message));
+        }
+        let (device, outlet) = match command {
+            ParsedTopic::Outlet { path, .. } => (Some(path.device.clone()), path.outlet.clone()),
+            _ => (None, None),
+        };
+        let group = match command {
+            ParsedTopic::Group { group, .. } | ParsedTopic::Schedule { group, .. } => Some(group.clone()),
+            _ => None,
+        };
+        self.publish_event(&Event {
+            kind: EventKind::RetainedCommand,
+            device,
+            outlet,
+            group,
+            message,
+            at: self.now(),
+        });
+    }
+
+    /// Publishes an event.
     pub(super) fn publish_event(&mut self, event: &Event) {
         self.send(
             self.topics.bridge(BridgeTopic::Event),
@@ -159,7 +458,7 @@ impl Publisher {
         );
     }
 
-    /// The bridge's own figures, retained.
+    /// Publishes `bridge/health`.
     pub(super) fn publish_health(&mut self, health: &impl Serialize) {
         self.retain(
             PublishPriority::State,
@@ -168,114 +467,42 @@ impl Publisher {
         );
     }
 
-    /// Version, start, settings, how many devices are online.
-    pub(super) fn publish_info(&mut self, level: Level) {
-        let info = json(&InfoPayload::of(
-            &self.about,
-            &self.reports,
-            self.configured.len(),
-            self.statuses.vacation,
-            level,
-        ));
-        self.retain(
-            PublishPriority::State,
-            self.topics.bridge(BridgeTopic::InfoPayload),
-            info,
-        );
+    /// Changes the level of the log.
+    pub(super) fn set_log_level(&mut self, level: Level) {
+        self.log_level.set(level);
+        self.publish_info();
     }
 
-    /// The states of a device, as it and the scheduler told them last.
-    pub(super) fn publish_states(&mut self, device: &DeviceId) {
-        let Some(report) = self.reports.get(device) else {
-            return;
-        };
-        for (path, state) in states(report, &self.statuses) {
-            self.retain(PublishPriority::State, self.topics.state(&path), state);
-        }
-    }
-
-    /// Publishes what a topic holds again: after a failed command, for whoever showed the wished state
-    /// already.
-    pub(super) fn repeat(&mut self, topic: String) {
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.republish(&topic);
-        }
-    }
-
-    /// Announces a device from its last report.
-    pub(super) fn announce_device(&mut self, device: &DeviceId) {
-        let Some(report) = self.reports.get(device).cloned() else {
-            return;
-        };
-        let announcement = self.announcement(&report);
-        if let Some(announcement) = announcement {
-            self.announce(PublishPriority::Discovery, announcement);
-        }
-    }
-
-    /// Announces everything anew.
-    pub(super) fn announce_all(&mut self) {
-        if let Some(bridge) = self.home.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(PublishPriority::BridgeDiscovery, bridge);
-        }
-        for device in self.reports.keys().cloned().collect::<Vec<_>>() {
-            self.announce_device(&device);
-        }
-        self.announce_groups();
-    }
-
-    /// Empties a discovery topic, before any device is announced.
-    pub(super) fn remove_discovery(&mut self, topic: &Address) {
-        self.retain(
-            PublishPriority::BridgeDiscovery,
-            self.topics.topic_of(topic),
-            Bytes::new(),
-        );
-    }
-
-    /// Somebody else emptied a discovery topic, and so it shall stay. Home Assistant, if it was that, warns of
-    /// each further empty message.
-    pub(super) fn keep_empty(&mut self, topic: &Address) {
-        if let Some(topic) = self.faulty.topic(self.topics.topic_of(topic)) {
-            self.link.mark_cleared(topic);
-        }
-    }
-
-    /// What an outlet is known to be.
-    pub(super) fn confirmed_outlet(&self, path: &OutletPath) -> Option<Power> {
-        let report = self.reports.get(&path.device)?;
-        let asked = report
-            .outlets
-            .iter()
-            .filter(|outlet| path.outlet.is_none() || outlet.key == path.outlet);
-        asked.filter_map(|outlet| outlet.power).max()
-    }
-
-    /// A connection stands. The link publishes everything by itself; what an earlier run left is asked for.
-    pub(super) fn connected(&mut self) {
-        let former = [
-            (BridgeTopic::Devices, self.stale_cleared),
-            (BridgeTopic::Groups, self.stale_groups_cleared),
-        ];
-        for (topic, stale_cleared) in former {
-            if !stale_cleared && let Some(filter) = self.faulty.filter(self.topics.bridge(topic)) {
-                self.link.subscribe(filter);
+    /// The state that a target is known to have; ON for a group when a member is.
+    pub(super) fn confirmed(&self, target: &Target) -> Option<Power> {
+        match target {
+            Target::Outlet(path) => self.confirmed_outlet(path),
+            Target::Group(group) => {
+                let members = self.members(group);
+                members
+                    .iter()
+                    .filter_map(|path| self.confirmed_outlet(path))
+                    .max()
             }
         }
-        if let Some(home) = &mut self.home {
-            home.connected(Instant::now());
-        }
     }
 
-    /// What earlier runs announced has been looked at: the devices' turn.
-    pub(super) fn stale_cleared(&mut self) {
-        if let Some(home) = &mut self.home {
-            home.stale_cleared();
-        }
-        self.announce_all();
+    /// The last report of each device.
+    pub(super) fn reports(&self) -> impl Iterator<Item = &DeviceReport> {
+        self.reports.values().map(Arc::as_ref)
     }
 
-    /// The wall clock, for what is told with its time.
+    /// The rules in force.
+    pub(super) fn rules(&self) -> &Rules {
+        self.statuses.rules()
+    }
+
+    /// The topics of the bridge.
+    pub(super) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// The wall clock.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -285,44 +512,108 @@ impl Publisher {
         self.configured.contains(device)
     }
 
-    /// Sends a message once.
-    pub(super) fn send(&mut self, topic: String, payload: String) {
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.publish(topic, payload, ONE_SHOT_TTL);
+    /// Publishes what waits, then `offline`, and disconnects within `budget`.
+    pub(super) async fn close(mut self, budget: Duration) -> ShutdownOutcome {
+        if self.overview.due().is_some() {
+            self.publish_overview();
         }
+        let offline = Bytes::from(availability(Availability::Offline));
+        self.link.close(offline, budget).await
     }
 
-    /// Outlets that a strip had before and has no more.
-    fn clear_vanished_outlets(&mut self, before: Option<&DeviceReport>, now: &DeviceReport) {
-        let keys = |report: &DeviceReport| {
-            report
-                .outlets
-                .iter()
-                .filter_map(|outlet| outlet.key.clone())
-                .collect::<BTreeSet<_>>()
-        };
-        let Some(before) = before else { return };
-        for key in keys(before).difference(&keys(now)) {
-            let path = OutletPath::outlet(now.id.clone(), key.clone());
-            self.erase(self.topics.state(&path));
-        }
+    fn publish_overview(&mut self) {
+        self.overview.done(Instant::now());
+        self.publish_device_list();
+        self.publish_info();
     }
 
-    pub(super) fn publish_devices(&mut self) {
-        let entries: Vec<_> = self
-            .reports
-            .values()
-            .map(|report| DeviceEntry::of(report))
-            .collect();
-        let devices = json(&entries);
+    fn publish_info(&mut self) {
+        let info = json(&InfoPayload::of(
+            &self.info,
+            &self.reports,
+            self.configured.len(),
+            self.statuses.vacation,
+            self.log_level.get(),
+        ));
         self.retain(
             PublishPriority::State,
-            self.topics.bridge(BridgeTopic::Devices),
-            devices,
+            self.topics.bridge(BridgeTopic::Info),
+            info,
         );
     }
 
-    /// A device that works as it should, but not as the settings have it.
+    /// After everything it lists, so that what it does not list any more is cleared before.
+    fn publish_device_list(&mut self) {
+        if self.earlier_run.devices_read() {
+            let list = self.device_list();
+            self.retain(
+                PublishPriority::BridgeState,
+                self.topics.bridge(BridgeTopic::Devices),
+                list,
+            );
+        }
+    }
+
+    fn publish_group_list(&mut self) {
+        if self.earlier_run.groups_read() {
+            let list = self.statuses.list();
+            self.retain(
+                PublishPriority::BridgeState,
+                self.topics.bridge(BridgeTopic::Groups),
+                list,
+            );
+        }
+    }
+
+    /// Every configured device that has reported, or that has topics of an earlier run.
+    fn device_list(&self) -> String {
+        let entry = |device| match self.reports.get(device) {
+            Some(report) => Some(DeviceEntry::of(report, &self.retained)),
+            None => Some(DeviceEntry::unknown(device, &self.retained))
+                .filter(|_| self.retained.of(device).next().is_some()),
+        };
+        json(&self.configured.iter().filter_map(entry).collect::<Vec<_>>())
+    }
+
+    /// The states of a device, from its last report and the scheduler's status.
+    fn publish_states(&mut self, device: &DeviceId) {
+        let Some(report) = self.reports.get(device) else {
+            return;
+        };
+        let unknown = self.retained.of(device).map(|outlet| outlet.key.clone());
+        let unknown: BTreeSet<_> = unknown.collect();
+        for (path, state) in states(report, &self.statuses, &unknown) {
+            self.retained.add(&path);
+            self.retain(PublishPriority::State, self.topics.state(&path), state);
+        }
+    }
+
+    fn publish_group(&mut self, group: &GroupId) {
+        if let Some(state) = self.statuses.group_state(group) {
+            self.retain(PublishPriority::State, self.topics.group(group), state);
+        }
+    }
+
+    /// The newest error of a device or of the settings; `null` if there is none.
+    fn publish_last_error(&mut self, changed: Option<&DeviceReport>) {
+        let has_error = |report: &&DeviceReport| report.trouble.is_some();
+        let report = changed
+            .filter(has_error)
+            .or_else(|| self.reports().find(has_error));
+        let now = self.clock.now();
+        let error = match (report, &self.settings_error) {
+            (None, Some(why)) => LastError::of_settings(why, now),
+            _ => LastError::of(report, now),
+        };
+        let error = json(&error);
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::LastError),
+            error,
+        );
+    }
+
+    /// A device that works, but not as the settings have it.
     fn with_settings_error(&self, report: &Arc<DeviceReport>) -> Arc<DeviceReport> {
         let finding = self.rules().strip_as_outlet(&report.id, report.outlets.len());
         let (None, Some(message)) = (&report.trouble, finding) else {
@@ -344,45 +635,188 @@ impl Publisher {
         })
     }
 
-    /// The trouble that came last; gone when nothing has any.
-    pub(super) fn publish_last_error(&mut self, changed: Option<&DeviceReport>) {
-        let troubled = |report: &&DeviceReport| report.trouble.is_some();
-        let others = self.reports.values().map(Arc::as_ref);
-        let report = changed
-            .filter(troubled)
-            .or_else(|| others.into_iter().find(troubled));
-        let now = self.clock.now();
-        let error = match (report, &self.refused_settings) {
-            (None, Some(why)) => LastError::of_settings(why, now),
-            _ => LastError::of(report, now),
-        };
-        let error = json(&error);
-        self.retain(
-            PublishPriority::State,
-            self.topics.bridge(BridgeTopic::LastError),
-            error,
-        );
-    }
-
-    fn announcement(&mut self, report: &DeviceReport) -> Option<Announcement> {
-        let rules = self.statuses.rules();
-        self.home.as_mut()?.device(report, rules)
-    }
-
-    pub(super) fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
-        let topic = self.topics.topic_of(&Address::DiscoveryConfig(announcement.node));
-        self.retain(priority, topic, announcement.json);
-    }
-
-    pub(super) fn retain(&mut self, rank: PublishPriority, topic: String, payload: impl Into<Bytes>) {
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.publish_retained(rank, topic, payload);
+    /// Clears the topics of outlets that a device does not have. Which it has is known after the first login.
+    fn clear_missing_outlets(&mut self, report: &DeviceReport) {
+        if report.identity.is_some() {
+            for path in self.retained.replace(&report.id, &report.outlets) {
+                info!(outlet = %path, "cleared the retained topic of a removed outlet");
+                self.erase(self.topics.state(&path));
+            }
         }
     }
 
-    pub(super) fn erase(&mut self, topic: String) {
+    fn remove_device(&mut self, device: &DeviceId) {
+        self.reports.remove(device);
+        self.statuses.remove_device(device);
+        for path in self.retained.remove(device) {
+            self.erase(self.topics.state(&path));
+        }
+        self.erase(self.topics.state(&OutletPath::device(device.clone())));
+        self.erase(self.topics.availability(device));
+        self.forget(&EntityOwner::Device(device.clone()));
+    }
+
+    fn remove_group(&mut self, group: &GroupId) {
+        self.erase(self.topics.group(group));
+        self.forget(&EntityOwner::Group(group.clone()));
+    }
+
+    /// Removes the discovery message of a device or group.
+    fn forget(&mut self, owner: &EntityOwner) {
+        let tracker = self.tracker.as_mut();
+        if let Some(node) = tracker.and_then(|tracker| tracker.forget(owner)) {
+            self.remove_discovery(node);
+        }
+    }
+
+    /// Publishes everything again for Home Assistant, which has just started.
+    fn republish_all(&mut self) {
+        info!("Home Assistant started; publishing everything again");
+        if let Some(tracker) = &mut self.tracker {
+            tracker.on_republished(Instant::now());
+        }
+        self.link.republish_all();
+    }
+
+    /// Discovery messages of earlier runs have arrived: now devices are announced.
+    fn on_stale_cleared(&mut self) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.on_stale_cleared();
+        }
+        self.announce_all();
+    }
+
+    fn on_deleted(&mut self, node: NodeId, owner: EntityOwner) {
+        info!(%node, "deleted in Home Assistant; not announced until bridge/request/homeassistant/rediscover");
+        self.mark_discovery_cleared(node);
+        self.store_deleted();
+        let message = format!("{owner} was deleted in Home Assistant");
+        let (device, group) = match owner {
+            EntityOwner::Device(device) => (Some(device), None),
+            EntityOwner::Group(group) => (None, Some(group)),
+        };
+        self.publish_event(&Event {
+            kind: EventKind::DiscoveryRemoved,
+            device,
+            outlet: None,
+            group,
+            message,
+            at: self.now(),
+        });
+    }
+
+    fn store_deleted(&self) {
+        let Some(tracker) = &self.tracker else { return };
+        let (mut devices, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        for owner in tracker.deleted() {
+            match owner {
+                EntityOwner::Device(device) => devices.insert(device.clone()),
+                EntityOwner::Group(group) => groups.insert(group.clone()),
+            };
+        }
+        self.store
+            .replace(|saved| &mut saved.deleted_in_home_assistant, devices);
+        self.store
+            .replace(|saved| &mut saved.groups_deleted_in_home_assistant, groups);
+    }
+
+    fn announce_all(&mut self) {
+        if let Some(bridge) = self.tracker.as_mut().and_then(DiscoveryTracker::bridge) {
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
+        }
+        for device in self.reports.keys().cloned().collect::<Vec<_>>() {
+            self.announce_device(&device);
+        }
+        self.announce_groups();
+    }
+
+    fn announce_device(&mut self, device: &DeviceId) {
+        let (Some(tracker), Some(report)) = (&mut self.tracker, self.reports.get(device)) else {
+            return;
+        };
+        if let Some(announcement) = tracker.device(report, self.statuses.rules()) {
+            self.announce(PublishPriority::Discovery, announcement);
+        }
+    }
+
+    fn announce_groups(&mut self) {
+        for group in self.statuses.announceable() {
+            let tracker = self.tracker.as_mut();
+            if let Some(announcement) = tracker.and_then(|tracker| tracker.group(&group)) {
+                self.announce(PublishPriority::Discovery, announcement);
+            }
+        }
+    }
+
+    fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
+        let topic = self.discovery_topic(announcement.node);
+        self.retain(priority, topic, announcement.json);
+    }
+
+    /// Clears a discovery topic, before any device is announced.
+    fn remove_discovery(&mut self, node: NodeId) {
+        let topic = self.discovery_topic(node);
+        self.retain(PublishPriority::BridgeDiscovery, topic, Bytes::new());
+    }
+
+    /// The topic belongs to another program, or was cleared by one. Home Assistant warns of each further empty message.
+    fn mark_discovery_cleared(&mut self, node: NodeId) {
+        let topic = self.discovery_topic(node);
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.mark_cleared(topic);
+        }
+    }
+
+    fn discovery_topic(&self, node: NodeId) -> String {
+        self.topics.topic_of(&ParsedTopic::DiscoveryConfig(node))
+    }
+
+    fn confirmed_outlet(&self, path: &OutletPath) -> Option<Power> {
+        let report = self.reports.get(&path.device)?;
+        let asked = report
+            .outlets
+            .iter()
+            .filter(|outlet| path.outlet.is_none() || outlet.key == path.outlet);
+        asked.filter_map(|outlet| outlet.power).max()
+    }
+
+    /// The outlets of a group; none if it is not configured.
+    fn members(&self, group: &GroupId) -> Vec<OutletPath> {
+        let group = self.rules().group(group);
+        group.map(|group| group.outlets.clone()).unwrap_or_default()
+    }
+
+    /// Publishes a topic again.
+    fn repeat(&mut self, topic: String) {
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.republish(&topic);
+        }
+    }
+
+    /// Sends a message once.
+    fn send(&mut self, topic: String, payload: String) {
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.publish(topic, payload, ONE_SHOT_TTL);
+        }
+    }
+
+    fn retain(&mut self, priority: PublishPriority, topic: String, payload: impl Into<Bytes>) {
+        if let Some(topic) = self.faulty.topic(topic) {
+            self.link.publish_retained(priority, topic, payload);
+        }
+    }
+
+    fn erase(&mut self, topic: String) {
         if let Some(topic) = self.faulty.topic(topic) {
             self.link.clear_retained(topic);
         }
     }
+}
+
+/// What of a report is in `bridge/devices`: no readings of a meter.
+fn listed(report: &DeviceReport) -> (DeviceEntry<'_>, Vec<retained_outlets::OutletEntry>) {
+    let mut outlets = RetainedOutlets::default();
+    outlets.replace(&report.id, &report.outlets);
+    let entries = outlets.of(&report.id).cloned().collect();
+    (DeviceEntry::of(report, &RetainedOutlets::default()), entries)
 }

@@ -1,54 +1,70 @@
-//! The MQTT event loop: sole owner of the link, the topic tree and the commands in flight.
+//! The MQTT event loop: receives commands and requests, publishes reports and responses.
 //!
-//! It never waits for a device and never for a queue that only it can drain: orders go out with
-//! `try_send`, everything else comes in.
+//! It never waits for a device, and never for a queue that only it can drain: commands go out with `try_send`, everything
+//! else comes in.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use ha_discovery::{BIRTH_PAYLOAD, Layout};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
+    commands::Commands,
+    decode::{DecodeContext, Decoded, Transaction, decode, decode_switch},
     health::HealthCollector,
-    link::{LinkEvent, ShutdownOutcome},
-    reload::Reloads,
-    scheduling::Questions,
-    state::availability,
-};
-use crate::mqtt::{
-    pending::{Answered, CommandKind, Desk},
-    publisher::Publisher,
+    inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
+    link::{Filter, Link, LinkError, LinkEvent, ShutdownOutcome},
+    log_limit::LogLimit,
+    options::link_options,
+    publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
+    reload::{self, ReadSettings, ReloadStep, Reloader},
+    repeats::Repetition,
+    requests::{self, BridgeRequest, identify},
+    response,
+    retained::RetainedCommands,
+    route::{Route, Router},
 };
 use crate::{
+    config::{Loader, Settings},
     domain::{
+        command::Target,
+        command_error::ErrorCode,
+        device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
-        report::Availability,
+        reply::CommandOutcome,
         request_reply::RequestResult,
-        scheduling::{SchedulerMsg, SchedulerUpdate},
+        scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
+        topics::{BridgeTopic, ParsedTopic, RequestName, Topics, Verb},
     },
+    homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
     store::Store,
-    system::{clock::sleep_until_some, telemetry::LogLevel},
+    system::{
+        clock::{Clock, sleep_until_some},
+        tasks::Tasks,
+        telemetry::LogLevel,
+    },
 };
+use planner::{GroupId, ScheduleId, rules::Rules};
 
 /// Between two publications of `bridge/health`.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
-/// How often the loop checks that it comes round in time.
+/// How often the loop checks that it is in time.
 const PULSE: Duration = Duration::from_secs(1);
-/// How long the loop waits after the stop for what the other tasks still have to say.
+/// How long the loop waits after the stop for reports and replies of the other tasks.
 const DRAIN_TIME: Duration = Duration::from_millis(550);
-/// For the farewell to the broker.
-const SHUTDOWN_TIME: Duration = Duration::from_millis(300);
+/// For the last messages to the broker and their acknowledgements.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What a request on MQTT asks of the whole process.
+/// What a request asks of the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
-    /// End in an orderly way and start anew.
+    /// End in an orderly way and start again.
     Restart,
 }
 
@@ -56,122 +72,152 @@ pub enum Control {
 #[derive(Debug)]
 pub struct Channels {
     /// To the device owner.
-    pub orders: mpsc::Sender<DeviceMsg>,
+    pub devices: mpsc::Sender<DeviceMsg>,
     /// To the scheduler.
-    pub asks: mpsc::Sender<SchedulerMsg>,
+    pub scheduler: mpsc::Sender<SchedulerMsg>,
     /// From the scheduler.
-    pub words: mpsc::Receiver<SchedulerUpdate>,
+    pub updates: mpsc::Receiver<SchedulerUpdate>,
     /// From workers. Closed when the last of them ended.
-    pub news: mpsc::Receiver<DeviceEvent>,
+    pub reports: mpsc::Receiver<DeviceEvent>,
     /// To the process.
     pub controls: mpsc::Sender<Control>,
-    /// Notified each second that the loop comes round in.
+    /// Notified each second in which the loop is in time.
     pub pulse: Arc<Notify>,
+}
+
+/// What the MQTT task is made of.
+#[derive(Debug)]
+pub struct MqttParts {
+    /// The channels to the other tasks.
+    pub channels: Channels,
+    /// For `bridge/info`.
+    pub info: BridgeInfo,
+    /// The level of the log, which a request can change.
+    pub log_level: LogLevel,
+    /// The state file.
+    pub store: Store,
+    /// Reads the settings again; without it there is no reload.
+    pub loader: Option<Loader>,
+    /// The metrics of devices, for `bridge/health`.
+    pub metrics: MetricsRegistry,
+    /// The wall clock.
+    pub clock: Clock,
 }
 
 /// The MQTT event loop task.
 #[derive(Debug)]
 pub struct MqttTask {
-    pub(super) tree: Publisher,
-    pub(super) desk: Desk,
-    pub(super) orders: mpsc::Sender<DeviceMsg>,
-    pub(super) questions: Questions,
-    /// Topics on which sensors speak.
-    pub(super) sensors: BTreeSet<String>,
-    pub(super) controls: mpsc::Sender<Control>,
-    pub(super) answers: mpsc::UnboundedSender<Answered>,
-    pub(super) log_level: LogLevel,
-    pub(super) keeper: Store,
-    pub(super) vitals: HealthCollector,
-    pub(super) reloads: Reloads,
-    /// Set once the process is stopping: new commands are refused.
-    pub(super) closing: Option<Instant>,
-    /// Topics whose retained command was answered.
-    pub(super) refused_retained: BTreeSet<String>,
-    answered: mpsc::UnboundedReceiver<Answered>,
-    pub(super) results: mpsc::UnboundedSender<(u64, RequestResult)>,
-    request_results: mpsc::UnboundedReceiver<(u64, RequestResult)>,
-    news: mpsc::Receiver<DeviceEvent>,
-    words: mpsc::Receiver<SchedulerUpdate>,
+    publisher: Publisher,
+    router: Router,
+    commands: Commands,
+    retained: RetainedCommands,
+    log_limit: LogLimit,
+    reloader: Reloader,
+    health: HealthCollector,
+    inbox: mpsc::UnboundedReceiver<MqttMsg>,
+    devices: mpsc::Sender<DeviceMsg>,
+    updates: mpsc::Receiver<SchedulerUpdate>,
+    /// `None` once the last worker ended.
+    reports: Option<mpsc::Receiver<DeviceEvent>>,
+    controls: mpsc::Sender<Control>,
     pulse: Arc<Notify>,
+    /// When the process began to stop.
+    closing: Option<Instant>,
 }
 
 impl MqttTask {
-    pub(super) fn assemble(
-        tree: Publisher,
-        wires: Channels,
-        log_level: LogLevel,
-        keeper: Store,
-        vitals: HealthCollector,
-        reloads: Reloads,
-    ) -> Self {
-        let (answers, answered) = mpsc::unbounded_channel();
-        let (results, request_results) = mpsc::unbounded_channel();
-        let sensors = tree.rules().sensors.iter();
-        Self {
-            sensors: sensors.map(|sensor| sensor.topic.clone()).collect(),
-            tree,
-            desk: Desk::default(),
-            orders: wires.orders,
-            questions: Questions::new(wires.asks),
-            controls: wires.controls,
-            answers,
-            log_level,
-            keeper,
-            vitals,
-            reloads,
-            closing: None,
-            refused_retained: BTreeSet::new(),
-            answered,
-            results,
-            request_results,
-            news: wires.news,
-            words: wires.words,
-            pulse: wires.pulse,
+    /// Opens the link and returns at once; the connection is made in the background.
+    ///
+    /// # Errors
+    /// If the settings cannot work with any broker; see [`LinkError`].
+    pub fn open(settings: &Settings, parts: MqttParts, tasks: &Tasks) -> Result<Self, LinkError> {
+        let topics = settings.topics();
+        let mut options = link_options(settings, &topics)?;
+        let tracker = settings
+            .homeassistant
+            .enabled
+            .then(|| tracker(settings, &topics, &parts.store));
+        // Subscribed to before anything is published, so that what an earlier run left arrives before it is replaced.
+        let own = [BridgeTopic::Devices, BridgeTopic::Groups].map(|topic| topics.bridge(topic));
+        let discovery = tracker.as_ref().map(|_| topics.discovery_subscription());
+        for filter in own.into_iter().chain(discovery) {
+            let faulty = |_| LinkError::Text {
+                what: "base topic or discovery prefix",
+            };
+            options
+                .subscriptions
+                .push(Filter::try_from(filter).map_err(faulty)?);
         }
+        let (link, driver) = Link::open(options)?;
+        tasks.spawn("mqtt driver", driver.run());
+        let channels = parts.channels;
+        // Bounded by the queues of the scheduler and the devices, which hold the commands.
+        let (replies, inbox) = mpsc::unbounded_channel();
+        Ok(Self {
+            publisher: Publisher::new(PublisherParts {
+                link,
+                topics: topics.clone(),
+                tracker,
+                rules: Arc::new(settings.rules.clone()),
+                info: parts.info,
+                log_level: parts.log_level,
+                store: parts.store.clone(),
+                clock: parts.clock.clone(),
+                configured: settings.devices.iter().map(|device| device.id.clone()).collect(),
+            }),
+            router: Router::new(topics, sensor_topics(&settings.rules)),
+            commands: Commands::new(channels.scheduler.clone(), replies),
+            retained: RetainedCommands::default(),
+            log_limit: LogLimit::new(Instant::now()),
+            reloader: Reloader::new(
+                parts.loader,
+                settings.clone(),
+                tasks.clone(),
+                channels.devices.clone(),
+                channels.scheduler,
+            ),
+            health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.store),
+            inbox,
+            devices: channels.devices,
+            updates: channels.updates,
+            reports: Some(channels.reports),
+            controls: channels.controls,
+            pulse: channels.pulse,
+            closing: None,
+        })
     }
 
-    /// Runs until the stop; then goes on until all workers ended, and disconnects from the broker.
+    /// To be notified when the settings are to be read again.
+    pub fn reload_signal(&self) -> Arc<Notify> {
+        self.reloader.signal()
+    }
+
+    /// Runs until the stop, then until all workers ended and all commands have an outcome, and disconnects.
     pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
-        self.tree.publish_initial(self.log_level.get());
+        self.publisher.publish_initial();
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_health = Instant::now();
-        loop {
-            let announce_at = self
-                .tree
-                .home
-                .as_ref()
-                .and_then(super::home::DiscoveryTracker::due);
-            let stale_cleanup_ends = self
-                .tree
-                .home
-                .as_ref()
-                .and_then(super::home::DiscoveryTracker::stale_cleanup_ends);
-            let overview_at = self.tree.overview_due();
+        while !self.is_drained() {
+            let due = self.publisher.next_due();
             let drain_until = self.closing.map(|since| since + DRAIN_TIME);
             tokio::select! {
-                () = stop.cancelled(), if self.closing.is_none() => self.closing = Some(Instant::now()),
-                event = self.tree.link.next_event() => self.on_link(event),
-                news = self.news.recv() => match news {
-                    Some(DeviceEvent::Report(report)) => self.tree.hear(&report),
-                    Some(DeviceEvent::Event(event)) => self.tree.publish_event(&event),
-                    // Of interest to the scheduler only; what is worth telling is in the report.
-                    Some(DeviceEvent::Metered(_) | DeviceEvent::Recheck(_)) => {}
-                    None => break,
-                },
-                Some(word) = self.words.recv() => self.on_scheduler_update(word),
-                turn = self.reloads.turn(), if self.closing.is_none() => self.on_reload_step(turn),
-                Some((id, result)) = self.request_results.recv() => self.reply(id, result),
-                Some(answer) = self.answered.recv() => self.publish_reply(answer),
-                () = sleep_until_some(overview_at) => self.tree.publish_overview(self.log_level.get()),
-                () = sleep_until_some(announce_at) => self.republish_for_home_assistant(),
-                () = sleep_until_some(stale_cleanup_ends) => self.tree.stale_cleared(),
+                () = stop.cancelled(), if self.closing.is_none() => self.begin_closing(),
+                event = self.publisher.link_event() => self.on_link(event),
+                event = next(&mut self.reports) => self.on_device_event(event),
+                Some(update) = self.updates.recv() => self.on_scheduler_update(update),
+                reload = self.reloader.step(), if self.closing.is_none() => self.on_reload_step(reload),
+                Some(message) = self.inbox.recv() => self.on_reply(message),
+                () = sleep_until_some(due.map(|(at, _)| at)) => {
+                    if let Some((_, due)) = due {
+                        self.publisher.on_due(due);
+                    }
+                }
                 () = sleep_until_some(drain_until) => break,
                 expected = pulse.tick() => {
                     self.pulse.notify_one();
                     let now = Instant::now();
-                    self.vitals.lagged(now.duration_since(expected));
+                    self.health.on_lag(now.duration_since(expected));
                     if now >= next_health {
                         next_health = now + HEALTH_INTERVAL;
                         self.publish_health();
@@ -182,85 +228,414 @@ impl MqttTask {
         self.close().await
     }
 
+    fn begin_closing(&mut self) {
+        self.closing = Some(Instant::now());
+        self.commands.close();
+        self.reloader.close();
+    }
+
+    /// Whether nothing comes in any more: the workers ended, and every command has its outcome.
+    fn is_drained(&self) -> bool {
+        self.reports.is_none() && (self.closing.is_none() || self.commands.is_idle())
+    }
+
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up => self.tree.connected(),
-            // The link logs why, once.
-            LinkEvent::Down { .. } => self.vitals.lost(self.tree.link.stats().losses),
+            LinkEvent::Up => self.publisher.on_connected(),
+            // The link logs the reason, once.
+            LinkEvent::Down { .. } => {
+                self.health.on_lost(self.publisher.link_stats().losses);
+                self.publisher.on_disconnected();
+            }
             LinkEvent::Message {
                 topic,
                 payload,
                 retain,
-            } => self.receive(&topic, &payload, retain),
-            // The link has logged it, and health counts it.
+            } => self.on_message(&topic, &payload, retain),
+            // The link logs it, and health counts it.
             LinkEvent::SubscriptionRefused { .. } => {}
         }
     }
 
-    /// Publishes an answer. After a failure the old state is published again, so that whoever showed the
-    /// wished one snaps back; after a read, because somebody asked to see it.
-    pub(super) fn publish_reply(&mut self, answer: Answered) {
-        let confirmed = |target: &_| self.tree.confirmed(target);
-        let Some(response) = self.desk.answer(answer, confirmed, Instant::now()) else {
-            return;
+    fn on_message(&mut self, topic: &str, payload: &[u8], retain: bool) {
+        match self.router.route(topic, retain) {
+            Route::Sensor => self.commands.sensor(topic, payload, retain),
+            Route::Devices => self.publisher.on_device_list(retain.then_some(payload)),
+            Route::Groups => self.publisher.on_group_list(retain.then_some(payload)),
+            Route::Command { target, verb } => self.on_command(&target, &verb, payload),
+            Route::Schedule { group, schedule } => self.on_schedule(group, schedule, payload),
+            Route::Request(name) => self.on_request(name, payload),
+            Route::RetainedCommand(command) => self.on_retained_command(topic, &command, payload),
+            Route::HomeAssistantStatus => {
+                // A retained birth message is an old one, and everything was published since.
+                if !retain && payload == BIRTH_PAYLOAD.as_bytes() {
+                    self.publisher.on_birth();
+                }
+            }
+            Route::Discovery(node) => self.publisher.on_discovery(node, payload, retain),
+            Route::Ignored(error) => debug!(topic = %topic.escape_debug(), %error, "ignored a message"),
+        }
+    }
+
+    fn on_command(&mut self, target: &Target, verb: &Verb, payload: &[u8]) {
+        let context = DecodeContext {
+            zone: &self.publisher.rules().location.zone,
+            now: self.publisher.now(),
         };
-        if response.failed || response.errand == CommandKind::Read {
-            self.tree.republish_target(&response.target);
-        }
-        if response.wanted {
-            self.tree
-                .send(self.tree.response_of(&response.target), response.json);
+        match decode(target, verb, payload, context) {
+            Decoded::Ignored => {}
+            Decoded::Accepted { command, transaction } => {
+                let action = command.action;
+                let shown = transaction.as_ref().map(ToString::to_string);
+                match self.commands.send(target.clone(), command, transaction) {
+                    Repetition::New if self.may_log() => {
+                        info!(%target, %action, transaction = shown, "command");
+                    }
+                    Repetition::New | Repetition::InProgress => {}
+                    Repetition::Done(response) => self.publisher.respond(target, response),
+                }
+            }
+            Decoded::Refused { error, transaction } => {
+                self.refuse(target, transaction.as_ref(), error.code(), &error.to_string());
+            }
         }
     }
 
-    fn republish_for_home_assistant(&mut self) {
-        info!("Home Assistant started; everything is published again");
-        if let Some(home) = &mut self.tree.home {
-            home.told(Instant::now());
+    /// Enables or disables a schedule: a request to the scheduler whose response is that of a command.
+    fn on_schedule(&mut self, group: GroupId, schedule: ScheduleId, payload: &[u8]) {
+        match decode_switch(payload) {
+            Decoded::Ignored => {}
+            Decoded::Accepted {
+                command: enabled,
+                transaction,
+            } => {
+                let responds_on = ResponseTopic::Group(group.clone());
+                let context = self.commands.request_context(responds_on, transaction);
+                let reply = self.commands.reply_to(context);
+                let request = Request::EnableSchedule {
+                    group,
+                    schedule,
+                    enabled,
+                };
+                self.commands.request(request, reply);
+            }
+            Decoded::Refused { error, transaction } => {
+                let target = Target::Group(group);
+                self.refuse(&target, transaction.as_ref(), error.code(), &error.to_string());
+            }
         }
-        self.tree.link.republish_all();
     }
 
-    /// Publishes the bridge's figures, and returns them.
-    pub(super) fn publish_health(&mut self) -> Value {
-        let health = json!(
-            self.vitals
-                .health(self.tree.link.stats(), self.desk.len(), &self.orders)
-        );
-        self.tree.publish_health(&health);
+    fn on_request(&mut self, name: RequestName, payload: &[u8]) {
+        if self.may_log() {
+            info!(request = name.as_str(), "request");
+        }
+        match requests::decode(name.as_str(), payload) {
+            Decoded::Ignored => {}
+            Decoded::Accepted {
+                command: request,
+                transaction,
+            } => {
+                let responds_on = ResponseTopic::Request(name);
+                let context = self.commands.request_context(responds_on, transaction);
+                self.carry_out(request, context);
+            }
+            Decoded::Refused { error, transaction } => {
+                self.log_failed_request(&name, error.code(), &error);
+                let response =
+                    response::of_refused_request(transaction.as_ref(), error.code(), &error.to_string());
+                self.publisher.respond_to_request(&name, response);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, request: BridgeRequest, context: RequestContext) {
+        let result = match request {
+            BridgeRequest::Scheduler(request) => {
+                let reply = self.commands.reply_to(context);
+                return self.commands.request(request, reply);
+            }
+            BridgeRequest::Reload => {
+                let reply = self.commands.reply_to(context);
+                if self.closing.is_none() {
+                    self.reloader.on_request(reply);
+                }
+                return;
+            }
+            BridgeRequest::Restart => {
+                let sent = self.controls.try_send(Control::Restart);
+                sent.map(|()| Value::Null).map_err(|_| RequestError::ShuttingDown)
+            }
+            BridgeRequest::Rescan => {
+                let sent = self.devices.try_send(DeviceMsg::Rescan);
+                sent.map(|()| Value::Null).map_err(|_| RequestError::Busy)
+            }
+            BridgeRequest::Health => Ok(self.publish_health()),
+            BridgeRequest::Identify(name) => {
+                identify(self.publisher.reports(), name.as_deref()).map(|found| json!(found))
+            }
+            BridgeRequest::LogLevel(level) => {
+                self.publisher.set_log_level(level);
+                Ok(json!({ "level": level }))
+            }
+            BridgeRequest::Rediscover(owner) => self.rediscover(owner.as_ref()),
+        };
+        self.on_request_done(&context, &result);
+    }
+
+    fn rediscover(&mut self, owner: Option<&EntityOwner>) -> RequestResult {
+        match owner {
+            Some(EntityOwner::Device(device)) if !self.publisher.is_configured(device) => {
+                Err(RequestError::UnknownDevice(device.clone()))
+            }
+            Some(EntityOwner::Group(group)) if self.publisher.rules().group(group).is_none() => {
+                Err(RequestError::UnknownGroup(group.clone()))
+            }
+            owner if self.publisher.rediscover(owner) => Ok(Value::Null),
+            _ => Err(RequestError::Disabled("homeassistant.enabled is false")),
+        }
+    }
+
+    /// A retained command would be carried out again at every start, long after it was sent.
+    fn on_retained_command(&mut self, topic: &str, command: &ParsedTopic, payload: &[u8]) {
+        if !payload.is_empty() && self.retained.is_new(topic) {
+            warn!(topic = %topic.escape_debug(), "refused a retained command; clear it with an empty retained message");
+            let response = |message: &str| response::of_refused_command(None, "retained_command", message);
+            self.publisher.refuse_retained(topic, command, response);
+        }
+    }
+
+    fn on_device_event(&mut self, event: Option<DeviceEvent>) {
+        match event {
+            Some(DeviceEvent::Report(report)) => self.publisher.on_report(&report),
+            Some(DeviceEvent::Event(event)) => self.publisher.publish_event(&event),
+            // For the scheduler; what changed enough is in the next report.
+            Some(DeviceEvent::Metered(_) | DeviceEvent::Recheck(_)) => {}
+            None => self.reports = None,
+        }
+    }
+
+    fn on_scheduler_update(&mut self, update: SchedulerUpdate) {
+        match update {
+            SchedulerUpdate::Rules(rules) => self.publisher.on_rules(rules),
+            SchedulerUpdate::Outlet(path, status) => self.publisher.on_outlet_status(path, status),
+            SchedulerUpdate::Group(group, status) => self.publisher.on_group_status(&group, status),
+            SchedulerUpdate::Vacation(vacation) => self.publisher.on_vacation(vacation),
+            SchedulerUpdate::Event(event) => self.publisher.publish_event(&event),
+        }
+    }
+
+    fn on_reply(&mut self, message: MqttMsg) {
+        match message {
+            MqttMsg::CommandDone(context, outcome) => self.on_command_done(&context, &outcome),
+            MqttMsg::RequestDone(context, result) => self.on_request_done(&context, &result),
+        }
+    }
+
+    /// Publishes the response to a command: always after a failure, on success if it has a transaction.
+    fn on_command_done(&mut self, context: &CommandContext, outcome: &CommandOutcome) {
+        let target = &context.target;
+        let confirmed = |target: &_| self.publisher.confirmed(target);
+        let response = response::of_command(context, outcome, confirmed, Instant::now());
+        let error = outcome.result.as_ref().err();
+        let code = error.map(|error| error.code);
+        self.commands.done(context, code, &response);
+        if let Some(error) = error.filter(|_| self.may_log()) {
+            let (action, code) = (context.payload.action, error.code.as_str());
+            match error.code {
+                ErrorCode::Superseded | ErrorCode::ShuttingDown => {
+                    info!(%target, %action, code, "command failed: {error}");
+                }
+                _ => warn!(%target, %action, code, "command failed: {error}"),
+            }
+        }
+        // After a failure, a client that showed the new state already gets the old one again. After a read, the state is
+        // published even if it did not change.
+        if error.is_some() || context.is_read() {
+            self.publisher.republish(target);
+        }
+        if error.is_some() || context.transaction.is_some() {
+            self.publisher.respond(target, response);
+        }
+    }
+
+    fn on_request_done(&mut self, context: &RequestContext, result: &RequestResult) {
+        let response = response::of_request(context, result);
+        match &context.responds_on {
+            ResponseTopic::Request(name) => {
+                if let Err(error) = result {
+                    self.log_failed_request(name, error.code(), error);
+                }
+                if let Some(response) = response {
+                    self.publisher.respond_to_request(name, response);
+                }
+            }
+            ResponseTopic::Group(group) => {
+                let target = Target::Group(group.clone());
+                if let Err(error) = result {
+                    self.log_failed_command(&target, error.code(), error);
+                    self.publisher.republish(&target);
+                }
+                if let Some(response) = response {
+                    self.publisher.respond(&target, response);
+                }
+            }
+        }
+    }
+
+    /// Publishes the response to a command that could not be decoded.
+    fn refuse(
+        &mut self,
+        target: &Target,
+        transaction: Option<&Transaction>,
+        code: &'static str,
+        message: &str,
+    ) {
+        self.log_failed_command(target, code, &message);
+        let response = response::of_refused_command(transaction, code, message);
+        self.publisher.respond(target, response);
+        self.publisher.republish(target);
+    }
+
+    fn log_failed_command(&mut self, target: &Target, code: &str, error: &dyn Display) {
+        if self.may_log() {
+            warn!(%target, code, "command failed: {error}");
+        }
+    }
+
+    fn log_failed_request(&mut self, name: &RequestName, code: &str, error: &dyn Display) {
+        if self.may_log() {
+            warn!(request = name.as_str(), code, "request failed: {error}");
+        }
+    }
+
+    /// Whether one more line about a command may be written.
+    fn may_log(&mut self) -> bool {
+        let Some(suppressed) = self.log_limit.line(Instant::now()) else {
+            return false;
+        };
+        if suppressed > 0 {
+            warn!(
+                suppressed,
+                "too many commands at once; lines about some of them were not written"
+            );
+        }
+        true
+    }
+
+    fn on_reload_step(&mut self, step: ReloadStep) {
+        match step {
+            ReloadStep::Signal => self.reloader.on_signal(),
+            ReloadStep::Read(read) => self.on_settings_read(read),
+        }
+    }
+
+    fn on_settings_read(&mut self, read: ReadSettings) {
+        let outcome = self.reloader.apply(read, self.publisher.topics());
+        reload::log(&outcome);
+        match &outcome {
+            Ok(reloaded) => {
+                let settings = self.reloader.running();
+                let sensors = sensor_topics(&settings.rules);
+                for topic in reloaded.changed_sensor_topics(&settings.rules) {
+                    self.publisher.unsubscribe(topic);
+                    if sensors.contains(topic) {
+                        self.publisher.subscribe(topic);
+                    }
+                }
+                self.router.set_sensors(sensors);
+                if reloaded.before.log.level != settings.log.level {
+                    self.publisher.set_log_level(settings.log.level);
+                }
+                self.publisher.on_reload(
+                    reloaded.devices.clone(),
+                    settings.digest(),
+                    settings.needs_setup(),
+                );
+                self.publisher.set_settings_error(None);
+            }
+            Err(reasons) => self.publisher.set_settings_error(Some(reasons.join("; "))),
+        }
+        self.reloader.reply(&outcome);
+    }
+
+    /// Publishes the figures of the bridge, and returns them.
+    fn publish_health(&mut self) -> Value {
+        let health = json!(self.health.health(
+            self.publisher.link_stats(),
+            self.commands.open(),
+            &self.devices
+        ));
+        self.publisher.publish_health(&health);
         health
     }
 
-    /// All that still waits is answered, then the broker is told.
+    /// Publishes what is still in the channels, and disconnects.
     async fn close(mut self) -> ShutdownOutcome {
-        while let Ok(word) = self.words.try_recv() {
-            self.on_scheduler_update(word);
+        self.begin_closing();
+        while let Ok(update) = self.updates.try_recv() {
+            self.on_scheduler_update(update);
         }
-        while let Ok(answer) = self.answered.try_recv() {
-            self.publish_reply(answer);
+        while let Ok(message) = self.inbox.try_recv() {
+            self.on_reply(message);
         }
-        for answer in self.desk.abandon() {
-            self.publish_reply(answer);
+        if self.commands.open() > 0 {
+            warn!(
+                commands = self.commands.open(),
+                "some commands got no response before the stop"
+            );
         }
-        while let Ok((id, result)) = self.request_results.try_recv() {
-            self.reply(id, result);
-        }
-        self.refuse_open_requests();
-        self.refuse_reloads();
-        if self.tree.overview_due().is_some() {
-            self.tree.publish_overview(self.log_level.get());
-        }
-        let offline = Bytes::from(availability(Availability::Offline));
-        let shutdown = self.tree.link.close(offline, SHUTDOWN_TIME).await;
-        match shutdown {
+        let outcome = self.publisher.close(CLOSE_TIMEOUT).await;
+        match outcome {
             ShutdownOutcome::Acknowledged => info!("disconnected from the broker"),
             ShutdownOutcome::NotConnected => {
-                info!("the broker was not connected; it publishes the last will");
+                info!("no connection to the broker; the broker publishes the last will");
             }
             ShutdownOutcome::TimedOut => {
-                warn!("the broker did not acknowledge in time; it publishes the last will");
+                warn!("the broker did not acknowledge in time and publishes the last will");
             }
         }
-        shutdown
+        outcome
     }
+}
+
+/// The next event of a worker; never resolves once the last of them ended.
+async fn next(reports: &mut Option<mpsc::Receiver<DeviceEvent>>) -> Option<DeviceEvent> {
+    match reports {
+        Some(reports) => reports.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn sensor_topics(rules: &Rules) -> BTreeSet<String> {
+    rules.sensors.iter().map(|sensor| sensor.topic.clone()).collect()
+}
+
+fn tracker(settings: &Settings, topics: &Topics, store: &Store) -> DiscoveryTracker {
+    let layout = if settings.homeassistant.child_devices {
+        Layout::ChildDevices
+    } else {
+        Layout::Flat
+    };
+    let devices = settings
+        .devices
+        .iter()
+        .map(|device| EntityOwner::Device(device.id.clone()));
+    let groups = settings.rules.groups.iter();
+    let configured = devices.chain(groups.map(|group| EntityOwner::Group(group.id.clone())));
+    let saved = store.saved();
+    let devices = saved
+        .deleted_in_home_assistant
+        .into_iter()
+        .map(EntityOwner::Device);
+    let groups = saved
+        .groups_deleted_in_home_assistant
+        .into_iter()
+        .map(EntityOwner::Group);
+    DiscoveryTracker::new(
+        EntityBuilder::new(topics.clone(), layout),
+        topics.bridge(BridgeTopic::State),
+        configured,
+        devices.chain(groups).collect(),
+    )
 }

@@ -12,11 +12,8 @@ use std::{
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME};
 use tapo2mqtt::{
-    app::{
-        bridge::{Bridge, ShutdownReason},
-        reload::Loader,
-    },
-    config::{self, Sources},
+    app::bridge::{Bridge, ShutdownReason},
+    config::{self, Loader, Sources},
     domain::{
         devices::{Credentials, DeviceConfig, PollingConfig},
         report_thresholds::ReportThresholds,
@@ -38,6 +35,8 @@ use crate::{
     process::{account, assert_stays_here, device, mqtt_only, search},
 };
 
+const DEFAULT_BASE: &str = "tapo2mqtt";
+
 /// Settings of a bridge to be.
 #[derive(Clone)]
 pub struct Setup {
@@ -50,6 +49,7 @@ pub struct Setup {
     password: &'static str,
     search: Vec<IpAddr>,
     sections: Vec<String>,
+    base_topic: &'static str,
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
@@ -92,6 +92,7 @@ impl Setup {
             password: DEFAULT_PASSWORD,
             search: vec![Ipv4Addr::LOCALHOST.into()],
             sections: Vec::new(),
+            base_topic: DEFAULT_BASE,
         }
     }
 
@@ -147,6 +148,11 @@ impl Setup {
         Self { password, ..self }
     }
 
+    /// Another base topic than `tapo2mqtt`.
+    pub fn base_topic(self, base_topic: &'static str) -> Self {
+        Self { base_topic, ..self }
+    }
+
     /// Where lost devices are looked for.
     pub fn search(self, targets: &[IpAddr]) -> Self {
         Self {
@@ -163,8 +169,12 @@ impl Setup {
 
     pub fn toml(&self, broker: SocketAddr) -> String {
         let limit = self.request_timeout;
+        let base_topic = match self.base_topic {
+            DEFAULT_BASE => String::new(),
+            other => format!("base_topic = \"{other}\"\n"),
+        };
         let mut sections = vec![
-            mqtt_only(broker),
+            mqtt_only(broker) + &base_topic,
             search(&self.search),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
@@ -188,7 +198,7 @@ impl Setup {
         // As the program does first thing; a second call changes nothing.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let probe = broker.probe().await;
-        for filter in ["tapo2mqtt/#", "homeassistant/#"] {
+        for filter in [&format!("{}/#", self.base_topic), "homeassistant/#"] {
             probe.subscribe(filter).await;
         }
         probe.catch_up().await;
@@ -219,6 +229,7 @@ impl Setup {
             task,
             directory: self.directory,
             readings,
+            base_topic: self.base_topic,
         };
         running
             .expect("bridge/state", |state| state["state"] == "online")
@@ -235,6 +246,7 @@ pub struct Running {
     stop: CancellationToken,
     task: JoinHandle<ShutdownReason>,
     directory: Arc<TempDir>,
+    base_topic: &'static str,
 }
 
 /// How often the settings were read again.
@@ -273,7 +285,8 @@ impl Running {
     /// Waits for a message below the base topic, seen already or yet to come.
     pub async fn expect(&self, topic: &str, predicate: impl Fn(&Value) -> bool) -> Value {
         let fulfils = |payload: &str| predicate(&parsed(payload));
-        parsed(&self.probe.expect(&format!("tapo2mqtt/{topic}"), fulfils).await)
+        let topic = format!("{}/{topic}", self.base_topic);
+        parsed(&self.probe.expect(&topic, fulfils).await)
     }
 
     /// Waits until a device is available.
@@ -285,7 +298,8 @@ impl Running {
     }
 
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        self.probe.publish(&format!("tapo2mqtt/{topic}"), payload).await;
+        let topic = format!("{}/{topic}", self.base_topic);
+        self.probe.publish(&topic, payload).await;
     }
 
     /// Sends a `set` with a transaction and waits for its answer.

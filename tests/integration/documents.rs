@@ -12,10 +12,11 @@ use clap::Parser as _;
 use tapo2mqtt::{
     cli::Cli,
     config::{self, Settings, Sources},
-    mqtt::{
-        command::{Decoded, decode, decode_request, decode_switch},
-        topics::{Address, Topics},
+    domain::{
+        command::Target,
+        topics::{ParsedTopic, Topics},
     },
+    mqtt::decode::{DecodeContext, Decoded, decode, decode_request, decode_switch},
 };
 
 /// What people type beside our own program. A name that is missing here is a typing error, or to be added.
@@ -339,21 +340,30 @@ fn publishes(command: &[String]) -> Result<(), String> {
     }
     let payload = values(command, "-m").first().copied().unwrap_or_default();
     let refused = |error: String| Err(format!("{topic} {payload}: {error}"));
+    let context = DecodeContext {
+        zone: &jiff::tz::TimeZone::UTC,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
     let decoded = match topics().parse(topic).map_err(|error| error.to_string())? {
-        Address::Outlet { verb, .. } | Address::Group { verb, .. } => decode(&verb, payload.as_bytes()),
-        Address::Request(_) => {
+        ParsedTopic::Outlet { path, verb } => {
+            decode(&Target::Outlet(path), &verb, payload.as_bytes(), context)
+        }
+        ParsedTopic::Group { group, verb } => {
+            decode(&Target::Group(group), &verb, payload.as_bytes(), context)
+        }
+        ParsedTopic::Request(_) => {
             return match decode_request(payload.as_bytes(), |_| Ok(())) {
                 Decoded::Refused { error, .. } if error.code() != "unknown_key" => refused(error.to_string()),
                 _ => Ok(()),
             };
         }
-        Address::Schedule { .. } => {
+        ParsedTopic::Schedule { .. } => {
             return match decode_switch(payload.as_bytes()) {
                 Decoded::Refused { error, .. } => refused(error.to_string()),
                 _ => Ok(()),
             };
         }
-        Address::HomeAssistantStatus | Address::DiscoveryConfig(_) => return Ok(()),
+        ParsedTopic::HomeAssistantStatus | ParsedTopic::DiscoveryConfig(_) => return Ok(()),
     };
     match decoded {
         Decoded::Refused { error, .. } => refused(error.to_string()),

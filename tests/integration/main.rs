@@ -34,6 +34,7 @@ mod probe;
 mod process;
 mod rations;
 mod reload;
+mod retained;
 mod samples;
 // mod seam;
 mod security;

@@ -687,6 +687,8 @@ async fn no_password_is_told_to_anybody() {
     probe.expect("tapo2mqtt/heater/response", |_| true).await;
     plug.wait_relay(1, true, PATIENCE).await.unwrap();
     probe.publish("tapo2mqtt/heater/set", r#"{"state":5}"#).await;
+    // No command: a line of level debug.
+    probe.publish("tapo2mqtt/bridge/set", "ON").await;
     probe.publish("tapo2mqtt/stranger/set", "ON").await;
     probe.expect("tapo2mqtt/stranger/response", |_| true).await;
     request(&probe, "health", "").await;

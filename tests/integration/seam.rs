@@ -20,19 +20,18 @@ use tapo2mqtt::{
     domain::{
         command::{Action, Command, Target},
         command_error::{CommandError, ErrorCode},
-        device_command::{DeviceAction, Switch},
+        device_command::Switch,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
-        reply::{Applied, Reply},
+        reply::Applied,
         report::{
-            Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
-            EventKind, Identity, Kind, Outlet, Phase,
+            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event, EventKind,
+            Identity, Kind, Outlet, Phase,
         },
-        scheduling::{
-            GroupStatus, OutletStatus, Request, RequestError, RequestId, SchedulerMsg, SchedulerUpdate,
-        },
+        request_reply::RequestReply,
+        scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
     },
-    mqtt::{BridgeInfo, Channels, MqttTask, Parts},
+    mqtt::{BridgeInfo, Channels, MqttParts, MqttTask},
     store,
     system::{
         clock::Clock,
@@ -140,27 +139,27 @@ impl Seam {
         let (words, words_in) = mpsc::channel(16);
         let (news, news_in) = mpsc::channel(16);
         let (controls, _) = mpsc::channel(1);
-        let (keeper, _writer, _loaded) = store::open(None, &clock).unwrap();
         let clock = Clock::steered(NOON.parse().unwrap());
-        let parts = Parts {
-            wires: Channels {
+        let (store, _writer, _loaded) = store::open(None, &clock).unwrap();
+        let parts = MqttParts {
+            channels: Channels {
                 pulse: Arc::default(),
-                orders: orders_out,
-                asks: asks_out,
-                words: words_in,
-                news: news_in,
+                devices: orders_out,
+                scheduler: asks_out,
+                updates: words_in,
+                reports: news_in,
                 controls,
             },
-            about: BridgeInfo {
+            info: BridgeInfo {
                 started_at: clock.now(),
                 setup_mode: false,
                 start_checks: Vec::new(),
                 settings: settings.digest(),
             },
             log_level: LogLevel::detached(Level::Info),
-            keeper,
+            store,
             loader: None,
-            board: MetricsRegistry::default(),
+            metrics: MetricsRegistry::default(),
             clock,
         };
         let tasks = Tasks::default();
@@ -227,9 +226,9 @@ impl Seam {
         }
     }
 
-    async fn request(&mut self) -> (RequestId, Request) {
+    async fn request(&mut self) -> (RequestReply, Request) {
         match self.asked().await {
-            SchedulerMsg::Request { id, request } => (id, request),
+            SchedulerMsg::Request { request, reply } => (reply, request),
             other => panic!("{other:?} is no request"),
         }
     }
@@ -314,9 +313,6 @@ fn lamp() -> DeviceReport {
             name: None,
             power: Some(Power::Off),
             on_since: None,
-            on_at: None,
-            off_seen_at: None,
-            changed_by: ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy::default(),
             features: BTreeSet::new(),
@@ -451,8 +447,6 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
 async fn what_makes_no_sense_for_a_group_is_answered() {
     let mut seam = Seam::start().await;
     let cases = [
-        ("group/garage/set", "ON", "group/garage/response", "unknown_group"),
-        ("group/garage/get", "", "group/garage/response", "unknown_group"),
         (
             "group/driveway/set",
             "perhaps",
@@ -516,27 +510,19 @@ async fn a_schedule_is_switched_by_its_topic() {
     seam.probe.forget();
     let topic = "group/driveway/set/schedule/morning";
     seam.publish(topic, "OFF").await;
-    let (id, request) = seam.request().await;
+    let (reply, request) = seam.request().await;
     let expected = |enabled| Request::EnableSchedule {
         group: "driveway".parse().unwrap(),
         schedule: "morning".parse().unwrap(),
         enabled,
     };
     assert_eq!(request, expected(false));
-    seam.say(SchedulerUpdate::Reply {
-        id,
-        result: Ok(Value::Null),
-    })
-    .await;
+    reply.send(Ok(Value::Null));
 
     seam.publish(topic, r#"{"enabled":true,"transaction":"t"}"#).await;
-    let (id, request) = seam.request().await;
+    let (reply, request) = seam.request().await;
     assert_eq!(request, expected(true));
-    seam.say(SchedulerUpdate::Reply {
-        id,
-        result: Ok(Value::Null),
-    })
-    .await;
+    reply.send(Ok(Value::Null));
     let answer = seam.answer("group/driveway/response").await;
     assert_eq!(
         (&answer["status"], &answer["transaction"]),
@@ -545,16 +531,12 @@ async fn a_schedule_is_switched_by_its_topic() {
     );
 
     seam.publish("group/driveway/set/schedule/noon", "ON").await;
-    let (id, _) = seam.request().await;
+    let (reply, _) = seam.request().await;
     let unknown = RequestError::UnknownSchedule {
         group: "driveway".parse().unwrap(),
         schedule: "noon".parse().unwrap(),
     };
-    seam.say(SchedulerUpdate::Reply {
-        id,
-        result: Err(unknown),
-    })
-    .await;
+    reply.send(Err(unknown));
     let snap_back = seam.expect("group/driveway", |_| true).await;
     assert_eq!(snap_back["schedules"]["morning"], true);
     let answer = seam.answer("group/driveway/response").await;
@@ -566,24 +548,29 @@ async fn requests_are_passed_on_and_answered() {
     let mut seam = Seam::start().await;
     seam.publish("bridge/request/plan", r#"{"days":2,"transaction":"p"}"#)
         .await;
-    let (id, request) = seam.request().await;
-    assert_eq!(request, Request::Plan { group: None, days: 2 });
+    let (reply, request) = seam.request().await;
+    let expected = Request::Plan {
+        group: None,
+        days: 2,
+        page: 1,
+    };
+    assert_eq!(request, expected);
     let plan = json!([{"group": "driveway", "at": "2026-11-22T09:00:00-05:00", "power": "ON"}]);
     let result = Ok(plan.clone());
-    seam.say(SchedulerUpdate::Reply { id, result }).await;
+    reply.send(result);
     let answer = seam.answer("bridge/response/plan").await;
     assert_eq!(answer, json!({"status": "ok", "data": plan, "transaction": "p"}));
 
     let schedule = json!({"id": "noon", "start": "12:00", "for": "1h", "safety": {"max_on": "30m"}});
     let payload = json!({"group": "driveway", "schedule": schedule}).to_string();
     seam.publish("bridge/request/schedule/set", &payload).await;
-    let (id, request) = seam.request().await;
+    let (reply, request) = seam.request().await;
     let group = "driveway".parse().unwrap();
     assert_eq!(request, Request::SetSchedule { group, schedule });
     let result = Err(RequestError::Invalid(
         "schedule.start: expected a time".to_owned(),
     ));
-    seam.say(SchedulerUpdate::Reply { id, result }).await;
+    reply.send(result);
     let answer = seam.answer("bridge/response/schedule/set").await;
     let expected = json!({"code": "invalid_value", "message": "schedule.start: expected a time"});
     assert_eq!(
@@ -608,18 +595,20 @@ async fn whoever_waits_for_the_scheduler_is_answered_at_the_stop() {
     let mut seam = Seam::start().await;
     seam.publish("bridge/request/override/list", r#"{"transaction":1}"#)
         .await;
-    let _unanswered = seam.request().await;
-    let wish = seam.command("group/driveway/set", "ON").await;
+    let (request, _) = seam.request().await;
+    let command = seam.command("group/driveway/set", "ON").await;
+    // The scheduler ends with what it has not carried out.
+    let (_, nobody) = mpsc::channel(1);
+    drop((request, command, std::mem::replace(&mut seam.asks, nobody)));
     seam.stop().await;
     let answer = seam.expect("bridge/response/override/list", |_| true).await;
     assert_eq!(answer["error"]["code"], "shutting_down");
     let answer = seam.expect("group/driveway/response", |_| true).await;
     assert_eq!(answer["error"]["code"], "shutting_down");
-    drop(wish);
 }
 
 #[tokio::test]
-async fn a_sensor_is_heard_with_what_the_broker_kept() {
+async fn a_sensor_gets_what_the_broker_kept_and_what_is_published() {
     let broker = Mosquitto::start().await;
     let cold = r#"{"temperature":-3,"dew_point":-5}"#;
     broker
@@ -635,11 +624,12 @@ async fn a_sensor_is_heard_with_what_the_broker_kept() {
         match seam.asked().await {
             SchedulerMsg::Sensor {
                 topic,
-                payload: heard,
+                payload: received,
+                retained,
             } => {
                 assert_eq!(
-                    (topic.as_str(), &heard[..]),
-                    ("weather/outdoor", payload.as_bytes())
+                    (topic.as_str(), &received[..], retained),
+                    ("weather/outdoor", payload.as_bytes(), !publish)
                 );
             }
             other => panic!("{other:?} is no sensor value"),
@@ -648,18 +638,11 @@ async fn a_sensor_is_heard_with_what_the_broker_kept() {
 }
 
 #[tokio::test]
-async fn a_group_is_read_through_its_devices() {
+async fn reads_and_restarts_go_to_the_scheduler_too() {
     let mut seam = Seam::start().await;
-    seam.publish("group/driveway/get", r#"{"transaction":"g"}"#).await;
-    for outlet in ["mats/1", "lamp"] {
-        let order = timeout(PATIENCE, seam.orders.recv()).await.unwrap().unwrap();
-        let DeviceMsg::Command(intent) = order else {
-            panic!("{order:?} is no intent");
-        };
-        assert_eq!((&intent.path, intent.action), (&path(outlet), DeviceAction::Read));
-        let reply: Reply = intent.reply;
-        reply.send(on(outlet).1);
-    }
+    let read = seam.command("group/driveway/get", r#"{"transaction":"g"}"#).await;
+    assert_eq!((read.target, read.action), (driveway(), Action::Read));
+    read.reply.send_members(vec![on("mats/1"), on("lamp")]);
     let answer = seam.answer("group/driveway/response").await;
     assert_eq!(
         (&answer["status"], &answer["transaction"]),
@@ -669,7 +652,51 @@ async fn a_group_is_read_through_its_devices() {
         answer["members"],
         json!({"mats/1": {"status": "ok", "state": "ON"}, "lamp": {"status": "ok", "state": "ON"}})
     );
-    assert!(seam.asks.try_recv().is_err(), "the scheduler has no part in it");
+    let reboot = seam.command("lamp/set/reboot", "PRESS").await;
+    let lamp = Target::Outlet(path("lamp"));
+    assert_eq!((reboot.target, reboot.action), (lamp, Action::Reboot));
+    for (topic, response) in [
+        ("group/driveway", "group/driveway/response"),
+        ("mats/1", "mats/1/response"),
+    ] {
+        seam.publish(&format!("{topic}/set/reboot"), "PRESS").await;
+        assert_eq!(seam.answer(response).await["error"]["code"], "unsupported");
+    }
+    assert!(
+        seam.orders.try_recv().is_err(),
+        "the device owner gets commands from the scheduler"
+    );
+}
+
+#[tokio::test]
+async fn the_same_command_is_carried_out_once_and_another_with_its_transaction_too() {
+    let mut seam = Seam::start().await;
+    let off = || Applied::unasked(&path("lamp"), Some(Power::Off));
+    for (topic, payload, action) in [
+        ("lamp/get", r#"{"transaction":"t1"}"#, Action::Read),
+        (
+            "lamp/set",
+            r#"{"state":"ON","transaction":"t1"}"#,
+            Action::Switch(Switch::To(Power::On)),
+        ),
+        (
+            "lamp/set",
+            r#"{"state":"OFF","transaction":"t1"}"#,
+            Action::Switch(Switch::To(Power::Off)),
+        ),
+    ] {
+        let command = seam.command(topic, payload).await;
+        assert_eq!(command.action, action);
+        command.reply.send(Ok(off()));
+        let first = seam.answer("lamp/response").await;
+        seam.publish(topic, payload).await;
+        assert_eq!(
+            seam.answer("lamp/response").await,
+            first,
+            "the repetition gets its response"
+        );
+    }
+    assert!(seam.asks.try_recv().is_err(), "no repetition was carried out");
 }
 
 #[tokio::test]
@@ -786,4 +813,49 @@ async fn groups_of_an_earlier_run_are_cleaned_up() {
         seam.probe.expect(topic, str::is_empty).await;
         assert_eq!(seam.broker.retained(topic).await, None, "{topic}");
     }
+}
+
+#[tokio::test]
+async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
+    let mut seam = Seam::start().await;
+    seam.publish("bridge/request/plan", r#"{"days":31,"page":3}"#)
+        .await;
+    let (reply, request) = seam.request().await;
+    let expected = Request::Plan {
+        group: None,
+        days: 31,
+        page: 3,
+    };
+    assert_eq!(request, expected);
+    // More than brokers accept: the connection would be lost.
+    reply.send(Ok(Value::String("x".repeat(1 << 20))));
+    let answer = seam.answer("bridge/response/plan").await;
+    assert_eq!(answer["error"]["code"], "too_large");
+    assert_eq!(answer["data"], Value::Null);
+}
+
+#[tokio::test]
+async fn states_are_published_only_of_what_is_configured() {
+    let seam = Seam::start().await;
+    let mut strip = lamp();
+    strip.id = "mats".parse().unwrap();
+    strip.identity = None;
+    strip.outlets.clear();
+    strip.phase = Phase::Connecting;
+    strip.availability = Availability::Offline;
+    let reports = seam.news.as_ref().unwrap();
+    reports.send(DeviceEvent::Report(Arc::new(strip))).await.unwrap();
+    seam.expect("mats/availability", |_| true).await;
+    // A timer that was kept of a device, and one of an outlet, that are not there any more.
+    for gone in ["sold", "mats/old", "mats/1"] {
+        let status = Arc::new(OutletStatus::MANUAL);
+        seam.say(SchedulerUpdate::Outlet(path(gone), status)).await;
+    }
+    seam.say(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
+        .await;
+    seam.expect("bridge/info", |info| info["vacation"] == true).await;
+    let states = seam.broker.retained_under("tapo2mqtt/#").await;
+    let holds = |topic: &str| states.contains_key(&format!("tapo2mqtt/{topic}"));
+    assert!(holds("mats") && holds("mats/1"), "the group has it: {states:?}");
+    assert!(!holds("sold") && !holds("mats/old"), "{states:?}");
 }

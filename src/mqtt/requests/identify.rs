@@ -2,16 +2,18 @@
 
 use serde::Serialize;
 
-use super::Refusal;
 use crate::{
-    domain::report::{DeviceReport, Outlet},
-    mqtt::command::{Fields, PayloadError, Shown},
+    domain::{
+        report::{DeviceReport, Outlet},
+        scheduling::RequestError,
+    },
+    mqtt::decode::{Fields, PayloadError, Shown},
 };
 use planner::OutletPath;
 
 /// What has a name and a topic of its own.
 #[derive(Debug, Serialize)]
-pub(super) struct Named<'a> {
+pub(in crate::mqtt) struct Named<'a> {
     path: OutletPath,
     name: Option<&'a str>,
     nickname: Option<&'a str>,
@@ -23,7 +25,7 @@ pub(super) struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// Case does not count: nobody remembers it.
+    /// Case does not count.
     fn is_called(&self, name: &str) -> bool {
         let wanted = name.trim().to_lowercase();
         let names = [self.name, self.nickname].into_iter().flatten();
@@ -39,16 +41,15 @@ pub(super) fn read_name(fields: &mut Fields) -> Result<Option<String>, PayloadEr
 ///
 /// # Errors
 /// Nothing has that name.
-pub(super) fn identify<'a>(
+pub(in crate::mqtt) fn identify<'a>(
     reports: impl Iterator<Item = &'a DeviceReport>,
     name: Option<&str>,
-) -> Result<Vec<Named<'a>>, Refusal> {
+) -> Result<Vec<Named<'a>>, RequestError> {
     let mut found: Vec<_> = reports.flat_map(named).collect();
     if let Some(name) = name {
         found.retain(|named| named.is_called(name));
         if found.is_empty() {
-            let message = format!("no device or outlet is called {}", Shown::text(name));
-            return Err(Refusal::new("unknown_name", &message));
+            return Err(RequestError::UnknownName(Shown::text(name).to_string()));
         }
     }
     Ok(found)

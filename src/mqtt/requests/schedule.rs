@@ -1,13 +1,13 @@
 //! The payloads of requests to the scheduler.
 
-use std::str::FromStr;
+use std::{ops::RangeInclusive, str::FromStr};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
     domain::{command::Target, scheduling::Request},
-    mqtt::command::{Decoded, Fields, PayloadError, Scalar, Shown, decode_request},
+    mqtt::decode::{Decoded, Fields, PayloadError, Scalar, Shown, decode_request},
 };
 use planner::OutletPath;
 
@@ -24,14 +24,14 @@ pub(super) const REQUESTS: [&str; 9] = [
     "plan",
 ];
 
-/// How many days `plan` looks ahead unless told otherwise.
+/// How many days `plan` looks ahead by default.
 const PLAN_DAYS: u8 = 7;
 
 const GROUP: &str = "the id of a group";
 const SCHEDULE: &str = "the id of a schedule";
 
 /// Reads a request to the scheduler; `None` if it is none of those.
-pub(super) fn read(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
+pub(super) fn decode(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
     Some(match name {
         "schedule/list" => decode_request(payload, |fields| Ok(Request::Schedules(group(fields)?))),
         "schedule/set" => decode_request(payload, |fields| set(fields, payload)),
@@ -65,7 +65,7 @@ pub(super) fn read(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
 /// The schedule is a table of its own, which commands otherwise never have.
 fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, PayloadError> {
     #[derive(Deserialize)]
-    struct Body {
+    struct SetSchedulePayload {
         schedule: Map<String, Value>,
     }
     let (key, expected) = (
@@ -78,7 +78,7 @@ fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, PayloadError> {
         Some(value) => value.shown(),
     };
     match serde_json::from_slice(payload) {
-        Ok(Body { schedule }) => Ok(Request::SetSchedule {
+        Ok(SetSchedulePayload { schedule }) => Ok(Request::SetSchedule {
             group,
             schedule: Value::Object(schedule),
         }),
@@ -104,22 +104,32 @@ fn clear(fields: &mut Fields) -> Result<Request, PayloadError> {
 }
 
 fn plan(fields: &mut Fields) -> Result<Request, PayloadError> {
-    let (key, expected) = ("days", "a whole number from 1 to 31");
     let group = group(fields)?;
+    let days = whole_number(fields, "days", 1..=31, "a whole number from 1 to 31")?;
+    let page = whole_number(fields, "page", 1..=u64::from(u32::MAX), "a whole number from 1")?;
+    Ok(Request::Plan {
+        group,
+        days: days.unwrap_or(PLAN_DAYS),
+        page: page.unwrap_or(1),
+    })
+}
+
+fn whole_number<T: TryFrom<u64>>(
+    fields: &mut Fields,
+    key: &'static str,
+    range: RangeInclusive<u64>,
+    expected: &'static str,
+) -> Result<Option<T>, PayloadError> {
     let Some(value) = fields.take(key) else {
-        return Ok(Request::Plan {
-            group,
-            days: PLAN_DAYS,
-            page: 1,
-        });
+        return Ok(None);
     };
     let shown = value.shown();
     let Scalar::Number(number) = value else {
         return Err(PayloadError::InvalidValue { key, expected, shown });
     };
-    let days = number.as_u64().and_then(|days| u8::try_from(days).ok());
-    match days.filter(|days| (1..=31).contains(days)) {
-        Some(days) => Ok(Request::Plan { group, days, page: 1 }),
+    let number = number.as_u64().filter(|number| range.contains(number));
+    match number.and_then(|number| T::try_from(number).ok()) {
+        Some(number) => Ok(Some(number)),
         None => Err(PayloadError::OutOfRange { key, expected, shown }),
     }
 }
@@ -159,7 +169,7 @@ mod tests {
     use super::*;
 
     fn request(name: &str, payload: &str) -> Result<Request, String> {
-        match read(name, payload.as_bytes()).expect("a request to the scheduler") {
+        match decode(name, payload.as_bytes()).expect("a request to the scheduler") {
             Decoded::Accepted { command, .. } => Ok(command),
             Decoded::Refused { error, .. } => Err(error.to_string()),
             Decoded::Ignored => Err("ignored".to_owned()),
@@ -228,11 +238,11 @@ mod tests {
             ),
             (
                 "plan",
-                r#"{"group":"driveway","days":31}"#,
+                r#"{"group":"driveway","days":31,"page":2}"#,
                 Request::Plan {
                     group: Some(driveway()),
                     days: 31,
-                    page: 1,
+                    page: 2,
                 },
             ),
         ];
@@ -240,9 +250,9 @@ mod tests {
             assert_eq!(request(name, payload), Ok(expected), "{name} {payload}");
         }
         for name in REQUESTS {
-            assert!(read(name, b"").is_some(), "{name}");
+            assert!(decode(name, b"").is_some(), "{name}");
         }
-        assert_eq!(read("restart", b""), None);
+        assert_eq!(decode("restart", b""), None);
     }
 
     #[test]
@@ -313,6 +323,11 @@ mod tests {
                 "plan",
                 r#"{"days":0}"#,
                 "days: expected a whole number from 1 to 31, got 0",
+            ),
+            (
+                "plan",
+                r#"{"page":0}"#,
+                "page: expected a whole number from 1, got 0",
             ),
             (
                 "plan",

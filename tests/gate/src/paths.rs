@@ -1,23 +1,26 @@
 //! The hot paths.
 
-use std::{hint::black_box, sync::Arc};
+use std::{collections::BTreeSet, hint::black_box, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use planner::{
     Power,
     plan::plan,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
 };
 use tapo2mqtt::{
-    domain::report::{
-        Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind,
-        Outlet, Phase,
+    domain::{
+        command::Target,
+        report::{
+            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind, Outlet,
+            Phase,
+        },
+        topics::{ParsedTopic, Topics},
     },
     mqtt::{
         StatusCache,
-        command::decode,
+        decode::{DecodeContext, decode},
         states,
-        topics::{Address, Topics},
     },
 };
 use tapo2mqtt_gate::{CommandError, planning::Planning};
@@ -52,10 +55,14 @@ fn decode_command(times: u64) -> Result<(), CommandError> {
     );
     let payload = br#"{"state":"ON","on_time":"1h30m","ttl":5,"transaction":"a-17"}"#;
     for _ in 0..times {
-        let Address::Outlet { verb, .. } = topics.parse(black_box("tapo2mqtt/heater/left/set"))? else {
+        let ParsedTopic::Outlet { path, verb } = topics.parse(black_box("tapo2mqtt/heater/left/set"))? else {
             return Err("the topic of an outlet is read as another".into());
         };
-        black_box(decode(&verb, black_box(payload)));
+        let context = DecodeContext {
+            zone: &TimeZone::UTC,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        black_box(decode(&Target::Outlet(path), &verb, black_box(payload), context));
     }
     Ok(())
 }
@@ -66,7 +73,7 @@ fn tell_state(times: u64) -> Result<(), CommandError> {
         StatusCache::new(Arc::new(Planning::of(1)?.settings().rules.clone())),
     );
     for _ in 0..times {
-        black_box(states(black_box(&report), &statuses));
+        black_box(states(black_box(&report), &statuses, &BTreeSet::new()));
     }
     Ok(())
 }
@@ -91,7 +98,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
             on_since: Some(since),
             on_at: None,
             off_seen_at: None,
-            changed_by: ChangedBy::Unknown,
+            changed_by: tapo2mqtt::domain::report::ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy {
                 power: Some(MilliWatts::new(61_250)),

@@ -1,0 +1,506 @@
+//! A report as a discovery payload for Home Assistant. Pure.
+//!
+//! Identities are `<node>[_o<position>]_<key>` and never change. The node is `tapo2mqtt_<device>`, or
+//! `tapo2mqtt-device-<base topic>-<device>` with a base topic other than `tapo2mqtt`. Nothing volatile is in here: Home
+//! Assistant logs each change. Names are those of its own tplink integration.
+
+mod outlet;
+mod shape;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ha_discovery::{
+    Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
+    Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, NodeId,
+    Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
+    SwitchClass, Template, TimeUnit, Update,
+};
+use planner::{
+    DeviceId, GroupId, OutletKey, OutletPath, ScheduleId,
+    rules::{Group, Rules},
+};
+
+pub use shape::Shape;
+
+use crate::{
+    domain::{
+        report::{DeviceReport, Feature, Identity, Kind, Outlet},
+        topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
+    },
+    system::telemetry::Level,
+};
+
+const MANUFACTURER: &str = "TP-Link";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The `origin.name` of our own payloads.
+pub(super) const ORIGIN: &str = "tapo2mqtt";
+
+/// The base topic with which identities do not name it.
+const DEFAULT_BASE: &str = "tapo2mqtt";
+/// The longest countdown, in seconds.
+const LONGEST_COUNTDOWN: f64 = 86_400.0;
+/// The values of `safety` in a group's state.
+const SAFETY: OnOff = OnOff::Words {
+    on: "tripped",
+    off: "clear",
+};
+
+/// Builds the discovery payloads of one bridge.
+#[derive(Debug, Clone)]
+pub struct EntityBuilder {
+    topics: Topics,
+    layout: Layout,
+}
+
+impl EntityBuilder {
+    /// Payloads for these topics. `layout` is how strips are shown.
+    pub fn new(topics: Topics, layout: Layout) -> Self {
+        Self { topics, layout }
+    }
+
+    /// The node of a configured device.
+    pub(super) fn device_node(&self, device: &DeviceId) -> Option<NodeId> {
+        match self.base() {
+            None => format!("tapo2mqtt_{device}"),
+            Some(base) => format!("tapo2mqtt-device-{base}-{device}"),
+        }
+        .parse()
+        .ok()
+    }
+
+    /// The node of a configured group. The hyphens keep it apart from a device called `group_...`.
+    pub(super) fn group_node(&self, group: &GroupId) -> Option<NodeId> {
+        match self.base() {
+            None => format!("tapo2mqtt-group-{group}"),
+            Some(base) => format!("tapo2mqtt-groups-{base}-{group}"),
+        }
+        .parse()
+        .ok()
+    }
+
+    /// The node of the bridge. The hyphen keeps it apart from a device called `bridge_...`.
+    pub(super) fn bridge_node(&self) -> Option<NodeId> {
+        match self.base() {
+            None => "tapo2mqtt-bridge".to_owned(),
+            Some(base) => format!("tapo2mqtt-bridge-{base}"),
+        }
+        .parse()
+        .ok()
+    }
+
+    /// The base topic as part of a node, which keeps bridges on one broker apart; `None` for the default one. It has no
+    /// hyphen, so that it ends at the next one, whatever is in the id behind it.
+    fn base(&self) -> Option<String> {
+        let base = self.topics.base().as_str();
+        let level = |c: char| !c.is_ascii_alphanumeric();
+        (base != DEFAULT_BASE).then(|| base.replace(level, "_"))
+    }
+
+    /// A device's payload; `None` before it was first reached, because its shape is not known.
+    pub(super) fn device(&self, report: &DeviceReport, rules: &Rules) -> Option<DevicePayload> {
+        let identity = report.identity.as_deref()?;
+        let mut payload = self.payload(
+            self.device_node(&report.id)?,
+            self.registry_entry(report, identity),
+        );
+        payload.availability.push(Availability::json_key(
+            self.topics.availability(&report.id),
+            "state",
+        ));
+        payload.layout = self.layout;
+        let own = OutletPath::device(report.id.clone());
+        payload.components = self.device_components(&own, identity);
+        match identity.kind {
+            Kind::Plug => {
+                let outlets = report.outlets.iter();
+                let components = outlets.flat_map(|outlet| self.outlet_components(&own, outlet, identity));
+                payload.components.extend(components);
+                payload.components.extend(self.member_components(&own, rules));
+            }
+            Kind::Strip => payload.children = self.children(report, identity, rules),
+        }
+        Some(payload)
+    }
+
+    /// The bridge's own payload, to be announced before every device that is reached via it.
+    pub(super) fn bridge(&self) -> Option<DevicePayload> {
+        let mut device = Device::new("Tapo bridge");
+        device.manufacturer = Some("tapo2mqtt".to_owned());
+        device.model = Some("Bridge".to_owned());
+        device.sw_version = Some(VERSION.to_owned());
+        let mut payload = self.payload(self.bridge_node()?, device);
+        payload.components = self.bridge_components();
+        payload.components.extend([self.vacation()]);
+        Some(payload)
+    }
+
+    fn payload(&self, node: NodeId, device: Device) -> DevicePayload {
+        let mut origin = Origin::new(ORIGIN);
+        origin.sw_version = Some(VERSION.to_owned());
+        let mut payload = DevicePayload::new(node, device, origin);
+        payload.availability.push(Availability::json_key(
+            self.topics.bridge(BridgeTopic::State),
+            "state",
+        ));
+        payload
+    }
+
+    fn registry_entry(&self, report: &DeviceReport, identity: &Identity) -> Device {
+        let mut device = Device::new(report.name.clone().unwrap_or_else(|| report.id.to_string()));
+        device.mac = identity.mac.as_deref().and_then(|mac| mac.parse().ok());
+        device.manufacturer = Some(MANUFACTURER.to_owned());
+        device.model = Some(identity.model.clone());
+        device.model_id = Some(identity.model.clone());
+        device.hw_version.clone_from(&identity.hardware);
+        device.sw_version.clone_from(&identity.firmware);
+        device.serial_number = Some(identity.device_id.clone());
+        device.via_device = self.bridge_node();
+        device
+    }
+
+    fn device_components(&self, path: &OutletPath, identity: &Identity) -> BTreeMap<Key, Component> {
+        let topic = self.topics.state(path);
+        let rssi = Sensor::of_class(SensorClass::SignalStrength, State::json_key(&topic, "rssi"))
+            .diagnostic()
+            .off_by_default();
+        let reboot = self.topics.topic_of(&ParsedTopic::Outlet {
+            path: path.clone(),
+            verb: Verb::SetAttribute(REBOOT.to_owned()),
+        });
+        let reboot = Button::of_class(ButtonClass::Restart, reboot)
+            .setting()
+            .off_by_default();
+        let mut components = BTreeMap::from([
+            (Key::literal("rssi"), rssi.into()),
+            (Key::literal("reboot"), reboot.into()),
+        ]);
+        if identity.firmware.is_some() {
+            let firmware = Update::firmware(topic, "firmware", "firmware_latest")
+                .diagnostic()
+                .off_by_default();
+            components.insert(Key::literal("firmware"), firmware.into());
+        }
+        components
+    }
+
+    fn outlet_components(
+        &self,
+        path: &OutletPath,
+        outlet: &Outlet,
+        identity: &Identity,
+    ) -> BTreeMap<Key, Component> {
+        let state = |key| State::json_key(self.topics.state(path), key);
+        let switch = Switch::new(EntityName::Main, state("state"), OnOff::POWER, self.set(path));
+        let on_since = Sensor::of_class(SensorClass::Timestamp, state("on_since"))
+            .named("On since")
+            .off_by_default();
+        let mut components = BTreeMap::from([
+            (Key::literal("switch"), switch.class(SwitchClass::Outlet).into()),
+            (Key::literal("on_since"), on_since.diagnostic().into()),
+            (
+                Key::literal("switched"),
+                self.event("Changed externally", "external_change", path)
+                    .class(EventClass::Button)
+                    .into(),
+            ),
+        ]);
+        components.extend(self.timers(path, &outlet.features));
+        components.extend(outlet::conditions(&outlet.features, state));
+        if outlet::is_protected(&outlet.features) {
+            let event = self.event("Protection changed", "protection", path);
+            components.insert(Key::literal("protection_event"), event.diagnostic().into());
+        }
+        if identity.meters_energy {
+            components.extend(outlet::energy(&outlet.features, state));
+        }
+        components
+    }
+
+    /// An event of `bridge/event` about an outlet.
+    fn event(&self, name: &str, kind: &str, path: &OutletPath) -> Event {
+        let outlet = path.outlet.as_ref().map(OutletKey::as_str);
+        let about = [("type", kind), ("device", path.device.as_str())];
+        let about: Vec<_> = about
+            .into_iter()
+            .chain(outlet.map(|outlet| ("outlet", outlet)))
+            .collect();
+        let template = EventTemplate {
+            type_key: "type",
+            attributes: &["message", "at"],
+            only_when: &about,
+        };
+        Event::new(
+            name,
+            Options::of(kind, []),
+            self.topics.bridge(BridgeTopic::Event),
+            template,
+        )
+    }
+
+    fn children(&self, report: &DeviceReport, identity: &Identity, rules: &Rules) -> BTreeMap<u8, Child> {
+        let child = |outlet: &Outlet| {
+            let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
+            let name = outlet
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("Outlet {}", outlet.position));
+            let mut components = self.outlet_components(&path, outlet, identity);
+            components.extend(self.member_components(&path, rules));
+            Some((outlet.position, Child { name, components }))
+        };
+        report.outlets.iter().filter_map(child).collect()
+    }
+
+    fn set(&self, path: &OutletPath) -> String {
+        self.topics.topic_of(&ParsedTopic::Outlet {
+            path: path.clone(),
+            verb: Verb::Set,
+        })
+    }
+
+    /// A group's payload.
+    pub(super) fn group(&self, group: &Group) -> Option<DevicePayload> {
+        let mut device = Device::new(group.name.clone());
+        device.manufacturer = Some("tapo2mqtt".to_owned());
+        device.model = Some("Group".to_owned());
+        device.sw_version = Some(VERSION.to_owned());
+        device.via_device = self.bridge_node();
+        let mut payload = self.payload(self.group_node(&group.id)?, device);
+        payload.components = self.group_components(&group.id);
+        payload.components.extend(self.group_energy(group));
+        for schedule in &group.schedules {
+            let key = format!("schedule_{}", schedule.id).parse();
+            payload
+                .components
+                .extend(key.ok().map(|key| (key, self.schedule(&group.id, &schedule.id))));
+        }
+        Some(payload)
+    }
+
+    fn group_components(&self, group: &GroupId) -> BTreeMap<Key, Component> {
+        let state = |key| State::json_key(self.topics.group(group), key);
+        let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);
+        let command = |verb| {
+            let group = group.clone();
+            self.topics.topic_of(&ParsedTopic::Group { group, verb })
+        };
+        let switch = Switch::new(EntityName::Main, state("state"), OnOff::POWER, command(Verb::Set));
+        let mode = Select::new(
+            "Mode",
+            Options::of("auto", ["on", "off"]),
+            state("mode"),
+            command(Verb::SetAttribute("mode".to_owned())),
+        );
+        let tripped = BinarySensor::of_class(BinarySensorClass::Problem, state("safety"), SAFETY);
+        BTreeMap::from([
+            (Key::literal("switch"), switch.into()),
+            (Key::literal("mode"), mode.icon("calendar-clock").into()),
+            (
+                Key::literal("reason"),
+                Sensor::text("Reason", state("reason")).into(),
+            ),
+            (
+                Key::literal("next_change"),
+                time("Next change", "next_change").into(),
+            ),
+            (
+                Key::literal("override_until"),
+                time("Override until", "override_until").into(),
+            ),
+            (
+                Key::literal("safety"),
+                tripped.named("Safety limit active").into(),
+            ),
+        ])
+    }
+
+    /// What a group draws and used, where it has energy rules.
+    fn group_energy(&self, group: &Group) -> BTreeMap<Key, Component> {
+        if group.energy.is_empty() {
+            return BTreeMap::new();
+        }
+        let state = |key| {
+            let template = Template::json_path(&["energy", key]);
+            State::new(self.topics.group(&group.id), template)
+        };
+        let power = Sensor::of_class(SensorClass::Power, state("power")).named("Current consumption");
+        let today = Sensor::of_class(SensorClass::Energy, state("today")).named("Today's consumption");
+        let mut components = BTreeMap::from([
+            (Key::literal("power"), power.decimals(0).into()),
+            (Key::literal("energy_today"), today.decimals(2).into()),
+        ]);
+        if group.energy.daily_budget.is_some() {
+            let remaining = Sensor::amount("Remaining energy today", "kWh", state("daily_budget_remaining"));
+            components.insert(Key::literal("energy_remaining"), remaining.decimals(2).into());
+        }
+        components
+    }
+
+    fn schedule(&self, group: &GroupId, schedule: &ScheduleId) -> Component {
+        let state = Template::json_path(&["schedules", schedule.as_str()]);
+        let command = self.topics.topic_of(&ParsedTopic::Schedule {
+            group: group.clone(),
+            schedule: schedule.clone(),
+        });
+        Switch::new(
+            format!("Schedule {schedule}"),
+            State::new(self.topics.group(group), state),
+            OnOff::Booleans,
+            command,
+        )
+        .icon("calendar-check")
+        .setting()
+        .into()
+    }
+
+    /// What an outlet has only as a member of a group.
+    fn member_components(&self, path: &OutletPath, rules: &Rules) -> BTreeMap<Key, Component> {
+        let Some(group) = rules.group_of(path) else {
+            return BTreeMap::new();
+        };
+        let state = |key| State::json_key(self.topics.state(path), key);
+        let mismatch = BinarySensor::of_class(BinarySensorClass::Problem, state("mismatch"), OnOff::Booleans);
+        let next_change = Sensor::of_class(SensorClass::Timestamp, state("next_change"));
+        let states = Options::of("idle", ["armed", "unsupported", "external", "failed"]);
+        let failsafe = Sensor::options("Fail-safe", states, state("failsafe"));
+        let mut components = BTreeMap::from([
+            (
+                Key::literal("mismatch"),
+                mismatch.named("State mismatch").diagnostic().into(),
+            ),
+            (
+                Key::literal("next_change"),
+                next_change.named("Next change").off_by_default().into(),
+            ),
+            (
+                Key::literal("failsafe"),
+                failsafe.diagnostic().off_by_default().into(),
+            ),
+        ]);
+        if group.energy.finished.is_some() {
+            let finished = self.event("Load finished", "load_finished", path);
+            components.insert(Key::literal("load_finished"), finished.into());
+        }
+        components
+    }
+
+    /// What the bridge has for the scheduler.
+    fn vacation(&self) -> (Key, Component) {
+        let state = State::json_key(self.topics.bridge(BridgeTopic::Info), "vacation");
+        let command = Command::wrapped(
+            self.topics.request("vacation"),
+            CommandTemplate::json_is_on("enabled"),
+        );
+        let vacation = Switch::new("Vacation", state, OnOff::Booleans, command);
+        (
+            Key::literal("vacation"),
+            vacation.icon("palm-tree").setting().into(),
+        )
+    }
+
+    /// The countdown that can be set, when it ends, and one that was started on the plug.
+    fn timers(&self, path: &OutletPath, features: &BTreeSet<Feature>) -> BTreeMap<Key, Component> {
+        let state = |key| State::json_key(self.topics.state(path), key);
+        let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);
+        let set = self.topics.topic_of(&ParsedTopic::Outlet {
+            path: path.clone(),
+            verb: Verb::SetAttribute(COUNTDOWN.to_owned()),
+        });
+        let mut components = BTreeMap::from([(
+            Key::literal("timer_until"),
+            time("Timer ends", "timer_until").icon("timer-sand").into(),
+        )]);
+        if let Some(range) = NumberRange::new(0.0, LONGEST_COUNTDOWN, 1.0) {
+            let countdown = Number::new("Countdown", range, state("countdown"), set)
+                .class(NumberClass::Duration(TimeUnit::Seconds))
+                .icon("timer-outline");
+            components.insert(Key::literal("countdown"), countdown.into());
+        }
+        if features.contains(&Feature::Countdown) {
+            let to = Sensor::options(
+                "Device timer action",
+                Options::of("ON", ["OFF"]),
+                state("device_timer_to"),
+            );
+            components.extend([
+                (
+                    Key::literal("device_timer_until"),
+                    time("Device timer end", "device_timer_until")
+                        .diagnostic()
+                        .off_by_default()
+                        .into(),
+                ),
+                (
+                    Key::literal("device_timer_to"),
+                    to.diagnostic().off_by_default().into(),
+                ),
+            ]);
+        }
+        if features.contains(&Feature::Rules) {
+            let rules = Sensor::count("Device schedules", state("device_schedules_enabled"))
+                .icon("calendar-clock")
+                .diagnostic();
+            components.insert(Key::literal("device_schedules"), rules.into());
+        }
+        components
+    }
+
+    fn bridge_components(&self) -> BTreeMap<Key, Component> {
+        let info = |key| State::json_key(self.topics.bridge(BridgeTopic::Info), key);
+        let connection = State::json_key(self.topics.bridge(BridgeTopic::State), "state");
+        let last_error = State::json_key(self.topics.bridge(BridgeTopic::LastError), "message");
+        let [quietest, others @ ..] = Level::ALL.map(Level::as_str);
+        let levels = Options::of(quietest, others);
+        let log_level = Command::wrapped(
+            self.topics.request("log_level"),
+            CommandTemplate::json_value("level"),
+        );
+        BTreeMap::from([
+            (
+                Key::literal("connection"),
+                BinarySensor::of_class(BinarySensorClass::Connectivity, connection, OnOff::ONLINE)
+                    .named("Connection state")
+                    .diagnostic()
+                    .always_available()
+                    .into(),
+            ),
+            (
+                Key::literal("version"),
+                Sensor::text("Version", info("version")).diagnostic().into(),
+            ),
+            (
+                Key::literal("devices_online"),
+                Sensor::count("Devices online", info("devices_online"))
+                    .diagnostic()
+                    .into(),
+            ),
+            (
+                Key::literal("last_error"),
+                Sensor::text("Last error", last_error).diagnostic().into(),
+            ),
+            (
+                Key::literal("restart"),
+                Button::of_class(ButtonClass::Restart, self.topics.request("restart"))
+                    .setting()
+                    .into(),
+            ),
+            (
+                Key::literal("rescan"),
+                Button::new("Reconnect devices", self.topics.request("rescan"))
+                    .icon("magnify-scan")
+                    .setting()
+                    .into(),
+            ),
+            (
+                Key::literal("log_level"),
+                Select::new("Log level", levels, info("log_level"), log_level)
+                    .icon("text-box-search-outline")
+                    .setting()
+                    .into(),
+            ),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The part of a report that its discovery payload depends on.
+
+use std::collections::BTreeSet;
+
+use crate::domain::report::{DeviceReport, Feature, Identity, Outlet};
+use planner::{DeviceId, OutletKey};
+
+/// Reports of the same shape have the same discovery payload. Values are no part of it.
+#[derive(Debug, PartialEq)]
+pub struct Shape<'a> {
+    id: &'a DeviceId,
+    name: Option<&'a str>,
+    identity: Option<&'a Identity>,
+    outlets: Vec<OutletShape<'a>>,
+}
+
+#[derive(Debug, PartialEq)]
+struct OutletShape<'a> {
+    key: Option<&'a OutletKey>,
+    position: u8,
+    name: Option<&'a str>,
+    features: &'a BTreeSet<Feature>,
+}
+
+// Both name all fields, so that a new one has to be put on one side.
+impl<'a> From<&'a DeviceReport> for Shape<'a> {
+    fn from(report: &'a DeviceReport) -> Self {
+        let DeviceReport {
+            id,
+            name,
+            identity,
+            outlets,
+            address: _,
+            phase: _,
+            availability: _,
+            trouble: _,
+            rssi: _,
+        } = report;
+        Self {
+            id,
+            name: name.as_deref(),
+            identity: identity.as_deref(),
+            outlets: outlets.iter().map(OutletShape::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Outlet> for OutletShape<'a> {
+    fn from(outlet: &'a Outlet) -> Self {
+        let Outlet {
+            key,
+            position,
+            name,
+            features,
+            power: _,
+            on_since: _,
+            on_at: _,
+            off_seen_at: _,
+            changed_by: _,
+            condition: _,
+            energy: _,
+            countdown: _,
+            rules: _,
+        } = outlet;
+        Self {
+            key: key.as_ref(),
+            position: *position,
+            name: name.as_deref(),
+            features,
+        }
+    }
+}

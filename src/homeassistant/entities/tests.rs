@@ -1,0 +1,399 @@
+use std::collections::BTreeMap;
+
+use ha_discovery::StateKey;
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    domain::{
+        command_error::ErrorCode,
+        report::{
+            self, Availability as Reachable, Condition, Countdown, DeviceError, Energy, EventKind, Feature,
+            Phase,
+        },
+        scheduling::GroupStatus,
+    },
+    mqtt::publisher::{
+        bridge_info::{BridgeInfo, EventBody, InfoPayload, LastError},
+        state::{
+            availability, json, states,
+            tests::{no_statuses, report},
+        },
+        status_cache::StatusCache,
+    },
+};
+use planner::{
+    Power,
+    plan::{Mode, Reason, SafetyState, Source},
+    testing,
+};
+
+fn topics(base: &str) -> Topics {
+    Topics::new(
+        base.parse().unwrap(),
+        "homeassistant".parse().unwrap(),
+        "homeassistant/status".parse().unwrap(),
+    )
+}
+
+fn discovery(base: &str) -> EntityBuilder {
+    EntityBuilder::new(topics(base), Layout::Flat)
+}
+
+fn announced(report: &DeviceReport, statuses: &StatusCache) -> DevicePayload {
+    discovery("tapo2mqtt").device(report, statuses.rules()).unwrap()
+}
+
+/// A group of `mats/1` and `mats/2` with a schedule that its standing does not know yet.
+fn driveway() -> StatusCache {
+    let schedules = ["morning", "week-end"].map(|id| testing::schedule(id, "06:00", "08:00"));
+    let mut rules = testing::Site::new(testing::group(schedules.into()), "UTC").rules;
+    rules.groups[0].outlets.push("mats".parse().unwrap());
+    let mut statuses = StatusCache::new(rules.clone().into());
+    statuses.replace_rules(rules.into());
+    let status = GroupStatus {
+        state: None,
+        mode: Mode::Auto,
+        expected: None,
+        source: Source::Schedule,
+        rule: None,
+        reason: Reason::new("nothing is due"),
+        next_change: None,
+        next_state: None,
+        override_until: None,
+        cooldown_until: None,
+        safety: SafetyState::Clear,
+        energy: None,
+        schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
+    };
+    statuses.set_group("driveway".parse().unwrap(), status.into());
+    statuses
+}
+
+/// What the bridge publishes for a report, by topic.
+fn published(report: &DeviceReport, statuses: &StatusCache) -> BTreeMap<String, Value> {
+    let topics = topics("tapo2mqtt");
+    let about = BridgeInfo {
+        started_at: jiff::Timestamp::UNIX_EPOCH,
+        setup_mode: false,
+        start_checks: Vec::new(),
+        settings: Value::Null,
+    };
+    let online = availability(Reachable::Online);
+    let mut published: Vec<(String, String)> = vec![
+        (topics.bridge(BridgeTopic::State), online.clone()),
+        (
+            topics.bridge(BridgeTopic::Info),
+            json(&InfoPayload::of(&about, &BTreeMap::new(), 1, None, Level::Info)),
+        ),
+        (
+            topics.bridge(BridgeTopic::LastError),
+            json(&LastError::of(None, jiff::Timestamp::UNIX_EPOCH)),
+        ),
+        (topics.availability(&report.id), online),
+        (
+            topics.bridge(BridgeTopic::Event),
+            json(&EventBody::of(&pressed(report))),
+        ),
+    ];
+    published.extend(
+        states(report, statuses, &std::collections::BTreeSet::new())
+            .into_iter()
+            .map(|(path, state)| (topics.state(&path), state)),
+    );
+    let groups = statuses.rules().groups.iter();
+    published.extend(groups.filter_map(|group| {
+        let state = statuses.group_state(&group.id)?;
+        Some((topics.group(&group.id), state))
+    }));
+    published
+        .into_iter()
+        .map(|(topic, text)| (topic, serde_json::from_str(&text).unwrap()))
+        .collect()
+}
+
+fn pressed(report: &DeviceReport) -> report::Event {
+    report::Event {
+        kind: EventKind::ExternalChange,
+        device: Some(report.id.clone()),
+        outlet: None,
+        group: None,
+        message: "the button".to_owned(),
+        at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn assert_every_key_is_there(payload: &DevicePayload, report: &DeviceReport, statuses: &StatusCache) {
+    let published = published(report, statuses);
+    let reads = payload.reads();
+    assert!(!reads.is_empty());
+    for StateKey { topic, pointer } in reads {
+        let state = published
+            .get(&topic)
+            .unwrap_or_else(|| panic!("nothing is published on {topic}"));
+        assert!(state.pointer(&pointer).is_some(), "{topic} lacks {pointer}");
+    }
+}
+
+#[test]
+fn every_key_that_home_assistant_reads_is_always_there() {
+    let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+    let strip = report(Kind::Strip, &[(Some("1"), Some(Power::Off)), (Some("2"), None)]);
+    for statuses in [no_statuses(), driveway()] {
+        for report in [&plug, &strip] {
+            assert_every_key_is_there(&announced(report, &statuses), report, &statuses);
+        }
+        let bridge = discovery("tapo2mqtt").bridge().unwrap();
+        assert_every_key_is_there(&bridge, &plug, &statuses);
+        for group in statuses.announceable() {
+            let group = discovery("tapo2mqtt").group(&group).unwrap();
+            assert_every_key_is_there(&group, &plug, &statuses);
+        }
+
+        // Home Assistant remembers a plug from an earlier run; in this one it was not reached yet.
+        let mut unknown = plug.clone();
+        unknown.identity = None;
+        unknown.outlets.clear();
+        assert_every_key_is_there(&announced(&plug, &statuses), &unknown, &statuses);
+    }
+}
+
+#[test]
+fn a_group_is_a_device_with_a_switch_for_each_schedule() {
+    let statuses = driveway();
+    let [group] = statuses.announceable().try_into().unwrap();
+    let payload = discovery("tapo2mqtt").group(&group).unwrap();
+    let ids: Vec<String> = payload.announces().into_keys().collect();
+    let expected = [
+        "mode",
+        "next_change",
+        "override_until",
+        "reason",
+        "safety",
+        "schedule_morning",
+        "schedule_week-end",
+        "switch",
+    ];
+    assert_eq!(ids, expected.map(|key| format!("tapo2mqtt-group-driveway_{key}")));
+    let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+    assert_eq!(json["device"]["via_device"], "tapo2mqtt-bridge");
+}
+
+#[test]
+fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
+    let mut rules = driveway().rules().as_ref().clone();
+    let energy = |statuses: &StatusCache| {
+        let [group] = statuses.announceable().try_into().unwrap();
+        let payload = discovery("tapo2mqtt").group(&group).unwrap();
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        assert_every_key_is_there(&payload, &plug, statuses);
+        let ids = payload.announces().into_keys();
+        ids.filter(|id| id.contains("energy") || id.ends_with("power"))
+            .count()
+    };
+    let mut statuses = driveway();
+    assert_eq!(energy(&statuses), 0);
+    rules.groups[0].energy.daily_budget = Some(planner::units::MilliWattHours::new(4_000_000));
+    statuses.replace_rules(rules.clone().into());
+    assert_eq!(energy(&statuses), 3);
+    rules.groups[0].energy = planner::energy_limits::EnergyRules {
+        daily_budget: None,
+        finished: Some(planner::energy_limits::Finished {
+            below: planner::units::MilliWatts::from_watts(5),
+            length: "3m".parse().unwrap(),
+            then: planner::energy_limits::IfFinished::Tell,
+        }),
+        ..rules.groups[0].energy
+    };
+    let ids = |statuses: &StatusCache| {
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        announced(&plug, statuses).announces()
+    };
+    let finished = "tapo2mqtt_mats_load_finished";
+    assert!(!ids(&statuses).contains_key(finished));
+    statuses.replace_rules(rules.into());
+    assert_eq!(energy(&statuses), 2);
+    assert!(ids(&statuses).contains_key(finished));
+}
+
+#[test]
+fn only_members_of_a_group_say_whether_they_are_as_expected() {
+    let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+    let has_problem = |statuses| {
+        let ids = announced(&plug, &statuses).announces();
+        ids.contains_key("tapo2mqtt_mats_mismatch")
+    };
+    assert!(has_problem(driveway()));
+    assert!(!has_problem(no_statuses()));
+}
+
+#[test]
+fn a_device_that_was_never_reached_is_not_announced() {
+    let mut report = report(Kind::Plug, &[(None, None)]);
+    report.identity = None;
+    assert_eq!(
+        discovery("tapo2mqtt").device(&report, no_statuses().rules()),
+        None
+    );
+}
+
+#[test]
+fn identities_follow_the_configured_id_and_the_position() {
+    let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
+    let ids: Vec<String> = announced(&strip, &no_statuses())
+        .announces()
+        .into_keys()
+        .collect();
+    assert!(
+        ids.contains(&"tapo2mqtt_mats_o1_switch".to_owned()),
+        "a renamed outlet keeps its identity: {ids:?}"
+    );
+    assert!(ids.contains(&"tapo2mqtt_mats_rssi".to_owned()), "{ids:?}");
+}
+
+fn keys(report: &DeviceReport) -> Vec<String> {
+    let payload = discovery("tapo2mqtt")
+        .device(report, no_statuses().rules())
+        .unwrap();
+    let ids = payload.announces().into_keys();
+    ids.map(|id| id.replace("tapo2mqtt_mats_", "")).collect()
+}
+
+#[test]
+fn only_what_an_outlet_tells_is_announced() {
+    let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+    let has = |plug: &DeviceReport, key: &str| keys(plug).contains(&key.to_owned());
+    for key in [
+        "power",
+        "energy_total",
+        "voltage",
+        "overheated",
+        "auto_off_at",
+        "reboot",
+        "firmware",
+    ] {
+        assert!(has(&plug, key), "{key}");
+    }
+    assert!(!has(&plug, "overcurrent") && !has(&plug, "charging"));
+
+    plug.outlets[0].features = [Feature::Charging].into();
+    for key in ["voltage", "current", "overheated", "overloaded", "auto_off_at"] {
+        assert!(!has(&plug, key), "{key}");
+    }
+    assert!(has(&plug, "charging") && has(&plug, "protection_event"));
+
+    plug.outlets[0].features.clear();
+    let mut identity = plug.identity.as_deref().cloned().unwrap();
+    identity.meters_energy = false;
+    identity.firmware = None;
+    plug.identity = Some(std::sync::Arc::new(identity));
+    assert_eq!(
+        keys(&plug),
+        [
+            "countdown",
+            "on_since",
+            "reboot",
+            "rssi",
+            "switch",
+            "switched",
+            "timer_until"
+        ]
+    );
+    plug.outlets[0].features = [Feature::Countdown, Feature::Rules].into();
+    for key in ["device_timer_until", "device_timer_to", "device_schedules"] {
+        assert!(has(&plug, key), "{key}");
+    }
+}
+
+#[test]
+fn values_change_no_announcement_and_all_else_is_in_the_shape() {
+    let strip = report(Kind::Strip, &[(Some("left"), Some(Power::On)), (Some("2"), None)]);
+    let mut other_values = DeviceReport {
+        address: "192.0.2.8".to_owned(),
+        phase: Phase::Degraded,
+        availability: Reachable::Offline,
+        trouble: Some(DeviceError {
+            code: ErrorCode::NoAnswer,
+            message: "silent".to_owned(),
+        }),
+        rssi: None,
+        ..strip.clone()
+    };
+    for outlet in &mut other_values.outlets {
+        outlet.power = outlet.power.map(Power::toggled).or(Some(Power::On));
+        outlet.on_since = Some(jiff::Timestamp::UNIX_EPOCH);
+        outlet.condition = Condition::default();
+        outlet.energy = Energy::default();
+        outlet.countdown = Countdown::Unsupported;
+    }
+    let statuses = no_statuses();
+    assert_eq!(announced(&strip, &statuses), announced(&other_values, &statuses));
+    assert_eq!(Shape::from(&strip), Shape::from(&other_values));
+
+    let changes: [fn(&mut DeviceReport); 7] = [
+        |report| report.id = "rugs".parse().unwrap(),
+        |report| report.name = None,
+        |report| report.identity = None,
+        |report| report.outlets[1].key = Some("right".parse().unwrap()),
+        |report| report.outlets[1].position = 3,
+        |report| report.outlets[1].name = None,
+        |report| report.outlets[1].features.clear(),
+    ];
+    for change in changes {
+        let mut other = strip.clone();
+        change(&mut other);
+        assert_ne!(Shape::from(&strip), Shape::from(&other), "{other:?}");
+    }
+}
+
+#[test]
+fn events_are_those_of_one_outlet() {
+    let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
+    let payload: Value = serde_json::from_str(
+        &discovery("tapo2mqtt")
+            .device(&strip, no_statuses().rules())
+            .unwrap()
+            .to_json(),
+    )
+    .unwrap();
+    let event = &payload["components"]["tapo2mqtt_mats_o1_switched"];
+    assert_eq!(event["event_types"], serde_json::json!(["external_change"]));
+    let template = event["value_template"].as_str().unwrap();
+    for condition in [
+        r#"value_json.type == "external_change""#,
+        r#"value_json.device == "mats""#,
+        r#"value_json.outlet == "left""#,
+    ] {
+        assert!(template.contains(condition), "{template}");
+    }
+}
+
+#[test]
+fn the_identities_of_two_bridges_differ_by_their_base_topics() {
+    let (device, group) = ("mats".parse().unwrap(), "driveway".parse().unwrap());
+    let nodes = |base| {
+        let builder = discovery(base);
+        [
+            builder.bridge_node().unwrap().to_string(),
+            builder.device_node(&device).unwrap().to_string(),
+            builder.group_node(&group).unwrap().to_string(),
+        ]
+    };
+    assert_eq!(
+        nodes("tapo2mqtt"),
+        ["tapo2mqtt-bridge", "tapo2mqtt_mats", "tapo2mqtt-group-driveway"]
+    );
+    assert_eq!(
+        nodes("garden/tapo2mqtt"),
+        [
+            "tapo2mqtt-bridge-garden_tapo2mqtt",
+            "tapo2mqtt-device-garden_tapo2mqtt-mats",
+            "tapo2mqtt-groups-garden_tapo2mqtt-driveway"
+        ]
+    );
+    // Whatever the ids are, a node belongs to one base topic.
+    let node = |base, device: &str| discovery(base).device_node(&device.parse().unwrap());
+    assert_ne!(node("a", "b-c"), node("a-b", "c"));
+    assert_ne!(node("a", "b_c"), node("a_b", "c"));
+    assert_ne!(node("tapo2mqtt", "a-b"), node("a", "b"));
+}

@@ -1,0 +1,7 @@
+//! Home Assistant's MQTT discovery: the entities of devices and groups, and what was announced. Pure.
+
+mod entities;
+mod tracker;
+
+pub use entities::{EntityBuilder, Shape};
+pub use tracker::{Announcement, DiscoveryTracker, EntityOwner, Finding};

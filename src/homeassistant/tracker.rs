@@ -1,0 +1,310 @@
+//! What was announced to Home Assistant, what was deleted there, and when to announce again. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use ha_discovery::{DevicePayload, NodeId, Platform, Published};
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+use super::entities::{EntityBuilder, ORIGIN};
+use crate::domain::report::DeviceReport;
+use planner::{
+    DeviceId, GroupId,
+    rules::{Group, Rules},
+};
+
+/// After a birth message everything is published again at most this often: Home Assistant may flap.
+const BIRTH_INTERVAL: Duration = Duration::from_secs(30);
+/// Several bridges receive the same birth message; they do not publish at the same instant.
+const BIRTH_JITTER: Duration = Duration::from_secs(3);
+/// How long to wait for discovery messages of earlier runs, at most.
+const STALE_CLEANUP_TIME: Duration = Duration::from_secs(2);
+
+/// What is a device in Home Assistant, beside the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntityOwner {
+    /// A configured device.
+    Device(DeviceId),
+    /// A configured group.
+    Group(GroupId),
+}
+
+impl fmt::Display for EntityOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(device) => write!(f, "{device}"),
+            Self::Group(group) => write!(f, "group {group}"),
+        }
+    }
+}
+
+/// A discovery message to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its topic.
+    pub node: NodeId,
+    /// Its payload.
+    pub json: String,
+}
+
+/// What a message on a discovery topic means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing to do.
+    Nothing,
+    /// Ours, of a device that is not configured any more: clear the topic.
+    Stale,
+    /// An earlier run announced entities that are gone, or the topic is free now: announce again.
+    Outdated(EntityOwner),
+    /// Another program uses a topic of ours. Nothing is announced there until that program clears it.
+    Foreign,
+    /// The device was deleted in Home Assistant.
+    Deleted(EntityOwner),
+    /// Everything that earlier runs announced has arrived.
+    StaleCleared,
+}
+
+/// Reading what earlier runs announced. No device is announced before that is over: one that has a new
+/// id must first be removed under its old one, or Home Assistant, which identifies it by its MAC, merges
+/// both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StaleCleanup {
+    /// There was no connection yet.
+    Pending,
+    /// Over with the echo of our own announcement, which comes after the retained messages, or at this time.
+    Until(Instant),
+    Over,
+}
+
+/// The memory of what was announced.
+#[derive(Debug)]
+pub struct DiscoveryTracker {
+    builder: EntityBuilder,
+    /// The bridge's state topic, which distinguishes our payloads from another bridge's.
+    bridge_state: String,
+    nodes: BTreeMap<NodeId, EntityOwner>,
+    /// Entities that were announced on each node, in this run or an earlier one.
+    announced: BTreeMap<NodeId, BTreeMap<String, Platform>>,
+    deleted: BTreeSet<EntityOwner>,
+    /// Nodes whose topics another program uses.
+    foreign: BTreeSet<NodeId>,
+    /// Nodes whose topics we cleared: the echo of that is no deletion.
+    cleared: BTreeSet<NodeId>,
+    stale_cleanup: StaleCleanup,
+    last_birth: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl DiscoveryTracker {
+    /// Expects the entities of what is configured. `deleted` are those that were deleted in Home Assistant.
+    pub fn new(
+        builder: EntityBuilder,
+        bridge_state: String,
+        configured: impl IntoIterator<Item = EntityOwner>,
+        deleted: BTreeSet<EntityOwner>,
+    ) -> Self {
+        let mut tracker = Self {
+            builder,
+            bridge_state,
+            nodes: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            deleted,
+            foreign: BTreeSet::new(),
+            cleared: BTreeSet::new(),
+            stale_cleanup: StaleCleanup::Pending,
+            last_birth: None,
+            due: None,
+        };
+        for owner in configured {
+            let node = tracker.node(&owner);
+            tracker.nodes.extend(node.map(|node| (node, owner)));
+        }
+        tracker
+    }
+
+    /// The bridge's announcement; `None` if another program uses its topic.
+    pub fn bridge(&mut self) -> Option<Announcement> {
+        self.builder.bridge().and_then(|payload| self.announce(payload))
+    }
+
+    /// A connection stands.
+    pub fn connected(&mut self, now: Instant) {
+        if self.stale_cleanup == StaleCleanup::Pending {
+            self.stale_cleanup = StaleCleanup::Until(now + STALE_CLEANUP_TIME);
+        }
+    }
+
+    /// When reading what earlier runs announced is over at the latest; `None` if it is over or there was no connection.
+    pub fn stale_cleanup_ends(&self) -> Option<Instant> {
+        match self.stale_cleanup {
+            StaleCleanup::Until(end) => Some(end),
+            StaleCleanup::Pending | StaleCleanup::Over => None,
+        }
+    }
+
+    /// Everything that earlier runs announced was read: from now on devices are announced.
+    pub fn on_stale_cleared(&mut self) {
+        self.stale_cleanup = StaleCleanup::Over;
+    }
+
+    /// A device's announcement; `None` before what earlier runs announced was read, before the first login to the
+    /// device, and if it was deleted.
+    pub fn device(&mut self, report: &DeviceReport, rules: &Rules) -> Option<Announcement> {
+        if self.stale_cleanup != StaleCleanup::Over
+            || self.deleted.contains(&EntityOwner::Device(report.id.clone()))
+        {
+            return None;
+        }
+        let payload = self.builder.device(report, rules)?;
+        self.announce(payload)
+    }
+
+    /// A group's announcement; `None` if it was deleted.
+    pub fn group(&mut self, group: &Group) -> Option<Announcement> {
+        let owner = EntityOwner::Group(group.id.clone());
+        if self.deleted.contains(&owner) {
+            return None;
+        }
+        let payload = self.builder.group(group)?;
+        self.nodes.insert(payload.node.clone(), owner);
+        self.announce(payload)
+    }
+
+    /// A device is configured now.
+    pub fn expect(&mut self, device: DeviceId) {
+        let owner = EntityOwner::Device(device);
+        self.nodes.extend(self.node(&owner).map(|node| (node, owner)));
+    }
+
+    /// A device or group is not configured any more. Returns its node if the topic is to be cleared.
+    pub fn forget(&mut self, owner: &EntityOwner) -> Option<NodeId> {
+        let node = self.node(owner)?;
+        self.nodes.remove(&node);
+        if self.foreign.contains(&node) {
+            return None;
+        }
+        self.announced.remove(&node);
+        self.cleared.insert(node.clone());
+        Some(node)
+    }
+
+    /// Entities that are gone are named with their platform alone, which makes Home Assistant remove them. They stay
+    /// named for the rest of this run, because of two payloads in a row a link that is down delivers only the last.
+    /// `None` if another program uses the topic.
+    fn announce(&mut self, mut payload: DevicePayload) -> Option<Announcement> {
+        if self.foreign.contains(&payload.node) {
+            return None;
+        }
+        let announced = self.announced.entry(payload.node.clone()).or_default();
+        payload.remove_vanished(announced.clone());
+        announced.extend(payload.announces());
+        Some(Announcement {
+            json: payload.to_json(),
+            node: payload.node,
+        })
+    }
+
+    /// Reads a message on a discovery topic. `retain` distinguishes what an earlier run left from what is published now.
+    pub fn on_message(&mut self, node: &NodeId, payload: &[u8], retain: bool) -> Finding {
+        if payload.is_empty() {
+            return self.on_cleared(node, retain);
+        }
+        let bridge = self.builder.bridge_node().as_ref() == Some(node);
+        let published = Published::parse(payload);
+        let ours = published
+            .as_ref()
+            .is_some_and(|published| self.is_ours(published));
+        if published.is_some() && !ours && (bridge || self.nodes.contains_key(node)) {
+            self.announced.remove(node);
+            let new = self.foreign.insert(node.clone());
+            return if new { Finding::Foreign } else { Finding::Nothing };
+        }
+        if !retain {
+            self.cleared.remove(node);
+        }
+        if bridge {
+            let echo = !retain && self.stale_cleanup != StaleCleanup::Over;
+            return if echo {
+                Finding::StaleCleared
+            } else {
+                Finding::Nothing
+            };
+        }
+        let Some(published) = published.filter(|_| retain && ours) else {
+            return Finding::Nothing;
+        };
+        let Some(owner) = self.nodes.get(node) else {
+            return Finding::Stale;
+        };
+        let known = self.announced.entry(node.clone()).or_default();
+        let before = known.len();
+        known.extend(published.components);
+        if known.len() > before {
+            Finding::Outdated(owner.clone())
+        } else {
+            Finding::Nothing
+        }
+    }
+
+    /// A topic was cleared: by us, by the program that used it, or by Home Assistant, where a device was deleted.
+    fn on_cleared(&mut self, node: &NodeId, retain: bool) -> Finding {
+        let owner = self.nodes.get(node);
+        if self.foreign.remove(node) {
+            return owner.cloned().map_or(Finding::Nothing, Finding::Outdated);
+        }
+        let announced = !self.cleared.contains(node) && self.announced.contains_key(node);
+        match owner {
+            Some(owner) if !retain && announced && self.deleted.insert(owner.clone()) => {
+                Finding::Deleted(owner.clone())
+            }
+            _ => Finding::Nothing,
+        }
+    }
+
+    fn is_ours(&self, published: &Published) -> bool {
+        published.origin == ORIGIN && published.availability.contains(&self.bridge_state)
+    }
+
+    fn node(&self, owner: &EntityOwner) -> Option<NodeId> {
+        match owner {
+            EntityOwner::Device(device) => self.builder.device_node(device),
+            EntityOwner::Group(group) => self.builder.group_node(group),
+        }
+    }
+
+    /// Devices and groups that must not be announced.
+    pub fn deleted(&self) -> &BTreeSet<EntityOwner> {
+        &self.deleted
+    }
+
+    /// Announces what was deleted again: all, or one.
+    pub fn unmark_deleted(&mut self, owner: Option<&EntityOwner>) {
+        self.deleted
+            .retain(|deleted| owner.is_some_and(|owner| owner != deleted));
+    }
+
+    /// Home Assistant started: everything is published again, soon and not too often.
+    pub fn on_birth(&mut self, now: Instant) {
+        let earliest = self.last_birth.map_or(now, |last| last + BIRTH_INTERVAL).max(now);
+        let jitter = BIRTH_JITTER.mul_f64(rand::rng().random());
+        self.due.get_or_insert(earliest + jitter);
+    }
+
+    /// When everything is to be published again.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Everything was published again.
+    pub fn on_republished(&mut self, now: Instant) {
+        self.due = None;
+        self.last_birth = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

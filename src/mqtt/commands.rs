@@ -1,0 +1,225 @@
+//! Hands commands and requests to the scheduler, each with its reply. Never waits.
+
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
+use tracing::warn;
+
+use super::{
+    decode::{CommandPayload, Transaction},
+    inbox::{CommandContext, MqttMsg, OpenCount, RequestContext, ResponseTopic},
+    repeats::{RepeatedCommands, Repetition},
+};
+use crate::domain::{
+    command::Target,
+    command_error::{CommandError, ErrorCode},
+    request_reply::RequestReply,
+    scheduling::{Request, RequestError, SchedulerMsg},
+};
+
+/// The way of commands and requests to the scheduler.
+#[derive(Debug)]
+pub(super) struct Commands {
+    scheduler: mpsc::Sender<SchedulerMsg>,
+    inbox: mpsc::UnboundedSender<MqttMsg>,
+    repeats: RepeatedCommands,
+    open: OpenCount,
+    open_requests: OpenCount,
+    /// Set when the bridge stops: new commands get `shutting_down`.
+    closing: bool,
+}
+
+impl Commands {
+    /// Sends to the `scheduler`; replies arrive in `inbox`.
+    pub(super) fn new(scheduler: mpsc::Sender<SchedulerMsg>, inbox: mpsc::UnboundedSender<MqttMsg>) -> Self {
+        Self {
+            scheduler,
+            inbox,
+            repeats: RepeatedCommands::default(),
+            open: OpenCount::default(),
+            open_requests: OpenCount::default(),
+            closing: false,
+        }
+    }
+
+    /// How many commands have no outcome yet.
+    pub(super) fn open(&self) -> usize {
+        self.open.count()
+    }
+
+    /// Whether every command and every request has its outcome.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.count() + self.open_requests.count() == 0
+    }
+
+    /// From now on commands and requests get `shutting_down`.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Carries a command out, unless it is a repetition.
+    pub(super) fn send(
+        &mut self,
+        target: Target,
+        payload: CommandPayload,
+        transaction: Option<Transaction>,
+    ) -> Repetition {
+        let received = Instant::now();
+        if let Some(transaction) = &transaction {
+            match self.repeats.check(&target, transaction, &payload, received) {
+                Repetition::New => {}
+                repetition => return repetition,
+            }
+        }
+        let context = CommandContext {
+            target: target.clone(),
+            payload: payload.clone(),
+            transaction,
+            received,
+            _open: self.open.open(),
+        };
+        let reply = context.into_reply(self.inbox.clone());
+        let command = payload.into_command(target, received, reply);
+        if self.closing {
+            // The dropped reply reports that the bridge is shutting down.
+            return Repetition::New;
+        }
+        // A closed channel drops the command and with it the reply: shutting down.
+        if let Err(TrySendError::Full(SchedulerMsg::Command(command))) =
+            self.scheduler.try_send(SchedulerMsg::Command(command))
+        {
+            let error = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
+            command.reply.send(Err(error));
+        }
+        Repetition::New
+    }
+
+    /// Remembers the response to a command, for its repetition.
+    pub(super) fn done(&mut self, context: &CommandContext, error: Option<ErrorCode>, response: &str) {
+        let CommandContext {
+            target,
+            payload,
+            transaction: Some(transaction),
+            ..
+        } = context
+        else {
+            return;
+        };
+        if matches!(error, Some(ErrorCode::UnknownDevice | ErrorCode::UnknownGroup)) {
+            self.repeats.forget(target, transaction, payload);
+        } else {
+            self.repeats
+                .done(target, transaction, payload, response, Instant::now());
+        }
+    }
+
+    /// The context of a request.
+    pub(super) fn request_context(
+        &self,
+        responds_on: ResponseTopic,
+        transaction: Option<Transaction>,
+    ) -> RequestContext {
+        RequestContext {
+            responds_on,
+            transaction,
+            _open: self.open_requests.open(),
+        }
+    }
+
+    /// The reply to a request.
+    pub(super) fn reply_to(&self, context: RequestContext) -> RequestReply {
+        context.into_reply(self.inbox.clone())
+    }
+
+    /// Sends a request to the scheduler.
+    pub(super) fn request(&self, request: Request, reply: RequestReply) {
+        if self.closing {
+            return;
+        }
+        let message = SchedulerMsg::Request { request, reply };
+        if let Err(TrySendError::Full(SchedulerMsg::Request { reply, .. })) = self.scheduler.try_send(message)
+        {
+            reply.send(Err(RequestError::Busy));
+        }
+    }
+
+    /// Passes a value for sensors on.
+    pub(super) fn sensor(&self, topic: &str, payload: &[u8], retained: bool) {
+        let message = SchedulerMsg::Sensor {
+            topic: topic.to_owned(),
+            payload: payload.to_vec().into(),
+            retained,
+        };
+        if let Err(TrySendError::Full(_)) = self.scheduler.try_send(message) {
+            warn!(%topic, "scheduler busy; sensor value dropped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{command::Action, reply::CommandOutcome};
+
+    fn commands(
+        room: usize,
+    ) -> (
+        Commands,
+        mpsc::Receiver<SchedulerMsg>,
+        mpsc::UnboundedReceiver<MqttMsg>,
+    ) {
+        let (scheduler, sent) = mpsc::channel(room);
+        let (inbox, outcomes) = mpsc::unbounded_channel();
+        (Commands::new(scheduler, inbox), sent, outcomes)
+    }
+
+    fn read(commands: &mut Commands, path: &str) {
+        let payload = CommandPayload {
+            action: Action::Read,
+            lifetime: None,
+            ttl: Duration::from_secs(10),
+        };
+        let sent = commands.send(Target::Outlet(path.parse().unwrap()), payload, None);
+        assert_eq!(sent, Repetition::New);
+    }
+
+    fn code(message: MqttMsg) -> (String, ErrorCode) {
+        match message {
+            MqttMsg::CommandDone(context, CommandOutcome { result, .. }) => {
+                (context.target.to_string(), result.unwrap_err().code)
+            }
+            other @ MqttMsg::RequestDone(..) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_command_has_one_outcome_whatever_happens_to_it() {
+        let (mut commands, mut sent, mut outcomes) = commands(1);
+        read(&mut commands, "heater");
+        read(&mut commands, "lamp");
+        assert_eq!(commands.open(), 2);
+        assert_eq!(
+            code(outcomes.try_recv().unwrap()),
+            ("lamp".to_owned(), ErrorCode::Busy)
+        );
+        drop(sent.try_recv().unwrap());
+        let shutting_down = |path: &str| (path.to_owned(), ErrorCode::ShuttingDown);
+        assert_eq!(code(outcomes.try_recv().unwrap()), shutting_down("heater"));
+        drop(sent);
+        read(&mut commands, "mats/1");
+        assert_eq!(code(outcomes.try_recv().unwrap()), shutting_down("mats/1"));
+        assert_eq!(commands.open(), 0);
+    }
+
+    #[test]
+    fn a_bridge_that_stops_takes_no_commands() {
+        let (mut commands, mut sent, mut outcomes) = commands(1);
+        commands.close();
+        read(&mut commands, "heater");
+        assert!(sent.try_recv().is_err());
+        assert_eq!(code(outcomes.try_recv().unwrap()).1, ErrorCode::ShuttingDown);
+    }
+}

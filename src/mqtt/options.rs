@@ -1,0 +1,77 @@
+//! How to reach the broker, from the settings.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    link::{
+        Authorities, ClientCertificate, Filter, LinkError, LinkOptions, Login, Tls, Topic, Transport, Will,
+    },
+    publisher::state::availability,
+};
+use crate::{
+    config::{self, Settings, TlsRoots},
+    domain::{
+        report::Availability,
+        topics::{BridgeTopic, Topics},
+    },
+};
+
+/// How to reach the broker of the settings.
+///
+/// # Errors
+/// If the base topic leaves no room for a topic below it.
+pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions, LinkError> {
+    let mqtt = &settings.mqtt;
+    let will_topic = topics.bridge(BridgeTopic::State);
+    let sensors: BTreeSet<&str> = settings
+        .rules
+        .sensors
+        .iter()
+        .map(|sensor| sensor.topic.as_str())
+        .collect();
+    let filters = topics
+        .subscriptions()
+        .into_iter()
+        .chain(sensors.into_iter().map(str::to_owned))
+        .map(Filter::try_from)
+        .collect::<Result<_, _>>();
+    Ok(LinkOptions {
+        host: mqtt.host.clone(),
+        port: mqtt.port,
+        client_id: mqtt.client_id.clone(),
+        login: mqtt.login.as_ref().map(|login| Login {
+            username: login.username.clone(),
+            password: login
+                .password
+                .as_ref()
+                .map_or_else(String::new, |password| password.expose().to_owned()),
+        }),
+        keep_alive: whole_seconds(mqtt.keep_alive),
+        will: Will {
+            topic: Topic::try_from(will_topic).map_err(|_| LinkError::Text { what: "base topic" })?,
+            payload: Bytes::from(availability(Availability::Offline)),
+        },
+        subscriptions: filters.map_err(|_| LinkError::Text { what: "base topic" })?,
+        transport: mqtt.tls.as_ref().map_or(Transport::Tcp, transport),
+    })
+}
+
+fn transport(tls: &config::Tls) -> Transport {
+    Transport::Tls(Tls {
+        authorities: match &tls.roots {
+            TlsRoots::System => Authorities::System,
+            TlsRoots::File(file) => Authorities::File(file.clone()),
+        },
+        client: tls.client.as_ref().map(|client| ClientCertificate {
+            certificate: client.cert_file.clone(),
+            key: client.key_file.clone(),
+        }),
+    })
+}
+
+/// MQTT counts whole seconds.
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs().max(1))
+}

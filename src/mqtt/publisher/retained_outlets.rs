@@ -1,0 +1,132 @@
+//! The outlets whose state topics hold a retained message. Pure.
+
+use std::collections::BTreeMap;
+
+use planner::{DeviceId, OutletKey, OutletPath};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::report::Outlet;
+
+/// The outlets of strips whose state topics hold a retained message: of this run, and of earlier runs as `bridge/devices`
+/// lists them. They are listed there until their topics are cleared, also while their device cannot be reached.
+#[derive(Debug, Default)]
+pub(super) struct RetainedOutlets(BTreeMap<DeviceId, BTreeMap<OutletKey, OutletEntry>>);
+
+/// An outlet in `bridge/devices`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OutletEntry {
+    pub(super) key: OutletKey,
+    /// `None`: an outlet that was never reported.
+    #[serde(default)]
+    pub(super) position: Option<u8>,
+    #[serde(default)]
+    pub(super) name: Option<String>,
+}
+
+/// A device in `bridge/devices`, as an earlier run left it.
+#[derive(Debug, Deserialize)]
+pub(super) struct EarlierDevice {
+    pub(super) id: DeviceId,
+    #[serde(default)]
+    pub(super) outlets: Vec<OutletEntry>,
+}
+
+impl RetainedOutlets {
+    /// The outlets of a device, by their keys.
+    pub(super) fn of(&self, device: &DeviceId) -> impl Iterator<Item = &OutletEntry> {
+        self.0.get(device).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The topic of an outlet holds a message now.
+    pub(super) fn add(&mut self, path: &OutletPath) {
+        let Some(key) = &path.outlet else { return };
+        let outlets = self.0.entry(path.device.clone()).or_default();
+        outlets.entry(key.clone()).or_insert_with(|| OutletEntry {
+            key: key.clone(),
+            position: None,
+            name: None,
+        });
+    }
+
+    /// What an earlier run published of a device.
+    pub(super) fn add_earlier(&mut self, device: EarlierDevice) {
+        let outlets = self.0.entry(device.id).or_default();
+        for outlet in device.outlets {
+            outlets.entry(outlet.key.clone()).or_insert(outlet);
+        }
+    }
+
+    /// The device reports these outlets. Returns those that it does not have: their topics are to be cleared.
+    pub(super) fn replace(&mut self, device: &DeviceId, outlets: &[Outlet]) -> Vec<OutletPath> {
+        let entry = |outlet: &Outlet| {
+            let entry = OutletEntry {
+                key: outlet.key.clone()?,
+                position: Some(outlet.position),
+                name: outlet.name.clone(),
+            };
+            Some((entry.key.clone(), entry))
+        };
+        let now: BTreeMap<_, _> = outlets.iter().filter_map(entry).collect();
+        let mut before = self.0.remove(device).unwrap_or_default();
+        before.retain(|key, _| !now.contains_key(key));
+        if !now.is_empty() {
+            self.0.insert(device.clone(), now);
+        }
+        paths(device, before)
+    }
+
+    /// The device is not configured any more. Returns its outlets: their topics are to be cleared.
+    pub(super) fn remove(&mut self, device: &DeviceId) -> Vec<OutletPath> {
+        paths(device, self.0.remove(device).unwrap_or_default())
+    }
+}
+
+fn paths(device: &DeviceId, outlets: BTreeMap<OutletKey, OutletEntry>) -> Vec<OutletPath> {
+    let path = |key| OutletPath::outlet(device.clone(), key);
+    outlets.into_keys().map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::report::Kind, mqtt::publisher::state::tests::report};
+
+    fn earlier(list: &str) -> EarlierDevice {
+        serde_json::from_str(list).unwrap()
+    }
+
+    fn shown(paths: &[OutletPath]) -> Vec<String> {
+        paths.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_an_earlier_run_published_is_cleared_when_the_device_does_not_have_it() {
+        let mut retained = RetainedOutlets::default();
+        retained.add_earlier(earlier(
+            r#"{"id":"mats","outlets":[{"key":"1","position":1,"name":"Left"},{"key":"3","position":3,"name":null}]}"#,
+        ));
+        let mats = "mats".parse().unwrap();
+        let names: Vec<_> = retained.of(&mats).map(|outlet| outlet.name.clone()).collect();
+        assert_eq!(names, [Some("Left".to_owned()), None]);
+        let strip = report(Kind::Strip, &[(Some("1"), None), (Some("2"), None)]);
+        assert_eq!(shown(&retained.replace(&mats, &strip.outlets)), ["mats/3"]);
+        assert_eq!(shown(&retained.replace(&mats, &strip.outlets)), [""; 0]);
+        assert_eq!(shown(&retained.remove(&mats)), ["mats/1", "mats/2"]);
+        assert_eq!(shown(&retained.remove(&mats)), [""; 0]);
+    }
+
+    #[test]
+    fn an_outlet_that_was_published_before_it_was_reported_is_known() {
+        let mut retained = RetainedOutlets::default();
+        let path = "mats/left".parse().unwrap();
+        retained.add(&path);
+        retained.add(&"lamp".parse().unwrap());
+        assert_eq!(retained.of(&path.device).count(), 1);
+        assert_eq!(retained.of(&"lamp".parse().unwrap()).count(), 0);
+        let strip = report(Kind::Strip, &[(Some("1"), None)]);
+        assert_eq!(
+            shown(&retained.replace(&path.device, &strip.outlets)),
+            ["mats/left"]
+        );
+    }
+}

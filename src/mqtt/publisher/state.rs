@@ -1,0 +1,245 @@
+//! State topics: a report as JSON. Pure.
+//!
+//! Every key is always present; null is unknown. A missing key costs a warning per message in Home
+//! Assistant. Nothing here changes while nothing happens.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+mod device_rules;
+
+use self::device_rules::DeviceRulesState;
+use super::status_cache::StatusCache;
+use crate::domain::{
+    report::{Availability, Condition, DeviceError, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
+    scheduling::OutletStatus,
+};
+use planner::{
+    OutletKey, OutletPath, Power,
+    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
+};
+
+/// The state topics of one device, in the order in which they are published. `retained` are the outlets whose topics hold
+/// a message: before the first login, when the outlets of a strip are not known, it becomes one without values.
+pub fn states(
+    report: &DeviceReport,
+    statuses: &StatusCache,
+    retained: &BTreeSet<OutletKey>,
+) -> Vec<(OutletPath, String)> {
+    let device = OutletPath::device(report.id.clone());
+    let plug = |outlet, rules| {
+        let plug = PlugState {
+            outlet,
+            rules,
+            status: statuses.outlet(&device),
+            device: DeviceValues::of(report),
+        };
+        (device.clone(), json(&plug))
+    };
+    let Some(identity) = &report.identity else {
+        // Not known yet whether it is a plug or a strip. Home Assistant may remember either from an earlier
+        // run, so every key that it could read is there.
+        let members = statuses.members_of(&report.id);
+        let retained = retained
+            .iter()
+            .map(|key| OutletPath::outlet(report.id.clone(), key.clone()));
+        let paths: BTreeSet<OutletPath> = members.chain(retained).collect();
+        let outlets = paths.into_iter().map(|path| {
+            let state = StripOutletState {
+                outlet: OutletValues::default(),
+                rules: DeviceRulesState::default(),
+                status: statuses.outlet(&path),
+            };
+            let state = json(&state);
+            (path, state)
+        });
+        return outlets
+            .chain([plug(OutletValues::default(), DeviceRulesState::default())])
+            .collect();
+    };
+    if let (Kind::Plug, [outlet]) = (identity.kind, report.outlets.as_slice()) {
+        let rules = DeviceRulesState::of(outlet, statuses.outlet(&device));
+        return vec![plug(OutletValues::of(outlet), rules)];
+    }
+    let strip = StripState {
+        state: any_on(&report.outlets),
+        device: DeviceValues::of(report),
+    };
+    let outlets = report.outlets.iter().filter_map(|outlet| {
+        let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
+        let state = StripOutletState {
+            outlet: OutletValues::of(outlet),
+            rules: DeviceRulesState::default(),
+            status: statuses.outlet(&path),
+        };
+        let state = json(&state);
+        Some((path, state))
+    });
+    outlets.chain([(device.clone(), json(&strip))]).collect()
+}
+
+/// `{"state":"online"}`: the form that zigbee2mqtt uses too.
+pub(crate) fn availability(availability: Availability) -> String {
+    json(&AvailabilityState { state: availability })
+}
+
+#[derive(Serialize)]
+struct AvailabilityState {
+    state: Availability,
+}
+
+#[derive(Serialize)]
+struct PlugState<'a> {
+    #[serde(flatten)]
+    outlet: OutletValues,
+    #[serde(flatten)]
+    rules: DeviceRulesState,
+    #[serde(flatten)]
+    status: &'a OutletStatus,
+    #[serde(flatten)]
+    device: DeviceValues<'a>,
+}
+
+#[derive(Serialize)]
+struct StripOutletState<'a> {
+    #[serde(flatten)]
+    outlet: OutletValues,
+    #[serde(flatten)]
+    rules: DeviceRulesState,
+    #[serde(flatten)]
+    status: &'a OutletStatus,
+}
+
+#[derive(Serialize)]
+struct StripState<'a> {
+    state: Option<Power>,
+    #[serde(flatten)]
+    device: DeviceValues<'a>,
+}
+
+#[derive(Serialize, Default)]
+struct OutletValues {
+    state: Option<Power>,
+    on_since: Option<Timestamp>,
+    #[serde(flatten)]
+    condition: ConditionState,
+    #[serde(flatten)]
+    energy: EnergyState,
+}
+
+#[derive(Serialize, Default)]
+struct ConditionState {
+    overheated: Option<bool>,
+    overloaded: Option<bool>,
+    overcurrent: Option<bool>,
+    protection: Option<String>,
+    charging: Option<String>,
+    auto_off: Option<String>,
+    auto_off_at: Option<Timestamp>,
+}
+
+/// W, V, A and kWh.
+#[derive(Serialize, Default)]
+struct EnergyState {
+    power: Option<f64>,
+    voltage: Option<f64>,
+    current: Option<f64>,
+    energy_today: Option<f64>,
+    energy_month: Option<f64>,
+    energy_total: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct DeviceValues<'a> {
+    rssi: Option<i64>,
+    firmware: Option<&'a str>,
+    /// No request of the `tapo` crate returns it.
+    firmware_latest: Option<&'a str>,
+    status: Phase,
+    error: Option<&'a DeviceError>,
+}
+
+impl OutletValues {
+    fn of(outlet: &Outlet) -> Self {
+        Self {
+            state: outlet.power,
+            on_since: outlet.on_since,
+            condition: ConditionState::of(&outlet.condition),
+            energy: EnergyState::of(&outlet.energy),
+        }
+    }
+}
+
+impl ConditionState {
+    fn of(condition: &Condition) -> Self {
+        let tripped = |protection: &Option<Protection>| protection.as_ref()?.tripped;
+        Self {
+            overheated: tripped(&condition.overheat),
+            overloaded: tripped(&condition.overload),
+            overcurrent: tripped(&condition.overcurrent),
+            protection: protection(condition),
+            charging: condition.charging.clone(),
+            auto_off: condition.auto_off.clone(),
+            auto_off_at: condition.auto_off_at,
+        }
+    }
+}
+
+/// The words of all protections that are not `normal`, so that an unknown one is shown.
+fn protection(condition: &Condition) -> Option<String> {
+    let protections = [&condition.overheat, &condition.overload, &condition.overcurrent];
+    let words: Vec<&str> = protections
+        .into_iter()
+        .flatten()
+        .map(|protection| protection.word.as_str())
+        .collect();
+    let odd: Vec<&str> = words.iter().copied().filter(|word| *word != NORMAL).collect();
+    match (words.is_empty(), odd.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(NORMAL.to_owned()),
+        (false, false) => Some(odd.join(", ")),
+    }
+}
+
+const NORMAL: &str = "normal";
+
+impl EnergyState {
+    fn of(energy: &Energy) -> Self {
+        Self {
+            power: energy.power.map(MilliWatts::watts),
+            voltage: energy.voltage.map(MilliVolts::volts),
+            current: energy.current.map(MilliAmps::amps),
+            energy_today: energy.today.map(MilliWattHours::kilowatt_hours),
+            energy_month: energy.month.map(MilliWattHours::kilowatt_hours),
+            energy_total: energy.total.map(MilliWattHours::kilowatt_hours),
+        }
+    }
+}
+
+impl<'a> DeviceValues<'a> {
+    fn of(report: &'a DeviceReport) -> Self {
+        let identity = report.identity.as_deref();
+        Self {
+            rssi: report.rssi,
+            firmware: identity.and_then(|identity| identity.firmware.as_deref()),
+            firmware_latest: None,
+            status: report.phase,
+            error: report.trouble.as_ref(),
+        }
+    }
+}
+
+/// A strip is on if any of its outlets is.
+pub(super) fn any_on(outlets: &[Outlet]) -> Option<Power> {
+    outlets.iter().filter_map(|outlet| outlet.power).max()
+}
+
+/// Serialises what cannot fail: structs with named fields and no maps.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
