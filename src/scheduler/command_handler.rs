@@ -479,19 +479,16 @@ impl<'a> CommandHandler<'a> {
                 continue;
             };
             let runs = outlet.timer.is_some_and(|timer| timer.to == Power::Off);
-            let external = matches!(
-                outlet.countdown,
-                crate::domain::report::Countdown::External { .. }
-            );
+            let counts = outlet.countdown.runs();
             if runs {
                 Completion::new(self.state, self.now).withdraw_waiting(&path);
                 self.apply(id, &path, Change::EndTimer);
             }
-            if external {
+            if counts {
                 if let Some(outlet) = self.state.outlet_mut(&path) {
                     outlet.pending = Some(member);
                 }
-                self.state.send_cancel(&path, id, task.deadline);
+                self.state.send_cancel(&path, id, task.deadline, self.now);
             } else {
                 self.complete_unasked(member, &path);
             }

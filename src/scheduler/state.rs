@@ -527,11 +527,17 @@ impl State {
         });
     }
 
-    /// Cancels a countdown on a device, for a command.
-    pub fn send_cancel(&mut self, path: &OutletPath, command: CommandId, deadline: Steady) {
+    /// Cancels a countdown on a device, for a command. One that a limit still asks for goes on.
+    pub fn send_cancel(&mut self, path: &OutletPath, command: CommandId, deadline: Steady, now: Now) {
         let Some(relay) = self.relay(path).cloned() else {
             return;
         };
+        let rules = self.book.rules().clone();
+        let run = self
+            .outlets
+            .get(&relay)
+            .map(|outlet| self.bounds(&rules, outlet, now).run_limit())
+            .unwrap_or_default();
         let member = self.outlets.get(&relay).and_then(|outlet| outlet.pending);
         let id = self.commands.next_switch(relay.clone(), member);
         if let Some(outlet) = self.outlets.get_mut(&relay) {
@@ -546,7 +552,7 @@ impl State {
             id,
             path: path.clone(),
             action: DeviceAction::CancelCountdown,
-            run: RunLimit::default(),
+            run,
             source: Source::Mqtt,
             deadline,
         });

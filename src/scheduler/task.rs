@@ -29,8 +29,6 @@ use crate::{
 /// The clocks are read at least this often while something waits: tokio's timers stand still while the machine is
 /// suspended, and what is over then must be done at once.
 const PULSE: Duration = Duration::from_secs(1);
-/// What waits for room at the device owner at most, beside commands.
-const BACKLOG: usize = 4096;
 
 /// What the task is made of.
 #[derive(Debug)]
@@ -99,7 +97,7 @@ impl SchedulerTask {
     /// Runs until the stop, or until no device reports any more. Commands that wait are answered `shutting_down`.
     pub async fn run(mut self, stop: CancellationToken) {
         self.handle(Event::Tick);
-        let updates = self.updates.clone();
+        let (updates, device_owner) = (self.updates.clone(), self.device_owner.clone());
         loop {
             let wake = self.wake();
             let event = tokio::select! {
@@ -121,11 +119,30 @@ impl SchedulerTask {
                     }
                     None
                 }
+                Ok(permit) = device_owner.reserve(), if !self.unsent.is_empty() => {
+                    if let Some(message) = self.unsent.pop_front() {
+                        permit.send(message);
+                    }
+                    None
+                }
                 () = sleep_until(wake) => Some(Event::Tick),
             };
             if let Some(event) = event {
                 self.handle(event);
             }
+            self.take_one_of_each();
+        }
+    }
+
+    /// Devices that report without a pause hold up no command and no result.
+    fn take_one_of_each(&mut self) {
+        if let Ok((id, result)) = self.switched.try_recv() {
+            self.take_reports();
+            self.handle(Event::Switched(id, result));
+        }
+        if let Ok(message) = self.messages.try_recv() {
+            let event = from_message(message, &self.clock);
+            self.handle(event);
         }
     }
 
@@ -141,8 +158,7 @@ impl SchedulerTask {
         let pulse = Instant::now() + PULSE;
         match self.scheduler.next_deadline() {
             Some(at) => self.clock.instant_of(at).min(pulse),
-            None if self.unsent.is_empty() => Instant::now() + 60 * PULSE,
-            None => pulse,
+            None => Instant::now() + 60 * PULSE,
         }
     }
 
@@ -195,20 +211,33 @@ impl SchedulerTask {
 
     /// A device owner that is gone drops the command, and its reply answers.
     fn command(&self, command: DeviceCommand) {
-        let sent = self.device_owner.try_send(DeviceMsg::Command(command));
-        if let Err(TrySendError::Full(DeviceMsg::Command(command))) = sent {
+        let busy = |command: DeviceCommand| {
             let busy = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
             command.reply.send(Err(busy));
+        };
+        // A command goes before no message that was sent before it.
+        if !self.unsent.is_empty() {
+            return busy(command);
+        }
+        let sent = self.device_owner.try_send(DeviceMsg::Command(command));
+        if let Err(TrySendError::Full(DeviceMsg::Command(command))) = sent {
+            busy(command);
         }
     }
 
-    /// What a device should do by itself. It waits here for room, in order.
+    /// What a device should do by itself waits for room, in order. A newer message takes the place of an older one
+    /// about the same, so no more wait than there are outlets.
     fn send(&mut self, message: DeviceMsg) {
-        self.unsent.push_back(message);
-        if self.unsent.len() > BACKLOG {
-            self.unsent.pop_front();
-            warn!("the device owner takes no messages; the oldest one is dropped");
+        let replaced = |waiting: &DeviceMsg| match (waiting, &message) {
+            (DeviceMsg::OffBy(old, _), DeviceMsg::OffBy(new, _))
+            | (DeviceMsg::Withdraw(old), DeviceMsg::Withdraw(new)) => old == new,
+            (DeviceMsg::Mirror(old, _), DeviceMsg::Mirror(new, _)) => old == new,
+            _ => false,
+        };
+        if let Some(at) = self.unsent.iter().position(replaced) {
+            self.unsent.remove(at);
         }
+        self.unsent.push_back(message);
     }
 
     /// A newer status takes the place of one that still waits.

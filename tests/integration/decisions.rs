@@ -102,7 +102,7 @@ async fn a_button_is_left_alone_until_the_next_edge_where_it_is_ignored() {
     site.lamp.press(1).unwrap();
     let set = event(&site, "override_set").await;
     assert!(
-        set["message"].as_str().unwrap().starts_with("lamp is left ON"),
+        set["message"].as_str().unwrap().starts_with("lamp stays ON"),
         "{set}"
     );
     let lamp = site
@@ -132,7 +132,7 @@ async fn an_outlet_whose_power_was_cut_comes_back_as_the_settings_say() {
     site.both(true).await;
     cut_power(&site).await;
     let set = event(&site, "override_set").await;
-    let message = "lamp is back, and ON: it is OFF until 2026-11-22T06:00:00+00:00";
+    let message = "lamp is reachable again, and ON: it is OFF until 2026-11-22T06:00:00+00:00";
     assert_eq!(set["message"], message);
     site.lamp.wait_relay(1, false, PATIENCE).await.unwrap();
     let lamp = site.bridge.expect("lamp", |lamp| lamp["state"] == "OFF").await;

@@ -79,7 +79,7 @@ async fn a_countdown_runs_on_the_plug_while_the_bridge_is_killed() {
         (&answer["status"], &answer["state"]),
         (&json!("ok"), &json!("ON"))
     );
-    let armed = |payload: &str| parsed(payload)["guard"] == "armed";
+    let armed = |payload: &str| parsed(payload)["failsafe"] == "armed";
     probe.expect("tapo2mqtt/lamp", armed).await;
     bridge.kill().await;
 
@@ -108,7 +108,7 @@ async fn a_countdown_of_a_strip_is_held_by_the_bridge_and_survives_its_restart()
         .await;
     let ends: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();
     assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
-    clock.jump(ends.duration_since(clock.now()) - SignedDuration::from_secs(3));
+    clock.suspend(ends.duration_since(clock.now()) - SignedDuration::from_secs(3));
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
     mats.wait_relay(2, false, PATIENCE).await.unwrap();
     assert!(
@@ -195,7 +195,7 @@ async fn a_timed_off_ends_after_a_restart_of_the_bridge() {
     let ends: Timestamp = state["timer_until"].as_str().unwrap().parse().unwrap();
     assert_eq!(bridge.stop().await, ShutdownReason::Stopped);
 
-    clock.jump(ends.duration_since(clock.now()) - SignedDuration::from_secs(3));
+    clock.suspend(ends.duration_since(clock.now()) - SignedDuration::from_secs(3));
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
     mats.wait_relay(2, true, PATIENCE).await.unwrap();
     assert!(
@@ -229,7 +229,7 @@ async fn a_timed_off_waits_for_a_limit_and_a_newer_command_ends_it() {
     };
     bridge.expect("bridge/event", waits).await;
     assert!(!device.relay(1));
-    clock.jump(SignedDuration::from_mins(31));
+    clock.suspend(SignedDuration::from_mins(31));
     look(&bridge).await;
     device.wait_relay(1, true, PATIENCE).await.unwrap();
     bridge
@@ -242,7 +242,7 @@ async fn a_timed_off_waits_for_a_limit_and_a_newer_command_ends_it() {
     assert_eq!(answer["status"], "ok", "{answer}");
     let answer = bridge.set("cooler", "stay", json!({"state": "OFF"})).await;
     assert_eq!(answer["status"], "ok", "{answer}");
-    clock.jump(SignedDuration::from_hours(2));
+    clock.suspend(SignedDuration::from_hours(2));
     look(&bridge).await;
     bridge.barrier().await;
     let answer = bridge.set("cooler", "still", json!({"state": "OFF"})).await;

@@ -917,19 +917,20 @@ impl World {
             self.next_poll = now + POLL;
             let clock = self.clock.clone();
             // A countdown of a day is armed again while the end is further away.
-            let far = |relay: &&mut Relay| {
-                relay
-                    .off_by
-                    .is_some_and(|end| clock.steady().until(end) > Duration::from_hours(23))
-            };
-            for relay in self.relays.values_mut().filter(far) {
-                relay.arm(&clock);
+            let mut is_far = false;
+            for relay in self.relays.values_mut() {
+                let far = |end| clock.steady().until(end) > Duration::from_hours(23);
+                if relay.off_by.is_some_and(far) {
+                    relay.arm(&clock);
+                    is_far = true;
+                }
             }
             if listening {
                 self.report_all().await;
             }
             // What is watched is looked at with each poll.
-            let watched = self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
+            let watched =
+                is_far || self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
             self.still = !watched && self.relays.values().all(Relay::is_told);
         }
     }

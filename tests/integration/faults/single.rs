@@ -157,7 +157,7 @@ async fn ten_equal_failures_are_one_line_and_one_event() {
     let lines = log.lines();
     let offline: Vec<&String> = lines
         .iter()
-        .filter(|line| line.contains("WARN") && !line.contains("barrier"))
+        .filter(|line| line.contains("WARN") && !line.contains("command failed"))
         .collect();
     assert_eq!(offline.len(), 1, "{lines:#?}");
     assert!(
