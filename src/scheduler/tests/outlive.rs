@@ -10,12 +10,7 @@ use super::{
     rules::{OFF, ON, rules},
     world::{Device, Dial, OnTime, World},
 };
-use crate::domain::{
-    command::Action,
-    command_error::ErrorCode,
-    device_command::Switch,
-    scheduling::Request,
-};
+use crate::domain::{command::Action, command_error::ErrorCode, device_command::Switch, scheduling::Request};
 use planner::{
     OutletPath, Power,
     overrides::Lifetime,
@@ -57,7 +52,10 @@ fn devices() -> Vec<Device> {
 }
 
 fn named(names: &[(&str, u8)]) -> Vec<Device> {
-    vec![Device::new("heater", HEATER, &[]), Device::new("mats", MATS, names)]
+    vec![
+        Device::new("heater", HEATER, &[]),
+        Device::new("mats", MATS, names),
+    ]
 }
 
 /// A plug and a strip with two outlets, known to the bridge.
@@ -78,7 +76,10 @@ fn power_at(world: &World, (hardware, position): (&str, u8)) -> Power {
 enum Change {
     RemoveSchedule,
     ResetSchedules,
+    AddSchedule,
     Settings(Rules, Vec<Device>),
+    /// The same, and workers report under the names before after the scheduler has them.
+    LateWorkers(Rules, Vec<Device>),
     /// The bridge restarts, with other settings or the same.
     Restart(Option<(Rules, Vec<Device>)>),
     Clock(SignedDuration),
@@ -94,16 +95,25 @@ impl World {
                 };
                 self.request(request).await.unwrap();
             }
+            Change::AddSchedule => {
+                let request = Request::SetSchedule {
+                    group: "driveway".parse().unwrap(),
+                    schedule: json!({"id": "night", "start": "22:00", "end": "23:00"}),
+                };
+                self.request(request).await.unwrap();
+            }
             Change::ResetSchedules => {
                 self.request(Request::ResetSchedules(None)).await.unwrap();
             }
             Change::Settings(rules, devices) => self.reload_as(rules.clone(), devices).await,
+            Change::LateWorkers(rules, devices) => self.reload_before_workers(rules.clone(), devices).await,
             Change::Restart(settings) => {
                 self.stop().await;
                 if let Some((rules, devices)) = settings {
                     self.configure(rules.clone(), devices);
                 }
-                self.pass_until(Instant::now() + Duration::from_secs(1), false).await;
+                self.pass_until(Instant::now() + Duration::from_secs(1), false)
+                    .await;
                 self.start().await;
             }
             Change::Clock(by) => self.clock.jump(*by),
@@ -132,17 +142,33 @@ async fn timer_ends_in(world: &mut World, place: (&str, u8), changes: &[Change])
     }
     let until = |seconds: f64| (begun + Duration::from_secs_f64(seconds)).duration_since(Instant::now());
     world.pass_for(until(14.5)).await;
-    assert_eq!(power_at(world, place), ON, "{place:?} before its end after {changes:?} {:?}", world.events);
+    assert_eq!(
+        power_at(world, place),
+        ON,
+        "{place:?} before its end after {changes:?}"
+    );
     world.pass_for(until(16.0)).await;
-    assert_eq!(power_at(world, place), OFF, "{place:?} after its end after {changes:?}");
+    assert_eq!(
+        power_at(world, place),
+        OFF,
+        "{place:?} after its end after {changes:?}"
+    );
     world.pass("2m").await;
-    assert_eq!(power_at(world, place), OFF, "{place:?} stays off after {changes:?}");
+    assert_eq!(
+        power_at(world, place),
+        OFF,
+        "{place:?} stays off after {changes:?}"
+    );
     let others = TIMED.iter().filter(|other| **other != place);
     for other in others.chain(&[(MATS, 2)]) {
         assert_eq!(power_at(world, *other), OFF, "{other:?} was not switched on");
     }
     let commanded = world.switched.iter().map(|(_, _, power)| *power);
-    assert!(commanded.filter(|power| power.is_on()).count() <= 1, "{:?}", world.switched);
+    assert!(
+        commanded.filter(|power| power.is_on()).count() <= 1,
+        "{:?}",
+        world.switched
+    );
 }
 
 fn timed() -> Rules {
@@ -162,11 +188,7 @@ async fn a_timer_outlives_the_reset_of_schedules() {
             let mut without = grouped(&["heater", "mats/1"]);
             without.schedules.clear();
             let mut world = site(rules(without)).await;
-            let request = Request::SetSchedule {
-                group: "driveway".parse().unwrap(),
-                schedule: json!({"id": "night", "start": "22:00", "end": "23:00"}),
-            };
-            world.request(request).await.unwrap();
+            world.undergo(&Change::AddSchedule).await;
             let mut changes = vec![Change::ResetSchedules];
             changes.extend(then.clone());
             timer_ends_in(&mut world, place, &changes).await;
@@ -195,6 +217,15 @@ async fn a_timer_outlives_schedules_that_a_reload_removes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timer_outlives_the_first_schedule_of_its_group() {
+    let request = Change::AddSchedule;
+    a_timer_ends_in_time(&without_schedules(), &[request.clone()]).await;
+    a_timer_ends_in_time(&without_schedules(), &[request, Change::Restart(None)]).await;
+    a_timer_ends_in_time(&without_schedules(), &[Change::Settings(timed(), devices())]).await;
+    a_timer_ends_in_time(&no_groups(), &[Change::Settings(timed(), devices())]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_timer_outlives_its_group() {
     a_timer_outlives_settings(no_groups(), devices()).await;
 }
@@ -207,11 +238,20 @@ async fn a_timer_outlives_an_id_for_its_outlet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_override_stays_with_its_relay_when_ids_are_exchanged() {
+    ids_are_exchanged(|outlets| rules(grouped(outlets))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_timer_stays_with_its_relay_when_ids_are_exchanged() {
-    let before = rules(grouped(&["heater", "mats/left"]));
+    ids_are_exchanged(|outlets| limited(outlets, grouped(&[]).limits)).await;
+}
+
+async fn ids_are_exchanged(rules: impl Fn(&[&str]) -> Rules) {
+    let before = rules(&["heater", "mats/left"]);
     let exchanged = || named(&[("left", 2), ("right", 1)]);
     for outlets in [&["heater", "mats/right"], &["heater", "mats/left"]] {
-        let after = rules(grouped(outlets));
+        let after = rules(outlets);
         for change in [
             Change::Settings(after.clone(), exchanged()),
             Change::Restart(Some((after.clone(), exchanged()))),
@@ -227,6 +267,25 @@ async fn a_timer_stays_with_its_relay_when_ids_are_exchanged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_report_under_names_before_a_reload_ends_no_timer() {
+    let limits = Limits {
+        max_on: "6h".parse().unwrap(),
+        ..Limits::NONE
+    };
+    let before = limited(&["heater", "mats/left"], limits);
+    for outlets in [&["heater", "mats/right"], &["heater", "mats/left"]] {
+        let after = limited(outlets, limits);
+        let mut world = site(before.clone()).await;
+        world
+            .reload_as(before.clone(), &named(&[("left", 1), ("right", 2)]))
+            .await;
+        world.pass("6s").await;
+        let change = Change::LateWorkers(after, named(&[("left", 2), ("right", 1)]));
+        timer_ends_in(&mut world, (MATS, 1), &[change]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_timer_outlives_another_id_of_its_device() {
     let renamed = vec![Device::new("stove", HEATER, &[]), Device::new("ramp", MATS, &[])];
     a_timer_outlives_settings(rules(grouped(&["stove", "ramp/1"])), renamed.clone()).await;
@@ -234,14 +293,33 @@ async fn a_timer_outlives_another_id_of_its_device() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_follows_its_hardware_when_device_ids_are_exchanged() {
-    let before = || vec![Device::new("heater", HEATER, &[]), Device::new("lamp", "8022LAMP", &[])];
-    let after = || vec![Device::new("lamp", HEATER, &[]), Device::new("heater", "8022LAMP", &[])];
+async fn an_override_follows_hardware_when_devices_are_exchanged() {
+    devices_are_exchanged(true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_follows_hardware_when_devices_are_exchanged() {
+    devices_are_exchanged(false).await;
+}
+
+async fn devices_are_exchanged(scheduled: bool) {
+    let grouped = |outlets: &[&str]| {
+        let mut group = grouped(outlets);
+        if !scheduled {
+            group.schedules.clear();
+        }
+        group
+    };
+    let after = || {
+        vec![
+            Device::new("lamp", HEATER, &[]),
+            Device::new("heater", "8022LAMP", &[]),
+        ]
+    };
     for outlet in ["heater", "lamp"] {
         for restart in [false, true] {
             let paths = ["heater", "lamp"].map(|path| path.parse().unwrap());
             let mut world = World::of(rules(grouped(&["heater"])), NOON.parse().unwrap(), &paths);
-            assert_eq!(before().len(), 2);
             world.pass("6s").await;
             let begun = Instant::now();
             world
@@ -385,7 +463,11 @@ async fn keeps_off_exactly(mut world: World, what: &str, place: (&str, u8), sinc
     let late = world.set(&target, ON).await;
     world.pass("1s").await;
     let expected = if what == "max_on_per_day" { OFF } else { ON };
-    assert_eq!(power_at(&world, place), expected, "{what} of {place:?} at 30 min, {case}");
+    assert_eq!(
+        power_at(&world, place),
+        expected,
+        "{what} of {place:?} at 30 min, {case}"
+    );
     assert_eq!(world.code(late).unwrap().is_ok(), expected.is_on());
 }
 
@@ -777,7 +859,11 @@ async fn a_waiting_on_is_superseded_by_auto_and_by_clear() {
                 world.command(&path, Action::Auto, None).await;
             }
             world.pass("1s").await;
-            assert_eq!(world.code(command), Some(Err(ErrorCode::Superseded)), "{place:?}, clear: {clear}");
+            assert_eq!(
+                world.code(command),
+                Some(Err(ErrorCode::Superseded)),
+                "{place:?}, clear: {clear}"
+            );
             set_link(&mut world, place.0, true);
             world.pass("1m").await;
             assert_eq!(power_at(&world, place), OFF);
@@ -811,6 +897,66 @@ async fn a_waiting_on_is_armed_for_the_whole_limit() {
     assert_eq!(world.power("heater"), ON);
     world.pass("3s").await;
     assert_eq!(world.power("heater"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_on_that_no_schedule_wants_any_more_is_not_sent() {
+    // A window closes while the device is away and its ON waits.
+    for place in TIMED {
+        let mut group = grouped(&["heater", "mats/1"]);
+        group.schedules = vec![schedule("day", "12:01", "12:02")];
+        let mut world = site(rules(group)).await;
+        set_link(&mut world, place.0, false);
+        world.until("2024-06-21T12:01:55").await;
+        world.pass("4s").await;
+        set_link(&mut world, place.0, false);
+        world.until("2024-06-21T12:02:02").await;
+        set_link(&mut world, place.0, true);
+        world.pass("1m").await;
+        let path = world.name_of(place.0, place.1);
+        assert!(
+            world.switched.iter().all(|(_, found, _)| *found != path),
+            "{:?}",
+            world.switched
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn min_off_starts_with_an_off_inside_one_poll() {
+    for place in TIMED {
+        let limits = Limits {
+            min_off: "10m".parse().unwrap(),
+            ..Limits::NONE
+        };
+        let mut world = site(rules(pair(limits))).await;
+        world.pass("11m").await;
+        let path = world.name_of(place.0, place.1).to_string();
+        on(&mut world, &path).await;
+        world.pass("1m").await;
+        let off = world.set(&path, OFF).await;
+        world.pass("100ms").await;
+        let on = world.set(&path, ON).await;
+        world.pass("1s").await;
+        assert_eq!(world.code(off), Some(Ok(())));
+        assert_eq!(world.code(on), Some(Err(ErrorCode::RefusedBySafety)), "{place:?}");
+        // Both at once: the newer one wins, and the relay did not open.
+        let mut world = site(rules(pair(limits))).await;
+        world.pass("11m").await;
+        let command = world.set(&path, ON).await;
+        world.pass("1m").await;
+        world.set(&path, OFF).await;
+        let again = world.set(&path, ON).await;
+        world.pass("1s").await;
+        assert_eq!(world.code(command), Some(Ok(())));
+        let opened = world.switched.iter().any(|(_, _, power)| *power == OFF);
+        assert!(
+            !(opened && power_at(&world, place) == ON),
+            "{:?} {:?}",
+            world.code(again),
+            world.switched
+        );
+    }
 }
 
 // ---- interlock, device counts, strips
@@ -908,9 +1054,21 @@ async fn commands_to_devices_that_do_not_exist_leave_nothing() {
     for number in 0..5000 {
         let (target, action, lifetime) = match number % 4 {
             0 => (format!("none-{number}"), Action::Switch(Switch::To(ON)), None),
-            1 => (format!("none-{number}/2"), Action::OnFor(Duration::from_secs(60)), None),
-            2 => (format!("none-{number}"), Action::CountDown(Duration::from_secs(60)), None),
-            _ => (format!("none-{number}"), Action::Switch(Switch::To(ON)), Some(Lifetime::Hold)),
+            1 => (
+                format!("none-{number}/2"),
+                Action::OnFor(Duration::from_secs(60)),
+                None,
+            ),
+            2 => (
+                format!("none-{number}"),
+                Action::CountDown(Duration::from_secs(60)),
+                None,
+            ),
+            _ => (
+                format!("none-{number}"),
+                Action::Switch(Switch::To(ON)),
+                Some(Lifetime::Hold),
+            ),
         };
         commands.push(world.command(&target, action, lifetime).await);
     }
@@ -922,5 +1080,10 @@ async fn commands_to_devices_that_do_not_exist_leave_nothing() {
     assert_eq!(world.waiting(), 0);
     world.pass("1m").await;
     assert_eq!(world.kept(), before);
-    assert!(world.outlets.keys().all(|path| !path.device.as_str().starts_with("none")));
+    assert!(
+        world
+            .outlets
+            .keys()
+            .all(|path| !path.device.as_str().starts_with("none"))
+    );
 }

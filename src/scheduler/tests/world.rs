@@ -713,6 +713,26 @@ impl World {
         self.settle().await;
     }
 
+    /// The same, and workers report under the names before, after the scheduler has the new settings.
+    pub(super) async fn reload_before_workers(&mut self, rules: Rules, devices: &[Device]) {
+        let ask = SchedulerMsg::Reload(ReloadedRules {
+            rules: Arc::new(rules.clone()),
+            devices: devices
+                .iter()
+                .map(|device| (device.id.parse().unwrap(), device.names()))
+                .collect(),
+        });
+        self.bridge.asks.send(ask).await.unwrap();
+        self.settle().await;
+        for relay in self.relays.values_mut() {
+            relay.told = Told::Nothing;
+        }
+        self.report_all().await;
+        self.settle().await;
+        self.configure(rules, devices);
+        self.settle().await;
+    }
+
     /// Other settings, for the next start. The hardware stays what and where it is.
     pub(super) fn configure(&mut self, rules: Rules, devices: &[Device]) {
         self.rules = Arc::new(rules);
@@ -757,9 +777,10 @@ impl World {
 
     /// What a relay is called now.
     pub(super) fn name_of(&self, hardware: &str, position: u8) -> OutletPath {
-        let found = self.relays.iter().find(|(_, relay)| {
-            relay.place.0 == hardware && relay.place.1 == position
-        });
+        let found = self
+            .relays
+            .iter()
+            .find(|(_, relay)| relay.place.0 == hardware && relay.place.1 == position);
         found.unwrap().0.clone()
     }
 
