@@ -6,6 +6,7 @@ mod energy;
 mod interlock;
 mod limits;
 mod mirror;
+mod outlive;
 mod property;
 mod reload;
 mod rules;

@@ -527,17 +527,20 @@ async fn rule_13_the_plan_is_told_from_the_same_planner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_an_override_counts_real_time_when_the_clock_is_set_back() {
-    let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world
-        .command("mats/1", Action::OnFor(Duration::from_mins(10)), None)
-        .await;
-    world.pass("5m").await;
-    world.clock.jump(SignedDuration::from_hours(-3));
-    world.pass("4m 50s").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.pass("11s").await;
-    assert_eq!(world.power("mats/1"), OFF);
+async fn rule_02_a_timed_override_counts_real_time() {
+    for hours in [-2, 3] {
+        let mut world = world(morning(), "2024-06-21T11:00:00").await;
+        world
+            .command("mats/1", Action::OnFor(Duration::from_mins(10)), None)
+            .await;
+        world.pass("5m 3s").await;
+        assert_eq!(world.kept().overrides.len(), 1, "it is an override");
+        world.clock.jump(SignedDuration::from_hours(hours));
+        world.pass("4m 50s").await;
+        assert_eq!(world.power("mats/1"), ON, "{hours}");
+        world.pass("8s").await;
+        assert_eq!(world.power("mats/1"), OFF, "{hours}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

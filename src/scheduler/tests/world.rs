@@ -56,6 +56,8 @@ const EXTRA: [&str; 2] = ["lamp", "spare"];
 pub(super) const POLL: Duration = Duration::from_secs(5);
 /// Between two readings of a meter.
 pub(super) const READING: Duration = Duration::from_secs(30);
+/// How the id begins of a device that no settings have: it has no worker.
+const UNCONFIGURED: &str = "unconfigured-";
 /// After a relay changed, until its meter is read.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -110,6 +112,63 @@ enum Told {
     State(Box<Outlet>),
 }
 
+/// Where a relay is: the hardware id of its device, and its position.
+pub(super) type Place = (String, u8);
+
+/// A configured device: its id, its hardware id, and the names of its outlets with their positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) id: String,
+    pub(super) hardware: String,
+    pub(super) names: Vec<(String, u8)>,
+}
+
+impl Device {
+    pub(super) fn new(id: &str, hardware: &str, names: &[(&str, u8)]) -> Self {
+        Self {
+            id: id.to_owned(),
+            hardware: hardware.to_owned(),
+            names: names.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect(),
+        }
+    }
+
+    fn names(&self) -> OutletNames {
+        let names = self.names.iter();
+        names.map(|(name, at)| (name.parse().unwrap(), *at)).collect()
+    }
+
+    /// What an outlet of it is called.
+    pub(super) fn path(&self, position: Option<u8>) -> OutletPath {
+        let device = self.id.parse().unwrap();
+        let Some(position) = position else {
+            return OutletPath::device(device);
+        };
+        let name = self.names.iter().find(|(_, at)| *at == position);
+        let key = name.map_or_else(|| position.to_string(), |(name, _)| name.clone());
+        OutletPath::outlet(device, key.parse().unwrap())
+    }
+}
+
+/// The hardware id that a device of a world has.
+pub(super) fn hardware(id: &str) -> String {
+    format!("8022{}", id.to_uppercase())
+}
+
+fn unconfigured(hardware: &str) -> String {
+    format!("{UNCONFIGURED}{}", hardware.to_lowercase())
+}
+
+/// An on-time that is not the real one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnTime {
+    /// Always 0.
+    Stuck,
+    /// It counts from here.
+    Since(Instant),
+    /// It starts over after so many seconds.
+    Wraps(u64),
+}
+
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) on_since: Option<Instant>,
@@ -119,6 +178,10 @@ pub(super) struct Relay {
     armed_dial: Option<Dial>,
     /// When it must be off, as the scheduler sent it.
     off_by: Option<Steady>,
+    /// Where it is, whatever it is called.
+    pub(super) place: Place,
+    /// The on-time that its device shows, if it is not the real one.
+    pub(super) shown: Option<OnTime>,
     /// What made its last change.
     changed_by: ChangedBy,
     pub(super) latency: Duration,
@@ -137,8 +200,11 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    fn new(dial: Dial) -> Self {
+    fn new(path: &OutletPath, dial: Dial) -> Self {
+        let position = path.outlet.as_ref().and_then(|key| key.as_str().parse().ok());
         Self {
+            place: (hardware(path.device.as_str()), position.unwrap_or(1)),
+            shown: None,
             on_since: None,
             online: true,
             dial,
@@ -188,6 +254,17 @@ impl Relay {
 
     pub(super) fn power(&self) -> Power {
         Power::from(self.on_since.is_some())
+    }
+
+    /// How long its device says that it is on, in s.
+    fn on_time(&self, since: Instant) -> i64 {
+        let seconds = match self.shown {
+            None => since.elapsed().as_secs(),
+            Some(OnTime::Stuck) => 0,
+            Some(OnTime::Since(restart)) => restart.max(since).elapsed().as_secs(),
+            Some(OnTime::Wraps(after)) => since.elapsed().as_secs() % after,
+        };
+        i64::try_from(seconds).unwrap()
     }
 
     /// The worker makes the countdown of the device follow.
@@ -280,7 +357,7 @@ struct Bridge {
 pub(super) struct World {
     pub(super) clock: Clock,
     rules: Arc<Rules>,
-    devices: BTreeSet<DeviceId>,
+    devices: BTreeMap<DeviceId, OutletNames>,
     pub(super) relays: BTreeMap<OutletPath, Relay>,
     bridge: Bridge,
     tasks: Tasks,
@@ -323,7 +400,7 @@ pub(super) struct World {
 
 fn start(
     rules: &Arc<Rules>,
-    devices: &BTreeSet<DeviceId>,
+    devices: &BTreeMap<DeviceId, OutletNames>,
     kept: PersistedScheduler,
     clock: &Clock,
     tasks: &Tasks,
@@ -335,10 +412,7 @@ fn start(
     let (wires, ends) = scheduling::channels();
     let scheduler = SchedulerTask::new(Parts {
         rules: rules.clone(),
-        devices: devices
-            .iter()
-            .map(|device| (device.clone(), OutletNames::new()))
-            .collect(),
+        devices: devices.clone(),
         store: keeper.clone(),
         inbox: ends,
         events: news_in,
@@ -372,27 +446,36 @@ pub(super) struct Kept {
 impl World {
     /// A world at an instant, all outlets off and reachable, plugs with a countdown.
     pub(super) fn new(rules: Rules, now: Timestamp) -> Self {
+        let paths = rules.groups.iter().flat_map(|group| group.outlets.clone());
+        let paths: Vec<OutletPath> = paths.collect();
+        Self::of(rules, now, &paths)
+    }
+
+    /// A world with these relays, whatever the rules have.
+    pub(super) fn of(rules: Rules, now: Timestamp, paths: &[OutletPath]) -> Self {
         let clock = Clock::steered(now);
         let rules = Arc::new(rules);
         let tasks = Tasks::default();
         let members = rules.groups.iter().flat_map(|group| &group.outlets);
-        let devices: BTreeSet<DeviceId> = members
+        let devices: BTreeMap<DeviceId, OutletNames> = members
+            .chain(paths)
             .map(|path| path.device.clone())
             .chain(EXTRA.map(|id| id.parse().unwrap()))
+            .map(|device| (device, OutletNames::new()))
             .collect();
         let bridge = start(&rules, &devices, PersistedScheduler::default(), &clock, &tasks);
         let relay = |path: &OutletPath| {
-            Relay::new(if path.outlet.is_some() {
+            let dial = if path.outlet.is_some() {
                 Dial::None
             } else {
                 Dial::Idle
-            })
+            };
+            Relay::new(path, dial)
         };
-        let paths = rules.groups.iter().flat_map(|group| group.outlets.clone());
         let (answers, answered) = mpsc::unbounded_channel();
         Self {
             clock,
-            relays: paths.map(|path| (path.clone(), relay(&path))).collect(),
+            relays: paths.iter().map(|path| (path.clone(), relay(path))).collect(),
             rules,
             devices,
             bridge,
@@ -424,7 +507,9 @@ impl World {
 
     /// One more outlet, in no group.
     pub(super) fn add(&mut self, path: &str, dial: Dial) {
-        self.relays.insert(path.parse().unwrap(), Relay::new(dial));
+        let path: OutletPath = path.parse().unwrap();
+        let relay = Relay::new(&path, dial);
+        self.relays.insert(path, relay);
     }
 
     pub(super) fn relay(&mut self, path: &str) -> &mut Relay {
@@ -611,16 +696,98 @@ impl World {
     /// The settings are read again.
     pub(super) async fn reload(&mut self, rules: Rules, devices: &[&str]) {
         self.rules = Arc::new(rules);
-        self.devices = devices.iter().map(|device| device.parse().unwrap()).collect();
+        self.devices = devices
+            .iter()
+            .map(|device| (device.parse().unwrap(), OutletNames::new()))
+            .collect();
+        self.send_settings().await;
+        self.settle().await;
+    }
+
+    async fn send_settings(&mut self) {
         let ask = SchedulerMsg::Reload(ReloadedRules {
             rules: self.rules.clone(),
+            devices: self.devices.clone(),
+        });
+        self.bridge.asks.send(ask).await.unwrap();
+    }
+
+    /// The settings are read again, and call relays by other names.
+    pub(super) async fn reload_as(&mut self, rules: Rules, devices: &[Device]) {
+        self.configure(rules, devices);
+        self.send_settings().await;
+        self.settle().await;
+    }
+
+    /// The same, and workers report under the names before, after the scheduler has the new settings.
+    pub(super) async fn reload_before_workers(&mut self, rules: Rules, devices: &[Device]) {
+        let ask = SchedulerMsg::Reload(ReloadedRules {
+            rules: Arc::new(rules.clone()),
             devices: devices
                 .iter()
-                .map(|device| (device.parse().unwrap(), OutletNames::new()))
+                .map(|device| (device.id.parse().unwrap(), device.names()))
                 .collect(),
         });
         self.bridge.asks.send(ask).await.unwrap();
         self.settle().await;
+        for relay in self.relays.values_mut() {
+            relay.told = Told::Nothing;
+        }
+        self.report_all().await;
+        self.settle().await;
+        self.configure(rules, devices);
+        self.settle().await;
+    }
+
+    /// Other settings, for the next start. The hardware stays what and where it is.
+    pub(super) fn configure(&mut self, rules: Rules, devices: &[Device]) {
+        self.rules = Arc::new(rules);
+        self.devices = devices
+            .iter()
+            .map(|device| (device.id.parse().unwrap(), device.names()))
+            .collect();
+        let mut renamed = BTreeMap::new();
+        for (path, mut relay) in std::mem::take(&mut self.relays) {
+            let device = devices.iter().find(|device| device.hardware == relay.place.0);
+            let position = path.outlet.is_some().then_some(relay.place.1);
+            let new = match device {
+                Some(device) => device.path(position),
+                None => Device::new(&unconfigured(&relay.place.0), &relay.place.0, &[]).path(position),
+            };
+            if new.device != path.device {
+                // Its worker is a new one.
+                relay.off_by = None;
+            }
+            // A worker whose settings changed reports.
+            relay.told = Told::Nothing;
+            for waiting in &mut self.waiting {
+                if waiting.intent.path == path {
+                    renamed.insert(path.clone(), new.clone());
+                }
+            }
+            self.relays.insert(new, relay);
+        }
+        for waiting in &mut self.waiting {
+            if let Some(new) = renamed.get(&waiting.intent.path) {
+                waiting.intent.path = new.clone();
+            }
+        }
+        self.next_poll = Instant::now();
+        self.still = false;
+    }
+
+    /// How many commands wait for a device.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What a relay is called now.
+    pub(super) fn name_of(&self, hardware: &str, position: u8) -> OutletPath {
+        let found = self
+            .relays
+            .iter()
+            .find(|(_, relay)| relay.place.0 == hardware && relay.place.1 == position);
+        found.unwrap().0.clone()
     }
 
     /// A command; its outcome appears under the number.
@@ -1040,6 +1207,7 @@ impl World {
     async fn report_all(&mut self) {
         let mut devices: Vec<DeviceId> = self.relays.keys().map(|path| path.device.clone()).collect();
         devices.dedup();
+        devices.retain(|device| !device.as_str().starts_with(UNCONFIGURED));
         for device in devices {
             self.report(&device).await;
         }
@@ -1052,9 +1220,11 @@ impl World {
         let mut online = true;
         let mut news = false;
         let of_device = self.relays.iter_mut().filter(|(path, _)| path.device == *device);
-        for (position, (path, relay)) in (1..).zip(of_device) {
+        let mut hardware_id = String::new();
+        for (path, relay) in of_device {
             online &= relay.online;
-            let outlet = read(path, relay, position, &clock);
+            hardware_id.clone_from(&relay.place.0);
+            let outlet = read(path, relay, &clock);
             news |= relay.said() != Some(&outlet);
             let changed = relay.said().is_none_or(|told| told.power != outlet.power);
             if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
@@ -1073,6 +1243,7 @@ impl World {
         if !news {
             return;
         }
+        outlets.sort_by_key(|outlet: &Outlet| outlet.position);
         let report = DeviceReport {
             id: device.clone(),
             name: None,
@@ -1085,7 +1256,7 @@ impl World {
             },
             trouble: None,
             identity: Some(Arc::new(Identity {
-                device_id: format!("8022{}", device.as_str().to_uppercase()),
+                device_id: hardware_id,
                 model: "P304M".to_owned(),
                 firmware: None,
                 hardware: None,
@@ -1110,14 +1281,15 @@ impl World {
 }
 
 /// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
-fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet {
+fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
+    let position = relay.place.1;
     let told = relay.said();
     let steady = |before: Option<Timestamp>, new: Timestamp| match before {
         Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
         _ => new,
     };
     let on_since = relay.on_since.map(|since| {
-        let on_time = SignedDuration::from_secs(i64::try_from(since.elapsed().as_secs()).unwrap());
+        let on_time = SignedDuration::from_secs(relay.on_time(since));
         let since = clock.now().checked_sub(on_time).unwrap();
         let since = Timestamp::from_second(since.as_second()).unwrap();
         steady(told.and_then(|told| told.on_since), since)
@@ -1147,7 +1319,7 @@ fn read(path: &OutletPath, relay: &Relay, position: u8, clock: &Clock) -> Outlet
         power: Some(relay.power()),
         on_since,
         on_at: relay.on_since.map(|since| {
-            let on_time = SignedDuration::from_secs(i64::try_from(since.elapsed().as_secs()).unwrap());
+            let on_time = SignedDuration::from_secs(relay.on_time(since));
             let new = clock.steady().before(on_time);
             let old = told.and_then(|told| told.on_at);
             old.filter(|old| old.since(new).abs() <= SignedDuration::from_secs(2))
