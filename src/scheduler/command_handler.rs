@@ -240,9 +240,9 @@ impl<'a> CommandHandler<'a> {
                 continue;
             };
             match self.state.allow(&path, power, self.now) {
-                Ok(()) => self.begin(member, path, relay, power, change, task.deadline),
+                Ok(()) => self.begin(member, &path, relay, power, change, task.deadline),
                 Err(refusal) => {
-                    Completion::new(self.state, self.now).refuse_for_limit(member, &relay, refusal)
+                    Completion::new(self.state, self.now).refuse_for_limit(member, &relay, refusal);
                 }
             }
         }
@@ -306,27 +306,27 @@ impl<'a> CommandHandler<'a> {
     fn begin(
         &mut self,
         member: PendingMember,
-        path: OutletPath,
+        path: &OutletPath,
         relay: RelayId,
         power: Power,
         change: Change,
         deadline: Steady,
     ) {
-        self.apply(member.command, &path, change);
+        self.apply(member.command, path, change);
         let rules = self.state.book.rules().clone();
-        let group = self.state.book.group_of(&path).map(|group| group.id.clone());
+        let group = self.state.book.group_of(path).map(|group| group.id.clone());
         let group = group.and_then(|id| rules.group(&id));
         if let (Power::Off, Some(group)) = (power, group)
             && let Some(state) = self.state.groups.get_mut(&group.id)
         {
-            state.energy.dismiss(&path);
+            state.energy.dismiss(path);
         }
         let Some(outlet) = self.state.outlets.get_mut(&relay) else {
             return;
         };
         outlet.pending = Some(member);
         let closes = power == Power::On && outlet.power != Some(Power::On);
-        self.state.mark(&path);
+        self.state.mark(path);
         let mut waiting = WaitingMember {
             at: self.now.steady,
             member,
@@ -342,13 +342,13 @@ impl<'a> CommandHandler<'a> {
             // Its time to live counts from its turn on.
             waiting.deadline = deadline.after(waiting.at.since(self.now.steady));
         }
-        let in_the_way = power == Power::On && self.state.rival_in_the_way(&path).is_some();
+        let in_the_way = power == Power::On && self.state.rival_in_the_way(path).is_some();
         if waiting.at > self.now.steady || in_the_way {
             self.state.commands.wait(waiting);
             return;
         }
         self.state.send_switch(
-            &path,
+            path,
             power,
             Purpose::Command(member.command),
             Source::Mqtt,
@@ -456,7 +456,7 @@ impl<'a> CommandHandler<'a> {
             Ok(length) => Deadline::Steady(self.now.steady.after(length.length())),
             Err(message) => return refuse(task.reply, ErrorCode::BadCommand, message),
         };
-        let timer = Timer::new(self.now, ends, Power::Off);
+        let timer = Timer::countdown(self.now, ends);
         let id = self.state.commands.open(paths.clone(), group, None, task.reply);
         for (index, path) in paths.into_iter().enumerate() {
             let member = PendingMember { command: id, index };

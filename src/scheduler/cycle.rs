@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use planner::{
     Now, OutletPath, Power, Steady,
     energy_limits::EnergyEvent,
-    overrides::{Override, OverrideState},
+    overrides::{Origin, Override, OverrideState},
     plan::{self, Rule},
     rules::{Group, OnReconnect, Rules, SyncOffToDevice},
     safety::Trip,
@@ -24,7 +24,7 @@ use super::{
     relays::RelayId,
     retry::Retry,
     state::State,
-    timers::Timer,
+    timers::{Timer, TimerKind},
 };
 use crate::domain::{device_command::Source, devices::DeviceMsg, report::EventKind};
 
@@ -92,6 +92,7 @@ impl<'a> Cycle<'a> {
     fn look_at_group(&mut self, group: &Group) {
         let ended = self.end_overrides(group);
         for path in &group.outlets {
+            self.hold_timed(path, group);
             self.end_timer(path);
         }
         self.decide(group);
@@ -128,6 +129,10 @@ impl<'a> Cycle<'a> {
         };
         if self.state.relay(&path) != Some(relay) {
             return self.look_at_nameless(relay);
+        }
+        // It joined a group since its deadline was set.
+        if self.state.book.group_of(&path).is_some() {
+            return self.state.mark(&path);
         }
         self.end_override_outside(&path);
         self.end_timer(&path);
@@ -194,7 +199,7 @@ impl<'a> Cycle<'a> {
         if let Some((ends, power)) = timer
             && outlet.timer.is_none()
         {
-            outlet.timer = Some(Timer::new(now, ends, power.toggled()));
+            outlet.timer = Some(Timer::timed(now, ends, power));
             let message = format!("{path} has no schedules any more; its timed {power} goes on");
             self.state
                 .event(EventKind::OverrideEnded, Some(path), message, now);
@@ -202,6 +207,28 @@ impl<'a> Cycle<'a> {
         }
         self.state
             .report_overrides_ended(std::slice::from_ref(path), "with its schedules", now);
+    }
+
+    /// A timed ON or OFF of an outlet that has schedules now goes on as an override.
+    fn hold_timed(&mut self, path: &OutletPath, group: &Group) {
+        let now = self.now;
+        let Some(outlet) = self
+            .state
+            .outlet_mut(path)
+            .filter(|outlet| group.is_scheduled() && outlet.pending.is_none() && outlet.overridden.is_none())
+        else {
+            return;
+        };
+        let holds = |timer: &Timer| timer.kind == TimerKind::Timed && !timer.is_over(now);
+        let Some(timer) = outlet.timer.filter(holds) else {
+            return;
+        };
+        let power = timer.until_then();
+        outlet.timer = None;
+        outlet.overridden = Some(Override::until(power.into(), timer.ends, Origin::Command, now));
+        let end = self.state.show(Some(timer.ends.wall(now)));
+        let message = format!("{path} has schedules now; its timed {power} goes on until {end}");
+        self.state.event(EventKind::OverrideSet, Some(path), message, now);
     }
 
     /// A timed ON ends OFF, also where no rule decides what follows, and also while the device is away.
@@ -461,7 +488,7 @@ impl<'a> Cycle<'a> {
                 );
             }
             Err(refusal) => {
-                Completion::new(self.state, self.now).refuse_for_limit(waiting.member, &relay, refusal)
+                Completion::new(self.state, self.now).refuse_for_limit(waiting.member, &relay, refusal);
             }
         }
     }
@@ -520,7 +547,7 @@ impl<'a> Cycle<'a> {
             // One line per change, not one per attempt.
             let plan = self.state.plan_of(path);
             let reason = plan.map(|plan| plan.reason.to_string());
-            let interlocked = plan.filter(|plan| plan.rule == Some(Rule::Interlock)).is_some();
+            let interlocked = plan.is_some_and(|plan| plan.rule == Some(Rule::Interlock));
             info!(outlet = %path, state = %target.power, reason, "switching");
             if interlocked {
                 let message = format!("{path} is switched off: {}", reason.unwrap_or_default());
@@ -623,7 +650,8 @@ impl<'a> Cycle<'a> {
         let new = outlet.to_persist(confirmed);
         if outlet.persisted != new {
             outlet.persisted.clone_from(&new);
-            self.state.persist(PersistedChange::Relay(relay, new));
+            self.state
+                .persist(PersistedChange::Relay(relay, new.map(Box::new)));
         }
     }
 

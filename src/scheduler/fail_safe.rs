@@ -28,7 +28,7 @@ impl SentEnd {
     /// Whether a worker that was sent this already does what the end asks for.
     pub fn covers(self, end: Option<Steady>) -> bool {
         match (self, end) {
-            (Self::NotSent, None) | (Self::Sent(None), None) => true,
+            (Self::NotSent | Self::Sent(None), None) => true,
             (Self::Sent(Some(sent)), Some(end)) => sent.since(end).abs() <= CLOSE,
             _ => false,
         }

@@ -159,7 +159,7 @@ pub struct Change {
 
 impl Change {
     /// Whether the state is another one.
-    pub fn is_change(&self) -> bool {
+    pub fn is_change(self) -> bool {
         self.before != Some(self.power)
     }
 }
@@ -270,7 +270,7 @@ impl Outlet {
             power,
             before,
             returned,
-            ours: ours || self.pending.is_some() || self.awaits(power),
+            ours: ours || self.is_commanded() || self.awaits(power),
             counted,
         };
         if phase == Phase::Ready {
@@ -326,6 +326,11 @@ impl Outlet {
         if self.off_rules.ours().is_empty() {
             self.off_rules = earlier.off_rules;
         }
+    }
+
+    /// Whether a command is under way on its device. One that waits for its turn is not.
+    fn is_commanded(&self) -> bool {
+        self.pending.is_some() && self.in_flight.is_some()
     }
 
     /// What the planner goes by: nothing is known of what is out of reach.

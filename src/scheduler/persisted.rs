@@ -14,7 +14,7 @@ use super::{
     outlets::PersistedRelay,
     relays::{KnownDevice, RelayId},
     schedule_edits::ScheduleEdits,
-    timers::Timer,
+    timers::{Timer, TimerKind},
 };
 use crate::domain::off_rules::OurRules;
 
@@ -41,7 +41,7 @@ pub struct PersistedScheduler {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PersistedChange {
     /// A relay; `None` is forgotten.
-    Relay(RelayId, Option<PersistedRelay>),
+    Relay(RelayId, Option<Box<PersistedRelay>>),
     /// All devices.
     Devices(BTreeMap<DeviceId, KnownDevice>),
     /// A group.
@@ -61,7 +61,7 @@ impl PersistedScheduler {
     pub fn apply(&mut self, change: PersistedChange) -> bool {
         match change {
             PersistedChange::Relay(relay, None) => self.relays.remove(&relay).is_some(),
-            PersistedChange::Relay(relay, Some(new)) => replace(self.relays.entry(relay).or_default(), new),
+            PersistedChange::Relay(relay, Some(new)) => replace(self.relays.entry(relay).or_default(), *new),
             PersistedChange::Devices(devices) => replace(&mut self.devices, devices),
             PersistedChange::Group(id, new) => replace(self.groups.entry(id).or_default(), new),
             PersistedChange::Groups(known) => {
@@ -154,6 +154,10 @@ impl From<TimerV0_1> for Timer {
             ends: Deadline::Wall(old.at),
             seconds: u32::try_from(seconds).unwrap_or_default(),
             to: old.to,
+            kind: match old.to {
+                Power::Off => TimerKind::Countdown,
+                Power::On => TimerKind::Timed,
+            },
         }
     }
 }

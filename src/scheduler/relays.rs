@@ -91,7 +91,7 @@ pub struct KnownDevice {
     /// The positions of the outlets of a strip; empty on a plug.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<u8>,
-    /// Whether it reported since the bridge started.
+    /// Whether it reported since the bridge started or its settings changed.
     #[serde(skip)]
     reported: bool,
 }
@@ -128,6 +128,9 @@ impl Relays {
     pub fn configure(&mut self, configured: BTreeMap<DeviceId, OutletNames>) {
         // The same device under another id, or gone: what it is called there says its own report.
         self.known.retain(|device, _| configured.contains_key(device));
+        for known in self.known.values_mut() {
+            known.reported = false;
+        }
         self.configured = configured;
     }
 
@@ -156,6 +159,17 @@ impl Relays {
             }
             _ => vec![OutletPath::device(device.clone())],
         }
+    }
+
+    /// The relay at a position of a device, whatever its names are; `None` before the device was identified.
+    pub fn relay_at(&self, device: &DeviceId, position: u8) -> Option<RelayId> {
+        let known = self.known.get(device)?;
+        Some(RelayId::new(known.hardware.clone(), position))
+    }
+
+    /// Whether a configured device is the one of this relay.
+    pub fn is_known(&self, relay: &RelayId) -> bool {
+        self.known.values().any(|known| known.hardware == relay.hardware)
     }
 
     /// Whether a device is known to have several outlets.

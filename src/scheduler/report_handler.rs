@@ -54,15 +54,18 @@ impl<'a> ReportHandler<'a> {
         }
         let metered = report.identity.as_ref().map(|identity| identity.meters_energy);
         for outlet in &report.outlets {
-            let path = OutletPath {
-                device: report.id.clone(),
-                outlet: outlet.key.clone(),
-            };
-            let Some(relay) = self.state.relay(&path).cloned() else {
+            let Some((path, relay)) = self.resolve(report, outlet) else {
                 continue;
             };
             self.on_outlet(&path, &relay, outlet, report.phase, metered);
         }
+    }
+
+    /// The relay of a reading and its name. A report from before a reload still has the names of then.
+    fn resolve(&self, report: &DeviceReport, outlet: &OutletReport) -> Option<(OutletPath, RelayId)> {
+        let relay = self.state.relays.relay_at(&report.id, outlet.position)?;
+        let path = self.state.outlets.get(&relay)?.path.clone();
+        (self.state.relay(&path) == Some(&relay)).then_some((path, relay))
     }
 
     fn went_offline(&mut self, report: &DeviceReport) {

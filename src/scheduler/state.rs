@@ -30,7 +30,7 @@ use super::{
     rule_book::RuleBook,
     sensors::{SensorChange, Sensors, topic_of},
     status::{self, StatusPublisher},
-    timers::Timer,
+    timers::{Timer, TimerKind},
 };
 use crate::domain::{
     device_command::{DeviceAction, RunLimit, Source, Switch},
@@ -138,7 +138,6 @@ impl State {
             match self.names.get(&path) {
                 Some(now) if *now != relay => {
                     self.mark_outlet(&path, &relay);
-                    // The group keeps its override, whatever hardware has the name.
                     self.hand_over_override(&path, &relay);
                 }
                 Some(_) => {}
@@ -181,16 +180,17 @@ impl State {
         self.mark_outlet(path, relay);
     }
 
-    /// Other hardware has the name now. An override belongs to the group, so it goes to whoever has the name.
+    /// A device was replaced: what should not be ON without a named end stays so on the new one. Everything else
+    /// belongs to the relay that it was given to.
     fn hand_over_override(&mut self, path: &OutletPath, before: &RelayId) {
-        let scheduled = self.book.scheduled(path).is_some();
-        let found = self.outlets.get_mut(before).and_then(|outlet| {
-            let found = outlet.overridden.filter(|_| scheduled);
-            if found.is_some() {
-                outlet.overridden = None;
-            }
-            found
-        });
+        if self.book.scheduled(path).is_none() || self.relays.is_known(before) {
+            return;
+        }
+        let stays = |found: &Override| found.stance() != OverrideState::On && found.named_end().is_none();
+        let found = self
+            .outlets
+            .get_mut(before)
+            .and_then(|outlet| outlet.overridden.take_if(|found| stays(found)));
         if let (Some(found), Some(outlet)) = (found, self.outlet_mut(path)) {
             outlet.overridden.get_or_insert(found);
         }
@@ -599,7 +599,7 @@ impl State {
         let Some(group) = self.book.scheduled(path) else {
             return;
         };
-        if timer.to == Power::On || timer.seconds == 0 {
+        if timer.kind == TimerKind::Timed || timer.seconds == 0 {
             return;
         }
         let ended = now.moved_to(timer.ends.wall(now).min(now.wall));

@@ -10,7 +10,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::{Arrival, Effect, Event, PlanRequest, Scheduler, SwitchId};
 use crate::{
@@ -192,11 +191,11 @@ impl SchedulerTask {
         }
         if !changes.is_empty() {
             self.store.update(|saved| {
-                let mut changed = false;
+                let mut any = false;
                 for change in changes.drain(..) {
-                    changed |= saved.scheduler.apply(change);
+                    any |= saved.scheduler.apply(change);
                 }
-                changed
+                any
             });
         }
         self.flush();

@@ -15,22 +15,47 @@ pub struct Timer {
     pub seconds: u32,
     /// To what: a timed ON and a countdown end OFF, a timed OFF ends ON.
     pub to: Power,
+    /// What it asks for until then.
+    #[serde(default)]
+    pub kind: TimerKind,
+}
+
+/// What a timer asks for until it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimerKind {
+    /// That the relay stays as it is: a timed ON or OFF. Under schedules it is an override.
+    Timed,
+    /// Nothing: a countdown ends what is ON, and schedules may end it earlier. What an older state file does not say
+    /// is that: a heater is rather off too early.
+    #[default]
+    Countdown,
 }
 
 impl Timer {
     /// A timer that ends OFF, now.
     pub fn off_now(now: Now) -> Self {
-        Self::new(now, Deadline::Steady(now.steady), Power::Off)
+        Self::countdown(now, Deadline::Steady(now.steady))
     }
 
-    /// A timer from now on.
-    pub fn new(now: Now, ends: Deadline, to: Power) -> Self {
+    /// OFF at the latest then.
+    pub fn countdown(now: Now, ends: Deadline) -> Self {
+        Self::new(now, ends, Power::Off, TimerKind::Countdown)
+    }
+
+    /// In this state until then.
+    pub fn timed(now: Now, ends: Deadline, power: Power) -> Self {
+        Self::new(now, ends, power.toggled(), TimerKind::Timed)
+    }
+
+    fn new(now: Now, ends: Deadline, to: Power, kind: TimerKind) -> Self {
         let millis = ends.steady(now).since(now.steady).as_millis();
         Self {
             set_at: now.wall,
             ends,
             seconds: u32::try_from(millis.max(0).unsigned_abs().div_ceil(1000)).unwrap_or(u32::MAX),
             to,
+            kind,
         }
     }
 
@@ -57,7 +82,7 @@ impl Timer {
         if ends.steady(now).since(now.steady) > Lifetime::LONGEST {
             return Err(format!("a timed {power} lasts at most 24h"));
         }
-        Ok(Self::new(now, ends, power.toggled()))
+        Ok(Self::timed(now, ends, power))
     }
 
     /// Whether it is time to switch.

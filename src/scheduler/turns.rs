@@ -15,16 +15,12 @@ impl Turns {
     /// # Errors
     /// When the turn comes.
     pub fn claim(&mut self, group: &Group, now: Steady) -> Result<(), Steady> {
-        match pause(group) {
-            None => Ok(()),
-            Some(pause) => match self.next.filter(|next| *next > now) {
-                Some(next) => Err(next),
-                None => {
-                    self.next = Some(now.after(pause));
-                    Ok(())
-                }
-            },
+        let Some(pause) = pause(group) else { return Ok(()) };
+        if let Some(next) = self.next.filter(|next| *next > now) {
+            return Err(next);
         }
+        self.next = Some(now.after(pause));
+        Ok(())
     }
 
     /// Takes the next turn, whenever it comes.
@@ -46,5 +42,5 @@ impl Turns {
 }
 
 fn pause(group: &Group) -> Option<SignedDuration> {
-    group.stagger.map(|pause| pause.length())
+    group.stagger.map(planner::period::Period::length)
 }

@@ -145,6 +145,20 @@ impl Override {
         })
     }
 
+    /// An override from now on, until a deadline that a person named.
+    pub fn until(stance: OverrideState, ends: Deadline, origin: Origin, now: Now) -> Self {
+        Self {
+            stance,
+            set_at: now.wall,
+            since: Some(now.steady),
+            ends: match ends {
+                Deadline::Wall(instant) => Ends::At(instant),
+                Deadline::Steady(end) => Ends::After(end),
+            },
+            origin,
+        }
+    }
+
     /// What it wants.
     pub fn stance(&self) -> OverrideState {
         self.stance

@@ -109,7 +109,7 @@ async fn rule_08_a_command_that_failed_is_not_carried_out_later() {
     let command = world.set("group/driveway", ON).await;
     world.pass("11s").await;
     assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
-    assert_eq!(world.kept().overrides.iter().count(), 0);
+    assert_eq!(world.kept().overrides.len(), 0);
     world.relay("mats/1").online = true;
     world.relay("mats/2").online = true;
     world.pass("1h").await;
@@ -392,11 +392,7 @@ async fn rule_12_a_whole_strip_is_commanded_outlet_by_outlet() {
     world.pass("1s").await;
     assert_eq!((world.code(command), both(&world)), (Some(Ok(())), (ON, ON)));
     assert_eq!(world.power("mats/3"), ON);
-    assert_eq!(
-        world.kept().overrides.iter().count(),
-        2,
-        "the third is in no group"
-    );
+    assert_eq!(world.kept().overrides.len(), 2, "the third is in no group");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::{
-    rules::{OFF, ON, morning, world},
+    rules::{OFF, ON, morning, rules, world},
     world::{Dial, World},
 };
 use crate::domain::{
@@ -101,7 +101,7 @@ async fn rule_07_a_button_pressed_while_it_cools_is_undone_and_no_override() {
     world.press("heater");
     world.pass("7s").await;
     assert_eq!(world.power("heater"), OFF);
-    assert_eq!(world.kept().overrides.iter().count(), 0);
+    assert_eq!(world.kept().overrides.len(), 0);
     assert_eq!(world.count(EventKind::RefusedBySafety), 1);
     world.until("2024-06-21T15:31:00").await;
     assert_eq!(
@@ -359,14 +359,19 @@ async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_member_whose_turn_comes_in_its_cooldown_is_not_switched() {
     let mut group = morning();
-    group.limits = limits("10s", "30m");
     group.stagger = Some("15s".parse().unwrap());
-    let mut world = world(group, "2024-06-21T09:00:00").await;
+    let mut world = world(group.clone(), "2024-06-21T09:00:00").await;
+    for power in [ON, OFF] {
+        world.set("mats/2", power).await;
+        world.pass("5s").await;
+    }
     let command = world.set("group/driveway", ON).await;
-    world.press("mats/2");
-    world.pass("16s").await;
+    world.pass("1s").await;
+    group.limits.min_off = "30m".parse().unwrap();
+    world.reload(rules(group), &["mats"]).await;
+    world.pass("25s").await;
     assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
-    assert_eq!(world.power("mats/2"), OFF);
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, OFF));
 }
 
 #[tokio::test(start_paused = true)]

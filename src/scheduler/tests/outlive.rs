@@ -219,7 +219,7 @@ async fn a_timer_outlives_schedules_that_a_reload_removes() {
 #[tokio::test(start_paused = true)]
 async fn a_timer_outlives_the_first_schedule_of_its_group() {
     let request = Change::AddSchedule;
-    a_timer_ends_in_time(&without_schedules(), &[request.clone()]).await;
+    a_timer_ends_in_time(&without_schedules(), std::slice::from_ref(&request)).await;
     a_timer_ends_in_time(&without_schedules(), &[request, Change::Restart(None)]).await;
     a_timer_ends_in_time(&without_schedules(), &[Change::Settings(timed(), devices())]).await;
     a_timer_ends_in_time(&no_groups(), &[Change::Settings(timed(), devices())]).await;
@@ -383,7 +383,7 @@ async fn a_timer_that_ended_in_a_suspend_ends_at_once_after() {
             world.pass("6s").await;
             let target = world.name_of(place.0, place.1).to_string();
             world
-                .command(&target, Action::OnFor(Duration::from_secs(600)), None)
+                .command(&target, Action::OnFor(Duration::from_mins(10)), None)
                 .await;
             world.pass("4s").await;
             world.clock.suspend(SignedDuration::from_mins(20));
@@ -624,7 +624,7 @@ async fn a_timer_that_ends_while_away_is_off_on_return_with_keep() {
             world.pass("6s").await;
             let path = world.name_of(place.0, place.1);
             world
-                .command(&path.to_string(), Action::OnFor(Duration::from_secs(60)), None)
+                .command(&path.to_string(), Action::OnFor(Duration::from_mins(1)), None)
                 .await;
             world.pass("10s").await;
             set_link(&mut world, place.0, false);
@@ -1056,12 +1056,12 @@ async fn commands_to_devices_that_do_not_exist_leave_nothing() {
             0 => (format!("none-{number}"), Action::Switch(Switch::To(ON)), None),
             1 => (
                 format!("none-{number}/2"),
-                Action::OnFor(Duration::from_secs(60)),
+                Action::OnFor(Duration::from_mins(1)),
                 None,
             ),
             2 => (
                 format!("none-{number}"),
-                Action::CountDown(Duration::from_secs(60)),
+                Action::CountDown(Duration::from_mins(1)),
                 None,
             ),
             _ => (

@@ -97,12 +97,12 @@ async fn an_override_ends_with_its_group_and_outlives_a_change() {
     let mut world = world(morning(), NOON).await;
     world.set("mats/1", ON).await;
     world.pass("1s").await;
-    assert_eq!(world.kept().overrides.iter().count(), 1);
+    assert_eq!(world.kept().overrides.len(), 1);
 
     let mut renamed = morning();
     renamed.name = "Ramp".to_owned();
     world.reload(rules(renamed), &["mats"]).await;
-    assert_eq!(world.kept().overrides.iter().count(), 1);
+    assert_eq!(world.kept().overrides.len(), 1);
     assert_eq!(world.power("mats/1"), ON);
 
     let none = Rules {
@@ -110,7 +110,7 @@ async fn an_override_ends_with_its_group_and_outlives_a_change() {
         ..rules(morning())
     };
     world.reload(none, &["mats"]).await;
-    assert_eq!(world.kept().overrides.iter().count(), 0);
+    assert_eq!(world.kept().overrides.len(), 0);
     assert_eq!(world.kept().runs.len(), 2, "a limit may come back");
     world.reload(rules(morning()), &["mats"]).await;
     world.pass("6s").await;

@@ -250,7 +250,7 @@ async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
     world.restart(Duration::from_secs(1)).await;
     world.pass("10s").await;
     let kept = world.kept();
-    assert_eq!(kept.overrides.iter().count(), 0);
+    assert_eq!(kept.overrides.len(), 0);
     assert!(kept.runs.keys().all(|outlet| outlet.device.as_str() == "mats"));
     assert!(kept.timers.is_empty() && kept.saved.schedule_changes.is_empty());
     assert_eq!(world.rules_told.last().unwrap().groups[0], morning());

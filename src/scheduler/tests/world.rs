@@ -1096,8 +1096,7 @@ impl World {
                 self.report_all().await;
             }
             // What is watched is looked at with each poll.
-            let watched =
-                is_far || self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
+            let watched = is_far || self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
             self.still = !watched && self.relays.values().all(Relay::is_told);
         }
     }
