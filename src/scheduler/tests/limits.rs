@@ -371,7 +371,7 @@ async fn rule_07_a_member_whose_turn_comes_in_its_cooldown_is_not_switched() {
     world.reload(rules(group), &["mats"]).await;
     world.pass("25s").await;
     assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, OFF));
+    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
 }
 
 #[tokio::test(start_paused = true)]
