@@ -9,13 +9,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::sections::{self, Sections};
 use crate::{
     config::{Loader, Settings},
     devices::DeviceOwner,
     domain::{device_metrics::MetricsRegistry, devices::EventSenders, scheduling},
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, link::LinkError},
     scheduler::task::{self, SchedulerTask},
-    store::{self, Loaded, Store},
+    store::{Loaded, Writer},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
 
@@ -87,7 +88,7 @@ impl Bridge {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (keeper, writer, start_checks) = open_store(settings, &clock)?;
+        let (sections, writer, start_checks) = open_state(settings, &clock)?;
         let (orders, orders_in) = mpsc::channel(ORDERS);
         let (news, news_in) = mpsc::channel(NEWS);
         let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
@@ -100,7 +101,7 @@ impl Bridge {
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
             devices: settings.outlet_names(),
-            store: keeper.clone(),
+            persisted: sections.scheduler,
             inbox: scheduler_ends,
             events: scheduler_news_in,
             device_owner: orders.clone(),
@@ -118,7 +119,8 @@ impl Bridge {
             },
             info: about,
             log_level,
-            store: keeper.clone(),
+            deleted: sections.deleted,
+            state_file: sections.status,
             loader,
             metrics: board.clone(),
             clock: clock.clone(),
@@ -135,7 +137,7 @@ impl Bridge {
             board,
             clock,
             tasks.clone(),
-            keeper,
+            sections.devices,
         );
 
         let (ending, ended) = mpsc::channel(4);
@@ -241,9 +243,10 @@ fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> Bridg
     about
 }
 
-fn open_store(settings: &Settings, clock: &Clock) -> Result<(Store, store::Writer, Vec<String>), StartError> {
+fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, Vec<String>), StartError> {
     let path = settings.state_file.clone();
-    let (keeper, writer, loaded) = store::open(path.clone(), clock).map_err(|source| StartError::State {
+    let opened = sections::open(path.clone(), clock);
+    let (sections, writer, loaded) = opened.map_err(|source| StartError::State {
         path: path.clone().unwrap_or_default(),
         source,
     })?;
@@ -258,5 +261,5 @@ fn open_store(settings: &Settings, clock: &Clock) -> Result<(Store, store::Write
         error!("{finding}");
         findings.push(finding);
     }
-    Ok((keeper, writer, findings))
+    Ok((sections, writer, findings))
 }

@@ -1,3 +1,4 @@
 //! Wiring: channels, tasks, ordered stop.
 
 pub mod bridge;
+mod sections;

@@ -28,5 +28,5 @@ mod worker;
 
 pub use countdown::ArmedCountdowns;
 pub use opening::{Seen, look};
-pub use owner::DeviceOwner;
+pub use owner::{DeviceOwner, DeviceSections};
 pub use search::{Discovered, discover};

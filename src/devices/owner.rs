@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    countdown::CountdownRegistry,
+    countdown::{ArmedCountdowns, CountdownRegistry},
     mailbox::{Mailbox, WorkerMsg},
     search::DiscoveryCache,
     worker::Worker,
@@ -28,13 +28,13 @@ use crate::domain::{
     devices::{EventSenders, WorkerSettings},
 };
 use crate::{
-    devices::energy::EnergyTotals,
+    devices::energy::{EnergyCounters, EnergyTotals},
     domain::{
         command_error::{CommandError, ErrorCode},
         device_command::DeviceCommand,
         off_rules::Mirror,
     },
-    store::Store,
+    store::Section,
     system::{clock::Clock, tasks::Tasks},
 };
 use planner::DeviceId;
@@ -70,11 +70,20 @@ pub struct DeviceOwner {
     tasks: Tasks,
     book: EnergyTotals,
     countdowns: CountdownRegistry,
-    keeper: Store,
+    sections: DeviceSections,
     directory: DiscoveryCache,
     workers: HashMap<DeviceId, WorkerHandle>,
     /// Workers of devices that were taken out, while they end.
     draining: HashMap<DeviceId, JoinHandle<()>>,
+}
+
+/// What must survive a restart.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceSections {
+    /// What each outlet used in all.
+    pub energy: Section<EnergyCounters>,
+    /// When the countdowns end that were armed on devices.
+    pub countdowns: Section<ArmedCountdowns>,
 }
 
 struct WorkerHandle {
@@ -126,7 +135,7 @@ impl DeviceOwner {
         board: MetricsRegistry,
         clock: Clock,
         tasks: Tasks,
-        keeper: Store,
+        sections: DeviceSections,
     ) -> Self {
         let mut owner = Self {
             settings,
@@ -134,9 +143,9 @@ impl DeviceOwner {
             board,
             clock,
             tasks,
-            book: EnergyTotals::new(keeper.saved().energy),
-            countdowns: CountdownRegistry::new(keeper.saved().countdowns),
-            keeper,
+            book: EnergyTotals::new(sections.energy.get()),
+            countdowns: CountdownRegistry::new(sections.countdowns.get()),
+            sections,
             directory: DiscoveryCache::default(),
             workers: HashMap::new(),
             draining: HashMap::new(),
@@ -180,12 +189,12 @@ impl DeviceOwner {
 
     fn keep_energy(&self) {
         let accounts = self.book.accounts();
-        self.keeper.replace(|saved| &mut saved.energy, accounts);
+        self.sections.energy.set(accounts);
     }
 
     fn keep_countdowns(&self) {
         let armed = self.countdowns.all();
-        self.keeper.replace(|saved| &mut saved.countdowns, armed);
+        self.sections.countdowns.set(armed);
     }
 
     fn apply_devices(&mut self, roster: DeviceSet) {

@@ -16,7 +16,7 @@ use crate::{
         devices::DeviceMsg,
         report::Phase,
     },
-    store::Store,
+    store::StateFileStatus,
     system::{
         clock::Clock,
         tasks::{TaskCounts, Tasks},
@@ -42,7 +42,7 @@ pub(super) struct HealthCollector {
     metrics: MetricsRegistry,
     tasks: Tasks,
     clock: Clock,
-    store: Store,
+    state_file: StateFileStatus,
     started: Instant,
     losses: VecDeque<Instant>,
     /// Losses of the broker that were counted.
@@ -113,13 +113,18 @@ struct Queues {
 }
 
 impl HealthCollector {
-    pub(super) fn new(metrics: MetricsRegistry, tasks: Tasks, clock: Clock, store: Store) -> Self {
+    pub(super) fn new(
+        metrics: MetricsRegistry,
+        tasks: Tasks,
+        clock: Clock,
+        state_file: StateFileStatus,
+    ) -> Self {
         let started = Instant::now();
         Self {
             metrics,
             tasks,
             clock,
-            store,
+            state_file,
             started,
             losses: VecDeque::new(),
             counted: 0,
@@ -161,7 +166,7 @@ impl HealthCollector {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
-        issues.extend(self.store.trouble());
+        issues.extend(self.state_file.trouble());
         if mqtt.refused_subscriptions > 0 {
             issues.push(format!(
                 "the broker denies {} subscriptions; check its access rules",
@@ -284,8 +289,9 @@ mod tests {
 
     fn collector() -> (HealthCollector, Clock) {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
-        let (store, _writer, _loaded) = crate::store::open(None, &clock).unwrap();
-        let health = HealthCollector::new(MetricsRegistry::default(), Tasks::default(), clock.clone(), store);
+        let state_file = StateFileStatus::default();
+        let (metrics, tasks) = (MetricsRegistry::default(), Tasks::default());
+        let health = HealthCollector::new(metrics, tasks, clock.clone(), state_file);
         (health, clock)
     }
 

@@ -6,6 +6,7 @@
 
 mod commands;
 pub mod decode;
+mod deleted;
 mod faulty;
 mod health;
 mod inbox;
@@ -20,6 +21,7 @@ mod retained;
 mod route;
 mod task;
 
+pub use deleted::DeletedEntities;
 pub use mqtt_link as link;
 pub use options::link_options;
 pub use publisher::{bridge_info::BridgeInfo, state::states, status_cache::StatusCache};

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
+    deleted::DeletedEntities,
     faulty::FaultyTopics,
     link::{Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
 };
@@ -34,7 +35,6 @@ use crate::{
         topics::{BridgeTopic, ParsedTopic, RequestName, Topics},
     },
     homeassistant::{Announcement, DiscoveryTracker, EntityOwner, Finding, Shape},
-    store::Store,
     system::{
         clock::Clock,
         telemetry::{Level, LogLevel},
@@ -64,7 +64,7 @@ pub(super) struct Publisher {
     statuses: StatusCache,
     info: BridgeInfo,
     log_level: LogLevel,
-    store: Store,
+    deleted: DeletedEntities,
     clock: Clock,
     configured: BTreeSet<DeviceId>,
     reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
@@ -86,7 +86,7 @@ pub(super) struct PublisherParts {
     pub(super) rules: Arc<Rules>,
     pub(super) info: BridgeInfo,
     pub(super) log_level: LogLevel,
-    pub(super) store: Store,
+    pub(super) deleted: DeletedEntities,
     pub(super) clock: Clock,
     pub(super) configured: BTreeSet<DeviceId>,
 }
@@ -119,7 +119,7 @@ impl Publisher {
             statuses: StatusCache::new(parts.rules),
             info: parts.info,
             log_level: parts.log_level,
-            store: parts.store,
+            deleted: parts.deleted,
             clock: parts.clock,
             configured: parts.configured,
             reports: BTreeMap::new(),
@@ -714,10 +714,8 @@ impl Publisher {
                 EntityOwner::Group(group) => groups.insert(group.clone()),
             };
         }
-        self.store
-            .replace(|saved| &mut saved.deleted_in_home_assistant, devices);
-        self.store
-            .replace(|saved| &mut saved.groups_deleted_in_home_assistant, groups);
+        self.deleted.devices.set(devices);
+        self.deleted.groups.set(groups);
     }
 
     fn announce_all(&mut self) {

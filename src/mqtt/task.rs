@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::{
     commands::Commands,
     decode::{DecodeContext, Decoded, Transaction, decode, decode_switch},
+    deleted::DeletedEntities,
     health::HealthCollector,
     inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
     link::{Filter, Link, LinkError, LinkEvent, ShutdownOutcome},
@@ -43,7 +44,7 @@ use crate::{
         topics::{BridgeTopic, ParsedTopic, RequestName, Topics, Verb},
     },
     homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
-    store::Store,
+    store::StateFileStatus,
     system::{
         clock::{Clock, sleep_until_some},
         tasks::Tasks,
@@ -94,8 +95,10 @@ pub struct MqttParts {
     pub info: BridgeInfo,
     /// The level of the log, which a request can change.
     pub log_level: LogLevel,
-    /// The state file.
-    pub store: Store,
+    /// What was deleted in Home Assistant.
+    pub deleted: DeletedEntities,
+    /// Whether the state file can be written.
+    pub state_file: StateFileStatus,
     /// Reads the settings again; without it there is no reload.
     pub loader: Option<Loader>,
     /// The metrics of devices, for `bridge/health`.
@@ -136,7 +139,7 @@ impl MqttTask {
         let tracker = settings
             .homeassistant
             .enabled
-            .then(|| tracker(settings, &topics, &parts.store));
+            .then(|| tracker(settings, &topics, &parts.deleted));
         // Subscribed to before anything is published, so that what an earlier run left arrives before it is replaced.
         let own = [BridgeTopic::Devices, BridgeTopic::Groups].map(|topic| topics.bridge(topic));
         let discovery = tracker.as_ref().map(|_| topics.discovery_subscription());
@@ -161,7 +164,7 @@ impl MqttTask {
                 rules: Arc::new(settings.rules.clone()),
                 info: parts.info,
                 log_level: parts.log_level,
-                store: parts.store.clone(),
+                deleted: parts.deleted,
                 clock: parts.clock.clone(),
                 configured: settings.devices.iter().map(|device| device.id.clone()).collect(),
             }),
@@ -176,7 +179,7 @@ impl MqttTask {
                 channels.devices.clone(),
                 channels.scheduler,
             ),
-            health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.store),
+            health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.state_file),
             inbox,
             devices: channels.devices,
             updates: channels.updates,
@@ -611,7 +614,7 @@ fn sensor_topics(rules: &Rules) -> BTreeSet<String> {
     rules.sensors.iter().map(|sensor| sensor.topic.clone()).collect()
 }
 
-fn tracker(settings: &Settings, topics: &Topics, store: &Store) -> DiscoveryTracker {
+fn tracker(settings: &Settings, topics: &Topics, deleted: &DeletedEntities) -> DiscoveryTracker {
     let layout = if settings.homeassistant.child_devices {
         Layout::ChildDevices
     } else {
@@ -623,15 +626,8 @@ fn tracker(settings: &Settings, topics: &Topics, store: &Store) -> DiscoveryTrac
         .map(|device| EntityOwner::Device(device.id.clone()));
     let groups = settings.rules.groups.iter();
     let configured = devices.chain(groups.map(|group| EntityOwner::Group(group.id.clone())));
-    let saved = store.saved();
-    let devices = saved
-        .deleted_in_home_assistant
-        .into_iter()
-        .map(EntityOwner::Device);
-    let groups = saved
-        .groups_deleted_in_home_assistant
-        .into_iter()
-        .map(EntityOwner::Group);
+    let devices = deleted.devices.get().into_iter().map(EntityOwner::Device);
+    let groups = deleted.groups.get().into_iter().map(EntityOwner::Group);
     DiscoveryTracker::new(
         EntityBuilder::new(topics.clone(), layout),
         topics.bridge(BridgeTopic::State),

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Arrival, Effect, Event, PlanRequest, Scheduler, SwitchId};
+use super::{Arrival, Effect, Event, PersistedScheduler, PlanRequest, Scheduler, SwitchId};
 use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
@@ -21,7 +21,7 @@ use crate::{
         request_reply::RequestReply,
         scheduling::{OutletNames, RequestError, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
     },
-    store::Store,
+    store::Section,
     system::{clock::Clock, tasks::Tasks},
 };
 
@@ -37,7 +37,7 @@ pub struct Parts {
     /// Every configured device with the names of its outlets.
     pub devices: std::collections::BTreeMap<planner::DeviceId, OutletNames>,
     /// What survives a restart.
-    pub store: Store,
+    pub persisted: Section<PersistedScheduler>,
     /// The channels to and from the event loop.
     pub inbox: SchedulerInbox,
     /// From workers.
@@ -54,7 +54,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct SchedulerTask {
     scheduler: Scheduler,
-    store: Store,
+    persisted: Section<PersistedScheduler>,
     clock: Clock,
     tasks: Tasks,
     messages: mpsc::Receiver<SchedulerMsg>,
@@ -75,10 +75,10 @@ impl SchedulerTask {
     /// Nothing is sent before [`SchedulerTask::run`].
     pub fn new(parts: Parts) -> Self {
         let (results, switched) = mpsc::unbounded_channel();
-        let persisted = parts.store.saved().scheduler;
+        let persisted = parts.persisted.get();
         Self {
             scheduler: Scheduler::new(parts.rules, parts.devices, persisted, parts.clock.read()),
-            store: parts.store,
+            persisted: parts.persisted,
             clock: parts.clock,
             tasks: parts.tasks,
             messages: parts.inbox.asks,
@@ -190,10 +190,10 @@ impl SchedulerTask {
             }
         }
         if !changes.is_empty() {
-            self.store.update(|saved| {
+            self.persisted.update(|saved| {
                 let mut any = false;
                 for change in changes.drain(..) {
-                    any |= saved.scheduler.apply(change);
+                    any |= saved.apply(change);
                 }
                 any
             });

@@ -3,25 +3,26 @@
 //! Written whole to a temporary file beside it, flushed, renamed: losing power at any byte loses at most
 //! the last change. A file that cannot be read is set aside and reported, never silently reset.
 
+mod section;
+
 use std::{
-    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{
-    devices::{ArmedCountdowns, energy::EnergyCounters},
-    scheduler::PersistedScheduler,
-    system::clock::{AsOf, Clock, sleep_until_some},
-};
-use planner::{DeviceId, GroupId};
+use crate::system::clock::{AsOf, Clock, sleep_until_some};
+use section::Encode;
+
+pub use section::Section;
 
 /// The form of the file. A file of a newer form is set aside, because it cannot be understood.
 const VERSION: u32 = 1;
@@ -29,34 +30,14 @@ const VERSION: u32 = 1;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
-/// Everything that is kept.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Persisted {
-    /// Devices that somebody deleted in Home Assistant: not announced again until asked.
-    #[serde(default)]
-    pub deleted_in_home_assistant: BTreeSet<DeviceId>,
-    /// What each outlet used in all.
-    #[serde(default)]
-    pub energy: EnergyCounters,
-    /// The same of groups.
-    #[serde(default)]
-    pub groups_deleted_in_home_assistant: BTreeSet<GroupId>,
-    /// When the countdowns end that were armed on devices.
-    #[serde(default)]
-    pub countdowns: ArmedCountdowns,
-    /// What the scheduler must not forget.
-    #[serde(default)]
-    pub scheduler: PersistedScheduler,
-}
-
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Envelope {
     version: u32,
     /// The clocks when it was written; not in files of 0.1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clock: Option<AsOf>,
     #[serde(flatten)]
-    saved: Persisted,
+    sections: Map<String, Value>,
 }
 
 /// What became of the file at start.
@@ -66,7 +47,7 @@ pub enum Loaded {
     Fresh,
     /// It was read.
     Read,
-    /// It could not be read, and lies at `to` now.
+    /// It, or a part of it, could not be read, and lies at `to` now.
     SetAside {
         /// Where it is.
         to: PathBuf,
@@ -75,42 +56,114 @@ pub enum Loaded {
     },
 }
 
-/// Changes what is kept. Clones share it; the [`Writer`] sees every change.
-#[derive(Debug, Clone)]
-pub struct Store {
-    saved: watch::Sender<Persisted>,
-    trouble: watch::Receiver<Option<String>>,
+/// The file while its parts are read.
+#[derive(Debug)]
+pub struct StateFile {
+    path: Option<PathBuf>,
+    /// What was in it; `None` if there was none.
+    content: Option<Map<String, Value>>,
+    /// What was wrong with it first.
+    fault: Option<String>,
+    sections: Vec<(&'static str, Box<dyn Encode>)>,
+    changed: watch::Sender<()>,
+    clock: Clock,
 }
 
-impl Store {
-    /// What is kept now.
-    pub fn saved(&self) -> Persisted {
-        self.saved.borrow().clone()
+impl StateFile {
+    /// Reads the file, if one is configured. The steady clock goes on from where the file left it.
+    ///
+    /// # Errors
+    /// If the file exists and cannot be read: going on would overwrite it.
+    pub fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<Self> {
+        let bytes = match &path {
+            None => None,
+            Some(path) => match fs::read(path) {
+                Ok(bytes) => Some(bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            },
+        };
+        let (content, fault) = match bytes.map(|bytes| decode(&bytes)) {
+            None => (None, None),
+            Some(Ok(envelope)) => {
+                if let Some(as_of) = &envelope.clock {
+                    clock.continue_from(as_of);
+                }
+                (Some(envelope.sections), None)
+            }
+            Some(Err(why)) => (Some(Map::new()), Some(why)),
+        };
+        Ok(Self {
+            path,
+            content,
+            fault,
+            sections: Vec::new(),
+            changed: watch::Sender::new(()),
+            clock: clock.clone(),
+        })
     }
 
+    /// The part under a name; one that is missing, or cannot be read, is empty.
+    pub fn section<T>(&mut self, name: &'static str) -> Section<T>
+    where
+        T: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let kept = self.content.as_mut().and_then(|content| content.remove(name));
+        let value = kept.map(serde_json::from_value).transpose();
+        let value = value.unwrap_or_else(|error| {
+            self.fault.get_or_insert(format!("{name}: {error}"));
+            None
+        });
+        let section = Section::new(value.unwrap_or_default(), self.changed.clone());
+        self.sections.push((name, Box::new(section.clone())));
+        section
+    }
+
+    /// Pairs the parts with a writer for what changes. A file of which something could not be read is set aside first.
+    ///
+    /// # Errors
+    /// If it cannot be set aside: going on would overwrite it.
+    pub fn finish(self) -> io::Result<(StateFileStatus, Writer, Loaded)> {
+        let mut changes = self.changed.subscribe();
+        let loaded = match (&self.path, self.fault) {
+            (Some(path), Some(why)) => {
+                let to = free_name(path);
+                fs::rename(path, &to)?;
+                // What could be read is in no file now.
+                changes.mark_changed();
+                Loaded::SetAside { to, why }
+            }
+            _ if self.content.is_some() => Loaded::Read,
+            _ => Loaded::Fresh,
+        };
+        let (trouble, status) = watch::channel(None);
+        let writer = Writer {
+            path: self.path,
+            sections: self.sections.into(),
+            changes,
+            trouble,
+            clock: self.clock,
+            _changed: self.changed,
+        };
+        Ok((StateFileStatus(status), writer, loaded))
+    }
+}
+
+/// Whether the file can be written.
+#[derive(Debug, Clone)]
+pub struct StateFileStatus(watch::Receiver<Option<String>>);
+
+/// Without a file there is nothing to go wrong.
+impl Default for StateFileStatus {
+    fn default() -> Self {
+        Self(watch::channel(None).1)
+    }
+}
+
+impl StateFileStatus {
     /// Why what is kept is not in the file, and what to do, while the file cannot be written.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.borrow().clone()
-    }
-
-    /// Reports each change from now on.
-    pub fn changes(&self) -> watch::Receiver<Persisted> {
-        self.saved.subscribe()
-    }
-
-    /// Changes it in place. `change` says whether it changed anything.
-    pub fn update(&self, change: impl FnOnce(&mut Persisted) -> bool) {
-        self.saved.send_if_modified(change);
-    }
-
-    /// Replaces a part of it; an equal value is not written again.
-    pub fn replace<T: PartialEq>(&self, part: fn(&mut Persisted) -> &mut T, value: T) {
-        self.saved.send_if_modified(|saved| {
-            let part = part(saved);
-            let changed = *part != value;
-            *part = value;
-            changed
-        });
+        self.0.borrow().clone()
     }
 }
 
@@ -118,35 +171,12 @@ impl Store {
 #[derive(Debug)]
 pub struct Writer {
     path: Option<PathBuf>,
-    changes: watch::Receiver<Persisted>,
+    sections: Arc<[(&'static str, Box<dyn Encode>)]>,
+    changes: watch::Receiver<()>,
     trouble: watch::Sender<Option<String>>,
     clock: Clock,
-}
-
-/// Reads the file, if one is configured, and pairs what it held with a writer for what changes.
-///
-/// # Errors
-/// If the file exists and can neither be read nor set aside: going on would overwrite it.
-///
-/// The steady clock goes on from where the file left it.
-pub fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<(Store, Writer, Loaded)> {
-    let (saved, as_of, loaded) = match &path {
-        None => (Persisted::default(), None, Loaded::Fresh),
-        Some(path) => load(path)?,
-    };
-    if let Some(as_of) = &as_of {
-        clock.continue_from(as_of);
-    }
-    let (saved, changes) = watch::channel(saved);
-    let (trouble, told) = watch::channel(None);
-    let keeper = Store { saved, trouble: told };
-    let writer = Writer {
-        path,
-        changes,
-        trouble,
-        clock: clock.clone(),
-    };
-    Ok((keeper, writer, loaded))
+    /// Parts may be gone before the stop.
+    _changed: watch::Sender<()>,
 }
 
 impl Writer {
@@ -165,9 +195,9 @@ impl Writer {
                 () = stop.cancelled() => true,
                 () = sleep_until_some(retry_at) => false,
             };
-            let saved = self.changes.borrow_and_update().clone();
-            let (target, as_of) = (path.clone(), self.clock.as_of());
-            let written = spawn_blocking(move || write(&target, &saved, as_of))
+            self.changes.mark_unchanged();
+            let (target, sections, as_of) = (path.clone(), self.sections.clone(), self.clock.as_of());
+            let written = spawn_blocking(move || write(&target, &sections, as_of))
                 .await
                 .unwrap_or_else(|e| Err(io::Error::other(e)));
             retry_at = written.is_err().then(|| Instant::now() + wait);
@@ -182,7 +212,7 @@ impl Writer {
         }
     }
 
-    /// Logs the first failure and the end of failures, and shows the last one to all keepers.
+    /// Logs the first failure and the end of failures, and shows the last one.
     fn report(&self, path: &Path, error: Option<io::Error>) {
         let trouble = error.map(|error| cannot_write(path, &error));
         let before = self.trouble.send_replace(trouble.clone());
@@ -202,25 +232,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> String {
     )
 }
 
-fn load(path: &Path) -> io::Result<(Persisted, Option<AsOf>, Loaded)> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((Persisted::default(), None, Loaded::Fresh));
-        }
-        Err(error) => return Err(error),
-    };
-    match decode(&bytes) {
-        Ok((saved, as_of)) => Ok((saved, as_of, Loaded::Read)),
-        Err(why) => {
-            let to = free_name(path);
-            fs::rename(path, &to)?;
-            Ok((Persisted::default(), None, Loaded::SetAside { to, why }))
-        }
-    }
-}
-
-fn decode(bytes: &[u8]) -> Result<(Persisted, Option<AsOf>), String> {
+fn decode(bytes: &[u8]) -> Result<Envelope, String> {
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if envelope.version != VERSION {
         return Err(format!(
@@ -228,14 +240,17 @@ fn decode(bytes: &[u8]) -> Result<(Persisted, Option<AsOf>), String> {
             envelope.version
         ));
     }
-    Ok((envelope.saved, envelope.clock))
+    Ok(envelope)
 }
 
-fn write(path: &Path, saved: &Persisted, as_of: AsOf) -> io::Result<()> {
+fn write(path: &Path, sections: &[(&'static str, Box<dyn Encode>)], as_of: AsOf) -> io::Result<()> {
+    let encoded = sections
+        .iter()
+        .map(|(name, section)| Ok(((*name).to_owned(), section.encode()?)));
     let text = serde_json::to_vec_pretty(&Envelope {
         version: VERSION,
         clock: Some(as_of),
-        saved: saved.clone(),
+        sections: encoded.collect::<io::Result<_>>()?,
     })?;
     let temporary = with_suffix(path, ".new");
     let mut file = File::create(&temporary)?;
@@ -268,75 +283,57 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
-
-    use super::*;
-    use crate::devices::energy::{Counters, EnergyCounter};
-    use planner::units::{MilliWattHours, WattHours};
-
-    /// With all that an account may have.
-    fn account() -> EnergyCounter {
-        let now = jiff::Timestamp::UNIX_EPOCH;
-        let mut account = EnergyCounter::new("8022-02", now);
-        let shown = Counters {
-            month: Some(("2026-11-21T08:00:00".parse().unwrap(), WattHours::new(7))),
-            since_restart: Some(MilliWattHours::new(9)),
-        };
-        account.read("8022-02", shown, now);
-        account
-    }
-
     use test_inputs::{damaged, json};
 
-    const SCHEDULER: &str = r#"{
-        "relays": {"8022/1": {
-            "name": "mats/1",
-            "run": {"on_since": "2024-06-21T08:00:00Z"},
-            "timer": {"set_at": "2024-06-21T08:00:00Z", "ends": {"steady": "2024-06-21T09:00:00Z"}, "seconds": 3600, "to": "OFF"},
-            "override": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "since": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}
-        }},
-        "devices": {"mats": {"hardware": "8022", "positions": [1, 2]}},
-        "vacation": {"since": "2024-06-21T08:00:00Z"},
-        "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
-        "groups": {"driveway": {"memory": {"noon": {"at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}}}}
-    }"#;
+    use super::*;
+    use crate::system::tasks::Tasks;
 
-    fn saved() -> Persisted {
-        Persisted {
-            deleted_in_home_assistant: ["heater".parse().unwrap(), "mats".parse().unwrap()].into(),
-            countdowns: [("8022".to_owned(), vec![jiff::Timestamp::UNIX_EPOCH])].into(),
-            energy: [("mats/2".to_owned(), account())].into(),
-            groups_deleted_in_home_assistant: ["driveway".parse().unwrap()].into(),
-            scheduler: serde_json::from_str(SCHEDULER).unwrap(),
-        }
+    type Numbers = BTreeMap<String, u64>;
+
+    fn open(
+        path: &Path,
+    ) -> (
+        Section<Numbers>,
+        Section<Vec<bool>>,
+        StateFileStatus,
+        Writer,
+        Loaded,
+    ) {
+        let mut file = StateFile::open(Some(path.to_owned()), &Clock::system()).unwrap();
+        let (numbers, flags) = (file.section("numbers"), file.section("flags"));
+        let (status, writer, loaded) = file.finish().unwrap();
+        (numbers, flags, status, writer, loaded)
+    }
+
+    fn numbers(value: u64) -> Numbers {
+        [("answer".to_owned(), value)].into()
+    }
+
+    /// Writes what is in the sections.
+    async fn flush(writer: Writer) {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        writer.run(stop).await;
     }
 
     #[tokio::test]
     async fn what_changed_is_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let (keeper, writer, loaded) = open(Some(path.clone()), &Clock::system()).unwrap();
+        let (kept, flags, _, writer, loaded) = open(&path);
         assert_eq!(loaded, Loaded::Fresh);
-        let stop = CancellationToken::new();
-        keeper.replace(|kept| kept, saved());
-        stop.cancel();
-        writer.run(stop).await;
+        kept.set(numbers(42));
+        flags.set(vec![true]);
+        flush(writer).await;
 
-        let (keeper, _writer, loaded) = open(Some(path), &Clock::system()).unwrap();
-        assert_eq!((keeper.saved(), loaded), (saved(), Loaded::Read));
-    }
-
-    #[tokio::test]
-    async fn what_is_equal_is_no_change() {
-        let (keeper, writer, _) = open(None, &Clock::system()).unwrap();
-        keeper.replace(|kept| &mut kept.energy, saved().energy);
-        assert!(writer.changes.has_changed().unwrap());
-        let mut changes = writer.changes;
-        changes.mark_unchanged();
-        keeper.replace(|kept| &mut kept.energy, saved().energy);
-        assert!(!changes.has_changed().unwrap());
-        assert_eq!(keeper.saved().energy, saved().energy);
-        assert_eq!(keeper.saved().scheduler, PersistedScheduler::default());
+        let (kept, flags, _, _, loaded) = open(&path);
+        assert_eq!(
+            (kept.get(), flags.get(), loaded),
+            (numbers(42), vec![true], Loaded::Read)
+        );
     }
 
     /// A path that cannot be written, not even by root, until the folder at the name of the temporary file is gone.
@@ -351,34 +348,29 @@ mod tests {
     async fn a_failed_write_is_tried_again_until_it_succeeds() {
         let folder = tempfile::tempdir().unwrap();
         let (path, obstacle) = blocked(folder.path());
-        let (keeper, writer, _) = open(Some(path.clone()), &Clock::system()).unwrap();
-        let mut trouble = keeper.trouble.clone();
+        let (kept, _, status, writer, _) = open(&path);
+        let mut trouble = status.0.clone();
         let stop = CancellationToken::new();
-        let task = crate::system::tasks::Tasks::default().spawn("state writer", writer.run(stop.clone()));
-        keeper.replace(|kept| &mut kept.energy, saved().energy);
+        let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
+        kept.set(numbers(0));
         let begin = Instant::now();
         let mut attempts = Vec::new();
-        for _ in 0..9 {
+        for number in 1..=9 {
             trouble.changed().await.unwrap();
             attempts.push(begin.elapsed().as_secs());
             // Further changes wait for the next attempt.
-            let day = jiff::Timestamp::from_second(i64::try_from(attempts.len()).unwrap()).unwrap();
-            keeper.replace(
-                |kept| &mut kept.energy,
-                [("mats/1".to_owned(), EnergyCounter::new("8022-01", day))].into(),
-            );
+            kept.set(numbers(number));
         }
         assert_eq!(attempts, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
-        let told = keeper.trouble().unwrap();
-        assert!(told.contains(&path.display().to_string()), "{told}");
-        assert!(told.contains("Is a directory"), "{told}");
-        assert!(told.contains("check that the folder exists"), "{told}");
+        let shown = status.trouble().unwrap();
+        assert!(shown.contains(&path.display().to_string()), "{shown}");
+        assert!(shown.contains("Is a directory"), "{shown}");
+        assert!(shown.contains("check that the folder exists"), "{shown}");
 
         fs::remove_dir(obstacle).unwrap();
         trouble.wait_for(Option::is_none).await.unwrap();
         assert_eq!(begin.elapsed().as_secs(), 243);
-        let on_disk = open(Some(path), &Clock::system()).unwrap().0.saved();
-        assert_eq!(on_disk, keeper.saved());
+        assert_eq!(open(&path).0.get(), numbers(9));
         stop.cancel();
         task.await.unwrap();
     }
@@ -387,11 +379,11 @@ mod tests {
     async fn a_failed_write_is_tried_once_more_at_the_stop() {
         let folder = tempfile::tempdir().unwrap();
         let (path, obstacle) = blocked(folder.path());
-        let (keeper, writer, _) = open(Some(path.clone()), &Clock::system()).unwrap();
-        let mut trouble = keeper.trouble.clone();
+        let (kept, _, status, writer, _) = open(&path);
+        let mut trouble = status.0.clone();
         let stop = CancellationToken::new();
-        let task = crate::system::tasks::Tasks::default().spawn("state writer", writer.run(stop.clone()));
-        keeper.replace(|kept| kept, saved());
+        let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
+        kept.set(numbers(1));
         trouble.wait_for(Option::is_some).await.unwrap();
         let begin = Instant::now();
         fs::remove_dir(obstacle).unwrap();
@@ -401,20 +393,22 @@ mod tests {
             begin.elapsed() < FIRST_RETRY,
             "it does not wait for its next attempt"
         );
-        assert_eq!(keeper.trouble(), None);
-        assert_eq!(open(Some(path), &Clock::system()).unwrap().0.saved(), saved());
+        assert_eq!(status.trouble(), None);
+        assert_eq!(open(&path).0.get(), numbers(1));
     }
 
-    #[test]
-    fn a_file_cut_at_any_byte_is_set_aside_and_kept() {
+    #[tokio::test]
+    async fn a_file_cut_at_any_byte_is_set_aside_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        write(&path, &saved(), Clock::system().as_of()).unwrap();
+        let (kept, _, _, writer, _) = open(&path);
+        kept.set(numbers(1));
+        flush(writer).await;
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            let (kept, _, loaded) = load(&path).unwrap();
-            assert_eq!(kept, Persisted::default());
+            let (kept, _, _, _, loaded) = open(&path);
+            assert_eq!(kept.get(), Numbers::new());
             let Loaded::SetAside { to, .. } = loaded else {
                 panic!("{length}: {loaded:?}")
             };
@@ -427,56 +421,61 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_part_that_cannot_be_read_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let text = r#"{"version": 1, "numbers": {"answer": -1}, "flags": [true]}"#;
+        fs::write(&path, text).unwrap();
+        let (kept, flags, _, writer, loaded) = open(&path);
+        assert_eq!((kept.get(), flags.get()), (Numbers::new(), vec![true]));
+        let Loaded::SetAside { to, why } = loaded else {
+            panic!("{loaded:?}")
+        };
+        assert!(why.starts_with("numbers: "), "{why}");
+        assert_eq!(fs::read_to_string(to).unwrap(), text);
+        flush(writer).await;
+        assert_eq!(open(&path).1.get(), [true]);
+    }
+
     #[test]
     fn a_newer_version_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         fs::write(with_suffix(&path, ".broken"), "older").unwrap();
         fs::write(&path, r#"{"version": 2, "novel": true}"#).unwrap();
-        let (_, _, loaded) = load(&path).unwrap();
-        let Loaded::SetAside { to, why } = loaded else {
-            panic!("{loaded:?}")
+        let Loaded::SetAside { to, why } = open(&path).4 else {
+            panic!("it was read")
         };
         assert!(to.ends_with("state.json.broken-2"), "{to:?}");
         assert!(why.contains("version 2"), "{why}");
     }
 
-    fn any_saved() -> impl Strategy<Value = Persisted> {
-        prop::collection::btree_set("[a-z0-9_-]{1,20}", 0..5).prop_map(|ids| Persisted {
-            deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
-            groups_deleted_in_home_assistant: ids.iter().filter_map(|id| id.parse().ok()).collect(),
-            scheduler: PersistedScheduler::default(),
-            energy: EnergyCounters::default(),
-            countdowns: ArmedCountdowns::default(),
-        })
-    }
-
-    fn encoded(saved: &Persisted) -> Vec<u8> {
+    fn encoded(numbers: &Numbers) -> Vec<u8> {
+        let sections = serde_json::json!({ "numbers": numbers });
         let envelope = Envelope {
             clock: None,
             version: VERSION,
-            saved: saved.clone(),
+            sections: sections.as_object().unwrap().clone(),
         };
         serde_json::to_vec_pretty(&envelope).unwrap()
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(saved in any_saved()) {
-            prop_assert_eq!(decode(&encoded(&saved)), Ok((saved, None)));
-        }
-
-        #[test]
         fn a_damaged_file_is_read_or_refused_without_a_panic(
             bytes in prop_oneof![
-                any_saved().prop_flat_map(|saved| damaged(encoded(&saved))),
+                prop::collection::btree_map("[a-z0-9_-]{1,20}", any::<u64>(), 0..5)
+                    .prop_flat_map(|numbers| damaged(encoded(&numbers))),
                 prop::collection::vec(any::<u8>(), 0..200),
-                json(&["version", "deleted_in_home_assistant"]).prop_map(|json| json.to_string().into_bytes()),
+                json(&["version", "numbers"]).prop_map(|json| json.to_string().into_bytes()),
             ],
         ) {
-            if let Ok((saved, _)) = decode(&bytes) {
-                prop_assert_eq!(decode(&encoded(&saved)), Ok((saved, None)));
-            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state.json");
+            fs::write(&path, bytes).unwrap();
+            let (kept, ..) = open(&path);
+            prop_assert_eq!(serde_json::from_slice::<Numbers>(&serde_json::to_vec(&kept.get()).unwrap()).unwrap(), kept.get());
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use planner::{OutletPath, Power, Steady};
 use tapo_simulator::{DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
 use tapo2mqtt::{
-    devices::DeviceOwner,
+    devices::{DeviceOwner, DeviceSections},
     domain::{
         command_error::ErrorCode,
         device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
@@ -15,7 +15,6 @@ use tapo2mqtt::{
         reply::{CommandOutcome, CommandResult, Reply},
         report::{ChangedBy, Countdown, DeviceReport, Outlet},
     },
-    store::{self, Store},
     system::{clock::Clock, tasks::Tasks},
 };
 use tokio::{
@@ -47,7 +46,7 @@ pub struct Owner {
         mpsc::UnboundedReceiver<CommandOutcome>,
     ),
     pub clock: Clock,
-    pub store: Store,
+    pub sections: DeviceSections,
     last: Option<Arc<DeviceReport>>,
     rechecked: Vec<Option<Power>>,
     /// How long commands live.
@@ -57,18 +56,17 @@ pub struct Owner {
 impl Owner {
     /// Starts a worker and waits until it knows the device and its countdown.
     pub async fn start(address: SocketAddr) -> Self {
-        let (store, _writer, _loaded) = store::open(None, &Clock::system()).unwrap();
-        Self::start_with(address, store).await
+        Self::start_with(address, DeviceSections::default()).await
     }
 
     /// The same with what an earlier run kept.
-    pub async fn start_with(address: SocketAddr, store: Store) -> Self {
-        let mut owner = Self::start_unreached(address, store);
+    pub async fn start_with(address: SocketAddr, sections: DeviceSections) -> Self {
+        let mut owner = Self::start_unreached(address, sections);
         owner.until(|countdown| countdown != Countdown::Unknown).await;
         owner
     }
 
-    pub fn start_unreached(address: SocketAddr, store: Store) -> Self {
+    pub fn start_unreached(address: SocketAddr, sections: DeviceSections) -> Self {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let runtime = Runtime::new().unwrap();
         let (orders, inbox) = mpsc::channel(16);
@@ -76,7 +74,7 @@ impl Owner {
         let clock = {
             let _inside = runtime.enter();
             let clock = Clock::steered(start);
-            let owner = device_owner(address, inbox, sender, clock.clone(), store.clone());
+            let owner = device_owner(address, inbox, sender, clock.clone(), sections.clone());
             runtime.spawn(owner.run(CancellationToken::new()));
             clock
         };
@@ -86,7 +84,7 @@ impl Owner {
             events,
             replies: mpsc::unbounded_channel(),
             clock,
-            store,
+            sections,
             last: None,
             rechecked: Vec::new(),
             patience: PATIENCE,
@@ -94,9 +92,9 @@ impl Owner {
     }
 
     /// As `kill -9`: nothing is finished, nothing is reported.
-    pub fn kill(mut self) -> Store {
+    pub fn kill(mut self) -> DeviceSections {
         self.runtime.take().unwrap().shutdown_background();
-        self.store.clone()
+        self.sections.clone()
     }
 
     pub async fn send(&self, message: DeviceMsg) {
@@ -244,7 +242,7 @@ fn device_owner(
     orders: mpsc::Receiver<DeviceMsg>,
     events: mpsc::Sender<DeviceEvent>,
     clock: Clock,
-    store: Store,
+    sections: DeviceSections,
 ) -> DeviceOwner {
     let tempo = PollingConfig {
         poll: NEVER,
@@ -260,7 +258,7 @@ fn device_owner(
         scheduler: events,
     };
     let board = MetricsRegistry::default();
-    DeviceOwner::start(roster, orders, events, board, clock, Tasks::default(), store)
+    DeviceOwner::start(roster, orders, events, board, clock, Tasks::default(), sections)
 }
 
 pub async fn plug() -> RunningDevice {

@@ -7,14 +7,13 @@ use planner::units::{MilliWattHours, MilliWatts};
 use serde_json::{Value, json};
 use tapo_simulator::{DeviceHandle, Fault, FaultKind, Profile, Simulator};
 use tapo2mqtt::{
-    devices::DeviceOwner,
+    devices::{DeviceOwner, DeviceSections},
     domain::{
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig},
         report::{DeviceReport, EventKind, Outlet},
         report_thresholds::ReportThresholds,
     },
-    store::{self, Store},
     system::{clock::Clock, tasks::Tasks},
 };
 use tempfile::tempdir;
@@ -39,7 +38,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(device: &DeviceHandle, tempo: &PollingConfig, keeper: &Store, clock: &Clock) -> Self {
+    fn start(device: &DeviceHandle, tempo: &PollingConfig, sections: &DeviceSections, clock: &Clock) -> Self {
         let roster = DeviceSet {
             devices: vec![device_config("device", device.address())],
             tempo: tempo.clone(),
@@ -57,7 +56,7 @@ impl Watched {
             MetricsRegistry::default(),
             clock.clone(),
             tasks.clone(),
-            keeper.clone(),
+            sections.clone(),
         );
         let stop = CancellationToken::new();
         let task = tasks.spawn("owner", owner.run(stop.clone()));
@@ -113,12 +112,6 @@ fn eager() -> PollingConfig {
     }
 }
 
-fn keeper() -> Store {
-    store::open(None, &tapo2mqtt::system::clock::Clock::system())
-        .unwrap()
-        .0
-}
-
 /// Waits until a meter was read from the first request to the last.
 async fn metered(device: &DeviceHandle) {
     let asked = device.counters().requests_of("get_energy_usage");
@@ -168,13 +161,13 @@ fn until_late(clock: &Clock) -> Duration {
 #[allow(clippy::disallowed_methods)] // The simulated device starts at the time of day.
 async fn a_month(profile: Profile) {
     let device = Simulator::plug(profile).start().await.unwrap();
-    let (keeper, clock) = (keeper(), Clock::steered(Timestamp::now()));
+    let (sections, clock) = (DeviceSections::default(), Clock::steered(Timestamp::now()));
     let mut ledger = Ledger {
         device: device.handle(),
         clock: clock.clone(),
         total: 0.0,
     };
-    let mut watched = Watched::start(&device, &eager(), &keeper, &clock);
+    let mut watched = Watched::start(&device, &eager(), &sections, &clock);
     watched
         .report(|report| report.outlets.iter().any(|outlet| outlet.energy.total.is_some()))
         .await;
@@ -198,13 +191,13 @@ async fn a_month(profile: Profile) {
             // The bridge is away for two hours.
             7 => {
                 assert!(
-                    keeper.saved().energy.is_empty(),
+                    sections.energy.get().is_empty(),
                     "written once a minute, not at each reading"
                 );
                 watched.stop().await;
-                assert_eq!(keeper.saved().energy.len(), 1);
+                assert_eq!(sections.energy.get().len(), 1);
                 ledger.pass(Duration::from_hours(2));
-                watched = Watched::start(&device, &eager(), &keeper, &clock);
+                watched = Watched::start(&device, &eager(), &sections, &clock);
             }
             // The device is away for an hour, and restarts.
             20 => {
@@ -285,7 +278,7 @@ const FIELDS: [(&str, &[&str]); 17] = [
 async fn each_missing_field_leaves_every_other_value() {
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.press(1).unwrap();
-    let (keeper, clock) = (keeper(), Clock::system());
+    let (sections, clock) = (DeviceSections::default(), Clock::system());
     let tempo = PollingConfig {
         poll: Duration::from_millis(5),
         ..eager()
@@ -294,7 +287,7 @@ async fn each_missing_field_leaves_every_other_value() {
     for (field, lost) in std::iter::once(("none", &[][..])).chain(FIELDS) {
         let fields = vec![field.to_owned()];
         device.faults().set(Fault::MissingFields { fields });
-        let mut watched = Watched::start(&device, &tempo, &keeper, &clock);
+        let mut watched = Watched::start(&device, &tempo, &sections, &clock);
         let settled = |report: &DeviceReport| {
             report
                 .outlets
@@ -383,7 +376,7 @@ async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
         slow_poll: defaults.slow_poll / FASTER,
         ..defaults
     };
-    let mut watched = Watched::start(&device, &tempo, &keeper(), &Clock::system());
+    let mut watched = Watched::start(&device, &tempo, &DeviceSections::default(), &Clock::system());
     watched
         .report(|report| report.outlets.iter().any(|outlet| outlet.energy.power.is_some()))
         .await;

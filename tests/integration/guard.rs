@@ -212,12 +212,12 @@ async fn after_a_restart_ours_is_known_by_the_state_file() {
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
-    let mut changes = owner.store.changes();
-    let kept = changes.wait_for(|saved| !saved.countdowns.is_empty());
-    let kept = timeout(PATIENCE, kept).await.unwrap().unwrap().countdowns.clone();
+    let mut changes = owner.sections.countdowns.changes();
+    let kept = changes.wait_for(|kept| !kept.is_empty());
+    let kept = timeout(PATIENCE, kept).await.unwrap().unwrap().clone();
     assert_eq!(kept.len(), 1, "{kept:?}");
-    let store = owner.kill();
-    let mut owner = Owner::start_with(device.address(), store).await;
+    let sections = owner.kill();
+    let mut owner = Owner::start_with(device.address(), sections).await;
     let left = owner.left().as_secs();
     assert!((3580..=3601).contains(&left), "{left}");
     owner.off_by(Some(owner.after(HOUR * 2))).await;

@@ -31,8 +31,8 @@ use tapo2mqtt::{
         request_reply::RequestReply,
         scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
     },
-    mqtt::{BridgeInfo, Channels, MqttParts, MqttTask},
-    store,
+    mqtt::{BridgeInfo, Channels, DeletedEntities, MqttParts, MqttTask},
+    store::StateFileStatus,
     system::{
         clock::Clock,
         tasks::Tasks,
@@ -140,7 +140,6 @@ impl Seam {
         let (news, news_in) = mpsc::channel(16);
         let (controls, _) = mpsc::channel(1);
         let clock = Clock::steered(NOON.parse().unwrap());
-        let (store, _writer, _loaded) = store::open(None, &clock).unwrap();
         let parts = MqttParts {
             channels: Channels {
                 pulse: Arc::default(),
@@ -157,7 +156,8 @@ impl Seam {
                 settings: settings.digest(),
             },
             log_level: LogLevel::detached(Level::Info),
-            store,
+            deleted: DeletedEntities::default(),
+            state_file: StateFileStatus::default(),
             loader: None,
             metrics: MetricsRegistry::default(),
             clock,

@@ -38,7 +38,7 @@ use crate::{
             SchedulerUpdate,
         },
     },
-    store::{self, Store},
+    store::Section,
     system::{clock::Clock, tasks::Tasks},
 };
 use planner::{
@@ -345,7 +345,7 @@ struct Waiting {
 
 /// The running scheduler.
 struct Bridge {
-    keeper: Store,
+    persisted: Section<PersistedScheduler>,
     orders: mpsc::Receiver<DeviceMsg>,
     news: mpsc::Sender<DeviceEvent>,
     asks: mpsc::Sender<SchedulerMsg>,
@@ -405,15 +405,15 @@ fn start(
     clock: &Clock,
     tasks: &Tasks,
 ) -> Bridge {
-    let (keeper, _writer, _) = store::open(None, clock).unwrap();
-    keeper.replace(|saved| &mut saved.scheduler, kept);
+    let persisted = Section::default();
+    persisted.set(kept);
     let (orders_out, orders) = mpsc::channel(256);
     let (news, news_in) = mpsc::channel(256);
     let (wires, ends) = scheduling::channels();
     let scheduler = SchedulerTask::new(Parts {
         rules: rules.clone(),
         devices: devices.clone(),
-        store: keeper.clone(),
+        persisted: persisted.clone(),
         inbox: ends,
         events: news_in,
         device_owner: orders_out,
@@ -423,7 +423,7 @@ fn start(
     let stop = CancellationToken::new();
     let task = tasks.spawn("scheduler", scheduler.run(stop.clone()));
     Bridge {
-        keeper,
+        persisted,
         orders,
         news,
         asks: wires.asks,
@@ -521,7 +521,7 @@ impl World {
     }
 
     pub(super) fn kept(&self) -> Kept {
-        let saved = self.bridge.keeper.saved().scheduler;
+        let saved = self.bridge.persisted.get();
         let relays = || {
             saved
                 .relays
@@ -549,7 +549,7 @@ impl World {
 
     /// Somebody edits the state file.
     pub(super) fn keep(&self, kept: PersistedScheduler) {
-        self.bridge.keeper.replace(|saved| &mut saved.scheduler, kept);
+        self.bridge.persisted.set(kept);
     }
 
     pub(super) fn standing(&self, path: &str) -> &OutletStatus {
@@ -855,15 +855,9 @@ impl World {
 
     /// Starts it again with what the state file has.
     pub(super) async fn start(&mut self) {
-        let saved = serde_json::to_string(&self.bridge.keeper.saved()).unwrap();
-        let kept: store::Persisted = serde_json::from_str(&saved).unwrap();
-        self.bridge = start(
-            &self.rules,
-            &self.devices,
-            kept.scheduler,
-            &self.clock,
-            &self.tasks,
-        );
+        let saved = serde_json::to_string(&self.bridge.persisted.get()).unwrap();
+        let kept = serde_json::from_str(&saved).unwrap();
+        self.bridge = start(&self.rules, &self.devices, kept, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
             relay.told = Told::Nothing;
             relay.off_by = None;

@@ -1,0 +1,115 @@
+//! The state file: which part of the bridge keeps what in it.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    devices::DeviceSections,
+    mqtt::DeletedEntities,
+    scheduler::PersistedScheduler,
+    store::{Loaded, Section, StateFile, StateFileStatus, Writer},
+    system::clock::Clock,
+};
+
+/// The parts of the file.
+#[derive(Debug)]
+pub(super) struct Sections {
+    pub(super) scheduler: Section<PersistedScheduler>,
+    pub(super) devices: DeviceSections,
+    pub(super) deleted: DeletedEntities,
+    pub(super) status: StateFileStatus,
+}
+
+/// Reads the file, if one is configured.
+///
+/// # Errors
+/// If the file exists and can neither be read nor set aside: going on would overwrite it.
+pub(super) fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<(Sections, Writer, Loaded)> {
+    let mut file = StateFile::open(path, clock)?;
+    let scheduler = file.section("scheduler");
+    let devices = DeviceSections {
+        energy: file.section("energy"),
+        countdowns: file.section("countdowns"),
+    };
+    let deleted = DeletedEntities {
+        devices: file.section("deleted_in_home_assistant"),
+        groups: file.section("groups_deleted_in_home_assistant"),
+    };
+    let (status, writer, loaded) = file.finish()?;
+    let sections = Sections {
+        scheduler,
+        devices,
+        deleted,
+        status,
+    };
+    Ok((sections, writer, loaded))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::devices::energy::{Counters, EnergyCounter};
+    use planner::units::{MilliWattHours, WattHours};
+
+    const SCHEDULER: &str = r#"{
+        "relays": {"8022/1": {
+            "name": "mats/1",
+            "run": {"on_since": "2024-06-21T08:00:00Z"},
+            "timer": {"set_at": "2024-06-21T08:00:00Z", "ends": {"steady": "2024-06-21T09:00:00Z"}, "seconds": 3600, "to": "OFF"},
+            "override": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "since": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}
+        }},
+        "devices": {"mats": {"hardware": "8022", "positions": [1, 2]}},
+        "vacation": {"since": "2024-06-21T08:00:00Z"},
+        "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
+        "groups": {"driveway": {"memory": {"noon": {"at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}}}}
+    }"#;
+
+    /// With all that an energy counter may have.
+    fn counter() -> EnergyCounter {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut counter = EnergyCounter::new("8022-02", now);
+        let shown = Counters {
+            month: Some(("2026-11-21T08:00:00".parse().unwrap(), WattHours::new(7))),
+            since_restart: Some(MilliWattHours::new(9)),
+        };
+        counter.read("8022-02", shown, now);
+        counter
+    }
+
+    #[tokio::test]
+    async fn every_part_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let scheduler: PersistedScheduler = serde_json::from_str(SCHEDULER).unwrap();
+        let (sections, writer, _) = open(Some(path.clone()), &Clock::system()).unwrap();
+        sections.scheduler.set(scheduler.clone());
+        sections
+            .devices
+            .energy
+            .set([("mats/2".to_owned(), counter())].into());
+        sections
+            .devices
+            .countdowns
+            .set([("8022".to_owned(), vec![Timestamp::UNIX_EPOCH])].into());
+        sections.deleted.devices.set(["heater".parse().unwrap()].into());
+        sections.deleted.groups.set(["driveway".parse().unwrap()].into());
+        let stop = CancellationToken::new();
+        stop.cancel();
+        writer.run(stop).await;
+
+        let text: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(text["deleted_in_home_assistant"], json!(["heater"]));
+        assert_eq!(text["groups_deleted_in_home_assistant"], json!(["driveway"]));
+        assert_eq!(text["countdowns"], json!({"8022": ["1970-01-01T00:00:00Z"]}));
+        let (again, _, loaded) = open(Some(path), &Clock::system()).unwrap();
+        assert_eq!(loaded, Loaded::Read);
+        assert_eq!(again.scheduler.get(), scheduler);
+        assert_eq!(again.devices.energy.get(), sections.devices.energy.get());
+        assert_eq!(again.devices.countdowns.get(), sections.devices.countdowns.get());
+        assert_eq!(again.deleted.devices.get(), sections.deleted.devices.get());
+        assert_eq!(again.deleted.groups.get(), sections.deleted.groups.get());
+    }
+}

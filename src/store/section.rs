@@ -1,0 +1,94 @@
+//! One part of the state file, in memory.
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// One part of what must survive a restart. Clones share it; every change is written.
+#[derive(Debug, Clone)]
+pub struct Section<T> {
+    value: watch::Sender<T>,
+    changed: watch::Sender<()>,
+}
+
+/// A part without a file.
+impl<T: Default> Default for Section<T> {
+    fn default() -> Self {
+        Self::new(T::default(), watch::Sender::new(()))
+    }
+}
+
+impl<T> Section<T> {
+    pub(super) fn new(value: T, changed: watch::Sender<()>) -> Self {
+        Self {
+            value: watch::Sender::new(value),
+            changed,
+        }
+    }
+
+    /// Changes it in place. `change` says whether it changed anything.
+    pub fn update(&self, change: impl FnOnce(&mut T) -> bool) {
+        if self.value.send_if_modified(change) {
+            self.changed.send_replace(());
+        }
+    }
+}
+
+impl<T: Clone> Section<T> {
+    /// What is kept now.
+    pub fn get(&self) -> T {
+        self.value.borrow().clone()
+    }
+}
+
+impl<T> Section<T> {
+    /// Reports each change from now on.
+    pub fn changes(&self) -> watch::Receiver<T> {
+        self.value.subscribe()
+    }
+}
+
+impl<T: PartialEq> Section<T> {
+    /// Replaces it; an equal value is not written again.
+    pub fn set(&self, new: T) {
+        self.update(|value| {
+            let changed = *value != new;
+            *value = new;
+            changed
+        });
+    }
+}
+
+/// What the writer needs of a part, whatever its type is.
+pub(super) trait Encode: std::fmt::Debug + Send + Sync {
+    /// As it is in the file.
+    ///
+    /// # Errors
+    /// It has no form in JSON, such as a map whose keys are no text.
+    fn encode(&self) -> serde_json::Result<Value>;
+}
+
+impl<T: Clone + Serialize + std::fmt::Debug + Send + Sync> Encode for Section<T> {
+    fn encode(&self) -> serde_json::Result<Value> {
+        // Encoding takes longer than a copy, and whoever changes it waits meanwhile.
+        serde_json::to_value(self.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_equal_is_no_change() {
+        let section: Section<Vec<u8>> = Section::default();
+        let mut changed = section.changed.subscribe();
+        section.clone().set(vec![1]);
+        assert!(changed.has_changed().unwrap());
+        changed.mark_unchanged();
+        section.set(vec![1]);
+        section.update(|_| false);
+        assert!(!changed.has_changed().unwrap());
+        assert_eq!(section.get(), [1]);
+    }
+}
