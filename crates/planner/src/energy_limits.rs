@@ -10,7 +10,6 @@ mod kept;
 mod load;
 #[cfg(test)]
 mod property;
-mod rules;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -21,8 +20,9 @@ use jiff::{Timestamp, tz::TimeZone};
 
 pub use kept::{BudgetExhausted, PersistedEnergy, Shed};
 pub use load::LoadIdle;
-pub use rules::{EnergyRules, Finished, IfFinished, PowerLimit, Standby};
 pub use tally::Tally;
+
+pub use crate::energy_rules::{EnergyRules, Finished, IfFinished, PowerLimit, Standby};
 
 use load::Load;
 

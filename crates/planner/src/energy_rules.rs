@@ -1,4 +1,4 @@
-//! The rules as they were validated.
+//! What a group does about energy: the settings as they were validated.
 
 use crate::{
     period::Period,
