@@ -1,10 +1,13 @@
 //! Groups and schedules as they were validated: rules are data.
 
+mod schedule;
+
 pub use crate::limits::{Limit, LimitChanges, Limits};
+pub use schedule::{CatchUp, Priority, Schedule};
 
 use crate::{
-    DeviceId, GroupId, OutletPath, ScheduleId, condition::Condition, days::Days, energy_rules::EnergyRules,
-    location::Location, period::Period, sensor::SensorSpec, window::Window,
+    DeviceId, GroupId, OutletPath, energy_rules::EnergyRules, location::Location, period::Period,
+    sensor::SensorSpec,
 };
 
 /// Everything the planner decides by that a person wrote down.
@@ -141,47 +144,4 @@ pub enum Interlock {
     /// One at most (`interlock = true`): the newest goes on once the others are confirmed off. Such a group has no
     /// schedules, which would turn on all of it.
     OneOn,
-}
-
-/// When a group is on, and under which conditions and limits.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
-    /// Its name, unique in the group.
-    pub id: ScheduleId,
-    /// A disabled schedule is never active; its group stays scheduled.
-    pub enabled: bool,
-    /// Which of several active schedules wins.
-    pub priority: Priority,
-    /// The weekdays its windows start on.
-    pub days: Days,
-    /// The part of those days.
-    pub window: Window,
-    /// All must hold.
-    pub conditions: Vec<Condition>,
-    /// Where it differs from the group's limits while it wins.
-    pub limits: LimitChanges,
-    /// What to do about a window that was open already when the bridge started.
-    pub catch_up: CatchUp,
-}
-
-/// Which of several active schedules wins; among equals the first in the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// Gives way to the others.
-    Low,
-    /// Unless said otherwise.
-    #[default]
-    Normal,
-    /// Wins.
-    Critical,
-}
-
-/// What a schedule does about the time before the bridge started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CatchUp {
-    /// Switch to what should be now.
-    #[default]
-    Apply,
-    /// Leave the outlets as they are until the next edge.
-    Skip,
 }
