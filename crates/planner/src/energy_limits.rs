@@ -1,16 +1,22 @@
-//! What groups do about the energy that their members use: a budget for the day, a ceiling over all of them, loads
-//! that have finished or are on standby. Pure: readings and time come in as arguments.
+//! What groups do about the energy that their members use: a budget for the day, a limit of the power of all members
+//! together, loads that have finished or are on standby. Pure: readings and time come in as arguments.
 //!
-//! A meter is read now and then. Between two readings a member draws what it drew last; one that is out of reach goes
-//! on drawing it while it may be on; one that is off draws nothing. What is not known is never taken for little.
+//! A meter is polled. Between two readings a member counts with the power of the last one; one that is out of reach
+//! goes on counting while it may be on; one that is off counts as nothing. Unknown power is never taken for little.
 
+mod block;
 mod budget;
-mod ceiling;
-mod kept;
+mod event;
+mod limited_group;
 mod load;
+mod loads;
+mod member;
+mod persisted;
 #[cfg(test)]
 mod property;
-mod rules;
+mod reading;
+mod shed;
+mod shed_members;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -19,173 +25,84 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, tz::TimeZone};
 
-pub use kept::{BudgetExhausted, PersistedEnergy, Shed};
+pub use block::{BlockReason, EnergyBlock};
+pub use event::EnergyEvent;
 pub use load::LoadIdle;
-pub use rules::{EnergyRules, Finished, IfFinished, PowerLimit, Standby};
-pub use tally::Tally;
+pub use loads::Usage;
+pub use member::{Member, MeterVisibility, Relay};
+pub use persisted::PersistedEnergy;
+pub use reading::Reading;
 
+pub use crate::energy_rules::{EnergyRules, Finished, IfFinished, PowerLimit, Standby};
+
+use budget::{BudgetState, ExhaustedBudgets};
+use limited_group::LimitedGroup;
 use load::Load;
+use loads::Loads;
+use shed::Shed;
+use shed_members::ShedMembers;
+use tally::Tally;
 
-use super::{
-    rules::{Group, Rules},
-    safety::{Block, Cause, Refusal},
-};
 use crate::{
-    Now, Steady,
-    units::{MilliWattHours, MilliWatts},
-    {GroupId, OutletPath, Power},
+    Now, OutletPath, Steady,
+    rules::{Group, Rules},
+    safety::{Cause, Refusal},
 };
-
-/// What a meter said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// Drawn now; `None` where the meter did not tell.
-    pub power: Option<MilliWatts>,
-    /// Used since the bridge first read it; it only grows.
-    pub total: Option<MilliWattHours>,
-}
-
-/// One member of a group as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
-    /// Its relay.
-    pub relay: Relay,
-    /// Whether its device answers.
-    pub reach: MeterVisibility,
-    /// Whether it would be on, did no limit forbid it. `None`: nobody says, in a group without schedules.
-    pub wanted: Option<Power>,
-    /// When the timed ON ends that it has.
-    pub timer: Option<Steady>,
-}
-
-/// What is known of a relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relay {
-    /// Never heard of.
-    Unknown,
-    /// Confirmed.
-    Off,
-    /// Off, and being switched on.
-    Coming,
-    /// Confirmed, as far as the device was in reach.
-    On,
-}
-
-/// Whether a device answers, and could tell energy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MeterVisibility {
-    /// It does not answer.
-    Away,
-    /// It answers.
-    Metered,
-    /// It answers, and has no meter.
-    Unmetered,
-}
-
-/// Why an outlet must not be on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EnergyBlock {
-    /// Which rule, since when, until when.
-    pub block: Block,
-    /// The numbers.
-    pub why: BlockReason,
-    /// Not before this, whatever the others draw.
-    pub earliest: Timestamp,
-}
-
-/// The numbers behind a [`EnergyBlock`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlockReason {
-    /// The group used so much.
-    BudgetExhausted(MilliWattHours),
-    /// All members together drew more than they may.
-    Over {
-        /// What they drew.
-        drew: MilliWatts,
-        /// What they may draw.
-        ceiling: MilliWatts,
-    },
-    /// It would be too much together with the others.
-    NoRoom {
-        /// What it drew when it was on.
-        needs: MilliWatts,
-        /// What all may draw.
-        ceiling: MilliWatts,
-    },
-}
-
-impl EnergyBlock {
-    /// What is held for the same reason as before is held since then.
-    fn go_on(&mut self, before: &Self) {
-        if let (BlockReason::NoRoom { .. }, BlockReason::NoRoom { .. }) = (self.why, before.why) {
-            self.block.since = before.block.since;
-            self.earliest = before.earliest;
-        }
-    }
-
-    /// Whether it holds for longer than a block.
-    pub fn outlasts(&self, block: &Block) -> bool {
-        let end = |block: &Block| block.until.unwrap_or(Timestamp::MAX);
-        end(&self.block) > end(block)
-    }
-
-    fn refusal(&self) -> Refusal {
-        Refusal {
-            cause: self.block.cause,
-            possible_at: self.block.until,
-        }
-    }
-}
-
-/// Something that has to be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EnergyEvent {
-    /// A group used its budget.
-    BudgetExhausted {
-        /// What it used.
-        budget: MilliWattHours,
-        /// Until when it is off.
-        until: Timestamp,
-    },
-    /// A member has to go off, so that the others stay below the ceiling.
-    Shed {
-        /// Which.
-        outlet: OutletPath,
-        /// What all drew.
-        drew: MilliWatts,
-        /// What they may draw.
-        ceiling: MilliWatts,
-    },
-    /// A member that was shed may be on again.
-    Returns(OutletPath),
-    /// What a member draws is not known, though its group needs it.
-    Blind(OutletPath),
-    /// It is known again.
-    Sees(OutletPath),
-}
-
-/// What a group's energy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Drawn now by all members together; `None` before the first reading.
-    pub power: Option<MilliWatts>,
-    /// Used today by all members together, as far as meters told.
-    pub today: MilliWattHours,
-}
 
 /// What is known of the energy of groups that have rules about it, and what follows from it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EnergyLimits {
-    loads: BTreeMap<OutletPath, Load>,
-    spent: BTreeMap<GroupId, BudgetExhausted>,
-    shed: BTreeMap<OutletPath, Shed>,
-    holds: BTreeMap<OutletPath, EnergyBlock>,
+    loads: Loads,
+    exhausted: ExhaustedBudgets,
+    shed: ShedMembers,
+    blocks: BTreeMap<OutletPath, EnergyBlock>,
     /// When time alone may change any of it.
     wake: Option<Steady>,
 }
 
 impl EnergyLimits {
-    /// Takes a reading of a member; returns what of the two quiet ends it reached, at most once each per run.
+    /// Restores what was stored, as far as rules ask for it.
+    pub fn recall(stored: PersistedEnergy, rules: &Rules) -> Self {
+        let PersistedEnergy {
+            mut tallies,
+            spent: exhausted,
+            shed,
+            running,
+        } = stored;
+        let outlets: BTreeSet<OutletPath> = tallies
+            .keys()
+            .chain(&running)
+            .chain(shed.iter().map(|(outlet, _)| outlet))
+            .cloned()
+            .collect();
+        let load = |outlet: OutletPath| {
+            let mut load = Load::recall(tallies.remove(&outlet), running.contains(&outlet));
+            if let Some(shed) = shed.get(&outlet) {
+                load.remember(shed.drew, shed.since);
+            }
+            (outlet, load)
+        };
+        let mut limits = Self {
+            loads: outlets.into_iter().map(load).collect(),
+            exhausted,
+            shed,
+            ..Self::default()
+        };
+        limits.retain(rules);
+        limits
+    }
+
+    /// What has to be stored now. It changes with the hundredth part of a budget, not with each reading.
+    pub fn kept(&self) -> PersistedEnergy {
+        PersistedEnergy {
+            tallies: self.loads.checkpoints(),
+            spent: self.exhausted.clone(),
+            shed: self.shed.clone(),
+            running: self.loads.running(),
+        }
+    }
+
+    /// Takes a reading of a member; returns which of the two quiet states its load reached, at most once each per run.
     pub fn read(
         &mut self,
         group: &Group,
@@ -194,11 +111,10 @@ impl EnergyLimits {
         now: Now,
         zone: &TimeZone,
     ) -> Vec<LoadIdle> {
-        let load = self.loads.entry(outlet.clone()).or_default();
-        load.read(&group.energy, reading, now, zone)
+        self.loads.entry(outlet).read(&group.energy, reading, now, zone)
     }
 
-    /// Looks at a group: lets time pass, and decides who must not be on. Returns what has to be told.
+    /// Looks at a group: lets time pass, and decides which members must not be on. Returns what has to be reported.
     pub fn look(
         &mut self,
         group: &Group,
@@ -206,44 +122,82 @@ impl EnergyLimits {
         now: Now,
         zone: &TimeZone,
     ) -> Vec<EnergyEvent> {
-        let mut happened = Vec::new();
+        let mut events = Vec::new();
         for (outlet, member) in members {
-            let load = self.loads.entry(outlet.clone()).or_default();
+            let load = self.loads.entry(outlet);
             load.observe(*member, now, zone);
-            happened.extend(load.sight(outlet));
+            events.extend(load.sight(outlet));
         }
         let before: Vec<Option<EnergyBlock>> = members
             .iter()
-            .map(|(outlet, _)| self.holds.remove(outlet))
+            .map(|(outlet, _)| self.blocks.remove(outlet))
             .collect();
-        let spent = match group.energy.daily_budget {
-            Some(budget) => self.spend(budget, group, now, zone, &mut happened),
-            None => None,
-        };
-        match (group.energy.power_limit, spent) {
-            (Some(ceiling), None) => happened.extend(self.cap(&ceiling, group, members, &before, now)),
+        let is_exhausted = self.apply_budget(group, now, zone, &mut events);
+        match group.energy.power_limit {
             // All are off, whatever they drew.
-            (Some(_), Some(_)) => {}
-            (None, _) => self.shed.retain(|outlet, _| !group.outlets.contains(outlet)),
+            Some(_) if is_exhausted => {}
+            Some(limit) => {
+                let group = LimitedGroup {
+                    limit,
+                    group,
+                    members,
+                    loads: &self.loads,
+                    now,
+                };
+                let decision = self.shed.decide(&group, &before);
+                events.extend(decision.events);
+                self.blocks.extend(decision.blocks);
+                self.wake_at(decision.wake);
+            }
+            None => self.shed.retain(|outlet| !group.outlets.contains(outlet)),
         }
         for ((outlet, _), before) in members.iter().zip(before) {
-            if let (Some(hold), Some(before)) = (self.holds.get_mut(outlet), before) {
-                hold.go_on(&before);
+            if let (Some(block), Some(before)) = (self.blocks.get_mut(outlet), before) {
+                block.continues(&before);
             }
         }
-        happened
+        events
     }
 
-    /// Before a round of [`EnergyLimits::look`]: when to look again is found anew.
+    /// Blocks all members of a group while its budget is used; returns whether it is.
+    fn apply_budget(
+        &mut self,
+        group: &Group,
+        now: Now,
+        zone: &TimeZone,
+        events: &mut Vec<EnergyEvent>,
+    ) -> bool {
+        let Some(budget) = group.energy.daily_budget else {
+            return false;
+        };
+        match self.exhausted.check(budget, group, &self.loads, now, zone) {
+            BudgetState::Left(at) => {
+                self.wake_at(at);
+                false
+            }
+            BudgetState::Exhausted { block, event } => {
+                for outlet in &group.outlets {
+                    self.blocks.insert(outlet.clone(), block);
+                    if event.is_some() {
+                        self.dismiss(outlet);
+                    }
+                }
+                events.extend(event);
+                true
+            }
+        }
+    }
+
+    /// Begins a round of [`EnergyLimits::look`] at all groups: when to look again is determined anew.
     pub fn begin(&mut self) {
         self.wake = None;
     }
 
-    /// What the planner goes by.
+    /// The blocks, and the members without schedules that go on again, as the planner needs them.
     pub fn decided(&self) -> (BTreeMap<OutletPath, EnergyBlock>, Vec<OutletPath>) {
         let resuming = self.shed.iter().filter(|(_, shed)| shed.resumes());
         (
-            self.holds.clone(),
+            self.blocks.clone(),
             resuming.map(|(outlet, _)| outlet.clone()).collect(),
         )
     }
@@ -253,14 +207,15 @@ impl EnergyLimits {
         self.wake
     }
 
-    fn wake_at(&mut self, at: Steady) {
-        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    fn wake_at(&mut self, at: Option<Steady>) {
+        self.wake = self.wake.into_iter().chain(at).min();
     }
 
     /// Why an outlet must not be on.
     pub fn hold(&self, outlet: &OutletPath, now: Timestamp) -> Option<&EnergyBlock> {
-        let hold = self.holds.get(outlet)?;
-        hold.block.until.is_none_or(|until| now < until).then_some(hold)
+        let block = self.blocks.get(outlet)?;
+        let until = block.block.until;
+        until.is_none_or(|until| now < until).then_some(block)
     }
 
     /// Whether an outlet without schedules was on when it was shed, and goes on when it may.
@@ -270,17 +225,15 @@ impl EnergyLimits {
 
     /// Whether an outlet is off only until the others draw less.
     pub fn is_shed(&self, outlet: &OutletPath) -> bool {
-        self.shed.contains_key(outlet)
+        self.shed.get(outlet).is_some()
     }
 
-    /// Somebody wants an outlet off that was shed: it does not come back by itself.
+    /// An outlet was switched off: if it was shed, it does not go on again by itself.
     pub fn dismiss(&mut self, outlet: &OutletPath) {
-        if let Some(shed) = self.shed.get_mut(outlet) {
-            shed.dismiss();
-        }
+        self.shed.dismiss(outlet);
     }
 
-    /// Whether an outlet may be switched on, where the others are what they are.
+    /// Whether an outlet may be switched on while the others are as they are now.
     ///
     /// # Errors
     /// What refuses it, and when it becomes possible, where that is known.
@@ -291,13 +244,20 @@ impl EnergyLimits {
         outlet: &OutletPath,
         now: Now,
     ) -> Result<(), Refusal> {
-        if let Some(hold) = self.hold(outlet, now.wall) {
-            return Err(hold.refusal());
+        if let Some(block) = self.hold(outlet, now.wall) {
+            return Err(block.refusal());
         }
-        let Some(ceiling) = group.energy.power_limit else {
+        let Some(limit) = group.energy.power_limit else {
             return Ok(());
         };
-        if self.fits(&ceiling, group, members, outlet, now) {
+        let group = LimitedGroup {
+            limit,
+            group,
+            members,
+            loads: &self.loads,
+            now,
+        };
+        if self.shed.has_room_for(&group, outlet) {
             Ok(())
         } else {
             Err(Refusal {
@@ -309,64 +269,51 @@ impl EnergyLimits {
 
     /// What a group draws and used.
     pub fn usage(&self, group: &Group) -> Usage {
-        let loads = || group.outlets.iter().filter_map(|outlet| self.loads.get(outlet));
-        Usage {
-            power: loads().filter_map(Load::shown).reduce(MilliWatts::plus),
-            today: loads()
-                .map(Load::measured)
-                .fold(MilliWattHours::ZERO, MilliWattHours::plus),
-        }
+        self.loads.usage(group)
     }
 
-    /// The members of a group that the ceiling keeps off, in their order.
+    /// The members of a group that the power limit keeps off, in their order.
     pub fn kept_off(&self, group: &Group) -> Vec<OutletPath> {
-        let held = |outlet: &&OutletPath| {
-            let hold = self.holds.get(*outlet);
-            hold.is_some_and(|hold| hold.block.cause == Cause::PowerLimit)
+        let is_kept_off = |outlet: &&OutletPath| {
+            let block = self.blocks.get(*outlet);
+            block.is_some_and(|block| block.block.cause == Cause::PowerLimit)
         };
-        group.outlets.iter().filter(held).cloned().collect()
+        group.outlets.iter().filter(is_kept_off).cloned().collect()
     }
 
-    /// As it will be, as far as that can be known: what a ceiling keeps off returns as soon as its pause is over.
+    /// As it will be, as far as that can be known: what a power limit keeps off goes on
+    /// again as soon as its pause is over.
     #[must_use]
     pub fn foreseen(&self) -> Self {
         let mut foreseen = self.clone();
-        for hold in foreseen.holds.values_mut() {
-            hold.block.until = Some(hold.block.until.unwrap_or(hold.earliest));
+        for block in foreseen.blocks.values_mut() {
+            block.block.until = Some(block.block.until.unwrap_or(block.earliest));
         }
         foreseen
     }
 
-    /// A member is called something else.
+    /// A member has another name.
     pub fn rename(&mut self, from: &OutletPath, to: &OutletPath) {
-        if let Some(load) = self.loads.remove(from) {
-            self.loads.insert(to.clone(), load);
-        }
-        if let Some(shed) = self.shed.remove(from) {
-            self.shed.insert(to.clone(), shed);
-        }
-        if let Some(hold) = self.holds.remove(from) {
-            self.holds.insert(to.clone(), hold);
+        self.loads.rename(from, to);
+        self.shed.rename(from, to);
+        if let Some(block) = self.blocks.remove(from) {
+            self.blocks.insert(to.clone(), block);
         }
     }
 
     /// Takes over what is known of outlets that another group had.
     pub fn adopt(&mut self, other: &mut Self, outlets: &[OutletPath]) {
-        for outlet in outlets {
-            if let Some(load) = other.loads.remove(outlet) {
-                self.loads.entry(outlet.clone()).or_insert(load);
-            }
-        }
+        self.loads.adopt(&mut other.loads, outlets);
     }
 
     /// Forgets what no rule asks for any more.
     pub fn retain(&mut self, rules: &Rules) {
         let groups = || rules.groups.iter().filter(|group| !group.energy.is_empty());
         let outlets: BTreeSet<&OutletPath> = groups().flat_map(|group| &group.outlets).collect();
-        self.loads.retain(|outlet, _| outlets.contains(outlet));
-        self.shed.retain(|outlet, _| outlets.contains(outlet));
-        self.holds.retain(|outlet, _| outlets.contains(outlet));
-        self.spent
-            .retain(|id, _| groups().any(|group| group.id == *id && group.energy.daily_budget.is_some()));
+        self.loads.retain(|outlet| outlets.contains(outlet));
+        self.shed.retain(|outlet| outlets.contains(outlet));
+        self.blocks.retain(|outlet, _| outlets.contains(outlet));
+        self.exhausted
+            .retain(|id| groups().any(|group| group.id == *id && group.energy.daily_budget.is_some()));
     }
 }

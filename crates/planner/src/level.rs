@@ -2,26 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    location::Location,
-    occurrence::{Calendar, Occurrence},
-    period::after,
-    rules::{Group, Schedule},
-};
+use crate::{location::Location, occurrence::Occurrence, period::after, rules::Group};
 
 /// How far an edge is looked for: first where it mostly is, then as far as any set of days recurs.
 const HORIZONS: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(8 * 24)];
-
-impl Schedule {
-    /// Its occurrences at a place.
-    pub fn calendar<'a>(&'a self, location: &'a Location) -> Calendar<'a> {
-        Calendar {
-            days: self.days,
-            window: &self.window,
-            location,
-        }
-    }
-}
 
 /// The first instant after `now` at which the last open window closes.
 pub fn next_closing(group: &Group, location: &Location, now: Timestamp) -> Option<Timestamp> {

@@ -9,10 +9,11 @@ use super::{
 
 /// The last value of each sensor since the bridge started.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Readings(BTreeMap<SensorId, Reading>);
+pub struct Readings(BTreeMap<SensorId, SensorReading>);
 
+/// A value, and when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Reading {
+struct SensorReading {
     value: SensorValue,
     at: Steady,
 }
@@ -31,7 +32,7 @@ pub enum Known {
 impl Readings {
     /// Takes a value that arrived.
     pub fn record(&mut self, sensor: SensorId, value: SensorValue, at: Steady) {
-        self.0.insert(sensor, Reading { value, at });
+        self.0.insert(sensor, SensorReading { value, at });
     }
 
     /// A sensor is another one now, or none: its value means nothing any more.
@@ -55,7 +56,7 @@ impl Readings {
     /// These readings as they would be if every value that is fresh now were confirmed until then.
     pub(super) fn kept(&self, sensors: &[SensorSpec], now: Steady, until: Steady) -> Self {
         let fresh = |sensor: &SensorSpec| match self.of(sensor, now) {
-            Known::Value(value, _) => Some((sensor.id.clone(), Reading { value, at: until })),
+            Known::Value(value, _) => Some((sensor.id.clone(), SensorReading { value, at: until })),
             Known::Stale(_) | Known::Never => None,
         };
         let mut kept = self.clone();

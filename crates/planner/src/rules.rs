@@ -1,18 +1,14 @@
-//! Groups, schedules and limits as they were validated: rules are data.
+//! Groups and schedules as they were validated: rules are data.
 
-use std::{fmt, str::FromStr};
+mod schedule;
 
-use super::{
-    ScheduleId,
-    condition::Condition,
-    days::Days,
-    location::Location,
-    period::{Period, PeriodError},
+pub use crate::limits::{Limit, LimitChanges, Limits};
+pub use schedule::{CatchUp, Priority, Schedule};
+
+use crate::{
+    DeviceId, GroupId, OutletPath, energy_rules::EnergyRules, location::Location, period::Period,
     sensor::SensorSpec,
-    window::Window,
 };
-use crate::energy_limits::EnergyRules;
-use crate::{DeviceId, GroupId, OutletPath};
 
 /// Everything the planner decides by that a person wrote down.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,161 +144,4 @@ pub enum Interlock {
     /// One at most (`interlock = true`): the newest goes on once the others are confirmed off. Such a group has no
     /// schedules, which would turn on all of it.
     OneOn,
-}
-
-/// When a group is on, and under which conditions and limits.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
-    /// Its name, unique in the group.
-    pub id: ScheduleId,
-    /// A disabled schedule is never active; its group stays scheduled.
-    pub enabled: bool,
-    /// Which of several active schedules wins.
-    pub priority: Priority,
-    /// The weekdays its windows start on.
-    pub days: Days,
-    /// The part of those days.
-    pub window: Window,
-    /// All must hold.
-    pub conditions: Vec<Condition>,
-    /// Where it differs from the group's limits while it wins.
-    pub limits: LimitChanges,
-    /// What to do about a window that was open already when the bridge started.
-    pub catch_up: CatchUp,
-}
-
-/// Which of several active schedules wins; among equals the first in the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// Gives way to the others.
-    Low,
-    /// Unless said otherwise.
-    #[default]
-    Normal,
-    /// Wins.
-    Critical,
-}
-
-/// What a schedule does about the time before the bridge started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CatchUp {
-    /// Switch to what should be now.
-    #[default]
-    Apply,
-    /// Leave the outlets as they are until the next edge.
-    Skip,
-}
-
-/// A limit of time, or none. Reads a [`Period`] or `none`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Limit {
-    /// Not limited.
-    #[default]
-    None,
-    /// Limited to this.
-    Of(Period),
-}
-
-impl FromStr for Limit {
-    type Err = PeriodError;
-
-    fn from_str(text: &str) -> Result<Self, PeriodError> {
-        if text.trim().eq_ignore_ascii_case("none") {
-            Ok(Self::None)
-        } else {
-            text.parse().map(Self::Of)
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Of(period) => fmt::Display::fmt(period, f),
-        }
-    }
-}
-
-/// What keeps an outlet from running too long, whatever switched it on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The longest it runs without a pause.
-    pub max_on: Limit,
-    /// How long it stays off after it ran into a limit.
-    pub cooldown: Limit,
-    /// How long it stays off after each OFF, as compressors need.
-    pub min_off: Limit,
-    /// The longest it runs in one civil day (midnight to midnight in [`Location::zone`]).
-    pub max_on_per_day: Limit,
-}
-
-impl Default for Limits {
-    /// 6 h, then 30 min off.
-    fn default() -> Self {
-        Self {
-            max_on: Limit::Of(Period::hours(6)),
-            cooldown: Limit::Of(Period::minutes(30)),
-            min_off: Limit::None,
-            max_on_per_day: Limit::None,
-        }
-    }
-}
-
-impl Limits {
-    /// No limit at all.
-    pub const NONE: Self = Self {
-        max_on: Limit::None,
-        cooldown: Limit::None,
-        min_off: Limit::None,
-        max_on_per_day: Limit::None,
-    };
-
-    /// These limits where a schedule says nothing else.
-    #[must_use]
-    pub fn changed(self, changes: &LimitChanges) -> Self {
-        Self {
-            max_on: changes.max_on.unwrap_or(self.max_on),
-            cooldown: changes.cooldown.unwrap_or(self.cooldown),
-            min_off: changes.min_off.unwrap_or(self.min_off),
-            max_on_per_day: changes.max_on_per_day.unwrap_or(self.max_on_per_day),
-        }
-    }
-}
-
-/// The limits a schedule sets itself; `None` keeps the group's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LimitChanges {
-    /// See [`Limits::max_on`].
-    pub max_on: Option<Limit>,
-    /// See [`Limits::cooldown`].
-    pub cooldown: Option<Limit>,
-    /// See [`Limits::min_off`].
-    pub min_off: Option<Limit>,
-    /// See [`Limits::max_on_per_day`].
-    pub max_on_per_day: Option<Limit>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_read_as_they_print() {
-        for text in ["none", "6h", "30m"] {
-            assert_eq!(text.parse::<Limit>().unwrap().to_string(), text);
-        }
-        assert_eq!("0s".parse::<Limit>(), Err(PeriodError::NotPositive));
-    }
-
-    #[test]
-    fn a_schedule_changes_only_the_limits_it_names() {
-        let changes = LimitChanges {
-            max_on: Some(Limit::None),
-            ..LimitChanges::default()
-        };
-        let limits = Limits::default().changed(&changes);
-        assert_eq!(limits.max_on, Limit::None);
-        assert_eq!(limits.cooldown, Limits::default().cooldown);
-    }
 }

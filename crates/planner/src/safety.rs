@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 pub use run_time::RunTime;
 pub(super) use run_time::{midnight, next_midnight};
 
-use super::{
+use crate::{
+    Now, OutletPath, Power, Steady,
+    limits::{Limit, Limits},
     period::Period,
-    rules::{Limit, Limits},
 };
-use crate::{Now, OutletPath, Power, Steady};
 
 /// What a device said about one outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,88 +1,103 @@
 //! What a group may use in one civil day.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use std::collections::BTreeMap;
 
-use super::{BlockReason, BudgetExhausted, EnergyBlock, EnergyEvent, EnergyLimits, Load};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::{BlockReason, EnergyBlock, EnergyEvent, loads::Loads};
 use crate::{
-    Now,
+    GroupId, Now, Steady,
     rules::Group,
     safety::{Block, Cause, midnight, next_midnight},
-    units::{MilliWattHours, MilliWatts},
+    units::MilliWattHours,
 };
 
-/// It is not looked at more often than this.
+/// The shortest time until a budget is checked again.
 const SOONEST: SignedDuration = SignedDuration::from_secs(1);
 
-impl EnergyLimits {
-    /// Holds all members once the budget is used, until midnight; returns since when.
-    pub(super) fn spend(
+/// The budgets that are used, one of a group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct ExhaustedBudgets(BTreeMap<GroupId, ExhaustedBudget>);
+
+/// A budget that is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct ExhaustedBudget {
+    /// The start of the day it was for.
+    day: Timestamp,
+    /// When that was noticed.
+    since: Timestamp,
+    /// How much it was, in mWh: another budget is not used yet.
+    budget: MilliWattHours,
+}
+
+/// Whether the budget of a group is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BudgetState {
+    /// Not yet. When to check again; `None` while nothing is drawn.
+    Left(Option<Steady>),
+    /// All members have to be off until midnight.
+    Exhausted {
+        /// Why each member must not be on.
+        block: EnergyBlock,
+        /// What to report, the first time only.
+        event: Option<EnergyEvent>,
+    },
+}
+
+impl ExhaustedBudgets {
+    /// Compares what a group used today with its budget.
+    pub(super) fn check(
         &mut self,
         budget: MilliWattHours,
         group: &Group,
+        loads: &Loads,
         now: Now,
         zone: &TimeZone,
-        happened: &mut Vec<EnergyEvent>,
-    ) -> Option<Timestamp> {
+    ) -> BudgetState {
         let (day, until) = (midnight(now.wall, zone), next_midnight(now.wall, zone));
-        let known = self.spent.get_mut(&group.id);
+        let known = self.0.get_mut(&group.id);
         // A later day is left from before the clock was set back.
-        if let Some(spent) = known.filter(|spent| spent.day >= day && spent.budget == budget) {
-            spent.day = day;
-            let since = spent.since;
-            self.hold_all(group, budget, since, until);
-            return Some(since);
+        if let Some(known) = known.filter(|known| known.day >= day && known.budget == budget) {
+            known.day = day;
+            return BudgetState::Exhausted {
+                block: block(budget, known.since, until),
+                event: None,
+            };
         }
-        self.spent.remove(&group.id);
-        let left = budget.less(self.used(group, now));
+        self.0.remove(&group.id);
+        let left = budget.less(loads.used_today(group, now));
         if left > MilliWattHours::ZERO {
-            if let Some(lasts) = left.lasts(self.load(group)) {
-                self.wake_at(now.steady.after(lasts.max(SOONEST)));
-            }
-            return None;
+            let lasts = left.lasts(loads.power(group));
+            return BudgetState::Left(lasts.map(|lasts| now.steady.after(lasts.max(SOONEST))));
         }
-        let spent = BudgetExhausted {
+        let exhausted = ExhaustedBudget {
             day,
             since: now.wall,
             budget,
         };
-        self.spent.insert(group.id.clone(), spent);
-        self.hold_all(group, budget, now.wall, until);
-        for outlet in &group.outlets {
-            self.dismiss(outlet);
+        self.0.insert(group.id.clone(), exhausted);
+        BudgetState::Exhausted {
+            block: block(budget, now.wall, until),
+            event: Some(EnergyEvent::BudgetExhausted { budget, until }),
         }
-        happened.push(EnergyEvent::BudgetExhausted { budget, until });
-        Some(now.wall)
     }
 
-    fn loads(&self, group: &Group) -> impl Iterator<Item = &Load> {
-        group.outlets.iter().filter_map(|outlet| self.loads.get(outlet))
+    /// Forgets the other groups.
+    pub(super) fn retain(&mut self, keep: impl Fn(&GroupId) -> bool) {
+        self.0.retain(|group, _| keep(group));
     }
+}
 
-    /// Used today by now, with what was drawn since the last readings.
-    fn used(&self, group: &Group, now: Now) -> MilliWattHours {
-        self.loads(group)
-            .map(|load| load.estimate(now))
-            .fold(MilliWattHours::ZERO, MilliWattHours::plus)
-    }
-
-    fn load(&self, group: &Group) -> MilliWatts {
-        self.loads(group)
-            .map(Load::present)
-            .fold(MilliWatts::ZERO, MilliWatts::plus)
-    }
-
-    fn hold_all(&mut self, group: &Group, budget: MilliWattHours, since: Timestamp, until: Timestamp) {
-        let hold = EnergyBlock {
-            block: Block {
-                cause: Cause::Budget,
-                since,
-                until: Some(until),
-            },
-            why: BlockReason::BudgetExhausted(budget),
-            earliest: until,
-        };
-        for outlet in &group.outlets {
-            self.holds.insert(outlet.clone(), hold);
-        }
+fn block(budget: MilliWattHours, since: Timestamp, until: Timestamp) -> EnergyBlock {
+    EnergyBlock {
+        block: Block {
+            cause: Cause::Budget,
+            since,
+            until: Some(until),
+        },
+        why: BlockReason::BudgetExhausted(budget),
+        earliest: until,
     }
 }

@@ -40,8 +40,8 @@ pub(super) struct Load {
     /// Since when it draws as little as on standby.
     idle_since: Option<Steady>,
     sight: MeterSight,
-    /// The sight that was told.
-    told: MeterSight,
+    /// The sight that was reported.
+    reported: MeterSight,
 }
 
 /// Whether what it draws is known.
@@ -208,11 +208,11 @@ impl Load {
         None
     }
 
-    /// Whether it came to be known or unknown what it draws, since that was told. To be known from the start is no
-    /// news.
+    /// Whether it became known or unknown what it draws, since that was reported. Known from the start is not
+    /// reported.
     pub(super) fn sight(&mut self, outlet: &OutletPath) -> Option<EnergyEvent> {
-        let told = std::mem::replace(&mut self.told, self.sight);
-        match (told, self.sight) {
+        let reported = std::mem::replace(&mut self.reported, self.sight);
+        match (reported, self.sight) {
             (MeterSight::NotYet | MeterSight::Sees, MeterSight::Blind) => {
                 Some(EnergyEvent::Blind(outlet.clone()))
             }

@@ -1,15 +1,15 @@
 //! Whatever is drawn, switched and read: nobody who may be on draws together more than the ceiling, a budget is
 //! exceeded by no more than what is drawn between two looks, and each run finishes once.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Steady, period::after, testing::moment};
 use crate::{
-    period::{Period, elapsed},
+    period::{Period, after, elapsed},
     safety::midnight,
-    testing,
+    testing::{self, moment},
+    units::{MilliWattHours, MilliWatts},
 };
 
 const OUTLETS: usize = 4;
@@ -47,7 +47,7 @@ fn seconds(seconds: i64) -> Period {
 }
 
 struct World {
-    rations: EnergyLimits,
+    limits: EnergyLimits,
     group: Group,
     zone: TimeZone,
     now: Timestamp,
@@ -76,7 +76,7 @@ impl World {
             timer: None,
         };
         Self {
-            rations: EnergyLimits::default(),
+            limits: EnergyLimits::default(),
             members: group
                 .outlets
                 .iter()
@@ -100,9 +100,9 @@ impl World {
     /// Looks and obeys until nothing changes.
     fn act(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..20 {
-            self.rations.begin();
+            self.limits.begin();
             let happened = self
-                .rations
+                .limits
                 .look(&self.group, &self.members, moment(self.now), &self.zone);
             self.note(&happened)?;
             if !self.obey() {
@@ -133,10 +133,10 @@ impl World {
     fn obey(&mut self) -> bool {
         let mut changed = false;
         for (outlet, member) in &mut self.members {
-            let held = self.rations.hold(outlet, self.now).is_some();
+            let held = self.limits.hold(outlet, self.now).is_some();
             let wanted = match member.relay {
                 Relay::On if held => Relay::Off,
-                Relay::Off if !held && self.rations.resumes(outlet) => Relay::On,
+                Relay::Off if !held && self.limits.resumes(outlet) => Relay::On,
                 as_is => as_is,
             };
             changed |= wanted != member.relay;
@@ -162,7 +162,7 @@ impl World {
         while self.now < until {
             let next = after(self.now, SignedDuration::from_secs(30)).min(until);
             let wake = self
-                .rations
+                .limits
                 .wake()
                 .map(Steady::reading)
                 .filter(|wake| *wake > self.now);
@@ -203,7 +203,7 @@ impl World {
             total: Some(MilliWattHours::new(self.totals[who])),
         };
         let outlet = self.members[who].0.clone();
-        self.rations
+        self.limits
             .read(&self.group, &outlet, reading, moment(self.now), &self.zone);
     }
 
@@ -220,10 +220,10 @@ impl World {
     }
 
     fn restart(&mut self) {
-        let kept = serde_json::to_string(&self.rations.kept()).unwrap();
+        let kept = serde_json::to_string(&self.limits.kept()).unwrap();
         let mut rules = testing::Site::new(self.group.clone(), "UTC").rules;
         rules.location.zone = self.zone.clone();
-        self.rations = EnergyLimits::recall(serde_json::from_str(&kept).unwrap(), &rules);
+        self.limits = EnergyLimits::recall(serde_json::from_str(&kept).unwrap(), &rules);
     }
 
     fn live(&mut self, event: &Event) -> Result<(), TestCaseError> {
@@ -232,10 +232,10 @@ impl World {
             Event::Switch(who, on) => {
                 let outlet = self.members[who].0.clone();
                 let allowed = self
-                    .rations
+                    .limits
                     .allow_on(&self.group, &self.members, &outlet, moment(self.now));
                 if !on {
-                    self.rations.dismiss(&outlet);
+                    self.limits.dismiss(&outlet);
                     self.members[who].1.relay = Relay::Off;
                 } else if allowed.is_ok() {
                     self.members[who].1.relay = Relay::On;
@@ -245,7 +245,7 @@ impl World {
             Event::Silent(who) => {
                 let outlet = self.members[who].0.clone();
                 let silent = Reading::default();
-                self.rations
+                self.limits
                     .read(&self.group, &outlet, silent, moment(self.now), &self.zone);
             }
             Event::Pass(seconds) => return self.pass(seconds),
@@ -253,7 +253,7 @@ impl World {
                 self.restart();
                 // Only of what was shed it is known what it drew.
                 for who in 0..OUTLETS {
-                    if !self.rations.is_shed(&self.members[who].0) {
+                    if !self.limits.is_shed(&self.members[who].0) {
                         self.read[who] = 0;
                     }
                 }
@@ -340,7 +340,7 @@ fn rule_19_each_run_finishes_exactly_once() {
                 };
                 let outlet = world.members[0].0.clone();
                 told += world
-                    .rations
+                    .limits
                     .read(&world.group, &outlet, reading, moment(world.now), &world.zone)
                     .len();
                 // A restart between two loud readings, or after a run was told, is not noticed.

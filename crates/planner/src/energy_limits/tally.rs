@@ -12,7 +12,7 @@ use crate::{
 /// The growth of an outlet's total since midnight. Between two readings the last known load goes on; the next reading
 /// of the total takes the place of what was guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub(super) struct Tally {
     /// The start of the day.
     day: Timestamp,
     /// Used on it, up to the last reading of the total.
@@ -87,7 +87,7 @@ impl Tally {
             .plus(self.guess.energy.plus(self.since(load, now)).into())
     }
 
-    /// Used on its day, as far as the meter told: it never falls but at midnight.
+    /// Used on its day, as far as the meter measured it: it never falls but at midnight.
     pub(super) fn measured(&self) -> MilliWattHours {
         match self.total {
             Some(_) => self.used,
@@ -106,10 +106,10 @@ impl Tally {
 
     /// Whether it says so much more than what was kept earlier that it is worth writing.
     pub(super) fn outgrew(&self, kept: &Self, step: MilliWattHours) -> bool {
-        let told = self.measured();
+        let measured = self.measured();
         self.day != kept.day
             || self.total.is_some() != kept.total.is_some()
-            || told < kept.used
-            || told.less(kept.used) >= step
+            || measured < kept.used
+            || measured.less(kept.used) >= step
     }
 }

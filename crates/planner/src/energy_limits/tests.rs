@@ -1,13 +1,16 @@
-//! Budgets, ceilings and quiet loads by hand.
+//! Budgets, power limits and quiet loads by hand.
+
+use jiff::SignedDuration;
 
 use super::*;
-use crate::{Now, Steady, period::after};
 use crate::{
-    rules::{Group, Interlock},
+    Power,
+    period::after,
+    rules::Interlock,
     safety::next_midnight,
     testing::{self, schedule},
+    units::{MilliWattHours, MilliWatts},
 };
-use jiff::SignedDuration;
 
 const WATT_HOUR: u64 = 1000;
 
@@ -55,7 +58,7 @@ fn quiet(then: IfFinished) -> EnergyRules {
 
 /// A group of three outlets without schedules, whose holds are obeyed at once.
 struct Bench {
-    rations: EnergyLimits,
+    limits: EnergyLimits,
     group: Group,
     zone: TimeZone,
     now: Timestamp,
@@ -91,7 +94,7 @@ impl Bench {
         let wall: jiff::civil::DateTime = wall.parse().unwrap();
         let now = wall.to_zoned(zone.clone()).unwrap().timestamp();
         let mut bench = Self {
-            rations: EnergyLimits::default(),
+            limits: EnergyLimits::default(),
             group,
             zone,
             now,
@@ -104,9 +107,9 @@ impl Bench {
     }
 
     fn look(&mut self) {
-        self.rations.begin();
+        self.limits.begin();
         let happened = self
-            .rations
+            .limits
             .look(&self.group, &self.members, self.now(), &self.zone);
         self.happened.extend(happened);
     }
@@ -115,7 +118,7 @@ impl Bench {
     fn act(&mut self) {
         self.look();
         for (outlet, member) in &mut self.members {
-            if member.relay == Relay::On && self.rations.hold(outlet, self.now).is_some() {
+            if member.relay == Relay::On && self.limits.hold(outlet, self.now).is_some() {
                 member.relay = Relay::Off;
             }
         }
@@ -152,7 +155,7 @@ impl Bench {
         };
         let outlet = self.members[who].0.clone();
         let quiet = self
-            .rations
+            .limits
             .read(&self.group, &outlet, reading, self.now(), &self.zone);
         self.act();
         quiet
@@ -165,7 +168,7 @@ impl Bench {
     }
 
     fn hold(&self, who: usize) -> Option<EnergyBlock> {
-        self.rations.hold(&self.members[who].0, self.now).copied()
+        self.limits.hold(&self.members[who].0, self.now).copied()
     }
 
     fn relays(&self) -> Vec<bool> {
@@ -174,27 +177,27 @@ impl Bench {
     }
 
     fn today(&self) -> u64 {
-        let today = self.rations.usage(&self.group).today;
+        let today = self.limits.usage(&self.group).today;
         serde_json::to_value(today).unwrap().as_u64().unwrap() / WATT_HOUR
     }
 
     /// The bridge is killed, and starts again with what it kept.
     fn restart(&mut self) {
-        let kept = serde_json::to_string(&self.rations.kept()).unwrap();
+        let kept = serde_json::to_string(&self.limits.kept()).unwrap();
         let mut rules = testing::Site::new(self.group.clone(), "UTC").rules;
         rules.location.zone = self.zone.clone();
-        self.rations = EnergyLimits::recall(serde_json::from_str(&kept).unwrap(), &rules);
+        self.limits = EnergyLimits::recall(serde_json::from_str(&kept).unwrap(), &rules);
         self.act();
     }
 
     fn allows(&self, who: usize) -> Result<(), Refusal> {
-        self.rations
+        self.limits
             .allow_on(&self.group, &self.members, &self.members[who].0, self.now())
     }
 
     /// What schedules or somebody want, or is about to come back.
     fn resumes(&self, who: usize) -> bool {
-        self.rations.resumes(&self.members[who].0) && self.hold(who).is_none()
+        self.limits.resumes(&self.members[who].0) && self.hold(who).is_none()
     }
 }
 
@@ -238,7 +241,7 @@ fn a_budget_ends_between_two_readings_when_the_last_load_used_it_up() {
     let mut bench = Bench::new(budget(1.0), "UTC", "2026-11-21T10:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(2000), Some(0));
-    let wake = bench.rations.wake().unwrap();
+    let wake = bench.limits.wake().unwrap();
     assert_eq!(
         wake.reading().duration_since(bench.now),
         SignedDuration::from_mins(30)
@@ -311,13 +314,13 @@ fn a_restart_loses_nothing_of_a_budget_and_another_one_is_not_used() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(2000), Some(100));
-    let kept = bench.rations.kept();
+    let kept = bench.limits.kept();
     bench.pass(30);
     bench.reads(BOILER, Some(2000), Some(117));
-    assert_eq!(bench.rations.kept(), kept, "not written at each reading");
+    assert_eq!(bench.limits.kept(), kept, "not written at each reading");
     bench.pass(3600);
     bench.reads(BOILER, Some(2000), Some(2100));
-    assert_ne!(bench.rations.kept(), kept);
+    assert_ne!(bench.limits.kept(), kept);
     bench.restart();
     assert_eq!(bench.today(), 2000);
     bench.pass(60);
@@ -525,9 +528,9 @@ fn somebody_who_wants_it_off_or_a_timer_that_ends_keeps_it_off() {
     bench.draws(BOILER, 1000);
     bench.draws(WASHER, 3400);
     let outlet = bench.members[DRYER].0.clone();
-    bench.rations.dismiss(&outlet);
+    bench.limits.dismiss(&outlet);
     bench.pass(60);
-    assert!(bench.rations.is_shed(&bench.members[BOILER].0));
+    assert!(bench.limits.is_shed(&bench.members[BOILER].0));
     bench.pass(30);
     bench.reads(WASHER, Some(100), None);
     assert_eq!((bench.resumes(DRYER), bench.resumes(BOILER)), (false, false));
@@ -681,7 +684,7 @@ fn an_outlet_that_leaves_its_group_is_forgotten_and_one_that_joins_counts_from_n
     assert_eq!(bench.today(), 2000);
     let boiler = bench.group.outlets.pop().unwrap();
     let mut rules = testing::Site::new(bench.group.clone(), "UTC").rules;
-    bench.rations.retain(&rules);
+    bench.limits.retain(&rules);
     assert_eq!(bench.today(), 1000);
     bench.group.outlets.push(boiler);
     bench.act();
@@ -690,6 +693,6 @@ fn an_outlet_that_leaves_its_group_is_forgotten_and_one_that_joins_counts_from_n
     bench.reads(BOILER, Some(1000), Some(53_000));
     assert_eq!(bench.today(), 2000);
     rules.groups[0].energy = EnergyRules::default();
-    bench.rations.retain(&rules);
-    assert_eq!(bench.rations.kept(), PersistedEnergy::default());
+    bench.limits.retain(&rules);
+    assert_eq!(bench.limits.kept(), PersistedEnergy::default());
 }

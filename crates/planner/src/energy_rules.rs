@@ -1,4 +1,4 @@
-//! The rules as they were validated.
+//! What a group does about energy: the settings as they were validated.
 
 use crate::{
     period::Period,
@@ -60,9 +60,9 @@ pub struct Finished {
 /// What happens when a load has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfFinished {
-    /// It is told.
+    /// It is reported.
     Tell,
-    /// It is told, and the outlet is switched off.
+    /// It is reported, and the outlet is switched off.
     Off,
 }
 
