@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 pub struct Cli {
     /// Command; `run` by default.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<CliCommand>,
     /// Where the settings are.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -30,7 +30,7 @@ pub struct SettingsArgs {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run the bridge until SIGTERM or SIGINT.
     Run,
     /// Validate the settings, then test the broker and every device, and print the results.

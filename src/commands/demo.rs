@@ -8,7 +8,7 @@ use super::{ExitAction, ExitError, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::{DemoArgs, SettingsArgs},
-    config::{self, Credentials, Device, Problems, Settings, Sources},
+    config::{self, Account, Device, Problems, Settings, Sources},
     demo::broker::EmbeddedBroker,
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
 };
@@ -86,7 +86,7 @@ impl Stage {
 
     /// The user's settings with the demo's devices, account and broker laid over them.
     fn lay_over(self, mut settings: Settings) -> Settings {
-        settings.tapo.credentials = Some(Credentials {
+        settings.tapo.credentials = Some(Account {
             username: DEFAULT_USERNAME.to_owned(),
             password: Secret::new(DEFAULT_PASSWORD),
         });

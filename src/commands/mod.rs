@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use crate::{
     app::bridge::StartError,
-    cli::{Cli, Command, MigrateArgs, MigrationSource, SettingsArgs},
+    cli::{Cli, CliCommand, MigrateArgs, MigrationSource, SettingsArgs},
     config::{self, Problems, Settings, Sources},
 };
 
@@ -70,25 +70,27 @@ pub enum ExitAction {
 /// Carries out a command and says what went wrong with it.
 pub async fn execute(cli: Cli) -> ExitAction {
     let settings = &cli.settings;
-    let done = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run::run(settings).await,
-        Command::Check => check::check(settings)
+    let done = match cli.command.unwrap_or(CliCommand::Run) {
+        CliCommand::Run => run::run(settings).await,
+        CliCommand::Check => check::check(settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
-        Command::Discover(args) => discover::discover(&args, settings)
+        CliCommand::Discover(args) => discover::discover(&args, settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
-        Command::Plan(args) => plan::plan(&args, settings).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
-        Command::Healthcheck => healthcheck::healthcheck(settings)
+        CliCommand::Plan(args) => plan::plan(&args, settings).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Healthcheck => healthcheck::healthcheck(settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
-        Command::Completions(args) => shell::completions(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
-        Command::Man(args) => shell::man(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
-        Command::Migrate(args) => migrate(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Completions(args) => {
+            shell::completions(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS))
+        }
+        CliCommand::Man(args) => shell::man(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Migrate(args) => migrate(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
-        Command::Demo(args) => demo::demo(&args, settings).await,
+        CliCommand::Demo(args) => demo::demo(&args, settings).await,
         #[cfg(feature = "demo")]
-        Command::Simulate(args) => simulate::simulate(args)
+        CliCommand::Simulate(args) => simulate::simulate(args)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
     };

@@ -36,7 +36,7 @@ const ASSUMED: &str = "Assumes all conditions are met. Overrides, vacation, mete
 
 /// What is printed.
 #[derive(Debug, Serialize)]
-struct Outlook {
+struct PlanOutlook {
     from: String,
     until: String,
     groups: Vec<GroupOutlook>,
@@ -82,7 +82,7 @@ pub(super) fn plan(args: &PlanArgs, settings: &SettingsArgs) -> Result<(), ExitE
     }
 }
 
-fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
+fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
     let zone = &rules.location.zone;
     let until = from
         .to_zoned(zone.clone())
@@ -112,7 +112,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> Outlook {
     };
     let beginning = decide(&inputs).groups;
     let groups = rules.groups.iter().zip(beginning);
-    Outlook {
+    PlanOutlook {
         from: rfc3339(from, zone),
         until: rfc3339(until, zone),
         groups: groups
@@ -146,7 +146,7 @@ fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%FT%T%:z").to_string()
 }
 
-fn write(out: &mut impl io::Write, outlook: &Outlook, rules: &Rules) -> io::Result<()> {
+fn write(out: &mut impl io::Write, outlook: &PlanOutlook, rules: &Rules) -> io::Result<()> {
     let zone = &rules.location.zone;
     let name = zone.iana_name().unwrap_or("local time");
     writeln!(out, "{} to {} ({name})", outlook.from, outlook.until)?;

@@ -51,7 +51,7 @@ pub struct Polling {
 /// How long the bridge waits at most before it tries a device again that it could not log in to. Waits double
 /// from a second (15 s for refused logins) up to these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
+pub struct RetryWaits {
     /// One that does not answer, 1 s to 1 h. A command for it is tried every second.
     pub unreachable: Duration,
     /// One that refuses the login, 1 s to 24 h.
@@ -97,7 +97,7 @@ impl Polling {
     }
 }
 
-impl Retry {
+impl RetryWaits {
     pub(super) fn digest(self) -> Value {
         json!({
             "unreachable_s": self.unreachable.as_secs_f64(),
@@ -150,12 +150,12 @@ pub(super) fn polling(table: &mut Table<'_>) -> Read<Polling> {
     })
 }
 
-pub(super) fn retry(table: &mut Table<'_>) -> Read<Retry> {
+pub(super) fn retry(table: &mut Table<'_>) -> Read<RetryWaits> {
     let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
     let unreachable = table.required("unreachable", parse::duration(second..=hour));
     let refused = table.required("refused", parse::duration(second..=hour * 24));
     let locked = table.required("locked", parse::duration(second * 60..=hour * 24));
-    Ok(Retry {
+    Ok(RetryWaits {
         unreachable: unreachable?,
         refused: refused?,
         locked: locked?,

@@ -20,7 +20,7 @@ const PLACEHOLDER_PASSWORDS: [&str; 4] = ["...", "changeme", "change-me", "passw
 
 /// A TP-Link account: what the devices ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
+pub struct Account {
     /// The e-mail address of the account, in the capitals it was registered with.
     pub username: String,
     /// Its password.
@@ -67,7 +67,7 @@ impl Files<'_> {
 }
 
 /// Reads `username`, and `password` or `password_file`. Placeholders count as not set.
-pub(super) fn credentials(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Credentials>> {
+pub(super) fn credentials(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Account>> {
     let username = table.optional("username", parse::text);
     let password = password(table, files);
     let real = |text: &str, placeholders: &[&str]| {
@@ -76,7 +76,7 @@ pub(super) fn credentials(table: &mut Table<'_>, files: Files<'_>) -> Read<Optio
     let username = username?.filter(|text| real(text, &PLACEHOLDER_USERNAMES));
     let password = password?.filter(|secret| real(secret.expose(), &PLACEHOLDER_PASSWORDS));
     match (username, password) {
-        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+        (Some(username), Some(password)) => Ok(Some(Account { username, password })),
         (None, None) => Ok(None),
         (Some(_), None) => Err(table.secret_problem("password", "the password that goes with the username")),
         (None, Some(_)) => Err(table.problem(

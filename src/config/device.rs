@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     address::{Address, address},
-    credentials::{Credentials, Files, credentials},
+    credentials::{Account, Files, credentials},
     parse,
     reader::{Read, Table},
     register::IdIndex,
@@ -24,14 +24,14 @@ pub struct Device {
     /// What people call it; `None` takes the nickname on the device.
     pub name: Option<String>,
     /// An account of its own; `None` takes the one of `[tapo]`.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<Account>,
     /// Outlets of a strip that are named here. Those that are not have their position as the key.
-    pub outlets: Vec<Outlet>,
+    pub outlets: Vec<NamedOutlet>,
 }
 
 /// One outlet of a strip, named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outlet {
+pub struct NamedOutlet {
     /// Which one, counted from 1 as on the device.
     pub position: u8,
     /// Its topic level: the configured slug, else the position.
@@ -42,12 +42,12 @@ pub struct Outlet {
 
 impl Device {
     /// What is configured for the outlet at a position, if it is.
-    pub fn outlet_at(&self, position: u8) -> Option<&Outlet> {
+    pub fn outlet_at(&self, position: u8) -> Option<&NamedOutlet> {
         self.outlets.iter().find(|outlet| outlet.position == position)
     }
 
     pub(super) fn digest(&self) -> Value {
-        let outlet = |outlet: &Outlet| json!({"position": outlet.position, "key": outlet.key});
+        let outlet = |outlet: &NamedOutlet| json!({"position": outlet.position, "key": outlet.key});
         json!({
             "id": self.id,
             "address": self.address.to_string(),
@@ -58,14 +58,14 @@ impl Device {
 
 /// What the devices read so far have taken.
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenDevices {
     ids: Vec<(DeviceId, String)>,
     addresses: Vec<(Address, String)>,
 }
 
 /// Reads all devices, and says which ids groups can name.
 pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Device>>, IdIndex<Device>) {
-    let mut taken = Taken::default();
+    let mut taken = TakenDevices::default();
     let mut register = IdIndex::new();
     let devices = root.list("device", |table| {
         let id = table
@@ -80,7 +80,12 @@ pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Devi
     (devices, register)
 }
 
-fn read(table: &mut Table<'_>, files: Files<'_>, id: Read<DeviceId>, taken: &mut Taken) -> Read<Device> {
+fn read(
+    table: &mut Table<'_>,
+    files: Files<'_>,
+    id: Read<DeviceId>,
+    taken: &mut TakenDevices,
+) -> Read<Device> {
     let address = table
         .required("address", address)
         .and_then(|address| free_address(table, address, taken));
@@ -98,7 +103,7 @@ fn read(table: &mut Table<'_>, files: Files<'_>, id: Read<DeviceId>, taken: &mut
     })
 }
 
-fn free_id(table: &mut Table<'_>, id: DeviceId, taken: &mut Taken) -> Read<DeviceId> {
+fn free_id(table: &mut Table<'_>, id: DeviceId, taken: &mut TakenDevices) -> Read<DeviceId> {
     for (other, owner) in &taken.ids {
         if *other == id {
             return Err(table.duplicate("id", owner));
@@ -122,7 +127,7 @@ fn outlet_of(id: &DeviceId, strip: &DeviceId) -> bool {
     rest.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn free_address(table: &mut Table<'_>, address: Address, taken: &mut Taken) -> Read<Address> {
+fn free_address(table: &mut Table<'_>, address: Address, taken: &mut TakenDevices) -> Read<Address> {
     let other = taken
         .addresses
         .iter()
@@ -134,7 +139,7 @@ fn free_address(table: &mut Table<'_>, address: Address, taken: &mut Taken) -> R
     Ok(address)
 }
 
-fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<Outlet>) -> Read<()> {
+fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<NamedOutlet>) -> Read<()> {
     let position = table.required("position", parse::integer(1..=POSITION_MAX));
     let id: Read<Option<OutletKey>> = table.optional("id", parse::slug);
     let name = table.optional("name", parse::name);
@@ -146,7 +151,7 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<Outlet>) -> Read<()> {
         Some(key) => free_key(table, key, position, siblings)?,
         None => own_key(table, position)?,
     };
-    siblings.push(Outlet {
+    siblings.push(NamedOutlet {
         position,
         key,
         name: name?,
@@ -154,7 +159,12 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<Outlet>) -> Read<()> {
     Ok(())
 }
 
-fn free_key(table: &mut Table<'_>, key: OutletKey, position: u8, siblings: &[Outlet]) -> Read<OutletKey> {
+fn free_key(
+    table: &mut Table<'_>,
+    key: OutletKey,
+    position: u8,
+    siblings: &[NamedOutlet],
+) -> Read<OutletKey> {
     if let Some(sibling) = siblings.iter().find(|sibling| sibling.key == key) {
         return Err(table.duplicate("id", &format!("outlet {}", sibling.position)));
     }

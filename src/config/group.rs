@@ -22,7 +22,7 @@ use planner::{
 
 /// What the groups read so far have taken.
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenOutlets {
     /// Each id with the place of its group.
     ids: Vec<(GroupId, String)>,
     /// Each outlet with the place of its group.
@@ -40,7 +40,7 @@ pub(super) struct ValidationContext<'a> {
 
 /// Reads all groups.
 pub(super) fn read_all(root: &mut Table<'_>, surroundings: ValidationContext<'_>) -> Read<Vec<Group>> {
-    let mut taken = Taken::default();
+    let mut taken = TakenOutlets::default();
     root.list("group", |table| read(table, surroundings, &mut taken))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn digest(group: &Group) -> Value {
     json!({"id": group.id, "outlets": group.outlets, "schedules": schedules})
 }
 
-fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut Taken) -> Read<Group> {
+fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut TakenOutlets) -> Read<Group> {
     let id: Read<GroupId> = table.required("id", parse::slug);
     let name = table.optional("name", parse::name);
     let outlets = outlets(table, surroundings.devices, taken);
@@ -129,7 +129,11 @@ fn interlocked(
     Ok(Interlock::OneOn)
 }
 
-fn outlets(table: &mut Table<'_>, devices: &IdIndex<Device>, taken: &mut Taken) -> Read<Vec<OutletPath>> {
+fn outlets(
+    table: &mut Table<'_>,
+    devices: &IdIndex<Device>,
+    taken: &mut TakenOutlets,
+) -> Read<Vec<OutletPath>> {
     let group = table.place();
     let outlets = table.values("outlets", |leaf| {
         let outlet = existing_outlet(leaf, devices)?;

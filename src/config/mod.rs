@@ -40,10 +40,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde_json::{Value, json};
 
 pub use address::{Address, NotAnAddress};
-pub use bridge::{Discovery, HomeAssistant, Log, Polling, Retry};
-pub use credentials::Credentials;
+pub use bridge::{Discovery, HomeAssistant, Log, Polling, RetryWaits};
+pub use credentials::Account;
 pub use definition::schedule_definition;
-pub use device::{Device, Outlet};
+pub use device::{Device, NamedOutlet};
 pub use diff::SettingsDiff;
 pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
@@ -66,7 +66,7 @@ use planner::{
 };
 
 use crate::domain::{
-    devices::{Credentials as DeviceCredentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+    devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
     report_thresholds::ReportThresholds,
     scheduling::OutletNames,
     topics::Topics,
@@ -88,7 +88,7 @@ pub struct Settings {
     /// Which changes of energy values are told.
     pub report: Reporting,
     /// How long to wait for devices that could not be logged in to.
-    pub retry: Retry,
+    pub retry: RetryWaits,
     /// Where to look for devices.
     pub discovery: Discovery,
     /// What is logged.
@@ -103,12 +103,12 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tapo {
     /// `None` where nothing or a placeholder is set.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<Account>,
 }
 
 impl Settings {
     /// What a device is logged in to with: its own account, else that of `[tapo]`.
-    pub fn credentials_of<'a>(&'a self, device: &'a Device) -> Option<&'a Credentials> {
+    pub fn credentials_of<'a>(&'a self, device: &'a Device) -> Option<&'a Account> {
         device.credentials.as_ref().or(self.tapo.credentials.as_ref())
     }
 
@@ -159,7 +159,7 @@ impl Settings {
     }
 
     fn device_config(&self, device: &Device) -> DeviceConfig {
-        let outlet = |outlet: &Outlet| OutletConfig {
+        let outlet = |outlet: &NamedOutlet| OutletConfig {
             position: outlet.position,
             key: outlet.key.clone(),
             name: outlet.name.clone(),
@@ -168,7 +168,7 @@ impl Settings {
             id: device.id.clone(),
             address: device.address.to_string(),
             name: device.name.clone(),
-            credentials: self.credentials_of(device).map(|account| DeviceCredentials {
+            credentials: self.credentials_of(device).map(|account| Credentials {
                 username: account.username.clone(),
                 password: account.password.clone(),
             }),

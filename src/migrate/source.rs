@@ -5,18 +5,18 @@ use std::{cell::RefCell, collections::BTreeSet};
 use serde_json::Value;
 
 /// The paths of all values that were read.
-pub(super) type Taken = RefCell<BTreeSet<String>>;
+pub(super) type ReadPaths = RefCell<BTreeSet<String>>;
 
 /// A value with its path.
 #[derive(Debug, Clone)]
 pub(super) struct Node<'a> {
     value: &'a Value,
     path: String,
-    taken: &'a Taken,
+    taken: &'a ReadPaths,
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn root(value: &'a Value, taken: &'a Taken) -> Self {
+    pub(super) fn root(value: &'a Value, taken: &'a ReadPaths) -> Self {
         Self {
             value,
             path: String::new(),

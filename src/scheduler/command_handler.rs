@@ -13,7 +13,7 @@ use super::{
     Effect,
     commands::{Before, CommandId, PendingMember, Undo, WaitingMember},
     completion::Completion,
-    outlets::{Outlet, Purpose},
+    outlets::{OutletState, Purpose},
     relays::RelayId,
     state::State,
     timers::Timer,
@@ -41,7 +41,7 @@ enum Scope {
 
 /// What a command does to an outlet beside switching it.
 #[derive(Debug, Clone, Copy)]
-enum Change {
+enum CommandChange {
     Override(Override),
     Timer(Timer),
     /// A timer that runs ends.
@@ -49,7 +49,7 @@ enum Change {
 }
 
 /// A command with the reply and the target taken out.
-struct Task {
+struct CommandTask {
     action: Action,
     lifetime: Option<Lifetime>,
     deadline: Steady,
@@ -74,7 +74,7 @@ impl<'a> CommandHandler<'a> {
             Ok(Scope::Device(path)) => return self.forward(path, command),
             Ok(Scope::Outlets(paths, group)) => (paths, group),
         };
-        let task = Task {
+        let task = CommandTask {
             action,
             lifetime: command.lifetime,
             deadline,
@@ -203,7 +203,7 @@ impl<'a> CommandHandler<'a> {
 
     // ---- switching
 
-    fn switch(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: Task) {
+    fn switch(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: CommandTask) {
         let Some(power) = self.wanted(&paths, task.action) else {
             let message = "the present state is not known, so it cannot be toggled; send ON or OFF";
             return refuse(task.reply, ErrorCode::NotReady, message.to_owned());
@@ -212,7 +212,7 @@ impl<'a> CommandHandler<'a> {
             let message = "at most one outlet of the group may be on; switch on one of them";
             return refuse(task.reply, ErrorCode::BadCommand, message.to_owned());
         }
-        let changes: Result<Vec<Change>, String> =
+        let changes: Result<Vec<CommandChange>, String> =
             paths.iter().map(|path| self.change(path, power, &task)).collect();
         let changes = match changes {
             Ok(changes) => changes,
@@ -279,7 +279,7 @@ impl<'a> CommandHandler<'a> {
         }
     }
 
-    fn change(&self, path: &OutletPath, power: Power, task: &Task) -> Result<Change, String> {
+    fn change(&self, path: &OutletPath, power: Power, task: &CommandTask) -> Result<CommandChange, String> {
         let lifetime = match task.action {
             Action::OnFor(_) | Action::OffFor(_) if task.lifetime.is_some() => {
                 return Err("on_time and off_time go with no lifetime".to_owned());
@@ -294,12 +294,14 @@ impl<'a> CommandHandler<'a> {
                 Origin::Command,
                 self.now,
             );
-            return new.map(Change::Override).map_err(|error| error.to_string());
+            return new
+                .map(CommandChange::Override)
+                .map_err(|error| error.to_string());
         }
         let Some(lifetime) = lifetime else {
-            return Ok(Change::EndTimer);
+            return Ok(CommandChange::EndTimer);
         };
-        Timer::for_lifetime(path, power, lifetime, self.now).map(Change::Timer)
+        Timer::for_lifetime(path, power, lifetime, self.now).map(CommandChange::Timer)
     }
 
     /// Makes the change provisionally, and asks the device or waits for the turn.
@@ -309,7 +311,7 @@ impl<'a> CommandHandler<'a> {
         path: &OutletPath,
         relay: RelayId,
         power: Power,
-        change: Change,
+        change: CommandChange,
         deadline: Steady,
     ) {
         self.apply(member.command, path, change);
@@ -358,7 +360,7 @@ impl<'a> CommandHandler<'a> {
     }
 
     /// Changes overrides and timers provisionally.
-    fn apply(&mut self, command: CommandId, path: &OutletPath, change: Change) {
+    fn apply(&mut self, command: CommandId, path: &OutletPath, change: CommandChange) {
         let now = self.now;
         let Some(outlet) = self.state.outlet_mut(path) else {
             return;
@@ -367,8 +369,8 @@ impl<'a> CommandHandler<'a> {
         let (overridden, timer) = (outlet.overridden, outlet.timer.take());
         let before = match (earlier.map(|undo| undo.overridden), change) {
             (Some(before @ Before::Was(_)), _) => before,
-            (_, Change::Override(_)) => Before::Was(overridden),
-            (_, Change::Timer(_) | Change::EndTimer) => Before::Untouched,
+            (_, CommandChange::Override(_)) => Before::Was(overridden),
+            (_, CommandChange::Timer(_) | CommandChange::EndTimer) => Before::Untouched,
         };
         outlet.undo = Some(Undo {
             command,
@@ -376,13 +378,13 @@ impl<'a> CommandHandler<'a> {
             timer: earlier.map_or(timer, |undo| undo.timer),
         });
         match change {
-            Change::Override(new) => outlet.overridden = Some(new),
-            Change::Timer(timer) => {
+            CommandChange::Override(new) => outlet.overridden = Some(new),
+            CommandChange::Timer(timer) => {
                 outlet.timer = Some(timer);
                 let until = self.state.show(Some(timer.ends.wall(now)));
                 info!(outlet = %path, until, "timed {}", timer.until_then());
             }
-            Change::EndTimer => {}
+            CommandChange::EndTimer => {}
         }
     }
 
@@ -392,9 +394,9 @@ impl<'a> CommandHandler<'a> {
         paths: &[OutletPath],
         group: Option<&GroupId>,
         power: Power,
-        change: Option<&Change>,
+        change: Option<&CommandChange>,
     ) -> Option<String> {
-        let (Some(Change::Override(new)), [first, ..]) = (change, paths) else {
+        let (Some(CommandChange::Override(new)), [first, ..]) = (change, paths) else {
             return None;
         };
         let of = self.state.book.scheduled(first)?;
@@ -409,7 +411,7 @@ impl<'a> CommandHandler<'a> {
     // ---- back to the schedules
 
     /// `AUTO`: the override ends now.
-    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<GroupId>, task: Task) {
+    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<GroupId>, task: CommandTask) {
         if !paths.iter().any(|path| self.state.book.scheduled(path).is_some()) {
             let message = "there are no schedules to go back to";
             return refuse(task.reply, ErrorCode::BadCommand, message.to_owned());
@@ -423,7 +425,7 @@ impl<'a> CommandHandler<'a> {
             }
         }
         let done = |path: &OutletPath| -> MemberResult {
-            let power = self.state.outlet(path).and_then(Outlet::observed);
+            let power = self.state.outlet(path).and_then(OutletState::observed);
             (path.clone(), Ok(Applied::unasked(path, power)))
         };
         let mut members: Vec<MemberResult> = paths.iter().map(done).collect();
@@ -445,9 +447,9 @@ impl<'a> CommandHandler<'a> {
         paths: Vec<OutletPath>,
         group: Option<GroupId>,
         length: std::time::Duration,
-        task: Task,
+        task: CommandTask,
     ) {
-        let power = |path: &OutletPath| self.state.outlet(path).and_then(Outlet::coming);
+        let power = |path: &OutletPath| self.state.outlet(path).and_then(OutletState::coming);
         if paths.iter().all(|path| power(path) != Some(Power::On)) {
             let known = paths.iter().any(|path| power(path).is_some());
             return task.reply.send(Err(nothing_is_on(&paths, known)));
@@ -460,9 +462,9 @@ impl<'a> CommandHandler<'a> {
         let id = self.state.commands.open(paths.clone(), group, None, task.reply);
         for (index, path) in paths.into_iter().enumerate() {
             let member = PendingMember { command: id, index };
-            if self.state.outlet(&path).and_then(Outlet::coming) == Some(Power::On) {
+            if self.state.outlet(&path).and_then(OutletState::coming) == Some(Power::On) {
                 Completion::new(self.state, self.now).withdraw_waiting(&path);
-                self.apply(id, &path, Change::Timer(timer));
+                self.apply(id, &path, CommandChange::Timer(timer));
             }
             // The worker takes the new end over with the next look; no request has to be awaited.
             self.complete_unasked(member, &path);
@@ -470,7 +472,7 @@ impl<'a> CommandHandler<'a> {
     }
 
     /// Ends countdowns: ours, and one that something else started on the device. A limit that holds goes on holding.
-    fn cancel_countdown(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: Task) {
+    fn cancel_countdown(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: CommandTask) {
         let id = self.state.commands.open(paths.clone(), group, None, task.reply);
         for (index, path) in paths.into_iter().enumerate() {
             let member = PendingMember { command: id, index };
@@ -482,7 +484,7 @@ impl<'a> CommandHandler<'a> {
             let counts = outlet.countdown.runs();
             if runs {
                 Completion::new(self.state, self.now).withdraw_waiting(&path);
-                self.apply(id, &path, Change::EndTimer);
+                self.apply(id, &path, CommandChange::EndTimer);
             }
             if counts {
                 if let Some(outlet) = self.state.outlet_mut(&path) {
@@ -497,7 +499,7 @@ impl<'a> CommandHandler<'a> {
 
     /// A member for which its device need not be asked.
     fn complete_unasked(&mut self, member: PendingMember, path: &OutletPath) {
-        let power = self.state.outlet(path).and_then(Outlet::observed);
+        let power = self.state.outlet(path).and_then(OutletState::observed);
         let result = Ok(Applied::unasked(path, power));
         match self.state.relay(path).cloned() {
             Some(relay) => Completion::new(self.state, self.now).complete(member, &relay, result),

@@ -1,4 +1,4 @@
-//! Commands that the scheduler carries out outlet by outlet and replies to as one.
+//! PendingCommands that the scheduler carries out outlet by outlet and replies to as one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -124,14 +124,14 @@ pub struct SentSwitch {
 
 /// The commands that wait for their members.
 #[derive(Debug, Default)]
-pub struct Commands {
+pub struct PendingCommands {
     last: u64,
     pending: BTreeMap<CommandId, PendingCommand>,
     waiting: BTreeMap<RelayId, WaitingMember>,
     switches: HashMap<SwitchId, SentSwitch>,
 }
 
-impl Commands {
+impl PendingCommands {
     /// The number of the next decision: one total order of commands, switches and reports.
     pub fn next_number(&mut self) -> u64 {
         self.last += 1;

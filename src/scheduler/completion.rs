@@ -181,7 +181,7 @@ impl<'a> Completion<'a> {
 }
 
 /// A timer that surely failed leaves no timer behind; one that may have been set does.
-fn restore_timer(outlet: &mut super::outlets::Outlet, member: PendingMember, error: &CommandError) {
+fn restore_timer(outlet: &mut super::outlets::OutletState, member: PendingMember, error: &CommandError) {
     let Some(undo) = outlet.undo.filter(|undo| undo.command == member.command) else {
         return;
     };

@@ -35,7 +35,7 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an outlet should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Target {
+struct WantedState {
     power: Power,
     urgency: Urgency,
     source: Source,
@@ -410,7 +410,7 @@ impl<'a> Cycle<'a> {
     }
 
     /// What an outlet should be; `None` leaves it as it is.
-    fn target(&self, path: &OutletPath) -> Option<Target> {
+    fn target(&self, path: &OutletPath) -> Option<WantedState> {
         if let Some(target) = self.timer_target(path) {
             return Some(target);
         }
@@ -419,7 +419,7 @@ impl<'a> Cycle<'a> {
             plan::Source::Safety => (Urgency::Limit, Source::Safety),
             _ => (Urgency::Schedule, Source::Schedule),
         };
-        Some(Target {
+        Some(WantedState {
             power: plan.desired?,
             urgency,
             source,
@@ -427,7 +427,7 @@ impl<'a> Cycle<'a> {
     }
 
     /// What a timer that is over makes of its outlet. One that switches on asks the limits first.
-    fn timer_target(&self, path: &OutletPath) -> Option<Target> {
+    fn timer_target(&self, path: &OutletPath) -> Option<WantedState> {
         let timer = self
             .state
             .outlet(path)?
@@ -443,7 +443,7 @@ impl<'a> Cycle<'a> {
                 Urgency::Schedule
             }
         };
-        Some(Target {
+        Some(WantedState {
             power: timer.to,
             urgency,
             source: Source::Schedule,
@@ -538,7 +538,7 @@ impl<'a> Cycle<'a> {
         self.switch(path, target);
     }
 
-    fn switch(&mut self, path: &OutletPath, target: Target) {
+    fn switch(&mut self, path: &OutletPath, target: WantedState) {
         let first = self
             .state
             .outlet(path)
@@ -668,7 +668,7 @@ impl<'a> Cycle<'a> {
 }
 
 /// Whether an outlet that cannot be reached is decided when it returns, and not before: its policy is asked then.
-fn waits_for_return(target: Target, group: Option<&Group>) -> bool {
+fn waits_for_return(target: WantedState, group: Option<&Group>) -> bool {
     if target.urgency == Urgency::Limit {
         return false;
     }

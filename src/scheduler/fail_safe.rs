@@ -8,7 +8,7 @@ use planner::{
     rules::{Group, Limits},
 };
 
-use super::outlets::Outlet;
+use super::outlets::OutletState;
 use crate::domain::device_command::RunLimit;
 
 /// Two ends this close are the same: a device counts whole seconds.
@@ -39,7 +39,7 @@ impl SentEnd {
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds<'a> {
     /// The outlet.
-    pub outlet: &'a Outlet,
+    pub outlet: &'a OutletState,
     /// Its group, if it is in one.
     pub group: Option<&'a Group>,
     /// The limits in force.

@@ -16,7 +16,7 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{outlets::Outlet, turns::Turns};
+use super::{outlets::OutletState, turns::Turns};
 
 /// Changes of a group's members within this time are shown as one.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
@@ -98,7 +98,7 @@ impl Members {
     pub fn collect<'a>(
         rules: &Rules,
         group: &GroupId,
-        outlets: impl Iterator<Item = (&'a OutletPath, &'a Outlet)>,
+        outlets: impl Iterator<Item = (&'a OutletPath, &'a OutletState)>,
         claim: impl Fn(&OutletPath) -> Option<InterlockClaim>,
     ) -> Self {
         let mut members = Self::default();

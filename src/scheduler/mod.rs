@@ -79,7 +79,7 @@ const SET: SignedDuration = SignedDuration::from_secs(2);
 
 /// Something that the scheduler acts on.
 #[derive(Debug)]
-pub enum Event {
+pub enum SchedulerEvent {
     /// A command, and its deadline on the steady clock.
     Command(Command, Steady),
     /// A request, and where its result goes.
@@ -115,7 +115,7 @@ pub enum Event {
 /// Something to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send a command of the scheduler to a device. Its result comes back as [`Event::Switched`].
+    /// Send a command of the scheduler to a device. Its result comes back as [`SchedulerEvent::Switched`].
     Switch {
         /// Which switch.
         id: SwitchId,
@@ -151,7 +151,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Goes on where the state file left off. The effects of the first [`Event::Tick`] publish everything.
+    /// Goes on where the state file left off. The effects of the first [`SchedulerEvent::Tick`] publish everything.
     pub fn new(
         settings: Arc<Rules>,
         devices: BTreeMap<DeviceId, OutletNames>,
@@ -174,23 +174,25 @@ impl Scheduler {
     }
 
     /// Acts on an event, at a moment.
-    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+    pub fn handle(&mut self, event: SchedulerEvent, now: Now) -> Vec<Effect> {
         self.notice_clock(now);
         let state = &mut self.state;
         match event {
-            Event::Command(command, deadline) => CommandHandler::new(state, now).handle(command, deadline),
-            Event::Request(request, reply) => RequestHandler::new(state, now).handle(request, reply),
-            Event::Sensor {
+            SchedulerEvent::Command(command, deadline) => {
+                CommandHandler::new(state, now).handle(command, deadline);
+            }
+            SchedulerEvent::Request(request, reply) => RequestHandler::new(state, now).handle(request, reply),
+            SchedulerEvent::Sensor {
                 topic,
                 payload,
                 arrival,
             } => self.on_sensor(&topic, &payload, arrival, now),
-            Event::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
-            Event::Report(report) => ReportHandler::new(state, now).on_report(&report),
-            Event::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),
-            Event::Recheck(command) => ReportHandler::new(state, now).recheck(command),
-            Event::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
-            Event::Tick => {}
+            SchedulerEvent::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
+            SchedulerEvent::Report(report) => ReportHandler::new(state, now).on_report(&report),
+            SchedulerEvent::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),
+            SchedulerEvent::Recheck(command) => ReportHandler::new(state, now).recheck(command),
+            SchedulerEvent::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
+            SchedulerEvent::Tick => {}
         }
         while let Some(subject) = self.state.deadlines.take_due(now.steady) {
             self.state.mark_subject(subject);

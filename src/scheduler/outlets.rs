@@ -35,7 +35,7 @@ pub(super) const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mi
 
 /// One relay.
 #[derive(Debug)]
-pub struct Outlet {
+pub struct OutletState {
     /// What it is called now. A relay whose name is gone keeps the last one.
     pub path: OutletPath,
     /// What its device confirmed last; also while it is out of reach.
@@ -164,7 +164,7 @@ impl Change {
     }
 }
 
-impl Outlet {
+impl OutletState {
     /// A relay that was never read.
     pub fn new(path: OutletPath) -> Self {
         Self {

@@ -118,7 +118,7 @@ impl<'a> ReportHandler<'a> {
                 .state
                 .outlets
                 .get(relay)
-                .is_some_and(super::outlets::Outlet::concerns_us);
+                .is_some_and(super::outlets::OutletState::concerns_us);
         if concerned {
             self.state.mark(path);
         }

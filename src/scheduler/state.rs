@@ -19,12 +19,12 @@ use tracing::info;
 
 use super::{
     Effect,
-    commands::{Before, CommandId, Commands},
+    commands::{Before, CommandId, PendingCommands},
     completion::Completion,
     deadlines::{Deadlines, Subject},
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
-    outlets::{InFlight, Outlet, Purpose},
+    outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
     rule_book::RuleBook,
@@ -49,11 +49,11 @@ pub struct State {
     /// The relay of each name in use.
     pub names: HashMap<OutletPath, RelayId>,
     /// Every relay that has a name, or something to remember.
-    pub outlets: HashMap<RelayId, Outlet>,
+    pub outlets: HashMap<RelayId, OutletState>,
     /// Every group.
     pub groups: BTreeMap<GroupId, GroupState>,
-    /// Commands that wait for their members.
-    pub commands: Commands,
+    /// PendingCommands that wait for their members.
+    pub commands: PendingCommands,
     /// What sensors publish.
     pub sensors: Sensors,
     /// What was published last.
@@ -92,13 +92,13 @@ impl State {
         });
         let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
             let path = persisted.name.clone()?;
-            Some((relay, Outlet::restored(path, persisted)))
+            Some((relay, OutletState::restored(path, persisted)))
         });
         let mut state = Self {
             groups: groups.collect(),
             outlets: outlets.collect(),
             names: HashMap::new(),
-            commands: Commands::default(),
+            commands: PendingCommands::default(),
             sensors: Sensors::default(),
             status: StatusPublisher::default(),
             vacation: persisted.vacation,
@@ -164,7 +164,7 @@ impl State {
         let outlet = self
             .outlets
             .entry(relay.clone())
-            .or_insert_with(|| Outlet::new(path.clone()));
+            .or_insert_with(|| OutletState::new(path.clone()));
         if outlet.path != *path {
             let before = std::mem::replace(&mut outlet.path, path.clone());
             if self.names.get(&before) == Some(relay) || !self.names.contains_key(&before) {
@@ -202,12 +202,12 @@ impl State {
     }
 
     /// The outlet of a name.
-    pub fn outlet(&self, path: &OutletPath) -> Option<&Outlet> {
+    pub fn outlet(&self, path: &OutletPath) -> Option<&OutletState> {
         self.outlets.get(self.names.get(path)?)
     }
 
     /// The outlet of a name.
-    pub fn outlet_mut(&mut self, path: &OutletPath) -> Option<&mut Outlet> {
+    pub fn outlet_mut(&mut self, path: &OutletPath) -> Option<&mut OutletState> {
         self.outlets.get_mut(self.names.get(path)?)
     }
 
@@ -244,7 +244,7 @@ impl State {
     }
 
     /// What its limits and its timer say about the run of an outlet.
-    pub fn bounds<'a>(&'a self, rules: &'a Rules, outlet: &'a Outlet, now: Now) -> Bounds<'a> {
+    pub fn bounds<'a>(&'a self, rules: &'a Rules, outlet: &'a OutletState, now: Now) -> Bounds<'a> {
         let group = self.book.group_of(&outlet.path);
         let plan = self.plan_of(&outlet.path);
         Bounds {
@@ -346,7 +346,7 @@ impl State {
     /// A rival that is not known to be off.
     pub fn rival_in_the_way<'a>(&'a self, path: &'a OutletPath) -> Option<&'a OutletPath> {
         self.rivals(path)
-            .find(|rival| self.outlet(rival).is_none_or(Outlet::may_be_on))
+            .find(|rival| self.outlet(rival).is_none_or(OutletState::may_be_on))
     }
 
     /// Whether a rival was switched on later than the decision with this number.
@@ -387,7 +387,7 @@ impl State {
         self.dirty
             .extend(groups.map(|group| Subject::Group(group.id.clone())));
         self.dirty.insert(Subject::Sensors);
-        let grouped = |outlet: &Outlet| self.book.group_of(&outlet.path).is_some();
+        let grouped = |outlet: &OutletState| self.book.group_of(&outlet.path).is_some();
         let alone = self
             .outlets
             .iter()

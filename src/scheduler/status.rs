@@ -10,7 +10,7 @@ use planner::{
     safety::Refusal,
 };
 
-use super::{Effect, outlets::Outlet, state::rfc3339, timers::Timer};
+use super::{Effect, outlets::OutletState, state::rfc3339, timers::Timer};
 use crate::domain::{
     report::Countdown,
     scheduling::{EnergyStatus, FailSafeState, GroupStatus, OutletStatus, SchedulerUpdate},
@@ -68,7 +68,7 @@ impl StatusPublisher {
 
 /// The status of an outlet without its timer. `last` is what was published before.
 pub(super) fn of_outlet(
-    outlet: &Outlet,
+    outlet: &OutletState,
     plan: Option<&OutletPlan>,
     now: Now,
     last: Option<&OutletStatus>,

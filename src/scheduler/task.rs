@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Arrival, Effect, Event, PersistedScheduler, PlanRequest, Scheduler, SwitchId};
+use super::{Arrival, Effect, PersistedScheduler, PlanRequest, Scheduler, SchedulerEvent, SwitchId};
 use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
@@ -95,7 +95,7 @@ impl SchedulerTask {
 
     /// Runs until the stop, or until no device reports any more. Commands that wait are answered `shutting_down`.
     pub async fn run(mut self, stop: CancellationToken) {
-        self.handle(Event::Tick);
+        self.handle(SchedulerEvent::Tick);
         let (updates, device_owner) = (self.updates.clone(), self.device_owner.clone());
         loop {
             let wake = self.wake();
@@ -109,7 +109,7 @@ impl SchedulerTask {
                 Some((id, result)) = self.switched.recv() => {
                     // What the device reported before goes first: its state is in the report.
                     self.take_reports();
-                    Some(Event::Switched(id, result))
+                    Some(SchedulerEvent::Switched(id, result))
                 }
                 Some(message) = self.messages.recv() => Some(from_message(message, &self.clock)),
                 Ok(permit) = updates.reserve(), if !self.unpublished.is_empty() => {
@@ -124,7 +124,7 @@ impl SchedulerTask {
                     }
                     None
                 }
-                () = sleep_until(wake) => Some(Event::Tick),
+                () = sleep_until(wake) => Some(SchedulerEvent::Tick),
             };
             if let Some(event) = event {
                 self.handle(event);
@@ -137,7 +137,7 @@ impl SchedulerTask {
     fn take_one_of_each(&mut self) {
         if let Ok((id, result)) = self.switched.try_recv() {
             self.take_reports();
-            self.handle(Event::Switched(id, result));
+            self.handle(SchedulerEvent::Switched(id, result));
         }
         if let Ok(message) = self.messages.try_recv() {
             let event = from_message(message, &self.clock);
@@ -161,7 +161,7 @@ impl SchedulerTask {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: SchedulerEvent) {
         let now = self.clock.read();
         let mut changes = Vec::new();
         for effect in self.scheduler.handle(event, now) {
@@ -282,27 +282,27 @@ impl SchedulerTask {
     }
 }
 
-fn from_device(event: DeviceEvent) -> Option<Event> {
+fn from_device(event: DeviceEvent) -> Option<SchedulerEvent> {
     match event {
-        DeviceEvent::Report(report) => Some(Event::Report(report)),
-        DeviceEvent::Metered(metered) => Some(Event::Metered(metered)),
-        DeviceEvent::Recheck(command) => Some(Event::Recheck(command)),
+        DeviceEvent::Report(report) => Some(SchedulerEvent::Report(report)),
+        DeviceEvent::Metered(metered) => Some(SchedulerEvent::Metered(metered)),
+        DeviceEvent::Recheck(command) => Some(SchedulerEvent::Recheck(command)),
         // The report that comes with it says the same.
         DeviceEvent::Event(_) => None,
     }
 }
 
-fn from_message(message: SchedulerMsg, clock: &Clock) -> Event {
+fn from_message(message: SchedulerMsg, clock: &Clock) -> SchedulerEvent {
     match message {
         SchedulerMsg::Command(command) => {
             let deadline = clock.steady_of(command.deadline);
-            Event::Command(command, deadline)
+            SchedulerEvent::Command(command, deadline)
         }
         SchedulerMsg::Sensor {
             topic,
             payload,
             retained,
-        } => Event::Sensor {
+        } => SchedulerEvent::Sensor {
             topic,
             payload,
             arrival: if retained {
@@ -311,10 +311,10 @@ fn from_message(message: SchedulerMsg, clock: &Clock) -> Event {
                 Arrival::Live
             },
         },
-        SchedulerMsg::Reload(reloaded) => Event::Reload {
+        SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
             rules: reloaded.rules,
             devices: reloaded.devices,
         },
-        SchedulerMsg::Request { request, reply } => Event::Request(request, reply),
+        SchedulerMsg::Request { request, reply } => SchedulerEvent::Request(request, reply),
     }
 }

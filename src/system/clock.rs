@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 /// The wall clock and the steady clock. Steered clocks follow tokio's (possibly paused) time from a chosen moment, so
 /// that a test can live through a year, set the wall clock and suspend the machine.
 #[derive(Debug, Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Debug, Clone)]
-enum Source {
+enum ClockSource {
     System {
         /// What the steady clock read when the machine started, in ns since 1970.
         origin: Arc<AtomicI64>,
@@ -56,7 +56,7 @@ impl Clock {
     /// The clocks of the system. The steady clock begins with the time that the wall clock shows.
     pub fn system() -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-        let clock = Self(Source::System {
+        let clock = Self(ClockSource::System {
             origin: Arc::default(),
             boot: boot.map(|id| id.trim().into()),
         });
@@ -66,7 +66,7 @@ impl Clock {
 
     /// Clocks of which the wall clock shows `start` now.
     pub fn steered(start: Timestamp) -> Self {
-        Self(Source::Steered {
+        Self(ClockSource::Steered {
             start,
             since: Instant::now(),
             set_ms: Arc::default(),
@@ -86,8 +86,8 @@ impl Clock {
     #[allow(clippy::disallowed_methods)] // This is the clock module.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System { .. } => Timestamp::now(),
-            Source::Steered { start, set_ms, .. } => {
+            ClockSource::System { .. } => Timestamp::now(),
+            ClockSource::Steered { start, set_ms, .. } => {
                 let set = SignedDuration::from_millis(set_ms.load(Ordering::Relaxed));
                 let passed = self.since_boot();
                 start.saturating_add(passed.saturating_add(set)).unwrap_or(*start)
@@ -98,11 +98,11 @@ impl Clock {
     /// The steady clock. tokio's and std's `Instant` stand still while the machine is suspended; this one does not.
     pub fn steady(&self) -> Steady {
         let reading = match &self.0 {
-            Source::System { origin, .. } => {
+            ClockSource::System { origin, .. } => {
                 let origin = SignedDuration::from_nanos(origin.load(Ordering::Relaxed));
                 Timestamp::UNIX_EPOCH.saturating_add(origin.saturating_add(self.since_boot()))
             }
-            Source::Steered { start, .. } => start.saturating_add(self.since_boot()),
+            ClockSource::Steered { start, .. } => start.saturating_add(self.since_boot()),
         };
         Steady::at(reading.unwrap_or(Timestamp::MAX))
     }
@@ -110,12 +110,12 @@ impl Clock {
     /// The time since the machine started, suspended time included.
     fn since_boot(&self) -> SignedDuration {
         match &self.0 {
-            Source::System { .. } => {
+            ClockSource::System { .. } => {
                 let since_boot = clock_gettime(ClockId::Boottime);
                 let nanos = i32::try_from(since_boot.tv_nsec).unwrap_or_default();
                 SignedDuration::new(since_boot.tv_sec, nanos)
             }
-            Source::Steered {
+            ClockSource::Steered {
                 since, suspended_ms, ..
             } => {
                 let passed = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
@@ -127,7 +127,7 @@ impl Clock {
 
     /// Lets the steady clock of the system read this now.
     fn set_steady(&self, reading: Timestamp) {
-        if let Source::System { origin, .. } = &self.0 {
+        if let ClockSource::System { origin, .. } = &self.0 {
             let since_boot = self.since_boot();
             let nanos = reading.as_duration().saturating_sub(since_boot).as_nanos();
             origin.store(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::Relaxed);
@@ -137,8 +137,8 @@ impl Clock {
     /// Both clocks, to be written down.
     pub fn as_of(&self) -> AsOf {
         let boot = match &self.0 {
-            Source::System { boot, .. } => boot.clone(),
-            Source::Steered { .. } => None,
+            ClockSource::System { boot, .. } => boot.clone(),
+            ClockSource::Steered { .. } => None,
         };
         AsOf {
             steady: self.steady(),
@@ -151,7 +151,7 @@ impl Clock {
     /// Goes on from what was written down, with the real time that passed since: exactly if the machine was not
     /// restarted, else as far as the wall clock can be believed. No wall clock makes a length shorter than that.
     pub fn continue_from(&self, as_of: &AsOf) {
-        let Source::System { boot, .. } = &self.0 else {
+        let ClockSource::System { boot, .. } = &self.0 else {
             return;
         };
         let same_boot = boot.is_some() && *boot == as_of.boot;
@@ -181,14 +181,14 @@ impl Clock {
 
     /// Sets a steered wall clock and all its clones, as a time server would. The system's clock is left as it is.
     pub fn jump(&self, by: SignedDuration) {
-        if let Source::Steered { set_ms, .. } = &self.0 {
+        if let ClockSource::Steered { set_ms, .. } = &self.0 {
             set_ms.fetch_add(millis(by), Ordering::Relaxed);
         }
     }
 
     /// Suspends a steered machine: both clocks go on, tokio's timers stand still.
     pub fn suspend(&self, length: SignedDuration) {
-        if let Source::Steered { suspended_ms, .. } = &self.0 {
+        if let ClockSource::Steered { suspended_ms, .. } = &self.0 {
             suspended_ms.fetch_add(millis(length), Ordering::Relaxed);
         }
     }
