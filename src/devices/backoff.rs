@@ -58,14 +58,14 @@ const KEPT_FOR_COMMANDS: u32 = 3;
 
 /// What a login is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum LoginPurpose {
     /// Somebody waits for it.
     Command,
     /// Only the next poll does.
     Poll,
 }
 
-impl Purpose {
+impl LoginPurpose {
     /// How many logins it leaves over.
     fn kept(self) -> u32 {
         match self {
@@ -84,7 +84,7 @@ impl LoginBudget {
     }
 
     /// Takes one login if there is one for this purpose.
-    pub(super) fn take(&mut self, purpose: Purpose, now: Instant) -> bool {
+    pub(super) fn take(&mut self, purpose: LoginPurpose, now: Instant) -> bool {
         let granted = self.grants(purpose, now);
         if granted {
             self.left -= 1;
@@ -94,12 +94,12 @@ impl LoginBudget {
 
     /// A login that happened whatever the budget said.
     pub(super) fn spend(&mut self, now: Instant) {
-        self.grants(Purpose::Command, now);
+        self.grants(LoginPurpose::Command, now);
         self.left = self.left.saturating_sub(1);
     }
 
     /// When there is a login left for this purpose: `now` or later.
-    pub(super) fn grants_at(&mut self, purpose: Purpose, now: Instant) -> Instant {
+    pub(super) fn grants_at(&mut self, purpose: LoginPurpose, now: Instant) -> Instant {
         if self.grants(purpose, now) {
             return now;
         }
@@ -108,7 +108,7 @@ impl LoginBudget {
     }
 
     /// Whether there is a login left for this purpose.
-    pub(super) fn grants(&mut self, purpose: Purpose, now: Instant) -> bool {
+    pub(super) fn grants(&mut self, purpose: LoginPurpose, now: Instant) -> bool {
         while self.left < LOGIN_BURST && now.duration_since(self.refilled) >= LOGIN_REFILL {
             self.left += 1;
             self.refilled += LOGIN_REFILL;
@@ -142,8 +142,10 @@ mod tests {
     fn polls_leave_logins_for_commands() {
         let start = Instant::now();
         let mut budget = LoginBudget::new(start);
-        let polls = (0..10).filter(|_| budget.take(Purpose::Poll, start)).count();
-        let commands = (0..10).filter(|_| budget.take(Purpose::Command, start)).count();
+        let polls = (0..10).filter(|_| budget.take(LoginPurpose::Poll, start)).count();
+        let commands = (0..10)
+            .filter(|_| budget.take(LoginPurpose::Command, start))
+            .count();
         assert_eq!((polls, commands), (3, 3));
     }
 
@@ -151,10 +153,10 @@ mod tests {
     fn the_next_login_is_known() {
         let start = Instant::now();
         let mut budget = LoginBudget::new(start);
-        assert_eq!(budget.grants_at(Purpose::Poll, start), start);
-        while budget.take(Purpose::Command, start) {}
+        assert_eq!(budget.grants_at(LoginPurpose::Poll, start), start);
+        while budget.take(LoginPurpose::Command, start) {}
         let soon = start + Duration::from_secs(3);
-        for (purpose, refills) in [(Purpose::Command, 1), (Purpose::Poll, 4)] {
+        for (purpose, refills) in [(LoginPurpose::Command, 1), (LoginPurpose::Poll, 4)] {
             let at = budget.grants_at(purpose, soon);
             assert_eq!(at, start + LOGIN_REFILL * refills);
             let mut then = LoginBudget { ..budget };
@@ -170,7 +172,7 @@ mod tests {
         let mut in_minute = [0; 3];
         for second in 0..180_u32 {
             let now = start + Duration::from_secs(second.into());
-            if budget.take(Purpose::Command, now) {
+            if budget.take(LoginPurpose::Command, now) {
                 in_minute[(second / 60) as usize] += 1;
             }
         }

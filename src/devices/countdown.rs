@@ -20,10 +20,10 @@ pub(super) use registry::CountdownRegistry;
 use memory::{CountdownMemory, CountdownStep, DeviceTimer, length_until, to_second};
 
 use super::{
-    backoff::Purpose,
+    backoff::LoginPurpose,
+    client::fault::{Fault, Remedy},
+    client::session::{DeviceRequest, Session},
     exchange::ExchangeError,
-    fault::{Fault, Remedy},
-    session::{Request, Session},
     worker::Worker,
 };
 use crate::devices::switch_target::{SwitchProgress, SwitchTarget, too_late};
@@ -292,7 +292,7 @@ impl Worker {
             return Ok(());
         }
         let failed = self.known.countdown == Countdown::Failed;
-        let read = match self.read_countdown(session, Purpose::Poll).await {
+        let read = match self.read_countdown(session, LoginPurpose::Poll).await {
             Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
                 self.known.set_countdown(Countdown::Unknown);
                 return Ok(());
@@ -377,9 +377,9 @@ impl Worker {
         if !self.has_countdown() {
             return Ok(());
         }
-        let read = self.read_countdown(session, Purpose::Command).await?;
+        let read = self.read_countdown(session, LoginPurpose::Command).await?;
         if whose(&read) {
-            self.exchange(session, Request::ClearTimer, Purpose::Command)
+            self.exchange(session, DeviceRequest::ClearTimer, LoginPurpose::Command)
                 .await?;
             self.own_countdown.memory.on_cleared();
             self.persist_countdown();
@@ -394,7 +394,7 @@ impl Worker {
         if !self.has_countdown() {
             return Ok(CountdownResult::Without);
         }
-        let read = match self.read_countdown(session, Purpose::Command).await {
+        let read = match self.read_countdown(session, LoginPurpose::Command).await {
             Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
                 return self.give_up(session, Some(fault), CountdownRisk::Theirs).await;
             }
@@ -423,7 +423,7 @@ impl Worker {
         end: Steady,
         risk: CountdownRisk,
     ) -> Result<CountdownResult, ExchangeError> {
-        match self.read_countdown(session, Purpose::Command).await? {
+        match self.read_countdown(session, LoginPurpose::Command).await? {
             Countdown::Armed { .. } => return Ok(CountdownResult::Armed(risk)),
             // The app set one in between.
             Countdown::External { .. } => return Ok(CountdownResult::Without),
@@ -433,7 +433,7 @@ impl Worker {
             CountdownResult::Armed(_) => {}
             other => return Ok(other),
         }
-        let read = self.read_countdown(session, Purpose::Command).await?;
+        let read = self.read_countdown(session, LoginPurpose::Command).await?;
         if read.runs() {
             return Ok(CountdownResult::Armed(risk));
         }
@@ -454,7 +454,7 @@ impl Worker {
             self.own_countdown.memory.on_arming(length, now);
             self.persist_countdown();
             let fault = match self
-                .exchange(session, Request::SetTimer(length), Purpose::Command)
+                .exchange(session, DeviceRequest::SetTimer(length), LoginPurpose::Command)
                 .await
             {
                 Ok(_) => {
@@ -470,7 +470,7 @@ impl Worker {
                 Err(ExchangeError::Fault(fault)) => fault,
                 Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
             };
-            match self.read_countdown(session, Purpose::Command).await {
+            match self.read_countdown(session, LoginPurpose::Command).await {
                 Ok(Countdown::Armed { .. }) if self.is_armed_for(end) => {
                     return Ok(CountdownResult::Armed(risk));
                 }
@@ -528,9 +528,9 @@ impl Worker {
     }
 
     async fn open_relay(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        let off = Request::Switch(None, Power::Off);
+        let off = DeviceRequest::Switch(None, Power::Off);
         self.unconfirmed.sent(None, Power::Off, self.clock.steady());
-        match self.exchange(session, off, Purpose::Command).await {
+        match self.exchange(session, off, LoginPurpose::Command).await {
             Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
                 return Err(fault.into());
             }
@@ -544,9 +544,9 @@ impl Worker {
     async fn read_countdown(
         &mut self,
         session: &mut Session,
-        purpose: Purpose,
+        purpose: LoginPurpose,
     ) -> Result<Countdown, ExchangeError> {
-        match self.exchange(session, Request::GetTimer, purpose).await {
+        match self.exchange(session, DeviceRequest::GetTimer, purpose).await {
             Ok(value) => {
                 let timer = DeviceTimer::of(&value);
                 let read = self.own_countdown.memory.on_reading(timer, self.clock.read());

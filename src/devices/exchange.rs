@@ -5,12 +5,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    backoff::Purpose,
-    fault::{Fault, Remedy},
+    backoff::LoginPurpose,
+    client::fault::{Fault, Remedy},
+    client::readings::{DeviceReading, OutletReading},
+    client::session::{DeviceRequest, Session},
     mailbox::Stopped,
-    readings::{DeviceReading, OutletReading},
     reboot::{PendingReboot, rebooted},
-    session::{Request, Session},
     worker::Worker,
 };
 use crate::devices::{
@@ -127,7 +127,7 @@ impl Worker {
         // One read answers all who asked before it started.
         let mut readers = self.mailbox.queue.take_reads();
         readers.insert(0, intent);
-        match self.read(session, Purpose::Command).await {
+        match self.read(session, LoginPurpose::Command).await {
             Ok(()) => {
                 for reader in readers {
                     self.meter_for(&reader.path);
@@ -159,12 +159,16 @@ impl Worker {
         session: &mut Session,
         intent: DeviceCommand,
     ) -> Result<(), ExchangeError> {
-        let mut result = self.exchange(session, Request::Reboot, Purpose::Command).await;
+        let mut result = self
+            .exchange(session, DeviceRequest::Reboot, LoginPurpose::Command)
+            .await;
         let closed = matches!(result, Err(ExchangeError::Fault(Fault::Closed)));
         if closed {
             // A device that reboots at once closes the connection. So does one that closes idle connections, which did
             // not read the request.
-            result = self.exchange(session, Request::Reboot, Purpose::Command).await;
+            result = self
+                .exchange(session, DeviceRequest::Reboot, LoginPurpose::Command)
+                .await;
         }
         match result {
             Ok(_) | Err(ExchangeError::Fault(Fault::Closed)) => {
@@ -236,8 +240,8 @@ impl Worker {
                 }
                 self.unconfirmed
                     .sent(target.key.clone(), power, self.clock.steady());
-                let request = Request::Switch(target.child.as_deref(), power);
-                match self.exchange(session, request, Purpose::Command).await {
+                let request = DeviceRequest::Switch(target.child.as_deref(), power);
+                match self.exchange(session, request, LoginPurpose::Command).await {
                     Ok(_) => {}
                     // Whether it was applied is not known: the device is asked below.
                     Err(ExchangeError::Fault(fault)) if fault.remedy() == Remedy::ReadBack => {}
@@ -271,7 +275,7 @@ impl Worker {
         ] = targets
         {
             let info = self
-                .exchange(session, Request::Child(child), Purpose::Command)
+                .exchange(session, DeviceRequest::Child(child), LoginPurpose::Command)
                 .await?;
             let reading = OutletReading::of(&info);
             let change = self
@@ -280,14 +284,14 @@ impl Worker {
             self.report_changes(change.into_iter().collect()).await;
             return Ok(());
         }
-        self.read(session, Purpose::Command).await
+        self.read(session, LoginPurpose::Command).await
     }
 
     /// Reads all outlets, and reports which relays changed.
     pub(super) async fn read(
         &mut self,
         session: &mut Session,
-        purpose: Purpose,
+        purpose: LoginPurpose,
     ) -> Result<(), ExchangeError> {
         let readings = self.read_outlets(session, purpose).await?;
         let changes = self
@@ -299,7 +303,9 @@ impl Worker {
 
     /// Reads the strip's own values, which its list of children does not carry.
     pub(super) async fn read_device(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        let info = self.exchange(session, Request::Info, Purpose::Poll).await?;
+        let info = self
+            .exchange(session, DeviceRequest::Info, LoginPurpose::Poll)
+            .await?;
         self.known.apply(&DeviceReading::of(&info));
         self.send_report().await;
         Ok(())
@@ -308,16 +314,16 @@ impl Worker {
     async fn read_outlets(
         &mut self,
         session: &mut Session,
-        purpose: Purpose,
+        purpose: LoginPurpose,
     ) -> Result<Vec<OutletReading>, ExchangeError> {
         match self.kind {
             Kind::Plug => {
-                let info = self.essential(session, Request::Info, purpose).await?;
+                let info = self.essential(session, DeviceRequest::Info, purpose).await?;
                 self.known.apply(&DeviceReading::of(&info));
                 Ok(vec![OutletReading::of(&info)])
             }
             Kind::Strip => {
-                let list = self.essential(session, Request::Children, purpose).await?;
+                let list = self.essential(session, DeviceRequest::Children, purpose).await?;
                 Ok(OutletReading::children(&list))
             }
         }
@@ -327,8 +333,8 @@ impl Worker {
     async fn essential(
         &mut self,
         session: &mut Session,
-        request: Request<'_>,
-        purpose: Purpose,
+        request: DeviceRequest<'_>,
+        purpose: LoginPurpose,
     ) -> Result<Value, ExchangeError> {
         match self.exchange(session, request, purpose).await {
             Err(ExchangeError::Fault(fault)) if fault.remedy() == Remedy::DoWithout => {
@@ -342,11 +348,11 @@ impl Worker {
     pub(super) async fn exchange(
         &mut self,
         session: &mut Session,
-        request: Request<'_>,
-        purpose: Purpose,
+        request: DeviceRequest<'_>,
+        purpose: LoginPurpose,
     ) -> Result<Value, ExchangeError> {
         let (mut asked_again, mut logged_in) = (false, false);
-        let switches = matches!(request, Request::Switch(..));
+        let switches = matches!(request, DeviceRequest::Switch(..));
         loop {
             let sent = Instant::now();
             let answer = self.mailbox.serve_inbox_during(session.perform(request)).await;
@@ -363,7 +369,9 @@ impl Worker {
             self.recorder.failed(fault.kind());
             self.mailbox.on_fault(&fault);
             match fault.remedy() {
-                Remedy::RetryNow if !asked_again && !matches!(request, Request::Reboot) => asked_again = true,
+                Remedy::RetryNow if !asked_again && !matches!(request, DeviceRequest::Reboot) => {
+                    asked_again = true
+                }
                 // A request that was lost with its connection used up a sequence number, so the device refuses the
                 // next one. Nobody took the session: that is not what the budget is for.
                 Remedy::LogInAgain
@@ -384,7 +392,7 @@ impl Worker {
         self.renew(session).await?;
         let fault = match self
             .mailbox
-            .serve_inbox_during(session.perform(Request::Info))
+            .serve_inbox_during(session.perform(DeviceRequest::Info))
             .await?
         {
             Ok(info) => match self.known.identity_mismatch(&DeviceReading::of(&info)) {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    readings::{DeviceReading, OutletReading},
-    search::Discovered,
+    client::discovery::Discovered,
+    client::readings::{DeviceReading, OutletReading},
 };
 use crate::devices::state::DeviceState;
 use crate::domain::devices::DeviceConfig;

@@ -9,9 +9,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    client::fault::Fault,
+    command_queue::{Queue, View},
     countdown::WantedEnd,
-    fault::Fault,
-    queue::{Queue, View},
     reboot::PendingReboot,
 };
 use crate::domain::devices::WorkerSettings;

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    backoff::{Purpose, jittered},
+    backoff::{LoginPurpose, jittered},
+    client::fault::Fault,
+    client::session::{DeviceRequest, MeterRequest, Session},
     exchange::ExchangeError,
-    fault::Fault,
-    session::{Reading, Request, Session},
     worker::Worker,
 };
 use crate::{
@@ -118,11 +118,11 @@ impl Meters {
         positions.get(place).copied()
     }
 
-    fn ability(&mut self, reading: Reading) -> &mut Ability {
+    fn ability(&mut self, reading: MeterRequest) -> &mut Ability {
         match reading {
-            Reading::Live => &mut self.live,
-            Reading::Usage => &mut self.usage,
-            Reading::Power => &mut self.power,
+            MeterRequest::Live => &mut self.live,
+            MeterRequest::Usage => &mut self.usage,
+            MeterRequest::Power => &mut self.power,
         }
     }
 }
@@ -271,7 +271,9 @@ impl Worker {
         };
         let child = known.child.clone();
         let mut reading = MeterReading {
-            live: self.ask_meter(session, Reading::Live, child.as_deref()).await?,
+            live: self
+                .ask_meter(session, MeterRequest::Live, child.as_deref())
+                .await?,
             usage: Told::Missed,
             power: Told::Missed,
         };
@@ -279,11 +281,15 @@ impl Worker {
             self.meters.hurry(Some(position), Instant::now(), usual);
             return Ok(());
         }
-        reading.usage = self.ask_meter(session, Reading::Usage, child.as_deref()).await?;
+        reading.usage = self
+            .ask_meter(session, MeterRequest::Usage, child.as_deref())
+            .await?;
         let has_power =
             number(&reading.live, "power_mw").is_some() || number(&reading.usage, "current_power").is_some();
         if !has_power && self.mailbox.queue.is_empty() {
-            reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
+            reading.power = self
+                .ask_meter(session, MeterRequest::Power, child.as_deref())
+                .await?;
         }
         let metered = self.apply_meter_reading(position, &reading);
         self.apply_clock(&reading);
@@ -297,14 +303,14 @@ impl Worker {
     async fn ask_meter(
         &mut self,
         session: &mut Session,
-        reading: Reading,
+        reading: MeterRequest,
         child: Option<&str>,
     ) -> Result<Told, ExchangeError> {
         if !self.meters.ability(reading).is_asked() {
             return Ok(Told::Nothing);
         }
         let answer = self
-            .exchange(session, Request::Meter(reading, child), Purpose::Poll)
+            .exchange(session, DeviceRequest::Meter(reading, child), LoginPurpose::Poll)
             .await;
         let ability = self.meters.ability(reading);
         match answer {
@@ -315,7 +321,7 @@ impl Worker {
             Err(ExchangeError::Fault(Fault::UnknownRequest(code))) => {
                 *ability = Ability::Unknown;
                 debug!(device = %self.config.id, request = ?reading, code, "meter request not supported by this model");
-                if reading == Reading::Live {
+                if reading == MeterRequest::Live {
                     self.book.forget_voltage(&self.config.id);
                 }
                 Ok(Told::Nothing)

@@ -4,29 +4,25 @@
 //! [`DeviceEvent`].
 
 mod backoff;
+mod client;
+mod command_queue;
 mod countdown;
 pub mod energy;
 mod exchange;
-mod fault;
 #[cfg(test)]
 mod fuzz;
 mod mailbox;
 mod meter;
-mod opening;
+mod off_rules;
 mod owner;
-mod queue;
-mod readings;
 mod reboot;
 mod reports;
-mod rules;
-mod search;
-mod session;
 mod state;
 mod switch_target;
 mod unconfirmed;
 mod worker;
 
+pub use client::discovery::{Discovered, discover};
+pub use client::opening::{Seen, look};
 pub use countdown::ArmedCountdowns;
-pub use opening::{Seen, look};
 pub use owner::DeviceOwner;
-pub use search::{Discovered, discover};

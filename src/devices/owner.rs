@@ -18,9 +18,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    client::discovery::DiscoveryCache,
     countdown::CountdownRegistry,
     mailbox::{Mailbox, WorkerMsg},
-    search::DiscoveryCache,
     worker::Worker,
 };
 use crate::domain::{

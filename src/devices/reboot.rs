@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{fault::Fault, switch_target::too_late};
+use super::{client::fault::Fault, switch_target::too_late};
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
     device_command::DeviceCommand,
@@ -13,11 +13,11 @@ use crate::domain::{
 #[derive(Debug)]
 pub(super) struct PendingReboot {
     command: DeviceCommand,
-    seen: Seen,
+    seen: Absence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum Absence {
     Nothing,
     /// Nothing listens at its address.
     Gone,
@@ -29,7 +29,7 @@ impl PendingReboot {
         command.reply.may_be_done(1);
         Self {
             command,
-            seen: Seen::Nothing,
+            seen: Absence::Nothing,
         }
     }
 
@@ -40,13 +40,13 @@ impl PendingReboot {
     /// A device that answers nothing may hang. One whose port is closed is away.
     pub(super) fn on_fault(&mut self, fault: &Fault) {
         if matches!(fault, Fault::Refused | Fault::Unreachable(_)) {
-            self.seen = Seen::Gone;
+            self.seen = Absence::Gone;
         }
     }
 
     /// The device answers again. Gives the reboot back if that does not show what it did.
     pub(super) fn on_answer(self) -> Option<Self> {
-        if self.seen == Seen::Nothing {
+        if self.seen == Absence::Nothing {
             return Some(self);
         }
         self.command.reply.send(Ok(rebooted()));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::readings::{DeviceReading, OutletReading};
+use super::client::readings::{DeviceReading, OutletReading};
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
 use planner::{Now, OutletKey, Power, Steady};

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{
-    backoff::{Backoff, LoginBudget, Purpose, jittered},
+    backoff::{Backoff, LoginBudget, LoginPurpose, jittered},
+    client::discovery::DiscoveryCache,
+    client::fault::{Fault, Remedy},
+    client::session::Session,
     exchange::ExchangeError,
-    fault::{Fault, Remedy},
     mailbox::Mailbox,
     meter::Meters,
-    rules::RuleStore,
-    search::DiscoveryCache,
-    session::Session,
+    off_rules::RuleStore,
 };
 use crate::domain::devices::{DeviceConfig, EventSenders, PollingConfig, WorkerSettings};
 use crate::{
@@ -200,7 +200,7 @@ impl Worker {
                 self.carry_out(&mut session, intent).await
             } else if now >= next_poll {
                 next_poll = now + jittered(self.tempo.poll);
-                self.read(&mut session, Purpose::Poll).await
+                self.read(&mut session, LoginPurpose::Poll).await
             } else if self.countdown_is_due() {
                 self.poll_countdown(&mut session).await
             } else if self.countdown_change_at(now) == Some(now) {
@@ -249,7 +249,7 @@ impl Worker {
     /// When a rescan that was requested is due: each device has its turn, and a limit of logins.
     fn rescan_at(&mut self, now: Instant) -> Option<Instant> {
         let at = self.mailbox.rescan_at?;
-        Some(at.max(self.logins.grants_at(Purpose::Poll, now)))
+        Some(at.max(self.logins.grants_at(LoginPurpose::Poll, now)))
     }
 
     /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
@@ -279,7 +279,7 @@ impl Worker {
                 self.failures += 1;
                 self.mailbox.trouble = Some(fault.trouble());
                 self.enter(Phase::Degraded).await;
-                let may_log_in = self.logins.grants(Purpose::Command, Instant::now());
+                let may_log_in = self.logins.grants(LoginPurpose::Command, Instant::now());
                 if self.failures >= FAILURES_TO_RECONNECT && may_log_in {
                     FailureAction::Leave(WorkerState::Connect)
                 } else {

@@ -108,10 +108,11 @@ fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
 #[test]
 fn a_request_that_fails_is_left_alone_until_the_next_login_and_an_unknown_one_for_good() {
     let mut meters = Meters::new(Instant::now());
-    *meters.ability(Reading::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
-    *meters.ability(Reading::Power) = Ability::Unknown;
+    *meters.ability(MeterRequest::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
+    *meters.ability(MeterRequest::Power) = Ability::Unknown;
     let asked = |meters: &mut Meters| {
-        [Reading::Live, Reading::Usage, Reading::Power].map(|reading| meters.ability(reading).is_asked())
+        [MeterRequest::Live, MeterRequest::Usage, MeterRequest::Power]
+            .map(|reading| meters.ability(reading).is_asked())
     };
     assert_eq!(asked(&mut meters), [false, true, false]);
     meters.renew();

@@ -6,10 +6,10 @@ use tracing::info;
 use super::{ConfigChange, PROBE_FOR_COMMAND, Worker, WorkerState};
 use crate::{
     devices::{
-        fault::{Fault, Remedy},
+        client::fault::{Fault, Remedy},
+        client::opening::{Opened, open},
+        client::readings::DeviceReading,
         mailbox::{Reached, Stopped},
-        opening::{Opened, open},
-        readings::DeviceReading,
     },
     domain::{
         command_error::CommandError,

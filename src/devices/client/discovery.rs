@@ -22,7 +22,7 @@ use tokio::{
 use super::readings::mac;
 
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
-pub(super) const LISTEN: Duration = Duration::from_secs(1);
+pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);
 
 /// Where devices listen for queries.
 const PORT: u16 = 20002;
@@ -67,7 +67,7 @@ impl Discovered {
         }
     }
 
-    pub(super) fn of(ip: IpAddr, message: &Value) -> Self {
+    pub(in crate::devices) fn of(ip: IpAddr, message: &Value) -> Self {
         let text = |pointer| {
             message
                 .pointer(pointer)
@@ -177,7 +177,7 @@ const WAKING: usize = 8;
 
 /// What the network answered lately, shared by all workers.
 #[derive(Debug, Clone)]
-pub(super) struct DiscoveryCache(Arc<CachedAnswers>);
+pub(in crate::devices) struct DiscoveryCache(Arc<CachedAnswers>);
 
 #[derive(Debug)]
 struct CachedAnswers {
@@ -201,7 +201,7 @@ impl Default for DiscoveryCache {
 
 impl DiscoveryCache {
     /// Where the device with this MAC answers now. One search runs at a time; who waits for it reads its answer.
-    pub(super) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
+    pub(in crate::devices) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
         let _turn = self.0.searching.acquire().await.ok()?;
         let answers = match self.fresh() {
             Some(answers) => answers,
@@ -212,7 +212,7 @@ impl DiscoveryCache {
     }
 
     /// Asks one device, which makes some open their web server; whether it answered.
-    pub(super) async fn wake(&self, device: IpAddr) -> bool {
+    pub(in crate::devices) async fn wake(&self, device: IpAddr) -> bool {
         let Ok(_turn) = self.0.waking.try_acquire() else {
             return false;
         };

@@ -20,7 +20,7 @@ use planner::Power;
 
 /// One request on the wire.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Request<'a> {
+pub(in crate::devices) enum DeviceRequest<'a> {
     /// The device's own values; on a plug the outlet's too.
     Info,
     /// All children of a strip, in one request.
@@ -30,7 +30,7 @@ pub(super) enum Request<'a> {
     /// A relay: of a child, or the plug's own.
     Switch(Option<&'a str>, Power),
     /// What a meter tells: of a child, or the plug's own.
-    Meter(Reading, Option<&'a str>),
+    Meter(MeterRequest, Option<&'a str>),
     /// Restart in one second, so that the answer still arrives.
     Reboot,
     /// The plug's countdown: `Null`, or `{"on": bool, "remaining_s": int}`.
@@ -55,7 +55,7 @@ pub(super) enum Request<'a> {
 
 /// What a meter can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(in crate::devices) enum MeterRequest {
     /// Voltage, current, power, and the energy since the restart.
     Live,
     /// The energy of the day and the month; on plugs also the power.
@@ -65,7 +65,7 @@ pub(super) enum Reading {
 }
 
 /// A session with one device. Requests must not overlap: the protocol numbers them.
-pub(super) struct Session {
+pub(in crate::devices) struct Session {
     handler: Handler,
     /// Bounds every request: the crate's own timeout does not cover reading the body in all cases.
     limit: Duration,
@@ -79,7 +79,7 @@ enum Handler {
 impl Session {
     /// Logs in: 3 requests. A plug's handler drives every single plug and a strip's every strip,
     /// whatever the model is called; `kind` says which to make.
-    pub(super) async fn open(
+    pub(in crate::devices) async fn open(
         address: &str,
         credentials: Option<&Credentials>,
         kind: Kind,
@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Logs in again on the same handler: 2 requests. Fails if the device changed its protocol.
-    pub(super) async fn refresh(&mut self) -> Result<(), Fault> {
+    pub(in crate::devices) async fn refresh(&mut self) -> Result<(), Fault> {
         let limit = self.limit * LOGIN_REQUESTS;
         match &mut self.handler {
             Handler::Plug(plug) => within(limit, Box::pin(plug.refresh_session())).await.map(drop),
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// The names of what the device can do (`energy_monitoring`, `control_child`...).
-    pub(super) async fn components(&self) -> Result<Vec<String>, Fault> {
+    pub(in crate::devices) async fn components(&self) -> Result<Vec<String>, Fault> {
         let list = match &self.handler {
             Handler::Plug(plug) => within(self.limit, Box::pin(plug.get_component_list())).await?,
             Handler::Strip(strip) => within(self.limit, Box::pin(strip.get_component_list())).await?,
@@ -117,42 +117,48 @@ impl Session {
     }
 
     /// Sends one request and returns its result; `Null` where a request has none.
-    pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
+    pub(in crate::devices) async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
         let limit = match request {
-            Request::SetTimer(_) => self.limit * 2,
-            Request::GetRules => self.limit * RULE_PAGES,
+            DeviceRequest::SetTimer(_) => self.limit * 2,
+            DeviceRequest::GetRules => self.limit * RULE_PAGES,
             _ => self.limit,
         };
         within(limit, Box::pin(self.send(request))).await
     }
 
-    async fn send(&self, request: Request<'_>) -> Result<Value, tapo::Error> {
+    async fn send(&self, request: DeviceRequest<'_>) -> Result<Value, tapo::Error> {
         match (&self.handler, request) {
-            (Handler::Plug(plug), Request::Info) => plug.get_device_info_json().await,
-            (Handler::Plug(plug), Request::Switch(_, Power::On)) => plug.on().await.map(|()| Value::Null),
-            (Handler::Plug(plug), Request::Switch(_, Power::Off)) => plug.off().await.map(|()| Value::Null),
-            (Handler::Plug(plug), Request::Meter(reading, None)) => read_plug_meter(plug, reading).await,
-            (Handler::Plug(plug), Request::Reboot) => {
+            (Handler::Plug(plug), DeviceRequest::Info) => plug.get_device_info_json().await,
+            (Handler::Plug(plug), DeviceRequest::Switch(_, Power::On)) => {
+                plug.on().await.map(|()| Value::Null)
+            }
+            (Handler::Plug(plug), DeviceRequest::Switch(_, Power::Off)) => {
+                plug.off().await.map(|()| Value::Null)
+            }
+            (Handler::Plug(plug), DeviceRequest::Meter(reading, None)) => {
+                read_plug_meter(plug, reading).await
+            }
+            (Handler::Plug(plug), DeviceRequest::Reboot) => {
                 plug.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
             (
                 Handler::Plug(plug),
-                timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
+                timer @ (DeviceRequest::GetTimer | DeviceRequest::SetTimer(_) | DeviceRequest::ClearTimer),
             ) => send_timer(plug, timer).await,
             (
                 Handler::Plug(plug),
-                rule @ (Request::GetRules
-                | Request::GetRoom
-                | Request::AddRule(_)
-                | Request::EditRule(..)
-                | Request::RemoveRule(_)),
+                rule @ (DeviceRequest::GetRules
+                | DeviceRequest::GetRoom
+                | DeviceRequest::AddRule(_)
+                | DeviceRequest::EditRule(..)
+                | DeviceRequest::RemoveRule(_)),
             ) => send_rule(plug, rule).await,
-            (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
-            (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
-            (Handler::Strip(strip), Request::Child(id)) => {
+            (Handler::Strip(strip), DeviceRequest::Info) => strip.get_device_info_json().await,
+            (Handler::Strip(strip), DeviceRequest::Children) => strip.get_child_device_list_json().await,
+            (Handler::Strip(strip), DeviceRequest::Child(id)) => {
                 strip.plug_unchecked(id).get_device_info_json().await
             }
-            (Handler::Strip(strip), Request::Switch(Some(id), power)) => {
+            (Handler::Strip(strip), DeviceRequest::Switch(Some(id), power)) => {
                 let child = strip.plug_unchecked(id);
                 match power {
                     Power::On => child.on().await,
@@ -160,32 +166,35 @@ impl Session {
                 }
                 .map(|()| Value::Null)
             }
-            (Handler::Strip(strip), Request::Meter(reading, Some(id))) => {
+            (Handler::Strip(strip), DeviceRequest::Meter(reading, Some(id))) => {
                 let child = strip.plug_unchecked(id);
                 match reading {
-                    Reading::Live => as_json(&child.get_energy_meter_data().await?),
-                    Reading::Usage => as_json(&child.get_energy_usage().await?),
-                    Reading::Power => as_json(&child.get_current_power().await?),
+                    MeterRequest::Live => as_json(&child.get_energy_meter_data().await?),
+                    MeterRequest::Usage => as_json(&child.get_energy_usage().await?),
+                    MeterRequest::Power => as_json(&child.get_current_power().await?),
                 }
             }
-            (Handler::Strip(strip), Request::Reboot) => {
+            (Handler::Strip(strip), DeviceRequest::Reboot) => {
                 strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
             // A plug has no children, and a strip has neither a relay, a meter nor a countdown of its own: what
             // such a device would say.
-            (Handler::Plug(_), Request::Children | Request::Child(_) | Request::Meter(_, Some(_)))
+            (
+                Handler::Plug(_),
+                DeviceRequest::Children | DeviceRequest::Child(_) | DeviceRequest::Meter(_, Some(_)),
+            )
             | (
                 Handler::Strip(_),
-                Request::Switch(None, _)
-                | Request::Meter(_, None)
-                | Request::GetTimer
-                | Request::SetTimer(_)
-                | Request::ClearTimer
-                | Request::GetRules
-                | Request::GetRoom
-                | Request::AddRule(_)
-                | Request::EditRule(..)
-                | Request::RemoveRule(_),
+                DeviceRequest::Switch(None, _)
+                | DeviceRequest::Meter(_, None)
+                | DeviceRequest::GetTimer
+                | DeviceRequest::SetTimer(_)
+                | DeviceRequest::ClearTimer
+                | DeviceRequest::GetRules
+                | DeviceRequest::GetRoom
+                | DeviceRequest::AddRule(_)
+                | DeviceRequest::EditRule(..)
+                | DeviceRequest::RemoveRule(_),
             ) => Err(tapo::Error::DeviceNotFound),
         }
     }
@@ -193,11 +202,14 @@ impl Session {
 
 /// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, what it did read
 /// is taken as leniently as all else.
-async fn read_plug_meter(plug: &PlugEnergyMonitoringHandler, reading: Reading) -> Result<Value, tapo::Error> {
+async fn read_plug_meter(
+    plug: &PlugEnergyMonitoringHandler,
+    reading: MeterRequest,
+) -> Result<Value, tapo::Error> {
     match reading {
-        Reading::Live => as_json(&plug.get_energy_meter_data().await?),
-        Reading::Usage => as_json(&plug.get_energy_usage().await?),
-        Reading::Power => as_json(&plug.get_current_power().await?),
+        MeterRequest::Live => as_json(&plug.get_energy_meter_data().await?),
+        MeterRequest::Usage => as_json(&plug.get_energy_usage().await?),
+        MeterRequest::Power => as_json(&plug.get_current_power().await?),
     }
 }
 
@@ -205,10 +217,13 @@ fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {
     Ok(serde_json::to_value(result)?)
 }
 
-async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+async fn send_timer(
+    plug: &PlugEnergyMonitoringHandler,
+    request: DeviceRequest<'_>,
+) -> Result<Value, tapo::Error> {
     match request {
-        Request::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
-        Request::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
+        DeviceRequest::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
+        DeviceRequest::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
         _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
             json!({
                 "on": matches!(timer.desired_state, PowerState::On),
@@ -218,15 +233,18 @@ async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) ->
     }
 }
 
-async fn send_rule(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+async fn send_rule(
+    plug: &PlugEnergyMonitoringHandler,
+    request: DeviceRequest<'_>,
+) -> Result<Value, tapo::Error> {
     match request {
-        Request::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
-        Request::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
-        Request::EditRule(id, rule) => {
+        DeviceRequest::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
+        DeviceRequest::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
+        DeviceRequest::EditRule(id, rule) => {
             let rule = weekly(rule)?.with_id(id);
             plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
         }
-        Request::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
+        DeviceRequest::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
         _ => as_json(&plug.get_schedule_rules().await?),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::account::{Counters, EnergyCounter};
+use super::counter::{Counters, EnergyCounter};
 use planner::DeviceId;
 use planner::units::MilliWattHours;
 

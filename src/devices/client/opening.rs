@@ -5,26 +5,26 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
+    discovery::DiscoveryCache,
     fault::Fault,
     readings::{DeviceReading, OutletReading, kind},
-    search::DiscoveryCache,
-    session::{Request, Session},
+    session::{DeviceRequest, Session},
 };
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
 
 /// A device that let us in.
-pub(super) struct Opened {
-    pub(super) session: Session,
-    pub(super) kind: Kind,
-    pub(super) components: Vec<String>,
-    pub(super) info: Value,
-    pub(super) outlets: Vec<OutletReading>,
+pub(in crate::devices) struct Opened {
+    pub(in crate::devices) session: Session,
+    pub(in crate::devices) kind: Kind,
+    pub(in crate::devices) components: Vec<String>,
+    pub(in crate::devices) info: Value,
+    pub(in crate::devices) outlets: Vec<OutletReading>,
 }
 
 /// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
 /// components and is opened again as one.
-pub(super) async fn open(
+pub(in crate::devices) async fn open(
     address: String,
     config: Arc<DeviceConfig>,
     guess: Kind,
@@ -42,10 +42,10 @@ pub(super) async fn open(
     if kind != guess {
         session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
     }
-    let info = session.perform(Request::Info).await?;
+    let info = session.perform(DeviceRequest::Info).await?;
     let outlets = match kind {
         Kind::Plug => vec![OutletReading::of(&info)],
-        Kind::Strip => OutletReading::children(&session.perform(Request::Children).await?),
+        Kind::Strip => OutletReading::children(&session.perform(DeviceRequest::Children).await?),
     };
     Ok(Opened {
         session,

@@ -11,8 +11,8 @@ fn off(minute: u16, days: u8) -> WeeklyOff {
     }
 }
 
-fn task(wanted: &[WeeklyOff], ours: &[(&str, WeeklyOff)], rules: &[DeviceRule]) -> Task {
-    let mut task = Task::default();
+fn task(wanted: &[WeeklyOff], ours: &[(&str, WeeklyOff)], rules: &[DeviceRule]) -> OffRulePlan {
+    let mut task = OffRulePlan::default();
     task.wish(Arc::new(Mirror {
         wanted: wanted.iter().copied().collect(),
         ours: ours.iter().map(|(id, rule)| ((*id).to_owned(), *rule)).collect(),

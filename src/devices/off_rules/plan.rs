@@ -10,10 +10,10 @@ use tracing::{info, warn};
 
 use crate::{
     devices::{
-        backoff::Purpose,
+        backoff::LoginPurpose,
+        client::fault::Fault,
+        client::session::{DeviceRequest, Session},
         exchange::ExchangeError,
-        fault::Fault,
-        session::{Request, Session},
         worker::Worker,
     },
     domain::{
@@ -24,7 +24,7 @@ use crate::{
 
 /// What a worker has to do to make the rules on its plug what they should be.
 #[derive(Debug, Default)]
-pub(super) struct Task {
+pub(super) struct OffRulePlan {
     wish: Option<Arc<Mirror>>,
     ours: OurRules,
     /// Whether the rules were read since they may have changed.
@@ -63,7 +63,7 @@ enum Step {
     Applied,
 }
 
-impl Task {
+impl OffRulePlan {
     pub(super) fn wish(&mut self, wish: Arc<Mirror>) {
         self.ours.extend(wish.ours.clone());
         self.refused.clear();
@@ -83,17 +83,17 @@ impl Task {
 
     /// Removes what is ours from the plug. What was changed by others is theirs, so the rules are read first.
     pub(super) async fn remove_ours(&mut self, session: &mut Session) -> Result<(), Fault> {
-        let list = match session.perform(Request::GetRules).await {
+        let list = match session.perform(DeviceRequest::GetRules).await {
             // A request that the stop cut off used up a number of the session.
             Err(Fault::SessionLost | Fault::Closed) => {
                 session.refresh().await?;
-                session.perform(Request::GetRules).await?
+                session.perform(DeviceRequest::GetRules).await?
             }
             list => list?,
         };
         self.compare(&super::rules(&list));
         while let Some(id) = self.ours.keys().next().cloned() {
-            session.perform(Request::RemoveRule(&id)).await?;
+            session.perform(DeviceRequest::RemoveRule(&id)).await?;
             self.ours.remove(&id);
         }
         Ok(())
@@ -193,15 +193,17 @@ impl Worker {
                 return Ok(());
             }
             Step::AskForRoom => {
-                let answer = self.exchange(session, Request::GetRoom, Purpose::Poll).await;
+                let answer = self
+                    .exchange(session, DeviceRequest::GetRoom, LoginPurpose::Poll)
+                    .await;
                 let room = own_answer(answer)?.ok().and_then(|room| room.as_u64());
                 // Most hold 32; one that does not say is not filled to the brim.
                 let room = room.and_then(|room| usize::try_from(room).ok());
                 self.rules.task.room = Some(room.unwrap_or(rules.len() + 1));
             }
             Step::Remove(id) => {
-                let request = Request::RemoveRule(&id);
-                let answer = own_answer(self.exchange(session, request, Purpose::Poll).await)?;
+                let request = DeviceRequest::RemoveRule(&id);
+                let answer = own_answer(self.exchange(session, request, LoginPurpose::Poll).await)?;
                 if let (Err(why), Some(ours)) = (answer, self.rules.task.ours.get(&id).copied()) {
                     self.note(Some(why), ours);
                 } else {
@@ -210,8 +212,8 @@ impl Worker {
                 }
             }
             Step::RelayChange(id, wanted) => {
-                let request = Request::EditRule(&id, wanted);
-                let answer = own_answer(self.exchange(session, request, Purpose::Poll).await)?;
+                let request = DeviceRequest::EditRule(&id, wanted);
+                let answer = own_answer(self.exchange(session, request, LoginPurpose::Poll).await)?;
                 if answer.is_ok() {
                     self.rules.task.ours.insert(id.clone(), wanted);
                     self.replace_rule(&id, Some(wanted));
@@ -233,8 +235,8 @@ impl Worker {
     ) -> Result<(), ExchangeError> {
         let before = rules.iter().map(|rule| rule.id.clone()).collect();
         self.rules.task.adding = Some((wanted, before));
-        let request = Request::AddRule(wanted);
-        let answer = own_answer(self.exchange(session, request, Purpose::Poll).await)?;
+        let request = DeviceRequest::AddRule(wanted);
+        let answer = own_answer(self.exchange(session, request, LoginPurpose::Poll).await)?;
         let id = answer
             .as_ref()
             .ok()

@@ -7,7 +7,7 @@ use crate::domain::{
 
 /// A failed exchange with a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub(in crate::devices) enum Fault {
     /// Nobody told us the account: setup mode.
     #[error("no Tapo account is configured; set tapo.username and tapo.password")]
     NoAccount,
@@ -74,7 +74,7 @@ pub(crate) enum Fault {
 
 /// What to do about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
+pub(in crate::devices) enum Remedy {
     /// Ask again at once, once.
     RetryNow,
     /// Log in again, then ask again, once.
@@ -95,7 +95,7 @@ pub(crate) enum Remedy {
 
 impl Fault {
     /// What to do next (`device-protocol` facts: measured against tapo 0.12.2).
-    pub(crate) fn remedy(&self) -> Remedy {
+    pub(in crate::devices) fn remedy(&self) -> Remedy {
         match self {
             Self::Closed => Remedy::RetryNow,
             Self::SessionLost => Remedy::LogInAgain,
@@ -113,7 +113,7 @@ impl Fault {
     }
 
     /// Whether the device may have done what was asked.
-    pub(crate) fn may_be_done(&self) -> bool {
+    pub(in crate::devices) fn may_be_done(&self) -> bool {
         match self {
             // A lost session is also what an answer looks like that does not decrypt.
             Self::NoAnswer
@@ -137,7 +137,7 @@ impl Fault {
     }
 
     /// The word a command's answer carries when this fault ended it.
-    pub(crate) fn code(&self) -> ErrorCode {
+    pub(in crate::devices) fn code(&self) -> ErrorCode {
         match self {
             Self::NoAccount => ErrorCode::SetupMode,
             Self::Forbidden => ErrorCode::Forbidden,
@@ -159,7 +159,7 @@ impl Fault {
     }
 
     /// The phase in which a device waits after this fault kept it from logging in.
-    pub(crate) fn phase(&self) -> Phase {
+    pub(in crate::devices) fn phase(&self) -> Phase {
         match self {
             Self::NoAccount => Phase::SetupMode,
             Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Phase::Forbidden,
@@ -169,7 +169,7 @@ impl Fault {
     }
 
     /// What a person is told.
-    pub(crate) fn trouble(&self) -> DeviceError {
+    pub(in crate::devices) fn trouble(&self) -> DeviceError {
         DeviceError {
             code: self.code(),
             message: self.to_string(),
@@ -177,7 +177,7 @@ impl Fault {
     }
 
     /// The kind alone, for counting.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(in crate::devices) fn kind(&self) -> &'static str {
         match self {
             Self::NoAccount => "no_account",
             Self::Unreachable(_) => "unreachable",

@@ -1,6 +1,6 @@
 //! The schedule rules that a plug holds and follows by itself: read slowly, shown, and a few of them ours.
 
-mod mirroring;
+mod plan;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +9,13 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use mirroring::Task;
+use plan::OffRulePlan;
 
 use super::{
-    backoff::{Purpose, jittered},
+    backoff::{LoginPurpose, jittered},
+    client::fault::{Fault, Remedy},
+    client::session::{DeviceRequest, Session},
     exchange::ExchangeError,
-    fault::{Fault, Remedy},
-    session::{Request, Session},
     worker::Worker,
 };
 use crate::domain::{
@@ -38,7 +38,7 @@ pub(super) struct RuleStore {
     /// When it is read next.
     due: Instant,
     /// What shall be in it.
-    task: Task,
+    task: OffRulePlan,
 }
 
 impl RuleStore {
@@ -46,7 +46,7 @@ impl RuleStore {
         Self {
             there: false,
             due: now,
-            task: Task::default(),
+            task: OffRulePlan::default(),
         }
     }
 
@@ -111,7 +111,9 @@ impl Worker {
     /// Reads the rules. A device that cannot say loses nothing else.
     pub(super) async fn poll_rules(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
         self.rules.due = Instant::now() + jittered(EVERY);
-        let read = self.exchange(session, Request::GetRules, Purpose::Poll).await;
+        let read = self
+            .exchange(session, DeviceRequest::GetRules, LoginPurpose::Poll)
+            .await;
         let rules = match read {
             Ok(list) => Some(rules(&list)),
             Err(ExchangeError::Fault(Fault::UnknownRequest(_))) => {

@@ -9,41 +9,41 @@ use planner::Power;
 
 /// What `get_device_info` says of the device itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct DeviceReading {
-    pub(super) device_id: Option<String>,
-    pub(super) model: Option<String>,
-    pub(super) firmware: Option<String>,
-    pub(super) hardware: Option<String>,
-    pub(super) mac: Option<String>,
-    pub(super) nickname: Option<String>,
+pub(in crate::devices) struct DeviceReading {
+    pub(in crate::devices) device_id: Option<String>,
+    pub(in crate::devices) model: Option<String>,
+    pub(in crate::devices) firmware: Option<String>,
+    pub(in crate::devices) hardware: Option<String>,
+    pub(in crate::devices) mac: Option<String>,
+    pub(in crate::devices) nickname: Option<String>,
     /// dBm.
-    pub(super) rssi: Option<i64>,
+    pub(in crate::devices) rssi: Option<i64>,
     /// The IANA name of the zone of its clock.
-    pub(super) zone: Option<String>,
+    pub(in crate::devices) zone: Option<String>,
 }
 
 /// What the device says of one relay: a plug's `get_device_info`, or one entry of a strip's list.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct OutletReading {
+pub(in crate::devices) struct OutletReading {
     /// The child's own id; `None` on a plug.
-    pub(super) child_id: Option<String>,
+    pub(in crate::devices) child_id: Option<String>,
     /// 1..n as printed on the strip; the list is not in this order.
-    pub(super) position: Option<u8>,
-    pub(super) nickname: Option<String>,
-    pub(super) power: Option<Power>,
+    pub(in crate::devices) position: Option<u8>,
+    pub(in crate::devices) nickname: Option<String>,
+    pub(in crate::devices) power: Option<Power>,
     /// Seconds since the relay closed.
-    pub(super) on_time: Option<u64>,
-    pub(super) overheat: Option<Protection>,
-    pub(super) overload: Option<Protection>,
-    pub(super) overcurrent: Option<Protection>,
-    pub(super) charging: Option<String>,
-    pub(super) auto_off: Option<String>,
+    pub(in crate::devices) on_time: Option<u64>,
+    pub(in crate::devices) overheat: Option<Protection>,
+    pub(in crate::devices) overload: Option<Protection>,
+    pub(in crate::devices) overcurrent: Option<Protection>,
+    pub(in crate::devices) charging: Option<String>,
+    pub(in crate::devices) auto_off: Option<String>,
     /// Seconds until the auto-off setting switches off.
-    pub(super) auto_off_in: Option<u64>,
+    pub(in crate::devices) auto_off_in: Option<u64>,
 }
 
 impl DeviceReading {
-    pub(super) fn of(info: &Value) -> Self {
+    pub(in crate::devices) fn of(info: &Value) -> Self {
         Self {
             device_id: text(info, "device_id"),
             model: text(info, "model"),
@@ -58,7 +58,7 @@ impl DeviceReading {
 }
 
 impl OutletReading {
-    pub(super) fn of(info: &Value) -> Self {
+    pub(in crate::devices) fn of(info: &Value) -> Self {
         Self {
             child_id: text(info, "device_id"),
             position: info
@@ -80,7 +80,7 @@ impl OutletReading {
 
     /// The outlets of a strip, in the order of their positions. Children that are no outlets (the
     /// night light of a P306) are left out; a child without a position comes after those with one.
-    pub(super) fn children(list: &Value) -> Vec<Self> {
+    pub(in crate::devices) fn children(list: &Value) -> Vec<Self> {
         let children = list.get("child_device_list").and_then(Value::as_array);
         let mut outlets: Vec<Self> = children
             .into_iter()
@@ -95,7 +95,7 @@ impl OutletReading {
 }
 
 /// Which handler a device needs, from its component list and not from its model's name.
-pub(super) fn kind(components: &[String]) -> Kind {
+pub(in crate::devices) fn kind(components: &[String]) -> Kind {
     if components.iter().any(|id| id == "control_child") {
         Kind::Strip
     } else {
@@ -160,7 +160,7 @@ fn nickname(info: &Value) -> Option<String> {
 const NAME_MAX: usize = 64;
 
 /// `AA-BB-CC-DD-EE-FF` or `AABBCCDDEEFF` to `aa:bb:cc:dd:ee:ff`; anything else is not a MAC.
-pub(super) fn mac(raw: &str) -> Option<String> {
+pub(in crate::devices) fn mac(raw: &str) -> Option<String> {
     let digits: Vec<char> = raw
         .chars()
         .filter(char::is_ascii_hexdigit)
