@@ -1,148 +1,237 @@
-//! The schedule rules that a plug holds and follows by itself: read slowly, shown, and a few of them ours.
+//! The schedule rules that a plug executes by itself: read slowly and reported. The OFF rules of the bridge are kept as
+//! the scheduler wants them.
 
 mod plan;
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::{Timestamp, tz::TimeZone};
+use planner::Power;
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
-use plan::OffRulePlan;
+use plan::{OffRulePlan, Step};
 
 use super::{
     backoff::{LoginPurpose, jittered},
-    client::fault::{Fault, Remedy},
-    client::session::{DeviceRequest, Session},
-    exchange::ExchangeError,
-    worker::Worker,
+    client::{connection::ExchangeError, fault::Fault, session::DeviceRequest},
+    context::Context,
 };
 use crate::domain::{
-    off_rules::{Mirror, has_fired},
-    report::{DeviceClock, DeviceRule, Kind, RuleTime, Weekdays},
+    off_rules::{Mirror, WeeklyOff},
+    report::{DeviceRule, Kind, RuleTime, Weekdays},
 };
-use planner::Power;
 
-/// Between two readings. People change rules seldom, and a reading is one request for each five rules.
+/// Between two readings. Users change rules seldom, and a reading needs one request for each five rules.
 const EVERY: Duration = Duration::from_mins(10);
 
-/// How long the removal of our rules may take once the device was taken out of the settings.
-const REMOVAL_BUDGET: Duration = Duration::from_secs(3);
-
-/// What a worker knows of its device's store of rules.
+/// The schedule rules on a device.
 #[derive(Debug)]
-pub(super) struct RuleStore {
-    /// Whether the component list names the store.
-    there: bool,
-    /// When it is read next.
+pub(super) struct OffRules {
+    /// Whether the component list names the store of rules.
+    supported: bool,
+    /// When they are read next.
     due: Instant,
-    /// What shall be in it.
-    task: OffRulePlan,
+    /// The rules of the bridge.
+    plan: OffRulePlan,
 }
 
-impl RuleStore {
+impl OffRules {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            there: false,
+            supported: false,
             due: now,
-            task: OffRulePlan::default(),
+            plan: OffRulePlan::default(),
         }
     }
 
-    /// A login: what the device is, and that it may have changed meanwhile. Others go first.
-    pub(super) fn renew(&mut self, kind: Kind, components: &[String], due: Instant) {
+    /// A login: the rules may have changed meanwhile. Other requests go first.
+    pub(super) fn on_connected(&mut self, kind: Kind, components: &[String], due: Instant) {
         // No request of the `tapo` crate (0.12.2) reaches the store of a strip's outlet.
-        self.there = kind == Kind::Plug && components.iter().any(|id| id == "schedule");
+        self.supported = kind == Kind::Plug && components.iter().any(|id| id == "schedule");
         self.due = due;
-        self.task.doubt();
+        self.plan.mark_stale();
     }
 
-    /// What shall be in it from now on.
-    pub(super) fn wish(&mut self, mirror: Arc<Mirror>) {
-        self.task.wish(mirror);
+    /// The scheduler wants these rules on the device.
+    pub(super) fn set_wanted(&mut self, context: &mut Context, wanted: Arc<Mirror>) {
+        self.plan.set_wanted(wanted);
+        context.attribution.set_off_rules(self.plan.ours());
     }
-}
 
-impl Worker {
     /// Whether the rules should be read now.
-    pub(super) fn rules_are_due(&self) -> bool {
-        self.rules.there && Instant::now() >= self.rules.due
-    }
-
-    /// Whether a rule of ours fired a moment ago, by the device's clock.
-    pub(super) fn rule_has_fired(&self, now: Timestamp) -> bool {
-        let DeviceClock::InStep { zone } = &self.known.rules.clock else {
-            return false;
-        };
-        TimeZone::get(zone).is_ok_and(|zone| has_fired(self.rules.task.ours(), &zone, now))
+    pub(super) fn are_due(&self) -> bool {
+        self.supported && Instant::now() >= self.due
     }
 
     /// Whether rules are to be written.
-    pub(super) fn has_rules_to_write(&self) -> bool {
-        self.rules.there && self.rules.task.is_pending()
+    pub(super) fn are_pending(&self) -> bool {
+        self.supported && self.plan.is_pending()
     }
 
-    /// The device was taken out of the settings: takes our rules off it, in a bounded time.
-    pub(super) async fn remove_our_rules(&mut self, session: &mut Session) {
-        if self.rules.task.ours().is_empty() {
-            return;
+    /// Reads the rules. A device that cannot answer keeps all its other functions.
+    pub(super) async fn poll(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+        self.due = Instant::now() + jittered(EVERY);
+        let read = context
+            .exchange(DeviceRequest::GetRules, LoginPurpose::Poll)
+            .await;
+        let rules = match read {
+            Ok(list) => Some(rules(&list)),
+            Err(error) => {
+                let fault = error.own_answer()?;
+                if let Fault::UnknownRequest(_) = fault {
+                    self.supported = false;
+                } else {
+                    debug!(device = %context.config.id, %fault, "cannot read the schedule rules");
+                }
+                None
+            }
+        };
+        if let Some(rules) = &rules {
+            self.plan.compare(rules);
+            self.plan.repair(rules);
         }
-        // The stop has come, so requests are not exchanged as usual. What is not done in time is left.
-        let removal = self.rules.task.remove_ours(session);
-        if let Ok(Err(fault)) = timeout(REMOVAL_BUDGET, removal).await {
-            debug!(device = %self.config.id, %fault, "OFF rules not removed");
-        }
+        context.state.rules.list = rules;
+        self.report(context).await;
+        Ok(())
     }
 
-    /// Says which rules a device keeps that was taken out of the settings.
-    pub(super) fn warn_of_rules_left(&self) {
-        let left = self.rules.task.ours().len();
-        if left > 0 {
+    /// Sends one request towards the wanted rules, so that commands go between.
+    pub(super) async fn write_next(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+        let rules = context.state.rules.list.clone().unwrap_or_default();
+        match self.plan.step(&rules) {
+            Step::Read => {
+                self.poll(context).await?;
+                if context.state.rules.list.is_none() {
+                    // Without a reading it is not known which rules exist, so nothing is written.
+                    self.plan.stop();
+                }
+                return Ok(());
+            }
+            Step::ReadCapacity => {
+                let answer = write(context, DeviceRequest::GetRoom).await?;
+                let capacity = answer.ok().and_then(|capacity| capacity.as_u64());
+                // Most hold 32. A device that does not report it has room for one more.
+                let capacity = capacity.and_then(|capacity| usize::try_from(capacity).ok());
+                self.plan.set_capacity(capacity.unwrap_or(rules.len() + 1));
+            }
+            Step::Remove(id, ours) => match write(context, DeviceRequest::RemoveRule(&id)).await? {
+                Ok(_) => {
+                    self.plan.on_removed(&id);
+                    replace_rule(context, &id, None);
+                }
+                Err(reason) => self.on_refused(context, ours, reason),
+            },
+            Step::Change(id, wanted) => match write(context, DeviceRequest::EditRule(&id, wanted)).await? {
+                Ok(_) => {
+                    self.plan.on_written(&id, wanted);
+                    replace_rule(context, &id, Some(wanted));
+                }
+                Err(reason) => self.on_refused(context, wanted, reason),
+            },
+            Step::Add(wanted) => self.add(context, wanted, &rules).await?,
+            Step::Done => self.plan.stop(),
+        }
+        self.report(context).await;
+        Ok(())
+    }
+
+    async fn add(
+        &mut self,
+        context: &mut Context,
+        wanted: WeeklyOff,
+        rules: &[DeviceRule],
+    ) -> Result<(), ExchangeError> {
+        self.plan.on_adding(wanted, rules);
+        let answer = write(context, DeviceRequest::AddRule(wanted)).await?;
+        let id = |added: &Value| added.get("id")?.as_str().map(str::to_owned);
+        match answer.map(|added| id(&added)) {
+            Ok(Some(id)) => {
+                self.plan.on_written(&id, wanted);
+                replace_rule(context, &id, Some(wanted));
+                info!(device = %context.config.id, rule = %id, "OFF rule written to the device");
+            }
+            // It may exist all the same; the next reading shows it.
+            Ok(None) => self.on_refused(context, wanted, "its answer has no id".to_owned()),
+            Err(reason) => self.on_refused(context, wanted, reason),
+        }
+        Ok(())
+    }
+
+    /// A rule that the device refused is not sent again. The rules are read again.
+    fn on_refused(&mut self, context: &Context, rule: WeeklyOff, reason: String) {
+        warn!(device = %context.config.id, %reason, "the device refused a schedule rule");
+        self.plan.on_refused(rule, reason);
+    }
+
+    async fn report(&self, context: &mut Context) {
+        context.attribution.set_off_rules(self.plan.ours());
+        let rules = context.state.rules.list.clone().unwrap_or_default();
+        if let Some(outcome) = self.plan.outcome(&rules) {
+            context.state.rules.mirrored = Some(Arc::new(outcome));
+        }
+        context.state.apply_rules();
+        context.send_report().await;
+    }
+
+    /// Removes the rules of the bridge from a device that left the settings. A rule that was changed externally is not
+    /// the bridge's any more, so the rules are read first. The caller bounds the time.
+    ///
+    /// # Errors
+    /// The fault that ended it. The rules that remain stay known, for [`Self::warn_of_remaining`].
+    pub(super) async fn remove_all(&mut self, context: &mut Context) -> Result<(), Fault> {
+        if self.plan.ours().is_empty() {
+            return Ok(());
+        }
+        let connection = &mut context.connection;
+        let list = connection.exchange_after_stop(DeviceRequest::GetRules).await?;
+        self.plan.compare(&rules(&list));
+        while let Some(id) = self.plan.ours().keys().next().cloned() {
+            let request = DeviceRequest::RemoveRule(&id);
+            connection.exchange_after_stop(request).await?;
+            self.plan.on_removed(&id);
+        }
+        Ok(())
+    }
+
+    /// Logs how many rules of the bridge a removed device keeps.
+    pub(super) fn warn_of_remaining(&self, context: &Context) {
+        let rules = self.plan.ours().len();
+        if rules > 0 {
             warn!(
-                device = %self.config.id,
-                rules = left,
+                device = %context.config.id,
+                rules,
                 "the device was removed from the settings, but its OFF rules of this bridge could not be removed from \
                  it; delete them in the Tapo app"
             );
         }
     }
+}
 
-    /// Reads the rules. A device that cannot say loses nothing else.
-    pub(super) async fn poll_rules(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        self.rules.due = Instant::now() + jittered(EVERY);
-        let read = self
-            .exchange(session, DeviceRequest::GetRules, LoginPurpose::Poll)
-            .await;
-        let rules = match read {
-            Ok(list) => Some(rules(&list)),
-            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) => {
-                self.rules.there = false;
-                None
-            }
-            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
-                debug!(device = %self.config.id, %fault, "its schedule rules cannot be read");
-                None
-            }
-            Err(on_exchange_error) => return Err(on_exchange_error),
-        };
-        if let Some(rules) = &rules {
-            self.rules.task.compare(rules);
-            self.rules.task.repair(rules);
+/// Sends a request about rules. The inner error is the refusal of the device.
+async fn write(
+    context: &mut Context,
+    request: DeviceRequest<'_>,
+) -> Result<Result<Value, String>, ExchangeError> {
+    match context.exchange(request, LoginPurpose::Poll).await {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => {
+            let fault = error.own_answer()?;
+            Ok(Err(format!("the plug did not accept a rule: {fault}")))
         }
-        self.known.rules.list = rules;
-        self.report_rules().await;
-        Ok(())
     }
 }
 
-/// What the device says or refuses is not worth a reconnect.
-fn is_own_answer(fault: &Fault) -> bool {
-    fault.remedy() == Remedy::DoWithout || matches!(fault, Fault::Unreadable(_))
+/// The rules on the plug after a write.
+fn replace_rule(context: &mut Context, id: &str, new: Option<WeeklyOff>) {
+    let rules = context.state.rules.list.iter().flat_map(|rules| rules.iter());
+    let others = rules.filter(|rule| rule.id != id).cloned();
+    let new = new.map(|new| new.as_rule(id.to_owned()));
+    context.state.rules.list = Some(others.chain(new).collect());
 }
 
 /// The rules of a list, in its order. One of an unknown shape is left out.
-pub(super) fn rules(list: &Value) -> Arc<[DeviceRule]> {
+fn rules(list: &Value) -> Arc<[DeviceRule]> {
     list.as_array().into_iter().flatten().filter_map(rule).collect()
 }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::discovery::DiscoveryCache,
+    context::Context,
     countdown::CountdownRegistry,
     mailbox::{Mailbox, WorkerMsg},
     worker::Worker,
@@ -235,15 +236,14 @@ impl DeviceOwner {
         let (inbox, messages) = mpsc::channel(INBOX);
         let (settings, orders_in) = watch::channel(settings);
         let stop = CancellationToken::new();
-        let worker = Worker::new(
+        let context = Context::new(
             Mailbox::new(messages, orders_in, stop.clone()),
             self.clock.clone(),
             self.events.clone(),
             self.board.recorder(&id),
-            self.book.clone(),
-            self.countdowns.clone(),
             self.directory.clone(),
         );
+        let worker = Worker::new(context, self.countdowns.clone(), self.book.clone());
         let predecessor = self.draining.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {
             // A device is asked by one worker at a time.

@@ -1,4 +1,4 @@
-//! What a worker knows of its device, and what it says about it.
+//! The last confirmed state of a device and its outlets. Pure.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::client::readings::{DeviceReading, OutletReading};
+use crate::domain::command_error::{CommandError, ErrorCode};
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
-use planner::{Now, OutletKey, Power, Steady};
+use planner::{DeviceId, Now, OutletKey, OutletPath, Power, Steady};
 
 /// A relay with what is needed to address it.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,26 +17,41 @@ pub(super) struct OutletState {
     /// The child's id on the wire; `None` on a plug.
     pub(super) child: Option<Arc<str>>,
     pub(super) outlet: Outlet,
-    /// When its energy was last told.
-    pub(super) energy_told: Option<Instant>,
+    /// When a report last changed its energy values.
+    pub(super) energy_reported_at: Option<Instant>,
     /// How long it was on by the device's count, at the last reading.
     on_time: Option<u64>,
 }
 
-/// Everything a device said, kept over reconnects.
+impl OutletState {
+    /// A run of an outlet that was on before: the relay was open in between.
+    pub(super) fn start_run(&mut self, start: Steady, now: Now) {
+        self.outlet.off_seen_at = Some(start);
+        self.outlet.on_at = Some(start);
+        self.outlet.on_since = Timestamp::from_second(now.wall_at(start).as_second()).ok();
+    }
+}
+
+/// How a request addresses an outlet.
+#[derive(Debug, Clone)]
+pub(super) struct OutletAddress {
+    /// Its topic level; `None` on a plug.
+    pub(super) key: Option<OutletKey>,
+    /// The child's id on the wire; `None` on a plug.
+    pub(super) child: Option<Arc<str>>,
+}
+
+/// Everything that a device reported, kept over reconnects.
 #[derive(Debug, Default)]
 pub(super) struct DeviceState {
     pub(super) identity: Option<Arc<Identity>>,
-    /// What tells the device from others, as far as it said so.
-    mac: Option<String>,
-    device_id: Option<String>,
     pub(super) rssi: Option<i64>,
     pub(super) outlets: Vec<OutletState>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,
-    /// What a plug follows by itself.
+    /// The schedule rules on a plug.
     pub(super) rules: DeviceRules,
-    /// The zone of the device's clock, as it says.
+    /// The IANA name of the zone of the device's clock.
     pub(super) zone: Option<String>,
 }
 
@@ -57,7 +73,7 @@ pub(super) enum ChangeSign {
     CountRestarted(Steady),
 }
 
-/// Wi-Fi signals wander by a few dB; only a change of this many is news.
+/// Wi-Fi signals vary by a few dB; only a change of this many is reported.
 const RSSI_STEP: i64 = 4;
 /// Devices count whole seconds and are read some time later.
 const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
@@ -77,35 +93,110 @@ impl DeviceState {
         outlets.find(|known| known.outlet.key.as_ref() == key)
     }
 
-    /// Who speaks, if it is another device than the one that was known until now.
-    pub(super) fn identity_mismatch(&self, device: &DeviceReading) -> Option<String> {
-        let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
-        // The MAC decides where both said one.
-        let (known, now) = ids
-            .into_iter()
-            .find_map(|(known, now)| Some((known.as_ref()?, now.as_ref()?)))?;
-        (known != now).then(|| {
-            let model = device.model.as_deref().unwrap_or("unknown model");
-            format!("{model}, {now}")
-        })
+    /// The outlets of a path: one, or all of a strip. Empty if there is no such outlet.
+    pub(super) fn addresses(&self, path: &OutletPath) -> Vec<OutletAddress> {
+        let wanted = |known: &&OutletState| path.outlet.is_none() || known.outlet.key == path.outlet;
+        self.outlets
+            .iter()
+            .filter(wanted)
+            .map(|known| OutletAddress {
+                key: known.outlet.key.clone(),
+                child: known.child.clone(),
+            })
+            .collect()
     }
 
-    /// Takes what the device said of itself.
+    /// Whether the relay of an outlet was read in this state.
+    pub(super) fn reads(&self, address: &OutletAddress, power: Power) -> bool {
+        self.outlet_at(address).and_then(|outlet| outlet.power) == Some(power)
+    }
+
+    /// Whether all these outlets were read in this state.
+    pub(super) fn all_read(&self, addresses: &[OutletAddress], power: Power) -> bool {
+        addresses.iter().all(|address| self.reads(address, power))
+    }
+
+    /// Whether any outlet was read in this state.
+    pub(super) fn any_reads(&self, power: Power) -> bool {
+        self.outlets.iter().any(|known| known.outlet.power == Some(power))
+    }
+
+    /// ON if any of these outlets is on; `None` if no state is known.
+    pub(super) fn power_of(&self, addresses: &[OutletAddress]) -> Option<Power> {
+        let outlets = addresses.iter().filter_map(|address| self.outlet_at(address));
+        outlets.filter_map(|outlet| outlet.power).max()
+    }
+
+    /// The state of each of these outlets.
+    pub(super) fn powers(
+        &self,
+        device: &DeviceId,
+        addresses: &[OutletAddress],
+    ) -> Vec<(OutletPath, Option<Power>)> {
+        let of = |address: &OutletAddress| {
+            let path = OutletPath {
+                device: device.clone(),
+                outlet: address.key.clone(),
+            };
+            (path, self.outlet_at(address).and_then(|outlet| outlet.power))
+        };
+        addresses.iter().map(of).collect()
+    }
+
+    /// When the relay of an outlet closed.
+    pub(super) fn on_at(&self, address: &OutletAddress) -> Option<Steady> {
+        self.outlet_at(address)?.on_at
+    }
+
+    fn outlet_at(&self, address: &OutletAddress) -> Option<&Outlet> {
+        let mut outlets = self.outlets.iter().map(|known| &known.outlet);
+        outlets.find(|outlet| outlet.key == address.key)
+    }
+
+    /// The error for a path that names no outlet of this device.
+    pub(super) fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
+        let keys = self.outlets.iter().filter_map(|known| known.outlet.key.as_ref());
+        let keys: Vec<_> = keys.map(OutletKey::as_str).collect();
+        let device = &path.device;
+        let message = if keys.is_empty() {
+            format!("{path} does not exist: {device} is a plug; leave the outlet out")
+        } else {
+            format!(
+                "{path} does not exist; {device} has the outlets {}",
+                keys.join(", ")
+            )
+        };
+        CommandError::bridge(ErrorCode::UnknownOutlet, message)
+    }
+
+    /// All outlets have a feature that one of them reported.
+    pub(super) fn add_feature(&mut self, feature: Feature) {
+        for known in &mut self.outlets {
+            known.outlet.features.insert(feature);
+        }
+    }
+
+    /// Whether the device has meters.
+    pub(super) fn meters_energy(&self) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_some_and(|identity| identity.meters_energy)
+    }
+
+    /// Takes the identity of a device that was opened. `mac` is the known one, also if this reading lacks it.
     pub(super) fn identify(
         &mut self,
         config: &DeviceConfig,
         kind: Kind,
         components: &[String],
         device: &DeviceReading,
+        mac: Option<&str>,
     ) {
-        self.mac = device.mac.clone().or(self.mac.take());
-        self.device_id = device.device_id.clone().or(self.device_id.take());
         let identity = Identity {
             device_id: device.device_id.clone().unwrap_or_else(|| config.id.to_string()),
             model: device.model.clone().unwrap_or_else(|| "unknown".to_owned()),
             firmware: device.firmware.clone(),
             hardware: device.hardware.clone(),
-            mac: self.mac.clone(),
+            mac: mac.map(str::to_owned),
             nickname: device.nickname.clone(),
             kind,
             meters_energy: components.iter().any(|id| id == "energy_monitoring"),
@@ -128,8 +219,8 @@ impl DeviceState {
         };
     }
 
-    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays,
-    /// and nothing is known of it.
+    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays, with
+    /// unknown values.
     pub(super) fn apply_reading(
         &mut self,
         config: &DeviceConfig,
@@ -182,8 +273,7 @@ impl DeviceState {
         change
     }
 
-    /// Takes what is known of a plug's countdown. The end that was told stands as long as the new one agrees
-    /// within the tolerance.
+    /// Takes the countdown of a plug. The reported end stays while the new one agrees within the tolerance.
     pub(super) fn set_countdown(&mut self, new: Countdown) {
         self.countdown = match (self.countdown, new) {
             (old @ Countdown::Armed { ends: before }, Countdown::Armed { ends })
@@ -211,8 +301,8 @@ impl DeviceState {
         }
     }
 
-    /// Takes over what is known of a plug's schedule rules.
-    pub(super) fn hold_rules(&mut self) {
+    /// Copies the schedule rules to the outlet of a plug.
+    pub(super) fn apply_rules(&mut self) {
         for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
             known.outlet.rules.clone_from(&self.rules);
             if self.rules.list.is_some() {
@@ -295,7 +385,7 @@ impl DeviceState {
             },
         };
         OutletState {
-            energy_told: old.and_then(|old| old.energy_told),
+            energy_reported_at: old.and_then(|old| old.energy_reported_at),
             on_time: reading.on_time,
             child,
             outlet,
@@ -320,24 +410,24 @@ fn condition(reading: &OutletReading, auto_off_before: Option<Timestamp>, now: T
     }
 }
 
-/// What the outlet tells, and told earlier.
+/// What the outlet reports, and reported earlier.
 fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTreeSet<Feature> {
-    let last_report = [
+    let reported = [
         (Feature::Overheat, reading.overheat.is_some()),
         (Feature::Overload, reading.overload.is_some()),
         (Feature::Overcurrent, reading.overcurrent.is_some()),
         (Feature::Charging, reading.charging.is_some()),
         (Feature::AutoOff, reading.auto_off.is_some()),
     ];
-    let last_report = last_report.into_iter().filter(|(_, last_report)| *last_report);
-    last_report
+    let reported = reported.into_iter().filter(|(_, is_reported)| *is_reported);
+    reported
         .map(|(feature, _)| feature)
         .chain(before.into_iter().flatten().copied())
         .collect()
 }
 
 /// An instant that was computed from a count of seconds, to the second. The earlier one stands as long as the new
-/// one agrees within the tolerance, so that a value that is computed anew on every poll does not look like a change.
+/// one agrees within the tolerance, so that a value that each poll computes does not look like a change.
 fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
     let instant = Timestamp::from_second(instant.as_second()).ok()?;
     match before {
@@ -349,7 +439,7 @@ fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
 /// The outlet without its values.
 fn unknown(known: &OutletState) -> OutletState {
     OutletState {
-        energy_told: known.energy_told,
+        energy_reported_at: known.energy_reported_at,
         on_time: None,
         child: known.child.clone(),
         outlet: Outlet {
@@ -391,7 +481,7 @@ fn start_of_run(on_time: u64, now: Steady) -> Option<Steady> {
     Some(now.before(SignedDuration::from_secs(i64::try_from(on_time).ok()?)))
 }
 
-/// Whether a count of the time that a relay is on says something. Some devices leave it at 0.
+/// Whether a count of the time that a relay is on runs. Some devices leave it at 0.
 fn counts(on_time: u64) -> bool {
     on_time > 0
 }

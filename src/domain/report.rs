@@ -55,6 +55,18 @@ pub enum Phase {
     LockedOut,
 }
 
+impl Phase {
+    /// Whether a device in this phase counts as reachable.
+    pub fn availability(self) -> Availability {
+        match self {
+            Self::Ready | Self::Degraded => Availability::Online,
+            Self::SetupMode | Self::Connecting | Self::Unreachable | Self::Forbidden | Self::LockedOut => {
+                Availability::Offline
+            }
+        }
+    }
+}
+
 /// Whether a device can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

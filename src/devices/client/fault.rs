@@ -112,6 +112,11 @@ impl Fault {
         }
     }
 
+    /// Whether it is an answer of the device about this request, and not a failure of the link. It needs no reconnect.
+    pub(in crate::devices) fn is_own_answer(&self) -> bool {
+        self.remedy() == Remedy::DoWithout || matches!(self, Self::Unreadable(_))
+    }
+
     /// Whether the device may have done what was asked.
     pub(in crate::devices) fn may_be_done(&self) -> bool {
         match self {
@@ -168,8 +173,8 @@ impl Fault {
         }
     }
 
-    /// What a person is told.
-    pub(in crate::devices) fn trouble(&self) -> DeviceError {
+    /// The error in reports and replies.
+    pub(in crate::devices) fn device_error(&self) -> DeviceError {
         DeviceError {
             code: self.code(),
             message: self.to_string(),

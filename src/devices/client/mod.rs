@@ -1,9 +1,12 @@
 //! The client of one device: sessions, faults and their remedies, the first exchange, discovery.
 //!
-//! Only this module names the `tapo` crate. A client for another protocol replaces `session.rs`.
+//! Only this module names the `tapo` crate. The components of a worker use [`Connection`](connection::Connection) and
+//! [`DeviceRequest`](session::DeviceRequest); a client for another protocol stands behind the same two.
 
+pub(super) mod connection;
 pub(super) mod discovery;
 pub(super) mod fault;
+pub(super) mod identity;
 pub(super) mod opening;
 pub(super) mod readings;
 pub(super) mod session;

@@ -1,4 +1,4 @@
-//! The first exchange with a device: log in, see what it is and how it is.
+//! The first exchange with a device: log in, read what it is and the state of its outlets.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
 
-/// A device that let us in.
+/// A device that accepted the login.
 pub(in crate::devices) struct Opened {
     pub(in crate::devices) session: Session,
     pub(in crate::devices) kind: Kind,
@@ -22,8 +22,8 @@ pub(in crate::devices) struct Opened {
     pub(in crate::devices) outlets: Vec<OutletReading>,
 }
 
-/// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
-/// components and is opened again as one.
+/// Logs in and reads what the device is and the state of its outlets. The first time, a device whose components are those
+/// of a strip is opened again as a strip.
 pub(in crate::devices) async fn open(
     address: String,
     config: Arc<DeviceConfig>,
@@ -65,7 +65,7 @@ async fn wake(address: &str, directory: &DiscoveryCache) -> bool {
     }
 }
 
-/// What a look at a device showed.
+/// The result of one login, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// `P110`, `P304M`...
@@ -78,10 +78,10 @@ pub struct Seen {
     pub outlets: Vec<(Option<u8>, Option<String>)>,
 }
 
-/// Logs in once and looks, for a person who checks the settings. No retries.
+/// Logs in once and reads the device, to check the settings. No retries.
 ///
 /// # Errors
-/// What is wrong with the device, in words.
+/// The problem and what to do, as text.
 pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
     let opening = open(
         config.address.clone(),
@@ -91,7 +91,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         DiscoveryCache::default(),
     );
     let opened = opening.await.map_err(|fault| match fault {
-        // No session was there to be lost: what answers does not know this way to log in.
+        // Before the first login no session can be lost: the device does not support this login.
         Fault::SessionLost => {
             "something answers there, but not as a Tapo device; is the address right?".to_owned()
         }

@@ -10,7 +10,7 @@ fn usage() -> Value {
     json!({"current_power": 234_000, "local_time": "2026-11-21T08:00:00", "today_energy": 46, "month_energy": 430})
 }
 
-fn reading(live: Told, usage: Told, power: Told) -> MeterReading {
+fn reading(live: MeterAnswer, usage: MeterAnswer, power: MeterAnswer) -> MeterReading {
     MeterReading { live, usage, power }
 }
 
@@ -27,20 +27,28 @@ fn full() -> Energy {
 
 #[test]
 fn every_unit_is_taken_for_what_it_is() {
-    let whole = reading(Told::Values(live()), Told::Values(usage()), Told::Missed);
+    let whole = reading(
+        MeterAnswer::Values(live()),
+        MeterAnswer::Values(usage()),
+        MeterAnswer::Missed,
+    );
     assert_eq!(whole.over(&Energy::default()), full());
     assert_eq!(
         whole.counters().since_restart,
         Some(MilliWattHours::new(8_725_929))
     );
     // Usage tells mW, the power alone W.
-    let old = reading(Told::Nothing, Told::Values(usage()), Told::Missed);
+    let old = reading(
+        MeterAnswer::Nothing,
+        MeterAnswer::Values(usage()),
+        MeterAnswer::Missed,
+    );
     assert_eq!(
         old.over(&Energy::default()).power,
         Some(MilliWatts::from_watts(234))
     );
-    let alone = Told::Values(json!({"current_power": 234}));
-    let strip = reading(Told::Nothing, Told::Nothing, alone);
+    let alone = MeterAnswer::Values(json!({"current_power": 234}));
+    let strip = reading(MeterAnswer::Nothing, MeterAnswer::Nothing, alone);
     assert_eq!(
         strip.over(&Energy::default()).power,
         Some(MilliWatts::from_watts(234))
@@ -57,18 +65,26 @@ fn a_missing_or_mistyped_field_leaves_every_other_value() {
                     None => drop(values.as_object_mut().unwrap().remove(key)),
                     Some(value) => values[key] = value,
                 }
-                let last_report = if index == 0 {
-                    reading(Told::Values(values), Told::Values(usage()), Told::Missed)
+                let reading = if index == 0 {
+                    reading(
+                        MeterAnswer::Values(values),
+                        MeterAnswer::Values(usage()),
+                        MeterAnswer::Missed,
+                    )
                 } else {
-                    reading(Told::Values(live()), Told::Values(values), Told::Missed)
+                    reading(
+                        MeterAnswer::Values(live()),
+                        MeterAnswer::Values(values),
+                        MeterAnswer::Missed,
+                    )
                 };
-                let energy = last_report.over(&Energy::default());
+                let energy = reading.over(&Energy::default());
                 let displaced = [
                     energy.voltage.is_none(),
                     energy.current.is_none(),
                     energy.today.is_none(),
                     energy.month.is_none(),
-                    last_report.counters().since_restart.is_none(),
+                    reading.counters().since_restart.is_none(),
                 ];
                 assert!(
                     displaced.iter().filter(|displaced| **displaced).count() <= 1,
@@ -81,10 +97,14 @@ fn a_missing_or_mistyped_field_leaves_every_other_value() {
 }
 
 #[test]
-fn what_was_missed_stands_and_what_is_gone_is_unknown() {
-    let missed = reading(Told::Missed, Told::Missed, Told::Missed);
+fn missed_values_stay_and_missing_ones_are_unknown() {
+    let missed = reading(MeterAnswer::Missed, MeterAnswer::Missed, MeterAnswer::Missed);
     assert_eq!(missed.over(&full()), full());
-    let gone = reading(Told::Values(live()), Told::Nothing, Told::Missed);
+    let gone = reading(
+        MeterAnswer::Values(live()),
+        MeterAnswer::Nothing,
+        MeterAnswer::Missed,
+    );
     let energy = gone.over(&full());
     assert_eq!((energy.today, energy.month), (None, None), "the clock is unset");
     assert_eq!(energy.power, full().power);
@@ -93,7 +113,7 @@ fn what_was_missed_stands_and_what_is_gone_is_unknown() {
 #[test]
 fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
     let (now, usual) = (Instant::now(), Duration::from_secs(30));
-    let mut meters = Meters::new(now);
+    let mut meters = Meters::new(EnergyTotals::default(), now);
     let turn = |meters: &mut Meters| meters.take_turn(&[1, 2, 3], now, usual).unwrap();
     let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
     assert_eq!(turns, [1, 2, 3, 1]);
@@ -106,8 +126,8 @@ fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
 }
 
 #[test]
-fn a_request_that_fails_is_left_alone_until_the_next_login_and_an_unknown_one_for_good() {
-    let mut meters = Meters::new(Instant::now());
+fn a_request_that_fails_is_not_sent_until_the_next_login_and_an_unknown_one_never() {
+    let mut meters = Meters::new(EnergyTotals::default(), Instant::now());
     *meters.ability(MeterRequest::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
     *meters.ability(MeterRequest::Power) = Ability::Unknown;
     let asked = |meters: &mut Meters| {
@@ -115,14 +135,14 @@ fn a_request_that_fails_is_left_alone_until_the_next_login_and_an_unknown_one_fo
             .map(|reading| meters.ability(reading).is_asked())
     };
     assert_eq!(asked(&mut meters), [false, true, false]);
-    meters.renew();
+    meters.retry_failed();
     assert_eq!(asked(&mut meters), [true, true, false]);
 }
 
 #[test]
-fn whoever_asks_all_the_time_does_not_flood_the_device() {
+fn frequent_requests_do_not_flood_the_device() {
     let (start, usual) = (Instant::now(), Duration::from_secs(30));
-    let mut meters = Meters::new(start);
+    let mut meters = Meters::new(EnergyTotals::default(), start);
     let mut read = 0;
     for second in 0..600 {
         let now = start + Duration::from_secs(second);

@@ -114,24 +114,6 @@ fn an_outlet_that_is_left_out_is_unknown_and_stays() {
 }
 
 #[test]
-fn another_device_is_told_by_its_mac_or_else_by_its_id() {
-    let device = |mac: Option<&str>, id: Option<&str>| DeviceReading {
-        mac: mac.map(str::to_owned),
-        device_id: id.map(str::to_owned),
-        ..Default::default()
-    };
-    let mut known = DeviceState::default();
-    assert_eq!(known.identity_mismatch(&device(Some("m1"), Some("i1"))), None);
-    known.identify(&config(), Kind::Plug, &[], &device(None, Some("i1")));
-    assert!(known.identity_mismatch(&device(Some("m1"), Some("i2"))).is_some());
-    known.identify(&config(), Kind::Plug, &[], &device(Some("m1"), None));
-    assert_eq!(known.identity_mismatch(&device(Some("m1"), Some("i2"))), None);
-    assert_eq!(known.identity_mismatch(&device(None, Some("i1"))), None);
-    assert_eq!(known.identity_mismatch(&device(None, None)), None);
-    assert!(known.identity_mismatch(&device(Some("m2"), Some("i1"))).is_some());
-}
-
-#[test]
 fn a_steady_outlet_keeps_the_instant_it_went_on() {
     let mut known = DeviceState::default();
     let on = |on_time| OutletReading {
@@ -192,7 +174,7 @@ fn an_off_is_seen_when_it_is_first_read() {
 }
 
 #[test]
-fn a_count_that_starts_over_is_told_from_one_that_stands() {
+fn a_count_that_starts_over_differs_from_one_that_stands() {
     let mut known = DeviceState::default();
     let restart = |changes: Vec<RelayChange>| changes.first().map(|change| change.sign);
     read(&mut known, Power::On, Some(100), 1000);
@@ -211,9 +193,9 @@ fn a_count_that_starts_over_is_told_from_one_that_stands() {
 }
 
 #[test]
-fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
+fn a_reported_feature_stays_and_auto_off_is_an_instant() {
     let mut known = DeviceState::default();
-    let last_report = OutletReading {
+    let reported = OutletReading {
         charging: Some("finished".to_owned()),
         auto_off: Some("on".to_owned()),
         auto_off_in: Some(60),
@@ -223,11 +205,11 @@ fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
         known.apply_reading(&config(), Kind::Strip, std::slice::from_ref(reading), now(second));
         known.outlets[0].outlet.clone()
     };
-    let outlet = apply_reading(&last_report, 1000);
+    let outlet = apply_reading(&reported, 1000);
     assert_eq!(outlet.condition.auto_off_at, Some(at(1060)));
     let later = OutletReading {
         auto_off_in: Some(52),
-        ..last_report.clone()
+        ..reported.clone()
     };
     assert_eq!(apply_reading(&later, 1006).condition.auto_off_at, Some(at(1060)));
 
@@ -239,7 +221,7 @@ fn what_an_outlet_told_once_stays_its_feature_and_auto_off_is_an_instant() {
     assert_eq!(silent.features, [Feature::Charging, Feature::AutoOff].into());
     let idle = OutletReading {
         auto_off: Some("off".to_owned()),
-        ..last_report
+        ..reported
     };
     assert_eq!(apply_reading(&idle, 1020).condition.auto_off_at, None);
 }
@@ -275,7 +257,7 @@ fn a_strip_has_no_countdown() {
 }
 
 #[test]
-fn a_wandering_signal_is_no_news() {
+fn a_varying_signal_is_not_reported() {
     let mut known = DeviceState::default();
     let mut rssi = |value| {
         known.apply(&DeviceReading {

@@ -11,15 +11,15 @@ fn off(minute: u16, days: u8) -> WeeklyOff {
     }
 }
 
-fn task(wanted: &[WeeklyOff], ours: &[(&str, WeeklyOff)], rules: &[DeviceRule]) -> OffRulePlan {
-    let mut task = OffRulePlan::default();
-    task.wish(Arc::new(Mirror {
+fn plan(wanted: &[WeeklyOff], ours: &[(&str, WeeklyOff)], rules: &[DeviceRule]) -> OffRulePlan {
+    let mut plan = OffRulePlan::default();
+    plan.set_wanted(Arc::new(Mirror {
         wanted: wanted.iter().copied().collect(),
         ours: ours.iter().map(|(id, rule)| ((*id).to_owned(), *rule)).collect(),
     }));
-    assert_eq!(task.step(rules), Step::Read);
-    task.compare(rules);
-    task
+    assert_eq!(plan.step(rules), Step::Read);
+    plan.compare(rules);
+    plan
 }
 
 fn rule(id: &str, rule: WeeklyOff) -> DeviceRule {
@@ -27,15 +27,15 @@ fn rule(id: &str, rule: WeeklyOff) -> DeviceRule {
 }
 
 #[test]
-fn what_is_missing_is_added_once_there_is_room() {
+fn a_missing_rule_is_added_once_there_is_room() {
     let wanted = off(481, ALL);
-    let mut task = task(&[wanted], &[], &[]);
-    assert_eq!(task.step(&[]), Step::AskForRoom);
-    task.room = Some(1);
-    assert_eq!(task.step(&[]), Step::Add(wanted));
-    let foreign = [rule("S1", off(5, ALL))];
-    assert_eq!(task.step(&foreign), Step::Applied);
-    let trouble = task.outcome(&foreign).trouble.unwrap();
+    let mut plan = plan(&[wanted], &[], &[]);
+    assert_eq!(plan.step(&[]), Step::ReadCapacity);
+    plan.capacity = Some(1);
+    assert_eq!(plan.step(&[]), Step::Add(wanted));
+    let external = [rule("S1", off(5, ALL))];
+    assert_eq!(plan.step(&external), Step::Done);
+    let trouble = plan.outcome(&external).unwrap().trouble.unwrap();
     assert!(trouble.contains("all 1 places"), "{trouble}");
 }
 
@@ -48,17 +48,17 @@ fn only_ours_are_removed_and_changed() {
         rule("S3", off(700, ALL)),
     ];
     let ours = [("S1", old), ("S3", off(700, ALL)), ("S9", off(9, ALL))];
-    let mut task = task(&[new], &ours, &rules);
-    assert_eq!(task.ours.len(), 2, "one is not there any more");
-    assert_eq!(task.step(&rules), Step::RelayChange("S1".to_owned(), new));
-    task.ours.insert("S1".to_owned(), new);
-    assert_eq!(task.step(&rules), Step::Remove("S3".to_owned()));
-    task.ours.remove("S3");
-    assert_eq!(task.step(&rules[..2]), Step::Applied);
+    let mut plan = plan(&[new], &ours, &rules);
+    assert_eq!(plan.ours.len(), 2, "one is not there any more");
+    assert_eq!(plan.step(&rules), Step::Change("S1".to_owned(), new));
+    plan.ours.insert("S1".to_owned(), new);
+    assert_eq!(plan.step(&rules), Step::Remove("S3".to_owned(), off(700, ALL)));
+    plan.ours.remove("S3");
+    assert_eq!(plan.step(&rules[..2]), Step::Done);
 }
 
 #[test]
-fn a_rule_that_somebody_changed_is_theirs() {
+fn a_rule_that_was_changed_externally_is_external() {
     let ours = off(481, ALL);
     for change in [
         |rule: &mut DeviceRule| rule.enabled = false,
@@ -69,68 +69,68 @@ fn a_rule_that_somebody_changed_is_theirs() {
         let mut changed = rule("S1", ours);
         change(&mut changed);
         let rules = [changed];
-        let task = task(&[], &[("S1", ours)], &rules);
-        assert_eq!(task.step(&rules), Step::Applied);
+        let plan = plan(&[], &[("S1", ours)], &rules);
+        assert_eq!(plan.step(&rules), Step::Done);
     }
 }
 
 #[test]
-fn a_rule_of_the_app_that_does_the_same_is_enough() {
+fn a_rule_of_the_app_with_the_same_effect_is_enough() {
     let rules = [rule("S1", off(481, ALL))];
-    let task = task(&[off(481, 0b110)], &[], &rules);
-    assert_eq!(task.step(&rules), Step::Applied);
-    assert_eq!(task.outcome(&rules).trouble, None);
-    assert!(task.outcome(&rules).ours.is_empty());
+    let plan = plan(&[off(481, 0b110)], &[], &rules);
+    assert_eq!(plan.step(&rules), Step::Done);
+    assert_eq!(plan.outcome(&rules).unwrap().trouble, None);
+    assert!(plan.outcome(&rules).unwrap().ours.is_empty());
 }
 
 #[test]
-fn a_rule_whose_answer_was_lost_is_known_again() {
+fn a_rule_whose_answer_was_lost_is_recognized() {
     let wanted = off(481, ALL);
     let before = [rule("S1", off(5, ALL))];
-    let mut task = task(&[wanted], &[], &before);
-    task.adding = Some((wanted, ["S1".to_owned()].into()));
-    task.doubt();
+    let mut plan = plan(&[wanted], &[], &before);
+    plan.adding = Some((wanted, ["S1".to_owned()].into()));
+    plan.mark_stale();
     let after = [rule("S1", off(5, ALL)), rule("S2", wanted)];
-    assert_eq!(task.step(&after), Step::Read);
-    task.compare(&after);
-    assert!(task.ours.contains_key("S2"));
-    assert_eq!(task.step(&after), Step::Applied);
+    assert_eq!(plan.step(&after), Step::Read);
+    plan.compare(&after);
+    assert!(plan.ours.contains_key("S2"));
+    assert_eq!(plan.step(&after), Step::Done);
 }
 
 #[test]
-fn what_somebody_removed_is_put_back() {
+fn a_rule_that_was_removed_externally_is_added_again() {
     let wanted = off(481, ALL);
     let there = [rule("S1", wanted)];
-    let mut task = task(&[wanted], &[("S1", wanted)], &there);
-    task.pending = Pending::Nothing;
-    task.repair(&there);
-    assert!(!task.is_pending());
-    task.compare(&[]);
-    task.repair(&[]);
-    assert!(task.is_pending());
-    task.room = Some(32);
-    assert_eq!(task.step(&[]), Step::Add(wanted));
+    let mut plan = plan(&[wanted], &[("S1", wanted)], &there);
+    plan.pending = Pending::Nothing;
+    plan.repair(&there);
+    assert!(!plan.is_pending());
+    plan.compare(&[]);
+    plan.repair(&[]);
+    assert!(plan.is_pending());
+    plan.capacity = Some(32);
+    assert_eq!(plan.step(&[]), Step::Add(wanted));
 }
 
 #[test]
-fn what_is_refused_is_asked_once() {
+fn a_refused_rule_is_sent_once() {
     let wanted = off(481, ALL);
-    let mut task = task(&[wanted], &[], &[]);
-    task.room = Some(32);
-    task.refused.insert(wanted, "no".to_owned());
-    assert_eq!(task.step(&[]), Step::Applied);
-    assert_eq!(task.outcome(&[]).trouble.as_deref(), Some("no"));
-    task.wish(Arc::new(Mirror::default()));
-    assert!(task.refused.is_empty());
+    let mut plan = plan(&[wanted], &[], &[]);
+    plan.capacity = Some(32);
+    plan.refused.insert(wanted, "no".to_owned());
+    assert_eq!(plan.step(&[]), Step::Done);
+    assert_eq!(plan.outcome(&[]).unwrap().trouble.as_deref(), Some("no"));
+    plan.set_wanted(Arc::new(Mirror::default()));
+    assert!(plan.refused.is_empty());
 }
 
 #[test]
-fn what_cannot_be_removed_stays_ours() {
+fn a_rule_that_cannot_be_removed_stays_ours() {
     let old = off(481, ALL);
     let rules = [rule("S1", old)];
-    let mut task = task(&[], &[("S1", old)], &rules);
-    assert_eq!(task.step(&rules), Step::Remove("S1".to_owned()));
-    task.refused.insert(old, "no".to_owned());
-    assert_eq!(task.step(&rules), Step::Applied);
-    assert!(task.outcome(&rules).ours.contains_key("S1"));
+    let mut plan = plan(&[], &[("S1", old)], &rules);
+    assert_eq!(plan.step(&rules), Step::Remove("S1".to_owned(), old));
+    plan.refused.insert(old, "no".to_owned());
+    assert_eq!(plan.step(&rules), Step::Done);
+    assert!(plan.outcome(&rules).unwrap().ours.contains_key("S1"));
 }
