@@ -16,7 +16,7 @@ use super::{
         readings::{DeviceReading, OutletReading},
         session::DeviceRequest,
     },
-    health::Health,
+    lifecycle::Lifecycle,
     mailbox::Mailbox,
     reports::Reporter,
     state::{DeviceState, OutletAddress, RelayChange},
@@ -40,7 +40,7 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) mailbox: Mailbox,
     pub(super) connection: Connection,
-    pub(super) health: Health,
+    pub(super) lifecycle: Lifecycle,
     pub(super) state: DeviceState,
     pub(super) wanted: WantedEnds,
     pub(super) attribution: Attribution,
@@ -60,7 +60,7 @@ impl Context {
         let WorkerSettings { config, tempo } = settings.clone();
         Self {
             connection: Connection::new(settings, discovery, metrics.clone(), clock.clone()),
-            health: Health::new(&tempo),
+            lifecycle: Lifecycle::new(&tempo),
             state: DeviceState::default(),
             wanted: WantedEnds::default(),
             attribution: Attribution::default(),
@@ -83,7 +83,7 @@ impl Context {
             .connection
             .exchange(&mut self.mailbox, request, purpose)
             .await?;
-        self.health.on_success();
+        self.lifecycle.on_success();
         self.on_answer();
         Ok(value)
     }
@@ -202,7 +202,7 @@ impl Context {
 
     /// Enters a phase and reports it.
     pub(super) async fn enter(&mut self, phase: Phase) {
-        self.health.phase = phase;
+        self.lifecycle.phase = phase;
         self.send_report().await;
     }
 
@@ -219,7 +219,7 @@ impl Context {
 
     /// Writes the phase and the length of the queue to the metrics.
     pub(super) fn update_metrics(&self) {
-        self.metrics.now(self.health.phase, self.mailbox.queue.len());
+        self.metrics.now(self.lifecycle.phase, self.mailbox.queue.len());
     }
 
     /// Counts a failure that no request shows.
@@ -228,7 +228,7 @@ impl Context {
     }
 
     fn report(&self) -> DeviceReport {
-        let phase = self.health.phase;
+        let phase = self.lifecycle.phase;
         let nickname = || self.state.identity.as_ref()?.nickname.clone();
         DeviceReport {
             id: self.config.id.clone(),

@@ -12,7 +12,7 @@ mod countdown;
 pub mod energy;
 #[cfg(test)]
 mod fuzz;
-mod health;
+mod lifecycle;
 mod mailbox;
 mod meter;
 mod off_rules;

@@ -54,7 +54,7 @@ impl<'a> Removal<'a> {
         let deadline = Instant::now() + BUDGET;
         self.switch_off(deadline).await;
         // A login that the device refuses is not tried again, least of all where it counts them.
-        if !self.context.health.refuses_logins() {
+        if !self.context.lifecycle.refuses_logins() {
             let removal = self.off_rules.remove_all(self.context);
             if let Ok(Err(fault)) = timeout_at(deadline, removal).await {
                 debug!(device = %self.context.config.id, %fault, "OFF rules not removed");
@@ -69,7 +69,7 @@ impl<'a> Removal<'a> {
         if unguarded.is_empty() {
             return;
         }
-        let result = if self.context.health.refuses_logins() {
+        let result = if self.context.lifecycle.refuses_logins() {
             Err("the device refuses the login".to_owned())
         } else {
             match timeout_at(deadline, self.send_off(&unguarded)).await {

@@ -131,7 +131,7 @@ impl Worker {
         self.context.connection.close();
         self.context.mailbox.rescan_at = None;
         self.apply_config();
-        if self.displaced || self.context.health.is_search_due() {
+        if self.displaced || self.context.lifecycle.is_search_due() {
             self.search().await?;
         }
         match self.context.connection.open(&mut self.context.mailbox).await? {
@@ -177,7 +177,7 @@ impl Worker {
             .state
             .identify(&context.config, kind, &components, &reading, mac);
         context.mailbox.reached = Reached::Reached;
-        context.health.on_connected();
+        context.lifecycle.on_connected();
         context.on_answer();
         let now = context.clock.read();
         let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
@@ -208,7 +208,7 @@ impl Worker {
         self.context.mailbox.error = Some(fault.device_error());
         let displaced_now = fault.remedy() == Remedy::Search && !self.displaced;
         self.displaced |= displaced_now;
-        let wait = self.context.health.on_connect_failed(fault.phase());
+        let wait = self.context.lifecycle.on_connect_failed(fault.phase());
         self.context.send_report().await;
         if displaced_now {
             return NextStep::Connect;
@@ -219,7 +219,7 @@ impl Worker {
     async fn wait(&mut self, until: Instant) -> Result<NextStep, Stopped> {
         let waiting_since = Instant::now();
         loop {
-            if self.context.health.refuses_logins() {
+            if self.context.lifecycle.refuses_logins() {
                 self.refuse_pending();
             }
             let probe_at = if self.context.mailbox.queue.is_empty() {
@@ -231,7 +231,7 @@ impl Worker {
                 return Ok(NextStep::Connect);
             }
             let now = Instant::now();
-            let is_locked_out = self.context.health.phase == Phase::LockedOut;
+            let is_locked_out = self.context.lifecycle.phase == Phase::LockedOut;
             let rescan_at = self.rescan_at(now).filter(|_| !is_locked_out);
             if rescan_at.is_some_and(|at| now >= at) {
                 // Each attempt counts, whatever its result, so that requests cannot cause more of them.
@@ -388,12 +388,12 @@ impl Worker {
             }
             // The budget of logins is used up: another client takes the session again and again. The device works,
             // unless it failed in another way just before.
-            Remedy::LogInAgain if !self.context.health.has_failed() => {
+            Remedy::LogInAgain if !self.context.lifecycle.has_failed() => {
                 self.degrade(fault).await;
                 FailureAction::Continue
             }
             Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
-                let reconnect = self.context.health.on_failure();
+                let reconnect = self.context.lifecycle.on_failure();
                 self.degrade(fault).await;
                 let logins = self.context.connection.logins();
                 if reconnect && logins.grants(LoginPurpose::Command, Instant::now()) {
@@ -438,7 +438,7 @@ impl Worker {
         context.connection.configure(settings.clone());
         let WorkerSettings { config, tempo } = settings;
         if context.polling != tempo {
-            context.health.configure(&tempo);
+            context.lifecycle.configure(&tempo);
             context.polling = tempo;
         }
         if context.config == config {
@@ -453,7 +453,7 @@ impl Worker {
         }
         info!(device = %config.id, "settings of the device changed");
         context.config = config;
-        context.health.forget_refusals();
+        context.lifecycle.forget_refusals();
         true
     }
 }

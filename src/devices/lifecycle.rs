@@ -18,7 +18,7 @@ const CONNECTS_BETWEEN_SEARCHES: u32 = 3;
 
 /// The phase of a device and its failures in a row.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct Lifecycle {
     pub(super) phase: Phase,
     /// Failed exchanges in a row.
     failures: u32,
@@ -30,7 +30,7 @@ pub(super) struct Health {
     locked: Duration,
 }
 
-impl Health {
+impl Lifecycle {
     pub(super) fn new(polling: &PollingConfig) -> Self {
         Self {
             phase: Phase::Connecting,
@@ -114,8 +114,8 @@ mod tests {
     use super::*;
     use crate::domain::report_thresholds::ReportThresholds;
 
-    fn health() -> Health {
-        Health::new(&PollingConfig {
+    fn lifecycle() -> Lifecycle {
+        Lifecycle::new(&PollingConfig {
             poll: Duration::from_secs(10),
             slow_poll: Duration::from_secs(30),
             telling: ReportThresholds::default(),
@@ -129,37 +129,37 @@ mod tests {
 
     #[test]
     fn the_second_failure_in_a_row_reconnects() {
-        let mut health = health();
-        assert!(!health.on_failure() && health.has_failed());
-        health.on_success();
-        assert!(!health.has_failed() && !health.on_failure());
-        assert!(health.on_failure());
+        let mut lifecycle = lifecycle();
+        assert!(!lifecycle.on_failure() && lifecycle.has_failed());
+        lifecycle.on_success();
+        assert!(!lifecycle.has_failed() && !lifecycle.on_failure());
+        assert!(lifecycle.on_failure());
     }
 
     #[test]
     fn the_wait_depends_on_the_phase() {
-        let mut health = health();
-        let seconds = |health: &mut Health, phase| health.on_connect_failed(phase).as_secs_f64();
-        assert!((0.75..=1.25).contains(&seconds(&mut health, Phase::Unreachable)));
-        assert!((1.5..=2.5).contains(&seconds(&mut health, Phase::Unreachable)));
-        assert!((11.25..=18.75).contains(&seconds(&mut health, Phase::Forbidden)));
-        assert!(health.refuses_logins());
+        let mut lifecycle = lifecycle();
+        let seconds = |lifecycle: &mut Lifecycle, phase| lifecycle.on_connect_failed(phase).as_secs_f64();
+        assert!((0.75..=1.25).contains(&seconds(&mut lifecycle, Phase::Unreachable)));
+        assert!((1.5..=2.5).contains(&seconds(&mut lifecycle, Phase::Unreachable)));
+        assert!((11.25..=18.75).contains(&seconds(&mut lifecycle, Phase::Forbidden)));
+        assert!(lifecycle.refuses_logins());
         assert_eq!(
-            health.on_connect_failed(Phase::LockedOut),
+            lifecycle.on_connect_failed(Phase::LockedOut),
             Duration::from_mins(35)
         );
-        health.on_connected();
-        assert_eq!(health.phase, Phase::Ready);
-        assert!((0.75..=1.25).contains(&seconds(&mut health, Phase::Unreachable)));
+        lifecycle.on_connected();
+        assert_eq!(lifecycle.phase, Phase::Ready);
+        assert!((0.75..=1.25).contains(&seconds(&mut lifecycle, Phase::Unreachable)));
     }
 
     #[test]
     fn every_third_connect_searches() {
-        let mut health = health();
+        let mut lifecycle = lifecycle();
         let mut searched = Vec::new();
         for _ in 0..6 {
-            searched.push(health.is_search_due());
-            health.on_connect_failed(Phase::Unreachable);
+            searched.push(lifecycle.is_search_due());
+            lifecycle.on_connect_failed(Phase::Unreachable);
         }
         assert_eq!(searched, [false, true, false, false, true, false]);
     }
