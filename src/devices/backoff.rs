@@ -1,12 +1,12 @@
-//! How long to wait before asking again.
+//! How long to wait before the next attempt.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-/// Doubling, jittered waits. They start over only after a *proved* exchange: a connection that opens
-/// and dies must not reset them.
+/// Doubling, jittered waits. They start over only after a complete exchange: a connection that opens
+/// and fails at once must not reset them.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
@@ -23,14 +23,14 @@ impl Backoff {
         }
     }
 
-    /// The next wait, 75 to 125 % of its nominal length so that many devices do not ask in step.
+    /// The next wait, 75 to 125 % of its nominal length so that attempts of many devices are spread.
     pub(super) fn wait(&mut self) -> Duration {
         let wait = jittered(self.next);
         self.next = (self.next * 2).min(self.longest);
         wait
     }
 
-    /// The device answered: the next trouble is a new one.
+    /// The device answered: the next wait is the shortest.
     pub(super) fn on_success(&mut self) {
         self.next = self.first;
     }
@@ -41,8 +41,7 @@ pub(super) fn jittered(nominal: Duration) -> Duration {
     nominal.mul_f64(rand::rng().random_range(0.75..=1.25))
 }
 
-/// Bounds the logins of one device, so that two clients that steal each other's session settle at a
-/// few logins a minute instead of a war.
+/// Limits the logins of one device, so that two clients that take each other's session log in a few times a minute only.
 #[derive(Debug)]
 pub(super) struct LoginBudget {
     left: u32,
@@ -53,20 +52,20 @@ pub(super) struct LoginBudget {
 const LOGIN_BURST: u32 = 6;
 /// One login comes back after this long.
 const LOGIN_REFILL: Duration = Duration::from_secs(10);
-/// What polls leave over for commands.
+/// Logins that polls leave for commands.
 const KEPT_FOR_COMMANDS: u32 = 3;
 
 /// What a login is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginPurpose {
-    /// Somebody waits for it.
+    /// For a command.
     Command,
-    /// Only the next poll does.
+    /// For a poll.
     Poll,
 }
 
 impl LoginPurpose {
-    /// How many logins it leaves over.
+    /// How many logins it leaves in the budget.
     fn kept(self) -> u32 {
         match self {
             Self::Command => 0,
@@ -92,7 +91,7 @@ impl LoginBudget {
         granted
     }
 
-    /// A login that happened whatever the budget said.
+    /// A login that happened without regard to the budget.
     pub(super) fn spend(&mut self, now: Instant) {
         self.grants(LoginPurpose::Command, now);
         self.left = self.left.saturating_sub(1);
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_start_over_when_proved() {
+    fn waits_double_up_to_the_longest_and_start_over_after_success() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         for nominal in [1.0, 2.0, 4.0, 5.0, 5.0] {
             let wait = backoff.wait().as_secs_f64();

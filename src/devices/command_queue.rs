@@ -1,4 +1,4 @@
-//! Commands that wait for one device. Pure: time and state come in as arguments.
+//! The pending commands of one device. Pure: time and state are arguments.
 
 use crate::domain::devices::QUEUE_CAPACITY;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,12 +11,12 @@ use crate::domain::{
 };
 use planner::{OutletKey, OutletPath, Power};
 
-/// What the device's outlets are or are about to be, to resolve a TOGGLE once.
+/// The state of the outlets and the switch in flight, to resolve a TOGGLE once.
 #[derive(Debug, Default)]
 pub(super) struct View {
     /// The confirmed state of each outlet.
     pub(super) confirmed: Vec<(Option<OutletKey>, Option<Power>)>,
-    /// What is being switched right now.
+    /// The switch in flight.
     pub(super) in_flight: Option<(Option<OutletKey>, Power)>,
 }
 
@@ -36,11 +36,11 @@ impl View {
     }
 }
 
-/// The waiting commands of one device, in order, with two lanes.
+/// The pending commands of one device, in order. Urgent ones go first.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// What was withdrawn since the command in flight was taken.
+pub(super) struct CommandQueue {
+    pending: VecDeque<PendingCommand>,
+    /// The outlets that were withdrawn since the command in flight was taken.
     withdrawn: Vec<OutletPath>,
     /// The turn of the next new command.
     next_turn: u64,
@@ -49,55 +49,55 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    intent: DeviceCommand,
+struct PendingCommand {
+    command: DeviceCommand,
     since: Instant,
 }
 
-impl Waiting {
+impl PendingCommand {
     fn turn(&self) -> u64 {
-        self.intent.turn.unwrap_or_default()
+        self.command.turn.unwrap_or_default()
     }
 }
 
-impl Queue {
+impl CommandQueue {
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.pending.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.pending.len()
     }
 
-    /// Takes an intent. A switch replaces the waiting switches of the same outlet, which are answered
-    /// `superseded`; a full queue answers `busy`.
-    pub(super) fn push(&mut self, mut intent: DeviceCommand, view: &View, now: Instant) {
-        let turn = self.take_turn(&mut intent);
-        if self.is_replaced(&intent, turn) {
-            return intent.reply.send(Err(CommandError::superseded()));
+    /// Takes a command. A switch replaces the pending switches of the same outlet, which reply
+    /// `superseded`. A full queue replies `busy`.
+    pub(super) fn push(&mut self, mut command: DeviceCommand, view: &View, now: Instant) {
+        let turn = self.take_turn(&mut command);
+        if self.is_replaced(&command, turn) {
+            return command.reply.send(Err(CommandError::superseded()));
         }
-        if let DeviceAction::Switch(Switch::Toggle) = intent.action
-            && let Some(expected) = self.expected(&intent, view)
+        if let DeviceAction::Switch(Switch::Toggle) = command.action
+            && let Some(expected) = self.expected(&command, view)
         {
-            intent.action = DeviceAction::Switch(Switch::To(expected.toggled()));
+            command.action = DeviceAction::Switch(Switch::To(expected.toggled()));
         }
         if matches!(
-            intent.action,
+            command.action,
             DeviceAction::Switch(Switch::To(_)) | DeviceAction::CancelCountdown
         ) {
-            self.supersede(&intent);
+            self.supersede(&command);
         }
         let mut refused = None;
-        if self.waiting.len() < QUEUE_CAPACITY {
-            self.insert(intent, turn, now);
-        } else if let Some(yielding) = self.last_that_yields_to(&intent) {
-            refused = self.waiting.remove(yielding).map(|waiting| waiting.intent);
-            self.insert(intent, turn, now);
+        if self.pending.len() < QUEUE_CAPACITY {
+            self.insert(command, turn, now);
+        } else if let Some(yielding) = self.last_that_yields_to(&command) {
+            refused = self.pending.remove(yielding).map(|pending| pending.command);
+            self.insert(command, turn, now);
         } else {
-            refused = Some(intent);
+            refused = Some(command);
         }
         if let Some(refused) = refused {
-            let message = format!("{QUEUE_CAPACITY} commands wait for this device already");
+            let message = format!("{QUEUE_CAPACITY} commands are already pending for this device");
             refused
                 .reply
                 .send(Err(CommandError::bridge(ErrorCode::Busy, message)));
@@ -105,31 +105,31 @@ impl Queue {
     }
 
     /// A command that comes back keeps its turn.
-    fn take_turn(&mut self, intent: &mut DeviceCommand) -> u64 {
+    fn take_turn(&mut self, command: &mut DeviceCommand) -> u64 {
         let next = &mut self.next_turn;
-        *intent.turn.get_or_insert_with(|| {
+        *command.turn.get_or_insert_with(|| {
             *next += 1;
             *next
         })
     }
 
-    fn insert(&mut self, intent: DeviceCommand, turn: u64, now: Instant) {
-        let newer = self.waiting.iter().position(|waiting| waiting.turn() > turn);
-        let at = newer.unwrap_or(self.waiting.len());
-        self.waiting.insert(at, Waiting { intent, since: now });
+    fn insert(&mut self, command: DeviceCommand, turn: u64, now: Instant) {
+        let newer = self.pending.iter().position(|pending| pending.turn() > turn);
+        let at = newer.unwrap_or(self.pending.len());
+        self.pending.insert(at, PendingCommand { command, since: now });
     }
 
-    /// Whether a newer command decided everything that this one wants to.
-    fn is_replaced(&self, intent: &DeviceCommand, turn: u64) -> bool {
-        let switches = matches!(intent.action, DeviceAction::Switch(_));
+    /// Whether a newer command decides over all outlets of this one.
+    fn is_replaced(&self, command: &DeviceCommand, turn: u64) -> bool {
+        let switches = matches!(command.action, DeviceAction::Switch(_));
         let waits = self
-            .waiting
+            .pending
             .iter()
-            .any(|newer| newer.turn() > turn && is_settled_by(intent, &newer.intent));
-        waits || (switches && self.newest_taken(intent.path.outlet.as_ref()) > turn)
+            .any(|newer| newer.turn() > turn && is_settled_by(command, &newer.command));
+        waits || (switches && self.newest_taken(command.path.outlet.as_ref()) > turn)
     }
 
-    /// Commands may name outlets that do not exist, so what is kept has a bound.
+    /// Commands may name outlets that do not exist, so the map has a limit.
     fn forget_oldest_taken(&mut self) {
         if self.newest_taken.len() > QUEUE_CAPACITY
             && let Some(oldest) = self.newest_taken.values().min().copied()
@@ -143,92 +143,92 @@ impl Queue {
         of(None).max(of(outlet)).unwrap_or(0)
     }
 
-    /// Even a full queue takes what is urgent.
+    /// An urgent command replaces the last one that is not, if the queue is full.
     fn last_that_yields_to(&self, newer: &DeviceCommand) -> Option<usize> {
-        let yields = |waiting: &Waiting| !is_urgent(&waiting.intent);
-        is_urgent(newer).then(|| self.waiting.iter().rposition(yields))?
+        let yields = |pending: &PendingCommand| !is_urgent(&pending.command);
+        is_urgent(newer).then(|| self.pending.iter().rposition(yields))?
     }
 
-    /// Whether a newer command waits, or was carried out, that decides over this outlet of the command in flight.
+    /// Whether a newer command decides over this outlet of the command in flight. It is pending or was carried out.
     pub(super) fn overtakes(&self, outlet: Option<&OutletKey>, turn: u64) -> bool {
-        let waits = self.waiting.iter().any(|waiting| {
-            let intent = &waiting.intent;
-            let decides = matches!(intent.action, DeviceAction::Switch(Switch::To(_)));
-            let same_outlet = intent.path.outlet.is_none() || intent.path.outlet.as_ref() == outlet;
-            decides && same_outlet && waiting.turn() > turn
+        let waits = self.pending.iter().any(|pending| {
+            let command = &pending.command;
+            let decides = matches!(command.action, DeviceAction::Switch(Switch::To(_)));
+            let same_outlet = command.path.outlet.is_none() || command.path.outlet.as_ref() == outlet;
+            decides && same_outlet && pending.turn() > turn
         });
         waits || self.newest_taken(outlet) > turn
     }
 
-    /// Puts back an intent that could not be carried out yet, unless a newer one replaced it meanwhile.
-    pub(super) fn put_back(&mut self, intent: DeviceCommand, attempts: u32, now: Instant) {
-        let turn = intent.turn.unwrap_or_default();
-        let replaced = self.is_replaced(&intent, turn);
-        let withdrawn = self.withdrawn.iter().any(|path| is_withdrawn(&intent, path));
+    /// Puts back a command that could not be carried out yet, unless a newer one replaced it meanwhile.
+    pub(super) fn put_back(&mut self, command: DeviceCommand, attempts: u32, now: Instant) {
+        let turn = command.turn.unwrap_or_default();
+        let replaced = self.is_replaced(&command, turn);
+        let withdrawn = self.withdrawn.iter().any(|path| is_withdrawn(&command, path));
         if replaced || withdrawn {
             let failure = CommandError {
                 attempts,
                 ..CommandError::superseded()
             };
-            intent.reply.send(Err(failure));
+            command.reply.send(Err(failure));
         } else {
-            self.insert(intent, turn, now);
+            self.insert(command, turn, now);
         }
     }
 
-    /// The next intent to carry out: safety and OFF before the rest, but never past an earlier one
+    /// The next command to carry out: safety and OFF before the rest, but never past an earlier one
     /// that touches the same outlet.
     pub(super) fn pop(&mut self) -> Option<DeviceCommand> {
         self.withdrawn.clear();
-        let urgent = (0..self.waiting.len()).find(|&at| {
-            let Some(candidate) = self.waiting.get(at) else {
+        let urgent = (0..self.pending.len()).find(|&at| {
+            let Some(candidate) = self.pending.get(at) else {
                 return false;
             };
-            let mut earlier = self.waiting.iter().take(at);
-            is_urgent(&candidate.intent) && !earlier.any(|other| touch(&other.intent, &candidate.intent))
+            let mut earlier = self.pending.iter().take(at);
+            is_urgent(&candidate.command) && !earlier.any(|other| touch(&other.command, &candidate.command))
         });
-        let taken = self.waiting.remove(urgent.unwrap_or(0))?;
-        if let DeviceAction::Switch(_) = taken.intent.action {
+        let taken = self.pending.remove(urgent.unwrap_or(0))?;
+        if let DeviceAction::Switch(_) = taken.command.action {
             let turn = taken.turn();
             let newest = self
                 .newest_taken
-                .entry(taken.intent.path.outlet.clone())
+                .entry(taken.command.path.outlet.clone())
                 .or_default();
             *newest = turn.max(*newest);
             self.forget_oldest_taken();
         }
-        Some(taken.intent)
+        Some(taken.command)
     }
 
-    /// Takes every waiting read: one read of the device answers them all.
+    /// Takes all pending read commands: one read of the device answers them.
     pub(super) fn take_reads(&mut self) -> Vec<DeviceCommand> {
-        let (reads, rest) = std::mem::take(&mut self.waiting)
+        let (reads, rest) = std::mem::take(&mut self.pending)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| waiting.intent.action == DeviceAction::Read);
-        self.waiting = rest;
-        reads.into_iter().map(|waiting| waiting.intent).collect()
+            .partition::<VecDeque<_>, _>(|pending| pending.command.action == DeviceAction::Read);
+        self.pending = rest;
+        reads.into_iter().map(|pending| pending.command).collect()
     }
 
-    /// When the first time to live runs out.
+    /// When the first time to live ends.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().map(|waiting| waiting.intent.deadline).min()
+        self.pending.iter().map(|pending| pending.command.deadline).min()
     }
 
-    /// Answers the intents whose time ran out.
+    /// Replies to the commands whose time to live ended.
     pub(super) fn expire(&mut self, now: Instant, failure: impl Fn(std::time::Duration) -> CommandError) {
-        let (expired, rest) = std::mem::take(&mut self.waiting)
+        let (expired, rest) = std::mem::take(&mut self.pending)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| waiting.intent.deadline <= now);
-        self.waiting = rest;
-        for Waiting { intent, since } in expired {
-            intent.reply.send(Err(failure(now.duration_since(since))));
+            .partition::<VecDeque<_>, _>(|pending| pending.command.deadline <= now);
+        self.pending = rest;
+        for PendingCommand { command, since } in expired {
+            command.reply.send(Err(failure(now.duration_since(since))));
         }
     }
 
-    /// Answers every waiting intent with one failure: waiting would not help.
+    /// Replies to all pending commands with one error: waiting is useless.
     pub(super) fn refuse_all(&mut self, failure: &CommandError) {
-        for waiting in self.waiting.drain(..) {
-            waiting.intent.reply.send(Err(failure.clone()));
+        for pending in self.pending.drain(..) {
+            pending.command.reply.send(Err(failure.clone()));
         }
     }
 
@@ -236,29 +236,29 @@ impl Queue {
     /// put back any more.
     pub(super) fn withdraw(&mut self, path: &OutletPath) {
         self.withdrawn.push(path.clone());
-        let (withdrawn, rest) = std::mem::take(&mut self.waiting)
+        let (withdrawn, rest) = std::mem::take(&mut self.pending)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| is_withdrawn(&waiting.intent, path));
-        self.waiting = rest;
-        for waiting in withdrawn {
-            waiting.intent.reply.send(Err(CommandError::superseded()));
+            .partition::<VecDeque<_>, _>(|pending| is_withdrawn(&pending.command, path));
+        self.pending = rest;
+        for pending in withdrawn {
+            pending.command.reply.send(Err(CommandError::superseded()));
         }
     }
 
     /// Takes the commands that would switch on, or toggle, in their order.
     pub(super) fn take_switch_ons(&mut self) -> Vec<DeviceCommand> {
-        let (switch_ons, rest) = std::mem::take(&mut self.waiting)
+        let (switch_ons, rest) = std::mem::take(&mut self.pending)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| waiting.intent.action.may_switch_on());
-        self.waiting = rest;
-        switch_ons.into_iter().map(|waiting| waiting.intent).collect()
+            .partition::<VecDeque<_>, _>(|pending| pending.command.action.may_switch_on());
+        self.pending = rest;
+        switch_ons.into_iter().map(|pending| pending.command).collect()
     }
 
     fn expected(&self, toggle: &DeviceCommand, view: &View) -> Option<Power> {
         let turn = toggle.turn.unwrap_or(u64::MAX);
-        let mut earlier = self.waiting.iter().rev().filter(|waiting| waiting.turn() < turn);
-        let last = earlier.find(|earlier| overlap(&earlier.intent, toggle));
-        match last.map(|last| (last.intent.action, last.intent.path == toggle.path)) {
+        let mut earlier = self.pending.iter().rev().filter(|pending| pending.turn() < turn);
+        let last = earlier.find(|earlier| overlap(&earlier.command, toggle));
+        match last.map(|last| (last.command.action, last.command.path == toggle.path)) {
             Some((DeviceAction::Switch(Switch::To(power)), true)) => Some(power),
             // An unresolved toggle, or a command for another set of outlets: decided when its turn comes.
             Some((DeviceAction::Switch(_), _)) => None,
@@ -267,19 +267,19 @@ impl Queue {
     }
 
     fn supersede(&mut self, newer: &DeviceCommand) {
-        let (superseded, rest) = std::mem::take(&mut self.waiting)
+        let (superseded, rest) = std::mem::take(&mut self.pending)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| {
-                waiting.intent.turn < newer.turn && is_settled_by(&waiting.intent, newer)
+            .partition::<VecDeque<_>, _>(|pending| {
+                pending.command.turn < newer.turn && is_settled_by(&pending.command, newer)
             });
-        self.waiting = rest;
-        for waiting in superseded {
-            waiting.intent.reply.send(Err(CommandError::superseded()));
+        self.pending = rest;
+        for pending in superseded {
+            pending.command.reply.send(Err(CommandError::superseded()));
         }
     }
 }
 
-/// Whether `newer` decides everything that `older` wanted to.
+/// Whether `newer` decides over all outlets of `older`.
 fn is_settled_by(older: &DeviceCommand, newer: &DeviceCommand) -> bool {
     let same_outlets = newer.path == older.path || newer.path.outlet.is_none();
     let decides = matches!(
@@ -295,8 +295,8 @@ fn is_withdrawn(command: &DeviceCommand, path: &OutletPath) -> bool {
     command.action.may_switch_on() && (command.path == *path || path.outlet.is_none())
 }
 
-fn is_urgent(intent: &DeviceCommand) -> bool {
-    intent.source == Source::Safety || intent.action == DeviceAction::Switch(Switch::To(Power::Off))
+fn is_urgent(command: &DeviceCommand) -> bool {
+    command.source == Source::Safety || command.action == DeviceAction::Switch(Switch::To(Power::Off))
 }
 
 fn overlap(a: &DeviceCommand, b: &DeviceCommand) -> bool {
@@ -309,9 +309,9 @@ fn overlap(a: &DeviceCommand, b: &DeviceCommand) -> bool {
 
 /// Whether the order of the two matters: both change something about the same outlet.
 fn touch(a: &DeviceCommand, b: &DeviceCommand) -> bool {
-    let changes = |intent: &DeviceCommand| {
+    let changes = |command: &DeviceCommand| {
         matches!(
-            intent.action,
+            command.action,
             DeviceAction::Switch(_) | DeviceAction::CancelCountdown
         )
     };

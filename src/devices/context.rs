@@ -57,16 +57,16 @@ impl Context {
         discovery: DiscoveryCache,
     ) -> Self {
         let settings = mailbox.settings();
-        let WorkerSettings { config, tempo } = settings.clone();
+        let WorkerSettings { config, polling } = settings.clone();
         Self {
             connection: Connection::new(settings, discovery, metrics.clone(), clock.clone()),
-            lifecycle: Lifecycle::new(&tempo),
+            lifecycle: Lifecycle::new(&polling),
             state: DeviceState::default(),
             wanted: WantedEnds::default(),
             attribution: Attribution::default(),
             reporter: Reporter::new(config.id.clone(), events, clock.clone()),
             config,
-            polling: tempo,
+            polling,
             clock,
             mailbox,
             metrics,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::fault::Fault,
-    command_queue::{Queue, View},
+    command_queue::{CommandQueue, View},
     reboot::PendingReboot,
 };
 use crate::domain::devices::WorkerSettings;
@@ -65,7 +65,7 @@ pub(super) struct Mailbox {
     stop: CancellationToken,
     /// When the grace after the stop ends; `None` before the stop.
     grace: Option<Instant>,
-    pub(super) queue: Queue,
+    pub(super) queue: CommandQueue,
     pub(super) view: View,
     pub(super) reached: Reached,
     /// The last failure of the device, if it did not answer since.
@@ -92,7 +92,7 @@ impl Mailbox {
             settings,
             stop,
             grace: None,
-            queue: Queue::default(),
+            queue: CommandQueue::default(),
             view: View::default(),
             reached: Reached::default(),
             error: None,

@@ -281,7 +281,7 @@ impl Meters {
         if context
             .polling
             .telling
-            .is_news(&known.outlet.energy, &energy, since)
+            .is_reportable(&known.outlet.energy, &energy, since)
         {
             known.outlet.energy = energy;
             known.energy_reported_at = Some(now);

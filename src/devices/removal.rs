@@ -1,4 +1,4 @@
-//! The last steps for a device that a reload removed: nothing of the bridge stays on it that nobody ends.
+//! The last steps for a device that a reload removed: no outlet stays on that only the bridge would switch off.
 
 use std::time::Duration;
 

@@ -436,10 +436,10 @@ impl Worker {
         }
         let settings = context.mailbox.settings();
         context.connection.configure(settings.clone());
-        let WorkerSettings { config, tempo } = settings;
-        if context.polling != tempo {
-            context.lifecycle.configure(&tempo);
-            context.polling = tempo;
+        let WorkerSettings { config, polling } = settings;
+        if context.polling != polling {
+            context.lifecycle.configure(&polling);
+            context.polling = polling;
         }
         if context.config == config {
             return false;

@@ -133,7 +133,7 @@ impl Connection {
             self.address.clone(),
             self.settings.config.clone(),
             self.kind,
-            self.settings.tempo.request,
+            self.settings.polling.request,
             self.discovery.clone(),
         );
         let opened = match mailbox.serve_inbox_during(opening).await? {
@@ -307,7 +307,7 @@ impl Connection {
     async fn new_session(&self) -> Result<Session, Fault> {
         self.metrics.logged_in();
         let credentials = self.settings.config.credentials.as_ref();
-        let limit = self.settings.tempo.request;
+        let limit = self.settings.polling.request;
         Session::open(&self.address, credentials, self.kind, limit).await
     }
 }

@@ -29,10 +29,10 @@ pub(in crate::devices) async fn open(
     config: Arc<DeviceConfig>,
     guess: Kind,
     limit: Duration,
-    directory: DiscoveryCache,
+    discovery: DiscoveryCache,
 ) -> Result<Opened, Fault> {
     let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
-        Err(Fault::Refused) if wake(&address, &directory).await => {
+        Err(Fault::Refused) if wake(&address, &discovery).await => {
             Session::open(&address, config.credentials.as_ref(), guess, limit).await?
         }
         session => session?,
@@ -57,10 +57,10 @@ pub(in crate::devices) async fn open(
 }
 
 /// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
-async fn wake(address: &str, directory: &DiscoveryCache) -> bool {
+async fn wake(address: &str, discovery: &DiscoveryCache) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     match host.parse::<IpAddr>() {
-        Ok(ip) => directory.wake(ip).await,
+        Ok(ip) => discovery.wake(ip).await,
         Err(_) => false,
     }
 }

@@ -1,7 +1,7 @@
-//! A logged-in device. The only file that names the `tapo` crate.
+//! A session with a device, over the `tapo` crate.
 //!
-//! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
-//! firmwares in the field (missing or renamed fields, closed enums).
+//! State is read as JSON into lenient structs: the typed results of the crate fail on most
+//! firmware versions (missing or renamed fields, closed enums).
 
 use crate::domain::devices::Credentials;
 use std::{pin::Pin, time::Duration};
@@ -29,7 +29,7 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     Child(&'a str),
     /// A relay: of a child, or the plug's own.
     Switch(Option<&'a str>, Power),
-    /// What a meter tells: of a child, or the plug's own.
+    /// Values of a meter: of a child, or the plug's own.
     Meter(MeterRequest, Option<&'a str>),
     /// Restart in one second, so that the answer still arrives.
     Reboot,
@@ -40,20 +40,20 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     SetTimer(Duration),
     /// Clear the plug's countdown.
     ClearTimer,
-    /// The plug's schedule rules, one request for each five of them: a list. The crate leaves out those that it
+    /// The plug's schedule rules, one request for each five of them: a list. The crate skips those that it
     /// cannot read.
     GetRules,
     /// How many schedule rules the plug holds at most: a number.
     GetRoom,
-    /// One more rule: `{"id": ...}`.
+    /// Add a rule: `{"id": ...}`.
     AddRule(WeeklyOff),
-    /// Another content for a rule.
+    /// Replace the content of a rule.
     EditRule(&'a str, WeeklyOff),
-    /// One rule less.
+    /// Remove a rule.
     RemoveRule(&'a str),
 }
 
-/// What a meter can be asked.
+/// The requests to a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::devices) enum MeterRequest {
     /// Voltage, current, power, and the energy since the restart.
@@ -67,7 +67,7 @@ pub(in crate::devices) enum MeterRequest {
 /// A session with one device. Requests must not overlap: the protocol numbers them.
 pub(in crate::devices) struct Session {
     handler: Handler,
-    /// Bounds every request: the crate's own timeout does not cover reading the body in all cases.
+    /// Limits every request: the timeout of the crate does not cover reading the body in all cases.
     limit: Duration,
 }
 
@@ -78,7 +78,7 @@ enum Handler {
 
 impl Session {
     /// Logs in: 3 requests. A plug's handler drives every single plug and a strip's every strip,
-    /// whatever the model is called; `kind` says which to make.
+    /// regardless of the model name; `kind` selects one.
     pub(in crate::devices) async fn open(
         address: &str,
         credentials: Option<&Credentials>,
@@ -177,8 +177,8 @@ impl Session {
             (Handler::Strip(strip), DeviceRequest::Reboot) => {
                 strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
-            // A plug has no children, and a strip has neither a relay, a meter nor a countdown of its own: what
-            // such a device would say.
+            // A plug has no children, and a strip itself has no relay, meter or countdown: the error that such a
+            // device would return.
             (
                 Handler::Plug(_),
                 DeviceRequest::Children | DeviceRequest::Child(_) | DeviceRequest::Meter(_, Some(_)),
@@ -200,8 +200,8 @@ impl Session {
     }
 }
 
-/// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, what it did read
-/// is taken as leniently as all else.
+/// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, the values are read as
+/// leniently as all others.
 async fn read_plug_meter(
     plug: &PlugEnergyMonitoringHandler,
     reading: MeterRequest,
@@ -259,14 +259,14 @@ fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
     )
 }
 
-/// A plug holds 32 rules and tells five at a time.
+/// A plug holds 32 rules and returns five at a time.
 const RULE_PAGES: u32 = 7;
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;
 
-/// Bounds an operation and classifies its error. The operation comes boxed: as a part of a worker its 10 kB and more
-/// would be held for every device, whether it is asked something or not.
+/// Limits an operation and classifies its error. The operation is boxed: as a part of a worker its 10 kB and more would be
+/// allocated for every device, also without a request in flight.
 async fn within<T>(
     limit: Duration,
     operation: Pin<Box<impl Future<Output = Result<T, tapo::Error>>>>,
@@ -284,7 +284,7 @@ fn classify(error: &tapo::Error) -> Fault {
         tapo::Error::Http(http) if http.is_timeout() => Fault::NoAnswer,
         tapo::Error::Http(http) if http.is_decode() || http.is_body() => Fault::Unreadable(root_cause(http)),
         tapo::Error::Http(_) => Fault::Closed,
-        // `on()` answered `"result":{}` lands here too: it was applied.
+        // `on()` with the answer `"result":{}` ends here too: it was applied.
         tapo::Error::Serde(error) => Fault::Unreadable(error.to_string()),
         tapo::Error::UnsupportedProtocol { description, .. } => {
             Fault::UnsupportedProtocol(description.clone())
@@ -321,7 +321,7 @@ fn classify_response(error: &TapoResponseError) -> Fault {
             status_code: code @ (429 | 500..=599),
             ..
         } => Fault::Overloaded(*code),
-        // Another status in a handshake: the device changed its protocol or is half way through a reboot.
+        // Another status in a handshake: the device changed its protocol or is rebooting.
         TapoResponseError::HttpError { .. } => Fault::SessionLost,
         TapoResponseError::EmptyResult => Fault::Unreadable("the result is missing".to_owned()),
         TapoResponseError::ResponseError { description } => Fault::Unreadable(description.clone()),
@@ -329,7 +329,7 @@ fn classify_response(error: &TapoResponseError) -> Fault {
     }
 }
 
-/// A request that never left: no route, no name, or nobody listening.
+/// A request that was not sent: no route, no name, or no open port.
 fn classify_connect(error: &(dyn std::error::Error + 'static)) -> Fault {
     let refused = causes(error)
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())

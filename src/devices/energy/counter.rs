@@ -93,7 +93,7 @@ impl EnergyCounter {
         let fine = self.by_restart(shown).filter(plausible);
         let coarse = self.by_month(shown).filter(plausible);
         let total = match (fine, coarse) {
-            // A month that has just begun may still show the last one's energy; the finer counter knows better.
+            // A month that has just begun may still show the last one's energy; the finer counter is right.
             (Some(fine), Some(coarse))
                 if coarse > fine.plus(ROUNDING) && (self.month_goes_on(shown) || !self.runs_on(shown)) =>
             {
@@ -145,7 +145,7 @@ impl EnergyCounter {
     }
 
     /// The total by the month's counter. It starts over with a new month and after a reset; a month that is past
-    /// tells nothing.
+    /// gives no value.
     fn by_month(&self, shown: Counters) -> Option<MilliWattHours> {
         let (mark, (seen, energy)) = (self.month?, shown.month?);
         let energy = MilliWattHours::from(energy);
@@ -159,7 +159,7 @@ impl EnergyCounter {
         Some(total.max(self.total))
     }
 
-    /// Sets the marks anew where a counter started over, or where the total went on without it.
+    /// Sets new marks where a counter started over, or where the total went on without it.
     fn mark(&mut self, shown: Counters, total: MilliWattHours) {
         if let Some(shown) = shown.since_restart {
             let on_track = |mark: &Mark| {
@@ -178,9 +178,9 @@ impl EnergyCounter {
                 since_restart: None,
             });
             let on_track = |old: &MonthMark| {
-                let tells = |more| old.mark.total.plus(more);
+                let total_with = |more| old.mark.total.plus(more);
                 let more = shown.since(old.mark.shown);
-                goes_on && more.is_some_and(|more| tells(more).difference(total) <= ROUNDING)
+                goes_on && more.is_some_and(|more| total_with(more).difference(total) <= ROUNDING)
             };
             let mark = match self.month.filter(on_track) {
                 Some(old) => old.mark,

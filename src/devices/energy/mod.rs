@@ -1,4 +1,4 @@
-//! Energy: the units, a total that only grows, and the counters that keep it.
+//! The total energy of each outlet, which only grows, and the counters from which it is computed.
 
 mod counter;
 mod totals;
