@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::{
     attribution::Attribution,
-    backoff::LoginPurpose,
     client::{
         connection::{Connection, ExchangeError},
         discovery::DiscoveryCache,
         fault::{Fault, Remedy},
+        login_budget::LoginPurpose,
         readings::{DeviceReading, OutletReading},
         session::DeviceRequest,
     },

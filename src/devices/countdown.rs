@@ -20,10 +20,10 @@ pub(super) use registry::CountdownRegistry;
 use memory::{CountdownMemory, CountdownStep, DeviceTimer, length_until, to_second};
 
 use super::{
-    backoff::LoginPurpose,
     client::{
         connection::ExchangeError,
         fault::{Fault, Remedy},
+        login_budget::LoginPurpose,
         session::DeviceRequest,
     },
     context::Context,

@@ -13,8 +13,8 @@ use tracing::{debug, info, warn};
 use plan::{OffRulePlan, Step};
 
 use super::{
-    backoff::{LoginPurpose, jittered},
-    client::{connection::ExchangeError, fault::Fault, session::DeviceRequest},
+    backoff::jittered,
+    client::{connection::ExchangeError, fault::Fault, login_budget::LoginPurpose, session::DeviceRequest},
     context::Context,
 };
 use crate::domain::{

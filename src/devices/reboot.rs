@@ -3,8 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    backoff::LoginPurpose,
-    client::{connection::ExchangeError, fault::Fault, session::DeviceRequest},
+    client::{connection::ExchangeError, fault::Fault, login_budget::LoginPurpose, session::DeviceRequest},
     context::Context,
     switching::not_confirmed_in_time,
 };

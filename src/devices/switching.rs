@@ -9,8 +9,7 @@ use planner::{Power, Steady};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    backoff::LoginPurpose,
-    client::{connection::ExchangeError, fault::Remedy, session::DeviceRequest},
+    client::{connection::ExchangeError, fault::Remedy, login_budget::LoginPurpose, session::DeviceRequest},
     context::Context,
     countdown::{ArmResult, CountdownRisk, OwnCountdown},
     state::OutletAddress,

@@ -7,10 +7,11 @@ use tracing::info;
 
 use super::{
     attribution::Attribution,
-    backoff::{LoginPurpose, jittered},
+    backoff::jittered,
     client::{
         connection::ExchangeError,
         fault::{Fault, Remedy},
+        login_budget::LoginPurpose,
         opening::Opened,
         readings::DeviceReading,
     },

@@ -9,15 +9,13 @@ use super::{
     discovery::DiscoveryCache,
     fault::{Fault, Remedy},
     identity::KnownIdentity,
+    login_budget::{LoginBudget, LoginPurpose},
     opening::{Opened, open},
     readings::DeviceReading,
     session::{DeviceRequest, Session},
 };
 use crate::{
-    devices::{
-        backoff::{LoginBudget, LoginPurpose},
-        mailbox::{Mailbox, Stopped},
-    },
+    devices::mailbox::{Mailbox, Stopped},
     domain::{device_metrics::DeviceMetrics, devices::WorkerSettings, report::Kind},
     system::clock::Clock,
 };

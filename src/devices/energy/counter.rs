@@ -200,4 +200,256 @@ fn month_of(time: civil::DateTime) -> (i16, i8) {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HALF_MINUTE: i64 = 30;
+
+    /// A device with its two counters, and what was really used.
+    struct Device {
+        now: Timestamp,
+        /// mWh.
+        used: u64,
+        month: u64,
+        since_restart: u64,
+        has_fine: bool,
+    }
+
+    impl Device {
+        fn new(has_fine: bool) -> Self {
+            Self {
+                now: "2026-11-21T08:00:00Z".parse().unwrap(),
+                used: 0,
+                month: 123_456,
+                since_restart: 77_000,
+                has_fine,
+            }
+        }
+
+        fn civil(&self) -> civil::DateTime {
+            self.now.to_zoned(jiff::tz::TimeZone::UTC).datetime()
+        }
+
+        /// Draws so many watts for so long, by the hour. A month that begins within an hour counts all of it.
+        fn run(&mut self, watts: u64, seconds: i64) {
+            let mut left = seconds;
+            while left > 0 {
+                let step = left.min(3600);
+                let before = month_of(self.civil());
+                self.now += SignedDuration::from_secs(step);
+                if month_of(self.civil()) != before {
+                    self.month = 0;
+                }
+                let used = watts * 1000 * step.unsigned_abs() / 3600;
+                self.used += used;
+                self.month += used;
+                self.since_restart += used;
+                left -= step;
+            }
+        }
+
+        fn restart(&mut self) {
+            self.since_restart = 0;
+        }
+
+        fn reset(&mut self) {
+            self.month = 0;
+            self.since_restart = 0;
+        }
+
+        fn shown(&self) -> Counters {
+            Counters {
+                month: Some((self.civil(), WattHours::new((self.month + 500) / 1000))),
+                since_restart: self.has_fine.then(|| MilliWattHours::new(self.since_restart)),
+            }
+        }
+
+        fn read(&self, account: &mut EnergyCounter) -> u64 {
+            mwh(account.read("8022", self.shown(), self.now))
+        }
+    }
+
+    fn mwh(energy: MilliWattHours) -> u64 {
+        serde_json::to_value(energy).unwrap().as_u64().unwrap()
+    }
+
+    fn account(device: &Device) -> EnergyCounter {
+        let mut account = EnergyCounter::new("8022", device.now);
+        assert_eq!(device.read(&mut account), 0, "what was used earlier is not ours");
+        account
+    }
+
+    #[test]
+    fn rounding_does_not_add_up() {
+        for has_fine in [true, false] {
+            let mut device = Device::new(has_fine);
+            let mut account = account(&device);
+            for _ in 0..2880 {
+                device.run(7, HALF_MINUTE);
+                device.read(&mut account);
+            }
+            let total = mwh(account.total);
+            assert!(
+                total.abs_diff(device.used) <= 1000,
+                "{has_fine}: {total} of {}",
+                device.used
+            );
+        }
+    }
+
+    #[test]
+    fn what_ran_while_the_bridge_was_away_is_found_again() {
+        let mut device = Device::new(true);
+        let mut account = account(&device);
+        device.run(1000, 3600);
+        assert_eq!(device.read(&mut account), device.used);
+
+        // Restarted meanwhile, and counted further than before: only the month knows.
+        device.run(2000, 7200);
+        device.restart();
+        device.run(2000, 36_000);
+        let total = device.read(&mut account);
+        assert!(total.abs_diff(device.used) <= 2000, "{total} of {}", device.used);
+    }
+
+    #[test]
+    fn a_new_month_a_restart_and_a_reset_take_nothing_away() {
+        let mut device = Device::new(false);
+        let mut account = account(&device);
+        let mut before = 0;
+        for hour in 0..24 * 20 {
+            if hour == 100 {
+                device.restart();
+            }
+            if hour == 200 {
+                device.reset();
+            }
+            for _ in 0..120 {
+                device.run(60, HALF_MINUTE);
+                let total = device.read(&mut account);
+                assert!(total >= before && total <= device.used + 1000);
+                before = total;
+            }
+        }
+        // Half a minute before the reset and before the month's end was read by nobody.
+        assert!(before + 3000 >= device.used, "{before} of {}", device.used);
+    }
+
+    #[test]
+    fn a_counter_that_shows_nonsense_for_a_moment_is_no_spike() {
+        for has_fine in [true, false] {
+            let mut device = Device::new(has_fine);
+            let mut account = account(&device);
+            device.run(60, 3600);
+            device.read(&mut account);
+            let honest = (device.month, device.since_restart);
+            for nonsense in [0, u64::MAX / 2, 3_000_000_000, 0] {
+                device.month = nonsense;
+                device.since_restart = nonsense;
+                device.run(0, HALF_MINUTE);
+                let total = device.read(&mut account);
+                assert!(total <= 60_000 + 1000, "{nonsense}: {total}");
+            }
+            (device.month, device.since_restart) = honest;
+            device.run(60, HALF_MINUTE);
+            let total = device.read(&mut account);
+            assert!((60_000..=62_000).contains(&total), "{total}");
+        }
+    }
+
+    #[test]
+    fn last_months_energy_in_the_first_second_of_the_new_one_is_not_counted_again() {
+        let mut device = Device::new(true);
+        device.now = "2026-11-30T23:59:50Z".parse().unwrap();
+        device.month = 9000;
+        let mut account = account(&device);
+        device.now += SignedDuration::from_secs(15);
+        assert_eq!(device.read(&mut account), 0);
+        device.month = 0;
+        device.run(60, 60);
+        assert_eq!(device.read(&mut account), 1000);
+    }
+
+    #[test]
+    fn a_clock_that_was_unset_or_set_back_costs_nothing() {
+        let mut device = Device::new(true);
+        let mut account = account(&device);
+        // No month without a clock.
+        for _ in 0..60 {
+            device.run(600, 60);
+            let shown = Counters {
+                month: None,
+                ..device.shown()
+            };
+            account.read("8022", shown, device.now);
+        }
+        assert_eq!(mwh(account.total), 600_000);
+        // Our own clock stood still for a day while the device's went on.
+        let stopped = device.now;
+        device.read(&mut account);
+        device.run(600, 86_400);
+        let total = mwh(account.read("8022", device.shown(), stopped));
+        assert!(total.abs_diff(device.used) <= 2000, "{total} of {}", device.used);
+        // The device's clock went back by two months, whose counter it still has.
+        let shown = Counters {
+            month: Some(("2026-09-30T00:00:00".parse().unwrap(), WattHours::new(4000))),
+            since_restart: None,
+        };
+        assert_eq!(mwh(account.read("8022", shown, device.now)), total);
+    }
+
+    #[test]
+    fn another_device_under_the_same_name_goes_on_from_the_same_total() {
+        let mut device = Device::new(true);
+        let mut account = account(&device);
+        device.run(60, 3600);
+        device.read(&mut account);
+        device.since_restart = 900_000;
+        device.month = 900_000;
+        assert_eq!(mwh(account.read("new", device.shown(), device.now)), 60_000);
+        device.run(60, 3600);
+        assert_eq!(mwh(account.read("new", device.shown(), device.now)), 120_000);
+    }
+
+    #[test]
+    fn it_survives_being_saved() {
+        let mut device = Device::new(true);
+        let mut account = account(&device);
+        device.run(60, 3600);
+        device.read(&mut account);
+        let text = serde_json::to_string(&account).unwrap();
+        assert_eq!(serde_json::from_str::<EnergyCounter>(&text).unwrap(), account);
+    }
+
+    proptest! {
+        #[test]
+        fn the_total_never_falls_and_never_exceeds_what_was_used(
+            has_fine: bool,
+            steps in prop::collection::vec((0_u8..8, 0_u64..3600, 1_i64..90_000), 1..60),
+        ) {
+            let mut device = Device::new(has_fine);
+            let mut account = account(&device);
+            let (mut before, mut starts) = (0, 1_u64);
+            for (what, watts, seconds) in steps {
+                let month = month_of(device.civil());
+                device.run(watts, seconds);
+                match what {
+                    0 => device.restart(),
+                    1 => device.reset(),
+                    2 => continue,
+                    3 => account = serde_json::from_str(&serde_json::to_string(&account).unwrap()).unwrap(),
+                    _ => {}
+                }
+                starts += u64::from(what < 2 || month_of(device.civil()) != month);
+                let total = device.read(&mut account);
+                prop_assert!(total >= before);
+                // Each counter that starts over may be rounded up once.
+                prop_assert!(total <= device.used + 2000 * starts, "{} of {}", total, device.used);
+                before = total;
+            }
+        }
+    }
+}
