@@ -39,7 +39,7 @@ impl View {
 /// The pending commands of one device, in order. Urgent ones go first.
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
-    pending: VecDeque<PendingCommand>,
+    pending: VecDeque<QueuedCommand>,
     /// The outlets that were withdrawn since the command in flight was taken.
     withdrawn: Vec<OutletPath>,
     /// The turn of the next new command.
@@ -49,12 +49,12 @@ pub(super) struct CommandQueue {
 }
 
 #[derive(Debug)]
-struct PendingCommand {
+struct QueuedCommand {
     command: DeviceCommand,
     since: Instant,
 }
 
-impl PendingCommand {
+impl QueuedCommand {
     fn turn(&self) -> u64 {
         self.command.turn.unwrap_or_default()
     }
@@ -116,7 +116,7 @@ impl CommandQueue {
     fn insert(&mut self, command: DeviceCommand, turn: u64, now: Instant) {
         let newer = self.pending.iter().position(|pending| pending.turn() > turn);
         let at = newer.unwrap_or(self.pending.len());
-        self.pending.insert(at, PendingCommand { command, since: now });
+        self.pending.insert(at, QueuedCommand { command, since: now });
     }
 
     /// Whether a newer command decides over all outlets of this one.
@@ -145,7 +145,7 @@ impl CommandQueue {
 
     /// An urgent command replaces the last one that is not, if the queue is full.
     fn last_that_yields_to(&self, newer: &DeviceCommand) -> Option<usize> {
-        let yields = |pending: &PendingCommand| !is_urgent(&pending.command);
+        let yields = |pending: &QueuedCommand| !is_urgent(&pending.command);
         is_urgent(newer).then(|| self.pending.iter().rposition(yields))?
     }
 
@@ -220,7 +220,7 @@ impl CommandQueue {
             .into_iter()
             .partition::<VecDeque<_>, _>(|pending| pending.command.deadline <= now);
         self.pending = rest;
-        for PendingCommand { command, since } in expired {
+        for QueuedCommand { command, since } in expired {
             command.reply.send(Err(failure(now.duration_since(since))));
         }
     }
