@@ -1,12 +1,11 @@
-//! How long to wait before asking again.
+//! How long to wait before the next attempt.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
-use tokio::time::Instant;
 
-/// Doubling, jittered waits. They start over only after a *proved* exchange: a connection that opens
-/// and dies must not reset them.
+/// Doubling, jittered waits. They start over only after a complete exchange: a connection that opens
+/// and fails at once must not reset them.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
@@ -23,14 +22,14 @@ impl Backoff {
         }
     }
 
-    /// The next wait, 75 to 125 % of its nominal length so that many devices do not ask in step.
+    /// The next wait, 75 to 125 % of its nominal length so that attempts of many devices are spread.
     pub(super) fn wait(&mut self) -> Duration {
         let wait = jittered(self.next);
         self.next = (self.next * 2).min(self.longest);
         wait
     }
 
-    /// The device answered: the next trouble is a new one.
+    /// The device answered: the next wait is the shortest.
     pub(super) fn on_success(&mut self) {
         self.next = self.first;
     }
@@ -41,91 +40,12 @@ pub(super) fn jittered(nominal: Duration) -> Duration {
     nominal.mul_f64(rand::rng().random_range(0.75..=1.25))
 }
 
-/// Bounds the logins of one device, so that two clients that steal each other's session settle at a
-/// few logins a minute instead of a war.
-#[derive(Debug)]
-pub(super) struct LoginBudget {
-    left: u32,
-    refilled: Instant,
-}
-
-/// Logins that may happen in a row.
-const LOGIN_BURST: u32 = 6;
-/// One login comes back after this long.
-const LOGIN_REFILL: Duration = Duration::from_secs(10);
-/// What polls leave over for commands.
-const KEPT_FOR_COMMANDS: u32 = 3;
-
-/// What a login is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Somebody waits for it.
-    Command,
-    /// Only the next poll does.
-    Poll,
-}
-
-impl Purpose {
-    /// How many logins it leaves over.
-    fn kept(self) -> u32 {
-        match self {
-            Self::Command => 0,
-            Self::Poll => KEPT_FOR_COMMANDS,
-        }
-    }
-}
-
-impl LoginBudget {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            left: LOGIN_BURST,
-            refilled: now,
-        }
-    }
-
-    /// Takes one login if there is one for this purpose.
-    pub(super) fn take(&mut self, purpose: Purpose, now: Instant) -> bool {
-        let granted = self.grants(purpose, now);
-        if granted {
-            self.left -= 1;
-        }
-        granted
-    }
-
-    /// A login that happened whatever the budget said.
-    pub(super) fn spend(&mut self, now: Instant) {
-        self.grants(Purpose::Command, now);
-        self.left = self.left.saturating_sub(1);
-    }
-
-    /// When there is a login left for this purpose: `now` or later.
-    pub(super) fn grants_at(&mut self, purpose: Purpose, now: Instant) -> Instant {
-        if self.grants(purpose, now) {
-            return now;
-        }
-        let missing = purpose.kept() + 1 - self.left;
-        self.refilled + LOGIN_REFILL * missing
-    }
-
-    /// Whether there is a login left for this purpose.
-    pub(super) fn grants(&mut self, purpose: Purpose, now: Instant) -> bool {
-        while self.left < LOGIN_BURST && now.duration_since(self.refilled) >= LOGIN_REFILL {
-            self.left += 1;
-            self.refilled += LOGIN_REFILL;
-        }
-        if self.left == LOGIN_BURST {
-            self.refilled = now;
-        }
-        self.left > purpose.kept()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_start_over_when_proved() {
+    fn waits_double_up_to_the_longest_and_start_over_after_success() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         for nominal in [1.0, 2.0, 4.0, 5.0, 5.0] {
             let wait = backoff.wait().as_secs_f64();
@@ -136,44 +56,5 @@ mod tests {
         }
         backoff.on_success();
         assert!(backoff.wait() <= Duration::from_millis(1250));
-    }
-
-    #[test]
-    fn polls_leave_logins_for_commands() {
-        let start = Instant::now();
-        let mut budget = LoginBudget::new(start);
-        let polls = (0..10).filter(|_| budget.take(Purpose::Poll, start)).count();
-        let commands = (0..10).filter(|_| budget.take(Purpose::Command, start)).count();
-        assert_eq!((polls, commands), (3, 3));
-    }
-
-    #[test]
-    fn the_next_login_is_known() {
-        let start = Instant::now();
-        let mut budget = LoginBudget::new(start);
-        assert_eq!(budget.grants_at(Purpose::Poll, start), start);
-        while budget.take(Purpose::Command, start) {}
-        let soon = start + Duration::from_secs(3);
-        for (purpose, refills) in [(Purpose::Command, 1), (Purpose::Poll, 4)] {
-            let at = budget.grants_at(purpose, soon);
-            assert_eq!(at, start + LOGIN_REFILL * refills);
-            let mut then = LoginBudget { ..budget };
-            assert!(!then.grants(purpose, at - Duration::from_millis(1)));
-            assert!(then.grants(purpose, at));
-        }
-    }
-
-    #[test]
-    fn logins_a_minute_are_bounded() {
-        let start = Instant::now();
-        let mut budget = LoginBudget::new(start);
-        let mut in_minute = [0; 3];
-        for second in 0..180_u32 {
-            let now = start + Duration::from_secs(second.into());
-            if budget.take(Purpose::Command, now) {
-                in_minute[(second / 60) as usize] += 1;
-            }
-        }
-        assert_eq!(in_minute, [11, 6, 6]);
     }
 }

@@ -1,58 +1,72 @@
 //! The plug's own countdown to OFF: armed before the relay closes, kept at the wanted end while the outlet is on, and
-//! cleared with the OFF. It switches a plug off even if the bridge or the network is gone.
+//! cleared with the OFF. It switches a plug off even if the bridge or the network fails.
 //!
-//! A plug has one, and people use it from the app: an external one is not changed. Arming clears and adds on the wire,
-//! so it can fail in between; then it is armed again at once, or the relay opens.
+//! A plug has one countdown, and the app uses it too: an external one is not changed. Arming clears and adds on the
+//! wire, so it can fail in between; then it is armed again at once, or the relay opens.
 
 mod memory;
 mod registry;
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::time::{Instant, sleep_until};
+use planner::{Power, Steady};
+use tokio::time::Instant;
 use tracing::warn;
 
-pub(super) use memory::WantedEnd;
 pub use registry::ArmedCountdowns;
 pub(super) use registry::CountdownRegistry;
 
 use memory::{CountdownMemory, CountdownStep, DeviceTimer, length_until, to_second};
 
 use super::{
-    backoff::Purpose,
-    exchange::ExchangeError,
-    fault::{Fault, Remedy},
-    session::{Request, Session},
-    worker::Worker,
+    client::{
+        connection::ExchangeError,
+        fault::{Fault, Remedy},
+        login_budget::LoginPurpose,
+        session::DeviceRequest,
+    },
+    context::Context,
 };
-use crate::devices::switch_target::{SwitchProgress, SwitchTarget, too_late};
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
-    device_command::{DeviceCommand, RunLimit},
-    reply::{Applied, Reply},
+    device_command::DeviceCommand,
+    reply::Applied,
     report::{Countdown, Kind},
 };
-use planner::{Power, Steady};
 
 /// How often arming is tried before the relay opens.
 const ROUNDS: u32 = 2;
-/// After this a countdown that should have ended is read again.
+/// This long after its end, a countdown is read again.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
 /// Between two changes of the countdown without a command.
 const AFTER_SUCCESS: Duration = Duration::from_secs(5);
 /// After a change that failed.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
 
-/// What a worker keeps of its plug's countdown.
+/// The countdown of a plug, kept at the wanted end.
+///
+/// ```text
+///                       the device does not know the request
+///   unknown ─────────────────────────────────────────────────► unsupported (not asked again)
+///      │ read
+///      ▼        on, and an end is wanted              the device accepts
+///    idle ───────────────────────────────► arming ──────────────────────► armed
+///    ▲  ▲                                  ▲  │ ▲                          │ │
+///    │  │                                  │  │ └── the wanted end moves ──┘ │
+///    │  └───── cleared: off, or no end is wanted; ended ────────────────────┘
+///    │                                     │  │ the device refuses
+///    │ ended, or cleared on request        │  ▼
+///  external ◄── the app starts one       failed (armed again after a minute; a relay that closed for it opens)
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct OwnCountdown {
     memory: CountdownMemory,
-    /// The hardware id of the device that it is about.
+    /// The hardware id of the device that the memory is about.
     hardware_id: Option<String>,
-    /// The device does not know the request. Never asked again.
-    refused: bool,
-    /// It may have changed without a reading: a new connection, or an outcome that is not known.
+    /// The device does not know the request. It is not asked again.
+    unsupported: bool,
+    /// It may have changed without a reading: after a new connection, or after an unknown outcome.
     stale: bool,
     /// No change without a command before then.
     not_before: Option<Instant>,
@@ -61,8 +75,8 @@ pub(super) struct OwnCountdown {
 
 /// The result of an attempt to arm.
 #[derive(Debug)]
-enum CountdownResult {
-    /// Our countdown runs.
+pub(super) enum ArmResult {
+    /// The countdown runs.
     Armed(CountdownRisk),
     /// No end is wanted, the device has no countdown, or an external one runs.
     Without,
@@ -70,24 +84,13 @@ enum CountdownResult {
     Refused(CommandError),
 }
 
-/// Whether the relay may stay closed without our countdown.
+/// Whether the relay may stay closed without the countdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CountdownRisk {
-    /// It was closed externally and relied on nothing of ours.
+pub(super) enum CountdownRisk {
+    /// It was closed externally, without a countdown of the bridge.
     Theirs,
-    /// It is closed because of us, or counted on a countdown that we replaced.
+    /// The bridge closed it, or replaced its own countdown.
     Ours,
-}
-
-/// How switching ended.
-#[derive(Debug)]
-pub(super) enum SwitchEnd {
-    /// The device was asked until it confirmed, or the rounds were over.
-    Applied,
-    /// The time to live ran out in the middle.
-    Late,
-    /// It was not switched on, or not left on.
-    Refused(CommandError),
 }
 
 impl OwnCountdown {
@@ -98,11 +101,10 @@ impl OwnCountdown {
         }
     }
 
-    /// The outlet must be off by then.
-    pub(super) fn set_wanted(&mut self, wanted: WantedEnd, known: Countdown) {
-        self.memory.wanted = wanted;
-        // By the wanted end it may turn out to be what the run before armed.
-        self.stale |= matches!(known, Countdown::External { to: Power::Off, .. });
+    /// The wanted end changed.
+    pub(super) fn on_wanted(&mut self, read: Countdown) {
+        // By the wanted end, the countdown may be recognized as one that the earlier run armed.
+        self.stale |= matches!(read, Countdown::External { to: Power::Off, .. });
     }
 
     /// A command switched the outlet: the countdown is changed without a pause.
@@ -110,500 +112,374 @@ impl OwnCountdown {
         self.not_before = None;
     }
 
-    /// A new connection: the countdown is read before anything is done about it.
-    pub(super) fn on_connected(&mut self, hardware_id: &str) {
-        self.doubt();
+    /// A new connection: the countdown is read before it is changed.
+    pub(super) fn on_connected(&mut self, context: &mut Context) {
+        self.mark_stale();
         self.not_before = None;
-        if self.hardware_id.as_deref() != Some(hardware_id) {
-            let previous = self.registry.of(hardware_id);
-            self.memory = CountdownMemory::after_restart(self.memory.wanted, previous);
-            self.hardware_id = Some(hardware_id.to_owned());
-            self.refused = false;
+        let Some(identity) = &context.state.identity else {
+            return;
+        };
+        if self.hardware_id.as_deref() != Some(&identity.device_id) {
+            self.memory = CountdownMemory::after_restart(self.registry.of(&identity.device_id));
+            self.hardware_id = Some(identity.device_id.clone());
+            self.unsupported = false;
+            context.attribution.set_countdown(None);
         }
     }
 
-    /// The device left the settings: what it counts is not ours any more.
+    /// The device left the settings: its countdown is not the bridge's any more.
     pub(super) fn on_removed(&mut self) {
         if let Some(hardware_id) = &self.hardware_id {
             self.registry.set(hardware_id, Vec::new());
         }
     }
 
-    /// The relay was read.
-    pub(super) fn on_relay_read(&mut self) {
-        self.memory.on_relay_read();
-    }
-
-    /// Whether our countdown made the relay open just now.
-    pub(super) fn ran_out(&self, now: Steady) -> bool {
-        self.memory.ran_out(now)
-    }
-
-    fn doubt(&mut self) {
+    /// It may have changed without a reading.
+    pub(super) fn mark_stale(&mut self) {
         self.stale = true;
     }
-}
 
-impl Worker {
-    /// Clears the countdown that runs on the device, whoever started it.
-    pub(super) async fn carry_out_cancel(
+    /// Whether it runs and was armed for this end.
+    pub(super) fn is_armed_for(&self, context: &Context, end: Steady) -> bool {
+        context.state.countdown.is_ours() && self.memory.is_armed_for(end, context.clock.steady())
+    }
+
+    /// Clears the countdown that runs on the device, also an external one, and replies. What must end all the same,
+    /// because of a limit, is armed again.
+    pub(super) async fn cancel(
         &mut self,
-        session: &mut Session,
+        context: &mut Context,
         command: DeviceCommand,
     ) -> Result<(), ExchangeError> {
-        let targets = self.targets(&command.path);
+        let targets = context.state.addresses(&command.path);
         if targets.is_empty() {
-            command.reply.send(Err(self.unknown_outlet(&command.path)));
+            let unknown = context.state.unknown_outlet(&command.path);
+            command.reply.send(Err(unknown));
             return Ok(());
         }
-        match self.clear_countdown(session, Countdown::runs).await {
+        let end = command.run.end(context.clock.steady());
+        context.wanted.set(command.path.outlet.clone(), end.into());
+        match self.clear(context, Countdown::runs).await {
             Ok(()) => {
-                let outlets = self.states(&targets);
+                let outlets = context.state.powers(&context.config.id, &targets);
                 command.reply.send(Ok(Applied { outlets, attempts: 1 }));
                 Ok(())
             }
-            Err(error) => self.on_exchange_error(error, command, 1),
+            Err(error) => context.on_command_failed(error, command, 1),
         }
     }
 
-    /// Switches with the countdown that belongs to it: armed before an ON and read after it. Arming is not
-    /// cut off by the time to live, each of its requests has a bound of its own.
-    pub(super) async fn settle_guarded(
-        &mut self,
-        session: &mut Session,
-        targets: &[SwitchTarget],
-        power: Power,
-        (run, deadline): (RunLimit, Instant),
-        attempts: &SwitchProgress,
-        reply: &mut Reply,
-    ) -> Result<SwitchEnd, ExchangeError> {
-        if power == Power::Off {
-            return self
-                .settle_in_time(session, targets, power, deadline, attempts, reply)
-                .await;
-        }
-        if run.off_by.is_some_and(|end| end <= self.clock.steady()) {
-            let message = "the time until which the outlet may be on is over; it is not switched on";
-            return Ok(SwitchEnd::Refused(CommandError::bridge(
-                ErrorCode::Expired,
-                message,
-            )));
-        }
-        let before = self.own_countdown.memory.wanted;
-        let result = self
-            .switch_on(session, targets, (run, deadline), attempts, reply)
-            .await;
-        // The end of a run that did not begin says nothing about the next one.
-        if !matches!(result, Ok(SwitchEnd::Applied)) && self.relay_is(Power::Off) {
-            self.own_countdown.memory.wanted = before;
-        }
-        result
-    }
-
-    async fn switch_on(
-        &mut self,
-        session: &mut Session,
-        targets: &[SwitchTarget],
-        (run, deadline): (RunLimit, Instant),
-        attempts: &SwitchProgress,
-        reply: &mut Reply,
-    ) -> Result<SwitchEnd, ExchangeError> {
-        let was_on = self.confirmed(targets) == Some(Power::On);
-        let closed_at = if was_on { self.on_at() } else { None };
-        let end = run.end(closed_at.unwrap_or_else(|| self.clock.steady()));
-        self.own_countdown.memory.wanted = end.into();
-        let countdown_result = match end {
-            Some(end) => self.arm(session, end).await?,
-            None => CountdownResult::Without,
-        };
-        if let CountdownResult::Refused(failure) = countdown_result {
-            return Ok(SwitchEnd::Refused(failure));
-        }
-        if end.is_some() && Instant::now() >= deadline {
-            let late = too_late(attempts.so_far(), self.mailbox.late_code());
-            return Ok(SwitchEnd::Refused(late));
-        }
-        let settled = self
-            .settle_in_time(session, targets, Power::On, deadline, attempts, reply)
-            .await?;
-        if !self.all_confirmed(targets, Power::On) {
-            return Ok(settled);
-        }
-        if !was_on && run.max_on.is_some() {
-            // It counts from the moment the relay closed, which may be some attempts later than it was armed.
-            self.own_countdown.memory.wanted = run.end(self.clock.steady()).into();
-        }
-        if let (SwitchEnd::Applied, CountdownResult::Armed(risk), Some(end)) =
-            (&settled, countdown_result, end)
-        {
-            let risk = if was_on { risk } else { CountdownRisk::Ours };
-            if let CountdownResult::Refused(failure) = self.hold(session, end, risk).await? {
-                return Ok(SwitchEnd::Refused(failure));
-            }
-        }
-        Ok(settled)
-    }
-
-    /// Switches, and replies when the time to live is over.
-    async fn settle_in_time(
-        &mut self,
-        session: &mut Session,
-        targets: &[SwitchTarget],
-        power: Power,
-        deadline: Instant,
-        attempts: &SwitchProgress,
-        reply: &mut Reply,
-    ) -> Result<SwitchEnd, ExchangeError> {
-        let unasked = self.mailbox.late_code();
-        // A request that is given up half way would meet the next one at the device: only the reply is early.
-        {
-            let mut settling = pin!(self.settle(session, targets, power, attempts, deadline));
-            tokio::select! {
-                settled = &mut settling => settled?,
-                () = sleep_until(deadline) => {
-                    reply.send_early(Err(too_late(attempts.so_far(), unasked)));
-                    settling.await?;
-                }
-            }
-        }
-        if reply.is_sent() {
-            self.own_countdown.doubt();
-            return Ok(SwitchEnd::Late);
-        }
-        Ok(SwitchEnd::Applied)
-    }
-
-    /// Whether the countdown should be read before its turn.
-    pub(super) fn countdown_is_due(&self) -> bool {
-        let overdue = match self.known.countdown {
+    /// Whether it should be read before its turn.
+    pub(super) fn is_due(&self, context: &Context) -> bool {
+        let overdue = match context.state.countdown {
             Countdown::Armed { ends } | Countdown::External { ends, .. } => {
-                self.clock.now().duration_since(ends) >= OVERDUE
+                context.clock.now().duration_since(ends) >= OVERDUE
             }
             _ => false,
         };
-        self.has_countdown() && (self.own_countdown.stale || overdue)
+        self.is_supported(context) && (self.stale || overdue)
     }
 
-    /// Reads the countdown. A device that cannot answer loses nothing else.
-    pub(super) async fn poll_countdown(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        // Asked once, whatever the answer; after a failure the device is connected again, and it is read then.
-        self.own_countdown.stale = false;
-        if !self.has_countdown() {
+    /// Reads it. A device that cannot answer keeps all its other functions.
+    pub(super) async fn poll(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+        // Asked once, whatever the answer. After a failure the device is connected again, and it is read then.
+        self.stale = false;
+        if !self.is_supported(context) {
             return Ok(());
         }
-        let failed = self.known.countdown == Countdown::Failed;
-        let read = match self.read_countdown(session, Purpose::Poll).await {
-            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
-                self.known.set_countdown(Countdown::Unknown);
+        let failed = context.state.countdown == Countdown::Failed;
+        let read = match self.read(context, LoginPurpose::Poll).await {
+            Ok(read) => read,
+            Err(error) => {
+                context.state.set_countdown(Countdown::Unknown);
+                error.own_answer()?;
                 return Ok(());
             }
-            Err(error) => {
-                self.known.set_countdown(Countdown::Unknown);
-                return Err(error);
-            }
-            Ok(read) => read,
         };
-        // That none runs is what the failure was; the next attempt to arm ends it.
+        // Idle is the result of the failure; the next attempt to arm ends it.
         if failed && read == Countdown::Idle {
-            self.known.set_countdown(Countdown::Failed);
+            context.state.set_countdown(Countdown::Failed);
         }
-        self.send_report().await;
+        context.send_report().await;
         Ok(())
     }
 
-    /// When the countdown is to be changed, `now` or later; `None` while it is right.
-    pub(super) fn countdown_change_at(&self, now: Instant) -> Option<Instant> {
-        self.countdown_step()?;
-        Some(self.own_countdown.not_before.map_or(now, |at| at.max(now)))
+    /// When it is to be changed, `now` or later; `None` while it is right.
+    pub(super) fn change_at(&self, context: &Context, now: Instant) -> Option<Instant> {
+        self.step(context)?;
+        Some(self.not_before.map_or(now, |at| at.max(now)))
     }
 
-    fn countdown_step(&self) -> Option<CountdownStep> {
-        if !self.has_countdown() || self.own_countdown.stale {
+    fn step(&self, context: &Context) -> Option<CountdownStep> {
+        if !self.is_supported(context) || self.stale {
             return None;
         }
-        let power = self.known.outlets.first()?.outlet.power;
-        let memory = &self.own_countdown.memory;
-        memory.step(self.known.countdown, power, self.clock.steady())
+        let power = context.state.outlets.first()?.outlet.power;
+        let (wanted, now) = (context.wanted.of(None), context.clock.steady());
+        self.memory.step(wanted, context.state.countdown, power, now)
     }
 
-    /// Makes the countdown follow the wanted end.
-    pub(super) async fn keep_countdown(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        let Some(step) = self.countdown_step() else {
+    /// Makes it follow the wanted end.
+    pub(super) async fn keep(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+        let Some(step) = self.step(context) else {
             return Ok(());
         };
-        // What is in flight is finished at the stop: arming must not end half way.
-        let power = if self.relay_is(Power::Off) {
+        // A request in flight is finished at the stop: arming must not end half way.
+        let power = if context.state.any_reads(Power::Off) {
             Power::Off
         } else {
             Power::On
         };
-        self.mailbox.view.in_flight = Some((None, power));
+        context.mailbox.view.in_flight = Some((None, power));
         let result = match step {
-            CountdownStep::Arm(end) => self.arm_and_hold(session, end).await,
+            CountdownStep::Arm(end) => self.arm_and_hold(context, end).await,
             CountdownStep::Clear => self
-                .clear_countdown(session, Countdown::is_ours)
+                .clear(context, Countdown::is_ours)
                 .await
-                .map(|()| CountdownResult::Without),
+                .map(|()| ArmResult::Without),
         };
-        self.mailbox.view.in_flight = None;
+        context.mailbox.view.in_flight = None;
         let pause = match &result {
-            Ok(CountdownResult::Armed(_) | CountdownResult::Without) => AFTER_SUCCESS,
-            Ok(CountdownResult::Refused(_)) | Err(_) => AFTER_FAILURE,
+            Ok(ArmResult::Armed(_) | ArmResult::Without) => AFTER_SUCCESS,
+            Ok(ArmResult::Refused(_)) | Err(_) => AFTER_FAILURE,
         };
-        self.own_countdown.not_before = Some(Instant::now() + pause);
+        self.not_before = Some(Instant::now() + pause);
         match result {
-            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => Ok(()),
-            result => result.map(drop),
+            Ok(_) => Ok(()),
+            Err(error) => error.own_answer().map(drop),
         }
     }
 
-    async fn arm_and_hold(
-        &mut self,
-        session: &mut Session,
-        end: Steady,
-    ) -> Result<CountdownResult, ExchangeError> {
-        match self.arm(session, end).await? {
-            CountdownResult::Armed(risk) => self.hold(session, end, risk).await,
+    async fn arm_and_hold(&mut self, context: &mut Context, end: Steady) -> Result<ArmResult, ExchangeError> {
+        match self.arm(context, end).await? {
+            ArmResult::Armed(risk) => self.hold(context, end, risk).await,
             other => Ok(other),
         }
     }
 
-    /// Reads what runs, and clears it if `whose` holds.
-    async fn clear_countdown(
+    /// Reads the countdown, and clears it if `whose` holds.
+    async fn clear(
         &mut self,
-        session: &mut Session,
+        context: &mut Context,
         whose: fn(&Countdown) -> bool,
     ) -> Result<(), ExchangeError> {
-        if !self.has_countdown() {
+        if !self.is_supported(context) {
             return Ok(());
         }
-        let read = self.read_countdown(session, Purpose::Command).await?;
+        let read = self.read(context, LoginPurpose::Command).await?;
         if whose(&read) {
-            self.exchange(session, Request::ClearTimer, Purpose::Command)
+            context
+                .exchange(DeviceRequest::ClearTimer, LoginPurpose::Command)
                 .await?;
-            self.own_countdown.memory.on_cleared();
-            self.persist_countdown();
-            self.known.set_countdown(Countdown::Idle);
+            self.memory.on_cleared();
+            self.persist(context);
+            context.state.set_countdown(Countdown::Idle);
         }
-        self.send_report().await;
+        context.send_report().await;
         Ok(())
     }
 
-    /// Reads what runs, and arms ours unless an external one runs.
-    async fn arm(&mut self, session: &mut Session, end: Steady) -> Result<CountdownResult, ExchangeError> {
-        if !self.has_countdown() {
-            return Ok(CountdownResult::Without);
+    /// Reads the countdown, and arms it unless an external one runs.
+    pub(super) async fn arm(
+        &mut self,
+        context: &mut Context,
+        end: Steady,
+    ) -> Result<ArmResult, ExchangeError> {
+        if !self.is_supported(context) {
+            return Ok(ArmResult::Without);
         }
-        let read = match self.read_countdown(session, Purpose::Command).await {
-            Err(ExchangeError::Fault(fault)) if is_own_answer(&fault) => {
-                return self.give_up(session, Some(fault), CountdownRisk::Theirs).await;
+        let read = match self.read(context, LoginPurpose::Command).await {
+            Ok(read) => read,
+            Err(error) => {
+                let fault = error.own_answer()?;
+                return self.give_up(context, Some(fault), CountdownRisk::Theirs).await;
             }
-            read => read?,
         };
         let risk = match read {
-            Countdown::Unsupported => return Ok(CountdownResult::Without),
+            Countdown::Unsupported => return Ok(ArmResult::Without),
             Countdown::External { .. } => {
-                self.send_report().await;
-                return Ok(CountdownResult::Without);
+                context.send_report().await;
+                return Ok(ArmResult::Without);
             }
-            Countdown::Armed { .. } if self.is_armed_for(end) => {
-                return Ok(CountdownResult::Armed(CountdownRisk::Ours));
+            Countdown::Armed { .. } if self.is_armed_for(context, end) => {
+                return Ok(ArmResult::Armed(CountdownRisk::Ours));
             }
             Countdown::Armed { .. } => CountdownRisk::Ours,
             Countdown::Unknown | Countdown::Idle | Countdown::Failed => CountdownRisk::Theirs,
         };
-        self.set(session, end, risk).await
+        self.set(context, end, risk).await
     }
 
-    /// After arming, or after the ON: the countdown has to run. Some firmware may drop it when the relay is
-    /// switched by hand or by us; then it is armed once more.
-    async fn hold(
+    /// After arming, or after the ON: the countdown has to run. Some firmware may drop it when the relay is switched;
+    /// then it is armed once more.
+    pub(super) async fn hold(
         &mut self,
-        session: &mut Session,
+        context: &mut Context,
         end: Steady,
         risk: CountdownRisk,
-    ) -> Result<CountdownResult, ExchangeError> {
-        match self.read_countdown(session, Purpose::Command).await? {
-            Countdown::Armed { .. } => return Ok(CountdownResult::Armed(risk)),
+    ) -> Result<ArmResult, ExchangeError> {
+        match self.read(context, LoginPurpose::Command).await? {
+            Countdown::Armed { .. } => return Ok(ArmResult::Armed(risk)),
             // The app set one in between.
-            Countdown::External { .. } => return Ok(CountdownResult::Without),
+            Countdown::External { .. } => return Ok(ArmResult::Without),
             _ => {}
         }
-        match self.set(session, end, risk).await? {
-            CountdownResult::Armed(_) => {}
+        match self.set(context, end, risk).await? {
+            ArmResult::Armed(_) => {}
             other => return Ok(other),
         }
-        let read = self.read_countdown(session, Purpose::Command).await?;
+        let read = self.read(context, LoginPurpose::Command).await?;
         if read.runs() {
-            return Ok(CountdownResult::Armed(risk));
+            return Ok(ArmResult::Armed(risk));
         }
-        self.give_up(session, None, risk).await
+        self.give_up(context, None, risk).await
     }
 
     /// Arms: clears and adds. A failure is followed by a read, because either may have been done.
     async fn set(
         &mut self,
-        session: &mut Session,
+        context: &mut Context,
         end: Steady,
         risk: CountdownRisk,
-    ) -> Result<CountdownResult, ExchangeError> {
+    ) -> Result<ArmResult, ExchangeError> {
         let mut round = 1;
         loop {
-            let now = self.clock.read();
+            let now = context.clock.read();
             let length = length_until(end, now.steady);
-            self.own_countdown.memory.on_arming(length, now);
-            self.persist_countdown();
-            let fault = match self
-                .exchange(session, Request::SetTimer(length), Purpose::Command)
-                .await
-            {
+            self.memory.on_arming(length, now);
+            self.persist(context);
+            let request = DeviceRequest::SetTimer(length);
+            let fault = match context.exchange(request, LoginPurpose::Command).await {
                 Ok(_) => {
-                    self.known.set_countdown(Countdown::Armed {
+                    context.state.set_countdown(Countdown::Armed {
                         ends: to_second(now.wall, length),
                     });
-                    return Ok(CountdownResult::Armed(risk));
+                    return Ok(ArmResult::Armed(risk));
                 }
                 Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if risk == CountdownRisk::Theirs => {
-                    self.do_without().await;
-                    return Ok(CountdownResult::Without);
+                    self.set_unsupported(context).await;
+                    return Ok(ArmResult::Without);
                 }
                 Err(ExchangeError::Fault(fault)) => fault,
                 Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
             };
-            match self.read_countdown(session, Purpose::Command).await {
-                Ok(Countdown::Armed { .. }) if self.is_armed_for(end) => {
-                    return Ok(CountdownResult::Armed(risk));
+            match self.read(context, LoginPurpose::Command).await {
+                Ok(Countdown::Armed { .. }) if self.is_armed_for(context, end) => {
+                    return Ok(ArmResult::Armed(risk));
                 }
                 Ok(_) if round < ROUNDS => round += 1,
-                Ok(_) => return self.give_up(session, Some(fault), risk).await,
+                Ok(_) => return self.give_up(context, Some(fault), risk).await,
                 Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
-                Err(ExchangeError::Fault(gone)) => return self.lose(session, gone, risk).await,
+                Err(ExchangeError::Fault(fault)) => return self.on_lost(context, fault, risk).await,
             }
         }
     }
 
-    /// The device answers but does not arm it. The relay does not stay closed on a countdown that is gone.
+    /// The device answers but does not arm it. The relay does not stay closed without its countdown.
     async fn give_up(
         &mut self,
-        session: &mut Session,
+        context: &mut Context,
         fault: Option<Fault>,
         risk: CountdownRisk,
-    ) -> Result<CountdownResult, ExchangeError> {
-        let runs = self.known.countdown.runs();
-        let why = fault.as_ref().map_or_else(
+    ) -> Result<ArmResult, ExchangeError> {
+        let runs = context.state.countdown.runs();
+        let reason = fault.as_ref().map_or_else(
             || "the plug accepted it, but it does not run".to_owned(),
             Fault::to_string,
         );
-        let mut message = format!("the plug's own countdown to OFF could not be armed: {why}");
-        if risk == CountdownRisk::Ours && !runs && self.relay_is(Power::On) {
-            self.open_relay(session).await?;
+        let mut message = format!("the plug's own countdown to OFF could not be armed: {reason}");
+        if risk == CountdownRisk::Ours && !runs && context.state.any_reads(Power::On) {
+            open_relay(context).await?;
             message.push_str("; it was switched off");
         }
-        warn!(device = %self.config.id, reason = %why, "countdown not armed");
+        warn!(device = %context.config.id, %reason, "countdown not armed");
         if !runs {
-            self.known.set_countdown(Countdown::Failed);
+            context.state.set_countdown(Countdown::Failed);
         }
-        self.send_report().await;
-        Ok(CountdownResult::Refused(CommandError {
+        context.send_report().await;
+        Ok(ArmResult::Refused(CommandError {
             code: fault.as_ref().map_or(ErrorCode::NotConfirmed, Fault::code),
             message,
             attempts: 1,
         }))
     }
 
-    /// The device stopped answering while it was armed. A relay that closed because of us is opened if that still
+    /// The device stopped answering while it was armed. A relay that the bridge closed is opened if the request still
     /// arrives.
-    async fn lose(
+    async fn on_lost(
         &mut self,
-        session: &mut Session,
-        gone: Fault,
+        context: &mut Context,
+        fault: Fault,
         risk: CountdownRisk,
-    ) -> Result<CountdownResult, ExchangeError> {
-        self.own_countdown.doubt();
-        self.known.set_countdown(Countdown::Unknown);
-        if risk == CountdownRisk::Ours && self.relay_is(Power::On) {
-            self.open_relay(session).await?;
+    ) -> Result<ArmResult, ExchangeError> {
+        self.mark_stale();
+        context.state.set_countdown(Countdown::Unknown);
+        if risk == CountdownRisk::Ours && context.state.any_reads(Power::On) {
+            open_relay(context).await?;
         }
-        Err(gone.into())
-    }
-
-    async fn open_relay(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        let off = Request::Switch(None, Power::Off);
-        self.unconfirmed.sent(None, Power::Off, self.clock.steady());
-        match self.exchange(session, off, Purpose::Command).await {
-            Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
-                return Err(fault.into());
-            }
-            Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
-            Ok(_) | Err(ExchangeError::Fault(_)) => {}
-        }
-        self.read_back(session, &[]).await
+        Err(fault.into())
     }
 
     /// Reads the countdown and reports it.
-    async fn read_countdown(
+    async fn read(
         &mut self,
-        session: &mut Session,
-        purpose: Purpose,
+        context: &mut Context,
+        purpose: LoginPurpose,
     ) -> Result<Countdown, ExchangeError> {
-        match self.exchange(session, Request::GetTimer, purpose).await {
+        match context.exchange(DeviceRequest::GetTimer, purpose).await {
             Ok(value) => {
-                let timer = DeviceTimer::of(&value);
-                let read = self.own_countdown.memory.on_reading(timer, self.clock.read());
-                self.persist_countdown();
-                self.known.set_countdown(read);
+                let (timer, now) = (DeviceTimer::of(&value), context.clock.read());
+                if timer.is_none() {
+                    context.attribution.on_no_countdown(now.steady);
+                }
+                let read = self.memory.on_reading(timer, context.wanted.of(None), now);
+                self.persist(context);
+                context.state.set_countdown(read);
                 // A failure stays reported until the caller knows whether it is over.
                 if read != Countdown::Idle {
-                    self.send_report().await;
+                    context.send_report().await;
                 }
-                Ok(self.known.countdown)
+                Ok(context.state.countdown)
             }
             Err(ExchangeError::Fault(Fault::UnknownRequest(_))) => {
-                self.do_without().await;
+                self.set_unsupported(context).await;
                 Ok(Countdown::Unsupported)
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn do_without(&mut self) {
-        self.own_countdown.refused = true;
-        self.own_countdown.memory.on_cleared();
-        self.persist_countdown();
-        self.known.set_countdown(Countdown::Unsupported);
-        self.send_report().await;
+    async fn set_unsupported(&mut self, context: &mut Context) {
+        self.unsupported = true;
+        self.memory.on_cleared();
+        self.persist(context);
+        context.state.set_countdown(Countdown::Unsupported);
+        context.send_report().await;
     }
 
-    fn persist_countdown(&self) {
-        let own = &self.own_countdown;
-        if let Some(hardware_id) = &own.hardware_id {
-            let ends = own.memory.to_persist(self.clock.read());
-            own.registry.set(hardware_id, ends);
+    fn persist(&self, context: &mut Context) {
+        context.attribution.set_countdown(self.memory.armed_until());
+        if let Some(hardware_id) = &self.hardware_id {
+            let ends = self.memory.to_persist(context.clock.read());
+            self.registry.set(hardware_id, ends);
         }
     }
 
-    fn has_countdown(&self) -> bool {
-        self.kind == Kind::Plug && !self.own_countdown.refused
-    }
-
-    fn is_armed_for(&self, end: Steady) -> bool {
-        self.own_countdown.memory.is_armed_for(end, self.clock.steady())
-    }
-
-    fn relay_is(&self, power: Power) -> bool {
-        self.known
-            .outlets
-            .iter()
-            .any(|known| known.outlet.power == Some(power))
-    }
-
-    /// When a plug's relay closed.
-    fn on_at(&self) -> Option<Steady> {
-        self.known.outlets.first()?.outlet.on_at
+    fn is_supported(&self, context: &Context) -> bool {
+        context.connection.kind() == Kind::Plug && !self.unsupported
     }
 }
 
-/// An answer of the device, not a failure of the link: it is not worth a reconnect.
-fn is_own_answer(fault: &Fault) -> bool {
-    fault.remedy() == Remedy::DoWithout || matches!(fault, Fault::Unreadable(_))
+async fn open_relay(context: &mut Context) -> Result<(), ExchangeError> {
+    let now = context.clock.steady();
+    context.attribution.on_sent(None, Power::Off, now);
+    let off = DeviceRequest::Switch(None, Power::Off);
+    match context.exchange(off, LoginPurpose::Command).await {
+        Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
+            return Err(fault.into());
+        }
+        Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+        Ok(_) | Err(ExchangeError::Fault(_)) => {}
+    }
+    context.read(LoginPurpose::Command).await
 }

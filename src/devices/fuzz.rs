@@ -1,4 +1,4 @@
-//! Whatever a device says, the worker can live with it.
+//! No answer of a device makes the worker panic.
 
 use jiff::{SignedDuration, Timestamp};
 use planner::{Now, Steady};
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    readings::{DeviceReading, OutletReading},
-    search::Discovered,
+    client::discovery::Discovered,
+    client::readings::{DeviceReading, OutletReading},
 };
 use crate::devices::state::DeviceState;
 use crate::domain::devices::DeviceConfig;
@@ -60,7 +60,7 @@ fn device() -> Value {
     })
 }
 
-/// What a device says of itself, with some values replaced, or anything at all.
+/// The values of a device with some of them replaced, or any JSON.
 fn readings() -> impl Strategy<Value = Value> {
     let replaced = prop::collection::vec((prop::sample::select(KEYS), test_inputs::json(KEYS)), 0..4);
     let nearly = replaced.prop_map(|replaced| {
@@ -88,7 +88,7 @@ proptest! {
         };
         let list = OutletReading::children(&json!({ "child_device_list": children }));
         for device in &devices {
-            known.identify(&config, Kind::Strip, &components, &DeviceReading::of(device));
+            known.identify(&config, Kind::Strip, &components, &DeviceReading::of(device), None);
             known.apply_reading(&config, Kind::Plug, &[OutletReading::of(device)], now);
             known.apply_reading(&config, Kind::Strip, &list, now);
             known.apply_reading(&config, Kind::Strip, &OutletReading::children(device), now);

@@ -1,4 +1,4 @@
-//! A worker's inbox, open also while a request is in flight.
+//! The inbox of a worker, which is served also while a request is in flight.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -9,9 +9,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    countdown::WantedEnd,
-    fault::Fault,
-    queue::{Queue, View},
+    client::fault::Fault,
+    command_queue::{CommandQueue, View},
     reboot::PendingReboot,
 };
 use crate::domain::devices::WorkerSettings;
@@ -26,29 +25,29 @@ use crate::{
 };
 use planner::{DeviceId, OutletKey, OutletPath, Steady};
 
-/// What a worker is told.
+/// The inbox of a worker.
 #[derive(Debug)]
 pub(super) enum WorkerMsg {
-    /// Do something with an outlet. Boxed, because each inbox has room for 32 messages from the start.
+    /// A command. Boxed, because each inbox has room for 64 messages from the start.
     DeviceCommand(Box<DeviceCommand>),
     /// Connect again, not before this: log in, list, read.
     Rescan(Instant),
-    /// Make our rules on the plug what is said here.
+    /// The OFF rules that the scheduler wants on the plug.
     Mirror(Arc<Mirror>),
     /// The outlet must be off by then.
     OffBy(Option<OutletKey>, Option<Steady>),
-    /// Waiting commands that would switch the outlet on are superseded.
+    /// Pending commands that would switch the outlet on are superseded.
     Withdraw(OutletPath),
 }
 
-/// The worker shall end.
+/// The worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopped;
 
 /// How long the command in flight may go on after the stop, in all.
 const STOP_GRACE: Duration = Duration::from_millis(400);
 
-/// Whether the device was ever reached, for the answer of commands whose time runs out.
+/// Whether the device was ever reached, for the reply to commands whose time to live ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Reached {
     /// Not since the start: `not_ready`.
@@ -58,26 +57,27 @@ pub(super) enum Reached {
     Reached,
 }
 
-/// The inbox, the queue behind it and what is needed to answer from it.
+/// The inbox, the queue behind it, and what is needed to reply from it.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     inbox: mpsc::Receiver<WorkerMsg>,
     settings: watch::Receiver<WorkerSettings>,
     stop: CancellationToken,
-    /// When the grace after the stop ends; set once the stop was noticed.
+    /// When the grace after the stop ends; `None` before the stop.
     grace: Option<Instant>,
-    pub(super) queue: Queue,
+    pub(super) queue: CommandQueue,
     pub(super) view: View,
-    pub(super) standing: Reached,
-    pub(super) trouble: Option<DeviceError>,
+    pub(super) reached: Reached,
+    /// The last failure of the device, if it did not answer since.
+    pub(super) error: Option<DeviceError>,
     /// When to connect again, if that was requested.
     pub(super) rescan_at: Option<Instant>,
     pub(super) reboot: Option<PendingReboot>,
-    /// What shall be on the plug, not taken over yet.
-    pub(super) mirror: Option<Arc<Mirror>>,
-    /// When a plug must be off, not taken over yet.
-    pub(super) wanted_end: Option<WantedEnd>,
-    /// The settings were changed and not taken over yet.
+    /// The wanted OFF rules, not applied yet.
+    pub(super) off_rules: Option<Arc<Mirror>>,
+    /// When outlets must be off, not applied yet, in the order in which they arrived.
+    pub(super) wanted_ends: Vec<(Option<OutletKey>, Option<Steady>)>,
+    /// The settings changed and are not applied yet.
     pub(super) settings_changed: bool,
 }
 
@@ -92,27 +92,26 @@ impl Mailbox {
             settings,
             stop,
             grace: None,
-            queue: Queue::default(),
+            queue: CommandQueue::default(),
             view: View::default(),
-            standing: Reached::default(),
-            trouble: None,
+            reached: Reached::default(),
+            error: None,
             rescan_at: None,
             reboot: None,
-            mirror: None,
-            wanted_end: None,
+            off_rules: None,
+            wanted_ends: Vec::new(),
             settings_changed: false,
         }
     }
 
-    /// The settings in force now.
+    /// The current settings.
     pub(super) fn settings(&mut self) -> WorkerSettings {
         self.settings_changed = false;
         self.settings.borrow_and_update().clone()
     }
 
-    /// Runs an exchange with the device to its end while messages are taken, replaced, and answered
-    /// when their time runs out. After the stop a switch has a short grace to be confirmed; a poll or a login is
-    /// dropped at once.
+    /// Runs an exchange with the device to its end. Meanwhile messages are accepted, and commands are superseded and
+    /// expire. After the stop a switch has a short grace to be confirmed; a poll or a login is dropped at once.
     pub(super) async fn serve_inbox_during<T>(
         &mut self,
         exchange: impl Future<Output = T>,
@@ -150,16 +149,16 @@ impl Mailbox {
         }
     }
 
-    /// Whether the device was taken out of the settings, while the bridge goes on.
+    /// Whether the device was removed from the settings while the bridge continues.
     pub(super) fn is_removed(&self) -> bool {
         self.settings.has_changed().is_err()
     }
 
-    /// Commands that still wait when the device was taken out of the settings. Those that wait when the bridge stops
-    /// say so by themselves.
+    /// Replies to the pending commands of a device that was removed from the settings. When the bridge stops, the dropped
+    /// commands reply by themselves.
     pub(super) fn refuse_removed(&mut self, device: &DeviceId) {
         self.accept_all();
-        let message = format!("{device} is not configured any more");
+        let message = format!("{device} was removed from the settings");
         let error = CommandError::bridge(ErrorCode::UnknownDevice, message);
         if let Some(reboot) = self.reboot.take() {
             reboot.refuse(error.clone());
@@ -167,7 +166,7 @@ impl Mailbox {
         self.queue.refuse_all(&error);
     }
 
-    /// Takes the waiting commands that would switch on, or toggle.
+    /// Takes the pending commands that would switch on, or toggle.
     pub(super) fn take_switch_ons(&mut self) -> Vec<DeviceCommand> {
         self.accept_all();
         self.queue.take_switch_ons()
@@ -201,38 +200,41 @@ impl Mailbox {
         if let Some(reboot) = self.reboot.take_if(over) {
             reboot.expire();
         }
-        let why = self
-            .trouble
+        let reason = self
+            .error
             .as_ref()
-            .map_or("the device is busy", |trouble| trouble.message.as_str());
+            .map_or("the device is busy", |error| error.message.as_str());
         let code = self.late_code();
         self.queue.expire(Instant::now(), |waited| CommandError {
             code,
-            ..CommandError::expired(waited, why)
+            ..CommandError::expired(waited, reason)
         });
     }
 
-    /// What a command is answered that could not be sent in time.
+    /// The code for a command that could not be sent in time.
     pub(super) fn late_code(&self) -> ErrorCode {
-        match self.standing {
+        match self.reached {
             Reached::NeverReached => ErrorCode::NotReady,
             Reached::Reached => ErrorCode::Expired,
         }
     }
 
     fn take(&mut self, message: Option<WorkerMsg>) -> Result<(), Stopped> {
-        // The owner is gone: nobody can ask any more.
+        // The owner ended: no more commands can arrive.
         message.map(|message| self.accept(message)).ok_or(Stopped)
     }
 
     fn accept(&mut self, message: WorkerMsg) {
         match message {
-            WorkerMsg::DeviceCommand(intent) => self.queue.push(*intent, &self.view, Instant::now()),
+            WorkerMsg::DeviceCommand(command) => self.queue.push(*command, &self.view, Instant::now()),
             WorkerMsg::Rescan(at) => self.rescan_at = self.rescan_at.or(Some(at)),
-            WorkerMsg::Mirror(mirror) => self.mirror = Some(mirror),
-            // Only a plug counts down, so there is one end.
-            WorkerMsg::OffBy(None, end) => self.wanted_end = Some(end.into()),
-            WorkerMsg::OffBy(Some(_), _) => {}
+            WorkerMsg::Mirror(rules) => self.off_rules = Some(rules),
+            WorkerMsg::OffBy(outlet, end) => {
+                // An end of a whole strip replaces those of its outlets.
+                self.wanted_ends
+                    .retain(|(other, _)| outlet.is_some() && *other != outlet);
+                self.wanted_ends.push((outlet, end));
+            }
             WorkerMsg::Withdraw(path) => self.queue.withdraw(&path),
         }
     }

@@ -1,11 +1,14 @@
-//! The energy meters of a device: which outlet's turn it is, and what its firmware can be asked.
+//! Reads the energy meters of a device: one outlet at a time, with the requests that its firmware knows.
 //!
-//! Three requests tell about energy, and none of them everywhere. Live data (voltage, current, power, a counter)
+//! Three requests return energy values, and no model knows all of them. Live data (voltage, current, power, a counter)
 //! comes with firmware from about 1.4. Usage (the day, the month, on plugs also power) needs the device's clock to
-//! be set; without it the device answers -1601, and everything else works. The power alone is asked for only where
-//! neither tells it (P316M 1.0.5).
+//! be set; without it the device answers -1601, and everything else works. The power alone is requested only where
+//! neither returns it (P316M 1.0.5).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use serde_json::Value;
@@ -13,36 +16,39 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    backoff::{Purpose, jittered},
-    exchange::ExchangeError,
-    fault::Fault,
-    session::{Reading, Request, Session},
-    worker::Worker,
+    backoff::jittered,
+    client::{
+        connection::ExchangeError,
+        fault::Fault,
+        login_budget::LoginPurpose,
+        session::{DeviceRequest, MeterRequest},
+    },
+    context::Context,
 };
 use crate::{
-    devices::energy::Counters,
+    devices::energy::{Counters, EnergyTotals},
     domain::report::{DeviceClock, Energy, Feature, Metered},
 };
 use planner::{
-    OutletPath,
+    OutletPath, Power,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours},
 };
 
-/// A device's clock that differs from ours by no more than this is in step: half of what its rules leave room for.
+/// A clock of a device that differs by no more than this is in step: half of the delay of its OFF rules.
 const IN_STEP: SignedDuration = SignedDuration::from_secs(30);
 /// After a relay changed, until the meter shows it.
 const SETTLE: Duration = Duration::from_secs(2);
-/// A reading that is asked for comes no sooner after the last one than this part of the usual time between two.
+/// A requested reading comes no sooner after the last one than this part of the usual interval.
 const SOONEST_PART: u32 = 6;
-/// Answers in a row that could not be read, or did not come, before a request is left alone until the next login.
+/// Unreadable or missing answers in a row before a request is not sent until the next login.
 const FAILURES_TO_GIVE_UP: u8 = 3;
 
-/// What a device's firmware answers to one of the requests.
+/// Whether the firmware of a device knows a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ability {
-    /// Asked, with so many failures in a row.
+    /// It is sent, with so many failures in a row.
     Asked(u8),
-    /// The device does not know the request (-1002, -1008): never asked again.
+    /// The device does not know the request (-1002, -1008): not sent again.
     Unknown,
 }
 
@@ -50,38 +56,60 @@ impl Ability {
     fn is_asked(self) -> bool {
         matches!(self, Self::Asked(failures) if failures < FAILURES_TO_GIVE_UP)
     }
+
+    fn on_failure(&mut self) {
+        if let Self::Asked(failures) = self {
+            *failures = failures.saturating_add(1);
+        }
+    }
 }
 
-/// Whose turn it is, and what can be asked.
+/// The meters of a device: which outlet is read next, and which requests it knows.
 #[derive(Debug)]
 pub(super) struct Meters {
     live: Ability,
     usage: Ability,
     power: Ability,
-    /// The place in the list of the outlet whose turn it is.
+    /// The index of the outlet that is read next.
     turn: usize,
-    /// Positions of outlets that go before the others: their relays changed, or somebody asked.
+    /// Positions of outlets that go before the others: their relays changed, or a read was requested.
     urgent: VecDeque<u8>,
     /// When the next outlet is read.
-    pub(super) due: Instant,
+    due: Instant,
     last: Option<Instant>,
+    /// The relays as they were last seen, by position.
+    powers: BTreeMap<u8, Option<Power>>,
+    totals: EnergyTotals,
 }
 
 impl Meters {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(totals: EnergyTotals, now: Instant) -> Self {
         Self {
             live: Ability::Asked(0),
             usage: Ability::Asked(0),
             power: Ability::Asked(0),
             turn: 0,
             urgent: VecDeque::new(),
+            powers: BTreeMap::new(),
             due: now,
             last: None,
+            totals,
         }
     }
 
-    /// A login: what only failed earlier is worth another try.
-    pub(super) fn renew(&mut self) {
+    /// A login: requests that only failed are tried again. Features of an earlier run are kept: their entities must not
+    /// disappear and return.
+    pub(super) fn on_connected(&mut self, context: &mut Context) {
+        self.retry_failed();
+        if self.totals.measures_voltage(&context.config.id) {
+            context.state.add_feature(Feature::Voltage);
+        }
+        if !context.state.meters_energy() {
+            context.state.rules.clock = DeviceClock::Untold;
+        }
+    }
+
+    fn retry_failed(&mut self) {
         for ability in [&mut self.live, &mut self.usage, &mut self.power] {
             if *ability != Ability::Unknown {
                 *ability = Ability::Asked(0);
@@ -89,7 +117,184 @@ impl Meters {
         }
     }
 
-    /// Brings a reading forward: of this outlet, or of the one whose turn it is.
+    /// When the next outlet is read; `None` for a device without meters.
+    pub(super) fn due(&self, context: &Context) -> Option<Instant> {
+        context.state.meters_energy().then_some(self.due)
+    }
+
+    /// The meter of an outlet whose relay changed is read once it has settled.
+    pub(super) fn follow_relays(&mut self, context: &Context) {
+        let usual = context.polling.slow_poll;
+        for known in &context.state.outlets {
+            let (position, power) = (known.outlet.position, known.outlet.power);
+            let before = self.powers.insert(position, power);
+            if before.is_some_and(|before| before != power) {
+                let at = Instant::now() + SETTLE.min(usual);
+                self.hurry(Some(position), at, usual);
+            }
+        }
+    }
+
+    /// A read was requested: of an outlet, or of a whole strip, whose next outlet is read sooner.
+    pub(super) fn on_read_requested(&mut self, context: &Context, path: &OutletPath) {
+        let outlets = context.state.outlets.iter().map(|known| &known.outlet);
+        let mut requested = outlets.filter(|outlet| outlet.key == path.outlet);
+        let position = requested.next().map(|outlet| outlet.position);
+        self.hurry(position, Instant::now(), context.polling.slow_poll);
+    }
+
+    /// Reads the meter of one outlet. A command that arrives meanwhile goes first; the rest is read soon after.
+    pub(super) async fn read(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+        let (now, usual) = (Instant::now(), context.polling.slow_poll);
+        let outlets = context.state.outlets.iter();
+        let positions: Vec<u8> = outlets.map(|known| known.outlet.position).collect();
+        let Some(position) = self.take_turn(&positions, now, usual) else {
+            return Ok(());
+        };
+        let Some(known) = context.state.at(position) else {
+            return Ok(());
+        };
+        let child = known.child.clone();
+        let child = child.as_deref();
+        let live = self.request(context, MeterRequest::Live, child).await?;
+        if !context.mailbox.queue.is_empty() {
+            self.hurry(Some(position), Instant::now(), usual);
+            return Ok(());
+        }
+        let usage = self.request(context, MeterRequest::Usage, child).await?;
+        let has_power = number(&live, "power_mw").is_some() || number(&usage, "current_power").is_some();
+        let power = if has_power || !context.mailbox.queue.is_empty() {
+            MeterAnswer::Missed
+        } else {
+            self.request(context, MeterRequest::Power, child).await?
+        };
+        let reading = MeterReading { live, usage, power };
+        let metered = self.apply(context, position, &reading);
+        self.apply_clock(context, &reading);
+        context.send_report().await;
+        if let Some(metered) = metered {
+            context.reporter.metered(metered).await;
+        }
+        Ok(())
+    }
+
+    async fn request(
+        &mut self,
+        context: &mut Context,
+        request: MeterRequest,
+        child: Option<&str>,
+    ) -> Result<MeterAnswer, ExchangeError> {
+        if !self.ability(request).is_asked() {
+            return Ok(MeterAnswer::Nothing);
+        }
+        let answer = context
+            .exchange(DeviceRequest::Meter(request, child), LoginPurpose::Poll)
+            .await;
+        let ability = self.ability(request);
+        let fault = match answer {
+            Ok(values) => {
+                *ability = Ability::Asked(0);
+                return Ok(MeterAnswer::Values(values));
+            }
+            Err(ExchangeError::Fault(fault)) => fault,
+            Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+        };
+        match fault {
+            Fault::UnknownRequest(code) => {
+                *ability = Ability::Unknown;
+                let device = &context.config.id;
+                debug!(%device, ?request, code, "meter request not supported by this model");
+                if request == MeterRequest::Live {
+                    self.totals.forget_voltage(device);
+                }
+                Ok(MeterAnswer::Nothing)
+            }
+            // -1601: the clock of the device was never set. The relay works all the same.
+            Fault::Device { .. } => Ok(MeterAnswer::Nothing),
+            // The tapo crate reads these answers with all their fields or not at all; some firmware lacks one.
+            Fault::Unreadable(_) => {
+                ability.on_failure();
+                Ok(if ability.is_asked() {
+                    MeterAnswer::Missed
+                } else {
+                    MeterAnswer::Nothing
+                })
+            }
+            Fault::NoAnswer => {
+                ability.on_failure();
+                Err(Fault::NoAnswer.into())
+            }
+            fault => Err(fault.into()),
+        }
+    }
+
+    /// Compares the clock of the device with that of the bridge, by the time in its reading.
+    fn apply_clock(&self, context: &mut Context, reading: &MeterReading) {
+        if matches!(reading.usage, MeterAnswer::Missed) {
+            return;
+        }
+        let state = &mut context.state;
+        let clock = match (
+            local_time(&reading.usage),
+            state.zone.as_deref(),
+            &state.rules.clock,
+        ) {
+            (Some(shown), Some(zone), _) => in_step(shown, zone, context.clock.now()),
+            (Some(_), None, _) => DeviceClock::Untold,
+            (None, ..) if !self.usage.is_asked() => DeviceClock::Untold,
+            // A second refusal shows that the clock was never set; one does not.
+            (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
+            (None, ..) => DeviceClock::Wrong,
+        };
+        if state.rules.clock != clock {
+            state.rules.clock = clock;
+            state.apply_rules();
+        }
+    }
+
+    /// Adds to the total, and takes the values whose change is large enough for a report. Returns the reading for the
+    /// scheduler, which needs each of them.
+    fn apply(&self, context: &mut Context, position: u8, reading: &MeterReading) -> Option<Metered> {
+        let now = Instant::now();
+        let identity = context.state.identity.clone();
+        let device = identity
+            .as_ref()
+            .map_or("", |identity| identity.device_id.as_str());
+        let known = context.state.at(position)?;
+        let mut energy = reading.over(&known.outlet.energy);
+        let counters = reading.counters();
+        let id = &context.config.id;
+        let mut metered = Metered {
+            device: id.clone(),
+            outlet: known.outlet.key.clone(),
+            power: reading.power(),
+            total: None,
+        };
+        if counters.month.is_some() || counters.since_restart.is_some() {
+            let meter = known.child.as_deref().unwrap_or(device);
+            let at = context.clock.now();
+            metered.total = Some(self.totals.read(id, position, meter, counters, at));
+            energy.total = metered.total;
+        }
+        let since = known
+            .energy_reported_at
+            .map(|reported| now.duration_since(reported));
+        if context
+            .polling
+            .telling
+            .is_reportable(&known.outlet.energy, &energy, since)
+        {
+            known.outlet.energy = energy;
+            known.energy_reported_at = Some(now);
+        }
+        if energy.voltage.is_some() || energy.current.is_some() {
+            // What one outlet of a device measures, all measure.
+            context.state.add_feature(Feature::Voltage);
+        }
+        Some(metered)
+    }
+
+    /// Brings a reading forward: of this outlet, or of the next one.
     fn hurry(&mut self, position: Option<u8>, at: Instant, usual: Duration) {
         if let Some(position) = position
             && !self.urgent.contains(&position)
@@ -118,34 +323,34 @@ impl Meters {
         positions.get(place).copied()
     }
 
-    fn ability(&mut self, reading: Reading) -> &mut Ability {
-        match reading {
-            Reading::Live => &mut self.live,
-            Reading::Usage => &mut self.usage,
-            Reading::Power => &mut self.power,
+    fn ability(&mut self, request: MeterRequest) -> &mut Ability {
+        match request {
+            MeterRequest::Live => &mut self.live,
+            MeterRequest::Usage => &mut self.usage,
+            MeterRequest::Power => &mut self.power,
         }
     }
 }
 
-/// What became of one request.
-enum Told {
-    /// The device answered.
+/// What one request returned.
+enum MeterAnswer {
+    /// The values.
     Values(Value),
-    /// It has no such values, or not now.
+    /// The device has no such values, or not now.
     Nothing,
-    /// Not known: what was known stands.
+    /// Unknown: the values before stay.
     Missed,
 }
 
-/// What one outlet's meter said.
+/// The meter reading of one outlet.
 struct MeterReading {
-    live: Told,
-    usage: Told,
-    power: Told,
+    live: MeterAnswer,
+    usage: MeterAnswer,
+    power: MeterAnswer,
 }
 
 impl MeterReading {
-    /// What is drawn, if this reading says so.
+    /// The power, if this reading has one.
     fn power(&self) -> Option<MilliWatts> {
         number(&self.live, "power_mw")
             .or_else(|| number(&self.usage, "current_power"))
@@ -153,25 +358,24 @@ impl MeterReading {
             .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts))
     }
 
-    /// Over what was known before. Without a total, which is added up elsewhere.
+    /// The new values, with those before where this reading missed some. The total is that before.
     fn over(&self, before: &Energy) -> Energy {
         let live = |key| number(&self.live, key);
         let usage = |key| number(&self.usage, key);
-        let kept = |last_report: &Told| matches!(last_report, Told::Missed);
-        let power = self.power();
-        let day_or_month = |key, known| {
-            let last_report = usage(key).map(|energy| WattHours::new(energy).into());
-            last_report.or(if kept(&self.usage) { known } else { None })
+        let missed = |answer: &MeterAnswer| matches!(answer, MeterAnswer::Missed);
+        let (live_missed, usage_missed) = (missed(&self.live), missed(&self.usage));
+        let day_or_month = |key, before| {
+            let read = usage(key).map(|energy| WattHours::new(energy).into());
+            read.or(if usage_missed { before } else { None })
         };
-        let live_kept = kept(&self.live);
         Energy {
-            power: power.or(if live_kept { before.power } else { None }),
+            power: self.power().or(before.power.filter(|_| live_missed)),
             voltage: live("voltage_mv")
                 .map(MilliVolts::new)
-                .or(before.voltage.filter(|_| live_kept)),
+                .or(before.voltage.filter(|_| live_missed)),
             current: live("current_ma")
                 .map(MilliAmps::new)
-                .or(before.current.filter(|_| live_kept)),
+                .or(before.current.filter(|_| live_missed)),
             today: day_or_month("today_energy", before.today),
             month: day_or_month("month_energy", before.month),
             total: before.total,
@@ -187,12 +391,12 @@ impl MeterReading {
     }
 }
 
-/// What the device's clock showed.
-fn local_time(usage: &Told) -> Option<civil::DateTime> {
+/// The time that the clock of the device showed.
+fn local_time(usage: &MeterAnswer) -> Option<civil::DateTime> {
     value(usage, "local_time")?.as_str()?.parse().ok()
 }
 
-/// Compares a device's clock with ours. An hour that comes twice may be either.
+/// Compares the clock of a device with that of the bridge. An hour that occurs twice may be either.
 fn in_step(shown: civil::DateTime, zone: &str, now: Timestamp) -> DeviceClock {
     let Ok(time_zone) = TimeZone::get(zone) else {
         return DeviceClock::Untold;
@@ -212,192 +416,195 @@ fn in_step(shown: civil::DateTime, zone: &str, now: Timestamp) -> DeviceClock {
     }
 }
 
-fn value<'a>(last_report: &'a Told, key: &str) -> Option<&'a Value> {
-    match last_report {
-        Told::Values(values) => values.get(key),
-        Told::Nothing | Told::Missed => None,
+fn value<'a>(answer: &'a MeterAnswer, key: &str) -> Option<&'a Value> {
+    match answer {
+        MeterAnswer::Values(values) => values.get(key),
+        MeterAnswer::Nothing | MeterAnswer::Missed => None,
     }
 }
 
-fn number(last_report: &Told, key: &str) -> Option<u64> {
-    value(last_report, key).and_then(Value::as_u64)
-}
-
-impl Worker {
-    /// Whether the device has meters that can be read.
-    pub(super) fn has_meters(&self) -> bool {
-        let identity = self.known.identity.as_ref();
-        identity.is_some_and(|identity| identity.meters_energy)
-    }
-
-    /// An outlet was switched, by whomever: its meter is read once it has settled.
-    pub(super) fn meter_soon(&mut self, position: u8) {
-        let at = Instant::now() + SETTLE.min(self.tempo.slow_poll);
-        self.meters.hurry(Some(position), at, self.tempo.slow_poll);
-    }
-
-    /// Somebody asked for an outlet, or for a whole strip, of which the next one's turn comes sooner.
-    pub(super) fn meter_for(&mut self, path: &OutletPath) {
-        let outlets = self.known.outlets.iter().map(|known| &known.outlet);
-        let mut asked = outlets.filter(|outlet| outlet.key == path.outlet);
-        let position = asked.next().map(|outlet| outlet.position);
-        self.meters.hurry(position, Instant::now(), self.tempo.slow_poll);
-    }
-
-    /// What an earlier run knew of the meters: entities that need it must not go and come back.
-    pub(super) fn recall_meters(&mut self) {
-        if self.book.measures_voltage(&self.config.id) {
-            self.announce_voltage();
-        }
-    }
-
-    /// What one outlet of a device measures, all do.
-    fn announce_voltage(&mut self) {
-        for known in &mut self.known.outlets {
-            known.outlet.features.insert(Feature::Voltage);
-        }
-    }
-
-    /// Reads one outlet's meter. A command that comes in meanwhile goes first; the turn is taken again soon.
-    pub(super) async fn read_meter(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        let (now, usual) = (Instant::now(), self.tempo.slow_poll);
-        let outlets = self.known.outlets.iter();
-        let positions: Vec<u8> = outlets.map(|known| known.outlet.position).collect();
-        let Some(position) = self.meters.take_turn(&positions, now, usual) else {
-            return Ok(());
-        };
-        let Some(known) = self.known.at(position) else {
-            return Ok(());
-        };
-        let child = known.child.clone();
-        let mut reading = MeterReading {
-            live: self.ask_meter(session, Reading::Live, child.as_deref()).await?,
-            usage: Told::Missed,
-            power: Told::Missed,
-        };
-        if !self.mailbox.queue.is_empty() {
-            self.meters.hurry(Some(position), Instant::now(), usual);
-            return Ok(());
-        }
-        reading.usage = self.ask_meter(session, Reading::Usage, child.as_deref()).await?;
-        let has_power =
-            number(&reading.live, "power_mw").is_some() || number(&reading.usage, "current_power").is_some();
-        if !has_power && self.mailbox.queue.is_empty() {
-            reading.power = self.ask_meter(session, Reading::Power, child.as_deref()).await?;
-        }
-        let metered = self.apply_meter_reading(position, &reading);
-        self.apply_clock(&reading);
-        self.send_report().await;
-        if let Some(metered) = metered {
-            self.send_metered(metered).await;
-        }
-        Ok(())
-    }
-
-    async fn ask_meter(
-        &mut self,
-        session: &mut Session,
-        reading: Reading,
-        child: Option<&str>,
-    ) -> Result<Told, ExchangeError> {
-        if !self.meters.ability(reading).is_asked() {
-            return Ok(Told::Nothing);
-        }
-        let answer = self
-            .exchange(session, Request::Meter(reading, child), Purpose::Poll)
-            .await;
-        let ability = self.meters.ability(reading);
-        match answer {
-            Ok(values) => {
-                *ability = Ability::Asked(0);
-                Ok(Told::Values(values))
-            }
-            Err(ExchangeError::Fault(Fault::UnknownRequest(code))) => {
-                *ability = Ability::Unknown;
-                debug!(device = %self.config.id, request = ?reading, code, "meter request not supported by this model");
-                if reading == Reading::Live {
-                    self.book.forget_voltage(&self.config.id);
-                }
-                Ok(Told::Nothing)
-            }
-            // -1601: its clock was never set. Others are as little reason to doubt the switch.
-            Err(ExchangeError::Fault(Fault::Device { .. })) => Ok(Told::Nothing),
-            // The tapo crate reads these answers with all their fields or not at all; some firmware lacks one.
-            Err(ExchangeError::Fault(Fault::Unreadable(_))) => {
-                if let Ability::Asked(failures) = ability {
-                    *failures = failures.saturating_add(1);
-                }
-                Ok(if ability.is_asked() {
-                    Told::Missed
-                } else {
-                    Told::Nothing
-                })
-            }
-            Err(ExchangeError::Fault(Fault::NoAnswer)) => {
-                if let Ability::Asked(failures) = ability {
-                    *failures = failures.saturating_add(1);
-                }
-                Err(Fault::NoAnswer.into())
-            }
-            Err(on_exchange_error) => Err(on_exchange_error),
-        }
-    }
-
-    /// Whether the device's clock shows what ours does, by the time in its reading.
-    fn apply_clock(&mut self, reading: &MeterReading) {
-        if matches!(reading.usage, Told::Missed) {
-            return;
-        }
-        let zone = self.known.zone.as_deref();
-        let clock = match (local_time(&reading.usage), zone, &self.known.rules.clock) {
-            (Some(shown), Some(zone), _) => in_step(shown, zone, self.clock.now()),
-            (Some(_), None, _) => DeviceClock::Untold,
-            (None, ..) if !self.meters.usage.is_asked() => DeviceClock::Untold,
-            // One refusal says little; if there is another, the clock was never set.
-            (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
-            (None, ..) => DeviceClock::Wrong,
-        };
-        if self.known.rules.clock != clock {
-            self.known.rules.clock = clock;
-            self.known.hold_rules();
-        }
-    }
-
-    /// Adds up, and takes what is worth telling. Returns what was read, for those who need each reading.
-    fn apply_meter_reading(&mut self, position: u8, reading: &MeterReading) -> Option<Metered> {
-        let now = Instant::now();
-        let identity = self.known.identity.clone();
-        let device = identity
-            .as_ref()
-            .map_or("", |identity| identity.device_id.as_str());
-        let known = self.known.at(position)?;
-        let mut energy = reading.over(&known.outlet.energy);
-        let counters = reading.counters();
-        let mut metered = Metered {
-            device: self.config.id.clone(),
-            outlet: known.outlet.key.clone(),
-            power: reading.power(),
-            total: None,
-        };
-        if counters.month.is_some() || counters.since_restart.is_some() {
-            let meter = known.child.as_deref().unwrap_or(device);
-            let at = self.clock.now();
-            metered.total = Some(self.book.read(&self.config.id, position, meter, counters, at));
-            energy.total = metered.total;
-        }
-        let since = known
-            .energy_told
-            .map(|last_report| now.duration_since(last_report));
-        if self.tempo.telling.is_news(&known.outlet.energy, &energy, since) {
-            known.outlet.energy = energy;
-            known.energy_told = Some(now);
-        }
-        if energy.voltage.is_some() || energy.current.is_some() {
-            self.announce_voltage();
-        }
-        Some(metered)
-    }
+fn number(answer: &MeterAnswer, key: &str) -> Option<u64> {
+    value(answer, key).and_then(Value::as_u64)
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn live() -> Value {
+        json!({"current_ma": 1099, "voltage_mv": 240_695, "power_mw": 234_838, "energy_wh": 8725, "energy_mwh": 8_725_929})
+    }
+
+    fn usage() -> Value {
+        json!({"current_power": 234_000, "local_time": "2026-11-21T08:00:00", "today_energy": 46, "month_energy": 430})
+    }
+
+    fn reading(live: MeterAnswer, usage: MeterAnswer, power: MeterAnswer) -> MeterReading {
+        MeterReading { live, usage, power }
+    }
+
+    fn full() -> Energy {
+        Energy {
+            power: Some(MilliWatts::new(234_838)),
+            voltage: Some(MilliVolts::new(240_695)),
+            current: Some(MilliAmps::new(1099)),
+            today: Some(WattHours::new(46).into()),
+            month: Some(WattHours::new(430).into()),
+            total: None,
+        }
+    }
+
+    #[test]
+    fn every_unit_is_taken_for_what_it_is() {
+        let whole = reading(
+            MeterAnswer::Values(live()),
+            MeterAnswer::Values(usage()),
+            MeterAnswer::Missed,
+        );
+        assert_eq!(whole.over(&Energy::default()), full());
+        assert_eq!(
+            whole.counters().since_restart,
+            Some(MilliWattHours::new(8_725_929))
+        );
+        // Usage tells mW, the power alone W.
+        let old = reading(
+            MeterAnswer::Nothing,
+            MeterAnswer::Values(usage()),
+            MeterAnswer::Missed,
+        );
+        assert_eq!(
+            old.over(&Energy::default()).power,
+            Some(MilliWatts::from_watts(234))
+        );
+        let alone = MeterAnswer::Values(json!({"current_power": 234}));
+        let strip = reading(MeterAnswer::Nothing, MeterAnswer::Nothing, alone);
+        assert_eq!(
+            strip.over(&Energy::default()).power,
+            Some(MilliWatts::from_watts(234))
+        );
+    }
+
+    #[test]
+    fn a_missing_or_mistyped_field_leaves_every_other_value() {
+        for (index, whole) in [live(), usage()].into_iter().enumerate() {
+            for key in whole.as_object().unwrap().keys() {
+                for broken in [None, Some(json!(null)), Some(json!("x")), Some(json!(-1))] {
+                    let mut values = whole.clone();
+                    match broken {
+                        None => drop(values.as_object_mut().unwrap().remove(key)),
+                        Some(value) => values[key] = value,
+                    }
+                    let reading = if index == 0 {
+                        reading(
+                            MeterAnswer::Values(values),
+                            MeterAnswer::Values(usage()),
+                            MeterAnswer::Missed,
+                        )
+                    } else {
+                        reading(
+                            MeterAnswer::Values(live()),
+                            MeterAnswer::Values(values),
+                            MeterAnswer::Missed,
+                        )
+                    };
+                    let energy = reading.over(&Energy::default());
+                    let displaced = [
+                        energy.voltage.is_none(),
+                        energy.current.is_none(),
+                        energy.today.is_none(),
+                        energy.month.is_none(),
+                        reading.counters().since_restart.is_none(),
+                    ];
+                    assert!(
+                        displaced.iter().filter(|displaced| **displaced).count() <= 1,
+                        "{key}: {energy:?}"
+                    );
+                    assert!(energy.power.is_some(), "{key}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn missed_values_stay_and_missing_ones_are_unknown() {
+        let missed = reading(MeterAnswer::Missed, MeterAnswer::Missed, MeterAnswer::Missed);
+        assert_eq!(missed.over(&full()), full());
+        let gone = reading(
+            MeterAnswer::Values(live()),
+            MeterAnswer::Nothing,
+            MeterAnswer::Missed,
+        );
+        let energy = gone.over(&full());
+        assert_eq!((energy.today, energy.month), (None, None), "the clock is unset");
+        assert_eq!(energy.power, full().power);
+    }
+
+    #[test]
+    fn outlets_take_turns_and_one_that_was_switched_goes_first_once() {
+        let (now, usual) = (Instant::now(), Duration::from_secs(30));
+        let mut meters = Meters::new(EnergyTotals::default(), now);
+        let turn = |meters: &mut Meters| meters.take_turn(&[1, 2, 3], now, usual).unwrap();
+        let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
+        assert_eq!(turns, [1, 2, 3, 1]);
+        for position in [1, 3, 1, 9] {
+            meters.hurry(Some(position), now, usual);
+        }
+        let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
+        assert_eq!(turns, [1, 3, 2, 3], "there is no 9");
+        assert_eq!(meters.take_turn(&[], now, usual), None);
+    }
+
+    #[test]
+    fn a_request_that_fails_is_not_sent_until_the_next_login_and_an_unknown_one_never() {
+        let mut meters = Meters::new(EnergyTotals::default(), Instant::now());
+        *meters.ability(MeterRequest::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
+        *meters.ability(MeterRequest::Power) = Ability::Unknown;
+        let asked = |meters: &mut Meters| {
+            [MeterRequest::Live, MeterRequest::Usage, MeterRequest::Power]
+                .map(|reading| meters.ability(reading).is_asked())
+        };
+        assert_eq!(asked(&mut meters), [false, true, false]);
+        meters.retry_failed();
+        assert_eq!(asked(&mut meters), [true, true, false]);
+    }
+
+    #[test]
+    fn frequent_requests_do_not_flood_the_device() {
+        let (start, usual) = (Instant::now(), Duration::from_secs(30));
+        let mut meters = Meters::new(EnergyTotals::default(), start);
+        let mut read = 0;
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            meters.hurry(Some(1 + u8::try_from(second % 6).unwrap()), now, usual);
+            if now >= meters.due {
+                meters.take_turn(&[1, 2, 3, 4, 5, 6], now, usual);
+                read += 1;
+            }
+        }
+        assert_eq!(read, 120, "one in five seconds");
+    }
+
+    #[test]
+    fn a_clock_is_in_step_within_half_a_minute_in_its_own_zone() {
+        let berlin = |shown: &str, now: &str| {
+            let shown: civil::DateTime = shown.parse().unwrap();
+            let clock = in_step(shown, "Europe/Berlin", now.parse().unwrap());
+            matches!(clock, DeviceClock::InStep { zone } if zone == "Europe/Berlin")
+        };
+        assert!(berlin("2026-11-21T12:00:20", "2026-11-21T11:00:00Z"));
+        assert!(!berlin("2026-11-21T12:00:31", "2026-11-21T11:00:00Z"));
+        assert!(
+            !berlin("2026-11-21T11:00:00", "2026-11-21T11:00:00Z"),
+            "another zone"
+        );
+        for hour in ["00", "01"] {
+            let now = format!("2026-10-25T{hour}:30:00Z");
+            assert!(berlin("2026-10-25T02:30:00", &now), "an hour that comes twice");
+        }
+        let shown = "2026-11-21T12:00:00".parse().unwrap();
+        let nowhere = in_step(shown, "Nowhere/Land", "2026-11-21T11:00:00Z".parse().unwrap());
+        assert_eq!(nowhere, DeviceClock::Untold);
+    }
+}

@@ -1,32 +1,31 @@
 //! The device owner and its workers: one per physical device, one request in flight each.
 //!
-//! No device handle leaves this module. What goes in are intents, what comes out are answers and
-//! [`DeviceEvent`].
+//! Commands go in through [`DeviceOwner`]; replies, reports and events come out as
+//! [`DeviceEvent`](crate::domain::devices::DeviceEvent)s. No device handle leaves this module.
 
+mod attribution;
 mod backoff;
+mod client;
+mod command_queue;
+mod context;
 mod countdown;
 pub mod energy;
-mod exchange;
-mod fault;
 #[cfg(test)]
 mod fuzz;
+mod lifecycle;
 mod mailbox;
 mod meter;
-mod opening;
+mod off_rules;
 mod owner;
-mod queue;
-mod readings;
 mod reboot;
+mod removal;
 mod reports;
-mod rules;
-mod search;
-mod session;
 mod state;
-mod switch_target;
-mod unconfirmed;
+mod switching;
+mod wanted_ends;
 mod worker;
 
+pub use client::discovery::{Discovered, discover};
+pub use client::opening::{Seen, look};
 pub use countdown::ArmedCountdowns;
-pub use opening::{Seen, look};
 pub use owner::{DeviceOwner, DeviceSections};
-pub use search::{Discovered, discover};

@@ -1,4 +1,4 @@
-//! The device owner: routes intents to workers and never waits for any of them.
+//! The device owner: routes commands to workers and never waits for any of them.
 
 use crate::domain::devices::{DeviceMsg, DeviceSet};
 use std::{
@@ -18,9 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    client::discovery::DiscoveryCache,
+    context::Context,
     countdown::{ArmedCountdowns, CountdownRegistry},
     mailbox::{Mailbox, WorkerMsg},
-    search::DiscoveryCache,
     worker::Worker,
 };
 use crate::domain::{
@@ -39,41 +40,41 @@ use crate::{
 };
 use planner::DeviceId;
 
-/// Messages that may lie in a worker's inbox. The worker takes them while it talks to its device, so
-/// this fills only if the process is starved.
+/// Messages in the inbox of a worker. The worker takes them also while a request is in flight, so the inbox fills only
+/// if the process gets no CPU time.
 const INBOX: usize = 64;
 
 /// How long workers may take to end after the stop, before they are dropped. Shorter than the event loop waits
-/// for their last words.
+/// for their last replies.
 const STOP_BUDGET: Duration = Duration::from_millis(500);
 
-/// From the first look at one device to that at the next. Looked at all at once, a thousand would keep the event loop
-/// from its broker, and a burst of logins is what Wi-Fi takes worst.
-const BETWEEN_FIRST_LOOKS: Duration = Duration::from_millis(1);
+/// From the first connect of one device to that of the next. A thousand connects at once would delay the event loop, and
+/// a burst of logins overloads Wi-Fi.
+const BETWEEN_FIRST_CONNECTS: Duration = Duration::from_millis(1);
 
 /// From one device to the next when all are connected again.
 const BETWEEN_RESCANS: Duration = Duration::from_millis(50);
 
-/// Between two times that the energy totals are handed to the state file. What an interruption loses of them is
-/// found again in the devices' own counters, unless those started over meanwhile.
-const KEEP_ENERGY: Duration = Duration::from_mins(1);
+/// Between two writes of the energy totals to the state file. After an interruption the counters of the devices restore
+/// the rest, unless they started over meanwhile.
+const SAVE_ENERGY: Duration = Duration::from_mins(1);
 
 /// After this a message that did not fit into a worker's inbox is sent again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The task that owns all devices.
 pub struct DeviceOwner {
-    settings: mpsc::Receiver<DeviceMsg>,
+    inbox: mpsc::Receiver<DeviceMsg>,
     events: EventSenders,
-    board: MetricsRegistry,
+    metrics: MetricsRegistry,
     clock: Clock,
     tasks: Tasks,
-    book: EnergyTotals,
+    totals: EnergyTotals,
     countdowns: CountdownRegistry,
     sections: DeviceSections,
-    directory: DiscoveryCache,
+    discovery: DiscoveryCache,
     workers: HashMap<DeviceId, WorkerHandle>,
-    /// Workers of devices that were taken out, while they end.
+    /// Workers of removed devices, while they end.
     draining: HashMap<DeviceId, JoinHandle<()>>,
 }
 
@@ -127,43 +128,43 @@ impl WorkerHandle {
 }
 
 impl DeviceOwner {
-    /// Starts a worker per device. Nothing waits for a device here.
+    /// Starts a worker per device. It waits for no device.
     pub fn start(
-        roster: DeviceSet,
-        settings: mpsc::Receiver<DeviceMsg>,
+        devices: DeviceSet,
+        inbox: mpsc::Receiver<DeviceMsg>,
         events: EventSenders,
-        board: MetricsRegistry,
+        metrics: MetricsRegistry,
         clock: Clock,
         tasks: Tasks,
         sections: DeviceSections,
     ) -> Self {
         let mut owner = Self {
-            settings,
+            inbox,
             events,
-            board,
+            metrics,
             clock,
             tasks,
-            book: EnergyTotals::new(sections.energy.get()),
+            totals: EnergyTotals::new(sections.energy.get()),
             countdowns: CountdownRegistry::new(sections.countdowns.get()),
             sections,
-            directory: DiscoveryCache::default(),
+            discovery: DiscoveryCache::default(),
             workers: HashMap::new(),
             draining: HashMap::new(),
         };
-        owner.apply_devices(roster);
+        owner.apply_devices(devices);
         owner
     }
 
     /// Serves until the stop, then lets each worker finish the request in flight.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut keep_energy = interval(KEEP_ENERGY);
-        keep_energy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut save_energy = interval(SAVE_ENERGY);
+        save_energy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                order = self.settings.recv() => match order {
-                    Some(DeviceMsg::Command(intent)) => self.route(intent),
+                message = self.inbox.recv() => match message {
+                    Some(DeviceMsg::Command(command)) => self.route(command),
                     Some(DeviceMsg::Rescan) => self.rescan(),
                     Some(DeviceMsg::OffBy(path, end)) => {
                         let message = WorkerMsg::OffBy(path.outlet, end);
@@ -174,36 +175,36 @@ impl DeviceOwner {
                         self.deliver(&device, WorkerMsg::Withdraw(path));
                     }
                     Some(DeviceMsg::Mirror(device, mirror)) => self.mirror(&device, mirror),
-                    Some(DeviceMsg::Reload(roster)) => self.reload(roster),
+                    Some(DeviceMsg::Reload(devices)) => self.reload(devices),
                     None => break,
                 },
-                _ = keep_energy.tick() => self.keep_energy(),
-                () = self.countdowns.changed() => self.keep_countdowns(),
+                _ = save_energy.tick() => self.save_energy(),
+                () = self.countdowns.changed() => self.save_countdowns(),
                 () = sleep(AGAIN), if self.has_unsent() => self.deliver_unsent(),
             }
         }
         self.stop_all().await;
-        self.keep_energy();
-        self.keep_countdowns();
+        self.save_energy();
+        self.save_countdowns();
     }
 
-    fn keep_energy(&self) {
-        let accounts = self.book.accounts();
-        self.sections.energy.set(accounts);
+    fn save_energy(&self) {
+        let counters = self.totals.counters();
+        self.sections.energy.set(counters);
     }
 
-    fn keep_countdowns(&self) {
+    fn save_countdowns(&self) {
         let armed = self.countdowns.all();
         self.sections.countdowns.set(armed);
     }
 
-    fn apply_devices(&mut self, roster: DeviceSet) {
-        let tempo = Arc::new(roster.tempo);
-        let mut first_look = Instant::now();
-        for device in roster.devices {
+    fn apply_devices(&mut self, devices: DeviceSet) {
+        let polling = Arc::new(devices.tempo);
+        let mut first_connect = Instant::now();
+        for device in devices.devices {
             let settings = WorkerSettings {
                 config: Arc::new(device),
-                tempo: tempo.clone(),
+                polling: polling.clone(),
             };
             if let Some(worker) = self.workers.get(&settings.config.id) {
                 worker.settings.send_if_modified(|current| {
@@ -212,14 +213,14 @@ impl DeviceOwner {
                     changed
                 });
             } else {
-                self.spawn_worker(settings, first_look);
-                first_look += BETWEEN_FIRST_LOOKS;
+                self.spawn_worker(settings, first_connect);
+                first_connect += BETWEEN_FIRST_CONNECTS;
             }
         }
     }
 
-    fn reload(&mut self, roster: DeviceSet) {
-        let wanted: HashSet<&DeviceId> = roster.devices.iter().map(|device| &device.id).collect();
+    fn reload(&mut self, devices: DeviceSet) {
+        let wanted: HashSet<&DeviceId> = devices.devices.iter().map(|device| &device.id).collect();
         let leaving: Vec<DeviceId> = self
             .workers
             .keys()
@@ -228,39 +229,38 @@ impl DeviceOwner {
             .collect();
         for id in leaving {
             if let Some(worker) = self.workers.remove(&id) {
-                // By this it knows that the bridge goes on without it.
+                // A closed channel shows the worker that its device was removed while the bridge continues.
                 drop(worker.settings);
                 worker.stop.cancel();
-                self.board.forget(&id);
+                self.metrics.forget(&id);
                 self.draining.insert(id, worker.task);
             }
         }
         self.draining.retain(|_, task| !task.is_finished());
-        self.apply_devices(roster);
+        self.apply_devices(devices);
     }
 
-    fn spawn_worker(&mut self, settings: WorkerSettings, first_look: Instant) {
+    fn spawn_worker(&mut self, settings: WorkerSettings, first_connect: Instant) {
         let id = settings.config.id.clone();
         let (inbox, messages) = mpsc::channel(INBOX);
-        let (settings, orders_in) = watch::channel(settings);
+        let (settings, settings_changes) = watch::channel(settings);
         let stop = CancellationToken::new();
-        let worker = Worker::new(
-            Mailbox::new(messages, orders_in, stop.clone()),
+        let context = Context::new(
+            Mailbox::new(messages, settings_changes, stop.clone()),
             self.clock.clone(),
             self.events.clone(),
-            self.board.recorder(&id),
-            self.book.clone(),
-            self.countdowns.clone(),
-            self.directory.clone(),
+            self.metrics.recorder(&id),
+            self.discovery.clone(),
         );
+        let worker = Worker::new(context, self.countdowns.clone(), self.totals.clone());
         let predecessor = self.draining.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {
-            // A device is asked by one worker at a time.
+            // One worker at a time sends requests to a device.
             if let Some(predecessor) = predecessor {
                 let _panicked = predecessor.await;
             }
             // On the heap: its states are large, and every move of the task would copy them.
-            Box::pin(worker.run(first_look)).await;
+            Box::pin(worker.run(first_connect)).await;
         });
         let handle = WorkerHandle {
             inbox,
@@ -272,20 +272,20 @@ impl DeviceOwner {
         self.workers.insert(id, handle);
     }
 
-    fn route(&mut self, intent: DeviceCommand) {
-        let Some(worker) = self.workers.get_mut(&intent.path.device) else {
-            let message = format!("no device {} is configured", intent.path.device);
-            intent
+    fn route(&mut self, command: DeviceCommand) {
+        let Some(worker) = self.workers.get_mut(&command.path.device) else {
+            let message = format!("no device {} is configured", command.path.device);
+            command
                 .reply
                 .send(Err(CommandError::bridge(ErrorCode::UnknownDevice, message)));
             return;
         };
-        // A worker that ended drops the message, and the reply in it answers.
-        if let Err(TrySendError::Full(WorkerMsg::DeviceCommand(intent))) =
-            worker.try_send(WorkerMsg::DeviceCommand(Box::new(intent)))
+        // A worker that ended drops the message, and the dropped reply sends `shutting_down`.
+        if let Err(TrySendError::Full(WorkerMsg::DeviceCommand(command))) =
+            worker.try_send(WorkerMsg::DeviceCommand(Box::new(command)))
         {
-            let message = format!("too many commands wait for {}", intent.path.device);
-            intent
+            let message = format!("too many commands are pending for {}", command.path.device);
+            command
                 .reply
                 .send(Err(CommandError::bridge(ErrorCode::Busy, message)));
         }
@@ -310,7 +310,7 @@ impl DeviceOwner {
         self.workers.values().any(|worker| !worker.unsent.is_empty())
     }
 
-    /// Who asks sees in the reports whether it arrived, and asks again if not.
+    /// The scheduler sees in the reports whether it arrived, and sends it again if not.
     fn mirror(&self, device: &DeviceId, mirror: Arc<Mirror>) {
         if let Some(worker) = self.workers.get(device) {
             let _full = worker.inbox.try_send(WorkerMsg::Mirror(mirror));
@@ -321,15 +321,15 @@ impl DeviceOwner {
         let now = Instant::now();
         for (turn, worker) in (0..).zip(self.workers.values()) {
             let at = now + BETWEEN_RESCANS * turn;
-            // A worker whose inbox is full is starved; more work is no help.
+            // A worker with a full inbox gets no CPU time; a rescan would not help.
             let _full = worker.inbox.try_send(WorkerMsg::Rescan(at));
         }
     }
 
     async fn stop_all(&mut self) {
-        self.settings.close();
-        // Dropped intents answer `shutting_down`.
-        while self.settings.try_recv().is_ok() {}
+        self.inbox.close();
+        // Dropped commands reply `shutting_down`.
+        while self.inbox.try_recv().is_ok() {}
         let workers: Vec<WorkerHandle> = self.workers.drain().map(|(_, worker)| worker).collect();
         for worker in &workers {
             worker.stop.cancel();

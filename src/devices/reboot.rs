@@ -1,26 +1,31 @@
-//! A reboot that the device did not answer: it may have rebooted at once, or not at all.
+//! Reboots a device. One that does not answer may have rebooted at once, or not at all.
 
 use tokio::time::Instant;
 
-use super::{fault::Fault, switch_target::too_late};
+use super::{
+    client::{connection::ExchangeError, fault::Fault, login_budget::LoginPurpose, session::DeviceRequest},
+    context::Context,
+    switching::not_confirmed_in_time,
+};
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
     device_command::DeviceCommand,
     reply::Applied,
 };
 
-/// A reboot waits until the device shows what it did, or until its deadline.
+/// A reboot waits until the device shows whether it rebooted, or until its deadline.
 #[derive(Debug)]
 pub(super) struct PendingReboot {
     command: DeviceCommand,
-    seen: Seen,
+    sign: Sign,
 }
 
+/// What shows that a device reboots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    /// Nothing listens at its address.
-    Gone,
+enum Sign {
+    None,
+    /// No port was open at its address.
+    Offline,
 }
 
 impl PendingReboot {
@@ -29,7 +34,7 @@ impl PendingReboot {
         command.reply.may_be_done(1);
         Self {
             command,
-            seen: Seen::Nothing,
+            sign: Sign::None,
         }
     }
 
@@ -37,16 +42,16 @@ impl PendingReboot {
         self.command.deadline
     }
 
-    /// A device that answers nothing may hang. One whose port is closed is away.
+    /// A device without an answer may hang. One whose port is closed reboots.
     pub(super) fn on_fault(&mut self, fault: &Fault) {
         if matches!(fault, Fault::Refused | Fault::Unreachable(_)) {
-            self.seen = Seen::Gone;
+            self.sign = Sign::Offline;
         }
     }
 
-    /// The device answers again. Gives the reboot back if that does not show what it did.
+    /// The device answers again. Returns the reboot if that does not show whether it rebooted.
     pub(super) fn on_answer(self) -> Option<Self> {
-        if self.seen == Seen::Nothing {
+        if self.sign == Sign::None {
             return Some(self);
         }
         self.command.reply.send(Ok(rebooted()));
@@ -55,7 +60,7 @@ impl PendingReboot {
 
     /// The time to live is over.
     pub(super) fn expire(self) {
-        let late = too_late(1, ErrorCode::NoAnswer);
+        let late = not_confirmed_in_time(1, ErrorCode::NoAnswer);
         self.command.reply.send(Err(late));
     }
 
@@ -65,8 +70,36 @@ impl PendingReboot {
     }
 }
 
-/// What is confirmed of a reboot.
-pub(super) fn rebooted() -> Applied {
+/// Sends the reboot and replies, or keeps the command until the device shows whether it rebooted.
+pub(super) async fn carry_out(context: &mut Context, command: DeviceCommand) -> Result<(), ExchangeError> {
+    let mut result = context
+        .exchange(DeviceRequest::Reboot, LoginPurpose::Command)
+        .await;
+    let closed = matches!(result, Err(ExchangeError::Fault(Fault::Closed)));
+    if closed {
+        // A device that reboots at once closes the connection. So does a device that closes idle connections, which did
+        // not read the request.
+        result = context
+            .exchange(DeviceRequest::Reboot, LoginPurpose::Command)
+            .await;
+    }
+    match result {
+        Ok(_) | Err(ExchangeError::Fault(Fault::Closed)) => {
+            command.reply.send(Ok(rebooted()));
+            Ok(())
+        }
+        Err(ExchangeError::Fault(fault)) if closed || fault == Fault::NoAnswer => {
+            let mut reboot = PendingReboot::new(command);
+            reboot.on_fault(&fault);
+            context.mailbox.reboot = Some(reboot);
+            Err(fault.into())
+        }
+        Err(error) => context.on_command_failed(error, command, 1),
+    }
+}
+
+/// The result of a confirmed reboot.
+fn rebooted() -> Applied {
     Applied {
         outlets: Vec::new(),
         attempts: 1,
@@ -98,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_went_and_came_back_rebooted() {
+    fn a_device_that_was_offline_rebooted() {
         let (mut reboot, inbox) = pending();
         reboot.on_fault(&Fault::NoAnswer);
         reboot.on_fault(&Fault::Refused);
@@ -108,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_hung_did_not() {
+    fn a_device_that_hung_did_not_reboot() {
         let (mut reboot, inbox) = pending();
-        // What a request that was given up half way leads to.
+        // A request that was dropped half way leads to this.
         reboot.on_fault(&Fault::SessionLost);
         let reboot = reboot.on_answer().unwrap();
         assert!(inbox.try_recv().is_err());

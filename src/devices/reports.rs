@@ -1,219 +1,119 @@
-//! What a worker says: a report when something changed, one event and one log line per change.
+//! What a worker sends about its device: a report when something changed, one event and one log line per change.
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use super::worker::Worker;
-use crate::devices::state::{ChangeSign, RelayChange};
-use crate::domain::devices::DeviceEvent;
-use crate::domain::report::{
-    Availability, ChangedBy, Condition, DeviceReport, Event, EventKind, Kind, Metered, Outlet, Phase,
-    Protection,
+use super::state::RelayChange;
+use crate::{
+    domain::{
+        devices::{DeviceEvent, EventSenders},
+        report::{
+            Availability, Condition, DeviceReport, Event, EventKind, Metered, Outlet, Phase, Protection,
+        },
+    },
+    system::clock::Clock,
 };
-use planner::{OutletKey, OutletPath, Power, Steady};
+use planner::{DeviceId, OutletKey, OutletPath};
 
-/// A device counts whole seconds, and is read some time later.
-const COUNTED_IN_SECONDS: SignedDuration = SignedDuration::from_secs(2);
+/// Sends reports and events, each change once.
+pub(super) struct Reporter {
+    device: DeviceId,
+    events: EventSenders,
+    clock: Clock,
+    last: Option<Arc<DeviceReport>>,
+}
 
-impl Worker {
-    pub(super) async fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.send_report().await;
+impl Reporter {
+    pub(super) fn new(device: DeviceId, events: EventSenders, clock: Clock) -> Self {
+        Self {
+            device,
+            events,
+            clock,
+            last: None,
+        }
     }
 
-    /// Sends a report if it says something new; logs and tells the event if availability changed.
-    pub(super) async fn send_report(&mut self) {
-        self.mailbox.view.confirmed = self
-            .known
-            .outlets
-            .iter()
-            .map(|known| (known.outlet.key.clone(), known.outlet.power))
-            .collect();
-        self.recorder.now(self.phase, self.mailbox.queue.len());
-        let report = self.report();
-        if self.last_report.as_deref() == Some(&report) {
+    /// Sends a report if it differs from the last one. Logs changes of availability and of protections.
+    pub(super) async fn publish(&mut self, report: DeviceReport) {
+        if self.last.as_deref() == Some(&report) {
             return;
         }
         let report = Arc::new(report);
-        let before = self.last_report.replace(report.clone());
+        let before = self.last.replace(report.clone());
         for receiver in [&self.events.mqtt, &self.events.scheduler] {
             // A receiver that is gone is stopping.
             let _gone = receiver.send(DeviceEvent::Report(report.clone())).await;
         }
-        self.report_availability(before.as_deref(), &report).await;
+        self.publish_availability(before.as_deref(), &report).await;
         if let Some(before) = before {
-            self.compare_outlets(&before, &report).await;
+            self.publish_conditions(&before, &report).await;
         }
     }
 
-    /// What follows from an outlet that is not as it was: its meter is read anew, a protection that changed is told.
-    async fn compare_outlets(&mut self, before: &DeviceReport, now: &DeviceReport) {
+    /// One log line and one event per change of availability or of its reason, however often the device fails between.
+    async fn publish_availability(&self, before: Option<&DeviceReport>, now: &DeviceReport) {
+        if !is_availability_news(before, now) {
+            return;
+        }
+        let id = &self.device;
+        match (now.availability, &now.trouble) {
+            (Availability::Online, _) => {
+                let identity = now.identity.as_ref();
+                let model = identity.map_or("unknown", |identity| identity.model.as_str());
+                info!(device = %id, model, address = %now.address, "device online");
+                self.event(EventKind::DeviceOnline, None, format!("{id} is reachable"))
+                    .await;
+            }
+            (Availability::Offline, Some(error)) => {
+                warn!(
+                    device = %id,
+                    code = %error.code,
+                    reason = %error.message,
+                    address = %now.address,
+                    "device offline"
+                );
+                let message = format!("{id} is offline: {}", error.message);
+                self.event(EventKind::DeviceOffline, None, message).await;
+            }
+            // The first connect did not end yet.
+            (Availability::Offline, None) => {}
+        }
+    }
+
+    async fn publish_conditions(&self, before: &DeviceReport, now: &DeviceReport) {
         for outlet in &now.outlets {
             let same = |old: &&Outlet| old.position == outlet.position;
             let Some(old) = before.outlets.iter().find(same) else {
                 continue;
             };
-            if old.power != outlet.power {
-                self.meter_soon(outlet.position);
-            }
             for change in condition_changes(&old.condition, &outlet.condition) {
                 let path = self.path_of(outlet.key.as_ref());
-                let message = format!("{path}: {change}");
                 info!(outlet = %path, %change, "protection");
+                let message = format!("{path}: {change}");
                 self.event(EventKind::Protection, outlet.key.clone(), message)
                     .await;
             }
         }
     }
 
-    fn path_of(&self, outlet: Option<&OutletKey>) -> OutletPath {
-        OutletPath {
-            device: self.config.id.clone(),
-            outlet: outlet.cloned(),
-        }
-    }
-
-    fn report(&self) -> DeviceReport {
-        let online = matches!(self.phase, Phase::Ready | Phase::Degraded);
-        DeviceReport {
-            id: self.config.id.clone(),
-            name: self
-                .config
-                .name
-                .clone()
-                .or_else(|| self.known.identity.as_ref()?.nickname.clone()),
-            address: self.address.clone(),
-            phase: self.phase,
-            availability: if online {
-                Availability::Online
-            } else {
-                Availability::Offline
-            },
-            trouble: self.mailbox.trouble.clone(),
-            identity: self.known.identity.clone(),
-            rssi: self.known.rssi,
-            outlets: self
-                .known
-                .outlets
-                .iter()
-                .map(|known| known.outlet.clone())
-                .collect::<Vec<Outlet>>(),
-        }
-    }
-
-    /// One log line and one event per change of availability or of the reason, however often the device fails in between.
-    async fn report_availability(&mut self, before: Option<&DeviceReport>, now: &DeviceReport) {
-        let code = |report: &DeviceReport| report.trouble.as_ref().map(|trouble| trouble.code);
-        let same_reason = now.availability == Availability::Online || before.and_then(code) == code(now);
-        let first_failure = before.is_some_and(|before| before.phase == Phase::Connecting);
-        if before.map(|before| before.availability) == Some(now.availability)
-            && same_reason
-            && !(first_failure && now.trouble.is_some())
-        {
-            return;
-        }
-        let id = &self.config.id;
-        match (now.availability, &now.trouble) {
-            (Availability::Online, _) => {
-                let model = now
-                    .identity
-                    .as_ref()
-                    .map_or("unknown", |identity| identity.model.as_str());
-                info!(device = %id, model, address = %self.address, "device online");
-                self.event(EventKind::DeviceOnline, None, format!("{id} is reachable"))
-                    .await;
-            }
-            (Availability::Offline, Some(trouble)) => {
-                warn!(device = %id, code = %trouble.code, reason = %trouble.message, address = %self.address, "device offline");
-                self.event(
-                    EventKind::DeviceOffline,
-                    None,
-                    format!("{id} is offline: {}", trouble.message),
-                )
-                .await;
-            }
-            // Not tried yet.
-            (Availability::Offline, None) => {}
-        }
-    }
-
-    /// Reports a reading, with what made each change of a relay.
-    pub(super) async fn report_changes(&mut self, changes: Vec<RelayChange>) {
-        let external = self.attribute(changes);
-        self.send_report().await;
-        for change in external {
-            self.report_external_change(change).await;
-        }
-    }
-
-    /// Finds out what made each change. Returns those that nothing of the bridge made.
-    pub(super) fn attribute(&mut self, changes: Vec<RelayChange>) -> Vec<RelayChange> {
-        let mut external = Vec::new();
-        for change in changes {
-            let changed_by = match change.sign {
-                ChangeSign::Read => self.changed_by(&change),
-                ChangeSign::CountRestarted(start) => {
-                    self.conclude_off(&change, start);
-                    continue;
-                }
-            };
-            if let Some(known) = self.known.by_key(change.outlet.as_ref()) {
-                known.outlet.changed_by = changed_by;
-            }
-            if changed_by == ChangedBy::External {
-                external.push(change);
-            }
-        }
-        self.own_countdown.on_relay_read();
-        external
-    }
-
-    fn changed_by(&mut self, change: &RelayChange) -> ChangedBy {
-        let now = self.clock.read();
-        if self.unconfirmed.explains(change, now.steady) {
-            ChangedBy::Command
-        } else if change.power == Power::On {
-            ChangedBy::External
-        } else if self.kind == Kind::Plug && self.own_countdown.ran_out(now.steady) {
-            ChangedBy::Countdown
-        } else if self.rule_has_fired(now.wall) {
-            ChangedBy::OffRule
-        } else {
-            ChangedBy::External
-        }
-    }
-
-    /// An outlet that was on starts a new run. If a command of ours closed the relay, it was open before: it was
-    /// switched off since the reading before. Without a command the count of a device proves nothing.
-    fn conclude_off(&mut self, change: &RelayChange, start: Steady) {
-        let sent_at = self.unconfirmed.on_sent_at(change.outlet.as_ref());
-        if sent_at.is_none_or(|sent_at| start.since(sent_at) < -COUNTED_IN_SECONDS) {
-            return;
-        }
-        let since = self.clock.read().wall_at(start);
-        if let Some(known) = self.known.by_key(change.outlet.as_ref()) {
-            known.outlet.off_seen_at = Some(start);
-            known.outlet.on_at = Some(start);
-            known.outlet.on_since = Timestamp::from_second(since.as_second()).ok();
-            known.outlet.changed_by = ChangedBy::Command;
-        }
-    }
-
-    /// A relay changed and it was not us.
-    async fn report_external_change(&mut self, change: RelayChange) {
+    /// A relay changed without the bridge.
+    pub(super) async fn external_change(&self, change: RelayChange) {
         let path = self.path_of(change.outlet.as_ref());
         info!(outlet = %path, state = %change.power, "changed externally (button, app or device schedule)");
-        let message = format!("{path} was switched {} by something else", change.power);
+        let message = format!(
+            "{path} changed externally to {} (button, app or device schedule)",
+            change.power
+        );
         self.event(EventKind::ExternalChange, change.outlet, message)
             .await;
     }
 
-    pub(super) async fn event(&mut self, kind: EventKind, outlet: Option<OutletKey>, message: String) {
+    /// Sends an event about the device or one of its outlets.
+    pub(super) async fn event(&self, kind: EventKind, outlet: Option<OutletKey>, message: String) {
         let event = Event {
             kind,
-            device: Some(self.config.id.clone()),
+            device: Some(self.device.clone()),
             outlet,
             group: None,
             message,
@@ -223,14 +123,34 @@ impl Worker {
         let _gone = self.events.mqtt.send(DeviceEvent::Event(event)).await;
     }
 
-    pub(super) async fn send_metered(&self, metered: Metered) {
-        let scheduler = &self.events.scheduler;
+    /// Sends an event to the scheduler only.
+    pub(super) async fn send_to_scheduler(&self, event: DeviceEvent) {
         // A receiver that is gone is stopping.
-        let _gone = scheduler.send(DeviceEvent::Metered(metered)).await;
+        let _gone = self.events.scheduler.send(event).await;
+    }
+
+    /// Sends a meter reading.
+    pub(super) async fn metered(&self, metered: Metered) {
+        self.send_to_scheduler(DeviceEvent::Metered(metered)).await;
+    }
+
+    fn path_of(&self, outlet: Option<&OutletKey>) -> OutletPath {
+        OutletPath {
+            device: self.device.clone(),
+            outlet: outlet.cloned(),
+        }
     }
 }
 
-/// The protections that say something else than before. One that appears or goes says nothing new.
+fn is_availability_news(before: Option<&DeviceReport>, now: &DeviceReport) -> bool {
+    let code = |report: &DeviceReport| report.trouble.as_ref().map(|error| error.code);
+    let same_reason = now.availability == Availability::Online || before.and_then(code) == code(now);
+    let first_failure =
+        now.trouble.is_some() && before.is_some_and(|before| before.phase == Phase::Connecting);
+    before.map(|before| before.availability) != Some(now.availability) || !same_reason || first_failure
+}
+
+/// The protections whose word changed. One that appears or disappears is no change.
 fn condition_changes(old: &Condition, new: &Condition) -> Vec<String> {
     fn word(protection: Option<&Protection>) -> Option<&str> {
         protection.map(|protection| protection.word.as_str())
@@ -258,6 +178,79 @@ fn condition_changes(old: &Condition, new: &Condition) -> Vec<String> {
         .filter_map(|(name, old, new)| Some((name, old?, new?)));
     changed
         .filter(|(_, old, new)| old != new)
-        .map(|(name, old, new)| format!("{name} says {new} (was {old})"))
+        .map(|(name, old, new)| format!("{name} reports {new} (was {old})"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::domain::{command_error::ErrorCode, report::DeviceError};
+
+    fn report(phase: Phase, code: Option<ErrorCode>) -> DeviceReport {
+        DeviceReport {
+            id: "lamp".parse().unwrap(),
+            name: None,
+            address: "192.0.2.1".to_owned(),
+            phase,
+            availability: phase.availability(),
+            trouble: code.map(|code| DeviceError {
+                code,
+                message: "failed".to_owned(),
+            }),
+            identity: None,
+            rssi: None,
+            outlets: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_change_is_sent_once() {
+        let (mqtt, mut inbox) = mpsc::channel(16);
+        let (scheduler, mut to_scheduler) = mpsc::channel(16);
+        let senders = EventSenders { mqtt, scheduler };
+        let mut reporter = Reporter::new("lamp".parse().unwrap(), senders, Clock::system());
+        let no_answer = Some(ErrorCode::NoAnswer);
+        for (phase, code) in [
+            (Phase::Connecting, None),
+            (Phase::Unreachable, no_answer),
+            (Phase::Unreachable, no_answer),
+            (Phase::Unreachable, Some(ErrorCode::WrongDevice)),
+            (Phase::Ready, None),
+            (Phase::Degraded, no_answer),
+        ] {
+            reporter.publish(report(phase, code)).await;
+        }
+        let mut kinds = Vec::new();
+        while let Ok(event) = inbox.try_recv() {
+            if let DeviceEvent::Event(event) = event {
+                kinds.push(event.kind);
+            }
+        }
+        assert_eq!(
+            kinds,
+            [
+                EventKind::DeviceOffline,
+                EventKind::DeviceOffline,
+                EventKind::DeviceOnline
+            ]
+        );
+        let reports = std::iter::from_fn(|| to_scheduler.try_recv().ok()).count();
+        assert_eq!(reports, 5);
+    }
+
+    #[test]
+    fn a_protection_that_appears_is_no_change() {
+        let with = |word: &str| Condition {
+            charging: Some(word.to_owned()),
+            ..Condition::default()
+        };
+        assert!(condition_changes(&Condition::default(), &with("normal")).is_empty());
+        assert_eq!(
+            condition_changes(&with("normal"), &with("finished")),
+            ["charging reports finished (was normal)"]
+        );
+    }
 }

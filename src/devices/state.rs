@@ -1,41 +1,57 @@
-//! What a worker knows of its device, and what it says about it.
+//! The last confirmed state of a device and its outlets. Pure.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::readings::{DeviceReading, OutletReading};
+use super::client::readings::{DeviceReading, OutletReading};
+use crate::domain::command_error::{CommandError, ErrorCode};
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
-use planner::{Now, OutletKey, Power, Steady};
+use planner::{DeviceId, Now, OutletKey, OutletPath, Power, Steady};
 
 /// A relay with what is needed to address it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct OutletState {
+pub(super) struct ConfirmedOutlet {
     /// The child's id on the wire; `None` on a plug.
     pub(super) child: Option<Arc<str>>,
     pub(super) outlet: Outlet,
-    /// When its energy was last told.
-    pub(super) energy_told: Option<Instant>,
+    /// When a report last changed its energy values.
+    pub(super) energy_reported_at: Option<Instant>,
     /// How long it was on by the device's count, at the last reading.
     on_time: Option<u64>,
 }
 
-/// Everything a device said, kept over reconnects.
+impl ConfirmedOutlet {
+    /// A run of an outlet that was on before: the relay was open in between.
+    pub(super) fn start_run(&mut self, start: Steady, now: Now) {
+        self.outlet.off_seen_at = Some(start);
+        self.outlet.on_at = Some(start);
+        self.outlet.on_since = Timestamp::from_second(now.wall_at(start).as_second()).ok();
+    }
+}
+
+/// How a request addresses an outlet.
+#[derive(Debug, Clone)]
+pub(super) struct OutletAddress {
+    /// Its topic level; `None` on a plug.
+    pub(super) key: Option<OutletKey>,
+    /// The child's id on the wire; `None` on a plug.
+    pub(super) child: Option<Arc<str>>,
+}
+
+/// Everything that a device reported, kept over reconnects.
 #[derive(Debug, Default)]
 pub(super) struct DeviceState {
     pub(super) identity: Option<Arc<Identity>>,
-    /// What tells the device from others, as far as it said so.
-    mac: Option<String>,
-    device_id: Option<String>,
     pub(super) rssi: Option<i64>,
-    pub(super) outlets: Vec<OutletState>,
+    pub(super) outlets: Vec<ConfirmedOutlet>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,
-    /// What a plug follows by itself.
+    /// The schedule rules on a plug.
     pub(super) rules: DeviceRules,
-    /// The zone of the device's clock, as it says.
+    /// The IANA name of the zone of the device's clock.
     pub(super) zone: Option<String>,
 }
 
@@ -57,7 +73,7 @@ pub(super) enum ChangeSign {
     CountRestarted(Steady),
 }
 
-/// Wi-Fi signals wander by a few dB; only a change of this many is news.
+/// Wi-Fi signals vary by a few dB; only a change of this many is reported.
 const RSSI_STEP: i64 = 4;
 /// Devices count whole seconds and are read some time later.
 const COUNT_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
@@ -66,46 +82,121 @@ const ENDS_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 impl DeviceState {
     /// The outlet at a position.
-    pub(super) fn at(&mut self, position: u8) -> Option<&mut OutletState> {
+    pub(super) fn at(&mut self, position: u8) -> Option<&mut ConfirmedOutlet> {
         let mut outlets = self.outlets.iter_mut();
         outlets.find(|known| known.outlet.position == position)
     }
 
     /// The outlet of a key; a plug's has none.
-    pub(super) fn by_key(&mut self, key: Option<&OutletKey>) -> Option<&mut OutletState> {
+    pub(super) fn by_key(&mut self, key: Option<&OutletKey>) -> Option<&mut ConfirmedOutlet> {
         let mut outlets = self.outlets.iter_mut();
         outlets.find(|known| known.outlet.key.as_ref() == key)
     }
 
-    /// Who speaks, if it is another device than the one that was known until now.
-    pub(super) fn identity_mismatch(&self, device: &DeviceReading) -> Option<String> {
-        let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
-        // The MAC decides where both said one.
-        let (known, now) = ids
-            .into_iter()
-            .find_map(|(known, now)| Some((known.as_ref()?, now.as_ref()?)))?;
-        (known != now).then(|| {
-            let model = device.model.as_deref().unwrap_or("unknown model");
-            format!("{model}, {now}")
-        })
+    /// The outlets of a path: one, or all of a strip. Empty if there is no such outlet.
+    pub(super) fn addresses(&self, path: &OutletPath) -> Vec<OutletAddress> {
+        let wanted = |known: &&ConfirmedOutlet| path.outlet.is_none() || known.outlet.key == path.outlet;
+        self.outlets
+            .iter()
+            .filter(wanted)
+            .map(|known| OutletAddress {
+                key: known.outlet.key.clone(),
+                child: known.child.clone(),
+            })
+            .collect()
     }
 
-    /// Takes what the device said of itself.
+    /// Whether the relay of an outlet was read in this state.
+    pub(super) fn reads(&self, address: &OutletAddress, power: Power) -> bool {
+        self.outlet_at(address).and_then(|outlet| outlet.power) == Some(power)
+    }
+
+    /// Whether all these outlets were read in this state.
+    pub(super) fn all_read(&self, addresses: &[OutletAddress], power: Power) -> bool {
+        addresses.iter().all(|address| self.reads(address, power))
+    }
+
+    /// Whether any outlet was read in this state.
+    pub(super) fn any_reads(&self, power: Power) -> bool {
+        self.outlets.iter().any(|known| known.outlet.power == Some(power))
+    }
+
+    /// ON if any of these outlets is on; `None` if no state is known.
+    pub(super) fn power_of(&self, addresses: &[OutletAddress]) -> Option<Power> {
+        let outlets = addresses.iter().filter_map(|address| self.outlet_at(address));
+        outlets.filter_map(|outlet| outlet.power).max()
+    }
+
+    /// The state of each of these outlets.
+    pub(super) fn powers(
+        &self,
+        device: &DeviceId,
+        addresses: &[OutletAddress],
+    ) -> Vec<(OutletPath, Option<Power>)> {
+        let of = |address: &OutletAddress| {
+            let path = OutletPath {
+                device: device.clone(),
+                outlet: address.key.clone(),
+            };
+            (path, self.outlet_at(address).and_then(|outlet| outlet.power))
+        };
+        addresses.iter().map(of).collect()
+    }
+
+    /// When the relay of an outlet closed.
+    pub(super) fn on_at(&self, address: &OutletAddress) -> Option<Steady> {
+        self.outlet_at(address)?.on_at
+    }
+
+    fn outlet_at(&self, address: &OutletAddress) -> Option<&Outlet> {
+        let mut outlets = self.outlets.iter().map(|known| &known.outlet);
+        outlets.find(|outlet| outlet.key == address.key)
+    }
+
+    /// The error for a path that names no outlet of this device.
+    pub(super) fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
+        let keys = self.outlets.iter().filter_map(|known| known.outlet.key.as_ref());
+        let keys: Vec<_> = keys.map(OutletKey::as_str).collect();
+        let device = &path.device;
+        let message = if keys.is_empty() {
+            format!("{path} does not exist: {device} is a plug; leave the outlet out")
+        } else {
+            format!(
+                "{path} does not exist; {device} has the outlets {}",
+                keys.join(", ")
+            )
+        };
+        CommandError::bridge(ErrorCode::UnknownOutlet, message)
+    }
+
+    /// All outlets have a feature that one of them reported.
+    pub(super) fn add_feature(&mut self, feature: Feature) {
+        for known in &mut self.outlets {
+            known.outlet.features.insert(feature);
+        }
+    }
+
+    /// Whether the device has meters.
+    pub(super) fn meters_energy(&self) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_some_and(|identity| identity.meters_energy)
+    }
+
+    /// Takes the identity of a device that was opened. `mac` is the known one, also if this reading lacks it.
     pub(super) fn identify(
         &mut self,
         config: &DeviceConfig,
         kind: Kind,
         components: &[String],
         device: &DeviceReading,
+        mac: Option<&str>,
     ) {
-        self.mac = device.mac.clone().or(self.mac.take());
-        self.device_id = device.device_id.clone().or(self.device_id.take());
         let identity = Identity {
             device_id: device.device_id.clone().unwrap_or_else(|| config.id.to_string()),
             model: device.model.clone().unwrap_or_else(|| "unknown".to_owned()),
             firmware: device.firmware.clone(),
             hardware: device.hardware.clone(),
-            mac: self.mac.clone(),
+            mac: mac.map(str::to_owned),
             nickname: device.nickname.clone(),
             kind,
             meters_energy: components.iter().any(|id| id == "energy_monitoring"),
@@ -128,8 +219,8 @@ impl DeviceState {
         };
     }
 
-    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays,
-    /// and nothing is known of it.
+    /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays, with
+    /// unknown values.
     pub(super) fn apply_reading(
         &mut self,
         config: &DeviceConfig,
@@ -137,7 +228,7 @@ impl DeviceState {
         readings: &[OutletReading],
         now: Now,
     ) -> Vec<RelayChange> {
-        let mut outlets: Vec<OutletState> = readings
+        let mut outlets: Vec<ConfirmedOutlet> = readings
             .iter()
             .enumerate()
             .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
@@ -147,8 +238,8 @@ impl DeviceState {
             .filter_map(|new| self.changed(new, now.steady))
             .collect();
         if kind == Kind::Strip {
-            let left_out = |old: &&OutletState| outlets.iter().all(|new| new.child != old.child);
-            let left_out: Vec<OutletState> = self.outlets.iter().filter(left_out).map(unknown).collect();
+            let left_out = |old: &&ConfirmedOutlet| outlets.iter().all(|new| new.child != old.child);
+            let left_out: Vec<ConfirmedOutlet> = self.outlets.iter().filter(left_out).map(unknown).collect();
             outlets.extend(left_out);
             outlets.sort_by_key(|known| known.outlet.position);
         }
@@ -182,8 +273,7 @@ impl DeviceState {
         change
     }
 
-    /// Takes what is known of a plug's countdown. The end that was told stands as long as the new one agrees
-    /// within the tolerance.
+    /// Takes the countdown of a plug. The reported end stays while the new one agrees within the tolerance.
     pub(super) fn set_countdown(&mut self, new: Countdown) {
         self.countdown = match (self.countdown, new) {
             (old @ Countdown::Armed { ends: before }, Countdown::Armed { ends })
@@ -211,8 +301,8 @@ impl DeviceState {
         }
     }
 
-    /// Takes over what is known of a plug's schedule rules.
-    pub(super) fn hold_rules(&mut self) {
+    /// Copies the schedule rules to the outlet of a plug.
+    pub(super) fn apply_rules(&mut self) {
         for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
             known.outlet.rules.clone_from(&self.rules);
             if self.rules.list.is_some() {
@@ -221,7 +311,7 @@ impl DeviceState {
         }
     }
 
-    fn changed(&self, new: &OutletState, now: Steady) -> Option<RelayChange> {
+    fn changed(&self, new: &ConfirmedOutlet, now: Steady) -> Option<RelayChange> {
         let old = self.outlets.iter().find(|old| old.child == new.child)?;
         let power = new.outlet.power?;
         let differs = old.outlet.power.is_some_and(|old| old != power);
@@ -244,7 +334,7 @@ impl DeviceState {
         index: usize,
         reading: &OutletReading,
         now: Now,
-    ) -> OutletState {
+    ) -> ConfirmedOutlet {
         let child = match kind {
             Kind::Plug => None,
             Kind::Strip => reading.child_id.as_deref().map(Arc::from),
@@ -294,8 +384,8 @@ impl DeviceState {
                 Kind::Strip => DeviceRules::default(),
             },
         };
-        OutletState {
-            energy_told: old.and_then(|old| old.energy_told),
+        ConfirmedOutlet {
+            energy_reported_at: old.and_then(|old| old.energy_reported_at),
             on_time: reading.on_time,
             child,
             outlet,
@@ -320,24 +410,24 @@ fn condition(reading: &OutletReading, auto_off_before: Option<Timestamp>, now: T
     }
 }
 
-/// What the outlet tells, and told earlier.
+/// What the outlet reports, and reported earlier.
 fn features(reading: &OutletReading, before: Option<&BTreeSet<Feature>>) -> BTreeSet<Feature> {
-    let last_report = [
+    let reported = [
         (Feature::Overheat, reading.overheat.is_some()),
         (Feature::Overload, reading.overload.is_some()),
         (Feature::Overcurrent, reading.overcurrent.is_some()),
         (Feature::Charging, reading.charging.is_some()),
         (Feature::AutoOff, reading.auto_off.is_some()),
     ];
-    let last_report = last_report.into_iter().filter(|(_, last_report)| *last_report);
-    last_report
+    let reported = reported.into_iter().filter(|(_, is_reported)| *is_reported);
+    reported
         .map(|(feature, _)| feature)
         .chain(before.into_iter().flatten().copied())
         .collect()
 }
 
 /// An instant that was computed from a count of seconds, to the second. The earlier one stands as long as the new
-/// one agrees within the tolerance, so that a value that is computed anew on every poll does not look like a change.
+/// one agrees within the tolerance, so that a value that each poll computes does not look like a change.
 fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
     let instant = Timestamp::from_second(instant.as_second()).ok()?;
     match before {
@@ -347,9 +437,9 @@ fn steady(instant: Timestamp, before: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 /// The outlet without its values.
-fn unknown(known: &OutletState) -> OutletState {
-    OutletState {
-        energy_told: known.energy_told,
+fn unknown(known: &ConfirmedOutlet) -> ConfirmedOutlet {
+    ConfirmedOutlet {
+        energy_reported_at: known.energy_reported_at,
         on_time: None,
         child: known.child.clone(),
         outlet: Outlet {
@@ -391,14 +481,14 @@ fn start_of_run(on_time: u64, now: Steady) -> Option<Steady> {
     Some(now.before(SignedDuration::from_secs(i64::try_from(on_time).ok()?)))
 }
 
-/// Whether a count of the time that a relay is on says something. Some devices leave it at 0.
+/// Whether a count of the time that a relay is on runs. Some devices leave it at 0.
 fn counts(on_time: u64) -> bool {
     on_time > 0
 }
 
 /// When a reading shows that the count of the time that a relay is on started over. A count that did not run before is
 /// no sign.
-fn count_restarted(old: &OutletState, new: &OutletState, now: Steady) -> Option<Steady> {
+fn count_restarted(old: &ConfirmedOutlet, new: &ConfirmedOutlet, now: Steady) -> Option<Steady> {
     let before = old.outlet.on_at.filter(|_| old.on_time.is_some_and(counts))?;
     let start = start_of_run(new.on_time?, now)?;
     (start.since(before) > COUNT_TOLERANCE).then_some(start)
@@ -418,4 +508,278 @@ fn is_near(a: Timestamp, b: Timestamp, tolerance: SignedDuration) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::domain::devices::OutletConfig;
+
+    fn config() -> DeviceConfig {
+        DeviceConfig {
+            id: "strip".parse().unwrap(),
+            address: "127.0.0.1".to_owned(),
+            name: None,
+            credentials: None,
+            outlets: vec![OutletConfig {
+                position: 2,
+                key: "left".parse().unwrap(),
+                name: Some("Left mat".to_owned()),
+            }],
+        }
+    }
+
+    fn child(id: &str, position: u8, power: Power) -> OutletReading {
+        OutletReading {
+            child_id: Some(id.to_owned()),
+            position: Some(position),
+            power: Some(power),
+            ..Default::default()
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn steady(second: i64) -> Steady {
+        Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second))
+    }
+
+    fn now(second: i64) -> Now {
+        Now {
+            wall: at(second),
+            steady: steady(second),
+        }
+    }
+
+    #[test]
+    fn outlets_go_by_configured_name_or_position() {
+        let mut known = DeviceState::default();
+        let changes = known.apply_reading(
+            &config(),
+            Kind::Strip,
+            &[child("a", 1, Power::On), child("b", 2, Power::Off)],
+            now(0),
+        );
+        assert!(changes.is_empty(), "the first reading is no change");
+        let keys: Vec<_> = known
+            .outlets
+            .iter()
+            .map(|o| o.outlet.key.as_ref().unwrap().to_string())
+            .collect();
+        assert_eq!(keys, ["1", "left"]);
+        assert_eq!(known.outlets[1].outlet.name.as_deref(), Some("Left mat"));
+    }
+
+    #[test]
+    fn only_relays_that_changed_are_changes() {
+        let mut known = DeviceState::default();
+        known.apply_reading(
+            &config(),
+            Kind::Strip,
+            &[child("a", 1, Power::On), child("b", 2, Power::Off)],
+            now(0),
+        );
+        let changes = known.apply_reading(
+            &config(),
+            Kind::Strip,
+            &[child("b", 2, Power::On), child("a", 1, Power::On)],
+            now(1),
+        );
+        assert_eq!(
+            changes,
+            [RelayChange {
+                outlet: Some("left".parse().unwrap()),
+                power: Power::On,
+                sign: ChangeSign::Read,
+            }]
+        );
+        let change = known.apply_child_reading(
+            &config(),
+            "a",
+            &OutletReading {
+                power: Some(Power::Off),
+                ..Default::default()
+            },
+            now(2),
+        );
+        assert_eq!(
+            change,
+            Some(RelayChange {
+                outlet: Some("1".parse().unwrap()),
+                power: Power::Off,
+                sign: ChangeSign::Read,
+            })
+        );
+    }
+
+    #[test]
+    fn an_outlet_that_is_left_out_is_unknown_and_stays() {
+        let mut known = DeviceState::default();
+        let both = [child("a", 1, Power::On), child("b", 2, Power::Off)];
+        known.apply_reading(&config(), Kind::Strip, &both, now(0));
+        let changes = known.apply_reading(&config(), Kind::Strip, &both[1..], now(1));
+        assert_eq!(changes, []);
+        let powers: Vec<_> = known.outlets.iter().map(|known| known.outlet.power).collect();
+        assert_eq!(powers, [None, Some(Power::Off)]);
+        let changes = known.apply_reading(&config(), Kind::Strip, &both, now(2));
+        assert_eq!(changes, [], "from unknown to known is no change");
+    }
+
+    #[test]
+    fn a_steady_outlet_keeps_the_instant_it_went_on() {
+        let mut known = DeviceState::default();
+        let on = |on_time| OutletReading {
+            on_time: Some(on_time),
+            ..child("a", 1, Power::On)
+        };
+        let mut since = |reading: OutletReading, second| {
+            known.apply_reading(&config(), Kind::Strip, &[reading], now(second));
+            known.outlets[0].outlet.on_since
+        };
+        assert_eq!(since(on(100), 1000), Some(at(900)));
+        assert_eq!(since(on(103), 1005), Some(at(900)), "two seconds of jitter");
+        assert_eq!(since(child("a", 1, Power::Off), 1010), None);
+        assert_eq!(since(on(1), 1020), Some(at(1019)));
+        assert_eq!(since(on(u64::MAX), 1021), None);
+    }
+
+    fn read(known: &mut DeviceState, power: Power, on_time: Option<u64>, second: i64) -> Vec<RelayChange> {
+        let reading = OutletReading {
+            on_time,
+            ..child("a", 1, power)
+        };
+        known.apply_reading(&config(), Kind::Strip, &[reading], now(second))
+    }
+
+    #[test]
+    fn a_set_wall_clock_does_not_move_a_run() {
+        let mut known = DeviceState::default();
+        read(&mut known, Power::On, Some(100), 1000);
+        let mut later = now(1010);
+        later.wall = at(90_000);
+        let reading = OutletReading {
+            on_time: Some(110),
+            ..child("a", 1, Power::On)
+        };
+        known.apply_reading(&config(), Kind::Strip, &[reading], later);
+        let outlet = &known.outlets[0].outlet;
+        assert_eq!(outlet.on_at, Some(steady(900)));
+        assert_eq!(outlet.on_since, Some(at(90_000 - 110)));
+    }
+
+    #[test]
+    fn an_off_is_seen_when_it_is_first_read() {
+        let mut known = DeviceState::default();
+        let mut seen = |power, second| {
+            read(&mut known, power, None, second);
+            known.outlets[0].outlet.off_seen_at
+        };
+        assert_eq!(seen(Power::On, 0), None);
+        assert_eq!(seen(Power::Off, 10), Some(steady(10)));
+        assert_eq!(
+            seen(Power::Off, 20),
+            Some(steady(10)),
+            "each poll would be a report"
+        );
+        assert_eq!(seen(Power::On, 30), Some(steady(10)));
+        assert_eq!(seen(Power::Off, 40), Some(steady(40)));
+    }
+
+    #[test]
+    fn a_count_that_starts_over_differs_from_one_that_stands() {
+        let mut known = DeviceState::default();
+        let restart = |changes: Vec<RelayChange>| changes.first().map(|change| change.sign);
+        read(&mut known, Power::On, Some(100), 1000);
+        assert_eq!(
+            restart(read(&mut known, Power::On, Some(1), 1010)),
+            Some(ChangeSign::CountRestarted(steady(1009)))
+        );
+        assert_eq!(
+            restart(read(&mut known, Power::On, Some(0), 1020)),
+            Some(ChangeSign::CountRestarted(steady(1020)))
+        );
+        // It stays at 0: the run is as long as it was.
+        assert_eq!(restart(read(&mut known, Power::On, Some(0), 1030)), None);
+        assert_eq!(known.outlets[0].outlet.on_at, Some(steady(1009)));
+        assert_eq!(restart(read(&mut known, Power::On, None, 1040)), None);
+    }
+
+    #[test]
+    fn a_reported_feature_stays_and_auto_off_is_an_instant() {
+        let mut known = DeviceState::default();
+        let reported = OutletReading {
+            charging: Some("finished".to_owned()),
+            auto_off: Some("on".to_owned()),
+            auto_off_in: Some(60),
+            ..child("a", 1, Power::On)
+        };
+        let mut apply_reading = |reading: &OutletReading, second| {
+            known.apply_reading(&config(), Kind::Strip, std::slice::from_ref(reading), now(second));
+            known.outlets[0].outlet.clone()
+        };
+        let outlet = apply_reading(&reported, 1000);
+        assert_eq!(outlet.condition.auto_off_at, Some(at(1060)));
+        let later = OutletReading {
+            auto_off_in: Some(52),
+            ..reported.clone()
+        };
+        assert_eq!(apply_reading(&later, 1006).condition.auto_off_at, Some(at(1060)));
+
+        let silent = apply_reading(&child("a", 1, Power::On), 1010);
+        assert_eq!(
+            (&silent.condition.charging, silent.condition.auto_off_at),
+            (&None, None)
+        );
+        assert_eq!(silent.features, [Feature::Charging, Feature::AutoOff].into());
+        let idle = OutletReading {
+            auto_off: Some("off".to_owned()),
+            ..reported
+        };
+        assert_eq!(apply_reading(&idle, 1020).condition.auto_off_at, None);
+    }
+
+    #[test]
+    fn a_countdown_keeps_its_end_while_the_device_counts_on() {
+        let mut known = DeviceState::default();
+        let plug = [OutletReading {
+            power: Some(Power::On),
+            ..Default::default()
+        }];
+        known.apply_reading(&config(), Kind::Plug, &plug, now(0));
+        let mut reported = |countdown| {
+            known.set_countdown(countdown);
+            known.apply_reading(&config(), Kind::Plug, &plug, now(0));
+            known.outlets[0].outlet.countdown
+        };
+        let ours = |ends| Countdown::Armed { ends: at(ends) };
+        let external = |to, ends| Countdown::External { to, ends: at(ends) };
+        assert_eq!(reported(ours(100)), ours(100));
+        assert_eq!(reported(ours(102)), ours(100));
+        assert_eq!(reported(ours(98)), ours(100));
+        assert_eq!(reported(external(Power::Off, 99)), external(Power::Off, 99));
+        assert_eq!(reported(external(Power::Off, 101)), external(Power::Off, 99));
+        assert_eq!(reported(external(Power::On, 99)), external(Power::On, 99));
+    }
+
+    #[test]
+    fn a_strip_has_no_countdown() {
+        let mut known = DeviceState::default();
+        known.apply_reading(&config(), Kind::Strip, &[child("a", 1, Power::On)], now(0));
+        assert_eq!(known.outlets[0].outlet.countdown, Countdown::Unsupported);
+    }
+
+    #[test]
+    fn a_varying_signal_is_not_reported() {
+        let mut known = DeviceState::default();
+        let mut rssi = |value| {
+            known.apply(&DeviceReading {
+                rssi: value,
+                ..Default::default()
+            });
+            known.rssi
+        };
+        assert_eq!(
+            [rssi(Some(-50)), rssi(Some(-53)), rssi(Some(-54)), rssi(None)],
+            [Some(-50), Some(-50), Some(-54), None]
+        );
+    }
+}

@@ -1,88 +1,76 @@
 //! The life of one physical device: connect, serve, wait, connect again.
 
-mod connect;
-
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
 
 use super::{
-    backoff::{Backoff, LoginBudget, Purpose, jittered},
-    exchange::ExchangeError,
-    fault::{Fault, Remedy},
-    mailbox::Mailbox,
-    meter::Meters,
-    rules::RuleStore,
-    search::DiscoveryCache,
-    session::Session,
-};
-use crate::domain::devices::{DeviceConfig, EventSenders, PollingConfig, WorkerSettings};
-use crate::{
-    devices::energy::EnergyTotals,
-    domain::report::{DeviceReport, Kind, Phase},
-    system::clock::Clock,
-};
-use crate::{
-    devices::{
-        countdown::{CountdownRegistry, OwnCountdown},
-        state::DeviceState,
-        unconfirmed::UnconfirmedSwitches,
+    attribution::Attribution,
+    backoff::jittered,
+    client::{
+        connection::ExchangeError,
+        fault::{Fault, Remedy},
+        login_budget::LoginPurpose,
+        opening::Opened,
+        readings::DeviceReading,
     },
-    domain::device_metrics::DeviceMetrics,
+    context::Context,
+    countdown::{CountdownRegistry, OwnCountdown},
+    energy::EnergyTotals,
+    mailbox::{Reached, Stopped},
+    meter::Meters,
+    off_rules::OffRules,
+    reboot,
+    removal::Removal,
+    state::DeviceState,
+    switching::Switching,
+};
+use crate::domain::{
+    command_error::CommandError,
+    device_command::{DeviceAction, DeviceCommand},
+    devices::{DeviceEvent, WorkerSettings},
+    reply::Applied,
+    report::{EventKind, Kind, Phase},
 };
 
-/// The first wait after a device could not be reached.
-const PROBE_FIRST: Duration = Duration::from_secs(1);
-/// The first wait after a refused login: devices take blank credentials for a while after a power cut.
-const REFUSED_FIRST: Duration = Duration::from_secs(15);
-/// Between probes while a command waits: it lives 10 s by default.
+/// Between probes while a command is pending: it lives 10 s by default.
 const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
 /// From a failed exchange to the next one.
 const RETRY_SOON: Duration = Duration::from_millis(500);
-/// Failed exchanges before the session is given up and one active retry decides.
-const FAILURES_TO_RECONNECT: u32 = 2;
-/// Owns one device: its session, its queue, and everything known of it.
+
+/// Owns one device: its connection, its queue, its state.
+///
+/// ```text
+///                        first connect
+///             ┌────────── connecting ──────────┐
+///  a probe    │                │               │ the login is refused
+///  fails      ▼                ▼               ▼
+///  ┌──── unreachable ──────► ready ◄────── forbidden, setup mode (retried in minutes; commands are refused)
+///  └──────► ▲    a probe     │   ▲
+///           │    succeeds    │   │ an exchange succeeds
+///           │                ▼   │
+///           └──────────── degraded ────────► locked out (retried after half an hour; commands are refused)
+///         two failed exchanges                 the device counts wrong passwords; reached from every connect
+///         and one failed reconnect
+/// ```
+///
+/// A device is online while it is ready or degraded.
 pub(super) struct Worker {
-    pub(super) config: Arc<DeviceConfig>,
-    pub(super) tempo: Arc<PollingConfig>,
-    pub(super) clock: Clock,
-    pub(super) mailbox: Mailbox,
-    pub(super) recorder: DeviceMetrics,
-    pub(super) logins: LoginBudget,
-    pub(super) known: DeviceState,
-    pub(super) meters: Meters,
-    pub(super) book: EnergyTotals,
-    pub(super) rules: RuleStore,
-    pub(super) own_countdown: OwnCountdown,
-    pub(super) unconfirmed: UnconfirmedSwitches,
-    pub(super) kind: Kind,
-    /// The configured address, until the device was found under another.
-    pub(super) address: String,
-    pub(super) events: EventSenders,
-    pub(super) phase: Phase,
-    /// Whether the device may have done what the switch in flight asks, in whole or in part.
-    pub(super) may_be_done: bool,
-    /// The turn of the switch in flight.
-    pub(super) turn: u64,
-    /// Failed exchanges in a row.
-    failures: u32,
-    /// Failed connects in a row.
-    connects: u32,
-    /// Another device answers where this one was: searched for before each connect.
+    context: Context,
+    countdown: OwnCountdown,
+    off_rules: OffRules,
+    meters: Meters,
+    /// Another device answers at the address: a search goes before each connect.
     displaced: bool,
-    directory: DiscoveryCache,
-    probes: Backoff,
-    refusals: Backoff,
-    pub(super) last_report: Option<Arc<DeviceReport>>,
 }
 
 /// What a worker does next.
-enum WorkerState {
+enum NextStep {
     /// Log in and read everything.
     Connect,
-    /// Serve commands and polls.
-    Serve(Session),
+    /// Execute commands and polls.
+    Serve,
     /// Wait until then, or for a command that is worth a probe.
     Wait(Instant),
     /// End.
@@ -91,197 +79,326 @@ enum WorkerState {
 
 /// What a failed exchange means for the session.
 enum FailureAction {
-    /// Keep it, and ask again soon.
+    /// Keep it, and try again soon.
     RetrySoon,
-    /// Keep it; the next poll comes when it comes.
-    CarryOn,
-    /// Give it up.
-    Leave(WorkerState),
+    /// Keep it; the next poll comes in its time.
+    Continue,
+    /// Drop it.
+    Leave(NextStep),
 }
 
-/// What changed settings mean for the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ConfigChange {
-    /// Nothing.
-    AsBefore,
-    /// The device is connected anew.
-    Anew,
-}
-
-fn probes(tempo: &PollingConfig) -> Backoff {
-    Backoff::new(PROBE_FIRST, tempo.probe_longest)
-}
-
-fn refusals(tempo: &PollingConfig) -> Backoff {
-    Backoff::new(REFUSED_FIRST.min(tempo.refused_longest), tempo.refused_longest)
+/// When the periodic reads of a connected device are due.
+struct Schedule {
+    poll: Instant,
+    slow_poll: Instant,
+    /// No command is sent before then: the last exchange failed.
+    hold: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(
-        mut mailbox: Mailbox,
-        clock: Clock,
-        events: EventSenders,
-        recorder: DeviceMetrics,
-        book: EnergyTotals,
-        countdowns: CountdownRegistry,
-        directory: DiscoveryCache,
-    ) -> Self {
-        let WorkerSettings { config, tempo } = mailbox.settings();
+    pub(super) fn new(context: Context, countdowns: CountdownRegistry, totals: EnergyTotals) -> Self {
+        let now = Instant::now();
         Self {
-            address: config.address.clone(),
-            logins: LoginBudget::new(Instant::now()),
-            probes: probes(&tempo),
-            refusals: refusals(&tempo),
-            known: DeviceState::default(),
-            meters: Meters::new(Instant::now()),
-            book,
-            rules: RuleStore::new(Instant::now()),
-            own_countdown: OwnCountdown::new(countdowns),
-            unconfirmed: UnconfirmedSwitches::default(),
-            kind: Kind::Plug,
-            phase: Phase::Connecting,
-            may_be_done: false,
-            turn: 0,
-            failures: 0,
-            connects: 0,
+            context,
+            countdown: OwnCountdown::new(countdowns),
+            off_rules: OffRules::new(now),
+            meters: Meters::new(totals, now),
             displaced: false,
-            directory,
-            last_report: None,
-            config,
-            tempo,
-            clock,
-            mailbox,
-            recorder,
-            events,
         }
     }
 
-    /// Lives until the stop. Commands that still wait then are answered by being dropped.
-    pub(super) async fn run(mut self, first_look: Instant) {
-        self.send_report().await;
-        let mut life = WorkerState::Wait(first_look);
+    /// Runs until the stop. Pending commands are dropped then, and their replies send `shutting_down`.
+    pub(super) async fn run(mut self, first_connect: Instant) {
+        self.context.send_report().await;
+        let mut step = NextStep::Wait(first_connect);
         loop {
-            life = match life {
-                WorkerState::Connect => self.connect().await,
-                WorkerState::Serve(session) => self.serve(session).await,
-                WorkerState::Wait(until) => self.wait(until).await,
-                WorkerState::Stop => break,
+            step = match step {
+                NextStep::Connect => self.connect().await.unwrap_or(NextStep::Stop),
+                NextStep::Serve => self.serve().await,
+                NextStep::Wait(until) => self.wait(until).await.unwrap_or(NextStep::Stop),
+                NextStep::Stop => break,
             };
         }
-        if self.mailbox.is_removed() {
-            self.own_countdown.on_removed();
-            self.warn_of_rules_left();
-            self.mailbox.refuse_removed(&self.config.id);
+        if self.context.mailbox.is_removed() {
+            self.context.mailbox.refuse_removed(&self.context.config.id);
+            self.apply_messages();
+            Removal::new(&mut self.context, &mut self.countdown, &mut self.off_rules)
+                .run()
+                .await;
         }
     }
 
-    async fn serve(&mut self, mut session: Session) -> WorkerState {
-        let mut next_poll = Instant::now() + jittered(self.tempo.poll);
-        let mut next_slow = Instant::now() + jittered(self.tempo.slow_poll);
-        let mut hold = Instant::now();
+    async fn connect(&mut self) -> Result<NextStep, Stopped> {
+        self.context.connection.close();
+        self.context.mailbox.rescan_at = None;
+        self.apply_config();
+        if self.displaced || self.context.lifecycle.is_search_due() {
+            self.search().await?;
+        }
+        match self.context.connection.open(&mut self.context.mailbox).await? {
+            Ok(opened) => Ok(self.on_connected(opened).await),
+            Err(fault) => Ok(self.on_connect_failed(&fault).await),
+        }
+    }
+
+    /// Asks the network for the address of a device that does not answer where it was.
+    async fn search(&mut self) -> Result<(), Stopped> {
+        let Context {
+            connection,
+            mailbox,
+            polling,
+            config,
+            reporter,
+            ..
+        } = &mut self.context;
+        if let Some(old) = connection.search(mailbox, polling.search.clone()).await? {
+            let new = connection.address();
+            info!(device = %config.id, %old, %new, "address changed");
+            let message = format!("{} answers at {new} instead of {old}", config.id);
+            reporter.event(EventKind::AddressChanged, None, message).await;
+        }
+        Ok(())
+    }
+
+    /// The device accepted the login and was read.
+    async fn on_connected(&mut self, opened: Opened) -> NextStep {
+        let Opened {
+            session,
+            kind,
+            components,
+            info,
+            outlets,
+        } = opened;
+        self.displaced = false;
+        let context = &mut self.context;
+        context.connection.start(session);
+        let mac = context.connection.identity().mac();
+        let reading = DeviceReading::of(&info);
+        context
+            .state
+            .identify(&context.config, kind, &components, &reading, mac);
+        context.mailbox.reached = Reached::Reached;
+        context.lifecycle.on_connected();
+        context.on_answer();
+        let now = context.clock.read();
+        let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
+        self.meters.on_connected(context);
+        self.countdown.on_connected(context);
+        let soon = Instant::now() + context.polling.poll;
+        self.off_rules.on_connected(kind, &components, soon);
+        context.report_changes(changes).await;
+        self.recheck_pending().await;
+        NextStep::Serve
+    }
+
+    /// A command that was permitted when it arrived may not be permitted any more: the scheduler decides again, with the
+    /// reading that was just reported.
+    async fn recheck_pending(&mut self) {
+        for command in self.context.mailbox.take_switch_ons() {
+            // Without a scheduler, the dropped command replies by itself.
+            let reporter = &self.context.reporter;
+            reporter.send_to_scheduler(DeviceEvent::Recheck(command)).await;
+        }
+    }
+
+    /// The device could not be reached, or it refused the login.
+    async fn on_connect_failed(&mut self, fault: &Fault) -> NextStep {
+        self.context.connection.close();
+        self.context.count_failure(fault);
+        self.context.mailbox.on_fault(fault);
+        self.context.mailbox.error = Some(fault.device_error());
+        let displaced_now = fault.remedy() == Remedy::Search && !self.displaced;
+        self.displaced |= displaced_now;
+        let wait = self.context.lifecycle.on_connect_failed(fault.phase());
+        self.context.send_report().await;
+        if displaced_now {
+            return NextStep::Connect;
+        }
+        NextStep::Wait(Instant::now() + wait)
+    }
+
+    async fn wait(&mut self, until: Instant) -> Result<NextStep, Stopped> {
+        let waiting_since = Instant::now();
+        loop {
+            if self.context.lifecycle.refuses_logins() {
+                self.refuse_pending();
+            }
+            let probe_at = if self.context.mailbox.queue.is_empty() {
+                until
+            } else {
+                until.min(waiting_since + PROBE_FOR_COMMAND)
+            };
+            if self.apply_config() {
+                return Ok(NextStep::Connect);
+            }
+            let now = Instant::now();
+            let is_locked_out = self.context.lifecycle.phase == Phase::LockedOut;
+            let rescan_at = self.rescan_at(now).filter(|_| !is_locked_out);
+            if rescan_at.is_some_and(|at| now >= at) {
+                // Each attempt counts, whatever its result, so that requests cannot cause more of them.
+                self.context.connection.logins().spend(now);
+                return Ok(NextStep::Connect);
+            }
+            if now >= probe_at {
+                return Ok(NextStep::Connect);
+            }
+            let wake = rescan_at.map_or(probe_at, |at| at.min(probe_at));
+            self.context.update_metrics();
+            self.context.mailbox.wait_until(wake).await?;
+        }
+    }
+
+    /// Replies to commands for which waiting is useless.
+    fn refuse_pending(&mut self) {
+        let mailbox = &mut self.context.mailbox;
+        if let Some(error) = mailbox.error.clone() {
+            let refused = CommandError::bridge(error.code, error.message);
+            mailbox.queue.refuse_all(&refused);
+        }
+    }
+
+    async fn serve(&mut self) -> NextStep {
+        let now = Instant::now();
+        let mut schedule = Schedule {
+            poll: now + jittered(self.context.polling.poll),
+            slow_poll: now + jittered(self.context.polling.slow_poll),
+            hold: now,
+        };
         loop {
             let now = Instant::now();
-            if let Some(mirror) = self.mailbox.mirror.take() {
-                self.rules.wish(mirror);
-            }
-            if let Some(wanted) = self.mailbox.wanted_end.take() {
-                self.own_countdown.set_wanted(wanted, self.known.countdown);
-            }
-            self.recorder.now(self.phase, self.mailbox.queue.len());
+            self.apply_messages();
+            self.meters.follow_relays(&self.context);
+            self.context.update_metrics();
             let rescan_at = self.rescan_at(now);
-            if rescan_at.is_some_and(|at| now >= at)
-                || (self.mailbox.settings_changed && self.apply_config() == ConfigChange::Anew)
-            {
-                return WorkerState::Connect;
+            if rescan_at.is_some_and(|at| now >= at) || self.apply_config() {
+                return NextStep::Connect;
             }
-            let on_exchange_error = if now >= hold
-                && let Some(intent) = self.mailbox.queue.pop()
-            {
-                self.carry_out(&mut session, intent).await
-            } else if now >= next_poll {
-                next_poll = now + jittered(self.tempo.poll);
-                self.read(&mut session, Purpose::Poll).await
-            } else if self.countdown_is_due() {
-                self.poll_countdown(&mut session).await
-            } else if self.countdown_change_at(now) == Some(now) {
-                self.keep_countdown(&mut session).await
-            } else if self.has_rules_to_write() {
-                self.mirror(&mut session).await
-            } else if self.rules_are_due() {
-                self.poll_rules(&mut session).await
-            } else if now >= next_slow {
-                next_slow = now + jittered(self.tempo.slow_poll);
-                self.slow_poll(&mut session).await
-            } else if self.has_meters() && now >= self.meters.due {
-                self.read_meter(&mut session).await
-            } else {
-                let idle_until = if self.mailbox.queue.is_empty() {
-                    let meter = self.has_meters().then_some(self.meters.due);
-                    let others = meter.into_iter().chain(self.countdown_change_at(now));
-                    others.fold(next_poll.min(next_slow), Instant::min)
-                } else {
-                    hold.min(next_poll)
-                };
-                let wake = rescan_at.map_or(idle_until, |at| at.min(idle_until));
-                self.mailbox.wait_until(wake).await.map_err(ExchangeError::from)
-            };
-            let fault = match on_exchange_error {
+            let fault = match self.serve_next(&mut schedule, rescan_at, now).await {
                 Ok(()) => continue,
-                Err(ExchangeError::Stopped) => {
-                    if self.mailbox.is_removed() {
-                        self.remove_our_rules(&mut session).await;
-                    }
-                    return WorkerState::Stop;
-                }
+                Err(ExchangeError::Stopped) => return NextStep::Stop,
                 Err(ExchangeError::Fault(fault)) => fault,
             };
             match self.on_failure(&fault).await {
                 FailureAction::RetrySoon => {
-                    hold = Instant::now() + jittered(RETRY_SOON);
-                    next_poll = next_poll.min(hold);
+                    schedule.hold = Instant::now() + jittered(RETRY_SOON);
+                    schedule.poll = schedule.poll.min(schedule.hold);
                 }
-                FailureAction::CarryOn => hold = Instant::now() + jittered(PROBE_FOR_COMMAND),
-                FailureAction::Leave(life) => return life,
+                FailureAction::Continue => schedule.hold = Instant::now() + jittered(PROBE_FOR_COMMAND),
+                FailureAction::Leave(step) => return step,
             }
         }
     }
 
-    /// When a rescan that was requested is due: each device has its turn, and a limit of logins.
-    fn rescan_at(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.mailbox.rescan_at?;
-        Some(at.max(self.logins.grants_at(Purpose::Poll, now)))
-    }
-
-    /// A strip's list of children does not carry the strip's own values; a plug's read does, but for its
-    /// countdown.
-    async fn slow_poll(&mut self, session: &mut Session) -> Result<(), ExchangeError> {
-        match self.kind {
-            Kind::Plug => self.poll_countdown(session).await,
-            Kind::Strip => self.read_device(session).await,
+    /// The most urgent exchange, or the wait for the next one: commands before polls, relays before slow values.
+    async fn serve_next(
+        &mut self,
+        schedule: &mut Schedule,
+        rescan_at: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), ExchangeError> {
+        let context = &mut self.context;
+        let meter_due = self.meters.due(context);
+        if now >= schedule.hold
+            && let Some(command) = context.mailbox.queue.pop()
+        {
+            self.carry_out(command).await
+        } else if now >= schedule.poll {
+            schedule.poll = now + jittered(context.polling.poll);
+            context.read(LoginPurpose::Poll).await
+        } else if self.countdown.is_due(context) {
+            self.countdown.poll(context).await
+        } else if self.countdown.change_at(context, now) == Some(now) {
+            self.countdown.keep(context).await
+        } else if self.off_rules.are_pending() {
+            self.off_rules.write_next(context).await
+        } else if self.off_rules.are_due() {
+            self.off_rules.poll(context).await
+        } else if now >= schedule.slow_poll {
+            schedule.slow_poll = now + jittered(context.polling.slow_poll);
+            match context.connection.kind() {
+                // A plug's read carries all its values but the countdown.
+                Kind::Plug => self.countdown.poll(context).await,
+                Kind::Strip => context.read_device().await,
+            }
+        } else if meter_due.is_some_and(|due| now >= due) {
+            self.meters.read(context).await
+        } else {
+            let idle_until = if context.mailbox.queue.is_empty() {
+                let change_at = self.countdown.change_at(context, now);
+                let others = meter_due.into_iter().chain(change_at);
+                others.fold(schedule.poll.min(schedule.slow_poll), Instant::min)
+            } else {
+                schedule.hold.min(schedule.poll)
+            };
+            let wake = rescan_at.map_or(idle_until, |at| at.min(idle_until));
+            Ok(context.mailbox.wait_until(wake).await?)
         }
     }
 
-    /// An exchange failed beyond its own remedies.
+    /// Carries out one command and replies. After a fault that time may remove, the command is put back.
+    async fn carry_out(&mut self, command: DeviceCommand) -> Result<(), ExchangeError> {
+        let context = &mut self.context;
+        context.connection.begin_command();
+        match command.action {
+            DeviceAction::Switch(switch) => {
+                let switching = Switching::new(context, &mut self.countdown);
+                switching.carry_out(command, switch).await
+            }
+            DeviceAction::CancelCountdown => self.countdown.cancel(context, command).await,
+            DeviceAction::Read => self.read(command).await,
+            DeviceAction::Reboot => reboot::carry_out(context, command).await,
+        }
+    }
+
+    async fn read(&mut self, command: DeviceCommand) -> Result<(), ExchangeError> {
+        let context = &mut self.context;
+        // One read answers all read commands that arrived before it.
+        let mut commands = context.mailbox.queue.take_reads();
+        commands.insert(0, command);
+        match context.read(LoginPurpose::Command).await {
+            Ok(()) => {
+                for command in commands {
+                    self.meters.on_read_requested(context, &command.path);
+                    let targets = context.state.addresses(&command.path);
+                    let result = if targets.is_empty() {
+                        Err(context.state.unknown_outlet(&command.path))
+                    } else {
+                        let outlets = context.state.powers(&context.config.id, &targets);
+                        Ok(Applied { outlets, attempts: 1 })
+                    };
+                    command.reply.send(result);
+                }
+                Ok(())
+            }
+            Err(ExchangeError::Stopped) => Err(ExchangeError::Stopped),
+            Err(ExchangeError::Fault(fault)) => {
+                for command in commands {
+                    context.mailbox.queue.put_back(command, 1, Instant::now());
+                }
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// An exchange failed in spite of its remedies.
     async fn on_failure(&mut self, fault: &Fault) -> FailureAction {
         match fault.remedy() {
-            Remedy::DoWithout => FailureAction::CarryOn,
+            Remedy::DoWithout => FailureAction::Continue,
             Remedy::WaitForUser | Remedy::KeepAway | Remedy::Search => {
                 FailureAction::Leave(self.on_connect_failed(fault).await)
             }
-            // The budget for logins is used up: somebody else keeps taking the session. The device is there, unless
-            // it failed in another way just before.
-            Remedy::LogInAgain if self.failures == 0 => {
-                self.mailbox.trouble = Some(fault.trouble());
-                self.enter(Phase::Degraded).await;
-                FailureAction::CarryOn
+            // The budget of logins is used up: another client takes the session again and again. The device works,
+            // unless it failed in another way just before.
+            Remedy::LogInAgain if !self.context.lifecycle.has_failed() => {
+                self.degrade(fault).await;
+                FailureAction::Continue
             }
             Remedy::LogInAgain | Remedy::RetryNow | Remedy::ReadBack | Remedy::BackOff => {
-                self.failures += 1;
-                self.mailbox.trouble = Some(fault.trouble());
-                self.enter(Phase::Degraded).await;
-                let may_log_in = self.logins.grants(Purpose::Command, Instant::now());
-                if self.failures >= FAILURES_TO_RECONNECT && may_log_in {
-                    FailureAction::Leave(WorkerState::Connect)
+                let reconnect = self.context.lifecycle.on_failure();
+                self.degrade(fault).await;
+                let logins = self.context.connection.logins();
+                if reconnect && logins.grants(LoginPurpose::Command, Instant::now()) {
+                    FailureAction::Leave(NextStep::Connect)
                 } else {
                     FailureAction::RetrySoon
                 }
@@ -289,40 +406,55 @@ impl Worker {
         }
     }
 
-    /// Takes changed settings over.
-    fn apply_config(&mut self) -> ConfigChange {
-        if !self.mailbox.settings_changed {
-            return ConfigChange::AsBefore;
-        }
-        let WorkerSettings { config, tempo } = self.mailbox.settings();
-        if self.tempo != tempo {
-            (self.probes, self.refusals) = (probes(&tempo), refusals(&tempo));
-            self.tempo = tempo;
-        }
-        if self.config == config {
-            return ConfigChange::AsBefore;
-        }
-        if self.config.address != config.address {
-            // What answers there may be another device.
-            self.address.clone_from(&config.address);
-            (self.known, self.kind) = (DeviceState::default(), Kind::Plug);
-            self.rules = RuleStore::new(Instant::now());
-            (self.unconfirmed, self.displaced) = (UnconfirmedSwitches::default(), false);
-        }
-        info!(device = %config.id, "settings of the device changed");
-        self.config = config;
-        self.connects = 0;
-        self.refusals.on_success();
-        ConfigChange::Anew
+    async fn degrade(&mut self, fault: &Fault) {
+        self.context.mailbox.error = Some(fault.device_error());
+        self.context.enter(Phase::Degraded).await;
     }
 
-    /// The device answered: it is well, and the next trouble is a new one.
-    pub(super) fn on_success(&mut self) {
-        self.failures = 0;
-        self.connects = 0;
-        self.probes.on_success();
-        self.mailbox.trouble = None;
-        self.mailbox.on_answer();
-        self.phase = Phase::Ready;
+    /// When a requested rescan is due: each device has its turn, and a limit of logins.
+    fn rescan_at(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.context.mailbox.rescan_at?;
+        let logins = self.context.connection.logins();
+        Some(at.max(logins.grants_at(LoginPurpose::Poll, now)))
+    }
+
+    /// Applies what the scheduler wants from now on.
+    fn apply_messages(&mut self) {
+        if let Some(rules) = self.context.mailbox.off_rules.take() {
+            self.off_rules.set_wanted(&mut self.context, rules);
+        }
+        for (outlet, end) in std::mem::take(&mut self.context.mailbox.wanted_ends) {
+            self.context.wanted.set(outlet, end.into());
+            self.countdown.on_wanted(self.context.state.countdown);
+        }
+    }
+
+    /// Applies changed settings. Returns whether the device must be connected again.
+    fn apply_config(&mut self) -> bool {
+        let context = &mut self.context;
+        if !context.mailbox.settings_changed {
+            return false;
+        }
+        let settings = context.mailbox.settings();
+        context.connection.configure(settings.clone());
+        let WorkerSettings { config, polling } = settings;
+        if context.polling != polling {
+            context.lifecycle.configure(&polling);
+            context.polling = polling;
+        }
+        if context.config == config {
+            return false;
+        }
+        if context.config.address != config.address {
+            // Another device may answer there.
+            context.state = DeviceState::default();
+            context.attribution = Attribution::default();
+            self.off_rules = OffRules::new(Instant::now());
+            self.displaced = false;
+        }
+        info!(device = %config.id, "settings of the device changed");
+        context.config = config;
+        context.lifecycle.forget_refusals();
+        true
     }
 }

@@ -10,25 +10,25 @@ use tokio::time::Instant;
 
 use super::reply::Reply;
 
-/// How a relay shall change.
+/// The wanted state of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
     /// Close or open the relay.
     To(Power),
-    /// The opposite of what it is; resolved once, by the device owner.
+    /// The opposite of the current state; resolved once, by the worker.
     Toggle,
 }
 
 /// What a command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceAction {
-    /// Switch, read back, reply with what the device reports.
+    /// Switch, read back, reply with the state that the device reports.
     Switch(Switch),
-    /// Clear the countdown that runs on the device, whoever started it: a person requests it.
+    /// Clear the countdown that runs on the device, also an external one: a user requests it.
     CancelCountdown,
     /// Read the device now.
     Read,
-    /// Restart the device's own computer. Its relays keep their state on most models.
+    /// Restart the device. Its relays keep their state on most models.
     Reboot,
 }
 
@@ -60,7 +60,7 @@ impl RunLimit {
     }
 }
 
-/// Who asks. Safety goes before everybody else in a device's queue.
+/// The source of a command. Safety goes before all others in the queue of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -72,20 +72,22 @@ pub enum Source {
     Safety,
 }
 
-/// One thing asked of one outlet (or of every outlet of a strip). It ends in exactly one answer.
+/// A command to one outlet, or to all outlets of a strip. It gets exactly one reply.
 #[derive(Debug)]
 pub struct DeviceCommand {
     /// Which outlet.
     pub path: OutletPath,
-    /// What to do with it.
+    /// The action.
     pub action: DeviceAction,
-    /// How long the outlet may stay on, if the command switches it on.
+    /// How long the outlet may stay on, if the command switches it on; by when it must be off all the same, if the
+    /// command cancels a countdown.
     pub run: RunLimit,
-    /// Who asks.
+    /// The source.
     pub source: Source,
-    /// Not carried out after this instant; answered [`ErrorCode::Expired`] instead.
+    /// Not carried out after this instant; the reply is [`ErrorCode::Expired`](super::command_error::ErrorCode::Expired)
+    /// instead.
     pub deadline: Instant,
-    /// Where the answer goes.
+    /// The reply.
     pub reply: Reply,
     /// Its place among the commands of its device. `None` in a new command; the device's worker sets it. A command that
     /// is sent again after [`Recheck`](super::devices::DeviceEvent::Recheck) keeps it, so that it replaces no newer one.

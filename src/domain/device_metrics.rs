@@ -1,4 +1,4 @@
-//! What each device's link did lately, for health.
+//! The metrics of the connection to each device, for health.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,9 +19,9 @@ const WINDOW: usize = 128;
 /// The health of one device's link.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DeviceHealth {
-    /// Where the worker is in its life.
+    /// The phase of the worker.
     pub phase: Option<Phase>,
-    /// Whether the device is asked as usual.
+    /// Whether requests pass.
     pub circuit: Circuit,
     /// Median round trip of the last 128 requests, in ms.
     pub rtt_p50_ms: Option<f64>,
@@ -35,7 +35,7 @@ pub struct DeviceHealth {
     pub failures: BTreeMap<&'static str, u64>,
     /// Logins since the start.
     pub logins: u64,
-    /// Commands that wait now.
+    /// Pending commands.
     pub queued: usize,
     /// How many fit.
     pub queue_capacity: usize,
@@ -52,7 +52,7 @@ pub enum Circuit {
     /// One attempt decides.
     #[default]
     HalfOpen,
-    /// The device is left alone until the next probe.
+    /// No request is sent until the next probe.
     Open,
 }
 
@@ -73,11 +73,11 @@ struct MetricsRecord {
     exchanges: u64,
     failures: BTreeMap<&'static str, u64>,
     logins: u64,
-    waiting: usize,
+    queued: usize,
     last_seen: Option<Timestamp>,
 }
 
-/// Writes one device's record; held by its worker.
+/// The metrics of one device; its worker writes them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeviceMetrics(Arc<Mutex<MetricsRecord>>);
 
@@ -100,10 +100,10 @@ impl DeviceMetrics {
         lock(&self.0).logins += 1;
     }
 
-    pub(crate) fn now(&self, phase: Phase, waiting: usize) {
+    pub(crate) fn now(&self, phase: Phase, queued: usize) {
         let mut record = lock(&self.0);
         record.phase = Some(phase);
-        record.waiting = waiting;
+        record.queued = queued;
     }
 
     fn health(&self) -> DeviceHealth {
@@ -128,7 +128,7 @@ impl DeviceMetrics {
             exchanges: record.exchanges,
             failures: record.failures.clone(),
             logins: record.logins,
-            queued: record.waiting,
+            queued: record.queued,
             queue_capacity: QUEUE_CAPACITY,
             last_seen: record.last_seen,
         }
@@ -145,7 +145,7 @@ fn round(ms: f64) -> f64 {
 pub struct MetricsRegistry(Arc<Mutex<BTreeMap<DeviceId, DeviceMetrics>>>);
 
 impl MetricsRegistry {
-    /// A device that is not configured any more.
+    /// A device was removed from the settings.
     pub(crate) fn forget(&self, device: &DeviceId) {
         lock(&self.0).remove(device);
     }
@@ -158,7 +158,7 @@ impl MetricsRegistry {
     pub fn devices(&self) -> BTreeMap<DeviceId, DeviceHealth> {
         lock(&self.0)
             .iter()
-            .map(|(device, recorder)| (device.clone(), recorder.health()))
+            .map(|(device, metrics)| (device.clone(), metrics.health()))
             .collect()
     }
 }
@@ -174,14 +174,14 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_last_requests() {
-        let board = MetricsRegistry::default();
+        let registry = MetricsRegistry::default();
         let device: DeviceId = "heater".parse().unwrap();
-        let recorder = board.recorder(&device);
+        let metrics = registry.recorder(&device);
         for ms in 1..=1000 {
-            recorder.answered(Duration::from_millis(ms), Timestamp::UNIX_EPOCH);
+            metrics.answered(Duration::from_millis(ms), Timestamp::UNIX_EPOCH);
         }
-        recorder.failed("no_answer");
-        let health = &board.devices()[&device];
+        metrics.failed("no_answer");
+        let health = &registry.devices()[&device];
         assert_eq!(
             (health.rtt_p50_ms, health.rtt_max_ms),
             (Some(936.0), Some(1000.0))

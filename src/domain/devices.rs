@@ -35,13 +35,13 @@ pub struct DeviceConfig {
     pub address: String,
     /// Overrides the nickname on the device.
     pub name: Option<String>,
-    /// The account the device is registered to; `None` in setup mode: the device is left alone.
+    /// The account the device is registered to; `None` in setup mode: no requests are sent.
     pub credentials: Option<Credentials>,
     /// Names for outlets of a strip; others go by their position.
     pub outlets: Vec<OutletConfig>,
 }
 
-/// What the user calls one outlet of a strip.
+/// The configured names of one outlet of a strip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutletConfig {
     /// 1..n as printed on the strip.
@@ -52,14 +52,14 @@ pub struct OutletConfig {
     pub name: Option<String>,
 }
 
-/// How often a device is asked, and how patiently.
+/// The intervals and limits of requests to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollingConfig {
-    /// Between two reads of the relays. Plugs polled harder than every 5 s were seen to reboot.
+    /// Between two reads of the relays. Plugs that are polled more often than every 5 s were seen to reboot.
     pub poll: Duration,
     /// Between two reads of slow values: a strip's Wi-Fi signal, and the meter of one outlet.
     pub slow_poll: Duration,
-    /// Which changes of energy values are told.
+    /// Which changes of energy values are reported.
     pub telling: ReportThresholds,
     /// For one request. Devices answer in 20 to 300 ms on a healthy network.
     pub request: Duration,
@@ -69,23 +69,23 @@ pub struct PollingConfig {
     pub refused_longest: Duration,
     /// The wait after a device locked itself.
     pub locked: Duration,
-    /// Where to ask for a device whose address stays dead, or is another device's: broadcast or single addresses.
+    /// Where to search for a device that does not answer at its address: broadcast or single addresses.
     pub search: Vec<IpAddr>,
 }
 
-/// What a worker works by. Settings can change while it runs.
+/// The settings of a worker. They can change while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSettings {
     /// The device.
     pub config: Arc<DeviceConfig>,
-    /// How often it is asked.
-    pub tempo: Arc<PollingConfig>,
+    /// Its intervals and limits.
+    pub polling: Arc<PollingConfig>,
 }
 
 /// What a worker sends to the event loop and to the scheduler.
 #[derive(Debug)]
 pub enum DeviceEvent {
-    /// A device changed; this is all of it.
+    /// A device changed; this is its complete state.
     Report(Arc<DeviceReport>),
     /// Something happened.
     Event(Event),
@@ -119,17 +119,17 @@ pub enum DeviceMsg {
     Withdraw(OutletPath),
     /// Connect to all devices again. Each device has a limit of logins, and connects later if it is reached.
     Rescan,
-    /// Make our rules on a plug what is said here. It is done when there is time; reports say what became of it.
+    /// The wanted OFF rules of the bridge on a plug. They are written between commands; reports contain the result.
     Mirror(DeviceId, Arc<Mirror>),
-    /// The settings changed: devices come, go and change. One that is the same does not notice.
+    /// The settings changed: devices are added, removed and changed. An unchanged device is not affected.
     Reload(DeviceSet),
 }
 
-/// The devices and how to treat them.
+/// The configured devices.
 #[derive(Debug, Clone)]
 pub struct DeviceSet {
     /// Every configured device.
     pub devices: Vec<DeviceConfig>,
-    /// How often they are asked.
+    /// Their intervals and limits.
     pub tempo: PollingConfig,
 }

@@ -1,7 +1,7 @@
-//! OFF edges of schedules as rules on plugs, which switch off at their edges even if the bridge is gone.
+//! The OFF times of schedules as rules on plugs, which switch off even if the bridge fails.
 //!
-//! The scheduler says which rules shall be there; a worker makes them so and says which are. A rule is ours by the id
-//! that the plug gave it and by what was written: one that somebody changed is theirs from then on.
+//! The scheduler sends the wanted rules; the worker writes them and reports the result. A rule of the bridge has both the
+//! id that the plug returned and the content that was written. A rule that was changed externally is external.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::report::{DeviceRule, RuleTime, Weekdays};
 use planner::{Power, period::after};
 
-/// A rule fires by a clock that may be off by half a minute, and the next poll shows it.
+/// The clock of the plug may differ by half a minute, and the next poll shows the change.
 const AROUND: SignedDuration = SignedDuration::from_secs(90);
 
 /// An OFF at a minute of some days of the week, by the plug's own clock.
@@ -23,46 +23,46 @@ pub struct WeeklyOff {
     pub days: Weekdays,
 }
 
-/// The rules that are ours, by the ids that the plug gave them.
+/// The rules of the bridge on a plug, by the ids that the plug returned.
 pub type OurRules = BTreeMap<String, WeeklyOff>;
 
-/// What shall be on a plug.
+/// The wanted rules of the bridge on a plug.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirror {
-    /// Our rules, all of them.
+    /// All of them.
     pub wanted: BTreeSet<WeeklyOff>,
-    /// Those that are there already.
+    /// Those that an earlier run wrote.
     pub ours: OurRules,
 }
 
-/// What became of a [`Mirror`].
+/// The result of a [`Mirror`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mirrored {
-    /// What was wanted; `None` while the plug is being written to.
+    /// The wanted rules; `None` while they are being written.
     pub wanted: Option<BTreeSet<WeeklyOff>>,
-    /// What is there of it.
+    /// The rules of the bridge on the plug.
     pub ours: OurRules,
-    /// Why something is missing, in words.
+    /// Why a rule is missing, as text.
     pub trouble: Option<String>,
 }
 
 impl WeeklyOff {
-    /// Whether a rule on a plug is what was written for this.
+    /// Whether a rule on a plug has exactly this content.
     pub fn is(self, rule: &DeviceRule) -> bool {
-        self.does_the_same_as(rule) && rule.days == Some(self.days)
+        self.switches_off_with(rule) && rule.days == Some(self.days)
     }
 
-    /// Whether a rule on a plug makes this one needless.
+    /// Whether a rule on a plug has the effect of this one.
     pub fn is_covered_by(self, rule: &DeviceRule) -> bool {
         let days = rule.days.map_or(0, Weekdays::bits);
-        self.does_the_same_as(rule) && self.days.bits() & !days == 0
+        self.switches_off_with(rule) && self.days.bits() & !days == 0
     }
 
-    fn does_the_same_as(self, rule: &DeviceRule) -> bool {
+    fn switches_off_with(self, rule: &DeviceRule) -> bool {
         rule.enabled && rule.to == Power::Off && rule.time == RuleTime::Clock { minute: self.minute }
     }
 
-    /// As a plug tells it.
+    /// As a plug returns it.
     pub fn as_rule(self, id: String) -> DeviceRule {
         DeviceRule {
             id,
@@ -82,7 +82,7 @@ pub fn minute_and_day(at: Timestamp, zone: &TimeZone) -> (u16, u8) {
     (u16::try_from(minute).unwrap_or(0), 1_u8 << day)
 }
 
-/// Whether one of our rules fired a moment ago, or fires now.
+/// Whether one of these rules fired a moment ago, or fires now.
 pub fn has_fired(ours: &OurRules, zone: &TimeZone, now: Timestamp) -> bool {
     let mut moment = after(now, -AROUND);
     let mut minutes = BTreeSet::new();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_fired_is_known_for_a_moment() {
+    fn a_rule_that_fired_is_recognized_for_a_moment() {
         let rule = WeeklyOff {
             minute: 481,
             days: Weekdays::from_bits(0b100_0000),

@@ -1,4 +1,4 @@
-//! What the device owner says about a device: confirmed values, never guesses.
+//! The reports about a device: confirmed values, never guesses.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -11,21 +11,21 @@ use planner::{
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
 };
 
-/// Everything known about one physical device. A worker sends a whole one on every change, so a
-/// receiver that misses one has lost nothing once the next arrives.
+/// The complete state of one physical device. A worker sends it on every change, so a receiver that
+/// misses one is up to date with the next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceReport {
     /// The configured id.
     pub id: DeviceId,
     /// Configured name, else the nickname in the app.
     pub name: Option<String>,
-    /// Where it is reached now: as configured, or where discovery found it.
+    /// Its current address: as configured, or as discovery found it.
     pub address: String,
-    /// Where the device's worker is in its life.
+    /// The phase of its worker.
     pub phase: Phase,
     /// Whether the device counts as reachable; debounced.
     pub availability: Availability,
-    /// Why it is not well; `None` while it is.
+    /// The last failure; `None` after a success.
     pub trouble: Option<DeviceError>,
     /// What the device is; `None` until it was first reached.
     pub identity: Option<Arc<Identity>>,
@@ -35,11 +35,11 @@ pub struct DeviceReport {
     pub outlets: Vec<Outlet>,
 }
 
-/// The states of a worker's life.
+/// The phases of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// No account is configured: the device is left alone.
+    /// No account is configured: no requests are sent.
     SetupMode,
     /// Logging in for the first time.
     Connecting,
@@ -49,10 +49,22 @@ pub enum Phase {
     Degraded,
     /// No answer; probed with back-off, and at once when a command arrives.
     Unreachable,
-    /// The device refuses the login for a reason that time alone does not heal.
+    /// The device refuses the login. Time alone does not remove the cause.
     Forbidden,
-    /// The device counts wrong passwords and locked itself, or would soon; asking again keeps it locked.
+    /// The device counts wrong passwords and locked itself, or would soon; another login keeps it locked.
     LockedOut,
+}
+
+impl Phase {
+    /// Whether a device in this phase counts as reachable.
+    pub fn availability(self) -> Availability {
+        match self {
+            Self::Ready | Self::Degraded => Availability::Online,
+            Self::SetupMode | Self::Connecting | Self::Unreachable | Self::Forbidden | Self::LockedOut => {
+                Availability::Offline
+            }
+        }
+    }
 }
 
 /// Whether a device can be used.
@@ -65,16 +77,16 @@ pub enum Availability {
     Offline,
 }
 
-/// What is wrong with a device, for a person.
+/// The failure of a device, as text for the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceError {
-    /// The stable word.
+    /// The stable code.
     pub code: ErrorCode,
-    /// What was seen and what to do.
+    /// The problem and what to do.
     pub message: String,
 }
 
-/// What a device says it is.
+/// The identity that a device reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The device's own id, stable over address changes.
@@ -116,7 +128,7 @@ pub struct Outlet {
     pub name: Option<String>,
     /// The relay, as the device last confirmed it.
     pub power: Option<Power>,
-    /// When the relay closed, to the second; `None` while it is open or if the device does not say.
+    /// When the relay closed, to the second; `None` while it is open or if the device does not report it.
     pub on_since: Option<Timestamp>,
     /// The same moment on the steady clock, which a change of the wall clock does not move.
     pub on_at: Option<Steady>,
@@ -125,50 +137,50 @@ pub struct Outlet {
     pub off_seen_at: Option<Steady>,
     /// What made the last change of the relay that was read.
     pub changed_by: ChangedBy,
-    /// What its protections say.
+    /// The states of its protections.
     pub condition: Condition,
-    /// What its meter says.
+    /// The values of its meter.
     pub energy: Energy,
-    /// What it was seen to tell at least once. Nothing is taken from it while the bridge runs.
+    /// What it reported at least once. No feature is removed while the bridge runs.
     pub features: BTreeSet<Feature>,
     /// The device's own countdown.
     pub countdown: Countdown,
-    /// The schedule rules that the device follows by itself.
+    /// The schedule rules on the device.
     pub rules: DeviceRules,
 }
 
-/// What a plug follows by itself, and by which clock.
+/// The schedule rules on a plug, and its clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceRules {
-    /// All rules; `None` until they were read, and where there are none to be had.
+    /// All rules; `None` until they were read, and for a device that does not return them.
     pub list: Option<Arc<[DeviceRule]>>,
-    /// What became of those that we want there; `None` until that was tried.
+    /// The result for the rules that the bridge wants there; `None` before the first attempt.
     pub mirrored: Option<Arc<Mirrored>>,
-    /// Its own clock.
+    /// Its clock.
     pub clock: DeviceClock,
 }
 
-/// What is known of a plug's own clock.
+/// The clock of a plug.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DeviceClock {
     /// Not read yet.
     #[default]
     Unread,
-    /// The plug does not tell it: it has no meter, whose readings carry the time.
+    /// The plug does not report it: only the readings of a meter contain the time.
     Untold,
-    /// It was never set, or shows another time than the bridge's.
+    /// It was never set, or differs from that of the bridge.
     Wrong,
-    /// It shows what the bridge's does.
+    /// It agrees with that of the bridge.
     InStep {
         /// The IANA name of the zone it is in.
         zone: String,
     },
 }
 
-/// A schedule rule that a plug holds: of the app, of somebody else, or of ours.
+/// A schedule rule on a plug: of the app, of another program, or of the bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRule {
-    /// The plug's own name for it.
+    /// The id that the plug gave it.
     pub id: String,
     /// Whether it fires.
     pub enabled: bool,
@@ -180,7 +192,7 @@ pub struct DeviceRule {
     pub to: Power,
 }
 
-/// When on a day a rule fires, by the device's own clock and its own idea of the sun.
+/// When on a day a rule fires, by the clock of the device and its own sun times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleTime {
     /// At a minute of the day, 0 to 1439.
@@ -201,7 +213,7 @@ pub enum RuleTime {
 }
 
 impl fmt::Display for RuleTime {
-    /// As our own schedules spell it: `22:05`, `sunset-00:30`.
+    /// As in schedules of the bridge: `22:05`, `sunset-00:30`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sun, minutes) = match *self {
             Self::Clock { minute } => return write!(f, "{:02}:{:02}", minute / 60, minute % 60),
@@ -245,7 +257,7 @@ impl Weekdays {
     }
 }
 
-/// What an outlet's protections and its auto-off setting say.
+/// The states of the protections and of the auto-off setting of an outlet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Condition {
     /// Against heat.
@@ -254,24 +266,24 @@ pub struct Condition {
     pub overload: Option<Protection>,
     /// Against a current above the outlet's own limit.
     pub overcurrent: Option<Protection>,
-    /// What the protection of a charging device says, in the device's word: `normal`, `finished`...
+    /// The state of the protection of a charging device, as reported: `normal`, `finished`...
     pub charging: Option<String>,
-    /// Whether the auto-off setting runs, in the device's word: `on`, `off`...
+    /// Whether the auto-off setting runs, as reported: `on`, `off`...
     pub auto_off: Option<String>,
     /// When the auto-off setting switches off; `None` while it does not run.
     pub auto_off_at: Option<Timestamp>,
 }
 
-/// What one protection says.
+/// The state of one protection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
-    /// The device's own word. Firmware may have words that nobody has seen.
+    /// As the device reports it. Firmware may have unknown words.
     pub word: String,
     /// Whether it is one that switched off, where the word is known.
     pub tripped: Option<bool>,
 }
 
-/// What an outlet's meter says. A change that is too small to be told is not in here yet.
+/// The values of the meter of an outlet. A change that is too small to be reported is not included yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Energy {
     /// Drawn now.
@@ -288,20 +300,20 @@ pub struct Energy {
     pub total: Option<MilliWattHours>,
 }
 
-/// One reading of one outlet's meter, whether it is worth telling or not.
+/// One reading of the meter of one outlet, however small the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metered {
     /// Which device.
     pub device: DeviceId,
     /// Which outlet of it; `None` on a plug.
     pub outlet: Option<OutletKey>,
-    /// Drawn now; `None` if the meter did not say.
+    /// Drawn now; `None` if the reading lacks it.
     pub power: Option<MilliWatts>,
-    /// [`Energy::total`]; `None` if the meter did not say.
+    /// [`Energy::total`]; `None` if the reading lacks it.
     pub total: Option<MilliWattHours>,
 }
 
-/// What an outlet may tell, and others do not.
+/// Values that not every outlet reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Feature {
@@ -349,9 +361,9 @@ pub enum Countdown {
     Unsupported,
     /// None runs.
     Idle,
-    /// Ours runs: the device switches itself off then.
+    /// That of the bridge runs: the device switches itself off then.
     Armed {
-        /// When; kept while the device's count of seconds does not move it by more than it is coarse.
+        /// When. It stays while readings agree within the resolution of the device.
         ends: Timestamp,
     },
     /// One runs that the bridge did not start: the app did, for example. It is not changed.
@@ -366,12 +378,12 @@ pub enum Countdown {
 }
 
 impl Countdown {
-    /// Whether one runs, whoever started it.
+    /// Whether one runs, also an external one.
     pub fn runs(&self) -> bool {
         matches!(self, Self::Armed { .. } | Self::External { .. })
     }
 
-    /// Whether one of ours runs.
+    /// Whether that of the bridge runs.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Armed { .. })
     }
@@ -388,7 +400,7 @@ pub struct Event {
     pub outlet: Option<OutletKey>,
     /// Which group.
     pub group: Option<GroupId>,
-    /// In words.
+    /// As text.
     pub message: String,
     /// When.
     pub at: Timestamp,
@@ -402,13 +414,13 @@ pub enum EventKind {
     DeviceOnline,
     /// A device became unreachable.
     DeviceOffline,
-    /// A relay changed and it was not us: its button, the app, a rule on the device.
+    /// A relay changed externally: button, app or device schedule.
     ExternalChange,
     /// A device was found under another address.
     AddressChanged,
-    /// A protection of the device says something else than before: it tripped, or was reset.
+    /// A protection of the device changed: it tripped, or was reset.
     Protection,
-    /// Somebody published a retained command; it was refused.
+    /// A retained command was published; it was refused.
     RetainedCommand,
     /// A device was deleted in Home Assistant.
     DiscoveryRemoved,
@@ -416,7 +428,7 @@ pub enum EventKind {
     ScheduleOn,
     /// The last active schedule of a group ended.
     ScheduleOff,
-    /// Somebody wants something else than the schedules for a while.
+    /// A command overrides the schedules for a while.
     OverrideSet,
     /// An override ended, by itself or by `AUTO`.
     OverrideEnded,
@@ -426,21 +438,21 @@ pub enum EventKind {
     Interlock,
     /// An ON was refused because of a limit.
     RefusedBySafety,
-    /// A sensor that conditions ask has been silent for too long.
+    /// A sensor of a condition sent no value for too long.
     SensorStale,
-    /// A silent sensor speaks again.
+    /// A stale sensor sent a value again.
     SensorBack,
-    /// An outlet has not been what it should be for a minute.
+    /// An outlet was not in its wanted state for a minute.
     StateMismatch,
-    /// A plug does not hold the OFF edges that it should.
+    /// A plug lacks OFF rules that it should have.
     DeviceScheduleFailed,
     /// Vacation began or ended.
     Vacation,
-    /// A load that ran draws nothing much any more.
+    /// A load that ran draws almost no power any more.
     LoadFinished,
     /// An outlet is switched off because its load is on standby.
     StandbyOff,
-    /// What an outlet draws is not known, and a rule needs it.
+    /// The power of an outlet is not known, and a rule needs it.
     MeterSilent,
     /// It is known again.
     MeterBack,

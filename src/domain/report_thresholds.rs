@@ -1,11 +1,11 @@
-//! Which changes of energy values are told: meters never stand still.
+//! Which changes of energy values are reported: meters change with every reading.
 
 use std::time::Duration;
 
 use crate::domain::report::Energy;
 use planner::units::{MilliWattHours, MilliWatts};
 
-/// When a change of energy values is told.
+/// When a change of energy values is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportThresholds {
     /// Power that changed by so much.
@@ -27,41 +27,36 @@ impl Default for ReportThresholds {
 }
 
 impl ReportThresholds {
-    pub(crate) fn is_news(&self, last_report: &Energy, now: &Energy, since: Option<Duration>) -> bool {
-        last_report != now
+    /// Whether a change is large enough for a report. `since` is the time since the last report; `None` without one.
+    pub(crate) fn is_reportable(&self, reported: &Energy, now: &Energy, since: Option<Duration>) -> bool {
+        reported != now
             && (since.is_none_or(|since| since >= self.max_interval)
-                || power_moved(last_report.power, now.power, self.power_change)
-                || last_report.voltage.is_some() != now.voltage.is_some()
-                || last_report.current.is_some() != now.current.is_some()
-                || energy_moved(last_report.today, now.today, self.energy_change)
-                || energy_moved(last_report.month, now.month, self.energy_change)
-                || energy_moved(last_report.total, now.total, self.energy_change))
+                || power_moved(reported.power, now.power, self.power_change)
+                || reported.voltage.is_some() != now.voltage.is_some()
+                || reported.current.is_some() != now.current.is_some()
+                || energy_moved(reported.today, now.today, self.energy_change)
+                || energy_moved(reported.month, now.month, self.energy_change)
+                || energy_moved(reported.total, now.total, self.energy_change))
     }
 }
 
-/// A load that is switched on or off is told however small it is.
-fn power_moved(last_report: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
-    match (last_report, now) {
-        (Some(last_report), Some(now)) if last_report == now => false,
-        (Some(last_report), Some(now)) => {
+/// A load that is switched on or off is reported however small it is.
+fn power_moved(reported: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
+    match (reported, now) {
+        (Some(reported), Some(now)) if reported == now => false,
+        (Some(reported), Some(now)) => {
             let none = MilliWatts::default();
-            last_report.difference(now) >= step || last_report == none || now == none
+            reported.difference(now) >= step || reported == none || now == none
         }
-        (last_report, now) => last_report != now,
+        (reported, now) => reported != now,
     }
 }
 
-/// Energy that starts over at midnight is told at once.
-fn energy_moved(
-    last_report: Option<MilliWattHours>,
-    now: Option<MilliWattHours>,
-    step: MilliWattHours,
-) -> bool {
-    match (last_report, now) {
-        (Some(last_report), Some(now)) => {
-            now < last_report || (now > last_report && last_report.difference(now) >= step)
-        }
-        (last_report, now) => last_report != now,
+/// Energy that starts over at midnight is reported at once.
+fn energy_moved(reported: Option<MilliWattHours>, now: Option<MilliWattHours>, step: MilliWattHours) -> bool {
+    match (reported, now) {
+        (Some(reported), Some(now)) => now < reported || (now > reported && reported.difference(now) >= step),
+        (reported, now) => reported != now,
     }
 }
 
@@ -83,42 +78,45 @@ mod tests {
 
     #[test]
     fn small_changes_wait_and_large_ones_do_not() {
-        let telling = ReportThresholds::default();
+        let thresholds = ReportThresholds::default();
         let soon = Some(Duration::from_secs(30));
         let with_power = |milliwatts| Energy {
             power: Some(MilliWatts::new(milliwatts)),
             ..full()
         };
-        let event_senders =
-            |last_report: u64, now: u64| telling.is_news(&with_power(last_report), &with_power(now), soon);
-        assert!(!event_senders(60_000, 60_000));
-        assert!(!event_senders(60_000, 60_900));
-        assert!(event_senders(60_000, 61_000) && event_senders(61_000, 60_000));
-        assert!(event_senders(300, 0) && event_senders(0, 300), "on or off");
-        assert!(telling.is_news(
+        let is_reported =
+            |reported: u64, now: u64| thresholds.is_reportable(&with_power(reported), &with_power(now), soon);
+        assert!(!is_reported(60_000, 60_000));
+        assert!(!is_reported(60_000, 60_900));
+        assert!(is_reported(60_000, 61_000) && is_reported(61_000, 60_000));
+        assert!(is_reported(300, 0) && is_reported(0, 300), "on or off");
+        assert!(thresholds.is_reportable(
             &with_power(60_000),
             &with_power(60_100),
-            Some(telling.max_interval)
+            Some(thresholds.max_interval)
         ));
         assert!(
-            !telling.is_news(&full(), &full(), Some(telling.max_interval)),
+            !thresholds.is_reportable(&full(), &full(), Some(thresholds.max_interval)),
             "nothing changed"
         );
         let unknown = Energy {
             power: None,
             ..full()
         };
-        assert!(telling.is_news(&full(), &unknown, soon) && telling.is_news(&unknown, &full(), soon));
+        assert!(
+            thresholds.is_reportable(&full(), &unknown, soon)
+                && thresholds.is_reportable(&unknown, &full(), soon)
+        );
         let midnight = Energy {
             today: Some(MilliWattHours::ZERO),
             ..full()
         };
-        assert!(telling.is_news(&full(), &midnight, soon));
+        assert!(thresholds.is_reportable(&full(), &midnight, soon));
         let used = |watt_hours| Energy {
             month: Some(WattHours::new(watt_hours).into()),
             ..full()
         };
-        assert!(!telling.is_news(&full(), &used(439), soon));
-        assert!(telling.is_news(&full(), &used(440), soon));
+        assert!(!thresholds.is_reportable(&full(), &used(439), soon));
+        assert!(thresholds.is_reportable(&full(), &used(440), soon));
     }
 }

@@ -203,6 +203,13 @@ impl Owner {
         self.clock.suspend(SignedDuration::try_from(length).unwrap());
     }
 
+    /// Removes the device from the settings and waits until its worker ended: the next worker starts after it.
+    pub async fn remove(&mut self, address: SocketAddr) {
+        self.send(DeviceMsg::Reload(device_set(&[]))).await;
+        self.send(DeviceMsg::Reload(device_set(&[address]))).await;
+        self.read().await;
+    }
+
     /// When our countdown ends that is reported.
     pub fn ends(&self) -> Timestamp {
         match self.countdown() {
@@ -237,6 +244,21 @@ pub fn path() -> OutletPath {
     "device".parse().unwrap()
 }
 
+/// The settings of the owner's devices.
+fn device_set(addresses: &[SocketAddr]) -> DeviceSet {
+    DeviceSet {
+        devices: addresses
+            .iter()
+            .map(|address| device_config("device", *address))
+            .collect(),
+        tempo: PollingConfig {
+            poll: NEVER,
+            slow_poll: NEVER,
+            ..tempo()
+        },
+    }
+}
+
 fn device_owner(
     address: SocketAddr,
     orders: mpsc::Receiver<DeviceMsg>,
@@ -244,21 +266,20 @@ fn device_owner(
     clock: Clock,
     sections: DeviceSections,
 ) -> DeviceOwner {
-    let tempo = PollingConfig {
-        poll: NEVER,
-        slow_poll: NEVER,
-        ..tempo()
-    };
-    let roster = DeviceSet {
-        devices: vec![device_config("device", address)],
-        tempo,
-    };
     let events = EventSenders {
         mqtt: events.clone(),
         scheduler: events,
     };
     let board = MetricsRegistry::default();
-    DeviceOwner::start(roster, orders, events, board, clock, Tasks::default(), sections)
+    DeviceOwner::start(
+        device_set(&[address]),
+        orders,
+        events,
+        board,
+        clock,
+        Tasks::default(),
+        sections,
+    )
 }
 
 pub async fn plug() -> RunningDevice {
@@ -375,4 +396,74 @@ async fn requests_to_connect_again_are_bounded_by_the_login_budget() {
     }
     let logins = device.counters().logins;
     assert!((2..=7).contains(&logins), "{logins}");
+}
+
+#[tokio::test]
+async fn a_removed_strip_is_switched_off_where_only_the_bridge_would() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let mut owner = Owner::start(strip.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner
+        .send(DeviceMsg::OffBy("device/2".parse().unwrap(), None))
+        .await;
+    owner.remove(strip.address()).await;
+    let on = [1, 2, 3, 4].map(|position| strip.relay(position));
+    assert_eq!(on, [false, true, false, false], "no end is wanted for 2");
+}
+
+#[tokio::test]
+async fn a_removed_strip_is_switched_off_after_a_request_that_was_cut_off() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let mut owner = Owner::start(strip.address()).await;
+    owner.ask(ON, RunLimit::default()).await.unwrap();
+    let end = Some(owner.after(HOUR));
+    owner
+        .send(DeviceMsg::OffBy("device/3".parse().unwrap(), end))
+        .await;
+    let stage = Stage::AfterApplying;
+    let scope = Scope::method("get_child_device_list").times(1);
+    strip.faults().set(Fault::Hang { stage, scope });
+    strip.reset_counters();
+    owner.command(DeviceAction::Read, RunLimit::default()).await;
+    strip
+        .wait_requests("get_child_device_list", 1, PATIENCE)
+        .await
+        .unwrap();
+    owner.send(DeviceMsg::Reload(device_set(&[]))).await;
+    let code = owner.reply().await.unwrap_err().code;
+    assert_eq!(code, ErrorCode::ShuttingDown);
+    owner.remove(strip.address()).await;
+    assert_eq!([1, 3].map(|position| strip.relay(position)), [true, false]);
+}
+
+#[tokio::test]
+async fn a_removed_plug_keeps_the_countdown_that_switches_it_off() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.remove(device.address()).await;
+    assert!(device.relay(1), "its countdown is armed for the end");
+
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    let device = plug().await;
+    let scope = Scope::method("get_countdown_rules");
+    device.faults().set(Fault::Refuse { code: -1002, scope });
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.remove(device.address()).await;
+    assert!(!device.relay(1), "it has no countdown");
+}
+
+#[tokio::test]
+async fn a_removed_device_that_cannot_be_reached_ends_in_time() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let mut owner = Owner::start(strip.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    let stage = Stage::BeforeApplying;
+    let scope = Scope::method("set_device_info").times(1);
+    strip.faults().set(Fault::Hang { stage, scope });
+    let start = Instant::now();
+    owner.remove(strip.address()).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(strip.relay(1), "nothing was confirmed");
 }

@@ -480,7 +480,7 @@ async fn a_trip_is_told_and_a_device_is_restarted() {
         .await;
     assert_eq!(
         event["message"],
-        "plug: overload protection says overloaded (was normal)"
+        "plug: overload protection reports overloaded (was normal)"
     );
     let state = bridge.retained("plug").await;
     assert_eq!(

@@ -1,18 +1,4 @@
-//! What a worker knows of its plug's countdown, and what to do about it. Pure.
-//!
-//! ```text
-//!                     the device does not know the request
-//!   unknown ───────────────────────────────────────────────────► unsupported
-//!      │ read                                                     (never asked again)
-//!      ▼         on, and an end is wanted            set
-//!    idle ◄───────────────────────────────► arming ───────► armed ──┐ the wanted end differs by more than 2 s,
-//!      ▲  ▲                                   │  ▲             │    │ or lies beyond 24 h and an hour is used
-//!      │  │ cleared: off, or no end is wanted │  └─────────────│────┘
-//!      │  └───────────────────────────────────│────────────────┘
-//!      │                                      │ refused
-//!      │ ended, or cleared on request         ▼
-//!  external ◄── the app started one         failed ── again after a minute ──► arming
-//! ```
+//! Which countdown on a plug the bridge armed, and how it must change. Pure.
 
 use std::time::Duration;
 
@@ -20,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use planner::{Now, Power, Steady};
 use serde_json::Value;
 
-use crate::domain::report::Countdown;
+use crate::{devices::wanted_ends::WantedEnd, domain::report::Countdown};
 
 /// The countdown counts whole seconds and is read some time later: two that end within this are the same.
 const SAME_END: SignedDuration = SignedDuration::from_secs(3);
@@ -32,24 +18,6 @@ const RENEW: SignedDuration = SignedDuration::from_hours(1);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// When the outlet must be off, even without the bridge.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::devices) enum WantedEnd {
-    /// The scheduler did not send it yet. What an earlier run armed stays.
-    #[default]
-    Unknown,
-    /// It may stay on.
-    Never,
-    /// By then.
-    By(Steady),
-}
-
-impl From<Option<Steady>> for WantedEnd {
-    fn from(end: Option<Steady>) -> Self {
-        end.map_or(Self::Never, Self::By)
-    }
-}
-
 /// What makes the countdown right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CountdownStep {
@@ -59,24 +27,20 @@ pub(super) enum CountdownStep {
     Clear,
 }
 
-/// Which countdown is ours, and which end is wanted.
+/// Which countdown is ours.
 #[derive(Debug, Default)]
 pub(super) struct CountdownMemory {
-    pub(super) wanted: WantedEnd,
     /// The ends of what this run armed, the newest last. There are two while it is not known whether the device took
     /// the newer one.
     armed: Vec<Steady>,
     /// The ends of what the run before armed.
     previous: Vec<Timestamp>,
-    /// Ours ran out, and the relay was not read since.
-    has_run_out: bool,
 }
 
 impl CountdownMemory {
     /// With what the run before armed.
-    pub(super) fn after_restart(wanted: WantedEnd, previous: Vec<Timestamp>) -> Self {
+    pub(super) fn after_restart(previous: Vec<Timestamp>) -> Self {
         Self {
-            wanted,
             previous,
             ..Self::default()
         }
@@ -94,15 +58,19 @@ impl CountdownMemory {
         self.previous.clear();
     }
 
-    /// Takes a reading: what runs, and whose it is.
-    pub(super) fn on_reading(&mut self, timer: Option<DeviceTimer>, now: Now) -> Countdown {
+    /// Takes a reading. Returns the countdown that runs, and whether it is ours.
+    pub(super) fn on_reading(
+        &mut self,
+        timer: Option<DeviceTimer>,
+        wanted: WantedEnd,
+        now: Now,
+    ) -> Countdown {
         let Some(DeviceTimer { to, left }) = timer else {
-            self.has_run_out = self.ran_out(now.steady);
             self.on_cleared();
             return Countdown::Idle;
         };
         let (ends, shown) = (now.steady.after(signed(left)), to_second(now.wall, left));
-        if to == Power::Off && self.is_ours(ends, shown) {
+        if to == Power::Off && self.is_ours(wanted, ends, shown) {
             self.armed = vec![ends];
             self.previous.clear();
             return Countdown::Armed { ends: shown };
@@ -113,7 +81,7 @@ impl CountdownMemory {
         Countdown::External { to, ends: shown }
     }
 
-    fn is_ours(&self, ends: Steady, shown: Timestamp) -> bool {
+    fn is_ours(&self, wanted: WantedEnd, ends: Steady, shown: Timestamp) -> bool {
         let same = |other: Steady| ends.since(other).abs() <= SAME_END;
         let wanted_then = |end: Steady| self.armed.is_empty() && same(end);
         self.armed.iter().any(|armed| same(*armed))
@@ -121,7 +89,7 @@ impl CountdownMemory {
                 .previous
                 .iter()
                 .any(|previous| previous.duration_since(shown).abs() <= SAME_END)
-            || matches!(self.wanted, WantedEnd::By(end) if wanted_then(end))
+            || matches!(wanted, WantedEnd::By(end) if wanted_then(end))
     }
 
     /// Whether ours was armed for this end, or for the longest that the device counts towards it.
@@ -137,26 +105,21 @@ impl CountdownMemory {
         }
     }
 
-    /// Whether ours has ended, or ends now.
-    pub(super) fn ran_out(&self, now: Steady) -> bool {
-        let over = |armed: &Steady| armed.since(now) <= SAME_END;
-        self.has_run_out || self.armed.last().is_some_and(over)
+    /// When ours ends; `None` if none was armed.
+    pub(super) fn armed_until(&self) -> Option<Steady> {
+        self.armed.last().copied()
     }
 
-    /// The relay was read: an end that was noticed before explains no later change.
-    pub(super) fn on_relay_read(&mut self) {
-        self.has_run_out = false;
-    }
-
-    /// What to do about the countdown of an outlet that no command switches now.
+    /// How the countdown of an outlet must change that no command switches now.
     pub(super) fn step(
         &self,
+        wanted: WantedEnd,
         countdown: Countdown,
         power: Option<Power>,
         now: Steady,
     ) -> Option<CountdownStep> {
-        match (power?, self.wanted, countdown) {
-            // One that is over is the bridge's to switch off: the device counts at least a second.
+        match (power?, wanted, countdown) {
+            // After the end the bridge switches off: the device counts at least a second.
             (Power::On, WantedEnd::By(end), Countdown::Idle | Countdown::Failed) if end > now => {
                 Some(CountdownStep::Arm(end))
             }
@@ -267,7 +230,10 @@ mod tests {
             json!({"on": 1, "remaining_s": "9"}),
         ] {
             assert_eq!(DeviceTimer::of(&value), None);
-            assert_eq!(armed(60).on_reading(None, at(1)), Countdown::Idle);
+            assert_eq!(
+                armed(60).on_reading(None, WantedEnd::Unknown, at(1)),
+                Countdown::Idle
+            );
         }
         let longest = to_second(at(0).wall, Duration::MAX);
         assert_eq!(longest.as_second(), Timestamp::MAX.as_second());
@@ -278,10 +244,10 @@ mod tests {
         let mut memory = armed(HOUR);
         let ends = at(3600).wall;
         assert_eq!(
-            memory.on_reading(to_off(HOUR - 10), at(12)),
+            memory.on_reading(to_off(HOUR - 10), WantedEnd::Unknown, at(12)),
             Countdown::Armed { ends: at(3602).wall }
         );
-        let external = memory.on_reading(to_off(HOUR), at(12));
+        let external = memory.on_reading(to_off(HOUR), WantedEnd::Unknown, at(12));
         assert_eq!(
             external,
             Countdown::External {
@@ -291,20 +257,9 @@ mod tests {
         );
         let to_on = DeviceTimer::of(&json!({"on": true, "remaining_s": HOUR}));
         assert_eq!(
-            armed(HOUR).on_reading(to_on, at(0)),
+            armed(HOUR).on_reading(to_on, WantedEnd::Unknown, at(0)),
             Countdown::External { to: Power::On, ends }
         );
-    }
-
-    #[test]
-    fn an_end_that_is_noticed_first_explains_the_next_reading_of_the_relay() {
-        let mut memory = armed(HOUR);
-        assert!(!memory.ran_out(at(3590).steady));
-        assert!(memory.ran_out(at(3599).steady));
-        assert_eq!(memory.on_reading(None, at(3602)), Countdown::Idle);
-        assert!(memory.ran_out(at(3603).steady));
-        memory.on_relay_read();
-        assert!(!memory.ran_out(at(3604).steady));
     }
 
     #[test]
@@ -313,7 +268,7 @@ mod tests {
             let mut memory = armed(HOUR);
             memory.on_arming(Duration::from_secs(2 * HOUR), at(10));
             assert_eq!(
-                memory.on_reading(to_off(left), at(10)),
+                memory.on_reading(to_off(left), WantedEnd::Unknown, at(10)),
                 Countdown::Armed { ends: at(ends).wall }
             );
         }
@@ -321,28 +276,27 @@ mod tests {
 
     #[test]
     fn after_a_restart_ours_is_known_by_its_end() {
-        let by = |memory: &mut CountdownMemory, left| {
-            matches!(memory.on_reading(to_off(left), at(0)), Countdown::Armed { .. })
+        let read = |memory: &mut CountdownMemory, wanted, left| {
+            let read = memory.on_reading(to_off(left), wanted, at(0));
+            matches!(read, Countdown::Armed { .. })
         };
+        let by = |memory: &mut CountdownMemory, left| read(memory, WantedEnd::Unknown, left);
         let previous = vec![at(3600).wall];
-        let mut by_file = CountdownMemory::after_restart(WantedEnd::Unknown, previous.clone());
+        let mut by_file = CountdownMemory::after_restart(previous.clone());
         assert!(!by(&mut by_file, HOUR + 5) && by(&mut by_file, HOUR + 3));
-        let mut by_wanted = CountdownMemory::after_restart(WantedEnd::By(at(7200).steady), Vec::new());
-        assert!(!by(&mut by_wanted, HOUR) && by(&mut by_wanted, 2 * HOUR));
+        let wanted = WantedEnd::By(at(7200).steady);
+        let mut by_wanted = CountdownMemory::default();
+        assert!(!read(&mut by_wanted, wanted, HOUR) && read(&mut by_wanted, wanted, 2 * HOUR));
         let mut unknown = CountdownMemory::default();
         assert!(!by(&mut unknown, HOUR));
-        let mut cleared = CountdownMemory::after_restart(WantedEnd::Unknown, previous);
-        cleared.on_reading(None, at(0));
+        let mut cleared = CountdownMemory::after_restart(previous);
+        cleared.on_reading(None, WantedEnd::Unknown, at(0));
         assert!(!by(&mut cleared, HOUR) && cleared.to_persist(at(0)).is_empty());
     }
 
     #[test]
     fn the_countdown_follows_the_wanted_end() {
-        let step = |wanted, countdown, power| {
-            let mut memory = armed(HOUR);
-            memory.wanted = wanted;
-            memory.step(countdown, Some(power), at(0).steady)
-        };
+        let step = |wanted, countdown, power| armed(HOUR).step(wanted, countdown, Some(power), at(0).steady);
         let ours = Countdown::Armed { ends: at(3600).wall };
         let external = Countdown::External {
             to: Power::Off,
@@ -371,17 +325,17 @@ mod tests {
             let found = step(wanted, countdown, power);
             assert_eq!(found, expected, "{wanted:?} {countdown:?} {power}");
         }
-        assert_eq!(armed(HOUR).step(ours, None, at(0).steady), None);
+        assert_eq!(armed(HOUR).step(by(60), ours, None, at(0).steady), None);
     }
 
     #[test]
     fn a_run_longer_than_a_day_is_renewed_after_an_hour() {
-        let mut memory = armed(24 * HOUR);
-        memory.wanted = WantedEnd::By(at(40 * 3600).steady);
+        let memory = armed(24 * HOUR);
+        let wanted = WantedEnd::By(at(40 * 3600).steady);
         let ours = Countdown::Armed {
             ends: at(24 * 3600).wall,
         };
-        let step = |now: Now| memory.step(ours, Some(Power::On), now.steady);
+        let step = |now: Now| memory.step(wanted, ours, Some(Power::On), now.steady);
         assert_eq!(step(at(3600)), None);
         assert_eq!(step(at(3601)), Some(CountdownStep::Arm(at(40 * 3600).steady)));
     }

@@ -1,7 +1,7 @@
-//! Energy: the units, a total that only grows, and the accounts that keep it.
+//! The total energy of each outlet, which only grows, and the counters from which it is computed.
 
-mod account;
-mod book;
+mod counter;
+mod totals;
 
-pub use account::{Counters, EnergyCounter};
-pub use book::{EnergyCounters, EnergyTotals};
+pub use counter::{Counters, EnergyCounter};
+pub use totals::{EnergyCounters, EnergyTotals};

@@ -1,4 +1,4 @@
-//! What can go wrong with a device, typed by what to do next.
+//! The faults of a device, and the remedy for each.
 
 use crate::domain::{
     command_error::ErrorCode,
@@ -7,14 +7,14 @@ use crate::domain::{
 
 /// A failed exchange with a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
-    /// Nobody told us the account: setup mode.
+pub(in crate::devices) enum Fault {
+    /// No account is configured: setup mode.
     #[error("no Tapo account is configured; set tapo.username and tapo.password")]
     NoAccount,
-    /// Nothing was sent: the address does not resolve, nobody listens, no route.
+    /// Nothing was sent: the address does not resolve, or there is no route.
     #[error("cannot connect: {0}")]
     Unreachable(String),
-    /// Something listens but does not take connections; some plugs open their port only when probed.
+    /// No port is open. Some plugs open theirs only after a discovery query.
     #[error("the connection was refused")]
     Refused,
     /// The request was sent, or may have been, and no answer came in time.
@@ -23,10 +23,10 @@ pub(crate) enum Fault {
     /// The connection ended before the answer: usually an idle one that the device had closed.
     #[error("the device closed the connection")]
     Closed,
-    /// The device does not know our session: another client took it, or it rebooted.
+    /// The device does not know the session: another client took it, or it rebooted.
     #[error("the session was lost")]
     SessionLost,
-    /// The session was lost again right after it was made.
+    /// The session was lost again right after the login.
     #[error("every session is lost at once; another program may be taking it over and over")]
     SessionUnstable,
     /// The address belongs to another device now.
@@ -50,7 +50,7 @@ pub(crate) enum Fault {
     /// The device counted too many wrong passwords.
     #[error("the device refuses logins after wrong passwords; check the password, then wait half an hour")]
     LockedOut,
-    /// A protocol or login variant that cannot be spoken.
+    /// A protocol or login variant that the bridge does not support.
     #[error("{0}")]
     UnsupportedProtocol(String),
     /// The device does not know this request.
@@ -67,35 +67,35 @@ pub(crate) enum Fault {
     /// HTTP 429 or 5xx.
     #[error("the device is overloaded (HTTP {0})")]
     Overloaded(u16),
-    /// An answer that could not be read. What was asked may have been done.
+    /// An unreadable answer. The request may have been carried out.
     #[error("the answer could not be read: {0}")]
     Unreadable(String),
 }
 
-/// What to do about a fault.
+/// The remedy for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
-    /// Ask again at once, once.
+pub(in crate::devices) enum Remedy {
+    /// Send the request again at once, once.
     RetryNow,
-    /// Log in again, then ask again, once.
+    /// Log in again, then send the request again, once.
     LogInAgain,
-    /// What the request did is not known: read the device before saying anything.
+    /// The result of the request is not known: read the device before any reply.
     ReadBack,
     /// Leave the session; probe with back-off.
     BackOff,
-    /// Leave the session; look for the device under another address.
+    /// Leave the session; search the device under another address.
     Search,
-    /// Leave the session; try again in minutes. Time alone does not heal it.
+    /// Leave the session; try again in minutes. Time alone does not remove the cause.
     WaitForUser,
     /// Leave the session; every login attempt makes it worse.
     KeepAway,
-    /// Never ask this device for this again; everything else works.
+    /// Do not send this request to this device again; everything else works.
     DoWithout,
 }
 
 impl Fault {
-    /// What to do next (`device-protocol` facts: measured against tapo 0.12.2).
-    pub(crate) fn remedy(&self) -> Remedy {
+    /// The remedy (measured against tapo 0.12.2).
+    pub(in crate::devices) fn remedy(&self) -> Remedy {
         match self {
             Self::Closed => Remedy::RetryNow,
             Self::SessionLost => Remedy::LogInAgain,
@@ -112,10 +112,15 @@ impl Fault {
         }
     }
 
-    /// Whether the device may have done what was asked.
-    pub(crate) fn may_be_done(&self) -> bool {
+    /// Whether it is an answer of the device about this request, and not a failure of the link. It needs no reconnect.
+    pub(in crate::devices) fn is_own_answer(&self) -> bool {
+        self.remedy() == Remedy::DoWithout || matches!(self, Self::Unreadable(_))
+    }
+
+    /// Whether the device may have carried out the request.
+    pub(in crate::devices) fn may_be_done(&self) -> bool {
         match self {
-            // A lost session is also what an answer looks like that does not decrypt.
+            // An answer that does not decrypt looks like a lost session.
             Self::NoAnswer
             | Self::Closed
             | Self::Unreadable(_)
@@ -136,8 +141,8 @@ impl Fault {
         }
     }
 
-    /// The word a command's answer carries when this fault ended it.
-    pub(crate) fn code(&self) -> ErrorCode {
+    /// The error code of a command that this fault ended.
+    pub(in crate::devices) fn code(&self) -> ErrorCode {
         match self {
             Self::NoAccount => ErrorCode::SetupMode,
             Self::Forbidden => ErrorCode::Forbidden,
@@ -159,7 +164,7 @@ impl Fault {
     }
 
     /// The phase in which a device waits after this fault kept it from logging in.
-    pub(crate) fn phase(&self) -> Phase {
+    pub(in crate::devices) fn phase(&self) -> Phase {
         match self {
             Self::NoAccount => Phase::SetupMode,
             Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Phase::Forbidden,
@@ -168,8 +173,8 @@ impl Fault {
         }
     }
 
-    /// What a person is told.
-    pub(crate) fn trouble(&self) -> DeviceError {
+    /// The error in reports and replies.
+    pub(in crate::devices) fn device_error(&self) -> DeviceError {
         DeviceError {
             code: self.code(),
             message: self.to_string(),
@@ -177,7 +182,7 @@ impl Fault {
     }
 
     /// The kind alone, for counting.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(in crate::devices) fn kind(&self) -> &'static str {
         match self {
             Self::NoAccount => "no_account",
             Self::Unreachable(_) => "unreachable",

@@ -1,7 +1,7 @@
-//! A logged-in device. The only file that names the `tapo` crate.
+//! A session with a device, over the `tapo` crate.
 //!
-//! State is read as JSON into lenient structs of our own: the crate's typed results fail on most
-//! firmwares in the field (missing or renamed fields, closed enums).
+//! State is read as JSON into lenient structs: the typed results of the crate fail on most
+//! firmware versions (missing or renamed fields, closed enums).
 
 use crate::domain::devices::Credentials;
 use std::{pin::Pin, time::Duration};
@@ -20,7 +20,7 @@ use planner::Power;
 
 /// One request on the wire.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Request<'a> {
+pub(in crate::devices) enum DeviceRequest<'a> {
     /// The device's own values; on a plug the outlet's too.
     Info,
     /// All children of a strip, in one request.
@@ -29,8 +29,8 @@ pub(super) enum Request<'a> {
     Child(&'a str),
     /// A relay: of a child, or the plug's own.
     Switch(Option<&'a str>, Power),
-    /// What a meter tells: of a child, or the plug's own.
-    Meter(Reading, Option<&'a str>),
+    /// Values of a meter: of a child, or the plug's own.
+    Meter(MeterRequest, Option<&'a str>),
     /// Restart in one second, so that the answer still arrives.
     Reboot,
     /// The plug's countdown: `Null`, or `{"on": bool, "remaining_s": int}`.
@@ -40,22 +40,22 @@ pub(super) enum Request<'a> {
     SetTimer(Duration),
     /// Clear the plug's countdown.
     ClearTimer,
-    /// The plug's schedule rules, one request for each five of them: a list. The crate leaves out those that it
+    /// The plug's schedule rules, one request for each five of them: a list. The crate skips those that it
     /// cannot read.
     GetRules,
     /// How many schedule rules the plug holds at most: a number.
     GetRoom,
-    /// One more rule: `{"id": ...}`.
+    /// Add a rule: `{"id": ...}`.
     AddRule(WeeklyOff),
-    /// Another content for a rule.
+    /// Replace the content of a rule.
     EditRule(&'a str, WeeklyOff),
-    /// One rule less.
+    /// Remove a rule.
     RemoveRule(&'a str),
 }
 
-/// What a meter can be asked.
+/// The requests to a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(in crate::devices) enum MeterRequest {
     /// Voltage, current, power, and the energy since the restart.
     Live,
     /// The energy of the day and the month; on plugs also the power.
@@ -65,9 +65,9 @@ pub(super) enum Reading {
 }
 
 /// A session with one device. Requests must not overlap: the protocol numbers them.
-pub(super) struct Session {
+pub(in crate::devices) struct Session {
     handler: Handler,
-    /// Bounds every request: the crate's own timeout does not cover reading the body in all cases.
+    /// Limits every request: the timeout of the crate does not cover reading the body in all cases.
     limit: Duration,
 }
 
@@ -78,8 +78,8 @@ enum Handler {
 
 impl Session {
     /// Logs in: 3 requests. A plug's handler drives every single plug and a strip's every strip,
-    /// whatever the model is called; `kind` says which to make.
-    pub(super) async fn open(
+    /// regardless of the model name; `kind` selects one.
+    pub(in crate::devices) async fn open(
         address: &str,
         credentials: Option<&Credentials>,
         kind: Kind,
@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Logs in again on the same handler: 2 requests. Fails if the device changed its protocol.
-    pub(super) async fn refresh(&mut self) -> Result<(), Fault> {
+    pub(in crate::devices) async fn refresh(&mut self) -> Result<(), Fault> {
         let limit = self.limit * LOGIN_REQUESTS;
         match &mut self.handler {
             Handler::Plug(plug) => within(limit, Box::pin(plug.refresh_session())).await.map(drop),
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// The names of what the device can do (`energy_monitoring`, `control_child`...).
-    pub(super) async fn components(&self) -> Result<Vec<String>, Fault> {
+    pub(in crate::devices) async fn components(&self) -> Result<Vec<String>, Fault> {
         let list = match &self.handler {
             Handler::Plug(plug) => within(self.limit, Box::pin(plug.get_component_list())).await?,
             Handler::Strip(strip) => within(self.limit, Box::pin(strip.get_component_list())).await?,
@@ -117,42 +117,48 @@ impl Session {
     }
 
     /// Sends one request and returns its result; `Null` where a request has none.
-    pub(super) async fn perform(&self, request: Request<'_>) -> Result<Value, Fault> {
+    pub(in crate::devices) async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
         let limit = match request {
-            Request::SetTimer(_) => self.limit * 2,
-            Request::GetRules => self.limit * RULE_PAGES,
+            DeviceRequest::SetTimer(_) => self.limit * 2,
+            DeviceRequest::GetRules => self.limit * RULE_PAGES,
             _ => self.limit,
         };
         within(limit, Box::pin(self.send(request))).await
     }
 
-    async fn send(&self, request: Request<'_>) -> Result<Value, tapo::Error> {
+    async fn send(&self, request: DeviceRequest<'_>) -> Result<Value, tapo::Error> {
         match (&self.handler, request) {
-            (Handler::Plug(plug), Request::Info) => plug.get_device_info_json().await,
-            (Handler::Plug(plug), Request::Switch(_, Power::On)) => plug.on().await.map(|()| Value::Null),
-            (Handler::Plug(plug), Request::Switch(_, Power::Off)) => plug.off().await.map(|()| Value::Null),
-            (Handler::Plug(plug), Request::Meter(reading, None)) => read_plug_meter(plug, reading).await,
-            (Handler::Plug(plug), Request::Reboot) => {
+            (Handler::Plug(plug), DeviceRequest::Info) => plug.get_device_info_json().await,
+            (Handler::Plug(plug), DeviceRequest::Switch(_, Power::On)) => {
+                plug.on().await.map(|()| Value::Null)
+            }
+            (Handler::Plug(plug), DeviceRequest::Switch(_, Power::Off)) => {
+                plug.off().await.map(|()| Value::Null)
+            }
+            (Handler::Plug(plug), DeviceRequest::Meter(reading, None)) => {
+                read_plug_meter(plug, reading).await
+            }
+            (Handler::Plug(plug), DeviceRequest::Reboot) => {
                 plug.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
             (
                 Handler::Plug(plug),
-                timer @ (Request::GetTimer | Request::SetTimer(_) | Request::ClearTimer),
+                timer @ (DeviceRequest::GetTimer | DeviceRequest::SetTimer(_) | DeviceRequest::ClearTimer),
             ) => send_timer(plug, timer).await,
             (
                 Handler::Plug(plug),
-                rule @ (Request::GetRules
-                | Request::GetRoom
-                | Request::AddRule(_)
-                | Request::EditRule(..)
-                | Request::RemoveRule(_)),
+                rule @ (DeviceRequest::GetRules
+                | DeviceRequest::GetRoom
+                | DeviceRequest::AddRule(_)
+                | DeviceRequest::EditRule(..)
+                | DeviceRequest::RemoveRule(_)),
             ) => send_rule(plug, rule).await,
-            (Handler::Strip(strip), Request::Info) => strip.get_device_info_json().await,
-            (Handler::Strip(strip), Request::Children) => strip.get_child_device_list_json().await,
-            (Handler::Strip(strip), Request::Child(id)) => {
+            (Handler::Strip(strip), DeviceRequest::Info) => strip.get_device_info_json().await,
+            (Handler::Strip(strip), DeviceRequest::Children) => strip.get_child_device_list_json().await,
+            (Handler::Strip(strip), DeviceRequest::Child(id)) => {
                 strip.plug_unchecked(id).get_device_info_json().await
             }
-            (Handler::Strip(strip), Request::Switch(Some(id), power)) => {
+            (Handler::Strip(strip), DeviceRequest::Switch(Some(id), power)) => {
                 let child = strip.plug_unchecked(id);
                 match power {
                     Power::On => child.on().await,
@@ -160,44 +166,50 @@ impl Session {
                 }
                 .map(|()| Value::Null)
             }
-            (Handler::Strip(strip), Request::Meter(reading, Some(id))) => {
+            (Handler::Strip(strip), DeviceRequest::Meter(reading, Some(id))) => {
                 let child = strip.plug_unchecked(id);
                 match reading {
-                    Reading::Live => as_json(&child.get_energy_meter_data().await?),
-                    Reading::Usage => as_json(&child.get_energy_usage().await?),
-                    Reading::Power => as_json(&child.get_current_power().await?),
+                    MeterRequest::Live => as_json(&child.get_energy_meter_data().await?),
+                    MeterRequest::Usage => as_json(&child.get_energy_usage().await?),
+                    MeterRequest::Power => as_json(&child.get_current_power().await?),
                 }
             }
-            (Handler::Strip(strip), Request::Reboot) => {
+            (Handler::Strip(strip), DeviceRequest::Reboot) => {
                 strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
-            // A plug has no children, and a strip has neither a relay, a meter nor a countdown of its own: what
-            // such a device would say.
-            (Handler::Plug(_), Request::Children | Request::Child(_) | Request::Meter(_, Some(_)))
+            // A plug has no children, and a strip itself has no relay, meter or countdown: the error that such a
+            // device would return.
+            (
+                Handler::Plug(_),
+                DeviceRequest::Children | DeviceRequest::Child(_) | DeviceRequest::Meter(_, Some(_)),
+            )
             | (
                 Handler::Strip(_),
-                Request::Switch(None, _)
-                | Request::Meter(_, None)
-                | Request::GetTimer
-                | Request::SetTimer(_)
-                | Request::ClearTimer
-                | Request::GetRules
-                | Request::GetRoom
-                | Request::AddRule(_)
-                | Request::EditRule(..)
-                | Request::RemoveRule(_),
+                DeviceRequest::Switch(None, _)
+                | DeviceRequest::Meter(_, None)
+                | DeviceRequest::GetTimer
+                | DeviceRequest::SetTimer(_)
+                | DeviceRequest::ClearTimer
+                | DeviceRequest::GetRules
+                | DeviceRequest::GetRoom
+                | DeviceRequest::AddRule(_)
+                | DeviceRequest::EditRule(..)
+                | DeviceRequest::RemoveRule(_),
             ) => Err(tapo::Error::DeviceNotFound),
         }
     }
 }
 
-/// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, what it did read
-/// is taken as leniently as all else.
-async fn read_plug_meter(plug: &PlugEnergyMonitoringHandler, reading: Reading) -> Result<Value, tapo::Error> {
+/// The crate has no JSON form of these. Its typed ones fail when a field is missing; as JSON again, the values are read as
+/// leniently as all others.
+async fn read_plug_meter(
+    plug: &PlugEnergyMonitoringHandler,
+    reading: MeterRequest,
+) -> Result<Value, tapo::Error> {
     match reading {
-        Reading::Live => as_json(&plug.get_energy_meter_data().await?),
-        Reading::Usage => as_json(&plug.get_energy_usage().await?),
-        Reading::Power => as_json(&plug.get_current_power().await?),
+        MeterRequest::Live => as_json(&plug.get_energy_meter_data().await?),
+        MeterRequest::Usage => as_json(&plug.get_energy_usage().await?),
+        MeterRequest::Power => as_json(&plug.get_current_power().await?),
     }
 }
 
@@ -205,10 +217,13 @@ fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {
     Ok(serde_json::to_value(result)?)
 }
 
-async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+async fn send_timer(
+    plug: &PlugEnergyMonitoringHandler,
+    request: DeviceRequest<'_>,
+) -> Result<Value, tapo::Error> {
     match request {
-        Request::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
-        Request::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
+        DeviceRequest::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
+        DeviceRequest::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
         _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
             json!({
                 "on": matches!(timer.desired_state, PowerState::On),
@@ -218,15 +233,18 @@ async fn send_timer(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) ->
     }
 }
 
-async fn send_rule(plug: &PlugEnergyMonitoringHandler, request: Request<'_>) -> Result<Value, tapo::Error> {
+async fn send_rule(
+    plug: &PlugEnergyMonitoringHandler,
+    request: DeviceRequest<'_>,
+) -> Result<Value, tapo::Error> {
     match request {
-        Request::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
-        Request::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
-        Request::EditRule(id, rule) => {
+        DeviceRequest::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
+        DeviceRequest::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
+        DeviceRequest::EditRule(id, rule) => {
             let rule = weekly(rule)?.with_id(id);
             plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
         }
-        Request::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
+        DeviceRequest::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
         _ => as_json(&plug.get_schedule_rules().await?),
     }
 }
@@ -241,14 +259,14 @@ fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
     )
 }
 
-/// A plug holds 32 rules and tells five at a time.
+/// A plug holds 32 rules and returns five at a time.
 const RULE_PAGES: u32 = 7;
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;
 
-/// Bounds an operation and classifies its error. The operation comes boxed: as a part of a worker its 10 kB and more
-/// would be held for every device, whether it is asked something or not.
+/// Limits an operation and classifies its error. The operation is boxed: as a part of a worker its 10 kB and more would be
+/// allocated for every device, also without a request in flight.
 async fn within<T>(
     limit: Duration,
     operation: Pin<Box<impl Future<Output = Result<T, tapo::Error>>>>,
@@ -266,7 +284,7 @@ fn classify(error: &tapo::Error) -> Fault {
         tapo::Error::Http(http) if http.is_timeout() => Fault::NoAnswer,
         tapo::Error::Http(http) if http.is_decode() || http.is_body() => Fault::Unreadable(root_cause(http)),
         tapo::Error::Http(_) => Fault::Closed,
-        // `on()` answered `"result":{}` lands here too: it was applied.
+        // `on()` with the answer `"result":{}` ends here too: it was applied.
         tapo::Error::Serde(error) => Fault::Unreadable(error.to_string()),
         tapo::Error::UnsupportedProtocol { description, .. } => {
             Fault::UnsupportedProtocol(description.clone())
@@ -303,7 +321,7 @@ fn classify_response(error: &TapoResponseError) -> Fault {
             status_code: code @ (429 | 500..=599),
             ..
         } => Fault::Overloaded(*code),
-        // Another status in a handshake: the device changed its protocol or is half way through a reboot.
+        // Another status in a handshake: the device changed its protocol or is rebooting.
         TapoResponseError::HttpError { .. } => Fault::SessionLost,
         TapoResponseError::EmptyResult => Fault::Unreadable("the result is missing".to_owned()),
         TapoResponseError::ResponseError { description } => Fault::Unreadable(description.clone()),
@@ -311,7 +329,7 @@ fn classify_response(error: &TapoResponseError) -> Fault {
     }
 }
 
-/// A request that never left: no route, no name, or nobody listening.
+/// A request that was not sent: no route, no name, or no open port.
 fn classify_connect(error: &(dyn std::error::Error + 'static)) -> Fault {
     let refused = causes(error)
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())

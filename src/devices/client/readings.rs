@@ -1,5 +1,5 @@
-//! A device's JSON, read leniently: a missing field, a field of another type or an unknown enum
-//! value leaves every other value working.
+//! The JSON of devices, read leniently: a missing field, a field of another type or an unknown value
+//! affects no other value.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -7,43 +7,43 @@ use serde_json::Value;
 use crate::domain::report::{Kind, Protection};
 use planner::Power;
 
-/// What `get_device_info` says of the device itself.
+/// The values of the device itself in `get_device_info`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct DeviceReading {
-    pub(super) device_id: Option<String>,
-    pub(super) model: Option<String>,
-    pub(super) firmware: Option<String>,
-    pub(super) hardware: Option<String>,
-    pub(super) mac: Option<String>,
-    pub(super) nickname: Option<String>,
+pub(in crate::devices) struct DeviceReading {
+    pub(in crate::devices) device_id: Option<String>,
+    pub(in crate::devices) model: Option<String>,
+    pub(in crate::devices) firmware: Option<String>,
+    pub(in crate::devices) hardware: Option<String>,
+    pub(in crate::devices) mac: Option<String>,
+    pub(in crate::devices) nickname: Option<String>,
     /// dBm.
-    pub(super) rssi: Option<i64>,
+    pub(in crate::devices) rssi: Option<i64>,
     /// The IANA name of the zone of its clock.
-    pub(super) zone: Option<String>,
+    pub(in crate::devices) zone: Option<String>,
 }
 
-/// What the device says of one relay: a plug's `get_device_info`, or one entry of a strip's list.
+/// The values of one relay: in `get_device_info` of a plug, or in one entry of the list of a strip.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct OutletReading {
+pub(in crate::devices) struct OutletReading {
     /// The child's own id; `None` on a plug.
-    pub(super) child_id: Option<String>,
+    pub(in crate::devices) child_id: Option<String>,
     /// 1..n as printed on the strip; the list is not in this order.
-    pub(super) position: Option<u8>,
-    pub(super) nickname: Option<String>,
-    pub(super) power: Option<Power>,
+    pub(in crate::devices) position: Option<u8>,
+    pub(in crate::devices) nickname: Option<String>,
+    pub(in crate::devices) power: Option<Power>,
     /// Seconds since the relay closed.
-    pub(super) on_time: Option<u64>,
-    pub(super) overheat: Option<Protection>,
-    pub(super) overload: Option<Protection>,
-    pub(super) overcurrent: Option<Protection>,
-    pub(super) charging: Option<String>,
-    pub(super) auto_off: Option<String>,
+    pub(in crate::devices) on_time: Option<u64>,
+    pub(in crate::devices) overheat: Option<Protection>,
+    pub(in crate::devices) overload: Option<Protection>,
+    pub(in crate::devices) overcurrent: Option<Protection>,
+    pub(in crate::devices) charging: Option<String>,
+    pub(in crate::devices) auto_off: Option<String>,
     /// Seconds until the auto-off setting switches off.
-    pub(super) auto_off_in: Option<u64>,
+    pub(in crate::devices) auto_off_in: Option<u64>,
 }
 
 impl DeviceReading {
-    pub(super) fn of(info: &Value) -> Self {
+    pub(in crate::devices) fn of(info: &Value) -> Self {
         Self {
             device_id: text(info, "device_id"),
             model: text(info, "model"),
@@ -58,7 +58,7 @@ impl DeviceReading {
 }
 
 impl OutletReading {
-    pub(super) fn of(info: &Value) -> Self {
+    pub(in crate::devices) fn of(info: &Value) -> Self {
         Self {
             child_id: text(info, "device_id"),
             position: info
@@ -70,7 +70,7 @@ impl OutletReading {
             on_time: info.get("on_time").and_then(Value::as_u64),
             overheat: overheat(info),
             overload: protection(info, "power_protection_status", "overloaded", &["normal"]),
-            // `lifted` is in the tapo crate's list (0.12.2); no dump shows which way it is meant.
+            // `lifted` is in the tapo crate's list (0.12.2); no dump shows what it means.
             overcurrent: protection(info, "overcurrent_status", "overcurrent", &["normal"]),
             charging: word(info, "charging_status"),
             auto_off: word(info, "auto_off_status"),
@@ -79,8 +79,8 @@ impl OutletReading {
     }
 
     /// The outlets of a strip, in the order of their positions. Children that are no outlets (the
-    /// night light of a P306) are left out; a child without a position comes after those with one.
-    pub(super) fn children(list: &Value) -> Vec<Self> {
+    /// night light of a P306) are skipped; a child without a position comes after those with one.
+    pub(in crate::devices) fn children(list: &Value) -> Vec<Self> {
         let children = list.get("child_device_list").and_then(Value::as_array);
         let mut outlets: Vec<Self> = children
             .into_iter()
@@ -95,7 +95,7 @@ impl OutletReading {
 }
 
 /// Which handler a device needs, from its component list and not from its model's name.
-pub(super) fn kind(components: &[String]) -> Kind {
+pub(in crate::devices) fn kind(components: &[String]) -> Kind {
     if components.iter().any(|id| id == "control_child") {
         Kind::Strip
     } else {
@@ -109,7 +109,7 @@ fn is_outlet(child: &Value) -> bool {
     child.get("device_on").is_some() && category.is_none_or(|category| category.contains("plug"))
 }
 
-/// Firmware before 1.3 says `overheated: bool`, later ones `overheat_status: "normal"`.
+/// Firmware before 1.3 has `overheated: bool`, later ones `overheat_status: "normal"`.
 fn overheat(info: &Value) -> Option<Protection> {
     let old = info.get("overheated").and_then(Value::as_bool);
     let old = old.map(|tripped| Protection {
@@ -160,7 +160,7 @@ fn nickname(info: &Value) -> Option<String> {
 const NAME_MAX: usize = 64;
 
 /// `AA-BB-CC-DD-EE-FF` or `AABBCCDDEEFF` to `aa:bb:cc:dd:ee:ff`; anything else is not a MAC.
-pub(super) fn mac(raw: &str) -> Option<String> {
+pub(in crate::devices) fn mac(raw: &str) -> Option<String> {
     let digits: Vec<char> = raw
         .chars()
         .filter(char::is_ascii_hexdigit)
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn old_firmware_says_overheated_and_unknown_words_pass_through() {
+    fn old_firmware_has_overheated_and_unknown_words_pass_through() {
         let overheat = |info| OutletReading::of(&info).overheat.unwrap();
         assert_eq!(overheat(json!({"overheated": true})).tripped, Some(true));
         for (word, tripped) in [
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn children_come_in_the_order_of_their_positions_and_lights_are_left_out() {
+    fn children_are_in_the_order_of_their_positions_and_lights_are_skipped() {
         let list = json!({"child_device_list": [
             {"device_id": "c2", "position": 2, "device_on": false, "category": "plug.powerstrip.sub-plug"},
             {"device_id": "c1", "position": 1, "device_on": true},

@@ -1,4 +1,4 @@
-//! The accounts of all outlets, shared by the workers that read the meters and the task that keeps them.
+//! The energy counters of all outlets, shared by the workers that read the meters and the device owner that saves them.
 
 use std::{
     collections::BTreeMap,
@@ -7,19 +7,19 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::account::{Counters, EnergyCounter};
+use super::counter::{Counters, EnergyCounter};
 use planner::DeviceId;
 use planner::units::MilliWattHours;
 
 /// Accounts by outlet, as they are saved: the key is `device/position`, which stays when an outlet is renamed.
 pub type EnergyCounters = BTreeMap<String, EnergyCounter>;
 
-/// The accounts. Clones share them.
+/// The counters. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct EnergyTotals(Arc<Mutex<EnergyCounters>>);
 
 impl EnergyTotals {
-    /// Goes on with what an earlier run kept.
+    /// With the counters of an earlier run.
     pub fn new(kept: EnergyCounters) -> Self {
         Self(Arc::new(Mutex::new(kept)))
     }
@@ -33,31 +33,31 @@ impl EnergyTotals {
         shown: Counters,
         now: Timestamp,
     ) -> MilliWattHours {
-        let mut accounts = self.lock();
-        let account = accounts
+        let mut counters = self.lock();
+        let counter = counters
             .entry(key(device, position))
             .or_insert_with(|| EnergyCounter::new(meter, now));
-        account.read(meter, shown, now)
+        counter.read(meter, shown, now)
     }
 
     /// Whether a device was ever seen to measure voltage and current.
     pub fn measures_voltage(&self, device: &DeviceId) -> bool {
         let prefix = prefix(device);
-        let accounts = self.lock();
-        let mut own = accounts.iter().filter(|(key, _)| key.starts_with(&prefix));
-        own.any(|(_, account)| account.counts_since_restart())
+        let counters = self.lock();
+        let mut own = counters.iter().filter(|(key, _)| key.starts_with(&prefix));
+        own.any(|(_, counter)| counter.counts_since_restart())
     }
 
     /// A device turned out not to measure voltage and current.
     pub fn forget_voltage(&self, device: &DeviceId) {
         let prefix = format!("{device}/");
-        for (_, account) in self.lock().iter_mut().filter(|(key, _)| key.starts_with(&prefix)) {
-            account.forget_since_restart();
+        for (_, counter) in self.lock().iter_mut().filter(|(key, _)| key.starts_with(&prefix)) {
+            counter.forget_since_restart();
         }
     }
 
-    /// What is to be kept.
-    pub fn accounts(&self) -> EnergyCounters {
+    /// All counters, for the state file.
+    pub fn counters(&self) -> EnergyCounters {
         self.lock().clone()
     }
 
@@ -81,22 +81,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_measured_voltage_is_known_after_a_restart_until_it_says_otherwise() {
+    fn a_device_that_measured_voltage_is_known_after_a_restart_until_a_reading_shows_otherwise() {
         let (strip, other): (DeviceId, DeviceId) = ("mats".parse().unwrap(), "mats-2".parse().unwrap());
-        let book = EnergyTotals::default();
+        let totals = EnergyTotals::default();
         let live = Counters {
             month: None,
             since_restart: Some(MilliWattHours::new(5)),
         };
         for (device, position) in [(&strip, 1), (&strip, 2), (&other, 1)] {
-            book.read(device, position, "meter", live, Timestamp::UNIX_EPOCH);
+            totals.read(device, position, "meter", live, Timestamp::UNIX_EPOCH);
         }
-        let book = EnergyTotals::new(book.accounts());
-        assert!(book.measures_voltage(&strip));
-        assert!(!book.measures_voltage(&"mat".parse().unwrap()));
-        book.forget_voltage(&strip);
-        assert!(!book.measures_voltage(&strip));
-        assert!(book.measures_voltage(&other));
-        assert_eq!(book.accounts().len(), 3, "the totals stay");
+        let totals = EnergyTotals::new(totals.counters());
+        assert!(totals.measures_voltage(&strip));
+        assert!(!totals.measures_voltage(&"mat".parse().unwrap()));
+        totals.forget_voltage(&strip);
+        assert!(!totals.measures_voltage(&strip));
+        assert!(totals.measures_voltage(&other));
+        assert_eq!(totals.counters().len(), 3, "the totals stay");
     }
 }

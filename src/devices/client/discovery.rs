@@ -1,8 +1,8 @@
-//! Asks the network who is there, on UDP 20002: a 16-byte header and JSON, both ways.
+//! Discovery on UDP 20002: a 16-byte header and JSON, both ways.
 //!
-//! The `tapo` crate can ask too, but it makes an RSA key pair for every query: up to a second of arithmetic, once
-//! for each dead device. Devices encrypt a part of their answer with that key, which nobody reads here, so one
-//! key for all queries is enough and its private half is not needed.
+//! The `tapo` crate has a discovery too, but it makes an RSA key pair for every query: up to a second of CPU time, once
+//! for each unreachable device. Devices encrypt a part of their answer with that key. This module does not read that
+//! part, so one key for all queries is enough and its private half is not needed.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use tokio::{
 use super::readings::mac;
 
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
-pub(super) const LISTEN: Duration = Duration::from_secs(1);
+pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);
 
 /// Where devices listen for queries.
 const PORT: u16 = 20002;
@@ -33,7 +33,7 @@ const HEADER: usize = 16;
 const CHECKSUM: std::ops::Range<usize> = 12..16;
 /// Stands in the place of the checksum while it is computed.
 const CHECKSUM_SEED: u32 = 0x5a6b_7c8d;
-/// The public half of a key pair whose private half was thrown away.
+/// The public half of a key pair whose private half was deleted.
 const PUBLIC_KEY: &str = "-----BEGIN RSA PUBLIC KEY-----
 MIGJAoGBAMMk1KrzyTFuhwF5W2qiL0ZCTNEitGP0SMNh2lRD9og+NIGVotoYH4H8
 aa9Ru2S2JeS1cd7+7h70Ga7Hz91gctu0H72m0H8pX4syt533M8hhqzyonnilib1j
@@ -52,7 +52,7 @@ pub struct Discovered {
     pub mac: Option<String>,
     /// The announced login protocol: `KLAP`, `TPAP`, `AES`.
     pub protocol: Option<String>,
-    /// The port of its web server, if it says.
+    /// The port of its web server, if it is announced.
     pub http_port: Option<u16>,
     /// The announced type: `SMART.TAPOPLUG`, `SMART.KASAPLUG`...
     pub device_type: Option<String>,
@@ -67,7 +67,7 @@ impl Discovered {
         }
     }
 
-    pub(super) fn of(ip: IpAddr, message: &Value) -> Self {
+    pub(in crate::devices) fn of(ip: IpAddr, message: &Value) -> Self {
         let text = |pointer| {
             message
                 .pointer(pointer)
@@ -88,9 +88,9 @@ impl Discovered {
     }
 }
 
-/// Asks who is there, at broadcast or single addresses, for `wait`; ends earlier once every address answered, which
-/// a broadcast address never does. Some plugs open their web server only when they are asked (seen on P110 1.4.6),
-/// so this also wakes a device that refuses connections. A network that cannot be asked has nobody on it.
+/// Queries broadcast or single addresses for `wait`. Ends earlier once every address answered, which a broadcast address
+/// never does. Some plugs open their web server only after a query (seen on P110 1.4.6), so this also wakes a device that
+/// refuses connections. A network without a route has no devices.
 pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.iter().partition(|target| target.is_ipv4());
     let mut found = HashMap::new();
@@ -98,12 +98,12 @@ pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
         (IpAddr::from(Ipv4Addr::UNSPECIFIED), v4),
         (Ipv6Addr::UNSPECIFIED.into(), v6),
     ] {
-        let _unreachable = ask(any, &targets, wait, &mut found).await;
+        let _unreachable = query_network(any, &targets, wait, &mut found).await;
     }
     found.into_values().collect()
 }
 
-async fn ask(
+async fn query_network(
     any: IpAddr,
     targets: &[IpAddr],
     wait: Duration,
@@ -117,17 +117,17 @@ async fn ask(
     let query = query(rand::random());
     let end = Instant::now() + wait;
     let mut buffer = vec![0; LARGEST];
-    // A datagram may be lost: asked twice, and in a long wait once a second.
+    // A datagram may be lost: the query is sent twice, and in a long wait once a second.
     let pause = (wait / 2).min(LISTEN);
     while Instant::now() < end {
         for target in targets {
-            // One without a route must not keep the others from being asked.
+            // An address without a route must not prevent the queries to the others.
             let _unreachable = socket.send_to(&query, (*target, PORT)).await;
         }
         let round = (Instant::now() + pause).min(end);
         while let Ok(received) = timeout_at(round, socket.recv_from(&mut buffer)).await {
             let Ok((length, from)) = received else {
-                // Nobody listens there, as the host itself tells. Somebody may after the next query.
+                // The host reports that no port is open there. One may be open after the next query.
                 sleep_until(round).await;
                 break;
             };
@@ -169,21 +169,20 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// An answer of the network is good for all workers for this long: a thousand lost devices must not make all
-/// others answer a thousand broadcasts.
+/// All workers use the same answers for this long: a thousand unreachable devices must not cause a thousand broadcasts.
 const FRESH: Duration = Duration::from_secs(2);
-/// Devices that are woken at the same time. The others do without until their next attempt.
+/// Devices that are woken at the same time. The others wait until their next attempt.
 const WAKING: usize = 8;
 
-/// What the network answered lately, shared by all workers.
+/// The last answers of the network, shared by all workers.
 #[derive(Debug, Clone)]
-pub(super) struct DiscoveryCache(Arc<CachedAnswers>);
+pub(in crate::devices) struct DiscoveryCache(Arc<CachedAnswers>);
 
 #[derive(Debug)]
 struct CachedAnswers {
     searching: Semaphore,
     waking: Semaphore,
-    /// All workers ask the same targets.
+    /// All workers query the same targets.
     answers: Mutex<Option<Answers>>,
 }
 
@@ -200,8 +199,8 @@ impl Default for DiscoveryCache {
 }
 
 impl DiscoveryCache {
-    /// Where the device with this MAC answers now. One search runs at a time; who waits for it reads its answer.
-    pub(super) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
+    /// Where the device with this MAC answers now. One search runs at a time; the others read its answers.
+    pub(in crate::devices) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
         let _turn = self.0.searching.acquire().await.ok()?;
         let answers = match self.fresh() {
             Some(answers) => answers,
@@ -211,8 +210,8 @@ impl DiscoveryCache {
         found.cloned()
     }
 
-    /// Asks one device, which makes some open their web server; whether it answered.
-    pub(super) async fn wake(&self, device: IpAddr) -> bool {
+    /// Queries one device, which makes some open their web server. Returns whether it answered.
+    pub(in crate::devices) async fn wake(&self, device: IpAddr) -> bool {
         let Ok(_turn) = self.0.waking.try_acquire() else {
             return false;
         };
@@ -259,12 +258,12 @@ mod tests {
         );
     }
 
-    /// Asks itself: the query of one comes back as the answer to another's.
+    /// One simulated device answers each query; all searches but one read the cache.
     #[tokio::test]
-    async fn a_thousand_searches_ask_the_network_once() {
+    async fn a_thousand_searches_send_one_query() {
         let target = IpAddr::from([127, 20, rand::random(), 2]);
         let device = UdpSocket::bind((target, PORT)).await.unwrap();
-        let directory = DiscoveryCache::default();
+        let cache = DiscoveryCache::default();
         let tasks = crate::system::tasks::Tasks::default();
         let asked = tasks.spawn("device", async move {
             let (mut buffer, mut asked) = (vec![0; LARGEST], 0);
@@ -280,9 +279,7 @@ mod tests {
         });
         let searches: Vec<_> = (0..1000)
             .map(|_| {
-                let search = directory
-                    .clone()
-                    .find("aa:bb:cc:00:11:22".to_owned(), vec![target]);
+                let search = cache.clone().find("aa:bb:cc:00:11:22".to_owned(), vec![target]);
                 tasks.spawn("search", search)
             })
             .collect();

@@ -1,38 +1,38 @@
-//! The first exchange with a device: log in, see what it is and how it is.
+//! The first exchange with a device: log in, read what it is and the state of its outlets.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 use super::{
+    discovery::DiscoveryCache,
     fault::Fault,
     readings::{DeviceReading, OutletReading, kind},
-    search::DiscoveryCache,
-    session::{Request, Session},
+    session::{DeviceRequest, Session},
 };
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
 
-/// A device that let us in.
-pub(super) struct Opened {
-    pub(super) session: Session,
-    pub(super) kind: Kind,
-    pub(super) components: Vec<String>,
-    pub(super) info: Value,
-    pub(super) outlets: Vec<OutletReading>,
+/// A device that accepted the login.
+pub(in crate::devices) struct Opened {
+    pub(in crate::devices) session: Session,
+    pub(in crate::devices) kind: Kind,
+    pub(in crate::devices) components: Vec<String>,
+    pub(in crate::devices) info: Value,
+    pub(in crate::devices) outlets: Vec<OutletReading>,
 }
 
-/// Logs in and reads what the device is and how it is. The first time, a strip shows itself by its
-/// components and is opened again as one.
-pub(super) async fn open(
+/// Logs in and reads what the device is and the state of its outlets. The first time, a device whose components are those
+/// of a strip is opened again as a strip.
+pub(in crate::devices) async fn open(
     address: String,
     config: Arc<DeviceConfig>,
     guess: Kind,
     limit: Duration,
-    directory: DiscoveryCache,
+    discovery: DiscoveryCache,
 ) -> Result<Opened, Fault> {
     let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
-        Err(Fault::Refused) if wake(&address, &directory).await => {
+        Err(Fault::Refused) if wake(&address, &discovery).await => {
             Session::open(&address, config.credentials.as_ref(), guess, limit).await?
         }
         session => session?,
@@ -42,10 +42,10 @@ pub(super) async fn open(
     if kind != guess {
         session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
     }
-    let info = session.perform(Request::Info).await?;
+    let info = session.perform(DeviceRequest::Info).await?;
     let outlets = match kind {
         Kind::Plug => vec![OutletReading::of(&info)],
-        Kind::Strip => OutletReading::children(&session.perform(Request::Children).await?),
+        Kind::Strip => OutletReading::children(&session.perform(DeviceRequest::Children).await?),
     };
     Ok(Opened {
         session,
@@ -57,15 +57,15 @@ pub(super) async fn open(
 }
 
 /// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
-async fn wake(address: &str, directory: &DiscoveryCache) -> bool {
+async fn wake(address: &str, discovery: &DiscoveryCache) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     match host.parse::<IpAddr>() {
-        Ok(ip) => directory.wake(ip).await,
+        Ok(ip) => discovery.wake(ip).await,
         Err(_) => false,
     }
 }
 
-/// What a look at a device showed.
+/// The result of one login, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// `P110`, `P304M`...
@@ -78,10 +78,10 @@ pub struct Seen {
     pub outlets: Vec<(Option<u8>, Option<String>)>,
 }
 
-/// Logs in once and looks, for a person who checks the settings. No retries.
+/// Logs in once and reads the device, to check the settings. No retries.
 ///
 /// # Errors
-/// What is wrong with the device, in words.
+/// The problem and what to do, as text.
 pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
     let opening = open(
         config.address.clone(),
@@ -91,7 +91,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         DiscoveryCache::default(),
     );
     let opened = opening.await.map_err(|fault| match fault {
-        // No session was there to be lost: what answers does not know this way to log in.
+        // Before the first login no session can be lost: the device does not support this login.
         Fault::SessionLost => {
             "something answers there, but not as a Tapo device; is the address right?".to_owned()
         }

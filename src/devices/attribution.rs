@@ -1,0 +1,230 @@
+//! What changed a relay: a command of the bridge, the device's countdown, an OFF rule, or anything external. Pure.
+
+use jiff::{SignedDuration, tz::TimeZone};
+use planner::{Now, OutletKey, Power, Steady};
+
+use super::state::{ChangeSign, DeviceState, RelayChange};
+use crate::domain::{
+    off_rules::{OurRules, has_fired},
+    report::{ChangedBy, DeviceClock},
+};
+
+/// A device that was busy may carry out a switch this long after it was sent.
+const LATE: SignedDuration = SignedDuration::from_secs(30);
+/// A device counts whole seconds and is read some time later.
+const COUNTED_IN_SECONDS: SignedDuration = SignedDuration::from_secs(2);
+/// The countdown counts whole seconds too, and may end this much early.
+const COUNTDOWN_TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
+
+/// What the bridge did that explains a change of a relay.
+#[derive(Debug, Default)]
+pub(super) struct Attribution {
+    /// Switches that were sent and that the device did not confirm yet. One that is carried out late is not external.
+    sent: Vec<AttributedSwitch>,
+    /// When the countdown ends that the bridge armed.
+    countdown_ends: Option<Steady>,
+    /// The countdown was read as ended, and the relay was not read since.
+    countdown_has_ended: bool,
+    /// The OFF rules on the device that the bridge wrote.
+    off_rules: OurRules,
+}
+
+#[derive(Debug)]
+struct AttributedSwitch {
+    outlet: Option<OutletKey>,
+    power: Power,
+    at: Steady,
+}
+
+impl Attribution {
+    /// A switch is sent. An earlier one of the same outlet may still be carried out before it.
+    pub(super) fn on_sent(&mut self, outlet: Option<OutletKey>, power: Power, now: Steady) {
+        self.forget_old(now);
+        self.sent
+            .retain(|sent| sent.outlet != outlet || sent.power != power);
+        self.sent.push(AttributedSwitch {
+            outlet,
+            power,
+            at: now,
+        });
+    }
+
+    /// The device confirmed a state: no switch of this outlet is pending.
+    pub(super) fn on_confirmed(&mut self, outlet: Option<&OutletKey>) {
+        self.sent.retain(|sent| sent.outlet.as_ref() != outlet);
+    }
+
+    /// When the countdown of the bridge ends; `None` if none runs.
+    pub(super) fn set_countdown(&mut self, ends: Option<Steady>) {
+        self.countdown_ends = ends;
+    }
+
+    /// A reading shows that no countdown runs. If it was about to end, it ended.
+    pub(super) fn on_no_countdown(&mut self, now: Steady) {
+        self.countdown_has_ended = self.countdown_ended(now);
+        self.countdown_ends = None;
+    }
+
+    /// The OFF rules on the device that the bridge wrote.
+    pub(super) fn set_off_rules(&mut self, rules: &OurRules) {
+        if self.off_rules != *rules {
+            self.off_rules.clone_from(rules);
+        }
+    }
+
+    /// Sets what made each change. Returns the external ones.
+    pub(super) fn attribute(
+        &mut self,
+        state: &mut DeviceState,
+        changes: Vec<RelayChange>,
+        now: Now,
+    ) -> Vec<RelayChange> {
+        let mut external = Vec::new();
+        for change in changes {
+            match change.sign {
+                ChangeSign::CountRestarted(start) => self.conclude_off(state, &change, start, now),
+                ChangeSign::Read => {
+                    let changed_by = self.changed_by(&change, &state.rules.clock, now);
+                    if let Some(known) = state.by_key(change.outlet.as_ref()) {
+                        known.outlet.changed_by = changed_by;
+                    }
+                    if changed_by == ChangedBy::External {
+                        external.push(change);
+                    }
+                }
+            }
+        }
+        // An end that was read before this reading explains no later change.
+        self.countdown_has_ended = false;
+        external
+    }
+
+    fn changed_by(&mut self, change: &RelayChange, clock: &DeviceClock, now: Now) -> ChangedBy {
+        if self.explains(change, now.steady) {
+            ChangedBy::Command
+        } else if change.power == Power::On {
+            ChangedBy::External
+        } else if self.countdown_ended(now.steady) {
+            ChangedBy::Countdown
+        } else if self.off_rule_fired(clock, now) {
+            ChangedBy::OffRule
+        } else {
+            ChangedBy::External
+        }
+    }
+
+    /// An outlet that was on starts a new run. If a command of the bridge closed the relay, it was open before: it was
+    /// switched off after the reading before. Without a command the count of a device proves nothing.
+    fn conclude_off(&self, state: &mut DeviceState, change: &RelayChange, start: Steady, now: Now) {
+        let on = |sent: &&AttributedSwitch| sent.outlet == change.outlet && sent.power == Power::On;
+        let sent_at = self.sent.iter().find(on).map(|sent| sent.at);
+        if sent_at.is_none_or(|sent_at| start.since(sent_at) < -COUNTED_IN_SECONDS) {
+            return;
+        }
+        if let Some(known) = state.by_key(change.outlet.as_ref()) {
+            known.start_run(start, now);
+            known.outlet.changed_by = ChangedBy::Command;
+        }
+    }
+
+    /// Whether a switch that was sent made this change. If so, it is not pending any more.
+    fn explains(&mut self, change: &RelayChange, now: Steady) -> bool {
+        self.forget_old(now);
+        let ours = |sent: &AttributedSwitch| sent.outlet == change.outlet && sent.power == change.power;
+        let found = self.sent.iter().any(ours);
+        self.sent.retain(|sent| !ours(sent));
+        found
+    }
+
+    fn countdown_ended(&self, now: Steady) -> bool {
+        let ended = |ends: Steady| ends.since(now) <= COUNTDOWN_TOLERANCE;
+        self.countdown_has_ended || self.countdown_ends.is_some_and(ended)
+    }
+
+    /// Whether an OFF rule of the bridge fired a moment ago, by the device's clock.
+    fn off_rule_fired(&self, clock: &DeviceClock, now: Now) -> bool {
+        let DeviceClock::InStep { zone } = clock else {
+            return false;
+        };
+        TimeZone::get(zone).is_ok_and(|zone| has_fired(&self.off_rules, &zone, now.wall))
+    }
+
+    fn forget_old(&mut self, now: Steady) {
+        self.sent.retain(|sent| now.since(sent.at) < LATE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{off_rules::WeeklyOff, report::Weekdays};
+
+    /// 2026-11-21 was a Saturday.
+    fn at(seconds: i64) -> Now {
+        let start = Now {
+            wall: "2026-11-21T10:00:00Z".parse().unwrap(),
+            steady: Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000)),
+        };
+        start.moved_to(start.wall + SignedDuration::from_secs(seconds))
+    }
+
+    fn off(attribution: &mut Attribution, seconds: i64) -> ChangedBy {
+        let change = RelayChange {
+            outlet: None,
+            power: Power::Off,
+            sign: ChangeSign::Read,
+        };
+        let clock = DeviceClock::InStep {
+            zone: "UTC".to_owned(),
+        };
+        attribution.changed_by(&change, &clock, at(seconds))
+    }
+
+    #[test]
+    fn a_switch_explains_its_own_change_once_and_for_a_while() {
+        let mut attribution = Attribution::default();
+        let now = at(0).steady;
+        let change = |outlet: &str, power| RelayChange {
+            outlet: Some(outlet.parse().unwrap()),
+            power,
+            sign: ChangeSign::Read,
+        };
+        let key = || Some("1".parse().unwrap());
+        attribution.on_sent(key(), Power::On, now);
+        assert!(!attribution.explains(&change("1", Power::Off), now));
+        assert!(!attribution.explains(&change("2", Power::On), now));
+        assert!(attribution.explains(&change("1", Power::On), now));
+        assert!(!attribution.explains(&change("1", Power::On), now));
+
+        attribution.on_sent(key(), Power::On, now);
+        assert!(!attribution.explains(&change("1", Power::On), now.after(LATE)));
+
+        attribution.on_sent(key(), Power::On, now);
+        attribution.on_confirmed(key().as_ref());
+        assert!(!attribution.explains(&change("1", Power::On), now));
+    }
+
+    #[test]
+    fn a_countdown_that_ended_explains_the_next_reading_of_the_relay() {
+        let mut attribution = Attribution::default();
+        attribution.set_countdown(Some(at(3600).steady));
+        assert_eq!(off(&mut attribution, 3590), ChangedBy::External);
+        assert_eq!(off(&mut attribution, 3599), ChangedBy::Countdown);
+        attribution.on_no_countdown(at(3602).steady);
+        assert_eq!(off(&mut attribution, 3700), ChangedBy::Countdown);
+        attribution.attribute(&mut DeviceState::default(), Vec::new(), at(3701));
+        assert_eq!(off(&mut attribution, 3702), ChangedBy::External);
+    }
+
+    #[test]
+    fn an_off_rule_of_the_bridge_explains_an_off() {
+        let mut attribution = Attribution::default();
+        let rule = WeeklyOff {
+            minute: 601,
+            days: Weekdays::from_bits(0b100_0000),
+        };
+        attribution.set_off_rules(&[("S1".to_owned(), rule)].into());
+        assert_eq!(off(&mut attribution, 70), ChangedBy::OffRule);
+        assert_eq!(off(&mut attribution, 700), ChangedBy::External);
+    }
+}

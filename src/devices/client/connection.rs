@@ -1,0 +1,316 @@
+//! The connection to one device: each request gets the remedy that its fault asks for.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    discovery::DiscoveryCache,
+    fault::{Fault, Remedy},
+    identity::KnownIdentity,
+    login_budget::{LoginBudget, LoginPurpose},
+    opening::{Opened, open},
+    readings::DeviceReading,
+    session::{DeviceRequest, Session},
+};
+use crate::{
+    devices::mailbox::{Mailbox, Stopped},
+    domain::{device_metrics::DeviceMetrics, devices::WorkerSettings, report::Kind},
+    system::clock::Clock,
+};
+
+/// Why an exchange with a device ended without a result.
+#[derive(Debug)]
+pub(in crate::devices) enum ExchangeError {
+    /// The worker ends.
+    Stopped,
+    /// The device failed, and no remedy helped.
+    Fault(Fault),
+}
+
+impl From<Stopped> for ExchangeError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<Fault> for ExchangeError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl ExchangeError {
+    /// The fault, if the device itself sent it as an answer. Such a fault needs no reconnect.
+    pub(in crate::devices) fn own_answer(self) -> Result<Fault, Self> {
+        match self {
+            Self::Fault(fault) if fault.is_own_answer() => Ok(fault),
+            error => Err(error),
+        }
+    }
+}
+
+/// The session with one device, and what is needed to renew it.
+pub(in crate::devices) struct Connection {
+    /// At most one request is in flight: the protocol numbers them. `None` while the device is not connected.
+    session: Option<Session>,
+    settings: WorkerSettings,
+    kind: Kind,
+    /// The configured address, or the one at which the device was found.
+    address: String,
+    /// Which device it is.
+    identity: KnownIdentity,
+    logins: LoginBudget,
+    discovery: DiscoveryCache,
+    metrics: DeviceMetrics,
+    clock: Clock,
+    /// The device may have carried out a switch of the command in flight, in whole or in part.
+    may_be_done: bool,
+}
+
+impl Connection {
+    pub(in crate::devices) fn new(
+        settings: WorkerSettings,
+        discovery: DiscoveryCache,
+        metrics: DeviceMetrics,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            session: None,
+            kind: Kind::Plug,
+            address: settings.config.address.clone(),
+            settings,
+            identity: KnownIdentity::default(),
+            logins: LoginBudget::new(Instant::now()),
+            discovery,
+            metrics,
+            clock,
+            may_be_done: false,
+        }
+    }
+
+    /// Plug or strip, as far as it is known.
+    pub(in crate::devices) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where the device is reached.
+    pub(in crate::devices) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(in crate::devices) fn identity(&self) -> &KnownIdentity {
+        &self.identity
+    }
+
+    pub(in crate::devices) fn logins(&mut self) -> &mut LoginBudget {
+        &mut self.logins
+    }
+
+    /// Takes changed settings. With another address, another device may answer.
+    pub(in crate::devices) fn configure(&mut self, settings: WorkerSettings) {
+        if self.settings.config.address != settings.config.address {
+            self.address.clone_from(&settings.config.address);
+            self.kind = Kind::Plug;
+            self.identity = KnownIdentity::default();
+        }
+        self.settings = settings;
+    }
+
+    /// Logs in and reads what the device is and the state of its outlets.
+    ///
+    /// # Errors
+    /// The fault, also if another device answers.
+    pub(in crate::devices) async fn open(
+        &mut self,
+        mailbox: &mut Mailbox,
+    ) -> Result<Result<Opened, Fault>, Stopped> {
+        self.metrics.logged_in();
+        let opening = open(
+            self.address.clone(),
+            self.settings.config.clone(),
+            self.kind,
+            self.settings.polling.request,
+            self.discovery.clone(),
+        );
+        let opened = match mailbox.serve_inbox_during(opening).await? {
+            Ok(opened) => opened,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        self.logins.spend(Instant::now());
+        let reading = DeviceReading::of(&opened.info);
+        if let Some(other) = self.identity.mismatch(&reading) {
+            return Ok(Err(Fault::OtherDevice(other)));
+        }
+        self.identity.learn(&reading);
+        self.kind = opened.kind;
+        Ok(Ok(opened))
+    }
+
+    /// Takes the session of an opened device.
+    pub(in crate::devices) fn start(&mut self, session: Session) {
+        self.session = Some(session);
+    }
+
+    /// Drops the session.
+    pub(in crate::devices) fn close(&mut self) {
+        self.session = None;
+    }
+
+    /// Asks the network for the address of the device, by its MAC. Returns the old address if it changed.
+    pub(in crate::devices) async fn search(
+        &mut self,
+        mailbox: &mut Mailbox,
+        targets: Vec<IpAddr>,
+    ) -> Result<Option<String>, Stopped> {
+        let Some(mac) = self.identity.mac() else {
+            return Ok(None);
+        };
+        let search = self.discovery.clone().find(mac.to_owned(), targets);
+        let found = mailbox.serve_inbox_during(search).await?;
+        let Some(address) = found.map(|found| found.address()) else {
+            // An address that discovery found earlier is not better than the configured one.
+            self.address.clone_from(&self.settings.config.address);
+            return Ok(None);
+        };
+        if address == self.address {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::replace(&mut self.address, address)))
+    }
+
+    /// A command begins: nothing of it was sent yet.
+    pub(in crate::devices) fn begin_command(&mut self) {
+        self.may_be_done = false;
+    }
+
+    /// Whether the device may have carried out a switch since the command began.
+    pub(in crate::devices) fn may_be_done(&self) -> bool {
+        self.may_be_done
+    }
+
+    /// Sends one request, with at most one remedy of each kind. The inbox is served meanwhile.
+    pub(in crate::devices) async fn exchange(
+        &mut self,
+        mailbox: &mut Mailbox,
+        request: DeviceRequest<'_>,
+        purpose: LoginPurpose,
+    ) -> Result<Value, ExchangeError> {
+        let (mut asked_again, mut logged_in) = (false, false);
+        let switches = matches!(request, DeviceRequest::Switch(..));
+        loop {
+            let sent = Instant::now();
+            let answer = mailbox.serve_inbox_during(self.perform(request)).await;
+            // The device may have carried it out also when the stop cut the exchange short.
+            self.may_be_done |= switches && answer.as_ref().map_or(true, was_done_perhaps);
+            let fault = match answer? {
+                Ok(value) => {
+                    self.metrics.answered(sent.elapsed(), self.clock.now());
+                    return Ok(value);
+                }
+                Err(fault) => fault,
+            };
+            self.metrics.failed(fault.kind());
+            mailbox.on_fault(&fault);
+            match fault.remedy() {
+                Remedy::RetryNow if !asked_again && !matches!(request, DeviceRequest::Reboot) => {
+                    asked_again = true;
+                }
+                // A request that is lost with its connection uses a sequence number, so the device refuses the next
+                // one. No other client took the session, so this login does not count against the budget.
+                Remedy::LogInAgain
+                    if !logged_in && (asked_again || self.logins.take(purpose, Instant::now())) =>
+                {
+                    logged_in = true;
+                    self.log_in_again(mailbox).await?;
+                }
+                // The new session was lost too. Without a login in the budget, the session is only lost.
+                Remedy::LogInAgain if logged_in => return Err(Fault::SessionUnstable.into()),
+                _ => return Err(fault.into()),
+            }
+        }
+    }
+
+    /// One request after the stop, without the inbox. A session that is missing or lost is made first.
+    ///
+    /// # Errors
+    /// The fault. The caller bounds the time.
+    pub(in crate::devices) async fn exchange_after_stop(
+        &mut self,
+        request: DeviceRequest<'_>,
+    ) -> Result<Value, Fault> {
+        if self.session.is_some() {
+            match self.perform(request).await {
+                // The stop cut off a request, which used a sequence number of the session.
+                Err(Fault::SessionLost | Fault::Closed) => {}
+                answer => return answer,
+            }
+        }
+        self.session = Some(self.new_session().await?);
+        let info = self.perform(DeviceRequest::Info).await?;
+        if let Some(other) = self.identity.mismatch(&DeviceReading::of(&info)) {
+            self.session = None;
+            return Err(Fault::OtherDevice(other));
+        }
+        self.perform(request).await
+    }
+
+    async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
+        match &self.session {
+            Some(session) => session.perform(request).await,
+            None => Err(Fault::SessionLost),
+        }
+    }
+
+    /// A new session with the same device.
+    async fn log_in_again(&mut self, mailbox: &mut Mailbox) -> Result<(), ExchangeError> {
+        self.renew(mailbox).await?;
+        let info = mailbox
+            .serve_inbox_during(self.perform(DeviceRequest::Info))
+            .await?;
+        let fault = match info {
+            Ok(info) => match self.identity.mismatch(&DeviceReading::of(&info)) {
+                None => return Ok(()),
+                // An address can move to another device, which must not get the commands of this one.
+                Some(other) => Fault::OtherDevice(other),
+            },
+            Err(Fault::SessionLost) => Fault::SessionUnstable,
+            Err(fault) => fault,
+        };
+        self.metrics.failed(fault.kind());
+        Err(fault.into())
+    }
+
+    /// A new session on the same handler; a new handler if the device changed its protocol.
+    async fn renew(&mut self, mailbox: &mut Mailbox) -> Result<(), ExchangeError> {
+        if let Some(session) = &mut self.session {
+            self.metrics.logged_in();
+            let Err(fault) = mailbox.serve_inbox_during(session.refresh()).await? else {
+                return Ok(());
+            };
+            self.metrics.failed(fault.kind());
+            if matches!(
+                fault.remedy(),
+                Remedy::BackOff | Remedy::ReadBack | Remedy::KeepAway
+            ) {
+                return Err(fault.into());
+            }
+        }
+        let session = mailbox.serve_inbox_during(self.new_session()).await??;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn new_session(&self) -> Result<Session, Fault> {
+        self.metrics.logged_in();
+        let credentials = self.settings.config.credentials.as_ref();
+        let limit = self.settings.polling.request;
+        Session::open(&self.address, credentials, self.kind, limit).await
+    }
+}
+
+/// Whether the device carried out a request, or may have.
+fn was_done_perhaps(answer: &Result<Value, Fault>) -> bool {
+    answer.as_ref().map_or_else(Fault::may_be_done, |_| true)
+}

@@ -1,0 +1,13 @@
+//! The client of one device: sessions, faults and their remedies, the first exchange, discovery.
+//!
+//! Only this module names the `tapo` crate. The components of a worker use [`Connection`](connection::Connection) and
+//! [`DeviceRequest`](session::DeviceRequest); a client for another protocol stands behind the same two.
+
+pub(super) mod connection;
+pub(super) mod discovery;
+pub(super) mod fault;
+pub(super) mod identity;
+pub(super) mod login_budget;
+pub(super) mod opening;
+pub(super) mod readings;
+pub(super) mod session;
