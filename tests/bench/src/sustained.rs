@@ -1,6 +1,6 @@
 //! Commands one after the other on many plugs at once, beside what the crate reaches alone.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use rumqttc::ClientError;
 use tapo_simulator::{Profile, RunningDevice};
@@ -16,6 +16,7 @@ use crate::{
     client::{Client, Message, Publisher},
     figures::{Book, Goal},
     fleet,
+    groups::{self, Asks, MEMBERS},
     latency::{on_off, switch},
     scale::SELDOM,
     site::Site,
@@ -26,8 +27,6 @@ const SECTION: &str = "Sustained commands";
 const BESIDE_THE_FLOORS: usize = 100;
 /// The bridge answers `busy` to what is more than its queue holds.
 const AT_ONCE: usize = 100;
-/// Plugs of one group.
-const IN_A_GROUP: usize = 10;
 
 pub async fn measure(bench: &Bench, book: &mut Book) {
     for &count in bench.extent.scale {
@@ -36,9 +35,11 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let name = format!("{count} plugs, {at_once} at once");
         let ours = bridge(bench, book, &name, &devices, SELDOM).await;
         if count == BESIDE_THE_FLOORS {
-            let scheduled = format!("{SELDOM}\n{}", groups(count));
-            let name = format!("{name}, in groups of {IN_A_GROUP} with a schedule each");
-            bridge(bench, book, &name, &devices, &scheduled).await;
+            let grouped = format!("{SELDOM}\n{}", groups::of(count, MEMBERS, Asks::Nothing));
+            let name = format!("{name}, in groups of {MEMBERS} with a schedule and limits each");
+            let in_groups = bridge(bench, book, &name, &devices, &grouped).await;
+            let name = format!("{count} plugs: ratio of those in groups to those that are not");
+            book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), in_groups / ours);
             floors(bench, book, &devices, ours).await;
         }
     }
@@ -73,23 +74,6 @@ async fn floors(bench: &Bench, book: &mut Book, devices: &[RunningDevice], ours:
     book.note(SECTION, name, "1/s", least);
     let name = format!("{count} plugs: ratio to the crate behind the broker");
     book.note(SECTION, name, "×", ours / least);
-}
-
-/// Groups of plugs whose schedule has no edge while this is measured.
-fn groups(plugs: usize) -> String {
-    let mut text = String::from("[location]\ntimezone = \"Etc/UTC\"\n");
-    for first in (0..plugs).step_by(IN_A_GROUP) {
-        let outlets: Vec<String> = (first..plugs.min(first + IN_A_GROUP))
-            .map(|plug| format!("\"d{plug}\""))
-            .collect();
-        let _ = write!(
-            text,
-            "[[group]]\nid = \"g{first}\"\noutlets = [{}]\n\
-             [[group.schedule]]\nid = \"day\"\nstart = \"00:00\"\nend = \"23:00\"\n",
-            outlets.join(", ")
-        );
-    }
-    text
 }
 
 struct Applied {
