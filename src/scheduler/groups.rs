@@ -7,6 +7,7 @@ use planner::{
     GroupId, Now, OutletPath, Power, ScheduleId, Steady,
     activity::{Conditions, ScheduleMemory},
     energy_limits::{EnergyLimits, PersistedEnergy},
+    evaluate,
     interlock::{InterlockClaim, InterlockOwners},
     overrides::Overrides,
     plan::{GroupPlan, Inputs, Memory, OutletPlan, Vacation, plan_group},
@@ -31,6 +32,8 @@ pub struct GroupState {
     remembered: BTreeMap<ScheduleId, (Timestamp, ScheduleMemory)>,
     /// What its energy rules go by.
     pub energy: EnergyLimits,
+    /// When a value of a sensor was last shown that changed no decision.
+    pub words_shown: Option<Steady>,
     /// Whose turn it is to be switched on.
     pub turns: Turns,
     coming: Option<(Outlook, Option<Power>)>,
@@ -175,6 +178,11 @@ impl GroupState {
         self.memory = memory;
         self.plan = Some(plan);
         self.members = outlets.into_iter().collect();
+    }
+
+    /// Whether values of sensors change no more than the words of its plan.
+    pub fn is_settled(&self, group: &Group, sensors: evaluate::Sensors<'_>) -> bool {
+        self.memory.is_settled(group, sensors)
     }
 
     /// The plan of the group; `None` before the first one.

@@ -5,13 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::{
     DeviceId, GroupId, Now, OutletPath, Power, Steady,
     energy_limits::{Member, MeterVisibility, Relay},
+    evaluate::Sensors as SensorsNow,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Vacation},
+    readings::Readings,
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
@@ -38,6 +40,9 @@ use crate::domain::{
     report::{Event, EventKind},
     scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
 };
+
+/// Between two looks for values of sensors that change no decision.
+const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
 
 /// The state of the scheduler.
 #[derive(Debug)]
@@ -378,6 +383,30 @@ impl State {
 
     /// A subject is looked at.
     pub fn mark_subject(&mut self, subject: Subject) {
+        self.dirty.insert(subject);
+    }
+
+    /// Sensors that a group asks have other values than before. What they decide, they decide at once; the words that
+    /// show them wait, so that a sensor which publishes without a pause does not have everything published again.
+    pub fn on_values(&mut self, rules: &Rules, group: &Group, before: &Readings, now: Now) {
+        let subject = Subject::Group(group.id.clone());
+        let sensors = |readings| SensorsNow {
+            specs: &rules.sensors,
+            readings,
+            now,
+        };
+        let readings = [before, self.sensors.readings()];
+        if let Some(state) = self.groups.get_mut(&group.id)
+            && readings
+                .into_iter()
+                .all(|readings| state.is_settled(group, sensors(readings)))
+        {
+            let due = state.words_shown.map(|shown| shown.after(BETWEEN_WORDS));
+            if let Some(due) = due.filter(|due| *due > now.steady) {
+                return self.deadlines.set_latest(subject, due);
+            }
+            state.words_shown = Some(now.steady);
+        }
         self.dirty.insert(subject);
     }
 

@@ -100,6 +100,13 @@ impl Memory {
         self.0.insert((group, schedule), memory);
     }
 
+    /// Whether each condition of a group says without a doubt what it said last, so that these sensors change no more
+    /// than the words of its plan.
+    pub fn is_settled(&self, group: &Group, sensors: Sensors<'_>) -> bool {
+        let mut enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
+        enabled.all(|schedule| self.of(&group.id, &schedule.id).is_settled(schedule, sensors))
+    }
+
     /// What each schedule remembers.
     pub fn iter(&self) -> impl Iterator<Item = (&(GroupId, ScheduleId), &ScheduleMemory)> {
         self.0.iter()
