@@ -167,7 +167,7 @@ impl Writer {
             };
             let saved = self.changes.borrow_and_update().clone();
             let (target, as_of) = (path.clone(), self.clock.as_of());
-            let written = spawn_blocking(move || write(&target, &saved, as_of))
+            let written = spawn_blocking(move || write(&target, saved, as_of))
                 .await
                 .unwrap_or_else(|e| Err(io::Error::other(e)));
             retry_at = written.is_err().then(|| Instant::now() + wait);
@@ -231,11 +231,11 @@ fn decode(bytes: &[u8]) -> Result<(Persisted, Option<AsOf>), String> {
     Ok((envelope.saved, envelope.clock))
 }
 
-fn write(path: &Path, saved: &Persisted, as_of: AsOf) -> io::Result<()> {
+fn write(path: &Path, saved: Persisted, as_of: AsOf) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(&Envelope {
         version: VERSION,
         clock: Some(as_of),
-        saved: saved.clone(),
+        saved,
     })?;
     let temporary = with_suffix(path, ".new");
     let mut file = File::create(&temporary)?;
