@@ -1,7 +1,7 @@
 //! Everything the scheduler knows, and what its handlers share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -26,6 +26,7 @@ use super::{
     deadlines::{Deadlines, Subject},
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
+    name_map::NameMap,
     outlets::{InFlight, Outlet, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
@@ -52,9 +53,9 @@ pub struct State {
     /// Which relay a name stands for.
     pub relays: Relays,
     /// The relay of each name in use.
-    pub names: HashMap<OutletPath, RelayId>,
+    pub names: NameMap<OutletPath, RelayId>,
     /// Every relay that has a name, or something to remember.
-    pub outlets: HashMap<RelayId, Outlet>,
+    pub outlets: NameMap<RelayId, Outlet>,
     /// Every group.
     pub groups: BTreeMap<GroupId, GroupState>,
     /// Commands that wait for their members.
@@ -102,7 +103,7 @@ impl State {
         let mut state = Self {
             groups: groups.collect(),
             outlets: outlets.collect(),
-            names: HashMap::new(),
+            names: NameMap::default(),
             commands: Commands::default(),
             sensors: Sensors::default(),
             status: StatusPublisher::default(),
@@ -240,12 +241,12 @@ impl State {
     }
 
     /// The members of a group, for the planner.
-    pub fn members(&self, rules: &Rules, group: &Group) -> Members {
+    pub fn members(&self, group: &Group) -> Members {
         let outlets = group
             .outlets
             .iter()
             .filter_map(|path| Some((path, self.outlet(path)?)));
-        Members::collect(rules, &group.id, outlets, |path| self.claim(path))
+        Members::collect(group, outlets, |path| self.claim(path))
     }
 
     /// What its limits and its timer say about the run of an outlet.
@@ -695,7 +696,7 @@ impl State {
         let Some(state) = self.groups.get(&group.id) else {
             return true;
         };
-        let plan = state.without_override(group, path, &self.members(&rules, group), self.site(&rules, now));
+        let plan = state.without_override(group, path, &self.members(group), self.site(&rules, now));
         plan.is_none_or(|plan| plan.keeps_state)
     }
 
@@ -772,7 +773,7 @@ impl State {
 
     /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.
     pub fn publish_group(&mut self, rules: &Rules, group: &Group, now: Now) {
-        let members = self.members(rules, group);
+        let members = self.members(group);
         let Some(mut state) = self.groups.remove(&group.id) else {
             return;
         };

@@ -10,7 +10,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::{Arrival, Effect, Event, PlanRequest, Scheduler, SwitchId};
 use crate::{

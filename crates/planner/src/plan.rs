@@ -56,6 +56,8 @@ pub struct Inputs<'a> {
     pub holders: &'a InterlockOwners,
     /// Whether conditions are asked.
     pub conditions: Conditions,
+    /// Whether somebody reads the reasons.
+    pub reasons: Reasons,
     /// When the bridge started.
     pub booted_at: Steady,
     /// Since when all sensors are listened to: the start, or the reload that brought the newest of them.
@@ -72,6 +74,16 @@ impl<'a> Inputs<'a> {
             now: self.now,
         }
     }
+}
+
+/// Whether decisions are put into words, which is half of what they cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reasons {
+    /// Yes.
+    #[default]
+    Told,
+    /// No: reasons may be empty.
+    LeftOut,
 }
 
 /// Whether nobody is at home.
