@@ -1,7 +1,7 @@
 //! The little that must survive a restart, in one versioned file.
 //!
 //! Written whole to a temporary file beside it, flushed, renamed: losing power at any byte loses at most
-//! the last change. A file that cannot be read is set aside and reported, never silently reset.
+//! what changed in the last moment. A file that cannot be read is set aside and reported, never silently reset.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -28,6 +32,8 @@ const VERSION: u32 = 1;
 /// Before a failed write is tried again. Each further failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// After each write, as long as a slow disk takes for one: many changes at once are a few writes.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Everything that is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -178,6 +184,10 @@ impl Writer {
             self.report(&path, written.err());
             if last {
                 return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(PAUSE) => {}
             }
         }
     }
@@ -409,7 +419,7 @@ mod tests {
     fn a_file_cut_at_any_byte_is_set_aside_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        write(&path, &saved(), Clock::system().as_of()).unwrap();
+        write(&path, saved(), Clock::system().as_of()).unwrap();
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
