@@ -16,11 +16,20 @@ pub enum Asks {
     Sensor,
 }
 
+/// Whether the groups have limits. A limit is armed on the plug too: requests more for each command.
+#[derive(Clone, Copy)]
+pub enum Limits {
+    /// None.
+    Without,
+    /// `max_on`, and a cooldown.
+    With,
+}
+
 /// What the sensor publishes on.
 pub const TOPIC: &str = "weather/outdoor";
 
-/// Groups of plugs `d0`, `d1`... with limits, and with a schedule that has no edge while this is measured.
-pub fn of(plugs: usize, members: usize, asks: Asks) -> String {
+/// Groups of plugs `d0`, `d1`... with a schedule that has no edge while this is measured.
+pub fn of(plugs: usize, members: usize, asks: Asks, limits: Limits) -> String {
     let mut text = String::from("[location]\ntimezone = \"Etc/UTC\"\n");
     let when = match asks {
         Asks::Nothing => "",
@@ -32,6 +41,10 @@ pub fn of(plugs: usize, members: usize, asks: Asks) -> String {
             "when = [{ sensor = \"outdoor\", at_most = 30.0, hysteresis = 0.5 }]\n"
         }
     };
+    let safety = match limits {
+        Limits::Without => "max_on = \"none\"\ncooldown = \"none\"",
+        Limits::With => "max_on = \"6h\"\ncooldown = \"10m\"",
+    };
     for first in (0..plugs).step_by(members) {
         let outlets: Vec<String> = (first..plugs.min(first + members))
             .map(|plug| format!("\"d{plug}\""))
@@ -39,7 +52,7 @@ pub fn of(plugs: usize, members: usize, asks: Asks) -> String {
         let _ = write!(
             text,
             "[[group]]\nid = \"g{first}\"\nname = \"G\"\noutlets = [{}]\n\
-             [group.safety]\nmax_on = \"6h\"\ncooldown = \"10m\"\n\
+             [group.safety]\n{safety}\n\
              [[group.schedule]]\nid = \"day\"\nstart = \"00:00\"\nend = \"23:00\"\n{when}",
             outlets.join(", ")
         );
@@ -51,7 +64,7 @@ pub fn of(plugs: usize, members: usize, asks: Asks) -> String {
 pub fn settings(plugs: usize, members: usize, asks: Asks) -> Settings {
     let mut text = format!(
         "[mqtt]\nhost = \"127.0.0.1\"\n[tapo]\nusername = \"a@example.com\"\npassword = \"b\"\n{}",
-        of(plugs, members, asks)
+        of(plugs, members, asks, Limits::With)
     );
     for plug in 0..plugs {
         let _ = write!(

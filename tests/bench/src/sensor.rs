@@ -9,7 +9,7 @@ use crate::{
     Bench,
     figures::{Book, Goal},
     fleet,
-    groups::{self, Asks, TOPIC},
+    groups::{self, Asks, Limits, TOPIC},
     scale::SELDOM,
     site::Site,
 };
@@ -22,7 +22,7 @@ const SETTLED: Duration = Duration::from_secs(5);
 
 pub async fn measure(bench: &Bench, book: &mut Book) {
     let devices = fleet::devices(Profile::P110, GROUPS).await;
-    let more = format!("{SELDOM}\n{}", groups::of(GROUPS, 1, Asks::Sensor));
+    let more = format!("{SELDOM}\n{}", groups::of(GROUPS, 1, Asks::Sensor, Limits::With));
     let mut site = Site::open(&bench.binary, &fleet::addresses(&devices), &more).await;
     site.client.subscribe("tapo2mqtt/group/+").await;
     publish(&mut site, 1, 0).await;

@@ -16,7 +16,7 @@ use crate::{
     client::{Client, Message, Publisher},
     figures::{Book, Goal},
     fleet,
-    groups::{self, Asks, MEMBERS},
+    groups::{self, Asks, Limits, MEMBERS},
     latency::{on_off, switch},
     scale::SELDOM,
     site::Site,
@@ -35,11 +35,13 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let name = format!("{count} plugs, {at_once} at once");
         let ours = bridge(bench, book, &name, &devices, SELDOM).await;
         if count == BESIDE_THE_FLOORS {
-            let grouped = format!("{SELDOM}\n{}", groups::of(count, MEMBERS, Asks::Nothing));
-            let name = format!("{name}, in groups of {MEMBERS} with a schedule and limits each");
-            let in_groups = bridge(bench, book, &name, &devices, &grouped).await;
-            let name = format!("{count} plugs: ratio of those in groups to those that are not");
-            book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), in_groups / ours);
+            for (limits, what) in [(Limits::Without, "without limits"), (Limits::With, "with limits")] {
+                let grouped = format!("{SELDOM}\n{}", groups::of(count, MEMBERS, Asks::Nothing, limits));
+                let name = format!("{name}, in groups of {MEMBERS} with a schedule, {what}");
+                let in_groups = bridge(bench, book, &name, &devices, &grouped).await;
+                let name = format!("{count} plugs: ratio of those in groups {what} to those in none");
+                book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), in_groups / ours);
+            }
             floors(bench, book, &devices, ours).await;
         }
     }
@@ -48,14 +50,22 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
 /// Commands a second over MQTT, each confirmed by a read back.
 async fn bridge(bench: &Bench, book: &mut Book, name: &str, devices: &[RunningDevice], more: &str) -> f64 {
     let mut site = Site::open(&bench.binary, &fleet::addresses(devices), more).await;
-    let before = site.bridge.cpu();
+    let requests = || {
+        devices
+            .iter()
+            .map(|device| device.counters().http_requests)
+            .sum::<u64>()
+    };
+    let (before, requests_before) = (site.bridge.cpu(), requests());
     let done = carry_out(bench, &mut site.client, devices.len()).await;
-    let cpu = site.bridge.cpu() - before;
+    let (cpu, requests) = (site.bridge.cpu() - before, requests() - requests_before);
     site.bridge.stop().await;
     let figure = format!("{name}: commands over MQTT, each confirmed by a read back");
     book.note(SECTION, figure, "1/s", done.per_second());
     let figure = format!("{name}: processor time of the bridge for each");
     book.note(SECTION, figure, "µs", cpu * 1e6 / f64::from(done.commands));
+    let figure = format!("{name}: requests to a plug for each");
+    book.note(SECTION, figure, "", requests as f64 / f64::from(done.commands));
     done.per_second()
 }
 
