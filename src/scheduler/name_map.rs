@@ -11,7 +11,7 @@ pub(super) type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
 
 /// Mixes eight bytes at a time: rotate, exclusive or, multiply.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct NameHasher(u64);
+pub struct NameHasher(u64);
 
 impl NameHasher {
     /// The golden ratio, as an odd number: it spreads the bits of what it multiplies.
