@@ -1,17 +1,19 @@
 //! Everything the scheduler knows, and what its handlers share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::{
     DeviceId, GroupId, Now, OutletPath, Power, Steady,
     energy_limits::{Member, MeterVisibility, Relay},
+    evaluate::Sensors as SensorsNow,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Vacation},
+    readings::Readings,
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
@@ -24,6 +26,7 @@ use super::{
     deadlines::{Deadlines, Subject},
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
+    name_map::NameMap,
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
@@ -39,6 +42,9 @@ use crate::domain::{
     scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
 };
 
+/// Between two looks for values of sensors that change no decision.
+const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
+
 /// The state of the scheduler.
 #[derive(Debug)]
 pub struct State {
@@ -47,12 +53,12 @@ pub struct State {
     /// Which relay a name stands for.
     pub relays: Relays,
     /// The relay of each name in use.
-    pub names: HashMap<OutletPath, RelayId>,
+    pub names: NameMap<OutletPath, RelayId>,
     /// Every relay that has a name, or something to remember.
-    pub outlets: HashMap<RelayId, OutletState>,
+    pub outlets: NameMap<RelayId, OutletState>,
     /// Every group.
     pub groups: BTreeMap<GroupId, GroupState>,
-    /// PendingCommands that wait for their members.
+    /// Commands that wait for their members.
     pub commands: PendingCommands,
     /// What sensors publish.
     pub sensors: Sensors,
@@ -97,7 +103,7 @@ impl State {
         let mut state = Self {
             groups: groups.collect(),
             outlets: outlets.collect(),
-            names: HashMap::new(),
+            names: NameMap::default(),
             commands: PendingCommands::default(),
             sensors: Sensors::default(),
             status: StatusPublisher::default(),
@@ -235,12 +241,12 @@ impl State {
     }
 
     /// The members of a group, for the planner.
-    pub fn members(&self, rules: &Rules, group: &Group) -> Members {
+    pub fn members(&self, group: &Group) -> Members {
         let outlets = group
             .outlets
             .iter()
             .filter_map(|path| Some((path, self.outlet(path)?)));
-        Members::collect(rules, &group.id, outlets, |path| self.claim(path))
+        Members::collect(group, outlets, |path| self.claim(path))
     }
 
     /// What its limits and its timer say about the run of an outlet.
@@ -378,6 +384,30 @@ impl State {
 
     /// A subject is looked at.
     pub fn mark_subject(&mut self, subject: Subject) {
+        self.dirty.insert(subject);
+    }
+
+    /// Sensors that a group asks have other values than before. What they decide, they decide at once; the words that
+    /// show them wait, so that a sensor which publishes without a pause does not have everything published again.
+    pub fn on_values(&mut self, rules: &Rules, group: &Group, before: &Readings, now: Now) {
+        let subject = Subject::Group(group.id.clone());
+        let sensors = |readings| SensorsNow {
+            specs: &rules.sensors,
+            readings,
+            now,
+        };
+        let readings = [before, self.sensors.readings()];
+        if let Some(state) = self.groups.get_mut(&group.id)
+            && readings
+                .into_iter()
+                .all(|readings| state.is_settled(group, sensors(readings)))
+        {
+            let due = state.words_shown.map(|shown| shown.after(BETWEEN_WORDS));
+            if let Some(due) = due.filter(|due| *due > now.steady) {
+                return self.deadlines.set_latest(subject, due);
+            }
+            state.words_shown = Some(now.steady);
+        }
         self.dirty.insert(subject);
     }
 
@@ -666,7 +696,7 @@ impl State {
         let Some(state) = self.groups.get(&group.id) else {
             return true;
         };
-        let plan = state.without_override(group, path, &self.members(&rules, group), self.site(&rules, now));
+        let plan = state.without_override(group, path, &self.members(group), self.site(&rules, now));
         plan.is_none_or(|plan| plan.keeps_state)
     }
 
@@ -743,7 +773,7 @@ impl State {
 
     /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.
     pub fn publish_group(&mut self, rules: &Rules, group: &Group, now: Now) {
-        let members = self.members(rules, group);
+        let members = self.members(group);
         let Some(mut state) = self.groups.remove(&group.id) else {
             return;
         };

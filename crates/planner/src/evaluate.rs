@@ -84,6 +84,11 @@ pub fn evaluate(
     }
 }
 
+/// Whether a condition says without a doubt what it said last: its sensors are heard, and no change waits for the dwell.
+pub fn is_settled(condition: &Condition, sensors: Sensors<'_>, memory: Option<ConditionMemory>) -> bool {
+    memory.is_some_and(|memory| sensors.test(&condition.test, memory.held) == Ok(memory.held))
+}
+
 /// Lets an answer change only after the dwell; also says when a change that waits is due.
 fn settle(
     memory: Option<ConditionMemory>,
