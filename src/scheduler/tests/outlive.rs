@@ -677,6 +677,22 @@ async fn a_new_min_off_opens_no_closed_relay() {
 }
 
 #[tokio::test(start_paused = true)]
+#[ignore = "the others go off with the next report: up to 5 s late"]
+async fn an_edge_with_an_override_is_on_time() {
+    let mut group = grouped(&["heater", "mats/1", "mats/2"]);
+    group.schedules = vec![schedule("day", "12:01", "12:02")];
+    group.limits = Limits::NONE;
+    let mut world = site(rules(group)).await;
+    world
+        .command("heater", Action::OffFor(Duration::from_secs(8)), None)
+        .await;
+    world.pass("12s 950ms").await;
+    on(&mut world, "heater").await;
+    world.until("2024-06-21T12:02:01").await;
+    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, OFF));
+}
+
+#[tokio::test(start_paused = true)]
 async fn both_of_two_exchanged_devices_are_known_again() {
     let after = || {
         vec![

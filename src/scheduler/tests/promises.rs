@@ -614,7 +614,13 @@ fn broken_promise(site: &Site, steps: &[Vec<Step>], fault: Option<PlantedFault>)
         }
         run.pass(Duration::from_secs(100)).await;
         run.note(Note::End);
-        run.log.broken()
+        let broken = run.log.broken()?;
+        let events = run
+            .world
+            .events
+            .iter()
+            .map(|(_, message)| format!("    {message}"));
+        Some(format!("{broken}\n{}", events.collect::<Vec<_>>().join("\n")))
     })
 }
 

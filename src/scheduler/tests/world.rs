@@ -375,6 +375,7 @@ struct Bridge {
     task: JoinHandle<()>,
 }
 
+#[allow(clippy::struct_excessive_bools)] // Independent switches of tests.
 pub(super) struct World {
     pub(super) clock: Clock,
     rules: Arc<Rules>,

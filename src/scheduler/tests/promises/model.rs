@@ -85,11 +85,14 @@ pub(super) struct Entry {
     pub(super) note: Note,
 }
 
+/// When, and what.
+type Answer = (i64, Result<(), ErrorCode>);
+
 #[derive(Debug, Default)]
 pub(super) struct Log {
     pub(super) entries: Vec<Entry>,
     pub(super) sent: BTreeMap<u64, Sent>,
-    pub(super) answers: BTreeMap<u64, Vec<(i64, Result<(), ErrorCode>)>>,
+    pub(super) answers: BTreeMap<u64, Vec<Answer>>,
     /// A relay whose device always says that it went on just now.
     pub(super) stuck: Option<usize>,
 }
@@ -196,6 +199,7 @@ struct Off {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts.
 struct Relay {
     on: bool,
     flipped: i64,
@@ -367,7 +371,7 @@ impl<'a> Model<'a> {
         })
     }
 
-    fn rivals(&self, relay: usize, setting: &Setting) -> Vec<usize> {
+    fn rivals(relay: usize, setting: &Setting) -> Vec<usize> {
         let Some(group) = setting
             .group_of(relay)
             .filter(|group| setting.is_interlocked(*group))
@@ -452,6 +456,8 @@ impl<'a> Model<'a> {
                     .max(*state.ends.iter().max().unwrap_or(&0))
                     .max(*state.timed_off_ends.iter().max().unwrap_or(&0));
                 let wanted = is_open(windows, edge + self.offset.now());
+                // See `an_edge_with_an_override_is_on_time`: the others may go off with the next poll.
+                let slack = if wanted { slack } else { slack + NOTICED };
                 let before = is_open(windows, edge - 1 + self.offset.now());
                 if edge + slack >= until || quiet > edge - WAITS || wanted == before || state.flipped >= edge
                 {
@@ -519,6 +525,9 @@ impl<'a> Model<'a> {
             }
             Note::Bridge(up) => {
                 self.up = *up;
+                if *up {
+                    self.gap = now - self.back;
+                }
                 self.back = now;
                 for relay in &mut self.relays {
                     relay.worker_since = now;
@@ -561,6 +570,8 @@ impl<'a> Model<'a> {
         });
         self.unsure(relay, sent);
         let state = &mut self.relays[relay];
+        // What a person did just before is seen after the command, and counts.
+        let unseen = !state.seen && !state.by_bridge;
         state.held = matches!(sent.kind, Kind::Hold(_));
         let timer = |seconds: i64, timed| Timer {
             end: sent.at + seconds * 1000,
@@ -568,17 +579,17 @@ impl<'a> Model<'a> {
             timed,
         };
         match sent.kind {
-            Kind::To(Power::On) | Kind::Hold(Power::On) => state.off_said = false,
-            Kind::To(Power::Off) | Kind::Hold(Power::Off) => state.on_said = false,
+            Kind::To(Power::On) | Kind::Hold(Power::On) => state.off_said &= unseen,
+            Kind::To(Power::Off) | Kind::Hold(Power::Off) => state.on_said &= unseen,
             Kind::OnFor(length) => {
                 state.timer = Some(timer(length, true));
-                state.off_said = false;
+                state.off_said &= unseen;
             }
             // What the bridge does not know to be on starts none.
             Kind::CountDown(length) if known_on => state.timer = Some(timer(length, false)),
             Kind::Auto => {
-                state.off_said = false;
-                state.on_said = false;
+                state.off_said &= unseen;
+                state.on_said &= unseen;
                 state.auto_at = self.now;
             }
             Kind::Toggle | Kind::OffFor(_) | Kind::CountDown(_) | Kind::CancelCountdown => {}
@@ -797,7 +808,7 @@ impl<'a> Model<'a> {
         };
         self.settings
             .from(self.recently())
-            .any(|setting| self.rivals(relay, setting).into_iter().any(recent))
+            .any(|setting| Self::rivals(relay, setting).into_iter().any(recent))
     }
 
     /// Whether an OFF of the bridge can have no cause but `max_on`.
