@@ -728,8 +728,7 @@ impl<'a> Model<'a> {
             let read = state.flipped <= long && self.able(*rival).is_some_and(|able| able <= long);
             state.on && (state.by_bridge || read)
         };
-        let rival = self
-            .rivals(relay, self.settings.now())
+        let rival = Self::rivals(relay, self.settings.now())
             .into_iter()
             .find(known_on)?;
         Some(format!("relay {relay} was switched on beside {rival}"))
