@@ -677,7 +677,6 @@ async fn a_new_min_off_opens_no_closed_relay() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the others go off with the next report: up to 5 s late"]
 async fn an_edge_with_an_override_is_on_time() {
     let mut group = grouped(&["heater", "mats/1", "mats/2"]);
     group.schedules = vec![schedule("day", "12:01", "12:02")];

@@ -456,7 +456,7 @@ impl<'a> Model<'a> {
                     .max(*state.ends.iter().max().unwrap_or(&0))
                     .max(*state.timed_off_ends.iter().max().unwrap_or(&0));
                 let wanted = is_open(windows, edge + self.offset.now());
-                // See `an_edge_with_an_override_is_on_time`: the others may go off with the next poll.
+                // Weaker: where a countdown of a member ends at the same instant, others were seen to go off with the next poll.
                 let slack = if wanted { slack } else { slack + NOTICED };
                 let before = is_open(windows, edge - 1 + self.offset.now());
                 if edge + slack >= until || quiet > edge - WAITS || wanted == before || state.flipped >= edge
