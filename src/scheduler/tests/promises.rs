@@ -2,15 +2,12 @@
 //! each relay. The model goes by the log of the simulated devices, which is in real time, by what was sent to the
 //! scheduler and what was answered; of the scheduler it takes only which schedules are in force.
 //!
-//! `PROMISE_CASES` is the number of cases, `PROMISE_SEED` makes them the same again. Faults are planted in the rules and
+//! `PROMISE_CASES` is the number of cases, `PROMISE_SEED` chooses others. Faults are planted in the rules and
 //! commands that the scheduler gets, and in the simulated devices, so that the scheduler itself has none.
 
 mod model;
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::{
@@ -661,8 +658,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn no_promise_is_broken() {
-    let cases = number("PROMISE_CASES").map_or(60, |cases| u32::try_from(cases).unwrap());
-    let seed = number("PROMISE_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) % 1_000_000);
+    let cases = number("PROMISE_CASES").map_or(150, |cases| u32::try_from(cases).unwrap());
+    let seed = number("PROMISE_SEED").unwrap_or(1);
     println!("{cases} cases, PROMISE_SEED={seed}");
     if let Err(broken) = search(seed, cases, None, true) {
         panic!("PROMISE_SEED={seed}: {broken}");
@@ -675,7 +672,7 @@ fn no_promise_is_broken() {
 fn each_planted_fault_is_found() {
     let mut missed = Vec::new();
     for fault in FAULTS {
-        let found = (1..=10).filter(|seed| search(*seed, 400, Some(fault), false).is_err());
+        let found = (1..=10).filter(|seed| search(*seed, 1500, Some(fault), false).is_err());
         let found = found.count();
         println!("{fault:?}: found by {found} of 10 seeds");
         if found < 10 {
