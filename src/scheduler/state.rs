@@ -38,7 +38,7 @@ use super::{
 use crate::domain::{
     device_command::{DeviceAction, RunLimit, Source, Switch},
     devices::DeviceMsg,
-    report::{Event, EventKind},
+    report::{DeviceReport, Event, EventKind},
     scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
 };
 
@@ -52,6 +52,8 @@ pub struct State {
     pub book: RuleBook,
     /// Which relay a name stands for.
     pub relays: Relays,
+    /// The last reports of devices whose hardware has another id.
+    pub refused: BTreeMap<DeviceId, Arc<DeviceReport>>,
     /// The relay of each name in use.
     pub names: NameMap<OutletPath, RelayId>,
     /// Every relay that has a name, or something to remember.
@@ -113,6 +115,7 @@ impl State {
             listening_since: now.steady,
             dirty: BTreeSet::new(),
             effects: Vec::new(),
+            refused: BTreeMap::new(),
             relays,
             book,
         };
@@ -545,7 +548,11 @@ impl State {
                 purpose,
             });
             // The switch brings its own end.
-            outlet.off_by = SentEnd::NotSent;
+            outlet.off_by = if run == RunLimit::default() {
+                SentEnd::NotSent
+            } else {
+                SentEnd::WithOrder
+            };
         }
         self.push(Effect::Switch {
             id,
