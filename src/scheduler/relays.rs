@@ -222,6 +222,16 @@ impl Relays {
         changed
     }
 
+    /// Whether the device with the id of a report is known to be other hardware.
+    pub fn is_another(&self, report: &DeviceReport) -> bool {
+        let known = self.known.get(&report.id);
+        report
+            .identity
+            .as_ref()
+            .zip(known)
+            .is_some_and(|(identity, known)| *known.hardware != *identity.device_id)
+    }
+
     /// Whether another configured device reported that it is this hardware.
     pub fn is_taken(&self, report: &DeviceReport) -> bool {
         report.identity.as_ref().is_some_and(|identity| {

@@ -90,6 +90,10 @@ impl<'a> ReportHandler<'a> {
     }
 
     fn went_offline(&mut self, report: &DeviceReport) {
+        // Sent under the id that the device had before a reload: the one with this id is another.
+        if self.state.relays.is_another(report) {
+            return;
+        }
         for path in self.state.relays.outlets(&report.id) {
             let Some(outlet) = self.state.outlet_mut(&path).filter(|outlet| outlet.online) else {
                 continue;
