@@ -74,7 +74,7 @@ pub struct DeviceOwner {
     sections: DeviceSections,
     discovery: DiscoveryCache,
     workers: HashMap<DeviceId, WorkerHandle>,
-    /// Workers of removed devices, while they end.
+    /// Workers of removed devices, while they end, by the id of the worker that waits for them.
     draining: HashMap<DeviceId, JoinHandle<()>>,
 }
 
@@ -93,6 +93,8 @@ struct WorkerHandle {
     unsent: VecDeque<WorkerMsg>,
     settings: watch::Sender<WorkerSettings>,
     stop: CancellationToken,
+    /// Shows a worker that ends that another one takes its device over.
+    handed_over: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -229,11 +231,18 @@ impl DeviceOwner {
             .collect();
         for id in leaving {
             if let Some(worker) = self.workers.remove(&id) {
+                let address = worker.settings.borrow().config.address.clone();
+                let successor = devices.devices.iter().find(|device| device.address == address);
+                // The device has a new id: its timers, limits and rules are those of the successor.
+                if successor.is_some() {
+                    worker.handed_over.cancel();
+                }
                 // A closed channel shows the worker that its device was removed while the bridge continues.
                 drop(worker.settings);
                 worker.stop.cancel();
                 self.metrics.forget(&id);
-                self.draining.insert(id, worker.task);
+                let waiting = successor.map_or(id, |device| device.id.clone());
+                self.draining.insert(waiting, worker.task);
             }
         }
         self.draining.retain(|_, task| !task.is_finished());
@@ -252,7 +261,9 @@ impl DeviceOwner {
             self.metrics.recorder(&id),
             self.discovery.clone(),
         );
-        let worker = Worker::new(context, self.countdowns.clone(), self.totals.clone());
+        let handed_over = CancellationToken::new();
+        let (countdowns, totals) = (self.countdowns.clone(), self.totals.clone());
+        let worker = Worker::new(context, countdowns, totals, handed_over.clone());
         let predecessor = self.draining.remove(&id);
         let task = self.tasks.spawn(format!("device {id}"), async move {
             // One worker at a time sends requests to a device.
@@ -267,6 +278,7 @@ impl DeviceOwner {
             unsent: VecDeque::new(),
             settings,
             stop,
+            handed_over,
             task,
         };
         self.workers.insert(id, handle);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
@@ -63,6 +64,8 @@ pub(super) struct Worker {
     meters: Meters,
     /// Another device answers at the address: a search goes before each connect.
     displaced: bool,
+    /// Cancelled when a worker with a new id takes the device over.
+    handed_over: CancellationToken,
 }
 
 /// What a worker does next.
@@ -96,7 +99,12 @@ struct Schedule {
 }
 
 impl Worker {
-    pub(super) fn new(context: Context, countdowns: CountdownRegistry, totals: EnergyTotals) -> Self {
+    pub(super) fn new(
+        context: Context,
+        countdowns: CountdownRegistry,
+        totals: EnergyTotals,
+        handed_over: CancellationToken,
+    ) -> Self {
         let now = Instant::now();
         Self {
             context,
@@ -104,6 +112,7 @@ impl Worker {
             off_rules: OffRules::new(now),
             meters: Meters::new(totals, now),
             displaced: false,
+            handed_over,
         }
     }
 
@@ -121,6 +130,10 @@ impl Worker {
         }
         if self.context.mailbox.is_removed() {
             self.context.mailbox.refuse_removed(&self.context.config.id);
+            // The next worker for the same device keeps what this one armed, wrote and left on.
+            if self.handed_over.is_cancelled() {
+                return;
+            }
             self.apply_messages();
             Removal::new(&mut self.context, &mut self.countdown, &mut self.off_rules)
                 .run()

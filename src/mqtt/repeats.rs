@@ -13,7 +13,8 @@ const MEMORY: Duration = Duration::from_mins(1);
 const COMMANDS_MAX: usize = 1000;
 
 /// The commands with a transaction of the last minute. The same command again is not carried out again: same target,
-/// same transaction and same payload. A different one with the same transaction is.
+/// same transaction and same payload. A different one with the same transaction is, and ends the memory of those before
+/// it: OFF, ON, OFF from a client that always sends the same transaction are three commands.
 #[derive(Debug, Default)]
 pub(super) struct RepeatedCommands {
     commands: VecDeque<SeenCommand>,
@@ -63,6 +64,8 @@ impl RepeatedCommands {
                 None => Repetition::InProgress,
             };
         }
+        self.commands
+            .retain(|command| command.transaction != *transaction || command.target != *target);
         if self.commands.len() >= COMMANDS_MAX {
             self.commands.pop_front();
         }
@@ -153,6 +156,8 @@ mod tests {
             ("heater", ON),
             ("heater", OFF),
             ("lamp", OFF),
+            ("heater", ON),
+            ("heater", OFF),
         ] {
             let (target, payload) = (outlet(path), payload(action));
             let repetition = repeats.check(&target, &transaction, &payload, now);

@@ -154,8 +154,12 @@ impl<'a> Cycle<'a> {
         let Some(outlet) = self.state.outlets.get(relay) else {
             return;
         };
-        // Without a name and a hardware id it can never be found again.
-        if relay.is_identified() && outlet.is_worth_keeping(self.now) {
+        // Without a name and a hardware id it is found again only when its device is identified, as an outlet of a strip
+        // in the state file of 0.1.0.
+        let device = &outlet.path.device;
+        let is_awaited =
+            self.state.relays.is_configured(device) && !self.state.relays.known().contains_key(device);
+        if (relay.is_identified() || is_awaited) && outlet.is_worth_keeping(self.now) {
             self.wake_at(self.now.steady.after(FORGOTTEN));
         } else {
             self.state.outlets.remove(relay);

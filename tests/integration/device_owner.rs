@@ -210,6 +210,25 @@ impl Owner {
         self.read().await;
     }
 
+    /// Gives the device a new id and waits until its next worker reports it.
+    pub async fn rename(&mut self, address: SocketAddr) {
+        let mut devices = device_set(&[]);
+        devices.devices.push(device_config("renamed", address));
+        self.send(DeviceMsg::Reload(devices)).await;
+        self.last = None;
+        let read = |report: &Arc<DeviceReport>| {
+            let outlets = &report.outlets;
+            report.id.to_string() == "renamed"
+                && outlets
+                    .iter()
+                    .any(|outlet| outlet.countdown != Countdown::Unknown)
+        };
+        while !self.last.as_ref().is_some_and(read) {
+            let event = timeout(PATIENCE, self.events.recv()).await;
+            self.take(event.expect("a report in time").unwrap());
+        }
+    }
+
     /// When our countdown ends that is reported.
     pub fn ends(&self) -> Timestamp {
         match self.countdown() {
@@ -452,6 +471,25 @@ async fn a_removed_plug_keeps_the_countdown_that_switches_it_off() {
     owner.switch_on_for(HOUR).await.unwrap();
     owner.remove(device.address()).await;
     assert!(!device.relay(1), "it has no countdown");
+}
+
+#[tokio::test]
+async fn a_device_with_a_new_id_keeps_its_relays_and_its_countdown() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let mut owner = Owner::start(strip.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.rename(strip.address()).await;
+    assert!(strip.relay(1), "the scheduler ends it under its new id");
+
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.rename(device.address()).await;
+    assert!(device.relay(1));
+    assert!(
+        matches!(owner.countdown(), Countdown::Armed { .. }),
+        "it is still ours"
+    );
 }
 
 #[tokio::test]

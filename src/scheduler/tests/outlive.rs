@@ -10,7 +10,10 @@ use super::{
     rules::{OFF, ON, rules},
     world::{Device, Dial, OnTime, World},
 };
-use crate::domain::{command::Action, command_error::ErrorCode, device_command::Switch, scheduling::Request};
+use crate::{
+    domain::{command::Action, command_error::ErrorCode, device_command::Switch, scheduling::Request},
+    scheduler::persisted::PersistedScheduler,
+};
 use planner::{
     OutletPath, Power,
     overrides::Lifetime,
@@ -1154,4 +1157,22 @@ async fn commands_to_devices_that_do_not_exist_leave_nothing() {
             .keys()
             .all(|path| !path.device.as_str().starts_with("none"))
     );
+}
+
+/// The state file of 0.1.0 names outlets. One of a strip in no group has no name before its strip is reached.
+#[tokio::test(start_paused = true)]
+async fn a_timer_of_0_1_0_goes_on_outside_groups() {
+    let mut world = site(no_groups()).await;
+    for target in ["heater", "mats/2"] {
+        world.set(target, ON).await;
+    }
+    world.pass("6s").await;
+    world.stop().await;
+    let timer = json!({"set_at": "2024-06-21T12:00:20Z", "at": "2024-06-21T12:01:00Z"});
+    let old: PersistedScheduler =
+        serde_json::from_value(json!({"timers": {"heater": timer, "mats/2": timer}})).unwrap();
+    world.keep(old.upgraded(&no_groups()));
+    world.start().await;
+    world.pass("1m").await;
+    assert_eq!((world.power("heater"), world.power("mats/2")), (OFF, OFF));
 }
