@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_fails_is_not_sent_until_the_next_login_and_an_unknown_one_never() {
+    fn a_failed_meter_request_waits_for_the_next_login() {
         let mut meters = Meters::new(EnergyTotals::default(), Instant::now());
         *meters.ability(MeterRequest::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
         *meters.ability(MeterRequest::Power) = Ability::Unknown;

@@ -113,7 +113,7 @@ fn groups_with_schedules_become_ours() {
 }
 
 #[test]
-fn every_change_is_told_in_front() {
+fn every_change_is_listed_at_the_top() {
     let (toml, _) = migrated(UNIFIED);
     let head: Vec<_> = toml.lines().take_while(|line| line.starts_with('#')).collect();
     for change in [

@@ -203,7 +203,7 @@ async fn a_command_that_cannot_be_carried_out_is_answered_once() {
 }
 
 #[tokio::test]
-async fn commands_to_a_busy_device_are_superseded_and_the_last_one_wins() {
+async fn commands_to_a_busy_device_are_superseded_by_the_last() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
@@ -268,7 +268,7 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
 }
 
 #[tokio::test]
-async fn an_answer_at_the_deadline_says_how_often_the_device_was_asked() {
+async fn a_timeout_reply_contains_the_number_of_attempts() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
@@ -461,7 +461,7 @@ async fn a_retained_command_is_refused() {
 }
 
 #[tokio::test]
-async fn a_name_in_the_app_tells_the_topic() {
+async fn a_name_from_the_app_leads_to_the_topic() {
     let plug = Simulator::plug(Profile::P110).nickname("Boiler");
     let plug = plug.start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).nickname("Mats");

@@ -313,7 +313,7 @@ async fn an_off_between_two_polls_is_seen_by_the_command_that_follows() {
 }
 
 #[tokio::test]
-async fn what_waited_for_the_device_is_decided_again_after_its_first_report() {
+async fn a_pending_command_is_decided_again_after_the_first_report() {
     let device = plug().await;
     device.press(1).unwrap();
     let mut owner = Owner::start(device.address()).await;
@@ -412,7 +412,7 @@ async fn a_removed_strip_is_switched_off_where_only_the_bridge_would() {
 }
 
 #[tokio::test]
-async fn a_removed_strip_is_switched_off_after_a_request_that_was_cut_off() {
+async fn a_removed_strip_is_switched_off_after_a_request_in_flight() {
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let mut owner = Owner::start(strip.address()).await;
     owner.ask(ON, RunLimit::default()).await.unwrap();

@@ -473,7 +473,7 @@ fn quoted(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_troubles_are_told_in_the_words_of_the_program() {
+fn troubleshooting_quotes_the_messages_of_the_program() {
     assert_eq!(
         quoted("| `a ... b c` (`d`), e | `f` |\n|---|\n| g | h |"),
         ["a", "b c", "d"]

@@ -273,7 +273,7 @@ async fn the_last_will_is_published_and_kept_when_a_client_vanishes() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_goodbye_leaves_no_last_will() {
+async fn a_client_that_disconnects_leaves_no_last_will() {
     let broker = start().await;
     let will = |options: &mut MqttOptions| {
         options.set_last_will(LastWill::new("will", "offline", QoS::AtLeastOnce, true));
@@ -405,7 +405,7 @@ async fn an_empty_retained_payload_clears_the_topic() {
 }
 
 #[tokio::test]
-async fn a_packet_over_one_mebibyte_costs_its_sender_the_connection_only() {
+async fn a_packet_over_one_mebibyte_disconnects_its_sender_only() {
     let broker = start().await;
     let mut neighbour = Client::connect(broker.address(), "neighbour").await;
     let mut sender = Client::connect(broker.address(), "sender").await;
@@ -420,7 +420,7 @@ async fn a_packet_over_one_mebibyte_costs_its_sender_the_connection_only() {
 
 /// paho-mqtt, and with it Home Assistant, gives up on a CONNACK that announces more than MQTT allows.
 #[tokio::test]
-async fn the_packet_size_announced_to_version_5_clients_is_one_mebibyte() {
+async fn the_maximum_packet_size_of_version_5_is_one_mebibyte() {
     const MAXIMUM_PACKET_SIZE: u8 = 0x27;
     let broker = start().await;
     let mut stream = TcpStream::connect(broker.address()).await.unwrap();
@@ -491,7 +491,7 @@ fn malformed() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_stop_ends_connections_and_frees_the_port_for_the_next_broker() {
+async fn a_stop_ends_connections_and_frees_the_port() {
     let tasks = Tasks::default();
     let first = EmbeddedBroker::start(ANY_PORT, &tasks).await.unwrap();
     let address = first.address();

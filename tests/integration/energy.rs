@@ -311,7 +311,7 @@ async fn each_missing_field_leaves_every_other_value() {
 }
 
 #[tokio::test]
-async fn words_that_nobody_has_seen_pass_through() {
+async fn unknown_status_values_pass_through() {
     let device = Simulator::strip(Profile::P304M).start().await.unwrap();
     let words = [
         "overheat_status",
@@ -336,7 +336,7 @@ async fn words_that_nobody_has_seen_pass_through() {
 }
 
 #[tokio::test]
-async fn a_device_without_a_clock_is_switched_and_its_energy_is_unknown() {
+async fn a_device_without_a_clock_is_switched_with_unknown_energy() {
     let device = Simulator::plug(Profile::P110Old)
         .fault(Fault::ClockUnset)
         .start()
@@ -463,7 +463,7 @@ async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
 }
 
 #[tokio::test]
-async fn a_trip_is_told_and_a_device_is_restarted() {
+async fn a_protection_trip_is_reported_and_a_device_is_restarted() {
     let device = Simulator::plug(Profile::P110)
         .reboot_time(Duration::from_millis(100))
         .start()

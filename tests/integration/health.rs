@@ -39,7 +39,7 @@ fn issues(health: &Value, about: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn health_tells_of_every_task_queue_and_device() {
+async fn health_contains_every_task_queue_and_device() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("plug", plug.address());
     let bridge = setup.device("dead", dead_address().await).start().await;
@@ -131,7 +131,7 @@ async fn issues_become(bridge: &Running, about: &str, expected: impl Fn(&[String
 }
 
 #[tokio::test]
-async fn a_state_file_that_cannot_be_written_is_an_issue_until_it_is_written() {
+async fn a_state_file_that_cannot_be_written_is_an_issue() {
     let log = Log::capture();
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let file = directory.path().join(STATE_FILE);

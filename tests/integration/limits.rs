@@ -142,7 +142,7 @@ impl Heater {
 }
 
 #[tokio::test]
-async fn a_killed_bridge_leaves_the_plug_to_switch_itself_off_and_finds_it_cooling() {
+async fn after_a_kill_the_plug_switches_itself_off_and_cools_down() {
     let heater = Heater::new().await;
     let bridge = heater.start().await;
     heater.switch_on().await;
@@ -188,7 +188,7 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
 }
 
 #[tokio::test]
-async fn a_state_file_that_broke_is_told_and_the_limit_holds_all_the_same() {
+async fn a_broken_state_file_is_reported_and_limits_still_apply() {
     let heater = Heater::new().await;
     let bridge = heater.start().await;
     heater.switch_on().await;
@@ -213,7 +213,7 @@ async fn a_state_file_that_broke_is_told_and_the_limit_holds_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_timed_on_runs_on_the_countdown_of_a_plug_and_survives_a_restart() {
+async fn a_timed_on_runs_on_the_plug_and_survives_a_restart() {
     let device = plug().await;
     let mut bridge = Setup::new().device("lamp", device.address()).start().await;
     bridge.available("lamp").await;

@@ -474,7 +474,7 @@ async fn starts_and_stops_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn every_mistake_in_the_settings_is_told() {
+async fn every_mistake_in_the_settings_is_reported() {
     let home = Home::new(
         r#"
         surprise = 1
@@ -544,7 +544,7 @@ fn says(table: &str, what: &str, word: &str) -> bool {
 }
 
 #[tokio::test]
-async fn check_tells_what_works() {
+async fn check_reports_what_works() {
     let broker = Mosquitto::start().await;
     let plug = plug().await;
     let well = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
@@ -598,7 +598,7 @@ async fn check_doubts_the_address_of_something_else() {
 
 /// Whoever has pasted what `discover` printed does not know yet which plug is which.
 #[tokio::test]
-async fn check_tells_the_names_in_the_app() {
+async fn check_shows_the_names_in_the_app() {
     let broker = Mosquitto::start().await;
     let plug = Simulator::plug(Profile::P110).nickname("Boiler");
     let plug = plug.start().await.unwrap();
@@ -654,7 +654,7 @@ async fn without_an_account_it_waits_in_setup_mode() {
 }
 
 #[tokio::test]
-async fn no_password_is_told_to_anybody() {
+async fn no_password_is_published_logged_or_printed() {
     const TAPO: &str = "s3cret-Tapo-pw";
     const OTHER: &str = "s3cret-other-pw";
     const MQTT: &str = "s3cret-Mqtt-pw";
@@ -719,7 +719,7 @@ async fn no_password_is_told_to_anybody() {
 }
 
 #[tokio::test]
-async fn healthcheck_tells_whether_the_bridge_runs() {
+async fn healthcheck_reports_whether_the_bridge_runs() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
     probe.subscribe(STATE).await;

@@ -99,7 +99,7 @@ fn events(bridge: &Running, kind: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart() {
+async fn a_used_budget_is_off_until_midnight_also_after_a_restart() {
     let home = Home::new().await;
     let clock = noon();
     let mut bridge = home.bridge(&clock, "daily_budget = '2 kWh'").await;
@@ -146,7 +146,7 @@ async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart
 }
 
 #[tokio::test]
-async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
+async fn the_last_of_a_group_over_its_limit_is_shed_and_comes_back() {
     let home = Home::new().await;
     let energy = "power_limit = { max = '3.5 kW', resume_below = '3 kW', min_off = '2s' }";
     let bridge = home.bridge(&noon(), energy).await;
@@ -185,7 +185,7 @@ async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_load_that_has_finished_is_told_once_and_switched_off() {
+async fn a_finished_load_is_reported_once_and_switched_off() {
     let home = Home::new().await;
     let bridge = home
         .bridge(&noon(), "finished = { below = '5 W', for = '2s', off = true }")

@@ -105,7 +105,7 @@ async fn listed(bridge: &Running, count: usize) {
 }
 
 #[tokio::test]
-async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
+async fn adding_and_removing_a_device_does_not_affect_others() {
     let (lamp, mats) = (plug().await, strip().await);
     let alone = Setup::new().device("lamp", lamp.address());
     let both = alone.clone().device("mats", mats.address());
@@ -235,7 +235,7 @@ async fn a_corrected_password_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn a_corrected_password_is_tried_at_once_on_a_device_that_is_left_alone() {
+async fn a_corrected_password_is_tried_at_once_on_a_locked_device() {
     let heater = Simulator::plug(Profile::P110)
         .protocol(Protocol::Tpap)
         .fault(Fault::TpapLock { after: 0 })
@@ -272,7 +272,7 @@ async fn setup_mode_ends_and_begins_with_the_account() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_says_why() {
+async fn a_bad_file_changes_nothing_and_is_reported() {
     let lamp = plug().await;
     let setup = Setup::new().device("lamp", lamp.address());
     let bridge = setup.clone().start().await;
@@ -566,7 +566,7 @@ async fn a_new_limit_counts_for_an_outlet_that_is_on() {
 }
 
 #[tokio::test]
-async fn a_sensor_that_came_by_reload_is_heard_after_the_broker_was_gone() {
+async fn a_sensor_added_by_reload_is_subscribed_after_a_reconnect() {
     let heater = plug().await;
     let broker = Mosquitto::start().await;
     let cut = crate::cut::Cut::in_front_of(broker.address());

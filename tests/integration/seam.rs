@@ -669,7 +669,7 @@ async fn reads_and_restarts_go_to_the_scheduler_too() {
 }
 
 #[tokio::test]
-async fn the_same_command_is_carried_out_once_and_another_with_its_transaction_too() {
+async fn a_repeated_command_is_executed_once_per_transaction() {
     let mut seam = Seam::start().await;
     let off = || Applied::unasked(&path("lamp"), Some(Power::Off));
     for (topic, payload, action) in [
@@ -700,7 +700,7 @@ async fn the_same_command_is_carried_out_once_and_another_with_its_transaction_t
 }
 
 #[tokio::test]
-async fn what_the_scheduler_says_is_published() {
+async fn updates_of_the_scheduler_are_published() {
     let seam = Seam::start().await;
     assert_eq!(
         seam.discovery().await,

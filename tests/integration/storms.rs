@@ -95,7 +95,7 @@ async fn home_assistant_may_be_born_many_times() {
 }
 
 #[tokio::test]
-async fn all_devices_are_told_of_together_seldom_and_up_to_the_end() {
+async fn device_counts_are_published_together_with_a_limited_rate() {
     let (mut plugs, mut setup) = (Vec::new(), Setup::new());
     for number in 0..COMING_UP {
         let plug = Simulator::plug(Profile::P110).start().await.unwrap();

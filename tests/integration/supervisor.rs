@@ -73,7 +73,7 @@ impl Manager {
 }
 
 #[tokio::test]
-async fn it_is_ready_and_alive_without_a_broker_and_says_when_it_stops() {
+async fn it_is_ready_without_a_broker_and_reports_its_stop() {
     let manager = Manager::new();
     let home = Home::new(&settings(dead_address(), &[]));
     let process = manager.start(&home, Some(WATCHDOG));
@@ -141,7 +141,7 @@ async fn a_manager_that_does_not_listen_is_complained_about_once() {
 
 /// What the pings are made of comes from the event loop and ends with it; no timer goes on by itself.
 #[tokio::test]
-async fn the_pulse_is_that_of_the_event_loop() {
+async fn the_watchdog_is_notified_by_the_event_loop() {
     let home = Home::new(&settings(dead_address(), &[]));
     let sources = Sources {
         file: Some(home.file()),

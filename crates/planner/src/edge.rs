@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_edge_says_why() {
+    fn an_invalid_edge_is_refused_with_a_reason() {
         let syntax = |text: &str| EdgeError::Syntax(text.to_owned());
         for text in [
             "",

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn words_with_topics_of_their_own_are_reserved() {
+    fn reserved_words_are_not_device_ids() {
         assert_eq!("bridge".parse::<DeviceId>(), Err(SlugError::Reserved));
         assert_eq!("group".parse::<DeviceId>(), Err(SlugError::Reserved));
         assert_eq!("set".parse::<OutletKey>(), Err(SlugError::Reserved));

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pointer_says_why() {
+    fn an_invalid_pointer_is_refused_with_a_reason() {
         assert_eq!(
             "temperature".parse::<Pointer>(),
             Err(PointerError::NoSlash("temperature".to_owned()))

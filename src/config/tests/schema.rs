@@ -341,7 +341,7 @@ fn the_schema_knows_kinds_ranges_words_and_what_is_needed() {
 }
 
 #[test]
-fn the_defaults_and_every_example_are_valid_and_an_unknown_key_is_not() {
+fn defaults_and_examples_are_valid_and_an_unknown_key_is_not() {
     let schema = &*SCHEMA;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
     let examples = fs::read_dir(directory).unwrap().map(|entry| {

@@ -39,7 +39,7 @@ fn manual() -> Group {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_command_overrides_until_the_edge_that_contradicts_it() {
+async fn rule_08_a_command_overrides_until_a_contradicting_edge() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     let command = world.set("group/driveway", ON).await;
     world.pass("1s").await;
@@ -59,7 +59,7 @@ async fn rule_08_a_command_overrides_until_the_edge_that_contradicts_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_an_override_set_just_after_an_edge_is_not_cancelled_by_it() {
+async fn rule_08_an_override_just_after_an_edge_is_not_ended_by_it() {
     let mut world = world(morning(), "2024-06-21T07:59:00").await;
     world.until("2024-06-21T08:00:00").await;
     world.set("mats/1", ON).await;
@@ -281,7 +281,7 @@ async fn rule_08_an_ignored_button_is_left_until_the_next_edge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_switch_that_failed_half_way_is_not_taken_for_a_button() {
+async fn rule_08_a_half_failed_switch_is_not_taken_for_a_button() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
     world.relay("mats/1").stubborn = true;
     world.set("mats/1", ON).await;
@@ -503,7 +503,7 @@ async fn rule_08_overrides_are_listed_and_cleared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_the_plan_is_told_from_the_same_planner() {
+async fn rule_13_the_plan_comes_from_the_same_planner() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     let plan = world
         .request(Request::Plan {

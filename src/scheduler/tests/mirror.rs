@@ -63,7 +63,7 @@ async fn hold(world: &mut World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_18_off_edges_are_asked_for_once_and_known_after_a_restart() {
+async fn rule_18_off_edges_are_sent_once_and_known_after_a_restart() {
     let mut world = mirroring().await;
     assert_eq!(asked(&world), [(481, 7)]);
     assert_eq!(world.standing("heater").off_rules.len(), 1);
@@ -95,7 +95,7 @@ async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
+async fn rule_18_a_rule_that_fires_is_no_override() {
     let mut world = mirroring().await;
     // The plug cannot be written to in time, and its rule fires.
     world.rules_are_stuck = true;

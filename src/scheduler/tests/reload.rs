@@ -118,7 +118,7 @@ async fn an_override_ends_with_its_group_and_outlives_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_schedule_changed_by_request_stays_on_top_while_its_group_does() {
+async fn a_schedule_changed_by_request_stays_while_its_group_does() {
     let mut world = world(morning(), NOON).await;
     let disable = Request::EnableSchedule {
         group: "driveway".parse().unwrap(),

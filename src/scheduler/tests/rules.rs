@@ -55,7 +55,7 @@ async fn rule_03_an_edge_is_acted_on_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_05_an_outlet_that_was_out_of_reach_at_its_edge_is_switched_when_it_returns() {
+async fn rule_05_an_outlet_that_missed_its_edge_is_switched_on_return() {
     let mut world = world(morning(), "2024-06-21T05:59:00").await;
     for path in ["mats/1", "mats/2"] {
         world.relay(path).online = false;
@@ -120,7 +120,7 @@ fn conditional(when_unknown: WhenUnknown) -> Group {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grace_ends() {
+async fn rule_10_after_a_restart_a_heater_runs_until_the_grace_ends() {
     for (when_unknown, afterwards) in [
         (WhenUnknown::Off, OFF),
         (WhenUnknown::On, ON),
@@ -141,7 +141,7 @@ async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grac
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
+async fn rule_10_hold_survives_a_restart() {
     let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
     world.say("weather/outdoor", "-3").await;
     world.until("2024-06-21T06:01:00").await;
@@ -154,7 +154,7 @@ async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_a_sensor_that_falls_silent_is_told_once_and_again_when_it_speaks() {
+async fn rule_10_a_stale_sensor_and_its_return_are_reported_once() {
     let mut world = world(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
     world.say("weather/outdoor", "-3").await;
     world.say("weather/outdoor", "nonsense").await;
@@ -167,7 +167,7 @@ async fn rule_10_a_sensor_that_falls_silent_is_told_once_and_again_when_it_speak
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_03_a_clock_that_is_set_is_noticed_and_no_edge_fires_twice() {
+async fn rule_03_a_clock_change_is_noticed_and_no_edge_fires_twice() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     world.clock.jump(jiff::SignedDuration::from_hours(2));
     world.pass("61s").await;
@@ -179,7 +179,7 @@ async fn rule_03_a_clock_that_is_set_is_noticed_and_no_edge_fires_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
+async fn rule_13_every_outlet_has_an_expected_state_and_a_reason() {
     let mut world = world(morning(), "2024-06-21T06:10:00").await;
     world.pass("5s").await;
     let standing = world.standing("mats/1");

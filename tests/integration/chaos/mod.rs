@@ -103,7 +103,7 @@ fn hands(
 }
 
 #[tokio::test]
-async fn chaos_loses_nothing_and_tells_no_lie() {
+async fn chaos_loses_nothing_and_publishes_no_wrong_state() {
     let seed = from_environment("TAPO2MQTT_CHAOS_SEED", rand::random_range(0..1_000_000));
     let length = Duration::from_secs(from_environment("TAPO2MQTT_CHAOS_SECONDS", 6));
     println!("seed {seed}, {} s", length.as_secs());

@@ -43,7 +43,7 @@ async fn known_plug() -> (RunningDevice, IpAddr, Running) {
 }
 
 #[tokio::test]
-async fn a_stranger_at_the_address_is_not_switched_and_the_device_is_found_elsewhere() {
+async fn a_device_with_another_identity_is_not_switched() {
     let (plug, elsewhere, bridge) = known_plug().await;
     let home = plug.address();
     plug.move_to((elsewhere, home.port()).into()).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_stranger_at_the_address_is_not_switched_and_the_device_is_found_elsew
 }
 
 #[tokio::test]
-async fn a_stranger_whose_address_is_all_that_is_left_is_reported_and_not_switched() {
+async fn an_identity_mismatch_without_alternative_is_reported() {
     let (plug, _, bridge) = known_plug().await;
     let home = plug.address();
     let model = plug.profile();

@@ -268,7 +268,7 @@ impl World {
 }
 
 #[test]
-fn rule_19_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
+fn rule_19_allowed_members_stay_below_the_limit_and_do_not_flap() {
     let rules = (500..6000_u64, 10..100_u64, 10_i64..600);
     testing::check(48, &(rules, events()), |((power, part, pause), events)| {
         let power = MilliWatts::from_watts(power);

@@ -237,7 +237,7 @@ fn a_budget_is_the_growth_of_all_totals_since_midnight() {
 }
 
 #[test]
-fn a_budget_ends_between_two_readings_when_the_last_load_used_it_up() {
+fn a_budget_ends_between_readings_when_the_last_load_used_it() {
     let mut bench = Bench::new(budget(1.0), "UTC", "2026-11-21T10:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(2000), Some(0));
@@ -260,7 +260,7 @@ fn a_budget_ends_between_two_readings_when_the_last_load_used_it_up() {
 }
 
 #[test]
-fn a_budget_counts_the_last_power_where_there_is_no_total_and_while_a_device_is_away() {
+fn a_budget_counts_the_last_power_where_no_total_is_known() {
     let mut bench = Bench::new(budget(2.0), "UTC", "2026-11-21T10:00");
     bench.draws(BOILER, 1000);
     bench.pass(1800);
@@ -310,7 +310,7 @@ fn what_was_used_around_midnight_is_split_there() {
 }
 
 #[test]
-fn a_restart_loses_nothing_of_a_budget_and_another_one_is_not_used() {
+fn a_restart_keeps_a_budget_and_a_changed_one_starts_unused() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(2000), Some(100));
@@ -351,7 +351,7 @@ fn a_total_that_starts_over_takes_nothing_from_a_budget() {
 }
 
 #[test]
-fn a_clock_that_jumps_uses_nothing_and_one_set_back_gives_nothing_back() {
+fn a_clock_change_neither_uses_nor_returns_energy() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     bench.draws(BOILER, 1000);
     bench.pass(3600);
@@ -364,7 +364,7 @@ fn a_clock_that_jumps_uses_nothing_and_one_set_back_gives_nothing_back() {
 }
 
 #[test]
-fn the_last_that_is_on_is_shed_until_the_rest_is_below_the_ceiling() {
+fn the_last_one_on_is_shed_until_the_rest_is_below_the_limit() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(WASHER, 2000);
     bench.draws(BOILER, 1000);
@@ -398,7 +398,7 @@ fn what_draws_nothing_stays_on() {
 }
 
 #[test]
-fn members_come_back_one_at_a_time_the_first_in_the_list_first_each_after_a_reading() {
+fn members_come_back_in_list_order_each_after_a_reading() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(DRYER, 1000);
     bench.draws(BOILER, 1000);
@@ -421,7 +421,7 @@ fn members_come_back_one_at_a_time_the_first_in_the_list_first_each_after_a_read
 }
 
 #[test]
-fn the_room_of_one_that_rests_longer_is_not_taken_by_those_behind_it() {
+fn a_later_member_does_not_take_the_room_of_a_shed_one() {
     for (boiler, comes) in [(1900, false), (1800, true)] {
         let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
         bench.draws(WASHER, 2000);
@@ -502,7 +502,7 @@ fn a_schedule_waits_for_room_and_a_button_does_not_make_it() {
 }
 
 #[test]
-fn nobody_waits_for_one_that_is_away_or_needs_too_much_by_itself() {
+fn an_absent_or_too_large_member_does_not_block_the_others() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(DRYER, 1000);
     bench.draws(BOILER, 1000);
@@ -521,7 +521,7 @@ fn nobody_waits_for_one_that_is_away_or_needs_too_much_by_itself() {
 }
 
 #[test]
-fn somebody_who_wants_it_off_or_a_timer_that_ends_keeps_it_off() {
+fn an_off_command_or_an_ended_timer_keeps_it_off() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(DRYER, 1000);
     bench.members[BOILER].1.timer = Some(Steady::at(after(bench.now, SignedDuration::from_secs(90))));
@@ -538,7 +538,7 @@ fn somebody_who_wants_it_off_or_a_timer_that_ends_keeps_it_off() {
 }
 
 #[test]
-fn of_an_interlocked_group_one_draws_at_a_time_and_one_that_is_shed_stays_off() {
+fn in_an_interlocked_group_a_shed_member_stays_off() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.group.interlock = Interlock::OneOn;
     for who in [DRYER, WASHER] {
@@ -652,7 +652,7 @@ fn standby_needs_no_run() {
 }
 
 #[test]
-fn a_meter_that_is_missing_or_silent_is_told_once_per_change() {
+fn a_missing_or_silent_meter_is_reported_once_per_change() {
     let mut bench = Bench::new(budget(1.0), "UTC", "2026-11-21T10:00");
     bench.members[DRYER].1.reach = MeterVisibility::Unmetered;
     bench.pass(1);
@@ -671,7 +671,7 @@ fn a_meter_that_is_missing_or_silent_is_told_once_per_change() {
 }
 
 #[test]
-fn an_outlet_that_leaves_its_group_is_forgotten_and_one_that_joins_counts_from_now_on() {
+fn an_outlet_that_leaves_its_group_is_no_longer_counted() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     for who in [WASHER, BOILER] {
         bench.switch(who, Relay::On);

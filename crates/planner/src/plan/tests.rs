@@ -285,7 +285,7 @@ fn rule_07_a_pause_is_safety_but_no_trip() {
 }
 
 #[test]
-fn rule_07_a_plug_switched_on_by_its_button_goes_off_at_its_limit() {
+fn rule_07_a_plug_switched_on_by_button_goes_off_at_its_limit() {
     for schedules in [vec![schedule("morning", "06:00", "08:00")], Vec::new()] {
         let mut site = Site::new(group(schedules), ZONE);
         site.rules.groups[0].limits = Limits::default();
@@ -481,7 +481,7 @@ fn rule_15_overrides_survive_a_restart() {
 }
 
 #[test]
-fn rule_09_vacation_rests_all_groups_but_those_that_run() {
+fn rule_09_vacation_suspends_all_groups_but_those_that_run() {
     let mut site = morning();
     site.vacation = Vacation::Since(site.wall("2024-06-20T00:00"));
     let resting = site.at("2024-06-21T07:00").first();
@@ -591,7 +591,7 @@ fn rule_10_a_sensor_that_falls_silent_follows_when_unknown() {
 }
 
 #[test]
-fn hysteresis_at_the_opening_of_a_window_does_not_go_by_what_runs() {
+fn hysteresis_at_a_window_start_ignores_what_is_running() {
     let mut site = conditional(WhenUnknown::Off);
     let condition = &mut site.rules.groups[0].schedules[0].conditions[0];
     if let crate::condition::Test::Number { hysteresis, .. } = &mut condition.test {
@@ -791,7 +791,7 @@ mod forecasts {
     }
 
     #[test]
-    fn rule_13_conditions_keep_their_last_answer_or_are_taken_to_hold() {
+    fn rule_13_conditions_keep_their_last_answer_or_count_as_met() {
         let mut site = conditional(WhenUnknown::Off);
         site.at("2024-06-21T05:00");
         assert!(site.switch_times("2024-06-24T00:00").is_empty(), "unknown is off");

@@ -202,7 +202,7 @@ fn rule_07_an_outlet_first_seen_off_may_have_gone_off_just_now() {
 }
 
 #[test]
-fn rule_07_a_day_counts_each_second_once_and_what_was_not_seen_to_end() {
+fn rule_07_a_day_counts_each_second_once_even_with_unseen_ends() {
     let mut outlet = Outlet::new(Limits::NONE);
     let spent = |outlet: &Outlet| outlet.account.spent_today(outlet.now, &outlet.zone).as_mins();
     outlet.on();
