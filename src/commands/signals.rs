@@ -61,7 +61,7 @@ impl Signals {
     /// at once: somebody is in a hurry, and the broker publishes the last will.
     pub(crate) async fn run(mut self, bridge: Bridge) -> ExitAction {
         let mut supervisor = Supervisor::from_environment();
-        let (pulse, reload) = (bridge.pulse(), bridge.reload());
+        let (heartbeat, reload) = (bridge.heartbeat(), bridge.reload());
         let stop = CancellationToken::new();
         let mut running = pin!(bridge.run(stop.cancelled()));
         loop {
@@ -72,7 +72,7 @@ impl Signals {
                     }
                     return after(ended);
                 }
-                () = pulse.notified() => {
+                () = heartbeat.notified() => {
                     supervisor.came_round();
                     continue;
                 }

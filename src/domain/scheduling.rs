@@ -27,38 +27,38 @@ use planner::{
     rules::Rules,
 };
 
-/// Asks on their way to the scheduler, which never waits for a device.
-const ASKS: usize = 256;
-/// Words on their way to the event loop. The scheduler keeps what does not fit.
-const WORDS: usize = 256;
+/// Messages on their way to the scheduler, which never waits for a device.
+const MESSAGES: usize = 256;
+/// Updates on their way to the event loop. The scheduler keeps what does not fit.
+const UPDATES: usize = 256;
 
-/// The event loop's ends of the scheduler's channels.
+/// The event loop's side of the scheduler's channels.
 #[derive(Debug)]
 pub struct SchedulerHandle {
     /// To the scheduler, with `try_send`: full is answered `busy`.
-    pub asks: mpsc::Sender<SchedulerMsg>,
+    pub messages: mpsc::Sender<SchedulerMsg>,
     /// From the scheduler.
-    pub words: mpsc::Receiver<SchedulerUpdate>,
+    pub updates: mpsc::Receiver<SchedulerUpdate>,
 }
 
-/// The scheduler's own ends of them.
+/// The scheduler's side of them.
 #[derive(Debug)]
 pub struct SchedulerInbox {
     /// From the event loop.
-    pub asks: mpsc::Receiver<SchedulerMsg>,
+    pub messages: mpsc::Receiver<SchedulerMsg>,
     /// To the event loop.
-    pub words: mpsc::Sender<SchedulerUpdate>,
+    pub updates: mpsc::Sender<SchedulerUpdate>,
 }
 
 /// The channels between the event loop and the scheduler.
 pub fn channels() -> (SchedulerHandle, SchedulerInbox) {
-    let (asks, asks_in) = mpsc::channel(ASKS);
-    let (words_out, words) = mpsc::channel(WORDS);
-    let ends = SchedulerInbox {
-        asks: asks_in,
-        words: words_out,
+    let (messages, messages_in) = mpsc::channel(MESSAGES);
+    let (updates_out, updates) = mpsc::channel(UPDATES);
+    let inbox = SchedulerInbox {
+        messages: messages_in,
+        updates: updates_out,
     };
-    (SchedulerHandle { asks, words }, ends)
+    (SchedulerHandle { messages, updates }, inbox)
 }
 
 /// The inbox of the scheduler. The event loop sends and never waits.

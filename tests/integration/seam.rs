@@ -142,7 +142,7 @@ impl Seam {
         let clock = Clock::steered(NOON.parse().unwrap());
         let parts = MqttParts {
             channels: Channels {
-                pulse: Arc::default(),
+                heartbeat: Arc::default(),
                 devices: orders_out,
                 scheduler: asks_out,
                 updates: words_in,

@@ -149,13 +149,13 @@ async fn the_watchdog_is_notified_by_the_event_loop() {
     };
     let level = LogLevel::detached(Level::Info);
     let bridge = Bridge::start(&load(&sources).unwrap(), None, level, Clock::system()).unwrap();
-    let pulse = bridge.pulse();
+    let heartbeat = bridge.heartbeat();
     let stop = CancellationToken::new();
     let mut running = pin!(bridge.run(stop.cancelled()));
     for _ in 0..2 {
         tokio::select! {
             _ = &mut running => panic!("it ended by itself"),
-            beat = timeout(PATIENCE, pulse.notified()) => beat.unwrap(),
+            beat = timeout(PATIENCE, heartbeat.notified()) => beat.unwrap(),
         }
     }
     stop.cancel();
@@ -164,8 +164,8 @@ async fn the_watchdog_is_notified_by_the_event_loop() {
         ShutdownReason::Stopped
     );
     // The last beat may not have been taken yet.
-    let _last = timeout(Duration::ZERO, pulse.notified()).await;
+    let _last = timeout(Duration::ZERO, heartbeat.notified()).await;
     tokio::time::pause();
-    let another = timeout(Duration::from_hours(1), pulse.notified()).await;
+    let another = timeout(Duration::from_hours(1), heartbeat.notified()).await;
     assert!(another.is_err(), "a beat after the end of the loop");
 }

@@ -409,12 +409,12 @@ fn start(
     persisted.set(kept);
     let (orders_out, orders) = mpsc::channel(256);
     let (news, news_in) = mpsc::channel(256);
-    let (wires, ends) = scheduling::channels();
+    let (scheduler, inbox) = scheduling::channels();
     let scheduler = SchedulerTask::new(Parts {
         rules: rules.clone(),
         devices: devices.clone(),
         persisted: persisted.clone(),
-        inbox: ends,
+        inbox,
         events: news_in,
         device_owner: orders_out,
         clock: clock.clone(),
@@ -426,8 +426,8 @@ fn start(
         persisted,
         orders,
         news,
-        asks: wires.asks,
-        words: wires.words,
+        asks: scheduler.messages,
+        words: scheduler.updates,
         stop,
         task,
     }
