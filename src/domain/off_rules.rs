@@ -43,7 +43,7 @@ pub struct Mirrored {
     /// The rules of the bridge on the plug.
     pub ours: OurRules,
     /// Why a rule is missing, as text.
-    pub trouble: Option<String>,
+    pub error: Option<String>,
 }
 
 impl WeeklyOff {

@@ -26,7 +26,7 @@ pub struct DeviceReport {
     /// Whether the device counts as reachable; debounced.
     pub availability: Availability,
     /// The last failure; `None` after a success.
-    pub trouble: Option<DeviceError>,
+    pub error: Option<DeviceError>,
     /// What the device is; `None` until it was first reached.
     pub identity: Option<Arc<Identity>>,
     /// Wi-Fi signal in dBm.

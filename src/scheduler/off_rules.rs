@@ -190,6 +190,6 @@ fn error(rules: &DeviceRules) -> Option<String> {
     match &rules.clock {
         DeviceClock::Untold => Some("its clock cannot be read".to_owned()),
         DeviceClock::Wrong => Some("its clock is not in step with the bridge's".to_owned()),
-        DeviceClock::Unread | DeviceClock::InStep { .. } => rules.mirrored.as_ref()?.trouble.clone(),
+        DeviceClock::Unread | DeviceClock::InStep { .. } => rules.mirrored.as_ref()?.error.clone(),
     }
 }

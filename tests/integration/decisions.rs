@@ -269,12 +269,12 @@ async fn a_strip_listed_as_one_outlet_of_a_group_is_reported() {
         message.contains("name its outlets instead: mats/1, mats/2, mats/3, mats/4"),
         "{message}"
     );
-    let trouble = |mats: &Value| {
+    let error = |mats: &Value| {
         mats["error"]["message"]
             .as_str()
             .is_some_and(|text| message.contains(text))
     };
-    bridge.expect("mats", trouble).await;
+    bridge.expect("mats", error).await;
 }
 
 #[tokio::test]

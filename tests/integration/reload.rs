@@ -213,12 +213,12 @@ async fn a_device_is_reached_at_its_new_address() {
     neighbour.noticed_nothing().await;
 }
 
-/// Corrects the password while `heater` waits with a trouble; returns how long it took to be online.
-async fn corrected(heater: &RunningDevice, trouble: &str) -> Duration {
+/// Corrects the password while `heater` waits with this status; returns how long it took to be online.
+async fn corrected(heater: &RunningDevice, status: &str) -> Duration {
     let setup = Setup::new().device("heater", heater.address());
     let bridge = setup.clone().password("wrong").start().await;
     bridge
-        .expect("bridge/devices", |devices| devices[0]["status"] == trouble)
+        .expect("bridge/devices", |devices| devices[0]["status"] == status)
         .await;
     heater.faults().clear_all();
     let start = Instant::now();

@@ -295,7 +295,7 @@ fn lamp() -> DeviceReport {
         address: "127.0.0.1:9".to_owned(),
         phase: Phase::Ready,
         availability: Availability::Online,
-        trouble: None,
+        error: None,
         identity: Some(Arc::new(Identity {
             device_id: "8022".to_owned(),
             model: "P110".to_owned(),

@@ -183,14 +183,14 @@ impl OffRulePlan {
             !ours && !rules.iter().any(|rule| wanted.is_covered_by(rule))
         };
         let refused = self.refused.values().next().cloned();
-        let trouble = refused.or_else(|| {
+        let error = refused.or_else(|| {
             let no_room = is_full && wanted.iter().any(is_missing);
             no_room.then(|| format!("all {} places for rules are taken", rules.len()))
         });
         Some(Mirrored {
             wanted: (!self.is_pending()).then(|| wanted.clone()),
             ours: self.ours.clone(),
-            trouble,
+            error,
         })
     }
 }
@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(plan.step(&[]), Step::Add(wanted));
         let external = [rule("S1", off(5, ALL))];
         assert_eq!(plan.step(&external), Step::Done);
-        let trouble = plan.outcome(&external).unwrap().trouble.unwrap();
-        assert!(trouble.contains("all 1 places"), "{trouble}");
+        let error = plan.outcome(&external).unwrap().error.unwrap();
+        assert!(error.contains("all 1 places"), "{error}");
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         let rules = [rule("S1", off(481, ALL))];
         let plan = plan(&[off(481, 0b110)], &[], &rules);
         assert_eq!(plan.step(&rules), Step::Done);
-        assert_eq!(plan.outcome(&rules).unwrap().trouble, None);
+        assert_eq!(plan.outcome(&rules).unwrap().error, None);
         assert!(plan.outcome(&rules).unwrap().ours.is_empty());
     }
 
@@ -318,7 +318,7 @@ mod tests {
         plan.capacity = Some(32);
         plan.refused.insert(wanted, "no".to_owned());
         assert_eq!(plan.step(&[]), Step::Done);
-        assert_eq!(plan.outcome(&[]).unwrap().trouble.as_deref(), Some("no"));
+        assert_eq!(plan.outcome(&[]).unwrap().error.as_deref(), Some("no"));
         plan.set_wanted(Arc::new(Mirror::default()));
         assert!(plan.refused.is_empty());
     }

@@ -312,7 +312,7 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
         address: "192.0.2.8".to_owned(),
         phase: Phase::Degraded,
         availability: Reachable::Offline,
-        trouble: Some(DeviceError {
+        error: Some(DeviceError {
             code: ErrorCode::NoAnswer,
             message: "silent".to_owned(),
         }),

@@ -1016,7 +1016,7 @@ impl World {
         relay.rules.mirrored = Some(Arc::new(Mirrored {
             wanted: Some(mirror.wanted.clone()),
             ours: ids.zip(mirror.wanted.iter().copied()).collect(),
-            trouble: None,
+            error: None,
         }));
     }
 
@@ -1247,7 +1247,7 @@ impl World {
             } else {
                 Availability::Offline
             },
-            trouble: None,
+            error: None,
             identity: Some(Arc::new(Identity {
                 device_id: hardware_id,
                 model: "P304M".to_owned(),

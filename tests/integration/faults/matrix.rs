@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use super::{
     answers_to, code, ms,
-    rows::{self, DeviceError, Expected, Moment, Row, rows},
+    rows::{self, InjectedFault, Expected, Moment, Row, rows},
     send, word,
 };
 use crate::{
@@ -159,7 +159,7 @@ impl Cell {
             .any(|fault| self.row.name.starts_with(fault));
         assert!(loses || counters.sequence_violations == 0, "{counters:?}");
         // A thief's own requests count too.
-        if !matches!(self.row.trouble, DeviceError::Thief) {
+        if !matches!(self.row.injected, InjectedFault::Thief) {
             assert!(
                 counters.max_in_flight <= 1,
                 "{} in flight",

@@ -114,7 +114,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
         address: "192.0.2.7".to_owned(),
         phase: Phase::Ready,
         availability: Availability::Online,
-        trouble: None,
+        error: None,
         identity: Some(Arc::new(Identity {
             device_id: "8022".to_owned(),
             model: "P304M".to_owned(),
