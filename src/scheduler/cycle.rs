@@ -597,7 +597,7 @@ impl<'a> Cycle<'a> {
             .step(group, outlet.overridden, &outlet.rules, location, now);
         if let Some(request) = step.request {
             self.state
-                .push(Effect::Device(DeviceMsg::Mirror(path.device.clone(), request)));
+                .push(Effect::Device(DeviceMsg::OffRules(path.device.clone(), request)));
         }
         if let Some(at) = step.wake {
             self.wake_at(at);

@@ -230,7 +230,7 @@ impl SchedulerTask {
         let replaced = |waiting: &DeviceMsg| match (waiting, &message) {
             (DeviceMsg::OffBy(old, _), DeviceMsg::OffBy(new, _))
             | (DeviceMsg::Withdraw(old), DeviceMsg::Withdraw(new)) => old == new,
-            (DeviceMsg::Mirror(old, _), DeviceMsg::Mirror(new, _)) => old == new,
+            (DeviceMsg::OffRules(old, _), DeviceMsg::OffRules(new, _)) => old == new,
             _ => false,
         };
         if let Some(at) = self.unsent.iter().position(replaced) {

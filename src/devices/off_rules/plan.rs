@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::domain::{
-    off_rules::{Mirror, Mirrored, OurRules, WeeklyOff},
+    off_rules::{WantedOffRules, OffRulesStatus, OurRules, WeeklyOff},
     report::DeviceRule,
 };
 
 /// The wanted OFF rules and those on the plug.
 #[derive(Debug, Default)]
 pub(super) struct OffRulePlan {
-    wanted: Option<Arc<Mirror>>,
+    wanted: Option<Arc<WantedOffRules>>,
     ours: OurRules,
     /// Whether the rules were read since they may have changed.
     fresh: Freshness,
@@ -59,7 +59,7 @@ pub(super) enum Step {
 
 impl OffRulePlan {
     /// The scheduler wants these rules.
-    pub(super) fn set_wanted(&mut self, wanted: Arc<Mirror>) {
+    pub(super) fn set_wanted(&mut self, wanted: Arc<WantedOffRules>) {
         self.ours.extend(wanted.ours.clone());
         self.refused.clear();
         self.fresh = Freshness::Stale;
@@ -172,7 +172,7 @@ impl OffRulePlan {
     }
 
     /// What became of the wanted rules; `None` before the rules were read.
-    pub(super) fn outcome(&self, rules: &[DeviceRule]) -> Option<Mirrored> {
+    pub(super) fn outcome(&self, rules: &[DeviceRule]) -> Option<OffRulesStatus> {
         let wanted = &self.wanted.as_ref()?.wanted;
         if self.fresh == Freshness::Stale {
             return None;
@@ -187,7 +187,7 @@ impl OffRulePlan {
             let no_room = is_full && wanted.iter().any(is_missing);
             no_room.then(|| format!("all {} places for rules are taken", rules.len()))
         });
-        Some(Mirrored {
+        Some(OffRulesStatus {
             wanted: (!self.is_pending()).then(|| wanted.clone()),
             ours: self.ours.clone(),
             error,
@@ -212,7 +212,7 @@ mod tests {
 
     fn plan(wanted: &[WeeklyOff], ours: &[(&str, WeeklyOff)], rules: &[DeviceRule]) -> OffRulePlan {
         let mut plan = OffRulePlan::default();
-        plan.set_wanted(Arc::new(Mirror {
+        plan.set_wanted(Arc::new(WantedOffRules {
             wanted: wanted.iter().copied().collect(),
             ours: ours.iter().map(|(id, rule)| ((*id).to_owned(), *rule)).collect(),
         }));
@@ -319,7 +319,7 @@ mod tests {
         plan.refused.insert(wanted, "no".to_owned());
         assert_eq!(plan.step(&[]), Step::Done);
         assert_eq!(plan.outcome(&[]).unwrap().error.as_deref(), Some("no"));
-        plan.set_wanted(Arc::new(Mirror::default()));
+        plan.set_wanted(Arc::new(WantedOffRules::default()));
         assert!(plan.refused.is_empty());
     }
 

@@ -26,7 +26,7 @@ use crate::{
         command_error::{CommandError, ErrorCode},
         device_command::{DeviceAction, DeviceCommand, Switch},
         devices::{DeviceEvent, DeviceMsg},
-        off_rules::{Mirror, Mirrored, has_fired},
+        off_rules::{WantedOffRules, OffRulesStatus, has_fired},
         reply::{Applied, CommandResult, Reply},
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind,
@@ -373,7 +373,7 @@ pub(super) struct World {
     /// Plugs cannot be written to: the rules they hold stay.
     pub(super) rules_are_stuck: bool,
     /// What was asked for as rules on plugs.
-    pub(super) mirrors: Vec<Mirror>,
+    pub(super) off_rules: Vec<WantedOffRules>,
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
     pub(super) rules_told: Vec<Arc<Rules>>,
@@ -489,7 +489,7 @@ impl World {
             outcomes: BTreeMap::new(),
             events: Vec::new(),
             rules_are_stuck: false,
-            mirrors: Vec::new(),
+            off_rules: Vec::new(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             rules_told: Vec::new(),
@@ -672,7 +672,7 @@ impl World {
         }
         let off_rule = relay
             .rules
-            .mirrored
+            .off_rules
             .as_ref()
             .is_some_and(|synced| has_fired(&synced.ours, &TimeZone::UTC, clock.now()));
         let by = if off_rule && power == Power::On {
@@ -961,7 +961,7 @@ impl World {
         self.stir();
         let intent = match order {
             DeviceMsg::Command(intent) => intent,
-            DeviceMsg::Mirror(device, mirror) => return self.mirror(&device, &mirror),
+            DeviceMsg::OffRules(device, rules) => return self.write_off_rules(&device, &rules),
             DeviceMsg::OffBy(path, end) => {
                 let clock = self.clock.clone();
                 if let Some(relay) = self.relays.get_mut(&path).filter(|relay| relay.online) {
@@ -1006,16 +1006,16 @@ impl World {
     }
 
     /// A worker makes the rules on its plug what is asked for.
-    fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
-        self.mirrors.push(mirror.clone());
+    fn write_off_rules(&mut self, device: &DeviceId, rules: &WantedOffRules) {
+        self.off_rules.push(rules.clone());
         if self.rules_are_stuck {
             return;
         }
         let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
         let ids = (1..).map(|number| format!("S{number}"));
-        relay.rules.mirrored = Some(Arc::new(Mirrored {
-            wanted: Some(mirror.wanted.clone()),
-            ours: ids.zip(mirror.wanted.iter().copied()).collect(),
+        relay.rules.off_rules = Some(Arc::new(OffRulesStatus {
+            wanted: Some(rules.wanted.clone()),
+            ours: ids.zip(rules.wanted.iter().copied()).collect(),
             error: None,
         }));
     }

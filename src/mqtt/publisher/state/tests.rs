@@ -256,5 +256,5 @@ fn the_rules_of_a_plug_show_which_are_ours() {
         ])
     );
     assert_eq!(state["device_schedules_enabled"], 1);
-    assert!(state.get("mirrored").is_none());
+    assert!(state.get("off_rules").is_none());
 }
