@@ -88,7 +88,8 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         .to_zoned(zone.clone())
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), EnergyLimits::default());
+    let (overrides, safety, energy_limits) =
+        (Overrides::default(), Safety::default(), EnergyLimits::default());
     let (readings, holders) = (Readings::default(), InterlockOwners::default());
     let (memory, observed) = (Memory::default(), BTreeMap::new());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
@@ -97,7 +98,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         overrides: &overrides,
         vacation: Vacation::Off,
         safety: &safety,
-        rations: &rations,
+        energy_limits: &energy_limits,
         readings: &readings,
         memory: &memory,
         observed: &observed,

@@ -145,8 +145,7 @@ impl Reporter {
 fn is_availability_news(before: Option<&DeviceReport>, now: &DeviceReport) -> bool {
     let code = |report: &DeviceReport| report.error.as_ref().map(|error| error.code);
     let same_reason = now.availability == Availability::Online || before.and_then(code) == code(now);
-    let first_failure =
-        now.error.is_some() && before.is_some_and(|before| before.phase == Phase::Connecting);
+    let first_failure = now.error.is_some() && before.is_some_and(|before| before.phase == Phase::Connecting);
     before.map(|before| before.availability) != Some(now.availability) || !same_reason || first_failure
 }
 

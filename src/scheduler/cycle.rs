@@ -195,7 +195,7 @@ impl<'a> Cycle<'a> {
         let Some(found) = outlet.overridden.take() else {
             return;
         };
-        let timer = found.named_end().zip(found.stance().power());
+        let timer = found.named_end().zip(found.state().power());
         if let Some((ends, power)) = timer
             && outlet.timer.is_none()
         {
@@ -234,7 +234,7 @@ impl<'a> Cycle<'a> {
     /// A timed ON ends OFF, also where no rule decides what follows, and also while the device is away.
     fn switch_off_after(&mut self, ended: Vec<(OutletPath, Override)>) {
         for (path, found) in ended {
-            if found.stance() != OverrideState::On || found.named_end().is_none() {
+            if found.state() != OverrideState::On || found.named_end().is_none() {
                 continue;
             }
             self.state.switch_off_unless_wanted(&path, self.now);

@@ -81,7 +81,7 @@ impl Bounds<'_> {
     }
 
     fn override_end(&self, group: &Group, found: Override) -> Option<Steady> {
-        if found.stance() != OverrideState::On {
+        if found.state() != OverrideState::On {
             return None;
         }
         let end = found.end(group, self.location, self.now)?;

@@ -122,7 +122,7 @@ impl Members {
             overrides: &self.overrides,
             vacation: site.vacation,
             safety: &self.safety,
-            rations: &state.energy,
+            energy_limits: &state.energy,
             readings: site.readings,
             memory: &state.memory,
             observed: &self.observed,

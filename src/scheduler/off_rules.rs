@@ -12,7 +12,7 @@ use planner::{
 
 use super::off_edges::{Held, Week, week};
 use crate::domain::{
-    off_rules::{WantedOffRules, OurRules, WeeklyOff},
+    off_rules::{OurRules, WantedOffRules, WeeklyOff},
     report::{DeviceClock, DeviceRules},
 };
 
@@ -170,7 +170,7 @@ impl OffRuleSync {
 
 /// A rule must not switch off what an override wants on, or what nothing may switch.
 fn held(overridden: Option<Override>, group: &Group, location: &Location, now: Now) -> Held {
-    match overridden.filter(|found| found.stance() != OverrideState::Off) {
+    match overridden.filter(|found| found.state() != OverrideState::Off) {
         None => Held::Not,
         Some(found) => match found.end(group, location, now) {
             Some(end) => Held::Until(end),

@@ -186,7 +186,7 @@ impl State {
         if self.book.scheduled(path).is_none() || self.relays.is_known(before) {
             return;
         }
-        let stays = |found: &Override| found.stance() != OverrideState::On && found.named_end().is_none();
+        let stays = |found: &Override| found.state() != OverrideState::On && found.named_end().is_none();
         let found = self
             .outlets
             .get_mut(before)
@@ -647,7 +647,7 @@ impl State {
             }
             if let Some(found) = outlet.overridden.take() {
                 ended.push(path.clone());
-                if found.stance() == OverrideState::On && self.plan_keeps(path, now) {
+                if found.state() == OverrideState::On && self.plan_keeps(path, now) {
                     self.switch_off_once(path, now);
                 }
             }

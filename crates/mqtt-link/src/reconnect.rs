@@ -58,7 +58,7 @@ struct Downtime {
     logged: LastLogged,
 }
 
-/// What the log says about the end of a downtime.
+/// The log entry for the end of a downtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastLogged {
     Nothing,

@@ -44,9 +44,9 @@ pub struct Inputs<'a> {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: &'a Safety,
-    /// What they use, where rules ask for that.
-    pub rations: &'a EnergyLimits,
-    /// What the sensors said.
+    /// What they use, where rules limit that.
+    pub energy_limits: &'a EnergyLimits,
+    /// The values of the sensors.
     pub readings: &'a Readings,
     /// [`Plan::memory`] of the last call; empty at start.
     pub memory: &'a Memory,
@@ -74,7 +74,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Whether nobody is at home.
+/// Whether vacation is on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vacation {
@@ -90,7 +90,7 @@ pub enum Vacation {
 pub struct Memory(BTreeMap<(GroupId, ScheduleId), ScheduleMemory>);
 
 impl Memory {
-    /// Forgets a schedule that was changed: what its conditions were says nothing about the new ones.
+    /// Forgets a schedule that was changed: the results of its conditions do not apply to the new ones.
     pub fn forget(&mut self, group: &GroupId, schedule: &ScheduleId) {
         self.0.remove(&(group.clone(), schedule.clone()));
     }
@@ -118,7 +118,7 @@ pub struct Plan {
     pub outlets: BTreeMap<OutletPath, OutletPlan>,
     /// The groups, in the order of the rules.
     pub groups: Vec<GroupPlan>,
-    /// When to ask again if nothing happens before; after now. `None`: time alone changes nothing.
+    /// When to plan again if nothing happens before; after now. `None`: time alone changes nothing.
     pub next_change: Option<Timestamp>,
     /// What to hand in next time.
     pub memory: Memory,
@@ -136,7 +136,7 @@ pub enum Source {
     Schedule,
     /// Nobody is at home.
     Vacation,
-    /// Somebody wants something else.
+    /// An override is in force.
     Override,
     /// A limit.
     Safety,
@@ -168,7 +168,7 @@ impl fmt::Display for Rule {
 pub struct OutletPlan {
     /// Its group.
     pub group: GroupId,
-    /// What it should be; `None` is hands off.
+    /// What it should be; `None`: not controlled.
     pub desired: Option<Power>,
     /// What it should be if no limit held.
     pub wanted: Option<Power>,
@@ -199,7 +199,7 @@ pub struct GroupPlan {
     pub id: GroupId,
     /// On when a member is; off when all are; `None` when that is not known.
     pub state: Option<Power>,
-    /// What all members should be; `None` when they differ, or nobody says.
+    /// What all members should be; `None` when they differ or are not controlled.
     pub expected: Option<Power>,
     /// Whether it follows its schedules.
     pub mode: Mode,
@@ -276,13 +276,13 @@ pub fn plan_group(
         memory.0.insert(key, state.memory.clone());
     }
     let mut members = Vec::with_capacity(group.outlets.len());
-    let mut stances = Vec::with_capacity(group.outlets.len());
+    let mut override_states = Vec::with_capacity(group.outlets.len());
     for outlet in &group.outlets {
         let in_force = decide::in_force(inputs, group, outlet);
-        stances.push(in_force.map(|(found, _)| found.stance()));
+        override_states.push(in_force.map(|(found, _)| found.state()));
         let plan = decide::decide(inputs, group, &level, outlet, in_force);
         members.push((outlet.clone(), plan));
     }
-    let summary = group::summary(inputs, group, &level, &members, &stances);
+    let summary = group::summary(inputs, group, &level, &members, &override_states);
     (summary, members)
 }

@@ -25,7 +25,7 @@ pub struct SensorSpec {
 }
 
 impl SensorSpec {
-    /// How long a value counts unless said otherwise: 30 min.
+    /// How long a value counts unless set otherwise: 30 min.
     pub const DEFAULT_STALE_AFTER: Period = Period::minutes(30);
 
     /// Reads a payload.
@@ -50,7 +50,7 @@ impl SensorSpec {
     }
 }
 
-/// What a sensor says.
+/// A value of a sensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SensorValue {
     /// A finite number, in the sensor's unit.

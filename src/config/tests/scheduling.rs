@@ -630,7 +630,7 @@ fn energy_rules_of_a_group() {
     let finished = group("energy = { finished = { below = '5 W', for = '3m' } }")
         .energy
         .finished;
-    assert_eq!(finished.map(|finished| finished.then), Some(IfFinished::Tell));
+    assert_eq!(finished.map(|finished| finished.then), Some(IfFinished::Report));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::domain::{
-    off_rules::{WantedOffRules, OffRulesStatus, OurRules, WeeklyOff},
+    off_rules::{OffRulesStatus, OurRules, WantedOffRules, WeeklyOff},
     report::DeviceRule,
 };
 

@@ -201,7 +201,7 @@ fn a_group_with_energy_rules_always_has_energy_entities() {
         finished: Some(planner::energy_limits::Finished {
             below: planner::units::MilliWatts::from_watts(5),
             length: "3m".parse().unwrap(),
-            then: planner::energy_limits::IfFinished::Tell,
+            then: planner::energy_limits::IfFinished::Report,
         }),
         ..rules.groups[0].energy
     };

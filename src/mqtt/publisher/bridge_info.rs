@@ -160,8 +160,7 @@ pub(crate) struct LastError<'a> {
 
 impl<'a> LastError<'a> {
     pub(crate) fn of(report: Option<&'a DeviceReport>, now: Timestamp) -> Self {
-        let Some((report, error)) = report.and_then(|report| Some((report, report.error.as_ref()?)))
-        else {
+        let Some((report, error)) = report.and_then(|report| Some((report, report.error.as_ref()?))) else {
             return Self::default();
         };
         let message = format!("{}: {}", report.id, error.message);

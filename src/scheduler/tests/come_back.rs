@@ -217,11 +217,11 @@ async fn rule_16_a_later_failed_command_keeps_the_return_override() {
         Some(Err(crate::domain::command_error::ErrorCode::NotConfirmed))
     );
     let kept = world.kept().overrides;
-    let stances: Vec<_> = kept
+    let states: Vec<_> = kept
         .iter()
-        .map(|(path, set)| (path.to_string(), set.stance()))
+        .map(|(path, set)| (path.to_string(), set.state()))
         .collect();
-    assert_eq!(stances, [("heater".to_owned(), OverrideState::Leave)]);
+    assert_eq!(states, [("heater".to_owned(), OverrideState::Leave)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,7 +129,7 @@ async fn rule_08_a_command_that_failed_leaves_the_override_before_it() {
             .kept()
             .overrides
             .iter()
-            .all(|(_, found)| found.stance() == ON.into()),
+            .all(|(_, found)| found.state() == ON.into()),
         "what is not confirmed is not kept"
     );
     world.pass("1s").await;

@@ -412,7 +412,7 @@ async fn rule_19_standby_is_switched_off() {
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_silent_meter_is_not_idle_and_is_reported_once() {
     let mut world = metered(
-        laundry(finished(IfFinished::Tell), false),
+        laundry(finished(IfFinished::Report), false),
         "2024-06-21T09:00:00",
         [500, 0, 0],
     )

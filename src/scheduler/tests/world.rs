@@ -26,7 +26,7 @@ use crate::{
         command_error::{CommandError, ErrorCode},
         device_command::{DeviceAction, DeviceCommand, Switch},
         devices::{DeviceEvent, DeviceMsg},
-        off_rules::{WantedOffRules, OffRulesStatus, has_fired},
+        off_rules::{OffRulesStatus, WantedOffRules, has_fired},
         reply::{Applied, CommandResult, Reply},
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind,

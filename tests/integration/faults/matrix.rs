@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use super::{
     answers_to, code, ms,
-    rows::{self, InjectedFault, Expected, Moment, Row, rows},
+    rows::{self, Expected, InjectedFault, Moment, Row, rows},
     send, word,
 };
 use crate::{

@@ -102,7 +102,9 @@ impl Row {
 
     pub async fn strike(&self, device: &RunningDevice) {
         match self.injected {
-            InjectedFault::Faults(faults) => faults().into_iter().for_each(|fault| device.faults().set(fault)),
+            InjectedFault::Faults(faults) => {
+                faults().into_iter().for_each(|fault| device.faults().set(fault))
+            }
             InjectedFault::Thief => {
                 device.faults().set(Fault::SingleSession);
                 steal(device).await;

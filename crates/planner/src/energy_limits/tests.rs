@@ -195,7 +195,7 @@ impl Bench {
             .allow_on(&self.group, &self.members, &self.members[who].0, self.now())
     }
 
-    /// What schedules or somebody want, or is about to come back.
+    /// What schedules or overrides want, or is about to come back.
     fn resumes(&self, who: usize) -> bool {
         self.limits.resumes(&self.members[who].0) && self.hold(who).is_none()
     }
@@ -227,8 +227,8 @@ fn a_budget_is_the_growth_of_all_totals_since_midnight() {
     assert_eq!(bench.relays(), [false; 3]);
     let refusal = bench.allows(WASHER).unwrap_err();
     assert_eq!(refusal.possible_at, Some(midnight));
-    let told = |happening: &&EnergyEvent| matches!(happening, EnergyEvent::BudgetExhausted { .. });
-    assert_eq!(bench.happened.iter().filter(told).count(), 1);
+    let reported = |happening: &&EnergyEvent| matches!(happening, EnergyEvent::BudgetExhausted { .. });
+    assert_eq!(bench.happened.iter().filter(reported).count(), 1);
 
     bench.now = midnight;
     bench.act();
@@ -256,7 +256,7 @@ fn a_budget_ends_between_readings_when_the_last_load_used_it() {
         bench.hold(BOILER).is_some(),
         "once it is cut it is off until midnight"
     );
-    assert_eq!(bench.today(), 990, "what is told is what was measured");
+    assert_eq!(bench.today(), 990, "what was measured is shown");
 }
 
 #[test]
@@ -572,15 +572,15 @@ fn what_was_shed_is_known_after_a_restart() {
 
 #[test]
 fn a_load_finishes_once_per_run() {
-    let mut bench = Bench::new(quiet(IfFinished::Tell), "UTC", "2026-11-21T10:00");
+    let mut bench = Bench::new(quiet(IfFinished::Report), "UTC", "2026-11-21T10:00");
     bench.switch(WASHER, Relay::On);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut minutes = |bench: &mut Bench, powers: &[u64]| {
         for power in powers {
             bench.pass(60);
-            told.extend(bench.reads(WASHER, Some(*power), None));
+            reported.extend(bench.reads(WASHER, Some(*power), None));
         }
-        std::mem::take(&mut told)
+        std::mem::take(&mut reported)
     };
     assert_eq!(minutes(&mut bench, &[4, 4, 4, 4, 4]), [], "it never ran");
     assert_eq!(
@@ -589,7 +589,10 @@ fn a_load_finishes_once_per_run() {
         "two minutes are not three"
     );
     assert_eq!(minutes(&mut bench, &[300, 4, 4, 4]), []);
-    assert_eq!(minutes(&mut bench, &[4]), [LoadIdle::Finished(IfFinished::Tell)]);
+    assert_eq!(
+        minutes(&mut bench, &[4]),
+        [LoadIdle::Finished(IfFinished::Report)]
+    );
     assert_eq!(minutes(&mut bench, &[4, 4, 4, 4, 4]), []);
     assert_eq!(minutes(&mut bench, &[900, 3, 3, 3, 3]).len(), 1, "another run");
 }
@@ -602,7 +605,7 @@ fn what_is_not_known_is_not_quiet() {
     bench.pass(60);
     assert_eq!(bench.reads(WASHER, Some(1), None), []);
     bench.pass(120);
-    assert_eq!(bench.reads(WASHER, None, None), [], "the meter does not say");
+    assert_eq!(bench.reads(WASHER, None, None), [], "the meter returns nothing");
     bench.pass(120);
     assert_eq!(bench.reads(WASHER, Some(1), None), []);
     bench.pass(120);
@@ -621,7 +624,7 @@ fn what_is_not_known_is_not_quiet() {
 
 #[test]
 fn an_outlet_that_goes_off_ends_the_run_and_a_restart_does_not() {
-    let mut bench = Bench::new(quiet(IfFinished::Tell), "UTC", "2026-11-21T10:00");
+    let mut bench = Bench::new(quiet(IfFinished::Report), "UTC", "2026-11-21T10:00");
     bench.switch(WASHER, Relay::On);
     bench.reads(WASHER, Some(500), None);
     bench.restart();
@@ -630,7 +633,11 @@ fn an_outlet_that_goes_off_ends_the_run_and_a_restart_does_not() {
     assert_eq!(bench.reads(WASHER, Some(1), None).len(), 1);
     bench.restart();
     bench.pass(180);
-    assert_eq!(bench.reads(WASHER, Some(1), None), [], "told before the restart");
+    assert_eq!(
+        bench.reads(WASHER, Some(1), None),
+        [],
+        "reported before the restart"
+    );
     bench.reads(WASHER, Some(500), None);
     bench.switch(WASHER, Relay::Off);
     bench.switch(WASHER, Relay::On);
@@ -641,7 +648,7 @@ fn an_outlet_that_goes_off_ends_the_run_and_a_restart_does_not() {
 
 #[test]
 fn standby_needs_no_run() {
-    let mut bench = Bench::new(quiet(IfFinished::Tell), "UTC", "2026-11-21T10:00");
+    let mut bench = Bench::new(quiet(IfFinished::Report), "UTC", "2026-11-21T10:00");
     bench.switch(WASHER, Relay::On);
     bench.reads(WASHER, Some(2), None);
     bench.pass(599);
@@ -662,12 +669,12 @@ fn a_missing_or_silent_meter_is_reported_once_per_change() {
     bench.reads(WASHER, None, None);
     bench.reads(WASHER, Some(1), Some(1));
     let [washer, dryer] = ["washer", "dryer"].map(|id| id.parse().unwrap());
-    let told = [
+    let reported = [
         EnergyEvent::Blind(dryer),
         EnergyEvent::Blind(OutletPath::clone(&washer)),
         EnergyEvent::Sees(washer),
     ];
-    assert_eq!(bench.happened, told);
+    assert_eq!(bench.happened, reported);
 }
 
 #[test]

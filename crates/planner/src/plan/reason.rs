@@ -1,4 +1,4 @@
-//! Decisions in words.
+//! Decisions as text.
 
 use std::fmt;
 
@@ -96,7 +96,7 @@ pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
 }
 
 pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Reason {
-    let state = match found.stance() {
+    let state = match found.state() {
         OverrideState::On => "ON",
         OverrideState::Off => "OFF",
         OverrideState::Leave => "state unchanged",
@@ -108,7 +108,7 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
         Origin::Finished => ("", "load finished"),
         Origin::Standby => ("", "load on standby"),
     };
-    let manual = found.stance().power().map_or("", |_| manual);
+    let manual = found.state().power().map_or("", |_| manual);
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));
     Reason::new(format!("{manual}{state} ({origin} at {set}), until {end}"))
