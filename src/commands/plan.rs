@@ -47,7 +47,7 @@ struct GroupOutlook {
     group: GroupId,
     #[serde(skip)]
     name: String,
-    /// What it should be at the beginning; `null` is hands off.
+    /// What it should be at the beginning; `null`: not controlled.
     expected: Option<Power>,
     reason: Reason,
     changes: Vec<Line>,
@@ -170,7 +170,7 @@ fn write(out: &mut impl io::Write, outlook: &PlanOutlook, rules: &Rules) -> io::
                 line.state.to_string(),
                 line.reason
             )?;
-            // All of them, unless it says which.
+            // All of them, unless it names some.
             if line.outlets.len() < members {
                 let outlets: Vec<String> = line.outlets.iter().map(ToString::to_string).collect();
                 write!(out, "  [{}]", outlets.join(", "))?;

@@ -277,7 +277,7 @@ pub struct Condition {
 /// The state of one protection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
-    /// As the device reports it. Firmware may have unknown words.
+    /// As the device reports it. Firmware may report unknown values.
     pub word: String,
     /// Whether it is one that switched off, where the word is known.
     pub tripped: Option<bool>,

@@ -62,7 +62,7 @@ const DRAIN_TIME: Duration = Duration::from_millis(550);
 /// For the last messages to the broker and their acknowledgements.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What a request asks of the whole process.
+/// What a request wants of the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// End in an orderly way and start again.

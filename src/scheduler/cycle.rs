@@ -254,13 +254,13 @@ impl<'a> Cycle<'a> {
             self.state.finish_timer(path, timer, self.now);
             return;
         }
-        let heard = outlet.power.is_some();
+        let is_known = outlet.power.is_some();
         let scheduled = self.state.book.scheduled(path).is_some();
         // Schedules decide where there are any now; of interlocked outlets the one that is on stays on.
         let decided = timer.to == Power::On && (scheduled || self.rival_is_on(path));
         // An outlet that was never reached may be on. But it may also not exist any more, and a timed OFF of yesterday
         // switches nothing on today.
-        let waits = heard && timer.to == Power::Off;
+        let waits = is_known && timer.to == Power::Off;
         let forgotten = self.now.steady.since(timer.ends.steady(self.now)) >= FORGOTTEN;
         if decided || (!waits && forgotten) {
             if !decided {

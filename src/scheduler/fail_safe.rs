@@ -25,7 +25,7 @@ pub enum SentEnd {
 }
 
 impl SentEnd {
-    /// Whether a worker that was sent this already does what the end asks for.
+    /// Whether a worker that was sent this already does what the end requires.
     pub fn covers(self, end: Option<Steady>) -> bool {
         match (self, end) {
             (Self::NotSent | Self::Sent(None), None) => true,

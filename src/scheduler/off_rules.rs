@@ -1,4 +1,4 @@
-//! Keeps the OFF edges of a group on the devices of its members, where the settings say so.
+//! Keeps the OFF edges of a group on the devices of its members, where the settings require it.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -49,7 +49,7 @@ impl<'a> ReportHandler<'a> {
         if report.availability == Availability::Offline {
             return self.went_offline(report);
         }
-        if self.state.relays.learn(report) {
+        if self.state.relays.identify(report) {
             self.identified(report);
         }
         let metered = report.identity.as_ref().map(|identity| identity.meters_energy);

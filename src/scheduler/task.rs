@@ -287,7 +287,7 @@ fn from_device(event: DeviceEvent) -> Option<SchedulerEvent> {
         DeviceEvent::Report(report) => Some(SchedulerEvent::Report(report)),
         DeviceEvent::Metered(metered) => Some(SchedulerEvent::Metered(metered)),
         DeviceEvent::Recheck(command) => Some(SchedulerEvent::Recheck(command)),
-        // The report that comes with it says the same.
+        // The report that comes with it has the same content.
         DeviceEvent::Event(_) => None,
     }
 }

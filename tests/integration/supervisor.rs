@@ -133,10 +133,10 @@ async fn a_manager_that_does_not_listen_is_complained_about_once() {
     command.env("NOTIFY_SOCKET", "/nonexistent/notify");
     let process = Home::spawn(command);
     process.wrote("connected to the MQTT broker").await;
-    process.wrote("the service manager cannot be told").await;
+    process.wrote("cannot notify the service manager").await;
     let end = process.stop().await;
     end.in_order();
-    assert_eq!(end.output.matches("cannot be told").count(), 1, "{}", end.output);
+    assert_eq!(end.output.matches("cannot notify").count(), 1, "{}", end.output);
 }
 
 /// What the pings are made of comes from the event loop and ends with it; no timer goes on by itself.
