@@ -76,7 +76,7 @@ async fn event(site: &Site, kind: &str) -> Value {
     site.bridge.expect("bridge/event", of_kind).await
 }
 
-/// Moves the wall clock of the bridge, and asks something, so that it looks.
+/// Moves the wall clock of the bridge, and sends a request, so that it looks.
 async fn jump(site: &Site, clock: &Clock, to: &str) {
     let to: Timestamp = to.parse().unwrap();
     clock.jump(to.duration_since(clock.now()));
@@ -160,8 +160,8 @@ async fn an_outlet_that_does_not_obey_is_a_problem_after_a_minute() {
     assert_eq!(site.bridge.retained("lamp").await["mismatch"], false, "not yet");
     fast_forward(Duration::from_secs(15)).await;
     site.bridge.expect("lamp", |lamp| lamp["mismatch"] == true).await;
-    let told = event(&site, "state_mismatch").await;
-    assert_eq!(told["message"], "lamp is OFF and should be ON");
+    let reported = event(&site, "state_mismatch").await;
+    assert_eq!(reported["message"], "lamp is OFF and should be ON");
     site.bridge.probe.forget();
     site.lamp.faults().clear_all();
     fast_forward(Duration::from_mins(1)).await;
@@ -261,10 +261,10 @@ async fn a_strip_listed_as_one_outlet_of_a_group_is_reported() {
     let rules = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
     let setup = Setup::new().device("mats", mats.address()).rules(rules);
     let bridge = setup.start().await;
-    let told = bridge
+    let reported = bridge
         .expect("bridge/last_error", |error| error["device"] == "mats")
         .await;
-    let message = told["message"].as_str().unwrap();
+    let message = reported["message"].as_str().unwrap();
     assert!(
         message.contains("name its outlets instead: mats/1, mats/2, mats/3, mats/4"),
         "{message}"

@@ -39,7 +39,7 @@ const NEVER: Duration = Duration::from_hours(1000);
 /// again.
 pub struct Owner {
     runtime: Option<Runtime>,
-    pub orders: mpsc::Sender<DeviceMsg>,
+    pub messages: mpsc::Sender<DeviceMsg>,
     events: mpsc::Receiver<DeviceEvent>,
     replies: (
         mpsc::UnboundedSender<CommandOutcome>,
@@ -69,7 +69,7 @@ impl Owner {
     pub fn start_unreached(address: SocketAddr, sections: DeviceSections) -> Self {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let runtime = Runtime::new().unwrap();
-        let (orders, inbox) = mpsc::channel(16);
+        let (messages, inbox) = mpsc::channel(16);
         let (sender, events) = mpsc::channel(1024);
         let clock = {
             let _inside = runtime.enter();
@@ -80,7 +80,7 @@ impl Owner {
         };
         Self {
             runtime: Some(runtime),
-            orders,
+            messages,
             events,
             replies: mpsc::unbounded_channel(),
             clock,
@@ -98,7 +98,7 @@ impl Owner {
     }
 
     pub async fn send(&self, message: DeviceMsg) {
-        self.orders.send(message).await.unwrap();
+        self.messages.send(message).await.unwrap();
     }
 
     pub async fn off_by(&self, end: Option<Steady>) {
@@ -153,7 +153,7 @@ impl Owner {
             DeviceEvent::Report(report) => self.last = Some(report),
             DeviceEvent::Recheck(command) => {
                 self.rechecked.push(self.outlet().and_then(|outlet| outlet.power));
-                self.orders.try_send(DeviceMsg::Command(command)).unwrap();
+                self.messages.try_send(DeviceMsg::Command(command)).unwrap();
             }
             DeviceEvent::Event(_) | DeviceEvent::Metered(_) => {}
         }
@@ -261,7 +261,7 @@ fn device_set(addresses: &[SocketAddr]) -> DeviceSet {
 
 fn device_owner(
     address: SocketAddr,
-    orders: mpsc::Receiver<DeviceMsg>,
+    messages: mpsc::Receiver<DeviceMsg>,
     events: mpsc::Sender<DeviceEvent>,
     clock: Clock,
     sections: DeviceSections,
@@ -270,12 +270,12 @@ fn device_owner(
         mqtt: events.clone(),
         scheduler: events,
     };
-    let board = MetricsRegistry::default();
+    let metrics = MetricsRegistry::default();
     DeviceOwner::start(
         device_set(&[address]),
-        orders,
+        messages,
         events,
-        board,
+        metrics,
         clock,
         Tasks::default(),
         sections,

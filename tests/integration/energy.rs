@@ -31,10 +31,10 @@ use crate::{
 
 /// The device owner with one device, without a broker.
 struct Watched {
-    news: mpsc::Receiver<DeviceEvent>,
+    events: mpsc::Receiver<DeviceEvent>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _orders: mpsc::Sender<DeviceMsg>,
+    _messages: mpsc::Sender<DeviceMsg>,
 }
 
 impl Watched {
@@ -43,8 +43,8 @@ impl Watched {
             devices: vec![device_config("device", device.address())],
             tempo: tempo.clone(),
         };
-        let (orders, inbox) = mpsc::channel(16);
-        let (sender, news) = mpsc::channel(10_000);
+        let (messages, inbox) = mpsc::channel(16);
+        let (sender, events) = mpsc::channel(10_000);
         let tasks = Tasks::default();
         let owner = DeviceOwner::start(
             roster,
@@ -61,10 +61,10 @@ impl Watched {
         let stop = CancellationToken::new();
         let task = tasks.spawn("owner", owner.run(stop.clone()));
         Self {
-            news,
+            events,
             stop,
             task,
-            _orders: orders,
+            _messages: messages,
         }
     }
 
@@ -72,7 +72,7 @@ impl Watched {
     async fn report(&mut self, wanted: impl Fn(&DeviceReport) -> bool) -> Arc<DeviceReport> {
         let find = async {
             loop {
-                match self.news.recv().await.unwrap() {
+                match self.events.recv().await.unwrap() {
                     DeviceEvent::Report(report) if wanted(&report) => return report,
                     _ => {}
                 }
@@ -84,8 +84,8 @@ impl Watched {
     /// Everything told since the last time.
     fn reports(&mut self) -> Vec<Arc<DeviceReport>> {
         let mut reports = Vec::new();
-        while let Ok(news) = self.news.try_recv() {
-            if let DeviceEvent::Report(report) = news {
+        while let Ok(event) = self.events.try_recv() {
+            if let DeviceEvent::Report(report) = event {
                 reports.push(report);
             }
         }

@@ -82,7 +82,7 @@ impl Site {
         }
     }
 
-    /// The group as it is told next.
+    /// The next state of the group.
     pub async fn group(&self, predicate: impl Fn(&Value) -> bool) -> Value {
         self.bridge.expect("group/driveway", predicate).await
     }

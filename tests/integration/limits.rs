@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     bridge::{Setup, parsed},
-    guard::app,
+    countdown::app,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
     process::{self, Home, Process, STATE_FILE},
@@ -268,7 +268,7 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
     bridge.available("mats").await;
     mats.wait_relay(2, false, PATIENCE).await.unwrap();
-    // It is told to the second, rounded up.
+    // It is shown to the second, rounded up.
     let early = off_at.duration_since(clock.now());
     assert!(early <= SignedDuration::from_secs(1), "{early} before its time");
     bridge.expect("mats/2", |mat| mat["state"] == "OFF").await;

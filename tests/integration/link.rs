@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     cut::Cut,
-    forgetful::Forgetful,
+    faulty_broker::FaultyBroker,
     log::Log,
     mosquitto::{ClientCertificates, Mosquitto, PORT, TLS_PORT},
     probe::{PATIENCE, Probe},
@@ -439,7 +439,7 @@ async fn a_silent_broker_is_noticed_by_pings() {
 async fn a_missing_acknowledgement_reconnects_and_loses_nothing() {
     // More than there are packet ids: the client runs into the one that stays in use.
     const MESSAGES: usize = 1200;
-    let broker = Forgetful::start();
+    let broker = FaultyBroker::start();
     let mut link = open(LinkOptions {
         keep_alive: Duration::from_secs(1),
         ..options(broker.address)

@@ -31,9 +31,9 @@ async fn held(bridge: &Running, filter: &str) -> BTreeMap<String, String> {
 }
 
 /// A bridge that published the outlets of a strip and stopped.
-async fn after_a_run_with_a_strip(neighbour: SocketAddr) -> Running {
+async fn after_a_run_with_a_strip(bystander: SocketAddr) -> Running {
     let strip = strip().await;
-    let devices = [("strip", strip.address()), ("plug", neighbour)];
+    let devices = [("strip", strip.address()), ("plug", bystander)];
     let mut bridge = setup(&devices).start().await;
     bridge.available("strip").await;
     bridge
@@ -53,8 +53,8 @@ async fn after_a_run_with_a_strip(neighbour: SocketAddr) -> Running {
 }
 
 /// Starts a bridge that does not reach the strip, and waits until it knows that.
-async fn unreachable_strip(broker: &Running, neighbour: SocketAddr) -> Running {
-    let devices = [("strip", dead_address().await), ("plug", neighbour)];
+async fn unreachable_strip(broker: &Running, bystander: SocketAddr) -> Running {
+    let devices = [("strip", dead_address().await), ("plug", bystander)];
     let bridge = setup(&devices).start_on(broker.broker.clone()).await;
     bridge
         .expect("bridge/devices", |list| list[1]["status"] == "unreachable")

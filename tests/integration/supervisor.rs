@@ -1,4 +1,4 @@
-//! What a service manager hears from the program: sd_notify(3) over a socket of this test.
+//! The notifications to a service manager: sd_notify(3) over a socket of this test.
 
 use std::{
     path::PathBuf,
@@ -51,7 +51,7 @@ impl Manager {
         Home::spawn(command)
     }
 
-    async fn hears(&self) -> String {
+    async fn receive(&self) -> String {
         let mut buffer = [0; 256];
         let received = timeout(PATIENCE, self.socket.recv(&mut buffer)).await;
         let length = received.expect("a message to the service manager").unwrap();
@@ -64,7 +64,7 @@ impl Manager {
     /// The next message that is no ping.
     async fn hears_news(&self) -> String {
         loop {
-            let message = self.hears().await;
+            let message = self.receive().await;
             if message != "WATCHDOG=1" {
                 return message;
             }
@@ -77,9 +77,9 @@ async fn it_is_ready_without_a_broker_and_reports_its_stop() {
     let manager = Manager::new();
     let home = Home::new(&settings(dead_address(), &[]));
     let process = manager.start(&home, Some(WATCHDOG));
-    assert_eq!(manager.hears().await, "READY=1");
+    assert_eq!(manager.receive().await, "READY=1");
     for _ in 0..3 {
-        assert_eq!(manager.hears().await, "WATCHDOG=1");
+        assert_eq!(manager.receive().await, "WATCHDOG=1");
     }
     let stopped = Instant::now();
     process.terminate();
@@ -92,21 +92,21 @@ async fn without_a_watchdog_nobody_is_pinged() {
     let (quiet, other) = (Manager::new(), Manager::new());
     let homes = [(); 2].map(|()| Home::new(&settings(dead_address(), &[])));
     let process = quiet.start(&homes[0], None);
-    assert_eq!(quiet.hears().await, "READY=1");
+    assert_eq!(quiet.receive().await, "READY=1");
     // Started later: when this one has pinged, the first one could have.
     let pinged = other.start(&homes[1], Some(WATCHDOG));
-    assert_eq!(other.hears().await, "READY=1");
+    assert_eq!(other.receive().await, "READY=1");
     for _ in 0..3 {
-        assert_eq!(other.hears().await, "WATCHDOG=1");
+        assert_eq!(other.receive().await, "WATCHDOG=1");
     }
     let stopped = Instant::now();
     process.terminate();
-    assert_eq!(quiet.hears().await, "STOPPING=1");
+    assert_eq!(quiet.receive().await, "STOPPING=1");
     process.end(stopped).await.in_order();
     pinged.stop().await.in_order();
 }
 
-/// To a service that says STOPPING the manager sends its kill signal in the end.
+/// For a service that reports STOPPING the manager sends its kill signal in the end.
 #[tokio::test]
 async fn a_restart_is_a_reload_and_no_stop() {
     let manager = Manager::new();
@@ -115,7 +115,7 @@ async fn a_restart_is_a_reload_and_no_stop() {
     probe.subscribe("tapo2mqtt/bridge/state").await;
     let home = Home::new(&settings(broker.address(), &[]));
     let process = manager.start(&home, Some(WATCHDOG));
-    assert_eq!(manager.hears().await, "READY=1");
+    assert_eq!(manager.receive().await, "READY=1");
     probe
         .expect("tapo2mqtt/bridge/state", |state| state.contains("online"))
         .await;

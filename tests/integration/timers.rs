@@ -13,7 +13,7 @@ use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 
 use crate::{
     bridge::{Running, Setup, parsed},
-    guard::app,
+    countdown::app,
     mosquitto::Mosquitto,
     probe::PATIENCE,
     process::{self, Home},
@@ -303,7 +303,7 @@ fn window(sync_off_to_device: bool) -> String {
     )
 }
 
-/// Two rules of somebody else, one of them of the minute of nobody's edge.
+/// Two external rules, one of them at a minute without an edge.
 async fn add_rules_of_the_app(device: &DeviceHandle) -> Value {
     let handler = app(device).await;
     for (hour, state) in [(3, PowerState::On), (4, PowerState::Off)] {
@@ -316,7 +316,7 @@ async fn add_rules_of_the_app(device: &DeviceHandle) -> Value {
     on_the_plug(device).await
 }
 
-/// Every rule on a plug, as it tells them.
+/// Every rule on a plug, as it reports them.
 async fn on_the_plug(device: &DeviceHandle) -> Value {
     let rules = app(device).await.get_schedule_rules().await.unwrap();
     serde_json::to_value(rules).unwrap()

@@ -174,7 +174,7 @@ impl Cell {
             .iter()
             .map(|event| parsed(event))
             .filter(|event| event["type"] == "external_change" && event["device"] == self.id.as_str());
-        assert_eq!(external.count(), 0, "our own switch is told as somebody else's");
+        assert_eq!(external.count(), 0, "our own switch is reported as external");
     }
 }
 

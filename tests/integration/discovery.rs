@@ -1,4 +1,4 @@
-//! What the bridge tells of its devices unasked: discovery, availability and changes from elsewhere.
+//! What the bridge publishes about devices by itself: discovery, availability and external changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

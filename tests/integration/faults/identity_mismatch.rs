@@ -1,4 +1,4 @@
-//! Addresses that change hands.
+//! Devices whose addresses change, and addresses with another device.
 
 use std::{net::IpAddr, time::Duration};
 
