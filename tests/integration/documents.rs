@@ -495,7 +495,7 @@ fn troubleshooting_quotes_the_messages_of_the_program() {
     for words in quoted {
         let is_code = words.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         let known = sources.contains(&words) || (is_code && sources.contains(&variant(&words)));
-        assert!(known, "the program never says {words:?}");
+        assert!(known, "the program never prints {words:?}");
     }
 }
 

@@ -183,7 +183,7 @@ struct Listener {
 
 impl Listener {
     async fn start(broker: SocketAddr, version: &str, topic: &str, format: &str) -> Self {
-        // Retained on a topic of its own and subscribed last, it is the first line, and says that both
+        // Retained on a topic of its own and subscribed last, it is the first line, and shows that both
         // subscriptions stand.
         let marker = format!("marker/{version}/{topic}");
         Client::connect(broker, "marker")
@@ -407,7 +407,7 @@ async fn an_empty_retained_payload_clears_the_topic() {
 #[tokio::test]
 async fn a_packet_over_one_mebibyte_disconnects_its_sender_only() {
     let broker = start().await;
-    let mut neighbour = Client::connect(broker.address(), "neighbour").await;
+    let mut other = Client::connect(broker.address(), "other").await;
     let mut sender = Client::connect(broker.address(), "sender").await;
     sender
         .mqtt
@@ -415,7 +415,7 @@ async fn a_packet_over_one_mebibyte_disconnects_its_sender_only() {
         .await
         .unwrap();
     sender.closed().await;
-    neighbour.publish("small", false, "x").await;
+    other.publish("small", false, "x").await;
 }
 
 /// paho-mqtt, and with it Home Assistant, gives up on a CONNACK that announces more than MQTT allows.
@@ -442,16 +442,16 @@ async fn the_maximum_packet_size_of_version_5_is_one_mebibyte() {
 #[tokio::test]
 async fn malformed_packets_harm_nobody_else() {
     let broker = start().await;
-    let mut neighbour = Client::connect(broker.address(), "neighbour").await;
-    neighbour.subscribe("alive").await;
+    let mut other = Client::connect(broker.address(), "other").await;
+    other.subscribe("alive").await;
     for (number, bytes) in malformed().into_iter().enumerate() {
         let mut stream = TcpStream::connect(broker.address()).await.unwrap();
         // The broker may have closed already; that is what it should do.
         stream.write_all(&bytes).await.ok();
         stream.shutdown().await.ok();
         soon("the broker to hang up", drain(&mut stream)).await;
-        neighbour.publish("alive", false, number.to_string()).await;
-        assert_eq!(neighbour.message().await.payload, number.to_string());
+        other.publish("alive", false, number.to_string()).await;
+        assert_eq!(other.message().await.payload, number.to_string());
     }
 }
 

@@ -81,7 +81,7 @@ impl Watched {
         timeout(PATIENCE, find).await.expect("a report")
     }
 
-    /// Everything told since the last time.
+    /// Everything reported since the last time.
     fn reports(&mut self) -> Vec<Arc<DeviceReport>> {
         let mut reports = Vec::new();
         while let Ok(event) = self.events.try_recv() {
@@ -98,7 +98,7 @@ impl Watched {
     }
 }
 
-/// Asks for meters all the time, and tells everything.
+/// Reads meters all the time, and reports everything.
 fn eager() -> PollingConfig {
     PollingConfig {
         poll: Duration::from_millis(200),
@@ -444,14 +444,14 @@ async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
         |least: f64| move |state: &Value| state["energy_total"].as_f64().is_some_and(|total| total >= least);
     first.expect("plug", used(0.06)).await;
     first.stop().await;
-    let mut told = totals(&first);
+    let mut totals_seen = totals(&first);
 
     device.advance(Duration::from_hours(2));
     let second = setup().start_on(first.broker.clone()).await;
     second.expect("plug", used(0.18)).await;
-    told.extend(totals(&second));
-    assert!(told.is_sorted(), "{told:?}");
-    assert!(told.iter().all(|total| *total < 0.182), "{told:?}");
+    totals_seen.extend(totals(&second));
+    assert!(totals_seen.is_sorted(), "{totals_seen:?}");
+    assert!(totals_seen.iter().all(|total| *total < 0.182), "{totals_seen:?}");
     let config = "homeassistant/device/tapo2mqtt_plug/config";
     for payload in second.probe.payloads(config) {
         let voltage = &parsed(&payload)["components"]["tapo2mqtt_plug_voltage"];

@@ -25,8 +25,8 @@ use tapo2mqtt::{
         devices::{DeviceEvent, DeviceMsg},
         reply::Applied,
         report::{
-            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event, EventKind,
-            Identity, Kind, Outlet, Phase,
+            Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
+            EventKind, Identity, Kind, Outlet, Phase,
         },
         request_reply::RequestReply,
         scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
@@ -313,6 +313,9 @@ fn lamp() -> DeviceReport {
             name: None,
             power: Some(Power::Off),
             on_since: None,
+            on_at: None,
+            off_seen_at: None,
+            changed_by: ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy::default(),
             features: BTreeSet::new(),
@@ -629,7 +632,7 @@ async fn a_sensor_gets_what_the_broker_kept_and_what_is_published() {
         if publish {
             harness.probe.publish("weather/outdoor", payload).await;
         }
-        match harness.asked().await {
+        match harness.next_message().await {
             SchedulerMsg::Sensor {
                 topic,
                 payload: received,

@@ -1,4 +1,4 @@
-//! What the bridge says of its own condition.
+//! The health that the bridge publishes.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -71,13 +71,13 @@ async fn health_contains_every_task_queue_and_device() {
         "device plug",
         "device dead",
     ] {
-        let told = &health["tasks"][task];
+        let shown = &health["tasks"][task];
         assert_eq!(
             (
-                &told["state"],
-                &told["running"],
-                &told["restarts"],
-                &told["failed"]
+                &shown["state"],
+                &shown["running"],
+                &shown["restarts"],
+                &shown["failed"]
             ),
             (&json!("running"), &json!(1), &json!(0), &json!(0)),
             "{task}: {health:#}"
@@ -144,11 +144,11 @@ async fn a_state_file_that_cannot_be_written_is_an_issue() {
     bridge
         .publish("bridge/request/vacation", r#"{"enabled":true}"#)
         .await;
-    let told = issues_become(&bridge, "state file", |issues| !issues.is_empty()).await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains(&file.display().to_string()), "{told:?}");
-    assert!(told[0].contains("Is a directory"), "{told:?}");
-    assert!(told[0].contains("check that"), "{told:?}");
+    let issues = issues_become(&bridge, "state file", |issues| !issues.is_empty()).await;
+    assert_eq!(issues.len(), 1, "{issues:?}");
+    assert!(issues[0].contains(&file.display().to_string()), "{issues:?}");
+    assert!(issues[0].contains("Is a directory"), "{issues:?}");
+    assert!(issues[0].contains("check that"), "{issues:?}");
     assert!(!file.exists());
 
     fs::remove_dir(&obstacle).unwrap();

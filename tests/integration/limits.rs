@@ -40,7 +40,7 @@ fn is_about(seconds: u64, expected: u64) {
     assert!(seconds.abs_diff(expected) <= 5, "{seconds} s, not {expected} s");
 }
 
-/// The seconds until what a state says changes.
+/// The seconds until the next change of a state.
 fn remaining(state: &Value) -> u64 {
     let change: Timestamp = state["next_change"].as_str().unwrap().parse().unwrap();
     let remaining = change.duration_since(Clock::system().now());
@@ -199,11 +199,11 @@ async fn a_broken_state_file_is_reported_and_limits_still_apply() {
     let text = fs::read(&file).unwrap();
     fs::write(&file, &text[..text.len() / 2]).unwrap();
     let _bridge = heater.start().await;
-    let told = |payload: &str| {
+    let is_reloaded = |payload: &str| {
         let checks = parsed(payload)["start_checks"].to_string();
         checks.contains("could not be read") && checks.contains("cooldowns")
     };
-    heater.probe.expect("tapo2mqtt/bridge/info", told).await;
+    heater.probe.expect("tapo2mqtt/bridge/info", is_reloaded).await;
     let kept = file.with_file_name(format!("{STATE_FILE}.broken"));
     assert_eq!(fs::read(kept).unwrap(), text[..text.len() / 2]);
     let state = heater

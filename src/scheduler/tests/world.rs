@@ -409,7 +409,7 @@ fn start(
     persisted.set(kept);
     let (orders_out, orders) = mpsc::channel(256);
     let (news, news_in) = mpsc::channel(256);
-    let (scheduler, inbox) = scheduling::channels();
+    let (handle, inbox) = scheduling::channels();
     let scheduler = SchedulerTask::new(Parts {
         rules: rules.clone(),
         devices: devices.clone(),
@@ -426,8 +426,8 @@ fn start(
         persisted,
         orders,
         news,
-        asks: scheduler.messages,
-        words: scheduler.updates,
+        asks: handle.messages,
+        words: handle.updates,
         stop,
         task,
     }

@@ -12,9 +12,9 @@ pub fn repeated(log: &str) -> Vec<String> {
         let entry = parsed(line);
         let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         let subject = (text("device"), text("broker"));
-        let line = (text("level"), text("message"), text("code"), text("reason"));
-        let warns = line.0 != "INFO";
-        if last.insert(subject, line.clone()) == Some(line) && warns {
+        let content = (text("level"), text("message"), text("code"), text("reason"));
+        let warns = content.0 != "INFO";
+        if last.insert(subject, content.clone()) == Some(content) && warns {
             repeated.push(line.to_owned());
         }
     }

@@ -224,7 +224,7 @@ fn passing() -> Vec<Row> {
     ]
 }
 
-/// Faults that stay until somebody does something about them.
+/// Faults that stay until they are cleared.
 fn lasting() -> Vec<Row> {
     let missing = || {
         vec![Fault::MissingFields {
@@ -249,7 +249,7 @@ fn lasting() -> Vec<Row> {
         ),
         Row::of("no reply decrypts", InjectedFault::Faults(undecryptable), SILENT),
         Row::of(
-            "relay not told",
+            "relay not reported",
             InjectedFault::Faults(missing),
             Expected::Answer("not_confirmed"),
         ),
