@@ -126,9 +126,9 @@ async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<St
 /// Tries all devices at the same time: one that hangs does not hold up the table.
 async fn devices(settings: &Settings) -> Vec<Row> {
     let tasks = Tasks::default();
-    let roster = settings.device_set();
-    let request = roster.tempo.request;
-    let looks: Vec<_> = roster
+    let device_set = settings.device_set();
+    let request = device_set.polling.request;
+    let looks: Vec<_> = device_set
         .devices
         .into_iter()
         .map(|device| {

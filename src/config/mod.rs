@@ -125,7 +125,7 @@ impl Settings {
 
     /// The devices, and how to poll them.
     pub fn device_set(&self) -> DeviceSet {
-        let tempo = PollingConfig {
+        let polling = PollingConfig {
             poll: self.polling.state,
             slow_poll: self.polling.energy,
             telling: ReportThresholds {
@@ -142,7 +142,7 @@ impl Settings {
         let devices = self.devices.iter().map(|device| self.device_config(device));
         DeviceSet {
             devices: devices.collect(),
-            tempo,
+            polling,
         }
     }
 

@@ -468,7 +468,7 @@ mod tests {
             whole.counters().since_restart,
             Some(MilliWattHours::new(8_725_929))
         );
-        // Usage tells mW, the power alone W.
+        // Usage reports mW, the power alone W.
         let old = reading(
             MeterAnswer::Nothing,
             MeterAnswer::Values(usage()),

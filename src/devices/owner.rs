@@ -199,7 +199,7 @@ impl DeviceOwner {
     }
 
     fn apply_devices(&mut self, devices: DeviceSet) {
-        let polling = Arc::new(devices.tempo);
+        let polling = Arc::new(devices.polling);
         let mut first_connect = Instant::now();
         for device in devices.devices {
             let settings = WorkerSettings {

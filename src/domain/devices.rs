@@ -131,5 +131,5 @@ pub struct DeviceSet {
     /// Every configured device.
     pub devices: Vec<DeviceConfig>,
     /// Their intervals and limits.
-    pub tempo: PollingConfig,
+    pub polling: PollingConfig,
 }

@@ -53,7 +53,7 @@ pub struct Setup {
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
-pub fn tempo() -> PollingConfig {
+pub fn polling() -> PollingConfig {
     PollingConfig {
         poll: Duration::from_secs(5),
         slow_poll: Duration::from_secs(30),

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{device_config, tempo},
+    bridge::{device_config, polling},
     probe::PATIENCE,
 };
 
@@ -251,10 +251,10 @@ fn device_set(addresses: &[SocketAddr]) -> DeviceSet {
             .iter()
             .map(|address| device_config("device", *address))
             .collect(),
-        tempo: PollingConfig {
+        polling: PollingConfig {
             poll: NEVER,
             slow_poll: NEVER,
-            ..tempo()
+            ..polling()
         },
     }
 }

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{Running, Setup, device_config, parsed, tempo},
+    bridge::{Running, Setup, device_config, parsed, polling},
     probe::PATIENCE,
 };
 
@@ -38,10 +38,15 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(device: &DeviceHandle, tempo: &PollingConfig, sections: &DeviceSections, clock: &Clock) -> Self {
+    fn start(
+        device: &DeviceHandle,
+        polling: &PollingConfig,
+        sections: &DeviceSections,
+        clock: &Clock,
+    ) -> Self {
         let roster = DeviceSet {
             devices: vec![device_config("device", device.address())],
-            tempo: tempo.clone(),
+            polling: polling.clone(),
         };
         let (messages, inbox) = mpsc::channel(16);
         let (sender, events) = mpsc::channel(10_000);
@@ -108,7 +113,7 @@ fn eager() -> PollingConfig {
             energy_change: MilliWattHours::ZERO,
             max_interval: Duration::ZERO,
         },
-        ..tempo()
+        ..polling()
     }
 }
 
@@ -279,7 +284,7 @@ async fn each_missing_field_leaves_every_other_value() {
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.press(1).unwrap();
     let (sections, clock) = (DeviceSections::default(), Clock::system());
-    let tempo = PollingConfig {
+    let polling = PollingConfig {
         poll: Duration::from_millis(5),
         ..eager()
     };
@@ -287,7 +292,7 @@ async fn each_missing_field_leaves_every_other_value() {
     for (field, lost) in std::iter::once(("none", &[][..])).chain(FIELDS) {
         let fields = vec![field.to_owned()];
         device.faults().set(Fault::MissingFields { fields });
-        let mut watched = Watched::start(&device, &tempo, &sections, &clock);
+        let mut watched = Watched::start(&device, &polling, &sections, &clock);
         let settled = |report: &DeviceReport| {
             report
                 .outlets
@@ -370,13 +375,13 @@ async fn a_device_without_a_clock_is_switched_with_unknown_energy() {
 async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
     const FASTER: u32 = 20;
     let device = Simulator::device(profile).start().await.unwrap();
-    let defaults = tempo();
-    let tempo = PollingConfig {
+    let defaults = polling();
+    let polling = PollingConfig {
         poll: defaults.poll / FASTER,
         slow_poll: defaults.slow_poll / FASTER,
         ..defaults
     };
-    let mut watched = Watched::start(&device, &tempo, &DeviceSections::default(), &Clock::system());
+    let mut watched = Watched::start(&device, &polling, &DeviceSections::default(), &Clock::system());
     watched
         .report(|report| report.outlets.iter().any(|outlet| outlet.energy.power.is_some()))
         .await;

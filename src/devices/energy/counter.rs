@@ -334,7 +334,7 @@ mod tests {
                 before = total;
             }
         }
-        // Half a minute before the reset and before the month's end was read by nobody.
+        // Half a minute before the reset and before the month's end was not read.
         assert!(before + 3000 >= device.used, "{before} of {}", device.used);
     }
 

@@ -88,7 +88,7 @@ async fn rule_16_a_missed_edge_is_made_up_for_only_if_configured() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_the_override_of_a_return_is_reported_with_its_reason() {
-    for (policy, expected, source, told) in [
+    for (policy, expected, source, message) in [
         (
             OnReconnect::Keep,
             None,
@@ -109,7 +109,7 @@ async fn rule_16_the_override_of_a_return_is_reported_with_its_reason() {
         assert_eq!((standing.expected, standing.source), (expected, source));
         let reason = standing.reason.as_ref().unwrap().to_string();
         assert!(reason.contains("(reconnect at 06:20)"), "{reason}");
-        let set = (EventKind::OverrideSet, told.to_owned());
+        let set = (EventKind::OverrideSet, message.to_owned());
         assert!(world.events.contains(&set), "{:?}", world.events);
     }
 }

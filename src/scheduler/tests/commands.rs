@@ -416,9 +416,9 @@ async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
         .await
         .unwrap();
     world.restart(Duration::from_secs(10)).await;
-    let told = world.rules_told.last().unwrap().groups[0].schedules.clone();
-    assert_eq!(told.len(), 2);
-    assert!(!told[0].enabled);
+    let schedules = world.rules_told.last().unwrap().groups[0].schedules.clone();
+    assert_eq!(schedules.len(), 2);
+    assert!(!schedules[0].enabled);
     world.until("2024-06-21T06:30:00").await;
     assert_eq!(world.power("mats/1"), OFF, "disabled");
     world.until("2024-06-21T12:30:00").await;
@@ -571,6 +571,6 @@ async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
     assert_eq!(world.power("lamp"), ON);
     assert!(
         !world.outlets.contains_key(&"lamp".parse().unwrap()),
-        "nothing to say of it"
+        "nothing to report"
     );
 }

@@ -155,8 +155,8 @@ async fn rule_19_a_budget_suspends_schedules_and_overrides() {
     world.pass("31m").await;
     assert_eq!(relays(&world), [OFF; 3]);
     let standing = world.standing("boiler");
-    let said = (standing.source, standing.rule.as_deref(), standing.expected);
-    assert_eq!(said, (Source::Safety, Some("daily_budget"), Some(OFF)));
+    let decided = (standing.source, standing.rule.as_deref(), standing.expected);
+    assert_eq!(decided, (Source::Safety, Some("daily_budget"), Some(OFF)));
     let reason = standing.reason.as_ref().unwrap().as_str();
     assert_eq!(reason, "daily budget 0.5 kWh used, off until Sat 00:00");
     let midnight = "2024-06-22T00:00:00Z".parse().unwrap();
@@ -303,7 +303,7 @@ async fn rule_19_a_scheduled_group_sheds_and_returns_by_priority() {
     world.until("2024-06-21T22:00:02").await;
     world.draw("washer", 10);
     world.pass("5m").await;
-    assert_eq!(relays(&world), [OFF; 3], "nobody wants it any more");
+    assert_eq!(relays(&world), [OFF; 3], "it is not wanted any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,13 +340,13 @@ async fn rule_19_a_finished_load_is_reported_once_and_stays_off() {
     world.draw("washer", 2);
     world.pass("5m").await;
     assert_eq!(relays(&world), [OFF, ON, ON]);
-    let told: Vec<_> = world
+    let reported: Vec<_> = world
         .events
         .iter()
         .filter(|(kind, _)| *kind == EventKind::LoadFinished)
         .collect();
     assert_eq!(
-        told,
+        reported,
         [&(
             EventKind::LoadFinished,
             "the load of washer has finished".to_owned()

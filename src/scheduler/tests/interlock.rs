@@ -82,7 +82,7 @@ async fn rule_17_an_on_waits_until_the_other_is_confirmed_off() {
     assert_eq!((world.power("heater"), world.power("fan")), (ON, OFF));
     world.relay("heater").stubborn = false;
     world.pass("5m").await;
-    assert_eq!(world.power("heater"), ON, "nobody wants another on any more");
+    assert_eq!(world.power("heater"), ON, "no other is wanted on any more");
 }
 
 #[tokio::test(start_paused = true)]

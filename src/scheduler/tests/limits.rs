@@ -300,7 +300,7 @@ async fn rule_12_the_plug_counts_an_override_that_ends_off() {
     assert_eq!(
         world.count(EventKind::OverrideSet),
         1,
-        "the countdown is nobody's wish"
+        "the countdown is no override"
     );
 }
 

@@ -109,7 +109,7 @@ async fn rule_18_a_rule_that_fires_is_no_override() {
     world.until("2024-06-21T08:10:00").await;
     world.press("heater");
     world.pass("10s").await;
-    assert_eq!(world.power("heater"), OFF, "that was somebody");
+    assert_eq!(world.power("heater"), OFF, "that was the button");
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +143,7 @@ async fn rule_18_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
         assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1);
         assert!(world.events.last().unwrap().1.contains(words));
         world.pass("5m").await;
-        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "told once");
+        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "reported once");
         set_clock(&mut world, in_step()).await;
         assert_eq!(asked(&world), [(481, 7)]);
         set_clock(&mut world, clock).await;

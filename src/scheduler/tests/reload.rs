@@ -130,8 +130,8 @@ async fn a_schedule_changed_by_request_stays_while_its_group_does() {
     longer.schedules[0] = schedule("morning", "06:00", "09:00");
     longer.schedules.push(schedule("evening", "18:00", "20:00"));
     world.reload(rules(longer), &["mats"]).await;
-    let told = &world.rules_told.last().unwrap().groups[0].schedules;
-    let enabled: Vec<bool> = told.iter().map(|schedule| schedule.enabled).collect();
+    let schedules = &world.rules_told.last().unwrap().groups[0].schedules;
+    let enabled: Vec<bool> = schedules.iter().map(|schedule| schedule.enabled).collect();
     assert_eq!(enabled, [false, true]);
 
     // One that the settings have no longer is not changed any more.

@@ -127,7 +127,7 @@ async fn rule_10_after_a_restart_a_heater_runs_until_the_grace_ends() {
         (WhenUnknown::Hold, ON),
     ] {
         let mut world = world(conditional(when_unknown), "2024-06-21T05:59:00").await;
-        world.say("weather/outdoor", "-3").await;
+        world.publish("weather/outdoor", "-3").await;
         world.until("2024-06-21T06:01:00").await;
         assert_eq!(world.power("mats/1"), ON);
         world.restart(Duration::from_secs(20)).await;
@@ -143,7 +143,7 @@ async fn rule_10_after_a_restart_a_heater_runs_until_the_grace_ends() {
 #[tokio::test(start_paused = true)]
 async fn rule_10_hold_survives_a_restart() {
     let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
-    world.say("weather/outdoor", "-3").await;
+    world.publish("weather/outdoor", "-3").await;
     world.until("2024-06-21T06:01:00").await;
     world.restart(Duration::from_secs(20)).await;
     // Off by its button while the bridge was down: the schedule was on, so it is switched on again.
@@ -156,13 +156,13 @@ async fn rule_10_hold_survives_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn rule_10_a_stale_sensor_and_its_return_are_reported_once() {
     let mut world = world(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
-    world.say("weather/outdoor", "-3").await;
-    world.say("weather/outdoor", "nonsense").await;
+    world.publish("weather/outdoor", "-3").await;
+    world.publish("weather/outdoor", "nonsense").await;
     world.until("2024-06-21T05:29:00").await;
     assert_eq!(world.count(EventKind::SensorStale), 0);
     world.until("2024-06-21T05:45:00").await;
     assert_eq!(world.count(EventKind::SensorStale), 1);
-    world.say("weather/outdoor", "-2").await;
+    world.publish("weather/outdoor", "-2").await;
     assert_eq!(world.count(EventKind::SensorBack), 1);
 }
 
@@ -201,11 +201,11 @@ async fn rule_13_an_edge_under_an_override_says_what_counts() {
     let off = Action::Switch(Switch::To(OFF));
     world.command("group/driveway", off, hold).await;
     world.until("2024-06-21T06:00:05").await;
-    let told = world
+    let stale = world
         .events
         .iter()
         .find(|(kind, _)| *kind == EventKind::ScheduleOn);
-    let (_, message) = told.unwrap();
+    let (_, message) = stale.unwrap();
     assert!(
         message.starts_with("schedules want group driveway on, but: manual OFF"),
         "{message}"
@@ -236,7 +236,7 @@ async fn rule_14_asking_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    let stranger = r#"{
+    let unknown = r#"{
         "overrides": {"gone/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "never", "origin": "command"}},
         "safety": {"gone/1": {"on_since": "2024-06-21T08:00:00Z"}},
         "timers": {"lamp": {"set_at": "2024-06-19T08:00:00Z", "off_at": "2024-06-19T09:00:00Z"}},
@@ -246,7 +246,7 @@ async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
         },
         "memory": [{"group": "nobody", "schedule": "x", "at": "2024-06-21T08:00:00Z", "memory": {}}]
     }"#;
-    world.keep(serde_json::from_str(stranger).unwrap());
+    world.keep(serde_json::from_str(unknown).unwrap());
     world.restart(Duration::from_secs(1)).await;
     world.pass("10s").await;
     let kept = world.kept();

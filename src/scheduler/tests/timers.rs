@@ -285,7 +285,7 @@ async fn rule_12_timed_off_survives_a_restart_and_ends_by_a_command() {
     done(&mut world, "lamp", Action::OffFor(minutes(10))).await;
     world.press("lamp");
     world.pass("6s").await;
-    assert!(world.kept().timers.is_empty(), "somebody switched it on");
+    assert!(world.kept().timers.is_empty(), "it was switched on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,7 +319,7 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
     done(&mut world, "mats/1", Action::OffFor(minutes(5))).await;
     world.pass("29m").await;
     assert_eq!(world.power("mats/1"), OFF);
-    assert_eq!(world.count(EventKind::RefusedBySafety), 1, "told once");
+    assert_eq!(world.count(EventKind::RefusedBySafety), 1, "reported once");
     let standing = world.standing("mats/1");
     assert_eq!((standing.expected, standing.mismatch), (Some(OFF), Some(false)));
     let reason = standing.reason.as_ref().unwrap().to_string();

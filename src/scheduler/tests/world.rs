@@ -683,7 +683,7 @@ impl World {
         relay.flip(power.toggled(), by);
     }
 
-    pub(super) async fn say(&mut self, topic: &str, payload: &str) {
+    pub(super) async fn publish(&mut self, topic: &str, payload: &str) {
         let ask = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
@@ -919,7 +919,7 @@ impl World {
             tokio::select! {
                 biased;
                 Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
-                Some(word) = self.bridge.words.recv(), if listening => self.hear(word),
+                Some(update) = self.bridge.words.recv(), if listening => self.on_update(update),
                 Some((id, result)) = self.answered.recv() => { self.outcomes.insert(id, result); }
                 () = sleep_until(next) => {}
             }
@@ -944,8 +944,8 @@ impl World {
             while let Ok(order) = self.bridge.orders.try_recv() {
                 self.take(order);
             }
-            while let Ok(word) = self.bridge.words.try_recv() {
-                self.hear(word);
+            while let Ok(update) = self.bridge.words.try_recv() {
+                self.on_update(update);
             }
             self.hear_answers();
         }
@@ -1020,8 +1020,8 @@ impl World {
         }));
     }
 
-    fn hear(&mut self, word: SchedulerUpdate) {
-        match word {
+    fn on_update(&mut self, update: SchedulerUpdate) {
+        match update {
             SchedulerUpdate::Rules(rules) => self.rules_told.push(rules),
             SchedulerUpdate::Outlet(path, standing) => {
                 self.outlets.insert(path, standing);

@@ -105,7 +105,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, received: Arc<watch::S
                 client.try_subscribe(FILTER, QoS::AtLeastOnce).unwrap();
             }
             Ok(Event::Incoming(Incoming::SubAck(_))) => {
-                received.send_modify(|received| received.connected = true)
+                received.send_modify(|received| received.connected = true);
             }
             Ok(Event::Incoming(Incoming::Publish(message))) => {
                 let payload = String::from_utf8_lossy(&message.payload).into_owned();

@@ -103,7 +103,9 @@ impl Row {
     pub async fn strike(&self, device: &RunningDevice) {
         match self.injected {
             InjectedFault::Faults(faults) => {
-                faults().into_iter().for_each(|fault| device.faults().set(fault))
+                for fault in faults() {
+                    device.faults().set(fault);
+                }
             }
             InjectedFault::Thief => {
                 device.faults().set(Fault::SingleSession);
