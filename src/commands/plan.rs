@@ -23,7 +23,7 @@ use planner::{
     forecast::{PlannedChange, forecast},
     interlock::InterlockOwners,
     overrides::Overrides,
-    plan::{GroupPlan, Inputs, Memory, Reason, Source, Vacation, plan as decide},
+    plan::{GroupPlan, Inputs, Memory, Reason, Reasons, Source, Vacation, plan as decide},
     readings::Readings,
     rules::Rules,
     safety::Safety,
@@ -104,6 +104,7 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         observed: &observed,
         holders: &holders,
         conditions: Conditions::TakenToHold,
+        reasons: Reasons::Included,
         booted_at: Steady::at(booted_at),
         listening_since: Steady::at(booted_at),
         now: Now {

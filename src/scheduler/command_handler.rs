@@ -362,9 +362,13 @@ impl<'a> CommandHandler<'a> {
     /// Changes overrides and timers provisionally.
     fn apply(&mut self, command: CommandId, path: &OutletPath, change: CommandChange) {
         let now = self.now;
-        let Some(outlet) = self.state.outlet_mut(path) else {
+        let Some(relay) = self.state.relay(path).cloned() else {
             return;
         };
+        let Some(outlet) = self.state.outlets.get_mut(&relay) else {
+            return;
+        };
+        self.state.commands.note_change(command, relay);
         let earlier = outlet.undo;
         let (overridden, timer) = (outlet.overridden, outlet.timer.take());
         let before = match (earlier.map(|undo| undo.overridden), change) {

@@ -43,6 +43,8 @@ pub struct PendingCommand {
     pub announcement: Option<String>,
     /// Whether a device confirmed it: then its overrides stay, also for members that failed.
     pub confirmed: bool,
+    /// The relays on which it changed something that it may have to give back.
+    pub changed: Vec<RelayId>,
 }
 
 impl PendingCommand {
@@ -156,8 +158,10 @@ impl PendingCommands {
             member.relay = to.clone();
             self.waiting.insert(to.clone(), member);
         }
-        for switch in self.switches.values_mut().filter(|switch| switch.relay == *from) {
-            switch.relay = to.clone();
+        let switches = self.switches.values_mut().map(|switch| &mut switch.relay);
+        let changed = self.pending.values_mut().flat_map(|command| &mut command.changed);
+        for relay in switches.chain(changed).filter(|relay| *relay == from) {
+            relay.clone_from(to);
         }
     }
 
@@ -177,9 +181,17 @@ impl PendingCommands {
             members,
             announcement,
             confirmed: false,
+            changed: Vec::new(),
         };
         self.pending.insert(id, command);
         id
+    }
+
+    /// A command changed something on a relay that it may have to give back.
+    pub fn note_change(&mut self, id: CommandId, relay: RelayId) {
+        if let Some(command) = self.pending.get_mut(&id) {
+            command.changed.push(relay);
+        }
     }
 
     /// Takes the result of one member. Returns the command when it was the last one.

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{
     commands::{Before, PendingMember, SentSwitch, SwitchId, may_be_done},
-    outlets::Purpose,
+    outlets::{OutletState, Purpose},
     relays::RelayId,
     retry::Retry,
     state::State,
@@ -92,13 +92,14 @@ impl<'a> Completion<'a> {
         };
         // What no device confirmed is taken back.
         let confirmed = command.confirmed;
-        let ended = self
-            .state
-            .outlets
-            .values_mut()
-            .filter(|outlet| outlet.undo.is_some_and(|undo| undo.command == member.command));
         let mut paths = Vec::new();
-        for outlet in ended {
+        for relay in &command.changed {
+            let outlet = self.state.outlets.get_mut(relay);
+            let ended =
+                |outlet: &&mut OutletState| outlet.undo.is_some_and(|undo| undo.command == member.command);
+            let Some(outlet) = outlet.filter(ended) else {
+                continue;
+            };
             if let (Some(undo), false) = (outlet.undo.take(), confirmed)
                 && let Before::Was(before) = undo.overridden
             {
@@ -181,7 +182,7 @@ impl<'a> Completion<'a> {
 }
 
 /// A timer that surely failed leaves no timer behind; one that may have been set does.
-fn restore_timer(outlet: &mut super::outlets::OutletState, member: PendingMember, error: &CommandError) {
+fn restore_timer(outlet: &mut OutletState, member: PendingMember, error: &CommandError) {
     let Some(undo) = outlet.undo.filter(|undo| undo.command == member.command) else {
         return;
     };

@@ -19,7 +19,7 @@ use super::{
     completion::Completion,
     deadlines::Subject,
     fail_safe::SentEnd,
-    outlets::{Mismatch, Purpose, TOLERATED, Urgency},
+    outlets::{Mismatch, OutletState, Purpose, TOLERATED, Urgency},
     persisted::PersistedChange,
     relays::RelayId,
     retry::Retry,
@@ -68,7 +68,10 @@ impl<'a> Cycle<'a> {
             Subject::Group(id) => {
                 let rules = self.rules.clone();
                 // A group that is gone has nothing to look at.
-                let Some(group) = rules.group(id) else { return };
+                let position = self.state.book.position(id);
+                let Some(group) = position.and_then(|position| rules.groups.get(position)) else {
+                    return;
+                };
                 self.look_at_group(group);
             }
             Subject::Outlet(relay) => self.look_at_outlet(relay),
@@ -326,7 +329,7 @@ impl<'a> Cycle<'a> {
     }
 
     fn replan(&mut self, group: &Group) {
-        let members = self.state.members(&self.rules, group);
+        let members = self.state.members(group);
         // Taken out for the call: it reads the sensors, which are in the same state.
         let mut state = self.state.groups.remove(&group.id).unwrap_or_default();
         state.replan(group, &members, self.state.site(&self.rules, self.now));
@@ -563,12 +566,12 @@ impl<'a> Cycle<'a> {
 
     /// Sends the worker when the outlet must be off at the latest.
     fn keep_fail_safe(&mut self, path: &OutletPath) {
-        let goes_off = self.target(path).is_some_and(|target| target.power == Power::Off);
         let Some(outlet) = self.state.outlet(path) else {
             return;
         };
+        let goes_off = || self.target(path).is_some_and(|target| target.power == Power::Off);
         // A switch brings its own end.
-        if !outlet.online || !outlet.is_idle() || (goes_off && outlet.power == Some(Power::On)) {
+        if !outlet.online || !outlet.is_idle() || (outlet.power == Some(Power::On) && goes_off()) {
             return;
         }
         let end = match outlet.power {
@@ -612,13 +615,13 @@ impl<'a> Cycle<'a> {
     // ---- what to publish and to remember
 
     fn report_mismatch(&mut self, path: &OutletPath) {
-        let Some(target) = self.target(path) else { return };
         let now = self.now;
-        let Some(outlet) = self
-            .state
-            .outlet_mut(path)
-            .filter(|outlet| outlet.is_mismatch(now.steady))
-        else {
+        let is_mismatch = |outlet: &OutletState| outlet.is_mismatch(now.steady);
+        if !self.state.outlet(path).is_some_and(is_mismatch) {
+            return;
+        }
+        let Some(target) = self.target(path) else { return };
+        let Some(outlet) = self.state.outlet_mut(path) else {
             return;
         };
         let power = outlet.power;

@@ -36,6 +36,13 @@ impl Deadlines {
         }
     }
 
+    /// A subject is looked at at this time at the latest.
+    pub fn set_latest(&mut self, subject: Subject, at: Steady) {
+        if self.of.get(&subject).is_none_or(|known| *known > at) {
+            self.set(subject, Some(at));
+        }
+    }
+
     /// The first deadline of all.
     pub fn next(&self) -> Option<Steady> {
         self.queue.first().map(|(at, _)| *at)
@@ -68,6 +75,10 @@ mod tests {
         assert_eq!(deadlines.take_due(at(4)), Some(group("b")));
         assert_eq!(deadlines.take_due(at(9)), None);
         deadlines.set(group("b"), Some(at(3)));
+        deadlines.set_latest(group("b"), at(4));
+        assert_eq!(deadlines.next(), Some(at(3)));
+        deadlines.set_latest(group("b"), at(2));
+        assert_eq!(deadlines.next(), Some(at(2)));
         deadlines.set(group("b"), None);
         assert_eq!(deadlines.next(), None);
     }

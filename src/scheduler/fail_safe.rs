@@ -22,6 +22,8 @@ pub enum SentEnd {
     NotSent,
     /// This one, or that there is none.
     Sent(Option<Steady>),
+    /// An order to switch on brought one, which may not be wanted any more.
+    WithOrder,
 }
 
 impl SentEnd {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use planner::{
-    GroupId, Now, OutletPath, Power, ScheduleId, Steady,
+    Now, OutletPath, Power, ScheduleId, Steady,
     activity::{Conditions, ScheduleMemory},
     energy_limits::{EnergyLimits, PersistedEnergy},
+    evaluate,
     interlock::{InterlockClaim, InterlockOwners},
     overrides::Overrides,
-    plan::{GroupPlan, Inputs, Memory, OutletPlan, Vacation, plan_group},
+    plan::{GroupPlan, Inputs, Memory, OutletPlan, Reasons, Vacation, plan_group},
     readings::Readings,
     rules::{Group, Rules},
     safety::Safety,
@@ -31,6 +32,8 @@ pub struct GroupState {
     remembered: BTreeMap<ScheduleId, (Timestamp, ScheduleMemory)>,
     /// What its energy rules go by.
     pub energy: EnergyLimits,
+    /// When a value of a sensor was last shown that changed no decision.
+    pub values_shown: Option<Steady>,
     /// Whose turn it is to be switched on.
     pub turns: Turns,
     coming: Option<(Outlook, Option<Power>)>,
@@ -96,8 +99,7 @@ pub struct Members {
 impl Members {
     /// Collects the members. `claim` says why an outlet claims the interlock of its group, if it does.
     pub fn collect<'a>(
-        rules: &Rules,
-        group: &GroupId,
+        group: &Group,
         outlets: impl Iterator<Item = (&'a OutletPath, &'a OutletState)>,
         claim: impl Fn(&OutletPath) -> Option<InterlockClaim>,
     ) -> Self {
@@ -111,7 +113,7 @@ impl Members {
                 members.observed.insert(path.clone(), power);
             }
         }
-        members.owners = InterlockOwners::find_in(rules.group(group), claim);
+        members.owners = InterlockOwners::find_in(Some(group), claim);
         members
     }
 
@@ -128,6 +130,7 @@ impl Members {
             observed: &self.observed,
             holders: &self.owners,
             conditions: Conditions::Asked,
+            reasons: Reasons::Included,
             booted_at: site.started,
             listening_since: site.listening_since,
             now: site.now,
@@ -175,6 +178,11 @@ impl GroupState {
         self.memory = memory;
         self.plan = Some(plan);
         self.members = outlets.into_iter().collect();
+    }
+
+    /// Whether values of sensors change no more than the texts of its plan.
+    pub fn is_settled(&self, group: &Group, sensors: evaluate::Sensors<'_>) -> bool {
+        self.memory.is_settled(group, sensors)
     }
 
     /// The plan of the group; `None` before the first one.
@@ -279,7 +287,11 @@ impl GroupState {
                 now: site.now.moved_to(at),
                 ..site
             };
-            let (plan, _) = plan_group(&members.inputs(then, self), group, &mut Memory::default());
+            let inputs = Inputs {
+                reasons: Reasons::Omitted,
+                ..members.inputs(then, self)
+            };
+            let (plan, _) = plan_group(&inputs, group, &mut Memory::default());
             if plan.expected.is_some() {
                 return plan.expected;
             }

@@ -22,6 +22,7 @@ mod cycle;
 mod deadlines;
 mod fail_safe;
 mod groups;
+mod name_map;
 mod off_edges;
 mod off_rules;
 mod outlets;
@@ -225,12 +226,13 @@ impl Scheduler {
 
     fn on_sensor(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: Now) {
         let rules = self.state.book.rules().clone();
+        let before = self.state.sensors.readings().clone();
         let changed = self
             .state
             .sensors
             .read(&rules, topic, payload, arrival, now.steady);
         for group in groups_that_ask(&rules, &changed) {
-            self.state.mark_subject(Subject::Group(group.id.clone()));
+            self.state.on_values(&rules, group, &before, now);
         }
         self.state.mark_subject(Subject::Sensors);
     }

@@ -251,7 +251,9 @@ impl OutletState {
         if was_offline {
             self.retry = Retry::default();
             // Its worker may be a new one.
-            self.off_by = SentEnd::NotSent;
+            if self.off_by != SentEnd::WithOrder {
+                self.off_by = SentEnd::NotSent;
+            }
         }
         self.countdown = reading.countdown;
         self.on_at = reading.on_at;

@@ -62,11 +62,7 @@ impl PlanRequest {
         };
         let copy = |group: &&planner::rules::Group| {
             let known = state.groups.get(&group.id)?;
-            Some((
-                group.id.clone(),
-                state.members(&rules, group),
-                known.for_forecast(),
-            ))
+            Some((group.id.clone(), state.members(group), known.for_forecast()))
         };
         Ok(Self {
             groups: wanted.iter().filter_map(copy).collect(),

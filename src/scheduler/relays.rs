@@ -195,10 +195,7 @@ impl Relays {
             return false;
         };
         let hardware: Arc<str> = identity.device_id.as_str().into();
-        let taken = |(id, known): (&DeviceId, &KnownDevice)| {
-            *id != report.id && known.hardware == hardware && known.reported
-        };
-        if self.known.iter().any(taken) {
+        if self.is_taken(report) {
             // Two configured devices are the same one. The first that reported has it.
             return self.known.remove(&report.id).is_some();
         }
@@ -223,6 +220,16 @@ impl Relays {
                 .retain(|id, known| *id == report.id || known.hardware != hardware);
         }
         changed
+    }
+
+    /// Whether another configured device reported that it is this hardware.
+    pub fn is_taken(&self, report: &DeviceReport) -> bool {
+        report.identity.as_ref().is_some_and(|identity| {
+            let taken = |(id, known): (&DeviceId, &KnownDevice)| {
+                *id != report.id && *known.hardware == *identity.device_id && known.reported
+            };
+            self.known.iter().any(taken)
+        })
     }
 }
 

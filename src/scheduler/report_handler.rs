@@ -46,10 +46,15 @@ impl<'a> ReportHandler<'a> {
         if !self.state.relays.is_configured(&report.id) {
             return;
         }
+        self.state.refused.remove(&report.id);
         if report.availability == Availability::Offline {
             return self.went_offline(report);
         }
-        if self.state.relays.identify(report) {
+        if self.state.relays.is_taken(report) {
+            self.state.refused.insert(report.id.clone(), report.clone());
+        }
+        let identified = self.state.relays.identify(report);
+        if identified {
             self.identified(report);
         }
         let metered = report.identity.as_ref().map(|identity| identity.meters_energy);
@@ -58,6 +63,22 @@ impl<'a> ReportHandler<'a> {
                 continue;
             };
             self.on_outlet(&path, &relay, outlet, report.phase, metered);
+        }
+        if identified {
+            self.report_again();
+        }
+    }
+
+    /// Two devices that exchange their addresses report one after the other: the first has hardware that the other
+    /// still seems to have, and reports no second time.
+    fn report_again(&mut self) {
+        let relays = &self.state.relays;
+        let free = self
+            .state
+            .refused
+            .extract_if(.., |_, report| !relays.is_taken(report));
+        for (_, report) in free.collect::<Vec<_>>() {
+            self.on_report(&report);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The rules in force: those of the settings, with the schedules that were changed over MQTT, and with whole strips
 //! replaced by their outlets.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use planner::{
     GroupId, OutletPath, ScheduleId,
@@ -10,6 +10,7 @@ use planner::{
 use serde_json::Value;
 
 use super::{
+    name_map::NameMap,
     relays::Relays,
     schedule_edits::{self, ScheduleEdit, ScheduleEdits},
 };
@@ -21,7 +22,9 @@ pub struct RuleBook {
     edits: ScheduleEdits,
     rules: Arc<Rules>,
     /// The position of the group of each outlet.
-    groups: HashMap<OutletPath, usize>,
+    groups: NameMap<OutletPath, usize>,
+    /// The position of each group.
+    positions: NameMap<GroupId, usize>,
 }
 
 /// Schedules changed over MQTT that one group may have.
@@ -37,7 +40,8 @@ impl RuleBook {
             rules: settings.clone(),
             settings,
             edits,
-            groups: HashMap::new(),
+            groups: NameMap::default(),
+            positions: NameMap::default(),
         };
         book.apply(relays);
         book
@@ -61,6 +65,11 @@ impl RuleBook {
     /// The group of an outlet.
     pub fn group_of(&self, path: &OutletPath) -> Option<&Group> {
         self.rules.groups.get(*self.groups.get(path)?)
+    }
+
+    /// The position of a group in the rules.
+    pub fn position(&self, group: &GroupId) -> Option<usize> {
+        self.positions.get(group).copied()
     }
 
     /// The group of an outlet, if it has schedules.
@@ -111,6 +120,8 @@ impl RuleBook {
         let mut rules = schedule_edits::apply(&self.settings, &self.edits);
         expand(&mut rules, relays);
         self.groups.clear();
+        let groups = rules.groups.iter().enumerate();
+        self.positions = groups.map(|(index, group)| (group.id.clone(), index)).collect();
         for (index, group) in rules.groups.iter().enumerate() {
             let members = group.outlets.iter().map(|path| (path.clone(), index));
             self.groups.extend(members);

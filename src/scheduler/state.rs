@@ -1,17 +1,19 @@
 //! Everything the scheduler knows, and what its handlers share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::{
     DeviceId, GroupId, Now, OutletPath, Power, Steady,
     energy_limits::{Member, MeterVisibility, Relay},
+    evaluate::Sensors as SensorsNow,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Vacation},
+    readings::Readings,
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
@@ -24,6 +26,7 @@ use super::{
     deadlines::{Deadlines, Subject},
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
+    name_map::NameMap,
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
@@ -35,9 +38,12 @@ use super::{
 use crate::domain::{
     device_command::{DeviceAction, RunLimit, Source, Switch},
     devices::DeviceMsg,
-    report::{Event, EventKind},
+    report::{DeviceReport, Event, EventKind},
     scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
 };
+
+/// Between two looks for values of sensors that change no decision.
+const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
 
 /// The state of the scheduler.
 #[derive(Debug)]
@@ -46,13 +52,15 @@ pub struct State {
     pub book: RuleBook,
     /// Which relay a name stands for.
     pub relays: Relays,
+    /// The last reports of devices whose hardware has another id.
+    pub refused: BTreeMap<DeviceId, Arc<DeviceReport>>,
     /// The relay of each name in use.
-    pub names: HashMap<OutletPath, RelayId>,
+    pub names: NameMap<OutletPath, RelayId>,
     /// Every relay that has a name, or something to remember.
-    pub outlets: HashMap<RelayId, OutletState>,
+    pub outlets: NameMap<RelayId, OutletState>,
     /// Every group.
     pub groups: BTreeMap<GroupId, GroupState>,
-    /// PendingCommands that wait for their members.
+    /// Commands that wait for their members.
     pub commands: PendingCommands,
     /// What sensors publish.
     pub sensors: Sensors,
@@ -97,7 +105,7 @@ impl State {
         let mut state = Self {
             groups: groups.collect(),
             outlets: outlets.collect(),
-            names: HashMap::new(),
+            names: NameMap::default(),
             commands: PendingCommands::default(),
             sensors: Sensors::default(),
             status: StatusPublisher::default(),
@@ -107,6 +115,7 @@ impl State {
             listening_since: now.steady,
             dirty: BTreeSet::new(),
             effects: Vec::new(),
+            refused: BTreeMap::new(),
             relays,
             book,
         };
@@ -235,12 +244,12 @@ impl State {
     }
 
     /// The members of a group, for the planner.
-    pub fn members(&self, rules: &Rules, group: &Group) -> Members {
+    pub fn members(&self, group: &Group) -> Members {
         let outlets = group
             .outlets
             .iter()
             .filter_map(|path| Some((path, self.outlet(path)?)));
-        Members::collect(rules, &group.id, outlets, |path| self.claim(path))
+        Members::collect(group, outlets, |path| self.claim(path))
     }
 
     /// What its limits and its timer say about the run of an outlet.
@@ -381,6 +390,30 @@ impl State {
         self.dirty.insert(subject);
     }
 
+    /// Sensors that a group asks have other values than before. What they decide, they decide at once; the words that
+    /// show them wait, so that a sensor which publishes without a pause does not have everything published again.
+    pub fn on_values(&mut self, rules: &Rules, group: &Group, before: &Readings, now: Now) {
+        let subject = Subject::Group(group.id.clone());
+        let sensors = |readings| SensorsNow {
+            specs: &rules.sensors,
+            readings,
+            now,
+        };
+        let readings = [before, self.sensors.readings()];
+        if let Some(state) = self.groups.get_mut(&group.id)
+            && readings
+                .into_iter()
+                .all(|readings| state.is_settled(group, sensors(readings)))
+        {
+            let due = state.values_shown.map(|shown| shown.after(BETWEEN_WORDS));
+            if let Some(due) = due.filter(|due| *due > now.steady) {
+                return self.deadlines.set_latest(subject, due);
+            }
+            state.values_shown = Some(now.steady);
+        }
+        self.dirty.insert(subject);
+    }
+
     /// Everything is looked at: the wall clock was set, or the rules are others.
     pub fn mark_all(&mut self) {
         let groups = self.book.rules().groups.iter();
@@ -515,7 +548,11 @@ impl State {
                 purpose,
             });
             // The switch brings its own end.
-            outlet.off_by = SentEnd::NotSent;
+            outlet.off_by = if run == RunLimit::default() {
+                SentEnd::NotSent
+            } else {
+                SentEnd::WithOrder
+            };
         }
         self.push(Effect::Switch {
             id,
@@ -666,7 +703,7 @@ impl State {
         let Some(state) = self.groups.get(&group.id) else {
             return true;
         };
-        let plan = state.without_override(group, path, &self.members(&rules, group), self.site(&rules, now));
+        let plan = state.without_override(group, path, &self.members(group), self.site(&rules, now));
         plan.is_none_or(|plan| plan.keeps_state)
     }
 
@@ -743,7 +780,7 @@ impl State {
 
     /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.
     pub fn publish_group(&mut self, rules: &Rules, group: &Group, now: Now) {
-        let members = self.members(rules, group);
+        let members = self.members(group);
         let Some(mut state) = self.groups.remove(&group.id) else {
             return;
         };

@@ -7,6 +7,7 @@ mod interlock;
 mod limits;
 mod off_rules;
 mod outlive;
+mod promises;
 mod property;
 mod reload;
 mod rules;

@@ -1,7 +1,7 @@
 //! The little that must survive a restart, in one versioned file.
 //!
 //! Written whole to a temporary file beside it, flushed, renamed: losing power at any byte loses at most
-//! the last change. A file that cannot be read is set aside and reported, never silently reset.
+//! what changed in the last moment. A file that cannot be read is set aside and reported, never silently reset.
 
 mod section;
 
@@ -15,7 +15,11 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -29,6 +33,8 @@ const VERSION: u32 = 1;
 /// Before a failed write is tried again. Each further failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// After each write, as long as a slow disk takes for one: many changes at once are a few writes.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Envelope {
@@ -208,6 +214,10 @@ impl Writer {
             self.report(&path, written.err());
             if last {
                 return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(PAUSE) => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Steady,
     condition::{Condition, WhenUnknown},
-    evaluate::{ConditionMemory, ConditionResult, Evaluation, Sensors, evaluate},
+    evaluate::{ConditionMemory, ConditionResult, Evaluation, Sensors, evaluate, is_settled},
     location::Location,
     occurrence::Occurrence,
     rules::Schedule,
@@ -33,6 +33,15 @@ pub struct ScheduleMemory {
     conditions: Vec<Option<ConditionMemory>>,
     /// What it was last time; `None` before the first time it was known.
     was: Option<Was>,
+}
+
+impl ScheduleMemory {
+    /// Whether each condition has surely the same result as before.
+    pub(super) fn is_settled(&self, schedule: &Schedule, sensors: Sensors<'_>) -> bool {
+        let memories = self.conditions.iter().copied().chain(std::iter::repeat(None));
+        let mut conditions = schedule.conditions.iter().zip(memories);
+        conditions.all(|(condition, memory)| is_settled(condition, sensors, memory))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -84,6 +84,11 @@ pub fn evaluate(
     }
 }
 
+/// Whether a condition has surely the same result as before: its sensors have values, and no change waits for the dwell.
+pub fn is_settled(condition: &Condition, sensors: Sensors<'_>, memory: Option<ConditionMemory>) -> bool {
+    memory.is_some_and(|memory| sensors.test(&condition.test, memory.held) == Ok(memory.held))
+}
+
 /// Lets an answer change only after the dwell; also returns when a pending change is due.
 fn settle(
     memory: Option<ConditionMemory>,

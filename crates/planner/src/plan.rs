@@ -56,6 +56,8 @@ pub struct Inputs<'a> {
     pub holders: &'a InterlockOwners,
     /// Whether conditions are asked.
     pub conditions: Conditions,
+    /// Whether the reasons are needed.
+    pub reasons: Reasons,
     /// When the bridge started.
     pub booted_at: Steady,
     /// Since when all sensors are listened to: the start, or the reload that brought the newest of them.
@@ -72,6 +74,16 @@ impl<'a> Inputs<'a> {
             now: self.now,
         }
     }
+}
+
+/// Whether the reasons are written, which is half of the cost of a decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reasons {
+    /// Yes.
+    #[default]
+    Included,
+    /// No: reasons may be empty.
+    Omitted,
 }
 
 /// Whether vacation is on.
@@ -98,6 +110,13 @@ impl Memory {
     /// Takes back what a schedule remembered before a restart.
     pub fn recall(&mut self, group: GroupId, schedule: ScheduleId, memory: ScheduleMemory) {
         self.0.insert((group, schedule), memory);
+    }
+
+    /// Whether each condition of a group has surely the same result as before, so that these sensors change no more
+    /// than the texts of its plan.
+    pub fn is_settled(&self, group: &Group, sensors: Sensors<'_>) -> bool {
+        let mut enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
+        enabled.all(|schedule| self.of(&group.id, &schedule.id).is_settled(schedule, sensors))
     }
 
     /// What each schedule remembers.

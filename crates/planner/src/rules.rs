@@ -34,17 +34,19 @@ impl Rules {
 
     /// What is wrong with the group that names a device as one outlet, though it has several.
     pub fn strip_as_outlet(&self, device: &DeviceId, outlets: usize) -> Option<String> {
+        // Asked for each report of each plug too, so that must not walk all groups.
+        if outlets <= 1 {
+            return None;
+        }
         let group = self.group_of(&OutletPath::device(device.clone()))?;
         let names: Vec<String> = (1..=outlets)
             .map(|position| format!("{device}/{position}"))
             .collect();
-        (outlets > 1).then(|| {
-            format!(
-                "{device} is a strip, and group {} has it as one outlet; name its outlets instead: {}",
-                group.id,
-                names.join(", ")
-            )
-        })
+        Some(format!(
+            "{device} is a strip, and group {} has it as one outlet; name its outlets instead: {}",
+            group.id,
+            names.join(", ")
+        ))
     }
 }
 

@@ -37,7 +37,7 @@ use super::{
 use crate::{Now, OutletPath, Power, Steady};
 use crate::{
     energy_limits::{EnergyLimits, EnergyRules},
-    plan::{Inputs, Memory, OutletPlan, Plan, Vacation, plan},
+    plan::{Inputs, Memory, OutletPlan, Plan, Reasons, Vacation, plan},
 };
 
 /// Runs a property and prints how often. `PROPTEST_CASES` asks for more than the quick default.
@@ -203,6 +203,7 @@ impl Site {
             observed: &self.observed,
             holders: &self.holders,
             conditions: self.conditions,
+            reasons: Reasons::Included,
             booted_at: Steady::at(self.booted_at),
             listening_since: Steady::at(self.booted_at),
             now: moment(self.now),

@@ -416,7 +416,7 @@ async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
         .await
         .unwrap();
     world.restart(Duration::from_secs(10)).await;
-    let schedules = world.rules_told.last().unwrap().groups[0].schedules.clone();
+    let schedules = world.rules_sent.last().unwrap().groups[0].schedules.clone();
     assert_eq!(schedules.len(), 2);
     assert!(!schedules[0].enabled);
     world.until("2024-06-21T06:30:00").await;
@@ -545,7 +545,7 @@ async fn commands_that_wait_at_the_stop_are_answered() {
     world.relay("mats/1").online = false;
     let command = world.set("group/driveway", ON).await;
     world.stop().await;
-    world.hear_answers();
+    world.take_answers();
     assert_eq!(world.code(command), Some(Err(ErrorCode::ShuttingDown)));
 }
 

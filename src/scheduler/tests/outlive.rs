@@ -676,6 +676,74 @@ async fn a_new_min_off_opens_no_closed_relay() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_edge_with_an_override_is_on_time() {
+    let mut group = grouped(&["heater", "mats/1", "mats/2"]);
+    group.schedules = vec![schedule("day", "12:01", "12:02")];
+    group.limits = Limits::NONE;
+    let mut world = site(rules(group)).await;
+    world
+        .command("heater", Action::OffFor(Duration::from_secs(8)), None)
+        .await;
+    world.pass("12s 950ms").await;
+    on(&mut world, "heater").await;
+    world.until("2024-06-21T12:02:01").await;
+    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, OFF));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_of_two_exchanged_devices_are_known_again() {
+    let after = || {
+        vec![
+            Device::new("lamp", HEATER, &[]),
+            Device::new("heater", "8022LAMP", &[]),
+        ]
+    };
+    for late in [false, true] {
+        let paths = ["heater", "lamp"].map(|path| path.parse().unwrap());
+        let mut group = grouped(&["heater", "lamp"]);
+        group.schedules = vec![schedule("day", "12:01", "12:02")];
+        let mut world = World::of(rules(group.clone()), NOON.parse().unwrap(), &paths);
+        world.pass("6s").await;
+        if late {
+            world.reload_before_workers(rules(group), &after()).await;
+        } else {
+            world.reload_as(rules(group), &after()).await;
+        }
+        world.until("2024-06-21T12:01:02").await;
+        assert_eq!(
+            (world.power("heater"), world.power("lamp")),
+            (ON, ON),
+            "late: {late}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_under_way_brings_no_limit_that_is_gone() {
+    // The limit goes while the order that has to arm the countdown is on its way to the device.
+    for by_restart in [false, true] {
+        let limits = Limits {
+            max_on: "20s".parse().unwrap(),
+            ..Limits::NONE
+        };
+        let mut world = site(rules(pair(limits))).await;
+        let command = world.set("heater", ON).await;
+        world.reload_as(no_groups(), &devices()).await;
+        world.pass("1s").await;
+        assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
+        if by_restart {
+            world.restart(Duration::from_secs(1)).await;
+        }
+        world.pass("1m").await;
+        assert_eq!(
+            world.power("heater"),
+            ON,
+            "no limit is left, by restart: {by_restart}"
+        );
+    }
+}
+
 // ---- members that wait
 
 fn staggered(scheduled: bool) -> Group {

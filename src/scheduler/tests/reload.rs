@@ -84,7 +84,7 @@ async fn what_an_outlet_has_run_counts_on() {
     assert_eq!(world.power("mats/1"), ON);
     world.reload(limited("More mats", "3h"), &["mats"]).await;
     assert_eq!(world.power("mats/1"), ON);
-    assert_eq!(world.rules_told.last().unwrap().groups[0].name, "More mats");
+    assert_eq!(world.rules_sent.last().unwrap().groups[0].name, "More mats");
     world.pass("59m").await;
     assert_eq!(world.power("mats/1"), ON);
     world.pass("2m").await;
@@ -130,7 +130,7 @@ async fn a_schedule_changed_by_request_stays_while_its_group_does() {
     longer.schedules[0] = schedule("morning", "06:00", "09:00");
     longer.schedules.push(schedule("evening", "18:00", "20:00"));
     world.reload(rules(longer), &["mats"]).await;
-    let schedules = &world.rules_told.last().unwrap().groups[0].schedules;
+    let schedules = &world.rules_sent.last().unwrap().groups[0].schedules;
     let enabled: Vec<bool> = schedules.iter().map(|schedule| schedule.enabled).collect();
     assert_eq!(enabled, [false, true]);
 
@@ -138,5 +138,5 @@ async fn a_schedule_changed_by_request_stays_while_its_group_does() {
     let other = group(vec![schedule("other", "06:00", "08:00")]);
     world.reload(rules(other), &["mats"]).await;
     world.reload(rules(morning()), &["mats"]).await;
-    assert!(world.rules_told.last().unwrap().groups[0].schedules[0].enabled);
+    assert!(world.rules_sent.last().unwrap().groups[0].schedules[0].enabled);
 }

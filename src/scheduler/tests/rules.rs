@@ -191,7 +191,7 @@ async fn rule_13_every_outlet_has_an_expected_state_and_a_reason() {
     );
     let group = world.group();
     assert_eq!((group.state, group.next_state), (Some(ON), Some(OFF)));
-    assert!(!world.rules_told.is_empty(), "the rules come first");
+    assert!(!world.rules_sent.is_empty(), "the rules come first");
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +253,7 @@ async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
     assert_eq!(kept.overrides.len(), 0);
     assert!(kept.runs.keys().all(|outlet| outlet.device.as_str() == "mats"));
     assert!(kept.timers.is_empty() && kept.saved.schedule_changes.is_empty());
-    assert_eq!(world.rules_told.last().unwrap().groups[0], morning());
+    assert_eq!(world.rules_sent.last().unwrap().groups[0], morning());
 }
 
 #[tokio::test(start_paused = true)]

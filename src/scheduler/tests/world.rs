@@ -24,7 +24,7 @@ use crate::{
     domain::{
         command::{Action, Command, Target},
         command_error::{CommandError, ErrorCode},
-        device_command::{DeviceAction, DeviceCommand, Switch},
+        device_command::{DeviceAction, DeviceCommand, Source, Switch},
         devices::{DeviceEvent, DeviceMsg},
         off_rules::{OffRulesStatus, WantedOffRules, has_fired},
         reply::{Applied, CommandResult, Reply},
@@ -110,6 +110,27 @@ enum Told {
     /// It is out of reach.
     Away,
     State(Box<Outlet>),
+}
+
+/// What switched a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SwitchedBy {
+    /// An order of the bridge.
+    Bridge,
+    /// The countdown that the bridge armed.
+    OurCountdown,
+    /// A countdown that the app started.
+    OtherCountdown,
+    Button,
+}
+
+/// A relay opened or closed.
+#[derive(Debug, Clone)]
+pub(super) struct Flip {
+    pub(super) at: Steady,
+    pub(super) place: Place,
+    pub(super) power: Power,
+    pub(super) by: SwitchedBy,
 }
 
 /// Where a relay is: the hardware id of its device, and its position.
@@ -354,6 +375,7 @@ struct Bridge {
     task: JoinHandle<()>,
 }
 
+#[allow(clippy::struct_excessive_bools)] // Independent switches of tests.
 pub(super) struct World {
     pub(super) clock: Clock,
     rules: Arc<Rules>,
@@ -376,7 +398,7 @@ pub(super) struct World {
     pub(super) off_rules: Vec<WantedOffRules>,
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
-    pub(super) rules_told: Vec<Arc<Rules>>,
+    pub(super) rules_sent: Vec<Arc<Rules>>,
     results: (
         mpsc::UnboundedSender<RequestResult>,
         mpsc::UnboundedReceiver<RequestResult>,
@@ -396,6 +418,14 @@ pub(super) struct World {
     pub(super) one_on: bool,
     /// What was broken of that.
     pub(super) violations: Vec<String>,
+    /// Each change of a relay, whatever made it.
+    pub(super) flips: Vec<Flip>,
+    /// Each answer to a command, in the order of arrival.
+    pub(super) answer_times: Vec<(u64, Instant)>,
+    /// A planted fault: what schedules switch on is carried out later by this.
+    pub(super) late_schedules: Duration,
+    /// A planted fault: an ON that waited for its device is not decided again.
+    pub(super) without_recheck: bool,
 }
 
 fn start(
@@ -492,7 +522,7 @@ impl World {
             off_rules: Vec::new(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
-            rules_told: Vec::new(),
+            rules_sent: Vec::new(),
             results: mpsc::unbounded_channel(),
             switched: Vec::new(),
             shed: Vec::new(),
@@ -502,6 +532,10 @@ impl World {
             max_on: None,
             one_on: false,
             violations: Vec::new(),
+            flips: Vec::new(),
+            answer_times: Vec::new(),
+            late_schedules: Duration::ZERO,
+            without_recheck: false,
         }
     }
 
@@ -667,6 +701,12 @@ impl World {
         self.over_since = None;
         let relay = self.relay(path);
         let power = relay.power();
+        let flip = Flip {
+            at: clock.steady(),
+            place: relay.place.clone(),
+            power: power.toggled(),
+            by: SwitchedBy::Button,
+        };
         if let Some(gauge) = &mut relay.gauge {
             gauge.count(power, &clock);
         }
@@ -681,6 +721,45 @@ impl World {
             ChangedBy::External
         };
         relay.flip(power.toggled(), by);
+        self.flips.push(flip);
+    }
+
+    /// The machine is suspended. Unlike [`Clock::suspend`] alone, devices live on: relays run, countdowns end.
+    pub(super) fn suspend(&mut self, length: Duration) {
+        let (now, steady) = (Instant::now(), self.clock.steady());
+        for relay in self.relays.values_mut() {
+            let ours = relay.armed_dial == Some(relay.dial);
+            match relay.dial {
+                Dial::Until(end) if end <= now + length => {
+                    let ahead = SignedDuration::try_from(end.saturating_duration_since(now)).unwrap();
+                    if relay.on_since.is_some() {
+                        self.flips.push(Flip {
+                            at: steady.after(ahead),
+                            place: relay.place.clone(),
+                            power: Power::Off,
+                            by: counted(ours),
+                        });
+                    }
+                    relay.dial = Dial::Idle;
+                    relay.armed_dial = None;
+                    relay.flip(
+                        Power::Off,
+                        if ours {
+                            ChangedBy::Countdown
+                        } else {
+                            ChangedBy::External
+                        },
+                    );
+                }
+                Dial::Until(end) => {
+                    relay.dial = Dial::Until(end - length);
+                    relay.armed_dial = ours.then_some(relay.dial);
+                }
+                Dial::None | Dial::Idle => {}
+            }
+            relay.on_since = relay.on_since.map(|since| since - length);
+        }
+        self.clock.suspend(SignedDuration::try_from(length).unwrap());
     }
 
     pub(super) async fn publish(&mut self, topic: &str, payload: &str) {
@@ -920,7 +999,7 @@ impl World {
                 biased;
                 Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
                 Some(update) = self.bridge.words.recv(), if listening => self.on_update(update),
-                Some((id, result)) = self.answered.recv() => { self.outcomes.insert(id, result); }
+                Some((id, result)) = self.answered.recv() => self.on_answer(id, result),
                 () = sleep_until(next) => {}
             }
         }
@@ -947,14 +1026,19 @@ impl World {
             while let Ok(update) = self.bridge.words.try_recv() {
                 self.on_update(update);
             }
-            self.hear_answers();
+            self.take_answers();
         }
     }
 
-    pub(super) fn hear_answers(&mut self) {
+    pub(super) fn take_answers(&mut self) {
         while let Ok((id, result)) = self.answered.try_recv() {
-            self.outcomes.insert(id, result);
+            self.on_answer(id, result);
         }
+    }
+
+    fn on_answer(&mut self, id: u64, result: CommandResult) {
+        self.answer_times.push((id, Instant::now()));
+        self.outcomes.insert(id, result);
     }
 
     fn take(&mut self, order: DeviceMsg) {
@@ -998,8 +1082,14 @@ impl World {
         }
         let relay = self.relays.get(&intent.path);
         let latency = relay.map_or(Duration::ZERO, |relay| relay.latency);
+        let scheduled = intent.source == Source::Schedule && intent.action.may_switch_on();
+        let late = if scheduled {
+            self.late_schedules
+        } else {
+            Duration::ZERO
+        };
         self.waiting.push(Waiting {
-            ready: Instant::now() + latency,
+            ready: Instant::now() + latency + late,
             intent,
             waited: false,
         });
@@ -1022,7 +1112,7 @@ impl World {
 
     fn on_update(&mut self, update: SchedulerUpdate) {
         match update {
-            SchedulerUpdate::Rules(rules) => self.rules_told.push(rules),
+            SchedulerUpdate::Rules(rules) => self.rules_sent.push(rules),
             SchedulerUpdate::Outlet(path, standing) => {
                 self.outlets.insert(path, standing);
             }
@@ -1052,6 +1142,14 @@ impl World {
                 && end <= now
             {
                 let ours = relay.armed_dial == Some(relay.dial);
+                if relay.on_since.is_some() {
+                    self.flips.push(Flip {
+                        at: self.clock.steady(),
+                        place: relay.place.clone(),
+                        power: Power::Off,
+                        by: counted(ours),
+                    });
+                }
                 relay.dial = Dial::Idle;
                 relay.armed_dial = None;
                 relay.flip(
@@ -1143,7 +1241,7 @@ impl World {
                 intent,
                 waited,
             });
-        } else if waited && intent.action.may_switch_on() {
+        } else if waited && intent.action.may_switch_on() && !self.without_recheck {
             // The first reading goes before it, and it is decided again.
             self.report(&intent.path.device.clone()).await;
             self.bridge.news.send(DeviceEvent::Recheck(intent)).await.unwrap();
@@ -1180,6 +1278,12 @@ impl World {
                     gauge.count(relay.on_since.is_some().into(), &clock);
                 }
                 if relay.power() != power {
+                    self.flips.push(Flip {
+                        at: clock.steady(),
+                        place: relay.place.clone(),
+                        power,
+                        by: SwitchedBy::Bridge,
+                    });
                     self.over_since = None;
                     self.switched.push((clock.now(), intent.path.clone(), power));
                 }
@@ -1270,6 +1374,14 @@ impl World {
             .send(DeviceEvent::Report(Arc::new(report)))
             .await
             .unwrap();
+    }
+}
+
+fn counted(ours: bool) -> SwitchedBy {
+    if ours {
+        SwitchedBy::OurCountdown
+    } else {
+        SwitchedBy::OtherCountdown
     }
 }
 

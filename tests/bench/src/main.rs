@@ -6,6 +6,7 @@ mod churn;
 mod client;
 mod figures;
 mod fleet;
+mod groups;
 mod held;
 mod isolation;
 mod latency;
@@ -13,6 +14,8 @@ mod peers;
 mod planner;
 mod report;
 mod scale;
+mod scheduler;
+mod sensor;
 mod site;
 mod size;
 mod start;
@@ -71,11 +74,13 @@ enum Part {
     Sustained,
     Churn,
     Planner,
+    Scheduler,
+    Sensor,
     Peers,
 }
 
 /// How long a part may take. What a quiet machine needs is about a third of it.
-const LIMITS: [(Part, Duration); 9] = [
+const LIMITS: [(Part, Duration); 11] = [
     (Part::Latency, Duration::from_mins(1)),
     (Part::Isolation, Duration::from_mins(1)),
     (Part::Start, Duration::from_mins(2)),
@@ -84,6 +89,8 @@ const LIMITS: [(Part, Duration); 9] = [
     (Part::Sustained, Duration::from_mins(2)),
     (Part::Churn, Duration::from_mins(2)),
     (Part::Planner, Duration::from_mins(1)),
+    (Part::Scheduler, Duration::from_mins(1)),
+    (Part::Sensor, Duration::from_mins(2)),
     (Part::Peers, Duration::from_mins(1)),
 ];
 
@@ -194,6 +201,8 @@ async fn run(part: Part, bench: &Bench, book: &mut Book) {
         Part::Sustained => sustained::measure(bench, book).await,
         Part::Churn => churn::measure(bench, book).await,
         Part::Planner => planner::measure(book),
+        Part::Scheduler => scheduler::measure(book),
+        Part::Sensor => sensor::measure(bench, book).await,
         Part::Peers => peers::measure(bench, book).await,
     }
 }

@@ -1,6 +1,6 @@
 //! Commands one after the other on many plugs at once, beside what the crate reaches alone.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use rumqttc::ClientError;
 use tapo_simulator::{Profile, RunningDevice};
@@ -16,6 +16,7 @@ use crate::{
     client::{Client, Message, Publisher},
     figures::{Book, Goal},
     fleet,
+    groups::{self, Asks, Limits, MEMBERS},
     latency::{on_off, switch},
     scale::SELDOM,
     site::Site,
@@ -26,8 +27,6 @@ const SECTION: &str = "Sustained commands";
 const BESIDE_THE_FLOORS: usize = 100;
 /// The bridge answers `busy` to what is more than its queue holds.
 const AT_ONCE: usize = 100;
-/// Plugs of one group.
-const IN_A_GROUP: usize = 10;
 
 pub async fn measure(bench: &Bench, book: &mut Book) {
     for &count in bench.extent.scale {
@@ -36,9 +35,13 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let name = format!("{count} plugs, {at_once} at once");
         let ours = bridge(bench, book, &name, &devices, SELDOM).await;
         if count == BESIDE_THE_FLOORS {
-            let scheduled = format!("{SELDOM}\n{}", groups(count));
-            let name = format!("{name}, in groups of {IN_A_GROUP} with a schedule each");
-            bridge(bench, book, &name, &devices, &scheduled).await;
+            for (limits, what) in [(Limits::Without, "without limits"), (Limits::With, "with limits")] {
+                let grouped = format!("{SELDOM}\n{}", groups::of(count, MEMBERS, Asks::Nothing, limits));
+                let name = format!("{name}, in groups of {MEMBERS} with a schedule, {what}");
+                let in_groups = bridge(bench, book, &name, &devices, &grouped).await;
+                let name = format!("{count} plugs: ratio of those in groups {what} to those in none");
+                book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), in_groups / ours);
+            }
             floors(bench, book, &devices, ours).await;
         }
     }
@@ -47,14 +50,22 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
 /// Commands a second over MQTT, each confirmed by a read back.
 async fn bridge(bench: &Bench, book: &mut Book, name: &str, devices: &[RunningDevice], more: &str) -> f64 {
     let mut site = Site::open(&bench.binary, &fleet::addresses(devices), more).await;
-    let before = site.bridge.cpu();
+    let requests = || {
+        devices
+            .iter()
+            .map(|device| device.counters().http_requests)
+            .sum::<u64>()
+    };
+    let (before, requests_before) = (site.bridge.cpu(), requests());
     let done = carry_out(bench, &mut site.client, devices.len()).await;
-    let cpu = site.bridge.cpu() - before;
+    let (cpu, requests) = (site.bridge.cpu() - before, requests() - requests_before);
     site.bridge.stop().await;
     let figure = format!("{name}: commands over MQTT, each confirmed by a read back");
     book.note(SECTION, figure, "1/s", done.per_second());
     let figure = format!("{name}: processor time of the bridge for each");
     book.note(SECTION, figure, "µs", cpu * 1e6 / f64::from(done.commands));
+    let figure = format!("{name}: requests to a plug for each");
+    book.note(SECTION, figure, "", requests as f64 / f64::from(done.commands));
     done.per_second()
 }
 
@@ -73,23 +84,6 @@ async fn floors(bench: &Bench, book: &mut Book, devices: &[RunningDevice], ours:
     book.note(SECTION, name, "1/s", least);
     let name = format!("{count} plugs: ratio to the crate behind the broker");
     book.note(SECTION, name, "×", ours / least);
-}
-
-/// Groups of plugs whose schedule has no edge while this is measured.
-fn groups(plugs: usize) -> String {
-    let mut text = String::from("[location]\ntimezone = \"Etc/UTC\"\n");
-    for first in (0..plugs).step_by(IN_A_GROUP) {
-        let outlets: Vec<String> = (first..plugs.min(first + IN_A_GROUP))
-            .map(|plug| format!("\"d{plug}\""))
-            .collect();
-        let _ = write!(
-            text,
-            "[[group]]\nid = \"g{first}\"\noutlets = [{}]\n\
-             [[group.schedule]]\nid = \"day\"\nstart = \"00:00\"\nend = \"23:00\"\n",
-            outlets.join(", ")
-        );
-    }
-    text
 }
 
 struct Applied {

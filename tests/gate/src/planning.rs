@@ -9,7 +9,7 @@ use planner::{
     energy_limits::EnergyLimits,
     interlock::InterlockOwners,
     overrides::Overrides,
-    plan::{Inputs, Memory, Vacation},
+    plan::{Inputs, Memory, Reasons, Vacation},
     readings::Readings,
     safety::Safety,
 };
@@ -69,6 +69,7 @@ impl Planning {
             observed: &self.observed,
             holders: &self.holders,
             conditions: Conditions::Asked,
+            reasons: Reasons::Included,
             booted_at: planner::Steady::at(self.now),
             listening_since: planner::Steady::at(self.now),
             now: planner::Now {

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::{Inputs, group::ScheduleWinner};
+use super::{Inputs, Reasons, group::ScheduleWinner};
 use crate::{
     SensorId,
     activity::{Activity, Conditions, State},
@@ -29,7 +29,10 @@ impl Reason {
     /// Cuts a text that is too long.
     pub fn new(text: impl Into<String>) -> Self {
         let mut text = text.into();
-        if let Some((cut, _)) = text.char_indices().nth(Self::MAX) {
+        // Most are so short that no character need be counted.
+        if text.len() > Self::MAX
+            && let Some((cut, _)) = text.char_indices().nth(Self::MAX)
+        {
             let room = text
                 .char_indices()
                 .nth(Self::MAX - 1)
@@ -66,6 +69,9 @@ fn wall(instant: Timestamp, inputs: &Inputs<'_>) -> String {
 }
 
 pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Reason {
+    if inputs.reasons == Reasons::Omitted {
+        return Reason::new(String::new());
+    }
     let limit = |limit: Limit, what: &str| format!("{what} {limit}");
     let what = match block.cause {
         Cause::MaxOn => limit(limits.max_on, "maximum on-time") + " reached",
@@ -82,6 +88,9 @@ pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Rea
 }
 
 pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
+    if inputs.reasons == Reasons::Omitted {
+        return Reason::new(String::new());
+    }
     let what = match hold.why {
         BlockReason::BudgetExhausted(budget) => format!("daily budget {budget} used"),
         BlockReason::Over { drew, ceiling } => format!("{drew} exceeds power limit {ceiling}"),
@@ -96,6 +105,9 @@ pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
 }
 
 pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Reason {
+    if inputs.reasons == Reasons::Omitted {
+        return Reason::new(String::new());
+    }
     let state = match found.state() {
         OverrideState::On => "ON",
         OverrideState::Off => "OFF",
@@ -122,6 +134,9 @@ pub(super) fn vacation(level: &ScheduleWinner<'_>) -> Reason {
 }
 
 pub(super) fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
+    if inputs.reasons == Reasons::Omitted {
+        return Reason::new(String::new());
+    }
     match level.winner() {
         Some(state) if level.activity == Activity::Active => active(inputs, state),
         Some(state) => undecided(inputs, state),
