@@ -103,9 +103,9 @@ impl Gauge {
     }
 }
 
-/// What the bridge was told of an outlet last.
+/// The last report of an outlet to the bridge.
 #[derive(Debug)]
-enum Told {
+enum LastReport {
     Nothing,
     /// It is out of reach.
     Away,
@@ -211,7 +211,7 @@ pub(super) struct Relay {
     /// What it holds and follows by itself.
     pub(super) rules: DeviceRules,
     pub(super) gauge: Option<Gauge>,
-    told: Told,
+    last_report: LastReport,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
     /// Whether an order of the bridge switched it on.
@@ -236,7 +236,7 @@ impl Relay {
             stubborn: false,
             rules: DeviceRules::default(),
             gauge: None,
-            told: Told::Nothing,
+            last_report: LastReport::Nothing,
             able_since: Some(Instant::now()),
             ordered: false,
             armed: None,
@@ -338,15 +338,15 @@ impl Relay {
         }
     }
 
-    /// Whether the bridge was told what it is, or that it is out of reach.
-    fn is_told(&self) -> bool {
-        !matches!(self.told, Told::Nothing)
+    /// Whether its state, or that it is out of reach, was reported to the bridge.
+    fn is_reported(&self) -> bool {
+        !matches!(self.last_report, LastReport::Nothing)
     }
 
-    fn said(&self) -> Option<&Outlet> {
-        match &self.told {
-            Told::State(outlet) => Some(outlet),
-            Told::Nothing | Told::Away => None,
+    fn reported(&self) -> Option<&Outlet> {
+        match &self.last_report {
+            LastReport::State(outlet) => Some(outlet),
+            LastReport::Nothing | LastReport::Away => None,
         }
     }
 
@@ -369,8 +369,8 @@ struct Bridge {
     persisted: Section<PersistedScheduler>,
     orders: mpsc::Receiver<DeviceMsg>,
     news: mpsc::Sender<DeviceEvent>,
-    asks: mpsc::Sender<SchedulerMsg>,
-    words: mpsc::Receiver<SchedulerUpdate>,
+    messages: mpsc::Sender<SchedulerMsg>,
+    updates: mpsc::Receiver<SchedulerUpdate>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -456,8 +456,8 @@ fn start(
         persisted,
         orders,
         news,
-        asks: handle.messages,
-        words: handle.updates,
+        messages: handle.messages,
+        updates: handle.updates,
         stop,
         task,
     }
@@ -768,7 +768,7 @@ impl World {
             payload: payload.to_owned().into(),
             retained: false,
         };
-        self.bridge.asks.send(ask).await.unwrap();
+        self.bridge.messages.send(ask).await.unwrap();
         self.settle().await;
     }
 
@@ -788,7 +788,7 @@ impl World {
             rules: self.rules.clone(),
             devices: self.devices.clone(),
         });
-        self.bridge.asks.send(ask).await.unwrap();
+        self.bridge.messages.send(ask).await.unwrap();
     }
 
     /// The settings are read again, and call relays by other names.
@@ -807,10 +807,10 @@ impl World {
                 .map(|device| (device.id.parse().unwrap(), device.names()))
                 .collect(),
         });
-        self.bridge.asks.send(ask).await.unwrap();
+        self.bridge.messages.send(ask).await.unwrap();
         self.settle().await;
         for relay in self.relays.values_mut() {
-            relay.told = Told::Nothing;
+            relay.last_report = LastReport::Nothing;
         }
         self.report_all().await;
         self.settle().await;
@@ -838,7 +838,7 @@ impl World {
                 relay.off_by = None;
             }
             // A worker whose settings changed reports.
-            relay.told = Told::Nothing;
+            relay.last_report = LastReport::Nothing;
             for waiting in &mut self.waiting {
                 if waiting.intent.path == path {
                     renamed.insert(path.clone(), new.clone());
@@ -888,7 +888,11 @@ impl World {
                 })
             },
         };
-        self.bridge.asks.send(SchedulerMsg::Command(wish)).await.unwrap();
+        self.bridge
+            .messages
+            .send(SchedulerMsg::Command(wish))
+            .await
+            .unwrap();
         self.settle().await;
         self.next_ticket
     }
@@ -909,7 +913,7 @@ impl World {
         let results = self.results.0.clone();
         let reply = RequestReply::new(move |result| results.send(result).unwrap());
         self.bridge
-            .asks
+            .messages
             .send(SchedulerMsg::Request { request, reply })
             .await
             .unwrap();
@@ -938,7 +942,7 @@ impl World {
         let kept = serde_json::from_str(&saved).unwrap();
         self.bridge = start(&self.rules, &self.devices, kept, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
-            relay.told = Told::Nothing;
+            relay.last_report = LastReport::Nothing;
             relay.off_by = None;
             relay.changed_by = ChangedBy::Unknown;
         }
@@ -998,7 +1002,7 @@ impl World {
             tokio::select! {
                 biased;
                 Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
-                Some(update) = self.bridge.words.recv(), if listening => self.on_update(update),
+                Some(update) = self.bridge.updates.recv(), if listening => self.on_update(update),
                 Some((id, result)) = self.answered.recv() => self.on_answer(id, result),
                 () = sleep_until(next) => {}
             }
@@ -1023,7 +1027,7 @@ impl World {
             while let Ok(order) = self.bridge.orders.try_recv() {
                 self.take(order);
             }
-            while let Ok(update) = self.bridge.words.try_recv() {
+            while let Ok(update) = self.bridge.updates.try_recv() {
                 self.on_update(update);
             }
             self.take_answers();
@@ -1189,7 +1193,7 @@ impl World {
             }
             // What is watched is looked at with each poll.
             let watched = is_far || self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
-            self.still = !watched && self.relays.values().all(Relay::is_told);
+            self.still = !watched && self.relays.values().all(Relay::is_reported);
         }
     }
 
@@ -1322,19 +1326,21 @@ impl World {
             online &= relay.online;
             hardware_id.clone_from(&relay.place.0);
             let outlet = read(path, relay, &clock);
-            news |= relay.said() != Some(&outlet);
-            let changed = relay.said().is_none_or(|told| told.power != outlet.power);
+            news |= relay.reported() != Some(&outlet);
+            let changed = relay
+                .reported()
+                .is_none_or(|reported| reported.power != outlet.power);
             if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
                 gauge.due = gauge.due.min(Instant::now() + SETTLE);
             }
-            relay.told = Told::State(Box::new(outlet.clone()));
+            relay.last_report = LastReport::State(Box::new(outlet.clone()));
             outlets.push(outlet);
         }
         for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
             match (online, news) {
                 (true, _) => {}
-                (false, true) => relay.told = Told::Away,
-                (false, false) => relay.told = Told::Nothing,
+                (false, true) => relay.last_report = LastReport::Away,
+                (false, false) => relay.last_report = LastReport::Nothing,
             }
         }
         if !news {
@@ -1388,7 +1394,7 @@ fn counted(ours: bool) -> SwitchedBy {
 /// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
 fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
     let position = relay.place.1;
-    let told = relay.said();
+    let reported = relay.reported();
     let steady = |before: Option<Timestamp>, new: Timestamp| match before {
         Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
         _ => new,
@@ -1397,7 +1403,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         let on_time = SignedDuration::from_secs(relay.on_time(since));
         let since = clock.now().checked_sub(on_time).unwrap();
         let since = Timestamp::from_second(since.as_second()).unwrap();
-        steady(told.and_then(|told| told.on_since), since)
+        steady(reported.and_then(|reported| reported.on_since), since)
     });
     let countdown = match relay.dial {
         Dial::None => Countdown::Unsupported,
@@ -1405,7 +1411,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         Dial::Until(end) => {
             let left = SignedDuration::try_from(end.saturating_duration_since(Instant::now())).unwrap();
             let ends = after(clock.now(), left);
-            let before = match told.map(|told| told.countdown) {
+            let before = match reported.map(|reported| reported.countdown) {
                 Some(Countdown::Armed { ends } | Countdown::External { ends, .. }) => Some(ends),
                 _ => None,
             };
@@ -1426,7 +1432,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         on_at: relay.on_since.map(|since| {
             let on_time = SignedDuration::from_secs(relay.on_time(since));
             let new = clock.steady().before(on_time);
-            let old = told.and_then(|told| told.on_at);
+            let old = reported.and_then(|reported| reported.on_at);
             old.filter(|old| old.since(new).abs() <= SignedDuration::from_secs(2))
                 .unwrap_or(new)
         }),
