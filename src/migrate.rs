@@ -45,7 +45,7 @@ impl Draft {
         self.lines.push(line);
     }
 
-    /// A change of behaviour; the same one again is told once.
+    /// A change of behaviour; the same one again is listed once.
     fn change(&mut self, change: impl Into<String>) {
         // Names come from the file, and a comment is one line.
         let change = change.into().replace(char::is_control, " ");

@@ -79,7 +79,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A program of which only the name is told.
+    /// A program of which only the name is given.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -89,7 +89,7 @@ impl Origin {
     }
 }
 
-/// A topic that tells whether the device is available.
+/// A topic that shows whether the device is available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Availability {
     pub(crate) state: State,
@@ -121,9 +121,9 @@ impl Serialize for Availability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AvailabilityMode {
-    /// Available while all of them say so.
+    /// Available while all of them are online.
     All,
-    /// Available while one of them says so.
+    /// Available while one of them is online.
     Any,
     /// The last message decides.
     Latest,

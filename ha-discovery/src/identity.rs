@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 pub enum IdentityError {
     /// Not `[a-zA-Z0-9_-]+`: Home Assistant ignores such a discovery topic.
     Node,
-    /// Not `[a-z0-9_-]+`, or of the form `o1_..`, which is how the outlets of a strip are told apart.
+    /// Not `[a-z0-9_-]+`, or of the form `o1_..`, which is how the outlets of a strip are distinguished.
     Key,
     /// Not six pairs of hexadecimal digits.
     Mac,

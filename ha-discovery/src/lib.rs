@@ -43,7 +43,7 @@ pub use published::Published;
 pub use show::{BinarySensor, Event, EventTemplate, Sensor, Update};
 pub use template::{CommandTemplate, Template};
 
-/// The level below the prefix on which Home Assistant says that it came or went: `homeassistant/status`.
+/// The level below the prefix of the birth and last will messages of Home Assistant: `homeassistant/status`.
 pub const STATUS_LEVEL: &str = "status";
 
 /// The birth payload on the status topic: Home Assistant has started and listens. Not retained.

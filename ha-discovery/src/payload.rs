@@ -11,7 +11,7 @@ use crate::{
     identity::{Key, MacAddress, NodeId},
 };
 
-/// Everything that Home Assistant is told about one device, in one retained message.
+/// The discovery payload of one device, in one retained message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DevicePayload {
     /// Names the discovery topic, the device, and the beginning of its unique ids.
@@ -20,7 +20,7 @@ pub struct DevicePayload {
     pub device: Device,
     /// Who announces it.
     pub origin: Origin,
-    /// The topics that tell whether it is available. None: always.
+    /// The topics that show whether it is available. None: always.
     pub availability: Vec<Availability>,
     /// How they add up.
     pub availability_mode: AvailabilityMode,
@@ -209,7 +209,7 @@ struct RenderedChild<'a> {
     components: BTreeMap<String, Entry<'a>>,
 }
 
-/// One component; with nothing but its platform it asks Home Assistant to remove the entity.
+/// One component; with nothing but its platform it makes Home Assistant remove the entity.
 #[derive(Serialize)]
 struct Entry<'a> {
     platform: Platform,

@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use crate::component::Platform;
 
-/// A payload found on the broker, as far as it tells whose it is and what it announced.
+/// A payload found on the broker, as far as it shows whose it is and what it announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The name of the program that announced the device.
     pub origin: String,
-    /// The topics that tell whether the device is available.
+    /// The topics that show whether the device is available.
     pub availability: Vec<String>,
     /// The components that were announced, also below child devices, by their key in the payload.
     /// Platforms that this crate does not write are left out.

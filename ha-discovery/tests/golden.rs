@@ -119,11 +119,11 @@ fn what_templates_read_is_known() {
     assert_eq!(reads, BTreeSet::from(expected));
 }
 
-/// The keys that `reads` tells are all there are: the templates in the JSON name no other.
+/// The keys that `reads` returns are all there are: the templates in the JSON name no other.
 #[test]
 fn no_template_reads_a_key_in_secret() {
     for payload in devices::all() {
-        let told: BTreeSet<_> = payload
+        let listed: BTreeSet<_> = payload
             .reads()
             .into_iter()
             .map(|it| it.pointer.trim_start_matches('/').replace('/', "."))
@@ -137,7 +137,7 @@ fn no_template_reads_a_key_in_secret() {
                 rest[..end.unwrap_or(rest.len())].to_owned()
             })
             .collect();
-        assert_eq!(told, seen);
+        assert_eq!(listed, seen);
         assert!(!text.contains("value_json["));
     }
 }

@@ -20,10 +20,10 @@ use crate::{
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
 
-/// Orders on their way to the device owner, which only sorts them.
-const ORDERS: usize = 256;
+/// Messages on their way to the device owner, which only passes them on.
+const DEVICE_MESSAGES: usize = 256;
 /// Reports on their way to the event loop. A worker waits when they do not fit, the loop never does.
-const NEWS: usize = 256;
+const DEVICE_EVENTS: usize = 256;
 /// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
 /// How long everything may take, the last write of the state file included.
@@ -66,7 +66,7 @@ pub struct Bridge {
     stop_writer: CancellationToken,
     controls: mpsc::Receiver<Control>,
     ended: mpsc::Receiver<&'static str>,
-    pulse: Arc<Notify>,
+    heartbeat: Arc<Notify>,
     reload: Arc<Notify>,
 }
 
@@ -89,52 +89,52 @@ impl Bridge {
     ) -> Result<Self, StartError> {
         let tasks = Tasks::default();
         let (sections, writer, start_checks) = open_state(settings, &clock)?;
-        let (orders, orders_in) = mpsc::channel(ORDERS);
-        let (news, news_in) = mpsc::channel(NEWS);
-        let (scheduler_news, scheduler_news_in) = mpsc::channel(NEWS);
-        let (scheduler_wires, scheduler_ends) = scheduling::channels();
+        let (devices, devices_inbox) = mpsc::channel(DEVICE_MESSAGES);
+        let (events, events_in) = mpsc::channel(DEVICE_EVENTS);
+        let (scheduler_events, scheduler_events_in) = mpsc::channel(DEVICE_EVENTS);
+        let (scheduler_handle, scheduler_inbox) = scheduling::channels();
         let (controls, controls_in) = mpsc::channel(1);
-        let pulse = Arc::new(Notify::new());
-        let board = MetricsRegistry::default();
+        let heartbeat = Arc::new(Notify::new());
+        let metrics = MetricsRegistry::default();
 
-        let about = about(settings, &clock, start_checks);
+        let info = bridge_info(settings, &clock, start_checks);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
             devices: settings.outlet_names(),
             persisted: sections.scheduler,
-            inbox: scheduler_ends,
-            events: scheduler_news_in,
-            device_owner: orders.clone(),
+            inbox: scheduler_inbox,
+            events: scheduler_events_in,
+            device_owner: devices.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
         });
         let parts = MqttParts {
             channels: Channels {
-                devices: orders,
-                scheduler: scheduler_wires.asks,
-                updates: scheduler_wires.words,
-                reports: news_in,
+                devices,
+                scheduler: scheduler_handle.messages,
+                updates: scheduler_handle.updates,
+                reports: events_in,
                 controls,
-                pulse: pulse.clone(),
+                heartbeat: heartbeat.clone(),
             },
-            info: about,
+            info,
             log_level,
             deleted: sections.deleted,
             state_file: sections.status,
             loader,
-            metrics: board.clone(),
+            metrics: metrics.clone(),
             clock: clock.clone(),
         };
         let event_loop = MqttTask::open(settings, parts, &tasks)?;
         let reload = event_loop.reload_signal();
         let owner = DeviceOwner::start(
             settings.device_set(),
-            orders_in,
+            devices_inbox,
             EventSenders {
-                mqtt: news,
-                scheduler: scheduler_news,
+                mqtt: events,
+                scheduler: scheduler_events,
             },
-            board,
+            metrics,
             clock,
             tasks.clone(),
             sections.devices,
@@ -147,7 +147,7 @@ impl Bridge {
             stop_writer: CancellationToken::new(),
             controls: controls_in,
             ended,
-            pulse,
+            heartbeat,
             reload,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
@@ -157,12 +157,12 @@ impl Bridge {
         Ok(bridge)
     }
 
-    /// Notified once a second as long as the event loop comes round, for a watchdog.
-    pub fn pulse(&self) -> Arc<Notify> {
-        self.pulse.clone()
+    /// Notified once a second as long as the event loop runs, for a watchdog.
+    pub fn heartbeat(&self) -> Arc<Notify> {
+        self.heartbeat.clone()
     }
 
-    /// To be notified when the settings shall be read again. Of several notices while that goes on, one is kept.
+    /// Notify it to read the settings again. Of several notifications during a reload, one is kept.
     pub fn reload(&self) -> Arc<Notify> {
         self.reload.clone()
     }
@@ -184,7 +184,7 @@ impl Bridge {
     }
 
     /// Runs until `stop` resolves, a restart is requested or a task fails; then stops in order: no more
-    /// commands, the scheduler, workers, event loop with its farewell, state file.
+    /// commands, the scheduler, workers, event loop with its last messages, state file.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> ShutdownReason {
         let how = tokio::select! {
             () = stop => ShutdownReason::Stopped,
@@ -230,17 +230,17 @@ impl Drop for TaskEndNotice {
     }
 }
 
-fn about(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> BridgeInfo {
-    let about = BridgeInfo {
+fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) -> BridgeInfo {
+    let info = BridgeInfo {
         started_at: clock.now(),
         setup_mode: settings.needs_setup(),
         start_checks,
         settings: settings.digest(),
     };
-    if about.setup_mode {
+    if info.setup_mode {
         warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
     }
-    about
+    info
 }
 
 fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, Vec<String>), StartError> {
@@ -254,7 +254,7 @@ fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, V
     if let (Loaded::SetAside { to, why }, Some(path)) = (loaded, path) {
         let finding = format!(
             "the state file {} could not be read ({why}): overrides, vacation, timed ONs, changed schedules, cooldowns \
-             and what was deleted in Home Assistant start anew; it is kept as {}",
+             and what was deleted in Home Assistant are lost; it is kept as {}",
             path.display(),
             to.display()
         );

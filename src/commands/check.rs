@@ -1,4 +1,4 @@
-//! `check`: the settings, the broker and every device, tried once and told in a table.
+//! `check`: the settings, the broker and every device, tried once and shown in a table.
 
 use std::{sync::Arc, time::Duration};
 
@@ -98,7 +98,7 @@ async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError
 }
 
 /// Sends an empty command, which is nothing to a bridge that runs, and sees whether it comes through. Brokers
-/// deny a topic without a word.
+/// deny a topic silently.
 async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
     let topics = settings.topics();
     let options = link_options(settings, &topics).map_err(StartError::from)?;
@@ -126,9 +126,9 @@ async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<St
 /// Tries all devices at the same time: one that hangs does not hold up the table.
 async fn devices(settings: &Settings) -> Vec<Row> {
     let tasks = Tasks::default();
-    let roster = settings.device_set();
-    let request = roster.tempo.request;
-    let looks: Vec<_> = roster
+    let device_set = settings.device_set();
+    let request = device_set.polling.request;
+    let looks: Vec<_> = device_set
         .devices
         .into_iter()
         .map(|device| {
@@ -158,7 +158,7 @@ async fn devices(settings: &Settings) -> Vec<Row> {
     rows
 }
 
-/// With the names that it has in the app: they tell which of several plugs this is.
+/// With its names in the app: they identify the plug.
 fn described(address: &str, seen: &Seen) -> String {
     let name = seen.nickname.as_ref();
     let name = name.map_or_else(String::new, |name| format!("{name}, "));

@@ -58,7 +58,7 @@ struct Stage {
     strip: SocketAddr,
 }
 
-/// What somebody without settings of his own sees. The addresses are laid over.
+/// What a user without settings sees. The addresses are laid over.
 const SETTINGS: &str = r#"
 [[device]]
 id = "demo-plug"

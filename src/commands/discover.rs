@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use super::{ExitError, load};
 use crate::{
     cli::{DiscoverArgs, SettingsArgs},
-    devices::{Discovered, discover as ask},
+    devices::{Discovered, discover as search},
 };
 
 pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), ExitError> {
@@ -16,7 +16,7 @@ pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Re
     };
     let wait = Duration::from_secs(args.wait);
     // All at the same time: the wait is one for all.
-    let answers = ask(&targets, wait).await;
+    let answers = search(&targets, wait).await;
     let found: BTreeMap<IpAddr, Discovered> = answers.into_iter().map(|device| (device.ip, device)).collect();
     if found.is_empty() {
         println!("No device answered within {} s.", args.wait);
@@ -69,7 +69,7 @@ fn as_settings(device: &Discovered) -> String {
     )
 }
 
-/// `SMART.TAPOPLUG`, `SMART.KASAPLUG` and strips, which say the same.
+/// `SMART.TAPOPLUG`, `SMART.KASAPLUG` and strips, which return the same.
 fn is_outlet(device: &Discovered) -> bool {
     device
         .device_type

@@ -24,7 +24,7 @@ use crate::{
 /// Bad settings (sysexits EX_USAGE): starting again will not help.
 const BAD_SETTINGS: u8 = 64;
 
-/// Why a command failed, with what the process should say and exit with.
+/// Why a command failed, with the message and the exit code of the process.
 #[derive(Debug, thiserror::Error)]
 pub enum ExitError {
     /// The settings have problems; all of them are in the text.
@@ -44,7 +44,7 @@ pub enum ExitError {
     /// The operating system refused something.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// What was checked is not well; the command has said why.
+    /// A check failed; the command has shown why.
     #[error("{0}")]
     Unwell(String),
 }
@@ -67,7 +67,7 @@ pub enum ExitAction {
     Restart,
 }
 
-/// Carries out a command and says what went wrong with it.
+/// Runs a command and prints its error.
 pub async fn execute(cli: Cli) -> ExitAction {
     let settings = &cli.settings;
     let done = match cli.command.unwrap_or(CliCommand::Run) {

@@ -47,7 +47,7 @@ struct GroupOutlook {
     group: GroupId,
     #[serde(skip)]
     name: String,
-    /// What it should be at the beginning; `null` is hands off.
+    /// What it should be at the beginning; `null`: not controlled.
     expected: Option<Power>,
     reason: Reason,
     changes: Vec<Line>,
@@ -88,7 +88,8 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         .to_zoned(zone.clone())
         .checked_add(Span::new().days(days))
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let (overrides, safety, rations) = (Overrides::default(), Safety::default(), EnergyLimits::default());
+    let (overrides, safety, energy_limits) =
+        (Overrides::default(), Safety::default(), EnergyLimits::default());
     let (readings, holders) = (Readings::default(), InterlockOwners::default());
     let (memory, observed) = (Memory::default(), BTreeMap::new());
     let booted_at = from.saturating_sub(RUNNING_FOR).unwrap_or(Timestamp::MIN);
@@ -97,13 +98,13 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
         overrides: &overrides,
         vacation: Vacation::Off,
         safety: &safety,
-        rations: &rations,
+        energy_limits: &energy_limits,
         readings: &readings,
         memory: &memory,
         observed: &observed,
         holders: &holders,
         conditions: Conditions::TakenToHold,
-        reasons: Reasons::Told,
+        reasons: Reasons::Included,
         booted_at: Steady::at(booted_at),
         listening_since: Steady::at(booted_at),
         now: Now {
@@ -170,7 +171,7 @@ fn write(out: &mut impl io::Write, outlook: &PlanOutlook, rules: &Rules) -> io::
                 line.state.to_string(),
                 line.reason
             )?;
-            // All of them, unless it says which.
+            // All of them, unless it names some.
             if line.outlets.len() < members {
                 let outlets: Vec<String> = line.outlets.iter().map(ToString::to_string).collect();
                 write!(out, "  [{}]", outlets.join(", "))?;

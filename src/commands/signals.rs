@@ -1,4 +1,4 @@
-//! What a process that runs a bridge is told by signals.
+//! The signals to a process that runs a bridge.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -52,16 +52,16 @@ impl Signals {
         })
     }
 
-    /// SIGHUP also says that the terminal was closed. Whoever did that wants nothing to go on without it.
+    /// SIGHUP also means that the terminal was closed; then the process stops.
     fn lost_its_terminal(&self) -> bool {
         self.started_from == StartedFrom::Terminal && StartedFrom::look() == StartedFrom::Elsewhere
     }
 
     /// Runs a bridge until SIGTERM or SIGINT; at SIGHUP it reads its settings again. A second signal to stop ends it
-    /// at once: somebody is in a hurry, and the broker publishes the last will.
+    /// at once: the user is in a hurry, and the broker publishes the last will.
     pub(crate) async fn run(mut self, bridge: Bridge) -> ExitAction {
         let mut supervisor = Supervisor::from_environment();
-        let (pulse, reload) = (bridge.pulse(), bridge.reload());
+        let (heartbeat, reload) = (bridge.heartbeat(), bridge.reload());
         let stop = CancellationToken::new();
         let mut running = pin!(bridge.run(stop.cancelled()));
         loop {
@@ -72,7 +72,7 @@ impl Signals {
                     }
                     return after(ended);
                 }
-                () = pulse.notified() => {
+                () = heartbeat.notified() => {
                     supervisor.came_round();
                     continue;
                 }

@@ -19,7 +19,7 @@ pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
         .start()
         .await?;
     println!(
-        "{} of {} listens on {} and speaks {}",
+        "{} of {} listens on {} with {}",
         args.profile,
         args.username,
         device.address(),

@@ -33,7 +33,7 @@ impl Address {
         self.port.unwrap_or(Self::DEFAULT_PORT)
     }
 
-    /// Whether both lead to the same place, as far as the text tells.
+    /// Whether both lead to the same place, as far as the text shows.
     pub fn same_place(&self, other: &Self) -> bool {
         self.host == other.host && self.port() == other.port()
     }

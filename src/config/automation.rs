@@ -81,7 +81,7 @@ fn finished(table: &mut Table<'_>) -> Read<Finished> {
     Ok(Finished {
         below: below?,
         length: length?,
-        then: if off { IfFinished::Off } else { IfFinished::Tell },
+        then: if off { IfFinished::Off } else { IfFinished::Report },
     })
 }
 

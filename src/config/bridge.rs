@@ -24,7 +24,7 @@ use crate::{
 /// Name of the state file where none is configured.
 const STATE_FILE: &str = "tapo2mqtt-state.json";
 
-/// What Home Assistant is told.
+/// What is published for Home Assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeAssistant {
     /// Whether anything is announced at all.
@@ -33,7 +33,7 @@ pub struct HomeAssistant {
     pub discovery_prefix: BaseTopic,
     /// One child device per outlet of a strip. Needs Home Assistant 2026.11; older ones refuse the whole strip.
     pub child_devices: bool,
-    /// Where Home Assistant says that it has started. Default: `status` under the prefix.
+    /// Where Home Assistant publishes its birth message. Default: `status` under the prefix.
     pub status_topic: BaseTopic,
 }
 
@@ -63,7 +63,7 @@ pub struct RetryWaits {
 /// How devices are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
-    /// Where to ask: broadcast addresses, or single ones where no broadcast gets through. Up to 16.
+    /// Where to search: broadcast addresses, or single ones where no broadcast gets through. Up to 16.
     pub targets: Vec<IpAddr>,
 }
 

@@ -18,7 +18,7 @@ const PLACEHOLDER_USERNAMES: [&str; 4] = ["you@example.com", "user@example.com",
 /// What examples show in the place of a real password.
 const PLACEHOLDER_PASSWORDS: [&str; 4] = ["...", "changeme", "change-me", "password"];
 
-/// A TP-Link account: what the devices ask for.
+/// A TP-Link account, as the devices require it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The e-mail address of the account, in the capitals it was registered with.

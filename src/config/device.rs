@@ -63,7 +63,7 @@ struct TakenDevices {
     addresses: Vec<(Address, String)>,
 }
 
-/// Reads all devices, and says which ids groups can name.
+/// Reads all devices, and returns which ids groups can name.
 pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Device>>, IdIndex<Device>) {
     let mut taken = TakenDevices::default();
     let mut register = IdIndex::new();

@@ -102,7 +102,7 @@ pub(super) struct Merged {
 /// Reads and merges the layers. Where the user has no file, `instead` (TOML) stands for it.
 ///
 /// # Errors
-/// The file cannot be read or parsed. Then nothing can be said about the rest.
+/// The file cannot be read or parsed. Then nothing is known about the rest.
 pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems> {
     let mut problems = Vec::new();
     let environment = environment::layer(&sources.environment, &mut problems);
@@ -127,7 +127,7 @@ pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems
         ValueKind::Table(mut table) => table.remove(ROOT),
         _ => None,
     });
-    // The crate's signature does not say that parsed layers merge always.
+    // The crate's signature does not show that parsed layers always merge.
     let cannot_merge = || Problems(vec![whole(&sources.name(), "settings that can be merged")]);
     Ok(Merged {
         root: root.ok_or_else(cannot_merge)?,
@@ -180,7 +180,7 @@ pub(super) fn foreign(path: &Path) -> Result<serde_json::Value, Problems> {
         .map_err(|_| Problems(vec![whole(&name, "tables, lists and plain values")]))
 }
 
-/// Reads a whole text file of at most `limit` bytes. The error says what was expected of the file.
+/// Reads a whole text file of at most `limit` bytes. The error contains what was expected of the file.
 pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
@@ -241,7 +241,7 @@ fn yaml_error(message: &str) -> String {
     }
 }
 
-/// `host:` with nothing behind it is how YAML says "not set"; the layer below then counts.
+/// `host:` with nothing behind it means "not set" in YAML; the layer below then counts.
 fn drop_nothings(map: &mut Map<String, Value>) {
     map.retain(|_, value| value.kind != ValueKind::Nil);
     for value in map.values_mut() {

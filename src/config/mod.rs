@@ -4,7 +4,7 @@
 //! YAML), and environment variables such as `TAPO2MQTT__MQTT__HOST`. Lists (`[[device]]`) are replaced as a
 //! whole. The user's file is never written.
 //!
-//! Each section has a module with its validated type and its reader. A reader asks a table for its keys
+//! Each section has a module with its validated type and its reader. A reader takes the keys of a table
 //! one by one; a mistake is collected with its path and reading goes on.
 
 mod address;
@@ -77,15 +77,15 @@ use crate::domain::{
 pub struct Settings {
     /// The broker and our place on it.
     pub mqtt: Mqtt,
-    /// The account that devices ask for; `None` where only placeholders are set.
+    /// The account that devices require; `None` where only placeholders are set.
     pub tapo: Tapo,
     /// The plugs and strips, in the order of the file. May be empty.
     pub devices: Vec<Device>,
-    /// What Home Assistant is told.
+    /// What is published for Home Assistant.
     pub homeassistant: HomeAssistant,
     /// How often devices are asked.
     pub polling: Polling,
-    /// Which changes of energy values are told.
+    /// Which changes of energy values are published.
     pub report: Reporting,
     /// How long to wait for devices that could not be logged in to.
     pub retry: RetryWaits,
@@ -112,7 +112,7 @@ impl Settings {
         device.credentials.as_ref().or(self.tapo.credentials.as_ref())
     }
 
-    /// Whether somebody still has to fill in an account before devices can be reached.
+    /// Whether an account is missing, so that devices cannot be reached.
     pub fn needs_setup(&self) -> bool {
         let own_accounts = self.devices.iter().all(|device| device.credentials.is_some());
         self.tapo.credentials.is_none() && (self.devices.is_empty() || !own_accounts)
@@ -125,7 +125,7 @@ impl Settings {
 
     /// The devices, and how to poll them.
     pub fn device_set(&self) -> DeviceSet {
-        let tempo = PollingConfig {
+        let polling = PollingConfig {
             poll: self.polling.state,
             slow_poll: self.polling.energy,
             telling: ReportThresholds {
@@ -142,7 +142,7 @@ impl Settings {
         let devices = self.devices.iter().map(|device| self.device_config(device));
         DeviceSet {
             devices: devices.collect(),
-            tempo,
+            polling,
         }
     }
 
@@ -270,7 +270,7 @@ pub fn parse_schedule(
 /// The content of another program's file, within the bounds that settings files have.
 ///
 /// # Errors
-/// If the file cannot be read, or is neither TOML nor YAML, whichever its name says.
+/// If the file cannot be read, or is neither TOML nor YAML, as its name indicates.
 pub(crate) fn foreign(file: &std::path::Path) -> Result<Value, Problems> {
     layers::foreign(file)
 }

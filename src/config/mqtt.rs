@@ -52,7 +52,7 @@ pub struct MqttLogin {
 pub struct Tls {
     /// Whose signature on the broker's certificate counts.
     pub roots: TlsRoots,
-    /// Our own certificate, for brokers that ask for one.
+    /// Our own certificate, for brokers that require one.
     pub client: Option<ClientCertificate>,
 }
 

@@ -1,6 +1,6 @@
 //! "Did you mean": the known name nearest to a mistyped one.
 
-/// Longer names than this get no suggestion: nobody mistypes a key into a paragraph.
+/// Longer names than this get no suggestion: a mistyped key is never that long.
 const NAME_MAX: usize = 40;
 
 /// What people write who come from other tools, and what it is called here.

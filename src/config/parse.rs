@@ -1,4 +1,4 @@
-//! Parsers of single values. Each says what it expects, also when it is given nothing.
+//! Parsers of single values. Each returns what it expects, also for an empty value.
 
 use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 

@@ -151,22 +151,22 @@ impl Places {
         self.0.get(path).cloned().unwrap_or_else(|| path.to_owned())
     }
 
-    /// A path in words: `device "lamp" (line 13): address`.
-    pub(super) fn words(&self, path: &str) -> String {
-        let (mut walked, mut words) = (String::new(), String::new());
+    /// A path as text: `device "lamp" (line 13): address`.
+    pub(super) fn as_text(&self, path: &str) -> String {
+        let (mut walked, mut text) = (String::new(), String::new());
         let mut separator = "";
         for step in path.split('.') {
             walked = join(&walked, step);
-            words.push_str(separator);
+            text.push_str(separator);
             if let Some(name) = self.0.get(&walked) {
-                words.push_str(name);
+                text.push_str(name);
                 separator = ": ";
             } else {
-                words.push_str(&plain_item(step));
+                text.push_str(&plain_item(step));
                 separator = ".";
             }
         }
-        words
+        text
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
         let root: Value = serde_json::from_value(json).unwrap();
         let lines = [("device[0]".to_owned(), 3), ("group[0]".to_owned(), 9)].into();
         let places = Places::new(&root, &lines);
-        for (path, words) in [
+        for (path, text) in [
             ("mqtt.port", "mqtt.port"),
             ("device[0].address", "device \"heater\" (line 3): address"),
             ("device[1].id", "device 2: id"),
@@ -280,7 +280,7 @@ mod tests {
                 "group \"warm\" (line 9): energy.standby.below",
             ),
         ] {
-            assert_eq!(places.words(path), words);
+            assert_eq!(places.as_text(path), text);
         }
         assert_eq!(places.item("device[0]"), "device \"heater\" (line 3)");
     }

@@ -1,4 +1,4 @@
-//! What is wrong with the settings, in words a person can act on.
+//! What is wrong with the settings, as text that people can act on.
 
 use std::fmt;
 

@@ -88,7 +88,7 @@ impl Report {
     fn report(&self, source: String, path: String, value: Option<String>, message: String) -> Reported {
         self.problems.borrow_mut().push(Problem {
             source,
-            place: self.places.words(&path),
+            place: self.places.as_text(&path),
             path,
             value,
             message,
@@ -273,7 +273,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The parser says what it expects when it is given nothing.
+    /// The parser returns what it expects for an empty value.
     fn missing<T>(&self, key: &str, parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>) -> Reported {
         let expected = parse(&Leaf(&Value::default())).err().unwrap_or_default();
         let expected = format!("missing; expected {expected}");

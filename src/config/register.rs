@@ -35,7 +35,7 @@ impl<T> IdIndex<T> {
         }
     }
 
-    /// The ids there are, for somebody who named another one.
+    /// The ids there are, for an error about an unknown one.
     pub(super) fn one_of(&self, found: &str) -> String {
         if self.0.is_empty() {
             return "of which there is none".to_owned();

@@ -1,4 +1,4 @@
-//! `[report]`: which changes of energy values are told.
+//! `[report]`: which changes of energy values are published.
 
 use std::time::Duration;
 

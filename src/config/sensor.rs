@@ -14,9 +14,9 @@ use planner::{
     sensor::{Pointer, SensorSpec, Unit},
 };
 
-/// Reads all sensors, and says which ids conditions can name.
+/// Reads all sensors, and returns which ids conditions can name.
 ///
-/// `ours` are the topics of the bridge, where they could be read: no sensor speaks there.
+/// `ours` are the topics of the bridge, where they could be read: no sensor publishes there.
 pub(super) fn read_all(
     root: &mut Table<'_>,
     ours: Option<&Topics>,
@@ -52,7 +52,7 @@ fn read(table: &mut Table<'_>, id: Read<SensorId>, ours: Option<&Topics>) -> Rea
     let stale_after = table.optional("stale_after", parse::period(range));
     let topic = topic?;
     if ours.is_some_and(|ours| ours.claims(&topic)) {
-        let expected = "a topic on which somebody else publishes: not below mqtt.base_topic, and none of Home Assistant's \
+        let expected = "a topic of another publisher: not below mqtt.base_topic, and none of Home Assistant's \
                         discovery";
         return Err(table.problem("topic", expected));
     }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_countdown_that_ended_explains_the_next_reading_of_the_relay() {
+    fn a_countdown_that_ended_explains_the_next_relay_reading() {
         let mut attribution = Attribution::default();
         attribution.set_countdown(Some(at(3600).steady));
         assert_eq!(off(&mut attribution, 3590), ChangedBy::External);

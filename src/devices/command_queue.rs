@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_strip_replaces_its_outlets_but_not_the_other_way_round() {
+    fn a_strip_command_replaces_outlet_commands_but_not_vice_versa() {
         let mut fixture = Fixture::new();
         fixture.push("strip/1", ON);
         fixture.push("strip", OFF);
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toggle_is_resolved_against_the_state_after_pending_commands() {
+    fn a_toggle_is_resolved_from_the_state_after_pending_commands() {
         let mut fixture = Fixture::new();
         fixture.view.confirmed = vec![(None, Some(Power::Off))];
         fixture.push("plug", TOGGLE);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toggle_of_an_unknown_state_waits_unresolved_and_is_not_lost() {
+    fn a_toggle_of_an_unknown_state_waits_and_is_not_lost() {
         let mut fixture = Fixture::new();
         fixture.push("plug", TOGGLE);
         fixture.push("plug", TOGGLE);
@@ -649,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_command_overtakes_the_one_in_flight_outlet_by_outlet() {
+    fn a_pending_command_replaces_the_one_in_flight_per_outlet() {
         let mut fixture = Fixture::new();
         let key = |n: &str| n.parse::<OutletKey>().unwrap();
         fixture.push("strip", ON);

@@ -236,7 +236,7 @@ impl Context {
             address: self.connection.address().to_owned(),
             phase,
             availability: phase.availability(),
-            trouble: self.mailbox.error.clone(),
+            error: self.mailbox.error.clone(),
             identity: self.state.identity.clone(),
             rssi: self.state.rssi,
             outlets: self

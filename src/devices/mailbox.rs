@@ -18,7 +18,7 @@ use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
         device_command::DeviceCommand,
-        off_rules::Mirror,
+        off_rules::WantedOffRules,
         report::DeviceError,
     },
     system::clock::sleep_until_some,
@@ -33,7 +33,7 @@ pub(super) enum WorkerMsg {
     /// Connect again, not before this: log in, list, read.
     Rescan(Instant),
     /// The OFF rules that the scheduler wants on the plug.
-    Mirror(Arc<Mirror>),
+    OffRules(Arc<WantedOffRules>),
     /// The outlet must be off by then.
     OffBy(Option<OutletKey>, Option<Steady>),
     /// Pending commands that would switch the outlet on are superseded.
@@ -74,7 +74,7 @@ pub(super) struct Mailbox {
     pub(super) rescan_at: Option<Instant>,
     pub(super) reboot: Option<PendingReboot>,
     /// The wanted OFF rules, not applied yet.
-    pub(super) off_rules: Option<Arc<Mirror>>,
+    pub(super) off_rules: Option<Arc<WantedOffRules>>,
     /// When outlets must be off, not applied yet, in the order in which they arrived.
     pub(super) wanted_ends: Vec<(Option<OutletKey>, Option<Steady>)>,
     /// The settings changed and are not applied yet.
@@ -228,7 +228,7 @@ impl Mailbox {
         match message {
             WorkerMsg::DeviceCommand(command) => self.queue.push(*command, &self.view, Instant::now()),
             WorkerMsg::Rescan(at) => self.rescan_at = self.rescan_at.or(Some(at)),
-            WorkerMsg::Mirror(rules) => self.off_rules = Some(rules),
+            WorkerMsg::OffRules(rules) => self.off_rules = Some(rules),
             WorkerMsg::OffBy(outlet, end) => {
                 // An end of a whole strip replaces those of its outlets.
                 self.wanted_ends

@@ -105,7 +105,7 @@ impl Meters {
             context.state.add_feature(Feature::Voltage);
         }
         if !context.state.meters_energy() {
-            context.state.rules.clock = DeviceClock::Untold;
+            context.state.rules.clock = DeviceClock::Unreported;
         }
     }
 
@@ -240,8 +240,8 @@ impl Meters {
             &state.rules.clock,
         ) {
             (Some(shown), Some(zone), _) => in_step(shown, zone, context.clock.now()),
-            (Some(_), None, _) => DeviceClock::Untold,
-            (None, ..) if !self.usage.is_asked() => DeviceClock::Untold,
+            (Some(_), None, _) => DeviceClock::Unreported,
+            (None, ..) if !self.usage.is_asked() => DeviceClock::Unreported,
             // A second refusal shows that the clock was never set; one does not.
             (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
             (None, ..) => DeviceClock::Wrong,
@@ -399,7 +399,7 @@ fn local_time(usage: &MeterAnswer) -> Option<civil::DateTime> {
 /// Compares the clock of a device with that of the bridge. An hour that occurs twice may be either.
 fn in_step(shown: civil::DateTime, zone: &str, now: Timestamp) -> DeviceClock {
     let Ok(time_zone) = TimeZone::get(zone) else {
-        return DeviceClock::Untold;
+        return DeviceClock::Unreported;
     };
     let instant = || time_zone.to_ambiguous_timestamp(shown);
     let near = |at: Timestamp| at.duration_since(now).abs() <= IN_STEP;
@@ -468,7 +468,7 @@ mod tests {
             whole.counters().since_restart,
             Some(MilliWattHours::new(8_725_929))
         );
-        // Usage tells mW, the power alone W.
+        // Usage reports mW, the power alone W.
         let old = reading(
             MeterAnswer::Nothing,
             MeterAnswer::Values(usage()),
@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_fails_is_not_sent_until_the_next_login_and_an_unknown_one_never() {
+    fn a_failed_meter_request_waits_for_the_next_login() {
         let mut meters = Meters::new(EnergyTotals::default(), Instant::now());
         *meters.ability(MeterRequest::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
         *meters.ability(MeterRequest::Power) = Ability::Unknown;
@@ -605,6 +605,6 @@ mod tests {
         }
         let shown = "2026-11-21T12:00:00".parse().unwrap();
         let nowhere = in_step(shown, "Nowhere/Land", "2026-11-21T11:00:00Z".parse().unwrap());
-        assert_eq!(nowhere, DeviceClock::Untold);
+        assert_eq!(nowhere, DeviceClock::Unreported);
     }
 }

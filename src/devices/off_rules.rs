@@ -18,7 +18,7 @@ use super::{
     context::Context,
 };
 use crate::domain::{
-    off_rules::{Mirror, WeeklyOff},
+    off_rules::{WantedOffRules, WeeklyOff},
     report::{DeviceRule, Kind, RuleTime, Weekdays},
 };
 
@@ -54,7 +54,7 @@ impl OffRules {
     }
 
     /// The scheduler wants these rules on the device.
-    pub(super) fn set_wanted(&mut self, context: &mut Context, wanted: Arc<Mirror>) {
+    pub(super) fn set_wanted(&mut self, context: &mut Context, wanted: Arc<WantedOffRules>) {
         self.plan.set_wanted(wanted);
         context.attribution.set_off_rules(self.plan.ours());
     }
@@ -168,7 +168,7 @@ impl OffRules {
         context.attribution.set_off_rules(self.plan.ours());
         let rules = context.state.rules.list.clone().unwrap_or_default();
         if let Some(outcome) = self.plan.outcome(&rules) {
-            context.state.rules.mirrored = Some(Arc::new(outcome));
+            context.state.rules.off_rules = Some(Arc::new(outcome));
         }
         context.state.apply_rules();
         context.send_report().await;

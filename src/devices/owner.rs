@@ -33,7 +33,7 @@ use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
         device_command::DeviceCommand,
-        off_rules::Mirror,
+        off_rules::WantedOffRules,
     },
     store::Section,
     system::{clock::Clock, tasks::Tasks},
@@ -176,7 +176,7 @@ impl DeviceOwner {
                         let device = path.device.clone();
                         self.deliver(&device, WorkerMsg::Withdraw(path));
                     }
-                    Some(DeviceMsg::Mirror(device, mirror)) => self.mirror(&device, mirror),
+                    Some(DeviceMsg::OffRules(device, rules)) => self.send_off_rules(&device, rules),
                     Some(DeviceMsg::Reload(devices)) => self.reload(devices),
                     None => break,
                 },
@@ -201,7 +201,7 @@ impl DeviceOwner {
     }
 
     fn apply_devices(&mut self, devices: DeviceSet) {
-        let polling = Arc::new(devices.tempo);
+        let polling = Arc::new(devices.polling);
         let mut first_connect = Instant::now();
         for device in devices.devices {
             let settings = WorkerSettings {
@@ -323,9 +323,9 @@ impl DeviceOwner {
     }
 
     /// The scheduler sees in the reports whether it arrived, and sends it again if not.
-    fn mirror(&self, device: &DeviceId, mirror: Arc<Mirror>) {
+    fn send_off_rules(&self, device: &DeviceId, rules: Arc<WantedOffRules>) {
         if let Some(worker) = self.workers.get(device) {
-            let _full = worker.inbox.try_send(WorkerMsg::Mirror(mirror));
+            let _full = worker.inbox.try_send(WorkerMsg::OffRules(rules));
         }
     }
 

@@ -57,7 +57,7 @@ impl Reporter {
             return;
         }
         let id = &self.device;
-        match (now.availability, &now.trouble) {
+        match (now.availability, &now.error) {
             (Availability::Online, _) => {
                 let identity = now.identity.as_ref();
                 let model = identity.map_or("unknown", |identity| identity.model.as_str());
@@ -143,10 +143,9 @@ impl Reporter {
 }
 
 fn is_availability_news(before: Option<&DeviceReport>, now: &DeviceReport) -> bool {
-    let code = |report: &DeviceReport| report.trouble.as_ref().map(|error| error.code);
+    let code = |report: &DeviceReport| report.error.as_ref().map(|error| error.code);
     let same_reason = now.availability == Availability::Online || before.and_then(code) == code(now);
-    let first_failure =
-        now.trouble.is_some() && before.is_some_and(|before| before.phase == Phase::Connecting);
+    let first_failure = now.error.is_some() && before.is_some_and(|before| before.phase == Phase::Connecting);
     before.map(|before| before.availability) != Some(now.availability) || !same_reason || first_failure
 }
 
@@ -196,7 +195,7 @@ mod tests {
             address: "192.0.2.1".to_owned(),
             phase,
             availability: phase.availability(),
-            trouble: code.map(|code| DeviceError {
+            error: code.map(|code| DeviceError {
                 code,
                 message: "failed".to_owned(),
             }),

@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CommandError {
-    /// The stable word for it.
+    /// The stable code.
     pub code: ErrorCode,
-    /// In words for a person.
+    /// As text for people.
     pub message: String,
     /// How many times the device was asked.
     pub attempts: u32,
@@ -35,7 +35,7 @@ impl CommandError {
     }
 
     /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
-    /// then not be said any more.
+    /// then not be reported any more.
     pub(super) fn after(self, attempts: u32) -> Self {
         match self.code {
             _ if attempts == 0 => self,
@@ -59,7 +59,7 @@ impl CommandError {
     }
 }
 
-/// Stable words for failures, as they stand in a response's `error.code`.
+/// Stable codes of failures, as in a response's `error.code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorCode {
     /// The device has not been reached since the bridge started.
@@ -84,7 +84,7 @@ pub enum ErrorCode {
     BadCommand,
     /// The device refuses local control; a switch in the Tapo app changes that.
     Forbidden,
-    /// The device asks for a login that the bridge does not speak.
+    /// The device requires a login that the bridge does not support.
     UnsupportedProtocol,
     /// The device does not accept the e-mail and password.
     WrongCredentials,

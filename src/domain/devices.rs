@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     device_command::DeviceCommand,
-    off_rules::Mirror,
+    off_rules::WantedOffRules,
     report::{DeviceReport, Event, Metered},
     report_thresholds::ReportThresholds,
 };
@@ -120,7 +120,7 @@ pub enum DeviceMsg {
     /// Connect to all devices again. Each device has a limit of logins, and connects later if it is reached.
     Rescan,
     /// The wanted OFF rules of the bridge on a plug. They are written between commands; reports contain the result.
-    Mirror(DeviceId, Arc<Mirror>),
+    OffRules(DeviceId, Arc<WantedOffRules>),
     /// The settings changed: devices are added, removed and changed. An unchanged device is not affected.
     Reload(DeviceSet),
 }
@@ -131,5 +131,5 @@ pub struct DeviceSet {
     /// Every configured device.
     pub devices: Vec<DeviceConfig>,
     /// Their intervals and limits.
-    pub tempo: PollingConfig,
+    pub polling: PollingConfig,
 }

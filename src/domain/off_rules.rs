@@ -28,22 +28,22 @@ pub type OurRules = BTreeMap<String, WeeklyOff>;
 
 /// The wanted rules of the bridge on a plug.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mirror {
+pub struct WantedOffRules {
     /// All of them.
     pub wanted: BTreeSet<WeeklyOff>,
     /// Those that an earlier run wrote.
     pub ours: OurRules,
 }
 
-/// The result of a [`Mirror`].
+/// The result of a [`WantedOffRules`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mirrored {
+pub struct OffRulesStatus {
     /// The wanted rules; `None` while they are being written.
     pub wanted: Option<BTreeSet<WeeklyOff>>,
     /// The rules of the bridge on the plug.
     pub ours: OurRules,
     /// Why a rule is missing, as text.
-    pub trouble: Option<String>,
+    pub error: Option<String>,
 }
 
 impl WeeklyOff {

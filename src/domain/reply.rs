@@ -26,7 +26,7 @@ impl Reply {
         }
     }
 
-    /// The device was asked `attempts` times and may have carried the command out. From now on no error says that it
+    /// The device was asked `attempts` times and may have carried the command out. From now on no error means that it
     /// did not.
     pub fn may_be_done(&mut self, attempts: u32) {
         self.uncertain += attempts;

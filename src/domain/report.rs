@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{command_error::ErrorCode, off_rules::Mirrored};
+use crate::domain::{command_error::ErrorCode, off_rules::OffRulesStatus};
 use planner::{
     DeviceId, GroupId, OutletKey, Power, Steady,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
@@ -26,7 +26,7 @@ pub struct DeviceReport {
     /// Whether the device counts as reachable; debounced.
     pub availability: Availability,
     /// The last failure; `None` after a success.
-    pub trouble: Option<DeviceError>,
+    pub error: Option<DeviceError>,
     /// What the device is; `None` until it was first reached.
     pub identity: Option<Arc<Identity>>,
     /// Wi-Fi signal in dBm.
@@ -155,7 +155,7 @@ pub struct DeviceRules {
     /// All rules; `None` until they were read, and for a device that does not return them.
     pub list: Option<Arc<[DeviceRule]>>,
     /// The result for the rules that the bridge wants there; `None` before the first attempt.
-    pub mirrored: Option<Arc<Mirrored>>,
+    pub off_rules: Option<Arc<OffRulesStatus>>,
     /// Its clock.
     pub clock: DeviceClock,
 }
@@ -167,7 +167,7 @@ pub enum DeviceClock {
     #[default]
     Unread,
     /// The plug does not report it: only the readings of a meter contain the time.
-    Untold,
+    Unreported,
     /// It was never set, or differs from that of the bridge.
     Wrong,
     /// It agrees with that of the bridge.
@@ -277,7 +277,7 @@ pub struct Condition {
 /// The state of one protection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
-    /// As the device reports it. Firmware may have unknown words.
+    /// As the device reports it. Firmware may report unknown values.
     pub word: String,
     /// Whether it is one that switched off, where the word is known.
     pub tripped: Option<bool>,

@@ -27,38 +27,38 @@ use planner::{
     rules::Rules,
 };
 
-/// Asks on their way to the scheduler, which never waits for a device.
-const ASKS: usize = 256;
-/// Words on their way to the event loop. The scheduler keeps what does not fit.
-const WORDS: usize = 256;
+/// Messages on their way to the scheduler, which never waits for a device.
+const MESSAGES: usize = 256;
+/// Updates on their way to the event loop. The scheduler keeps what does not fit.
+const UPDATES: usize = 256;
 
-/// The event loop's ends of the scheduler's channels.
+/// The event loop's side of the scheduler's channels.
 #[derive(Debug)]
 pub struct SchedulerHandle {
     /// To the scheduler, with `try_send`: full is answered `busy`.
-    pub asks: mpsc::Sender<SchedulerMsg>,
+    pub messages: mpsc::Sender<SchedulerMsg>,
     /// From the scheduler.
-    pub words: mpsc::Receiver<SchedulerUpdate>,
+    pub updates: mpsc::Receiver<SchedulerUpdate>,
 }
 
-/// The scheduler's own ends of them.
+/// The scheduler's side of them.
 #[derive(Debug)]
 pub struct SchedulerInbox {
     /// From the event loop.
-    pub asks: mpsc::Receiver<SchedulerMsg>,
+    pub messages: mpsc::Receiver<SchedulerMsg>,
     /// To the event loop.
-    pub words: mpsc::Sender<SchedulerUpdate>,
+    pub updates: mpsc::Sender<SchedulerUpdate>,
 }
 
 /// The channels between the event loop and the scheduler.
 pub fn channels() -> (SchedulerHandle, SchedulerInbox) {
-    let (asks, asks_in) = mpsc::channel(ASKS);
-    let (words_out, words) = mpsc::channel(WORDS);
-    let ends = SchedulerInbox {
-        asks: asks_in,
-        words: words_out,
+    let (messages, messages_in) = mpsc::channel(MESSAGES);
+    let (updates_out, updates) = mpsc::channel(UPDATES);
+    let inbox = SchedulerInbox {
+        messages: messages_in,
+        updates: updates_out,
     };
-    (SchedulerHandle { asks, words }, ends)
+    (SchedulerHandle { messages, updates }, inbox)
 }
 
 /// The inbox of the scheduler. The event loop sends and never waits.
@@ -110,7 +110,7 @@ pub enum Request {
         /// The schedule.
         schedule: Value,
     },
-    /// Takes a schedule out.
+    /// Removes a schedule.
     RemoveSchedule {
         /// The group.
         group: GroupId,
@@ -126,7 +126,7 @@ pub enum Request {
         /// Whether it runs from now on.
         enabled: bool,
     },
-    /// Forgets what was changed over MQTT, of one group or of all: the settings hold again.
+    /// Discards what was changed over MQTT, of one group or of all: the settings apply again.
     ResetSchedules(Option<GroupId>),
     /// The overrides in force.
     Overrides,
@@ -226,13 +226,13 @@ pub enum SchedulerUpdate {
 /// What an outlet should be, and why: part of its state JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutletStatus {
-    /// What it should be; `null` is hands off.
+    /// What it should be; `null`: not controlled.
     pub expected: Option<Power>,
     /// What decided.
     pub source: Source,
     /// The schedule or the limit that decided.
     pub rule: Option<String>,
-    /// In words, at most 250 characters.
+    /// As text, at most 250 characters.
     pub reason: Option<Reason>,
     /// Since when it is so.
     pub since: Option<Timestamp>,
@@ -248,7 +248,7 @@ pub struct OutletStatus {
     pub timer_until: Option<Timestamp>,
     /// To what its timer switches it.
     pub timer_to: Option<Power>,
-    /// When a countdown switches it that somebody else started on the plug, in the app for example.
+    /// When an external countdown on the plug switches it, started in the app for example.
     pub device_timer_until: Option<Timestamp>,
     /// To what that countdown switches it.
     pub device_timer_to: Option<Power>,
@@ -256,7 +256,7 @@ pub struct OutletStatus {
     pub mismatch: Option<bool>,
     /// Whether the plug switches itself off without us.
     pub failsafe: Option<FailSafeState>,
-    /// The ids of the schedule rules on the plug that are ours. They are told with the rules.
+    /// The ids of the schedule rules on the plug that are ours. They are published with the rules.
     #[serde(skip)]
     pub off_rules: BTreeSet<String>,
 }
@@ -293,7 +293,7 @@ pub enum FailSafeState {
     Armed,
     /// It has no countdown: only the bridge switches it off.
     Unsupported,
-    /// Somebody else uses its countdown.
+    /// Its countdown is in use externally.
     External,
     /// It refused.
     Failed,
@@ -306,13 +306,13 @@ pub struct GroupStatus {
     pub state: Option<Power>,
     /// Whether it follows its schedules.
     pub mode: Mode,
-    /// What all members should be; `null` when they differ or nobody says.
+    /// What all members should be; `null` when they differ or are not controlled.
     pub expected: Option<Power>,
     /// What decided.
     pub source: Source,
     /// The schedule or the limit that decided.
     pub rule: Option<String>,
-    /// In words.
+    /// As text.
     pub reason: Reason,
     /// When it changes if nothing else happens.
     pub next_change: Option<Timestamp>,
@@ -324,20 +324,20 @@ pub struct GroupStatus {
     pub cooldown_until: Option<Timestamp>,
     /// Whether a limit keeps a member off.
     pub safety: SafetyState,
-    /// What it draws and used, where rules ask for that.
+    /// What it draws and used, where rules limit that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy: Option<EnergyStatus>,
     /// Whether each schedule is enabled.
     pub schedules: BTreeMap<ScheduleId, bool>,
 }
 
-/// What a group draws and used. Rounded, so that it is not told anew with each reading.
+/// What a group draws and used. Rounded, so that it is not published again for each reading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EnergyStatus {
     /// Drawn now by all members together, in W; `null` before the first reading.
     #[serde(serialize_with = "watts")]
     pub power: Option<MilliWatts>,
-    /// Used today by all members together, in kWh; `null` before they were looked at.
+    /// Used today by all members together, in kWh; `null` before the first reading.
     #[serde(serialize_with = "kilowatt_hours")]
     pub today: Option<MilliWattHours>,
     /// What they may use in a day, in kWh.
@@ -349,12 +349,12 @@ pub struct EnergyStatus {
     /// What they may draw, in W.
     #[serde(serialize_with = "watts")]
     pub power_limit: Option<MilliWatts>,
-    /// Whom that keeps off.
+    /// The members that it keeps off.
     pub shed: Vec<OutletPath>,
 }
 
 impl EnergyStatus {
-    /// What the meters of a group say, next to what its rules allow.
+    /// The readings of the meters of a group, with the limits of its rules.
     pub fn new(rules: &EnergyRules, usage: Usage, shed: Vec<OutletPath>) -> Self {
         Self {
             power: usage.power.map(MilliWatts::whole),

@@ -35,10 +35,10 @@ const REASONS: [(&str, &str); 9] = [
     ),
     (
         "notifications",
-        "let Home Assistant or Node-RED tell you; tapo2mqtt/bridge/event says what happens",
+        "use Home Assistant or Node-RED; events are published on tapo2mqtt/bridge/event",
     ),
     ("health_check", "devices are watched all the time"),
-    ("health_server", "nothing listens; `tapo2mqtt healthcheck` tells"),
+    ("health_server", "removed; use `tapo2mqtt healthcheck`"),
     (
         "web",
         "there is no web page; use Home Assistant, or any other MQTT client",
@@ -108,7 +108,7 @@ impl Migration<'_> {
 
     fn general(&mut self) {
         self.draft.change(
-            "A broker is needed: set mqtt.host, and mqtt.username and mqtt.password if it asks for them.",
+            "A broker is needed: set mqtt.host, and mqtt.username and mqtt.password if it requires them.",
         );
         self.draft.change(
             "HEATTRAX_... variables of the environment are not read: what they set must be in this file.",
@@ -193,7 +193,7 @@ impl Migration<'_> {
         self.schedules(name, node, enabled);
     }
 
-    /// The outlets of an item in our words, without those that another group has. A device with one address
+    /// The outlets of an item as ids of ours, without those that another group has. A device with one address
     /// is written once.
     fn outlets(&mut self, item: &Node<'_>) -> Vec<String> {
         let name = item.text("name");
@@ -269,7 +269,7 @@ impl Migration<'_> {
         }
     }
 
-    /// Everything that nobody asked for is named.
+    /// Everything that is ignored is named.
     fn left_over(&mut self) {
         for path in self.root.left_over() {
             let section = path.split(['.', '[']).next().unwrap_or_default();

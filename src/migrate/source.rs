@@ -86,7 +86,7 @@ impl<'a> Node<'a> {
         entries
     }
 
-    /// The paths of all values below this one that nobody read.
+    /// The paths of all values below this one that were not read.
     pub(super) fn left_over(&self) -> Vec<String> {
         match self.value {
             Value::Object(_) => self

@@ -113,7 +113,7 @@ fn groups_with_schedules_become_ours() {
 }
 
 #[test]
-fn every_change_is_told_in_front() {
+fn every_change_is_listed_at_the_top() {
     let (toml, _) = migrated(UNIFIED);
     let head: Vec<_> = toml.lines().take_while(|line| line.starts_with('#')).collect();
     for change in [
@@ -134,8 +134,8 @@ fn every_change_is_told_in_front() {
         "web.* is not taken over",
         "devices.groups.driveway_heating.items[0].discovery_timeout_seconds is not taken over",
     ] {
-        let told = head.iter().filter(|line| line.contains(change)).count();
-        assert_eq!(told, 1, "{change} in\n{}", head.join("\n"));
+        let listed = head.iter().filter(|line| line.contains(change)).count();
+        assert_eq!(listed, 1, "{change} in\n{}", head.join("\n"));
     }
     assert!(!head.iter().any(|line| line.contains("p\"w")));
 }

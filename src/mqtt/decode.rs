@@ -261,7 +261,7 @@ fn object_or_nothing(body: Text<'_>, expected: &'static str) -> Result<Fields, P
     }
 }
 
-/// `get` means the same with `{"state":""}`, which is how users of zigbee2mqtt ask.
+/// `get` means the same with `{"state":""}`, as users of zigbee2mqtt send it.
 fn read_get(body: Text<'_>) -> Result<(), PayloadError> {
     let mut fields = object_or_nothing(body, "an empty payload or a JSON object")?;
     let expected = "an empty text";

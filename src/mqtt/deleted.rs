@@ -1,4 +1,4 @@
-//! What somebody deleted in Home Assistant.
+//! What was deleted in Home Assistant.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use planner::{DeviceId, GroupId};
 
 use crate::store::Section;
 
-/// Devices and groups that somebody deleted in Home Assistant: not announced again until somebody asks for it.
+/// Devices and groups that were deleted in Home Assistant: not announced again until that is requested.
 #[derive(Debug, Clone, Default)]
 pub struct DeletedEntities {
     /// Devices.

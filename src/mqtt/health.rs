@@ -166,7 +166,7 @@ impl HealthCollector {
         let mut issues = self.issues(&queues);
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
-        issues.extend(self.state_file.trouble());
+        issues.extend(self.state_file.error());
         if mqtt.refused_subscriptions > 0 {
             issues.push(format!(
                 "the broker denies {} subscriptions; check its access rules",

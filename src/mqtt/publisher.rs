@@ -243,7 +243,7 @@ impl Publisher {
         if before.is_none_or(|before| listed(before) != listed(report)) {
             self.overview.request(Instant::now());
         }
-        if before.map(|before| &before.trouble) != Some(&report.trouble) {
+        if before.map(|before| &before.error) != Some(&report.error) {
             self.publish_last_error(Some(report));
         }
     }
@@ -596,7 +596,7 @@ impl Publisher {
 
     /// The newest error of a device or of the settings; `null` if there is none.
     fn publish_last_error(&mut self, changed: Option<&DeviceReport>) {
-        let has_error = |report: &&DeviceReport| report.trouble.is_some();
+        let has_error = |report: &&DeviceReport| report.error.is_some();
         let report = changed
             .filter(has_error)
             .or_else(|| self.reports().find(has_error));
@@ -616,18 +616,18 @@ impl Publisher {
     /// A device that works, but not as the settings have it.
     fn with_settings_error(&self, report: &Arc<DeviceReport>) -> Arc<DeviceReport> {
         let finding = self.rules().strip_as_outlet(&report.id, report.outlets.len());
-        let (None, Some(message)) = (&report.trouble, finding) else {
+        let (None, Some(message)) = (&report.error, finding) else {
             return report.clone();
         };
         let known = self
             .reports
             .get(&report.id)
-            .and_then(|known| known.trouble.as_ref());
+            .and_then(|known| known.error.as_ref());
         if known.is_none_or(|known| known.message != message) {
             warn!(device = %report.id, "{message}");
         }
         Arc::new(DeviceReport {
-            trouble: Some(DeviceError {
+            error: Some(DeviceError {
                 code: ErrorCode::UnknownOutlet,
                 message,
             }),

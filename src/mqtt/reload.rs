@@ -66,7 +66,7 @@ pub(super) enum ReadSettings {
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum ReloadStep {
-    /// A signal asks for a reload.
+    /// A signal requested a reload.
     Signal,
     /// A reading is done.
     Read(ReadSettings),

@@ -56,13 +56,13 @@ use planner::{GroupId, ScheduleId, rules::Rules};
 /// Between two publications of `bridge/health`.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the loop checks that it is in time.
-const PULSE: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long the loop waits after the stop for reports and replies of the other tasks.
 const DRAIN_TIME: Duration = Duration::from_millis(550);
 /// For the last messages to the broker and their acknowledgements.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What a request asks of the whole process.
+/// What a request wants of the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// End in an orderly way and start again.
@@ -83,7 +83,7 @@ pub struct Channels {
     /// To the process.
     pub controls: mpsc::Sender<Control>,
     /// Notified each second in which the loop is in time.
-    pub pulse: Arc<Notify>,
+    pub heartbeat: Arc<Notify>,
 }
 
 /// What the MQTT task is made of.
@@ -123,7 +123,7 @@ pub struct MqttTask {
     /// `None` once the last worker ended.
     reports: Option<mpsc::Receiver<DeviceEvent>>,
     controls: mpsc::Sender<Control>,
-    pulse: Arc<Notify>,
+    heartbeat: Arc<Notify>,
     /// When the process began to stop.
     closing: Option<Instant>,
 }
@@ -185,7 +185,7 @@ impl MqttTask {
             updates: channels.updates,
             reports: Some(channels.reports),
             controls: channels.controls,
-            pulse: channels.pulse,
+            heartbeat: channels.heartbeat,
             closing: None,
         })
     }
@@ -198,8 +198,8 @@ impl MqttTask {
     /// Runs until the stop, then until all workers ended and all commands have an outcome, and disconnects.
     pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
         self.publisher.publish_initial();
-        let mut pulse = interval(PULSE);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_health = Instant::now();
         while !self.is_drained() {
             let due = self.publisher.next_due();
@@ -217,8 +217,8 @@ impl MqttTask {
                     }
                 }
                 () = sleep_until_some(drain_until) => break,
-                expected = pulse.tick() => {
-                    self.pulse.notify_one();
+                expected = heartbeat.tick() => {
+                    self.heartbeat.notify_one();
                     let now = Instant::now();
                     self.health.on_lag(now.duration_since(expected));
                     if now >= next_health {

@@ -304,7 +304,7 @@ impl<'a> CommandHandler<'a> {
         Timer::for_lifetime(path, power, lifetime, self.now).map(CommandChange::Timer)
     }
 
-    /// Makes the change provisionally, and asks the device or waits for the turn.
+    /// Makes the change provisionally, and commands the device or waits for the turn.
     fn begin(
         &mut self,
         member: PendingMember,
@@ -340,7 +340,7 @@ impl<'a> CommandHandler<'a> {
             && let Some(group) = group
             && let Some(state) = self.state.groups.get_mut(&group.id)
         {
-            waiting.at = state.turns.book(group, self.now.steady);
+            waiting.at = state.turns.reserve(group, self.now.steady);
             // Its time to live counts from its turn on.
             waiting.deadline = deadline.after(waiting.at.since(self.now.steady));
         }

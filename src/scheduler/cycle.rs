@@ -202,7 +202,7 @@ impl<'a> Cycle<'a> {
         let Some(found) = outlet.overridden.take() else {
             return;
         };
-        let timer = found.named_end().zip(found.stance().power());
+        let timer = found.named_end().zip(found.state().power());
         if let Some((ends, power)) = timer
             && outlet.timer.is_none()
         {
@@ -241,7 +241,7 @@ impl<'a> Cycle<'a> {
     /// A timed ON ends OFF, also where no rule decides what follows, and also while the device is away.
     fn switch_off_after(&mut self, ended: Vec<(OutletPath, Override)>) {
         for (path, found) in ended {
-            if found.stance() != OverrideState::On || found.named_end().is_none() {
+            if found.state() != OverrideState::On || found.named_end().is_none() {
                 continue;
             }
             self.state.switch_off_unless_wanted(&path, self.now);
@@ -261,13 +261,13 @@ impl<'a> Cycle<'a> {
             self.state.finish_timer(path, timer, self.now);
             return;
         }
-        let heard = outlet.power.is_some();
+        let is_known = outlet.power.is_some();
         let scheduled = self.state.book.scheduled(path).is_some();
         // Schedules decide where there are any now; of interlocked outlets the one that is on stays on.
         let decided = timer.to == Power::On && (scheduled || self.rival_is_on(path));
         // An outlet that was never reached may be on. But it may also not exist any more, and a timed OFF of yesterday
         // switches nothing on today.
-        let waits = heard && timer.to == Power::Off;
+        let waits = is_known && timer.to == Power::Off;
         let forgotten = self.now.steady.since(timer.ends.steady(self.now)) >= FORGOTTEN;
         if decided || (!waits && forgotten) {
             if !decided {
@@ -604,7 +604,7 @@ impl<'a> Cycle<'a> {
             .step(group, outlet.overridden, &outlet.rules, location, now);
         if let Some(request) = step.request {
             self.state
-                .push(Effect::Device(DeviceMsg::Mirror(path.device.clone(), request)));
+                .push(Effect::Device(DeviceMsg::OffRules(path.device.clone(), request)));
         }
         if let Some(at) = step.wake {
             self.wake_at(at);

@@ -13,7 +13,7 @@ pub enum Subject {
     Group(GroupId),
     /// An outlet that is in no group.
     Outlet(RelayId),
-    /// The sensors that conditions ask.
+    /// The sensors that conditions use.
     Sensors,
 }
 

@@ -27,7 +27,7 @@ pub enum SentEnd {
 }
 
 impl SentEnd {
-    /// Whether a worker that was sent this already does what the end asks for.
+    /// Whether a worker that was sent this already does what the end requires.
     pub fn covers(self, end: Option<Steady>) -> bool {
         match (self, end) {
             (Self::NotSent | Self::Sent(None), None) => true,
@@ -83,7 +83,7 @@ impl Bounds<'_> {
     }
 
     fn override_end(&self, group: &Group, found: Override) -> Option<Steady> {
-        if found.stance() != OverrideState::On {
+        if found.state() != OverrideState::On {
             return None;
         }
         let end = found.end(group, self.location, self.now)?;

@@ -33,7 +33,7 @@ pub struct GroupState {
     /// What its energy rules go by.
     pub energy: EnergyLimits,
     /// When a value of a sensor was last shown that changed no decision.
-    pub words_shown: Option<Steady>,
+    pub values_shown: Option<Steady>,
     /// Whose turn it is to be switched on.
     pub turns: Turns,
     coming: Option<(Outlook, Option<Power>)>,
@@ -124,13 +124,13 @@ impl Members {
             overrides: &self.overrides,
             vacation: site.vacation,
             safety: &self.safety,
-            rations: &state.energy,
+            energy_limits: &state.energy,
             readings: site.readings,
             memory: &state.memory,
             observed: &self.observed,
             holders: &self.owners,
             conditions: Conditions::Asked,
-            reasons: Reasons::Told,
+            reasons: Reasons::Included,
             booted_at: site.started,
             listening_since: site.listening_since,
             now: site.now,
@@ -180,7 +180,7 @@ impl GroupState {
         self.members = outlets.into_iter().collect();
     }
 
-    /// Whether values of sensors change no more than the words of its plan.
+    /// Whether values of sensors change no more than the texts of its plan.
     pub fn is_settled(&self, group: &Group, sensors: evaluate::Sensors<'_>) -> bool {
         self.memory.is_settled(group, sensors)
     }
@@ -288,7 +288,7 @@ impl GroupState {
                 ..site
             };
             let inputs = Inputs {
-                reasons: Reasons::LeftOut,
+                reasons: Reasons::Omitted,
                 ..members.inputs(then, self)
             };
             let (plan, _) = plan_group(&inputs, group, &mut Memory::default());

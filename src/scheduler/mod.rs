@@ -126,7 +126,7 @@ pub enum Effect {
         action: DeviceAction,
         /// How long it may stay on.
         run: RunLimit,
-        /// Who asks.
+        /// Who sent it.
         source: Source,
         /// Not carried out after this.
         deadline: Steady,

@@ -13,10 +13,10 @@ use planner::{level::open_spans, location::Location, period::after, rules::Group
 /// Rules cover the coming week: each minute of it comes once.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 const MINUTE: i64 = 60;
-/// A rule fires by a clock that may be off by half a minute, and is heard of with the next poll.
+/// A rule fires by a clock that may be off by half a minute, and is noticed with the next poll.
 const AROUND: SignedDuration = SignedDuration::from_secs(90);
 
-/// What somebody wants on an outlet instead of the schedules' OFF edges.
+/// What overrides want on an outlet instead of the schedules' OFF edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
     /// Nothing.

@@ -1,4 +1,4 @@
-//! Keeps the OFF edges of a group on the devices of its members, where the settings say so.
+//! Keeps the OFF edges of a group on the devices of its members, where the settings require it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,7 +12,7 @@ use planner::{
 
 use super::off_edges::{Held, Week, week};
 use crate::domain::{
-    off_rules::{Mirror, OurRules, WeeklyOff},
+    off_rules::{OurRules, WantedOffRules, WeeklyOff},
     report::{DeviceClock, DeviceRules},
 };
 
@@ -44,7 +44,7 @@ struct Plan {
 #[derive(Debug, Default)]
 pub struct OffRuleStep {
     /// To the worker.
-    pub request: Option<Arc<Mirror>>,
+    pub request: Option<Arc<WantedOffRules>>,
     /// A new error, to be reported once.
     pub error: Option<String>,
     /// When to look again.
@@ -67,8 +67,8 @@ impl OffRuleSync {
 
     /// Takes what the device reports.
     pub fn on_reading(&mut self, rules: &DeviceRules) {
-        if let Some(synced) = &rules.mirrored {
-            self.ours.clone_from(&synced.ours);
+        if let Some(status) = &rules.off_rules {
+            self.ours.clone_from(&status.ours);
         }
     }
 
@@ -134,9 +134,9 @@ impl OffRuleSync {
         let until = plan.until.filter(|until| *until > now.wall);
         step.wake = until.map(|until| now.steady_at(until));
         let written = rules
-            .mirrored
+            .off_rules
             .as_deref()
-            .and_then(|synced| synced.wanted.as_ref());
+            .and_then(|status| status.wanted.as_ref());
         let nothing_to_do = written.is_none() && plan.wanted.is_empty() && self.ours.is_empty();
         if written == Some(&plan.wanted) || nothing_to_do {
             return step;
@@ -146,7 +146,7 @@ impl OffRuleSync {
                 at.after(AGAIN)
             }
             _ => {
-                step.request = Some(Arc::new(Mirror {
+                step.request = Some(Arc::new(WantedOffRules {
                     wanted: plan.wanted.clone(),
                     ours: self.ours.clone(),
                 }));
@@ -170,7 +170,7 @@ impl OffRuleSync {
 
 /// A rule must not switch off what an override wants on, or what nothing may switch.
 fn held(overridden: Option<Override>, group: &Group, location: &Location, now: Now) -> Held {
-    match overridden.filter(|found| found.stance() != OverrideState::Off) {
+    match overridden.filter(|found| found.state() != OverrideState::Off) {
         None => Held::Not,
         Some(found) => match found.end(group, location, now) {
             Some(end) => Held::Until(end),
@@ -182,14 +182,14 @@ fn held(overridden: Option<Override>, group: &Group, location: &Location, now: N
 fn zone_of(clock: &DeviceClock) -> Option<TimeZone> {
     match clock {
         DeviceClock::InStep { zone } => TimeZone::get(zone).ok(),
-        DeviceClock::Unread | DeviceClock::Untold | DeviceClock::Wrong => None,
+        DeviceClock::Unread | DeviceClock::Unreported | DeviceClock::Wrong => None,
     }
 }
 
 fn error(rules: &DeviceRules) -> Option<String> {
     match &rules.clock {
-        DeviceClock::Untold => Some("its clock cannot be read".to_owned()),
+        DeviceClock::Unreported => Some("its clock cannot be read".to_owned()),
         DeviceClock::Wrong => Some("its clock is not in step with the bridge's".to_owned()),
-        DeviceClock::Unread | DeviceClock::InStep { .. } => rules.mirrored.as_ref()?.trouble.clone(),
+        DeviceClock::Unread | DeviceClock::InStep { .. } => rules.off_rules.as_ref()?.error.clone(),
     }
 }

@@ -28,7 +28,7 @@ pub struct PersistedScheduler {
     pub devices: BTreeMap<DeviceId, KnownDevice>,
     /// What groups remember.
     pub groups: BTreeMap<GroupId, PersistedGroup>,
-    /// Whether nobody is at home.
+    /// Whether vacation is on.
     pub vacation: Vacation,
     /// Schedules changed over MQTT.
     pub schedule_changes: ScheduleEdits,
@@ -57,7 +57,7 @@ pub enum PersistedChange {
 }
 
 impl PersistedScheduler {
-    /// Takes a change over; says whether it changed anything.
+    /// Applies a change; returns whether it changed anything.
     pub fn apply(&mut self, change: PersistedChange) -> bool {
         match change {
             PersistedChange::Relay(relay, None) => self.relays.remove(&relay).is_some(),

@@ -126,7 +126,7 @@ impl Relays {
 
     /// Takes over the devices of reloaded settings.
     pub fn configure(&mut self, configured: BTreeMap<DeviceId, OutletNames>) {
-        // The same device under another id, or gone: what it is called there says its own report.
+        // The same device under another id, or gone: its own report contains its name there.
         self.known.retain(|device, _| configured.contains_key(device));
         for known in self.known.values_mut() {
             known.reported = false;
@@ -189,8 +189,8 @@ impl Relays {
         Some(OutletPath::outlet(device.clone(), key))
     }
 
-    /// Learns from a report who the device is; says whether its names stand for other relays now.
-    pub fn learn(&mut self, report: &DeviceReport) -> bool {
+    /// Identifies the device of a report; returns whether its names stand for other relays now.
+    pub fn identify(&mut self, report: &DeviceReport) -> bool {
         let Some(identity) = &report.identity else {
             return false;
         };

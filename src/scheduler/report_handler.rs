@@ -53,8 +53,8 @@ impl<'a> ReportHandler<'a> {
         if self.state.relays.is_taken(report) {
             self.state.refused.insert(report.id.clone(), report.clone());
         }
-        let learned = self.state.relays.learn(report);
-        if learned {
+        let identified = self.state.relays.identify(report);
+        if identified {
             self.identified(report);
         }
         let metered = report.identity.as_ref().map(|identity| identity.meters_energy);
@@ -64,7 +64,7 @@ impl<'a> ReportHandler<'a> {
             };
             self.on_outlet(&path, &relay, outlet, report.phase, metered);
         }
-        if learned {
+        if identified {
             self.report_again();
         }
     }

@@ -196,7 +196,7 @@ impl<'a> RequestHandler<'a> {
             Some(json!({
                 "outlet": path,
                 "group": group.id,
-                "state": found.stance().power(),
+                "state": found.state().power(),
                 "since": rfc3339(found.set_at(), zone),
                 "until": until.map(|until| rfc3339(until, zone)),
                 "by": found.origin(),

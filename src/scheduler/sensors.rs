@@ -22,7 +22,7 @@ pub struct Sensors {
     stale: BTreeSet<SensorId>,
 }
 
-/// A sensor that conditions ask became stale, or has a value again.
+/// A sensor that conditions use became stale, or has a value again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SensorChange {
     /// No value that counts.
@@ -94,7 +94,7 @@ impl Sensors {
         }
     }
 
-    /// Finds the sensors that became stale or have a value again, of those that conditions ask; and when to look again.
+    /// Finds the sensors that became stale or have a value again, of those that conditions use; and when to look again.
     pub fn watch(
         &mut self,
         rules: &Rules,
@@ -127,7 +127,7 @@ impl Sensors {
     }
 }
 
-/// The groups whose conditions ask one of the sensors.
+/// The groups whose conditions use one of the sensors.
 pub(super) fn groups_that_ask<'a>(
     rules: &'a Rules,
     sensors: &'a [SensorId],
@@ -147,7 +147,7 @@ fn asked(rules: &Rules) -> BTreeSet<&SensorId> {
         .collect()
 }
 
-/// Says what a sensor publishes on, for an event.
+/// The topic of a sensor, for an event.
 pub(super) fn topic_of<'a>(rules: &'a Rules, sensor: &SensorId) -> &'a str {
     let spec = rules.sensors.iter().find(|spec: &&SensorSpec| spec.id == *sensor);
     spec.map_or("", |spec| spec.topic.as_str())

@@ -195,7 +195,7 @@ impl State {
         if self.book.scheduled(path).is_none() || self.relays.is_known(before) {
             return;
         }
-        let stays = |found: &Override| found.stance() != OverrideState::On && found.named_end().is_none();
+        let stays = |found: &Override| found.state() != OverrideState::On && found.named_end().is_none();
         let found = self
             .outlets
             .get_mut(before)
@@ -405,11 +405,11 @@ impl State {
                 .into_iter()
                 .all(|readings| state.is_settled(group, sensors(readings)))
         {
-            let due = state.words_shown.map(|shown| shown.after(BETWEEN_WORDS));
+            let due = state.values_shown.map(|shown| shown.after(BETWEEN_WORDS));
             if let Some(due) = due.filter(|due| *due > now.steady) {
                 return self.deadlines.set_latest(subject, due);
             }
-            state.words_shown = Some(now.steady);
+            state.values_shown = Some(now.steady);
         }
         self.dirty.insert(subject);
     }
@@ -684,7 +684,7 @@ impl State {
             }
             if let Some(found) = outlet.overridden.take() {
                 ended.push(path.clone());
-                if found.stance() == OverrideState::On && self.plan_keeps(path, now) {
+                if found.state() == OverrideState::On && self.plan_keeps(path, now) {
                     self.switch_off_once(path, now);
                 }
             }

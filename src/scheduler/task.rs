@@ -27,7 +27,7 @@ use crate::{
 
 /// The clocks are read at least this often while something waits: tokio's timers stand still while the machine is
 /// suspended, and what is over then must be done at once.
-const PULSE: Duration = Duration::from_secs(1);
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// What the task is made of.
 #[derive(Debug)]
@@ -81,10 +81,10 @@ impl SchedulerTask {
             persisted: parts.persisted,
             clock: parts.clock,
             tasks: parts.tasks,
-            messages: parts.inbox.asks,
+            messages: parts.inbox.messages,
             events: parts.events,
             device_owner: parts.device_owner,
-            updates: parts.inbox.words,
+            updates: parts.inbox.updates,
             unpublished: VecDeque::new(),
             unsent: VecDeque::new(),
             results,
@@ -154,10 +154,10 @@ impl SchedulerTask {
     }
 
     fn wake(&self) -> Instant {
-        let pulse = Instant::now() + PULSE;
+        let clock_check = Instant::now() + CLOCK_CHECK;
         match self.scheduler.next_deadline() {
-            Some(at) => self.clock.instant_of(at).min(pulse),
-            None => Instant::now() + 60 * PULSE,
+            Some(at) => self.clock.instant_of(at).min(clock_check),
+            None => Instant::now() + 60 * CLOCK_CHECK,
         }
     }
 
@@ -230,7 +230,7 @@ impl SchedulerTask {
         let replaced = |waiting: &DeviceMsg| match (waiting, &message) {
             (DeviceMsg::OffBy(old, _), DeviceMsg::OffBy(new, _))
             | (DeviceMsg::Withdraw(old), DeviceMsg::Withdraw(new)) => old == new,
-            (DeviceMsg::Mirror(old, _), DeviceMsg::Mirror(new, _)) => old == new,
+            (DeviceMsg::OffRules(old, _), DeviceMsg::OffRules(new, _)) => old == new,
             _ => false,
         };
         if let Some(at) = self.unsent.iter().position(replaced) {
@@ -287,7 +287,7 @@ fn from_device(event: DeviceEvent) -> Option<SchedulerEvent> {
         DeviceEvent::Report(report) => Some(SchedulerEvent::Report(report)),
         DeviceEvent::Metered(metered) => Some(SchedulerEvent::Metered(metered)),
         DeviceEvent::Recheck(command) => Some(SchedulerEvent::Recheck(command)),
-        // The report that comes with it says the same.
+        // The report that comes with it has the same content.
         DeviceEvent::Event(_) => None,
     }
 }

@@ -5,7 +5,7 @@ mod commands;
 mod energy;
 mod interlock;
 mod limits;
-mod mirror;
+mod off_rules;
 mod outlive;
 mod promises;
 mod property;

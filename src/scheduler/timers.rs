@@ -15,18 +15,18 @@ pub struct Timer {
     pub seconds: u32,
     /// To what: a timed ON and a countdown end OFF, a timed OFF ends ON.
     pub to: Power,
-    /// What it asks for until then.
+    /// What it wants until then.
     #[serde(default)]
     pub kind: TimerKind,
 }
 
-/// What a timer asks for until it ends.
+/// What a timer wants until it ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimerKind {
     /// That the relay stays as it is: a timed ON or OFF. Under schedules it is an override.
     Timed,
-    /// Nothing: a countdown ends what is ON, and schedules may end it earlier. What an older state file does not say
+    /// Nothing: a countdown ends what is ON, and schedules may end it earlier. What an older state file does not contain
     /// is that: a heater is rather off too early.
     #[default]
     Countdown,
@@ -62,7 +62,7 @@ impl Timer {
     /// A timer for a lifetime of an outlet without schedules: in this state for so long, then the other.
     ///
     /// # Errors
-    /// What is wrong with the lifetime, in words.
+    /// What is wrong with the lifetime, as text.
     pub fn for_lifetime(
         path: &OutletPath,
         power: Power,

@@ -10,7 +10,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Takes the turn if it has come; else says when it will.
+    /// Takes the turn if it has come; else returns when it will.
     ///
     /// # Errors
     /// When the turn comes.
@@ -24,7 +24,7 @@ impl Turns {
     }
 
     /// Takes the next turn, whenever it comes.
-    pub fn book(&mut self, group: &Group, now: Steady) -> Steady {
+    pub fn reserve(&mut self, group: &Group, now: Steady) -> Steady {
         let Some(pause) = pause(group) else { return now };
         let turn = self.next.map_or(now, |next| next.max(now));
         self.next = Some(turn.after(pause));

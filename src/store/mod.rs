@@ -142,12 +142,12 @@ impl StateFile {
             _ if self.content.is_some() => Loaded::Read,
             _ => Loaded::Fresh,
         };
-        let (trouble, status) = watch::channel(None);
+        let (error, status) = watch::channel(None);
         let writer = Writer {
             path: self.path,
             sections: self.sections.into(),
             changes,
-            trouble,
+            error,
             clock: self.clock,
             _changed: self.changed,
         };
@@ -168,7 +168,7 @@ impl Default for StateFileStatus {
 
 impl StateFileStatus {
     /// Why what is kept is not in the file, and what to do, while the file cannot be written.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn error(&self) -> Option<String> {
         self.0.borrow().clone()
     }
 }
@@ -179,7 +179,7 @@ pub struct Writer {
     path: Option<PathBuf>,
     sections: Arc<[(&'static str, Box<dyn Encode>)]>,
     changes: watch::Receiver<()>,
-    trouble: watch::Sender<Option<String>>,
+    error: watch::Sender<Option<String>>,
     clock: Clock,
     /// Parts may be gone before the stop.
     _changed: watch::Sender<()>,
@@ -224,10 +224,10 @@ impl Writer {
 
     /// Logs the first failure and the end of failures, and shows the last one.
     fn report(&self, path: &Path, error: Option<io::Error>) {
-        let trouble = error.map(|error| cannot_write(path, &error));
-        let before = self.trouble.send_replace(trouble.clone());
-        match (before, trouble) {
-            (None, Some(trouble)) => error!("{trouble}"),
+        let text = error.map(|error| cannot_write(path, &error));
+        let before = self.error.send_replace(text.clone());
+        match (before, text) {
+            (None, Some(text)) => error!("{text}"),
             (Some(_), None) => info!(file = %path.display(), "the state file can be written again"),
             (None, None) | (Some(_), Some(_)) => {}
         }
@@ -359,26 +359,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, obstacle) = blocked(folder.path());
         let (kept, _, status, writer, _) = open(&path);
-        let mut trouble = status.0.clone();
+        let mut error = status.0.clone();
         let stop = CancellationToken::new();
         let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
         kept.set(numbers(0));
         let begin = Instant::now();
         let mut attempts = Vec::new();
         for number in 1..=9 {
-            trouble.changed().await.unwrap();
+            error.changed().await.unwrap();
             attempts.push(begin.elapsed().as_secs());
             // Further changes wait for the next attempt.
             kept.set(numbers(number));
         }
         assert_eq!(attempts, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
-        let shown = status.trouble().unwrap();
+        let shown = status.error().unwrap();
         assert!(shown.contains(&path.display().to_string()), "{shown}");
         assert!(shown.contains("Is a directory"), "{shown}");
         assert!(shown.contains("check that the folder exists"), "{shown}");
 
         fs::remove_dir(obstacle).unwrap();
-        trouble.wait_for(Option::is_none).await.unwrap();
+        error.wait_for(Option::is_none).await.unwrap();
         assert_eq!(begin.elapsed().as_secs(), 243);
         assert_eq!(open(&path).0.get(), numbers(9));
         stop.cancel();
@@ -390,11 +390,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, obstacle) = blocked(folder.path());
         let (kept, _, status, writer, _) = open(&path);
-        let mut trouble = status.0.clone();
+        let mut error = status.0.clone();
         let stop = CancellationToken::new();
         let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
         kept.set(numbers(1));
-        trouble.wait_for(Option::is_some).await.unwrap();
+        error.wait_for(Option::is_some).await.unwrap();
         let begin = Instant::now();
         fs::remove_dir(obstacle).unwrap();
         stop.cancel();
@@ -403,7 +403,7 @@ mod tests {
             begin.elapsed() < FIRST_RETRY,
             "it does not wait for its next attempt"
         );
-        assert_eq!(status.trouble(), None);
+        assert_eq!(status.error(), None);
         assert_eq!(open(&path).0.get(), numbers(1));
     }
 

@@ -26,7 +26,7 @@ impl<T> Section<T> {
         }
     }
 
-    /// Changes it in place. `change` says whether it changed anything.
+    /// Changes it in place. `change` returns whether it changed anything.
     pub fn update(&self, change: impl FnOnce(&mut T) -> bool) {
         if self.value.send_if_modified(change) {
             self.changed.send_replace(());

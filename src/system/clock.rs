@@ -1,4 +1,4 @@
-//! The clocks of the machine. Nothing else asks the system for the time.
+//! The clocks of the machine. Nothing else reads the time of the system.
 
 use std::sync::{
     Arc,
@@ -21,7 +21,7 @@ enum ClockSource {
     System {
         /// What the steady clock read when the machine started, in ns since 1970.
         origin: Arc<AtomicI64>,
-        /// Tells this start of the machine from others; `None` where the system does not say.
+        /// Identifies this start of the machine; `None` where the system does not report it.
         boot: Option<Arc<str>>,
     },
     Steered {

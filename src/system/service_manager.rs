@@ -1,4 +1,4 @@
-//! What the service manager is told, as sd_notify(3) has it. Where none listens, nothing happens.
+//! Notifies the service manager, see sd_notify(3). Without one nothing happens.
 
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -22,33 +22,33 @@ impl Supervisor {
     }
 
     /// The bridge's event loop came round. The first time that means that the service is up; each time, that it
-    /// is alive. Never call this from a timer of its own: it would tell that a hanging bridge is well.
+    /// is alive. Never call this from a timer of its own: it would report a hanging bridge as alive.
     pub(crate) fn came_round(&mut self) {
         if !self.ready {
             self.ready = true;
-            self.tell(&NotifyState::Ready);
+            self.notify(&NotifyState::Ready);
         }
         if self.watchdog {
-            self.tell(&NotifyState::Watchdog);
+            self.notify(&NotifyState::Watchdog);
         }
     }
 
     /// The service is going down.
     pub(crate) fn stopping(&mut self) {
-        self.tell(&NotifyState::Stopping);
+        self.notify(&NotifyState::Stopping);
     }
 
-    /// The process replaces itself; the next one says that it is ready. To a service that said `STOPPING`, the
+    /// The process replaces itself; the next one reports that it is ready. For a service that reported `STOPPING`, the
     /// manager would send its kill signal.
     pub(crate) fn restarting(&mut self) {
-        self.tell(&NotifyState::Reloading);
+        self.notify(&NotifyState::Reloading);
     }
 
     /// A manager that does not listen is complained about once.
-    fn tell(&mut self, state: &NotifyState<'_>) {
-        let told = sd_notify::notify(std::slice::from_ref(state));
-        if let (Err(error), false) = (told, self.silent) {
-            warn!(%state, %error, "the service manager cannot be told");
+    fn notify(&mut self, state: &NotifyState<'_>) {
+        let sent = sd_notify::notify(std::slice::from_ref(state));
+        if let (Err(error), false) = (sent, self.silent) {
+            warn!(%state, %error, "cannot notify the service manager");
             self.silent = true;
         }
     }

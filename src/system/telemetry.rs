@@ -91,7 +91,7 @@ pub struct LogLevel {
 }
 
 impl LogLevel {
-    /// A level that nobody listens to, for a process that logs elsewhere.
+    /// A level without listeners, for a process that logs elsewhere.
     pub fn detached(level: Level) -> Self {
         Self { level, handle: None }
     }

@@ -53,7 +53,7 @@ pub struct Setup {
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
-pub fn tempo() -> PollingConfig {
+pub fn polling() -> PollingConfig {
     PollingConfig {
         poll: Duration::from_secs(5),
         slow_poll: Duration::from_secs(30),
@@ -342,12 +342,12 @@ impl Running {
         self.probe.catch_up().await;
     }
 
-    /// Writes other settings and asks for a reload.
+    /// Writes other settings and requests a reload.
     pub async fn reload(&self, setup: &Setup) -> Value {
         self.reload_text(&setup.toml(self.broker.address())).await
     }
 
-    /// Writes any settings and asks for a reload.
+    /// Writes any settings and requests a reload.
     pub async fn reload_text(&self, settings: &str) -> Value {
         std::fs::write(self.directory.path().join("settings.toml"), settings).unwrap();
         let mark = format!("{:016x}", rand::random::<u64>());
@@ -360,7 +360,7 @@ impl Running {
             .await
     }
 
-    /// Stops the bridge and waits for its end. What it said until then is seen.
+    /// Stops the bridge and waits for its end. Its messages until then are seen.
     pub async fn stop(&mut self) -> ShutdownReason {
         self.stop.cancel();
         let ended = timeout(PATIENCE, &mut self.task).await.unwrap().unwrap();

@@ -1,5 +1,5 @@
 //! `docs/devices.md`: which entities each simulated model has, and where their values come from, as the running
-//! bridge tells them. `TAPO2MQTT_REGENERATE=1` rewrites the file.
+//! bridge publishes them. `TAPO2MQTT_REGENERATE=1` rewrites the file.
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf};
 

@@ -72,25 +72,25 @@ async fn every_way_to_switch(profile: Profile, protocol: Protocol) {
 async fn every_way_to_switch_an_outlet(bridge: &Running, device: &DeviceHandle, position: u8) {
     let path = path_of(device.profile(), position);
     let (before, index) = (relays(device), usize::from(position) - 1);
-    let wish = !before[index];
+    let wanted = !before[index];
     let known_before = changes(device).len();
     bridge.probe.forget();
 
     // A bare word is not answered when all went well.
-    bridge.publish(&format!("{path}/set"), word(wish)).await;
-    bridge.expect(&path, |state| state["state"] == word(wish)).await;
+    bridge.publish(&format!("{path}/set"), word(wanted)).await;
+    bridge.expect(&path, |state| state["state"] == word(wanted)).await;
     let mut expected = before.clone();
-    expected[index] = wish;
+    expected[index] = wanted;
     assert_eq!(relays(device), expected, "{path}");
-    assert_eq!(bridge.retained(&path).await["state"], word(wish), "{path}");
+    assert_eq!(bridge.retained(&path).await["state"], word(wanted), "{path}");
     assert_eq!(bridge.answers(&path), Vec::<Value>::new());
 
     // JSON with a transaction is.
     let back = format!("back-{position}");
-    let answer = bridge.set(&path, &back, json!({ "state": word(!wish) })).await;
+    let answer = bridge.set(&path, &back, json!({ "state": word(!wanted) })).await;
     assert_eq!(
         (&answer["status"], &answer["state"]),
-        (&json!("ok"), &json!(word(!wish)))
+        (&json!("ok"), &json!(word(!wanted)))
     );
     assert_eq!(relays(device), before, "{path}");
 
@@ -99,19 +99,22 @@ async fn every_way_to_switch_an_outlet(bridge: &Running, device: &DeviceHandle, 
     let answer = bridge.set(&path, &toggle, json!({ "state": "TOGGLE" })).await;
     assert_eq!(
         (&answer["status"], &answer["state"]),
-        (&json!("ok"), &json!(word(wish)))
+        (&json!("ok"), &json!(word(wanted)))
     );
     bridge.set(&path, &toggle, json!({ "state": "TOGGLE" })).await;
     bridge.barrier().await;
-    let told: Vec<_> = bridge.answers(&path);
-    let repeated = told
+    let answers_seen: Vec<_> = bridge.answers(&path);
+    let repeated = answers_seen
         .iter()
         .filter(|answer| answer["transaction"] == toggle.as_str());
-    assert_eq!(repeated.count(), 2, "{told:?}");
+    assert_eq!(repeated.count(), 2, "{answers_seen:?}");
     assert_eq!(relays(device), expected, "{path}");
     let moved = changes(device).split_off(known_before);
-    assert_eq!(moved, [(position, wish), (position, !wish), (position, wish)]);
-    bridge.expect(&path, |state| state["state"] == word(wish)).await;
+    assert_eq!(
+        moved,
+        [(position, wanted), (position, !wanted), (position, wanted)]
+    );
+    bridge.expect(&path, |state| state["state"] == word(wanted)).await;
 }
 
 async fn the_whole_strip(bridge: &Running, device: &DeviceHandle) {
@@ -203,7 +206,7 @@ async fn a_command_that_cannot_be_carried_out_is_answered_once() {
 }
 
 #[tokio::test]
-async fn commands_to_a_busy_device_are_superseded_and_the_last_one_wins() {
+async fn commands_to_a_busy_device_are_superseded_by_the_last() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
@@ -237,8 +240,8 @@ async fn a_command_to_a_device_that_hangs_ends_with_its_time_to_live() {
     let before = plug.relay(1);
     let (stage, scope) = (Stage::BeforeApplying, Scope::all());
     plug.faults().set(Fault::Hang { stage, scope });
-    let wish = json!({ "state": word(!before), "ttl": 0.5 });
-    let answer = bridge.set("plug", "late", wish).await;
+    let wanted = json!({ "state": word(!before), "ttl": 0.5 });
+    let answer = bridge.set("plug", "late", wanted).await;
     let code = answer["error"]["code"].as_str().unwrap();
     assert!(["expired", "no_answer"].contains(&code), "{answer}");
 
@@ -258,7 +261,7 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
-    // The switch is applied, and nothing is heard from the device any more.
+    // The switch is applied, and the device does not answer any more.
     let (stage, scope) = (Stage::AfterApplying, Scope::all());
     plug.faults().set(Fault::Drop { stage, scope });
     let answer = bridge.set("plug", "t", json!({ "state": "ON", "ttl": 2 })).await;
@@ -268,7 +271,7 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
 }
 
 #[tokio::test]
-async fn an_answer_at_the_deadline_says_how_often_the_device_was_asked() {
+async fn a_timeout_reply_contains_the_number_of_attempts() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
@@ -277,8 +280,8 @@ async fn an_answer_at_the_deadline_says_how_often_the_device_was_asked() {
     plug.faults().set(Fault::FieldValues { values });
     let latency = Duration::from_millis(250).into();
     plug.faults().set(Fault::Latency { latency });
-    let wish = json!({ "state": "ON", "ttl": 2, "transaction": "t" });
-    bridge.publish("plug/set", wish.to_string()).await;
+    let wanted = json!({ "state": "ON", "ttl": 2, "transaction": "t" });
+    bridge.publish("plug/set", wanted.to_string()).await;
     plug.wait_relay(1, true, PATIENCE).await.unwrap();
     let (stage, scope) = (Stage::BeforeApplying, Scope::method("set_device_info"));
     plug.faults().set(Fault::Hang { stage, scope });
@@ -427,26 +430,26 @@ async fn malformed_commands_are_refused_and_harm_nothing() {
             assert_eq!(answers, Vec::<Value>::new(), "{topic} {shown}");
             continue;
         };
-        let told = codes(&answers);
-        assert!(told == [code], "{topic} {shown}: {answers:?}");
+        let answers_seen = codes(&answers);
+        assert!(answers_seen == [code], "{topic} {shown}: {answers:?}");
         assert!(answers[0].to_string().len() < 1000, "{topic} {shown}");
     }
     assert_eq!(changes(&plug), []);
-    let wish = !plug.relay(1);
-    let answer = bridge.set("plug", "good", json!({ "state": word(wish) })).await;
+    let wanted = !plug.relay(1);
+    let answer = bridge.set("plug", "good", json!({ "state": word(wanted) })).await;
     assert_eq!(answer["status"], "ok");
-    assert_eq!(plug.relay(1), wish);
+    assert_eq!(plug.relay(1), wanted);
 }
 
 #[tokio::test]
 async fn a_retained_command_is_refused() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let broker = Mosquitto::start().await;
-    let wish = !plug.relay(1);
+    let wanted = !plug.relay(1);
     broker
         .probe()
         .await
-        .publish_retained("tapo2mqtt/plug/set", word(wish))
+        .publish_retained("tapo2mqtt/plug/set", word(wanted))
         .await;
     let bridge = Setup::new().device("plug", plug.address()).start_on(broker).await;
     bridge.available("plug").await;
@@ -456,12 +459,12 @@ async fn a_retained_command_is_refused() {
         .expect("bridge/event", |event| event["type"] == "retained_command")
         .await;
     assert_eq!(changes(&plug), []);
-    let answer = bridge.set("plug", "good", json!({ "state": word(wish) })).await;
+    let answer = bridge.set("plug", "good", json!({ "state": word(wanted) })).await;
     assert_eq!(answer["status"], "ok");
 }
 
 #[tokio::test]
-async fn a_name_in_the_app_tells_the_topic() {
+async fn a_name_from_the_app_leads_to_the_topic() {
     let plug = Simulator::plug(Profile::P110).nickname("Boiler");
     let plug = plug.start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).nickname("Mats");

@@ -76,7 +76,7 @@ async fn event(site: &Site, kind: &str) -> Value {
     site.bridge.expect("bridge/event", of_kind).await
 }
 
-/// Moves the wall clock of the bridge, and asks something, so that it looks.
+/// Moves the wall clock of the bridge, and sends a request, so that it looks.
 async fn jump(site: &Site, clock: &Clock, to: &str) {
     let to: Timestamp = to.parse().unwrap();
     clock.jump(to.duration_since(clock.now()));
@@ -96,7 +96,7 @@ async fn a_button_is_undone_where_schedules_are_enforced() {
 }
 
 #[tokio::test]
-async fn a_button_is_left_alone_until_the_next_edge_where_it_is_ignored() {
+async fn an_ignored_button_holds_until_the_next_edge() {
     let clock = noon();
     let site = Site::with(&clock, "on_external_change = \"ignore\"").await;
     site.lamp.press(1).unwrap();
@@ -160,8 +160,8 @@ async fn an_outlet_that_does_not_obey_is_a_problem_after_a_minute() {
     assert_eq!(site.bridge.retained("lamp").await["mismatch"], false, "not yet");
     fast_forward(Duration::from_secs(15)).await;
     site.bridge.expect("lamp", |lamp| lamp["mismatch"] == true).await;
-    let told = event(&site, "state_mismatch").await;
-    assert_eq!(told["message"], "lamp is OFF and should be ON");
+    let reported = event(&site, "state_mismatch").await;
+    assert_eq!(reported["message"], "lamp is OFF and should be ON");
     site.bridge.probe.forget();
     site.lamp.faults().clear_all();
     fast_forward(Duration::from_mins(1)).await;
@@ -172,7 +172,7 @@ async fn an_outlet_that_does_not_obey_is_a_problem_after_a_minute() {
 }
 
 #[tokio::test]
-async fn a_strip_is_commanded_as_a_whole_though_a_group_has_one_outlet_of_it() {
+async fn a_strip_with_one_outlet_in_a_group_is_switched_as_a_whole() {
     let site = Site::at(NOON, "").await;
     for position in 1..=4 {
         if site.mats.relay(position) {
@@ -216,7 +216,7 @@ async fn an_override_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_sensor_that_spoke_before_the_start_counts_until_it_is_stale() {
+async fn a_sensor_value_from_before_the_start_counts_until_stale() {
     let broker = Mosquitto::start().await;
     let station = broker.probe().await;
     station
@@ -239,7 +239,7 @@ async fn a_sensor_that_spoke_before_the_start_counts_until_it_is_stale() {
 }
 
 #[tokio::test]
-async fn a_start_within_a_window_that_is_skipped_switches_nothing_before_the_next_edge() {
+async fn a_start_in_a_skipped_window_switches_nothing_until_an_edge() {
     let clock = Clock::steered("2026-11-21T07:00:00Z".parse().unwrap());
     let site = Site::ruled(&clock, Mosquitto::start().await, SKIPPED).await;
     let lamp = site
@@ -256,25 +256,25 @@ async fn a_start_within_a_window_that_is_skipped_switches_nothing_before_the_nex
 }
 
 #[tokio::test]
-async fn a_strip_that_a_group_has_as_one_outlet_is_told() {
+async fn a_strip_listed_as_one_outlet_of_a_group_is_reported() {
     let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
     let rules = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
     let setup = Setup::new().device("mats", mats.address()).rules(rules);
     let bridge = setup.start().await;
-    let told = bridge
+    let reported = bridge
         .expect("bridge/last_error", |error| error["device"] == "mats")
         .await;
-    let message = told["message"].as_str().unwrap();
+    let message = reported["message"].as_str().unwrap();
     assert!(
         message.contains("name its outlets instead: mats/1, mats/2, mats/3, mats/4"),
         "{message}"
     );
-    let trouble = |mats: &Value| {
+    let error = |mats: &Value| {
         mats["error"]["message"]
             .as_str()
             .is_some_and(|text| message.contains(text))
     };
-    bridge.expect("mats", trouble).await;
+    bridge.expect("mats", error).await;
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{device_config, tempo},
+    bridge::{device_config, polling},
     probe::PATIENCE,
 };
 
@@ -39,7 +39,7 @@ const NEVER: Duration = Duration::from_hours(1000);
 /// again.
 pub struct Owner {
     runtime: Option<Runtime>,
-    pub orders: mpsc::Sender<DeviceMsg>,
+    pub messages: mpsc::Sender<DeviceMsg>,
     events: mpsc::Receiver<DeviceEvent>,
     replies: (
         mpsc::UnboundedSender<CommandOutcome>,
@@ -69,7 +69,7 @@ impl Owner {
     pub fn start_unreached(address: SocketAddr, sections: DeviceSections) -> Self {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let runtime = Runtime::new().unwrap();
-        let (orders, inbox) = mpsc::channel(16);
+        let (messages, inbox) = mpsc::channel(16);
         let (sender, events) = mpsc::channel(1024);
         let clock = {
             let _inside = runtime.enter();
@@ -80,7 +80,7 @@ impl Owner {
         };
         Self {
             runtime: Some(runtime),
-            orders,
+            messages,
             events,
             replies: mpsc::unbounded_channel(),
             clock,
@@ -98,7 +98,7 @@ impl Owner {
     }
 
     pub async fn send(&self, message: DeviceMsg) {
-        self.orders.send(message).await.unwrap();
+        self.messages.send(message).await.unwrap();
     }
 
     pub async fn off_by(&self, end: Option<Steady>) {
@@ -153,7 +153,7 @@ impl Owner {
             DeviceEvent::Report(report) => self.last = Some(report),
             DeviceEvent::Recheck(command) => {
                 self.rechecked.push(self.outlet().and_then(|outlet| outlet.power));
-                self.orders.try_send(DeviceMsg::Command(command)).unwrap();
+                self.messages.try_send(DeviceMsg::Command(command)).unwrap();
             }
             DeviceEvent::Event(_) | DeviceEvent::Metered(_) => {}
         }
@@ -270,17 +270,17 @@ fn device_set(addresses: &[SocketAddr]) -> DeviceSet {
             .iter()
             .map(|address| device_config("device", *address))
             .collect(),
-        tempo: PollingConfig {
+        polling: PollingConfig {
             poll: NEVER,
             slow_poll: NEVER,
-            ..tempo()
+            ..polling()
         },
     }
 }
 
 fn device_owner(
     address: SocketAddr,
-    orders: mpsc::Receiver<DeviceMsg>,
+    messages: mpsc::Receiver<DeviceMsg>,
     events: mpsc::Sender<DeviceEvent>,
     clock: Clock,
     sections: DeviceSections,
@@ -289,12 +289,12 @@ fn device_owner(
         mqtt: events.clone(),
         scheduler: events,
     };
-    let board = MetricsRegistry::default();
+    let metrics = MetricsRegistry::default();
     DeviceOwner::start(
         device_set(&[address]),
-        orders,
+        messages,
         events,
-        board,
+        metrics,
         clock,
         Tasks::default(),
         sections,
@@ -332,7 +332,7 @@ async fn an_off_between_two_polls_is_seen_by_the_command_that_follows() {
 }
 
 #[tokio::test]
-async fn what_waited_for_the_device_is_decided_again_after_its_first_report() {
+async fn a_pending_command_is_decided_again_after_the_first_report() {
     let device = plug().await;
     device.press(1).unwrap();
     let mut owner = Owner::start(device.address()).await;
@@ -431,7 +431,7 @@ async fn a_removed_strip_is_switched_off_where_only_the_bridge_would() {
 }
 
 #[tokio::test]
-async fn a_removed_strip_is_switched_off_after_a_request_that_was_cut_off() {
+async fn a_removed_strip_is_switched_off_after_a_request_in_flight() {
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
     let mut owner = Owner::start(strip.address()).await;
     owner.ask(ON, RunLimit::default()).await.unwrap();

@@ -473,7 +473,7 @@ fn quoted(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_troubles_are_told_in_the_words_of_the_program() {
+fn troubleshooting_quotes_the_messages_of_the_program() {
     assert_eq!(
         quoted("| `a ... b c` (`d`), e | `f` |\n|---|\n| g | h |"),
         ["a", "b c", "d"]
@@ -495,7 +495,7 @@ fn the_troubles_are_told_in_the_words_of_the_program() {
     for words in quoted {
         let is_code = words.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         let known = sources.contains(&words) || (is_code && sources.contains(&variant(&words)));
-        assert!(known, "the program never says {words:?}");
+        assert!(known, "the program never prints {words:?}");
     }
 }
 

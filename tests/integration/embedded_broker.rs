@@ -183,7 +183,7 @@ struct Listener {
 
 impl Listener {
     async fn start(broker: SocketAddr, version: &str, topic: &str, format: &str) -> Self {
-        // Retained on a topic of its own and subscribed last, it is the first line, and says that both
+        // Retained on a topic of its own and subscribed last, it is the first line, and shows that both
         // subscriptions stand.
         let marker = format!("marker/{version}/{topic}");
         Client::connect(broker, "marker")
@@ -273,7 +273,7 @@ async fn the_last_will_is_published_and_kept_when_a_client_vanishes() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_goodbye_leaves_no_last_will() {
+async fn a_client_that_disconnects_leaves_no_last_will() {
     let broker = start().await;
     let will = |options: &mut MqttOptions| {
         options.set_last_will(LastWill::new("will", "offline", QoS::AtLeastOnce, true));
@@ -405,9 +405,9 @@ async fn an_empty_retained_payload_clears_the_topic() {
 }
 
 #[tokio::test]
-async fn a_packet_over_one_mebibyte_costs_its_sender_the_connection_only() {
+async fn a_packet_over_one_mebibyte_disconnects_its_sender_only() {
     let broker = start().await;
-    let mut neighbour = Client::connect(broker.address(), "neighbour").await;
+    let mut other = Client::connect(broker.address(), "other").await;
     let mut sender = Client::connect(broker.address(), "sender").await;
     sender
         .mqtt
@@ -415,12 +415,12 @@ async fn a_packet_over_one_mebibyte_costs_its_sender_the_connection_only() {
         .await
         .unwrap();
     sender.closed().await;
-    neighbour.publish("small", false, "x").await;
+    other.publish("small", false, "x").await;
 }
 
 /// paho-mqtt, and with it Home Assistant, gives up on a CONNACK that announces more than MQTT allows.
 #[tokio::test]
-async fn the_packet_size_announced_to_version_5_clients_is_one_mebibyte() {
+async fn the_maximum_packet_size_of_version_5_is_one_mebibyte() {
     const MAXIMUM_PACKET_SIZE: u8 = 0x27;
     let broker = start().await;
     let mut stream = TcpStream::connect(broker.address()).await.unwrap();
@@ -442,16 +442,16 @@ async fn the_packet_size_announced_to_version_5_clients_is_one_mebibyte() {
 #[tokio::test]
 async fn malformed_packets_harm_nobody_else() {
     let broker = start().await;
-    let mut neighbour = Client::connect(broker.address(), "neighbour").await;
-    neighbour.subscribe("alive").await;
+    let mut other = Client::connect(broker.address(), "other").await;
+    other.subscribe("alive").await;
     for (number, bytes) in malformed().into_iter().enumerate() {
         let mut stream = TcpStream::connect(broker.address()).await.unwrap();
         // The broker may have closed already; that is what it should do.
         stream.write_all(&bytes).await.ok();
         stream.shutdown().await.ok();
         soon("the broker to hang up", drain(&mut stream)).await;
-        neighbour.publish("alive", false, number.to_string()).await;
-        assert_eq!(neighbour.message().await.payload, number.to_string());
+        other.publish("alive", false, number.to_string()).await;
+        assert_eq!(other.message().await.payload, number.to_string());
     }
 }
 
@@ -491,7 +491,7 @@ fn malformed() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_stop_ends_connections_and_frees_the_port_for_the_next_broker() {
+async fn a_stop_ends_connections_and_frees_the_port() {
     let tasks = Tasks::default();
     let first = EmbeddedBroker::start(ANY_PORT, &tasks).await.unwrap();
     let address = first.address();

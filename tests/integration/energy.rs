@@ -25,26 +25,31 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bridge::{Running, Setup, device_config, parsed, tempo},
+    bridge::{Running, Setup, device_config, parsed, polling},
     probe::PATIENCE,
 };
 
 /// The device owner with one device, without a broker.
 struct Watched {
-    news: mpsc::Receiver<DeviceEvent>,
+    events: mpsc::Receiver<DeviceEvent>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    _orders: mpsc::Sender<DeviceMsg>,
+    _messages: mpsc::Sender<DeviceMsg>,
 }
 
 impl Watched {
-    fn start(device: &DeviceHandle, tempo: &PollingConfig, sections: &DeviceSections, clock: &Clock) -> Self {
+    fn start(
+        device: &DeviceHandle,
+        polling: &PollingConfig,
+        sections: &DeviceSections,
+        clock: &Clock,
+    ) -> Self {
         let roster = DeviceSet {
             devices: vec![device_config("device", device.address())],
-            tempo: tempo.clone(),
+            polling: polling.clone(),
         };
-        let (orders, inbox) = mpsc::channel(16);
-        let (sender, news) = mpsc::channel(10_000);
+        let (messages, inbox) = mpsc::channel(16);
+        let (sender, events) = mpsc::channel(10_000);
         let tasks = Tasks::default();
         let owner = DeviceOwner::start(
             roster,
@@ -61,10 +66,10 @@ impl Watched {
         let stop = CancellationToken::new();
         let task = tasks.spawn("owner", owner.run(stop.clone()));
         Self {
-            news,
+            events,
             stop,
             task,
-            _orders: orders,
+            _messages: messages,
         }
     }
 
@@ -72,7 +77,7 @@ impl Watched {
     async fn report(&mut self, wanted: impl Fn(&DeviceReport) -> bool) -> Arc<DeviceReport> {
         let find = async {
             loop {
-                match self.news.recv().await.unwrap() {
+                match self.events.recv().await.unwrap() {
                     DeviceEvent::Report(report) if wanted(&report) => return report,
                     _ => {}
                 }
@@ -81,11 +86,11 @@ impl Watched {
         timeout(PATIENCE, find).await.expect("a report")
     }
 
-    /// Everything told since the last time.
+    /// Everything reported since the last time.
     fn reports(&mut self) -> Vec<Arc<DeviceReport>> {
         let mut reports = Vec::new();
-        while let Ok(news) = self.news.try_recv() {
-            if let DeviceEvent::Report(report) = news {
+        while let Ok(event) = self.events.try_recv() {
+            if let DeviceEvent::Report(report) = event {
                 reports.push(report);
             }
         }
@@ -98,7 +103,7 @@ impl Watched {
     }
 }
 
-/// Asks for meters all the time, and tells everything.
+/// Reads meters all the time, and reports everything.
 fn eager() -> PollingConfig {
     PollingConfig {
         poll: Duration::from_millis(200),
@@ -108,7 +113,7 @@ fn eager() -> PollingConfig {
             energy_change: MilliWattHours::ZERO,
             max_interval: Duration::ZERO,
         },
-        ..tempo()
+        ..polling()
     }
 }
 
@@ -279,7 +284,7 @@ async fn each_missing_field_leaves_every_other_value() {
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     device.press(1).unwrap();
     let (sections, clock) = (DeviceSections::default(), Clock::system());
-    let tempo = PollingConfig {
+    let polling = PollingConfig {
         poll: Duration::from_millis(5),
         ..eager()
     };
@@ -287,7 +292,7 @@ async fn each_missing_field_leaves_every_other_value() {
     for (field, lost) in std::iter::once(("none", &[][..])).chain(FIELDS) {
         let fields = vec![field.to_owned()];
         device.faults().set(Fault::MissingFields { fields });
-        let mut watched = Watched::start(&device, &tempo, &sections, &clock);
+        let mut watched = Watched::start(&device, &polling, &sections, &clock);
         let settled = |report: &DeviceReport| {
             report
                 .outlets
@@ -311,7 +316,7 @@ async fn each_missing_field_leaves_every_other_value() {
 }
 
 #[tokio::test]
-async fn words_that_nobody_has_seen_pass_through() {
+async fn unknown_status_values_pass_through() {
     let device = Simulator::strip(Profile::P304M).start().await.unwrap();
     let words = [
         "overheat_status",
@@ -336,7 +341,7 @@ async fn words_that_nobody_has_seen_pass_through() {
 }
 
 #[tokio::test]
-async fn a_device_without_a_clock_is_switched_and_its_energy_is_unknown() {
+async fn a_device_without_a_clock_is_switched_with_unknown_energy() {
     let device = Simulator::plug(Profile::P110Old)
         .fault(Fault::ClockUnset)
         .start()
@@ -370,13 +375,13 @@ async fn a_device_without_a_clock_is_switched_and_its_energy_is_unknown() {
 async fn asked_in_a_minute(profile: Profile) -> (u64, u64, u64) {
     const FASTER: u32 = 20;
     let device = Simulator::device(profile).start().await.unwrap();
-    let defaults = tempo();
-    let tempo = PollingConfig {
+    let defaults = polling();
+    let polling = PollingConfig {
         poll: defaults.poll / FASTER,
         slow_poll: defaults.slow_poll / FASTER,
         ..defaults
     };
-    let mut watched = Watched::start(&device, &tempo, &DeviceSections::default(), &Clock::system());
+    let mut watched = Watched::start(&device, &polling, &DeviceSections::default(), &Clock::system());
     watched
         .report(|report| report.outlets.iter().any(|outlet| outlet.energy.power.is_some()))
         .await;
@@ -444,14 +449,14 @@ async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
         |least: f64| move |state: &Value| state["energy_total"].as_f64().is_some_and(|total| total >= least);
     first.expect("plug", used(0.06)).await;
     first.stop().await;
-    let mut told = totals(&first);
+    let mut totals_seen = totals(&first);
 
     device.advance(Duration::from_hours(2));
     let second = setup().start_on(first.broker.clone()).await;
     second.expect("plug", used(0.18)).await;
-    told.extend(totals(&second));
-    assert!(told.is_sorted(), "{told:?}");
-    assert!(told.iter().all(|total| *total < 0.182), "{told:?}");
+    totals_seen.extend(totals(&second));
+    assert!(totals_seen.is_sorted(), "{totals_seen:?}");
+    assert!(totals_seen.iter().all(|total| *total < 0.182), "{totals_seen:?}");
     let config = "homeassistant/device/tapo2mqtt_plug/config";
     for payload in second.probe.payloads(config) {
         let voltage = &parsed(&payload)["components"]["tapo2mqtt_plug_voltage"];
@@ -463,7 +468,7 @@ async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
 }
 
 #[tokio::test]
-async fn a_trip_is_told_and_a_device_is_restarted() {
+async fn a_protection_trip_is_reported_and_a_device_is_restarted() {
     let device = Simulator::plug(Profile::P110)
         .reboot_time(Duration::from_millis(100))
         .start()

@@ -1,10 +1,10 @@
-//! What goes wrong with devices, and what becomes of their commands and of everybody else's.
+//! What goes wrong with devices, and the results of their commands and of those to others.
 
+mod identity_mismatch;
+mod isolation;
 mod matrix;
-mod neighbours;
 mod rows;
 mod single;
-mod strangers;
 
 use serde_json::{Value, json};
 use tapo_simulator::DeviceHandle;

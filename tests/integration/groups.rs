@@ -82,7 +82,7 @@ impl Site {
         }
     }
 
-    /// The group as it is told next.
+    /// The next state of the group.
     pub async fn group(&self, predicate: impl Fn(&Value) -> bool) -> Value {
         self.bridge.expect("group/driveway", predicate).await
     }
@@ -143,7 +143,7 @@ async fn a_window_edge_is_acted_on_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_member_that_was_away_at_its_edge_is_switched_when_it_returns() {
+async fn a_member_that_missed_its_edge_is_switched_on_return() {
     let clock = Clock::steered("2026-11-21T05:59:54Z".parse().unwrap());
     let site = Site::with(&clock, "").await;
     unplug(&site.lamp);
@@ -192,7 +192,7 @@ async fn a_group_is_switched_as_one_and_answers_for_each() {
 }
 
 #[tokio::test]
-async fn the_select_of_home_assistant_overrides_until_it_is_auto_again() {
+async fn the_select_of_home_assistant_overrides_until_auto() {
     let site = Site::at(NOON, "").await;
     let config = "homeassistant/device/tapo2mqtt-group-driveway/config";
     let discovery = site
@@ -355,7 +355,7 @@ async fn a_schedule_is_disabled_by_its_switch() {
 }
 
 #[tokio::test]
-async fn the_plan_tells_the_coming_switch_times() {
+async fn the_plan_lists_the_coming_switch_times() {
     let site = Site::at(NOON, "").await;
     let plan = site
         .request("plan", json!({"group": "driveway", "days": 2}))

@@ -1,4 +1,4 @@
-//! What the bridge says of its own condition.
+//! The health that the bridge publishes.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ fn issues(health: &Value, about: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn health_tells_of_every_task_queue_and_device() {
+async fn health_contains_every_task_queue_and_device() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("plug", plug.address());
     let bridge = setup.device("dead", dead_address().await).start().await;
@@ -71,13 +71,13 @@ async fn health_tells_of_every_task_queue_and_device() {
         "device plug",
         "device dead",
     ] {
-        let told = &health["tasks"][task];
+        let shown = &health["tasks"][task];
         assert_eq!(
             (
-                &told["state"],
-                &told["running"],
-                &told["restarts"],
-                &told["failed"]
+                &shown["state"],
+                &shown["running"],
+                &shown["restarts"],
+                &shown["failed"]
             ),
             (&json!("running"), &json!(1), &json!(0), &json!(0)),
             "{task}: {health:#}"
@@ -131,7 +131,7 @@ async fn issues_become(bridge: &Running, about: &str, expected: impl Fn(&[String
 }
 
 #[tokio::test]
-async fn a_state_file_that_cannot_be_written_is_an_issue_until_it_is_written() {
+async fn a_state_file_that_cannot_be_written_is_an_issue() {
     let log = Log::capture();
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let file = directory.path().join(STATE_FILE);
@@ -144,11 +144,11 @@ async fn a_state_file_that_cannot_be_written_is_an_issue_until_it_is_written() {
     bridge
         .publish("bridge/request/vacation", r#"{"enabled":true}"#)
         .await;
-    let told = issues_become(&bridge, "state file", |issues| !issues.is_empty()).await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains(&file.display().to_string()), "{told:?}");
-    assert!(told[0].contains("Is a directory"), "{told:?}");
-    assert!(told[0].contains("check that"), "{told:?}");
+    let issues = issues_become(&bridge, "state file", |issues| !issues.is_empty()).await;
+    assert_eq!(issues.len(), 1, "{issues:?}");
+    assert!(issues[0].contains(&file.display().to_string()), "{issues:?}");
+    assert!(issues[0].contains("Is a directory"), "{issues:?}");
+    assert!(issues[0].contains("check that"), "{issues:?}");
     assert!(!file.exists());
 
     fs::remove_dir(&obstacle).unwrap();

@@ -54,7 +54,7 @@ async fn a_newer_on_waits_until_the_other_is_off() {
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_switched_off_keeps_the_other_from_going_on() {
+async fn an_outlet_that_cannot_be_switched_off_blocks_the_other() {
     let site = site().await;
     let answer = site.bridge.set("lamp", "one", json!({"state": "ON"})).await;
     assert_eq!(answer["status"], "ok", "{answer}");

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     bridge::{Setup, parsed},
-    guard::app,
+    countdown::app,
     mosquitto::Mosquitto,
     probe::{PATIENCE, Probe},
     process::{self, Home, Process, STATE_FILE},
@@ -40,7 +40,7 @@ fn is_about(seconds: u64, expected: u64) {
     assert!(seconds.abs_diff(expected) <= 5, "{seconds} s, not {expected} s");
 }
 
-/// The seconds until what a state says changes.
+/// The seconds until the next change of a state.
 fn remaining(state: &Value) -> u64 {
     let change: Timestamp = state["next_change"].as_str().unwrap().parse().unwrap();
     let remaining = change.duration_since(Clock::system().now());
@@ -142,7 +142,7 @@ impl Heater {
 }
 
 #[tokio::test]
-async fn a_killed_bridge_leaves_the_plug_to_switch_itself_off_and_finds_it_cooling() {
+async fn after_a_kill_the_plug_switches_itself_off_and_cools_down() {
     let heater = Heater::new().await;
     let bridge = heater.start().await;
     heater.switch_on().await;
@@ -188,7 +188,7 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
 }
 
 #[tokio::test]
-async fn a_state_file_that_broke_is_told_and_the_limit_holds_all_the_same() {
+async fn a_broken_state_file_is_reported_and_limits_still_apply() {
     let heater = Heater::new().await;
     let bridge = heater.start().await;
     heater.switch_on().await;
@@ -199,11 +199,11 @@ async fn a_state_file_that_broke_is_told_and_the_limit_holds_all_the_same() {
     let text = fs::read(&file).unwrap();
     fs::write(&file, &text[..text.len() / 2]).unwrap();
     let _bridge = heater.start().await;
-    let told = |payload: &str| {
+    let is_reloaded = |payload: &str| {
         let checks = parsed(payload)["start_checks"].to_string();
         checks.contains("could not be read") && checks.contains("cooldowns")
     };
-    heater.probe.expect("tapo2mqtt/bridge/info", told).await;
+    heater.probe.expect("tapo2mqtt/bridge/info", is_reloaded).await;
     let kept = file.with_file_name(format!("{STATE_FILE}.broken"));
     assert_eq!(fs::read(kept).unwrap(), text[..text.len() / 2]);
     let state = heater
@@ -213,7 +213,7 @@ async fn a_state_file_that_broke_is_told_and_the_limit_holds_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_timed_on_runs_on_the_countdown_of_a_plug_and_survives_a_restart() {
+async fn a_timed_on_runs_on_the_plug_and_survives_a_restart() {
     let device = plug().await;
     let mut bridge = Setup::new().device("lamp", device.address()).start().await;
     bridge.available("lamp").await;
@@ -268,7 +268,7 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
     bridge.available("mats").await;
     mats.wait_relay(2, false, PATIENCE).await.unwrap();
-    // It is told to the second, rounded up.
+    // It is shown to the second, rounded up.
     let early = off_at.duration_since(clock.now());
     assert!(early <= SignedDuration::from_secs(1), "{early} before its time");
     bridge.expect("mats/2", |mat| mat["state"] == "OFF").await;

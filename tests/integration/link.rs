@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     cut::Cut,
-    forgetful::Forgetful,
+    faulty_broker::FaultyBroker,
     log::Log,
     mosquitto::{ClientCertificates, Mosquitto, PORT, TLS_PORT},
     probe::{PATIENCE, Probe},
@@ -224,7 +224,7 @@ async fn a_retained_command_is_marked_as_retained() {
 }
 
 #[tokio::test]
-async fn a_broker_that_lost_its_retained_messages_gets_everything_again() {
+async fn a_broker_that_lost_its_retained_messages_gets_them_again() {
     let mut broker = Mosquitto::start().await;
     let mut link = open(options(broker.address()));
     retain_everything(&mut link);
@@ -292,7 +292,7 @@ async fn an_offline_burst_costs_one_publish_per_topic() {
 }
 
 #[tokio::test]
-async fn a_burst_while_connected_stays_within_the_credit_and_ends_right() {
+async fn a_burst_stays_within_the_credit_and_ends_correctly() {
     let broker = Mosquitto::start().await;
     let mut link = open(options(broker.address()));
     connected(&mut link).await;
@@ -363,7 +363,7 @@ async fn one_shots_survive_cuts_or_expire() {
 }
 
 #[tokio::test]
-async fn large_payloads_pass_both_ways_and_larger_ones_do_not_break_the_link() {
+async fn payloads_that_are_too_large_do_not_break_the_link() {
     let broker = Mosquitto::start().await;
     let probe = watched(&broker).await;
     let mut link = open(options(broker.address()));
@@ -395,7 +395,7 @@ async fn large_payloads_pass_both_ways_and_larger_ones_do_not_break_the_link() {
 }
 
 #[tokio::test]
-async fn a_broker_that_stops_reading_is_dropped_and_gets_everything_after_recovery() {
+async fn a_broker_that_stops_reading_is_dropped_and_caught_up_later() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let mut link = open(LinkOptions {
@@ -436,10 +436,10 @@ async fn a_silent_broker_is_noticed_by_pings() {
 }
 
 #[tokio::test]
-async fn a_missing_acknowledgement_causes_a_reconnect_and_loses_nothing() {
+async fn a_missing_acknowledgement_reconnects_and_loses_nothing() {
     // More than there are packet ids: the client runs into the one that stays in use.
     const MESSAGES: usize = 1200;
-    let broker = Forgetful::start();
+    let broker = FaultyBroker::start();
     let mut link = open(LinkOptions {
         keep_alive: Duration::from_secs(1),
         ..options(broker.address)
@@ -650,7 +650,7 @@ async fn a_close_in_the_middle_of_a_connect_takes_no_time() {
 }
 
 #[tokio::test]
-async fn close_on_a_hanging_broker_times_out_and_the_last_will_is_published() {
+async fn close_on_a_hanging_broker_times_out_with_the_last_will() {
     let broker = Mosquitto::start().await;
     let cut = Cut::in_front_of(broker.address());
     let probe = watched(&broker).await;

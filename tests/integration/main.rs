@@ -1,6 +1,6 @@
 //! One integration binary: nothing of ours is mocked, the broker is Debian's Mosquitto.
 
-// A test says what it expects by failing.
+// A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 // Nothing outside can reach or read this.
 #![allow(missing_docs, unreachable_pub)]
@@ -9,17 +9,21 @@ mod bridge;
 mod catalogue;
 mod chaos;
 mod commands;
+mod countdown;
 mod cut;
 mod decisions;
 mod device_owner;
+mod discovery;
 mod documents;
 #[cfg(feature = "demo")]
 mod embedded_broker;
 mod energy;
+mod energy_limits;
+mod event_loop;
 mod faults;
-mod forgetful;
+mod faulty_broker;
+mod floods;
 mod groups;
-mod guard;
 mod guide;
 mod health;
 mod interlock;
@@ -29,16 +33,12 @@ mod log;
 mod mosquitto;
 mod packaging;
 mod plan;
-mod presence;
 mod probe;
 mod process;
-mod rations;
 mod reload;
 mod retained;
 mod samples;
-// mod seam;
 mod security;
 mod shell;
-mod storms;
 mod supervisor;
 mod timers;

@@ -57,7 +57,7 @@ pub struct Builder {
     configuration: Option<String>,
 }
 
-/// Whether the TLS listener asks for one.
+/// Whether the TLS listener requires one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificates {
     Ignored,
@@ -247,7 +247,7 @@ impl Mosquitto {
         self.probe().await.retained(filter).await
     }
 
-    /// Kills the broker as `kill -9` does: no goodbye, nothing kept.
+    /// Kills the broker as `kill -9` does: no disconnect, nothing kept.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

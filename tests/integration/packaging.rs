@@ -240,13 +240,16 @@ fn offline_leaves_the_loopback_interface_alone() {
         .args(["sh", "-c", "cat /proc/net/dev /proc/net/fib_trie; exit 7"])
         .output()
         .unwrap();
-    let (told, complaint) = (text(&output.stdout), text(&output.stderr));
+    let (printed, complaint) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(7), "{complaint}");
     if complaint.is_empty() {
-        let interfaces: Vec<_> = told.lines().filter_map(|line| line.split_once(": ")).collect();
-        assert_eq!(interfaces.len(), 1, "{told}");
-        assert_eq!(interfaces[0].0.trim(), "lo", "{told}");
-        assert!(told.contains("127.0.0.0/8"), "the interface is down: {told}");
+        let interfaces: Vec<_> = printed.lines().filter_map(|line| line.split_once(": ")).collect();
+        assert_eq!(interfaces.len(), 1, "{printed}");
+        assert_eq!(interfaces[0].0.trim(), "lo", "{printed}");
+        assert!(
+            printed.contains("127.0.0.0/8"),
+            "the interface is down: {printed}"
+        );
     } else {
         assert!(complaint.contains("permits no network namespace"), "{complaint}");
     }

@@ -40,13 +40,13 @@ fn compare(plan: &Value, group: &str, by_hand: &str) {
     for (change, line) in changes.iter().zip(&expected) {
         let words: Vec<&str> = line.split(' ').collect();
         let at = change["at"].as_str().unwrap();
-        let (told, wanted): (Timestamp, Timestamp) = (at.parse().unwrap(), words[0].parse().unwrap());
+        let (planned, wanted): (Timestamp, Timestamp) = (at.parse().unwrap(), words[0].parse().unwrap());
         let slack = if words.contains(&"about") {
             SUN
         } else {
             SignedDuration::ZERO
         };
-        assert!(told.duration_since(wanted).abs() <= slack, "{line}: {change}");
+        assert!(planned.duration_since(wanted).abs() <= slack, "{line}: {change}");
         assert_eq!(at[19..], words[0][19..], "the offset of the place: {line}");
         assert_eq!(change["state"], words[1], "{line}: {change}");
         let by_limit = words[2] == "limit";

@@ -141,7 +141,7 @@ impl Probe {
     }
 
     /// Waits for a message on `topic` that fulfils `predicate`, seen already or yet to come; returns its payload.
-    /// Use [`Probe::forget`] to ask for news only.
+    /// Use [`Probe::forget`] to expect new messages only.
     pub async fn expect(&self, topic: &str, predicate: impl Fn(&str) -> bool) -> String {
         self.expect_within(PATIENCE, topic, predicate).await
     }

@@ -61,7 +61,7 @@ pub fn dead_address() -> SocketAddr {
     (own_address(), 9).into()
 }
 
-/// Where a bridge looks for lost devices. By default it asks the whole network.
+/// Where a bridge looks for lost devices. By default it searches the whole network.
 pub fn search(targets: &[IpAddr]) -> String {
     format!("[discovery]\ntargets = {}\n", json!(targets))
 }
@@ -217,7 +217,7 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
-    /// SIGKILL: nothing is finished, nothing is said.
+    /// SIGKILL: nothing is finished, nothing is published.
     pub async fn kill(mut self) {
         timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
     }
@@ -257,7 +257,7 @@ impl Process {
         done.unwrap_or_else(|_| panic!("it does not write {text:?}:\n{}", self.output()));
     }
 
-    /// Waits until it has a handler for SIGTERM: the first moment at which it can say goodbye.
+    /// Waits until it has a handler for SIGTERM: the first moment at which it can disconnect.
     pub async fn listens(&self) {
         let file = format!("/proc/{}/status", self.pid);
         let caught = || {
@@ -474,7 +474,7 @@ async fn starts_and_stops_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn every_mistake_in_the_settings_is_told() {
+async fn every_mistake_in_the_settings_is_reported() {
     let home = Home::new(
         r#"
         surprise = 1
@@ -498,8 +498,8 @@ async fn every_mistake_in_the_settings_is_told() {
     let before = fs::read(home.file()).unwrap();
     for command in ["check", "run"] {
         let output = home.run(&[command]).await;
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(BAD_SETTINGS), "{told}");
+        let output_text = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(BAD_SETTINGS), "{output_text}");
         for path in [
             "surprise",
             "mqtt.host",
@@ -511,11 +511,11 @@ async fn every_mistake_in_the_settings_is_told() {
             "device \"heater\" (line 15): address",
         ] {
             assert!(
-                told.contains(&format!(": {path}")),
-                "{command}: no {path} in {told}"
+                output_text.contains(&format!(": {path}")),
+                "{command}: no {path} in {output_text}"
             );
         }
-        assert!(told.contains("8 problems"), "{told}");
+        assert!(output_text.contains("8 problems"), "{output_text}");
     }
     assert_eq!(fs::read(home.file()).unwrap(), before);
     assert_eq!(home.files(), [SETTINGS_FILE]);
@@ -526,9 +526,13 @@ async fn a_missing_settings_file_is_a_bad_setting() {
     let home = Home::new("");
     for command in ["check", "run", "healthcheck"] {
         let output = home.run_bare(&["--config", "nowhere.toml", command]).await;
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(BAD_SETTINGS), "{command}: {told}");
-        assert!(told.contains("nowhere.toml"), "{told}");
+        let output_text = text(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(BAD_SETTINGS),
+            "{command}: {output_text}"
+        );
+        assert!(output_text.contains("nowhere.toml"), "{output_text}");
     }
 }
 
@@ -538,21 +542,21 @@ fn row<'a>(table: &'a str, what: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("no {what} in {table}"))
 }
 
-fn says(table: &str, what: &str, word: &str) -> bool {
+fn has_result(table: &str, what: &str, word: &str) -> bool {
     let rest = row(table, what).strip_prefix(what).unwrap();
     rest.split_whitespace().next() == Some(word)
 }
 
 #[tokio::test]
-async fn check_tells_what_works() {
+async fn check_reports_what_works() {
     let broker = Mosquitto::start().await;
     let plug = plug().await;
     let well = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
     let output = well.run(&["check"]).await;
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{table}{}", text(&output.stderr));
-    assert!(says(&table, "broker", "ok"), "{table}");
-    assert!(says(&table, "device heater", "ok"), "{table}");
+    assert!(has_result(&table, "broker", "ok"), "{table}");
+    assert!(has_result(&table, "device heater", "ok"), "{table}");
     assert!(row(&table, "device heater").contains("P110"), "{table}");
 
     let devices = [("heater", plug.address()), ("gone", dead_address())];
@@ -561,15 +565,15 @@ async fn check_tells_what_works() {
         .await;
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{table}");
-    assert!(says(&table, "device heater", "ok"), "{table}");
-    assert!(says(&table, "device gone", "failed"), "{table}");
+    assert!(has_result(&table, "device heater", "ok"), "{table}");
+    assert!(has_result(&table, "device gone", "failed"), "{table}");
 
     let output = Home::new(&settings(dead_address(), &[("heater", plug.address())]))
         .run(&["check"])
         .await;
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{table}");
-    assert!(says(&table, "broker", "failed"), "{table}");
+    assert!(has_result(&table, "broker", "failed"), "{table}");
 }
 
 /// A printer, a router: their pages are on port 80 too.
@@ -598,7 +602,7 @@ async fn check_doubts_the_address_of_something_else() {
 
 /// Whoever has pasted what `discover` printed does not know yet which plug is which.
 #[tokio::test]
-async fn check_tells_the_names_in_the_app() {
+async fn check_shows_the_names_in_the_app() {
     let broker = Mosquitto::start().await;
     let plug = Simulator::plug(Profile::P110).nickname("Boiler");
     let plug = plug.start().await.unwrap();
@@ -654,7 +658,7 @@ async fn without_an_account_it_waits_in_setup_mode() {
 }
 
 #[tokio::test]
-async fn no_password_is_told_to_anybody() {
+async fn no_password_is_published_logged_or_printed() {
     const TAPO: &str = "s3cret-Tapo-pw";
     const OTHER: &str = "s3cret-other-pw";
     const MQTT: &str = "s3cret-Mqtt-pw";
@@ -667,7 +671,7 @@ async fn no_password_is_told_to_anybody() {
         .await
         .unwrap();
     // The one account is right, the other is refused.
-    let stranger = self::plug().await;
+    let outsider = self::plug().await;
     let login = format!("username = \"bridge\"\npassword = \"{MQTT}\"\n");
     let other = format!("username = \"me@example.com\"\npassword = \"{OTHER}\"\n");
     let home = Home::new(
@@ -676,7 +680,7 @@ async fn no_password_is_told_to_anybody() {
             + "[log]\nlevel = \"trace\"\n"
             + &account("me@example.com", TAPO)
             + &device("heater", plug.address())
-            + &device("stranger", stranger.address())
+            + &device("outsider", outsider.address())
             + &other),
     );
     let process = home.start();
@@ -689,8 +693,8 @@ async fn no_password_is_told_to_anybody() {
     probe.publish("tapo2mqtt/heater/set", r#"{"state":5}"#).await;
     // No command: a line of level debug.
     probe.publish("tapo2mqtt/bridge/set", "ON").await;
-    probe.publish("tapo2mqtt/stranger/set", "ON").await;
-    probe.expect("tapo2mqtt/stranger/response", |_| true).await;
+    probe.publish("tapo2mqtt/outsider/set", "ON").await;
+    probe.expect("tapo2mqtt/outsider/response", |_| true).await;
     request(&probe, "health", "").await;
     let end = process.stop().await;
     end.in_order();
@@ -719,7 +723,7 @@ async fn no_password_is_told_to_anybody() {
 }
 
 #[tokio::test]
-async fn healthcheck_tells_whether_the_bridge_runs() {
+async fn healthcheck_reports_whether_the_bridge_runs() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
     probe.subscribe(STATE).await;
@@ -751,11 +755,11 @@ async fn discover_finds_a_device() {
     let output = home
         .run_bare(&["discover", "--target", &target, "--wait", "1"])
         .await;
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("P110"), "{told}");
+    let output_text = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output_text}");
+    assert!(output_text.contains("P110"), "{output_text}");
     // What is ready to paste has to be good settings.
-    let (_, paste) = told.split_once("[[device]]").unwrap();
+    let (_, paste) = output_text.split_once("[[device]]").unwrap();
     let pasted = Home::new(&format!(
         "{}[[device]]{paste}",
         account(DEFAULT_USERNAME, DEFAULT_PASSWORD)

@@ -105,13 +105,13 @@ async fn listed(bridge: &Running, count: usize) {
 }
 
 #[tokio::test]
-async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
+async fn adding_and_removing_a_device_does_not_affect_others() {
     let (lamp, mats) = (plug().await, strip().await);
     let alone = Setup::new().device("lamp", lamp.address());
     let both = alone.clone().device("mats", mats.address());
     let bridge = alone.clone().start().await;
     bridge.available("lamp").await;
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
 
     assert_eq!(
         *taken(&bridge.reload(&both).await),
@@ -138,7 +138,7 @@ async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
     assert_eq!(answer["error"]["code"], "unknown_device", "{answer}");
     assert!(mats.relay(1));
     listed(&bridge, 1).await;
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
     assert_eq!(left(&bridge, "mats").await, Vec::<String>::new());
 
     // Once more, at once after each other: the second worker waits for the first.
@@ -152,7 +152,7 @@ async fn a_device_comes_and_goes_and_its_neighbour_does_not_notice() {
         .expect(config, |payload| payload.contains("tapo2mqtt_mats"))
         .await;
     assert_eq!(mats.counters().max_in_flight, 1);
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_name_that_changes_reaches_home_assistant() {
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
     }
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
     assert_eq!(
         *taken(&bridge.reload(&named("New heater")).await),
         only("changed", json!(["device.heater"]))
@@ -179,7 +179,7 @@ async fn a_name_that_changes_reaches_home_assistant() {
             parsed(payload)["device"]["name"] == "New heater"
         })
         .await;
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_device_is_reached_at_its_new_address() {
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
     }
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
     taken(&bridge.reload(&at(new.address())).await);
     bridge
         .expect("bridge/devices", |devices| {
@@ -210,15 +210,15 @@ async fn a_device_is_reached_at_its_new_address() {
     let answer = bridge.set("heater", "1", json!({"state": "TOGGLE"})).await;
     assert_eq!(answer["status"], "ok", "{answer}");
     assert_eq!(old.relay(1), was);
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
 }
 
-/// Corrects the password while `heater` waits with a trouble; returns how long it took to be online.
-async fn corrected(heater: &RunningDevice, trouble: &str) -> Duration {
+/// Corrects the password while `heater` waits with this status; returns how long it took to be online.
+async fn corrected(heater: &RunningDevice, status: &str) -> Duration {
     let setup = Setup::new().device("heater", heater.address());
     let bridge = setup.clone().password("wrong").start().await;
     bridge
-        .expect("bridge/devices", |devices| devices[0]["status"] == trouble)
+        .expect("bridge/devices", |devices| devices[0]["status"] == status)
         .await;
     heater.faults().clear_all();
     let start = Instant::now();
@@ -235,7 +235,7 @@ async fn a_corrected_password_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn a_corrected_password_is_tried_at_once_on_a_device_that_is_left_alone() {
+async fn a_corrected_password_is_tried_at_once_on_a_locked_device() {
     let heater = Simulator::plug(Profile::P110)
         .protocol(Protocol::Tpap)
         .fault(Fault::TpapLock { after: 0 })
@@ -272,12 +272,12 @@ async fn setup_mode_ends_and_begins_with_the_account() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_says_why() {
+async fn a_bad_file_changes_nothing_and_is_reported() {
     let lamp = plug().await;
     let setup = Setup::new().device("lamp", lamp.address());
     let bridge = setup.clone().start().await;
     bridge.available("lamp").await;
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
     bridge
         .expect("bridge/info", |info| info["devices_online"] == 1)
         .await;
@@ -298,8 +298,8 @@ async fn a_bad_file_changes_nothing_and_says_why() {
         assert!(named.iter().all(|named| message.contains(named)), "{message}");
         bridge
             .expect("bridge/last_error", |error| {
-                let said = error["message"].as_str().unwrap_or_default();
-                error["code"] == "invalid_settings" && said.contains(named[0])
+                let message = error["message"].as_str().unwrap_or_default();
+                error["code"] == "invalid_settings" && message.contains(named[0])
             })
             .await;
     }
@@ -308,7 +308,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     assert_eq!(*taken(&bridge.reload(&setup).await), only("added", json!([])));
     bridge.probe.catch_up().await;
     assert_eq!(bridge.retained("bridge/last_error").await["message"], Value::Null);
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn a_command_in_flight_to_another_device_survives() {
     let alone = Setup::new().device("lamp", lamp.address());
     let bridge = alone.clone().start().await;
     bridge.available("lamp").await;
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
     let asked = lamp.counters().requests_of("set_device_info");
     lamp.faults().set(Fault::Latency {
         latency: Duration::from_secs(1).into(),
@@ -364,7 +364,7 @@ async fn a_command_in_flight_to_another_device_survives() {
     assert_eq!(answer["status"], "ok", "{answer}");
     assert_eq!(bridge.answers("lamp").len(), 1);
     assert!(lamp.relay(1));
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
 }
 
 #[tokio::test]
@@ -440,7 +440,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
     for device in ["lamp", "heater"] {
         bridge.available(device).await;
     }
-    let neighbours = [Bystander::watch(&lamp), Bystander::watch(&heater)];
+    let bystanders = [Bystander::watch(&lamp), Bystander::watch(&heater)];
     // What the broker keeps there already counts.
     bridge.probe.publish_retained("weather/a", "1.5").await;
     let answer = bridge.reload(&setup(&rules("weather/a", ""))).await;
@@ -462,7 +462,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
         .await;
     bridge.expect("heater", |heater| heater["expected"] == "ON").await;
 
-    // The sensor speaks elsewhere: what it said before counts no more.
+    // The sensor has another topic: its earlier value does not count any more.
     bridge.probe.publish_retained("weather/b", "9").await;
     let answer = bridge.reload(&setup(&rules("weather/b", ""))).await;
     assert_eq!(*taken(&answer), only("changed", json!(["sensor.outdoor"])));
@@ -490,8 +490,8 @@ async fn groups_schedules_and_sensors_come_and_go() {
         .await;
     let answer = bridge.set("group/warm", "1", json!({"state": "ON"})).await;
     assert_eq!(answer["error"]["code"], "unknown_group", "{answer}");
-    for neighbour in &neighbours {
-        neighbour.noticed_nothing().await;
+    for bystander in &bystanders {
+        bystander.noticed_nothing().await;
     }
 }
 
@@ -566,7 +566,7 @@ async fn a_new_limit_counts_for_an_outlet_that_is_on() {
 }
 
 #[tokio::test]
-async fn a_sensor_that_came_by_reload_is_heard_after_the_broker_was_gone() {
+async fn a_sensor_added_by_reload_is_subscribed_after_a_reconnect() {
     let heater = plug().await;
     let broker = Mosquitto::start().await;
     let cut = crate::cut::Cut::in_front_of(broker.address());
@@ -584,7 +584,7 @@ async fn a_sensor_that_came_by_reload_is_heard_after_the_broker_was_gone() {
         .await;
     probe.forget();
     cut.cut();
-    // The broker tells what it keeps to the new connection.
+    // The broker sends its retained messages to the new connection.
     probe.publish_retained("weather/a", "1").await;
     heater.wait_relay(1, true, PATIENCE).await.unwrap();
     process.stop().await.in_order();
@@ -597,7 +597,7 @@ async fn many_requests_are_read_one_after_another_and_all_answered() {
     let setup = Setup::new().device("lamp", lamp.address());
     let bridge = setup.start().await;
     bridge.available("lamp").await;
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
     for number in 0..REQUESTS {
         let request = json!({"transaction": number.to_string()}).to_string();
         bridge
@@ -615,7 +615,7 @@ async fn many_requests_are_read_one_after_another_and_all_answered() {
     let readings = &bridge.readings;
     assert_eq!(readings.most_at_once.load(Ordering::SeqCst), 1);
     assert!(readings.all.load(Ordering::SeqCst) <= REQUESTS);
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
 }
 
 fn hang_up(process: &process::Process) {
@@ -642,7 +642,7 @@ async fn the_program_reads_its_file_again_at_sighup() {
     let process = home.start();
     let online = |payload: &str| payload.contains("online");
     probe.expect("tapo2mqtt/lamp/availability", online).await;
-    let neighbour = Bystander::watch(&lamp);
+    let bystander = Bystander::watch(&lamp);
 
     rewrite(&home, &both);
     for _ in 0..20 {
@@ -660,6 +660,6 @@ async fn the_program_reads_its_file_again_at_sighup() {
     rewrite(&home, &one);
     hang_up(&process);
     probe.expect("tapo2mqtt/heater/availability", str::is_empty).await;
-    neighbour.noticed_nothing().await;
+    bystander.noticed_nothing().await;
     process.stop().await.in_order();
 }

@@ -31,9 +31,9 @@ async fn held(bridge: &Running, filter: &str) -> BTreeMap<String, String> {
 }
 
 /// A bridge that published the outlets of a strip and stopped.
-async fn after_a_run_with_a_strip(neighbour: SocketAddr) -> Running {
+async fn after_a_run_with_a_strip(bystander: SocketAddr) -> Running {
     let strip = strip().await;
-    let devices = [("strip", strip.address()), ("plug", neighbour)];
+    let devices = [("strip", strip.address()), ("plug", bystander)];
     let mut bridge = setup(&devices).start().await;
     bridge.available("strip").await;
     bridge
@@ -53,8 +53,8 @@ async fn after_a_run_with_a_strip(neighbour: SocketAddr) -> Running {
 }
 
 /// Starts a bridge that does not reach the strip, and waits until it knows that.
-async fn unreachable_strip(broker: &Running, neighbour: SocketAddr) -> Running {
-    let devices = [("strip", dead_address().await), ("plug", neighbour)];
+async fn unreachable_strip(broker: &Running, bystander: SocketAddr) -> Running {
+    let devices = [("strip", dead_address().await), ("plug", bystander)];
     let bridge = setup(&devices).start_on(broker.broker.clone()).await;
     bridge
         .expect("bridge/devices", |list| list[1]["status"] == "unreachable")
@@ -63,7 +63,7 @@ async fn unreachable_strip(broker: &Running, neighbour: SocketAddr) -> Running {
 }
 
 #[tokio::test]
-async fn the_outlets_of_a_strip_are_cleared_even_if_the_last_run_did_not_reach_it() {
+async fn the_outlets_of_a_strip_never_reached_are_cleared() {
     let plug = plug().await;
     let first = after_a_run_with_a_strip(plug.address()).await;
     let mut second = unreachable_strip(&first, plug.address()).await;
@@ -85,7 +85,7 @@ async fn the_outlets_of_a_strip_are_cleared_even_if_the_last_run_did_not_reach_i
 }
 
 #[tokio::test]
-async fn a_reload_without_a_strip_that_was_not_reached_clears_its_outlets() {
+async fn a_reload_without_an_unreached_strip_clears_its_outlets() {
     let plug = plug().await;
     let first = after_a_run_with_a_strip(plug.address()).await;
     let second = unreachable_strip(&first, plug.address()).await;
@@ -100,7 +100,7 @@ async fn a_reload_without_a_strip_that_was_not_reached_clears_its_outlets() {
 }
 
 #[tokio::test]
-async fn two_bridges_with_a_device_of_the_same_id_do_not_share_its_discovery() {
+async fn two_bridges_with_the_same_device_id_share_no_discovery() {
     let (ours, theirs) = (plug().await, plug().await);
     let mut house = setup(&[("plug", ours.address())]).start().await;
     let other = dead_address().await;
@@ -149,7 +149,7 @@ async fn two_bridges_with_a_device_of_the_same_id_do_not_share_its_discovery() {
 }
 
 #[tokio::test]
-async fn a_discovery_topic_of_another_program_is_left_until_it_is_free() {
+async fn a_discovery_topic_of_another_program_is_used_when_free() {
     let plug = plug().await;
     let broker = Mosquitto::start().await;
     let config = "homeassistant/device/tapo2mqtt_plug/config";

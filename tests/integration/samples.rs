@@ -42,7 +42,7 @@ fn samples(page: &str) -> Vec<(String, Value)> {
     samples
 }
 
-/// What tells two payloads apart, however their values are; `None` if they have the same keys and types. Null is
+/// What distinguishes two payloads, whatever their values are; `None` if they have the same keys and types. Null is
 /// anything, the key `...` of a sample stands for any others, and each item of a sample needs one that is like it.
 fn difference(sample: &Value, seen: &Value) -> Option<String> {
     match (sample, seen) {
@@ -51,8 +51,8 @@ fn difference(sample: &Value, seen: &Value) -> Option<String> {
             let keys = |of: &Map<String, Value>| of.keys().cloned().collect::<BTreeSet<_>>();
             let (shown, there) = (keys(sample), keys(seen));
             let absent = shown.difference(&there).filter(|key| *key != OTHERS);
-            let untold = there.difference(&shown).filter(|_| !shown.contains(OTHERS));
-            let other: Vec<_> = absent.chain(untold).cloned().collect();
+            let missing_topics = there.difference(&shown).filter(|_| !shown.contains(OTHERS));
+            let other: Vec<_> = absent.chain(missing_topics).cloned().collect();
             if !other.is_empty() {
                 return Some(other.join(", "));
             }
@@ -105,11 +105,11 @@ async fn act(bridge: &Running) {
     bridge.probe.publish_retained(config, "").await;
     let deleted = |event: &Value| event["type"] == "discovery_removed";
     bridge.expect("bridge/event", deleted).await;
-    let told = |device: &Value| device["nickname"].is_string();
+    let has_name = |device: &Value| device["nickname"].is_string();
     let all = |devices: &Value| {
         devices
             .as_array()
-            .is_some_and(|all| all.len() == 2 && all.iter().all(told))
+            .is_some_and(|all| all.len() == 2 && all.iter().all(has_name))
     };
     bridge.expect("bridge/devices", all).await;
 }
@@ -138,7 +138,7 @@ async fn the_samples_have_the_keys_of_what_is_published() {
             faults.push(format!("{topic} {sample}: {differences:?}"));
         }
     }
-    for topic in told(&bridge) {
+    for topic in published_topics(&bridge) {
         if samples.iter().all(|(sample, _)| *sample != topic) {
             faults.push(format!("{topic} has no sample"));
         }
@@ -146,8 +146,8 @@ async fn the_samples_have_the_keys_of_what_is_published() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What the bridge said about itself and its groups: topics of which there are not two.
-fn told(bridge: &Running) -> BTreeSet<String> {
+/// What the bridge published about itself and its groups: topics of which there are not two.
+fn published_topics(bridge: &Running) -> BTreeSet<String> {
     let topics = bridge.probe.history().into_iter().map(|seen| seen.topic);
     let ours = topics.filter_map(|topic| Some(topic.strip_prefix("tapo2mqtt/")?.to_owned()));
     let is_told = |topic: &String| {

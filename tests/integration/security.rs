@@ -68,11 +68,11 @@ async fn tls_takes_the_given_authority_or_those_of_the_system() {
         .tls(ClientCertificates::Ignored)
         .start()
         .await;
-    let stranger = Mosquitto::builder()
+    let unknown_broker = Mosquitto::builder()
         .tls(ClientCertificates::Ignored)
         .start()
         .await;
-    let (known, unknown) = (broker.authority(), stranger.authority());
+    let (known, unknown) = (broker.authority(), unknown_broker.authority());
     let file = |path: &Path| format!("{{ ca_file = \"{}\" }}", path.display());
     connects(&tls(&broker, &file(&known)), &[]).await;
     connects(&tls(&broker, "true"), &[(SYSTEM_AUTHORITIES, &known)]).await;
@@ -602,7 +602,7 @@ async fn a_flood_costs_neither_memory_nor_disk_and_the_bridge_goes_on() {
     process.stop().await.in_order();
 }
 
-/// Held by the broker, it comes again with every connection. The hint says what ends that.
+/// Held by the broker, it comes again with every connection. The hint contains what ends that.
 #[tokio::test]
 async fn a_giant_retained_command_is_hinted_at_and_clearing_it_heals() {
     let broker = Mosquitto::start().await;

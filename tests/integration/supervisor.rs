@@ -1,4 +1,4 @@
-//! What a service manager hears from the program: sd_notify(3) over a socket of this test.
+//! The notifications to a service manager: sd_notify(3) over a socket of this test.
 
 use std::{
     path::PathBuf,
@@ -51,7 +51,7 @@ impl Manager {
         Home::spawn(command)
     }
 
-    async fn hears(&self) -> String {
+    async fn receive(&self) -> String {
         let mut buffer = [0; 256];
         let received = timeout(PATIENCE, self.socket.recv(&mut buffer)).await;
         let length = received.expect("a message to the service manager").unwrap();
@@ -64,7 +64,7 @@ impl Manager {
     /// The next message that is no ping.
     async fn hears_news(&self) -> String {
         loop {
-            let message = self.hears().await;
+            let message = self.receive().await;
             if message != "WATCHDOG=1" {
                 return message;
             }
@@ -73,13 +73,13 @@ impl Manager {
 }
 
 #[tokio::test]
-async fn it_is_ready_and_alive_without_a_broker_and_says_when_it_stops() {
+async fn it_is_ready_without_a_broker_and_reports_its_stop() {
     let manager = Manager::new();
     let home = Home::new(&settings(dead_address(), &[]));
     let process = manager.start(&home, Some(WATCHDOG));
-    assert_eq!(manager.hears().await, "READY=1");
+    assert_eq!(manager.receive().await, "READY=1");
     for _ in 0..3 {
-        assert_eq!(manager.hears().await, "WATCHDOG=1");
+        assert_eq!(manager.receive().await, "WATCHDOG=1");
     }
     let stopped = Instant::now();
     process.terminate();
@@ -92,21 +92,21 @@ async fn without_a_watchdog_nobody_is_pinged() {
     let (quiet, other) = (Manager::new(), Manager::new());
     let homes = [(); 2].map(|()| Home::new(&settings(dead_address(), &[])));
     let process = quiet.start(&homes[0], None);
-    assert_eq!(quiet.hears().await, "READY=1");
+    assert_eq!(quiet.receive().await, "READY=1");
     // Started later: when this one has pinged, the first one could have.
     let pinged = other.start(&homes[1], Some(WATCHDOG));
-    assert_eq!(other.hears().await, "READY=1");
+    assert_eq!(other.receive().await, "READY=1");
     for _ in 0..3 {
-        assert_eq!(other.hears().await, "WATCHDOG=1");
+        assert_eq!(other.receive().await, "WATCHDOG=1");
     }
     let stopped = Instant::now();
     process.terminate();
-    assert_eq!(quiet.hears().await, "STOPPING=1");
+    assert_eq!(quiet.receive().await, "STOPPING=1");
     process.end(stopped).await.in_order();
     pinged.stop().await.in_order();
 }
 
-/// To a service that says STOPPING the manager sends its kill signal in the end.
+/// For a service that reports STOPPING the manager sends its kill signal in the end.
 #[tokio::test]
 async fn a_restart_is_a_reload_and_no_stop() {
     let manager = Manager::new();
@@ -115,7 +115,7 @@ async fn a_restart_is_a_reload_and_no_stop() {
     probe.subscribe("tapo2mqtt/bridge/state").await;
     let home = Home::new(&settings(broker.address(), &[]));
     let process = manager.start(&home, Some(WATCHDOG));
-    assert_eq!(manager.hears().await, "READY=1");
+    assert_eq!(manager.receive().await, "READY=1");
     probe
         .expect("tapo2mqtt/bridge/state", |state| state.contains("online"))
         .await;
@@ -133,15 +133,15 @@ async fn a_manager_that_does_not_listen_is_complained_about_once() {
     command.env("NOTIFY_SOCKET", "/nonexistent/notify");
     let process = Home::spawn(command);
     process.wrote("connected to the MQTT broker").await;
-    process.wrote("the service manager cannot be told").await;
+    process.wrote("cannot notify the service manager").await;
     let end = process.stop().await;
     end.in_order();
-    assert_eq!(end.output.matches("cannot be told").count(), 1, "{}", end.output);
+    assert_eq!(end.output.matches("cannot notify").count(), 1, "{}", end.output);
 }
 
 /// What the pings are made of comes from the event loop and ends with it; no timer goes on by itself.
 #[tokio::test]
-async fn the_pulse_is_that_of_the_event_loop() {
+async fn the_watchdog_is_notified_by_the_event_loop() {
     let home = Home::new(&settings(dead_address(), &[]));
     let sources = Sources {
         file: Some(home.file()),
@@ -149,13 +149,13 @@ async fn the_pulse_is_that_of_the_event_loop() {
     };
     let level = LogLevel::detached(Level::Info);
     let bridge = Bridge::start(&load(&sources).unwrap(), None, level, Clock::system()).unwrap();
-    let pulse = bridge.pulse();
+    let heartbeat = bridge.heartbeat();
     let stop = CancellationToken::new();
     let mut running = pin!(bridge.run(stop.cancelled()));
     for _ in 0..2 {
         tokio::select! {
             _ = &mut running => panic!("it ended by itself"),
-            beat = timeout(PATIENCE, pulse.notified()) => beat.unwrap(),
+            beat = timeout(PATIENCE, heartbeat.notified()) => beat.unwrap(),
         }
     }
     stop.cancel();
@@ -164,8 +164,8 @@ async fn the_pulse_is_that_of_the_event_loop() {
         ShutdownReason::Stopped
     );
     // The last beat may not have been taken yet.
-    let _last = timeout(Duration::ZERO, pulse.notified()).await;
+    let _last = timeout(Duration::ZERO, heartbeat.notified()).await;
     tokio::time::pause();
-    let another = timeout(Duration::from_hours(1), pulse.notified()).await;
+    let another = timeout(Duration::from_hours(1), heartbeat.notified()).await;
     assert!(another.is_err(), "a beat after the end of the loop");
 }

@@ -13,7 +13,7 @@ use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 
 use crate::{
     bridge::{Running, Setup, parsed},
-    guard::app,
+    countdown::app,
     mosquitto::Mosquitto,
     probe::PATIENCE,
     process::{self, Home},
@@ -91,7 +91,7 @@ async fn a_countdown_runs_on_the_plug_while_the_bridge_is_killed() {
 }
 
 #[tokio::test]
-async fn a_countdown_of_a_strip_is_held_by_the_bridge_and_survives_its_restart() {
+async fn a_countdown_of_a_strip_survives_a_restart_of_the_bridge() {
     let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
     let mats = mats().await;
     let setup = Setup::new().device("mats", mats.address()).clock(&clock);
@@ -144,7 +144,7 @@ async fn a_countdown_is_cancelled_by_zero_on_the_plug_too() {
 }
 
 #[tokio::test]
-async fn a_countdown_of_the_app_is_shown_and_ends_when_a_person_says_so() {
+async fn a_countdown_of_the_app_is_shown_and_ends_by_command() {
     let device = lamp().await;
     let handler = app(&device).await;
     handler.set_timer(MINUTE * 30, PowerState::Off).await.unwrap();
@@ -303,7 +303,7 @@ fn window(sync_off_to_device: bool) -> String {
     )
 }
 
-/// Two rules of somebody else, one of them of the minute of nobody's edge.
+/// Two external rules, one of them at a minute without an edge.
 async fn add_rules_of_the_app(device: &DeviceHandle) -> Value {
     let handler = app(device).await;
     for (hour, state) in [(3, PowerState::On), (4, PowerState::Off)] {
@@ -316,7 +316,7 @@ async fn add_rules_of_the_app(device: &DeviceHandle) -> Value {
     on_the_plug(device).await
 }
 
-/// Every rule on a plug, as it tells them.
+/// Every rule on a plug, as it reports them.
 async fn on_the_plug(device: &DeviceHandle) -> Value {
     let rules = app(device).await.get_schedule_rules().await.unwrap();
     serde_json::to_value(rules).unwrap()
@@ -331,7 +331,7 @@ fn ours(state: &Value) -> usize {
 }
 
 #[tokio::test]
-async fn a_killed_bridge_leaves_the_plug_to_switch_off_by_its_own_rule() {
+async fn after_a_kill_the_plug_switches_off_by_its_rule() {
     let device = lamp().await;
     let foreign = add_rules_of_the_app(&device).await;
     let broker = Mosquitto::start().await;
@@ -357,7 +357,7 @@ async fn a_killed_bridge_leaves_the_plug_to_switch_off_by_its_own_rule() {
 }
 
 #[tokio::test]
-async fn mirrored_edges_follow_overrides_and_go_with_the_option_and_nothing_else_does() {
+async fn off_rules_follow_overrides_and_the_option() {
     let device = lamp().await;
     let foreign = add_rules_of_the_app(&device).await;
     let setup = Setup::new()
@@ -400,7 +400,7 @@ async fn mirrored_edges_follow_overrides_and_go_with_the_option_and_nothing_else
 }
 
 #[tokio::test]
-async fn a_device_that_is_removed_from_the_settings_loses_our_rules_only() {
+async fn a_device_removed_from_the_settings_loses_only_our_rules() {
     let (device, other) = (lamp().await, lamp().await);
     let foreign = add_rules_of_the_app(&device).await;
     let setup = Setup::new()
@@ -420,7 +420,7 @@ async fn a_device_that_is_removed_from_the_settings_loses_our_rules_only() {
 }
 
 #[tokio::test]
-async fn edges_are_not_mirrored_by_a_clock_that_is_wrong_or_where_there_is_no_room() {
+async fn off_rules_need_a_correct_clock_and_free_space() {
     let wrong = lamp().await;
     wrong.advance(MINUTE * 3);
     let full = lamp().await;

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_to_thirty_seconds_and_reset_after_a_stable_connection() {
+    fn delays_double_to_30_s_and_reset_after_a_stable_connection() {
         let mut backoff = Backoff::default();
         let mut delay = |state| {
             backoff

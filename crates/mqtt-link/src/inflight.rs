@@ -46,7 +46,7 @@ pub(crate) struct Inflight {
     /// The client holds this one back until the earlier packet with the same id is acknowledged.
     collided: Option<Delivery>,
     unacked: BTreeMap<u16, Delivery>,
-    /// A later packet got the same id. Their acknowledgements cannot be told apart.
+    /// A later packet got the same id. Their acknowledgements cannot be distinguished.
     replaced: Vec<Delivery>,
     /// The oldest sent packet when the broker last answered a ping.
     oldest_at_ping: Option<u64>,

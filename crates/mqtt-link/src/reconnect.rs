@@ -58,7 +58,7 @@ struct Downtime {
     logged: LastLogged,
 }
 
-/// What the log says about the end of a downtime.
+/// The log entry for the end of a downtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastLogged {
     Nothing,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reconnect_is_logged_at_once_and_later_ones_only_when_stable() {
+    fn later_reconnects_are_logged_only_when_stable() {
         let (mut reconnect, start) = (Reconnect::default(), Instant::now());
         assert_eq!(reconnect.on_connected(start), Connected::First);
         reconnect.on_failed(&LinkFault::ClosedByBroker, ConnectionState::Stable, start);

@@ -22,7 +22,7 @@ pub enum Activity {
     Active,
     /// It does not.
     Inactive,
-    /// Nobody can tell yet. Each outlet stays as it is.
+    /// Not known yet. Each outlet stays as it is.
     Undecided,
 }
 
@@ -31,12 +31,12 @@ pub enum Activity {
 #[serde(default)]
 pub struct ScheduleMemory {
     conditions: Vec<Option<ConditionMemory>>,
-    /// What it was last time; `None` before the first look that could tell.
+    /// What it was last time; `None` before the first time it was known.
     was: Option<Was>,
 }
 
 impl ScheduleMemory {
-    /// Whether each condition says without a doubt what it said last.
+    /// Whether each condition has surely the same result as before.
     pub(super) fn is_settled(&self, schedule: &Schedule, sensors: Sensors<'_>) -> bool {
         let memories = self.conditions.iter().copied().chain(std::iter::repeat(None));
         let mut conditions = schedule.conditions.iter().zip(memories);
@@ -51,7 +51,7 @@ enum Was {
     Inactive,
 }
 
-/// Whether conditions are asked at all.
+/// Whether conditions are evaluated at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Conditions {
     /// Yes.
@@ -68,7 +68,7 @@ pub struct View<'a> {
     pub location: &'a Location,
     /// The sensors, and now.
     pub sensors: Sensors<'a>,
-    /// Whether they are asked.
+    /// Whether they are evaluated.
     pub conditions: Conditions,
     /// Since when all sensors are listened to.
     pub listening_since: Steady,
@@ -85,7 +85,7 @@ pub struct State<'a> {
     pub activity: Activity,
     /// The window that is open.
     pub occurrence: Option<Occurrence>,
-    /// The condition that decided against it, or that nobody can tell.
+    /// The condition that decided against it, or whose result is unknown.
     pub decided_by: Option<&'a Condition>,
     /// When time alone may change any of this.
     pub wake: Option<Timestamp>,
@@ -108,15 +108,15 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
     let now = view.sensors.now;
     let calendar = schedule.calendar(view.location);
     let occurrence = calendar.open_at(now.wall);
-    let asked = ask(schedule, memory, view, occurrence.is_some());
+    let evaluated = evaluate_all(schedule, memory, view, occurrence.is_some());
     let (activity, decided_by) = match occurrence {
         None => (Activity::Inactive, None),
-        Some(_) => weigh(schedule, &asked, memory.was, view),
+        Some(_) => weigh(schedule, &evaluated, memory.was, view),
     };
     let edge = calendar.next_edge(now.wall);
-    let sensors = asked.iter().filter_map(|evaluation| evaluation.wake);
+    let sensors = evaluated.iter().filter_map(|evaluation| evaluation.wake);
     let grace = view.listening_since.after(BOOT_GRACE);
-    let grace = Some(grace).filter(|end| *end > now.steady && !asked.is_empty());
+    let grace = Some(grace).filter(|end| *end > now.steady && !evaluated.is_empty());
     let inside = sensors.chain(grace).filter(|_| occurrence.is_some());
     let inside = inside.map(|at| now.wall_at(at));
     let was = match activity {
@@ -131,13 +131,16 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
         decided_by,
         wake: edge.into_iter().chain(inside).min(),
         memory: ScheduleMemory {
-            conditions: asked.into_iter().map(|evaluation| evaluation.memory).collect(),
+            conditions: evaluated
+                .into_iter()
+                .map(|evaluation| evaluation.memory)
+                .collect(),
             was,
         },
     }
 }
 
-fn ask(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>, open: bool) -> Vec<Evaluation> {
+fn evaluate_all(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>, open: bool) -> Vec<Evaluation> {
     if view.conditions == Conditions::TakenToHold {
         return Vec::new();
     }
@@ -150,16 +153,16 @@ fn ask(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>, open: bool)
         .collect()
 }
 
-/// All conditions must hold. One that fails decides; then one that nobody can tell.
+/// All conditions must hold. One that fails decides; then one whose result is unknown.
 fn weigh<'a>(
     schedule: &'a Schedule,
-    asked: &[Evaluation],
+    evaluated: &[Evaluation],
     was: Option<Was>,
     view: View<'_>,
 ) -> (Activity, Option<&'a Condition>) {
     let in_grace = view.sensors.now.steady < view.listening_since.after(BOOT_GRACE);
     let mut undecided = None;
-    for (condition, evaluation) in schedule.conditions.iter().zip(asked) {
+    for (condition, evaluation) in schedule.conditions.iter().zip(evaluated) {
         match verdict(condition, evaluation.answer, was, in_grace) {
             Activity::Active => {}
             Activity::Inactive => return (Activity::Inactive, Some(condition)),
@@ -175,11 +178,11 @@ fn weigh<'a>(
 fn verdict(condition: &Condition, answer: ConditionResult, was: Option<Was>, in_grace: bool) -> Activity {
     match (answer, condition.when_unknown) {
         (ConditionResult::Holds, _)
-        | (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::On) => Activity::Active,
-        (ConditionResult::Unheard, WhenUnknown::Off) if in_grace => Activity::Undecided,
+        | (ConditionResult::Stale | ConditionResult::NoValue, WhenUnknown::On) => Activity::Active,
+        (ConditionResult::NoValue, WhenUnknown::Off) if in_grace => Activity::Undecided,
         (ConditionResult::Fails, _)
-        | (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::Off) => Activity::Inactive,
-        (ConditionResult::Stale | ConditionResult::Unheard, WhenUnknown::Hold) => match was {
+        | (ConditionResult::Stale | ConditionResult::NoValue, WhenUnknown::Off) => Activity::Inactive,
+        (ConditionResult::Stale | ConditionResult::NoValue, WhenUnknown::Hold) => match was {
             Some(Was::Active) => Activity::Active,
             Some(Was::Inactive) => Activity::Inactive,
             None => Activity::Undecided,

@@ -11,7 +11,7 @@ pub struct Condition {
     pub test: Test,
     /// Once the answer changed, it stays at least this long.
     pub dwell: Option<Period>,
-    /// The answer while a sensor is stale or was never heard.
+    /// The answer while a sensor is stale or has no value yet.
     pub when_unknown: WhenUnknown,
 }
 
@@ -33,10 +33,10 @@ pub enum Test {
     Is {
         /// The sensor.
         sensor: SensorId,
-        /// What it must say.
+        /// The values that satisfy it.
         value: bool,
     },
-    /// Ice that nobody sees: cold, close to the dew point, humid.
+    /// Ice that is hard to see: cold, close to the dew point, humid.
     BlackIce(BlackIce),
 }
 
@@ -102,7 +102,7 @@ impl Default for IceThresholds {
 }
 
 impl Test {
-    /// The sensors it asks.
+    /// The sensors it uses.
     pub fn sensors(&self) -> Vec<&SensorId> {
         match self {
             Self::Number { sensor, .. } | Self::Is { sensor, .. } => vec![sensor],

@@ -101,7 +101,7 @@ pub enum EdgeError {
     /// More than three hours away from the sun event.
     #[error("the offset in {0:?} is more than 03:00")]
     Offset(String),
-    /// A sun edge must say what happens on a day without that event.
+    /// A sun edge needs a fallback for a day without that event.
     #[error("needs a fallback time for days without {0}")]
     FallbackMissing(SunEvent),
     /// Only a sun edge is clamped or falls back.
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_edge_says_why() {
+    fn an_invalid_edge_is_refused_with_a_reason() {
         let syntax = |text: &str| EdgeError::Syntax(text.to_owned());
         for text in [
             "",

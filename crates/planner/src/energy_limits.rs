@@ -61,7 +61,7 @@ pub struct EnergyLimits {
 }
 
 impl EnergyLimits {
-    /// Restores what was stored, as far as rules ask for it.
+    /// Restores what was stored, as far as rules need it.
     pub fn recall(stored: PersistedEnergy, rules: &Rules) -> Self {
         let PersistedEnergy {
             mut tallies,
@@ -188,7 +188,7 @@ impl EnergyLimits {
         }
     }
 
-    /// Begins a round of [`EnergyLimits::look`] at all groups: when to look again is determined anew.
+    /// Begins a round of [`EnergyLimits::look`] at all groups: the time of the next round is determined again.
     pub fn begin(&mut self) {
         self.wake = None;
     }
@@ -306,7 +306,7 @@ impl EnergyLimits {
         self.loads.adopt(&mut other.loads, outlets);
     }
 
-    /// Forgets what no rule asks for any more.
+    /// Removes what no rule needs any more.
     pub fn retain(&mut self, rules: &Rules) {
         let groups = || rules.groups.iter().filter(|group| !group.energy.is_empty());
         let outlets: BTreeSet<&OutletPath> = groups().flat_map(|group| &group.outlets).collect();

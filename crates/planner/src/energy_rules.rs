@@ -37,10 +37,10 @@ pub struct PowerLimit {
 }
 
 impl PowerLimit {
-    /// [`PowerLimit::min_off`] unless said otherwise: 1 min.
+    /// [`PowerLimit::min_off`] unless set otherwise: 1 min.
     pub const MIN_OFF: Period = Period::minutes(1);
 
-    /// [`PowerLimit::resume_below`] unless said otherwise: nine tenths.
+    /// [`PowerLimit::resume_below`] unless set otherwise: nine tenths.
     pub const fn default_resume_below(power: MilliWatts) -> MilliWatts {
         power.percent(90)
     }
@@ -61,7 +61,7 @@ pub struct Finished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfFinished {
     /// It is reported.
-    Tell,
+    Report,
     /// It is reported, and the outlet is switched off.
     Off,
 }

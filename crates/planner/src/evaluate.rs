@@ -1,4 +1,4 @@
-//! Asks a condition: thresholds with hysteresis, the minimum dwell, and what cannot be known.
+//! Evaluates a condition: thresholds with hysteresis, the minimum dwell, and what cannot be known.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::{
     sensor::{SensorSpec, SensorValue, Temperature, Unit},
 };
 
-/// What a condition says now.
+/// The result of a condition now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionResult {
     /// It holds.
@@ -18,8 +18,8 @@ pub enum ConditionResult {
     Fails,
     /// A sensor it needs is stale.
     Stale,
-    /// A sensor it needs has said nothing since the bridge started.
-    Unheard,
+    /// A sensor it needs has published nothing since the bridge started.
+    NoValue,
 }
 
 /// What a condition remembers between two questions.
@@ -33,7 +33,7 @@ pub struct ConditionMemory {
 /// An answer, what to remember for the next question, and when time alone may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evaluation {
-    /// What it says.
+    /// The result.
     pub answer: ConditionResult,
     /// What to hand in next time.
     pub memory: Option<ConditionMemory>,
@@ -46,13 +46,13 @@ pub struct Evaluation {
 pub struct Sensors<'a> {
     /// Their units and how long a value counts.
     pub specs: &'a [SensorSpec],
-    /// What they said.
+    /// Their values.
     pub readings: &'a Readings,
     /// The moment.
     pub now: Now,
 }
 
-/// Asks a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a
+/// Evaluates a condition. `running` takes the place of a memory that is not there yet: with the outlets on after a
 /// restart, a value between the two thresholds goes on holding.
 pub fn evaluate(
     condition: &Condition,
@@ -84,12 +84,12 @@ pub fn evaluate(
     }
 }
 
-/// Whether a condition says without a doubt what it said last: its sensors are heard, and no change waits for the dwell.
+/// Whether a condition has surely the same result as before: its sensors have values, and no change waits for the dwell.
 pub fn is_settled(condition: &Condition, sensors: Sensors<'_>, memory: Option<ConditionMemory>) -> bool {
     memory.is_some_and(|memory| sensors.test(&condition.test, memory.held) == Ok(memory.held))
 }
 
-/// Lets an answer change only after the dwell; also says when a change that waits is due.
+/// Lets an answer change only after the dwell; also returns when a pending change is due.
 fn settle(
     memory: Option<ConditionMemory>,
     holds: bool,
@@ -152,11 +152,11 @@ impl Sensors<'_> {
     }
 
     fn value(&self, sensor: &SensorId) -> Result<(SensorValue, &Unit), ConditionResult> {
-        let spec = self.spec(sensor).ok_or(ConditionResult::Unheard)?;
+        let spec = self.spec(sensor).ok_or(ConditionResult::NoValue)?;
         match self.readings.of(spec, self.now.steady) {
             Known::Value(value, _) => Ok((value, &spec.unit)),
             Known::Stale(_) => Err(ConditionResult::Stale),
-            Known::Never => Err(ConditionResult::Unheard),
+            Known::Never => Err(ConditionResult::NoValue),
         }
     }
 

@@ -1,10 +1,10 @@
-//! The coming switch times of a group, from the planner itself: it is asked again at each instant it names,
-//! and the outlets do at once what it says.
+//! The coming switch times of a group, from the planner itself: it plans again at each instant it names,
+//! and the outlets are switched at once.
 //!
 //! Assumed: sensors keep the values they have now, those without a fresh one stay unknown (or all conditions
-//! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); nobody sets an override or presses a
-//! button; every device answers; what a ceiling keeps off comes back after its pause, and nobody uses up a budget. An
-//! outlet nobody has heard of is taken to be what it should be at the beginning.
+//! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); no override is set and no button
+//! is pressed; every device answers; what a power limit keeps off comes back after its `min_off`, and no budget is exceeded. An
+//! outlet without a report is assumed to be in its expected state at the beginning.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
         inputs.now.steady,
         inputs.now.steady_at(until),
     );
-    let rations = inputs.rations.foreseen();
+    let energy_limits = inputs.energy_limits.foreseen();
     let mut future = Future {
         safety: inputs.safety.clone(),
         observed: inputs.observed.clone(),
@@ -59,7 +59,7 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
     for _ in 0..STEPS {
         let at = Inputs {
             readings: &readings,
-            rations: &rations,
+            energy_limits: &energy_limits,
             now,
             ..*inputs
         };
@@ -81,10 +81,10 @@ struct Future {
 }
 
 impl Future {
-    /// Does what the planner says.
+    /// Switches as the planner decides.
     fn obey(&mut self, at: &Inputs<'_>, group: &Group) {
         let zone = &at.rules.location.zone;
-        for (outlet, plan) in self.ask(at, group) {
+        for (outlet, plan) in self.plan(at, group) {
             self.safety.advance(&outlet, &plan.limits, at.now, zone);
             let Some(power) = plan.desired else {
                 continue;
@@ -105,10 +105,10 @@ impl Future {
         }
     }
 
-    /// When the planner wants to be asked again, now that it was obeyed: at once when the outlets going off
+    /// When to plan again, after the outlets were switched: at once when the outlets going off
     /// made room for something else.
     fn next(&mut self, at: &Inputs<'_>, group: &Group) -> Option<Timestamp> {
-        let plans = self.ask(at, group);
+        let plans = self.plan(at, group);
         let differs = |(outlet, plan): &(OutletPath, OutletPlan)| {
             plan.desired.is_some() && plan.desired != self.observed.get(outlet).copied()
         };
@@ -118,7 +118,7 @@ impl Future {
         plans.iter().filter_map(|(_, plan)| plan.next_change).min()
     }
 
-    fn ask(&mut self, at: &Inputs<'_>, group: &Group) -> Vec<(OutletPath, OutletPlan)> {
+    fn plan(&mut self, at: &Inputs<'_>, group: &Group) -> Vec<(OutletPath, OutletPlan)> {
         let inputs = Inputs {
             safety: &self.safety,
             observed: &self.observed,

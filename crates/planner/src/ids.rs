@@ -24,7 +24,7 @@ pub enum SlugError {
     /// A character outside `[a-z0-9_-]`.
     #[error("contains {0:?}; only a-z, 0-9, _ and - are allowed")]
     Character(char),
-    /// A word that has a topic of its own.
+    /// A word that is part of a topic.
     #[error("is reserved; choose a name other than bridge and group")]
     Reserved,
 }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn words_with_topics_of_their_own_are_reserved() {
+    fn reserved_words_are_not_device_ids() {
         assert_eq!("bridge".parse::<DeviceId>(), Err(SlugError::Reserved));
         assert_eq!("group".parse::<DeviceId>(), Err(SlugError::Reserved));
         assert_eq!("set".parse::<OutletKey>(), Err(SlugError::Reserved));

@@ -14,10 +14,10 @@ pub struct InterlockOwners(BTreeMap<GroupId, OutletPath>);
 /// Why an outlet holds its group's interlock. The greater one goes before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InterlockClaim {
-    /// It was on when it was first heard of: since then, by its device's count, where the device says.
+    /// It was on in its first report: since then, by its device's count, where the device reports it.
     Found(Option<Timestamp>),
     /// A command wants it on, or it went on. What came later has the greater number. Devices count whole seconds, so
-    /// which of two went on first is known better from what was heard first.
+    /// which of two went on first is known better from their first reports.
     Came(u64),
 }
 

@@ -69,7 +69,7 @@ impl Limits {
         max_on_per_day: Limit::None,
     };
 
-    /// These limits where a schedule says nothing else.
+    /// These limits where a schedule sets nothing else.
     #[must_use]
     pub fn changed(self, changes: &LimitChanges) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Where the outlets are: for the sun, and for what the clock on the wall says.
+//! Where the outlets are: for the sun, and for local time.
 
 use jiff::tz::TimeZone;
 

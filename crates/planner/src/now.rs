@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A point on the steady clock. It reads like a time of day, but nobody sets this clock: it goes on at the pace of real
+/// A point on the steady clock. It reads like a time of day, but this clock is never set: it goes on at the pace of real
 /// time, also while the machine is suspended, and goes on where it was after a restart of the bridge. Only distances
 /// between two points mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

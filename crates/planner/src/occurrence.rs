@@ -110,7 +110,7 @@ impl Calendar<'_> {
         }
     }
 
-    /// Between two clock times. What the clocks say decides whether it crosses midnight: 02:30 to 03:00
+    /// Between two clock times. The clock times decide whether it crosses midnight: 02:30 to 03:00
     /// must not become a day long on the night when 02:30 is 03:30.
     fn clocked(&self, start: ClockTime, end: ClockTime, date: Date) -> Option<Occurrence> {
         let zone = &self.location.zone;
@@ -133,7 +133,7 @@ impl Calendar<'_> {
         })
     }
 
-    /// With a sun edge only the instants tell whether the end is on the next day.
+    /// With a sun edge only the instants show whether the end is on the next day.
     fn with_sun(&self, start: Edge, end: Edge, date: Date) -> Option<Occurrence> {
         let start = self.edge(start, date)?;
         let today = self.edge(end, date)?;
@@ -170,7 +170,7 @@ fn clamped(instant: Timestamp, edge: &SunEdge, date: Date, zone: &TimeZone) -> T
 }
 
 /// A clock time on a date as one instant: moved forward over a gap, the first of two in a fold ("compatible"
-/// in RFC 5545's and Temporal's words).
+/// in the terms of RFC 5545 and Temporal).
 fn clock(time: ClockTime, date: Date, zone: &TimeZone) -> Option<Timestamp> {
     let minutes = i8::try_from(time.minutes() % 60).ok()?;
     let hours = i8::try_from(time.minutes() / 60).ok()?;

@@ -1,4 +1,4 @@
-//! Overrides: what somebody wants instead of the schedules, and when that ends by itself.
+//! Overrides: what is wanted instead of the schedules, and when that ends by itself.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Now, OutletPath, Power, Steady, deadline::Deadline};
 
-/// What an override wants.
+/// The state that an override wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverrideState {
@@ -21,7 +21,7 @@ pub enum OverrideState {
     On,
     /// Off.
     Off,
-    /// Whatever it is: nobody switches it until the next edge (`on_external_change = ignore`).
+    /// Whatever it is: it is not switched until the next edge (`on_external_change = ignore`).
     Leave,
 }
 
@@ -35,7 +35,7 @@ impl From<Power> for OverrideState {
 }
 
 impl OverrideState {
-    /// What it wants; `None` is whatever it is.
+    /// The wanted state; `None` is whatever it is.
     pub fn power(self) -> Option<Power> {
         match self {
             Self::On => Some(Power::On),
@@ -84,7 +84,9 @@ pub enum Origin {
 /// One override of one outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
-    stance: OverrideState,
+    /// `stance` in the state file.
+    #[serde(rename = "stance")]
+    state: OverrideState,
     set_at: Timestamp,
     /// The same moment on the steady clock; not in state files of 0.1.0.
     #[serde(default)]
@@ -121,7 +123,7 @@ impl Override {
     /// # Errors
     /// `for` is longer than [`Lifetime::LONGEST`], or `until` is not after now.
     pub fn new(
-        stance: OverrideState,
+        state: OverrideState,
         lifetime: Lifetime,
         origin: Origin,
         now: Now,
@@ -137,7 +139,7 @@ impl Override {
             Lifetime::Hold => Ends::Never,
         };
         Ok(Self {
-            stance,
+            state,
             set_at: now.wall,
             since: Some(now.steady),
             ends,
@@ -146,9 +148,9 @@ impl Override {
     }
 
     /// An override from now on, until a deadline that a person named.
-    pub fn until(stance: OverrideState, ends: Deadline, origin: Origin, now: Now) -> Self {
+    pub fn until(state: OverrideState, ends: Deadline, origin: Origin, now: Now) -> Self {
         Self {
-            stance,
+            state,
             set_at: now.wall,
             since: Some(now.steady),
             ends: match ends {
@@ -159,9 +161,9 @@ impl Override {
         }
     }
 
-    /// What it wants.
-    pub fn stance(&self) -> OverrideState {
-        self.stance
+    /// The wanted state.
+    pub fn state(&self) -> OverrideState {
+        self.state
     }
 
     /// When it ends, if a person named a length or a time: the end that an outlet without schedules keeps as a timer.
@@ -188,7 +190,7 @@ impl Override {
     /// An edge is where the group's windows, all taken together, open or close: only enabled schedules count,
     /// their conditions do not. Without one in the coming week it lasts [`Group::override_default`].
     pub fn end(&self, group: &Group, location: &Location, now: Now) -> Option<Timestamp> {
-        let edge = match (self.ends, self.stance) {
+        let edge = match (self.ends, self.state) {
             (Ends::Never, _) => return None,
             (Ends::At(instant), _) => return Some(instant),
             (Ends::After(end), _) => return Some(now.wall_at(end)),

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_period_says_why() {
+    fn an_invalid_period_is_refused_with_a_reason() {
         for text in ["", "2", "h", "2 apples", "inf"] {
             assert_eq!(
                 text.parse::<Period>(),

@@ -44,9 +44,9 @@ pub struct Inputs<'a> {
     pub vacation: Vacation,
     /// What the outlets have run.
     pub safety: &'a Safety,
-    /// What they use, where rules ask for that.
-    pub rations: &'a EnergyLimits,
-    /// What the sensors said.
+    /// What they use, where rules limit that.
+    pub energy_limits: &'a EnergyLimits,
+    /// The values of the sensors.
     pub readings: &'a Readings,
     /// [`Plan::memory`] of the last call; empty at start.
     pub memory: &'a Memory,
@@ -56,7 +56,7 @@ pub struct Inputs<'a> {
     pub holders: &'a InterlockOwners,
     /// Whether conditions are asked.
     pub conditions: Conditions,
-    /// Whether somebody reads the reasons.
+    /// Whether the reasons are needed.
     pub reasons: Reasons,
     /// When the bridge started.
     pub booted_at: Steady,
@@ -76,17 +76,17 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Whether decisions are put into words, which is half of what they cost.
+/// Whether the reasons are written, which is half of the cost of a decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reasons {
     /// Yes.
     #[default]
-    Told,
+    Included,
     /// No: reasons may be empty.
-    LeftOut,
+    Omitted,
 }
 
-/// Whether nobody is at home.
+/// Whether vacation is on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vacation {
@@ -102,7 +102,7 @@ pub enum Vacation {
 pub struct Memory(BTreeMap<(GroupId, ScheduleId), ScheduleMemory>);
 
 impl Memory {
-    /// Forgets a schedule that was changed: what its conditions were says nothing about the new ones.
+    /// Forgets a schedule that was changed: the results of its conditions do not apply to the new ones.
     pub fn forget(&mut self, group: &GroupId, schedule: &ScheduleId) {
         self.0.remove(&(group.clone(), schedule.clone()));
     }
@@ -112,8 +112,8 @@ impl Memory {
         self.0.insert((group, schedule), memory);
     }
 
-    /// Whether each condition of a group says without a doubt what it said last, so that these sensors change no more
-    /// than the words of its plan.
+    /// Whether each condition of a group has surely the same result as before, so that these sensors change no more
+    /// than the texts of its plan.
     pub fn is_settled(&self, group: &Group, sensors: Sensors<'_>) -> bool {
         let mut enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
         enabled.all(|schedule| self.of(&group.id, &schedule.id).is_settled(schedule, sensors))
@@ -137,7 +137,7 @@ pub struct Plan {
     pub outlets: BTreeMap<OutletPath, OutletPlan>,
     /// The groups, in the order of the rules.
     pub groups: Vec<GroupPlan>,
-    /// When to ask again if nothing happens before; after now. `None`: time alone changes nothing.
+    /// When to plan again if nothing happens before; after now. `None`: time alone changes nothing.
     pub next_change: Option<Timestamp>,
     /// What to hand in next time.
     pub memory: Memory,
@@ -155,7 +155,7 @@ pub enum Source {
     Schedule,
     /// Nobody is at home.
     Vacation,
-    /// Somebody wants something else.
+    /// An override is in force.
     Override,
     /// A limit.
     Safety,
@@ -187,7 +187,7 @@ impl fmt::Display for Rule {
 pub struct OutletPlan {
     /// Its group.
     pub group: GroupId,
-    /// What it should be; `None` is hands off.
+    /// What it should be; `None`: not controlled.
     pub desired: Option<Power>,
     /// What it should be if no limit held.
     pub wanted: Option<Power>,
@@ -218,7 +218,7 @@ pub struct GroupPlan {
     pub id: GroupId,
     /// On when a member is; off when all are; `None` when that is not known.
     pub state: Option<Power>,
-    /// What all members should be; `None` when they differ, or nobody says.
+    /// What all members should be; `None` when they differ or are not controlled.
     pub expected: Option<Power>,
     /// Whether it follows its schedules.
     pub mode: Mode,
@@ -295,13 +295,13 @@ pub fn plan_group(
         memory.0.insert(key, state.memory.clone());
     }
     let mut members = Vec::with_capacity(group.outlets.len());
-    let mut stances = Vec::with_capacity(group.outlets.len());
+    let mut override_states = Vec::with_capacity(group.outlets.len());
     for outlet in &group.outlets {
         let in_force = decide::in_force(inputs, group, outlet);
-        stances.push(in_force.map(|(found, _)| found.stance()));
+        override_states.push(in_force.map(|(found, _)| found.state()));
         let plan = decide::decide(inputs, group, &level, outlet, in_force);
         members.push((outlet.clone(), plan));
     }
-    let summary = group::summary(inputs, group, &level, &members, &stances);
+    let summary = group::summary(inputs, group, &level, &members, &override_states);
     (summary, members)
 }

@@ -1,4 +1,4 @@
-//! What the sensors said last, and whether that still counts.
+//! The last values of the sensors, and whether they still count.
 
 use std::collections::BTreeMap;
 

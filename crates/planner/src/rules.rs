@@ -71,7 +71,7 @@ pub struct Group {
     pub override_default: Period,
     /// The pause between switching on two members; `None` switches all at once. Off is never late.
     pub stagger: Option<Period>,
-    /// Whether its schedules run while nobody is at home.
+    /// Whether its schedules run during vacation.
     pub in_vacation: InVacation,
     /// What to do about a change that the bridge did not make.
     pub on_external_change: OnExternalChange,
@@ -84,7 +84,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// [`Group::override_default`] unless said otherwise: 3 h.
+    /// [`Group::override_default`] unless set otherwise: 3 h.
     pub const OVERRIDE_DEFAULT: Period = Period::hours(3);
 
     /// Whether it has schedules, and so commands to it are overrides.

@@ -22,12 +22,12 @@ use crate::{
     period::Period,
 };
 
-/// What a device said about one outlet.
+/// A report about one outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// The relay.
     pub power: Power,
-    /// How long it has been on, by the device's count; `None` where the device does not say.
+    /// How long it has been on, by the device's count; `None` where the device does not report it.
     pub on_time: Option<SignedDuration>,
     /// When the answer arrived.
     pub at: Now,
@@ -39,7 +39,7 @@ pub struct Report {
 pub struct Safety(BTreeMap<OutletPath, RunTime>);
 
 impl Safety {
-    /// Takes what a device said.
+    /// Takes a report of a device.
     pub fn observe(&mut self, outlet: &OutletPath, report: Report, zone: &TimeZone) {
         self.0.entry(outlet.clone()).or_default().observe(report, zone);
     }
@@ -143,7 +143,7 @@ pub struct Block {
     pub until: Option<Timestamp>,
 }
 
-/// What the limits say about an outlet.
+/// What the limits decide about an outlet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It may be on; when it is, the limit it reaches next.

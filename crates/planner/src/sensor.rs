@@ -25,7 +25,7 @@ pub struct SensorSpec {
 }
 
 impl SensorSpec {
-    /// How long a value counts unless said otherwise: 30 min.
+    /// How long a value counts unless set otherwise: 30 min.
     pub const DEFAULT_STALE_AFTER: Period = Period::minutes(30);
 
     /// Reads a payload.
@@ -50,7 +50,7 @@ impl SensorSpec {
     }
 }
 
-/// What a sensor says.
+/// A value of a sensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SensorValue {
     /// A finite number, in the sensor's unit.
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pointer_says_why() {
+    fn an_invalid_pointer_is_refused_with_a_reason() {
         assert_eq!(
             "temperature".parse::<Pointer>(),
             Err(PointerError::NoSlash("temperature".to_owned()))

@@ -35,7 +35,7 @@ struct SunKey {
 const REMEMBERED: usize = 732;
 
 /// The answers so far. One takes some hundred thousand instructions, more than all else in a decision, and every
-/// schedule of every group asks the same few questions again and again.
+/// schedule of every group needs the same few events again and again.
 static ALMANAC: Mutex<BTreeMap<SunKey, Option<Timestamp>>> = Mutex::new(BTreeMap::new());
 
 /// When the sun event of a civil date is, to the second, at sea level with the usual refraction. `None` on

@@ -125,7 +125,7 @@ pub struct Site {
     pub overrides: Overrides,
     pub vacation: Vacation,
     pub safety: Safety,
-    pub rations: EnergyLimits,
+    pub energy_limits: EnergyLimits,
     pub readings: Readings,
     pub memory: Memory,
     pub observed: BTreeMap<OutletPath, Power>,
@@ -156,7 +156,7 @@ impl Site {
             overrides: Overrides::default(),
             vacation: Vacation::Off,
             safety: Safety::default(),
-            rations: EnergyLimits::default(),
+            energy_limits: EnergyLimits::default(),
             readings: Readings::default(),
             memory: Memory::default(),
             observed: BTreeMap::new(),
@@ -197,13 +197,13 @@ impl Site {
             overrides: &self.overrides,
             vacation: self.vacation,
             safety: &self.safety,
-            rations: &self.rations,
+            energy_limits: &self.energy_limits,
             readings: &self.readings,
             memory: &self.memory,
             observed: &self.observed,
             holders: &self.holders,
             conditions: self.conditions,
-            reasons: Reasons::Told,
+            reasons: Reasons::Included,
             booted_at: Steady::at(self.booted_at),
             listening_since: Steady::at(self.booted_at),
             now: moment(self.now),
@@ -227,7 +227,7 @@ impl Site {
     }
 
     /// The device of an outlet answers.
-    pub fn says(&mut self, outlet: &OutletPath, power: Power) {
+    pub fn reports(&mut self, outlet: &OutletPath, power: Power) {
         let report = Report {
             power,
             on_time: None,
@@ -238,7 +238,7 @@ impl Site {
         self.observed.insert(outlet.clone(), power);
     }
 
-    pub fn hears(&mut self, value: f64) -> &mut Self {
+    pub fn measures(&mut self, value: f64) -> &mut Self {
         let value = SensorValue::Number(value);
         self.readings
             .record("outdoor".parse().unwrap(), value, Steady::at(self.now));
@@ -246,8 +246,8 @@ impl Site {
     }
 
     /// Somebody overrides both outlets now.
-    pub fn wants(&mut self, stance: OverrideState, lifetime: Lifetime) {
-        let new = Override::new(stance, lifetime, Origin::Command, moment(self.now)).unwrap();
+    pub fn wants(&mut self, state: OverrideState, lifetime: Lifetime) {
+        let new = Override::new(state, lifetime, Origin::Command, moment(self.now)).unwrap();
         for outlet in self.group().outlets.clone() {
             self.overrides.set(outlet, new);
         }

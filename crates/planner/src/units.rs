@@ -18,7 +18,7 @@ pub struct MilliVolts(u64);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MilliAmps(u64);
 
-/// Energy, as devices tell a day's and a month's.
+/// Energy, as devices report a day's and a month's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WattHours(u64);

@@ -31,7 +31,7 @@ pub(super) enum Shape {
 /// Why edges make no window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    /// Neither nothing nor a whole day is what such a window says.
+    /// Such a window is neither empty nor a whole day.
     #[error("start and end are the same; use all_day for a whole day")]
     Empty,
     /// `24:00` only ends a day.
@@ -83,7 +83,7 @@ impl Window {
         }
     }
 
-    /// When it ends, if an edge says so.
+    /// When it ends, if it ends at an edge.
     pub fn end(&self) -> Option<Edge> {
         match self.0 {
             Shape::AllDay | Shape::Lasting { .. } => None,

@@ -1,4 +1,4 @@
-//! `config/default.toml` as an outline: sections, keys and what the comments say about them.
+//! `config/default.toml` as an outline: sections, keys and their comments.
 
 use super::*;
 

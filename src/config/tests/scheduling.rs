@@ -191,7 +191,7 @@ fn a_group_has_sound_defaults() {
 }
 
 #[test]
-fn an_interlocked_group_has_two_outlets_or_more_and_no_schedules() {
+fn an_interlocked_group_has_several_outlets_and_no_schedules() {
     let interlocked = |outlets: &str, more: &str| {
         format!("[[group]]\nid = 'g'\noutlets = [{outlets}]\ninterlock = true\n{more}")
     };
@@ -569,7 +569,7 @@ fn the_digest_names_groups_but_no_place() {
 }
 
 #[test]
-fn a_sensor_speaks_on_a_topic_of_somebody_else() {
+fn a_sensor_topic_is_outside_the_topics_of_the_bridge() {
     let problems = |mqtt: &str, topic: &str| {
         paths(&format!(
             "{mqtt}\n[[sensor]]\nid = 'outdoor'\ntopic = '{topic}'\n"
@@ -630,7 +630,7 @@ fn energy_rules_of_a_group() {
     let finished = group("energy = { finished = { below = '5 W', for = '3m' } }")
         .energy
         .finished;
-    assert_eq!(finished.map(|finished| finished.then), Some(IfFinished::Tell));
+    assert_eq!(finished.map(|finished| finished.then), Some(IfFinished::Report));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `config/schema.json`: the settings for editors, made from what the readers themselves say they expect.
+//! `config/schema.json`: the settings for editors, made from what the readers expect.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,7 +66,7 @@ fn problems(settings: &Setting) -> Vec<Problem> {
     report.into_problems()
 }
 
-/// What the reader of a place says when it is given nothing it could use.
+/// The error of the reader of a place for an invalid value.
 fn expectation(settings: &Setting, place: &Place) -> Option<String> {
     let mut broken = settings.clone();
     at(&mut broken, place).kind = ValueKind::Nil;
@@ -98,7 +98,7 @@ fn range(expected: &str) -> Option<(f64, f64)> {
     Some((from.parse().ok()?, to.split(' ').next()?.parse().ok()?))
 }
 
-/// What the readers' words mean to a schema.
+/// The error texts of the readers as a schema.
 fn type_of(expected: &str) -> Json {
     if expected.contains("a duration") {
         return json!({ "type": ["string", "number"] });
@@ -158,7 +158,7 @@ impl Facts {
             leaves(&settings, &Place::new(), &mut places);
             for place in places {
                 let path = without_indexes(&written(&place));
-                // Where the broken value changes what the table means, another block tells.
+                // Where the broken value changes what the table means, another block is used.
                 if let Some(expected) = expectation(&settings, &place) {
                     facts
                         .types
@@ -257,7 +257,7 @@ static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     schema
 });
 
-/// Why a value is not as the schema says, for the few words that this schema uses.
+/// Why a value does not match the schema, for the few keywords that this schema uses.
 fn fault(value: &Json, schema: &Json, path: &str) -> Option<String> {
     if let Some(choices) = schema["anyOf"].as_array() {
         let none = choices.iter().all(|choice| fault(value, choice, path).is_some());
@@ -341,7 +341,7 @@ fn the_schema_knows_kinds_ranges_words_and_what_is_needed() {
 }
 
 #[test]
-fn the_defaults_and_every_example_are_valid_and_an_unknown_key_is_not() {
+fn defaults_and_examples_are_valid_and_an_unknown_key_is_not() {
     let schema = &*SCHEMA;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
     let examples = fs::read_dir(directory).unwrap().map(|entry| {
@@ -359,7 +359,7 @@ fn the_defaults_and_every_example_are_valid_and_an_unknown_key_is_not() {
     let mut tables = 0;
     for settings in documented().into_iter().chain(examples) {
         assert_eq!(fault(&as_json(&settings), schema, ""), None);
-        // One table after the other gets a key that nobody knows.
+        // One table after the other gets an unknown key.
         let mut places = Vec::new();
         leaves(&settings, &Place::new(), &mut places);
         places.retain(|place| matches!(place.last(), Some(Step::Key(_))));

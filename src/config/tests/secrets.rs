@@ -69,8 +69,8 @@ start = '06:00'
 for = '2h'
 ";
 
-/// Everything a load says: the settings by `{:?}` and as a digest, or the problems.
-fn said(home: &Home) -> String {
+/// Everything a load shows: the settings by `{:?}` and as a digest, or the problems.
+fn shown(home: &Home) -> String {
     match home.load() {
         Ok(settings) => format!("{settings:?} {settings:#?} {}", settings.digest()),
         Err(problems) => format!("{problems} {problems:?}"),
@@ -85,7 +85,7 @@ fn settings_and_their_digest_do_not_hold_secrets() {
     );
     let home = Home::toml(&content);
     let settings = home.load().unwrap();
-    assert!(!said(&home).contains(SECRET));
+    assert!(!shown(&home).contains(SECRET));
     assert!(format!("{settings:?}").contains("***"));
     let digest = settings.digest();
     assert!(
@@ -120,8 +120,8 @@ fn problems_do_not_hold_secrets() {
     for mistake in mistakes {
         let home = Home::toml(&mistake.replace("SECRET", SECRET));
         assert!(home.load().is_err(), "{mistake}");
-        let said = said(&home).replace(&format!("{SECRET}@x"), "");
-        assert!(!said.contains(SECRET), "{mistake}: {said}");
+        let text = shown(&home).replace(&format!("{SECRET}@x"), "");
+        assert!(!text.contains(SECRET), "{mistake}: {text}");
     }
     let mistakes = [
         "SECRET",
@@ -139,7 +139,7 @@ fn problems_do_not_hold_secrets() {
     for mistake in mistakes {
         let home = Home::new("bridge.yaml", mistake.replace("SECRET", SECRET));
         assert!(home.load().is_err(), "{mistake}");
-        assert!(!said(&home).contains(SECRET), "{mistake}: {}", said(&home));
+        assert!(!shown(&home).contains(SECRET), "{mistake}: {}", shown(&home));
     }
 }
 

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn children_are_in_the_order_of_their_positions_and_lights_are_skipped() {
+    fn children_are_ordered_by_position_and_lights_are_skipped() {
         let list = json!({"child_device_list": [
             {"device_id": "c2", "position": 2, "device_on": false, "category": "plug.powerstrip.sub-plug"},
             {"device_id": "c1", "position": 1, "device_on": true},

@@ -334,7 +334,7 @@ mod tests {
                 before = total;
             }
         }
-        // Half a minute before the reset and before the month's end was read by nobody.
+        // Half a minute before the reset and before the month's end was not read.
         assert!(before + 3000 >= device.used, "{before} of {}", device.used);
     }
 
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn last_months_energy_in_the_first_second_of_the_new_one_is_not_counted_again() {
+    fn last_months_energy_is_not_counted_again_in_the_new_month() {
         let mut device = Device::new(true);
         device.now = "2026-11-30T23:59:50Z".parse().unwrap();
         device.month = 9000;
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn another_device_under_the_same_name_goes_on_from_the_same_total() {
+    fn another_device_under_the_same_id_continues_the_total() {
         let mut device = Device::new(true);
         let mut account = account(&device);
         device.run(60, 3600);

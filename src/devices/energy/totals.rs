@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_measured_voltage_is_known_after_a_restart_until_a_reading_shows_otherwise() {
+    fn a_device_that_measured_voltage_is_known_after_a_restart() {
         let (strip, other): (DeviceId, DeviceId) = ("mats".parse().unwrap(), "mats-2".parse().unwrap());
         let totals = EnergyTotals::default();
         let live = Counters {

@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::domain::{
-    off_rules::{Mirror, Mirrored, OurRules, WeeklyOff},
+    off_rules::{OffRulesStatus, OurRules, WantedOffRules, WeeklyOff},
     report::DeviceRule,
 };
 
 /// The wanted OFF rules and those on the plug.
 #[derive(Debug, Default)]
 pub(super) struct OffRulePlan {
-    wanted: Option<Arc<Mirror>>,
+    wanted: Option<Arc<WantedOffRules>>,
     ours: OurRules,
     /// Whether the rules were read since they may have changed.
     fresh: Freshness,
@@ -59,7 +59,7 @@ pub(super) enum Step {
 
 impl OffRulePlan {
     /// The scheduler wants these rules.
-    pub(super) fn set_wanted(&mut self, wanted: Arc<Mirror>) {
+    pub(super) fn set_wanted(&mut self, wanted: Arc<WantedOffRules>) {
         self.ours.extend(wanted.ours.clone());
         self.refused.clear();
         self.fresh = Freshness::Stale;
@@ -172,7 +172,7 @@ impl OffRulePlan {
     }
 
     /// What became of the wanted rules; `None` before the rules were read.
-    pub(super) fn outcome(&self, rules: &[DeviceRule]) -> Option<Mirrored> {
+    pub(super) fn outcome(&self, rules: &[DeviceRule]) -> Option<OffRulesStatus> {
         let wanted = &self.wanted.as_ref()?.wanted;
         if self.fresh == Freshness::Stale {
             return None;
@@ -183,14 +183,14 @@ impl OffRulePlan {
             !ours && !rules.iter().any(|rule| wanted.is_covered_by(rule))
         };
         let refused = self.refused.values().next().cloned();
-        let trouble = refused.or_else(|| {
+        let error = refused.or_else(|| {
             let no_room = is_full && wanted.iter().any(is_missing);
             no_room.then(|| format!("all {} places for rules are taken", rules.len()))
         });
-        Some(Mirrored {
+        Some(OffRulesStatus {
             wanted: (!self.is_pending()).then(|| wanted.clone()),
             ours: self.ours.clone(),
-            trouble,
+            error,
         })
     }
 }
@@ -212,7 +212,7 @@ mod tests {
 
     fn plan(wanted: &[WeeklyOff], ours: &[(&str, WeeklyOff)], rules: &[DeviceRule]) -> OffRulePlan {
         let mut plan = OffRulePlan::default();
-        plan.set_wanted(Arc::new(Mirror {
+        plan.set_wanted(Arc::new(WantedOffRules {
             wanted: wanted.iter().copied().collect(),
             ours: ours.iter().map(|(id, rule)| ((*id).to_owned(), *rule)).collect(),
         }));
@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(plan.step(&[]), Step::Add(wanted));
         let external = [rule("S1", off(5, ALL))];
         assert_eq!(plan.step(&external), Step::Done);
-        let trouble = plan.outcome(&external).unwrap().trouble.unwrap();
-        assert!(trouble.contains("all 1 places"), "{trouble}");
+        let error = plan.outcome(&external).unwrap().error.unwrap();
+        assert!(error.contains("all 1 places"), "{error}");
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         let rules = [rule("S1", off(481, ALL))];
         let plan = plan(&[off(481, 0b110)], &[], &rules);
         assert_eq!(plan.step(&rules), Step::Done);
-        assert_eq!(plan.outcome(&rules).unwrap().trouble, None);
+        assert_eq!(plan.outcome(&rules).unwrap().error, None);
         assert!(plan.outcome(&rules).unwrap().ours.is_empty());
     }
 
@@ -318,8 +318,8 @@ mod tests {
         plan.capacity = Some(32);
         plan.refused.insert(wanted, "no".to_owned());
         assert_eq!(plan.step(&[]), Step::Done);
-        assert_eq!(plan.outcome(&[]).unwrap().trouble.as_deref(), Some("no"));
-        plan.set_wanted(Arc::new(Mirror::default()));
+        assert_eq!(plan.outcome(&[]).unwrap().error.as_deref(), Some("no"));
+        plan.set_wanted(Arc::new(WantedOffRules::default()));
         assert!(plan.refused.is_empty());
     }
 

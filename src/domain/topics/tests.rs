@@ -231,7 +231,7 @@ fn subscriptions_are_exact_patterns() {
 }
 
 #[test]
-fn topics_of_others_are_told_from_ours() {
+fn topics_of_others_are_distinguished_from_ours() {
     let claims = |topic: &str| topics("home/tapo2mqtt").claims(&topic.parse().unwrap());
     for ours in [
         "home/tapo2mqtt",

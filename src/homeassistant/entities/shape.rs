@@ -33,7 +33,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             address: _,
             phase: _,
             availability: _,
-            trouble: _,
+            error: _,
             rssi: _,
         } = report;
         Self {

@@ -180,7 +180,7 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
 }
 
 #[test]
-fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
+fn a_group_with_energy_rules_always_has_energy_entities() {
     let mut rules = driveway().rules().as_ref().clone();
     let energy = |statuses: &StatusCache| {
         let [group] = statuses.announceable().try_into().unwrap();
@@ -201,7 +201,7 @@ fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
         finished: Some(planner::energy_limits::Finished {
             below: planner::units::MilliWatts::from_watts(5),
             length: "3m".parse().unwrap(),
-            then: planner::energy_limits::IfFinished::Tell,
+            then: planner::energy_limits::IfFinished::Report,
         }),
         ..rules.groups[0].energy
     };
@@ -217,7 +217,7 @@ fn a_group_with_energy_rules_shows_its_energy_also_before_it_is_known() {
 }
 
 #[test]
-fn only_members_of_a_group_say_whether_they_are_as_expected() {
+fn only_members_of_a_group_report_a_mismatch() {
     let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
     let has_problem = |statuses| {
         let ids = announced(&plug, &statuses).announces();
@@ -260,7 +260,7 @@ fn keys(report: &DeviceReport) -> Vec<String> {
 }
 
 #[test]
-fn only_what_an_outlet_tells_is_announced() {
+fn only_values_that_an_outlet_reports_have_entities() {
     let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
     let has = |plug: &DeviceReport, key: &str| keys(plug).contains(&key.to_owned());
     for key in [
@@ -312,7 +312,7 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
         address: "192.0.2.8".to_owned(),
         phase: Phase::Degraded,
         availability: Reachable::Offline,
-        trouble: Some(DeviceError {
+        error: Some(DeviceError {
             code: ErrorCode::NoAnswer,
             message: "silent".to_owned(),
         }),

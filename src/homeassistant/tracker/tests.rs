@@ -112,7 +112,7 @@ fn an_outlet_that_is_gone_is_removed_by_its_platform_alone() {
 }
 
 #[test]
-fn a_device_deleted_in_home_assistant_stays_deleted_until_rediscovered() {
+fn a_device_deleted_in_home_assistant_stays_deleted() {
     let mut tracker = tracker();
     let device = strip(&TWO);
     let node = announced(&mut tracker, &device).unwrap().node;
@@ -210,7 +210,7 @@ fn the_echo_of_our_own_withdrawal_deletes_nothing() {
 }
 
 #[test]
-fn a_topic_of_another_program_is_neither_overwritten_nor_taken_for_ours() {
+fn a_topic_of_another_program_is_not_overwritten() {
     let mut tracker = starting();
     let device = strip(&TWO);
     let ours = announced(&mut self::tracker(), &device).unwrap();
@@ -234,7 +234,7 @@ fn a_topic_of_another_program_is_neither_overwritten_nor_taken_for_ours() {
 }
 
 #[test]
-fn what_another_program_announced_is_not_cleared_with_our_device() {
+fn discovery_of_another_program_is_not_cleared_with_our_device() {
     let mut tracker = tracker();
     let ours = announced(&mut tracker, &strip(&TWO)).unwrap();
     let foreign = ours.json.replace("\"tapo2mqtt\"", "\"other\"");

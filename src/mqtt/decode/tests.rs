@@ -421,7 +421,7 @@ fn nobody_goes_back_to_the_schedules_for_a_while() {
 }
 
 #[test]
-fn messages_say_what_is_expected() {
+fn messages_name_what_is_expected() {
     let message = |payload: &str| refused(set(payload)).0.to_string();
     assert_eq!(
         message("ein"),
@@ -688,7 +688,7 @@ proptest! {
 }
 
 #[test]
-fn a_device_is_restarted_by_a_button_or_a_word_and_not_by_a_stray_value() {
+fn a_device_is_restarted_by_known_payloads_only() {
     let verb = || Verb::SetAttribute("reboot".to_owned());
     for payload in ["{}", "PRESS", "reboot", " Reboot "] {
         let command = accepted(read(&verb(), payload.as_bytes())).0;

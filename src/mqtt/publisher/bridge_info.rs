@@ -122,7 +122,7 @@ impl<'a> DeviceEntry<'a> {
             state: any_on(&report.outlets),
             availability: report.availability,
             status: report.phase,
-            last_error: report.trouble.as_ref().map(|trouble| trouble.message.as_str()),
+            last_error: report.error.as_ref().map(|error| error.message.as_str()),
         }
     }
 
@@ -149,7 +149,7 @@ impl<'a> DeviceEntry<'a> {
     }
 }
 
-/// `bridge/last_error`: the newest trouble of a device or the settings, or a null message once there is none.
+/// `bridge/last_error`: the newest error of a device or the settings, or a null message once there is none.
 #[derive(Serialize, Default)]
 pub(crate) struct LastError<'a> {
     code: Option<ErrorCode>,
@@ -160,13 +160,12 @@ pub(crate) struct LastError<'a> {
 
 impl<'a> LastError<'a> {
     pub(crate) fn of(report: Option<&'a DeviceReport>, now: Timestamp) -> Self {
-        let Some((report, trouble)) = report.and_then(|report| Some((report, report.trouble.as_ref()?)))
-        else {
+        let Some((report, error)) = report.and_then(|report| Some((report, report.error.as_ref()?))) else {
             return Self::default();
         };
-        let message = format!("{}: {}", report.id, trouble.message);
+        let message = format!("{}: {}", report.id, error.message);
         Self {
-            code: Some(trouble.code),
+            code: Some(error.code),
             message: Some(message.chars().take(STATE_TEXT_MAX).collect()),
             device: Some(&report.id),
             at: Some(now),

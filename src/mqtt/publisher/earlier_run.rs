@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_list_is_read_once_and_again_on_the_next_connection_if_it_did_not_arrive() {
+    fn a_list_that_did_not_arrive_is_read_on_the_next_connection() {
         let (mut earlier, now) = (EarlierRun::default(), Instant::now());
         assert_eq!(earlier.deadline(), None);
         earlier.connected(now);

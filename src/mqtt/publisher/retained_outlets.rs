@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_run_published_is_cleared_when_the_device_does_not_have_it() {
+    fn topics_of_missing_outlets_of_an_earlier_run_are_cleared() {
         let mut retained = RetainedOutlets::default();
         retained.add_earlier(earlier(
             r#"{"id":"mats","outlets":[{"key":"1","position":1,"name":"Left"},{"key":"3","position":3,"name":null}]}"#,

@@ -226,7 +226,7 @@ impl<'a> DeviceValues<'a> {
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
             firmware_latest: None,
             status: report.phase,
-            error: report.trouble.as_ref(),
+            error: report.error.as_ref(),
         }
     }
 }

@@ -48,7 +48,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_first_is_published_at_once_and_the_rest_together_after_the_pause() {
+    fn the_first_is_published_at_once_and_the_rest_after_the_pause() {
         let (mut throttle, start) = (Throttle::new(PAUSE), Instant::now());
         assert_eq!(throttle.due(), None);
         throttle.request(start);

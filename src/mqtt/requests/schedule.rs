@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_was_expected() {
+    fn errors_name_what_was_expected() {
         let deep = format!(
             r#"{{"group":"g","schedule":{}1{}}}"#,
             r#"{"a":"#.repeat(200),

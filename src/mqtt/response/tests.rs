@@ -116,7 +116,7 @@ fn a_group_has_the_result_of_each_member() {
 }
 
 #[test]
-fn members_of_a_group_on_two_strips_do_not_pose_as_outlets_of_one() {
+fn members_on_two_strips_are_not_shown_as_outlets_of_one() {
     let context = context(group(), Some(named("t")));
     let outcome = CommandOutcome::of_members(vec![member("a/1", Power::On), member("b/1", Power::Off)]);
     let response = parsed(&of_command(&context, &outcome, |_| None, context.received));
@@ -165,7 +165,7 @@ fn a_schedule_that_is_switched_responds_like_a_command() {
 }
 
 #[test]
-fn a_response_that_is_too_large_says_how_to_ask_for_less() {
+fn a_response_that_is_too_large_suggests_a_smaller_request() {
     let plan = request(ResponseTopic::Request("plan".parse().unwrap()), Some(named("p")));
     let data = |bytes: usize| Ok(Value::String("x".repeat(bytes)));
     let overhead = of_request(&plan, &data(0)).unwrap().len();

@@ -70,7 +70,7 @@ async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wanted() {
+async fn rule_16_a_missed_edge_is_made_up_for_only_if_configured() {
     for (policy, after_on, after_off) in [
         (OnReconnect::Reconcile, ON, OFF),
         (OnReconnect::Keep, OFF, ON),
@@ -87,8 +87,8 @@ async fn rule_16_an_edge_that_was_missed_is_made_up_for_only_where_that_is_wante
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
-    for (policy, expected, source, told) in [
+async fn rule_16_the_override_of_a_return_is_reported_with_its_reason() {
+    for (policy, expected, source, message) in [
         (
             OnReconnect::Keep,
             None,
@@ -109,7 +109,7 @@ async fn rule_16_the_override_of_a_return_is_told_with_its_reason() {
         assert_eq!((standing.expected, standing.source), (expected, source));
         let reason = standing.reason.as_ref().unwrap().to_string();
         assert!(reason.contains("(reconnect at 06:20)"), "{reason}");
-        let set = (EventKind::OverrideSet, told.to_owned());
+        let set = (EventKind::OverrideSet, message.to_owned());
         assert!(world.events.contains(&set), "{:?}", world.events);
     }
 }
@@ -135,7 +135,7 @@ async fn rule_16_nothing_is_set_where_the_plan_agrees() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_those_that_come_back_together_are_switched_on_one_after_the_other() {
+async fn rule_16_outlets_that_return_together_go_on_one_by_one() {
     let mut group = with(OnReconnect::Reconcile);
     group.stagger = Some("3s".parse().unwrap());
     let mut world = world(group, "2024-06-21T06:10:00").await;
@@ -165,7 +165,7 @@ async fn rule_16_a_limit_goes_before_what_a_return_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_without_schedules_off_switches_off_and_the_next_command_counts() {
+async fn rule_16_without_schedules_off_holds_until_the_next_command() {
     for (policy, at_once) in [
         (OnReconnect::Reconcile, ON),
         (OnReconnect::Keep, ON),
@@ -197,7 +197,7 @@ async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
+async fn rule_16_a_later_failed_command_keeps_the_return_override() {
     let mut group = with(OnReconnect::Keep);
     group.outlets = vec!["heater".parse().unwrap(), "mats/1".parse().unwrap()];
     group.stagger = Some("30s".parse().unwrap());
@@ -217,11 +217,11 @@ async fn rule_16_a_command_that_fails_later_does_not_undo_what_a_return_left() {
         Some(Err(crate::domain::command_error::ErrorCode::NotConfirmed))
     );
     let kept = world.kept().overrides;
-    let stances: Vec<_> = kept
+    let states: Vec<_> = kept
         .iter()
-        .map(|(path, set)| (path.to_string(), set.stance()))
+        .map(|(path, set)| (path.to_string(), set.state()))
         .collect();
-    assert_eq!(stances, [("heater".to_owned(), OverrideState::Leave)]);
+    assert_eq!(states, [("heater".to_owned(), OverrideState::Leave)]);
 }
 
 #[tokio::test(start_paused = true)]

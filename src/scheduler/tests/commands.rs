@@ -39,7 +39,7 @@ fn manual() -> Group {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_command_overrides_until_the_edge_that_contradicts_it() {
+async fn rule_08_a_command_overrides_until_a_contradicting_edge() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     let command = world.set("group/driveway", ON).await;
     world.pass("1s").await;
@@ -59,7 +59,7 @@ async fn rule_08_a_command_overrides_until_the_edge_that_contradicts_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_an_override_set_just_after_an_edge_is_not_cancelled_by_it() {
+async fn rule_08_an_override_just_after_an_edge_is_not_ended_by_it() {
     let mut world = world(morning(), "2024-06-21T07:59:00").await;
     world.until("2024-06-21T08:00:00").await;
     world.set("mats/1", ON).await;
@@ -129,7 +129,7 @@ async fn rule_08_a_command_that_failed_leaves_the_override_before_it() {
             .kept()
             .overrides
             .iter()
-            .all(|(_, found)| found.stance() == ON.into()),
+            .all(|(_, found)| found.state() == ON.into()),
         "what is not confirmed is not kept"
     );
     world.pass("1s").await;
@@ -281,7 +281,7 @@ async fn rule_08_an_ignored_button_is_left_until_the_next_edge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_switch_that_failed_half_way_is_not_taken_for_a_button() {
+async fn rule_08_a_half_failed_switch_is_not_taken_for_a_button() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
     world.relay("mats/1").stubborn = true;
     world.set("mats/1", ON).await;
@@ -416,9 +416,9 @@ async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
         .await
         .unwrap();
     world.restart(Duration::from_secs(10)).await;
-    let told = world.rules_told.last().unwrap().groups[0].schedules.clone();
-    assert_eq!(told.len(), 2);
-    assert!(!told[0].enabled);
+    let schedules = world.rules_sent.last().unwrap().groups[0].schedules.clone();
+    assert_eq!(schedules.len(), 2);
+    assert!(!schedules[0].enabled);
     world.until("2024-06-21T06:30:00").await;
     assert_eq!(world.power("mats/1"), OFF, "disabled");
     world.until("2024-06-21T12:30:00").await;
@@ -503,7 +503,7 @@ async fn rule_08_overrides_are_listed_and_cleared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_the_plan_is_told_from_the_same_planner() {
+async fn rule_13_the_plan_comes_from_the_same_planner() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     let plan = world
         .request(Request::Plan {
@@ -545,7 +545,7 @@ async fn commands_that_wait_at_the_stop_are_answered() {
     world.relay("mats/1").online = false;
     let command = world.set("group/driveway", ON).await;
     world.stop().await;
-    world.hear_answers();
+    world.take_answers();
     assert_eq!(world.code(command), Some(Err(ErrorCode::ShuttingDown)));
 }
 
@@ -571,6 +571,6 @@ async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
     assert_eq!(world.power("lamp"), ON);
     assert!(
         !world.outlets.contains_key(&"lamp".parse().unwrap()),
-        "nothing to say of it"
+        "nothing to report"
     );
 }

@@ -104,7 +104,7 @@ async fn switch_on(world: &mut World, paths: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_a_used_budget_is_off_until_midnight_and_refuses_with_the_time() {
+async fn rule_19_a_used_budget_is_off_and_refuses_until_midnight() {
     let mut world = metered(
         laundry(budget(1000), false),
         "2024-06-21T09:00:00",
@@ -147,7 +147,7 @@ async fn rule_19_a_used_budget_is_off_until_midnight_and_refuses_with_the_time()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_after_midnight() {
+async fn rule_19_a_budget_suspends_schedules_and_overrides() {
     let mut group = laundry(budget(500), true);
     group.schedules = vec![schedule("day", "06:00", "05:00")];
     let mut world = metered(group, "2024-06-21T06:00:00", [0, 0, 1000]).await;
@@ -155,8 +155,8 @@ async fn rule_19_a_budget_stops_schedules_and_overrides_and_lets_them_go_on_afte
     world.pass("31m").await;
     assert_eq!(relays(&world), [OFF; 3]);
     let standing = world.standing("boiler");
-    let said = (standing.source, standing.rule.as_deref(), standing.expected);
-    assert_eq!(said, (Source::Safety, Some("daily_budget"), Some(OFF)));
+    let decided = (standing.source, standing.rule.as_deref(), standing.expected);
+    assert_eq!(decided, (Source::Safety, Some("daily_budget"), Some(OFF)));
     let reason = standing.reason.as_ref().unwrap().as_str();
     assert_eq!(reason, "daily budget 0.5 kWh used, off until Sat 00:00");
     let midnight = "2024-06-22T00:00:00Z".parse().unwrap();
@@ -190,7 +190,7 @@ async fn rule_19_a_used_budget_survives_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedules() {
+async fn rule_19_a_shed_outlet_comes_back_without_schedules() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -234,7 +234,7 @@ async fn rule_19_the_last_outlet_is_shed_and_comes_back_by_itself_without_schedu
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_somebody_who_commands_off_keeps_a_shed_outlet_off() {
+async fn rule_19_an_off_command_keeps_a_shed_outlet_off() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -251,7 +251,7 @@ async fn rule_19_somebody_who_commands_off_keeps_a_shed_outlet_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_a_timed_on_that_is_shed_goes_on_until_its_time_and_no_longer() {
+async fn rule_19_a_shed_timed_on_still_ends_at_its_time() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -303,7 +303,7 @@ async fn rule_19_a_scheduled_group_sheds_and_returns_by_priority() {
     world.until("2024-06-21T22:00:02").await;
     world.draw("washer", 10);
     world.pass("5m").await;
-    assert_eq!(relays(&world), [OFF; 3], "nobody wants it any more");
+    assert_eq!(relays(&world), [OFF; 3], "it is not wanted any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,7 +328,7 @@ async fn rule_19_a_command_for_a_group_switches_on_what_fits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_a_load_that_has_finished_is_told_once_and_off_until_the_next_edge() {
+async fn rule_19_a_finished_load_is_reported_once_and_stays_off() {
     let mut world = metered(
         laundry(finished(IfFinished::Off), true),
         "2024-06-21T05:59:00",
@@ -340,13 +340,13 @@ async fn rule_19_a_load_that_has_finished_is_told_once_and_off_until_the_next_ed
     world.draw("washer", 2);
     world.pass("5m").await;
     assert_eq!(relays(&world), [OFF, ON, ON]);
-    let told: Vec<_> = world
+    let reported: Vec<_> = world
         .events
         .iter()
         .filter(|(kind, _)| *kind == EventKind::LoadFinished)
         .collect();
     assert_eq!(
-        told,
+        reported,
         [&(
             EventKind::LoadFinished,
             "the load of washer has finished".to_owned()
@@ -371,7 +371,7 @@ async fn rule_19_a_load_that_has_finished_is_told_once_and_off_until_the_next_ed
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_a_load_that_has_finished_is_switched_off_until_that_is_confirmed() {
+async fn rule_19_a_finished_load_is_switched_off_until_confirmed() {
     let mut world = metered(
         laundry(finished(IfFinished::Off), false),
         "2024-06-21T09:00:00",
@@ -410,9 +410,9 @@ async fn rule_19_standby_is_switched_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_what_a_silent_meter_does_not_say_is_not_quiet_and_is_told_once() {
+async fn rule_19_a_silent_meter_is_not_idle_and_is_reported_once() {
     let mut world = metered(
-        laundry(finished(IfFinished::Tell), false),
+        laundry(finished(IfFinished::Report), false),
         "2024-06-21T09:00:00",
         [500, 0, 0],
     )
@@ -441,7 +441,7 @@ async fn rule_19_what_a_silent_meter_does_not_say_is_not_quiet_and_is_told_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_rules_that_change_hold_at_once_and_those_that_go_leave_nothing() {
+async fn rule_19_changed_and_removed_rules_apply_at_once() {
     let mut world = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
@@ -546,7 +546,7 @@ fn run(test: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), Test
 }
 
 #[test]
-fn rule_19_no_sequence_draws_more_than_the_ceiling_for_longer_than_a_reading_takes() {
+fn rule_19_no_sequence_exceeds_the_limit_longer_than_a_reading() {
     const PAUSE: i64 = 60;
     check(
         16,
@@ -576,7 +576,7 @@ fn rule_19_no_sequence_draws_more_than_the_ceiling_for_longer_than_a_reading_tak
 }
 
 #[test]
-fn rule_19_no_sequence_uses_more_than_the_budget_and_one_reading() {
+fn rule_19_no_sequence_exceeds_the_budget_by_over_a_reading() {
     let steps = steps().prop_map(|steps| {
         // What is used out of reach and while the clock is set is another matter.
         let counts = |step: &Step| !matches!(step, Step::Outage(..) | Step::Jump(_) | Step::Restart(_));

@@ -64,7 +64,7 @@ async fn rule_17_a_newer_on_switches_the_others_off_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_one_that_is_not_confirmed_off_is_waited_for_until_the_command_ends() {
+async fn rule_17_an_on_waits_until_the_other_is_confirmed_off() {
     let mut world = world(pair(), "2024-06-21T09:00:00").await;
     world.set("heater", ON).await;
     world.pass("1s").await;
@@ -82,7 +82,7 @@ async fn rule_17_one_that_is_not_confirmed_off_is_waited_for_until_the_command_e
     assert_eq!((world.power("heater"), world.power("fan")), (ON, OFF));
     world.relay("heater").stubborn = false;
     world.pass("5m").await;
-    assert_eq!(world.power("heater"), ON, "nobody wants another on any more");
+    assert_eq!(world.power("heater"), ON, "no other is wanted on any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn rule_17_a_command_that_would_turn_on_two_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_a_start_waits_until_the_others_were_heard() {
+async fn rule_17_a_start_waits_until_the_others_have_reported() {
     let mut world = world(pair(), "2024-06-21T09:00:00").await;
     world.press("heater");
     world.pass("1m").await;

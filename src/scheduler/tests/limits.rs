@@ -71,7 +71,7 @@ async fn rule_07_a_restart_two_hours_into_six_leaves_four() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_an_on_that_limits_forbid_is_refused_with_its_time_and_never_sent() {
+async fn rule_07_a_forbidden_on_is_refused_with_its_time_and_not_sent() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
     world.set("heater", ON).await;
     world.until("2024-06-21T15:00:05").await;
@@ -92,7 +92,7 @@ async fn rule_07_an_on_that_limits_forbid_is_refused_with_its_time_and_never_sen
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_button_pressed_while_it_cools_is_undone_and_no_override() {
+async fn rule_07_a_button_pressed_in_a_cooldown_is_undone() {
     let mut group = heater();
     group.schedules = vec![schedule("day", "08:00", "20:00")];
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -127,7 +127,7 @@ async fn rule_07_the_winners_limits_hold_for_overrides_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_a_countdown_is_armed_with_the_limit_and_cleared_with_off() {
+async fn rule_11_a_countdown_is_armed_with_the_limit_cleared_with_off() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
     world.pass("6s").await;
     world.set("heater", ON).await;
@@ -155,7 +155,7 @@ async fn rule_11_a_plug_that_went_on_by_its_button_is_armed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_without_the_bridge_the_plug_switches_itself_off_and_cools() {
+async fn rule_11_without_the_bridge_the_plug_switches_itself_off() {
     let mut group = heater();
     group.schedules = vec![schedule("day", "08:00", "20:00")];
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -181,7 +181,7 @@ async fn rule_11_a_countdown_of_an_earlier_run_of_the_bridge_is_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_a_foreign_countdown_is_respected_and_told() {
+async fn rule_11_an_external_countdown_is_kept_and_reported() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
     let foreign = Dial::Until(Instant::now() + Duration::from_hours(1));
     world.relay("heater").dial = foreign;
@@ -263,7 +263,7 @@ async fn rule_02_run_time_is_real_time_when_the_clock_is_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_limit_goes_before_an_errand_that_is_under_way() {
+async fn rule_06_a_limit_goes_before_a_command_that_is_in_flight() {
     let mut group = heater();
     group.limits = limits("10m", "5m");
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -282,7 +282,7 @@ async fn rule_06_a_limit_goes_before_an_errand_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_in_a_scheduled_group_the_plug_counts_an_override_that_ends_off() {
+async fn rule_12_the_plug_counts_an_override_that_ends_off() {
     let mut group = heater();
     group.schedules = vec![schedule("morning", "06:00", "08:00")];
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -300,12 +300,12 @@ async fn rule_12_in_a_scheduled_group_the_plug_counts_an_override_that_ends_off(
     assert_eq!(
         world.count(EventKind::OverrideSet),
         1,
-        "the countdown is nobody's wish"
+        "the countdown is no override"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_an_override_that_ends_in_a_window_is_not_counted_down() {
+async fn rule_12_an_override_that_ends_in_a_window_has_no_countdown() {
     let mut group = heater();
     group.schedules = vec![schedule("morning", "09:05", "12:00")];
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -357,7 +357,7 @@ async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_member_whose_turn_comes_in_its_cooldown_is_not_switched() {
+async fn rule_07_a_staggered_member_in_its_cooldown_is_not_switched() {
     let mut group = morning();
     group.stagger = Some("15s".parse().unwrap());
     let mut world = world(group.clone(), "2024-06-21T09:00:00").await;
@@ -393,7 +393,7 @@ async fn rule_02_what_ran_while_the_machine_slept_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_a_limit_that_ends_an_override_is_told_as_off_for_all_members() {
+async fn rule_13_a_limit_that_ends_an_override_is_off_for_all_members() {
     let mut group = morning();
     group.limits = limits("6h", "30m");
     let mut world = world(group, "2024-06-21T09:00:00").await;

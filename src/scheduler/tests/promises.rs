@@ -420,7 +420,7 @@ impl Run {
             let note = Note::Flip(relay_of(&flip.place), flip.power, flip.by);
             self.log.add(at, wall, note);
         }
-        let told = self.world.rules_told.last().cloned();
+        let told = self.world.rules_sent.last().cloned();
         let windows = told.map(|rules| {
             let driveway = rules.groups.iter().find(|group| group.id.as_str() == GROUPS[0]);
             let schedules = driveway.into_iter().flat_map(|group| &group.schedules);
@@ -517,7 +517,7 @@ impl Run {
 
     async fn restart(&mut self, down: u64, setting: Option<Setting>) {
         self.world.stop().await;
-        self.world.hear_answers();
+        self.world.take_answers();
         self.look();
         self.note(Note::Bridge(false));
         if let Some(setting) = setting {

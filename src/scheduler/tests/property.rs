@@ -29,7 +29,7 @@ enum Step {
     Pass(u64),
     /// Out of reach from now on, or back.
     Outage(usize),
-    /// The bridge is killed, somebody may press a button, the clock may be set, and it starts again.
+    /// The bridge is killed, a button may be pressed, the clock may be set, and it starts again.
     Restart {
         down: u64,
         press: Option<usize>,

@@ -84,7 +84,7 @@ async fn what_an_outlet_has_run_counts_on() {
     assert_eq!(world.power("mats/1"), ON);
     world.reload(limited("More mats", "3h"), &["mats"]).await;
     assert_eq!(world.power("mats/1"), ON);
-    assert_eq!(world.rules_told.last().unwrap().groups[0].name, "More mats");
+    assert_eq!(world.rules_sent.last().unwrap().groups[0].name, "More mats");
     world.pass("59m").await;
     assert_eq!(world.power("mats/1"), ON);
     world.pass("2m").await;
@@ -118,7 +118,7 @@ async fn an_override_ends_with_its_group_and_outlives_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_schedule_changed_by_request_stays_on_top_while_its_group_does() {
+async fn a_schedule_changed_by_request_stays_while_its_group_does() {
     let mut world = world(morning(), NOON).await;
     let disable = Request::EnableSchedule {
         group: "driveway".parse().unwrap(),
@@ -130,13 +130,13 @@ async fn a_schedule_changed_by_request_stays_on_top_while_its_group_does() {
     longer.schedules[0] = schedule("morning", "06:00", "09:00");
     longer.schedules.push(schedule("evening", "18:00", "20:00"));
     world.reload(rules(longer), &["mats"]).await;
-    let told = &world.rules_told.last().unwrap().groups[0].schedules;
-    let enabled: Vec<bool> = told.iter().map(|schedule| schedule.enabled).collect();
+    let schedules = &world.rules_sent.last().unwrap().groups[0].schedules;
+    let enabled: Vec<bool> = schedules.iter().map(|schedule| schedule.enabled).collect();
     assert_eq!(enabled, [false, true]);
 
     // One that the settings have no longer is not changed any more.
     let other = group(vec![schedule("other", "06:00", "08:00")]);
     world.reload(rules(other), &["mats"]).await;
     world.reload(rules(morning()), &["mats"]).await;
-    assert!(world.rules_told.last().unwrap().groups[0].schedules[0].enabled);
+    assert!(world.rules_sent.last().unwrap().groups[0].schedules[0].enabled);
 }

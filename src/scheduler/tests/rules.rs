@@ -55,7 +55,7 @@ async fn rule_03_an_edge_is_acted_on_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_05_an_outlet_that_was_out_of_reach_at_its_edge_is_switched_when_it_returns() {
+async fn rule_05_an_outlet_that_missed_its_edge_is_switched_on_return() {
     let mut world = world(morning(), "2024-06-21T05:59:00").await;
     for path in ["mats/1", "mats/2"] {
         world.relay(path).online = false;
@@ -120,14 +120,14 @@ fn conditional(when_unknown: WhenUnknown) -> Group {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grace_ends() {
+async fn rule_10_after_a_restart_a_heater_runs_until_the_grace_ends() {
     for (when_unknown, afterwards) in [
         (WhenUnknown::Off, OFF),
         (WhenUnknown::On, ON),
         (WhenUnknown::Hold, ON),
     ] {
         let mut world = world(conditional(when_unknown), "2024-06-21T05:59:00").await;
-        world.say("weather/outdoor", "-3").await;
+        world.publish("weather/outdoor", "-3").await;
         world.until("2024-06-21T06:01:00").await;
         assert_eq!(world.power("mats/1"), ON);
         world.restart(Duration::from_secs(20)).await;
@@ -141,9 +141,9 @@ async fn rule_10_a_restart_with_a_silent_sensor_lets_a_heater_run_until_the_grac
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
+async fn rule_10_hold_survives_a_restart() {
     let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
-    world.say("weather/outdoor", "-3").await;
+    world.publish("weather/outdoor", "-3").await;
     world.until("2024-06-21T06:01:00").await;
     world.restart(Duration::from_secs(20)).await;
     // Off by its button while the bridge was down: the schedule was on, so it is switched on again.
@@ -154,20 +154,20 @@ async fn rule_10_hold_remembers_over_a_restart_what_the_schedule_was_doing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_a_sensor_that_falls_silent_is_told_once_and_again_when_it_speaks() {
+async fn rule_10_a_stale_sensor_and_its_return_are_reported_once() {
     let mut world = world(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
-    world.say("weather/outdoor", "-3").await;
-    world.say("weather/outdoor", "nonsense").await;
+    world.publish("weather/outdoor", "-3").await;
+    world.publish("weather/outdoor", "nonsense").await;
     world.until("2024-06-21T05:29:00").await;
     assert_eq!(world.count(EventKind::SensorStale), 0);
     world.until("2024-06-21T05:45:00").await;
     assert_eq!(world.count(EventKind::SensorStale), 1);
-    world.say("weather/outdoor", "-2").await;
+    world.publish("weather/outdoor", "-2").await;
     assert_eq!(world.count(EventKind::SensorBack), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_03_a_clock_that_is_set_is_noticed_and_no_edge_fires_twice() {
+async fn rule_03_a_clock_change_is_noticed_and_no_edge_fires_twice() {
     let mut world = world(morning(), "2024-06-21T05:00:00").await;
     world.clock.jump(jiff::SignedDuration::from_hours(2));
     world.pass("61s").await;
@@ -179,7 +179,7 @@ async fn rule_03_a_clock_that_is_set_is_noticed_and_no_edge_fires_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
+async fn rule_13_every_outlet_has_an_expected_state_and_a_reason() {
     let mut world = world(morning(), "2024-06-21T06:10:00").await;
     world.pass("5s").await;
     let standing = world.standing("mats/1");
@@ -191,7 +191,7 @@ async fn rule_13_every_outlet_says_what_it_should_be_and_why() {
     );
     let group = world.group();
     assert_eq!((group.state, group.next_state), (Some(ON), Some(OFF)));
-    assert!(!world.rules_told.is_empty(), "the rules come first");
+    assert!(!world.rules_sent.is_empty(), "the rules come first");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,11 +201,11 @@ async fn rule_13_an_edge_under_an_override_says_what_counts() {
     let off = Action::Switch(Switch::To(OFF));
     world.command("group/driveway", off, hold).await;
     world.until("2024-06-21T06:00:05").await;
-    let told = world
+    let stale = world
         .events
         .iter()
         .find(|(kind, _)| *kind == EventKind::ScheduleOn);
-    let (_, message) = told.unwrap();
+    let (_, message) = stale.unwrap();
     assert!(
         message.starts_with("schedules want group driveway on, but: manual OFF"),
         "{message}"
@@ -236,7 +236,7 @@ async fn rule_14_asking_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    let stranger = r#"{
+    let unknown = r#"{
         "overrides": {"gone/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "never", "origin": "command"}},
         "safety": {"gone/1": {"on_since": "2024-06-21T08:00:00Z"}},
         "timers": {"lamp": {"set_at": "2024-06-19T08:00:00Z", "off_at": "2024-06-19T09:00:00Z"}},
@@ -246,14 +246,14 @@ async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
         },
         "memory": [{"group": "nobody", "schedule": "x", "at": "2024-06-21T08:00:00Z", "memory": {}}]
     }"#;
-    world.keep(serde_json::from_str(stranger).unwrap());
+    world.keep(serde_json::from_str(unknown).unwrap());
     world.restart(Duration::from_secs(1)).await;
     world.pass("10s").await;
     let kept = world.kept();
     assert_eq!(kept.overrides.len(), 0);
     assert!(kept.runs.keys().all(|outlet| outlet.device.as_str() == "mats"));
     assert!(kept.timers.is_empty() && kept.saved.schedule_changes.is_empty());
-    assert_eq!(world.rules_told.last().unwrap().groups[0], morning());
+    assert_eq!(world.rules_sent.last().unwrap().groups[0], morning());
 }
 
 #[tokio::test(start_paused = true)]

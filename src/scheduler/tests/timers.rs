@@ -58,7 +58,7 @@ async fn lamp() -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_a_countdown_is_held_by_the_plug_and_elsewhere_by_the_bridge() {
+async fn rule_12_a_countdown_runs_on_the_plug_or_else_in_the_bridge() {
     let mut world = lamp().await;
     world.set("mats/1", ON).await;
     world.pass("1s").await;
@@ -102,7 +102,7 @@ async fn rule_12_a_countdown_outlives_the_bridge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_a_countdown_of_zero_cancels_and_a_newer_command_replaces() {
+async fn rule_12_zero_cancels_a_countdown_and_a_command_replaces_it() {
     let mut world = lamp().await;
     done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
     done(&mut world, "lamp", Action::CountDown(minutes(20))).await;
@@ -212,7 +212,7 @@ async fn rule_12_after_a_countdown_schedules_wait_for_their_next_edge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_a_countdown_that_ended_without_the_bridge_is_an_override_all_the_same() {
+async fn rule_12_a_countdown_that_ended_unseen_is_an_override() {
     let mut group = group(vec![schedule("day", "08:00", "20:00")]);
     group.outlets = vec!["heater".parse().unwrap()];
     let mut world = world(group, "2024-06-21T09:00:00").await;
@@ -229,7 +229,7 @@ async fn rule_12_a_countdown_that_ended_without_the_bridge_is_an_override_all_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_when_a_person_says_so() {
+async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_by_command() {
     let mut world = lamp().await;
     world.relay("lamp").dial = Dial::Until(Instant::now() + minutes(30));
     world.pass("6s").await;
@@ -270,7 +270,7 @@ async fn rule_12_timed_off_ends_for_outlets_in_groups_and_in_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_timed_off_survives_a_restart_and_is_ended_by_what_is_newer() {
+async fn rule_12_timed_off_survives_a_restart_and_ends_by_a_command() {
     let mut world = lamp().await;
     done(&mut world, "lamp", Action::OffFor(minutes(10))).await;
     world.restart(minutes(5)).await;
@@ -285,7 +285,7 @@ async fn rule_12_timed_off_survives_a_restart_and_is_ended_by_what_is_newer() {
     done(&mut world, "lamp", Action::OffFor(minutes(10))).await;
     world.press("lamp");
     world.pass("6s").await;
-    assert!(world.kept().timers.is_empty(), "somebody switched it on");
+    assert!(world.kept().timers.is_empty(), "it was switched on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,7 +319,7 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
     done(&mut world, "mats/1", Action::OffFor(minutes(5))).await;
     world.pass("29m").await;
     assert_eq!(world.power("mats/1"), OFF);
-    assert_eq!(world.count(EventKind::RefusedBySafety), 1, "told once");
+    assert_eq!(world.count(EventKind::RefusedBySafety), 1, "reported once");
     let standing = world.standing("mats/1");
     assert_eq!((standing.expected, standing.mismatch), (Some(OFF), Some(false)));
     let reason = standing.reason.as_ref().unwrap().to_string();
@@ -330,7 +330,7 @@ async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_timed_off_of_an_outlet_that_is_away_for_a_day_is_dropped() {
+async fn rule_12_timed_off_of_an_outlet_away_for_a_day_is_dropped() {
     let mut world = lamp().await;
     done(&mut world, "lamp", Action::OffFor(minutes(5))).await;
     world.relay("lamp").online = false;
@@ -357,7 +357,7 @@ async fn rule_12_in_a_scheduled_group_timed_off_is_an_override() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_timed_off_gives_way_to_a_rival_that_went_on_meanwhile() {
+async fn rule_12_timed_off_does_not_replace_an_interlocked_outlet() {
     let mut locked = manual();
     locked.interlock = Interlock::OneOn;
     let mut world = world(locked, "2024-06-21T09:00:00").await;

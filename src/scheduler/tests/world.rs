@@ -26,7 +26,7 @@ use crate::{
         command_error::{CommandError, ErrorCode},
         device_command::{DeviceAction, DeviceCommand, Source, Switch},
         devices::{DeviceEvent, DeviceMsg},
-        off_rules::{Mirror, Mirrored, has_fired},
+        off_rules::{OffRulesStatus, WantedOffRules, has_fired},
         reply::{Applied, CommandResult, Reply},
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind,
@@ -103,9 +103,9 @@ impl Gauge {
     }
 }
 
-/// What the bridge was told of an outlet last.
+/// The last report of an outlet to the bridge.
 #[derive(Debug)]
-enum Told {
+enum LastReport {
     Nothing,
     /// It is out of reach.
     Away,
@@ -211,7 +211,7 @@ pub(super) struct Relay {
     /// What it holds and follows by itself.
     pub(super) rules: DeviceRules,
     pub(super) gauge: Option<Gauge>,
-    told: Told,
+    last_report: LastReport,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
     /// Whether an order of the bridge switched it on.
@@ -236,7 +236,7 @@ impl Relay {
             stubborn: false,
             rules: DeviceRules::default(),
             gauge: None,
-            told: Told::Nothing,
+            last_report: LastReport::Nothing,
             able_since: Some(Instant::now()),
             ordered: false,
             armed: None,
@@ -338,15 +338,15 @@ impl Relay {
         }
     }
 
-    /// Whether the bridge was told what it is, or that it is out of reach.
-    fn is_told(&self) -> bool {
-        !matches!(self.told, Told::Nothing)
+    /// Whether its state, or that it is out of reach, was reported to the bridge.
+    fn is_reported(&self) -> bool {
+        !matches!(self.last_report, LastReport::Nothing)
     }
 
-    fn said(&self) -> Option<&Outlet> {
-        match &self.told {
-            Told::State(outlet) => Some(outlet),
-            Told::Nothing | Told::Away => None,
+    fn reported(&self) -> Option<&Outlet> {
+        match &self.last_report {
+            LastReport::State(outlet) => Some(outlet),
+            LastReport::Nothing | LastReport::Away => None,
         }
     }
 
@@ -369,8 +369,8 @@ struct Bridge {
     persisted: Section<PersistedScheduler>,
     orders: mpsc::Receiver<DeviceMsg>,
     news: mpsc::Sender<DeviceEvent>,
-    asks: mpsc::Sender<SchedulerMsg>,
-    words: mpsc::Receiver<SchedulerUpdate>,
+    messages: mpsc::Sender<SchedulerMsg>,
+    updates: mpsc::Receiver<SchedulerUpdate>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -395,10 +395,10 @@ pub(super) struct World {
     /// Plugs cannot be written to: the rules they hold stay.
     pub(super) rules_are_stuck: bool,
     /// What was asked for as rules on plugs.
-    pub(super) mirrors: Vec<Mirror>,
+    pub(super) off_rules: Vec<WantedOffRules>,
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
-    pub(super) rules_told: Vec<Arc<Rules>>,
+    pub(super) rules_sent: Vec<Arc<Rules>>,
     results: (
         mpsc::UnboundedSender<RequestResult>,
         mpsc::UnboundedReceiver<RequestResult>,
@@ -439,12 +439,12 @@ fn start(
     persisted.set(kept);
     let (orders_out, orders) = mpsc::channel(256);
     let (news, news_in) = mpsc::channel(256);
-    let (wires, ends) = scheduling::channels();
+    let (handle, inbox) = scheduling::channels();
     let scheduler = SchedulerTask::new(Parts {
         rules: rules.clone(),
         devices: devices.clone(),
         persisted: persisted.clone(),
-        inbox: ends,
+        inbox,
         events: news_in,
         device_owner: orders_out,
         clock: clock.clone(),
@@ -456,8 +456,8 @@ fn start(
         persisted,
         orders,
         news,
-        asks: wires.asks,
-        words: wires.words,
+        messages: handle.messages,
+        updates: handle.updates,
         stop,
         task,
     }
@@ -519,10 +519,10 @@ impl World {
             outcomes: BTreeMap::new(),
             events: Vec::new(),
             rules_are_stuck: false,
-            mirrors: Vec::new(),
+            off_rules: Vec::new(),
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
-            rules_told: Vec::new(),
+            rules_sent: Vec::new(),
             results: mpsc::unbounded_channel(),
             switched: Vec::new(),
             shed: Vec::new(),
@@ -712,7 +712,7 @@ impl World {
         }
         let off_rule = relay
             .rules
-            .mirrored
+            .off_rules
             .as_ref()
             .is_some_and(|synced| has_fired(&synced.ours, &TimeZone::UTC, clock.now()));
         let by = if off_rule && power == Power::On {
@@ -762,13 +762,13 @@ impl World {
         self.clock.suspend(SignedDuration::try_from(length).unwrap());
     }
 
-    pub(super) async fn say(&mut self, topic: &str, payload: &str) {
+    pub(super) async fn publish(&mut self, topic: &str, payload: &str) {
         let ask = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
             retained: false,
         };
-        self.bridge.asks.send(ask).await.unwrap();
+        self.bridge.messages.send(ask).await.unwrap();
         self.settle().await;
     }
 
@@ -788,7 +788,7 @@ impl World {
             rules: self.rules.clone(),
             devices: self.devices.clone(),
         });
-        self.bridge.asks.send(ask).await.unwrap();
+        self.bridge.messages.send(ask).await.unwrap();
     }
 
     /// The settings are read again, and call relays by other names.
@@ -807,10 +807,10 @@ impl World {
                 .map(|device| (device.id.parse().unwrap(), device.names()))
                 .collect(),
         });
-        self.bridge.asks.send(ask).await.unwrap();
+        self.bridge.messages.send(ask).await.unwrap();
         self.settle().await;
         for relay in self.relays.values_mut() {
-            relay.told = Told::Nothing;
+            relay.last_report = LastReport::Nothing;
         }
         self.report_all().await;
         self.settle().await;
@@ -838,7 +838,7 @@ impl World {
                 relay.off_by = None;
             }
             // A worker whose settings changed reports.
-            relay.told = Told::Nothing;
+            relay.last_report = LastReport::Nothing;
             for waiting in &mut self.waiting {
                 if waiting.intent.path == path {
                     renamed.insert(path.clone(), new.clone());
@@ -888,7 +888,11 @@ impl World {
                 })
             },
         };
-        self.bridge.asks.send(SchedulerMsg::Command(wish)).await.unwrap();
+        self.bridge
+            .messages
+            .send(SchedulerMsg::Command(wish))
+            .await
+            .unwrap();
         self.settle().await;
         self.next_ticket
     }
@@ -909,7 +913,7 @@ impl World {
         let results = self.results.0.clone();
         let reply = RequestReply::new(move |result| results.send(result).unwrap());
         self.bridge
-            .asks
+            .messages
             .send(SchedulerMsg::Request { request, reply })
             .await
             .unwrap();
@@ -938,7 +942,7 @@ impl World {
         let kept = serde_json::from_str(&saved).unwrap();
         self.bridge = start(&self.rules, &self.devices, kept, &self.clock, &self.tasks);
         for relay in self.relays.values_mut() {
-            relay.told = Told::Nothing;
+            relay.last_report = LastReport::Nothing;
             relay.off_by = None;
             relay.changed_by = ChangedBy::Unknown;
         }
@@ -998,8 +1002,8 @@ impl World {
             tokio::select! {
                 biased;
                 Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
-                Some(word) = self.bridge.words.recv(), if listening => self.hear(word),
-                Some((id, result)) = self.answered.recv() => self.hear_answer(id, result),
+                Some(update) = self.bridge.updates.recv(), if listening => self.on_update(update),
+                Some((id, result)) = self.answered.recv() => self.on_answer(id, result),
                 () = sleep_until(next) => {}
             }
         }
@@ -1023,20 +1027,20 @@ impl World {
             while let Ok(order) = self.bridge.orders.try_recv() {
                 self.take(order);
             }
-            while let Ok(word) = self.bridge.words.try_recv() {
-                self.hear(word);
+            while let Ok(update) = self.bridge.updates.try_recv() {
+                self.on_update(update);
             }
-            self.hear_answers();
+            self.take_answers();
         }
     }
 
-    pub(super) fn hear_answers(&mut self) {
+    pub(super) fn take_answers(&mut self) {
         while let Ok((id, result)) = self.answered.try_recv() {
-            self.hear_answer(id, result);
+            self.on_answer(id, result);
         }
     }
 
-    fn hear_answer(&mut self, id: u64, result: CommandResult) {
+    fn on_answer(&mut self, id: u64, result: CommandResult) {
         self.answer_times.push((id, Instant::now()));
         self.outcomes.insert(id, result);
     }
@@ -1045,7 +1049,7 @@ impl World {
         self.stir();
         let intent = match order {
             DeviceMsg::Command(intent) => intent,
-            DeviceMsg::Mirror(device, mirror) => return self.mirror(&device, &mirror),
+            DeviceMsg::OffRules(device, rules) => return self.write_off_rules(&device, &rules),
             DeviceMsg::OffBy(path, end) => {
                 let clock = self.clock.clone();
                 if let Some(relay) = self.relays.get_mut(&path).filter(|relay| relay.online) {
@@ -1096,23 +1100,23 @@ impl World {
     }
 
     /// A worker makes the rules on its plug what is asked for.
-    fn mirror(&mut self, device: &DeviceId, mirror: &Mirror) {
-        self.mirrors.push(mirror.clone());
+    fn write_off_rules(&mut self, device: &DeviceId, rules: &WantedOffRules) {
+        self.off_rules.push(rules.clone());
         if self.rules_are_stuck {
             return;
         }
         let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
         let ids = (1..).map(|number| format!("S{number}"));
-        relay.rules.mirrored = Some(Arc::new(Mirrored {
-            wanted: Some(mirror.wanted.clone()),
-            ours: ids.zip(mirror.wanted.iter().copied()).collect(),
-            trouble: None,
+        relay.rules.off_rules = Some(Arc::new(OffRulesStatus {
+            wanted: Some(rules.wanted.clone()),
+            ours: ids.zip(rules.wanted.iter().copied()).collect(),
+            error: None,
         }));
     }
 
-    fn hear(&mut self, word: SchedulerUpdate) {
-        match word {
-            SchedulerUpdate::Rules(rules) => self.rules_told.push(rules),
+    fn on_update(&mut self, update: SchedulerUpdate) {
+        match update {
+            SchedulerUpdate::Rules(rules) => self.rules_sent.push(rules),
             SchedulerUpdate::Outlet(path, standing) => {
                 self.outlets.insert(path, standing);
             }
@@ -1189,7 +1193,7 @@ impl World {
             }
             // What is watched is looked at with each poll.
             let watched = is_far || self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
-            self.still = !watched && self.relays.values().all(Relay::is_told);
+            self.still = !watched && self.relays.values().all(Relay::is_reported);
         }
     }
 
@@ -1322,19 +1326,21 @@ impl World {
             online &= relay.online;
             hardware_id.clone_from(&relay.place.0);
             let outlet = read(path, relay, &clock);
-            news |= relay.said() != Some(&outlet);
-            let changed = relay.said().is_none_or(|told| told.power != outlet.power);
+            news |= relay.reported() != Some(&outlet);
+            let changed = relay
+                .reported()
+                .is_none_or(|reported| reported.power != outlet.power);
             if let Some(gauge) = relay.gauge.as_mut().filter(|_| changed) {
                 gauge.due = gauge.due.min(Instant::now() + SETTLE);
             }
-            relay.told = Told::State(Box::new(outlet.clone()));
+            relay.last_report = LastReport::State(Box::new(outlet.clone()));
             outlets.push(outlet);
         }
         for (_, relay) in self.relays.iter_mut().filter(|(path, _)| path.device == *device) {
             match (online, news) {
                 (true, _) => {}
-                (false, true) => relay.told = Told::Away,
-                (false, false) => relay.told = Told::Nothing,
+                (false, true) => relay.last_report = LastReport::Away,
+                (false, false) => relay.last_report = LastReport::Nothing,
             }
         }
         if !news {
@@ -1351,7 +1357,7 @@ impl World {
             } else {
                 Availability::Offline
             },
-            trouble: None,
+            error: None,
             identity: Some(Arc::new(Identity {
                 device_id: hardware_id,
                 model: "P304M".to_owned(),
@@ -1388,7 +1394,7 @@ fn counted(ours: bool) -> SwitchedBy {
 /// What a worker makes of a reading: whole seconds, and the earlier answer while it agrees.
 fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
     let position = relay.place.1;
-    let told = relay.said();
+    let reported = relay.reported();
     let steady = |before: Option<Timestamp>, new: Timestamp| match before {
         Some(before) if before.duration_since(new).abs() <= SignedDuration::from_secs(2) => before,
         _ => new,
@@ -1397,7 +1403,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         let on_time = SignedDuration::from_secs(relay.on_time(since));
         let since = clock.now().checked_sub(on_time).unwrap();
         let since = Timestamp::from_second(since.as_second()).unwrap();
-        steady(told.and_then(|told| told.on_since), since)
+        steady(reported.and_then(|reported| reported.on_since), since)
     });
     let countdown = match relay.dial {
         Dial::None => Countdown::Unsupported,
@@ -1405,7 +1411,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         Dial::Until(end) => {
             let left = SignedDuration::try_from(end.saturating_duration_since(Instant::now())).unwrap();
             let ends = after(clock.now(), left);
-            let before = match told.map(|told| told.countdown) {
+            let before = match reported.map(|reported| reported.countdown) {
                 Some(Countdown::Armed { ends } | Countdown::External { ends, .. }) => Some(ends),
                 _ => None,
             };
@@ -1426,7 +1432,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         on_at: relay.on_since.map(|since| {
             let on_time = SignedDuration::from_secs(relay.on_time(since));
             let new = clock.steady().before(on_time);
-            let old = told.and_then(|told| told.on_at);
+            let old = reported.and_then(|reported| reported.on_at);
             old.filter(|old| old.since(new).abs() <= SignedDuration::from_secs(2))
                 .unwrap_or(new)
         }),

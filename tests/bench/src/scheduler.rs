@@ -217,7 +217,7 @@ fn report(path: &OutletPath, power: Power) -> SchedulerEvent {
         address: "127.0.0.1".to_owned(),
         phase: Phase::Ready,
         availability: Availability::Online,
-        trouble: None,
+        error: None,
         identity: Some(Arc::new(Identity {
             device_id: path.device.as_str().to_uppercase(),
             model: "P110".to_owned(),

@@ -10,7 +10,7 @@ const TOLERATED: u64 = 10;
 /// Counts, and what they depend on beside the source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// What `rustc --version` says.
+    /// The output of `rustc --version`.
     pub rustc: String,
     /// `x86_64`, `aarch64`...
     pub arch: String,

@@ -102,13 +102,15 @@ fn count(path: &str, times: u64) -> Result<u64, CommandError> {
         .arg(env::current_exe()?)
         .args(["run", path, &times.to_string()])
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let output_text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("{path} failed:\n{said}").into());
+        return Err(format!("{path} failed:\n{output_text}").into());
     }
-    let collected = said.lines().find_map(|line| line.split("Collected :").nth(1));
+    let collected = output_text
+        .lines()
+        .find_map(|line| line.split("Collected :").nth(1));
     Ok(collected
-        .ok_or_else(|| format!("callgrind counted nothing:\n{said}"))?
+        .ok_or_else(|| format!("callgrind counted nothing:\n{output_text}"))?
         .trim()
         .parse()?)
 }

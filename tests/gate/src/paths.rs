@@ -119,7 +119,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
         address: "192.168.1.50".to_owned(),
         phase: Phase::Ready,
         availability: Availability::Online,
-        trouble: None,
+        error: None,
         identity: Some(Arc::new(Identity {
             device_id: "802200000000000000000000000000000000".to_owned(),
             model: "P304M".to_owned(),

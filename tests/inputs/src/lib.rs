@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-/// So many cases, unless `PROPTEST_CASES` says how many. A test whose cases are expensive runs fewer of them.
+/// So many cases, unless `PROPTEST_CASES` sets how many. A test whose cases are expensive runs fewer of them.
 pub fn cases(usual: u32) -> ProptestConfig {
     if std::env::var_os("PROPTEST_CASES").is_some() {
         ProptestConfig::default()

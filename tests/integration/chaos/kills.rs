@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     from_environment,
-    post::Post,
-    world::{Polling, World},
+    recording_client::RecordingClient,
+    simulation::{Polling, Simulation},
 };
 use crate::mosquitto::Mosquitto;
 
@@ -37,7 +37,7 @@ struct Toggled {
 
 /// Toggles an outlet over and over. A toggle that is lost, or done twice, shows.
 async fn toggle(
-    post: Arc<Post>,
+    client: Arc<RecordingClient>,
     id: &'static str,
     device: DeviceHandle,
     position: u8,
@@ -58,13 +58,13 @@ async fn toggle(
     while !stop.is_cancelled() {
         let transaction = format!("{path}-{}", toggled.commands);
         let command = json!({"state": "TOGGLE", "transaction": transaction}).to_string();
-        post.send(&format!("{path}/set"), command.clone());
-        while !post
-            .until(PATIENCE, |book| book.answer(&transaction).is_some())
+        client.send(&format!("{path}/set"), command.clone());
+        while !client
+            .until(PATIENCE, |received| received.answer(&transaction).is_some())
             .await
         {
             toggled.repeats += 1;
-            post.send(&format!("{path}/set"), command.clone());
+            client.send(&format!("{path}/set"), command.clone());
         }
         toggled.commands += 1;
         toggled.transactions.push(transaction);
@@ -73,10 +73,10 @@ async fn toggle(
 }
 
 /// Waits until the broker holds everything again: the bridge, the availability, state and discovery of all devices.
-async fn all_back(world: &World, broker: &Mosquitto) -> Duration {
+async fn all_back(simulation: &Simulation, broker: &Mosquitto) -> Duration {
     let since = Instant::now();
     loop {
-        let missing = world.missing(&broker.retained_under("#").await);
+        let missing = simulation.missing(&broker.retained_under("#").await);
         if missing.is_empty() {
             return since.elapsed();
         }
@@ -88,12 +88,18 @@ async fn all_back(world: &World, broker: &Mosquitto) -> Duration {
 #[tokio::test]
 async fn a_broker_that_is_killed_costs_no_command() {
     let kills = from_environment("TAPO2MQTT_KILLS", 3);
-    let (world, mut broker, _wire) = World::start(Polling::Usual).await;
+    let (simulation, mut broker, _wire) = Simulation::start(Polling::Usual).await;
     let stop = CancellationToken::new();
     let mut togglers = Vec::new();
-    for (id, device) in &world.devices {
+    for (id, device) in &simulation.devices {
         for position in 1..=device.profile().outlets() {
-            let toggler = toggle(world.post.clone(), id, device.handle(), position, stop.clone());
+            let toggler = toggle(
+                simulation.client.clone(),
+                id,
+                device.handle(),
+                position,
+                stop.clone(),
+            );
             togglers.push(Tasks::default().spawn("toggler", toggler));
         }
     }
@@ -102,7 +108,7 @@ async fn a_broker_that_is_killed_costs_no_command() {
         sleep(Duration::from_millis(rand::random_range(50..250))).await;
         broker.kill();
         broker.restart().await;
-        slowest = slowest.max(all_back(&world, &broker).await);
+        slowest = slowest.max(all_back(&simulation, &broker).await);
         if kills > 3 {
             sleep(SOUND).await;
         }
@@ -121,7 +127,7 @@ async fn a_broker_that_is_killed_costs_no_command() {
         if changes != toggled.commands {
             wrong.push(format!("{} toggles, {changes} changes", toggled.commands));
         }
-        wrong.extend(not_once(&world.post, &toggled.transactions));
+        wrong.extend(not_once(&simulation.client, &toggled.transactions));
         commands += toggled.commands;
         repeats += toggled.repeats;
         switched += changes;
@@ -133,19 +139,19 @@ async fn a_broker_that_is_killed_costs_no_command() {
     );
     assert_eq!(wrong, Vec::<String>::new());
     assert!(commands > 0 && switched > 0);
-    assert_eq!(world.compare_with(&broker).await, Vec::<String>::new());
-    assert_eq!(world.violations(|_| false), Vec::<String>::new());
-    let health = world.health().await;
+    assert_eq!(simulation.compare_with(&broker).await, Vec::<String>::new());
+    assert_eq!(simulation.violations(|_| false), Vec::<String>::new());
+    let health = simulation.health().await;
     assert_eq!(health["queues"]["commands"], 0, "{health:#}");
-    world.stop().await;
+    simulation.stop().await;
 }
 
 /// Commands whose answers differ, or are no success: the devices are well.
-fn not_once(post: &Post, transactions: &[String]) -> Vec<String> {
-    let book = post.book.borrow();
+fn not_once(client: &RecordingClient, transactions: &[String]) -> Vec<String> {
+    let received = client.received.borrow();
     let mut wrong = Vec::new();
     for transaction in transactions {
-        let answers = &book.answers[transaction];
+        let answers = &received.answers[transaction];
         let ok = |answer: &String| crate::bridge::parsed(answer)["status"] == "ok";
         if answers.iter().any(|answer| answer != &answers[0] || !ok(answer)) {
             wrong.push(format!("{transaction}: {answers:?}"));

@@ -1,26 +1,26 @@
 //! A seeded run of everything that can go wrong, against the real program: commands go on while devices and
-//! the broker fail; then all is well again, and nothing may be lost, done twice, or told wrongly. What exactly is
+//! the broker fail; then all is well again, and nothing may be lost, done twice, or published wrongly. What exactly is
 //! held against the bridge:
 //!
-//! - The newest command for an outlet is answered, however often it has to be sent; see [`hand`].
+//! - The newest command for an outlet is answered, however often it has to be sent; see [`operator`].
 //! - All answers to one transaction are the same one. A repeated one has a reason: the command was sent again, or
 //!   the connection broke.
-//! - After each burst of commands and at the end, every relay is what the answers say: what an `ok` says, unchanged
+//! - After each burst of commands and at the end, every relay is what the answers contain: what an `ok` contains, unchanged
 //!   after a failure without attempts, either after one with attempts.
 //! - After the last fault, retained state, availability and discovery are there and true, and every outlet obeys.
 //! - The device that loses no requests was never asked two things at once, nor out of sequence.
-//! - No line of the log says again what was said, unless it had changed in between.
+//! - No line of the log is repeated, unless something changed in between.
 //! - No command is left open, and memory is flat.
 //!
 //! `TAPO2MQTT_CHAOS_SEED` repeats a run, `TAPO2MQTT_CHAOS_SECONDS` makes it longer. The seed decides what goes wrong
 //! when and what is commanded; the order in which devices and broker answer is the machine's.
 
-mod gremlin;
-mod hand;
+mod fault_injector;
 mod kills;
 mod log;
-pub mod post;
-mod world;
+mod operator;
+pub mod recording_client;
+mod simulation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,9 +32,9 @@ use tapo2mqtt::system::tasks::Tasks;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use gremlin::{BrokerGremlin, DeviceGremlin, Requests, Victim};
-use hand::Hand;
-use world::{Polling, World};
+use fault_injector::{BrokerFaultInjector, DeviceFaultInjector, Requests, Victim};
+use operator::Operator;
+use simulation::{Polling, Simulation};
 
 /// How long commands go on after the last fault.
 const AFTERMATH: Duration = Duration::from_millis(500);
@@ -68,7 +68,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, id: &'static str, tally: hand::Tally) {
+    fn add(&mut self, id: &'static str, tally: operator::Tally) {
         if tally.answers.contains_key("no_answer") {
             self.timeouts.insert(id);
         }
@@ -87,86 +87,88 @@ impl Sum {
 }
 
 /// Starts a commander per device, that pauses so long between two bursts, on average.
-fn hands(
-    world: &World,
+fn operators(
+    simulation: &Simulation,
     seed: u64,
     pause: Duration,
     stop: &CancellationToken,
-) -> Vec<tokio::task::JoinHandle<Hand>> {
-    let hand = |(at, (id, device)): (usize, &(&'static str, tapo_simulator::RunningDevice))| {
+) -> Vec<tokio::task::JoinHandle<Operator>> {
+    let operator = |(at, (id, device)): (usize, &(&'static str, tapo_simulator::RunningDevice))| {
         let outlets = device.child_ids().len().max(1);
         let rng = StdRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(at as u64));
-        let hand = Hand::new(id, device.handle(), outlets, world.post.clone(), rng);
-        Tasks::default().spawn("hand", hand.work(pause, stop.clone()))
+        let operator = Operator::new(id, device.handle(), outlets, simulation.client.clone(), rng);
+        Tasks::default().spawn("operator", operator.work(pause, stop.clone()))
     };
-    world.devices.iter().enumerate().map(hand).collect()
+    simulation.devices.iter().enumerate().map(operator).collect()
 }
 
 #[tokio::test]
-async fn chaos_loses_nothing_and_tells_no_lie() {
+async fn chaos_loses_nothing_and_publishes_no_wrong_state() {
     let seed = from_environment("TAPO2MQTT_CHAOS_SEED", rand::random_range(0..1_000_000));
     let length = Duration::from_secs(from_environment("TAPO2MQTT_CHAOS_SECONDS", 6));
     println!("seed {seed}, {} s", length.as_secs());
-    let (world, broker, wire) = World::start(Polling::Usual).await;
-    let (hands_stop, faults_stop) = (CancellationToken::new(), CancellationToken::new());
-    let hands = hands(&world, seed, PAUSE, &hands_stop);
+    let (simulation, broker, wire) = Simulation::start(Polling::Usual).await;
+    let (operators_stop, faults_stop) = (CancellationToken::new(), CancellationToken::new());
+    let operators = operators(&simulation, seed, PAUSE, &operators_stop);
 
     let victim = |(id, device): &(&'static str, tapo_simulator::RunningDevice)| Victim {
         device: device.handle(),
-        requests: if world::loses_requests(id) {
+        requests: if simulation::loses_requests(id) {
             Requests::SomeLost
         } else {
             Requests::AllRead
         },
     };
-    let victims = world.devices.iter().map(victim).collect();
+    let victims = simulation.devices.iter().map(victim).collect();
     let rng = StdRng::seed_from_u64(seed.wrapping_add(1));
-    let device_gremlin = DeviceGremlin::new(victims, world.post.clone(), rng);
-    let device_gremlin = Tasks::default().spawn("device gremlin", device_gremlin.work(faults_stop.clone()));
-    let broker_gremlin = BrokerGremlin {
+    let device_injector = DeviceFaultInjector::new(victims, simulation.client.clone(), rng);
+    let device_injector =
+        Tasks::default().spawn("device fault injector", device_injector.work(faults_stop.clone()));
+    let broker_injector = BrokerFaultInjector {
         broker,
         wire,
         rng: StdRng::seed_from_u64(seed.wrapping_add(2)),
         pause: if length > SHORT { SELDOM } else { OFTEN },
     };
-    let broker_gremlin = Tasks::default().spawn("broker gremlin", broker_gremlin.work(faults_stop.clone()));
+    let broker_injector =
+        Tasks::default().spawn("broker fault injector", broker_injector.work(faults_stop.clone()));
 
     sleep(length / 10).await;
-    let early = world.resident_kib();
+    let early = simulation.resident_kib();
     sleep(length * 9 / 10).await;
-    let late = world.resident_kib();
+    let late = simulation.resident_kib();
     faults_stop.cancel();
-    let mut faults = device_gremlin.await.unwrap();
-    let (broker, broker_faults) = broker_gremlin.await.unwrap();
+    let mut faults = device_injector.await.unwrap();
+    let (broker, broker_faults) = broker_injector.await.unwrap();
     faults.extend(broker_faults);
     let lifted = Instant::now();
     sleep(AFTERMATH).await;
-    hands_stop.cancel();
+    operators_stop.cancel();
 
     let mut sum = Sum::default();
     let mut commanders = Vec::new();
-    for hand in hands {
-        commanders.push(hand.await.unwrap());
+    for operator in operators {
+        commanders.push(operator.await.unwrap());
     }
-    let healed = world.heal().await;
+    let healed = simulation.heal().await;
     let took = lifted.elapsed();
-    for mut hand in commanders {
-        hand.inspect("after the faults");
+    for mut operator in commanders {
+        operator.inspect("after the faults");
         if healed.is_ok() {
-            hand.prove().await;
+            operator.prove().await;
         }
-        sum.add(hand.id, hand.tally);
+        sum.add(operator.id, operator.tally);
     }
-    let told_wrong = world.compare_with(&broker.broker).await;
-    let health = world.health().await;
+    let published_wrong = simulation.compare_with(&broker.broker).await;
+    let health = simulation.health().await;
     let losses = usize::try_from(health["mqtt"]["losses"].as_u64().unwrap()).unwrap();
     let gave_up = |id: &str| {
         let timeouts = &health["devices"][id]["failures"]["no_answer"];
         timeouts.is_u64() || sum.timeouts.contains(id)
     };
-    let violations = world.violations(gave_up);
-    let (duplicates, contradictions) = world.repeated_answers(&sum.sent, losses);
-    let output = world.stop().await;
+    let violations = simulation.violations(gave_up);
+    let (duplicates, contradictions) = simulation.repeated_answers(&sum.sent, losses);
+    let output = simulation.stop().await;
     let repeated_lines = log::repeated(&output);
 
     println!("faults: {faults:?}, buttons and overloads: {}", sum.presses);
@@ -175,12 +177,12 @@ async fn chaos_loses_nothing_and_tells_no_lie() {
         sum.commands, sum.repeats, sum.answers, sum.slowest
     );
     println!(
-        "lost: {}, overtaken before the bridge: {}, wrong: {}, told wrongly: {}, duplicates: {duplicates}, \
+        "lost: {}, overtaken before the bridge: {}, wrong: {}, published wrongly: {}, duplicates: {duplicates}, \
          contradictions: {}",
         sum.lost.len(),
         sum.overtaken.len(),
         sum.wrong.len(),
-        told_wrong.len(),
+        published_wrong.len(),
         contradictions.len()
     );
     println!("healed {took:?} after the last fault; resident {early} KiB at 10 %, {late} KiB at 100 %");
@@ -196,7 +198,7 @@ async fn chaos_loses_nothing_and_tells_no_lie() {
     assert_eq!(healed, Ok(()), "{}", context());
     assert!(sum.lost.is_empty(), "{:?}\n{}", sum.lost, context());
     assert!(sum.wrong.is_empty(), "{:#?}\n{}", sum.wrong, context());
-    assert!(told_wrong.is_empty(), "{told_wrong:#?}\n{}", context());
+    assert!(published_wrong.is_empty(), "{published_wrong:#?}\n{}", context());
     assert!(contradictions.is_empty(), "{contradictions:#?}\n{}", context());
     assert_eq!(duplicates, 0, "{}", context());
     assert!(violations.is_empty(), "{violations:?}\n{}", context());
@@ -213,20 +215,20 @@ async fn chaos_loses_nothing_and_tells_no_lie() {
 #[ignore = "takes minutes; run it with scripts/soak"]
 async fn soak() {
     let length = Duration::from_secs(from_environment("TAPO2MQTT_SOAK_SECONDS", 180));
-    let (world, broker, _wire) = World::start(Polling::Hardest).await;
+    let (simulation, broker, _wire) = Simulation::start(Polling::Hardest).await;
     let stop = CancellationToken::new();
-    let hands = hands(&world, 1, Duration::from_millis(2), &stop);
+    let operators = operators(&simulation, 1, Duration::from_millis(2), &stop);
     sleep(length / 10).await;
-    let early = world.resident_kib();
+    let early = simulation.resident_kib();
     sleep(length * 9 / 10).await;
-    let late = world.resident_kib();
+    let late = simulation.resident_kib();
     stop.cancel();
     let mut sum = Sum::default();
-    for hand in hands {
-        let hand = hand.await.unwrap();
-        sum.add(hand.id, hand.tally);
+    for operator in operators {
+        let operator = operator.await.unwrap();
+        sum.add(operator.id, operator.tally);
     }
-    let health = world.health().await;
+    let health = simulation.health().await;
     let exchanges = |device: &serde_json::Value| device["exchanges"].as_u64().unwrap();
     let exchanges: u64 = health["devices"]
         .as_object()
@@ -243,8 +245,8 @@ async fn soak() {
     println!("resident {early} KiB at 10 %, {late} KiB at 100 %");
     assert!(sum.lost.is_empty() && sum.overtaken.is_empty(), "{sum:?}");
     assert!(sum.wrong.is_empty(), "{:#?}", sum.wrong);
-    assert_eq!(world.compare_with(&broker).await, Vec::<String>::new());
-    assert_eq!(world.violations(|_| false), Vec::<String>::new());
+    assert_eq!(simulation.compare_with(&broker).await, Vec::<String>::new());
+    assert_eq!(simulation.violations(|_| false), Vec::<String>::new());
     assert!(late < early + early / 10 + 2 * 1024, "{early} KiB, {late} KiB");
-    world.stop().await;
+    simulation.stop().await;
 }

@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use super::{
     answers_to, code, ms,
-    rows::{self, DeviceError, Expected, Moment, Row, rows},
+    rows::{self, Expected, InjectedFault, Moment, Row, rows},
     send, word,
 };
 use crate::{
@@ -53,11 +53,11 @@ impl Cell {
     }
 
     /// Lets the fault strike at its moment, while the first command is on its way.
-    async fn meet(&self, bridge: &Running, wish: bool, ttl: f64) {
+    async fn meet(&self, bridge: &Running, wanted: bool, ttl: f64) {
         let path = self.path();
         if self.moment == Moment::Idle {
             self.row.strike(&self.device).await;
-            return send(bridge, &path, "first", wish, ttl).await;
+            return send(bridge, &path, "first", wanted, ttl).await;
         }
         let faults = self.device.faults();
         let latency = Latency::fixed(WINDOW);
@@ -68,7 +68,7 @@ impl Cell {
             self.device.reboot(Duration::ZERO).await.unwrap();
         }
         if self.moment != Moment::Poll {
-            send(bridge, &path, "first", wish, ttl).await;
+            send(bridge, &path, "first", wanted, ttl).await;
         }
         self.device
             .wait_requests(self.request(), 1, PATIENCE)
@@ -77,13 +77,13 @@ impl Cell {
         faults.clear(FaultKind::Latency);
         self.row.strike(&self.device).await;
         if self.moment == Moment::Poll {
-            send(bridge, &path, "first", wish, ttl).await;
+            send(bridge, &path, "first", wanted, ttl).await;
         }
     }
 
     /// The whole story. Returns how long it took to heal.
     async fn run(&self, bridge: &Running) -> Duration {
-        let (path, wish) = (self.path(), !self.device.relay(1));
+        let (path, wanted) = (self.path(), !self.device.relay(1));
         let expected = self.row.expected(self.moment);
         // A device that is silent is waited for; all else ends by itself.
         let ttl = if matches!(expected, Expected::Blocked("unreachable", _)) {
@@ -93,14 +93,14 @@ impl Cell {
             25.0
         };
         let struck = Instant::now();
-        self.meet(bridge, wish, ttl).await;
+        self.meet(bridge, wanted, ttl).await;
         let answer = bridge.answer(&path, "first").await;
-        let told = code(&answer);
+        let answer_code = code(&answer);
         match expected {
-            Expected::Applied => assert_eq!(told, "ok", "{answer}"),
-            Expected::Answer(code) => assert_eq!(told, code, "{answer}"),
+            Expected::Applied => assert_eq!(answer_code, "ok", "{answer}"),
+            Expected::Answer(code) => assert_eq!(answer_code, code, "{answer}"),
             Expected::Blocked(status, codes) | Expected::Locked(status, codes) => {
-                assert!(codes.contains(&told), "{answer}");
+                assert!(codes.contains(&answer_code), "{answer}");
                 let is_told = |state: &serde_json::Value| state["status"] == status;
                 bridge.expect(&self.id, is_told).await;
                 let offline = |state: &serde_json::Value| state["state"] == "offline";
@@ -111,12 +111,12 @@ impl Cell {
             Expected::Locked(..) => struck.elapsed(),
             Expected::Applied => {
                 let took = struck.elapsed();
-                self.end(bridge, wish).await;
+                self.end(bridge, wanted).await;
                 took
             }
             Expected::Answer(_) | Expected::Blocked(..) => {
                 let cleared = Instant::now();
-                self.end(bridge, wish).await;
+                self.end(bridge, wanted).await;
                 cleared.elapsed()
             }
         };
@@ -125,21 +125,21 @@ impl Cell {
     }
 
     /// The fault goes, and everything is as if it had not been.
-    async fn end(&self, bridge: &Running, wish: bool) {
+    async fn end(&self, bridge: &Running, wanted: bool) {
         let path = self.path();
         self.device.faults().clear_all();
         self.until_online(bridge).await;
-        for (transaction, on) in [("second", !wish), ("third", wish)] {
+        for (transaction, on) in [("second", !wanted), ("third", wanted)] {
             let answer = bridge
                 .set(&path, transaction, json!({ "state": word(on), "ttl": 25 }))
                 .await;
             assert_eq!(code(&answer), "ok", "{transaction}: {answer}");
             assert_eq!(self.device.relay(1), on, "{transaction}");
         }
-        bridge.expect(&path, |state| state["state"] == word(wish)).await;
+        bridge.expect(&path, |state| state["state"] == word(wanted)).await;
     }
 
-    /// Until availability, as told last, is online.
+    /// Until availability, as published last, is online.
     async fn until_online(&self, bridge: &Running) {
         let topic = format!("tapo2mqtt/{}/availability", self.id);
         let online = |payload: &str| parsed(payload)["state"] == "online";
@@ -159,7 +159,7 @@ impl Cell {
             .any(|fault| self.row.name.starts_with(fault));
         assert!(loses || counters.sequence_violations == 0, "{counters:?}");
         // A thief's own requests count too.
-        if !matches!(self.row.trouble, DeviceError::Thief) {
+        if !matches!(self.row.injected, InjectedFault::Thief) {
             assert!(
                 counters.max_in_flight <= 1,
                 "{} in flight",
@@ -174,7 +174,7 @@ impl Cell {
             .iter()
             .map(|event| parsed(event))
             .filter(|event| event["type"] == "external_change" && event["device"] == self.id.as_str());
-        assert_eq!(external.count(), 0, "our own switch is told as somebody else's");
+        assert_eq!(external.count(), 0, "our own switch is reported as external");
     }
 }
 
@@ -237,11 +237,11 @@ async fn row(row: Row) -> Vec<(Moment, Profile, Duration)> {
 
 /// Nothing of all that was felt next door.
 async fn untouched(bridge: &Running, beside: &RunningDevice) {
-    let wish = !beside.relay(1);
+    let wanted = !beside.relay(1);
     let answer = bridge
-        .set("beside", "beside", json!({ "state": word(wish) }))
+        .set("beside", "beside", json!({ "state": word(wanted) }))
         .await;
-    assert_eq!((code(&answer), beside.relay(1)), ("ok", wish));
+    assert_eq!((code(&answer), beside.relay(1)), ("ok", wanted));
     let availability = bridge.probe.payloads("tapo2mqtt/beside/availability");
     let last_online = availability.iter().rposition(|state| state.contains("online"));
     let offline_after = availability.iter().skip(last_online.unwrap_or(0) + 1).count();

@@ -37,7 +37,7 @@ pub enum Expected {
 
 /// What goes wrong.
 #[derive(Clone, Copy)]
-pub enum DeviceError {
+pub enum InjectedFault {
     Faults(fn() -> Vec<Fault>),
     Thief,
     Reboot,
@@ -48,7 +48,7 @@ pub enum DeviceError {
 #[derive(Clone, Copy)]
 pub struct Row {
     pub name: &'static str,
-    pub trouble: DeviceError,
+    pub injected: InjectedFault,
     pub expected: Expected,
     /// Where it differs at login.
     pub at_login: Expected,
@@ -60,13 +60,13 @@ const WRONG: Expected = Expected::Blocked("forbidden", &["wrong_credentials"]);
 
 impl Row {
     fn heals(name: &'static str, faults: fn() -> Vec<Fault>) -> Self {
-        Self::of(name, DeviceError::Faults(faults), Expected::Applied)
+        Self::of(name, InjectedFault::Faults(faults), Expected::Applied)
     }
 
-    fn of(name: &'static str, trouble: DeviceError, expected: Expected) -> Self {
+    fn of(name: &'static str, injected: InjectedFault, expected: Expected) -> Self {
         Self {
             name,
-            trouble,
+            injected,
             expected,
             at_login: expected,
             protocol: Protocol::Klap,
@@ -101,14 +101,18 @@ impl Row {
     }
 
     pub async fn strike(&self, device: &RunningDevice) {
-        match self.trouble {
-            DeviceError::Faults(faults) => faults().into_iter().for_each(|fault| device.faults().set(fault)),
-            DeviceError::Thief => {
+        match self.injected {
+            InjectedFault::Faults(faults) => {
+                for fault in faults() {
+                    device.faults().set(fault);
+                }
+            }
+            InjectedFault::Thief => {
                 device.faults().set(Fault::SingleSession);
                 steal(device).await;
             }
-            DeviceError::Reboot => device.reboot(Duration::from_millis(300)).await.unwrap(),
-            DeviceError::Move => {
+            InjectedFault::Reboot => device.reboot(Duration::from_millis(300)).await.unwrap(),
+            InjectedFault::Move => {
                 let port = device.address().port();
                 let next = next_address(device.address().ip());
                 device.move_to((next, port).into()).await.unwrap();
@@ -216,13 +220,13 @@ fn passing() -> Vec<Row> {
             vec![Fault::Children { positions }]
         }),
         Row::heals("clock unset", || vec![Fault::ClockUnset]),
-        Row::of("session stolen", DeviceError::Thief, Expected::Applied),
-        Row::of("reboot, 300 ms", DeviceError::Reboot, Expected::Applied),
-        Row::of("address change", DeviceError::Move, Expected::Applied),
+        Row::of("session stolen", InjectedFault::Thief, Expected::Applied),
+        Row::of("reboot, 300 ms", InjectedFault::Reboot, Expected::Applied),
+        Row::of("address change", InjectedFault::Move, Expected::Applied),
     ]
 }
 
-/// Faults that stay until somebody does something about them.
+/// Faults that stay until they are cleared.
 fn lasting() -> Vec<Row> {
     let missing = || {
         vec![Fault::MissingFields {
@@ -239,16 +243,16 @@ fn lasting() -> Vec<Row> {
     };
     let locking = || vec![Fault::WrongPassword, Fault::TpapLock { after: 1 }];
     vec![
-        Row::of("hang", DeviceError::Faults(hang), SILENT),
+        Row::of("hang", InjectedFault::Faults(hang), SILENT),
         Row::of(
             "HTTP 503",
-            DeviceError::Faults(|| status(503, Scope::all())),
+            InjectedFault::Faults(|| status(503, Scope::all())),
             SILENT,
         ),
-        Row::of("no reply decrypts", DeviceError::Faults(undecryptable), SILENT),
+        Row::of("no reply decrypts", InjectedFault::Faults(undecryptable), SILENT),
         Row::of(
-            "relay not told",
-            DeviceError::Faults(missing),
+            "relay not reported",
+            InjectedFault::Faults(missing),
             Expected::Answer("not_confirmed"),
         ),
         Row::heals("third-party compatibility off", || vec![Fault::ForbidHandshake])

@@ -1,4 +1,4 @@
-//! One device with one thing wrong: what it costs, and what is said about it.
+//! One device with one fault: its effect, and what is published about it.
 
 use std::time::Duration;
 
@@ -37,11 +37,13 @@ async fn plugs_with_one_session() -> (Vec<RunningDevice>, Running) {
 
 /// Toggles a plug; how long until the answer.
 async fn toggle(bridge: &Running, id: &str, plug: &RunningDevice, transaction: &str) -> Duration {
-    let wish = !plug.relay(1);
+    let wanted = !plug.relay(1);
     let sent = Instant::now();
-    let answer = bridge.set(id, transaction, json!({ "state": word(wish) })).await;
+    let answer = bridge
+        .set(id, transaction, json!({ "state": word(wanted) }))
+        .await;
     let took = sent.elapsed();
-    assert_eq!((code(&answer), plug.relay(1)), ("ok", wish), "{answer}");
+    assert_eq!((code(&answer), plug.relay(1)), ("ok", wanted), "{answer}");
     took
 }
 
@@ -70,7 +72,7 @@ async fn a_stolen_session_costs_the_next_command_a_login() {
     assert!(stolen < alone + Duration::from_millis(250));
 }
 
-/// What health tells of a device.
+/// The health of a device.
 async fn health(bridge: &Running, id: &str) -> Value {
     bridge.probe.forget();
     bridge.publish("bridge/request/health", "").await;
@@ -186,11 +188,13 @@ async fn a_switch_carried_out_late_is_no_external_change() {
         Scope::method("set_device_info"),
     );
     plug.faults().set(Fault::Hang { stage, scope });
-    let wish = !plug.relay(1);
-    let payload = json!({ "state": word(wish), "ttl": 0.3 });
+    let wanted = !plug.relay(1);
+    let payload = json!({ "state": word(wanted), "ttl": 0.3 });
     let answer = bridge.set("plug", "t", payload).await;
     assert_eq!(code(&answer), "no_answer", "{answer}");
-    bridge.expect("plug", |state| state["state"] == word(wish)).await;
+    bridge
+        .expect("plug", |state| state["state"] == word(wanted))
+        .await;
     bridge.barrier().await;
     let external = |event: &String| event.contains("external_change");
     let events = bridge.probe.payloads("tapo2mqtt/bridge/event");

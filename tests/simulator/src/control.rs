@@ -1,4 +1,4 @@
-//! A small HTTP endpoint to watch and disturb devices by hand.
+//! A small HTTP endpoint to watch and disturb devices.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 

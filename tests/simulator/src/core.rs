@@ -102,7 +102,7 @@ impl Core {
         }
     }
 
-    /// Brings the state up to now, works on it, and tells everybody who waits.
+    /// Brings the state up to now, works on it, and notifies those who wait.
     pub(crate) fn with_state<R>(&self, work: impl FnOnce(&mut State, Moment) -> R) -> R {
         let result = {
             let mut state = self.lock_state();

@@ -274,7 +274,7 @@ fn count(core: &Core, rejection: Rejection) {
     }
 }
 
-/// Does what a decrypted request says. The reply is not yet encrypted, and may have to be damaged
+/// Executes a decrypted request. The reply is not yet encrypted, and may have to be damaged
 /// once it is.
 async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Option<Damage>), Interruption> {
     let request: Option<Value> = serde_json::from_slice(plaintext).ok();

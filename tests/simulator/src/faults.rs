@@ -188,7 +188,7 @@ impl Fault {
 pub enum Stage {
     /// It has no effect.
     BeforeApplying,
-    /// It has its effect; the client does not hear of it.
+    /// It has its effect; the client gets no reply.
     AfterApplying,
 }
 
@@ -240,7 +240,7 @@ pub enum Damage {
     NotJson,
     /// It does not decrypt.
     Undecryptable,
-    /// Its body is cut in half, and is as long as its header says.
+    /// Its body is cut in half, and is as long as in its header.
     Truncated,
     /// The connection closes in the middle of its body.
     CutOff,

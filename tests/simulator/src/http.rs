@@ -39,7 +39,7 @@ struct Link {
     core: Arc<Core>,
     /// When the latest reply was made, in milliseconds of uptime; zero before the first.
     last_reply: AtomicU64,
-    /// Told when a reply after which the connection closes has been written.
+    /// Notified when a reply after which the connection closes has been written.
     close: Arc<Notify>,
 }
 

@@ -32,7 +32,7 @@ impl Identity {
             let digest = digest(purpose);
             base16ct::upper::encode_string(digest.get(..bytes).unwrap_or_default())
         };
-        // The second bit says that the address is made up.
+        // The second bit marks a made-up address.
         let mut mac = [0x02, 0x54, 0x50, 0, 0, 0];
         for (byte, random) in mac.iter_mut().skip(3).zip(digest("mac")) {
             *byte = random;

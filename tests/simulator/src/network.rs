@@ -18,10 +18,10 @@ const BACKLOG: u32 = 128;
 /// How long the port is left alone after it could not be opened or accepted from.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// The longest a device stays away; an instant much further ahead cannot be told.
+/// The longest a device stays away; an instant much further ahead cannot be represented.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
-/// What a device is told about its network.
+/// The network settings of a device.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Serve on another address.
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Reboot {
         after: Duration,
         lasting: Duration,
-        /// Told when the device is away.
+        /// Notified when the device is away.
         down: Option<oneshot::Sender<()>>,
     },
 }
@@ -64,7 +64,7 @@ pub(crate) struct Network {
 
 enum Door {
     Open(TcpListener),
-    /// The address is kept, so that nobody else takes it; none if it could not be.
+    /// The address is kept, so that it is not taken; none if it could not be.
     Closed(Option<TcpSocket>),
 }
 

@@ -100,7 +100,7 @@ impl Outlet {
         self.on_since.map_or(Duration::ZERO, |since| between(since, now))
     }
 
-    /// The device restarted: the relay keeps its state, the time it is on starts anew.
+    /// The device restarted: the relay keeps its state, the time it is on starts at zero.
     pub(crate) fn restart(&mut self, now: Timestamp) {
         if self.is_on() {
             self.on_since = Some(now);

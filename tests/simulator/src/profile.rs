@@ -1,4 +1,4 @@
-//! What tells one model from another, as data.
+//! The differences of the models, as data.
 
 mod tables;
 
@@ -111,7 +111,7 @@ impl From<Profile> for String {
 /// A component and its version, as `component_nego` lists it.
 pub(crate) type Component = (&'static str, u8);
 
-/// Lists of components that are told as one: models share their beginnings.
+/// Lists of components that are reported as one: models share their beginnings.
 pub(crate) type Components = &'static [&'static [Component]];
 
 /// Groups of fields that an outlet's `get_device_info` has or lacks.

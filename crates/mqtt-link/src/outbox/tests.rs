@@ -69,7 +69,7 @@ fn connected_outbox() -> Outbox {
 }
 
 #[test]
-fn the_replay_waits_for_the_subscriptions_and_follows_the_priorities() {
+fn the_replay_waits_for_subscriptions_and_follows_priorities() {
     let mut outbox = Outbox::new(vec![filter("a/+/set"), filter("b/#")]);
     outbox.publish(topic("response"), "1".into(), later(Instant::now()));
     outbox.publish_retained(PublishPriority::BridgeState, topic("a/state"), "online".into());
@@ -91,7 +91,7 @@ fn the_replay_waits_for_the_subscriptions_and_follows_the_priorities() {
 }
 
 #[test]
-fn subscriptions_are_split_and_missing_reason_codes_are_refusals() {
+fn subscriptions_are_split_and_a_missing_code_is_a_refusal() {
     let filters: Vec<_> = (0..10).map(|n| filter(&format!("f/{n}"))).collect();
     let mut outbox = Outbox::new(filters.clone());
     outbox.on_connected();
@@ -144,7 +144,7 @@ fn an_equal_payload_is_not_published_again() {
 }
 
 #[test]
-fn a_newer_payload_waits_for_the_one_in_flight_and_only_the_last_one_follows() {
+fn only_the_latest_payload_follows_the_one_in_flight() {
     let mut outbox = connected_outbox();
     outbox.publish_retained(PublishPriority::State, topic("a"), "1".into());
     assert_eq!(published(&next_requests(&mut outbox)), ["a=1"]);
@@ -181,7 +181,7 @@ fn a_cleared_topic_is_removed_once_acknowledged() {
 }
 
 #[test]
-fn a_topic_cleared_by_another_client_is_cleared_again_only_after_a_payload_in_flight() {
+fn a_cleared_topic_is_cleared_again_only_after_one_in_flight() {
     let mut outbox = connected_outbox();
     outbox.publish_retained(PublishPriority::Discovery, topic("a"), "1".into());
     deliver_all(&mut outbox);

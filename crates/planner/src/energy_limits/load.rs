@@ -31,7 +31,7 @@ pub(super) struct Load {
     /// What it drew last while it was on, and when.
     draw: Option<(MilliWatts, Steady)>,
     tally: Option<Tally>,
-    /// The tally as it is kept: not written anew for each watt hour.
+    /// The tally as it is persisted: not written again for each watt hour.
     pub(super) checkpoint: Option<Tally>,
     /// Whether its load runs: it drew as much as that takes, and has not finished.
     pub(super) running: bool,
@@ -139,7 +139,7 @@ impl Load {
         self.idle_since = None;
     }
 
-    /// Takes what the meter said.
+    /// Takes a reading of the meter.
     pub(super) fn read(
         &mut self,
         rules: &EnergyRules,

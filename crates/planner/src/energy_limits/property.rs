@@ -19,11 +19,11 @@ const LARGEST: u64 = 2500;
 enum Event {
     /// The load of an outlet changes.
     Draw(usize, u64),
-    /// Somebody switches an outlet; ON only when it is allowed.
+    /// An outlet is switched; ON only when it is allowed.
     Switch(usize, bool),
     /// A meter is read.
     Read(usize),
-    /// A meter is asked, and does not say.
+    /// A meter does not return its values.
     Silent(usize),
     Pass(i64),
     Restart,
@@ -53,7 +53,7 @@ struct World {
     now: Timestamp,
     members: Vec<(OutletPath, Member)>,
     watts: [u64; OUTLETS],
-    /// What the meters said last while it was on.
+    /// The last readings of the meters while it was on.
     read: [u64; OUTLETS],
     /// mWh.
     totals: [u64; OUTLETS],
@@ -156,7 +156,7 @@ impl World {
         Ok(())
     }
 
-    /// Devices draw; the bridge looks when it said so, and reads every meter every half minute.
+    /// Devices draw; the bridge looks when its deadline is due, and reads every meter every half minute.
     fn pass(&mut self, seconds: i64) -> Result<(), TestCaseError> {
         let until = after(self.now, SignedDuration::from_secs(seconds));
         while self.now < until {
@@ -268,7 +268,7 @@ impl World {
 }
 
 #[test]
-fn rule_19_who_may_be_on_draws_no_more_than_the_ceiling_and_nobody_flaps() {
+fn rule_19_allowed_members_stay_below_the_limit_and_do_not_flap() {
     let rules = (500..6000_u64, 10..100_u64, 10_i64..600);
     testing::check(48, &(rules, events()), |((power, part, pause), events)| {
         let power = MilliWatts::from_watts(power);
@@ -325,13 +325,13 @@ fn rule_19_each_run_finishes_exactly_once() {
                 finished: Some(Finished {
                     below: MilliWatts::from_watts(5),
                     length: seconds(30 * i64::try_from(needed).unwrap()),
-                    then: IfFinished::Tell,
+                    then: IfFinished::Report,
                 }),
                 ..EnergyRules::default()
             });
             world.members[0].1.relay = Relay::On;
             world.act()?;
-            let mut told = 0;
+            let mut reported = 0;
             for power in &powers {
                 world.now = after(world.now, SignedDuration::from_secs(30));
                 let reading = Reading {
@@ -339,17 +339,17 @@ fn rule_19_each_run_finishes_exactly_once() {
                     total: None,
                 };
                 let outlet = world.members[0].0.clone();
-                told += world
+                reported += world
                     .limits
                     .read(&world.group, &outlet, reading, moment(world.now), &world.zone)
                     .len();
-                // A restart between two loud readings, or after a run was told, is not noticed.
+                // A restart between two loud readings, or after a run was reported, is not noticed.
                 if restarts && *power >= 5 {
                     world.restart();
                 }
                 world.act()?;
             }
-            prop_assert_eq!(told, runs(&powers, 5, needed));
+            prop_assert_eq!(reported, runs(&powers, 5, needed));
             Ok(())
         },
     );

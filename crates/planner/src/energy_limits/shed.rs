@@ -34,7 +34,7 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Back {
-    /// The planner, if a schedule or an override still asks for it.
+    /// The planner, if a schedule or an override still wants it on.
     Planned,
     /// It was on without a schedule, so it goes on again.
     Resumes,

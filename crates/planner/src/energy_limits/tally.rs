@@ -104,7 +104,7 @@ impl Tally {
         }
     }
 
-    /// Whether it says so much more than what was kept earlier that it is worth writing.
+    /// Whether it differs so much from what was persisted that it is worth writing.
     pub(super) fn outgrew(&self, kept: &Self, step: MilliWattHours) -> bool {
         let measured = self.measured();
         self.day != kept.day

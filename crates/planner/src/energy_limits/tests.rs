@@ -195,7 +195,7 @@ impl Bench {
             .allow_on(&self.group, &self.members, &self.members[who].0, self.now())
     }
 
-    /// What schedules or somebody want, or is about to come back.
+    /// What schedules or overrides want, or is about to come back.
     fn resumes(&self, who: usize) -> bool {
         self.limits.resumes(&self.members[who].0) && self.hold(who).is_none()
     }
@@ -227,8 +227,8 @@ fn a_budget_is_the_growth_of_all_totals_since_midnight() {
     assert_eq!(bench.relays(), [false; 3]);
     let refusal = bench.allows(WASHER).unwrap_err();
     assert_eq!(refusal.possible_at, Some(midnight));
-    let told = |happening: &&EnergyEvent| matches!(happening, EnergyEvent::BudgetExhausted { .. });
-    assert_eq!(bench.happened.iter().filter(told).count(), 1);
+    let reported = |happening: &&EnergyEvent| matches!(happening, EnergyEvent::BudgetExhausted { .. });
+    assert_eq!(bench.happened.iter().filter(reported).count(), 1);
 
     bench.now = midnight;
     bench.act();
@@ -237,7 +237,7 @@ fn a_budget_is_the_growth_of_all_totals_since_midnight() {
 }
 
 #[test]
-fn a_budget_ends_between_two_readings_when_the_last_load_used_it_up() {
+fn a_budget_ends_between_readings_when_the_last_load_used_it() {
     let mut bench = Bench::new(budget(1.0), "UTC", "2026-11-21T10:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(2000), Some(0));
@@ -256,11 +256,11 @@ fn a_budget_ends_between_two_readings_when_the_last_load_used_it_up() {
         bench.hold(BOILER).is_some(),
         "once it is cut it is off until midnight"
     );
-    assert_eq!(bench.today(), 990, "what is told is what was measured");
+    assert_eq!(bench.today(), 990, "what was measured is shown");
 }
 
 #[test]
-fn a_budget_counts_the_last_power_where_there_is_no_total_and_while_a_device_is_away() {
+fn a_budget_counts_the_last_power_where_no_total_is_known() {
     let mut bench = Bench::new(budget(2.0), "UTC", "2026-11-21T10:00");
     bench.draws(BOILER, 1000);
     bench.pass(1800);
@@ -310,7 +310,7 @@ fn what_was_used_around_midnight_is_split_there() {
 }
 
 #[test]
-fn a_restart_loses_nothing_of_a_budget_and_another_one_is_not_used() {
+fn a_restart_keeps_a_budget_and_a_changed_one_starts_unused() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     bench.switch(BOILER, Relay::On);
     bench.reads(BOILER, Some(2000), Some(100));
@@ -351,7 +351,7 @@ fn a_total_that_starts_over_takes_nothing_from_a_budget() {
 }
 
 #[test]
-fn a_clock_that_jumps_uses_nothing_and_one_set_back_gives_nothing_back() {
+fn a_clock_change_neither_uses_nor_returns_energy() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     bench.draws(BOILER, 1000);
     bench.pass(3600);
@@ -364,7 +364,7 @@ fn a_clock_that_jumps_uses_nothing_and_one_set_back_gives_nothing_back() {
 }
 
 #[test]
-fn the_last_that_is_on_is_shed_until_the_rest_is_below_the_ceiling() {
+fn the_last_one_on_is_shed_until_the_rest_is_below_the_limit() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(WASHER, 2000);
     bench.draws(BOILER, 1000);
@@ -398,7 +398,7 @@ fn what_draws_nothing_stays_on() {
 }
 
 #[test]
-fn members_come_back_one_at_a_time_the_first_in_the_list_first_each_after_a_reading() {
+fn members_come_back_in_list_order_each_after_a_reading() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(DRYER, 1000);
     bench.draws(BOILER, 1000);
@@ -421,7 +421,7 @@ fn members_come_back_one_at_a_time_the_first_in_the_list_first_each_after_a_read
 }
 
 #[test]
-fn the_room_of_one_that_rests_longer_is_not_taken_by_those_behind_it() {
+fn a_later_member_does_not_take_the_room_of_a_shed_one() {
     for (boiler, comes) in [(1900, false), (1800, true)] {
         let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
         bench.draws(WASHER, 2000);
@@ -502,7 +502,7 @@ fn a_schedule_waits_for_room_and_a_button_does_not_make_it() {
 }
 
 #[test]
-fn nobody_waits_for_one_that_is_away_or_needs_too_much_by_itself() {
+fn an_absent_or_too_large_member_does_not_block_the_others() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(DRYER, 1000);
     bench.draws(BOILER, 1000);
@@ -521,7 +521,7 @@ fn nobody_waits_for_one_that_is_away_or_needs_too_much_by_itself() {
 }
 
 #[test]
-fn somebody_who_wants_it_off_or_a_timer_that_ends_keeps_it_off() {
+fn an_off_command_or_an_ended_timer_keeps_it_off() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.draws(DRYER, 1000);
     bench.members[BOILER].1.timer = Some(Steady::at(after(bench.now, SignedDuration::from_secs(90))));
@@ -538,7 +538,7 @@ fn somebody_who_wants_it_off_or_a_timer_that_ends_keeps_it_off() {
 }
 
 #[test]
-fn of_an_interlocked_group_one_draws_at_a_time_and_one_that_is_shed_stays_off() {
+fn in_an_interlocked_group_a_shed_member_stays_off() {
     let mut bench = Bench::new(ceiling(), "UTC", "2026-11-21T10:00");
     bench.group.interlock = Interlock::OneOn;
     for who in [DRYER, WASHER] {
@@ -572,15 +572,15 @@ fn what_was_shed_is_known_after_a_restart() {
 
 #[test]
 fn a_load_finishes_once_per_run() {
-    let mut bench = Bench::new(quiet(IfFinished::Tell), "UTC", "2026-11-21T10:00");
+    let mut bench = Bench::new(quiet(IfFinished::Report), "UTC", "2026-11-21T10:00");
     bench.switch(WASHER, Relay::On);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut minutes = |bench: &mut Bench, powers: &[u64]| {
         for power in powers {
             bench.pass(60);
-            told.extend(bench.reads(WASHER, Some(*power), None));
+            reported.extend(bench.reads(WASHER, Some(*power), None));
         }
-        std::mem::take(&mut told)
+        std::mem::take(&mut reported)
     };
     assert_eq!(minutes(&mut bench, &[4, 4, 4, 4, 4]), [], "it never ran");
     assert_eq!(
@@ -589,7 +589,10 @@ fn a_load_finishes_once_per_run() {
         "two minutes are not three"
     );
     assert_eq!(minutes(&mut bench, &[300, 4, 4, 4]), []);
-    assert_eq!(minutes(&mut bench, &[4]), [LoadIdle::Finished(IfFinished::Tell)]);
+    assert_eq!(
+        minutes(&mut bench, &[4]),
+        [LoadIdle::Finished(IfFinished::Report)]
+    );
     assert_eq!(minutes(&mut bench, &[4, 4, 4, 4, 4]), []);
     assert_eq!(minutes(&mut bench, &[900, 3, 3, 3, 3]).len(), 1, "another run");
 }
@@ -602,7 +605,7 @@ fn what_is_not_known_is_not_quiet() {
     bench.pass(60);
     assert_eq!(bench.reads(WASHER, Some(1), None), []);
     bench.pass(120);
-    assert_eq!(bench.reads(WASHER, None, None), [], "the meter does not say");
+    assert_eq!(bench.reads(WASHER, None, None), [], "the meter returns nothing");
     bench.pass(120);
     assert_eq!(bench.reads(WASHER, Some(1), None), []);
     bench.pass(120);
@@ -621,7 +624,7 @@ fn what_is_not_known_is_not_quiet() {
 
 #[test]
 fn an_outlet_that_goes_off_ends_the_run_and_a_restart_does_not() {
-    let mut bench = Bench::new(quiet(IfFinished::Tell), "UTC", "2026-11-21T10:00");
+    let mut bench = Bench::new(quiet(IfFinished::Report), "UTC", "2026-11-21T10:00");
     bench.switch(WASHER, Relay::On);
     bench.reads(WASHER, Some(500), None);
     bench.restart();
@@ -630,7 +633,11 @@ fn an_outlet_that_goes_off_ends_the_run_and_a_restart_does_not() {
     assert_eq!(bench.reads(WASHER, Some(1), None).len(), 1);
     bench.restart();
     bench.pass(180);
-    assert_eq!(bench.reads(WASHER, Some(1), None), [], "told before the restart");
+    assert_eq!(
+        bench.reads(WASHER, Some(1), None),
+        [],
+        "reported before the restart"
+    );
     bench.reads(WASHER, Some(500), None);
     bench.switch(WASHER, Relay::Off);
     bench.switch(WASHER, Relay::On);
@@ -641,7 +648,7 @@ fn an_outlet_that_goes_off_ends_the_run_and_a_restart_does_not() {
 
 #[test]
 fn standby_needs_no_run() {
-    let mut bench = Bench::new(quiet(IfFinished::Tell), "UTC", "2026-11-21T10:00");
+    let mut bench = Bench::new(quiet(IfFinished::Report), "UTC", "2026-11-21T10:00");
     bench.switch(WASHER, Relay::On);
     bench.reads(WASHER, Some(2), None);
     bench.pass(599);
@@ -652,7 +659,7 @@ fn standby_needs_no_run() {
 }
 
 #[test]
-fn a_meter_that_is_missing_or_silent_is_told_once_per_change() {
+fn a_missing_or_silent_meter_is_reported_once_per_change() {
     let mut bench = Bench::new(budget(1.0), "UTC", "2026-11-21T10:00");
     bench.members[DRYER].1.reach = MeterVisibility::Unmetered;
     bench.pass(1);
@@ -662,16 +669,16 @@ fn a_meter_that_is_missing_or_silent_is_told_once_per_change() {
     bench.reads(WASHER, None, None);
     bench.reads(WASHER, Some(1), Some(1));
     let [washer, dryer] = ["washer", "dryer"].map(|id| id.parse().unwrap());
-    let told = [
+    let reported = [
         EnergyEvent::Blind(dryer),
         EnergyEvent::Blind(OutletPath::clone(&washer)),
         EnergyEvent::Sees(washer),
     ];
-    assert_eq!(bench.happened, told);
+    assert_eq!(bench.happened, reported);
 }
 
 #[test]
-fn an_outlet_that_leaves_its_group_is_forgotten_and_one_that_joins_counts_from_now_on() {
+fn an_outlet_that_leaves_its_group_is_no_longer_counted() {
     let mut bench = Bench::new(budget(4.0), "UTC", "2026-11-21T10:00");
     for who in [WASHER, BOILER] {
         bench.switch(who, Relay::On);

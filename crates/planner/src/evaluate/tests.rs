@@ -28,7 +28,7 @@ impl Fixture {
         }
     }
 
-    fn say(&mut self, sensor: &str, value: f64) {
+    fn publish(&mut self, sensor: &str, value: f64) {
         let value = SensorValue::Number(value);
         self.readings
             .record(sensor.parse().unwrap(), value, Steady::at(self.now));
@@ -39,7 +39,7 @@ impl Fixture {
         self.now = after(self.now, period.length());
     }
 
-    fn ask(&mut self, condition: &Condition) -> Evaluation {
+    fn evaluate(&mut self, condition: &Condition) -> Evaluation {
         let sensors = Sensors {
             specs: &self.specs,
             readings: &self.readings,
@@ -68,10 +68,10 @@ fn at_most(limit: f64, hysteresis: f64, dwell: Option<&str>) -> Condition {
 fn a_limit_is_inclusive_in_the_unit_of_its_sensor() {
     let mut fixture = Fixture::new(&[("outdoor", "°F")]);
     let freezing = at_most(32.0, 0.0, None);
-    fixture.say("outdoor", 32.0);
-    assert_eq!(fixture.ask(&freezing).answer, ConditionResult::Holds);
-    fixture.say("outdoor", 32.1);
-    assert_eq!(fixture.ask(&freezing).answer, ConditionResult::Fails);
+    fixture.publish("outdoor", 32.0);
+    assert_eq!(fixture.evaluate(&freezing).answer, ConditionResult::Holds);
+    fixture.publish("outdoor", 32.1);
+    assert_eq!(fixture.evaluate(&freezing).answer, ConditionResult::Fails);
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn hysteresis_lets_a_condition_hold_on() {
         (0.4, ConditionResult::Fails),
     ];
     for (value, answer) in steps {
-        fixture.say("outdoor", value);
-        assert_eq!(fixture.ask(&cold).answer, answer, "{value}");
+        fixture.publish("outdoor", value);
+        assert_eq!(fixture.evaluate(&cold).answer, answer, "{value}");
     }
 }
 
@@ -95,7 +95,7 @@ fn hysteresis_lets_a_condition_hold_on() {
 fn hysteresis_after_a_restart_goes_by_what_runs() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.5, None);
-    fixture.say("outdoor", 0.4);
+    fixture.publish("outdoor", 0.4);
     for (running, answer) in [(true, ConditionResult::Holds), (false, ConditionResult::Fails)] {
         let sensors = Sensors {
             specs: &fixture.specs,
@@ -110,33 +110,33 @@ fn hysteresis_after_a_restart_goes_by_what_runs() {
 fn a_dwell_keeps_an_answer() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.0, Some("10m"));
-    fixture.say("outdoor", 1.0);
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
+    fixture.publish("outdoor", 1.0);
+    assert_eq!(fixture.evaluate(&cold).answer, ConditionResult::Fails);
     // The first answer was no change: nothing dwells.
-    fixture.say("outdoor", -1.0);
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Holds);
+    fixture.publish("outdoor", -1.0);
+    assert_eq!(fixture.evaluate(&cold).answer, ConditionResult::Holds);
     let due = after(fixture.now, jiff::SignedDuration::from_mins(10));
     fixture.pass("9m 59s");
-    fixture.say("outdoor", 1.0);
-    let waiting = fixture.ask(&cold);
+    fixture.publish("outdoor", 1.0);
+    let waiting = fixture.evaluate(&cold);
     assert_eq!(
         (waiting.answer, waiting.wake),
         (ConditionResult::Holds, Some(Steady::at(due)))
     );
     fixture.pass("1s");
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Fails);
+    assert_eq!(fixture.evaluate(&cold).answer, ConditionResult::Fails);
 }
 
 #[test]
 fn rule_10_stale_is_neither_true_nor_false() {
     let mut fixture = Fixture::new(&[("outdoor", "°C")]);
     let cold = at_most(0.0, 0.0, None);
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Unheard);
-    fixture.say("outdoor", -1.0);
+    assert_eq!(fixture.evaluate(&cold).answer, ConditionResult::NoValue);
+    fixture.publish("outdoor", -1.0);
     let stale = after(fixture.now, jiff::SignedDuration::from_mins(30));
-    assert_eq!(fixture.ask(&cold).wake, Some(Steady::at(stale)));
+    assert_eq!(fixture.evaluate(&cold).wake, Some(Steady::at(stale)));
     fixture.pass("30m");
-    assert_eq!(fixture.ask(&cold).answer, ConditionResult::Stale);
+    assert_eq!(fixture.evaluate(&cold).answer, ConditionResult::Stale);
     let other = Condition {
         test: Test::Is {
             sensor: "nobody".parse().unwrap(),
@@ -144,7 +144,7 @@ fn rule_10_stale_is_neither_true_nor_false() {
         },
         ..cold
     };
-    assert_eq!(fixture.ask(&other).answer, ConditionResult::Unheard);
+    assert_eq!(fixture.evaluate(&other).answer, ConditionResult::NoValue);
 }
 
 #[test]
@@ -163,8 +163,8 @@ fn booleans_are_booleans_or_one_and_zero() {
         (0.0, ConditionResult::Fails),
         (0.5, ConditionResult::Stale),
     ] {
-        fixture.say("door", value);
-        assert_eq!(fixture.ask(&open).answer, answer, "{value}");
+        fixture.publish("door", value);
+        assert_eq!(fixture.evaluate(&open).answer, answer, "{value}");
     }
 }
 
@@ -192,29 +192,29 @@ fn black_ice_is_cold_and_close_to_the_dew_point_and_humid() {
     ];
     for (air, dew, humidity, answer) in cases {
         let mut fixture = Fixture::new(&[("air", "°C"), ("dew", "°C"), ("humidity", "%")]);
-        fixture.say("air", air);
-        fixture.say("dew", dew);
-        fixture.say("humidity", humidity);
-        assert_eq!(fixture.ask(&ice()).answer, answer, "{air} {dew} {humidity}");
+        fixture.publish("air", air);
+        fixture.publish("dew", dew);
+        fixture.publish("humidity", humidity);
+        assert_eq!(fixture.evaluate(&ice()).answer, answer, "{air} {dew} {humidity}");
     }
 }
 
 #[test]
 fn black_ice_reads_both_scales() {
     let mut fixture = Fixture::new(&[("air", "°F"), ("dew", "°C"), ("humidity", "%")]);
-    fixture.say("air", 33.0);
-    fixture.say("dew", -1.0);
-    fixture.say("humidity", 90.0);
-    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Holds);
-    fixture.say("air", 36.5);
-    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Fails);
+    fixture.publish("air", 33.0);
+    fixture.publish("dew", -1.0);
+    fixture.publish("humidity", 90.0);
+    assert_eq!(fixture.evaluate(&ice()).answer, ConditionResult::Holds);
+    fixture.publish("air", 36.5);
+    assert_eq!(fixture.evaluate(&ice()).answer, ConditionResult::Fails);
 }
 
 #[test]
 fn rule_10_one_failing_part_decides_black_ice() {
     let mut fixture = Fixture::new(&[("air", "°C"), ("dew", "°C"), ("humidity", "%")]);
-    fixture.say("air", 10.0);
-    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Fails);
-    fixture.say("air", 0.0);
-    assert_eq!(fixture.ask(&ice()).answer, ConditionResult::Unheard);
+    fixture.publish("air", 10.0);
+    assert_eq!(fixture.evaluate(&ice()).answer, ConditionResult::Fails);
+    fixture.publish("air", 0.0);
+    assert_eq!(fixture.evaluate(&ice()).answer, ConditionResult::NoValue);
 }

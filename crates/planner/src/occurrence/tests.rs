@@ -67,7 +67,7 @@ fn utc(start: &str, end: &str) -> (String, String) {
 }
 
 #[test]
-fn rule_01_a_window_over_midnight_belongs_to_the_day_it_starts_on() {
+fn rule_01_a_window_over_midnight_belongs_to_its_first_day() {
     let friday = between("fri", "23:00", "02:00", "Europe/London");
     // 2024-06-21 is a Friday.
     assert!(!friday.open("2024-06-21T00:30"));
@@ -143,7 +143,7 @@ fn rule_02_a_length_is_real_time() {
 }
 
 #[test]
-fn of_two_open_occurrences_the_last_to_end_is_told() {
+fn of_two_open_occurrences_the_last_to_end_is_shown() {
     // The clocks go forward in the first one, so it lasts into the second.
     let daily = lasting("", "06:00", "24h", "America/New_York");
     let open = daily

@@ -47,17 +47,17 @@ pub(super) fn decide(
     let run_time = inputs.safety.run_time(outlet);
     let zone = &inputs.rules.location.zone;
     let verdict = run_time.verdict(&level.limits, inputs.now, zone);
-    let hold = inputs.rations.hold(outlet, inputs.now.wall);
-    let wish = wish(inputs, group, level, in_force, observed, outlet);
-    let (wanted, keeps_state) = (wish.desired, wish.keeps_state);
-    let said = must_say(&wish, observed);
+    let hold = inputs.energy_limits.hold(outlet, inputs.now.wall);
+    let without_limits = without_limits(inputs, group, level, in_force, observed, outlet);
+    let (wanted, keeps_state) = (without_limits.desired, without_limits.keeps_state);
+    let limited = limits_matter(&without_limits, observed);
     let decision = match (verdict, hold) {
-        (Verdict::Free(_), Some(hold)) if said => held(inputs, hold),
-        (Verdict::Blocked(block), Some(hold)) if said && hold.outlasts(&block) => held(inputs, hold),
-        (Verdict::Blocked(block), _) if said => blocked(inputs, level, block),
+        (Verdict::Free(_), Some(hold)) if limited => held(inputs, hold),
+        (Verdict::Blocked(block), Some(hold)) if limited && hold.outlasts(&block) => held(inputs, hold),
+        (Verdict::Blocked(block), _) if limited => blocked(inputs, level, block),
         _ => match inputs.holders.of(&group.id) {
-            Some(holder) if holder != outlet && said => interlocked(holder),
-            _ => wish,
+            Some(holder) if holder != outlet && limited => interlocked(holder),
+            _ => without_limits,
         },
     };
     let limit = match verdict {
@@ -91,8 +91,8 @@ pub(super) fn decide(
 }
 
 /// A limit decides when it makes a difference. An outlet that is to be off anyway is off for its own reason.
-fn must_say(wish: &DesiredPower, observed: Option<Power>) -> bool {
-    match wish.desired {
+fn limits_matter(without_limits: &DesiredPower, observed: Option<Power>) -> bool {
+    match without_limits.desired {
         Some(Power::On) => true,
         Some(Power::Off) => false,
         None => observed != Some(Power::Off),
@@ -132,7 +132,7 @@ fn interlocked(holder: &OutletPath) -> DesiredPower {
     }
 }
 
-fn wish(
+fn without_limits(
     inputs: &Inputs<'_>,
     group: &Group,
     level: &ScheduleWinner<'_>,
@@ -140,7 +140,7 @@ fn wish(
     observed: Option<Power>,
     outlet: &OutletPath,
 ) -> DesiredPower {
-    if !group.is_scheduled() && inputs.rations.resumes(outlet) {
+    if !group.is_scheduled() && inputs.energy_limits.resumes(outlet) {
         return DesiredPower {
             desired: Some(Power::On),
             source: Source::Manual,
@@ -177,7 +177,7 @@ fn wish(
         };
     }
     match level.catch_up {
-        CatchUp::Skip => left_alone(
+        CatchUp::Skip => unchanged(
             Reason::new("state unchanged since the bridge started, until the next schedule change"),
             inputs.now.wall_at(inputs.booted_at),
         ),
@@ -187,8 +187,8 @@ fn wish(
 
 fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> DesiredPower {
     let reason = reason::overridden(inputs, found, end);
-    let Some(desired) = found.stance().power() else {
-        return left_alone(reason, found.set_at());
+    let Some(desired) = found.state().power() else {
+        return unchanged(reason, found.set_at());
     };
     DesiredPower {
         desired: Some(desired),
@@ -200,7 +200,7 @@ fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> D
     }
 }
 
-fn left_alone(reason: Reason, since: Timestamp) -> DesiredPower {
+fn unchanged(reason: Reason, since: Timestamp) -> DesiredPower {
     DesiredPower {
         desired: None,
         source: Source::Device,

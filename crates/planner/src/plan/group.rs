@@ -1,4 +1,4 @@
-//! What the schedules of a group say together, and the group as people see it.
+//! The schedules of a group combined, and the status of the group.
 
 use jiff::Timestamp;
 
@@ -65,7 +65,7 @@ impl<'a> ScheduleWinner<'a> {
         }
     }
 
-    /// The schedule that turns the group on, or would if its sensors were heard.
+    /// The schedule that turns the group on, or would if its sensors had values.
     pub(super) fn winner(&self) -> Option<&State<'a>> {
         self.states.get(self.winner?)
     }
@@ -84,14 +84,14 @@ fn strongest(states: &[State<'_>], activity: Activity) -> Option<usize> {
     Some(position)
 }
 
-/// `skip` holds while no edge has passed since the start, when those that decide ask for it: the winner, or
+/// `skip` holds while no edge has passed since the start, when those that decide have it set: the winner, or
 /// all when none is active.
 fn catch_up(inputs: &Inputs<'_>, states: &[State<'_>], winner: Option<usize>) -> CatchUp {
     let mut enabled = states.iter().filter(|state| state.schedule.enabled).peekable();
-    let asks = |state: &State<'_>| state.schedule.catch_up == CatchUp::Skip;
+    let skips = |state: &State<'_>| state.schedule.catch_up == CatchUp::Skip;
     let skips = match winner.and_then(|position| states.get(position)) {
-        Some(state) => asks(state),
-        None => enabled.peek().is_some() && enabled.all(asks),
+        Some(state) => skips(state),
+        None => enabled.peek().is_some() && enabled.all(skips),
     };
     if !skips {
         return CatchUp::Apply;
@@ -120,7 +120,7 @@ pub(super) fn summary(
     group: &Group,
     level: &ScheduleWinner<'_>,
     members: &[(OutletPath, OutletPlan)],
-    stances: &[Option<OverrideState>],
+    override_states: &[Option<OverrideState>],
 ) -> GroupPlan {
     let plans = || members.iter().map(|(_, plan)| plan);
     // The first among equals speaks for the group.
@@ -129,7 +129,7 @@ pub(super) fn summary(
         id: group.id.clone(),
         state: state(inputs, group),
         expected: same(plans().map(|plan| plan.desired)).flatten(),
-        mode: mode(stances),
+        mode: mode(override_states),
         source: speaker.map_or(Source::Manual, |plan| plan.source),
         rule: speaker.and_then(|plan| plan.rule.clone()),
         reason: speaker.map_or_else(|| Reason::new("no outlets"), |plan| plan.reason.clone()),
@@ -150,7 +150,7 @@ fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetySt
     };
     let tripped = |outlet: &OutletPath| {
         inputs.safety.run_time(outlet).is_tripped(inputs.now.steady)
-            || inputs.rations.hold(outlet, inputs.now.wall).is_some()
+            || inputs.energy_limits.hold(outlet, inputs.now.wall).is_some()
     };
     if members
         .iter()
@@ -182,8 +182,8 @@ fn state(inputs: &Inputs<'_>, group: &Group) -> Option<Power> {
 }
 
 /// All members have to agree.
-fn mode(stances: &[Option<OverrideState>]) -> Mode {
-    match same(stances.iter().copied()).flatten() {
+fn mode(override_states: &[Option<OverrideState>]) -> Mode {
+    match same(override_states.iter().copied()).flatten() {
         Some(OverrideState::On) => Mode::On,
         Some(OverrideState::Off) => Mode::Off,
         Some(OverrideState::Leave) | None => Mode::Auto,

@@ -110,13 +110,13 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let stance = prop::sample::select(vec![OverrideState::On, OverrideState::Off, OverrideState::Leave]);
+    let state = prop::sample::select(vec![OverrideState::On, OverrideState::Off, OverrideState::Leave]);
     let ends = prop_oneof![
         3 => Just(Ends::AtEdge),
         1 => (1..=DAY).prop_map(Ends::After),
         1 => Just(Ends::Never),
     ];
-    let set = prop::option::of((stance, 0..DAY, ends));
+    let set = prop::option::of((state, 0..DAY, ends));
     let in_vacation = prop::sample::select(vec![InVacation::Rest, InVacation::Run]);
     (
         prop::sample::select(NIGHTS),
@@ -208,9 +208,9 @@ struct Oracle {
 impl Oracle {
     fn new(case: &Case, minutes: &Minutes) -> Self {
         let open: Vec<Vec<bool>> = case.rows.iter().map(|row| openings(row, minutes)).collect();
-        let end = case.set.map_or(0, |(stance, before, ends)| {
+        let end = case.set.map_or(0, |(state, before, ends)| {
             let set = usize::try_from(BEFORE - before).unwrap();
-            override_end(&open, stance, set, ends)
+            override_end(&open, state, set, ends)
         });
         Self { open, end }
     }
@@ -232,10 +232,10 @@ impl Oracle {
         if case.rows.is_empty() {
             return (None, Source::Manual, None);
         }
-        if let Some((stance, ..)) = case.set
+        if let Some((state, ..)) = case.set
             && index < self.end
         {
-            return match stance {
+            return match state {
                 OverrideState::On => (Some(Power::On), Source::Override, winner),
                 OverrideState::Off => (Some(Power::Off), Source::Override, winner),
                 OverrideState::Leave => (None, Source::Device, winner),
@@ -249,11 +249,11 @@ impl Oracle {
 }
 
 /// The first minute after `set` in which all windows together do the opposite.
-fn override_end(open: &[Vec<bool>], stance: OverrideState, set: usize, ends: Ends) -> usize {
+fn override_end(open: &[Vec<bool>], state: OverrideState, set: usize, ends: Ends) -> usize {
     let level = |index: usize| open.iter().any(|row| row[index]);
     let contradicts = |index: &usize| match (level(index - 1), level(*index)) {
-        (true, false) => stance != OverrideState::Off,
-        (false, true) => stance != OverrideState::On,
+        (true, false) => state != OverrideState::Off,
+        (false, true) => state != OverrideState::On,
         _ => false,
     };
     let week = set + 8 * usize::try_from(DAY).unwrap();
@@ -351,17 +351,17 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
     let start = night - case.lead;
     let minutes = Minutes::new(&site.rules.location.zone, start - BEFORE, BEFORE + WALK + AFTER);
     let oracle = Oracle::new(case, &minutes);
-    if let Some((stance, before, ends)) = case.set {
+    if let Some((state, before, ends)) = case.set {
         let lifetime = match ends {
             Ends::AtEdge => Lifetime::UntilNextSchedule,
             Ends::After(length) => Lifetime::For(Period::new(SignedDuration::from_mins(length)).unwrap()),
             Ends::Never => Lifetime::Hold,
         };
         let at = minutes.instant(BEFORE - before);
-        let new = Override::new(stance, lifetime, Origin::Command, crate::testing::moment(at)).unwrap();
+        let new = Override::new(state, lifetime, Origin::Command, crate::testing::moment(at)).unwrap();
         site.overrides.set(outlet(1), new);
     }
-    let said = |plan: &Plan| {
+    let decided = |plan: &Plan| {
         let winner = plan.groups[0]
             .winner
             .as_ref()
@@ -382,7 +382,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
         for minute in index..next {
             let expected = expected(minute);
             prop_assert_eq!(
-                said(&plan),
+                decided(&plan),
                 expected,
                 "planned at {} for {}",
                 site.now,
@@ -396,7 +396,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
         let index = BEFORE + sample;
         site.now = minutes.instant(index);
         let plan = site.plan();
-        prop_assert_eq!(said(&plan), expected(index), "at {}", site.now);
+        prop_assert_eq!(decided(&plan), expected(index), "at {}", site.now);
     }
     Ok(())
 }

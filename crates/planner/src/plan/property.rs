@@ -26,14 +26,14 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let stance = prop::sample::select(vec![OverrideState::On, OverrideState::Off]);
+    let state = prop::sample::select(vec![OverrideState::On, OverrideState::Off]);
     let lifetime = prop_oneof![
         Just(Lifetime::UntilNextSchedule),
         Just(Lifetime::Hold),
         (1_i64..80_000).prop_map(|seconds| Lifetime::For(period(seconds))),
     ];
     let event = prop_oneof![
-        2 => (stance, lifetime).prop_map(|(stance, lifetime)| Event::Command(stance, lifetime)),
+        2 => (state, lifetime).prop_map(|(state, lifetime)| Event::Command(state, lifetime)),
         1 => Just(Event::Auto),
         2 => Just(Event::Press),
         1 => (-1_i8..=1).prop_map(Event::Value),
@@ -103,7 +103,7 @@ impl World {
         self.site.observed.insert(outlet(1), self.relay);
     }
 
-    /// Looks, plans, acts, until the plan is content; returns when it wants to be asked again.
+    /// Looks, plans, acts, until nothing changes; returns when to plan again.
     fn tend(&mut self) -> Result<Option<Timestamp>, TestCaseError> {
         for _ in 0..4 {
             self.report();
@@ -157,14 +157,14 @@ impl World {
         Ok(())
     }
 
-    fn set(&mut self, stance: OverrideState, lifetime: Lifetime, origin: Origin) {
-        let new = Override::new(stance, lifetime, origin, moment(self.site.now)).unwrap();
+    fn set(&mut self, state: OverrideState, lifetime: Lifetime, origin: Origin) {
+        let new = Override::new(state, lifetime, origin, moment(self.site.now)).unwrap();
         self.site.overrides.set(outlet(1), new);
     }
 
     fn live(&mut self, event: &Event) -> Result<(), TestCaseError> {
         match *event {
-            Event::Command(stance, lifetime) => self.set(stance, lifetime, Origin::Command),
+            Event::Command(state, lifetime) => self.set(state, lifetime, Origin::Command),
             Event::Auto => {
                 self.site.overrides.clear(&outlet(1));
             }
@@ -173,7 +173,7 @@ impl World {
                 self.set(self.relay.into(), Lifetime::UntilNextSchedule, Origin::Device);
             }
             Event::Value(value) => {
-                self.site.hears(f64::from(value));
+                self.site.measures(f64::from(value));
             }
             Event::Vacation(true) => self.site.vacation = Vacation::Since(self.site.now),
             Event::Vacation(false) => self.site.vacation = Vacation::Off,

@@ -1,4 +1,4 @@
-//! Decisions in words.
+//! Decisions as text.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ fn wall(instant: Timestamp, inputs: &Inputs<'_>) -> String {
 }
 
 pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Reason {
-    if inputs.reasons == Reasons::LeftOut {
+    if inputs.reasons == Reasons::Omitted {
         return Reason::new(String::new());
     }
     let limit = |limit: Limit, what: &str| format!("{what} {limit}");
@@ -88,7 +88,7 @@ pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Rea
 }
 
 pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
-    if inputs.reasons == Reasons::LeftOut {
+    if inputs.reasons == Reasons::Omitted {
         return Reason::new(String::new());
     }
     let what = match hold.why {
@@ -105,10 +105,10 @@ pub(super) fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> Reason {
 }
 
 pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> Reason {
-    if inputs.reasons == Reasons::LeftOut {
+    if inputs.reasons == Reasons::Omitted {
         return Reason::new(String::new());
     }
-    let state = match found.stance() {
+    let state = match found.state() {
         OverrideState::On => "ON",
         OverrideState::Off => "OFF",
         OverrideState::Leave => "state unchanged",
@@ -120,7 +120,7 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
         Origin::Finished => ("", "load finished"),
         Origin::Standby => ("", "load on standby"),
     };
-    let manual = found.stance().power().map_or("", |_| manual);
+    let manual = found.state().power().map_or("", |_| manual);
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));
     Reason::new(format!("{manual}{state} ({origin} at {set}), until {end}"))
@@ -134,7 +134,7 @@ pub(super) fn vacation(level: &ScheduleWinner<'_>) -> Reason {
 }
 
 pub(super) fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
-    if inputs.reasons == Reasons::LeftOut {
+    if inputs.reasons == Reasons::Omitted {
         return Reason::new(String::new());
     }
     match level.winner() {

@@ -56,19 +56,19 @@ fn rule_03_whatever_changes_next_is_named() {
     let mut site = morning();
     site.rules.groups[0].limits = limited("30m", "10m");
     site.rules.groups[0].schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
-    site.at("2024-06-21T06:00").hears(-1.0);
+    site.at("2024-06-21T06:00").measures(-1.0);
 
     let stale = site.wall("2024-06-21T06:30");
     assert_eq!(site.plan().next_change, Some(stale), "a sensor goes stale");
 
-    site.at("2024-06-21T06:10").says(&outlet(1), Power::On);
-    site.hears(-1.0);
+    site.at("2024-06-21T06:10").reports(&outlet(1), Power::On);
+    site.measures(-1.0);
     let limit = site.wall("2024-06-21T06:40");
     assert_eq!(site.plan().next_change, Some(limit), "a limit is reached");
 
-    site.at("2024-06-21T06:40").hears(-1.0);
+    site.at("2024-06-21T06:40").measures(-1.0);
     assert_eq!(advance(&mut site), Some(Cause::MaxOn));
-    site.says(&outlet(1), Power::Off);
+    site.reports(&outlet(1), Power::Off);
     let cooled = site.wall("2024-06-21T06:50");
     assert_eq!(site.plan().next_change, Some(cooled), "a cooldown ends");
 
@@ -80,7 +80,7 @@ fn rule_03_whatever_changes_next_is_named() {
 #[test]
 fn rule_03_outside_its_window_a_sensor_wakes_nobody() {
     let mut site = conditional(WhenUnknown::Off);
-    site.at("2024-06-21T12:00").boot().hears(-1.0);
+    site.at("2024-06-21T12:00").boot().measures(-1.0);
     let next = site.plan().next_change;
     assert_eq!(next, Some(site.wall("2024-06-22T06:00")));
 }
@@ -110,7 +110,7 @@ fn rule_03_skip_is_asked_of_the_winner() {
     site.rules.groups[0].schedules[1].catch_up = CatchUp::Skip;
     assert_eq!(site.at("2024-06-21T07:00").boot().desired(), ON);
     assert_eq!(site.at("2024-06-21T08:30").boot().desired(), None);
-    // None is active, and not all ask for it.
+    // None is active, and not all have it set.
     assert_eq!(site.at("2024-06-21T10:00").boot().desired(), OFF);
 }
 
@@ -178,7 +178,7 @@ fn rule_04_the_winner_brings_its_limits() {
 fn rule_04_a_group_without_schedules_is_manual() {
     let mut site = Site::new(group(Vec::new()), ZONE);
     for power in [Power::On, Power::Off] {
-        site.at("2024-06-21T12:00").says(&outlet(1), power);
+        site.at("2024-06-21T12:00").reports(&outlet(1), power);
         let plan = site.first();
         assert_eq!((plan.desired, plan.source), (None, Source::Manual));
         assert_eq!(plan.next_change, None);
@@ -203,8 +203,8 @@ fn rule_04_a_disabled_schedule_leaves_nothing_on() {
 #[test]
 fn rule_05_each_outlet_is_planned_for_itself() {
     let mut site = morning();
-    site.at("2024-06-21T07:00").says(&outlet(1), Power::On);
-    site.says(&outlet(2), Power::Off);
+    site.at("2024-06-21T07:00").reports(&outlet(1), Power::On);
+    site.reports(&outlet(2), Power::Off);
     let plan = site.plan();
     assert_eq!(
         plan.outlets[&outlet(2)].desired,
@@ -221,9 +221,9 @@ fn rule_05_each_outlet_is_planned_for_itself() {
 #[test]
 fn rule_05_an_unknown_member_is_not_off() {
     let mut site = morning();
-    site.at("2024-06-21T12:00").says(&outlet(1), Power::Off);
+    site.at("2024-06-21T12:00").reports(&outlet(1), Power::Off);
     assert_eq!(site.plan().groups[0].state, None);
-    site.says(&outlet(2), Power::Off);
+    site.reports(&outlet(2), Power::Off);
     assert_eq!(site.plan().groups[0].state, OFF);
 }
 
@@ -231,29 +231,29 @@ fn rule_05_an_unknown_member_is_not_off() {
 fn rule_06_safety_then_override_then_vacation_then_schedule() {
     let mut site = morning();
     site.rules.groups[0].limits = limited("30m", "1h");
-    let says = |site: &mut Site| {
+    let decided = |site: &mut Site| {
         let plan = site.first();
         (plan.desired, plan.source)
     };
     site.at("2024-06-21T07:00");
-    assert_eq!(says(&mut site), (ON, Source::Schedule));
+    assert_eq!(decided(&mut site), (ON, Source::Schedule));
     site.vacation = Vacation::Since(site.now);
-    assert_eq!(says(&mut site), (OFF, Source::Vacation));
+    assert_eq!(decided(&mut site), (OFF, Source::Vacation));
     site.wants(OverrideState::On, Lifetime::Hold);
-    assert_eq!(says(&mut site), (ON, Source::Override));
-    site.says(&outlet(1), Power::On);
+    assert_eq!(decided(&mut site), (ON, Source::Override));
+    site.reports(&outlet(1), Power::On);
     site.at("2024-06-21T07:30");
-    assert_eq!(says(&mut site), (OFF, Source::Safety));
+    assert_eq!(decided(&mut site), (OFF, Source::Safety));
 }
 
 #[test]
 fn rule_06_a_limit_that_changes_nothing_is_not_the_reason() {
     let mut site = morning();
     site.rules.groups[0].limits = limited("1h", "3h");
-    site.at("2024-06-21T06:00").says(&outlet(1), Power::On);
+    site.at("2024-06-21T06:00").reports(&outlet(1), Power::On);
     site.at("2024-06-21T07:00");
     assert_eq!(advance(&mut site), Some(Cause::MaxOn));
-    site.says(&outlet(1), Power::Off);
+    site.reports(&outlet(1), Power::Off);
     assert_eq!(site.first().source, Source::Safety);
     let after_the_window = site.at("2024-06-21T08:00").first();
     assert_eq!(
@@ -274,9 +274,9 @@ fn rule_07_a_pause_is_safety_but_no_trip() {
         min_off: "10m".parse().unwrap(),
         ..Limits::NONE
     };
-    site.at("2024-06-21T06:58").says(&outlet(1), Power::On);
-    site.at("2024-06-21T06:59").says(&outlet(1), Power::Off);
-    site.says(&outlet(2), Power::On);
+    site.at("2024-06-21T06:58").reports(&outlet(1), Power::On);
+    site.at("2024-06-21T06:59").reports(&outlet(1), Power::Off);
+    site.reports(&outlet(2), Power::On);
     let plan = site.plan();
     let first = &plan.outlets[&outlet(1)];
     assert_eq!((first.desired, first.source), (OFF, Source::Safety));
@@ -285,11 +285,11 @@ fn rule_07_a_pause_is_safety_but_no_trip() {
 }
 
 #[test]
-fn rule_07_a_plug_switched_on_by_its_button_goes_off_at_its_limit() {
+fn rule_07_a_plug_switched_on_by_button_goes_off_at_its_limit() {
     for schedules in [vec![schedule("morning", "06:00", "08:00")], Vec::new()] {
         let mut site = Site::new(group(schedules), ZONE);
         site.rules.groups[0].limits = Limits::default();
-        site.at("2024-06-21T12:00").says(&outlet(1), Power::On);
+        site.at("2024-06-21T12:00").reports(&outlet(1), Power::On);
         let pressed = Override::new(
             OverrideState::On,
             Lifetime::UntilNextSchedule,
@@ -306,7 +306,7 @@ fn rule_07_a_plug_switched_on_by_its_button_goes_off_at_its_limit() {
         assert_eq!((tripped.desired, tripped.source), (OFF, Source::Safety));
         assert_eq!(tripped.rule, Some(Rule::Limit(Cause::MaxOn)));
         assert_eq!(advance(&mut site), Some(Cause::MaxOn));
-        site.says(&outlet(1), Power::Off);
+        site.reports(&outlet(1), Power::Off);
         let cooled = site.wall("2024-06-21T18:30");
         assert_eq!(site.first().cooldown_until, Some(cooled));
     }
@@ -421,7 +421,7 @@ fn rule_08_a_newer_one_replaces_and_auto_ends() {
     site.wants(OverrideState::Off, Lifetime::Hold);
     assert_eq!(site.plan().groups[0].mode, Mode::Off);
     let cleared = site.overrides.clear(&outlet(1)).unwrap();
-    assert_eq!(cleared.stance(), OverrideState::Off);
+    assert_eq!(cleared.state(), OverrideState::Off);
     assert_eq!(site.first().source, Source::Schedule);
     let plan = site.plan();
     assert_eq!(plan.groups[0].mode, Mode::Auto, "one member is not the group");
@@ -481,7 +481,7 @@ fn rule_15_overrides_survive_a_restart() {
 }
 
 #[test]
-fn rule_09_vacation_rests_all_groups_but_those_that_run() {
+fn rule_09_vacation_suspends_all_groups_but_those_that_run() {
     let mut site = morning();
     site.vacation = Vacation::Since(site.wall("2024-06-20T00:00"));
     let resting = site.at("2024-06-21T07:00").first();
@@ -502,7 +502,7 @@ fn rule_09_overrides_and_safety_apply_in_vacation() {
     site.at("2024-06-21T07:00")
         .wants(OverrideState::On, Lifetime::Hold);
     assert_eq!(site.desired(), ON);
-    site.says(&outlet(1), Power::On);
+    site.reports(&outlet(1), Power::On);
     assert_eq!(site.at("2024-06-21T08:00").first().source, Source::Safety);
 }
 
@@ -515,8 +515,8 @@ fn conditional(when_unknown: WhenUnknown) -> Site {
 #[test]
 fn rule_10_a_running_outlet_stays_on_until_the_grace_ends() {
     let mut site = conditional(WhenUnknown::Off);
-    site.at("2024-06-21T07:00").boot().says(&outlet(1), Power::On);
-    site.says(&outlet(2), Power::Off);
+    site.at("2024-06-21T07:00").boot().reports(&outlet(1), Power::On);
+    site.reports(&outlet(2), Power::Off);
     let plan = site.plan();
     assert_eq!(plan.outlets[&outlet(1)].desired, ON);
     assert_eq!(
@@ -533,16 +533,16 @@ fn rule_10_a_running_outlet_stays_on_until_the_grace_ends() {
 fn rule_10_the_first_value_ends_the_grace() {
     for (value, desired) in [(-1.0, ON), (1.0, OFF)] {
         let mut site = conditional(WhenUnknown::Off);
-        site.at("2024-06-21T07:00").boot().says(&outlet(1), Power::On);
+        site.at("2024-06-21T07:00").boot().reports(&outlet(1), Power::On);
         assert_eq!(site.desired(), ON);
-        assert_eq!(site.at("2024-06-21T07:01").hears(value).desired(), desired);
+        assert_eq!(site.at("2024-06-21T07:01").measures(value).desired(), desired);
     }
 }
 
 #[test]
 fn rule_10_the_grace_does_not_outlive_the_window() {
     let mut site = conditional(WhenUnknown::Off);
-    site.at("2024-06-21T07:58").boot().says(&outlet(1), Power::On);
+    site.at("2024-06-21T07:58").boot().reports(&outlet(1), Power::On);
     assert_eq!(site.desired(), ON);
     assert_eq!(site.at("2024-06-21T08:00").desired(), OFF);
 }
@@ -556,8 +556,8 @@ fn rule_10_when_unknown_decides_after_the_grace() {
     ];
     for (when_unknown, running, resting) in cases {
         let mut site = conditional(when_unknown);
-        site.at("2024-06-21T07:00").boot().says(&outlet(1), Power::On);
-        site.says(&outlet(2), Power::Off);
+        site.at("2024-06-21T07:00").boot().reports(&outlet(1), Power::On);
+        site.reports(&outlet(2), Power::Off);
         site.plan();
         let plan = site.at("2024-06-21T07:30").plan();
         assert_eq!(plan.outlets[&outlet(1)].desired, running, "{when_unknown:?}");
@@ -569,7 +569,7 @@ fn rule_10_when_unknown_decides_after_the_grace() {
 fn rule_10_hold_keeps_what_the_schedule_was_doing() {
     for (value, desired) in [(-1.0, ON), (1.0, OFF)] {
         let mut site = conditional(WhenUnknown::Hold);
-        assert_eq!(site.at("2024-06-21T06:30").hears(value).desired(), desired);
+        assert_eq!(site.at("2024-06-21T06:30").measures(value).desired(), desired);
         let stale = site.at("2024-06-21T07:00").first();
         assert_eq!(stale.desired, desired, "{value}");
         assert_eq!(site.at("2024-06-21T07:59").desired(), desired, "{value}");
@@ -583,7 +583,7 @@ fn rule_10_hold_keeps_what_the_schedule_was_doing() {
 fn rule_10_a_sensor_that_falls_silent_follows_when_unknown() {
     for (when_unknown, desired) in [(WhenUnknown::Off, OFF), (WhenUnknown::On, ON)] {
         let mut site = conditional(when_unknown);
-        site.at("2024-06-21T06:30").hears(-1.0);
+        site.at("2024-06-21T06:30").measures(-1.0);
         assert_eq!(site.desired(), ON);
         assert_eq!(site.at("2024-06-21T06:59:59").desired(), ON);
         assert_eq!(site.at("2024-06-21T07:00").desired(), desired);
@@ -591,14 +591,16 @@ fn rule_10_a_sensor_that_falls_silent_follows_when_unknown() {
 }
 
 #[test]
-fn hysteresis_at_the_opening_of_a_window_does_not_go_by_what_runs() {
+fn hysteresis_at_a_window_start_ignores_what_is_running() {
     let mut site = conditional(WhenUnknown::Off);
     let condition = &mut site.rules.groups[0].schedules[0].conditions[0];
     if let crate::condition::Test::Number { hysteresis, .. } = &mut condition.test {
         *hysteresis = 1.0;
     }
     // Somebody switched it on by hand before the window.
-    site.at("2024-06-21T05:59").hears(0.5).says(&outlet(1), Power::On);
+    site.at("2024-06-21T05:59")
+        .measures(0.5)
+        .reports(&outlet(1), Power::On);
     site.plan();
     assert_eq!(site.at("2024-06-21T06:00").desired(), OFF);
 }
@@ -617,8 +619,8 @@ fn rule_10_what_fails_is_not_excused_by_what_is_unknown() {
         value: true,
     };
     site.rules.groups[0].schedules[0].conditions = vec![unheard, failing];
-    site.at("2024-06-21T07:00").boot().says(&outlet(1), Power::On);
-    assert_eq!(site.hears(0.0).desired(), OFF);
+    site.at("2024-06-21T07:00").boot().reports(&outlet(1), Power::On);
+    assert_eq!(site.measures(0.0).desired(), OFF);
 }
 
 #[test]
@@ -628,12 +630,12 @@ fn rule_13_every_decision_is_explained() {
     let reason = |site: &mut Site| site.first().reason.as_str().to_owned();
     site.at("2024-06-21T05:00");
     assert_eq!(reason(&mut site), "next: morning, 06:00");
-    site.at("2024-06-21T06:00").hears(3.25);
+    site.at("2024-06-21T06:00").measures(3.25);
     assert_eq!(
         reason(&mut site),
         "morning: condition not met: outdoor 3.25 °C <= 0 °C"
     );
-    site.at("2024-06-21T06:10").hears(-1.5);
+    site.at("2024-06-21T06:10").measures(-1.5);
     assert_eq!(
         reason(&mut site),
         "schedule morning until 08:00: outdoor -1.5 °C <= 0 °C"
@@ -645,11 +647,11 @@ fn rule_13_every_decision_is_explained() {
     );
     site.wants(OverrideState::On, Lifetime::For("24h".parse().unwrap()));
     assert_eq!(reason(&mut site), "manual ON (command at 06:50), until Sat 06:50");
-    site.says(&outlet(1), Power::On);
+    site.reports(&outlet(1), Power::On);
     site.at("2024-06-21T07:50");
     assert_eq!(reason(&mut site), "maximum on-time 1h reached, then cooldown 30m");
     advance(&mut site);
-    site.says(&outlet(1), Power::Off);
+    site.reports(&outlet(1), Power::Off);
     assert_eq!(reason(&mut site), "cooldown, off until 08:20");
 
     let mut booted = conditional(WhenUnknown::Off);
@@ -665,8 +667,8 @@ fn rule_14_asking_changes_nothing() {
     let mut site = conditional(WhenUnknown::Hold);
     site.rules.groups[0].limits = limited("1h", "30m");
     site.at("2024-06-21T06:00")
-        .hears(-1.0)
-        .says(&outlet(1), Power::On);
+        .measures(-1.0)
+        .reports(&outlet(1), Power::On);
     site.wants(OverrideState::On, Lifetime::UntilNextSchedule);
     site.at("2024-06-21T07:00");
     let before = (site.safety.clone(), site.overrides.clone());
@@ -763,8 +765,8 @@ mod forecasts {
     #[test]
     fn rule_13_an_override_is_foreseen_for_its_outlet() {
         let mut site = morning();
-        site.at("2024-06-21T07:00").says(&outlet(1), Power::On);
-        site.says(&outlet(2), Power::On);
+        site.at("2024-06-21T07:00").reports(&outlet(1), Power::On);
+        site.reports(&outlet(2), Power::On);
         let off = Override::new(
             OverrideState::Off,
             Lifetime::UntilNextSchedule,
@@ -791,13 +793,13 @@ mod forecasts {
     }
 
     #[test]
-    fn rule_13_conditions_keep_their_last_answer_or_are_taken_to_hold() {
+    fn rule_13_conditions_keep_their_last_answer_or_count_as_met() {
         let mut site = conditional(WhenUnknown::Off);
         site.at("2024-06-21T05:00");
         assert!(site.switch_times("2024-06-24T00:00").is_empty(), "unknown is off");
-        site.hears(-1.0);
+        site.measures(-1.0);
         assert_eq!(site.switch_times("2024-06-24T00:00").len(), 6);
-        site.hears(1.0);
+        site.measures(1.0);
         assert!(site.switch_times("2024-06-24T00:00").is_empty());
         site.conditions = Conditions::TakenToHold;
         let changes = site.forecast("2024-06-24T00:00");

@@ -42,7 +42,7 @@ impl Schedule {
 pub enum Priority {
     /// Gives way to the others.
     Low,
-    /// Unless said otherwise.
+    /// Unless set otherwise.
     #[default]
     Normal,
     /// Wins.

@@ -119,7 +119,7 @@ impl World {
         self.check()
     }
 
-    /// Passes time, waking when the book says so.
+    /// Passes time, waking at its deadlines.
     fn pass(&mut self, seconds: i64) -> Result<(), TestCaseError> {
         let until = after(self.now, SignedDuration::from_secs(seconds));
         while self.now < until {
@@ -197,7 +197,7 @@ impl World {
                     Ok(()) => self.close()?,
                     Err(refusal) => prop_assert!(
                         refusal.possible_at.is_some_and(|at| at > self.now),
-                        "a refusal says when: {refusal:?}"
+                        "a refusal contains the time: {refusal:?}"
                     ),
                 }
                 self.tend()

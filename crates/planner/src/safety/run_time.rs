@@ -52,7 +52,7 @@ struct DayTotal {
 }
 
 impl DayTotal {
-    /// Whether the wall clock was far ahead when the total began. One that was never set says nothing about that.
+    /// Whether the wall clock was far ahead when the total began. One that was never set shows nothing about that.
     fn is_far_ahead(&self, today: Timestamp) -> bool {
         today >= FIRST_PLAUSIBLE && self.start.duration_since(today) > CLOCK_BEHIND
     }
@@ -196,7 +196,7 @@ impl RunTime {
         Some(trip)
     }
 
-    /// What the limits say now. [`RunTime::advance`] need not have been called: a limit that is reached blocks either
+    /// What the limits decide now. [`RunTime::advance`] need not have been called: a limit that is reached blocks either
     /// way.
     pub fn verdict(&self, limits: &Limits, now: Now, zone: &TimeZone) -> Verdict {
         let due = self.due(limits, now, zone);

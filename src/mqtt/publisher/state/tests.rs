@@ -114,7 +114,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
         address: "192.0.2.7".to_owned(),
         phase: Phase::Ready,
         availability: Availability::Online,
-        trouble: None,
+        error: None,
         identity: Some(Arc::new(Identity {
             device_id: "8022".to_owned(),
             model: "P304M".to_owned(),
@@ -194,7 +194,7 @@ fn a_device_that_was_never_reached_has_every_key_too() {
 }
 
 #[test]
-fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
+fn the_expected_state_is_published_before_the_first_contact() {
     let mut statuses = no_statuses();
     statuses.set_outlet("mats/left".parse().unwrap(), expected_on());
     let mut strip = report(
@@ -231,7 +231,7 @@ fn what_an_outlet_should_be_is_said_also_before_it_was_reached() {
 }
 
 #[test]
-fn the_rules_of_a_plug_say_which_are_ours() {
+fn the_rules_of_a_plug_show_which_are_ours() {
     let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
     let rule = |id: &str, enabled, days: Option<u8>| DeviceRule {
         id: id.to_owned(),
@@ -256,5 +256,5 @@ fn the_rules_of_a_plug_say_which_are_ours() {
         ])
     );
     assert_eq!(state["device_schedules_enabled"], 1);
-    assert!(state.get("mirrored").is_none());
+    assert!(state.get("off_rules").is_none());
 }

@@ -1,4 +1,4 @@
-//! The body of a reply, which can end early and tells when it was written.
+//! The body of a reply, which can end early and notifies when it was written.
 
 use std::{
     pin::Pin,

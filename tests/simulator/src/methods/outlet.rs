@@ -62,7 +62,7 @@ pub(super) fn child_info(core: &Core, position: u8) -> Option<Map<String, Value>
     Some(info)
 }
 
-/// The fields that tell what an outlet does; empty if there is no such outlet.
+/// The fields of the state of an outlet; empty if there is no such outlet.
 pub(super) fn own_info(core: &Core, position: u8) -> Map<String, Value> {
     core.read(|state, now| {
         state

@@ -117,7 +117,7 @@ async fn devices_are_disturbed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said() {
+async fn what_cannot_be_done_is_reported() {
     let control = start(&[Profile::P110]).await;
     for (method, path, body, expected) in [
         ("GET", "/nowhere", Value::Null, 404),

@@ -1,4 +1,4 @@
-//! Each fault does what it says.
+//! Each fault has its effect.
 
 use std::{
     sync::Arc,

@@ -38,7 +38,7 @@ async fn is_refused(device: &RunningDevice) -> bool {
 }
 
 #[tokio::test]
-async fn discovery_tells_model_address_and_protocol() {
+async fn discovery_contains_model_address_and_protocol() {
     for protocol in [Protocol::Klap, Protocol::Tpap] {
         let device = Simulator::plug(Profile::P110)
             .address(own_address())

@@ -33,7 +33,7 @@ impl Outlet {
         self.now.wall = at(wall);
     }
 
-    fn says(&mut self, power: Power, on_time: Option<&str>) {
+    fn reports(&mut self, power: Power, on_time: Option<&str>) {
         let report = Report {
             power,
             on_time: on_time.map(|text| text.parse().unwrap()),
@@ -43,11 +43,11 @@ impl Outlet {
     }
 
     fn on(&mut self) {
-        self.says(Power::On, None);
+        self.reports(Power::On, None);
     }
 
     fn off(&mut self) {
-        self.says(Power::Off, None);
+        self.reports(Power::Off, None);
     }
 
     fn advance(&mut self) -> Option<Cause> {
@@ -88,7 +88,7 @@ fn rule_07_a_run_trips_at_its_limit_and_cools_down() {
     // A limit that is reached blocks before anybody recorded it.
     assert!(matches!(outlet.verdict(), Verdict::Blocked(block) if block.cause == Cause::MaxOn));
     assert_eq!(outlet.advance(), Some(Cause::MaxOn));
-    assert_eq!(outlet.advance(), None, "a trip is told once");
+    assert_eq!(outlet.advance(), None, "a trip is reported once");
     assert_eq!(outlet.refused(), Some((Cause::MaxOn, None)));
 
     outlet.off();
@@ -132,14 +132,14 @@ fn rule_07_a_pause_starts_the_count_anew() {
 fn rule_07_the_device_counts_what_the_bridge_did_not_see() {
     let mut outlet = Outlet::new(Limits::default());
     // A restart two hours into the limit.
-    outlet.says(Power::On, Some("2h"));
+    outlet.reports(Power::On, Some("2h"));
     let due = Due {
         at: Steady::at(at("2024-06-21T14:00:00Z")),
         cause: Cause::MaxOn,
     };
     assert_eq!(outlet.verdict(), Verdict::Free(Some(due)));
     outlet.pass("3h");
-    outlet.says(Power::On, Some("4h 59m 58s"));
+    outlet.reports(Power::On, Some("4h 59m 58s"));
     assert_eq!(
         outlet.verdict(),
         Verdict::Free(Some(due)),
@@ -147,7 +147,7 @@ fn rule_07_the_device_counts_what_the_bridge_did_not_see() {
     );
     // Its computer restarted, or its count started over: each reading was ON.
     for count in ["1m", "0s", "2s"] {
-        outlet.says(Power::On, Some(count));
+        outlet.reports(Power::On, Some(count));
         assert_eq!(outlet.verdict(), Verdict::Free(Some(due)), "{count}");
     }
 }
@@ -202,18 +202,18 @@ fn rule_07_an_outlet_first_seen_off_may_have_gone_off_just_now() {
 }
 
 #[test]
-fn rule_07_a_day_counts_each_second_once_and_what_was_not_seen_to_end() {
+fn rule_07_a_day_counts_each_second_once_even_with_unseen_ends() {
     let mut outlet = Outlet::new(Limits::NONE);
     let spent = |outlet: &Outlet| outlet.account.spent_today(outlet.now, &outlet.zone).as_mins();
     outlet.on();
     outlet.pass("2h");
     // Pressed off and on somewhere in these two hours.
-    outlet.says(Power::On, Some("30m"));
+    outlet.reports(Power::On, Some("30m"));
     assert_eq!(spent(&outlet), 120);
     outlet.off();
     outlet.pass("10m");
     // It claims to have been on while it was seen off.
-    outlet.says(Power::On, Some("1h"));
+    outlet.reports(Power::On, Some("1h"));
     outlet.pass("10m");
     outlet.off();
     assert_eq!(spent(&outlet), 140);

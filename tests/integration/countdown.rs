@@ -165,7 +165,7 @@ async fn an_outlet_is_not_switched_on_for_a_time_that_is_over() {
 }
 
 #[tokio::test]
-async fn an_outlet_that_was_switched_on_by_hand_gets_a_countdown_and_loses_it() {
+async fn an_outlet_switched_on_by_button_gets_a_countdown() {
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     owner.off_by(Some(owner.after(HOUR))).await;
@@ -336,7 +336,7 @@ async fn an_add_whose_answer_is_lost_is_read_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_plug_that_cannot_be_guarded_is_not_switched_on() {
+async fn a_plug_that_refuses_its_countdown_is_not_switched_on() {
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
     refuse(&device, "add_countdown_rule", -1901);

@@ -1,4 +1,4 @@
-//! Automation on energy: a budget, a ceiling, loads that finish or idle; from the meters to the relays and back.
+//! Automation on energy: a budget, a power limit, loads that finish or idle; from the meters to the relays and back.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn noon() -> Clock {
     Clock::steered(NOON.parse().unwrap())
 }
 
-/// Waits for a message, and asks for readings until it comes.
+/// Waits for a message, and requests readings until it comes.
 async fn reading(bridge: &Running, paths: &[&str], topic: &str, predicate: impl Fn(&Value) -> bool) -> Value {
     let expected = bridge.expect(topic, predicate);
     pin!(expected);
@@ -99,7 +99,7 @@ fn events(bridge: &Running, kind: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart() {
+async fn a_used_budget_is_off_until_midnight_also_after_a_restart() {
     let home = Home::new().await;
     let clock = noon();
     let mut bridge = home.bridge(&clock, "daily_budget = '2 kWh'").await;
@@ -146,7 +146,7 @@ async fn a_group_that_used_its_budget_is_off_until_midnight_also_after_a_restart
 }
 
 #[tokio::test]
-async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
+async fn the_last_of_a_group_over_its_limit_is_shed_and_comes_back() {
     let home = Home::new().await;
     let energy = "power_limit = { max = '3.5 kW', resume_below = '3 kW', min_off = '2s' }";
     let bridge = home.bridge(&noon(), energy).await;
@@ -168,10 +168,10 @@ async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
     home.strip.wait_relay(2, false, PATIENCE).await.unwrap();
     let held = |outlet: &Value| outlet["rule"] == "power_limit" && outlet["state"] == "OFF";
     let outlet = bridge.expect("strip/2", held).await;
-    let said = "3700 W exceeds power limit 3500 W, off until the others draw less";
+    let reason = "3700 W exceeds power limit 3500 W, off until the others draw less";
     assert_eq!(
         (&outlet["source"], &outlet["reason"]),
-        (&json!("safety"), &json!(said))
+        (&json!("safety"), &json!(reason))
     );
     let refused = bridge.set("strip/2", "no", json!({"state": "ON"})).await;
     assert_eq!(refused["error"]["code"], "refused_by_safety", "{refused}");
@@ -185,7 +185,7 @@ async fn the_last_of_a_group_over_its_ceiling_is_shed_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_load_that_has_finished_is_told_once_and_switched_off() {
+async fn a_finished_load_is_reported_once_and_switched_off() {
     let home = Home::new().await;
     let bridge = home
         .bridge(&noon(), "finished = { below = '5 W', for = '2s', off = true }")

@@ -12,13 +12,13 @@ use tokio::{
 };
 
 /// A broker that never acknowledges the first publish of its first connection, and is right in all else.
-pub struct Forgetful {
+pub struct FaultyBroker {
     pub address: SocketAddr,
     /// The payloads of all publishes, in their order.
     pub received: watch::Receiver<Vec<String>>,
 }
 
-impl Forgetful {
+impl FaultyBroker {
     /// Listens on a free port.
     pub fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -26,7 +26,7 @@ impl Forgetful {
         let address = listener.local_addr().unwrap();
         let (sender, received) = watch::channel(Vec::new());
         let listener = TcpListener::from_std(listener).unwrap();
-        Tasks::default().spawn("forgetful broker", async move {
+        Tasks::default().spawn("faulty broker", async move {
             let mut forget = 1;
             while let Ok((client, _)) = listener.accept().await {
                 let _ = Self::serve(client, &sender, &mut forget).await;

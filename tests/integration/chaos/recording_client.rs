@@ -21,7 +21,7 @@ const FILTER: &str = "tapo2mqtt/#";
 
 /// What came in so far.
 #[derive(Default)]
-pub struct Book {
+pub struct Received {
     pub connected: bool,
     /// The answers to each transaction, as they came.
     pub answers: HashMap<String, Vec<String>>,
@@ -31,7 +31,7 @@ pub struct Book {
     pub last: BTreeMap<String, String>,
 }
 
-impl Book {
+impl Received {
     /// The first answer to a transaction.
     pub fn answer(&self, transaction: &str) -> Option<Value> {
         let answer = self.answers.get(transaction)?.first()?;
@@ -47,27 +47,35 @@ impl Book {
 }
 
 /// See the module. Publishes at QoS 0: what is lost on the way is sent again by whoever misses an answer.
-pub struct Post {
+pub struct RecordingClient {
     client: AsyncClient,
-    pub book: Arc<watch::Sender<Book>>,
+    pub received: Arc<watch::Sender<Received>>,
     task: JoinHandle<()>,
 }
 
-impl Post {
+impl RecordingClient {
     /// Connects, also again when the broker comes back.
     pub async fn open(broker: SocketAddr) -> Self {
-        let name = format!("post-{:016x}", rand::random::<u64>());
+        let name = format!("recorder-{:016x}", rand::random::<u64>());
         let mut options = MqttOptions::new(name, broker.ip().to_string(), broker.port());
         options.set_max_packet_size(PACKET_MAX, PACKET_MAX);
         let (client, mut events) = AsyncClient::new(options, 10_000);
         let mut network = events.network_options();
         network.set_tcp_nodelay(true);
         events.set_network_options(network);
-        let book = Arc::new(watch::Sender::new(Book::default()));
-        let task = Tasks::default().spawn("post", poll(events, client.clone(), book.clone()));
-        let post = Self { client, book, task };
-        assert!(post.until(Duration::from_secs(10), |book| book.connected).await);
-        post
+        let received = Arc::new(watch::Sender::new(Received::default()));
+        let task = Tasks::default().spawn("recording client", poll(events, client.clone(), received.clone()));
+        let recorder = Self {
+            client,
+            received,
+            task,
+        };
+        assert!(
+            recorder
+                .until(Duration::from_secs(10), |received| received.connected)
+                .await
+        );
+        recorder
     }
 
     /// Sends once, now or when the broker is back.
@@ -77,50 +85,52 @@ impl Post {
         sent.expect("room for what waits for the broker");
     }
 
-    /// Waits until the book fulfils a condition; `false` if it does not within the limit.
-    pub async fn until(&self, limit: Duration, condition: impl FnMut(&Book) -> bool) -> bool {
-        let mut book = self.book.subscribe();
-        timeout(limit, book.wait_for(condition)).await.is_ok()
+    /// Waits until the received fulfils a condition; `false` if it does not within the limit.
+    pub async fn until(&self, limit: Duration, condition: impl FnMut(&Received) -> bool) -> bool {
+        let mut received = self.received.subscribe();
+        timeout(limit, received.wait_for(condition)).await.is_ok()
     }
 }
 
-impl Drop for Post {
+impl Drop for RecordingClient {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn poll(mut events: EventLoop, client: AsyncClient, book: Arc<watch::Sender<Book>>) {
+async fn poll(mut events: EventLoop, client: AsyncClient, received: Arc<watch::Sender<Received>>) {
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Incoming::ConnAck(_))) => {
                 client.try_subscribe(FILTER, QoS::AtLeastOnce).unwrap();
             }
-            Ok(Event::Incoming(Incoming::SubAck(_))) => book.send_modify(|book| book.connected = true),
+            Ok(Event::Incoming(Incoming::SubAck(_))) => {
+                received.send_modify(|received| received.connected = true);
+            }
             Ok(Event::Incoming(Incoming::Publish(message))) => {
                 let payload = String::from_utf8_lossy(&message.payload).into_owned();
-                book.send_modify(|book| enter(book, message.topic, payload));
+                received.send_modify(|received| enter(received, message.topic, payload));
             }
             Ok(_) => {}
             Err(_) => {
-                book.send_modify(|book| book.connected = false);
+                received.send_modify(|received| received.connected = false);
                 tokio::time::sleep(RETRY).await;
             }
         }
     }
 }
 
-fn enter(book: &mut Book, topic: String, payload: String) {
+fn enter(received: &mut Received, topic: String, payload: String) {
     if topic.ends_with("/response") {
         match parsed(&payload)["transaction"].as_str() {
-            Some(transaction) => book
+            Some(transaction) => received
                 .answers
                 .entry(transaction.to_owned())
                 .or_default()
                 .push(payload),
-            None => book.anonymous += 1,
+            None => received.anonymous += 1,
         }
     } else {
-        book.last.insert(topic, payload);
+        received.last.insert(topic, payload);
     }
 }

@@ -1,4 +1,4 @@
-//! What the bridge tells of its devices unasked: discovery, availability and changes from elsewhere.
+//! What the bridge publishes about devices by itself: discovery, availability and external changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,7 +98,7 @@ async fn every_key_that_home_assistant_reads_is_there() {
 }
 
 #[tokio::test]
-async fn a_press_on_the_button_is_told() {
+async fn a_press_on_the_button_is_reported() {
     let strip = Simulator::strip(Profile::P300).start().await.unwrap();
     let bridge = Setup::new().device("strip", strip.address()).start().await;
     bridge.available("strip").await;
@@ -162,7 +162,7 @@ async fn a_device_goes_and_comes_back() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
+async fn topics_of_a_device_removed_between_runs_are_cleared() {
     let strip = Simulator::strip(Profile::P300).start().await.unwrap();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("old", strip.address());
@@ -197,7 +197,7 @@ async fn what_an_earlier_run_told_of_a_removed_device_is_emptied() {
 }
 
 #[tokio::test]
-async fn the_topic_of_an_outlet_that_got_a_name_is_emptied_however_late_the_strip_is() {
+async fn the_old_topic_of_a_renamed_outlet_is_cleared() {
     let strip = Simulator::strip(Profile::P300);
     let strip = strip.latency(Duration::from_millis(200)).start().await.unwrap();
     let broker = Mosquitto::start().await;
@@ -243,7 +243,7 @@ async fn a_device_with_a_new_id_goes_under_the_old_one_first() {
 }
 
 #[tokio::test]
-async fn a_device_deleted_in_home_assistant_stays_deleted_until_rediscovered() {
+async fn a_device_deleted_in_home_assistant_stays_deleted() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;

@@ -8,7 +8,7 @@ use tapo_simulator::{Damage, DeviceHandle, Fault, FaultKind, Latency, Protocol, 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::post::Post;
+use super::recording_client::RecordingClient;
 use crate::{cut::Cut, mosquitto::Mosquitto};
 
 /// How often something happened, by its name.
@@ -38,19 +38,19 @@ pub enum Requests {
 }
 
 /// Sets faults on devices.
-pub struct DeviceGremlin {
+pub struct DeviceFaultInjector {
     victims: Vec<Victim>,
-    post: Arc<Post>,
+    client: Arc<RecordingClient>,
     rng: StdRng,
     lifts: Vec<Lift>,
     tally: Tally,
 }
 
-impl DeviceGremlin {
-    pub fn new(victims: Vec<Victim>, post: Arc<Post>, rng: StdRng) -> Self {
+impl DeviceFaultInjector {
+    pub fn new(victims: Vec<Victim>, client: Arc<RecordingClient>, rng: StdRng) -> Self {
         Self {
             victims,
-            post,
+            client,
             rng,
             lifts: Vec::new(),
             tally: Tally::default(),
@@ -87,7 +87,7 @@ impl DeviceGremlin {
                 lift.kind,
                 FaultKind::ForbidHandshake | FaultKind::WrongPassword | FaultKind::BlankCredentials
             ) {
-                self.post.send("bridge/request/rescan", "");
+                self.client.send("bridge/request/rescan", "");
             }
         }
     }
@@ -221,7 +221,7 @@ impl DeviceGremlin {
 }
 
 /// Breaks the way to the broker, and the broker.
-pub struct BrokerGremlin {
+pub struct BrokerFaultInjector {
     pub broker: Mosquitto,
     pub wire: Cut,
     pub rng: StdRng,
@@ -229,7 +229,7 @@ pub struct BrokerGremlin {
     pub pause: Duration,
 }
 
-impl BrokerGremlin {
+impl BrokerFaultInjector {
     /// Breaks things until the stop; everything is whole again then.
     pub async fn work(mut self, stop: CancellationToken) -> (Self, Tally) {
         let mut tally = Tally::default();

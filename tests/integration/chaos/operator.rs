@@ -1,4 +1,4 @@
-//! Somebody who commands one device, and knows from the answers alone what each of its relays must be.
+//! Commands one device, and knows from the answers alone what each of its relays must be.
 //!
 //! Commands go out in bursts. The newest command of a burst for each outlet is sent again, with its transaction,
 //! until it is answered. An older one is not: sent again it could overtake what replaced it.
@@ -11,7 +11,7 @@ use tapo_simulator::DeviceHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::post::Post;
+use super::recording_client::RecordingClient;
 
 /// Without an answer for this long, a command is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,13 +54,13 @@ impl Belief {
 const EITHER: Belief = Belief { on: true, off: true };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Wanted {
     On,
     Off,
     Toggle,
 }
 
-impl Wish {
+impl Wanted {
     fn text(self) -> &'static str {
         match self {
             Self::On => "ON",
@@ -83,7 +83,7 @@ struct Command {
     topic: String,
     /// The outlets it is for, counted from 0.
     outlets: Vec<usize>,
-    wish: Wish,
+    wanted: Wanted,
     transaction: String,
     ttl: f64,
     sent: u32,
@@ -91,7 +91,7 @@ struct Command {
 
 impl Command {
     fn payload(&self) -> String {
-        json!({"state": self.wish.text(), "transaction": self.transaction, "ttl": self.ttl}).to_string()
+        json!({"state": self.wanted.text(), "transaction": self.transaction, "ttl": self.ttl}).to_string()
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -99,7 +99,7 @@ impl Command {
     }
 }
 
-/// What a hand did and saw.
+/// What an operator sent and received.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub commands: u64,
@@ -119,23 +119,29 @@ pub struct Tally {
 }
 
 /// See the module.
-pub struct Hand {
+pub struct Operator {
     pub id: &'static str,
     device: DeviceHandle,
-    post: Arc<Post>,
+    client: Arc<RecordingClient>,
     rng: StdRng,
     pub beliefs: Vec<Belief>,
     pub tally: Tally,
     serial: u64,
 }
 
-impl Hand {
+impl Operator {
     /// The commander of a device with this many outlets, all of them off.
-    pub fn new(id: &'static str, device: DeviceHandle, outlets: usize, post: Arc<Post>, rng: StdRng) -> Self {
+    pub fn new(
+        id: &'static str,
+        device: DeviceHandle,
+        outlets: usize,
+        client: Arc<RecordingClient>,
+        rng: StdRng,
+    ) -> Self {
         Self {
             id,
             device,
-            post,
+            client,
             rng,
             beliefs: vec![Belief::certain(false); outlets],
             tally: Tally::default(),
@@ -160,7 +166,7 @@ impl Hand {
     pub async fn prove(&mut self) {
         for outlet in 0..self.beliefs.len() {
             let ok = self.tally.answers.get("ok").copied();
-            let command = self.command(vec![outlet], Wish::Toggle, 10.0);
+            let command = self.command(vec![outlet], Wanted::Toggle, 10.0);
             self.carry_out(vec![command]).await;
             if self.tally.answers.get("ok").copied() == ok {
                 let wrong = format!("{}: outlet {outlet} does not obey after the faults", self.id);
@@ -193,15 +199,15 @@ impl Hand {
     fn any_command(&mut self, ttl: f64) -> Command {
         let all: Vec<usize> = (0..self.beliefs.len()).collect();
         if all.len() > 1 && self.rng.random_bool(0.15) {
-            let wish = *self.pick(&[Wish::On, Wish::Off]);
-            return self.command(all, wish, ttl);
+            let wanted = *self.pick(&[Wanted::On, Wanted::Off]);
+            return self.command(all, wanted, ttl);
         }
         let outlet = *self.pick(&all);
-        let wish = *self.pick(&[Wish::On, Wish::Off, Wish::Toggle]);
-        self.command(vec![outlet], wish, ttl)
+        let wanted = *self.pick(&[Wanted::On, Wanted::Off, Wanted::Toggle]);
+        self.command(vec![outlet], wanted, ttl)
     }
 
-    fn command(&mut self, outlets: Vec<usize>, wish: Wish, ttl: f64) -> Command {
+    fn command(&mut self, outlets: Vec<usize>, wanted: Wanted, ttl: f64) -> Command {
         self.serial += 1;
         let topic = match (self.beliefs.len(), outlets.as_slice()) {
             (2.., [outlet]) => format!("{}/{}/set", self.id, outlet + 1),
@@ -210,7 +216,7 @@ impl Hand {
         Command {
             topic,
             outlets,
-            wish,
+            wanted,
             transaction: format!("{}-{}", self.id, self.serial),
             ttl,
             sent: 0,
@@ -225,8 +231,8 @@ impl Hand {
             .map(|(at, command)| !commands[at + 1..].iter().any(|later| later.overlaps(command)))
             .collect();
         let missing = |commands: &[Command]| -> Vec<usize> {
-            let book = self.post.book.borrow();
-            let open = |at: &usize| newest[*at] && book.answer(&commands[*at].transaction).is_none();
+            let received = self.client.received.borrow();
+            let open = |at: &usize| newest[*at] && received.answer(&commands[*at].transaction).is_none();
             (0..commands.len()).filter(open).collect()
         };
         let mut due: Vec<usize> = (0..commands.len()).collect();
@@ -234,15 +240,15 @@ impl Hand {
             for at in due {
                 let command = &mut commands[at];
                 command.sent += 1;
-                self.post.send(&command.topic, command.payload());
+                self.client.send(&command.topic, command.payload());
             }
-            let answered = |book: &super::post::Book| {
+            let answered = |received: &super::recording_client::Received| {
                 commands
                     .iter()
                     .zip(&newest)
-                    .all(|(command, newest)| !newest || book.answer(&command.transaction).is_some())
+                    .all(|(command, newest)| !newest || received.answer(&command.transaction).is_some())
             };
-            self.post.until(PATIENCE, answered).await;
+            self.client.until(PATIENCE, answered).await;
             due = missing(&commands);
         }
         self.tally.slowest = self.tally.slowest.max(started.elapsed());
@@ -250,9 +256,9 @@ impl Hand {
         let mut story = format!("with {before:?} after");
         for (command, newest) in commands.iter().zip(newest) {
             self.take_in(command, newest);
-            let answer = self.post.book.borrow().answer(&command.transaction);
+            let answer = self.client.received.borrow().answer(&command.transaction);
             let answer = answer.map_or_else(|| "unanswered".to_owned(), |answer| answer.to_string());
-            write!(story, "\n  {} {} {answer}", command.topic, command.wish.text()).unwrap();
+            write!(story, "\n  {} {} {answer}", command.topic, command.wanted.text()).unwrap();
         }
         self.inspect(&story);
     }
@@ -261,7 +267,7 @@ impl Hand {
         self.tally.commands += 1;
         self.tally.repeats += u64::from(command.sent.saturating_sub(1));
         self.tally.sent.insert(command.transaction.clone(), command.sent);
-        let answer = self.post.book.borrow().answer(&command.transaction);
+        let answer = self.client.received.borrow().answer(&command.transaction);
         let Some(answer) = answer else {
             let without = if newest {
                 &mut self.tally.lost
@@ -279,14 +285,14 @@ impl Hand {
             // What the device was asked for and did not confirm may have happened.
             _ if answer["attempts"] != 0 => self.doubt(command),
             "no_answer" | "not_confirmed" => self.doubt(command),
-            // It says that the device was not asked.
+            // It means that nothing was sent to the device.
             _ => {}
         }
     }
 
     fn believe(&mut self, command: &Command, answer: &Value) {
-        let told = answer["state"] == "ON";
-        if command.wish != Wish::Toggle && answer["state"] != command.wish.text() {
+        let answered_on = answer["state"] == "ON";
+        if command.wanted != Wanted::Toggle && answer["state"] != command.wanted.text() {
             self.tally
                 .wrong
                 .push(format!("{} is answered {answer}", command.transaction));
@@ -295,7 +301,7 @@ impl Hand {
         for outlet in &command.outlets {
             let member = members.map(|members| members.get(&(outlet + 1).to_string()));
             let belief = match member {
-                None => Belief::certain(told),
+                None => Belief::certain(answered_on),
                 Some(Some(power)) => Belief::certain(power == "ON"),
                 // The strip did not list it, so nobody switched it.
                 Some(None) => self.beliefs[*outlet],
@@ -307,10 +313,10 @@ impl Hand {
     fn doubt(&mut self, command: &Command) {
         for outlet in &command.outlets {
             let belief = self.beliefs[*outlet];
-            self.beliefs[*outlet] = if command.wish == Wish::Toggle {
+            self.beliefs[*outlet] = if command.wanted == Wanted::Toggle {
                 EITHER
             } else {
-                belief.or(command.wish.outcome(belief))
+                belief.or(command.wanted.outcome(belief))
             };
         }
     }

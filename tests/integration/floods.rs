@@ -1,4 +1,4 @@
-//! More at once than anybody should send.
+//! Floods of messages, and many devices that start at once.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
 
-use crate::{bridge::Setup, chaos::post::Post};
+use crate::{bridge::Setup, chaos::recording_client::RecordingClient};
 
 /// More than all queues on the way hold together.
 const FLOOD: usize = 3000;
@@ -27,7 +27,7 @@ async fn every_command_of_a_flood_is_answered_once() {
     bridge.available("hanging").await;
     let (stage, scope) = (Stage::BeforeApplying, Scope::method("set_device_info"));
     hanging.faults().set(Fault::Hang { stage, scope });
-    let post = Post::open(bridge.broker.address()).await;
+    let client = RecordingClient::open(bridge.broker.address()).await;
     // Reads do not replace each other, so that queues fill.
     for number in 0..FLOOD {
         let (path, topic) = match number % 3 {
@@ -40,20 +40,20 @@ async fn every_command_of_a_flood_is_answered_once() {
             2 => json!({ "transaction": transaction }),
             _ => json!({ "state": "TOGGLE", "transaction": transaction, "ttl": 2 }),
         };
-        post.send(topic, payload.to_string());
+        client.send(topic, payload.to_string());
     }
-    let all = |book: &crate::chaos::post::Book| book.answers.len() >= FLOOD;
-    let answered = post.until(crate::probe::PATIENCE, all).await;
+    let all = |received: &crate::chaos::recording_client::Received| received.answers.len() >= FLOOD;
+    let answered = client.until(crate::probe::PATIENCE, all).await;
     bridge.publish("bridge/request/health", "").await;
     let health = bridge.expect("bridge/response/health", |_| true).await;
     assert!(
         answered,
         "{} answers, {:#}",
-        post.book.borrow().answers.len(),
+        client.received.borrow().answers.len(),
         health["data"]["mqtt"]
     );
     let mut codes = BTreeMap::new();
-    for (transaction, answers) in &post.book.borrow().answers {
+    for (transaction, answers) in &client.received.borrow().answers {
         assert_eq!(answers.len(), 1, "{transaction}: {answers:?}");
         let answer = crate::bridge::parsed(&answers[0]);
         let code = answer["error"]["code"].as_str().unwrap_or("ok").to_owned();
@@ -70,7 +70,7 @@ async fn home_assistant_may_be_born_many_times() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", plug.address()).start().await;
     bridge.available("plug").await;
-    // The meter and the rules are read last; what they tell is announced.
+    // The meter and the rules are read last; what they report is announced.
     let complete =
         |state: &serde_json::Value| !state["voltage"].is_null() && state["device_schedules"].is_array();
     bridge.expect("plug", complete).await;
@@ -83,19 +83,19 @@ async fn home_assistant_may_be_born_many_times() {
         .expect("bridge/state", |state| state["state"] == "online")
         .await;
     bridge.barrier().await;
-    let mut told = BTreeMap::new();
+    let mut published = BTreeMap::new();
     for seen in bridge.probe.history() {
         let again = seen.topic.ends_with("/config") || seen.topic.ends_with("/availability");
         if again {
-            *told.entry(seen.topic).or_insert(0) += 1;
+            *published.entry(seen.topic).or_insert(0) += 1;
         }
     }
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told.values().all(|times| *times == 1), "{told:?}");
+    assert_eq!(published.len(), 3, "{published:?}");
+    assert!(published.values().all(|times| *times == 1), "{published:?}");
 }
 
 #[tokio::test]
-async fn all_devices_are_told_of_together_seldom_and_up_to_the_end() {
+async fn device_counts_are_published_together_with_a_limited_rate() {
     let (mut plugs, mut setup) = (Vec::new(), Setup::new());
     for number in 0..COMING_UP {
         let plug = Simulator::plug(Profile::P110).start().await.unwrap();
@@ -107,7 +107,7 @@ async fn all_devices_are_told_of_together_seldom_and_up_to_the_end() {
     for number in 0..COMING_UP {
         bridge.available(&format!("plug{number}")).await;
     }
-    // The last one came up within the pause: what was held back then is told before the farewell.
+    // The last one came up within the pause: what was held back then is published before the disconnect.
     bridge.stop().await;
     let longest = since.elapsed().as_millis() / OVERVIEW_PAUSE.as_millis();
     let lists = bridge.probe.payloads("tapo2mqtt/bridge/devices");
@@ -118,11 +118,11 @@ async fn all_devices_are_told_of_together_seldom_and_up_to_the_end() {
         lists.len()
     );
     for topic in ["bridge/devices", "bridge/info"] {
-        let told = crate::bridge::parsed(&bridge.probe.last(&format!("tapo2mqtt/{topic}")).unwrap());
-        let online = match told.as_array() {
+        let published = crate::bridge::parsed(&bridge.probe.last(&format!("tapo2mqtt/{topic}")).unwrap());
+        let online = match published.as_array() {
             Some(devices) => devices.iter().filter(|it| it["availability"] == "online").count() as u64,
-            None => told["devices_online"].as_u64().unwrap(),
+            None => published["devices_online"].as_u64().unwrap(),
         };
-        assert_eq!(online, COMING_UP as u64, "{topic}: {told}");
+        assert_eq!(online, COMING_UP as u64, "{topic}: {published}");
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses that change hands.
+//! Devices whose addresses change, and addresses with another device.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -43,21 +43,21 @@ async fn known_plug() -> (RunningDevice, IpAddr, Running) {
 }
 
 #[tokio::test]
-async fn a_stranger_at_the_address_is_not_switched_and_the_device_is_found_elsewhere() {
+async fn a_device_with_another_identity_is_not_switched() {
     let (plug, elsewhere, bridge) = known_plug().await;
     let home = plug.address();
     plug.move_to((elsewhere, home.port()).into()).await.unwrap();
-    let stranger = plug_at(home.ip(), home.port()).await;
+    let other = plug_at(home.ip(), home.port()).await;
     let moved = Instant::now();
-    let wish = !plug.relay(1);
-    send(&bridge, "plug", "t", wish, 9.0).await;
+    let wanted = !plug.relay(1);
+    send(&bridge, "plug", "t", wanted, 9.0).await;
     let answer = bridge.answer("plug", "t").await;
     println!(
         "answered from the new address {} after the swap",
         ms(moved.elapsed())
     );
-    assert_eq!((code(&answer), plug.relay(1)), ("ok", wish));
-    assert_eq!(stranger.counters().relay_changes.len(), 0);
+    assert_eq!((code(&answer), plug.relay(1)), ("ok", wanted));
+    assert_eq!(other.counters().relay_changes.len(), 0);
     let event = bridge
         .expect("bridge/event", |event| event["type"] == "address_changed")
         .await;
@@ -67,13 +67,13 @@ async fn a_stranger_at_the_address_is_not_switched_and_the_device_is_found_elsew
 }
 
 #[tokio::test]
-async fn a_stranger_whose_address_is_all_that_is_left_is_reported_and_not_switched() {
+async fn an_identity_mismatch_without_alternative_is_reported() {
     let (plug, _, bridge) = known_plug().await;
     let home = plug.address();
     let model = plug.profile();
     plug.stop().await;
-    let stranger = plug_at(home.ip(), home.port()).await;
-    let before = stranger.relay(1);
+    let other = plug_at(home.ip(), home.port()).await;
+    let before = other.relay(1);
     send(&bridge, "plug", "t", !before, 2.5).await;
     let answer = bridge.answer("plug", "t").await;
     // Whether the plug took the request that its end cut off is not known.
@@ -84,8 +84,8 @@ async fn a_stranger_whose_address_is_all_that_is_left_is_reported_and_not_switch
     };
     bridge.expect("plug", reported).await;
     assert_eq!(bridge.retained("bridge/last_error").await["code"], "wrong_device");
-    assert_eq!((model, stranger.relay(1)), (Profile::P110, before));
-    assert_eq!(stranger.counters().relay_changes.len(), 0);
+    assert_eq!((model, other.relay(1)), (Profile::P110, before));
+    assert_eq!(other.counters().relay_changes.len(), 0);
     assert_eq!(bridge.retained("plug/availability").await["state"], "offline");
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tapo_simulator::{Profile, Protocol, RunningDevice, Simulator};
 use tokio::time::Instant;
 
-use super::post::Post;
+use super::recording_client::RecordingClient;
 use crate::{
     bridge::parsed,
     cut::Cut,
@@ -31,25 +31,25 @@ pub enum Polling {
     Hardest,
 }
 
-/// Whether the faults of a device may lose requests unread; see [`super::gremlin::Requests`].
+/// Whether the faults of a device may lose requests unread; see [`super::fault_injector::Requests`].
 pub fn loses_requests(id: &str) -> bool {
     id != "plug"
 }
 
 /// See the module.
-pub struct World {
+pub struct Simulation {
     pub devices: Vec<(&'static str, RunningDevice)>,
-    pub post: Arc<Post>,
+    pub client: Arc<RecordingClient>,
     process: Process,
     _home: Home,
 }
 
-impl World {
+impl Simulation {
     /// Starts everything, and waits until all devices are ready.
     pub async fn start(polling: Polling) -> (Self, Mosquitto, Cut) {
         let broker = Mosquitto::start().await;
         let wire = Cut::in_front_of(broker.address());
-        let post = Arc::new(Post::open(broker.address()).await);
+        let client = Arc::new(RecordingClient::open(broker.address()).await);
         let mut devices = Vec::new();
         for (id, profile, protocol) in [
             ("plug", Profile::P110, Protocol::Klap),
@@ -77,31 +77,37 @@ impl World {
             settings(wire.address(), &addresses)
         ));
         let process = home.start();
-        let world = Self {
+        let simulation = Self {
             devices,
-            post,
+            client,
             process,
             _home: home,
         };
-        world.ready().await.unwrap_or_else(|why| panic!("{why}"));
-        (world, broker, wire)
+        simulation.ready().await.unwrap_or_else(|why| panic!("{why}"));
+        (simulation, broker, wire)
     }
 
-    /// Waits until every device is told to be ready; else says which are not.
+    /// Waits until every device is published as ready; else returns which are not.
     async fn ready(&self) -> Result<(), String> {
-        let waiting = |book: &super::post::Book| -> Vec<String> {
-            let status = |id: &str| book.last(id)["status"].clone();
+        let waiting = |received: &super::recording_client::Received| -> Vec<String> {
+            let status = |id: &str| received.last(id)["status"].clone();
             self.devices
                 .iter()
                 .filter(|(id, _)| status(id) != "ready")
-                .map(|(id, _)| format!("{id}: {}", book.last(id)))
+                .map(|(id, _)| format!("{id}: {}", received.last(id)))
                 .collect()
         };
-        let all_ready = self.post.until(HEALING, |book| waiting(book).is_empty()).await;
+        let all_ready = self
+            .client
+            .until(HEALING, |received| waiting(received).is_empty())
+            .await;
         if all_ready {
             return Ok(());
         }
-        Err(format!("not ready: {:?}", waiting(&self.post.book.borrow())))
+        Err(format!(
+            "not ready: {:?}",
+            waiting(&self.client.received.borrow())
+        ))
     }
 
     /// Does what a person would do after an outage that waits for him, and waits until all devices are ready.
@@ -112,25 +118,27 @@ impl World {
                 return Err("the bridge does not answer".to_owned());
             }
         }
-        self.post.send("bridge/request/rescan", "");
+        self.client.send("bridge/request/rescan", "");
         self.ready().await
     }
 
     /// Whether a request is answered within a second.
     async fn answers(&self) -> bool {
         let topic = "bridge/response/health";
-        self.post
-            .book
-            .send_modify(|book| drop(book.last.remove(&format!("tapo2mqtt/{topic}"))));
-        self.post.send("bridge/request/health", "");
+        self.client
+            .received
+            .send_modify(|received| drop(received.last.remove(&format!("tapo2mqtt/{topic}"))));
+        self.client.send("bridge/request/health", "");
         let second = Duration::from_secs(1);
-        self.post.until(second, |book| !book.last(topic).is_null()).await
+        self.client
+            .until(second, |received| !received.last(topic).is_null())
+            .await
     }
 
     /// The bridge's own figures.
     pub async fn health(&self) -> Value {
         while !self.answers().await {}
-        self.post.book.borrow().last("bridge/response/health")["data"].clone()
+        self.client.received.borrow().last("bridge/response/health")["data"].clone()
     }
 
     /// Outlets whose retained state is not what the relay is, once the polls had their time.
@@ -147,15 +155,15 @@ impl World {
     }
 
     fn told_wrong(&self, retained: &BTreeMap<String, String>) -> Vec<String> {
-        let told = |topic: &str| {
+        let published = |topic: &str| {
             let payload = retained.get(&format!("tapo2mqtt/{topic}"));
             payload.map_or(Value::Null, |payload| parsed(payload))
         };
         let mut wrong = Vec::new();
         let mut expect = |topic: String, expected: &str| {
-            let told = told(&topic);
-            if told["state"] != expected {
-                wrong.push(format!("{topic} holds {told}, must be {expected}"));
+            let published = published(&topic);
+            if published["state"] != expected {
+                wrong.push(format!("{topic} holds {published}, must be {expected}"));
             }
         };
         expect("bridge/state".to_owned(), "online");
@@ -189,7 +197,7 @@ impl World {
     }
 
     /// Devices that were asked two things at once, or out of sequence, of those that lose no requests. Not counted is
-    /// what a device had still in work when the bridge had given it up: `gave_up` says for which it ever did.
+    /// what a device had still in work when the bridge had given it up: `gave_up` is true for those for which it ever did.
     pub fn violations(&self, gave_up: impl Fn(&str) -> bool) -> Vec<String> {
         let mut violations = Vec::new();
         let sound = self.devices.iter().filter(|(id, _)| !loses_requests(id));
@@ -211,10 +219,10 @@ impl World {
     /// A command that is sent again is answered again. A lost connection may cost one repetition more: its
     /// acknowledgement was lost with it, and that is what "at least once" means.
     pub fn repeated_answers(&self, sent: &BTreeMap<String, u32>, losses: usize) -> (usize, Vec<String>) {
-        let book = self.post.book.borrow();
+        let received = self.client.received.borrow();
         let mut duplicates = 0;
         let mut contradictions = Vec::new();
-        for (transaction, answers) in &book.answers {
+        for (transaction, answers) in &received.answers {
             let different: BTreeSet<_> = answers.iter().collect();
             if different.len() > 1 {
                 contradictions.push(format!("{transaction}: {answers:?}"));

@@ -26,7 +26,7 @@ fn heater() -> Group {
 }
 
 /// A plug that can hold rules and whose clock is right, at 05:00.
-async fn mirroring() -> World {
+async fn with_off_rules() -> World {
     let mut world = world(heater(), "2024-06-21T05:00:00").await;
     set_clock(&mut world, in_step()).await;
     world
@@ -47,7 +47,7 @@ async fn set_clock(world: &mut World, clock: DeviceClock) {
 
 /// The rules that are asked for: when, and on how many days.
 fn asked(world: &World) -> Vec<(u16, u32)> {
-    let wanted = &world.mirrors.last().unwrap().wanted;
+    let wanted = &world.off_rules.last().unwrap().wanted;
     wanted
         .iter()
         .map(|rule| (rule.minute, rule.days.bits().count_ones()))
@@ -63,21 +63,21 @@ async fn hold(world: &mut World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_18_off_edges_are_asked_for_once_and_known_after_a_restart() {
-    let mut world = mirroring().await;
+async fn rule_18_off_edges_are_sent_once_and_known_after_a_restart() {
+    let mut world = with_off_rules().await;
     assert_eq!(asked(&world), [(481, 7)]);
     assert_eq!(world.standing("heater").off_rules.len(), 1);
     world.pass("26h").await;
-    assert_eq!(world.mirrors.len(), 1, "nothing changed");
+    assert_eq!(world.off_rules.len(), 1, "nothing changed");
     world.restart(Duration::from_mins(5)).await;
     world.pass("1m").await;
-    assert_eq!(world.mirrors.len(), 1, "what is there is what is wanted");
+    assert_eq!(world.off_rules.len(), 1, "what is there is what is wanted");
     assert_eq!(world.kept().off_rules.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
-    let mut world = mirroring().await;
+    let mut world = with_off_rules().await;
     hold(&mut world).await;
     assert_eq!(asked(&world), []);
     world.command("heater", Action::Auto, None).await;
@@ -95,8 +95,8 @@ async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
-    let mut world = mirroring().await;
+async fn rule_18_a_rule_that_fires_is_no_override() {
+    let mut world = with_off_rules().await;
     // The plug cannot be written to in time, and its rule fires.
     world.rules_are_stuck = true;
     hold(&mut world).await;
@@ -109,41 +109,41 @@ async fn rule_18_a_rule_that_fires_is_nobodys_wish() {
     world.until("2024-06-21T08:10:00").await;
     world.press("heater");
     world.pass("10s").await;
-    assert_eq!(world.power("heater"), OFF, "that was somebody");
+    assert_eq!(world.power("heater"), OFF, "that was the button");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_without_the_option_ours_are_taken_out() {
-    let mut world = mirroring().await;
+    let mut world = with_off_rules().await;
     let mut other = heater();
     other.sync_off_to_device = SyncOffToDevice::No;
     world.reload(rules(other), &["heater"]).await;
     world.pass("12s").await;
-    let last = world.mirrors.last().unwrap();
+    let last = world.off_rules.last().unwrap();
     assert!(last.wanted.is_empty());
     assert!(last.ours.contains_key("S1"));
     assert!(world.kept().off_rules.is_empty());
-    let asked = world.mirrors.len();
+    let asked = world.off_rules.len();
     world.pass("1h").await;
-    assert_eq!(world.mirrors.len(), asked);
+    assert_eq!(world.off_rules.len(), asked);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
     for (clock, words) in [
         (DeviceClock::Wrong, "not in step"),
-        (DeviceClock::Untold, "cannot be read"),
+        (DeviceClock::Unreported, "cannot be read"),
     ] {
         let mut world = world(heater(), "2024-06-21T05:00:00").await;
         set_clock(&mut world, clock.clone()).await;
         assert!(
-            world.mirrors.is_empty(),
+            world.off_rules.is_empty(),
             "nothing is there, and nothing is wanted"
         );
         assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1);
         assert!(world.events.last().unwrap().1.contains(words));
         world.pass("5m").await;
-        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "told once");
+        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "reported once");
         set_clock(&mut world, in_step()).await;
         assert_eq!(asked(&world), [(481, 7)]);
         set_clock(&mut world, clock).await;

@@ -1,5 +1,5 @@
-//! The event loop alone between a real broker and scripted neighbours: what it passes on to the scheduler, and what
-//! it makes of the scheduler's words.
+//! The event loop alone between a real broker and a scripted scheduler: what it passes on to the scheduler, and how
+//! it publishes the updates of the scheduler.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,8 +25,8 @@ use tapo2mqtt::{
         devices::{DeviceEvent, DeviceMsg},
         reply::Applied,
         report::{
-            Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event, EventKind,
-            Identity, Kind, Outlet, Phase,
+            Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
+            EventKind, Identity, Kind, Outlet, Phase,
         },
         request_reply::RequestReply,
         scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
@@ -89,20 +89,20 @@ end = "10:00"
 /// 12:00 in New York.
 const NOON: &str = "2026-11-21T17:00:00Z";
 
-struct Seam {
+struct LoopHarness {
     broker: Arc<Mosquitto>,
     probe: Probe,
-    asks: mpsc::Receiver<SchedulerMsg>,
-    words: mpsc::Sender<SchedulerUpdate>,
-    orders: mpsc::Receiver<DeviceMsg>,
+    messages: mpsc::Receiver<SchedulerMsg>,
+    updates: mpsc::Sender<SchedulerUpdate>,
+    device_messages: mpsc::Receiver<DeviceMsg>,
     /// `None` once the workers ended.
-    news: Option<mpsc::Sender<DeviceEvent>>,
+    events: Option<mpsc::Sender<DeviceEvent>>,
     rules: Arc<Rules>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Drop for Seam {
+impl Drop for LoopHarness {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -119,12 +119,12 @@ fn settings(text: &str, broker: &Mosquitto) -> Settings {
     .unwrap()
 }
 
-impl Seam {
+impl LoopHarness {
     async fn start() -> Self {
         Self::start_on(Mosquitto::start().await, SETTINGS, 16).await
     }
 
-    /// `room` is how many questions fit before the scheduler is busy.
+    /// `room` is how many messages fit before the scheduler is busy.
     async fn start_on(broker: impl Into<Arc<Mosquitto>>, text: &str, room: usize) -> Self {
         let broker = broker.into();
         let probe = broker.probe().await;
@@ -134,19 +134,19 @@ impl Seam {
         probe.catch_up().await;
         probe.forget();
         let settings = settings(text, &broker);
-        let (orders_out, orders) = mpsc::channel(16);
-        let (asks_out, asks) = mpsc::channel(room);
-        let (words, words_in) = mpsc::channel(16);
-        let (news, news_in) = mpsc::channel(16);
+        let (devices, device_messages) = mpsc::channel(16);
+        let (scheduler, messages) = mpsc::channel(room);
+        let (updates, updates_in) = mpsc::channel(16);
+        let (events, events_in) = mpsc::channel(16);
         let (controls, _) = mpsc::channel(1);
         let clock = Clock::steered(NOON.parse().unwrap());
         let parts = MqttParts {
             channels: Channels {
-                pulse: Arc::default(),
-                devices: orders_out,
-                scheduler: asks_out,
-                updates: words_in,
-                reports: news_in,
+                heartbeat: Arc::default(),
+                devices,
+                scheduler,
+                updates: updates_in,
+                reports: events_in,
                 controls,
             },
             info: BridgeInfo {
@@ -169,20 +169,20 @@ impl Seam {
         let task = tasks.spawn("event loop", async move {
             running.await;
         });
-        let seam = Self {
+        let harness = Self {
             broker,
             probe,
-            asks,
-            words,
-            orders,
-            news: Some(news),
+            messages,
+            updates,
+            device_messages,
+            events: Some(events),
             rules: Arc::new(settings.rules),
             stop,
             task,
         };
         let online = |state: &Value| state["state"] == "online";
-        seam.expect("bridge/state", online).await;
-        seam
+        harness.expect("bridge/state", online).await;
+        harness
     }
 
     async fn publish(&self, topic: &str, payload: &str) {
@@ -201,33 +201,33 @@ impl Seam {
         answer
     }
 
-    async fn say(&self, word: SchedulerUpdate) {
-        self.words.send(word).await.unwrap();
+    async fn send(&self, update: SchedulerUpdate) {
+        self.updates.send(update).await.unwrap();
     }
 
-    /// The scheduler's rules and how the group stands.
-    async fn tell_group(&self) {
-        self.say(SchedulerUpdate::Rules(self.rules.clone())).await;
-        let standing = SchedulerUpdate::Group("driveway".parse().unwrap(), Arc::new(group_standing()));
-        self.say(standing).await;
+    /// Sends the rules and the status of the group.
+    async fn send_group(&self) {
+        self.send(SchedulerUpdate::Rules(self.rules.clone())).await;
+        let status = SchedulerUpdate::Group("driveway".parse().unwrap(), Arc::new(group_status()));
+        self.send(status).await;
         self.expect("group/driveway", |_| true).await;
     }
 
-    /// What the scheduler is told next.
-    async fn asked(&mut self) -> SchedulerMsg {
-        let asked = timeout(PATIENCE, self.asks.recv()).await;
-        asked.expect("a question").expect("an event loop")
+    /// The next message to the scheduler.
+    async fn next_message(&mut self) -> SchedulerMsg {
+        let message = timeout(PATIENCE, self.messages.recv()).await;
+        message.expect("a message").expect("an event loop")
     }
 
-    async fn wish(&mut self) -> Command {
-        match self.asked().await {
-            SchedulerMsg::Command(wish) => wish,
-            other => panic!("{other:?} is no wish"),
+    async fn next_command(&mut self) -> Command {
+        match self.next_message().await {
+            SchedulerMsg::Command(command) => command,
+            other => panic!("{other:?} is no command"),
         }
     }
 
     async fn request(&mut self) -> (RequestReply, Request) {
-        match self.asked().await {
+        match self.next_message().await {
             SchedulerMsg::Request { request, reply } => (reply, request),
             other => panic!("{other:?} is no request"),
         }
@@ -236,14 +236,14 @@ impl Seam {
     /// Ends the workers and the event loop.
     async fn stop(&mut self) {
         self.stop.cancel();
-        self.news = None;
+        self.events = None;
         timeout(PATIENCE, &mut self.task).await.unwrap().unwrap();
     }
 
     /// Sends a command, and returns what it became.
     async fn command(&mut self, topic: &str, payload: &str) -> Command {
         self.publish(topic, payload).await;
-        self.wish().await
+        self.next_command().await
     }
 
     /// What Home Assistant holds about a group; null if nothing.
@@ -266,7 +266,7 @@ fn on(outlet: &str) -> tapo2mqtt::domain::reply::MemberResult {
     (path(outlet), Ok(Applied { outlets, attempts: 1 }))
 }
 
-fn group_standing() -> GroupStatus {
+fn group_status() -> GroupStatus {
     GroupStatus {
         state: Some(Power::Off),
         mode: Mode::Auto,
@@ -295,7 +295,7 @@ fn lamp() -> DeviceReport {
         address: "127.0.0.1:9".to_owned(),
         phase: Phase::Ready,
         availability: Availability::Online,
-        trouble: None,
+        error: None,
         identity: Some(Arc::new(Identity {
             device_id: "8022".to_owned(),
             model: "P110".to_owned(),
@@ -313,6 +313,9 @@ fn lamp() -> DeviceReport {
             name: None,
             power: Some(Power::Off),
             on_since: None,
+            on_at: None,
+            off_seen_at: None,
+            changed_by: ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy::default(),
             features: BTreeSet::new(),
@@ -324,20 +327,21 @@ fn lamp() -> DeviceReport {
 
 #[tokio::test]
 async fn a_group_is_answered_member_by_member() {
-    let mut seam = Seam::start().await;
-    let wish = seam
+    let mut harness = LoopHarness::start().await;
+    let command = harness
         .command("group/driveway/set", r#"{"state":"ON","transaction":"t"}"#)
         .await;
-    assert_eq!(wish.target, driveway());
-    assert_eq!(wish.action, Action::Switch(Switch::To(Power::On)));
-    assert_eq!(wish.lifetime, None);
+    assert_eq!(command.target, driveway());
+    assert_eq!(command.action, Action::Switch(Switch::To(Power::On)));
+    assert_eq!(command.lifetime, None);
     let silent = CommandError {
         attempts: 2,
         ..CommandError::bridge(ErrorCode::NoAnswer, "the device did not confirm in time")
     };
-    wish.reply
+    command
+        .reply
         .send_members(vec![on("mats/1"), (path("lamp"), Err(silent))]);
-    let mut answer = seam.answer("group/driveway/response").await;
+    let mut answer = harness.answer("group/driveway/response").await;
     answer["latency_ms"] = json!(0);
     let error = |message: &str| json!({"code": "no_answer", "message": message, "origin": "device"});
     let expected = json!({
@@ -354,12 +358,12 @@ async fn a_group_is_answered_member_by_member() {
     });
     assert_eq!(answer, expected);
 
-    // A success is answered because a transaction asks for it.
-    let wish = seam
+    // A success is answered because it has a transaction.
+    let command = harness
         .command("group/driveway/set", r#"{"state":"ON","transaction":"u"}"#)
         .await;
-    wish.reply.send_members(vec![on("mats/1"), on("lamp")]);
-    let answer = seam.answer("group/driveway/response").await;
+    command.reply.send_members(vec![on("mats/1"), on("lamp")]);
+    let answer = harness.answer("group/driveway/response").await;
     assert_eq!(
         (&answer["status"], &answer["state"]),
         (&json!("ok"), &json!("ON"))
@@ -369,7 +373,7 @@ async fn a_group_is_answered_member_by_member() {
 
 #[tokio::test]
 async fn every_word_of_a_command_reaches_the_scheduler() {
-    let mut seam = Seam::start().await;
+    let mut harness = LoopHarness::start().await;
     let at = |text: &str| Lifetime::Until(text.parse::<Timestamp>().unwrap());
     let (to_on, to_off) = (Switch::To(Power::On), Switch::To(Power::Off));
     let cases = [
@@ -423,29 +427,29 @@ async fn every_word_of_a_command_reaches_the_scheduler() {
         ),
     ];
     for (topic, payload, change, lifetime) in cases {
-        let wish = seam.command(&format!("group/{topic}"), payload).await;
-        let got = (wish.target, wish.action, wish.lifetime);
+        let command = harness.command(&format!("group/{topic}"), payload).await;
+        let got = (command.target, command.action, command.lifetime);
         assert_eq!(got, (driveway(), change, lifetime), "{payload}");
     }
-    // Outlets and strips take the same words.
+    // Outlets and strips take the same payloads.
     for (topic, target) in [("lamp", "lamp"), ("mats/1", "mats/1"), ("mats", "mats")] {
-        let wish = seam
+        let command = harness
             .command(
                 &format!("{topic}/set"),
                 r#"{"state":"ON","on_time":5,"override":"hold"}"#,
             )
             .await;
-        assert_eq!(wish.target, Target::Outlet(path(target)));
-        assert_eq!(wish.action, Action::OnFor(Duration::from_secs(5)));
-        assert_eq!(wish.lifetime, Some(Lifetime::Hold));
-        let wish = seam.command(&format!("{topic}/set"), "AUTO").await;
-        assert_eq!(wish.action, Action::Auto);
+        assert_eq!(command.target, Target::Outlet(path(target)));
+        assert_eq!(command.action, Action::OnFor(Duration::from_secs(5)));
+        assert_eq!(command.lifetime, Some(Lifetime::Hold));
+        let command = harness.command(&format!("{topic}/set"), "AUTO").await;
+        assert_eq!(command.action, Action::Auto);
     }
 }
 
 #[tokio::test]
 async fn what_makes_no_sense_for_a_group_is_answered() {
-    let mut seam = Seam::start().await;
+    let mut harness = LoopHarness::start().await;
     let cases = [
         (
             "group/driveway/set",
@@ -473,30 +477,33 @@ async fn what_makes_no_sense_for_a_group_is_answered() {
         ),
     ];
     for (topic, payload, response, code) in cases {
-        seam.publish(topic, payload).await;
+        harness.publish(topic, payload).await;
         assert_eq!(
-            seam.answer(response).await["error"]["code"],
+            harness.answer(response).await["error"]["code"],
             code,
             "{topic} {payload}"
         );
     }
     // None of it was passed on: this is the first question.
-    let wish = seam.command("group/driveway/set", "ON").await;
-    wish.reply
+    let command = harness.command("group/driveway/set", "ON").await;
+    command
+        .reply
         .send(Err(CommandError::bridge(ErrorCode::BadCommand, "not now")));
-    let answer = seam.answer("group/driveway/response").await;
+    let answer = harness.answer("group/driveway/response").await;
     assert_eq!(answer["error"]["message"], "not now");
     assert_eq!(answer.get("members"), None);
 }
 
 #[tokio::test]
 async fn a_busy_scheduler_is_no_reason_to_wait() {
-    let seam = Seam::start_on(Mosquitto::start().await, SETTINGS, 1).await;
-    seam.publish("lamp/set", "ON").await;
-    seam.publish("lamp/set", "OFF").await;
-    assert_eq!(seam.answer("lamp/response").await["error"]["code"], "busy");
-    seam.publish("bridge/request/plan", r#"{"transaction":7}"#).await;
-    let answer = seam.answer("bridge/response/plan").await;
+    let harness = LoopHarness::start_on(Mosquitto::start().await, SETTINGS, 1).await;
+    harness.publish("lamp/set", "ON").await;
+    harness.publish("lamp/set", "OFF").await;
+    assert_eq!(harness.answer("lamp/response").await["error"]["code"], "busy");
+    harness
+        .publish("bridge/request/plan", r#"{"transaction":7}"#)
+        .await;
+    let answer = harness.answer("bridge/response/plan").await;
     assert_eq!(
         (&answer["error"]["code"], &answer["transaction"]),
         (&json!("busy"), &json!(7))
@@ -505,12 +512,12 @@ async fn a_busy_scheduler_is_no_reason_to_wait() {
 
 #[tokio::test]
 async fn a_schedule_is_switched_by_its_topic() {
-    let mut seam = Seam::start().await;
-    seam.tell_group().await;
-    seam.probe.forget();
+    let mut harness = LoopHarness::start().await;
+    harness.send_group().await;
+    harness.probe.forget();
     let topic = "group/driveway/set/schedule/morning";
-    seam.publish(topic, "OFF").await;
-    let (reply, request) = seam.request().await;
+    harness.publish(topic, "OFF").await;
+    let (reply, request) = harness.request().await;
     let expected = |enabled| Request::EnableSchedule {
         group: "driveway".parse().unwrap(),
         schedule: "morning".parse().unwrap(),
@@ -519,36 +526,39 @@ async fn a_schedule_is_switched_by_its_topic() {
     assert_eq!(request, expected(false));
     reply.send(Ok(Value::Null));
 
-    seam.publish(topic, r#"{"enabled":true,"transaction":"t"}"#).await;
-    let (reply, request) = seam.request().await;
+    harness
+        .publish(topic, r#"{"enabled":true,"transaction":"t"}"#)
+        .await;
+    let (reply, request) = harness.request().await;
     assert_eq!(request, expected(true));
     reply.send(Ok(Value::Null));
-    let answer = seam.answer("group/driveway/response").await;
+    let answer = harness.answer("group/driveway/response").await;
     assert_eq!(
         (&answer["status"], &answer["transaction"]),
         (&json!("ok"), &json!("t")),
         "the first one asked for no answer"
     );
 
-    seam.publish("group/driveway/set/schedule/noon", "ON").await;
-    let (reply, _) = seam.request().await;
+    harness.publish("group/driveway/set/schedule/noon", "ON").await;
+    let (reply, _) = harness.request().await;
     let unknown = RequestError::UnknownSchedule {
         group: "driveway".parse().unwrap(),
         schedule: "noon".parse().unwrap(),
     };
     reply.send(Err(unknown));
-    let snap_back = seam.expect("group/driveway", |_| true).await;
+    let snap_back = harness.expect("group/driveway", |_| true).await;
     assert_eq!(snap_back["schedules"]["morning"], true);
-    let answer = seam.answer("group/driveway/response").await;
+    let answer = harness.answer("group/driveway/response").await;
     assert_eq!(answer["error"]["code"], "unknown_schedule");
 }
 
 #[tokio::test]
 async fn requests_are_passed_on_and_answered() {
-    let mut seam = Seam::start().await;
-    seam.publish("bridge/request/plan", r#"{"days":2,"transaction":"p"}"#)
+    let mut harness = LoopHarness::start().await;
+    harness
+        .publish("bridge/request/plan", r#"{"days":2,"transaction":"p"}"#)
         .await;
-    let (reply, request) = seam.request().await;
+    let (reply, request) = harness.request().await;
     let expected = Request::Plan {
         group: None,
         days: 2,
@@ -558,20 +568,20 @@ async fn requests_are_passed_on_and_answered() {
     let plan = json!([{"group": "driveway", "at": "2026-11-22T09:00:00-05:00", "power": "ON"}]);
     let result = Ok(plan.clone());
     reply.send(result);
-    let answer = seam.answer("bridge/response/plan").await;
+    let answer = harness.answer("bridge/response/plan").await;
     assert_eq!(answer, json!({"status": "ok", "data": plan, "transaction": "p"}));
 
     let schedule = json!({"id": "noon", "start": "12:00", "for": "1h", "safety": {"max_on": "30m"}});
     let payload = json!({"group": "driveway", "schedule": schedule}).to_string();
-    seam.publish("bridge/request/schedule/set", &payload).await;
-    let (reply, request) = seam.request().await;
+    harness.publish("bridge/request/schedule/set", &payload).await;
+    let (reply, request) = harness.request().await;
     let group = "driveway".parse().unwrap();
     assert_eq!(request, Request::SetSchedule { group, schedule });
     let result = Err(RequestError::Invalid(
         "schedule.start: expected a time".to_owned(),
     ));
     reply.send(result);
-    let answer = seam.answer("bridge/response/schedule/set").await;
+    let answer = harness.answer("bridge/response/schedule/set").await;
     let expected = json!({"code": "invalid_value", "message": "schedule.start: expected a time"});
     assert_eq!(
         answer,
@@ -584,26 +594,27 @@ async fn requests_are_passed_on_and_answered() {
         ("schedule/enable", r#"{"group":"driveway"}"#, "missing_key"),
         ("override/clear", r#"{"who":"all"}"#, "unknown_key"),
     ] {
-        seam.publish(&format!("bridge/request/{name}"), payload).await;
-        let answer = seam.answer(&format!("bridge/response/{name}")).await;
+        harness.publish(&format!("bridge/request/{name}"), payload).await;
+        let answer = harness.answer(&format!("bridge/response/{name}")).await;
         assert_eq!(answer["error"]["code"], code, "{name} {payload}");
     }
 }
 
 #[tokio::test]
 async fn whoever_waits_for_the_scheduler_is_answered_at_the_stop() {
-    let mut seam = Seam::start().await;
-    seam.publish("bridge/request/override/list", r#"{"transaction":1}"#)
+    let mut harness = LoopHarness::start().await;
+    harness
+        .publish("bridge/request/override/list", r#"{"transaction":1}"#)
         .await;
-    let (request, _) = seam.request().await;
-    let command = seam.command("group/driveway/set", "ON").await;
+    let (request, _) = harness.request().await;
+    let command = harness.command("group/driveway/set", "ON").await;
     // The scheduler ends with what it has not carried out.
     let (_, nobody) = mpsc::channel(1);
-    drop((request, command, std::mem::replace(&mut seam.asks, nobody)));
-    seam.stop().await;
-    let answer = seam.expect("bridge/response/override/list", |_| true).await;
+    drop((request, command, std::mem::replace(&mut harness.messages, nobody)));
+    harness.stop().await;
+    let answer = harness.expect("bridge/response/override/list", |_| true).await;
     assert_eq!(answer["error"]["code"], "shutting_down");
-    let answer = seam.expect("group/driveway/response", |_| true).await;
+    let answer = harness.expect("group/driveway/response", |_| true).await;
     assert_eq!(answer["error"]["code"], "shutting_down");
 }
 
@@ -616,12 +627,12 @@ async fn a_sensor_gets_what_the_broker_kept_and_what_is_published() {
         .await
         .publish_retained("weather/outdoor", cold)
         .await;
-    let mut seam = Seam::start_on(broker, SETTINGS, 16).await;
+    let mut harness = LoopHarness::start_on(broker, SETTINGS, 16).await;
     for (payload, publish) in [(cold, false), ("broken", true)] {
         if publish {
-            seam.probe.publish("weather/outdoor", payload).await;
+            harness.probe.publish("weather/outdoor", payload).await;
         }
-        match seam.asked().await {
+        match harness.next_message().await {
             SchedulerMsg::Sensor {
                 topic,
                 payload: received,
@@ -639,11 +650,13 @@ async fn a_sensor_gets_what_the_broker_kept_and_what_is_published() {
 
 #[tokio::test]
 async fn reads_and_restarts_go_to_the_scheduler_too() {
-    let mut seam = Seam::start().await;
-    let read = seam.command("group/driveway/get", r#"{"transaction":"g"}"#).await;
+    let mut harness = LoopHarness::start().await;
+    let read = harness
+        .command("group/driveway/get", r#"{"transaction":"g"}"#)
+        .await;
     assert_eq!((read.target, read.action), (driveway(), Action::Read));
     read.reply.send_members(vec![on("mats/1"), on("lamp")]);
-    let answer = seam.answer("group/driveway/response").await;
+    let answer = harness.answer("group/driveway/response").await;
     assert_eq!(
         (&answer["status"], &answer["transaction"]),
         (&json!("ok"), &json!("g"))
@@ -652,25 +665,25 @@ async fn reads_and_restarts_go_to_the_scheduler_too() {
         answer["members"],
         json!({"mats/1": {"status": "ok", "state": "ON"}, "lamp": {"status": "ok", "state": "ON"}})
     );
-    let reboot = seam.command("lamp/set/reboot", "PRESS").await;
+    let reboot = harness.command("lamp/set/reboot", "PRESS").await;
     let lamp = Target::Outlet(path("lamp"));
     assert_eq!((reboot.target, reboot.action), (lamp, Action::Reboot));
     for (topic, response) in [
         ("group/driveway", "group/driveway/response"),
         ("mats/1", "mats/1/response"),
     ] {
-        seam.publish(&format!("{topic}/set/reboot"), "PRESS").await;
-        assert_eq!(seam.answer(response).await["error"]["code"], "unsupported");
+        harness.publish(&format!("{topic}/set/reboot"), "PRESS").await;
+        assert_eq!(harness.answer(response).await["error"]["code"], "unsupported");
     }
     assert!(
-        seam.orders.try_recv().is_err(),
+        harness.device_messages.try_recv().is_err(),
         "the device owner gets commands from the scheduler"
     );
 }
 
 #[tokio::test]
-async fn the_same_command_is_carried_out_once_and_another_with_its_transaction_too() {
-    let mut seam = Seam::start().await;
+async fn a_repeated_command_is_executed_once_per_transaction() {
+    let mut harness = LoopHarness::start().await;
     let off = || Applied::unasked(&path("lamp"), Some(Power::Off));
     for (topic, payload, action) in [
         ("lamp/get", r#"{"transaction":"t1"}"#, Action::Read),
@@ -685,75 +698,84 @@ async fn the_same_command_is_carried_out_once_and_another_with_its_transaction_t
             Action::Switch(Switch::To(Power::Off)),
         ),
     ] {
-        let command = seam.command(topic, payload).await;
+        let command = harness.command(topic, payload).await;
         assert_eq!(command.action, action);
         command.reply.send(Ok(off()));
-        let first = seam.answer("lamp/response").await;
-        seam.publish(topic, payload).await;
+        let first = harness.answer("lamp/response").await;
+        harness.publish(topic, payload).await;
         assert_eq!(
-            seam.answer("lamp/response").await,
+            harness.answer("lamp/response").await,
             first,
             "the repetition gets its response"
         );
     }
-    assert!(seam.asks.try_recv().is_err(), "no repetition was carried out");
+    assert!(
+        harness.messages.try_recv().is_err(),
+        "no repetition was carried out"
+    );
 }
 
 #[tokio::test]
-async fn what_the_scheduler_says_is_published() {
-    let seam = Seam::start().await;
+async fn updates_of_the_scheduler_are_published() {
+    let harness = LoopHarness::start().await;
     assert_eq!(
-        seam.discovery().await,
+        harness.discovery().await,
         Value::Null,
         "which schedules there are is not known yet"
     );
     let lamp = Arc::new(lamp());
-    let news = seam.news.as_ref().unwrap();
-    news.send(DeviceEvent::Report(lamp)).await.unwrap();
-    let state = seam.expect("lamp", |_| true).await;
+    let events = harness.events.as_ref().unwrap();
+    events.send(DeviceEvent::Report(lamp)).await.unwrap();
+    let state = harness.expect("lamp", |_| true).await;
     assert_eq!(
         (&state["source"], &state["expected"]),
         (&json!("manual"), &Value::Null)
     );
 
-    seam.say(SchedulerUpdate::Rules(seam.rules.clone())).await;
-    seam.say(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
+    harness.send(SchedulerUpdate::Rules(harness.rules.clone())).await;
+    harness
+        .send(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
         .await;
-    let standing = OutletStatus {
+    let status = OutletStatus {
         expected: Some(Power::On),
         source: Source::Override,
         mismatch: Some(true),
         ..OutletStatus::MANUAL
     };
-    seam.say(SchedulerUpdate::Outlet(path("lamp"), Arc::new(standing)))
+    harness
+        .send(SchedulerUpdate::Outlet(path("lamp"), Arc::new(status)))
         .await;
-    seam.say(SchedulerUpdate::Group(
-        "driveway".parse().unwrap(),
-        Arc::new(group_standing()),
-    ))
-    .await;
-    seam.say(SchedulerUpdate::Event(Event {
-        kind: EventKind::ScheduleOff,
-        device: None,
-        outlet: None,
-        group: Some("driveway".parse().unwrap()),
-        message: "morning ended".to_owned(),
-        at: NOON.parse().unwrap(),
-    }))
-    .await;
+    harness
+        .send(SchedulerUpdate::Group(
+            "driveway".parse().unwrap(),
+            Arc::new(group_status()),
+        ))
+        .await;
+    harness
+        .send(SchedulerUpdate::Event(Event {
+            kind: EventKind::ScheduleOff,
+            device: None,
+            outlet: None,
+            group: Some("driveway".parse().unwrap()),
+            message: "morning ended".to_owned(),
+            at: NOON.parse().unwrap(),
+        }))
+        .await;
 
-    let event = seam
+    let event = harness
         .expect("bridge/event", |event| event["type"] == "schedule_off")
         .await;
     assert_eq!(event["group"], "driveway");
-    let state = seam.expect("lamp", |state| state["expected"] == "ON").await;
+    let state = harness.expect("lamp", |state| state["expected"] == "ON").await;
     assert_eq!(
         (&state["state"], &state["source"], &state["mismatch"]),
         (&json!("OFF"), &json!("override"), &json!(true))
     );
-    let info = seam.expect("bridge/info", |info| info["vacation"] == true).await;
+    let info = harness
+        .expect("bridge/info", |info| info["vacation"] == true)
+        .await;
     assert_eq!(info["vacation_since"], NOON);
-    let group = parsed(&seam.broker.retained("tapo2mqtt/group/driveway").await.unwrap());
+    let group = parsed(&harness.broker.retained("tapo2mqtt/group/driveway").await.unwrap());
     let expected = json!({
         "state": "OFF", "mode": "auto", "expected": "OFF", "source": "schedule", "rule": null,
         "reason": "nothing is due", "next_change": "2026-11-22T14:00:00Z", "next_state": "ON",
@@ -761,13 +783,13 @@ async fn what_the_scheduler_says_is_published() {
         "schedules": {"morning": true, "week-end": true},
     });
     assert_eq!(group, expected);
-    let groups = parsed(&seam.broker.retained("tapo2mqtt/bridge/groups").await.unwrap());
+    let groups = parsed(&harness.broker.retained("tapo2mqtt/bridge/groups").await.unwrap());
     let expected = json!([{
         "id": "driveway", "name": "Driveway heating", "outlets": ["mats/1", "lamp"],
         "schedules": ["morning", "week-end"],
     }]);
     assert_eq!(groups, expected);
-    let discovery = seam.discovery().await;
+    let discovery = harness.discovery().await;
     assert_eq!(discovery["device"]["name"], "Driveway heating");
     let schedule = &discovery["components"]["tapo2mqtt-group-driveway_schedule_week-end"];
     assert_eq!(
@@ -778,20 +800,22 @@ async fn what_the_scheduler_says_is_published() {
 
 #[tokio::test]
 async fn a_schedule_that_is_gone_leaves_home_assistant() {
-    let seam = Seam::start().await;
-    seam.say(SchedulerUpdate::Rules(seam.rules.clone())).await;
+    let harness = LoopHarness::start().await;
+    harness.send(SchedulerUpdate::Rules(harness.rules.clone())).await;
     let config = "homeassistant/device/tapo2mqtt-group-driveway/config";
     let week_end = |payload: &str| {
         let id = "tapo2mqtt-group-driveway_schedule_week-end";
         parsed(payload)["components"][id].clone()
     };
-    seam.probe
+    harness
+        .probe
         .expect(config, |payload| week_end(payload).get("command_topic").is_some())
         .await;
-    let mut rules = Rules::clone(&seam.rules);
+    let mut rules = Rules::clone(&harness.rules);
     rules.groups[0].schedules.truncate(1);
-    seam.say(SchedulerUpdate::Rules(Arc::new(rules))).await;
-    seam.probe
+    harness.send(SchedulerUpdate::Rules(Arc::new(rules))).await;
+    harness
+        .probe
         .expect(config, |payload| {
             week_end(payload) == json!({"platform": "switch"})
         })
@@ -801,26 +825,27 @@ async fn a_schedule_that_is_gone_leaves_home_assistant() {
 #[tokio::test]
 async fn groups_of_an_earlier_run_are_cleaned_up() {
     let broker: Arc<Mosquitto> = Mosquitto::start().await.into();
-    let mut seam = Seam::start_on(broker.clone(), SETTINGS, 16).await;
-    seam.tell_group().await;
-    assert_ne!(seam.discovery().await, Value::Null);
-    seam.stop().await;
+    let mut harness = LoopHarness::start_on(broker.clone(), SETTINGS, 16).await;
+    harness.send_group().await;
+    assert_ne!(harness.discovery().await, Value::Null);
+    harness.stop().await;
 
     let garage = SETTINGS.replace("\"driveway\"", "\"garage\"");
-    let seam = Seam::start_on(broker, &garage, 16).await;
+    let harness = LoopHarness::start_on(broker, &garage, 16).await;
     let config = "homeassistant/device/tapo2mqtt-group-driveway/config";
     for topic in ["tapo2mqtt/group/driveway", config] {
-        seam.probe.expect(topic, str::is_empty).await;
-        assert_eq!(seam.broker.retained(topic).await, None, "{topic}");
+        harness.probe.expect(topic, str::is_empty).await;
+        assert_eq!(harness.broker.retained(topic).await, None, "{topic}");
     }
 }
 
 #[tokio::test]
 async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
-    let mut seam = Seam::start().await;
-    seam.publish("bridge/request/plan", r#"{"days":31,"page":3}"#)
+    let mut harness = LoopHarness::start().await;
+    harness
+        .publish("bridge/request/plan", r#"{"days":31,"page":3}"#)
         .await;
-    let (reply, request) = seam.request().await;
+    let (reply, request) = harness.request().await;
     let expected = Request::Plan {
         group: None,
         days: 31,
@@ -829,32 +854,35 @@ async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
     assert_eq!(request, expected);
     // More than brokers accept: the connection would be lost.
     reply.send(Ok(Value::String("x".repeat(1 << 20))));
-    let answer = seam.answer("bridge/response/plan").await;
+    let answer = harness.answer("bridge/response/plan").await;
     assert_eq!(answer["error"]["code"], "too_large");
     assert_eq!(answer["data"], Value::Null);
 }
 
 #[tokio::test]
 async fn states_are_published_only_of_what_is_configured() {
-    let seam = Seam::start().await;
+    let harness = LoopHarness::start().await;
     let mut strip = lamp();
     strip.id = "mats".parse().unwrap();
     strip.identity = None;
     strip.outlets.clear();
     strip.phase = Phase::Connecting;
     strip.availability = Availability::Offline;
-    let reports = seam.news.as_ref().unwrap();
+    let reports = harness.events.as_ref().unwrap();
     reports.send(DeviceEvent::Report(Arc::new(strip))).await.unwrap();
-    seam.expect("mats/availability", |_| true).await;
+    harness.expect("mats/availability", |_| true).await;
     // A timer that was kept of a device, and one of an outlet, that are not there any more.
     for gone in ["sold", "mats/old", "mats/1"] {
         let status = Arc::new(OutletStatus::MANUAL);
-        seam.say(SchedulerUpdate::Outlet(path(gone), status)).await;
+        harness.send(SchedulerUpdate::Outlet(path(gone), status)).await;
     }
-    seam.say(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
+    harness
+        .send(SchedulerUpdate::Vacation(Vacation::Since(NOON.parse().unwrap())))
         .await;
-    seam.expect("bridge/info", |info| info["vacation"] == true).await;
-    let states = seam.broker.retained_under("tapo2mqtt/#").await;
+    harness
+        .expect("bridge/info", |info| info["vacation"] == true)
+        .await;
+    let states = harness.broker.retained_under("tapo2mqtt/#").await;
     let holds = |topic: &str| states.contains_key(&format!("tapo2mqtt/{topic}"));
     assert!(holds("mats") && holds("mats/1"), "the group has it: {states:?}");
     assert!(!holds("sold") && !holds("mats/old"), "{states:?}");
