@@ -32,13 +32,13 @@ use crate::{
     devices::energy::{EnergyCounters, EnergyTotals},
     domain::{
         command_error::{CommandError, ErrorCode},
-        device_command::DeviceCommand,
+        device_command::{DeviceAction, DeviceCommand, Switch},
         off_rules::WantedOffRules,
     },
     store::Section,
     system::{clock::Clock, tasks::Tasks},
 };
-use planner::DeviceId;
+use planner::{DeviceId, Power};
 
 /// Messages in the inbox of a worker. The worker takes them also while a request is in flight, so the inbox fills only
 /// if the process gets no CPU time.
@@ -120,11 +120,17 @@ impl WorkerHandle {
 
     /// At most one message of each kind for an outlet: a newer one replaces it.
     fn keep_unsent(&mut self, message: WorkerMsg) {
-        self.unsent.retain(|other| match (other, &message) {
-            (WorkerMsg::OffBy(outlet, _), WorkerMsg::OffBy(newer, _)) => outlet != newer,
-            (WorkerMsg::Withdraw(path), WorkerMsg::Withdraw(newer)) => path != newer,
-            _ => true,
-        });
+        let is_replaced = |other: &WorkerMsg| match (other, &message) {
+            (WorkerMsg::OffBy(outlet, _), WorkerMsg::OffBy(newer, _)) => outlet == newer,
+            (WorkerMsg::Withdraw(path), WorkerMsg::Withdraw(newer)) => path == newer,
+            (WorkerMsg::DeviceCommand(older), WorkerMsg::DeviceCommand(newer)) => older.path == newer.path,
+            _ => false,
+        };
+        if let Some(at) = self.unsent.iter().position(is_replaced)
+            && let Some(WorkerMsg::DeviceCommand(command)) = self.unsent.remove(at)
+        {
+            command.reply.send(Err(CommandError::superseded()));
+        }
         self.unsent.push_back(message);
     }
 }
@@ -296,6 +302,10 @@ impl DeviceOwner {
         if let Err(TrySendError::Full(WorkerMsg::DeviceCommand(command))) =
             worker.try_send(WorkerMsg::DeviceCommand(Box::new(command)))
         {
+            // An OFF is never refused while an older ON may still be carried out.
+            if command.action == DeviceAction::Switch(Switch::To(Power::Off)) {
+                return worker.keep_unsent(WorkerMsg::DeviceCommand(command));
+            }
             let message = format!("too many commands are pending for {}", command.path.device);
             command
                 .reply
@@ -353,5 +363,87 @@ impl DeviceOwner {
         };
         // A worker past its budget stays on the tracker, which names it.
         let _late = tokio::time::timeout(STOP_BUDGET, all_ended).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        device_command::{RunLimit, Source},
+        devices::{DeviceConfig, PollingConfig},
+        reply::Reply,
+        report_thresholds::ReportThresholds,
+    };
+
+    const ON: Switch = Switch::To(Power::On);
+    const OFF: Switch = Switch::To(Power::Off);
+
+    fn setup() -> DeviceSet {
+        let hour = Duration::from_hours(1);
+        DeviceSet {
+            devices: vec![DeviceConfig {
+                id: "heater".parse().unwrap(),
+                address: "127.0.0.1:1".to_owned(),
+                name: None,
+                credentials: None,
+                outlets: Vec::new(),
+            }],
+            polling: PollingConfig {
+                poll: hour,
+                slow_poll: hour,
+                telling: ReportThresholds::default(),
+                request: hour,
+                probe_longest: hour,
+                refused_longest: hour,
+                locked: hour,
+                search: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_inbox_refuses_no_off() {
+        let (_messages, inbox) = mpsc::channel(1);
+        let (mqtt, _reports) = mpsc::channel(64);
+        let events = EventSenders {
+            mqtt: mqtt.clone(),
+            scheduler: mqtt,
+        };
+        let (clock, tasks, metrics) = (Clock::system(), Tasks::default(), MetricsRegistry::default());
+        let sections = DeviceSections::default();
+        let mut owner = DeviceOwner::start(setup(), inbox, events, metrics, clock, tasks, sections);
+        let (replies, mut replied) = mpsc::unbounded_channel();
+        let mut send = |number: usize, switch| {
+            let replies = replies.clone();
+            owner.route(DeviceCommand {
+                path: "heater".parse().unwrap(),
+                action: DeviceAction::Switch(switch),
+                run: RunLimit::default(),
+                source: Source::Mqtt,
+                deadline: Instant::now() + Duration::from_secs(10),
+                reply: Reply::new(move |outcome| {
+                    let _test_is_over = replies.send((number, outcome.result));
+                }),
+                turn: None,
+            });
+        };
+        // Nothing is awaited, so the worker takes none of them.
+        for number in 0..INBOX {
+            send(number, ON);
+        }
+        assert!(replied.try_recv().is_err());
+        for (number, switch, expected) in [
+            (100, ON, Some((100, ErrorCode::Busy))),
+            (101, OFF, None),
+            (102, ON, Some((102, ErrorCode::Busy))),
+            (103, OFF, Some((101, ErrorCode::Superseded))),
+        ] {
+            send(number, switch);
+            let reply = replied.try_recv().ok();
+            let code = reply.map(|(number, result)| (number, result.unwrap_err().code));
+            assert_eq!(code, expected, "{number}");
+        }
+        assert!(owner.has_unsent(), "the newest OFF waits for room");
     }
 }

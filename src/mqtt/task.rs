@@ -292,7 +292,7 @@ impl MqttTask {
                 let shown = transaction.as_ref().map(ToString::to_string);
                 match self.commands.send(target.clone(), command, transaction) {
                     Repetition::New if self.may_log() => {
-                        info!(%target, %action, transaction = shown, "command");
+                        info!(path = %target, %action, transaction = shown, "command");
                     }
                     Repetition::New | Repetition::InProgress => {}
                     Repetition::Done(response) => self.publisher.respond(target, response),
@@ -447,9 +447,9 @@ impl MqttTask {
             let (action, code) = (context.payload.action, error.code.as_str());
             match error.code {
                 ErrorCode::Superseded | ErrorCode::ShuttingDown => {
-                    info!(%target, %action, code, "command failed: {error}");
+                    info!(path = %target, %action, code, "command failed: {error}");
                 }
-                _ => warn!(%target, %action, code, "command failed: {error}"),
+                _ => warn!(path = %target, %action, code, "command failed: {error}"),
             }
         }
         // After a failure, a client that showed the new state already gets the old one again. After a read, the state is
@@ -502,7 +502,7 @@ impl MqttTask {
 
     fn log_failed_command(&mut self, target: &Target, code: &str, error: &dyn Display) {
         if self.may_log() {
-            warn!(%target, code, "command failed: {error}");
+            warn!(path = %target, code, "command failed: {error}");
         }
     }
 

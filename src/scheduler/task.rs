@@ -4,6 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use planner::Power;
 use planner::rules::Rules;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -15,7 +16,7 @@ use super::{Arrival, Effect, PersistedScheduler, PlanRequest, Scheduler, Schedul
 use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
-        device_command::DeviceCommand,
+        device_command::{DeviceAction, DeviceCommand, Switch},
         devices::{DeviceEvent, DeviceMsg},
         reply::{CommandResult, Reply},
         request_reply::RequestReply,
@@ -209,7 +210,11 @@ impl SchedulerTask {
     }
 
     /// A device owner that is gone drops the command, and its reply answers.
-    fn command(&self, command: DeviceCommand) {
+    fn command(&mut self, command: DeviceCommand) {
+        // An OFF is never refused while an older ON may still be carried out.
+        if command.action == DeviceAction::Switch(Switch::To(Power::Off)) {
+            return self.send(DeviceMsg::Command(command));
+        }
         let busy = |command: DeviceCommand| {
             let busy = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
             command.reply.send(Err(busy));
@@ -231,12 +236,25 @@ impl SchedulerTask {
             (DeviceMsg::OffBy(old, _), DeviceMsg::OffBy(new, _))
             | (DeviceMsg::Withdraw(old), DeviceMsg::Withdraw(new)) => old == new,
             (DeviceMsg::OffRules(old, _), DeviceMsg::OffRules(new, _)) => old == new,
+            (DeviceMsg::Command(old), DeviceMsg::Command(new)) => old.path == new.path,
             _ => false,
         };
-        if let Some(at) = self.unsent.iter().position(replaced) {
-            self.unsent.remove(at);
+        if let Some(at) = self.unsent.iter().position(replaced)
+            && let Some(DeviceMsg::Command(command)) = self.unsent.remove(at)
+        {
+            command.reply.send(Err(CommandError::superseded()));
         }
         self.unsent.push_back(message);
+        self.send_unsent();
+    }
+
+    fn send_unsent(&mut self) {
+        while let Some(message) = self.unsent.pop_front() {
+            if let Err(TrySendError::Full(message)) = self.device_owner.try_send(message) {
+                self.unsent.push_front(message);
+                break;
+            }
+        }
     }
 
     /// A newer status takes the place of one that still waits.
@@ -260,12 +278,7 @@ impl SchedulerTask {
                 break;
             }
         }
-        while let Some(message) = self.unsent.pop_front() {
-            if let Err(TrySendError::Full(message)) = self.device_owner.try_send(message) {
-                self.unsent.push_front(message);
-                break;
-            }
-        }
+        self.send_unsent();
     }
 
     fn plan(&self, plan: Box<PlanRequest>, reply: RequestReply) {

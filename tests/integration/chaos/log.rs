@@ -13,7 +13,8 @@ pub fn repeated(log: &str) -> Vec<String> {
         let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
         let subject = (text("device"), text("broker"));
         let content = (text("level"), text("message"), text("code"), text("reason"));
-        let warns = content.0 != "INFO";
+        // Each command that fails has its line.
+        let warns = content.0 != "INFO" && !content.1.starts_with("command failed");
         if last.insert(subject, content.clone()) == Some(content) && warns {
             repeated.push(line.to_owned());
         }
