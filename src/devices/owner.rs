@@ -413,7 +413,7 @@ mod tests {
         let (clock, tasks, metrics) = (Clock::system(), Tasks::default(), MetricsRegistry::default());
         let sections = DeviceSections::default();
         let mut owner = DeviceOwner::start(setup(), inbox, events, metrics, clock, tasks, sections);
-        let (replies, mut replied) = mpsc::unbounded_channel();
+        let (replies, mut results) = mpsc::unbounded_channel();
         let mut send = |number: usize, switch| {
             let replies = replies.clone();
             owner.route(DeviceCommand {
@@ -432,7 +432,7 @@ mod tests {
         for number in 0..INBOX {
             send(number, ON);
         }
-        assert!(replied.try_recv().is_err());
+        assert!(results.try_recv().is_err());
         for (number, switch, expected) in [
             (100, ON, Some((100, ErrorCode::Busy))),
             (101, OFF, None),
@@ -440,7 +440,7 @@ mod tests {
             (103, OFF, Some((101, ErrorCode::Superseded))),
         ] {
             send(number, switch);
-            let reply = replied.try_recv().ok();
+            let reply = results.try_recv().ok();
             let code = reply.map(|(number, result)| (number, result.unwrap_err().code));
             assert_eq!(code, expected, "{number}");
         }
