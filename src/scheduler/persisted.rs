@@ -8,11 +8,12 @@ use planner::{
     energy_limits::PersistedEnergy, overrides::Override, plan::Vacation, rules::Rules, safety::RunTime,
 };
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{
     groups::{PersistedGroup, Remembered},
     outlets::PersistedRelay,
-    relays::{KnownDevice, RelayId},
+    relays::{KnownDevice, RelayId, Relays},
     schedule_edits::ScheduleEdits,
     timers::{Timer, TimerKind},
 };
@@ -77,19 +78,19 @@ impl PersistedScheduler {
 
     /// What version 0.1.0 kept by name, under relays that are identified when their devices are reached.
     #[must_use]
-    pub fn upgraded(mut self, settings: &Rules) -> Self {
+    pub fn upgraded(mut self, settings: &Rules, relays: &Relays) -> Self {
         let old = std::mem::take(&mut self.v0_1);
         for (path, found) in old.overrides {
-            self.by_name(path).overridden = Some(found);
+            self.set(relays, path, |relay| relay.overridden = Some(found));
         }
         for (path, run) in old.safety {
-            self.by_name(path).run = run;
+            self.set(relays, path, |relay| relay.run = run);
         }
         for (path, timer) in old.timers {
-            self.by_name(path).timer = Some(timer.into());
+            self.set(relays, path, |relay| relay.timer = Some(timer.into()));
         }
         for (path, ours) in old.mirrored {
-            self.by_name(path).off_rules = ours;
+            self.set(relays, path, |relay| relay.off_rules = ours);
         }
         for remembered in old.memory {
             let group = self.groups.entry(remembered.group).or_default();
@@ -107,10 +108,13 @@ impl PersistedScheduler {
         self
     }
 
-    fn by_name(&mut self, path: OutletPath) -> &mut PersistedRelay {
-        let entry = self.relays.entry(RelayId::unidentified(&path)).or_default();
+    fn set(&mut self, relays: &Relays, path: OutletPath, change: impl FnOnce(&mut PersistedRelay)) {
+        let Some(relay) = relays.resolve(&path) else {
+            return warn!(outlet = %path, "not in the settings any more: what was kept about it is dropped");
+        };
+        let entry = self.relays.entry(relay).or_default();
         entry.name.get_or_insert(path);
-        entry
+        change(entry);
     }
 }
 
@@ -173,13 +177,14 @@ struct RememberedV0_1 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::scheduling::OutletNames;
     use planner::testing::{Site, group};
 
     /// As version 0.1.0 wrote it.
     const OLD: &str = r#"{
         "overrides": {"mats/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "at_edge", "origin": "device"}},
         "vacation": {"since": "2024-06-21T08:00:00Z"},
-        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}},
+        "safety": {"mats/1": {"on_since": "2024-06-21T08:00:00Z"}, "mats/left": {"on_since": "2024-06-21T08:00:00Z"}},
         "timers": {"lamp": {"set_at": "2024-06-21T08:00:00Z", "off_at": "2024-06-21T09:00:00Z"}},
         "armed": {"lamp": {"asked": "2024-06-21T09:00:00Z"}},
         "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
@@ -190,10 +195,17 @@ mod tests {
     fn what_0_1_0_kept_by_name_goes_on_under_relays() {
         let old: PersistedScheduler = serde_json::from_str(OLD).unwrap();
         let rules = Site::new(group(Vec::new()), "UTC").rules;
-        let new = old.upgraded(&rules);
-        let relay = |path: &str| &new.relays[&RelayId::unidentified(&path.parse().unwrap())];
-        assert!(relay("mats/1").overridden.is_some() && relay("mats/1").run.on_since().is_some());
-        let timer = relay("lamp").timer.unwrap();
+        // Named outlets have their positions, so none is taken for another before the strip is reached.
+        let names = [("left".parse().unwrap(), 2)].into();
+        let configured = [
+            ("mats".parse().unwrap(), names),
+            ("lamp".parse().unwrap(), OutletNames::new()),
+        ];
+        let new = old.upgraded(&rules, &Relays::new(configured.into(), BTreeMap::new()));
+        let relay = |text: &str| &new.relays[&text.parse().unwrap()];
+        assert!(relay("?mats/1").overridden.is_some() && relay("?mats/1").run.on_since().is_some());
+        assert!(relay("?mats/2").overridden.is_none() && relay("?mats/2").run.on_since().is_some());
+        let timer = relay("?lamp/1").timer.unwrap();
         assert_eq!((timer.to, timer.seconds), (Power::Off, 3600));
         assert!(matches!(new.vacation, Vacation::Since(_)));
         let driveway: GroupId = "driveway".parse().unwrap();

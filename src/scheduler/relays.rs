@@ -29,13 +29,9 @@ impl RelayId {
         Self { hardware, position }
     }
 
-    /// The relay of a name whose device was not reached yet.
-    pub fn unidentified(path: &OutletPath) -> Self {
-        let position = path.outlet.as_ref().and_then(position_of);
-        Self {
-            hardware: format!("{UNIDENTIFIED}{}", path.device).into(),
-            position: position.unwrap_or(1),
-        }
+    /// The same position of a device that was not reached yet.
+    pub fn unidentified(&self, device: &DeviceId) -> Self {
+        Self::new(format!("{UNIDENTIFIED}{device}").into(), self.position)
     }
 
     /// Whether the hardware is known.
@@ -257,8 +253,8 @@ mod tests {
         let relay: RelayId = "8022AB/3".parse().unwrap();
         assert_eq!(relay.to_string(), "8022AB/3");
         assert!(relay.is_identified());
-        let path: OutletPath = "strip/2".parse().unwrap();
-        let unknown = RelayId::unidentified(&path);
+        let unknown = "8022AB/2".parse::<RelayId>().unwrap();
+        let unknown = unknown.unidentified(&"strip".parse().unwrap());
         assert_eq!(unknown.to_string(), "?strip/2");
         assert_eq!("?strip/2".parse::<RelayId>().unwrap(), unknown);
         assert!(!unknown.is_identified());

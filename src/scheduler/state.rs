@@ -86,8 +86,8 @@ impl State {
         persisted: PersistedScheduler,
         now: Now,
     ) -> Self {
-        let persisted = persisted.upgraded(&settings);
-        let relays = Relays::new(configured, persisted.devices);
+        let relays = Relays::new(configured, persisted.devices.clone());
+        let persisted = persisted.upgraded(&settings, &relays);
         let book = RuleBook::new(settings, persisted.schedule_changes, &relays);
         let rules = book.rules().clone();
         let mut groups_persisted = persisted.groups;
@@ -157,7 +157,7 @@ impl State {
 
     /// Finds or makes the record of a relay, under this name.
     fn adopt(&mut self, path: &OutletPath, relay: &RelayId) {
-        let provisional = RelayId::unidentified(path);
+        let provisional = relay.unidentified(&path.device);
         if *relay != provisional
             && let Some(earlier) = self.outlets.remove(&provisional)
         {

@@ -1,6 +1,6 @@
 //! What is in force for a relay goes on through other settings, restarts, clocks and lost links.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -11,8 +11,13 @@ use super::{
     world::{Device, Dial, OnTime, World},
 };
 use crate::{
-    domain::{command::Action, command_error::ErrorCode, device_command::Switch, scheduling::Request},
-    scheduler::persisted::PersistedScheduler,
+    domain::{
+        command::Action,
+        command_error::ErrorCode,
+        device_command::Switch,
+        scheduling::{OutletNames, Request},
+    },
+    scheduler::{persisted::PersistedScheduler, relays::Relays},
 };
 use planner::{
     OutletPath, Power,
@@ -1171,7 +1176,9 @@ async fn a_timer_of_0_1_0_goes_on_outside_groups() {
     let timer = json!({"set_at": "2024-06-21T12:00:20Z", "at": "2024-06-21T12:01:00Z"});
     let old: PersistedScheduler =
         serde_json::from_value(json!({"timers": {"heater": timer, "mats/2": timer}})).unwrap();
-    world.keep(old.upgraded(&no_groups()));
+    let configured = ["heater", "mats"].map(|id| (id.parse().unwrap(), OutletNames::new()));
+    let relays = Relays::new(configured.into(), BTreeMap::new());
+    world.keep(old.upgraded(&no_groups(), &relays));
     world.start().await;
     world.pass("1m").await;
     assert_eq!((world.power("heater"), world.power("mats/2")), (OFF, OFF));
