@@ -184,7 +184,10 @@ impl State {
             {
                 state.rename(&before, path);
             }
-            info!(outlet = %path, before = %before, relay = %relay, "outlet renamed; its timer and limits go on");
+            // Before a strip is reached, the first of its outlets goes by the name of the strip.
+            if before != OutletPath::device(path.device.clone()) {
+                info!(outlet = %path, before = %before, relay = %relay, "outlet renamed; its timer and limits go on");
+            }
         }
         self.mark_outlet(path, relay);
     }
