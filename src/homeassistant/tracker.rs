@@ -146,6 +146,11 @@ impl DiscoveryTracker {
         }
     }
 
+    /// Whether everything that earlier runs announced was read.
+    pub fn is_stale_cleared(&self) -> bool {
+        self.stale_cleanup == StaleCleanup::Over
+    }
+
     /// Everything that earlier runs announced was read: from now on devices are announced.
     pub fn on_stale_cleared(&mut self) {
         self.stale_cleanup = StaleCleanup::Over;

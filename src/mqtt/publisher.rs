@@ -70,6 +70,8 @@ pub(super) struct Publisher {
     reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
     retained: RetainedOutlets,
     earlier_run: EarlierRun,
+    /// Devices of an earlier run that are not configured, until their discovery is removed.
+    removed_earlier: Vec<DeviceId>,
     /// Why the settings that were read last are not in force.
     settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
@@ -125,6 +127,7 @@ impl Publisher {
             reports: BTreeMap::new(),
             retained: RetainedOutlets::default(),
             earlier_run: EarlierRun::default(),
+            removed_earlier: Vec::new(),
             settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
             faulty: FaultyTopics::default(),
@@ -319,16 +322,35 @@ impl Publisher {
             let id = device.id.clone();
             self.retained.add_earlier(device);
             if !self.is_configured(&id) {
-                info!(device = %id, "cleared retained topics of a removed device");
-                self.remove_device(&id);
+                self.removed_earlier.push(id);
             } else if let Some(report) = self.reports.get(&id).cloned() {
                 self.clear_missing_outlets(&report);
                 // The states of those that are not known yet.
                 self.publish_states(&id);
             }
         }
+        self.remove_earlier();
         self.unsubscribe(&self.topics.bridge(BridgeTopic::Devices));
         self.publish_device_list();
+    }
+
+    /// Clears the topics of removed devices. Home Assistant must not see their states empty, so their discovery goes
+    /// first, where an earlier run left some.
+    fn remove_earlier(&mut self) {
+        if self
+            .tracker
+            .as_ref()
+            .is_some_and(|tracker| !tracker.is_stale_cleared())
+        {
+            return;
+        }
+        for device in std::mem::take(&mut self.removed_earlier) {
+            // A reload may have brought it back.
+            if !self.is_configured(&device) {
+                info!(%device, "cleared retained topics of a removed device");
+                self.remove_device(&device);
+            }
+        }
     }
 
     /// `bridge/groups` arrived. Topics of groups that an earlier run published and that are gone are cleared. `None`: an
@@ -683,6 +705,7 @@ impl Publisher {
         if let Some(tracker) = &mut self.tracker {
             tracker.on_stale_cleared();
         }
+        self.remove_earlier();
         self.announce_all();
     }
 
