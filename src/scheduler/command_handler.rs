@@ -7,6 +7,7 @@ use planner::{
     overrides::{Lifetime, Origin, Override},
     period::Period,
 };
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{
@@ -71,7 +72,15 @@ impl<'a> CommandHandler<'a> {
         };
         let (paths, group) = match self.scope(&command) {
             Err(error) => return command.reply.send(Err(error)),
-            Ok(Scope::Device(path)) => return self.forward(path, command),
+            Ok(Scope::Device(path)) => {
+                let Action::Switch(switch) = action else { return };
+                return self.forward(
+                    path,
+                    DeviceAction::Switch(switch),
+                    command.deadline,
+                    command.reply,
+                );
+            }
             Ok(Scope::Outlets(paths, group)) => (paths, group),
         };
         let task = CommandTask {
@@ -164,17 +173,14 @@ impl<'a> CommandHandler<'a> {
     }
 
     /// Passes a command on as it is: the worker of the device replies.
-    fn forward(&mut self, path: OutletPath, command: Command) {
-        let Action::Switch(switch) = command.action else {
-            return;
-        };
+    fn forward(&mut self, path: OutletPath, action: DeviceAction, deadline: Instant, reply: Reply) {
         self.state.push(Effect::Forward(DeviceCommand {
             path,
-            action: DeviceAction::Switch(switch),
+            action,
             run: RunLimit::default(),
             source: Source::Mqtt,
-            deadline: command.deadline,
-            reply: command.reply,
+            deadline,
+            reply,
             turn: None,
         }));
     }
@@ -189,15 +195,7 @@ impl<'a> CommandHandler<'a> {
             },
         };
         for (path, reply) in parts {
-            self.state.push(Effect::Forward(DeviceCommand {
-                path,
-                action,
-                run: RunLimit::default(),
-                source: Source::Mqtt,
-                deadline: command.deadline,
-                reply,
-                turn: None,
-            }));
+            self.forward(path, action, command.deadline, reply);
         }
     }
 
@@ -236,7 +234,7 @@ impl<'a> CommandHandler<'a> {
             let member = PendingMember { command: id, index };
             let Some(relay) = self.state.relay(&path).cloned() else {
                 let error = self.unknown_outlet(&path);
-                self.fail_without_relay(member, error);
+                Completion::new(self.state, self.now).complete_unnamed(member, Err(error));
                 continue;
             };
             match self.state.allow(&path, power, self.now) {
@@ -245,12 +243,6 @@ impl<'a> CommandHandler<'a> {
                     Completion::new(self.state, self.now).refuse_for_limit(member, &relay, refusal);
                 }
             }
-        }
-    }
-
-    fn fail_without_relay(&mut self, member: PendingMember, error: CommandError) {
-        if let Some(command) = self.state.commands.complete(member, Err(error)) {
-            command.reply();
         }
     }
 
@@ -505,13 +497,11 @@ impl<'a> CommandHandler<'a> {
     fn complete_unasked(&mut self, member: PendingMember, path: &OutletPath) {
         let power = self.state.outlet(path).and_then(OutletState::observed);
         let result = Ok(Applied::unasked(path, power));
-        match self.state.relay(path).cloned() {
-            Some(relay) => Completion::new(self.state, self.now).complete(member, &relay, result),
-            None => {
-                if let Some(command) = self.state.commands.complete(member, result) {
-                    command.reply();
-                }
-            }
+        let relay = self.state.relay(path).cloned();
+        let mut completion = Completion::new(self.state, self.now);
+        match relay {
+            Some(relay) => completion.complete(member, &relay, result),
+            None => completion.complete_unnamed(member, result),
         }
     }
 }

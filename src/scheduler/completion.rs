@@ -38,7 +38,10 @@ impl<'a> Completion<'a> {
         };
         let now = self.now;
         let Some(outlet) = self.state.outlets.get_mut(&relay) else {
-            return self.complete_unnamed(member, result);
+            if let Some(member) = member {
+                self.complete_unnamed(member, result);
+            }
+            return;
         };
         let path = outlet.path.clone();
         let flight = outlet.in_flight.filter(|flight| flight.id == id);
@@ -64,9 +67,9 @@ impl<'a> Completion<'a> {
         self.state.mark(&path);
     }
 
-    fn complete_unnamed(&mut self, member: Option<PendingMember>, result: CommandResult) {
-        let command = member.and_then(|member| self.state.commands.complete(member, result));
-        if let Some(command) = command {
+    /// A member has its result whose relay is not known.
+    pub(super) fn complete_unnamed(&mut self, member: PendingMember, result: CommandResult) {
+        if let Some(command) = self.state.commands.complete(member, result) {
             command.reply();
         }
     }
