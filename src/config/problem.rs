@@ -90,7 +90,7 @@ pub(super) fn shown_key(key: &str) -> String {
     }
 }
 
-/// Somebody who writes `mqtt://user:password@host` as the host must not find the password in the log.
+/// A user who writes `mqtt://user:password@host` as the host must not find the password in the log.
 fn without_userinfo(text: &str) -> String {
     let Some((userinfo, host)) = text.rsplit_once('@') else {
         return text.to_owned();

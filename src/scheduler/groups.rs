@@ -75,7 +75,7 @@ struct Outlook {
 pub struct Site<'a> {
     /// The rules in force.
     pub rules: &'a Rules,
-    /// Whether nobody is at home.
+    /// Whether schedules are suspended.
     pub vacation: Vacation,
     /// What sensors published.
     pub readings: &'a Readings,

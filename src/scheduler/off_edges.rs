@@ -37,7 +37,7 @@ pub(super) struct Week {
 /// The OFF edges of a group, as the plug's own clock shows them. Conditions are taken to hold: a rule comes when the
 /// last window closes, so it never switches off what a schedule wants on.
 ///
-/// A rule fires one to two minutes after its edge. By then the bridge has switched, so nobody notices it; and a plug
+/// A rule fires one to two minutes after its edge. By then the bridge has switched, so it changes nothing; and a plug
 /// whose clock is a little fast does not go off before its time.
 pub(super) fn week(group: &Group, location: &Location, zone: &TimeZone, held: Held, now: Timestamp) -> Week {
     let spans = open_spans(group, location, after(now, -AROUND), after(now, WEEK));

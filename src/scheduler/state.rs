@@ -66,7 +66,7 @@ pub struct State {
     pub sensors: Sensors,
     /// What was published last.
     pub status: StatusPublisher,
-    /// Whether nobody is at home.
+    /// Whether schedules are suspended.
     pub vacation: Vacation,
     /// What happens later.
     pub deadlines: Deadlines,

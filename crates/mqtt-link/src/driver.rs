@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// Capacity of the channel to the link. When it is full, the driver stops reading, and TCP flow control slows the
-/// broker down. Each event may hold a packet of the largest size (1 MiB), and nobody should make the bridge hold more
-/// than a few of them.
+/// broker down. Each event may hold a packet of the largest size (1 MiB), so only
+/// a few of them wait here.
 const CHANNEL_CAPACITY: usize = 16;
 
 /// The task behind a link. The link has no connection unless it runs.

@@ -1,5 +1,5 @@
 //! A small world on the other side of the scheduler's channels: outlets with relays, latency, outages, buttons and
-//! countdowns, a device owner that queues as the real one does, and somebody who sends commands.
+//! countdowns, a device owner that queues as the real one does, and a client that sends commands.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -581,7 +581,7 @@ impl World {
         }
     }
 
-    /// Somebody edits the state file.
+    /// The state file is edited.
     pub(super) fn keep(&self, kept: PersistedScheduler) {
         self.bridge.persisted.set(kept);
     }
@@ -695,7 +695,7 @@ impl World {
         }
     }
 
-    /// Somebody presses the button. The worker sees it with its next poll.
+    /// The button is pressed. The worker sees it with its next poll.
     pub(super) fn press(&mut self, path: &str) {
         let clock = self.clock.clone();
         self.over_since = None;
@@ -876,7 +876,7 @@ impl World {
             Some(group) => Target::Group(group.parse().unwrap()),
             None => Target::Outlet(target.parse().unwrap()),
         };
-        let wish = Command {
+        let command = Command {
             target,
             action: change,
             lifetime,
@@ -890,7 +890,7 @@ impl World {
         };
         self.bridge
             .messages
-            .send(SchedulerMsg::Command(wish))
+            .send(SchedulerMsg::Command(command))
             .await
             .unwrap();
         self.settle().await;

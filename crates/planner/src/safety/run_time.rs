@@ -151,14 +151,7 @@ impl RunTime {
         if self.tripped.is_some() {
             return None;
         }
-        let trip = Trip {
-            at: now.steady,
-            cause: due.cause,
-            cooldown: match limits.cooldown {
-                Limit::None => None,
-                Limit::Of(cooldown) => Some(cooldown),
-            },
-        };
+        let trip = trip(due, limits, now);
         self.tripped = Some(Tripped { trip, off_at: None });
         Some(trip)
     }
@@ -181,14 +174,7 @@ impl RunTime {
         if self.tripped.is_some() || due.at.since(now.steady) > close {
             return None;
         }
-        let trip = Trip {
-            at: now.steady,
-            cause: due.cause,
-            cooldown: match limits.cooldown {
-                Limit::None => None,
-                Limit::Of(cooldown) => Some(cooldown),
-            },
-        };
+        let trip = trip(due, limits, now);
         self.tripped = Some(Tripped {
             trip,
             off_at: self.off_since,
@@ -350,6 +336,17 @@ pub(crate) fn next_midnight(instant: Timestamp, zone: &TimeZone) -> Timestamp {
 
 fn start_of(date: Date, zone: &TimeZone) -> Option<Timestamp> {
     date.to_zoned(zone.clone()).ok().map(|start| start.timestamp())
+}
+
+fn trip(due: Due, limits: &Limits, now: Now) -> Trip {
+    Trip {
+        at: now.steady,
+        cause: due.cause,
+        cooldown: match limits.cooldown {
+            Limit::None => None,
+            Limit::Of(cooldown) => Some(cooldown),
+        },
+    }
 }
 
 #[cfg(test)]
