@@ -2,7 +2,7 @@
 
 use crate::domain::devices::{DeviceMsg, DeviceSet};
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +36,7 @@ use crate::{
         off_rules::WantedOffRules,
     },
     store::Section,
-    system::{clock::Clock, tasks::Tasks},
+    system::{clock::Clock, overflow::Overflow, tasks::Tasks},
 };
 use planner::{DeviceId, Power};
 
@@ -90,7 +90,7 @@ pub struct DeviceSections {
 struct WorkerHandle {
     inbox: mpsc::Sender<WorkerMsg>,
     /// Messages that must not be lost and did not fit.
-    unsent: VecDeque<WorkerMsg>,
+    unsent: Overflow<WorkerMsg>,
     settings: watch::Sender<WorkerSettings>,
     stop: CancellationToken,
     /// Shows a worker that ends that another one takes its device over.
@@ -110,28 +110,23 @@ impl WorkerHandle {
     }
 
     fn send_unsent(&mut self) {
-        while let Some(message) = self.unsent.pop_front() {
-            if let Err(TrySendError::Full(message)) = self.inbox.try_send(message) {
-                self.unsent.push_front(message);
-                return;
-            }
-        }
+        self.unsent.send_to(&self.inbox);
     }
 
-    /// At most one message of each kind for an outlet: a newer one replaces it.
     fn keep_unsent(&mut self, message: WorkerMsg) {
-        let is_replaced = |other: &WorkerMsg| match (other, &message) {
-            (WorkerMsg::OffBy(outlet, _), WorkerMsg::OffBy(newer, _)) => outlet == newer,
-            (WorkerMsg::Withdraw(path), WorkerMsg::Withdraw(newer)) => path == newer,
-            (WorkerMsg::DeviceCommand(older), WorkerMsg::DeviceCommand(newer)) => older.path == newer.path,
-            _ => false,
-        };
-        if let Some(at) = self.unsent.iter().position(is_replaced)
-            && let Some(WorkerMsg::DeviceCommand(command)) = self.unsent.remove(at)
-        {
+        if let Some(WorkerMsg::DeviceCommand(command)) = self.unsent.push(message) {
             command.reply.send(Err(CommandError::superseded()));
         }
-        self.unsent.push_back(message);
+    }
+}
+
+/// At most one message of each kind for an outlet waits.
+fn is_message_replaced(older: &WorkerMsg, newer: &WorkerMsg) -> bool {
+    match (older, newer) {
+        (WorkerMsg::OffBy(older, _), WorkerMsg::OffBy(newer, _)) => older == newer,
+        (WorkerMsg::Withdraw(older), WorkerMsg::Withdraw(newer)) => older == newer,
+        (WorkerMsg::DeviceCommand(older), WorkerMsg::DeviceCommand(newer)) => older.path == newer.path,
+        _ => false,
     }
 }
 
@@ -281,7 +276,7 @@ impl DeviceOwner {
         });
         let handle = WorkerHandle {
             inbox,
-            unsent: VecDeque::new(),
+            unsent: Overflow::new(is_message_replaced),
             settings,
             stop,
             handed_over,

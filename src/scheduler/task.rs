@@ -2,10 +2,9 @@
 //!
 //! It never waits for a device, a listener or the disk.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use planner::Power;
-use planner::rules::Rules;
+use planner::{Power, rules::Rules};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::{Instant, sleep_until},
@@ -23,7 +22,7 @@ use crate::{
         scheduling::{OutletNames, RequestError, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
     },
     store::Section,
-    system::{clock::Clock, tasks::Tasks},
+    system::{clock::Clock, overflow::Overflow, tasks::Tasks},
 };
 
 /// The clocks are read at least this often while something waits: tokio's timers stand still while the machine is
@@ -63,9 +62,9 @@ pub struct SchedulerTask {
     device_owner: mpsc::Sender<DeviceMsg>,
     updates: mpsc::Sender<SchedulerUpdate>,
     /// Updates that there was no room for.
-    unpublished: VecDeque<SchedulerUpdate>,
+    unpublished: Overflow<SchedulerUpdate>,
     /// Messages to the device owner that there was no room for.
-    unsent: VecDeque<DeviceMsg>,
+    unsent: Overflow<DeviceMsg>,
     results: mpsc::UnboundedSender<(SwitchId, CommandResult)>,
     switched: mpsc::UnboundedReceiver<(SwitchId, CommandResult)>,
     /// One plan is computed at a time.
@@ -86,8 +85,8 @@ impl SchedulerTask {
             events: parts.events,
             device_owner: parts.device_owner,
             updates: parts.inbox.updates,
-            unpublished: VecDeque::new(),
-            unsent: VecDeque::new(),
+            unpublished: Overflow::new(is_update_replaced),
+            unsent: Overflow::new(is_message_replaced),
             results,
             switched,
             planning: Arc::new(tokio::sync::Semaphore::new(1)),
@@ -114,13 +113,13 @@ impl SchedulerTask {
                 }
                 Some(message) = self.messages.recv() => Some(from_message(message, &self.clock)),
                 Ok(permit) = updates.reserve(), if !self.unpublished.is_empty() => {
-                    if let Some(update) = self.unpublished.pop_front() {
+                    if let Some(update) = self.unpublished.pop() {
                         permit.send(update);
                     }
                     None
                 }
                 Ok(permit) = device_owner.reserve(), if !self.unsent.is_empty() => {
-                    if let Some(message) = self.unsent.pop_front() {
+                    if let Some(message) = self.unsent.pop() {
                         permit.send(message);
                     }
                     None
@@ -185,7 +184,9 @@ impl SchedulerTask {
                 }),
                 Effect::Forward(command) => self.command(command),
                 Effect::Device(message) => self.send(message),
-                Effect::Update(update) => self.publish(update),
+                Effect::Update(update) => {
+                    self.unpublished.push(update);
+                }
                 Effect::Persist(change) => changes.push(change),
                 Effect::Plan(plan, reply) => self.plan(plan, reply),
             }
@@ -199,7 +200,8 @@ impl SchedulerTask {
                 any
             });
         }
-        self.flush();
+        self.unpublished.send_to(&self.updates);
+        self.unsent.send_to(&self.device_owner);
     }
 
     fn reply(&self, id: SwitchId) -> Reply {
@@ -229,56 +231,12 @@ impl SchedulerTask {
         }
     }
 
-    /// What a device should do by itself waits for room, in order. A newer message takes the place of an older one
-    /// about the same, so no more wait than there are outlets.
+    /// What a device should do by itself, and an OFF, wait for room, in order.
     fn send(&mut self, message: DeviceMsg) {
-        let replaced = |waiting: &DeviceMsg| match (waiting, &message) {
-            (DeviceMsg::OffBy(old, _), DeviceMsg::OffBy(new, _))
-            | (DeviceMsg::Withdraw(old), DeviceMsg::Withdraw(new)) => old == new,
-            (DeviceMsg::OffRules(old, _), DeviceMsg::OffRules(new, _)) => old == new,
-            (DeviceMsg::Command(old), DeviceMsg::Command(new)) => old.path == new.path,
-            _ => false,
-        };
-        if let Some(at) = self.unsent.iter().position(replaced)
-            && let Some(DeviceMsg::Command(command)) = self.unsent.remove(at)
-        {
+        if let Some(DeviceMsg::Command(command)) = self.unsent.push(message) {
             command.reply.send(Err(CommandError::superseded()));
         }
-        self.unsent.push_back(message);
-        self.send_unsent();
-    }
-
-    fn send_unsent(&mut self) {
-        while let Some(message) = self.unsent.pop_front() {
-            if let Err(TrySendError::Full(message)) = self.device_owner.try_send(message) {
-                self.unsent.push_front(message);
-                break;
-            }
-        }
-    }
-
-    /// A newer status takes the place of one that still waits.
-    fn publish(&mut self, update: SchedulerUpdate) {
-        let replaced = |waiting: &SchedulerUpdate| match (waiting, &update) {
-            (SchedulerUpdate::Outlet(old, _), SchedulerUpdate::Outlet(new, _)) => old == new,
-            (SchedulerUpdate::Group(old, _), SchedulerUpdate::Group(new, _)) => old == new,
-            _ => false,
-        };
-        if let Some(at) = self.unpublished.iter().position(replaced) {
-            self.unpublished.remove(at);
-        }
-        self.unpublished.push_back(update);
-    }
-
-    /// Sends what there is room for. Nothing is kept for a listener that is gone.
-    fn flush(&mut self) {
-        while let Some(update) = self.unpublished.pop_front() {
-            if let Err(TrySendError::Full(update)) = self.updates.try_send(update) {
-                self.unpublished.push_front(update);
-                break;
-            }
-        }
-        self.send_unsent();
+        self.unsent.send_to(&self.device_owner);
     }
 
     fn plan(&self, plan: Box<PlanRequest>, reply: RequestReply) {
@@ -329,5 +287,24 @@ fn from_message(message: SchedulerMsg, clock: &Clock) -> SchedulerEvent {
             devices: reloaded.devices,
         },
         SchedulerMsg::Request { request, reply } => SchedulerEvent::Request(request, reply),
+    }
+}
+
+/// A newer status takes the place of one that still waits.
+fn is_update_replaced(older: &SchedulerUpdate, newer: &SchedulerUpdate) -> bool {
+    match (older, newer) {
+        (SchedulerUpdate::Outlet(older, _), SchedulerUpdate::Outlet(newer, _)) => older == newer,
+        (SchedulerUpdate::Group(older, _), SchedulerUpdate::Group(newer, _)) => older == newer,
+        _ => false,
+    }
+}
+
+fn is_message_replaced(older: &DeviceMsg, newer: &DeviceMsg) -> bool {
+    match (older, newer) {
+        (DeviceMsg::OffBy(older, _), DeviceMsg::OffBy(newer, _))
+        | (DeviceMsg::Withdraw(older), DeviceMsg::Withdraw(newer)) => older == newer,
+        (DeviceMsg::OffRules(older, _), DeviceMsg::OffRules(newer, _)) => older == newer,
+        (DeviceMsg::Command(older), DeviceMsg::Command(newer)) => older.path == newer.path,
+        _ => false,
     }
 }
