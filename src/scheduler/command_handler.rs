@@ -308,8 +308,7 @@ impl<'a> CommandHandler<'a> {
     ) {
         self.apply(member.command, path, change);
         let rules = self.state.book.rules().clone();
-        let group = self.state.book.group_of(path).map(|group| group.id.clone());
-        let group = group.and_then(|id| rules.group(&id));
+        let group = self.state.book.group_in(&rules, path);
         if let (Power::Off, Some(group)) = (power, group)
             && let Some(state) = self.state.groups.get_mut(&group.id)
         {

@@ -162,8 +162,8 @@ impl<'a> Completion<'a> {
             return;
         };
         let rules = self.state.book.rules().clone();
-        if let Some(group) = self.state.book.group_of(path).map(|group| group.id.clone())
-            && let (Some(group), Some(state)) = (rules.group(&group), self.state.groups.get_mut(&group))
+        if let Some(group) = self.state.book.group_in(&rules, path)
+            && let Some(state) = self.state.groups.get_mut(&group.id)
         {
             state.turns.give_back(group, waiting.at);
         }

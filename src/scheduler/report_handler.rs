@@ -181,10 +181,9 @@ impl<'a> ReportHandler<'a> {
         if outlet.timer.is_some_and(|timer| timer.is_over(self.now)) {
             return;
         }
-        let Some(group) = self.state.book.group_of(path).map(|group| group.id.clone()) else {
+        let Some(group) = self.state.book.group_in(&rules, path) else {
             return;
         };
-        let Some(group) = rules.group(&group) else { return };
         let Some(policy) = self.policy(group, path, power) else {
             return;
         };
@@ -230,10 +229,9 @@ impl<'a> ReportHandler<'a> {
             return;
         }
         let rules = self.state.book.rules().clone();
-        let Some(group) = self.state.book.group_of(path).map(|group| group.id.clone()) else {
+        let Some(group) = self.state.book.group_in(&rules, path) else {
             return;
         };
-        let Some(group) = rules.group(&group) else { return };
         if power == Power::On
             && let Err(refusal) = self.allow_running(path)
         {
@@ -324,10 +322,8 @@ impl<'a> ReportHandler<'a> {
             outlet: metered.outlet.clone(),
         };
         let rules = self.state.book.rules().clone();
-        let group = self.state.book.group_of(&path).map(|group| group.id.clone());
-        let group = group
-            .and_then(|id| rules.group(&id))
-            .filter(|group| !group.energy.is_empty());
+        let group = self.state.book.group_in(&rules, &path);
+        let group = group.filter(|group| !group.energy.is_empty());
         let Some(group) = group.filter(|_| self.state.relays.is_configured(&metered.device)) else {
             return;
         };

@@ -64,7 +64,12 @@ impl RuleBook {
 
     /// The group of an outlet.
     pub fn group_of(&self, path: &OutletPath) -> Option<&Group> {
-        self.rules.groups.get(*self.groups.get(path)?)
+        self.group_in(&self.rules, path)
+    }
+
+    /// The same, borrowed from a clone of the rules in force, for a caller that changes the state meanwhile.
+    pub fn group_in<'r>(&self, rules: &'r Rules, path: &OutletPath) -> Option<&'r Group> {
+        rules.groups.get(*self.groups.get(path)?)
     }
 
     /// The position of a group in the rules.
