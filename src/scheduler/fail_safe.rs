@@ -22,8 +22,8 @@ pub enum SentEnd {
     NotSent,
     /// This one, or that there is none.
     Sent(Option<Steady>),
-    /// An order to switch on brought one, which may not be wanted any more.
-    WithOrder,
+    /// A switch to ON brought one, which may not be wanted any more.
+    WithSwitch,
 }
 
 impl SentEnd {

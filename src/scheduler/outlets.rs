@@ -251,7 +251,7 @@ impl OutletState {
         if was_offline {
             self.retry = Retry::default();
             // Its worker may be a new one.
-            if self.off_by != SentEnd::WithOrder {
+            if self.off_by != SentEnd::WithSwitch {
                 self.off_by = SentEnd::NotSent;
             }
         }

@@ -554,7 +554,7 @@ impl State {
             outlet.off_by = if run == RunLimit::default() {
                 SentEnd::NotSent
             } else {
-                SentEnd::WithOrder
+                SentEnd::WithSwitch
             };
         }
         self.push(Effect::Switch {

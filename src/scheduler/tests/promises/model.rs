@@ -11,11 +11,11 @@ use planner::rules::OnReconnect;
 
 /// A worker reads its device in this time, and the scheduler answers.
 const NOTICED: i64 = 7_000;
-/// For whole seconds of the device, its latency, and a pause between two orders.
+/// For whole seconds of the device, its latency, and a pause between two commands.
 const SLACK: i64 = 2_600;
 /// A countdown on a device may end earlier by this.
 const EARLY: i64 = 3_200;
-/// An order waits for its device in this time.
+/// A command waits for its device in this time.
 const WAITS: i64 = 16_000;
 /// Relays whose devices exchange their ids in some settings.
 const EXCHANGED: [(usize, usize); 2] = [(0, 3), (3, 0)];
@@ -336,7 +336,7 @@ impl<'a> Model<'a> {
         member && self.windows.from(from).any(|windows| !windows.is_empty())
     }
 
-    /// What happened since may explain an order that is carried out now; it may have waited for its device, also while
+    /// What happened since may explain a command that is carried out now; it may have waited for its device, also while
     /// the machine was suspended.
     fn recently(&self) -> i64 {
         let recent = self.now - WAITS;
@@ -676,7 +676,7 @@ impl<'a> Model<'a> {
     fn may_switch_on(&self, relay: usize) -> bool {
         let (now, state) = (self.now, &self.relays[relay]);
         let scheduled = self.is_scheduled(relay, self.recently());
-        // An order may have waited for its device.
+        // A command may have waited for its device.
         let sent = if self.was_unable(relay) {
             self.recently()
         } else {
