@@ -323,6 +323,26 @@ impl Relay {
         self.armed_dial = Some(self.dial);
     }
 
+    /// Its countdown ends. Returns the change of the relay, if it was on.
+    fn end_countdown(&mut self, at: Steady) -> Option<Flip> {
+        let ours = self.armed_dial == Some(self.dial);
+        let flip = self.on_since.map(|_| Flip {
+            at,
+            place: self.place.clone(),
+            power: Power::Off,
+            by: counted(ours),
+        });
+        self.dial = Dial::Idle;
+        self.armed_dial = None;
+        let by = if ours {
+            ChangedBy::Countdown
+        } else {
+            ChangedBy::External
+        };
+        self.flip(Power::Off, by);
+        flip
+    }
+
     fn flip(&mut self, power: Power, by: ChangedBy) {
         if self.power() != power {
             self.changed_by = by;
@@ -732,24 +752,7 @@ impl World {
             match relay.dial {
                 Dial::Until(end) if end <= now + length => {
                     let ahead = SignedDuration::try_from(end.saturating_duration_since(now)).unwrap();
-                    if relay.on_since.is_some() {
-                        self.flips.push(Flip {
-                            at: steady.after(ahead),
-                            place: relay.place.clone(),
-                            power: Power::Off,
-                            by: counted(ours),
-                        });
-                    }
-                    relay.dial = Dial::Idle;
-                    relay.armed_dial = None;
-                    relay.flip(
-                        Power::Off,
-                        if ours {
-                            ChangedBy::Countdown
-                        } else {
-                            ChangedBy::External
-                        },
-                    );
+                    self.flips.extend(relay.end_countdown(steady.after(ahead)));
                 }
                 Dial::Until(end) => {
                     relay.dial = Dial::Until(end - length);
@@ -1145,25 +1148,7 @@ impl World {
             if let Dial::Until(end) = relay.dial
                 && end <= now
             {
-                let ours = relay.armed_dial == Some(relay.dial);
-                if relay.on_since.is_some() {
-                    self.flips.push(Flip {
-                        at: self.clock.steady(),
-                        place: relay.place.clone(),
-                        power: Power::Off,
-                        by: counted(ours),
-                    });
-                }
-                relay.dial = Dial::Idle;
-                relay.armed_dial = None;
-                relay.flip(
-                    Power::Off,
-                    if ours {
-                        ChangedBy::Countdown
-                    } else {
-                        ChangedBy::External
-                    },
-                );
+                self.flips.extend(relay.end_countdown(self.clock.steady()));
                 rang = true;
             }
         }
