@@ -39,7 +39,7 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Exi
     };
     let sources = sources(settings);
     let settings = stage.settings(&sources)?;
-    let log_level = telemetry::start(settings.log.level, settings.log.format);
+    let log_level = telemetry::start(settings.log.level, settings.log.format)?;
     let loader = config::Loader::new(move || stage.settings(&sources));
     let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
     println!("{}", welcome(&settings));

@@ -19,6 +19,7 @@ use crate::{
     app::bridge::StartError,
     cli::{Cli, CliCommand, MigrateArgs, MigrationSource, SettingsArgs},
     config::{self, Problems, Settings, Sources},
+    system::telemetry,
 };
 
 /// Bad settings (sysexits EX_USAGE): starting again will not help.
@@ -94,10 +95,12 @@ pub async fn execute(cli: Cli) -> ExitAction {
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("tapo2mqtt: {error}");
+    let after = done.unwrap_or_else(|error| {
+        telemetry::print_error(&error);
         ExitAction::Exit(ExitCode::from(error.code()))
-    })
+    });
+    telemetry::flush();
+    after
 }
 
 fn sources(args: &SettingsArgs) -> Sources {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
-    telemetry::start(Level::Info, Format::Text);
+    telemetry::start(Level::Info, Format::Text)?;
     let device = Simulator::device(args.profile)
         .address(args.address)
         .credentials(args.username.clone(), args.password)

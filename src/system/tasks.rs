@@ -1,4 +1,4 @@
-//! Every task of the process: named, tracked, counted.
+//! Every task and thread of the process: named; tasks are tracked and counted.
 //!
 //! Nothing is spawned outside this module (`clippy.toml` sees to it), so shutdown can wait for all of
 //! it and health can name each task.
@@ -6,7 +6,9 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -79,6 +81,16 @@ impl Tasks {
         let running = |(name, counts): (Arc<str>, TaskCounts)| (counts.running() > 0).then_some(name);
         self.counts().into_iter().filter_map(running).collect()
     }
+}
+
+/// Starts a thread for work that blocks for as long as something outside the process takes. The end of the process does
+/// not wait for it.
+///
+/// # Errors
+/// The system has no thread left.
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
 }
 
 enum Ended {

@@ -1,15 +1,30 @@
-//! Logging: one line per change, with fields, on standard error.
+//! Logging: one line per change, with fields, on standard error. A thread writes the lines; nothing else waits for whoever
+//! reads them.
 //!
 //! Only our own events are written. The `tapo` and `rumqttc` crates log through the `log` crate, which
 //! is not bridged: their debug lines carry whole decrypted messages.
 
-use std::{io::IsTerminal, str::FromStr};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _},
+    panic,
+    str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
-use tracing::level_filters::LevelFilter;
+use tracing::{error, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
+
+use super::{log_buffer::LogBuffer, tasks};
+
+/// The lines of this process.
+static LINES: LogBuffer = LogBuffer::new();
+/// How long the end of the process waits for whoever reads the log.
+const FLUSH_BUDGET: Duration = Duration::from_millis(100);
 
 /// The crates whose events are written.
 const LOGGED_CRATES: [&str; 3] = ["tapo2mqtt", "mqtt_link", "tapo_simulator"];
@@ -112,7 +127,10 @@ impl LogLevel {
 }
 
 /// Starts logging to standard error. A second call in one process keeps the first one's output.
-pub fn start(level: Level, format: Format) -> LogLevel {
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn start(level: Level, format: Format) -> io::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(level.filter());
     let ours = tracing_subscriber::filter::filter_fn(|metadata| {
         LOGGED_CRATES
@@ -120,8 +138,8 @@ pub fn start(level: Level, format: Format) -> LogLevel {
             .any(|name| metadata.target().starts_with(name))
     });
     let lines = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(|| &LINES)
+        .with_ansi(io::stderr().is_terminal());
     let lines = match format {
         Format::Text => lines.with_target(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
@@ -130,10 +148,41 @@ pub fn start(level: Level, format: Format) -> LogLevel {
         .with(filter)
         .with(lines.with_filter(ours))
         .try_init();
-    LogLevel {
+    if started.is_ok() {
+        start_writer()?;
+        // The default one waits for whoever reads standard error.
+        panic::set_hook(Box::new(|panic| error!("{panic}")));
+    }
+    Ok(LogLevel {
         level,
         handle: started.is_ok().then_some(handle),
+    })
+}
+
+/// Writes why the process ends. A reader that does not read holds up no end.
+pub fn print_error(error: &dyn Display) {
+    if start_writer().is_ok() {
+        LINES.push(format!("tapo2mqtt: {error}\n").as_bytes());
+        flush();
     }
+}
+
+/// Waits for the lines that are not written yet, but not for a reader that does not read. For the end of the process.
+pub fn flush() {
+    LINES.flush(FLUSH_BUDGET);
+}
+
+/// Starts the thread that writes the lines, once.
+fn start_writer() -> io::Result<()> {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if STARTED.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    tasks::thread("log", || {
+        loop {
+            LINES.write_next(&mut io::stderr());
+        }
+    })
 }
 
 #[cfg(test)]

@@ -42,3 +42,4 @@ mod security;
 mod shell;
 mod supervisor;
 mod timers;
+mod unread_log;

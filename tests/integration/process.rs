@@ -34,6 +34,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_tapo2mqtt");
 const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
 const STATE: &str = "tapo2mqtt/bridge/state";
+/// The file of a process with its standard error.
+const LOG: &str = "stderr";
 pub const SETTINGS_FILE: &str = "bridge.toml";
 pub const STATE_FILE: &str = "tapo2mqtt-state.json";
 /// Bad settings, as sysexits has it.
@@ -155,14 +157,16 @@ impl Home {
     }
 
     /// Starts a program made by [`Home::program`].
-    pub fn spawn(mut command: Command) -> Process {
+    pub fn spawn(command: Command) -> Process {
         let logs = tempfile::tempdir().unwrap();
-        let file = |name| fs::File::create(logs.path().join(name)).unwrap();
-        let child = command
-            .stdout(file("stdout"))
-            .stderr(file("stderr"))
-            .spawn()
-            .unwrap();
+        let log = fs::File::create(logs.path().join(LOG)).unwrap();
+        Self::spawn_logging_to(command, log.into(), logs)
+    }
+
+    /// The same, with its log elsewhere than among the `logs`.
+    pub fn spawn_logging_to(mut command: Command, log: Stdio, logs: TempDir) -> Process {
+        let stdout = fs::File::create(logs.path().join("stdout")).unwrap();
+        let child = command.stdout(stdout).stderr(log).spawn().unwrap();
         let pid = child.id().unwrap();
         Process { child, pid, logs }
     }
@@ -242,8 +246,8 @@ impl Process {
 
     /// What it wrote so far.
     pub fn output(&self) -> String {
-        let read = |name| fs::read_to_string(self.logs.path().join(name)).unwrap();
-        read("stdout") + &read("stderr")
+        let read = |name| fs::read_to_string(self.logs.path().join(name)).unwrap_or_default();
+        read("stdout") + &read(LOG)
     }
 
     /// Waits until it wrote a text.
