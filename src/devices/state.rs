@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::client::readings::{DeviceReading, OutletReading};
-use crate::domain::command_error::{CommandError, ErrorCode};
+use crate::domain::command_error::CommandError;
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
 use planner::{DeviceId, Now, OutletKey, OutletPath, Power, Steady};
@@ -155,18 +155,12 @@ impl DeviceState {
 
     /// The error for a path that names no outlet of this device.
     pub(super) fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
-        let keys = self.outlets.iter().filter_map(|known| known.outlet.key.as_ref());
-        let keys: Vec<_> = keys.map(OutletKey::as_str).collect();
-        let device = &path.device;
-        let message = if keys.is_empty() {
-            format!("{path} does not exist: {device} is a plug; leave the outlet out")
-        } else {
-            format!(
-                "{path} does not exist; {device} has the outlets {}",
-                keys.join(", ")
-            )
-        };
-        CommandError::bridge(ErrorCode::UnknownOutlet, message)
+        let keys: Vec<OutletKey> = self
+            .outlets
+            .iter()
+            .filter_map(|known| known.outlet.key.clone())
+            .collect();
+        CommandError::unknown_outlet(path, &keys)
     }
 
     /// All outlets have a feature that one of them reported.

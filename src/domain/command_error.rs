@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use planner::{OutletKey, OutletPath};
 use serde::{Serialize, Serializer};
 
 /// Why a command was not carried out.
@@ -32,6 +33,21 @@ impl CommandError {
             ErrorCode::Superseded,
             "a newer command for this outlet replaced this one before it was carried out",
         )
+    }
+
+    /// A path that names no outlet of its device. `outlets` are those that it has; none on a plug.
+    pub fn unknown_outlet(path: &OutletPath, outlets: &[OutletKey]) -> Self {
+        let device = &path.device;
+        let message = if outlets.is_empty() {
+            format!("{path} does not exist: {device} is a plug; leave the outlet out")
+        } else {
+            let keys: Vec<&str> = outlets.iter().map(OutletKey::as_str).collect();
+            format!(
+                "{path} does not exist; {device} has the outlets {}",
+                keys.join(", ")
+            )
+        };
+        Self::bridge(ErrorCode::UnknownOutlet, message)
     }
 
     /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
@@ -76,7 +92,7 @@ pub enum ErrorCode {
     Busy,
     /// No such device is configured.
     UnknownDevice,
-    /// The strip has no such outlet.
+    /// The device has no such outlet.
     UnknownOutlet,
     /// No such group is configured.
     UnknownGroup,

@@ -213,6 +213,8 @@ impl RequestError {
 pub enum SchedulerUpdate {
     /// The rules in force. The first update, and again when they change.
     Rules(Arc<Rules>),
+    /// What is wrong with the members of groups that their devices do not have, by device. On change only.
+    Missing(BTreeMap<DeviceId, String>),
     /// The status of an outlet of a group, or with a timer or a countdown. On change only.
     Outlet(OutletPath, Arc<OutletStatus>),
     /// The status of a group. On change only.

@@ -62,7 +62,7 @@ pub(super) struct Health {
     queues: Queues,
     mqtt: LinkStats,
     devices: BTreeMap<DeviceId, DeviceHealth>,
-    issues: Vec<String>,
+    pub(super) issues: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]

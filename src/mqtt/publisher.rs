@@ -280,6 +280,29 @@ impl Publisher {
         self.publish_group(group);
     }
 
+    /// Groups have members that their devices do not have, or not any more. A device without another error shows it.
+    pub(super) fn on_missing(&mut self, missing: BTreeMap<DeviceId, String>) {
+        let before = std::mem::replace(&mut self.statuses.missing, missing);
+        let reports: Vec<Arc<DeviceReport>> = self.reports.values().cloned().collect();
+        for report in reports {
+            let message = before.get(&report.id);
+            if message == self.statuses.missing.get(&report.id) {
+                continue;
+            }
+            let is_shown = report.error.as_ref().map(|error| &error.message) == message;
+            let error = report.error.clone().filter(|_| !is_shown);
+            self.on_report(&Arc::new(DeviceReport {
+                error,
+                ..DeviceReport::clone(&report)
+            }));
+        }
+    }
+
+    /// What is wrong with members of groups that their devices do not have.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &String> {
+        self.statuses.missing.values()
+    }
+
     /// Vacation began or ended.
     pub(super) fn on_vacation(&mut self, vacation: Vacation) {
         self.statuses.vacation = Some(vacation);
@@ -637,21 +660,13 @@ impl Publisher {
 
     /// A device that works, but not as the settings have it.
     fn with_settings_error(&self, report: &Arc<DeviceReport>) -> Arc<DeviceReport> {
-        let finding = self.rules().strip_as_outlet(&report.id, report.outlets.len());
-        let (None, Some(message)) = (&report.error, finding) else {
+        let (None, Some(message)) = (&report.error, self.statuses.missing.get(&report.id)) else {
             return report.clone();
         };
-        let known = self
-            .reports
-            .get(&report.id)
-            .and_then(|known| known.error.as_ref());
-        if known.is_none_or(|known| known.message != message) {
-            warn!(device = %report.id, "{message}");
-        }
         Arc::new(DeviceReport {
             error: Some(DeviceError {
                 code: ErrorCode::UnknownOutlet,
-                message,
+                message: message.clone(),
             }),
             ..DeviceReport::clone(report)
         })

@@ -423,6 +423,7 @@ impl MqttTask {
             SchedulerUpdate::Rules(rules) => self.publisher.on_rules(rules),
             SchedulerUpdate::Outlet(path, status) => self.publisher.on_outlet_status(path, status),
             SchedulerUpdate::Group(group, status) => self.publisher.on_group_status(&group, status),
+            SchedulerUpdate::Missing(missing) => self.publisher.on_missing(missing),
             SchedulerUpdate::Vacation(vacation) => self.publisher.on_vacation(vacation),
             SchedulerUpdate::Event(event) => self.publisher.publish_event(&event),
         }
@@ -564,11 +565,11 @@ impl MqttTask {
 
     /// Publishes the figures of the bridge, and returns them.
     fn publish_health(&mut self) -> Value {
-        let health = json!(self.health.health(
-            self.publisher.link_stats(),
-            self.commands.open(),
-            &self.devices
-        ));
+        let mut health = self
+            .health
+            .health(self.publisher.link_stats(), self.commands.open(), &self.devices);
+        health.issues.extend(self.publisher.missing().cloned());
+        let health = json!(health);
         self.publisher.publish_health(&health);
         health
     }

@@ -154,22 +154,13 @@ impl<'a> CommandHandler<'a> {
     }
 
     fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
-        let known: Vec<String> = self
-            .state
-            .relays
-            .outlets(&path.device)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        if self.state.relays.is_strip(&path.device) {
-            let message = format!("{path} does not exist; known outlets are {}", known.join(", "));
-            return CommandError::bridge(ErrorCode::UnknownOutlet, message);
-        }
-        let message = format!(
-            "{} has not been reached yet, so its outlets are not known",
-            path.device
-        );
-        CommandError::bridge(ErrorCode::NotReady, message)
+        self.state.relays.missing(path).unwrap_or_else(|| {
+            let message = format!(
+                "{} has not been reached yet, so its outlets are not known",
+                path.device
+            );
+            CommandError::bridge(ErrorCode::NotReady, message)
+        })
     }
 
     /// Passes a command on as it is: the worker of the device replies.

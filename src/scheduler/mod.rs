@@ -163,6 +163,7 @@ impl Scheduler {
         let (rules, vacation) = (state.book.rules().clone(), state.vacation);
         state.update(SchedulerUpdate::Rules(rules));
         state.update(SchedulerUpdate::Vacation(vacation));
+        state.report_missing();
         state.persist(PersistedChange::Upgraded);
         let edits = state.book.edits().clone();
         state.persist(PersistedChange::Edits(edits));

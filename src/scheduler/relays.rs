@@ -6,6 +6,7 @@ use planner::{DeviceId, OutletKey, OutletPath};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    command_error::CommandError,
     report::{DeviceReport, Kind},
     scheduling::OutletNames,
 };
@@ -157,6 +158,23 @@ impl Relays {
         }
     }
 
+    /// Why a name stands for no outlet; `None` also while that is not known.
+    pub fn missing(&self, path: &OutletPath) -> Option<CommandError> {
+        let key = path.outlet.as_ref()?;
+        let known = self.known.get(&path.device)?;
+        let named = self.configured.get(&path.device).and_then(|names| names.get(key));
+        let position = named.copied().or_else(|| position_of(key));
+        if position.is_some_and(|position| known.positions.contains(&position)) {
+            return None;
+        }
+        let keys: Vec<OutletKey> = self
+            .outlets(&path.device)
+            .into_iter()
+            .filter_map(|path| path.outlet)
+            .collect();
+        Some(CommandError::unknown_outlet(path, &keys))
+    }
+
     /// The relay at a position of a device, whatever its names are; `None` before the device was identified.
     pub fn relay_at(&self, device: &DeviceId, position: u8) -> Option<RelayId> {
         let known = self.known.get(device)?;
@@ -284,5 +302,11 @@ mod tests {
         assert_eq!(resolve("lamp").as_deref(), Some("?lamp/1"));
         let outlets: Vec<String> = relays.outlets(&strip).iter().map(ToString::to_string).collect();
         assert_eq!(outlets, ["strip/1", "strip/left"]);
+        let missing = |path: &str| relays.missing(&path.parse().unwrap()).map(|error| error.message);
+        for path in ["strip/left", "strip/2", "strip", "lamp", "lamp/1"] {
+            assert_eq!(missing(path), None, "{path}");
+        }
+        let has = "strip/3 does not exist; strip has the outlets 1, left";
+        assert_eq!(missing("strip/3").as_deref(), Some(has));
     }
 }

@@ -32,6 +32,7 @@ impl<'a> Reload<'a> {
             .filter(|device| !self.state.relays.is_configured(device))
             .collect();
         let changed = self.state.book.reload(rules, &self.state.relays);
+        self.state.report_missing();
         for device in &gone {
             self.leave_out(device);
         }

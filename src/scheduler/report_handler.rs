@@ -108,6 +108,7 @@ impl<'a> ReportHandler<'a> {
     /// A device was identified, or other hardware has its name.
     fn identified(&mut self, report: &DeviceReport) {
         let before = self.state.book.apply(&self.state.relays);
+        self.state.report_missing();
         self.state.name_outlets(&report.id);
         self.state
             .persist(PersistedChange::Devices(self.state.relays.known().clone()));

@@ -1,10 +1,10 @@
-//! The rules in force: those of the settings, with the schedules that were changed over MQTT, and with whole strips
-//! replaced by their outlets.
+//! The rules in force: those of the settings, with the schedules that were changed over MQTT, with whole strips
+//! replaced by their outlets, and without outlets that do not exist.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use planner::{
-    GroupId, OutletPath, ScheduleId,
+    DeviceId, GroupId, OutletPath, ScheduleId,
     rules::{Group, Rules},
 };
 use serde_json::Value;
@@ -25,6 +25,8 @@ pub struct RuleBook {
     groups: NameMap<OutletPath, usize>,
     /// The position of each group.
     positions: NameMap<GroupId, usize>,
+    /// Members of groups that their devices do not have, by device.
+    missing: BTreeMap<DeviceId, String>,
 }
 
 /// Schedules changed over MQTT that one group may have.
@@ -42,6 +44,7 @@ impl RuleBook {
             edits,
             groups: NameMap::default(),
             positions: NameMap::default(),
+            missing: BTreeMap::new(),
         };
         book.apply(relays);
         book
@@ -55,6 +58,12 @@ impl RuleBook {
     /// The rules of the settings.
     pub fn settings(&self) -> &Rules {
         &self.settings
+    }
+
+    /// What is wrong with the members of groups that their devices do not have. They are in no group of the rules in
+    /// force.
+    pub fn missing(&self) -> &BTreeMap<DeviceId, String> {
+        &self.missing
     }
 
     /// The changes over MQTT.
@@ -124,6 +133,7 @@ impl RuleBook {
     pub fn apply(&mut self, relays: &Relays) -> Option<Arc<Rules>> {
         let mut rules = schedule_edits::apply(&self.settings, &self.edits);
         expand(&mut rules, relays);
+        self.missing = leave_out_missing(&mut rules, relays);
         self.groups.clear();
         let groups = rules.groups.iter().enumerate();
         self.positions = groups.map(|(index, group)| (group.id.clone(), index)).collect();
@@ -147,6 +157,29 @@ impl RuleBook {
 /// Whether a definition is short enough to be kept.
 pub(super) fn is_short(definition: &Value) -> bool {
     serde_json::to_vec(definition).is_ok_and(|text| text.len() <= LONGEST_DEFINITION)
+}
+
+/// An outlet that does not exist is nothing to plan for: it would show a state that nothing can have.
+fn leave_out_missing(rules: &mut Rules, relays: &Relays) -> BTreeMap<DeviceId, String> {
+    let mut missing: BTreeMap<DeviceId, String> = BTreeMap::new();
+    for group in &mut rules.groups {
+        let id = &group.id;
+        group.outlets.retain(|path| {
+            let Some(error) = relays.missing(path) else {
+                return true;
+            };
+            let message = format!("group {id}: {error}");
+            missing
+                .entry(path.device.clone())
+                .and_modify(|all| {
+                    all.push_str("; ");
+                    all.push_str(&message);
+                })
+                .or_insert(message);
+            false
+        });
+    }
+    missing
 }
 
 /// A whole strip stands for its outlets, as soon as they are known: limits and timers are each relay's own.

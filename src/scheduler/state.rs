@@ -17,7 +17,7 @@ use planner::{
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Effect,
@@ -66,6 +66,8 @@ pub struct State {
     pub sensors: Sensors,
     /// What was published last.
     pub status: StatusPublisher,
+    /// What was reported last of members that do not exist.
+    missing: BTreeMap<DeviceId, String>,
     /// Whether schedules are suspended.
     pub vacation: Vacation,
     /// What happens later.
@@ -109,6 +111,7 @@ impl State {
             commands: PendingCommands::default(),
             sensors: Sensors::default(),
             status: StatusPublisher::default(),
+            missing: BTreeMap::new(),
             vacation: persisted.vacation,
             deadlines: Deadlines::default(),
             started: now.steady,
@@ -150,7 +153,10 @@ impl State {
                     self.hand_over_override(&path, &relay);
                 }
                 Some(_) => {}
-                None => self.mark_outlet(&path, &relay),
+                None => {
+                    self.status.forget(&path, &mut self.effects);
+                    self.mark_outlet(&path, &relay);
+                }
             }
         }
     }
@@ -206,6 +212,21 @@ impl State {
         if let (Some(found), Some(outlet)) = (found, self.outlet_mut(path)) {
             outlet.overridden.get_or_insert(found);
         }
+    }
+
+    /// Reports members of groups that do not exist: once each.
+    pub fn report_missing(&mut self) {
+        let missing = self.book.missing();
+        if *missing == self.missing {
+            return;
+        }
+        for (device, message) in missing {
+            if self.missing.get(device) != Some(message) {
+                warn!(%device, "{message}");
+            }
+        }
+        self.missing.clone_from(missing);
+        self.update(SchedulerUpdate::Missing(self.missing.clone()));
     }
 
     /// The relay of a name.

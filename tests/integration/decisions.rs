@@ -11,6 +11,8 @@ use tokio::time;
 use crate::{
     bridge::Setup,
     groups::{NOON, Site},
+    health::{health, issues},
+    log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
 };
@@ -262,25 +264,50 @@ async fn a_start_in_a_skipped_window_switches_nothing_until_an_edge() {
 }
 
 #[tokio::test]
-async fn a_strip_listed_as_one_outlet_of_a_group_is_reported() {
+async fn an_outlet_of_a_group_that_does_not_exist_is_reported() {
     let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let rules = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
-    let setup = Setup::new().device("mats", mats.address()).rules(rules);
-    let bridge = setup.start().await;
-    let reported = bridge
-        .expect("bridge/last_error", |error| error["device"] == "mats")
+    let heater = Simulator::plug(Profile::P110).start().await.unwrap();
+    let log = Log::capture();
+    let rules = r#"
+        [[group]]
+        id = "driveway"
+        outlets = ["mats/7", "heater/1", "mats/2"]
+        [[group.schedule]]
+        id = "always"
+        all_day = true
+    "#;
+    let setup = Setup::new().device("mats", mats.address());
+    let bridge = setup
+        .device("heater", heater.address())
+        .rules(rules)
+        .start()
         .await;
-    let message = reported["message"].as_str().unwrap();
-    assert!(
-        message.contains("name its outlets instead: mats/1, mats/2, mats/3, mats/4"),
-        "{message}"
-    );
-    let error = |mats: &Value| {
-        mats["error"]["message"]
-            .as_str()
-            .is_some_and(|text| message.contains(text))
-    };
-    bridge.expect("mats", error).await;
+    let wrong = [
+        (
+            "mats",
+            "group driveway: mats/7 does not exist; mats has the outlets 1, 2, 3, 4",
+        ),
+        (
+            "heater",
+            "group driveway: heater/1 does not exist: heater is a plug; leave the outlet out",
+        ),
+    ];
+    for (device, message) in wrong {
+        let error = json!({"code": "unknown_outlet", "message": message});
+        bridge.expect(device, |state| state["error"] == error).await;
+        assert_eq!(
+            log.lines().iter().filter(|line| line.contains(message)).count(),
+            1
+        );
+        assert_eq!(issues(&health(&bridge).await, message), [message]);
+    }
+    // What exists of the group is switched, and nothing is shown of the rest.
+    mats.wait_relay(2, true, PATIENCE).await.unwrap();
+    bridge.expect("mats/2", |outlet| outlet["expected"] == "ON").await;
+    assert!(!heater.relay(1));
+    for ghost in ["mats/7", "heater/1"] {
+        assert_eq!(bridge.retained(ghost).await, Value::Null, "{ghost}");
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
 
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-async fn health(bridge: &Running) -> Value {
+pub async fn health(bridge: &Running) -> Value {
     let transaction = format!("{:016x}", rand::random::<u64>());
     let request = json!({ "transaction": transaction }).to_string();
     bridge.publish("bridge/request/health", request).await;
@@ -29,7 +29,7 @@ async fn health(bridge: &Running) -> Value {
 }
 
 /// The issues that name something.
-fn issues(health: &Value, about: &str) -> Vec<String> {
+pub fn issues(health: &Value, about: &str) -> Vec<String> {
     let issues = health["issues"].as_array().unwrap().iter();
     issues
         .filter_map(Value::as_str)

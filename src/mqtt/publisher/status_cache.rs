@@ -22,6 +22,8 @@ pub struct StatusCache {
     groups: BTreeMap<GroupId, Arc<GroupStatus>>,
     outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) vacation: Option<Vacation>,
+    /// What is wrong with members of groups that their devices do not have.
+    pub(super) missing: BTreeMap<DeviceId, String>,
 }
 
 impl StatusCache {
@@ -33,6 +35,7 @@ impl StatusCache {
             groups: BTreeMap::new(),
             outlets: BTreeMap::new(),
             vacation: None,
+            missing: BTreeMap::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     rules::{OFF, ON, morning, rules, world},
-    world::Dial,
+    world::{Dial, World},
 };
 use crate::domain::{command::Action, report::EventKind, scheduling::Request};
 use planner::{
@@ -90,6 +90,39 @@ async fn what_an_outlet_has_run_counts_on() {
     world.pass("2m").await;
     assert_eq!(world.power("mats/1"), OFF);
     assert!(world.count(EventKind::SafetyTrip) >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_does_not_exist_is_named_and_left_out() {
+    let mut always = group(vec![schedule("always", "00:00", "23:59")]);
+    always.outlets = ["heater/1", "mats/1", "mats/7"]
+        .map(|path| path.parse().unwrap())
+        .into();
+    let paths = ["heater", "mats/1", "mats/2"].map(|path| path.parse().unwrap());
+    let mut world = World::of(rules(always.clone()), format!("{NOON}Z").parse().unwrap(), &paths);
+    world.pass("6s").await;
+    let missing = |world: &World| world.missing.values().cloned().collect::<Vec<_>>();
+    let wrong = [
+        "group driveway: heater/1 does not exist: heater is a plug; leave the outlet out",
+        "group driveway: mats/7 does not exist; mats has the outlets 1, 2",
+    ];
+    assert_eq!(missing(&world), wrong);
+    for ghost in ["heater/1", "mats/7"] {
+        let ghost = world.outlets.get(&ghost.parse().unwrap());
+        assert!(ghost.is_none_or(|ghost| ghost.expected.is_none()), "{ghost:?}");
+    }
+    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, ON));
+    let group = (world.group().state, world.group().expected);
+    assert_eq!(group, (Some(ON), Some(ON)), "the others are a group");
+
+    // The state file has what the devices are: it is known before they are reached again.
+    world.restart(Duration::from_secs(1)).await;
+    assert_eq!(missing(&world), wrong);
+    always.outlets = ["heater", "mats/1"].map(|path| path.parse().unwrap()).into();
+    world.reload(rules(always), &["heater", "mats"]).await;
+    world.pass("6s").await;
+    assert_eq!(missing(&world), [""; 0]);
+    assert_eq!(world.power("heater"), ON);
 }
 
 #[tokio::test(start_paused = true)]

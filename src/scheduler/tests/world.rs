@@ -419,6 +419,7 @@ pub(super) struct World {
     pub(super) outlets: BTreeMap<OutletPath, Arc<OutletStatus>>,
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
     pub(super) rules_sent: Vec<Arc<Rules>>,
+    pub(super) missing: BTreeMap<DeviceId, String>,
     results: (
         mpsc::UnboundedSender<RequestResult>,
         mpsc::UnboundedReceiver<RequestResult>,
@@ -543,6 +544,7 @@ impl World {
             outlets: BTreeMap::new(),
             groups: BTreeMap::new(),
             rules_sent: Vec::new(),
+            missing: BTreeMap::new(),
             results: mpsc::unbounded_channel(),
             switched: Vec::new(),
             shed: Vec::new(),
@@ -1126,6 +1128,7 @@ impl World {
             SchedulerUpdate::Group(id, standing) => {
                 self.groups.insert(id.to_string(), standing);
             }
+            SchedulerUpdate::Missing(missing) => self.missing = missing,
             SchedulerUpdate::Vacation(_) => {}
             SchedulerUpdate::Event(event) => {
                 if event.message.contains("over its ceiling") {
