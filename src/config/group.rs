@@ -61,6 +61,7 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
     let up_to = |longest: Duration| parse::period(Duration::from_secs(1)..=longest);
     let override_default = table.optional("override_default", up_to(Duration::from_hours(24)));
     let stagger = table.optional("stagger", up_to(Duration::from_mins(10)));
+    let min_cycle = table.optional("min_cycle", up_to(Duration::from_mins(1)));
     let run_in_vacation = table.optional("run_in_vacation", parse::boolean);
     let reactions = [
         ("override", OnExternalChange::Override),
@@ -97,6 +98,7 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
         energy: energy?,
         override_default: override_default?.unwrap_or(Group::OVERRIDE_DEFAULT),
         stagger: stagger?,
+        min_cycle: min_cycle?.unwrap_or(Group::MIN_CYCLE),
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
         on_reconnect: on_reconnect?.unwrap_or_default(),

@@ -1,21 +1,22 @@
 //! Hands commands and requests to the scheduler, each with its reply. Never waits.
 
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::Instant,
-};
-use tracing::warn;
-
 use super::{
     decode::{CommandPayload, Transaction},
     inbox::{CommandContext, MqttMsg, OpenCount, RequestContext, ResponseTopic},
     repeats::{RepeatedCommands, Repetition},
 };
-use crate::domain::{
-    command::Target,
-    command_error::{CommandError, ErrorCode},
-    request_reply::RequestReply,
-    scheduling::{Request, RequestError, SchedulerMsg},
+use crate::{
+    domain::{
+        command::Target,
+        command_error::{CommandError, ErrorCode},
+        request_reply::RequestReply,
+        scheduling::{Request, RequestError, SchedulerMsg},
+    },
+    system::overflow::Overflow,
+};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
 };
 
 /// The way of commands and requests to the scheduler.
@@ -26,6 +27,8 @@ pub(super) struct Commands {
     repeats: RepeatedCommands,
     open: OpenCount,
     open_requests: OpenCount,
+    /// Values for sensors that there was no room for.
+    sensors: Overflow<SchedulerMsg>,
     /// Set when the bridge stops: new commands get `shutting_down`.
     closing: bool,
 }
@@ -39,6 +42,7 @@ impl Commands {
             repeats: RepeatedCommands::default(),
             open: OpenCount::default(),
             open_requests: OpenCount::default(),
+            sensors: Overflow::new(is_older_value),
             closing: false,
         }
     }
@@ -145,15 +149,32 @@ impl Commands {
     }
 
     /// Passes a value for sensors on.
-    pub(super) fn sensor(&self, topic: &str, payload: &[u8], retained: bool) {
-        let message = SchedulerMsg::Sensor {
+    pub(super) fn sensor(&mut self, topic: &str, payload: &[u8], retained: bool) {
+        self.sensors.push(SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_vec().into(),
             retained,
-        };
-        if let Err(TrySendError::Full(_)) = self.scheduler.try_send(message) {
-            warn!(%topic, "scheduler busy; sensor value dropped");
+        });
+        self.send_sensors();
+    }
+
+    /// Passes on values that had no room. Sensors that publish without a pause leave half of the queue to commands.
+    pub(super) fn send_sensors(&mut self) {
+        while self.scheduler.capacity() > self.scheduler.max_capacity() / 2
+            && let Some(message) = self.sensors.pop()
+        {
+            let _stopped = self.scheduler.try_send(message);
         }
+    }
+}
+
+/// The newest value of a topic counts.
+fn is_older_value(older: &SchedulerMsg, newer: &SchedulerMsg) -> bool {
+    match (older, newer) {
+        (SchedulerMsg::Sensor { topic: older, .. }, SchedulerMsg::Sensor { topic: newer, .. }) => {
+            older == newer
+        }
+        _ => false,
     }
 }
 
@@ -221,5 +242,39 @@ mod tests {
         read(&mut commands, "heater");
         assert!(sent.try_recv().is_err());
         assert_eq!(code(outcomes.try_recv().unwrap()).1, ErrorCode::ShuttingDown);
+    }
+
+    #[test]
+    fn sensors_leave_room_for_commands_and_the_newest_value_counts() {
+        let (mut commands, mut sent, mut outcomes) = commands(4);
+        for value in 0..10 {
+            for topic in ["inside", "outdoor"] {
+                commands.sensor(topic, value.to_string().as_bytes(), false);
+            }
+        }
+        read(&mut commands, "heater");
+        assert!(outcomes.try_recv().is_err(), "there was room");
+        let mut values = Vec::new();
+        for _ in 0..2 {
+            while let Ok(message) = sent.try_recv() {
+                if let SchedulerMsg::Sensor { topic, payload, .. } = message {
+                    values.push((topic, String::from_utf8(payload.to_vec()).unwrap()));
+                }
+            }
+            commands.send_sensors();
+        }
+        let values: Vec<_> = values
+            .iter()
+            .map(|(topic, value)| (topic.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            values,
+            [
+                ("inside", "0"),
+                ("outdoor", "0"),
+                ("inside", "9"),
+                ("outdoor", "9")
+            ]
+        );
     }
 }

@@ -219,6 +219,7 @@ impl MqttTask {
                 () = sleep_until_some(drain_until) => break,
                 expected = heartbeat.tick() => {
                     self.heartbeat.notify_one();
+                    self.commands.send_sensors();
                     let now = Instant::now();
                     self.health.on_lag(now.duration_since(expected));
                     if now >= next_health {

@@ -404,11 +404,12 @@ impl<'a> CommandHandler<'a> {
         }
         self.state.clear_overrides(paths, "by AUTO", self.now);
         for path in paths {
-            if let Some(outlet) = self.state.outlet_mut(path)
-                && outlet.timer.is_some_and(|timer| !timer.is_over(self.now))
-            {
-                outlet.timer = None;
-            }
+            let Some(outlet) = self.state.outlet_mut(path) else {
+                continue;
+            };
+            // What follows is a command's.
+            outlet.closed_at = None;
+            outlet.timer = outlet.timer.filter(|timer| timer.is_over(self.now));
         }
         let done = |path: &OutletPath| -> MemberResult {
             let power = self.state.outlet(path).and_then(OutletState::observed);

@@ -516,7 +516,7 @@ impl<'a> Cycle<'a> {
             since: now.steady,
             reported: false,
         });
-        let (known, online) = (outlet.power.is_some(), outlet.online);
+        let (known, online, closed_at) = (outlet.power.is_some(), outlet.online, outlet.closed_at);
         let report_at = mismatch.since.after(TOLERATED);
         let waits_for_command = outlet.pending.is_some() && target.urgency == Urgency::Schedule;
         let under_way = outlet.in_flight.and_then(|flight| flight.power) == Some(target.power);
@@ -534,13 +534,19 @@ impl<'a> Cycle<'a> {
         if let Some(at) = not_before {
             return self.wake_at(at);
         }
-        if target.power == Power::On
-            && target.urgency == Urgency::Schedule
-            && let Some(group) = group
-            && let Some(state) = self.state.groups.get_mut(&group.id)
-            && let Err(at) = state.turns.claim(group, now.steady)
-        {
-            return self.wake_at(at);
+        if let (Power::On, Urgency::Schedule, Some(group)) = (target.power, target.urgency, group) {
+            let again = closed_at.map(|closed| closed.after(group.min_cycle.length()));
+            if let Some(at) = again.filter(|at| *at > now.steady) {
+                return self.wake_at(at);
+            }
+            if let Some(state) = self.state.groups.get_mut(&group.id)
+                && let Err(at) = state.turns.claim(group, now.steady)
+            {
+                return self.wake_at(at);
+            }
+            if let Some(outlet) = self.state.outlet_mut(path) {
+                outlet.closed_at = Some(now.steady);
+            }
         }
         self.switch(path, target);
     }

@@ -44,6 +44,8 @@ pub struct OutletState {
     pub online: bool,
     /// When its relay closed, by the device's count.
     pub on_at: Option<Steady>,
+    /// When its relay last closed while the bridge watched, or was told to close by no command.
+    pub closed_at: Option<Steady>,
     /// The number of the decision that turned it on: of a command, or of the report that showed it.
     pub went_on: Option<u64>,
     /// The countdown on the device.
@@ -172,6 +174,7 @@ impl OutletState {
             power: None,
             online: false,
             on_at: None,
+            closed_at: None,
             went_on: None,
             countdown: Countdown::Unknown,
             rules: DeviceRules::default(),
@@ -283,6 +286,9 @@ impl OutletState {
             let decided = self.in_flight.filter(|flight| flight.power == Some(power));
             let number = decided.map_or(number, |flight| flight.number);
             self.went_on = before.filter(|_| power == Power::On).map(|_| number);
+            if self.went_on.is_some() {
+                self.closed_at = Some(now.steady);
+            }
         }
         self.count(reading, now, zone);
         Some(change)

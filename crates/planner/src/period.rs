@@ -57,6 +57,12 @@ impl Period {
         Self(SignedDuration::from_mins(minutes as i64))
     }
 
+    /// Whole seconds, for the constants of this crate.
+    pub(crate) const fn seconds(seconds: u16) -> Self {
+        assert!(seconds > 0);
+        Self(SignedDuration::from_secs(seconds as i64))
+    }
+
     /// The length.
     pub const fn length(self) -> SignedDuration {
         self.0

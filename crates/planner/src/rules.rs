@@ -71,6 +71,8 @@ pub struct Group {
     pub override_default: Period,
     /// The pause between switching on two members; `None` switches all at once. Off is never late.
     pub stagger: Option<Period>,
+    /// The shortest time between two closings of one outlet, where the second is not a command's.
+    pub min_cycle: Period,
     /// Whether its schedules run during vacation.
     pub in_vacation: InVacation,
     /// What to do about a change that the bridge did not make.
@@ -86,6 +88,9 @@ pub struct Group {
 impl Group {
     /// [`Group::override_default`] unless set otherwise: 3 h.
     pub const OVERRIDE_DEFAULT: Period = Period::hours(3);
+
+    /// [`Group::min_cycle`] unless set otherwise: 5 s.
+    pub const MIN_CYCLE: Period = Period::seconds(5);
 
     /// Whether it has schedules, and so commands to it are overrides.
     pub fn is_scheduled(&self) -> bool {

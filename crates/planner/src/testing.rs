@@ -89,6 +89,7 @@ pub fn group(schedules: Vec<Schedule>) -> Group {
         energy: EnergyRules::default(),
         override_default: Group::OVERRIDE_DEFAULT,
         stagger: None,
+        min_cycle: Group::MIN_CYCLE,
         in_vacation: InVacation::Rest,
         on_external_change: OnExternalChange::Override,
         on_reconnect: OnReconnect::Reconcile,

@@ -179,6 +179,7 @@ fn a_group_has_sound_defaults() {
     let group = group("");
     assert_eq!(group.name, "g");
     assert_eq!(group.override_default, Group::OVERRIDE_DEFAULT);
+    assert_eq!(group.min_cycle, Group::MIN_CYCLE);
     assert_eq!(
         (group.stagger, group.limits, group.schedules),
         (None, Limits::default(), Vec::new())
@@ -209,7 +210,7 @@ fn an_interlocked_group_has_several_outlets_and_no_schedules() {
 #[test]
 fn every_key_of_a_group_counts() {
     let group = group(
-        "name = 'G'\noverride_default = '90m'\nstagger = 2\nrun_in_vacation = true\non_external_change = 'ignore'\n\
+        "name = 'G'\noverride_default = '90m'\nstagger = 2\nmin_cycle = '10s'\nrun_in_vacation = true\non_external_change = 'ignore'\n\
          on_reconnect = 'keep'\nsync_off_to_device = true\n[group.safety]\nmax_on = '2h'\ncooldown = 'none'\nmin_off = '5m'\nmax_on_per_day = '12h'",
     );
     assert_eq!(group.name, "G");
@@ -217,6 +218,7 @@ fn every_key_of_a_group_counts() {
         (group.override_default, group.stagger),
         (period("90m"), Some(period("2s")))
     );
+    assert_eq!(group.min_cycle, period("10s"));
     assert_eq!(
         (group.in_vacation, group.on_external_change),
         (InVacation::Run, OnExternalChange::Ignore)
@@ -290,6 +292,7 @@ fn groups() {
     for (content, key) in [
         ("override_default = '25h'", "override_default"),
         ("override_default = 0", "override_default"),
+        ("min_cycle = '2m'", "min_cycle"),
         ("stagger = '11m'", "stagger"),
         ("run_in_vacation = 'no'", "run_in_vacation"),
         ("on_external_change = 'fight'", "on_external_change"),

@@ -264,3 +264,42 @@ async fn rule_15_the_state_changes_with_its_meaning_and_not_with_time() {
     world.pass("30m").await;
     assert_eq!(world.kept(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_20_what_switches_by_itself_closes_a_relay_every_5_s() {
+    let mut asking = group(vec![schedule("frost", "00:00", "23:59")]);
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
+    let mut world = world(asking, "2024-06-21T12:00:00").await;
+    world.relay("mats/1").latency = Duration::from_millis(5);
+    let closed = |world: &World| {
+        let on = world.switched.iter().filter(|(_, path, power)| {
+            *power == ON && path.outlet.as_ref().is_some_and(|key| key.as_str() == "1")
+        });
+        on.map(|(at, ..)| *at).collect::<Vec<_>>()
+    };
+    // A threshold that the value crosses ten times a second.
+    for number in 0..200 {
+        let value = if number % 2 == 0 { "-0.1" } else { "0.1" };
+        world.publish("weather/outdoor", value).await;
+        world.pass_for(Duration::from_millis(100)).await;
+    }
+    let times = closed(&world);
+    assert!((3..=5).contains(&times.len()), "{times:?}");
+    for pair in times.windows(2) {
+        assert!(pair[1].duration_since(pair[0]).as_millis() >= 5000, "{times:?}");
+    }
+    assert_eq!(world.power("mats/1"), OFF, "the last value decides");
+    world.publish("weather/outdoor", "-1").await;
+    world.pass("6s").await;
+    assert_eq!(world.power("mats/1"), ON);
+
+    // A person is not slowed, and neither is what AUTO leads to.
+    for power in [OFF, ON, OFF] {
+        world.set("mats/1", power).await;
+        world.pass_for(Duration::from_millis(100)).await;
+        assert_eq!(world.power("mats/1"), power);
+    }
+    world.command("mats/1", Action::Auto, None).await;
+    world.pass_for(Duration::from_millis(100)).await;
+    assert_eq!(world.power("mats/1"), ON);
+}
