@@ -29,6 +29,7 @@ pub(super) fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<(Sections
     let devices = DeviceSections {
         energy: file.section("energy"),
         countdowns: file.section("countdowns"),
+        identities: file.section("identities"),
     };
     let deleted = DeletedEntities {
         devices: file.section("deleted_in_home_assistant"),
@@ -94,6 +95,12 @@ mod tests {
             .devices
             .countdowns
             .set([("8022".to_owned(), vec![Timestamp::UNIX_EPOCH])].into());
+        let identities =
+            r#"{"mats": {"address": "192.0.2.1", "mac": "aa:bb:cc:dd:ee:ff", "device_id": "8022"}}"#;
+        sections
+            .devices
+            .identities
+            .set(serde_json::from_str(identities).unwrap());
         sections.deleted.devices.set(["heater".parse().unwrap()].into());
         sections.deleted.groups.set(["driveway".parse().unwrap()].into());
         let stop = CancellationToken::new();
@@ -109,6 +116,7 @@ mod tests {
         assert_eq!(again.scheduler.get(), scheduler);
         assert_eq!(again.devices.energy.get(), sections.devices.energy.get());
         assert_eq!(again.devices.countdowns.get(), sections.devices.countdowns.get());
+        assert_eq!(again.devices.identities.get(), sections.devices.identities.get());
         assert_eq!(again.deleted.devices.get(), sections.deleted.devices.get());
         assert_eq!(again.deleted.groups.get(), sections.deleted.groups.get());
     }

@@ -113,6 +113,7 @@ fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
     Some(Device {
         id: id.parse().ok()?,
         address,
+        mac: None,
         name: None,
         credentials: None,
         outlets: Vec::new(),

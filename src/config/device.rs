@@ -21,6 +21,8 @@ pub struct Device {
     pub id: DeviceId,
     /// Where it answers; a name is resolved again when it stops answering. No two devices share one.
     pub address: Address,
+    /// Its MAC; `None` takes the device that answers first.
+    pub mac: Option<String>,
     /// What people call it; `None` takes the nickname on the device.
     pub name: Option<String>,
     /// An account of its own; `None` takes the one of `[tapo]`.
@@ -89,6 +91,7 @@ fn read(
     let address = table
         .required("address", address)
         .and_then(|address| free_address(table, address, taken));
+    let mac = table.optional("mac", parse::mac);
     let name = table.optional("name", parse::name);
     let credentials = credentials(table, files);
     let mut outlets = Vec::new();
@@ -97,6 +100,7 @@ fn read(
     Ok(Device {
         id: id?,
         address: address?,
+        mac: mac?,
         name: name?,
         credentials: credentials?,
         outlets,

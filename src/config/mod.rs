@@ -167,6 +167,7 @@ impl Settings {
         DeviceConfig {
             id: device.id.clone(),
             address: device.address.to_string(),
+            mac: device.mac.clone(),
             name: device.name.clone(),
             credentials: self.credentials_of(device).map(|account| Credentials {
                 username: account.username.clone(),

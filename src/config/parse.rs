@@ -5,6 +5,7 @@ use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Du
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::reader::{Expected, Leaf};
+use crate::domain::mac;
 use planner::{
     SLUG_MAX,
     period::Period,
@@ -33,6 +34,16 @@ pub(super) fn name(leaf: &Leaf<'_>) -> Result<String, Expected> {
     let name = leaf.text().map(str::trim).filter(fits);
     name.map(str::to_owned)
         .ok_or_else(|| format!("a text of 1 to {NAME_MAX} characters on one line"))
+}
+
+/// A MAC, with or without colons or dashes.
+pub(super) fn mac(leaf: &Leaf<'_>) -> Result<String, Expected> {
+    let only_digits = |text: &&str| {
+        text.chars()
+            .all(|c| c.is_ascii_hexdigit() || c == ':' || c == '-')
+    };
+    let mac = leaf.text().filter(only_digits).and_then(mac::mac);
+    mac.ok_or_else(|| "a MAC, such as \"AA:BB:CC:DD:EE:FF\"".to_owned())
 }
 
 /// A whole number within a range.

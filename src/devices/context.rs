@@ -12,6 +12,7 @@ use super::{
         connection::{Connection, ExchangeError},
         discovery::DiscoveryCache,
         fault::{Fault, Remedy},
+        identity_registry::IdentityRegistry,
         login_budget::LoginPurpose,
         readings::{DeviceReading, OutletReading},
         session::DeviceRequest,
@@ -55,11 +56,12 @@ impl Context {
         events: EventSenders,
         metrics: DeviceMetrics,
         discovery: DiscoveryCache,
+        identities: IdentityRegistry,
     ) -> Self {
         let settings = mailbox.settings();
         let WorkerSettings { config, polling } = settings.clone();
         Self {
-            connection: Connection::new(settings, discovery, metrics.clone(), clock.clone()),
+            connection: Connection::new(settings, discovery, identities, metrics.clone(), clock.clone()),
             lifecycle: Lifecycle::new(&polling),
             state: DeviceState::default(),
             wanted: WantedEnds::default(),

@@ -46,6 +46,7 @@ fn config() -> DeviceConfig {
     DeviceConfig {
         id: "strip".parse().unwrap(),
         address: "127.0.0.1".to_owned(),
+        mac: None,
         name: None,
         credentials: None,
         outlets: Vec::new(),

@@ -26,6 +26,7 @@ mod wanted_ends;
 mod worker;
 
 pub use client::discovery::{Discovered, discover};
+pub use client::identity_registry::{IdentifiedDevice, IdentifiedDevices};
 pub use client::opening::{Seen, look};
 pub use countdown::ArmedCountdowns;
 pub use owner::{DeviceOwner, DeviceSections};

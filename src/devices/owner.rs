@@ -18,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::discovery::DiscoveryCache,
+    client::{
+        discovery::DiscoveryCache,
+        identity_registry::{IdentifiedDevices, IdentityRegistry},
+    },
     context::Context,
     countdown::{ArmedCountdowns, CountdownRegistry},
     mailbox::{Mailbox, WorkerMsg},
@@ -73,6 +76,7 @@ pub struct DeviceOwner {
     countdowns: CountdownRegistry,
     sections: DeviceSections,
     discovery: DiscoveryCache,
+    identities: IdentityRegistry,
     workers: HashMap<DeviceId, WorkerHandle>,
     /// Workers of removed devices, while they end, by the id of the worker that waits for them.
     draining: HashMap<DeviceId, JoinHandle<()>>,
@@ -85,6 +89,8 @@ pub struct DeviceSections {
     pub energy: Section<EnergyCounters>,
     /// When the countdowns end that were armed on devices.
     pub countdowns: Section<ArmedCountdowns>,
+    /// Which device each configured id stands for.
+    pub identities: Section<IdentifiedDevices>,
 }
 
 struct WorkerHandle {
@@ -149,6 +155,7 @@ impl DeviceOwner {
             tasks,
             totals: EnergyTotals::new(sections.energy.get()),
             countdowns: CountdownRegistry::new(sections.countdowns.get()),
+            identities: IdentityRegistry::new(sections.identities.clone()),
             sections,
             discovery: DiscoveryCache::default(),
             workers: HashMap::new(),
@@ -202,6 +209,7 @@ impl DeviceOwner {
     }
 
     fn apply_devices(&mut self, devices: DeviceSet) {
+        self.identities.configure(&devices.devices);
         let polling = Arc::new(devices.polling);
         let mut first_connect = Instant::now();
         for device in devices.devices {
@@ -261,6 +269,7 @@ impl DeviceOwner {
             self.events.clone(),
             self.metrics.recorder(&id),
             self.discovery.clone(),
+            self.identities.clone(),
         );
         let handed_over = CancellationToken::new();
         let (countdowns, totals) = (self.countdowns.clone(), self.totals.clone());
@@ -380,6 +389,7 @@ mod tests {
             devices: vec![DeviceConfig {
                 id: "heater".parse().unwrap(),
                 address: "127.0.0.1:1".to_owned(),
+                mac: None,
                 name: None,
                 credentials: None,
                 outlets: Vec::new(),

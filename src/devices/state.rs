@@ -510,6 +510,7 @@ mod tests {
         DeviceConfig {
             id: "strip".parse().unwrap(),
             address: "127.0.0.1".to_owned(),
+            mac: None,
             name: None,
             credentials: None,
             outlets: vec![OutletConfig {

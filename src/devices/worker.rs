@@ -458,8 +458,7 @@ impl Worker {
         if context.config == config {
             return false;
         }
-        if context.config.address != config.address {
-            // Another device may answer there.
+        if config.means_another(&context.config) {
             context.state = DeviceState::default();
             context.attribution = Attribution::default();
             self.off_rules = OffRules::new(Instant::now());

@@ -33,12 +33,21 @@ pub struct DeviceConfig {
     pub id: DeviceId,
     /// `host` or `host:port`.
     pub address: String,
+    /// The MAC of the device that is meant, lower case with colons; `None` is the one that answered first.
+    pub mac: Option<String>,
     /// Overrides the nickname on the device.
     pub name: Option<String>,
     /// The account the device is registered to; `None` in setup mode: no requests are sent.
     pub credentials: Option<Credentials>,
     /// Names for outlets of a strip; others go by their position.
     pub outlets: Vec<OutletConfig>,
+}
+
+impl DeviceConfig {
+    /// Whether other settings of this id mean another device.
+    pub fn means_another(&self, before: &Self) -> bool {
+        self.address != before.address || self.mac != before.mac
+    }
 }
 
 /// The configured names of one outlet of a strip.

@@ -5,6 +5,7 @@ pub mod command_error;
 pub mod device_command;
 pub mod device_metrics;
 pub mod devices;
+pub mod mac;
 pub mod off_rules;
 pub mod reply;
 pub mod report;

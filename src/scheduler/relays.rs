@@ -265,6 +265,7 @@ fn position_of(key: &OutletKey) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::report::{Identity, Phase};
 
     #[test]
     fn a_relay_reads_as_it_prints() {
@@ -279,6 +280,57 @@ mod tests {
         for text in ["", "8022AB", "8022AB/x", "8022AB/300"] {
             assert!(text.parse::<RelayId>().is_err(), "{text}");
         }
+    }
+
+    fn report(id: &str, hardware: &str) -> DeviceReport {
+        DeviceReport {
+            id: id.parse().unwrap(),
+            name: None,
+            address: "192.0.2.1".to_owned(),
+            phase: Phase::Ready,
+            availability: Phase::Ready.availability(),
+            error: None,
+            identity: Some(Arc::new(Identity {
+                device_id: hardware.to_owned(),
+                model: "P110".to_owned(),
+                firmware: None,
+                hardware: None,
+                mac: None,
+                nickname: None,
+                kind: Kind::Plug,
+                meters_energy: false,
+            })),
+            rssi: None,
+            outlets: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_report_from_before_a_reload_is_about_another_device() {
+        let [heater, lamp] =
+            ["heater", "lamp"].map(|id| (id.parse::<DeviceId>().unwrap(), OutletNames::new()));
+        let mut relays = Relays::new([heater, lamp].into(), BTreeMap::new());
+        let unidentified = DeviceReport {
+            identity: None,
+            ..report("heater", "H")
+        };
+        assert!(!relays.is_another(&report("heater", "H")) && !relays.identify(&unidentified));
+        assert!(relays.identify(&report("heater", "H")) && relays.identify(&report("lamp", "L")));
+        assert!(!relays.identify(&report("heater", "H")), "nothing new");
+        assert!(!relays.is_another(&report("heater", "H")) && !relays.is_another(&unidentified));
+        assert!(relays.is_another(&report("heater", "L")));
+        // Two configured devices are one: the first that reported keeps it.
+        assert!(relays.is_taken(&report("lamp", "H")) && !relays.is_taken(&report("heater", "H")));
+        assert!(relays.identify(&report("lamp", "H")));
+        let relay = |path: &str| {
+            relays
+                .resolve(&path.parse().unwrap())
+                .map(|relay| relay.to_string())
+        };
+        assert_eq!(
+            [relay("heater"), relay("lamp")],
+            ["H/1", "?lamp/1"].map(|text| Some(text.to_owned()))
+        );
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
     DeviceConfig {
         id: id.parse().unwrap(),
         address: address.to_string(),
+        mac: None,
         name: None,
         credentials: Some(Credentials {
             username: DEFAULT_USERNAME.to_owned(),

@@ -139,6 +139,8 @@ fn devices() {
         ("[[device]]\nid = 'a/b'\naddress = 'x'", "device[0].id"),
         ("[[device]]\nid = 'a'\naddress = 'x:0'", "device[0].address"),
         ("[[device]]\nid = 'a'\nip = 'x'\naddress = 'x'", "device[0].ip"),
+        (&after("mac = 'AA:BB:CC:DD:EE'"), "device[0].mac"),
+        (&after("mac = 'plug AA:BB:CC:DD:EE:FF'"), "device[0].mac"),
         (&after("name = ''"), "device[0].name"),
         (&after("username = 'me'"), "device[0].password"),
         (&after("password = 'me'"), "device[0].username"),

@@ -9,6 +9,7 @@ use super::{
     discovery::DiscoveryCache,
     fault::{Fault, Remedy},
     identity::KnownIdentity,
+    identity_registry::IdentityRegistry,
     login_budget::{LoginBudget, LoginPurpose},
     opening::{Opened, open},
     readings::DeviceReading,
@@ -61,6 +62,7 @@ pub(in crate::devices) struct Connection {
     address: String,
     /// Which device it is.
     identity: KnownIdentity,
+    identities: IdentityRegistry,
     logins: LoginBudget,
     discovery: DiscoveryCache,
     metrics: DeviceMetrics,
@@ -73,6 +75,7 @@ impl Connection {
     pub(in crate::devices) fn new(
         settings: WorkerSettings,
         discovery: DiscoveryCache,
+        identities: IdentityRegistry,
         metrics: DeviceMetrics,
         clock: Clock,
     ) -> Self {
@@ -80,8 +83,9 @@ impl Connection {
             session: None,
             kind: Kind::Plug,
             address: settings.config.address.clone(),
+            identity: identities.of(&settings.config),
+            identities,
             settings,
-            identity: KnownIdentity::default(),
             logins: LoginBudget::new(Instant::now()),
             discovery,
             metrics,
@@ -108,12 +112,12 @@ impl Connection {
         &mut self.logins
     }
 
-    /// Takes changed settings. With another address, another device may answer.
+    /// Takes changed settings. If they mean another device, nothing is known of it.
     pub(in crate::devices) fn configure(&mut self, settings: WorkerSettings) {
-        if self.settings.config.address != settings.config.address {
+        if settings.config.means_another(&self.settings.config) {
             self.address.clone_from(&settings.config.address);
             self.kind = Kind::Plug;
-            self.identity = KnownIdentity::default();
+            self.identity = self.identities.of(&settings.config);
         }
         self.settings = settings;
     }
@@ -121,7 +125,7 @@ impl Connection {
     /// Logs in and reads what the device is and the state of its outlets.
     ///
     /// # Errors
-    /// The fault, also if another device answers.
+    /// The fault, also if another device answers, or one that another worker serves.
     pub(in crate::devices) async fn open(
         &mut self,
         mailbox: &mut Mailbox,
@@ -143,7 +147,12 @@ impl Connection {
         if let Some(other) = self.identity.mismatch(&reading) {
             return Ok(Err(Fault::OtherDevice(other)));
         }
-        self.identity.learn(&reading);
+        let mut identity = self.identity.clone();
+        identity.learn(&reading);
+        if let Err(other) = self.identities.serve(&self.settings.config, &identity) {
+            return Ok(Err(Fault::SameDevice(other)));
+        }
+        self.identity = identity;
         self.kind = opened.kind;
         Ok(Ok(opened))
     }

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::readings::mac;
+use crate::domain::mac::mac;
 
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
 pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! The faults of a device, and the remedy for each.
 
+use planner::DeviceId;
+
 use crate::domain::{
     command_error::ErrorCode,
     report::{DeviceError, Phase},
@@ -31,9 +33,12 @@ pub(in crate::devices) enum Fault {
     SessionUnstable,
     /// The address belongs to another device now.
     #[error(
-        "another device answers at this address ({0}), and ours was not found; if it was replaced, restart the bridge"
+        "another device answers at this address ({0}), and the right one was not found; if it was replaced, set `mac` of the device to the new one"
     )]
     OtherDevice(String),
+    /// Another configured device is this device.
+    #[error("this is the same device as {0}; remove one of the two from the settings")]
+    SameDevice(DeviceId),
     /// The login was refused because local control by third parties is off.
     #[error(
         "the device refuses local control; switch Third-Party Compatibility in the Tapo app (Me > Third-Party Services) off and on again"
@@ -104,9 +109,11 @@ impl Fault {
                 Remedy::BackOff
             }
             Self::OtherDevice(_) => Remedy::Search,
-            Self::NoAccount | Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => {
-                Remedy::WaitForUser
-            }
+            Self::NoAccount
+            | Self::Forbidden
+            | Self::WrongCredentials
+            | Self::UnsupportedProtocol(_)
+            | Self::SameDevice(_) => Remedy::WaitForUser,
             Self::LockedOut | Self::CountedCredentials => Remedy::KeepAway,
             Self::UnknownRequest(_) | Self::Device { .. } => Remedy::DoWithout,
         }
@@ -131,6 +138,7 @@ impl Fault {
             | Self::Unreachable(_)
             | Self::Refused
             | Self::OtherDevice(_)
+            | Self::SameDevice(_)
             | Self::Forbidden
             | Self::WrongCredentials
             | Self::CountedCredentials
@@ -147,7 +155,7 @@ impl Fault {
             Self::NoAccount => ErrorCode::SetupMode,
             Self::Forbidden => ErrorCode::Forbidden,
             Self::UnsupportedProtocol(_) => ErrorCode::UnsupportedProtocol,
-            Self::OtherDevice(_) => ErrorCode::WrongDevice,
+            Self::OtherDevice(_) | Self::SameDevice(_) => ErrorCode::WrongDevice,
             Self::WrongCredentials | Self::CountedCredentials => ErrorCode::WrongCredentials,
             Self::LockedOut => ErrorCode::LockedOut,
             Self::UnknownRequest(_) => ErrorCode::Unsupported,
@@ -167,7 +175,9 @@ impl Fault {
     pub(in crate::devices) fn phase(&self) -> Phase {
         match self {
             Self::NoAccount => Phase::SetupMode,
-            Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) => Phase::Forbidden,
+            Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) | Self::SameDevice(_) => {
+                Phase::Forbidden
+            }
             Self::LockedOut | Self::CountedCredentials => Phase::LockedOut,
             _ => Phase::Unreachable,
         }
@@ -192,6 +202,7 @@ impl Fault {
             Self::SessionLost => "session_lost",
             Self::SessionUnstable => "session_unstable",
             Self::OtherDevice(_) => "other_device",
+            Self::SameDevice(_) => "same_device",
             Self::Forbidden => "forbidden",
             Self::WrongCredentials => "wrong_credentials",
             Self::CountedCredentials => "counted_credentials",

@@ -1,30 +1,54 @@
 //! Which device answers. Pure.
 
+use serde::{Deserialize, Serialize};
+
 use super::readings::DeviceReading;
 
-/// What distinguishes the device from others, as far as it reported it.
-#[derive(Debug, Default)]
+/// What distinguishes a device from others, as far as it reported it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::devices) struct KnownIdentity {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     mac: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     device_id: Option<String>,
 }
 
 impl KnownIdentity {
+    /// A device of which only the MAC is known.
+    pub(in crate::devices) fn of_mac(mac: &str) -> Self {
+        Self {
+            mac: Some(mac.to_owned()),
+            device_id: None,
+        }
+    }
+
+    /// The ids of a reading.
+    pub(in crate::devices) fn of(device: &DeviceReading) -> Self {
+        Self {
+            mac: device.mac.clone(),
+            device_id: device.device_id.clone(),
+        }
+    }
+
     /// The MAC, in lower case with colons.
     pub(in crate::devices) fn mac(&self) -> Option<&str> {
         self.mac.as_deref()
     }
 
+    /// Whether both are one device; `None` if they have no id in common. The MAC decides where both have one.
+    pub(in crate::devices) fn is_same(&self, other: &Self) -> Option<bool> {
+        let ids = [(&self.mac, &other.mac), (&self.device_id, &other.device_id)];
+        ids.into_iter()
+            .find_map(|(mine, its)| Some(mine.as_ref()? == its.as_ref()?))
+    }
+
     /// Describes the device that sent a reading, if it is not the known one.
     pub(in crate::devices) fn mismatch(&self, device: &DeviceReading) -> Option<String> {
-        let ids = [(&self.mac, &device.mac), (&self.device_id, &device.device_id)];
-        // The MAC decides where both have one.
-        let (known, now) = ids
-            .into_iter()
-            .find_map(|(known, now)| Some((known.as_ref()?, now.as_ref()?)))?;
-        (known != now).then(|| {
+        let now = Self::of(device);
+        (self.is_same(&now) == Some(false)).then(|| {
             let model = device.model.as_deref().unwrap_or("unknown model");
-            format!("{model}, {now}")
+            let id = now.mac.or(now.device_id).unwrap_or_default();
+            format!("{model}, {id}")
         })
     }
 

@@ -7,6 +7,7 @@ pub(super) mod connection;
 pub(super) mod discovery;
 pub(super) mod fault;
 pub(super) mod identity;
+pub(super) mod identity_registry;
 pub(super) mod login_budget;
 pub(super) mod opening;
 pub(super) mod readings;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     discovery::DiscoveryCache,
     fault::Fault,
+    identity::KnownIdentity,
     readings::{DeviceReading, OutletReading, kind},
     session::{DeviceRequest, Session},
 };
@@ -98,6 +99,10 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         fault => fault.to_string(),
     })?;
     let device = DeviceReading::of(&opened.info);
+    let expected = config.mac.as_deref().map(KnownIdentity::of_mac);
+    if let Some(other) = expected.and_then(|expected| expected.mismatch(&device)) {
+        return Err(Fault::OtherDevice(other).to_string());
+    }
     let outlets = opened.outlets.into_iter();
     let mut outlets: Vec<_> = outlets.map(|outlet| (outlet.position, outlet.nickname)).collect();
     outlets.sort();

@@ -4,7 +4,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use crate::domain::report::{Kind, Protection};
+use crate::domain::{
+    mac::mac,
+    report::{Kind, Protection},
+};
 use planner::Power;
 
 /// The values of the device itself in `get_device_info`.
@@ -158,19 +161,6 @@ fn nickname(info: &Value) -> Option<String> {
 
 /// Longer names are cut: Home Assistant shows them in one line.
 const NAME_MAX: usize = 64;
-
-/// `AA-BB-CC-DD-EE-FF` or `AABBCCDDEEFF` to `aa:bb:cc:dd:ee:ff`; anything else is not a MAC.
-pub(in crate::devices) fn mac(raw: &str) -> Option<String> {
-    let digits: Vec<char> = raw
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    (digits.len() == 12).then(|| {
-        let pairs: Vec<String> = digits.chunks(2).map(|pair| pair.iter().collect()).collect();
-        pairs.join(":")
-    })
-}
 
 #[cfg(test)]
 mod tests {
