@@ -1,0 +1,237 @@
+//! One HTTP connection, driven by the request that uses it.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response,
+    body::{Body as _, Incoming},
+    client::conn::http1::{Builder, Connection, SendRequest},
+    header::SET_COOKIE,
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Cookie, HttpReply};
+use crate::{Error, limits::LONGEST_REPLY};
+
+/// Devices send five or six headers.
+const MOST_HEADERS: usize = 64;
+/// The longest head of an answer, and the largest piece in which a body is read.
+const READ_BUFFER: usize = 16 * 1024;
+
+pub(super) struct HttpConnection<S: AsyncRead + AsyncWrite + Unpin> {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Connection<TokioIo<S>, Full<Bytes>>,
+    /// The driver must not be polled again.
+    ended: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpConnection<S> {
+    pub(super) async fn start(stream: S) -> Result<Self, Error> {
+        let mut builder = Builder::new();
+        // Some devices do not know headers in lower case.
+        builder
+            .title_case_headers(true)
+            .max_headers(MOST_HEADERS)
+            .max_buf_size(READ_BUFFER);
+        let started = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = started.map_err(|error| classify(&error))?;
+        Ok(Self {
+            sender,
+            driver,
+            ended: false,
+        })
+    }
+
+    /// Whether the device has kept the connection, as far as its packets tell.
+    pub(super) async fn is_open(&mut self) -> bool {
+        poll_fn(|context| {
+            self.ended = self.ended || Pin::new(&mut self.driver).poll(context).is_ready();
+            Poll::Ready(!self.ended && !self.sender.is_closed())
+        })
+        .await
+    }
+
+    /// Sends a request and reads its answer.
+    pub(super) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<HttpReply, Error> {
+        let Self {
+            sender,
+            driver,
+            ended,
+        } = self;
+        let answer = async {
+            let response = sender.send_request(request).await;
+            read(response.map_err(|error| classify(&error))?).await
+        };
+        let mut answer = pin!(answer);
+        poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(answer);
+            }
+            if !*ended && Pin::new(&mut *driver).poll(context).is_ready() {
+                *ended = true;
+                // What came before the end may be the whole answer.
+                return answer.as_mut().poll(context);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<HttpReply, Error> {
+    const TOO_LONG: Error = Error::Unreadable("it is longer than 1 MiB");
+    let (head, mut incoming) = response.into_parts();
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > LONGEST_REPLY {
+        return Err(TOO_LONG);
+    }
+    let mut body = Vec::with_capacity(announced);
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| classify(&error))?;
+        // Trailers are of no interest.
+        let data = frame.into_data().unwrap_or_default();
+        if body.len() + data.len() > LONGEST_REPLY {
+            return Err(TOO_LONG);
+        }
+        body.extend_from_slice(&data);
+    }
+    let cookie = head
+        .headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .find_map(|header| Cookie::parse(header.as_bytes()));
+    Ok(HttpReply {
+        status: head.status.as_u16(),
+        cookie,
+        body,
+    })
+}
+
+fn classify(error: &hyper::Error) -> Error {
+    if error.is_parse() {
+        Error::Unreadable("it is not HTTP")
+    } else {
+        Error::Closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+    use crate::testing::{damage, fuzz_count};
+
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: TP_SESSIONID=AB;TIMEOUT=60\r\nContent-Length: 5\r\n\r\nhello";
+
+    fn request() -> Request<Full<Bytes>> {
+        let request = Request::post("/app").header("Host", "device");
+        request.body(Full::new(Bytes::from_static(b"{}"))).unwrap()
+    }
+
+    async fn connected() -> (HttpConnection<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(4 * 1024 * 1024);
+        (HttpConnection::start(ours).await.unwrap(), theirs)
+    }
+
+    /// The answer is sent once the request is there, as by a device.
+    async fn answered(bytes: &[u8], close: bool) -> (Result<HttpReply, Error>, HttpConnection<DuplexStream>) {
+        let (mut connection, mut device) = connected().await;
+        let serve = async {
+            assert!(device.read(&mut [0; 512]).await.unwrap() > 0);
+            device.write_all(bytes).await.unwrap();
+            if close { None } else { Some(device) }
+        };
+        let (reply, _device) = tokio::join!(connection.exchange(request()), serve);
+        (reply, connection)
+    }
+
+    #[tokio::test]
+    async fn a_request_and_its_answer_pass() {
+        let (mut connection, mut device) = connected().await;
+        for _ in 0..2 {
+            let mut sent = vec![0; 512];
+            let serve = async {
+                let length = device.read(&mut sent).await.unwrap();
+                device.write_all(ANSWER).await.unwrap();
+                length
+            };
+            let (reply, length) = tokio::join!(connection.exchange(request()), serve);
+            let reply = reply.unwrap();
+            assert_eq!((reply.status, &reply.body[..]), (200, &b"hello"[..]));
+            assert_eq!(reply.cookie.unwrap().header(), "TP_SESSIONID=AB");
+            let sent = String::from_utf8_lossy(&sent[..length]);
+            assert_eq!(
+                sent,
+                "POST /app HTTP/1.1\r\nHost: device\r\nContent-Length: 2\r\n\r\n{}"
+            );
+            assert!(connection.is_open().await);
+        }
+        drop(device);
+        assert!(!connection.is_open().await);
+        assert!(!connection.is_open().await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_length_ends_with_the_connection() {
+        let (reply, mut connection) = answered(b"HTTP/1.1 200 OK\r\n\r\nhello", true).await;
+        assert_eq!(reply.unwrap().body, b"hello");
+        assert!(!connection.is_open().await);
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_too_long_or_no_http_are_refused() {
+        let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LONGEST_REPLY + 1);
+        let endless = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b'x'; LONGEST_REPLY + 1]].concat();
+        let headers = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(READ_BUFFER));
+        for (bytes, expected) in [
+            (announced.as_bytes(), "it is longer than 1 MiB"),
+            (&endless, "it is longer than 1 MiB"),
+            (headers.as_bytes(), "it is not HTTP"),
+            (b"\x00\x01\x02\x03garbage\r\n\r\n", "it is not HTTP"),
+        ] {
+            let (reply, _) = answered(bytes, true).await;
+            assert_eq!(reply.unwrap_err(), Error::Unreadable(expected));
+        }
+        let (cut, _) = answered(&ANSWER[..ANSWER.len() - 1], true).await;
+        assert_eq!(cut.unwrap_err(), Error::Closed);
+        let (nothing, _) = answered(b"", true).await;
+        assert_eq!(nothing.unwrap_err(), Error::Closed);
+    }
+
+    #[tokio::test]
+    async fn no_redirect_is_followed() {
+        let (reply, _) = answered(
+            b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n",
+            false,
+        )
+        .await;
+        assert_eq!(reply.unwrap().status, 302);
+    }
+
+    /// Without a wait: the clock runs on by itself once nobody has anything to do.
+    #[tokio::test(start_paused = true)]
+    async fn damaged_http_is_no_harm() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..fuzz_count() {
+            let mut bytes = ANSWER.to_vec();
+            damage(&mut bytes, &mut rng);
+            let closes = rng.random();
+            let reading = tokio::time::timeout(Duration::from_millis(1), answered(&bytes, closes));
+            if let Ok((Ok(reply), _)) = reading.await {
+                assert!(reply.body.len() <= LONGEST_REPLY);
+            }
+        }
+    }
+}

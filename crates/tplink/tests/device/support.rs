@@ -1,0 +1,49 @@
+//! How the tests talk to a device.
+
+use std::time::Duration;
+
+use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Protocol, RunningDevice, Simulator};
+use tplink::{Client, Credentials, Endpoint, Limits, Transport};
+
+/// Every way to speak SMART.
+pub(crate) const SMART: [(Protocol, Transport); 2] = [
+    (Protocol::Klap, Transport::Klap),
+    (Protocol::Tpap, Transport::Tpap),
+];
+
+/// Long enough for anything that happens at all.
+pub(crate) const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(10),
+    request: Duration::from_secs(10),
+};
+
+pub(crate) fn account() -> Credentials {
+    Credentials::new(DEFAULT_USERNAME, DEFAULT_PASSWORD)
+}
+
+pub(crate) async fn start(profile: Profile, protocol: Protocol) -> RunningDevice {
+    Simulator::device(profile)
+        .protocol(protocol)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// A client of the device's own account.
+pub(crate) fn client(device: &RunningDevice) -> Client {
+    client_of(device, Some(account()), LIMITS)
+}
+
+pub(crate) fn client_of(device: &RunningDevice, account: Option<Credentials>, limits: Limits) -> Client {
+    let port = device.address().port();
+    let endpoint = Endpoint::new("127.0.0.1")
+        .with_http_port(port)
+        .with_xor_port(port);
+    Client::new(endpoint, account, limits)
+}
+
+pub(crate) async fn logged_in(device: &RunningDevice) -> Client {
+    let mut client = client(device);
+    client.login(None).await.unwrap();
+    client
+}
