@@ -49,6 +49,7 @@ pub use environment::ENVIRONMENT_PREFIX;
 pub use layers::{DEFAULTS, Sources};
 pub use loader::Loader;
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
+pub(crate) use names::nearest;
 pub use problem::{Problem, Problems};
 pub use report::Reporting;
 

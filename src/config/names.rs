@@ -30,7 +30,7 @@ pub(super) fn one_of(known: &[&str], found: &str) -> String {
 }
 
 /// The known name that is most likely meant.
-fn nearest<'a>(known: &[&'a str], found: &str) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(known: &[&'a str], found: &str) -> Option<&'a str> {
     let found = found.to_lowercase().replace('-', "_");
     // Two letters swapped are two replacements.
     let allowed = (found.len() / 2).clamp(1, 3);

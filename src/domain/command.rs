@@ -53,6 +53,24 @@ pub enum Action {
     Reboot,
 }
 
+impl Target {
+    /// The outlet or device; `None` for a group.
+    pub fn outlet(&self) -> Option<&OutletPath> {
+        match self {
+            Self::Outlet(path) => Some(path),
+            Self::Group(_) => None,
+        }
+    }
+
+    /// The group; `None` for an outlet or device.
+    pub fn group(&self) -> Option<&GroupId> {
+        match self {
+            Self::Group(group) => Some(group),
+            Self::Outlet(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

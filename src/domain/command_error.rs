@@ -175,6 +175,11 @@ impl ErrorCode {
         }
     }
 
+    /// Whether something is wrong. A newer command that replaces this one, or a stop of the bridge, is no failure.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Superseded | Self::ShuttingDown)
+    }
+
     /// Whose failure it is.
     pub fn origin(self) -> Origin {
         match self {

@@ -420,6 +420,8 @@ pub enum EventKind {
     AddressChanged,
     /// A protection of the device changed: it tripped, or was reset.
     Protection,
+    /// A command failed. One event for each outlet of several that failed.
+    CommandFailed,
     /// A retained command was published; it was refused.
     RetainedCommand,
     /// A device was deleted in Home Assistant.

@@ -13,6 +13,9 @@ use planner::{DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, SlugError};
 /// Longest name of a request, in bytes.
 pub const REQUEST_MAX: usize = 64;
 
+/// Longest topic with an invalid id that is answered, in bytes.
+const INVALID_MAX: usize = 512;
+
 /// Knows every topic of one bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
@@ -129,6 +132,21 @@ pub enum ParsedTopic {
     DiscoveryConfig(NodeId),
 }
 
+/// What a topic names that cannot exist, because it is no id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidName<'a> {
+    /// A device.
+    Device(&'a str),
+    /// An outlet of a device, which need not be configured.
+    Outlet(DeviceId, &'a str),
+    /// A group.
+    Group(&'a str),
+    /// A schedule of a group, which need not be configured.
+    Schedule(GroupId, &'a str),
+    /// A request.
+    Request(&'a str),
+}
+
 /// Why a topic is nothing to act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
@@ -224,6 +242,41 @@ impl Topics {
             ParsedTopic::Request(name) => Some(self.request_response(name)),
             ParsedTopic::HomeAssistantStatus | ParsedTopic::DiscoveryConfig(_) => None,
         }
+    }
+
+    /// What a command or request is for that no id can name, and the topic on which to answer it; `None` for what is no
+    /// command or too long to answer.
+    pub fn invalid<'a>(&self, topic: &'a str) -> Option<(InvalidName<'a>, String)> {
+        if topic.len() > INVALID_MAX {
+            return None;
+        }
+        let rest = self.base.strip(topic)?;
+        if let Some(name) = rest.strip_prefix("bridge/request/") {
+            return Some((
+                InvalidName::Request(name),
+                format!("{}/bridge/response/{name}", self.base),
+            ));
+        }
+        let levels: Vec<&str> = rest.splitn(5, '/').collect();
+        let (name, path) = match levels.as_slice() {
+            ["group", group, verb @ ..] => {
+                let name = match (group.parse(), verb) {
+                    (Ok(group), ["set", "schedule", name]) => InvalidName::Schedule(group, name),
+                    _ => InvalidName::Group(group),
+                };
+                (name, format!("group/{group}"))
+            }
+            [device, "set" | "get", ..] => (InvalidName::Device(device), (*device).to_owned()),
+            [device, outlet, ..] => {
+                let parsed = device.parse();
+                let name = parsed.map_or(InvalidName::Device(device), |device| {
+                    InvalidName::Outlet(device, outlet)
+                });
+                (name, format!("{device}/{outlet}"))
+            }
+            _ => return None,
+        };
+        Some((name, format!("{}/{path}/response", self.base)))
     }
 
     /// The topic of an address: what someone publishes to, and where discovery is announced.

@@ -1,13 +1,12 @@
 //! Hands commands and requests to the scheduler, each with its reply. Never waits.
 
 use super::{
-    decode::{CommandPayload, Transaction},
+    decode::Transaction,
     inbox::{CommandContext, MqttMsg, OpenCount, RequestContext, ResponseTopic},
-    repeats::{RepeatedCommands, Repetition},
+    repeats::{ReceivedCommand, RepeatedCommands, Repetition},
 };
 use crate::{
     domain::{
-        command::Target,
         command_error::{CommandError, ErrorCode},
         request_reply::RequestReply,
         scheduling::{Request, RequestError, SchedulerMsg},
@@ -63,20 +62,20 @@ impl Commands {
     }
 
     /// Carries a command out, unless it is a repetition.
-    pub(super) fn send(
-        &mut self,
-        target: Target,
-        payload: CommandPayload,
-        transaction: Option<Transaction>,
-    ) -> Repetition {
+    pub(super) fn send(&mut self, command: ReceivedCommand) -> Repetition {
         let received = Instant::now();
-        if let Some(transaction) = &transaction {
-            match self.repeats.check(&target, transaction, &payload, received) {
-                Repetition::New => {}
-                repetition => return repetition,
-            }
-        }
+        let repetition = self.repeats.check(&command, received);
+        let Repetition::New(number) = repetition else {
+            return repetition;
+        };
+        let ReceivedCommand {
+            target,
+            payload,
+            transaction,
+            ..
+        } = command;
         let context = CommandContext {
+            number,
             target: target.clone(),
             payload: payload.clone(),
             transaction,
@@ -87,7 +86,7 @@ impl Commands {
         let command = payload.into_command(target, received, reply);
         if self.closing {
             // The dropped reply reports that the bridge is shutting down.
-            return Repetition::New;
+            return repetition;
         }
         // A closed channel drops the command and with it the reply: shutting down.
         if let Err(TrySendError::Full(SchedulerMsg::Command(command))) =
@@ -96,26 +95,12 @@ impl Commands {
             let error = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
             command.reply.send(Err(error));
         }
-        Repetition::New
+        repetition
     }
 
     /// Remembers the response to a command, for its repetition.
-    pub(super) fn done(&mut self, context: &CommandContext, error: Option<ErrorCode>, response: &str) {
-        let CommandContext {
-            target,
-            payload,
-            transaction: Some(transaction),
-            ..
-        } = context
-        else {
-            return;
-        };
-        if matches!(error, Some(ErrorCode::UnknownDevice | ErrorCode::UnknownGroup)) {
-            self.repeats.forget(target, transaction, payload);
-        } else {
-            self.repeats
-                .done(target, transaction, payload, response, Instant::now());
-        }
+    pub(super) fn done(&mut self, context: &CommandContext, response: &str) {
+        self.repeats.done(context.number, response, Instant::now());
     }
 
     /// The context of a request.
@@ -182,8 +167,16 @@ fn is_older_value(older: &SchedulerMsg, newer: &SchedulerMsg) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use planner::OutletPath;
+
     use super::*;
-    use crate::domain::{command::Action, reply::CommandOutcome};
+    use crate::{
+        domain::{
+            command::{Action, Target},
+            reply::CommandOutcome,
+        },
+        mqtt::decode::CommandPayload,
+    };
 
     fn commands(
         room: usize,
@@ -198,13 +191,19 @@ mod tests {
     }
 
     fn read(commands: &mut Commands, path: &str) {
-        let payload = CommandPayload {
-            action: Action::Read,
-            lifetime: None,
-            ttl: Duration::from_secs(10),
-        };
-        let sent = commands.send(Target::Outlet(path.parse().unwrap()), payload, None);
-        assert_eq!(sent, Repetition::New);
+        let path: OutletPath = path.parse().unwrap();
+        let sent = commands.send(ReceivedCommand {
+            target: Target::Outlet(path.clone()),
+            outlets: [path].into(),
+            state: None,
+            payload: CommandPayload {
+                action: Action::Read,
+                lifetime: None,
+                ttl: Duration::from_secs(10),
+            },
+            transaction: None,
+        });
+        assert!(matches!(sent, Repetition::New(_)));
     }
 
     fn code(message: MqttMsg) -> (String, ErrorCode) {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use planner::GroupId;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::decode::{CommandPayload, Transaction};
+use super::{
+    decode::{CommandPayload, Transaction},
+    repeats::CommandNumber,
+};
 use crate::domain::{
     command::{Action, Target},
     reply::{CommandOutcome, Reply},
@@ -25,6 +28,7 @@ pub(super) enum MqttMsg {
 /// What the response to a command needs. It travels in the command's reply.
 #[derive(Debug)]
 pub(super) struct CommandContext {
+    pub(super) number: CommandNumber,
     pub(super) target: Target,
     pub(super) payload: CommandPayload,
     pub(super) transaction: Option<Transaction>,
@@ -37,6 +41,11 @@ impl CommandContext {
     /// Whether the command reads the state.
     pub(super) fn is_read(&self) -> bool {
         self.payload.action == Action::Read
+    }
+
+    /// The time since the command was received.
+    pub(super) fn latency_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.received).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The reply of the command. It sends this context and the outcome to the event loop.

@@ -20,6 +20,7 @@ mod response;
 mod retained;
 mod route;
 mod task;
+mod unknown;
 
 pub use deleted::DeletedEntities;
 pub use mqtt_link as link;

@@ -9,6 +9,7 @@ mod throttle;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     sync::Arc,
     time::Duration,
 };
@@ -25,14 +26,16 @@ use super::{
     deleted::DeletedEntities,
     faulty::FaultyTopics,
     link::{Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
+    unknown::UnknownName,
 };
 use crate::{
     domain::{
-        command::Target,
+        command::{Action, Target},
         command_error::ErrorCode,
+        reply::CommandOutcome,
         report::{Availability, DeviceError, DeviceReport, Event, EventKind},
         scheduling::{GroupStatus, OutletStatus},
-        topics::{BridgeTopic, ParsedTopic, RequestName, Topics},
+        topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics},
     },
     homeassistant::{Announcement, DiscoveryTracker, EntityOwner, Finding, Shape},
     system::{
@@ -42,7 +45,7 @@ use crate::{
 };
 use bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError};
 use earlier_run::EarlierRun;
-use planner::{DeviceId, GroupId, OutletPath, Power, plan::Vacation, rules::Rules};
+use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules};
 use retained_outlets::{EarlierDevice, RetainedOutlets};
 use state::{availability, json, states};
 use status_cache::StatusCache;
@@ -495,6 +498,56 @@ impl Publisher {
         });
     }
 
+    /// Publishes the event that a command failed: one for each outlet that failed.
+    pub(super) fn publish_failure(&mut self, target: &Target, action: Action, outcome: &CommandOutcome) {
+        let members = outcome.members.iter();
+        let failed = members.filter_map(|(path, result)| Some((path, result.as_ref().err()?)));
+        let mut events: Vec<_> = failed
+            .map(|(path, error)| (Target::Outlet(path.clone()), error))
+            .collect();
+        if let (true, Err(error)) = (events.is_empty(), &outcome.result) {
+            events.push((target.clone(), error));
+        }
+        for (failed, error) in events {
+            let message = format!("{failed}: {action} failed: {error} ({})", error.code);
+            self.publish_failed(&failed, target.group(), message);
+        }
+    }
+
+    /// Publishes the event that a command was for something that cannot exist.
+    pub(super) fn publish_invalid(&mut self, name: &InvalidName<'_>, code: &str, message: &str) {
+        let (device, group) = match name {
+            InvalidName::Outlet(device, _) => (Some(device.clone()), None),
+            InvalidName::Schedule(group, _) => (None, Some(group.clone())),
+            InvalidName::Device(_) | InvalidName::Group(_) | InvalidName::Request(_) => (None, None),
+        };
+        self.publish_event(&Event {
+            kind: EventKind::CommandFailed,
+            device,
+            outlet: None,
+            group,
+            message: format!("{message} ({code})"),
+            at: self.now(),
+        });
+    }
+
+    /// Publishes the event that a command was refused before it was one.
+    pub(super) fn publish_refused(&mut self, target: &Target, code: &str, error: &dyn Display) {
+        self.publish_failed(target, target.group(), format!("{target}: {error} ({code})"));
+    }
+
+    fn publish_failed(&mut self, failed: &Target, group: Option<&GroupId>, message: String) {
+        let path = failed.outlet();
+        self.publish_event(&Event {
+            kind: EventKind::CommandFailed,
+            device: path.map(|path| path.device.clone()),
+            outlet: path.and_then(|path| path.outlet.clone()),
+            group: group.cloned(),
+            message,
+            at: self.now(),
+        });
+    }
+
     /// Publishes an event.
     pub(super) fn publish_event(&mut self, event: &Event) {
         self.send(
@@ -529,6 +582,71 @@ impl Publisher {
                     .filter_map(|path| self.confirmed_outlet(path))
                     .max()
             }
+        }
+    }
+
+    /// What a target names that is not configured. Which outlets a device has is known by the device.
+    pub(super) fn unknown(&self, target: &Target) -> Option<UnknownName> {
+        match target {
+            Target::Outlet(path) if self.is_configured(&path.device) => None,
+            Target::Outlet(path) => Some(self.unknown_device(path.device.as_str())),
+            Target::Group(group) if self.rules().group(group).is_some() => None,
+            Target::Group(group) => Some(self.unknown_group(group.as_str())),
+        }
+    }
+
+    /// What a topic names that cannot exist; `None` for a request.
+    pub(super) fn invalid(&self, name: &InvalidName<'_>) -> Option<UnknownName> {
+        Some(match name {
+            InvalidName::Device(name) => self.unknown_device(name),
+            InvalidName::Outlet(device, _) if !self.is_configured(device) => {
+                self.unknown_device(device.as_str())
+            }
+            InvalidName::Outlet(device, name) => {
+                let outlets = self.reports.get(device).map(|report| report.outlets.as_slice());
+                let keys = outlets
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(|outlet| outlet.key.as_ref());
+                let known: Vec<_> = keys.map(OutletKey::as_str).collect();
+                UnknownName::outlet(device, name, &known)
+            }
+            InvalidName::Group(name) => self.unknown_group(name),
+            InvalidName::Schedule(id, name) => match self.rules().group(id) {
+                None => self.unknown_group(id.as_str()),
+                Some(group) => {
+                    let known: Vec<_> = group
+                        .schedules
+                        .iter()
+                        .map(|schedule| schedule.id.as_str())
+                        .collect();
+                    UnknownName::schedule(id, name, &known)
+                }
+            },
+            InvalidName::Request(_) => return None,
+        })
+    }
+
+    fn unknown_device(&self, name: &str) -> UnknownName {
+        let known: Vec<_> = self.configured.iter().map(DeviceId::as_str).collect();
+        UnknownName::device(name, &known)
+    }
+
+    fn unknown_group(&self, name: &str) -> UnknownName {
+        let known: Vec<_> = self
+            .rules()
+            .groups
+            .iter()
+            .map(|group| group.id.as_str())
+            .collect();
+        UnknownName::group(name, &known)
+    }
+
+    /// The outlet or device of a target, or the members of a group.
+    pub(super) fn outlets(&self, target: &Target) -> BTreeSet<OutletPath> {
+        match target {
+            Target::Outlet(path) => [path.clone()].into(),
+            Target::Group(group) => self.members(group).into_iter().collect(),
         }
     }
 
@@ -830,7 +948,7 @@ impl Publisher {
     }
 
     /// Sends a message once.
-    fn send(&mut self, topic: String, payload: String) {
+    pub(super) fn send(&mut self, topic: String, payload: String) {
         if let Some(topic) = self.faulty.topic(topic) {
             self.link.publish(topic, payload, ONE_SHOT_TTL);
         }

@@ -1,11 +1,18 @@
 //! Commands with a transaction that were sent twice. Pure.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
+use planner::{OutletPath, Power};
 use tokio::time::Instant;
 
 use super::decode::{CommandPayload, Transaction};
-use crate::domain::command::Target;
+use crate::domain::{
+    command::{Action, Target},
+    device_command::Switch,
+};
 
 /// How long a command is remembered after its response.
 const MEMORY: Duration = Duration::from_mins(1);
@@ -13,16 +20,37 @@ const MEMORY: Duration = Duration::from_mins(1);
 const COMMANDS_MAX: usize = 1000;
 
 /// The commands with a transaction of the last minute. The same command again is not carried out again: same target,
-/// same transaction and same payload. A different one with the same transaction is, and ends the memory of those before
-/// it: OFF, ON, OFF from a client that always sends the same transaction are three commands.
+/// same transaction and same payload.
+///
+/// A different command to one of its outlets ends the memory of a command, with or without a transaction: OFF, ON, OFF
+/// are three commands. So does the state of the outlet that of an OFF: it is a repetition only while the outlet is off.
 #[derive(Debug, Default)]
 pub(super) struct RepeatedCommands {
     commands: VecDeque<SeenCommand>,
+    last: CommandNumber,
+}
+
+/// Distinguishes the commands that were received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct CommandNumber(u64);
+
+/// A command as it was received.
+#[derive(Debug, Clone)]
+pub(super) struct ReceivedCommand {
+    pub(super) target: Target,
+    /// What it is for: the members of a group, else the outlet or device.
+    pub(super) outlets: BTreeSet<OutletPath>,
+    /// The confirmed state of the target.
+    pub(super) state: Option<Power>,
+    pub(super) payload: CommandPayload,
+    pub(super) transaction: Option<Transaction>,
 }
 
 #[derive(Debug)]
 struct SeenCommand {
+    number: CommandNumber,
     target: Target,
+    outlets: BTreeSet<OutletPath>,
     transaction: Transaction,
     payload: CommandPayload,
     /// `None` while the command is in progress.
@@ -33,7 +61,7 @@ struct SeenCommand {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Repetition {
     /// The first of its kind: carry it out.
-    New,
+    New(CommandNumber),
     /// The same command is in progress; its response is for both.
     InProgress,
     /// The same command was carried out; its response.
@@ -42,140 +70,218 @@ pub(super) enum Repetition {
 
 impl RepeatedCommands {
     /// Looks for the same command, and remembers one that is new.
-    pub(super) fn check(
-        &mut self,
-        target: &Target,
-        transaction: &Transaction,
-        payload: &CommandPayload,
-        now: Instant,
-    ) -> Repetition {
-        let expired = |command: &SeenCommand| {
-            let response = command.response.as_ref();
+    pub(super) fn check(&mut self, command: &ReceivedCommand, now: Instant) -> Repetition {
+        let expired = |seen: &SeenCommand| {
+            let response = seen.response.as_ref();
             response.is_some_and(|(_, at)| now.duration_since(*at) >= MEMORY)
         };
-        self.commands.retain(|command| !expired(command));
-        if let Some(position) = self.position(target, transaction, payload) {
-            let response = self
-                .commands
-                .get(position)
-                .and_then(|command| command.response.as_ref());
-            return match response {
-                Some((response, _)) => Repetition::Done(response.clone()),
-                None => Repetition::InProgress,
-            };
+        self.commands.retain(|seen| !expired(seen));
+        match self.commands.iter().find(|seen| seen.is_same(command)) {
+            Some(SeenCommand { response: None, .. }) => return Repetition::InProgress,
+            Some(SeenCommand {
+                response: Some((response, _)),
+                ..
+            }) if !command.must_be_carried_out() => return Repetition::Done(response.clone()),
+            _ => {}
         }
-        self.commands
-            .retain(|command| command.transaction != *transaction || command.target != *target);
-        if self.commands.len() >= COMMANDS_MAX {
-            self.commands.pop_front();
+        self.commands.retain(|seen| !seen.is_ended_by(command));
+        self.last = CommandNumber(self.last.0 + 1);
+        if let Some(transaction) = command.transaction.clone() {
+            if self.commands.len() >= COMMANDS_MAX {
+                self.commands.pop_front();
+            }
+            self.commands.push_back(SeenCommand {
+                number: self.last,
+                target: command.target.clone(),
+                outlets: command.outlets.clone(),
+                transaction,
+                payload: command.payload.clone(),
+                response: None,
+            });
         }
-        self.commands.push_back(SeenCommand {
-            target: target.clone(),
-            transaction: transaction.clone(),
-            payload: payload.clone(),
-            response: None,
-        });
-        Repetition::New
+        Repetition::New(self.last)
     }
 
     /// Remembers the response to a command.
-    pub(super) fn done(
-        &mut self,
-        target: &Target,
-        transaction: &Transaction,
-        payload: &CommandPayload,
-        response: &str,
-        now: Instant,
-    ) {
-        let position = self.position(target, transaction, payload);
-        if let Some(command) = position.and_then(|position| self.commands.get_mut(position)) {
-            command.response = Some((response.to_owned(), now));
+    pub(super) fn done(&mut self, number: CommandNumber, response: &str, now: Instant) {
+        let seen = self.commands.iter_mut().find(|seen| seen.number == number);
+        if let Some(seen) = seen {
+            seen.response = Some((response.to_owned(), now));
         }
     }
+}
 
-    /// Forgets a command whose target does not exist.
-    pub(super) fn forget(&mut self, target: &Target, transaction: &Transaction, payload: &CommandPayload) {
-        if let Some(position) = self.position(target, transaction, payload) {
-            self.commands.remove(position);
+impl ReceivedCommand {
+    /// Whether it is carried out although the same command was done before: a read, and an OFF of what may be on.
+    fn must_be_carried_out(&self) -> bool {
+        match self.payload.action {
+            Action::Read => true,
+            Action::Switch(Switch::To(Power::Off)) => self.state != Some(Power::Off),
+            _ => false,
         }
     }
+}
 
-    fn position(
-        &self,
-        target: &Target,
-        transaction: &Transaction,
-        payload: &CommandPayload,
-    ) -> Option<usize> {
-        self.commands.iter().position(|command| {
-            command.transaction == *transaction && command.target == *target && command.payload == *payload
-        })
+impl SeenCommand {
+    fn is_same(&self, command: &ReceivedCommand) -> bool {
+        Some(&self.transaction) == command.transaction.as_ref()
+            && self.target == command.target
+            && self.payload == command.payload
+    }
+
+    fn is_ended_by(&self, command: &ReceivedCommand) -> bool {
+        if self.is_same(command) {
+            return true;
+        }
+        let same_transaction =
+            Some(&self.transaction) == command.transaction.as_ref() && self.target == command.target;
+        let changes = command.payload.action != Action::Read && self.payload != command.payload;
+        same_transaction || changes && self.shares_outlet(command)
+    }
+
+    fn shares_outlet(&self, command: &ReceivedCommand) -> bool {
+        let same = |a: &OutletPath, b: &OutletPath| {
+            a.device == b.device && (a.outlet.is_none() || b.outlet.is_none() || a.outlet == b.outlet)
+        };
+        self.outlets
+            .iter()
+            .any(|ours| command.outlets.iter().any(|path| same(ours, path)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use planner::Power;
-
     use super::*;
-    use crate::domain::{command::Action, device_command::Switch};
-
-    fn outlet(path: &str) -> Target {
-        Target::Outlet(path.parse().unwrap())
-    }
-
-    fn payload(action: Action) -> CommandPayload {
-        CommandPayload {
-            action,
-            lifetime: None,
-            ttl: Duration::from_secs(10),
-        }
-    }
 
     const ON: Action = Action::Switch(Switch::To(Power::On));
     const OFF: Action = Action::Switch(Switch::To(Power::Off));
+    const TOGGLE: Action = Action::Switch(Switch::Toggle);
+
+    /// To the group `all`, or to an outlet that is as the command wants it.
+    fn command(path: &str, action: Action, transaction: &str) -> ReceivedCommand {
+        let (target, outlets) = if path == "all" {
+            let members = ["heater", "mats/1"].map(|path| path.parse().unwrap());
+            (Target::Group("all".parse().unwrap()), members.into())
+        } else {
+            let path: OutletPath = path.parse().unwrap();
+            (Target::Outlet(path.clone()), [path].into())
+        };
+        ReceivedCommand {
+            target,
+            outlets,
+            state: Some(if action == ON { Power::On } else { Power::Off }),
+            payload: CommandPayload {
+                action,
+                lifetime: None,
+                ttl: Duration::from_secs(10),
+            },
+            transaction: (!transaction.is_empty()).then(|| Transaction::Text(transaction.to_owned())),
+        }
+    }
+
+    /// Which of these commands are carried out; each is done before the next one comes.
+    fn carried_out(commands: &[(&str, Action, &str)]) -> Vec<bool> {
+        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
+        let mut is_new = |(path, action, transaction): &(&str, Action, &str)| match repeats
+            .check(&command(path, *action, transaction), now)
+        {
+            Repetition::New(number) => {
+                repeats.done(number, "ok", now);
+                true
+            }
+            _ => false,
+        };
+        commands.iter().map(&mut is_new).collect()
+    }
 
     #[test]
     fn the_same_command_is_not_carried_out_twice_within_a_minute() {
         let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
-        let (target, transaction) = (outlet("heater"), Transaction::Text("t".to_owned()));
-        let check =
-            |repeats: &mut RepeatedCommands, now| repeats.check(&target, &transaction, &payload(ON), now);
-        assert_eq!(check(&mut repeats, now), Repetition::New);
-        assert_eq!(check(&mut repeats, now), Repetition::InProgress);
-        repeats.done(&target, &transaction, &payload(ON), "ok", now);
-        assert_eq!(check(&mut repeats, now), Repetition::Done("ok".to_owned()));
-        assert_eq!(check(&mut repeats, now + MEMORY), Repetition::New);
+        let on = command("heater", ON, "t");
+        let Repetition::New(number) = repeats.check(&on, now) else {
+            panic!("the first is new");
+        };
+        assert_eq!(repeats.check(&on, now), Repetition::InProgress);
+        repeats.done(number, "ok", now);
+        assert_eq!(repeats.check(&on, now), Repetition::Done("ok".to_owned()));
+        assert!(matches!(repeats.check(&on, now + MEMORY), Repetition::New(_)));
     }
 
     #[test]
     fn another_command_with_the_same_transaction_is_carried_out() {
-        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
-        let transaction = Transaction::Text("t".to_owned());
-        for (path, action) in [
-            ("heater", Action::Read),
-            ("heater", ON),
-            ("heater", OFF),
-            ("lamp", OFF),
-            ("heater", ON),
-            ("heater", OFF),
+        let commands = [
+            ("heater", Action::Read, "t"),
+            ("heater", ON, "t"),
+            ("heater", OFF, "t"),
+            ("lamp", OFF, "t"),
+            ("heater", ON, "t"),
+            ("heater", OFF, "t"),
+        ];
+        assert_eq!(carried_out(&commands), [true; 6]);
+    }
+
+    #[test]
+    fn a_command_after_a_different_one_is_no_repetition() {
+        for other in [
+            ("mats/1", ON, "b"),
+            ("mats/1", ON, ""),
+            ("mats/1", Action::OnFor(MEMORY), "a"),
+            ("mats", ON, "b"),
+            ("all", TOGGLE, "b"),
         ] {
-            let (target, payload) = (outlet(path), payload(action));
-            let repetition = repeats.check(&target, &transaction, &payload, now);
-            assert_eq!(repetition, Repetition::New, "{path} {action}");
-            repeats.done(&target, &transaction, &payload, "ok", now);
+            let commands = [("mats/1", OFF, "a"), other, ("mats/1", OFF, "a")];
+            assert_eq!(carried_out(&commands), [true; 3], "{other:?}");
         }
+    }
+
+    #[test]
+    fn commands_to_other_outlets_and_equal_ones_end_no_memory() {
+        for other in [
+            ("mats/2", ON, "b"),
+            ("heater", ON, "a"),
+            ("mats/1", TOGGLE, "b"),
+            ("mats/1", Action::Read, "b"),
+        ] {
+            let commands = [("mats/1", TOGGLE, "a"), other, ("mats/1", TOGGLE, "a")];
+            assert_eq!(carried_out(&commands), [true, true, false], "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_off_is_a_repetition_only_while_the_outlet_is_off() {
+        for (state, repeated) in [(Some(Power::Off), false), (Some(Power::On), true), (None, true)] {
+            let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
+            let mut off = command("heater", OFF, "t");
+            let Repetition::New(number) = repeats.check(&off, now) else {
+                panic!("the first is new");
+            };
+            off.state = state;
+            assert_eq!(repeats.check(&off, now), Repetition::InProgress, "{state:?}");
+            repeats.done(number, "ok", now);
+            let carried_out = matches!(repeats.check(&off, now), Repetition::New(_));
+            assert_eq!(carried_out, repeated, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn the_response_belongs_to_the_command_that_got_it() {
+        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
+        let off = command("heater", OFF, "t");
+        let Repetition::New(first) = repeats.check(&off, now) else {
+            panic!("the first is new");
+        };
+        repeats.check(&command("heater", ON, ""), now);
+        assert!(matches!(repeats.check(&off, now), Repetition::New(_)));
+        repeats.done(first, "superseded", now);
+        assert_eq!(repeats.check(&off, now), Repetition::InProgress);
     }
 
     #[test]
     fn the_memory_is_bounded() {
         let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
         for number in 0..2 * COMMANDS_MAX {
-            let transaction = Transaction::Number(number.into());
-            repeats.check(&outlet("heater"), &transaction, &payload(ON), now);
+            repeats.check(&command("heater", ON, &number.to_string()), now);
         }
         assert_eq!(repeats.commands.len(), COMMANDS_MAX);
-        let last = Transaction::Number((2 * COMMANDS_MAX - 1).into());
-        repeats.forget(&outlet("heater"), &last, &payload(ON));
-        assert_eq!(repeats.commands.len(), COMMANDS_MAX - 1);
     }
 }

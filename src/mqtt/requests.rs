@@ -59,12 +59,17 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
         _ => match schedule::decode(name, payload) {
             Some(decoded) => decoded.map(BridgeRequest::Scheduler),
             None => Decoded::Refused {
-                error: PayloadError::UnknownRequest {
-                    known: [&REQUESTS[..], &schedule::REQUESTS].concat().join(", "),
-                },
+                error: unknown(),
                 transaction: transaction_of(payload),
             },
         },
+    }
+}
+
+/// The error for a request that does not exist.
+pub(super) fn unknown() -> PayloadError {
+    PayloadError::UnknownRequest {
+        known: [&REQUESTS[..], &schedule::REQUESTS].concat().join(", "),
     }
 }
 

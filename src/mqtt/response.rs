@@ -45,7 +45,7 @@ pub(super) fn of_command(
     json(&ResponseBody {
         members: members(&outcome.members, confirmed),
         transaction: context.transaction.as_ref(),
-        latency_ms: u64::try_from(now.duration_since(context.received).as_millis()).unwrap_or(u64::MAX),
+        latency_ms: context.latency_ms(now),
         ..body
     })
 }

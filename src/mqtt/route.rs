@@ -7,12 +7,12 @@ use planner::{GroupId, ScheduleId};
 
 use crate::domain::{
     command::Target,
-    topics::{BridgeTopic, ParsedTopic, RequestName, TopicError, Topics, Verb},
+    topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, TopicError, Topics, Verb},
 };
 
 /// What an incoming message is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Route<'a> {
     /// A value for sensors.
     Sensor,
     /// `bridge/devices`: of an earlier run if it is retained.
@@ -31,6 +31,9 @@ pub(super) enum Route {
     HomeAssistantStatus,
     /// A discovery message.
     Discovery(NodeId),
+    /// A command or request to something that cannot exist, because a level of its topic is no id, and the topic of its
+    /// response.
+    Invalid { name: InvalidName<'a>, response: String },
     /// Nothing to act on, and nothing that a response could be addressed to.
     Ignored(TopicError),
 }
@@ -60,7 +63,7 @@ impl Router {
     }
 
     /// What a message on a topic is about. `retain` is the flag of the message.
-    pub(super) fn route(&self, topic: &str, retain: bool) -> Route {
+    pub(super) fn route<'a>(&self, topic: &'a str, retain: bool) -> Route<'a> {
         if self.sensors.contains(topic) {
             return Route::Sensor;
         }
@@ -84,7 +87,15 @@ impl Router {
             },
             Ok(ParsedTopic::Schedule { group, schedule }) => Route::Schedule { group, schedule },
             Ok(ParsedTopic::Request(name)) => Route::Request(name),
-            Err(error) => Route::Ignored(error),
+            Err(error) => self.invalid(topic, error),
+        }
+    }
+
+    fn invalid<'a>(&self, topic: &'a str, error: TopicError) -> Route<'a> {
+        let is_id = !matches!(error, TopicError::Foreign | TopicError::NotACommand);
+        match self.topics.invalid(topic).filter(|_| is_id) {
+            Some((name, response)) => Route::Invalid { name, response },
+            None => Route::Ignored(error),
         }
     }
 }
@@ -142,9 +153,35 @@ mod tests {
                 Route::Discovery("tapo2mqtt_mats".parse().unwrap()),
             ),
             ("garden/heater/set", Route::Ignored(TopicError::Foreign)),
+            ("tapo2mqtt/mats/1/2/set", Route::Ignored(TopicError::NotACommand)),
         ] {
             assert_eq!(router.route(topic, false), route, "{topic}");
         }
+    }
+
+    #[test]
+    fn a_command_to_what_cannot_exist_has_a_response_topic() {
+        let router = router();
+        for (topic, expected) in [
+            ("Living Room/set", "Living Room/response"),
+            ("Living Room/set/state", "Living Room/response"),
+            ("ü/get", "ü/response"),
+            ("/set", "/response"),
+            ("Mats/1/set", "Mats/1/response"),
+            ("mats/One/set/mode", "mats/One/response"),
+            ("group/Driveway/set", "group/Driveway/response"),
+            ("group/driveway/set/schedule/Morning", "group/driveway/response"),
+            ("bridge/request/Plan", "bridge/response/Plan"),
+        ] {
+            match router.route(&format!("tapo2mqtt/{topic}"), false) {
+                Route::Invalid { response, .. } => {
+                    assert_eq!(response, format!("tapo2mqtt/{expected}"), "{topic}");
+                }
+                other => panic!("{topic}: {other:?}"),
+            }
+        }
+        let long = format!("tapo2mqtt/{}/set", "x".repeat(1000));
+        assert!(matches!(router.route(&long, false), Route::Ignored(_)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     commands::Commands,
-    decode::{DecodeContext, Decoded, Transaction, decode, decode_switch},
+    decode::{DecodeContext, Decoded, Transaction, decode, decode_switch, transaction_of},
     deleted::DeletedEntities,
     health::HealthCollector,
     inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
@@ -25,23 +25,23 @@ use super::{
     options::link_options,
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
     reload::{self, ReadSettings, ReloadStep, Reloader},
-    repeats::Repetition,
+    repeats::{ReceivedCommand, Repetition},
     requests::{self, BridgeRequest, identify},
     response,
     retained::RetainedCommands,
     route::{Route, Router},
+    unknown::UnknownName,
 };
 use crate::{
     config::{Loader, Settings},
     domain::{
         command::Target,
-        command_error::ErrorCode,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
         reply::CommandOutcome,
         request_reply::RequestResult,
         scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
-        topics::{BridgeTopic, ParsedTopic, RequestName, Topics, Verb},
+        topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics, Verb},
     },
     homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
     store::StateFileStatus,
@@ -53,6 +53,8 @@ use crate::{
 };
 use planner::{GroupId, ScheduleId, rules::Rules};
 
+/// Where commands of this task come from, for the log.
+const SOURCE: &str = "mqtt";
 /// Between two publications of `bridge/health`.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the loop checks that it is in time.
@@ -277,6 +279,14 @@ impl MqttTask {
                 }
             }
             Route::Discovery(node) => self.publisher.on_discovery(node, payload, retain),
+            Route::Invalid { name, response } => {
+                // Requests and reads need no payload. A retained message comes again after each reconnect.
+                let is_cleared = payload.is_empty()
+                    && !(matches!(name, InvalidName::Request(_)) || topic.ends_with("/get"));
+                if !is_cleared && (!retain || self.retained.is_new(topic)) {
+                    self.on_invalid(topic, &name, response, payload);
+                }
+            }
             Route::Ignored(error) => debug!(topic = %topic.escape_debug(), %error, "ignored a message"),
         }
     }
@@ -286,23 +296,53 @@ impl MqttTask {
             zone: &self.publisher.rules().location.zone,
             now: self.publisher.now(),
         };
-        match decode(target, verb, payload, context) {
-            Decoded::Ignored => {}
-            Decoded::Accepted { command, transaction } => {
-                let action = command.action;
-                let shown = transaction.as_ref().map(ToString::to_string);
-                match self.commands.send(target.clone(), command, transaction) {
-                    Repetition::New if self.may_log() => {
-                        info!(path = %target, %action, transaction = shown, "command");
-                    }
-                    Repetition::New | Repetition::InProgress => {}
+        match (
+            decode(target, verb, payload, context),
+            self.publisher.unknown(target),
+        ) {
+            (Decoded::Ignored, _) => {}
+            (Decoded::Accepted { transaction, .. } | Decoded::Refused { transaction, .. }, Some(unknown)) => {
+                self.refuse(target, transaction.as_ref(), unknown.code, &unknown.message);
+            }
+            (Decoded::Accepted { command, transaction }, None) => {
+                debug!(path = %target, action = %command.action, "command received");
+                let repetition = self.commands.send(ReceivedCommand {
+                    target: target.clone(),
+                    outlets: self.publisher.outlets(target),
+                    state: self.publisher.confirmed(target),
+                    payload: command,
+                    transaction,
+                });
+                match repetition {
+                    Repetition::New(_) | Repetition::InProgress => {}
                     Repetition::Done(response) => self.publisher.respond(target, response),
                 }
             }
-            Decoded::Refused { error, transaction } => {
+            (Decoded::Refused { error, transaction }, None) => {
                 self.refuse(target, transaction.as_ref(), error.code(), &error.to_string());
             }
         }
+    }
+
+    /// A command or request whose topic names what cannot exist.
+    fn on_invalid(&mut self, topic: &str, name: &InvalidName<'_>, responds_on: String, payload: &[u8]) {
+        let transaction = transaction_of(payload);
+        let transaction = transaction.as_ref();
+        let (code, message, response) =
+            if let Some(UnknownName { code, message }) = self.publisher.invalid(name) {
+                let response = response::of_refused_command(transaction, code, &message);
+                (code, message, response)
+            } else {
+                let error = requests::unknown();
+                let (code, message) = (error.code(), error.to_string());
+                let response = response::of_refused_request(transaction, code, &message);
+                (code, message, response)
+            };
+        if self.may_log() {
+            warn!(topic, code, source = SOURCE, "command failed: {message}");
+        }
+        self.publisher.publish_invalid(name, code, &message);
+        self.publisher.send(responds_on, response);
     }
 
     /// Enables or disables a schedule: a request to the scheduler whose response is that of a command.
@@ -331,9 +371,6 @@ impl MqttTask {
     }
 
     fn on_request(&mut self, name: RequestName, payload: &[u8]) {
-        if self.may_log() {
-            info!(request = name.as_str(), "request");
-        }
         match requests::decode(name.as_str(), payload) {
             Decoded::Ignored => {}
             Decoded::Accepted {
@@ -439,20 +476,13 @@ impl MqttTask {
 
     /// Publishes the response to a command: always after a failure, on success if it has a transaction.
     fn on_command_done(&mut self, context: &CommandContext, outcome: &CommandOutcome) {
-        let target = &context.target;
+        let (target, now) = (&context.target, Instant::now());
         let confirmed = |target: &_| self.publisher.confirmed(target);
-        let response = response::of_command(context, outcome, confirmed, Instant::now());
+        let response = response::of_command(context, outcome, confirmed, now);
         let error = outcome.result.as_ref().err();
-        let code = error.map(|error| error.code);
-        self.commands.done(context, code, &response);
-        if let Some(error) = error.filter(|_| self.may_log()) {
-            let (action, code) = (context.payload.action, error.code.as_str());
-            match error.code {
-                ErrorCode::Superseded | ErrorCode::ShuttingDown => {
-                    info!(path = %target, %action, code, "command failed: {error}");
-                }
-                _ => warn!(path = %target, %action, code, "command failed: {error}"),
-            }
+        self.commands.done(context, &response);
+        if self.may_log() {
+            log_done(context, outcome, now);
         }
         // After a failure, a client that showed the new state already gets the old one again. After a read, the state is
         // published even if it did not change.
@@ -462,14 +492,20 @@ impl MqttTask {
         if error.is_some() || context.transaction.is_some() {
             self.publisher.respond(target, response);
         }
+        if error.is_some_and(|error| error.code.is_failure()) {
+            self.publisher
+                .publish_failure(target, context.payload.action, outcome);
+        }
     }
 
     fn on_request_done(&mut self, context: &RequestContext, result: &RequestResult) {
         let response = response::of_request(context, result);
         match &context.responds_on {
             ResponseTopic::Request(name) => {
-                if let Err(error) = result {
-                    self.log_failed_request(name, error.code(), error);
+                match result {
+                    Ok(_) if self.may_log() => info!(request = name.as_str(), "request done"),
+                    Ok(_) => {}
+                    Err(error) => self.log_failed_request(name, error.code(), error),
                 }
                 if let Some(response) = response {
                     self.publisher.respond_to_request(name, response);
@@ -478,8 +514,7 @@ impl MqttTask {
             ResponseTopic::Group(group) => {
                 let target = Target::Group(group.clone());
                 if let Err(error) = result {
-                    self.log_failed_command(&target, error.code(), error);
-                    self.publisher.republish(&target);
+                    self.on_refused(&target, error.code(), error);
                 }
                 if let Some(response) = response {
                     self.publisher.respond(&target, response);
@@ -496,16 +531,18 @@ impl MqttTask {
         code: &'static str,
         message: &str,
     ) {
-        self.log_failed_command(target, code, &message);
         let response = response::of_refused_command(transaction, code, message);
         self.publisher.respond(target, response);
-        self.publisher.republish(target);
+        self.on_refused(target, code, &message);
     }
 
-    fn log_failed_command(&mut self, target: &Target, code: &str, error: &dyn Display) {
+    /// A command that never was one: the state is published again, and the failure reported.
+    fn on_refused(&mut self, target: &Target, code: &str, error: &dyn Display) {
         if self.may_log() {
-            warn!(path = %target, code, "command failed: {error}");
+            warn!(path = %target, code, source = SOURCE, "command failed: {error}");
         }
+        self.publisher.republish(target);
+        self.publisher.publish_refused(target, code, error);
     }
 
     fn log_failed_request(&mut self, name: &RequestName, code: &str, error: &dyn Display) {
@@ -601,6 +638,28 @@ impl MqttTask {
             }
         }
         outcome
+    }
+}
+
+/// One line for each command: done, or failed with code and reason.
+fn log_done(context: &CommandContext, outcome: &CommandOutcome, now: Instant) {
+    let (path, action) = (&context.target, context.payload.action);
+    let transaction = context.transaction.as_ref().map(ToString::to_string);
+    let latency_ms = context.latency_ms(now);
+    match &outcome.result {
+        Ok(_) if context.is_read() => debug!(%path, %action, latency_ms, transaction, "command done"),
+        Ok(applied) => {
+            let state = applied.power().map(|power| power.to_string());
+            info!(%path, %action, state, source = SOURCE, latency_ms, transaction, "command done");
+        }
+        Err(error) => {
+            let code = error.code.as_str();
+            if error.code.is_failure() {
+                warn!(%path, %action, code, source = SOURCE, latency_ms, transaction, "command failed: {error}");
+            } else {
+                info!(%path, %action, code, source = SOURCE, latency_ms, transaction, "command not carried out: {error}");
+            }
+        }
     }
 }
 

@@ -324,6 +324,13 @@ impl Running {
         payloads.iter().map(|payload| parsed(payload)).collect()
     }
 
+    /// All events of a type that the probe remembers.
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let payloads = self.probe.payloads("tapo2mqtt/bridge/event");
+        let events = payloads.iter().map(|payload| parsed(payload));
+        events.filter(|event| event["type"] == kind).collect()
+    }
+
     /// What a topic of the bridge holds for a new subscriber.
     pub async fn retained(&self, topic: &str) -> Value {
         let payload = self.broker.retained(&format!("tapo2mqtt/{topic}")).await;
@@ -334,12 +341,12 @@ impl Running {
     /// and seen by then; a command that waits for its device may still be open.
     pub async fn barrier(&self) {
         let mark = format!("{:016x}", rand::random::<u64>());
-        self.publish(
-            "barrier/set",
-            json!({ "state": "ON", "transaction": mark }).to_string(),
-        )
+        let payload = json!({ "transaction": mark }).to_string();
+        self.publish("bridge/request/override/list", payload).await;
+        self.expect("bridge/response/override/list", |answer| {
+            answer["transaction"] == mark.as_str()
+        })
         .await;
-        self.answer("barrier", &mark).await;
         self.probe.catch_up().await;
     }
 

@@ -8,6 +8,7 @@ use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
     bridge::{Running, Setup, dead_address},
+    log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
 };
@@ -461,6 +462,136 @@ async fn a_retained_command_is_refused() {
     assert_eq!(changes(&plug), []);
     let answer = bridge.set("plug", "good", json!({ "state": word(wanted) })).await;
     assert_eq!(answer["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_topic_that_names_nothing_is_answered_with_the_ids() {
+    let log = Log::capture();
+    let strip = Simulator::strip(Profile::P300).start().await.unwrap();
+    let group = "[[group]]\nid = \"driveway\"\noutlets = [\"mats/1\"]\n";
+    let setup = Setup::new().device("mats", strip.address()).rules(group);
+    let bridge = setup.start().await;
+    bridge.available("mats").await;
+    let (devices, groups) = ("known devices are mats", "known groups are driveway");
+    let cases = [
+        ("Living Room/set", "Living Room", "unknown_device", devices),
+        ("nobody/set", "nobody", "unknown_device", devices),
+        ("Mats/1/set", "Mats/1", "unknown_device", devices),
+        (
+            "mats/One/set/state",
+            "mats/One",
+            "unknown_outlet",
+            "known outlets are 1, 2, 3",
+        ),
+        ("group/Driveway/set", "group/Driveway", "unknown_group", groups),
+        ("group/heat/get", "group/heat", "unknown_group", groups),
+        (
+            "group/driveway/set/schedule/Morning",
+            "group/driveway",
+            "unknown_schedule",
+            "there are no schedules",
+        ),
+    ];
+    for (topic, path, code, known) in cases {
+        bridge.probe.forget();
+        let payload = json!({ "state": "ON", "transaction": topic });
+        bridge.publish(topic, payload.to_string()).await;
+        let answer = bridge.answer(path, topic).await;
+        assert_eq!(answer["error"]["code"], code, "{topic}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(known), "{topic}: {message}");
+        let event = bridge.expect("bridge/event", |_| true).await;
+        assert_eq!(event["type"], "command_failed", "{topic}");
+        let lines = log.lines();
+        let warned = lines.iter().filter(|line| line.contains(message));
+        assert_eq!(warned.count(), 1, "{topic}: {lines:?}");
+    }
+    bridge.publish("bridge/request/Plan", "").await;
+    let answer = bridge.expect("bridge/response/Plan", |_| true).await;
+    assert_eq!(answer["error"]["code"], "unknown_request");
+    assert_eq!(changes(&strip), []);
+}
+
+#[tokio::test]
+async fn a_command_has_one_log_line_and_a_failure_one_event() {
+    let log = Log::capture();
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let group = "[[group]]\nid = \"all\"\noutlets = [\"plug\", \"dead\"]\n";
+    let setup = Setup::new()
+        .device("plug", plug.address())
+        .device("dead", dead_address().await);
+    let bridge = setup.rules(group).start().await;
+    bridge.available("plug").await;
+    let lines = |transaction: &str| {
+        let mine = format!("transaction=\"{transaction}\"");
+        let lines = log.lines().into_iter().filter(|line| line.contains(&mine));
+        lines.collect::<Vec<_>>()
+    };
+
+    bridge.set("plug", "good", json!({ "state": "ON" })).await;
+    let done = lines("good");
+    assert_eq!(done.len(), 1, "{done:?}");
+    for part in [
+        "INFO",
+        "command done",
+        "path=plug",
+        "action=ON",
+        "state=\"ON\"",
+        "source=\"mqtt\"",
+        "latency_ms=",
+    ] {
+        assert!(done[0].contains(part), "{done:?} lacks {part}");
+    }
+    assert_eq!(bridge.events("command_failed"), Vec::<Value>::new());
+
+    bridge.set("all", "bad", json!({ "state": "ON" })).await;
+    let answer = bridge
+        .set("group/all", "half", json!({ "state": "OFF", "ttl": 0.5 }))
+        .await;
+    assert_eq!(answer["error"]["code"], "not_ready");
+    let failed = lines("half");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    for part in [
+        "WARN",
+        "path=group/all",
+        "code=\"not_ready\"",
+        "command failed: dead: ",
+    ] {
+        assert!(failed[0].contains(part), "{failed:?} lacks {part}");
+    }
+    let event = bridge
+        .expect("bridge/event", |event| {
+            event["device"] == "dead" && event["type"] == "command_failed"
+        })
+        .await;
+    assert_eq!((&event["group"], &event["outlet"]), (&json!("all"), &Value::Null));
+    let message = event["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("dead: OFF failed: ") && message.ends_with("(not_ready)"),
+        "{message}"
+    );
+    bridge.barrier().await;
+    // That of the device "all", which does not exist, and that of the member that failed.
+    assert_eq!(bridge.events("command_failed").len(), 2);
+}
+
+#[tokio::test]
+async fn an_off_after_an_on_is_not_taken_for_a_repetition() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let bridge = Setup::new().device("plug", plug.address()).start().await;
+    bridge.available("plug").await;
+    for (transaction, state) in [("a", "ON"), ("b", "OFF"), ("a", "ON"), ("b", "OFF")] {
+        bridge.probe.forget();
+        let answer = bridge.set("plug", transaction, json!({ "state": state })).await;
+        assert_eq!(answer["state"], state);
+        assert_eq!(plug.relay(1), state == "ON", "{transaction}");
+    }
+    // Nor is one after the button switched it on.
+    plug.press(1).unwrap();
+    bridge.expect("plug", |state| state["state"] == "ON").await;
+    bridge.probe.forget();
+    bridge.set("plug", "b", json!({ "state": "OFF" })).await;
+    assert!(!plug.relay(1));
 }
 
 #[tokio::test]

@@ -686,7 +686,6 @@ async fn a_repeated_command_is_executed_once_per_transaction() {
     let mut harness = LoopHarness::start().await;
     let off = || Applied::unasked(&path("lamp"), Some(Power::Off));
     for (topic, payload, action) in [
-        ("lamp/get", r#"{"transaction":"t1"}"#, Action::Read),
         (
             "lamp/set",
             r#"{"state":"ON","transaction":"t1"}"#,
@@ -694,8 +693,8 @@ async fn a_repeated_command_is_executed_once_per_transaction() {
         ),
         (
             "lamp/set",
-            r#"{"state":"OFF","transaction":"t1"}"#,
-            Action::Switch(Switch::To(Power::Off)),
+            r#"{"state":"TOGGLE","transaction":"t1"}"#,
+            Action::Switch(Switch::Toggle),
         ),
     ] {
         let command = harness.command(topic, payload).await;
