@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    io::{self, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, ExitCode},
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tapo2mqtt: cannot start: {error}");
+            // Whether anybody reads it does not matter any more.
+            let _unwritten = writeln!(io::stderr(), "tapo2mqtt: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -65,6 +67,10 @@ fn start_again(program: &Path) -> ExitCode {
         command.env_remove(name);
     }
     let error = command.exec();
-    eprintln!("tapo2mqtt: cannot start {} again: {error}", program.display());
+    let _unwritten = writeln!(
+        io::stderr(),
+        "tapo2mqtt: cannot start {} again: {error}",
+        program.display()
+    );
     ExitCode::FAILURE
 }

@@ -13,12 +13,21 @@ use planner::SLUG_MAX;
 /// Ids that topics have another use for.
 const RESERVED: [&str; 2] = ["bridge", "group"];
 
-/// Reads a `config.yaml` of HeatTrax and writes it as our settings: TOML, with every change of behaviour as a
-/// comment in front.
+/// Settings of another program as ours.
+#[derive(Debug)]
+pub struct Migrated {
+    /// TOML, with every change of behavior as a comment in front.
+    pub settings: String,
+    /// What the file says and these settings do not. Nothing of it is switched: what depends on it is disabled or
+    /// left out, with a comment there.
+    pub losses: Vec<String>,
+}
+
+/// Reads a `config.yaml` of HeatTrax and writes it as our settings.
 ///
 /// # Errors
 /// If there is no such file, or it is not YAML.
-pub fn heattrax(file: &Path) -> Result<String, Problems> {
+pub fn heattrax(file: &Path) -> Result<Migrated, Problems> {
     Ok(heattrax::migrate(&config::foreign(file)?))
 }
 
@@ -27,6 +36,7 @@ pub fn heattrax(file: &Path) -> Result<String, Problems> {
 struct Draft {
     lines: Vec<String>,
     changes: Vec<String>,
+    losses: Vec<String>,
 }
 
 impl Draft {
@@ -45,23 +55,59 @@ impl Draft {
         self.lines.push(line);
     }
 
-    /// A change of behaviour; the same one again is listed once.
-    fn change(&mut self, change: impl Into<String>) {
-        // Names come from the file, and a comment is one line.
-        let change = change.into().replace(char::is_control, " ");
+    /// A comment at this place.
+    fn comment(&mut self, text: &str) {
+        self.lines.push(format!("# {}", one_line(text)));
+    }
+
+    /// A change of behavior; the same one again is listed once.
+    fn change(&mut self, change: impl AsRef<str>) {
+        let change = one_line(change.as_ref());
         if !self.changes.contains(&change) {
             self.changes.push(change);
         }
     }
 
-    fn finish(self, title: &str) -> String {
-        let changes = self.changes.iter().map(|change| format!("# - {change}\n"));
-        format!(
-            "# {title}\n#\n# What is different now:\n{}{}\n",
-            changes.collect::<String>(),
-            self.lines.join("\n")
-        )
+    /// Something that could not be converted, and what was done instead.
+    fn loss(&mut self, loss: impl AsRef<str>) {
+        self.losses.push(one_line(loss.as_ref()));
     }
+
+    /// Puts another one behind this one.
+    fn append(&mut self, other: Self) {
+        self.lines.extend(other.lines);
+        other.changes.into_iter().for_each(|change| self.change(change));
+        self.losses.extend(other.losses);
+    }
+
+    fn finish(self, title: &str) -> Migrated {
+        let list = |lines: &[String]| {
+            lines
+                .iter()
+                .map(|line| format!("# - {line}\n"))
+                .collect::<String>()
+        };
+        let mut head = format!("# {title}\n#\n");
+        if !self.losses.is_empty() {
+            head += &format!(
+                "# Not converted, so disabled or left out. Correct each by hand:\n{}#\n",
+                list(&self.losses)
+            );
+        }
+        let changes = list(&self.changes);
+        Migrated {
+            settings: format!(
+                "{head}# What is different now:\n{changes}{}\n",
+                self.lines.join("\n")
+            ),
+            losses: self.losses,
+        }
+    }
+}
+
+/// Names come from the file, and a comment is one line.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// An id made from a name that none of `taken` has.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{ExitError, load};
+use super::{ExitError, load, output};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
@@ -61,7 +61,7 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
             result: Err(why.to_owned()),
         });
     }
-    print(&rows);
+    output::print(&table(&rows))?;
     match rows.iter().filter(|row| row.result.is_err()).count() {
         0 => Ok(()),
         failed => Err(ExitError::Unwell(format!(
@@ -177,13 +177,14 @@ fn described(address: &str, seen: &Seen) -> String {
     format!("{address}: {name}{}, {}, {outlets}", seen.model, seen.firmware)
 }
 
-fn print(rows: &[Row]) {
+fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
-    for row in rows {
+    let line = |row: &Row| {
         let (word, text) = match &row.result {
             Ok(text) => ("ok", text),
             Err(text) => ("failed", text),
         };
-        println!("{:<width$}  {word:<6}  {text}", row.what);
-    }
+        format!("{:<width$}  {word:<6}  {text}\n", row.what)
+    };
+    rows.iter().map(line).collect()
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
-use super::{ExitAction, ExitError, signals::Signals, sources};
+use super::{ExitAction, ExitError, output, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::{DemoArgs, SettingsArgs},
@@ -42,7 +42,7 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Exi
     let log_level = telemetry::start(settings.log.level, settings.log.format)?;
     let loader = config::Loader::new(move || stage.settings(&sources));
     let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
-    println!("{}", welcome(&settings));
+    output::print(&welcome(&settings))?;
     let after = signals.run(bridge).await;
     if let Some(broker) = broker {
         broker.stop().await;

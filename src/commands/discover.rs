@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{ExitError, load};
+use super::{ExitError, load, output};
 use crate::{
     cli::{DiscoverArgs, SettingsArgs},
     devices::{Discovered, discover as search},
@@ -18,33 +18,34 @@ pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Re
     // All at the same time: the wait is one for all.
     let answers = search(&targets, wait).await;
     let found: BTreeMap<IpAddr, Discovered> = answers.into_iter().map(|device| (device.ip, device)).collect();
+    output::print(&list(&found, args.wait))
+}
+
+fn list(found: &BTreeMap<IpAddr, Discovered>, waited: u64) -> String {
     if found.is_empty() {
-        println!("No device answered within {} s.", args.wait);
-        println!(
-            "Devices answer broadcasts on their own network only; try --target with a device's address."
-        );
-        return Ok(());
-    }
-    println!(
-        "{:<16} {:<12} {:<18} {:<9} type",
-        "address", "model", "mac", "protocol"
-    );
-    for device in found.values() {
-        let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
-        println!(
-            "{:<16} {:<12} {:<18} {:<9} {}",
-            device.address(),
-            or_unknown(&device.model),
-            or_unknown(&device.mac),
-            or_unknown(&device.protocol),
-            or_unknown(&device.device_type),
+        return format!(
+            "No device answered within {waited} s.\nDevices answer broadcasts on their own network only; try --target \
+             with a device's address.\n"
         );
     }
-    println!("\nReady to paste; give each an id that says what it switches:\n");
+    let row = |cells: [&str; 5]| {
+        let [address, model, mac, protocol, kind] = cells;
+        format!("{address:<16} {model:<12} {mac:<18} {protocol:<9} {kind}\n")
+    };
+    let mut text = row(["address", "model", "mac", "protocol", "type"]);
     for device in found.values() {
-        print!("{}", as_settings(device));
+        let or_unknown = |text: &'_ Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+        text += &row([
+            &device.address(),
+            &or_unknown(&device.model),
+            &or_unknown(&device.mac),
+            &or_unknown(&device.protocol),
+            &or_unknown(&device.device_type),
+        ]);
     }
-    Ok(())
+    text += "\nReady to paste; give each an id that says what it switches:\n\n";
+    text.extend(found.values().map(as_settings));
+    text
 }
 
 fn as_settings(device: &Discovered) -> String {

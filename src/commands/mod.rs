@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod discover;
 mod healthcheck;
+mod output;
 mod plan;
 mod run;
 mod shell;
@@ -19,6 +20,7 @@ use crate::{
     app::bridge::StartError,
     cli::{Cli, CliCommand, MigrateArgs, MigrationSource, SettingsArgs},
     config::{self, Problems, Settings, Sources},
+    migrate::Migrated,
     system::telemetry,
 };
 
@@ -45,6 +47,9 @@ pub enum ExitError {
     /// The operating system refused something.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// Standard output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(std::io::Error),
     /// A check failed; the command has shown why.
     #[error("{0}")]
     Unwell(String),
@@ -112,9 +117,16 @@ fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {
 }
 
 fn migrate(args: &MigrateArgs) -> Result<(), ExitError> {
-    let settings = match args.from {
+    let Migrated { settings, losses } = match args.from {
         MigrationSource::Heattrax => crate::migrate::heattrax(&args.file)?,
     };
-    print!("{settings}");
-    Ok(())
+    output::print(&settings)?;
+    if losses.is_empty() {
+        return Ok(());
+    }
+    Err(ExitError::Unwell(format!(
+        "not all of {} could be converted; the comments in the output say what to correct:\n  {}",
+        args.file.display(),
+        losses.join("\n  ")
+    )))
 }

@@ -5,13 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
+    fmt::{self, Write as _},
 };
 
 use jiff::{SignedDuration, Span, Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::{ExitError, load};
+use super::{ExitError, load, output};
 use crate::{
     cli::{PlanArgs, SettingsArgs},
     system::clock::Clock,
@@ -67,19 +67,15 @@ pub(super) fn plan(args: &PlanArgs, settings: &SettingsArgs) -> Result<(), ExitE
     let rules = load(settings)?.rules;
     let from = args.at.unwrap_or_else(|| Clock::system().now());
     let outlook = look(&rules, from, args.days);
-    let mut out = io::stdout().lock();
-    let written = if args.json {
-        serde_json::to_writer_pretty(&mut out, &outlook)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(out))
+    let text = if args.json {
+        serde_json::to_string_pretty(&outlook).map_err(std::io::Error::from)? + "\n"
     } else {
-        write(&mut out, &outlook, &rules)
+        let mut text = String::new();
+        // A text has room for everything.
+        let _infallible = write(&mut text, &outlook, &rules);
+        text
     };
-    match written {
-        // `| head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    output::print(&text)
 }
 
 fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
@@ -148,7 +144,7 @@ fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%FT%T%:z").to_string()
 }
 
-fn write(out: &mut impl io::Write, outlook: &PlanOutlook, rules: &Rules) -> io::Result<()> {
+fn write(out: &mut String, outlook: &PlanOutlook, rules: &Rules) -> fmt::Result {
     let zone = &rules.location.zone;
     let name = zone.iana_name().unwrap_or("local time");
     writeln!(out, "{} to {} ({name})", outlook.from, outlook.until)?;

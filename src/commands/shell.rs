@@ -1,17 +1,15 @@
 //! `completions` and `man`: for packages, from the definition of the command line.
 
-use std::io::{self, Write as _};
-
 use clap::CommandFactory as _;
 
-use super::ExitError;
+use super::{ExitError, output};
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<(), ExitError> {
     // The generator panics when it cannot write, as into a pipe that is closed.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tapo2mqtt", &mut script);
-    Ok(io::stdout().write_all(&script)?)
+    output::print(&String::from_utf8_lossy(&script))
 }
 
 pub(super) fn man(args: &ManArgs) -> Result<(), ExitError> {
@@ -26,5 +24,5 @@ pub(super) fn man(args: &ManArgs) -> Result<(), ExitError> {
     };
     let mut page = Vec::new();
     clap_mangen::Man::new(wanted).render(&mut page)?;
-    Ok(io::stdout().write_all(&page)?)
+    output::print(&String::from_utf8_lossy(&page))
 }

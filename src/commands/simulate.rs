@@ -3,7 +3,7 @@
 use tapo_simulator::{Simulator, serve_control};
 use tokio::{net::TcpListener, signal};
 
-use super::ExitError;
+use super::{ExitError, output};
 use crate::{
     cli::SimulateArgs,
     system::telemetry::{self, Format, Level},
@@ -18,17 +18,20 @@ pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
         .discovery(args.discovery)
         .start()
         .await?;
-    println!(
-        "{} of {} listens on {} with {}",
+    output::print(&format!(
+        "{} of {} listens on {} with {}\n",
         args.profile,
         args.username,
         device.address(),
         args.protocol
-    );
+    ))?;
     match args.control {
         Some(address) => {
             let listener = TcpListener::bind(address).await?;
-            println!("faults and counters: http://{}/", listener.local_addr()?);
+            output::print(&format!(
+                "faults and counters: http://{}/\n",
+                listener.local_addr()?
+            ))?;
             tokio::select! {
                 never = serve_control(listener, vec![device.handle()]) => match never {},
                 interrupted = signal::ctrl_c() => interrupted?,

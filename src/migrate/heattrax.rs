@@ -2,12 +2,16 @@
 //! with `automation`, and groups with `schedules`.
 
 mod edge;
+mod schedule;
+mod sensor;
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-use self::edge::{Edge, clock, minutes_of};
+use serde_json::Value;
+
+use self::{edge::Edge, schedule::ScheduleDraft, sensor::Sensor};
 use super::{
-    Draft, free_slug,
+    Draft, Migrated, free_slug,
     source::{Node, ReadPaths},
 };
 
@@ -15,12 +19,13 @@ use super::{
 const PLACEHOLDERS: [&str; 2] = ["your_tapo_username", "your_tapo_password"];
 /// HeatTrax's own defaults.
 const THRESHOLD_F: f64 = 34.0;
-const MORNING_HOURS: (f64, f64) = (6.0, 8.0);
+const MORNING_HOURS: (u32, u32) = (6, 8);
 const MAX_RUNTIME_HOURS: f64 = 6.0;
 const COOLDOWN_MINUTES: f64 = 30.0;
-/// Names and topics of the two sensors that stand for HeatTrax's weather service.
-const TEMPERATURE: &str = "outdoor";
-const PRECIPITATION: &str = "precipitation";
+/// Our longest limit, in hours.
+const LONGEST_LIMIT: f64 = 366.0 * 24.0;
+/// The last outlet of the longest strip, counted from 0.
+const OUTLET_MAX: i64 = 31;
 
 /// Why a part of the file has no place here.
 const REASONS: [(&str, &str); 9] = [
@@ -61,11 +66,10 @@ struct Migration<'a> {
     devices: Vec<(String, String)>,
     /// Outlets that a group has.
     taken: Vec<String>,
-    needs_temperature: bool,
-    needs_precipitation: bool,
+    sensors: BTreeSet<Sensor>,
 }
 
-pub(super) fn migrate(value: &Value) -> String {
+pub(super) fn migrate(value: &Value) -> Migrated {
     let taken = ReadPaths::default();
     let mut migration = Migration {
         root: Node::root(value, &taken),
@@ -74,16 +78,13 @@ pub(super) fn migrate(value: &Value) -> String {
         group_ids: Vec::new(),
         devices: Vec::new(),
         taken: Vec::new(),
-        needs_temperature: false,
-        needs_precipitation: false,
+        sensors: BTreeSet::new(),
     };
     migration.run();
     let Migration {
-        mut draft,
-        mut groups,
-        ..
+        mut draft, groups, ..
     } = migration;
-    draft.lines.append(&mut groups.lines);
+    draft.append(groups);
     draft.finish(
         "Made from a configuration of HeatTrax by `tapo2mqtt migrate heattrax`. Test it with `check`.",
     )
@@ -102,7 +103,7 @@ impl Migration<'_> {
         for (name, node) in devices.get("groups").entries() {
             self.group(&name, &node);
         }
-        self.sensors();
+        sensor::write_all(self.sensors.iter().copied(), &mut self.draft);
         self.left_over();
     }
 
@@ -120,8 +121,8 @@ impl Migration<'_> {
         self.draft.key("host", "127.0.0.1");
         let location = self.root.get("location");
         self.draft.section("[location]");
-        for key in ["latitude", "longitude"] {
-            if let Some(degrees) = location.number(key) {
+        for (key, most) in [("latitude", 90.0), ("longitude", 180.0)] {
+            if let Some(degrees) = location.number(key, -most..=most) {
                 self.draft.key(key, degrees);
             }
         }
@@ -167,7 +168,11 @@ impl Migration<'_> {
         if node.get("ip_address").exists() {
             items.push(node.clone());
         }
-        let outlets: Vec<String> = items.iter().flat_map(|item| self.outlets(item)).collect();
+        let mut checks = Vec::new();
+        let outlets: Vec<String> = items
+            .iter()
+            .flat_map(|item| self.outlets(name, item, &mut checks))
+            .collect();
         if outlets.is_empty() {
             self.draft.change(format!(
                 "The group {name} has no outlets of its own and is left out."
@@ -179,12 +184,13 @@ impl Migration<'_> {
         self.groups.section("[[group]]");
         self.groups.key("id", id);
         self.groups.key("name", name.replace('_', " "));
+        for check in checks {
+            self.groups.comment(&check);
+        }
         self.groups.key("outlets", outlets);
         self.groups.section("[group.safety]");
-        let safety = self.root.get("safety");
-        let max_on = safety.number("max_runtime_hours").unwrap_or(MAX_RUNTIME_HOURS);
-        let cooldown = safety.number("cooldown_minutes").unwrap_or(COOLDOWN_MINUTES);
-        self.limits(Some(max_on), Some(cooldown));
+        let defaults = (Some(MAX_RUNTIME_HOURS), Some(COOLDOWN_MINUTES));
+        limits(&self.root.get("safety"), defaults, &mut self.groups);
         if !enabled {
             self.draft.change(format!(
                 "The group {name} was disabled: all its schedules are disabled."
@@ -194,20 +200,38 @@ impl Migration<'_> {
     }
 
     /// The outlets of an item as ids of ours, without those that another group has. A device with one address
-    /// is written once.
-    fn outlets(&mut self, item: &Node<'_>) -> Vec<String> {
+    /// is written once. What a person must check about them goes to `checks`.
+    fn outlets(&mut self, group: &str, item: &Node<'_>, checks: &mut Vec<String>) -> Vec<String> {
         let name = item.text("name");
-        let Some(address) = item.text("ip_address") else {
+        let shown = name.clone().unwrap_or_else(|| "an item".to_owned());
+        let address = item.text("ip_address");
+        let positions = item.integers("outlets", 0..=OUTLET_MAX);
+        let (Some(address), Some(positions)) = (
+            address,
+            positions.or((!item.get("outlets").exists()).then(Vec::new)),
+        ) else {
+            self.draft.loss(format!(
+                "{shown} of the group {group} is left out: its address or its outlets could not be read."
+            ));
             return Vec::new();
         };
         let id = self.device(address, name);
-        let positions = item.integers("outlets").unwrap_or_default();
         let wanted = if positions.is_empty() {
             vec![id.clone()]
         } else {
-            self.draft.change("Outlets count from 1, not from 0.");
+            self.draft.change(
+                "Outlets count from 1, not from 0, and their order may be another one: check those with a comment \
+                 \"CHECK\".",
+            );
             let outlet = |position: &i64| format!("{id}/{}", position.saturating_add(1));
-            positions.iter().map(outlet).collect()
+            let wanted: Vec<String> = positions.iter().map(outlet).collect();
+            checks.push(format!(
+                "CHECK {shown}: HeatTrax's outlets {positions:?} are taken for {}. HeatTrax counted them in the order in \
+                 which the device lists them, and some models list the last one first. Compare with the names and \
+                 positions that `tapo2mqtt check` and the request `identify` show.",
+                wanted.join(", ")
+            ));
+            wanted
         };
         let mut free = Vec::new();
         for outlet in wanted {
@@ -244,31 +268,6 @@ impl Migration<'_> {
         id
     }
 
-    fn sensors(&mut self) {
-        let sensors = [
-            (self.needs_temperature, TEMPERATURE, "/temperature_f", Some("°F")),
-            (self.needs_precipitation, PRECIPITATION, "/precipitation", None),
-        ];
-        for (needed, id, pointer, unit) in sensors {
-            if !needed {
-                continue;
-            }
-            self.draft.section("[[sensor]]");
-            self.draft.key("id", id);
-            self.draft.key("topic", "weather/outdoor");
-            self.draft.key("pointer", pointer);
-            if let Some(unit) = unit {
-                self.draft.key("unit", unit);
-            }
-            self.draft.change(
-                "The weather is not fetched from the internet. Let Home Assistant or Node-RED publish it to \
-                 weather/outdoor, as {\"temperature_f\": 30.2, \"precipitation\": true}. Until then, and when it is \
-                 older than 30 minutes, schedules with conditions are off, as HeatTrax had it while its weather \
-                 service was offline.",
-            );
-        }
-    }
-
     /// Everything that is ignored is named.
     fn left_over(&mut self) {
         for path in self.root.left_over() {
@@ -280,180 +279,158 @@ impl Migration<'_> {
             });
         }
     }
-}
 
-impl Migration<'_> {
     /// The schedules of a group.
-    fn schedules(&mut self, name: &str, node: &Node<'_>, enabled: bool) {
+    fn schedules(&mut self, group: &str, node: &Node<'_>, enabled: bool) {
         let mut ids = Vec::new();
         for schedule in node.list("schedules") {
-            self.unified(&schedule, enabled, &mut ids);
+            let draft = self.unified(&schedule, enabled, &mut ids);
+            self.finish(draft, group, node);
         }
-        self.by_weather(node, enabled);
-        self.by_clock(name, node, enabled);
+        for draft in self.by_weather(node, enabled) {
+            self.finish(draft, group, node);
+        }
+        if let Some(draft) = self.by_clock(group, node, enabled) {
+            self.finish(draft, group, node);
+        }
     }
 
-    /// `max_on` and `cooldown`, where they are set.
-    fn limits(&mut self, hours: Option<f64>, minutes: Option<f64>) {
-        let keys = [
-            ("max_on", hours.map(|hours| hours * 3600.0)),
-            ("cooldown", minutes.map(|minutes| minutes * 60.0)),
-        ];
-        for (key, seconds) in keys {
-            match seconds {
-                Some(seconds) if seconds >= 1.0 => self.groups.key(key, seconds),
-                Some(_) => self.groups.key(key, "none"),
-                None => {}
-            }
+    /// Writes a schedule. The limits of all groups are its limits too.
+    fn finish(&mut self, mut draft: ScheduleDraft, group: &str, node: &Node<'_>) {
+        let safety = self.root.get("safety");
+        for value in [
+            node.get("enabled"),
+            safety.get("max_runtime_hours"),
+            safety.get("cooldown_minutes"),
+        ] {
+            draft.lose(value.left_over());
         }
+        self.sensors.extend(draft.finish(group, &mut self.groups));
     }
 
     /// A schedule of the newest shape.
-    fn unified(&mut self, node: &Node<'_>, enabled: bool, ids: &mut Vec<String>) {
+    fn unified(&self, node: &Node<'_>, enabled: bool, ids: &mut Vec<String>) -> ScheduleDraft {
         let name = node.text("name").unwrap_or_else(|| "schedule".to_owned());
         let id = free_slug(&name, ids);
         ids.push(id.clone());
-        self.schedule(&id, node.flag("enabled").unwrap_or(true) && enabled);
+        let enabled = node.flag("enabled").unwrap_or(true) && enabled;
+        let mut draft = ScheduleDraft::new(id, name, enabled);
         if let Some(priority) = node.text("priority") {
-            self.groups.key("priority", priority.to_lowercase());
+            draft.priority(&priority);
         }
-        let days = node.integers("days");
+        let days = node.integers("days", 1..=7);
         if let Some(days) = &days {
-            self.groups.key("days", days.clone());
+            draft.days(days);
         }
         // YAML 1.1 reads a bare `on` as true.
-        let one_of = |keys: [&str; 2]| keys.map(|key| node.get(key)).into_iter().find(Node::exists);
-        let edge = |keys| one_of(keys).and_then(|node| Edge::of(&node));
-        let edges = (edge(["on", "true"]), edge(["off", "false"]));
-        self.window(&name, edges, days.is_some_and(|days| days.len() < 7));
+        let edges = [["on", "true"], ["off", "false"]];
+        if node.flag("all_day") == Some(true) {
+            edges.as_flattened().iter().for_each(|key| node.skip(key));
+            draft.all_day();
+        } else {
+            let [start, end] = edges.map(|keys| {
+                let found = keys.map(|key| node.get(key)).into_iter().find(Node::exists);
+                found.and_then(|node| Edge::of(&node))
+            });
+            draft.window(start, end, days.is_some_and(|days| days.len() < 7));
+        }
         let wanted = node.get("conditions");
-        self.conditions(
-            wanted.number("temperature_max"),
+        // There is no opposite of our condition; a schedule that wants it is not understood.
+        let ice = wanted.parsed("black_ice_risk", |value| value.as_bool().filter(|wanted| *wanted));
+        draft.conditions(
+            wanted.number("temperature_max", ..),
             wanted.flag("precipitation_active"),
+            ice.map(|_| self.root.get("thresholds").get("black_ice_detection"))
+                .as_ref(),
         );
-        let safety = node.get("safety");
-        let (hours, minutes) = (
-            safety.number("max_runtime_hours"),
-            safety.number("cooldown_minutes"),
-        );
-        if hours.is_some() || minutes.is_some() {
-            self.groups.section("[group.schedule.safety]");
-            self.limits(hours, minutes);
-        }
-    }
-
-    fn schedule(&mut self, id: &str, enabled: bool) {
-        self.groups.section("[[group.schedule]]");
-        self.groups.key("id", id);
-        self.groups.key("enabled", enabled);
-    }
-
-    fn window(&mut self, name: &str, edges: (Option<Edge>, Option<Edge>), some_days: bool) {
-        let (Some(start), Some(end)) = edges else {
-            self.groups.key("all_day", true);
-            self.draft.change(format!(
-                "The times of {name:?} could not be read; it lasts all day. Correct that."
-            ));
-            return;
-        };
-        start.write("start", &mut self.groups);
-        end.write("end", &mut self.groups);
-        let next_day = end.usual() <= start.usual();
-        match (&start, &end) {
-            (_, Edge::After { .. }) => {
-                self.draft
-                    .change("A schedule with a duration ends after it, also past midnight.");
-            }
-            (Edge::Clock(at), Edge::Sun { .. }) if !next_day => {
-                self.groups.key("end_not_before", clock(at + 1));
-                self.draft.change(format!(
-                    "{name:?} ends at once where the sun is earlier than its start; HeatTrax then went on for a day."
-                ));
-            }
-            (Edge::Sun { .. }, Edge::Clock(at)) if !next_day => {
-                self.groups.key("start_not_after", clock(at.saturating_sub(1)));
-                self.draft.change(format!(
-                    "{name:?} starts just before its end where the sun is later than that; HeatTrax then went on \
-                     for a day."
-                ));
-            }
-            _ => {}
-        }
-        if some_days && (next_day || matches!(end, Edge::After { .. })) {
-            self.draft.change(format!(
-                "{name:?} goes past midnight: its days are those it starts on, and it then lasts to its end. \
-                 HeatTrax looked at the day on both sides of midnight."
-            ));
-        }
-    }
-
-    fn conditions(&mut self, at_most: Option<f64>, precipitation: Option<bool>) {
-        let mut when = Vec::new();
-        if let Some(limit) = at_most {
-            self.needs_temperature = true;
-            when.push(format!(
-                "{{ sensor = \"{TEMPERATURE}\", at_most = {} }}",
-                json!(limit)
-            ));
-        }
-        if let Some(wanted) = precipitation {
-            self.needs_precipitation = true;
-            when.push(format!("{{ sensor = \"{PRECIPITATION}\", is = {wanted} }}"));
-        }
-        if !when.is_empty() {
-            self.groups.line(format!("when = [{}]", when.join(", ")));
-        }
+        draft.limits(&node.get("safety"));
+        draft.lose(node.left_over());
+        draft
     }
 
     /// The rules about weather of the older shapes. The single device had none to choose from.
-    fn by_weather(&mut self, node: &Node<'_>, enabled: bool) {
+    fn by_weather(&self, node: &Node<'_>, enabled: bool) -> Vec<ScheduleDraft> {
         let (rules, morning) = (node.get("automation"), self.root.get("morning_mode"));
         let alone = node.get("ip_address").exists();
-        let weather = rules.flag("weather_control").unwrap_or(alone);
-        let precipitation = rules.flag("precipitation_control").unwrap_or(alone);
-        let in_the_morning = rules.flag("morning_mode").unwrap_or(alone);
+        let keys = ["weather_control", "precipitation_control", "morning_mode"];
+        // One that cannot be read is not off: its schedule is written, and disabled.
+        let [weather, precipitation, in_the_morning] =
+            keys.map(|key| rules.flag(key).unwrap_or(alone || rules.get(key).exists()));
         let thresholds = self.root.get("thresholds");
-        let threshold = thresholds.number("temperature_f").unwrap_or(THRESHOLD_F);
-        let edges = [
-            ("start", morning.number("start_hour").unwrap_or(MORNING_HOURS.0)),
-            ("end", morning.number("end_hour").unwrap_or(MORNING_HOURS.1)),
-        ];
-        let limit = morning.number("temperature_f").unwrap_or(threshold);
+        let threshold = thresholds.number("temperature_f", ..);
+        let mut common: Vec<Node<'_>> = keys.map(|key| rules.get(key)).into();
+        common.push(thresholds.get("temperature_f"));
+        let mut drafts = Vec::new();
         if weather && precipitation {
-            self.schedule("precipitation", enabled);
-            self.groups.key("priority", "critical");
-            self.groups.key("all_day", true);
-            self.conditions(Some(threshold), Some(true));
+            let mut draft =
+                ScheduleDraft::new("precipitation".to_owned(), "precipitation".to_owned(), enabled);
+            draft.priority("critical");
+            draft.all_day();
+            draft.conditions(Some(threshold.unwrap_or(THRESHOLD_F)), Some(true), None);
+            common.iter().for_each(|node| draft.lose(node.left_over()));
+            drafts.push(draft);
         }
-        if morning.flag("enabled").unwrap_or(false) && weather && in_the_morning {
-            self.schedule("morning", enabled);
-            for (key, hour) in edges {
-                self.groups.key(key, format!("{hour:02}:00"));
-            }
-            self.conditions(Some(limit), None);
+        let wanted = morning.flag("enabled").unwrap_or(morning.get("enabled").exists());
+        if wanted && weather && in_the_morning {
+            let mut draft = ScheduleDraft::new("morning".to_owned(), "morning".to_owned(), enabled);
+            let edge = |key, default| {
+                let hour = match morning.get(key).exists() {
+                    true => morning.parsed(key, |value| u32::try_from(value.as_u64()?).ok())?,
+                    false => default,
+                };
+                (hour < 24).then_some(Edge::Clock(hour * 60))
+            };
+            draft.window(
+                edge("start_hour", MORNING_HOURS.0),
+                edge("end_hour", MORNING_HOURS.1),
+                false,
+            );
+            let limit = morning.number("temperature_f", ..).or(threshold);
+            draft.conditions(Some(limit.unwrap_or(THRESHOLD_F)), None, None);
+            let sources = common.iter().chain([&morning]);
+            sources.for_each(|node| draft.lose(node.left_over()));
+            drafts.push(draft);
         }
+        drafts
     }
 
     /// The schedule of the older shapes.
-    fn by_clock(&mut self, name: &str, node: &Node<'_>, enabled: bool) {
-        if !node.get("automation").flag("schedule_control").unwrap_or(false) {
-            return;
+    fn by_clock(&mut self, group: &str, node: &Node<'_>, enabled: bool) -> Option<ScheduleDraft> {
+        let rules = node.get("automation");
+        if !rules
+            .flag("schedule_control")
+            .unwrap_or(rules.get("schedule_control").exists())
+        {
+            return None;
         }
         let times = node.get("schedule");
-        let days = times.integers("days");
-        self.schedule("schedule", enabled);
+        let mut draft = ScheduleDraft::new("schedule".to_owned(), group.to_owned(), enabled);
+        let days = times.integers("days", 0..=6);
         if let Some(days) = &days {
             self.draft.change("Days count from 1 (Monday) to 7, not from 0.");
             let ours: Vec<i64> = days.iter().map(|day| day.saturating_add(1)).collect();
-            self.groups.key("days", ours);
+            draft.days(&ours);
         }
-        let time = |key| {
-            times
-                .text(key)
-                .and_then(|text| minutes_of(&text))
-                .map(Edge::Clock)
-        };
-        let edges = (time("on_time"), time("off_time"));
-        self.window(name, edges, days.is_some_and(|days| days.len() < 7));
+        let time = |key| Edge::clock(&times, key);
+        let some_days = days.is_some_and(|days| days.len() < 7);
+        draft.window(time("on_time"), time("off_time"), some_days);
+        draft.lose(times.left_over());
+        draft.lose(rules.get("schedule_control").left_over());
+        Some(draft)
+    }
+}
+
+/// `max_on` and `cooldown`, where they or a default are set.
+fn limits(safety: &Node<'_>, defaults: (Option<f64>, Option<f64>), draft: &mut Draft) {
+    // A limit of nothing is no reason to have no limit.
+    let hours = safety.number("max_runtime_hours", 1.0 / 3600.0..=LONGEST_LIMIT);
+    let minutes = safety.number("cooldown_minutes", 0.0..=LONGEST_LIMIT * 60.0);
+    if let Some(hours) = hours.or(defaults.0) {
+        draft.key("max_on", hours * 3600.0);
+    }
+    match minutes.or(defaults.1).map(|minutes| minutes * 60.0) {
+        Some(seconds) if seconds >= 1.0 => draft.key("cooldown", seconds),
+        Some(_) => draft.key("cooldown", "none"),
+        None => {}
     }
 }

@@ -1,10 +1,14 @@
 //! Settings of another program, and which of them were looked at.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    ops::{RangeBounds, RangeInclusive},
+};
 
 use serde_json::Value;
 
-/// The paths of all values that were read.
+/// The paths of all values that were read and understood.
 pub(super) type ReadPaths = RefCell<BTreeSet<String>>;
 
 /// A value with its path.
@@ -42,25 +46,47 @@ impl<'a> Node<'a> {
         !self.value.is_null()
     }
 
+    /// A value that is understood. Any other counts as not read.
+    pub(super) fn parsed<T>(&self, key: &str, parse: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
+        let node = self.get(key);
+        let parsed = parse(node.value)?;
+        self.taken.borrow_mut().insert(node.path);
+        Some(parsed)
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<String> {
-        match self.take(key) {
-            Value::String(text) => Some(text.clone()),
-            _ => None,
-        }
+        self.parsed(key, |value| value.as_str().map(str::to_owned))
     }
 
-    pub(super) fn number(&self, key: &str) -> Option<f64> {
-        self.take(key).as_f64()
+    /// A number within a range.
+    pub(super) fn number(&self, key: &str, range: impl RangeBounds<f64>) -> Option<f64> {
+        self.parsed(key, |value| {
+            value.as_f64().filter(|number| range.contains(number))
+        })
     }
 
+    /// A boolean, also in the words that only YAML 1.1 has for it.
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
-        self.take(key).as_bool()
+        self.parsed(key, |value| match value {
+            Value::Bool(flag) => Some(*flag),
+            Value::String(word) => match word.to_lowercase().as_str() {
+                "yes" | "on" | "true" => Some(true),
+                "no" | "off" | "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        })
     }
 
-    /// The whole numbers of a list.
-    pub(super) fn integers(&self, key: &str) -> Option<Vec<i64>> {
-        let list = self.take(key).as_array()?;
-        Some(list.iter().filter_map(Value::as_i64).collect())
+    /// A list of whole numbers within a range.
+    pub(super) fn integers(&self, key: &str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let integer = |value: &Value| value.as_i64().filter(|number| range.contains(number));
+        self.parsed(key, |value| value.as_array()?.iter().map(integer).collect())
+    }
+
+    /// Counts a value and all below it as read: it has no effect.
+    pub(super) fn skip(&self, key: &str) {
+        self.taken.borrow_mut().insert(self.get(key).path);
     }
 
     /// The values of a list.
@@ -86,9 +112,11 @@ impl<'a> Node<'a> {
         entries
     }
 
-    /// The paths of all values below this one that were not read.
+    /// The paths of all values from this one on that were not read.
     pub(super) fn left_over(&self) -> Vec<String> {
         match self.value {
+            _ if self.taken.borrow().contains(&self.path) => Vec::new(),
+            Value::Null => Vec::new(),
             Value::Object(_) => self
                 .entries()
                 .iter()
@@ -97,14 +125,7 @@ impl<'a> Node<'a> {
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 self.items().iter().flat_map(Self::left_over).collect()
             }
-            _ if self.taken.borrow().contains(&self.path) => Vec::new(),
             _ => vec![self.path.clone()],
         }
-    }
-
-    fn take(&self, key: &str) -> &'a Value {
-        let node = self.get(key);
-        self.taken.borrow_mut().insert(node.path);
-        node.value
     }
 }

@@ -2,23 +2,39 @@ use std::{fs, path::PathBuf};
 
 use super::*;
 use crate::config::{Settings, Sources, load};
-use planner::rules::Group;
+use planner::{condition::Test, rules::Group, window::Window};
 
-/// What a file becomes, and what that means to our loader.
+/// What a file becomes, and what that means to our loader. Nothing of it is lost.
 fn migrated(yaml: &str) -> (String, Settings) {
+    let (migrated, settings) = converted(yaml);
+    assert_eq!(migrated.losses, [] as [&str; 0]);
+    (migrated.settings, settings)
+}
+
+fn converted(yaml: &str) -> (Migrated, Settings) {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| -> PathBuf {
         let path = directory.path().join(name);
         fs::write(&path, content).unwrap();
         path
     };
-    let toml = heattrax(&file("config.yaml", yaml)).unwrap();
+    let migrated = heattrax(&file("config.yaml", yaml)).unwrap();
+    let toml = &migrated.settings;
     let sources = Sources {
-        file: Some(file("tapo2mqtt.toml", &toml)),
+        file: Some(file("tapo2mqtt.toml", toml)),
         environment: Vec::new(),
     };
     let settings = load(&sources).unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
-    (toml, settings)
+    (migrated, settings)
+}
+
+/// A group of one plug with one schedule.
+fn one_schedule(schedule: &str, rest: &str) -> String {
+    format!(
+        "location: {{ latitude: 40.7, longitude: -74.0, timezone: America/New_York }}\n\
+         devices:\n  groups:\n    mats:\n      items: [{{ name: Mat, ip_address: 192.168.1.100 }}]\n      \
+         schedules: [{schedule}]\n{rest}"
+    )
 }
 
 fn group<'a>(settings: &'a Settings, id: &str) -> &'a Group {
@@ -100,7 +116,6 @@ fn groups_with_schedules_become_ours() {
         "start = \"06:00\"",
         "end = \"sunrise+00:30\"",
         "fallback_end = \"08:00\"",
-        "end_not_before = \"06:01\"",
         "start = \"sunset-01:30\"",
         "for = 9000.0",
         "at_most = 32.0",
@@ -122,11 +137,11 @@ fn every_change_is_listed_at_the_top() {
         "override_default",
         "Vacation mode was on",
         "Outlets count from 1",
+        "\"Morning Black Ice Protection\" does not run on a day",
         "driveway-mat/2 was in two groups",
         "The group lights was disabled",
-        "HeatTrax then went on for a day",
         "ends after it, also past midnight",
-        "\"Night\" goes past midnight",
+        "If \"Night\" goes past midnight",
         "weather/outdoor",
         "weather_api.* is not taken over",
         "scheduler.* is not taken over",
@@ -193,6 +208,198 @@ fn the_first_shape_had_one_device() {
 }
 
 #[test]
+fn black_ice_and_a_whole_day_are_converted() {
+    // HeatTrax's own documented example.
+    let schedule =
+        "{ name: Black Ice, priority: critical, all_day: true, conditions: { black_ice_risk: true } }";
+    let thresholds = "thresholds:\n  black_ice_detection: { enabled: true, temperature_max_f: 36, \
+                      dew_point_spread_f: 5.4, humidity_min_percent: 85 }\n";
+    let (toml, settings) = migrated(&one_schedule(schedule, thresholds));
+    let [schedule] = group(&settings, "mats").schedules.as_slice() else {
+        panic!("{toml}")
+    };
+    assert!(schedule.enabled);
+    assert_eq!(schedule.window, Window::ALL_DAY);
+    let [condition] = schedule.conditions.as_slice() else {
+        panic!("{toml}")
+    };
+    let Test::BlackIce(ice) = &condition.test else {
+        panic!("{toml}")
+    };
+    let thresholds = &ice.thresholds;
+    assert_eq!(
+        (
+            thresholds.temperature_at_most,
+            thresholds.spread_at_most,
+            thresholds.humidity_at_least
+        ),
+        (2.223, 3.0, 85.0),
+        "HeatTrax's limits are in °F and are met at the limit itself"
+    );
+    let units: Vec<_> = settings
+        .rules
+        .sensors
+        .iter()
+        .map(|sensor| sensor.id.as_str())
+        .collect();
+    assert_eq!(units, ["outdoor", "dew-point", "humidity"]);
+}
+
+#[test]
+fn what_loses_a_condition_or_its_times_is_disabled() {
+    let cold = "conditions: { temperature_max: 32 }";
+    let night = "on: { type: time, value: \"22:00\" }, off: { type: time, value: \"06:00\" }";
+    for (schedule, rest) in [
+        // Conditions.
+        (format!("{night}, conditions: {{ black_ice_risk: false }}"), ""),
+        (format!("{night}, conditions: {{ wind_max: 5 }}"), ""),
+        (format!("{night}, conditions: {{ temperature_max: cold }}"), ""),
+        (format!("{night}, conditions: [temperature_max]"), ""),
+        (
+            format!("{night}, conditions: {{ black_ice_risk: true }}"),
+            "thresholds: { black_ice_detection: { temperature_max_f: cold } }\n",
+        ),
+        (
+            format!("{night}, conditions: {{ black_ice_risk: true }}"),
+            "thresholds: { black_ice_detection: { enabled: false } }\n",
+        ),
+        // Times.
+        (
+            format!(
+                "{cold}, on: {{ type: time, value: \"06:00\" }}, off: {{ type: time, value: \"24:00\" }}"
+            ),
+            "",
+        ),
+        (
+            format!(
+                "{cold}, on: {{ type: time, value: \"06:00:00\" }}, off: {{ type: time, value: \"08:00\" }}"
+            ),
+            "",
+        ),
+        (
+            format!(
+                "{cold}, on: {{ type: time, value: \"o6:00\" }}, off: {{ type: time, value: \"08:00\" }}"
+            ),
+            "",
+        ),
+        (
+            format!("{cold}, on: {{ type: duration, value: 2 }}, off: {{ type: time, value: \"08:00\" }}"),
+            "",
+        ),
+        (
+            format!("{cold}, on: {{ type: time, value: \"06:00\" }}, off: {{ type: duration, value: 30 }}"),
+            "",
+        ),
+        (
+            format!(
+                "{cold}, on: {{ type: time, value: \"06:00\" }}, off: {{ type: sunrise, offset: 200, fallback: \"08:00\" }}"
+            ),
+            "",
+        ),
+        (format!("{cold}, on: {{ type: time, value: \"06:00\" }}"), ""),
+        (
+            format!(
+                "{cold}, on: {{ type: time, value: \"06:00\" }}, off: {{ type: time, value: \"06:00\" }}"
+            ),
+            "",
+        ),
+        (format!("{cold}, all_day: maybe"), ""),
+        (cold.to_owned(), ""),
+        // Days, limits, whether it runs at all.
+        (format!("{night}, days: [mon, tue]"), ""),
+        (format!("{night}, days: [0, 1]"), ""),
+        (format!("{night}, days: []"), ""),
+        (format!("{night}, months: [12, 1, 2]"), ""),
+        (format!("{night}, enabled: maybe"), ""),
+        (format!("{night}, safety: {{ max_runtime_hours: 0 }}"), ""),
+        (night.to_owned(), "safety: { max_runtime_hours: \"3\" }\n"),
+    ] {
+        let (
+            Migrated {
+                settings: toml,
+                losses,
+            },
+            settings,
+        ) = converted(&one_schedule(&format!("{{ name: Night, {schedule} }}"), rest));
+        assert!(
+            !group(&settings, "mats").schedules[0].enabled,
+            "{schedule}\n{toml}"
+        );
+        assert_eq!(losses.len(), 1, "{schedule}: {losses:?}");
+        assert!(
+            losses[0].contains("\"Night\" of the group mats is disabled"),
+            "{losses:?}"
+        );
+        let at = toml.find("[[group.schedule]]").unwrap();
+        assert!(toml[at..].contains("# Not converted: "), "{toml}");
+    }
+}
+
+#[test]
+fn words_of_yaml_1_1_are_booleans() {
+    let night = "on: { type: time, value: \"22:00\" }, off: { type: time, value: \"06:00\" }";
+    let (_, settings) = migrated(&one_schedule(&format!("{{ enabled: no, {night} }}"), ""));
+    assert!(!group(&settings, "mats").schedules[0].enabled);
+}
+
+#[test]
+fn the_older_shapes_lose_nothing_silently() {
+    let older = |rules: &str, rest: &str| {
+        let yaml = format!(
+            "devices:\n  groups:\n    mats:\n      items: [{{ name: Mat, ip_address: 192.168.1.100 }}]\n      \
+             automation: {{ {rules} }}\n{rest}"
+        );
+        let (Migrated { losses, .. }, settings) = converted(&yaml);
+        let schedules = group(&settings, "mats").schedules.clone();
+        (
+            losses.len(),
+            schedules.iter().filter(|schedule| schedule.enabled).count(),
+        )
+    };
+    let weather = "weather_control: true, precipitation_control: true, morning_mode: false";
+    assert_eq!(older(weather, ""), (0, 1));
+    assert_eq!(
+        older("weather_control: maybe, precipitation_control: true", ""),
+        (1, 0)
+    );
+    assert_eq!(older(weather, "thresholds: { temperature_f: cold }\n"), (1, 0));
+    let morning = "weather_control: true, morning_mode: true";
+    let hour = |hour: &str| format!("morning_mode: {{ enabled: true, start_hour: {hour} }}\n");
+    assert_eq!(older(morning, &hour("5")), (0, 1));
+    for bad in ["6.5", "24", "early", "8"] {
+        assert_eq!(older(morning, &hour(bad)), (1, 0), "{bad}");
+    }
+    let clock = "weather_control: false, schedule_control: true";
+    assert_eq!(older(clock, ""), (1, 0));
+}
+
+#[test]
+fn outlets_of_a_strip_are_to_be_checked() {
+    let yaml = |outlets: &str| {
+        format!(
+            "devices:\n  groups:\n    mats:\n      items:\n        - {{ name: Mat, ip_address: 192.168.1.100, \
+             outlets: {outlets} }}\n        - {{ name: Plug, ip_address: 192.168.1.101 }}\n"
+        )
+    };
+    let (toml, _) = migrated(&yaml("[2, 0]"));
+    let comment = toml
+        .lines()
+        .find(|line| line.starts_with("# CHECK Mat: HeatTrax's outlets [2, 0] are taken for mat/3, mat/1."));
+    assert!(comment.is_some_and(|line| line.contains("`identify`")), "{toml}");
+    // An outlet that cannot be read is not the whole strip.
+    for bad in ["[\"0\"]", "0", "[-1]", "[99]"] {
+        let (Migrated { losses, .. }, settings) = converted(&yaml(bad));
+        let outlets = &group(&settings, "mats").outlets;
+        assert_eq!(
+            outlets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["plug"],
+            "{bad}"
+        );
+        assert_eq!(losses.len(), 1, "{bad}");
+    }
+}
+
+#[test]
 fn nonsense_becomes_settings_that_load_all_the_same() {
     for yaml in [
         "a: 1\n",
@@ -201,8 +408,8 @@ fn nonsense_becomes_settings_that_load_all_the_same() {
         "device: { ip_address: 5 }\n",
         "devices: { groups: { \"a\\nb = 1\": {} } }\n",
     ] {
-        let (toml, _) = migrated(yaml);
-        assert!(toml.contains("What is different now"), "{toml}");
+        let (Migrated { settings, .. }, _) = converted(yaml);
+        assert!(settings.contains("What is different now"), "{settings}");
     }
     let missing = heattrax(Path::new("/nowhere/config.yaml")).unwrap_err();
     assert!(missing.to_string().contains("/nowhere/config.yaml"));

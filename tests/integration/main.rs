@@ -8,6 +8,7 @@
 mod bridge;
 mod catalogue;
 mod chaos;
+mod command_line;
 mod commands;
 mod countdown;
 mod cut;
