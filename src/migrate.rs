@@ -81,25 +81,18 @@ impl Draft {
     }
 
     fn finish(self, title: &str) -> Migrated {
-        let list = |lines: &[String]| {
-            lines
-                .iter()
-                .map(|line| format!("# - {line}\n"))
-                .collect::<String>()
-        };
-        let mut head = format!("# {title}\n#\n");
+        let mut lines = vec![format!("# {title}"), "#".to_owned()];
+        let item = |text: &String| format!("# - {text}");
         if !self.losses.is_empty() {
-            head += &format!(
-                "# Not converted, so disabled or left out. Correct each by hand:\n{}#\n",
-                list(&self.losses)
-            );
+            lines.push("# Not converted, so disabled or left out. Correct each by hand:".to_owned());
+            lines.extend(self.losses.iter().map(item));
+            lines.push("#".to_owned());
         }
-        let changes = list(&self.changes);
+        lines.push("# What is different now:".to_owned());
+        lines.extend(self.changes.iter().map(item));
+        lines.extend(self.lines);
         Migrated {
-            settings: format!(
-                "{head}# What is different now:\n{changes}{}\n",
-                self.lines.join("\n")
-            ),
+            settings: lines.join("\n") + "\n",
             losses: self.losses,
         }
     }

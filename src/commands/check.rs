@@ -15,17 +15,39 @@ use crate::{
         link::{LinkError, LoopbackCheck, RetainedProbe, Topic, check_loopback, probe_retained},
         link_options,
     },
-    system::tasks::Tasks,
+    system::{clock::Clock, tasks::Tasks},
 };
-use planner::{DeviceId, OutletPath};
+use planner::{DeviceId, OutletPath, rules::Rules, sun_days::SunDays};
 
 /// How long the broker may take to let us in.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);
+
+/// How far ahead the windows of schedules are looked at.
+const YEAR: usize = 366;
 
 /// One line of the table.
 struct Row {
     what: String,
     result: Result<String, String>,
+    /// Nothing is wrong, but somebody should know it.
+    is_note: bool,
+}
+
+impl Row {
+    fn new(what: impl Into<String>, result: Result<String, String>) -> Self {
+        Self {
+            what: what.into(),
+            result,
+            is_note: false,
+        }
+    }
+
+    fn note(what: impl Into<String>, text: String) -> Self {
+        Self {
+            is_note: true,
+            ..Self::new(what, Ok(text))
+        }
+    }
 }
 
 pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
@@ -36,30 +58,19 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
         .map_or("built-in defaults and environment".into(), |file| {
             file.display().to_string()
         });
-    let mut rows = vec![Row {
-        what: "settings".to_owned(),
-        result: Ok(file),
-    }];
+    let mut rows = vec![Row::new("settings", Ok(file))];
     let broker = broker(&settings).await?;
     let connected = broker.is_ok();
-    rows.push(Row {
-        what: "broker".to_owned(),
-        result: broker,
-    });
+    rows.push(Row::new("broker", broker));
     if let (true, Some(device)) = (connected, settings.devices.first()) {
-        rows.push(Row {
-            what: "permissions".to_owned(),
-            result: permissions(&settings, &device.id).await?,
-        });
+        rows.push(Row::new("permissions", permissions(&settings, &device.id).await?));
     }
     rows.extend(devices(&settings).await);
+    rows.extend(schedules(&settings.rules));
     if settings.needs_setup() {
         let why =
             "no Tapo account: set tapo.username and tapo.password; until then the bridge runs in setup mode";
-        rows.push(Row {
-            what: "account".to_owned(),
-            result: Err(why.to_owned()),
-        });
+        rows.push(Row::new("account", Err(why.to_owned())));
     }
     output::print(&table(&rows))?;
     match rows.iter().filter(|row| row.result.is_err()).count() {
@@ -150,10 +161,7 @@ async fn devices(settings: &Settings) -> Vec<Row> {
             Ok(Err(why)) => Err(format!("{}: {why}", device.address)),
             Err(error) => Err(error.to_string()),
         };
-        rows.push(Row {
-            what: format!("device {}", device.id),
-            result,
-        });
+        rows.push(Row::new(format!("device {}", device.id), result));
     }
     rows
 }
@@ -177,10 +185,28 @@ fn described(address: &str, seen: &Seen) -> String {
     format!("{address}: {name}{}, {}, {outlets}", seen.model, seen.firmware)
 }
 
+/// Windows that the sun makes empty or long in the year to come.
+fn schedules(rules: &Rules) -> Vec<Row> {
+    let zone = &rules.location.zone;
+    let today = zone.to_datetime(Clock::system().now()).date();
+    let schedules = rules
+        .groups
+        .iter()
+        .flat_map(|group| group.schedules.iter().map(move |schedule| (group, schedule)));
+    let enabled = schedules.filter(|(_, schedule)| schedule.enabled);
+    let rows = enabled.map(|(group, schedule)| {
+        let days = SunDays::of(&schedule.calendar(&rules.location), today, YEAR);
+        let what = format!("schedule {}/{}", group.id, schedule.id);
+        (!days.is_none()).then(|| Row::note(what, days.to_string()))
+    });
+    rows.flatten().collect()
+}
+
 fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
     let line = |row: &Row| {
         let (word, text) = match &row.result {
+            Ok(text) if row.is_note => ("note", text),
             Ok(text) => ("ok", text),
             Err(text) => ("failed", text),
         };

@@ -17,7 +17,7 @@ use crate::{
     system::clock::Clock,
 };
 use planner::{
-    GroupId, Now, OutletPath, Power, Steady,
+    GroupId, Now, OutletPath, Power, ScheduleId, Steady,
     activity::Conditions,
     energy_limits::EnergyLimits,
     forecast::{PlannedChange, forecast},
@@ -25,8 +25,9 @@ use planner::{
     overrides::Overrides,
     plan::{GroupPlan, Inputs, Memory, Reason, Reasons, Source, Vacation, plan as decide},
     readings::Readings,
-    rules::Rules,
+    rules::{Group, Rules},
     safety::Safety,
+    sun_days::SunDays,
 };
 
 /// Longer than a week, so that every schedule had an edge since: none waits for its first one (`catch_up`).
@@ -51,6 +52,8 @@ struct GroupOutlook {
     expected: Option<Power>,
     reason: Reason,
     changes: Vec<Line>,
+    /// What the sun does to its schedules in this time, by schedule.
+    sun: BTreeMap<ScheduleId, SunDays>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,10 +125,22 @@ fn look(rules: &Rules, from: Timestamp, days: u16) -> PlanOutlook {
                     expected,
                     reason,
                     changes: changes.into_iter().map(|change| line(change, zone)).collect(),
+                    sun: sun_days(group, rules, from, days),
                 }
             })
             .collect(),
     }
+}
+
+fn sun_days(group: &Group, rules: &Rules, from: Timestamp, days: u16) -> BTreeMap<ScheduleId, SunDays> {
+    let location = &rules.location;
+    let first = location.zone.to_datetime(from).date();
+    let enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
+    let found = enabled.map(|schedule| {
+        let days = SunDays::of(&schedule.calendar(location), first, days.into());
+        (schedule.id.clone(), days)
+    });
+    found.filter(|(_, days)| !days.is_none()).collect()
 }
 
 fn line(change: PlannedChange, zone: &TimeZone) -> Line {
@@ -158,6 +173,9 @@ fn write(out: &mut String, outlook: &PlanOutlook, rules: &Rules) -> fmt::Result 
             .expected
             .map_or_else(|| "-".to_owned(), |power| power.to_string());
         writeln!(out, "  {:<25}  {beginning:<3}  {}", "now", group.reason)?;
+        for (schedule, days) in &group.sun {
+            writeln!(out, "  {:<25}  {:<3}  {schedule}: {days}", "note", "")?;
+        }
         let members = rules.group(&group.group).map_or(0, |group| group.outlets.len());
         for line in &group.changes {
             write!(

@@ -367,16 +367,17 @@ impl Migration<'_> {
             draft.priority("critical");
             draft.all_day();
             draft.conditions(Some(threshold.unwrap_or(THRESHOLD_F)), Some(true), None);
-            common.iter().for_each(|node| draft.lose(node.left_over()));
+            draft.lose(common.iter().flat_map(Node::left_over).collect());
             drafts.push(draft);
         }
         let wanted = morning.flag("enabled").unwrap_or(morning.get("enabled").exists());
         if wanted && weather && in_the_morning {
             let mut draft = ScheduleDraft::new("morning".to_owned(), "morning".to_owned(), enabled);
             let edge = |key, default| {
-                let hour = match morning.get(key).exists() {
-                    true => morning.parsed(key, |value| u32::try_from(value.as_u64()?).ok())?,
-                    false => default,
+                let hour = if morning.get(key).exists() {
+                    morning.parsed(key, |value| u32::try_from(value.as_u64()?).ok())?
+                } else {
+                    default
                 };
                 (hour < 24).then_some(Edge::Clock(hour * 60))
             };
@@ -388,7 +389,7 @@ impl Migration<'_> {
             let limit = morning.number("temperature_f", ..).or(threshold);
             draft.conditions(Some(limit.unwrap_or(THRESHOLD_F)), None, None);
             let sources = common.iter().chain([&morning]);
-            sources.for_each(|node| draft.lose(node.left_over()));
+            draft.lose(sources.flat_map(Node::left_over).collect());
             drafts.push(draft);
         }
         drafts

@@ -6,13 +6,18 @@ use std::{
     process::{Output, Stdio},
 };
 
+use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
 use crate::{
     mosquitto::Mosquitto,
     probe::PATIENCE,
-    process::{Home, SETTINGS_FILE, settings},
+    process::{Home, SETTINGS_FILE, dead_address, settings},
 };
+
+fn printed(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
 
 fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
@@ -21,7 +26,10 @@ fn errors(output: &Output) -> String {
 async fn finish(mut command: Command, stdout: impl Into<Stdio>) -> Output {
     // `Command::output` would take standard output for itself.
     let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
-    timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap()
+    timeout(PATIENCE, child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -82,4 +90,61 @@ async fn a_migration_that_loses_something_fails() {
         let named = errors(&output).contains("\"Night\" of the group mats is disabled");
         assert_eq!(named, code == 1, "{}", errors(&output));
     }
+}
+
+#[tokio::test]
+async fn check_and_plan_name_what_the_sun_does() {
+    let group = r#"
+        [location]
+        latitude = 52.52
+        longitude = 13.405
+        timezone = "Europe/Berlin"
+        [[group]]
+        id = "driveway"
+        outlets = ["heater"]
+        [[group.schedule]]
+        id = "morning"
+        start = "05:30"
+        end = "sunrise"
+        fallback_end = "08:00"
+        [[group.schedule]]
+        id = "night"
+        start = "sunset"
+        fallback_start = "17:00"
+        end = "sunrise"
+        fallback_end = "08:00"
+        [[group.schedule]]
+        id = "evening"
+        start = "sunset"
+        fallback_start = "17:00"
+        end = "23:00"
+    "#;
+    let home = Home::new(&(settings(dead_address(), &[("heater", dead_address())]) + group));
+    let table = printed(&home.run(&["check"]).await);
+    let note = |schedule: &str| {
+        let line = table.lines().find(|line| line.starts_with(schedule));
+        line.map(|line| line.split_once(" note ").expect(line).1.trim().to_owned())
+    };
+    let morning = note("schedule driveway/morning").expect(&table);
+    assert!(
+        morning.starts_with("no window on 20") && morning.contains("-05-0"),
+        "{table}"
+    );
+    let night = note("schedule driveway/night").expect(&table);
+    assert!(night.starts_with("longer than 12 h on 20"), "{table}");
+    assert_eq!(note("schedule driveway/evening"), None, "{table}");
+
+    let plan = ["plan", "--at", "2027-05-01T00:00:00+02:00", "--days", "7"];
+    let text = printed(&home.run(&plan).await);
+    let line = text.lines().find(|line| line.contains("morning: no window on"));
+    assert!(
+        line.is_some_and(|line| line.contains("2027-05-04 to 2027-05-07, when the sun")),
+        "{text}"
+    );
+    let json = printed(&home.run(&[&plan[..], &["--json"]].concat()).await);
+    let outlook: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        outlook["groups"][0]["sun"],
+        json!({"morning": {"empty": [["2027-05-04", "2027-05-07"]], "long": []}})
+    );
 }

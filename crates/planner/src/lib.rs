@@ -28,6 +28,8 @@ pub mod rules;
 pub mod safety;
 pub mod sensor;
 pub mod sun;
+pub mod sun_days;
+pub mod sun_range;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod units;

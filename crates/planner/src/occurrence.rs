@@ -8,10 +8,11 @@ use jiff::{
 
 use super::{
     days::Days,
-    edge::{ClockTime, Edge, Kind, SunEdge},
+    edge::{ClockTime, Edge, Kind, SunEdge, SunEvent},
     location::Location,
     period::after,
     sun,
+    sun_range::SunRange,
     window::{Shape, Window},
 };
 
@@ -25,6 +26,9 @@ const LOOK_AHEAD: i32 = 366;
 const OVERLAP: i32 = 2;
 
 const DAY_MINUTES: i64 = 24 * 60;
+/// How far the sun may miss the other edge all year round and still be meant to be on the same day. In doubt a window
+/// is empty, and not a day long.
+const SAME_DAY_SLACK: i64 = 60;
 
 /// One run of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,16 +137,49 @@ impl Calendar<'_> {
         })
     }
 
-    /// With a sun edge only the instants show whether the end is on the next day.
+    /// With a sun edge. Where the sun puts the end before the start, the window is empty on that date.
     fn with_sun(&self, start: Edge, end: Edge, date: Date) -> Option<Occurrence> {
-        let start = self.edge(start, date)?;
-        let today = self.edge(end, date)?;
-        let end = if today > start {
-            today
-        } else {
-            self.edge(end, date.tomorrow().ok()?)?
-        };
+        let crosses = self.ends_on_the_next_day(start, end);
+        let end_date = if crosses { date.tomorrow().ok()? } else { date };
+        let (start, end) = (self.edge(start, date)?, self.edge(end, end_date)?);
         (start < end).then_some(Occurrence { start, end })
+    }
+
+    /// The same all year round. A clock time and the sun: whether the end is ever after the start on one day.
+    fn ends_on_the_next_day(&self, start: Edge, end: Edge) -> bool {
+        match (start.kind(), end.kind()) {
+            (Kind::Sun(start), Kind::Sun(end)) if start.event == end.event => end.offset <= start.offset,
+            (Kind::Sun(start), Kind::Sun(_)) => start.event == SunEvent::Sunset,
+            _ => self.range(end).1 + SAME_DAY_SLACK <= self.range(start).0,
+        }
+    }
+
+    /// The earliest and the latest that an edge is in the course of a year, in minutes since midnight.
+    fn range(&self, edge: Edge) -> (i64, i64) {
+        let minutes = |time: ClockTime| i64::from(time.minutes());
+        let edge = match edge.kind() {
+            Kind::Clock(time) => return (minutes(time), minutes(time)),
+            Kind::Sun(edge) => edge,
+        };
+        let fallback = minutes(edge.fallback);
+        let sun = self
+            .location
+            .coordinates
+            .map(|place| SunRange::of(edge.event, place, &self.location.zone));
+        let Some((sun, (earliest, latest))) = sun.and_then(|sun| Some((sun, sun.minutes?))) else {
+            return (fallback, fallback);
+        };
+        let clamped = |minute: i64| {
+            let minute = minute + edge.offset.as_mins();
+            let minute = edge.not_before.map_or(minute, |time| minute.max(minutes(time)));
+            edge.not_after.map_or(minute, |time| minute.min(minutes(time)))
+        };
+        let (earliest, latest) = (clamped(earliest), clamped(latest));
+        if sun.always {
+            (earliest, latest)
+        } else {
+            (earliest.min(fallback), latest.max(fallback))
+        }
     }
 
     fn edge(&self, edge: Edge, date: Date) -> Option<Timestamp> {

@@ -31,8 +31,8 @@ struct SunKey {
     day: [Timestamp; 2],
 }
 
-/// So many answers are remembered, both events of a year; then all are forgotten.
-const REMEMBERED: usize = 732;
+/// So many answers are remembered, both events of two years; then all are forgotten.
+const REMEMBERED: usize = 1472;
 
 /// The answers so far. One takes some hundred thousand instructions, more than all else in a decision, and every
 /// schedule of every group needs the same few events again and again.

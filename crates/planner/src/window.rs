@@ -16,7 +16,6 @@ pub struct Window(Shape);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     AllDay,
-    /// An end that is not after the start is on the next day.
     Between {
         start: Edge,
         end: Edge,
@@ -48,10 +47,9 @@ impl Window {
     /// The longest `for`.
     pub const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
-    /// From one edge to the other, over midnight when the end is not after the start.
-    ///
-    /// That is decided day by day. A sun edge that passes the other edge in the course of the year makes the
-    /// window nearly a day long from then on (06:00 to sunrise, in June); its clamps keep it on its side.
+    /// From one edge to the other. An end at a clock time that is not after the start is on the next day. With a sun
+    /// edge it is if it never is after the start on the same day; where the sun comes to lie on the wrong side of the
+    /// other edge in the course of a year (06:00 to sunrise, in June), the window is empty on those dates.
     ///
     /// # Errors
     /// The same edge twice, or a start at `24:00`.

@@ -34,9 +34,10 @@ impl Edge {
                 seconds: node.number("value", SHORTEST..=LONGEST)? * 3600.0,
             }),
             "sunrise" | "sunset" => {
-                let offset = match node.get("offset").exists() {
-                    true => node.number("offset", -OFFSET_MINUTES..=OFFSET_MINUTES)?,
-                    false => 0.0,
+                let offset = if node.get("offset").exists() {
+                    node.number("offset", -OFFSET_MINUTES..=OFFSET_MINUTES)?
+                } else {
+                    0.0
                 };
                 let fallback = node.parsed("fallback", |value| minutes_of(value.as_str()?))?;
                 Some(Self::Sun {

@@ -225,17 +225,112 @@ fn a_polar_day_takes_the_fallback() {
     }
 }
 
+const BERLIN: ((f64, f64), &str) = ((52.52, 13.405), "Europe/Berlin");
+
+/// How long the window is on a date, in whole minutes; `None` where it is empty.
+fn minutes(fixture: &Fixture, date: &str) -> Option<i64> {
+    let occurrence = fixture.calendar().on(date.parse().unwrap())?;
+    Some(occurrence.end.duration_since(occurrence.start).as_mins())
+}
+
 #[test]
-fn rule_01_a_sun_edge_clamped_to_the_start_is_on_the_next_day() {
-    let clamps = Clamps {
-        not_before: None,
-        not_after: Some("06:00".parse().unwrap()),
+fn rule_01_an_end_that_the_sun_puts_before_the_start() {
+    let window = |start, end| sunny(edge(start), edge(end), BERLIN.0, BERLIN.1);
+    let (summer, winter) = ("2024-06-21", "2024-12-21");
+    for (start, end, in_summer, in_winter) in [
+        // Sunrise is at 04:43 in summer and at 08:15 in winter, sunset at 21:33 and at 15:53.
+        ("05:30", "sunrise", None, Some(165)),
+        ("05:30", "sunrise-00:30", None, Some(135)),
+        ("sunrise", "06:00", Some(76), None),
+        ("20:00", "sunset", Some(93), None),
+        ("sunset", "20:00", None, Some(246)),
+        // The sun never changes the day of these.
+        ("22:00", "sunrise", Some(6 * 60 + 43), Some(10 * 60 + 15)),
+        ("sunset", "00:30", Some(176), Some(516)),
+        ("sunrise", "01:00", Some(20 * 60 + 16), Some(16 * 60 + 44)),
+        ("06:00", "sunset", Some(15 * 60 + 33), Some(9 * 60 + 53)),
+        ("sunset", "sunrise", Some(7 * 60 + 10), Some(16 * 60 + 22)),
+        ("sunrise", "sunset", Some(16 * 60 + 49), Some(7 * 60 + 38)),
+        ("sunrise+03:00", "sunset-03:00", Some(10 * 60 + 49), Some(98)),
+        ("sunrise", "sunrise-01:00", Some(23 * 60), Some(23 * 60)),
+        // Nearly the other edge all year round: in doubt empty.
+        ("08:30", "sunrise", None, None),
+        ("sunset", "15:30", None, None),
+    ] {
+        let window = window(start, end);
+        for (date, expected) in [(summer, in_summer), (winter, in_winter)] {
+            let found = minutes(&window, date);
+            let near = found.zip(expected).is_some_and(|(a, b)| (a - b).abs() <= 2);
+            assert!(
+                near || (found, expected) == (None, None),
+                "{start} to {end} on {date}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_window_lasts_a_day_because_of_the_sun() {
+    // Helsinki's sunset is at 22:50 in June.
+    let lights = sunny(
+        edge("sunset-00:30"),
+        edge("22:15"),
+        (60.17, 24.94),
+        "Europe/Helsinki",
+    );
+    let june: Timestamp = "2024-06-20T12:00:00Z".parse().unwrap();
+    assert_eq!(lights.calendar().open_at(june), None);
+    let next = lights.calendar().next_edge(june).unwrap();
+    let date = lights.location.zone.to_datetime(next).date();
+    assert!(
+        date > Date::constant(2024, 6, 25) && date < Date::constant(2024, 8, 1),
+        "{date}"
+    );
+}
+
+#[test]
+fn a_place_without_the_sun_takes_the_fallbacks() {
+    let fallback = |time: &str| Some(time.parse().unwrap());
+    let sunrise =
+        |time: &str| Edge::new("sunrise".parse().unwrap(), Clamps::default(), fallback(time)).unwrap();
+    let pole = |start, end| sunny(start, end, (90.0, 0.0), "UTC");
+    assert_eq!(
+        minutes(&pole(edge("22:00"), sunrise("06:00")), "2024-06-21"),
+        Some(480)
+    );
+    assert_eq!(
+        minutes(&pole(edge("05:30"), sunrise("08:00")), "2024-06-21"),
+        Some(150)
+    );
+}
+
+#[test]
+fn clamps_keep_an_end_after_its_start() {
+    let clamps = |not_before: Option<&str>, not_after: Option<&str>| Clamps {
+        not_before: not_before.map(|time| time.parse().unwrap()),
+        not_after: not_after.map(|time| time.parse().unwrap()),
     };
-    let fallback = Some("06:00".parse().unwrap());
-    let sunrise = Edge::new("sunrise".parse().unwrap(), clamps, fallback).unwrap();
-    let winter = sunny(edge("06:00"), sunrise, (51.5074, -0.1278), "Europe/London");
-    let expected = utc("2024-12-21T06:00:00Z", "2024-12-22T06:00:00Z");
-    assert_eq!(winter.on("2024-12-21"), expected);
+    let sunrise = |clamps| {
+        let fallback = Some("08:00".parse().unwrap());
+        Edge::new("sunrise".parse().unwrap(), clamps, fallback).unwrap()
+    };
+    let clamped = sunny(
+        edge("05:30"),
+        sunrise(clamps(Some("06:30"), None)),
+        BERLIN.0,
+        BERLIN.1,
+    );
+    assert_eq!(minutes(&clamped, "2024-06-21"), Some(60));
+    // Nothing is left of a window whose end is clamped to its start.
+    let nothing = sunny(
+        edge("06:00"),
+        sunrise(clamps(None, Some("06:00"))),
+        BERLIN.0,
+        BERLIN.1,
+    );
+    for date in ["2024-06-21", "2024-12-21"] {
+        assert_eq!(minutes(&nothing, date), None);
+    }
 }
 
 #[test]
