@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{Button, Number, Select, Switch},
     entity::{Name, State},
-    show::{BinarySensor, Event, Sensor, Update},
+    show::{BinarySensor, Event, Sensor},
 };
 
 /// The platforms of Home Assistant that are used.
@@ -28,8 +28,6 @@ pub enum Platform {
     Sensor,
     /// Something to turn on and off.
     Switch,
-    /// Shows that there is newer firmware.
-    Update,
 }
 
 impl fmt::Display for Platform {
@@ -42,7 +40,6 @@ impl fmt::Display for Platform {
             Self::Select => "select",
             Self::Sensor => "sensor",
             Self::Switch => "switch",
-            Self::Update => "update",
         })
     }
 }
@@ -59,7 +56,6 @@ pub enum Component {
     Select(Select),
     Sensor(Sensor),
     Switch(Switch),
-    Update(Update),
 }
 
 impl Component {
@@ -73,7 +69,6 @@ impl Component {
             Self::Select(_) => Platform::Select,
             Self::Sensor(_) => Platform::Sensor,
             Self::Switch(_) => Platform::Switch,
-            Self::Update(_) => Platform::Update,
         }
     }
 
@@ -87,7 +82,6 @@ impl Component {
             Self::Select(it) => Some(&it.state),
             Self::Sensor(it) => Some(&it.state),
             Self::Switch(it) => Some(&it.state),
-            Self::Update(it) => Some(&it.state),
         }
     }
 
@@ -100,7 +94,6 @@ impl Component {
             Self::Select(it) => &it.entity.name,
             Self::Sensor(it) => &it.entity.name,
             Self::Switch(it) => &it.entity.name,
-            Self::Update(it) => &it.entity.name,
         }
     }
 }
@@ -137,10 +130,13 @@ macro_rules! entity_options {
                 self
             }
 
-            /// Available even when its device is not.
+            /// Available while these topics say so, whether its device is or not; always, if there are none.
             #[must_use]
-            pub fn always_available(mut self) -> Self {
-                self.entity.availability = Some($crate::entity::NoAvailability);
+            pub fn available_with(
+                mut self,
+                topics: impl IntoIterator<Item = $crate::device::Availability>,
+            ) -> Self {
+                self.entity.availability = Some(topics.into_iter().collect());
                 self
             }
         }

@@ -4,18 +4,15 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     entity::{OnOff, State},
-    identity::{Link, MacAddress, NodeId},
+    identity::{Link, NodeId},
 };
 
-/// What Home Assistant's device registry shows. Its identifier is the payload's node.
+/// What Home Assistant's device registry shows. Its identifier is the payload's node, and nothing else: of two payloads
+/// with the same `connections`, such as a MAC address that moved from one to the other, it would make one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Device {
     /// The name, which precedes the names of its entities.
     pub name: String,
-    /// The MAC address, by which other integrations recognise the same device. Two payloads with one
-    /// address become one device.
-    #[serde(skip)] // Written as one of the payload's connections.
-    pub mac: Option<MacAddress>,
     /// Who made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
@@ -51,7 +48,6 @@ impl Device {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            mac: None,
             manufacturer: None,
             model: None,
             model_id: None,

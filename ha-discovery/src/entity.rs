@@ -2,7 +2,10 @@
 
 use serde::{Serialize, ser::SerializeMap};
 
-use crate::template::{CommandTemplate, Template};
+use crate::{
+    device::Availability,
+    template::{CommandTemplate, Template},
+};
 
 /// How the caller names an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +97,7 @@ pub(crate) struct Entity<C> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enabled_by_default: Option<Disabled>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) availability: Option<NoAvailability>,
+    pub(crate) availability: Option<Vec<Availability>>,
 }
 
 impl<C> Entity<C> {
@@ -116,17 +119,6 @@ pub(crate) struct Disabled;
 impl Serialize for Disabled {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bool(false)
-    }
-}
-
-/// `"availability": []`, which overrides the device's list: the entity is always available.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoAvailability;
-
-impl Serialize for NoAvailability {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let none: [(); 0] = [];
-        none.serialize(serializer)
     }
 }
 

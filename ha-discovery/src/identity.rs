@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// Why a text is not an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +11,6 @@ pub enum IdentityError {
     Node,
     /// Not `[a-z0-9_-]+`, or of the form `o1_..`, which is how the outlets of a strip are distinguished.
     Key,
-    /// Not six pairs of hexadecimal digits.
-    Mac,
     /// Not `http://host..` or `https://host..`: Home Assistant rejects the whole payload.
     Link,
 }
@@ -22,7 +20,6 @@ impl fmt::Display for IdentityError {
         f.write_str(match self {
             Self::Node => "a discovery node is 1 or more of a-z, A-Z, 0-9, _ and -",
             Self::Key => "a component key is 1 or more of a-z, 0-9, _ and -, and does not begin like o1_",
-            Self::Mac => "a MAC address is six pairs of hexadecimal digits",
             Self::Link => "a link begins with http:// or https:// and a host, and has no spaces",
         })
     }
@@ -139,47 +136,6 @@ const fn reads_as_outlet(text: &[u8]) -> bool {
     matches!(rest, [b'_', ..])
 }
 
-/// A MAC address, however the device spells it; written `aa:bb:cc:dd:ee:ff` as Home Assistant does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddress([u8; 6]);
-
-impl FromStr for MacAddress {
-    type Err = IdentityError;
-
-    fn from_str(text: &str) -> Result<Self, IdentityError> {
-        let digits: Vec<u32> = text
-            .chars()
-            .filter(|c| !matches!(c, ':' | '-' | '.'))
-            .map(|c| c.to_digit(16).ok_or(IdentityError::Mac))
-            .collect::<Result<_, _>>()?;
-        if digits.len() != 12 {
-            return Err(IdentityError::Mac);
-        }
-        let mut bytes = [0; 6];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            let value = pair.iter().fold(0, |value, digit| value * 16 + digit);
-            *byte = u8::try_from(value).map_err(|_| IdentityError::Mac)?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, byte) in self.0.iter().enumerate() {
-            let separator = if place == 0 { "" } else { ":" };
-            write!(f, "{separator}{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for MacAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// A web address that Home Assistant shows as a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -234,22 +190,6 @@ mod tests {
         }
         for bad in ["", "Power", "a b", "o1_switch", "o12_x", "a/b", "ä"] {
             assert_eq!(bad.parse::<Key>(), Err(IdentityError::Key), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn mac_addresses_are_written_one_way() {
-        for spelled in [
-            "AA-BB-CC-0D-EE-FF",
-            "aa:bb:cc:0d:ee:ff",
-            "aabbcc0deeff",
-            "aabb.cc0d.eeff",
-        ] {
-            let mac: MacAddress = spelled.parse().unwrap();
-            assert_eq!(mac.to_string(), "aa:bb:cc:0d:ee:ff");
-        }
-        for bad in ["", "aa:bb:cc:0d:ee", "aa:bb:cc:0d:ee:ff:00", "gg:bb:cc:0d:ee:ff"] {
-            assert_eq!(bad.parse::<MacAddress>(), Err(IdentityError::Mac), "{bad:?}");
         }
     }
 

@@ -37,10 +37,10 @@ pub use component::{Component, Platform};
 pub use control::{Button, Number, NumberMode, NumberRange, Select, Switch};
 pub use device::{Availability, AvailabilityMode, Device, Origin, Qos};
 pub use entity::{Command, EntityName, OnOff, Options, State};
-pub use identity::{IdentityError, Key, Link, MacAddress, NodeId};
+pub use identity::{IdentityError, Key, Link, NodeId};
 pub use payload::{Child, DevicePayload, Layout, StateKey};
 pub use published::Published;
-pub use show::{BinarySensor, Event, EventTemplate, Sensor, Update};
+pub use show::{BinarySensor, Event, EventTemplate, Sensor};
 pub use template::{CommandTemplate, Template};
 
 /// The level below the prefix of the birth and last will messages of Home Assistant: `homeassistant/status`.

@@ -8,7 +8,7 @@ use crate::{
     component::{Component, Platform},
     device::{Availability, AvailabilityMode, Device, Origin, Qos},
     entity::State,
-    identity::{Key, MacAddress, NodeId},
+    identity::{Key, NodeId},
 };
 
 /// The discovery payload of one device, in one retained message.
@@ -153,7 +153,6 @@ impl DevicePayload {
         Rendered {
             device: RenderedDevice {
                 identifiers: [&self.node],
-                connections: self.device.mac.iter().map(|mac| ("mac", *mac)).collect(),
                 device: &self.device,
             },
             origin: &self.origin,
@@ -196,8 +195,6 @@ struct Rendered<'a> {
 #[derive(Serialize)]
 struct RenderedDevice<'a> {
     identifiers: [&'a NodeId; 1],
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    connections: Vec<(&'static str, MacAddress)>,
     #[serde(flatten)]
     device: &'a Device,
 }

@@ -12,7 +12,6 @@ use crate::{
 entity_options!(BinarySensor, ReadOnlyCategory);
 entity_options!(Event, ReadOnlyCategory);
 entity_options!(Sensor, ReadOnlyCategory);
-entity_options!(Update, ReadOnlyCategory);
 
 /// Shows on or off.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -90,24 +89,18 @@ impl Sensor {
         }
     }
 
-    /// Any text of at most [`STATE_TEXT_MAX`](crate::STATE_TEXT_MAX) characters.
-    pub fn text(name: impl Into<EntityName>, state: State) -> Self {
+    /// A text of at most [`STATE_TEXT_MAX`](crate::STATE_TEXT_MAX) characters, or a count, of which Home Assistant keeps no
+    /// statistics.
+    pub fn plain(name: impl Into<EntityName>, state: State) -> Self {
         Self::bare(Name::from(name.into()), state)
-    }
-
-    /// How many there are of something.
-    pub fn count(name: impl Into<EntityName>, state: State) -> Self {
-        Self {
-            state_class: Some(StateClass::Measurement),
-            ..Self::bare(Name::from(name.into()), state)
-        }
     }
 
     /// How much there is of something that no class describes, such as what is left of a budget.
     pub fn amount(name: impl Into<EntityName>, unit: &'static str, state: State) -> Self {
         Self {
+            state_class: Some(StateClass::Measurement),
             unit_of_measurement: Some(unit),
-            ..Self::count(name, state)
+            ..Self::bare(Name::from(name.into()), state)
         }
     }
 
@@ -197,32 +190,4 @@ impl EventTemplate<'_> {
         let conditions = self.only_when.iter();
         conditions.fold(event, |event, (key, value)| event.only_when(key, value))
     }
-}
-
-/// Shows whether there is newer firmware. It installs nothing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Update {
-    #[serde(flatten)]
-    pub(crate) entity: Entity<ReadOnlyCategory>,
-    device_class: UpdateClass,
-    #[serde(flatten)]
-    pub(crate) state: State,
-}
-
-impl Update {
-    /// Named after its class: Firmware. The two keys hold the installed and the newest version.
-    pub fn firmware(topic: impl Into<String>, installed: &str, latest: &str) -> Self {
-        let template = Template::object([("installed_version", installed), ("latest_version", latest)]);
-        Self {
-            entity: Entity::new(Name::OfClass { label: "Firmware" }),
-            device_class: UpdateClass::Firmware,
-            state: State::new(topic, template),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum UpdateClass {
-    Firmware,
 }

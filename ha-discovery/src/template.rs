@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::STATE_TEXT_MAX;
+
 /// How Home Assistant takes a value out of a JSON message. It remembers what it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -20,6 +22,35 @@ impl Template {
         Self {
             text: format!("{{{{ {} }}}}", read(path)),
             pointers: vec![pointer(path)],
+        }
+    }
+
+    /// The text under a key; `otherwise` where it is null.
+    pub fn text(key: &str, otherwise: &str) -> Self {
+        Self {
+            text: format!("{{{{ {} or {} }}}}", read(&[key]), literal(otherwise)),
+            pointers: vec![pointer(&[key])],
+        }
+    }
+
+    /// The text under a key of an object that may be null, cut to what Home Assistant stores; `otherwise` without it.
+    pub fn text_in(object: &str, key: &str, otherwise: &str) -> Self {
+        let (object_read, path) = (read(&[object]), [object, key]);
+        Self {
+            text: format!(
+                "{{{{ ({} if {object_read} else {}) | truncate({STATE_TEXT_MAX}) }}}}",
+                read(&path),
+                literal(otherwise)
+            ),
+            pointers: vec![pointer(&[object])],
+        }
+    }
+
+    /// A number of seconds, shown in minutes.
+    pub fn minutes(key: &str) -> Self {
+        Self {
+            text: format!("{{{{ ({} / 60) | round(2) }}}}", read(&[key])),
+            pointers: vec![pointer(&[key])],
         }
     }
 
@@ -78,6 +109,11 @@ impl CommandTemplate {
     /// `{"level": "debug"}`: the value under a key.
     pub fn json_value(key: &str) -> Self {
         Self(format!("{{{{ {{{}: value}} | tojson }}}}", literal(key)))
+    }
+
+    /// A number of minutes, sent in whole seconds.
+    pub fn seconds_of_minutes() -> Self {
+        Self("{{ (value * 60) | round | int }}".to_owned())
     }
 
     /// `{"enabled": true}`: whether a switch was turned on, under a key.
@@ -191,6 +227,23 @@ mod tests {
             r#"{% if value_json.device == "heater" %}{{ value_json.type }}{% endif %}"#
         );
         assert_eq!(template.pointers(), ["/type", "/device"]);
+    }
+
+    #[test]
+    fn a_text_in_an_object_that_may_be_null_is_read() {
+        let template = Template::text_in("error", "message", "No error");
+        assert_eq!(
+            template.as_str(),
+            r#"{{ (value_json.error.message if value_json.error else "No error") | truncate(250) }}"#
+        );
+        assert_eq!(template.pointers(), ["/error"]);
+    }
+
+    #[test]
+    fn seconds_are_shown_in_minutes() {
+        let template = Template::minutes("countdown");
+        assert_eq!(template.as_str(), "{{ (value_json.countdown / 60) | round(2) }}");
+        assert_eq!(template.pointers(), ["/countdown"]);
     }
 
     #[test]

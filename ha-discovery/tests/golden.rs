@@ -107,19 +107,20 @@ fn what_templates_read_is_known() {
         .collect();
     let expected = [
         ("tapo2mqtt/bridge/state", "state"),
-        ("tapo2mqtt/heater", "firmware"),
-        ("tapo2mqtt/heater", "firmware_latest"),
+        ("tapo2mqtt/heater", "error"),
         ("tapo2mqtt/heater", "on_since"),
         ("tapo2mqtt/heater", "overheated"),
         ("tapo2mqtt/heater", "rssi"),
         ("tapo2mqtt/heater", "state"),
+        ("tapo2mqtt/heater", "status"),
         ("tapo2mqtt/heater/availability", "state"),
     ];
     let expected = expected.map(|(topic, key)| (topic.to_owned(), format!("/{key}")));
     assert_eq!(reads, BTreeSet::from(expected));
 }
 
-/// The keys that `reads` returns are all there are: the templates in the JSON name no other.
+/// The keys that `reads` returns are all there are: the templates in the JSON name no other, except those of an object
+/// that may be null.
 #[test]
 fn no_template_reads_a_key_in_secret() {
     for payload in devices::all() {
@@ -136,6 +137,7 @@ fn no_template_reads_a_key_in_secret() {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
                 rest[..end.unwrap_or(rest.len())].to_owned()
             })
+            .filter(|key| key != "error.message")
             .collect();
         assert_eq!(listed, seen);
         assert!(!text.contains("value_json["));
@@ -173,6 +175,16 @@ fn a_component_that_came_back_is_not_removed() {
         .removed
         .insert("tapo2mqtt_strip_o1_switch".to_owned(), Platform::Switch);
     assert_eq!(json_of(&payload), json_of(&devices::strip(Layout::ChildDevices)));
+}
+
+/// Home Assistant would make one device of two whose MAC addresses were exchanged.
+#[test]
+fn a_device_is_identified_by_its_node_alone() {
+    for payload in devices::all() {
+        let device = &json_of(&payload)["device"];
+        assert_eq!(device["identifiers"], json!([payload.node.to_string()]));
+        assert!(device.get("connections").is_none());
+    }
 }
 
 /// The outlets of a strip that lost one: its entities are removed at the top, where any may be.

@@ -240,6 +240,7 @@ impl Context {
             availability: phase.availability(),
             error: self.mailbox.error.clone(),
             identity: self.state.identity.clone(),
+            is_complete: self.state.is_complete,
             rssi: self.state.rssi,
             outlets: self
                 .state

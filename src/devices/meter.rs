@@ -6,7 +6,7 @@
 //! neither returns it (P316M 1.0.5).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -38,6 +38,8 @@ use planner::{
 const IN_STEP: SignedDuration = SignedDuration::from_secs(30);
 /// After a relay changed, until the meter shows it.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Between the first readings of the outlets of a strip.
+const FIRST_READINGS: Duration = Duration::from_secs(2);
 /// A requested reading comes no sooner after the last one than this part of the usual interval.
 const SOONEST_PART: u32 = 6;
 /// Unreadable or missing answers in a row before a request is not sent until the next login.
@@ -74,6 +76,10 @@ pub(super) struct Meters {
     turn: usize,
     /// Positions of outlets that go before the others: their relays changed, or a read was requested.
     urgent: VecDeque<u8>,
+    /// Positions of outlets that had a turn since the start.
+    seen: BTreeSet<u8>,
+    /// Whether it is known what the meters measure.
+    known: bool,
     /// When the next outlet is read.
     due: Instant,
     last: Option<Instant>,
@@ -91,22 +97,47 @@ impl Meters {
             turn: 0,
             urgent: VecDeque::new(),
             powers: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            known: false,
             due: now,
             last: None,
             totals,
         }
     }
 
-    /// A login: requests that only failed are tried again. Features of an earlier run are kept: their entities must not
-    /// disappear and return.
+    /// A login: requests that only failed are tried again. Features and totals of an earlier run are kept: their entities
+    /// must not disappear and return, or be unknown until the turn of their outlet.
     pub(super) fn on_connected(&mut self, context: &mut Context) {
         self.retry_failed();
+        self.recall_totals(context);
         if self.totals.measures_voltage(&context.config.id) {
             context.state.add_feature(Feature::Voltage);
         }
         if !context.state.meters_energy() {
             context.state.rules.clock = DeviceClock::Unreported;
         }
+    }
+
+    fn recall_totals(&self, context: &mut Context) {
+        if !context.state.meters_energy() {
+            return;
+        }
+        let identity = context.state.identity.clone();
+        let device = identity.as_ref().map(|identity| identity.device_id.as_str());
+        for known in &mut context.state.outlets {
+            let Some(meter) = known.child.as_deref().or(device) else {
+                continue;
+            };
+            let energy = &mut known.outlet.energy;
+            if energy.total.is_none() {
+                energy.total = self.totals.of(&context.config.id, known.outlet.position, meter);
+            }
+        }
+    }
+
+    /// Whether it is known which values the meters of the device have; also if it has none.
+    pub(super) fn are_known(&self, context: &Context) -> bool {
+        self.known || !context.state.meters_energy()
     }
 
     fn retry_failed(&mut self) {
@@ -254,7 +285,7 @@ impl Meters {
 
     /// Adds to the total, and takes the values whose change is large enough for a report. Returns the reading for the
     /// scheduler, which needs each of them.
-    fn apply(&self, context: &mut Context, position: u8, reading: &MeterReading) -> Option<Metered> {
+    fn apply(&mut self, context: &mut Context, position: u8, reading: &MeterReading) -> Option<Metered> {
         let now = Instant::now();
         let identity = context.state.identity.clone();
         let device = identity
@@ -262,6 +293,8 @@ impl Meters {
             .map_or("", |identity| identity.device_id.as_str());
         let known = context.state.at(position)?;
         let mut energy = reading.over(&known.outlet.energy);
+        // What one outlet of a device measures, all measure.
+        self.known |= !matches!(reading.live, MeterAnswer::Missed);
         let counters = reading.counters();
         let id = &context.config.id;
         let mut metered = Metered {
@@ -288,7 +321,6 @@ impl Meters {
             known.energy_reported_at = Some(now);
         }
         if energy.voltage.is_some() || energy.current.is_some() {
-            // What one outlet of a device measures, all measure.
             context.state.add_feature(Feature::Voltage);
         }
         Some(metered)
@@ -307,16 +339,25 @@ impl Meters {
 
     /// Takes the outlet to be read now, of the positions that the device has.
     fn take_turn(&mut self, positions: &[u8], now: Instant, usual: Duration) -> Option<u8> {
-        let urgent = self.urgent.pop_front();
-        let next = if self.urgent.is_empty() {
+        let urgent = self
+            .urgent
+            .pop_front()
+            .filter(|urgent| positions.contains(urgent));
+        let is_new = |position: &&u8| !self.seen.contains(position) && urgent != Some(**position);
+        let mut new = positions.iter().filter(is_new).copied();
+        let first = urgent.or_else(|| new.next());
+        let next = if new.next().is_some() {
+            FIRST_READINGS.min(usual)
+        } else if self.urgent.is_empty() {
             jittered(usual)
         } else {
             usual / SOONEST_PART
         };
         self.last = Some(now);
         self.due = now + next;
-        if let Some(urgent) = urgent.filter(|urgent| positions.contains(urgent)) {
-            return Some(urgent);
+        if let Some(first) = first {
+            self.seen.insert(first);
+            return Some(first);
         }
         let place = self.turn.checked_rem(positions.len())?;
         self.turn = place + 1;
@@ -574,16 +615,35 @@ mod tests {
     fn frequent_requests_do_not_flood_the_device() {
         let (start, usual) = (Instant::now(), Duration::from_secs(30));
         let mut meters = Meters::new(EnergyTotals::default(), start);
+        let outlets = [1, 2, 3, 4, 5, 6];
+        for _ in outlets {
+            meters.take_turn(&outlets, start, usual);
+        }
         let mut read = 0;
-        for second in 0..600 {
+        for second in 0..605 {
             let now = start + Duration::from_secs(second);
             meters.hurry(Some(1 + u8::try_from(second % 6).unwrap()), now, usual);
             if now >= meters.due {
-                meters.take_turn(&[1, 2, 3, 4, 5, 6], now, usual);
+                meters.take_turn(&outlets, now, usual);
                 read += 1;
             }
         }
         assert_eq!(read, 120, "one in five seconds");
+    }
+
+    #[test]
+    fn after_a_start_all_outlets_are_read_in_a_row() {
+        let (start, usual) = (Instant::now(), Duration::from_secs(30));
+        let mut meters = Meters::new(EnergyTotals::default(), start);
+        let read: Vec<_> = (0..4)
+            .map(|_| {
+                let at = meters.due;
+                let position = meters.take_turn(&[1, 2, 3, 4], at, usual).unwrap();
+                (position, at.duration_since(start).as_secs())
+            })
+            .collect();
+        assert_eq!(read, [(1, 0), (2, 2), (3, 4), (4, 6)]);
+        assert!(meters.due >= start + Duration::from_secs(20));
     }
 
     #[test]

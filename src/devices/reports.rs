@@ -14,7 +14,7 @@ use crate::{
     },
     system::clock::Clock,
 };
-use planner::{DeviceId, OutletKey, OutletPath};
+use planner::{DeviceId, OutletKey, OutletPath, Power};
 
 /// Sends reports and events, each change once.
 pub(super) struct Reporter {
@@ -62,8 +62,8 @@ impl Reporter {
                 let identity = now.identity.as_ref();
                 let model = identity.map_or("unknown", |identity| identity.model.as_str());
                 info!(device = %id, model, address = %now.address, "device online");
-                self.event(EventKind::DeviceOnline, None, format!("{id} is reachable"))
-                    .await;
+                let message = format!("{} is reachable", self.name_of(None));
+                self.event(EventKind::DeviceOnline, None, message).await;
             }
             (Availability::Offline, Some(error)) => {
                 warn!(
@@ -73,7 +73,7 @@ impl Reporter {
                     address = %now.address,
                     "device offline"
                 );
-                let message = format!("{id} is offline: {}", error.message);
+                let message = format!("{} is offline: {}", self.name_of(None), error.message);
                 self.event(EventKind::DeviceOffline, None, message).await;
             }
             // The first connect did not end yet.
@@ -90,7 +90,7 @@ impl Reporter {
             for change in condition_changes(&old.condition, &outlet.condition) {
                 let path = self.path_of(outlet.key.as_ref());
                 info!(outlet = %path, %change, "protection");
-                let message = format!("{path}: {change}");
+                let message = format!("{}: {change}", self.name_of(outlet.key.as_ref()));
                 self.event(EventKind::Protection, outlet.key.clone(), message)
                     .await;
             }
@@ -101,22 +101,26 @@ impl Reporter {
     pub(super) async fn external_change(&self, change: RelayChange) {
         let path = self.path_of(change.outlet.as_ref());
         info!(outlet = %path, state = %change.power, "changed externally (button, app or device schedule)");
-        let message = format!(
-            "{path} changed externally to {} (button, app or device schedule)",
-            change.power
-        );
-        self.event(EventKind::ExternalChange, change.outlet, message)
+        let name = self.name_of(change.outlet.as_ref());
+        let power = change.power;
+        let message = format!("{name} changed externally to {power} (button, app or device schedule)");
+        self.send(EventKind::ExternalChange, change.outlet, Some(power), message)
             .await;
     }
 
     /// Sends an event about the device or one of its outlets.
-    pub(super) async fn event(&self, kind: EventKind, outlet: Option<OutletKey>, message: String) {
+    pub(super) async fn event(&self, kind: EventKind, outlet: Option<OutletKey>, text: String) {
+        self.send(kind, outlet, None, text).await;
+    }
+
+    async fn send(&self, kind: EventKind, outlet: Option<OutletKey>, state: Option<Power>, text: String) {
         let event = Event {
             kind,
             device: Some(self.device.clone()),
             outlet,
             group: None,
-            message,
+            state,
+            message: text,
             at: self.clock.now(),
         };
         // The scheduler gets the same from the report.
@@ -132,6 +136,18 @@ impl Reporter {
     /// Sends a meter reading.
     pub(super) async fn metered(&self, metered: Metered) {
         self.send_to_scheduler(DeviceEvent::Metered(metered)).await;
+    }
+
+    /// The name for people, from the last report.
+    fn name_of(&self, outlet: Option<&OutletKey>) -> String {
+        let name = self.last.as_ref().and_then(|report| {
+            let mut outlets = report.outlets.iter();
+            match outlet {
+                None => report.name.clone(),
+                outlet => outlets.find(|known| known.key.as_ref() == outlet)?.name.clone(),
+            }
+        });
+        name.unwrap_or_else(|| self.path_of(outlet).to_string())
     }
 
     fn path_of(&self, outlet: Option<&OutletKey>) -> OutletPath {
@@ -200,6 +216,7 @@ mod tests {
                 message: "failed".to_owned(),
             }),
             identity: None,
+            is_complete: false,
             rssi: None,
             outlets: Vec::new(),
         }

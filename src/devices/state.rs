@@ -46,6 +46,8 @@ pub(super) struct OutletAddress {
 pub(super) struct DeviceState {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) rssi: Option<i64>,
+    /// Whether everything was read once that shows which values the device has.
+    pub(super) is_complete: bool,
     pub(super) outlets: Vec<ConfirmedOutlet>,
     /// A plug's own countdown; a strip has none.
     pub(super) countdown: Countdown,

@@ -197,7 +197,12 @@ impl Worker {
         let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
         self.meters.on_connected(context);
         self.countdown.on_connected(context);
-        let soon = Instant::now() + context.polling.poll;
+        let now = Instant::now();
+        let soon = if context.state.is_complete {
+            now + context.polling.poll
+        } else {
+            now
+        };
         self.off_rules.on_connected(kind, &components, soon);
         context.report_changes(changes).await;
         self.recheck_pending().await;
@@ -287,7 +292,10 @@ impl Worker {
                 return NextStep::Connect;
             }
             let fault = match self.serve_next(&mut schedule, rescan_at, now).await {
-                Ok(()) => continue,
+                Ok(()) => {
+                    self.complete().await;
+                    continue;
+                }
                 Err(ExchangeError::Stopped) => return NextStep::Stop,
                 Err(ExchangeError::Fault(fault)) => fault,
             };
@@ -299,6 +307,19 @@ impl Worker {
                 FailureAction::Continue => schedule.hold = Instant::now() + jittered(PROBE_FOR_COMMAND),
                 FailureAction::Leave(step) => return step,
             }
+        }
+    }
+
+    /// Reports, once, that everything was read that shows which values the device has.
+    async fn complete(&mut self) {
+        let context = &mut self.context;
+        if !context.state.is_complete
+            && self.countdown.is_read(context)
+            && self.off_rules.are_read()
+            && self.meters.are_known(context)
+        {
+            context.state.is_complete = true;
+            context.send_report().await;
         }
     }
 

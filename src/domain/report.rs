@@ -29,6 +29,8 @@ pub struct DeviceReport {
     pub error: Option<DeviceError>,
     /// What the device is; `None` until it was first reached.
     pub identity: Option<Arc<Identity>>,
+    /// Whether everything was read once that shows which values the device has: its features are known then.
+    pub is_complete: bool,
     /// Wi-Fi signal in dBm.
     pub rssi: Option<i64>,
     /// The outlets: exactly one with no key on a plug, in position order on a strip.
@@ -56,6 +58,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::SetupMode,
+        Self::Connecting,
+        Self::Ready,
+        Self::Degraded,
+        Self::Unreachable,
+        Self::Forbidden,
+        Self::LockedOut,
+    ];
+
     /// Whether a device in this phase counts as reachable.
     pub fn availability(self) -> Availability {
         match self {
@@ -64,6 +77,13 @@ impl Phase {
                 Availability::Offline
             }
         }
+    }
+}
+
+impl fmt::Display for Phase {
+    /// As in `status`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -400,6 +420,8 @@ pub struct Event {
     pub outlet: Option<OutletKey>,
     /// Which group.
     pub group: Option<GroupId>,
+    /// What the relay is now, for [`EventKind::ExternalChange`].
+    pub state: Option<Power>,
     /// As text.
     pub message: String,
     /// When.

@@ -13,7 +13,7 @@ use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
     Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, NodeId,
     Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
-    SwitchClass, Template, TimeUnit, Update,
+    SwitchClass, Template, TimeUnit,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, ScheduleId,
@@ -24,7 +24,7 @@ pub use shape::Shape;
 
 use crate::{
     domain::{
-        report::{DeviceReport, Feature, Identity, Kind, Outlet},
+        report::{DeviceReport, EventKind, Feature, Identity, Kind, Outlet, Phase},
         topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
     },
     system::telemetry::Level,
@@ -37,8 +37,12 @@ pub(super) const ORIGIN: &str = "tapo2mqtt";
 
 /// The base topic with which identities do not name it.
 const DEFAULT_BASE: &str = "tapo2mqtt";
-/// The longest countdown, in seconds.
-const LONGEST_COUNTDOWN: f64 = 86_400.0;
+/// Where the documentation and the issues are.
+const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
+/// The longest countdown, in minutes.
+const LONGEST_COUNTDOWN: f64 = 1440.0;
+/// What is shown instead of an error.
+const NO_ERROR: &str = "No error";
 /// The values of `safety` in a group's state.
 const SAFETY: OnOff = OnOff::Words {
     on: "tripped",
@@ -96,20 +100,28 @@ impl EntityBuilder {
         (base != DEFAULT_BASE).then(|| base.replace(level, "_"))
     }
 
+    /// The payload of a device that was not read yet: only what the bridge knows of it.
+    pub(super) fn unread_device(&self, report: &DeviceReport) -> Option<DevicePayload> {
+        let mut device = Device::new(report.name.clone().unwrap_or_else(|| report.id.to_string()));
+        device.manufacturer = Some(MANUFACTURER.to_owned());
+        device.via_device = self.bridge_node();
+        let mut payload = self.payload(self.device_node(&report.id)?, device);
+        payload.components = self.diagnosis(&report.id);
+        Some(payload)
+    }
+
     /// A device's payload; `None` before it was first reached, because its shape is not known.
     pub(super) fn device(&self, report: &DeviceReport, rules: &Rules) -> Option<DevicePayload> {
         let identity = report.identity.as_deref()?;
-        let mut payload = self.payload(
-            self.device_node(&report.id)?,
-            self.registry_entry(report, identity),
-        );
+        let mut payload = self.unread_device(report)?;
+        describe(&mut payload.device, identity);
         payload.availability.push(Availability::json_key(
             self.topics.availability(&report.id),
             "state",
         ));
         payload.layout = self.layout;
         let own = OutletPath::device(report.id.clone());
-        payload.components = self.device_components(&own, identity);
+        payload.components.extend(self.device_components(&own));
         match identity.kind {
             Kind::Plug => {
                 let outlets = report.outlets.iter();
@@ -124,7 +136,12 @@ impl EntityBuilder {
 
     /// The bridge's own payload, to be announced before every device that is reached via it.
     pub(super) fn bridge(&self) -> Option<DevicePayload> {
-        let mut device = Device::new("Tapo bridge");
+        let base = self.topics.base().as_str();
+        let mut device = Device::new(match base {
+            DEFAULT_BASE => "Tapo bridge".to_owned(),
+            base => format!("Tapo bridge {base}"),
+        });
+        device.configuration_url = PROJECT.parse().ok();
         device.manufacturer = Some("tapo2mqtt".to_owned());
         device.model = Some("Bridge".to_owned());
         device.sw_version = Some(VERSION.to_owned());
@@ -137,30 +154,53 @@ impl EntityBuilder {
     fn payload(&self, node: NodeId, device: Device) -> DevicePayload {
         let mut origin = Origin::new(ORIGIN);
         origin.sw_version = Some(VERSION.to_owned());
+        origin.support_url = PROJECT.parse().ok();
         let mut payload = DevicePayload::new(node, device, origin);
-        payload.availability.push(Availability::json_key(
-            self.topics.bridge(BridgeTopic::State),
-            "state",
-        ));
+        payload.availability.push(self.bridge_state());
         payload
     }
 
-    fn registry_entry(&self, report: &DeviceReport, identity: &Identity) -> Device {
-        let mut device = Device::new(report.name.clone().unwrap_or_else(|| report.id.to_string()));
-        device.mac = identity.mac.as_deref().and_then(|mac| mac.parse().ok());
-        device.manufacturer = Some(MANUFACTURER.to_owned());
-        device.model = Some(identity.model.clone());
-        device.model_id = Some(identity.model.clone());
-        device.hw_version.clone_from(&identity.hardware);
-        device.sw_version.clone_from(&identity.firmware);
-        device.serial_number = Some(identity.device_id.clone());
-        device.via_device = self.bridge_node();
-        device
+    fn bridge_state(&self) -> Availability {
+        Availability::json_key(self.topics.bridge(BridgeTopic::State), "state")
     }
 
-    fn device_components(&self, path: &OutletPath, identity: &Identity) -> BTreeMap<Key, Component> {
+    /// How the bridge gets on with a device. Available as long as the bridge is: here stands why the device is not.
+    fn diagnosis(&self, device: &DeviceId) -> BTreeMap<Key, Component> {
+        let path = OutletPath::device(device.clone());
+        let topic = self.topics.state(&path);
+        let [first, others @ ..] = Phase::ALL.map(|phase| phase.to_string());
+        let status = Sensor::options(
+            "Status",
+            Options::of(first, others),
+            State::json_key(&topic, "status"),
+        );
+        let error = State::new(topic, Template::text_in("error", "message", NO_ERROR));
+        let error = Sensor::plain("Error", error).icon("alert-circle-outline");
+        let failed = self.command_failed(("device", device.as_str()));
+        let bridge = || [self.bridge_state()];
+        BTreeMap::from([
+            (
+                Key::literal("status"),
+                status
+                    .icon("lan-connect")
+                    .diagnostic()
+                    .available_with(bridge())
+                    .into(),
+            ),
+            (
+                Key::literal("error"),
+                error.diagnostic().available_with(bridge()).into(),
+            ),
+            (
+                Key::literal("command_failed"),
+                failed.available_with(bridge()).into(),
+            ),
+        ])
+    }
+
+    fn device_components(&self, path: &OutletPath) -> BTreeMap<Key, Component> {
         let topic = self.topics.state(path);
-        let rssi = Sensor::of_class(SensorClass::SignalStrength, State::json_key(&topic, "rssi"))
+        let rssi = Sensor::of_class(SensorClass::SignalStrength, State::json_key(topic, "rssi"))
             .diagnostic()
             .off_by_default();
         let reboot = self.topics.topic_of(&ParsedTopic::Outlet {
@@ -170,17 +210,10 @@ impl EntityBuilder {
         let reboot = Button::of_class(ButtonClass::Restart, reboot)
             .setting()
             .off_by_default();
-        let mut components = BTreeMap::from([
+        BTreeMap::from([
             (Key::literal("rssi"), rssi.into()),
             (Key::literal("reboot"), reboot.into()),
-        ]);
-        if identity.firmware.is_some() {
-            let firmware = Update::firmware(topic, "firmware", "firmware_latest")
-                .diagnostic()
-                .off_by_default();
-            components.insert(Key::literal("firmware"), firmware.into());
-        }
-        components
+        ])
     }
 
     fn outlet_components(
@@ -197,18 +230,14 @@ impl EntityBuilder {
         let mut components = BTreeMap::from([
             (Key::literal("switch"), switch.class(SwitchClass::Outlet).into()),
             (Key::literal("on_since"), on_since.diagnostic().into()),
-            (
-                Key::literal("switched"),
-                self.event("Changed externally", "external_change", path)
-                    .class(EventClass::Button)
-                    .into(),
-            ),
+            (Key::literal("switched"), self.external_change(path).into()),
         ]);
         components.extend(self.timers(path, &outlet.features));
         components.extend(outlet::conditions(&outlet.features, state));
         if outlet::is_protected(&outlet.features) {
-            let event = self.event("Protection changed", "protection", path);
-            components.insert(Key::literal("protection_event"), event.diagnostic().into());
+            let event = self.event(EventKind::Protection, &of_outlet(path), "Protection changed");
+            let event = event.icon("shield-alert-outline");
+            components.insert(Key::literal("protection_event"), event.into());
         }
         if identity.meters_energy {
             components.extend(outlet::energy(&outlet.features, state));
@@ -216,25 +245,45 @@ impl EntityBuilder {
         components
     }
 
-    /// An event of `bridge/event` about an outlet.
-    fn event(&self, name: &str, kind: &str, path: &OutletPath) -> Event {
-        let outlet = path.outlet.as_ref().map(OutletKey::as_str);
-        let about = [("type", kind), ("device", path.device.as_str())];
-        let about: Vec<_> = about
-            .into_iter()
-            .chain(outlet.map(|outlet| ("outlet", outlet)))
-            .collect();
+    /// A relay was changed externally. The new state is the type of the event.
+    fn external_change(&self, path: &OutletPath) -> Event {
+        let types = ("state", Options::of("ON", ["OFF"]));
+        self.event_of(
+            EventKind::ExternalChange,
+            types,
+            &of_outlet(path),
+            "Changed externally",
+        )
+        .class(EventClass::Button)
+        .diagnostic()
+    }
+
+    /// An event of `bridge/event`, for messages in which these keys have these values.
+    fn event(&self, kind: EventKind, about: &[(&str, &str)], name: &str) -> Event {
+        let types = ("type", Options::of(kind.to_string(), []));
+        self.event_of(kind, types, about, name).diagnostic()
+    }
+
+    fn event_of(
+        &self,
+        kind: EventKind,
+        (type_key, types): (&str, Options),
+        about: &[(&str, &str)],
+        name: &str,
+    ) -> Event {
+        let kind = kind.to_string();
+        let about = [&[("type", kind.as_str())], about].concat();
         let template = EventTemplate {
-            type_key: "type",
+            type_key,
             attributes: &["message", "at"],
             only_when: &about,
         };
-        Event::new(
-            name,
-            Options::of(kind, []),
-            self.topics.bridge(BridgeTopic::Event),
-            template,
-        )
+        Event::new(name, types, self.topics.bridge(BridgeTopic::Event), template)
+    }
+
+    fn command_failed(&self, about: (&str, &str)) -> Event {
+        self.event(EventKind::CommandFailed, &[about], "Command failed")
+            .icon("alert-octagon-outline")
     }
 
     fn children(&self, report: &DeviceReport, identity: &Identity, rules: &Rules) -> BTreeMap<u8, Child> {
@@ -263,7 +312,6 @@ impl EntityBuilder {
         let mut device = Device::new(group.name.clone());
         device.manufacturer = Some("tapo2mqtt".to_owned());
         device.model = Some("Group".to_owned());
-        device.sw_version = Some(VERSION.to_owned());
         device.via_device = self.bridge_node();
         let mut payload = self.payload(self.group_node(&group.id)?, device);
         payload.components = self.group_components(&group.id);
@@ -294,22 +342,29 @@ impl EntityBuilder {
         let tripped = BinarySensor::of_class(BinarySensorClass::Problem, state("safety"), SAFETY);
         BTreeMap::from([
             (Key::literal("switch"), switch.into()),
+            (
+                Key::literal("command_failed"),
+                self.command_failed(("group", group.as_str())).into(),
+            ),
             (Key::literal("mode"), mode.icon("calendar-clock").into()),
             (
                 Key::literal("reason"),
-                Sensor::text("Reason", state("reason")).into(),
+                Sensor::plain("Reason", state("reason"))
+                    .icon("comment-question-outline")
+                    .diagnostic()
+                    .into(),
             ),
             (
                 Key::literal("next_change"),
-                time("Next change", "next_change").into(),
+                time("Next change", "next_change").diagnostic().into(),
             ),
             (
                 Key::literal("override_until"),
-                time("Override until", "override_until").into(),
+                time("Override until", "override_until").diagnostic().into(),
             ),
             (
                 Key::literal("safety"),
-                tripped.named("Safety limit active").into(),
+                tripped.named("Safety limit active").diagnostic().into(),
             ),
         ])
     }
@@ -331,7 +386,8 @@ impl EntityBuilder {
         ]);
         if group.energy.daily_budget.is_some() {
             let remaining = Sensor::amount("Remaining energy today", "kWh", state("daily_budget_remaining"));
-            components.insert(Key::literal("energy_remaining"), remaining.decimals(2).into());
+            let remaining = remaining.decimals(2).icon("gauge").diagnostic();
+            components.insert(Key::literal("energy_remaining"), remaining.into());
         }
         components
     }
@@ -362,7 +418,7 @@ impl EntityBuilder {
         let mismatch = BinarySensor::of_class(BinarySensorClass::Problem, state("mismatch"), OnOff::Booleans);
         let next_change = Sensor::of_class(SensorClass::Timestamp, state("next_change"));
         let states = Options::of("idle", ["armed", "unsupported", "external", "failed"]);
-        let failsafe = Sensor::options("Fail-safe", states, state("failsafe"));
+        let failsafe = Sensor::options("Fail-safe", states, state("failsafe")).icon("timer-lock-outline");
         let mut components = BTreeMap::from([
             (
                 Key::literal("mismatch"),
@@ -370,7 +426,11 @@ impl EntityBuilder {
             ),
             (
                 Key::literal("next_change"),
-                next_change.named("Next change").off_by_default().into(),
+                next_change
+                    .named("Next change")
+                    .diagnostic()
+                    .off_by_default()
+                    .into(),
             ),
             (
                 Key::literal("failsafe"),
@@ -378,7 +438,8 @@ impl EntityBuilder {
             ),
         ]);
         if group.energy.finished.is_some() {
-            let finished = self.event("Load finished", "load_finished", path);
+            let finished = self.event(EventKind::LoadFinished, &of_outlet(path), "Load finished");
+            let finished = finished.icon("check-circle-outline");
             components.insert(Key::literal("load_finished"), finished.into());
         }
         components
@@ -408,12 +469,18 @@ impl EntityBuilder {
         });
         let mut components = BTreeMap::from([(
             Key::literal("timer_until"),
-            time("Timer ends", "timer_until").icon("timer-sand").into(),
+            time("Timer ends", "timer_until")
+                .icon("timer-sand")
+                .diagnostic()
+                .into(),
         )]);
         if let Some(range) = NumberRange::new(0.0, LONGEST_COUNTDOWN, 1.0) {
-            let countdown = Number::new("Countdown", range, state("countdown"), set)
-                .class(NumberClass::Duration(TimeUnit::Seconds))
-                .icon("timer-outline");
+            let shown = State::new(self.topics.state(path), Template::minutes("countdown"));
+            let set = Command::wrapped(set, CommandTemplate::seconds_of_minutes());
+            let countdown = Number::new("Countdown", range, shown, set)
+                .class(NumberClass::Duration(TimeUnit::Minutes))
+                .icon("timer-outline")
+                .setting();
             components.insert(Key::literal("countdown"), countdown.into());
         }
         if features.contains(&Feature::Countdown) {
@@ -421,7 +488,8 @@ impl EntityBuilder {
                 "Device timer action",
                 Options::of("ON", ["OFF"]),
                 state("device_timer_to"),
-            );
+            )
+            .icon("timer-cog-outline");
             components.extend([
                 (
                     Key::literal("device_timer_until"),
@@ -437,7 +505,7 @@ impl EntityBuilder {
             ]);
         }
         if features.contains(&Feature::Rules) {
-            let rules = Sensor::count("Device schedules", state("device_schedules_enabled"))
+            let rules = Sensor::plain("Device schedules", state("device_schedules_enabled"))
                 .icon("calendar-clock")
                 .diagnostic();
             components.insert(Key::literal("device_schedules"), rules.into());
@@ -448,7 +516,13 @@ impl EntityBuilder {
     fn bridge_components(&self) -> BTreeMap<Key, Component> {
         let info = |key| State::json_key(self.topics.bridge(BridgeTopic::Info), key);
         let connection = State::json_key(self.topics.bridge(BridgeTopic::State), "state");
-        let last_error = State::json_key(self.topics.bridge(BridgeTopic::LastError), "message");
+        let last_error = Template::text("message", NO_ERROR);
+        let last_error = State::new(self.topics.bridge(BridgeTopic::LastError), last_error);
+        let count = |name: &str, key| {
+            Sensor::plain(name, info(key))
+                .icon("power-socket-de")
+                .diagnostic()
+        };
         let [quietest, others @ ..] = Level::ALL.map(Level::as_str);
         let levels = Options::of(quietest, others);
         let log_level = Command::wrapped(
@@ -461,22 +535,30 @@ impl EntityBuilder {
                 BinarySensor::of_class(BinarySensorClass::Connectivity, connection, OnOff::ONLINE)
                     .named("Connection state")
                     .diagnostic()
-                    .always_available()
+                    .available_with([])
                     .into(),
             ),
             (
                 Key::literal("version"),
-                Sensor::text("Version", info("version")).diagnostic().into(),
-            ),
-            (
-                Key::literal("devices_online"),
-                Sensor::count("Devices online", info("devices_online"))
+                Sensor::plain("Version", info("version"))
+                    .icon("tag-outline")
                     .diagnostic()
                     .into(),
             ),
             (
+                Key::literal("devices_online"),
+                count("Devices online", "devices_online").into(),
+            ),
+            (
+                Key::literal("devices"),
+                count("Devices configured", "devices").into(),
+            ),
+            (
                 Key::literal("last_error"),
-                Sensor::text("Last error", last_error).diagnostic().into(),
+                Sensor::plain("Last error", last_error)
+                    .icon("alert-circle-outline")
+                    .diagnostic()
+                    .into(),
             ),
             (
                 Key::literal("restart"),
@@ -492,6 +574,13 @@ impl EntityBuilder {
                     .into(),
             ),
             (
+                Key::literal("rediscover"),
+                Button::new("Rediscover", self.topics.request("homeassistant/rediscover"))
+                    .icon("home-search-outline")
+                    .setting()
+                    .into(),
+            ),
+            (
                 Key::literal("log_level"),
                 Select::new("Log level", levels, info("log_level"), log_level)
                     .icon("text-box-search-outline")
@@ -500,6 +589,28 @@ impl EntityBuilder {
             ),
         ])
     }
+}
+
+/// The keys of an event about an outlet.
+fn of_outlet(path: &OutletPath) -> Vec<(&str, &str)> {
+    let outlet = path.outlet.as_ref().map(OutletKey::as_str);
+    let device = ("device", path.device.as_str());
+    std::iter::once(device)
+        .chain(outlet.map(|outlet| ("outlet", outlet)))
+        .collect()
+}
+
+/// What a device says of itself, for the device registry.
+fn describe(device: &mut Device, identity: &Identity) {
+    let kind = match identity.kind {
+        Kind::Plug => "Smart plug",
+        Kind::Strip => "Smart power strip",
+    };
+    device.model = Some(kind.to_owned());
+    device.model_id = Some(identity.model.clone());
+    device.hw_version.clone_from(&identity.hardware);
+    device.sw_version.clone_from(&identity.firmware);
+    device.serial_number = Some(identity.device_id.clone());
 }
 
 #[cfg(test)]

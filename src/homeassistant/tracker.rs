@@ -68,9 +68,8 @@ pub enum Finding {
     StaleCleared,
 }
 
-/// Reading what earlier runs announced. No device is announced before that is over: one that has a new
-/// id must first be removed under its old one, or Home Assistant, which identifies it by its MAC, merges
-/// both.
+/// Reading what earlier runs announced. No device is announced before that is over: one that is not read yet keeps what
+/// an earlier run announced of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StaleCleanup {
     /// There was no connection yet.
@@ -156,16 +155,23 @@ impl DiscoveryTracker {
         self.stale_cleanup = StaleCleanup::Over;
     }
 
-    /// A device's announcement; `None` before what earlier runs announced was read, before the first login to the
-    /// device, and if it was deleted.
+    /// A device's announcement; `None` before what earlier runs announced was read, and if it was deleted. Before it is
+    /// known which entities the device has, those that an earlier run announced stay, and a new device has only those
+    /// that need no device.
     pub fn device(&mut self, report: &DeviceReport, rules: &Rules) -> Option<Announcement> {
         if self.stale_cleanup != StaleCleanup::Over
             || self.deleted.contains(&EntityOwner::Device(report.id.clone()))
         {
             return None;
         }
-        let payload = self.builder.device(report, rules)?;
-        self.announce(payload)
+        if report.is_complete {
+            let payload = self.builder.device(report, rules)?;
+            return self.announce(payload);
+        }
+        let payload = self.builder.unread_device(report)?;
+        let known = self.announced.get(&payload.node);
+        let is_all = known.is_none_or(|known| known.len() <= payload.components.len());
+        is_all.then(|| self.announce(payload)).flatten()
     }
 
     /// A group's announcement; `None` if it was deleted.

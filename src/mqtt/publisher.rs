@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge_info;
 mod earlier_run;
+mod erasures;
 mod retained_outlets;
 pub(crate) mod state;
 pub(crate) mod status_cache;
@@ -45,6 +46,7 @@ use crate::{
 };
 use bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError};
 use earlier_run::EarlierRun;
+use erasures::Erasures;
 use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules};
 use retained_outlets::{EarlierDevice, RetainedOutlets};
 use state::{availability, json, states};
@@ -75,6 +77,7 @@ pub(super) struct Publisher {
     earlier_run: EarlierRun,
     /// Devices of an earlier run that are not configured, until their discovery is removed.
     removed_earlier: Vec<DeviceId>,
+    erasures: Erasures,
     /// Why the settings that were read last are not in force.
     settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
@@ -113,6 +116,8 @@ pub(super) enum Due {
     StaleCleanup,
     /// Lists of an earlier run have arrived.
     EarlierRun,
+    /// The states of what was removed are cleared.
+    Erasures,
 }
 
 impl Publisher {
@@ -131,6 +136,7 @@ impl Publisher {
             retained: RetainedOutlets::default(),
             earlier_run: EarlierRun::default(),
             removed_earlier: Vec::new(),
+            erasures: Erasures::default(),
             settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
             faulty: FaultyTopics::default(),
@@ -209,6 +215,7 @@ impl Publisher {
                 Due::StaleCleanup,
             ),
             (self.earlier_run.deadline(), Due::EarlierRun),
+            (self.erasures.due(), Due::Erasures),
         ]
         .into_iter()
         .filter_map(|(at, due)| Some((at?, due)))
@@ -221,6 +228,7 @@ impl Publisher {
             Due::Overview => self.publish_overview(),
             Due::Birth => self.republish_all(),
             Due::StaleCleanup => self.on_stale_cleared(),
+            Due::Erasures => self.erase_now(),
             Due::EarlierRun => {
                 self.on_device_list(None);
                 self.on_group_list(None);
@@ -360,8 +368,7 @@ impl Publisher {
         self.publish_device_list();
     }
 
-    /// Clears the topics of removed devices. Home Assistant must not see their states empty, so their discovery goes
-    /// first, where an earlier run left some.
+    /// Removes devices of an earlier run, once the discovery that it left was read and is removed.
     fn remove_earlier(&mut self) {
         if self
             .tracker
@@ -493,6 +500,7 @@ impl Publisher {
             device,
             outlet,
             group,
+            state: None,
             message,
             at: self.now(),
         });
@@ -526,6 +534,7 @@ impl Publisher {
             device,
             outlet: None,
             group,
+            state: None,
             message: format!("{message} ({code})"),
             at: self.now(),
         });
@@ -543,6 +552,7 @@ impl Publisher {
             device: path.map(|path| path.device.clone()),
             outlet: path.and_then(|path| path.outlet.clone()),
             group: group.cloned(),
+            state: None,
             message,
             at: self.now(),
         });
@@ -677,6 +687,9 @@ impl Publisher {
 
     /// Publishes what waits, then `offline`, and disconnects within `budget`.
     pub(super) async fn close(mut self, budget: Duration) -> ShutdownOutcome {
+        if self.erasures.due().is_some() {
+            self.erase_now();
+        }
         if self.overview.due().is_some() {
             self.publish_overview();
         }
@@ -707,7 +720,7 @@ impl Publisher {
 
     /// After everything it lists, so that what it does not list any more is cleared before.
     fn publish_device_list(&mut self) {
-        if self.earlier_run.devices_read() {
+        if self.earlier_run.devices_read() && self.erasures.due().is_none() {
             let list = self.device_list();
             self.retain(
                 PublishPriority::BridgeState,
@@ -718,7 +731,7 @@ impl Publisher {
     }
 
     fn publish_group_list(&mut self) {
-        if self.earlier_run.groups_read() {
+        if self.earlier_run.groups_read() && self.erasures.due().is_none() {
             let list = self.statuses.list();
             self.retain(
                 PublishPriority::BridgeState,
@@ -801,6 +814,7 @@ impl Publisher {
     }
 
     fn remove_device(&mut self, device: &DeviceId) {
+        self.forget(&EntityOwner::Device(device.clone()));
         self.reports.remove(device);
         self.statuses.remove_device(device);
         for path in self.retained.remove(device) {
@@ -808,12 +822,11 @@ impl Publisher {
         }
         self.erase(self.topics.state(&OutletPath::device(device.clone())));
         self.erase(self.topics.availability(device));
-        self.forget(&EntityOwner::Device(device.clone()));
     }
 
     fn remove_group(&mut self, group: &GroupId) {
-        self.erase(self.topics.group(group));
         self.forget(&EntityOwner::Group(group.clone()));
+        self.erase(self.topics.group(group));
     }
 
     /// Removes the discovery message of a device or group.
@@ -856,6 +869,7 @@ impl Publisher {
             device,
             outlet: None,
             group,
+            state: None,
             message,
             at: self.now(),
         });
@@ -955,15 +969,25 @@ impl Publisher {
     }
 
     fn retain(&mut self, priority: PublishPriority, topic: String, payload: impl Into<Bytes>) {
+        self.erasures.withdraw(&topic);
         if let Some(topic) = self.faulty.topic(topic) {
             self.link.publish_retained(priority, topic, payload);
         }
     }
 
+    /// Clears a topic once Home Assistant does not read it any more.
     fn erase(&mut self, topic: String) {
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.clear_retained(topic);
+        self.erasures.add(topic, Instant::now());
+    }
+
+    fn erase_now(&mut self) {
+        for topic in self.erasures.take() {
+            if let Some(topic) = self.faulty.topic(topic) {
+                self.link.clear_retained(topic);
+            }
         }
+        self.publish_device_list();
+        self.publish_group_list();
     }
 }
 

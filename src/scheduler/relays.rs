@@ -300,6 +300,7 @@ mod tests {
                 kind: Kind::Plug,
                 meters_energy: false,
             })),
+            is_complete: true,
             rssi: None,
             outlets: Vec::new(),
         }

@@ -514,6 +514,7 @@ impl State {
             device: outlet.map(|path| path.device.clone()),
             outlet: outlet.and_then(|path| path.outlet.clone()),
             group,
+            state: None,
             message,
             at: now.wall,
         }));

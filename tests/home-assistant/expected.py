@@ -18,8 +18,8 @@ MEMBERS = (3, 4)
 
 DEVICES = {
     BRIDGE: {"name": "Tapo bridge", "manufacturer": "tapo2mqtt", "model": "Bridge"},
-    PLUG: {"name": "Heater", "manufacturer": "TP-Link", "model": "P110", "model_id": "P110"},
-    STRIP: {"name": "Heated mats", "manufacturer": "TP-Link", "model": "P304M", "model_id": "P304M"},
+    PLUG: {"name": "Heater", "manufacturer": "TP-Link", "model": "Smart plug", "model_id": "P110"},
+    STRIP: {"name": "Heated mats", "manufacturer": "TP-Link", "model": "Smart power strip", "model_id": "P304M"},
     GROUP: {"name": "Garden path", "manufacturer": "tapo2mqtt", "model": "Group"},
 }
 

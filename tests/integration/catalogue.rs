@@ -15,8 +15,9 @@ The entities of each model in Home Assistant, and the source of their values. A 
 bridge with simulated devices, whose fields come from public dumps. Other models and firmware versions get the entities
 for the values that they report: the bridge does not depend on model names.
 
-The bridge publishes discovery for an entity when its value is first reported, and for a meter when the component list
-has `energy_monitoring`. The state JSON of every device has all keys; values that the device does not report are null.
+The bridge publishes discovery for a device when it has read all of its values once; before that, a new device has only
+Status, Error and Command failed, which need no device. An entity is left out if its value was never reported; a meter,
+if the component list has no `energy_monitoring`. The state JSON of every device has all keys; values that the device does not report are null.
 ";
 
 /// What a device answers to the requests behind the values.
@@ -94,7 +95,8 @@ impl Answers {
             }
             "device_schedules" => "the enabled ones of get_schedule_rules".to_owned(),
             "rssi" => "`rssi` of get_device_info".to_owned(),
-            "firmware" => "`fw_ver` of get_device_info; the newest version is not known".to_owned(),
+            "status" | "error" => "the bridge".to_owned(),
+            "command_failed" => "a command that failed".to_owned(),
             "reboot" => "sends device_reboot".to_owned(),
             other => panic!("{other} has no source in this table"),
         }
@@ -158,7 +160,7 @@ async fn tables(bridge: &Running, id: &str, device: &DeviceHandle) -> String {
     let profile = device.profile();
     let firmware = config["device"]["sw_version"].as_str().unwrap();
     let version = firmware.split(' ').next().unwrap();
-    let model = config["device"]["model"].as_str().unwrap();
+    let model = config["device"]["model_id"].as_str().unwrap();
     let mut text = format!("\n## {model}, firmware {version}\n");
     if profile.is_strip() {
         let count = profile.outlets();
@@ -187,19 +189,9 @@ async fn the_tables_of_devices_are_up_to_date() {
     let mut text = INTRODUCTION.to_owned();
     for (id, device) in &devices {
         bridge.available(id).await;
-        let topic = if device.profile().is_strip() {
-            format!("{id}/1")
-        } else {
-            id.clone()
-        };
-        if device.profile().has_energy() {
-            bridge.expect(&topic, |state| state["power"].is_number()).await;
-        }
-        if !device.profile().is_strip() {
-            let known = |state: &Value| state["device_schedules"].is_array();
-            bridge.expect(&topic, known).await;
-        }
-        bridge.barrier().await;
+        let config = format!("homeassistant/device/tapo2mqtt_{id}/config");
+        let complete = |payload: &str| payload.contains("_switch\"");
+        bridge.probe.expect(&config, complete).await;
         text.push_str(&tables(&bridge, id, device).await);
     }
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/devices.md");

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    net::SocketAddr,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use tapo_simulator::{Profile, Simulator};
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Setup, parsed},
+    bridge::{Setup, dead_address, parsed},
     mosquitto::Mosquitto,
 };
 
@@ -215,31 +216,89 @@ async fn the_old_topic_of_a_renamed_outlet_is_cleared() {
     bridge.expect("strip/1", |state| state["state"] == "OFF").await;
 }
 
-/// Home Assistant knows a device by its MAC too, and would make one of the two.
+/// Home Assistant removes an entity that is left out, and creates it when it is announced again.
 #[tokio::test]
-async fn a_device_with_a_new_id_goes_under_the_old_one_first() {
+async fn a_restart_changes_no_announcement() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
-    let mut first = Setup::new().device("old", plug.address()).start().await;
-    first.available("old").await;
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let setup = || {
+        let setup = Setup::new().device("plug", plug.address());
+        setup.device("strip", strip.address())
+    };
+    let config = |id: &str| format!("homeassistant/device/tapo2mqtt_{id}/config");
+    let has = |payload: &str, key: &str| payload.contains(&format!("_{key}\""));
+    let mut first = setup().start().await;
+    for (id, last) in [("plug", "device_schedules"), ("strip", "voltage")] {
+        first
+            .probe
+            .expect(&config(id), |payload| has(payload, last))
+            .await;
+    }
     first.barrier().await;
     assert_eq!(first.stop().await, ShutdownReason::Stopped);
+    let before = first.broker.retained_under("homeassistant/#").await;
 
-    let setup = Setup::new().device("new", plug.address());
-    let second = setup.start_on(first.broker.clone()).await;
-    let config = |id: &str| format!("homeassistant/device/tapo2mqtt_{id}/config");
-    second.probe.expect(&config("old"), str::is_empty).await;
-    second
-        .probe
-        .expect(&config("new"), |payload| !payload.is_empty())
+    // Without the state file, which knows what meters measure.
+    let second = setup().start_on(first.broker.clone()).await;
+    for (id, outlet) in [("plug", "plug"), ("strip", "strip/1")] {
+        second.available(id).await;
+        second.expect(outlet, |state| state["voltage"].is_number()).await;
+    }
+    second.barrier().await;
+    for seen in second.probe.history() {
+        let announced = before.get(&seen.topic);
+        assert!(
+            announced.is_none_or(|announced| *announced == seen.text()),
+            "{seen:?} instead of {announced:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_device_never_reached_has_a_page() {
+    let address = dead_address().await;
+    let bridge = Setup::new().device("plug", address).start().await;
+    let config = "homeassistant/device/tapo2mqtt_plug/config";
+    let announced = bridge.probe.expect(config, |payload| !payload.is_empty()).await;
+    let components = parsed(&announced)["components"].clone();
+    let error = &components["tapo2mqtt_plug_error"];
+    assert_eq!(error["availability"].as_array().unwrap().len(), 1, "{error}");
+    assert!(components.get("tapo2mqtt_plug_switch").is_none());
+    let state = bridge
+        .expect("plug", |state| state["status"] == "unreachable")
         .await;
-    let topics: Vec<_> = second
-        .probe
-        .history()
-        .into_iter()
-        .map(|seen| seen.topic)
-        .collect();
-    let place = |id| topics.iter().position(|topic| *topic == config(id));
-    assert!(place("old") < place("new"), "{topics:?}");
+    assert!(state["error"]["message"].is_string(), "{state}");
+}
+
+/// Home Assistant logs an error for each entity whose state becomes empty.
+#[tokio::test]
+async fn discovery_goes_before_the_states() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let other = Simulator::plug(Profile::P110).seed(2).start().await.unwrap();
+    let setup = |devices: &[(&str, SocketAddr)]| {
+        let add = |setup: Setup, (id, address): &(&str, SocketAddr)| setup.device(id, *address);
+        devices.iter().fold(Setup::new(), add)
+    };
+    let both = [("plug", plug.address()), ("other", other.address())];
+    let bridge = setup(&both).start().await;
+    bridge.available("plug").await;
+    bridge.available("other").await;
+    let config = "homeassistant/device/tapo2mqtt_plug/config";
+    bridge.probe.expect(config, |payload| !payload.is_empty()).await;
+    bridge.probe.forget();
+    let answer = bridge.reload(&setup(&both[1..])).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge.probe.expect(config, str::is_empty).await;
+    let seen = Instant::now();
+    bridge.probe.expect("tapo2mqtt/plug", str::is_empty).await;
+    assert!(
+        seen.elapsed() >= Duration::from_millis(1500),
+        "{:?}",
+        seen.elapsed()
+    );
+    bridge
+        .expect("bridge/devices", |list| list[0]["id"] == "other")
+        .await;
 }
 
 #[tokio::test]

@@ -485,7 +485,7 @@ async fn a_protection_trip_is_reported_and_a_device_is_restarted() {
         .await;
     assert_eq!(
         event["message"],
-        "plug: overload protection reports overloaded (was normal)"
+        "Simulated P110: overload protection reports overloaded (was normal)"
     );
     let state = bridge.retained("plug").await;
     assert_eq!(

@@ -306,6 +306,7 @@ fn lamp() -> DeviceReport {
             kind: Kind::Plug,
             meters_energy: false,
         })),
+        is_complete: true,
         rssi: None,
         outlets: vec![Outlet {
             key: None,
@@ -756,6 +757,7 @@ async fn updates_of_the_scheduler_are_published() {
             device: None,
             outlet: None,
             group: Some("driveway".parse().unwrap()),
+            state: None,
             message: "morning ended".to_owned(),
             at: NOON.parse().unwrap(),
         }))

@@ -113,12 +113,10 @@ async fn two_bridges_with_the_same_device_id_share_no_discovery() {
     let state_topic = |payload: &str, node: &str| {
         parsed(payload)["components"][format!("{node}_switch")]["state_topic"].clone()
     };
-    let announced = house.probe.expect(config, |payload| !payload.is_empty()).await;
+    let is_complete = |payload: &str| payload.contains("_switch\"");
+    let announced = house.probe.expect(config, is_complete).await;
     assert_eq!(state_topic(&announced, "tapo2mqtt_plug"), "tapo2mqtt/plug");
-    let theirs_announced = garden
-        .probe
-        .expect(garden_config, |payload| !payload.is_empty())
-        .await;
+    let theirs_announced = garden.probe.expect(garden_config, is_complete).await;
     assert_eq!(
         state_topic(&theirs_announced, "tapo2mqtt-device-garden-plug"),
         "garden/plug"

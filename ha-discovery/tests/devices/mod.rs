@@ -8,7 +8,7 @@ use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
     Component, Device, DevicePayload, EntityName, Event, EventTemplate, Key, Layout, NodeId, Number,
     NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
-    SwitchClass, Template, TimeUnit, Update,
+    SwitchClass, Template, TimeUnit,
 };
 
 pub(crate) fn all() -> Vec<DevicePayload> {
@@ -23,7 +23,7 @@ pub(crate) fn all() -> Vec<DevicePayload> {
 }
 
 pub(crate) fn plug() -> DevicePayload {
-    let mut payload = device("heater", "Heater", "P100", "AA-BB-CC-DD-EE-01");
+    let mut payload = device("heater", "Heater", "P100");
     payload.components = outlet("tapo2mqtt/heater");
     payload.components.extend(physical("tapo2mqtt/heater"));
     payload
@@ -31,7 +31,7 @@ pub(crate) fn plug() -> DevicePayload {
 
 pub(crate) fn plug_with_energy() -> DevicePayload {
     let topic = "tapo2mqtt/heater";
-    let mut payload = device("heater", "Heater", "P110", "AA-BB-CC-DD-EE-01");
+    let mut payload = device("heater", "Heater", "P110");
     payload.components = outlet(topic);
     payload.components.extend(physical(topic));
     payload.components.extend(energy(topic));
@@ -39,15 +39,18 @@ pub(crate) fn plug_with_energy() -> DevicePayload {
     let countdown = Number::new(
         "Turn off in",
         range,
-        state(topic, "countdown"),
-        format!("{topic}/set/countdown"),
+        State::new(topic, Template::minutes("countdown")),
+        Command::wrapped(
+            format!("{topic}/set/countdown"),
+            CommandTemplate::seconds_of_minutes(),
+        ),
     );
     let pressed = Event::new(
         "Power button",
-        Options::of("turned_on", ["turned_off"]),
+        Options::of("ON", ["OFF"]),
         "tapo2mqtt/bridge/event",
         EventTemplate {
-            type_key: "type",
+            type_key: "state",
             attributes: &["message"],
             only_when: &[("device", "heater"), ("outlet", "left")],
         },
@@ -71,7 +74,7 @@ pub(crate) fn plug_with_energy() -> DevicePayload {
 }
 
 pub(crate) fn strip(layout: Layout) -> DevicePayload {
-    let mut payload = device("strip", "Strip", "P304M", "AA-BB-CC-DD-EE-02");
+    let mut payload = device("strip", "Strip", "P304M");
     payload.layout = layout;
     payload.components = physical("tapo2mqtt/strip");
     for (position, name) in [(1, "Outlet 1"), (2, "Fish tank")] {
@@ -106,18 +109,18 @@ pub(crate) fn bridge() -> DevicePayload {
         vacation,
     );
     payload.components = BTreeMap::from([
-        entry("connection", connection.diagnostic().always_available()),
+        entry("connection", connection.diagnostic().available_with([])),
         entry(
             "version",
-            Sensor::text("Version", state(topic("info"), "version")).diagnostic(),
+            Sensor::plain("Version", state(topic("info"), "version")).diagnostic(),
         ),
         entry(
             "last_error",
-            Sensor::text("Last error", state(topic("last_error"), "message")).diagnostic(),
+            Sensor::plain("Last error", state(topic("last_error"), "message")).diagnostic(),
         ),
         entry(
             "devices_online",
-            Sensor::count("Devices online", state(topic("health"), "devices_online")).diagnostic(),
+            Sensor::plain("Devices online", state(topic("health"), "devices_online")).diagnostic(),
         ),
         entry(
             "restart",
@@ -173,7 +176,7 @@ pub(crate) fn group() -> DevicePayload {
         ),
         entry(
             "reason",
-            Sensor::text("Reason", state(topic, "reason")).diagnostic(),
+            Sensor::plain("Reason", state(topic, "reason")).diagnostic(),
         ),
         entry("next_change", timestamp("Next change", topic, "next_change")),
         entry(
@@ -213,10 +216,17 @@ fn physical(topic: &str) -> BTreeMap<Key, Component> {
         OnOff::Booleans,
     );
     let rssi = Sensor::of_class(SensorClass::SignalStrength, state(topic, "rssi"));
+    let phases = Options::of("connecting", ["ready", "unreachable"]);
+    let status = Sensor::options("Status", phases, state(topic, "status"));
+    let message = Template::text_in("error", "message", "No error");
+    let error = Sensor::plain("Error", State::new(topic, message));
+    let bridge = || Availability::json_key("tapo2mqtt/bridge/state", "state");
+    let bridge_only = |sensor: Sensor| sensor.available_with([bridge()]);
     BTreeMap::from([
         entry("overheated", overheated.named("Overheated").diagnostic()),
         entry("rssi", rssi.diagnostic().off_by_default()),
-        entry("firmware", Update::firmware(topic, "firmware", "firmware_latest")),
+        entry("status", bridge_only(status.diagnostic())),
+        entry("error", bridge_only(error.diagnostic())),
     ])
 }
 
@@ -236,10 +246,8 @@ fn energy(topic: &str) -> BTreeMap<Key, Component> {
     ])
 }
 
-/// Home Assistant takes two devices with one MAC address for the same, so each has its own.
-fn device(id: &str, name: &str, model: &str, mac: &str) -> DevicePayload {
+fn device(id: &str, name: &str, model: &str) -> DevicePayload {
     let mut payload = announced(id, Device::new(name));
-    payload.device.mac = Some(mac.parse().unwrap());
     payload.device.manufacturer = Some("TP-Link".to_owned());
     payload.device.model = Some(format!("Tapo {model}"));
     payload.device.model_id = Some(model.to_owned());

@@ -70,6 +70,11 @@ impl EnergyCounter {
         }
     }
 
+    /// The total, if it was counted by this meter.
+    pub fn total_of(&self, meter: &str) -> Option<MilliWattHours> {
+        (self.meter == meter).then_some(self.total)
+    }
+
     /// Whether the meter was ever seen to count since its restart, which it does along with measuring voltage and
     /// current.
     pub fn counts_since_restart(&self) -> bool {

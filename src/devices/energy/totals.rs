@@ -40,6 +40,11 @@ impl EnergyTotals {
         counter.read(meter, shown, now)
     }
 
+    /// The total of an outlet, if it is that of this meter; `None` if it was never read.
+    pub fn of(&self, device: &DeviceId, position: u8, meter: &str) -> Option<MilliWattHours> {
+        self.lock().get(&key(device, position))?.total_of(meter)
+    }
+
     /// Whether a device was ever seen to measure voltage and current.
     pub fn measures_voltage(&self, device: &DeviceId) -> bool {
         let prefix = prefix(device);

@@ -29,8 +29,9 @@ pub(super) fn conditions(
             .diagnostic()
             .into()
     };
-    let text = |name: &str, key| -> Component {
-        Sensor::text(name, state(key))
+    let text = |name: &str, key, icon| -> Component {
+        Sensor::plain(name, state(key))
+            .icon(icon)
             .diagnostic()
             .off_by_default()
             .into()
@@ -48,18 +49,27 @@ pub(super) fn conditions(
                 components.insert(Key::literal("overcurrent"), problem("Overcurrent", "overcurrent"));
             }
             Feature::Charging => {
-                components.insert(Key::literal("charging"), text("Charging state", "charging"));
+                components.insert(
+                    Key::literal("charging"),
+                    text("Charging state", "charging", "battery-charging"),
+                );
             }
             Feature::AutoOff => {
                 let at = Sensor::of_class(SensorClass::Timestamp, state("auto_off_at")).named("Auto off at");
                 components.insert(Key::literal("auto_off_at"), at.diagnostic().into());
-                components.insert(Key::literal("auto_off"), text("Auto off", "auto_off"));
+                components.insert(
+                    Key::literal("auto_off"),
+                    text("Auto off", "auto_off", "timer-off-outline"),
+                );
             }
             Feature::Voltage | Feature::Countdown | Feature::Rules => {}
         }
     }
     if is_protected(features) {
-        components.insert(Key::literal("protection"), text("Protection", "protection"));
+        components.insert(
+            Key::literal("protection"),
+            text("Protection", "protection", "shield-outline"),
+        );
     }
     components
 }
@@ -70,7 +80,7 @@ pub(super) fn energy(
     state: impl Fn(&'static str) -> State,
 ) -> BTreeMap<Key, Component> {
     let sensor = |class, key, places| Sensor::of_class(class, state(key)).decimals(places);
-    let energy = |name: &str, key| -> Component { sensor(SensorClass::Energy, key, 3).named(name).into() };
+    let energy = |name: &str, key| sensor(SensorClass::Energy, key, 3).named(name);
     let mut components = BTreeMap::from([
         (
             Key::literal("power"),
@@ -80,15 +90,17 @@ pub(super) fn energy(
         ),
         (
             Key::literal("energy_today"),
-            energy("Today's consumption", "energy_today"),
+            energy("Today's consumption", "energy_today").into(),
         ),
         (
             Key::literal("energy_month"),
-            energy("This month's consumption", "energy_month"),
+            energy("This month's consumption", "energy_month")
+                .diagnostic()
+                .into(),
         ),
         (
             Key::literal("energy_total"),
-            energy("Total consumption", "energy_total"),
+            energy("Total consumption", "energy_total").into(),
         ),
     ]);
     if features.contains(&Feature::Voltage) {

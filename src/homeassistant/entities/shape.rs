@@ -11,6 +11,7 @@ pub struct Shape<'a> {
     id: &'a DeviceId,
     name: Option<&'a str>,
     identity: Option<&'a Identity>,
+    is_complete: bool,
     outlets: Vec<OutletShape<'a>>,
 }
 
@@ -29,6 +30,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             id,
             name,
             identity,
+            is_complete,
             outlets,
             address: _,
             phase: _,
@@ -40,6 +42,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             id,
             name: name.as_deref(),
             identity: identity.as_deref(),
+            is_complete: *is_complete,
             outlets: outlets.iter().map(OutletShape::from).collect(),
         }
     }

@@ -118,6 +118,7 @@ fn pressed(report: &DeviceReport) -> report::Event {
         device: Some(report.id.clone()),
         outlet: None,
         group: None,
+        state: Some(Power::On),
         message: "the button".to_owned(),
         at: jiff::Timestamp::UNIX_EPOCH,
     }
@@ -165,6 +166,7 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
     let payload = discovery("tapo2mqtt").group(&group).unwrap();
     let ids: Vec<String> = payload.announces().into_keys().collect();
     let expected = [
+        "command_failed",
         "mode",
         "next_change",
         "override_until",
@@ -228,13 +230,140 @@ fn only_members_of_a_group_report_a_mismatch() {
 }
 
 #[test]
-fn a_device_that_was_never_reached_is_not_announced() {
+fn a_device_never_reached_shows_what_the_bridge_knows() {
     let mut report = report(Kind::Plug, &[(None, None)]);
     report.identity = None;
+    report.outlets.clear();
     assert_eq!(
         discovery("tapo2mqtt").device(&report, no_statuses().rules()),
         None
     );
+    let payload = discovery("tapo2mqtt").unread_device(&report).unwrap();
+    let ids: Vec<String> = payload.announces().into_keys().collect();
+    let own = ["command_failed", "error", "status"].map(|key| format!("tapo2mqtt_mats_{key}"));
+    assert_eq!(ids, own);
+    assert_every_key_is_there(&payload, &report, &no_statuses());
+    let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+    for id in &own {
+        let availability = &json["components"][id]["availability"];
+        assert_eq!(availability.as_array().unwrap().len(), 1, "{id}");
+        assert_eq!(availability[0]["topic"], "tapo2mqtt/bridge/state", "{id}");
+    }
+}
+
+/// Every entity of a payload, with its id.
+fn entities(payload: &DevicePayload) -> Vec<(String, Value)> {
+    let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+    let components = json["components"].as_object().unwrap();
+    components
+        .iter()
+        .map(|(id, it)| (id.clone(), it.clone()))
+        .collect()
+}
+
+/// A plug with everything, a group with everything, and the bridge.
+fn everything() -> [DevicePayload; 3] {
+    let mut rules = driveway().rules().as_ref().clone();
+    rules.groups[0].energy = planner::energy_limits::EnergyRules {
+        daily_budget: Some(planner::units::MilliWattHours::new(4_000_000)),
+        finished: Some(planner::energy_limits::Finished {
+            below: planner::units::MilliWatts::from_watts(5),
+            length: "3m".parse().unwrap(),
+            then: planner::energy_limits::IfFinished::Report,
+        }),
+        ..rules.groups[0].energy
+    };
+    let mut statuses = driveway();
+    statuses.replace_rules(rules.into());
+    let [group] = statuses.announceable().try_into().unwrap();
+    let mut plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+    plug.outlets[0].features = [
+        Feature::Overheat,
+        Feature::Overload,
+        Feature::Overcurrent,
+        Feature::Charging,
+        Feature::AutoOff,
+        Feature::Voltage,
+        Feature::Countdown,
+        Feature::Rules,
+    ]
+    .into();
+    let builder = discovery("tapo2mqtt");
+    [
+        announced(&plug, &statuses),
+        builder.group(&group).unwrap(),
+        builder.bridge().unwrap(),
+    ]
+}
+
+/// Without either, Home Assistant shows an eye.
+#[test]
+fn every_entity_has_a_device_class_or_an_icon() {
+    for payload in everything() {
+        for (id, entity) in entities(&payload) {
+            let class = entity["device_class"].as_str().filter(|class| *class != "enum");
+            let is_switch = entity["platform"] == "switch";
+            assert!(class.is_some() || entity["icon"].is_string() || is_switch, "{id}");
+        }
+    }
+}
+
+/// They fill the pages of areas, which show all others as tiles.
+#[test]
+fn few_entities_have_no_category() {
+    let plain = everything().map(|payload| {
+        let node = format!("{}_", payload.node);
+        let entities = entities(&payload).into_iter();
+        let plain = entities.filter(|(_, entity)| entity["entity_category"].is_null());
+        plain
+            .filter(|(_, entity)| entity["enabled_by_default"] != false)
+            .map(|(id, _)| id.replace(&node, ""))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(
+        plain,
+        [
+            vec!["energy_today", "energy_total", "power", "switch"],
+            vec!["energy_today", "mode", "power", "switch"],
+            vec![],
+        ]
+    );
+}
+
+#[test]
+fn devices_are_described_once_and_bridges_apart() {
+    let [plug, group, bridge] = everything();
+    let json = |payload: &DevicePayload| serde_json::from_str::<Value>(&payload.to_json()).unwrap();
+    let device = json(&plug)["device"].clone();
+    assert_eq!(
+        (&device["model"], &device["model_id"]),
+        (&"Smart plug".into(), &"P304M".into())
+    );
+    assert!(
+        json(&group)["device"].get("sw_version").is_none(),
+        "it has no firmware"
+    );
+    assert_eq!(json(&bridge)["device"]["name"], "Tapo bridge");
+    assert!(json(&bridge)["origin"]["support_url"].is_string());
+    let other = discovery("garden").bridge().unwrap();
+    assert_eq!(json(&other)["device"]["name"], "Tapo bridge garden");
+}
+
+/// Sent to the bridge in seconds, as its state has it.
+#[test]
+fn a_countdown_is_set_and_shown_in_minutes() {
+    let [plug, ..] = everything();
+    let (_, countdown) = entities(&plug)
+        .into_iter()
+        .find(|(id, _)| id.ends_with("_countdown"))
+        .unwrap();
+    assert_eq!(countdown["unit_of_measurement"], "min");
+    assert_eq!(countdown["max"], 1440.0);
+    assert_eq!(
+        countdown["value_template"],
+        "{{ (value_json.countdown / 60) | round(2) }}"
+    );
+    assert_eq!(countdown["command_template"], "{{ (value * 60) | round | int }}");
 }
 
 #[test]
@@ -270,7 +399,6 @@ fn only_values_that_an_outlet_reports_have_entities() {
         "overheated",
         "auto_off_at",
         "reboot",
-        "firmware",
     ] {
         assert!(has(&plug, key), "{key}");
     }
@@ -285,15 +413,17 @@ fn only_values_that_an_outlet_reports_have_entities() {
     plug.outlets[0].features.clear();
     let mut identity = plug.identity.as_deref().cloned().unwrap();
     identity.meters_energy = false;
-    identity.firmware = None;
     plug.identity = Some(std::sync::Arc::new(identity));
     assert_eq!(
         keys(&plug),
         [
+            "command_failed",
             "countdown",
+            "error",
             "on_since",
             "reboot",
             "rssi",
+            "status",
             "switch",
             "switched",
             "timer_until"
@@ -330,10 +460,11 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
     assert_eq!(announced(&strip, &statuses), announced(&other_values, &statuses));
     assert_eq!(Shape::from(&strip), Shape::from(&other_values));
 
-    let changes: [fn(&mut DeviceReport); 7] = [
+    let changes: [fn(&mut DeviceReport); 8] = [
         |report| report.id = "rugs".parse().unwrap(),
         |report| report.name = None,
         |report| report.identity = None,
+        |report| report.is_complete = false,
         |report| report.outlets[1].key = Some("right".parse().unwrap()),
         |report| report.outlets[1].position = 3,
         |report| report.outlets[1].name = None,
@@ -357,7 +488,7 @@ fn events_are_those_of_one_outlet() {
     )
     .unwrap();
     let event = &payload["components"]["tapo2mqtt_mats_o1_switched"];
-    assert_eq!(event["event_types"], serde_json::json!(["external_change"]));
+    assert_eq!(event["event_types"], serde_json::json!(["ON", "OFF"]));
     let template = event["value_template"].as_str().unwrap();
     for condition in [
         r#"value_json.type == "external_change""#,

@@ -97,6 +97,38 @@ fn devices_wait_until_earlier_announcements_were_seen() {
 }
 
 #[test]
+fn a_device_that_is_not_read_yet_keeps_its_entities() {
+    let (mut earlier, mut tracker) = (tracker(), tracker());
+    let before = announced(&mut earlier, &strip(&TWO)).unwrap();
+    tracker.on_message(&before.node, before.json.as_bytes(), true);
+    let mut unread = strip(&TWO);
+    unread.is_complete = false;
+    assert_eq!(announced(&mut tracker, &unread), None);
+    unread.identity = None;
+    assert_eq!(announced(&mut tracker, &unread), None);
+    assert_eq!(announced(&mut tracker, &strip(&TWO)), Some(before));
+}
+
+#[test]
+fn a_new_device_has_a_page_before_it_is_read() {
+    let mut tracker = tracker();
+    let mut unread = strip(&TWO);
+    unread.is_complete = false;
+    for name in ["Mats", "Heated mats"] {
+        unread.name = Some(name.to_owned());
+        let sent = announced(&mut tracker, &unread).unwrap();
+        let payload: Value = serde_json::from_str(&sent.json).unwrap();
+        assert_eq!(payload["device"]["name"], name);
+        assert!(payload["components"].get("tapo2mqtt_mats_o1_switch").is_none());
+        assert!(payload["components"]["tapo2mqtt_mats_status"].is_object());
+    }
+    let sent = announced(&mut tracker, &strip(&TWO)).unwrap();
+    assert!(sent.json.contains("tapo2mqtt_mats_o1_switch"));
+    unread.name = None;
+    assert_eq!(announced(&mut tracker, &unread), None, "nothing is taken away");
+}
+
+#[test]
 fn an_outlet_that_is_gone_is_removed_by_its_platform_alone() {
     let (mut earlier, mut tracker) = (tracker(), tracker());
     let before = announced(&mut earlier, &strip(&TWO)).unwrap();

@@ -163,7 +163,8 @@ impl<'a> LastError<'a> {
         let Some((report, error)) = report.and_then(|report| Some((report, report.error.as_ref()?))) else {
             return Self::default();
         };
-        let message = format!("{}: {}", report.id, error.message);
+        let name = report.name.as_deref().unwrap_or(report.id.as_str());
+        let message = format!("{name}: {}", error.message);
         Self {
             code: Some(error.code),
             message: Some(message.chars().take(STATE_TEXT_MAX).collect()),
@@ -190,6 +191,8 @@ pub(crate) struct EventBody<'a> {
     device: Option<&'a DeviceId>,
     outlet: Option<&'a OutletKey>,
     group: Option<&'a GroupId>,
+    /// What the relay is now, for `external_change`.
+    state: Option<Power>,
     message: &'a str,
     at: Timestamp,
 }
@@ -201,6 +204,7 @@ impl<'a> EventBody<'a> {
             device: event.device.as_ref(),
             outlet: event.outlet.as_ref(),
             group: event.group.as_ref(),
+            state: event.state,
             message: &event.message,
             at: event.at,
         }

@@ -155,8 +155,6 @@ struct EnergyState {
 struct DeviceValues<'a> {
     rssi: Option<i64>,
     firmware: Option<&'a str>,
-    /// No request of the `tapo` crate returns it.
-    firmware_latest: Option<&'a str>,
     status: Phase,
     error: Option<&'a DeviceError>,
 }
@@ -224,7 +222,6 @@ impl<'a> DeviceValues<'a> {
         Self {
             rssi: report.rssi,
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
-            firmware_latest: None,
             status: report.phase,
             error: report.error.as_ref(),
         }

@@ -1360,6 +1360,7 @@ impl World {
                 },
                 meters_energy: true,
             })),
+            is_complete: true,
             rssi: None,
             outlets,
         };

@@ -228,6 +228,7 @@ fn report(path: &OutletPath, power: Power) -> SchedulerEvent {
             kind: Kind::Plug,
             meters_energy: true,
         })),
+        is_complete: true,
         rssi: None,
         outlets: vec![Outlet {
             key: None,

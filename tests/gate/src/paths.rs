@@ -130,6 +130,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
             kind: Kind::Strip,
             meters_energy: true,
         })),
+        is_complete: true,
         rssi: Some(-51),
         outlets,
     })

@@ -125,6 +125,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
             kind,
             meters_energy: true,
         })),
+        is_complete: true,
         rssi: Some(-51),
         outlets: outlets.iter().enumerate().map(outlet).collect(),
     }
@@ -156,7 +157,7 @@ fn a_plug_has_one_topic_with_everything() {
         "charging": null, "auto_off": null, "auto_off_at": null,
         "power": 234.8, "voltage": 240.7, "current": null,
         "energy_today": 0.046, "energy_month": 0.0, "energy_total": 8.726,
-        "rssi": -51, "firmware": "1.4.2 Build 260513", "firmware_latest": null,
+        "rssi": -51, "firmware": "1.4.2 Build 260513",
         "status": "ready", "error": null
     });
     assert_eq!(states, [("mats".to_owned(), manual(expected))]);
@@ -188,7 +189,7 @@ fn a_device_that_was_never_reached_has_every_key_too() {
         "charging": null, "auto_off": null, "auto_off_at": null,
         "power": null, "voltage": null, "current": null,
         "energy_today": null, "energy_month": null, "energy_total": null,
-        "rssi": -51, "firmware": null, "firmware_latest": null, "status": "connecting", "error": null
+        "rssi": -51, "firmware": null, "status": "connecting", "error": null
     });
     assert_eq!(states, [("mats".to_owned(), manual(expected))]);
 }
