@@ -339,7 +339,7 @@ pub struct EnergyStatus {
     /// Drawn now by all members together, in W; `null` before the first reading.
     #[serde(serialize_with = "watts")]
     pub power: Option<MilliWatts>,
-    /// Used today by all members together, in kWh; `null` before the first reading.
+    /// Used today by all members together, in kWh; `null` until each of them was read.
     #[serde(serialize_with = "kilowatt_hours")]
     pub today: Option<MilliWattHours>,
     /// What they may use in a day, in kWh.
@@ -358,13 +358,15 @@ pub struct EnergyStatus {
 impl EnergyStatus {
     /// The readings of the meters of a group, with the limits of its rules.
     pub fn new(rules: &EnergyRules, usage: Usage, shed: Vec<OutletPath>) -> Self {
+        let today = usage.today.map(MilliWattHours::in_tens);
         Self {
             power: usage.power.map(MilliWatts::whole),
-            today: Some(usage.today.in_tens()),
+            today,
             daily_budget: rules.daily_budget,
             daily_budget_remaining: rules
                 .daily_budget
-                .map(|budget| budget.less(usage.today.in_tens())),
+                .zip(today)
+                .map(|(budget, today)| budget.less(today)),
             power_limit: rules.power_limit.map(|limit| limit.max),
             shed,
         }

@@ -111,6 +111,8 @@ pub enum SchedulerEvent {
     Switched(SwitchId, CommandResult),
     /// Time passed.
     Tick,
+    /// The bridge stops: what is stored is exact from now on.
+    Stop,
 }
 
 /// Something to do.
@@ -195,6 +197,7 @@ impl Scheduler {
             SchedulerEvent::Recheck(command) => ReportHandler::new(state, now).recheck(command),
             SchedulerEvent::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
             SchedulerEvent::Tick => {}
+            SchedulerEvent::Stop => self.state.settle_energy(),
         }
         while let Some(subject) = self.state.deadlines.take_due(now.steady) {
             self.state.mark_subject(subject);

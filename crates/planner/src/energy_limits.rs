@@ -272,6 +272,11 @@ impl EnergyLimits {
         self.loads.usage(group)
     }
 
+    /// The bridge ends: what is stored from now on is exact.
+    pub fn settle(&mut self) {
+        self.loads.settle();
+    }
+
     /// The members of a group that the power limit keeps off, in their order.
     pub fn kept_off(&self, group: &Group) -> Vec<OutletPath> {
         let is_kept_off = |outlet: &&OutletPath| {

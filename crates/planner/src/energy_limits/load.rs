@@ -98,8 +98,17 @@ impl Load {
         tally.map_or(MilliWattHours::ZERO, |tally| tally.estimate(self.present(), now))
     }
 
-    pub(super) fn measured(&self) -> MilliWattHours {
-        self.tally.as_ref().map_or(MilliWattHours::ZERO, Tally::measured)
+    /// Used today, as far as a meter measured it; `None` before it was read.
+    pub(super) fn measured(&self) -> Option<MilliWattHours> {
+        if self.sight == MeterSight::NotYet {
+            return None;
+        }
+        Some(self.tally.as_ref().map_or(MilliWattHours::ZERO, Tally::measured))
+    }
+
+    /// What is stored from now on is exact.
+    pub(super) fn settle(&mut self) {
+        self.checkpoint = self.tally.as_ref().map(Tally::kept);
     }
 
     /// Takes how the outlet is.

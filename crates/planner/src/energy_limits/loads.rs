@@ -14,8 +14,8 @@ use crate::{
 pub struct Usage {
     /// Drawn now by all members together, in mW; `None` before the first reading.
     pub power: Option<MilliWatts>,
-    /// Used today by all members together, in mWh, as far as meters measured it.
-    pub today: MilliWattHours,
+    /// Used today by all members together, in mWh, as far as meters measured it; `None` until each of them was read.
+    pub today: Option<MilliWattHours>,
 }
 
 /// What is known of the load of each outlet.
@@ -42,11 +42,24 @@ impl Loads {
     pub(super) fn usage(&self, group: &Group) -> Usage {
         Usage {
             power: self.of(group).filter_map(Load::shown).reduce(MilliWatts::plus),
-            today: self
-                .of(group)
-                .map(Load::measured)
-                .fold(MilliWattHours::ZERO, MilliWattHours::plus),
+            today: self.measured_today(group),
         }
+    }
+
+    /// What was kept of a member may be less than it used until the bridge ended, so the sum would fall and rise again.
+    fn measured_today(&self, group: &Group) -> Option<MilliWattHours> {
+        let measured = |outlet| self.0.get(outlet).and_then(Load::measured);
+        group
+            .outlets
+            .iter()
+            .try_fold(MilliWattHours::ZERO, |sum, outlet| {
+                Some(sum.plus(measured(outlet)?))
+            })
+    }
+
+    /// What is stored from now on is exact.
+    pub(super) fn settle(&mut self) {
+        self.0.values_mut().for_each(Load::settle);
     }
 
     /// What a group used today until now, in mWh, with an estimate since the last readings.
