@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::discovery::Discovered,
-    client::readings::{DeviceReading, OutletReading},
+    client::readings::{DeviceReading, OutletReading, TEXT_MAX},
 };
 use crate::devices::state::DeviceState;
 use crate::domain::devices::DeviceConfig;
@@ -38,9 +38,6 @@ const KEYS: &[&str] = &[
     "http_port",
     "encrypt_type",
 ];
-
-/// The longest name that is taken from a device, in characters.
-const NAME_MAX: usize = 64;
 
 fn config() -> DeviceConfig {
     DeviceConfig {
@@ -98,7 +95,7 @@ proptest! {
         let nickname = known.identity.as_ref().and_then(|identity| identity.nickname.clone());
         let names = known.outlets.iter().filter_map(|known| known.outlet.name.clone());
         for name in names.chain(nickname) {
-            prop_assert!(name.chars().count() <= NAME_MAX && !name.contains(char::is_control), "{name:?}");
+            prop_assert!(name.chars().count() <= TEXT_MAX && !name.contains(char::is_control), "{name:?}");
         }
     }
 

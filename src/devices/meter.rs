@@ -13,7 +13,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use serde_json::Value;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     backoff::jittered,
@@ -42,26 +42,52 @@ const SETTLE: Duration = Duration::from_secs(2);
 const FIRST_READINGS: Duration = Duration::from_secs(2);
 /// A requested reading comes no sooner after the last one than this part of the usual interval.
 const SOONEST_PART: u32 = 6;
-/// Unreadable or missing answers in a row before a request is not sent until the next login.
-const FAILURES_TO_GIVE_UP: u8 = 3;
+/// Unreadable or missing answers in a row before a request is sent rarely.
+const FAILURES_TO_PAUSE: u8 = 3;
+/// From then until it is sent again.
+const PAUSE: Duration = Duration::from_mins(10);
 
 /// Whether the firmware of a device knows a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ability {
     /// It is sent, with so many failures in a row.
     Asked(u8),
+    /// It failed too often, and is sent again at this time.
+    Paused(Instant),
     /// The device does not know the request (-1002, -1008): not sent again.
     Unknown,
 }
 
 impl Ability {
-    fn is_asked(self) -> bool {
-        matches!(self, Self::Asked(failures) if failures < FAILURES_TO_GIVE_UP)
+    fn is_asked(self, now: Instant) -> bool {
+        match self {
+            Self::Asked(_) => true,
+            Self::Paused(until) => now >= until,
+            Self::Unknown => false,
+        }
     }
 
-    fn on_failure(&mut self) {
-        if let Self::Asked(failures) = self {
-            *failures = failures.saturating_add(1);
+    /// Whether its last answers are of no use.
+    fn is_paused(self) -> bool {
+        matches!(self, Self::Paused(_))
+    }
+
+    /// Returns whether this failure begins the first pause since it last worked.
+    fn on_failure(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Asked(failures) if *failures + 1 < FAILURES_TO_PAUSE => {
+                *failures += 1;
+                false
+            }
+            Self::Asked(_) => {
+                *self = Self::Paused(now + PAUSE);
+                true
+            }
+            Self::Paused(until) => {
+                *until = now + PAUSE;
+                false
+            }
+            Self::Unknown => false,
         }
     }
 }
@@ -215,7 +241,8 @@ impl Meters {
         request: MeterRequest,
         child: Option<&str>,
     ) -> Result<MeterAnswer, ExchangeError> {
-        if !self.ability(request).is_asked() {
+        let now = Instant::now();
+        if !self.ability(request).is_asked(now) {
             return Ok(MeterAnswer::Nothing);
         }
         let answer = context
@@ -243,16 +270,20 @@ impl Meters {
             // -1601: the clock of the device was never set. The relay works all the same.
             Fault::Device { .. } => Ok(MeterAnswer::Nothing),
             // The tapo crate reads these answers with all their fields or not at all; some firmware lacks one.
-            Fault::Unreadable(_) => {
-                ability.on_failure();
-                Ok(if ability.is_asked() {
-                    MeterAnswer::Missed
-                } else {
+            Fault::Unreadable(reason) => {
+                if ability.on_failure(now) {
+                    warn_of_pause(context, request, &reason);
+                }
+                Ok(if ability.is_paused() {
                     MeterAnswer::Nothing
+                } else {
+                    MeterAnswer::Missed
                 })
             }
             Fault::NoAnswer => {
-                ability.on_failure();
+                if ability.on_failure(now) {
+                    warn_of_pause(context, request, "no answer in time");
+                }
                 Err(Fault::NoAnswer.into())
             }
             fault => Err(fault.into()),
@@ -272,7 +303,7 @@ impl Meters {
         ) {
             (Some(shown), Some(zone), _) => in_step(shown, zone, context.clock.now()),
             (Some(_), None, _) => DeviceClock::Unreported,
-            (None, ..) if !self.usage.is_asked() => DeviceClock::Unreported,
+            (None, ..) if !matches!(self.usage, Ability::Asked(_)) => DeviceClock::Unreported,
             // A second refusal shows that the clock was never set; one does not.
             (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
             (None, ..) => DeviceClock::Wrong,
@@ -371,6 +402,16 @@ impl Meters {
             MeterRequest::Power => &mut self.power,
         }
     }
+}
+
+/// Said once: the values that a device does not report are null without a reason.
+fn warn_of_pause(context: &Context, request: MeterRequest, reason: &str) {
+    warn!(
+        device = %context.config.id,
+        ?request,
+        %reason,
+        "meter answers cannot be read; their values are unknown, and are requested again every 10 minutes"
+    );
 }
 
 /// What one request returned.
@@ -598,17 +639,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_meter_request_waits_for_the_next_login() {
-        let mut meters = Meters::new(EnergyTotals::default(), Instant::now());
-        *meters.ability(MeterRequest::Live) = Ability::Asked(FAILURES_TO_GIVE_UP);
+    fn a_meter_request_that_failed_is_sent_again_later() {
+        let now = Instant::now();
+        let mut meters = Meters::new(EnergyTotals::default(), now);
+        let live = meters.ability(MeterRequest::Live);
+        let paused: Vec<bool> = (0..4).map(|_| live.on_failure(now)).collect();
+        assert_eq!(paused, [false, false, true, false], "said once");
         *meters.ability(MeterRequest::Power) = Ability::Unknown;
-        let asked = |meters: &mut Meters| {
+        let asked = |meters: &mut Meters, at| {
             [MeterRequest::Live, MeterRequest::Usage, MeterRequest::Power]
-                .map(|reading| meters.ability(reading).is_asked())
+                .map(|reading| meters.ability(reading).is_asked(at))
         };
-        assert_eq!(asked(&mut meters), [false, true, false]);
+        assert_eq!(asked(&mut meters, now), [false, true, false]);
+        assert_eq!(asked(&mut meters, now + PAUSE), [true, true, false]);
         meters.retry_failed();
-        assert_eq!(asked(&mut meters), [true, true, false]);
+        assert_eq!(asked(&mut meters, now), [true, true, false]);
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl DeviceState {
     }
 
     /// Takes a reading of all outlets; returns the relays that changed. An outlet that a strip leaves out stays, with
-    /// unknown values.
+    /// unknown values, until another one has its position.
     pub(super) fn apply_reading(
         &mut self,
         config: &DeviceConfig,
@@ -234,7 +234,12 @@ impl DeviceState {
             .filter_map(|new| self.changed(new, now.steady))
             .collect();
         if kind == Kind::Strip {
-            let left_out = |old: &&ConfirmedOutlet| outlets.iter().all(|new| new.child != old.child);
+            let left_out = |old: &&ConfirmedOutlet| {
+                let replaces = |new: &ConfirmedOutlet| {
+                    new.child == old.child || new.outlet.position == old.outlet.position
+                };
+                !outlets.iter().any(replaces)
+            };
             let left_out: Vec<ConfirmedOutlet> = self.outlets.iter().filter(left_out).map(unknown).collect();
             outlets.extend(left_out);
             outlets.sort_by_key(|known| known.outlet.position);
@@ -619,6 +624,18 @@ mod tests {
         assert_eq!(powers, [None, Some(Power::Off)]);
         let changes = known.apply_reading(&config(), Kind::Strip, &both, now(2));
         assert_eq!(changes, [], "from unknown to known is no change");
+    }
+
+    #[test]
+    fn children_with_ever_new_ids_replace_each_other() {
+        let mut known = DeviceState::default();
+        for number in 0..100 {
+            let ids = [format!("a{number}"), format!("b{number}")];
+            let children = [child(&ids[0], 1, Power::On), child(&ids[1], 2, Power::Off)];
+            known.apply_reading(&config(), Kind::Strip, &children, now(number));
+        }
+        let ids: Vec<_> = known.outlets.iter().map(|known| known.child.as_deref()).collect();
+        assert_eq!(ids, [Some("a99"), Some("b99")]);
     }
 
     #[test]

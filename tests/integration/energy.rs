@@ -262,7 +262,8 @@ fn known(outlet: &Outlet, report: &DeviceReport) -> Vec<&'static str> {
 const FIELDS: [(&str, &[&str]); 17] = [
     ("rssi", &["rssi"]),
     ("fw_ver", &["firmware"]),
-    ("mac", &["mac"]),
+    // Known since an earlier login.
+    ("mac", &[]),
     ("nickname", &["nickname"]),
     ("device_on", &["state", "on_since"]),
     ("on_time", &["on_since"]),

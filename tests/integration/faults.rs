@@ -3,6 +3,7 @@
 mod identity_mismatch;
 mod isolation;
 mod matrix;
+mod not_a_device;
 mod rows;
 mod single;
 

@@ -11,7 +11,7 @@ use super::{
     identity::KnownIdentity,
     identity_registry::IdentityRegistry,
     login_budget::{LoginBudget, LoginPurpose},
-    opening::{Opened, open},
+    opening::{Opened, Opening},
     readings::DeviceReading,
     session::{DeviceRequest, Session},
 };
@@ -131,13 +131,14 @@ impl Connection {
         mailbox: &mut Mailbox,
     ) -> Result<Result<Opened, Fault>, Stopped> {
         self.metrics.logged_in();
-        let opening = open(
-            self.address.clone(),
-            self.settings.config.clone(),
-            self.kind,
-            self.settings.polling.request,
-            self.discovery.clone(),
-        );
+        let opening = Opening {
+            address: self.address.clone(),
+            config: self.settings.config.clone(),
+            guess: self.kind,
+            is_known: self.identity.has_answered(),
+            limit: self.settings.polling.request,
+        };
+        let opening = opening.run(self.discovery.clone());
         let opened = match mailbox.serve_inbox_during(opening).await? {
             Ok(opened) => opened,
             Err(fault) => return Ok(Err(fault)),

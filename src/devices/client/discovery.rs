@@ -19,6 +19,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
+use super::readings::line;
 use crate::domain::mac::mac;
 
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
@@ -68,12 +69,7 @@ impl Discovered {
     }
 
     pub(in crate::devices) fn of(ip: IpAddr, message: &Value) -> Self {
-        let text = |pointer| {
-            message
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
+        let text = |pointer| message.pointer(pointer).and_then(Value::as_str).and_then(line);
         let port = message
             .pointer("/result/mgt_encrypt_schm/http_port")
             .and_then(Value::as_u64);

@@ -36,6 +36,20 @@ pub(in crate::devices) enum Fault {
         "another device answers at this address ({0}), and the right one was not found; if it was replaced, set `mac` of the device to the new one"
     )]
     OtherDevice(String),
+    /// It does not answer as a Tapo device does.
+    #[error("something answers there, but not as a Tapo device; is the address right?")]
+    NotTapo,
+    /// It redirects requests to another address, which no Tapo device does. They are not sent there.
+    #[error(
+        "something answers there that redirects requests to another address, so it is not a Tapo device; is the address right?"
+    )]
+    Redirects,
+    /// An answer does not end, or is larger than any of a Tapo device. It is not read.
+    #[error("something answers there with more data than any Tapo device sends; is the address right?")]
+    Oversized,
+    /// The device has no relay that the bridge can switch: a hub, a chime, a fan. Its model.
+    #[error("a {0} has no outlet that can be switched; remove it from the settings")]
+    NoOutlets(String),
     /// Another configured device is this device.
     #[error("this is the same device as {0}; remove one of the two from the settings")]
     SameDevice(DeviceId),
@@ -105,14 +119,19 @@ impl Fault {
             Self::Closed => Remedy::RetryNow,
             Self::SessionLost => Remedy::LogInAgain,
             Self::NoAnswer | Self::Unreadable(_) => Remedy::ReadBack,
-            Self::Unreachable(_) | Self::Refused | Self::Overloaded(_) | Self::SessionUnstable => {
-                Remedy::BackOff
-            }
+            Self::Unreachable(_)
+            | Self::Refused
+            | Self::Overloaded(_)
+            | Self::NotTapo
+            | Self::SessionUnstable => Remedy::BackOff,
             Self::OtherDevice(_) => Remedy::Search,
             Self::NoAccount
             | Self::Forbidden
             | Self::WrongCredentials
             | Self::UnsupportedProtocol(_)
+            | Self::Redirects
+            | Self::Oversized
+            | Self::NoOutlets(_)
             | Self::SameDevice(_) => Remedy::WaitForUser,
             Self::LockedOut | Self::CountedCredentials => Remedy::KeepAway,
             Self::UnknownRequest(_) | Self::Device { .. } => Remedy::DoWithout,
@@ -131,6 +150,7 @@ impl Fault {
             Self::NoAnswer
             | Self::Closed
             | Self::Unreadable(_)
+            | Self::Oversized
             | Self::SessionLost
             | Self::SessionUnstable => true,
             Self::Overloaded(status) => *status >= 500,
@@ -139,6 +159,9 @@ impl Fault {
             | Self::Refused
             | Self::OtherDevice(_)
             | Self::SameDevice(_)
+            | Self::NotTapo
+            | Self::Redirects
+            | Self::NoOutlets(_)
             | Self::Forbidden
             | Self::WrongCredentials
             | Self::CountedCredentials
@@ -149,16 +172,38 @@ impl Fault {
         }
     }
 
+    /// The fault of a request in a session: the device took the login, so it is not the password that it refuses.
+    pub(in crate::devices) fn after_login(self) -> Self {
+        match self {
+            Self::WrongCredentials => Self::SessionLost,
+            fault => fault,
+        }
+    }
+
+    /// The fault of a login to something that never answered as a device: there was no session to lose.
+    pub(in crate::devices) fn at_first_contact(self) -> Self {
+        match self {
+            Self::SessionLost | Self::SessionUnstable | Self::Unreadable(_) | Self::Overloaded(500..) => {
+                Self::NotTapo
+            }
+            fault => fault,
+        }
+    }
+
     /// The error code of a command that this fault ended.
     pub(in crate::devices) fn code(&self) -> ErrorCode {
         match self {
             Self::NoAccount => ErrorCode::SetupMode,
             Self::Forbidden => ErrorCode::Forbidden,
             Self::UnsupportedProtocol(_) => ErrorCode::UnsupportedProtocol,
-            Self::OtherDevice(_) | Self::SameDevice(_) => ErrorCode::WrongDevice,
+            Self::OtherDevice(_)
+            | Self::SameDevice(_)
+            | Self::NotTapo
+            | Self::Redirects
+            | Self::Oversized => ErrorCode::WrongDevice,
             Self::WrongCredentials | Self::CountedCredentials => ErrorCode::WrongCredentials,
             Self::LockedOut => ErrorCode::LockedOut,
-            Self::UnknownRequest(_) => ErrorCode::Unsupported,
+            Self::UnknownRequest(_) | Self::NoOutlets(_) => ErrorCode::Unsupported,
             Self::Device { .. } => ErrorCode::DeviceError,
             Self::Unreachable(_)
             | Self::Refused
@@ -175,9 +220,13 @@ impl Fault {
     pub(in crate::devices) fn phase(&self) -> Phase {
         match self {
             Self::NoAccount => Phase::SetupMode,
-            Self::Forbidden | Self::WrongCredentials | Self::UnsupportedProtocol(_) | Self::SameDevice(_) => {
-                Phase::Forbidden
-            }
+            Self::Forbidden
+            | Self::WrongCredentials
+            | Self::UnsupportedProtocol(_)
+            | Self::Redirects
+            | Self::Oversized
+            | Self::NoOutlets(_)
+            | Self::SameDevice(_) => Phase::Forbidden,
             Self::LockedOut | Self::CountedCredentials => Phase::LockedOut,
             _ => Phase::Unreachable,
         }
@@ -203,6 +252,10 @@ impl Fault {
             Self::SessionUnstable => "session_unstable",
             Self::OtherDevice(_) => "other_device",
             Self::SameDevice(_) => "same_device",
+            Self::NotTapo => "not_tapo",
+            Self::Redirects => "redirects",
+            Self::Oversized => "oversized",
+            Self::NoOutlets(_) => "no_outlets",
             Self::Forbidden => "forbidden",
             Self::WrongCredentials => "wrong_credentials",
             Self::CountedCredentials => "counted_credentials",

@@ -35,6 +35,11 @@ impl KnownIdentity {
         self.mac.as_deref()
     }
 
+    /// Whether the device answered before, and not only its MAC is configured.
+    pub(in crate::devices) fn has_answered(&self) -> bool {
+        self.device_id.is_some()
+    }
+
     /// Whether both are one device; `None` if they have no id in common. The MAC decides where both have one.
     pub(in crate::devices) fn is_same(&self, other: &Self) -> Option<bool> {
         let ids = [(&self.mac, &other.mac), (&self.device_id, &other.device_id)];

@@ -6,6 +6,8 @@
 pub(super) mod connection;
 pub(super) mod discovery;
 pub(super) mod fault;
+mod fence;
+mod first_answer;
 pub(super) mod identity;
 pub(super) mod identity_registry;
 pub(super) mod login_budget;

@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::{
     discovery::DiscoveryCache,
     fault::Fault,
+    first_answer,
     identity::KnownIdentity,
-    readings::{DeviceReading, OutletReading, kind},
-    session::{DeviceRequest, Session},
+    readings::{DeviceReading, OutletReading, has_outlets, kind},
+    session::{DeviceRequest, MeterRequest, Session},
 };
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
@@ -23,38 +24,116 @@ pub(in crate::devices) struct Opened {
     pub(in crate::devices) outlets: Vec<OutletReading>,
 }
 
-/// Logs in and reads what the device is and the state of its outlets. The first time, a device whose components are those
-/// of a strip is opened again as a strip.
-pub(in crate::devices) async fn open(
-    address: String,
-    config: Arc<DeviceConfig>,
-    guess: Kind,
-    limit: Duration,
-    discovery: DiscoveryCache,
-) -> Result<Opened, Fault> {
-    let mut session = match Session::open(&address, config.credentials.as_ref(), guess, limit).await {
-        Err(Fault::Refused) if wake(&address, &discovery).await => {
-            Session::open(&address, config.credentials.as_ref(), guess, limit).await?
+/// How a device is opened.
+#[derive(Debug, Clone)]
+pub(in crate::devices) struct Opening {
+    pub(in crate::devices) address: String,
+    pub(in crate::devices) config: Arc<DeviceConfig>,
+    /// Plug or strip, as far as it is known.
+    pub(in crate::devices) guess: Kind,
+    /// Whether a device answered there before.
+    pub(in crate::devices) is_known: bool,
+    /// For one request.
+    pub(in crate::devices) limit: Duration,
+}
+
+impl Opening {
+    /// Logs in and reads what the device is and the state of its outlets. The first time, a device whose components are
+    /// those of a strip is opened again as a strip.
+    ///
+    /// # Errors
+    /// The fault.
+    pub(in crate::devices) async fn run(self, discovery: DiscoveryCache) -> Result<Opened, Fault> {
+        if self.config.credentials.is_none() {
+            return Err(Fault::NoAccount);
         }
-        session => session?,
-    };
-    let components = session.components().await?;
-    let kind = kind(&components);
-    if kind != guess {
-        session = Session::open(&address, config.credentials.as_ref(), kind, limit).await?;
+        // The client of the `tapo` crate follows redirects and reads answers of any length: what does that at the first
+        // request is not given to it.
+        match first_answer::check(&self.address, self.limit).await {
+            Err(Fault::Refused) if wake(&self.address, &discovery).await => {
+                first_answer::check(&self.address, self.limit).await?;
+            }
+            answer => answer?,
+        }
+        let mut session = self.log_in(self.guess).await?;
+        let components = session.components().await?;
+        let info = session.perform(DeviceRequest::Info).await?;
+        let kind = components.as_deref().map_or_else(|| kind_by_relay(&info), kind);
+        if kind != self.guess {
+            session = self.log_in(kind).await?;
+        }
+        let list = match kind {
+            Kind::Plug => None,
+            Kind::Strip => Some(session.perform(DeviceRequest::Children).await?),
+        };
+        if !has_outlets(&info, list.as_ref()) {
+            let model = DeviceReading::of(&info).model;
+            return Err(Fault::NoOutlets(
+                model.unwrap_or_else(|| "device of this kind".to_owned()),
+            ));
+        }
+        let outlets = list
+            .as_ref()
+            .map_or_else(|| vec![OutletReading::of(&info)], OutletReading::children);
+        let components = match components {
+            Some(components) => components,
+            None => try_components(&session, kind, &outlets).await?,
+        };
+        Ok(Opened {
+            session,
+            kind,
+            components,
+            info,
+            outlets,
+        })
     }
-    let info = session.perform(DeviceRequest::Info).await?;
-    let outlets = match kind {
-        Kind::Plug => vec![OutletReading::of(&info)],
-        Kind::Strip => OutletReading::children(&session.perform(DeviceRequest::Children).await?),
-    };
-    Ok(Opened {
-        session,
-        kind,
-        components,
-        info,
-        outlets,
-    })
+
+    async fn log_in(&self, kind: Kind) -> Result<Session, Fault> {
+        let session = Session::open(&self.address, self.config.credentials.as_ref(), kind, self.limit).await;
+        session.map_err(|fault| {
+            if self.is_known {
+                fault
+            } else {
+                fault.at_first_contact()
+            }
+        })
+    }
+}
+
+/// Where the list of components cannot be read: a plug has a relay of its own.
+fn kind_by_relay(info: &Value) -> Kind {
+    if info.get("device_on").is_some() {
+        Kind::Plug
+    } else {
+        Kind::Strip
+    }
+}
+
+/// The components that matter, of a device whose list cannot be read, by what it answers.
+async fn try_components(
+    session: &Session,
+    kind: Kind,
+    outlets: &[OutletReading],
+) -> Result<Vec<String>, Fault> {
+    let child = outlets.first().and_then(|outlet| outlet.child_id.as_deref());
+    let child = child.filter(|_| kind == Kind::Strip);
+    let mut requests = vec![(
+        "energy_monitoring",
+        DeviceRequest::Meter(MeterRequest::Usage, child),
+    )];
+    if kind == Kind::Plug {
+        requests.push(("schedule", DeviceRequest::GetRoom));
+    }
+    let mut components = Vec::new();
+    for (component, request) in requests {
+        match session.perform(request).await {
+            Err(Fault::UnknownRequest(_)) => {}
+            // An answer that cannot be read is one, and so is an error of the meter.
+            Ok(_) | Err(Fault::Unreadable(_) | Fault::Device { .. }) => components.push(component.to_owned()),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(components)
 }
 
 /// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
@@ -84,20 +163,15 @@ pub struct Seen {
 /// # Errors
 /// The problem and what to do, as text.
 pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
-    let opening = open(
-        config.address.clone(),
-        Arc::new(config.clone()),
-        Kind::Plug,
-        request,
-        DiscoveryCache::default(),
-    );
-    let opened = opening.await.map_err(|fault| match fault {
-        // Before the first login no session can be lost: the device does not support this login.
-        Fault::SessionLost => {
-            "something answers there, but not as a Tapo device; is the address right?".to_owned()
-        }
-        fault => fault.to_string(),
-    })?;
+    let opening = Opening {
+        address: config.address.clone(),
+        config: Arc::new(config.clone()),
+        guess: Kind::Plug,
+        is_known: false,
+        limit: request,
+    };
+    let opened = opening.run(DiscoveryCache::default()).await;
+    let opened = opened.map_err(|fault| fault.to_string())?;
     let device = DeviceReading::of(&opened.info);
     let expected = config.mac.as_deref().map(KnownIdentity::of_mac);
     if let Some(other) = expected.and_then(|expected| expected.mismatch(&device)) {

@@ -75,26 +75,53 @@ impl OutletReading {
             overload: protection(info, "power_protection_status", "overloaded", &["normal"]),
             // `lifted` is in the tapo crate's list (0.12.2); no dump shows what it means.
             overcurrent: protection(info, "overcurrent_status", "overcurrent", &["normal"]),
-            charging: word(info, "charging_status"),
-            auto_off: word(info, "auto_off_status"),
+            charging: text(info, "charging_status"),
+            auto_off: text(info, "auto_off_status"),
             auto_off_in: info.get("auto_off_remain_time").and_then(Value::as_u64),
         }
     }
 
     /// The outlets of a strip, in the order of their positions. Children that are no outlets (the
-    /// night light of a P306) are skipped; a child without a position comes after those with one.
+    /// night light of a P306) are skipped; a child without a position comes after those with one. No two outlets have one
+    /// position, and none is beyond the largest.
     pub(in crate::devices) fn children(list: &Value) -> Vec<Self> {
-        let children = list.get("child_device_list").and_then(Value::as_array);
-        let mut outlets: Vec<Self> = children
-            .into_iter()
-            .flatten()
+        let mut outlets: Vec<Self> = children(list)
             .filter(|child| is_outlet(child))
             .map(Self::of)
             .filter(|outlet| outlet.child_id.is_some())
             .collect();
+        for outlet in &mut outlets {
+            outlet.position = outlet
+                .position
+                .filter(|position| (1..=POSITION_MAX).contains(position));
+        }
         outlets.sort_by_key(|outlet| (outlet.position.is_none(), outlet.position));
+        outlets.truncate(POSITION_MAX.into());
+        for (nth, outlet) in (1..).zip(&mut outlets) {
+            outlet.position.get_or_insert(nth);
+        }
+        outlets.sort_by_key(|outlet| outlet.position);
+        outlets.dedup_by_key(|outlet| outlet.position);
         outlets
     }
+}
+
+/// Whether a device has a relay that the bridge can switch: a hub, a chime or a fan switch has none. What it answers now may
+/// be incomplete, so that a device that calls itself a plug is one.
+pub(in crate::devices) fn has_outlets(info: &Value, list: Option<&Value>) -> bool {
+    let named_plug = info
+        .get("type")
+        .and_then(Value::as_str)
+        .is_none_or(|name| name.contains("PLUG"));
+    match list {
+        None => named_plug || info.get("device_on").is_some(),
+        Some(list) => children(list).any(is_outlet) || named_plug && children(list).next().is_none(),
+    }
+}
+
+fn children(list: &Value) -> impl Iterator<Item = &Value> {
+    let children = list.get("child_device_list").and_then(Value::as_array);
+    children.into_iter().flatten()
 }
 
 /// Which handler a device needs, from its component list and not from its model's name.
@@ -106,10 +133,12 @@ pub(in crate::devices) fn kind(components: &[String]) -> Kind {
     }
 }
 
-/// A child that has a relay. `device_on` alone would also match a light.
+/// A child that has a relay. `device_on` alone would also match a light: the night light of a P306 is a
+/// `plug.powerstrip.sub-bulb`, the dimmer of a KS240 a `kasa.switch.outlet.sub-dimmer`.
 fn is_outlet(child: &Value) -> bool {
     let category = child.get("category").and_then(Value::as_str);
-    child.get("device_on").is_some() && category.is_none_or(|category| category.contains("plug"))
+    let kind = category.and_then(|category| category.rsplit('.').next());
+    child.get("device_on").is_some() && kind.is_none_or(|kind| kind.contains("plug"))
 }
 
 /// Firmware before 1.3 has `overheated: bool`, later ones `overheat_status: "normal"`.
@@ -124,43 +153,37 @@ fn overheat(info: &Value) -> Option<Protection> {
 
 /// A protection whose words are known in part.
 fn protection(info: &Value, key: &str, tripped: &str, well: &[&str]) -> Option<Protection> {
-    let word = word(info, key)?;
+    let word = text(info, key)?;
     let known = word == tripped || well.contains(&word.as_str());
     let tripped = known.then(|| word == tripped);
     Some(Protection { word, tripped })
 }
 
-/// A word of a device, whatever it is: one line of a length that can be shown.
-fn word(info: &Value, key: &str) -> Option<String> {
-    let word = text(info, key)?;
-    Some(word.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect())
-}
-
 fn text(info: &Value, key: &str) -> Option<String> {
-    info.get(key)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned)
+    info.get(key).and_then(Value::as_str).and_then(line)
 }
 
 /// Names are base64 on the wire. One that is not stays as it is.
 fn nickname(info: &Value) -> Option<String> {
-    let raw = text(info, "nickname")?;
+    let raw = info.get("nickname").and_then(Value::as_str)?;
     let decoded = STANDARD
-        .decode(&raw)
+        .decode(raw)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok());
-    let name: String = decoded
-        .unwrap_or(raw)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(NAME_MAX)
-        .collect();
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    line(decoded.as_deref().unwrap_or(raw))
 }
 
-/// Longer names are cut: Home Assistant shows them in one line.
-const NAME_MAX: usize = 64;
+/// A text of a device, whatever it is: one line of a length that can be shown, published and kept. `None` if it is empty.
+pub(in crate::devices) fn line(text: &str) -> Option<String> {
+    let line: String = text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect();
+    Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+}
+
+/// Longer texts are cut. The longest that a device needs are its ids, of 42 characters.
+pub(in crate::devices) const TEXT_MAX: usize = 64;
+
+/// More outlets than any strip has.
+const POSITION_MAX: u8 = 32;
 
 #[cfg(test)]
 mod tests {
@@ -252,6 +275,8 @@ mod tests {
             {"device_id": "c2", "position": 2, "device_on": false, "category": "plug.powerstrip.sub-plug"},
             {"device_id": "c1", "position": 1, "device_on": true},
             {"device_id": "light", "position": 5, "device_on": true, "category": "light.nightlight"},
+            {"device_id": "p306", "position": 5, "device_on": true, "category": "plug.powerstrip.sub-bulb"},
+            {"device_id": "ks240", "position": 5, "device_on": true, "category": "kasa.switch.outlet.sub-dimmer"},
             {"device_id": "hub", "position": 6},
             {"position": 3, "device_on": true},
         ]});
@@ -268,7 +293,73 @@ mod tests {
         assert_eq!(name(&STANDARD.encode("Mat\u{7}te ")), Some("Matte".to_owned()));
         assert_eq!(name("not base64!"), Some("not base64!".to_owned()));
         assert_eq!(name(""), None);
-        assert_eq!(name(&STANDARD.encode("x".repeat(200))).unwrap().len(), NAME_MAX);
+        assert_eq!(name(&STANDARD.encode("x".repeat(200))).unwrap().len(), TEXT_MAX);
+    }
+
+    #[test]
+    fn every_text_is_one_short_line() {
+        let long = json!("\u{1b}[31m\n".to_owned() + &"x".repeat(1_000_000));
+        let mut info = plug();
+        for value in info
+            .as_object_mut()
+            .unwrap()
+            .values_mut()
+            .filter(|value| value.is_string())
+        {
+            value.clone_from(&long);
+        }
+        info["region"] = long;
+        let shown = format!("{:?} {:?}", DeviceReading::of(&info), OutletReading::of(&info));
+        assert!(
+            shown.len() < 3000 && !shown.contains("\\u{1b}") && !shown.contains("\\n"),
+            "{} characters",
+            shown.len()
+        );
+    }
+
+    #[test]
+    fn a_strip_has_32_outlets_at_most_each_with_a_position() {
+        let child = |id: usize, position: Value| json!({"device_id": format!("c{id}"), "position": position, "device_on": true});
+        let positions = |children: Vec<Value>| -> Vec<u8> {
+            let outlets = OutletReading::children(&json!({ "child_device_list": children }));
+            outlets.into_iter().filter_map(|outlet| outlet.position).collect()
+        };
+        let numbered = (1..=2000).map(|id| child(id, json!(id))).collect();
+        assert_eq!(positions(numbered), (1..=32).collect::<Vec<u8>>());
+        let unnumbered = (1..=2000).map(|id| child(id, json!(null))).collect();
+        assert_eq!(positions(unnumbered), (1..=32).collect::<Vec<u8>>());
+        let mixed = [json!(2), json!(2), json!(0), json!(300), json!(1)];
+        let mixed = mixed.into_iter().enumerate();
+        assert_eq!(
+            positions(mixed.map(|(id, position)| child(id, position)).collect()),
+            [1, 2, 4, 5]
+        );
+    }
+
+    #[test]
+    fn a_device_without_a_relay_has_no_outlets() {
+        let device = |kind: &str| json!({"type": kind, "device_id": "8022"});
+        let list = |children: Value| json!({ "child_device_list": children });
+        let sensors = list(json!([{"device_id": "c1", "category": "subg.trigger.contact-sensor"}]));
+        let fan = list(json!([
+            {"device_id": "c1", "device_on": true, "category": "kasa.switch.outlet.sub-fan"},
+            {"device_id": "c2", "device_on": true, "category": "kasa.switch.outlet.sub-dimmer"},
+        ]));
+        let mats =
+            list(json!([{"device_id": "c1", "device_on": true, "category": "plug.powerstrip.sub-plug"}]));
+        let none = list(json!([]));
+        assert!(!has_outlets(&device("SMART.TAPOHUB"), Some(&sensors)));
+        assert!(!has_outlets(&device("SMART.KASAHUB"), Some(&none)));
+        assert!(!has_outlets(&device("SMART.KASASWITCH"), Some(&fan)));
+        assert!(!has_outlets(&device("SMART.TAPOCHIME"), None));
+        // What is left out of one answer may be in the next.
+        assert!(has_outlets(&device("SMART.TAPOPLUG"), Some(&none)));
+        assert!(has_outlets(&device("SMART.TAPOPLUG"), None));
+        assert!(has_outlets(&device("SMART.TAPOPLUG"), Some(&mats)));
+        assert!(has_outlets(
+            &json!({"type": "SMART.KASASWITCH", "device_on": true}),
+            None
+        ));
     }
 
     proptest! {

@@ -14,7 +14,11 @@ use tapo::{
 };
 use tokio::time::timeout;
 
-use super::fault::Fault;
+use super::{
+    fault::Fault,
+    fence::{Fenced, TooManyPieces},
+    readings::line,
+};
 use crate::domain::{off_rules::WeeklyOff, report::Kind};
 use planner::Power;
 
@@ -94,36 +98,46 @@ impl Session {
                 Kind::Strip => Handler::Strip(client.p304(address).await?),
             })
         };
-        let handler = within(limit * LOGIN_REQUESTS, Box::pin(login)).await?;
+        let handler = within(limit, LOGIN_REQUESTS, Box::pin(login)).await?;
         Ok(Self { handler, limit })
     }
 
     /// Logs in again on the same handler: 2 requests. Fails if the device changed its protocol.
     pub(in crate::devices) async fn refresh(&mut self) -> Result<(), Fault> {
-        let limit = self.limit * LOGIN_REQUESTS;
+        let (limit, requests) = (self.limit, LOGIN_REQUESTS);
         match &mut self.handler {
-            Handler::Plug(plug) => within(limit, Box::pin(plug.refresh_session())).await.map(drop),
-            Handler::Strip(strip) => within(limit, Box::pin(strip.refresh_session())).await.map(drop),
+            Handler::Plug(plug) => within(limit, requests, Box::pin(plug.refresh_session()))
+                .await
+                .map(drop),
+            Handler::Strip(strip) => within(limit, requests, Box::pin(strip.refresh_session()))
+                .await
+                .map(drop),
         }
     }
 
-    /// The names of what the device can do (`energy_monitoring`, `control_child`...).
-    pub(in crate::devices) async fn components(&self) -> Result<Vec<String>, Fault> {
+    /// The names of what the device can do (`energy_monitoring`, `control_child`...). `None` if the list cannot be read:
+    /// the crate needs a version from 0 to 255 for each.
+    pub(in crate::devices) async fn components(&self) -> Result<Option<Vec<String>>, Fault> {
         let list = match &self.handler {
-            Handler::Plug(plug) => within(self.limit, Box::pin(plug.get_component_list())).await?,
-            Handler::Strip(strip) => within(self.limit, Box::pin(strip.get_component_list())).await?,
+            Handler::Plug(plug) => within(self.limit, 1, Box::pin(plug.get_component_list())).await,
+            Handler::Strip(strip) => within(self.limit, 1, Box::pin(strip.get_component_list())).await,
         };
-        Ok(list.into_iter().map(|component| component.id).collect())
+        match list {
+            Ok(list) => Ok(Some(list.into_iter().map(|component| component.id).collect())),
+            Err(Fault::Unreadable(_)) => Ok(None),
+            Err(fault) => Err(fault.after_login()),
+        }
     }
 
     /// Sends one request and returns its result; `Null` where a request has none.
     pub(in crate::devices) async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
-        let limit = match request {
-            DeviceRequest::SetTimer(_) => self.limit * 2,
-            DeviceRequest::GetRules => self.limit * RULE_PAGES,
-            _ => self.limit,
+        let requests = match request {
+            DeviceRequest::SetTimer(_) => 2,
+            DeviceRequest::GetRules => RULE_PAGES,
+            _ => 1,
         };
-        within(limit, Box::pin(self.send(request))).await
+        let answer = within(self.limit, requests, Box::pin(self.send(request))).await;
+        answer.map_err(Fault::after_login)
     }
 
     async fn send(&self, request: DeviceRequest<'_>) -> Result<Value, tapo::Error> {
@@ -245,7 +259,11 @@ async fn send_rule(
             plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
         }
         DeviceRequest::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
-        _ => as_json(&plug.get_schedule_rules().await?),
+        _ => {
+            let mut rules = plug.get_schedule_rules().await?;
+            rules.truncate(RULES_MAX);
+            as_json(&rules)
+        }
     }
 }
 
@@ -261,20 +279,28 @@ fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
 
 /// A plug holds 32 rules and returns five at a time.
 const RULE_PAGES: u32 = 7;
+const RULES_MAX: usize = 32;
 /// A login is at most four requests (discover, two handshakes, and TPAP's share).
 const LOGIN_REQUESTS: u32 = 4;
 const REBOOT_DELAY_S: u16 = 1;
 
-/// Limits an operation and classifies its error. The operation is boxed: as a part of a worker its 10 kB and more would be
-/// allocated for every device, also without a request in flight.
+/// Limits an operation of some requests, in time and in what it reads, and classifies its error. The operation is boxed: as a
+/// part of a worker its 10 kB and more would be allocated for every device, also without a request in flight.
 async fn within<T>(
     limit: Duration,
+    requests: u32,
     operation: Pin<Box<impl Future<Output = Result<T, tapo::Error>>>>,
 ) -> Result<T, Fault> {
-    match timeout(limit, operation).await {
-        Ok(result) => result.map_err(|error| classify(&error)),
+    match timeout(limit * requests, Fenced::new(operation, requests)).await {
+        Ok(Ok(result)) => result.map_err(|error| classify(&error)),
+        Ok(Err(TooManyPieces)) => Err(Fault::Oversized),
         Err(_) => Err(Fault::NoAnswer),
     }
+}
+
+/// The text of an error, which may have a text of the device in it.
+fn shown(error: &impl ToString) -> String {
+    line(&error.to_string()).unwrap_or_default()
 }
 
 fn classify(error: &tapo::Error) -> Fault {
@@ -285,9 +311,9 @@ fn classify(error: &tapo::Error) -> Fault {
         tapo::Error::Http(http) if http.is_decode() || http.is_body() => Fault::Unreadable(root_cause(http)),
         tapo::Error::Http(_) => Fault::Closed,
         // `on()` with the answer `"result":{}` ends here too: it was applied.
-        tapo::Error::Serde(error) => Fault::Unreadable(error.to_string()),
+        tapo::Error::Serde(error) => Fault::Unreadable(shown(error)),
         tapo::Error::UnsupportedProtocol { description, .. } => {
-            Fault::UnsupportedProtocol(description.clone())
+            Fault::UnsupportedProtocol(shown(description))
         }
         tapo::Error::DeviceNotFound | tapo::Error::Validation { .. } => Fault::UnknownRequest(UNKNOWN_METHOD),
         // A reply that does not decrypt belongs to a session that the device no longer has.
@@ -324,8 +350,8 @@ fn classify_response(error: &TapoResponseError) -> Fault {
         // Another status in a handshake: the device changed its protocol or is rebooting.
         TapoResponseError::HttpError { .. } => Fault::SessionLost,
         TapoResponseError::EmptyResult => Fault::Unreadable("the result is missing".to_owned()),
-        TapoResponseError::ResponseError { description } => Fault::Unreadable(description.clone()),
-        _ => Fault::Unreadable(error.to_string()),
+        TapoResponseError::ResponseError { description } => Fault::Unreadable(shown(description)),
+        _ => Fault::Unreadable(shown(error)),
     }
 }
 

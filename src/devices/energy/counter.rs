@@ -6,15 +6,17 @@
 //! the time between the last reading and a restart, is not guessed. With each of them the total is at least so
 //! much; so the larger answer counts, if it is clearly larger.
 
-use jiff::{Timestamp, civil};
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use planner::units::{MilliWattHours, MilliWatts, WattHours};
 
 /// No outlet carries more: 16 A at 250 V.
 const LARGEST_LOAD: MilliWatts = MilliWatts::from_watts(4000);
-/// What a reading may show more than the largest load: counters are rounded, and clocks wander.
+/// What a reading may show more than the largest load: counters are rounded, and clocks drift.
 const SLACK: MilliWattHours = MilliWattHours::new(10_000);
+/// How far the clock of a device may be from that of the bridge, with the zone of either.
+const NEAR: SignedDuration = SignedDuration::from_hours(48);
 /// How much further the month must be than the finer counter before it is believed: it is rounded to Wh.
 const ROUNDING: MilliWattHours = MilliWattHours::new(2_000);
 
@@ -113,12 +115,14 @@ impl EnergyCounter {
         total
     }
 
-    /// The most that can have been used since the last reading. Either clock may have been set meanwhile; the longer
-    /// time counts.
+    /// The most that can have been used since the last reading. Our clock may have stood still, as in a suspended machine,
+    /// so that of the device counts too; but only near ours: after a power failure it may start over in the year 2000.
     fn limit(&self, shown: Counters, now: Timestamp) -> MilliWattHours {
         let ours = now.duration_since(self.at).as_secs();
         let device = match (self.month, shown.month) {
-            (Some(mark), Some((seen, _))) => seen.duration_since(mark.seen).as_secs(),
+            (Some(mark), Some((seen, _))) if is_near(mark.seen, self.at) && is_near(seen, now) => {
+                seen.duration_since(mark.seen).as_secs()
+            }
             _ => 0,
         };
         let seconds = u64::try_from(ours.max(device)).unwrap_or(0);
@@ -200,13 +204,18 @@ impl EnergyCounter {
     }
 }
 
+/// Whether the clock of a device, in whatever zone, may be right.
+fn is_near(device: civil::DateTime, ours: Timestamp) -> bool {
+    let ours = TimeZone::UTC.to_datetime(ours);
+    device.duration_since(ours).abs() <= NEAR
+}
+
 fn month_of(time: civil::DateTime) -> (i16, i8) {
     (time.year(), time.month())
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
     use proptest::prelude::*;
 
     use super::*;
@@ -404,6 +413,36 @@ mod tests {
             since_restart: None,
         };
         assert_eq!(mwh(account.read("8022", shown, device.now)), total);
+    }
+
+    #[test]
+    fn a_clock_that_starts_over_for_a_reading_adds_no_month() {
+        for has_fine in [true, false] {
+            let mut device = Device::new(has_fine);
+            device.month = 5_050_000;
+            let mut account = account(&device);
+            for reading in 0..10 {
+                device.run(20, HALF_MINUTE);
+                let since_2000 = civil::DateTime::constant(2000, 1, 1, 0, 0, 0, 0);
+                let shown = Counters {
+                    month: device.shown().month.map(|(seen, energy)| {
+                        if reading == 5 {
+                            (since_2000, WattHours::new(0))
+                        } else {
+                            (seen, energy)
+                        }
+                    }),
+                    ..device.shown()
+                };
+                account.read("8022", shown, device.now);
+            }
+            let total = mwh(account.total);
+            assert!(
+                total <= device.used + 2000,
+                "{has_fine}: {total} of {}",
+                device.used
+            );
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ async fn ten_equal_failures_are_one_line_and_one_event() {
     for failed in 1..=10 {
         // A command brings the next attempt forward.
         bridge.publish("plug/get", "").await;
-        plug.wait_requests("discover", failed, PATIENCE).await.unwrap();
+        plug.wait_requests("handshake1", failed, PATIENCE).await.unwrap();
     }
     bridge.barrier().await;
     let lines = log.lines();
