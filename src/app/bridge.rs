@@ -1,6 +1,6 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
@@ -16,7 +16,7 @@ use crate::{
     domain::{device_metrics::MetricsRegistry, devices::EventSenders, scheduling},
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, link::LinkError},
     scheduler::task::{self, SchedulerTask},
-    store::{Loaded, Writer},
+    store::{Loaded, StateFileError, Writer},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
 };
 
@@ -48,14 +48,19 @@ pub enum StartError {
     /// be read.
     #[error("mqtt: {0}")]
     Link(#[from] LinkError),
-    /// The state file can neither be read nor set aside.
-    #[error("state.file {}: {source}", path.display())]
-    State {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What happened.
-        source: std::io::Error,
-    },
+    /// The state file cannot be used.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+}
+
+impl StartError {
+    /// Whether other settings are needed. Else it may pass by itself.
+    pub fn needs_settings(&self) -> bool {
+        match self {
+            Self::Link(_) | Self::State(StateFileError::OtherBridge { .. }) => true,
+            Self::State(StateFileError::Unreadable { .. } | StateFileError::Thread(_)) => false,
+        }
+    }
 }
 
 /// A running bridge.
@@ -244,22 +249,26 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
 }
 
 fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, Vec<String>), StartError> {
-    let path = settings.state_file.clone();
-    let opened = sections::open(path.clone(), clock);
-    let (sections, writer, loaded) = opened.map_err(|source| StartError::State {
-        path: path.clone().unwrap_or_default(),
-        source,
-    })?;
+    let (sections, writer, loaded) = sections::open(settings.state_location(), clock)?;
     let mut findings = Vec::new();
-    if let (Loaded::SetAside { to, why }, Some(path)) = (loaded, path) {
-        let finding = format!(
-            "the state file {} could not be read ({why}): overrides, vacation, timed ONs, changed schedules, cooldowns \
-             and what was deleted in Home Assistant are lost; it is kept as {}",
-            path.display(),
-            to.display()
-        );
+    match loaded {
+        Loaded::Fresh | Loaded::Read => {}
+        Loaded::ReadEarlier(file) => info!(file = %file.display(), "state read from an earlier state file"),
+        Loaded::Damaged { why, kept } => {
+            let file = settings.state_file.as_deref().unwrap_or(Path::new("")).display();
+            let kept = match kept {
+                Ok(to) => format!("; it is kept as {}", to.display()),
+                Err(error) => format!(", and it cannot be renamed ({error}), so nothing is written yet"),
+            };
+            findings.push(format!(
+                "the state file {file} could not be read ({why}): overrides, vacation, timed ONs, changed schedules, \
+                 cooldowns and what was deleted in Home Assistant are lost{kept}"
+            ));
+        }
+    }
+    findings.extend(sections.status.error());
+    for finding in &findings {
         error!("{finding}");
-        findings.push(finding);
     }
     Ok((sections, writer, findings))
 }

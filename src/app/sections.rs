@@ -1,12 +1,10 @@
 //! The state file: which part of the bridge keeps what in it.
 
-use std::{io, path::PathBuf};
-
 use crate::{
     devices::DeviceSections,
     mqtt::DeletedEntities,
     scheduler::PersistedScheduler,
-    store::{Loaded, Section, StateFile, StateFileStatus, Writer},
+    store::{Loaded, Section, StateFile, StateFileError, StateFileStatus, StateLocation, Writer},
     system::clock::Clock,
 };
 
@@ -22,9 +20,12 @@ pub(super) struct Sections {
 /// Reads the file, if one is configured.
 ///
 /// # Errors
-/// If the file exists and can neither be read nor set aside: going on would overwrite it.
-pub(super) fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<(Sections, Writer, Loaded)> {
-    let mut file = StateFile::open(path, clock)?;
+/// If going on would overwrite what cannot be read or belongs to another bridge.
+pub(super) fn open(
+    location: Option<StateLocation>,
+    clock: &Clock,
+) -> Result<(Sections, Writer, Loaded), StateFileError> {
+    let mut file = StateFile::open(location, clock)?;
     let scheduler = file.section("scheduler");
     let devices = DeviceSections {
         energy: file.section("energy"),
@@ -84,8 +85,13 @@ mod tests {
     async fn every_part_is_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
+        let location = StateLocation {
+            file: path.clone(),
+            earlier: None,
+            base_topic: "tapo2mqtt".to_owned(),
+        };
         let scheduler: PersistedScheduler = serde_json::from_str(SCHEDULER).unwrap();
-        let (sections, writer, _) = open(Some(path.clone()), &Clock::system()).unwrap();
+        let (sections, writer, _) = open(Some(location.clone()), &Clock::system()).unwrap();
         sections.scheduler.set(scheduler.clone());
         sections
             .devices
@@ -111,8 +117,8 @@ mod tests {
         assert_eq!(text["deleted_in_home_assistant"], json!(["heater"]));
         assert_eq!(text["groups_deleted_in_home_assistant"], json!(["driveway"]));
         assert_eq!(text["countdowns"], json!({"8022": ["1970-01-01T00:00:00Z"]}));
-        let (again, _, loaded) = open(Some(path), &Clock::system()).unwrap();
-        assert_eq!(loaded, Loaded::Read);
+        let (again, _, loaded) = open(Some(location), &Clock::system()).unwrap();
+        assert!(matches!(loaded, Loaded::Read), "{loaded:?}");
         assert_eq!(again.scheduler.get(), scheduler);
         assert_eq!(again.devices.energy.get(), sections.devices.energy.get());
         assert_eq!(again.devices.countdowns.get(), sections.devices.countdowns.get());

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     credentials::Files,
     layers::Sources,
+    mqtt::Mqtt,
     parse,
     reader::{Expected, Leaf, Read, Table},
     topic::topic,
@@ -21,8 +22,10 @@ use crate::{
     system::telemetry::{Format, Level},
 };
 
-/// Name of the state file where none is configured.
-const STATE_FILE: &str = "tapo2mqtt-state.json";
+/// Name of the state file where none is configured, behind the base topic.
+const STATE_FILE: &str = "-state.json";
+/// The same in earlier versions, whatever the base topic was.
+const EARLIER_STATE_FILE: &str = "tapo2mqtt-state.json";
 
 /// What is published for Home Assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,17 +195,34 @@ pub(super) fn log(table: &mut Table<'_>) -> Read<Log> {
     })
 }
 
-/// The state file: as configured, else in the directory that systemd provides, else beside the settings.
-pub(super) fn state_file(table: &mut Table<'_>, files: Files<'_>, sources: &Sources) -> Read<PathBuf> {
-    let file = table.optional("file", |leaf| files.path(leaf))?;
-    let file = file.unwrap_or_else(|| default_directory(sources).join(STATE_FILE));
+/// The state file: as configured, else in the directory that systemd provides, else beside the settings. Two bridges in
+/// one directory have different base topics, and so different files. With it comes the name that it had in earlier
+/// versions, if that was another.
+pub(super) fn state_file(
+    table: &mut Table<'_>,
+    files: Files<'_>,
+    sources: &Sources,
+    mqtt: Option<&Mqtt>,
+) -> Read<(PathBuf, Option<PathBuf>)> {
+    let configured = table.optional("file", |leaf| files.path(leaf))?;
+    let (file, earlier) = match (configured, mqtt) {
+        (Some(file), _) => (file, None),
+        (None, mqtt) => {
+            let in_default = |name: &str| default_directory(sources).join(name);
+            let earlier = in_default(EARLIER_STATE_FILE);
+            let topic = mqtt.map(|mqtt| mqtt.base_topic.as_str().replace('/', "-"));
+            let file = topic.map_or_else(|| earlier.clone(), |topic| in_default(&(topic + STATE_FILE)));
+            let is_other = file != earlier;
+            (file, is_other.then_some(earlier))
+        }
+    };
     if sources.file.as_ref() == Some(&file) {
         return Err(table.problem(
             "file",
             "a file other than the settings file, which is never written",
         ));
     }
-    Ok(file)
+    Ok((file, earlier))
 }
 
 fn default_directory(sources: &Sources) -> &Path {

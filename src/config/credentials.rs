@@ -7,7 +7,7 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use crate::system::Secret;
+use crate::system::{Secret, files};
 
 /// Largest password file that is read, in bytes.
 const PASSWORD_FILE_MAX: u64 = 4096;
@@ -46,7 +46,7 @@ impl Files<'_> {
     /// The path of a file that exists now.
     pub(super) fn existing(self, leaf: &Leaf<'_>) -> Result<PathBuf, Expected> {
         let path = self.path(leaf)?;
-        if path.is_file() {
+        if files::exists(&path) {
             Ok(path)
         } else {
             Err(format!("a file that exists; {} does not", path.display()))

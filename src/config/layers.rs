@@ -1,8 +1,7 @@
 //! The layers of settings: built-in defaults, the user's file, the environment.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +12,7 @@ use super::{
     place::{Lines, toml_lines, yaml_lines},
     problem::{Problem, Problems},
 };
+use crate::system::files;
 
 /// The lowest layer, and the documentation of every key.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -182,11 +182,9 @@ pub(super) fn foreign(path: &Path) -> Result<serde_json::Value, Problems> {
 
 /// Reads a whole text file of at most `limit` bytes. The error contains what was expected of the file.
 pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > limit => Err(format!("a file of at most {} KiB", limit / 1024)),
-        Ok(_) => String::from_utf8(bytes).map_err(|_| "a file in UTF-8".to_owned()),
+    match files::read(path, limit) {
+        Ok(bytes) if bytes.len() as u64 > limit => Err(format!("a file of at most {} KiB", limit / 1024)),
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "a file in UTF-8".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err("a file that exists".to_owned()),
         Err(error) => Err(format!("a file that can be read ({error})")),
     }

@@ -72,6 +72,7 @@ use crate::domain::{
     scheduling::OutletNames,
     topics::Topics,
 };
+use crate::store::StateLocation;
 
 /// Everything that can be configured, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +99,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
     pub state_file: Option<PathBuf>,
+    /// Read if that file does not exist: where an earlier version kept the state.
+    pub earlier_state_file: Option<PathBuf>,
 }
 
 /// The TP-Link account of the devices.
@@ -117,6 +120,15 @@ impl Settings {
     pub fn needs_setup(&self) -> bool {
         let own_accounts = self.devices.iter().all(|device| device.credentials.is_some());
         self.tapo.credentials.is_none() && (self.devices.is_empty() || !own_accounts)
+    }
+
+    /// Where the bridge keeps its state, and which bridge it is.
+    pub fn state_location(&self) -> Option<StateLocation> {
+        Some(StateLocation {
+            file: self.state_file.clone()?,
+            earlier: self.earlier_state_file.clone(),
+            base_topic: self.mqtt.base_topic.to_string(),
+        })
     }
 
     /// Every topic of the bridge.
@@ -299,7 +311,10 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         _ => None,
     };
     let rules = rules(root, &known_devices, topics.as_ref());
-    let state_file = root.section("state", |table| bridge::state_file(table, files, sources));
+    let state_file = root.section("state", |table| {
+        bridge::state_file(table, files, sources, mqtt.as_ref().ok())
+    });
+    let (state_file, earlier_state_file) = state_file?;
     Ok(Settings {
         mqtt: mqtt?,
         tapo: Tapo {
@@ -313,7 +328,8 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         discovery: discovery?,
         log: log?,
         rules: rules?,
-        state_file: Some(state_file?),
+        state_file: Some(state_file),
+        earlier_state_file,
     })
 }
 

@@ -336,7 +336,16 @@ fn the_state_file_is_kept_apart_from_the_settings() {
         systemd.load().unwrap().state_file,
         Some(PathBuf::from("/var/lib/tapo2mqtt/tapo2mqtt-state.json"))
     );
-    let own = Home::toml("[state]\nfile = 'state/s.json'");
+    // Of two bridges in one directory, each has its own.
+    let garden = Home::toml("[mqtt]\nbase_topic = 'home/garden'");
+    let settings = garden.load().unwrap();
+    assert_eq!(settings.state_file, Some(garden.path("home-garden-state.json")));
+    assert_eq!(
+        settings.earlier_state_file,
+        Some(garden.path("tapo2mqtt-state.json"))
+    );
+    let own = Home::toml("[state]\nfile = 'state/s.json'\n[mqtt]\nbase_topic = 'garden'");
+    assert_eq!(own.load().unwrap().earlier_state_file, None);
     assert_eq!(own.load().unwrap().state_file, Some(own.path("state/s.json")));
     assert_eq!(paths("[state]\nfile = 'bridge.toml'"), ["state.file"]);
 }

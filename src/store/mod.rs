@@ -3,71 +3,54 @@
 //! Written whole to a temporary file beside it, flushed, renamed: losing power at any byte loses at most
 //! what changed in the last moment. A file that cannot be read is set aside and reported, never silently reset.
 
+mod disk_file;
+mod envelope;
+mod location;
 mod section;
+mod writer;
 
-use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use tokio::{
-    sync::watch,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tokio::sync::watch;
 
-use crate::system::clock::{AsOf, Clock, sleep_until_some};
+use crate::system::clock::Clock;
+use disk_file::DiskFile;
+use location::FoundState;
 use section::Encode;
+use writer::Output;
 
+pub use location::{StateFileError, StateLocation};
 pub use section::Section;
-
-/// The form of the file. A file of a newer form is set aside, because it cannot be understood.
-const VERSION: u32 = 1;
-/// Before a failed write is tried again. Each further failure doubles it.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_mins(1);
-/// After each write, as long as a slow disk takes for one: many changes at once are a few writes.
-const PAUSE: Duration = Duration::from_millis(20);
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Envelope {
-    version: u32,
-    /// The clocks when it was written; not in files of 0.1.0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    clock: Option<AsOf>,
-    #[serde(flatten)]
-    sections: Map<String, Value>,
-}
+pub use writer::{StateFileStatus, Writer};
 
 /// What became of the file at start.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Loaded {
     /// There was none.
     Fresh,
     /// It was read.
     Read,
-    /// It, or a part of it, could not be read, and lies at `to` now.
-    SetAside {
-        /// Where it is.
-        to: PathBuf,
+    /// The one with this name was read, and the next write is to the configured one.
+    ReadEarlier(PathBuf),
+    /// It, or a part of it, could not be read.
+    Damaged {
         /// What was wrong with it.
         why: String,
+        /// Where it is now, unless it could not be set aside; then that is tried again before the first write.
+        kept: io::Result<PathBuf>,
     },
 }
 
 /// The file while its parts are read.
 #[derive(Debug)]
 pub struct StateFile {
-    path: Option<PathBuf>,
+    location: Option<StateLocation>,
     /// What was in it; `None` if there was none.
     content: Option<Map<String, Value>>,
+    /// The file that was read instead.
+    earlier: Option<PathBuf>,
     /// What was wrong with it first.
     fault: Option<String>,
     sections: Vec<(&'static str, Box<dyn Encode>)>,
@@ -79,29 +62,31 @@ impl StateFile {
     /// Reads the file, if one is configured. The steady clock goes on from where the file left it.
     ///
     /// # Errors
-    /// If the file exists and cannot be read: going on would overwrite it.
-    pub fn open(path: Option<PathBuf>, clock: &Clock) -> io::Result<Self> {
-        let bytes = match &path {
-            None => None,
-            Some(path) => match fs::read(path) {
-                Ok(bytes) => Some(bytes),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
-            },
-        };
-        let (content, fault) = match bytes.map(|bytes| decode(&bytes)) {
-            None => (None, None),
-            Some(Ok(envelope)) => {
-                if let Some(as_of) = &envelope.clock {
-                    clock.continue_from(as_of);
-                }
-                (Some(envelope.sections), None)
+    /// If going on would overwrite what cannot be read or belongs to another bridge.
+    pub fn open(location: Option<StateLocation>, clock: &Clock) -> Result<Self, StateFileError> {
+        let found = location
+            .as_ref()
+            .map_or(Ok(FoundState::Nothing), StateLocation::read)?;
+        let (mut earlier, mut fault) = (None, None);
+        let envelope = match found {
+            FoundState::Nothing => None,
+            FoundState::Content(envelope) => Some(envelope),
+            FoundState::Earlier(envelope, file) => {
+                earlier = Some(file);
+                Some(envelope)
             }
-            Some(Err(why)) => (Some(Map::new()), Some(why)),
+            FoundState::Damaged(why) => {
+                fault = Some(why);
+                None
+            }
         };
+        if let Some(as_of) = envelope.as_ref().and_then(|envelope| envelope.clock.as_ref()) {
+            clock.continue_from(as_of);
+        }
         Ok(Self {
-            path,
-            content,
+            location,
+            content: envelope.map(|envelope| envelope.sections),
+            earlier,
             fault,
             sections: Vec::new(),
             changed: watch::Sender::new(()),
@@ -128,180 +113,60 @@ impl StateFile {
     /// Pairs the parts with a writer for what changes. A file of which something could not be read is set aside first.
     ///
     /// # Errors
-    /// If it cannot be set aside: going on would overwrite it.
-    pub fn finish(self) -> io::Result<(StateFileStatus, Writer, Loaded)> {
-        let mut changes = self.changed.subscribe();
-        let loaded = match (&self.path, self.fault) {
-            (Some(path), Some(why)) => {
-                let to = free_name(path);
-                fs::rename(path, &to)?;
-                // What could be read is in no file now.
-                changes.mark_changed();
-                Loaded::SetAside { to, why }
-            }
+    /// If the system has no thread for the writer.
+    pub fn finish(self) -> Result<(StateFileStatus, Writer, Loaded), StateFileError> {
+        let file = self
+            .location
+            .as_ref()
+            .map(|location| DiskFile::new(location.file.clone()));
+        let loaded = match (self.fault, self.earlier, &file) {
+            // The earlier file stays where it is.
+            (Some(why), Some(earlier), _) => Loaded::Damaged {
+                why,
+                kept: Ok(earlier),
+            },
+            (Some(why), None, Some(file)) => Loaded::Damaged {
+                why,
+                kept: file.set_aside(),
+            },
+            (None, Some(earlier), _) => Loaded::ReadEarlier(earlier),
             _ if self.content.is_some() => Loaded::Read,
             _ => Loaded::Fresh,
         };
-        let (error, status) = watch::channel(None);
-        let writer = Writer {
-            path: self.path,
-            sections: self.sections.into(),
-            changes,
-            error,
-            clock: self.clock,
-            _changed: self.changed,
-        };
-        Ok((StateFileStatus(status), writer, loaded))
+        let output = self.location.zip(file).map(|(location, file)| Output {
+            file,
+            base_topic: location.base_topic,
+            sections: self.sections,
+            is_damaged: matches!(&loaded, Loaded::Damaged { kept: Err(_), .. }),
+        });
+        // What was read is in no file of this name now.
+        let is_elsewhere = matches!(&loaded, Loaded::Damaged { .. } | Loaded::ReadEarlier(_));
+        let (status, writer) =
+            Writer::start(output, is_elsewhere, self.changed, self.clock).map_err(StateFileError::Thread)?;
+        Ok((status, writer, loaded))
     }
-}
-
-/// Whether the file can be written.
-#[derive(Debug, Clone)]
-pub struct StateFileStatus(watch::Receiver<Option<String>>);
-
-/// Without a file there is nothing to go wrong.
-impl Default for StateFileStatus {
-    fn default() -> Self {
-        Self(watch::channel(None).1)
-    }
-}
-
-impl StateFileStatus {
-    /// Why what is kept is not in the file, and what to do, while the file cannot be written.
-    pub fn error(&self) -> Option<String> {
-        self.0.borrow().clone()
-    }
-}
-
-/// The task that writes the file.
-#[derive(Debug)]
-pub struct Writer {
-    path: Option<PathBuf>,
-    sections: Arc<[(&'static str, Box<dyn Encode>)]>,
-    changes: watch::Receiver<()>,
-    error: watch::Sender<Option<String>>,
-    clock: Clock,
-    /// Parts may be gone before the stop.
-    _changed: watch::Sender<()>,
-}
-
-impl Writer {
-    /// Writes each change until the stop, and what changed before it once more. A write that fails is tried again
-    /// after a while, with what has changed by then.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let Some(path) = self.path.take() else {
-            return stop.cancelled().await;
-        };
-        let mut wait = FIRST_RETRY;
-        let mut retry_at = None;
-        loop {
-            let last = tokio::select! {
-                biased;
-                changed = self.changes.changed(), if retry_at.is_none() => changed.is_err(),
-                () = stop.cancelled() => true,
-                () = sleep_until_some(retry_at) => false,
-            };
-            self.changes.mark_unchanged();
-            let (target, sections, as_of) = (path.clone(), self.sections.clone(), self.clock.as_of());
-            let written = spawn_blocking(move || write(&target, &sections, as_of))
-                .await
-                .unwrap_or_else(|e| Err(io::Error::other(e)));
-            retry_at = written.is_err().then(|| Instant::now() + wait);
-            wait = match written {
-                Ok(()) => FIRST_RETRY,
-                Err(_) => (wait * 2).min(LONGEST_RETRY),
-            };
-            self.report(&path, written.err());
-            if last {
-                return;
-            }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(PAUSE) => {}
-            }
-        }
-    }
-
-    /// Logs the first failure and the end of failures, and shows the last one.
-    fn report(&self, path: &Path, error: Option<io::Error>) {
-        let text = error.map(|error| cannot_write(path, &error));
-        let before = self.error.send_replace(text.clone());
-        match (before, text) {
-            (None, Some(text)) => error!("{text}"),
-            (Some(_), None) => info!(file = %path.display(), "the state file can be written again"),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-    }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> String {
-    format!(
-        "the state file {} cannot be written: {error}; a restart now loses what changed. The bridge tries again; check \
-         that the folder exists, that the bridge may write to it, and that the disk is not full",
-        path.display()
-    )
-}
-
-fn decode(bytes: &[u8]) -> Result<Envelope, String> {
-    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if envelope.version != VERSION {
-        return Err(format!(
-            "it has version {}, this program reads version {VERSION}",
-            envelope.version
-        ));
-    }
-    Ok(envelope)
-}
-
-fn write(path: &Path, sections: &[(&'static str, Box<dyn Encode>)], as_of: AsOf) -> io::Result<()> {
-    let encoded = sections
-        .iter()
-        .map(|(name, section)| Ok(((*name).to_owned(), section.encode()?)));
-    let text = serde_json::to_vec_pretty(&Envelope {
-        version: VERSION,
-        clock: Some(as_of),
-        sections: encoded.collect::<io::Result<_>>()?,
-    })?;
-    let temporary = with_suffix(path, ".new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    // The rename itself lasts only once the folder is on the disk.
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-/// `state.json.broken`, or with a number if that exists: what was set aside earlier is kept too.
-fn free_name(path: &Path) -> PathBuf {
-    let first = with_suffix(path, ".broken");
-    let numbered = (2_u32..).map(|n| with_suffix(path, &format!(".broken-{n}")));
-    std::iter::once(first)
-        .chain(numbered)
-        .find(|name| !name.exists())
-        .unwrap_or_else(|| with_suffix(path, ".broken"))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fs, path::Path};
 
     use proptest::prelude::*;
     use test_inputs::{damaged, json};
 
-    use super::*;
-    use crate::system::tasks::Tasks;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{envelope::Envelope, *};
 
     type Numbers = BTreeMap<String, u64>;
+
+    fn location(file: &Path) -> StateLocation {
+        StateLocation {
+            file: file.to_owned(),
+            earlier: None,
+            base_topic: "tapo2mqtt".to_owned(),
+        }
+    }
 
     fn open(
         path: &Path,
@@ -312,7 +177,7 @@ mod tests {
         Writer,
         Loaded,
     ) {
-        let mut file = StateFile::open(Some(path.to_owned()), &Clock::system()).unwrap();
+        let mut file = StateFile::open(Some(location(path)), &Clock::system()).unwrap();
         let (numbers, flags) = (file.section("numbers"), file.section("flags"));
         let (status, writer, loaded) = file.finish().unwrap();
         (numbers, flags, status, writer, loaded)
@@ -334,77 +199,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         let (kept, flags, _, writer, loaded) = open(&path);
-        assert_eq!(loaded, Loaded::Fresh);
+        assert!(matches!(loaded, Loaded::Fresh), "{loaded:?}");
         kept.set(numbers(42));
         flags.set(vec![true]);
         flush(writer).await;
 
         let (kept, flags, _, _, loaded) = open(&path);
-        assert_eq!(
-            (kept.get(), flags.get(), loaded),
-            (numbers(42), vec![true], Loaded::Read)
-        );
-    }
-
-    /// A path that cannot be written, not even by root, until the folder at the name of the temporary file is gone.
-    fn blocked(folder: &Path) -> (PathBuf, PathBuf) {
-        let path = folder.join("state.json");
-        let obstacle = with_suffix(&path, ".new");
-        fs::create_dir(&obstacle).unwrap();
-        (path, obstacle)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failed_write_is_tried_again_until_it_succeeds() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, obstacle) = blocked(folder.path());
-        let (kept, _, status, writer, _) = open(&path);
-        let mut error = status.0.clone();
-        let stop = CancellationToken::new();
-        let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
-        kept.set(numbers(0));
-        let begin = Instant::now();
-        let mut attempts = Vec::new();
-        for number in 1..=9 {
-            error.changed().await.unwrap();
-            attempts.push(begin.elapsed().as_secs());
-            // Further changes wait for the next attempt.
-            kept.set(numbers(number));
-        }
-        assert_eq!(attempts, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
-        let shown = status.error().unwrap();
-        assert!(shown.contains(&path.display().to_string()), "{shown}");
-        assert!(shown.contains("Is a directory"), "{shown}");
-        assert!(shown.contains("check that the folder exists"), "{shown}");
-
-        fs::remove_dir(obstacle).unwrap();
-        error.wait_for(Option::is_none).await.unwrap();
-        assert_eq!(begin.elapsed().as_secs(), 243);
-        assert_eq!(open(&path).0.get(), numbers(9));
-        stop.cancel();
-        task.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failed_write_is_tried_once_more_at_the_stop() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, obstacle) = blocked(folder.path());
-        let (kept, _, status, writer, _) = open(&path);
-        let mut error = status.0.clone();
-        let stop = CancellationToken::new();
-        let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
-        kept.set(numbers(1));
-        error.wait_for(Option::is_some).await.unwrap();
-        let begin = Instant::now();
-        fs::remove_dir(obstacle).unwrap();
-        stop.cancel();
-        task.await.unwrap();
-        assert!(
-            begin.elapsed() < FIRST_RETRY,
-            "it does not wait for its next attempt"
-        );
-        assert_eq!(status.error(), None);
-        assert_eq!(open(&path).0.get(), numbers(1));
+        assert_eq!((kept.get(), flags.get()), (numbers(42), vec![true]));
+        assert!(matches!(loaded, Loaded::Read), "{loaded:?}");
     }
 
     #[tokio::test]
@@ -419,7 +221,7 @@ mod tests {
             fs::write(&path, &whole[..length]).unwrap();
             let (kept, _, _, _, loaded) = open(&path);
             assert_eq!(kept.get(), Numbers::new());
-            let Loaded::SetAside { to, .. } = loaded else {
+            let Loaded::Damaged { kept: Ok(to), .. } = loaded else {
                 panic!("{length}: {loaded:?}")
             };
             assert_eq!(
@@ -439,7 +241,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let (kept, flags, _, writer, loaded) = open(&path);
         assert_eq!((kept.get(), flags.get()), (Numbers::new(), vec![true]));
-        let Loaded::SetAside { to, why } = loaded else {
+        let Loaded::Damaged { kept: Ok(to), why } = loaded else {
             panic!("{loaded:?}")
         };
         assert!(why.starts_with("numbers: "), "{why}");
@@ -452,22 +254,83 @@ mod tests {
     fn a_newer_version_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        fs::write(with_suffix(&path, ".broken"), "older").unwrap();
+        fs::write(folder.path().join("state.json.broken"), "older").unwrap();
         fs::write(&path, r#"{"version": 2, "novel": true}"#).unwrap();
-        let Loaded::SetAside { to, why } = open(&path).4 else {
+        let Loaded::Damaged { kept: Ok(to), why } = open(&path).4 else {
             panic!("it was read")
         };
         assert!(to.ends_with("state.json.broken-2"), "{to:?}");
         assert!(why.contains("version 2"), "{why}");
     }
 
+    #[tokio::test]
+    async fn a_file_of_another_bridge_is_refused_and_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let (kept, _, _, writer, _) = open(&path);
+        kept.set(numbers(42));
+        flush(writer).await;
+        let text = fs::read(&path).unwrap();
+        let other = StateLocation {
+            base_topic: "garden".to_owned(),
+            ..location(&path)
+        };
+        let refused = StateFile::open(Some(other.clone()), &Clock::system()).unwrap_err();
+        assert!(
+            refused.to_string().contains("base topic \"tapo2mqtt\""),
+            "{refused}"
+        );
+        assert_eq!(other.check(), Err(refused.to_string()));
+        location(&path).check().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn the_earlier_file_is_read_once_unless_it_is_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = folder.path().join("tapo2mqtt-state.json");
+        let garden = StateLocation {
+            file: folder.path().join("garden-state.json"),
+            earlier: Some(earlier.clone()),
+            base_topic: "garden".to_owned(),
+        };
+        let text = r#"{"version": 1, "numbers": {"answer": 42}}"#;
+        for (owner, taken) in [("", true), (r#""base_topic": "tapo2mqtt", "#, false)] {
+            fs::write(
+                &earlier,
+                text.replace(r#""numbers""#, &format!(r#"{owner}"numbers""#)),
+            )
+            .unwrap();
+            let mut file = StateFile::open(Some(garden.clone()), &Clock::system()).unwrap();
+            let kept: Section<Numbers> = file.section("numbers");
+            let (_, writer, loaded) = file.finish().unwrap();
+            assert_eq!(kept.get() == numbers(42), taken);
+            assert_eq!(matches!(loaded, Loaded::ReadEarlier(_)), taken, "{loaded:?}");
+            flush(writer).await;
+            fs::write(&earlier, "not read any more").unwrap();
+            let mut file = StateFile::open(Some(garden.clone()), &Clock::system()).unwrap();
+            assert_eq!(file.section::<Numbers>("numbers").get() == numbers(42), taken);
+            fs::remove_file(&garden.file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_no_fresh_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [pipe.as_path(), folder.path()] {
+            let error = StateFile::open(Some(location(path)), &Clock::system()).unwrap_err();
+            assert!(matches!(error, StateFileError::Unreadable { .. }), "{error}");
+            assert!(error.to_string().ends_with("not a regular file"), "{error}");
+        }
+    }
+
     fn encoded(numbers: &Numbers) -> Vec<u8> {
         let sections = serde_json::json!({ "numbers": numbers });
-        let envelope = Envelope {
-            clock: None,
-            version: VERSION,
-            sections: sections.as_object().unwrap().clone(),
-        };
+        let sections = sections.as_object().unwrap().clone();
+        let envelope = Envelope::new("tapo2mqtt", Clock::system().as_of(), sections);
         serde_json::to_vec_pretty(&envelope).unwrap()
     }
 
@@ -484,8 +347,15 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("state.json");
             fs::write(&path, bytes).unwrap();
-            let (kept, ..) = open(&path);
-            prop_assert_eq!(serde_json::from_slice::<Numbers>(&serde_json::to_vec(&kept.get()).unwrap()).unwrap(), kept.get());
+            let opened = StateFile::open(Some(location(&path)), &Clock::system());
+            let Ok(mut file) = opened else {
+                let is_refused = matches!(opened, Err(StateFileError::OtherBridge { .. }));
+                prop_assert!(is_refused);
+                return Ok(());
+            };
+            let kept = file.section::<Numbers>("numbers").get();
+            file.finish().unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Numbers>(&serde_json::to_vec(&kept).unwrap()).unwrap(), kept);
         }
     }
 }

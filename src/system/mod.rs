@@ -1,6 +1,7 @@
 //! What the bridge needs from the machine: clock, tasks, service manager, log, secrets.
 
 pub mod clock;
+pub(crate) mod files;
 mod log_buffer;
 pub(crate) mod overflow;
 mod secret;
