@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 
+use tokio::signal::unix::Signal;
+
 use super::{ExitAction, ExitError, output, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
@@ -13,8 +15,12 @@ use crate::{
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
 };
 
-pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<ExitAction, ExitError> {
-    let signals = Signals::listen()?;
+pub(super) async fn demo(
+    args: &DemoArgs,
+    settings: &SettingsArgs,
+    hangup: &mut Signal,
+) -> Result<ExitAction, ExitError> {
+    let signals = Signals::listen(hangup)?;
     let tasks = Tasks::default();
     let broker = if args.no_broker {
         None
@@ -38,16 +44,11 @@ pub(super) async fn demo(args: &DemoArgs, settings: &SettingsArgs) -> Result<Exi
         strip: strip.address(),
     };
     let sources = sources(settings);
-    let settings = stage.settings(&sources)?;
-    let log_level = telemetry::start(settings.log.level, settings.log.format)?;
-    let loader = config::Loader::new(move || stage.settings(&sources));
-    let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
-    output::print(&welcome(&settings))?;
-    let after = signals.run(bridge).await;
+    let after = signals.run(move || stage.start(sources)).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
-    Ok(after)
+    after
 }
 
 /// Where the demo's own things are.
@@ -79,6 +80,15 @@ end = "22:30"
 "#;
 
 impl Stage {
+    fn start(self, sources: Sources) -> Result<Bridge, ExitError> {
+        let settings = self.settings(&sources)?;
+        let log_level = telemetry::start(settings.log.level, settings.log.format)?;
+        let loader = config::Loader::new(move || self.settings(&sources));
+        let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
+        output::print(&welcome(&settings))?;
+        Ok(bridge)
+    }
+
     /// The settings of the user, or those of the demo, with the demo's addresses.
     fn settings(self, sources: &Sources) -> Result<Settings, Problems> {
         Ok(self.lay_over(config::load_or(sources, SETTINGS)?))

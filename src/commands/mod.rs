@@ -16,12 +16,14 @@ mod simulate;
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::Signal;
+
 use crate::{
     app::bridge::StartError,
     cli::{Cli, CliCommand, MigrateArgs, MigrationSource, SettingsArgs},
     config::{self, Problems, Settings, Sources},
     migrate::Migrated,
-    system::telemetry,
+    system::{program::Program, telemetry},
 };
 
 /// Bad settings (sysexits EX_USAGE): starting again will not help.
@@ -58,7 +60,8 @@ pub enum ExitError {
 impl ExitError {
     fn code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Start(_) => BAD_SETTINGS,
+            Self::Settings(_) => BAD_SETTINGS,
+            Self::Start(error) if error.needs_settings() => BAD_SETTINGS,
             _ => 1,
         }
     }
@@ -73,11 +76,12 @@ pub enum ExitAction {
     Restart,
 }
 
-/// Runs a command and prints its error.
-pub async fn execute(cli: Cli) -> ExitAction {
+/// Runs a command and prints its error. `hangup` is SIGHUP, which ends no process any more; `program` is what a restart
+/// starts.
+pub async fn execute(cli: Cli, hangup: &mut Signal, program: &Program) -> ExitAction {
     let settings = &cli.settings;
     let done = match cli.command.unwrap_or(CliCommand::Run) {
-        CliCommand::Run => run::run(settings).await,
+        CliCommand::Run => run::run(settings, hangup, program).await,
         CliCommand::Check => check::check(settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
@@ -94,9 +98,9 @@ pub async fn execute(cli: Cli) -> ExitAction {
         CliCommand::Man(args) => shell::man(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Migrate(args) => migrate(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         #[cfg(feature = "demo")]
-        CliCommand::Demo(args) => demo::demo(&args, settings).await,
+        CliCommand::Demo(args) => demo::demo(&args, settings, hangup).await,
         #[cfg(feature = "demo")]
-        CliCommand::Simulate(args) => simulate::simulate(args)
+        CliCommand::Simulate(args) => simulate::simulate(args, hangup)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
     };

@@ -1,19 +1,51 @@
 //! `run`: the bridge.
 
+use std::{ffi::OsStr, path::Path};
+
+use tokio::signal::unix::Signal;
+
 use super::{ExitAction, ExitError, load, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::SettingsArgs,
-    config,
-    system::{clock::Clock, telemetry},
+    config::{self, Loader, Settings},
+    system::{clock::Clock, program::Program, telemetry},
 };
 
-pub(super) async fn run(args: &SettingsArgs) -> Result<ExitAction, ExitError> {
-    let signals = Signals::listen()?;
+pub(super) async fn run(
+    args: &SettingsArgs,
+    hangup: &mut Signal,
+    program: &Program,
+) -> Result<ExitAction, ExitError> {
+    let signals = Signals::listen(hangup)?;
+    let (args, program) = (args.clone(), program.clone());
+    signals.run(move || start(&args, program)).await
+}
+
+fn start(args: &SettingsArgs, program: Program) -> Result<Bridge, ExitError> {
     let settings = load(args)?;
     let log_level = telemetry::start(settings.log.level, settings.log.format)?;
     let sources = sources(args);
-    let loader = config::Loader::new(move || config::load(&sources));
-    let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
-    Ok(signals.run(bridge).await)
+    let file = args.config.clone();
+    let loader = Loader::new(move || config::load(&sources))
+        .with_trial(move |settings| try_start(settings, file.as_deref(), &program));
+    Ok(Bridge::start(
+        &settings,
+        Some(loader),
+        log_level,
+        Clock::system(),
+    )?)
+}
+
+/// Whether what is at the path of the program now, perhaps another version, would start with these settings.
+fn try_start(settings: &Settings, file: Option<&Path>, program: &Program) -> Result<(), String> {
+    if let Some(location) = settings.state_location() {
+        location.try_read().map_err(|error| error.to_string())?;
+    }
+    let config = file.map(|file| [OsStr::new("--config"), file.as_os_str()]);
+    let config = config.iter().flatten().copied();
+    // It reads the settings, and nothing else.
+    let plan = ["plan", "--days", "1"].map(OsStr::new);
+    let arguments: Vec<_> = config.chain(plan).collect();
+    program.try_with(&arguments)
 }

@@ -1,7 +1,10 @@
 //! `simulate`: one simulated device, to try and test without hardware.
 
 use tapo_simulator::{Simulator, serve_control};
-use tokio::{net::TcpListener, signal};
+use tokio::{
+    net::TcpListener,
+    signal::{self, unix::Signal},
+};
 
 use super::{ExitError, output};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
     system::telemetry::{self, Format, Level},
 };
 
-pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
+pub(super) async fn simulate(args: SimulateArgs, hangup: &mut Signal) -> Result<(), ExitError> {
     telemetry::start(Level::Info, Format::Text)?;
     let device = Simulator::device(args.profile)
         .address(args.address)
@@ -25,6 +28,13 @@ pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
         device.address(),
         args.protocol
     ))?;
+    let stopped = async {
+        tokio::select! {
+            interrupted = signal::ctrl_c() => interrupted,
+            // Its terminal was closed.
+            _ = hangup.recv() => Ok(()),
+        }
+    };
     match args.control {
         Some(address) => {
             let listener = TcpListener::bind(address).await?;
@@ -34,10 +44,10 @@ pub(super) async fn simulate(args: SimulateArgs) -> Result<(), ExitError> {
             ))?;
             tokio::select! {
                 never = serve_control(listener, vec![device.handle()]) => match never {},
-                interrupted = signal::ctrl_c() => interrupted?,
+                stopped = stopped => stopped?,
             }
         }
-        None => signal::ctrl_c().await?,
+        None => stopped.await?,
     }
     device.stop().await;
     Ok(())

@@ -56,6 +56,13 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+impl Problems {
+    /// One text for each.
+    pub fn into_reasons(self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
 /// A value as a problem shows it. Of a list or a table only the kind: a secret may be inside.
 pub(super) fn shown(value: &ValueKind) -> String {
     match value {

@@ -1,4 +1,4 @@
-//! Reloading the settings: on a signal, and on `bridge/request/reload`.
+//! Reloading the settings: on a signal, and on `bridge/request/reload`. Reading them before a restart.
 //!
 //! A task of its own reads the files, one reading at a time: they may be on a disk that hangs. Requests that arrive during
 //! a reading get the result of the next one.
@@ -6,12 +6,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc},
     task::spawn_blocking,
+    time::timeout,
     try_join,
 };
 use tracing::{error, info, warn};
@@ -30,6 +32,8 @@ use planner::{DeviceId, rules::Rules, sensor::SensorSpec};
 
 /// Requests that may wait for the next reading.
 const REQUESTS_MAX: usize = 256;
+/// How long reading may take, with a disk that hangs.
+const BUDGET: Duration = Duration::from_secs(10);
 
 /// Reads the settings again and sends them to the scheduler and the device owner.
 #[derive(Debug)]
@@ -44,6 +48,9 @@ pub(super) struct Reloader {
     signal: Arc<Notify>,
     results: mpsc::Sender<ReadSettings>,
     read: mpsc::Receiver<ReadSettings>,
+    trials: mpsc::Sender<RestartTrial>,
+    tried: mpsc::Receiver<RestartTrial>,
+    is_trying: bool,
     /// The requests that the reading in progress is for; `None` if there is none.
     reading: Option<Vec<RequestReply>>,
     /// The requests that the next reading is for.
@@ -63,6 +70,13 @@ pub(super) enum ReadSettings {
     Invalid(Vec<String>),
 }
 
+/// Whether the bridge could start again, for a request.
+#[derive(Debug)]
+pub(super) struct RestartTrial {
+    result: Result<(), Vec<String>>,
+    reply: RequestReply,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum ReloadStep {
@@ -70,6 +84,8 @@ pub(super) enum ReloadStep {
     Signal,
     /// A reading is done.
     Read(ReadSettings),
+    /// A restart was tried.
+    Tried(RestartTrial),
 }
 
 /// What a reload changes in the event loop.
@@ -93,6 +109,7 @@ impl Reloader {
     ) -> Self {
         // One reading at a time, so there is always room.
         let (results, read) = mpsc::channel(1);
+        let (trials, tried) = mpsc::channel(1);
         Self {
             loader,
             running,
@@ -102,6 +119,9 @@ impl Reloader {
             signal: Arc::default(),
             results,
             read,
+            trials,
+            tried,
+            is_trying: false,
             reading: None,
             next: Vec::new(),
         }
@@ -122,6 +142,7 @@ impl Reloader {
         tokio::select! {
             () = self.signal.notified() => ReloadStep::Signal,
             Some(read) = self.read.recv() => ReloadStep::Read(read),
+            Some(tried) = self.tried.recv() => ReloadStep::Tried(tried),
         }
     }
 
@@ -142,6 +163,42 @@ impl Reloader {
             info!("reload requested over MQTT");
             self.add(reply);
         }
+    }
+
+    /// Tries on a request whether the bridge could start again: a restart that cannot leaves a heater without it.
+    pub(super) fn on_restart_request(&mut self, reply: RequestReply) {
+        if self.is_trying {
+            return reply.send(Err(RequestError::Busy));
+        }
+        info!("restart requested over MQTT");
+        self.is_trying = true;
+        let (loader, trials) = (self.loader.clone(), self.trials.clone());
+        self.tasks.spawn("reload", async move {
+            let result = match loader {
+                None => Ok(()),
+                Some(loader) => in_time(move || loader.try_restart()).await,
+            };
+            // Fails only after the event loop ended.
+            let _ended = trials.send(RestartTrial { result, reply }).await;
+        });
+    }
+
+    /// Replies to a request whose restart was tried, with an error from `restart` if it cannot be carried out.
+    pub(super) fn on_restart_tried(
+        &mut self,
+        trial: RestartTrial,
+        restart: impl FnOnce() -> Result<(), RequestError>,
+    ) {
+        self.is_trying = false;
+        let result = trial.result.map_err(|reasons| {
+            for reason in &reasons {
+                error!(%reason, "the bridge could not start again; not restarted");
+            }
+            RequestError::InvalidSettings(reasons.join("; "))
+        });
+        trial
+            .reply
+            .send(result.and_then(|()| restart()).map(|()| Value::Null));
     }
 
     /// No reading is carried out any more. The dropped replies report that the bridge is shutting down.
@@ -224,19 +281,30 @@ impl Reloader {
     }
 }
 
+/// What `read` returns, unless it takes too long.
+async fn in_time<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Vec<String>> + Send + 'static,
+) -> Result<T, Vec<String>> {
+    match timeout(BUDGET, spawn_blocking(read)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => Err(vec![error.to_string()]),
+        Err(_) => Err(vec![format!(
+            "the settings could not be read within {} s; check the disk that they and the files named in them are on",
+            BUDGET.as_secs()
+        )]),
+    }
+}
+
 /// Reads the settings and waits for room in both inboxes. `None`: the bridge is stopping.
 async fn read(
     loader: Loader,
     devices: mpsc::Sender<DeviceMsg>,
     scheduler: mpsc::Sender<SchedulerMsg>,
 ) -> Option<ReadSettings> {
-    let settings = match spawn_blocking(move || loader.load()).await {
-        Ok(Ok(settings)) => settings,
-        Ok(Err(Problems(problems))) => {
-            let reasons = problems.iter().map(ToString::to_string);
-            return Some(ReadSettings::Invalid(reasons.collect()));
-        }
-        Err(error) => return Some(ReadSettings::Invalid(vec![error.to_string()])),
+    let settings = in_time(move || loader.load().map_err(Problems::into_reasons)).await;
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(reasons) => return Some(ReadSettings::Invalid(reasons)),
     };
     // Room for both before either is sent, so that a reload is whole or not at all.
     let (to_devices, to_scheduler) = try_join!(devices.reserve_owned(), scheduler.reserve_owned()).ok()?;

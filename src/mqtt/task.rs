@@ -404,8 +404,8 @@ impl MqttTask {
                 return;
             }
             BridgeRequest::Restart => {
-                let sent = self.controls.try_send(Control::Restart);
-                sent.map(|()| Value::Null).map_err(|_| RequestError::ShuttingDown)
+                let reply = self.commands.reply_to(context);
+                return self.reloader.on_restart_request(reply);
             }
             BridgeRequest::Rescan => {
                 let sent = self.devices.try_send(DeviceMsg::Rescan);
@@ -569,6 +569,10 @@ impl MqttTask {
         match step {
             ReloadStep::Signal => self.reloader.on_signal(),
             ReloadStep::Read(read) => self.on_settings_read(read),
+            ReloadStep::Tried(trial) => self.reloader.on_restart_tried(trial, || {
+                let sent = self.controls.try_send(Control::Restart);
+                sent.map_err(|_| RequestError::ShuttingDown)
+            }),
         }
     }
 

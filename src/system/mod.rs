@@ -4,6 +4,7 @@ pub mod clock;
 pub(crate) mod files;
 mod log_buffer;
 pub(crate) mod overflow;
+pub mod program;
 mod secret;
 pub(crate) mod service_manager;
 pub mod tasks;

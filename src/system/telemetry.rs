@@ -9,7 +9,10 @@ use std::{
     io::{self, IsTerminal as _},
     panic,
     str::FromStr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ use super::{log_buffer::LogBuffer, tasks};
 
 /// The lines of this process.
 static LINES: LogBuffer = LogBuffer::new();
+/// Changes the level of this process, once it logs.
+static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// How long the end of the process waits for whoever reads the log.
 const FLUSH_BUDGET: Duration = Duration::from_millis(100);
 
@@ -126,7 +131,7 @@ impl LogLevel {
     }
 }
 
-/// Starts logging to standard error. A second call in one process keeps the first one's output.
+/// Starts logging to standard error. A second call in one process keeps the first one's format.
 ///
 /// # Errors
 /// There is no thread to be had.
@@ -153,10 +158,16 @@ pub fn start(level: Level, format: Format) -> io::Result<LogLevel> {
         // The default one waits for whoever reads standard error.
         panic::set_hook(Box::new(|panic| error!("{panic}")));
     }
-    Ok(LogLevel {
+    let mut log_level = LogLevel {
         level,
-        handle: started.is_ok().then_some(handle),
-    })
+        handle: started
+            .is_ok()
+            .then(|| FILTER.get_or_init(|| handle))
+            .or(FILTER.get())
+            .cloned(),
+    };
+    log_level.set(level);
+    Ok(log_level)
 }
 
 /// Writes why the process ends. A reader that does not read holds up no end.

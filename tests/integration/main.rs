@@ -41,6 +41,7 @@ mod retained;
 mod samples;
 mod security;
 mod shell;
+mod start_stop;
 mod supervisor;
 mod timers;
 mod unread_log;

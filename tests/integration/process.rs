@@ -31,9 +31,9 @@ use crate::{
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tapo2mqtt");
-const ONLINE: &str = r#"{"state":"online"}"#;
+pub const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
-const STATE: &str = "tapo2mqtt/bridge/state";
+pub const STATE: &str = "tapo2mqtt/bridge/state";
 /// The file of a process with its standard error.
 const LOG: &str = "stderr";
 pub const SETTINGS_FILE: &str = "bridge.toml";
@@ -43,8 +43,9 @@ const BAD_SETTINGS: i32 = 64;
 /// Most a debug build may take from its start to a retained `online`, and from SIGTERM to its end.
 const START_BUDGET: Duration = Duration::from_secs(2);
 const STOP_BUDGET: Duration = Duration::from_secs(1);
-/// As signal(7) numbers it.
+/// As signal(7) numbers them.
 const SIGTERM: u32 = 15;
+pub const SIGHUP: u32 = 1;
 const DEAD_DEVICES: u8 = 20;
 const ROUNDS: usize = 10;
 
@@ -127,7 +128,7 @@ impl Home {
     }
 
     /// The same, of a copy of the program.
-    fn program_at(&self, program: &Path, arguments: &[&str]) -> Command {
+    pub fn program_at(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -263,6 +264,11 @@ impl Process {
 
     /// Waits until it has a handler for SIGTERM: the first moment at which it can disconnect.
     pub async fn listens(&self) {
+        self.catches(SIGTERM).await;
+    }
+
+    /// Waits until it has a handler for a signal.
+    pub async fn catches(&self, signal: u32) {
         let file = format!("/proc/{}/status", self.pid);
         let caught = || {
             let status = fs::read_to_string(&file).unwrap();
@@ -270,7 +276,7 @@ impl Process {
             u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
         };
         let wait = async {
-            while caught() & (1 << (SIGTERM - 1)) == 0 {
+            while caught() & (1 << (signal - 1)) == 0 {
                 tokio::task::yield_now().await;
             }
         };
@@ -296,7 +302,7 @@ async fn plug() -> RunningDevice {
     Simulator::plug(Profile::P110).start().await.unwrap()
 }
 
-async fn online(probe: &Probe) {
+pub async fn online(probe: &Probe) {
     probe.expect(STATE, |payload| payload == ONLINE).await;
 }
 
@@ -305,7 +311,7 @@ async fn device_online(probe: &Probe, id: &str) {
     probe.expect(&topic, |payload| payload == ONLINE).await;
 }
 
-async fn request(probe: &Probe, name: &str, payload: &str) -> Value {
+pub async fn request(probe: &Probe, name: &str, payload: &str) -> Value {
     let topic = format!("tapo2mqtt/bridge/request/{name}");
     probe.publish(&topic, payload).await;
     let topic = format!("tapo2mqtt/bridge/response/{name}");
@@ -809,7 +815,7 @@ async fn requests_are_answered_and_a_restart_keeps_the_process() {
 
 /// Puts a copy of the program at a path, as a package manager does: whole, in one step. By a process of its own: a
 /// child of another test could hold the file open for writing, and then it cannot be started.
-fn install(program: &Path) {
+pub fn install(program: &Path) {
     let new = program.with_extension("new");
     let copied = std::process::Command::new("cp").arg(PROGRAM).arg(&new).status();
     assert!(copied.unwrap().success());
