@@ -200,6 +200,18 @@ impl CommandQueue {
         Some(taken.command)
     }
 
+    /// The outlets of the pending commands to switch off, which are sent although no reading can confirm them.
+    pub(super) fn send_offs_unread(&mut self) -> Vec<OutletPath> {
+        let off = |pending: &&mut QueuedCommand| {
+            pending.command.action == DeviceAction::Switch(Switch::To(Power::Off))
+        };
+        let sent = self.pending.iter_mut().filter(off).map(|pending| {
+            pending.command.reply.may_be_done(1);
+            pending.command.path.clone()
+        });
+        sent.collect()
+    }
+
     /// Takes all pending read commands: one read of the device answers them.
     pub(super) fn take_reads(&mut self) -> Vec<DeviceCommand> {
         let (reads, rest) = std::mem::take(&mut self.pending)

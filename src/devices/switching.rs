@@ -7,11 +7,13 @@ use std::{
 
 use planner::{Power, Steady};
 use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
 
 use super::{
     client::{connection::ExchangeError, fault::Remedy, login_budget::LoginPurpose, session::DeviceRequest},
     context::Context,
     countdown::{ArmResult, CountdownRisk, OwnCountdown},
+    mailbox::Stopped,
     state::OutletAddress,
 };
 use crate::domain::{
@@ -72,6 +74,30 @@ pub(super) fn not_confirmed_in_time(attempts: u32, unasked: ErrorCode) -> Comman
             .to_owned(),
         attempts,
     }
+}
+
+/// Sends each pending OFF to a device that accepts the login but cannot be read: in doubt an outlet is off. The commands
+/// stay pending until a reading confirms them, or until their time is over.
+pub(super) async fn switch_off_unread(context: &mut Context) -> Result<(), Stopped> {
+    if !context.connection.is_open() {
+        return Ok(());
+    }
+    for path in context.mailbox.queue.send_offs_unread() {
+        for target in context.state.addresses(&path) {
+            let now = context.clock.steady();
+            context.attribution.on_sent(target.key, Power::Off, now);
+            let off = DeviceRequest::Switch(target.child.as_deref(), Power::Off);
+            let Context {
+                connection, mailbox, ..
+            } = &mut *context;
+            match connection.exchange(mailbox, off, LoginPurpose::Command).await {
+                Ok(_) => info!(outlet = %path, "switched off; the device cannot be read"),
+                Err(ExchangeError::Stopped) => return Err(Stopped),
+                Err(ExchangeError::Fault(fault)) => debug!(outlet = %path, %fault, "not switched off"),
+            }
+        }
+    }
+    Ok(())
 }
 
 impl<'a> Switching<'a> {

@@ -25,7 +25,7 @@ use super::{
     reboot,
     removal::Removal,
     state::DeviceState,
-    switching::Switching,
+    switching::{Switching, switch_off_unread},
 };
 use crate::domain::{
     command_error::CommandError,
@@ -150,7 +150,13 @@ impl Worker {
         }
         match self.context.connection.open(&mut self.context.mailbox).await? {
             Ok(opened) => Ok(self.on_connected(opened).await),
-            Err(fault) => Ok(self.on_connect_failed(&fault).await),
+            Err(fault) => {
+                // Another device answered at the address before, and it is not known which one this is.
+                if !self.displaced {
+                    switch_off_unread(&mut self.context).await?;
+                }
+                Ok(self.on_connect_failed(&fault).await)
+            }
         }
     }
 

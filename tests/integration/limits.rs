@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
+use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator};
 use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 use tokio::time::{sleep, timeout};
 
@@ -272,4 +272,49 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
     let early = off_at.duration_since(clock.now());
     assert!(early <= SignedDuration::from_secs(1), "{early} before its time");
     bridge.expect("mats/2", |mat| mat["state"] == "OFF").await;
+}
+
+/// Over its limit, an outlet is sent OFF until a reading says OFF, also while its device answers each reading with an
+/// error.
+async fn off_without_a_reading(device: &RunningDevice, outlet: &str) {
+    let clock = Clock::steered("2026-11-21T12:00:00Z".parse().unwrap());
+    let rules = format!(
+        "[[group]]\nid = \"heat\"\noutlets = [\"{outlet}\"]\nsafety = {{ max_on = \"1h\", cooldown = \"30m\" }}"
+    );
+    let setup = Setup::new().device("heater", device.address()).clock(&clock);
+    let bridge = setup.rules(&rules).start().await;
+    bridge.available("heater").await;
+    let answer = bridge.set(outlet, "on", json!({"state": "ON"})).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+
+    let reads = ["component_nego", "get_device_info", "get_child_device_list", "get_countdown_rules"];
+    let scope = Scope {
+        methods: reads.map(str::to_owned).to_vec(),
+        times: None,
+    };
+    device.faults().set(Fault::Refuse { code: -1001, scope });
+    clock.suspend(SignedDuration::from_hours(1));
+    device.wait_relay(1, false, PATIENCE).await.unwrap();
+    // Nobody has read that it is off.
+    device.press(1).unwrap();
+    device.wait_relay(1, false, Duration::from_secs(6)).await.unwrap();
+    device.press(1).unwrap();
+    device.wait_relay(1, false, Duration::from_secs(6)).await.unwrap();
+
+    device.faults().clear_all();
+    bridge.expect(outlet, |state| state["state"] == "OFF").await;
+}
+
+#[tokio::test]
+async fn a_plug_that_cannot_be_read_goes_off_at_its_limit() {
+    off_without_a_reading(&plug().await, "heater").await;
+}
+
+#[tokio::test]
+async fn a_strip_that_cannot_be_read_goes_off_at_its_limit() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    if strip.relay(1) {
+        strip.press(1).unwrap();
+    }
+    off_without_a_reading(&strip, "heater/1").await;
 }

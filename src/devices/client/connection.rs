@@ -11,7 +11,7 @@ use super::{
     identity::KnownIdentity,
     identity_registry::IdentityRegistry,
     login_budget::{LoginBudget, LoginPurpose},
-    opening::{Opened, Opening},
+    opening::{OpenFailure, Opened, Opening},
     readings::DeviceReading,
     session::{DeviceRequest, Session},
 };
@@ -125,7 +125,8 @@ impl Connection {
     /// Logs in and reads what the device is and the state of its outlets.
     ///
     /// # Errors
-    /// The fault, also if another device answers, or one that another worker serves.
+    /// The fault, also if another device answers, or one that another worker serves. The session of a device that cannot
+    /// be read stays open.
     pub(in crate::devices) async fn open(
         &mut self,
         mailbox: &mut Mailbox,
@@ -141,7 +142,10 @@ impl Connection {
         let opening = opening.run(self.discovery.clone());
         let opened = match mailbox.serve_inbox_during(opening).await? {
             Ok(opened) => opened,
-            Err(fault) => return Ok(Err(fault)),
+            Err(OpenFailure { fault, unread }) => {
+                self.session = unread;
+                return Ok(Err(fault));
+            }
         };
         self.logins.spend(Instant::now());
         let reading = DeviceReading::of(&opened.info);
@@ -161,6 +165,11 @@ impl Connection {
     /// Takes the session of an opened device.
     pub(in crate::devices) fn start(&mut self, session: Session) {
         self.session = Some(session);
+    }
+
+    /// Whether there is a session.
+    pub(in crate::devices) fn is_open(&self) -> bool {
+        self.session.is_some()
     }
 
     /// Drops the session.

@@ -24,6 +24,19 @@ pub(in crate::devices) struct Opened {
     pub(in crate::devices) outlets: Vec<OutletReading>,
 }
 
+/// Why a device was not opened.
+pub(in crate::devices) struct OpenFailure {
+    pub(in crate::devices) fault: Fault,
+    /// The device accepted the login, and then it could not be read.
+    pub(in crate::devices) unread: Option<Session>,
+}
+
+impl From<Fault> for OpenFailure {
+    fn from(fault: Fault) -> Self {
+        Self { fault, unread: None }
+    }
+}
+
 /// How a device is opened.
 #[derive(Debug, Clone)]
 pub(in crate::devices) struct Opening {
@@ -42,10 +55,10 @@ impl Opening {
     /// those of a strip is opened again as a strip.
     ///
     /// # Errors
-    /// The fault.
-    pub(in crate::devices) async fn run(self, discovery: DiscoveryCache) -> Result<Opened, Fault> {
+    /// The fault, with the session of a device that cannot be read.
+    pub(in crate::devices) async fn run(self, discovery: DiscoveryCache) -> Result<Opened, OpenFailure> {
         if self.config.credentials.is_none() {
-            return Err(Fault::NoAccount);
+            return Err(Fault::NoAccount.into());
         }
         // The client of the `tapo` crate follows redirects and reads answers of any length: what does that at the first
         // request is not given to it.
@@ -56,11 +69,30 @@ impl Opening {
             answer => answer?,
         }
         let mut session = self.log_in(self.guess).await?;
+        match self.read(&mut session).await {
+            Ok((kind, components, info, outlets)) => Ok(Opened {
+                session,
+                kind,
+                components,
+                info,
+                outlets,
+            }),
+            Err(fault) => Err(OpenFailure {
+                fault,
+                unread: Some(session),
+            }),
+        }
+    }
+
+    async fn read(
+        &self,
+        session: &mut Session,
+    ) -> Result<(Kind, Vec<String>, Value, Vec<OutletReading>), Fault> {
         let components = session.components().await?;
         let info = session.perform(DeviceRequest::Info).await?;
         let kind = components.as_deref().map_or_else(|| kind_by_relay(&info), kind);
         if kind != self.guess {
-            session = self.log_in(kind).await?;
+            *session = self.log_in(kind).await?;
         }
         let list = match kind {
             Kind::Plug => None,
@@ -77,15 +109,9 @@ impl Opening {
             .map_or_else(|| vec![OutletReading::of(&info)], OutletReading::children);
         let components = match components {
             Some(components) => components,
-            None => try_components(&session, kind, &outlets).await?,
+            None => try_components(session, kind, &outlets).await?,
         };
-        Ok(Opened {
-            session,
-            kind,
-            components,
-            info,
-            outlets,
-        })
+        Ok((kind, components, info, outlets))
     }
 
     async fn log_in(&self, kind: Kind) -> Result<Session, Fault> {
@@ -171,7 +197,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         limit: request,
     };
     let opened = opening.run(DiscoveryCache::default()).await;
-    let opened = opened.map_err(|fault| fault.to_string())?;
+    let opened = opened.map_err(|failure| failure.fault.to_string())?;
     let device = DeviceReading::of(&opened.info);
     let expected = config.mac.as_deref().map(KnownIdentity::of_mac);
     if let Some(other) = expected.and_then(|expected| expected.mismatch(&device)) {
