@@ -103,12 +103,6 @@ impl OwnCountdown {
         }
     }
 
-    /// The wanted end changed.
-    pub(super) fn on_wanted(&mut self, read: Countdown) {
-        // By the wanted end, the countdown may be recognized as one that the earlier run armed.
-        self.stale |= matches!(read, Countdown::External { to: Power::Off, .. });
-    }
-
     /// A command switched the outlet: the countdown is changed without a pause.
     pub(super) fn on_switched(&mut self) {
         self.not_before = None;
@@ -442,7 +436,7 @@ impl OwnCountdown {
                 if timer.is_none() {
                     context.attribution.on_no_countdown(now.steady);
                 }
-                let read = self.memory.on_reading(timer, context.wanted.of(None), now);
+                let read = self.memory.on_reading(timer, now);
                 self.persist(context);
                 context.state.set_countdown(read);
                 // A failure stays reported until the caller knows whether it is over.

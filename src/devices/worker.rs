@@ -465,7 +465,6 @@ impl Worker {
         }
         for (outlet, end) in std::mem::take(&mut self.context.mailbox.wanted_ends) {
             self.context.wanted.set(outlet, end.into());
-            self.countdown.on_wanted(self.context.state.countdown);
         }
     }
 

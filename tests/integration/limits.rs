@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator};
+use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
 use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 use tokio::time::{sleep, timeout};
 
@@ -188,6 +188,48 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
 }
 
 #[tokio::test]
+async fn a_bridge_killed_while_it_renews_the_countdown_arms_it() {
+    let heater = Heater::new().await;
+    let bridge = heater.start().await;
+    heater.switch_on().await;
+    let sets = || heater.device.counters().requests_of("add_countdown_rule");
+    let (before, stage) = (sets(), Stage::BeforeApplying);
+    let scope = Scope::method("add_countdown_rule");
+    heater.device.faults().set(Fault::Hang { stage, scope });
+    let shorter = json!({"state": "ON", "on_time": 600}).to_string();
+    heater.probe.publish("tapo2mqtt/heater/set", shorter).await;
+    let waited = heater
+        .device
+        .wait_requests("add_countdown_rule", before + 1, PATIENCE);
+    waited.await.unwrap();
+    bridge.kill().await;
+    // The crate takes a countdown off before it adds the new one.
+    assert!(heater.device.runs_without_countdown(1));
+
+    heater.device.faults().clear_all();
+    let _bridge = heater.start().await;
+    heater.state(|state| state["failsafe"] == "armed").await;
+    assert!(counts(&heater.device).await <= 3602);
+}
+
+#[tokio::test]
+async fn a_bridge_without_its_state_file_renews_the_countdown() {
+    let heater = Heater::new().await;
+    let bridge = heater.start().await;
+    heater.switch_on().await;
+    bridge.kill().await;
+
+    fs::remove_file(heater.home.file().with_file_name(STATE_FILE)).unwrap();
+    let longer = fs::read_to_string(heater.home.file()).unwrap();
+    fs::write(heater.home.file(), longer.replace("1h", "2h")).unwrap();
+    let _bridge = heater.start().await;
+    let sets = |times| heater.device.wait_requests("add_countdown_rule", times, PATIENCE);
+    sets(2).await.unwrap();
+    heater.state(|state| state["failsafe"] == "armed").await;
+    is_about(counts(&heater.device).await, 2 * 3600);
+}
+
+#[tokio::test]
 async fn a_broken_state_file_is_reported_and_limits_still_apply() {
     let heater = Heater::new().await;
     let bridge = heater.start().await;
@@ -287,7 +329,12 @@ async fn off_without_a_reading(device: &RunningDevice, outlet: &str) {
     let answer = bridge.set(outlet, "on", json!({"state": "ON"})).await;
     assert_eq!(answer["status"], "ok", "{answer}");
 
-    let reads = ["component_nego", "get_device_info", "get_child_device_list", "get_countdown_rules"];
+    let reads = [
+        "component_nego",
+        "get_device_info",
+        "get_child_device_list",
+        "get_countdown_rules",
+    ];
     let scope = Scope {
         methods: reads.map(str::to_owned).to_vec(),
         times: None,

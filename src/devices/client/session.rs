@@ -37,7 +37,7 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     Meter(MeterRequest, Option<&'a str>),
     /// Restart in one second, so that the answer still arrives.
     Reboot,
-    /// The plug's countdown: `Null`, or `{"on": bool, "remaining_s": int}`.
+    /// The plug's countdown: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`.
     GetTimer,
     /// Arm the plug's countdown to OFF, 1 s to 24 h. On the wire it is cleared and added: two requests,
     /// and a failure of the second leaves none.
@@ -241,6 +241,7 @@ async fn send_timer(
         _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
             json!({
                 "on": matches!(timer.desired_state, PowerState::On),
+                "length_s": timer.delay_s,
                 "remaining_s": timer.remaining_s,
             })
         })),

@@ -16,7 +16,8 @@ const CLOSE: SignedDuration = SignedDuration::from_secs(2);
 const RENEW: SignedDuration = SignedDuration::from_hours(1);
 /// What the device counts: tapo refuses anything else.
 const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_hours(24);
+/// A second less than what tapo accepts: a whole minute is no length of ours.
+const LONGEST: Duration = Duration::from_secs(24 * 3600 - 1);
 
 /// What makes the countdown right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) enum CountdownStep {
     Clear,
 }
 
-/// Which countdown is ours.
+/// Which countdown is ours: one that ends with what was armed, or one of a length that only the bridge arms.
 #[derive(Debug, Default)]
 pub(super) struct CountdownMemory {
     /// The ends of what this run armed, the newest last. There are two while it is not known whether the device took
@@ -59,18 +60,13 @@ impl CountdownMemory {
     }
 
     /// Takes a reading. Returns the countdown that runs, and whether it is ours.
-    pub(super) fn on_reading(
-        &mut self,
-        timer: Option<DeviceTimer>,
-        wanted: WantedEnd,
-        now: Now,
-    ) -> Countdown {
-        let Some(DeviceTimer { to, left }) = timer else {
+    pub(super) fn on_reading(&mut self, timer: Option<DeviceTimer>, now: Now) -> Countdown {
+        let Some(DeviceTimer { to, length, left }) = timer else {
             self.on_cleared();
             return Countdown::Idle;
         };
         let (ends, shown) = (now.steady.after(signed(left)), to_second(now.wall, left));
-        if to == Power::Off && self.is_ours(wanted, ends, shown) {
+        if to == Power::Off && (is_of_the_bridge(length) || self.is_armed_until(ends, shown)) {
             self.armed = vec![ends];
             self.previous.clear();
             return Countdown::Armed { ends: shown };
@@ -81,15 +77,10 @@ impl CountdownMemory {
         Countdown::External { to, ends: shown }
     }
 
-    fn is_ours(&self, wanted: WantedEnd, ends: Steady, shown: Timestamp) -> bool {
-        let same = |other: Steady| ends.since(other).abs() <= SAME_END;
-        let wanted_then = |end: Steady| self.armed.is_empty() && same(end);
-        self.armed.iter().any(|armed| same(*armed))
-            || self
-                .previous
-                .iter()
-                .any(|previous| previous.duration_since(shown).abs() <= SAME_END)
-            || matches!(wanted, WantedEnd::By(end) if wanted_then(end))
+    fn is_armed_until(&self, ends: Steady, shown: Timestamp) -> bool {
+        let same = |armed: &Steady| ends.since(*armed).abs() <= SAME_END;
+        let same_as_before = |previous: &Timestamp| previous.duration_since(shown).abs() <= SAME_END;
+        self.armed.iter().any(same) || self.previous.iter().any(same_as_before)
     }
 
     /// Whether ours was armed for this end, or for the longest that the device counts towards it.
@@ -145,26 +136,38 @@ impl CountdownMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DeviceTimer {
     to: Power,
+    /// From its start to its end.
+    length: Duration,
     left: Duration,
 }
 
 impl DeviceTimer {
     /// A rule with nothing left has fired and is disabled: it only waits to be removed.
     pub(super) fn of(value: &Value) -> Option<Self> {
-        let left = value.get("remaining_s").and_then(Value::as_u64).unwrap_or(0);
+        let seconds = |name| value.get(name).and_then(Value::as_u64).map(Duration::from_secs);
+        let left = seconds("remaining_s").unwrap_or_default();
         let to = value.get("on").and_then(Value::as_bool).map(Power::from)?;
-        (left > 0).then(|| Self {
+        (!left.is_zero()).then(|| Self {
             to,
-            left: Duration::from_secs(left),
+            length: seconds("length_s").unwrap_or_default(),
+            left,
         })
     }
 }
 
-/// The length to arm for an end: rounded up, so that the bridge itself is first, and within what the device counts.
+/// The length to arm for an end: rounded up, so that the bridge itself is first, and within what the device counts. It is
+/// no whole minute, by which a later run recognizes it, even without the state file.
 pub(super) fn length_until(end: Steady, now: Steady) -> Duration {
     let left = now.until(end);
     let up = u64::from(left.subsec_nanos() > 0);
-    Duration::from_secs(left.as_secs().saturating_add(up)).clamp(SHORTEST, LONGEST)
+    let seconds = left.as_secs().saturating_add(up).max(SHORTEST.as_secs());
+    let mark = u64::from(seconds.is_multiple_of(60));
+    Duration::from_secs(seconds.saturating_add(mark)).min(LONGEST)
+}
+
+/// Whether only the bridge arms a countdown of this length: the app takes hours and minutes.
+fn is_of_the_bridge(length: Duration) -> bool {
+    !length.as_secs().is_multiple_of(60)
 }
 
 /// To the second, as the device counts.
@@ -194,8 +197,9 @@ mod tests {
         start.moved_to(start.wall + SignedDuration::from_secs(seconds))
     }
 
+    /// Of a length that the app takes too.
     fn to_off(left: u64) -> Option<DeviceTimer> {
-        DeviceTimer::of(&json!({"on": false, "remaining_s": left}))
+        DeviceTimer::of(&json!({"on": false, "length_s": 2 * HOUR, "remaining_s": left}))
     }
 
     fn armed(length: u64) -> CountdownMemory {
@@ -212,13 +216,13 @@ mod tests {
         };
         assert_eq!(
             [0, 1, 1000, 1001, 59_999].map(seconds),
-            [1, 1, 1, 2, 60],
-            "at most 1 s later than wanted"
+            [1, 1, 1, 2, 61],
+            "at most 2 s later than wanted, and no whole minute"
         );
-        assert_eq!(seconds(90_000_000), 86_400);
+        assert_eq!(seconds(90_000_000), 86_399);
         assert_eq!(
             length_until(Steady::MAX, Steady::at(jiff::Timestamp::UNIX_EPOCH)).as_secs(),
-            86_400
+            86_399
         );
     }
 
@@ -230,10 +234,7 @@ mod tests {
             json!({"on": 1, "remaining_s": "9"}),
         ] {
             assert_eq!(DeviceTimer::of(&value), None);
-            assert_eq!(
-                armed(60).on_reading(None, WantedEnd::Unknown, at(1)),
-                Countdown::Idle
-            );
+            assert_eq!(armed(60).on_reading(None, at(1)), Countdown::Idle);
         }
         let longest = to_second(at(0).wall, Duration::MAX);
         assert_eq!(longest.as_second(), Timestamp::MAX.as_second());
@@ -244,10 +245,10 @@ mod tests {
         let mut memory = armed(HOUR);
         let ends = at(3600).wall;
         assert_eq!(
-            memory.on_reading(to_off(HOUR - 10), WantedEnd::Unknown, at(12)),
+            memory.on_reading(to_off(HOUR - 10), at(12)),
             Countdown::Armed { ends: at(3602).wall }
         );
-        let external = memory.on_reading(to_off(HOUR), WantedEnd::Unknown, at(12));
+        let external = memory.on_reading(to_off(HOUR), at(12));
         assert_eq!(
             external,
             Countdown::External {
@@ -257,7 +258,7 @@ mod tests {
         );
         let to_on = DeviceTimer::of(&json!({"on": true, "remaining_s": HOUR}));
         assert_eq!(
-            armed(HOUR).on_reading(to_on, WantedEnd::Unknown, at(0)),
+            armed(HOUR).on_reading(to_on, at(0)),
             Countdown::External { to: Power::On, ends }
         );
     }
@@ -268,7 +269,7 @@ mod tests {
             let mut memory = armed(HOUR);
             memory.on_arming(Duration::from_secs(2 * HOUR), at(10));
             assert_eq!(
-                memory.on_reading(to_off(left), WantedEnd::Unknown, at(10)),
+                memory.on_reading(to_off(left), at(10)),
                 Countdown::Armed { ends: at(ends).wall }
             );
         }
@@ -276,22 +277,35 @@ mod tests {
 
     #[test]
     fn after_a_restart_ours_is_known_by_its_end() {
-        let read = |memory: &mut CountdownMemory, wanted, left| {
-            let read = memory.on_reading(to_off(left), wanted, at(0));
+        let previous = vec![at(3600).wall];
+        let is_ours = |memory: &mut CountdownMemory, left| {
+            let read = memory.on_reading(to_off(left), at(0));
             matches!(read, Countdown::Armed { .. })
         };
-        let by = |memory: &mut CountdownMemory, left| read(memory, WantedEnd::Unknown, left);
-        let previous = vec![at(3600).wall];
-        let mut by_file = CountdownMemory::after_restart(previous.clone());
-        assert!(!by(&mut by_file, HOUR + 5) && by(&mut by_file, HOUR + 3));
-        let wanted = WantedEnd::By(at(7200).steady);
-        let mut by_wanted = CountdownMemory::default();
-        assert!(!read(&mut by_wanted, wanted, HOUR) && read(&mut by_wanted, wanted, 2 * HOUR));
-        let mut unknown = CountdownMemory::default();
-        assert!(!by(&mut unknown, HOUR));
+        let mut memory = CountdownMemory::after_restart(previous.clone());
+        assert!(!is_ours(&mut memory, HOUR + 5) && is_ours(&mut memory, HOUR + 3));
         let mut cleared = CountdownMemory::after_restart(previous);
-        cleared.on_reading(None, WantedEnd::Unknown, at(0));
-        assert!(!by(&mut cleared, HOUR) && cleared.to_persist(at(0)).is_empty());
+        cleared.on_reading(None, at(0));
+        assert!(!is_ours(&mut cleared, HOUR) && cleared.to_persist(at(0)).is_empty());
+    }
+
+    #[test]
+    fn without_a_memory_ours_is_known_by_its_length() {
+        let mut memory = CountdownMemory::default();
+        for (length, is_ours) in [
+            (HOUR, false),
+            (60, false),
+            (HOUR + 1, true),
+            (86_399, true),
+            (7, true),
+        ] {
+            let to_off = DeviceTimer::of(&json!({"on": false, "length_s": length, "remaining_s": 5}));
+            let read = memory.on_reading(to_off, at(0));
+            assert_eq!(matches!(read, Countdown::Armed { .. }), is_ours, "{length}");
+            let to_on = DeviceTimer::of(&json!({"on": true, "length_s": length, "remaining_s": 5}));
+            let read = memory.on_reading(to_on, at(0));
+            assert!(matches!(read, Countdown::External { .. }), "{length}");
+        }
     }
 
     #[test]
@@ -330,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_run_longer_than_a_day_is_renewed_after_an_hour() {
-        let memory = armed(24 * HOUR);
+        let memory = armed(24 * HOUR - 1);
         let wanted = WantedEnd::By(at(40 * 3600).steady);
         let ours = Countdown::Armed {
             ends: at(24 * 3600).wall,

@@ -77,6 +77,11 @@ impl Rules {
         })
     }
 
+    /// What the countdown that runs switches to.
+    pub(crate) fn countdown_to(&self) -> Option<bool> {
+        self.countdowns.to()
+    }
+
     /// When the next rule is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let dues = [self.countdowns.due(), self.schedules.next_due()];

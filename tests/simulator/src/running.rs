@@ -104,6 +104,14 @@ impl DeviceHandle {
         self.read(|state| state.outlet(position).is_some_and(|outlet| outlet.is_on()))
     }
 
+    /// Whether the relay of an outlet is closed and no countdown of the device will open it.
+    pub fn runs_without_countdown(&self, position: u8) -> bool {
+        self.read(|state| {
+            let outlet = state.outlet(position);
+            outlet.is_some_and(|outlet| outlet.is_on() && outlet.rules.countdown_to() != Some(false))
+        })
+    }
+
     /// What an outlet draws now, in watts.
     pub fn watts(&self, position: u8) -> f64 {
         self.read(|state| state.outlet(position).map_or(0.0, |outlet| outlet.power()))

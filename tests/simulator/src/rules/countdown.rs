@@ -46,6 +46,11 @@ impl Countdowns {
         self.slot.as_ref()?.due
     }
 
+    pub(super) fn to(&self) -> Option<bool> {
+        let rule = self.slot.as_ref()?;
+        rule.due.map(|_| rule.on)
+    }
+
     pub(super) fn fire(&mut self) -> Option<Firing> {
         let rule = self.slot.as_mut()?;
         Some(Firing {
