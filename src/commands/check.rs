@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{ExitError, load, output};
+use super::{ExitError, load, output, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
-    config::Settings,
+    config::{self, Settings},
     devices::{Seen, look},
     domain::topics::{ParsedTopic, Verb},
     mqtt::{
@@ -59,6 +59,8 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
             file.display().to_string()
         });
     let mut rows = vec![Row::new("settings", Ok(file))];
+    let ignored = config::ignored_variables(&sources(args));
+    rows.extend(ignored.into_iter().map(|text| Row::note("environment", text)));
     let broker = broker(&settings).await?;
     let connected = broker.is_ok();
     rows.push(Row::new("broker", broker));

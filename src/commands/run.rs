@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use tokio::signal::unix::Signal;
+use tracing::warn;
 
 use super::{ExitAction, ExitError, load, signals::Signals, sources};
 use crate::{
@@ -26,6 +27,9 @@ fn start(args: &SettingsArgs, program: Program) -> Result<Bridge, ExitError> {
     let settings = load(args)?;
     let log_level = telemetry::start(settings.log.level, settings.log.format)?;
     let sources = sources(args);
+    for ignored in config::ignored_variables(&sources) {
+        warn!("{ignored}");
+    }
     let file = args.config.clone();
     let loader = Loader::new(move || config::load(&sources))
         .with_trial(move |settings| try_start(settings, file.as_deref(), &program));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    layers::read_text,
+    layers::{FILE_THAT_EXISTS, read_text},
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
@@ -53,17 +53,45 @@ impl Files<'_> {
         }
     }
 
-    /// The content of a password file without the line end that editors put there.
+    /// The same of a file that holds a secret, or of the secret itself, by mistake: no complaint shows it.
+    pub(super) fn existing_secret(self, leaf: &Leaf<'_>) -> Result<PathBuf, Expected> {
+        self.existing(leaf).map_err(|_| SECRET_FILE.to_owned())
+    }
+
+    /// The content of a password file.
     fn password(self, leaf: &Leaf<'_>) -> Result<String, Expected> {
         let path = self.path(leaf)?;
-        let named = |expected: String| format!("{expected}; looked at {}", path.display());
-        let text = read_text(&path, PASSWORD_FILE_MAX).map_err(named)?;
-        let password = text.trim_end_matches(['\r', '\n']);
-        if password.is_empty() {
-            return Err(named("a file with a password in it".to_owned()));
-        }
-        Ok(password.to_owned())
+        let text = read_text(&path, PASSWORD_FILE_MAX).map_err(|expected| match expected.as_str() {
+            FILE_THAT_EXISTS => SECRET_FILE.to_owned(),
+            _ => expected,
+        })?;
+        password_of(&text).map(str::to_owned)
     }
+}
+
+/// What a key that names the file of a secret expects.
+const SECRET_FILE: &str = "the path of a file that exists, from the directory of the settings file";
+
+/// A password without what editors put around it. Anything else that is not a part of it is a mistake: the device would
+/// only say that the password is wrong.
+fn password_of(text: &str) -> Result<&str, Expected> {
+    let text = text.trim_start_matches('\u{feff}');
+    let password = text.trim_end_matches(['\r', '\n']);
+    let blank = |c: Option<char>| c.is_some_and(char::is_whitespace);
+    let mistake = if password.is_empty() {
+        "a file with a password in it"
+    } else if password.contains('\0') {
+        "a text file; it has a NUL character"
+    } else if password.starts_with(['\r', '\n']) {
+        "a file with the password in its first line; that line is empty"
+    } else if password.contains(['\r', '\n']) {
+        "a file with one line; it has several"
+    } else if blank(password.chars().next()) || blank(password.chars().next_back()) {
+        "a password without a blank at its start or end; if it belongs to the password, set `password` instead"
+    } else {
+        return Ok(password);
+    };
+    Err(mistake.to_owned())
 }
 
 /// Reads `username`, and `password` or `password_file`. Placeholders count as not set.
@@ -99,7 +127,7 @@ pub(super) fn password(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<S
         (Some((layer, text)), file) if file.is_none_or(|file| file < layer) => Ok(Some(Secret::new(text))),
         _ => {
             let read = |leaf: &Leaf<'_>| files.password(leaf);
-            Ok(table.optional("password_file", read)?.map(Secret::new))
+            Ok(table.optional_secret("password_file", read)?.map(Secret::new))
         }
     }
 }

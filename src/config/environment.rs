@@ -11,6 +11,23 @@ pub const ENVIRONMENT_PREFIX: &str = "TAPO2MQTT__";
 /// Sections that are lists of tables: from a file only.
 const LISTS: [&str; 3] = ["device", "sensor", "group"];
 
+/// What variables of other programs and of orchestrators start with too.
+const SIMPLE_PREFIX: &str = "TAPO2MQTT_";
+
+/// The sections that variables can set.
+const SECTIONS: [&str; 10] = [
+    "MQTT",
+    "TAPO",
+    "HOMEASSISTANT",
+    "POLLING",
+    "REPORT",
+    "RETRY",
+    "DISCOVERY",
+    "LOG",
+    "STATE",
+    "LOCATION",
+];
+
 /// No key is deeper than this.
 const DEPTH_MAX: usize = 4;
 
@@ -35,12 +52,49 @@ pub(super) fn layer(environment: &[(String, String)], problems: &mut Vec<Problem
             continue;
         }
         let origin = format!("{VARIABLE}{}", cut(name));
+        if value.contains(char::REPLACEMENT_CHARACTER) {
+            problems.push(Problem {
+                source: origin,
+                path: String::new(),
+                place: String::new(),
+                value: None,
+                message: "expected a value in UTF-8".to_owned(),
+            });
+            continue;
+        }
         match variable_path(&origin, key) {
             Ok(path) => insert(&mut root, &path, &origin, value),
             Err(problem) => problems.push(problem),
         }
     }
     root
+}
+
+/// Variables that look like settings and are none, each with what to do about it. One underscore is not enough.
+pub(super) fn ignored(environment: &[(String, String)]) -> Vec<String> {
+    let mut found: Vec<String> = environment
+        .iter()
+        .filter_map(|(name, _)| {
+            let key = name
+                .strip_prefix(SIMPLE_PREFIX)
+                .filter(|key| !key.starts_with('_'))?;
+            let section = SECTIONS.iter().find_map(|section| {
+                key.strip_prefix(section)?
+                    .strip_prefix('_')
+                    .map(|key| (section, key))
+            });
+            let (section, key) = section.filter(|(_, key)| !key.is_empty())?;
+            let key = key.trim_start_matches('_');
+            let right = format!("{ENVIRONMENT_PREFIX}{section}__{key}");
+            Some(format!(
+                "{} is ignored; two underscores make it a setting: {}",
+                cut(name),
+                cut(&right)
+            ))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 /// `MQTT__TLS__CA_FILE` is `mqtt.tls.ca_file`.

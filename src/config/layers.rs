@@ -1,6 +1,7 @@
 //! The layers of settings: built-in defaults, the user's file, the environment.
 
 use std::{
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
 };
@@ -9,8 +10,9 @@ use config::{Config, FileFormat, Format, Map, Source, Value, ValueKind};
 
 use super::{
     environment,
-    place::{Lines, toml_lines, yaml_lines},
+    place::{Lines, toml_lines},
     problem::{Problem, Problems},
+    yaml::yaml_lines,
 };
 use crate::system::files;
 
@@ -25,8 +27,8 @@ const DEFAULTS_NAME: &str = "built-in defaults";
 /// Largest settings file that is read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Longest run of indentation and block marks at the start of a line of YAML, in bytes.
-const YAML_INDENT_MAX: usize = 200;
+/// The most values in a file, far more than a thousand devices need. Each takes some hundred bytes of memory.
+pub(super) const VALUES_MAX: usize = 100_000;
 
 /// Where settings come from.
 #[derive(Debug, Clone, Default)]
@@ -40,10 +42,18 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The settings file beside the environment of this process. Variables that are not Unicode are left out.
+    /// The settings file beside the environment of this process. Of variables that are not Unicode only those that are
+    /// settings are kept, damaged as they are, so that they are reported.
     pub fn from_process(file: Option<PathBuf>) -> Self {
-        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+        let unicode = |(name, value): (OsString, OsString)| {
+            let name = name.to_string_lossy().into_owned();
+            let value = match value.into_string() {
+                Err(damaged) if name.starts_with(environment::ENVIRONMENT_PREFIX) => {
+                    damaged.to_string_lossy().into_owned()
+                }
+                value => value.ok()?,
+            };
+            Some((name, value))
         };
         Self {
             file,
@@ -162,13 +172,18 @@ fn file(path: &Path) -> Result<(Map<String, Value>, Lines), Problems> {
     };
     let text = read_text(path, FILE_MAX).map_err(|expected| fatal(&expected))?;
     let text = text.trim_start_matches('\u{feff}');
+    // Before anything is built of it.
+    let lines = match format {
+        FileFormat::Yaml => yaml_lines(text).map_err(|expected| fatal(&expected))?,
+        _ if has_many_values(text) => return Err(fatal(&format!("at most {VALUES_MAX} values"))),
+        _ => Lines::new(),
+    };
     let mut map = parse(&name, format, text)?;
     drop_nothings(&mut map);
-    let lines = match format {
-        FileFormat::Yaml => yaml_lines(text),
-        _ => toml_lines(text),
-    };
-    Ok((map, lines))
+    match format {
+        FileFormat::Yaml => Ok((map, lines)),
+        _ => Ok((map, toml_lines(text))),
+    }
 }
 
 /// A file that is not ours, as it is.
@@ -180,12 +195,19 @@ pub(super) fn foreign(path: &Path) -> Result<serde_json::Value, Problems> {
         .map_err(|_| Problems(vec![whole(&name, "tables, lists and plain values")]))
 }
 
+/// What is expected of a file that is not there.
+pub(super) const FILE_THAT_EXISTS: &str = "a file that exists";
+
 /// Reads a whole text file of at most `limit` bytes. The error contains what was expected of the file.
 pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, String> {
     match files::read(path, limit) {
         Ok(bytes) if bytes.len() as u64 > limit => Err(format!("a file of at most {} KiB", limit / 1024)),
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "a file in UTF-8".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("a file that exists".to_owned()),
+        Ok(bytes) => String::from_utf8(bytes).map_err(|error| {
+            let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+            let line = 1 + good.filter(|byte| **byte == b'\n').count();
+            format!("a file in UTF-8; line {line} is in another encoding")
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FILE_THAT_EXISTS.to_owned()),
         Err(error) => Err(format!("a file that can be read ({error})")),
     }
 }
@@ -196,9 +218,6 @@ fn parse(name: &str, format: FileFormat, text: &str) -> Result<Map<String, Value
     if format == FileFormat::Yaml && text.lines().map(str::trim).all(nothing) {
         return Ok(Map::new());
     }
-    if format == FileFormat::Yaml && text.lines().any(nests_deeply) {
-        return Err(Problems(vec![whole(name, "YAML that is not nested so deeply")]));
-    }
     format.parse(Some(&name.to_owned()), text).map_err(|error| {
         let expected = match format {
             FileFormat::Yaml => yaml_error(&error.to_string()),
@@ -208,13 +227,10 @@ fn parse(name: &str, format: FileFormat, text: &str) -> Result<Map<String, Value
     })
 }
 
-/// Whether a line opens more YAML blocks than settings have. The parser recurses into `- - - -` without end;
-/// TOML and YAML's brackets have a limit of their own.
-fn nests_deeply(line: &str) -> bool {
-    line.bytes()
-        .take_while(|byte| b" \t-?:".contains(byte))
-        .nth(YAML_INDENT_MAX)
-        .is_some()
+/// Whether TOML may have more values than settings do: each is behind one of these.
+fn has_many_values(text: &str) -> bool {
+    let marks = text.bytes().filter(|byte| b",=[".contains(byte));
+    marks.count() > VALUES_MAX
 }
 
 /// TOML's message has three parts: where, the source line, what. The middle may hold a password.
@@ -227,14 +243,13 @@ fn toml_error(message: &str) -> String {
     format!("valid TOML ({place}: {})", what.unwrap_or("syntax error"))
 }
 
-/// The scanner's messages end in a position and quote nothing; the others may quote the file.
+/// What is left after its events were read: a key that is there twice, which the message quotes, or no sections.
 fn yaml_error(message: &str) -> String {
     let located = message
         .split_once(" at byte ")
-        .and_then(|(what, place)| Some((what, place.split_once(" line ")?.1)));
+        .and_then(|(_, place)| Some(place.split_once(" line ")?.1));
     match located {
-        Some((what, place)) if !what.contains('"') => format!("valid YAML (line {place}: {what})"),
-        Some((_, place)) => format!("valid YAML without a key twice (line {place})"),
+        Some(place) => format!("valid YAML without a key twice (line {place})"),
         None => "one YAML document: sections with keys that are texts".to_owned(),
     }
 }

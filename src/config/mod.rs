@@ -17,6 +17,7 @@ mod device;
 mod diff;
 mod environment;
 mod group;
+mod language;
 mod layers;
 mod limits;
 mod loader;
@@ -34,6 +35,7 @@ mod sensor;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod yaml;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -55,6 +57,7 @@ pub use report::Reporting;
 
 use credentials::Files;
 use group::ValidationContext;
+use language::Language;
 use place::{Lines, Places};
 use reader::{Read, Report, Table};
 use register::IdIndex;
@@ -226,7 +229,8 @@ pub fn load_or(sources: &Sources, instead: &str) -> Result<Settings, Problems> {
     let report = Report::new(
         sources.name(),
         merged.problems,
-        Places::new(&merged.root, &merged.lines),
+        Places::new(&merged.root, merged.lines),
+        Language::of(sources.file.as_deref()),
     );
     let settings = report.read(&merged.root, |root| read(root, sources));
     let problems = report.into_problems();
@@ -271,7 +275,8 @@ pub fn parse_schedule(
     let report = Report::new(
         "schedule".to_owned(),
         Vec::new(),
-        Places::new(&raw, &Lines::new()),
+        Places::new(&raw, Lines::new()),
+        Language::Json,
     );
     let read = report.read(&raw, |table| schedule::read(table, surroundings, &mut Vec::new()));
     let problems = report.into_problems();
@@ -279,6 +284,11 @@ pub fn parse_schedule(
         Ok(schedule) if problems.is_empty() => Ok(schedule),
         _ => Err(Problems(problems)),
     }
+}
+
+/// Variables of the environment that look like settings and are ignored, each with what to do about it.
+pub fn ignored_variables(sources: &Sources) -> Vec<String> {
+    environment::ignored(&sources.environment)
 }
 
 /// The content of another program's file, within the bounds that settings files have.

@@ -178,7 +178,7 @@ fn read_tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Tls> {
     let existing = |leaf: &Leaf<'_>| files.existing(leaf);
     let ca_file = table.optional("ca_file", existing);
     let cert_file = table.optional("client_cert_file", existing);
-    let key_file = table.optional("client_key_file", existing);
+    let key_file = table.optional_secret("client_key_file", |leaf| files.existing_secret(leaf));
     let client = match (cert_file?, key_file?) {
         (Some(cert_file), Some(key_file)) => Some(ClientCertificate { cert_file, key_file }),
         (None, None) => None,

@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
+use config::ValueKind;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::reader::{Expected, Leaf};
@@ -32,8 +33,12 @@ pub(super) fn name(leaf: &Leaf<'_>) -> Result<String, Expected> {
         !text.is_empty() && text.chars().count() <= NAME_MAX && !text.chars().any(char::is_control)
     };
     let name = leaf.text().map(str::trim).filter(fits);
-    name.map(str::to_owned)
-        .ok_or_else(|| format!("a text of 1 to {NAME_MAX} characters on one line"))
+    name.map(str::to_owned).ok_or_else(|| {
+        format!(
+            "a text of 1 to {NAME_MAX} characters on one line{}",
+            quote_it(leaf)
+        )
+    })
 }
 
 /// A MAC, with or without colons or dashes.
@@ -72,12 +77,12 @@ pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&Leaf<'_>) -> Result
     }
 }
 
-/// One of a few words.
+/// One of a few words, in any case.
 pub(super) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Leaf<'_>) -> Result<T, Expected> {
     |leaf| {
         let found = leaf
             .text()
-            .and_then(|text| words.iter().find(|(word, _)| *word == text));
+            .and_then(|text| words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             format!("one of {}", words.join(", "))
@@ -169,8 +174,18 @@ where
     T: FromStr<Err = planner::SlugError>,
 {
     let rule = format!("1 to {SLUG_MAX} of a-z, 0-9, _ and -");
-    let text = leaf.text().ok_or_else(|| rule.clone())?;
+    let text = leaf.text().ok_or_else(|| format!("{rule}{}", quote_it(leaf)))?;
     text.parse().map_err(|why| format!("{rule}; this {why}"))
+}
+
+/// Advice for a number or a boolean where a text is expected.
+fn quote_it(leaf: &Leaf<'_>) -> String {
+    match &leaf.0.kind {
+        kind @ (ValueKind::I64(_) | ValueKind::Float(_) | ValueKind::Boolean(_)) => {
+            format!("; quote it: \"{kind}\"")
+        }
+        _ => String::new(),
+    }
 }
 
 /// A host name or an IP address, without a port. Brackets around an IPv6 address are dropped.

@@ -1,17 +1,15 @@
-//! Where in the settings an item of a list is: its id and its line instead of its index.
+//! Where in the settings something is: its line, and the id of an item of a list instead of its index.
 
 use std::collections::BTreeMap;
 
 use config::{Value, ValueKind};
 use toml::de::{DeTable, DeValue};
-use yaml_rust2::{
-    Event,
-    parser::{MarkedEventReceiver, Parser},
-    scanner::Marker,
-};
 
-/// The line of each item of each list in a settings file, by its path, such as `device[1]`.
+/// The line of each key and of each item of a list in a settings file, by its path, such as `device[1]`.
 pub(super) type Lines = BTreeMap<String, usize>;
+
+/// No path of a known key is longer, in bytes. A file could make the paths of its keys far longer than itself.
+const PATH_MAX: usize = 256;
 
 /// The lines of a TOML file that was parsed before.
 pub(super) fn toml_lines(text: &str) -> Lines {
@@ -24,7 +22,10 @@ pub(super) fn toml_lines(text: &str) -> Lines {
 
 fn table_lines(table: &DeTable<'_>, path: &str, text: &str, lines: &mut Lines) {
     for (key, value) in table {
-        let path = join(path, key.get_ref());
+        let Some(path) = join(path, key.get_ref()) else {
+            continue;
+        };
+        lines.insert(path.clone(), line_at(text, key.span().start));
         match value.get_ref() {
             DeValue::Table(table) => table_lines(table, &path, text, lines),
             DeValue::Array(items) => {
@@ -45,90 +46,34 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-/// The lines of a YAML file that was parsed before.
-pub(super) fn yaml_lines(text: &str) -> Lines {
-    let mut reader = YamlReader::default();
-    match Parser::new_from_str(text).load(&mut reader, false) {
-        Ok(()) => reader.lines,
-        Err(_) => Lines::new(),
-    }
-}
-
-/// An open block of YAML.
-#[derive(Debug)]
-enum YamlBlock {
-    /// The path of a mapping, and the key whose value comes next.
-    Mapping(String, Option<String>),
-    /// The path of a sequence, and the index of its next item.
-    Sequence(String, usize),
-}
-
+/// Where everything is.
 #[derive(Debug, Default)]
-struct YamlReader {
-    open: Vec<YamlBlock>,
+pub(super) struct Places {
+    /// The name of each table in a list, by its path: `device[1]` is `device "lamp"`.
+    names: BTreeMap<String, String>,
     lines: Lines,
 }
 
-impl YamlReader {
-    /// The path of the node that begins here; `None` for a key of a mapping.
-    fn node(&mut self, scalar: Option<&str>, line: usize) -> Option<String> {
-        match self.open.last_mut() {
-            None => Some(String::new()),
-            Some(YamlBlock::Mapping(path, key)) => {
-                if let Some(key) = key.take() {
-                    return Some(join(path, &key));
-                }
-                *key = Some(scalar.unwrap_or_default().to_owned());
-                None
-            }
-            Some(YamlBlock::Sequence(path, index)) => {
-                let path = format!("{path}[{index}]");
-                *index += 1;
-                self.lines.insert(path.clone(), line);
-                Some(path)
-            }
-        }
-    }
-}
-
-impl MarkedEventReceiver for YamlReader {
-    fn on_event(&mut self, event: Event, mark: Marker) {
-        match event {
-            Event::Scalar(text, ..) => drop(self.node(Some(&text), mark.line())),
-            Event::Alias(_) => drop(self.node(None, mark.line())),
-            Event::MappingStart(..) => {
-                let path = self.node(None, mark.line()).unwrap_or_default();
-                self.open.push(YamlBlock::Mapping(path, None));
-            }
-            Event::SequenceStart(..) => {
-                let path = self.node(None, mark.line()).unwrap_or_default();
-                self.open.push(YamlBlock::Sequence(path, 0));
-            }
-            Event::MappingEnd | Event::SequenceEnd => drop(self.open.pop()),
-            _ => {}
-        }
-    }
-}
-
-/// The name of each table in a list, by its path: `device[1]` is `device "lamp" (line 13)`.
-#[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<String, String>);
-
 impl Places {
-    pub(super) fn new(root: &Value, lines: &Lines) -> Self {
-        let mut places = Self::default();
-        places.add(root, "", lines);
+    pub(super) fn new(root: &Value, lines: Lines) -> Self {
+        let mut places = Self {
+            names: BTreeMap::new(),
+            lines,
+        };
+        places.add(root, "");
         places
     }
 
-    fn add(&mut self, value: &Value, path: &str, lines: &Lines) {
+    fn add(&mut self, value: &Value, path: &str) {
         let ValueKind::Table(table) = &value.kind else {
             return;
         };
         for (key, value) in table {
-            let path = join(path, key);
+            let Some(path) = join(path, key) else {
+                continue;
+            };
             let ValueKind::Array(items) = &value.kind else {
-                self.add(value, &path, lines);
+                self.add(value, &path);
                 continue;
             };
             for (index, item) in items.iter().enumerate() {
@@ -137,28 +82,42 @@ impl Places {
                     let id = fields.get("id").and_then(id_of);
                     let number = || fields.get("position").and_then(position_of).unwrap_or(index + 1);
                     let name = id.map_or_else(|| number().to_string(), |id| format!("\"{id}\""));
-                    let line = lines.get(&path).map(|line| format!(" (line {line})"));
-                    self.0
-                        .insert(path.clone(), format!("{key} {name}{}", line.unwrap_or_default()));
-                    self.add(item, &path, lines);
+                    self.names.insert(path.clone(), format!("{key} {name}"));
+                    self.add(item, &path);
                 }
             }
         }
     }
 
-    /// The name of an item of a list, without the item that it is in.
+    /// The name of an item of a list, without the item that it is in: `device "lamp" (line 13)`.
     pub(super) fn item(&self, path: &str) -> String {
-        self.0.get(path).cloned().unwrap_or_else(|| path.to_owned())
+        let name = self.names.get(path).map_or(path, String::as_str);
+        format!("{name}{}", self.line_of(path))
     }
 
-    /// A path as text: `device "lamp" (line 13): address`.
+    /// The line of a path, or of what it is in: ` (line 13)`.
+    pub(super) fn line_of(&self, path: &str) -> String {
+        let mut path = Some(path);
+        while let Some(here) = path {
+            if let Some(line) = self.lines.get(here) {
+                return format!(" (line {line})");
+            }
+            path = here.rsplit_once(['.', '[']).map(|(outer, _)| outer);
+        }
+        String::new()
+    }
+
+    /// A path as text: `device "lamp": address`.
     pub(super) fn as_text(&self, path: &str) -> String {
         let (mut walked, mut text) = (String::new(), String::new());
         let mut separator = "";
         for step in path.split('.') {
-            walked = join(&walked, step);
+            if !walked.is_empty() {
+                walked.push('.');
+            }
+            walked.push_str(step);
             text.push_str(separator);
-            if let Some(name) = self.0.get(&walked) {
+            if let Some(name) = self.names.get(&walked) {
                 text.push_str(name);
                 separator = ": ";
             } else {
@@ -200,11 +159,14 @@ fn position_of(value: &Value) -> Option<usize> {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
+/// `None` where that becomes too long to matter.
+pub(super) fn join(path: &str, key: &str) -> Option<String> {
+    if path.len() + key.len() >= PATH_MAX {
+        None
+    } else if path.is_empty() {
+        Some(key.to_owned())
     } else {
-        format!("{path}.{key}")
+        Some(format!("{path}.{key}"))
     }
 }
 
@@ -212,49 +174,42 @@ fn join(path: &str, key: &str) -> String {
 mod tests {
     use super::*;
 
-    fn lines(lines: &Lines) -> Vec<(&str, usize)> {
-        lines.iter().map(|(path, line)| (path.as_str(), *line)).collect()
-    }
-
     #[test]
-    fn items_of_toml_have_lines() {
+    fn keys_and_items_of_toml_have_lines() {
         let text = "# x\n[[device]]\nid = 'a'\n\n[[device]]\noutlet = [\n  { position = 1 },\n  { position = 2 },\n]\n\
                     [[group]]\noutlets = ['a', 'b']\n[[group.schedule]]\ntext = '''\n[[device]]\n'''\n[[group.schedule]]\n";
-        assert_eq!(
-            lines(&toml_lines(text)),
-            [
-                ("device[0]", 2),
-                ("device[1]", 5),
-                ("device[1].outlet[0]", 7),
-                ("device[1].outlet[1]", 8),
-                ("group[0]", 10),
-                ("group[0].outlets[0]", 11),
-                ("group[0].outlets[1]", 11),
-                ("group[0].schedule[0]", 12),
-                ("group[0].schedule[1]", 16),
-            ]
-        );
+        let lines = toml_lines(text);
+        for (path, line) in [
+            ("device[0]", 2),
+            ("device[0].id", 3),
+            ("device[1]", 5),
+            ("device[1].outlet[0]", 7),
+            ("device[1].outlet[1]", 8),
+            ("device[1].outlet[1].position", 8),
+            ("group[0]", 10),
+            ("group[0].outlets", 11),
+            ("group[0].outlets[1]", 11),
+            ("group[0].schedule[0]", 12),
+            ("group[0].schedule[0].text", 13),
+            ("group[0].schedule[1]", 16),
+        ] {
+            assert_eq!(lines.get(path), Some(&line), "{path} in {lines:?}");
+        }
         assert!(toml_lines("a = [").is_empty());
     }
 
     #[test]
-    fn items_of_yaml_have_lines() {
-        let text = "mqtt:\n  host: a\ndevice:\n- id: a\n- id: b\n  outlet:\n    - position: 1\n    -\n      position: 2\n\
-                    group: [{id: c, outlets: [a]}]\n";
-        assert_eq!(
-            lines(&yaml_lines(text)),
-            [
-                ("device[0]", 4),
-                ("device[1]", 5),
-                ("device[1].outlet[0]", 7),
-                ("device[1].outlet[1]", 9),
-                ("group[0]", 10),
-                ("group[0].outlets[0]", 10),
-            ]
+    fn long_keys_do_not_multiply() {
+        let key = "k".repeat(PATH_MAX);
+        let items = "{a = 1},".repeat(1000);
+        assert!(toml_lines(&format!("{key} = [{items}]")).is_empty());
+        let item = Value::new(None, config::Map::<String, Value>::new());
+        let table = config::Map::from_iter([(key, Value::new(None, vec![item]))]);
+        assert!(
+            Places::new(&Value::new(None, table), Lines::new())
+                .names
+                .is_empty()
         );
-        let aliased = "device: &x\n  - {id: a}\nother: *x\nlast:\n  - b\n";
-        assert_eq!(lines(&yaml_lines(aliased)), [("device[0]", 2), ("last[0]", 5)]);
-        assert!(yaml_lines("a: [").is_empty());
     }
 
     #[test]
@@ -264,24 +219,27 @@ mod tests {
             "group": [{"id": "warm", "outlets": ["a"], "schedule": [{"when": [{"sensor": "x"}]}]}],
         });
         let root: Value = serde_json::from_value(json).unwrap();
-        let lines = [("device[0]".to_owned(), 3), ("group[0]".to_owned(), 9)].into();
-        let places = Places::new(&root, &lines);
+        let lines = [("device[0]", 3), ("device[0].address", 5), ("group[0]", 9)];
+        let lines = lines.map(|(path, line)| (path.to_owned(), line)).into();
+        let places = Places::new(&root, lines);
         for (path, text) in [
             ("mqtt.port", "mqtt.port"),
-            ("device[0].address", "device \"heater\" (line 3): address"),
+            ("device[0].address", "device \"heater\": address (line 5)"),
+            ("device[0].name", "device \"heater\": name (line 3)"),
             ("device[1].id", "device 2: id"),
-            ("group[0].outlets[0]", "group \"warm\" (line 9): outlets item 1"),
+            ("group[0].outlets[0]", "group \"warm\": outlets item 1 (line 9)"),
             (
                 "group[0].schedule[0].when[0].sensor",
-                "group \"warm\" (line 9): schedule 1: when 1: sensor",
+                "group \"warm\": schedule 1: when 1: sensor (line 9)",
             ),
             (
                 "group[0].energy.standby.below",
-                "group \"warm\" (line 9): energy.standby.below",
+                "group \"warm\": energy.standby.below (line 9)",
             ),
         ] {
-            assert_eq!(places.as_text(path), text);
+            assert_eq!(places.as_text(path) + &places.line_of(path), text);
         }
         assert_eq!(places.item("device[0]"), "device \"heater\" (line 3)");
+        assert_eq!(places.as_text("device[0].address"), "device \"heater\": address");
     }
 }

@@ -7,6 +7,9 @@ use config::ValueKind;
 /// How much of an offending text is shown, in characters.
 const SHOWN_CHARACTERS: usize = 40;
 
+/// How much of an unknown key is shown where passwords are, in characters: enough to find it beside its line.
+const SHOWN_OF_A_SECRET_KEY: usize = 3;
+
 /// One mistake in the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -14,7 +17,7 @@ pub struct Problem {
     pub source: String,
     /// Which key, such as `device[2].address`. Lists count from 0. Empty for a file as a whole.
     pub path: String,
-    /// The path as a person reads it: `device "lamp" (line 13): address`.
+    /// The path as a person reads it, with its line in the file: `device "lamp": address (line 13)`.
     pub place: String,
     /// The offending value, cut and escaped; `***` for a secret; `None` where nothing is set or the key
     /// itself is the mistake.
@@ -94,6 +97,16 @@ pub(super) fn shown_key(key: &str) -> String {
         cut(key)
     } else {
         "(unreadable key)".to_owned()
+    }
+}
+
+/// The start of a key from outside that may be a secret.
+pub(super) fn cut_key(key: &str) -> String {
+    let start: String = key.chars().take(SHOWN_OF_A_SECRET_KEY).collect();
+    if start.len() == key.len() {
+        shown_key(key)
+    } else {
+        format!("{}…", shown_key(&start))
     }
 }
 

@@ -5,10 +5,11 @@ use std::{cell::RefCell, collections::BTreeMap};
 use config::{Value, ValueKind};
 
 use super::{
+    language::Language,
     layers::Layer,
-    names::one_of,
+    names::{nearest, one_of},
     place::Places,
-    problem::{Problem, shown, shown_key},
+    problem::{Problem, cut_key, shown, shown_key},
 };
 
 /// Collects the problems of one load.
@@ -18,6 +19,7 @@ pub(super) struct Report {
     source: String,
     problems: RefCell<Vec<Problem>>,
     places: Places,
+    language: Language,
 }
 
 /// Proof that a problem was reported: the only way to leave a reader without a value.
@@ -31,11 +33,12 @@ pub(super) type Read<T> = Result<T, Reported>;
 pub(super) type Expected = String;
 
 impl Report {
-    pub(super) fn new(source: String, problems: Vec<Problem>, places: Places) -> Self {
+    pub(super) fn new(source: String, problems: Vec<Problem>, places: Places, language: Language) -> Self {
         Self {
             source,
             problems: RefCell::new(problems),
             places,
+            language,
         }
     }
 
@@ -56,7 +59,7 @@ impl Report {
     ) -> Read<T> {
         let ValueKind::Table(entries) = &value.kind else {
             let expected = match value.kind {
-                ValueKind::Array(_) => format!("expected one table: write [{path}] in single brackets"),
+                ValueKind::Array(_) => format!("expected {}", self.language.one_table(&path)),
                 _ => "expected a table of keys".to_owned(),
             };
             // A scalar in the place of a section may be a password in the wrong place.
@@ -86,12 +89,30 @@ impl Report {
     }
 
     fn report(&self, source: String, path: String, value: Option<String>, message: String) -> Reported {
+        let line_of = path.clone();
+        self.report_at(source, path, &line_of, value, message)
+    }
+
+    /// With the line of another path.
+    fn report_at(
+        &self,
+        source: String,
+        path: String,
+        line_of: &str,
+        value: Option<String>,
+        message: String,
+    ) -> Reported {
+        let mut place = self.places.as_text(&path);
+        // The environment and the defaults have no lines.
+        if source == self.source {
+            place.push_str(&self.places.line_of(line_of));
+        }
         self.problems.borrow_mut().push(Problem {
             source,
-            place: self.places.as_text(&path),
+            place,
             path,
             value,
-            message,
+            message: self.language.advice(message),
         });
         Reported(())
     }
@@ -131,6 +152,21 @@ impl<'a> Table<'a> {
             Some(value) => self.parse(key, value, parse).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A key that may be left out, and whose value no problem shows: somebody may write the secret itself where the name
+    /// of its file belongs.
+    pub(super) fn optional_secret<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&Leaf<'_>) -> Result<T, Expected>,
+    ) -> Read<Option<T>> {
+        let Some(value) = self.find(key) else {
+            return Ok(None);
+        };
+        parse(&Leaf(value))
+            .map(Some)
+            .map_err(|expected| self.secret_problem(key, expected))
     }
 
     /// A text that no problem may show, and the layer it comes from.
@@ -175,7 +211,7 @@ impl<'a> Table<'a> {
         };
         let path = self.path_of(key);
         let ValueKind::Array(items) = &value.kind else {
-            let expected = format!("expected a list of tables: write [[{path}]] in double brackets");
+            let expected = format!("expected {}", self.report.language.list_of_tables(&path));
             return Err(self
                 .report
                 .report(self.report.origin(value), path, None, expected));
@@ -198,8 +234,19 @@ impl<'a> Table<'a> {
         let Some(value) = self.find(key) else {
             return Ok(None);
         };
-        let ValueKind::Array(items) = &value.kind else {
-            return Err(self.problem(key, "a list, such as [\"a\", \"b\"]"));
+        // The environment has no lists.
+        let parts = match (&value.kind, Layer::of(value)) {
+            (ValueKind::String(text), Layer::Environment) => {
+                let origin = value.origin().map(str::to_owned);
+                let part = |part: &str| Value::new(origin.as_ref(), part.trim());
+                text.split(',').map(part).collect()
+            }
+            _ => Vec::new(),
+        };
+        let items = match &value.kind {
+            ValueKind::Array(items) => items,
+            _ if !parts.is_empty() => &parts,
+            _ => return Err(self.problem(key, "a list, such as [\"a\", \"b\"]")),
         };
         let each = items.iter().enumerate();
         let read: Vec<Read<T>> = each
@@ -292,11 +339,15 @@ impl<'a> Table<'a> {
     /// The value of an unknown key is not shown: it may be a password whose key is mistyped.
     fn report_unknown(&self) {
         let unknown = self.entries.iter().filter(|(key, _)| !self.known.contains(key));
+        // In such a section a key may be a password that lost its key.
+        let has_secrets = self.known.contains(&"password");
         for (key, value) in unknown {
             let source = self.report.origin(value);
             let expected = format!("unknown key, expected {}", one_of(&self.known, key));
+            let is_meant = !has_secrets || nearest(&self.known, key).is_some();
+            let shown = if is_meant { shown_key(key) } else { cut_key(key) };
             self.report
-                .report(source, self.path_of(&shown_key(key)), None, expected);
+                .report_at(source, self.path_of(&shown), &self.path_of(key), None, expected);
         }
     }
 }

@@ -165,21 +165,21 @@ fn eight_mistakes_are_eight_problems() {
     );
     let topic = "a topic of 1 to 200 bytes without +, #, a leading $, empty levels and control characters";
     let expected = [
-        format!("mqtt.base_topic = \"tapo/#\": expected {topic}"),
-        "mqtt.port = 0: expected a whole number from 1 to 65535".to_owned(),
-        "mqtt.hots: unknown key, expected one of host, port, username, password, password_file, base_topic, client_id, \
+        format!("mqtt.base_topic (line 5) = \"tapo/#\": expected {topic}"),
+        "mqtt.port (line 4) = 0: expected a whole number from 1 to 65535".to_owned(),
+        "mqtt.hots (line 3): unknown key, expected one of host, port, username, password, password_file, base_topic, client_id, \
          keep_alive, tls; did you mean host?"
             .to_owned(),
-        "tapo.password: expected the password that goes with the username".to_owned(),
-        "device 1 (line 8): id = \"Heater\": expected 1 to 64 of a-z, 0-9, _ and -; this contains 'H'; only a-z, 0-9, _ and - \
+        "tapo.password (line 6): expected the password that goes with the username".to_owned(),
+        "device 1: id (line 9) = \"Heater\": expected 1 to 64 of a-z, 0-9, _ and -; this contains 'H'; only a-z, 0-9, _ and - \
          are allowed"
             .to_owned(),
-        "device \"lamp\" (line 11): address = \"192.168.1.50:80\": duplicate address, already used by device 1 (line 8)"
+        "device \"lamp\": address (line 13) = \"192.168.1.50:80\": duplicate address, already used by device 1 (line 8)"
             .to_owned(),
-        "device \"strip\" (line 14): address: missing; expected a host, host:port or [v6]:port, such as 192.168.1.50 or \
+        "device \"strip\": address (line 14): missing; expected a host, host:port or [v6]:port, such as 192.168.1.50 or \
          plug.lan:80"
             .to_owned(),
-        "polling.state = \"soon\": expected a duration from 1s to 1h, such as \"1h30m\", \"45s\" or a number of seconds"
+        "polling.state (line 17) = \"soon\": expected a duration from 1s to 1h, such as \"1h30m\", \"45s\" or a number of seconds"
             .to_owned(),
     ];
     let mut complaints = home.complaints();
@@ -228,6 +228,16 @@ fn the_environment_is_held_to_the_same_rules() {
             "x",
             "expected device in the settings file: a list cannot come",
         ),
+        (
+            "TAPO2MQTT__DISCOVERY__TARGETS",
+            "10.0.0.1, x",
+            "discovery.targets item 2 = \"x\": expected the IP address",
+        ),
+        (
+            "TAPO2MQTT__MQTT__PASSWORD",
+            "\u{fffd}",
+            "expected a value in UTF-8",
+        ),
     ];
     for (name, value, expected) in cases {
         let sources = Sources {
@@ -255,6 +265,146 @@ fn the_environment_is_reported_beside_the_file() {
 }
 
 #[test]
+fn a_plain_list_may_come_from_the_environment() {
+    let home = Home::toml("").with_env("TAPO2MQTT__DISCOVERY__TARGETS", "10.0.0.255, 10.0.1.255");
+    let targets = home.load().unwrap().discovery.targets;
+    assert_eq!(
+        targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.255", "10.0.1.255"]
+    );
+}
+
+#[test]
+fn a_variable_with_one_underscore_is_named() {
+    let names = [
+        "TAPO2MQTT_MQTT_PORT",
+        "TAPO2MQTT_TAPO__PASSWORD",
+        // Of an orchestrator, of ours, of somebody else.
+        "TAPO2MQTT_PORT",
+        "TAPO2MQTT_SERVICE_HOST",
+        "TAPO2MQTT_CONFIG",
+        "TAPO2MQTT__MQTT__PORT",
+        "TAPO2MQTT_MQTT_",
+        "MQTT_PORT",
+    ];
+    let sources = Sources {
+        file: None,
+        environment: names.map(|name| (name.to_owned(), "1".to_owned())).into(),
+    };
+    assert_eq!(
+        ignored_variables(&sources),
+        [
+            "TAPO2MQTT_MQTT_PORT is ignored; two underscores make it a setting: TAPO2MQTT__MQTT__PORT",
+            "TAPO2MQTT_TAPO__PASSWORD is ignored; two underscores make it a setting: TAPO2MQTT__TAPO__PASSWORD",
+        ]
+    );
+}
+
+#[test]
+fn what_a_person_means_is_accepted_or_explained() {
+    let settings = load_toml(
+        "[log]\nlevel = 'INFO'\n[[device]]\nid = 'a'\naddress = 'a.lan'\n[[group]]\nid = 'g'\noutlets = ['a']\n\
+         [[group.schedule]]\nid = 's'\nstart = '6:00'\nend = '8:30'\n",
+    );
+    assert_eq!(settings.log.level.as_str(), "info");
+    assert_eq!(
+        settings.rules.groups[0].schedules[0].window.to_string(),
+        "06:00 to 08:30"
+    );
+    let complaints = Home::toml("[[device]]\nid = 12\nname = 5\naddress = 'a.lan'").complaints();
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+    assert!(
+        complaints[0].contains("_ and -; quote it: \"12\""),
+        "{complaints:?}"
+    );
+    assert!(
+        complaints[1].contains("on one line; quote it: \"5\""),
+        "{complaints:?}"
+    );
+}
+
+#[test]
+fn advice_has_the_header_and_the_language_of_the_file() {
+    let schedule =
+        "outlets: [a]\n    schedule:\n      - id: s\n        start: '06:00'\n        when: {sensor: x}\n";
+    let yaml = |rest: &str| Home::new("bridge.yaml", rest).complaints();
+    let complaints = yaml(&format!(
+        "device:\n  - {{id: a, address: a.lan}}\ngroup:\n  - id: g\n    {schedule}"
+    ));
+    let complaints: Vec<_> = complaints
+        .iter()
+        .map(|line| line.trim_start_matches("bridge.yaml: "))
+        .collect();
+    assert_eq!(
+        complaints,
+        [
+            "group \"g\": schedule \"s\": end (line 7): expected an end such as \"08:00\", or for: \"2h\" instead",
+            "group \"g\": schedule \"s\": when (line 9): expected a list below `when:`, each item with a - in front",
+        ]
+    );
+    let toml = Home::toml(
+        "[[device]]\nid = 'a'\naddress = 'a.lan'\n[[group]]\nid = 'g'\noutlets = ['a']\n[[group.schedule]]\n\
+         id = 's'\nall_day = true\n[group.schedule.when]\nsensor = 'x'",
+    );
+    assert_eq!(
+        toml.complaints(),
+        [
+            "group \"g\": schedule \"s\": when (line 10): expected a list of tables: write [[group.schedule.when]] in double \
+          brackets"
+        ]
+    );
+    let json: serde_json::Value = serde_json::json!({"id": "s", "all_day": true, "when": {"sensor": "x"}});
+    let location = planner::location::Location {
+        coordinates: None,
+        zone: jiff::tz::TimeZone::UTC,
+    };
+    let problems = parse_schedule(&json, &[], &location).unwrap_err();
+    assert!(
+        problems
+            .to_string()
+            .contains("when: expected an array of objects"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn no_file_takes_more_memory_than_a_bridge_has() {
+    let bomb: Vec<String> = (1..40)
+        .map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1))
+        .collect();
+    let bomb = bomb.concat();
+    let long = "k".repeat(500_000);
+    let items = "{a = 1},".repeat(30_000);
+    for (name, content, expected) in [
+        (
+            "bridge.yaml",
+            format!("a0: &a0 lol\n{bomb}"),
+            "at most 100000 values",
+        ),
+        (
+            "bridge.yaml",
+            format!("a: &a [{}]\n", "1,".repeat(400_000)),
+            "at most 100000 values",
+        ),
+        (
+            "bridge.toml",
+            format!("a = [{}]", "1,".repeat(400_000)),
+            "at most 100000 values",
+        ),
+        ("bridge.toml", format!("{long} = [{items}]"), "unknown key"),
+        (
+            "bridge.yaml",
+            format!("? {long}\n:\n{}", "  - {a: 1}\n".repeat(30_000)),
+            "unknown key",
+        ),
+    ] {
+        let problems = Home::new(name, content).load().unwrap_err().to_string();
+        assert!(problems.contains(expected), "{problems}");
+        assert!(problems.len() < 1000, "{problems}");
+    }
+}
+
+#[test]
 fn a_file_that_is_given_must_be_readable() {
     let missing = Sources {
         file: Some("/nonexistent/bridge.toml".into()),
@@ -273,7 +423,11 @@ fn a_file_that_is_given_must_be_readable() {
             b"{}",
             "a settings file that ends in .toml, .yaml or .yml",
         ),
-        ("bridge.toml", b"\xff\xfe", "a file in UTF-8"),
+        (
+            "bridge.toml",
+            b"# x\nname = 'K\xfcche'\n",
+            "a file in UTF-8; line 2 is in another encoding",
+        ),
         ("bridge.toml", &large, "a file of at most 1024 KiB"),
         ("bridge.toml", b"[mqtt]\nhost = ", "valid TOML (line 2, column 8:"),
         ("bridge.yaml", b"mqtt:\n  host: [", "valid YAML (line 3"),

@@ -1,8 +1,10 @@
 //! The commands beside `run`: what they print, where, and how they end.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::pipe,
+    os::unix::ffi::OsStrExt as _,
     process::{Output, Stdio},
 };
 
@@ -146,5 +148,29 @@ async fn check_and_plan_name_what_the_sun_does() {
     assert_eq!(
         outlook["groups"][0]["sun"],
         json!({"morning": {"empty": [["2027-05-04", "2027-05-07"]], "long": []}})
+    );
+}
+
+#[tokio::test]
+async fn variables_that_do_not_count_are_named() {
+    let home = Home::new(&settings(dead_address(), &[]));
+    let mut command = home.program(&["--config", SETTINGS_FILE, "check"]);
+    command.env("TAPO2MQTT_MQTT_PORT", "1884");
+    let output = finish(command, Stdio::piped()).await;
+    let table = printed(&output);
+    assert!(
+        table.contains(
+            "TAPO2MQTT_MQTT_PORT is ignored; two underscores make it a setting: TAPO2MQTT__MQTT__PORT"
+        ),
+        "{table}"
+    );
+    // As a terminal in Latin-1 sends it.
+    let mut command = home.program(&["--config", SETTINGS_FILE, "check"]);
+    command.env("TAPO2MQTT__TAPO__PASSWORD", OsStr::from_bytes(b"k\xfcche"));
+    let output = finish(command, Stdio::piped()).await;
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(
+        errors(&output).lines().last().unwrap().trim(),
+        "environment variable TAPO2MQTT__TAPO__PASSWORD: expected a value in UTF-8"
     );
 }

@@ -517,8 +517,8 @@ async fn every_mistake_in_the_settings_is_reported() {
             "homeassistant.child_devices",
             "polling.state",
             "log.level",
-            "device 1 (line 12): id",
-            "device \"heater\" (line 15): address",
+            "device 1: id (line 13)",
+            "device \"heater\": address (line 17)",
         ] {
             assert!(
                 output_text.contains(&format!(": {path}")),

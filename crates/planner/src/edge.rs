@@ -11,7 +11,7 @@ pub struct ClockTime(u16);
 /// Why a text is no [`ClockTime`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClockTimeError {
-    /// Not of the form `HH:MM`.
+    /// Not of the form `HH:MM` or `H:MM`.
     #[error("{0:?} is not a time of day; write it like 06:30")]
     Syntax(String),
     /// An hour or a minute that no clock shows.
@@ -37,8 +37,8 @@ impl FromStr for ClockTime {
     fn from_str(text: &str) -> Result<Self, ClockTimeError> {
         let syntax = || ClockTimeError::Syntax(text.to_owned());
         let (hour, minute) = text.trim().split_once(':').ok_or_else(syntax)?;
-        let two_digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !two_digits(hour) || !two_digits(minute) {
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if !(1..=2).contains(&hour.len()) || minute.len() != 2 || !digits(hour) || !digits(minute) {
             return Err(syntax());
         }
         let hour: u16 = hour.parse().map_err(|_| syntax())?;
@@ -327,12 +327,13 @@ mod tests {
             "sunrise30",
             "sunset+",
             "sunset+30",
-            "sunset+1:00",
+            "sunset+1:0",
             "-01:00",
         ] {
             assert_eq!(text.parse::<EdgeTime>(), Err(syntax(text)), "{text}");
         }
-        for text in ["6:30", "06:3", "06-30", "06:30:00", "0630"] {
+        assert_eq!(clock("6:30"), clock("06:30"));
+        for text in ["06:3", "006:30", ":30", "+6:30", "06-30", "06:30:00", "0630"] {
             assert!(text.parse::<ClockTime>().is_err(), "{text}");
         }
         for text in ["24:01", "25:00", "12:60"] {

@@ -276,8 +276,8 @@ fn outlets_of_groups_exist_and_have_one_owner() {
     assert_eq!(
         complaints,
         [
-            "group \"h\" (line 34): outlets item 1 = \"plug\": expected an outlet in one group only; it is in group \"g\" (line 31) already",
-            "group \"h\" (line 34): outlets item 2 = \"mats/left\": expected an outlet in one group only; it is in group \"g\" (line 31) already",
+            "group \"h\": outlets item 1 (line 36) = \"plug\": expected an outlet in one group only; it is in group \"g\" (line 31) already",
+            "group \"h\": outlets item 2 (line 36) = \"mats/left\": expected an outlet in one group only; it is in group \"g\" (line 31) already",
         ]
     );
     let mistyped = home(&group("'plgu'")).complaints();
@@ -365,7 +365,7 @@ fn windows() {
         ("start = '06:00'\nfor = '25h'", "for"),
         ("start = '06:00'\nend = '06:00'", "start"),
         ("start = '24:00'\nend = '06:00'", "start"),
-        ("start = '6:00'\nend = '08:00'", "start"),
+        ("start = '6:0'\nend = '08:00'", "start"),
         ("start = '06:00'\nend = '25:00'", "end"),
         ("start = 06:00:30\nend = '07:00'", "start"),
         ("start = 6\nend = '07:00'", "start"),
@@ -557,7 +557,7 @@ fn a_mistake_neither_causes_nor_hides_another() {
     assert_eq!(
         nothing,
         [
-            "group \"g\" (line 1): outlets item 1 = \"plug\": expected the id of a [[device]], of which there is none"
+            "group \"g\": outlets item 1 (line 3) = \"plug\": expected the id of a [[device]], of which there is none"
         ]
     );
 }

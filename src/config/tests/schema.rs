@@ -61,7 +61,7 @@ fn written(place: &[Step]) -> String {
 }
 
 fn problems(settings: &Setting) -> Vec<Problem> {
-    let report = Report::new(String::new(), Vec::new(), Places::default());
+    let report = Report::new(String::new(), Vec::new(), Places::default(), Language::Toml);
     drop(report.read(settings, |root| read(root, &Sources::default())));
     report.into_problems()
 }

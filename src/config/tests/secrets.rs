@@ -10,12 +10,12 @@ const SECRET: &str = "hunter2 hunter2";
 fn a_password_may_be_in_a_file_beside_the_settings() {
     let content = "[mqtt]\nusername = 'u'\npassword_file = 'mqtt-pw'\n[tapo]\nusername = 'me@mail.org'\npassword_file = 'sub/../tapo-pw'";
     let home = Home::toml(content)
-        .with_file("mqtt-pw", "one\r\n")
-        .with_file("tapo-pw", " two \n\n");
+        .with_file("mqtt-pw", "\u{feff}one\r\n")
+        .with_file("tapo-pw", "two three\n\n");
     fs::create_dir(home.path("sub")).unwrap();
     let settings = home.load().unwrap();
     assert_eq!(settings.mqtt.login.unwrap().password.unwrap().expose(), "one");
-    assert_eq!(settings.tapo.credentials.unwrap().password.expose(), " two ");
+    assert_eq!(settings.tapo.credentials.unwrap().password.expose(), "two three");
 }
 
 #[test]
@@ -29,8 +29,22 @@ fn password_files_are_checked() {
         assert_eq!(problem.path, "mqtt.password_file");
         problem.message.replacen("expected ", "", 1)
     };
-    assert!(file(None).starts_with("a file that exists; looked at /"));
-    assert!(file(Some(b"\n")).starts_with("a file with a password in it"));
+    assert!(file(None).starts_with("the path of a file that exists"));
+    for (content, expected) in [
+        (&b"\n"[..], "a file with a password in it"),
+        (b"\xef\xbb\xbf", "a file with a password in it"),
+        (b"one\ntwo\n", "a file with one line"),
+        (b"\none\n", "a file with the password in its first line"),
+        (b"one \n", "a password without a blank at its start or end"),
+        (b" one", "a password without a blank at its start or end"),
+        (b"one\0", "a text file; it has a NUL character"),
+    ] {
+        assert!(
+            file(Some(content)).starts_with(expected),
+            "{content:?}: {}",
+            file(Some(content))
+        );
+    }
     assert!(file(Some(b"\xff")).starts_with("a file in UTF-8"));
     assert!(file(Some(&[b'x'; 4097])).starts_with("a file of at most 4 KiB"));
 }
@@ -116,6 +130,13 @@ fn problems_do_not_hold_secrets() {
         "password = 'SECRET'\npassword = 'SECRET'",
         "[tapo\npassword = 'SECRET'",
         "[[device]]\nid = 'a'\naddress = 'SECRET@x:1:2'\npassword = 'SECRET'",
+        // In the place of the name of its file, or of a key.
+        "[tapo]\nusername = 'a'\npassword_file = 'SECRET'",
+        "[mqtt]\nusername = 'a'\npassword_file = 'SECRET'",
+        "[[device]]\nid = 'a'\naddress = 'b'\nusername = 'a'\npassword_file = 'SECRET'",
+        "[mqtt.tls]\nclient_cert_file = 'bridge.toml'\nclient_key_file = 'SECRET'",
+        "[mqtt.tls]\nclient_key_file = ['SECRET']",
+        "[tapo]\n'SECRET' = ''",
     ];
     for mistake in mistakes {
         let home = Home::toml(&mistake.replace("SECRET", SECRET));
@@ -123,7 +144,14 @@ fn problems_do_not_hold_secrets() {
         let text = shown(&home).replace(&format!("{SECRET}@x"), "");
         assert!(!text.contains(SECRET), "{mistake}: {text}");
     }
+    for section in ["[tapo]", "[mqtt]", "[[device]]"] {
+        let home = Home::toml(&format!("{section}\nhunter2hunter2 = ''"));
+        let complaints = home.complaints().join("\n");
+        assert!(complaints.contains("hun… (line 2): unknown key"), "{complaints}");
+        assert!(!complaints.contains("hunter"), "{complaints}");
+    }
     let mistakes = [
+        "tapo:\n  username: a\n  password: !SECRET",
         "SECRET",
         "- SECRET",
         "tapo: {password: SECRET",
