@@ -83,7 +83,7 @@ impl Attribution {
         for change in changes {
             match change.sign {
                 ChangeSign::CountRestarted(start) => self.conclude_off(state, &change, start, now),
-                ChangeSign::Read => {
+                ChangeSign::Read | ChangeSign::Tripped => {
                     let changed_by = self.changed_by(&change, &state.rules.clock, now);
                     if let Some(known) = state.by_key(change.outlet.as_ref()) {
                         known.outlet.changed_by = changed_by;
@@ -104,6 +104,8 @@ impl Attribution {
             ChangedBy::Command
         } else if change.power == Power::On {
             ChangedBy::External
+        } else if change.sign == ChangeSign::Tripped {
+            ChangedBy::Protection
         } else if self.countdown_ended(now.steady) {
             ChangedBy::Countdown
         } else if self.off_rule_fired(clock, now) {
@@ -214,6 +216,21 @@ mod tests {
         assert_eq!(off(&mut attribution, 3700), ChangedBy::Countdown);
         attribution.attribute(&mut DeviceState::default(), Vec::new(), at(3701));
         assert_eq!(off(&mut attribution, 3702), ChangedBy::External);
+    }
+
+    #[test]
+    fn a_trip_explains_an_off_but_a_command_comes_first() {
+        let mut attribution = Attribution::default();
+        let trip = RelayChange {
+            outlet: None,
+            power: Power::Off,
+            sign: ChangeSign::Tripped,
+        };
+        let mut changed_by = || attribution.changed_by(&trip, &DeviceClock::Unread, at(0));
+        assert_eq!(changed_by(), ChangedBy::Protection);
+        attribution.on_sent(None, Power::Off, at(0).steady);
+        let changed_by = attribution.changed_by(&trip, &DeviceClock::Unread, at(0));
+        assert_eq!(changed_by, ChangedBy::Command);
     }
 
     #[test]

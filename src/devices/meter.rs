@@ -1,9 +1,9 @@
 //! Reads the energy meters of a device: one outlet at a time, with the requests that its firmware knows.
 //!
-//! Three requests return energy values, and no model knows all of them. Live data (voltage, current, power, a counter)
+//! Four requests return energy values, and no model knows all of them. Live data (voltage, current, power, a counter)
 //! comes with firmware from about 1.4. Usage (the day, the month, on plugs also power) needs the device's clock to
 //! be set; without it the device answers -1601, and everything else works. The power alone is requested only where
-//! neither returns it (P316M 1.0.5).
+//! neither returns it (P316M 1.0.5), and the energy of the day where the usage cannot be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -67,6 +67,15 @@ impl Ability {
         }
     }
 
+    /// Whether its last answer could not be read.
+    fn fails(self) -> bool {
+        match self {
+            Self::Asked(failures) => failures > 0,
+            Self::Paused(_) => true,
+            Self::Unknown => false,
+        }
+    }
+
     /// Whether its last answers are of no use.
     fn is_paused(self) -> bool {
         matches!(self, Self::Paused(_))
@@ -98,6 +107,7 @@ pub(super) struct Meters {
     live: Ability,
     usage: Ability,
     power: Ability,
+    day: Ability,
     /// The index of the outlet that is read next.
     turn: usize,
     /// Positions of outlets that go before the others: their relays changed, or a read was requested.
@@ -120,6 +130,7 @@ impl Meters {
             live: Ability::Asked(0),
             usage: Ability::Asked(0),
             power: Ability::Asked(0),
+            day: Ability::Asked(0),
             turn: 0,
             urgent: VecDeque::new(),
             powers: BTreeMap::new(),
@@ -167,7 +178,7 @@ impl Meters {
     }
 
     fn retry_failed(&mut self) {
-        for ability in [&mut self.live, &mut self.usage, &mut self.power] {
+        for ability in [&mut self.live, &mut self.usage, &mut self.power, &mut self.day] {
             if *ability != Ability::Unknown {
                 *ability = Ability::Asked(0);
             }
@@ -225,7 +236,18 @@ impl Meters {
         } else {
             self.request(context, MeterRequest::Power, child).await?
         };
-        let reading = MeterReading { live, usage, power };
+        let usage_fails = !matches!(usage, MeterAnswer::Values(_)) && self.usage.fails();
+        let day = if usage_fails && context.mailbox.queue.is_empty() {
+            self.request(context, MeterRequest::Day, child).await?
+        } else {
+            MeterAnswer::Missed
+        };
+        let reading = MeterReading {
+            live,
+            usage,
+            power,
+            day,
+        };
         let metered = self.apply(context, position, &reading);
         self.apply_clock(context, &reading);
         context.send_report().await;
@@ -400,6 +422,7 @@ impl Meters {
             MeterRequest::Live => &mut self.live,
             MeterRequest::Usage => &mut self.usage,
             MeterRequest::Power => &mut self.power,
+            MeterRequest::Day => &mut self.day,
         }
     }
 }
@@ -429,6 +452,7 @@ struct MeterReading {
     live: MeterAnswer,
     usage: MeterAnswer,
     power: MeterAnswer,
+    day: MeterAnswer,
 }
 
 impl MeterReading {
@@ -446,10 +470,11 @@ impl MeterReading {
         let usage = |key| number(&self.usage, key);
         let missed = |answer: &MeterAnswer| matches!(answer, MeterAnswer::Missed);
         let (live_missed, usage_missed) = (missed(&self.live), missed(&self.usage));
-        let day_or_month = |key, before| {
-            let read = usage(key).map(|energy| WattHours::new(energy).into());
+        let day_or_month = |read: Option<u64>, before| {
+            let read = read.map(|energy| WattHours::new(energy).into());
             read.or(if usage_missed { before } else { None })
         };
+        let today = "today_energy";
         Energy {
             power: self.power().or(before.power.filter(|_| live_missed)),
             voltage: live("voltage_mv")
@@ -458,8 +483,8 @@ impl MeterReading {
             current: live("current_ma")
                 .map(MilliAmps::new)
                 .or(before.current.filter(|_| live_missed)),
-            today: day_or_month("today_energy", before.today),
-            month: day_or_month("month_energy", before.month),
+            today: day_or_month(usage(today).or_else(|| number(&self.day, today)), before.today),
+            month: day_or_month(usage("month_energy"), before.month),
             total: before.total,
         }
     }
@@ -524,7 +549,12 @@ mod tests {
     }
 
     fn reading(live: MeterAnswer, usage: MeterAnswer, power: MeterAnswer) -> MeterReading {
-        MeterReading { live, usage, power }
+        MeterReading {
+            live,
+            usage,
+            power,
+            day: MeterAnswer::Missed,
+        }
     }
 
     fn full() -> Energy {

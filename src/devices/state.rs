@@ -70,6 +70,8 @@ pub(super) struct RelayChange {
 pub(super) enum ChangeSign {
     /// Its state differs from that of the reading before.
     Read,
+    /// The same, and a protection of the device has tripped since then.
+    Tripped,
     /// It is on as before, and its count of the time that it is on started over then. Some devices do that without a
     /// change, so it takes more to conclude an OFF.
     CountRestarted(Steady),
@@ -316,7 +318,10 @@ impl DeviceState {
         let old = self.outlets.iter().find(|old| old.child == new.child)?;
         let power = new.outlet.power?;
         let differs = old.outlet.power.is_some_and(|old| old != power);
-        let sign = if differs {
+        let trips = new.outlet.condition.has_tripped() && !old.outlet.condition.has_tripped();
+        let sign = if differs && trips {
+            ChangeSign::Tripped
+        } else if differs {
             ChangeSign::Read
         } else {
             ChangeSign::CountRestarted(count_restarted(old, new, now)?)
@@ -511,7 +516,7 @@ fn is_near(a: Timestamp, b: Timestamp, tolerance: SignedDuration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::devices::OutletConfig;
+    use crate::domain::{devices::OutletConfig, report::Protection};
 
     fn config() -> DeviceConfig {
         DeviceConfig {
@@ -610,6 +615,31 @@ mod tests {
                 power: Power::Off,
                 sign: ChangeSign::Read,
             })
+        );
+    }
+
+    #[test]
+    fn an_off_with_a_new_trip_is_by_a_protection() {
+        let mut known = DeviceState::default();
+        let mut sign = |power, word: &str| {
+            let overload = Protection {
+                word: word.to_owned(),
+                tripped: Some(word != "normal"),
+            };
+            let reading = OutletReading {
+                overload: Some(overload),
+                ..child("a", 1, power)
+            };
+            let changes = known.apply_reading(&config(), Kind::Strip, &[reading], now(0));
+            changes.first().map(|change| change.sign)
+        };
+        assert_eq!(sign(Power::On, "normal"), None);
+        assert_eq!(sign(Power::Off, "overloaded"), Some(ChangeSign::Tripped));
+        assert_eq!(sign(Power::On, "overloaded"), Some(ChangeSign::Read));
+        assert_eq!(
+            sign(Power::Off, "overloaded"),
+            Some(ChangeSign::Read),
+            "by its button"
         );
     }
 

@@ -294,6 +294,15 @@ pub struct Condition {
     pub auto_off_at: Option<Timestamp>,
 }
 
+impl Condition {
+    /// Whether a protection has switched off.
+    pub fn has_tripped(&self) -> bool {
+        let protections = [&self.overheat, &self.overload, &self.overcurrent];
+        let mut tripped = protections.into_iter().flatten();
+        tripped.any(|protection| protection.tripped == Some(true))
+    }
+}
+
 /// The state of one protection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
@@ -367,6 +376,8 @@ pub enum ChangedBy {
     Countdown,
     /// An OFF rule on the device that the bridge wrote.
     OffRule,
+    /// A protection of the device switched off: its overload, its heat.
+    Protection,
     /// Something else: the button, the app, a schedule on the device.
     External,
 }

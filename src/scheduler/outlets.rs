@@ -153,16 +153,32 @@ pub struct Change {
     pub before: Option<Power>,
     /// Whether the device could not be reached just before.
     pub returned: bool,
-    /// Whether the bridge, a countdown or a rule of the bridge made it.
-    pub ours: bool,
-    /// Whether the countdown made it that the bridge armed.
-    pub counted: bool,
+    /// What made it.
+    pub by: ChangedBy,
 }
 
 impl Change {
     /// Whether the state is another one.
     pub fn is_change(self) -> bool {
         self.before != Some(self.power)
+    }
+
+    /// Whether the bridge, a countdown or a rule of the bridge made it.
+    pub fn is_ours(self) -> bool {
+        matches!(
+            self.by,
+            ChangedBy::Command | ChangedBy::Countdown | ChangedBy::OffRule
+        )
+    }
+
+    /// Whether the countdown that the bridge armed switched off.
+    pub fn is_counted(self) -> bool {
+        self.by == ChangedBy::Countdown && self.power == Power::Off
+    }
+
+    /// Whether a protection of the device switched off.
+    pub fn is_trip(self) -> bool {
+        self.by == ChangedBy::Protection && self.power == Power::Off
     }
 }
 
@@ -266,18 +282,15 @@ impl OutletState {
         // The first reading after a start is no return: what it was before is not known.
         let returned = was_offline && self.power.is_some();
         let before = self.power.replace(power);
-        let counted = reading.changed_by == ChangedBy::Countdown && power == Power::Off;
-        let ours = matches!(
-            reading.changed_by,
-            ChangedBy::Command | ChangedBy::Countdown | ChangedBy::OffRule
-        );
-        let change = Change {
+        let mut change = Change {
             power,
             before,
             returned,
-            ours: ours || self.is_commanded() || self.awaits(power),
-            counted,
+            by: reading.changed_by,
         };
+        if !change.is_ours() && (self.is_commanded() || self.awaits(power)) {
+            change.by = ChangedBy::Command;
+        }
         if phase == Phase::Ready {
             self.doubt = None;
         }

@@ -160,13 +160,13 @@ impl<'a> ReportHandler<'a> {
             if !commanded {
                 self.returned(path, change.power);
             }
-        } else if change.is_change() && change.before.is_some() && !change.ours {
-            self.changed_externally(path, change.power);
+        } else if change.is_change() && change.before.is_some() && !change.is_ours() {
+            self.changed_externally(path, change);
         }
         if !change.is_change() {
             return;
         }
-        if change.counted {
+        if change.is_counted() {
             self.trip_early(path);
         }
         self.drop_timer(path, change);
@@ -221,8 +221,9 @@ impl<'a> ReportHandler<'a> {
         }
     }
 
-    /// Its button, the app or a schedule on the device switched an outlet.
-    fn changed_externally(&mut self, path: &OutletPath, power: Power) {
+    /// Its button, the app, a schedule on the device or a protection of it switched an outlet.
+    fn changed_externally(&mut self, path: &OutletPath, change: Change) {
+        let power = change.power;
         // Whoever presses the button decides over what waits.
         Completion::new(self.state, self.now).withdraw_waiting(path);
         let expected = self.state.plan_of(path).and_then(|plan| plan.desired);
@@ -244,20 +245,27 @@ impl<'a> ReportHandler<'a> {
         if !group.is_scheduled() {
             return;
         }
+        let (origin, cause) = if change.is_trip() {
+            (Origin::Protection, "switched off by a protection of the device")
+        } else {
+            (Origin::Device, "changed externally")
+        };
         let state = match group.on_external_change {
+            // Switched on again, it would trip again.
+            _ if change.is_trip() => OverrideState::Off,
             OnExternalChange::Enforce => return,
             OnExternalChange::Ignore => OverrideState::Leave,
             OnExternalChange::Override => power.into(),
         };
-        let Ok(new) = Override::new(state, Lifetime::UntilNextSchedule, Origin::Device, self.now) else {
+        let Ok(new) = Override::new(state, Lifetime::UntilNextSchedule, origin, self.now) else {
             return;
         };
         let end = self.state.show(new.end(group, &rules.location, self.now));
         self.state.set_override(path, new);
         let message = match state {
-            OverrideState::Leave => format!("{path} stays {power} until {end}: changed externally"),
+            OverrideState::Leave => format!("{path} stays {power} until {end}: {cause}"),
             OverrideState::On | OverrideState::Off => {
-                format!("{path} is overridden to {power} until {end}: changed externally")
+                format!("{path} is overridden to {power} until {end}: {cause}")
             }
         };
         self.state
@@ -307,7 +315,7 @@ impl<'a> ReportHandler<'a> {
         }
         info!(outlet = %path, state = %change.power, "its timer ends");
         let in_time = timer.ends.steady(self.now).since(self.now.steady) <= SAME_MOMENT;
-        if in_time && (change.counted || timer.is_over(self.now)) {
+        if in_time && (change.is_counted() || timer.is_over(self.now)) {
             self.state.finish_timer(path, timer, self.now);
         } else if let Some(outlet) = self.state.outlet_mut(path) {
             outlet.timer = None;

@@ -258,7 +258,8 @@ fn known(outlet: &Outlet, report: &DeviceReport) -> Vec<&'static str> {
     known.map(|(name, _)| name).collect()
 }
 
-/// Fields of a P110, and what is lost without them. Live data and usage are read whole by the tapo crate.
+/// Fields of a P110, and what is lost without them. Live data and usage are read whole by the tapo crate;
+/// the energy of the day also comes with another request.
 const FIELDS: [(&str, &[&str]); 17] = [
     ("rssi", &["rssi"]),
     ("fw_ver", &["firmware"]),
@@ -275,9 +276,9 @@ const FIELDS: [(&str, &[&str]); 17] = [
     ("voltage_mv", &["voltage", "current"]),
     ("energy_mwh", &["voltage", "current"]),
     ("current_power", &[]),
-    ("today_energy", &["today", "month"]),
-    ("month_energy", &["today", "month"]),
-    ("local_time", &["today", "month"]),
+    ("today_energy", &["month"]),
+    ("month_energy", &["month"]),
+    ("local_time", &["month"]),
 ];
 
 #[tokio::test]
@@ -295,10 +296,10 @@ async fn each_missing_field_leaves_every_other_value() {
         device.faults().set(Fault::MissingFields { fields });
         let mut watched = Watched::start(&device, &polling, &sections, &clock);
         let settled = |report: &DeviceReport| {
-            report
-                .outlets
-                .first()
-                .is_some_and(|outlet| outlet.energy.power.is_some() && outlet.energy.total.is_some())
+            report.outlets.first().is_some_and(|outlet| {
+                let energy = &outlet.energy;
+                energy.power.is_some() && energy.today.is_some() && energy.total.is_some()
+            })
         };
         let report = watched.report(settled).await;
         let outlet = &report.outlets[0];
@@ -466,6 +467,41 @@ async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
             "not withdrawn meanwhile: {payload}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_protection_trip_is_reported_as_one_and_stays_off() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    let group = "[[group]]\nid = \"g\"\noutlets = [\"plug\"]\non_external_change = \"enforce\"\n\
+        [[group.schedule]]\nid = \"s\"\nall_day = true\n";
+    let setup = Setup::new().device("plug", device.address()).rules(group);
+    let bridge = setup.start().await;
+    bridge.expect("plug", |state| state["state"] == "ON").await;
+    device.overload(1).unwrap();
+    let event = bridge
+        .expect("bridge/event", |event| {
+            event["type"] == json!(EventKind::OverrideSet)
+        })
+        .await;
+    let message = event["message"].as_str().unwrap();
+    assert!(
+        message.contains("switched off by a protection of the device"),
+        "{message}"
+    );
+    let tripped = |state: &Value| {
+        let reason = state["reason"].as_str().unwrap_or_default();
+        reason.contains("OFF (protection of the device at ")
+    };
+    bridge.expect("plug", tripped).await;
+    let polls = device.counters().requests_of("get_device_info");
+    let later = device.wait_requests("get_device_info", polls + 3, PATIENCE);
+    later.await.unwrap();
+    assert!(!device.relay(1), "it would trip again");
+    let events = bridge.probe.payloads("tapo2mqtt/bridge/event");
+    assert!(
+        events.iter().all(|event| !event.contains("external_change")),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]

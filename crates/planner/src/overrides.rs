@@ -72,6 +72,8 @@ pub enum Origin {
     Command,
     /// The button of the device, or the app.
     Device,
+    /// A protection of the device, such as that against overload.
+    Protection,
     /// Its return after its power or its link was gone ([`OnReconnect`](super::rules::OnReconnect)).
     #[serde(alias = "come_back")]
     OnReconnect,

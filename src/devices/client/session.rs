@@ -66,6 +66,8 @@ pub(in crate::devices) enum MeterRequest {
     Usage,
     /// The power alone.
     Power,
+    /// The energy of the day alone.
+    Day,
 }
 
 /// A session with one device. Requests must not overlap: the protocol numbers them.
@@ -186,6 +188,7 @@ impl Session {
                     MeterRequest::Live => as_json(&child.get_energy_meter_data().await?),
                     MeterRequest::Usage => as_json(&child.get_energy_usage().await?),
                     MeterRequest::Power => as_json(&child.get_current_power().await?),
+                    MeterRequest::Day => Ok(day(child.get_device_usage().await?.power_usage.today)),
                 }
             }
             (Handler::Strip(strip), DeviceRequest::Reboot) => {
@@ -224,7 +227,13 @@ async fn read_plug_meter(
         MeterRequest::Live => as_json(&plug.get_energy_meter_data().await?),
         MeterRequest::Usage => as_json(&plug.get_energy_usage().await?),
         MeterRequest::Power => as_json(&plug.get_current_power().await?),
+        MeterRequest::Day => Ok(day(plug.get_device_usage().await?.power_usage.today)),
     }
+}
+
+/// As in the usage of which it is a part.
+fn day(energy: impl Into<Value>) -> Value {
+    json!({ "today_energy": energy.into() })
 }
 
 fn as_json(result: &impl serde::Serialize) -> Result<Value, tapo::Error> {

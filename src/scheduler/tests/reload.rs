@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{
     rules::{OFF, ON, morning, rules, world},
-    world::{Dial, World},
+    world::{Dial, World, hardware},
 };
 use crate::domain::{command::Action, report::EventKind, scheduling::Request};
 use planner::{
     condition::WhenUnknown,
-    rules::{Limit, Rules},
+    rules::{Limit, OnReconnect, Rules},
     testing::{freezing, group, schedule},
 };
 
@@ -45,6 +45,27 @@ async fn a_timer_stays_with_a_relay_whose_device_is_gone() {
         .await;
     world.pass("11m").await;
     assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), OFF));
+}
+
+/// Whether `mats/1` goes off because it seems to have come back, after a report that `hardware` cannot be reached.
+async fn comes_back_after_offline_of(hardware: &str) -> bool {
+    let mut group = group(vec![schedule("always", "00:00", "23:59")]);
+    group.on_reconnect = OnReconnect::Off;
+    let mut world = world(group, NOON).await;
+    world.pass("10s").await;
+    assert_eq!(world.power("mats/1"), ON);
+    world.send_offline("mats", hardware).await;
+    world.pass("1s").await;
+    // Its strip reports again.
+    world.press("mats/2");
+    world.pass("10s").await;
+    world.power("mats/1") == OFF
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_report_of_other_hardware_takes_none_offline() {
+    assert!(comes_back_after_offline_of(&hardware("mats")).await);
+    assert!(!comes_back_after_offline_of("8022OTHER").await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1364,11 +1364,38 @@ impl World {
             rssi: None,
             outlets,
         };
-        self.bridge
-            .news
-            .send(DeviceEvent::Report(Arc::new(report)))
-            .await
-            .unwrap();
+        self.send_report(report).await;
+    }
+
+    /// The worker of a device sends that some hardware, which had its id at the time, cannot be reached.
+    pub(super) async fn send_offline(&mut self, device: &str, hardware: &str) {
+        let report = DeviceReport {
+            id: device.parse().unwrap(),
+            name: None,
+            address: "127.0.0.1".to_owned(),
+            phase: Phase::Unreachable,
+            availability: Availability::Offline,
+            error: None,
+            identity: Some(Arc::new(Identity {
+                device_id: hardware.to_owned(),
+                model: "P304M".to_owned(),
+                firmware: None,
+                hardware: None,
+                mac: None,
+                nickname: None,
+                kind: Kind::Strip,
+                meters_energy: true,
+            })),
+            rssi: None,
+            is_complete: false,
+            outlets: Vec::new(),
+        };
+        self.send_report(report).await;
+    }
+
+    async fn send_report(&mut self, report: DeviceReport) {
+        let report = DeviceEvent::Report(Arc::new(report));
+        self.bridge.news.send(report).await.unwrap();
     }
 }
 
