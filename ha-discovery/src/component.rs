@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{Button, Number, Select, Switch},
+    control::{Button, Number, Select, Switch, Text},
     entity::{Name, State},
     show::{BinarySensor, Event, Sensor},
 };
@@ -28,6 +28,8 @@ pub enum Platform {
     Sensor,
     /// Something to turn on and off.
     Switch,
+    /// A text that can be set.
+    Text,
 }
 
 impl fmt::Display for Platform {
@@ -40,6 +42,7 @@ impl fmt::Display for Platform {
             Self::Select => "select",
             Self::Sensor => "sensor",
             Self::Switch => "switch",
+            Self::Text => "text",
         })
     }
 }
@@ -56,6 +59,7 @@ pub enum Component {
     Select(Select),
     Sensor(Sensor),
     Switch(Switch),
+    Text(Text),
 }
 
 impl Component {
@@ -69,6 +73,7 @@ impl Component {
             Self::Select(_) => Platform::Select,
             Self::Sensor(_) => Platform::Sensor,
             Self::Switch(_) => Platform::Switch,
+            Self::Text(_) => Platform::Text,
         }
     }
 
@@ -82,6 +87,7 @@ impl Component {
             Self::Select(it) => Some(&it.state),
             Self::Sensor(it) => Some(&it.state),
             Self::Switch(it) => Some(&it.state),
+            Self::Text(it) => Some(&it.state),
         }
     }
 
@@ -94,6 +100,7 @@ impl Component {
             Self::Select(it) => &it.entity.name,
             Self::Sensor(it) => &it.entity.name,
             Self::Switch(it) => &it.entity.name,
+            Self::Text(it) => &it.entity.name,
         }
     }
 }

@@ -12,10 +12,12 @@ entity_options!(Button, Category);
 entity_options!(Number, Category);
 entity_options!(Select, Category);
 entity_options!(Switch, Category);
+entity_options!(Text, Category);
 setting!(Button);
 setting!(Number);
 setting!(Select);
 setting!(Switch);
+setting!(Text);
 
 /// Something to turn on and off, with `ON` and `OFF`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -132,6 +134,32 @@ impl Select {
         Self {
             entity: Entity::new(name.into()),
             options,
+            state,
+            command: command.into(),
+        }
+    }
+}
+
+/// A text that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Text {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<Category>,
+    min: u8,
+    max: u8,
+    #[serde(flatten)]
+    pub(crate) state: State,
+    #[serde(flatten)]
+    command: Command,
+}
+
+impl Text {
+    /// Of 1 to `max` characters.
+    pub fn new(name: impl Into<EntityName>, max: u8, state: State, command: impl Into<Command>) -> Self {
+        Self {
+            entity: Entity::new(name.into()),
+            min: 1,
+            max,
             state,
             command: command.into(),
         }

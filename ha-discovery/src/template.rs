@@ -1,8 +1,12 @@
 //! Jinja templates, built from parts, so that what they read is known.
 
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::STATE_TEXT_MAX;
+
+/// What fits beside the name of an entity.
+const SHORT_TEXT_MAX: usize = 60;
 
 /// How Home Assistant takes a value out of a JSON message. It remembers what it reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +29,14 @@ impl Template {
         }
     }
 
-    /// The text under a key; `otherwise` where it is null.
-    pub fn text(key: &str, otherwise: &str) -> Self {
+    /// The text under a key, cut so that its name has room beside it; `otherwise` where it is null.
+    pub fn short_text(key: &str, otherwise: &str) -> Self {
         Self {
-            text: format!("{{{{ {} or {} }}}}", read(&[key]), literal(otherwise)),
+            text: format!(
+                "{{{{ ({} or {}) | truncate({SHORT_TEXT_MAX}) }}}}",
+                read(&[key]),
+                literal(otherwise)
+            ),
             pointers: vec![pointer(&[key])],
         }
     }
@@ -114,6 +122,19 @@ impl CommandTemplate {
     /// A number of minutes, sent in whole seconds.
     pub fn seconds_of_minutes() -> Self {
         Self("{{ (value * 60) | round | int }}".to_owned())
+    }
+
+    /// A JSON object in which the value takes the place of one text: what stands under `key` of the object under `below`.
+    /// It must have no null, which is no literal of Jinja.
+    pub fn json_with(object: &Value, below: &str, key: &str) -> Self {
+        /// No text has it: it is no character.
+        const PLACE: &str = "\u{fdd0}";
+        let mut object = object.clone();
+        if let Some(slot) = object.get_mut(below).and_then(|below| below.get_mut(key)) {
+            *slot = PLACE.into();
+        }
+        let text = object.to_string().replace(&literal(PLACE), "value");
+        Self(format!("{{{{ {text} | tojson }}}}"))
     }
 
     /// `{"enabled": true}`: whether a switch was turned on, under a key.
@@ -252,6 +273,11 @@ mod tests {
         assert_eq!(
             text(CommandTemplate::json_value("level")),
             r#"{{ {"level": value} | tojson }}"#
+        );
+        let object = serde_json::json!({"group": "mats", "schedule": {"id": "late", "start": "22:00"}});
+        assert_eq!(
+            text(CommandTemplate::json_with(&object, "schedule", "start")),
+            r#"{{ {"group":"mats","schedule":{"id":"late","start":value}} | tojson }}"#
         );
         assert_eq!(
             text(CommandTemplate::json_is_on("enabled")),

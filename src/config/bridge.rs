@@ -34,7 +34,7 @@ pub struct HomeAssistant {
     pub enabled: bool,
     /// Where Home Assistant looks for announcements.
     pub discovery_prefix: BaseTopic,
-    /// One child device per outlet of a strip. Needs Home Assistant 2026.11; older ones refuse the whole strip.
+    /// One child device per outlet of a strip. Recommended from Home Assistant 2026.11 on; older ones refuse the strip.
     pub child_devices: bool,
     /// Where Home Assistant publishes its birth message. Default: `status` under the prefix.
     pub status_topic: BaseTopic,

@@ -28,6 +28,7 @@ pub fn schedule_definition(schedule: &Schedule) -> Value {
     });
     if let Value::Object(keys) = &mut definition {
         window(schedule, keys);
+        put(keys, "editable", schedule.editable.then_some(true));
     }
     definition
 }

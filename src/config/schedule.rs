@@ -38,6 +38,7 @@ pub(super) fn read(
     let limits = table.section("safety", limit_changes);
     let catch_ups = [("apply", CatchUp::Apply), ("skip", CatchUp::Skip)];
     let catch_up = table.optional("catch_up", parse::word(&catch_ups));
+    let editable = table.optional("editable", parse::boolean);
     let id = id?;
     if let Some((_, owner)) = taken.iter().find(|(other, _)| *other == id) {
         return Err(table.duplicate("id", owner));
@@ -52,6 +53,7 @@ pub(super) fn read(
         conditions: conditions?,
         limits: limits?,
         catch_up: catch_up?.unwrap_or_default(),
+        editable: editable?.unwrap_or(false),
     })
 }
 

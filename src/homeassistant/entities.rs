@@ -13,16 +13,18 @@ use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
     Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, NodeId,
     Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
-    SwitchClass, Template, TimeUnit,
+    SwitchClass, Template, Text, TimeUnit,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, ScheduleId,
-    rules::{Group, Rules},
+    rules::{Group, Rules, Schedule},
 };
+use serde_json::json;
 
 pub use shape::Shape;
 
 use crate::{
+    config::schedule_definition,
     domain::{
         report::{DeviceReport, EventKind, Feature, Identity, Kind, Outlet, Phase},
         topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
@@ -41,6 +43,8 @@ const DEFAULT_BASE: &str = "tapo2mqtt";
 const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
 /// The longest countdown, in minutes.
 const LONGEST_COUNTDOWN: f64 = 1440.0;
+/// The longest time of a schedule, such as `sunset-00:30`, with some room.
+const LONGEST_TIME: u8 = 32;
 /// What is shown instead of an error.
 const NO_ERROR: &str = "No error";
 /// The values of `safety` in a group's state.
@@ -321,6 +325,9 @@ impl EntityBuilder {
             payload
                 .components
                 .extend(key.ok().map(|key| (key, self.schedule(&group.id, &schedule.id))));
+            payload
+                .components
+                .extend(self.schedule_times(&group.id, schedule));
         }
         Some(payload)
     }
@@ -407,6 +414,32 @@ impl EntityBuilder {
         .icon("calendar-check")
         .setting()
         .into()
+    }
+
+    /// The times of a schedule that can be edited. One of them takes the place of its value in the whole definition.
+    fn schedule_times(&self, group: &GroupId, schedule: &Schedule) -> BTreeMap<Key, Component> {
+        if !schedule.editable {
+            return BTreeMap::new();
+        }
+        let definition = schedule_definition(schedule);
+        let request = json!({ "group": group, "schedule": definition });
+        let time = |time: &str| {
+            definition.get(time)?;
+            let state = Template::json_path(&["schedule_times", schedule.id.as_str(), time]);
+            let command = Command::wrapped(
+                self.topics.request("schedule/set"),
+                CommandTemplate::json_with(&request, "schedule", time),
+            );
+            let text = Text::new(
+                format!("Schedule {} {time}", schedule.id),
+                LONGEST_TIME,
+                State::new(self.topics.group(group), state),
+                command,
+            );
+            let key = format!("{time}_of_{}", schedule.id).parse().ok()?;
+            Some((key, text.icon("clock-edit-outline").setting().into()))
+        };
+        ["start", "end"].into_iter().filter_map(time).collect()
     }
 
     /// What an outlet has only as a member of a group.
@@ -516,7 +549,7 @@ impl EntityBuilder {
     fn bridge_components(&self) -> BTreeMap<Key, Component> {
         let info = |key| State::json_key(self.topics.bridge(BridgeTopic::Info), key);
         let connection = State::json_key(self.topics.bridge(BridgeTopic::State), "state");
-        let last_error = Template::text("message", NO_ERROR);
+        let last_error = Template::short_text("message", NO_ERROR);
         let last_error = State::new(self.topics.bridge(BridgeTopic::LastError), last_error);
         let count = |name: &str, key| {
             Sensor::plain(name, info(key))

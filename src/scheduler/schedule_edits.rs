@@ -129,9 +129,10 @@ fn apply_to(settings: &Rules, group: &mut Group, changes: &BTreeMap<ScheduleId, 
             }
             (ScheduleEdit::Removed | ScheduleEdit::Enabled(_), None) => {}
             (ScheduleEdit::Set(form), position) => {
-                let Ok(schedule) = parse(settings, form) else {
+                let Ok(mut schedule) = parse(settings, form) else {
                     continue;
                 };
+                schedule.editable = true;
                 match position.and_then(|at| group.schedules.get_mut(at)) {
                     Some(slot) => *slot = schedule,
                     None => group.schedules.push(schedule),

@@ -44,6 +44,7 @@ outlets = ["mats/3", "mats/4"]
 energy = {{ daily_budget = "100 kWh" }}
 [[group.schedule]]
 id = "night"
+editable = true
 start = "{start}"
 for = "1h"
 """

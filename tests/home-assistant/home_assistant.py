@@ -3,14 +3,20 @@
 import json
 import os
 import re
+import shutil
+import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from processes import Process, eventually, free_port
 
 CLIENT = "http://tapo2mqtt.test/"
+BLUEPRINTS = Path(__file__).parents[2] / "examples/home-assistant"
 USERNAME, PASSWORD = "owner", "owner-password"
 CONFIGURATION = """
 homeassistant:
@@ -23,6 +29,29 @@ http:
 api:
 websocket_api:
 frontend:
+automation:
+  - use_blueprint:
+      path: tapo2mqtt/command-failed.yaml
+      input:
+        event: event.heater_command_failed
+        actions:
+          - event: suite
+            event_data: {{ what: failed, message: "{{{{ trigger.to_state.attributes.message }}}}" }}
+  - use_blueprint:
+      path: tapo2mqtt/button-on-plug.yaml
+      input:
+        event: event.heater_changed_externally
+        turned_on:
+          - event: suite
+            event_data: {{ what: "ON" }}
+        turned_off:
+          - event: suite
+            event_data: {{ what: "OFF" }}
+  - use_blueprint:
+      path: tapo2mqtt/load-finished.yaml
+      input:
+        event: event.heater_load_finished
+        actions: []
 logger:
   default: warning
   logs:
@@ -39,6 +68,7 @@ class HomeAssistant(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = directory / "home-assistant"
         self.settings.mkdir()
+        shutil.copytree(BLUEPRINTS, self.settings / "blueprints/automation/tapo2mqtt")
         (self.settings / "configuration.yaml").write_text(CONFIGURATION.format(port=self.port))
         self.token = None
         self.starts = 0
@@ -134,16 +164,46 @@ class HomeAssistant(Process):
 
     def ask(self, kind: str, **arguments):
         """The answer to one command; KeyError if this version does not know it."""
-        with connect(f"ws://127.0.0.1:{self.port}/api/websocket", max_size=None) as socket:
-            socket.recv()
-            socket.send(json.dumps({"type": "auth", "access_token": self.token}))
-            assert json.loads(socket.recv())["type"] == "auth_ok"
-            socket.send(json.dumps({"id": 1, "type": kind, **arguments}))
-            answer = json.loads(socket.recv())
+        with self.socket() as socket:
+            answer = self.ask_on(socket, 1, kind, **arguments)
         if not answer["success"] and answer["error"]["code"] == "unknown_command":
             raise KeyError(kind)
         assert answer["success"], answer
         return answer["result"]
+
+    @contextmanager
+    def socket(self):
+        with connect(f"ws://127.0.0.1:{self.port}/api/websocket", max_size=None) as socket:
+            socket.recv()
+            socket.send(json.dumps({"type": "auth", "access_token": self.token}))
+            assert json.loads(socket.recv())["type"] == "auth_ok"
+            yield socket
+
+    @staticmethod
+    def ask_on(socket, number: int, kind: str, **arguments) -> dict:
+        socket.send(json.dumps({"id": number, "type": kind, **arguments}))
+        return json.loads(socket.recv())
+
+    @contextmanager
+    def watch(self, *kinds: str):
+        """The events of some types, each with the time of its arrival, as they come."""
+        seen = []
+
+        def collect(socket):
+            try:
+                for text in socket:
+                    event = json.loads(text).get("event")
+                    seen.extend([event | {"arrived": time.monotonic()}] if event else [])
+            except ConnectionClosed:
+                pass
+
+        with self.socket() as socket:
+            for number, kind in enumerate(kinds, 1):
+                assert self.ask_on(socket, number, "subscribe_events", event_type=kind)["success"]
+            reader = threading.Thread(target=collect, args=[socket])
+            reader.start()
+            yield seen
+        reader.join()
 
     def devices(self) -> dict[str, dict]:
         """Devices of the MQTT integration by their identifier."""

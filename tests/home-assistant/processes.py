@@ -139,3 +139,8 @@ class Bridge(Process):
     def restart(self, settings: str):
         self.end()
         self.start(settings)
+
+    def forget(self):
+        """What it keeps from one start to the next; only while it does not run."""
+        for file in self.directory.glob("tapo2mqtt*state*.json"):
+            file.unlink()

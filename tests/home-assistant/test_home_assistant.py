@@ -3,12 +3,13 @@
 import json
 import re
 import signal
+from datetime import datetime, timezone
 
 import pytest
 
 import expected
 from expected import BRIDGE, GROUP, MEMBERS, OUTLETS, PLUG, STRIP, SWITCHES, outlet
-from processes import eventually
+from processes import Device, eventually
 
 AVAILABLE = f"{PLUG}_switch"
 # What Home Assistant's own connection says when these tests take the broker away. Nothing that is published is
@@ -68,7 +69,11 @@ def mixed(lab):
 
 
 def unavailable(home, keys):
-    eventually(lambda: {shown(home)[key] for key in keys} == {"unavailable"}, f"{keys} are unavailable")
+    def gone():
+        states = shown(home)
+        return {states[key] for key in keys} == {"unavailable"}
+
+    eventually(gone, f"{keys} are unavailable")
 
 
 # What needs only the bridge.
@@ -276,6 +281,20 @@ def test_schedules_can_be_disabled(lab, home):
     eventually(lambda: shown(home)[next_change].startswith("20"), "the schedule is due again")
 
 
+def test_the_times_of_a_schedule_can_be_edited(lab, home):
+    start, switch = f"{GROUP}_start_of_night", f"{GROUP}_switch"
+    before, text = shown(home)[start], home.entity(start)
+    now = datetime.now(timezone.utc)
+    home.service("text.set_value", text, value=f"{now:%H:%M}")
+    home.expect(start, f"{now:%H:%M}")
+    home.expect(switch, "on")
+    home.service("text.set_value", text, value="noon")
+    home.service("text.set_value", text, value=before)
+    home.expect(start, before)
+    home.expect(switch, "off")
+    lab.broker.publish("tapo2mqtt/bridge/request/schedule/reset", '{"group":"path"}')
+
+
 def test_vacation(lab, home):
     """A schedule that is active all day rests in vacation, and not after it."""
     vacation, switch = f"{BRIDGE}_vacation", f"{GROUP}_switch"
@@ -319,6 +338,102 @@ def test_a_bridge_that_goes_takes_everything_along(lab, home, how):
     unavailable(home, of_device(lab, PLUG) + of_device(lab, STRIP) + diagnosis)
     lab.bridge.start(lab.settings)
     everything_is_back(lab)
+
+
+def test_a_restart_of_the_bridge_changes_no_entity(lab, home, capsys):
+    """Neither it nor a reload removes or creates any, and what was known is known as soon as they are available."""
+    mixed(lab)
+    before = shown(home)
+    unknown = {key for key, state in before.items() if state == "unknown"}
+    with home.watch("entity_registry_updated", "device_registry_updated", "state_changed") as seen:
+        lab.bridge.restart(lab.settings)
+        eventually(lambda: {key for key, state in shown(home).items() if state == "unknown"} <= unknown, "all is read")
+        everything_is_back(lab)
+        lab.broker.publish("tapo2mqtt/bridge/request/reload", "{}")
+        home.expect(f"{BRIDGE}_last_error", "No error")
+        everything_is_back(lab)
+    assert [event for event in seen if event["event_type"] != "state_changed"] == []
+    keys = {it["entity_id"]: key for key, it in home.entities().items()}
+    went, gaps, blank = {}, {}, set()
+    for event in seen:
+        data = event.get("data", {})
+        key, new = keys.get(data.get("entity_id")), (data.get("new_state") or {}).get("state")
+        if new == "unavailable":
+            went[key] = event["arrived"]
+        elif key in went:
+            gaps[key] = event["arrived"] - went.pop(key)
+        if new == "unknown" and key not in unknown:
+            blank.add(key)
+    with capsys.disabled():
+        longest = sorted(gaps.items(), key=lambda it: it[1])
+        print(f"\nunavailable over a restart: {len(gaps)} of {len(before)}, {longest[0]} to {longest[-1]} s")
+        print(f"unknown after it: {sorted(blank)}")
+    assert not {key for key in blank if key in SWITCHES or key.endswith("_total")}
+
+
+def test_devices_that_exchange_addresses_stay_two(lab, home):
+    """The bridge does not know them from before, so that each is what its settings say."""
+    other = Device(lab.broker.directory, "P100")
+    addresses = [lab.devices["P110"].address, other.address]
+
+    def settings(heater: str, kettle: str) -> str:
+        device = f'\n[[device]]\nid = "kettle"\nname = "Kettle"\naddress = "{kettle}"\n'
+        return lab.settings.replace(addresses[0], heater).replace("[[group]]", f"{device}[[group]]", 1)
+
+    def are_two(models: tuple[str, str]):
+        def two():
+            devices, states = home.devices(), shown(home)
+            found = [devices.get(f"tapo2mqtt_{id}", {}) for id in ("heater", "kettle")]
+            assert [it.get("model_id") for it in found] == list(models)
+            assert found[0]["id"] != found[1]["id"]
+            assert {states[f"tapo2mqtt_{id}_switch"] for id in ("heater", "kettle")} <= {"on", "off"}
+            return True
+
+        eventually(two, f"heater and kettle are {models}")
+
+    try:
+        for heater, kettle in (addresses, addresses[::-1], addresses):
+            lab.bridge.end()
+            lab.bridge.forget()
+            lab.bridge.start(settings(heater, kettle))
+            models = ("P110", "P100") if heater == addresses[0] else ("P100", "P110")
+            are_two(models)
+            [entry] = home.get("config/config_entries/entry?domain=mqtt")
+            home.post(f"config/config_entries/entry/{entry['entry_id']}/reload", {})
+            home.wait_until_running()
+            are_two(models)
+    finally:
+        lab.bridge.restart(lab.settings)
+        other.end()
+    eventually(lambda: "tapo2mqtt_kettle" not in home.devices(), "the other one is gone")
+    plug = {key for key in expected.entities(lab.child_devices) if key.startswith(PLUG)}
+    eventually(lambda: set(home.entities()) >= plug, "the plug has a meter again")
+    test_hidden_entities_can_be_enabled(lab, home)
+
+
+def test_a_command_that_fails_says_why(lab, home):
+    entity = home.entity(f"{PLUG}_command_failed")
+    before = home.state(entity)
+    with home.watch("suite") as seen:
+        lab.devices["P110"].go_away(6)
+        lab.broker.publish("tapo2mqtt/heater/set", '{"state":"TOGGLE","ttl":0.5}')
+        eventually(lambda: home.state(entity) not in (before, "unknown"), "the event is there")
+        eventually(lambda: [event["data"]["what"] for event in seen] == ["failed"], "the blueprint ran")
+    assert "failed" in home.get(f"states/{entity}")["attributes"]["message"]
+    assert "failed" in seen[0]["data"]["message"]
+    everything_is_back(lab)
+
+
+def test_blueprints_are_valid_and_run(lab, home):
+    found = home.ask("blueprint/list", domain="automation")
+    ours = {path: it for path, it in found.items() if path.startswith("tapo2mqtt/")}
+    assert len(ours) == 3 and not [path for path, it in ours.items() if "error" in it], ours
+    mixed(lab)
+    with home.watch("suite") as seen:
+        for _ in range(2):
+            lab.devices["P110"].press(1)
+            eventually(lambda: switch_states(home) == relays(lab), "the switches show the relays")
+        eventually(lambda: [event["data"]["what"] for event in seen] == ["OFF", "ON"], "the blueprint ran")
 
 
 def test_nothing_is_lost_when_home_assistant_restarts(lab, home):

@@ -75,6 +75,7 @@ pub fn schedule(id: &str, start: &str, end: &str) -> Schedule {
         conditions: Vec::new(),
         limits: LimitChanges::default(),
         catch_up: CatchUp::Apply,
+        editable: false,
     }
 }
 

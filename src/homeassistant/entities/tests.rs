@@ -181,6 +181,43 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
     assert_eq!(json["device"]["via_device"], "tapo2mqtt-bridge");
 }
 
+/// What is typed takes the place of one time in the whole definition.
+#[test]
+fn the_times_of_an_editable_schedule_can_be_set() {
+    let mut rules = driveway().rules().as_ref().clone();
+    rules.groups[0].schedules[0].editable = true;
+    let mut statuses = driveway();
+    statuses.replace_rules(rules.into());
+    let [group] = statuses.announceable().try_into().unwrap();
+    let payload = discovery("tapo2mqtt").group(&group).unwrap();
+    let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+    assert_every_key_is_there(&payload, &plug, &statuses);
+    let texts: BTreeMap<_, _> = entities(&payload)
+        .into_iter()
+        .filter(|(_, entity)| entity["platform"] == "text")
+        .collect();
+    let ids: Vec<_> = texts.keys().map(String::as_str).collect();
+    let node = "tapo2mqtt-group-driveway";
+    assert_eq!(
+        ids,
+        [
+            format!("{node}_end_of_morning"),
+            format!("{node}_start_of_morning")
+        ]
+    );
+    let start = &texts[&format!("{node}_start_of_morning")];
+    assert_eq!(start["command_topic"], "tapo2mqtt/bridge/request/schedule/set");
+    let template = start["command_template"].as_str().unwrap();
+    assert!(
+        template.contains(r#""start":value"#) && template.contains(r#""end":"08:00""#),
+        "{template}"
+    );
+    assert!(
+        !template.contains("null"),
+        "it is no literal of Jinja: {template}"
+    );
+}
+
 #[test]
 fn a_group_with_energy_rules_always_has_energy_entities() {
     let mut rules = driveway().rules().as_ref().clone();

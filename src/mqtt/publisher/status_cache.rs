@@ -8,8 +8,9 @@ use super::state::json;
 use crate::domain::scheduling::{EnergyStatus, GroupStatus, OutletStatus};
 use planner::{
     DeviceId, GroupId, OutletPath, ScheduleId,
+    edge::Edge,
     plan::Vacation,
-    rules::{Group, Rules},
+    rules::{Group, Rules, Schedule},
 };
 
 /// The rules, and the status of outlets and groups, as the scheduler sent them last.
@@ -106,13 +107,44 @@ impl StatusCache {
             let enabled = status.schedules.entry(schedule.id.clone());
             enabled.or_insert(schedule.enabled);
         }
-        Some(json(&status))
+        let editable = rules.schedules.iter().filter(|schedule| schedule.editable);
+        Some(json(&GroupPayload {
+            status: &status,
+            schedule_times: editable
+                .map(|schedule| (&schedule.id, ScheduleTimes::of(schedule)))
+                .collect(),
+        }))
     }
 
     /// `bridge/groups`.
     pub(crate) fn list(&self) -> String {
         let entries: Vec<_> = self.rules.groups.iter().map(GroupEntry::of).collect();
         json(&entries)
+    }
+}
+
+#[derive(Serialize)]
+struct GroupPayload<'a> {
+    #[serde(flatten)]
+    status: &'a GroupStatus,
+    /// Of the schedules that can be edited.
+    schedule_times: BTreeMap<&'a ScheduleId, ScheduleTimes>,
+}
+
+/// When the windows of a schedule start and end, as in its definition.
+#[derive(Serialize)]
+struct ScheduleTimes {
+    start: Option<String>,
+    end: Option<String>,
+}
+
+impl ScheduleTimes {
+    fn of(schedule: &Schedule) -> Self {
+        let time = |edge: Option<Edge>| edge.map(|edge| edge.time().to_string());
+        Self {
+            start: time(schedule.window.start()),
+            end: time(schedule.window.end()),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Schedule {
     pub limits: LimitChanges,
     /// What to do about a window that was open already when the bridge started.
     pub catch_up: CatchUp,
+    /// Whether its times can be changed in Home Assistant.
+    pub editable: bool,
 }
 
 impl Schedule {
