@@ -5,6 +5,7 @@ pub(crate) mod files;
 mod log_buffer;
 pub(crate) mod overflow;
 pub mod program;
+pub(crate) mod resolver;
 mod secret;
 pub(crate) mod service_manager;
 pub mod tasks;

@@ -19,7 +19,10 @@ use super::{
     fence::{Fenced, TooManyPieces},
     readings::line,
 };
-use crate::domain::{off_rules::WeeklyOff, report::Kind};
+use crate::{
+    domain::{off_rules::WeeklyOff, report::Kind},
+    system::resolver::resolved,
+};
 use planner::Power;
 
 /// One request on the wire.
@@ -92,6 +95,9 @@ impl Session {
         limit: Duration,
     ) -> Result<Self, Fault> {
         let credentials = credentials.ok_or(Fault::NoAccount)?;
+        let address = resolved(address)
+            .await
+            .map_err(|error| Fault::Unreachable(format!("{address} has no address: {error}")))?;
         let client =
             ApiClient::new(credentials.username.as_str(), credentials.password.expose()).with_timeout(limit);
         let login = async {
