@@ -12,4 +12,5 @@ pub mod report;
 pub mod report_thresholds;
 pub mod request_reply;
 pub mod scheduling;
+pub mod sent_reply;
 pub mod topics;

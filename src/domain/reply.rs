@@ -6,8 +6,12 @@ use std::{
 };
 
 use planner::{OutletPath, Power};
+use tokio::sync::mpsc;
 
-use super::command_error::{CommandError, ErrorCode};
+use super::{
+    command_error::{CommandError, ErrorCode},
+    sent_reply::SentReply,
+};
 
 /// The right to reply to a command, exactly once. It travels inside the command, from decode to the worker. A reply
 /// that is dropped sends [`ErrorCode::ShuttingDown`], so no code path can lose a command silently.
@@ -24,6 +28,27 @@ impl Reply {
             uncertain: 0,
             send: Some(Box::new(send)),
         }
+    }
+
+    /// The same reply, which goes through `sent` once it is sent.
+    #[must_use]
+    pub fn through(mut self, sent: &mpsc::UnboundedSender<SentReply>) -> Self {
+        let (uncertain, sent) = (self.uncertain, sent.clone());
+        let through = |send: Box<dyn FnOnce(CommandOutcome) + Send + Sync>| {
+            Self::new(move |outcome| {
+                // One that nobody takes is delivered by its drop.
+                let _delivered = sent.send(SentReply::new(outcome.result.is_ok(), move || send(outcome)));
+            })
+        };
+        let mut reply = self.send.take().map_or(
+            Self {
+                uncertain,
+                send: None,
+            },
+            through,
+        );
+        reply.uncertain = uncertain;
+        reply
     }
 
     /// The device was asked `attempts` times and may have carried the command out. From now on no error means that it

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use super::scheduling::RequestError;
+use super::{scheduling::RequestError, sent_reply::SentReply};
 
 /// The data of a response, or why there is none.
 pub type RequestResult = Result<Value, RequestError>;
@@ -17,6 +18,19 @@ impl RequestReply {
     /// A reply that calls `send`, once.
     pub fn new(send: impl FnOnce(RequestResult) + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(send)))
+    }
+
+    /// The same reply, which goes through `sent` once it is sent.
+    #[must_use]
+    pub fn through(mut self, sent: &mpsc::UnboundedSender<SentReply>) -> Self {
+        let sent = sent.clone();
+        let through = |send: Box<dyn FnOnce(RequestResult) + Send + Sync>| {
+            Self::new(move |result| {
+                // One that nobody takes is delivered by its drop.
+                let _delivered = sent.send(SentReply::new(result.is_ok(), move || send(result)));
+            })
+        };
+        self.0.take().map_or(Self(None), through)
     }
 
     /// Sends the result.

@@ -22,6 +22,7 @@ mod cycle;
 mod deadlines;
 mod fail_safe;
 mod groups;
+mod held_replies;
 mod name_map;
 mod off_edges;
 mod off_rules;

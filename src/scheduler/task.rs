@@ -1,6 +1,6 @@
 //! The scheduler task: channels and timers become events, effects become messages.
 //!
-//! It never waits for a device, a listener or the disk.
+//! It never waits for a device, a listener or the disk. Replies do: see [`HeldReplies`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Arrival, Effect, PersistedScheduler, PlanRequest, Scheduler, SchedulerEvent, SwitchId};
+use super::{
+    Arrival, Effect, PersistedScheduler, PlanRequest, Scheduler, SchedulerEvent, SwitchId,
+    held_replies::HeldReplies,
+};
 use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
@@ -20,6 +23,7 @@ use crate::{
         reply::{CommandResult, Reply},
         request_reply::RequestReply,
         scheduling::{OutletNames, RequestError, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
+        sent_reply::SentReply,
     },
     store::Section,
     system::{clock::Clock, overflow::Overflow, tasks::Tasks},
@@ -67,6 +71,9 @@ pub struct SchedulerTask {
     unsent: Overflow<DeviceMsg>,
     results: mpsc::UnboundedSender<(SwitchId, CommandResult)>,
     switched: mpsc::UnboundedReceiver<(SwitchId, CommandResult)>,
+    sent: mpsc::UnboundedSender<SentReply>,
+    replies: mpsc::UnboundedReceiver<SentReply>,
+    held: HeldReplies,
     /// One plan is computed at a time.
     planning: Arc<tokio::sync::Semaphore>,
 }
@@ -75,6 +82,7 @@ impl SchedulerTask {
     /// Nothing is sent before [`SchedulerTask::run`].
     pub fn new(parts: Parts) -> Self {
         let (results, switched) = mpsc::unbounded_channel();
+        let (sent, replies) = mpsc::unbounded_channel();
         let persisted = parts.persisted.get();
         Self {
             scheduler: Scheduler::new(parts.rules, parts.devices, persisted, parts.clock.read()),
@@ -89,6 +97,9 @@ impl SchedulerTask {
             unsent: Overflow::new(is_message_replaced),
             results,
             switched,
+            sent,
+            replies,
+            held: HeldReplies::default(),
             planning: Arc::new(tokio::sync::Semaphore::new(1)),
         }
     }
@@ -102,6 +113,14 @@ impl SchedulerTask {
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Some(reply) = self.replies.recv() => {
+                    self.held.take(reply, &self.persisted);
+                    None
+                }
+                () = self.held.ready(&self.persisted) => {
+                    self.held.deliver_first();
+                    None
+                }
                 event = self.events.recv() => match event {
                     Some(event) => from_device(event),
                     None => break,
@@ -111,7 +130,7 @@ impl SchedulerTask {
                     self.take_reports();
                     Some(SchedulerEvent::Switched(id, result))
                 }
-                Some(message) = self.messages.recv() => Some(from_message(message, &self.clock)),
+                Some(message) = self.messages.recv() => Some(self.event_of(message)),
                 Ok(permit) = updates.reserve(), if !self.unpublished.is_empty() => {
                     if let Some(update) = self.unpublished.pop() {
                         permit.send(update);
@@ -141,8 +160,38 @@ impl SchedulerTask {
             self.handle(SchedulerEvent::Switched(id, result));
         }
         if let Ok(message) = self.messages.try_recv() {
-            let event = from_message(message, &self.clock);
+            let event = self.event_of(message);
             self.handle(event);
+        }
+    }
+
+    fn event_of(&self, message: SchedulerMsg) -> SchedulerEvent {
+        match message {
+            SchedulerMsg::Command(mut command) => {
+                command.reply = command.reply.through(&self.sent);
+                let deadline = self.clock.steady_of(command.deadline);
+                SchedulerEvent::Command(command, deadline)
+            }
+            SchedulerMsg::Sensor {
+                topic,
+                payload,
+                retained,
+            } => SchedulerEvent::Sensor {
+                topic,
+                payload,
+                arrival: if retained {
+                    Arrival::Retained
+                } else {
+                    Arrival::Live
+                },
+            },
+            SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
+                rules: reloaded.rules,
+                devices: reloaded.devices,
+            },
+            SchedulerMsg::Request { request, reply } => {
+                SchedulerEvent::Request(request, reply.through(&self.sent))
+            }
         }
     }
 
@@ -261,33 +310,6 @@ fn from_device(event: DeviceEvent) -> Option<SchedulerEvent> {
         DeviceEvent::Recheck(command) => Some(SchedulerEvent::Recheck(command)),
         // The report that comes with it has the same content.
         DeviceEvent::Event(_) => None,
-    }
-}
-
-fn from_message(message: SchedulerMsg, clock: &Clock) -> SchedulerEvent {
-    match message {
-        SchedulerMsg::Command(command) => {
-            let deadline = clock.steady_of(command.deadline);
-            SchedulerEvent::Command(command, deadline)
-        }
-        SchedulerMsg::Sensor {
-            topic,
-            payload,
-            retained,
-        } => SchedulerEvent::Sensor {
-            topic,
-            payload,
-            arrival: if retained {
-                Arrival::Retained
-            } else {
-                Arrival::Live
-            },
-        },
-        SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
-            rules: reloaded.rules,
-            devices: reloaded.devices,
-        },
-        SchedulerMsg::Request { request, reply } => SchedulerEvent::Request(request, reply),
     }
 }
 

@@ -6,6 +6,7 @@
 mod disk_file;
 mod envelope;
 mod location;
+mod progress;
 mod section;
 mod writer;
 
@@ -13,11 +14,11 @@ use std::{io, path::PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 
 use crate::system::clock::Clock;
 use disk_file::DiskFile;
 use location::FoundState;
+use progress::Progress;
 use section::Encode;
 use writer::Output;
 
@@ -54,7 +55,7 @@ pub struct StateFile {
     /// What was wrong with it first.
     fault: Option<String>,
     sections: Vec<(&'static str, Box<dyn Encode>)>,
-    changed: watch::Sender<()>,
+    progress: Progress,
     clock: Clock,
 }
 
@@ -89,7 +90,7 @@ impl StateFile {
             earlier,
             fault,
             sections: Vec::new(),
-            changed: watch::Sender::new(()),
+            progress: Progress::default(),
             clock: clock.clone(),
         })
     }
@@ -105,7 +106,7 @@ impl StateFile {
             self.fault.get_or_insert(format!("{name}: {error}"));
             None
         });
-        let section = Section::new(value.unwrap_or_default(), self.changed.clone());
+        let section = Section::new(value.unwrap_or_default(), self.progress.clone());
         self.sections.push((name, Box::new(section.clone())));
         section
     }
@@ -142,7 +143,7 @@ impl StateFile {
         // What was read is in no file of this name now.
         let is_elsewhere = matches!(&loaded, Loaded::Damaged { .. } | Loaded::ReadEarlier(_));
         let (status, writer) =
-            Writer::start(output, is_elsewhere, self.changed, self.clock).map_err(StateFileError::Thread)?;
+            Writer::start(output, is_elsewhere, self.progress, self.clock).map_err(StateFileError::Thread)?;
         Ok((status, writer, loaded))
     }
 }

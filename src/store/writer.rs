@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{disk_file::DiskFile, envelope::Envelope, section::Encode};
+use super::{disk_file::DiskFile, envelope::Envelope, progress::Progress, section::Encode};
 use crate::system::{
     clock::{AsOf, Clock, sleep_until_some},
     tasks,
@@ -74,11 +74,10 @@ pub struct Writer {
     path: PathBuf,
     /// To the thread that writes; `None` without a file.
     jobs: Option<mpsc::Sender<Job>>,
-    changes: watch::Receiver<()>,
+    changes: watch::Receiver<u64>,
     error: watch::Sender<Option<String>>,
     clock: Clock,
-    /// Parts may be gone before the stop.
-    _changed: watch::Sender<()>,
+    progress: Progress,
 }
 
 impl Writer {
@@ -90,10 +89,10 @@ impl Writer {
     pub(super) fn start(
         output: Option<Output>,
         is_elsewhere: bool,
-        sender: watch::Sender<()>,
+        progress: Progress,
         clock: Clock,
     ) -> io::Result<(StateFileStatus, Self)> {
-        let mut changes = sender.subscribe();
+        let mut changes = progress.subscribe();
         let mut error = None;
         let mut path = PathBuf::new();
         let mut jobs = None;
@@ -104,6 +103,7 @@ impl Writer {
             if is_elsewhere || error.is_some() {
                 changes.mark_changed();
             }
+            progress.on_write(0, error.is_some());
             let (to_thread, received) = mpsc::channel::<Job>();
             tasks::thread("state file", move || {
                 for (as_of, done) in received {
@@ -119,7 +119,7 @@ impl Writer {
             jobs,
             changes,
             clock,
-            _changed: sender,
+            progress,
         };
         Ok((StateFileStatus(writer.error.subscribe()), writer))
     }
@@ -139,12 +139,13 @@ impl Writer {
                 () = stop.cancelled() => true,
                 () = sleep_until_some(retry_at) => false,
             };
-            self.changes.mark_unchanged();
+            let changes = *self.changes.borrow_and_update();
             let (done, result) = oneshot::channel();
             // A thread that is gone drops the job, and with it its end of the channel.
             let _gone = jobs.send((self.clock.as_of(), done));
             let gone = |_| Err(io::Error::other("the thread that writes it ended"));
             let written = result.await.unwrap_or_else(gone);
+            self.progress.on_write(changes, written.is_err());
             retry_at = written.is_err().then(|| Instant::now() + wait);
             wait = match written {
                 Ok(()) => FIRST_RETRY,
@@ -156,6 +157,7 @@ impl Writer {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = self.progress.awaited() => {}
                 () = sleep(PAUSE) => {}
             }
         }

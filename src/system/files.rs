@@ -17,6 +17,8 @@ use super::tasks;
 const BUDGET: Duration = Duration::from_secs(3);
 /// Reads that may hang at the same time: each has a thread.
 const HANGING_MAX: usize = 8;
+/// Reads that were not done yet.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Reads a whole file of at most `limit` bytes; a longer one is cut behind the byte that is too many.
 ///
@@ -24,13 +26,13 @@ const HANGING_MAX: usize = 8;
 /// Also if it is no regular file (a pipe would never end), or does not come within three seconds.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    within(BUDGET, move || read_regular(&owned, limit))
+    within(&RUNNING, BUDGET, move || read_regular(&owned, limit))
 }
 
 /// Whether there is a regular file. A disk that hangs has none.
 pub(crate) fn exists(path: &Path) -> bool {
     let owned = path.to_owned();
-    within(BUDGET, move || Ok(owned.is_file())).unwrap_or(false)
+    within(&RUNNING, BUDGET, move || Ok(owned.is_file())).unwrap_or(false)
 }
 
 fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -45,23 +47,23 @@ fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Runs work that may hang on a thread of its own.
 fn within<T: Send + 'static>(
+    running: &'static AtomicUsize,
     budget: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    static RUNNING: AtomicUsize = AtomicUsize::new(0);
-    if RUNNING.fetch_add(1, Ordering::Relaxed) >= HANGING_MAX {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    if running.fetch_add(1, Ordering::Relaxed) >= HANGING_MAX {
+        running.fetch_sub(1, Ordering::Relaxed);
         return Err(io::Error::other("earlier reads still hang"));
     }
     let (done, result) = mpsc::sync_channel(1);
     let started = tasks::thread("file reader", move || {
         let result = work();
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        running.fetch_sub(1, Ordering::Relaxed);
         // Nobody waits any more if it took too long.
         let _late = done.send(result);
     });
     if let Err(error) = started {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        running.fetch_sub(1, Ordering::Relaxed);
         return Err(error);
     }
     let late = |_| {
@@ -106,11 +108,13 @@ mod tests {
 
     #[test]
     fn work_that_hangs_is_given_up_and_bounded() {
+        // Of this test alone.
+        static HANGING: AtomicUsize = AtomicUsize::new(0);
         let (release, hold) = mpsc::channel::<()>();
         let hold = std::sync::Arc::new(std::sync::Mutex::new(hold));
         let hang = || {
             let hold = hold.clone();
-            within(Duration::from_millis(1), move || {
+            within(&HANGING, Duration::from_millis(1), move || {
                 let _closed = hold.lock().unwrap().recv();
                 Ok(())
             })

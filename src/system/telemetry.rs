@@ -29,7 +29,7 @@ static LINES: LogBuffer = LogBuffer::new();
 /// Changes the level of this process, once it logs.
 static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// How long the end of the process waits for whoever reads the log.
-const FLUSH_BUDGET: Duration = Duration::from_millis(100);
+const FLUSH_BUDGET: Duration = Duration::from_millis(500);
 
 /// The crates whose events are written.
 const LOGGED_CRATES: [&str; 3] = ["tapo2mqtt", "mqtt_link", "tapo_simulator"];

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rand::RngExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
@@ -281,4 +281,62 @@ async fn a_sighup_at_the_very_start_does_not_end_it() {
         online(&probe).await;
         process.stop().await.in_order();
     }
+}
+
+/// A schedule that says which request set it: request 61 starts it at 01:01.
+fn numbered(number: u32) -> Value {
+    let start = format!("{:02}:{:02}", number / 60 % 24, number % 60);
+    let schedule = json!({"id": "late", "start": start, "for": "1m"});
+    json!({"group": "warm", "schedule": schedule, "transaction": number.to_string()})
+}
+
+/// The number of the request that set the schedule, 0 before the first.
+async fn kept_number(probe: &Probe) -> u32 {
+    probe.forget();
+    let listed = request(probe, "schedule/list", r#"{"group":"warm"}"#).await;
+    let start = listed["data"].to_string();
+    let Some((_, start)) = start.split_once("\"start\":\"") else {
+        return 0;
+    };
+    let (hour, minute) = (&start[..2], &start[3..5]);
+    hour.parse::<u32>().unwrap() * 60 + minute.parse::<u32>().unwrap()
+}
+
+#[tokio::test]
+async fn a_kill_at_any_moment_loses_nothing_that_was_answered() {
+    let (broker, probe) = broker_and_probe().await;
+    let group = "[[group]]\nid = \"warm\"\noutlets = [\"heater\"]\n";
+    let dead = [("heater", process::dead_address())];
+    let home = Home::new(&(process::settings(broker.address(), &dead) + group));
+    let (mut sent, mut answered) = (0, 0);
+    for round in 0..rounds() {
+        probe.catch_up().await;
+        probe.forget();
+        let process = home.start();
+        online(&probe).await;
+        let kept = kept_number(&probe).await;
+        assert!(
+            (answered..=sent).contains(&kept),
+            "round {round}: {kept}, not {answered} to {sent}"
+        );
+        // The kill comes with a request, with its write or with its answer, whichever is on its way then.
+        for _ in 0..rand::rng().random_range(1..12) {
+            sent += 1;
+            let payload = numbered(sent).to_string();
+            probe
+                .publish("tapo2mqtt/bridge/request/schedule/set", payload)
+                .await;
+            sleep(Duration::from_micros(rand::rng().random_range(0..10_000))).await;
+        }
+        process.kill().await;
+        probe.catch_up().await;
+        for answer in probe.payloads("tapo2mqtt/bridge/response/schedule/set") {
+            let answer = parsed(&answer);
+            assert_eq!(answer["status"], "ok", "{answer}");
+            let number: u32 = answer["transaction"].as_str().unwrap().parse().unwrap();
+            answered = answered.max(number);
+        }
+    }
+    println!("{sent} requests, the last answered one is {answered}");
+    assert!(answered > 0);
 }

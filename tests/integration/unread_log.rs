@@ -1,6 +1,9 @@
 //! A log that nobody reads: a stalled log driver, a pager, Ctrl-S.
 
-use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
+use std::{
+    io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Write as _},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tapo_simulator::{Cause, Profile, RunningDevice, Simulator};
@@ -16,6 +19,8 @@ use crate::{
 const PIPE: usize = 64 * 1024;
 /// Lines of level debug that are more than the pipe and the bridge take together.
 const FLOOD: usize = 5000;
+/// A stop as usual, and the wait for a reader.
+const STOP_BUDGET: Duration = Duration::from_millis(1500);
 const ON: &str = r#"{"state":"ON","transaction":"on"}"#;
 const LIMITED: &str = r#"
     [log]
@@ -80,7 +85,9 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     bridge.device.wait_relay(1, false, PATIENCE).await.unwrap();
     let changes = bridge.device.counters().relay_changes;
     assert_eq!(changes.last().unwrap().cause, Cause::Request, "the limit is kept");
-    bridge.process.stop().await.in_order();
+    let end = bridge.process.stop().await;
+    assert_eq!(end.status.code(), Some(0));
+    assert!(end.took < STOP_BUDGET, "{:?}", end.took);
 }
 
 #[tokio::test]
