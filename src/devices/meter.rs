@@ -283,7 +283,7 @@ impl Meters {
             Fault::UnknownRequest(code) => {
                 *ability = Ability::Unknown;
                 let device = &context.config.id;
-                debug!(%device, ?request, code, "meter request not supported by this model");
+                debug!(%device, request = request.method(), code, "meter request not supported by this model");
                 if request == MeterRequest::Live {
                     self.totals.forget_voltage(device);
                 }
@@ -431,7 +431,7 @@ impl Meters {
 fn warn_of_pause(context: &Context, request: MeterRequest, reason: &str) {
     warn!(
         device = %context.config.id,
-        ?request,
+        request = request.method(),
         %reason,
         "meter answers cannot be read; their values are unknown, and are requested again every 10 minutes"
     );

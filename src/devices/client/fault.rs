@@ -268,3 +268,29 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_answered_as_a_device_is_none() {
+        let lost = Fault::Unreadable("TP_SESSIONID cookie not found in response".to_owned());
+        for fault in [
+            Fault::SessionLost,
+            lost,
+            Fault::Overloaded(500),
+            Fault::Overloaded(503),
+        ] {
+            assert_eq!(fault.at_first_contact(), Fault::NotTapo);
+        }
+        for fault in [
+            Fault::Overloaded(429),
+            Fault::NoAnswer,
+            Fault::Forbidden,
+            Fault::WrongCredentials,
+        ] {
+            assert_eq!(fault.clone().at_first_contact(), fault);
+        }
+    }
+}

@@ -175,7 +175,12 @@ fn nickname(info: &Value) -> Option<String> {
 
 /// A text of a device, whatever it is: one line of a length that can be shown, published and kept. `None` if it is empty.
 pub(in crate::devices) fn line(text: &str) -> Option<String> {
-    let line: String = text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect();
+    line_of(text, TEXT_MAX)
+}
+
+/// The same with at most so many characters.
+pub(in crate::devices) fn line_of(text: &str, longest: usize) -> Option<String> {
+    let line: String = text.chars().filter(|c| !c.is_control()).take(longest).collect();
     Some(line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::{
     fault::Fault,
     fence::{Fenced, TooManyPieces},
-    readings::line,
+    readings::{TEXT_MAX, line_of},
 };
 use crate::{
     domain::{off_rules::WeeklyOff, report::Kind},
@@ -60,7 +60,7 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     RemoveRule(&'a str),
 }
 
-/// The requests to a meter.
+/// A request to a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::devices) enum MeterRequest {
     /// Voltage, current, power, and the energy since the restart.
@@ -71,6 +71,18 @@ pub(in crate::devices) enum MeterRequest {
     Power,
     /// The energy of the day alone.
     Day,
+}
+
+impl MeterRequest {
+    /// Its method on the wire.
+    pub(in crate::devices) fn method(self) -> &'static str {
+        match self {
+            Self::Live => "get_emeter_data",
+            Self::Usage => "get_energy_usage",
+            Self::Power => "get_current_power",
+            Self::Day => "get_device_usage",
+        }
+    }
 }
 
 /// A session with one device. Requests must not overlap: the protocol numbers them.
@@ -269,7 +281,15 @@ async fn send_rule(
 ) -> Result<Value, tapo::Error> {
     match request {
         DeviceRequest::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
-        DeviceRequest::AddRule(rule) => as_json(&plug.add_schedule_rule(weekly(rule)?).await?),
+        DeviceRequest::AddRule(rule) => {
+            let rule = plug.add_schedule_rule(weekly(rule)?).await?;
+            // Without an id it may exist all the same, and the next reading shows it.
+            Ok(if is_id(&rule.id) {
+                as_json(&rule)?
+            } else {
+                Value::Null
+            })
+        }
         DeviceRequest::EditRule(id, rule) => {
             let rule = weekly(rule)?.with_id(id);
             plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
@@ -278,9 +298,15 @@ async fn send_rule(
         _ => {
             let mut rules = plug.get_schedule_rules().await?;
             rules.truncate(RULES_MAX);
+            rules.retain(|rule| is_id(&rule.id));
             as_json(&rules)
         }
     }
+}
+
+/// Ids are kept and published.
+fn is_id(id: &str) -> bool {
+    id.chars().count() <= TEXT_MAX
 }
 
 fn weekly(rule: WeeklyOff) -> Result<ScheduleRule, tapo::Error> {
@@ -316,8 +342,11 @@ async fn within<T>(
 
 /// The text of an error, which may have a text of the device in it.
 fn shown(error: &impl ToString) -> String {
-    line(&error.to_string()).unwrap_or_default()
+    line_of(&error.to_string(), ERROR_MAX).unwrap_or_default()
 }
+
+/// The longest messages of the crate, which say what to do.
+const ERROR_MAX: usize = 400;
 
 fn classify(error: &tapo::Error) -> Fault {
     match error {
@@ -391,4 +420,41 @@ fn causes<'a>(
 
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_the_crate_is_one_line_that_says_what_to_do() {
+        let unsupported = |detail: &str| {
+            let description = format!("not supported ({detail}). Turn on Third-Party Compatibility.");
+            let protocol = "TPAP";
+            shown_fault(&tapo::Error::UnsupportedProtocol {
+                protocol,
+                description,
+            })
+        };
+        assert!(unsupported("pake: [0]").ends_with("Turn on Third-Party Compatibility."));
+        let long = unsupported(&"\n\u{1b}x".repeat(1_000_000));
+        assert!(long.chars().count() <= ERROR_MAX && !long.contains(char::is_control));
+    }
+
+    fn shown_fault(error: &tapo::Error) -> String {
+        classify(error).to_string()
+    }
+
+    #[test]
+    fn only_a_refused_login_is_a_wrong_password() {
+        let refused = || {
+            classify(&tapo::Error::Tapo(TapoResponseError::Unauthorized {
+                kind: "LOGIN",
+                description: String::new(),
+            }))
+        };
+        assert_eq!(refused(), Fault::WrongCredentials);
+        assert_eq!(refused().after_login(), Fault::SessionLost);
+        assert_eq!(Fault::LockedOut.after_login(), Fault::LockedOut);
+    }
 }
