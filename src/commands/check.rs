@@ -4,20 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{ExitError, load, output, sources};
+use super::{ExitError, load, output, permissions::permissions, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
     config::{self, Settings},
     devices::{Seen, look},
-    domain::topics::{ParsedTopic, Verb},
     mqtt::{
-        link::{LinkError, LoopbackCheck, RetainedProbe, Topic, check_loopback, probe_retained},
+        link::{RetainedProbe, probe_retained},
         link_options,
     },
     system::{clock::Clock, tasks::Tasks},
 };
-use planner::{DeviceId, OutletPath, rules::Rules, sun_days::SunDays};
+use planner::{rules::Rules, sun_days::SunDays};
 
 /// How long the broker may take to let us in.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);
@@ -61,11 +60,11 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     let mut rows = vec![Row::new("settings", Ok(file))];
     let ignored = config::ignored_variables(&sources(args));
     rows.extend(ignored.into_iter().map(|text| Row::note("environment", text)));
-    let broker = broker(&settings).await?;
-    let connected = broker.is_ok();
+    let (broker, state) = broker(&settings).await?;
     rows.push(Row::new("broker", broker));
-    if let (true, Some(device)) = (connected, settings.devices.first()) {
-        rows.push(Row::new("permissions", permissions(&settings, &device.id).await?));
+    if let Some(state) = state {
+        let permissions = permissions(&settings, &state, BROKER_BUDGET).await?;
+        rows.push(Row::new("permissions", permissions));
     }
     rows.extend(devices(&settings).await);
     rows.extend(schedules(&settings.rules));
@@ -84,56 +83,32 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     }
 }
 
-async fn broker(settings: &Settings) -> Result<Result<String, String>, ExitError> {
+/// Whether the broker accepts the connection, and then what `bridge/state` holds.
+async fn broker(settings: &Settings) -> Result<(Result<String, String>, Option<Vec<u8>>), ExitError> {
     let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
     let address = format!("{}:{}", options.host, options.port);
-    let state = options.will.topic.clone();
-    Ok(
-        match probe_retained(options, &state, BROKER_BUDGET)
-            .await
-            .map_err(StartError::from)?
-        {
-            RetainedProbe::Failed(fault) => Err(format!("{address}: {fault}")),
-            RetainedProbe::Payload(payload) => Ok(format!(
-                "{address}; another bridge {}",
-                match serde_json::from_slice::<Value>(&payload) {
-                    Ok(state) if state.get("state").is_some_and(|state| state == "online") =>
-                        "is running on this base topic",
-                    _ => "was here before, now offline",
+    let will = options.will.clone();
+    let probe = probe_retained(options, &will.topic, BROKER_BUDGET).await;
+    Ok(match probe.map_err(StartError::from)? {
+        RetainedProbe::Failed(fault) => (Err(format!("{address}: {fault}")), None),
+        RetainedProbe::Payload(payload) => {
+            let other = match serde_json::from_slice::<Value>(&payload) {
+                Ok(state) if state.get("state").is_some_and(|state| state == "online") => {
+                    "is running on this base topic"
                 }
-            )),
-            RetainedProbe::Empty => Ok(format!(
-                "{address}; no other bridge uses base topic {}",
-                settings.mqtt.base_topic
-            )),
-        },
-    )
-}
-
-/// Sends an empty command, which is nothing to a bridge that runs, and sees whether it comes through. Brokers
-/// deny a topic silently.
-async fn permissions(settings: &Settings, device: &DeviceId) -> Result<Result<String, String>, ExitError> {
-    let topics = settings.topics();
-    let options = link_options(settings, &topics).map_err(StartError::from)?;
-    let topic = topics.topic_of(&ParsedTopic::Outlet {
-        path: OutletPath::device(device.clone()),
-        verb: Verb::Set,
-    });
-    let to =
-        Topic::try_from(topic.clone()).map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
-    Ok(
-        match check_loopback(options, &to, BROKER_BUDGET)
-            .await
-            .map_err(StartError::from)?
-        {
-            LoopbackCheck::Received => Ok("publish and subscribe allowed".to_owned()),
-            LoopbackCheck::NotReceived => Err(format!(
-                "a message published to {topic} is not received; allow this user to publish and subscribe there in the \
-                 broker's access rules"
-            )),
-            LoopbackCheck::Failed(fault) => Err(fault.to_string()),
-        },
-    )
+                _ => "was here before, now offline",
+            };
+            (
+                Ok(format!("{address}; another bridge {other}")),
+                Some(payload.to_vec()),
+            )
+        }
+        RetainedProbe::Empty => {
+            let base = &settings.mqtt.base_topic;
+            let text = format!("{address}; no other bridge uses base topic {base}");
+            (Ok(text), Some(will.payload.to_vec()))
+        }
+    })
 }
 
 /// Tries all devices at the same time: one that hangs does not hold up the table.

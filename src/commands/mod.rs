@@ -6,6 +6,7 @@ mod demo;
 mod discover;
 mod healthcheck;
 mod output;
+mod permissions;
 mod plan;
 mod run;
 mod shell;

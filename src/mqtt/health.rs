@@ -55,6 +55,8 @@ pub(super) struct HealthCollector {
 /// `bridge/health`.
 #[derive(Debug, Serialize)]
 pub(super) struct Health {
+    /// Of each start, another one.
+    instance: String,
     uptime_s: u64,
     rss_bytes: Option<u64>,
     loop_lag_ms: u64,
@@ -152,6 +154,7 @@ impl HealthCollector {
     /// The figures now. The lag starts over.
     pub(super) fn health(
         &mut self,
+        instance: &str,
         mqtt: LinkStats,
         commands: usize,
         orders: &mpsc::Sender<DeviceMsg>,
@@ -174,6 +177,7 @@ impl HealthCollector {
             ));
         }
         Health {
+            instance: instance.to_owned(),
             uptime_s: self.started.elapsed().as_secs(),
             rss_bytes: resident_bytes(),
             loop_lag_ms: u64::try_from(std::mem::take(&mut self.lag).as_millis()).unwrap_or(u64::MAX),

@@ -37,6 +37,23 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         .chain(sensors.into_iter().map(str::to_owned))
         .map(Filter::try_from)
         .collect::<Result<_, _>>();
+    // What the bridge publishes itself, to see what earlier runs left there, whether it comes back, and other bridges.
+    let own = [
+        BridgeTopic::Devices,
+        BridgeTopic::Groups,
+        BridgeTopic::State,
+        BridgeTopic::Health,
+    ];
+    let discovery = settings.homeassistant.enabled;
+    let optional = own
+        .into_iter()
+        .map(|topic| topics.bridge(topic))
+        .chain(discovery.then(|| topics.discovery_subscription()))
+        .map(Filter::try_from)
+        .collect::<Result<_, _>>();
+    let faulty = |_| LinkError::Text {
+        what: "base topic or discovery prefix",
+    };
     Ok(LinkOptions {
         host: mqtt.host.clone(),
         port: mqtt.port,
@@ -53,7 +70,8 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
             topic: Topic::try_from(will_topic).map_err(|_| LinkError::Text { what: "base topic" })?,
             payload: Bytes::from(availability(Availability::Offline)),
         },
-        subscriptions: filters.map_err(|_| LinkError::Text { what: "base topic" })?,
+        subscriptions: filters.map_err(faulty)?,
+        optional_subscriptions: optional.map_err(faulty)?,
         transport: mqtt.tls.as_ref().map_or(Transport::Tcp, transport),
     })
 }

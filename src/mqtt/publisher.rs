@@ -3,6 +3,8 @@
 pub(crate) mod bridge_info;
 mod earlier_run;
 mod erasures;
+mod other_bridge;
+mod read_back;
 mod retained_outlets;
 pub(crate) mod state;
 pub(crate) mod status_cache;
@@ -26,7 +28,7 @@ use tracing::{info, warn};
 use super::{
     deleted::DeletedEntities,
     faulty::FaultyTopics,
-    link::{Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
+    link::{Filter, Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
     unknown::UnknownName,
 };
 use crate::{
@@ -47,7 +49,9 @@ use crate::{
 use bridge_info::{BridgeInfo, DeviceEntry, EventBody, InfoPayload, LastError};
 use earlier_run::EarlierRun;
 use erasures::Erasures;
+use other_bridge::OtherBridge;
 use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules};
+use read_back::ReadBack;
 use retained_outlets::{EarlierDevice, RetainedOutlets};
 use state::{availability, json, states};
 use status_cache::StatusCache;
@@ -58,6 +62,11 @@ const ONE_SHOT_TTL: Duration = Duration::from_mins(1);
 /// Between two publications of the lists of all devices: each of a thousand devices that come up at once would otherwise
 /// have the list of all thousand written.
 const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
+
+/// Removed devices, groups and outlets that a log line names.
+const REMOVED_NAMED: usize = 10;
+/// Between two publications of everything because another bridge stopped.
+const RESTORE_PAUSE: Duration = Duration::from_secs(30);
 
 /// The owner of the link and of everything that is published on it.
 #[derive(Debug)]
@@ -78,11 +87,19 @@ pub(super) struct Publisher {
     /// Devices of an earlier run that are not configured, until their discovery is removed.
     removed_earlier: Vec<DeviceId>,
     erasures: Erasures,
+    /// Discovery of an earlier run that was removed and is not in the log yet.
+    removed_discovery: Vec<NodeId>,
     /// Why the settings that were read last are not in force.
     settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
     overview: Throttle,
     faulty: FaultyTopics,
+    read_back: ReadBack,
+    other_bridge: OtherBridge,
+    /// Of everything, after another bridge with this base topic stopped and may have cleared topics.
+    restoring: Throttle,
+    /// Distinguishes this bridge from another one with its base topic.
+    instance: String,
 }
 
 /// What a publisher is made of.
@@ -105,6 +122,12 @@ struct EarlierGroup {
     id: GroupId,
 }
 
+/// What distinguishes the `bridge/health` of two bridges.
+#[derive(Deserialize)]
+struct PublishedHealth {
+    instance: String,
+}
+
 /// What is due at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
@@ -118,6 +141,10 @@ pub(super) enum Due {
     EarlierRun,
     /// The states of what was removed are cleared.
     Erasures,
+    /// What was published has come back.
+    ReadBack,
+    /// Everything, after another bridge with this base topic stopped.
+    Restoring,
 }
 
 impl Publisher {
@@ -137,9 +164,14 @@ impl Publisher {
             earlier_run: EarlierRun::default(),
             removed_earlier: Vec::new(),
             erasures: Erasures::default(),
+            removed_discovery: Vec::new(),
             settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
             faulty: FaultyTopics::default(),
+            read_back: ReadBack::default(),
+            other_bridge: OtherBridge::default(),
+            restoring: Throttle::new(RESTORE_PAUSE),
+            instance: format!("{:016x}", rand::random::<u64>()),
         }
     }
 
@@ -185,6 +217,7 @@ impl Publisher {
     /// A connection stands. The link publishes everything that is retained again.
     pub(super) fn on_connected(&mut self) {
         let now = Instant::now();
+        self.read_back.connected(now);
         self.earlier_run.connected(now);
         // Not retained, so that it does not replace the list of the earlier run. It comes back after that list, or alone
         // if there is none.
@@ -201,6 +234,7 @@ impl Publisher {
 
     /// There is no connection.
     pub(super) fn on_disconnected(&mut self) {
+        self.read_back.disconnected();
         self.earlier_run.disconnected();
     }
 
@@ -216,6 +250,8 @@ impl Publisher {
             ),
             (self.earlier_run.deadline(), Due::EarlierRun),
             (self.erasures.due(), Due::Erasures),
+            (self.read_back.deadline(), Due::ReadBack),
+            (self.restoring.due(), Due::Restoring),
         ]
         .into_iter()
         .filter_map(|(at, due)| Some((at?, due)))
@@ -233,7 +269,86 @@ impl Publisher {
                 self.on_device_list(None);
                 self.on_group_list(None);
             }
+            Due::ReadBack => self.on_read_back_due(),
+            Due::Restoring => {
+                self.restoring.done(Instant::now());
+                self.link.republish_all();
+            }
         }
+    }
+
+    fn on_read_back_due(&mut self) {
+        let stats = self.link.stats();
+        let busy = stats.queued + stats.unacked > 0;
+        if let Some(missing) = self.read_back.on_deadline(busy, Instant::now()) {
+            warn!("{missing}");
+        }
+    }
+
+    /// What somebody published as the state of this bridge: `offline` is of another bridge with this base topic that
+    /// stopped, or the last will of an earlier connection.
+    pub(super) fn on_bridge_state(&mut self, payload: &[u8]) {
+        if payload == availability(Availability::Online).as_bytes() {
+            return;
+        }
+        self.repeat(self.topics.bridge(BridgeTopic::State));
+        if self.other_bridge.is_here(Instant::now()) {
+            self.restoring.request(Instant::now());
+        }
+    }
+
+    /// `bridge/health` arrived: that of this bridge, which comes back, or of another one.
+    pub(super) fn on_bridge_health(&mut self, topic: &str, payload: &[u8]) {
+        let now = Instant::now();
+        let published = serde_json::from_slice::<PublishedHealth>(payload);
+        if published.is_ok_and(|health| health.instance == self.instance) {
+            self.read_back.received(topic, now);
+        } else if !payload.is_empty() && self.other_bridge.seen(now) {
+            warn!("{}", self.other_bridge_issue());
+        }
+    }
+
+    fn other_bridge_issue(&self) -> String {
+        format!(
+            "another bridge uses the base topic {}: both carry out each command; change mqtt.base_topic of one of them",
+            self.topics.base()
+        )
+    }
+
+    /// What needs attention.
+    pub(super) fn issues(&self) -> Vec<String> {
+        let other = self.other_bridge.is_here(Instant::now());
+        let left_out = self.link.left_out().map(|(topic, bytes)| {
+            format!(
+                "{topic} is not published: the broker closed the connection at this message ({bytes} bytes) twice; raise \
+                 its size limits, or check its access rules"
+            )
+        });
+        let issues = left_out
+            .chain(self.read_back.issue())
+            .chain(other.then(|| self.other_bridge_issue()));
+        issues.collect()
+    }
+
+    /// Distinguishes this bridge from another one with its base topic.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The broker denies a subscription, so nothing comes back on it.
+    pub(super) fn on_subscription_refused(&mut self, filter: &Filter) {
+        let prefix = filter.as_str().split('+').next().unwrap_or_default();
+        self.read_back.deny(prefix);
+    }
+
+    /// The retained messages of some topics cannot be read: what is there is replaced.
+    pub(super) fn on_subscriptions_given_up(&mut self, filters: &[Filter]) {
+        for filter in filters {
+            self.on_subscription_refused(filter);
+        }
+        self.on_device_list(None);
+        self.on_group_list(None);
+        self.on_stale_cleared();
     }
 
     /// A device changed. One that a reload removed may still report while its worker ends.
@@ -326,8 +441,8 @@ impl Publisher {
         self.info.setup_mode = setup_mode;
         let before = std::mem::replace(&mut self.configured, devices);
         let removed: Vec<DeviceId> = before.difference(&self.configured).cloned().collect();
+        log_removed("devices", &removed);
         for device in removed {
-            info!(%device, "cleared retained topics of a removed device");
             self.remove_device(&device);
         }
         if let Some(tracker) = &mut self.tracker {
@@ -368,21 +483,31 @@ impl Publisher {
         self.publish_device_list();
     }
 
+    /// Whether discovery messages of earlier runs are removed, or there are none.
+    fn is_stale_cleared(&self) -> bool {
+        self.tracker
+            .as_ref()
+            .is_none_or(DiscoveryTracker::is_stale_cleared)
+    }
+
+    fn log_removed_discovery(&mut self) {
+        log_removed(
+            "Home Assistant devices",
+            &std::mem::take(&mut self.removed_discovery),
+        );
+    }
+
     /// Removes devices of an earlier run, once the discovery that it left was read and is removed.
     fn remove_earlier(&mut self) {
-        if self
-            .tracker
-            .as_ref()
-            .is_some_and(|tracker| !tracker.is_stale_cleared())
-        {
+        if !self.is_stale_cleared() {
             return;
         }
-        for device in std::mem::take(&mut self.removed_earlier) {
-            // A reload may have brought it back.
-            if !self.is_configured(&device) {
-                info!(%device, "cleared retained topics of a removed device");
-                self.remove_device(&device);
-            }
+        let mut removed = std::mem::take(&mut self.removed_earlier);
+        // A reload may have brought it back.
+        removed.retain(|device| !self.is_configured(device));
+        log_removed("devices", &removed);
+        for device in removed {
+            self.remove_device(&device);
         }
     }
 
@@ -393,24 +518,30 @@ impl Publisher {
             return;
         }
         let earlier = earlier.and_then(|list| serde_json::from_slice::<Vec<EarlierGroup>>(list).ok());
-        for EarlierGroup { id } in earlier.unwrap_or_default() {
-            if self.rules().group(&id).is_none() {
-                info!(group = %id, "cleared retained topics of a removed group");
-                self.remove_group(&id);
-            }
+        let earlier = earlier.unwrap_or_default().into_iter().map(|group| group.id);
+        let removed: Vec<_> = earlier.filter(|id| self.rules().group(id).is_none()).collect();
+        log_removed("groups", &removed);
+        for group in removed {
+            self.remove_group(&group);
         }
         self.unsubscribe(&self.topics.bridge(BridgeTopic::Groups));
         self.publish_group_list();
     }
 
     /// A message on a discovery topic.
-    pub(super) fn on_discovery(&mut self, node: NodeId, payload: &[u8], retain: bool) {
+    pub(super) fn on_discovery(&mut self, topic: &str, node: NodeId, payload: &[u8], retain: bool) {
+        if !retain && !payload.is_empty() {
+            self.read_back.received(topic, Instant::now());
+        }
         let Some(tracker) = &mut self.tracker else { return };
         match tracker.on_message(&node, payload, retain) {
             Finding::Nothing => {}
             Finding::Stale => {
-                info!(%node, "removed stale Home Assistant discovery");
+                self.removed_discovery.push(node.clone());
                 self.remove_discovery(node);
+                if self.is_stale_cleared() {
+                    self.log_removed_discovery();
+                }
             }
             Finding::Outdated(EntityOwner::Device(device)) => self.announce_device(&device),
             Finding::Outdated(EntityOwner::Group(_)) => self.announce_groups(),
@@ -568,11 +699,8 @@ impl Publisher {
 
     /// Publishes `bridge/health`.
     pub(super) fn publish_health(&mut self, health: &impl Serialize) {
-        self.retain(
-            PublishPriority::State,
-            self.topics.bridge(BridgeTopic::Health),
-            json(health),
-        );
+        let topic = self.topics.bridge(BridgeTopic::Health);
+        self.retain_and_read_back(PublishPriority::State, topic, json(health));
     }
 
     /// Changes the level of the log.
@@ -806,8 +934,9 @@ impl Publisher {
     /// Clears the topics of outlets that a device does not have. Which it has is known after the first login.
     fn clear_missing_outlets(&mut self, report: &DeviceReport) {
         if report.identity.is_some() {
-            for path in self.retained.replace(&report.id, &report.outlets) {
-                info!(outlet = %path, "cleared the retained topic of a removed outlet");
+            let removed = self.retained.replace(&report.id, &report.outlets);
+            log_removed("outlets", &removed);
+            for path in removed {
                 self.erase(self.topics.state(&path));
             }
         }
@@ -851,6 +980,7 @@ impl Publisher {
         if let Some(tracker) = &mut self.tracker {
             tracker.on_stale_cleared();
         }
+        self.log_removed_discovery();
         self.remove_earlier();
         self.announce_all();
     }
@@ -918,18 +1048,20 @@ impl Publisher {
 
     fn announce(&mut self, priority: PublishPriority, announcement: Announcement) {
         let topic = self.discovery_topic(announcement.node);
-        self.retain(priority, topic, announcement.json);
+        self.retain_and_read_back(priority, topic, announcement.json);
     }
 
     /// Clears a discovery topic, before any device is announced.
     fn remove_discovery(&mut self, node: NodeId) {
         let topic = self.discovery_topic(node);
+        self.read_back.forget(&topic);
         self.retain(PublishPriority::BridgeDiscovery, topic, Bytes::new());
     }
 
     /// The topic belongs to another program, or was cleared by one. Home Assistant warns of each further empty message.
     fn mark_discovery_cleared(&mut self, node: NodeId) {
         let topic = self.discovery_topic(node);
+        self.read_back.forget(&topic);
         if let Some(topic) = self.faulty.topic(topic) {
             self.link.mark_cleared(topic);
         }
@@ -975,6 +1107,17 @@ impl Publisher {
         }
     }
 
+    /// Publishes a topic that the bridge reads too.
+    fn retain_and_read_back(&mut self, priority: PublishPriority, topic: String, payload: String) {
+        let Some(parsed) = self.faulty.topic(topic.clone()) else {
+            return;
+        };
+        let bytes = payload.len();
+        if self.link.publish_retained(priority, parsed, payload) {
+            self.read_back.published(topic, bytes, Instant::now());
+        }
+    }
+
     /// Clears a topic once Home Assistant does not read it any more.
     fn erase(&mut self, topic: String) {
         self.erasures.add(topic, Instant::now());
@@ -989,6 +1132,20 @@ impl Publisher {
         self.publish_device_list();
         self.publish_group_list();
     }
+}
+
+/// One line for all that is removed: a list on the broker may have any length.
+fn log_removed(what: &str, removed: &[impl ToString]) {
+    if removed.is_empty() {
+        return;
+    }
+    let count = removed.len();
+    let first = removed.iter().take(REMOVED_NAMED).map(ToString::to_string);
+    let mut names = first.collect::<Vec<_>>().join(", ");
+    if count > REMOVED_NAMED {
+        names.push_str(", ...");
+    }
+    info!(count, names, "cleared retained topics of removed {what}");
 }
 
 /// What of a report is in `bridge/devices`: no readings of a meter.

@@ -19,6 +19,10 @@ pub(super) enum Route<'a> {
     Devices,
     /// `bridge/groups`: of an earlier run if it is retained.
     Groups,
+    /// The state of a bridge with this base topic.
+    BridgeState,
+    /// The health of a bridge with this base topic.
+    BridgeHealth,
     /// A command.
     Command { target: Target, verb: Verb },
     /// Enables or disables a schedule.
@@ -44,6 +48,8 @@ pub(super) struct Router {
     topics: Topics,
     devices: String,
     groups: String,
+    state: String,
+    health: String,
     sensors: BTreeSet<String>,
 }
 
@@ -52,6 +58,8 @@ impl Router {
         Self {
             devices: topics.bridge(BridgeTopic::Devices),
             groups: topics.bridge(BridgeTopic::Groups),
+            state: topics.bridge(BridgeTopic::State),
+            health: topics.bridge(BridgeTopic::Health),
             topics,
             sensors,
         }
@@ -72,6 +80,12 @@ impl Router {
         }
         if topic == self.groups {
             return Route::Groups;
+        }
+        if topic == self.state {
+            return Route::BridgeState;
+        }
+        if topic == self.health {
+            return Route::BridgeHealth;
         }
         match self.topics.parse(topic) {
             Ok(ParsedTopic::DiscoveryConfig(node)) => Route::Discovery(node),
@@ -122,6 +136,8 @@ mod tests {
             ("weather/outdoor", Route::Sensor),
             ("tapo2mqtt/bridge/devices", Route::Devices),
             ("tapo2mqtt/bridge/groups", Route::Groups),
+            ("tapo2mqtt/bridge/state", Route::BridgeState),
+            ("tapo2mqtt/bridge/health", Route::BridgeHealth),
             (
                 "tapo2mqtt/mats/1/set",
                 Route::Command {

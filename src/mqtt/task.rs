@@ -20,7 +20,7 @@ use super::{
     deleted::DeletedEntities,
     health::HealthCollector,
     inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
-    link::{Filter, Link, LinkError, LinkEvent, ShutdownOutcome},
+    link::{Link, LinkError, LinkEvent, ShutdownOutcome},
     log_limit::LogLimit,
     options::link_options,
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
@@ -137,22 +137,11 @@ impl MqttTask {
     /// If the settings cannot work with any broker; see [`LinkError`].
     pub fn open(settings: &Settings, parts: MqttParts, tasks: &Tasks) -> Result<Self, LinkError> {
         let topics = settings.topics();
-        let mut options = link_options(settings, &topics)?;
+        let options = link_options(settings, &topics)?;
         let tracker = settings
             .homeassistant
             .enabled
             .then(|| tracker(settings, &topics, &parts.deleted));
-        // Subscribed to before anything is published, so that what an earlier run left arrives before it is replaced.
-        let own = [BridgeTopic::Devices, BridgeTopic::Groups].map(|topic| topics.bridge(topic));
-        let discovery = tracker.as_ref().map(|_| topics.discovery_subscription());
-        for filter in own.into_iter().chain(discovery) {
-            let faulty = |_| LinkError::Text {
-                what: "base topic or discovery prefix",
-            };
-            options
-                .subscriptions
-                .push(Filter::try_from(filter).map_err(faulty)?);
-        }
         let (link, driver) = Link::open(options)?;
         tasks.spawn("mqtt driver", driver.run());
         let channels = parts.channels;
@@ -259,7 +248,8 @@ impl MqttTask {
                 retain,
             } => self.on_message(&topic, &payload, retain),
             // The link logs it, and health counts it.
-            LinkEvent::SubscriptionRefused { .. } => {}
+            LinkEvent::SubscriptionRefused { filter } => self.publisher.on_subscription_refused(&filter),
+            LinkEvent::SubscriptionsGivenUp { filters } => self.publisher.on_subscriptions_given_up(&filters),
         }
     }
 
@@ -268,6 +258,10 @@ impl MqttTask {
             Route::Sensor => self.commands.sensor(topic, payload, retain),
             Route::Devices => self.publisher.on_device_list(retain.then_some(payload)),
             Route::Groups => self.publisher.on_group_list(retain.then_some(payload)),
+            // What was retained before is of an earlier run, and replaced.
+            Route::BridgeState | Route::BridgeHealth if retain => {}
+            Route::BridgeState => self.publisher.on_bridge_state(payload),
+            Route::BridgeHealth => self.publisher.on_bridge_health(topic, payload),
             Route::Command { target, verb } => self.on_command(&target, &verb, payload),
             Route::Schedule { group, schedule } => self.on_schedule(group, schedule, payload),
             Route::Request(name) => self.on_request(name, payload),
@@ -278,7 +272,7 @@ impl MqttTask {
                     self.publisher.on_birth();
                 }
             }
-            Route::Discovery(node) => self.publisher.on_discovery(node, payload, retain),
+            Route::Discovery(node) => self.publisher.on_discovery(topic, node, payload, retain),
             Route::Invalid { name, response } => {
                 // Requests and reads need no payload. A retained message comes again after each reconnect.
                 let is_cleared = payload.is_empty()
@@ -607,10 +601,14 @@ impl MqttTask {
 
     /// Publishes the figures of the bridge, and returns them.
     fn publish_health(&mut self) -> Value {
-        let mut health = self
-            .health
-            .health(self.publisher.link_stats(), self.commands.open(), &self.devices);
+        let mut health = self.health.health(
+            self.publisher.instance(),
+            self.publisher.link_stats(),
+            self.commands.open(),
+            &self.devices,
+        );
         health.issues.extend(self.publisher.missing().cloned());
+        health.issues.extend(self.publisher.issues());
         let health = json!(health);
         self.publisher.publish_health(&health);
         health

@@ -50,6 +50,7 @@ pub struct Setup {
     search: Vec<IpAddr>,
     sections: Vec<String>,
     base_topic: &'static str,
+    client_id: Option<&'static str>,
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
@@ -94,6 +95,15 @@ impl Setup {
             search: vec![Ipv4Addr::LOCALHOST.into()],
             sections: Vec::new(),
             base_topic: DEFAULT_BASE,
+            client_id: None,
+        }
+    }
+
+    /// Another client id than that of the base topic.
+    pub fn client_id(self, client_id: &'static str) -> Self {
+        Self {
+            client_id: Some(client_id),
+            ..self
         }
     }
 
@@ -174,8 +184,9 @@ impl Setup {
             DEFAULT_BASE => String::new(),
             other => format!("base_topic = \"{other}\"\n"),
         };
+        let client_id = self.client_id.map(|id| format!("client_id = \"{id}\"\n"));
         let mut sections = vec![
-            mqtt_only(broker) + &base_topic,
+            mqtt_only(broker) + &base_topic + &client_id.unwrap_or_default(),
             search(&self.search),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
@@ -326,9 +337,15 @@ impl Running {
 
     /// All events of a type that the probe remembers.
     pub fn events(&self, kind: &str) -> Vec<Value> {
-        let payloads = self.probe.payloads("tapo2mqtt/bridge/event");
-        let events = payloads.iter().map(|payload| parsed(payload));
-        events.filter(|event| event["type"] == kind).collect()
+        let mut events = self.events_of("bridge/event");
+        events.retain(|event| event["type"] == kind);
+        events
+    }
+
+    /// All payloads of a topic that the probe remembers.
+    pub fn events_of(&self, topic: &str) -> Vec<Value> {
+        let payloads = self.probe.payloads(&format!("tapo2mqtt/{topic}"));
+        payloads.iter().map(|payload| parsed(payload)).collect()
     }
 
     /// What a topic of the bridge holds for a new subscriber.

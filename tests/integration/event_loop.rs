@@ -167,7 +167,7 @@ impl LoopHarness {
         let stop = CancellationToken::new();
         let running = event_loop.run(stop.clone());
         let task = tasks.spawn("event loop", async move {
-            running.await;
+            Box::pin(running).await;
         });
         let harness = Self {
             broker,

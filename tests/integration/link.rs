@@ -62,6 +62,7 @@ fn options(address: SocketAddr) -> LinkOptions {
             payload: Bytes::from_static(WILL.as_bytes()),
         },
         subscriptions: vec![filter("base/+/set"), filter("base/bridge/request/#")],
+        optional_subscriptions: Vec::new(),
         transport: Transport::Tcp,
     }
 }

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod bridge;
+mod broker_limits;
 mod catalogue;
 mod chaos;
 mod command_line;
@@ -32,6 +33,7 @@ mod limits;
 mod link;
 mod log;
 mod mosquitto;
+mod other_bridge;
 mod packaging;
 mod plan;
 mod probe;

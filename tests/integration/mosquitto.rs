@@ -54,6 +54,8 @@ pub struct Builder {
     acl: Option<String>,
     denied_subscriptions: Vec<String>,
     tls: Option<ClientCertificates>,
+    self_signed: bool,
+    options: Vec<String>,
     configuration: Option<String>,
 }
 
@@ -93,6 +95,18 @@ impl Builder {
     /// A second listener that speaks TLS on [`TLS_PORT`]; see [`Mosquitto::authority`].
     pub fn tls(mut self, clients: ClientCertificates) -> Self {
         self.tls = Some(clients);
+        self
+    }
+
+    /// The TLS listener shows the certificate of the authority itself.
+    pub fn self_signed(mut self) -> Self {
+        self.self_signed = true;
+        self.tls(ClientCertificates::Ignored)
+    }
+
+    /// A further line of its configuration.
+    pub fn option(mut self, line: &str) -> Self {
+        self.options.push(line.to_owned());
         self
     }
 
@@ -167,14 +181,16 @@ impl Builder {
         }
         if let Some(clients) = self.tls {
             certificates(directory, address);
+            let name = if self.self_signed { "ca" } else { "broker" };
             lines.extend([
                 format!("listener {TLS_PORT} {address}"),
                 format!("cafile {}", path("ca.crt")),
-                format!("certfile {}", path("broker.crt")),
-                format!("keyfile {}", path("broker.key")),
+                format!("certfile {}", path(&format!("{name}.crt"))),
+                format!("keyfile {}", path(&format!("{name}.key"))),
                 format!("require_certificate {}", clients == ClientCertificates::Required),
             ]);
         }
+        lines.extend(self.options.iter().cloned());
         fs::write(path("mosquitto.conf"), lines.join("\n") + "\n").unwrap();
     }
 

@@ -148,13 +148,18 @@ async fn a_wrong_password_is_hinted_at() {
 /// Mosquitto acknowledges what its access list drops, so only a round trip shows it.
 #[tokio::test]
 async fn a_denied_topic_is_hinted_at() {
-    let denied = "allow this user to publish and subscribe there";
+    let denied = "allow this user to write and read there";
+    let discovery = "topic readwrite homeassistant/#\n";
     for (access, well) in [
         ("topic readwrite tapo2mqtt/#\n", true),
         ("topic read tapo2mqtt/#\n", false),
         ("topic write tapo2mqtt/#\n", false),
+        ("topic readwrite tapo2mqtt/heater/#\n", false),
     ] {
-        let broker = Mosquitto::builder().acl(access).start().await;
+        let broker = Mosquitto::builder()
+            .acl(&(access.to_owned() + discovery))
+            .start()
+            .await;
         let settings = mqtt(broker.address()) + &device("heater", "127.0.0.1:9".parse().unwrap());
         // What the topic holds already does not come through.
         broker
@@ -166,6 +171,36 @@ async fn a_denied_topic_is_hinted_at() {
         assert_eq!(passes, well, "{access}: {row}");
         assert_eq!(row.contains(denied), !well, "{access}: {row}");
     }
+}
+
+#[tokio::test]
+async fn what_keeps_discovery_from_the_broker_is_hinted_at() {
+    for (broker, hint) in [
+        (
+            Mosquitto::builder().acl("topic readwrite tapo2mqtt/#\n"),
+            "published to homeassistant/device/tapo2mqtt-check/config is not received; allow this user",
+        ),
+        (
+            Mosquitto::builder().option("message_size_limit 16000"),
+            "published to tapo2mqtt/bridge/state is not received; raise the size limits",
+        ),
+        (
+            Mosquitto::builder().option("max_packet_size 16000"),
+            "the broker closed the connection; raise the size limits",
+        ),
+    ] {
+        let broker = broker.start().await;
+        let (passes, row) = check(&mqtt(broker.address()), &[], "permissions").await;
+        assert!(!passes && row.contains(hint), "{hint}: {row}");
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_hinted_at() {
+    let broker = Mosquitto::builder().self_signed().start().await;
+    let ca_file = format!("{{ ca_file = \"{}\" }}", broker.authority().display());
+    let settings = tls(&broker, &ca_file);
+    hint(&settings, &[], "self-signed, or that of an authority").await;
 }
 
 /// A broker that refuses the subscription itself is believed.
@@ -238,6 +273,7 @@ impl Scene {
         // What an earlier run left.
         let former = r#"[{"id":"former","outlets":[]}]"#;
         probe.publish_retained("tapo2mqtt/bridge/devices", former).await;
+        probe.publish_retained("tapo2mqtt/bridge/groups", "[]").await;
         probe.publish_retained("tapo2mqtt/former", "{}").await;
         let plug = Simulator::plug(Profile::P110).start().await.unwrap();
         let strip = Simulator::strip(Profile::P300).start().await.unwrap();
@@ -309,14 +345,14 @@ enum Need {
     Speak,
     Announce,
     Hear(&'static str),
-    HearEarlierRun,
+    HearEarlierRun(&'static str),
     Healthcheck,
 }
 
 const PLUG_CONFIG: &str = "homeassistant/device/tapo2mqtt_plug/config";
 
 /// The line, what stays of it, and what that breaks.
-const NEEDS: [(&str, Option<&str>, Need); 12] = [
+const NEEDS: [(&str, Option<&str>, Need); 14] = [
     ("topic write tapo2mqtt/#", None, Need::Speak),
     (
         "topic read tapo2mqtt/+/set/#",
@@ -343,8 +379,22 @@ const NEEDS: [(&str, Option<&str>, Need); 12] = [
         None,
         Need::Hear("tapo2mqtt/bridge/request/rescan"),
     ),
-    ("topic read tapo2mqtt/bridge/devices", None, Need::HearEarlierRun),
+    (
+        "topic read tapo2mqtt/bridge/devices",
+        None,
+        Need::HearEarlierRun("tapo2mqtt/bridge/devices"),
+    ),
+    (
+        "topic read tapo2mqtt/bridge/groups",
+        None,
+        Need::HearEarlierRun("tapo2mqtt/bridge/groups"),
+    ),
     ("topic read tapo2mqtt/bridge/state", None, Need::Healthcheck),
+    (
+        "topic read tapo2mqtt/bridge/health",
+        None,
+        Need::Hear("tapo2mqtt/bridge/health"),
+    ),
     (
         "topic readwrite homeassistant/device/+/config",
         Some("topic read homeassistant/device/+/config"),
@@ -369,10 +419,10 @@ impl Need {
             Self::Speak => scene.takes(STATE).await,
             Self::Announce => scene.takes(PLUG_CONFIG).await,
             Self::Hear(topic) => scene.delivers(topic, "").await,
-            Self::HearEarlierRun => {
+            Self::HearEarlierRun(topic) => {
                 // Asked for together with the rest, so the answer is there when a later message is.
                 assert!(scene.delivers("tapo2mqtt/plug/set", "").await);
-                scene.has_delivered("tapo2mqtt/bridge/devices")
+                scene.has_delivered(topic)
             }
             Self::Healthcheck => {
                 scene.takes(STATE).await;
@@ -531,13 +581,13 @@ fn the_shipped_access_list_covers_every_subscription() {
                 .or(line.strip_prefix("topic readwrite "))
         })
         .collect();
-    let subscriptions = options
+    for filter in options
         .subscriptions
         .iter()
-        .map(|filter| filter.as_str().to_owned());
-    for filter in subscriptions.chain([topics.discovery_subscription()]) {
+        .chain(&options.optional_subscriptions)
+    {
         assert!(
-            reads.iter().any(|read| covers(read, &filter)),
+            reads.iter().any(|read| covers(read, filter.as_str())),
             "{filter} is not in {reads:?}"
         );
     }

@@ -7,7 +7,8 @@ use crate::{LinkFault, connection_state::ConnectionState};
 const MIN_DELAY: Duration = Duration::from_millis(200);
 /// The first delay after a fault that only a user can fix.
 const MIN_DELAY_USER_ACTION: Duration = Duration::from_secs(5);
-const MAX_DELAY: Duration = Duration::from_secs(30);
+/// The longest delay.
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
 /// Delays are multiplied by a random factor of this range, so that many clients do not reconnect at the same time.
 pub(crate) const JITTER: RangeInclusive<f64> = 0.75..=1.25;
 
@@ -33,7 +34,7 @@ impl Backoff {
         if fault.needs_user_action() {
             self.next = self.next.max(MIN_DELAY_USER_ACTION);
         }
-        let delay = self.next.mul_f64(jitter);
+        let delay = self.next.mul_f64(jitter).min(MAX_DELAY);
         self.next = (self.next * 2).min(MAX_DELAY);
         delay
     }
@@ -55,6 +56,14 @@ mod tests {
         assert_eq!(delays, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
         assert_eq!(delay(ConnectionState::Unstable), 30_000, "still flapping");
         assert_eq!(delay(ConnectionState::Stable), 200);
+    }
+
+    #[test]
+    fn no_delay_is_longer_than_30_s_whatever_the_jitter() {
+        let mut backoff = Backoff::default();
+        let delays = (0..20)
+            .map(|_| backoff.next_delay(&LinkFault::ClosedByBroker, ConnectionState::Failed, *JITTER.end()));
+        assert_eq!(delays.max(), Some(MAX_DELAY));
     }
 
     #[test]

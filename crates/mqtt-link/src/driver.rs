@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     LinkFault,
-    backoff::{Backoff, JITTER},
+    backoff::{Backoff, JITTER, MAX_DELAY},
     connection_state::ConnectionState,
     driver_event::DriverEvent,
     fault::Stage,
@@ -193,7 +193,8 @@ impl Driver {
         match connected {
             Connected::First => info!(broker, "connected to the MQTT broker"),
             Connected::Again(Recovery { attempts, duration }) => {
-                info!(broker, attempts, ?duration, "reconnected to the MQTT broker");
+                let after = seconds(duration);
+                info!(broker, attempts, after, "reconnected to the MQTT broker");
             }
             Connected::Flapping => debug!(broker, "connected to the MQTT broker; not stable yet"),
         }
@@ -202,19 +203,33 @@ impl Driver {
     fn log_fault(&self, fault: &LinkFault, state: ConnectionState, notice: Notice, delay: Duration) {
         let broker = &self.address;
         match (notice, state) {
-            (Notice::Repeated, _) => debug!(
-                broker,
-                ?delay,
-                "still no stable connection to the MQTT broker: {fault}"
-            ),
+            (Notice::Repeated, _) => {
+                let retry_in = seconds(delay);
+                debug!(
+                    broker,
+                    retry_in, "still no stable connection to the MQTT broker: {fault}"
+                );
+            }
             (Notice::New, ConnectionState::Failed) => {
-                warn!(broker, "cannot connect to the MQTT broker: {fault}");
+                let longest = seconds(MAX_DELAY);
+                warn!(
+                    broker,
+                    "cannot connect to the MQTT broker: {fault}; retrying every {longest} at the latest"
+                );
             }
             (Notice::New, ConnectionState::Unstable | ConnectionState::Stable) => {
-                warn!(broker, "lost the connection to the MQTT broker: {fault}");
+                warn!(
+                    broker,
+                    "lost the connection to the MQTT broker: {fault}; reconnecting"
+                );
             }
         }
     }
+}
+
+/// A length of time in the log.
+fn seconds(length: Duration) -> String {
+    format!("{:.1} s", length.as_secs_f64())
 }
 
 impl DriverState {

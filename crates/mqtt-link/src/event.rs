@@ -28,4 +28,10 @@ pub enum LinkEvent {
         /// The denied filter.
         filter: Filter,
     },
+    /// The link does not subscribe to these optional filters any more: a message that is too large ended the connection
+    /// twice.
+    SubscriptionsGivenUp {
+        /// The filters.
+        filters: Vec<Filter>,
+    },
 }

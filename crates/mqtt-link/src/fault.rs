@@ -49,6 +49,12 @@ pub enum LinkFault {
     /// No trusted certificate authority signed the broker's certificate.
     #[error("the broker's certificate is signed by an unknown authority; name its CA file in the settings")]
     UnknownAuthority,
+    /// The certificate is that of an authority, as self-signed ones usually are.
+    #[error(
+        "the broker's certificate is self-signed, or that of an authority, and not accepted as a server's; sign a server \
+         certificate with it, and name it in mqtt.tls as ca_file"
+    )]
+    SelfSigned,
     /// The certificate is for other host names.
     #[error("the broker's certificate is not valid for this host; use a name that the certificate lists")]
     CertificateName,
@@ -124,6 +130,7 @@ impl LinkFault {
             | Self::NotTls
             | Self::NotMqtt
             | Self::UnknownAuthority
+            | Self::SelfSigned
             | Self::CertificateName
             | Self::CertificateTime
             | Self::Certificate(_)
@@ -214,6 +221,10 @@ impl LinkFault {
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::CertificateTime,
+                // The library has no variant for it, only this text.
+                CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                    Self::SelfSigned
+                }
                 other => Self::Certificate(other.to_string()),
             },
             other => Self::Certificate(other.to_string()),

@@ -13,12 +13,19 @@ use tracing::{error, warn};
 
 use crate::{
     Driver, Filter, LinkError, LinkEvent, LinkFault, LinkOptions, LinkStats, PublishPriority,
-    ShutdownOutcome, Topic, driver_event::DriverEvent, inflight::AckProgress, options::MAX_PACKET_SIZE,
-    outbox::Outbox, session::Session,
+    ShutdownOutcome, Topic,
+    connection_state::ConnectionState,
+    driver_event::DriverEvent,
+    inflight::AckProgress,
+    options::MAX_PACKET_SIZE,
+    outbox::{ConnectionLoss, LeftOut, Outbox},
+    session::Session,
 };
 
 /// Room that a PUBLISH packet needs besides topic and payload: header, lengths, packet id.
 const PUBLISH_OVERHEAD: usize = 16;
+/// After so many connections in a row that a message that is too large ended, the optional subscriptions are given up.
+const OVERSIZED_ENDS_MAX: u32 = 2;
 
 /// A connection to the broker. Dropped without [`Link::close`], it drops the connection without DISCONNECT, and the
 /// broker publishes the last will.
@@ -35,6 +42,10 @@ pub struct Link {
     received: u64,
     oversized: u64,
     refused: Vec<Filter>,
+    optional: Vec<Filter>,
+    connected_at: Instant,
+    /// Connections in a row that a message that is too large ended at once.
+    oversized_ends: u32,
     _stop_driver: DropGuard,
 }
 
@@ -52,7 +63,7 @@ impl Link {
             stop.clone(),
         );
         let link = Self {
-            outbox: Outbox::new(options.subscriptions),
+            outbox: Outbox::new([options.subscriptions, options.optional_subscriptions.clone()].concat()),
             session: None,
             driver_events,
             events: VecDeque::new(),
@@ -63,6 +74,9 @@ impl Link {
             received: 0,
             oversized: 0,
             refused: Vec::new(),
+            optional: options.optional_subscriptions,
+            connected_at: Instant::now(),
+            oversized_ends: 0,
             _stop_driver: stop.drop_guard(),
         };
         Ok((link, driver))
@@ -84,18 +98,17 @@ impl Link {
 
     /// Sets the retained payload of `topic`, now and after every reconnect. An equal payload is not published again.
     /// While the link is down or busy, only the latest payload is kept. An empty payload clears the topic, see
-    /// [`Link::clear_retained`].
+    /// [`Link::clear_retained`]. Returns whether the payload is new and is published.
     pub fn publish_retained(
         &mut self,
         priority: PublishPriority,
         topic: impl Into<Topic>,
         payload: impl Into<Bytes>,
-    ) {
+    ) -> bool {
         let (topic, payload) = (topic.into(), payload.into());
-        if self.fits(&topic, &payload) {
-            self.outbox.publish_retained(priority, topic, payload);
-            self.flush();
-        }
+        let published = self.fits(&topic, &payload) && self.outbox.publish_retained(priority, topic, payload);
+        self.flush();
+        published
     }
 
     /// Clears the retained payload of `topic`. The link drops the topic once the broker acknowledges that.
@@ -142,6 +155,7 @@ impl Link {
     /// Ends a subscription.
     pub fn unsubscribe(&mut self, filter: &Filter) {
         self.outbox.unsubscribe(filter);
+        self.optional.retain(|optional| optional != filter);
         self.refused.retain(|refused| refused != filter);
         self.flush();
     }
@@ -178,6 +192,12 @@ impl Link {
         ShutdownOutcome::Acknowledged
     }
 
+    /// The retained topics that are not published, because the broker closed the connection at them twice, and the sizes
+    /// of their payloads.
+    pub fn left_out(&self) -> impl Iterator<Item = (&Topic, usize)> {
+        self.outbox.left_out()
+    }
+
     /// Statistics for health reports and tests.
     pub fn stats(&self) -> LinkStats {
         let counts = self.outbox.counts();
@@ -194,6 +214,7 @@ impl Link {
             dropped: counts.dropped + self.oversized,
             expired: counts.expired,
             refused_subscriptions: self.refused.len(),
+            left_out: self.outbox.left_out().count(),
         }
     }
 
@@ -239,6 +260,7 @@ impl Link {
 
     fn on_connected(&mut self, session: Session) {
         self.session = Some(session);
+        self.connected_at = Instant::now();
         self.fault = None;
         self.connects += 1;
         self.refused.clear();
@@ -250,9 +272,50 @@ impl Link {
         if self.session.take().is_some() {
             self.losses += 1;
         }
-        self.outbox.on_disconnected();
+        let loss = match fault {
+            LinkFault::ClosedByBroker | LinkFault::ClientIdTaken => ConnectionLoss::ClosedByBroker,
+            _ => ConnectionLoss::Other,
+        };
+        if let Some(LeftOut { topic, bytes }) = self.outbox.on_disconnected(loss) {
+            error!(
+                %topic,
+                bytes,
+                "the broker closed the connection twice at this message, so it is left out; raise the broker's size \
+                 limits (Mosquitto: max_packet_size), or check its access rules"
+            );
+        }
+        let given_up = self.count_oversized(&fault);
         self.fault = Some(fault.clone());
         self.events.push_back(LinkEvent::Down { fault });
+        self.events.extend(given_up);
+    }
+
+    /// A retained message that is too large ends every connection when the link subscribes. The packet is not read, so
+    /// its topic is not known.
+    fn count_oversized(&mut self, fault: &LinkFault) -> Option<LinkEvent> {
+        let LinkFault::MessageTooLarge(bytes) = fault else {
+            self.oversized_ends = 0;
+            return None;
+        };
+        let lasted = ConnectionState::at(Instant::now(), Some(self.connected_at));
+        self.oversized_ends = match lasted {
+            ConnectionState::Stable => 0,
+            _ => self.oversized_ends + 1,
+        };
+        if self.oversized_ends < OVERSIZED_ENDS_MAX || self.optional.is_empty() {
+            return None;
+        }
+        let filters = std::mem::take(&mut self.optional);
+        for filter in &filters {
+            self.outbox.unsubscribe(filter);
+        }
+        let names: Vec<_> = filters.iter().map(Filter::as_str).collect();
+        warn!(
+            bytes,
+            filters = names.join(", "),
+            "a message that is too large ended the connection twice; these topics are not read until the next start"
+        );
+        Some(LinkEvent::SubscriptionsGivenUp { filters })
     }
 
     fn on_refused(&mut self, filters: Vec<Filter>) {

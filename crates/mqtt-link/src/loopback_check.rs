@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rumqttc::{Event, Incoming, MqttOptions};
 use tokio::time::timeout;
 
@@ -22,26 +23,32 @@ pub enum LoopbackCheck {
     Failed(LinkFault),
 }
 
-/// Connects as [`probe_retained`](crate::probe_retained) does and publishes an empty message to a topic that it
-/// subscribed to. Waits at most `limit` for the connection, and at most `limit` for the message.
+/// Connects as [`probe_retained`](crate::probe_retained) does and publishes a message that is not retained to a topic that
+/// it subscribed to. Waits at most `limit` for the connection, and at most `limit` for the message.
 ///
 /// # Errors
 /// If the options cannot work with any broker; see [`LinkError`].
 pub async fn check_loopback(
     options: LinkOptions,
     topic: &Topic,
+    payload: impl Into<Bytes>,
     limit: Duration,
 ) -> Result<LoopbackCheck, LinkError> {
     let options = ProbeConnection::options(options)?;
-    Ok(check(options, topic, limit)
+    Ok(check(options, topic, payload.into(), limit)
         .await
         .unwrap_or_else(LoopbackCheck::Failed))
 }
 
-async fn check(options: MqttOptions, topic: &Topic, limit: Duration) -> Result<LoopbackCheck, LinkFault> {
+async fn check(
+    options: MqttOptions,
+    topic: &Topic,
+    payload: Bytes,
+    limit: Duration,
+) -> Result<LoopbackCheck, LinkFault> {
     let mut connection = ProbeConnection::open(options, topic, limit).await?;
     // The broker handles SUBSCRIBE first, so the subscription is active by then.
-    connection.publish_empty(topic);
+    connection.publish(topic, payload);
     let acknowledged_first = timeout(limit, acknowledged_first(&mut connection));
     if !acknowledged_first.await.unwrap_or(Ok(true))? {
         return Ok(LoopbackCheck::Received);

@@ -33,6 +33,9 @@ pub struct LinkOptions {
     pub will: Will,
     /// Filters that the link subscribes to at QoS 1 on every connection, before it publishes.
     pub subscriptions: Vec<Filter>,
+    /// Further filters, which the link can do without. It gives them up when a message that is too large ended the
+    /// connection twice soon after it subscribed.
+    pub optional_subscriptions: Vec<Filter>,
     /// TCP or TLS.
     pub transport: Transport,
 }
@@ -157,6 +160,7 @@ mod tests {
                 payload: Bytes::from_static(b"offline"),
             },
             subscriptions: Vec::new(),
+            optional_subscriptions: Vec::new(),
             transport: Transport::Tcp,
         }
     }

@@ -59,6 +59,22 @@ enum PublishOrder {
     BridgeStateLast,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionLoss {
+    /// The broker closed it, perhaps because of what it received.
+    ClosedByBroker,
+    /// Anything else.
+    Other,
+}
+
+/// A message that is not sent any more, because the broker closed the connection at it twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub(crate) topic: Topic,
+    pub(crate) bytes: usize,
+}
+
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -66,6 +82,19 @@ pub(crate) struct Counts {
     pub(crate) acknowledged: u64,
     pub(crate) dropped: u64,
     pub(crate) expired: u64,
+}
+
+impl LeftOut {
+    fn of(packet: InflightPublish) -> Option<Self> {
+        match packet {
+            InflightPublish::Retained { topic, payload }
+            | InflightPublish::OneShot(OneShot { topic, payload, .. }) => Some(Self {
+                bytes: payload.len(),
+                topic,
+            }),
+            InflightPublish::Subscribe(_) | InflightPublish::Unsubscribe(_) => None,
+        }
+    }
 }
 
 /// Retained topics, subscriptions and messages of a link, and their delivery.
@@ -80,6 +109,13 @@ pub(crate) struct Outbox {
     dirty: BTreeSet<(PublishPriority, Topic)>,
     queue: Queue,
     inflight: Inflight,
+    /// Retained topics that were in flight when the broker closed the connection. A suspect is sent alone, so that the
+    /// message at which the broker closes the connection again is known.
+    suspects: BTreeSet<Topic>,
+    /// Whether what is in flight is a suspect.
+    is_suspect_inflight: bool,
+    /// Retained topics that are not published, with the size of the payload. A smaller payload is published.
+    left_out: BTreeMap<Topic, usize>,
     published: u64,
     acknowledged: u64,
 }
@@ -96,6 +132,9 @@ impl Outbox {
             dirty: BTreeSet::new(),
             queue: Queue::default(),
             inflight: Inflight::default(),
+            suspects: BTreeSet::new(),
+            is_suspect_inflight: false,
+            left_out: BTreeMap::new(),
             published: 0,
             acknowledged: 0,
         };
@@ -105,17 +144,30 @@ impl Outbox {
         outbox
     }
 
-    /// Sets the retained payload of `topic`. Ignores an equal payload; an empty payload clears the topic.
-    pub(crate) fn publish_retained(&mut self, priority: PublishPriority, topic: Topic, payload: Bytes) {
+    /// Sets the retained payload of `topic`. Ignores an equal payload; an empty payload clears the topic. Returns whether
+    /// the payload is new and is published.
+    pub(crate) fn publish_retained(
+        &mut self,
+        priority: PublishPriority,
+        topic: Topic,
+        payload: Bytes,
+    ) -> bool {
         let state = match self.desired.get(&topic) {
-            Some(old) if old.payload == payload => return,
+            Some(old) if old.payload == payload => return false,
             Some(old) => {
                 self.dirty.remove(&(old.priority, topic.clone()));
                 old.state
             }
             None => PublishState::Idle,
         };
-        if state == PublishState::Idle {
+        let is_left_out = self
+            .left_out
+            .get(&topic)
+            .is_some_and(|bytes| payload.len() >= *bytes);
+        if !is_left_out && self.left_out.remove(&topic).is_some() {
+            self.suspects.insert(topic.clone());
+        }
+        if state == PublishState::Idle && !is_left_out {
             self.dirty.insert((priority, topic.clone()));
         }
         let desired = Desired {
@@ -125,6 +177,7 @@ impl Outbox {
             state,
         };
         self.desired.insert(topic, desired);
+        !is_left_out
     }
 
     /// Clears `topic`, and removes it once the broker acknowledges that.
@@ -145,6 +198,7 @@ impl Outbox {
             desired.state == PublishState::Idle && !self.dirty.contains(&(desired.priority, topic.clone()));
         if up_to_date {
             self.desired.remove(&topic);
+            self.left_out.remove(&topic);
         } else {
             self.clear_retained(topic);
         }
@@ -152,21 +206,19 @@ impl Outbox {
 
     /// Publishes the retained payload of `topic` again, unless a publish of it is in flight.
     pub(crate) fn republish(&mut self, topic: &Topic) {
-        let idle = self
-            .desired
-            .get(topic)
-            .filter(|desired| desired.state == PublishState::Idle);
-        if let Some(desired) = idle {
+        if let Some(desired) = self.desired.get(topic)
+            && desired.state == PublishState::Idle
+            && !self.left_out.contains_key(topic)
+        {
             self.dirty.insert((desired.priority, topic.clone()));
         }
     }
 
     /// Publishes all retained payloads again.
     pub(crate) fn republish_all(&mut self) {
-        let idle = self
-            .desired
-            .iter()
-            .filter(|(_, desired)| desired.state == PublishState::Idle);
+        let idle = self.desired.iter().filter(|(topic, desired)| {
+            desired.state == PublishState::Idle && !self.left_out.contains_key(*topic)
+        });
         self.dirty
             .extend(idle.map(|(topic, desired)| (desired.priority, topic.clone())));
     }
@@ -177,6 +229,7 @@ impl Outbox {
             topic,
             payload,
             deadline,
+            suspect: false,
         });
     }
 
@@ -210,7 +263,9 @@ impl Outbox {
 
     /// There is a new connection with a clean session.
     pub(crate) fn on_connected(&mut self) {
-        self.on_disconnected();
+        if self.phase != Phase::Disconnected {
+            self.on_disconnected(ConnectionLoss::Other);
+        }
         self.phase = Phase::Subscribing;
         let chunks = self.filters.chunks(FILTERS_PER_SUBSCRIBE);
         self.subscriptions = chunks
@@ -219,10 +274,19 @@ impl Outbox {
         self.ready_if_subscribed();
     }
 
-    /// The connection is lost, with everything that was in flight.
-    pub(crate) fn on_disconnected(&mut self) {
+    /// The connection is lost, with everything that was in flight. Returns a message that is left out from now on.
+    pub(crate) fn on_disconnected(&mut self, loss: ConnectionLoss) -> Option<LeftOut> {
         self.phase = Phase::Disconnected;
         self.subscriptions.clear();
+        let mut unfinished = self.inflight.take_all();
+        let is_suspect = std::mem::take(&mut self.is_suspect_inflight);
+        let mut left_out = None;
+        match loss {
+            ConnectionLoss::ClosedByBroker if is_suspect => left_out = unfinished.pop().and_then(LeftOut::of),
+            ConnectionLoss::ClosedByBroker => self.suspect(&mut unfinished),
+            // The broker may have other limits now.
+            ConnectionLoss::Other => self.left_out.clear(),
+        }
         // Retained topics and subscriptions are all sent again on the next connection.
         let one_shot = |packet| match packet {
             InflightPublish::OneShot(message) => Some(message),
@@ -230,18 +294,47 @@ impl Outbox {
             | InflightPublish::Unsubscribe(_)
             | InflightPublish::Retained { .. } => None,
         };
-        let lost = self.inflight.take_all().into_iter().filter_map(one_shot);
-        self.queue.requeue(lost.collect());
+        self.queue
+            .requeue(unfinished.into_iter().filter_map(one_shot).collect());
+        if let Some(LeftOut { topic, bytes }) = &left_out {
+            if self.suspects.remove(topic) {
+                self.left_out.insert(topic.clone(), *bytes);
+            } else {
+                self.queue.count_dropped();
+            }
+        }
         for (topic, desired) in &mut self.desired {
             desired.state = PublishState::Idle;
-            self.dirty.insert((desired.priority, topic.clone()));
+            if !self.left_out.contains_key(topic) {
+                self.dirty.insert((desired.priority, topic.clone()));
+            }
         }
+        left_out
+    }
+
+    /// The broker closed the connection while these were in flight.
+    fn suspect(&mut self, lost: &mut [InflightPublish]) {
+        for packet in lost {
+            match packet {
+                InflightPublish::Retained { topic, .. } => {
+                    self.suspects.insert(topic.clone());
+                }
+                InflightPublish::OneShot(message) => message.suspect = true,
+                InflightPublish::Subscribe(_) | InflightPublish::Unsubscribe(_) => {}
+            }
+        }
+    }
+
+    /// The topics that are not published, because the broker closed the connection at them.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = (&Topic, usize)> {
+        self.left_out.iter().map(|(topic, bytes)| (topic, *bytes))
     }
 
     /// The next packet for the client, which is then in flight. `None` if there is nothing to send, no connection, or
     /// no room in the in-flight window.
     pub(crate) fn next_request(&mut self, now: Instant) -> Option<Request> {
-        if self.phase == Phase::Disconnected || self.inflight.len() >= MAX_INFLIGHT {
+        let is_full = self.inflight.len() >= MAX_INFLIGHT || self.is_suspect_inflight;
+        if self.phase == Phase::Disconnected || is_full {
             return None;
         }
         let packet = match self.subscriptions.pop_front() {
@@ -273,9 +366,12 @@ impl Outbox {
 
     /// The broker acknowledged a PUBLISH or an UNSUBSCRIBE.
     pub(crate) fn on_acknowledged(&mut self, id: u16) {
-        match self.inflight.remove(id) {
+        let acknowledged = self.inflight.remove(id);
+        self.is_suspect_inflight &= self.inflight.len() > 0;
+        match acknowledged {
             Some(InflightPublish::Retained { topic, payload }) => {
                 self.acknowledged += 1;
+                self.suspects.remove(&topic);
                 self.on_retained_acknowledged(topic, &payload);
             }
             Some(InflightPublish::OneShot(_)) => self.acknowledged += 1,
@@ -326,9 +422,18 @@ impl Outbox {
     }
 
     fn next_publish(&mut self, now: Instant) -> Option<InflightPublish> {
-        let next_priority = self.dirty.first().map(|(priority, _)| *priority);
+        let next = self.dirty.first();
         let queue_first = self.order == PublishOrder::BridgeStateLast
-            && next_priority == Some(PublishPriority::BridgeState);
+            && next.is_some_and(|(priority, _)| *priority == PublishPriority::BridgeState);
+        let is_queue_next = next.is_none() || queue_first && self.queue.len() > 0;
+        let is_suspect = if is_queue_next {
+            self.queue.is_suspect_next(now)
+        } else {
+            next.is_some_and(|(_, topic)| self.suspects.contains(topic))
+        };
+        if is_suspect && self.inflight.len() > 0 {
+            return None;
+        }
         if queue_first && let Some(packet) = self.next_one_shot(now) {
             return Some(packet);
         }
@@ -337,6 +442,7 @@ impl Outbox {
 
     fn next_retained(&mut self) -> Option<InflightPublish> {
         let (_, topic) = self.dirty.pop_first()?;
+        self.is_suspect_inflight = self.suspects.contains(&topic);
         let desired = self.desired.get_mut(&topic)?;
         desired.state = PublishState::InFlight;
         let payload = desired.payload.clone();
@@ -344,7 +450,9 @@ impl Outbox {
     }
 
     fn next_one_shot(&mut self, now: Instant) -> Option<InflightPublish> {
-        self.queue.pop(now).map(InflightPublish::OneShot)
+        let message = self.queue.pop(now)?;
+        self.is_suspect_inflight = message.suspect;
+        Some(InflightPublish::OneShot(message))
     }
 
     fn on_retained_acknowledged(&mut self, topic: Topic, payload: &Bytes) {

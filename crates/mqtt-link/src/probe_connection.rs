@@ -42,12 +42,12 @@ impl ProbeConnection {
         Ok(connection)
     }
 
-    /// Publishes an empty message that is not retained.
-    pub(crate) fn publish_empty(&self, topic: &Topic) {
+    /// Publishes a message that is not retained.
+    pub(crate) fn publish(&self, topic: &Topic, payload: Bytes) {
         // The channel holds at most the SUBSCRIBE, so there is room.
         let _room = self
             .client
-            .try_publish(topic.as_str(), QoS::AtLeastOnce, false, Vec::new());
+            .try_publish(topic.as_str(), QoS::AtLeastOnce, false, payload);
     }
 
     /// Waits for the next event of the established connection.

@@ -19,6 +19,8 @@ pub(crate) struct OneShot {
     pub(crate) topic: Topic,
     pub(crate) payload: Bytes,
     pub(crate) deadline: Instant,
+    /// It was in flight when the broker closed the connection.
+    pub(crate) suspect: bool,
 }
 
 /// A bounded queue that drops its oldest message when it is full.
@@ -56,6 +58,19 @@ impl Queue {
             self.expired += 1;
         }
         None
+    }
+
+    /// Whether the oldest message that is not expired is a suspect.
+    pub(crate) fn is_suspect_next(&self, now: Instant) -> bool {
+        let mut messages = self.messages.iter();
+        messages
+            .find(|message| now < message.deadline)
+            .is_some_and(|message| message.suspect)
+    }
+
+    /// Counts a message that is not sent again.
+    pub(crate) fn count_dropped(&mut self) {
+        self.dropped += 1;
     }
 
     /// Number of messages, expired ones included.

@@ -29,4 +29,6 @@ pub struct LinkStats {
     pub expired: u64,
     /// Subscriptions that the broker denies on this connection.
     pub refused_subscriptions: usize,
+    /// Retained topics that are not published, because the broker closed the connection at them twice.
+    pub left_out: usize,
 }

@@ -132,6 +132,14 @@ pub(super) fn take_until(
     if let Ok(instant) = trimmed.parse() {
         return Ok(Some(instant));
     }
+    // It can be read, and is no instant that can be counted: the offset brings it over the end.
+    if jiff::fmt::temporal::Pieces::parse(trimmed).is_ok_and(|pieces| pieces.offset().is_some()) {
+        return Err(PayloadError::OutOfRange {
+            key,
+            expected: "a time with an offset before 9999-12-30, or \"override\":\"hold\" for no end",
+            shown: Shown::text(&text),
+        });
+    }
     let Ok(time) = civil::Time::strptime("%H:%M", trimmed) else {
         let shown = Shown::text(&text);
         return Err(PayloadError::InvalidValue { key, expected, shown });

@@ -252,7 +252,7 @@ fn an_expired_message_is_dropped_and_counted() {
     let at_two = now + Duration::from_secs(2);
     let requests: Vec<_> = std::iter::from_fn(|| outbox.next_request(at_two)).collect();
     assert_eq!(published(&requests), ["e=new"]);
-    outbox.on_disconnected();
+    outbox.on_disconnected(ConnectionLoss::Other);
     outbox.on_connected();
     assert_eq!(outbox.next_request(now + Duration::from_secs(9)), None);
     assert_eq!(outbox.counts().expired, 2);
@@ -400,7 +400,7 @@ impl Simulation {
             }
             Step::Disconnect => {
                 self.lose_connection();
-                outbox.on_disconnected();
+                outbox.on_disconnected(ConnectionLoss::Other);
             }
         }
     }
@@ -502,4 +502,105 @@ proptest! {
         prop_assert_eq!(&first_time, &(1..=simulation.messages).collect::<Vec<_>>());
         prop_assert!(simulation.received.len() - first_time.len() <= simulation.duplicates);
     }
+}
+
+/// Sends what can be sent; nothing is acknowledged yet.
+fn send(outbox: &mut Outbox, id: &mut u16) -> Vec<String> {
+    let requests = next_requests(outbox);
+    for _ in &requests {
+        *id += 1;
+        outbox.on_sent(*id).unwrap();
+    }
+    published(&requests)
+}
+
+fn reconnect(outbox: &mut Outbox, loss: ConnectionLoss) -> Option<LeftOut> {
+    let left_out = outbox.on_disconnected(loss);
+    outbox.on_connected();
+    left_out
+}
+
+#[test]
+fn what_ends_the_connection_twice_is_left_out() {
+    let mut outbox = Outbox::new(Vec::new());
+    outbox.on_connected();
+    for (name, payload) in [("a", "1"), ("b", "large"), ("c", "3")] {
+        outbox.publish_retained(PublishPriority::State, topic(name), Bytes::from(payload));
+    }
+    let mut id = 0;
+    assert_eq!(send(&mut outbox, &mut id), ["a=1", "b=large", "c=3"]);
+    outbox.on_acknowledged(1);
+
+    assert_eq!(reconnect(&mut outbox, ConnectionLoss::ClosedByBroker), None);
+    assert_eq!(
+        send(&mut outbox, &mut id),
+        ["a=1"],
+        "what was acknowledged is no suspect, and goes first"
+    );
+    outbox.on_acknowledged(id);
+    assert_eq!(send(&mut outbox, &mut id), ["b=large"], "alone");
+    let large = LeftOut {
+        topic: topic("b"),
+        bytes: 5,
+    };
+    assert_eq!(
+        reconnect(&mut outbox, ConnectionLoss::ClosedByBroker),
+        Some(large)
+    );
+    assert_eq!(deliver_all(&mut outbox), ["a=1", "c=3"]);
+    assert_eq!(outbox.left_out().count(), 1);
+
+    outbox.republish_all();
+    outbox.republish(&topic("b"));
+    outbox.publish_retained(PublishPriority::State, topic("b"), Bytes::from("LARGE"));
+    assert_eq!(deliver_all(&mut outbox), ["a=1", "c=3"]);
+    outbox.publish_retained(PublishPriority::State, topic("b"), Bytes::from("s"));
+    assert_eq!(deliver_all(&mut outbox), ["b=s"], "a smaller payload is tried");
+    assert_eq!(outbox.left_out().count(), 0);
+}
+
+#[test]
+fn what_was_left_out_is_tried_after_another_fault() {
+    let mut outbox = Outbox::new(Vec::new());
+    outbox.on_connected();
+    outbox.publish_retained(PublishPriority::State, topic("a"), Bytes::from("1"));
+    let mut id = 0;
+    for _ in 0..2 {
+        send(&mut outbox, &mut id);
+        reconnect(&mut outbox, ConnectionLoss::ClosedByBroker);
+    }
+    assert_eq!(send(&mut outbox, &mut id), Vec::<String>::new());
+    reconnect(&mut outbox, ConnectionLoss::Other);
+    assert_eq!(deliver_all(&mut outbox), ["a=1"]);
+}
+
+#[test]
+fn a_message_that_ends_the_connection_twice_is_dropped() {
+    let (mut outbox, now) = (Outbox::new(Vec::new()), Instant::now());
+    outbox.on_connected();
+    for payload in ["good", "bad", "late"] {
+        outbox.publish(topic("response"), Bytes::from(payload), later(now));
+    }
+    let mut id = 0;
+    assert_eq!(send(&mut outbox, &mut id).len(), 3);
+    outbox.on_acknowledged(1);
+    assert_eq!(reconnect(&mut outbox, ConnectionLoss::ClosedByBroker), None);
+    assert_eq!(send(&mut outbox, &mut id), ["response=bad"]);
+    let left_out = reconnect(&mut outbox, ConnectionLoss::ClosedByBroker).unwrap();
+    assert_eq!((left_out.topic, left_out.bytes), (topic("response"), 3));
+    assert_eq!(deliver_all(&mut outbox), ["response=late"]);
+    assert_eq!(outbox.counts().dropped, 1);
+}
+
+#[test]
+fn a_connection_lost_otherwise_makes_no_suspects() {
+    let mut outbox = Outbox::new(Vec::new());
+    outbox.on_connected();
+    for name in ["a", "b"] {
+        outbox.publish_retained(PublishPriority::State, topic(name), Bytes::from("1"));
+    }
+    let mut id = 0;
+    send(&mut outbox, &mut id);
+    reconnect(&mut outbox, ConnectionLoss::Other);
+    assert_eq!(send(&mut outbox, &mut id), ["a=1", "b=1"]);
 }
