@@ -15,7 +15,9 @@ mod signals;
 #[cfg(feature = "demo")]
 mod simulate;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
+
+use tracing::info;
 
 use tokio::signal::unix::Signal;
 
@@ -119,6 +121,22 @@ fn sources(args: &SettingsArgs) -> Sources {
 
 fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {
     Ok(config::load(&sources(args))?)
+}
+
+/// The first line of the log: what runs, with which settings.
+fn log_start(settings: &Settings, file: Option<&Path>) {
+    let mqtt = &settings.mqtt;
+    let file = file.map_or_else(|| "none".into(), |file| file.display().to_string());
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        settings = file,
+        broker = format!("{}:{}", mqtt.host, mqtt.port),
+        base_topic = %mqtt.base_topic,
+        devices = settings.devices.len(),
+        groups = settings.rules.groups.len(),
+        time_zone = settings.rules.location.zone.iana_name(),
+        "tapo2mqtt starts"
+    );
 }
 
 fn migrate(args: &MigrateArgs) -> Result<(), ExitError> {

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, path::Path};
 use tokio::signal::unix::Signal;
 use tracing::warn;
 
-use super::{ExitAction, ExitError, load, signals::Signals, sources};
+use super::{ExitAction, ExitError, load, log_start, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::SettingsArgs,
@@ -25,7 +25,12 @@ pub(super) async fn run(
 
 fn start(args: &SettingsArgs, program: Program) -> Result<Bridge, ExitError> {
     let settings = load(args)?;
-    let log_level = telemetry::start(settings.log.level, settings.log.format)?;
+    let log_level = telemetry::start(
+        settings.log.level,
+        settings.log.format,
+        &settings.rules.location.zone,
+    )?;
+    log_start(&settings, args.config.as_deref());
     let sources = sources(args);
     for ignored in config::ignored_variables(&sources) {
         warn!("{ignored}");

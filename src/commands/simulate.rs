@@ -1,5 +1,6 @@
 //! `simulate`: one simulated device, to try and test without hardware.
 
+use jiff::tz::TimeZone;
 use tapo_simulator::{Simulator, serve_control};
 use tokio::{
     net::TcpListener,
@@ -13,7 +14,7 @@ use crate::{
 };
 
 pub(super) async fn simulate(args: SimulateArgs, hangup: &mut Signal) -> Result<(), ExitError> {
-    telemetry::start(Level::Info, Format::Text)?;
+    telemetry::start(Level::Info, Format::Text, &TimeZone::system())?;
     let device = Simulator::device(args.profile)
         .address(args.address)
         .credentials(args.username.clone(), args.password)

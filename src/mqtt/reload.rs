@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
     try_join,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     config::{Loader, Problems, Settings, SettingsDiff},
@@ -160,7 +160,7 @@ impl Reloader {
         } else if self.next.len() >= REQUESTS_MAX {
             reply.send(Err(RequestError::Busy));
         } else {
-            info!("reload requested over MQTT");
+            debug!("reload requested over MQTT");
             self.add(reply);
         }
     }

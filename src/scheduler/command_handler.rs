@@ -8,7 +8,7 @@ use planner::{
     period::Period,
 };
 use tokio::time::Instant;
-use tracing::info;
+use tracing::debug;
 
 use super::{
     Effect,
@@ -368,7 +368,7 @@ impl<'a> CommandHandler<'a> {
             CommandChange::Timer(timer) => {
                 outlet.timer = Some(timer);
                 let until = self.state.show(Some(timer.ends.wall(now)));
-                info!(outlet = %path, until, "timed {}", timer.until_then());
+                debug!(outlet = %path, until, "timed {}", timer.until_then());
             }
             CommandChange::EndTimer => {}
         }

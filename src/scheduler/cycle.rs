@@ -559,7 +559,12 @@ impl<'a> Cycle<'a> {
         if first {
             // One line per change, not one per attempt.
             let plan = self.state.plan_of(path);
-            let reason = plan.map(|plan| plan.reason.to_string());
+            let timer = self.state.outlet(path).and_then(|outlet| outlet.timer);
+            let ended = timer.filter(|timer| timer.is_over(self.now));
+            let reason = ended.map_or_else(
+                || plan.map(|plan| plan.reason.to_string()),
+                |timer| Some(format!("timed {} ended", timer.until_then())),
+            );
             let interlocked = plan.is_some_and(|plan| plan.rule == Some(Rule::Interlock));
             info!(outlet = %path, state = %target.power, reason, "switching");
             if interlocked {

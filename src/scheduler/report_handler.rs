@@ -313,7 +313,9 @@ impl<'a> ReportHandler<'a> {
         if commanded || resumes {
             return;
         }
-        info!(outlet = %path, state = %change.power, "its timer ends");
+        if !timer.is_over(self.now) {
+            info!(outlet = %path, state = %change.power, "switched before its timer, which ends");
+        }
         let in_time = timer.ends.steady(self.now).since(self.now.steady) <= SAME_MOMENT;
         if in_time && (change.is_counted() || timer.is_over(self.now)) {
             self.state.finish_timer(path, timer, self.now);

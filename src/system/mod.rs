@@ -3,6 +3,7 @@
 pub mod clock;
 pub(crate) mod files;
 mod log_buffer;
+mod log_line;
 pub(crate) mod overflow;
 pub mod program;
 pub(crate) mod resolver;

@@ -16,13 +16,18 @@ use std::{
     time::Duration,
 };
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tracing::{error, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-use super::{log_buffer::LogBuffer, tasks};
+use super::{
+    log_buffer::LogBuffer,
+    log_line::{LocalTime, LogFields},
+    tasks,
+};
 
 /// The lines of this process.
 static LINES: LogBuffer = LogBuffer::new();
@@ -131,11 +136,11 @@ impl LogLevel {
     }
 }
 
-/// Starts logging to standard error. A second call in one process keeps the first one's format.
+/// Starts logging to standard error, with the time in a zone. A second call in one process keeps the first one's format.
 ///
 /// # Errors
 /// There is no thread to be had.
-pub fn start(level: Level, format: Format) -> io::Result<LogLevel> {
+pub fn start(level: Level, format: Format, zone: &TimeZone) -> io::Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(level.filter());
     let ours = tracing_subscriber::filter::filter_fn(|metadata| {
         LOGGED_CRATES
@@ -144,9 +149,10 @@ pub fn start(level: Level, format: Format) -> io::Result<LogLevel> {
     });
     let lines = fmt::layer()
         .with_writer(|| &LINES)
+        .with_timer(LocalTime::new(zone.clone()))
         .with_ansi(io::stderr().is_terminal());
     let lines = match format {
-        Format::Text => lines.with_target(false).boxed(),
+        Format::Text => lines.with_target(false).fmt_fields(LogFields).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let started = tracing_subscriber::registry()

@@ -7,7 +7,8 @@ use std::{
 };
 
 use rumqttc::{AsyncClient, MqttOptions};
-use tapo_simulator::{Profile, RunningDevice, Simulator};
+use serde_json::json;
+use tapo_simulator::{Fault, Profile, RunningDevice, Simulator};
 use tapo2mqtt::{
     config::{self, Sources},
     mqtt::link_options,
@@ -667,6 +668,37 @@ async fn a_giant_retained_command_is_hinted_at_and_clearing_it_heals() {
     probe.publish_retained("tapo2mqtt/plug/set", "").await;
     process.wrote("reconnected to the MQTT broker").await;
     process.stop().await.in_order();
+}
+
+#[tokio::test]
+async fn no_text_of_a_device_forges_a_log_line() {
+    let forged = "P110\u{1b}[2K\n2026-11-21T10:00:00.000+00:00  WARN forged";
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/#").await;
+    let plug = Simulator::plug(Profile::P110)
+        .nickname(forged)
+        .start()
+        .await
+        .unwrap();
+    let values = ["model", "fw_ver", "hw_ver"].map(|field| (field.to_owned(), json!(forged)));
+    plug.faults().set(Fault::FieldValues {
+        values: values.into(),
+    });
+    let home = Home::new(&settings(broker.address(), &[("plug", plug.address())]));
+    let process = home.start();
+    let online = |payload: &str| payload == ONLINE;
+    probe.expect("tapo2mqtt/plug/availability", online).await;
+    probe
+        .publish("tapo2mqtt/plug/set", format!("{{\"state\":\"{forged}\"}}"))
+        .await;
+    probe.expect("tapo2mqtt/plug/response", |_| true).await;
+    let log = process.stop().await.output;
+    assert!(log.contains("forged"), "{log}");
+    for line in log.lines() {
+        assert!(!line.starts_with("2026-11-21T10"), "{log}");
+        assert!(!line.contains(char::is_control), "{log}");
+    }
 }
 
 /// Nothing listens, and neither arguments nor environment of the process hold what the files do.

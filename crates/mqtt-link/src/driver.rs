@@ -211,10 +211,10 @@ impl Driver {
                 );
             }
             (Notice::New, ConnectionState::Failed) => {
-                let longest = seconds(MAX_DELAY);
+                let longest = MAX_DELAY.as_secs();
                 warn!(
                     broker,
-                    "cannot connect to the MQTT broker: {fault}; retrying every {longest} at the latest"
+                    "cannot connect to the MQTT broker: {fault}; retrying every {longest} s or sooner"
                 );
             }
             (Notice::New, ConnectionState::Unstable | ConnectionState::Stable) => {

@@ -375,6 +375,10 @@ const MALFORMED: &[(&str, &str)] = &[
     ("{\"state\":\"ON\",\"for\":{}}", "invalid_value"),
     ("{\"state\":\"ON\",\"until\":5}", "invalid_value"),
     ("{\"state\":\"ON\",\"until\":\"24:00\"}", "invalid_value"),
+    (
+        "{\"state\":\"ON\",\"until\":\"9999-12-31T00:00:00Z\"}",
+        "out_of_range",
+    ),
     ("{\"state\":\"ON\",\"until\":\"10:60\"}", "invalid_value"),
     ("{\"state\":\"ON\",\"until\":\"tomorrow\"}", "invalid_value"),
     ("{\"state\":\"ON\",\"until\":\"-1:00\"}", "invalid_value"),
