@@ -116,13 +116,14 @@ pub enum MigrationSource {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Port of the embedded broker.
-    #[arg(long, value_name = "PORT", default_value_t = 1883)]
-    pub port: u16,
+    /// Port of the embedded broker. Default: 1883, or a free one if that is in use.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
     /// Address that the embedded broker listens on. 0.0.0.0 accepts other machines, without a password.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub listen: std::net::IpAddr,
-    /// Use the broker of the settings instead of the embedded one.
+    /// Use the broker of the settings instead of the embedded one, below `<base topic>-demo`. A bridge that runs there is
+    /// not disturbed, and all topics of the demo are cleared at its end.
     #[arg(long)]
     pub no_broker: bool,
 }

@@ -1,19 +1,35 @@
 //! `demo`: a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
+use ha_discovery::Published;
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
+use tracing::warn;
 
 use tokio::signal::unix::Signal;
 
-use super::{ExitAction, ExitError, output, signals::Signals, sources};
+use super::{ExitAction, ExitError, log_start, output, signals::Signals, sources};
 use crate::{
-    app::bridge::Bridge,
+    app::bridge::{Bridge, StartError},
     cli::{DemoArgs, SettingsArgs},
     config::{self, Account, Device, Problems, Settings, Sources},
-    demo::broker::EmbeddedBroker,
+    demo::broker::{BrokerError, EmbeddedBroker},
+    domain::{report::Availability, topics::BridgeTopic},
+    mqtt::{
+        availability,
+        link::{Filter, RetainedProbe, clear_retained, probe_retained},
+        link_options,
+    },
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
 };
+
+/// Where brokers listen.
+const USUAL_PORT: u16 = 1883;
+/// How long a broker that is not the demo's own may take.
+const BROKER_BUDGET: Duration = Duration::from_secs(5);
 
 pub(super) async fn demo(
     args: &DemoArgs,
@@ -25,7 +41,7 @@ pub(super) async fn demo(
     let broker = if args.no_broker {
         None
     } else {
-        Some(EmbeddedBroker::start(SocketAddr::new(args.listen, args.port), &tasks).await?)
+        Some(start_broker(args, &tasks).await?)
     };
     let plug = Simulator::plug(Profile::P110)
         .nickname("Demo plug")
@@ -44,11 +60,64 @@ pub(super) async fn demo(
         strip: strip.address(),
     };
     let sources = sources(settings);
+    let settings = stage.settings(&sources)?;
+    if broker.is_none() {
+        refuse_second(&settings).await?;
+    }
     let after = signals.run(move || stage.start(sources)).await;
-    if let Some(broker) = broker {
-        broker.stop().await;
+    match broker {
+        Some(broker) => broker.stop().await,
+        None => clean_up(&settings).await?,
     }
     after
+}
+
+/// On the port of the arguments; else on the usual one, or on a free one if that is in use.
+async fn start_broker(args: &DemoArgs, tasks: &Tasks) -> Result<EmbeddedBroker, BrokerError> {
+    let on = |port| EmbeddedBroker::start(SocketAddr::new(args.listen, port), tasks);
+    match args.port {
+        Some(port) => on(port).await,
+        None => match on(USUAL_PORT).await {
+            Err(BrokerError::PortInUse { .. }) => on(0).await,
+            started => started,
+        },
+    }
+}
+
+/// Another demo on this broker would clear the topics of this one.
+async fn refuse_second(settings: &Settings) -> Result<(), ExitError> {
+    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    let state = options.will.topic.clone();
+    let probe = probe_retained(options, &state, BROKER_BUDGET).await;
+    match probe.map_err(StartError::from)? {
+        RetainedProbe::Payload(payload) if payload == availability(Availability::Online) => {
+            Err(ExitError::Unwell(format!(
+                "another demo runs on this broker, with the base topic {}; stop it, or start `demo` without --no-broker",
+                settings.mqtt.base_topic
+            )))
+        }
+        // The bridge reports a broker that cannot be reached, and tries again.
+        RetainedProbe::Payload(_) | RetainedProbe::Empty | RetainedProbe::Failed(_) => Ok(()),
+    }
+}
+
+/// Removes everything that the demo left on a broker that is not its own: first from Home Assistant.
+async fn clean_up(settings: &Settings) -> Result<(), ExitError> {
+    let topics = settings.topics();
+    let options = link_options(settings, &topics).map_err(StartError::from)?;
+    let state = topics.bridge(BridgeTopic::State);
+    let base = format!("{}/", topics.base());
+    let is_ours = |topic: &str, payload: &[u8]| {
+        let published = || Published::parse(payload);
+        topic.starts_with(&base) || published().is_some_and(|found| found.availability.contains(&state))
+    };
+    let filters = [topics.discovery_subscription(), format!("{base}#")];
+    let filters: Vec<_> = filters.into_iter().flat_map(Filter::try_from).collect();
+    let cleared = clear_retained(options, &filters, is_ours, BROKER_BUDGET).await;
+    if let Err(fault) = cleared.map_err(StartError::from)? {
+        warn!("the topics of the demo below {base} are not cleared: {fault}");
+    }
+    Ok(())
 }
 
 /// Where the demo's own things are.
@@ -82,20 +151,28 @@ end = "22:30"
 impl Stage {
     fn start(self, sources: Sources) -> Result<Bridge, ExitError> {
         let settings = self.settings(&sources)?;
-        let log_level = telemetry::start(settings.log.level, settings.log.format)?;
+        let zone = &settings.rules.location.zone;
+        let log_level = telemetry::start(settings.log.level, settings.log.format, zone)?;
+        log_start(&settings, None);
         let loader = config::Loader::new(move || self.settings(&sources));
         let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
         output::print(&welcome(&settings))?;
         Ok(bridge)
     }
 
-    /// The settings of the user, or those of the demo, with the demo's addresses.
+    /// The settings of the demo, with the broker, the log and the place of the user, whose devices and groups are left
+    /// alone.
     fn settings(self, sources: &Sources) -> Result<Settings, Problems> {
-        Ok(self.lay_over(config::load_or(sources, SETTINGS)?))
+        let user = config::load_or(sources, SETTINGS)?;
+        let demo = config::load_or(&Sources::default(), SETTINGS)?;
+        Ok(self.lay_over(user, demo))
     }
 
-    /// The user's settings with the demo's devices, account and broker laid over them.
-    fn lay_over(self, mut settings: Settings) -> Settings {
+    fn lay_over(self, user: Settings, mut settings: Settings) -> Settings {
+        settings.log = user.log;
+        settings.homeassistant = user.homeassistant;
+        settings.rules.location = user.rules.location;
+        settings.mqtt = user.mqtt;
         settings.tapo.credentials = Some(Account {
             username: DEFAULT_USERNAME.to_owned(),
             password: Secret::new(DEFAULT_PASSWORD),
@@ -105,6 +182,11 @@ impl Stage {
             settings.mqtt.port = broker.port();
             settings.mqtt.login = None;
             settings.mqtt.tls = None;
+        } else if let Ok(base) = format!("{}-demo", settings.mqtt.base_topic).parse() {
+            // A bridge of the user may run on this broker. Below another base topic nothing of it is touched: topics,
+            // discovery and client id differ.
+            settings.mqtt.base_topic = base;
+            settings.mqtt.client_id = format!("tapo2mqtt-demo-{}", std::process::id());
         }
         settings.devices = [("demo-plug", self.plug), ("demo-strip", self.strip)]
             .into_iter()
@@ -172,5 +254,20 @@ mod tests {
         };
         let settings = stage.settings(&Sources::default()).unwrap();
         assert_eq!(settings.discovery.targets, [Ipv4Addr::LOCALHOST]);
+    }
+
+    #[test]
+    fn on_a_broker_of_the_user_nothing_has_a_name_of_the_user() {
+        let stage = |broker| Stage {
+            broker,
+            plug: ([127, 0, 0, 1], 1).into(),
+            strip: ([127, 0, 0, 1], 2).into(),
+        };
+        let user = Sources::default();
+        let own = stage(Some(([127, 0, 0, 1], 3).into())).settings(&user).unwrap();
+        let shared = stage(None).settings(&user).unwrap();
+        assert_eq!(own.mqtt.base_topic.as_str(), "tapo2mqtt");
+        assert_eq!(shared.mqtt.base_topic.as_str(), "tapo2mqtt-demo");
+        assert_ne!(own.mqtt.client_id, shared.mqtt.client_id);
     }
 }

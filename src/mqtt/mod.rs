@@ -25,5 +25,7 @@ mod unknown;
 pub use deleted::DeletedEntities;
 pub use mqtt_link as link;
 pub use options::link_options;
+#[cfg(feature = "demo")]
+pub(crate) use publisher::state::availability;
 pub use publisher::{bridge_info::BridgeInfo, state::states, status_cache::StatusCache};
 pub use task::{Channels, Control, MqttParts, MqttTask};

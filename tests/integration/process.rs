@@ -346,6 +346,35 @@ async fn it_is_online_at_once_with_20_dead_devices() {
 }
 
 #[tokio::test]
+async fn its_log_says_what_runs_in_local_time() {
+    let broker = Mosquitto::start().await;
+    let zone = "[location]\ntimezone = \"Asia/Kolkata\"\n";
+    let home = Home::new(&(settings(broker.address(), &[]) + zone));
+    let process = home.start();
+    process.wrote("connected to the MQTT broker").await;
+    let log = process.stop().await.output;
+    let first = log.lines().next().unwrap();
+    for part in [
+        "+05:30  INFO tapo2mqtt starts version=",
+        "settings=\"bridge.toml\"",
+        &format!("broker=\"{}\"", broker.address()),
+        "base_topic=tapo2mqtt devices=0 groups=0 time_zone=\"Asia/Kolkata\"",
+    ] {
+        assert!(first.contains(part), "{part}: {log}");
+    }
+    assert!(log.lines().all(|line| line.contains("+05:30 ")), "{log}");
+}
+
+#[tokio::test]
+async fn it_says_that_it_tries_to_connect_again() {
+    let home = Home::new(&settings(dead_address(), &[]));
+    let process = home.start();
+    process.wrote("cannot connect to the MQTT broker").await;
+    process.wrote("retrying every 30 s or sooner").await;
+    process.stop().await.in_order();
+}
+
+#[tokio::test]
 async fn it_stops_in_time_while_a_device_hangs() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;
@@ -842,6 +871,65 @@ async fn a_restart_after_an_update_starts_the_new_program() {
     online(&probe).await;
     assert_eq!(probe.payloads(STATE), [OFFLINE, ONLINE]);
     assert_eq!(running(), program);
+    process.stop().await.in_order();
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test]
+async fn the_demo_does_not_disturb_a_bridge_and_cleans_up() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.subscribe("#").await;
+    let plug = plug().await;
+    let home = Home::new(&settings(broker.address(), &[("heater", plug.address())]));
+    let bridge = home.start();
+    device_online(&probe, "heater").await;
+    probe
+        .expect("homeassistant/device/tapo2mqtt_heater/config", |_| true)
+        .await;
+    online(&probe).await;
+    let held = || async { broker.retained_under("#").await.into_keys().collect::<Vec<_>>() };
+    let before = held().await;
+    probe.forget();
+
+    let arguments = ["--config", SETTINGS_FILE, "demo", "--no-broker"];
+    let demo = home.start_with(&arguments);
+    for topic in [
+        "tapo2mqtt-demo/demo-strip/4",
+        "homeassistant/device/tapo2mqtt-device-tapo2mqtt_demo-demo-strip/config",
+    ] {
+        probe.expect(topic, |payload| !payload.is_empty()).await;
+    }
+    // A second one would clear the topics of the first.
+    let second = home.start_with(&arguments).end(Instant::now()).await;
+    assert_eq!(second.status.code(), Some(1), "{}", second.output);
+    assert!(second.output.contains("another demo runs"), "{}", second.output);
+
+    let end = demo.stop().await;
+    assert_eq!(end.status.code(), Some(0), "{}", end.output);
+    assert_eq!(held().await, before);
+    assert_eq!(
+        probe.payloads(STATE),
+        Vec::<String>::new(),
+        "the bridge stayed online"
+    );
+    bridge.stop().await.in_order();
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test]
+async fn the_demo_takes_a_free_port_if_the_usual_one_is_in_use() {
+    let listen = Ipv4Addr::new(127, rand::random(), rand::random(), 3);
+    let _taken = tokio::net::TcpListener::bind((listen, 1883)).await.unwrap();
+    let home = Home::new("");
+    let process = home.start_with(&["demo", "--listen", &listen.to_string()]);
+    process.wrote("Stop with Ctrl-C").await;
+    let shown = format!("on the broker at {listen}:");
+    let output = process.output();
+    assert!(
+        output.contains(&shown) && !output.contains(&format!("{shown}1883")),
+        "{output}"
+    );
     process.stop().await.in_order();
 }
 

@@ -46,9 +46,9 @@ async fn check(
     payload: Bytes,
     limit: Duration,
 ) -> Result<LoopbackCheck, LinkFault> {
-    let mut connection = ProbeConnection::open(options, topic, limit).await?;
+    let mut connection = ProbeConnection::open(options, topic.as_str(), limit).await?;
     // The broker handles SUBSCRIBE first, so the subscription is active by then.
-    connection.publish(topic, payload);
+    connection.publish(topic, payload, false);
     let acknowledged_first = timeout(limit, acknowledged_first(&mut connection));
     if !acknowledged_first.await.unwrap_or(Ok(true))? {
         return Ok(LoopbackCheck::Received);

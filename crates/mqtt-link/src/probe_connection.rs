@@ -26,11 +26,7 @@ impl ProbeConnection {
     }
 
     /// Connects within `limit` and sends SUBSCRIBE.
-    pub(crate) async fn open(
-        options: MqttOptions,
-        topic: &Topic,
-        limit: Duration,
-    ) -> Result<Self, LinkFault> {
+    pub(crate) async fn open(options: MqttOptions, filter: &str, limit: Duration) -> Result<Self, LinkFault> {
         let (client, mut events) = AsyncClient::new(options, 4);
         events.set_network_options(options::network());
         let mut connection = Self { client, events };
@@ -38,16 +34,16 @@ impl ProbeConnection {
             .await
             .map_err(|_| LinkFault::Timeout)??;
         // The channel is empty, so there is room.
-        let _room = connection.client.try_subscribe(topic.as_str(), QoS::AtLeastOnce);
+        let _room = connection.client.try_subscribe(filter, QoS::AtLeastOnce);
         Ok(connection)
     }
 
-    /// Publishes a message that is not retained.
-    pub(crate) fn publish(&self, topic: &Topic, payload: Bytes) {
+    /// Publishes a message.
+    pub(crate) fn publish(&self, topic: &Topic, payload: impl Into<Bytes>, retain: bool) {
         // The channel holds at most the SUBSCRIBE, so there is room.
         let _room = self
             .client
-            .try_publish(topic.as_str(), QoS::AtLeastOnce, false, payload);
+            .try_publish(topic.as_str(), QoS::AtLeastOnce, retain, payload.into());
     }
 
     /// Waits for the next event of the established connection.

@@ -39,7 +39,7 @@ pub async fn probe_retained(
 }
 
 async fn probe(options: MqttOptions, topic: &Topic, limit: Duration) -> Result<RetainedProbe, LinkFault> {
-    let mut connection = ProbeConnection::open(options, topic, limit).await?;
+    let mut connection = ProbeConnection::open(options, topic.as_str(), limit).await?;
     let payload = timeout(limit, retained_payload(&mut connection))
         .await
         .unwrap_or(Ok(None))?;
