@@ -297,7 +297,7 @@ impl<'a> CommandHandler<'a> {
         change: CommandChange,
         deadline: Steady,
     ) {
-        self.apply(member.command, path, change);
+        let keeps = self.apply(member.command, path, change);
         let rules = self.state.book.rules().clone();
         let group = self.state.book.group_in(&rules, path);
         if let (Power::Off, Some(group)) = (power, group)
@@ -310,7 +310,6 @@ impl<'a> CommandHandler<'a> {
         };
         outlet.pending = Some(member);
         let closes = power == Power::On && outlet.power != Some(Power::On);
-        self.state.mark(path);
         let mut waiting = WaitingMember {
             at: self.now.steady,
             member,
@@ -329,7 +328,7 @@ impl<'a> CommandHandler<'a> {
         let in_the_way = power == Power::On && self.state.rival_in_the_way(path).is_some();
         if waiting.at > self.now.steady || in_the_way {
             self.state.commands.wait(waiting);
-            return;
+            return self.state.mark(path);
         }
         self.state.send_switch(
             path,
@@ -339,16 +338,21 @@ impl<'a> CommandHandler<'a> {
             deadline,
             self.now,
         );
+        if keeps {
+            self.state.mark(path);
+        } else {
+            self.state.mark_for_result(path, Some(power), self.now);
+        }
     }
 
-    /// Changes overrides and timers provisionally.
-    fn apply(&mut self, command: CommandId, path: &OutletPath, change: CommandChange) {
+    /// Changes overrides and timers provisionally. Returns whether there is an end to keep before a device confirms it.
+    fn apply(&mut self, command: CommandId, path: &OutletPath, change: CommandChange) -> bool {
         let now = self.now;
         let Some(relay) = self.state.relay(path).cloned() else {
-            return;
+            return false;
         };
         let Some(outlet) = self.state.outlets.get_mut(&relay) else {
-            return;
+            return false;
         };
         self.state.commands.note_change(command, relay);
         let earlier = outlet.undo;
@@ -364,13 +368,17 @@ impl<'a> CommandHandler<'a> {
             timer: earlier.map_or(timer, |undo| undo.timer),
         });
         match change {
-            CommandChange::Override(new) => outlet.overridden = Some(new),
-            CommandChange::Timer(timer) => {
-                outlet.timer = Some(timer);
-                let until = self.state.show(Some(timer.ends.wall(now)));
-                debug!(outlet = %path, until, "timed {}", timer.until_then());
+            CommandChange::Override(new) => {
+                outlet.overridden = Some(new);
+                timer.is_some() || new.named_end().is_some()
             }
-            CommandChange::EndTimer => {}
+            CommandChange::Timer(new) => {
+                outlet.timer = Some(new);
+                let until = self.state.show(Some(new.ends.wall(now)));
+                debug!(outlet = %path, until, "timed {}", new.until_then());
+                true
+            }
+            CommandChange::EndTimer => timer.is_some(),
         }
     }
 

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::{
     commands::{Before, PendingMember, SentSwitch, SwitchId, may_be_done},
+    fail_safe::SentEnd,
     outlets::{OutletState, Purpose},
     relays::RelayId,
     retry::Retry,
@@ -47,10 +48,11 @@ impl<'a> Completion<'a> {
         let flight = outlet.in_flight.filter(|flight| flight.id == id);
         if let Some(flight) = flight {
             outlet.in_flight = None;
-            if let Err(error) = &result
-                && may_be_done(error)
-            {
-                outlet.doubt = flight.power;
+            if let Err(error) = &result {
+                outlet.off_by = SentEnd::Uncertain;
+                if may_be_done(error) {
+                    outlet.doubt = flight.power;
+                }
             }
         }
         match (member, flight.map(|flight| flight.purpose)) {

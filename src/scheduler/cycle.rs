@@ -23,7 +23,7 @@ use super::{
     persisted::PersistedChange,
     relays::RelayId,
     retry::Retry,
-    state::State,
+    state::{FOR_RESULT, State},
     timers::{Timer, TimerKind},
 };
 use crate::domain::{device_command::Source, devices::DeviceMsg, report::EventKind};
@@ -104,6 +104,14 @@ impl<'a> Cycle<'a> {
             self.send_waiting(path);
         }
         for path in &group.outlets {
+            if self
+                .state
+                .outlet(path)
+                .and_then(OutletState::commanded_to)
+                .is_some()
+            {
+                self.wake_at(self.now.steady.after(FOR_RESULT));
+            }
             self.reconcile(path, Some(group));
             self.keep_fail_safe(path);
             self.keep_off_rules(path, Some(group));
@@ -593,7 +601,7 @@ impl<'a> Cycle<'a> {
             Some(Power::On) => self.state.bounds(&self.rules, outlet, self.now).end(),
             Some(Power::Off) | None => None,
         };
-        if outlet.off_by.covers(end) {
+        if outlet.off_by.covers(end, outlet.closed_at()) {
             return;
         }
         if let Some(outlet) = self.state.outlet_mut(path) {

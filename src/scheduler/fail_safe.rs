@@ -22,17 +22,39 @@ pub enum SentEnd {
     NotSent,
     /// This one, or that there is none.
     Sent(Option<Steady>),
-    /// A switch to ON brought one, which may not be wanted any more.
-    WithSwitch,
+    /// A switch brought what counts from the moment the relay closed; an OFF brings that there is none.
+    WithSwitch(RunLimit),
+    /// A switch failed that would have brought one.
+    Uncertain,
 }
 
 impl SentEnd {
-    /// Whether a worker that was sent this already does what the end requires.
-    pub fn covers(self, end: Option<Steady>) -> bool {
-        match (self, end) {
-            (Self::NotSent | Self::Sent(None), None) => true,
-            (Self::Sent(Some(sent)), Some(end)) => sent.since(end).abs() <= CLOSE,
+    /// Whether a worker that was sent this already does what the end requires, for an outlet whose relay closed then.
+    pub fn covers(self, end: Option<Steady>, closed_at: Option<Steady>) -> bool {
+        let sent = match self {
+            Self::NotSent => None,
+            Self::Sent(sent) => sent,
+            Self::WithSwitch(run) => match closed_at {
+                Some(closed_at) => run.end(closed_at),
+                None if run == RunLimit::default() => None,
+                None => return false,
+            },
+            Self::Uncertain => return false,
+        };
+        match (sent, end) {
+            (None, None) => true,
+            (Some(sent), Some(end)) => sent.since(end).abs() <= CLOSE,
             _ => false,
+        }
+    }
+
+    /// Whether the worker may have an end that has to be taken back.
+    pub fn is_some(self) -> bool {
+        match self {
+            Self::NotSent => false,
+            Self::Sent(end) => end.is_some(),
+            Self::WithSwitch(run) => run != RunLimit::default(),
+            Self::Uncertain => true,
         }
     }
 }
@@ -98,5 +120,44 @@ impl Bounds<'_> {
         let zone: &TimeZone = &self.location.zone;
         let due = self.outlet.run_time.runs_until(&self.limits, self.now, zone);
         due.map(|due| due.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_switch_brings_the_end_of_the_run_that_it_begins() {
+        let at = |seconds| Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds));
+        let run = |off_by: Option<i64>, max_on: Option<u64>| {
+            SentEnd::WithSwitch(RunLimit {
+                off_by: off_by.map(at),
+                max_on: max_on.map(Duration::from_secs),
+            })
+        };
+        let none = run(None, None);
+        for (sent, end, closed_at, covers) in [
+            (SentEnd::NotSent, None, Some(100), true),
+            (SentEnd::NotSent, Some(160), Some(100), false),
+            (SentEnd::Sent(Some(at(162))), Some(160), Some(100), true),
+            (SentEnd::Sent(Some(at(163))), Some(160), Some(100), false),
+            (run(None, Some(60)), Some(160), Some(100), true),
+            (run(None, Some(60)), Some(160), Some(103), false),
+            (run(Some(130), Some(60)), Some(130), Some(100), true),
+            (run(Some(130), Some(60)), Some(160), Some(100), false),
+            (run(None, Some(60)), None, Some(100), false),
+            (run(None, Some(60)), Some(160), None, false),
+            (none, None, None, true),
+            (none, None, Some(100), true),
+            (none, Some(160), Some(100), false),
+            (SentEnd::Uncertain, None, None, false),
+            (SentEnd::Uncertain, Some(160), Some(100), false),
+        ] {
+            let found = sent.covers(end.map(at), closed_at.map(at));
+            assert_eq!(found, covers, "{sent:?} {end:?} {closed_at:?}");
+        }
     }
 }

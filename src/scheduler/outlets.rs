@@ -269,9 +269,14 @@ impl OutletState {
         let was_offline = !std::mem::replace(&mut self.online, true);
         if was_offline {
             self.retry = Retry::default();
-            // Its worker may be a new one.
-            if self.off_by != SentEnd::WithSwitch {
-                self.off_by = SentEnd::NotSent;
+            // Its worker may be a new one, or the one that still has the end from before. A switch on its way brings
+            // its own.
+            if self.in_flight.is_none_or(|flight| flight.power.is_none()) {
+                self.off_by = if self.off_by.is_some() {
+                    SentEnd::Uncertain
+                } else {
+                    SentEnd::NotSent
+                };
             }
         }
         self.countdown = reading.countdown;
@@ -354,6 +359,11 @@ impl OutletState {
         self.pending.is_some() && self.in_flight.is_some()
     }
 
+    /// What the command on its way switches it to.
+    pub fn commanded_to(&self) -> Option<Power> {
+        self.pending.and(self.in_flight)?.power
+    }
+
     /// What the planner goes by: nothing is known of what is out of reach.
     pub fn observed(&self) -> Option<Power> {
         self.power.filter(|_| self.online)
@@ -367,6 +377,11 @@ impl OutletState {
     /// Whether a change to this was made by the bridge, or may have been.
     pub fn awaits(&self, power: Power) -> bool {
         self.in_flight.and_then(|flight| flight.power) == Some(power) || self.doubt == Some(power)
+    }
+
+    /// When its relay closed, by the device's count or as it was seen.
+    pub fn closed_at(&self) -> Option<Steady> {
+        self.on_at.or_else(|| self.run_time.on_since())
     }
 
     /// Whether nothing of ours is under way with it.
@@ -393,7 +408,7 @@ impl OutletState {
             || self.overridden.is_some()
             || !self.off_rules.ours().is_empty()
             || self.countdown.runs()
-            || matches!(self.off_by, SentEnd::Sent(Some(_)))
+            || self.off_by.is_some()
     }
 
     /// Whether it has to be remembered though no configured name stands for it.

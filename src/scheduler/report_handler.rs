@@ -13,6 +13,7 @@ use tracing::info;
 use super::{
     Effect,
     completion::Completion,
+    fail_safe::SentEnd,
     outlets::{Change, Purpose},
     persisted::PersistedChange,
     relays::RelayId,
@@ -146,7 +147,7 @@ impl<'a> ReportHandler<'a> {
                 .get(relay)
                 .is_some_and(super::outlets::OutletState::concerns_us);
         if concerned {
-            self.state.mark(path);
+            self.state.mark_for_result(path, reading.power, self.now);
         }
     }
 
@@ -441,6 +442,9 @@ impl<'a> ReportHandler<'a> {
         let rules = self.state.book.rules().clone();
         if let Some(outlet) = self.state.outlets.get(&relay) {
             command.run = self.state.bounds(&rules, outlet, self.now).run_limit();
+        }
+        if let Some(outlet) = self.state.outlets.get_mut(&relay) {
+            outlet.off_by = SentEnd::WithSwitch(command.run);
         }
         self.state.push(Effect::Forward(command));
     }

@@ -42,6 +42,8 @@ use crate::domain::{
     scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
 };
 
+/// So long a group waits for the result of a command before it is looked at.
+pub(super) const FOR_RESULT: SignedDuration = SignedDuration::from_millis(500);
 /// Between two looks for values of sensors that change no decision.
 const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
 
@@ -401,6 +403,20 @@ impl State {
         }
     }
 
+    /// An outlet is, or becomes, what a command wants. While the result of the command is on its way and nothing else in
+    /// its group depends on it, the look at the result is enough, if that comes soon.
+    pub fn mark_for_result(&mut self, path: &OutletPath, power: Option<Power>, now: Now) {
+        let is_alone = |group: &&Group| group.interlock != Interlock::OneOn && group.energy.is_empty();
+        let to = self.outlet(path).and_then(OutletState::commanded_to);
+        match self.book.group_of(path).filter(is_alone) {
+            Some(group) if to.is_some() && to == power => {
+                let subject = Subject::Group(group.id.clone());
+                self.deadlines.set_latest(subject, now.steady.after(FOR_RESULT));
+            }
+            _ => self.mark(path),
+        }
+    }
+
     fn mark_outlet(&mut self, path: &OutletPath, relay: &RelayId) {
         let subject = match self.book.group_of(path) {
             Some(group) => Subject::Group(group.id.clone()),
@@ -572,12 +588,7 @@ impl State {
                 number,
                 purpose,
             });
-            // The switch brings its own end.
-            outlet.off_by = if run == RunLimit::default() {
-                SentEnd::NotSent
-            } else {
-                SentEnd::WithSwitch
-            };
+            outlet.off_by = SentEnd::WithSwitch(run);
         }
         self.push(Effect::Switch {
             id,

@@ -44,6 +44,26 @@ fn counts_for(world: &mut World, path: &str) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_costs_one_look_at_its_group_and_no_message() {
+    let mut group = morning();
+    group.outlets = vec!["heater".parse().unwrap()];
+    group.limits = limits("6h", "30m");
+    let mut world = world(group, "2024-06-21T06:30:00").await;
+    world.pass("1m").await;
+    for power in [OFF, ON, OFF, ON] {
+        let before = (world.group_updates, world.ends_sent);
+        let command = world.set("heater", power).await;
+        world.pass("5s").await;
+        assert_eq!(world.code(command), Some(Ok(())));
+        let after = (world.group_updates, world.ends_sent);
+        assert_eq!(after, (before.0 + 1, before.1), "{power}");
+    }
+    // The override ends with the window, before the limit.
+    let left = counts_for(&mut world, "heater").as_secs();
+    assert!((5300..=5400).contains(&left), "{left}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
     world.relay("heater").dial = Dial::None;

@@ -420,6 +420,10 @@ pub(super) struct World {
     pub(super) groups: BTreeMap<String, Arc<GroupStatus>>,
     pub(super) rules_sent: Vec<Arc<Rules>>,
     pub(super) missing: BTreeMap<DeviceId, String>,
+    /// How often the status of a group was published.
+    pub(super) group_updates: usize,
+    /// How often a worker was sent an end without a switch.
+    pub(super) ends_sent: usize,
     results: (
         mpsc::UnboundedSender<RequestResult>,
         mpsc::UnboundedReceiver<RequestResult>,
@@ -545,6 +549,8 @@ impl World {
             groups: BTreeMap::new(),
             rules_sent: Vec::new(),
             missing: BTreeMap::new(),
+            group_updates: 0,
+            ends_sent: 0,
             results: mpsc::unbounded_channel(),
             switched: Vec::new(),
             shed: Vec::new(),
@@ -1056,6 +1062,7 @@ impl World {
             DeviceMsg::Command(intent) => intent,
             DeviceMsg::OffRules(device, rules) => return self.write_off_rules(&device, &rules),
             DeviceMsg::OffBy(path, end) => {
+                self.ends_sent += 1;
                 let clock = self.clock.clone();
                 if let Some(relay) = self.relays.get_mut(&path).filter(|relay| relay.online) {
                     relay.off_by = end;
@@ -1126,6 +1133,7 @@ impl World {
                 self.outlets.insert(path, standing);
             }
             SchedulerUpdate::Group(id, standing) => {
+                self.group_updates += 1;
                 self.groups.insert(id.to_string(), standing);
             }
             SchedulerUpdate::Missing(missing) => self.missing = missing,
