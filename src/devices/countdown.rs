@@ -1,8 +1,12 @@
 //! The plug's own countdown to OFF: armed before the relay closes, kept at the wanted end while the outlet is on, and
-//! cleared with the OFF. It switches a plug off even if the bridge or the network fails.
+//! cleared soon after the OFF. It switches a plug off even if the bridge or the network fails.
 //!
 //! A plug has one countdown, and the app uses it too: an external one is not changed. Arming clears and adds on the
 //! wire, so it can fail in between; then it is armed again at once, or the relay opens.
+//!
+//! A command asks for no more than it needs: what was read a moment ago is not read again, a countdown that an outlet
+//! had before a short OFF is used again, and after the first ON of a connection has shown that the plug keeps its
+//! countdown, those that follow are read back when no command waits.
 
 mod memory;
 mod registry;
@@ -39,6 +43,10 @@ use crate::domain::{
 const ROUNDS: u32 = 2;
 /// This long after its end, a countdown is read again.
 const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
+/// A reading that is no older than this holds: the app sets no countdown at the same moment.
+const FRESH: SignedDuration = SignedDuration::from_secs(2);
+/// From a switch to what can wait for it: the clearing after an OFF, the reading after an ON.
+const AFTER_SWITCH: Duration = Duration::from_secs(2);
 /// Between two changes of the countdown without a command.
 const AFTER_SUCCESS: Duration = Duration::from_secs(5);
 /// After a change that failed.
@@ -70,9 +78,23 @@ pub(super) struct OwnCountdown {
     answered: bool,
     /// It may have changed without a reading: after a new connection, or after an unknown outcome.
     stale: bool,
+    /// When it was last read for a command, or the device confirmed a change of it.
+    known_at: Option<Steady>,
+    after_on: AfterOn,
     /// No change without a command before then.
     not_before: Option<Instant>,
     registry: CountdownRegistry,
+}
+
+/// What is known of the countdown of a relay that the bridge closed.
+#[derive(Debug, Default)]
+struct AfterOn {
+    /// Whether it ran on when the relay closed, on this connection.
+    runs_on: bool,
+    /// It was not read since the relay closed: one that is lost has to be armed, or the relay opens.
+    unconfirmed: bool,
+    /// When it is read.
+    read_at: Option<Instant>,
 }
 
 /// The result of an attempt to arm.
@@ -103,15 +125,21 @@ impl OwnCountdown {
         }
     }
 
-    /// A command switched the outlet: the countdown is changed without a pause.
-    pub(super) fn on_switched(&mut self) {
-        self.not_before = None;
+    /// A command switched the outlet. The countdown of one that is on follows without a pause; that of one that is off
+    /// does no harm until the next ON looks at it.
+    pub(super) fn on_switched(&mut self, power: Power) {
+        self.not_before = match power {
+            Power::On => None,
+            Power::Off => Some(Instant::now() + AFTER_SWITCH),
+        };
+        self.after_on.unconfirmed &= power == Power::On;
     }
 
     /// A new connection: the countdown is read before it is changed.
     pub(super) fn on_connected(&mut self, context: &mut Context) {
         self.mark_stale();
         self.not_before = None;
+        self.after_on.runs_on = false;
         let Some(identity) = &context.state.identity else {
             return;
         };
@@ -120,6 +148,7 @@ impl OwnCountdown {
             self.hardware_id = Some(identity.device_id.clone());
             self.unsupported = false;
             self.answered = false;
+            self.after_on.unconfirmed = false;
             context.attribution.set_countdown(None);
         }
     }
@@ -166,15 +195,21 @@ impl OwnCountdown {
         }
     }
 
-    /// Whether it should be read before its turn.
-    pub(super) fn is_due(&self, context: &Context) -> bool {
+    /// When it should be read before its turn, `now` or later.
+    pub(super) fn read_at(&self, context: &Context, now: Instant) -> Option<Instant> {
         let overdue = match context.state.countdown {
             Countdown::Armed { ends } | Countdown::External { ends, .. } => {
                 context.clock.now().duration_since(ends) >= OVERDUE
             }
             _ => false,
         };
-        self.is_supported(context) && (self.stale || overdue)
+        if !self.is_supported(context) {
+            None
+        } else if self.stale || overdue {
+            Some(now)
+        } else {
+            self.after_on.read_at.map(|at| at.max(now))
+        }
     }
 
     /// Whether it was read, or the device cannot answer.
@@ -186,6 +221,7 @@ impl OwnCountdown {
     pub(super) async fn poll(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
         // Asked once, whatever the answer. After a failure the device is connected again, and it is read then.
         self.stale = false;
+        self.after_on.read_at = None;
         if !self.is_supported(context) {
             return Ok(());
         }
@@ -255,8 +291,11 @@ impl OwnCountdown {
     }
 
     async fn arm_and_hold(&mut self, context: &mut Context, end: Steady) -> Result<ArmResult, ExchangeError> {
-        match self.arm(context, end).await? {
-            ArmResult::Armed(risk) => self.hold(context, end, risk).await,
+        match self.read_and_arm(context, end).await? {
+            ArmResult::Armed(risk) => {
+                let read = self.read(context, LoginPurpose::Command).await?;
+                self.hold(context, read, end, risk).await
+            }
             other => Ok(other),
         }
     }
@@ -278,12 +317,13 @@ impl OwnCountdown {
             self.memory.on_cleared();
             self.persist(context);
             context.state.set_countdown(Countdown::Idle);
+            self.known_at = Some(context.clock.steady());
         }
         context.send_report().await;
         Ok(())
     }
 
-    /// Reads the countdown, and arms it unless an external one runs.
+    /// Arms the countdown unless an external one runs. It is read before, unless that was a moment ago.
     pub(super) async fn arm(
         &mut self,
         context: &mut Context,
@@ -292,13 +332,32 @@ impl OwnCountdown {
         if !self.is_supported(context) {
             return Ok(ArmResult::Without);
         }
-        let read = match self.read(context, LoginPurpose::Command).await {
-            Ok(read) => read,
+        let now = context.clock.steady();
+        let fresh = self.known_at.is_some_and(|at| now.since(at) < FRESH) && !self.stale;
+        match context.state.countdown {
+            known @ (Countdown::Armed { .. } | Countdown::Idle) if fresh => {
+                self.arm_after(context, known, end).await
+            }
+            _ => self.read_and_arm(context, end).await,
+        }
+    }
+
+    async fn read_and_arm(&mut self, context: &mut Context, end: Steady) -> Result<ArmResult, ExchangeError> {
+        match self.read(context, LoginPurpose::Command).await {
+            Ok(read) => self.arm_after(context, read, end).await,
             Err(error) => {
                 let fault = error.own_answer()?;
-                return self.give_up(context, Some(fault), CountdownRisk::Theirs).await;
+                self.give_up(context, Some(fault), CountdownRisk::Theirs).await
             }
-        };
+        }
+    }
+
+    async fn arm_after(
+        &mut self,
+        context: &mut Context,
+        read: Countdown,
+        end: Steady,
+    ) -> Result<ArmResult, ExchangeError> {
         let risk = match read {
             Countdown::Unsupported => return Ok(ArmResult::Without),
             Countdown::External { .. } => {
@@ -309,20 +368,44 @@ impl OwnCountdown {
                 return Ok(ArmResult::Armed(CountdownRisk::Ours));
             }
             Countdown::Armed { .. } => CountdownRisk::Ours,
+            Countdown::Unknown | Countdown::Idle | Countdown::Failed if self.after_on.unconfirmed => {
+                CountdownRisk::Ours
+            }
             Countdown::Unknown | Countdown::Idle | Countdown::Failed => CountdownRisk::Theirs,
         };
         self.set(context, end, risk).await
     }
 
-    /// After arming, or after the ON: the countdown has to run. Some firmware may drop it when the relay is switched;
-    /// then it is armed once more.
-    pub(super) async fn hold(
+    /// After the relay closed: the countdown has to run on. Once this device showed that it does, that is read when no
+    /// command waits.
+    pub(super) async fn hold_after_on(
         &mut self,
         context: &mut Context,
         end: Steady,
         risk: CountdownRisk,
+        was_on: bool,
     ) -> Result<ArmResult, ExchangeError> {
-        match self.read(context, LoginPurpose::Command).await? {
+        let risk = if was_on { risk } else { CountdownRisk::Ours };
+        if self.after_on.runs_on {
+            self.after_on.read_at = Some(Instant::now() + AFTER_SWITCH);
+            self.after_on.unconfirmed = risk == CountdownRisk::Ours;
+            return Ok(ArmResult::Armed(risk));
+        }
+        let read = self.read(context, LoginPurpose::Command).await?;
+        self.after_on.runs_on = !was_on && matches!(read, Countdown::Armed { .. });
+        self.hold(context, read, end, risk).await
+    }
+
+    /// By what was read after arming, or after the ON: the countdown has to run. Some firmware may drop it when the relay
+    /// is switched; then it is armed once more.
+    async fn hold(
+        &mut self,
+        context: &mut Context,
+        read: Countdown,
+        end: Steady,
+        risk: CountdownRisk,
+    ) -> Result<ArmResult, ExchangeError> {
+        match read {
             Countdown::Armed { .. } => return Ok(ArmResult::Armed(risk)),
             // The app set one in between.
             Countdown::External { .. } => return Ok(ArmResult::Without),
@@ -355,6 +438,7 @@ impl OwnCountdown {
             let request = DeviceRequest::SetTimer(length);
             let fault = match context.exchange(request, LoginPurpose::Command).await {
                 Ok(_) => {
+                    self.known_at = Some(context.clock.steady());
                     context.state.set_countdown(Countdown::Armed {
                         ends: to_second(now.wall, length),
                     });
@@ -386,6 +470,7 @@ impl OwnCountdown {
         fault: Option<Fault>,
         risk: CountdownRisk,
     ) -> Result<ArmResult, ExchangeError> {
+        self.after_on.unconfirmed = false;
         let runs = context.state.countdown.runs();
         let reason = fault.as_ref().map_or_else(
             || "the plug accepted it, but it does not run".to_owned(),
@@ -432,11 +517,21 @@ impl OwnCountdown {
     ) -> Result<Countdown, ExchangeError> {
         match context.exchange(DeviceRequest::GetTimer, purpose).await {
             Ok(value) => {
+                self.stale = false;
+                self.after_on.read_at = None;
+                if purpose == LoginPurpose::Command {
+                    self.known_at = Some(context.clock.steady());
+                }
                 let (timer, now) = (DeviceTimer::of(&value), context.clock.read());
                 if timer.is_none() {
                     context.attribution.on_no_countdown(now.steady);
                 }
                 let read = self.memory.on_reading(timer, now);
+                if self.after_on.unconfirmed && read == Countdown::Idle {
+                    self.after_on.runs_on = false;
+                } else {
+                    self.after_on.unconfirmed = false;
+                }
                 self.persist(context);
                 context.state.set_countdown(read);
                 // A failure stays reported until the caller knows whether it is over.

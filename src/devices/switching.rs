@@ -12,9 +12,10 @@ use tracing::{debug, info};
 use super::{
     client::{connection::ExchangeError, fault::Remedy, login_budget::LoginPurpose, session::DeviceRequest},
     context::Context,
-    countdown::{ArmResult, CountdownRisk, OwnCountdown},
+    countdown::{ArmResult, OwnCountdown},
     mailbox::Stopped,
     state::OutletAddress,
+    wanted_ends::WantedEnd,
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
@@ -139,10 +140,10 @@ impl<'a> Switching<'a> {
         let attempts = Attempts::default();
         let end = match self.power {
             Power::On => self.switch_on(command.run, &attempts, &mut command.reply).await,
-            Power::Off => self.settle_in_time(&attempts, &mut command.reply).await,
+            Power::Off => self.switch_off(&attempts, &mut command.reply).await,
         };
         self.context.mailbox.view.in_flight = None;
-        self.countdown.on_switched();
+        self.countdown.on_switched(self.power);
         match end {
             Ok(SwitchEnd::Asked) => {
                 command.reply.send(self.result(attempts.count()));
@@ -155,6 +156,21 @@ impl<'a> Switching<'a> {
             Ok(SwitchEnd::Late) => Ok(()),
             Err(error) => self.context.on_command_failed(error, command, attempts.count()),
         }
+    }
+
+    /// Switches off. The end of the run that is over does not apply to the next one.
+    async fn switch_off(
+        &mut self,
+        attempts: &Attempts,
+        reply: &mut Reply,
+    ) -> Result<SwitchEnd, ExchangeError> {
+        let end = self.settle_in_time(attempts, reply).await;
+        for target in &self.targets {
+            if self.context.state.reads(target, Power::Off) {
+                self.context.wanted.set(target.key.clone(), WantedEnd::Never);
+            }
+        }
+        end
     }
 
     /// Switches on. The wanted end of the run is kept for the time that the outlets are on.
@@ -225,12 +241,9 @@ impl<'a> Switching<'a> {
             });
         }
         if let (SwitchEnd::Asked, ArmResult::Armed(risk), Some(end)) = (&settled, armed, end) {
-            let risk = if was_on.contains(&true) {
-                risk
-            } else {
-                CountdownRisk::Ours
-            };
-            if let ArmResult::Refused(error) = self.countdown.hold(self.context, end, risk).await? {
+            let was_on = was_on.contains(&true);
+            let held = self.countdown.hold_after_on(self.context, end, risk, was_on);
+            if let ArmResult::Refused(error) = held.await? {
                 return Ok(SwitchEnd::Refused(error));
             }
         }

@@ -345,7 +345,7 @@ impl Worker {
         } else if now >= schedule.poll {
             schedule.poll = now + jittered(context.polling.poll);
             context.read(LoginPurpose::Poll).await
-        } else if self.countdown.is_due(context) {
+        } else if self.countdown.read_at(context, now) == Some(now) {
             self.countdown.poll(context).await
         } else if self.countdown.change_at(context, now) == Some(now) {
             self.countdown.keep(context).await
@@ -364,8 +364,11 @@ impl Worker {
             self.meters.read(context).await
         } else {
             let idle_until = if context.mailbox.queue.is_empty() {
-                let change_at = self.countdown.change_at(context, now);
-                let others = meter_due.into_iter().chain(change_at);
+                let countdown = [
+                    self.countdown.read_at(context, now),
+                    self.countdown.change_at(context, now),
+                ];
+                let others = meter_due.into_iter().chain(countdown.into_iter().flatten());
                 others.fold(schedule.poll.min(schedule.slow_poll), Instant::min)
             } else {
                 schedule.hold.min(schedule.poll)

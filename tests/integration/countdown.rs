@@ -45,13 +45,19 @@ fn refuse(device: &DeviceHandle, method: &str, code: i64) {
 fn requests(device: &DeviceHandle) -> [u64; 4] {
     let counters = device.counters();
     let of = |method| counters.requests_of(method);
-    // The meter is read when it is its turn.
-    let metered = of("get_energy_usage") + of("get_emeter_data") + of("get_current_power");
+    // The meter and the schedule rules are read when it is their turn.
+    let others = [
+        "get_energy_usage",
+        "get_emeter_data",
+        "get_current_power",
+        "get_schedule_rules",
+    ];
+    let others: u64 = others.into_iter().map(of).sum();
     [
         of("get_countdown_rules"),
         of("remove_countdown_rules"),
         of("add_countdown_rule"),
-        counters.http_requests - metered,
+        counters.http_requests - others,
     ]
 }
 
@@ -95,7 +101,7 @@ async fn runs_renewed_and_cleared(profile: Profile) {
     owner.ask(OFF, RunLimit::default()).await.unwrap();
     owner.until(|countdown| countdown == Countdown::Idle).await;
     assert!(!device.relay(1));
-    assert_eq!(requests(&device), [1, 1, 0, 4]);
+    assert_eq!(requests(&device), [1, 1, 0, 4], "cleared after the OFF");
     assert!(app(&device).await.get_timer().await.unwrap().is_none());
 }
 
@@ -103,6 +109,69 @@ async fn runs_renewed_and_cleared(profile: Profile) {
 async fn a_plug_counts_down_while_it_is_on() {
     runs_renewed_and_cleared(Profile::P110).await;
     runs_renewed_and_cleared(Profile::P100).await;
+}
+
+#[tokio::test]
+async fn one_that_a_short_off_left_is_used_again() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    let run = owner.limit(HOUR);
+    owner.ask(ON, run).await.unwrap();
+    device.reset_counters();
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.ask(ON, run).await.unwrap();
+    assert_eq!(requests(&device), [0, 0, 0, 4], "switch, read back; twice");
+    device
+        .wait_requests("get_countdown_rules", 1, PATIENCE)
+        .await
+        .unwrap();
+
+    // The plug lost it after all.
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.ask(ON, run).await.unwrap();
+    app(&device).await.clear_timer().await.unwrap();
+    device
+        .wait_requests("add_countdown_rule", 1, PATIENCE)
+        .await
+        .unwrap();
+    owner
+        .until(|countdown| matches!(countdown, Countdown::Armed { .. }))
+        .await;
+    assert!(!device.runs_without_countdown(1));
+}
+
+#[tokio::test]
+async fn one_that_is_lost_after_the_on_opens_the_relay() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    let run = owner.limit(HOUR);
+    owner.ask(ON, run).await.unwrap();
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.ask(ON, run).await.unwrap();
+    refuse(&device, "add_countdown_rule", -1901);
+    app(&device).await.clear_timer().await.unwrap();
+    owner.until(|countdown| countdown == Countdown::Failed).await;
+    assert!(!device.relay(1));
+}
+
+#[tokio::test]
+async fn an_off_ends_the_limit_of_its_run() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.until(|countdown| countdown == Countdown::Idle).await;
+    device.press(1).unwrap();
+    device.reset_counters();
+    owner.read().await;
+    // A change of the countdown would go before this.
+    owner.advance(&device, Duration::from_mins(1));
+    owner.read().await;
+    owner
+        .ask(DeviceAction::CancelCountdown, RunLimit::default())
+        .await
+        .unwrap();
+    assert_eq!(requests(&device)[1..3], [0, 0], "the button began another run");
 }
 
 #[tokio::test]
