@@ -369,3 +369,29 @@ pub(super) fn log(outcome: &Result<Reloaded, Vec<String>>) {
         warn!(sections = %difference.needs_restart.join(", "), "these settings changed and need a restart");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_reported_after_ten_seconds() {
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let read = in_time(move || {
+            let _released = hold.recv();
+            Ok(())
+        });
+        let waited = async {
+            // A blocking task holds the paused clock.
+            tokio::task::yield_now().await;
+            tokio::time::advance(BUDGET).await;
+        };
+        let (result, ()) = tokio::join!(read, waited);
+        let reasons = result.unwrap_err();
+        assert!(
+            reasons[0].contains("could not be read within 10 s"),
+            "{reasons:?}"
+        );
+        drop(release);
+    }
+}

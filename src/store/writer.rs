@@ -53,7 +53,11 @@ pub(super) struct Output {
 impl Output {
     fn write(&mut self, as_of: AsOf) -> io::Result<()> {
         if self.is_damaged {
-            self.file.set_aside()?;
+            match self.file.set_aside() {
+                // Somebody took it away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done.map(drop)?,
+            }
             self.is_damaged = false;
         }
         let mut sections = Map::new();
@@ -288,5 +292,49 @@ mod tests {
         stop.cancel();
         task.await.unwrap();
         assert_eq!(open(&path).0.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_set_aside_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        // With .broken behind it, it is longer than a name may be; with .new it is not.
+        let path = folder.path().join("s".repeat(250));
+        fs::write(&path, "damaged").unwrap();
+        let (kept, status, writer) = open(&path);
+        let mut error = status.0.clone();
+        let stop = CancellationToken::new();
+        let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
+        kept.set(1);
+        error.wait_for(Option::is_some).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"damaged");
+        assert!(status.error().unwrap().contains("too long"), "{status:?}");
+
+        fs::remove_file(&path).unwrap();
+        error.wait_for(Option::is_none).await.unwrap();
+        stop.cancel();
+        task.await.unwrap();
+        assert_eq!(open(&path).0.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_can_be_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let (kept, _, writer) = open(&path);
+        let stop = CancellationToken::new();
+        let task = Tasks::default().spawn("state writer", writer.run(stop.clone()));
+        for number in 1..=5 {
+            kept.set(number);
+            let changes = kept.change_count();
+            kept.written(changes).await;
+            assert!(kept.is_written(changes));
+            assert_eq!(open(&path).0.get(), number);
+        }
+        stop.cancel();
+        task.await.unwrap();
+        // Without a file, nothing is to wait for.
+        let nowhere = Section::<u64>::default();
+        nowhere.set(1);
+        assert!(nowhere.is_written(nowhere.change_count()));
     }
 }
