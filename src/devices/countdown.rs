@@ -74,8 +74,6 @@ pub(super) struct OwnCountdown {
     hardware_id: Option<String>,
     /// The device does not know the request. It is not asked again.
     unsupported: bool,
-    /// The device answered a reading, be it that it cannot.
-    answered: bool,
     /// It may have changed without a reading: after a new connection, or after an unknown outcome.
     stale: bool,
     /// When it was last read for a command, or the device confirmed a change of it.
@@ -147,7 +145,6 @@ impl OwnCountdown {
             self.memory = CountdownMemory::after_restart(self.registry.of(&identity.device_id));
             self.hardware_id = Some(identity.device_id.clone());
             self.unsupported = false;
-            self.answered = false;
             self.after_on.unconfirmed = false;
             context.attribution.set_countdown(None);
         }
@@ -212,11 +209,6 @@ impl OwnCountdown {
         }
     }
 
-    /// Whether it was read, or the device cannot answer.
-    pub(super) fn is_read(&self, context: &Context) -> bool {
-        !self.is_supported(context) || self.answered
-    }
-
     /// Reads it. A device that cannot answer keeps all its other functions.
     pub(super) async fn poll(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
         // Asked once, whatever the answer. After a failure the device is connected again, and it is read then.
@@ -231,11 +223,9 @@ impl OwnCountdown {
             Err(error) => {
                 context.state.set_countdown(Countdown::Unknown);
                 error.own_answer()?;
-                self.answered = true;
                 return Ok(());
             }
         };
-        self.answered = true;
         // Idle is the result of the failure; the next attempt to arm ends it.
         if failed && read == Countdown::Idle {
             context.state.set_countdown(Countdown::Failed);

@@ -30,8 +30,6 @@ const EVERY: Duration = Duration::from_mins(10);
 pub(super) struct OffRules {
     /// Whether the component list names the store of rules.
     supported: bool,
-    /// Whether they were read since the login, whatever the answer.
-    read: bool,
     /// When they are read next.
     due: Instant,
     /// The rules of the bridge.
@@ -42,7 +40,6 @@ impl OffRules {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             supported: false,
-            read: false,
             due: now,
             plan: OffRulePlan::default(),
         }
@@ -52,7 +49,6 @@ impl OffRules {
     pub(super) fn on_connected(&mut self, kind: Kind, components: &[String], due: Instant) {
         // No request of the `tapo` crate (0.12.2) reaches the store of a strip's outlet.
         self.supported = kind == Kind::Plug && components.iter().any(|id| id == "schedule");
-        self.read = false;
         self.due = due;
         self.plan.mark_stale();
     }
@@ -66,11 +62,6 @@ impl OffRules {
     /// Whether the rules should be read now.
     pub(super) fn are_due(&self) -> bool {
         self.supported && Instant::now() >= self.due
-    }
-
-    /// Whether they were read since the login, or the device cannot answer.
-    pub(super) fn are_read(&self) -> bool {
-        !self.supported || self.read
     }
 
     /// Whether rules are to be written.
@@ -100,7 +91,6 @@ impl OffRules {
             self.plan.compare(rules);
             self.plan.repair(rules);
         }
-        self.read = true;
         context.state.rules.list = rules;
         self.report(context).await;
         Ok(())

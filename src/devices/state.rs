@@ -174,6 +174,16 @@ impl DeviceState {
         }
     }
 
+    /// A plug has what its component list names, also if a reading of it fails: its entities must not disappear then.
+    pub(super) fn add_listed_features(&mut self, kind: Kind, components: &[String]) {
+        let listed = [("countdown", Feature::Countdown), ("schedule", Feature::Rules)];
+        for (component, feature) in listed {
+            if kind == Kind::Plug && components.iter().any(|id| id == component) {
+                self.add_feature(feature);
+            }
+        }
+    }
+
     /// Whether the device has meters.
     pub(super) fn meters_energy(&self) -> bool {
         let identity = self.identity.as_ref();
@@ -745,6 +755,19 @@ mod tests {
         assert_eq!(restart(read(&mut known, Power::On, Some(0), 1030)), None);
         assert_eq!(known.outlets[0].outlet.on_at, Some(steady(1009)));
         assert_eq!(restart(read(&mut known, Power::On, None, 1040)), None);
+    }
+
+    #[test]
+    fn a_plug_has_the_features_that_its_components_name() {
+        let components = ["schedule", "countdown", "energy_monitoring"].map(str::to_owned);
+        let listed = |kind| {
+            let mut known = DeviceState::default();
+            known.apply_reading(&config(), kind, &[child("a", 1, Power::On)], now(0));
+            known.add_listed_features(kind, &components);
+            known.outlets[0].outlet.features.clone()
+        };
+        assert_eq!(listed(Kind::Plug), [Feature::Countdown, Feature::Rules].into());
+        assert_eq!(listed(Kind::Strip), BTreeSet::new(), "its outlets have neither");
     }
 
     #[test]

@@ -201,14 +201,10 @@ impl Worker {
         context.on_answer();
         let now = context.clock.read();
         let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
+        context.state.add_listed_features(kind, &components);
         self.meters.on_connected(context);
         self.countdown.on_connected(context);
-        let now = Instant::now();
-        let soon = if context.state.is_complete {
-            now + context.polling.poll
-        } else {
-            now
-        };
+        let soon = Instant::now() + context.polling.poll;
         self.off_rules.on_connected(kind, &components, soon);
         context.report_changes(changes).await;
         self.recheck_pending().await;
@@ -319,11 +315,7 @@ impl Worker {
     /// Reports, once, that everything was read that shows which values the device has.
     async fn complete(&mut self) {
         let context = &mut self.context;
-        if !context.state.is_complete
-            && self.countdown.is_read(context)
-            && self.off_rules.are_read()
-            && self.meters.are_known(context)
-        {
+        if !context.state.is_complete && self.meters.are_known(context) {
             context.state.is_complete = true;
             context.send_report().await;
         }

@@ -421,6 +421,7 @@ def test_a_command_that_fails_says_why(lab, home):
         eventually(lambda: [event["data"]["what"] for event in seen] == ["failed"], "the blueprint ran")
     assert "failed" in home.get(f"states/{entity}")["attributes"]["message"]
     assert "failed" in seen[0]["data"]["message"]
+    home.expect(AVAILABLE, "unavailable")
     everything_is_back(lab)
 
 
@@ -429,6 +430,7 @@ def test_blueprints_are_valid_and_run(lab, home):
     ours = {path: it for path, it in found.items() if path.startswith("tapo2mqtt/")}
     assert len(ours) == 3 and not [path for path, it in ours.items() if "error" in it], ours
     mixed(lab)
+    home.expect(AVAILABLE, "on")
     with home.watch("suite") as seen:
         for _ in range(2):
             lab.devices["P110"].press(1)

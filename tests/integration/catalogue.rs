@@ -16,8 +16,8 @@ bridge with simulated devices, whose fields come from public dumps. Other models
 for the values that they report: the bridge does not depend on model names.
 
 The bridge publishes discovery for a device when it has read all of its values once; before that, a new device has only
-Status, Error and Command failed, which need no device. An entity is left out if its value was never reported; a meter,
-if the component list has no `energy_monitoring`. The state JSON of every device has all keys; values that the device does not report are null.
+Status, Error and Command failed, which need no device. An entity is left out if its value was never reported; meters,
+countdowns and schedules on the plug, if the component list does not name them. The state JSON of every device has all keys; values that the device does not report are null.
 ";
 
 /// What a device answers to the requests behind the values.
