@@ -4,12 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// What stands below the help and in the manual page.
+#[cfg(feature = "demo")]
+const AFTER_HELP: &str = "Without a command, tapo2mqtt runs the bridge. Try `tapo2mqtt demo` first: it needs no hardware.\n\n\
+                          Exit codes: 0 success, 1 failure, 64 invalid settings or arguments.";
+/// What stands below the help and in the manual page.
+#[cfg(not(feature = "demo"))]
+const AFTER_HELP: &str = "Without a command, tapo2mqtt runs the bridge.\n\n\
+                          Exit codes: 0 success, 1 failure, 64 invalid settings or arguments.";
+
 /// Bridges TP-Link Tapo plugs and power strips to MQTT.
 #[derive(Debug, Parser)]
 #[command(name = "tapo2mqtt", version, about, long_about = None)]
-#[command(
-    after_help = "Without a command, tapo2mqtt runs the bridge. Try `tapo2mqtt demo` first: it needs no hardware."
-)]
+#[command(after_help = AFTER_HELP)]
 pub struct Cli {
     /// Command; `run` by default.
     #[command(subcommand)]
@@ -147,7 +154,13 @@ pub struct SimulateArgs {
     /// Protocol: KLAP or TPAP.
     #[arg(long, default_value = "KLAP")]
     pub protocol: tapo_simulator::Protocol,
-    /// HTTP address to set faults and read counters. Default: none.
+    /// Number that its ids and its MAC are made from. The same number is the same device. Default: from its address.
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Its name in the app.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// HTTP address to set faults, press buttons and read counters; GET / lists what it can do. Default: none.
     #[arg(long, value_name = "ADDRESS")]
     pub control: Option<std::net::SocketAddr>,
     /// Answer discovery on UDP 20002 of the same address.

@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use tapo2mqtt::{
     cli::Cli,
-    commands::{ExitAction, execute},
+    commands::{BAD_SETTINGS, ExitAction, execute},
     system::program::Program,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,11 @@ fn run() -> io::Result<ExitCode> {
     // It fails only if one is installed already.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     loop {
-        match runtime.block_on(execute(Cli::parse(), &mut hangup, &program)) {
+        let cli = match Cli::try_parse() {
+            Ok(cli) => cli,
+            Err(usage) => return Ok(explain(&usage)),
+        };
+        match runtime.block_on(execute(cli, &mut hangup, &program)) {
             ExitAction::Exit(code) => {
                 // A name look-up that hangs must not hold up the exit.
                 runtime.shutdown_timeout(Duration::from_millis(10));
@@ -56,5 +60,16 @@ fn run() -> io::Result<ExitCode> {
                 error!(%error, "the program cannot be started again; this process goes on");
             }
         }
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments. Only the last is a failure; a supervisor must not try it
+/// again.
+fn explain(usage: &clap::Error) -> ExitCode {
+    let _unwritten = usage.print();
+    if usage.use_stderr() {
+        ExitCode::from(BAD_SETTINGS)
+    } else {
+        ExitCode::SUCCESS
     }
 }

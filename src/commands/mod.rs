@@ -29,8 +29,8 @@ use crate::{
     system::{program::Program, telemetry},
 };
 
-/// Bad settings (sysexits EX_USAGE): starting again will not help.
-const BAD_SETTINGS: u8 = 64;
+/// The exit code for bad settings and arguments (sysexits EX_USAGE): starting again will not help.
+pub const BAD_SETTINGS: u8 = 64;
 
 /// Why a command failed, with the message and the exit code of the process.
 #[derive(Debug, thiserror::Error)]

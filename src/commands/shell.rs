@@ -13,7 +13,8 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), ExitError> {
 }
 
 pub(super) fn man(args: &ManArgs) -> Result<(), ExitError> {
-    let mut program = Cli::command();
+    // `help` has no page of its own.
+    let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
     let wanted = match &args.command {
         None => program,

@@ -1,5 +1,7 @@
 //! `simulate`: one simulated device, to try and test without hardware.
 
+use std::net::SocketAddr;
+
 use jiff::tz::TimeZone;
 use tapo_simulator::{Simulator, serve_control};
 use tokio::{
@@ -15,13 +17,17 @@ use crate::{
 
 pub(super) async fn simulate(args: SimulateArgs, hangup: &mut Signal) -> Result<(), ExitError> {
     telemetry::start(Level::Info, Format::Text, &TimeZone::system())?;
-    let device = Simulator::device(args.profile)
+    let seed = args.seed.unwrap_or_else(|| seed_of(args.address));
+    let mut device = Simulator::device(args.profile)
         .address(args.address)
         .credentials(args.username.clone(), args.password)
         .protocol(args.protocol)
         .discovery(args.discovery)
-        .start()
-        .await?;
+        .seed(seed);
+    if let Some(name) = args.name {
+        device = device.nickname(name);
+    }
+    let device = device.start().await?;
     output::print(&format!(
         "{} of {} listens on {} with {}\n",
         args.profile,
@@ -52,4 +58,10 @@ pub(super) async fn simulate(args: SimulateArgs, hangup: &mut Signal) -> Result<
     }
     device.stop().await;
     Ok(())
+}
+
+/// The same at each start, and another one for each address (FNV-1a).
+fn seed_of(address: SocketAddr) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    address.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }

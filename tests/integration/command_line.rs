@@ -9,12 +9,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
 
 use crate::{
     mosquitto::Mosquitto,
     probe::PATIENCE,
-    process::{Home, SETTINGS_FILE, dead_address, settings},
+    process::{Home, SETTINGS_FILE, dead_address, own_address, settings},
 };
 
 fn printed(output: &Output) -> String {
@@ -173,4 +178,71 @@ async fn variables_that_do_not_count_are_named() {
         errors(&output).lines().last().unwrap().trim(),
         "environment variable TAPO2MQTT__TAPO__PASSWORD: expected a value in UTF-8"
     );
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_not_tried_again() {
+    let home = Home::new("");
+    for arguments in [&["run", "--verbose"][..], &["dance"], &["plan", "--days", "0"]] {
+        let output = home.run_bare(arguments).await;
+        // As bad settings, so that systemd does not start it again.
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{arguments:?}: {}",
+            errors(&output)
+        );
+        assert!(!errors(&output).is_empty());
+    }
+    for arguments in [&["--help"][..], &["--version"], &["plan", "--help"]] {
+        assert_eq!(
+            home.run_bare(arguments).await.status.code(),
+            Some(0),
+            "{arguments:?}"
+        );
+    }
+    let help = printed(&home.run_bare(&["--help"]).await);
+    assert!(help.contains("64 invalid settings or arguments"), "{help}");
+}
+
+#[cfg(feature = "demo")]
+#[tokio::test]
+async fn each_simulated_device_is_another_one() {
+    let shown = async |arguments: &[&str]| {
+        let address = own_address();
+        let (device, control) = (format!("{address}:8081"), format!("{address}:8091"));
+        let own = [
+            "simulate",
+            "--profile",
+            "P110",
+            "--address",
+            &device,
+            "--control",
+            &control,
+        ];
+        let process = Home::new("").start_with(&[&own[..], arguments].concat());
+        process.wrote("faults and counters").await;
+        let mut stream = TcpStream::connect(&control).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        process.terminate();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str::<Value>(body).unwrap()
+    };
+    let (one, other) = (shown(&[]).await, shown(&["--name", "Boiler"]).await);
+    assert_ne!(one["devices"][0]["mac"], other["devices"][0]["mac"]);
+    let (seven, again) = (shown(&["--seed", "7"]).await, shown(&["--seed", "7"]).await);
+    assert_eq!(seven["devices"][0]["device_id"], again["devices"][0]["device_id"]);
+    // What it can do is listed, and documented.
+    let paths = one["paths"].as_object().unwrap();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulate.md")).unwrap();
+    assert!(paths.contains_key("POST /press/{position}"), "{paths:?}");
+    for path in paths.keys() {
+        assert!(
+            page.contains(&format!("| `{path}` |")),
+            "{path} is not in docs/simulate.md"
+        );
+    }
 }

@@ -73,6 +73,8 @@ async fn every_command_has_a_manual_page() {
             "{command}: {page}"
         );
     }
+    // No page refers to one that is not there.
+    assert_eq!(page.matches("(1)").count(), commands().len(), "{page}");
     assert_eq!(output(&["man", "dance"]).await, (Some(1), String::new()));
 }
 

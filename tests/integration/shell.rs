@@ -41,6 +41,14 @@ async fn the_shell_examples_work() {
     let refused = script(&bridge, "set", &["demo-plug", "MAYBE"]).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
 
+    // Without what it needs, each says what that is.
+    for name in ["set", "state", "request", "wait-for"] {
+        let usage = script(&bridge, name, &[]).await;
+        assert_eq!(usage.status.code(), Some(64), "{usage:?}");
+        let text = String::from_utf8_lossy(&usage.stderr);
+        assert!(text.starts_with(&format!("usage: {name} ")), "{usage:?}");
+    }
+
     // Taken in before the state is asked for.
     bridge.barrier().await;
     let state = script(&bridge, "state", &["demo-plug"]).await;

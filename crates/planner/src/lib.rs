@@ -32,9 +32,11 @@ pub mod sun_days;
 pub mod sun_range;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 pub mod units;
 pub mod window;
 
 pub use ids::{DeviceId, GroupId, OutletKey, OutletPath, SLUG_MAX, ScheduleId, SensorId, Slug, SlugError};
 pub use now::{Now, Steady};
 pub use power::Power;
+pub use text::shortened;

@@ -18,7 +18,7 @@ use crate::{
     },
     system::telemetry::Level,
 };
-use planner::{DeviceId, GroupId, OutletKey, Power, plan::Vacation};
+use planner::{DeviceId, GroupId, OutletKey, Power, plan::Vacation, shortened};
 
 /// What only a reload changes while the process runs.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl<'a> LastError<'a> {
         let message = format!("{name}: {}", error.message);
         Self {
             code: Some(error.code),
-            message: Some(message.chars().take(STATE_TEXT_MAX).collect()),
+            message: Some(shortened(message, STATE_TEXT_MAX)),
             device: Some(&report.id),
             at: Some(now),
         }
@@ -176,7 +176,7 @@ impl<'a> LastError<'a> {
     pub(crate) fn of_settings(why: &str, now: Timestamp) -> Self {
         Self {
             code: Some(ErrorCode::InvalidSettings),
-            message: Some(why.chars().take(STATE_TEXT_MAX).collect()),
+            message: Some(shortened(why.to_owned(), STATE_TEXT_MAX)),
             device: None,
             at: Some(now),
         }

@@ -1,6 +1,6 @@
 //! A small HTTP endpoint to watch and disturb devices.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -35,7 +35,7 @@ const RETRY: Duration = Duration::from_millis(50);
 ///
 /// | request | body | does |
 /// |---|---|---|
-/// | `GET /` | | `{"devices": [..]}`, each as below |
+/// | `GET /` | | `{"devices": [..]}`, each as below, and `{"paths": [..]}`, this table |
 /// | `POST /faults` | a [`Fault`] | switches it on |
 /// | `DELETE /faults` | | switches all faults off |
 /// | `DELETE /faults/{kind}` | | switches one off, for example `/faults/latency` |
@@ -100,6 +100,35 @@ async fn respond(
     response.headers_mut().insert(CONTENT_TYPE, json);
     Ok(response)
 }
+
+/// What there is beside `GET /`, for people.
+const PATHS: [(&str, &str); 10] = [
+    (
+        "POST /faults",
+        "switches a fault on: {\"fault\": \"close_after_reply\"}",
+    ),
+    ("DELETE /faults", "switches all faults off"),
+    (
+        "DELETE /faults/{kind}",
+        "switches one fault off, such as /faults/latency",
+    ),
+    ("DELETE /counters", "counts from zero again"),
+    ("POST /press/{position}", "presses the button of an outlet"),
+    ("POST /overload/{position}", "drops the relay of an outlet"),
+    (
+        "POST /watts/{position}",
+        "plugs in another load: {\"watts\": 12.5}",
+    ),
+    (
+        "POST /advance",
+        "moves the clock of the device ahead: {\"seconds\": 3600}",
+    ),
+    ("POST /reboot", "goes away for a while: {\"seconds\": 2.5}"),
+    (
+        "POST /move",
+        "moves to another address: {\"address\": \"127.0.0.1:8082\"}",
+    ),
+];
 
 /// Why a control request cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -183,7 +212,8 @@ async fn act(
         .collect();
     if head.method == Method::GET && path.is_empty() {
         let devices: Vec<Shown> = devices.iter().map(show).collect();
-        return Ok(json!({ "devices": devices }));
+        let paths: BTreeMap<_, _> = PATHS.into_iter().collect();
+        return Ok(json!({ "devices": devices, "paths": paths }));
     }
     let device = chosen(devices, head.uri.query())?;
     match (head.method.as_str(), path.as_slice()) {

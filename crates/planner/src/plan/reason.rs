@@ -15,6 +15,7 @@ use crate::{
     readings::Known,
     rules::{Limit, Limits},
     safety::{Block, Cause},
+    shortened,
 };
 
 /// Why, in one sentence of at most [`Reason::MAX`] characters.
@@ -28,19 +29,7 @@ impl Reason {
 
     /// Cuts a text that is too long.
     pub fn new(text: impl Into<String>) -> Self {
-        let mut text = text.into();
-        // Most are so short that no character need be counted.
-        if text.len() > Self::MAX
-            && let Some((cut, _)) = text.char_indices().nth(Self::MAX)
-        {
-            let room = text
-                .char_indices()
-                .nth(Self::MAX - 1)
-                .map_or(cut, |(last, _)| last);
-            text.truncate(room);
-            text.push('…');
-        }
-        Self(text)
+        Self(shortened(text.into(), Self::MAX))
     }
 
     /// The text.
