@@ -1,22 +1,26 @@
-//! `check`: the settings, the broker and every device, tried once and shown in a table.
+//! `check`: the settings and all that they name, tried once and shown in a table.
 
-use std::{sync::Arc, time::Duration};
+mod row;
+
+use std::{io, path, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
+use self::row::{Row, table};
 use super::{ExitError, load, output, permissions::permissions, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
     config::{self, Settings},
     devices::{Seen, look},
+    domain::command_error::CommandError,
     mqtt::{
-        link::{RetainedProbe, probe_retained},
+        link::{LinkError, RetainedProbe, Topic, probe_retained},
         link_options,
     },
-    system::{clock::Clock, tasks::Tasks},
+    system::{clock::Clock, tasks::Tasks, telemetry},
 };
-use planner::{rules::Rules, sun_days::SunDays};
+use planner::{DeviceId, OutletKey, OutletPath, rules::Rules, sensor::SensorSpec, sun_days::SunDays};
 
 /// How long the broker may take to let us in.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);
@@ -24,47 +28,21 @@ const BROKER_BUDGET: Duration = Duration::from_secs(5);
 /// How far ahead the windows of schedules are looked at.
 const YEAR: usize = 366;
 
-/// One line of the table.
-struct Row {
-    what: String,
-    result: Result<String, String>,
-    /// Nothing is wrong, but somebody should know it.
-    is_note: bool,
-}
-
-impl Row {
-    fn new(what: impl Into<String>, result: Result<String, String>) -> Self {
-        Self {
-            what: what.into(),
-            result,
-            is_note: false,
-        }
-    }
-
-    fn note(what: impl Into<String>, text: String) -> Self {
-        Self {
-            is_note: true,
-            ..Self::new(what, Ok(text))
-        }
-    }
-}
-
 pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     let settings = load(args)?;
-    let file = args
-        .config
-        .as_ref()
-        .map_or("built-in defaults and environment".into(), |file| {
-            file.display().to_string()
-        });
-    let mut rows = vec![Row::new("settings", Ok(file))];
+    let mut rows = vec![Row::new("settings", Ok(file(args)))];
     let ignored = config::ignored_variables(&sources(args));
     rows.extend(ignored.into_iter().map(|text| Row::note("environment", text)));
+    rows.push(zone(&settings.rules));
+    rows.extend(state_file(&settings));
     let (broker, state) = broker(&settings).await?;
     rows.push(Row::new("broker", broker));
     if let Some(state) = state {
         let permissions = permissions(&settings, &state, BROKER_BUDGET).await?;
         rows.push(Row::new("permissions", permissions));
+        for sensor in &settings.rules.sensors {
+            rows.push(sensor_row(&settings, sensor).await?);
+        }
     }
     rows.extend(devices(&settings).await);
     rows.extend(schedules(&settings.rules));
@@ -73,14 +51,47 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
             "no Tapo account: set tapo.username and tapo.password; until then the bridge runs in setup mode";
         rows.push(Row::new("account", Err(why.to_owned())));
     }
-    output::print(&table(&rows))?;
-    match rows.iter().filter(|row| row.result.is_err()).count() {
+    output::print(&table(&rows, telemetry::has_color(&io::stdout())))?;
+    match rows.iter().filter(|row| row.failed()).count() {
         0 => Ok(()),
         failed => Err(ExitError::Unwell(format!(
             "{failed} of {} checks failed",
             rows.len()
         ))),
     }
+}
+
+/// Which file, wherever the command was started.
+fn file(args: &SettingsArgs) -> String {
+    args.config.as_ref().map_or(
+        "built-in defaults and environment; --config names a file".into(),
+        |file| {
+            let absolute = path::absolute(file);
+            absolute.as_ref().unwrap_or(file).display().to_string()
+        },
+    )
+}
+
+/// The time zone of all schedules. A machine or container that was not told has UTC.
+fn zone(rules: &Rules) -> Row {
+    let zone = &rules.location.zone;
+    let name = zone.iana_name().unwrap_or("that of the system");
+    let now = Clock::system().now().to_zoned(zone.clone());
+    let text = format!("{name}, where it is {}", now.strftime("%F %R"));
+    let has_schedules = rules.groups.iter().any(|group| !group.schedules.is_empty());
+    if has_schedules && matches!(name, "UTC" | "Etc/UTC") {
+        let hint = "set location.timezone or TZ if the times of your schedules are local";
+        return Row::note("time zone", format!("{text}; {hint}"));
+    }
+    Row::new("time zone", Ok(text))
+}
+
+/// What must survive a restart needs a file that can be written.
+fn state_file(settings: &Settings) -> Option<Row> {
+    let location = settings.state_location()?;
+    let shown = location.file.display().to_string();
+    let result = location.check().map(|()| shown);
+    Some(Row::new("state file", result))
 }
 
 /// Whether the broker accepts the connection, and then what `bridge/state` holds.
@@ -111,6 +122,32 @@ async fn broker(settings: &Settings) -> Result<(Result<String, String>, Option<V
     })
 }
 
+/// The retained value of a sensor. Without one its conditions are unknown until it is published.
+async fn sensor_row(settings: &Settings, sensor: &SensorSpec) -> Result<Row, ExitError> {
+    let what = format!("sensor {}", sensor.id);
+    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    let topic = Topic::try_from(sensor.topic.clone())
+        .map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
+    let found = probe_retained(options, &topic, BROKER_BUDGET)
+        .await
+        .map_err(StartError::from)?;
+    let topic = &sensor.topic;
+    Ok(match found {
+        RetainedProbe::Payload(payload) => match sensor.decode(&payload) {
+            Ok(value) => Row::new(
+                what,
+                Ok(format!("{topic}: {value} {}", sensor.unit).trim_end().to_owned()),
+            ),
+            Err(error) => Row::new(what, Err(format!("{topic}: {error}"))),
+        },
+        RetainedProbe::Empty => Row::note(
+            what,
+            format!("{topic}: no retained value; unknown until it is published"),
+        ),
+        RetainedProbe::Failed(fault) => Row::new(what, Err(format!("{topic}: {fault}"))),
+    })
+}
+
 /// Tries all devices at the same time: one that hangs does not hold up the table.
 async fn devices(settings: &Settings) -> Vec<Row> {
     let tasks = Tasks::default();
@@ -131,7 +168,7 @@ async fn devices(settings: &Settings) -> Vec<Row> {
     let mut rows = Vec::new();
     for (device, looking) in looks {
         let result = match looking.await {
-            Ok(Ok(seen)) => match settings.rules.strip_as_outlet(&device.id, seen.outlets.len()) {
+            Ok(Ok(seen)) => match missing_outlets(settings, &device.id, &seen) {
                 Some(wrong) => Err(wrong),
                 None => Ok(described(&device.address, &seen)),
             },
@@ -140,7 +177,41 @@ async fn devices(settings: &Settings) -> Vec<Row> {
         };
         rows.push(Row::new(format!("device {}", device.id), result));
     }
+    if rows.is_empty() {
+        let hint = "none is configured; `tapo2mqtt discover` lists those on the network, ready to paste";
+        rows.push(Row::note("devices", hint.to_owned()));
+    }
     rows
+}
+
+/// The outlets that settings name and the device does not have.
+fn missing_outlets(settings: &Settings, id: &DeviceId, seen: &Seen) -> Option<String> {
+    let devices = settings.outlet_names();
+    let named = devices.get(id)?;
+    let positions: Vec<u8> = match seen.outlets.as_slice() {
+        [_] => Vec::new(),
+        several => several.iter().filter_map(|(position, _)| *position).collect(),
+    };
+    let key_at = |position: u8| -> Option<OutletKey> {
+        let own = named.iter().find(|(_, other)| **other == position);
+        own.map_or_else(|| position.to_string().parse().ok(), |(key, _)| Some(key.clone()))
+    };
+    let keys: Vec<OutletKey> = positions.iter().copied().filter_map(key_at).collect();
+    let members = settings.rules.groups.iter().flat_map(|group| {
+        let own = group.outlets.iter().filter(|path| path.device == *id);
+        own.map(move |path| (format!("group {}", group.id), path.clone()))
+    });
+    let blocks = named.keys().map(|key| {
+        let path = OutletPath::outlet(id.clone(), key.clone());
+        ("[[device.outlet]]".to_owned(), path)
+    });
+    let missing = members.chain(blocks).filter_map(|(place, path)| {
+        let key = path.outlet.as_ref()?;
+        (!keys.contains(key))
+            .then(|| format!("{place}: {}", CommandError::unknown_outlet(&path, &keys).message))
+    });
+    let missing: Vec<String> = missing.collect();
+    (!missing.is_empty()).then(|| missing.join("; "))
 }
 
 /// With its names in the app: they identify the plug.
@@ -177,17 +248,4 @@ fn schedules(rules: &Rules) -> Vec<Row> {
         (!days.is_none()).then(|| Row::note(what, days.to_string()))
     });
     rows.flatten().collect()
-}
-
-fn table(rows: &[Row]) -> String {
-    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
-    let line = |row: &Row| {
-        let (word, text) = match &row.result {
-            Ok(text) if row.is_note => ("note", text),
-            Ok(text) => ("ok", text),
-            Err(text) => ("failed", text),
-        };
-        format!("{:<width$}  {word:<6}  {text}\n", row.what)
-    };
-    rows.iter().map(line).collect()
 }

@@ -59,21 +59,12 @@ fn as_settings(device: &Discovered) -> String {
         .filter(char::is_ascii_hexdigit)
         .skip(6)
         .collect();
-    let comment = if is_outlet(device) {
-        ""
-    } else {
-        "# not a plug or strip: "
+    let (remark, comment) = match device.obstacle() {
+        Some(obstacle) => (format!("# {obstacle}\n"), "# "),
+        None => (String::new(), ""),
     };
     format!(
-        "{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n\n",
+        "{remark}{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n\n",
         device.address()
     )
-}
-
-/// `SMART.TAPOPLUG`, `SMART.KASAPLUG` and strips, which return the same.
-fn is_outlet(device: &Discovered) -> bool {
-    device
-        .device_type
-        .as_deref()
-        .is_none_or(|kind| kind.contains("PLUG"))
 }

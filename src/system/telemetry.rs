@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal},
     panic,
     str::FromStr,
     sync::{
@@ -136,6 +136,13 @@ impl LogLevel {
     }
 }
 
+/// Whether what is written there may have colors: a terminal, unless NO_COLOR is set (no-color.org) or it is a dumb one.
+pub fn has_color(stream: &impl IsTerminal) -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
 /// Starts logging to standard error, with the time in a zone. A second call in one process keeps the first one's format.
 ///
 /// # Errors
@@ -150,7 +157,7 @@ pub fn start(level: Level, format: Format, zone: &TimeZone) -> io::Result<LogLev
     let lines = fmt::layer()
         .with_writer(|| &LINES)
         .with_timer(LocalTime::new(zone.clone()))
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(has_color(&io::stderr()));
     let lines = match format {
         Format::Text => lines.with_target(false).fmt_fields(LogFields).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),

@@ -4,15 +4,19 @@ use std::{
     ffi::OsStr,
     fs,
     io::pipe,
+    net::Ipv4Addr,
     os::unix::ffi::OsStrExt as _,
     process::{Output, Stdio},
 };
 
 use serde_json::{Value, json};
+use tapo_simulator::{Profile, Simulator};
+use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     process::Command,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -244,5 +248,182 @@ async fn each_simulated_device_is_another_one() {
             page.contains(&format!("| `{path}` |")),
             "{path} is not in docs/simulate.md"
         );
+    }
+}
+
+/// The line of the table about something: its result and its text.
+fn row<'a>(table: &'a str, what: &str) -> (&'a str, &'a str) {
+    let line = table.lines().find(|line| line.starts_with(&format!("{what}  ")));
+    let line = line.unwrap_or_else(|| panic!("no {what} in {table}"));
+    let rest = line.strip_prefix(what).unwrap().trim_start();
+    let (result, text) = rest.split_once(' ').unwrap();
+    (result, text.trim())
+}
+
+#[tokio::test]
+async fn check_finds_outlets_that_a_device_does_not_have() {
+    let broker = Mosquitto::start().await;
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let whole = Simulator::strip(Profile::P300).start().await.unwrap();
+    let devices = [
+        ("heater", plug.address()),
+        ("whole", whole.address()),
+        ("mats", mats.address()),
+    ];
+    let rest = r#"
+        [[device.outlet]]
+        position = 9
+        id = "left"
+        [[group]]
+        id = "driveway"
+        outlets = ["heater/1", "mats/7", "mats/4", "whole"]
+    "#;
+    let output = Home::new(&(settings(broker.address(), &devices) + rest))
+        .run(&["check"])
+        .await;
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert_eq!(
+        row(&table, "device heater"),
+        (
+            "failed",
+            "group driveway: heater/1 does not exist: heater is a plug; leave the outlet out"
+        )
+    );
+    assert_eq!(
+        row(&table, "device mats"),
+        (
+            "failed",
+            "group driveway: mats/7 does not exist; mats has the outlets 1, 2, 3, 4; [[device.outlet]]: mats/left does not \
+             exist; mats has the outlets 1, 2, 3, 4"
+        )
+    );
+    // A strip stands for all its outlets.
+    assert_eq!(row(&table, "device whole").0, "ok", "{table}");
+}
+
+#[tokio::test]
+async fn check_looks_at_all_that_settings_name() {
+    let broker = Mosquitto::start().await;
+    let probe = broker.probe().await;
+    probe.publish_retained("weather/outdoor", "{\"t\": -3.5}").await;
+    probe.publish_retained("weather/broken", "soon").await;
+    let rest = r#"
+        [state]
+        file = "/proc/tapo2mqtt-state.json"
+        [location]
+        timezone = "Europe/Berlin"
+        [[sensor]]
+        id = "outdoor"
+        topic = "weather/outdoor"
+        pointer = "/t"
+        unit = "°C"
+        [[sensor]]
+        id = "broken"
+        topic = "weather/broken"
+        [[sensor]]
+        id = "silent"
+        topic = "weather/silent"
+    "#;
+    let home = Home::new(&(settings(broker.address(), &[]) + rest));
+    let output = home.run(&["check"]).await;
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    // Wherever it was started.
+    let file = home.file().display().to_string();
+    assert!(
+        file.ends_with(row(&table, "settings").1) && row(&table, "settings").1.starts_with('/'),
+        "{table}"
+    );
+    assert!(
+        row(&table, "time zone")
+            .1
+            .starts_with("Europe/Berlin, where it is 20"),
+        "{table}"
+    );
+    let (result, why) = row(&table, "state file");
+    assert!(
+        result == "failed" && why.contains("/proc/tapo2mqtt-state.json"),
+        "{table}"
+    );
+    assert_eq!(row(&table, "sensor outdoor"), ("ok", "weather/outdoor: -3.5 °C"));
+    assert_eq!(
+        row(&table, "sensor broken"),
+        (
+            "failed",
+            "weather/broken: value is neither a number nor a boolean"
+        )
+    );
+    assert_eq!(row(&table, "sensor silent").0, "note", "{table}");
+    let (result, hint) = row(&table, "devices");
+    assert!(
+        result == "note" && hint.contains("`tapo2mqtt discover`"),
+        "{table}"
+    );
+}
+
+#[tokio::test]
+async fn check_has_colors_on_a_terminal_only() {
+    let home = Home::new(&settings(dead_address(), &[]));
+    let in_terminal = async |variables: &str| {
+        let program = env!("CARGO_BIN_EXE_tapo2mqtt");
+        let command = format!("env -i {variables} {program} --config {SETTINGS_FILE} check");
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null());
+        script.current_dir(home.file().parent().unwrap());
+        printed(&finish(script, Stdio::piped()).await)
+    };
+    let red = "\u{1b}[31mfailed";
+    assert!(in_terminal("TERM=xterm").await.contains(red));
+    for plain in ["TERM=xterm NO_COLOR=1", "TERM=dumb"] {
+        let table = in_terminal(plain).await;
+        assert!(
+            table.contains("failed") && !table.contains('\u{1b}'),
+            "{plain}: {table}"
+        );
+    }
+    assert!(!printed(&home.run(&["check"]).await).contains('\u{1b}'));
+}
+
+/// Something that answers discovery, and nothing else.
+async fn announce(address: Ipv4Addr, result: Value) -> JoinHandle<()> {
+    let socket = UdpSocket::bind((address, 20002)).await.unwrap();
+    let answer = [&[0; 16][..], json!({ "result": result }).to_string().as_bytes()].concat();
+    Tasks::default().spawn("announce", async move {
+        let mut buffer = [0; 2048];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer).await {
+            socket.send_to(&answer, from).await.unwrap();
+        }
+    })
+}
+
+#[tokio::test]
+async fn discover_check_and_the_manual_say_the_same() {
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md")).unwrap();
+    let smart = |protocol: &str, factory: bool| {
+        json!({"device_type": "SMART.TAPOPLUG", "device_model": "P100(EU)", "mac": "AA-BB-CC-DD-EE-FF",
+            "factory_default": factory, "mgt_encrypt_schm": {"encrypt_type": protocol, "http_port": 80}})
+    };
+    let kind = |kind: &str| json!({"device_type": kind, "mgt_encrypt_schm": {"encrypt_type": "KLAP"}});
+    for (answer, message) in [
+        (smart("AES", false), "old firmware with the AES login"),
+        (smart("KLAP", true), "not set up yet"),
+        (kind("IOT.SMARTPLUGSWITCH"), "an older Kasa device (IOT protocol)"),
+        (kind("SMART.TAPOBULB"), "not a plug, a power strip or a switch"),
+    ] {
+        assert!(manual.contains(&format!("| `{message}`")), "{message}");
+        let address = own_address();
+        let device = announce(address, answer).await;
+        let home = Home::new(&settings(dead_address(), &[("heater", (address, 80).into())]));
+        let target = address.to_string();
+        let list = printed(&home.run(&["discover", "--target", &target, "--wait", "1"]).await);
+        assert!(list.contains(&format!("# {message}")), "{list}");
+        // What cannot be used is not ready to paste.
+        assert!(!list.contains("\n[[device]]"), "{list}");
+        let table = printed(&home.run(&["check"]).await);
+        let (result, why) = row(&table, "device heater");
+        assert!(result == "failed" && why.contains(message), "{table}");
+        device.abort();
     }
 }

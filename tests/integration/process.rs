@@ -662,21 +662,6 @@ async fn check_shows_the_names_in_the_app() {
 }
 
 #[tokio::test]
-async fn check_finds_a_strip_that_a_group_has_as_one_outlet() {
-    let broker = Mosquitto::start().await;
-    let mats = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let group = "[[group]]\nid = \"driveway\"\noutlets = [\"mats\"]\n";
-    let settings = settings(broker.address(), &[("mats", mats.address())]);
-    let output = Home::new(&(settings + group)).run(&["check"]).await;
-    let table = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{table}");
-    assert!(
-        row(&table, "device mats").contains("name its outlets instead: mats/1, mats/2"),
-        "{table}"
-    );
-}
-
-#[tokio::test]
 async fn without_an_account_it_waits_in_setup_mode() {
     let broker = Mosquitto::start().await;
     let probe = broker.probe().await;

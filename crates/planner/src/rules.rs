@@ -6,8 +6,7 @@ pub use crate::limits::{Limit, LimitChanges, Limits};
 pub use schedule::{CatchUp, Priority, Schedule};
 
 use crate::{
-    DeviceId, GroupId, OutletPath, energy_rules::EnergyRules, location::Location, period::Period,
-    sensor::SensorSpec,
+    GroupId, OutletPath, energy_rules::EnergyRules, location::Location, period::Period, sensor::SensorSpec,
 };
 
 /// Everything the planner decides by that a person wrote down.
@@ -30,23 +29,6 @@ impl Rules {
     /// The group an outlet belongs to.
     pub fn group_of(&self, outlet: &OutletPath) -> Option<&Group> {
         self.groups.iter().find(|group| group.outlets.contains(outlet))
-    }
-
-    /// What is wrong with the group that names a device as one outlet, though it has several.
-    pub fn strip_as_outlet(&self, device: &DeviceId, outlets: usize) -> Option<String> {
-        // Asked for each report of each plug too, so that must not walk all groups.
-        if outlets <= 1 {
-            return None;
-        }
-        let group = self.group_of(&OutletPath::device(device.clone()))?;
-        let names: Vec<String> = (1..=outlets)
-            .map(|position| format!("{device}/{position}"))
-            .collect();
-        Some(format!(
-            "{device} is a strip, and group {} has it as one outlet; name its outlets instead: {}",
-            group.id,
-            names.join(", ")
-        ))
     }
 }
 

@@ -104,6 +104,9 @@ fn member(value: &Value) -> Result<SensorValue, DecodeError> {
 
 fn plain(text: &str) -> Result<SensorValue, DecodeError> {
     let text = text.trim();
+    // A string of JSON is the value in quotes.
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let text = quoted.map_or(text, str::trim);
     match text.to_ascii_lowercase().as_str() {
         "true" | "on" => return Ok(SensorValue::Boolean(true)),
         "false" | "off" => return Ok(SensorValue::Boolean(false)),
@@ -264,7 +267,13 @@ mod tests {
     #[test]
     fn a_plain_payload_is_a_number_or_a_boolean() {
         let plain = sensor(None);
-        for (payload, number) in [("21.5", 21.5), (" -3\n", -3.0), ("0", 0.0), ("1e2", 100.0)] {
+        for (payload, number) in [
+            ("21.5", 21.5),
+            (" -3\n", -3.0),
+            ("0", 0.0),
+            ("1e2", 100.0),
+            ("\"21.5\"\n", 21.5),
+        ] {
             assert_eq!(
                 plain.decode(payload.as_bytes()),
                 Ok(SensorValue::Number(number)),

@@ -57,6 +57,8 @@ pub struct Discovered {
     pub http_port: Option<u16>,
     /// The announced type: `SMART.TAPOPLUG`, `SMART.KASAPLUG`...
     pub device_type: Option<String>,
+    /// Whether nobody has set it up in the app yet.
+    pub factory_default: bool,
 }
 
 impl Discovered {
@@ -65,6 +67,27 @@ impl Discovered {
         match self.http_port {
             Some(port) if port != 80 => SocketAddr::new(self.ip, port).to_string(),
             _ => self.ip.to_string(),
+        }
+    }
+
+    /// Why the bridge cannot use it, and what to do.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let kind = self.device_type.as_deref().unwrap_or("PLUG");
+        let is_aes = self.protocol.as_deref() == Some("AES");
+        if kind.starts_with("IOT.") {
+            Some(
+                "an older Kasa device (IOT protocol), which is not supported; use Home Assistant's TP-Link integration",
+            )
+        } else if !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
+            Some("not a plug, a power strip or a switch; nothing else is supported")
+        } else if self.factory_default {
+            Some("not set up yet; add the device in the Tapo app first")
+        } else if is_aes {
+            Some(
+                "old firmware with the AES login, which is not supported; update the firmware in the Tapo app",
+            )
+        } else {
+            None
         }
     }
 
@@ -80,6 +103,7 @@ impl Discovered {
             protocol: text("/result/mgt_encrypt_schm/encrypt_type"),
             http_port: port.and_then(|port| u16::try_from(port).ok()),
             device_type: text("/result/device_type"),
+            factory_default: message.pointer("/result/factory_default") == Some(&Value::Bool(true)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    discovery::DiscoveryCache,
+    discovery::{Discovered, DiscoveryCache, LISTEN, discover},
     fault::Fault,
     first_answer,
     identity::KnownIdentity,
@@ -184,6 +184,19 @@ pub struct Seen {
     pub outlets: Vec<(Option<u8>, Option<String>)>,
 }
 
+/// A fault as text. A device that cannot be used at all says why in its answer to discovery.
+async fn explained(fault: Fault, address: &str) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    if let (Ok(ip), false) = (ip, fault == Fault::NoAccount) {
+        let answers = discover(&[ip], LISTEN).await;
+        if let Some(obstacle) = answers.first().and_then(Discovered::obstacle) {
+            return obstacle.to_owned();
+        }
+    }
+    fault.to_string()
+}
+
 /// Logs in once and reads the device, to check the settings. No retries.
 ///
 /// # Errors
@@ -197,7 +210,10 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         limit: request,
     };
     let opened = opening.run(DiscoveryCache::default()).await;
-    let opened = opened.map_err(|failure| failure.fault.to_string())?;
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return Err(explained(failure.fault, &config.address).await),
+    };
     let device = DeviceReading::of(&opened.info);
     let expected = config.mac.as_deref().map(KnownIdentity::of_mac);
     if let Some(other) = expected.and_then(|expected| expected.mismatch(&device)) {
