@@ -125,7 +125,7 @@ impl Connection {
     /// Logs in and reads what the device is and the state of its outlets.
     ///
     /// # Errors
-    /// The fault, also if another device answers, or one that another worker serves. The session of a device that cannot
+    /// The fault, also if another device answers, or one that has another id. The session of a device that cannot
     /// be read stays open.
     pub(in crate::devices) async fn open(
         &mut self,
@@ -154,7 +154,7 @@ impl Connection {
         }
         let mut identity = self.identity.clone();
         identity.learn(&reading);
-        if let Err(other) = self.identities.serve(&self.settings.config, &identity) {
+        if let Err(other) = self.identities.learn(&self.settings.config, &identity) {
             return Ok(Err(Fault::SameDevice(other)));
         }
         self.identity = identity;

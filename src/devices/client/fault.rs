@@ -50,7 +50,7 @@ pub(in crate::devices) enum Fault {
     /// The device has no relay that the bridge can switch: a hub, a chime, a fan. Its model.
     #[error("a {0} has no outlet that can be switched; remove it from the settings")]
     NoOutlets(String),
-    /// Another configured device is this device.
+    /// This device has another id already.
     #[error("this is the same device as {0}; remove one of the two from the settings")]
     SameDevice(DeviceId),
     /// The login was refused because local control by third parties is off.

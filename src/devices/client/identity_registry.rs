@@ -1,9 +1,6 @@
 //! Which device each configured id stands for, shared by the workers and kept in the state file.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use planner::DeviceId;
 use serde::{Deserialize, Serialize};
@@ -23,105 +20,89 @@ pub struct IdentifiedDevice {
     identity: KnownIdentity,
 }
 
-/// The devices as they were identified, and which worker serves each. Clones share it.
-#[derive(Debug, Clone)]
-pub(in crate::devices) struct IdentityRegistry {
-    kept: Section<IdentifiedDevices>,
-    served: Arc<Mutex<BTreeMap<DeviceId, Served>>>,
+impl IdentifiedDevice {
+    /// Whether the settings of its id still mean it.
+    fn is_meant_by(&self, config: &DeviceConfig) -> bool {
+        let mac = config.mac.as_deref();
+        config.address == self.address && mac.is_none_or(|mac| self.identity.mac() == Some(mac))
+    }
+
+    /// Whether the settings of another id name it.
+    fn is_named_by(&self, config: &DeviceConfig) -> bool {
+        config.mac.is_some() && config.mac.as_deref() == self.identity.mac()
+    }
 }
 
-#[derive(Debug)]
-struct Served {
-    identity: KnownIdentity,
-    /// The settings under which it is served.
-    config: DeviceConfig,
-}
+/// The devices as they were identified. A device that has an id gets no other one. Clones share it.
+#[derive(Debug, Clone)]
+pub(in crate::devices) struct IdentityRegistry(Section<IdentifiedDevices>);
 
 impl IdentityRegistry {
     /// With what an earlier run learned.
     pub(in crate::devices) fn new(kept: Section<IdentifiedDevices>) -> Self {
-        Self {
-            kept,
-            served: Arc::default(),
-        }
+        Self(kept)
     }
 
-    /// Takes the configured devices, before their workers do. One that is removed, or that has another address or MAC, is
-    /// not served any more. One with a new id at the same address is the same device.
+    /// Takes the configured devices, before their workers do. What the settings do not mean any more is forgotten. One with
+    /// a new id at the same address is the same device.
     pub(in crate::devices) fn configure(&self, devices: &[DeviceConfig]) {
         let find = |id: &DeviceId| devices.iter().find(|device| device.id == *id);
-        self.lock()
-            .retain(|id, served| find(id).is_some_and(|device| !device.means_another(&served.config)));
-        self.kept.update(|kept| {
-            let removed: BTreeSet<DeviceId> = kept.keys().filter(|id| find(id).is_none()).cloned().collect();
-            for id in &removed {
-                let Some(known) = kept.remove(id) else {
-                    continue;
-                };
+        self.0.update(|kept| {
+            let before = kept.clone();
+            for (_, known) in before.iter().filter(|(id, _)| find(id).is_none()) {
                 let renamed = devices.iter().find(|device| device.address == known.address);
                 if let Some(renamed) = renamed {
-                    kept.entry(renamed.id.clone()).or_insert(known);
+                    kept.entry(renamed.id.clone()).or_insert_with(|| known.clone());
                 }
             }
-            !removed.is_empty()
+            kept.retain(|id, known| {
+                let mut others = devices.iter().filter(|device| device.id != *id);
+                find(id).is_some_and(|device| known.is_meant_by(device))
+                    && !others.any(|other| known.is_named_by(other))
+            });
+            before != *kept
         });
     }
 
     /// Which device is meant, as far as the settings and earlier logins show.
     pub(in crate::devices) fn of(&self, config: &DeviceConfig) -> KnownIdentity {
-        let mut identity = KnownIdentity::default();
-        self.kept.update(|kept| {
-            let known = kept
-                .get(&config.id)
-                .filter(|known| known.address == config.address);
-            identity = known.map(|known| known.identity.clone()).unwrap_or_default();
+        let mut identity = None;
+        self.0.update(|kept| {
+            let known = kept.get(&config.id).filter(|known| known.is_meant_by(config));
+            identity = known.map(|known| known.identity.clone());
             false
         });
-        match &config.mac {
-            Some(mac) if identity.mac() != Some(mac) => KnownIdentity::of_mac(mac),
-            _ => identity,
-        }
+        let named = || config.mac.as_deref().map(KnownIdentity::of_mac);
+        identity.or_else(named).unwrap_or_default()
     }
 
     /// The worker of a device logged in to it.
     ///
     /// # Errors
-    /// The id whose worker serves this device already.
-    pub(in crate::devices) fn serve(
+    /// The id that this device has already.
+    pub(in crate::devices) fn learn(
         &self,
         config: &DeviceConfig,
         identity: &KnownIdentity,
     ) -> Result<(), DeviceId> {
-        let mut served = self.lock();
-        let same = |(id, other): &(&DeviceId, &Served)| {
-            **id != config.id && other.identity.is_same(identity) == Some(true)
-        };
-        if let Some((other, _)) = served.iter().find(same) {
-            return Err(other.clone());
-        }
-        served.insert(
-            config.id.clone(),
-            Served {
-                identity: identity.clone(),
-                config: config.clone(),
-            },
-        );
-        drop(served);
         let known = IdentifiedDevice {
             address: config.address.clone(),
             identity: identity.clone(),
         };
-        self.kept.update(|kept| {
+        let mut result = Ok(());
+        self.0.update(|kept| {
+            let same = |(id, other): &(&DeviceId, &IdentifiedDevice)| {
+                **id != config.id && other.identity.is_same(identity) == Some(true)
+            };
+            if let Some((other, _)) = kept.iter().find(same) {
+                result = Err(other.clone());
+                return false;
+            }
             let changed = kept.get(&config.id) != Some(&known);
             kept.insert(config.id.clone(), known);
             changed
         });
-        Ok(())
-    }
-
-    /// Held for a few instructions at a time, never over an await.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Served>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        result
     }
 }
 
@@ -148,7 +129,7 @@ mod tests {
     fn a_device_is_known_until_its_address_changes() {
         let (registry, plug) = (registry(), device("heater", "192.0.2.1"));
         let identity = KnownIdentity::of_mac("aa");
-        registry.serve(&plug, &identity).unwrap();
+        registry.learn(&plug, &identity).unwrap();
         assert_eq!(registry.of(&plug), identity);
         assert_eq!(
             registry.of(&device("heater", "192.0.2.2")),
@@ -169,26 +150,47 @@ mod tests {
     fn a_device_with_a_new_id_is_the_same_device() {
         let registry = registry();
         let identity = KnownIdentity::of_mac("aa");
-        registry.serve(&device("heater", "192.0.2.1"), &identity).unwrap();
+        registry.learn(&device("heater", "192.0.2.1"), &identity).unwrap();
         let renamed = device("oven", "192.0.2.1");
         registry.configure(std::slice::from_ref(&renamed));
         assert_eq!(registry.of(&renamed), identity);
         registry.configure(&[]);
-        assert!(registry.kept.get().is_empty());
+        assert!(registry.0.get().is_empty());
     }
 
     #[test]
-    fn one_device_is_served_under_one_id() {
+    fn one_device_has_one_id() {
         let registry = registry();
         let (a, b) = (device("a", "192.0.2.1"), device("b", "plug.lan"));
         let identity = KnownIdentity::of_mac("aa");
-        registry.serve(&a, &identity).unwrap();
-        registry.serve(&a, &identity).unwrap();
-        assert_eq!(registry.serve(&b, &identity), Err(a.id.clone()));
+        registry.learn(&a, &identity).unwrap();
+        registry.learn(&a, &identity).unwrap();
+        assert_eq!(registry.learn(&b, &identity), Err(a.id.clone()));
         assert_eq!(registry.of(&b), KnownIdentity::default());
         // Two devices that exchange their addresses in the settings.
         let moved = device("a", "192.0.2.9");
         registry.configure(&[moved, b.clone()]);
-        registry.serve(&b, &identity).unwrap();
+        registry.learn(&b, &identity).unwrap();
+        // The MAC in the settings decides over what was learned.
+        let named = DeviceConfig {
+            mac: Some("aa".to_owned()),
+            ..a
+        };
+        registry.configure(&[named.clone(), b]);
+        registry.learn(&named, &identity).unwrap();
+    }
+
+    #[test]
+    fn a_device_of_an_earlier_run_is_not_taken_for_another() {
+        let earlier = registry();
+        let [a, b] = [device("a", "192.0.2.1"), device("b", "192.0.2.2")];
+        let identity = KnownIdentity::of_mac("aa");
+        earlier.learn(&a, &identity).unwrap();
+        let registry = IdentityRegistry::new(Section::default());
+        registry.0.set(earlier.0.get());
+        registry.configure(&[a.clone(), b.clone()]);
+        // It answers at the address of b, which was never reached.
+        assert_eq!(registry.learn(&b, &identity), Err(a.id.clone()));
+        registry.learn(&a, &identity).unwrap();
     }
 }
