@@ -1,21 +1,26 @@
 //! Hands commands and requests to the scheduler, each with its reply. Never waits.
 
+use std::collections::BTreeSet;
+
+use planner::{OutletPath, Power};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
+
 use super::{
-    decode::Transaction,
+    decode::{CommandPayload, Transaction},
     inbox::{CommandContext, MqttMsg, OpenCount, RequestContext, ResponseTopic},
-    repeats::{ReceivedCommand, RepeatedCommands, Repetition},
+    repeats::{RepeatedCommands, Repetition},
 };
 use crate::{
     domain::{
+        command::Target,
         command_error::{CommandError, ErrorCode},
         request_reply::RequestReply,
         scheduling::{Request, RequestError, SchedulerMsg},
     },
     system::overflow::Overflow,
-};
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::Instant,
 };
 
 /// The way of commands and requests to the scheduler.
@@ -24,6 +29,8 @@ pub(super) struct Commands {
     scheduler: mpsc::Sender<SchedulerMsg>,
     inbox: mpsc::UnboundedSender<MqttMsg>,
     repeats: RepeatedCommands,
+    /// How many commands were received.
+    received: u64,
     open: OpenCount,
     open_requests: OpenCount,
     /// Values for sensors that there was no room for.
@@ -39,6 +46,7 @@ impl Commands {
             scheduler,
             inbox,
             repeats: RepeatedCommands::default(),
+            received: 0,
             open: OpenCount::default(),
             open_requests: OpenCount::default(),
             sensors: Overflow::new(is_older_value),
@@ -61,32 +69,35 @@ impl Commands {
         self.closing = true;
     }
 
-    /// Carries a command out, unless it is a repetition.
-    pub(super) fn send(&mut self, command: ReceivedCommand) -> Repetition {
+    /// Carries a command out, unless it is a repetition. `outlets` are what it is for, `state` is what its target is known
+    /// to have.
+    pub(super) fn send(
+        &mut self,
+        target: Target,
+        payload: CommandPayload,
+        transaction: Option<Transaction>,
+        outlets: BTreeSet<OutletPath>,
+        state: Option<Power>,
+    ) -> Repetition {
         let received = Instant::now();
-        let repetition = self.repeats.check(&command, received);
-        let Repetition::New(number) = repetition else {
-            return repetition;
-        };
-        let ReceivedCommand {
-            target,
-            payload,
-            transaction,
-            ..
-        } = command;
+        self.received += 1;
         let context = CommandContext {
-            number,
+            number: self.received,
             target: target.clone(),
             payload: payload.clone(),
             transaction,
             received,
             _open: self.open.open(),
         };
+        let repetition = self.repeats.check(&context, outlets, state);
+        if repetition != Repetition::New {
+            return repetition;
+        }
         let reply = context.into_reply(self.inbox.clone());
         let command = payload.into_command(target, received, reply);
         if self.closing {
             // The dropped reply reports that the bridge is shutting down.
-            return repetition;
+            return Repetition::New;
         }
         // A closed channel drops the command and with it the reply: shutting down.
         if let Err(TrySendError::Full(SchedulerMsg::Command(command))) =
@@ -95,12 +106,12 @@ impl Commands {
             let error = CommandError::bridge(ErrorCode::Busy, "too many commands at once");
             command.reply.send(Err(error));
         }
-        repetition
+        Repetition::New
     }
 
     /// Remembers the response to a command, for its repetition.
     pub(super) fn done(&mut self, context: &CommandContext, response: &str) {
-        self.repeats.done(context.number, response, Instant::now());
+        self.repeats.done(context, response, Instant::now());
     }
 
     /// The context of a request.
@@ -167,16 +178,8 @@ fn is_older_value(older: &SchedulerMsg, newer: &SchedulerMsg) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use planner::OutletPath;
-
     use super::*;
-    use crate::{
-        domain::{
-            command::{Action, Target},
-            reply::CommandOutcome,
-        },
-        mqtt::decode::CommandPayload,
-    };
+    use crate::domain::{command::Action, reply::CommandOutcome};
 
     fn commands(
         room: usize,
@@ -191,19 +194,15 @@ mod tests {
     }
 
     fn read(commands: &mut Commands, path: &str) {
+        let payload = CommandPayload {
+            action: Action::Read,
+            lifetime: None,
+            ttl: Duration::from_secs(10),
+        };
         let path: OutletPath = path.parse().unwrap();
-        let sent = commands.send(ReceivedCommand {
-            target: Target::Outlet(path.clone()),
-            outlets: [path].into(),
-            state: None,
-            payload: CommandPayload {
-                action: Action::Read,
-                lifetime: None,
-                ttl: Duration::from_secs(10),
-            },
-            transaction: None,
-        });
-        assert!(matches!(sent, Repetition::New(_)));
+        let target = Target::Outlet(path.clone());
+        let sent = commands.send(target, payload, None, [path].into(), None);
+        assert_eq!(sent, Repetition::New);
     }
 
     fn code(message: MqttMsg) -> (String, ErrorCode) {

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use planner::GroupId;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    decode::{CommandPayload, Transaction},
-    repeats::CommandNumber,
-};
+use super::decode::{CommandPayload, Transaction};
 use crate::domain::{
     command::{Action, Target},
     reply::{CommandOutcome, Reply},
@@ -28,7 +25,8 @@ pub(super) enum MqttMsg {
 /// What the response to a command needs. It travels in the command's reply.
 #[derive(Debug)]
 pub(super) struct CommandContext {
-    pub(super) number: CommandNumber,
+    /// Distinguishes it from all others of this run.
+    pub(super) number: u64,
     pub(super) target: Target,
     pub(super) payload: CommandPayload,
     pub(super) transaction: Option<Transaction>,

@@ -8,7 +8,10 @@ use std::{
 use planner::{OutletPath, Power};
 use tokio::time::Instant;
 
-use super::decode::{CommandPayload, Transaction};
+use super::{
+    decode::{CommandPayload, Transaction},
+    inbox::CommandContext,
+};
 use crate::domain::{
     command::{Action, Target},
     device_command::Switch,
@@ -27,29 +30,13 @@ const COMMANDS_MAX: usize = 1000;
 #[derive(Debug, Default)]
 pub(super) struct RepeatedCommands {
     commands: VecDeque<SeenCommand>,
-    last: CommandNumber,
-}
-
-/// Distinguishes the commands that were received.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct CommandNumber(u64);
-
-/// A command as it was received.
-#[derive(Debug, Clone)]
-pub(super) struct ReceivedCommand {
-    pub(super) target: Target,
-    /// What it is for: the members of a group, else the outlet or device.
-    pub(super) outlets: BTreeSet<OutletPath>,
-    /// The confirmed state of the target.
-    pub(super) state: Option<Power>,
-    pub(super) payload: CommandPayload,
-    pub(super) transaction: Option<Transaction>,
 }
 
 #[derive(Debug)]
 struct SeenCommand {
-    number: CommandNumber,
+    number: u64,
     target: Target,
+    /// The members of a group, else the outlet or device.
     outlets: BTreeSet<OutletPath>,
     transaction: Transaction,
     payload: CommandPayload,
@@ -61,7 +48,7 @@ struct SeenCommand {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Repetition {
     /// The first of its kind: carry it out.
-    New(CommandNumber),
+    New,
     /// The same command is in progress; its response is for both.
     InProgress,
     /// The same command was carried out; its response.
@@ -69,11 +56,17 @@ pub(super) enum Repetition {
 }
 
 impl RepeatedCommands {
-    /// Looks for the same command, and remembers one that is new.
-    pub(super) fn check(&mut self, command: &ReceivedCommand, now: Instant) -> Repetition {
+    /// Looks for the same command, and remembers one that is new. `outlets` are what it is for, `state` is what its
+    /// target is known to have.
+    pub(super) fn check(
+        &mut self,
+        command: &CommandContext,
+        outlets: BTreeSet<OutletPath>,
+        state: Option<Power>,
+    ) -> Repetition {
         let expired = |seen: &SeenCommand| {
             let response = seen.response.as_ref();
-            response.is_some_and(|(_, at)| now.duration_since(*at) >= MEMORY)
+            response.is_some_and(|(_, at)| command.received.duration_since(*at) >= MEMORY)
         };
         self.commands.retain(|seen| !expired(seen));
         match self.commands.iter().find(|seen| seen.is_same(command)) {
@@ -81,130 +74,138 @@ impl RepeatedCommands {
             Some(SeenCommand {
                 response: Some((response, _)),
                 ..
-            }) if !command.must_be_carried_out() => return Repetition::Done(response.clone()),
+            }) if !must_be_carried_out(command, state) => return Repetition::Done(response.clone()),
             _ => {}
         }
-        self.commands.retain(|seen| !seen.is_ended_by(command));
-        self.last = CommandNumber(self.last.0 + 1);
+        self.commands.retain(|seen| !seen.is_ended_by(command, &outlets));
         if let Some(transaction) = command.transaction.clone() {
             if self.commands.len() >= COMMANDS_MAX {
                 self.commands.pop_front();
             }
             self.commands.push_back(SeenCommand {
-                number: self.last,
+                number: command.number,
                 target: command.target.clone(),
-                outlets: command.outlets.clone(),
+                outlets,
                 transaction,
                 payload: command.payload.clone(),
                 response: None,
             });
         }
-        Repetition::New(self.last)
+        Repetition::New
     }
 
     /// Remembers the response to a command.
-    pub(super) fn done(&mut self, number: CommandNumber, response: &str, now: Instant) {
-        let seen = self.commands.iter_mut().find(|seen| seen.number == number);
-        if let Some(seen) = seen {
+    pub(super) fn done(&mut self, command: &CommandContext, response: &str, now: Instant) {
+        let mut seen = self.commands.iter_mut();
+        if let Some(seen) = seen.find(|seen| seen.number == command.number) {
             seen.response = Some((response.to_owned(), now));
         }
     }
 }
 
-impl ReceivedCommand {
-    /// Whether it is carried out although the same command was done before: a read, and an OFF of what may be on.
-    fn must_be_carried_out(&self) -> bool {
-        match self.payload.action {
-            Action::Read => true,
-            Action::Switch(Switch::To(Power::Off)) => self.state != Some(Power::Off),
-            _ => false,
-        }
+/// Whether a command is carried out although the same one was done before: a read, and an OFF of what may be on.
+fn must_be_carried_out(command: &CommandContext, state: Option<Power>) -> bool {
+    match command.payload.action {
+        Action::Read => true,
+        Action::Switch(Switch::To(Power::Off)) => state != Some(Power::Off),
+        _ => false,
     }
 }
 
 impl SeenCommand {
-    fn is_same(&self, command: &ReceivedCommand) -> bool {
-        Some(&self.transaction) == command.transaction.as_ref()
-            && self.target == command.target
-            && self.payload == command.payload
+    fn has_transaction_of(&self, command: &CommandContext) -> bool {
+        Some(&self.transaction) == command.transaction.as_ref() && self.target == command.target
     }
 
-    fn is_ended_by(&self, command: &ReceivedCommand) -> bool {
-        if self.is_same(command) {
-            return true;
-        }
-        let same_transaction =
-            Some(&self.transaction) == command.transaction.as_ref() && self.target == command.target;
-        let changes = command.payload.action != Action::Read && self.payload != command.payload;
-        same_transaction || changes && self.shares_outlet(command)
+    fn is_same(&self, command: &CommandContext) -> bool {
+        self.has_transaction_of(command) && self.payload == command.payload
     }
 
-    fn shares_outlet(&self, command: &ReceivedCommand) -> bool {
+    fn is_ended_by(&self, command: &CommandContext, outlets: &BTreeSet<OutletPath>) -> bool {
+        let changes = !command.is_read() && self.payload != command.payload;
+        self.has_transaction_of(command) || changes && self.shares_outlet(outlets)
+    }
+
+    fn shares_outlet(&self, outlets: &BTreeSet<OutletPath>) -> bool {
         let same = |a: &OutletPath, b: &OutletPath| {
             a.device == b.device && (a.outlet.is_none() || b.outlet.is_none() || a.outlet == b.outlet)
         };
-        self.outlets
-            .iter()
-            .any(|ours| command.outlets.iter().any(|path| same(ours, path)))
+        let mut ours = self.outlets.iter();
+        ours.any(|ours| outlets.iter().any(|path| same(ours, path)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::inbox::OpenCount;
 
     const ON: Action = Action::Switch(Switch::To(Power::On));
     const OFF: Action = Action::Switch(Switch::To(Power::Off));
     const TOGGLE: Action = Action::Switch(Switch::Toggle);
 
-    /// To the group `all`, or to an outlet that is as the command wants it.
-    fn command(path: &str, action: Action, transaction: &str) -> ReceivedCommand {
-        let (target, outlets) = if path == "all" {
-            let members = ["heater", "mats/1"].map(|path| path.parse().unwrap());
-            (Target::Group("all".parse().unwrap()), members.into())
-        } else {
-            let path: OutletPath = path.parse().unwrap();
-            (Target::Outlet(path.clone()), [path].into())
-        };
-        ReceivedCommand {
-            target,
-            outlets,
-            state: Some(if action == ON { Power::On } else { Power::Off }),
-            payload: CommandPayload {
-                action,
-                lifetime: None,
-                ttl: Duration::from_secs(10),
-            },
-            transaction: (!transaction.is_empty()).then(|| Transaction::Text(transaction.to_owned())),
-        }
+    /// Commands that are received, each with another number.
+    #[derive(Default)]
+    struct Receiver {
+        repeats: RepeatedCommands,
+        number: u64,
     }
 
-    /// Which of these commands are carried out; each is done before the next one comes.
-    fn carried_out(commands: &[(&str, Action, &str)]) -> Vec<bool> {
-        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
-        let mut is_new = |(path, action, transaction): &(&str, Action, &str)| match repeats
-            .check(&command(path, *action, transaction), now)
-        {
-            Repetition::New(number) => {
-                repeats.done(number, "ok", now);
-                true
+    impl Receiver {
+        /// A command to the group `all`, or to an outlet.
+        fn command(&mut self, path: &str, action: Action, transaction: &str) -> CommandContext {
+            self.number += 1;
+            CommandContext {
+                number: self.number,
+                target: if path == "all" {
+                    Target::Group("all".parse().unwrap())
+                } else {
+                    Target::Outlet(path.parse().unwrap())
+                },
+                payload: CommandPayload {
+                    action,
+                    lifetime: None,
+                    ttl: Duration::from_secs(10),
+                },
+                transaction: (!transaction.is_empty()).then(|| Transaction::Text(transaction.to_owned())),
+                received: Instant::now(),
+                _open: OpenCount::default().open(),
             }
-            _ => false,
-        };
-        commands.iter().map(&mut is_new).collect()
+        }
+
+        fn check(&mut self, command: &CommandContext, state: Option<Power>) -> Repetition {
+            let outlets = match &command.target {
+                Target::Outlet(path) => [path.clone()].into(),
+                Target::Group(_) => ["heater", "mats/1"].map(|path| path.parse().unwrap()).into(),
+            };
+            self.repeats.check(command, outlets, state)
+        }
+
+        /// Which of these commands are carried out. Each is done, with what it wants, before the next one comes.
+        fn carried_out(&mut self, commands: &[(&str, Action, &str)]) -> Vec<bool> {
+            let mut is_new = |(path, action, transaction): &(&str, Action, &str)| {
+                let command = self.command(path, *action, transaction);
+                let state = if *action == ON { Power::On } else { Power::Off };
+                let is_new = self.check(&command, Some(state)) == Repetition::New;
+                if is_new {
+                    self.repeats.done(&command, "ok", command.received);
+                }
+                is_new
+            };
+            commands.iter().map(&mut is_new).collect()
+        }
     }
 
     #[test]
     fn the_same_command_is_not_carried_out_twice_within_a_minute() {
-        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
-        let on = command("heater", ON, "t");
-        let Repetition::New(number) = repeats.check(&on, now) else {
-            panic!("the first is new");
-        };
-        assert_eq!(repeats.check(&on, now), Repetition::InProgress);
-        repeats.done(number, "ok", now);
-        assert_eq!(repeats.check(&on, now), Repetition::Done("ok".to_owned()));
-        assert!(matches!(repeats.check(&on, now + MEMORY), Repetition::New(_)));
+        let mut receiver = Receiver::default();
+        let mut on = receiver.command("heater", ON, "t");
+        assert_eq!(receiver.check(&on, None), Repetition::New);
+        assert_eq!(receiver.check(&on, None), Repetition::InProgress);
+        receiver.repeats.done(&on, "ok", on.received);
+        assert_eq!(receiver.check(&on, None), Repetition::Done("ok".to_owned()));
+        on.received += MEMORY;
+        assert_eq!(receiver.check(&on, None), Repetition::New);
     }
 
     #[test]
@@ -217,7 +218,7 @@ mod tests {
             ("heater", ON, "t"),
             ("heater", OFF, "t"),
         ];
-        assert_eq!(carried_out(&commands), [true; 6]);
+        assert_eq!(Receiver::default().carried_out(&commands), [true; 6]);
     }
 
     #[test]
@@ -230,7 +231,7 @@ mod tests {
             ("all", TOGGLE, "b"),
         ] {
             let commands = [("mats/1", OFF, "a"), other, ("mats/1", OFF, "a")];
-            assert_eq!(carried_out(&commands), [true; 3], "{other:?}");
+            assert_eq!(Receiver::default().carried_out(&commands), [true; 3], "{other:?}");
         }
     }
 
@@ -243,45 +244,44 @@ mod tests {
             ("mats/1", Action::Read, "b"),
         ] {
             let commands = [("mats/1", TOGGLE, "a"), other, ("mats/1", TOGGLE, "a")];
-            assert_eq!(carried_out(&commands), [true, true, false], "{other:?}");
+            let carried_out = Receiver::default().carried_out(&commands);
+            assert_eq!(carried_out, [true, true, false], "{other:?}");
         }
     }
 
     #[test]
     fn an_off_is_a_repetition_only_while_the_outlet_is_off() {
-        for (state, repeated) in [(Some(Power::Off), false), (Some(Power::On), true), (None, true)] {
-            let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
-            let mut off = command("heater", OFF, "t");
-            let Repetition::New(number) = repeats.check(&off, now) else {
-                panic!("the first is new");
-            };
-            off.state = state;
-            assert_eq!(repeats.check(&off, now), Repetition::InProgress, "{state:?}");
-            repeats.done(number, "ok", now);
-            let carried_out = matches!(repeats.check(&off, now), Repetition::New(_));
-            assert_eq!(carried_out, repeated, "{state:?}");
+        for state in [Some(Power::Off), Some(Power::On), None] {
+            let mut receiver = Receiver::default();
+            let off = receiver.command("heater", OFF, "t");
+            assert_eq!(receiver.check(&off, Some(Power::Off)), Repetition::New);
+            assert_eq!(receiver.check(&off, state), Repetition::InProgress);
+            receiver.repeats.done(&off, "ok", off.received);
+            let is_repetition = receiver.check(&off, state) != Repetition::New;
+            assert_eq!(is_repetition, state == Some(Power::Off), "{state:?}");
         }
     }
 
     #[test]
     fn the_response_belongs_to_the_command_that_got_it() {
-        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
-        let off = command("heater", OFF, "t");
-        let Repetition::New(first) = repeats.check(&off, now) else {
-            panic!("the first is new");
-        };
-        repeats.check(&command("heater", ON, ""), now);
-        assert!(matches!(repeats.check(&off, now), Repetition::New(_)));
-        repeats.done(first, "superseded", now);
-        assert_eq!(repeats.check(&off, now), Repetition::InProgress);
+        let mut receiver = Receiver::default();
+        let first = receiver.command("heater", OFF, "t");
+        let other = receiver.command("heater", ON, "");
+        let second = receiver.command("heater", OFF, "t");
+        for command in [&first, &other, &second] {
+            assert_eq!(receiver.check(command, None), Repetition::New);
+        }
+        receiver.repeats.done(&first, "superseded", first.received);
+        assert_eq!(receiver.check(&second, None), Repetition::InProgress);
     }
 
     #[test]
     fn the_memory_is_bounded() {
-        let (mut repeats, now) = (RepeatedCommands::default(), Instant::now());
+        let mut receiver = Receiver::default();
         for number in 0..2 * COMMANDS_MAX {
-            repeats.check(&command("heater", ON, &number.to_string()), now);
+            let command = receiver.command("heater", ON, &number.to_string());
+            receiver.check(&command, None);
         }
-        assert_eq!(repeats.commands.len(), COMMANDS_MAX);
+        assert_eq!(receiver.repeats.commands.len(), COMMANDS_MAX);
     }
 }

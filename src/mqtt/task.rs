@@ -25,7 +25,7 @@ use super::{
     options::link_options,
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
     reload::{self, ReadSettings, ReloadStep, Reloader},
-    repeats::{ReceivedCommand, Repetition},
+    repeats::Repetition,
     requests::{self, BridgeRequest, identify},
     response,
     retained::RetainedCommands,
@@ -300,15 +300,12 @@ impl MqttTask {
             }
             (Decoded::Accepted { command, transaction }, None) => {
                 debug!(path = %target, action = %command.action, "command received");
-                let repetition = self.commands.send(ReceivedCommand {
-                    target: target.clone(),
-                    outlets: self.publisher.outlets(target),
-                    state: self.publisher.confirmed(target),
-                    payload: command,
-                    transaction,
-                });
+                let (outlets, state) = (self.publisher.outlets(target), self.publisher.confirmed(target));
+                let repetition = self
+                    .commands
+                    .send(target.clone(), command, transaction, outlets, state);
                 match repetition {
-                    Repetition::New(_) | Repetition::InProgress => {}
+                    Repetition::New | Repetition::InProgress => {}
                     Repetition::Done(response) => self.publisher.respond(target, response),
                 }
             }

@@ -3,7 +3,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::mqtt::repeats::CommandNumber;
 use crate::{
     domain::{command::Action, device_command::Switch, scheduling::RequestError},
     mqtt::{decode::CommandPayload, inbox::OpenCount},
@@ -23,7 +22,7 @@ fn named(name: &str) -> Transaction {
 
 fn context(target: Target, transaction: Option<Transaction>) -> CommandContext {
     CommandContext {
-        number: CommandNumber::default(),
+        number: 1,
         target,
         payload: CommandPayload {
             action: Action::Switch(Switch::To(Power::On)),
