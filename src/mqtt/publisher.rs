@@ -302,7 +302,7 @@ impl Publisher {
         let now = Instant::now();
         let published = serde_json::from_slice::<PublishedHealth>(payload);
         if published.is_ok_and(|health| health.instance == self.instance) {
-            self.read_back.received(topic, now);
+            self.read_back.received(topic, payload, now);
         } else if !payload.is_empty() && self.other_bridge.seen(now) {
             warn!("{}", self.other_bridge_issue());
         }
@@ -531,7 +531,7 @@ impl Publisher {
     /// A message on a discovery topic.
     pub(super) fn on_discovery(&mut self, topic: &str, node: NodeId, payload: &[u8], retain: bool) {
         if !retain && !payload.is_empty() {
-            self.read_back.received(topic, Instant::now());
+            self.read_back.received(topic, payload, Instant::now());
         }
         let Some(tracker) = &mut self.tracker else { return };
         match tracker.on_message(&node, payload, retain) {
@@ -1112,9 +1112,9 @@ impl Publisher {
         let Some(parsed) = self.faulty.topic(topic.clone()) else {
             return;
         };
-        let bytes = payload.len();
-        if self.link.publish_retained(priority, parsed, payload) {
-            self.read_back.published(topic, bytes, Instant::now());
+        let payload = Bytes::from(payload);
+        if self.link.publish_retained(priority, parsed, payload.clone()) {
+            self.read_back.published(topic, &payload, Instant::now());
         }
     }
 

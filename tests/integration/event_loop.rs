@@ -782,6 +782,7 @@ async fn updates_of_the_scheduler_are_published() {
         "reason": "nothing is due", "next_change": "2026-11-22T14:00:00Z", "next_state": "ON",
         "override_until": null, "cooldown_until": null, "safety": "clear",
         "schedules": {"morning": true, "week-end": true},
+        "schedule_times": {},
     });
     assert_eq!(group, expected);
     let groups = parsed(&harness.broker.retained("tapo2mqtt/bridge/groups").await.unwrap());

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
 
@@ -17,30 +18,39 @@ const NAMED_MAX: usize = 3;
 /// Messages that have to come back, and those that did not.
 #[derive(Debug, Default)]
 pub(super) struct ReadBack {
-    /// The sizes of the messages.
-    pending: BTreeMap<String, usize>,
-    missing: BTreeMap<String, usize>,
+    /// The last message of each topic.
+    pending: BTreeMap<String, Sent>,
+    missing: BTreeMap<String, Sent>,
+    hasher: RandomState,
     deadline: Option<Instant>,
     /// What topics start with that cannot be read.
     denied: BTreeSet<String>,
 }
 
+/// A message that was published. The one before it on its topic may come back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    bytes: usize,
+    hash: u64,
+}
+
 impl ReadBack {
     /// A message was published.
-    pub(super) fn published(&mut self, topic: String, bytes: usize, now: Instant) {
-        if !self
-            .denied
-            .iter()
-            .any(|prefix| topic.starts_with(prefix.as_str()))
-        {
-            self.pending.insert(topic, bytes);
+    pub(super) fn published(&mut self, topic: String, payload: &[u8], now: Instant) {
+        let is_denied = |prefix: &String| topic.starts_with(prefix.as_str());
+        if !self.denied.iter().any(is_denied) {
+            let sent = self.sent(payload);
+            self.pending.insert(topic, sent);
             self.deadline = Some(now + PATIENCE);
         }
     }
 
     /// A message came back.
-    pub(super) fn received(&mut self, topic: &str, now: Instant) {
-        self.forget(topic);
+    pub(super) fn received(&mut self, topic: &str, payload: &[u8], now: Instant) {
+        let last = self.pending.get(topic).or_else(|| self.missing.get(topic));
+        if last == Some(&self.sent(payload)) {
+            self.forget(topic);
+        }
         self.deadline = self.deadline.map(|_| now + PATIENCE);
         self.end();
     }
@@ -54,7 +64,7 @@ impl ReadBack {
 
     /// Nothing comes back on any topic that starts so, because there is no subscription.
     pub(super) fn deny(&mut self, prefix: &str) {
-        let keep = |topic: &String, _: &mut usize| !topic.starts_with(prefix);
+        let keep = |topic: &String, _: &mut Sent| !topic.starts_with(prefix);
         self.pending.retain(keep);
         self.missing.retain(keep);
         self.denied.insert(prefix.to_owned());
@@ -87,11 +97,11 @@ impl ReadBack {
         }
         self.deadline = None;
         let new = std::mem::take(&mut self.pending);
-        let new: BTreeMap<_, _> = new
+        let (known, new): (BTreeMap<_, _>, BTreeMap<_, _>) = new
             .into_iter()
-            .filter(|(topic, _)| !self.missing.contains_key(topic))
-            .collect();
+            .partition(|(topic, _)| self.missing.contains_key(topic));
         let text = described(&new);
+        self.missing.extend(known);
         self.missing.extend(new);
         text
     }
@@ -101,6 +111,13 @@ impl ReadBack {
         described(&self.missing)
     }
 
+    fn sent(&self, payload: &[u8]) -> Sent {
+        Sent {
+            bytes: payload.len(),
+            hash: self.hasher.hash_one(payload),
+        }
+    }
+
     fn end(&mut self) {
         if self.pending.is_empty() {
             self.deadline = None;
@@ -108,11 +125,11 @@ impl ReadBack {
     }
 }
 
-fn described(missing: &BTreeMap<String, usize>) -> Option<String> {
+fn described(missing: &BTreeMap<String, Sent>) -> Option<String> {
     let named = missing
         .iter()
         .take(NAMED_MAX)
-        .map(|(topic, bytes)| format!("{topic} ({bytes} bytes)"));
+        .map(|(topic, sent)| format!("{topic} ({} bytes)", sent.bytes));
     let named = named.collect::<Vec<_>>().join(", ");
     let more = match missing.len().saturating_sub(NAMED_MAX) {
         0 => String::new(),
@@ -136,11 +153,13 @@ mod tests {
     fn what_does_not_come_back_is_reported_once() {
         let (mut read_back, now) = (ReadBack::default(), Instant::now());
         assert_eq!(read_back.deadline(), None);
-        for (topic, bytes) in [("a", 1), ("b", 20_000)] {
-            read_back.published(topic.to_owned(), bytes, now);
+        let large = vec![b'x'; 20_000];
+        for (topic, payload) in [("a", &b"1"[..]), ("b", b"small"), ("b", &large)] {
+            read_back.published(topic.to_owned(), payload, now);
         }
-        read_back.received("a", now + STEP);
+        read_back.received("a", b"1", now + STEP);
         assert_eq!(read_back.deadline(), Some(now + STEP + PATIENCE), "progress");
+        read_back.received("b", b"small", now + STEP);
         let late = now + STEP + PATIENCE;
         assert_eq!(read_back.on_deadline(true, late), None, "it still waits");
         assert_eq!(read_back.deadline(), Some(late + PATIENCE));
@@ -152,22 +171,24 @@ mod tests {
         assert_eq!(read_back.issue(), Some(missing));
         assert_eq!(read_back.deadline(), None);
 
-        read_back.published("b".to_owned(), 20_001, late);
+        read_back.published("b".to_owned(), b"other", late);
         assert_eq!(read_back.on_deadline(false, late + PATIENCE), None, "said once");
-        read_back.received("b", late);
+        read_back.received("b", &large, late);
+        assert!(read_back.issue().is_some());
+        read_back.received("b", b"other", late);
         assert_eq!(read_back.issue(), None);
     }
 
     #[test]
     fn nothing_is_missing_without_a_connection_or_subscription() {
         let (mut read_back, now) = (ReadBack::default(), Instant::now());
-        read_back.published("homeassistant/device/a/config".to_owned(), 1, now);
+        read_back.published("homeassistant/device/a/config".to_owned(), b"{}", now);
         read_back.disconnected();
         assert_eq!(read_back.deadline(), None);
         read_back.connected(now + STEP);
         assert_eq!(read_back.deadline(), Some(now + STEP + PATIENCE));
         read_back.deny("homeassistant/device/");
-        read_back.published("homeassistant/device/b/config".to_owned(), 1, now);
+        read_back.published("homeassistant/device/b/config".to_owned(), b"{}", now);
         assert_eq!((read_back.deadline(), read_back.issue()), (None, None));
     }
 }
