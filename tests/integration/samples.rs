@@ -26,20 +26,20 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The lines `topic  JSON` in the blocks of a page.
+/// What is `topic  JSON` in the blocks of a page, on one line or several.
 fn samples(page: &str) -> Vec<(String, Value)> {
-    let mut samples = Vec::new();
     let blocks = page.split("```").skip(1).step_by(2);
-    for line in blocks.flat_map(str::lines) {
-        let Some((topic, payload)) = line.split_once(' ') else {
-            continue;
-        };
-        if let Some(topic) = topic.strip_prefix("tapo2mqtt/") {
-            let payload = serde_json::from_str(payload).unwrap_or_else(|why| panic!("{line}: {why}"));
-            samples.push((topic.to_owned(), payload));
-        }
-    }
-    samples
+    let found = blocks.flat_map(|block| {
+        let block = format!("\n{block}");
+        let samples: Vec<String> = block.split("\ntapo2mqtt/").skip(1).map(str::to_owned).collect();
+        samples
+    });
+    let sample = |text: String| {
+        let (topic, payload) = text.split_once(' ')?;
+        let payload = serde_json::from_str(payload).unwrap_or_else(|why| panic!("{text}: {why}"));
+        Some((topic.to_owned(), payload))
+    };
+    found.filter_map(sample).collect()
 }
 
 /// What distinguishes two payloads, whatever their values are; `None` if they have the same keys and types. Null is

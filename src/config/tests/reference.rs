@@ -39,12 +39,41 @@ fn section(section: &Section) -> String {
     format!("\n## `{header}`\n{intro}{table}")
 }
 
+/// What most people want to know first.
+const START: &str = "\
+A file with one plug:
+
+```toml
+[mqtt]
+host = \"192.168.1.10\"
+
+[tapo]
+username = \"you@example.com\"
+password = \"...\"
+
+[[device]]
+id = \"heater\"
+address = \"192.168.1.50\"
+```
+
+| to | set |
+|---|---|
+| log in at the broker | `username` and `password` in `[mqtt]` |
+| add a device | `[[device]]`; `tapo2mqtt discover` prints it |
+| name the outlets of a strip | `[[device.outlet]]` |
+| schedule, or limit how long it is on | `[[group]]`, see [schedules](scheduling.md) |
+| let outlets of a strip be devices of Home Assistant | `child_devices` in `[homeassistant]` |
+| publish less, or more | `[report]` and `[polling]` |
+| test the file | `tapo2mqtt --config FILE check` |
+
+";
+
 #[test]
 fn the_settings_page_is_made_from_the_defaults() {
     let sections: String = outline().iter().map(section).collect();
     let page = format!(
         "# Settings\n\n<!-- Generated from config/default.toml by a test: TAPO2MQTT_REGENERATE=1 cargo test --lib config \
-         -->\n\nThis page describes all keys of [config/default.toml](../config/default.toml). \
+         -->\n\n{START}This page describes all keys of [config/default.toml](../config/default.toml). \
          [config/schema.json](../config/schema.json) is a JSON schema for editors.\n\n{}\n{sections}",
         preface()
     );
