@@ -649,12 +649,12 @@ async fn the_program_reads_its_file_again_at_sighup() {
         hang_up(&process);
     }
     probe.expect("tapo2mqtt/heater/availability", online).await;
-    rewrite(&home, &one.replace("[tapo]", "[tapo]\nsurprise = 1"));
+    rewrite(&home, &one.replace("[polling]", "[polling]\nsurprise = 1"));
     hang_up(&process);
-    process.wrote("tapo.surprise").await;
+    process.wrote("polling.surprise").await;
     probe
         .expect("tapo2mqtt/bridge/last_error", |error| {
-            error.contains("tapo.surprise")
+            error.contains("polling.surprise")
         })
         .await;
     rewrite(&home, &one);
