@@ -266,7 +266,7 @@ async fn a_command_that_may_have_been_done_is_not_called_expired() {
     let (stage, scope) = (Stage::AfterApplying, Scope::all());
     plug.faults().set(Fault::Drop { stage, scope });
     let answer = bridge.set("plug", "t", json!({ "state": "ON", "ttl": 2 })).await;
-    assert!(plug.relay(1));
+    assert!(plug.relay(1), "{answer}");
     assert_eq!(answer["error"]["code"], "no_answer", "{answer}");
     assert!(answer["attempts"].as_u64().unwrap() > 0, "{answer}");
 }
