@@ -206,6 +206,14 @@ impl Publisher {
         }
         self.publish_info();
         self.publish_last_error(None);
+        // Else what an earlier run left makes a device available with the bridge, before it is reached.
+        for device in self.configured.clone() {
+            self.retain(
+                PublishPriority::Availability,
+                self.topics.availability(&device),
+                availability(Availability::Offline),
+            );
+        }
         let online = availability(Availability::Online);
         self.retain(
             PublishPriority::BridgeState,

@@ -83,7 +83,7 @@ class HomeAssistant(Process):
         return requests.get(f"{self.url}/manifest.json", timeout=5).ok
 
     def restart(self):
-        self.end(patience=120)
+        self.end(patience=240)
         self.start()
         self.wait_until_running()
 

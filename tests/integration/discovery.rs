@@ -254,6 +254,30 @@ async fn a_restart_changes_no_announcement() {
     }
 }
 
+/// The broker holds `online` from the earlier run, which stopped first.
+#[tokio::test]
+async fn a_device_is_offline_before_the_bridge_is_online() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let setup = || Setup::new().device("plug", plug.address());
+    let mut first = setup().start().await;
+    first.available("plug").await;
+    first.barrier().await;
+    assert_eq!(first.stop().await, ShutdownReason::Stopped);
+    let second = setup().start_on(first.broker.clone()).await;
+    second.available("plug").await;
+    let history = second.probe.history();
+    let mut is_online = false;
+    for seen in history.iter().filter(|seen| !seen.retain) {
+        let offline = parsed(&seen.text())["state"] == "offline";
+        match seen.topic.as_str() {
+            "tapo2mqtt/plug/availability" if offline => return assert!(!is_online, "{history:?}"),
+            "tapo2mqtt/bridge/state" => is_online |= !offline,
+            _ => {}
+        }
+    }
+    panic!("{history:?}");
+}
+
 #[tokio::test]
 async fn a_device_never_reached_has_a_page() {
     let address = dead_address().await;
