@@ -64,6 +64,12 @@ impl Client {
         &self.endpoint
     }
 
+    /// Takes what discovery announces as `lv`: absent, or 2. A login over AES is then one attempt; else it is two with a
+    /// wrong password, and with a right one until the first login has found out.
+    pub fn set_login_version(&mut self, lv: Option<u64>) {
+        self.password_form = Some(PasswordForm::of_version(lv));
+    }
+
     /// What the session speaks; none without a session.
     pub fn transport(&self) -> Option<Transport> {
         self.session.as_ref().map(|session| match session {

@@ -13,7 +13,7 @@ struct Arguments {
     /// P100, P110, P110Old, P300, P304M or EP40M
     #[arg(long)]
     profile: Profile,
-    /// klap or tpap
+    /// klap, klapv1, tpap, aes, aesv1 or xor
     #[arg(long, default_value = "klap")]
     protocol: Protocol,
     /// Where the device listens

@@ -21,6 +21,7 @@ use crate::{
     klap::Klap,
     network::Command,
     outlet::Moment,
+    passthrough::Passthrough,
     profile::Spec,
     session::{Account, Limits},
     state::State,
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     pub(crate) tally: Tally,
     pub(crate) klap: Klap,
+    pub(crate) passthrough: Passthrough,
     pub(crate) tpap: Arc<Tpap>,
     pub(crate) clock: DeviceClock,
     /// How long `device_reboot` takes.
@@ -83,6 +85,7 @@ impl Core {
             faults: parts.faults,
             tally: Tally::default(),
             klap: Klap::default(),
+            passthrough: Passthrough::default(),
             tpap: Arc::default(),
             clock,
             reboot_time: parts.reboot_time,
@@ -221,6 +224,7 @@ impl Core {
 
     pub(crate) fn forget_sessions(&self) {
         self.klap.forget();
+        self.passthrough.forget();
         self.tpap.forget();
     }
 

@@ -18,8 +18,12 @@ pub(crate) fn sha1(data: &[u8]) -> [u8; 20] {
     Sha1::digest(data).into()
 }
 
+pub(crate) fn md5(data: &[u8]) -> [u8; 16] {
+    Md5::digest(data).into()
+}
+
 pub(crate) fn md5_hex(data: &[u8]) -> String {
-    base16ct::lower::encode_string(&Md5::digest(data))
+    base16ct::lower::encode_string(&md5(data))
 }
 
 /// HMAC-SHA256; none for a key it does not take, which does not occur.

@@ -77,14 +77,22 @@ fn checksum(datagram: &[u8]) -> [u8; 4] {
 
 fn announcement(core: &Core) -> Value {
     let address = core.address();
-    let encryption = match core.protocol() {
-        Protocol::Klap => "KLAP",
+    let protocol = core.protocol();
+    let encryption = match protocol {
+        Protocol::Klap | Protocol::KlapV1 => "KLAP",
         Protocol::Tpap => "TPAP",
+        Protocol::Aes | Protocol::AesV1 => "AES",
+        Protocol::Xor => "XOR",
+    };
+    let device_type = if protocol.is_iot() {
+        "IOT.SMARTPLUGSWITCH"
+    } else {
+        core.spec.device_type
     };
     let mut result = json!({
         "device_id": core.identity.discovery_id,
         "device_model": core.spec.device_model,
-        "device_type": core.spec.device_type,
+        "device_type": device_type,
         "factory_default": false,
         "ip": address.ip().to_string(),
         "is_support_iot_cloud": true,
@@ -98,9 +106,14 @@ fn announcement(core: &Core) -> Value {
         "obd_src": "tplink",
         "owner": md5_hex(core.account.username.as_bytes()).to_uppercase(),
         "protocol_version": 1,
-        "tpap_preferred": core.protocol() == Protocol::Tpap,
+        "tpap_preferred": protocol == Protocol::Tpap,
     });
-    if core.protocol() == Protocol::Tpap
+    if matches!(protocol, Protocol::KlapV1 | Protocol::AesV1)
+        && let Some(Value::Object(scheme)) = result.get_mut("mgt_encrypt_schm")
+    {
+        scheme.remove("lv");
+    }
+    if protocol == Protocol::Tpap
         && let Value::Object(result) = &mut result
     {
         result.insert("tpap".to_owned(), tpap::announcement(address.port()));

@@ -19,7 +19,7 @@ pub enum SimulatorError {
     #[error("{0:?} is not a profile; use P100, P110, P110Old, P300, P304M or EP40M")]
     UnknownProfile(String),
     /// No such protocol.
-    #[error("{0:?} is not a protocol; use klap or tpap")]
+    #[error("{0:?} is not a protocol; use klap, klapv1, tpap, aes, aesv1 or xor")]
     UnknownProtocol(String),
     /// A plug was asked for with the profile of a strip, or the reverse.
     #[error("{0} is not a {1}")]

@@ -1,5 +1,6 @@
 //! One HTTP request, from its route to its reply, with what goes wrong on purpose in between.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::{Method, StatusCode, Uri};
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 use crate::{
     Damage, Fault, FaultKind, Protocol, Stage,
     core::Core,
+    iot, klap,
     methods::{answer, methods_of},
     reply::{Answer, Refusal, reply},
     session::Rejection,
@@ -30,6 +32,11 @@ pub(crate) enum Route {
         cookie: String,
         seq: i32,
     },
+    /// `POST /app`: the AES log-in and its session, by cookie and token.
+    Passthrough {
+        cookie: Option<String>,
+        token: Option<String>,
+    },
     /// A TPAP session, by its token.
     Tpap {
         token: String,
@@ -46,9 +53,13 @@ impl Route {
         }
         match (uri.path(), cookie) {
             ("/", _) => Self::Login,
+            ("/app", cookie) => Self::Passthrough {
+                cookie,
+                token: parameter(uri, "token=").map(str::to_owned),
+            },
             ("/app/handshake1", _) => Self::Handshake1,
             ("/app/handshake2", Some(cookie)) => Self::Handshake2 { cookie },
-            ("/app/request", Some(cookie)) => match sequence_number(uri) {
+            ("/app/request", Some(cookie)) => match parameter(uri, "seq=").and_then(|seq| seq.parse().ok()) {
                 Some(seq) => Self::Klap { cookie, seq },
                 None => Self::Forbidden,
             },
@@ -67,9 +78,9 @@ fn token(path: &str) -> Option<&str> {
     path.strip_prefix("/stok=")?.strip_suffix("/ds")
 }
 
-fn sequence_number(uri: &Uri) -> Option<i32> {
+fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     let mut parameters = uri.query()?.split('&');
-    parameters.find_map(|parameter| parameter.strip_prefix("seq=")?.parse().ok())
+    parameters.find_map(|parameter| parameter.strip_prefix(name))
 }
 
 /// An answer over HTTP.
@@ -94,7 +105,7 @@ impl Reply {
         }
     }
 
-    fn octets(body: Vec<u8>) -> Self {
+    pub(crate) fn octets(body: Vec<u8>) -> Self {
         Self {
             content_type: "application/octet-stream",
             body,
@@ -110,7 +121,7 @@ impl Reply {
         }
     }
 
-    fn damaged(mut self, damage: Option<Damage>) -> Self {
+    pub(crate) fn damaged(mut self, damage: Option<Damage>) -> Self {
         let half = self.body.len() / 2;
         match damage {
             Some(Damage::Undecryptable) => self.body.iter_mut().for_each(|byte| *byte ^= 0x5a),
@@ -144,6 +155,9 @@ pub(crate) async fn exchange(core: &Core, route: Route, body: &[u8]) -> Result<R
         Route::Handshake1 => handshake1(core, body).await,
         Route::Handshake2 { cookie } => handshake2(core, &cookie, body).await,
         Route::Klap { cookie, seq } => klap_request(core, &cookie, seq, body).await,
+        Route::Passthrough { cookie, token } => {
+            passthrough(core, cookie.as_deref(), token.as_deref(), body).await
+        }
         Route::Tpap { token } => tpap_request(core, &token, body).await,
         Route::Forbidden => Err(FORBIDDEN),
         Route::Unknown => Err(Interruption::Status(StatusCode::NOT_FOUND)),
@@ -203,12 +217,19 @@ async fn off_thread(core: &Core, work: impl FnOnce(&Tpap) -> Answer + Send + 'st
 async fn handshake1(core: &Core, local_seed: &[u8]) -> Result<Reply, Interruption> {
     let step = ["handshake1".to_owned()];
     begin(core, &step).await?;
-    if core.protocol() != Protocol::Klap || core.faults.is_set(FaultKind::ForbidHandshake) {
-        return Err(FORBIDDEN);
-    }
+    let version = match core.protocol() {
+        _ if core.faults.is_set(FaultKind::ForbidHandshake) => return Err(FORBIDDEN),
+        Protocol::Klap => klap::Version::V2,
+        Protocol::KlapV1 => klap::Version::V1,
+        // Firmware before KLAP does not have the path.
+        Protocol::Aes | Protocol::AesV1 => return Err(Interruption::Status(StatusCode::NOT_FOUND)),
+        Protocol::Tpap | Protocol::Xor => return Err(FORBIDDEN),
+    };
     let offer = core
         .klap
-        .offer(local_seed, &core.checked_account(), || rand::rng().random());
+        .offer(local_seed, (&core.checked_account(), version), || {
+            rand::rng().random()
+        });
     let (cookie, body) = offer.ok_or(Interruption::Status(StatusCode::BAD_REQUEST))?;
     finish(core, &step)?;
     let mut reply = Reply::octets(body);
@@ -219,7 +240,7 @@ async fn handshake1(core: &Core, local_seed: &[u8]) -> Result<Reply, Interruptio
 async fn handshake2(core: &Core, cookie: &str, proof: &[u8]) -> Result<Reply, Interruption> {
     let step = ["handshake2".to_owned()];
     begin(core, &step).await?;
-    if core.protocol() != Protocol::Klap {
+    if !core.protocol().is_klap() {
         return Err(FORBIDDEN);
     }
     let confirmed = core.klap.confirm(cookie, proof, core.limits());
@@ -234,7 +255,7 @@ async fn handshake2(core: &Core, cookie: &str, proof: &[u8]) -> Result<Reply, In
 }
 
 async fn klap_request(core: &Core, cookie: &str, seq: i32, body: &[u8]) -> Result<Reply, Interruption> {
-    if core.protocol() != Protocol::Klap {
+    if !core.protocol().is_klap() {
         return Err(FORBIDDEN);
     }
     let opened = core
@@ -249,6 +270,94 @@ async fn klap_request(core: &Core, cookie: &str, seq: i32, body: &[u8]) -> Resul
     let (text, damage) = perform(core, &opened.plaintext).await?;
     let sealed = opened.cipher.seal(opened.seq, text.as_bytes());
     Ok(Reply::octets(sealed).damaged(damage))
+}
+
+/// The AES log-in, and requests in its envelope.
+async fn passthrough(
+    core: &Core,
+    cookie: Option<&str>,
+    token: Option<&str>,
+    body: &[u8],
+) -> Result<Reply, Interruption> {
+    if !core.protocol().is_aes() {
+        return Ok(Reply::json(Err(Refusal::TRANSPORT_UNKNOWN)));
+    }
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let params = request.get("params").cloned().unwrap_or_default();
+    match request.get("method").and_then(Value::as_str) {
+        Some("handshake") => aes_handshake(core, &params).await,
+        Some("securePassthrough") => aes_request(core, cookie, token, &params).await,
+        _ => Ok(Reply::json(Err(Refusal::PARAMS))),
+    }
+}
+
+async fn aes_handshake(core: &Core, params: &Value) -> Result<Reply, Interruption> {
+    let step = ["handshake".to_owned()];
+    begin(core, &step).await?;
+    let offer = core.passthrough.handshake(params);
+    finish(core, &step)?;
+    Ok(match offer {
+        Ok((cookie, result)) => Reply {
+            cookie: Some(format!("TP_SESSIONID={cookie};TIMEOUT={COOKIE_LIFETIME}")),
+            ..Reply::json(Ok(Some(result)))
+        },
+        Err(refusal) => Reply::json(Err(refusal)),
+    })
+}
+
+async fn aes_request(
+    core: &Core,
+    cookie: Option<&str>,
+    token: Option<&str>,
+    params: &Value,
+) -> Result<Reply, Interruption> {
+    let opened = match core.passthrough.open(cookie, token, params, core.limits()) {
+        Ok(opened) => opened,
+        Err(refusal) => return Ok(Reply::json(Err(refusal))),
+    };
+    let (text, damage) = if opened.logged_in {
+        perform(core, &opened.plaintext).await?
+    } else {
+        (
+            aes_login(core, cookie.unwrap_or_default(), &opened.plaintext).await?,
+            None,
+        )
+    };
+    let mut sealed = Reply::octets(opened.envelope.seal(&text));
+    if damage != Some(Damage::CutOff) {
+        sealed = sealed.damaged(damage);
+    }
+    let reply = Reply::json(Ok(Some(json!({ "response": STANDARD.encode(sealed.body) }))));
+    Ok(if damage == Some(Damage::CutOff) {
+        reply.damaged(damage)
+    } else {
+        reply
+    })
+}
+
+/// The only request that is taken before the log-in is the log-in.
+async fn aes_login(core: &Core, cookie: &str, plaintext: &[u8]) -> Result<String, Interruption> {
+    let request: Value = serde_json::from_slice(plaintext).unwrap_or_default();
+    let methods = methods_of(&request);
+    begin(core, &methods).await?;
+    let answer = if request
+        .get("method")
+        .is_some_and(|method| method == "login_device")
+    {
+        let params = request.get("params").cloned().unwrap_or_default();
+        let plain_password = core.protocol() == Protocol::AesV1;
+        let account = core.checked_account();
+        let answer = core
+            .passthrough
+            .login(cookie, &params, &account, plain_password, core.limits());
+        core.tally.login(answer.is_ok());
+        core.notify();
+        answer
+    } else {
+        Err(Refusal::SESSION_TIMEOUT)
+    };
+    finish(core, &methods)?;
+    Ok(Value::Object(reply(answer)).to_string())
 }
 
 async fn tpap_request(core: &Core, token: &str, body: &[u8]) -> Result<Reply, Interruption> {
@@ -276,13 +385,16 @@ fn count(core: &Core, rejection: Rejection) {
 
 /// Executes a decrypted request. The reply is not yet encrypted, and may have to be damaged
 /// once it is.
-async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Option<Damage>), Interruption> {
+pub(crate) async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Option<Damage>), Interruption> {
     let request: Option<Value> = serde_json::from_slice(plaintext).ok();
+    let is_iot = core.protocol().is_iot();
+    let methods_of = if is_iot { iot::methods_of } else { methods_of };
     let methods = request.as_ref().map(methods_of).unwrap_or_default();
     begin(core, &methods).await?;
     let refused = core.faults.hit(FaultKind::Refuse, &methods, |_| true);
     let mut reply = match (&request, refused) {
         (_, Some(Fault::Refuse { code, .. })) => reply(Err(Refusal(code))),
+        (Some(request), _) if is_iot => iot::answer(core, request),
         (Some(request), _) => answer(core, request),
         (None, _) => reply(Err(Refusal::JSON_DECODE)),
     };

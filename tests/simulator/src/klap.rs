@@ -1,4 +1,4 @@
-//! KLAP version 2: a handshake that proves the account to both sides, then requests under AES-128-CBC
+//! KLAP, versions 1 and 2: a handshake that proves the account to both sides, then requests under AES-128-CBC
 //! with a running sequence number.
 
 use std::{
@@ -13,7 +13,7 @@ use aes::{
 use tokio::time::Instant;
 
 use crate::{
-    crypto::{sha1, sha256},
+    crypto::{md5, sha1, sha256},
     session::{Account, Limits, Rejection},
 };
 
@@ -21,6 +21,13 @@ const SEED: usize = 16;
 const SIGNATURE: usize = 32;
 /// A device keeps few sessions; the oldest make room.
 const MAX_SESSIONS: usize = 16;
+
+/// Which hashes stand for the account, and what is in the proofs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1,
+    V2,
+}
 
 /// The sessions of a device that speaks KLAP, by cookie.
 #[derive(Debug, Default)]
@@ -57,13 +64,13 @@ impl Klap {
     pub(crate) fn offer(
         &self,
         local_seed: &[u8],
-        account: &Account,
+        (account, version): (&Account, Version),
         random: impl Fn() -> [u8; SEED],
     ) -> Option<(String, Vec<u8>)> {
         let local_seed: [u8; SEED] = local_seed.try_into().ok()?;
         let remote_seed = random();
-        let auth = auth_hash(account);
-        let proof = sha256(&[&remote_seed, &local_seed, &auth]);
+        let auth = version.auth_hash(account);
+        let proof = version.proof(&remote_seed, &local_seed, &auth);
         let session = Session {
             started: Instant::now(),
             era: 0,
@@ -82,7 +89,7 @@ impl Klap {
             sessions.remove(&cookie);
         }
         sessions.insert(cookie.clone(), session);
-        let hash = sha256(&[&local_seed, &remote_seed, &auth]);
+        let hash = version.proof(&local_seed, &remote_seed, &auth);
         Some((cookie, [&remote_seed[..], &hash].concat()))
     }
 
@@ -161,11 +168,22 @@ impl Klap {
     }
 }
 
-fn auth_hash(account: &Account) -> [u8; 32] {
-    sha256(&[
-        &sha1(account.username.as_bytes()),
-        &sha1(account.password.as_bytes()),
-    ])
+impl Version {
+    fn auth_hash(self, account: &Account) -> Vec<u8> {
+        let (username, password) = (account.username.as_bytes(), account.password.as_bytes());
+        match self {
+            Self::V1 => md5(&[md5(username), md5(password)].concat()).to_vec(),
+            Self::V2 => sha256(&[&sha1(username), &sha1(password)]).to_vec(),
+        }
+    }
+
+    /// What the side with the second seed proves with.
+    fn proof(self, first: &[u8], second: &[u8], auth: &[u8]) -> [u8; 32] {
+        match self {
+            Self::V1 => sha256(&[first, auth]),
+            Self::V2 => sha256(&[first, second, auth]),
+        }
+    }
 }
 
 /// The keys of a session. `Debug` shows none of them.
@@ -249,8 +267,10 @@ mod tests {
 
     /// A client's side of the handshake.
     fn log_in(klap: &Klap, limits: Limits) -> (String, Cipher) {
-        let (cookie, offer) = klap.offer(&[1; 16], &account(), || [7; 16]).unwrap();
-        let auth = auth_hash(&account());
+        let (cookie, offer) = klap
+            .offer(&[1; 16], (&account(), Version::V2), || [7; 16])
+            .unwrap();
+        let auth = Version::V2.auth_hash(&account());
         assert_eq!(offer[..16], [7; 16]);
         assert_eq!(offer[16..], sha256(&[&[1; 16], &[7; 16], &auth]));
         assert!(klap.confirm(&cookie, &sha256(&[&[7; 16], &[1; 16], &auth]), limits));
@@ -300,13 +320,18 @@ mod tests {
             Err(Rejection::NoSession)
         ));
 
-        let (unconfirmed, _) = klap.offer(&[1; 16], &account(), || [8; 16]).unwrap();
+        let (unconfirmed, _) = klap
+            .offer(&[1; 16], (&account(), Version::V2), || [8; 16])
+            .unwrap();
         assert!(matches!(
             klap.open(&unconfirmed, seq, &body, limits),
             Err(Rejection::NoSession)
         ));
         assert!(!klap.confirm(&unconfirmed, &[0; 32], limits));
-        assert!(klap.offer(&[1; 15], &account(), || [8; 16]).is_none());
+        assert!(
+            klap.offer(&[1; 15], (&account(), Version::V2), || [8; 16])
+                .is_none()
+        );
     }
 
     #[test]
@@ -328,7 +353,8 @@ mod tests {
     fn the_number_of_sessions_is_bounded() {
         let klap = Klap::default();
         for n in 0..100 {
-            klap.offer(&[1; 16], &account(), || [n; 16]).unwrap();
+            klap.offer(&[1; 16], (&account(), Version::V2), || [n; 16])
+                .unwrap();
         }
         assert_eq!(klap.sessions().len(), MAX_SESSIONS);
     }

@@ -187,7 +187,7 @@ fn common_info(core: &Core) -> Map<String, Value> {
     into_map(info)
 }
 
-fn into_map(value: Value) -> Map<String, Value> {
+pub(crate) fn into_map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::{FaultKind, SimulatorError, core::Core, discovery, http};
+use crate::{FaultKind, Protocol, SimulatorError, core::Core, discovery, http, xor};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
@@ -144,8 +144,13 @@ impl Network {
     fn welcome(&self, stream: TcpStream) {
         // A simulated device answers in small pieces; without this each waits for the next.
         let _ = stream.set_nodelay(true);
-        let serving = http::serve(self.core.clone(), stream);
-        let connections = self.connections.clone();
+        let (core, connections) = (self.core.clone(), self.connections.clone());
+        let serving = async move {
+            match core.protocol() {
+                Protocol::Xor => xor::serve(core, stream).await,
+                _ => http::serve(core, stream).await,
+            }
+        };
         self.tasks
             .spawn(async move { connections.run_until_cancelled(serving).await });
     }

@@ -12,14 +12,19 @@ pub(crate) struct Refusal(pub(crate) i64);
 impl Refusal {
     pub(crate) const UNKNOWN_METHOD: Self = Self(-1002);
     pub(crate) const JSON_DECODE: Self = Self(-1003);
+    pub(crate) const AES_DECODE: Self = Self(-1005);
     pub(crate) const PARAMS: Self = Self(-1008);
+    pub(crate) const RSA_KEY: Self = Self(-1010);
+    pub(crate) const LOGIN: Self = Self(-1501);
     pub(crate) const TIME: Self = Self(-1601);
     pub(crate) const SCHEDULE_FULL: Self = Self(-1802);
     pub(crate) const SCHEDULE_CONFLICT: Self = Self(-1803);
     pub(crate) const SCHEDULE_INDEX: Self = Self(-1805);
     pub(crate) const COUNTDOWN: Self = Self(-1901);
     pub(crate) const COUNTDOWN_CONFLICT: Self = Self(-1902);
-    /// What firmware without TPAP answers to its log-in.
+    /// A session that `securePassthrough` does not know.
+    pub(crate) const SESSION_TIMEOUT: Self = Self(9999);
+    /// What firmware without TPAP answers to its log-in, and firmware with KLAP to `securePassthrough`.
     pub(crate) const TRANSPORT_UNKNOWN: Self = Self(1003);
     pub(crate) const TPAP_LOCKED: Self = Self(-2101);
     pub(crate) const TPAP_CIPHER_SUITE: Self = Self(-2201);

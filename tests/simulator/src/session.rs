@@ -1,4 +1,4 @@
-//! What the sessions of both protocols have in common.
+//! What the sessions of all protocols have in common.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -11,18 +11,51 @@ use crate::SimulatorError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// What devices speak while third-party compatibility is on.
+    /// What devices speak while third-party compatibility is on: KLAP version 2.
     Klap,
+    /// KLAP version 1, with the JSON of old Kasa devices: what these speak on their last firmware.
+    KlapV1,
     /// What firmware 1.4 speaks while it is off.
     Tpap,
+    /// `securePassthrough`, what firmware before KLAP speaks; it takes the hash of the password.
+    Aes,
+    /// The same on older firmware, which takes the password itself.
+    AesV1,
+    /// The protocol of old Kasa devices, with their JSON.
+    Xor,
 }
 
 impl Protocol {
+    const ALL: [Self; 6] = [
+        Self::Klap,
+        Self::KlapV1,
+        Self::Tpap,
+        Self::Aes,
+        Self::AesV1,
+        Self::Xor,
+    ];
+
+    /// What a device speaks after a firmware update, or after third-party compatibility was switched.
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Klap => Self::Tpap,
-            Self::Tpap => Self::Klap,
+            Self::Tpap | Self::Aes | Self::AesV1 => Self::Klap,
+            Self::KlapV1 => Self::Xor,
+            Self::Xor => Self::KlapV1,
         }
+    }
+
+    pub(crate) fn is_klap(self) -> bool {
+        matches!(self, Self::Klap | Self::KlapV1)
+    }
+
+    pub(crate) fn is_aes(self) -> bool {
+        matches!(self, Self::Aes | Self::AesV1)
+    }
+
+    /// Whether requests are those of old Kasa devices.
+    pub(crate) fn is_iot(self) -> bool {
+        matches!(self, Self::KlapV1 | Self::Xor)
     }
 }
 
@@ -30,7 +63,11 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Klap => "klap",
+            Self::KlapV1 => "klapv1",
             Self::Tpap => "tpap",
+            Self::Aes => "aes",
+            Self::AesV1 => "aesv1",
+            Self::Xor => "xor",
         })
     }
 }
@@ -39,7 +76,7 @@ impl FromStr for Protocol {
     type Err = SimulatorError;
 
     fn from_str(text: &str) -> Result<Self, SimulatorError> {
-        [Self::Klap, Self::Tpap]
+        Self::ALL
             .into_iter()
             .find(|protocol| protocol.to_string().eq_ignore_ascii_case(text))
             .ok_or_else(|| SimulatorError::UnknownProtocol(text.to_owned()))

@@ -18,6 +18,13 @@ pub(crate) enum PasswordForm {
 }
 
 impl PasswordForm {
+    pub(crate) fn of_version(lv: Option<u64>) -> Self {
+        match lv {
+            Some(2) => Self::Hashed,
+            _ => Self::Plain,
+        }
+    }
+
     pub(super) fn params(self, account: &Credentials) -> Value {
         let hashed = |text: &[u8]| STANDARD.encode(hex(&sha1(text)));
         let username = hashed(account.username());

@@ -123,12 +123,16 @@ impl AesSession {
         check_outer(&outer)?;
         let sealed = outer.pointer("/result/response").and_then(Value::as_str);
         let sealed = sealed.ok_or(Error::Unreadable("it has no response"))?;
-        let answer = match self.cipher.open(sealed) {
-            Some(text) => serde_json::from_slice(&text).ok(),
+        // An answer for another session may have a padding that fits by chance, but is no text then.
+        match self
+            .cipher
+            .open(sealed)
+            .and_then(|text| String::from_utf8(text).ok())
+        {
+            Some(text) => serde_json::from_str(&text).map_err(|_| Error::Unreadable("it is not JSON")),
             // Some firmware does not encrypt (python-kasa).
-            None => return serde_json::from_str(sealed).map_err(|_| Error::SessionLost),
-        };
-        answer.ok_or(Error::Unreadable("it is not JSON"))
+            None => serde_json::from_str(sealed).map_err(|_| Error::SessionLost),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl KlapSession {
         if reply.status != 200 {
             return Err(Error::SessionLost);
         }
-        // An answer for another session cannot be told from a damaged one.
+        // An answer for another session cannot be told from a damaged one; by chance its padding may fit.
         let opened = self
             .cipher
             .open(sequence, &reply.body)
@@ -86,7 +86,13 @@ impl KlapSession {
         if !opened.is_signed {
             debug!("the signature of an answer differs from that of requests");
         }
-        serde_json::from_slice(&opened.text).map_err(|_| Error::Unreadable("it is not JSON"))
+        serde_json::from_slice(&opened.text).map_err(|_| {
+            if opened.is_signed {
+                Error::Unreadable("it is not JSON")
+            } else {
+                Error::SessionLost
+            }
+        })
     }
 }
 

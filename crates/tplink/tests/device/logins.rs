@@ -1,7 +1,7 @@
 //! How a session starts, and how not.
 
 use serde_json::Value;
-use tapo_simulator::{Fault, FaultKind, Profile, Protocol, RunningDevice, Simulator};
+use tapo_simulator::{Fault, FaultKind, Profile, Protocol, Simulator};
 use tplink::{Account, Credentials, Error, Login, Scheme, Transport};
 
 use crate::support::{LIMITS, SMART, account, client, client_of, logged_in, start};
@@ -74,6 +74,34 @@ async fn a_wrong_password_is_one_attempt() {
     );
 }
 
+/// Which form of the password the device takes is not known before.
+#[tokio::test]
+async fn a_wrong_password_over_aes_is_one_attempt_for_each_form() {
+    for protocol in [Protocol::Aes, Protocol::AesV1] {
+        let device = start(Profile::P110, protocol).await;
+        let wrong = Some(Credentials::new("demo@example.com", "wrong"));
+        let refused = client_of(&device, wrong, LIMITS).login(None).await;
+        assert_eq!(refused, Err(Error::WrongCredentials), "{protocol}");
+        assert_eq!(device.counters().requests_of("login_device"), 2, "{protocol}");
+        let mut announced = client_of(
+            &device,
+            Some(Credentials::new("demo@example.com", "wrong")),
+            LIMITS,
+        );
+        announced.set_login_version((protocol == Protocol::Aes).then_some(2));
+        assert_eq!(
+            announced.login(Some(Transport::Aes)).await,
+            Err(Error::WrongCredentials)
+        );
+        assert_eq!(device.counters().requests_of("login_device"), 3, "{protocol}");
+        // The form is remembered: a renewed session costs one login.
+        let mut client = logged_in(&device).await;
+        device.reset_counters();
+        client.login(Some(Transport::Aes)).await.unwrap();
+        assert_eq!(device.counters().requests_of("login_device"), 1, "{protocol}");
+    }
+}
+
 #[tokio::test]
 async fn a_locked_device_is_left_alone() {
     let device = start(Profile::P110, Protocol::Tpap).await;
@@ -130,11 +158,11 @@ async fn a_device_without_account_is_recognized() {
             client.call("get_device_info", Value::Null).await.unwrap();
         }
     }
-    let owned: RunningDevice = start(Profile::P110, Protocol::Klap).await;
-    assert_eq!(
-        client_of(&owned, None, LIMITS).login(None).await,
-        Err(Error::NoCredentials)
-    );
+    for (protocol, _) in SMART {
+        let owned = start(Profile::P110, protocol).await;
+        let refused = client_of(&owned, None, LIMITS).login(None).await;
+        assert_eq!(refused, Err(Error::NoCredentials), "{protocol}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
 
 mod faults;
+mod iot;
 mod logins;
 mod requests;
 mod support;

@@ -6,9 +6,17 @@ use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Protocol, Runn
 use tplink::{Client, Credentials, Endpoint, Limits, Transport};
 
 /// Every way to speak SMART.
-pub(crate) const SMART: [(Protocol, Transport); 2] = [
+pub(crate) const SMART: [(Protocol, Transport); 4] = [
     (Protocol::Klap, Transport::Klap),
     (Protocol::Tpap, Transport::Tpap),
+    (Protocol::Aes, Transport::Aes),
+    (Protocol::AesV1, Transport::Aes),
+];
+
+/// Every way to speak to an old Kasa device.
+pub(crate) const IOT: [(Protocol, Transport); 2] = [
+    (Protocol::KlapV1, Transport::Klap),
+    (Protocol::Xor, Transport::Xor),
 ];
 
 /// Long enough for anything that happens at all.
