@@ -64,6 +64,12 @@ impl Client {
         &self.endpoint
     }
 
+    /// Changes how long the device gets, from the next request on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.http.set_limits(limits);
+        self.xor.set_limits(limits);
+    }
+
     /// Takes what discovery announces as `lv`: absent, or 2. A login over AES is then one attempt; else it is two with a
     /// wrong password, and with a right one until the first login has found out.
     pub fn set_login_version(&mut self, lv: Option<u64>) {
@@ -328,6 +334,18 @@ mod tests {
         );
         assert_eq!(client.login(None).await, Err(Error::Refused));
         assert_eq!(client.transport(), None);
+    }
+
+    /// A task that may run on any thread has to hold the client and await its calls.
+    #[test]
+    fn calls_can_be_awaited_on_any_thread() {
+        fn sent<T: Send>(value: T) -> T {
+            value
+        }
+        let mut client = sent(Client::new(Endpoint::new("192.0.2.7"), None, Limits::default()));
+        drop(sent(client.login(None)));
+        drop(sent(client.batch(&[("get_device_info", Value::Null)])));
+        drop(sent(client.call_iot("system", "get_sysinfo", Value::Null, None)));
     }
 
     #[test]

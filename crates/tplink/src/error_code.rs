@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// The number in `error_code` (SMART) or `err_code` (IOT). Unknown ones are data: new firmware brings new ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ErrorCode(pub i64);
 
 /// The names are those of python-kasa's `SmartErrorCode` (`kasa/exceptions.py`).
@@ -30,6 +32,11 @@ impl ErrorCode {
     pub(crate) const HANDSHAKE: Self = Self(1100);
     pub(crate) const LOGIN_FAILED: Self = Self(1111);
     pub(crate) const SESSION_TIMEOUT: Self = Self(9999);
+
+    /// The code in a SMART answer; none if there is none, or it is no number.
+    pub(crate) fn of(answer: &Value) -> Option<Self> {
+        answer.get("error_code")?.as_i64().map(Self)
+    }
 
     /// The clock of the device is not set yet (-1601 to -1603): try again in a minute, or set it.
     pub fn is_clock_unset(self) -> bool {

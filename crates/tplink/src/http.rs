@@ -8,5 +8,6 @@ mod connection;
 mod cookie;
 mod link;
 mod reply;
+mod token;
 
-pub(crate) use self::{cookie::Cookie, link::HttpLink, reply::HttpReply};
+pub(crate) use self::{connection::NOT_HTTP, cookie::Cookie, link::HttpLink, reply::HttpReply, token::token};

@@ -31,8 +31,8 @@ pub(crate) fn batch(requests: &[(&str, Value)]) -> Value {
 
 /// The result of an answer; `Null` where it has none.
 pub(crate) fn result(mut answer: Value) -> Result<Value, Error> {
-    let code = answer.get("error_code").and_then(Value::as_i64);
-    Error::check(ErrorCode(code.ok_or(Error::Unreadable("it has no error code"))?))?;
+    let code = ErrorCode::of(&answer);
+    Error::check(code.ok_or(Error::Unreadable("it has no error code"))?)?;
     Ok(take(&mut answer, "result"))
 }
 

@@ -25,6 +25,9 @@ const MOST_HEADERS: usize = 64;
 /// The longest head of an answer, and the largest piece in which a body is read.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// The error of an answer that begins like none.
+pub(crate) const NOT_HTTP: Error = Error::Unreadable("it is not HTTP");
+
 pub(super) struct HttpConnection<S: AsyncRead + AsyncWrite + Unpin> {
     sender: SendRequest<Full<Bytes>>,
     driver: Connection<TokioIo<S>, Full<Bytes>>,
@@ -115,11 +118,7 @@ async fn read(response: Response<Incoming>) -> Result<HttpReply, Error> {
 }
 
 fn classify(error: &hyper::Error) -> Error {
-    if error.is_parse() {
-        Error::Unreadable("it is not HTTP")
-    } else {
-        Error::Closed
-    }
+    if error.is_parse() { NOT_HTTP } else { Error::Closed }
 }
 
 #[cfg(test)]

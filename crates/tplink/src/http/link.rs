@@ -39,6 +39,10 @@ impl HttpLink {
         }
     }
 
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Closes the connection.
     pub(crate) fn close(&mut self) {
         self.kept = None;

@@ -20,7 +20,7 @@ impl HttpReply {
 
     /// The code in a plain JSON body.
     pub(crate) fn error_code(&self) -> Option<ErrorCode> {
-        self.json()?.get("error_code")?.as_i64().map(ErrorCode)
+        ErrorCode::of(&self.json()?)
     }
 
     /// The error of a status that means the same on every path: too many requests, or trouble inside.

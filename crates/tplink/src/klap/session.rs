@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{Scheme, cipher::KlapCipher, offer::Offer, scheme::SEED};
 use crate::{
     Account, Credentials, Error,
-    http::{Cookie, HttpLink, HttpReply},
+    http::{Cookie, HttpLink, HttpReply, NOT_HTTP},
     lifetime::expiry,
 };
 
@@ -67,7 +67,12 @@ impl KlapSession {
         let (sequence, body) = self.cipher.seal(request);
         let cookie = self.cookie.as_ref().map(Cookie::header);
         let target = format!("/app/request?seq={sequence}");
-        let reply = http.post(&target, &headers_with(cookie.as_deref()), body).await?;
+        let reply = http.post(&target, &headers_with(cookie.as_deref()), body).await;
+        let reply = reply.map_err(|error| match error {
+            // What an HS110 sends on a session that it has ended (python-kasa, pull request 1715).
+            NOT_HTTP => Error::SessionLost,
+            error => error,
+        })?;
         self.read(sequence, &reply)
     }
 

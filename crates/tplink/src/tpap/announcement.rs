@@ -28,7 +28,7 @@ impl Announcement {
         let Some(answer) = reply.json().filter(|_| reply.status == 200) else {
             return Ok(Self::Other);
         };
-        match answer.get("error_code").and_then(Value::as_i64).map(ErrorCode) {
+        match ErrorCode::of(&answer) {
             Some(ErrorCode::SUCCESS) => {}
             Some(ErrorCode::LOCKED) => return Err(super::session::locked()),
             _ => return Ok(Self::Other),

@@ -11,7 +11,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 use super::{cipher::TpapCipher, prover::Proof, registration::Registration};
 use crate::{
     Credentials, Error, ErrorCode,
-    http::{HttpLink, HttpReply},
+    http::{HttpLink, HttpReply, token},
     lifetime::expiry,
 };
 
@@ -25,7 +25,6 @@ pub(crate) struct TpapSession {
 
 /// How long a locked device is left alone. How long it stays locked is not known; each attempt may keep it so.
 const LOCKED_FOR: Duration = Duration::from_hours(1);
-const LONGEST_TOKEN: usize = 256;
 
 /// The error of a device that has locked itself.
 pub(super) fn locked() -> Error {
@@ -64,14 +63,7 @@ impl TpapSession {
         if !proof.verify(&confirmation.unwrap_or_default()) {
             return Err(Error::WrongCredentials);
         }
-        let token = text("stok")
-            .filter(|token| !token.is_empty() && token.len() <= LONGEST_TOKEN)
-            .filter(|token| {
-                token
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~%+=".contains(&byte))
-            });
-        let token = token.ok_or(Error::Unreadable("it has no token"))?;
+        let token = token(result.get("stok"))?;
         let first = result
             .get("start_seq")
             .and_then(Value::as_i64)
@@ -135,12 +127,7 @@ fn read_step(reply: &HttpReply) -> Result<Value, Error> {
         .json()
         .filter(|_| reply.status == 200)
         .ok_or(Error::OtherProtocol)?;
-    match ErrorCode(
-        answer
-            .get("error_code")
-            .and_then(Value::as_i64)
-            .unwrap_or_default(),
-    ) {
+    match ErrorCode::of(&answer).unwrap_or_default() {
         ErrorCode::SUCCESS => {}
         ErrorCode::LOCKED => return Err(locked()),
         ErrorCode::TPAP_CREDENTIALS => return Err(Error::CountedCredentials),

@@ -33,6 +33,10 @@ impl XorLink {
         }
     }
 
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Closes the connection.
     pub(crate) fn close(&mut self) {
         self.kept = None;

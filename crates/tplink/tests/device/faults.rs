@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo_simulator::{Damage, Fault, FaultKind, Profile, Scope, Simulator, Stage};
-use tplink::{Error, Limits};
+use tplink::Error;
 
-use crate::support::{LIMITS, SMART, account, client, client_of, logged_in, start};
+use crate::support::{LIMITS, SHORT, SMART, client, logged_in, start};
 
 fn on() -> Value {
     json!({ "device_on": true })
@@ -123,23 +123,20 @@ async fn a_dropped_request_says_so_and_the_session_goes_on() {
 async fn a_device_that_hangs_is_waited_for_as_long_as_the_limit_says() {
     for (protocol, _) in SMART {
         let device = start(Profile::P110, protocol).await;
-        let limits = Limits {
-            request: Duration::from_millis(300),
-            ..LIMITS
-        };
-        let mut client = client_of(&device, Some(account()), limits);
-        client.login(None).await.unwrap();
+        let mut client = logged_in(&device).await;
         device.faults().set(Fault::Hang {
             stage: Stage::AfterApplying,
             scope: switching(),
         });
+        client.set_limits(SHORT);
         assert_eq!(
             client.call("set_device_info", on()).await,
             Err(Error::NoAnswer),
             "{protocol}"
         );
-        assert!(device.relay(1));
+        device.wait_relay(1, true, LIMITS.request).await.unwrap();
         // A late answer is not taken for that of the next request.
+        client.set_limits(LIMITS);
         let info = client.call("get_device_info", Value::Null).await.unwrap();
         assert_eq!(info["device_on"], true);
         assert_eq!(device.counters().max_in_flight, 1);

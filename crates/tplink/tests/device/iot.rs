@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tapo_simulator::{Damage, Fault, Profile, Protocol, Scope, Stage};
-use tplink::{Account, Error, ErrorCode, Limits, Scheme};
+use tplink::{Account, Error, ErrorCode, Scheme};
 
-use crate::support::{IOT, LIMITS, account, client, client_of, logged_in, start};
+use crate::support::{IOT, LIMITS, SHORT, client, client_of, logged_in, start};
 
 fn switching() -> Scope {
     Scope::method("system.set_relay_state").times(1)
@@ -150,11 +150,7 @@ async fn connections_that_are_closed_or_hang_are_told_apart() {
     let on = || json!({ "state": 1 });
     for (protocol, transport) in IOT {
         let device = start(Profile::P110, protocol).await;
-        let limits = Limits {
-            request: Duration::from_millis(300),
-            ..LIMITS
-        };
-        let mut client = client_of(&device, Some(account()), limits);
+        let mut client = client(&device);
         client.login(Some(transport)).await.unwrap();
         device.faults().set(Fault::Drop {
             stage: Stage::AfterApplying,
@@ -166,9 +162,11 @@ async fn connections_that_are_closed_or_hang_are_told_apart() {
             stage: Stage::BeforeApplying,
             scope: switching(),
         });
+        client.set_limits(SHORT);
         let hung = client
             .call_iot("system", "set_relay_state", json!({ "state": 0 }), None)
             .await;
+        client.set_limits(LIMITS);
         assert_eq!(
             (hung, device.relay(1)),
             (Err(Error::NoAnswer), true),

@@ -25,6 +25,12 @@ pub(crate) const LIMITS: Limits = Limits {
     request: Duration::from_secs(10),
 };
 
+/// Too short for a device that hangs.
+pub(crate) const SHORT: Limits = Limits {
+    request: Duration::from_millis(300),
+    ..LIMITS
+};
+
 pub(crate) fn account() -> Credentials {
     Credentials::new(DEFAULT_USERNAME, DEFAULT_PASSWORD)
 }
