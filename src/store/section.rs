@@ -1,7 +1,6 @@
 //! One part of the state file, in memory.
 
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::progress::Progress;
@@ -83,13 +82,13 @@ pub(super) trait Encode: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// It has no form in JSON, such as a map whose keys are no text.
-    fn encode(&self) -> serde_json::Result<Value>;
+    fn encode(&self) -> serde_json::Result<String>;
 }
 
 impl<T: Clone + Serialize + std::fmt::Debug + Send + Sync> Encode for Section<T> {
-    fn encode(&self) -> serde_json::Result<Value> {
+    fn encode(&self) -> serde_json::Result<String> {
         // Encoding takes longer than a copy, and whoever changes it waits meanwhile.
-        serde_json::to_value(self.get())
+        serde_json::to_string_pretty(&self.get())
     }
 }
 
