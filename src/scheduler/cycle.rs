@@ -103,6 +103,7 @@ impl<'a> Cycle<'a> {
         for path in &group.outlets {
             self.send_waiting(path);
         }
+        self.look_ahead(group);
         for path in &group.outlets {
             if self
                 .state
@@ -120,15 +121,15 @@ impl<'a> Cycle<'a> {
             self.state.publish_outlet(path, self.now);
             self.persist_outlet(path);
         }
-        self.state.publish_group(&self.rules, group, self.now);
+        self.state.publish_group(group, self.now);
         self.persist_group(group);
         if let Some(state) = self.state.groups.get(&group.id) {
-            let change = state.plan().and_then(|plan| plan.next_change);
-            let change = change
+            let plan = state.plan().and_then(|plan| plan.wake);
+            let plan = plan
                 .filter(|at| *at > self.now.wall)
                 .map(|at| self.now.steady_at(at));
             let energy = state.energy.wake().filter(|at| *at > self.now.steady);
-            for at in change.into_iter().chain(energy) {
+            for at in plan.into_iter().chain(energy) {
                 self.wake_at(at);
             }
         }
@@ -345,6 +346,13 @@ impl<'a> Cycle<'a> {
         // Taken out for the call: it reads the sensors, which are in the same state.
         let mut state = self.state.groups.remove(&group.id).unwrap_or_default();
         state.replan(group, &members, self.state.site(&self.rules, self.now));
+        self.state.groups.insert(group.id.clone(), state);
+    }
+
+    fn look_ahead(&mut self, group: &Group) {
+        let members = self.state.members(group);
+        let mut state = self.state.groups.remove(&group.id).unwrap_or_default();
+        state.look_ahead(group, &members, self.state.site(&self.rules, self.now));
         self.state.groups.insert(group.id.clone(), state);
     }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use planner::{
     Now, OutletPath, Power, ScheduleId, Steady,
     activity::{Conditions, ScheduleMemory},
     energy_limits::{EnergyLimits, PersistedEnergy},
     evaluate,
+    forecast::Outlook,
     interlock::{InterlockClaim, InterlockOwners},
     overrides::Overrides,
     plan::{GroupPlan, Inputs, Memory, OutletPlan, Reasons, Vacation, plan_group},
@@ -18,9 +19,6 @@ use planner::{
 use serde::{Deserialize, Serialize};
 
 use super::{outlets::OutletState, turns::Turns};
-
-/// Changes of a group's members within this time are shown as one.
-const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is known of one group.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +34,8 @@ pub struct GroupState {
     pub values_shown: Option<Steady>,
     /// Whose turn it is to be switched on.
     pub turns: Turns,
-    coming: Option<(Outlook, Option<Power>)>,
+    /// What comes next, and what that follows from.
+    outlook: Option<(Prospects, Outlook)>,
     /// Whether its schedules turned it on, when that was last reported.
     pub running: Option<bool>,
     /// The last entries in the state file.
@@ -62,12 +61,15 @@ pub struct Remembered {
     pub memory: ScheduleMemory,
 }
 
-/// What the coming state of a group depends on.
+/// What the outlook of a group follows from: while it is the same, so is the outlook.
 #[derive(Debug, Clone, PartialEq)]
-struct Outlook {
+struct Prospects {
     plan: GroupPlan,
-    /// The next change of each member: a limit of one that is not the first is not in the plan of the group.
+    /// When each member is planned again: a limit of one that is not the first is not in the plan of the group.
     members: Vec<Option<Timestamp>>,
+    /// Conditions of schedules that are not active now.
+    memory: Memory,
+    vacation: Vacation,
 }
 
 /// What all groups have in common.
@@ -230,7 +232,7 @@ impl GroupState {
                 self.remembered.remove(&schedule.id);
             }
         }
-        self.coming = None;
+        self.outlook = None;
     }
 
     /// A member is called something else.
@@ -253,51 +255,29 @@ impl GroupState {
         }
     }
 
-    /// What the planner decides at the next change, if nothing else happens; `None` if the members will differ.
-    ///
-    /// Members that went on one after the other reach a limit one after the other: people see one change.
-    pub fn next_state(&mut self, group: &Group, members: &Members, site: Site<'_>) -> Option<Power> {
-        let plan = self.plan.as_ref()?;
-        let next_change = |path: &OutletPath| self.members.get(path)?.next_change;
-        let outlook = Outlook {
-            plan: plan.clone(),
-            members: group.outlets.iter().map(next_change).collect(),
-        };
-        if let Some((known, next)) = &self.coming
-            && *known == outlook
-        {
-            return *next;
-        }
-        let next = self.look_ahead(group, members, site, plan.next_change);
-        self.coming = Some((outlook, next));
-        next
+    /// What comes next if nothing else happens; `None` before the first look.
+    pub fn outlook(&self) -> Option<&Outlook> {
+        self.outlook.as_ref().map(|(_, outlook)| outlook)
     }
 
-    fn look_ahead(
-        &self,
-        group: &Group,
-        members: &Members,
-        site: Site<'_>,
-        first: Option<Timestamp>,
-    ) -> Option<Power> {
-        let first = first?;
-        let mut at = first;
-        loop {
-            let then = Site {
-                now: site.now.moved_to(at),
-                ..site
-            };
-            let inputs = Inputs {
-                reasons: Reasons::Omitted,
-                ..members.inputs(then, self)
-            };
-            let (plan, _) = plan_group(&inputs, group, &mut Memory::default());
-            if plan.expected.is_some() {
-                return plan.expected;
-            }
-            at = plan
-                .next_change
-                .filter(|next| next.duration_since(first) <= TOGETHER)?;
+    /// Works out what comes next, unless it is as before.
+    pub fn look_ahead(&mut self, group: &Group, members: &Members, site: Site<'_>) {
+        let Some(plan) = self.plan.clone() else { return };
+        let wake = |path: &OutletPath| self.members.get(path)?.wake;
+        let prospects = Prospects {
+            plan,
+            members: group.outlets.iter().map(wake).collect(),
+            memory: self.memory.clone(),
+            vacation: site.vacation,
+        };
+        let is_over = |outlook: &Outlook| outlook.first.is_some_and(|(at, _)| at <= site.now.wall);
+        if let Some((known, outlook)) = &self.outlook
+            && *known == prospects
+            && !is_over(outlook)
+        {
+            return;
         }
+        let outlook = Outlook::of(&members.inputs(site, self), group);
+        self.outlook = Some((prospects, outlook));
     }
 }

@@ -805,7 +805,11 @@ impl State {
         if plan.is_none() && !outlet.concerns_us() {
             return None;
         }
-        let mut status = status::of_outlet(outlet, plan, now, self.status.last_of(path));
+        let next = self.book.group_of(path).and_then(|group| {
+            let outlook = self.groups.get(&group.id)?.outlook()?;
+            outlook.members.get(path).copied()
+        });
+        let mut status = status::of_outlet(outlet, plan, next, now, self.status.last_of(path));
         if let Some(timer) = &outlet.timer {
             let allowed = self.allow(path, timer.to, now);
             let scheduled = self.book.scheduled(path).is_some();
@@ -831,13 +835,7 @@ impl State {
     }
 
     /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.
-    pub fn publish_group(&mut self, rules: &Rules, group: &Group, now: Now) {
-        let members = self.members(group);
-        let Some(mut state) = self.groups.remove(&group.id) else {
-            return;
-        };
-        let next = state.next_state(group, &members, self.site(rules, now));
-        self.groups.insert(group.id.clone(), state);
+    pub fn publish_group(&mut self, group: &Group, now: Now) {
         let Some(state) = self.groups.get(&group.id) else {
             return;
         };
@@ -850,6 +848,7 @@ impl State {
                 state.energy.kept_off(group),
             )
         });
+        let next = state.outlook().and_then(|outlook| outlook.first);
         let new = status::of_group(group, plan, next, timer, energy);
         let running = plan.winner.is_some() && plan.source != plan::Source::Vacation;
         let message = status::schedule_message(plan, running);

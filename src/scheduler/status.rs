@@ -66,10 +66,11 @@ impl StatusPublisher {
     }
 }
 
-/// The status of an outlet without its timer. `last` is what was published before.
+/// The status of an outlet without its timer. `next` is when what it should be changes, `last` what was published before.
 pub(super) fn of_outlet(
     outlet: &OutletState,
     plan: Option<&OutletPlan>,
+    next: Option<Timestamp>,
     now: Now,
     last: Option<&OutletStatus>,
 ) -> OutletStatus {
@@ -97,7 +98,7 @@ pub(super) fn of_outlet(
     status.rule = plan.rule.as_ref().map(ToString::to_string);
     status.reason = Some(plan.reason.clone());
     status.since = plan.since.map(|since| to_the_second(since, RoundMode::Floor));
-    status.next_change = plan.next_change.map(shown_ahead);
+    status.next_change = next.map(shown_ahead);
     status.override_until = plan.override_until.map(shown_ahead);
     status.cooldown_until = plan.cooldown_until.map(shown_ahead);
     if let (Some(Rule::Limit(_)), Some(last)) = (&plan.rule, last)
@@ -147,18 +148,16 @@ pub(super) fn add_timer(
     status.reason = Some(Reason::new(reason));
 }
 
-/// The status of a group. `next` is its state after the next change of its plan; `timer` the first timer of a member.
+/// The status of a group. `next` is when it changes and what it is then; `timer` the same for the first timer of a member.
 pub(super) fn of_group(
     group: &Group,
     plan: &GroupPlan,
-    next: Option<Power>,
+    next: Option<(Timestamp, Option<Power>)>,
     timer: Option<(Timestamp, Option<Power>)>,
     energy: Option<EnergyStatus>,
 ) -> GroupStatus {
-    let (next_change, next_state) = match timer {
-        Some((at, state)) if plan.next_change.is_none_or(|change| at < change) => (Some(at), state),
-        _ => (plan.next_change, next),
-    };
+    let first = timer.into_iter().chain(next).min_by_key(|(at, _)| *at);
+    let (next_change, next_state) = first.map_or((None, None), |(at, state)| (Some(at), state));
     let schedules = group.schedules.iter();
     GroupStatus {
         state: plan.state,

@@ -6,15 +6,16 @@
 //! is pressed; every device answers; what a power limit keeps off comes back after its `min_off`, and no budget is exceeded. An
 //! outlet without a report is assumed to be in its expected state at the beginning.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    period::after,
     rules::Group,
     safety::{Report, Safety},
 };
-use crate::plan::{Inputs, Memory, OutletPlan, Reason, Rule, Source, plan_group};
+use crate::plan::{Inputs, Memory, OutletPlan, Reason, Reasons, Rule, Source, plan_group, same};
 use crate::{GroupId, OutletPath, Power};
 
 /// More instants than a year has edges of a few schedules: the end for limits of seconds.
@@ -43,6 +44,78 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
     let Some(group) = inputs.rules.group(group) else {
         return Vec::new();
     };
+    walk(inputs, group, until, STEPS, |_, _| ControlFlow::Continue(()))
+}
+
+/// What a group will be, if nothing else happens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// When the expected state of each member changes; a member is missing whose state stays.
+    pub members: BTreeMap<OutletPath, Timestamp>,
+    /// The first of them, and what all members should be then; `None` if they differ.
+    ///
+    /// Members that went on one after the other reach a limit one after the other: people see one change.
+    pub first: Option<(Timestamp, Option<Power>)>,
+}
+
+impl Outlook {
+    /// How far it reaches: any set of days recurs within.
+    const AHEAD: SignedDuration = SignedDuration::from_hours(8 * 24);
+    /// Instants that are looked at.
+    const STEPS: usize = 500;
+    /// Changes of the members within this time are one.
+    const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
+
+    /// Looks ahead from `inputs.now`, under the same assumptions as [`forecast`].
+    pub fn of(inputs: &Inputs<'_>, group: &Group) -> Self {
+        let inputs = Inputs {
+            reasons: Reasons::Omitted,
+            ..*inputs
+        };
+        let (now, until) = (inputs.now.wall, after(inputs.now.wall, Self::AHEAD));
+        let mut outlook = Self::default();
+        let mut expected: BTreeMap<OutletPath, Option<Power>> = BTreeMap::new();
+        walk(&inputs, group, until, Self::STEPS, |at, plans| {
+            for (outlet, plan) in plans {
+                let before = expected.get(outlet);
+                if at <= now || before.is_none() {
+                    expected.insert(outlet.clone(), plan.desired);
+                } else if before != Some(&plan.desired) {
+                    outlook.members.entry(outlet.clone()).or_insert(at);
+                }
+            }
+            outlook.note_group(at, plans)
+        });
+        outlook
+    }
+
+    fn note_group(&mut self, at: Timestamp, plans: &[(OutletPath, OutletPlan)]) -> ControlFlow<()> {
+        let Some(first) = self.members.values().min() else {
+            return ControlFlow::Continue(());
+        };
+        let (first, state) = self.first.get_or_insert((*first, None));
+        let together = at.duration_since(*first) <= Self::TOGETHER;
+        if together && state.is_none() {
+            *state = same(plans.iter().map(|(_, plan)| plan.desired)).flatten();
+        }
+        let settled = state.is_some() || !together;
+        if settled && self.members.len() == plans.len() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Goes from one instant that the planner names to the next, and switches the outlets at once. Returns what is switched.
+/// `look` is shown the plan of each instant, and may end the walk.
+fn walk(
+    inputs: &Inputs<'_>,
+    group: &Group,
+    until: Timestamp,
+    steps: usize,
+    mut look: impl FnMut(Timestamp, &[(OutletPath, OutletPlan)]) -> ControlFlow<()>,
+) -> Vec<PlannedChange> {
     let readings = inputs.readings.kept(
         &inputs.rules.sensors,
         inputs.now.steady,
@@ -56,16 +129,18 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
         changes: Vec::new(),
     };
     let mut now = inputs.now;
-    for _ in 0..STEPS {
+    for _ in 0..steps {
         let at = Inputs {
             readings: &readings,
             energy_limits: &energy_limits,
             now,
             ..*inputs
         };
-        future.obey(&at, group);
+        let plans = future.plan(&at, group);
+        let ends = look(now.wall, &plans).is_break();
+        future.obey(&at, plans);
         match future.next(&at, group) {
-            Some(next) if next < until => now = inputs.now.moved_to(next),
+            Some(next) if next < until && !ends => now = inputs.now.moved_to(next),
             _ => break,
         }
     }
@@ -82,9 +157,9 @@ struct Future {
 
 impl Future {
     /// Switches as the planner decides.
-    fn obey(&mut self, at: &Inputs<'_>, group: &Group) {
+    fn obey(&mut self, at: &Inputs<'_>, plans: Vec<(OutletPath, OutletPlan)>) {
         let zone = &at.rules.location.zone;
-        for (outlet, plan) in self.plan(at, group) {
+        for (outlet, plan) in plans {
             self.safety.advance(&outlet, &plan.limits, at.now, zone);
             let Some(power) = plan.desired else {
                 continue;
@@ -115,7 +190,7 @@ impl Future {
         if plans.iter().any(differs) {
             return Some(at.now.wall);
         }
-        plans.iter().filter_map(|(_, plan)| plan.next_change).min()
+        plans.iter().filter_map(|(_, plan)| plan.wake).min()
     }
 
     fn plan(&mut self, at: &Inputs<'_>, group: &Group) -> Vec<(OutletPath, OutletPlan)> {

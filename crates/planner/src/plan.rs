@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use group::same;
 pub use reason::Reason;
 
 use super::{
@@ -138,7 +139,7 @@ pub struct Plan {
     /// The groups, in the order of the rules.
     pub groups: Vec<GroupPlan>,
     /// When to plan again if nothing happens before; after now. `None`: time alone changes nothing.
-    pub next_change: Option<Timestamp>,
+    pub wake: Option<Timestamp>,
     /// What to hand in next time.
     pub memory: Memory,
 }
@@ -201,8 +202,9 @@ pub struct OutletPlan {
     pub reason: Reason,
     /// Since when it is so, where that is known.
     pub since: Option<Timestamp>,
-    /// When it may change without anything else happening; after now.
-    pub next_change: Option<Timestamp>,
+    /// When it may change without anything else happening; after now. When it does is in
+    /// [`Outlook`](crate::forecast::Outlook).
+    pub wake: Option<Timestamp>,
     /// When the override in force ends by itself.
     pub override_until: Option<Timestamp>,
     /// Until when a trip keeps it off.
@@ -230,8 +232,8 @@ pub struct GroupPlan {
     pub reason: Reason,
     /// The schedule that turns it on, whatever overrides it.
     pub winner: Option<ScheduleId>,
-    /// The first change of a member.
-    pub next_change: Option<Timestamp>,
+    /// When to plan again if nothing happens before; after now.
+    pub wake: Option<Timestamp>,
     /// When the first override of a member ends by itself.
     pub override_until: Option<Timestamp>,
     /// When the last member has cooled down.
@@ -274,11 +276,11 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         groups.push(summary);
         outlets.extend(members);
     }
-    let next_change = groups.iter().filter_map(|group| group.next_change).min();
+    let wake = groups.iter().filter_map(|group| group.wake).min();
     Plan {
         outlets,
         groups,
-        next_change,
+        wake,
         memory,
     }
 }

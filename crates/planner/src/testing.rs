@@ -21,7 +21,7 @@ use super::{
     condition::{Bound, Condition, Test, WhenUnknown},
     days::Days,
     edge::{Clamps, Edge, EdgeTime},
-    forecast::{PlannedChange, forecast},
+    forecast::{Outlook, PlannedChange, forecast},
     interlock::InterlockOwners,
     location::Location,
     overrides::{Lifetime, Origin, Override, OverrideState, Overrides},
@@ -253,6 +253,10 @@ impl Site {
         for outlet in self.group().outlets.clone() {
             self.overrides.set(outlet, new);
         }
+    }
+
+    pub fn outlook(&self) -> Outlook {
+        Outlook::of(&self.inputs(), self.group())
     }
 
     pub fn forecast(&self, until: &str) -> Vec<PlannedChange> {

@@ -1,6 +1,6 @@
 //! Edges, reconciling, sensors, vacation, restarts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
 
@@ -302,4 +302,30 @@ async fn rule_20_what_switches_by_itself_closes_a_relay_every_5_s() {
     world.command("mats/1", Action::Auto, None).await;
     world.pass_for(Duration::from_millis(100)).await;
     assert_eq!(world.power("mats/1"), ON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_sensor_that_goes_on_publishes_changes_nothing() {
+    let mut asking = morning();
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
+    let mut world = world(asking, "2024-06-21T06:10:00").await;
+    world.publish("weather/outdoor", "-1").await;
+    world.pass("6s").await;
+    let eight = Some("2024-06-21T08:00:00Z".parse().unwrap());
+    let next = |world: &World| (world.standing("mats/1").next_change, world.group().next_change);
+    assert_eq!(next(&world), (eight, eight));
+    assert_eq!(world.group().next_state, Some(OFF));
+    let shown = (world.outlets.clone(), world.groups.clone());
+    // Longer than a value counts.
+    for _ in 0..90 {
+        world.publish("weather/outdoor", "-1").await;
+        world.pass("1m").await;
+    }
+    for (path, standing) in &shown.0 {
+        assert!(
+            Arc::ptr_eq(standing, &world.outlets[path]),
+            "{path} was published again"
+        );
+    }
+    assert!(Arc::ptr_eq(&shown.1["driveway"], &world.groups["driveway"]));
 }

@@ -67,7 +67,7 @@ pub(super) fn decide(
     let held_until = hold.and_then(|hold| hold.block.until);
     let override_until = in_force.and_then(|(_, end)| end);
     let changes = [level.wake, override_until, limit, held_until];
-    let next_change = changes
+    let wake = changes
         .into_iter()
         .flatten()
         .filter(|at| *at > inputs.now.wall)
@@ -83,7 +83,7 @@ pub(super) fn decide(
         rule: decision.rule,
         reason: decision.reason,
         since: decision.since,
-        next_change,
+        wake,
         override_until,
         cooldown_until: cooldown_until.max(held_until),
         limits: level.limits,

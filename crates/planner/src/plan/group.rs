@@ -134,7 +134,7 @@ pub(super) fn summary(
         rule: speaker.and_then(|plan| plan.rule.clone()),
         reason: speaker.map_or_else(|| Reason::new("no outlets"), |plan| plan.reason.clone()),
         winner: winner(level),
-        next_change: plans().filter_map(|plan| plan.next_change).min(),
+        wake: plans().filter_map(|plan| plan.wake).min(),
         override_until: plans().filter_map(|plan| plan.override_until).min(),
         cooldown_until: plans().filter_map(|plan| plan.cooldown_until).max(),
         safety: safety(inputs, members),
@@ -191,7 +191,7 @@ fn mode(override_states: &[Option<OverrideState>]) -> Mode {
 }
 
 /// What all items are, when they are the same.
-fn same<T: PartialEq>(mut items: impl Iterator<Item = T>) -> Option<T> {
+pub(crate) fn same<T: PartialEq>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let first = items.next()?;
     items.all(|item| item == first).then_some(first)
 }

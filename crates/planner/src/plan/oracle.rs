@@ -377,7 +377,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
     while index < end {
         site.now = minutes.instant(index);
         let plan = site.plan();
-        let next = plan.next_change.map_or(end, |next| minutes.index(next).min(end));
+        let next = plan.wake.map_or(end, |next| minutes.index(next).min(end));
         prop_assert!(next > index, "{} names itself", site.now);
         for minute in index..next {
             let expected = expected(minute);

@@ -122,7 +122,7 @@ impl World {
                 Some(power) if power != self.relay => self.flip(power),
                 _ => {
                     self.check(&first.limits)?;
-                    return Ok(plan.next_change);
+                    return Ok(plan.wake);
                 }
             }
         }

@@ -43,10 +43,10 @@ fn rule_03_the_level_counts_and_the_edge_is_named() {
     let open = site.wall("2024-06-21T06:00");
     let close = site.wall("2024-06-21T08:00");
     let before = site.at("2024-06-21T05:59:59").first();
-    assert_eq!((before.desired, before.next_change), (OFF, Some(open)));
+    assert_eq!((before.desired, before.wake), (OFF, Some(open)));
     // Nobody has to be awake at the edge.
     let inside = site.at("2024-06-21T07:13").first();
-    assert_eq!((inside.desired, inside.next_change), (ON, Some(close)));
+    assert_eq!((inside.desired, inside.wake), (ON, Some(close)));
     assert_eq!(inside.since, Some(open));
     assert_eq!(site.at("2024-06-21T08:00").desired(), OFF);
 }
@@ -59,29 +59,29 @@ fn rule_03_whatever_changes_next_is_named() {
     site.at("2024-06-21T06:00").measures(-1.0);
 
     let stale = site.wall("2024-06-21T06:30");
-    assert_eq!(site.plan().next_change, Some(stale), "a sensor goes stale");
+    assert_eq!(site.plan().wake, Some(stale), "a sensor goes stale");
 
     site.at("2024-06-21T06:10").reports(&outlet(1), Power::On);
     site.measures(-1.0);
     let limit = site.wall("2024-06-21T06:40");
-    assert_eq!(site.plan().next_change, Some(limit), "a limit is reached");
+    assert_eq!(site.plan().wake, Some(limit), "a limit is reached");
 
     site.at("2024-06-21T06:40").measures(-1.0);
     assert_eq!(advance(&mut site), Some(Cause::MaxOn));
     site.reports(&outlet(1), Power::Off);
     let cooled = site.wall("2024-06-21T06:50");
-    assert_eq!(site.plan().next_change, Some(cooled), "a cooldown ends");
+    assert_eq!(site.plan().wake, Some(cooled), "a cooldown ends");
 
     site.wants(OverrideState::Off, Lifetime::For("5m".parse().unwrap()));
     let ended = site.wall("2024-06-21T06:45");
-    assert_eq!(site.plan().next_change, Some(ended), "an override ends");
+    assert_eq!(site.plan().wake, Some(ended), "an override ends");
 }
 
 #[test]
 fn rule_03_outside_its_window_a_sensor_wakes_nobody() {
     let mut site = conditional(WhenUnknown::Off);
     site.at("2024-06-21T12:00").boot().measures(-1.0);
-    let next = site.plan().next_change;
+    let next = site.plan().wake;
     assert_eq!(next, Some(site.wall("2024-06-22T06:00")));
 }
 
@@ -181,7 +181,7 @@ fn rule_04_a_group_without_schedules_is_manual() {
         site.at("2024-06-21T12:00").reports(&outlet(1), power);
         let plan = site.first();
         assert_eq!((plan.desired, plan.source), (None, Source::Manual));
-        assert_eq!(plan.next_change, None);
+        assert_eq!(plan.wake, None);
     }
     // An override of another time means nothing here.
     site.wants(OverrideState::On, Lifetime::Hold);
@@ -194,7 +194,7 @@ fn rule_04_a_disabled_schedule_leaves_nothing_on() {
     site.rules.groups[0].schedules[0].enabled = false;
     let plan = site.at("2024-06-21T07:00").first();
     assert_eq!(
-        (plan.desired, plan.source, plan.next_change),
+        (plan.desired, plan.source, plan.wake),
         (OFF, Source::Schedule, None)
     );
     assert_eq!(plan.reason.as_str(), "no schedule enabled");
@@ -280,7 +280,7 @@ fn rule_07_a_pause_is_safety_but_no_trip() {
     let plan = site.plan();
     let first = &plan.outlets[&outlet(1)];
     assert_eq!((first.desired, first.source), (OFF, Source::Safety));
-    assert_eq!(first.next_change, Some(site.wall("2024-06-21T07:09")));
+    assert_eq!(first.wake, Some(site.wall("2024-06-21T07:09")));
     assert_eq!(plan.groups[0].safety, SafetyState::Clear);
 }
 
@@ -299,7 +299,7 @@ fn rule_07_a_plug_switched_on_by_button_goes_off_at_its_limit() {
         .unwrap();
         site.overrides.set(outlet(1), pressed);
         let limit = site.wall("2024-06-21T18:00");
-        assert_eq!(site.first().next_change, Some(limit));
+        assert_eq!(site.first().wake, Some(limit));
         assert_ne!(site.at("2024-06-21T17:59:59").first().desired, OFF);
 
         let tripped = site.at("2024-06-21T18:00").first();
@@ -327,7 +327,7 @@ fn rule_07_a_restart_two_hours_into_six_leaves_four() {
     site.observed.insert(outlet(1), Power::On);
     let plan = site.first();
     assert_eq!(
-        (plan.desired, plan.next_change),
+        (plan.desired, plan.wake),
         (ON, Some(site.wall("2024-06-21T12:00")))
     );
     assert_eq!(site.at("2024-06-21T12:00").desired(), OFF);
@@ -524,7 +524,7 @@ fn rule_10_a_running_outlet_stays_on_until_the_grace_ends() {
         OFF,
         "nothing is switched on either"
     );
-    assert_eq!(plan.next_change, Some(site.wall("2024-06-21T07:05")));
+    assert_eq!(plan.wake, Some(site.wall("2024-06-21T07:05")));
     assert_eq!(site.at("2024-06-21T07:04:59").desired(), ON);
     assert_eq!(site.at("2024-06-21T07:05").desired(), OFF);
 }
@@ -822,6 +822,76 @@ mod forecasts {
             ("06-21 10:00+01:00", Power::Off),
         ]);
         assert_eq!(site.switch_times("2024-06-22T00:00"), expected);
+    }
+
+    /// The next change of each outlet is the first one that the plan has for it.
+    fn next_change(site: &Site) -> Option<(Timestamp, Option<Power>)> {
+        let outlook = site.outlook();
+        let week = site.now + SignedDuration::from_hours(8 * 24);
+        let changes = crate::forecast::forecast(&site.inputs(), &site.group().id, week);
+        let coming = |outlet: &OutletPath| {
+            let mut changes = changes.iter().filter(|change| change.at > site.now);
+            Some(changes.find(|change| change.outlets.contains(outlet))?.at)
+        };
+        for outlet in &site.group().outlets {
+            assert_eq!(outlook.members.get(outlet).copied(), coming(outlet), "{outlet}");
+        }
+        outlook.first
+    }
+
+    #[test]
+    fn rule_13_the_next_change_is_the_first_of_the_plan() {
+        let mut site = conditional(WhenUnknown::Off);
+        site.at("2024-06-21T07:00").measures(-1.0);
+        site.reports(&outlet(1), Power::On);
+        site.reports(&outlet(2), Power::On);
+        let eight = site.wall("2024-06-21T08:00");
+        assert_eq!(
+            next_change(&site),
+            Some((eight, Some(Power::Off))),
+            "not when the value becomes stale"
+        );
+        // It is warm: it stays off, and that the window closes and opens again changes nothing.
+        site.measures(1.0);
+        assert_eq!(next_change(&site), None);
+        site.measures(-1.0);
+        site.vacation = Vacation::Since(site.now);
+        assert_eq!(next_change(&site), None);
+        site.vacation = Vacation::Off;
+
+        // ON by hand goes on to the end of the next window: at its start nothing changes.
+        site.at("2024-06-21T09:00").measures(-1.0);
+        site.wants(OverrideState::On, Lifetime::UntilNextSchedule);
+        let end = site.wall("2024-06-22T08:00");
+        assert_eq!(next_change(&site), Some((end, Some(Power::Off))));
+        // OFF by hand ends at the start of the next window, and then it is on.
+        site.wants(OverrideState::Off, Lifetime::UntilNextSchedule);
+        let start = site.wall("2024-06-22T06:00");
+        assert_eq!(next_change(&site), Some((start, Some(Power::On))));
+        // One that ends while the schedules want the same changes nothing then.
+        site.wants(OverrideState::Off, Lifetime::Until(site.wall("2024-06-21T12:00")));
+        assert_eq!(next_change(&site), Some((start, Some(Power::On))));
+    }
+
+    #[test]
+    fn rule_13_members_that_change_one_by_one_differ_in_between() {
+        let mut site = Site::new(group(vec![schedule("day", "06:00", "12:00")]), ZONE);
+        site.rules.groups[0].limits = limited("2h", "6h");
+        for (at, outlet) in [
+            ("2024-06-21T07:00:00", outlet(1)),
+            ("2024-06-21T07:00:30", outlet(2)),
+        ] {
+            site.at(at).reports(&outlet, Power::On);
+        }
+        let nine = site.wall("2024-06-21T09:00");
+        assert_eq!(
+            next_change(&site),
+            Some((nine, Some(Power::Off))),
+            "half a minute is one change"
+        );
+        site.at("2024-06-21T07:10").reports(&outlet(2), Power::Off);
+        site.at("2024-06-21T07:20").reports(&outlet(2), Power::On);
+        assert_eq!(next_change(&site), Some((nine, None)));
     }
 
     #[test]
