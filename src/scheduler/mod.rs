@@ -23,6 +23,7 @@ mod deadlines;
 mod fail_safe;
 mod groups;
 mod held_replies;
+mod last_change;
 mod name_map;
 mod off_edges;
 mod off_rules;

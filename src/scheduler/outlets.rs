@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     commands::{Before, CommandId, PendingMember, SwitchId, Undo},
     fail_safe::SentEnd,
+    last_change::{ChangeCause, LastChange},
     off_rules::OffRuleSync,
     retry::Retry,
     timers::Timer,
@@ -38,6 +39,8 @@ pub(super) const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mi
 pub struct OutletState {
     /// What it is called now. A relay whose name is gone keeps the last one.
     pub path: OutletPath,
+    /// What changed it last; `None` until a change was seen.
+    pub changed: Option<LastChange>,
     /// What its device confirmed last; also while it is out of reach.
     pub power: Option<Power>,
     /// Whether its device can be reached.
@@ -95,6 +98,8 @@ pub struct InFlight {
     pub number: u64,
     /// What it is for.
     pub purpose: Purpose,
+    /// What people are shown as the cause of the change.
+    pub cause: ChangeCause,
 }
 
 /// What a switch is for.
@@ -187,6 +192,7 @@ impl OutletState {
     pub fn new(path: OutletPath) -> Self {
         Self {
             path,
+            changed: None,
             power: None,
             online: false,
             on_at: None,
@@ -303,6 +309,12 @@ impl OutletState {
             // What a command decided counts from the command on, however late its device reports it.
             let decided = self.in_flight.filter(|flight| flight.power == Some(power));
             let number = decided.map_or(number, |flight| flight.number);
+            let cause = decided.map(|flight| flight.cause);
+            self.changed = before.map(|_| LastChange {
+                at: now.wall,
+                to: power,
+                cause: cause_of(change.by, cause),
+            });
             self.went_on = before.filter(|_| power == Power::On).map(|_| number);
             if self.went_on.is_some() {
                 self.closed_at = Some(now.steady);
@@ -414,5 +426,16 @@ impl OutletState {
     /// Whether it has to be remembered though no configured name stands for it.
     pub fn is_worth_keeping(&self, now: Now) -> bool {
         !self.is_idle() || self.timer.is_some() || (self.limited && !self.run_time.is_forgettable(now))
+    }
+}
+
+/// `decided` is the cause of a switch of ours to this state that is on its way.
+fn cause_of(changed_by: ChangedBy, decided: Option<ChangeCause>) -> ChangeCause {
+    match changed_by {
+        ChangedBy::Command => decided.unwrap_or(ChangeCause::Command),
+        ChangedBy::Countdown => ChangeCause::Countdown,
+        ChangedBy::OffRule => ChangeCause::OffRule,
+        ChangedBy::Protection => ChangeCause::Protection,
+        ChangedBy::External | ChangedBy::Unknown => ChangeCause::External,
     }
 }

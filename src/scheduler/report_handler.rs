@@ -141,6 +141,7 @@ impl<'a> ReportHandler<'a> {
             self.on_change(path, change);
         }
         let concerned = concerned
+            || change.is_some_and(Change::is_change)
             || self
                 .state
                 .outlets

@@ -26,6 +26,7 @@ use super::{
     deadlines::{Deadlines, Subject},
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
+    last_change::ChangeCause,
     name_map::NameMap,
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
@@ -581,12 +582,24 @@ impl State {
             Purpose::Command(command) => command.number(),
             Purpose::Reconcile(_) => id.number(),
         };
+        let scheduled = self.book.scheduled(path).is_some();
         if let Some(outlet) = self.outlets.get_mut(&relay) {
+            let timer = outlet
+                .timer
+                .filter(|timer| timer.to == power && timer.is_over(now));
+            let cause = match (source, timer) {
+                (Source::Mqtt, _) => ChangeCause::Command,
+                (Source::Safety, _) => ChangeCause::Limit,
+                (Source::Schedule, Some(timer)) if timer.seconds > 0 => ChangeCause::Timer,
+                (Source::Schedule, _) if scheduled => ChangeCause::Schedule,
+                (Source::Schedule, _) => ChangeCause::Group,
+            };
             outlet.in_flight = Some(InFlight {
                 id,
                 power: Some(power),
                 number,
                 purpose,
+                cause,
             });
             outlet.off_by = SentEnd::WithSwitch(run);
         }
@@ -619,6 +632,7 @@ impl State {
                 power: None,
                 number: id.number(),
                 purpose: Purpose::Command(command),
+                cause: ChangeCause::Command,
             });
         }
         self.push(Effect::Switch {
@@ -802,7 +816,7 @@ impl State {
     fn outlet_status(&self, path: &OutletPath, now: Now) -> Option<OutletStatus> {
         let outlet = self.outlet(path)?;
         let plan = self.plan_of(path);
-        if plan.is_none() && !outlet.concerns_us() {
+        if plan.is_none() && !outlet.concerns_us() && outlet.changed.is_none() {
             return None;
         }
         let next = self.book.group_of(path).and_then(|group| {

@@ -78,6 +78,16 @@ pub(super) fn of_outlet(
         Countdown::External { to, ends } => (Some(to), Some(ends)),
         _ => (None, None),
     };
+    let changed = outlet.changed;
+    let since = changed.map(|change| to_the_second(change.at, RoundMode::Floor));
+    let reason = changed.map(|change| change.to_string());
+    if plan.is_none() && !outlet.concerns_us() {
+        return OutletStatus {
+            reason: reason.map(Reason::new),
+            since,
+            ..OutletStatus::MANUAL
+        };
+    }
     let timer = outlet.timer.as_ref();
     let mut status = OutletStatus {
         mismatch: Some(outlet.is_mismatch(now.steady)),
@@ -90,14 +100,21 @@ pub(super) fn of_outlet(
         device_timer_until: external_until.map(shown_ahead),
         device_timer_to: external_to,
         off_rules: outlet.off_rules.ours().keys().cloned().collect(),
+        reason: reason.clone().map(Reason::new),
+        since,
         ..OutletStatus::MANUAL
     };
     let Some(plan) = plan else { return status };
     status.expected = plan.desired;
     status.source = plan.source;
     status.rule = plan.rule.as_ref().map(ToString::to_string);
-    status.reason = Some(plan.reason.clone());
-    status.since = plan.since.map(|since| to_the_second(since, RoundMode::Floor));
+    status.reason = Some(match reason.filter(|_| plan.source == Source::Manual) {
+        Some(change) => Reason::new(format!("{change}; {}", plan.reason)),
+        None => plan.reason.clone(),
+    });
+    if let Some(planned) = plan.since {
+        status.since = Some(to_the_second(planned, RoundMode::Floor));
+    }
     status.next_change = next.map(shown_ahead);
     status.override_until = plan.override_until.map(shown_ahead);
     status.cooldown_until = plan.cooldown_until.map(shown_ahead);

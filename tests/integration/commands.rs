@@ -588,7 +588,8 @@ async fn an_off_after_an_on_is_not_taken_for_a_repetition() {
     }
     // Nor is one after the button switched it on.
     plug.press(1).unwrap();
-    bridge.expect("plug", |state| state["state"] == "ON").await;
+    let is_on = |state: &str| crate::bridge::parsed(state)["state"] == "ON";
+    bridge.probe.expect_last("tapo2mqtt/plug", is_on).await;
     bridge.probe.forget();
     bridge.set("plug", "b", json!({ "state": "OFF" })).await;
     assert!(!plug.relay(1));

@@ -371,3 +371,51 @@ async fn rule_12_timed_off_does_not_replace_an_interlocked_outlet() {
     world.pass("6m").await;
     assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_each_outlet_shows_its_last_change_and_the_cause() {
+    let mut limited = manual();
+    limited.limits.max_on = "30m".parse().unwrap();
+    let mut world = world(limited, "2024-06-21T09:00:00").await;
+    world.add("lamp", Dial::Idle);
+    world.pass("6s").await;
+    let shown = |world: &World, path: &str| {
+        let standing = world.standing(path);
+        let reason = standing.reason.as_ref().map(ToString::to_string);
+        (
+            reason.unwrap_or_default(),
+            standing.since.map(|since| since.to_string()),
+        )
+    };
+    let at = |time: &str| Some(format!("2024-06-21T{time}Z"));
+    assert!(
+        !world.outlets.contains_key(&"lamp".parse().unwrap()),
+        "nothing was seen yet"
+    );
+    world.until("2024-06-21T09:10:00").await;
+    world.set("lamp", ON).await;
+    world.set("mats/1", ON).await;
+    world.pass("1s").await;
+    assert_eq!(shown(&world, "lamp"), ("ON (command)".to_owned(), at("09:10:00")));
+    let manual = "ON (command); no schedules, manual control".to_owned();
+    assert_eq!(shown(&world, "mats/1"), (manual, at("09:10:00")));
+    world.until("2024-06-21T09:20:00").await;
+    world.press("lamp");
+    world.pass("6s").await;
+    assert_eq!(
+        shown(&world, "lamp"),
+        ("OFF (button or app)".to_owned(), at("09:20:05"))
+    );
+
+    // A limit, the countdown of a plug, a timer.
+    done(&mut world, "lamp", Action::OnFor(minutes(10))).await;
+    done(&mut world, "mats/2", Action::OnFor(minutes(10))).await;
+    world.until("2024-06-21T11:00:00").await;
+    for (path, expected) in [
+        ("mats/1", "OFF (limit); no schedules, manual control"),
+        ("mats/2", "OFF (timer); no schedules, manual control"),
+        ("lamp", "OFF (countdown of the device)"),
+    ] {
+        assert_eq!(shown(&world, path).0, expected, "{path}");
+    }
+}
