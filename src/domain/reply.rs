@@ -18,6 +18,8 @@ use super::{
 pub struct Reply {
     /// How often the device was asked without a known result.
     uncertain: u32,
+    /// What a success does not show, for people.
+    note: Option<String>,
     send: Option<Box<dyn FnOnce(CommandOutcome) + Send + Sync>>,
 }
 
@@ -26,6 +28,7 @@ impl Reply {
     pub fn new(send: impl FnOnce(CommandOutcome) + Send + Sync + 'static) -> Self {
         Self {
             uncertain: 0,
+            note: None,
             send: Some(Box::new(send)),
         }
     }
@@ -33,7 +36,7 @@ impl Reply {
     /// The same reply, which goes through `sent` once it is sent.
     #[must_use]
     pub fn through(mut self, sent: &mpsc::UnboundedSender<SentReply>) -> Self {
-        let (uncertain, sent) = (self.uncertain, sent.clone());
+        let (uncertain, note, sent) = (self.uncertain, self.note.take(), sent.clone());
         let through = |send: Box<dyn FnOnce(CommandOutcome) + Send + Sync>| {
             Self::new(move |outcome| {
                 // One that nobody takes is delivered by its drop.
@@ -43,11 +46,13 @@ impl Reply {
         let mut reply = self.send.take().map_or(
             Self {
                 uncertain,
+                note: None,
                 send: None,
             },
             through,
         );
         reply.uncertain = uncertain;
+        reply.note = note;
         reply
     }
 
@@ -55,6 +60,12 @@ impl Reply {
     /// did not.
     pub fn may_be_done(&mut self, attempts: u32) {
         self.uncertain += attempts;
+    }
+
+    /// Adds what a success does not show, such as what follows.
+    pub fn note(&mut self, text: impl Into<String>) {
+        let before = self.note.take().map_or_else(String::new, |before| before + "; ");
+        self.note = Some(before + &text.into());
     }
 
     /// Sends the result.
@@ -75,7 +86,10 @@ impl Reply {
     /// Sends one result for several outlets; see [`CommandOutcome::of_members`].
     pub fn send_members(mut self, members: Vec<MemberResult>) {
         if let Some(send) = self.send.take() {
-            send(CommandOutcome::of_members(members));
+            send(CommandOutcome {
+                note: self.note.take(),
+                ..CommandOutcome::of_members(members)
+            });
         }
     }
 
@@ -109,6 +123,7 @@ impl Reply {
             send(CommandOutcome {
                 result: result.map_err(|error| error.after(self.uncertain)),
                 members: Vec::new(),
+                note: self.note.take(),
             });
         }
     }
@@ -164,6 +179,8 @@ pub struct CommandOutcome {
     pub result: CommandResult,
     /// The result of each outlet, for a command to a group or to a strip whose outlets are in groups.
     pub members: Vec<MemberResult>,
+    /// What the result does not show, for people.
+    pub note: Option<String>,
 }
 
 /// Applied, or why not.
@@ -178,6 +195,7 @@ impl CommandOutcome {
         Self {
             result: combined(&members),
             members,
+            note: None,
         }
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn of_command(
     };
     json(&ResponseBody {
         members: members(&outcome.members, confirmed),
+        note: outcome.note.as_deref(),
         transaction: context.transaction.as_ref(),
         latency_ms: context.latency_ms(now),
         ..body
@@ -163,6 +164,8 @@ struct ResponseBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<&'a Transaction>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody<'a>>,
     latency_ms: u64,
     attempts: u32,
@@ -176,6 +179,7 @@ impl ResponseBody<'_> {
             outlets: None,
             members: None,
             transaction: None,
+            note: None,
             error: None,
             latency_ms: 0,
             attempts: 0,

@@ -23,7 +23,7 @@ use crate::domain::{
     command::{Action, Command, Target},
     command_error::{CommandError, ErrorCode},
     device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
-    reply::{Applied, MemberResult, Reply},
+    reply::Reply,
 };
 
 /// Carries out commands, at a moment.
@@ -90,7 +90,7 @@ impl<'a> CommandHandler<'a> {
             reply: command.reply,
         };
         match action {
-            Action::Auto => self.back_to_schedules(&paths, group, task),
+            Action::Auto => self.back_to_schedules(paths, group, task),
             Action::CountDown(length) => self.count_down(paths, group, length, task),
             Action::CancelCountdown => self.cancel_countdown(paths, group, task),
             Action::Switch(_) | Action::OnFor(_) | Action::OffFor(_) => self.switch(paths, group, task),
@@ -405,13 +405,13 @@ impl<'a> CommandHandler<'a> {
     // ---- back to the schedules
 
     /// `AUTO`: the override ends now.
-    fn back_to_schedules(&mut self, paths: &[OutletPath], group: Option<GroupId>, task: CommandTask) {
+    fn back_to_schedules(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: CommandTask) {
         if !paths.iter().any(|path| self.state.book.scheduled(path).is_some()) {
             let message = "there are no schedules to go back to";
             return refuse(task.reply, ErrorCode::BadCommand, message.to_owned());
         }
-        self.state.clear_overrides(paths, "by AUTO", self.now);
-        for path in paths {
+        self.state.clear_overrides(&paths, "by AUTO", self.now);
+        for path in &paths {
             let Some(outlet) = self.state.outlet_mut(path) else {
                 continue;
             };
@@ -419,18 +419,17 @@ impl<'a> CommandHandler<'a> {
             outlet.closed_at = None;
             outlet.timer = outlet.timer.filter(|timer| timer.is_over(self.now));
         }
-        let done = |path: &OutletPath| -> MemberResult {
-            let power = self.state.outlet(path).and_then(OutletState::observed);
-            (path.clone(), Ok(Applied::unasked(path, power)))
-        };
-        let mut members: Vec<MemberResult> = paths.iter().map(done).collect();
-        match (group, members.len()) {
-            (None, 1) => {
-                if let Some((_, result)) = members.pop() {
-                    task.reply.send(result);
+        let id = self.state.commands.open(paths.clone(), group, None, task.reply);
+        for (index, path) in paths.into_iter().enumerate() {
+            let member = PendingMember { command: id, index };
+            match self.state.outlet_mut(&path) {
+                // The look that follows knows what it leads to.
+                Some(outlet) if outlet.returning.is_none() => {
+                    outlet.returning = Some(member);
+                    self.state.mark(&path);
                 }
+                _ => Completion::new(self.state, self.now).complete_unasked(member, &path),
             }
-            _ => task.reply.send_members(members),
         }
     }
 
@@ -462,7 +461,7 @@ impl<'a> CommandHandler<'a> {
                 self.apply(id, &path, CommandChange::Timer(timer));
             }
             // The worker takes the new end over with the next look; no request has to be awaited.
-            self.complete_unasked(member, &path);
+            Completion::new(self.state, self.now).complete_unasked(member, &path);
         }
     }
 
@@ -472,7 +471,7 @@ impl<'a> CommandHandler<'a> {
         for (index, path) in paths.into_iter().enumerate() {
             let member = PendingMember { command: id, index };
             let Some(outlet) = self.state.outlet(&path) else {
-                self.complete_unasked(member, &path);
+                Completion::new(self.state, self.now).complete_unasked(member, &path);
                 continue;
             };
             let runs = outlet.timer.is_some_and(|timer| timer.to == Power::Off);
@@ -487,20 +486,8 @@ impl<'a> CommandHandler<'a> {
                 }
                 self.state.send_cancel(&path, id, task.deadline, self.now);
             } else {
-                self.complete_unasked(member, &path);
+                Completion::new(self.state, self.now).complete_unasked(member, &path);
             }
-        }
-    }
-
-    /// A member for which its device need not be asked.
-    fn complete_unasked(&mut self, member: PendingMember, path: &OutletPath) {
-        let power = self.state.outlet(path).and_then(OutletState::observed);
-        let result = Ok(Applied::unasked(path, power));
-        let relay = self.state.relay(path).cloned();
-        let mut completion = Completion::new(self.state, self.now);
-        match relay {
-            Some(relay) => completion.complete(member, &relay, result),
-            None => completion.complete_unnamed(member, result),
         }
     }
 }

@@ -147,6 +147,24 @@ impl PendingCommands {
         id
     }
 
+    /// Lets a member have the result of a switch that no other member waits for; whether it has.
+    pub fn join(&mut self, id: SwitchId, member: PendingMember) -> bool {
+        match self.switches.get_mut(&id) {
+            Some(switch) if switch.member.is_none() => {
+                switch.member = Some(member);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds to the reply of a command what its result does not show.
+    pub fn note(&mut self, id: CommandId, text: String) {
+        if let Some(command) = self.pending.get_mut(&id) {
+            command.reply.note(text);
+        }
+    }
+
     /// A switch ended: what it was for.
     pub fn take_switch(&mut self, id: SwitchId) -> Option<SentSwitch> {
         self.switches.remove(&id)

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
-    reply::CommandResult,
+    reply::{Applied, CommandResult},
     report::EventKind,
 };
 
@@ -55,16 +55,27 @@ impl<'a> Completion<'a> {
                 }
             }
         }
-        match (member, flight.map(|flight| flight.purpose)) {
-            (Some(member), _) => self.complete(member, &relay, result),
-            (None, Some(Purpose::Reconcile(urgency))) => match &result {
+        let reconciles = flight.map(|flight| flight.purpose);
+        if let Some(Purpose::Reconcile(urgency)) = reconciles {
+            match &result {
                 Ok(_) => outlet.retry.succeeded(now.steady),
                 Err(error) => {
+                    // One line per change, not one per attempt.
+                    if outlet.retry.is_first() {
+                        info!(outlet = %path, code = %error.code, reason = %error.message, "not switched; it is tried again");
+                    }
                     outlet.retry.failed(urgency, now.steady);
-                    info!(outlet = %path, code = %error.code, reason = %error.message, "not switched; it is tried again");
                 }
-            },
-            (None, _) => {}
+            }
+        }
+        if let Some(member) = member {
+            let retry = outlet.retry;
+            self.complete(member, &relay, result);
+            if let (Some(Purpose::Reconcile(_)), Some(outlet)) =
+                (reconciles, self.state.outlets.get_mut(&relay))
+            {
+                outlet.retry = retry;
+            }
         }
         self.state.mark(&path);
     }
@@ -73,6 +84,16 @@ impl<'a> Completion<'a> {
     pub(super) fn complete_unnamed(&mut self, member: PendingMember, result: CommandResult) {
         if let Some(command) = self.state.commands.complete(member, result) {
             command.reply();
+        }
+    }
+
+    /// A member for which its device need not be asked.
+    pub(super) fn complete_unasked(&mut self, member: PendingMember, path: &OutletPath) {
+        let power = self.state.outlet(path).and_then(OutletState::observed);
+        let result = Ok(Applied::unasked(path, power));
+        match self.state.relay(path).cloned() {
+            Some(relay) => self.complete(member, &relay, result),
+            None => self.complete_unnamed(member, result),
         }
     }
 

@@ -114,6 +114,7 @@ impl<'a> Cycle<'a> {
                 self.wake_at(self.now.steady.after(FOR_RESULT));
             }
             self.reconcile(path, Some(group));
+            self.answer_auto(path);
             self.keep_fail_safe(path);
             self.keep_off_rules(path, Some(group));
             self.watch_timer(path);
@@ -150,6 +151,7 @@ impl<'a> Cycle<'a> {
         self.end_timer(&path);
         self.send_waiting(&path);
         self.reconcile(&path, None);
+        self.answer_auto(&path);
         self.keep_fail_safe(&path);
         self.keep_off_rules(&path, None);
         self.watch_timer(&path);
@@ -593,6 +595,39 @@ impl<'a> Cycle<'a> {
         let deadline = self.now.steady.after(PATIENCE);
         self.state
             .send_switch(path, target.power, purpose, target.source, deadline, self.now);
+    }
+
+    /// Answers an `AUTO` with what it led to: the switch that it brought about, or what follows later.
+    fn answer_auto(&mut self, path: &OutletPath) {
+        let Some(member) = self
+            .state
+            .outlet_mut(path)
+            .and_then(|outlet| outlet.returning.take())
+        else {
+            return;
+        };
+        let (target, outlet) = (self.target(path), self.state.outlet(path));
+        if let (Some(target), Some(outlet)) = (target, outlet)
+            && outlet.power != Some(target.power)
+        {
+            let under_way = outlet
+                .in_flight
+                .filter(|flight| flight.power == Some(target.power));
+            let online = outlet.online;
+            if let Some(flight) = under_way.filter(|_| online)
+                && self.state.commands.join(flight.id, member)
+            {
+                return;
+            }
+            let when = if online {
+                "follows"
+            } else {
+                "follows when it can be reached"
+            };
+            let note = format!("{path}: {} {when}", target.power);
+            self.state.commands.note(member.command, note);
+        }
+        Completion::new(self.state, self.now).complete_unasked(member, path);
     }
 
     /// Sends the worker when the outlet must be off at the latest.

@@ -67,6 +67,8 @@ pub struct OutletState {
     pub in_flight: Option<InFlight>,
     /// The command that waits for this outlet.
     pub pending: Option<PendingMember>,
+    /// The `AUTO` that is answered once it is decided what follows.
+    pub returning: Option<PendingMember>,
     /// What there was before that command.
     pub undo: Option<Undo>,
     /// What it may have become by a switch that failed half way.
@@ -206,6 +208,7 @@ impl OutletState {
             off_rules: OffRuleSync::default(),
             in_flight: None,
             pending: None,
+            returning: None,
             undo: None,
             doubt: None,
             retry: Retry::default(),
@@ -356,6 +359,7 @@ impl OutletState {
         self.overridden = earlier.overridden.or(self.overridden);
         self.in_flight = earlier.in_flight.or(self.in_flight);
         self.pending = earlier.pending.or(self.pending);
+        self.returning = earlier.returning.or(self.returning);
         self.undo = earlier.undo.or(self.undo);
         self.limited |= earlier.limited;
         if self.run_time == RunTime::default() {

@@ -43,6 +43,7 @@ fn outcome(outlets: &[(&str, Power)]) -> CommandOutcome {
             attempts: 1,
         }),
         members: Vec::new(),
+        note: None,
     }
 }
 
@@ -65,11 +66,26 @@ fn a_success_has_the_confirmed_state_and_the_latency() {
 }
 
 #[test]
+fn a_note_says_what_the_state_does_not() {
+    let context = context(outlet("heater"), None);
+    let noted = CommandOutcome {
+        note: Some("heater becomes ON".to_owned()),
+        ..outcome(&[("heater", Power::Off)])
+    };
+    let response = parsed(&of_command(&context, &noted, |_| None, context.received));
+    assert_eq!(
+        (&response["state"], &response["note"]),
+        (&json!("OFF"), &json!("heater becomes ON"))
+    );
+}
+
+#[test]
 fn a_failure_has_the_state_that_is_known() {
     let context = context(outlet("heater"), None);
     let failed = CommandOutcome {
         result: Err(CommandError::superseded()),
         members: Vec::new(),
+        note: None,
     };
     let response = of_command(&context, &failed, |_| Some(Power::Off), context.received);
     let response = parsed(&response);

@@ -574,3 +574,45 @@ async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
         "nothing to report"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_auto_is_answered_with_what_it_leads_to() {
+    let mut world = world(morning(), "2024-06-21T07:00:00").await;
+    world.pass("6s").await;
+    world.set("mats/1", OFF).await;
+    world.pass("1s").await;
+    assert_eq!(both(&world), (OFF, ON));
+    world.relay("mats/1").latency = Duration::from_secs(3);
+    let auto = world.command("group/driveway", Action::Auto, None).await;
+    world.pass("2s").await;
+    assert_eq!(world.code(auto), None, "the schedule's ON is under way");
+    world.pass("2s").await;
+    assert_eq!((world.code(auto), both(&world)), (Some(Ok(())), (ON, ON)));
+    let states = |world: &World, id| world.outcomes[&id].as_ref().unwrap().power();
+    assert_eq!((states(&world, auto), world.notes.get(&auto)), (Some(ON), None));
+    let again = world.command("group/driveway", Action::Auto, None).await;
+    assert_eq!(world.code(again), Some(Ok(())), "nothing follows");
+
+    // What is out of reach is not waited for.
+    world.set("mats/1", OFF).await;
+    world.pass("4s").await;
+    for path in ["mats/1", "mats/2"] {
+        world.relay(path).online = false;
+    }
+    world.pass("12s").await;
+    let auto = world.command("mats/1", Action::Auto, None).await;
+    assert_eq!(world.code(auto), Some(Ok(())));
+    assert_eq!(world.notes[&auto], "mats/1: ON follows when it can be reached");
+
+    // A switch that fails is the answer.
+    for path in ["mats/1", "mats/2"] {
+        world.relay(path).online = true;
+    }
+    world.pass("16s").await;
+    world.set("mats/1", OFF).await;
+    world.pass("4s").await;
+    world.relay("mats/1").stubborn = true;
+    let auto = world.command("mats/1", Action::Auto, None).await;
+    world.pass("4s").await;
+    assert_eq!(world.code(auto), Some(Err(ErrorCode::NotConfirmed)));
+}

@@ -27,7 +27,7 @@ use crate::{
         device_command::{DeviceAction, DeviceCommand, Source, Switch},
         devices::{DeviceEvent, DeviceMsg},
         off_rules::{OffRulesStatus, WantedOffRules, has_fired},
-        reply::{Applied, CommandResult, Reply},
+        reply::{Applied, CommandOutcome, CommandResult, Reply},
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, EventKind,
             Identity, Kind, Metered, Outlet, Phase,
@@ -408,9 +408,11 @@ pub(super) struct World {
     /// Whether the polls to come would show what the last one did.
     still: bool,
     next_ticket: u64,
-    answers: mpsc::UnboundedSender<(u64, CommandResult)>,
-    answered: mpsc::UnboundedReceiver<(u64, CommandResult)>,
+    answers: mpsc::UnboundedSender<(u64, CommandOutcome)>,
+    answered: mpsc::UnboundedReceiver<(u64, CommandOutcome)>,
     pub(super) outcomes: BTreeMap<u64, CommandResult>,
+    /// What replies contain beside the result.
+    pub(super) notes: BTreeMap<u64, String>,
     pub(super) events: Vec<(EventKind, String)>,
     /// Plugs cannot be written to: the rules they hold stay.
     pub(super) rules_are_stuck: bool,
@@ -542,6 +544,7 @@ impl World {
             answers,
             answered,
             outcomes: BTreeMap::new(),
+            notes: BTreeMap::new(),
             events: Vec::new(),
             rules_are_stuck: false,
             off_rules: Vec::new(),
@@ -895,7 +898,7 @@ impl World {
             reply: {
                 let (id, answers) = (self.next_ticket, self.answers.clone());
                 Reply::new(move |outcome| {
-                    let _ended = answers.send((id, outcome.result));
+                    let _ended = answers.send((id, outcome));
                 })
             },
         };
@@ -1051,9 +1054,10 @@ impl World {
         }
     }
 
-    fn on_answer(&mut self, id: u64, result: CommandResult) {
+    fn on_answer(&mut self, id: u64, outcome: CommandOutcome) {
         self.answer_times.push((id, Instant::now()));
-        self.outcomes.insert(id, result);
+        self.notes.extend(outcome.note.map(|note| (id, note)));
+        self.outcomes.insert(id, outcome.result);
     }
 
     fn take(&mut self, order: DeviceMsg) {
