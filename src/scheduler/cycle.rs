@@ -702,8 +702,7 @@ impl<'a> Cycle<'a> {
             Some(power) => format!("{path} is {power} and should be {}", target.power),
             None => format!("{path} should be {}, and its state is not known", target.power),
         };
-        self.state
-            .event(EventKind::StateMismatch, Some(path), message, now);
+        self.state.report_mismatch(path, message, now);
     }
 
     fn persist_outlet(&mut self, path: &OutletPath) {

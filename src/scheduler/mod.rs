@@ -207,6 +207,7 @@ impl Scheduler {
         while let Some(subject) = self.state.take_dirty() {
             Cycle::new(&mut self.state, now).run(subject);
         }
+        self.state.log_mismatches();
         self.state.take_effects()
     }
 

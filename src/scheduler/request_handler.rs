@@ -149,6 +149,8 @@ impl<'a> RequestHandler<'a> {
         let before = self.state.book.reset(group, &self.state.relays);
         self.persist_edits();
         if let Some(before) = before {
+            let group = group.map(ToString::to_string);
+            info!(group, "schedules are as in the settings again, by a request");
             Reload::new(self.state, self.now).rules_changed(&before);
         }
         self.list_schedules(group)
@@ -156,10 +158,17 @@ impl<'a> RequestHandler<'a> {
 
     /// `None` goes back to the settings.
     fn edit(&mut self, group: &GroupId, schedule: &ScheduleId, edit: Option<ScheduleEdit>) {
+        let what = match &edit {
+            Some(ScheduleEdit::Set(_)) => "set",
+            Some(ScheduleEdit::Removed) => "removed",
+            Some(ScheduleEdit::Enabled(true)) => "enabled",
+            Some(ScheduleEdit::Enabled(false)) => "disabled",
+            None => "as in the settings again",
+        };
         let before = self.state.book.edit(group, schedule, edit, &self.state.relays);
         self.persist_edits();
         if let Some(before) = before {
-            info!(%group, %schedule, "schedule changed by a request");
+            info!(%group, %schedule, "schedule {what}, by a request");
             Reload::new(self.state, self.now).rules_changed(&before);
         }
     }

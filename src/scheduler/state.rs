@@ -48,6 +48,9 @@ pub(super) const FOR_RESULT: SignedDuration = SignedDuration::from_millis(500);
 /// Between two looks for values of sensors that change no decision.
 const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
 
+/// Outlets that one log line names.
+const MISMATCHES_SHOWN: usize = 3;
+
 /// The state of the scheduler.
 #[derive(Debug)]
 pub struct State {
@@ -81,6 +84,8 @@ pub struct State {
     pub listening_since: Steady,
     dirty: BTreeSet<Subject>,
     effects: Vec<Effect>,
+    /// Outlets that became not as expected, until they are logged.
+    mismatches: Vec<String>,
 }
 
 impl State {
@@ -121,6 +126,7 @@ impl State {
             listening_since: now.steady,
             dirty: BTreeSet::new(),
             effects: Vec::new(),
+            mismatches: Vec::new(),
             refused: BTreeMap::new(),
             relays,
             book,
@@ -526,6 +532,38 @@ impl State {
         now: Now,
     ) {
         info!(event = %kind, "{message}");
+        self.publish_event(kind, outlet, group, message, now);
+    }
+
+    /// One event without a log line: that is [`State::log_mismatches`].
+    pub fn report_mismatch(&mut self, path: &OutletPath, message: String, now: Now) {
+        let group = self.book.group_of(path).map(|group| group.id.clone());
+        self.mismatches.push(message.clone());
+        self.publish_event(EventKind::StateMismatch, Some(path), group, message, now);
+    }
+
+    /// One line for all outlets that are not as expected since now: of a thousand that went away together.
+    pub fn log_mismatches(&mut self) {
+        let messages = std::mem::take(&mut self.mismatches);
+        let (shown, rest) = messages.split_at(messages.len().min(MISMATCHES_SHOWN));
+        if shown.is_empty() {
+            return;
+        }
+        let (kind, shown) = (EventKind::StateMismatch, shown.join("; "));
+        match rest.len() {
+            0 => info!(event = %kind, "{shown}"),
+            more => info!(event = %kind, count = messages.len(), "{shown}; and {more} more"),
+        }
+    }
+
+    fn publish_event(
+        &mut self,
+        kind: EventKind,
+        outlet: Option<&OutletPath>,
+        group: Option<GroupId>,
+        message: String,
+        now: Now,
+    ) {
         self.update(SchedulerUpdate::Event(Event {
             kind,
             device: outlet.map(|path| path.device.clone()),

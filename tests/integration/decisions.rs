@@ -9,7 +9,7 @@ use tapo2mqtt::system::clock::Clock;
 use tokio::time;
 
 use crate::{
-    bridge::Setup,
+    bridge::{Setup, dead_address},
     groups::{NOON, Site},
     health::{health, issues},
     log::Log,
@@ -308,6 +308,39 @@ async fn an_outlet_of_a_group_that_does_not_exist_is_reported() {
     for ghost in ["mats/7", "heater/1"] {
         assert_eq!(bridge.retained(ghost).await, Value::Null, "{ghost}");
     }
+}
+
+#[tokio::test]
+async fn outlets_that_are_away_together_are_one_line() {
+    let mut setup = Setup::new();
+    let ids: Vec<String> = (1..=8).map(|number| format!("\"lamp-{number}\"")).collect();
+    for id in &ids {
+        setup = setup.device(id.trim_matches('"'), dead_address().await);
+    }
+    let rules = format!(
+        "[[group]]\nid = \"garden\"\noutlets = [{}]\n[[group.schedule]]\nid = \"always\"\nall_day = true\n",
+        ids.join(", ")
+    );
+    let log = Log::capture();
+    let bridge = setup.clock(&noon()).rules(&rules).start().await;
+    bridge
+        .expect("group/garden", |group| group["expected"] == "ON")
+        .await;
+    fast_forward(Duration::from_secs(62)).await;
+    for id in &ids {
+        let id = id.trim_matches('"');
+        bridge.expect(id, |lamp| lamp["mismatch"] == true).await;
+    }
+    let lines: Vec<String> = log.lines();
+    let lines: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.contains("state_mismatch"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("and 5 more") && lines[0].contains("count=8"),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]

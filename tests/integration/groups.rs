@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     bridge::{Running, Setup},
+    log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
 };
@@ -301,8 +302,15 @@ async fn a_schedule_that_was_set_survives_a_restart() {
     let clock = Clock::steered(NOON.parse().unwrap());
     let mut site = Site::with(&clock, "").await;
     let lunch = json!({"id": "lunch", "start": "11:30", "for": "2h"});
+    let log = Log::capture();
     site.request("schedule/set", json!({"group": "driveway", "schedule": lunch}))
         .await;
+    let set = "schedule set, by a request group=driveway schedule=lunch";
+    assert!(
+        log.lines().iter().any(|line| line.contains(set)),
+        "{:?}",
+        log.lines()
+    );
     site.both(true).await;
     assert_eq!(site.bridge.stop().await, ShutdownReason::Stopped);
 

@@ -18,10 +18,11 @@ use crate::domain::{
 };
 use planner::{
     Power,
+    condition::WhenUnknown,
     overrides::Lifetime,
     plan::{Mode, Source},
     rules::{Group, OnExternalChange},
-    testing::group,
+    testing::{freezing, group},
 };
 
 const TOGGLE: Action = Action::Switch(Switch::Toggle);
@@ -615,4 +616,30 @@ async fn rule_08_auto_is_answered_with_what_it_leads_to() {
     let auto = world.command("mats/1", Action::Auto, None).await;
     world.pass("4s").await;
     assert_eq!(world.code(auto), Some(Err(ErrorCode::NotConfirmed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_of_a_schedule_can_be_set() {
+    let mut asking = morning();
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Hold)];
+    asking.schedules[0].limits.max_on = Some("2h".parse().unwrap());
+    let mut world = world(asking, "2024-06-21T05:00:00").await;
+    let listed = world.request(Request::Schedules(None)).await.unwrap();
+    let schedule = listed["groups"][0]["schedules"][0].clone();
+    assert_eq!(
+        (&schedule["origin"], &schedule["definition"]["id"]),
+        (&json!("settings"), &json!("morning"))
+    );
+    let set = Request::SetSchedule {
+        group: "driveway".parse().unwrap(),
+        schedule: schedule["definition"].clone(),
+    };
+    world.request(set).await.unwrap();
+    let [first, .., last] = world.rules_sent.as_slice() else {
+        panic!("{:?}", world.rules_sent)
+    };
+    let (first, mut set) = (&first.groups[0].schedules, last.groups[0].schedules.clone());
+    // What came by a request can be edited.
+    set[0].editable = first[0].editable;
+    assert_eq!(&set, first);
 }
