@@ -108,10 +108,10 @@ impl TaskHealth {
 struct Queues {
     /// Commands without an outcome yet.
     commands: usize,
-    /// Commands on their way to the device owner.
-    orders: usize,
+    /// Messages on their way to the device owner.
+    device_messages: usize,
     /// How many of those fit.
-    orders_capacity: usize,
+    device_messages_capacity: usize,
 }
 
 impl HealthCollector {
@@ -157,13 +157,13 @@ impl HealthCollector {
         instance: &str,
         mqtt: LinkStats,
         commands: usize,
-        orders: &mpsc::Sender<DeviceMsg>,
+        device_messages: &mpsc::Sender<DeviceMsg>,
     ) -> Health {
         let devices = self.metrics.devices();
         let queues = Queues {
             commands,
-            orders: orders.max_capacity() - orders.capacity(),
-            orders_capacity: orders.max_capacity(),
+            device_messages: device_messages.max_capacity() - device_messages.capacity(),
+            device_messages_capacity: device_messages.max_capacity(),
         };
         let tasks = self.tasks.counts();
         let mut issues = self.issues(&queues);
@@ -201,10 +201,10 @@ impl HealthCollector {
                 self.lag.as_millis()
             ));
         }
-        if is_filling(queues.orders, queues.orders_capacity) {
+        if is_filling(queues.device_messages, queues.device_messages_capacity) {
             issues.push(format!(
                 "command queue: {} of {} entries used",
-                queues.orders, queues.orders_capacity
+                queues.device_messages, queues.device_messages_capacity
             ));
         }
         let now = Instant::now();
@@ -299,11 +299,11 @@ mod tests {
         (health, clock)
     }
 
-    fn queues(orders: usize) -> Queues {
+    fn queues(device_messages: usize) -> Queues {
         Queues {
             commands: 0,
-            orders,
-            orders_capacity: 100,
+            device_messages,
+            device_messages_capacity: 100,
         }
     }
 
