@@ -15,6 +15,7 @@ use super::{
 };
 use planner::{
     GroupId, OutletKey, OutletPath,
+    known_edges::KnownEdges,
     location::Location,
     rules::{Group, InVacation, Interlock, OnExternalChange, OnReconnect, Schedule, SyncOffToDevice},
     sensor::SensorSpec,
@@ -107,6 +108,7 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
             Some(false) | None => SyncOffToDevice::No,
         },
         interlock,
+        edges: KnownEdges::default(),
     })
 }
 

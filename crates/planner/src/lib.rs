@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod forecast;
 mod ids;
 pub mod interlock;
+pub mod known_edges;
 pub mod level;
 mod limits;
 pub mod location;

@@ -6,7 +6,8 @@ pub use crate::limits::{Limit, LimitChanges, Limits};
 pub use schedule::{CatchUp, Priority, Schedule};
 
 use crate::{
-    GroupId, OutletPath, energy_rules::EnergyRules, location::Location, period::Period, sensor::SensorSpec,
+    GroupId, OutletPath, energy_rules::EnergyRules, known_edges::KnownEdges, location::Location,
+    period::Period, sensor::SensorSpec,
 };
 
 /// Everything the planner decides by that a person wrote down.
@@ -65,6 +66,8 @@ pub struct Group {
     pub sync_off_to_device: SyncOffToDevice,
     /// How many members may be on at once.
     pub interlock: Interlock,
+    /// Edges of its windows that were found before.
+    pub edges: KnownEdges,
 }
 
 impl Group {

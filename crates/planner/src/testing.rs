@@ -23,6 +23,7 @@ use super::{
     edge::{Clamps, Edge, EdgeTime},
     forecast::{Outlook, PlannedChange, forecast},
     interlock::InterlockOwners,
+    known_edges::KnownEdges,
     location::Location,
     overrides::{Lifetime, Origin, Override, OverrideState, Overrides},
     readings::Readings,
@@ -96,6 +97,7 @@ pub fn group(schedules: Vec<Schedule>) -> Group {
         on_reconnect: OnReconnect::Reconcile,
         sync_off_to_device: SyncOffToDevice::No,
         interlock: Interlock::Free,
+        edges: KnownEdges::default(),
     }
 }
 
