@@ -93,6 +93,8 @@ pub struct ReloadedRules {
     pub rules: Arc<Rules>,
     /// Every configured device, with the names of its outlets.
     pub devices: BTreeMap<DeviceId, OutletNames>,
+    /// Devices with another address than before: which hardware answers there is not known.
+    pub moved: BTreeSet<DeviceId>,
 }
 
 /// The names of the outlets of one device, from the settings, with their positions. Others go by their position.

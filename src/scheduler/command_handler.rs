@@ -309,6 +309,10 @@ impl<'a> CommandHandler<'a> {
             return;
         };
         outlet.pending = Some(member);
+        let disk = self.state.disk_wait(outlet_end(change), &relay, self.now);
+        let Some(outlet) = self.state.outlets.get(&relay) else {
+            return;
+        };
         let closes = power == Power::On && outlet.power != Some(Power::On);
         let mut waiting = WaitingMember {
             at: self.now.steady,
@@ -316,6 +320,7 @@ impl<'a> CommandHandler<'a> {
             relay,
             power,
             deadline,
+            disk,
         };
         if closes
             && let Some(group) = group
@@ -326,7 +331,7 @@ impl<'a> CommandHandler<'a> {
             waiting.deadline = deadline.after(waiting.at.since(self.now.steady));
         }
         let in_the_way = power == Power::On && self.state.rival_in_the_way(path).is_some();
-        if waiting.at > self.now.steady || in_the_way {
+        if waiting.at > self.now.steady || in_the_way || waiting.disk.is_some() {
             self.state.commands.wait(waiting);
             return self.state.mark(path);
         }
@@ -489,6 +494,14 @@ impl<'a> CommandHandler<'a> {
                 Completion::new(self.state, self.now).complete_unasked(member, &path);
             }
         }
+    }
+}
+
+/// The timer that ends a run.
+fn outlet_end(change: CommandChange) -> Option<Timer> {
+    match change {
+        CommandChange::Timer(timer) => Some(timer),
+        CommandChange::Override(_) | CommandChange::EndTimer => None,
     }
 }
 

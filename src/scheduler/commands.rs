@@ -100,7 +100,8 @@ pub struct PendingMember {
     pub index: usize,
 }
 
-/// A member that may not be switched on yet: its turn has not come, or another one of an interlocked group is on.
+/// A member that may not be switched on yet: its turn has not come, another one of an interlocked group is on, or its
+/// end is not in the state file.
 #[derive(Debug, Clone)]
 pub struct WaitingMember {
     /// Its turn.
@@ -113,6 +114,17 @@ pub struct WaitingMember {
     pub power: Power,
     /// Not carried out after this.
     pub deadline: Steady,
+    /// Set if its end must be in the state file first, because only the bridge ends its run.
+    pub disk: Option<DiskWait>,
+}
+
+/// What waits for the disk.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskWait {
+    /// What was decided with this event must be written.
+    pub batch: u64,
+    /// Not waited for after this.
+    pub until: Steady,
 }
 
 /// A switch whose result has not come.
@@ -243,6 +255,12 @@ impl PendingCommands {
     /// The member that waits for a relay.
     pub fn waiting(&self, relay: &RelayId) -> Option<&WaitingMember> {
         self.waiting.get(relay)
+    }
+
+    /// The members that wait for the disk.
+    pub fn waiting_for_disk(&self) -> impl Iterator<Item = (&RelayId, DiskWait)> {
+        let waiting = self.waiting.iter();
+        waiting.filter_map(|(relay, member)| Some((relay, member.disk?)))
     }
 
     /// Takes the member that waits for a relay.

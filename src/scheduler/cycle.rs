@@ -16,6 +16,7 @@ use tracing::info;
 
 use super::{
     Effect,
+    commands::WaitingMember,
     completion::Completion,
     deadlines::Subject,
     fail_safe::SentEnd,
@@ -85,7 +86,11 @@ impl<'a> Cycle<'a> {
 
     fn look_at_sensors(&mut self) {
         let listening_since = self.state.listening_since;
-        let (changes, wake) = self.state.sensors.watch(&self.rules, listening_since, self.now);
+        let asked = self.state.book.asked().cloned().collect();
+        let (changes, wake) = self
+            .state
+            .sensors
+            .watch(&self.rules, &asked, listening_since, self.now);
         self.wake = wake;
         for change in changes {
             self.state.report_sensor(&change, self.now);
@@ -487,6 +492,17 @@ impl<'a> Cycle<'a> {
         };
         if waiting.at > self.now.steady {
             return self.wake_at(waiting.at);
+        }
+        if let Some(disk) = waiting.disk.filter(|disk| disk.batch > self.state.written) {
+            if disk.until > self.now.steady {
+                return self.wake_at(disk.until);
+            }
+            let note = format!("{path}: its end is not in the state file yet; a crash now would lose it");
+            self.state.commands.note(waiting.member.command, note);
+            self.state.commands.wait(WaitingMember {
+                disk: None,
+                ..waiting.clone()
+            });
         }
         let in_the_way = self.state.rival_in_the_way(path).cloned();
         if in_the_way.is_some() && waiting.deadline > self.now.steady {

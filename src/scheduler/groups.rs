@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use planner::{
-    Now, OutletPath, Power, ScheduleId, Steady,
+    Now, OutletPath, Power, ScheduleId, SensorId, Steady,
     activity::{Conditions, ScheduleMemory},
     energy_limits::{EnergyLimits, PersistedEnergy},
     evaluate,
@@ -182,9 +182,9 @@ impl GroupState {
         self.members = outlets.into_iter().collect();
     }
 
-    /// Whether values of sensors change no more than the texts of its plan.
-    pub fn is_settled(&self, group: &Group, sensors: evaluate::Sensors<'_>) -> bool {
-        self.memory.is_settled(group, sensors)
+    /// Whether the values of these sensors change no more than the texts of its plan.
+    pub fn is_settled(&self, group: &Group, of: &[SensorId], sensors: evaluate::Sensors<'_>) -> bool {
+        self.memory.is_settled(group, of, sensors)
     }
 
     /// The plan of the group; `None` before the first one.

@@ -46,7 +46,10 @@ mod tests;
 mod timers;
 mod turns;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::SignedDuration;
 use planner::{DeviceId, Now, OutletPath, Steady, rules::Rules};
@@ -69,11 +72,9 @@ use crate::domain::{
 use command_handler::CommandHandler;
 use completion::Completion;
 use cycle::Cycle;
-use deadlines::Subject;
 use reload::Reload;
 use report_handler::ReportHandler;
 use request_handler::RequestHandler;
-use sensors::groups_that_ask;
 use state::State;
 
 /// A difference of the two clocks up to this is no change of the wall clock: it is slewed, and they are not read at
@@ -102,6 +103,8 @@ pub enum SchedulerEvent {
         rules: Arc<Rules>,
         /// Every configured device with the names of its outlets.
         devices: BTreeMap<DeviceId, OutletNames>,
+        /// Those with another address than before.
+        moved: BTreeSet<DeviceId>,
     },
     /// A device changed.
     Report(Arc<DeviceReport>),
@@ -111,6 +114,8 @@ pub enum SchedulerEvent {
     Recheck(DeviceCommand),
     /// A switch of the scheduler ended.
     Switched(SwitchId, CommandResult),
+    /// The state file has what was decided with the event of this number, and before.
+    Written(u64),
     /// Time passed.
     Tick,
     /// The bridge stops: what is stored is exact from now on.
@@ -183,6 +188,7 @@ impl Scheduler {
     pub fn handle(&mut self, event: SchedulerEvent, now: Now) -> Vec<Effect> {
         self.notice_clock(now);
         let state = &mut self.state;
+        state.batch += 1;
         match event {
             SchedulerEvent::Command(command, deadline) => {
                 CommandHandler::new(state, now).handle(command, deadline);
@@ -192,12 +198,17 @@ impl Scheduler {
                 topic,
                 payload,
                 arrival,
-            } => self.on_sensor(&topic, &payload, arrival, now),
-            SchedulerEvent::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
+            } => state.on_sensor(&topic, &payload, arrival, now),
+            SchedulerEvent::Reload {
+                rules,
+                devices,
+                moved,
+            } => Reload::new(state, now).reload(rules, devices, &moved),
             SchedulerEvent::Report(report) => ReportHandler::new(state, now).on_report(&report),
             SchedulerEvent::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),
             SchedulerEvent::Recheck(command) => ReportHandler::new(state, now).recheck(command),
             SchedulerEvent::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
+            SchedulerEvent::Written(batch) => state.on_written(batch),
             SchedulerEvent::Tick => {}
             SchedulerEvent::Stop => self.state.settle_energy(),
         }
@@ -209,6 +220,13 @@ impl Scheduler {
         }
         self.state.log_mismatches();
         self.state.take_effects()
+    }
+
+    /// The number of the last event, if something waits until its changes are in the state file.
+    pub fn waits_for_disk(&self) -> Option<u64> {
+        let mut waiting = self.state.commands.waiting_for_disk();
+        let waits = waiting.any(|(_, disk)| disk.batch > self.state.written);
+        waits.then_some(self.state.batch)
     }
 
     /// When the next deadline is.
@@ -229,18 +247,5 @@ impl Scheduler {
             by.as_secs()
         );
         self.state.mark_all();
-    }
-
-    fn on_sensor(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: Now) {
-        let rules = self.state.book.rules().clone();
-        let before = self.state.sensors.readings().clone();
-        let changed = self
-            .state
-            .sensors
-            .read(&rules, topic, payload, arrival, now.steady);
-        for group in groups_that_ask(&rules, &changed) {
-            self.state.on_values(&rules, group, &before, now);
-        }
-        self.state.mark_subject(Subject::Sensors);
     }
 }

@@ -400,6 +400,11 @@ impl OutletState {
         self.on_at.or_else(|| self.run_time.on_since())
     }
 
+    /// Whether its device ends a run by itself, without the bridge.
+    pub fn counts_down(&self) -> bool {
+        matches!(self.countdown, Countdown::Idle | Countdown::Armed { .. })
+    }
+
     /// Whether nothing of ours is under way with it.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none() && self.pending.is_none()

@@ -1,6 +1,11 @@
 //! Which relay a configured name stands for.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use planner::{DeviceId, OutletKey, OutletPath};
 use serde::{Deserialize, Serialize};
@@ -33,6 +38,11 @@ impl RelayId {
     /// The same position of a device that was not reached yet.
     pub fn unidentified(&self, device: &DeviceId) -> Self {
         Self::new(format!("{UNIDENTIFIED}{device}").into(), self.position)
+    }
+
+    /// The same position of other hardware.
+    pub fn on(&self, hardware: &Arc<str>) -> Self {
+        Self::new(hardware.clone(), self.position)
     }
 
     /// Whether the hardware is known.
@@ -91,6 +101,10 @@ pub struct KnownDevice {
     /// Whether it reported since the bridge started or its settings changed.
     #[serde(skip)]
     reported: bool,
+    /// Whether it got another address since it reported, where other hardware may answer: its names stand for relays
+    /// that are not known, and what is promised about this hardware waits until it reports, under whatever name.
+    #[serde(skip)]
+    moved: bool,
 }
 
 /// Resolves names to relays.
@@ -122,11 +136,12 @@ impl Relays {
     }
 
     /// Takes over the devices of reloaded settings.
-    pub fn configure(&mut self, configured: BTreeMap<DeviceId, OutletNames>) {
+    pub fn configure(&mut self, configured: BTreeMap<DeviceId, OutletNames>, moved: &BTreeSet<DeviceId>) {
         // The same device under another id, or gone: its own report contains its name there.
         self.known.retain(|device, _| configured.contains_key(device));
-        for known in self.known.values_mut() {
+        for (device, known) in &mut self.known {
             known.reported = false;
+            known.moved |= moved.contains(device);
         }
         self.configured = configured;
     }
@@ -141,8 +156,8 @@ impl Relays {
             }
         };
         let hardware = match self.known.get(&path.device) {
-            Some(known) => known.hardware.clone(),
-            None => format!("{UNIDENTIFIED}{}", path.device).into(),
+            Some(known) if !known.moved => known.hardware.clone(),
+            _ => format!("{UNIDENTIFIED}{}", path.device).into(),
         };
         Some(RelayId::new(hardware, position))
     }
@@ -222,11 +237,14 @@ impl Relays {
             mac: identity.mac.clone(),
             positions,
             reported: true,
+            moved: false,
         };
         let before = self.known.insert(report.id.clone(), known);
         let changed = before.as_ref().is_none_or(|before| {
             let now = self.known.get(&report.id);
-            now.is_none_or(|now| before.hardware != now.hardware || before.positions != now.positions)
+            let same =
+                |now: &KnownDevice| before.hardware == now.hardware && before.positions == now.positions;
+            before.moved || !now.is_some_and(same)
         });
         if changed {
             // An earlier run knew it under another id.
@@ -343,6 +361,7 @@ mod tests {
             mac: None,
             positions: vec![1, 2],
             reported: false,
+            moved: false,
         };
         let relays = Relays::new([(strip.clone(), names)].into(), [(strip.clone(), known)].into());
         let resolve = |path: &str| {

@@ -1,6 +1,9 @@
 //! Other settings, or other schedules: what is promised about a relay goes on under the new rules.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use planner::{
     DeviceId, Now, OutletPath, Power,
@@ -24,9 +27,14 @@ impl<'a> Reload<'a> {
     }
 
     /// Takes reloaded settings over.
-    pub(super) fn reload(&mut self, rules: Arc<Rules>, devices: BTreeMap<DeviceId, OutletNames>) {
+    pub(super) fn reload(
+        &mut self,
+        rules: Arc<Rules>,
+        devices: BTreeMap<DeviceId, OutletNames>,
+        moved: &BTreeSet<DeviceId>,
+    ) {
         let before: Vec<DeviceId> = self.state.relays.configured().cloned().collect();
-        self.state.relays.configure(devices);
+        self.state.relays.configure(devices, moved);
         let gone: Vec<DeviceId> = before
             .into_iter()
             .filter(|device| !self.state.relays.is_configured(device))

@@ -54,9 +54,14 @@ impl<'a> ReportHandler<'a> {
         if self.state.relays.is_taken(report) {
             self.state.refused.insert(report.id.clone(), report.clone());
         }
+        let known = self.state.relays.known();
+        let before = known.get(&report.id).map(|known| known.hardware.clone());
         let identified = self.state.relays.identify(report);
         if identified {
             self.identified(report);
+            if let Some(before) = before {
+                self.state.hand_over_overrides(&report.id, &before);
+            }
         }
         let metered = report.identity.as_ref().map(|identity| identity.meters_energy);
         for outlet in &report.outlets {

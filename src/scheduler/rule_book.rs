@@ -1,10 +1,13 @@
 //! The rules in force: those of the settings, with the schedules that were changed over MQTT, with whole strips
 //! replaced by their outlets, and without outlets that do not exist.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use planner::{
-    DeviceId, GroupId, OutletPath, ScheduleId,
+    DeviceId, GroupId, OutletPath, ScheduleId, SensorId,
     rules::{Group, Rules},
 };
 use serde_json::Value;
@@ -25,6 +28,8 @@ pub struct RuleBook {
     groups: NameMap<OutletPath, usize>,
     /// The position of each group.
     positions: NameMap<GroupId, usize>,
+    /// The positions of the groups whose conditions use a sensor.
+    asking: BTreeMap<SensorId, Vec<usize>>,
     /// Members of groups that their devices do not have, by device.
     missing: BTreeMap<DeviceId, String>,
 }
@@ -44,6 +49,7 @@ impl RuleBook {
             edits,
             groups: NameMap::default(),
             positions: NameMap::default(),
+            asking: BTreeMap::new(),
             missing: BTreeMap::new(),
         };
         book.apply(relays);
@@ -79,6 +85,17 @@ impl RuleBook {
     /// The same, borrowed from a clone of the rules in force, for a caller that changes the state meanwhile.
     pub fn group_in<'r>(&self, rules: &'r Rules, path: &OutletPath) -> Option<&'r Group> {
         rules.groups.get(*self.groups.get(path)?)
+    }
+
+    /// Every sensor that conditions use.
+    pub fn asked(&self) -> impl Iterator<Item = &SensorId> {
+        self.asking.keys()
+    }
+
+    /// The positions of the groups whose conditions use one of these sensors.
+    pub fn asking(&self, sensors: &[SensorId]) -> BTreeSet<usize> {
+        let positions = sensors.iter().filter_map(|sensor| self.asking.get(sensor));
+        positions.flatten().copied().collect()
     }
 
     /// The position of a group in the rules.
@@ -141,6 +158,7 @@ impl RuleBook {
             let members = group.outlets.iter().map(|path| (path.clone(), index));
             self.groups.extend(members);
         }
+        self.asking = asking(&rules);
         if rules == *self.rules {
             return None;
         }
@@ -152,6 +170,20 @@ impl RuleBook {
         let edits = self.edits.get(group).into_iter().flatten();
         edits.filter(|(id, _)| *id != schedule).count()
     }
+}
+
+fn asking(rules: &Rules) -> BTreeMap<SensorId, Vec<usize>> {
+    let mut asking: BTreeMap<SensorId, Vec<usize>> = BTreeMap::new();
+    for (index, group) in rules.groups.iter().enumerate() {
+        let conditions = group.schedules.iter().flat_map(|schedule| &schedule.conditions);
+        let sensors: BTreeSet<&SensorId> = conditions
+            .flat_map(|condition| condition.test.sensors())
+            .collect();
+        for sensor in sensors {
+            asking.entry(sensor.clone()).or_default().push(index);
+        }
+    }
+    asking
 }
 
 /// Whether a definition is short enough to be kept.

@@ -6,7 +6,7 @@ use planner::{
     Now, SensorId, Steady,
     activity::BOOT_GRACE,
     readings::{Known, Readings},
-    rules::{Group, Rules},
+    rules::Rules,
     sensor::{SensorSpec, SensorValue},
 };
 use tracing::{debug, warn};
@@ -31,6 +31,15 @@ pub enum SensorChange {
     Back(SensorId),
 }
 
+/// What a payload was for the sensors on its topic.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Those whose value is another one now.
+    pub changed: Vec<SensorId>,
+    /// Whether one of them had no value that counted.
+    pub any_new: bool,
+}
+
 /// How a value reached the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
@@ -46,7 +55,7 @@ impl Sensors {
         &self.readings
     }
 
-    /// Reads a payload with each sensor on its topic. Returns the sensors whose value is another one now.
+    /// Reads a payload with each sensor on its topic.
     pub fn read(
         &mut self,
         rules: &Rules,
@@ -54,9 +63,9 @@ impl Sensors {
         payload: &[u8],
         arrival: Arrival,
         now: Steady,
-    ) -> Vec<SensorId> {
-        let mut changed = Vec::new();
-        for spec in rules.sensors.iter().filter(|spec| spec.topic == topic) {
+    ) -> Received {
+        let mut received = Received::default();
+        for spec in on_topic(rules, topic) {
             match spec.decode(payload) {
                 Ok(value) => {
                     debug!(sensor = %spec.id, %value, "sensor value");
@@ -68,8 +77,9 @@ impl Sensors {
                     }
                     let counted = matches!(self.readings.of(spec, now), Known::Value(..));
                     self.readings.record(spec.id.clone(), value, now);
+                    received.any_new |= !counted;
                     if known != Some(value) || !counted {
-                        changed.push(spec.id.clone());
+                        received.changed.push(spec.id.clone());
                     }
                 }
                 Err(error) => {
@@ -81,7 +91,7 @@ impl Sensors {
                 }
             }
         }
-        changed
+        received
     }
 
     /// Forgets the sensors that the settings changed or removed.
@@ -98,10 +108,10 @@ impl Sensors {
     pub fn watch(
         &mut self,
         rules: &Rules,
+        asked: &BTreeSet<SensorId>,
         listening_since: Steady,
         now: Now,
     ) -> (Vec<SensorChange>, Option<Steady>) {
-        let asked = asked(rules);
         let grace = listening_since.after(BOOT_GRACE);
         let (mut changes, mut wake): (Vec<SensorChange>, Option<Steady>) = (Vec::new(), None);
         let mut wake_at = |at: Steady| wake = Some(wake.map_or(at, |wake: Steady| wake.min(at)));
@@ -127,24 +137,9 @@ impl Sensors {
     }
 }
 
-/// The groups whose conditions use one of the sensors.
-pub(super) fn groups_that_ask<'a>(
-    rules: &'a Rules,
-    sensors: &'a [SensorId],
-) -> impl Iterator<Item = &'a Group> {
-    rules.groups.iter().filter(move |group| {
-        let conditions = group.schedules.iter().flat_map(|schedule| &schedule.conditions);
-        let mut asked = conditions.flat_map(|condition| condition.test.sensors());
-        asked.any(|sensor| sensors.contains(sensor))
-    })
-}
-
-fn asked(rules: &Rules) -> BTreeSet<&SensorId> {
-    let schedules = rules.groups.iter().flat_map(|group| &group.schedules);
-    let conditions = schedules.flat_map(|schedule| &schedule.conditions);
-    conditions
-        .flat_map(|condition| condition.test.sensors())
-        .collect()
+/// The sensors on a topic.
+pub(super) fn on_topic<'a>(rules: &'a Rules, topic: &'a str) -> impl Iterator<Item = &'a SensorSpec> {
+    rules.sensors.iter().filter(move |spec| spec.topic == topic)
 }
 
 /// The topic of a sensor, for an event.

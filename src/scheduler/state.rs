@@ -7,13 +7,12 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::{
-    DeviceId, GroupId, Now, OutletPath, Power, Steady,
+    DeviceId, GroupId, Now, OutletPath, Power, SensorId, Steady,
     energy_limits::{Member, MeterVisibility, Relay},
     evaluate::Sensors as SensorsNow,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Vacation},
-    readings::Readings,
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
@@ -21,7 +20,7 @@ use tracing::{info, warn};
 
 use super::{
     Effect,
-    commands::{Before, CommandId, PendingCommands},
+    commands::{Before, CommandId, DiskWait, PendingCommands},
     completion::Completion,
     deadlines::{Deadlines, Subject},
     fail_safe::{Bounds, SentEnd},
@@ -32,7 +31,7 @@ use super::{
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
     rule_book::RuleBook,
-    sensors::{SensorChange, Sensors, topic_of},
+    sensors::{Arrival, SensorChange, Sensors, on_topic, topic_of},
     status::{self, StatusPublisher},
     timers::{Timer, TimerKind},
 };
@@ -48,6 +47,8 @@ pub(super) const FOR_RESULT: SignedDuration = SignedDuration::from_millis(500);
 /// Between two looks for values of sensors that change no decision.
 const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
 
+/// How long a timer waits for the disk.
+const DISK_PATIENCE: SignedDuration = SignedDuration::from_millis(250);
 /// Outlets that one log line names.
 const MISMATCHES_SHOWN: usize = 3;
 
@@ -82,6 +83,10 @@ pub struct State {
     pub started: Steady,
     /// Since when all sensors are subscribed to.
     pub listening_since: Steady,
+    /// Counts events: all changes of one are written together.
+    pub batch: u64,
+    /// The last event whose changes are in the state file.
+    pub written: u64,
     dirty: BTreeSet<Subject>,
     effects: Vec<Effect>,
     /// Outlets that became not as expected, until they are logged.
@@ -124,6 +129,8 @@ impl State {
             deadlines: Deadlines::default(),
             started: now.steady,
             listening_since: now.steady,
+            batch: 0,
+            written: 0,
             dirty: BTreeSet::new(),
             effects: Vec::new(),
             mismatches: Vec::new(),
@@ -157,10 +164,7 @@ impl State {
         }
         for (path, relay) in before {
             match self.names.get(&path) {
-                Some(now) if *now != relay => {
-                    self.mark_outlet(&path, &relay);
-                    self.hand_over_override(&path, &relay);
-                }
+                Some(now) if *now != relay => self.mark_outlet(&path, &relay),
                 Some(_) => {}
                 None => {
                     self.status.forget(&path, &mut self.effects);
@@ -207,10 +211,24 @@ impl State {
         self.mark_outlet(path, relay);
     }
 
-    /// A device was replaced: what should not be ON without a named end stays so on the new one. Everything else
-    /// belongs to the relay that it was given to.
+    /// Other hardware has the names of a device. If it replaced a device: what should not be ON without a named end
+    /// stays so on the new one. Everything else belongs to the relay that it was given to.
+    pub fn hand_over_overrides(&mut self, device: &DeviceId, before: &Arc<str>) {
+        let paths: Vec<OutletPath> = self
+            .names
+            .keys()
+            .filter(|path| path.device == *device && self.book.scheduled(path).is_some())
+            .cloned()
+            .collect();
+        for path in paths {
+            if let Some(before) = self.relay(&path).map(|relay| relay.on(before)) {
+                self.hand_over_override(&path, &before);
+            }
+        }
+    }
+
     fn hand_over_override(&mut self, path: &OutletPath, before: &RelayId) {
-        if self.book.scheduled(path).is_none() || self.relays.is_known(before) {
+        if self.relays.is_known(before) {
             return;
         }
         let stays = |found: &Override| found.state() != OverrideState::On && found.named_end().is_none();
@@ -437,21 +455,45 @@ impl State {
         self.dirty.insert(subject);
     }
 
-    /// Sensors that a group asks have other values than before. What they decide, they decide at once; the words that
-    /// show them wait, so that a sensor which publishes without a pause does not have everything published again.
-    pub fn on_values(&mut self, rules: &Rules, group: &Group, before: &Readings, now: Now) {
-        let subject = Subject::Group(group.id.clone());
-        let sensors = |readings| SensorsNow {
+    /// Takes what was published on a topic. What values decide, they decide at once; the words that show them wait, so
+    /// that a sensor which publishes without a pause does not have everything published again.
+    pub fn on_sensor(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: Now) {
+        let rules = self.book.rules().clone();
+        let sensors: Vec<SensorId> = on_topic(&rules, topic).map(|spec| spec.id.clone()).collect();
+        let asking = self.book.asking(&sensors);
+        let groups = asking
+            .iter()
+            .filter_map(|position| Some((*position, rules.groups.get(*position)?)));
+        let settled: Vec<_> = groups
+            .map(|(position, group)| (position, group, self.is_settled(&rules, group, &sensors, now)))
+            .collect();
+        let received = self.sensors.read(&rules, topic, payload, arrival, now.steady);
+        let changed = self.book.asking(&received.changed);
+        for (position, group, before) in settled {
+            if changed.contains(&position) {
+                let settled = before && self.is_settled(&rules, group, &sensors, now);
+                self.on_values(group, settled, now);
+            }
+        }
+        if received.any_new {
+            self.mark_subject(Subject::Sensors);
+        }
+    }
+
+    fn is_settled(&self, rules: &Rules, group: &Group, of: &[SensorId], now: Now) -> bool {
+        let sensors = SensorsNow {
             specs: &rules.sensors,
-            readings,
+            readings: self.sensors.readings(),
             now,
         };
-        let readings = [before, self.sensors.readings()];
-        if let Some(state) = self.groups.get_mut(&group.id)
-            && readings
-                .into_iter()
-                .all(|readings| state.is_settled(group, sensors(readings)))
-        {
+        let state = self.groups.get(&group.id);
+        state.is_some_and(|state| state.is_settled(group, of, sensors))
+    }
+
+    /// Sensors that a group asks have other values than before; `settled` if they decide the same.
+    fn on_values(&mut self, group: &Group, settled: bool, now: Now) {
+        let subject = Subject::Group(group.id.clone());
+        if let Some(state) = self.groups.get_mut(&group.id).filter(|_| settled) {
             let due = state.values_shown.map(|shown| shown.after(BETWEEN_WORDS));
             if let Some(due) = due.filter(|due| *due > now.steady) {
                 return self.deadlines.set_latest(subject, due);
@@ -681,6 +723,31 @@ impl State {
             source: Source::Mqtt,
             deadline,
         });
+    }
+
+    /// Whether something has to wait until a timer is in the state file: a crash would lose it, and nothing but the
+    /// bridge ends the run.
+    pub fn disk_wait(&self, timer: Option<Timer>, relay: &RelayId, now: Now) -> Option<DiskWait> {
+        let ends = timer.is_some_and(|timer| timer.to == Power::Off);
+        let outlet = self.outlets.get(relay)?;
+        (ends && !outlet.counts_down()).then(|| DiskWait {
+            batch: self.batch,
+            until: now.steady.after(DISK_PATIENCE),
+        })
+    }
+
+    /// What was decided with an event, and before, is in the state file.
+    pub fn on_written(&mut self, batch: u64) {
+        self.written = self.written.max(batch);
+        let written = self.written;
+        let ready = self.commands.waiting_for_disk();
+        let ready = ready.filter(|(_, disk)| disk.batch <= written);
+        let relays: Vec<RelayId> = ready.map(|(relay, _)| relay.clone()).collect();
+        for relay in relays {
+            if let Some(path) = self.outlets.get(&relay).map(|outlet| outlet.path.clone()) {
+                self.mark(&path);
+            }
+        }
     }
 
     /// A switch to ON that waits for its device is not wanted any more.

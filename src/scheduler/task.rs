@@ -2,7 +2,7 @@
 //!
 //! It never waits for a device, a listener or the disk. Replies do: see [`HeldReplies`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use planner::{Power, rules::Rules};
 use tokio::{
@@ -59,6 +59,8 @@ pub struct Parts {
 pub struct SchedulerTask {
     scheduler: Scheduler,
     persisted: Section<PersistedScheduler>,
+    /// Events whose changes something waits for, with the number of the last change.
+    unwritten: VecDeque<(u64, u64)>,
     clock: Clock,
     tasks: Tasks,
     messages: mpsc::Receiver<SchedulerMsg>,
@@ -87,6 +89,7 @@ impl SchedulerTask {
         Self {
             scheduler: Scheduler::new(parts.rules, parts.devices, persisted, parts.clock.read()),
             persisted: parts.persisted,
+            unwritten: VecDeque::new(),
             clock: parts.clock,
             tasks: parts.tasks,
             messages: parts.inbox.messages,
@@ -131,6 +134,7 @@ impl SchedulerTask {
                     Some(SchedulerEvent::Switched(id, result))
                 }
                 Some(message) = self.messages.recv() => Some(self.event_of(message)),
+                () = written(&self.persisted, self.unwritten.front()) => self.take_written(),
                 Ok(permit) = updates.reserve(), if !self.unpublished.is_empty() => {
                     if let Some(update) = self.unpublished.pop() {
                         permit.send(update);
@@ -188,6 +192,7 @@ impl SchedulerTask {
             SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
                 rules: reloaded.rules,
                 devices: reloaded.devices,
+                moved: reloaded.moved,
             },
             SchedulerMsg::Request { request, reply } => {
                 SchedulerEvent::Request(request, reply.through(&self.sent))
@@ -252,6 +257,29 @@ impl SchedulerTask {
         }
         self.unpublished.send_to(&self.updates);
         self.unsent.send_to(&self.device_owner);
+        if let Some(batch) = self.scheduler.waits_for_disk() {
+            let change = self.persisted.change_count();
+            match self.unwritten.back_mut() {
+                Some((last, known)) if *last == change => *known = batch,
+                _ => self.unwritten.push_back((change, batch)),
+            }
+            if let Some(written) = self.take_written() {
+                self.handle(written);
+            }
+        }
+    }
+
+    /// The last event whose changes are in the state file now.
+    fn take_written(&mut self) -> Option<SchedulerEvent> {
+        let mut last = None;
+        let persisted = &self.persisted;
+        while let Some((_, batch)) = self
+            .unwritten
+            .pop_front_if(|(change, _)| persisted.is_written(*change))
+        {
+            last = Some(SchedulerEvent::Written(batch));
+        }
+        last
     }
 
     fn reply(&self, id: SwitchId) -> Reply {
@@ -300,6 +328,14 @@ impl SchedulerTask {
                 reply.send(Ok(answer));
             }
         });
+    }
+}
+
+/// Waits until the changes of the first of the unwritten events are written.
+async fn written(persisted: &Section<PersistedScheduler>, first: Option<&(u64, u64)>) {
+    match first {
+        Some((change, _)) => persisted.written(*change).await,
+        None => std::future::pending().await,
     }
 }
 

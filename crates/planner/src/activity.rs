@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Steady,
+    SensorId, Steady,
     condition::{Condition, WhenUnknown},
     evaluate::{ConditionMemory, ConditionResult, Evaluation, Sensors, evaluate, is_settled},
     location::Location,
@@ -36,11 +36,13 @@ pub struct ScheduleMemory {
 }
 
 impl ScheduleMemory {
-    /// Whether each condition has surely the same result as before.
-    pub(super) fn is_settled(&self, schedule: &Schedule, sensors: Sensors<'_>) -> bool {
+    /// Whether each condition that uses one of these sensors has surely the same result as before.
+    pub(super) fn is_settled(&self, schedule: &Schedule, of: &[SensorId], sensors: Sensors<'_>) -> bool {
         let memories = self.conditions.iter().copied().chain(std::iter::repeat(None));
-        let mut conditions = schedule.conditions.iter().zip(memories);
-        conditions.all(|(condition, memory)| is_settled(condition, sensors, memory))
+        let uses = |condition: &Condition| condition.test.sensors().into_iter().any(|id| of.contains(id));
+        let conditions = schedule.conditions.iter().zip(memories);
+        let mut concerned = conditions.filter(|(condition, _)| uses(condition));
+        concerned.all(|(condition, memory)| is_settled(condition, sensors, memory))
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) use group::same;
 pub use reason::Reason;
 
 use super::{
-    ScheduleId,
+    ScheduleId, SensorId,
     activity::{Conditions, ScheduleMemory},
     evaluate::Sensors,
     interlock::InterlockOwners,
@@ -113,11 +113,15 @@ impl Memory {
         self.0.insert((group, schedule), memory);
     }
 
-    /// Whether each condition of a group has surely the same result as before, so that these sensors change no more
-    /// than the texts of its plan.
-    pub fn is_settled(&self, group: &Group, sensors: Sensors<'_>) -> bool {
+    /// Whether each condition of a group that uses one of these sensors has surely the same result as before, so that
+    /// their values change no more than the texts of its plan.
+    pub fn is_settled(&self, group: &Group, of: &[SensorId], sensors: Sensors<'_>) -> bool {
         let mut enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
-        enabled.all(|schedule| self.of(&group.id, &schedule.id).is_settled(schedule, sensors))
+        enabled.all(|schedule| {
+            let key = (group.id.clone(), schedule.id.clone());
+            let memory = self.0.get(&key);
+            memory.is_some_and(|memory| memory.is_settled(schedule, of, sensors))
+        })
     }
 
     /// What each schedule remembers.

@@ -728,6 +728,41 @@ async fn both_of_two_exchanged_devices_are_known_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits_of_one_of_two_exchanged_devices_never_bind_the_other() {
+    let paths = ["heater", "lamp"].map(|path| path.parse().unwrap());
+    let limits = Limits {
+        max_on: "10m".parse().unwrap(),
+        cooldown: "2h".parse().unwrap(),
+        ..Limits::NONE
+    };
+    let rules = || limited(&["heater", "lamp"], limits);
+    let mut world = World::of(rules(), NOON.parse().unwrap(), &paths);
+    world.pass("6s").await;
+    world.set("heater", ON).await;
+    world.pass("11m").await;
+    let refused = world.set("heater", ON).await;
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    // They exchange their ids, and it takes a while until they report under them.
+    for path in ["heater", "lamp"] {
+        world.relay(path).online = false;
+    }
+    let after = [
+        Device::new("lamp", HEATER, &[]),
+        Device::new("heater", "8022LAMP", &[]),
+    ];
+    world.reload_as(rules(), &after).await;
+    let command = world.set("heater", ON).await;
+    assert_eq!(world.code(command), None, "it waits for the device with this id");
+    for path in ["heater", "lamp"] {
+        world.relay(path).online = true;
+    }
+    world.pass("8s").await;
+    assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
+    let refused = world.set("lamp", ON).await;
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_under_way_brings_no_limit_that_is_gone() {
     // The limit goes while the order that has to arm the countdown is on its way to the device.
     for by_restart in [false, true] {

@@ -419,3 +419,39 @@ async fn rule_13_each_outlet_shows_its_last_change_and_the_cause() {
         assert_eq!(shown(&world, path).0, expected, "{path}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_timed_on_is_on_disk_before_the_relay_closes() {
+    let mut world = lamp().await;
+    world.set("lamp", OFF).await;
+    world.pass("1s").await;
+    world.disk_writes(false);
+    // A plug ends its run without the bridge.
+    world.command("lamp", Action::OnFor(minutes(10)), None).await;
+    let strip = world.command("mats/1", Action::OnFor(minutes(10)), None).await;
+    world.pass_for(Duration::from_millis(100)).await;
+    assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, OFF));
+    world.disk_writes(true);
+    world.pass_for(Duration::from_millis(60)).await;
+    assert_eq!((world.code(strip), world.power("mats/1")), (Some(Ok(())), ON));
+    assert_eq!(world.notes.get(&strip), None);
+
+    // A disk that does not answer is not waited for longer, and that is said.
+    world.disk_writes(false);
+    let slow = world.command("mats/2", Action::OnFor(minutes(10)), None).await;
+    world.pass_for(Duration::from_millis(240)).await;
+    assert_eq!(world.power("mats/2"), OFF);
+    world.pass("1s").await;
+    assert_eq!((world.code(slow), world.power("mats/2")), (Some(Ok(())), ON));
+    let note = "mats/2: its end is not in the state file yet; a crash now would lose it";
+    assert_eq!(world.notes[&slow], note);
+
+    // OFF does not wait for the disk, and what waits gives way to it.
+    world.set("mats/2", OFF).await;
+    world.pass("1s").await;
+    let on = world.command("mats/2", Action::OnFor(minutes(10)), None).await;
+    world.set("mats/2", OFF).await;
+    world.pass("1s").await;
+    assert_eq!(world.code(on), Some(Err(ErrorCode::Superseded)));
+    assert_eq!(world.power("mats/2"), OFF);
+}

@@ -400,6 +400,8 @@ pub(super) struct World {
     pub(super) clock: Clock,
     rules: Arc<Rules>,
     devices: BTreeMap<DeviceId, OutletNames>,
+    /// Devices whose address changed since the bridge last read its settings.
+    moved: BTreeSet<DeviceId>,
     pub(super) relays: BTreeMap<OutletPath, Relay>,
     bridge: Bridge,
     tasks: Tasks,
@@ -535,6 +537,7 @@ impl World {
             relays: paths.iter().map(|path| (path.clone(), relay(path))).collect(),
             rules,
             devices,
+            moved: BTreeSet::new(),
             bridge,
             tasks,
             waiting: Vec::new(),
@@ -610,6 +613,11 @@ impl World {
                 .collect(),
             saved,
         }
+    }
+
+    /// From now on the disk does not write, or has written everything.
+    pub(super) fn disk_writes(&self, writes: bool) {
+        self.bridge.persisted.set_written(writes);
     }
 
     /// The state file is edited.
@@ -801,6 +809,7 @@ impl World {
         let ask = SchedulerMsg::Reload(ReloadedRules {
             rules: self.rules.clone(),
             devices: self.devices.clone(),
+            moved: std::mem::take(&mut self.moved),
         });
         self.bridge.messages.send(ask).await.unwrap();
     }
@@ -820,6 +829,7 @@ impl World {
                 .iter()
                 .map(|device| (device.id.parse().unwrap(), device.names()))
                 .collect(),
+            moved: self.moved_to(devices),
         });
         self.bridge.messages.send(ask).await.unwrap();
         self.settle().await;
@@ -829,11 +839,13 @@ impl World {
         self.report_all().await;
         self.settle().await;
         self.configure(rules, devices);
+        self.moved.clear();
         self.settle().await;
     }
 
     /// Other settings, for the next start. The hardware stays what and where it is.
     pub(super) fn configure(&mut self, rules: Rules, devices: &[Device]) {
+        self.moved = self.moved_to(devices);
         self.rules = Arc::new(rules);
         self.devices = devices
             .iter()
@@ -867,6 +879,17 @@ impl World {
         }
         self.next_poll = Instant::now();
         self.still = false;
+    }
+
+    /// Ids that other hardware has now than before: their addresses are exchanged with the names.
+    fn moved_to(&self, devices: &[Device]) -> BTreeSet<DeviceId> {
+        let had = |id: &DeviceId| self.relays.iter().find(|(path, _)| path.device == *id);
+        let moved = devices.iter().filter_map(|device| {
+            let id: DeviceId = device.id.parse().unwrap();
+            let (_, relay) = had(&id)?;
+            (relay.place.0 != device.hardware).then_some(id)
+        });
+        moved.collect()
     }
 
     /// How many commands wait for a device.
@@ -960,6 +983,7 @@ impl World {
             relay.off_by = None;
             relay.changed_by = ChangedBy::Unknown;
         }
+        self.moved.clear();
         self.outlets.clear();
         self.groups.clear();
         self.next_poll = Instant::now();

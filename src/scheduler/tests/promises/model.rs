@@ -316,8 +316,8 @@ impl<'a> Model<'a> {
         self.able(relay).is_none_or(|since| since >= self.now - WAITS)
     }
 
-    /// Whether it is in this group, or was of late. When two devices exchange their ids, their hardware is known only
-    /// with the first reports after that; until then the one counts as the other.
+    /// Whether it is in this group, or was of late. Where two devices exchange their ids and their workers still report
+    /// under the old ones, the one counts as the other until the new ones report.
     fn is_member(&self, relay: usize, from: i64, group: impl Fn(&Setting, usize) -> bool) -> bool {
         let exchanged = self.settings.from(from).any(|setting| setting.naming == 4)
             && self.settings.from(from).any(|setting| setting.naming != 4);
@@ -456,8 +456,6 @@ impl<'a> Model<'a> {
                     .max(*state.ends.iter().max().unwrap_or(&0))
                     .max(*state.timed_off_ends.iter().max().unwrap_or(&0));
                 let wanted = is_open(windows, edge + self.offset.now());
-                // Weaker: where a countdown of a member ends at the same instant, others were seen to go off with the next poll.
-                let slack = if wanted { slack } else { slack + NOTICED };
                 let before = is_open(windows, edge - 1 + self.offset.now());
                 if edge + slack >= until || quiet > edge - WAITS || wanted == before || state.flipped >= edge
                 {
