@@ -15,26 +15,29 @@ const PATH_MAX: usize = 256;
 pub(super) fn toml_lines(text: &str) -> Lines {
     let mut lines = Lines::new();
     if let Ok(root) = DeTable::parse(text) {
-        table_lines(root.get_ref(), "", text, &mut lines);
+        // Looked up for each of perhaps a hundred thousand values.
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        table_lines(root.get_ref(), "", &ends, &mut lines);
     }
     lines
 }
 
-fn table_lines(table: &DeTable<'_>, path: &str, text: &str, lines: &mut Lines) {
+/// `ends` are the offsets of all line ends.
+fn table_lines(table: &DeTable<'_>, path: &str, ends: &[usize], lines: &mut Lines) {
     for (key, value) in table {
         let Some(path) = join(path, key.get_ref()) else {
             continue;
         };
-        lines.insert(path.clone(), line_at(text, key.span().start));
+        lines.insert(path.clone(), line_at(ends, key.span().start));
         match value.get_ref() {
-            DeValue::Table(table) => table_lines(table, &path, text, lines),
+            DeValue::Table(table) => table_lines(table, &path, ends, lines),
             DeValue::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let path = format!("{path}[{index}]");
                     if let DeValue::Table(table) = item.get_ref() {
-                        table_lines(table, &path, text, lines);
+                        table_lines(table, &path, ends, lines);
                     }
-                    lines.insert(path, line_at(text, item.span().start));
+                    lines.insert(path, line_at(ends, item.span().start));
                 }
             }
             _ => {}
@@ -42,8 +45,8 @@ fn table_lines(table: &DeTable<'_>, path: &str, text: &str, lines: &mut Lines) {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+fn line_at(ends: &[usize], offset: usize) -> usize {
+    1 + ends.partition_point(|end| *end < offset)
 }
 
 /// Where everything is.

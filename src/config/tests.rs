@@ -391,6 +391,12 @@ fn no_file_takes_more_memory_than_a_bridge_has() {
             format!("a = [{}]", "1,".repeat(400_000)),
             "at most 100000 values",
         ),
+        // Not a step through the file for each value.
+        (
+            "bridge.toml",
+            format!("a = [{}]", "1,".repeat(99_000)),
+            "unknown key",
+        ),
         ("bridge.toml", format!("{long} = [{items}]"), "unknown key"),
         (
             "bridge.yaml",
