@@ -144,7 +144,6 @@ impl Writer {
                 () = sleep_until_some(retry_at) => false,
             };
             let changes = *self.changes.borrow_and_update();
-            let began = Instant::now();
             let (done, result) = oneshot::channel();
             // A thread that is gone drops the job, and with it its end of the channel.
             let _gone = jobs.send((self.clock.as_of(), done));
@@ -160,15 +159,9 @@ impl Writer {
             if last {
                 return;
             }
-            // Where replies wait for each write, the writer takes no more than half of the time.
-            let pause = began.elapsed().min(PAUSE);
-            let awaited = async {
-                sleep(pause).await;
-                self.progress.awaited().await;
-            };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = awaited => {}
+                () = self.progress.awaited() => {}
                 () = sleep(PAUSE) => {}
             }
         }
