@@ -172,3 +172,24 @@ async fn rule_17_an_interlocked_group_takes_no_schedules() {
     let schedules = world.request(Request::Schedules(None)).await.unwrap();
     assert_eq!(schedules["groups"][0]["schedules"], serde_json::json!([]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn rule_17_an_on_that_is_decided_again_replaces_no_newer_one() {
+    let mut group = group(Vec::new());
+    group.outlets = ["heater", "mats/1"].map(|path| path.parse().unwrap()).into();
+    group.interlock = Interlock::OneOn;
+    let mut world = world(group, "2024-06-21T05:40:00").await;
+    world.one_on = true;
+    world.relay("heater").online = false;
+    let first = world.set("heater", ON).await;
+    world.pass("3s").await;
+    world.press("mats/1");
+    world.relay("heater").online = true;
+    let second = world.set("heater", ON).await;
+    let third = world.set("mats/1", ON).await;
+    world.pass("20s").await;
+    assert_eq!(world.code(first), Some(Err(ErrorCode::Superseded)));
+    assert!(world.code(second).is_some() && world.code(third) == Some(Ok(())));
+    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, ON));
+    assert!(world.violations.is_empty(), "{:?}", world.violations);
+}

@@ -410,6 +410,8 @@ pub(super) struct World {
     /// Whether the polls to come would show what the last one did.
     still: bool,
     next_ticket: u64,
+    /// The place of the last command among all that devices got; one that is sent again after a look keeps its own.
+    last_turn: u64,
     answers: mpsc::UnboundedSender<(u64, CommandOutcome)>,
     answered: mpsc::UnboundedReceiver<(u64, CommandOutcome)>,
     pub(super) outcomes: BTreeMap<u64, CommandResult>,
@@ -544,6 +546,7 @@ impl World {
             next_poll: Instant::now(),
             still: false,
             next_ticket: 0,
+            last_turn: 0,
             answers,
             answered,
             outcomes: BTreeMap::new(),
@@ -1086,7 +1089,7 @@ impl World {
 
     fn take(&mut self, order: DeviceMsg) {
         self.stir();
-        let intent = match order {
+        let mut intent = match order {
             DeviceMsg::Command(intent) => intent,
             DeviceMsg::OffRules(device, rules) => return self.write_off_rules(&device, &rules),
             DeviceMsg::OffBy(path, end) => {
@@ -1112,7 +1115,14 @@ impl World {
             }
             DeviceMsg::Rescan | DeviceMsg::Reload(_) => return,
         };
+        self.last_turn += 1;
+        let turn = *intent.turn.get_or_insert(self.last_turn);
         if let DeviceAction::Switch(Switch::To(_)) = intent.action {
+            let newer =
+                |waiting: &Waiting| waiting.intent.path == intent.path && waiting.intent.turn > Some(turn);
+            if self.waiting.iter().any(newer) {
+                return intent.reply.send(Err(CommandError::superseded()));
+            }
             let (replaced, rest) = std::mem::take(&mut self.waiting)
                 .into_iter()
                 .partition::<Vec<_>, _>(|waiting| {
