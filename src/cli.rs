@@ -151,8 +151,8 @@ pub struct SimulateArgs {
     /// Password of its account.
     #[arg(long, default_value = tapo_simulator::DEFAULT_PASSWORD)]
     pub password: String,
-    /// Protocol: KLAP or TPAP.
-    #[arg(long, default_value = "KLAP")]
+    /// Protocol: klap, tpap, aes or aesv1; klapv1 and xor are those of old Kasa devices.
+    #[arg(long, default_value = "klap")]
     pub protocol: tapo_simulator::Protocol,
     /// Number that its ids and its MAC are made from. The same number is the same device. Default: from its address.
     #[arg(long, value_name = "NUMBER")]

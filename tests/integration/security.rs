@@ -648,9 +648,9 @@ async fn a_flood_costs_neither_memory_nor_disk_and_the_bridge_goes_on() {
     assert!(logged < MEGABYTE / 10, "{logged} bytes of log");
     probe.publish("tapo2mqtt/plug/set", "ON").await;
     plug.wait_relay(1, true, PATIENCE).await.unwrap();
+    process.stop().await.in_order();
     let files = home.files();
     assert!(files.len() <= 2, "{files:?}");
-    process.stop().await.in_order();
 }
 
 /// Held by the broker, it comes again with every connection. The hint contains what ends that.
