@@ -341,7 +341,7 @@ pub struct EnergyStatus {
     /// Drawn now by all members together, in W; `null` before the first reading.
     #[serde(serialize_with = "watts")]
     pub power: Option<MilliWatts>,
-    /// Used today by all members together, in kWh; `null` until each of them was read.
+    /// Used today by all members together, in kWh; `null` until each of them was read once.
     #[serde(serialize_with = "kilowatt_hours")]
     pub today: Option<MilliWattHours>,
     /// What they may use in a day, in kWh.

@@ -118,8 +118,6 @@ pub enum SchedulerEvent {
     Written(u64),
     /// Time passed.
     Tick,
-    /// The bridge stops: what is stored is exact from now on.
-    Stop,
 }
 
 /// Something to do.
@@ -210,7 +208,6 @@ impl Scheduler {
             SchedulerEvent::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
             SchedulerEvent::Written(batch) => state.on_written(batch),
             SchedulerEvent::Tick => {}
-            SchedulerEvent::Stop => self.state.settle_energy(),
         }
         while let Some(subject) = self.state.deadlines.take_due(now.steady) {
             self.state.mark_subject(subject);

@@ -937,22 +937,6 @@ impl State {
         Some(status)
     }
 
-    /// What groups used is stored as exactly as it is known.
-    pub fn settle_energy(&mut self) {
-        let mut changes = Vec::new();
-        for (id, group) in &mut self.groups {
-            group.energy.settle();
-            let new = group.to_persist();
-            if group.persisted != new {
-                group.persisted = new.clone();
-                changes.push(PersistedChange::Group(id.clone(), new));
-            }
-        }
-        for change in changes {
-            self.persist(change);
-        }
-    }
-
     /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.
     pub fn publish_group(&mut self, group: &Group, now: Now) {
         let Some(state) = self.groups.get(&group.id) else {

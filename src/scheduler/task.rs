@@ -154,7 +154,6 @@ impl SchedulerTask {
             }
             self.take_one_of_each();
         }
-        self.handle(SchedulerEvent::Stop);
     }
 
     /// Devices that report without a pause hold up no command and no result.

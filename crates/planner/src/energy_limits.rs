@@ -92,7 +92,7 @@ impl EnergyLimits {
         limits
     }
 
-    /// What has to be stored now. It changes with the hundredth part of a budget, not with each reading.
+    /// What has to be stored now. It changes in steps, not with each reading.
     pub fn kept(&self) -> PersistedEnergy {
         PersistedEnergy {
             tallies: self.loads.checkpoints(),
@@ -125,7 +125,7 @@ impl EnergyLimits {
         let mut events = Vec::new();
         for (outlet, member) in members {
             let load = self.loads.entry(outlet);
-            load.observe(*member, now, zone);
+            load.observe(&group.energy, *member, now, zone);
             events.extend(load.sight(outlet));
         }
         let before: Vec<Option<EnergyBlock>> = members
@@ -270,11 +270,6 @@ impl EnergyLimits {
     /// What a group draws and used.
     pub fn usage(&self, group: &Group) -> Usage {
         self.loads.usage(group)
-    }
-
-    /// The bridge ends: what is stored from now on is exact.
-    pub fn settle(&mut self) {
-        self.loads.settle();
     }
 
     /// The members of a group that the power limit keeps off, in their order.

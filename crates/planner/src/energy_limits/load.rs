@@ -11,6 +11,8 @@ use crate::{
 
 /// What it drew when it was on is believed for so long after: another appliance may be plugged in.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+/// A smaller growth of a tally is stored after this time.
+const BETWEEN_CHECKPOINTS: SignedDuration = SignedDuration::from_mins(5);
 
 /// A load went quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(super) struct Load {
     tally: Option<Tally>,
     /// The tally as it is persisted: not written again for each watt hour.
     pub(super) checkpoint: Option<Tally>,
+    /// When that was persisted; `None` in an earlier run.
+    checkpoint_at: Option<Steady>,
     /// Whether its load runs: it drew as much as that takes, and has not finished.
     pub(super) running: bool,
     /// Since when it draws less than a run does.
@@ -98,24 +102,24 @@ impl Load {
         tally.map_or(MilliWattHours::ZERO, |tally| tally.estimate(self.present(), now))
     }
 
-    /// Used today, as far as a meter measured it; `None` before it was read.
+    /// Used today, as far as a meter measured it and it is persisted, so that it falls after no crash; `None` before
+    /// anything is known of it.
     pub(super) fn measured(&self) -> Option<MilliWattHours> {
-        if self.sight == MeterSight::NotYet {
-            return None;
+        match self.checkpoint {
+            Some(kept) => Some(kept.measured()),
+            None => (self.sight != MeterSight::NotYet).then_some(MilliWattHours::ZERO),
         }
-        Some(self.tally.as_ref().map_or(MilliWattHours::ZERO, Tally::measured))
-    }
-
-    /// What is stored from now on is exact.
-    pub(super) fn settle(&mut self) {
-        self.checkpoint = self.tally.as_ref().map(Tally::kept);
     }
 
     /// Takes how the outlet is.
-    pub(super) fn observe(&mut self, member: Member, now: Now, zone: &TimeZone) {
+    pub(super) fn observe(&mut self, rules: &EnergyRules, member: Member, now: Now, zone: &TimeZone) {
         let present = self.present();
         let tally = self.tally.get_or_insert_with(|| Tally::new(now, zone));
         tally.pass(present, now, zone);
+        // The first one is that of the first reading.
+        if self.checkpoint.is_some() {
+            self.checkpoint(rules, now);
+        }
         let before = self.relay.replace(member.relay);
         match (before, member.relay) {
             (Some(Relay::On), Relay::On) | (_, Relay::Unknown) => {}
@@ -162,7 +166,7 @@ impl Load {
         if let Some(total) = reading.total {
             tally.read(total, now);
         }
-        self.checkpoint(rules);
+        self.checkpoint(rules, now);
         let Some(power) = reading.power else {
             self.sight = MeterSight::Blind;
             self.lose_quiet();
@@ -179,14 +183,24 @@ impl Load {
         finished.into_iter().chain(standby).collect()
     }
 
-    fn checkpoint(&mut self, rules: &EnergyRules) {
-        /// Without a budget: what people would not miss.
+    /// What is shown is what is persisted: so it grows in the steps in which it is shown, and each reading is not
+    /// written.
+    fn checkpoint(&mut self, rules: &EnergyRules, now: Now) {
         const STEP: MilliWattHours = MilliWattHours::new(10_000);
-        let step = rules.daily_budget.map_or(STEP, |budget| budget.percent(1));
+        let step = rules
+            .daily_budget
+            .map_or(STEP, |budget| budget.percent(1).min(STEP));
+        let is_old = |at: Steady| now.steady.elapsed_since(at) >= BETWEEN_CHECKPOINTS;
+        let step = if self.checkpoint_at.is_none_or(is_old) {
+            MilliWattHours::new(1)
+        } else {
+            step
+        };
         if let Some(tally) = &self.tally
             && self.checkpoint.is_none_or(|kept| tally.outgrew(&kept, step))
         {
             self.checkpoint = Some(tally.kept());
+            self.checkpoint_at = Some(now.steady);
         }
     }
 

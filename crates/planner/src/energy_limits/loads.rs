@@ -14,7 +14,8 @@ use crate::{
 pub struct Usage {
     /// Drawn now by all members together, in mW; `None` before the first reading.
     pub power: Option<MilliWatts>,
-    /// Used today by all members together, in mWh, as far as meters measured it; `None` until each of them was read.
+    /// Used today by all members together, in mWh, as far as meters measured it and it is persisted; `None`
+    /// until something is known of each of them.
     pub today: Option<MilliWattHours>,
 }
 
@@ -46,7 +47,7 @@ impl Loads {
         }
     }
 
-    /// What was kept of a member may be less than it used until the bridge ended, so the sum would fall and rise again.
+    /// A member of which nothing is known yet may have used something.
     fn measured_today(&self, group: &Group) -> Option<MilliWattHours> {
         let measured = |outlet| self.0.get(outlet).and_then(Load::measured);
         group
@@ -55,11 +56,6 @@ impl Loads {
             .try_fold(MilliWattHours::ZERO, |sum, outlet| {
                 Some(sum.plus(measured(outlet)?))
             })
-    }
-
-    /// What is stored from now on is exact.
-    pub(super) fn settle(&mut self) {
-        self.0.values_mut().for_each(Load::settle);
     }
 
     /// What a group used today until now, in mWh, with an estimate since the last readings.
