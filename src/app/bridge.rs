@@ -105,7 +105,7 @@ impl Bridge {
         let info = bridge_info(settings, &clock, start_checks);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
-            devices: settings.outlet_names(),
+            devices: settings.scheduler_devices(),
             persisted: sections.scheduler,
             inbox: scheduler_inbox,
             events: scheduler_events_in,

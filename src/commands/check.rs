@@ -186,8 +186,8 @@ async fn devices(settings: &Settings) -> Vec<Row> {
 
 /// The outlets that settings name and the device does not have.
 fn missing_outlets(settings: &Settings, id: &DeviceId, seen: &Seen) -> Option<String> {
-    let devices = settings.outlet_names();
-    let named = devices.get(id)?;
+    let devices = settings.scheduler_devices();
+    let named = &devices.get(id)?.outlets;
     let positions: Vec<u8> = match seen.outlets.as_slice() {
         [_] => Vec::new(),
         several => several.iter().filter_map(|(position, _)| *position).collect(),

@@ -72,7 +72,7 @@ use planner::{
 use crate::domain::{
     devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
     report_thresholds::ReportThresholds,
-    scheduling::OutletNames,
+    scheduling::ConfiguredDevice,
     topics::Topics,
 };
 use crate::store::StateLocation;
@@ -162,16 +162,21 @@ impl Settings {
         }
     }
 
-    /// Every device, with the names of its outlets.
-    pub fn outlet_names(&self) -> BTreeMap<DeviceId, OutletNames> {
-        let names = |device: &Device| {
+    /// Every device, as the scheduler needs it.
+    pub fn scheduler_devices(&self) -> BTreeMap<DeviceId, ConfiguredDevice> {
+        let configured = |device: &Device| {
             let outlets = device.outlets.iter();
-            outlets
-                .map(|outlet| (outlet.key.clone(), outlet.position))
-                .collect()
+            ConfiguredDevice {
+                target: self.device_config(device).target(),
+                outlets: outlets
+                    .map(|outlet| (outlet.key.clone(), outlet.position))
+                    .collect(),
+            }
         };
         let devices = self.devices.iter();
-        devices.map(|device| (device.id.clone(), names(device))).collect()
+        devices
+            .map(|device| (device.id.clone(), configured(device)))
+            .collect()
     }
 
     fn device_config(&self, device: &Device) -> DeviceConfig {

@@ -234,6 +234,7 @@ impl Context {
         let nickname = || self.state.identity.as_ref()?.nickname.clone();
         DeviceReport {
             id: self.config.id.clone(),
+            target: self.config.target(),
             name: self.config.name.clone().or_else(nickname),
             address: self.connection.address().to_owned(),
             phase,

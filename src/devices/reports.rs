@@ -202,11 +202,12 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::domain::{command_error::ErrorCode, report::DeviceError};
+    use crate::domain::{command_error::ErrorCode, devices::DeviceTarget, report::DeviceError};
 
     fn report(phase: Phase, code: Option<ErrorCode>) -> DeviceReport {
         DeviceReport {
             id: "lamp".parse().unwrap(),
+            target: DeviceTarget::default(),
             name: None,
             address: "192.0.2.1".to_owned(),
             phase,

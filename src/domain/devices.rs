@@ -44,10 +44,27 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
+    /// Which device is meant.
+    pub fn target(&self) -> DeviceTarget {
+        DeviceTarget {
+            address: self.address.clone(),
+            mac: self.mac.clone(),
+        }
+    }
+
     /// Whether other settings of this id mean another device.
     pub fn means_another(&self, before: &Self) -> bool {
         self.address != before.address || self.mac != before.mac
     }
+}
+
+/// The device that settings mean by an id. Other settings of the same id may mean another one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceTarget {
+    /// [`DeviceConfig::address`].
+    pub address: String,
+    /// [`DeviceConfig::mac`].
+    pub mac: Option<String>,
 }
 
 /// The configured names of one outlet of a strip.

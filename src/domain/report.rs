@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{command_error::ErrorCode, off_rules::OffRulesStatus};
+use crate::domain::{command_error::ErrorCode, devices::DeviceTarget, off_rules::OffRulesStatus};
 use planner::{
     DeviceId, GroupId, OutletKey, Power, Steady,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
@@ -17,6 +17,8 @@ use planner::{
 pub struct DeviceReport {
     /// The configured id.
     pub id: DeviceId,
+    /// Which device its worker has the id for: after a reload that may not be the one that the settings mean.
+    pub target: DeviceTarget,
     /// Configured name, else the nickname in the app.
     pub name: Option<String>,
     /// Its current address: as configured, or as discovery found it.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::{
     command::{Command, Target},
+    devices::DeviceTarget,
     report::Event,
     request_reply::RequestReply,
 };
@@ -91,10 +92,17 @@ pub enum SchedulerMsg {
 pub struct ReloadedRules {
     /// The rules, without what was changed over MQTT.
     pub rules: Arc<Rules>,
-    /// Every configured device, with the names of its outlets.
-    pub devices: BTreeMap<DeviceId, OutletNames>,
-    /// Devices with another address than before: which hardware answers there is not known.
-    pub moved: BTreeSet<DeviceId>,
+    /// Every configured device.
+    pub devices: BTreeMap<DeviceId, ConfiguredDevice>,
+}
+
+/// One device as the scheduler needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfiguredDevice {
+    /// Which device is meant.
+    pub target: DeviceTarget,
+    /// The names of its outlets.
+    pub outlets: OutletNames,
 }
 
 /// The names of the outlets of one device, from the settings, with their positions. Others go by their position.

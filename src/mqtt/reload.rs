@@ -220,12 +220,12 @@ impl Reloader {
         self.check_devices(&settings)?;
         check_sensors(&settings.rules, topics)?;
         let devices: BTreeSet<DeviceId> = settings.devices.iter().map(|device| device.id.clone()).collect();
-        to_devices.send(DeviceMsg::Reload(settings.device_set()));
+        // First: it gets no report of a device that it does not know yet.
         to_scheduler.send(SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(settings.rules.clone()),
-            devices: settings.outlet_names(),
-            moved: moved(&self.running, &settings),
+            devices: settings.scheduler_devices(),
         }));
+        to_devices.send(DeviceMsg::Reload(settings.device_set()));
         Ok(Reloaded {
             before: std::mem::replace(&mut self.running, settings),
             devices,
@@ -294,19 +294,6 @@ async fn in_time<T: Send + 'static>(
             BUDGET.as_secs()
         )]),
     }
-}
-
-/// Devices with another address than before.
-fn moved(before: &Settings, now: &Settings) -> BTreeSet<DeviceId> {
-    let was_at = |id: &DeviceId| {
-        let device = before.devices.iter().find(|device| device.id == *id);
-        device.map(|device| &device.address)
-    };
-    let moved = now
-        .devices
-        .iter()
-        .filter(|device| was_at(&device.id).is_some_and(|address| *address != device.address));
-    moved.map(|device| device.id.clone()).collect()
 }
 
 /// Reads the settings and waits for room in both inboxes. `None`: the bridge is stopping.

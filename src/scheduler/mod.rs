@@ -46,10 +46,7 @@ mod tests;
 mod timers;
 mod turns;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::SignedDuration;
 use planner::{DeviceId, Now, OutletPath, Steady, rules::Rules};
@@ -67,7 +64,7 @@ use crate::domain::{
     reply::CommandResult,
     report::{DeviceReport, Metered},
     request_reply::RequestReply,
-    scheduling::{OutletNames, Request, SchedulerUpdate},
+    scheduling::{ConfiguredDevice, Request, SchedulerUpdate},
 };
 use command_handler::CommandHandler;
 use completion::Completion;
@@ -101,10 +98,8 @@ pub enum SchedulerEvent {
     Reload {
         /// The rules, without what was changed over MQTT.
         rules: Arc<Rules>,
-        /// Every configured device with the names of its outlets.
-        devices: BTreeMap<DeviceId, OutletNames>,
-        /// Those with another address than before.
-        moved: BTreeSet<DeviceId>,
+        /// Every configured device.
+        devices: BTreeMap<DeviceId, ConfiguredDevice>,
     },
     /// A device changed.
     Report(Arc<DeviceReport>),
@@ -162,7 +157,7 @@ impl Scheduler {
     /// Goes on where the state file left off. The effects of the first [`SchedulerEvent::Tick`] publish everything.
     pub fn new(
         settings: Arc<Rules>,
-        devices: BTreeMap<DeviceId, OutletNames>,
+        devices: BTreeMap<DeviceId, ConfiguredDevice>,
         persisted: PersistedScheduler,
         now: Now,
     ) -> Self {
@@ -197,11 +192,7 @@ impl Scheduler {
                 payload,
                 arrival,
             } => state.on_sensor(&topic, &payload, arrival, now),
-            SchedulerEvent::Reload {
-                rules,
-                devices,
-                moved,
-            } => Reload::new(state, now).reload(rules, devices, &moved),
+            SchedulerEvent::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
             SchedulerEvent::Report(report) => ReportHandler::new(state, now).on_report(&report),
             SchedulerEvent::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),
             SchedulerEvent::Recheck(command) => ReportHandler::new(state, now).recheck(command),
@@ -217,6 +208,11 @@ impl Scheduler {
         }
         self.state.log_mismatches();
         self.state.take_effects()
+    }
+
+    /// Whether a report is about the device that the settings in force mean.
+    pub fn is_meant(&self, report: &DeviceReport) -> bool {
+        self.state.relays.is_meant(report)
     }
 
     /// The number of the last event, if something waits until its changes are in the state file.

@@ -177,7 +177,7 @@ struct RememberedV0_1 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::scheduling::OutletNames;
+    use crate::domain::scheduling::ConfiguredDevice;
     use planner::testing::{Site, group};
 
     /// As version 0.1.0 wrote it.
@@ -196,10 +196,13 @@ mod tests {
         let old: PersistedScheduler = serde_json::from_str(OLD).unwrap();
         let rules = Site::new(group(Vec::new()), "UTC").rules;
         // Named outlets have their positions, so none is taken for another before the strip is reached.
-        let names = [("left".parse().unwrap(), 2)].into();
+        let mats = ConfiguredDevice {
+            outlets: [("left".parse().unwrap(), 2)].into(),
+            ..ConfiguredDevice::default()
+        };
         let configured = [
-            ("mats".parse().unwrap(), names),
-            ("lamp".parse().unwrap(), OutletNames::new()),
+            ("mats".parse().unwrap(), mats),
+            ("lamp".parse().unwrap(), ConfiguredDevice::default()),
         ];
         let new = old.upgraded(&rules, &Relays::new(configured.into(), BTreeMap::new()));
         let relay = |text: &str| &new.relays[&text.parse().unwrap()];

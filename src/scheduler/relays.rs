@@ -1,11 +1,6 @@
 //! Which relay a configured name stands for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use planner::{DeviceId, OutletKey, OutletPath};
 use serde::{Deserialize, Serialize};
@@ -13,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     command_error::CommandError,
     report::{DeviceReport, Kind},
-    scheduling::OutletNames,
+    scheduling::ConfiguredDevice,
 };
 
 /// A relay: the hardware id of its device, and its position on it. Timers, limits and cooldowns belong to it; a
@@ -110,19 +105,34 @@ pub struct KnownDevice {
 /// Resolves names to relays.
 #[derive(Debug, Default)]
 pub struct Relays {
-    configured: BTreeMap<DeviceId, OutletNames>,
+    configured: BTreeMap<DeviceId, ConfiguredDevice>,
     known: BTreeMap<DeviceId, KnownDevice>,
 }
 
 impl Relays {
     /// With what an earlier run knew.
-    pub fn new(configured: BTreeMap<DeviceId, OutletNames>, known: BTreeMap<DeviceId, KnownDevice>) -> Self {
+    pub fn new(
+        configured: BTreeMap<DeviceId, ConfiguredDevice>,
+        known: BTreeMap<DeviceId, KnownDevice>,
+    ) -> Self {
         Self { configured, known }
     }
 
     /// What is known of each device, for the state file.
     pub fn known(&self) -> &BTreeMap<DeviceId, KnownDevice> {
         &self.known
+    }
+
+    /// Whether a report is about the device that the settings mean: the worker of a device that a reload removed, or
+    /// that another device has the id of now, may still report.
+    pub fn is_meant(&self, report: &DeviceReport) -> bool {
+        let device = self.configured.get(&report.id);
+        device.is_some_and(|device| device.target == report.target)
+    }
+
+    /// Whether a device reported since the settings mean it by its id.
+    pub fn is_identified(&self, device: &DeviceId) -> bool {
+        self.known.get(device).is_some_and(|known| !known.moved)
     }
 
     /// Whether a device is configured.
@@ -136,12 +146,15 @@ impl Relays {
     }
 
     /// Takes over the devices of reloaded settings.
-    pub fn configure(&mut self, configured: BTreeMap<DeviceId, OutletNames>, moved: &BTreeSet<DeviceId>) {
+    pub fn configure(&mut self, configured: BTreeMap<DeviceId, ConfiguredDevice>) {
         // The same device under another id, or gone: its own report contains its name there.
         self.known.retain(|device, _| configured.contains_key(device));
         for (device, known) in &mut self.known {
             known.reported = false;
-            known.moved |= moved.contains(device);
+            let target = |configured: &BTreeMap<DeviceId, ConfiguredDevice>| {
+                configured.get(device).map(|device| device.target.clone())
+            };
+            known.moved |= target(&self.configured) != target(&configured);
         }
         self.configured = configured;
     }
@@ -151,7 +164,7 @@ impl Relays {
         let position = match &path.outlet {
             None => 1,
             Some(key) => {
-                let named = self.configured.get(&path.device).and_then(|names| names.get(key));
+                let named = self.named(&path.device, key);
                 named.copied().or_else(|| position_of(key))?
             }
         };
@@ -177,7 +190,7 @@ impl Relays {
     pub fn missing(&self, path: &OutletPath) -> Option<CommandError> {
         let key = path.outlet.as_ref()?;
         let known = self.known.get(&path.device)?;
-        let named = self.configured.get(&path.device).and_then(|names| names.get(key));
+        let named = self.named(&path.device, key);
         let position = named.copied().or_else(|| position_of(key));
         if position.is_some_and(|position| known.positions.contains(&position)) {
             return None;
@@ -208,10 +221,15 @@ impl Relays {
             .is_some_and(|known| !known.positions.is_empty())
     }
 
+    fn named(&self, device: &DeviceId, key: &OutletKey) -> Option<&u8> {
+        self.configured.get(device)?.outlets.get(key)
+    }
+
     fn path(&self, device: &DeviceId, position: u8) -> Option<OutletPath> {
-        let named = self.configured.get(device).into_iter().flatten();
+        let named = self.configured.get(device);
         let named = named
             .into_iter()
+            .flat_map(|device| &device.outlets)
             .find(|(_, at)| **at == position)
             .map(|(key, _)| key.clone());
         let key = named.or_else(|| position.to_string().parse().ok())?;
@@ -254,16 +272,6 @@ impl Relays {
         changed
     }
 
-    /// Whether the device with the id of a report is known to be other hardware.
-    pub fn is_another(&self, report: &DeviceReport) -> bool {
-        let known = self.known.get(&report.id);
-        report
-            .identity
-            .as_ref()
-            .zip(known)
-            .is_some_and(|(identity, known)| *known.hardware != *identity.device_id)
-    }
-
     /// Whether another configured device reported that it is this hardware.
     pub fn is_taken(&self, report: &DeviceReport) -> bool {
         report.identity.as_ref().is_some_and(|identity| {
@@ -283,7 +291,10 @@ fn position_of(key: &OutletKey) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::report::{Identity, Phase};
+    use crate::domain::{
+        devices::DeviceTarget,
+        report::{Identity, Phase},
+    };
 
     #[test]
     fn a_relay_reads_as_it_prints() {
@@ -303,6 +314,7 @@ mod tests {
     fn report(id: &str, hardware: &str) -> DeviceReport {
         DeviceReport {
             id: id.parse().unwrap(),
+            target: DeviceTarget::default(),
             name: None,
             address: "192.0.2.1".to_owned(),
             phase: Phase::Ready,
@@ -326,18 +338,48 @@ mod tests {
 
     #[test]
     fn a_report_from_before_a_reload_is_about_another_device() {
+        let at = |address: &str| DeviceTarget {
+            address: address.to_owned(),
+            mac: None,
+        };
+        let heater = |address| {
+            let device = ConfiguredDevice {
+                target: at(address),
+                ..ConfiguredDevice::default()
+            };
+            [("heater".parse().unwrap(), device)].into()
+        };
+        let report = |address: &str, hardware| DeviceReport {
+            target: at(address),
+            ..report("heater", hardware)
+        };
+        let id: DeviceId = "heater".parse().unwrap();
+        let mut relays = Relays::new(heater("A"), BTreeMap::new());
+        assert!(relays.is_meant(&report("A", "H")) && relays.identify(&report("A", "H")));
+        assert!(relays.is_identified(&id));
+        relays.configure(heater("B"));
+        assert!(!relays.is_meant(&report("A", "H")) && relays.is_meant(&report("B", "L")));
+        assert!(
+            !relays.is_identified(&id),
+            "until the device at the new address reports"
+        );
+        assert!(relays.identify(&report("B", "L")) && relays.is_identified(&id));
+        relays.configure([].into());
+        assert!(!relays.is_meant(&report("B", "L")));
+    }
+
+    #[test]
+    fn one_device_has_one_of_two_names() {
         let [heater, lamp] =
-            ["heater", "lamp"].map(|id| (id.parse::<DeviceId>().unwrap(), OutletNames::new()));
+            ["heater", "lamp"].map(|id| (id.parse::<DeviceId>().unwrap(), ConfiguredDevice::default()));
         let mut relays = Relays::new([heater, lamp].into(), BTreeMap::new());
         let unidentified = DeviceReport {
             identity: None,
             ..report("heater", "H")
         };
-        assert!(!relays.is_another(&report("heater", "H")) && !relays.identify(&unidentified));
+        assert!(!relays.identify(&unidentified));
         assert!(relays.identify(&report("heater", "H")) && relays.identify(&report("lamp", "L")));
         assert!(!relays.identify(&report("heater", "H")), "nothing new");
-        assert!(!relays.is_another(&report("heater", "H")) && !relays.is_another(&unidentified));
-        assert!(relays.is_another(&report("heater", "L")));
         // Two configured devices are one: the first that reported keeps it.
         assert!(relays.is_taken(&report("lamp", "H")) && !relays.is_taken(&report("heater", "H")));
         assert!(relays.identify(&report("lamp", "H")));
@@ -355,7 +397,10 @@ mod tests {
     #[test]
     fn a_name_is_resolved_to_a_position() {
         let strip: DeviceId = "strip".parse().unwrap();
-        let names: OutletNames = [("left".parse().unwrap(), 2)].into();
+        let configured = ConfiguredDevice {
+            outlets: [("left".parse().unwrap(), 2)].into(),
+            ..ConfiguredDevice::default()
+        };
         let known = KnownDevice {
             hardware: "H".into(),
             mac: None,
@@ -363,7 +408,10 @@ mod tests {
             reported: false,
             moved: false,
         };
-        let relays = Relays::new([(strip.clone(), names)].into(), [(strip.clone(), known)].into());
+        let relays = Relays::new(
+            [(strip.clone(), configured)].into(),
+            [(strip.clone(), known)].into(),
+        );
         let resolve = |path: &str| {
             let relay = relays.resolve(&path.parse().unwrap());
             relay.map(|relay| relay.to_string())

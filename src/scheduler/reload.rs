@@ -1,9 +1,6 @@
 //! Other settings, or other schedules: what is promised about a relay goes on under the new rules.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use planner::{
     DeviceId, Now, OutletPath, Power,
@@ -12,7 +9,7 @@ use planner::{
 use tracing::warn;
 
 use super::{groups::GroupState, persisted::PersistedChange, relays::RelayId, state::State};
-use crate::domain::scheduling::{OutletNames, SchedulerUpdate};
+use crate::domain::scheduling::{ConfiguredDevice, SchedulerUpdate};
 
 /// Takes rules over, at a moment.
 pub(super) struct Reload<'a> {
@@ -27,14 +24,9 @@ impl<'a> Reload<'a> {
     }
 
     /// Takes reloaded settings over.
-    pub(super) fn reload(
-        &mut self,
-        rules: Arc<Rules>,
-        devices: BTreeMap<DeviceId, OutletNames>,
-        moved: &BTreeSet<DeviceId>,
-    ) {
+    pub(super) fn reload(&mut self, rules: Arc<Rules>, devices: BTreeMap<DeviceId, ConfiguredDevice>) {
         let before: Vec<DeviceId> = self.state.relays.configured().cloned().collect();
-        self.state.relays.configure(devices, moved);
+        self.state.relays.configure(devices);
         let gone: Vec<DeviceId> = before
             .into_iter()
             .filter(|device| !self.state.relays.is_configured(device))

@@ -43,8 +43,8 @@ impl<'a> ReportHandler<'a> {
 
     /// Takes a report of a device.
     pub(super) fn on_report(&mut self, report: &Arc<DeviceReport>) {
-        // The worker of a device that a reload removed may still report while it ends.
-        if !self.state.relays.is_configured(&report.id) {
+        // The worker of a device that a reload removed or changed may still report.
+        if !self.state.relays.is_meant(report) {
             return;
         }
         self.state.refused.remove(&report.id);
@@ -96,10 +96,6 @@ impl<'a> ReportHandler<'a> {
     }
 
     fn went_offline(&mut self, report: &DeviceReport) {
-        // Sent under the id that the device had before a reload: the one with this id is another.
-        if self.state.relays.is_another(report) {
-            return;
-        }
         for path in self.state.relays.outlets(&report.id) {
             let Some(outlet) = self.state.outlet_mut(&path).filter(|outlet| outlet.online) else {
                 continue;
@@ -342,7 +338,7 @@ impl<'a> ReportHandler<'a> {
         let rules = self.state.book.rules().clone();
         let group = self.state.book.group_in(&rules, &path);
         let group = group.filter(|group| !group.energy.is_empty());
-        let Some(group) = group.filter(|_| self.state.relays.is_configured(&metered.device)) else {
+        let Some(group) = group.filter(|_| self.state.relays.is_identified(&metered.device)) else {
             return;
         };
         let Some(state) = self.state.groups.get_mut(&group.id) else {

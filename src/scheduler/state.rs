@@ -39,7 +39,7 @@ use crate::domain::{
     device_command::{DeviceAction, RunLimit, Source, Switch},
     devices::DeviceMsg,
     report::{DeviceReport, Event, EventKind},
-    scheduling::{EnergyStatus, OutletNames, OutletStatus, SchedulerUpdate},
+    scheduling::{ConfiguredDevice, EnergyStatus, OutletStatus, SchedulerUpdate},
 };
 
 /// So long a group waits for the result of a command before it is looked at.
@@ -97,7 +97,7 @@ impl State {
     /// With what an earlier run left.
     pub fn new(
         settings: Arc<Rules>,
-        configured: BTreeMap<DeviceId, OutletNames>,
+        configured: BTreeMap<DeviceId, ConfiguredDevice>,
         persisted: PersistedScheduler,
         now: Now,
     ) -> Self {

@@ -22,7 +22,7 @@ use crate::{
         devices::{DeviceEvent, DeviceMsg},
         reply::{CommandResult, Reply},
         request_reply::RequestReply,
-        scheduling::{OutletNames, RequestError, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
+        scheduling::{ConfiguredDevice, RequestError, SchedulerInbox, SchedulerMsg, SchedulerUpdate},
         sent_reply::SentReply,
     },
     store::Section,
@@ -38,8 +38,8 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// As the settings have them.
     pub rules: Arc<Rules>,
-    /// Every configured device with the names of its outlets.
-    pub devices: std::collections::BTreeMap<planner::DeviceId, OutletNames>,
+    /// Every configured device.
+    pub devices: std::collections::BTreeMap<planner::DeviceId, ConfiguredDevice>,
     /// What survives a restart.
     pub persisted: Section<PersistedScheduler>,
     /// The channels to and from the event loop.
@@ -125,7 +125,10 @@ impl SchedulerTask {
                     None
                 }
                 event = self.events.recv() => match event {
-                    Some(event) => from_device(event),
+                    Some(event) => {
+                        self.on_device_event(event);
+                        None
+                    }
                     None => break,
                 },
                 Some((id, result)) = self.switched.recv() => {
@@ -191,7 +194,6 @@ impl SchedulerTask {
             SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
                 rules: reloaded.rules,
                 devices: reloaded.devices,
-                moved: reloaded.moved,
             },
             SchedulerMsg::Request { request, reply } => {
                 SchedulerEvent::Request(request, reply.through(&self.sent))
@@ -201,7 +203,28 @@ impl SchedulerTask {
 
     fn take_reports(&mut self) {
         for _ in 0..self.events.len() {
-            if let Some(event) = self.events.try_recv().ok().and_then(from_device) {
+            if let Ok(event) = self.events.try_recv() {
+                self.on_device_event(event);
+            }
+        }
+    }
+
+    /// A device that a reload added or changed may report while the reload, which was sent before, still waits here.
+    fn on_device_event(&mut self, event: DeviceEvent) {
+        if let DeviceEvent::Report(report) = &event
+            && !self.scheduler.is_meant(report)
+        {
+            self.take_messages();
+        }
+        if let Some(event) = from_device(event) {
+            self.handle(event);
+        }
+    }
+
+    fn take_messages(&mut self) {
+        for _ in 0..self.messages.len() {
+            if let Ok(message) = self.messages.try_recv() {
+                let event = self.event_of(message);
                 self.handle(event);
             }
         }

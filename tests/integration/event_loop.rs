@@ -22,7 +22,7 @@ use tapo2mqtt::{
         command_error::{CommandError, ErrorCode},
         device_command::Switch,
         device_metrics::MetricsRegistry,
-        devices::{DeviceEvent, DeviceMsg},
+        devices::{DeviceEvent, DeviceMsg, DeviceTarget},
         reply::Applied,
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
@@ -291,6 +291,7 @@ fn group_status() -> GroupStatus {
 fn lamp() -> DeviceReport {
     DeviceReport {
         id: "lamp".parse().unwrap(),
+        target: DeviceTarget::default(),
         name: None,
         address: "127.0.0.1:9".to_owned(),
         phase: Phase::Ready,

@@ -32,6 +32,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             identity,
             is_complete,
             outlets,
+            target: _,
             address: _,
             phase: _,
             availability: _,

@@ -15,7 +15,7 @@ use crate::{
         command::Action,
         command_error::ErrorCode,
         device_command::Switch,
-        scheduling::{OutletNames, Request},
+        scheduling::{ConfiguredDevice, Request},
     },
     scheduler::{persisted::PersistedScheduler, relays::Relays},
 };
@@ -707,22 +707,22 @@ async fn both_of_two_exchanged_devices_are_known_again() {
             Device::new("heater", "8022LAMP", &[]),
         ]
     };
-    for late in [false, true] {
+    for workers in ["meanwhile", "later", "before"] {
         let paths = ["heater", "lamp"].map(|path| path.parse().unwrap());
         let mut group = grouped(&["heater", "lamp"]);
         group.schedules = vec![schedule("day", "12:01", "12:02")];
         let mut world = World::of(rules(group.clone()), NOON.parse().unwrap(), &paths);
         world.pass("6s").await;
-        if late {
-            world.reload_before_workers(rules(group), &after()).await;
-        } else {
-            world.reload_as(rules(group), &after()).await;
+        match workers {
+            "later" => world.reload_before_workers(rules(group), &after()).await,
+            "before" => world.reload_after_workers(rules(group), &after()).await,
+            _ => world.reload_as(rules(group), &after()).await,
         }
         world.until("2024-06-21T12:01:02").await;
         assert_eq!(
             (world.power("heater"), world.power("lamp")),
             (ON, ON),
-            "late: {late}"
+            "workers report {workers}"
         );
     }
 }
@@ -1211,7 +1211,7 @@ async fn a_timer_of_0_1_0_goes_on_outside_groups() {
     let timer = json!({"set_at": "2024-06-21T12:00:20Z", "at": "2024-06-21T12:01:00Z"});
     let old: PersistedScheduler =
         serde_json::from_value(json!({"timers": {"heater": timer, "mats/2": timer}})).unwrap();
-    let configured = ["heater", "mats"].map(|id| (id.parse().unwrap(), OutletNames::new()));
+    let configured = ["heater", "mats"].map(|id| (id.parse().unwrap(), ConfiguredDevice::default()));
     let relays = Relays::new(configured.into(), BTreeMap::new());
     world.keep(old.upgraded(&no_groups(), &relays));
     world.start().await;

@@ -25,7 +25,7 @@ use crate::{
         command::{Action, Command, Target},
         command_error::{CommandError, ErrorCode},
         device_command::{DeviceAction, DeviceCommand, Source, Switch},
-        devices::{DeviceEvent, DeviceMsg},
+        devices::{DeviceEvent, DeviceMsg, DeviceTarget},
         off_rules::{OffRulesStatus, WantedOffRules, has_fired},
         reply::{Applied, CommandOutcome, CommandResult, Reply},
         report::{
@@ -34,8 +34,8 @@ use crate::{
         },
         request_reply::{RequestReply, RequestResult},
         scheduling::{
-            self, GroupStatus, OutletNames, OutletStatus, ReloadedRules, Request, SchedulerMsg,
-            SchedulerUpdate,
+            self, ConfiguredDevice, GroupStatus, OutletNames, OutletStatus, ReloadedRules, Request,
+            SchedulerMsg, SchedulerUpdate,
         },
     },
     store::Section,
@@ -173,6 +173,19 @@ impl Device {
 /// The hardware id that a device of a world has.
 pub(super) fn hardware(id: &str) -> String {
     format!("8022{}", id.to_uppercase())
+}
+
+fn configured(id: &DeviceId, address: &str, outlets: OutletNames) -> (DeviceId, ConfiguredDevice) {
+    let target = target(address);
+    (id.clone(), ConfiguredDevice { target, outlets })
+}
+
+/// In a world, the address of a device is the hardware id that it had there first.
+fn target(address: &str) -> DeviceTarget {
+    DeviceTarget {
+        address: address.to_owned(),
+        mac: None,
+    }
 }
 
 fn unconfigured(hardware: &str) -> String {
@@ -399,9 +412,7 @@ struct Bridge {
 pub(super) struct World {
     pub(super) clock: Clock,
     rules: Arc<Rules>,
-    devices: BTreeMap<DeviceId, OutletNames>,
-    /// Devices whose address changed since the bridge last read its settings.
-    moved: BTreeSet<DeviceId>,
+    devices: BTreeMap<DeviceId, ConfiguredDevice>,
     pub(super) relays: BTreeMap<OutletPath, Relay>,
     bridge: Bridge,
     tasks: Tasks,
@@ -461,7 +472,7 @@ pub(super) struct World {
 
 fn start(
     rules: &Arc<Rules>,
-    devices: &BTreeMap<DeviceId, OutletNames>,
+    devices: &BTreeMap<DeviceId, ConfiguredDevice>,
     kept: PersistedScheduler,
     clock: &Clock,
     tasks: &Tasks,
@@ -518,11 +529,11 @@ impl World {
         let rules = Arc::new(rules);
         let tasks = Tasks::default();
         let members = rules.groups.iter().flat_map(|group| &group.outlets);
-        let devices: BTreeMap<DeviceId, OutletNames> = members
+        let devices: BTreeMap<DeviceId, ConfiguredDevice> = members
             .chain(paths)
             .map(|path| path.device.clone())
             .chain(EXTRA.map(|id| id.parse().unwrap()))
-            .map(|device| (device, OutletNames::new()))
+            .map(|device| configured(&device, &hardware(device.as_str()), OutletNames::new()))
             .collect();
         let bridge = start(&rules, &devices, PersistedScheduler::default(), &clock, &tasks);
         let relay = |path: &OutletPath| {
@@ -539,7 +550,6 @@ impl World {
             relays: paths.iter().map(|path| (path.clone(), relay(path))).collect(),
             rules,
             devices,
-            moved: BTreeSet::new(),
             bridge,
             tasks,
             waiting: Vec::new(),
@@ -802,7 +812,12 @@ impl World {
         self.rules = Arc::new(rules);
         self.devices = devices
             .iter()
-            .map(|device| (device.parse().unwrap(), OutletNames::new()))
+            .map(|id| {
+                let id: DeviceId = id.parse().unwrap();
+                let known = self.devices.get(&id).map(|device| device.target.address.clone());
+                let address = known.unwrap_or_else(|| hardware(id.as_str()));
+                configured(&id, &address, OutletNames::new())
+            })
             .collect();
         self.send_settings().await;
         self.settle().await;
@@ -812,7 +827,6 @@ impl World {
         let ask = SchedulerMsg::Reload(ReloadedRules {
             rules: self.rules.clone(),
             devices: self.devices.clone(),
-            moved: std::mem::take(&mut self.moved),
         });
         self.bridge.messages.send(ask).await.unwrap();
     }
@@ -828,11 +842,7 @@ impl World {
     pub(super) async fn reload_before_workers(&mut self, rules: Rules, devices: &[Device]) {
         let ask = SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(rules.clone()),
-            devices: devices
-                .iter()
-                .map(|device| (device.id.parse().unwrap(), device.names()))
-                .collect(),
-            moved: self.moved_to(devices),
+            devices: self.configured(devices),
         });
         self.bridge.messages.send(ask).await.unwrap();
         self.settle().await;
@@ -842,18 +852,21 @@ impl World {
         self.report_all().await;
         self.settle().await;
         self.configure(rules, devices);
-        self.moved.clear();
+        self.settle().await;
+    }
+
+    /// The same, and workers report under the new names before the scheduler takes the settings that it was sent.
+    pub(super) async fn reload_after_workers(&mut self, rules: Rules, devices: &[Device]) {
+        self.configure(rules, devices);
+        self.send_settings().await;
+        self.report_all().await;
         self.settle().await;
     }
 
     /// Other settings, for the next start. The hardware stays what and where it is.
     pub(super) fn configure(&mut self, rules: Rules, devices: &[Device]) {
-        self.moved = self.moved_to(devices);
+        self.devices = self.configured(devices);
         self.rules = Arc::new(rules);
-        self.devices = devices
-            .iter()
-            .map(|device| (device.id.parse().unwrap(), device.names()))
-            .collect();
         let mut renamed = BTreeMap::new();
         for (path, mut relay) in std::mem::take(&mut self.relays) {
             let device = devices.iter().find(|device| device.hardware == relay.place.0);
@@ -884,15 +897,17 @@ impl World {
         self.still = false;
     }
 
-    /// Ids that other hardware has now than before: their addresses are exchanged with the names.
-    fn moved_to(&self, devices: &[Device]) -> BTreeSet<DeviceId> {
-        let had = |id: &DeviceId| self.relays.iter().find(|(path, _)| path.device == *id);
-        let moved = devices.iter().filter_map(|device| {
+    /// What the settings have of these devices. The address of an id is another where other hardware has it.
+    fn configured(&self, devices: &[Device]) -> BTreeMap<DeviceId, ConfiguredDevice> {
+        let configured = |device: &Device| {
             let id: DeviceId = device.id.parse().unwrap();
-            let (_, relay) = had(&id)?;
-            (relay.place.0 != device.hardware).then_some(id)
-        });
-        moved.collect()
+            let had = self.relays.iter().find(|(path, _)| path.device == id);
+            let same = had.is_some_and(|(_, relay)| relay.place.0 == device.hardware);
+            let known = self.devices.get(&id).filter(|_| same);
+            let address = known.map_or(&device.hardware, |known| &known.target.address);
+            configured(&id, address, device.names())
+        };
+        devices.iter().map(configured).collect()
     }
 
     /// How many commands wait for a device.
@@ -986,7 +1001,6 @@ impl World {
             relay.off_by = None;
             relay.changed_by = ChangedBy::Unknown;
         }
-        self.moved.clear();
         self.outlets.clear();
         self.groups.clear();
         self.next_poll = Instant::now();
@@ -1383,6 +1397,11 @@ impl World {
         outlets.sort_by_key(|outlet: &Outlet| outlet.position);
         let report = DeviceReport {
             id: device.clone(),
+            target: self
+                .devices
+                .get(device)
+                .map(|device| device.target.clone())
+                .unwrap_or_default(),
             name: None,
             address: "127.0.0.1".to_owned(),
             phase: if online { Phase::Ready } else { Phase::Unreachable },
@@ -1417,6 +1436,7 @@ impl World {
     pub(super) async fn send_offline(&mut self, device: &str, hardware: &str) {
         let report = DeviceReport {
             id: device.parse().unwrap(),
+            target: target(hardware),
             name: None,
             address: "127.0.0.1".to_owned(),
             phase: Phase::Unreachable,

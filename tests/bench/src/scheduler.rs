@@ -1,9 +1,14 @@
 //! The scheduler alone, without channels, devices and a broker: processor time of its thread for what it decides.
 
-use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
-use planner::{Now, OutletPath, Power, Steady};
+use planner::{DeviceId, Now, OutletPath, Power, Steady};
 use tapo2mqtt::{
     domain::{
         command::{Action, Command, Target},
@@ -13,6 +18,7 @@ use tapo2mqtt::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind,
             Outlet, Phase,
         },
+        scheduling::ConfiguredDevice,
     },
     scheduler::{Arrival, Effect, PersistedScheduler, Scheduler, SchedulerEvent},
 };
@@ -96,6 +102,7 @@ fn cpu_of(work: impl FnOnce()) -> f64 {
 /// A scheduler, and plugs that do at once what it asks.
 struct House {
     scheduler: Scheduler,
+    devices: BTreeMap<DeviceId, ConfiguredDevice>,
     now: Timestamp,
     plugs: usize,
     commands: usize,
@@ -106,9 +113,10 @@ impl House {
     fn new(plugs: usize, members: usize, asks: Asks) -> Self {
         let settings = groups::settings(plugs, members, asks);
         let now: Timestamp = START.parse().expect("an instant");
-        let (names, rules) = (settings.outlet_names(), Arc::new(settings.rules));
+        let (devices, rules) = (settings.scheduler_devices(), Arc::new(settings.rules));
         let mut house = Self {
-            scheduler: Scheduler::new(rules, names, PersistedScheduler::default(), at(now)),
+            scheduler: Scheduler::new(rules, devices.clone(), PersistedScheduler::default(), at(now)),
+            devices,
             now,
             plugs,
             commands: 0,
@@ -116,12 +124,51 @@ impl House {
         };
         house.handle(SchedulerEvent::Tick);
         for plug in 0..plugs {
-            let report = report(&path(plug), Power::On);
+            let report = house.report(&path(plug), Power::On);
             house.handle(report);
         }
         // What waited for all to be known.
         house.pass(Duration::from_mins(20));
         house
+    }
+
+    fn report(&self, path: &OutletPath, power: Power) -> SchedulerEvent {
+        SchedulerEvent::Report(Arc::new(DeviceReport {
+            id: path.device.clone(),
+            target: self.devices[&path.device].target.clone(),
+            name: None,
+            address: "127.0.0.1".to_owned(),
+            phase: Phase::Ready,
+            availability: Availability::Online,
+            error: None,
+            identity: Some(Arc::new(Identity {
+                device_id: path.device.as_str().to_uppercase(),
+                model: "P110".to_owned(),
+                firmware: None,
+                hardware: None,
+                mac: None,
+                nickname: None,
+                kind: Kind::Plug,
+                meters_energy: true,
+            })),
+            is_complete: true,
+            rssi: None,
+            outlets: vec![Outlet {
+                key: None,
+                position: 1,
+                name: None,
+                power: Some(power),
+                on_since: None,
+                on_at: None,
+                off_seen_at: None,
+                changed_by: ChangedBy::Command,
+                condition: Condition::default(),
+                energy: Energy::default(),
+                features: BTreeSet::new(),
+                countdown: Countdown::Idle,
+                rules: DeviceRules::default(),
+            }],
+        }))
     }
 
     /// Handles an event, and what the plugs answer to what it asked. Returns how many updates came of it.
@@ -135,7 +182,7 @@ impl House {
                     action: DeviceAction::Switch(Switch::To(power)),
                     ..
                 } => {
-                    updates += self.handle(report(&path, power));
+                    updates += self.handle(self.report(&path, power));
                     let outlets = vec![(path, Some(power))];
                     updates +=
                         self.handle(SchedulerEvent::Switched(id, Ok(Applied { outlets, attempts: 1 })));
@@ -208,42 +255,4 @@ fn at(now: Timestamp) -> Now {
 
 fn path(plug: usize) -> OutletPath {
     format!("d{plug}").parse().expect("a path")
-}
-
-fn report(path: &OutletPath, power: Power) -> SchedulerEvent {
-    SchedulerEvent::Report(Arc::new(DeviceReport {
-        id: path.device.clone(),
-        name: None,
-        address: "127.0.0.1".to_owned(),
-        phase: Phase::Ready,
-        availability: Availability::Online,
-        error: None,
-        identity: Some(Arc::new(Identity {
-            device_id: path.device.as_str().to_uppercase(),
-            model: "P110".to_owned(),
-            firmware: None,
-            hardware: None,
-            mac: None,
-            nickname: None,
-            kind: Kind::Plug,
-            meters_energy: true,
-        })),
-        is_complete: true,
-        rssi: None,
-        outlets: vec![Outlet {
-            key: None,
-            position: 1,
-            name: None,
-            power: Some(power),
-            on_since: None,
-            on_at: None,
-            off_seen_at: None,
-            changed_by: ChangedBy::Command,
-            condition: Condition::default(),
-            energy: Energy::default(),
-            features: BTreeSet::new(),
-            countdown: Countdown::Idle,
-            rules: DeviceRules::default(),
-        }],
-    }))
 }

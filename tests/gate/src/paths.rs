@@ -11,6 +11,7 @@ use planner::{
 use tapo2mqtt::{
     domain::{
         command::Target,
+        devices::DeviceTarget,
         report::{
             Availability, Condition, Countdown, DeviceReport, DeviceRules, Energy, Identity, Kind, Outlet,
             Phase,
@@ -115,6 +116,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
     }
     Ok(DeviceReport {
         id: "heater".parse()?,
+        target: DeviceTarget::default(),
         name: Some("Heater".to_owned()),
         address: "192.168.1.50".to_owned(),
         phase: Phase::Ready,

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::report::{
-    ChangedBy, Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays,
+use crate::domain::{
+    devices::DeviceTarget,
+    report::{ChangedBy, Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays},
 };
 use planner::{
     location::Location,
@@ -110,6 +111,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
     };
     DeviceReport {
         id: "mats".parse().unwrap(),
+        target: DeviceTarget::default(),
         name: Some("Mats".to_owned()),
         address: "192.0.2.7".to_owned(),
         phase: Phase::Ready,

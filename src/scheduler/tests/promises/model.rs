@@ -17,8 +17,6 @@ const SLACK: i64 = 2_600;
 const EARLY: i64 = 3_200;
 /// A command waits for its device in this time.
 const WAITS: i64 = 16_000;
-/// Relays whose devices exchange their ids in some settings.
-const EXCHANGED: [(usize, usize); 2] = [(0, 3), (3, 0)];
 const DAY: i64 = 86_400_000;
 const LONG_AGO: i64 = -DAY;
 
@@ -265,8 +263,6 @@ struct Model<'a> {
     /// How long that was.
     gap: i64,
     edited: i64,
-    /// When two devices exchanged their ids.
-    exchanged: i64,
 }
 
 fn offset(entry: &Entry) -> i64 {
@@ -297,7 +293,6 @@ impl<'a> Model<'a> {
             back: 0,
             gap: 0,
             edited: 0,
-            exchanged: LONG_AGO,
         }
     }
 
@@ -316,19 +311,9 @@ impl<'a> Model<'a> {
         self.able(relay).is_none_or(|since| since >= self.now - WAITS)
     }
 
-    /// Whether it is in this group, or was of late. Where two devices exchange their ids and their workers still report
-    /// under the old ones, the one counts as the other until the new ones report.
+    /// Whether it is in this group, or was of late.
     fn is_member(&self, relay: usize, from: i64, group: impl Fn(&Setting, usize) -> bool) -> bool {
-        let exchanged = self.settings.from(from).any(|setting| setting.naming == 4)
-            && self.settings.from(from).any(|setting| setting.naming != 4);
-        let other = if exchanged {
-            EXCHANGED.iter().find(|(one, _)| *one == relay)
-        } else {
-            None
-        };
-        self.settings
-            .from(from)
-            .any(|setting| group(setting, relay) || other.is_some_and(|(_, other)| group(setting, *other)))
+        self.settings.from(from).any(|setting| group(setting, relay))
     }
 
     fn is_scheduled(&self, relay: usize, from: i64) -> bool {
@@ -485,9 +470,6 @@ impl<'a> Model<'a> {
             Note::Settings(setting) => {
                 let before = *self.settings.now();
                 self.settings.set(now, *setting);
-                if (before.naming == 4) != (setting.naming == 4) {
-                    self.exchanged = now;
-                }
                 for (index, relay) in self.relays.iter_mut().enumerate() {
                     if before.path(index).map(|path| path.device)
                         != setting.path(index).map(|path| path.device)
@@ -654,15 +636,7 @@ impl<'a> Model<'a> {
 
     // ---- switched by the bridge
 
-    /// When two devices exchange their ids, one may get what is meant for the other until they report.
-    fn is_exchanged(&self, relay: usize) -> bool {
-        EXCHANGED.iter().any(|(one, _)| *one == relay) && self.exchanged >= self.now - WAITS
-    }
-
     fn switched_on(&self, relay: usize) -> Option<String> {
-        if self.is_exchanged(relay) {
-            return None;
-        }
         if !self.may_switch_on(relay) {
             return Some(format!(
                 "relay {relay} was switched on, and nobody asked for that"
@@ -733,9 +707,6 @@ impl<'a> Model<'a> {
     }
 
     fn switched_off(&self, relay: usize, by: SwitchedBy) -> Option<String> {
-        if self.is_exchanged(relay) {
-            return None;
-        }
         let (now, state) = (self.now, &self.relays[relay]);
         let setting = self.settings.now();
         let unable = self.was_unable(relay);
