@@ -29,6 +29,9 @@ impl KeyExchange {
     }
 
     /// Reads the key that the device has chosen, in base64. The key pair is spent.
+    ///
+    /// A ciphertext of the right size that was not made for this key decrypts to bytes made up by the `rsa` crate, so that
+    /// nobody learns from the padding. Now and then they have the length of a key; then no answer can be read with it.
     pub(super) fn open(self, chosen: &str) -> Option<AesCipher> {
         let ciphertext = STANDARD.decode(chosen).ok()?;
         let chosen = self
@@ -68,13 +71,7 @@ mod tests {
 
     #[test]
     fn what_was_not_encrypted_for_it_is_refused() {
-        for chosen in [
-            "",
-            "AAAA",
-            "?",
-            &STANDARD.encode([0; 128]),
-            &STANDARD.encode([255; 128]),
-        ] {
+        for chosen in ["", "AAAA", "?", &STANDARD.encode([255; 128])] {
             assert!(KeyExchange::new().unwrap().open(chosen).is_none());
         }
     }
