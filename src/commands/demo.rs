@@ -17,7 +17,7 @@ use crate::{
     cli::{DemoArgs, SettingsArgs},
     config::{self, Account, Device, Problems, Settings, Sources},
     demo::broker::{BrokerError, EmbeddedBroker},
-    domain::{report::Availability, topics::BridgeTopic},
+    domain::{devices::ClientChoice, report::Availability, topics::BridgeTopic},
     mqtt::{
         availability,
         link::{Filter, RetainedProbe, clear_retained, probe_retained},
@@ -207,6 +207,7 @@ fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
         address,
         mac: None,
         name: None,
+        client: ClientChoice::default(),
         credentials: None,
         outlets: Vec::new(),
     })

@@ -9,6 +9,7 @@ use super::{
     reader::{Read, Table},
     register::IdIndex,
 };
+use crate::domain::devices::ClientChoice;
 use planner::{DeviceId, OutletKey};
 
 /// More outlets than any strip has.
@@ -25,6 +26,8 @@ pub struct Device {
     pub mac: Option<String>,
     /// What people call it; `None` takes the nickname on the device.
     pub name: Option<String>,
+    /// What it is reached with.
+    pub client: ClientChoice,
     /// An account of its own; `None` takes the one of `[tapo]`.
     pub credentials: Option<Account>,
     /// Outlets of a strip that are named here. Those that are not have their position as the key.
@@ -93,6 +96,12 @@ fn read(
         .and_then(|address| free_address(table, address, taken));
     let mac = table.optional("mac", parse::mac);
     let name = table.optional("name", parse::name);
+    let clients = [
+        ("auto", ClientChoice::Auto),
+        ("tapo", ClientChoice::Tapo),
+        ("own", ClientChoice::Own),
+    ];
+    let client = table.optional("client", parse::word(&clients));
     let credentials = credentials(table, files);
     let mut outlets = Vec::new();
     let read = table.list("outlet", |table| read_outlet(table, &mut outlets));
@@ -102,6 +111,7 @@ fn read(
         address: address?,
         mac: mac?,
         name: name?,
+        client: client?.unwrap_or_default(),
         credentials: credentials?,
         outlets,
     })

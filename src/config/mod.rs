@@ -190,6 +190,7 @@ impl Settings {
             address: device.address.to_string(),
             mac: device.mac.clone(),
             name: device.name.clone(),
+            client: device.client,
             credentials: self.credentials_of(device).map(|account| Credentials {
                 username: account.username.clone(),
                 password: account.password.clone(),

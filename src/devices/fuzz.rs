@@ -10,7 +10,7 @@ use super::{
     client::readings::{DeviceReading, OutletReading, TEXT_MAX},
 };
 use crate::devices::state::DeviceState;
-use crate::domain::devices::DeviceConfig;
+use crate::domain::devices::{ClientChoice, DeviceConfig};
 use crate::domain::report::Kind;
 use test_inputs;
 
@@ -45,6 +45,7 @@ fn config() -> DeviceConfig {
         address: "127.0.0.1".to_owned(),
         mac: None,
         name: None,
+        client: ClientChoice::default(),
         credentials: None,
         outlets: Vec::new(),
     }

@@ -375,7 +375,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         device_command::{RunLimit, Source},
-        devices::{DeviceConfig, PollingConfig},
+        devices::{ClientChoice, DeviceConfig, PollingConfig},
         reply::Reply,
         report_thresholds::ReportThresholds,
     };
@@ -391,6 +391,7 @@ mod tests {
                 address: "127.0.0.1:1".to_owned(),
                 mac: None,
                 name: None,
+                client: ClientChoice::default(),
                 credentials: None,
                 outlets: Vec::new(),
             }],

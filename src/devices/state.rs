@@ -526,7 +526,10 @@ fn is_near(a: Timestamp, b: Timestamp, tolerance: SignedDuration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{devices::OutletConfig, report::Protection};
+    use crate::domain::{
+        devices::{ClientChoice, OutletConfig},
+        report::Protection,
+    };
 
     fn config() -> DeviceConfig {
         DeviceConfig {
@@ -534,6 +537,7 @@ mod tests {
             address: "127.0.0.1".to_owned(),
             mac: None,
             name: None,
+            client: ClientChoice::default(),
             credentials: None,
             outlets: vec![OutletConfig {
                 position: 2,

@@ -26,6 +26,18 @@ pub struct Credentials {
     pub password: Secret,
 }
 
+/// Which client serves a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientChoice {
+    /// The `tapo` crate for what it can log in to, else our own.
+    #[default]
+    Auto,
+    /// The `tapo` crate.
+    Tapo,
+    /// Our own.
+    Own,
+}
+
 /// One device as its worker needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceConfig {
@@ -37,6 +49,8 @@ pub struct DeviceConfig {
     pub mac: Option<String>,
     /// Overrides the nickname on the device.
     pub name: Option<String>,
+    /// What it is reached with.
+    pub client: ClientChoice,
     /// The account the device is registered to; `None` in setup mode: no requests are sent.
     pub credentials: Option<Credentials>,
     /// Names for outlets of a strip; others go by their position.

@@ -15,7 +15,7 @@ use tapo2mqtt::{
     app::bridge::{Bridge, ShutdownReason},
     config::{self, Loader, Sources},
     domain::{
-        devices::{Credentials, DeviceConfig, PollingConfig},
+        devices::{ClientChoice, Credentials, DeviceConfig, PollingConfig},
         report_thresholds::ReportThresholds,
     },
     system::{
@@ -51,6 +51,8 @@ pub struct Setup {
     sections: Vec<String>,
     base_topic: &'static str,
     client_id: Option<&'static str>,
+    /// What devices are reached with.
+    client: Option<&'static str>,
 }
 
 /// How often devices are asked by the default settings; nobody looks for lost ones.
@@ -74,6 +76,7 @@ pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
         address: address.to_string(),
         mac: None,
         name: None,
+        client: ClientChoice::default(),
         credentials: Some(Credentials {
             username: DEFAULT_USERNAME.to_owned(),
             password: Secret::new(DEFAULT_PASSWORD),
@@ -96,6 +99,15 @@ impl Setup {
             sections: Vec::new(),
             base_topic: DEFAULT_BASE,
             client_id: None,
+            client: None,
+        }
+    }
+
+    /// What devices are reached with, by the name of the setting.
+    pub fn client(self, client: &'static str) -> Self {
+        Self {
+            client: Some(client),
+            ..self
         }
     }
 
@@ -194,7 +206,10 @@ impl Setup {
             sections.push(account(DEFAULT_USERNAME, self.password));
         }
         sections.extend(self.sections.iter().cloned());
-        sections.extend(self.devices.iter().map(|(id, address)| device(id, *address)));
+        let client = self.client.map(|client| format!("client = \"{client}\"\n"));
+        let client = client.unwrap_or_default();
+        let devices = self.devices.iter();
+        sections.extend(devices.map(|(id, address)| device(id, *address) + &client));
         sections.push(self.rules.clone());
         sections.join("\n")
     }

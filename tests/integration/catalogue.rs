@@ -13,7 +13,8 @@ const INTRODUCTION: &str = "# Devices
 
 The entities of each model in Home Assistant, and the source of their values. A test writes these tables from a running
 bridge with simulated devices, whose fields come from public dumps. Other models and firmware versions get the entities
-for the values that they report: the bridge does not depend on model names.
+for the values that they report: the bridge does not depend on model names. Plugs and strips with old firmware (AES login)
+are served by a client of the bridge, see `client` in the [settings](settings.md); old Kasa devices (IOT protocol) are not.
 
 The bridge publishes discovery for a device when it has read all of its values once; before that, a new device has only
 Status, Error and Command failed, which need no device. An entity is left out if its value was never reported; meters,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tapo_simulator::{Profile, Simulator};
+use tapo_simulator::{Profile, Protocol, Simulator};
 use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -398,6 +398,21 @@ async fn announce(address: Ipv4Addr, result: Value) -> JoinHandle<()> {
     })
 }
 
+/// The `tapo` crate cannot log in to it, our own client can.
+#[tokio::test]
+async fn a_plug_with_the_aes_login_is_found_and_passes_the_check() {
+    let plug = Simulator::plug(Profile::P110Old).protocol(Protocol::Aes);
+    let address = own_address();
+    let plug = plug.address((address, 0).into()).discovery(true);
+    let plug = plug.start().await.unwrap();
+    let home = Home::new(&settings(dead_address(), &[("heater", plug.address())]));
+    let target = address.to_string();
+    let list = printed(&home.run(&["discover", "--target", &target, "--wait", "1"]).await);
+    assert!(list.contains("AES") && list.contains("\n[[device]]"), "{list}");
+    let table = printed(&home.run(&["check"]).await);
+    assert_eq!(row(&table, "device heater").0, "ok", "{table}");
+}
+
 #[tokio::test]
 async fn discover_check_and_the_manual_say_the_same() {
     let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md")).unwrap();
@@ -407,7 +422,6 @@ async fn discover_check_and_the_manual_say_the_same() {
     };
     let kind = |kind: &str| json!({"device_type": kind, "mgt_encrypt_schm": {"encrypt_type": "KLAP"}});
     for (answer, message) in [
-        (smart("AES", false), "old firmware with the AES login"),
         (smart("KLAP", true), "not set up yet"),
         (kind("IOT.SMARTPLUGSWITCH"), "an older Kasa device (IOT protocol)"),
         (kind("SMART.TAPOBULB"), "not a plug, a power strip or a switch"),

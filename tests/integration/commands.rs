@@ -54,12 +54,17 @@ fn path_of(profile: Profile, position: u8) -> String {
 }
 
 async fn every_way_to_switch(profile: Profile, protocol: Protocol) {
+    every_way_to_switch_with("auto", profile, protocol).await;
+}
+
+async fn every_way_to_switch_with(client: &'static str, profile: Profile, protocol: Protocol) {
     let device = Simulator::device(profile)
         .protocol(protocol)
         .start()
         .await
         .unwrap();
-    let bridge = Setup::new().device("device", device.address()).start().await;
+    let setup = Setup::new().device("device", device.address());
+    let bridge = setup.client(client).start().await;
     bridge.available("device").await;
     for position in 1..=profile.outlets() {
         every_way_to_switch_an_outlet(&bridge, &device, position).await;
@@ -177,6 +182,30 @@ async fn a_p110_is_switched_over_tpap() {
 #[tokio::test]
 async fn a_p304m_is_switched_over_tpap() {
     every_way_to_switch(Profile::P304M, Protocol::Tpap).await;
+}
+
+/// The `tapo` crate cannot log in to these.
+#[tokio::test]
+async fn plugs_with_the_aes_login_are_switched() {
+    every_way_to_switch(Profile::P110Old, Protocol::Aes).await;
+    every_way_to_switch(Profile::P100, Protocol::AesV1).await;
+    every_way_to_switch_with("own", Profile::P110Old, Protocol::Aes).await;
+}
+
+#[tokio::test]
+async fn a_strip_with_the_aes_login_is_switched() {
+    every_way_to_switch(Profile::P300, Protocol::Aes).await;
+}
+
+#[tokio::test]
+async fn our_client_switches_plugs_of_today() {
+    every_way_to_switch_with("own", Profile::P110, Protocol::Klap).await;
+    every_way_to_switch_with("own", Profile::P110, Protocol::Tpap).await;
+}
+
+#[tokio::test]
+async fn our_client_switches_a_strip_of_today() {
+    every_way_to_switch_with("own", Profile::P304M, Protocol::Klap).await;
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use planner::Power;
 use tapo::{ApiClient, PlugEnergyMonitoringHandler, responses::PowerState};
 use tapo_simulator::{
-    Cause, DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Latency, Profile, Scope,
-    Simulator, Stage,
+    Cause, DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Latency, Profile, Protocol,
+    Scope, Simulator, Stage,
 };
 use tapo2mqtt::{
     domain::{
@@ -231,6 +231,40 @@ async fn at_no_moment_is_a_limited_outlet_on_without_one() {
     owner.switch_on_for(HOUR).await.unwrap();
     stop.cancel();
     assert!(!watched.await.unwrap());
+}
+
+/// Our own client changes it in place, where the `tapo` crate clears and adds.
+#[tokio::test]
+async fn one_that_is_renewed_by_our_client_leaves_no_gap() {
+    let device = Simulator::plug(Profile::P110Old).protocol(Protocol::Aes);
+    let device = device.start().await.unwrap();
+    let mut owner = Owner::start(device.address()).await;
+    owner.switch_on_for(HOUR).await.unwrap();
+    let latency = Latency::fixed(Duration::from_millis(20));
+    device.faults().set(Fault::Latency { latency });
+    device.reset_counters();
+    let stop = CancellationToken::new();
+    let watched = watch(device.handle(), stop.clone());
+    owner.off_by(Some(owner.after(HOUR * 2))).await;
+    owner.until_left(7100..7202).await;
+    owner.read().await;
+    stop.cancel();
+    assert!(!watched.await.unwrap());
+    let counters = device.counters();
+    let changes = [
+        "edit_countdown_rule",
+        "remove_countdown_rules",
+        "add_countdown_rule",
+    ];
+    assert_eq!(changes.map(|method| counters.requests_of(method)), [1, 0, 0]);
+
+    // Firmware that cannot change it in place.
+    refuse(&device, "edit_countdown_rule", -1002);
+    owner.off_by(Some(owner.after(HOUR * 3))).await;
+    owner.until_left(10_700..10_802).await;
+    assert_eq!(adds(&device), 1);
+    owner.ask(OFF, RunLimit::default()).await.unwrap();
+    owner.until(|countdown| countdown == Countdown::Idle).await;
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ mod link;
 mod log;
 mod mosquitto;
 mod other_bridge;
+mod own_client;
 mod packaging;
 mod plan;
 mod probe;

@@ -12,6 +12,7 @@ use super::{
     identity_registry::IdentityRegistry,
     login_budget::{LoginBudget, LoginPurpose},
     opening::{OpenFailure, Opened, Opening},
+    own_client::OwnClient,
     readings::DeviceReading,
     session::{DeviceRequest, Session},
 };
@@ -56,6 +57,8 @@ impl ExchangeError {
 pub(in crate::devices) struct Connection {
     /// At most one request is in flight: the protocol numbers them. `None` while the device is not connected.
     session: Option<Session>,
+    /// Our own client, which outlives its sessions.
+    own: OwnClient,
     settings: WorkerSettings,
     kind: Kind,
     /// The configured address, or the one at which the device was found.
@@ -81,6 +84,7 @@ impl Connection {
     ) -> Self {
         Self {
             session: None,
+            own: OwnClient::default(),
             kind: Kind::Plug,
             address: settings.config.address.clone(),
             identity: identities.of(&settings.config),
@@ -118,6 +122,7 @@ impl Connection {
             self.address.clone_from(&settings.config.address);
             self.kind = Kind::Plug;
             self.identity = self.identities.of(&settings.config);
+            self.own = OwnClient::default();
         }
         self.settings = settings;
     }
@@ -138,6 +143,7 @@ impl Connection {
             guess: self.kind,
             is_known: self.identity.has_answered(),
             limit: self.settings.polling.request,
+            own: self.own.clone(),
         };
         let opening = opening.run(self.discovery.clone());
         let opened = match mailbox.serve_inbox_during(opening).await? {
@@ -175,6 +181,7 @@ impl Connection {
     /// Drops the session.
     pub(in crate::devices) fn close(&mut self) {
         self.session = None;
+        self.own.close();
     }
 
     /// Asks the network for the address of the device, by its MAC. Returns the old address if it changed.
@@ -323,9 +330,8 @@ impl Connection {
 
     async fn new_session(&self) -> Result<Session, Fault> {
         self.metrics.logged_in();
-        let credentials = self.settings.config.credentials.as_ref();
-        let limit = self.settings.polling.request;
-        Session::open(&self.address, credentials, self.kind, limit).await
+        let (config, limit) = (&self.settings.config, self.settings.polling.request);
+        Session::open(&self.address, config, self.kind, limit, &self.own).await
     }
 }
 

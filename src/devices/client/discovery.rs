@@ -25,6 +25,10 @@ use crate::domain::mac::mac;
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
 pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);
 
+/// Why a device of another family is not used.
+pub(super) const OLD_KASA: &str =
+    "an older Kasa device (IOT protocol), which is not supported; use Home Assistant's TP-Link integration";
+
 /// Where devices listen for queries.
 const PORT: u16 = 20002;
 /// Answers have about 1 kB.
@@ -57,6 +61,8 @@ pub struct Discovered {
     pub http_port: Option<u16>,
     /// The announced type: `SMART.TAPOPLUG`, `SMART.KASAPLUG`...
     pub device_type: Option<String>,
+    /// The announced version of the AES login, which decides in which form it takes the password.
+    pub login_version: Option<u64>,
     /// Whether nobody has set it up in the app yet.
     pub factory_default: bool,
 }
@@ -73,19 +79,12 @@ impl Discovered {
     /// Why the bridge cannot use it, and what to do.
     pub fn obstacle(&self) -> Option<&'static str> {
         let kind = self.device_type.as_deref().unwrap_or("PLUG");
-        let is_aes = self.protocol.as_deref() == Some("AES");
         if kind.starts_with("IOT.") {
-            Some(
-                "an older Kasa device (IOT protocol), which is not supported; use Home Assistant's TP-Link integration",
-            )
+            Some(OLD_KASA)
         } else if !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
             Some("not a plug, a power strip or a switch; nothing else is supported")
         } else if self.factory_default {
             Some("not set up yet; add the device in the Tapo app first")
-        } else if is_aes {
-            Some(
-                "old firmware with the AES login, which is not supported; update the firmware in the Tapo app",
-            )
         } else {
             None
         }
@@ -101,6 +100,9 @@ impl Discovered {
             model: text("/result/device_model"),
             mac: text("/result/mac").as_deref().and_then(mac),
             protocol: text("/result/mgt_encrypt_schm/encrypt_type"),
+            login_version: message
+                .pointer("/result/mgt_encrypt_schm/lv")
+                .and_then(Value::as_u64),
             http_port: port.and_then(|port| u16::try_from(port).ok()),
             device_type: text("/result/device_type"),
             factory_default: message.pointer("/result/factory_default") == Some(&Value::Bool(true)),

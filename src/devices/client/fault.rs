@@ -80,7 +80,7 @@ pub(in crate::devices) enum Fault {
     Device {
         /// The number on the wire.
         code: i64,
-        /// Its name in the `tapo` crate.
+        /// Its name, where it has one.
         kind: &'static str,
     },
     /// HTTP 429 or 5xx.
@@ -110,6 +110,42 @@ pub(in crate::devices) enum Remedy {
     KeepAway,
     /// Do not send this request to this device again; everything else works.
     DoWithout,
+}
+
+impl From<tplink::Error> for Fault {
+    fn from(error: tplink::Error) -> Self {
+        match error {
+            tplink::Error::Unreachable(reason) => Self::Unreachable(reason),
+            tplink::Error::Refused => Self::Refused,
+            tplink::Error::NoAnswer => Self::NoAnswer,
+            tplink::Error::Closed => Self::Closed,
+            // In a handshake: the device changed its protocol, or is starting.
+            tplink::Error::SessionLost | tplink::Error::OtherProtocol => Self::SessionLost,
+            tplink::Error::NoCredentials => Self::NoAccount,
+            tplink::Error::WrongCredentials => Self::WrongCredentials,
+            tplink::Error::CountedCredentials => Self::CountedCredentials,
+            tplink::Error::Locked { .. } => Self::LockedOut,
+            tplink::Error::Forbidden => Self::Forbidden,
+            tplink::Error::Unsupported(_) => Self::UnsupportedProtocol(error.to_string()),
+            tplink::Error::Overloaded(status) => Self::Overloaded(status),
+            tplink::Error::UnknownRequest(code) => Self::UnknownRequest(code.0),
+            tplink::Error::Device(tplink::ErrorCode(code)) => match code {
+                -1501 => Self::WrongCredentials,
+                -2203 => Self::CountedCredentials,
+                -2101 => Self::LockedOut,
+                code => Self::Device {
+                    code,
+                    kind: match code {
+                        -1802 => "SCHEDULE_FULL",
+                        -1803 => "SCHEDULE_CONFLICT",
+                        -1902 => "COUNTDOWN_CONFLICT",
+                        _ => "UNNAMED",
+                    },
+                },
+            },
+            tplink::Error::Unreadable(reason) => Self::Unreadable(reason.to_owned()),
+        }
+    }
 }
 
 impl Fault {
@@ -272,6 +308,33 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_our_client_keeps_what_may_be_done() {
+        use tplink::{Error, ErrorCode};
+        for error in [
+            Error::Unreachable(String::new()),
+            Error::Refused,
+            Error::NoAnswer,
+            Error::Closed,
+            Error::SessionLost,
+            Error::WrongCredentials,
+            Error::CountedCredentials,
+            Error::Forbidden,
+            Error::Unsupported("TPAP".to_owned()),
+            Error::Overloaded(429),
+            Error::Overloaded(503),
+            Error::UnknownRequest(ErrorCode::PARAMS),
+            Error::Device(ErrorCode::COUNTDOWN_CONFLICT),
+            Error::Unreadable("it is not JSON"),
+        ] {
+            let may_be_done = error.may_be_done();
+            assert_eq!(Fault::from(error.clone()).may_be_done(), may_be_done, "{error}");
+        }
+        // In a session that worked, the password is right.
+        let refused = Fault::from(Error::Device(ErrorCode(-1501)));
+        assert_eq!(refused.after_login(), Fault::SessionLost);
+    }
 
     #[test]
     fn what_never_answered_as_a_device_is_none() {

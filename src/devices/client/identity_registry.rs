@@ -109,6 +109,7 @@ impl IdentityRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::devices::ClientChoice;
 
     fn device(id: &str, address: &str) -> DeviceConfig {
         DeviceConfig {
@@ -116,6 +117,7 @@ mod tests {
             address: address.to_owned(),
             mac: None,
             name: None,
+            client: ClientChoice::default(),
             credentials: None,
             outlets: Vec::new(),
         }

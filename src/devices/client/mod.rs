@@ -1,7 +1,7 @@
 //! The client of one device: sessions, faults and their remedies, the first exchange, discovery.
 //!
-//! Only this module names the `tapo` crate. The components of a worker use [`Connection`](connection::Connection) and
-//! [`DeviceRequest`](session::DeviceRequest); a client for another protocol stands behind the same two.
+//! Only this module names the `tapo` crate and our own client, `tplink`. The components of a worker use [`Connection`](connection::Connection) and
+//! [`DeviceRequest`](session::DeviceRequest); both clients stand behind the same two.
 
 pub(super) mod connection;
 pub(super) mod discovery;
@@ -12,5 +12,7 @@ pub(super) mod identity;
 pub(super) mod identity_registry;
 pub(super) mod login_budget;
 pub(super) mod opening;
+mod own_client;
 pub(super) mod readings;
+mod rule_on_wire;
 pub(super) mod session;

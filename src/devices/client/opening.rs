@@ -9,6 +9,7 @@ use super::{
     fault::Fault,
     first_answer,
     identity::KnownIdentity,
+    own_client::OwnClient,
     readings::{DeviceReading, OutletReading, has_outlets, kind},
     session::{DeviceRequest, MeterRequest, Session},
 };
@@ -48,6 +49,8 @@ pub(in crate::devices) struct Opening {
     pub(in crate::devices) is_known: bool,
     /// For one request.
     pub(in crate::devices) limit: Duration,
+    /// Our own client, which outlives its sessions.
+    pub(in crate::devices) own: OwnClient,
 }
 
 impl Opening {
@@ -91,7 +94,7 @@ impl Opening {
         let components = session.components().await?;
         let info = session.perform(DeviceRequest::Info).await?;
         let kind = components.as_deref().map_or_else(|| kind_by_relay(&info), kind);
-        if kind != self.guess {
+        if !session.serves(kind) {
             *session = self.log_in(kind).await?;
         }
         let list = match kind {
@@ -115,7 +118,7 @@ impl Opening {
     }
 
     async fn log_in(&self, kind: Kind) -> Result<Session, Fault> {
-        let session = Session::open(&self.address, self.config.credentials.as_ref(), kind, self.limit).await;
+        let session = Session::open(&self.address, &self.config, kind, self.limit, &self.own).await;
         session.map_err(|fault| {
             if self.is_known {
                 fault
@@ -208,6 +211,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         guess: Kind::Plug,
         is_known: false,
         limit: request,
+        own: OwnClient::default(),
     };
     let opened = opening.run(DiscoveryCache::default()).await;
     let opened = match opened {

@@ -1,9 +1,8 @@
-//! A session with a device, over the `tapo` crate.
+//! A session with a device, over the `tapo` crate or our own client.
 //!
 //! State is read as JSON into lenient structs: the typed results of the crate fail on most
 //! firmware versions (missing or renamed fields, closed enums).
 
-use crate::domain::devices::Credentials;
 use std::{pin::Pin, time::Duration};
 
 use serde_json::{Value, json};
@@ -17,13 +16,19 @@ use tokio::time::timeout;
 use super::{
     fault::Fault,
     fence::{Fenced, TooManyPieces},
+    own_client::{OwnClient, SMART},
     readings::{TEXT_MAX, line_of},
 };
 use crate::{
-    domain::{off_rules::WeeklyOff, report::Kind},
+    domain::{
+        devices::{ClientChoice, Credentials, DeviceConfig},
+        off_rules::WeeklyOff,
+        report::Kind,
+    },
     system::resolver::resolved,
 };
 use planner::Power;
+use tplink::Transport;
 
 /// One request on the wire.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +47,8 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     Reboot,
     /// The plug's countdown: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`.
     GetTimer,
-    /// Arm the plug's countdown to OFF, 1 s to 24 h. On the wire it is cleared and added: two requests,
-    /// and a failure of the second leaves none.
+    /// Arm the plug's countdown to OFF, 1 s to 24 h. Two requests: our own client reads it, and changes one that is there in
+    /// place; the crate clears and adds it, and a failure of the second leaves none.
     SetTimer(Duration),
     /// Clear the plug's countdown.
     ClearTimer,
@@ -95,21 +100,67 @@ pub(in crate::devices) struct Session {
 enum Handler {
     Plug(PlugEnergyMonitoringHandler),
     Strip(PowerStripEnergyMonitoringHandler),
+    Own(OwnClient),
 }
 
 impl Session {
-    /// Logs in: 3 requests. A plug's handler drives every single plug and a strip's every strip,
-    /// regardless of the model name; `kind` selects one.
+    /// Logs in: 3 requests, and at first contact some more to a device that the `tapo` crate cannot log in to: one with
+    /// the old AES login is served by our own client.
     pub(in crate::devices) async fn open(
         address: &str,
-        credentials: Option<&Credentials>,
+        config: &DeviceConfig,
         kind: Kind,
         limit: Duration,
+        own: &OwnClient,
     ) -> Result<Self, Fault> {
-        let credentials = credentials.ok_or(Fault::NoAccount)?;
+        let credentials = config.credentials.as_ref().ok_or(Fault::NoAccount)?;
         let address = resolved(address)
             .await
             .map_err(|error| Fault::Unreachable(format!("{address} has no address: {error}")))?;
+        let with_own = async |transports| {
+            let is_open = own.log_in(&address, credentials, limit, transports).await?;
+            let handler = is_open.then(|| Handler::Own(own.clone()));
+            Ok(handler.map(|handler| Self { handler, limit }))
+        };
+        match config.client {
+            ClientChoice::Tapo => return Self::open_with_crate(address, credentials, kind, limit).await,
+            // It changed its protocol, is starting, or is no device.
+            ClientChoice::Own => return with_own(SMART).await?.ok_or(Fault::SessionLost),
+            ClientChoice::Auto => {}
+        }
+        if own.transport().await == Some(Transport::Aes)
+            && let Some(session) = with_own(&[Transport::Aes]).await?
+        {
+            return Ok(session);
+        }
+        let session = Self::open_with_crate(address.clone(), credentials, kind, limit).await;
+        match session {
+            Ok(session) => {
+                own.leave_to_crate().await;
+                Ok(session)
+            }
+            // So ends its login to a device that speaks AES.
+            Err(fault @ (Fault::SessionLost | Fault::UnsupportedProtocol(_) | Fault::Unreadable(_)))
+                if own.may_serve().await =>
+            {
+                match with_own(&[Transport::Aes]).await {
+                    Ok(session) => session.ok_or(fault),
+                    Err(refused @ Fault::WrongCredentials) => Err(refused),
+                    Err(_) => Err(fault),
+                }
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A plug's handler drives every single plug and a strip's every strip, regardless of the model name; `kind` selects
+    /// one.
+    async fn open_with_crate(
+        address: String,
+        credentials: &Credentials,
+        kind: Kind,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
         let client =
             ApiClient::new(credentials.username.as_str(), credentials.password.expose()).with_timeout(limit);
         let login = async {
@@ -122,6 +173,15 @@ impl Session {
         Ok(Self { handler, limit })
     }
 
+    /// Whether it serves a device of this kind.
+    pub(in crate::devices) fn serves(&self, kind: Kind) -> bool {
+        match self.handler {
+            Handler::Plug(_) => kind == Kind::Plug,
+            Handler::Strip(_) => kind == Kind::Strip,
+            Handler::Own(_) => true,
+        }
+    }
+
     /// Logs in again on the same handler: 2 requests. Fails if the device changed its protocol.
     pub(in crate::devices) async fn refresh(&mut self) -> Result<(), Fault> {
         let (limit, requests) = (self.limit, LOGIN_REQUESTS);
@@ -132,6 +192,7 @@ impl Session {
             Handler::Strip(strip) => within(limit, requests, Box::pin(strip.refresh_session()))
                 .await
                 .map(drop),
+            Handler::Own(own) => own.log_in_again().await,
         }
     }
 
@@ -141,6 +202,10 @@ impl Session {
         let list = match &self.handler {
             Handler::Plug(plug) => within(self.limit, 1, Box::pin(plug.get_component_list())).await,
             Handler::Strip(strip) => within(self.limit, 1, Box::pin(strip.get_component_list())).await,
+            Handler::Own(own) => match own.components().await {
+                Err(Fault::Unreadable(_)) => return Ok(None),
+                list => return list.map(Some).map_err(Fault::after_login),
+            },
         };
         match list {
             Ok(list) => Ok(Some(list.into_iter().map(|component| component.id).collect())),
@@ -151,6 +216,9 @@ impl Session {
 
     /// Sends one request and returns its result; `Null` where a request has none.
     pub(in crate::devices) async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
+        if let Handler::Own(own) = &self.handler {
+            return own.perform(request).await.map_err(Fault::after_login);
+        }
         let requests = match request {
             DeviceRequest::SetTimer(_) => 2,
             DeviceRequest::GetRules => RULE_PAGES,
@@ -214,7 +282,8 @@ impl Session {
             }
             // A plug has no children, and a strip itself has no relay, meter or countdown: the error that such a
             // device would return.
-            (
+            (Handler::Own(_), _)
+            | (
                 Handler::Plug(_),
                 DeviceRequest::Children | DeviceRequest::Child(_) | DeviceRequest::Meter(_, Some(_)),
             )
