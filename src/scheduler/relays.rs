@@ -1,8 +1,14 @@
 //! Which relay a configured name stands for.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
-use planner::{DeviceId, OutletKey, OutletPath};
+use jiff::SignedDuration;
+use planner::{DeviceId, OutletKey, OutletPath, Steady};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
@@ -24,6 +30,9 @@ pub struct RelayId {
 /// A device that was not reached yet has no hardware id: this and its configured id stand for it. No hardware id
 /// starts so.
 const UNIDENTIFIED: char = '?';
+
+/// So long an outlet that a strip leaves out of its list is still one of its outlets: it may be in the next list.
+const LEFT_OUT: SignedDuration = SignedDuration::from_mins(5);
 
 impl RelayId {
     fn new(hardware: Arc<str>, position: u8) -> Self {
@@ -100,6 +109,9 @@ pub struct KnownDevice {
     /// that are not known, and what is promised about this hardware waits until it reports, under whatever name.
     #[serde(skip)]
     moved: bool,
+    /// Since when it leaves outlets out that it had.
+    #[serde(skip)]
+    short_since: Option<Steady>,
 }
 
 /// Resolves names to relays.
@@ -237,7 +249,7 @@ impl Relays {
     }
 
     /// Identifies the device of a report; returns whether its names stand for other relays now.
-    pub fn identify(&mut self, report: &DeviceReport) -> bool {
+    pub fn identify(&mut self, report: &DeviceReport, now: Steady) -> bool {
         let Some(identity) = &report.identity else {
             return false;
         };
@@ -246,9 +258,9 @@ impl Relays {
             // Two configured devices are the same one. The first that reported has it.
             return self.known.remove(&report.id).is_some();
         }
-        let positions = match identity.kind {
-            Kind::Plug => Vec::new(),
-            Kind::Strip => report.outlets.iter().map(|outlet| outlet.position).collect(),
+        let (positions, short_since) = match identity.kind {
+            Kind::Plug => (Vec::new(), None),
+            Kind::Strip => self.positions(report, &hardware, now),
         };
         let known = KnownDevice {
             hardware: hardware.clone(),
@@ -256,6 +268,7 @@ impl Relays {
             positions,
             reported: true,
             moved: false,
+            short_since,
         };
         let before = self.known.insert(report.id.clone(), known);
         let changed = before.as_ref().is_none_or(|before| {
@@ -270,6 +283,26 @@ impl Relays {
                 .retain(|id, known| *id == report.id || known.hardware != hardware);
         }
         changed
+    }
+
+    /// The outlets of a strip: those that it reports, and for a while those that it had.
+    fn positions(&self, report: &DeviceReport, hardware: &str, now: Steady) -> (Vec<u8>, Option<Steady>) {
+        let reported: BTreeSet<u8> = report.outlets.iter().map(|outlet| outlet.position).collect();
+        let known = self.known.get(&report.id);
+        let known = known.filter(|known| *known.hardware == *hardware);
+        let had: BTreeSet<u8> = known
+            .into_iter()
+            .flat_map(|known| &known.positions)
+            .copied()
+            .collect();
+        if had.is_subset(&reported) {
+            return (reported.into_iter().collect(), None);
+        }
+        let since = known.and_then(|known| known.short_since).unwrap_or(now);
+        if now.elapsed_since(since) >= LEFT_OUT {
+            return (reported.into_iter().collect(), None);
+        }
+        (had.union(&reported).copied().collect(), Some(since))
     }
 
     /// Whether another configured device reported that it is this hardware.
@@ -293,8 +326,9 @@ mod tests {
     use super::*;
     use crate::domain::{
         devices::DeviceTarget,
-        report::{Identity, Phase},
+        report::{ChangedBy, Condition, Countdown, DeviceRules, Energy, Identity, Outlet, Phase},
     };
+    use jiff::Timestamp;
 
     #[test]
     fn a_relay_reads_as_it_prints() {
@@ -338,24 +372,24 @@ mod tests {
 
     #[test]
     fn a_report_from_before_a_reload_is_about_another_device() {
-        let at = |address: &str| DeviceTarget {
+        let target = |address: &str| DeviceTarget {
             address: address.to_owned(),
             mac: None,
         };
         let heater = |address| {
             let device = ConfiguredDevice {
-                target: at(address),
+                target: target(address),
                 ..ConfiguredDevice::default()
             };
             [("heater".parse().unwrap(), device)].into()
         };
         let report = |address: &str, hardware| DeviceReport {
-            target: at(address),
+            target: target(address),
             ..report("heater", hardware)
         };
         let id: DeviceId = "heater".parse().unwrap();
         let mut relays = Relays::new(heater("A"), BTreeMap::new());
-        assert!(relays.is_meant(&report("A", "H")) && relays.identify(&report("A", "H")));
+        assert!(relays.is_meant(&report("A", "H")) && relays.identify(&report("A", "H"), at(0)));
         assert!(relays.is_identified(&id));
         relays.configure(heater("B"));
         assert!(!relays.is_meant(&report("A", "H")) && relays.is_meant(&report("B", "L")));
@@ -363,9 +397,58 @@ mod tests {
             !relays.is_identified(&id),
             "until the device at the new address reports"
         );
-        assert!(relays.identify(&report("B", "L")) && relays.is_identified(&id));
+        assert!(relays.identify(&report("B", "L"), at(0)) && relays.is_identified(&id));
         relays.configure([].into());
         assert!(!relays.is_meant(&report("B", "L")));
+    }
+
+    fn at(minute: i64) -> Steady {
+        Steady::at(Timestamp::from_second(minute * 60).unwrap())
+    }
+
+    #[test]
+    fn an_outlet_that_a_strip_leaves_out_is_kept_for_a_while() {
+        let id: DeviceId = "strip".parse().unwrap();
+        let mut relays = Relays::new(
+            [(id.clone(), ConfiguredDevice::default())].into(),
+            BTreeMap::new(),
+        );
+        let strip = |hardware, positions: &[u8]| {
+            let mut report = report("strip", hardware);
+            let outlet = |position: &u8| Outlet {
+                key: position.to_string().parse().ok(),
+                position: *position,
+                name: None,
+                power: None,
+                on_since: None,
+                on_at: None,
+                off_seen_at: None,
+                changed_by: ChangedBy::Unknown,
+                condition: Condition::default(),
+                energy: Energy::default(),
+                features: BTreeSet::new(),
+                countdown: Countdown::Unknown,
+                rules: DeviceRules::default(),
+            };
+            report.outlets = positions.iter().map(outlet).collect();
+            let mut identity = (**report.identity.as_ref().unwrap()).clone();
+            identity.kind = Kind::Strip;
+            report.identity = Some(Arc::new(identity));
+            report
+        };
+        let mut identify = |report, minute| (relays.identify(&report, at(minute)), relays.outlets(&id).len());
+        assert_eq!(identify(strip("H", &[1, 2]), 0), (true, 2));
+        assert_eq!(identify(strip("H", &[1]), 1), (false, 2));
+        assert_eq!(identify(strip("H", &[1]), 5), (false, 2));
+        assert_eq!(identify(strip("H", &[1, 2]), 6), (false, 2));
+        assert_eq!(
+            identify(strip("H", &[2]), 7),
+            (false, 2),
+            "counted again from here"
+        );
+        assert_eq!(identify(strip("H", &[2]), 12), (true, 1));
+        assert_eq!(identify(strip("H", &[1, 2]), 13), (true, 2));
+        assert_eq!(identify(strip("OTHER", &[1]), 14), (true, 1), "replaced");
     }
 
     #[test]
@@ -377,12 +460,14 @@ mod tests {
             identity: None,
             ..report("heater", "H")
         };
-        assert!(!relays.identify(&unidentified));
-        assert!(relays.identify(&report("heater", "H")) && relays.identify(&report("lamp", "L")));
-        assert!(!relays.identify(&report("heater", "H")), "nothing new");
+        assert!(!relays.identify(&unidentified, at(0)));
+        assert!(
+            relays.identify(&report("heater", "H"), at(0)) && relays.identify(&report("lamp", "L"), at(0))
+        );
+        assert!(!relays.identify(&report("heater", "H"), at(0)), "nothing new");
         // Two configured devices are one: the first that reported keeps it.
         assert!(relays.is_taken(&report("lamp", "H")) && !relays.is_taken(&report("heater", "H")));
-        assert!(relays.identify(&report("lamp", "H")));
+        assert!(relays.identify(&report("lamp", "H"), at(0)));
         let relay = |path: &str| {
             relays
                 .resolve(&path.parse().unwrap())
@@ -407,6 +492,7 @@ mod tests {
             positions: vec![1, 2],
             reported: false,
             moved: false,
+            short_since: None,
         };
         let relays = Relays::new(
             [(strip.clone(), configured)].into(),

@@ -56,7 +56,7 @@ impl<'a> ReportHandler<'a> {
         }
         let known = self.state.relays.known();
         let before = known.get(&report.id).map(|known| known.hardware.clone());
-        let identified = self.state.relays.identify(report);
+        let identified = self.state.relays.identify(report, self.now.steady);
         if identified {
             self.identified(report);
             if let Some(before) = before {

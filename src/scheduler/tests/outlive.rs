@@ -700,6 +700,30 @@ async fn an_edge_with_an_override_is_on_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outlet_left_out_of_the_list_of_its_strip_keeps_its_limit() {
+    let limits = Limits {
+        max_on: "10m".parse().unwrap(),
+        cooldown: "2h".parse().unwrap(),
+        ..Limits::NONE
+    };
+    let mut world = site(limited(&["mats"], limits)).await;
+    world.set("mats/2", ON).await;
+    world.pass("9m 30s").await;
+    world.stop().await;
+    world.left_out = Some("mats/2".parse().unwrap());
+    world.start().await;
+    world.pass("10s").await;
+    let members = world.rules_sent.last().unwrap().groups[0].outlets.clone();
+    assert_eq!(members.len(), 2, "{members:?}");
+    assert!(world.missing.is_empty(), "{:?}", world.missing);
+    world.left_out = None;
+    world.pass("27s").await;
+    assert_eq!(world.power("mats/2"), OFF, "its limit is over");
+    let refused = world.set("mats/2", ON).await;
+    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn both_of_two_exchanged_devices_are_known_again() {
     let after = || {
         vec![

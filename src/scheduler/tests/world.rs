@@ -429,6 +429,8 @@ pub(super) struct World {
     /// What replies contain beside the result.
     pub(super) notes: BTreeMap<u64, String>,
     pub(super) events: Vec<(EventKind, String)>,
+    /// An outlet that its strip leaves out of its list.
+    pub(super) left_out: Option<OutletPath>,
     /// Plugs cannot be written to: the rules they hold stay.
     pub(super) rules_are_stuck: bool,
     /// What was asked for as rules on plugs.
@@ -562,6 +564,7 @@ impl World {
             outcomes: BTreeMap::new(),
             notes: BTreeMap::new(),
             events: Vec::new(),
+            left_out: None,
             rules_are_stuck: false,
             off_rules: Vec::new(),
             outlets: BTreeMap::new(),
@@ -1368,7 +1371,10 @@ impl World {
         let mut outlets = Vec::new();
         let mut online = true;
         let mut news = false;
-        let of_device = self.relays.iter_mut().filter(|(path, _)| path.device == *device);
+        let listed = |(path, _): &(&OutletPath, &mut Relay)| {
+            path.device == *device && self.left_out.as_ref() != Some(path)
+        };
+        let of_device = self.relays.iter_mut().filter(listed);
         let mut hardware_id = String::new();
         for (path, relay) in of_device {
             online &= relay.online;
