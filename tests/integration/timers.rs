@@ -358,10 +358,17 @@ async fn after_a_kill_the_plug_switches_off_by_its_rule() {
 
 #[tokio::test]
 async fn off_rules_follow_overrides_and_the_option() {
+    for client in ["tapo", "own"] {
+        off_rules_follow(client).await;
+    }
+}
+
+async fn off_rules_follow(client: &'static str) {
     let device = lamp().await;
     let foreign = add_rules_of_the_app(&device).await;
     let setup = Setup::new()
         .device("heater", device.address())
+        .client(client)
         .rules(&window(true));
     let mut bridge = setup.clone().start().await;
     bridge.expect("heater", |heater| ours(heater) == 1).await;
