@@ -101,13 +101,13 @@ impl<'a> CommandHandler<'a> {
     fn scope(&self, command: &Command) -> Result<Scope, CommandError> {
         let path = match &command.target {
             Target::Group(id) => {
-                let rules = self.state.book.rules();
+                let rules = self.state.rules.in_force();
                 let group = rules.group(id).ok_or_else(|| unknown_group(id))?;
                 return Ok(Scope::Outlets(group.outlets.clone(), Some(id.clone())));
             }
             Target::Outlet(path) => path.clone(),
         };
-        if self.state.book.group_of(&path).is_some() {
+        if self.state.rules.group_of(&path).is_some() {
             return Ok(Scope::Outlets(vec![path], None));
         }
         let plain = matches!(command.action, Action::Switch(_)) && command.lifetime.is_none();
@@ -135,7 +135,7 @@ impl<'a> CommandHandler<'a> {
         let outlets = self.state.relays.outlets(&path.device);
         let decided = |outlet: &OutletPath| {
             let known = self.state.outlet(outlet);
-            self.state.book.group_of(outlet).is_some()
+            self.state.rules.group_of(outlet).is_some()
                 || known.is_some_and(|known| known.timer.is_some() || !known.is_idle())
         };
         if plain && !outlets.iter().any(decided) {
@@ -180,7 +180,7 @@ impl<'a> CommandHandler<'a> {
     fn forward_to_all(&mut self, command: Command, action: DeviceAction) {
         let parts = match command.target {
             Target::Outlet(path) => vec![(path, command.reply)],
-            Target::Group(id) => match self.state.book.rules().group(&id) {
+            Target::Group(id) => match self.state.rules.in_force().group(&id) {
                 Some(group) => command.reply.split(group.outlets.clone()),
                 None => return command.reply.send(Err(unknown_group(&id))),
             },
@@ -270,7 +270,7 @@ impl<'a> CommandHandler<'a> {
             Action::OnFor(length) | Action::OffFor(length) => Some(Lifetime::For(period(length)?)),
             _ => task.lifetime,
         };
-        if self.state.book.scheduled(path).is_some() {
+        if self.state.rules.scheduled(path).is_some() {
             let new = Override::new(
                 power.into(),
                 lifetime.unwrap_or_default(),
@@ -298,8 +298,8 @@ impl<'a> CommandHandler<'a> {
         deadline: Steady,
     ) {
         let keeps = self.apply(member.command, path, change);
-        let rules = self.state.book.rules().clone();
-        let group = self.state.book.group_in(&rules, path);
+        let rules = self.state.rules.in_force().clone();
+        let group = self.state.rules.group_in(&rules, path);
         if let (Power::Off, Some(group)) = (power, group)
             && let Some(state) = self.state.groups.get_mut(&group.id)
         {
@@ -398,8 +398,8 @@ impl<'a> CommandHandler<'a> {
         let (Some(CommandChange::Override(new)), [first, ..]) = (change, paths) else {
             return None;
         };
-        let of = self.state.book.scheduled(first)?;
-        let end = new.end(of, &self.state.book.rules().location, self.now);
+        let of = self.state.rules.scheduled(first)?;
+        let end = new.end(of, &self.state.rules.in_force().location, self.now);
         let what = group.map_or_else(|| first.to_string(), |group| format!("group {group}"));
         Some(format!(
             "{what} is overridden to {power} until {}",
@@ -411,7 +411,10 @@ impl<'a> CommandHandler<'a> {
 
     /// `AUTO`: the override ends now.
     fn back_to_schedules(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, task: CommandTask) {
-        if !paths.iter().any(|path| self.state.book.scheduled(path).is_some()) {
+        if !paths
+            .iter()
+            .any(|path| self.state.rules.scheduled(path).is_some())
+        {
             let message = "there are no schedules to go back to";
             return refuse(task.reply, ErrorCode::BadCommand, message.to_owned());
         }

@@ -184,8 +184,8 @@ impl<'a> Completion<'a> {
         let Some(waiting) = self.state.commands.take_waiting(&relay) else {
             return;
         };
-        let rules = self.state.book.rules().clone();
-        if let Some(group) = self.state.book.group_in(&rules, path)
+        let rules = self.state.rules.in_force().clone();
+        if let Some(group) = self.state.rules.group_in(&rules, path)
             && let Some(state) = self.state.groups.get_mut(&group.id)
         {
             state.turns.give_back(group, waiting.at);

@@ -53,7 +53,7 @@ pub(super) struct Cycle<'a> {
 impl<'a> Cycle<'a> {
     /// At a moment.
     pub(super) fn new(state: &'a mut State, now: Now) -> Self {
-        let rules = state.book.rules().clone();
+        let rules = state.rules.in_force().clone();
         Self {
             state,
             rules,
@@ -69,7 +69,7 @@ impl<'a> Cycle<'a> {
             Subject::Group(id) => {
                 let rules = self.rules.clone();
                 // A group that is gone has nothing to look at.
-                let position = self.state.book.position(id);
+                let position = self.state.rules.position(id);
                 let Some(group) = position.and_then(|position| rules.groups.get(position)) else {
                     return;
                 };
@@ -86,7 +86,7 @@ impl<'a> Cycle<'a> {
 
     fn look_at_sensors(&mut self) {
         let listening_since = self.state.listening_since;
-        let asked = self.state.book.asked().cloned().collect();
+        let asked = self.state.rules.asked().cloned().collect();
         let (changes, wake) = self
             .state
             .sensors
@@ -149,7 +149,7 @@ impl<'a> Cycle<'a> {
             return self.look_at_nameless(relay);
         }
         // It joined a group since its deadline was set.
-        if self.state.book.group_of(&path).is_some() {
+        if self.state.rules.group_of(&path).is_some() {
             return self.state.mark(&path);
         }
         self.end_override_outside(&path);
@@ -278,7 +278,7 @@ impl<'a> Cycle<'a> {
             return;
         }
         let is_known = outlet.power.is_some();
-        let scheduled = self.state.book.scheduled(path).is_some();
+        let scheduled = self.state.rules.scheduled(path).is_some();
         // Schedules decide where there are any now; of interlocked outlets the one that is on stays on.
         let decided = timer.to == Power::On && (scheduled || self.rival_is_on(path));
         // An outlet that was never reached may be on. But it may also not exist any more, and a timed OFF of yesterday

@@ -20,6 +20,7 @@ mod commands;
 mod completion;
 mod cycle;
 mod deadlines;
+mod effective_rules;
 mod fail_safe;
 mod groups;
 mod held_replies;
@@ -35,7 +36,6 @@ mod reload;
 mod report_handler;
 mod request_handler;
 mod retry;
-mod rule_book;
 mod schedule_edits;
 mod sensors;
 mod state;
@@ -162,12 +162,12 @@ impl Scheduler {
         now: Now,
     ) -> Self {
         let mut state = State::new(settings, devices, persisted, now);
-        let (rules, vacation) = (state.book.rules().clone(), state.vacation);
+        let (rules, vacation) = (state.rules.in_force().clone(), state.vacation);
         state.update(SchedulerUpdate::Rules(rules));
         state.update(SchedulerUpdate::Vacation(vacation));
         state.report_missing();
         state.persist(PersistedChange::Upgraded);
-        let edits = state.book.edits().clone();
+        let edits = state.rules.edits().clone();
         state.persist(PersistedChange::Edits(edits));
         state.mark_nameless();
         state.mark_all();

@@ -51,7 +51,7 @@ impl PlanRequest {
         page: u32,
         now: Now,
     ) -> Result<Self, RequestError> {
-        let rules = state.book.rules().clone();
+        let rules = state.rules.in_force().clone();
         let wanted: Vec<_> = match group {
             Some(id) => vec![
                 rules

@@ -31,7 +31,7 @@ impl<'a> Reload<'a> {
             .into_iter()
             .filter(|device| !self.state.relays.is_configured(device))
             .collect();
-        let changed = self.state.book.reload(rules, &self.state.relays);
+        let changed = self.state.rules.reload(rules, &self.state.relays);
         self.state.report_missing();
         for device in &gone {
             self.leave_out(device);
@@ -67,7 +67,7 @@ impl<'a> Reload<'a> {
 
     /// Other rules are in force.
     pub(super) fn rules_changed(&mut self, before: &Rules) {
-        let now = self.state.book.rules().clone();
+        let now = self.state.rules.in_force().clone();
         self.state.sensors.reload(before, &now);
         if now.sensors.iter().any(|spec| !before.sensors.contains(spec)) {
             // A new sensor has the time that all have after a start.
@@ -129,7 +129,7 @@ impl<'a> Reload<'a> {
         for path in members {
             let outlet = self.state.outlet(path);
             let on = outlet.is_some_and(|outlet| outlet.power == Some(Power::On));
-            if on && self.state.book.group_of(path).is_none() {
+            if on && self.state.rules.group_of(path).is_none() {
                 warn!(outlet = %path, "in no group any more while it is ON: no limit applies to it");
             }
         }

@@ -101,7 +101,7 @@ impl<'a> ReportHandler<'a> {
                 continue;
             };
             outlet.online = false;
-            if outlet.concerns_us() || self.state.book.group_of(&path).is_some() {
+            if outlet.concerns_us() || self.state.rules.group_of(&path).is_some() {
                 self.state.mark(&path);
             }
         }
@@ -109,13 +109,13 @@ impl<'a> ReportHandler<'a> {
 
     /// A device was identified, or other hardware has its name.
     fn identified(&mut self, report: &DeviceReport) {
-        let before = self.state.book.apply(&self.state.relays);
+        let before = self.state.rules.apply(&self.state.relays);
         self.state.report_missing();
         self.state.name_outlets(&report.id);
         self.state
             .persist(PersistedChange::Devices(self.state.relays.known().clone()));
         if before.is_some() {
-            let rules = self.state.book.rules().clone();
+            let rules = self.state.rules.in_force().clone();
             self.state.update(SchedulerUpdate::Rules(rules));
             self.state.mark_all();
         }
@@ -131,7 +131,7 @@ impl<'a> ReportHandler<'a> {
     ) {
         let zone = self.state.zone();
         let number = self.state.commands.next_number();
-        let grouped = self.state.book.group_of(path).is_some();
+        let grouped = self.state.rules.group_of(path).is_some();
         let Some(outlet) = self.state.outlets.get_mut(relay) else {
             return;
         };
@@ -177,7 +177,7 @@ impl<'a> ReportHandler<'a> {
 
     /// An outlet can be reached again, and its state was read.
     fn returned(&mut self, path: &OutletPath, power: Power) {
-        let rules = self.state.book.rules().clone();
+        let rules = self.state.rules.in_force().clone();
         let Some(outlet) = self.state.outlet(path) else {
             return;
         };
@@ -185,7 +185,7 @@ impl<'a> ReportHandler<'a> {
         if outlet.timer.is_some_and(|timer| timer.is_over(self.now)) {
             return;
         }
-        let Some(group) = self.state.book.group_in(&rules, path) else {
+        let Some(group) = self.state.rules.group_in(&rules, path) else {
             return;
         };
         let Some(policy) = self.policy(group, path, power) else {
@@ -233,8 +233,8 @@ impl<'a> ReportHandler<'a> {
         if expected == Some(power) {
             return;
         }
-        let rules = self.state.book.rules().clone();
-        let Some(group) = self.state.book.group_in(&rules, path) else {
+        let rules = self.state.rules.in_force().clone();
+        let Some(group) = self.state.rules.group_in(&rules, path) else {
             return;
         };
         if power == Power::On
@@ -309,7 +309,7 @@ impl<'a> ReportHandler<'a> {
         // One that a power limit switched off goes on again.
         let group = self
             .state
-            .book
+            .rules
             .group_of(path)
             .and_then(|group| self.state.groups.get(&group.id));
         let resumes = change.power == Power::Off && group.is_some_and(|group| group.energy.resumes(path));
@@ -335,8 +335,8 @@ impl<'a> ReportHandler<'a> {
             device: metered.device.clone(),
             outlet: metered.outlet.clone(),
         };
-        let rules = self.state.book.rules().clone();
-        let group = self.state.book.group_in(&rules, &path);
+        let rules = self.state.rules.in_force().clone();
+        let group = self.state.rules.group_in(&rules, &path);
         let group = group.filter(|group| !group.energy.is_empty());
         let Some(group) = group.filter(|_| self.state.relays.is_identified(&metered.device)) else {
             return;
@@ -389,7 +389,7 @@ impl<'a> ReportHandler<'a> {
         let Ok(new) = Override::new(OverrideState::Off, Lifetime::UntilNextSchedule, origin, self.now) else {
             return;
         };
-        let end = new.end(group, &self.state.book.rules().location, self.now);
+        let end = new.end(group, &self.state.rules.in_force().location, self.now);
         let message = format!("{path} is overridden to OFF until {}", self.state.show(end));
         self.state.set_override(path, new);
         self.state
@@ -405,7 +405,7 @@ impl<'a> ReportHandler<'a> {
         let Some(relay) = self.state.relay(&path).cloned() else {
             return self.state.push(Effect::Forward(command));
         };
-        let grouped = self.state.book.group_of(&path).is_some();
+        let grouped = self.state.rules.group_of(&path).is_some();
         let Some(outlet) = self.state.outlets.get(&relay) else {
             return;
         };
@@ -441,7 +441,7 @@ impl<'a> ReportHandler<'a> {
             );
             return refuse(command, message);
         }
-        let rules = self.state.book.rules().clone();
+        let rules = self.state.rules.in_force().clone();
         if let Some(outlet) = self.state.outlets.get(&relay) {
             command.run = self.state.bounds(&rules, outlet, self.now).run_limit();
         }

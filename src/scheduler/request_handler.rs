@@ -6,10 +6,10 @@ use tracing::info;
 
 use super::{
     Effect,
+    effective_rules::{LONGEST_DEFINITION, MOST_EDITS, is_short},
     persisted::PersistedChange,
     plan_request::PlanRequest,
     reload::Reload,
-    rule_book::{LONGEST_DEFINITION, MOST_EDITS, is_short},
     schedule_edits::{self, ScheduleEdit},
     state::{State, rfc3339},
 };
@@ -60,17 +60,17 @@ impl<'a> RequestHandler<'a> {
     }
 
     fn group(&self, id: &GroupId) -> Result<&Group, RequestError> {
-        let group = self.state.book.rules().group(id);
+        let group = self.state.rules.in_force().group(id);
         group.ok_or_else(|| RequestError::UnknownGroup(id.clone()))
     }
 
     fn list_schedules(&self, group: Option<&GroupId>) -> Answer {
-        let rules = self.state.book.rules();
+        let rules = self.state.rules.in_force();
         let groups = match group {
             Some(id) => vec![self.group(id)?],
             None => rules.groups.iter().collect(),
         };
-        let edits = self.state.book.edits();
+        let edits = self.state.rules.edits();
         let show = |group: &&Group| {
             let schedules: Vec<Value> = group
                 .schedules
@@ -101,9 +101,9 @@ impl<'a> RequestHandler<'a> {
             let message = format!("the definition is longer than {LONGEST_DEFINITION} bytes");
             return Err(RequestError::Invalid(message));
         }
-        let schedule = schedule_edits::parse(self.state.book.settings(), &definition)
+        let schedule = schedule_edits::parse(self.state.rules.settings(), &definition)
             .map_err(|problems| RequestError::Invalid(schedule_edits::one_line(&problems)))?;
-        if self.state.book.other_edits(group, &schedule.id) >= MOST_EDITS {
+        if self.state.rules.other_edits(group, &schedule.id) >= MOST_EDITS {
             return Err(RequestError::TooMany {
                 group: group.clone(),
                 most: MOST_EDITS,
@@ -122,7 +122,7 @@ impl<'a> RequestHandler<'a> {
 
     fn enable_schedule(&mut self, group: &GroupId, schedule: &ScheduleId, enabled: bool) -> Answer {
         self.existing(group, schedule)?;
-        let edits = self.state.book.edits().get(group);
+        let edits = self.state.rules.edits().get(group);
         let set = match edits.and_then(|edits| edits.get(schedule)) {
             Some(ScheduleEdit::Set(definition)) => Some(definition.clone()),
             _ => None,
@@ -133,7 +133,7 @@ impl<'a> RequestHandler<'a> {
             }
             Some(ScheduleEdit::Set(definition))
         } else {
-            let settings = self.state.book.settings().group(group);
+            let settings = self.state.rules.settings().group(group);
             let known = settings.and_then(|group| group.schedules.iter().find(|known| known.id == *schedule));
             let same = known.is_some_and(|known| known.enabled == enabled);
             (!same).then_some(ScheduleEdit::Enabled(enabled))
@@ -146,7 +146,7 @@ impl<'a> RequestHandler<'a> {
         if let Some(group) = group {
             self.group(group)?;
         }
-        let before = self.state.book.reset(group, &self.state.relays);
+        let before = self.state.rules.reset(group, &self.state.relays);
         self.persist_edits();
         if let Some(before) = before {
             let group = group.map(ToString::to_string);
@@ -165,7 +165,7 @@ impl<'a> RequestHandler<'a> {
             Some(ScheduleEdit::Enabled(false)) => "disabled",
             None => "as in the settings again",
         };
-        let before = self.state.book.edit(group, schedule, edit, &self.state.relays);
+        let before = self.state.rules.edit(group, schedule, edit, &self.state.relays);
         self.persist_edits();
         if let Some(before) = before {
             info!(%group, %schedule, "schedule {what}, by a request");
@@ -174,7 +174,7 @@ impl<'a> RequestHandler<'a> {
     }
 
     fn persist_edits(&mut self) {
-        let edits = self.state.book.edits().clone();
+        let edits = self.state.rules.edits().clone();
         self.state.persist(PersistedChange::Edits(edits));
     }
 
@@ -190,17 +190,17 @@ impl<'a> RequestHandler<'a> {
     }
 
     fn in_settings(&self, group: &GroupId, schedule: &ScheduleId) -> bool {
-        let settings = self.state.book.settings().group(group);
+        let settings = self.state.rules.settings().group(group);
         settings.is_some_and(|group| group.schedules.iter().any(|known| known.id == *schedule))
     }
 
     // ---- overrides and vacation
 
     fn list_overrides(&self) -> Value {
-        let rules = self.state.book.rules();
+        let rules = self.state.rules.in_force();
         let zone = &rules.location.zone;
         let show = |path: &OutletPath, found: Override| {
-            let group = self.state.book.group_of(path)?;
+            let group = self.state.rules.group_of(path)?;
             let until = found.end(group, &rules.location, self.now);
             Some(json!({
                 "outlet": path,
@@ -218,7 +218,7 @@ impl<'a> RequestHandler<'a> {
     }
 
     fn clear_overrides(&mut self, target: Option<Target>) -> Answer {
-        let rules = self.state.book.rules().clone();
+        let rules = self.state.rules.in_force().clone();
         let members = || rules.groups.iter().flat_map(|group| &group.outlets).cloned();
         let paths: Vec<OutletPath> = match target {
             None => members().collect(),

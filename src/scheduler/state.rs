@@ -23,6 +23,7 @@ use super::{
     commands::{Before, CommandId, DiskWait, PendingCommands},
     completion::Completion,
     deadlines::{Deadlines, Subject},
+    effective_rules::EffectiveRules,
     fail_safe::{Bounds, SentEnd},
     groups::{GroupState, Members, Site},
     last_change::ChangeCause,
@@ -30,7 +31,6 @@ use super::{
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
-    rule_book::RuleBook,
     sensors::{Arrival, SensorChange, Sensors, on_topic, topic_of},
     status::{self, StatusPublisher},
     timers::{Timer, TimerKind},
@@ -56,7 +56,7 @@ const MISMATCHES_SHOWN: usize = 3;
 #[derive(Debug)]
 pub struct State {
     /// The rules in force.
-    pub book: RuleBook,
+    pub rules: EffectiveRules,
     /// Which relay a name stands for.
     pub relays: Relays,
     /// The last reports of devices whose hardware has another id.
@@ -103,8 +103,8 @@ impl State {
     ) -> Self {
         let relays = Relays::new(configured, persisted.devices.clone());
         let persisted = persisted.upgraded(&settings, &relays);
-        let book = RuleBook::new(settings, persisted.schedule_changes, &relays);
-        let rules = book.rules().clone();
+        let effective = EffectiveRules::new(settings, persisted.schedule_changes, &relays);
+        let rules = effective.in_force().clone();
         let mut groups_persisted = persisted.groups;
         let groups = rules.groups.iter().map(|group| {
             let persisted = groups_persisted.remove(&group.id).unwrap_or_default();
@@ -136,7 +136,7 @@ impl State {
             mismatches: Vec::new(),
             refused: BTreeMap::new(),
             relays,
-            book,
+            rules: effective,
         };
         let devices: Vec<DeviceId> = state.relays.configured().cloned().collect();
         for device in devices {
@@ -148,7 +148,7 @@ impl State {
     /// Gives the outlets of a device their names: its own, and those that groups have for it before it was reached.
     /// A relay that had another name before keeps everything; only its name changes.
     pub fn name_outlets(&mut self, device: &DeviceId) {
-        let rules = self.book.rules().clone();
+        let rules = self.rules.in_force().clone();
         let members = rules.groups.iter().flat_map(|group| &group.outlets);
         let members = members.filter(|path| path.device == *device);
         let mut paths: BTreeSet<OutletPath> = self.relays.outlets(device).into_iter().collect();
@@ -198,7 +198,7 @@ impl State {
             if self.names.get(&before) == Some(relay) || !self.names.contains_key(&before) {
                 self.status.forget(&before, &mut self.effects);
             }
-            if let Some(group) = self.book.group_of(path).map(|group| group.id.clone())
+            if let Some(group) = self.rules.group_of(path).map(|group| group.id.clone())
                 && let Some(state) = self.groups.get_mut(&group)
             {
                 state.rename(&before, path);
@@ -217,7 +217,7 @@ impl State {
         let paths: Vec<OutletPath> = self
             .names
             .keys()
-            .filter(|path| path.device == *device && self.book.scheduled(path).is_some())
+            .filter(|path| path.device == *device && self.rules.scheduled(path).is_some())
             .cloned()
             .collect();
         for path in paths {
@@ -243,7 +243,7 @@ impl State {
 
     /// Reports members of groups that do not exist: once each.
     pub fn report_missing(&mut self) {
-        let missing = self.book.missing();
+        let missing = self.rules.missing();
         if *missing == self.missing {
             return;
         }
@@ -273,12 +273,12 @@ impl State {
 
     /// The time zone of the schedules.
     pub fn zone(&self) -> TimeZone {
-        self.book.rules().location.zone.clone()
+        self.rules.in_force().location.zone.clone()
     }
 
     /// The plan of a member of a group.
     pub fn plan_of(&self, path: &OutletPath) -> Option<&OutletPlan> {
-        let group = self.book.group_of(path)?;
+        let group = self.rules.group_of(path)?;
         self.groups.get(&group.id)?.member(path)
     }
 
@@ -305,7 +305,7 @@ impl State {
 
     /// What its limits and its timer say about the run of an outlet.
     pub fn bounds<'a>(&'a self, rules: &'a Rules, outlet: &'a OutletState, now: Now) -> Bounds<'a> {
-        let group = self.book.group_of(&outlet.path);
+        let group = self.rules.group_of(&outlet.path);
         let plan = self.plan_of(&outlet.path);
         Bounds {
             outlet,
@@ -323,12 +323,12 @@ impl State {
     /// # Errors
     /// The limit that refuses it.
     pub fn allow(&self, path: &OutletPath, power: Power, now: Now) -> Result<(), Refusal> {
-        let (Power::On, Some(group), Some(outlet)) = (power, self.book.group_of(path), self.outlet(path))
+        let (Power::On, Some(group), Some(outlet)) = (power, self.rules.group_of(path), self.outlet(path))
         else {
             return Ok(());
         };
         let limits = self.plan_of(path).map_or(group.limits, |plan| plan.limits);
-        let zone = &self.book.rules().location.zone;
+        let zone = &self.rules.in_force().location.zone;
         outlet.run_time.allow_on(&limits, now, zone)?;
         if group.energy.is_empty() {
             return Ok(());
@@ -397,7 +397,7 @@ impl State {
 
     /// The other members of an interlocked group; none of a group that is not.
     pub fn rivals<'a>(&'a self, path: &'a OutletPath) -> impl Iterator<Item = &'a OutletPath> {
-        let group = self.book.group_of(path);
+        let group = self.rules.group_of(path);
         let interlocked = group.filter(|group| group.interlock == Interlock::OneOn);
         let members = interlocked.into_iter().flat_map(|group| &group.outlets);
         members.filter(move |other| *other != path)
@@ -422,7 +422,7 @@ impl State {
     pub fn mark(&mut self, path: &OutletPath) {
         if let Some(relay) = self.names.get(path).cloned() {
             self.mark_outlet(path, &relay);
-        } else if let Some(group) = self.book.group_of(path) {
+        } else if let Some(group) = self.rules.group_of(path) {
             let subject = Subject::Group(group.id.clone());
             self.dirty.insert(subject);
         }
@@ -433,7 +433,7 @@ impl State {
     pub fn mark_for_result(&mut self, path: &OutletPath, power: Option<Power>, now: Now) {
         let is_alone = |group: &&Group| group.interlock != Interlock::OneOn && group.energy.is_empty();
         let to = self.outlet(path).and_then(OutletState::commanded_to);
-        match self.book.group_of(path).filter(is_alone) {
+        match self.rules.group_of(path).filter(is_alone) {
             Some(group) if to.is_some() && to == power => {
                 let subject = Subject::Group(group.id.clone());
                 self.deadlines.set_latest(subject, now.steady.after(FOR_RESULT));
@@ -443,7 +443,7 @@ impl State {
     }
 
     fn mark_outlet(&mut self, path: &OutletPath, relay: &RelayId) {
-        let subject = match self.book.group_of(path) {
+        let subject = match self.rules.group_of(path) {
             Some(group) => Subject::Group(group.id.clone()),
             None => Subject::Outlet(relay.clone()),
         };
@@ -458,9 +458,9 @@ impl State {
     /// Takes what was published on a topic. What values decide, they decide at once; the words that show them wait, so
     /// that a sensor which publishes without a pause does not have everything published again.
     pub fn on_sensor(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: Now) {
-        let rules = self.book.rules().clone();
+        let rules = self.rules.in_force().clone();
         let sensors: Vec<SensorId> = on_topic(&rules, topic).map(|spec| spec.id.clone()).collect();
-        let asking = self.book.asking(&sensors);
+        let asking = self.rules.asking(&sensors);
         let groups = asking
             .iter()
             .filter_map(|position| Some((*position, rules.groups.get(*position)?)));
@@ -468,7 +468,7 @@ impl State {
             .map(|(position, group)| (position, group, self.is_settled(&rules, group, &sensors, now)))
             .collect();
         let received = self.sensors.read(&rules, topic, payload, arrival, now.steady);
-        let changed = self.book.asking(&received.changed);
+        let changed = self.rules.asking(&received.changed);
         for (position, group, before) in settled {
             if changed.contains(&position) {
                 let settled = before && self.is_settled(&rules, group, &sensors, now);
@@ -505,11 +505,11 @@ impl State {
 
     /// Everything is looked at: the wall clock was set, or the rules are others.
     pub fn mark_all(&mut self) {
-        let groups = self.book.rules().groups.iter();
+        let groups = self.rules.in_force().groups.iter();
         self.dirty
             .extend(groups.map(|group| Subject::Group(group.id.clone())));
         self.dirty.insert(Subject::Sensors);
-        let grouped = |outlet: &OutletState| self.book.group_of(&outlet.path).is_some();
+        let grouped = |outlet: &OutletState| self.rules.group_of(&outlet.path).is_some();
         let alone = self
             .outlets
             .iter()
@@ -559,7 +559,7 @@ impl State {
     /// One log line and one event.
     pub fn event(&mut self, kind: EventKind, outlet: Option<&OutletPath>, message: String, now: Now) {
         let group = outlet
-            .and_then(|path| self.book.group_of(path))
+            .and_then(|path| self.rules.group_of(path))
             .map(|group| group.id.clone());
         self.event_of(kind, outlet, group, message, now);
     }
@@ -579,7 +579,7 @@ impl State {
 
     /// One event without a log line: that is [`State::log_mismatches`].
     pub fn report_mismatch(&mut self, path: &OutletPath, message: String, now: Now) {
-        let group = self.book.group_of(path).map(|group| group.id.clone());
+        let group = self.rules.group_of(path).map(|group| group.id.clone());
         self.mismatches.push(message.clone());
         self.publish_event(EventKind::StateMismatch, Some(path), group, message, now);
     }
@@ -621,7 +621,7 @@ impl State {
     pub fn show(&self, at: Option<Timestamp>) -> String {
         at.map_or_else(
             || "AUTO".to_owned(),
-            |at| rfc3339(at, &self.book.rules().location.zone),
+            |at| rfc3339(at, &self.rules.in_force().location.zone),
         )
     }
 }
@@ -648,7 +648,7 @@ impl State {
         let Some(relay) = self.relay(path).cloned() else {
             return;
         };
-        let rules = self.book.rules().clone();
+        let rules = self.rules.in_force().clone();
         let run = match (power, self.outlets.get(&relay)) {
             (Power::On, Some(outlet)) => self.bounds(&rules, outlet, now).run_limit(),
             _ => RunLimit::default(),
@@ -662,7 +662,7 @@ impl State {
             Purpose::Command(command) => command.number(),
             Purpose::Reconcile(_) => id.number(),
         };
-        let scheduled = self.book.scheduled(path).is_some();
+        let scheduled = self.rules.scheduled(path).is_some();
         if let Some(outlet) = self.outlets.get_mut(&relay) {
             let timer = outlet
                 .timer
@@ -698,7 +698,7 @@ impl State {
         let Some(relay) = self.relay(path).cloned() else {
             return;
         };
-        let rules = self.book.rules().clone();
+        let rules = self.rules.in_force().clone();
         let run = self
             .outlets
             .get(&relay)
@@ -787,8 +787,8 @@ impl State {
         if let Some(outlet) = self.outlet_mut(path) {
             outlet.timer = None;
         }
-        let rules = self.book.rules().clone();
-        let Some(group) = self.book.scheduled(path) else {
+        let rules = self.rules.in_force().clone();
+        let Some(group) = self.rules.scheduled(path) else {
             return;
         };
         if timer.kind == TimerKind::Timed || timer.seconds == 0 {
@@ -851,8 +851,8 @@ impl State {
 
     /// Whether the schedules leave an outlet as it is, whatever overrides them now.
     fn plan_keeps(&self, path: &OutletPath, now: Now) -> bool {
-        let rules = self.book.rules().clone();
-        let Some(group) = self.book.group_of(path) else {
+        let rules = self.rules.in_force().clone();
+        let Some(group) = self.rules.group_of(path) else {
             return true;
         };
         let Some(state) = self.groups.get(&group.id) else {
@@ -866,7 +866,7 @@ impl State {
     pub fn report_overrides_ended(&mut self, ended: &[OutletPath], how: &str, now: Now) {
         let mut by_group: BTreeMap<Option<GroupId>, Vec<&OutletPath>> = BTreeMap::new();
         for path in ended {
-            let group = self.book.group_of(path).map(|group| group.id.clone());
+            let group = self.rules.group_of(path).map(|group| group.id.clone());
             by_group.entry(group).or_default().push(path);
         }
         for (group, paths) in by_group {
@@ -899,7 +899,7 @@ impl State {
     pub fn report_sensor(&mut self, change: &SensorChange, now: Now) {
         let (kind, message) = match change {
             SensorChange::Stale(id) => {
-                let topic = topic_of(self.book.rules(), id);
+                let topic = topic_of(self.rules.in_force(), id);
                 (
                     EventKind::SensorStale,
                     format!("sensor {id} is stale: no value on {topic} that counts"),
@@ -924,14 +924,14 @@ impl State {
         if plan.is_none() && !outlet.concerns_us() && outlet.changed.is_none() {
             return None;
         }
-        let next = self.book.group_of(path).and_then(|group| {
+        let next = self.rules.group_of(path).and_then(|group| {
             let outlook = self.groups.get(&group.id)?.outlook()?;
             outlook.members.get(path).copied()
         });
         let mut status = status::of_outlet(outlet, plan, next, now, self.status.last_of(path));
         if let Some(timer) = &outlet.timer {
             let allowed = self.allow(path, timer.to, now);
-            let scheduled = self.book.scheduled(path).is_some();
+            let scheduled = self.rules.scheduled(path).is_some();
             status::add_timer(&mut status, timer, scheduled, allowed, &self.zone(), now);
         }
         Some(status)

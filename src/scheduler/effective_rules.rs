@@ -20,7 +20,7 @@ use super::{
 
 /// The rules in force and what they are made of.
 #[derive(Debug)]
-pub struct RuleBook {
+pub struct EffectiveRules {
     settings: Arc<Rules>,
     edits: ScheduleEdits,
     rules: Arc<Rules>,
@@ -39,11 +39,11 @@ pub(super) const MOST_EDITS: usize = 100;
 /// The longest definition of a schedule, in bytes.
 pub(super) const LONGEST_DEFINITION: usize = 4096;
 
-impl RuleBook {
+impl EffectiveRules {
     /// The rules of the settings, with changes of an earlier run as far as they still fit.
     pub fn new(settings: Arc<Rules>, edits: ScheduleEdits, relays: &Relays) -> Self {
         let edits = schedule_edits::fitting(&settings, edits);
-        let mut book = Self {
+        let mut effective = Self {
             rules: settings.clone(),
             settings,
             edits,
@@ -52,12 +52,12 @@ impl RuleBook {
             asking: BTreeMap::new(),
             missing: BTreeMap::new(),
         };
-        book.apply(relays);
-        book
+        effective.apply(relays);
+        effective
     }
 
     /// The rules in force.
-    pub fn rules(&self) -> &Arc<Rules> {
+    pub fn in_force(&self) -> &Arc<Rules> {
         &self.rules
     }
 
