@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     rules::{OFF, ON, morning, world},
-    world::{Dial, World},
+    world::{DeviceCountdown, World},
 };
 use crate::domain::{
     command::{Action, Target},
@@ -298,7 +298,7 @@ async fn rule_08_a_half_failed_switch_is_not_taken_for_a_button() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_on_ends_for_outlets_in_groups_and_in_none() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world.add("lamp", Dial::Idle);
+    world.add("lamp", DeviceCountdown::Idle);
     world.pass("6s").await;
     let on = Action::OnFor(Duration::from_mins(5));
     for target in ["lamp", "mats/1"] {
@@ -308,7 +308,7 @@ async fn rule_12_timed_on_ends_for_outlets_in_groups_and_in_none() {
         assert!(world.standing(target).timer_until.is_some());
     }
     assert!(
-        matches!(world.relay("lamp").dial, Dial::Until(_)),
+        matches!(world.relay("lamp").countdown, DeviceCountdown::Until(_)),
         "the plug counts too"
     );
     world.pass("4m 50s").await;
@@ -338,14 +338,18 @@ async fn rule_12_timed_on_survives_a_restart_and_an_outage() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_later_command_or_the_button_replaces_a_timer() {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world.add("lamp", Dial::Idle);
+    world.add("lamp", DeviceCountdown::Idle);
     world.pass("6s").await;
     let on = Action::OnFor(Duration::from_mins(5));
     world.command("lamp", on, None).await;
     world.pass("1m").await;
     world.set("lamp", ON).await;
     world.pass("1s").await;
-    assert_eq!(world.relay("lamp").dial, Dial::Idle, "nothing counts any more");
+    assert_eq!(
+        world.relay("lamp").countdown,
+        DeviceCountdown::Idle,
+        "nothing counts any more"
+    );
     world.pass("10m").await;
     assert_eq!(world.power("lamp"), ON);
     world.command("lamp", on, None).await;
@@ -387,7 +391,7 @@ async fn rule_12_in_a_scheduled_group_timed_on_is_an_override() {
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_whole_strip_is_commanded_outlet_by_outlet() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.add("mats/3", Dial::None);
+    world.add("mats/3", DeviceCountdown::Unsupported);
     world.pass("6s").await;
     let command = world.set("mats", ON).await;
     world.pass("1s").await;
@@ -564,7 +568,7 @@ async fn an_outlet_that_a_device_may_have_is_left_to_the_device() {
 #[tokio::test(start_paused = true)]
 async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
     let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.add("lamp", Dial::Idle);
+    world.add("lamp", DeviceCountdown::Idle);
     let command = world.command("lamp", TOGGLE, None).await;
     world.pass("1s").await;
     assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     rules::{OFF, ON, morning, rules, world},
-    world::{Dial, World},
+    world::{DeviceCountdown, World},
 };
 use crate::domain::{
     command::Action, command_error::ErrorCode, device_command::Switch, report::EventKind,
@@ -37,8 +37,8 @@ fn heater() -> Group {
 }
 
 fn counts_for(world: &mut World, path: &str) -> Duration {
-    match world.relay(path).dial {
-        Dial::Until(end) => end.duration_since(Instant::now()),
+    match world.relay(path).countdown {
+        DeviceCountdown::Until(end) => end.duration_since(Instant::now()),
         other => panic!("{other:?}"),
     }
 }
@@ -66,7 +66,7 @@ async fn a_command_costs_one_look_at_its_group_and_no_message() {
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.relay("heater").dial = Dial::None;
+    world.relay("heater").countdown = DeviceCountdown::Unsupported;
     world.press("heater");
     world.until("2024-06-21T14:59:58").await;
     assert_eq!(world.power("heater"), ON);
@@ -80,7 +80,7 @@ async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_restart_two_hours_into_six_leaves_four() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.relay("heater").dial = Dial::None;
+    world.relay("heater").countdown = DeviceCountdown::Unsupported;
     world.set("heater", ON).await;
     world.until("2024-06-21T11:00:00").await;
     world.restart(Duration::from_mins(1)).await;
@@ -157,7 +157,7 @@ async fn rule_11_a_countdown_is_armed_with_the_limit_cleared_with_off() {
     assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Armed));
     world.set("heater", OFF).await;
     world.pass("1s").await;
-    assert_eq!(world.relay("heater").dial, Dial::Idle);
+    assert_eq!(world.relay("heater").countdown, DeviceCountdown::Idle);
     assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Idle));
 }
 
@@ -171,7 +171,7 @@ async fn rule_11_a_plug_that_went_on_by_its_button_is_armed() {
     // Off by its button: nothing may switch it off at some other time.
     world.press("heater");
     world.pass("6s").await;
-    assert_eq!(world.relay("heater").dial, Dial::Idle);
+    assert_eq!(world.relay("heater").countdown, DeviceCountdown::Idle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,11 +203,11 @@ async fn rule_11_a_countdown_of_an_earlier_run_of_the_bridge_is_ours() {
 #[tokio::test(start_paused = true)]
 async fn rule_11_an_external_countdown_is_kept_and_reported() {
     let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    let foreign = Dial::Until(Instant::now() + Duration::from_hours(1));
-    world.relay("heater").dial = foreign;
+    let foreign = DeviceCountdown::Until(Instant::now() + Duration::from_hours(1));
+    world.relay("heater").countdown = foreign;
     world.set("heater", ON).await;
     world.pass("1m").await;
-    assert_eq!(world.relay("heater").dial, foreign);
+    assert_eq!(world.relay("heater").countdown, foreign);
     assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::External));
 }
 
@@ -261,7 +261,7 @@ async fn rule_02_run_time_is_real_time_when_the_clock_is_set() {
             let mut two = heater();
             two.outlets.push("mats/1".parse().unwrap());
             let mut world = world(two, "2024-06-21T09:00:00").await;
-            world.relay("heater").dial = Dial::None;
+            world.relay("heater").countdown = DeviceCountdown::Unsupported;
             world.set("heater", ON).await;
             world.pass("2h 13s 370ms").await;
             if report_first {
@@ -287,7 +287,7 @@ async fn rule_06_a_limit_goes_before_a_command_that_is_in_flight() {
     let mut group = heater();
     group.limits = limits("10m", "5m");
     let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.relay("heater").dial = Dial::None;
+    world.relay("heater").countdown = DeviceCountdown::Unsupported;
     world.set("heater", ON).await;
     world.pass("9m 55s").await;
     world.relay("heater").online = false;
@@ -399,7 +399,7 @@ async fn rule_02_what_ran_while_the_machine_slept_counts() {
     let mut group = heater();
     group.limits = limits("10m", "5m");
     let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.relay("heater").dial = Dial::None;
+    world.relay("heater").countdown = DeviceCountdown::Unsupported;
     world.set("heater", ON).await;
     world.pass("5m").await;
     // The wall clock went on, and so did the plug. It went on when it did: there is nothing new to report.

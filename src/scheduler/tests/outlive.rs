@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     rules::{OFF, ON, rules},
-    world::{Device, Dial, OnTime, World},
+    world::{Device, DeviceCountdown, OnTime, World},
 };
 use crate::{
     domain::{
@@ -387,7 +387,7 @@ async fn a_timer_that_ended_in_a_suspend_ends_at_once_after() {
         for rules in [timed(), without_schedules(), no_groups()] {
             let mut world = site(rules).await;
             // Its own countdown stands still as well in this world.
-            world.relay("heater").dial = Dial::None;
+            world.relay("heater").countdown = DeviceCountdown::Unsupported;
             world.pass("6s").await;
             let target = world.name_of(place.0, place.1).to_string();
             world
@@ -628,7 +628,7 @@ async fn a_timer_that_ends_while_away_is_off_on_return_with_keep() {
                 group.schedules.clear();
             }
             let mut world = site(rules(group)).await;
-            world.relay("heater").dial = Dial::None;
+            world.relay("heater").countdown = DeviceCountdown::Unsupported;
             world.pass("6s").await;
             let path = world.name_of(place.0, place.1);
             world
@@ -787,8 +787,8 @@ async fn limits_of_one_of_two_exchanged_devices_never_bind_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_under_way_brings_no_limit_that_is_gone() {
-    // The limit goes while the order that has to arm the countdown is on its way to the device.
+async fn a_command_under_way_brings_no_limit_that_is_gone() {
+    // The limit goes while the command that has to arm the countdown is on its way to the device.
     for by_restart in [false, true] {
         let limits = Limits {
             max_on: "20s".parse().unwrap(),
@@ -1021,8 +1021,8 @@ async fn a_waiting_on_is_armed_for_the_whole_limit() {
     set_link(&mut world, HEATER, true);
     world.pass("500ms").await;
     assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
-    match world.relay("heater").dial {
-        Dial::Until(end) => {
+    match world.relay("heater").countdown {
+        DeviceCountdown::Until(end) => {
             let left = end.duration_since(Instant::now());
             assert!(left > Duration::from_secs(7), "{left:?}");
         }
@@ -1134,7 +1134,7 @@ async fn an_on_time_that_lies_does_not_extend_max_on() {
         for lie in ["stuck", "restarts", "wraps"] {
             for restart in [false, true] {
                 let mut world = site(rules(pair(limits))).await;
-                world.relay("heater").dial = Dial::None;
+                world.relay("heater").countdown = DeviceCountdown::Unsupported;
                 world.pass("6s").await;
                 let path = world.name_of(place.0, place.1).to_string();
                 world.relay(&path).shown = match lie {

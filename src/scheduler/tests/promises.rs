@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::model::{Kind, Log, Note, Sent};
 use super::{
     rules::{OFF, ON, rules},
-    world::{Device, Dial, OnTime, Place, World},
+    world::{Device, DeviceCountdown, OnTime, Place, World},
 };
 use crate::domain::{command::Action, command_error::ErrorCode, device_command::Switch, scheduling::Request};
 use planner::{
@@ -543,8 +543,8 @@ impl Run {
     fn app_countdown(&mut self, relay: usize, seconds: u64) {
         let path = self.world.name_of(RELAYS[relay].0, RELAYS[relay].1);
         let relay_mut = self.world.relays.get_mut(&path).unwrap();
-        if relay_mut.on_since.is_some() && relay_mut.dial != Dial::None {
-            relay_mut.dial = Dial::Until(Instant::now() + Duration::from_secs(seconds));
+        if relay_mut.on_since.is_some() && relay_mut.countdown != DeviceCountdown::Unsupported {
+            relay_mut.countdown = DeviceCountdown::Until(Instant::now() + Duration::from_secs(seconds));
             self.note(Note::AppCountdown(relay));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     rules::{OFF, ON, morning, rules, world},
-    world::{Dial, World, hardware},
+    world::{DeviceCountdown, World, hardware},
 };
 use crate::domain::{command::Action, report::EventKind, scheduling::Request};
 use planner::{
@@ -18,7 +18,7 @@ const NOON: &str = "2024-06-21T12:00:00";
 #[tokio::test(start_paused = true)]
 async fn a_timer_stays_with_a_relay_whose_device_is_gone() {
     let mut world = world(morning(), NOON).await;
-    world.add("lamp", Dial::None);
+    world.add("lamp", DeviceCountdown::Unsupported);
     world.pass("6s").await;
     let command = world
         .command("lamp", Action::OnFor(Duration::from_mins(10)), None)

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     rules::{OFF, ON, morning, world},
-    world::{Dial, World},
+    world::{DeviceCountdown, World},
 };
 use crate::domain::{
     command::Action, command_error::ErrorCode, device_command::Switch, report::EventKind,
@@ -35,8 +35,8 @@ fn off_for(length: &str) -> (Action, Option<Lifetime>) {
 
 /// The seconds that a plug still counts.
 fn counts(world: &mut World, path: &str) -> u64 {
-    match world.relay(path).dial {
-        Dial::Until(end) => end.duration_since(Instant::now()).as_secs(),
+    match world.relay(path).countdown {
+        DeviceCountdown::Until(end) => end.duration_since(Instant::now()).as_secs(),
         other => panic!("{other:?}"),
     }
 }
@@ -50,7 +50,7 @@ async fn done(world: &mut World, target: &str, change: Action) {
 /// A lamp in no group, on, and known to be.
 async fn lamp() -> World {
     let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world.add("lamp", Dial::Idle);
+    world.add("lamp", DeviceCountdown::Idle);
     world.pass("6s").await;
     world.set("lamp", ON).await;
     world.pass("1s").await;
@@ -108,7 +108,7 @@ async fn rule_12_zero_cancels_a_countdown_and_a_command_replaces_it() {
     done(&mut world, "lamp", Action::CountDown(minutes(20))).await;
     assert!(counts(&mut world, "lamp").abs_diff(1200) <= 3);
     done(&mut world, "lamp", Action::CancelCountdown).await;
-    assert_eq!(world.relay("lamp").dial, Dial::Idle);
+    assert_eq!(world.relay("lamp").countdown, DeviceCountdown::Idle);
     assert!(world.kept().timers.is_empty());
     world.pass("30m").await;
     assert_eq!(world.power("lamp"), ON);
@@ -116,7 +116,11 @@ async fn rule_12_zero_cancels_a_countdown_and_a_command_replaces_it() {
 
     done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
     done(&mut world, "lamp", Action::Switch(Switch::To(ON))).await;
-    assert_eq!(world.relay("lamp").dial, Dial::Idle, "plain ON is without an end");
+    assert_eq!(
+        world.relay("lamp").countdown,
+        DeviceCountdown::Idle,
+        "plain ON is without an end"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,7 +235,7 @@ async fn rule_12_a_countdown_that_ended_unseen_is_an_override() {
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_by_command() {
     let mut world = lamp().await;
-    world.relay("lamp").dial = Dial::Until(Instant::now() + minutes(30));
+    world.relay("lamp").countdown = DeviceCountdown::Until(Instant::now() + minutes(30));
     world.pass("6s").await;
     let standing = world.standing("lamp");
     assert_eq!((standing.device_timer_to, standing.countdown), (Some(OFF), 0));
@@ -240,7 +244,7 @@ async fn rule_11_a_countdown_of_the_app_is_shown_and_ends_by_command() {
     done(&mut world, "lamp", Action::CountDown(minutes(10))).await;
     assert!(counts(&mut world, "lamp").abs_diff(1800) <= 10);
     done(&mut world, "lamp", Action::CancelCountdown).await;
-    assert_eq!(world.relay("lamp").dial, Dial::Idle);
+    assert_eq!(world.relay("lamp").countdown, DeviceCountdown::Idle);
     world.pass("6s").await;
     assert_eq!(world.standing("lamp").device_timer_until, None);
     assert!(world.kept().timers.is_empty());
@@ -377,7 +381,7 @@ async fn rule_13_each_outlet_shows_its_last_change_and_the_cause() {
     let mut limited = manual();
     limited.limits.max_on = "30m".parse().unwrap();
     let mut world = world(limited, "2024-06-21T09:00:00").await;
-    world.add("lamp", Dial::Idle);
+    world.add("lamp", DeviceCountdown::Idle);
     world.pass("6s").await;
     let shown = |world: &World, path: &str| {
         let standing = world.standing(path);

@@ -63,8 +63,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Whether a device counts down by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dial {
-    None,
+pub(super) enum DeviceCountdown {
+    Unsupported,
     Idle,
     Until(Instant),
 }
@@ -115,7 +115,7 @@ enum LastReport {
 /// What switched a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SwitchedBy {
-    /// An order of the bridge.
+    /// A command of the bridge.
     Bridge,
     /// The countdown that the bridge armed.
     OurCountdown,
@@ -207,9 +207,9 @@ pub(super) enum OnTime {
 pub(super) struct Relay {
     pub(super) on_since: Option<Instant>,
     pub(super) online: bool,
-    pub(super) dial: Dial,
+    pub(super) countdown: DeviceCountdown,
     /// The countdown that the worker armed; another one is external.
-    armed_dial: Option<Dial>,
+    armed_countdown: Option<DeviceCountdown>,
     /// When it must be off, as the scheduler sent it.
     off_by: Option<Steady>,
     /// Where it is, whatever it is called.
@@ -227,22 +227,22 @@ pub(super) struct Relay {
     last_report: LastReport,
     /// Since when the bridge can reach it, if it can.
     able_since: Option<Instant>,
-    /// Whether an order of the bridge switched it on.
-    ordered: bool,
+    /// Whether a command of the bridge switched it on.
+    switched_on_by_bridge: bool,
     /// The run, by its start, that the bridge knew long enough to arm the countdown.
     armed: Option<Instant>,
 }
 
 impl Relay {
-    fn new(path: &OutletPath, dial: Dial) -> Self {
+    fn new(path: &OutletPath, countdown: DeviceCountdown) -> Self {
         let position = path.outlet.as_ref().and_then(|key| key.as_str().parse().ok());
         Self {
             place: (hardware(path.device.as_str()), position.unwrap_or(1)),
             shown: None,
             on_since: None,
             online: true,
-            dial,
-            armed_dial: None,
+            countdown,
+            armed_countdown: None,
             off_by: None,
             changed_by: ChangedBy::Unknown,
             latency: Duration::from_millis(50),
@@ -251,7 +251,7 @@ impl Relay {
             gauge: None,
             last_report: LastReport::Nothing,
             able_since: Some(Instant::now()),
-            ordered: false,
+            switched_on_by_bridge: false,
             armed: None,
         }
     }
@@ -279,7 +279,7 @@ impl Relay {
         let slack = Duration::from_millis(2100);
         let started = self.on_since?;
         let due = started + max_on;
-        if self.dial != Dial::None && self.armed == Some(started) {
+        if self.countdown != DeviceCountdown::Unsupported && self.armed == Some(started) {
             return Some(due + slack);
         }
         let back = self.able_since? + Self::NOTICED;
@@ -303,50 +303,50 @@ impl Relay {
 
     /// The worker makes the countdown of the device follow.
     fn arm(&mut self, clock: &Clock) {
-        let ours = self.dial == Dial::Idle || self.armed_dial == Some(self.dial);
-        if self.dial == Dial::None || !ours {
+        let ours = self.countdown == DeviceCountdown::Idle || self.armed_countdown == Some(self.countdown);
+        if self.countdown == DeviceCountdown::Unsupported || !ours {
             return;
         }
         let wanted = self.off_by.filter(|_| self.on_since.is_some());
-        self.dial = match wanted {
-            None => Dial::Idle,
+        self.countdown = match wanted {
+            None => DeviceCountdown::Idle,
             Some(end) => {
                 let left = clock.steady().until(end);
                 let whole = Duration::from_secs(left.as_millis().div_ceil(1000).clamp(1, 86_400) as u64);
-                match self.dial {
+                match self.countdown {
                     // Close enough.
-                    Dial::Until(armed)
+                    DeviceCountdown::Until(armed)
                         if (Instant::now() + whole)
                             .max(armed)
                             .duration_since((Instant::now() + whole).min(armed))
                             <= Duration::from_secs(2) =>
                     {
-                        self.dial
+                        self.countdown
                     }
-                    _ => Dial::Until(Instant::now() + whole),
+                    _ => DeviceCountdown::Until(Instant::now() + whole),
                 }
             }
         };
-        self.armed_dial = Some(self.dial).filter(|dial| *dial != Dial::Idle);
+        self.armed_countdown = Some(self.countdown).filter(|countdown| *countdown != DeviceCountdown::Idle);
     }
 
     /// Its clock is fast: the countdown that the worker armed ends then.
     pub(super) fn runs_fast(&mut self, end: Instant) {
-        self.dial = Dial::Until(end);
-        self.armed_dial = Some(self.dial);
+        self.countdown = DeviceCountdown::Until(end);
+        self.armed_countdown = Some(self.countdown);
     }
 
     /// Its countdown ends. Returns the change of the relay, if it was on.
     fn end_countdown(&mut self, at: Steady) -> Option<Flip> {
-        let ours = self.armed_dial == Some(self.dial);
+        let ours = self.armed_countdown == Some(self.countdown);
         let flip = self.on_since.map(|_| Flip {
             at,
             place: self.place.clone(),
             power: Power::Off,
             by: counted(ours),
         });
-        self.dial = Dial::Idle;
-        self.armed_dial = None;
+        self.countdown = DeviceCountdown::Idle;
+        self.armed_countdown = None;
         let by = if ours {
             ChangedBy::Countdown
         } else {
@@ -366,7 +366,7 @@ impl Relay {
             }
             Power::Off => {
                 self.on_since = None;
-                self.ordered = false;
+                self.switched_on_by_bridge = false;
             }
         }
     }
@@ -386,7 +386,7 @@ impl Relay {
     /// Whether the bridge has to know that it is on.
     fn known_on(&self, now: Instant) -> bool {
         let noticed = |since: Option<Instant>| since.is_some_and(|since| since + Self::NOTICED <= now);
-        self.ordered || (self.online && noticed(self.on_since) && noticed(self.able_since))
+        self.switched_on_by_bridge || (self.online && noticed(self.on_since) && noticed(self.able_since))
     }
 }
 
@@ -400,8 +400,8 @@ struct Waiting {
 /// The running scheduler.
 struct Bridge {
     persisted: Section<PersistedScheduler>,
-    orders: mpsc::Receiver<DeviceMsg>,
-    news: mpsc::Sender<DeviceEvent>,
+    device_messages: mpsc::Receiver<DeviceMsg>,
+    events: mpsc::Sender<DeviceEvent>,
     messages: mpsc::Sender<SchedulerMsg>,
     updates: mpsc::Receiver<SchedulerUpdate>,
     stop: CancellationToken,
@@ -447,7 +447,7 @@ pub(super) struct World {
         mpsc::UnboundedSender<RequestResult>,
         mpsc::UnboundedReceiver<RequestResult>,
     ),
-    /// Each time a relay was switched by an order: when, which, to what.
+    /// Each time a relay was switched by a command: when, which, to what.
     pub(super) switched: Vec<(Timestamp, OutletPath, Power)>,
     /// When a ceiling switched an outlet off.
     pub(super) shed: Vec<(Timestamp, String)>,
@@ -481,16 +481,16 @@ fn start(
 ) -> Bridge {
     let persisted = Section::default();
     persisted.set(kept);
-    let (orders_out, orders) = mpsc::channel(256);
-    let (news, news_in) = mpsc::channel(256);
+    let (device_owner, device_messages) = mpsc::channel(256);
+    let (events, events_in) = mpsc::channel(256);
     let (handle, inbox) = scheduling::channels();
     let scheduler = SchedulerTask::new(Parts {
         rules: rules.clone(),
         devices: devices.clone(),
         persisted: persisted.clone(),
         inbox,
-        events: news_in,
-        device_owner: orders_out,
+        events: events_in,
+        device_owner,
         clock: clock.clone(),
         tasks: tasks.clone(),
     });
@@ -498,8 +498,8 @@ fn start(
     let task = tasks.spawn("scheduler", scheduler.run(stop.clone()));
     Bridge {
         persisted,
-        orders,
-        news,
+        device_messages,
+        events,
         messages: handle.messages,
         updates: handle.updates,
         stop,
@@ -539,12 +539,12 @@ impl World {
             .collect();
         let bridge = start(&rules, &devices, PersistedScheduler::default(), &clock, &tasks);
         let relay = |path: &OutletPath| {
-            let dial = if path.outlet.is_some() {
-                Dial::None
+            let countdown = if path.outlet.is_some() {
+                DeviceCountdown::Unsupported
             } else {
-                Dial::Idle
+                DeviceCountdown::Idle
             };
-            Relay::new(path, dial)
+            Relay::new(path, countdown)
         };
         let (answers, answered) = mpsc::unbounded_channel();
         Self {
@@ -590,9 +590,9 @@ impl World {
     }
 
     /// One more outlet, in no group.
-    pub(super) fn add(&mut self, path: &str, dial: Dial) {
+    pub(super) fn add(&mut self, path: &str, countdown: DeviceCountdown) {
         let path: OutletPath = path.parse().unwrap();
-        let relay = Relay::new(&path, dial);
+        let relay = Relay::new(&path, countdown);
         self.relays.insert(path, relay);
     }
 
@@ -703,7 +703,7 @@ impl World {
         }
         for reading in readings {
             self.bridge
-                .news
+                .events
                 .send(DeviceEvent::Metered(reading))
                 .await
                 .unwrap();
@@ -783,17 +783,17 @@ impl World {
     pub(super) fn suspend(&mut self, length: Duration) {
         let (now, steady) = (Instant::now(), self.clock.steady());
         for relay in self.relays.values_mut() {
-            let ours = relay.armed_dial == Some(relay.dial);
-            match relay.dial {
-                Dial::Until(end) if end <= now + length => {
+            let ours = relay.armed_countdown == Some(relay.countdown);
+            match relay.countdown {
+                DeviceCountdown::Until(end) if end <= now + length => {
                     let ahead = SignedDuration::try_from(end.saturating_duration_since(now)).unwrap();
                     self.flips.extend(relay.end_countdown(steady.after(ahead)));
                 }
-                Dial::Until(end) => {
-                    relay.dial = Dial::Until(end - length);
-                    relay.armed_dial = ours.then_some(relay.dial);
+                DeviceCountdown::Until(end) => {
+                    relay.countdown = DeviceCountdown::Until(end - length);
+                    relay.armed_countdown = ours.then_some(relay.countdown);
                 }
-                Dial::None | Dial::Idle => {}
+                DeviceCountdown::Unsupported | DeviceCountdown::Idle => {}
             }
             relay.on_since = relay.on_since.map(|since| since - length);
         }
@@ -801,12 +801,12 @@ impl World {
     }
 
     pub(super) async fn publish(&mut self, topic: &str, payload: &str) {
-        let ask = SchedulerMsg::Sensor {
+        let message = SchedulerMsg::Sensor {
             topic: topic.to_owned(),
             payload: payload.to_owned().into(),
             retained: false,
         };
-        self.bridge.messages.send(ask).await.unwrap();
+        self.bridge.messages.send(message).await.unwrap();
         self.settle().await;
     }
 
@@ -827,11 +827,11 @@ impl World {
     }
 
     async fn send_settings(&mut self) {
-        let ask = SchedulerMsg::Reload(ReloadedRules {
+        let message = SchedulerMsg::Reload(ReloadedRules {
             rules: self.rules.clone(),
             devices: self.devices.clone(),
         });
-        self.bridge.messages.send(ask).await.unwrap();
+        self.bridge.messages.send(message).await.unwrap();
     }
 
     /// The settings are read again, and call relays by other names.
@@ -843,11 +843,11 @@ impl World {
 
     /// The same, and workers report under the names before, after the scheduler has the new settings.
     pub(super) async fn reload_before_workers(&mut self, rules: Rules, devices: &[Device]) {
-        let ask = SchedulerMsg::Reload(ReloadedRules {
+        let message = SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(rules.clone()),
             devices: self.configured(devices),
         });
-        self.bridge.messages.send(ask).await.unwrap();
+        self.bridge.messages.send(message).await.unwrap();
         self.settle().await;
         for relay in self.relays.values_mut() {
             relay.last_report = LastReport::Nothing;
@@ -1040,16 +1040,16 @@ impl World {
                 self.stir();
                 return;
             }
-            let dials = self.relays.values().filter_map(|relay| match relay.dial {
-                Dial::Until(end) => Some(end),
-                Dial::None | Dial::Idle => None,
+            let ends = self.relays.values().filter_map(|relay| match relay.countdown {
+                DeviceCountdown::Until(end) => Some(end),
+                DeviceCountdown::Unsupported | DeviceCountdown::Idle => None,
             });
             let waiting = self
                 .waiting
                 .iter()
                 .flat_map(|waiting| [waiting.ready, waiting.intent.deadline]);
             let gauges = self.relays.values().filter_map(|relay| relay.gauge.as_ref());
-            let next = dials
+            let next = ends
                 .chain(waiting)
                 .chain(gauges.map(|gauge| gauge.due))
                 .chain((!self.still).then_some(self.next_poll))
@@ -1059,7 +1059,7 @@ impl World {
                 .min(until);
             tokio::select! {
                 biased;
-                Some(order) = self.bridge.orders.recv(), if listening => self.take(order),
+                Some(message) = self.bridge.device_messages.recv(), if listening => self.take(message),
                 Some(update) = self.bridge.updates.recv(), if listening => self.on_update(update),
                 Some((id, result)) = self.answered.recv() => self.on_answer(id, result),
                 () = sleep_until(next) => {}
@@ -1082,8 +1082,8 @@ impl World {
                 tokio::task::yield_now().await;
             }
             self.live(true).await;
-            while let Ok(order) = self.bridge.orders.try_recv() {
-                self.take(order);
+            while let Ok(message) = self.bridge.device_messages.try_recv() {
+                self.take(message);
             }
             while let Ok(update) = self.bridge.updates.try_recv() {
                 self.on_update(update);
@@ -1104,9 +1104,9 @@ impl World {
         self.outcomes.insert(id, outcome.result);
     }
 
-    fn take(&mut self, order: DeviceMsg) {
+    fn take(&mut self, message: DeviceMsg) {
         self.stir();
-        let mut intent = match order {
+        let mut intent = match message {
             DeviceMsg::Command(intent) => intent,
             DeviceMsg::OffRules(device, rules) => return self.write_off_rules(&device, &rules),
             DeviceMsg::OffBy(path, end) => {
@@ -1211,7 +1211,7 @@ impl World {
         let now = Instant::now();
         let mut rang = false;
         for relay in self.relays.values_mut() {
-            if let Dial::Until(end) = relay.dial
+            if let DeviceCountdown::Until(end) = relay.countdown
                 && end <= now
             {
                 self.flips.extend(relay.end_countdown(self.clock.steady()));
@@ -1299,7 +1299,11 @@ impl World {
         } else if waited && intent.action.may_switch_on() && !self.without_recheck {
             // The first reading goes before it, and it is decided again.
             self.report(&intent.path.device.clone()).await;
-            self.bridge.news.send(DeviceEvent::Recheck(intent)).await.unwrap();
+            self.bridge
+                .events
+                .send(DeviceEvent::Recheck(intent))
+                .await
+                .unwrap();
         } else {
             self.carry_out(intent).await;
         }
@@ -1320,9 +1324,11 @@ impl World {
                 intent.reply.send(Err(failure));
                 return;
             }
-            if intent.action == DeviceAction::CancelCountdown && relay.dial != Dial::None {
-                relay.dial = Dial::Idle;
-                relay.armed_dial = None;
+            if intent.action == DeviceAction::CancelCountdown
+                && relay.countdown != DeviceCountdown::Unsupported
+            {
+                relay.countdown = DeviceCountdown::Idle;
+                relay.armed_countdown = None;
             }
             if let DeviceAction::Switch(switch) = intent.action {
                 let power = match switch {
@@ -1348,7 +1354,7 @@ impl World {
                     Power::Off => None,
                 };
                 relay.arm(&clock);
-                relay.ordered = power == Power::On;
+                relay.switched_on_by_bridge = power == Power::On;
             }
             outlets.push((intent.path.clone(), Some(relay.power())));
         }
@@ -1467,7 +1473,7 @@ impl World {
 
     async fn send_report(&mut self, report: DeviceReport) {
         let report = DeviceEvent::Report(Arc::new(report));
-        self.bridge.news.send(report).await.unwrap();
+        self.bridge.events.send(report).await.unwrap();
     }
 }
 
@@ -1493,10 +1499,10 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         let since = Timestamp::from_second(since.as_second()).unwrap();
         steady(reported.and_then(|reported| reported.on_since), since)
     });
-    let countdown = match relay.dial {
-        Dial::None => Countdown::Unsupported,
-        Dial::Idle => Countdown::Idle,
-        Dial::Until(end) => {
+    let countdown = match relay.countdown {
+        DeviceCountdown::Unsupported => Countdown::Unsupported,
+        DeviceCountdown::Idle => Countdown::Idle,
+        DeviceCountdown::Until(end) => {
             let left = SignedDuration::try_from(end.saturating_duration_since(Instant::now())).unwrap();
             let ends = after(clock.now(), left);
             let before = match reported.map(|reported| reported.countdown) {
@@ -1504,7 +1510,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
                 _ => None,
             };
             let ends = steady(before, ends);
-            if relay.armed_dial == Some(relay.dial) {
+            if relay.armed_countdown == Some(relay.countdown) {
                 Countdown::Armed { ends }
             } else {
                 Countdown::External { to: Power::Off, ends }
