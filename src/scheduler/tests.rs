@@ -11,5 +11,5 @@ mod promises;
 mod property;
 mod reload;
 mod rules;
+mod simulation;
 mod timers;
-mod world;

@@ -1,8 +1,8 @@
 //! Outlets whose power or link was gone.
 
 use super::{
-    rules::{OFF, ON, morning, world},
-    world::World,
+    rules::{OFF, ON, morning, simulation},
+    simulation::Simulation,
 };
 use crate::domain::report::EventKind;
 use planner::{
@@ -21,27 +21,27 @@ fn with(on_reconnect: OnReconnect) -> Group {
     }
 }
 
-fn reach(world: &mut World, online: bool) {
+fn reach(simulation: &mut Simulation, online: bool) {
     for path in BOTH {
-        world.relay(path).online = online;
+        simulation.relay(path).online = online;
     }
 }
 
 /// Their power is cut; they come back as `found`.
-async fn cut(world: &mut World, until: &str, found: Power) {
-    reach(world, false);
-    world.until(until).await;
+async fn cut(simulation: &mut Simulation, until: &str, found: Power) {
+    reach(simulation, false);
+    simulation.until(until).await;
     for path in BOTH {
-        if world.power(path) != found {
-            world.press(path);
+        if simulation.power(path) != found {
+            simulation.press(path);
         }
     }
-    reach(world, true);
-    world.pass("7s").await;
+    reach(simulation, true);
+    simulation.pass("7s").await;
 }
 
-fn powers(world: &World) -> [Power; 2] {
-    BOTH.map(|path| world.power(path))
+fn powers(simulation: &Simulation) -> [Power; 2] {
+    BOTH.map(|path| simulation.power(path))
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,17 +55,17 @@ async fn rule_16_an_outlet_that_comes_back_is_what_its_policy_says() {
         (OnReconnect::Off, ON, OFF),
     ] {
         let case = format!("{policy:?}, found {found}");
-        let mut world = world(with(policy), "2024-06-21T06:10:00").await;
-        world.pass("5s").await;
-        assert_eq!(powers(&world), [ON; 2], "{case}");
-        cut(&mut world, "2024-06-21T06:20:00", found).await;
-        assert_eq!(powers(&world), [at_once; 2], "{case}");
-        world.until("2024-06-21T07:59:00").await;
-        assert_eq!(powers(&world), [at_once; 2], "{case} until the edge");
-        world.until("2024-06-21T08:00:01").await;
-        assert_eq!(powers(&world), [OFF; 2], "{case} after the window");
-        world.until("2024-06-22T06:00:01").await;
-        assert_eq!(powers(&world), [ON; 2], "{case} the next day");
+        let mut simulation = simulation(with(policy), "2024-06-21T06:10:00").await;
+        simulation.pass("5s").await;
+        assert_eq!(powers(&simulation), [ON; 2], "{case}");
+        cut(&mut simulation, "2024-06-21T06:20:00", found).await;
+        assert_eq!(powers(&simulation), [at_once; 2], "{case}");
+        simulation.until("2024-06-21T07:59:00").await;
+        assert_eq!(powers(&simulation), [at_once; 2], "{case} until the edge");
+        simulation.until("2024-06-21T08:00:01").await;
+        assert_eq!(powers(&simulation), [OFF; 2], "{case} after the window");
+        simulation.until("2024-06-22T06:00:01").await;
+        assert_eq!(powers(&simulation), [ON; 2], "{case} the next day");
     }
 }
 
@@ -76,13 +76,13 @@ async fn rule_16_a_missed_edge_is_made_up_for_only_if_configured() {
         (OnReconnect::Keep, OFF, ON),
         (OnReconnect::Off, OFF, OFF),
     ] {
-        let mut world = world(with(policy), "2024-06-21T05:50:00").await;
-        cut(&mut world, "2024-06-21T06:10:00", OFF).await;
-        assert_eq!(powers(&world), [after_on; 2], "{policy:?}");
-        world.until("2024-06-22T06:10:00").await;
-        assert_eq!(powers(&world), [ON; 2], "{policy:?}");
-        cut(&mut world, "2024-06-22T08:10:00", ON).await;
-        assert_eq!(powers(&world), [after_off; 2], "{policy:?}");
+        let mut simulation = simulation(with(policy), "2024-06-21T05:50:00").await;
+        cut(&mut simulation, "2024-06-21T06:10:00", OFF).await;
+        assert_eq!(powers(&simulation), [after_on; 2], "{policy:?}");
+        simulation.until("2024-06-22T06:10:00").await;
+        assert_eq!(powers(&simulation), [ON; 2], "{policy:?}");
+        cut(&mut simulation, "2024-06-22T08:10:00", ON).await;
+        assert_eq!(powers(&simulation), [after_off; 2], "{policy:?}");
     }
 }
 
@@ -102,15 +102,15 @@ async fn rule_16_the_override_of_a_return_is_reported_with_its_reason() {
             "mats/1 is reachable again, and OFF: it is OFF until 2024-06-22T06:00:00+00:00",
         ),
     ] {
-        let mut world = world(with(policy), "2024-06-21T06:10:00").await;
-        world.pass("5s").await;
-        cut(&mut world, "2024-06-21T06:20:00", OFF).await;
-        let standing = world.standing("mats/1");
+        let mut simulation = simulation(with(policy), "2024-06-21T06:10:00").await;
+        simulation.pass("5s").await;
+        cut(&mut simulation, "2024-06-21T06:20:00", OFF).await;
+        let standing = simulation.standing("mats/1");
         assert_eq!((standing.expected, standing.source), (expected, source));
         let reason = standing.reason.as_ref().unwrap().to_string();
         assert!(reason.contains("(reconnect at 06:20)"), "{reason}");
         let set = (EventKind::OverrideSet, message.to_owned());
-        assert!(world.events.contains(&set), "{:?}", world.events);
+        assert!(simulation.events.contains(&set), "{:?}", simulation.events);
     }
 }
 
@@ -125,12 +125,12 @@ async fn rule_16_nothing_is_set_where_the_plan_agrees() {
         ),
         (OnReconnect::Off, "2024-06-21T05:10:00", "2024-06-21T05:20:00", ON),
     ] {
-        let mut world = world(with(policy), wall).await;
-        world.pass("5s").await;
-        cut(&mut world, until, found).await;
-        assert_eq!(world.count(EventKind::OverrideSet), 0, "{policy:?}");
-        world.until("2024-06-21T06:30:00").await;
-        assert_eq!(powers(&world), [ON; 2], "{policy:?}");
+        let mut simulation = simulation(with(policy), wall).await;
+        simulation.pass("5s").await;
+        cut(&mut simulation, until, found).await;
+        assert_eq!(simulation.count(EventKind::OverrideSet), 0, "{policy:?}");
+        simulation.until("2024-06-21T06:30:00").await;
+        assert_eq!(powers(&simulation), [ON; 2], "{policy:?}");
     }
 }
 
@@ -138,12 +138,12 @@ async fn rule_16_nothing_is_set_where_the_plan_agrees() {
 async fn rule_16_outlets_that_return_together_go_on_one_by_one() {
     let mut group = with(OnReconnect::Reconcile);
     group.stagger = Some("3s".parse().unwrap());
-    let mut world = world(group, "2024-06-21T06:10:00").await;
-    world.pass("10s").await;
-    world.switched.clear();
-    cut(&mut world, "2024-06-21T06:20:00", OFF).await;
-    world.pass("3s").await;
-    let at: Vec<_> = world.switched.iter().map(|(at, _, _)| *at).collect();
+    let mut simulation = simulation(group, "2024-06-21T06:10:00").await;
+    simulation.pass("10s").await;
+    simulation.switched.clear();
+    cut(&mut simulation, "2024-06-21T06:20:00", OFF).await;
+    simulation.pass("3s").await;
+    let at: Vec<_> = simulation.switched.iter().map(|(at, _, _)| *at).collect();
     assert_eq!(at.len(), 2);
     let apart = at[1].duration_since(at[0]).as_secs_f64();
     assert!((3.0..3.1).contains(&apart), "{apart}");
@@ -156,12 +156,12 @@ async fn rule_16_a_limit_goes_before_what_a_return_left() {
         max_on: Limit::Of("30m".parse().unwrap()),
         ..Limits::NONE
     };
-    let mut world = world(group, "2024-06-21T05:10:00").await;
-    cut(&mut world, "2024-06-21T05:20:00", ON).await;
-    assert_eq!(powers(&world), [ON; 2]);
-    world.until("2024-06-21T05:52:00").await;
-    assert_eq!(powers(&world), [OFF; 2]);
-    assert_eq!(world.count(EventKind::SafetyTrip), 2);
+    let mut simulation = simulation(group, "2024-06-21T05:10:00").await;
+    cut(&mut simulation, "2024-06-21T05:20:00", ON).await;
+    assert_eq!(powers(&simulation), [ON; 2]);
+    simulation.until("2024-06-21T05:52:00").await;
+    assert_eq!(powers(&simulation), [OFF; 2]);
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,27 +173,27 @@ async fn rule_16_without_schedules_off_holds_until_the_next_command() {
     ] {
         let mut group = with(policy);
         group.schedules.clear();
-        let mut world = world(group, "2024-06-21T09:00:00").await;
-        cut(&mut world, "2024-06-21T09:10:00", ON).await;
-        assert_eq!(powers(&world), [at_once; 2], "{policy:?}");
-        assert!(world.kept().timers.is_empty());
-        world.set("group/driveway", ON).await;
-        world.pass("1m").await;
-        assert_eq!(powers(&world), [ON; 2], "{policy:?}");
+        let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+        cut(&mut simulation, "2024-06-21T09:10:00", ON).await;
+        assert_eq!(powers(&simulation), [at_once; 2], "{policy:?}");
+        assert!(simulation.kept().timers.is_empty());
+        simulation.set("group/driveway", ON).await;
+        simulation.pass("1m").await;
+        assert_eq!(powers(&simulation), [ON; 2], "{policy:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_command_given_while_it_was_away_is_what_counts() {
-    let mut world = world(with(OnReconnect::Off), "2024-06-21T05:10:00").await;
-    world.pass("5s").await;
-    reach(&mut world, false);
-    world.pass("1m").await;
-    let command = world.set("mats/1", ON).await;
-    reach(&mut world, true);
-    world.pass("8s").await;
-    assert_eq!(world.code(command), Some(Ok(())));
-    assert_eq!(powers(&world), [ON, OFF]);
+    let mut simulation = simulation(with(OnReconnect::Off), "2024-06-21T05:10:00").await;
+    simulation.pass("5s").await;
+    reach(&mut simulation, false);
+    simulation.pass("1m").await;
+    let command = simulation.set("mats/1", ON).await;
+    reach(&mut simulation, true);
+    simulation.pass("8s").await;
+    assert_eq!(simulation.code(command), Some(Ok(())));
+    assert_eq!(powers(&simulation), [ON, OFF]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,22 +201,22 @@ async fn rule_16_a_later_failed_command_keeps_the_return_override() {
     let mut group = with(OnReconnect::Keep);
     group.outlets = vec!["heater".parse().unwrap(), "mats/1".parse().unwrap()];
     group.stagger = Some("30s".parse().unwrap());
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.pass("5s").await;
-    world.relay("mats/1").online = false;
-    world.relay("heater").stubborn = true;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("1s").await;
-    world.relay("heater").online = false;
-    world.pass("14s").await;
-    world.relay("heater").online = true;
-    world.pass("26s").await;
-    assert_eq!(world.count(EventKind::OverrideSet), 1);
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.pass("5s").await;
+    simulation.relay("mats/1").online = false;
+    simulation.relay("heater").stubborn = true;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("1s").await;
+    simulation.relay("heater").online = false;
+    simulation.pass("14s").await;
+    simulation.relay("heater").online = true;
+    simulation.pass("26s").await;
+    assert_eq!(simulation.count(EventKind::OverrideSet), 1);
     assert_eq!(
-        world.code(command),
+        simulation.code(command),
         Some(Err(crate::domain::command_error::ErrorCode::NotConfirmed))
     );
-    let kept = world.kept().overrides;
+    let kept = simulation.kept().overrides;
     let states: Vec<_> = kept
         .iter()
         .map(|(path, set)| (path.to_string(), set.state()))
@@ -226,10 +226,10 @@ async fn rule_16_a_later_failed_command_keeps_the_return_override() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_start_is_no_return() {
-    let mut world = world(with(OnReconnect::Off), "2024-06-21T06:10:00").await;
-    world.pass("5s").await;
-    world.restart(std::time::Duration::from_secs(30)).await;
-    world.pass("10s").await;
-    assert_eq!(powers(&world), [ON; 2]);
-    assert_eq!(world.count(EventKind::OverrideSet), 0);
+    let mut simulation = simulation(with(OnReconnect::Off), "2024-06-21T06:10:00").await;
+    simulation.pass("5s").await;
+    simulation.restart(std::time::Duration::from_secs(30)).await;
+    simulation.pass("10s").await;
+    assert_eq!(powers(&simulation), [ON; 2]);
+    assert_eq!(simulation.count(EventKind::OverrideSet), 0);
 }

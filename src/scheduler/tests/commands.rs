@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
-    rules::{OFF, ON, morning, world},
-    world::{DeviceCountdown, World},
+    rules::{OFF, ON, morning, simulation},
+    simulation::{DeviceCountdown, Simulation},
 };
 use crate::domain::{
     command::{Action, Target},
@@ -31,8 +31,8 @@ fn lasting(text: &str) -> Lifetime {
     Lifetime::For(text.parse().unwrap())
 }
 
-fn both(world: &World) -> (Power, Power) {
-    (world.power("mats/1"), world.power("mats/2"))
+fn both(simulation: &Simulation) -> (Power, Power) {
+    (simulation.power("mats/1"), simulation.power("mats/2"))
 }
 
 fn manual() -> Group {
@@ -41,19 +41,22 @@ fn manual() -> Group {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_command_overrides_until_a_contradicting_edge() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("1s").await;
-    assert_eq!((world.code(command), both(&world)), (Some(Ok(())), (ON, ON)));
-    assert_eq!(world.group().mode, Mode::On);
-    world.until("2024-06-21T07:59:59").await;
-    assert_eq!(both(&world), (ON, ON));
-    world.until("2024-06-21T08:00:01").await;
-    assert_eq!(both(&world), (OFF, OFF));
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(command), both(&simulation)),
+        (Some(Ok(())), (ON, ON))
+    );
+    assert_eq!(simulation.group().mode, Mode::On);
+    simulation.until("2024-06-21T07:59:59").await;
+    assert_eq!(both(&simulation), (ON, ON));
+    simulation.until("2024-06-21T08:00:01").await;
+    assert_eq!(both(&simulation), (OFF, OFF));
     assert_eq!(
         (
-            world.count(EventKind::OverrideSet),
-            world.count(EventKind::OverrideEnded)
+            simulation.count(EventKind::OverrideSet),
+            simulation.count(EventKind::OverrideEnded)
         ),
         (1, 1)
     );
@@ -61,171 +64,180 @@ async fn rule_08_a_command_overrides_until_a_contradicting_edge() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_an_override_just_after_an_edge_is_not_ended_by_it() {
-    let mut world = world(morning(), "2024-06-21T07:59:00").await;
-    world.until("2024-06-21T08:00:00").await;
-    world.set("mats/1", ON).await;
-    world.until("2024-06-22T05:59:00").await;
-    assert_eq!(world.power("mats/1"), ON);
+    let mut simulation = simulation(morning(), "2024-06-21T07:59:00").await;
+    simulation.until("2024-06-21T08:00:00").await;
+    simulation.set("mats/1", ON).await;
+    simulation.until("2024-06-22T05:59:00").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_an_override_ends_at_its_time_or_at_auto() {
-    let mut world = world(morning(), "2024-06-21T05:30:00").await;
-    world
+    let mut simulation = simulation(morning(), "2024-06-21T05:30:00").await;
+    simulation
         .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("10m")))
         .await;
-    world
+    simulation
         .command("mats/2", Action::Switch(Switch::To(ON)), Some(Lifetime::Hold))
         .await;
-    world.pass("9m 59s").await;
-    assert_eq!(both(&world), (ON, ON));
-    world.pass("2s").await;
-    assert_eq!(both(&world), (OFF, ON));
-    world.until("2024-06-21T08:00:01").await;
-    assert_eq!(both(&world), (OFF, ON), "hold outlives every edge");
-    let auto = world.command("mats/2", Action::Auto, None).await;
-    world.pass("1s").await;
-    assert_eq!((world.code(auto), both(&world)), (Some(Ok(())), (OFF, OFF)));
+    simulation.pass("9m 59s").await;
+    assert_eq!(both(&simulation), (ON, ON));
+    simulation.pass("2s").await;
+    assert_eq!(both(&simulation), (OFF, ON));
+    simulation.until("2024-06-21T08:00:01").await;
+    assert_eq!(both(&simulation), (OFF, ON), "hold outlives every edge");
+    let auto = simulation.command("mats/2", Action::Auto, None).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(auto), both(&simulation)),
+        (Some(Ok(())), (OFF, OFF))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_an_override_survives_a_restart() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation
         .command("mats/1", Action::Switch(Switch::To(ON)), Some(lasting("1h")))
         .await;
-    world.pass("1m").await;
-    world.restart(Duration::from_mins(10)).await;
-    world.pass("10s").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.until("2024-06-21T10:00:02").await;
-    assert_eq!(world.power("mats/1"), OFF);
+    simulation.pass("1m").await;
+    simulation.restart(Duration::from_mins(10)).await;
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.until("2024-06-21T10:00:02").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_command_that_failed_is_not_carried_out_later() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.relay("mats/1").online = false;
-    world.relay("mats/2").online = false;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
-    assert_eq!(world.kept().overrides.len(), 0);
-    world.relay("mats/1").online = true;
-    world.relay("mats/2").online = true;
-    world.pass("1h").await;
-    assert_eq!(both(&world), (OFF, OFF));
-    assert_eq!(world.count(EventKind::OverrideSet), 0);
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.relay("mats/1").online = false;
+    simulation.relay("mats/2").online = false;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("11s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::Expired)));
+    assert_eq!(simulation.kept().overrides.len(), 0);
+    simulation.relay("mats/1").online = true;
+    simulation.relay("mats/2").online = true;
+    simulation.pass("1h").await;
+    assert_eq!(both(&simulation), (OFF, OFF));
+    assert_eq!(simulation.count(EventKind::OverrideSet), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_command_that_failed_leaves_the_override_before_it() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.set("mats/1", ON).await;
-    world.pass("1s").await;
-    world.relay("mats/1").stubborn = true;
-    let command = world.set("mats/1", OFF).await;
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.set("mats/1", ON).await;
+    simulation.pass("1s").await;
+    simulation.relay("mats/1").stubborn = true;
+    let command = simulation.set("mats/1", OFF).await;
     assert!(
-        world
+        simulation
             .kept()
             .overrides
             .iter()
             .all(|(_, found)| found.state() == ON.into()),
         "what is not confirmed is not kept"
     );
-    world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Err(ErrorCode::NotConfirmed)));
-    world.relay("mats/1").stubborn = false;
-    world.pass("1m").await;
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.pass("1s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    simulation.relay("mats/1").stubborn = false;
+    simulation.pass("1m").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_one_member_is_enough_and_the_others_are_repaired() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.relay("mats/2").stubborn = true;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Err(ErrorCode::NotConfirmed)));
-    assert_eq!(both(&world), (ON, OFF));
-    world.relay("mats/2").stubborn = false;
-    world.pass("20s").await;
-    assert_eq!(both(&world), (ON, ON));
-    assert_eq!(world.count(EventKind::OverrideSet), 1);
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.relay("mats/2").stubborn = true;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    assert_eq!(both(&simulation), (ON, OFF));
+    simulation.relay("mats/2").stubborn = false;
+    simulation.pass("20s").await;
+    assert_eq!(both(&simulation), (ON, ON));
+    assert_eq!(simulation.count(EventKind::OverrideSet), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_newer_command_replaces_one_under_way() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.relay("mats/1").latency = Duration::from_secs(2);
-    let first = world.set("mats/1", ON).await;
-    let second = world.set("mats/1", OFF).await;
-    world.pass("3s").await;
-    assert_eq!(world.code(first), Some(Err(ErrorCode::Superseded)));
-    assert_eq!(world.code(second), Some(Ok(())));
-    world.pass("1m").await;
-    assert_eq!(world.power("mats/1"), OFF);
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.relay("mats/1").latency = Duration::from_secs(2);
+    let first = simulation.set("mats/1", ON).await;
+    let second = simulation.set("mats/1", OFF).await;
+    simulation.pass("3s").await;
+    assert_eq!(simulation.code(first), Some(Err(ErrorCode::Superseded)));
+    assert_eq!(simulation.code(second), Some(Ok(())));
+    simulation.pass("1m").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_toggle_of_a_group_is_decided_once() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.command("group/driveway", TOGGLE, None).await;
-    world.pass("1s").await;
-    assert_eq!(both(&world), (ON, ON));
-    world.set("mats/1", OFF).await;
-    world.pass("1s").await;
-    world.command("group/driveway", TOGGLE, None).await;
-    world.pass("1s").await;
-    assert_eq!(both(&world), (OFF, OFF), "off when any is on");
-    world.relay("mats/1").latency = Duration::from_millis(500);
-    world.command("mats/1", TOGGLE, None).await;
-    world.command("mats/1", TOGGLE, None).await;
-    world.pass("2s").await;
-    assert_eq!(world.power("mats/1"), OFF, "two toggles are no change");
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.command("group/driveway", TOGGLE, None).await;
+    simulation.pass("1s").await;
+    assert_eq!(both(&simulation), (ON, ON));
+    simulation.set("mats/1", OFF).await;
+    simulation.pass("1s").await;
+    simulation.command("group/driveway", TOGGLE, None).await;
+    simulation.pass("1s").await;
+    assert_eq!(both(&simulation), (OFF, OFF), "off when any is on");
+    simulation.relay("mats/1").latency = Duration::from_millis(500);
+    simulation.command("mats/1", TOGGLE, None).await;
+    simulation.command("mats/1", TOGGLE, None).await;
+    simulation.pass("2s").await;
+    assert_eq!(simulation.power("mats/1"), OFF, "two toggles are no change");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_group_is_commanded_one_member_after_the_other() {
     let mut staggered = morning();
     staggered.stagger = Some("4s".parse().unwrap());
-    let mut world = world(staggered, "2024-06-21T09:00:00").await;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("3s").await;
-    assert_eq!((both(&world), world.code(command)), ((ON, OFF), None));
-    world.pass("2s").await;
-    assert_eq!((both(&world), world.code(command)), ((ON, ON), Some(Ok(()))));
+    let mut simulation = simulation(staggered, "2024-06-21T09:00:00").await;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("3s").await;
+    assert_eq!((both(&simulation), simulation.code(command)), ((ON, OFF), None));
+    simulation.pass("2s").await;
+    assert_eq!(
+        (both(&simulation), simulation.code(command)),
+        ((ON, ON), Some(Ok(())))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_commands_that_were_replaced_leave_no_pause_behind() {
     let mut staggered = morning();
     staggered.stagger = Some("4s".parse().unwrap());
-    let mut world = world(staggered, "2024-06-21T09:00:00").await;
+    let mut simulation = simulation(staggered, "2024-06-21T09:00:00").await;
     for _ in 0..10 {
-        world.set("group/driveway", ON).await;
-        world.pass("100ms").await;
+        simulation.set("group/driveway", ON).await;
+        simulation.pass("100ms").await;
     }
-    world.pass("4s").await;
-    assert_eq!(both(&world), (ON, ON));
+    simulation.pass("4s").await;
+    assert_eq!(both(&simulation), (ON, ON));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_off_waits_for_no_pause() {
     let mut staggered = morning();
     staggered.stagger = Some("4s".parse().unwrap());
-    let mut world = world(staggered, "2024-06-21T09:00:00").await;
-    world.set("group/driveway", ON).await;
-    world.pass("5s").await;
-    assert_eq!(both(&world), (ON, ON));
-    let command = world.set("group/driveway", OFF).await;
-    world.pass("1s").await;
-    assert_eq!((both(&world), world.code(command)), ((OFF, OFF), Some(Ok(()))));
+    let mut simulation = simulation(staggered, "2024-06-21T09:00:00").await;
+    simulation.set("group/driveway", ON).await;
+    simulation.pass("5s").await;
+    assert_eq!(both(&simulation), (ON, ON));
+    let command = simulation.set("group/driveway", OFF).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (both(&simulation), simulation.code(command)),
+        ((OFF, OFF), Some(Ok(())))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_what_makes_no_sense_is_a_bad_command() {
-    let mut world = world(manual(), "2024-06-21T09:00:00").await;
+    let mut simulation = simulation(manual(), "2024-06-21T09:00:00").await;
     let to = |power| Action::Switch(Switch::To(power));
     for (change, lifetime) in [
         (Action::Auto, None),
@@ -237,16 +249,16 @@ async fn rule_08_what_makes_no_sense_is_a_bad_command() {
         (to(ON), Some(lasting("25h"))),
         (Action::OnFor(Duration::from_mins(1)), Some(lasting("1h"))),
     ] {
-        let command = world.command("group/driveway", change, lifetime).await;
+        let command = simulation.command("group/driveway", change, lifetime).await;
         assert_eq!(
-            world.code(command),
+            simulation.code(command),
             Some(Err(ErrorCode::BadCommand)),
             "{change:?} {lifetime:?}"
         );
     }
-    let unknown = world.set("group/nobody", ON).await;
-    assert_eq!(world.code(unknown), Some(Err(ErrorCode::UnknownGroup)));
-    assert_eq!(world.switched.len(), 0);
+    let unknown = simulation.set("group/nobody", ON).await;
+    assert_eq!(simulation.code(unknown), Some(Err(ErrorCode::UnknownGroup)));
+    assert_eq!(simulation.switched.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,12 +270,12 @@ async fn rule_08_a_button_overrides_or_is_undone_or_ignored() {
     ] {
         let mut group = morning();
         group.on_external_change = reaction;
-        let mut world = world(group, "2024-06-21T05:00:00").await;
-        world.press("mats/1");
-        world.pass("7s").await;
-        assert_eq!(world.power("mats/1"), soon, "{reaction:?}");
-        world.until("2024-06-21T08:00:01").await;
-        assert_eq!(world.power("mats/1"), at_the_edge, "{reaction:?}");
+        let mut simulation = simulation(group, "2024-06-21T05:00:00").await;
+        simulation.press("mats/1");
+        simulation.pass("7s").await;
+        assert_eq!(simulation.power("mats/1"), soon, "{reaction:?}");
+        simulation.until("2024-06-21T08:00:01").await;
+        assert_eq!(simulation.power("mats/1"), at_the_edge, "{reaction:?}");
     }
 }
 
@@ -271,148 +283,158 @@ async fn rule_08_a_button_overrides_or_is_undone_or_ignored() {
 async fn rule_08_an_ignored_button_is_left_until_the_next_edge() {
     let mut group = morning();
     group.on_external_change = OnExternalChange::Ignore;
-    let mut world = world(group, "2024-06-21T05:00:00").await;
-    world.press("mats/1");
-    world.pass("7s").await;
-    let standing = world.standing("mats/1");
+    let mut simulation = simulation(group, "2024-06-21T05:00:00").await;
+    simulation.press("mats/1");
+    simulation.pass("7s").await;
+    let standing = simulation.standing("mats/1");
     assert_eq!((standing.expected, standing.source), (None, Source::Device));
-    world.press("mats/1");
-    world.until("2024-06-21T06:00:01").await;
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.press("mats/1");
+    simulation.until("2024-06-21T06:00:01").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_half_failed_switch_is_not_taken_for_a_button() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.relay("mats/1").stubborn = true;
-    world.set("mats/1", ON).await;
-    world.pass("1s").await;
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.relay("mats/1").stubborn = true;
+    simulation.set("mats/1", ON).await;
+    simulation.pass("1s").await;
     // It did switch after all.
-    world.relay("mats/1").stubborn = false;
-    world.press("mats/1");
-    world.pass("7s").await;
-    assert_eq!(world.count(EventKind::OverrideSet), 0);
-    assert_eq!(world.power("mats/1"), OFF, "answered as failed, so undone");
+    simulation.relay("mats/1").stubborn = false;
+    simulation.press("mats/1");
+    simulation.pass("7s").await;
+    assert_eq!(simulation.count(EventKind::OverrideSet), 0);
+    assert_eq!(simulation.power("mats/1"), OFF, "answered as failed, so undone");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_on_ends_for_outlets_in_groups_and_in_none() {
-    let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world.add("lamp", DeviceCountdown::Idle);
-    world.pass("6s").await;
+    let mut simulation = simulation(manual(), "2024-06-21T09:00:00").await;
+    simulation.add("lamp", DeviceCountdown::Idle);
+    simulation.pass("6s").await;
     let on = Action::OnFor(Duration::from_mins(5));
     for target in ["lamp", "mats/1"] {
-        let command = world.command(target, on, None).await;
-        world.pass("1s").await;
-        assert_eq!((world.code(command), world.power(target)), (Some(Ok(())), ON));
-        assert!(world.standing(target).timer_until.is_some());
+        let command = simulation.command(target, on, None).await;
+        simulation.pass("1s").await;
+        assert_eq!(
+            (simulation.code(command), simulation.power(target)),
+            (Some(Ok(())), ON)
+        );
+        assert!(simulation.standing(target).timer_until.is_some());
     }
     assert!(
-        matches!(world.relay("lamp").countdown, DeviceCountdown::Until(_)),
+        matches!(simulation.relay("lamp").countdown, DeviceCountdown::Until(_)),
         "the plug counts too"
     );
-    world.pass("4m 50s").await;
-    assert_eq!((world.power("lamp"), world.power("mats/1")), (ON, ON));
-    world.pass("10s").await;
-    assert_eq!((world.power("lamp"), world.power("mats/1")), (OFF, OFF));
-    assert_eq!(world.standing("lamp").timer_until, None);
-    assert_eq!(world.kept().timers.len(), 0);
+    simulation.pass("4m 50s").await;
+    assert_eq!((simulation.power("lamp"), simulation.power("mats/1")), (ON, ON));
+    simulation.pass("10s").await;
+    assert_eq!((simulation.power("lamp"), simulation.power("mats/1")), (OFF, OFF));
+    assert_eq!(simulation.standing("lamp").timer_until, None);
+    assert_eq!(simulation.kept().timers.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_on_survives_a_restart_and_an_outage() {
-    let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world
+    let mut simulation = simulation(manual(), "2024-06-21T09:00:00").await;
+    simulation
         .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
         .await;
-    world.pass("1m").await;
-    world.restart(Duration::from_mins(1)).await;
-    world.relay("mats/1").online = false;
-    world.pass("10m").await;
-    assert_eq!(world.power("mats/1"), ON, "a strip has no countdown");
-    world.relay("mats/1").online = true;
-    world.pass("6s").await;
-    assert_eq!(world.power("mats/1"), OFF);
+    simulation.pass("1m").await;
+    simulation.restart(Duration::from_mins(1)).await;
+    simulation.relay("mats/1").online = false;
+    simulation.pass("10m").await;
+    assert_eq!(simulation.power("mats/1"), ON, "a strip has no countdown");
+    simulation.relay("mats/1").online = true;
+    simulation.pass("6s").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_later_command_or_the_button_replaces_a_timer() {
-    let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world.add("lamp", DeviceCountdown::Idle);
-    world.pass("6s").await;
+    let mut simulation = simulation(manual(), "2024-06-21T09:00:00").await;
+    simulation.add("lamp", DeviceCountdown::Idle);
+    simulation.pass("6s").await;
     let on = Action::OnFor(Duration::from_mins(5));
-    world.command("lamp", on, None).await;
-    world.pass("1m").await;
-    world.set("lamp", ON).await;
-    world.pass("1s").await;
+    simulation.command("lamp", on, None).await;
+    simulation.pass("1m").await;
+    simulation.set("lamp", ON).await;
+    simulation.pass("1s").await;
     assert_eq!(
-        world.relay("lamp").countdown,
+        simulation.relay("lamp").countdown,
         DeviceCountdown::Idle,
         "nothing counts any more"
     );
-    world.pass("10m").await;
-    assert_eq!(world.power("lamp"), ON);
-    world.command("lamp", on, None).await;
-    world.pass("1m").await;
-    world.press("lamp");
-    world.pass("6s").await;
-    assert_eq!(world.kept().timers.len(), 0);
-    world.press("lamp");
-    world.pass("10m").await;
-    assert_eq!(world.power("lamp"), ON);
+    simulation.pass("10m").await;
+    assert_eq!(simulation.power("lamp"), ON);
+    simulation.command("lamp", on, None).await;
+    simulation.pass("1m").await;
+    simulation.press("lamp");
+    simulation.pass("6s").await;
+    assert_eq!(simulation.kept().timers.len(), 0);
+    simulation.press("lamp");
+    simulation.pass("10m").await;
+    assert_eq!(simulation.power("lamp"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_timed_on_that_failed_leaves_no_timer() {
-    let mut world = world(manual(), "2024-06-21T09:00:00").await;
-    world.relay("mats/1").online = false;
-    let command = world
+    let mut simulation = simulation(manual(), "2024-06-21T09:00:00").await;
+    simulation.relay("mats/1").online = false;
+    let command = simulation
         .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
         .await;
-    world.pass("11s").await;
-    assert_eq!(world.code(command), Some(Err(ErrorCode::Expired)));
-    assert_eq!(world.kept().timers.len(), 0);
+    simulation.pass("11s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::Expired)));
+    assert_eq!(simulation.kept().timers.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_in_a_scheduled_group_timed_on_is_an_override() {
-    let mut world = world(morning(), "2024-06-21T05:50:00").await;
-    world
+    let mut simulation = simulation(morning(), "2024-06-21T05:50:00").await;
+    simulation
         .command("mats/1", Action::OnFor(Duration::from_mins(5)), None)
         .await;
-    world.pass("4m").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.pass("2m").await;
-    assert_eq!(world.power("mats/1"), OFF, "no schedule is active at its end");
-    world.until("2024-06-21T06:00:01").await;
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.pass("4m").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.pass("2m").await;
+    assert_eq!(
+        simulation.power("mats/1"),
+        OFF,
+        "no schedule is active at its end"
+    );
+    simulation.until("2024-06-21T06:00:01").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_whole_strip_is_commanded_outlet_by_outlet() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.add("mats/3", DeviceCountdown::Unsupported);
-    world.pass("6s").await;
-    let command = world.set("mats", ON).await;
-    world.pass("1s").await;
-    assert_eq!((world.code(command), both(&world)), (Some(Ok(())), (ON, ON)));
-    assert_eq!(world.power("mats/3"), ON);
-    assert_eq!(world.kept().overrides.len(), 2, "the third is in no group");
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.add("mats/3", DeviceCountdown::Unsupported);
+    simulation.pass("6s").await;
+    let command = simulation.set("mats", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(command), both(&simulation)),
+        (Some(Ok(())), (ON, ON))
+    );
+    assert_eq!(simulation.power("mats/3"), ON);
+    assert_eq!(simulation.kept().overrides.len(), 2, "the third is in no group");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
     let group = || "driveway".parse().unwrap();
     let noon = json!({"id": "noon", "start": "12:00", "for": "1h"});
-    world
+    simulation
         .request(Request::SetSchedule {
             group: group(),
             schedule: noon,
         })
         .await
         .unwrap();
-    world
+    simulation
         .request(Request::EnableSchedule {
             group: group(),
             schedule: "morning".parse().unwrap(),
@@ -420,56 +442,59 @@ async fn rule_15_changed_schedules_are_kept_and_can_be_reset() {
         })
         .await
         .unwrap();
-    world.restart(Duration::from_secs(10)).await;
-    let schedules = world.rules_sent.last().unwrap().groups[0].schedules.clone();
+    simulation.restart(Duration::from_secs(10)).await;
+    let schedules = simulation.rules_sent.last().unwrap().groups[0].schedules.clone();
     assert_eq!(schedules.len(), 2);
     assert!(!schedules[0].enabled);
-    world.until("2024-06-21T06:30:00").await;
-    assert_eq!(world.power("mats/1"), OFF, "disabled");
-    world.until("2024-06-21T12:30:00").await;
-    assert_eq!(world.power("mats/1"), ON, "added");
-    let list = world.request(Request::Schedules(None)).await.unwrap();
+    simulation.until("2024-06-21T06:30:00").await;
+    assert_eq!(simulation.power("mats/1"), OFF, "disabled");
+    simulation.until("2024-06-21T12:30:00").await;
+    assert_eq!(simulation.power("mats/1"), ON, "added");
+    let list = simulation.request(Request::Schedules(None)).await.unwrap();
     assert_eq!(list["groups"][0]["schedules"][0]["origin"], "switched");
     assert_eq!(list["groups"][0]["schedules"][1]["origin"], "request");
-    world.request(Request::ResetSchedules(None)).await.unwrap();
-    world.pass("1s").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    assert!(world.kept().saved.schedule_changes.is_empty());
+    simulation.request(Request::ResetSchedules(None)).await.unwrap();
+    simulation.pass("1s").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    assert!(simulation.kept().saved.schedule_changes.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_a_schedule_is_taken_out_and_comes_back() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
     let (group, schedule) = (|| "driveway".parse().unwrap(), || "morning".parse().unwrap());
     let remove = || Request::RemoveSchedule {
         group: group(),
         schedule: schedule(),
     };
-    world.request(remove()).await.unwrap();
+    simulation.request(remove()).await.unwrap();
     assert_eq!(
-        world.request(remove()).await,
+        simulation.request(remove()).await,
         Err(RequestError::UnknownSchedule {
             group: group(),
             schedule: schedule()
         })
     );
-    world.until("2024-06-21T06:30:00").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    let list = world.request(Request::Schedules(Some(group()))).await.unwrap();
+    simulation.until("2024-06-21T06:30:00").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    let list = simulation
+        .request(Request::Schedules(Some(group())))
+        .await
+        .unwrap();
     assert_eq!(list["groups"][0]["removed"], json!(["morning"]));
-    world
+    simulation
         .request(Request::ResetSchedules(Some(group())))
         .await
         .unwrap();
-    world.pass("1s").await;
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.pass("1s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_schedule_that_is_none_is_refused_with_every_problem() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
     let bad = json!({"id": "noon", "start": "25:00", "for": "1h", "day": ["mon"]});
-    let refused = world
+    let refused = simulation
         .request(Request::SetSchedule {
             group: "driveway".parse().unwrap(),
             schedule: bad,
@@ -479,7 +504,7 @@ async fn a_schedule_that_is_none_is_refused_with_every_problem() {
         panic!("{refused:?}")
     };
     assert!(why.contains("start") && why.contains("day"), "{why}");
-    let not_a_table = world
+    let not_a_table = simulation
         .request(Request::SetSchedule {
             group: "driveway".parse().unwrap(),
             schedule: json!(["noon"]),
@@ -490,27 +515,27 @@ async fn a_schedule_that_is_none_is_refused_with_every_problem() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_overrides_are_listed_and_cleared() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.set("group/driveway", ON).await;
-    world.pass("1s").await;
-    let list = world.request(Request::Overrides).await.unwrap();
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.set("group/driveway", ON).await;
+    simulation.pass("1s").await;
+    let list = simulation.request(Request::Overrides).await.unwrap();
     assert_eq!(list["overrides"][0]["outlet"], "mats/1");
     assert_eq!(list["overrides"][0]["state"], "ON");
     assert_eq!(list["overrides"][0]["until"], "2024-06-22T08:00:00+00:00");
     let one = Target::Outlet("mats/1".parse().unwrap());
-    let cleared = world.request(Request::ClearOverrides(Some(one))).await;
+    let cleared = simulation.request(Request::ClearOverrides(Some(one))).await;
     assert_eq!(cleared.unwrap(), json!({"cleared": 1}));
-    world.pass("1s").await;
-    assert_eq!(both(&world), (OFF, ON));
-    world.request(Request::ClearOverrides(None)).await.unwrap();
-    world.pass("1s").await;
-    assert_eq!(both(&world), (OFF, OFF));
+    simulation.pass("1s").await;
+    assert_eq!(both(&simulation), (OFF, ON));
+    simulation.request(Request::ClearOverrides(None)).await.unwrap();
+    simulation.pass("1s").await;
+    assert_eq!(both(&simulation), (OFF, OFF));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_13_the_plan_comes_from_the_same_planner() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
-    let plan = world
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
+    let plan = simulation
         .request(Request::Plan {
             group: None,
             days: 1,
@@ -530,96 +555,108 @@ async fn rule_13_the_plan_comes_from_the_same_planner() {
 #[tokio::test(start_paused = true)]
 async fn rule_02_a_timed_override_counts_real_time() {
     for hours in [-2, 3] {
-        let mut world = world(morning(), "2024-06-21T11:00:00").await;
-        world
+        let mut simulation = simulation(morning(), "2024-06-21T11:00:00").await;
+        simulation
             .command("mats/1", Action::OnFor(Duration::from_mins(10)), None)
             .await;
-        world.pass("5m 3s").await;
-        assert_eq!(world.kept().overrides.len(), 1, "it is an override");
-        world.clock.jump(SignedDuration::from_hours(hours));
-        world.pass("4m 50s").await;
-        assert_eq!(world.power("mats/1"), ON, "{hours}");
-        world.pass("8s").await;
-        assert_eq!(world.power("mats/1"), OFF, "{hours}");
+        simulation.pass("5m 3s").await;
+        assert_eq!(simulation.kept().overrides.len(), 1, "it is an override");
+        simulation.clock.jump(SignedDuration::from_hours(hours));
+        simulation.pass("4m 50s").await;
+        assert_eq!(simulation.power("mats/1"), ON, "{hours}");
+        simulation.pass("8s").await;
+        assert_eq!(simulation.power("mats/1"), OFF, "{hours}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn commands_that_wait_at_the_stop_are_answered() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.relay("mats/1").online = false;
-    let command = world.set("group/driveway", ON).await;
-    world.stop().await;
-    world.take_answers();
-    assert_eq!(world.code(command), Some(Err(ErrorCode::ShuttingDown)));
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.relay("mats/1").online = false;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.stop().await;
+    simulation.take_answers();
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::ShuttingDown)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outlet_that_a_device_may_have_is_left_to_the_device() {
     let mut group = manual();
     group.outlets = vec!["heater".parse().unwrap()];
-    let mut world = world(group, "2024-06-21T09:00:00").await;
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
     // The device knows what outlets it has.
-    world.set("heater/1", ON).await;
-    world.pass("1s").await;
-    assert_eq!(world.power("heater"), OFF);
+    simulation.set("heater/1", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.power("heater"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outlet_in_no_group_is_switched_by_the_device_owner_alone() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.add("lamp", DeviceCountdown::Idle);
-    let command = world.command("lamp", TOGGLE, None).await;
-    world.pass("1s").await;
-    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));
-    world.pass("1h").await;
-    assert_eq!(world.power("lamp"), ON);
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.add("lamp", DeviceCountdown::Idle);
+    let command = simulation.command("lamp", TOGGLE, None).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(command), simulation.power("lamp")),
+        (Some(Ok(())), ON)
+    );
+    simulation.pass("1h").await;
+    assert_eq!(simulation.power("lamp"), ON);
     assert!(
-        !world.outlets.contains_key(&"lamp".parse().unwrap()),
+        !simulation.outlets.contains_key(&"lamp".parse().unwrap()),
         "nothing to report"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_auto_is_answered_with_what_it_leads_to() {
-    let mut world = world(morning(), "2024-06-21T07:00:00").await;
-    world.pass("6s").await;
-    world.set("mats/1", OFF).await;
-    world.pass("1s").await;
-    assert_eq!(both(&world), (OFF, ON));
-    world.relay("mats/1").latency = Duration::from_secs(3);
-    let auto = world.command("group/driveway", Action::Auto, None).await;
-    world.pass("2s").await;
-    assert_eq!(world.code(auto), None, "the schedule's ON is under way");
-    world.pass("2s").await;
-    assert_eq!((world.code(auto), both(&world)), (Some(Ok(())), (ON, ON)));
-    let states = |world: &World, id| world.outcomes[&id].as_ref().unwrap().power();
-    assert_eq!((states(&world, auto), world.notes.get(&auto)), (Some(ON), None));
-    let again = world.command("group/driveway", Action::Auto, None).await;
-    assert_eq!(world.code(again), Some(Ok(())), "nothing follows");
+    let mut simulation = simulation(morning(), "2024-06-21T07:00:00").await;
+    simulation.pass("6s").await;
+    simulation.set("mats/1", OFF).await;
+    simulation.pass("1s").await;
+    assert_eq!(both(&simulation), (OFF, ON));
+    simulation.relay("mats/1").latency = Duration::from_secs(3);
+    let auto = simulation.command("group/driveway", Action::Auto, None).await;
+    simulation.pass("2s").await;
+    assert_eq!(simulation.code(auto), None, "the schedule's ON is under way");
+    simulation.pass("2s").await;
+    assert_eq!(
+        (simulation.code(auto), both(&simulation)),
+        (Some(Ok(())), (ON, ON))
+    );
+    let states = |simulation: &Simulation, id| simulation.outcomes[&id].as_ref().unwrap().power();
+    assert_eq!(
+        (states(&simulation, auto), simulation.notes.get(&auto)),
+        (Some(ON), None)
+    );
+    let again = simulation.command("group/driveway", Action::Auto, None).await;
+    assert_eq!(simulation.code(again), Some(Ok(())), "nothing follows");
 
     // What is out of reach is not waited for.
-    world.set("mats/1", OFF).await;
-    world.pass("4s").await;
+    simulation.set("mats/1", OFF).await;
+    simulation.pass("4s").await;
     for path in ["mats/1", "mats/2"] {
-        world.relay(path).online = false;
+        simulation.relay(path).online = false;
     }
-    world.pass("12s").await;
-    let auto = world.command("mats/1", Action::Auto, None).await;
-    assert_eq!(world.code(auto), Some(Ok(())));
-    assert_eq!(world.notes[&auto], "mats/1: ON follows when it can be reached");
+    simulation.pass("12s").await;
+    let auto = simulation.command("mats/1", Action::Auto, None).await;
+    assert_eq!(simulation.code(auto), Some(Ok(())));
+    assert_eq!(
+        simulation.notes[&auto],
+        "mats/1: ON follows when it can be reached"
+    );
 
     // A switch that fails is the answer.
     for path in ["mats/1", "mats/2"] {
-        world.relay(path).online = true;
+        simulation.relay(path).online = true;
     }
-    world.pass("16s").await;
-    world.set("mats/1", OFF).await;
-    world.pass("4s").await;
-    world.relay("mats/1").stubborn = true;
-    let auto = world.command("mats/1", Action::Auto, None).await;
-    world.pass("4s").await;
-    assert_eq!(world.code(auto), Some(Err(ErrorCode::NotConfirmed)));
+    simulation.pass("16s").await;
+    simulation.set("mats/1", OFF).await;
+    simulation.pass("4s").await;
+    simulation.relay("mats/1").stubborn = true;
+    let auto = simulation.command("mats/1", Action::Auto, None).await;
+    simulation.pass("4s").await;
+    assert_eq!(simulation.code(auto), Some(Err(ErrorCode::NotConfirmed)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -627,8 +664,8 @@ async fn what_is_listed_of_a_schedule_can_be_set() {
     let mut asking = morning();
     asking.schedules[0].conditions = vec![freezing(WhenUnknown::Hold)];
     asking.schedules[0].limits.max_on = Some("2h".parse().unwrap());
-    let mut world = world(asking, "2024-06-21T05:00:00").await;
-    let listed = world.request(Request::Schedules(None)).await.unwrap();
+    let mut simulation = simulation(asking, "2024-06-21T05:00:00").await;
+    let listed = simulation.request(Request::Schedules(None)).await.unwrap();
     let schedule = listed["groups"][0]["schedules"][0].clone();
     assert_eq!(
         (&schedule["origin"], &schedule["definition"]["id"]),
@@ -638,9 +675,9 @@ async fn what_is_listed_of_a_schedule_can_be_set() {
         group: "driveway".parse().unwrap(),
         schedule: schedule["definition"].clone(),
     };
-    world.request(set).await.unwrap();
-    let [first, .., last] = world.rules_sent.as_slice() else {
-        panic!("{:?}", world.rules_sent)
+    simulation.request(set).await.unwrap();
+    let [first, .., last] = simulation.rules_sent.as_slice() else {
+        panic!("{:?}", simulation.rules_sent)
     };
     let (first, mut set) = (&first.groups[0].schedules, last.groups[0].schedules.clone());
     // What came by a request can be edited.

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::{
-    rules::{OFF, ON, rules, world},
-    world::{POLL, READING, World},
+    rules::{OFF, ON, rules, simulation},
+    simulation::{POLL, READING, Simulation},
 };
 use crate::domain::{
     command::Action,
@@ -78,83 +78,88 @@ fn standby() -> EnergyRules {
 }
 
 /// Meters everywhere, and what the loads draw.
-async fn metered(group: Group, wall: &str, watts: [u64; 3]) -> World {
-    let mut world = world(group, wall).await;
+async fn metered(group: Group, wall: &str, watts: [u64; 3]) -> Simulation {
+    let mut simulation = simulation(group, wall).await;
     for (path, watts) in OUTLETS.into_iter().zip(watts) {
-        world.draw(path, watts);
+        simulation.draw(path, watts);
     }
-    world.pass("1s").await;
-    world
+    simulation.pass("1s").await;
+    simulation
 }
 
-fn relays(world: &World) -> [Power; 3] {
-    OUTLETS.map(|path| world.power(path))
+fn relays(simulation: &Simulation) -> [Power; 3] {
+    OUTLETS.map(|path| simulation.power(path))
 }
 
-fn energy(world: &World) -> &EnergyStatus {
-    world.group().energy.as_ref().unwrap()
+fn energy(simulation: &Simulation) -> &EnergyStatus {
+    simulation.group().energy.as_ref().unwrap()
 }
 
-async fn switch_on(world: &mut World, paths: &[&str]) {
+async fn switch_on(simulation: &mut Simulation, paths: &[&str]) {
     for path in paths {
-        let command = world.set(path, ON).await;
-        world.pass("1s").await;
-        assert_eq!(world.code(command), Some(Ok(())), "{path}");
+        let command = simulation.set(path, ON).await;
+        simulation.pass("1s").await;
+        assert_eq!(simulation.code(command), Some(Ok(())), "{path}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_used_budget_is_off_and_refuses_until_midnight() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(budget(1000), false),
         "2024-06-21T09:00:00",
         [1000, 0, 1000],
     )
     .await;
-    switch_on(&mut world, &["washer", "boiler"]).await;
-    world.pass("20m").await;
-    assert_eq!(relays(&world), [ON, OFF, ON]);
+    switch_on(&mut simulation, &["washer", "boiler"]).await;
+    simulation.pass("20m").await;
+    assert_eq!(relays(&simulation), [ON, OFF, ON]);
     assert!(
-        (320..=340).contains(&(world.used_today() / 2)),
+        (320..=340).contains(&(simulation.used_today() / 2)),
         "{}",
-        world.used_today()
+        simulation.used_today()
     );
-    world.pass("11m").await;
-    assert_eq!(relays(&world), [OFF, OFF, OFF]);
+    simulation.pass("11m").await;
+    assert_eq!(relays(&simulation), [OFF, OFF, OFF]);
     assert!(
-        (990..=1005).contains(&world.used_today()),
+        (990..=1005).contains(&simulation.used_today()),
         "{}",
-        world.used_today()
+        simulation.used_today()
     );
-    assert_eq!(world.count(EventKind::SafetyTrip), 1, "{:?}", world.events);
-    assert_eq!(world.group().safety, SafetyState::Tripped);
-    let refused = world.set("dryer", ON).await;
-    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
-    let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
+    assert_eq!(
+        simulation.count(EventKind::SafetyTrip),
+        1,
+        "{:?}",
+        simulation.events
+    );
+    assert_eq!(simulation.group().safety, SafetyState::Tripped);
+    let refused = simulation.set("dryer", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    let message = &simulation.outcomes[&refused].as_ref().unwrap_err().message;
     assert!(
         message.contains("refused by daily_budget; possible again at 2024-06-22T00:00:00"),
         "{message}"
     );
 
-    world.press("boiler");
-    world.pass("10s").await;
-    assert_eq!(relays(&world), [OFF, OFF, OFF], "switched back");
-    world.until("2024-06-22T00:00:01").await;
-    assert_eq!(world.group().safety, SafetyState::Clear);
-    switch_on(&mut world, &["dryer"]).await;
-    world.pass("1m").await;
-    assert_eq!(energy(&world).today, Some(MilliWattHours::ZERO));
+    simulation.press("boiler");
+    simulation.pass("10s").await;
+    assert_eq!(relays(&simulation), [OFF, OFF, OFF], "switched back");
+    simulation.until("2024-06-22T00:00:01").await;
+    assert_eq!(simulation.group().safety, SafetyState::Clear);
+    switch_on(&mut simulation, &["dryer"]).await;
+    simulation.pass("1m").await;
+    assert_eq!(energy(&simulation).today, Some(MilliWattHours::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_budget_suspends_schedules_and_overrides() {
     let mut group = laundry(budget(500), true);
     group.schedules = vec![schedule("day", "06:00", "05:00")];
-    let mut world = metered(group, "2024-06-21T06:00:00", [0, 0, 1000]).await;
-    assert_eq!(relays(&world), [ON; 3]);
-    world.pass("31m").await;
-    assert_eq!(relays(&world), [OFF; 3]);
-    let standing = world.standing("boiler");
+    let mut simulation = metered(group, "2024-06-21T06:00:00", [0, 0, 1000]).await;
+    assert_eq!(relays(&simulation), [ON; 3]);
+    simulation.pass("31m").await;
+    assert_eq!(relays(&simulation), [OFF; 3]);
+    let standing = simulation.standing("boiler");
     let decided = (standing.source, standing.rule.as_deref(), standing.expected);
     assert_eq!(decided, (Source::Safety, Some("daily_budget"), Some(OFF)));
     let reason = standing.reason.as_ref().unwrap().as_str();
@@ -164,46 +169,46 @@ async fn rule_19_a_budget_suspends_schedules_and_overrides() {
         (standing.cooldown_until, standing.next_change),
         (Some(midnight), Some(midnight))
     );
-    world.until("2024-06-22T00:00:02").await;
-    assert_eq!(relays(&world), [ON; 3]);
+    simulation.until("2024-06-22T00:00:02").await;
+    assert_eq!(relays(&simulation), [ON; 3]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_used_budget_survives_a_restart() {
-    let mut world = metered(laundry(budget(500), false), "2024-06-21T06:00:00", [0, 0, 1000]).await;
-    switch_on(&mut world, &["boiler"]).await;
-    world.pass("20m").await;
-    world.restart(Duration::from_mins(5)).await;
-    world.pass("1m").await;
-    assert_eq!(relays(&world), [OFF, OFF, ON]);
-    let counted = energy(&world).today.unwrap();
+    let mut simulation = metered(laundry(budget(500), false), "2024-06-21T06:00:00", [0, 0, 1000]).await;
+    switch_on(&mut simulation, &["boiler"]).await;
+    simulation.pass("20m").await;
+    simulation.restart(Duration::from_mins(5)).await;
+    simulation.pass("1m").await;
+    assert_eq!(relays(&simulation), [OFF, OFF, ON]);
+    let counted = energy(&simulation).today.unwrap();
     assert!(
         counted >= MilliWattHours::new(420_000),
         "also what was used meanwhile: {counted}"
     );
-    world.pass("5m").await;
-    assert_eq!(relays(&world), [OFF; 3]);
-    world.restart(Duration::from_secs(10)).await;
-    world.pass("10s").await;
-    let refused = world.set("washer", ON).await;
-    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    simulation.pass("5m").await;
+    assert_eq!(relays(&simulation), [OFF; 3]);
+    simulation.restart(Duration::from_secs(10)).await;
+    simulation.pass("10s").await;
+    let refused = simulation.set("washer", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_shed_outlet_comes_back_without_schedules() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
         [100, 1500, 1400],
     )
     .await;
-    switch_on(&mut world, &OUTLETS).await;
-    world.pass("40s").await;
-    assert_eq!(relays(&world), [ON; 3]);
-    world.draw("washer", 2000);
-    world.pass("40s").await;
-    assert_eq!(relays(&world), [ON, ON, OFF]);
-    let standing = world.standing("boiler");
+    switch_on(&mut simulation, &OUTLETS).await;
+    simulation.pass("40s").await;
+    assert_eq!(relays(&simulation), [ON; 3]);
+    simulation.draw("washer", 2000);
+    simulation.pass("40s").await;
+    assert_eq!(relays(&simulation), [ON, ON, OFF]);
+    let standing = simulation.standing("boiler");
     assert_eq!(
         (standing.source, standing.rule.as_deref()),
         (Source::Safety, Some("power_limit"))
@@ -213,85 +218,85 @@ async fn rule_19_a_shed_outlet_comes_back_without_schedules() {
         reason,
         "4900 W exceeds power limit 3500 W, off until the others draw less"
     );
-    assert_eq!(energy(&world).shed, ["boiler".parse().unwrap()]);
-    let refused = world.set("boiler", ON).await;
-    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
-    let message = &world.outcomes[&refused].as_ref().unwrap_err().message;
+    assert_eq!(energy(&simulation).shed, ["boiler".parse().unwrap()]);
+    let refused = simulation.set("boiler", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    let message = &simulation.outcomes[&refused].as_ref().unwrap_err().message;
     assert!(
         message.ends_with("refused by power_limit; possible when the others draw less"),
         "{message}"
     );
 
-    world.press("boiler");
-    world.pass("10s").await;
-    assert_eq!(relays(&world), [ON, ON, OFF], "switched back");
-    world.draw("washer", 100);
-    world.pass("2m").await;
-    assert_eq!(relays(&world), [ON; 3]);
-    assert!(energy(&world).shed.is_empty());
-    assert_eq!(world.standing("boiler").source, Source::Manual);
-    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+    simulation.press("boiler");
+    simulation.pass("10s").await;
+    assert_eq!(relays(&simulation), [ON, ON, OFF], "switched back");
+    simulation.draw("washer", 100);
+    simulation.pass("2m").await;
+    assert_eq!(relays(&simulation), [ON; 3]);
+    assert!(energy(&simulation).shed.is_empty());
+    assert_eq!(simulation.standing("boiler").source, Source::Manual);
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_an_off_command_keeps_a_shed_outlet_off() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
         [2000, 0, 2000],
     )
     .await;
-    switch_on(&mut world, &["washer", "boiler"]).await;
-    world.pass("10s").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
-    world.set("boiler", OFF).await;
-    world.draw("washer", 10);
-    world.pass("5m").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    switch_on(&mut simulation, &["washer", "boiler"]).await;
+    simulation.pass("10s").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
+    simulation.set("boiler", OFF).await;
+    simulation.draw("washer", 10);
+    simulation.pass("5m").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_shed_timed_on_still_ends_at_its_time() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
         [2000, 0, 2000],
     )
     .await;
-    world
+    simulation
         .command("boiler", Action::OnFor(Duration::from_mins(10)), None)
         .await;
-    switch_on(&mut world, &["washer"]).await;
-    world.pass("10s").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
-    world.draw("washer", 10);
-    world.pass("2m").await;
-    assert_eq!(relays(&world), [ON, OFF, ON]);
-    world.until("2024-06-21T09:10:05").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
-    world.pass("10m").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
+    switch_on(&mut simulation, &["washer"]).await;
+    simulation.pass("10s").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
+    simulation.draw("washer", 10);
+    simulation.pass("2m").await;
+    assert_eq!(relays(&simulation), [ON, OFF, ON]);
+    simulation.until("2024-06-21T09:10:05").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
+    simulation.pass("10m").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_scheduled_group_sheds_and_returns_by_priority() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), true),
         "2024-06-21T05:59:00",
         [1500, 1000, 1800],
     )
     .await;
-    world.until("2024-06-21T06:00:40").await;
-    assert_eq!(relays(&world), [ON, ON, OFF]);
-    world.draw("washer", 2900);
-    world.pass("40s").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
-    world.pass("2m").await;
-    world.draw("washer", 200);
-    world.pass("3m").await;
-    assert_eq!(relays(&world), [ON; 3]);
+    simulation.until("2024-06-21T06:00:40").await;
+    assert_eq!(relays(&simulation), [ON, ON, OFF]);
+    simulation.draw("washer", 2900);
+    simulation.pass("40s").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
+    simulation.pass("2m").await;
+    simulation.draw("washer", 200);
+    simulation.pass("3m").await;
+    assert_eq!(relays(&simulation), [ON; 3]);
     let dryer = "dryer".parse().unwrap();
-    let order: Vec<_> = world
+    let order: Vec<_> = simulation
         .switched
         .iter()
         .rev()
@@ -299,48 +304,48 @@ async fn rule_19_a_scheduled_group_sheds_and_returns_by_priority() {
         .map(|(_, path, _)| path)
         .collect();
     assert_eq!(order[1], &dryer, "the more important first");
-    world.draw("washer", 2900);
-    world.until("2024-06-21T22:00:02").await;
-    world.draw("washer", 10);
-    world.pass("5m").await;
-    assert_eq!(relays(&world), [OFF; 3], "it is not wanted any more");
+    simulation.draw("washer", 2900);
+    simulation.until("2024-06-21T22:00:02").await;
+    simulation.draw("washer", 10);
+    simulation.pass("5m").await;
+    assert_eq!(relays(&simulation), [OFF; 3], "it is not wanted any more");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_command_for_a_group_switches_on_what_fits() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
         [2000, 2000, 1000],
     )
     .await;
     for path in OUTLETS {
-        switch_on(&mut world, &[path]).await;
-        world.pass("5s").await;
-        world.set(path, OFF).await;
-        world.pass("5s").await;
+        switch_on(&mut simulation, &[path]).await;
+        simulation.pass("5s").await;
+        simulation.set(path, OFF).await;
+        simulation.pass("5s").await;
     }
-    let command = world.set("group/driveway", ON).await;
-    world.pass("5s").await;
-    assert_eq!(relays(&world), [ON, OFF, ON]);
-    assert!(world.outcomes.contains_key(&command));
-    assert_eq!(world.count(EventKind::RefusedBySafety), 1);
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("5s").await;
+    assert_eq!(relays(&simulation), [ON, OFF, ON]);
+    assert!(simulation.outcomes.contains_key(&command));
+    assert_eq!(simulation.count(EventKind::RefusedBySafety), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_finished_load_is_reported_once_and_stays_off() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(finished(IfFinished::Off), true),
         "2024-06-21T05:59:00",
         [500, 0, 0],
     )
     .await;
-    world.until("2024-06-21T07:00:00").await;
-    assert_eq!(world.count(EventKind::LoadFinished), 0);
-    world.draw("washer", 2);
-    world.pass("5m").await;
-    assert_eq!(relays(&world), [OFF, ON, ON]);
-    let reported: Vec<_> = world
+    simulation.until("2024-06-21T07:00:00").await;
+    assert_eq!(simulation.count(EventKind::LoadFinished), 0);
+    simulation.draw("washer", 2);
+    simulation.pass("5m").await;
+    assert_eq!(relays(&simulation), [OFF, ON, ON]);
+    let reported: Vec<_> = simulation
         .events
         .iter()
         .filter(|(kind, _)| *kind == EventKind::LoadFinished)
@@ -352,7 +357,7 @@ async fn rule_19_a_finished_load_is_reported_once_and_stays_off() {
             "the load of washer has finished".to_owned()
         )]
     );
-    let standing = world.standing("washer");
+    let standing = simulation.standing("washer");
     assert_eq!(standing.source, Source::Override);
     assert!(
         standing
@@ -362,79 +367,85 @@ async fn rule_19_a_finished_load_is_reported_once_and_stays_off() {
             .as_str()
             .contains("(load finished at")
     );
-    world.until("2024-06-21T21:59:00").await;
-    assert_eq!(world.power("washer"), OFF);
-    world.until("2024-06-22T06:00:02").await;
-    assert_eq!(world.power("washer"), ON);
-    world.pass("1h").await;
-    assert_eq!(world.count(EventKind::LoadFinished), 1, "it did not run");
+    simulation.until("2024-06-21T21:59:00").await;
+    assert_eq!(simulation.power("washer"), OFF);
+    simulation.until("2024-06-22T06:00:02").await;
+    assert_eq!(simulation.power("washer"), ON);
+    simulation.pass("1h").await;
+    assert_eq!(simulation.count(EventKind::LoadFinished), 1, "it did not run");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_finished_load_is_switched_off_until_confirmed() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(finished(IfFinished::Off), false),
         "2024-06-21T09:00:00",
         [500, 0, 0],
     )
     .await;
-    switch_on(&mut world, &["washer"]).await;
-    world.pass("5m").await;
-    world.relay("washer").stubborn = true;
-    world.draw("washer", 2);
-    world.pass("10m").await;
+    switch_on(&mut simulation, &["washer"]).await;
+    simulation.pass("5m").await;
+    simulation.relay("washer").stubborn = true;
+    simulation.draw("washer", 2);
+    simulation.pass("10m").await;
     assert_eq!(
-        (world.power("washer"), world.count(EventKind::LoadFinished)),
+        (
+            simulation.power("washer"),
+            simulation.count(EventKind::LoadFinished)
+        ),
         (ON, 1)
     );
-    world.relay("washer").stubborn = false;
-    world.pass("2m").await;
-    assert_eq!(world.power("washer"), OFF);
-    switch_on(&mut world, &["washer"]).await;
-    world.pass("30m").await;
+    simulation.relay("washer").stubborn = false;
+    simulation.pass("2m").await;
+    assert_eq!(simulation.power("washer"), OFF);
+    switch_on(&mut simulation, &["washer"]).await;
+    simulation.pass("30m").await;
     assert_eq!(
-        (world.power("washer"), world.count(EventKind::LoadFinished)),
+        (
+            simulation.power("washer"),
+            simulation.count(EventKind::LoadFinished)
+        ),
         (ON, 1)
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_standby_is_switched_off() {
-    let mut world = metered(laundry(standby(), false), "2024-06-21T09:00:00", [2, 3, 0]).await;
-    switch_on(&mut world, &["washer", "dryer"]).await;
-    world.pass("9m").await;
-    assert_eq!(relays(&world), [ON, ON, OFF]);
-    world.pass("2m").await;
-    assert_eq!(relays(&world), [OFF, ON, OFF]);
-    assert_eq!(world.count(EventKind::StandbyOff), 1);
+    let mut simulation = metered(laundry(standby(), false), "2024-06-21T09:00:00", [2, 3, 0]).await;
+    switch_on(&mut simulation, &["washer", "dryer"]).await;
+    simulation.pass("9m").await;
+    assert_eq!(relays(&simulation), [ON, ON, OFF]);
+    simulation.pass("2m").await;
+    assert_eq!(relays(&simulation), [OFF, ON, OFF]);
+    assert_eq!(simulation.count(EventKind::StandbyOff), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_silent_meter_is_not_idle_and_is_reported_once() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(finished(IfFinished::Report), false),
         "2024-06-21T09:00:00",
         [500, 0, 0],
     )
     .await;
-    switch_on(&mut world, &["washer"]).await;
-    world.pass("2m").await;
-    world.relay("washer").gauge.as_mut().unwrap().silent = true;
-    world.draw("washer", 2);
-    world.pass("30m").await;
+    switch_on(&mut simulation, &["washer"]).await;
+    simulation.pass("2m").await;
+    simulation.relay("washer").gauge.as_mut().unwrap().silent = true;
+    simulation.draw("washer", 2);
+    simulation.pass("30m").await;
     assert_eq!(
         (
-            world.count(EventKind::MeterSilent),
-            world.count(EventKind::LoadFinished)
+            simulation.count(EventKind::MeterSilent),
+            simulation.count(EventKind::LoadFinished)
         ),
         (1, 0)
     );
-    world.relay("washer").gauge.as_mut().unwrap().silent = false;
-    world.pass("5m").await;
+    simulation.relay("washer").gauge.as_mut().unwrap().silent = false;
+    simulation.pass("5m").await;
     assert_eq!(
         (
-            world.count(EventKind::MeterBack),
-            world.count(EventKind::LoadFinished)
+            simulation.count(EventKind::MeterBack),
+            simulation.count(EventKind::LoadFinished)
         ),
         (1, 1)
     );
@@ -442,29 +453,29 @@ async fn rule_19_a_silent_meter_is_not_idle_and_is_reported_once() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_changed_and_removed_rules_apply_at_once() {
-    let mut world = metered(
+    let mut simulation = metered(
         laundry(ceiling(3500, 3000, "1m"), false),
         "2024-06-21T09:00:00",
         [2000, 0, 2000],
     )
     .await;
-    switch_on(&mut world, &["washer", "boiler"]).await;
-    world.pass("40s").await;
-    assert_eq!(relays(&world), [ON, OFF, OFF]);
-    world
+    switch_on(&mut simulation, &["washer", "boiler"]).await;
+    simulation.pass("40s").await;
+    assert_eq!(relays(&simulation), [ON, OFF, OFF]);
+    simulation
         .reload(rules(laundry(ceiling(5000, 4500, "1m"), false)), &OUTLETS)
         .await;
-    world.pass("2m").await;
-    assert_eq!(relays(&world), [ON, OFF, ON]);
-    world
+    simulation.pass("2m").await;
+    assert_eq!(relays(&simulation), [ON, OFF, ON]);
+    simulation
         .reload(rules(laundry(EnergyRules::default(), false)), &OUTLETS)
         .await;
-    world.draw("washer", 9000);
-    world.pass("2m").await;
-    assert_eq!(relays(&world), [ON, OFF, ON]);
-    assert_eq!(world.group().energy, None);
+    simulation.draw("washer", 9000);
+    simulation.pass("2m").await;
+    assert_eq!(relays(&simulation), [ON, OFF, ON]);
+    assert_eq!(simulation.group().energy, None);
     assert_eq!(
-        world.kept().saved.groups[&"driveway".parse().unwrap()].energy,
+        simulation.kept().saved.groups[&"driveway".parse().unwrap()].energy,
         planner::energy_limits::PersistedEnergy::default()
     );
 }
@@ -497,7 +508,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..25)
 }
 
-impl World {
+impl Simulation {
     async fn live_through(&mut self, step: &Step) {
         match step {
             Step::Set(target, power) => {
@@ -553,17 +564,21 @@ fn rule_19_no_sequence_exceeds_the_limit_longer_than_a_reading() {
         &(site(ceiling(3500, 3000, "1m")), steps()),
         |(group, steps)| {
             run(async {
-                let mut world = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
-                world.ceiling = Some(3500);
-                world.set("group/driveway", ON).await;
+                let mut simulation = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
+                simulation.ceiling = Some(3500);
+                simulation.set("group/driveway", ON).await;
                 for step in &steps {
-                    world.live_through(step).await;
+                    simulation.live_through(step).await;
                 }
-                world.pass("5m").await;
-                prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+                simulation.pass("5m").await;
+                prop_assert!(
+                    simulation.violations.is_empty(),
+                    "{:?}",
+                    simulation.violations.first()
+                );
                 let jumps = steps.iter().any(|step| matches!(step, Step::Jump(_)));
                 for path in OUTLETS {
-                    let times: Vec<_> = world.shed.iter().filter(|(_, shed)| shed == path).collect();
+                    let times: Vec<_> = simulation.shed.iter().filter(|(_, shed)| shed == path).collect();
                     let close = times
                         .windows(2)
                         .any(|pair| pair[1].0.duration_since(pair[0].0).as_secs() < PAUSE);
@@ -584,14 +599,18 @@ fn rule_19_no_sequence_exceeds_the_budget_by_over_a_reading() {
     });
     check(8, &(site(budget(600)), steps), |(group, steps)| {
         run(async {
-            let mut world = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
-            world.budget = Some(600);
+            let mut simulation = metered(group, "2024-06-21T05:50:00", [1000, 1500, 2000]).await;
+            simulation.budget = Some(600);
             for step in &steps {
-                world.live_through(step).await;
+                simulation.live_through(step).await;
             }
-            world.pass_for(READING + POLL).await;
-            world.pass("10m").await;
-            prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+            simulation.pass_for(READING + POLL).await;
+            simulation.pass("10m").await;
+            prop_assert!(
+                simulation.violations.is_empty(),
+                "{:?}",
+                simulation.violations.first()
+            );
             Ok(())
         })
     });

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::{
-    rules::{OFF, ON, morning, rules, world},
-    world::{DeviceCountdown, World},
+    rules::{OFF, ON, morning, rules, simulation},
+    simulation::{DeviceCountdown, Simulation},
 };
 use crate::domain::{
     command::Action, command_error::ErrorCode, device_command::Switch, report::EventKind,
@@ -36,8 +36,8 @@ fn heater() -> Group {
     group
 }
 
-fn counts_for(world: &mut World, path: &str) -> Duration {
-    match world.relay(path).countdown {
+fn counts_for(simulation: &mut Simulation, path: &str) -> Duration {
+    match simulation.relay(path).countdown {
         DeviceCountdown::Until(end) => end.duration_since(Instant::now()),
         other => panic!("{other:?}"),
     }
@@ -48,84 +48,87 @@ async fn a_command_costs_one_look_at_its_group_and_no_message() {
     let mut group = morning();
     group.outlets = vec!["heater".parse().unwrap()];
     group.limits = limits("6h", "30m");
-    let mut world = world(group, "2024-06-21T06:30:00").await;
-    world.pass("1m").await;
+    let mut simulation = simulation(group, "2024-06-21T06:30:00").await;
+    simulation.pass("1m").await;
     for power in [OFF, ON, OFF, ON] {
-        let before = (world.group_updates, world.ends_sent);
-        let command = world.set("heater", power).await;
-        world.pass("5s").await;
-        assert_eq!(world.code(command), Some(Ok(())));
-        let after = (world.group_updates, world.ends_sent);
+        let before = (simulation.group_updates, simulation.ends_sent);
+        let command = simulation.set("heater", power).await;
+        simulation.pass("5s").await;
+        assert_eq!(simulation.code(command), Some(Ok(())));
+        let after = (simulation.group_updates, simulation.ends_sent);
         assert_eq!(after, (before.0 + 1, before.1), "{power}");
     }
     // The override ends with the window, before the limit.
-    let left = counts_for(&mut world, "heater").as_secs();
+    let left = counts_for(&mut simulation, "heater").as_secs();
     assert!((5300..=5400).contains(&left), "{left}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.relay("heater").countdown = DeviceCountdown::Unsupported;
-    world.press("heater");
-    world.until("2024-06-21T14:59:58").await;
-    assert_eq!(world.power("heater"), ON);
-    world.until("2024-06-21T15:00:02").await;
-    assert_eq!(world.power("heater"), OFF);
-    assert_eq!(world.count(EventKind::SafetyTrip), 1);
-    assert_eq!(world.group().safety, SafetyState::Tripped);
-    assert_eq!(world.standing("heater").source, Source::Manual, "off anyway");
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+    simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+    simulation.press("heater");
+    simulation.until("2024-06-21T14:59:58").await;
+    assert_eq!(simulation.power("heater"), ON);
+    simulation.until("2024-06-21T15:00:02").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
+    assert_eq!(simulation.group().safety, SafetyState::Tripped);
+    assert_eq!(simulation.standing("heater").source, Source::Manual, "off anyway");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_restart_two_hours_into_six_leaves_four() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.relay("heater").countdown = DeviceCountdown::Unsupported;
-    world.set("heater", ON).await;
-    world.until("2024-06-21T11:00:00").await;
-    world.restart(Duration::from_mins(1)).await;
-    world.until("2024-06-21T14:59:59").await;
-    assert_eq!(world.power("heater"), ON);
-    world.until("2024-06-21T15:00:03").await;
-    assert_eq!(world.power("heater"), OFF);
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+    simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+    simulation.set("heater", ON).await;
+    simulation.until("2024-06-21T11:00:00").await;
+    simulation.restart(Duration::from_mins(1)).await;
+    simulation.until("2024-06-21T14:59:59").await;
+    assert_eq!(simulation.power("heater"), ON);
+    simulation.until("2024-06-21T15:00:03").await;
+    assert_eq!(simulation.power("heater"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_forbidden_on_is_refused_with_its_time_and_not_sent() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.set("heater", ON).await;
-    world.until("2024-06-21T15:00:05").await;
-    assert_eq!(world.power("heater"), OFF);
-    let switched = world.switched.len();
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+    simulation.set("heater", ON).await;
+    simulation.until("2024-06-21T15:00:05").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    let switched = simulation.switched.len();
     for change in [ON, ON] {
-        let command = world.set("heater", change).await;
-        assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
-        let failure = world.outcomes[&command].clone().unwrap_err();
+        let command = simulation.set("heater", change).await;
+        assert_eq!(simulation.code(command), Some(Err(ErrorCode::RefusedBySafety)));
+        let failure = simulation.outcomes[&command].clone().unwrap_err();
         assert!(failure.message.contains("2024-06-21T15:30:0"), "{failure}");
     }
-    assert_eq!(world.count(EventKind::RefusedBySafety), 2);
-    assert_eq!(world.switched.len(), switched);
-    world.until("2024-06-21T15:30:05").await;
-    let command = world.set("heater", ON).await;
-    world.pass("1s").await;
-    assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
+    assert_eq!(simulation.count(EventKind::RefusedBySafety), 2);
+    assert_eq!(simulation.switched.len(), switched);
+    simulation.until("2024-06-21T15:30:05").await;
+    let command = simulation.set("heater", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(command), simulation.power("heater")),
+        (Some(Ok(())), ON)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_a_button_pressed_in_a_cooldown_is_undone() {
     let mut group = heater();
     group.schedules = vec![schedule("day", "08:00", "20:00")];
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.until("2024-06-21T15:00:10").await;
-    assert_eq!(world.power("heater"), OFF);
-    world.press("heater");
-    world.pass("7s").await;
-    assert_eq!(world.power("heater"), OFF);
-    assert_eq!(world.kept().overrides.len(), 0);
-    assert_eq!(world.count(EventKind::RefusedBySafety), 1);
-    world.until("2024-06-21T15:31:00").await;
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.until("2024-06-21T15:00:10").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    simulation.press("heater");
+    simulation.pass("7s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.kept().overrides.len(), 0);
+    assert_eq!(simulation.count(EventKind::RefusedBySafety), 1);
+    simulation.until("2024-06-21T15:31:00").await;
     assert_eq!(
-        world.power("heater"),
+        simulation.power("heater"),
         ON,
         "the schedule goes on after the cooldown"
     );
@@ -135,88 +138,94 @@ async fn rule_07_a_button_pressed_in_a_cooldown_is_undone() {
 async fn rule_07_the_winners_limits_hold_for_overrides_too() {
     let mut group = morning();
     group.limits = limits("10m", "5m");
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.set("group/driveway", ON).await;
-    world.pass("9m 58s").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.pass("3s").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
-    assert_eq!(world.standing("mats/1").source, Source::Safety);
-    world.pass("5m").await;
-    assert_eq!(world.power("mats/1"), ON, "the override still stands");
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.set("group/driveway", ON).await;
+    simulation.pass("9m 58s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.pass("3s").await;
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (OFF, OFF)
+    );
+    assert_eq!(simulation.standing("mats/1").source, Source::Safety);
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("mats/1"), ON, "the override still stands");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_countdown_is_armed_with_the_limit_cleared_with_off() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.pass("6s").await;
-    world.set("heater", ON).await;
-    world.pass("1s").await;
-    let left = counts_for(&mut world, "heater");
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+    simulation.pass("6s").await;
+    simulation.set("heater", ON).await;
+    simulation.pass("1s").await;
+    let left = counts_for(&mut simulation, "heater");
     assert!(left.as_secs().abs_diff(6 * 3600) <= 2, "{left:?}");
-    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Armed));
-    world.set("heater", OFF).await;
-    world.pass("1s").await;
-    assert_eq!(world.relay("heater").countdown, DeviceCountdown::Idle);
-    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Idle));
+    assert_eq!(simulation.standing("heater").failsafe, Some(FailSafeState::Armed));
+    simulation.set("heater", OFF).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.relay("heater").countdown, DeviceCountdown::Idle);
+    assert_eq!(simulation.standing("heater").failsafe, Some(FailSafeState::Idle));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_plug_that_went_on_by_its_button_is_armed() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.press("heater");
-    world.pass("6s").await;
-    let left = counts_for(&mut world, "heater");
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+    simulation.press("heater");
+    simulation.pass("6s").await;
+    let left = counts_for(&mut simulation, "heater");
     assert!(left.as_secs().abs_diff(6 * 3600 - 6) <= 3, "{left:?}");
     // Off by its button: nothing may switch it off at some other time.
-    world.press("heater");
-    world.pass("6s").await;
-    assert_eq!(world.relay("heater").countdown, DeviceCountdown::Idle);
+    simulation.press("heater");
+    simulation.pass("6s").await;
+    assert_eq!(simulation.relay("heater").countdown, DeviceCountdown::Idle);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_without_the_bridge_the_plug_switches_itself_off() {
     let mut group = heater();
     group.schedules = vec![schedule("day", "08:00", "20:00")];
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.pass("1h").await;
-    assert_eq!(world.power("heater"), ON);
-    world
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.pass("1h").await;
+    assert_eq!(simulation.power("heater"), ON);
+    simulation
         .restart(Duration::from_hours(5) + Duration::from_mins(10))
         .await;
-    world.pass("10s").await;
-    assert_eq!(world.power("heater"), OFF, "it ran as long as it may");
-    world.pass("31m").await;
-    assert_eq!(world.power("heater"), ON);
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("heater"), OFF, "it ran as long as it may");
+    simulation.pass("31m").await;
+    assert_eq!(simulation.power("heater"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_countdown_of_an_earlier_run_of_the_bridge_is_ours() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
-    world.set("heater", ON).await;
-    world.pass("1m").await;
-    world.restart(Duration::from_mins(1)).await;
-    world.pass("10s").await;
-    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::Armed));
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+    simulation.set("heater", ON).await;
+    simulation.pass("1m").await;
+    simulation.restart(Duration::from_mins(1)).await;
+    simulation.pass("10s").await;
+    assert_eq!(simulation.standing("heater").failsafe, Some(FailSafeState::Armed));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_an_external_countdown_is_kept_and_reported() {
-    let mut world = world(heater(), "2024-06-21T09:00:00").await;
+    let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
     let foreign = DeviceCountdown::Until(Instant::now() + Duration::from_hours(1));
-    world.relay("heater").countdown = foreign;
-    world.set("heater", ON).await;
-    world.pass("1m").await;
-    assert_eq!(world.relay("heater").countdown, foreign);
-    assert_eq!(world.standing("heater").failsafe, Some(FailSafeState::External));
+    simulation.relay("heater").countdown = foreign;
+    simulation.set("heater", ON).await;
+    simulation.pass("1m").await;
+    assert_eq!(simulation.relay("heater").countdown, foreign);
+    assert_eq!(
+        simulation.standing("heater").failsafe,
+        Some(FailSafeState::External)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_strip_says_that_it_has_no_countdown() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
-    world.pass("6s").await;
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
+    simulation.pass("6s").await;
     assert_eq!(
-        world.standing("mats/1").failsafe,
+        simulation.standing("mats/1").failsafe,
         Some(FailSafeState::Unsupported)
     );
 }
@@ -225,31 +234,31 @@ async fn rule_11_a_strip_says_that_it_has_no_countdown() {
 async fn rule_11_a_run_longer_than_a_countdown_is_renewed() {
     let mut group = heater();
     group.limits = limits("27h", "30m");
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.set("heater", ON).await;
-    world.pass("26h").await;
-    assert_eq!(world.power("heater"), ON);
-    let left = counts_for(&mut world, "heater");
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.set("heater", ON).await;
+    simulation.pass("26h").await;
+    assert_eq!(simulation.power("heater"), ON);
+    let left = counts_for(&mut simulation, "heater");
     assert!(left.as_secs().abs_diff(3600) <= 3, "{left:?}");
-    world.pass("1h 2s").await;
-    assert_eq!(world.power("heater"), OFF);
+    simulation.pass("1h 2s").await;
+    assert_eq!(simulation.power("heater"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_11_a_countdown_stays_ours_when_the_clock_is_set() {
     for hours in [-5, 2] {
-        let mut world = world(heater(), "2024-06-21T09:00:00").await;
-        world.set("heater", ON).await;
-        world.pass("1h").await;
-        world.clock.jump(SignedDuration::from_hours(hours));
-        world.pass("2m").await;
+        let mut simulation = simulation(heater(), "2024-06-21T09:00:00").await;
+        simulation.set("heater", ON).await;
+        simulation.pass("1h").await;
+        simulation.clock.jump(SignedDuration::from_hours(hours));
+        simulation.pass("2m").await;
         assert_eq!(
-            world.standing("heater").failsafe,
+            simulation.standing("heater").failsafe,
             Some(FailSafeState::Armed),
             "{hours}"
         );
-        assert_eq!(world.power("heater"), ON, "{hours}");
-        let left = counts_for(&mut world, "heater");
+        assert_eq!(simulation.power("heater"), ON, "{hours}");
+        let left = counts_for(&mut simulation, "heater");
         assert!(left.as_secs().abs_diff(5 * 3600 - 120) <= 5, "{hours} {left:?}");
     }
 }
@@ -260,24 +269,24 @@ async fn rule_02_run_time_is_real_time_when_the_clock_is_set() {
         for report_first in [false, true] {
             let mut two = heater();
             two.outlets.push("mats/1".parse().unwrap());
-            let mut world = world(two, "2024-06-21T09:00:00").await;
-            world.relay("heater").countdown = DeviceCountdown::Unsupported;
-            world.set("heater", ON).await;
-            world.pass("2h 13s 370ms").await;
+            let mut simulation = simulation(two, "2024-06-21T09:00:00").await;
+            simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+            simulation.set("heater", ON).await;
+            simulation.pass("2h 13s 370ms").await;
             if report_first {
                 // A poll that shows a change arrives before time alone makes the scheduler look.
-                world.press("mats/1");
-                world.clock.jump(SignedDuration::from_hours(hours));
-                world.pass("5s").await;
-                world.press("mats/1");
-                world.pass("3h 59m 36s").await;
+                simulation.press("mats/1");
+                simulation.clock.jump(SignedDuration::from_hours(hours));
+                simulation.pass("5s").await;
+                simulation.press("mats/1");
+                simulation.pass("3h 59m 36s").await;
             } else {
-                world.clock.jump(SignedDuration::from_hours(hours));
-                world.pass("3h 59m 41s").await;
+                simulation.clock.jump(SignedDuration::from_hours(hours));
+                simulation.pass("3h 59m 41s").await;
             }
-            assert_eq!(world.power("heater"), ON, "{hours} {report_first}");
-            world.pass("8s").await;
-            assert_eq!(world.power("heater"), OFF, "{hours} {report_first}");
+            assert_eq!(simulation.power("heater"), ON, "{hours} {report_first}");
+            simulation.pass("8s").await;
+            assert_eq!(simulation.power("heater"), OFF, "{hours} {report_first}");
         }
     }
 }
@@ -286,39 +295,39 @@ async fn rule_02_run_time_is_real_time_when_the_clock_is_set() {
 async fn rule_06_a_limit_goes_before_a_command_that_is_in_flight() {
     let mut group = heater();
     group.limits = limits("10m", "5m");
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.relay("heater").countdown = DeviceCountdown::Unsupported;
-    world.set("heater", ON).await;
-    world.pass("9m 55s").await;
-    world.relay("heater").online = false;
-    let command = world
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+    simulation.set("heater", ON).await;
+    simulation.pass("9m 55s").await;
+    simulation.relay("heater").online = false;
+    let command = simulation
         .command("heater", Action::OnFor(Duration::from_hours(1)), None)
         .await;
-    world.pass("8s").await;
-    world.relay("heater").online = true;
-    world.pass("2s").await;
-    assert_eq!(world.power("heater"), OFF);
-    assert!(world.code(command).unwrap().is_err());
+    simulation.pass("8s").await;
+    simulation.relay("heater").online = true;
+    simulation.pass("2s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert!(simulation.code(command).unwrap().is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_the_plug_counts_an_override_that_ends_off() {
     let mut group = heater();
     group.schedules = vec![schedule("morning", "06:00", "08:00")];
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.pass("6s").await;
-    world
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.pass("6s").await;
+    simulation
         .command("heater", Action::OnFor(Duration::from_mins(10)), None)
         .await;
-    world.pass("1s").await;
-    let left = counts_for(&mut world, "heater");
+    simulation.pass("1s").await;
+    let left = counts_for(&mut simulation, "heater");
     assert!(left.as_secs().abs_diff(600) <= 2, "{left:?}");
     // Without the bridge it goes off all the same.
-    world.restart(Duration::from_mins(11)).await;
-    world.pass("10s").await;
-    assert_eq!(world.power("heater"), OFF);
+    simulation.restart(Duration::from_mins(11)).await;
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("heater"), OFF);
     assert_eq!(
-        world.count(EventKind::OverrideSet),
+        simulation.count(EventKind::OverrideSet),
         1,
         "the countdown is no override"
     );
@@ -328,14 +337,14 @@ async fn rule_12_the_plug_counts_an_override_that_ends_off() {
 async fn rule_12_an_override_that_ends_in_a_window_has_no_countdown() {
     let mut group = heater();
     group.schedules = vec![schedule("morning", "09:05", "12:00")];
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.pass("6s").await;
-    world
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.pass("6s").await;
+    simulation
         .command("heater", Action::OnFor(Duration::from_mins(10)), None)
         .await;
-    world.pass("12m").await;
-    assert_eq!(world.power("heater"), ON);
-    let flips = world.switched.len();
+    simulation.pass("12m").await;
+    assert_eq!(simulation.power("heater"), ON);
+    let flips = simulation.switched.len();
     assert_eq!(flips, 1, "never off in between");
 }
 
@@ -343,31 +352,34 @@ async fn rule_12_an_override_that_ends_in_a_window_has_no_countdown() {
 async fn rule_11_a_countdown_that_runs_out_is_no_override() {
     let mut group = heater();
     group.schedules = vec![schedule("day", "08:00", "20:00")];
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.pass("1m").await;
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.pass("1m").await;
     // The plug's clock runs fast: it is off two seconds before its time.
-    let left = counts_for(&mut world, "heater");
-    world
+    let left = counts_for(&mut simulation, "heater");
+    simulation
         .relay("heater")
         .runs_fast(Instant::now() + left - Duration::from_secs(2));
-    world.until("2024-06-21T15:00:30").await;
-    assert_eq!(world.count(EventKind::OverrideSet), 0);
-    assert_eq!(world.count(EventKind::SafetyTrip), 1);
-    assert_eq!(world.power("heater"), OFF, "it cools");
+    simulation.until("2024-06-21T15:00:30").await;
+    assert_eq!(simulation.count(EventKind::OverrideSet), 0);
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
+    assert_eq!(simulation.power("heater"), OFF, "it cools");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
     let mut group = morning();
     group.limits = limits("10m", "30m");
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.set("mats/1", ON).await;
-    world.pass("10m 5s").await;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
-    let overridden: Vec<_> = world
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.set("mats/1", ON).await;
+    simulation.pass("10m 5s").await;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::RefusedBySafety)));
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (OFF, ON)
+    );
+    let overridden: Vec<_> = simulation
         .kept()
         .overrides
         .iter()
@@ -380,50 +392,53 @@ async fn rule_07_in_a_group_only_the_member_that_cools_is_refused() {
 async fn rule_07_a_staggered_member_in_its_cooldown_is_not_switched() {
     let mut group = morning();
     group.stagger = Some("15s".parse().unwrap());
-    let mut world = world(group.clone(), "2024-06-21T09:00:00").await;
+    let mut simulation = simulation(group.clone(), "2024-06-21T09:00:00").await;
     for power in [ON, OFF] {
-        world.set("mats/2", power).await;
-        world.pass("5s").await;
+        simulation.set("mats/2", power).await;
+        simulation.pass("5s").await;
     }
-    let command = world.set("group/driveway", ON).await;
-    world.pass("1s").await;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("1s").await;
     group.limits.min_off = "30m".parse().unwrap();
-    world.reload(rules(group), &["mats"]).await;
-    world.pass("25s").await;
-    assert_eq!(world.code(command), Some(Err(ErrorCode::RefusedBySafety)));
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
+    simulation.reload(rules(group), &["mats"]).await;
+    simulation.pass("25s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::RefusedBySafety)));
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (OFF, OFF)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_02_what_ran_while_the_machine_slept_counts() {
     let mut group = heater();
     group.limits = limits("10m", "5m");
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.relay("heater").countdown = DeviceCountdown::Unsupported;
-    world.set("heater", ON).await;
-    world.pass("5m").await;
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+    simulation.set("heater", ON).await;
+    simulation.pass("5m").await;
     // The wall clock went on, and so did the plug. It went on when it did: there is nothing new to report.
     let slept = Duration::from_mins(10);
-    let relay = world.relay("heater");
+    let relay = simulation.relay("heater");
     relay.on_since = relay.on_since.and_then(|since| since.checked_sub(slept));
-    world.clock.suspend(SignedDuration::try_from(slept).unwrap());
-    world.pass("62s").await;
-    assert_eq!(world.power("heater"), OFF);
-    assert_eq!(world.count(EventKind::SafetyTrip), 1);
+    simulation.clock.suspend(SignedDuration::try_from(slept).unwrap());
+    simulation.pass("62s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_13_a_limit_that_ends_an_override_is_off_for_all_members() {
     let mut group = morning();
     group.limits = limits("6h", "30m");
-    let mut world = world(group, "2024-06-21T09:00:00").await;
-    world.relay("mats/2").latency = Duration::from_secs(3);
+    let mut simulation = simulation(group, "2024-06-21T09:00:00").await;
+    simulation.relay("mats/2").latency = Duration::from_secs(3);
     let hold = Some(Lifetime::Hold);
-    world
+    simulation
         .command("group/driveway", Action::Switch(Switch::To(ON)), hold)
         .await;
-    world.pass("20s").await;
-    let group = world.group();
+    simulation.pass("20s").await;
+    let group = simulation.group();
     assert_eq!(group.source, Source::Override);
     let due = group.next_change.unwrap();
     assert_eq!(due.strftime("%H:%M").to_string(), "15:00");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    rules::{OFF, ON, rules, world},
-    world::World,
+    rules::{OFF, ON, rules, simulation},
+    simulation::Simulation,
 };
 use crate::domain::{
     command::Action,
@@ -26,10 +26,10 @@ fn heater() -> Group {
 }
 
 /// A plug that can hold rules and whose clock is right, at 05:00.
-async fn with_off_rules() -> World {
-    let mut world = world(heater(), "2024-06-21T05:00:00").await;
-    set_clock(&mut world, in_step()).await;
-    world
+async fn with_off_rules() -> Simulation {
+    let mut simulation = simulation(heater(), "2024-06-21T05:00:00").await;
+    set_clock(&mut simulation, in_step()).await;
+    simulation
 }
 
 fn in_step() -> DeviceClock {
@@ -38,94 +38,94 @@ fn in_step() -> DeviceClock {
     }
 }
 
-async fn set_clock(world: &mut World, clock: DeviceClock) {
-    let relay = world.relay("heater");
+async fn set_clock(simulation: &mut Simulation, clock: DeviceClock) {
+    let relay = simulation.relay("heater");
     relay.rules.list = Some([].into());
     relay.rules.clock = clock;
-    world.pass("12s").await;
+    simulation.pass("12s").await;
 }
 
 /// The rules that are asked for: when, and on how many days.
-fn asked(world: &World) -> Vec<(u16, u32)> {
-    let wanted = &world.off_rules.last().unwrap().wanted;
+fn asked(simulation: &Simulation) -> Vec<(u16, u32)> {
+    let wanted = &simulation.off_rules.last().unwrap().wanted;
     wanted
         .iter()
         .map(|rule| (rule.minute, rule.days.bits().count_ones()))
         .collect()
 }
 
-async fn hold(world: &mut World) {
+async fn hold(simulation: &mut Simulation) {
     let hold = Some(Lifetime::Hold);
-    world
+    simulation
         .command("heater", Action::Switch(Switch::To(ON)), hold)
         .await;
-    world.pass("12s").await;
+    simulation.pass("12s").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_off_edges_are_sent_once_and_known_after_a_restart() {
-    let mut world = with_off_rules().await;
-    assert_eq!(asked(&world), [(481, 7)]);
-    assert_eq!(world.standing("heater").off_rules.len(), 1);
-    world.pass("26h").await;
-    assert_eq!(world.off_rules.len(), 1, "nothing changed");
-    world.restart(Duration::from_mins(5)).await;
-    world.pass("1m").await;
-    assert_eq!(world.off_rules.len(), 1, "what is there is what is wanted");
-    assert_eq!(world.kept().off_rules.len(), 1);
+    let mut simulation = with_off_rules().await;
+    assert_eq!(asked(&simulation), [(481, 7)]);
+    assert_eq!(simulation.standing("heater").off_rules.len(), 1);
+    simulation.pass("26h").await;
+    assert_eq!(simulation.off_rules.len(), 1, "nothing changed");
+    simulation.restart(Duration::from_mins(5)).await;
+    simulation.pass("1m").await;
+    assert_eq!(simulation.off_rules.len(), 1, "what is there is what is wanted");
+    assert_eq!(simulation.kept().off_rules.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_an_override_takes_the_rules_away_that_it_outlasts() {
-    let mut world = with_off_rules().await;
-    hold(&mut world).await;
-    assert_eq!(asked(&world), []);
-    world.command("heater", Action::Auto, None).await;
-    world.pass("12s").await;
-    assert_eq!(asked(&world), [(481, 7)]);
+    let mut simulation = with_off_rules().await;
+    hold(&mut simulation).await;
+    assert_eq!(asked(&simulation), []);
+    simulation.command("heater", Action::Auto, None).await;
+    simulation.pass("12s").await;
+    assert_eq!(asked(&simulation), [(481, 7)]);
     let until = Some(Lifetime::Until("2024-06-21T12:00:00Z".parse().unwrap()));
-    world
+    simulation
         .command("heater", Action::Switch(Switch::To(ON)), until)
         .await;
-    world.pass("12s").await;
-    assert_eq!(asked(&world), [(481, 6)], "all but today's");
-    world.until("2024-06-21T12:00:10").await;
-    world.pass("12s").await;
-    assert_eq!(asked(&world), [(481, 7)]);
+    simulation.pass("12s").await;
+    assert_eq!(asked(&simulation), [(481, 6)], "all but today's");
+    simulation.until("2024-06-21T12:00:10").await;
+    simulation.pass("12s").await;
+    assert_eq!(asked(&simulation), [(481, 7)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_a_rule_that_fires_is_no_override() {
-    let mut world = with_off_rules().await;
+    let mut simulation = with_off_rules().await;
     // The plug cannot be written to in time, and its rule fires.
-    world.rules_are_stuck = true;
-    hold(&mut world).await;
-    assert_eq!(asked(&world), []);
-    world.until("2024-06-21T08:01:02").await;
-    world.press("heater");
-    world.pass("10s").await;
-    assert_eq!(world.power("heater"), ON, "the override lasts");
-    assert_eq!(world.standing("heater").source, Source::Override);
-    world.until("2024-06-21T08:10:00").await;
-    world.press("heater");
-    world.pass("10s").await;
-    assert_eq!(world.power("heater"), OFF, "that was the button");
+    simulation.rules_are_stuck = true;
+    hold(&mut simulation).await;
+    assert_eq!(asked(&simulation), []);
+    simulation.until("2024-06-21T08:01:02").await;
+    simulation.press("heater");
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("heater"), ON, "the override lasts");
+    assert_eq!(simulation.standing("heater").source, Source::Override);
+    simulation.until("2024-06-21T08:10:00").await;
+    simulation.press("heater");
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("heater"), OFF, "that was the button");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_without_the_option_ours_are_taken_out() {
-    let mut world = with_off_rules().await;
+    let mut simulation = with_off_rules().await;
     let mut other = heater();
     other.sync_off_to_device = SyncOffToDevice::No;
-    world.reload(rules(other), &["heater"]).await;
-    world.pass("12s").await;
-    let last = world.off_rules.last().unwrap();
+    simulation.reload(rules(other), &["heater"]).await;
+    simulation.pass("12s").await;
+    let last = simulation.off_rules.last().unwrap();
     assert!(last.wanted.is_empty());
     assert!(last.ours.contains_key("S1"));
-    assert!(world.kept().off_rules.is_empty());
-    let asked = world.off_rules.len();
-    world.pass("1h").await;
-    assert_eq!(world.off_rules.len(), asked);
+    assert!(simulation.kept().off_rules.is_empty());
+    let asked = simulation.off_rules.len();
+    simulation.pass("1h").await;
+    assert_eq!(simulation.off_rules.len(), asked);
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,19 +134,23 @@ async fn rule_18_a_clock_that_is_wrong_or_unknown_holds_no_rule() {
         (DeviceClock::Wrong, "not in step"),
         (DeviceClock::Unreported, "cannot be read"),
     ] {
-        let mut world = world(heater(), "2024-06-21T05:00:00").await;
-        set_clock(&mut world, clock.clone()).await;
+        let mut simulation = simulation(heater(), "2024-06-21T05:00:00").await;
+        set_clock(&mut simulation, clock.clone()).await;
         assert!(
-            world.off_rules.is_empty(),
+            simulation.off_rules.is_empty(),
             "nothing is there, and nothing is wanted"
         );
-        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1);
-        assert!(world.events.last().unwrap().1.contains(words));
-        world.pass("5m").await;
-        assert_eq!(world.count(EventKind::DeviceScheduleFailed), 1, "reported once");
-        set_clock(&mut world, in_step()).await;
-        assert_eq!(asked(&world), [(481, 7)]);
-        set_clock(&mut world, clock).await;
-        assert_eq!(asked(&world), [], "taken out again");
+        assert_eq!(simulation.count(EventKind::DeviceScheduleFailed), 1);
+        assert!(simulation.events.last().unwrap().1.contains(words));
+        simulation.pass("5m").await;
+        assert_eq!(
+            simulation.count(EventKind::DeviceScheduleFailed),
+            1,
+            "reported once"
+        );
+        set_clock(&mut simulation, in_step()).await;
+        assert_eq!(asked(&simulation), [(481, 7)]);
+        set_clock(&mut simulation, clock).await;
+        assert_eq!(asked(&simulation), [], "taken out again");
     }
 }

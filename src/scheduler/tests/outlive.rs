@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     rules::{OFF, ON, rules},
-    world::{Device, DeviceCountdown, OnTime, World},
+    simulation::{Device, DeviceCountdown, OnTime, Simulation},
 };
 use crate::{
     domain::{
@@ -67,16 +67,16 @@ fn named(names: &[(&str, u8)]) -> Vec<Device> {
 }
 
 /// A plug and a strip with two outlets, known to the bridge.
-async fn site(rules: Rules) -> World {
+async fn site(rules: Rules) -> Simulation {
     let paths = ["heater", "mats/1", "mats/2"].map(|path| path.parse().unwrap());
-    let mut world = World::of(rules, NOON.parse().unwrap(), &paths);
-    world.pass("6s").await;
-    world
+    let mut simulation = Simulation::of(rules, NOON.parse().unwrap(), &paths);
+    simulation.pass("6s").await;
+    simulation
 }
 
-fn power_at(world: &World, (hardware, position): (&str, u8)) -> Power {
-    let path = world.name_of(hardware, position);
-    world.relays[&path].power()
+fn power_at(simulation: &Simulation, (hardware, position): (&str, u8)) -> Power {
+    let path = simulation.name_of(hardware, position);
+    simulation.relays[&path].power()
 }
 
 /// What happens while a timer runs.
@@ -93,7 +93,7 @@ enum Change {
     Clock(SignedDuration),
 }
 
-impl World {
+impl Simulation {
     async fn undergo(&mut self, change: &Change) {
         match change {
             Change::RemoveSchedule => {
@@ -132,50 +132,53 @@ impl World {
 /// A timed ON of 15 s, and what happens after 4 s of it. It ends at 15 s.
 async fn a_timer_ends_in_time(rules: &Rules, changes: &[Change]) {
     for place in TIMED {
-        let mut world = site(rules.clone()).await;
-        timer_ends_in(&mut world, place, changes).await;
+        let mut simulation = site(rules.clone()).await;
+        timer_ends_in(&mut simulation, place, changes).await;
     }
 }
 
-async fn timer_ends_in(world: &mut World, place: (&str, u8), changes: &[Change]) {
-    let target = world.name_of(place.0, place.1).to_string();
+async fn timer_ends_in(simulation: &mut Simulation, place: (&str, u8), changes: &[Change]) {
+    let target = simulation.name_of(place.0, place.1).to_string();
     let begun = Instant::now();
-    let command = world
+    let command = simulation
         .command(&target, Action::OnFor(Duration::from_secs(15)), None)
         .await;
-    world.pass("4s").await;
-    assert_eq!((world.code(command), power_at(world, place)), (Some(Ok(())), ON));
+    simulation.pass("4s").await;
+    assert_eq!(
+        (simulation.code(command), power_at(simulation, place)),
+        (Some(Ok(())), ON)
+    );
     for change in changes {
-        world.undergo(change).await;
+        simulation.undergo(change).await;
     }
     let until = |seconds: f64| (begun + Duration::from_secs_f64(seconds)).duration_since(Instant::now());
-    world.pass_for(until(14.5)).await;
+    simulation.pass_for(until(14.5)).await;
     assert_eq!(
-        power_at(world, place),
+        power_at(simulation, place),
         ON,
         "{place:?} before its end after {changes:?}"
     );
-    world.pass_for(until(16.0)).await;
+    simulation.pass_for(until(16.0)).await;
     assert_eq!(
-        power_at(world, place),
+        power_at(simulation, place),
         OFF,
         "{place:?} after its end after {changes:?}"
     );
-    world.pass("2m").await;
+    simulation.pass("2m").await;
     assert_eq!(
-        power_at(world, place),
+        power_at(simulation, place),
         OFF,
         "{place:?} stays off after {changes:?}"
     );
     let others = TIMED.iter().filter(|other| **other != place);
     for other in others.chain(&[(MATS, 2)]) {
-        assert_eq!(power_at(world, *other), OFF, "{other:?} was not switched on");
+        assert_eq!(power_at(simulation, *other), OFF, "{other:?} was not switched on");
     }
-    let commanded = world.switched.iter().map(|(_, _, power)| *power);
+    let commanded = simulation.switched.iter().map(|(_, _, power)| *power);
     assert!(
         commanded.filter(|power| power.is_on()).count() <= 1,
         "{:?}",
-        world.switched
+        simulation.switched
     );
 }
 
@@ -195,11 +198,11 @@ async fn a_timer_outlives_the_reset_of_schedules() {
         for place in TIMED {
             let mut without = grouped(&["heater", "mats/1"]);
             without.schedules.clear();
-            let mut world = site(rules(without)).await;
-            world.undergo(&Change::AddSchedule).await;
+            let mut simulation = site(rules(without)).await;
+            simulation.undergo(&Change::AddSchedule).await;
             let mut changes = vec![Change::ResetSchedules];
             changes.extend(then.clone());
-            timer_ends_in(&mut world, place, &changes).await;
+            timer_ends_in(&mut simulation, place, &changes).await;
         }
     }
 }
@@ -264,12 +267,12 @@ async fn ids_are_exchanged(rules: impl Fn(&[&str]) -> Rules) {
             Change::Settings(after.clone(), exchanged()),
             Change::Restart(Some((after.clone(), exchanged()))),
         ] {
-            let mut world = site(before.clone()).await;
-            world
+            let mut simulation = site(before.clone()).await;
+            simulation
                 .reload_as(before.clone(), &named(&[("left", 1), ("right", 2)]))
                 .await;
-            world.pass("6s").await;
-            timer_ends_in(&mut world, (MATS, 1), &[change]).await;
+            simulation.pass("6s").await;
+            timer_ends_in(&mut simulation, (MATS, 1), &[change]).await;
         }
     }
 }
@@ -283,13 +286,13 @@ async fn a_report_under_names_before_a_reload_ends_no_timer() {
     let before = limited(&["heater", "mats/left"], limits);
     for outlets in [&["heater", "mats/right"], &["heater", "mats/left"]] {
         let after = limited(outlets, limits);
-        let mut world = site(before.clone()).await;
-        world
+        let mut simulation = site(before.clone()).await;
+        simulation
             .reload_as(before.clone(), &named(&[("left", 1), ("right", 2)]))
             .await;
-        world.pass("6s").await;
+        simulation.pass("6s").await;
         let change = Change::LateWorkers(after, named(&[("left", 2), ("right", 1)]));
-        timer_ends_in(&mut world, (MATS, 1), &[change]).await;
+        timer_ends_in(&mut simulation, (MATS, 1), &[change]).await;
     }
 }
 
@@ -327,26 +330,29 @@ async fn devices_are_exchanged(scheduled: bool) {
     for outlet in ["heater", "lamp"] {
         for restart in [false, true] {
             let paths = ["heater", "lamp"].map(|path| path.parse().unwrap());
-            let mut world = World::of(rules(grouped(&["heater"])), NOON.parse().unwrap(), &paths);
-            world.pass("6s").await;
+            let mut simulation = Simulation::of(rules(grouped(&["heater"])), NOON.parse().unwrap(), &paths);
+            simulation.pass("6s").await;
             let begun = Instant::now();
-            world
+            simulation
                 .command("heater", Action::OnFor(Duration::from_secs(15)), None)
                 .await;
-            world.pass("4s").await;
+            simulation.pass("4s").await;
             let settings = (rules(grouped(&[outlet])), after());
             let change = if restart {
                 Change::Restart(Some(settings))
             } else {
                 Change::Settings(settings.0, settings.1)
             };
-            world.undergo(&change).await;
-            world
+            simulation.undergo(&change).await;
+            simulation
                 .pass_for((begun + Duration::from_millis(14_500)).duration_since(Instant::now()))
                 .await;
-            assert_eq!(power_at(&world, (HEATER, 1)), ON, "{outlet} {restart}");
-            world.pass("1500ms").await;
-            let powers = (power_at(&world, (HEATER, 1)), power_at(&world, ("8022LAMP", 1)));
+            assert_eq!(power_at(&simulation, (HEATER, 1)), ON, "{outlet} {restart}");
+            simulation.pass("1500ms").await;
+            let powers = (
+                power_at(&simulation, (HEATER, 1)),
+                power_at(&simulation, ("8022LAMP", 1)),
+            );
             assert_eq!(powers, (OFF, OFF), "{outlet} {restart}");
         }
     }
@@ -385,18 +391,18 @@ async fn a_timer_outlives_a_restart_and_any_wall_clock() {
 async fn a_timer_that_ended_in_a_suspend_ends_at_once_after() {
     for place in TIMED {
         for rules in [timed(), without_schedules(), no_groups()] {
-            let mut world = site(rules).await;
-            // Its own countdown stands still as well in this world.
-            world.relay("heater").countdown = DeviceCountdown::Unsupported;
-            world.pass("6s").await;
-            let target = world.name_of(place.0, place.1).to_string();
-            world
+            let mut simulation = site(rules).await;
+            // Its own countdown stands still as well in this simulation.
+            simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+            simulation.pass("6s").await;
+            let target = simulation.name_of(place.0, place.1).to_string();
+            simulation
                 .command(&target, Action::OnFor(Duration::from_mins(10)), None)
                 .await;
-            world.pass("4s").await;
-            world.clock.suspend(SignedDuration::from_mins(20));
-            world.pass("1100ms").await;
-            assert_eq!(power_at(&world, place), OFF, "{place:?}");
+            simulation.pass("4s").await;
+            simulation.clock.suspend(SignedDuration::from_mins(20));
+            simulation.pass("1100ms").await;
+            assert_eq!(power_at(&simulation, place), OFF, "{place:?}");
         }
     }
 }
@@ -440,43 +446,52 @@ fn limited(outlets: &[&str], limits: Limits) -> Rules {
 }
 
 /// A relay that was on for 70 s, and is off now, or went off as its limit was reached.
-async fn spent(limits: Limits, place: (&str, u8)) -> World {
-    let mut world = site(limited(&["heater", "mats/1"], limits)).await;
-    world.pass("31m").await;
-    let target = world.name_of(place.0, place.1).to_string();
-    let command = world.set(&target, ON).await;
-    world.pass("1s").await;
-    assert_eq!((world.code(command), power_at(&world, place)), (Some(Ok(())), ON));
-    world.pass("59s 100ms").await;
-    world.set(&target, OFF).await;
-    world.pass("1s").await;
-    assert_eq!(power_at(&world, place), OFF);
-    world.pass("10m").await;
-    world
+async fn spent(limits: Limits, place: (&str, u8)) -> Simulation {
+    let mut simulation = site(limited(&["heater", "mats/1"], limits)).await;
+    simulation.pass("31m").await;
+    let target = simulation.name_of(place.0, place.1).to_string();
+    let command = simulation.set(&target, ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(command), power_at(&simulation, place)),
+        (Some(Ok(())), ON)
+    );
+    simulation.pass("59s 100ms").await;
+    simulation.set(&target, OFF).await;
+    simulation.pass("1s").await;
+    assert_eq!(power_at(&simulation, place), OFF);
+    simulation.pass("10m").await;
+    simulation
 }
 
 /// ON is refused 29 min after the OFF, and allowed at 30 min and 10 s; a day's total refuses it until midnight.
-async fn keeps_off_exactly(mut world: World, what: &str, place: (&str, u8), since: Instant, case: &str) {
+async fn keeps_off_exactly(
+    mut simulation: Simulation,
+    what: &str,
+    place: (&str, u8),
+    since: Instant,
+    case: &str,
+) {
     let ahead = (since + Duration::from_mins(29)).duration_since(Instant::now());
-    world.pass_for(ahead).await;
-    let target = world.name_of(place.0, place.1).to_string();
-    let early = world.set(&target, ON).await;
-    world.pass("1s").await;
+    simulation.pass_for(ahead).await;
+    let target = simulation.name_of(place.0, place.1).to_string();
+    let early = simulation.set(&target, ON).await;
+    simulation.pass("1s").await;
     assert_eq!(
-        (world.code(early), power_at(&world, place)),
+        (simulation.code(early), power_at(&simulation, place)),
         (Some(Err(ErrorCode::RefusedBySafety)), OFF),
         "{what} of {place:?} at 29 min, {case}"
     );
-    world.pass("1m 5s").await;
-    let late = world.set(&target, ON).await;
-    world.pass("1s").await;
+    simulation.pass("1m 5s").await;
+    let late = simulation.set(&target, ON).await;
+    simulation.pass("1s").await;
     let expected = if what == "max_on_per_day" { OFF } else { ON };
     assert_eq!(
-        power_at(&world, place),
+        power_at(&simulation, place),
         expected,
         "{what} of {place:?} at 30 min, {case}"
     );
-    assert_eq!(world.code(late).unwrap().is_ok(), expected.is_on());
+    assert_eq!(simulation.code(late).unwrap().is_ok(), expected.is_on());
 }
 
 /// Whatever keeps a relay off, the change neither shortens nor lengthens it.
@@ -487,13 +502,13 @@ async fn what_keeps_off_survives(case: &str, changes: impl Fn(Limits) -> Vec<Cha
             continue;
         }
         for place in TIMED {
-            let mut world = spent(limits, place).await;
+            let mut simulation = spent(limits, place).await;
             let since = Instant::now() - Duration::from_secs(601);
             for change in changes(limits) {
-                world.undergo(&change).await;
-                world.pass("20s").await;
+                simulation.undergo(&change).await;
+                simulation.pass("20s").await;
             }
-            keeps_off_exactly(world, what, place, since, case).await;
+            keeps_off_exactly(simulation, what, place, since, case).await;
         }
     }
 }
@@ -594,28 +609,31 @@ async fn a_timer_ends_off_in_a_window_that_is_skipped() {
 #[tokio::test(start_paused = true)]
 async fn auto_after_a_timed_on_in_a_skipped_window_is_off() {
     for place in TIMED {
-        let mut world = site(rules(skipping("06:00"))).await;
-        let target = world.name_of(place.0, place.1).to_string();
-        world
+        let mut simulation = site(rules(skipping("06:00"))).await;
+        let target = simulation.name_of(place.0, place.1).to_string();
+        simulation
             .command(&target, Action::OnFor(Duration::from_mins(10)), None)
             .await;
-        world.pass("1m").await;
-        assert_eq!(power_at(&world, place), ON);
-        world.command(&target, Action::Auto, None).await;
-        world.pass("2s").await;
-        assert_eq!(power_at(&world, place), OFF, "{place:?}");
-        world.pass("1h").await;
-        assert_eq!(power_at(&world, place), OFF, "{place:?}");
+        simulation.pass("1m").await;
+        assert_eq!(power_at(&simulation, place), ON);
+        simulation.command(&target, Action::Auto, None).await;
+        simulation.pass("2s").await;
+        assert_eq!(power_at(&simulation, place), OFF, "{place:?}");
+        simulation.pass("1h").await;
+        assert_eq!(power_at(&simulation, place), OFF, "{place:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_start_outside_a_window_skips_nothing() {
-    let mut world = site(rules(skipping("12:10"))).await;
-    world.until("2024-06-21T12:10:02").await;
-    assert_eq!((world.power("heater"), world.power("mats/1")), (ON, ON));
-    world.until("2024-06-21T20:00:02").await;
-    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, OFF));
+    let mut simulation = site(rules(skipping("12:10"))).await;
+    simulation.until("2024-06-21T12:10:02").await;
+    assert_eq!((simulation.power("heater"), simulation.power("mats/1")), (ON, ON));
+    simulation.until("2024-06-21T20:00:02").await;
+    assert_eq!(
+        (simulation.power("heater"), simulation.power("mats/1")),
+        (OFF, OFF)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -627,26 +645,30 @@ async fn a_timer_that_ends_while_away_is_off_on_return_with_keep() {
             if !scheduled {
                 group.schedules.clear();
             }
-            let mut world = site(rules(group)).await;
-            world.relay("heater").countdown = DeviceCountdown::Unsupported;
-            world.pass("6s").await;
-            let path = world.name_of(place.0, place.1);
-            world
+            let mut simulation = site(rules(group)).await;
+            simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+            simulation.pass("6s").await;
+            let path = simulation.name_of(place.0, place.1);
+            simulation
                 .command(&path.to_string(), Action::OnFor(Duration::from_mins(1)), None)
                 .await;
-            world.pass("10s").await;
-            set_link(&mut world, place.0, false);
-            world.pass("5m").await;
-            assert_eq!(power_at(&world, place), ON);
-            set_link(&mut world, place.0, true);
-            world.pass("6s").await;
-            assert_eq!(power_at(&world, place), OFF, "{place:?}, schedules: {scheduled}");
+            simulation.pass("10s").await;
+            set_link(&mut simulation, place.0, false);
+            simulation.pass("5m").await;
+            assert_eq!(power_at(&simulation, place), ON);
+            set_link(&mut simulation, place.0, true);
+            simulation.pass("6s").await;
+            assert_eq!(
+                power_at(&simulation, place),
+                OFF,
+                "{place:?}, schedules: {scheduled}"
+            );
         }
     }
 }
 
-fn set_link(world: &mut World, hardware: &str, online: bool) {
-    for relay in world.relays.values_mut() {
+fn set_link(simulation: &mut Simulation, hardware: &str, online: bool) {
+    for relay in simulation.relays.values_mut() {
         if relay.place.0 == hardware {
             relay.online = online;
         }
@@ -661,26 +683,30 @@ async fn a_new_min_off_opens_no_closed_relay() {
         let mut group = grouped(&["heater", "mats/1"]);
         group.limits = Limits::NONE;
         group.schedules = vec![schedule("day", "06:00", "20:00")];
-        let mut world = site(rules(group.clone())).await;
-        world.set("group/driveway", OFF).await;
-        world.pass("20s").await;
-        world.command("group/driveway", Action::Auto, None).await;
-        world.pass("5s").await;
-        assert_eq!((world.power("heater"), world.power("mats/1")), (ON, ON));
+        let mut simulation = site(rules(group.clone())).await;
+        simulation.set("group/driveway", OFF).await;
+        simulation.pass("20s").await;
+        simulation.command("group/driveway", Action::Auto, None).await;
+        simulation.pass("5s").await;
+        assert_eq!((simulation.power("heater"), simulation.power("mats/1")), (ON, ON));
         if by_schedule {
             let request = Request::SetSchedule {
                 group: "driveway".parse().unwrap(),
                 schedule: json!({"id": "day", "start": "06:00", "end": "20:00", "safety": {"min_off": "10m"}}),
             };
-            world.request(request).await.unwrap();
+            simulation.request(request).await.unwrap();
         } else {
             group.limits.min_off = "10m".parse().unwrap();
-            world.reload_as(rules(group), &devices()).await;
+            simulation.reload_as(rules(group), &devices()).await;
         }
-        let before = world.switched.len();
-        world.pass("20m").await;
-        assert_eq!(world.switched.len(), before, "by schedule/set: {by_schedule}");
-        assert_eq!((world.power("heater"), world.power("mats/1")), (ON, ON));
+        let before = simulation.switched.len();
+        simulation.pass("20m").await;
+        assert_eq!(
+            simulation.switched.len(),
+            before,
+            "by schedule/set: {by_schedule}"
+        );
+        assert_eq!((simulation.power("heater"), simulation.power("mats/1")), (ON, ON));
     }
 }
 
@@ -689,14 +715,17 @@ async fn an_edge_with_an_override_is_on_time() {
     let mut group = grouped(&["heater", "mats/1", "mats/2"]);
     group.schedules = vec![schedule("day", "12:01", "12:02")];
     group.limits = Limits::NONE;
-    let mut world = site(rules(group)).await;
-    world
+    let mut simulation = site(rules(group)).await;
+    simulation
         .command("heater", Action::OffFor(Duration::from_secs(8)), None)
         .await;
-    world.pass("12s 950ms").await;
-    on(&mut world, "heater").await;
-    world.until("2024-06-21T12:02:01").await;
-    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, OFF));
+    simulation.pass("12s 950ms").await;
+    on(&mut simulation, "heater").await;
+    simulation.until("2024-06-21T12:02:01").await;
+    assert_eq!(
+        (simulation.power("heater"), simulation.power("mats/1")),
+        (OFF, OFF)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -706,21 +735,21 @@ async fn an_outlet_left_out_of_the_list_of_its_strip_keeps_its_limit() {
         cooldown: "2h".parse().unwrap(),
         ..Limits::NONE
     };
-    let mut world = site(limited(&["mats"], limits)).await;
-    world.set("mats/2", ON).await;
-    world.pass("9m 30s").await;
-    world.stop().await;
-    world.left_out = Some("mats/2".parse().unwrap());
-    world.start().await;
-    world.pass("10s").await;
-    let members = world.rules_sent.last().unwrap().groups[0].outlets.clone();
+    let mut simulation = site(limited(&["mats"], limits)).await;
+    simulation.set("mats/2", ON).await;
+    simulation.pass("9m 30s").await;
+    simulation.stop().await;
+    simulation.left_out = Some("mats/2".parse().unwrap());
+    simulation.start().await;
+    simulation.pass("10s").await;
+    let members = simulation.rules_sent.last().unwrap().groups[0].outlets.clone();
     assert_eq!(members.len(), 2, "{members:?}");
-    assert!(world.missing.is_empty(), "{:?}", world.missing);
-    world.left_out = None;
-    world.pass("27s").await;
-    assert_eq!(world.power("mats/2"), OFF, "its limit is over");
-    let refused = world.set("mats/2", ON).await;
-    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    assert!(simulation.missing.is_empty(), "{:?}", simulation.missing);
+    simulation.left_out = None;
+    simulation.pass("27s").await;
+    assert_eq!(simulation.power("mats/2"), OFF, "its limit is over");
+    let refused = simulation.set("mats/2", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -735,16 +764,16 @@ async fn both_of_two_exchanged_devices_are_known_again() {
         let paths = ["heater", "lamp"].map(|path| path.parse().unwrap());
         let mut group = grouped(&["heater", "lamp"]);
         group.schedules = vec![schedule("day", "12:01", "12:02")];
-        let mut world = World::of(rules(group.clone()), NOON.parse().unwrap(), &paths);
-        world.pass("6s").await;
+        let mut simulation = Simulation::of(rules(group.clone()), NOON.parse().unwrap(), &paths);
+        simulation.pass("6s").await;
         match workers {
-            "later" => world.reload_before_workers(rules(group), &after()).await,
-            "before" => world.reload_after_workers(rules(group), &after()).await,
-            _ => world.reload_as(rules(group), &after()).await,
+            "later" => simulation.reload_before_workers(rules(group), &after()).await,
+            "before" => simulation.reload_after_workers(rules(group), &after()).await,
+            _ => simulation.reload_as(rules(group), &after()).await,
         }
-        world.until("2024-06-21T12:01:02").await;
+        simulation.until("2024-06-21T12:01:02").await;
         assert_eq!(
-            (world.power("heater"), world.power("lamp")),
+            (simulation.power("heater"), simulation.power("lamp")),
             (ON, ON),
             "workers report {workers}"
         );
@@ -760,30 +789,37 @@ async fn limits_of_one_of_two_exchanged_devices_never_bind_the_other() {
         ..Limits::NONE
     };
     let rules = || limited(&["heater", "lamp"], limits);
-    let mut world = World::of(rules(), NOON.parse().unwrap(), &paths);
-    world.pass("6s").await;
-    world.set("heater", ON).await;
-    world.pass("11m").await;
-    let refused = world.set("heater", ON).await;
-    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    let mut simulation = Simulation::of(rules(), NOON.parse().unwrap(), &paths);
+    simulation.pass("6s").await;
+    simulation.set("heater", ON).await;
+    simulation.pass("11m").await;
+    let refused = simulation.set("heater", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
     // They exchange their ids, and it takes a while until they report under them.
     for path in ["heater", "lamp"] {
-        world.relay(path).online = false;
+        simulation.relay(path).online = false;
     }
     let after = [
         Device::new("lamp", HEATER, &[]),
         Device::new("heater", "8022LAMP", &[]),
     ];
-    world.reload_as(rules(), &after).await;
-    let command = world.set("heater", ON).await;
-    assert_eq!(world.code(command), None, "it waits for the device with this id");
+    simulation.reload_as(rules(), &after).await;
+    let command = simulation.set("heater", ON).await;
+    assert_eq!(
+        simulation.code(command),
+        None,
+        "it waits for the device with this id"
+    );
     for path in ["heater", "lamp"] {
-        world.relay(path).online = true;
+        simulation.relay(path).online = true;
     }
-    world.pass("8s").await;
-    assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
-    let refused = world.set("lamp", ON).await;
-    assert_eq!(world.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    simulation.pass("8s").await;
+    assert_eq!(
+        (simulation.code(command), simulation.power("heater")),
+        (Some(Ok(())), ON)
+    );
+    let refused = simulation.set("lamp", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -794,17 +830,20 @@ async fn a_command_under_way_brings_no_limit_that_is_gone() {
             max_on: "20s".parse().unwrap(),
             ..Limits::NONE
         };
-        let mut world = site(rules(pair(limits))).await;
-        let command = world.set("heater", ON).await;
-        world.reload_as(no_groups(), &devices()).await;
-        world.pass("1s").await;
-        assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
-        if by_restart {
-            world.restart(Duration::from_secs(1)).await;
-        }
-        world.pass("1m").await;
+        let mut simulation = site(rules(pair(limits))).await;
+        let command = simulation.set("heater", ON).await;
+        simulation.reload_as(no_groups(), &devices()).await;
+        simulation.pass("1s").await;
         assert_eq!(
-            world.power("heater"),
+            (simulation.code(command), simulation.power("heater")),
+            (Some(Ok(())), ON)
+        );
+        if by_restart {
+            simulation.restart(Duration::from_secs(1)).await;
+        }
+        simulation.pass("1m").await;
+        assert_eq!(
+            simulation.power("heater"),
             ON,
             "no limit is left, by restart: {by_restart}"
         );
@@ -824,35 +863,41 @@ fn staggered(scheduled: bool) -> Group {
 
 /// Starts a command for a staggered group; `mats/2` waits 40 s for its turn. Returns its state after a minute, and how
 /// often it was switched on.
-async fn withdrawn(scheduled: bool, by: impl AsyncFn(&mut World)) -> (Power, usize) {
-    let mut world = site(rules(staggered(scheduled))).await;
-    let command = world.set("group/driveway", ON).await;
-    world.pass("22s").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, OFF));
-    by(&mut world).await;
-    world.pass("6s").await;
-    assert!(world.code(command).is_some(), "the waiting member is answered");
-    world.pass("1m").await;
+async fn withdrawn(scheduled: bool, by: impl AsyncFn(&mut Simulation)) -> (Power, usize) {
+    let mut simulation = site(rules(staggered(scheduled))).await;
+    let command = simulation.set("group/driveway", ON).await;
+    simulation.pass("22s").await;
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (ON, OFF)
+    );
+    by(&mut simulation).await;
+    simulation.pass("6s").await;
+    assert!(
+        simulation.code(command).is_some(),
+        "the waiting member is answered"
+    );
+    simulation.pass("1m").await;
     let path: OutletPath = "mats/2".parse().unwrap();
-    let ons = world
+    let ons = simulation
         .switched
         .iter()
         .filter(|(_, found, power)| *found == path && power.is_on());
-    (world.power("mats/2"), ons.count())
+    (simulation.power("mats/2"), ons.count())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_waits_for_its_turn_is_withdrawn_by_auto() {
-    let auto = async |world: &mut World| {
-        world.command("mats/2", Action::Auto, None).await;
+    let auto = async |simulation: &mut Simulation| {
+        simulation.command("mats/2", Action::Auto, None).await;
     };
     assert_eq!(withdrawn(true, auto).await, (OFF, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_waits_for_its_turn_is_withdrawn_by_clear() {
-    let clear = async |world: &mut World| {
-        world.request(Request::ClearOverrides(None)).await.unwrap();
+    let clear = async |simulation: &mut Simulation| {
+        simulation.request(Request::ClearOverrides(None)).await.unwrap();
     };
     assert_eq!(withdrawn(true, clear).await, (OFF, 0));
 }
@@ -860,8 +905,8 @@ async fn a_member_that_waits_for_its_turn_is_withdrawn_by_clear() {
 #[tokio::test(start_paused = true)]
 async fn a_member_that_waits_for_its_turn_is_withdrawn_by_a_command() {
     for scheduled in [true, false] {
-        let off = async |world: &mut World| {
-            world.set("mats/2", OFF).await;
+        let off = async |simulation: &mut Simulation| {
+            simulation.set("mats/2", OFF).await;
         };
         assert_eq!(withdrawn(scheduled, off).await, (OFF, 0), "{scheduled}");
     }
@@ -870,10 +915,10 @@ async fn a_member_that_waits_for_its_turn_is_withdrawn_by_a_command() {
 #[tokio::test(start_paused = true)]
 async fn a_member_that_waits_for_its_turn_is_withdrawn_by_its_button() {
     for scheduled in [true, false] {
-        let buttons = async |world: &mut World| {
-            world.press("mats/2");
-            world.pass("5s").await;
-            world.press("mats/2");
+        let buttons = async |simulation: &mut Simulation| {
+            simulation.press("mats/2");
+            simulation.pass("5s").await;
+            simulation.press("mats/2");
         };
         assert_eq!(withdrawn(scheduled, buttons).await, (OFF, 0), "{scheduled}");
     }
@@ -889,10 +934,10 @@ fn pair(limits: Limits) -> Group {
     group
 }
 
-async fn on(world: &mut World, target: &str) {
-    let command = world.set(target, ON).await;
-    world.pass("1s").await;
-    assert_eq!(world.code(command), Some(Ok(())), "{target}");
+async fn on(simulation: &mut Simulation, target: &str) {
+    let command = simulation.set(target, ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.code(command), Some(Ok(())), "{target}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -902,30 +947,30 @@ async fn min_off_counts_when_an_outlet_returns_off() {
             min_off: "10m".parse().unwrap(),
             ..Limits::NONE
         };
-        let mut world = site(rules(pair(limits))).await;
-        world.pass("11m").await;
-        let path = world.name_of(place.0, place.1).to_string();
-        on(&mut world, &path).await;
-        world.pass("1m").await;
-        set_link(&mut world, place.0, false);
-        world.press(&path);
-        world.pass("6s").await;
-        let command = world.set(&path, ON).await;
-        world.pass("3s").await;
-        set_link(&mut world, place.0, true);
-        world.pass("6s").await;
+        let mut simulation = site(rules(pair(limits))).await;
+        simulation.pass("11m").await;
+        let path = simulation.name_of(place.0, place.1).to_string();
+        on(&mut simulation, &path).await;
+        simulation.pass("1m").await;
+        set_link(&mut simulation, place.0, false);
+        simulation.press(&path);
+        simulation.pass("6s").await;
+        let command = simulation.set(&path, ON).await;
+        simulation.pass("3s").await;
+        set_link(&mut simulation, place.0, true);
+        simulation.pass("6s").await;
         assert_eq!(
-            (world.code(command), power_at(&world, place)),
+            (simulation.code(command), power_at(&simulation, place)),
             (Some(Err(ErrorCode::RefusedBySafety)), OFF),
             "{place:?}"
         );
-        world.pass("9m 40s").await;
-        let early = world.set(&path, ON).await;
-        world.pass("30s").await;
-        let late = world.set(&path, ON).await;
-        world.pass("1s").await;
-        assert!(world.code(early).unwrap().is_err());
-        assert_eq!(world.code(late), Some(Ok(())));
+        simulation.pass("9m 40s").await;
+        let early = simulation.set(&path, ON).await;
+        simulation.pass("30s").await;
+        let late = simulation.set(&path, ON).await;
+        simulation.pass("1s").await;
+        assert!(simulation.code(early).unwrap().is_err());
+        assert_eq!(simulation.code(late), Some(Ok(())));
     }
 }
 
@@ -937,19 +982,19 @@ async fn min_off_counts_from_an_off_that_a_lost_link_hid() {
             min_off: "10m".parse().unwrap(),
             ..Limits::NONE
         };
-        let mut world = site(rules(pair(limits))).await;
-        world.pass("11m").await;
-        let path = world.name_of(place.0, place.1).to_string();
-        on(&mut world, &path).await;
-        set_link(&mut world, place.0, false);
-        world.pass("6s").await;
-        world.press(&path);
-        world.pass("6s").await;
-        world.press(&path);
-        world.pass("6s").await;
-        set_link(&mut world, place.0, true);
-        world.pass("1m").await;
-        assert_eq!(power_at(&world, place), ON, "{place:?}");
+        let mut simulation = site(rules(pair(limits))).await;
+        simulation.pass("11m").await;
+        let path = simulation.name_of(place.0, place.1).to_string();
+        on(&mut simulation, &path).await;
+        set_link(&mut simulation, place.0, false);
+        simulation.pass("6s").await;
+        simulation.press(&path);
+        simulation.pass("6s").await;
+        simulation.press(&path);
+        simulation.pass("6s").await;
+        set_link(&mut simulation, place.0, true);
+        simulation.pass("1m").await;
+        assert_eq!(power_at(&simulation, place), ON, "{place:?}");
     }
 }
 
@@ -958,23 +1003,26 @@ async fn a_waiting_on_gives_way_to_a_rival_that_went_on_meanwhile() {
     for (first, second) in [(TIMED[0], TIMED[1]), (TIMED[1], TIMED[0])] {
         let mut group = pair(Limits::NONE);
         group.interlock = Interlock::OneOn;
-        let mut world = site(rules(group)).await;
-        let path = world.name_of(first.0, first.1).to_string();
-        let rival = world.name_of(second.0, second.1).to_string();
-        set_link(&mut world, first.0, false);
-        world.pass("6s").await;
-        let command = world.set(&path, ON).await;
-        world.pass("2s").await;
-        world.press(&rival);
-        world.pass("1s").await;
-        set_link(&mut world, first.0, true);
-        world.pass("6s").await;
-        assert_eq!((power_at(&world, first), power_at(&world, second)), (OFF, ON));
-        let code = world.code(command);
+        let mut simulation = site(rules(group)).await;
+        let path = simulation.name_of(first.0, first.1).to_string();
+        let rival = simulation.name_of(second.0, second.1).to_string();
+        set_link(&mut simulation, first.0, false);
+        simulation.pass("6s").await;
+        let command = simulation.set(&path, ON).await;
+        simulation.pass("2s").await;
+        simulation.press(&rival);
+        simulation.pass("1s").await;
+        set_link(&mut simulation, first.0, true);
+        simulation.pass("6s").await;
+        assert_eq!(
+            (power_at(&simulation, first), power_at(&simulation, second)),
+            (OFF, ON)
+        );
+        let code = simulation.code(command);
         let refused = [ErrorCode::RefusedBySafety, ErrorCode::Superseded].map(|code| Some(Err(code)));
         assert!(refused.contains(&code), "{code:?}");
-        let path = world.name_of(first.0, first.1);
-        assert!(world.switched.iter().all(|(_, found, _)| *found != path));
+        let path = simulation.name_of(first.0, first.1);
+        assert!(simulation.switched.iter().all(|(_, found, _)| *found != path));
     }
 }
 
@@ -982,27 +1030,27 @@ async fn a_waiting_on_gives_way_to_a_rival_that_went_on_meanwhile() {
 async fn a_waiting_on_is_superseded_by_auto_and_by_clear() {
     for place in TIMED {
         for clear in [false, true] {
-            let mut world = site(timed()).await;
-            let path = world.name_of(place.0, place.1).to_string();
-            set_link(&mut world, place.0, false);
-            world.pass("6s").await;
-            let command = world.set(&path, ON).await;
-            world.pass("2s").await;
+            let mut simulation = site(timed()).await;
+            let path = simulation.name_of(place.0, place.1).to_string();
+            set_link(&mut simulation, place.0, false);
+            simulation.pass("6s").await;
+            let command = simulation.set(&path, ON).await;
+            simulation.pass("2s").await;
             if clear {
-                world.request(Request::ClearOverrides(None)).await.unwrap();
+                simulation.request(Request::ClearOverrides(None)).await.unwrap();
             } else {
-                world.command(&path, Action::Auto, None).await;
+                simulation.command(&path, Action::Auto, None).await;
             }
-            world.pass("1s").await;
+            simulation.pass("1s").await;
             assert_eq!(
-                world.code(command),
+                simulation.code(command),
                 Some(Err(ErrorCode::Superseded)),
                 "{place:?}, clear: {clear}"
             );
-            set_link(&mut world, place.0, true);
-            world.pass("1m").await;
-            assert_eq!(power_at(&world, place), OFF);
-            assert!(world.switched.is_empty(), "{:?}", world.switched);
+            set_link(&mut simulation, place.0, true);
+            simulation.pass("1m").await;
+            assert_eq!(power_at(&simulation, place), OFF);
+            assert!(simulation.switched.is_empty(), "{:?}", simulation.switched);
         }
     }
 }
@@ -1013,25 +1061,28 @@ async fn a_waiting_on_is_armed_for_the_whole_limit() {
         max_on: "8s".parse().unwrap(),
         ..Limits::NONE
     };
-    let mut world = site(rules(pair(limits))).await;
-    set_link(&mut world, HEATER, false);
-    world.pass("6s").await;
-    let command = world.set("heater", ON).await;
-    world.pass("9s").await;
-    set_link(&mut world, HEATER, true);
-    world.pass("500ms").await;
-    assert_eq!((world.code(command), world.power("heater")), (Some(Ok(())), ON));
-    match world.relay("heater").countdown {
+    let mut simulation = site(rules(pair(limits))).await;
+    set_link(&mut simulation, HEATER, false);
+    simulation.pass("6s").await;
+    let command = simulation.set("heater", ON).await;
+    simulation.pass("9s").await;
+    set_link(&mut simulation, HEATER, true);
+    simulation.pass("500ms").await;
+    assert_eq!(
+        (simulation.code(command), simulation.power("heater")),
+        (Some(Ok(())), ON)
+    );
+    match simulation.relay("heater").countdown {
         DeviceCountdown::Until(end) => {
             let left = end.duration_since(Instant::now());
             assert!(left > Duration::from_secs(7), "{left:?}");
         }
         other => panic!("{other:?}"),
     }
-    world.pass("6s 500ms").await;
-    assert_eq!(world.power("heater"), ON);
-    world.pass("3s").await;
-    assert_eq!(world.power("heater"), OFF);
+    simulation.pass("6s 500ms").await;
+    assert_eq!(simulation.power("heater"), ON);
+    simulation.pass("3s").await;
+    assert_eq!(simulation.power("heater"), OFF);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1040,19 +1091,19 @@ async fn a_waiting_on_that_no_schedule_wants_any_more_is_not_sent() {
     for place in TIMED {
         let mut group = grouped(&["heater", "mats/1"]);
         group.schedules = vec![schedule("day", "12:01", "12:02")];
-        let mut world = site(rules(group)).await;
-        set_link(&mut world, place.0, false);
-        world.until("2024-06-21T12:01:55").await;
-        world.pass("4s").await;
-        set_link(&mut world, place.0, false);
-        world.until("2024-06-21T12:02:02").await;
-        set_link(&mut world, place.0, true);
-        world.pass("1m").await;
-        let path = world.name_of(place.0, place.1);
+        let mut simulation = site(rules(group)).await;
+        set_link(&mut simulation, place.0, false);
+        simulation.until("2024-06-21T12:01:55").await;
+        simulation.pass("4s").await;
+        set_link(&mut simulation, place.0, false);
+        simulation.until("2024-06-21T12:02:02").await;
+        set_link(&mut simulation, place.0, true);
+        simulation.pass("1m").await;
+        let path = simulation.name_of(place.0, place.1);
         assert!(
-            world.switched.iter().all(|(_, found, _)| *found != path),
+            simulation.switched.iter().all(|(_, found, _)| *found != path),
             "{:?}",
-            world.switched
+            simulation.switched
         );
     }
 }
@@ -1064,32 +1115,36 @@ async fn min_off_starts_with_an_off_inside_one_poll() {
             min_off: "10m".parse().unwrap(),
             ..Limits::NONE
         };
-        let mut world = site(rules(pair(limits))).await;
-        world.pass("11m").await;
-        let path = world.name_of(place.0, place.1).to_string();
-        on(&mut world, &path).await;
-        world.pass("1m").await;
-        let off = world.set(&path, OFF).await;
-        world.pass("100ms").await;
-        let on = world.set(&path, ON).await;
-        world.pass("1s").await;
-        assert_eq!(world.code(off), Some(Ok(())));
-        assert_eq!(world.code(on), Some(Err(ErrorCode::RefusedBySafety)), "{place:?}");
+        let mut simulation = site(rules(pair(limits))).await;
+        simulation.pass("11m").await;
+        let path = simulation.name_of(place.0, place.1).to_string();
+        on(&mut simulation, &path).await;
+        simulation.pass("1m").await;
+        let off = simulation.set(&path, OFF).await;
+        simulation.pass("100ms").await;
+        let on = simulation.set(&path, ON).await;
+        simulation.pass("1s").await;
+        assert_eq!(simulation.code(off), Some(Ok(())));
+        assert_eq!(
+            simulation.code(on),
+            Some(Err(ErrorCode::RefusedBySafety)),
+            "{place:?}"
+        );
         // Both at once: the newer one wins, and the relay did not open.
-        let mut world = site(rules(pair(limits))).await;
-        world.pass("11m").await;
-        let command = world.set(&path, ON).await;
-        world.pass("1m").await;
-        world.set(&path, OFF).await;
-        let again = world.set(&path, ON).await;
-        world.pass("1s").await;
-        assert_eq!(world.code(command), Some(Ok(())));
-        let opened = world.switched.iter().any(|(_, _, power)| *power == OFF);
+        let mut simulation = site(rules(pair(limits))).await;
+        simulation.pass("11m").await;
+        let command = simulation.set(&path, ON).await;
+        simulation.pass("1m").await;
+        simulation.set(&path, OFF).await;
+        let again = simulation.set(&path, ON).await;
+        simulation.pass("1s").await;
+        assert_eq!(simulation.code(command), Some(Ok(())));
+        let opened = simulation.switched.iter().any(|(_, _, power)| *power == OFF);
         assert!(
-            !(opened && power_at(&world, place) == ON),
+            !(opened && power_at(&simulation, place) == ON),
             "{:?} {:?}",
-            world.code(again),
-            world.switched
+            simulation.code(again),
+            simulation.switched
         );
     }
 }
@@ -1102,24 +1157,24 @@ async fn of_two_that_are_switched_at_once_exactly_one_stays_on() {
         for by_button in [false, true] {
             let mut group = pair(Limits::NONE);
             group.interlock = Interlock::OneOn;
-            let mut world = site(rules(group)).await;
+            let mut simulation = site(rules(group)).await;
             for (path, latency) in ["heater", "mats/1"].into_iter().zip(latencies) {
-                world.relay(path).latency = Duration::from_millis(latency);
+                simulation.relay(path).latency = Duration::from_millis(latency);
             }
             if by_button {
-                world.press("heater");
-                world.press("mats/1");
+                simulation.press("heater");
+                simulation.press("mats/1");
             } else {
-                world.set("heater", ON).await;
-                world.press("mats/1");
+                simulation.set("heater", ON).await;
+                simulation.press("mats/1");
             }
-            world.pass("30s").await;
-            let on = [world.power("heater"), world.power("mats/1")];
+            simulation.pass("30s").await;
+            let on = [simulation.power("heater"), simulation.power("mats/1")];
             let count = on.into_iter().filter(|power| power.is_on()).count();
             assert_eq!(count, 1, "{latencies:?}, by buttons alone: {by_button}");
-            let before = world.switched.len();
-            world.pass("10m").await;
-            assert_eq!(world.switched.len(), before, "they take no turns");
+            let before = simulation.switched.len();
+            simulation.pass("10m").await;
+            assert_eq!(simulation.switched.len(), before, "they take no turns");
         }
     }
 }
@@ -1133,28 +1188,28 @@ async fn an_on_time_that_lies_does_not_extend_max_on() {
     for place in TIMED {
         for lie in ["stuck", "restarts", "wraps"] {
             for restart in [false, true] {
-                let mut world = site(rules(pair(limits))).await;
-                world.relay("heater").countdown = DeviceCountdown::Unsupported;
-                world.pass("6s").await;
-                let path = world.name_of(place.0, place.1).to_string();
-                world.relay(&path).shown = match lie {
+                let mut simulation = site(rules(pair(limits))).await;
+                simulation.relay("heater").countdown = DeviceCountdown::Unsupported;
+                simulation.pass("6s").await;
+                let path = simulation.name_of(place.0, place.1).to_string();
+                simulation.relay(&path).shown = match lie {
                     "stuck" => Some(OnTime::Stuck),
                     "wraps" => Some(OnTime::Wraps(200)),
                     _ => None,
                 };
-                on(&mut world, &path).await;
-                world.pass("4m").await;
+                on(&mut simulation, &path).await;
+                simulation.pass("4m").await;
                 if lie == "restarts" {
-                    world.relay(&path).shown = Some(OnTime::Since(Instant::now()));
+                    simulation.relay(&path).shown = Some(OnTime::Since(Instant::now()));
                 }
-                world.pass("1m").await;
+                simulation.pass("1m").await;
                 if restart {
-                    world.restart(Duration::from_secs(2)).await;
+                    simulation.restart(Duration::from_secs(2)).await;
                 }
-                world.pass("4m 50s").await;
-                assert_eq!(power_at(&world, place), ON, "{place:?} {lie} {restart}");
-                world.pass("10s").await;
-                assert_eq!(power_at(&world, place), OFF, "{place:?} {lie} {restart}");
+                simulation.pass("4m 50s").await;
+                assert_eq!(power_at(&simulation, place), ON, "{place:?} {lie} {restart}");
+                simulation.pass("10s").await;
+                assert_eq!(power_at(&simulation, place), OFF, "{place:?} {lie} {restart}");
             }
         }
     }
@@ -1167,23 +1222,26 @@ async fn each_relay_of_a_whole_strip_has_its_own_max_on() {
         cooldown: "5m".parse().unwrap(),
         ..Limits::NONE
     };
-    let mut world = site(limited(&["mats"], limits)).await;
-    on(&mut world, "mats/1").await;
-    world.pass("5m").await;
-    on(&mut world, "mats/2").await;
-    world.pass("5m 2s").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, ON));
-    world.pass("4m 52s").await;
-    assert_eq!(world.power("mats/2"), ON);
-    world.pass("7s").await;
-    assert_eq!(world.power("mats/2"), OFF);
-    on(&mut world, "mats/1").await;
+    let mut simulation = site(limited(&["mats"], limits)).await;
+    on(&mut simulation, "mats/1").await;
+    simulation.pass("5m").await;
+    on(&mut simulation, "mats/2").await;
+    simulation.pass("5m 2s").await;
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (OFF, ON)
+    );
+    simulation.pass("4m 52s").await;
+    assert_eq!(simulation.power("mats/2"), ON);
+    simulation.pass("7s").await;
+    assert_eq!(simulation.power("mats/2"), OFF);
+    on(&mut simulation, "mats/1").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn commands_to_devices_that_do_not_exist_leave_nothing() {
-    let mut world = site(timed()).await;
-    let before = world.kept();
+    let mut simulation = site(timed()).await;
+    let before = simulation.kept();
     let begun = Instant::now();
     let mut commands = Vec::new();
     for number in 0..5000 {
@@ -1205,18 +1263,18 @@ async fn commands_to_devices_that_do_not_exist_leave_nothing() {
                 Some(Lifetime::Hold),
             ),
         };
-        commands.push(world.command(&target, action, lifetime).await);
+        commands.push(simulation.command(&target, action, lifetime).await);
     }
     assert_eq!(Instant::now(), begun, "nothing is waited for");
     for command in commands {
-        assert_eq!(world.code(command), Some(Err(ErrorCode::UnknownDevice)));
+        assert_eq!(simulation.code(command), Some(Err(ErrorCode::UnknownDevice)));
     }
-    assert_eq!(world.kept(), before);
-    assert_eq!(world.waiting(), 0);
-    world.pass("1m").await;
-    assert_eq!(world.kept(), before);
+    assert_eq!(simulation.kept(), before);
+    assert_eq!(simulation.waiting(), 0);
+    simulation.pass("1m").await;
+    assert_eq!(simulation.kept(), before);
     assert!(
-        world
+        simulation
             .outlets
             .keys()
             .all(|path| !path.device.as_str().starts_with("none"))
@@ -1226,19 +1284,22 @@ async fn commands_to_devices_that_do_not_exist_leave_nothing() {
 /// The state file of 0.1.0 names outlets. One of a strip in no group has no name before its strip is reached.
 #[tokio::test(start_paused = true)]
 async fn a_timer_of_0_1_0_goes_on_outside_groups() {
-    let mut world = site(no_groups()).await;
+    let mut simulation = site(no_groups()).await;
     for target in ["heater", "mats/2"] {
-        world.set(target, ON).await;
+        simulation.set(target, ON).await;
     }
-    world.pass("6s").await;
-    world.stop().await;
+    simulation.pass("6s").await;
+    simulation.stop().await;
     let timer = json!({"set_at": "2024-06-21T12:00:20Z", "at": "2024-06-21T12:01:00Z"});
     let old: PersistedScheduler =
         serde_json::from_value(json!({"timers": {"heater": timer, "mats/2": timer}})).unwrap();
     let configured = ["heater", "mats"].map(|id| (id.parse().unwrap(), ConfiguredDevice::default()));
     let relays = Relays::new(configured.into(), BTreeMap::new());
-    world.keep(old.upgraded(&no_groups(), &relays));
-    world.start().await;
-    world.pass("1m").await;
-    assert_eq!((world.power("heater"), world.power("mats/2")), (OFF, OFF));
+    simulation.keep(old.upgraded(&no_groups(), &relays));
+    simulation.start().await;
+    simulation.pass("1m").await;
+    assert_eq!(
+        (simulation.power("heater"), simulation.power("mats/2")),
+        (OFF, OFF)
+    );
 }

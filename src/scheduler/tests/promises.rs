@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::model::{Kind, Log, Note, Sent};
 use super::{
     rules::{OFF, ON, rules},
-    world::{Device, DeviceCountdown, OnTime, Place, World},
+    simulation::{Device, DeviceCountdown, OnTime, Place, Simulation},
 };
 use crate::domain::{command::Action, command_error::ErrorCode, device_command::Switch, scheduling::Request};
 use planner::{
@@ -354,7 +354,7 @@ fn site() -> impl Strategy<Value = Site> {
 
 /// The scheduler under test, and the log for the model.
 struct Run {
-    world: World,
+    simulation: Simulation,
     log: Log,
     setting: Setting,
     fault: Option<PlantedFault>,
@@ -373,16 +373,16 @@ impl Run {
     fn new(site: &Site, fault: Option<PlantedFault>) -> Self {
         let paths = ["heater", "mats/1", "mats/2", "lamp"].map(|path| path.parse().unwrap());
         let start: Timestamp = START.parse().unwrap();
-        let mut world = World::of(site.setting.rules(fault), start, &paths);
-        world.without_recheck = fault == Some(PlantedFault::NoRecheck);
+        let mut simulation = Simulation::of(site.setting.rules(fault), start, &paths);
+        simulation.without_recheck = fault == Some(PlantedFault::NoRecheck);
         if fault == Some(PlantedFault::LateWindow) {
-            world.late_schedules = Duration::from_secs(8);
+            simulation.late_schedules = Duration::from_secs(8);
         }
         if let Some(stuck) = site.stuck {
-            let path = world.name_of(RELAYS[stuck].0, RELAYS[stuck].1);
-            world.relays.get_mut(&path).unwrap().shown = Some(OnTime::Stuck);
+            let path = simulation.name_of(RELAYS[stuck].0, RELAYS[stuck].1);
+            simulation.relays.get_mut(&path).unwrap().shown = Some(OnTime::Stuck);
         }
-        let begun = world.clock.steady();
+        let begun = simulation.clock.steady();
         let mut log = Log {
             stuck: site.stuck,
             ..Log::default()
@@ -392,7 +392,7 @@ impl Run {
         let windows = windows.filter(|_| site.setting.groups().contains(&Some(0)));
         log.add(0, start, Note::Windows(windows.collect()));
         Self {
-            world,
+            simulation,
             log,
             setting: site.setting,
             fault,
@@ -407,20 +407,20 @@ impl Run {
     }
 
     fn note(&mut self, note: Note) {
-        let at = self.millis(self.world.clock.steady());
-        self.log.add(at, self.world.clock.now(), note);
+        let at = self.millis(self.simulation.clock.steady());
+        self.log.add(at, self.simulation.clock.now(), note);
     }
 
     /// Takes over what happened since the last look.
     fn look(&mut self) {
-        for flip in std::mem::take(&mut self.world.flips) {
+        for flip in std::mem::take(&mut self.simulation.flips) {
             let at = self.millis(flip.at);
-            let offset = self.world.clock.read().offset();
+            let offset = self.simulation.clock.read().offset();
             let wall = flip.at.reading() + offset;
             let note = Note::Flip(relay_of(&flip.place), flip.power, flip.by);
             self.log.add(at, wall, note);
         }
-        let told = self.world.rules_sent.last().cloned();
+        let told = self.simulation.rules_sent.last().cloned();
         let windows = told.map(|rules| {
             let driveway = rules.groups.iter().find(|group| group.id.as_str() == GROUPS[0]);
             let schedules = driveway.into_iter().flat_map(|group| &group.schedules);
@@ -431,26 +431,26 @@ impl Run {
             self.windows.clone_from(&windows);
             self.note(Note::Windows(windows.unwrap_or_default()));
         }
-        while let Some((id, at)) = self.world.answer_times.get(self.heard).copied() {
+        while let Some((id, at)) = self.simulation.answer_times.get(self.heard).copied() {
             self.heard += 1;
             let at = self
-                .world
+                .simulation
                 .clock
                 .steady()
                 .before(SignedDuration::try_from(at.elapsed()).unwrap());
-            let code = self.world.code(id).unwrap();
+            let code = self.simulation.code(id).unwrap();
             let at = self.millis(at);
             self.log.answered(id, at, code);
         }
     }
 
     async fn pass(&mut self, length: Duration) {
-        self.world.pass_for(length).await;
+        self.simulation.pass_for(length).await;
         self.look();
     }
 
     fn set_link(&mut self, device: usize, online: bool) {
-        for relay in self.world.relays.values_mut() {
+        for relay in self.simulation.relays.values_mut() {
             if relay.place.0 == DEVICES[device] {
                 relay.online = online;
             }
@@ -490,10 +490,10 @@ impl Run {
             Kind::Hold(power) => (Action::Switch(Switch::To(power)), Some(Lifetime::Hold)),
             Kind::Auto => (Action::Auto, None),
         };
-        let at = self.millis(self.world.clock.steady());
+        let at = self.millis(self.simulation.clock.steady());
         let index = self.log.entries.len();
         self.note(Note::Command(0));
-        let id = self.world.command(&path, action, lifetime).await;
+        let id = self.simulation.command(&path, action, lifetime).await;
         self.log.entries[index].note = Note::Command(id);
         let sent = Sent {
             at,
@@ -509,40 +509,40 @@ impl Run {
         self.setting = setting;
         let (rules, devices) = (setting.rules(self.fault), setting.devices());
         if late {
-            self.world.reload_before_workers(rules, &devices).await;
+            self.simulation.reload_before_workers(rules, &devices).await;
         } else {
-            self.world.reload_as(rules, &devices).await;
+            self.simulation.reload_as(rules, &devices).await;
         }
     }
 
     async fn restart(&mut self, down: u64, setting: Option<Setting>) {
-        self.world.stop().await;
-        self.world.take_answers();
+        self.simulation.stop().await;
+        self.simulation.take_answers();
         self.look();
         self.note(Note::Bridge(false));
         if let Some(setting) = setting {
-            self.world
+            self.simulation
                 .configure(setting.rules(self.fault), &setting.devices());
             self.setting = setting;
             self.note(Note::Settings(setting));
         }
-        self.world
+        self.simulation
             .pass_until(Instant::now() + Duration::from_secs(down), false)
             .await;
         self.look();
         self.note(Note::Bridge(true));
-        self.world.start().await;
+        self.simulation.start().await;
     }
 
     async fn request(&mut self, request: Request) {
         self.note(Note::Edited);
         // It may be refused: the windows in force are read afterwards.
-        let _result = self.world.request(request).await;
+        let _result = self.simulation.request(request).await;
     }
 
     fn app_countdown(&mut self, relay: usize, seconds: u64) {
-        let path = self.world.name_of(RELAYS[relay].0, RELAYS[relay].1);
-        let relay_mut = self.world.relays.get_mut(&path).unwrap();
+        let path = self.simulation.name_of(RELAYS[relay].0, RELAYS[relay].1);
+        let relay_mut = self.simulation.relays.get_mut(&path).unwrap();
         if relay_mut.on_since.is_some() && relay_mut.countdown != DeviceCountdown::Unsupported {
             relay_mut.countdown = DeviceCountdown::Until(Instant::now() + Duration::from_secs(seconds));
             self.note(Note::AppCountdown(relay));
@@ -554,8 +554,8 @@ impl Run {
         match *step {
             Step::Command(target, kind) => self.command(target, kind).await,
             Step::Press(relay) => {
-                let path = self.world.name_of(RELAYS[relay].0, RELAYS[relay].1);
-                self.world.press(&path.to_string());
+                let path = self.simulation.name_of(RELAYS[relay].0, RELAYS[relay].1);
+                self.simulation.press(&path.to_string());
             }
             Step::AppCountdown(relay, seconds) => self.app_countdown(relay, seconds),
             Step::Pass(millis) => self.pass(Duration::from_millis(millis)).await,
@@ -563,17 +563,17 @@ impl Run {
             Step::Restart(down, setting) => self.restart(down, setting).await,
             Step::Reload(setting, late) => self.reload(setting, late).await,
             Step::Jump(by) => {
-                self.world.clock.jump(SignedDuration::from_secs(by));
+                self.simulation.clock.jump(SignedDuration::from_secs(by));
                 self.note(Note::ClockSet);
             }
             Step::To1970 => {
-                let by = Timestamp::UNIX_EPOCH.duration_since(self.world.clock.now());
-                self.world.clock.jump(by);
+                let by = Timestamp::UNIX_EPOCH.duration_since(self.simulation.clock.now());
+                self.simulation.clock.jump(by);
                 self.note(Note::ClockSet);
             }
             Step::Suspend(length) => {
                 self.note(Note::Suspended);
-                self.world.suspend(Duration::from_secs(length));
+                self.simulation.suspend(Duration::from_secs(length));
                 self.look();
                 self.note(Note::Resumed);
             }
@@ -613,7 +613,7 @@ fn broken_promise(site: &Site, steps: &[Vec<Step>], fault: Option<PlantedFault>)
         run.note(Note::End);
         let broken = run.log.broken()?;
         let events = run
-            .world
+            .simulation
             .events
             .iter()
             .map(|(_, message)| format!("    {message}"));

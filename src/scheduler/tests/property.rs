@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     rules::{OFF, ON, rules},
-    world::World,
+    simulation::Simulation,
 };
 use crate::domain::{command::Action, device_command::Switch, scheduling::Request};
 use planner::{
@@ -111,7 +111,7 @@ fn site() -> impl Strategy<Value = (Group, u64)> {
     )
 }
 
-impl World {
+impl Simulation {
     async fn take_step(&mut self, step: &Step) {
         match step {
             Step::Command(target, wanted) => {
@@ -186,27 +186,31 @@ fn in_paused_time(test: impl Future<Output = TestCaseResult>) -> TestCaseResult 
     runtime.block_on(test)
 }
 
-async fn live_through(mut world: World, steps: &[Step]) -> World {
-    world.pass("1s").await;
+async fn live_through(mut simulation: Simulation, steps: &[Step]) -> Simulation {
+    simulation.pass("1s").await;
     for step in steps {
-        world.take_step(step).await;
+        simulation.take_step(step).await;
     }
-    world
+    simulation
 }
 
-fn summer(group: Group) -> World {
-    World::new(rules(group), "2024-06-21T05:40:00Z".parse().unwrap())
+fn summer(group: Group) -> Simulation {
+    Simulation::new(rules(group), "2024-06-21T05:40:00Z".parse().unwrap())
 }
 
 #[test]
 fn rule_07_no_sequence_lets_an_outlet_run_past_its_limit() {
     check(24, &(site(), steps()), |((group, max_on), steps)| {
         in_paused_time(async {
-            let mut world = summer(group);
-            world.max_on = Some(Duration::from_secs(max_on));
-            let mut world = live_through(world, &steps).await;
-            world.pass("10m").await;
-            prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+            let mut simulation = summer(group);
+            simulation.max_on = Some(Duration::from_secs(max_on));
+            let mut simulation = live_through(simulation, &steps).await;
+            simulation.pass("10m").await;
+            prop_assert!(
+                simulation.violations.is_empty(),
+                "{:?}",
+                simulation.violations.first()
+            );
             Ok(())
         })
     });
@@ -219,16 +223,20 @@ fn rule_17_no_sequence_makes_the_bridge_turn_on_a_second_outlet() {
             group.schedules.clear();
             group.limits = Limits::NONE;
             group.interlock = Interlock::OneOn;
-            let mut world = summer(group);
-            world.one_on = true;
-            let mut world = live_through(world, &steps).await;
-            for relay in world.relays.values_mut() {
+            let mut simulation = summer(group);
+            simulation.one_on = true;
+            let mut simulation = live_through(simulation, &steps).await;
+            for relay in simulation.relays.values_mut() {
                 relay.online = true;
             }
-            world.pass("10m").await;
-            prop_assert!(world.violations.is_empty(), "{:?}", world.violations.first());
+            simulation.pass("10m").await;
+            prop_assert!(
+                simulation.violations.is_empty(),
+                "{:?}",
+                simulation.violations.first()
+            );
             let on = OUTLETS
-                .map(|path| world.power(path))
+                .map(|path| simulation.power(path))
                 .into_iter()
                 .filter(|power| *power == ON);
             prop_assert!(on.count() <= 1, "two are on in the end");

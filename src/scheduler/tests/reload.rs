@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    rules::{OFF, ON, morning, rules, world},
-    world::{DeviceCountdown, World, hardware},
+    rules::{OFF, ON, morning, rules, simulation},
+    simulation::{DeviceCountdown, Simulation, hardware},
 };
 use crate::domain::{command::Action, report::EventKind, scheduling::Request};
 use planner::{
@@ -17,49 +17,55 @@ const NOON: &str = "2024-06-21T12:00:00";
 
 #[tokio::test(start_paused = true)]
 async fn a_timer_stays_with_a_relay_whose_device_is_gone() {
-    let mut world = world(morning(), NOON).await;
-    world.add("lamp", DeviceCountdown::Unsupported);
-    world.pass("6s").await;
-    let command = world
+    let mut simulation = simulation(morning(), NOON).await;
+    simulation.add("lamp", DeviceCountdown::Unsupported);
+    simulation.pass("6s").await;
+    let command = simulation
         .command("lamp", Action::OnFor(Duration::from_mins(10)), None)
         .await;
-    world.pass("1s").await;
-    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), ON));
-    assert_eq!(world.kept().timers.len(), 1);
+    simulation.pass("1s").await;
+    assert_eq!(
+        (simulation.code(command), simulation.power("lamp")),
+        (Some(Ok(())), ON)
+    );
+    assert_eq!(simulation.kept().timers.len(), 1);
 
-    world.reload(rules(morning()), &["mats"]).await;
-    assert_eq!(world.kept().timers.len(), 1);
-    assert_eq!(world.standing("lamp").timer_until, None, "its name is gone");
+    simulation.reload(rules(morning()), &["mats"]).await;
+    assert_eq!(simulation.kept().timers.len(), 1);
+    assert_eq!(simulation.standing("lamp").timer_until, None, "its name is gone");
     // Its worker reports until it ends.
-    world.pass("20m").await;
-    assert_eq!(world.power("lamp"), ON, "nothing can switch it");
+    simulation.pass("20m").await;
+    assert_eq!(simulation.power("lamp"), ON, "nothing can switch it");
 
-    world.reload(rules(morning()), &["mats", "lamp"]).await;
-    world.press("lamp");
-    world.press("lamp");
-    world.pass("6s").await;
-    assert_eq!(world.power("lamp"), OFF, "its timer is over");
-    assert!(world.kept().timers.is_empty());
-    let command = world
+    simulation.reload(rules(morning()), &["mats", "lamp"]).await;
+    simulation.press("lamp");
+    simulation.press("lamp");
+    simulation.pass("6s").await;
+    assert_eq!(simulation.power("lamp"), OFF, "its timer is over");
+    assert!(simulation.kept().timers.is_empty());
+    let command = simulation
         .command("lamp", Action::OnFor(Duration::from_mins(10)), None)
         .await;
-    world.pass("11m").await;
-    assert_eq!((world.code(command), world.power("lamp")), (Some(Ok(())), OFF));
+    simulation.pass("11m").await;
+    assert_eq!(
+        (simulation.code(command), simulation.power("lamp")),
+        (Some(Ok(())), OFF)
+    );
 }
 
 /// Whether `mats/1` goes off because it seems to have come back, after a report that `hardware` cannot be reached.
 async fn comes_back_after_offline_of(hardware: &str) -> bool {
     let mut group = group(vec![schedule("always", "00:00", "23:59")]);
     group.on_reconnect = OnReconnect::Off;
-    let mut world = world(group, NOON).await;
-    world.pass("10s").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.send_offline("mats", hardware).await;
-    world.pass("1s").await;
+    let mut simulation = simulation(group, NOON).await;
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.send_offline("mats", hardware).await;
+    simulation.pass("1s").await;
     // Its strip reports again.
-    world.press("mats/2");
-    world.pass("10s").await;
-    world.power("mats/1") == OFF
+    simulation.press("mats/2");
+    simulation.pass("10s").await;
+    simulation.power("mats/1") == OFF
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,20 +81,20 @@ async fn a_new_sensor_has_five_minutes_to_speak() {
         sensors: Vec::new(),
         ..rules(always())
     };
-    let mut world = world(always(), NOON).await;
-    world.reload(without, &["mats"]).await;
-    world.pass("1h").await;
-    assert_eq!(world.power("mats/1"), ON);
+    let mut simulation = simulation(always(), NOON).await;
+    simulation.reload(without, &["mats"]).await;
+    simulation.pass("1h").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 
     let mut asking = always();
     asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
-    world.reload(rules(asking), &["mats"]).await;
-    world.pass("4m").await;
-    assert_eq!(world.power("mats/1"), ON);
-    assert_eq!(world.count(EventKind::SensorStale), 0);
-    world.pass("2m").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    assert_eq!(world.count(EventKind::SensorStale), 1);
+    simulation.reload(rules(asking), &["mats"]).await;
+    simulation.pass("4m").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    assert_eq!(simulation.count(EventKind::SensorStale), 0);
+    simulation.pass("2m").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    assert_eq!(simulation.count(EventKind::SensorStale), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,17 +106,17 @@ async fn what_an_outlet_has_run_counts_on() {
         group.limits.cooldown = Limit::Of("30m".parse().unwrap());
         rules(group)
     };
-    let mut world = world(limited("Mats", "6h").groups.remove(0), NOON).await;
-    world.pass("2h").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.reload(limited("More mats", "3h"), &["mats"]).await;
-    assert_eq!(world.power("mats/1"), ON);
-    assert_eq!(world.rules_sent.last().unwrap().groups[0].name, "More mats");
-    world.pass("59m").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.pass("2m").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    assert!(world.count(EventKind::SafetyTrip) >= 1);
+    let mut simulation = simulation(limited("Mats", "6h").groups.remove(0), NOON).await;
+    simulation.pass("2h").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.reload(limited("More mats", "3h"), &["mats"]).await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    assert_eq!(simulation.rules_sent.last().unwrap().groups[0].name, "More mats");
+    simulation.pass("59m").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.pass("2m").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    assert!(simulation.count(EventKind::SafetyTrip) >= 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,77 +126,80 @@ async fn a_member_that_does_not_exist_is_named_and_left_out() {
         .map(|path| path.parse().unwrap())
         .into();
     let paths = ["heater", "mats/1", "mats/2"].map(|path| path.parse().unwrap());
-    let mut world = World::of(rules(always.clone()), format!("{NOON}Z").parse().unwrap(), &paths);
-    world.pass("6s").await;
-    let missing = |world: &World| world.missing.values().cloned().collect::<Vec<_>>();
+    let mut simulation = Simulation::of(rules(always.clone()), format!("{NOON}Z").parse().unwrap(), &paths);
+    simulation.pass("6s").await;
+    let missing = |simulation: &Simulation| simulation.missing.values().cloned().collect::<Vec<_>>();
     let wrong = [
         "group driveway: heater/1 does not exist: heater is a plug; leave the outlet out",
         "group driveway: mats/7 does not exist; mats has the outlets 1, 2",
     ];
-    assert_eq!(missing(&world), wrong);
+    assert_eq!(missing(&simulation), wrong);
     for ghost in ["heater/1", "mats/7"] {
-        let ghost = world.outlets.get(&ghost.parse().unwrap());
+        let ghost = simulation.outlets.get(&ghost.parse().unwrap());
         assert!(ghost.is_none_or(|ghost| ghost.expected.is_none()), "{ghost:?}");
     }
-    assert_eq!((world.power("heater"), world.power("mats/1")), (OFF, ON));
-    let group = (world.group().state, world.group().expected);
+    assert_eq!(
+        (simulation.power("heater"), simulation.power("mats/1")),
+        (OFF, ON)
+    );
+    let group = (simulation.group().state, simulation.group().expected);
     assert_eq!(group, (Some(ON), Some(ON)), "the others are a group");
 
     // The state file has what the devices are: it is known before they are reached again.
-    world.restart(Duration::from_secs(1)).await;
-    assert_eq!(missing(&world), wrong);
+    simulation.restart(Duration::from_secs(1)).await;
+    assert_eq!(missing(&simulation), wrong);
     always.outlets = ["heater", "mats/1"].map(|path| path.parse().unwrap()).into();
-    world.reload(rules(always), &["heater", "mats"]).await;
-    world.pass("6s").await;
-    assert_eq!(missing(&world), [""; 0]);
-    assert_eq!(world.power("heater"), ON);
+    simulation.reload(rules(always), &["heater", "mats"]).await;
+    simulation.pass("6s").await;
+    assert_eq!(missing(&simulation), [""; 0]);
+    assert_eq!(simulation.power("heater"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_override_ends_with_its_group_and_outlives_a_change() {
-    let mut world = world(morning(), NOON).await;
-    world.set("mats/1", ON).await;
-    world.pass("1s").await;
-    assert_eq!(world.kept().overrides.len(), 1);
+    let mut simulation = simulation(morning(), NOON).await;
+    simulation.set("mats/1", ON).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.kept().overrides.len(), 1);
 
     let mut renamed = morning();
     renamed.name = "Ramp".to_owned();
-    world.reload(rules(renamed), &["mats"]).await;
-    assert_eq!(world.kept().overrides.len(), 1);
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.reload(rules(renamed), &["mats"]).await;
+    assert_eq!(simulation.kept().overrides.len(), 1);
+    assert_eq!(simulation.power("mats/1"), ON);
 
     let none = Rules {
         groups: Vec::new(),
         ..rules(morning())
     };
-    world.reload(none, &["mats"]).await;
-    assert_eq!(world.kept().overrides.len(), 0);
-    assert_eq!(world.kept().runs.len(), 2, "a limit may come back");
-    world.reload(rules(morning()), &["mats"]).await;
-    world.pass("6s").await;
-    assert_eq!(world.power("mats/1"), OFF, "the schedules decide again");
+    simulation.reload(none, &["mats"]).await;
+    assert_eq!(simulation.kept().overrides.len(), 0);
+    assert_eq!(simulation.kept().runs.len(), 2, "a limit may come back");
+    simulation.reload(rules(morning()), &["mats"]).await;
+    simulation.pass("6s").await;
+    assert_eq!(simulation.power("mats/1"), OFF, "the schedules decide again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_schedule_changed_by_request_stays_while_its_group_does() {
-    let mut world = world(morning(), NOON).await;
+    let mut simulation = simulation(morning(), NOON).await;
     let disable = Request::EnableSchedule {
         group: "driveway".parse().unwrap(),
         schedule: "morning".parse().unwrap(),
         enabled: false,
     };
-    world.request(disable).await.unwrap();
+    simulation.request(disable).await.unwrap();
     let mut longer = morning();
     longer.schedules[0] = schedule("morning", "06:00", "09:00");
     longer.schedules.push(schedule("evening", "18:00", "20:00"));
-    world.reload(rules(longer), &["mats"]).await;
-    let schedules = &world.rules_sent.last().unwrap().groups[0].schedules;
+    simulation.reload(rules(longer), &["mats"]).await;
+    let schedules = &simulation.rules_sent.last().unwrap().groups[0].schedules;
     let enabled: Vec<bool> = schedules.iter().map(|schedule| schedule.enabled).collect();
     assert_eq!(enabled, [false, true]);
 
     // One that the settings have no longer is not changed any more.
     let other = group(vec![schedule("other", "06:00", "08:00")]);
-    world.reload(rules(other), &["mats"]).await;
-    world.reload(rules(morning()), &["mats"]).await;
-    assert!(world.rules_sent.last().unwrap().groups[0].schedules[0].enabled);
+    simulation.reload(rules(other), &["mats"]).await;
+    simulation.reload(rules(morning()), &["mats"]).await;
+    assert!(simulation.rules_sent.last().unwrap().groups[0].schedules[0].enabled);
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
 
-use super::world::World;
+use super::simulation::Simulation;
 use crate::domain::{command::Action, device_command::Switch, report::EventKind, scheduling::Request};
 use planner::{
     Power,
@@ -29,26 +29,32 @@ pub(super) fn morning() -> Group {
     group(vec![schedule("morning", "06:00", "08:00")])
 }
 
-pub(super) async fn world(group: Group, wall: &str) -> World {
-    let mut world = World::new(rules(group), format!("{wall}Z").parse().unwrap());
-    world.pass("1s").await;
-    world
+pub(super) async fn simulation(group: Group, wall: &str) -> Simulation {
+    let mut simulation = Simulation::new(rules(group), format!("{wall}Z").parse().unwrap());
+    simulation.pass("1s").await;
+    simulation
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_03_an_edge_is_acted_on_within_a_second() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
-    world.until("2024-06-21T05:59:59").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
-    world.until("2024-06-21T06:00:01").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, ON));
-    world.until("2024-06-21T08:00:01").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (OFF, OFF));
-    assert_eq!(world.switched.len(), 4);
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
+    simulation.until("2024-06-21T05:59:59").await;
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (OFF, OFF)
+    );
+    simulation.until("2024-06-21T06:00:01").await;
+    assert_eq!((simulation.power("mats/1"), simulation.power("mats/2")), (ON, ON));
+    simulation.until("2024-06-21T08:00:01").await;
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (OFF, OFF)
+    );
+    assert_eq!(simulation.switched.len(), 4);
     assert_eq!(
         (
-            world.count(EventKind::ScheduleOn),
-            world.count(EventKind::ScheduleOff)
+            simulation.count(EventKind::ScheduleOn),
+            simulation.count(EventKind::ScheduleOff)
         ),
         (1, 1)
     );
@@ -56,61 +62,64 @@ async fn rule_03_an_edge_is_acted_on_within_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_05_an_outlet_that_missed_its_edge_is_switched_on_return() {
-    let mut world = world(morning(), "2024-06-21T05:59:00").await;
+    let mut simulation = simulation(morning(), "2024-06-21T05:59:00").await;
     for path in ["mats/1", "mats/2"] {
-        world.relay(path).online = false;
+        simulation.relay(path).online = false;
     }
-    world.until("2024-06-21T06:30:00").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    assert_eq!(world.standing("mats/1").mismatch, Some(true));
-    assert!(world.count(EventKind::StateMismatch) >= 1);
+    simulation.until("2024-06-21T06:30:00").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    assert_eq!(simulation.standing("mats/1").mismatch, Some(true));
+    assert!(simulation.count(EventKind::StateMismatch) >= 1);
     for path in ["mats/1", "mats/2"] {
-        world.relay(path).online = true;
+        simulation.relay(path).online = true;
     }
-    world.pass("6s").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, ON));
-    assert_eq!(world.standing("mats/1").mismatch, Some(false));
+    simulation.pass("6s").await;
+    assert_eq!((simulation.power("mats/1"), simulation.power("mats/2")), (ON, ON));
+    assert_eq!(simulation.standing("mats/1").mismatch, Some(false));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_05_a_member_that_missed_its_command_is_repaired() {
-    let mut world = world(morning(), "2024-06-21T05:59:00").await;
-    world.relay("mats/2").stubborn = true;
-    world.until("2024-06-21T06:02:00").await;
-    assert_eq!((world.power("mats/1"), world.power("mats/2")), (ON, OFF));
-    world.relay("mats/2").stubborn = false;
-    world.pass("1m").await;
-    assert_eq!(world.power("mats/2"), ON);
+    let mut simulation = simulation(morning(), "2024-06-21T05:59:00").await;
+    simulation.relay("mats/2").stubborn = true;
+    simulation.until("2024-06-21T06:02:00").await;
+    assert_eq!(
+        (simulation.power("mats/1"), simulation.power("mats/2")),
+        (ON, OFF)
+    );
+    simulation.relay("mats/2").stubborn = false;
+    simulation.pass("1m").await;
+    assert_eq!(simulation.power("mats/2"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_05_members_are_switched_one_after_the_other() {
     let mut staggered = morning();
     staggered.stagger = Some("3s".parse().unwrap());
-    let mut world = world(staggered, "2024-06-21T05:59:00").await;
-    world.until("2024-06-21T06:00:10").await;
-    let at: Vec<_> = world.switched.iter().map(|(at, _, _)| *at).collect();
+    let mut simulation = simulation(staggered, "2024-06-21T05:59:00").await;
+    simulation.until("2024-06-21T06:00:10").await;
+    let at: Vec<_> = simulation.switched.iter().map(|(at, _, _)| *at).collect();
     let apart = at[1].duration_since(at[0]).as_secs_f64();
     assert!((3.0..3.1).contains(&apart), "{apart}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_09_vacation_turns_schedules_off_and_is_kept() {
-    let mut world = world(morning(), "2024-06-21T06:10:00").await;
-    world.pass("5s").await;
-    assert_eq!(world.power("mats/1"), ON);
-    world.request(Request::Vacation(Some(true))).await.unwrap();
-    world.pass("1s").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    assert_eq!(world.standing("mats/1").source, Source::Vacation);
-    world.restart(Duration::from_secs(5)).await;
-    world.pass("10s").await;
-    assert_eq!(world.power("mats/1"), OFF);
-    assert!(matches!(world.kept().saved.vacation, Vacation::Since(_)));
-    world.request(Request::Vacation(Some(false))).await.unwrap();
-    world.pass("1s").await;
-    assert_eq!(world.power("mats/1"), ON);
-    assert_eq!(world.count(EventKind::Vacation), 2);
+    let mut simulation = simulation(morning(), "2024-06-21T06:10:00").await;
+    simulation.pass("5s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    simulation.request(Request::Vacation(Some(true))).await.unwrap();
+    simulation.pass("1s").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    assert_eq!(simulation.standing("mats/1").source, Source::Vacation);
+    simulation.restart(Duration::from_secs(5)).await;
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("mats/1"), OFF);
+    assert!(matches!(simulation.kept().saved.vacation, Vacation::Since(_)));
+    simulation.request(Request::Vacation(Some(false))).await.unwrap();
+    simulation.pass("1s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    assert_eq!(simulation.count(EventKind::Vacation), 2);
 }
 
 fn conditional(when_unknown: WhenUnknown) -> Group {
@@ -126,82 +135,86 @@ async fn rule_10_after_a_restart_a_heater_runs_until_the_grace_ends() {
         (WhenUnknown::On, ON),
         (WhenUnknown::Hold, ON),
     ] {
-        let mut world = world(conditional(when_unknown), "2024-06-21T05:59:00").await;
-        world.publish("weather/outdoor", "-3").await;
-        world.until("2024-06-21T06:01:00").await;
-        assert_eq!(world.power("mats/1"), ON);
-        world.restart(Duration::from_secs(20)).await;
-        world.pass("4m 59s").await;
-        assert_eq!(world.power("mats/1"), ON, "{when_unknown:?} in the grace");
-        world.pass("2s").await;
-        assert_eq!(world.power("mats/1"), afterwards, "{when_unknown:?} after it");
-        world.until("2024-06-21T08:00:01").await;
-        assert_eq!(world.power("mats/1"), OFF);
+        let mut simulation = simulation(conditional(when_unknown), "2024-06-21T05:59:00").await;
+        simulation.publish("weather/outdoor", "-3").await;
+        simulation.until("2024-06-21T06:01:00").await;
+        assert_eq!(simulation.power("mats/1"), ON);
+        simulation.restart(Duration::from_secs(20)).await;
+        simulation.pass("4m 59s").await;
+        assert_eq!(simulation.power("mats/1"), ON, "{when_unknown:?} in the grace");
+        simulation.pass("2s").await;
+        assert_eq!(
+            simulation.power("mats/1"),
+            afterwards,
+            "{when_unknown:?} after it"
+        );
+        simulation.until("2024-06-21T08:00:01").await;
+        assert_eq!(simulation.power("mats/1"), OFF);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_10_hold_survives_a_restart() {
-    let mut world = world(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
-    world.publish("weather/outdoor", "-3").await;
-    world.until("2024-06-21T06:01:00").await;
-    world.restart(Duration::from_secs(20)).await;
+    let mut simulation = simulation(conditional(WhenUnknown::Hold), "2024-06-21T05:59:00").await;
+    simulation.publish("weather/outdoor", "-3").await;
+    simulation.until("2024-06-21T06:01:00").await;
+    simulation.restart(Duration::from_secs(20)).await;
     // Off by its button while the bridge was down: the schedule was on, so it is switched on again.
-    world.press("mats/1");
-    world.restart(Duration::from_secs(20)).await;
-    world.pass("10s").await;
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.press("mats/1");
+    simulation.restart(Duration::from_secs(20)).await;
+    simulation.pass("10s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_10_a_stale_sensor_and_its_return_are_reported_once() {
-    let mut world = world(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
-    world.publish("weather/outdoor", "-3").await;
-    world.publish("weather/outdoor", "nonsense").await;
-    world.until("2024-06-21T05:29:00").await;
-    assert_eq!(world.count(EventKind::SensorStale), 0);
-    world.until("2024-06-21T05:45:00").await;
-    assert_eq!(world.count(EventKind::SensorStale), 1);
-    world.publish("weather/outdoor", "-2").await;
-    assert_eq!(world.count(EventKind::SensorBack), 1);
+    let mut simulation = simulation(conditional(WhenUnknown::Off), "2024-06-21T05:00:00").await;
+    simulation.publish("weather/outdoor", "-3").await;
+    simulation.publish("weather/outdoor", "nonsense").await;
+    simulation.until("2024-06-21T05:29:00").await;
+    assert_eq!(simulation.count(EventKind::SensorStale), 0);
+    simulation.until("2024-06-21T05:45:00").await;
+    assert_eq!(simulation.count(EventKind::SensorStale), 1);
+    simulation.publish("weather/outdoor", "-2").await;
+    assert_eq!(simulation.count(EventKind::SensorBack), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_03_a_clock_change_is_noticed_and_no_edge_fires_twice() {
-    let mut world = world(morning(), "2024-06-21T05:00:00").await;
-    world.clock.jump(jiff::SignedDuration::from_hours(2));
-    world.pass("61s").await;
-    assert_eq!(world.power("mats/1"), ON, "07:00 on the wall");
-    world.clock.jump(jiff::SignedDuration::from_hours(-2));
-    world.pass("61s").await;
-    assert_eq!(world.power("mats/1"), OFF, "05:02 on the wall");
-    assert_eq!(world.switched.len(), 4);
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
+    simulation.clock.jump(jiff::SignedDuration::from_hours(2));
+    simulation.pass("61s").await;
+    assert_eq!(simulation.power("mats/1"), ON, "07:00 on the wall");
+    simulation.clock.jump(jiff::SignedDuration::from_hours(-2));
+    simulation.pass("61s").await;
+    assert_eq!(simulation.power("mats/1"), OFF, "05:02 on the wall");
+    assert_eq!(simulation.switched.len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_13_every_outlet_has_an_expected_state_and_a_reason() {
-    let mut world = world(morning(), "2024-06-21T06:10:00").await;
-    world.pass("5s").await;
-    let standing = world.standing("mats/1");
+    let mut simulation = simulation(morning(), "2024-06-21T06:10:00").await;
+    simulation.pass("5s").await;
+    let standing = simulation.standing("mats/1");
     assert_eq!((standing.expected, standing.source), (Some(ON), Source::Schedule));
     assert_eq!(standing.rule.as_deref(), Some("morning"));
     assert_eq!(
         standing.next_change,
         Some("2024-06-21T08:00:00Z".parse().unwrap())
     );
-    let group = world.group();
+    let group = simulation.group();
     assert_eq!((group.state, group.next_state), (Some(ON), Some(OFF)));
-    assert!(!world.rules_sent.is_empty(), "the rules come first");
+    assert!(!simulation.rules_sent.is_empty(), "the rules come first");
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_13_an_edge_under_an_override_says_what_counts() {
-    let mut world = world(morning(), "2024-06-21T05:59:00").await;
+    let mut simulation = simulation(morning(), "2024-06-21T05:59:00").await;
     let hold = Some(Lifetime::Hold);
     let off = Action::Switch(Switch::To(OFF));
-    world.command("group/driveway", off, hold).await;
-    world.until("2024-06-21T06:00:05").await;
-    let stale = world
+    simulation.command("group/driveway", off, hold).await;
+    simulation.until("2024-06-21T06:00:05").await;
+    let stale = simulation
         .events
         .iter()
         .find(|(kind, _)| *kind == EventKind::ScheduleOn);
@@ -214,9 +227,9 @@ async fn rule_13_an_edge_under_an_override_says_what_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_14_asking_changes_nothing() {
-    let mut world = world(morning(), "2024-06-21T06:10:00").await;
-    world.pass("5s").await;
-    let before = (world.kept(), world.switched.len());
+    let mut simulation = simulation(morning(), "2024-06-21T06:10:00").await;
+    simulation.pass("5s").await;
+    let before = (simulation.kept(), simulation.switched.len());
     for request in [
         Request::Schedules(None),
         Request::Overrides,
@@ -227,15 +240,15 @@ async fn rule_14_asking_changes_nothing() {
             page: 1,
         },
     ] {
-        world.request(request).await.unwrap();
+        simulation.request(request).await.unwrap();
     }
-    world.pass("5s").await;
-    assert_eq!((world.kept(), world.switched.len()), before);
+    simulation.pass("5s").await;
+    assert_eq!((simulation.kept(), simulation.switched.len()), before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
-    let mut world = world(morning(), "2024-06-21T09:00:00").await;
+    let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
     let unknown = r#"{
         "overrides": {"gone/1": {"stance": "on", "set_at": "2024-06-21T08:00:00Z", "ends": "never", "origin": "command"}},
         "safety": {"gone/1": {"on_since": "2024-06-21T08:00:00Z"}},
@@ -246,33 +259,33 @@ async fn rule_15_what_is_kept_about_what_is_gone_is_dropped() {
         },
         "memory": [{"group": "nobody", "schedule": "x", "at": "2024-06-21T08:00:00Z", "memory": {}}]
     }"#;
-    world.keep(serde_json::from_str(unknown).unwrap());
-    world.restart(Duration::from_secs(1)).await;
-    world.pass("10s").await;
-    let kept = world.kept();
+    simulation.keep(serde_json::from_str(unknown).unwrap());
+    simulation.restart(Duration::from_secs(1)).await;
+    simulation.pass("10s").await;
+    let kept = simulation.kept();
     assert_eq!(kept.overrides.len(), 0);
     assert!(kept.runs.keys().all(|outlet| outlet.device.as_str() == "mats"));
     assert!(kept.timers.is_empty() && kept.saved.schedule_changes.is_empty());
-    assert_eq!(world.rules_sent.last().unwrap().groups[0], morning());
+    assert_eq!(simulation.rules_sent.last().unwrap().groups[0], morning());
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_the_state_changes_with_its_meaning_and_not_with_time() {
-    let mut world = world(morning(), "2024-06-21T06:10:00").await;
-    world.pass("10s").await;
-    let before = world.kept();
-    world.pass("30m").await;
-    assert_eq!(world.kept(), before);
+    let mut simulation = simulation(morning(), "2024-06-21T06:10:00").await;
+    simulation.pass("10s").await;
+    let before = simulation.kept();
+    simulation.pass("30m").await;
+    assert_eq!(simulation.kept(), before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_20_what_switches_by_itself_closes_a_relay_every_5_s() {
     let mut asking = group(vec![schedule("frost", "00:00", "23:59")]);
     asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
-    let mut world = world(asking, "2024-06-21T12:00:00").await;
-    world.relay("mats/1").latency = Duration::from_millis(5);
-    let closed = |world: &World| {
-        let on = world.switched.iter().filter(|(_, path, power)| {
+    let mut simulation = simulation(asking, "2024-06-21T12:00:00").await;
+    simulation.relay("mats/1").latency = Duration::from_millis(5);
+    let closed = |simulation: &Simulation| {
+        let on = simulation.switched.iter().filter(|(_, path, power)| {
             *power == ON && path.outlet.as_ref().is_some_and(|key| key.as_str() == "1")
         });
         on.map(|(at, ..)| *at).collect::<Vec<_>>()
@@ -280,52 +293,57 @@ async fn rule_20_what_switches_by_itself_closes_a_relay_every_5_s() {
     // A threshold that the value crosses ten times a second.
     for number in 0..200 {
         let value = if number % 2 == 0 { "-0.1" } else { "0.1" };
-        world.publish("weather/outdoor", value).await;
-        world.pass_for(Duration::from_millis(100)).await;
+        simulation.publish("weather/outdoor", value).await;
+        simulation.pass_for(Duration::from_millis(100)).await;
     }
-    let times = closed(&world);
+    let times = closed(&simulation);
     assert!((3..=5).contains(&times.len()), "{times:?}");
     for pair in times.windows(2) {
         assert!(pair[1].duration_since(pair[0]).as_millis() >= 5000, "{times:?}");
     }
-    assert_eq!(world.power("mats/1"), OFF, "the last value decides");
-    world.publish("weather/outdoor", "-1").await;
-    world.pass("6s").await;
-    assert_eq!(world.power("mats/1"), ON);
+    assert_eq!(simulation.power("mats/1"), OFF, "the last value decides");
+    simulation.publish("weather/outdoor", "-1").await;
+    simulation.pass("6s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 
     // A person is not slowed, and neither is what AUTO leads to.
     for power in [OFF, ON, OFF] {
-        world.set("mats/1", power).await;
-        world.pass_for(Duration::from_millis(100)).await;
-        assert_eq!(world.power("mats/1"), power);
+        simulation.set("mats/1", power).await;
+        simulation.pass_for(Duration::from_millis(100)).await;
+        assert_eq!(simulation.power("mats/1"), power);
     }
-    world.command("mats/1", Action::Auto, None).await;
-    world.pass_for(Duration::from_millis(100)).await;
-    assert_eq!(world.power("mats/1"), ON);
+    simulation.command("mats/1", Action::Auto, None).await;
+    simulation.pass_for(Duration::from_millis(100)).await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_13_a_sensor_that_goes_on_publishes_changes_nothing() {
     let mut asking = morning();
     asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
-    let mut world = world(asking, "2024-06-21T06:10:00").await;
-    world.publish("weather/outdoor", "-1").await;
-    world.pass("6s").await;
+    let mut simulation = simulation(asking, "2024-06-21T06:10:00").await;
+    simulation.publish("weather/outdoor", "-1").await;
+    simulation.pass("6s").await;
     let eight = Some("2024-06-21T08:00:00Z".parse().unwrap());
-    let next = |world: &World| (world.standing("mats/1").next_change, world.group().next_change);
-    assert_eq!(next(&world), (eight, eight));
-    assert_eq!(world.group().next_state, Some(OFF));
-    let shown = (world.outlets.clone(), world.groups.clone());
+    let next = |simulation: &Simulation| {
+        (
+            simulation.standing("mats/1").next_change,
+            simulation.group().next_change,
+        )
+    };
+    assert_eq!(next(&simulation), (eight, eight));
+    assert_eq!(simulation.group().next_state, Some(OFF));
+    let shown = (simulation.outlets.clone(), simulation.groups.clone());
     // Longer than a value counts.
     for _ in 0..90 {
-        world.publish("weather/outdoor", "-1").await;
-        world.pass("1m").await;
+        simulation.publish("weather/outdoor", "-1").await;
+        simulation.pass("1m").await;
     }
     for (path, standing) in &shown.0 {
         assert!(
-            Arc::ptr_eq(standing, &world.outlets[path]),
+            Arc::ptr_eq(standing, &simulation.outlets[path]),
             "{path} was published again"
         );
     }
-    assert!(Arc::ptr_eq(&shown.1["driveway"], &world.groups["driveway"]));
+    assert!(Arc::ptr_eq(&shown.1["driveway"], &simulation.groups["driveway"]));
 }

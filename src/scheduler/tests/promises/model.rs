@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{super::world::SwitchedBy, ErrorCode, Power, RELAYS, Setting, TTL};
+use super::{super::simulation::SwitchedBy, ErrorCode, Power, RELAYS, Setting, TTL};
 use planner::rules::OnReconnect;
 
 /// A worker reads its device in this time, and the scheduler answers.

@@ -1,4 +1,4 @@
-//! A small world on the other side of the scheduler's channels: outlets with relays, latency, outages, buttons and
+//! A simulation of the other side of the scheduler's channels: outlets with relays, latency, outages, buttons and
 //! countdowns, a device owner that queues as the real one does, and a client that sends commands.
 
 use std::{
@@ -50,7 +50,7 @@ use planner::{
     units::{MilliWattHours, MilliWatts},
 };
 
-/// Devices that are configured in each world, in a group or not.
+/// Devices that are configured in each simulation, in a group or not.
 const EXTRA: [&str; 2] = ["lamp", "spare"];
 /// Between two polls of a worker.
 pub(super) const POLL: Duration = Duration::from_secs(5);
@@ -170,7 +170,7 @@ impl Device {
     }
 }
 
-/// The hardware id that a device of a world has.
+/// The hardware id that a device of a simulation has.
 pub(super) fn hardware(id: &str) -> String {
     format!("8022{}", id.to_uppercase())
 }
@@ -180,7 +180,7 @@ fn configured(id: &DeviceId, address: &str, outlets: OutletNames) -> (DeviceId, 
     (id.clone(), ConfiguredDevice { target, outlets })
 }
 
-/// In a world, the address of a device is the hardware id that it had there first.
+/// In a simulation, the address of a device is the hardware id that it had there first.
 fn target(address: &str) -> DeviceTarget {
     DeviceTarget {
         address: address.to_owned(),
@@ -409,7 +409,7 @@ struct Bridge {
 }
 
 #[allow(clippy::struct_excessive_bools)] // Independent switches of tests.
-pub(super) struct World {
+pub(super) struct Simulation {
     pub(super) clock: Clock,
     rules: Arc<Rules>,
     devices: BTreeMap<DeviceId, ConfiguredDevice>,
@@ -517,15 +517,15 @@ pub(super) struct Kept {
     pub(super) saved: PersistedScheduler,
 }
 
-impl World {
-    /// A world at an instant, all outlets off and reachable, plugs with a countdown.
+impl Simulation {
+    /// A simulation at an instant, all outlets off and reachable, plugs with a countdown.
     pub(super) fn new(rules: Rules, now: Timestamp) -> Self {
         let paths = rules.groups.iter().flat_map(|group| group.outlets.clone());
         let paths: Vec<OutletPath> = paths.collect();
         Self::of(rules, now, &paths)
     }
 
-    /// A world with these relays, whatever the rules have.
+    /// A simulation with these relays, whatever the rules have.
     pub(super) fn of(rules: Rules, now: Timestamp, paths: &[OutletPath]) -> Self {
         let clock = Clock::steered(now);
         let rules = Arc::new(rules);
