@@ -74,6 +74,8 @@ pub(super) struct OwnCountdown {
     hardware_id: Option<String>,
     /// The device does not know the request. It is not asked again.
     unsupported: bool,
+    /// The device has answered the request.
+    answered: bool,
     /// It may have changed without a reading: after a new connection, or after an unknown outcome.
     stale: bool,
     /// When it was last read for a command, or the device confirmed a change of it.
@@ -145,6 +147,7 @@ impl OwnCountdown {
             self.memory = CountdownMemory::after_restart(self.registry.of(&identity.device_id));
             self.hardware_id = Some(identity.device_id.clone());
             self.unsupported = false;
+            self.answered = false;
             self.after_on.unconfirmed = false;
             context.attribution.set_countdown(None);
         }
@@ -434,10 +437,6 @@ impl OwnCountdown {
                     });
                     return Ok(ArmResult::Armed(risk));
                 }
-                Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if risk == CountdownRisk::Theirs => {
-                    self.set_unsupported(context).await;
-                    return Ok(ArmResult::Without);
-                }
                 Err(ExchangeError::Fault(fault)) => fault,
                 Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
             };
@@ -507,6 +506,7 @@ impl OwnCountdown {
     ) -> Result<Countdown, ExchangeError> {
         match context.exchange(DeviceRequest::GetTimer, purpose).await {
             Ok(value) => {
+                self.answered = true;
                 self.stale = false;
                 self.after_on.read_at = None;
                 if purpose == LoginPurpose::Command {
@@ -530,7 +530,8 @@ impl OwnCountdown {
                 }
                 Ok(context.state.countdown)
             }
-            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) => {
+            // One that answered before refuses this once, whatever code it has for that.
+            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if !self.answered => {
                 self.set_unsupported(context).await;
                 Ok(Countdown::Unsupported)
             }

@@ -506,6 +506,22 @@ async fn a_plug_that_refuses_its_countdown_is_not_switched_on() {
 }
 
 #[tokio::test]
+async fn a_countdown_that_was_read_before_is_not_unsupported() {
+    let device = plug().await;
+    let mut owner = Owner::start(device.address()).await;
+    for method in ["add_countdown_rule", "get_countdown_rules"] {
+        refuse(&device, method, -1008);
+        let run = owner.limit(HOUR);
+        assert_eq!(owner.refused(ON, run).await, ErrorCode::Unsupported, "{method}");
+        assert!(device.counters().relay_changes.is_empty());
+        assert_eq!(owner.countdown(), Countdown::Failed, "{method}");
+        device.faults().clear_all();
+    }
+    owner.switch_on_for(HOUR).await.unwrap();
+    assert!(owner.left().as_secs() > 3500);
+}
+
+#[tokio::test]
 async fn a_countdown_that_is_lost_while_it_is_renewed_opens_the_relay() {
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
