@@ -325,16 +325,17 @@ impl DeviceState {
     }
 
     fn changed(&self, new: &ConfirmedOutlet, now: Steady) -> Option<RelayChange> {
-        let old = self.outlets.iter().find(|old| old.child == new.child)?;
+        let old = self.outlets.iter().find(|old| old.child == new.child);
         let power = new.outlet.power?;
-        let differs = old.outlet.power.is_some_and(|old| old != power);
-        let trips = new.outlet.condition.has_tripped() && !old.outlet.condition.has_tripped();
-        let sign = if differs && trips {
-            ChangeSign::Tripped
-        } else if differs {
-            ChangeSign::Read
-        } else {
-            ChangeSign::CountRestarted(count_restarted(old, new, now)?)
+        let before = old.and_then(|old| old.outlet.power);
+        let had_tripped = before.is_some() && old.is_some_and(|old| old.outlet.condition.has_tripped());
+        let trips = new.outlet.condition.has_tripped() && !had_tripped;
+        let sign = match before {
+            // It may have tripped while nobody looked.
+            None if trips && power == Power::Off => ChangeSign::Tripped,
+            Some(before) if before != power && trips => ChangeSign::Tripped,
+            Some(before) if before != power => ChangeSign::Read,
+            Some(_) | None => ChangeSign::CountRestarted(count_restarted(old?, new, now)?),
         };
         Some(RelayChange {
             outlet: new.outlet.key.clone(),
@@ -647,7 +648,12 @@ mod tests {
             let changes = known.apply_reading(&config(), Kind::Strip, &[reading], now(0));
             changes.first().map(|change| change.sign)
         };
-        assert_eq!(sign(Power::On, "normal"), None);
+        assert_eq!(
+            sign(Power::Off, "overloaded"),
+            Some(ChangeSign::Tripped),
+            "before the first reading"
+        );
+        assert_eq!(sign(Power::On, "normal"), Some(ChangeSign::Read));
         assert_eq!(sign(Power::Off, "overloaded"), Some(ChangeSign::Tripped));
         assert_eq!(sign(Power::On, "overloaded"), Some(ChangeSign::Read));
         assert_eq!(

@@ -14,7 +14,7 @@ use super::{
     Effect,
     completion::Completion,
     fail_safe::SentEnd,
-    outlets::{Change, Purpose},
+    outlets::{Change, OutletState, Purpose},
     persisted::PersistedChange,
     relays::RelayId,
     state::State,
@@ -147,7 +147,7 @@ impl<'a> ReportHandler<'a> {
                 .state
                 .outlets
                 .get(relay)
-                .is_some_and(super::outlets::OutletState::concerns_us);
+                .is_some_and(OutletState::concerns_us);
         if concerned {
             self.state.mark_for_result(path, reading.power, self.now);
         }
@@ -158,7 +158,10 @@ impl<'a> ReportHandler<'a> {
             .state
             .outlet(path)
             .is_some_and(|outlet| outlet.pending.is_some());
-        if change.returned {
+        if change.is_trip() {
+            // Also one that is seen only after a start or an outage.
+            self.changed_externally(path, change);
+        } else if change.returned {
             // A command for it decides.
             if !commanded {
                 self.returned(path, change.power);
@@ -230,7 +233,12 @@ impl<'a> ReportHandler<'a> {
         // Whoever presses the button decides over what waits.
         Completion::new(self.state, self.now).withdraw_waiting(path);
         let expected = self.state.plan_of(path).and_then(|plan| plan.desired);
-        if expected == Some(power) {
+        let stays_off = |outlet: &OutletState| {
+            let overridden = outlet.overridden.as_ref();
+            overridden.is_some_and(|overridden| overridden.state() == OverrideState::Off)
+        };
+        // Before the first plan, an override of an earlier run says it.
+        if expected == Some(power) || (change.is_trip() && self.state.outlet(path).is_some_and(stays_off)) {
             return;
         }
         let rules = self.state.rules.in_force().clone();

@@ -505,6 +505,28 @@ async fn a_protection_trip_is_reported_as_one_and_stays_off() {
 }
 
 #[tokio::test]
+async fn a_trip_while_the_bridge_was_down_stays_off() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    let group =
+        "[[group]]\nid = \"g\"\noutlets = [\"plug\"]\n[[group.schedule]]\nid = \"s\"\nall_day = true\n";
+    let setup = || Setup::new().device("plug", device.address()).rules(group);
+    let mut bridge = setup().start().await;
+    bridge.expect("plug", |state| state["state"] == "ON").await;
+    bridge.stop().await;
+    device.overload(1).unwrap();
+    let bridge = setup().after(&bridge).start_on(bridge.broker.clone()).await;
+    let tripped = |state: &Value| {
+        let reason = state["reason"].as_str().unwrap_or_default();
+        state["state"] == "OFF" && reason.contains("protection of the device")
+    };
+    bridge.expect("plug", tripped).await;
+    let polls = device.counters().requests_of("get_device_info");
+    let later = device.wait_requests("get_device_info", polls + 3, PATIENCE);
+    later.await.unwrap();
+    assert!(!device.relay(1), "it would trip again");
+}
+
+#[tokio::test]
 async fn a_protection_trip_is_reported_and_a_device_is_restarted() {
     let device = Simulator::plug(Profile::P110)
         .reboot_time(Duration::from_millis(100))
