@@ -2,6 +2,17 @@
 
 use rand::{RngExt as _, rngs::StdRng};
 
+use crate::http::HttpReply;
+
+/// An answer without a cookie.
+pub(crate) fn reply(status: u16, body: impl AsRef<[u8]>) -> HttpReply {
+    HttpReply {
+        status,
+        cookie: None,
+        body: body.as_ref().to_vec(),
+    }
+}
+
 /// How many damaged answers each transport gets. `TPLINK_FUZZ` sets another number.
 pub(crate) fn fuzz_count() -> u32 {
     std::env::var("TPLINK_FUZZ")

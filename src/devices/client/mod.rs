@@ -1,7 +1,8 @@
 //! The client of one device: sessions, faults and their remedies, the first exchange, discovery.
 //!
-//! Only this module names the `tapo` crate and our own client, `tplink`. The components of a worker use [`Connection`](connection::Connection) and
-//! [`DeviceRequest`](session::DeviceRequest); both clients stand behind the same two.
+//! Only this module names the `tapo` crate and our own client, `tplink`. The components of a worker use
+//! [`Connection`](connection::Connection) and [`DeviceRequest`](session::DeviceRequest); both clients stand behind the
+//! same two.
 
 pub(super) mod connection;
 pub(super) mod discovery;

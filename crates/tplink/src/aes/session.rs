@@ -183,7 +183,7 @@ mod tests {
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
     use super::*;
-    use crate::testing::{counting, damage, fuzz_count};
+    use crate::testing::{counting, damage, fuzz_count, reply};
 
     fn session() -> AesSession {
         AesSession {
@@ -191,14 +191,6 @@ mod tests {
             cipher: AesCipher::new(&counting::<32>(0)).unwrap(),
             target: "/app".to_owned(),
             expires: expiry(None),
-        }
-    }
-
-    fn reply(status: u16, body: impl Into<Vec<u8>>) -> HttpReply {
-        HttpReply {
-            status,
-            cookie: None,
-            body: body.into(),
         }
     }
 

@@ -140,16 +140,8 @@ mod tests {
     use super::*;
     use crate::{
         Scheme,
-        testing::{counting, damage, fuzz_count},
+        testing::{counting, damage, fuzz_count, reply},
     };
-
-    fn reply(status: u16, body: &[u8]) -> HttpReply {
-        HttpReply {
-            status,
-            cookie: None,
-            body: body.to_vec(),
-        }
-    }
 
     fn session() -> KlapSession {
         let cipher = KlapCipher::new(&counting(0), &counting(16), &[7; 32]);
@@ -162,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_status_of_each_step_has_its_meaning() {
-        let offer = |status| read_offer(&reply(status, &[0; 48])).err();
+        let offer = |status| read_offer(&reply(status, [0; 48])).err();
         assert_eq!(offer(200), None);
         assert_eq!(offer(403), Some(Error::Forbidden));
         assert_eq!(offer(404), Some(Error::OtherProtocol));

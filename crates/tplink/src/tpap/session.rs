@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        testing::{damage, fuzz_count},
+        testing::{damage, fuzz_count, reply},
         tpap::Announcement,
     };
 
@@ -163,14 +163,6 @@ mod tests {
             target: "/stok=AB/ds".to_owned(),
             cipher: TpapCipher::new(&[7; 32], 1).unwrap(),
             expires: expiry(None),
-        }
-    }
-
-    fn reply(status: u16, body: impl Into<Vec<u8>>) -> HttpReply {
-        HttpReply {
-            status,
-            cookie: None,
-            body: body.into(),
         }
     }
 
