@@ -33,6 +33,8 @@ pub enum ChangeCause {
     Timer,
     /// A limit.
     Limit,
+    /// Another outlet of the group is on, and only one may be.
+    Interlock,
     /// What its group wants after a return, or when its load is done.
     Group,
     /// The countdown on the device that the bridge armed.
@@ -52,6 +54,7 @@ impl fmt::Display for ChangeCause {
             Self::Schedule => "schedule",
             Self::Timer => "timer",
             Self::Limit => "limit",
+            Self::Interlock => "interlock",
             Self::Group => "settings of the group",
             Self::Countdown => "countdown of the device",
             Self::OffRule => "OFF time on the device",

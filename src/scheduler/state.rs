@@ -12,7 +12,7 @@ use planner::{
     evaluate::Sensors as SensorsNow,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
-    plan::{self, OutletPlan, Vacation},
+    plan::{self, OutletPlan, Rule, Vacation},
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
@@ -663,12 +663,15 @@ impl State {
             Purpose::Reconcile(_) => id.number(),
         };
         let scheduled = self.rules.scheduled(path).is_some();
+        let plan = self.plan_of(path);
+        let interlocked = plan.is_some_and(|plan| plan.rule == Some(Rule::Interlock));
         if let Some(outlet) = self.outlets.get_mut(&relay) {
             let timer = outlet
                 .timer
                 .filter(|timer| timer.to == power && timer.is_over(now));
             let cause = match (source, timer) {
                 (Source::Mqtt, _) => ChangeCause::Command,
+                (Source::Safety, _) if interlocked => ChangeCause::Interlock,
                 (Source::Safety, _) => ChangeCause::Limit,
                 (Source::Schedule, Some(timer)) if timer.seconds > 0 => ChangeCause::Timer,
                 (Source::Schedule, _) if scheduled => ChangeCause::Schedule,

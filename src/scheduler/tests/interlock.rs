@@ -64,6 +64,12 @@ async fn rule_17_a_newer_on_switches_the_others_off_first() {
     simulation.set("cooler", OFF).await;
     simulation.pass("1m").await;
     assert_eq!(simulation.power("heater"), OFF, "what went off stays off");
+    let reason = simulation
+        .standing("heater")
+        .reason
+        .as_ref()
+        .map(ToString::to_string);
+    assert!(reason.is_some_and(|reason| reason.starts_with("OFF (interlock)")));
 }
 
 #[tokio::test(start_paused = true)]
