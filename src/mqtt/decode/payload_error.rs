@@ -131,14 +131,19 @@ impl PayloadError {
     }
 }
 
-/// An offending value: escaped, and cut to 60 characters.
+/// An offending value: control characters are escaped, and it is cut to 60 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(String);
 
 impl Shown {
     /// A text.
     pub fn text(text: &str) -> Self {
-        Self(cut(text.chars().flat_map(char::escape_debug)))
+        // Quotes stay: where the message is put into JSON, they are escaped there.
+        Self(cut(text.chars().flat_map(|char| {
+            let quote = matches!(char, '"' | '\'').then_some(char);
+            let escaped = quote.is_none().then(|| char.escape_debug());
+            quote.into_iter().chain(escaped.into_iter().flatten())
+        })))
     }
 
     /// Bytes that need not be text.
