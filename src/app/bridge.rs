@@ -261,8 +261,8 @@ fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, V
                 Err(error) => format!(", and it cannot be renamed ({error}), so nothing is written yet"),
             };
             findings.push(format!(
-                "the state file {file} could not be read ({why}): overrides, vacation, timed ONs, changed schedules, \
-                 cooldowns and what was deleted in Home Assistant are lost{kept}"
+                "the state file {file} could not be read ({why}): what is damaged of overrides, vacation, timed ONs, \
+                 changed schedules, cooldowns and what was deleted in Home Assistant is lost{kept}"
             ));
         }
     }

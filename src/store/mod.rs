@@ -7,6 +7,7 @@ mod disk_file;
 mod envelope;
 mod location;
 mod progress;
+mod salvage;
 mod section;
 mod writer;
 
@@ -19,6 +20,7 @@ use crate::system::clock::Clock;
 use disk_file::DiskFile;
 use location::FoundState;
 use progress::Progress;
+use salvage::Salvaged;
 use section::Encode;
 use writer::Output;
 
@@ -95,17 +97,17 @@ impl StateFile {
         })
     }
 
-    /// The part under a name; one that is missing, or cannot be read, is empty.
+    /// The part under a name; one that is missing is empty. Of one that is damaged, what can be read is there.
     pub fn section<T>(&mut self, name: &'static str) -> Section<T>
     where
         T: Clone + Default + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let kept = self.content.as_mut().and_then(|content| content.remove(name));
-        let value = kept.map(serde_json::from_value).transpose();
-        let value = value.unwrap_or_else(|error| {
-            self.fault.get_or_insert(format!("{name}: {error}"));
-            None
-        });
+        let salvaged = kept.map(Salvaged::read);
+        let (value, fault) = salvaged.map_or((None, None), |salvaged| (salvaged.value, salvaged.fault));
+        if let Some(fault) = fault {
+            self.fault.get_or_insert(format!("{name}: {fault}"));
+        }
         let section = Section::new(value.unwrap_or_default(), self.progress.clone());
         self.sections.push((name, Box::new(section.clone())));
         section
@@ -238,14 +240,14 @@ mod tests {
     async fn a_part_that_cannot_be_read_costs_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let text = r#"{"version": 1, "numbers": {"answer": -1}, "flags": [true]}"#;
+        let text = r#"{"version": 1, "numbers": {"answer": 42, "wrong": -1}, "flags": [true]}"#;
         fs::write(&path, text).unwrap();
         let (kept, flags, _, writer, loaded) = open(&path);
-        assert_eq!((kept.get(), flags.get()), (Numbers::new(), vec![true]));
+        assert_eq!((kept.get(), flags.get()), (numbers(42), vec![true]));
         let Loaded::Damaged { kept: Ok(to), why } = loaded else {
             panic!("{loaded:?}")
         };
-        assert!(why.starts_with("numbers: "), "{why}");
+        assert!(why.starts_with("numbers: wrong: "), "{why}");
         assert_eq!(fs::read_to_string(to).unwrap(), text);
         flush(writer).await;
         assert_eq!(open(&path).1.get(), [true]);
