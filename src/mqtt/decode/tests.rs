@@ -449,7 +449,7 @@ fn messages_name_what_is_expected() {
 
 #[test]
 fn what_is_shown_is_cut_and_escaped() {
-    assert_eq!(Shown::text("a\n\"b\"\u{7}").to_string(), r#"a\n\"b\"\u{7}"#);
+    assert_eq!(Shown::text("a\n\"b\"\u{7}").to_string(), r#"a\n"b"\u{7}"#);
     assert_eq!(Shown::text(&"x".repeat(60)).to_string(), "x".repeat(60));
     assert_eq!(
         Shown::text(&"x".repeat(61)).to_string(),
