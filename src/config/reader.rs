@@ -154,7 +154,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A key that may be left out, and whose value no problem shows: somebody may write the secret itself where the name
+    /// A key that may be left out, and whose value no problem shows: the secret itself may stand where the name
     /// of its file belongs.
     pub(super) fn optional_secret<T>(
         &mut self,

@@ -331,7 +331,7 @@ impl DeviceState {
         let had_tripped = before.is_some() && old.is_some_and(|old| old.outlet.condition.has_tripped());
         let trips = new.outlet.condition.has_tripped() && !had_tripped;
         let sign = match before {
-            // It may have tripped while nobody looked.
+            // It may have tripped while it was not read.
             None if trips && power == Power::Off => ChangeSign::Tripped,
             Some(before) if before != power && trips => ChangeSign::Tripped,
             Some(before) if before != power => ChangeSign::Read,

@@ -39,7 +39,7 @@ impl Reply {
         let (uncertain, note, sent) = (self.uncertain, self.note.take(), sent.clone());
         let through = |send: Box<dyn FnOnce(CommandOutcome) + Send + Sync>| {
             Self::new(move |outcome| {
-                // One that nobody takes is delivered by its drop.
+                // One without a receiver is delivered by its drop.
                 let _delivered = sent.send(SentReply::new(outcome.result.is_ok(), move || send(outcome)));
             })
         };

@@ -26,7 +26,7 @@ impl RequestReply {
         let sent = sent.clone();
         let through = |send: Box<dyn FnOnce(RequestResult) + Send + Sync>| {
             Self::new(move |result| {
-                // One that nobody takes is delivered by its drop.
+                // One without a receiver is delivered by its drop.
                 let _delivered = sent.send(SentReply::new(result.is_ok(), move || send(result)));
             })
         };

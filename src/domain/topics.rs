@@ -128,7 +128,7 @@ pub enum ParsedTopic {
     Request(RequestName),
     /// The birth message or last will of Home Assistant.
     HomeAssistantStatus,
-    /// A discovery message, ours or someone else's.
+    /// A discovery message, of this bridge or another program.
     DiscoveryConfig(NodeId),
 }
 
@@ -279,7 +279,7 @@ impl Topics {
         Some((name, format!("{}/{path}/response", self.base)))
     }
 
-    /// The topic of an address: what someone publishes to, and where discovery is announced.
+    /// The topic of an address: what clients publish to, and where discovery is announced.
     pub fn topic_of(&self, address: &ParsedTopic) -> String {
         match address {
             ParsedTopic::Outlet { path, verb } => with_verb(self.state(path), verb),

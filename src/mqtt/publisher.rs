@@ -293,7 +293,7 @@ impl Publisher {
         }
     }
 
-    /// What somebody published as the state of this bridge: `offline` is of another bridge with this base topic that
+    /// What another client published as the state of this bridge: `offline` is of another bridge with this base topic that
     /// stopped, or the last will of an earlier connection.
     pub(super) fn on_bridge_state(&mut self, payload: &[u8]) {
         if payload == availability(Availability::Online).as_bytes() {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::{config::nearest, mqtt::decode::Shown};
 
-/// Names that are listed; more of them help nobody.
+/// Names that are listed at most.
 const LISTED_MAX: usize = 20;
 
 /// A name that does not exist, as text and with the code of its response.

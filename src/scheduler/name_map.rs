@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// A map whose keys are names of the settings and hardware ids of their devices: short, few, and nobody who sends
+/// A map whose keys are names of the settings and hardware ids of their devices: short, few, and no client that sends
 /// messages makes any, so none are made to collide.
 pub(super) type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
 

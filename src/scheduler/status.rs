@@ -218,7 +218,7 @@ fn fail_safe_state(countdown: Countdown) -> Option<FailSafeState> {
     }
 }
 
-/// Nobody reads fractions. What comes is not shown too early: at that second it has come.
+/// Without fractions of a second. What comes is not shown too early: at that second it has come.
 fn shown_ahead(at: Timestamp) -> Timestamp {
     to_the_second(at, RoundMode::Ceil)
 }

@@ -85,7 +85,7 @@ impl DiskFile {
     }
 }
 
-/// Creates a file that nobody else may read. What a crash has left at its name goes; a link there is not followed.
+/// Creates a file that only its owner may read. What a crash has left at its name goes; a link there is not followed.
 fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

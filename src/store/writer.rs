@@ -53,7 +53,7 @@ impl Output {
     fn write(&mut self, as_of: AsOf) -> io::Result<()> {
         if self.is_damaged {
             match self.file.set_aside() {
-                // Somebody took it away.
+                // It was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 done => done.map(drop)?,
             }

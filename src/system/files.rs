@@ -59,7 +59,7 @@ fn within<T: Send + 'static>(
     let started = tasks::thread("file reader", move || {
         let result = work();
         running.fetch_sub(1, Ordering::Relaxed);
-        // Nobody waits any more if it took too long.
+        // The receiver is gone if it took too long.
         let _late = done.send(result);
     });
     if let Err(error) = started {

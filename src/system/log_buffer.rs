@@ -14,7 +14,7 @@ const CAPACITY: usize = 256 * 1024;
 /// Before a write to a pipe that is full and does not block is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Lines wait here, so that whoever writes one never waits for whoever reads the log: a pipe that nobody reads would
+/// Lines wait here, so that writing one never waits for a reader of the log: a pipe that is not read would
 /// stop the bridge.
 #[derive(Debug)]
 pub(super) struct LogBuffer {

@@ -55,7 +55,7 @@ pub struct Setup {
     client: Option<&'static str>,
 }
 
-/// How often devices are asked by the default settings; nobody looks for lost ones.
+/// How often devices are asked by the default settings; lost ones are not searched.
 pub fn polling() -> PollingConfig {
     PollingConfig {
         poll: Duration::from_secs(5),
@@ -409,7 +409,7 @@ impl Running {
     }
 }
 
-/// An address at which nobody listens.
+/// An address at which nothing listens.
 pub async fn dead_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()

@@ -37,7 +37,7 @@ enum Condition {
     Sound,
     /// Connections are accepted and closed at once.
     Severed,
-    /// Connections are accepted and stay open, but nobody reads.
+    /// Connections are accepted and stay open, but are not read.
     BlackHole,
 }
 

@@ -35,7 +35,7 @@ const FROST: &str = r#"
     when = [{ sensor = "outdoor", at_most = 0.0 }]
 "#;
 
-/// One group whose window is left alone if the bridge starts in it.
+/// One group whose window is skipped if the bridge starts in it.
 const SKIPPED: &str = r#"
     [location]
     timezone = "UTC"

@@ -295,7 +295,7 @@ fn simple_command(command: &[String]) -> Result<(), String> {
                 .ok_or_else(|| "there is no such file".to_owned())
         }
         name if ORDINARY.contains(&name) => Ok(()),
-        _ => Err("nobody knows this command".to_owned()),
+        _ => Err("no program has this command".to_owned()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The broker of `demo`, seen by clients nobody here wrote: rumqttc (MQTT 3.1.1) and Mosquitto's
+//! The broker of `demo`, seen by clients of other projects: rumqttc (MQTT 3.1.1) and Mosquitto's
 //! command line (3.1.1 and 5, Debian package mosquitto-clients).
 
 use std::{

@@ -53,7 +53,7 @@ async fn health_contains_every_task_queue_and_device() {
             .set("plug", transaction, json!({ "state": "TOGGLE" }))
             .await;
     }
-    // A lost session costs a log-in, and nobody notices.
+    // A lost session costs a login, and nothing else.
     plug.faults().set(Fault::SessionLifetime {
         lifetime: Duration::ZERO,
     });

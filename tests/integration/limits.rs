@@ -342,7 +342,7 @@ async fn off_without_a_reading(device: &RunningDevice, outlet: &str) {
     device.faults().set(Fault::Refuse { code: -1001, scope });
     clock.suspend(SignedDuration::from_hours(1));
     device.wait_relay(1, false, PATIENCE).await.unwrap();
-    // Nobody has read that it is off.
+    // That it is off was not read yet.
     device.press(1).unwrap();
     device.wait_relay(1, false, Duration::from_secs(6)).await.unwrap();
     device.press(1).unwrap();

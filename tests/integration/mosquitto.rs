@@ -112,7 +112,7 @@ impl Builder {
 
     /// Starts the broker and waits until it accepts connections.
     pub async fn start(self) -> Mosquitto {
-        // Somebody else may use the address, however unlikely.
+        // Another program may use the address, however unlikely.
         for _ in 0..5 {
             let address = Ipv4Addr::new(
                 127,

@@ -472,7 +472,7 @@ async fn groups_schedules_and_sensors_come_and_go() {
     assert_eq!(
         bridge.retained("group/warm").await["expected"],
         "OFF",
-        "nobody listens to the old topic"
+        "the old topic is not subscribed"
     );
     bridge.probe.publish("weather/b", "-5").await;
     heater.wait_relay(1, true, PATIENCE).await.unwrap();

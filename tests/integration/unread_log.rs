@@ -1,4 +1,4 @@
-//! A log that nobody reads: a stalled log driver, a pager, Ctrl-S.
+//! A log that is not read: a stalled log driver, a pager, Ctrl-S.
 
 use std::{
     io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Write as _},

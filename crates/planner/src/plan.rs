@@ -154,11 +154,11 @@ pub struct Plan {
 pub enum Source {
     /// The device: it is left as it is.
     Device,
-    /// Nobody: a group without schedules is switched by hand.
+    /// No rule: a group without schedules is switched by hand.
     Manual,
     /// The schedules.
     Schedule,
-    /// Nobody is at home.
+    /// Vacation is on.
     Vacation,
     /// An override is in force.
     Override,

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::occurrence::Calendar;
 
-/// A window that is longer than this on some dates may surprise somebody.
+/// A window that is longer than this on some dates may surprise.
 const LONG: SignedDuration = SignedDuration::from_hours(12);
 
 /// What the sun does to a window.

@@ -249,7 +249,7 @@ impl Site {
         self
     }
 
-    /// Somebody overrides both outlets now.
+    /// Overrides both outlets now.
     pub fn wants(&mut self, state: OverrideState, lifetime: Lifetime) {
         let new = Override::new(state, lifetime, Origin::Command, moment(self.now)).unwrap();
         for outlet in self.group().outlets.clone() {

@@ -10,7 +10,7 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowResult {
     Ok,
-    /// Nothing is wrong, but somebody should know it.
+    /// Nothing is wrong, but worth knowing.
     Note,
     Failed,
 }

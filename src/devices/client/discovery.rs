@@ -63,7 +63,7 @@ pub struct Discovered {
     pub device_type: Option<String>,
     /// The announced version of the AES login, which decides in which form it takes the password.
     pub login_version: Option<u64>,
-    /// Whether nobody has set it up in the app yet.
+    /// Whether it is not set up in the app yet.
     pub factory_default: bool,
 }
 

@@ -93,7 +93,7 @@ impl ScheduleDraft {
         }
     }
 
-    /// Something that loads, and does no harm to somebody who only enables it.
+    /// Something that loads, and is harmless when it is only enabled.
     fn no_window(&mut self, why: &str) {
         self.keys.key("start", "00:00");
         self.keys.key("for", 1);

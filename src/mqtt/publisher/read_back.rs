@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// How long after the last message a message may take to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Topics that are named; more of them help nobody.
+/// Topics that are named at most.
 const NAMED_MAX: usize = 3;
 
 /// Messages that have to come back, and those that did not.

@@ -55,7 +55,7 @@ impl Broker {
         assert!(stopped.is_ok_and(|status| status.success()), "mosquitto runs");
     }
 
-    /// It is gone, and nobody listens there.
+    /// It is gone, and nothing listens there.
     pub fn kill(&mut self) {
         self.mosquitto.kill().expect("mosquitto runs");
         self.mosquitto.wait().expect("mosquitto ended");

@@ -303,7 +303,7 @@ impl Operator {
             let belief = match member {
                 None => Belief::certain(answered_on),
                 Some(Some(power)) => Belief::certain(power == "ON"),
-                // The strip did not list it, so nobody switched it.
+                // The strip did not list it, so it was not switched.
                 Some(None) => self.beliefs[*outlet],
             };
             self.beliefs[*outlet] = belief;

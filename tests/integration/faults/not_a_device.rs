@@ -163,7 +163,7 @@ async fn a_redirect_is_not_followed() {
         assert_eq!(state["error"]["code"], "wrong_device", "{status}: {state}");
         let answer = bridge.set("plug", "t", json!({ "state": "ON" })).await;
         assert_eq!(code(&answer), "wrong_device", "refused at once");
-        assert_eq!(server.requests(), 1, "left alone for a while");
+        assert_eq!(server.requests(), 1, "not contacted for a while");
     }
     assert_eq!(local.requests(), 0);
 }
@@ -186,7 +186,7 @@ async fn an_endless_answer_is_given_up_and_left_alone() {
         assert!(sent < MOST_READ, "{path}: {sent} bytes");
         let answer = bridge.set("plug", "t", json!({ "state": "ON" })).await;
         assert_eq!(code(&answer), "wrong_device", "refused at once");
-        assert_eq!(server.requests(), requests, "left alone for a while");
+        assert_eq!(server.requests(), requests, "not contacted for a while");
     }
 }
 

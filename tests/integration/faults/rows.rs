@@ -31,7 +31,7 @@ pub enum Expected {
     /// The device is reported in this state, and the command is answered with one of these. Once the fault is
     /// gone the device heals.
     Blocked(&'static str, &'static [&'static str]),
-    /// As `Blocked`, and left alone for a long time.
+    /// As `Blocked`, and not contacted for a long time.
     Locked(&'static str, &'static [&'static str]),
 }
 

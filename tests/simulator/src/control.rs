@@ -27,7 +27,7 @@ use crate::{Counters, DeviceHandle, Fault, FaultKind, Profile, Protocol, Simulat
 /// The longest jump of the clock, hour by hour of which is worked through, and the longest reboot.
 const MAX_TIME: Duration = Duration::from_hours(24 * 366);
 const MAX_BODY: usize = 64 * 1024;
-/// How long the port is left alone after it could not be accepted from.
+/// The wait after it could not be accepted from.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Serves a control endpoint for some devices, until it is dropped. Whoever reaches it can disturb

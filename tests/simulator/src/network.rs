@@ -15,7 +15,7 @@ use crate::{FaultKind, Protocol, SimulatorError, core::Core, discovery, http, xo
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// How long the port is left alone after it could not be opened or accepted from.
+/// The wait after it could not be opened or accepted from.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// The longest a device stays away; an instant much further ahead cannot be represented.

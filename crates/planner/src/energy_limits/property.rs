@@ -1,4 +1,4 @@
-//! Whatever is drawn, switched and read: nobody who may be on draws together more than the ceiling, a budget is
+//! Whatever is drawn, switched and read: the outlets that may be on draw together no more than the ceiling, a budget is
 //! exceeded by no more than what is drawn between two looks, and each run finishes once.
 
 use jiff::SignedDuration;

@@ -23,7 +23,7 @@ pub(super) struct ScheduleWinner<'a> {
     pub(super) limits: Limits,
     /// When time alone may change any of it.
     pub(super) wake: Option<Timestamp>,
-    /// Whether the outlets are to be left alone until the next edge.
+    /// Whether the outlets are not controlled until the next edge.
     pub(super) catch_up: CatchUp,
 }
 

@@ -44,7 +44,7 @@ fn rule_03_the_level_counts_and_the_edge_is_named() {
     let close = site.wall("2024-06-21T08:00");
     let before = site.at("2024-06-21T05:59:59").first();
     assert_eq!((before.desired, before.wake), (OFF, Some(open)));
-    // Nobody has to be awake at the edge.
+    // It does not depend on a look at the edge.
     let inside = site.at("2024-06-21T07:13").first();
     assert_eq!((inside.desired, inside.wake), (ON, Some(close)));
     assert_eq!(inside.since, Some(open));
@@ -597,7 +597,7 @@ fn hysteresis_at_a_window_start_ignores_what_is_running() {
     if let crate::condition::Test::Number { hysteresis, .. } = &mut condition.test {
         *hysteresis = 1.0;
     }
-    // Somebody switched it on by hand before the window.
+    // It was switched on by hand before the window.
     site.at("2024-06-21T05:59")
         .measures(0.5)
         .reports(&outlet(1), Power::On);

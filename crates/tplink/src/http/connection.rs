@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(reply.unwrap().status, 302);
     }
 
-    /// Without a wait: the clock runs on by itself once nobody has anything to do.
+    /// Without a wait: the clock runs on by itself once every task waits.
     #[tokio::test(start_paused = true)]
     async fn damaged_http_is_no_harm() {
         let mut rng = StdRng::seed_from_u64(1);

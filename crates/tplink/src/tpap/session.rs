@@ -23,7 +23,7 @@ pub(crate) struct TpapSession {
     expires: Instant,
 }
 
-/// How long a locked device is left alone. How long it stays locked is not known; each attempt may keep it so.
+/// How long a locked device is not contacted. How long it stays locked is not known; each attempt may keep it so.
 const LOCKED_FOR: Duration = Duration::from_hours(1);
 
 /// The error of a device that has locked itself.

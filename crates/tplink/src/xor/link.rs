@@ -73,7 +73,7 @@ impl fmt::Debug for XorLink {
     }
 }
 
-/// Whether nothing came while the connection was idle: neither its end nor an answer that nobody waits for.
+/// Whether nothing came while the connection was idle: neither its end nor an answer that is not expected.
 fn is_open(stream: &TcpStream) -> bool {
     let read = stream.try_read(&mut [0]);
     read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)

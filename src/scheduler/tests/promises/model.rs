@@ -639,7 +639,7 @@ impl<'a> Model<'a> {
     fn switched_on(&self, relay: usize) -> Option<String> {
         if !self.may_switch_on(relay) {
             return Some(format!(
-                "relay {relay} was switched on, and nobody asked for that"
+                "relay {relay} was switched on, and nothing asked for that"
             ));
         }
         self.kept_off(relay).or_else(|| self.beside_a_rival(relay))

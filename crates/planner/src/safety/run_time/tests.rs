@@ -163,7 +163,7 @@ fn rule_07_a_cooldown_counts_time_that_is_off() {
     assert_eq!(outlet.refused(), Some((Cause::MaxOn, None)));
     outlet.off();
     outlet.pass("20m");
-    // Somebody presses the button while it cools.
+    // The button is pressed while it cools.
     outlet.on();
     assert!(matches!(outlet.verdict(), Verdict::Blocked(block) if block.until.is_none()));
     outlet.pass("5s");
