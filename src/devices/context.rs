@@ -224,6 +224,11 @@ impl Context {
         self.metrics.now(self.lifecycle.phase, self.mailbox.queue.len());
     }
 
+    /// Names what needs attention about a device that works, or takes it back.
+    pub(super) fn report_issue(&self, about: &'static str, issue: Option<String>) {
+        self.metrics.set_issue(about, issue);
+    }
+
     /// Counts a failure that no request shows.
     pub(super) fn count_failure(&self, fault: &Fault) {
         self.metrics.failed(fault.kind());

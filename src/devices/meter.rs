@@ -5,6 +5,8 @@
 //! be set; without it the device answers -1601, and everything else works. The power alone is requested only where
 //! neither returns it (P316M 1.0.5), and the energy of the day where the usage cannot be read.
 
+mod ability;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -15,6 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use self::ability::Ability;
 use super::{
     backoff::jittered,
     client::{
@@ -31,7 +34,7 @@ use crate::{
 };
 use planner::{
     OutletPath, Power,
-    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts, WattHours},
+    units::{MilliAmps, MilliVolts, MilliWattHours, NetMilliWatts, WattHours},
 };
 
 /// A clock of a device that differs by no more than this is in step: half of the delay of its OFF rules.
@@ -42,64 +45,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 const FIRST_READINGS: Duration = Duration::from_secs(2);
 /// A requested reading comes no sooner after the last one than this part of the usual interval.
 const SOONEST_PART: u32 = 6;
-/// Unreadable or missing answers in a row before a request is sent rarely.
-const FAILURES_TO_PAUSE: u8 = 3;
-/// From then until it is sent again.
-const PAUSE: Duration = Duration::from_mins(10);
-
-/// Whether the firmware of a device knows a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ability {
-    /// It is sent, with so many failures in a row.
-    Asked(u8),
-    /// It failed too often, and is sent again at this time.
-    Paused(Instant),
-    /// The device does not know the request (-1002, -1008): not sent again.
-    Unknown,
-}
-
-impl Ability {
-    fn is_asked(self, now: Instant) -> bool {
-        match self {
-            Self::Asked(_) => true,
-            Self::Paused(until) => now >= until,
-            Self::Unknown => false,
-        }
-    }
-
-    /// Whether its last answer could not be read.
-    fn fails(self) -> bool {
-        match self {
-            Self::Asked(failures) => failures > 0,
-            Self::Paused(_) => true,
-            Self::Unknown => false,
-        }
-    }
-
-    /// Whether its last answers are of no use.
-    fn is_paused(self) -> bool {
-        matches!(self, Self::Paused(_))
-    }
-
-    /// Returns whether this failure begins the first pause since it last worked.
-    fn on_failure(&mut self, now: Instant) -> bool {
-        match self {
-            Self::Asked(failures) if *failures + 1 < FAILURES_TO_PAUSE => {
-                *failures += 1;
-                false
-            }
-            Self::Asked(_) => {
-                *self = Self::Paused(now + PAUSE);
-                true
-            }
-            Self::Paused(until) => {
-                *until = now + PAUSE;
-                false
-            }
-            Self::Unknown => false,
-        }
-    }
-}
+/// The energy of the day, in Wh.
+const TODAY: &str = "today_energy";
 
 /// The meters of a device: which outlet is read next, and which requests it knows.
 #[derive(Debug)]
@@ -145,7 +92,7 @@ impl Meters {
     /// A login: requests that only failed are tried again. Features and totals of an earlier run are kept: their entities
     /// must not disappear and return, or be unknown until the turn of their outlet.
     pub(super) fn on_connected(&mut self, context: &mut Context) {
-        self.retry_failed();
+        self.abilities().into_iter().for_each(Ability::on_login);
         self.recall_totals(context);
         if self.totals.measures_voltage(&context.config.id) {
             context.state.add_feature(Feature::Voltage);
@@ -177,12 +124,8 @@ impl Meters {
         self.known || !context.state.meters_energy()
     }
 
-    fn retry_failed(&mut self) {
-        for ability in [&mut self.live, &mut self.usage, &mut self.power, &mut self.day] {
-            if *ability != Ability::Unknown {
-                *ability = Ability::Asked(0);
-            }
-        }
+    fn abilities(&mut self) -> [&mut Ability; 4] {
+        [&mut self.live, &mut self.usage, &mut self.power, &mut self.day]
     }
 
     /// When the next outlet is read; `None` for a device without meters.
@@ -236,8 +179,11 @@ impl Meters {
         } else {
             self.request(context, MeterRequest::Power, child).await?
         };
-        let usage_fails = !matches!(usage, MeterAnswer::Values(_)) && self.usage.fails();
-        let day = if usage_fails && context.mailbox.queue.is_empty() {
+        let lacks_day = match &usage {
+            MeterAnswer::Values(_) => amount(&usage, TODAY).is_none(),
+            MeterAnswer::Nothing | MeterAnswer::Missed => self.usage.fails(),
+        };
+        let day = if lacks_day && context.mailbox.queue.is_empty() {
             self.request(context, MeterRequest::Day, child).await?
         } else {
             MeterAnswer::Missed
@@ -263,8 +209,7 @@ impl Meters {
         request: MeterRequest,
         child: Option<&str>,
     ) -> Result<MeterAnswer, ExchangeError> {
-        let now = Instant::now();
-        if !self.ability(request).is_asked(now) {
+        if !self.ability(request).take_turn() {
             return Ok(MeterAnswer::Nothing);
         }
         let answer = context
@@ -273,7 +218,8 @@ impl Meters {
         let ability = self.ability(request);
         let fault = match answer {
             Ok(values) => {
-                *ability = Ability::Asked(0);
+                ability.on_answer();
+                self.report_pauses(context);
                 return Ok(MeterAnswer::Values(values));
             }
             Err(ExchangeError::Fault(fault)) => fault,
@@ -281,35 +227,64 @@ impl Meters {
         };
         match fault {
             Fault::UnknownRequest(code) => {
-                *ability = Ability::Unknown;
-                let device = &context.config.id;
-                debug!(%device, request = request.method(), code, "meter request not supported by this model");
-                if request == MeterRequest::Live {
-                    self.totals.forget_voltage(device);
+                if ability.on_unknown() {
+                    let device = &context.config.id;
+                    debug!(%device, request = request.method(), code, "meter request not supported by this model");
+                    if request == MeterRequest::Live {
+                        self.totals.forget_voltage(device);
+                    }
                 }
+                self.report_pauses(context);
                 Ok(MeterAnswer::Nothing)
             }
             // -1601: the clock of the device was never set. The relay works all the same.
             Fault::Device { .. } => Ok(MeterAnswer::Nothing),
-            // The tapo crate reads these answers with all their fields or not at all; some firmware lacks one.
             Fault::Unreadable(reason) => {
-                if ability.on_failure(now) {
-                    warn_of_pause(context, request, &reason);
-                }
-                Ok(if ability.is_paused() {
+                let is_paused = self.on_failure(context, request, &reason);
+                Ok(if is_paused {
                     MeterAnswer::Nothing
                 } else {
                     MeterAnswer::Missed
                 })
             }
             Fault::NoAnswer => {
-                if ability.on_failure(now) {
-                    warn_of_pause(context, request, "no answer in time");
-                }
+                self.on_failure(context, request, "no answer in time");
                 Err(Fault::NoAnswer.into())
             }
             fault => Err(fault.into()),
         }
+    }
+
+    /// Counts an answer that is of no use. Returns whether the request is left out of readings now.
+    fn on_failure(&mut self, context: &Context, request: MeterRequest, reason: &str) -> bool {
+        let ability = self.ability(request);
+        if ability.on_failure() {
+            warn_of_pause(context, request, reason);
+        }
+        let is_paused = ability.is_paused();
+        self.report_pauses(context);
+        is_paused
+    }
+
+    /// Names what is left out of readings among the issues.
+    fn report_pauses(&mut self, context: &Context) {
+        let requests = [
+            MeterRequest::Live,
+            MeterRequest::Usage,
+            MeterRequest::Power,
+            MeterRequest::Day,
+        ];
+        let paused = requests
+            .into_iter()
+            .filter(|request| self.ability(*request).is_paused());
+        let paused: Vec<&str> = paused.map(MeterRequest::method).collect();
+        let issue = (!paused.is_empty()).then(|| {
+            format!(
+                "answers of the meter cannot be read ({}); it is asked again later",
+                paused.join(", ")
+            )
+        });
+        context.report_issue("meter", issue);
     }
 
     /// Compares the clock of the device with that of the bridge, by the time in its reading.
@@ -325,7 +300,7 @@ impl Meters {
         ) {
             (Some(shown), Some(zone), _) => in_step(shown, zone, context.clock.now()),
             (Some(_), None, _) => DeviceClock::Unreported,
-            (None, ..) if !matches!(self.usage, Ability::Asked(_)) => DeviceClock::Unreported,
+            (None, ..) if !self.usage.is_known() || self.usage.is_paused() => DeviceClock::Unreported,
             // A second refusal shows that the clock was never set; one does not.
             (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
             (None, ..) => DeviceClock::Wrong,
@@ -353,7 +328,7 @@ impl Meters {
         let mut metered = Metered {
             device: id.clone(),
             outlet: known.outlet.key.clone(),
-            power: reading.power(),
+            power: reading.power().map(NetMilliWatts::drawn),
             total: None,
         };
         if counters.month.is_some() || counters.since_restart.is_some() {
@@ -433,7 +408,7 @@ fn warn_of_pause(context: &Context, request: MeterRequest, reason: &str) {
         device = %context.config.id,
         request = request.method(),
         %reason,
-        "meter answers cannot be read; their values are unknown, and are requested again every 10 minutes"
+        "meter answers cannot be read; their values are unknown, and are requested again later, at least every 20 readings"
     );
 }
 
@@ -457,24 +432,23 @@ struct MeterReading {
 
 impl MeterReading {
     /// The power, if this reading has one.
-    fn power(&self) -> Option<MilliWatts> {
+    fn power(&self) -> Option<NetMilliWatts> {
         number(&self.live, "power_mw")
             .or_else(|| number(&self.usage, "current_power"))
-            .map(MilliWatts::new)
-            .or_else(|| number(&self.power, "current_power").map(MilliWatts::from_watts))
+            .map(NetMilliWatts::new)
+            .or_else(|| number(&self.power, "current_power").map(NetMilliWatts::from_watts))
     }
 
     /// The new values, with those before where this reading missed some. The total is that before.
     fn over(&self, before: &Energy) -> Energy {
-        let live = |key| number(&self.live, key);
-        let usage = |key| number(&self.usage, key);
+        let live = |key| amount(&self.live, key);
+        let usage = |key| amount(&self.usage, key);
         let missed = |answer: &MeterAnswer| matches!(answer, MeterAnswer::Missed);
         let (live_missed, usage_missed) = (missed(&self.live), missed(&self.usage));
         let day_or_month = |read: Option<u64>, before| {
             let read = read.map(|energy| WattHours::new(energy).into());
             read.or(if usage_missed { before } else { None })
         };
-        let today = "today_energy";
         Energy {
             power: self.power().or(before.power.filter(|_| live_missed)),
             voltage: live("voltage_mv")
@@ -483,17 +457,17 @@ impl MeterReading {
             current: live("current_ma")
                 .map(MilliAmps::new)
                 .or(before.current.filter(|_| live_missed)),
-            today: day_or_month(usage(today).or_else(|| number(&self.day, today)), before.today),
+            today: day_or_month(usage(TODAY).or_else(|| amount(&self.day, TODAY)), before.today),
             month: day_or_month(usage("month_energy"), before.month),
             total: before.total,
         }
     }
 
     fn counters(&self) -> Counters {
-        let month = number(&self.usage, "month_energy").map(WattHours::new);
+        let month = amount(&self.usage, "month_energy").map(WattHours::new);
         Counters {
             month: local_time(&self.usage).zip(month),
-            since_restart: number(&self.live, "energy_mwh").map(MilliWattHours::new),
+            since_restart: amount(&self.live, "energy_mwh").map(MilliWattHours::new),
         }
     }
 }
@@ -530,8 +504,21 @@ fn value<'a>(answer: &'a MeterAnswer, key: &str) -> Option<&'a Value> {
     }
 }
 
-fn number(answer: &MeterAnswer, key: &str) -> Option<u64> {
-    value(answer, key).and_then(Value::as_u64)
+/// A number, which some firmware sends with decimals.
+fn number(answer: &MeterAnswer, key: &str) -> Option<i64> {
+    let number = value(answer, key)?;
+    number.as_i64().or_else(|| nearest(number.as_f64()?))
+}
+
+/// A number of what cannot be negative.
+fn amount(answer: &MeterAnswer, key: &str) -> Option<u64> {
+    u64::try_from(number(answer, key)?).ok()
+}
+
+/// The nearest whole number, unless it is beyond all that a meter counts.
+#[allow(clippy::cast_possible_truncation)] // It is in the range.
+fn nearest(number: f64) -> Option<i64> {
+    (number.abs() < 1e15).then(|| number.round() as i64)
 }
 
 #[cfg(test)]
@@ -559,7 +546,7 @@ mod tests {
 
     fn full() -> Energy {
         Energy {
-            power: Some(MilliWatts::new(234_838)),
+            power: Some(NetMilliWatts::new(234_838)),
             voltage: Some(MilliVolts::new(240_695)),
             current: Some(MilliAmps::new(1099)),
             today: Some(WattHours::new(46).into()),
@@ -588,13 +575,13 @@ mod tests {
         );
         assert_eq!(
             old.over(&Energy::default()).power,
-            Some(MilliWatts::from_watts(234))
+            Some(NetMilliWatts::from_watts(234))
         );
         let alone = MeterAnswer::Values(json!({"current_power": 234}));
         let strip = reading(MeterAnswer::Nothing, MeterAnswer::Nothing, alone);
         assert_eq!(
             strip.over(&Energy::default()).power,
-            Some(MilliWatts::from_watts(234))
+            Some(NetMilliWatts::from_watts(234))
         );
     }
 
@@ -640,6 +627,39 @@ mod tests {
     }
 
     #[test]
+    fn a_plug_behind_a_solar_plant_feeds_in() {
+        let usage = r#"{"today_runtime":137,"month_runtime":137,"today_energy":6,"month_energy":6,
+            "local_time":"2026-06-17 11:12:11","electricity_charge":[0,0,0],"current_power":-19231}"#;
+        let usage = MeterAnswer::Values(serde_json::from_str(usage).unwrap());
+        let reading = reading(MeterAnswer::Nothing, usage, MeterAnswer::Missed);
+        let energy = reading.over(&Energy::default());
+        assert_eq!(energy.power, Some(NetMilliWatts::new(-19_231)));
+        assert_eq!(energy.today, Some(WattHours::new(6).into()));
+        assert!(reading.counters().month.is_some());
+    }
+
+    #[test]
+    fn decimals_are_rounded_and_no_number_panics() {
+        let values = |value: Value| MeterAnswer::Values(json!({ "key": value }));
+        for (value, read, used) in [
+            (json!(-19.6), Some(-20), None),
+            (json!(6.4), Some(6), Some(6)),
+            (json!(1e300), None, None),
+            (json!(u64::MAX), None, None),
+            (json!(i64::MIN), Some(i64::MIN), None),
+            (json!("6"), None, None),
+            (json!(null), None, None),
+        ] {
+            let answer = values(value.clone());
+            assert_eq!(
+                (number(&answer, "key"), amount(&answer, "key")),
+                (read, used),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
     fn missed_values_stay_and_missing_ones_are_unknown() {
         let missed = reading(MeterAnswer::Missed, MeterAnswer::Missed, MeterAnswer::Missed);
         assert_eq!(missed.over(&full()), full());
@@ -666,24 +686,6 @@ mod tests {
         let turns: Vec<_> = (0..4).map(|_| turn(&mut meters)).collect();
         assert_eq!(turns, [1, 3, 2, 3], "there is no 9");
         assert_eq!(meters.take_turn(&[], now, usual), None);
-    }
-
-    #[test]
-    fn a_meter_request_that_failed_is_sent_again_later() {
-        let now = Instant::now();
-        let mut meters = Meters::new(EnergyTotals::default(), now);
-        let live = meters.ability(MeterRequest::Live);
-        let paused: Vec<bool> = (0..4).map(|_| live.on_failure(now)).collect();
-        assert_eq!(paused, [false, false, true, false], "said once");
-        *meters.ability(MeterRequest::Power) = Ability::Unknown;
-        let asked = |meters: &mut Meters, at| {
-            [MeterRequest::Live, MeterRequest::Usage, MeterRequest::Power]
-                .map(|reading| meters.ability(reading).is_asked(at))
-        };
-        assert_eq!(asked(&mut meters, now), [false, true, false]);
-        assert_eq!(asked(&mut meters, now + PAUSE), [true, true, false]);
-        meters.retry_failed();
-        assert_eq!(asked(&mut meters, now), [true, true, false]);
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct DeviceHealth {
     pub queue_capacity: usize,
     /// The last time the device answered.
     pub last_seen: Option<Timestamp>,
+    /// What needs attention although the device works.
+    #[serde(skip)]
+    pub issues: Vec<String>,
 }
 
 /// The circuit breaker of a device.
@@ -75,6 +78,7 @@ struct MetricsRecord {
     logins: u64,
     queued: usize,
     last_seen: Option<Timestamp>,
+    issues: BTreeMap<&'static str, String>,
 }
 
 /// The metrics of one device; its worker writes them.
@@ -94,6 +98,15 @@ impl DeviceMetrics {
 
     pub(crate) fn failed(&self, kind: &'static str) {
         *lock(&self.0).failures.entry(kind).or_default() += 1;
+    }
+
+    /// Sets or clears what needs attention about one thing.
+    pub(crate) fn set_issue(&self, about: &'static str, issue: Option<String>) {
+        let issues = &mut lock(&self.0).issues;
+        match issue {
+            Some(issue) => drop(issues.insert(about, issue)),
+            None => drop(issues.remove(about)),
+        }
     }
 
     pub(crate) fn logged_in(&self) {
@@ -131,6 +144,7 @@ impl DeviceMetrics {
             queued: record.queued,
             queue_capacity: QUEUE_CAPACITY,
             last_seen: record.last_seen,
+            issues: record.issues.values().cloned().collect(),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{command_error::ErrorCode, devices::DeviceTarget, off_rules::OffRulesStatus};
 use planner::{
     DeviceId, GroupId, OutletKey, Power, Steady,
-    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
+    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts, NetMilliWatts},
 };
 
 /// The complete state of one physical device. A worker sends it on every change, so a receiver that
@@ -317,8 +317,8 @@ pub struct Protection {
 /// The values of the meter of an outlet. A change that is too small to be reported is not included yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Energy {
-    /// Drawn now.
-    pub power: Option<MilliWatts>,
+    /// Drawn now, or fed in.
+    pub power: Option<NetMilliWatts>,
     /// The mains voltage.
     pub voltage: Option<MilliVolts>,
     /// Drawn now.

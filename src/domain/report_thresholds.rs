@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::report::Energy;
-use planner::units::{MilliWattHours, MilliWatts};
+use planner::units::{MilliWattHours, MilliWatts, NetMilliWatts};
 
 /// When a change of energy values is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,11 @@ impl ReportThresholds {
 }
 
 /// A load that is switched on or off is reported however small it is.
-fn power_moved(reported: Option<MilliWatts>, now: Option<MilliWatts>, step: MilliWatts) -> bool {
+fn power_moved(reported: Option<NetMilliWatts>, now: Option<NetMilliWatts>, step: MilliWatts) -> bool {
     match (reported, now) {
         (Some(reported), Some(now)) if reported == now => false,
         (Some(reported), Some(now)) => {
-            let none = MilliWatts::default();
+            let none = NetMilliWatts::default();
             reported.difference(now) >= step || reported == none || now == none
         }
         (reported, now) => reported != now,
@@ -67,7 +67,7 @@ mod tests {
 
     fn full() -> Energy {
         Energy {
-            power: Some(MilliWatts::from_watts(60)),
+            power: Some(NetMilliWatts::from_watts(60)),
             voltage: None,
             current: None,
             today: Some(WattHours::new(46).into()),
@@ -81,11 +81,11 @@ mod tests {
         let thresholds = ReportThresholds::default();
         let soon = Some(Duration::from_secs(30));
         let with_power = |milliwatts| Energy {
-            power: Some(MilliWatts::new(milliwatts)),
+            power: Some(NetMilliWatts::new(milliwatts)),
             ..full()
         };
         let is_reported =
-            |reported: u64, now: u64| thresholds.is_reportable(&with_power(reported), &with_power(now), soon);
+            |reported: i64, now: i64| thresholds.is_reportable(&with_power(reported), &with_power(now), soon);
         assert!(!is_reported(60_000, 60_000));
         assert!(!is_reported(60_000, 60_900));
         assert!(is_reported(60_000, 61_000) && is_reported(61_000, 60_000));

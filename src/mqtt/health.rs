@@ -237,7 +237,7 @@ fn is_filling(used: usize, capacity: usize) -> bool {
     used > capacity * QUEUE_LIMIT
 }
 
-/// Devices that are not asked for a while after failures, and those with a full queue.
+/// Devices that are not asked for a while after failures, those with a full queue, and what they report of themselves.
 fn broken_devices(devices: &BTreeMap<DeviceId, DeviceHealth>) -> Vec<String> {
     let mut issues = Vec::new();
     for (device, health) in devices {
@@ -253,6 +253,7 @@ fn broken_devices(devices: &BTreeMap<DeviceId, DeviceHealth>) -> Vec<String> {
         if !what.is_empty() {
             issues.push(format!("{device} {what} ({seen})"));
         }
+        issues.extend(health.issues.iter().map(|issue| format!("{device}: {issue}")));
         if is_filling(health.queued, health.queue_capacity) {
             issues.push(format!(
                 "queue of {device}: {} of {} entries used",

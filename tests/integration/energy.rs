@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::units::{MilliWattHours, MilliWatts};
 use serde_json::{Value, json};
-use tapo_simulator::{DeviceHandle, Fault, FaultKind, Profile, Simulator};
+use tapo_simulator::{Damage, DeviceHandle, Fault, FaultKind, Profile, Scope, Simulator};
 use tapo2mqtt::{
     devices::{DeviceOwner, DeviceSections},
     domain::{
         device_metrics::MetricsRegistry,
-        devices::{DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig},
+        devices::{
+            ClientChoice, DeviceConfig, DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig,
+        },
         report::{DeviceReport, EventKind, Outlet},
         report_thresholds::ReportThresholds,
     },
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bridge::{Running, Setup, device_config, parsed, polling},
+    log::Log,
     probe::PATIENCE,
 };
 
@@ -34,6 +37,7 @@ struct Watched {
     events: mpsc::Receiver<DeviceEvent>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    metrics: MetricsRegistry,
     _messages: mpsc::Sender<DeviceMsg>,
 }
 
@@ -44,8 +48,23 @@ impl Watched {
         sections: &DeviceSections,
         clock: &Clock,
     ) -> Self {
+        Self::start_as(
+            device_config("device", device.address()),
+            polling,
+            sections,
+            clock,
+        )
+    }
+
+    fn start_as(
+        config: DeviceConfig,
+        polling: &PollingConfig,
+        sections: &DeviceSections,
+        clock: &Clock,
+    ) -> Self {
+        let metrics = MetricsRegistry::default();
         let roster = DeviceSet {
-            devices: vec![device_config("device", device.address())],
+            devices: vec![config],
             polling: polling.clone(),
         };
         let (messages, inbox) = mpsc::channel(16);
@@ -58,7 +77,7 @@ impl Watched {
                 mqtt: sender.clone(),
                 scheduler: sender,
             },
-            MetricsRegistry::default(),
+            metrics.clone(),
             clock.clone(),
             tasks.clone(),
             sections.clone(),
@@ -69,8 +88,15 @@ impl Watched {
             events,
             stop,
             task,
+            metrics,
             _messages: messages,
         }
+    }
+
+    /// What needs attention although the device works.
+    fn issues(&self) -> Vec<String> {
+        let health = self.metrics.devices();
+        health.values().flat_map(|device| device.issues.clone()).collect()
     }
 
     /// Waits for a report.
@@ -258,8 +284,7 @@ fn known(outlet: &Outlet, report: &DeviceReport) -> Vec<&'static str> {
     known.map(|(name, _)| name).collect()
 }
 
-/// Fields of a P110, and what is lost without them. Live data and usage are read whole by the tapo crate;
-/// the energy of the day also comes with another request.
+/// Fields of a P110, and what is lost without them. The power and the energy of the day also come with other requests.
 const FIELDS: [(&str, &[&str]); 17] = [
     ("rssi", &["rssi"]),
     ("fw_ver", &["firmware"]),
@@ -272,13 +297,13 @@ const FIELDS: [(&str, &[&str]); 17] = [
     ("overcurrent_status", &["overcurrent"]),
     ("charging_status", &["charging"]),
     ("auto_off_status", &["auto_off"]),
-    ("power_mw", &["voltage", "current"]),
-    ("voltage_mv", &["voltage", "current"]),
-    ("energy_mwh", &["voltage", "current"]),
+    ("power_mw", &[]),
+    ("voltage_mv", &["voltage"]),
+    ("energy_mwh", &[]),
     ("current_power", &[]),
-    ("today_energy", &["month"]),
+    ("today_energy", &[]),
     ("month_energy", &["month"]),
-    ("local_time", &["month"]),
+    ("local_time", &[]),
 ];
 
 #[tokio::test]
@@ -340,6 +365,81 @@ async fn unknown_status_values_pass_through() {
         (&json!("novel"), &json!("novel"))
     );
     assert_eq!(state["state"], "OFF");
+}
+
+/// What a plug behind a balcony solar plant sent. The `tapo` crate reads no part of it.
+#[tokio::test]
+async fn power_that_is_fed_in_is_negative() {
+    let usage = json!({
+        "today_runtime": 137, "month_runtime": 137, "today_energy": 6, "month_energy": 6,
+        "local_time": "2026-06-17 11:12:11", "electricity_charge": [0, 0, 0], "current_power": -19_231,
+    });
+    let values = serde_json::from_value(usage).unwrap();
+    let device = Simulator::plug(Profile::P110)
+        .fault(Fault::FieldValues { values })
+        .fault(Fault::Refuse {
+            code: -1002,
+            scope: Scope::method("get_emeter_data"),
+        })
+        .start()
+        .await
+        .unwrap();
+    let mut bridge = Setup::new().device("plug", device.address()).start().await;
+    let state = bridge.expect("plug", |state| state["power"].is_number()).await;
+    assert_eq!(
+        (&state["power"], &state["energy_today"]),
+        (&json!(-19.2), &json!(0.006))
+    );
+    let answer = bridge.set("plug", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge.stop().await;
+    let counters = device.counters();
+    assert_eq!((counters.logins, counters.failed_logins), (2, 0));
+    assert_eq!((counters.max_in_flight, counters.sequence_violations), (1, 0));
+}
+
+/// A plug whose usage cannot be read for a while.
+fn garbled(scope: Scope) -> Fault {
+    Fault::Malformed {
+        damage: Damage::NotJson,
+        scope,
+    }
+}
+
+#[tokio::test]
+async fn a_meter_that_could_not_be_read_is_back_in_ten_readings() {
+    for client in [ClientChoice::Auto, ClientChoice::Tapo, ClientChoice::Own] {
+        let log = Log::capture();
+        let usage = Scope::method("get_energy_usage");
+        let device = Simulator::plug(Profile::P110).fault(garbled(usage.clone().times(4)));
+        let device = device.start().await.unwrap();
+        let config = DeviceConfig {
+            client,
+            ..device_config("device", device.address())
+        };
+        let mut watched = Watched::start_as(config, &eager(), &DeviceSections::default(), &Clock::system());
+        let with_month = |report: &DeviceReport| {
+            let mut outlets = report.outlets.iter();
+            outlets.any(|outlet| outlet.energy.month.is_some())
+        };
+        watched.report(with_month).await;
+        let readings = device.counters().requests_of("get_emeter_data");
+        assert!(readings <= 10, "{client:?}: {readings}");
+        let warning = |line: &&String| line.contains("meter answers cannot be read");
+        assert_eq!(log.lines().iter().filter(warning).count(), 1, "{client:?}");
+
+        device.faults().set(garbled(usage));
+        let issue = "answers of the meter cannot be read (get_energy_usage); it is asked again later";
+        while watched.issues() != [issue] {
+            watched.report(|_| true).await;
+        }
+        device.faults().clear(FaultKind::Malformed);
+        while !watched.issues().is_empty() {
+            watched.report(|_| true).await;
+        }
+        watched.stop().await;
+        assert_eq!(device.counters().sequence_violations, 0);
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct MilliWatts(u64);
 
+/// Active power with its direction: negative where the outlet feeds in, as behind a balcony solar plant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetMilliWatts(i64);
+
 /// Voltage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MilliVolts(u64);
@@ -85,6 +89,37 @@ impl MilliWatts {
 impl fmt::Display for MilliWatts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} W", self.watts())
+    }
+}
+
+impl NetMilliWatts {
+    /// From a number of mW.
+    pub const fn new(milliwatts: i64) -> Self {
+        Self(milliwatts)
+    }
+
+    /// From a number of W.
+    pub const fn from_watts(watts: i64) -> Self {
+        Self(watts.saturating_mul(1000))
+    }
+
+    /// In W, to a tenth.
+    pub fn watts(self) -> f64 {
+        let watts = rounded(self.0.unsigned_abs(), 100, 10);
+        // There is a negative zero.
+        if self.0 < 0 && watts > 0.0 { -watts } else { watts }
+    }
+
+    /// What is drawn: nothing where the outlet feeds in.
+    #[must_use]
+    pub fn drawn(self) -> MilliWatts {
+        MilliWatts(u64::try_from(self.0).unwrap_or(0))
+    }
+
+    /// How far apart two are.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> MilliWatts {
+        MilliWatts(self.0.abs_diff(other.0))
     }
 }
 
@@ -277,6 +312,23 @@ mod tests {
             MilliWatts::new(700).difference(MilliWatts::from_watts(1)),
             MilliWatts::new(300)
         );
+    }
+
+    #[test]
+    fn power_that_is_fed_in_is_negative_and_draws_nothing() {
+        for (milliwatts, watts, drawn) in [
+            (-19_231, -19.2, 0),
+            (-49, 0.0, 0),
+            (7_387, 7.4, 7_387),
+            (i64::MIN, f64::from(u32::MAX) / -10.0, 0),
+        ] {
+            let power = NetMilliWatts::new(milliwatts);
+            assert!((power.watts() - watts).abs() < f64::EPSILON, "{power:?}");
+            assert_eq!(power.drawn(), MilliWatts::new(drawn));
+        }
+        assert!(NetMilliWatts::new(-49).watts().is_sign_positive());
+        let (fed, used) = (NetMilliWatts::new(-300), NetMilliWatts::from_watts(1));
+        assert_eq!(fed.difference(used), MilliWatts::new(1300));
     }
 
     #[test]

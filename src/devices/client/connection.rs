@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::info;
 
 use super::{
     discovery::DiscoveryCache,
@@ -18,7 +19,11 @@ use super::{
 };
 use crate::{
     devices::mailbox::{Mailbox, Stopped},
-    domain::{device_metrics::DeviceMetrics, devices::WorkerSettings, report::Kind},
+    domain::{
+        device_metrics::DeviceMetrics,
+        devices::{ClientChoice, WorkerSettings},
+        report::Kind,
+    },
     system::clock::Clock,
 };
 
@@ -239,6 +244,14 @@ impl Connection {
             };
             self.metrics.failed(fault.kind());
             mailbox.on_fault(&fault);
+            if matches!(fault, Fault::Unreadable(_))
+                && !logged_in
+                && self.hand_to_own_client(request, purpose).await
+            {
+                logged_in = true;
+                self.log_in_again(mailbox).await?;
+                continue;
+            }
             match fault.remedy() {
                 Remedy::RetryNow if !asked_again && !matches!(request, DeviceRequest::Reboot) => {
                     asked_again = true;
@@ -280,6 +293,26 @@ impl Connection {
             return Err(Fault::OtherDevice(other));
         }
         self.perform(request).await
+    }
+
+    /// The `tapo` crate could not read the answer to a request that our own client reads leniently. Returns whether that
+    /// serves the device from the next login on.
+    async fn hand_to_own_client(&mut self, request: DeviceRequest<'_>, purpose: LoginPurpose) -> bool {
+        let strict = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.reads_strictly(request));
+        let hands = strict
+            && self.settings.config.client == ClientChoice::Auto
+            && self.logins.grants(purpose, Instant::now())
+            && self.own.take_over().await;
+        if hands {
+            self.logins.spend(Instant::now());
+            self.session = None;
+            let device = &self.settings.config.id;
+            info!(%device, "its meter sends values that the tapo crate cannot read; our own client reads it from now on");
+        }
+        hands
     }
 
     async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {

@@ -28,6 +28,9 @@ struct OwnState {
     kept: Option<KeptClient>,
     /// The `tapo` crate has logged in to the device: it does not become older.
     crate_serves: bool,
+    /// Whether our client serves the device because the crate cannot read an answer of it; false if it could not log in
+    /// either.
+    reads: Option<bool>,
 }
 
 /// It remembers how long a device counts wrong passwords, and which form of the password it takes.
@@ -55,10 +58,28 @@ impl OwnClient {
 
     /// The `tapo` crate has logged in.
     pub(super) async fn leave_to_crate(&self) {
-        *self.0.lock().await = OwnState {
-            kept: None,
-            crate_serves: true,
-        };
+        let mut state = self.0.lock().await;
+        state.kept = None;
+        state.crate_serves = true;
+    }
+
+    /// The crate cannot read an answer of the device. Returns whether our client serves it from the next login on, which
+    /// is tried once.
+    pub(super) async fn take_over(&self) -> bool {
+        let reads = &mut self.0.lock().await.reads;
+        let is_new = reads.is_none();
+        reads.get_or_insert(true);
+        is_new
+    }
+
+    /// Whether it took over.
+    pub(super) async fn has_taken_over(&self) -> bool {
+        self.0.lock().await.reads == Some(true)
+    }
+
+    /// It could not log in.
+    pub(super) async fn give_back(&self) {
+        self.0.lock().await.reads = Some(false);
     }
 
     /// Ends the session, unless a request is in flight.
@@ -205,9 +226,7 @@ async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, 
             if reading != MeterRequest::Day {
                 return Ok(values);
             }
-            let today = values.pointer("/power_usage/today");
-            let today = today.ok_or(Error::Unreadable("it has no usage of the day"))?;
-            Ok(json!({ "today_energy": today }))
+            Ok(json!({ "today_energy": values.pointer("/power_usage/today") }))
         }
         DeviceRequest::Reboot => {
             let reboot = client.call("device_reboot", json!({ "delay": 1 })).await;

@@ -128,6 +128,13 @@ impl Session {
             ClientChoice::Own => return with_own(SMART).await?.ok_or(Fault::SessionLost),
             ClientChoice::Auto => {}
         }
+        if own.has_taken_over().await {
+            match with_own(SMART).await {
+                Ok(Some(session)) => return Ok(session),
+                Ok(None) | Err(Fault::UnsupportedProtocol(_) | Fault::Unreadable(_)) => own.give_back().await,
+                Err(fault) => return Err(fault),
+            }
+        }
         if own.transport().await == Some(Transport::Aes)
             && let Some(session) = with_own(&[Transport::Aes]).await?
         {
@@ -171,6 +178,11 @@ impl Session {
         };
         let handler = within(limit, LOGIN_REQUESTS, Box::pin(login)).await?;
         Ok(Self { handler, limit })
+    }
+
+    /// Whether the `tapo` crate reads this answer into a struct, which fails where a field is odd.
+    pub(in crate::devices) fn reads_strictly(&self, request: DeviceRequest<'_>) -> bool {
+        !matches!(self.handler, Handler::Own(_)) && matches!(request, DeviceRequest::Meter(..))
     }
 
     /// Whether it serves a device of this kind.

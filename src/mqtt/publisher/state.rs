@@ -18,7 +18,7 @@ use crate::domain::{
 };
 use planner::{
     OutletKey, OutletPath, Power,
-    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
+    units::{MilliAmps, MilliVolts, MilliWattHours, NetMilliWatts},
 };
 
 /// The state topics of one device, in the order in which they are published. `retained` are the outlets whose topics hold
@@ -206,7 +206,7 @@ const NORMAL: &str = "normal";
 impl EnergyState {
     fn of(energy: &Energy) -> Self {
         Self {
-            power: energy.power.map(MilliWatts::watts),
+            power: energy.power.map(NetMilliWatts::watts),
             voltage: energy.voltage.map(MilliVolts::volts),
             current: energy.current.map(MilliAmps::amps),
             energy_today: energy.today.map(MilliWattHours::kilowatt_hours),

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use planner::{
     Power,
     plan::plan,
-    units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts},
+    units::{MilliAmps, MilliVolts, MilliWattHours, NetMilliWatts},
 };
 use tapo2mqtt::{
     domain::{
@@ -102,7 +102,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
             changed_by: tapo2mqtt::domain::report::ChangedBy::Unknown,
             condition: Condition::default(),
             energy: Energy {
-                power: Some(MilliWatts::new(61_250)),
+                power: Some(NetMilliWatts::new(61_250)),
                 voltage: Some(MilliVolts::new(230_400)),
                 current: Some(MilliAmps::new(266)),
                 today: Some(MilliWattHours::new(214_000)),

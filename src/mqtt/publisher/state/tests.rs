@@ -23,7 +23,7 @@ fn protected(word: &str, tripped: Option<bool>) -> Protection {
 
 fn energy() -> Energy {
     Energy {
-        power: Some(MilliWatts::new(234_838)),
+        power: Some(NetMilliWatts::new(234_838)),
         voltage: Some(MilliVolts::new(240_695)),
         current: None,
         today: Some(WattHours::new(46).into()),
