@@ -81,6 +81,8 @@ pub enum Cause {
     AutoOff,
     /// More load than the outlet takes.
     Overload,
+    /// The power came back.
+    PowerLoss,
 }
 
 /// Counts that are not part of the device's own state.

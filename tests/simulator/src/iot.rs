@@ -82,6 +82,7 @@ fn perform(core: &Core, child: Option<&str>, module: &str, method: &str, params:
             let _ = core.commands.send(Command::Reboot {
                 after: std::time::Duration::from_secs(delay.min(3600)),
                 lasting: core.reboot_time,
+                without_power: false,
                 down: None,
             });
             return Ok(Map::new());

@@ -23,6 +23,7 @@ mod control;
 mod core;
 mod counters;
 mod crypto;
+mod default_state;
 mod discovery;
 mod energy;
 mod error;

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Reboot {
         after: Duration,
         lasting: Duration,
+        /// Its power was cut.
+        without_power: bool,
         /// Notified when the device is away.
         down: Option<oneshot::Sender<()>>,
     },
@@ -72,6 +74,7 @@ struct Restart {
     phase: Phase,
     at: Instant,
     lasting: Duration,
+    without_power: bool,
     down: Option<oneshot::Sender<()>>,
 }
 
@@ -172,8 +175,14 @@ impl Network {
                 }
                 let _ = moved.send(());
             }
-            Command::Reboot { after, lasting, down } => {
+            Command::Reboot {
+                after,
+                lasting,
+                without_power,
+                down,
+            } => {
                 self.restart = Some(Restart {
+                    without_power,
                     phase: Phase::Announced,
                     at: Instant::now() + after.min(LONGEST),
                     lasting,
@@ -200,7 +209,14 @@ impl Network {
                 self.restart = Some(restart);
             }
             Phase::Down => {
-                self.core.with_state(|state, now| state.restart(now.device));
+                let without_power = restart.without_power;
+                self.core.with_state(|state, now| {
+                    if without_power {
+                        state.regain_power(now);
+                    } else {
+                        state.restart(now.device);
+                    }
+                });
                 self.probe_needed = self.core.faults.is_set(FaultKind::PortClosedUntilProbed);
                 self.open_if_allowed();
             }

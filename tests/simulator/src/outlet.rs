@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     clock::{after, between},
     counters::{Cause, RelayChange},
+    default_state::DefaultState,
     energy::Ledger,
     rules::Rules,
 };
@@ -33,6 +34,7 @@ pub(crate) struct Outlet {
     pub(crate) max_watts: f64,
     pub(crate) auto_off: AutoOff,
     pub(crate) protection: Protection,
+    pub(crate) default_state: DefaultState,
     pub(crate) rules: Rules,
 }
 
@@ -83,6 +85,7 @@ impl Outlet {
                 delay_min: 120,
             },
             protection: Protection::default(),
+            default_state: DefaultState::default(),
             rules: Rules::new(max_rules),
         }
     }

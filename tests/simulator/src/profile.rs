@@ -154,6 +154,8 @@ pub(crate) struct Spec {
     pub(crate) knows_tpap: bool,
     /// `default_states` has an empty `state` beside its type: firmware before 1.4.
     pub(crate) default_state_object: bool,
+    /// What `get_protection_power` calls whether it is enabled.
+    pub(crate) protection_flag: &'static str,
     pub(crate) components: Components,
     /// Empty for a plug.
     pub(crate) child_components: Components,

@@ -267,6 +267,13 @@ impl DeviceHandle {
         Ok(address)
     }
 
+    /// Lets the device know newer firmware.
+    pub fn offer_firmware(&self, version: &str, release_note: &str) {
+        let newer = (version.to_owned(), release_note.to_owned());
+        self.core
+            .with_state(|state, _| state.newer_firmware = Some(newer));
+    }
+
     /// Goes away for a while: the port is closed, sessions and countdowns are forgotten, relays keep
     /// their state. Returns once the device is away.
     ///
@@ -274,10 +281,24 @@ impl DeviceHandle {
     ///
     /// The device has stopped.
     pub async fn reboot(&self, lasting: Duration) -> Result<(), SimulatorError> {
+        self.go_away(lasting, false).await
+    }
+
+    /// The same without power: relays come back as `default_states` says.
+    ///
+    /// # Errors
+    ///
+    /// The device has stopped.
+    pub async fn cut_power(&self, lasting: Duration) -> Result<(), SimulatorError> {
+        self.go_away(lasting, true).await
+    }
+
+    async fn go_away(&self, lasting: Duration, without_power: bool) -> Result<(), SimulatorError> {
         let (down, away) = oneshot::channel();
         let command = Command::Reboot {
             after: Duration::ZERO,
             lasting,
+            without_power,
             down: Some(down),
         };
         self.core

@@ -15,6 +15,8 @@ pub(crate) struct State {
     /// In the order of their positions.
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) nickname: String,
+    /// The version that the device could install, and its release note.
+    pub(crate) newer_firmware: Option<(String, String)>,
     /// Answers of `get_` methods that `set_` methods change, without effect on anything else.
     pub(crate) settings: Map<String, Value>,
     pub(crate) relay_changes: Vec<RelayChange>,
@@ -43,6 +45,7 @@ impl State {
         Self {
             outlets,
             nickname,
+            newer_firmware: None,
             settings: initial_settings(),
             relay_changes: Vec::new(),
         }
@@ -87,6 +90,16 @@ impl State {
     pub(crate) fn restart(&mut self, now: Timestamp) {
         for outlet in &mut self.outlets {
             outlet.restart(now);
+        }
+    }
+
+    /// The power comes back: each relay is what its default state says.
+    pub(crate) fn regain_power(&mut self, now: Moment) {
+        for outlet in &mut self.outlets {
+            let on = outlet.default_state.after_power_loss(outlet.is_on());
+            self.relay_changes
+                .extend(outlet.switch(on, Cause::PowerLoss, now));
+            outlet.restart(now.device);
         }
     }
 }

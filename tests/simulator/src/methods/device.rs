@@ -71,6 +71,9 @@ fn setting(core: &Core, method: &str, params: &Value) -> Option<Answer> {
             return Some(Err(Refusal::PARAMS));
         };
         value.extend(changes.clone());
+        if let Some(rule) = value.get("led_rule").cloned() {
+            value.insert("led_status".to_owned(), json!(rule != "never"));
+        }
         Some(Ok(None))
     })
 }
@@ -110,14 +113,16 @@ fn time(core: &Core) -> Value {
 }
 
 fn latest_firmware(core: &Core) -> Value {
+    let newer = core.read(|state, _| state.newer_firmware.clone());
+    let (version, note) = newer.unwrap_or_else(|| (core.spec.fw_ver.to_owned(), String::new()));
     json!({
         "fw_size": 0,
-        "fw_ver": core.spec.fw_ver,
+        "fw_ver": version,
         "hw_id": "",
-        "need_to_upgrade": false,
+        "need_to_upgrade": version != core.spec.fw_ver,
         "oem_id": "",
         "release_date": "",
-        "release_note": "",
+        "release_note": note,
         "type": 0,
     })
 }
@@ -131,6 +136,7 @@ fn reboot(core: &Core, params: &Value) -> Answer {
     let _ = core.commands.send(Command::Reboot {
         after: Duration::from_secs(delay.min(3600)),
         lasting: core.reboot_time,
+        without_power: false,
         down: None,
     });
     Ok(None)

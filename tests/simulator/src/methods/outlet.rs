@@ -8,6 +8,7 @@ use crate::{
     Cause,
     clock::between,
     core::Core,
+    default_state::DefaultState,
     energy::{VOLTAGE_MV, local_time, whole},
     outlet::{AutoOff, Moment, Outlet, Protection},
     profile::{Meter, OutletFields},
@@ -74,17 +75,11 @@ pub(super) fn own_info(core: &Core, position: u8) -> Map<String, Value> {
 
 fn own_fields(core: &Core, outlet: &Outlet, now: Moment) -> Map<String, Value> {
     let mut info = into_map(json!({
-        "default_states": { "type": "last_states" },
+        "default_states": outlet.default_state.shown(core.spec.default_state_object),
         "device_on": outlet.is_on(),
         "nickname": STANDARD.encode(&outlet.nickname),
         "on_time": outlet.on_time(now.device).as_secs(),
     }));
-    if core.spec.default_state_object {
-        info.insert(
-            "default_states".to_owned(),
-            json!({ "type": "last_states", "state": {} }),
-        );
-    }
     let overloaded = if outlet.overloaded { "overloaded" } else { "normal" };
     for fields in core.spec.outlet_fields {
         info.extend(into_map(match fields {
@@ -124,9 +119,11 @@ fn set_info(core: &Core, position: u8, params: &Value) -> Answer {
         Some(on) => Some(on.as_bool().ok_or(Refusal::PARAMS)?),
     };
     let nickname = nickname_in(params)?;
+    let default_state = params.get("default_states").map(DefaultState::read).transpose()?;
     core.with_state(|state, now| {
-        if let (Some(outlet), Some(nickname)) = (state.outlet(position), nickname) {
-            outlet.nickname = nickname;
+        if let Some(outlet) = state.outlet(position) {
+            outlet.nickname = nickname.unwrap_or_else(|| outlet.nickname.clone());
+            outlet.default_state = default_state.unwrap_or(outlet.default_state);
         }
         if let Some(on) = on {
             state.switch(position, on, Cause::Request, now);
@@ -282,10 +279,15 @@ fn guarded(core: &Core, outlet: &mut Outlet, method: &str, params: &Value) -> Op
         "get_max_power" => Ok(Some(json!({ "max_power": whole(outlet.max_watts) }))),
         "get_protection_power" => {
             let Protection { enabled, watts } = outlet.protection;
-            Ok(Some(json!({ "enabled": enabled, "protection_power": watts })))
+            Ok(Some(
+                json!({ core.spec.protection_flag: enabled, "protection_power": watts }),
+            ))
         }
-        "set_protection_power" => flag("enabled").and_then(|enabled| {
+        "set_protection_power" => flag(core.spec.protection_flag).and_then(|enabled| {
             let watts = number("protection_power")?;
+            if f64::from(watts) > outlet.max_watts {
+                return Err(Refusal::PARAMS);
+            }
             outlet.protection = Protection { enabled, watts };
             Ok(None)
         }),

@@ -52,6 +52,7 @@ pub(super) static P100: Spec = Spec {
     fw_ver: "1.4.0 Build 20231017 Rel. 33876",
     knows_tpap: false,
     default_state_object: true,
+    protection_flag: "enabled",
     components: &[&[
         ("device", 2),
         ("firmware", 1),
@@ -86,6 +87,7 @@ pub(super) static P110: Spec = Spec {
     fw_ver: "1.4.8 Build 260804 Rel.045837",
     knows_tpap: true,
     default_state_object: false,
+    protection_flag: "enabled",
     components: &[
         BASE,
         &[
@@ -154,6 +156,7 @@ pub(super) static P300: Spec = Spec {
     fw_ver: "1.0.15 Build 231130 Rel.122554",
     knows_tpap: false,
     default_state_object: false,
+    protection_flag: "enabled",
     components: &[
         BASE,
         STRIP,
@@ -176,6 +179,7 @@ pub(super) static P304M: Spec = Spec {
     fw_ver: "1.4.2 Build 260513 Rel.024250",
     knows_tpap: true,
     default_state_object: false,
+    protection_flag: "enabled",
     components: &[
         BASE,
         STRIP,
@@ -233,6 +237,7 @@ pub(super) static P316M: Spec = Spec {
     fw_ver: "1.0.5 Build 250306 Rel.151943",
     knows_tpap: false,
     default_state_object: false,
+    protection_flag: "protection_enabled",
     components: &[
         BASE,
         STRIP,
@@ -284,6 +289,7 @@ pub(super) static EP40M: Spec = Spec {
     fw_ver: "1.1.0 Build 240415 Rel.171219",
     knows_tpap: false,
     default_state_object: false,
+    protection_flag: "enabled",
     components: &[BASE, STRIP, &[("matter", 2), ("overheat_protection", 1)]],
     child_components: &[CHILD, &[("overheat_protection", 1)]],
     outlet_fields: &[OutletFields::OverheatStatus, OutletFields::Usb],
