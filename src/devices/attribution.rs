@@ -72,7 +72,7 @@ impl Attribution {
         }
     }
 
-    /// Sets what made each change. Returns the external ones.
+    /// Sets what made each change. Returns those that nothing of the bridge made.
     pub(super) fn attribute(
         &mut self,
         state: &mut DeviceState,
@@ -83,12 +83,12 @@ impl Attribution {
         for change in changes {
             match change.sign {
                 ChangeSign::CountRestarted(start) => self.conclude_off(state, &change, start, now),
-                ChangeSign::Read | ChangeSign::Tripped => {
+                ChangeSign::Read | ChangeSign::Tripped | ChangeSign::AutoOff => {
                     let changed_by = self.changed_by(&change, &state.rules.clock, now);
                     if let Some(known) = state.by_key(change.outlet.as_ref()) {
                         known.outlet.changed_by = changed_by;
                     }
-                    if changed_by == ChangedBy::External {
+                    if matches!(changed_by, ChangedBy::External | ChangedBy::AutoOff) {
                         external.push(change);
                     }
                 }
@@ -110,6 +110,8 @@ impl Attribution {
             ChangedBy::Countdown
         } else if self.off_rule_fired(clock, now) {
             ChangedBy::OffRule
+        } else if change.sign == ChangeSign::AutoOff {
+            ChangedBy::AutoOff
         } else {
             ChangedBy::External
         }
@@ -231,6 +233,21 @@ mod tests {
         attribution.on_sent(None, Power::Off, at(0).steady);
         let changed_by = attribution.changed_by(&trip, &DeviceClock::Unread, at(0));
         assert_eq!(changed_by, ChangedBy::Command);
+    }
+
+    #[test]
+    fn what_the_bridge_did_explains_an_off_before_the_auto_off_does() {
+        let mut attribution = Attribution::default();
+        let auto_off = RelayChange {
+            outlet: None,
+            power: Power::Off,
+            sign: ChangeSign::AutoOff,
+        };
+        let changed_by = attribution.changed_by(&auto_off, &DeviceClock::Unread, at(0));
+        assert_eq!(changed_by, ChangedBy::AutoOff);
+        attribution.set_countdown(Some(at(1).steady));
+        let changed_by = attribution.changed_by(&auto_off, &DeviceClock::Unread, at(0));
+        assert_eq!(changed_by, ChangedBy::Countdown);
     }
 
     #[test]

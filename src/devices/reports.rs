@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::state::RelayChange;
+use super::state::{ChangeSign, RelayChange};
 use crate::{
     domain::{
         devices::{DeviceEvent, EventSenders},
@@ -99,11 +99,15 @@ impl Reporter {
 
     /// A relay changed without the bridge.
     pub(super) async fn external_change(&self, change: RelayChange) {
+        let by = match change.sign {
+            ChangeSign::AutoOff => "auto-off of the device",
+            _ => "button, app or device schedule",
+        };
         let path = self.path_of(change.outlet.as_ref());
-        info!(outlet = %path, state = %change.power, "changed externally (button, app or device schedule)");
+        info!(outlet = %path, state = %change.power, "changed externally ({by})");
         let name = self.name_of(change.outlet.as_ref());
         let power = change.power;
-        let message = format!("{name} changed externally to {power} (button, app or device schedule)");
+        let message = format!("{name} changed externally to {power} ({by})");
         self.send(EventKind::ExternalChange, change.outlet, Some(power), message)
             .await;
     }

@@ -72,6 +72,8 @@ pub(super) enum ChangeSign {
     Read,
     /// The same, and a protection of the device has tripped since then.
     Tripped,
+    /// The same, and the time of the auto-off setting was over.
+    AutoOff,
     /// It is on as before, and its count of the time that it is on started over then. Some devices do that without a
     /// change, so it takes more to conclude an OFF.
     CountRestarted(Steady),
@@ -241,10 +243,7 @@ impl DeviceState {
             .enumerate()
             .map(|(index, reading)| self.outlet(config, kind, index, reading, now))
             .collect();
-        let changes = outlets
-            .iter()
-            .filter_map(|new| self.changed(new, now.steady))
-            .collect();
+        let changes = outlets.iter().filter_map(|new| self.changed(new, now)).collect();
         if kind == Kind::Strip {
             let left_out = |old: &&ConfirmedOutlet| {
                 let replaces = |new: &ConfirmedOutlet| {
@@ -279,7 +278,7 @@ impl DeviceState {
             ..reading.clone()
         };
         let new = self.outlet(config, Kind::Strip, index, &reading, now);
-        let change = self.changed(&new, now.steady);
+        let change = self.changed(&new, now);
         if let Some(known) = self.outlets.get_mut(index) {
             *known = new;
         }
@@ -324,7 +323,7 @@ impl DeviceState {
         }
     }
 
-    fn changed(&self, new: &ConfirmedOutlet, now: Steady) -> Option<RelayChange> {
+    fn changed(&self, new: &ConfirmedOutlet, now: Now) -> Option<RelayChange> {
         let old = self.outlets.iter().find(|old| old.child == new.child);
         let power = new.outlet.power?;
         let before = old.and_then(|old| old.outlet.power);
@@ -334,8 +333,11 @@ impl DeviceState {
             // It may have tripped while it was not read.
             None if trips && power == Power::Off => ChangeSign::Tripped,
             Some(before) if before != power && trips => ChangeSign::Tripped,
+            Some(Power::On) if power == Power::Off && old.is_some_and(|old| is_auto_off_due(old, now)) => {
+                ChangeSign::AutoOff
+            }
             Some(before) if before != power => ChangeSign::Read,
-            Some(_) | None => ChangeSign::CountRestarted(count_restarted(old?, new, now)?),
+            Some(_) | None => ChangeSign::CountRestarted(count_restarted(old?, new, now.steady)?),
         };
         Some(RelayChange {
             outlet: new.outlet.key.clone(),
@@ -501,6 +503,12 @@ fn start_of_run(on_time: u64, now: Steady) -> Option<Steady> {
 /// Whether a count of the time that a relay is on runs. Some devices leave it at 0.
 fn counts(on_time: u64) -> bool {
     on_time > 0
+}
+
+/// Whether the time of the auto-off setting is over that the last reading showed.
+fn is_auto_off_due(old: &ConfirmedOutlet, now: Now) -> bool {
+    let due = old.outlet.condition.auto_off_at;
+    due.is_some_and(|due| due.duration_since(now.wall) <= COUNT_TOLERANCE)
 }
 
 /// When a reading shows that the count of the time that a relay is on started over. A count that did not run before is
@@ -812,6 +820,26 @@ mod tests {
             ..reported
         };
         assert_eq!(apply_reading(&idle, 1020).condition.auto_off_at, None);
+    }
+
+    #[test]
+    fn an_off_at_the_end_of_the_auto_off_is_by_it() {
+        let mut known = DeviceState::default();
+        let on = OutletReading {
+            auto_off: Some("on".to_owned()),
+            auto_off_in: Some(60),
+            ..child("a", 1, Power::On)
+        };
+        let off = child("a", 1, Power::Off);
+        let mut sign = |reading: &OutletReading, second| {
+            let readings = std::slice::from_ref(reading);
+            let changes = known.apply_reading(&config(), Kind::Strip, readings, now(second));
+            changes.first().map(|change| change.sign)
+        };
+        assert_eq!(sign(&on, 1000), None);
+        assert_eq!(sign(&off, 1062), Some(ChangeSign::AutoOff));
+        assert_eq!(sign(&on, 2000), Some(ChangeSign::Read));
+        assert_eq!(sign(&off, 2050), Some(ChangeSign::Read), "by its button before");
     }
 
     #[test]

@@ -380,6 +380,8 @@ pub enum ChangedBy {
     OffRule,
     /// A protection of the device switched off: its overload, its heat.
     Protection,
+    /// The auto-off setting of the device switched off.
+    AutoOff,
     /// Something else: the button, the app, a schedule on the device.
     External,
 }

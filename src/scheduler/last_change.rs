@@ -43,6 +43,8 @@ pub enum ChangeCause {
     OffRule,
     /// A protection of the device.
     Protection,
+    /// The auto-off setting of the device.
+    AutoOff,
     /// Something else.
     External,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for ChangeCause {
             Self::Countdown => "countdown of the device",
             Self::OffRule => "OFF time on the device",
             Self::Protection => "protection of the device",
+            Self::AutoOff => "auto-off of the device",
             Self::External => "button or app",
         })
     }

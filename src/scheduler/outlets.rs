@@ -445,6 +445,7 @@ fn cause_of(changed_by: ChangedBy, decided: Option<ChangeCause>) -> ChangeCause 
         ChangedBy::Countdown => ChangeCause::Countdown,
         ChangedBy::OffRule => ChangeCause::OffRule,
         ChangedBy::Protection => ChangeCause::Protection,
+        ChangedBy::AutoOff => ChangeCause::AutoOff,
         ChangedBy::External | ChangedBy::Unknown => ChangeCause::External,
     }
 }

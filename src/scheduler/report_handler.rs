@@ -22,7 +22,7 @@ use super::{
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
     device_command::{DeviceAction, DeviceCommand, Switch},
-    report::{Availability, DeviceReport, EventKind, Metered, Outlet as OutletReport, Phase},
+    report::{Availability, ChangedBy, DeviceReport, EventKind, Metered, Outlet as OutletReport, Phase},
     scheduling::SchedulerUpdate,
 };
 
@@ -256,10 +256,12 @@ impl<'a> ReportHandler<'a> {
         if !group.is_scheduled() {
             return;
         }
-        let (origin, cause) = if change.is_trip() {
-            (Origin::Protection, "switched off by a protection of the device")
-        } else {
-            (Origin::Device, "changed externally")
+        let (origin, cause) = match change.by {
+            ChangedBy::Protection if change.is_trip() => {
+                (Origin::Protection, "switched off by a protection of the device")
+            }
+            ChangedBy::AutoOff => (Origin::AutoOff, "switched off by the auto-off of the device"),
+            _ => (Origin::Device, "changed externally"),
         };
         let state = match group.on_external_change {
             // Switched on again, it would trip again.

@@ -15,6 +15,7 @@ mod countdown;
 mod cut;
 mod decisions;
 mod device_owner;
+mod device_settings;
 mod discovery;
 mod documents;
 #[cfg(feature = "demo")]

@@ -74,6 +74,8 @@ pub enum Origin {
     Device,
     /// A protection of the device, such as that against overload.
     Protection,
+    /// The auto-off setting of the device.
+    AutoOff,
     /// Its return after its power or its link was gone ([`OnReconnect`](super::rules::OnReconnect)).
     #[serde(alias = "come_back")]
     OnReconnect,

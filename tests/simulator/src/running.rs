@@ -10,7 +10,7 @@ use crate::{
     core::Core,
     discovery,
     network::{Command, listen},
-    outlet::Moment,
+    outlet::{AutoOff, Moment},
     state::State,
 };
 
@@ -183,6 +183,21 @@ impl DeviceHandle {
         self.change(position, |state, now| {
             let change = state.outlet(position)?.overload(now);
             state.relay_changes.extend(change);
+            Some(())
+        })
+    }
+
+    /// Sets auto-off as the app does: off so long after each ON.
+    ///
+    /// # Errors
+    ///
+    /// There is no such outlet.
+    pub fn set_auto_off(&self, position: u8, delay_min: u32) -> Result<(), SimulatorError> {
+        self.change(position, |state, _| {
+            state.outlet(position)?.auto_off = AutoOff {
+                enabled: true,
+                delay_min,
+            };
             Some(())
         })
     }

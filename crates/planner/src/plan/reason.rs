@@ -106,6 +106,7 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
         Origin::Command => ("manual ", "command"),
         Origin::Device => ("manual ", "button or app"),
         Origin::Protection => ("", "protection of the device"),
+        Origin::AutoOff => ("", "auto-off of the device"),
         Origin::OnReconnect => ("", "reconnect"),
         Origin::Finished => ("", "load finished"),
         Origin::Standby => ("", "load on standby"),
