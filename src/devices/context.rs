@@ -90,6 +90,11 @@ impl Context {
         Ok(value)
     }
 
+    /// Has the client serve the device that does what is needed now.
+    pub(super) async fn follow_needs(&mut self) -> Result<(), ExchangeError> {
+        self.connection.follow_needs(&mut self.mailbox).await
+    }
+
     /// The device answered: what failed before is over.
     pub(super) fn on_answer(&mut self) {
         self.mailbox.error = None;

@@ -187,6 +187,10 @@ impl<'a> Switching<'a> {
                 message,
             )));
         }
+        if run != RunLimit::default() {
+            self.context.connection.set_arms();
+            self.context.follow_needs().await?;
+        }
         let before = self.context.wanted.clone();
         let end = self.switch_on_with_countdown(run, attempts, reply).await;
         // The end of a run that did not begin does not apply to the next one.

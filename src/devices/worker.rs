@@ -337,6 +337,8 @@ impl Worker {
         } else if now >= schedule.poll {
             schedule.poll = now + jittered(context.polling.poll);
             context.read(LoginPurpose::Poll).await
+        } else if context.connection.is_client_due() {
+            context.follow_needs().await
         } else if self.countdown.read_at(context, now) == Some(now) {
             self.countdown.poll(context).await
         } else if self.countdown.change_at(context, now) == Some(now) {
@@ -456,9 +458,15 @@ impl Worker {
     /// Applies what the scheduler wants from now on.
     fn apply_messages(&mut self) {
         if let Some(rules) = self.context.mailbox.off_rules.take() {
+            if !rules.wanted.is_empty() {
+                self.context.connection.set_arms();
+            }
             self.off_rules.set_wanted(&mut self.context, rules);
         }
         for (outlet, end) in std::mem::take(&mut self.context.mailbox.wanted_ends) {
+            if end.is_some() {
+                self.context.connection.set_arms();
+            }
             self.context.wanted.set(outlet, end.into());
         }
     }

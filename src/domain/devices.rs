@@ -29,7 +29,7 @@ pub struct Credentials {
 /// Which client serves a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientChoice {
-    /// The `tapo` crate for what it can log in to, else our own.
+    /// By what the device is and has to do.
     #[default]
     Auto,
     /// The `tapo` crate.

@@ -65,9 +65,14 @@ fn adds(device: &DeviceHandle) -> u64 {
     device.counters().requests_of("add_countdown_rule")
 }
 
+/// How often it was armed, with either client.
+fn armings(device: &DeviceHandle) -> u64 {
+    adds(device) + device.counters().requests_of("edit_countdown_rule")
+}
+
 async fn runs_renewed_and_cleared(profile: Profile) {
     let device = Simulator::plug(profile).start().await.unwrap();
-    let mut owner = Owner::start(device.address()).await;
+    let mut owner = Owner::start_with_crate(device.address()).await;
     assert_eq!(owner.countdown(), Countdown::Idle);
 
     device.reset_counters();
@@ -233,10 +238,16 @@ async fn at_no_moment_is_a_limited_outlet_on_without_one() {
     assert!(!watched.await.unwrap());
 }
 
-/// Our own client changes it in place, where the `tapo` crate clears and adds.
+/// Our own client changes it in place, where the `tapo` crate clears and adds. It serves a plug that has an end to arm.
 #[tokio::test]
 async fn one_that_is_renewed_by_our_client_leaves_no_gap() {
-    let device = Simulator::plug(Profile::P110Old).protocol(Protocol::Aes);
+    for protocol in [Protocol::Aes, Protocol::Klap, Protocol::Tpap] {
+        renewed_without_a_gap(protocol).await;
+    }
+}
+
+async fn renewed_without_a_gap(protocol: Protocol) {
+    let device = Simulator::plug(Profile::P110).protocol(protocol);
     let device = device.start().await.unwrap();
     let mut owner = Owner::start(device.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
@@ -385,7 +396,7 @@ async fn without_the_state_file_ours_is_known_and_renewed() {
     );
     owner.off_by(Some(owner.after(HOUR * 2))).await;
     owner.until_left(7100..7203).await;
-    assert_eq!(adds(&device), 2);
+    assert_eq!(armings(&device), 2);
 }
 
 #[tokio::test]
@@ -396,7 +407,7 @@ async fn ours_is_known_after_a_jump_of_the_wall_clock() {
     owner.clock.jump(SignedDuration::from_mins(20));
     owner.off_by(Some(owner.after(HOUR * 2))).await;
     owner.until_left(7100..7202).await;
-    assert_eq!(adds(&device), 2);
+    assert_eq!(armings(&device), 2);
     owner.clock.jump(SignedDuration::from_hours(-5));
     owner.ask(OFF, RunLimit::default()).await.unwrap();
     owner.until(|countdown| countdown == Countdown::Idle).await;
@@ -454,7 +465,7 @@ async fn a_person_cancels_whatever_runs() {
 #[tokio::test]
 async fn a_failure_between_clear_and_add_is_armed_again_at_once() {
     let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
+    let mut owner = Owner::start_with_crate(device.address()).await;
     let scope = Scope::method("add_countdown_rule").times(1);
     device.faults().set(Fault::Refuse { code: -1901, scope });
     owner.switch_on_for(HOUR).await.unwrap();
@@ -523,20 +534,29 @@ async fn a_countdown_that_was_read_before_is_not_unsupported() {
 
 #[tokio::test]
 async fn a_countdown_that_is_lost_while_it_is_renewed_opens_the_relay() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    refuse(&device, "add_countdown_rule", -1002);
-    owner.off_by(Some(owner.after(HOUR * 2))).await;
-    owner.until(|countdown| countdown == Countdown::Failed).await;
-    assert!(!device.relay(1));
-    assert_eq!(owner.changed_by(), ChangedBy::Command);
+    let (by_crate, by_us) = (plug().await, plug().await);
+    for (device, mut owner) in [
+        (&by_crate, Owner::start_with_crate(by_crate.address()).await),
+        (&by_us, Owner::start(by_us.address()).await),
+    ] {
+        owner.switch_on_for(HOUR).await.unwrap();
+        let methods = ["edit_countdown_rule", "add_countdown_rule"].map(str::to_owned);
+        let scope = Scope {
+            methods: methods.into(),
+            times: None,
+        };
+        device.faults().set(Fault::Refuse { code: -1002, scope });
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.until(|countdown| countdown == Countdown::Failed).await;
+        assert!(!device.relay(1));
+        assert_eq!(owner.changed_by(), ChangedBy::Command);
+    }
 }
 
 #[tokio::test]
 async fn a_countdown_that_does_not_run_after_the_on_opens_the_relay() {
     let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
+    let mut owner = Owner::start_with_crate(device.address()).await;
     let fields = vec!["rule_list".to_owned()];
     device.faults().set(Fault::MissingFields { fields });
     let run = owner.limit(HOUR);

@@ -11,7 +11,9 @@ use tapo2mqtt::{
         command_error::ErrorCode,
         device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
         device_metrics::MetricsRegistry,
-        devices::{DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig},
+        devices::{
+            ClientChoice, DeviceConfig, DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig,
+        },
         reply::{CommandOutcome, CommandResult, Reply},
         report::{ChangedBy, Countdown, DeviceReport, Outlet},
     },
@@ -49,6 +51,7 @@ pub struct Owner {
     pub sections: DeviceSections,
     last: Option<Arc<DeviceReport>>,
     rechecked: Vec<Option<Power>>,
+    client: ClientChoice,
     /// How long commands live.
     patience: Duration,
 }
@@ -61,12 +64,25 @@ impl Owner {
 
     /// The same with what an earlier run kept.
     pub async fn start_with(address: SocketAddr, sections: DeviceSections) -> Self {
-        let mut owner = Self::start_unreached(address, sections);
-        owner.until(|countdown| countdown != Countdown::Unknown).await;
-        owner
+        Self::start_unreached(address, sections).reached().await
+    }
+
+    /// The same with the `tapo` crate.
+    pub async fn start_with_crate(address: SocketAddr) -> Self {
+        let owner = Self::start_served(address, DeviceSections::default(), ClientChoice::Tapo);
+        owner.reached().await
+    }
+
+    async fn reached(mut self) -> Self {
+        self.until(|countdown| countdown != Countdown::Unknown).await;
+        self
     }
 
     pub fn start_unreached(address: SocketAddr, sections: DeviceSections) -> Self {
+        Self::start_served(address, sections, ClientChoice::default())
+    }
+
+    fn start_served(address: SocketAddr, sections: DeviceSections, client: ClientChoice) -> Self {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let runtime = Runtime::new().unwrap();
         let (messages, inbox) = mpsc::channel(16);
@@ -74,7 +90,8 @@ impl Owner {
         let clock = {
             let _inside = runtime.enter();
             let clock = Clock::steered(start);
-            let owner = device_owner(address, inbox, sender, clock.clone(), sections.clone());
+            let devices = device_set(&[address], client);
+            let owner = device_owner(devices, inbox, sender, clock.clone(), sections.clone());
             runtime.spawn(owner.run(CancellationToken::new()));
             clock
         };
@@ -87,6 +104,7 @@ impl Owner {
             sections,
             last: None,
             rechecked: Vec::new(),
+            client,
             patience: PATIENCE,
         }
     }
@@ -205,14 +223,15 @@ impl Owner {
 
     /// Removes the device from the settings and waits until its worker ended: the next worker starts after it.
     pub async fn remove(&mut self, address: SocketAddr) {
-        self.send(DeviceMsg::Reload(device_set(&[]))).await;
-        self.send(DeviceMsg::Reload(device_set(&[address]))).await;
+        self.send(DeviceMsg::Reload(device_set(&[], self.client))).await;
+        self.send(DeviceMsg::Reload(device_set(&[address], self.client)))
+            .await;
         self.read().await;
     }
 
     /// Gives the device a new id and waits until its next worker reports it.
     pub async fn rename(&mut self, address: SocketAddr) {
-        let mut devices = device_set(&[]);
+        let mut devices = device_set(&[], self.client);
         devices.devices.push(device_config("renamed", address));
         self.send(DeviceMsg::Reload(devices)).await;
         self.last = None;
@@ -264,12 +283,13 @@ pub fn path() -> OutletPath {
 }
 
 /// The settings of the owner's devices.
-fn device_set(addresses: &[SocketAddr]) -> DeviceSet {
+fn device_set(addresses: &[SocketAddr], client: ClientChoice) -> DeviceSet {
+    let device = |address: &SocketAddr| DeviceConfig {
+        client,
+        ..device_config("device", *address)
+    };
     DeviceSet {
-        devices: addresses
-            .iter()
-            .map(|address| device_config("device", *address))
-            .collect(),
+        devices: addresses.iter().map(device).collect(),
         polling: PollingConfig {
             poll: NEVER,
             slow_poll: NEVER,
@@ -279,7 +299,7 @@ fn device_set(addresses: &[SocketAddr]) -> DeviceSet {
 }
 
 fn device_owner(
-    address: SocketAddr,
+    devices: DeviceSet,
     messages: mpsc::Receiver<DeviceMsg>,
     events: mpsc::Sender<DeviceEvent>,
     clock: Clock,
@@ -291,7 +311,7 @@ fn device_owner(
     };
     let metrics = MetricsRegistry::default();
     DeviceOwner::start(
-        device_set(&[address]),
+        devices,
         messages,
         events,
         metrics,
@@ -448,7 +468,9 @@ async fn a_removed_strip_is_switched_off_after_a_request_in_flight() {
         .wait_requests("get_child_device_list", 1, PATIENCE)
         .await
         .unwrap();
-    owner.send(DeviceMsg::Reload(device_set(&[]))).await;
+    owner
+        .send(DeviceMsg::Reload(device_set(&[], ClientChoice::Auto)))
+        .await;
     let code = owner.reply().await.unwrap_err().code;
     assert_eq!(code, ErrorCode::ShuttingDown);
     owner.remove(strip.address()).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tapo_simulator::{Profile, Protocol, RunningDevice, Simulator};
+use tapo_simulator::{Fault, Profile, Protocol, RunningDevice, Scope, Simulator};
 
 use crate::{
     bridge::{Running, Setup},
@@ -73,4 +73,50 @@ async fn an_old_kasa_device_is_refused_in_words() {
         .await;
     let message = state["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("an older Kasa device"), "{message}");
+}
+
+const NAMED: &str = "[[device.outlet]]\nposition = 1\nid = \"left\"\n";
+
+/// A group without schedules that bounds how long its outlets are on.
+fn limit(outlet: &str) -> String {
+    format!("[[group]]\nid = \"limited\"\noutlets = [\"{outlet}\"]\n[group.safety]\nmax_on = \"1h\"\n")
+}
+
+#[tokio::test]
+async fn the_first_contact_costs_no_needless_login() {
+    let plug = Simulator::plug(Profile::P110);
+    let strip = || Simulator::strip(Profile::P304M);
+    for (device, path, rules, expected, with_a_limit) in [
+        (plug, "it", String::new(), 1, 1),
+        (Simulator::plug(Profile::P110), "it", limit("it"), 1, 2),
+        (strip(), "it/1", String::new(), 2, 2),
+        (strip(), "it/left", NAMED.to_owned(), 1, 1),
+        (strip(), "it/left", NAMED.to_owned() + &limit("it/left"), 1, 1),
+    ] {
+        let device = device.start().await.unwrap();
+        let setup = Setup::new().device("it", device.address()).rules(&rules);
+        let mut bridge = setup.start().await;
+        bridge.expect(path, |state| state["state"] == "OFF").await;
+        assert_eq!(device.counters().logins, expected, "{rules}");
+        let answer = bridge.set(path, "t", json!({ "state": "ON" })).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        bridge.stop().await;
+        let counters = device.counters();
+        assert_eq!(counters.logins, with_a_limit, "{rules}");
+        assert_eq!((counters.sequence_violations, counters.max_in_flight), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_crate_takes_over_where_our_client_cannot_log_in() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let scope = Scope::method("handshake1").times(1);
+    strip.faults().set(Fault::HttpStatus { status: 404, scope });
+    let setup = Setup::new().device("mats", strip.address()).rules(NAMED);
+    let bridge = setup.start().await;
+    bridge.expect("mats/left", |state| state["state"] == "OFF").await;
+    let answer = bridge.set("mats/left", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    assert!(strip.relay(1));
+    assert_eq!(strip.counters().logins, 1, "of the crate");
 }

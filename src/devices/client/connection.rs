@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{
+    choice::{Needs, ServingClient},
     discovery::DiscoveryCache,
     fault::{Fault, Remedy},
     identity::KnownIdentity,
@@ -19,11 +20,7 @@ use super::{
 };
 use crate::{
     devices::mailbox::{Mailbox, Stopped},
-    domain::{
-        device_metrics::DeviceMetrics,
-        devices::{ClientChoice, WorkerSettings},
-        report::Kind,
-    },
+    domain::{device_metrics::DeviceMetrics, devices::WorkerSettings, report::Kind},
     system::clock::Clock,
 };
 
@@ -65,7 +62,9 @@ pub(in crate::devices) struct Connection {
     /// Our own client, which outlives its sessions.
     own: OwnClient,
     settings: WorkerSettings,
-    kind: Kind,
+    needs: Needs,
+    /// The needs grew since the login.
+    is_client_due: bool,
     /// The configured address, or the one at which the device was found.
     address: String,
     /// Which device it is.
@@ -90,7 +89,8 @@ impl Connection {
         Self {
             session: None,
             own: OwnClient::default(),
-            kind: Kind::Plug,
+            needs: Needs::of(&settings.config),
+            is_client_due: false,
             address: settings.config.address.clone(),
             identity: identities.of(&settings.config),
             identities,
@@ -105,7 +105,7 @@ impl Connection {
 
     /// Plug or strip, as far as it is known.
     pub(in crate::devices) fn kind(&self) -> Kind {
-        self.kind
+        self.needs.kind
     }
 
     /// Where the device is reached.
@@ -125,7 +125,7 @@ impl Connection {
     pub(in crate::devices) fn configure(&mut self, settings: WorkerSettings) {
         if settings.config.means_another(&self.settings.config) {
             self.address.clone_from(&settings.config.address);
-            self.kind = Kind::Plug;
+            self.needs = Needs::of(&settings.config);
             self.identity = self.identities.of(&settings.config);
             self.own = OwnClient::default();
         }
@@ -145,7 +145,7 @@ impl Connection {
         let opening = Opening {
             address: self.address.clone(),
             config: self.settings.config.clone(),
-            guess: self.kind,
+            needs: self.needs,
             is_known: self.identity.has_answered(),
             limit: self.settings.polling.request,
             own: self.own.clone(),
@@ -169,13 +169,44 @@ impl Connection {
             return Ok(Err(Fault::SameDevice(other)));
         }
         self.identity = identity;
-        self.kind = opened.kind;
+        self.needs.kind = opened.kind;
         Ok(Ok(opened))
     }
 
     /// Takes the session of an opened device.
     pub(in crate::devices) fn start(&mut self, session: Session) {
         self.session = Some(session);
+        self.is_client_due = false;
+    }
+
+    /// A relay has an end to arm, or is to hold OFF rules.
+    pub(in crate::devices) fn set_arms(&mut self) {
+        self.is_client_due |= !self.needs.arms;
+        self.needs.arms = true;
+    }
+
+    /// Whether another client may serve the device better than that of the session.
+    pub(in crate::devices) fn is_client_due(&self) -> bool {
+        self.is_client_due && self.is_open()
+    }
+
+    /// Logs in with the client that the device needs, if it is not that of the session.
+    pub(in crate::devices) async fn follow_needs(
+        &mut self,
+        mailbox: &mut Mailbox,
+    ) -> Result<(), ExchangeError> {
+        if !self.is_client_due() {
+            return Ok(());
+        }
+        self.is_client_due = false;
+        let chosen = self.own.client_for(self.settings.config.client, self.needs).await;
+        let is_right = |session: &Session| session.client() == chosen || chosen == ServingClient::Crate;
+        if self.session.as_ref().is_some_and(is_right) {
+            return Ok(());
+        }
+        self.close();
+        self.logins.spend(Instant::now());
+        self.log_in_again(mailbox).await
     }
 
     /// Whether there is a session.
@@ -302,13 +333,17 @@ impl Connection {
             .session
             .as_ref()
             .is_some_and(|session| session.reads_strictly(request));
+        let needs = Needs {
+            reads_odd_meter: true,
+            ..self.needs
+        };
         let hands = strict
-            && self.settings.config.client == ClientChoice::Auto
-            && self.logins.grants(purpose, Instant::now())
-            && self.own.take_over().await;
+            && self.own.client_for(self.settings.config.client, needs).await == ServingClient::Own
+            && self.logins.grants(purpose, Instant::now());
         if hands {
+            self.needs = needs;
             self.logins.spend(Instant::now());
-            self.session = None;
+            self.close();
             let device = &self.settings.config.id;
             info!(%device, "its meter sends values that the tapo crate cannot read; our own client reads it from now on");
         }
@@ -364,7 +399,7 @@ impl Connection {
     async fn new_session(&self) -> Result<Session, Fault> {
         self.metrics.logged_in();
         let (config, limit) = (&self.settings.config, self.settings.polling.request);
-        Session::open(&self.address, config, self.kind, limit, &self.own).await
+        Session::open(&self.address, config, self.needs, limit, &self.own).await
     }
 }
 

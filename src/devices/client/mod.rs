@@ -4,6 +4,7 @@
 //! [`Connection`](connection::Connection) and [`DeviceRequest`](session::DeviceRequest); both clients stand behind the
 //! same two.
 
+mod choice;
 pub(super) mod connection;
 pub(super) mod discovery;
 pub(super) mod fault;

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
+    choice::{Needs, ServingClient},
     discovery::{Discovered, DiscoveryCache, LISTEN, discover},
     fault::Fault,
     first_answer,
@@ -43,8 +44,8 @@ impl From<Fault> for OpenFailure {
 pub(in crate::devices) struct Opening {
     pub(in crate::devices) address: String,
     pub(in crate::devices) config: Arc<DeviceConfig>,
-    /// Plug or strip, as far as it is known.
-    pub(in crate::devices) guess: Kind,
+    /// What the client is for, as far as it is known.
+    pub(in crate::devices) needs: Needs,
     /// Whether a device answered there before.
     pub(in crate::devices) is_known: bool,
     /// For one request.
@@ -54,8 +55,8 @@ pub(in crate::devices) struct Opening {
 }
 
 impl Opening {
-    /// Logs in and reads what the device is and the state of its outlets. The first time, a device whose components are
-    /// those of a strip is opened again as a strip.
+    /// Logs in and reads what the device is and the state of its outlets. A device that needs another client than the one
+    /// that logged in first is opened again: at the first contact, a strip.
     ///
     /// # Errors
     /// The fault, with the session of a device that cannot be read.
@@ -71,54 +72,31 @@ impl Opening {
             }
             answer => answer?,
         }
-        let mut session = self.log_in(self.guess).await?;
-        match self.read(&mut session).await {
-            Ok((kind, components, info, outlets)) => Ok(Opened {
+        let mut session = self.log_in(self.needs).await?;
+        let (kind, components, info) = match identify(&session).await {
+            Ok(identified) => identified,
+            Err(fault) => return Err(unread(fault, session)),
+        };
+        let needs = Needs { kind, ..self.needs };
+        let chosen = self.own.client_for(self.config.client, needs).await;
+        if !session.serves(kind) || session.client() == ServingClient::Crate && chosen == ServingClient::Own {
+            drop(session);
+            session = self.log_in(needs).await?;
+        }
+        match read(&session, kind, components, &info).await {
+            Ok((components, outlets)) => Ok(Opened {
                 session,
                 kind,
                 components,
                 info,
                 outlets,
             }),
-            Err(fault) => Err(OpenFailure {
-                fault,
-                unread: Some(session),
-            }),
+            Err(fault) => Err(unread(fault, session)),
         }
     }
 
-    async fn read(
-        &self,
-        session: &mut Session,
-    ) -> Result<(Kind, Vec<String>, Value, Vec<OutletReading>), Fault> {
-        let components = session.components().await?;
-        let info = session.perform(DeviceRequest::Info).await?;
-        let kind = components.as_deref().map_or_else(|| kind_by_relay(&info), kind);
-        if !session.serves(kind) {
-            *session = self.log_in(kind).await?;
-        }
-        let list = match kind {
-            Kind::Plug => None,
-            Kind::Strip => Some(session.perform(DeviceRequest::Children).await?),
-        };
-        if !has_outlets(&info, list.as_ref()) {
-            let model = DeviceReading::of(&info).model;
-            return Err(Fault::NoOutlets(
-                model.unwrap_or_else(|| "device of this kind".to_owned()),
-            ));
-        }
-        let outlets = list
-            .as_ref()
-            .map_or_else(|| vec![OutletReading::of(&info)], OutletReading::children);
-        let components = match components {
-            Some(components) => components,
-            None => try_components(session, kind, &outlets).await?,
-        };
-        Ok((kind, components, info, outlets))
-    }
-
-    async fn log_in(&self, kind: Kind) -> Result<Session, Fault> {
-        let session = Session::open(&self.address, &self.config, kind, self.limit, &self.own).await;
+    async fn log_in(&self, needs: Needs) -> Result<Session, Fault> {
+        let session = Session::open(&self.address, &self.config, needs, self.limit, &self.own).await;
         session.map_err(|fault| {
             if self.is_known {
                 fault
@@ -127,6 +105,48 @@ impl Opening {
             }
         })
     }
+}
+
+fn unread(fault: Fault, session: Session) -> OpenFailure {
+    OpenFailure {
+        fault,
+        unread: Some(session),
+    }
+}
+
+/// Its kind, its components if they can be read, and its own values.
+async fn identify(session: &Session) -> Result<(Kind, Option<Vec<String>>, Value), Fault> {
+    let components = session.components().await?;
+    let info = session.perform(DeviceRequest::Info).await?;
+    let kind = components.as_deref().map_or_else(|| kind_by_relay(&info), kind);
+    Ok((kind, components, info))
+}
+
+/// Its components and its outlets.
+async fn read(
+    session: &Session,
+    kind: Kind,
+    components: Option<Vec<String>>,
+    info: &Value,
+) -> Result<(Vec<String>, Vec<OutletReading>), Fault> {
+    let list = match kind {
+        Kind::Plug => None,
+        Kind::Strip => Some(session.perform(DeviceRequest::Children).await?),
+    };
+    if !has_outlets(info, list.as_ref()) {
+        let model = DeviceReading::of(info).model;
+        return Err(Fault::NoOutlets(
+            model.unwrap_or_else(|| "device of this kind".to_owned()),
+        ));
+    }
+    let outlets = list
+        .as_ref()
+        .map_or_else(|| vec![OutletReading::of(info)], OutletReading::children);
+    let components = match components {
+        Some(components) => components,
+        None => try_components(session, kind, &outlets).await?,
+    };
+    Ok((components, outlets))
 }
 
 /// Where the list of components cannot be read: a plug has a relay of its own.
@@ -208,7 +228,7 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
     let opening = Opening {
         address: config.address.clone(),
         config: Arc::new(config.clone()),
-        guess: Kind::Plug,
+        needs: Needs::of(config),
         is_known: false,
         limit: request,
         own: OwnClient::default(),

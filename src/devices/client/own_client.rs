@@ -7,17 +7,20 @@ use tokio::sync::Mutex;
 use tplink::{Client, Endpoint, Error, ErrorCode, Limits, Scheme, Transport};
 
 use super::{
+    choice::{Known, Needs, OwnFailed, ServingClient},
     discovery::{Discovered, LISTEN, OLD_KASA, discover},
     fault::Fault,
     readings::TEXT_MAX,
     rule_on_wire::{rule_of, weekly, with_id},
     session::{DeviceRequest, MeterRequest},
 };
-use crate::domain::devices::Credentials;
+use crate::domain::devices::{ClientChoice, Credentials};
 use planner::Power;
 
 /// What it is asked to log in over: all that SMART devices speak.
 pub(super) const SMART: &[Transport] = &[Transport::Tpap, Transport::Klap, Transport::Aes];
+/// The same for a device whose last login was the old one.
+pub(super) const OLD_FIRST: &[Transport] = &[Transport::Aes, Transport::Tpap, Transport::Klap];
 
 /// Our client for one device. Its clones share one connection and one session, so there is never a second one.
 #[derive(Debug, Clone, Default)]
@@ -28,9 +31,8 @@ struct OwnState {
     kept: Option<KeptClient>,
     /// The `tapo` crate has logged in to the device: it does not become older.
     crate_serves: bool,
-    /// Whether our client serves the device because the crate cannot read an answer of it; false if it could not log in
-    /// either.
-    reads: Option<bool>,
+    /// It did where this client could not.
+    failed: bool,
 }
 
 /// It remembers how long a device counts wrong passwords, and which form of the password it takes.
@@ -56,30 +58,27 @@ impl OwnClient {
         !self.0.lock().await.crate_serves
     }
 
-    /// The `tapo` crate has logged in.
-    pub(super) async fn leave_to_crate(&self) {
+    /// Which client serves the device.
+    pub(super) async fn client_for(&self, setting: ClientChoice, needs: Needs) -> ServingClient {
+        let state = self.0.lock().await;
+        let transport = state.kept.as_ref().and_then(|kept| kept.transport);
+        let known = Known {
+            setting,
+            needs,
+            is_old: transport == Some(Transport::Aes),
+            own_failed: state.failed,
+        };
+        known.client()
+    }
+
+    /// The `tapo` crate has logged in, after this client failed or in its place.
+    pub(super) async fn leave_to_crate(&self, failed: OwnFailed) {
         let mut state = self.0.lock().await;
-        state.kept = None;
-        state.crate_serves = true;
-    }
-
-    /// The crate cannot read an answer of the device. Returns whether our client serves it from the next login on, which
-    /// is tried once.
-    pub(super) async fn take_over(&self) -> bool {
-        let reads = &mut self.0.lock().await.reads;
-        let is_new = reads.is_none();
-        reads.get_or_insert(true);
-        is_new
-    }
-
-    /// Whether it took over.
-    pub(super) async fn has_taken_over(&self) -> bool {
-        self.0.lock().await.reads == Some(true)
-    }
-
-    /// It could not log in.
-    pub(super) async fn give_back(&self) {
-        self.0.lock().await.reads = Some(false);
+        *state = OwnState {
+            kept: None,
+            crate_serves: true,
+            failed: state.failed || failed == OwnFailed::Yes,
+        };
     }
 
     /// Ends the session, unless a request is in flight.

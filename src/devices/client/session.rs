@@ -12,11 +12,13 @@ use tapo::{
     responses::PowerState,
 };
 use tokio::time::timeout;
+use tracing::info;
 
 use super::{
+    choice::{Needs, OwnFailed, ServingClient, may_help},
     fault::Fault,
     fence::{Fenced, TooManyPieces},
-    own_client::{OwnClient, SMART},
+    own_client::{OLD_FIRST, OwnClient, SMART},
     readings::{TEXT_MAX, line_of},
 };
 use crate::{
@@ -104,12 +106,11 @@ enum Handler {
 }
 
 impl Session {
-    /// Logs in: 3 requests, and at first contact some more to a device that the `tapo` crate cannot log in to: one with
-    /// the old AES login is served by our own client.
+    /// Logs in with the client that is chosen for the device: 3 requests, and some more to a device that it cannot log in to.
     pub(in crate::devices) async fn open(
         address: &str,
         config: &DeviceConfig,
-        kind: Kind,
+        needs: Needs,
         limit: Duration,
         own: &OwnClient,
     ) -> Result<Self, Fault> {
@@ -122,33 +123,34 @@ impl Session {
             let handler = is_open.then(|| Handler::Own(own.clone()));
             Ok(handler.map(|handler| Self { handler, limit }))
         };
-        match config.client {
-            ClientChoice::Tapo => return Self::open_with_crate(address, credentials, kind, limit).await,
-            // It changed its protocol, is starting, or is no device.
-            ClientChoice::Own => return with_own(SMART).await?.ok_or(Fault::SessionLost),
-            ClientChoice::Auto => {}
-        }
-        if own.has_taken_over().await {
-            match with_own(SMART).await {
+        let with_crate = async || {
+            own.close();
+            Self::open_with_crate(address.clone(), credentials, needs.kind, limit).await
+        };
+        let is_old = own.transport().await == Some(Transport::Aes);
+        if own.client_for(config.client, needs).await == ServingClient::Own {
+            let failed = match with_own(if is_old { OLD_FIRST } else { SMART }).await {
                 Ok(Some(session)) => return Ok(session),
-                Ok(None) | Err(Fault::UnsupportedProtocol(_) | Fault::Unreadable(_)) => own.give_back().await,
-                Err(fault) => return Err(fault),
+                // It changed its protocol, is starting, or is no device.
+                Ok(None) => Fault::SessionLost,
+                Err(fault) => fault,
+            };
+            if config.client == ClientChoice::Own || !may_help(&failed) {
+                return Err(failed);
             }
-        }
-        if own.transport().await == Some(Transport::Aes)
-            && let Some(session) = with_own(&[Transport::Aes]).await?
-        {
+            let session = with_crate().await?;
+            info!(device = %config.id, reason = %failed, "our own client cannot log in; the tapo crate serves the device");
+            own.leave_to_crate(OwnFailed::Yes).await;
             return Ok(session);
         }
-        let session = Self::open_with_crate(address.clone(), credentials, kind, limit).await;
-        match session {
+        match with_crate().await {
             Ok(session) => {
-                own.leave_to_crate().await;
+                own.leave_to_crate(OwnFailed::No).await;
                 Ok(session)
             }
             // So ends its login to a device that speaks AES.
             Err(fault @ (Fault::SessionLost | Fault::UnsupportedProtocol(_) | Fault::Unreadable(_)))
-                if own.may_serve().await =>
+                if config.client == ClientChoice::Auto && own.may_serve().await =>
             {
                 match with_own(&[Transport::Aes]).await {
                     Ok(session) => session.ok_or(fault),
@@ -191,6 +193,14 @@ impl Session {
             Handler::Plug(_) => kind == Kind::Plug,
             Handler::Strip(_) => kind == Kind::Strip,
             Handler::Own(_) => true,
+        }
+    }
+
+    /// The client that it is a session of.
+    pub(in crate::devices) fn client(&self) -> ServingClient {
+        match self.handler {
+            Handler::Plug(_) | Handler::Strip(_) => ServingClient::Crate,
+            Handler::Own(_) => ServingClient::Own,
         }
     }
 

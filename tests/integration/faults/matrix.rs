@@ -84,7 +84,7 @@ impl Cell {
     /// The whole story. Returns how long it took to heal.
     async fn run(&self, bridge: &Running) -> Duration {
         let (path, wanted) = (self.path(), !self.device.relay(1));
-        let expected = self.row.expected(self.moment);
+        let expected = self.row.expected(self.moment, self.device.profile());
         // A device that is silent is waited for; all else ends by itself.
         let ttl = if matches!(expected, Expected::Blocked("unreachable", _)) {
             // Long enough to reach the device on a busy machine, where the fault strikes on the way.

@@ -1,0 +1,163 @@
+//! Which client serves a device. Pure.
+
+use super::fault::Fault;
+use crate::domain::{
+    devices::{ClientChoice, DeviceConfig},
+    report::Kind,
+};
+
+/// A client that can serve a device. A device never has sessions of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::devices) enum ServingClient {
+    /// The `tapo` crate.
+    Crate,
+    /// Our own, `tplink`.
+    Own,
+}
+
+/// What a client has to do for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::devices) struct Needs {
+    /// Plug or strip, as far as it is known.
+    pub(in crate::devices) kind: Kind,
+    /// A relay of it has an end to arm, or is to hold OFF rules.
+    pub(in crate::devices) arms: bool,
+    /// Its meter sends values that the crate cannot read.
+    pub(in crate::devices) reads_odd_meter: bool,
+}
+
+impl Needs {
+    /// Whether only our client does all of it.
+    fn need_own(self) -> bool {
+        self.kind == Kind::Strip || self.arms || self.reads_odd_meter
+    }
+
+    /// Before the first login. Only the outlets of a strip have names in the settings.
+    pub(in crate::devices) fn of(config: &DeviceConfig) -> Self {
+        let kind = if config.outlets.is_empty() {
+            Kind::Plug
+        } else {
+            Kind::Strip
+        };
+        Self {
+            kind,
+            arms: false,
+            reads_odd_meter: false,
+        }
+    }
+}
+
+/// Whether the crate logged in because our client could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnFailed {
+    Yes,
+    No,
+}
+
+/// What is known of a device that is about to be logged in to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// The setting.
+    pub(super) setting: ClientChoice,
+    /// What the client is for.
+    pub(super) needs: Needs,
+    /// Its last login was the old one (AES), which the crate does not speak.
+    pub(super) is_old: bool,
+    /// Our client could not log in, and the crate could.
+    pub(super) own_failed: bool,
+}
+
+impl Known {
+    /// The client that serves it. The crate reaches no countdown and no rules of a strip's outlets, reads meters strictly,
+    /// and replaces the countdown of a plug by clearing and adding it: killed between, it leaves none.
+    pub(super) fn client(self) -> ServingClient {
+        let needs_own = self.is_old || !self.own_failed && self.needs.need_own();
+        match self.setting {
+            ClientChoice::Own => ServingClient::Own,
+            ClientChoice::Auto if needs_own => ServingClient::Own,
+            ClientChoice::Auto | ClientChoice::Tapo => ServingClient::Crate,
+        }
+    }
+}
+
+/// Whether the crate may be able to log in where our client was not. It sends the same password to the same address.
+pub(super) fn may_help(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::SessionLost
+            | Fault::Closed
+            | Fault::UnsupportedProtocol(_)
+            | Fault::Unreadable(_)
+            | Fault::UnknownRequest(_)
+            | Fault::Device { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_chosen_by_what_the_device_needs() {
+        let needs = Needs {
+            kind: Kind::Plug,
+            arms: false,
+            reads_odd_meter: false,
+        };
+        let plug = Known {
+            setting: ClientChoice::Auto,
+            needs,
+            is_old: false,
+            own_failed: false,
+        };
+        let with = |needs| Known { needs, ..plug };
+        let strip = with(Needs {
+            kind: Kind::Strip,
+            ..needs
+        });
+        let limited = with(Needs { arms: true, ..needs });
+        let metered = with(Needs {
+            reads_odd_meter: true,
+            ..needs
+        });
+        let old = Known { is_old: true, ..plug };
+        let failed = |known| Known {
+            own_failed: true,
+            ..known
+        };
+        for (known, expected) in [
+            (plug, ServingClient::Crate),
+            (strip, ServingClient::Own),
+            (limited, ServingClient::Own),
+            (old, ServingClient::Own),
+            (metered, ServingClient::Own),
+            (failed(metered), ServingClient::Crate),
+            (failed(strip), ServingClient::Crate),
+            (failed(limited), ServingClient::Crate),
+            (failed(old), ServingClient::Own),
+        ] {
+            assert_eq!(known.client(), expected, "{known:?}");
+            for (setting, expected) in [
+                (ClientChoice::Tapo, ServingClient::Crate),
+                (ClientChoice::Own, ServingClient::Own),
+            ] {
+                assert_eq!(Known { setting, ..known }.client(), expected, "{known:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_crate_does_not_repeat_a_wrong_password() {
+        for fault in [
+            Fault::WrongCredentials,
+            Fault::CountedCredentials,
+            Fault::LockedOut,
+            Fault::Forbidden,
+            Fault::NoAnswer,
+            Fault::Refused,
+        ] {
+            assert!(!may_help(&fault), "{fault}");
+        }
+        assert!(may_help(&Fault::SessionLost) && may_help(&Fault::UnsupportedProtocol(String::new())));
+    }
+}
