@@ -29,8 +29,8 @@ pub struct Cli {
 /// Where the settings are.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArgs {
-    /// Settings file, TOML or YAML. Without one, the built-in defaults and TAPO2MQTT__SECTION__KEY from the
-    /// environment count.
+    /// Settings file, TOML or YAML. Default: the first of ./tapo2mqtt.toml, $XDG_CONFIG_HOME/tapo2mqtt/tapo2mqtt.toml and
+    /// /etc/tapo2mqtt/tapo2mqtt.toml, or .yaml. TAPO2MQTT__SECTION__KEY from the environment overrides it.
     #[arg(short, long, value_name = "FILE", global = true, env = "TAPO2MQTT_CONFIG")]
     pub config: Option<PathBuf>,
 }
@@ -44,6 +44,8 @@ pub enum CliCommand {
     Check,
     /// List Tapo devices on the network, ready to paste as settings.
     Discover(DiscoverArgs),
+    /// Ask for the broker and the account, find the devices and write a settings file.
+    Setup(DiscoverArgs),
     /// Print when the groups will be switched and why, from the settings alone; assumes all conditions are met.
     Plan(PlanArgs),
     /// Report by exit code whether the running bridge is connected; for containers.
@@ -62,7 +64,7 @@ pub enum CliCommand {
     Simulate(SimulateArgs),
 }
 
-/// Arguments of `discover`.
+/// Arguments of `discover` and `setup`.
 #[derive(Debug, Args)]
 pub struct DiscoverArgs {
     /// Where to search: a broadcast address or the address of one device. Can be repeated. Default:

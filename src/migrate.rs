@@ -104,7 +104,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// An id made from a name that none of `taken` has.
-fn free_slug(name: &str, taken: &[String]) -> String {
+pub(crate) fn free_slug(name: &str, taken: &[String]) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let lower = name.to_lowercase();
     let words: Vec<&str> = lower

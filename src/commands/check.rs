@@ -7,11 +7,11 @@ use std::{io, path, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use self::row::{Row, table};
-use super::{ExitError, load, output, permissions::permissions, sources};
+use super::{ExitError, output, permissions::permissions, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
-    config::{self, Settings},
+    config::{self, Settings, Sources},
     devices::{Seen, look},
     domain::command_error::CommandError,
     mqtt::{
@@ -29,10 +29,19 @@ const BROKER_BUDGET: Duration = Duration::from_secs(5);
 const YEAR: usize = 366;
 
 pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
-    let settings = load(args)?;
-    let mut rows = vec![Row::new("settings", Ok(file(args)))];
-    let ignored = config::ignored_variables(&sources(args));
-    rows.extend(ignored.into_iter().map(|text| Row::note("environment", text)));
+    let sources = sources(args);
+    let settings = config::load(&sources)?;
+    let mut rows = vec![Row::new("settings", Ok(file(&sources)))];
+    let variables = [
+        config::overriding_variables(&sources),
+        config::ignored_variables(&sources),
+    ];
+    rows.extend(
+        variables
+            .into_iter()
+            .flatten()
+            .map(|text| Row::note("environment", text)),
+    );
     rows.push(zone(&settings.rules));
     rows.extend(state_file(&settings));
     let (broker, state) = broker(&settings).await?;
@@ -62,9 +71,9 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
 }
 
 /// Which file, wherever the command was started.
-fn file(args: &SettingsArgs) -> String {
-    args.config.as_ref().map_or(
-        "built-in defaults and environment; --config names a file".into(),
+fn file(sources: &Sources) -> String {
+    sources.file.as_ref().map_or(
+        "built-in defaults and environment; `tapo2mqtt setup` writes a file".into(),
         |file| {
             let absolute = path::absolute(file);
             absolute.as_ref().unwrap_or(file).display().to_string()

@@ -59,7 +59,11 @@ pub(super) async fn demo(
         plug: plug.address(),
         strip: strip.address(),
     };
-    let sources = sources(settings);
+    // The settings of the user count where their broker does.
+    let sources = match &broker {
+        Some(_) => Sources::from_process(settings.config.clone()),
+        None => sources(settings),
+    };
     let settings = stage.settings(&sources)?;
     if broker.is_none() {
         refuse_second(&settings).await?;

@@ -9,6 +9,7 @@ mod output;
 mod permissions;
 mod plan;
 mod run;
+mod setup;
 mod shell;
 mod signals;
 
@@ -91,6 +92,9 @@ pub async fn execute(cli: Cli, hangup: &mut Signal, program: &Program) -> ExitAc
         CliCommand::Discover(args) => discover::discover(&args, settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Setup(args) => setup::setup(&args, settings)
+            .await
+            .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Plan(args) => plan::plan(&args, settings).map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
         CliCommand::Healthcheck => healthcheck::healthcheck(settings)
             .await
@@ -116,7 +120,7 @@ pub async fn execute(cli: Cli, hangup: &mut Signal, program: &Program) -> ExitAc
 }
 
 fn sources(args: &SettingsArgs) -> Sources {
-    Sources::from_process(args.config.clone())
+    Sources::from_process(args.config.clone()).or_usual()
 }
 
 fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {

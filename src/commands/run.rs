@@ -3,9 +3,9 @@
 use std::{ffi::OsStr, path::Path};
 
 use tokio::signal::unix::Signal;
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{ExitAction, ExitError, load, log_start, signals::Signals, sources};
+use super::{ExitAction, ExitError, log_start, signals::Signals, sources};
 use crate::{
     app::bridge::Bridge,
     cli::SettingsArgs,
@@ -24,18 +24,32 @@ pub(super) async fn run(
 }
 
 fn start(args: &SettingsArgs, program: Program) -> Result<Bridge, ExitError> {
-    let settings = load(args)?;
+    let sources = sources(args);
+    let settings = config::load(&sources)?;
     let log_level = telemetry::start(
         settings.log.level,
         settings.log.format,
         &settings.rules.location.zone,
     )?;
-    log_start(&settings, args.config.as_deref());
-    let sources = sources(args);
+    log_start(&settings, sources.file.as_deref());
+    if sources.file.is_none() {
+        let looked: Vec<_> = sources
+            .usual_files()
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        info!(
+            "no settings file ({}); `tapo2mqtt setup` writes one",
+            looked.join(", ")
+        );
+    }
+    for overriding in config::overriding_variables(&sources) {
+        info!("{overriding}");
+    }
     for ignored in config::ignored_variables(&sources) {
         warn!("{ignored}");
     }
-    let file = args.config.clone();
+    let file = sources.file.clone();
     let loader = Loader::new(move || config::load(&sources))
         .with_trial(move |settings| try_start(settings, file.as_deref(), &program));
     Ok(Bridge::start(

@@ -46,7 +46,7 @@ impl Files<'_> {
     /// The path of a file that exists now.
     pub(super) fn existing(self, leaf: &Leaf<'_>) -> Result<PathBuf, Expected> {
         let path = self.path(leaf)?;
-        if files::exists(&path) {
+        if files::exists(&path).unwrap_or(false) {
             Ok(path)
         } else {
             Err(format!("a file that exists; {} does not", path.display()))

@@ -97,6 +97,40 @@ pub(super) fn ignored(environment: &[(String, String)]) -> Vec<String> {
     found
 }
 
+/// The variables that are used instead of a key of `file`, each with that key. A password and the name of its file are
+/// one key.
+pub(super) fn overrides(
+    environment: &[(String, String)],
+    file: &Map<String, Value>,
+    file_name: &str,
+) -> Vec<String> {
+    let set = environment.iter().filter(|(_, value)| !value.is_empty());
+    let keys =
+        set.filter_map(|(name, _)| Some((name, name.strip_prefix(ENVIRONMENT_PREFIX)?.to_lowercase())));
+    let mut found: Vec<String> = keys
+        .filter_map(|(name, key)| {
+            let path = key.split("__").collect::<Vec<_>>();
+            let (last, tables) = path.split_last()?;
+            let table = tables
+                .iter()
+                .try_fold(file, |table, key| match &table.get(*key)?.kind {
+                    ValueKind::Table(inner) => Some(inner),
+                    _ => None,
+                })?;
+            let same = match *last {
+                "password" => &["password", "password_file"][..],
+                "password_file" => &["password_file", "password"],
+                _ => std::slice::from_ref(last),
+            };
+            let key = same.iter().find(|key| table.contains_key(**key))?;
+            let section = tables.join(".");
+            Some(format!("{} overrides {section}.{key} of {file_name}", cut(name)))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
 /// `MQTT__TLS__CA_FILE` is `mqtt.tls.ca_file`.
 fn variable_path(origin: &str, key: &str) -> Result<Vec<String>, Problem> {
     let complain = |expected: String| Problem {

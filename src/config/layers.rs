@@ -30,6 +30,12 @@ const FILE_MAX: u64 = 1 << 20;
 /// The most values in a file, far more than a thousand devices need. Each takes some hundred bytes of memory.
 pub(super) const VALUES_MAX: usize = 100_000;
 
+/// Names of the settings file in the directories that are searched.
+const NAMES: [&str; 3] = ["tapo2mqtt.toml", "tapo2mqtt.yaml", "tapo2mqtt.yml"];
+
+/// Below the directories of XDG and of the system.
+const DIRECTORY: &str = "tapo2mqtt";
+
 /// Where settings come from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -59,6 +65,28 @@ impl Sources {
             file,
             environment: std::env::vars_os().filter_map(unicode).collect(),
         }
+    }
+
+    /// With the first of the usual settings files, if none was named. One that cannot be looked at counts: its problem is
+    /// reported, instead of a bridge that runs without it.
+    #[must_use]
+    pub fn or_usual(mut self) -> Self {
+        if self.file.is_none() {
+            let mut usual = self.usual_files().into_iter();
+            self.file = usual.find(|file| files::exists(file).unwrap_or(true));
+        }
+        self
+    }
+
+    /// Where a settings file is looked for, the first one first.
+    pub fn usual_files(&self) -> Vec<PathBuf> {
+        let home = || Some(Path::new(self.variable("HOME")?).join(".config"));
+        let personal = self.variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
+        let personal = personal.map(|directory| directory.join(DIRECTORY));
+        let system = Path::new("/etc").join(DIRECTORY);
+        let directories = [Some(PathBuf::new()), personal, Some(system)];
+        let in_directory = |directory: PathBuf| NAMES.map(|name| directory.join(name));
+        directories.into_iter().flatten().flat_map(in_directory).collect()
     }
 
     /// The directory that relative paths in the settings start from: that of the settings file.
@@ -184,6 +212,16 @@ fn file(path: &Path) -> Result<(Map<String, Value>, Lines), Problems> {
         FileFormat::Yaml => Ok((map, lines)),
         _ => Ok((map, toml_lines(text))),
     }
+}
+
+/// The variables that are used instead of a key of the user's file, each with that key.
+pub(super) fn overrides(sources: &Sources) -> Vec<String> {
+    let Some(path) = &sources.file else {
+        return Vec::new();
+    };
+    // A file that cannot be read is a problem elsewhere.
+    let file = file(path).map(|(file, _)| file).unwrap_or_default();
+    environment::overrides(&sources.environment, &file, &path.display().to_string())
 }
 
 /// A file that is not ours, as it is.

@@ -292,6 +292,11 @@ pub fn parse_schedule(
     }
 }
 
+/// The variables of the environment that are used instead of a key of the settings file, each with that key.
+pub fn overriding_variables(sources: &Sources) -> Vec<String> {
+    layers::overrides(sources)
+}
+
 /// Variables of the environment that look like settings and are ignored, each with what to do about it.
 pub fn ignored_variables(sources: &Sources) -> Vec<String> {
     environment::ignored(&sources.environment)

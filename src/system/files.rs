@@ -29,10 +29,24 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     within(&RUNNING, BUDGET, move || read_regular(&owned, limit))
 }
 
-/// Whether there is a regular file. A disk that hangs has none.
-pub(crate) fn exists(path: &Path) -> bool {
+/// Whether there is a regular file.
+///
+/// # Errors
+/// If it cannot be seen, or the disk does not answer within three seconds.
+pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     let owned = path.to_owned();
-    within(&RUNNING, BUDGET, move || Ok(owned.is_file())).unwrap_or(false)
+    within(&RUNNING, BUDGET, move || match fs::metadata(owned) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    })
 }
 
 fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -88,7 +102,7 @@ mod tests {
             b"1234",
             "one more shows that it is too long"
         );
-        assert!(exists(&path));
+        assert!(exists(&path).unwrap());
         let missing = read(&folder.path().join("none"), 5).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
@@ -102,7 +116,7 @@ mod tests {
         for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
             let error = read(path, 5).unwrap_err();
             assert_eq!(error.to_string(), "not a regular file", "{path:?}");
-            assert!(!exists(path));
+            assert!(!exists(path).unwrap());
         }
     }
 

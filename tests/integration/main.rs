@@ -44,6 +44,7 @@ mod reload;
 mod retained;
 mod samples;
 mod security;
+mod setup;
 mod shell;
 mod start_stop;
 mod supervisor;

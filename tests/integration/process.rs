@@ -30,7 +30,7 @@ use crate::{
     probe::{PATIENCE, Probe},
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tapo2mqtt");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tapo2mqtt");
 pub const ONLINE: &str = r#"{"state":"online"}"#;
 const OFFLINE: &str = r#"{"state":"offline"}"#;
 pub const STATE: &str = "tapo2mqtt/bridge/state";

@@ -1,0 +1,242 @@
+//! `setup`: asks for broker and account, finds the devices, and writes a settings file.
+
+mod answers;
+mod found_device;
+mod terminal;
+
+use std::{
+    fs::{OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use self::{answers::SetupAnswers, found_device::FoundDevice, terminal::Terminal};
+use super::{ExitError, check::check, output, sources};
+use crate::{
+    app::bridge::StartError,
+    cli::{DiscoverArgs, SettingsArgs},
+    config::{self, Settings, Sources},
+    devices::{Discovered, Seen, discover, look},
+    domain::devices::{ClientChoice, Credentials, DeviceConfig},
+    migrate::free_slug,
+    mqtt::{
+        link::{RetainedProbe, probe_retained},
+        link_options,
+    },
+    system::{Secret, tasks::Tasks},
+};
+
+/// How long the broker may take to let us in.
+const BROKER_BUDGET: Duration = Duration::from_secs(5);
+/// Where the package keeps the settings.
+const SYSTEM_DIRECTORY: &str = "/etc/tapo2mqtt";
+/// The settings file, unless another one is named.
+const FILE: &str = "tapo2mqtt.toml";
+
+pub(super) async fn setup(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), ExitError> {
+    let file = free_file(settings)?;
+    let terminal = Terminal::open()?;
+    output::print(&format!(
+        "This writes {}. Empty answers take what is in brackets; Ctrl-C ends without a file.\n",
+        file.display()
+    ))?;
+    let mut answers = SetupAnswers::new(&args.target);
+    ask_broker(&terminal, &mut answers).await?;
+    loop {
+        ask_account(&terminal, &mut answers).await?;
+        answers.devices = find_devices(&answers, args).await?;
+        let usable = || answers.devices.iter().filter(|device| device.obstacle.is_none());
+        let refused =
+            answers.account.is_some() && usable().count() > 0 && usable().all(|device| device.seen.is_err());
+        if !refused
+            || !terminal
+                .confirm("No device accepted the account. Enter it again?", true)
+                .await?
+        {
+            break;
+        }
+    }
+    write(&file, &answers.text())?;
+    output::print(&format!("\nWritten: {}\n", file.display()))?;
+    check(&SettingsArgs { config: Some(file) }).await?;
+    output::print(
+        "\nStart the bridge: tapo2mqtt, or sudo systemctl enable --now tapo2mqtt with the Debian package\n",
+    )
+}
+
+/// The file to write. One that exists is never changed, nor is one made that would be used instead of it.
+fn free_file(settings: &SettingsArgs) -> Result<PathBuf, ExitError> {
+    let system = Path::new(SYSTEM_DIRECTORY);
+    let usual = || {
+        // Installed, and we may write there.
+        let writable = rustix::fs::access(system, rustix::fs::Access::WRITE_OK).is_ok();
+        if writable { system.join(FILE) } else { FILE.into() }
+    };
+    let file = settings.config.clone().unwrap_or_else(usual);
+    let existing = match &settings.config {
+        Some(file) => file.symlink_metadata().is_ok().then(|| file.clone()),
+        None => sources(settings).file,
+    };
+    match existing {
+        Some(existing) => Err(ExitError::Unwell(format!(
+            "{} exists and is not changed; edit it, or name another file with --config",
+            existing.display()
+        ))),
+        None => Ok(file),
+    }
+}
+
+/// The settings so far, as the bridge reads them.
+fn read(answers: &SetupAnswers) -> Result<Settings, ExitError> {
+    Ok(config::load_or(&Sources::default(), &answers.text())?)
+}
+
+async fn ask_broker(terminal: &Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
+    output::print("MQTT broker\n")?;
+    loop {
+        answers.host = terminal.ask("  host name or address", &answers.host).await?;
+        answers.port = terminal.ask("  port", &answers.port).await?;
+        answers.login = match terminal.ask("  username, if it requires one", "").await? {
+            username if username.is_empty() => None,
+            username => Some((username, terminal.ask_secret("  password").await?)),
+        };
+        let settings = match read(answers) {
+            Ok(settings) => settings,
+            Err(problems) => {
+                output::print(&format!("  {problems}\n"))?;
+                continue;
+            }
+        };
+        let options = link_options(&settings, &settings.topics()).map_err(StartError::from)?;
+        let state = options.will.topic.clone();
+        match probe_retained(options, &state, BROKER_BUDGET)
+            .await
+            .map_err(StartError::from)?
+        {
+            RetainedProbe::Failed(fault) => {
+                output::print(&format!("  The broker cannot be used: {fault}\n"))?;
+                if terminal.confirm("  Enter it again?", true).await? {
+                    continue;
+                }
+            }
+            RetainedProbe::Payload(_) | RetainedProbe::Empty => output::print("  connected\n")?,
+        }
+        return Ok(());
+    }
+}
+
+async fn ask_account(terminal: &Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
+    output::print("\nAccount of the Tapo app, which the devices require. Both values are case-sensitive.\n")?;
+    loop {
+        answers.account = match terminal.ask("  e-mail, or empty to enter it later", "").await? {
+            username if username.is_empty() => None,
+            username => Some((username, terminal.ask_secret("  password").await?)),
+        };
+        match read(answers) {
+            Ok(settings) if settings.tapo.credentials.is_some() == answers.account.is_some() => return Ok(()),
+            Ok(_) => output::print("  That is the account of an example.\n")?,
+            Err(problems) => output::print(&format!("  {problems}\n"))?,
+        }
+    }
+}
+
+/// Searches the network, and logs in to what was found: the names in the app are behind the login.
+async fn find_devices(answers: &SetupAnswers, args: &DiscoverArgs) -> Result<Vec<FoundDevice>, ExitError> {
+    let settings = read(answers)?;
+    output::print(&format!("\nSearching for devices ({} s)\n", args.wait))?;
+    let mut found = discover(&settings.discovery.targets, Duration::from_secs(args.wait)).await;
+    found.sort_by_key(|device| device.ip);
+    let tasks = Tasks::default();
+    let looks: Vec<_> = found
+        .into_iter()
+        .map(|device| {
+            let looking = login_of(&device, answers).map(|config| {
+                let limit = settings.polling.request_timeout;
+                tasks.spawn("setup", async move { look(&config, limit).await })
+            });
+            (device, looking)
+        })
+        .collect();
+    let mut devices = Vec::new();
+    let mut ids = Vec::new();
+    for (device, looking) in looks {
+        let seen: Result<Seen, String> = match looking {
+            Some(looking) => looking.await.unwrap_or_else(|error| Err(error.to_string())),
+            None => Err(device
+                .obstacle()
+                .unwrap_or("not logged in to, without an account")
+                .to_owned()),
+        };
+        let found = FoundDevice::new(&device, seen, |name| free_slug(name, &ids));
+        output::print(&format!("  {}\n", found.line()))?;
+        ids.push(found.id.clone());
+        devices.push(found);
+    }
+    if devices.is_empty() {
+        output::print(
+            "  No device answered. Devices answer broadcasts on their own network only; try --target with a device's \
+             address, or add [[device]] blocks to the file.\n",
+        )?;
+    }
+    Ok(devices)
+}
+
+fn login_of(device: &Discovered, answers: &SetupAnswers) -> Option<DeviceConfig> {
+    let (username, password) = answers.account.clone().filter(|_| device.obstacle().is_none())?;
+    Some(DeviceConfig {
+        id: "setup".parse().ok()?,
+        address: device.address(),
+        mac: None,
+        name: None,
+        client: ClientChoice::default(),
+        credentials: Some(Credentials {
+            username,
+            password: Secret::new(password),
+        }),
+        outlets: Vec::new(),
+    })
+}
+
+/// Writes a new file that only its owner can read. In a directory of another group, such as that of the service, root makes
+/// one that this group can read too.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let mut new = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let group = parent.unwrap_or(Path::new(".")).metadata()?.gid();
+    if rustix::process::geteuid().is_root() && group != new.metadata()?.gid() {
+        fchown(&new, None, Some(group))?;
+        new.set_permissions(Permissions::from_mode(0o640))?;
+    }
+    new.write_all(text.as_bytes())?;
+    new.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_readable_by_its_owner_and_the_group_of_the_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |file: &Path| file.metadata().unwrap().mode() & 0o777;
+        let file = folder.path().join("own.toml");
+        write(&file, "secret").unwrap();
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(
+            write(&file, "again").unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), None, Some(65532)).unwrap();
+            let file = folder.path().join("group.toml");
+            write(&file, "secret").unwrap();
+            assert_eq!((mode(&file), file.metadata().unwrap().gid()), (0o640, 65532));
+        }
+    }
+}
