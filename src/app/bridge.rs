@@ -9,7 +9,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::sections::{self, Sections};
+use super::{
+    account,
+    sections::{self, Sections},
+};
 use crate::{
     config::{Loader, Settings},
     devices::DeviceOwner,
@@ -127,6 +130,7 @@ impl Bridge {
             deleted: sections.deleted,
             state_file: sections.status,
             loader,
+            keep_account: |settings, account| Box::pin(account::keep(settings, account)),
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
@@ -243,7 +247,10 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
         settings: settings.digest(),
     };
     if info.setup_mode {
-        warn!("setup mode: tapo.username and tapo.password are missing, so devices cannot be reached");
+        warn!(
+            "setup mode: no Tapo account, so devices cannot be reached; set tapo.username and tapo.password, or send \
+             bridge/request/account"
+        );
     }
     info
 }

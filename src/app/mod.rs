@@ -1,4 +1,5 @@
 //! Wiring: channels, tasks, ordered stop.
 
+mod account;
 pub mod bridge;
 mod sections;

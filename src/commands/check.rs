@@ -56,8 +56,8 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     rows.extend(devices(&settings).await);
     rows.extend(schedules(&settings.rules));
     if settings.needs_setup() {
-        let why =
-            "no Tapo account: set tapo.username and tapo.password; until then the bridge runs in setup mode";
+        let why = "no Tapo account: set tapo.username and tapo.password, or send bridge/request/account; until then the bridge runs \
+             in setup mode";
         rows.push(Row::new("account", Err(why.to_owned())));
     }
     output::print(&table(&rows, telemetry::has_color(&io::stdout())))?;

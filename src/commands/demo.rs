@@ -200,6 +200,7 @@ impl Stage {
         settings.discovery.targets = vec![Ipv4Addr::LOCALHOST.into()];
         // Nothing of the demo outlives it.
         settings.state_file = None;
+        settings.account_file = None;
         settings
     }
 }

@@ -18,8 +18,8 @@ use crate::{
     app::bridge::StartError,
     cli::{DiscoverArgs, SettingsArgs},
     config::{self, Settings, Sources},
-    devices::{Discovered, Seen, discover, look},
-    domain::devices::{ClientChoice, Credentials, DeviceConfig},
+    devices::{Seen, discover, look},
+    domain::devices::Credentials,
     migrate::free_slug,
     mqtt::{
         link::{RetainedProbe, probe_retained},
@@ -37,15 +37,15 @@ const FILE: &str = "tapo2mqtt.toml";
 
 pub(super) async fn setup(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), ExitError> {
     let file = free_file(settings)?;
-    let terminal = Terminal::open()?;
+    let mut terminal = Terminal::open()?;
     output::print(&format!(
         "This writes {}. Empty answers take what is in brackets; Ctrl-C ends without a file.\n",
         file.display()
     ))?;
     let mut answers = SetupAnswers::new(&args.target);
-    ask_broker(&terminal, &mut answers).await?;
+    ask_broker(&mut terminal, &mut answers).await?;
     loop {
-        ask_account(&terminal, &mut answers).await?;
+        ask_account(&mut terminal, &mut answers).await?;
         answers.devices = find_devices(&answers, args).await?;
         let usable = || answers.devices.iter().filter(|device| device.obstacle.is_none());
         let refused =
@@ -93,7 +93,7 @@ fn read(answers: &SetupAnswers) -> Result<Settings, ExitError> {
     Ok(config::load_or(&Sources::default(), &answers.text())?)
 }
 
-async fn ask_broker(terminal: &Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
+async fn ask_broker(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
     output::print("MQTT broker\n")?;
     loop {
         answers.host = terminal.ask("  host name or address", &answers.host).await?;
@@ -127,7 +127,7 @@ async fn ask_broker(terminal: &Terminal, answers: &mut SetupAnswers) -> Result<(
     }
 }
 
-async fn ask_account(terminal: &Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
+async fn ask_account(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
     output::print("\nAccount of the Tapo app, which the devices require. Both values are case-sensitive.\n")?;
     loop {
         answers.account = match terminal.ask("  e-mail, or empty to enter it later", "").await? {
@@ -148,14 +148,21 @@ async fn find_devices(answers: &SetupAnswers, args: &DiscoverArgs) -> Result<Vec
     output::print(&format!("\nSearching for devices ({} s)\n", args.wait))?;
     let mut found = discover(&settings.discovery.targets, Duration::from_secs(args.wait)).await;
     found.sort_by_key(|device| device.ip);
+    let account = answers.account.clone().map(|(username, password)| Credentials {
+        username,
+        password: Secret::new(password),
+    });
     let tasks = Tasks::default();
     let looks: Vec<_> = found
         .into_iter()
         .map(|device| {
-            let looking = login_of(&device, answers).map(|config| {
-                let limit = settings.polling.request_timeout;
-                tasks.spawn("setup", async move { look(&config, limit).await })
-            });
+            let looking = account
+                .as_ref()
+                .and_then(|account| device.with_account(account))
+                .map(|config| {
+                    let limit = settings.polling.request_timeout;
+                    tasks.spawn("setup", async move { look(&config, limit).await })
+                });
             (device, looking)
         })
         .collect();
@@ -181,22 +188,6 @@ async fn find_devices(answers: &SetupAnswers, args: &DiscoverArgs) -> Result<Vec
         )?;
     }
     Ok(devices)
-}
-
-fn login_of(device: &Discovered, answers: &SetupAnswers) -> Option<DeviceConfig> {
-    let (username, password) = answers.account.clone().filter(|_| device.obstacle().is_none())?;
-    Some(DeviceConfig {
-        id: "setup".parse().ok()?,
-        address: device.address(),
-        mac: None,
-        name: None,
-        client: ClientChoice::default(),
-        credentials: Some(Credentials {
-            username,
-            password: Secret::new(password),
-        }),
-        outlets: Vec::new(),
-    })
 }
 
 /// Writes a new file that only its owner can read. In a directory of another group, such as that of the service, root makes

@@ -38,6 +38,7 @@ impl SettingsDiff {
             mqtt: running.mqtt.clone(),
             homeassistant: running.homeassistant.clone(),
             state_file: running.state_file.clone(),
+            account_file: running.account_file.clone(),
             earlier_state_file: running.earlier_state_file.clone(),
             log: Log {
                 format: running.log.format,

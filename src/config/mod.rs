@@ -17,6 +17,7 @@ mod device;
 mod diff;
 mod environment;
 mod group;
+mod kept_account;
 mod language;
 mod layers;
 mod limits;
@@ -48,6 +49,7 @@ pub use definition::schedule_definition;
 pub use device::{Device, NamedOutlet};
 pub use diff::SettingsDiff;
 pub use environment::ENVIRONMENT_PREFIX;
+pub use kept_account::AccountFile;
 pub use layers::{DEFAULTS, Sources};
 pub use loader::Loader;
 pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
@@ -102,6 +104,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
     pub state_file: Option<PathBuf>,
+    /// Where an account is kept that came by a request; `None` keeps none, as the demo does.
+    pub account_file: Option<AccountFile>,
     /// Read if that file does not exist: where an earlier version kept the state.
     pub earlier_state_file: Option<PathBuf>,
 }
@@ -109,8 +113,10 @@ pub struct Settings {
 /// The TP-Link account of the devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tapo {
-    /// `None` where nothing or a placeholder is set.
+    /// `None` where nothing or a placeholder is set, and none is kept.
     pub credentials: Option<Account>,
+    /// Whether it came by a request, because the settings have none.
+    pub is_kept: bool,
 }
 
 impl Settings {
@@ -320,7 +326,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         .ok()
         .map(|settings| &settings.discovery_prefix);
     let mqtt = root.section("mqtt", |table| mqtt::read(table, files, prefix));
-    let credentials = root.section("tapo", |table| credentials::credentials(table, files));
+    let configured = root.section("tapo", |table| credentials::credentials(table, files));
     let (devices, known_devices) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
     let reporting = root.section("report", report::report);
@@ -336,11 +342,22 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         bridge::state_file(table, files, sources, mqtt.as_ref().ok())
     });
     let (state_file, earlier_state_file) = state_file?;
+    let mqtt = mqtt?;
+    let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
+    let configured = configured?;
+    let is_kept = configured.is_none();
+    let credentials = match configured {
+        Some(account) => Some(account),
+        None => account_file.read().map_err(|expected| {
+            root.problem(
+                "tapo",
+                format!("the account of {}: {expected}", account_file.path().display()),
+            )
+        })?,
+    };
     Ok(Settings {
-        mqtt: mqtt?,
-        tapo: Tapo {
-            credentials: credentials?,
-        },
+        mqtt,
+        tapo: Tapo { credentials, is_kept },
         devices: devices?,
         homeassistant: homeassistant?,
         polling: polling?,
@@ -350,6 +367,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         log: log?,
         rules: rules?,
         state_file: Some(state_file),
+        account_file: Some(account_file),
         earlier_state_file,
     })
 }

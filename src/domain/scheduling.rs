@@ -189,6 +189,9 @@ pub enum RequestError {
     /// The settings have problems; all of them.
     #[error("{0}")]
     InvalidSettings(String),
+    /// No device accepted the account.
+    #[error("{0}")]
+    Account(String),
     /// The function is disabled.
     #[error("{0}")]
     Disabled(&'static str),
@@ -211,6 +214,7 @@ impl RequestError {
             Self::Invalid(_) => "invalid_value",
             Self::TooMany { .. } => "too_many",
             Self::InvalidSettings(_) => "invalid_settings",
+            Self::Account(_) => "account_refused",
             Self::Disabled(_) => "disabled",
             Self::Busy => "busy",
             Self::ShuttingDown => "shutting_down",

@@ -94,6 +94,18 @@ pub enum Decoded<T> {
 }
 
 impl<T> Decoded<T> {
+    /// The same, with an error that shows nothing of the payload: a secret may be anywhere in it.
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        match self {
+            Self::Refused { error, transaction } => Self::Refused {
+                error: error.without_values(),
+                transaction,
+            },
+            read => read,
+        }
+    }
+
     /// The same with another command.
     pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Decoded<U> {
         match self {

@@ -28,4 +28,5 @@ pub use options::link_options;
 #[cfg(feature = "demo")]
 pub(crate) use publisher::state::availability;
 pub use publisher::{bridge_info::BridgeInfo, state::states, status_cache::StatusCache};
+pub use reload::KeepAccount;
 pub use task::{Channels, Control, MqttParts, MqttTask};

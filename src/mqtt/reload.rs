@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +20,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    config::{Loader, Problems, Settings, SettingsDiff},
+    config::{Account, Loader, Problems, Settings, SettingsDiff},
     domain::{
         devices::DeviceMsg,
         request_reply::RequestReply,
@@ -34,6 +35,9 @@ use planner::{DeviceId, rules::Rules, sensor::SensorSpec};
 const REQUESTS_MAX: usize = 256;
 /// How long reading may take, with a disk that hangs.
 const BUDGET: Duration = Duration::from_secs(10);
+
+/// Tries an account with devices, and keeps it beside the settings.
+pub type KeepAccount = fn(Settings, Account) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Reads the settings again and sends them to the scheduler and the device owner.
 #[derive(Debug)]
@@ -51,6 +55,10 @@ pub(super) struct Reloader {
     trials: mpsc::Sender<RestartTrial>,
     tried: mpsc::Receiver<RestartTrial>,
     is_trying: bool,
+    keep_account: KeepAccount,
+    accounts: mpsc::Sender<AccountTrial>,
+    tried_accounts: mpsc::Receiver<AccountTrial>,
+    is_trying_account: bool,
     /// The requests that the reading in progress is for; `None` if there is none.
     reading: Option<Vec<RequestReply>>,
     /// The requests that the next reading is for.
@@ -77,6 +85,9 @@ pub(super) struct RestartTrial {
     reply: RequestReply,
 }
 
+/// Whether an account is kept, for a request.
+pub(super) type AccountTrial = (Result<(), String>, RequestReply);
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum ReloadStep {
@@ -86,6 +97,8 @@ pub(super) enum ReloadStep {
     Read(ReadSettings),
     /// A restart was tried.
     Tried(RestartTrial),
+    /// An account was tried.
+    AccountTried(AccountTrial),
 }
 
 /// What a reload changes in the event loop.
@@ -102,6 +115,7 @@ impl Reloader {
     /// `running` are the settings in force.
     pub(super) fn new(
         loader: Option<Loader>,
+        keep_account: KeepAccount,
         running: Settings,
         tasks: Tasks,
         devices: mpsc::Sender<DeviceMsg>,
@@ -110,6 +124,7 @@ impl Reloader {
         // One reading at a time, so there is always room.
         let (results, read) = mpsc::channel(1);
         let (trials, tried) = mpsc::channel(1);
+        let (accounts, tried_accounts) = mpsc::channel(1);
         Self {
             loader,
             running,
@@ -122,6 +137,10 @@ impl Reloader {
             trials,
             tried,
             is_trying: false,
+            keep_account,
+            accounts,
+            tried_accounts,
+            is_trying_account: false,
             reading: None,
             next: Vec::new(),
         }
@@ -143,6 +162,7 @@ impl Reloader {
             () = self.signal.notified() => ReloadStep::Signal,
             Some(read) = self.read.recv() => ReloadStep::Read(read),
             Some(tried) = self.tried.recv() => ReloadStep::Tried(tried),
+            Some(tried) = self.tried_accounts.recv() => ReloadStep::AccountTried(tried),
         }
     }
 
@@ -199,6 +219,33 @@ impl Reloader {
         trial
             .reply
             .send(result.and_then(|()| restart()).map(|()| Value::Null));
+    }
+
+    /// Tries an account that came by a request.
+    pub(super) fn on_account_request(&mut self, account: Account, reply: RequestReply) {
+        if self.running.tapo.credentials.is_some() && !self.running.tapo.is_kept {
+            let why = "the settings have an account in [tapo], which is used; change it there";
+            return reply.send(Err(RequestError::Disabled(why)));
+        }
+        if self.is_trying_account {
+            return reply.send(Err(RequestError::Busy));
+        }
+        self.is_trying_account = true;
+        let trial = (self.keep_account)(self.running.clone(), account);
+        let accounts = self.accounts.clone();
+        self.tasks.spawn("account", async move {
+            // Fails only after the event loop ended.
+            let _ended = accounts.send((trial.await, reply)).await;
+        });
+    }
+
+    /// An account that is kept is read with the settings.
+    pub(super) fn on_account_tried(&mut self, (result, reply): AccountTrial) {
+        self.is_trying_account = false;
+        match result {
+            Ok(()) => self.on_request(reply),
+            Err(why) => reply.send(Err(RequestError::Account(why))),
+        }
     }
 
     /// No reading is carried out any more. The dropped replies report that the bridge is shutting down.

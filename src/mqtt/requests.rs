@@ -3,7 +3,12 @@
 mod identify;
 mod schedule;
 
-use crate::{domain::scheduling::Request, homeassistant::EntityOwner, system::telemetry::Level};
+use crate::{
+    config::Account,
+    domain::scheduling::Request,
+    homeassistant::EntityOwner,
+    system::{Secret, telemetry::Level},
+};
 
 use super::decode::{Decoded, Fields, PayloadError, Shown, decode_request, transaction_of};
 pub(super) use identify::identify;
@@ -25,12 +30,15 @@ pub(super) enum BridgeRequest {
     LogLevel(Level),
     /// Announce again what was deleted in Home Assistant: one, or all.
     Rediscover(Option<EntityOwner>),
+    /// Use an account, and keep it.
+    Account(Account),
     /// A request to the scheduler.
     Scheduler(Request),
 }
 
 /// The requests that do not go to the scheduler.
-const REQUESTS: [&str; 7] = [
+const REQUESTS: [&str; 8] = [
+    "account",
     "restart",
     "reload",
     "rescan",
@@ -45,6 +53,7 @@ const REQUESTS: [&str; 7] = [
 pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
     let plain = |request| decode_request(payload, |_| Ok(request));
     match name {
+        "account" => decode_request(payload, read_account).without_values(),
         "restart" => plain(BridgeRequest::Restart),
         "reload" => plain(BridgeRequest::Reload),
         "rescan" => plain(BridgeRequest::Rescan),
@@ -71,6 +80,17 @@ pub(super) fn unknown() -> PayloadError {
     PayloadError::UnknownRequest {
         known: [&REQUESTS[..], &schedule::REQUESTS].concat().join(", "),
     }
+}
+
+fn read_account(fields: &mut Fields) -> Result<BridgeRequest, PayloadError> {
+    let mut text = |key, expected| {
+        let text = fields.take_text(key, expected)?.filter(|text| !text.is_empty());
+        text.ok_or(PayloadError::MissingKey { key, expected })
+    };
+    Ok(BridgeRequest::Account(Account {
+        username: text("username", "the e-mail of the Tapo account")?,
+        password: Secret::new(text("password", "the password of the Tapo account")?),
+    }))
 }
 
 fn read_level(fields: &mut Fields) -> Result<Level, PayloadError> {
@@ -100,6 +120,37 @@ fn read_owner(fields: &mut Fields) -> Result<Option<EntityOwner>, PayloadError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_error_shows_an_account() {
+        for payload in [
+            r#"{"username": "me@example.org", "password": "hunter2""#,
+            r#"{"username": "me@example.org", "password": 7777777}"#,
+            r#"{"username": "me@example.org", "pass": "hunter2"}"#,
+            r#"{"username": "me@example.org", "password": "x", "hunter2": 1}"#,
+            r#"{"username": "me@example.org", "password": "x", "transaction": ["hunter2"]}"#,
+            "hunter2",
+            "\"hunter2\"",
+        ] {
+            let Decoded::Refused { error, .. } = decode("account", payload.as_bytes()) else {
+                panic!("{payload}");
+            };
+            let text = error.to_string();
+            assert!(
+                !["hunter2", "7777777", "me@"]
+                    .iter()
+                    .any(|secret| text.contains(secret)),
+                "{text}"
+            );
+        }
+        let Decoded::Accepted { command, .. } = decode(
+            "account",
+            br#"{"username": "me@example.org", "password": "hunter2"}"#,
+        ) else {
+            panic!("an account");
+        };
+        assert!(!format!("{command:?}").contains("hunter2"));
+    }
 
     #[test]
     fn each_request_is_known_by_its_name() {

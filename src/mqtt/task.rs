@@ -24,7 +24,7 @@ use super::{
     log_limit::LogLimit,
     options::link_options,
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
-    reload::{self, ReadSettings, ReloadStep, Reloader},
+    reload::{self, KeepAccount, ReadSettings, ReloadStep, Reloader},
     repeats::Repetition,
     requests::{self, BridgeRequest, identify},
     response,
@@ -103,6 +103,8 @@ pub struct MqttParts {
     pub state_file: StateFileStatus,
     /// Reads the settings again; without it there is no reload.
     pub loader: Option<Loader>,
+    /// Keeps an account that came by a request.
+    pub keep_account: KeepAccount,
     /// The metrics of devices, for `bridge/health`.
     pub metrics: MetricsRegistry,
     /// The wall clock.
@@ -165,6 +167,7 @@ impl MqttTask {
             log_limit: LogLimit::new(Instant::now()),
             reloader: Reloader::new(
                 parts.loader,
+                parts.keep_account,
                 settings.clone(),
                 tasks.clone(),
                 channels.devices.clone(),
@@ -398,6 +401,10 @@ impl MqttTask {
                 let reply = self.commands.reply_to(context);
                 return self.reloader.on_restart_request(reply);
             }
+            BridgeRequest::Account(account) => {
+                let reply = self.commands.reply_to(context);
+                return self.reloader.on_account_request(account, reply);
+            }
             BridgeRequest::Rescan => {
                 let sent = self.devices.try_send(DeviceMsg::Rescan);
                 sent.map(|()| Value::Null).map_err(|_| RequestError::Busy)
@@ -560,6 +567,7 @@ impl MqttTask {
         match step {
             ReloadStep::Signal => self.reloader.on_signal(),
             ReloadStep::Read(read) => self.on_settings_read(read),
+            ReloadStep::AccountTried(trial) => self.reloader.on_account_tried(trial),
             ReloadStep::Tried(trial) => self.reloader.on_restart_tried(trial, || {
                 let sent = self.controls.try_send(Control::Restart);
                 sent.map_err(|_| RequestError::ShuttingDown)

@@ -85,6 +85,14 @@ impl DiskFile {
     }
 }
 
+/// Replaces a file in one step; only the user of the process can read it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    DiskFile::new(path.to_owned()).replace(content)
+}
+
 /// Creates a file that only its owner may read. What a crash has left at its name goes; a link there is not followed.
 fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {

@@ -24,6 +24,7 @@ use salvage::Salvaged;
 use section::Encode;
 use writer::Output;
 
+pub use disk_file::replace_file;
 pub use location::{StateFileError, StateLocation};
 pub use section::Section;
 pub use writer::{StateFileStatus, Writer};

@@ -158,6 +158,7 @@ impl LoopHarness {
             log_level: LogLevel::detached(Level::Info),
             deleted: DeletedEntities::default(),
             state_file: StateFileStatus::default(),
+            keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,
             metrics: MetricsRegistry::default(),
             clock,

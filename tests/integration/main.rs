@@ -5,6 +5,7 @@
 // Nothing outside can reach or read this.
 #![allow(missing_docs, unreachable_pub)]
 
+mod account;
 mod bridge;
 mod broker_limits;
 mod catalogue;

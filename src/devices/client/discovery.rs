@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::readings::line;
-use crate::domain::mac::mac;
+use crate::domain::{
+    devices::{ClientChoice, Credentials, DeviceConfig},
+    mac::mac,
+};
 
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
 pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);
@@ -88,6 +91,22 @@ impl Discovered {
         } else {
             None
         }
+    }
+
+    /// To log in to it with an account, under an id that means nothing. `None` if the bridge cannot use it.
+    pub fn with_account(&self, credentials: &Credentials) -> Option<DeviceConfig> {
+        if self.obstacle().is_some() {
+            return None;
+        }
+        Some(DeviceConfig {
+            id: "found".parse().ok()?,
+            address: self.address(),
+            mac: None,
+            name: None,
+            client: ClientChoice::default(),
+            credentials: Some(credentials.clone()),
+            outlets: Vec::new(),
+        })
     }
 
     pub(in crate::devices) fn of(ip: IpAddr, message: &Value) -> Self {

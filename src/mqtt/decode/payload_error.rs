@@ -111,6 +111,30 @@ pub enum PayloadError {
 }
 
 impl PayloadError {
+    /// The same, without what came.
+    #[must_use]
+    pub fn without_values(mut self) -> Self {
+        match &mut self {
+            Self::InvalidJson { shown, reason } => {
+                *shown = Shown::hidden();
+                "not valid JSON".clone_into(reason);
+            }
+            Self::NotUtf8 { shown }
+            | Self::InvalidPayload { shown, .. }
+            | Self::UnknownKey { shown, .. }
+            | Self::DuplicateKey { shown }
+            | Self::InvalidValue { shown, .. }
+            | Self::OutOfRange { shown, .. }
+            | Self::UnknownAttribute { shown, .. } => *shown = Shown::hidden(),
+            Self::TooLarge { .. }
+            | Self::MissingKey { .. }
+            | Self::ConflictingKeys { .. }
+            | Self::Unsupported { .. }
+            | Self::UnknownRequest { .. } => {}
+        }
+        self
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -136,6 +160,11 @@ impl PayloadError {
 pub struct Shown(String);
 
 impl Shown {
+    /// What may be a secret.
+    fn hidden() -> Self {
+        Self("***".to_owned())
+    }
+
     /// A text.
     pub fn text(text: &str) -> Self {
         // Quotes stay: where the message is put into JSON, they are escaped there.
