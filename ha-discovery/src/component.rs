@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::{Button, Number, Select, Switch, Text},
     entity::{Name, State},
-    show::{BinarySensor, Event, Sensor},
+    show::{BinarySensor, Event, Sensor, Update},
 };
 
 /// The platforms of Home Assistant that are used.
@@ -30,6 +30,8 @@ pub enum Platform {
     Switch,
     /// A text that can be set.
     Text,
+    /// The versions of something.
+    Update,
 }
 
 impl fmt::Display for Platform {
@@ -43,6 +45,7 @@ impl fmt::Display for Platform {
             Self::Sensor => "sensor",
             Self::Switch => "switch",
             Self::Text => "text",
+            Self::Update => "update",
         })
     }
 }
@@ -60,6 +63,7 @@ pub enum Component {
     Sensor(Sensor),
     Switch(Switch),
     Text(Text),
+    Update(Update),
 }
 
 impl Component {
@@ -74,6 +78,7 @@ impl Component {
             Self::Sensor(_) => Platform::Sensor,
             Self::Switch(_) => Platform::Switch,
             Self::Text(_) => Platform::Text,
+            Self::Update(_) => Platform::Update,
         }
     }
 
@@ -88,6 +93,7 @@ impl Component {
             Self::Sensor(it) => Some(&it.state),
             Self::Switch(it) => Some(&it.state),
             Self::Text(it) => Some(&it.state),
+            Self::Update(it) => Some(&it.state),
         }
     }
 
@@ -101,6 +107,7 @@ impl Component {
             Self::Sensor(it) => &it.entity.name,
             Self::Switch(it) => &it.entity.name,
             Self::Text(it) => &it.entity.name,
+            Self::Update(it) => &it.entity.name,
         }
     }
 }

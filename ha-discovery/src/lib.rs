@@ -40,7 +40,7 @@ pub use entity::{Command, EntityName, OnOff, Options, State};
 pub use identity::{IdentityError, Key, Link, NodeId};
 pub use payload::{Child, DevicePayload, Layout, StateKey};
 pub use published::Published;
-pub use show::{BinarySensor, Event, EventTemplate, Sensor};
+pub use show::{BinarySensor, Event, EventTemplate, Sensor, Update};
 pub use template::{CommandTemplate, Template};
 
 /// The level below the prefix of the birth and last will messages of Home Assistant: `homeassistant/status`.

@@ -12,6 +12,7 @@ use crate::{
 entity_options!(BinarySensor, ReadOnlyCategory);
 entity_options!(Event, ReadOnlyCategory);
 entity_options!(Sensor, ReadOnlyCategory);
+entity_options!(Update, ReadOnlyCategory);
 
 /// Shows on or off.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -128,6 +129,28 @@ impl Sensor {
             unit_of_measurement: None,
             suggested_display_precision: None,
             options: None,
+            state,
+        }
+    }
+}
+
+/// The installed and the newest version of something. It does not install.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Update {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<ReadOnlyCategory>,
+    device_class: &'static str,
+    #[serde(flatten)]
+    pub(crate) state: State,
+}
+
+impl Update {
+    /// The firmware of a device. Its state is a JSON object with `installed_version`, `latest_version` and, where there is
+    /// one, `release_summary`.
+    pub fn firmware(state: State) -> Self {
+        Self {
+            entity: Entity::new(Name::OfClass { label: "Firmware" }),
+            device_class: "firmware",
             state,
         }
     }

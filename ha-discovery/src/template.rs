@@ -54,6 +54,15 @@ impl Template {
         }
     }
 
+    /// The JSON object under a key; messages in which it is null are ignored. A null in it is refused by update entities.
+    pub fn json_object(key: &str) -> Self {
+        let object = read(&[key]);
+        Self {
+            text: format!("{{{{ ({object} | tojson) if {object} else \"\" }}}}"),
+            pointers: vec![pointer(&[key])],
+        }
+    }
+
     /// A number of seconds, shown in minutes.
     pub fn minutes(key: &str) -> Self {
         Self {
@@ -62,7 +71,7 @@ impl Template {
         }
     }
 
-    /// A JSON object of `(name, key)`: what event and update entities want. Keys whose value is null are
+    /// A JSON object of `(name, key)`: what event entities want. Keys whose value is null are
     /// left out of it, because Home Assistant refuses null there.
     pub fn object<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut parts = Vec::new();

@@ -213,6 +213,7 @@ fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
         mac: None,
         name: None,
         client: ClientChoice::default(),
+        device_settings: false,
         credentials: None,
         outlets: Vec::new(),
     })

@@ -28,6 +28,8 @@ pub struct Device {
     pub name: Option<String>,
     /// What it is reached with.
     pub client: ClientChoice,
+    /// Whether the settings that it keeps itself are managed.
+    pub device_settings: bool,
     /// An account of its own; `None` takes the one of `[tapo]`.
     pub credentials: Option<Account>,
     /// Outlets of a strip that are named here. Those that are not have their position as the key.
@@ -102,6 +104,13 @@ fn read(
         ("own", ClientChoice::Own),
     ];
     let client = table.optional("client", parse::word(&clients));
+    let device_settings = match (table.optional("device_settings", parse::boolean), &client) {
+        (Ok(Some(true)), Ok(Some(ClientChoice::Tapo))) => Err(table.invalid(
+            "device_settings",
+            "the client \"tapo\" does not know these settings; use \"auto\" or \"own\"".to_owned(),
+        )),
+        (device_settings, _) => device_settings,
+    };
     let credentials = credentials(table, files);
     let mut outlets = Vec::new();
     let read = table.list("outlet", |table| read_outlet(table, &mut outlets));
@@ -112,6 +121,7 @@ fn read(
         mac: mac?,
         name: name?,
         client: client?.unwrap_or_default(),
+        device_settings: device_settings?.unwrap_or_default(),
         credentials: credentials?,
         outlets,
     })

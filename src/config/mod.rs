@@ -197,6 +197,7 @@ impl Settings {
             mac: device.mac.clone(),
             name: device.name.clone(),
             client: device.client,
+            device_settings: device.device_settings,
             credentials: self.credentials_of(device).map(|account| Credentials {
                 username: account.username.clone(),
                 password: account.password.clone(),

@@ -253,6 +253,8 @@ impl Context {
             identity: self.state.identity.clone(),
             is_complete: self.state.is_complete,
             rssi: self.state.rssi,
+            led: self.state.led,
+            latest_firmware: self.state.latest_firmware.clone(),
             outlets: self
                 .state
                 .outlets

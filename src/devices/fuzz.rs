@@ -46,6 +46,7 @@ fn config() -> DeviceConfig {
         mac: None,
         name: None,
         client: ClientChoice::default(),
+        device_settings: false,
         credentials: None,
         outlets: Vec::new(),
     }

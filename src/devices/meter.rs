@@ -38,7 +38,7 @@ use planner::{
 };
 
 /// A clock of a device that differs by no more than this is in step: half of the delay of its OFF rules.
-const IN_STEP: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const IN_STEP: SignedDuration = SignedDuration::from_secs(30);
 /// After a relay changed, until the meter shows it.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Between the first readings of the outlets of a strip.
@@ -97,7 +97,7 @@ impl Meters {
         if self.totals.measures_voltage(&context.config.id) {
             context.state.add_feature(Feature::Voltage);
         }
-        if !context.state.meters_energy() {
+        if !context.state.meters_energy() && context.state.rules.clock == DeviceClock::Unread {
             context.state.rules.clock = DeviceClock::Unreported;
         }
     }

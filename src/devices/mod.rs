@@ -16,6 +16,7 @@ mod lifecycle;
 mod mailbox;
 mod meter;
 mod off_rules;
+mod own_settings;
 mod owner;
 mod reboot;
 mod removal;

@@ -223,6 +223,8 @@ mod tests {
             identity: None,
             is_complete: false,
             rssi: None,
+            led: None,
+            latest_firmware: None,
             outlets: Vec::new(),
         }
     }

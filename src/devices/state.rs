@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::client::readings::{DeviceReading, OutletReading};
 use crate::domain::command_error::CommandError;
+use crate::domain::device_settings::{LatestFirmware, OutletSettings};
 use crate::domain::devices::DeviceConfig;
 use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
 use planner::{DeviceId, Now, OutletKey, OutletPath, Power, Steady};
@@ -55,6 +56,10 @@ pub(super) struct DeviceState {
     pub(super) rules: DeviceRules,
     /// The IANA name of the zone of the device's clock.
     pub(super) zone: Option<String>,
+    /// Whether the LED of the device lights.
+    pub(super) led: Option<bool>,
+    /// The newest firmware that the device knows.
+    pub(super) latest_firmware: Option<Arc<LatestFirmware>>,
 }
 
 /// A change of a relay that a reading shows.
@@ -394,6 +399,10 @@ impl DeviceState {
             ),
             energy: old.map(|old| old.outlet.energy).unwrap_or_default(),
             features: features(reading, old.map(|old| &old.outlet.features)),
+            settings: OutletSettings {
+                power_on_behavior: reading.power_on,
+                ..old.map(|old| old.outlet.settings).unwrap_or_default()
+            },
             countdown: match kind {
                 Kind::Plug => self.countdown,
                 Kind::Strip => Countdown::Unsupported,
@@ -547,6 +556,7 @@ mod tests {
             mac: None,
             name: None,
             client: ClientChoice::default(),
+            device_settings: false,
             credentials: None,
             outlets: vec![OutletConfig {
                 position: 2,

@@ -22,6 +22,7 @@ use super::{
     mailbox::{Reached, Stopped},
     meter::Meters,
     off_rules::OffRules,
+    own_settings::OwnSettings,
     reboot,
     removal::Removal,
     state::DeviceState,
@@ -62,6 +63,7 @@ pub(super) struct Worker {
     countdown: OwnCountdown,
     off_rules: OffRules,
     meters: Meters,
+    settings: OwnSettings,
     /// Another device answers at the address: a search goes before each connect.
     displaced: bool,
     /// Cancelled when a worker with a new id takes the device over.
@@ -111,6 +113,7 @@ impl Worker {
             countdown: OwnCountdown::new(countdowns),
             off_rules: OffRules::new(now),
             meters: Meters::new(totals, now),
+            settings: OwnSettings::new(now),
             displaced: false,
             handed_over,
         }
@@ -203,6 +206,7 @@ impl Worker {
         let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
         context.state.add_listed_features(kind, &components);
         self.meters.on_connected(context);
+        self.settings.on_connected(&components);
         self.countdown.on_connected(context);
         let soon = Instant::now() + context.polling.poll;
         self.off_rules.on_connected(kind, &components, soon);
@@ -315,7 +319,7 @@ impl Worker {
     /// Reports, once, that everything was read that shows which values the device has.
     async fn complete(&mut self) {
         let context = &mut self.context;
-        if !context.state.is_complete && self.meters.are_known(context) {
+        if !context.state.is_complete && self.meters.are_known(context) && self.settings.are_known(context) {
             context.state.is_complete = true;
             context.send_report().await;
         }
@@ -330,6 +334,7 @@ impl Worker {
     ) -> Result<(), ExchangeError> {
         let context = &mut self.context;
         let meter_due = self.meters.due(context);
+        let settings_due = self.settings.due(context);
         if now >= schedule.hold
             && let Some(command) = context.mailbox.queue.pop()
         {
@@ -356,13 +361,18 @@ impl Worker {
             }
         } else if meter_due.is_some_and(|due| now >= due) {
             self.meters.read(context).await
+        } else if settings_due.is_some_and(|due| now >= due) {
+            self.settings.read(context).await
         } else {
             let idle_until = if context.mailbox.queue.is_empty() {
                 let countdown = [
                     self.countdown.read_at(context, now),
                     self.countdown.change_at(context, now),
                 ];
-                let others = meter_due.into_iter().chain(countdown.into_iter().flatten());
+                let others = meter_due
+                    .into_iter()
+                    .chain(settings_due)
+                    .chain(countdown.into_iter().flatten());
                 others.fold(schedule.poll.min(schedule.slow_poll), Instant::min)
             } else {
                 schedule.hold.min(schedule.poll)
@@ -384,6 +394,7 @@ impl Worker {
             DeviceAction::CancelCountdown => self.countdown.cancel(context, command).await,
             DeviceAction::Read => self.read(command).await,
             DeviceAction::Reboot => reboot::carry_out(context, command).await,
+            DeviceAction::ChangeSetting(change) => self.settings.carry_out(context, command, change).await,
         }
     }
 
@@ -491,6 +502,7 @@ impl Worker {
             context.state = DeviceState::default();
             context.attribution = Attribution::default();
             self.off_rules = OffRules::new(Instant::now());
+            self.settings = OwnSettings::new(Instant::now());
             self.displaced = false;
         }
         info!(device = %config.id, "settings of the device changed");

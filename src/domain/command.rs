@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use planner::{GroupId, OutletPath, overrides::Lifetime};
 use tokio::time::Instant;
 
-use super::{device_command::Switch, reply::Reply};
+use super::{device_command::Switch, device_settings::SettingChange, reply::Reply};
 
 /// A command to a device, an outlet or a group.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub enum Action {
     Read,
     /// Restart the computer of the device. Only for a whole device.
     Reboot,
+    /// Change a setting that the device keeps.
+    ChangeSetting(SettingChange),
 }
 
 impl Target {
@@ -95,6 +97,7 @@ impl fmt::Display for Action {
             Self::Auto => f.write_str("AUTO"),
             Self::Read => f.write_str("read"),
             Self::Reboot => f.write_str("reboot"),
+            Self::ChangeSetting(change) => write!(f, "{change}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use planner::{OutletPath, Power, Steady};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::reply::Reply;
+use super::{device_settings::SettingChange, reply::Reply};
 
 /// The wanted state of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum DeviceAction {
     Read,
     /// Restart the device. Its relays keep their state on most models.
     Reboot,
+    /// Change a setting that the device keeps, read it back.
+    ChangeSetting(SettingChange),
 }
 
 impl DeviceAction {

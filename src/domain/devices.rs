@@ -51,6 +51,8 @@ pub struct DeviceConfig {
     pub name: Option<String>,
     /// What it is reached with.
     pub client: ClientChoice,
+    /// Whether the settings that the device keeps itself are read and can be changed, which only our own client does.
+    pub device_settings: bool,
     /// The account the device is registered to; `None` in setup mode: no requests are sent.
     pub credentials: Option<Credentials>,
     /// Names for outlets of a strip; others go by their position.

@@ -4,6 +4,7 @@ pub mod command;
 pub mod command_error;
 pub mod device_command;
 pub mod device_metrics;
+pub mod device_settings;
 pub mod devices;
 pub mod mac;
 pub mod off_rules;

@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{command_error::ErrorCode, devices::DeviceTarget, off_rules::OffRulesStatus};
+use crate::domain::{
+    command_error::ErrorCode,
+    device_settings::{LatestFirmware, OutletSettings},
+    devices::DeviceTarget,
+    off_rules::OffRulesStatus,
+};
 use planner::{
     DeviceId, GroupId, OutletKey, Power, Steady,
     units::{MilliAmps, MilliVolts, MilliWattHours, MilliWatts, NetMilliWatts},
@@ -35,6 +40,10 @@ pub struct DeviceReport {
     pub is_complete: bool,
     /// Wi-Fi signal in dBm.
     pub rssi: Option<i64>,
+    /// Whether its LED lights.
+    pub led: Option<bool>,
+    /// The newest firmware that it knows.
+    pub latest_firmware: Option<Arc<LatestFirmware>>,
     /// The outlets: exactly one with no key on a plug, in position order on a strip.
     pub outlets: Vec<Outlet>,
 }
@@ -163,6 +172,8 @@ pub struct Outlet {
     pub condition: Condition,
     /// The values of its meter.
     pub energy: Energy,
+    /// The settings that the device keeps for it.
+    pub settings: OutletSettings,
     /// What it reported at least once. No feature is removed while the bridge runs.
     pub features: BTreeSet<Feature>,
     /// The device's own countdown.
@@ -364,6 +375,12 @@ pub enum Feature {
     Countdown,
     /// [`DeviceRules::list`].
     Rules,
+    /// [`OutletSettings::auto_off`].
+    AutoOffSetting,
+    /// [`OutletSettings::power_protection`].
+    PowerProtection,
+    /// [`OutletSettings::power_on_behavior`], where it can be set.
+    PowerOnBehavior,
 }
 
 /// What changed a relay.

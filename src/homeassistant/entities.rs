@@ -5,6 +5,7 @@
 //! Assistant logs each change. Names are those of its own tplink integration.
 
 mod outlet;
+mod settings;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +127,11 @@ impl EntityBuilder {
         payload.layout = self.layout;
         let own = OutletPath::device(report.id.clone());
         payload.components.extend(self.device_components(&own));
+        let state = self.topics.state(&own);
+        let set = |attribute: &str| self.set_attribute(&own, attribute);
+        payload
+            .components
+            .extend(settings::of_device(report, &state, set));
         match identity.kind {
             Kind::Plug => {
                 let outlets = report.outlets.iter();
@@ -207,11 +213,7 @@ impl EntityBuilder {
         let rssi = Sensor::of_class(SensorClass::SignalStrength, State::json_key(topic, "rssi"))
             .diagnostic()
             .off_by_default();
-        let reboot = self.topics.topic_of(&ParsedTopic::Outlet {
-            path: path.clone(),
-            verb: Verb::SetAttribute(REBOOT.to_owned()),
-        });
-        let reboot = Button::of_class(ButtonClass::Restart, reboot)
+        let reboot = Button::of_class(ButtonClass::Restart, self.set_attribute(path, REBOOT))
             .setting()
             .off_by_default();
         BTreeMap::from([
@@ -246,6 +248,8 @@ impl EntityBuilder {
         if identity.meters_energy {
             components.extend(outlet::energy(&outlet.features, state));
         }
+        let set = |attribute: &str| self.set_attribute(path, attribute);
+        components.extend(settings::of_outlet(outlet, &self.topics.state(path), set));
         components
     }
 
@@ -308,6 +312,13 @@ impl EntityBuilder {
         self.topics.topic_of(&ParsedTopic::Outlet {
             path: path.clone(),
             verb: Verb::Set,
+        })
+    }
+
+    fn set_attribute(&self, path: &OutletPath, attribute: &str) -> String {
+        self.topics.topic_of(&ParsedTopic::Outlet {
+            path: path.clone(),
+            verb: Verb::SetAttribute(attribute.to_owned()),
         })
     }
 
@@ -496,10 +507,6 @@ impl EntityBuilder {
     fn timers(&self, path: &OutletPath, features: &BTreeSet<Feature>) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
         let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);
-        let set = self.topics.topic_of(&ParsedTopic::Outlet {
-            path: path.clone(),
-            verb: Verb::SetAttribute(COUNTDOWN.to_owned()),
-        });
         let mut components = BTreeMap::from([(
             Key::literal("timer_until"),
             time("Timer ends", "timer_until")
@@ -509,6 +516,7 @@ impl EntityBuilder {
         )]);
         if let Some(range) = NumberRange::new(0.0, LONGEST_COUNTDOWN, 1.0) {
             let shown = State::new(self.topics.state(path), Template::minutes("countdown"));
+            let set = self.set_attribute(path, COUNTDOWN);
             let set = Command::wrapped(set, CommandTemplate::seconds_of_minutes());
             let countdown = Number::new("Countdown", range, shown, set)
                 .class(NumberClass::Duration(TimeUnit::Minutes))

@@ -3,6 +3,7 @@
 mod attribute;
 mod fields;
 mod payload_error;
+mod setting;
 mod value;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::domain::{
     topics::{COUNTDOWN, REBOOT, Verb},
 };
 use attribute::{Attribute, on_or_off};
+use setting::Setting;
 use value::{DurationKey, take_until};
 
 /// Largest payload that is looked at, in bytes.
@@ -168,7 +170,10 @@ pub fn decode(
         Verb::Set => read_set(body, Attribute::State, context),
         Verb::SetAttribute(name) if name == REBOOT => read_reboot(target, body),
         Verb::SetAttribute(name) if name == COUNTDOWN => read_countdown(body),
-        Verb::SetAttribute(name) => read_set(body, Attribute::find(name)?, context),
+        Verb::SetAttribute(name) => match Attribute::find(name) {
+            Ok(attribute) => read_set(body, attribute, context),
+            Err(unknown) => Setting::find(name).ok_or(unknown)?.read(target, body),
+        },
     })
 }
 

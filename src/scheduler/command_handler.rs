@@ -68,6 +68,9 @@ impl<'a> CommandHandler<'a> {
         let action = match command.action {
             Action::Read => return self.forward_to_all(command, DeviceAction::Read),
             Action::Reboot => return self.forward_to_all(command, DeviceAction::Reboot),
+            Action::ChangeSetting(change) => {
+                return self.forward_to_all(command, DeviceAction::ChangeSetting(change));
+            }
             action => action,
         };
         let (paths, group) = match self.scope(&command) {
@@ -94,7 +97,7 @@ impl<'a> CommandHandler<'a> {
             Action::CountDown(length) => self.count_down(paths, group, length, task),
             Action::CancelCountdown => self.cancel_countdown(paths, group, task),
             Action::Switch(_) | Action::OnFor(_) | Action::OffFor(_) => self.switch(paths, group, task),
-            Action::Read | Action::Reboot => {}
+            Action::Read | Action::Reboot | Action::ChangeSetting(_) => {}
         }
     }
 
@@ -256,9 +259,12 @@ impl<'a> CommandHandler<'a> {
                 };
                 paths.iter().filter_map(coming).max().map(Power::toggled)
             }
-            Action::Auto | Action::CountDown(_) | Action::CancelCountdown | Action::Read | Action::Reboot => {
-                None
-            }
+            Action::Auto
+            | Action::CountDown(_)
+            | Action::CancelCountdown
+            | Action::Read
+            | Action::Reboot
+            | Action::ChangeSetting(_) => None,
         }
     }
 

@@ -366,6 +366,8 @@ mod tests {
             })),
             is_complete: true,
             rssi: None,
+            led: None,
+            latest_firmware: None,
             outlets: Vec::new(),
         }
     }
@@ -428,6 +430,7 @@ mod tests {
                 energy: Energy::default(),
                 features: BTreeSet::new(),
                 countdown: Countdown::Unknown,
+                settings: crate::domain::device_settings::OutletSettings::default(),
                 rules: DeviceRules::default(),
             };
             report.outlets = positions.iter().map(outlet).collect();

@@ -29,10 +29,12 @@ child_devices = {child_devices}
 id = "heater"
 name = "Heater"
 address = "{plug}"
+device_settings = true
 [[device]]
 id = "mats"
 name = "Heated mats"
 address = "{strip}"
+device_settings = true
 [[device.outlet]]
 position = 1
 id = "left"

@@ -53,6 +53,7 @@ pub struct Setup {
     client_id: Option<&'static str>,
     /// What devices are reached with.
     client: Option<&'static str>,
+    device_settings: bool,
 }
 
 /// How often devices are asked by the default settings; lost ones are not searched.
@@ -77,6 +78,7 @@ pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
         mac: None,
         name: None,
         client: ClientChoice::default(),
+        device_settings: false,
         credentials: Some(Credentials {
             username: DEFAULT_USERNAME.to_owned(),
             password: Secret::new(DEFAULT_PASSWORD),
@@ -100,6 +102,15 @@ impl Setup {
             base_topic: DEFAULT_BASE,
             client_id: None,
             client: None,
+            device_settings: false,
+        }
+    }
+
+    /// The settings that devices keep themselves are managed.
+    pub fn device_settings(self) -> Self {
+        Self {
+            device_settings: true,
+            ..self
         }
     }
 
@@ -207,7 +218,7 @@ impl Setup {
         }
         sections.extend(self.sections.iter().cloned());
         let client = self.client.map(|client| format!("client = \"{client}\"\n"));
-        let client = client.unwrap_or_default();
+        let client = client.unwrap_or_default() + &format!("device_settings = {}\n", self.device_settings);
         let devices = self.devices.iter();
         sections.extend(devices.map(|(id, address)| device(id, *address) + &client));
         sections.push(self.rules.clone());

@@ -16,6 +16,10 @@ bridge with simulated devices, whose fields come from public dumps. Other models
 for the values that they report: the bridge does not depend on model names. Plugs and strips with old firmware (AES login)
 are served by a client of the bridge, see `client` in the [settings](settings.md); old Kasa devices (IOT protocol) are not.
 
+LED, Auto off enabled, Auto off delay, Power protection, Power protection threshold and Power-on behavior are settings that
+the device keeps itself. They are there with [`device_settings`](settings.md), which has the client of the bridge serve the
+device. Firmware is there whenever that client does; the bridge installs nothing, the Tapo app does.
+
 The bridge publishes discovery for a device when it has read all of its values once; before that, a new device has only
 Status, Error and Command failed, which need no device. An entity is left out if its value was never reported; meters,
 countdowns and schedules on the plug, if the component list does not name them. The state JSON of every device has all keys; values that the device does not report are null.
@@ -99,6 +103,13 @@ impl Answers {
             "status" | "error" => "the bridge".to_owned(),
             "command_failed" => "a command that failed".to_owned(),
             "reboot" => "sends device_reboot".to_owned(),
+            "led" => "get_led_info; sets it".to_owned(),
+            "update" => "`fw_ver` and `release_note` of get_latest_fw".to_owned(),
+            "auto_off_enabled" => "`enable` of get_auto_off_config; sets it".to_owned(),
+            "auto_off_delay" => "`delay_min` of get_auto_off_config; sets it".to_owned(),
+            "power_protection" => "get_protection_power; sets it".to_owned(),
+            "power_protection_threshold" => "`protection_power` of get_protection_power; sets it".to_owned(),
+            "power_on_behavior" => self.field(&["default_states"]) + "; sets it",
             other => panic!("{other} has no source in this table"),
         }
     }
@@ -186,7 +197,7 @@ async fn the_tables_of_devices_are_up_to_date() {
         setup = setup.device(&id, device.address());
         devices.insert(id, device);
     }
-    let bridge = setup.start().await;
+    let bridge = setup.device_settings().start().await;
     let mut text = INTRODUCTION.to_owned();
     for (id, device) in &devices {
         bridge.available(id).await;

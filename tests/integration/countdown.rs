@@ -45,12 +45,14 @@ fn refuse(device: &DeviceHandle, method: &str, code: i64) {
 fn requests(device: &DeviceHandle) -> [u64; 4] {
     let counters = device.counters();
     let of = |method| counters.requests_of(method);
-    // The meter and the schedule rules are read when it is their turn.
+    // The meter, the schedule rules, the firmware and the clock are read when it is their turn.
     let others = [
         "get_energy_usage",
         "get_emeter_data",
         "get_current_power",
         "get_schedule_rules",
+        "get_latest_fw",
+        "get_device_time",
     ];
     let others: u64 = others.into_iter().map(of).sum();
     [

@@ -310,6 +310,8 @@ fn lamp() -> DeviceReport {
         })),
         is_complete: true,
         rssi: None,
+        led: None,
+        latest_firmware: None,
         outlets: vec![Outlet {
             key: None,
             position: 1,
@@ -323,6 +325,7 @@ fn lamp() -> DeviceReport {
             energy: Energy::default(),
             features: BTreeSet::new(),
             countdown: Countdown::Unknown,
+            settings: tapo2mqtt::domain::device_settings::OutletSettings::default(),
             rules: DeviceRules::default(),
         }],
     }

@@ -24,12 +24,14 @@ pub(in crate::devices) struct Needs {
     pub(in crate::devices) arms: bool,
     /// Its meter sends values that the crate cannot read.
     pub(in crate::devices) reads_odd_meter: bool,
+    /// The settings that it keeps itself are managed, which the crate does not know.
+    pub(in crate::devices) manages_settings: bool,
 }
 
 impl Needs {
     /// Whether only our client does all of it.
     fn need_own(self) -> bool {
-        self.kind == Kind::Strip || self.arms || self.reads_odd_meter
+        self.kind == Kind::Strip || self.arms || self.reads_odd_meter || self.manages_settings
     }
 
     /// Before the first login. Only the outlets of a strip have names in the settings.
@@ -43,6 +45,7 @@ impl Needs {
             kind,
             arms: false,
             reads_odd_meter: false,
+            manages_settings: config.device_settings,
         }
     }
 }
@@ -103,6 +106,7 @@ mod tests {
             kind: Kind::Plug,
             arms: false,
             reads_odd_meter: false,
+            manages_settings: false,
         };
         let plug = Known {
             setting: ClientChoice::Auto,
@@ -120,6 +124,10 @@ mod tests {
             reads_odd_meter: true,
             ..needs
         });
+        let managed = with(Needs {
+            manages_settings: true,
+            ..needs
+        });
         let old = Known { is_old: true, ..plug };
         let failed = |known| Known {
             own_failed: true,
@@ -131,6 +139,7 @@ mod tests {
             (limited, ServingClient::Own),
             (old, ServingClient::Own),
             (metered, ServingClient::Own),
+            (managed, ServingClient::Own),
             (failed(metered), ServingClient::Crate),
             (failed(strip), ServingClient::Crate),
             (failed(limited), ServingClient::Crate),

@@ -129,6 +129,7 @@ impl Connection {
             self.identity = self.identities.of(&settings.config);
             self.own = OwnClient::default();
         }
+        self.needs.manages_settings = settings.config.device_settings;
         self.settings = settings;
     }
 
@@ -212,6 +213,12 @@ impl Connection {
     /// Whether there is a session.
     pub(in crate::devices) fn is_open(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// Whether our own client has the session.
+    pub(in crate::devices) fn is_own(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.client() == ServingClient::Own)
     }
 
     /// Drops the session.

@@ -104,6 +104,7 @@ impl Discovered {
             mac: None,
             name: None,
             client: ClientChoice::default(),
+            device_settings: false,
             credentials: Some(credentials.clone()),
             outlets: Vec::new(),
         })

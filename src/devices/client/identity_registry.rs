@@ -118,6 +118,7 @@ mod tests {
             mac: None,
             name: None,
             client: ClientChoice::default(),
+            device_settings: false,
             credentials: None,
             outlets: Vec::new(),
         }

@@ -18,3 +18,4 @@ mod own_client;
 pub(super) mod readings;
 mod rule_on_wire;
 pub(super) mod session;
+pub(super) mod settings_on_wire;

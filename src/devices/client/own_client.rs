@@ -10,9 +10,10 @@ use super::{
     choice::{Known, Needs, OwnFailed, ServingClient},
     discovery::{Discovered, LISTEN, OLD_KASA, discover},
     fault::Fault,
-    readings::TEXT_MAX,
+    readings::{TEXT_MAX, component_ids},
     rule_on_wire::{rule_of, weekly, with_id},
     session::{DeviceRequest, MeterRequest},
+    settings_on_wire::{SettingRequest, changed},
 };
 use crate::domain::devices::{ClientChoice, Credentials};
 use planner::Power;
@@ -132,10 +133,10 @@ impl OwnClient {
         let mut state = self.0.lock().await;
         let client = state.client()?;
         let list = Box::pin(client.call("component_nego", Value::Null)).await?;
-        let list = list.get("component_list").and_then(Value::as_array);
-        let list = list.ok_or_else(|| Fault::Unreadable("it has no list of components".to_owned()))?;
-        let ids = list.iter().filter_map(|component| component.get("id")?.as_str());
-        Ok(ids.filter(|id| id.len() <= TEXT_MAX).map(str::to_owned).collect())
+        if !list.get("component_list").is_some_and(Value::is_array) {
+            return Err(Fault::Unreadable("it has no list of components".to_owned()));
+        }
+        Ok(component_ids(&list))
     }
 
     /// Sends one request and returns its result; `Null` where a request has none.
@@ -209,10 +210,7 @@ impl KeptClient {
 async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, Error> {
     match request {
         DeviceRequest::Info => client.call("get_device_info", Value::Null).await,
-        DeviceRequest::Children => {
-            let start = json!({ "start_index": 0 });
-            client.call("get_child_device_list", start).await
-        }
+        DeviceRequest::Children => client.call("get_child_device_list", first_page()).await,
         DeviceRequest::Child(id) => client.call_child(id, "get_device_info", Value::Null).await,
         DeviceRequest::Switch(child, power) => {
             let relay = json!({ "device_on": power == Power::On });
@@ -231,6 +229,16 @@ async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, 
             let reboot = client.call("device_reboot", json!({ "delay": 1 })).await;
             reboot.map(|_| Value::Null)
         }
+        DeviceRequest::ChildComponents => client.call("get_child_device_component_list", first_page()).await,
+        DeviceRequest::GetSetting(request, child) => call(client, child, request.method(), Value::Null).await,
+        DeviceRequest::SetSetting(change, child) => {
+            let current = call(client, child, SettingRequest::of(change).method(), Value::Null).await?;
+            let changed = changed(change, &current);
+            let (method, params) = changed.ok_or(Error::Unreadable("its setting has another form"))?;
+            call(client, child, method, params).await.map(|_| Value::Null)
+        }
+        DeviceRequest::LatestFirmware => client.call("get_latest_fw", Value::Null).await,
+        DeviceRequest::GetClock => client.call("get_device_time", Value::Null).await,
         DeviceRequest::GetTimer => get_timer(client).await,
         DeviceRequest::SetTimer(delay) => set_timer(client, delay).await,
         DeviceRequest::ClearTimer => clear_timer(client).await,
@@ -260,6 +268,10 @@ async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, 
                 .map(|_| Value::Null)
         }
     }
+}
+
+fn first_page() -> Value {
+    json!({ "start_index": 0 })
 }
 
 async fn call(client: &mut Client, child: Option<&str>, method: &str, params: Value) -> Result<Value, Error> {

@@ -4,7 +4,9 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
+use super::settings_on_wire::power_on_behavior;
 use crate::domain::{
+    device_settings::PowerOnBehavior,
     mac::mac,
     report::{Kind, Protection},
 };
@@ -43,6 +45,7 @@ pub(in crate::devices) struct OutletReading {
     pub(in crate::devices) auto_off: Option<String>,
     /// Seconds until the auto-off setting switches off.
     pub(in crate::devices) auto_off_in: Option<u64>,
+    pub(in crate::devices) power_on: Option<PowerOnBehavior>,
 }
 
 impl DeviceReading {
@@ -78,6 +81,7 @@ impl OutletReading {
             charging: text(info, "charging_status"),
             auto_off: text(info, "auto_off_status"),
             auto_off_in: info.get("auto_off_remain_time").and_then(Value::as_u64),
+            power_on: power_on_behavior(info),
         }
     }
 
@@ -159,7 +163,17 @@ fn protection(info: &Value, key: &str, tripped: &str, well: &[&str]) -> Option<P
     Some(Protection { word, tripped })
 }
 
-fn text(info: &Value, key: &str) -> Option<String> {
+/// The names of what a device or a child can do.
+pub(in crate::devices) fn component_ids(answer: &Value) -> Vec<String> {
+    let list = answer.get("component_list").and_then(Value::as_array);
+    let ids = list
+        .into_iter()
+        .flatten()
+        .filter_map(|component| component.get("id")?.as_str());
+    ids.filter(|id| id.len() <= TEXT_MAX).map(str::to_owned).collect()
+}
+
+pub(super) fn text(info: &Value, key: &str) -> Option<String> {
     info.get(key).and_then(Value::as_str).and_then(line)
 }
 

@@ -20,9 +20,11 @@ use super::{
     fence::{Fenced, TooManyPieces},
     own_client::{OLD_FIRST, OwnClient, SMART},
     readings::{TEXT_MAX, line_of},
+    settings_on_wire::SettingRequest,
 };
 use crate::{
     domain::{
+        device_settings::SettingChange,
         devices::{ClientChoice, Credentials, DeviceConfig},
         off_rules::WeeklyOff,
         report::Kind,
@@ -45,6 +47,16 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     Switch(Option<&'a str>, Power),
     /// Values of a meter: of a child, or the plug's own.
     Meter(MeterRequest, Option<&'a str>),
+    /// What each child of a strip can do. This and the next four are requests of our own client.
+    ChildComponents,
+    /// Settings: of a child, or the device's own.
+    GetSetting(SettingRequest, Option<&'a str>),
+    /// Change a setting. Two requests: a device takes its settings as a whole.
+    SetSetting(SettingChange, Option<&'a str>),
+    /// The newest firmware that the device knows.
+    LatestFirmware,
+    /// The device's clock.
+    GetClock,
     /// Restart in one second, so that the answer still arrives.
     Reboot,
     /// The plug's countdown: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`.
@@ -184,7 +196,7 @@ impl Session {
 
     /// Whether the `tapo` crate reads this answer into a struct, which fails where a field is odd.
     pub(in crate::devices) fn reads_strictly(&self, request: DeviceRequest<'_>) -> bool {
-        !matches!(self.handler, Handler::Own(_)) && matches!(request, DeviceRequest::Meter(..))
+        self.client() == ServingClient::Crate && matches!(request, DeviceRequest::Meter(..))
     }
 
     /// Whether it serves a device of this kind.
@@ -305,6 +317,14 @@ impl Session {
             // A plug has no children, and a strip itself has no relay, meter or countdown: the error that such a
             // device would return.
             (Handler::Own(_), _)
+            | (
+                _,
+                DeviceRequest::ChildComponents
+                | DeviceRequest::GetSetting(..)
+                | DeviceRequest::SetSetting(..)
+                | DeviceRequest::LatestFirmware
+                | DeviceRequest::GetClock,
+            )
             | (
                 Handler::Plug(_),
                 DeviceRequest::Children | DeviceRequest::Child(_) | DeviceRequest::Meter(_, Some(_)),

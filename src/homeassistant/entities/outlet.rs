@@ -62,7 +62,12 @@ pub(super) fn conditions(
                     text("Auto off", "auto_off", "timer-off-outline"),
                 );
             }
-            Feature::Voltage | Feature::Countdown | Feature::Rules => {}
+            Feature::Voltage
+            | Feature::Countdown
+            | Feature::Rules
+            | Feature::AutoOffSetting
+            | Feature::PowerProtection
+            | Feature::PowerOnBehavior => {}
         }
     }
     if is_protected(features) {

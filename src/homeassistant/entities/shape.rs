@@ -12,6 +12,8 @@ pub struct Shape<'a> {
     name: Option<&'a str>,
     identity: Option<&'a Identity>,
     is_complete: bool,
+    has_led: bool,
+    has_firmware: bool,
     outlets: Vec<OutletShape<'a>>,
 }
 
@@ -21,6 +23,7 @@ struct OutletShape<'a> {
     position: u8,
     name: Option<&'a str>,
     features: &'a BTreeSet<Feature>,
+    max_power: Option<u32>,
 }
 
 // Both name all fields, so that a new one has to be put on one side.
@@ -32,6 +35,8 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             identity,
             is_complete,
             outlets,
+            led,
+            latest_firmware,
             target: _,
             address: _,
             phase: _,
@@ -44,6 +49,8 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             name: name.as_deref(),
             identity: identity.as_deref(),
             is_complete: *is_complete,
+            has_led: led.is_some(),
+            has_firmware: latest_firmware.is_some(),
             outlets: outlets.iter().map(OutletShape::from).collect(),
         }
     }
@@ -56,6 +63,7 @@ impl<'a> From<&'a Outlet> for OutletShape<'a> {
             position,
             name,
             features,
+            settings,
             power: _,
             on_since: _,
             on_at: _,
@@ -71,6 +79,7 @@ impl<'a> From<&'a Outlet> for OutletShape<'a> {
             position: *position,
             name: name.as_deref(),
             features,
+            max_power: settings.max_power,
         }
     }
 }

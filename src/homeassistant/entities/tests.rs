@@ -484,6 +484,8 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
             message: "silent".to_owned(),
         }),
         rssi: None,
+        led: None,
+        latest_firmware: None,
         ..strip.clone()
     };
     for outlet in &mut other_values.outlets {

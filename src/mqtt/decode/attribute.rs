@@ -5,6 +5,7 @@ use planner::Power;
 use super::{
     fields::Scalar,
     payload_error::{PayloadError, Shown},
+    setting::Setting,
 };
 use crate::domain::{
     command::Action,
@@ -36,7 +37,11 @@ impl Attribute {
         let found = Self::ALL.into_iter().find(|attribute| attribute.name() == name);
         found.ok_or_else(|| PayloadError::UnknownAttribute {
             shown: Shown::text(name),
-            known: format!("{}, {COUNTDOWN}, {REBOOT}", Self::ALL.map(Self::name).join(", ")),
+            known: {
+                let names = Self::ALL.into_iter().map(Self::name);
+                let names = names.chain([COUNTDOWN, REBOOT]).chain(Setting::names());
+                names.collect::<Vec<_>>().join(", ")
+            },
         })
     }
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::device_settings::{PowerOnBehavior, SettingChange};
 use planner::period::Period;
 
 /// 12:00.
@@ -443,8 +444,57 @@ fn messages_name_what_is_expected() {
     assert_eq!(error.code(), "unknown_attribute");
     assert_eq!(
         error.to_string(),
-        "unknown attribute color; known are state, mode, countdown, reboot"
+        "unknown attribute color; known are state, mode, countdown, reboot, led, auto_off, auto_off_delay, \
+         power_protection, power_protection_threshold, power_on_behavior"
     );
+}
+
+#[test]
+fn a_setting_of_a_device_is_a_value_or_an_object() {
+    for (name, payload, expected) in [
+        ("led", "OFF", SettingChange::Led(false)),
+        ("led", r#"{"led":true}"#, SettingChange::Led(true)),
+        ("auto_off", "1", SettingChange::AutoOff(true)),
+        ("auto_off_delay", "30.0", SettingChange::AutoOffDelay(30)),
+        (
+            "auto_off_delay",
+            r#"{"auto_off_delay":1440}"#,
+            SettingChange::AutoOffDelay(1440),
+        ),
+        ("power_protection", "on", SettingChange::PowerProtection(true)),
+        (
+            "power_protection_threshold",
+            "800",
+            SettingChange::PowerProtectionThreshold(800),
+        ),
+        (
+            "power_on_behavior",
+            r#""Previous""#,
+            SettingChange::PowerOnBehavior(PowerOnBehavior::Previous),
+        ),
+    ] {
+        let (command, _) = accepted(attribute(name, payload.as_bytes()));
+        assert_eq!(
+            command.action,
+            Action::ChangeSetting(expected),
+            "{name} {payload}"
+        );
+    }
+    for (name, payload, code) in [
+        ("led", "TOGGLE", "invalid_value"),
+        ("auto_off_delay", "0", "invalid_value"),
+        ("auto_off_delay", "1.5", "invalid_value"),
+        ("auto_off_delay", "1441", "invalid_value"),
+        ("power_on_behavior", "toggle", "invalid_value"),
+        ("auto_off", r#"{"state":"ON"}"#, "unknown_key"),
+        ("auto_off", "{}", "missing_key"),
+    ] {
+        assert_eq!(
+            refused(attribute(name, payload.as_bytes())).0.code(),
+            code,
+            "{name} {payload}"
+        );
+    }
 }
 
 #[test]
@@ -575,7 +625,7 @@ fn written(command: &CommandPayload, transaction: Option<&Transaction>) -> Strin
         }
         Action::CountDown(length) => put("countdown", json!(length.as_secs_f64())),
         Action::CancelCountdown => put("countdown", json!(0)),
-        Action::Read | Action::Reboot => panic!("not set"),
+        Action::Read | Action::Reboot | Action::ChangeSetting(_) => panic!("not set"),
     };
     match command.lifetime {
         None => None,

@@ -9,10 +9,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 mod device_rules;
+mod settings;
 
-use self::device_rules::DeviceRulesState;
+use self::{
+    device_rules::DeviceRulesState,
+    settings::{DeviceSettingsState, OutletSettingsState, PlugSettingsState, UpdateState},
+};
 use super::status_cache::StatusCache;
 use crate::domain::{
+    device_settings::OutletSettings,
     report::{Availability, Condition, DeviceError, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
     scheduling::OutletStatus,
 };
@@ -29,9 +34,10 @@ pub fn states(
     retained: &BTreeSet<OutletKey>,
 ) -> Vec<(OutletPath, String)> {
     let device = OutletPath::device(report.id.clone());
-    let plug = |outlet, rules| {
+    let plug = |outlet, settings, rules| {
         let plug = PlugState {
             outlet,
+            settings: PlugSettingsState::of(report, settings),
             rules,
             status: statuses.outlet(&device),
             device: DeviceValues::of(report),
@@ -49,6 +55,7 @@ pub fn states(
         let outlets = paths.into_iter().map(|path| {
             let state = StripOutletState {
                 outlet: OutletValues::default(),
+                settings: OutletSettingsState::default(),
                 rules: DeviceRulesState::default(),
                 status: statuses.outlet(&path),
             };
@@ -56,21 +63,27 @@ pub fn states(
             (path, state)
         });
         return outlets
-            .chain([plug(OutletValues::default(), DeviceRulesState::default())])
+            .chain([plug(
+                OutletValues::default(),
+                OutletSettings::default(),
+                DeviceRulesState::default(),
+            )])
             .collect();
     };
     if let (Kind::Plug, [outlet]) = (identity.kind, report.outlets.as_slice()) {
         let rules = DeviceRulesState::of(outlet, statuses.outlet(&device));
-        return vec![plug(OutletValues::of(outlet), rules)];
+        return vec![plug(OutletValues::of(outlet), outlet.settings, rules)];
     }
     let strip = StripState {
         state: any_on(&report.outlets),
+        settings: DeviceSettingsState::of(report),
         device: DeviceValues::of(report),
     };
     let outlets = report.outlets.iter().filter_map(|outlet| {
         let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
         let state = StripOutletState {
             outlet: OutletValues::of(outlet),
+            settings: OutletSettingsState::of(outlet.settings),
             rules: DeviceRulesState::default(),
             status: statuses.outlet(&path),
         };
@@ -94,6 +107,7 @@ struct AvailabilityState {
 struct PlugState<'a> {
     #[serde(flatten)]
     outlet: OutletValues,
+    settings: PlugSettingsState,
     #[serde(flatten)]
     rules: DeviceRulesState,
     #[serde(flatten)]
@@ -106,6 +120,7 @@ struct PlugState<'a> {
 struct StripOutletState<'a> {
     #[serde(flatten)]
     outlet: OutletValues,
+    settings: OutletSettingsState,
     #[serde(flatten)]
     rules: DeviceRulesState,
     #[serde(flatten)]
@@ -115,6 +130,7 @@ struct StripOutletState<'a> {
 #[derive(Serialize)]
 struct StripState<'a> {
     state: Option<Power>,
+    settings: DeviceSettingsState,
     #[serde(flatten)]
     device: DeviceValues<'a>,
 }
@@ -155,6 +171,7 @@ struct EnergyState {
 struct DeviceValues<'a> {
     rssi: Option<i64>,
     firmware: Option<&'a str>,
+    update: Option<UpdateState<'a>>,
     status: Phase,
     error: Option<&'a DeviceError>,
 }
@@ -222,6 +239,7 @@ impl<'a> DeviceValues<'a> {
         Self {
             rssi: report.rssi,
             firmware: identity.and_then(|identity| identity.firmware.as_deref()),
+            update: UpdateState::of(report),
             status: report.phase,
             error: report.error.as_ref(),
         }

@@ -1439,6 +1439,8 @@ impl Simulation {
             })),
             is_complete: true,
             rssi: None,
+            led: None,
+            latest_firmware: None,
             outlets,
         };
         self.send_report(report).await;
@@ -1465,6 +1467,8 @@ impl Simulation {
                 meters_energy: true,
             })),
             rssi: None,
+            led: None,
+            latest_firmware: None,
             is_complete: false,
             outlets: Vec::new(),
         };
@@ -1518,6 +1522,7 @@ fn read(path: &OutletPath, relay: &Relay, clock: &Clock) -> Outlet {
         }
     };
     Outlet {
+        settings: crate::domain::device_settings::OutletSettings::default(),
         key: path.outlet.clone(),
         position,
         name: None,

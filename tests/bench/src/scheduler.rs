@@ -153,6 +153,8 @@ impl House {
             })),
             is_complete: true,
             rssi: None,
+            led: None,
+            latest_firmware: None,
             outlets: vec![Outlet {
                 key: None,
                 position: 1,
@@ -166,6 +168,7 @@ impl House {
                 energy: Energy::default(),
                 features: BTreeSet::new(),
                 countdown: Countdown::Idle,
+                settings: tapo2mqtt::domain::device_settings::OutletSettings::default(),
                 rules: DeviceRules::default(),
             }],
         }))

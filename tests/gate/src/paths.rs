@@ -111,6 +111,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
             },
             features: [].into(),
             countdown: Countdown::Unsupported,
+            settings: tapo2mqtt::domain::device_settings::OutletSettings::default(),
             rules: DeviceRules::default(),
         });
     }
@@ -134,6 +135,8 @@ fn strip() -> Result<DeviceReport, CommandError> {
         })),
         is_complete: true,
         rssi: Some(-51),
+        led: None,
+        latest_firmware: None,
         outlets,
     })
 }

@@ -107,6 +107,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
         ]
         .into(),
         countdown: Countdown::Unknown,
+        settings: crate::domain::device_settings::OutletSettings::default(),
         rules: DeviceRules::default(),
     };
     DeviceReport {
@@ -129,6 +130,8 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
         })),
         is_complete: true,
         rssi: Some(-51),
+        led: None,
+        latest_firmware: None,
         outlets: outlets.iter().enumerate().map(outlet).collect(),
     }
 }
@@ -150,16 +153,24 @@ fn parsed_retained(report: &DeviceReport, statuses: &StatusCache, retained: &[&s
         .collect()
 }
 
+/// Those of a plug, none of which was read.
+fn settings() -> Value {
+    json!({
+        "led": null, "auto_off": null, "auto_off_delay": null, "power_protection": null,
+        "power_protection_threshold": null, "power_on_behavior": null
+    })
+}
+
 #[test]
 fn a_plug_has_one_topic_with_everything() {
     let states = parsed(&report(Kind::Plug, &[(None, Some(Power::On))]));
     let expected = json!({
         "state": "ON", "on_since": null,
         "overheated": false, "overloaded": null, "overcurrent": null, "protection": "novel",
-        "charging": null, "auto_off": null, "auto_off_at": null,
+        "charging": null, "auto_off": null, "auto_off_at": null, "settings": settings(),
         "power": 234.8, "voltage": 240.7, "current": null,
         "energy_today": 0.046, "energy_month": 0.0, "energy_total": 8.726,
-        "rssi": -51, "firmware": "1.4.2 Build 260513",
+        "rssi": -51, "firmware": "1.4.2 Build 260513", "update": null,
         "status": "ready", "error": null
     });
     assert_eq!(states, [("mats".to_owned(), manual(expected))]);
@@ -188,10 +199,10 @@ fn a_device_that_was_never_reached_has_every_key_too() {
     let expected = json!({
         "state": null, "on_since": null,
         "overheated": null, "overloaded": null, "overcurrent": null, "protection": null,
-        "charging": null, "auto_off": null, "auto_off_at": null,
+        "charging": null, "auto_off": null, "auto_off_at": null, "settings": settings(),
         "power": null, "voltage": null, "current": null,
         "energy_today": null, "energy_month": null, "energy_total": null,
-        "rssi": -51, "firmware": null, "status": "connecting", "error": null
+        "rssi": -51, "firmware": null, "update": null, "status": "connecting", "error": null
     });
     assert_eq!(states, [("mats".to_owned(), manual(expected))]);
 }
