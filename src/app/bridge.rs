@@ -73,6 +73,8 @@ pub struct Bridge {
     stop: CancellationToken,
     stop_writer: CancellationToken,
     controls: mpsc::Receiver<Control>,
+    /// To itself.
+    control: mpsc::Sender<Control>,
     ended: mpsc::Receiver<&'static str>,
     heartbeat: Arc<Notify>,
     reload: Arc<Notify>,
@@ -122,7 +124,7 @@ impl Bridge {
                 scheduler: scheduler_handle.messages,
                 updates: scheduler_handle.updates,
                 reports: events_in,
-                controls,
+                controls: controls.clone(),
                 heartbeat: heartbeat.clone(),
             },
             info,
@@ -155,6 +157,7 @@ impl Bridge {
             stop: CancellationToken::new(),
             stop_writer: CancellationToken::new(),
             controls: controls_in,
+            control: controls,
             ended,
             heartbeat,
             reload,
@@ -174,6 +177,20 @@ impl Bridge {
     /// Notify it to read the settings again. Of several notifications during a reload, one is kept.
     pub fn reload(&self) -> Arc<Notify> {
         self.reload.clone()
+    }
+
+    /// Starts again when `change` resolves.
+    pub fn restart_after(&self, change: impl Future<Output = ()> + Send + 'static) {
+        let (control, stop) = (self.control.clone(), self.stop.clone());
+        self.tasks.spawn("restart", async move {
+            tokio::select! {
+                () = change => {
+                    // One that is under way already is as good.
+                    let _full = control.try_send(Control::Restart);
+                }
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// Spawns a top-level task whose end is noticed.

@@ -7,7 +7,7 @@ use std::{io, path, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use self::row::{Row, table};
-use super::{ExitError, output, permissions::permissions, sources};
+use super::{ExitError, load, output, permissions::permissions, sources};
 use crate::{
     app::bridge::StartError,
     cli::SettingsArgs,
@@ -30,7 +30,7 @@ const YEAR: usize = 366;
 
 pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     let sources = sources(args);
-    let settings = config::load(&sources)?;
+    let settings = load(args)?;
     let mut rows = vec![Row::new("settings", Ok(file(&sources)))];
     let variables = [
         config::overriding_variables(&sources),

@@ -124,7 +124,9 @@ fn sources(args: &SettingsArgs) -> Sources {
 }
 
 fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {
-    Ok(config::load(&sources(args))?)
+    let sources = sources(args);
+    let broker = config::supervised_broker(&sources).and_then(|supervisor| supervisor.broker().ok());
+    Ok(config::load_with(&sources, "", broker.as_ref())?)
 }
 
 /// The first line of the log: what runs, with which settings.

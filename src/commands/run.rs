@@ -10,7 +10,7 @@ use crate::{
     app::bridge::Bridge,
     cli::SettingsArgs,
     config::{self, Loader, Settings},
-    system::{clock::Clock, program::Program, telemetry},
+    system::{AppSupervisor, clock::Clock, program::Program, telemetry},
 };
 
 pub(super) async fn run(
@@ -25,7 +25,10 @@ pub(super) async fn run(
 
 fn start(args: &SettingsArgs, program: Program) -> Result<Bridge, ExitError> {
     let sources = sources(args);
-    let settings = config::load(&sources)?;
+    let supervisor = config::supervised_broker(&sources);
+    let answer = supervisor.as_ref().map(AppSupervisor::broker);
+    let broker = answer.as_ref().and_then(|answer| answer.clone().ok());
+    let settings = config::load_with(&sources, "", broker.as_ref())?;
     let log_level = telemetry::start(
         settings.log.level,
         settings.log.format,
@@ -49,15 +52,18 @@ fn start(args: &SettingsArgs, program: Program) -> Result<Bridge, ExitError> {
     for ignored in config::ignored_variables(&sources) {
         warn!("{ignored}");
     }
+    if let Some(Err(why)) = &answer {
+        warn!("{why}; the bridge works without one until then");
+    }
     let file = sources.file.clone();
-    let loader = Loader::new(move || config::load(&sources))
+    let known = broker.clone();
+    let loader = Loader::new(move || config::load_with(&sources, "", broker.as_ref()))
         .with_trial(move |settings| try_start(settings, file.as_deref(), &program));
-    Ok(Bridge::start(
-        &settings,
-        Some(loader),
-        log_level,
-        Clock::system(),
-    )?)
+    let bridge = Bridge::start(&settings, Some(loader), log_level, Clock::system())?;
+    if let Some(supervisor) = supervisor {
+        bridge.restart_after(supervisor.broker_changed(known));
+    }
+    Ok(bridge)
 }
 
 /// Whether what is at the path of the program now, perhaps another version, would start with these settings.

@@ -9,12 +9,12 @@ use std::{
 use config::{Config, FileFormat, Format, Map, Source, Value, ValueKind};
 
 use super::{
-    environment,
+    app_layers, environment,
     place::{Lines, toml_lines},
     problem::{Problem, Problems},
     yaml::yaml_lines,
 };
-use crate::system::files;
+use crate::system::{MqttService, files};
 
 /// The lowest layer, and the documentation of every key.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -114,6 +114,8 @@ impl Sources {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layer {
     Defaults,
+    Service,
+    Options,
     File,
     Environment,
 }
@@ -123,6 +125,8 @@ impl Layer {
     pub(super) fn of(value: &Value) -> Self {
         match value.origin() {
             Some(DEFAULTS_NAME) => Self::Defaults,
+            Some(app_layers::SERVICE_NAME) => Self::Service,
+            Some(app_layers::OPTIONS_NAME) => Self::Options,
             Some(origin) if environment::is_origin(origin) => Self::Environment,
             _ => Self::File,
         }
@@ -141,7 +145,11 @@ pub(super) struct Merged {
 ///
 /// # Errors
 /// The file cannot be read or parsed. Then nothing is known about the rest.
-pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems> {
+pub(super) fn merge(
+    sources: &Sources,
+    instead: &str,
+    broker: Option<&MqttService>,
+) -> Result<Merged, Problems> {
     let mut problems = Vec::new();
     let environment = environment::layer(&sources.environment, &mut problems);
     let file = match &sources.file {
@@ -156,8 +164,17 @@ pub(super) fn merge(sources: &Sources, instead: &str) -> Result<Merged, Problems
         }
     };
     let defaults = parse(DEFAULTS_NAME, FileFormat::Toml, DEFAULTS)?;
+    let options = app_layers::options(sources)?;
+    // A login at one broker is not for another one.
+    let broker = broker.filter(|_| {
+        ![&options, &file, &environment]
+            .into_iter()
+            .any(app_layers::names_broker)
+    });
     let merged = Config::builder()
         .add_source(Parsed(defaults))
+        .add_source(Parsed(broker.map(app_layers::service).unwrap_or_default()))
+        .add_source(Parsed(options))
         .add_source(Parsed(file))
         .add_source(Parsed(environment))
         .build();
@@ -212,6 +229,15 @@ fn file(path: &Path) -> Result<(Map<String, Value>, Lines), Problems> {
         FileFormat::Yaml => Ok((map, lines)),
         _ => Ok((map, toml_lines(text))),
     }
+}
+
+/// Whether the settings name a broker.
+pub(super) fn names_broker(sources: &Sources) -> bool {
+    // What cannot be read is a problem elsewhere.
+    let file = sources.file.as_deref().and_then(|path| Some(file(path).ok()?.0));
+    let environment = environment::layer(&sources.environment, &mut Vec::new());
+    let layers = [file, app_layers::options(sources).ok(), Some(environment)];
+    layers.iter().flatten().any(app_layers::names_broker)
 }
 
 /// The variables that are used instead of a key of the user's file, each with that key.

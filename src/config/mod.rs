@@ -1,13 +1,15 @@
 //! Settings: raw layers in, validated types out, every mistake reported at once.
 //!
 //! Three layers, the higher wins key by key: the built-in `config/default.toml`, the user's file (TOML or
-//! YAML), and environment variables such as `TAPO2MQTT__MQTT__HOST`. Lists (`[[device]]`) are replaced as a
+//! YAML), and environment variables such as `TAPO2MQTT__MQTT__HOST`. An app of Home Assistant has two more, between the
+//! first two: its broker and its options. Lists (`[[device]]`) are replaced as a
 //! whole. The user's file is never written.
 //!
 //! Each section has a module with its validated type and its reader. A reader takes the keys of a table
 //! one by one; a mistake is collected with its path and reading goes on.
 
 mod address;
+mod app_layers;
 mod automation;
 mod bridge;
 mod condition;
@@ -77,7 +79,10 @@ use crate::domain::{
     scheduling::ConfiguredDevice,
     topics::Topics,
 };
-use crate::store::StateLocation;
+use crate::{
+    store::StateLocation,
+    system::{AppSupervisor, MqttService},
+};
 
 /// Everything that can be configured, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -238,7 +243,19 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn load_or(sources: &Sources, instead: &str) -> Result<Settings, Problems> {
-    let merged = layers::merge(sources, instead)?;
+    load_with(sources, instead, None)
+}
+
+/// As [`load_or`], with the broker of Home Assistant where no other layer names one.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    sources: &Sources,
+    instead: &str,
+    broker: Option<&MqttService>,
+) -> Result<Settings, Problems> {
+    let merged = layers::merge(sources, instead, broker)?;
     let report = Report::new(
         sources.name(),
         merged.problems,
@@ -297,6 +314,11 @@ pub fn parse_schedule(
         Ok(schedule) if problems.is_empty() => Ok(schedule),
         _ => Err(Problems(problems)),
     }
+}
+
+/// Whom to ask for the broker: the Supervisor, if the bridge is an app of Home Assistant and its settings name no broker.
+pub fn supervised_broker(sources: &Sources) -> Option<AppSupervisor> {
+    app_layers::supervisor(sources).filter(|_| !layers::names_broker(sources))
 }
 
 /// The variables of the environment that are used instead of a key of the settings file, each with that key.

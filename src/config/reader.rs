@@ -392,7 +392,7 @@ impl<'a> Leaf<'a> {
     fn environment_text(&self) -> Option<&'a str> {
         match Layer::of(self.0) {
             Layer::Environment => self.text(),
-            Layer::Defaults | Layer::File => None,
+            Layer::Defaults | Layer::Service | Layer::Options | Layer::File => None,
         }
     }
 }

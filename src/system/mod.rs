@@ -1,9 +1,11 @@
 //! What the bridge needs from the machine: clock, tasks, service manager, log, secrets.
 
+mod app_supervisor;
 pub mod clock;
 pub(crate) mod files;
 mod log_buffer;
 mod log_line;
+mod mqtt_service;
 pub(crate) mod overflow;
 pub mod program;
 pub(crate) mod resolver;
@@ -12,4 +14,6 @@ pub(crate) mod service_manager;
 pub mod tasks;
 pub mod telemetry;
 
+pub use app_supervisor::AppSupervisor;
+pub use mqtt_service::MqttService;
 pub use secret::Secret;

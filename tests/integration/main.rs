@@ -30,6 +30,7 @@ mod floods;
 mod groups;
 mod guide;
 mod health;
+mod home_assistant_app;
 mod interlock;
 mod limits;
 mod link;
