@@ -1,9 +1,11 @@
 //! What changed a relay: a command of the bridge, the device's countdown, an OFF rule, or anything external. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, tz::TimeZone};
 use planner::{Now, OutletKey, Power, Steady};
 
-use super::state::{ChangeSign, DeviceState, RelayChange};
+use super::state::{ChangeSign, DeviceState, OutletAddress, RelayChange};
 use crate::domain::{
     off_rules::{OurRules, has_fired},
     report::{ChangedBy, DeviceClock},
@@ -21,12 +23,50 @@ const COUNTDOWN_TOLERANCE: SignedDuration = SignedDuration::from_secs(3);
 pub(super) struct Attribution {
     /// Switches that were sent and that the device did not confirm yet. One that is carried out late is not external.
     sent: Vec<AttributedSwitch>,
+    /// What of the bridge an outlet carries out by itself.
+    held: BTreeMap<Option<OutletKey>, Delegated>,
+}
+
+/// What the bridge armed and wrote on one outlet.
+#[derive(Debug, Default)]
+struct Delegated {
     /// When the countdown ends that the bridge armed.
     countdown_ends: Option<Steady>,
     /// The countdown was read as ended, and the relay was not read since.
     countdown_has_ended: bool,
-    /// The OFF rules on the device that the bridge wrote.
+    /// The OFF rules that the bridge wrote.
     off_rules: OurRules,
+}
+
+impl Delegated {
+    fn countdown_ended(&self, now: Steady) -> bool {
+        let ended = |ends: Steady| ends.since(now) <= COUNTDOWN_TOLERANCE;
+        self.countdown_has_ended || self.countdown_ends.is_some_and(ended)
+    }
+
+    /// Whether an OFF rule of the bridge fired a moment ago, by the device's clock.
+    fn off_rule_fired(&self, clock: &DeviceClock, now: Now) -> bool {
+        let DeviceClock::InStep { zone } = clock else {
+            return false;
+        };
+        TimeZone::get(zone).is_ok_and(|zone| has_fired(&self.off_rules, &zone, now.wall))
+    }
+}
+
+/// Which outlets a reading is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ReadScope<'a> {
+    All,
+    Only(&'a OutletAddress),
+}
+
+impl ReadScope<'_> {
+    fn has(self, outlet: Option<&OutletKey>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(address) => address.key.as_ref() == outlet,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,21 +94,30 @@ impl Attribution {
         self.sent.retain(|sent| sent.outlet.as_ref() != outlet);
     }
 
-    /// When the countdown of the bridge ends; `None` if none runs.
-    pub(super) fn set_countdown(&mut self, ends: Option<Steady>) {
-        self.countdown_ends = ends;
+    /// When the countdown of the bridge on an outlet ends; `None` if none runs.
+    pub(super) fn set_countdown(&mut self, outlet: Option<OutletKey>, ends: Option<Steady>) {
+        self.held.entry(outlet).or_default().countdown_ends = ends;
     }
 
-    /// A reading shows that no countdown runs. If it was about to end, it ended.
-    pub(super) fn on_no_countdown(&mut self, now: Steady) {
-        self.countdown_has_ended = self.countdown_ended(now);
-        self.countdown_ends = None;
+    /// Another device: what was armed was armed on the one before.
+    pub(super) fn forget_countdowns(&mut self) {
+        for held in self.held.values_mut() {
+            held.countdown_ends = None;
+        }
     }
 
-    /// The OFF rules on the device that the bridge wrote.
-    pub(super) fn set_off_rules(&mut self, rules: &OurRules) {
-        if self.off_rules != *rules {
-            self.off_rules.clone_from(rules);
+    /// A reading shows that no countdown runs on an outlet. If it was about to end, it ended.
+    pub(super) fn on_no_countdown(&mut self, outlet: Option<OutletKey>, now: Steady) {
+        let held = self.held.entry(outlet).or_default();
+        held.countdown_has_ended = held.countdown_ended(now);
+        held.countdown_ends = None;
+    }
+
+    /// The OFF rules on an outlet that the bridge wrote.
+    pub(super) fn set_off_rules(&mut self, outlet: Option<OutletKey>, rules: &OurRules) {
+        let held = self.held.entry(outlet).or_default();
+        if held.off_rules != *rules {
+            held.off_rules.clone_from(rules);
         }
     }
 
@@ -77,6 +126,7 @@ impl Attribution {
         &mut self,
         state: &mut DeviceState,
         changes: Vec<RelayChange>,
+        read: ReadScope<'_>,
         now: Now,
     ) -> Vec<RelayChange> {
         let mut external = Vec::new();
@@ -84,7 +134,7 @@ impl Attribution {
             match change.sign {
                 ChangeSign::CountRestarted(start) => self.conclude_off(state, &change, start, now),
                 ChangeSign::Read | ChangeSign::Tripped | ChangeSign::AutoOff => {
-                    let changed_by = self.changed_by(&change, &state.rules.clock, now);
+                    let changed_by = self.changed_by(&change, &state.clock, now);
                     if let Some(known) = state.by_key(change.outlet.as_ref()) {
                         known.outlet.changed_by = changed_by;
                     }
@@ -95,20 +145,24 @@ impl Attribution {
             }
         }
         // An end that was read before this reading explains no later change.
-        self.countdown_has_ended = false;
+        for (outlet, held) in &mut self.held {
+            held.countdown_has_ended &= !read.has(outlet.as_ref());
+        }
         external
     }
 
     fn changed_by(&mut self, change: &RelayChange, clock: &DeviceClock, now: Now) -> ChangedBy {
-        if self.explains(change, now.steady) {
+        let command = self.explains(change, now.steady);
+        let held = self.held.get(&change.outlet);
+        if command {
             ChangedBy::Command
         } else if change.power == Power::On {
             ChangedBy::External
         } else if change.sign == ChangeSign::Tripped {
             ChangedBy::Protection
-        } else if self.countdown_ended(now.steady) {
+        } else if held.is_some_and(|held| held.countdown_ended(now.steady)) {
             ChangedBy::Countdown
-        } else if self.off_rule_fired(clock, now) {
+        } else if held.is_some_and(|held| held.off_rule_fired(clock, now)) {
             ChangedBy::OffRule
         } else if change.sign == ChangeSign::AutoOff {
             ChangedBy::AutoOff
@@ -138,19 +192,6 @@ impl Attribution {
         let found = self.sent.iter().any(ours);
         self.sent.retain(|sent| !ours(sent));
         found
-    }
-
-    fn countdown_ended(&self, now: Steady) -> bool {
-        let ended = |ends: Steady| ends.since(now) <= COUNTDOWN_TOLERANCE;
-        self.countdown_has_ended || self.countdown_ends.is_some_and(ended)
-    }
-
-    /// Whether an OFF rule of the bridge fired a moment ago, by the device's clock.
-    fn off_rule_fired(&self, clock: &DeviceClock, now: Now) -> bool {
-        let DeviceClock::InStep { zone } = clock else {
-            return false;
-        };
-        TimeZone::get(zone).is_ok_and(|zone| has_fired(&self.off_rules, &zone, now.wall))
     }
 
     fn forget_old(&mut self, now: Steady) {
@@ -211,12 +252,12 @@ mod tests {
     #[test]
     fn a_countdown_that_ended_explains_the_next_relay_reading() {
         let mut attribution = Attribution::default();
-        attribution.set_countdown(Some(at(3600).steady));
+        attribution.set_countdown(None, Some(at(3600).steady));
         assert_eq!(off(&mut attribution, 3590), ChangedBy::External);
         assert_eq!(off(&mut attribution, 3599), ChangedBy::Countdown);
-        attribution.on_no_countdown(at(3602).steady);
+        attribution.on_no_countdown(None, at(3602).steady);
         assert_eq!(off(&mut attribution, 3700), ChangedBy::Countdown);
-        attribution.attribute(&mut DeviceState::default(), Vec::new(), at(3701));
+        attribution.attribute(&mut DeviceState::default(), Vec::new(), ReadScope::All, at(3701));
         assert_eq!(off(&mut attribution, 3702), ChangedBy::External);
     }
 
@@ -245,7 +286,7 @@ mod tests {
         };
         let changed_by = attribution.changed_by(&auto_off, &DeviceClock::Unread, at(0));
         assert_eq!(changed_by, ChangedBy::AutoOff);
-        attribution.set_countdown(Some(at(1).steady));
+        attribution.set_countdown(None, Some(at(1).steady));
         let changed_by = attribution.changed_by(&auto_off, &DeviceClock::Unread, at(0));
         assert_eq!(changed_by, ChangedBy::Countdown);
     }
@@ -257,7 +298,7 @@ mod tests {
             minute: 601,
             days: Weekdays::from_bits(0b100_0000),
         };
-        attribution.set_off_rules(&[("S1".to_owned(), rule)].into());
+        attribution.set_off_rules(None, &[("S1".to_owned(), rule)].into());
         assert_eq!(off(&mut attribution, 70), ChangedBy::OffRule);
         assert_eq!(off(&mut attribution, 700), ChangedBy::External);
     }

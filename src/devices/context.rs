@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use planner::OutletPath;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    attribution::Attribution,
+    attribution::{Attribution, ReadScope},
     client::{
         connection::{Connection, ExchangeError},
         discovery::DiscoveryCache,
@@ -95,6 +96,14 @@ impl Context {
         self.connection.follow_needs(&mut self.mailbox).await
     }
 
+    /// The path of an outlet.
+    pub(super) fn path_of(&self, outlet: &OutletAddress) -> OutletPath {
+        OutletPath {
+            device: self.config.id.clone(),
+            outlet: outlet.key.clone(),
+        }
+    }
+
     /// The device answered: what failed before is over.
     pub(super) fn on_answer(&mut self) {
         self.mailbox.error = None;
@@ -154,13 +163,13 @@ impl Context {
     pub(super) async fn apply_readings(&mut self, readings: &[OutletReading]) {
         let (kind, now) = (self.connection.kind(), self.clock.read());
         let changes = self.state.apply_reading(&self.config, kind, readings, now);
-        self.report_changes(changes).await;
+        self.report_changes(changes, ReadScope::All).await;
     }
 
     /// Reads what was switched: one outlet of a strip alone, or everything in one request.
     pub(super) async fn read_back(&mut self, outlets: &[OutletAddress]) -> Result<(), ExchangeError> {
         let [
-            OutletAddress {
+            outlet @ OutletAddress {
                 child: Some(child), ..
             },
         ] = outlets
@@ -172,7 +181,8 @@ impl Context {
             .await?;
         let (reading, now) = (OutletReading::of(&info), self.clock.read());
         let change = self.state.apply_child_reading(&self.config, child, &reading, now);
-        self.report_changes(change.into_iter().collect()).await;
+        let changes = change.into_iter().collect();
+        self.report_changes(changes, ReadScope::Only(outlet)).await;
         Ok(())
     }
 
@@ -198,9 +208,10 @@ impl Context {
         }
     }
 
-    pub(super) async fn report_changes(&mut self, changes: Vec<RelayChange>) {
+    /// Reports the changes that a reading shows.
+    pub(super) async fn report_changes(&mut self, changes: Vec<RelayChange>, read: ReadScope<'_>) {
         let now = self.clock.read();
-        let external = self.attribution.attribute(&mut self.state, changes, now);
+        let external = self.attribution.attribute(&mut self.state, changes, read, now);
         self.send_report().await;
         for change in external {
             self.reporter.external_change(change).await;

@@ -1,23 +1,27 @@
-//! The plug's own countdown to OFF: armed before the relay closes, kept at the wanted end while the outlet is on, and
-//! cleared soon after the OFF. It switches a plug off even if the bridge or the network fails.
+//! The countdown to OFF that an outlet holds itself: armed before the relay closes, kept at the wanted end while the
+//! outlet is on, and cleared soon after the OFF. It switches the outlet off even if the bridge or the network fails.
 //!
-//! A plug has one countdown, and the app uses it too: an external one is not changed. Arming clears and adds on the
-//! wire, so it can fail in between; then it is armed again at once, or the relay opens.
+//! An outlet has one countdown, and the app uses it too: an external one is not changed. Our client changes it in place
+//! and reads it back; the `tapo` crate clears and adds it, which can fail in between. What is lost is armed again at once,
+//! or the relay opens.
 //!
 //! A command asks for no more than it needs: what was read a moment ago is not read again, a countdown that an outlet
 //! had before a short OFF is used again, and after the first ON of a connection has shown that the plug keeps its
 //! countdown, those that follow are read back when no command waits.
 
+mod device;
 mod memory;
 mod registry;
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use planner::{Power, Steady};
+use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
+pub(super) use device::Countdowns;
 pub use registry::ArmedCountdowns;
 pub(super) use registry::CountdownRegistry;
 
@@ -28,15 +32,14 @@ use super::{
         connection::ExchangeError,
         fault::{Fault, Remedy},
         login_budget::LoginPurpose,
-        session::DeviceRequest,
+        session::{DeviceRequest, READ_BACK},
     },
     context::Context,
+    state::OutletAddress,
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
-    device_command::DeviceCommand,
-    reply::Applied,
-    report::{Countdown, Kind},
+    report::Countdown,
 };
 
 /// How often arming is tried before the relay opens.
@@ -52,10 +55,10 @@ const AFTER_SUCCESS: Duration = Duration::from_secs(5);
 /// After a change that failed.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
 
-/// The countdown of a plug, kept at the wanted end.
+/// The countdown of one outlet, kept at the wanted end.
 ///
 /// ```text
-///                       the device does not know the request
+///                       the outlet does not know the request, or the first one to arm it
 ///   unknown ─────────────────────────────────────────────────► unsupported (not asked again)
 ///      │ read
 ///      ▼        on, and an end is wanted              the device accepts
@@ -67,15 +70,17 @@ const AFTER_FAILURE: Duration = Duration::from_mins(1);
 ///    │ ended, or cleared on request        │  ▼
 ///  external ◄── the app starts one       failed (armed again after a minute; a relay that closed for it opens)
 /// ```
-#[derive(Debug, Default)]
-pub(super) struct OwnCountdown {
+#[derive(Debug)]
+struct OwnCountdown {
+    /// The key in the registry: of which relay it is.
+    relay: String,
+    address: OutletAddress,
     memory: CountdownMemory,
-    /// The hardware id of the device that the memory is about.
-    hardware_id: Option<String>,
-    /// The device does not know the request. It is not asked again.
-    unsupported: bool,
-    /// The device has answered the request.
-    answered: bool,
+    support: Support,
+    /// It ran.
+    ran: bool,
+    /// The device was read since it was changed, and it runs.
+    confirmed: bool,
     /// It may have changed without a reading: after a new connection, or after an unknown outcome.
     stale: bool,
     /// When it was last read for a command, or the device confirmed a change of it.
@@ -84,6 +89,19 @@ pub(super) struct OwnCountdown {
     /// No change without a command before then.
     not_before: Option<Instant>,
     registry: CountdownRegistry,
+}
+
+/// Whether an outlet has a countdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Support {
+    /// It did not say.
+    Unknown,
+    /// It answered the request.
+    Answered,
+    /// It can be read but not armed. It is asked again after the next login.
+    Refused,
+    /// It has none. It is not asked again.
+    None,
 }
 
 /// What is known of the countdown of a relay that the bridge closed.
@@ -118,16 +136,31 @@ pub(super) enum CountdownRisk {
 }
 
 impl OwnCountdown {
-    pub(super) fn new(registry: CountdownRegistry) -> Self {
+    /// With what the run before armed.
+    fn new(
+        relay: String,
+        address: OutletAddress,
+        armed: Vec<Timestamp>,
+        registry: CountdownRegistry,
+    ) -> Self {
         Self {
+            relay,
+            address,
+            memory: CountdownMemory::after_restart(armed),
+            support: Support::Unknown,
+            ran: false,
+            confirmed: false,
+            stale: true,
+            known_at: None,
+            after_on: AfterOn::default(),
+            not_before: None,
             registry,
-            ..Self::default()
         }
     }
 
     /// A command switched the outlet. The countdown of one that is on follows without a pause; that of one that is off
     /// does no harm until the next ON looks at it.
-    pub(super) fn on_switched(&mut self, power: Power) {
+    fn on_switched(&mut self, power: Power) {
         self.not_before = match power {
             Power::On => None,
             Power::Off => Some(Instant::now() + AFTER_SWITCH),
@@ -135,69 +168,39 @@ impl OwnCountdown {
         self.after_on.unconfirmed &= power == Power::On;
     }
 
-    /// A new connection: the countdown is read before it is changed.
-    pub(super) fn on_connected(&mut self, context: &mut Context) {
-        self.mark_stale();
+    /// A new connection: the countdown is read before it is changed. A plug is asked whatever it lists.
+    fn on_connected(&mut self, context: &mut Context) {
+        let child = self.address.child.as_deref();
+        let listed = child.is_none() || context.state.components.may_have(child, "countdown");
+        self.stale = true;
         self.not_before = None;
         self.after_on.runs_on = false;
-        let Some(identity) = &context.state.identity else {
-            return;
+        self.support = match self.support {
+            _ if !listed => Support::None,
+            Support::Refused => Support::Unknown,
+            support => support,
         };
-        if self.hardware_id.as_deref() != Some(&identity.device_id) {
-            self.memory = CountdownMemory::after_restart(self.registry.of(&identity.device_id));
-            self.hardware_id = Some(identity.device_id.clone());
-            self.unsupported = false;
-            self.answered = false;
-            self.after_on.unconfirmed = false;
-            context.attribution.set_countdown(None);
+        let known = context.state.countdown_of(self.address.position);
+        if !self.is_supported(context) {
+            context
+                .state
+                .set_countdown(self.address.position, Countdown::Unsupported);
+        } else if known == Countdown::Unsupported {
+            context
+                .state
+                .set_countdown(self.address.position, Countdown::Unknown);
         }
-    }
-
-    /// The device left the settings: its countdown is not the bridge's any more.
-    pub(super) fn on_removed(&mut self) {
-        if let Some(hardware_id) = &self.hardware_id {
-            self.registry.set(hardware_id, Vec::new());
-        }
-    }
-
-    /// It may have changed without a reading.
-    pub(super) fn mark_stale(&mut self) {
-        self.stale = true;
     }
 
     /// Whether it runs and was armed for this end.
-    pub(super) fn is_armed_for(&self, context: &Context, end: Steady) -> bool {
-        context.state.countdown.is_ours() && self.memory.is_armed_for(end, context.clock.steady())
-    }
-
-    /// Clears the countdown that runs on the device, also an external one, and replies. What must end all the same,
-    /// because of a limit, is armed again.
-    pub(super) async fn cancel(
-        &mut self,
-        context: &mut Context,
-        command: DeviceCommand,
-    ) -> Result<(), ExchangeError> {
-        let targets = context.state.addresses(&command.path);
-        if targets.is_empty() {
-            let unknown = context.state.unknown_outlet(&command.path);
-            command.reply.send(Err(unknown));
-            return Ok(());
-        }
-        let end = command.run.end(context.clock.steady());
-        context.wanted.set(command.path.outlet.clone(), end.into());
-        match self.clear(context, Countdown::runs).await {
-            Ok(()) => {
-                let outlets = context.state.powers(&context.config.id, &targets);
-                command.reply.send(Ok(Applied { outlets, attempts: 1 }));
-                Ok(())
-            }
-            Err(error) => context.on_command_failed(error, command, 1),
-        }
+    fn is_armed_for(&self, context: &Context, end: Steady) -> bool {
+        let known = context.state.countdown_of(self.address.position);
+        known.is_ours() && self.memory.is_armed_for(end, context.clock.steady())
     }
 
     /// When it should be read before its turn, `now` or later.
-    pub(super) fn read_at(&self, context: &Context, now: Instant) -> Option<Instant> {
-        let overdue = match context.state.countdown {
+    fn read_at(&self, context: &Context, now: Instant) -> Option<Instant> {
+        let overdue = match context.state.countdown_of(self.address.position) {
             Countdown::Armed { ends } | Countdown::External { ends, .. } => {
                 context.clock.now().duration_since(ends) >= OVERDUE
             }
@@ -213,32 +216,36 @@ impl OwnCountdown {
     }
 
     /// Reads it. A device that cannot answer keeps all its other functions.
-    pub(super) async fn poll(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+    async fn poll(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
         // Asked once, whatever the answer. After a failure the device is connected again, and it is read then.
         self.stale = false;
         self.after_on.read_at = None;
         if !self.is_supported(context) {
             return Ok(());
         }
-        let failed = context.state.countdown == Countdown::Failed;
+        let failed = context.state.countdown_of(self.address.position) == Countdown::Failed;
         let read = match self.read(context, LoginPurpose::Poll).await {
             Ok(read) => read,
             Err(error) => {
-                context.state.set_countdown(Countdown::Unknown);
+                context
+                    .state
+                    .set_countdown(self.address.position, Countdown::Unknown);
                 error.own_answer()?;
                 return Ok(());
             }
         };
         // Idle is the result of the failure; the next attempt to arm ends it.
         if failed && read == Countdown::Idle {
-            context.state.set_countdown(Countdown::Failed);
+            context
+                .state
+                .set_countdown(self.address.position, Countdown::Failed);
         }
         context.send_report().await;
         Ok(())
     }
 
     /// When it is to be changed, `now` or later; `None` while it is right.
-    pub(super) fn change_at(&self, context: &Context, now: Instant) -> Option<Instant> {
+    fn change_at(&self, context: &Context, now: Instant) -> Option<Instant> {
         self.step(context)?;
         Some(self.not_before.map_or(now, |at| at.max(now)))
     }
@@ -247,23 +254,20 @@ impl OwnCountdown {
         if !self.is_supported(context) || self.stale {
             return None;
         }
-        let power = context.state.outlets.first()?.outlet.power;
-        let (wanted, now) = (context.wanted.of(None), context.clock.steady());
-        self.memory.step(wanted, context.state.countdown, power, now)
+        let wanted = context.wanted.of(self.address.key.as_ref());
+        let known = context.state.countdown_of(self.address.position);
+        let power = context.state.power_at(&self.address);
+        self.memory.step(wanted, known, power, context.clock.steady())
     }
 
     /// Makes it follow the wanted end.
-    pub(super) async fn keep(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
+    async fn keep(&mut self, context: &mut Context) -> Result<(), ExchangeError> {
         let Some(step) = self.step(context) else {
             return Ok(());
         };
         // A request in flight is finished at the stop: arming must not end half way.
-        let power = if context.state.any_reads(Power::Off) {
-            Power::Off
-        } else {
-            Power::On
-        };
-        context.mailbox.view.in_flight = Some((None, power));
+        let power = context.state.power_at(&self.address).unwrap_or(Power::On);
+        context.mailbox.view.in_flight = Some((self.address.key.clone(), power));
         let result = match step {
             CountdownStep::Arm(end) => self.arm_and_hold(context, end).await,
             CountdownStep::Clear => self
@@ -285,7 +289,7 @@ impl OwnCountdown {
 
     async fn arm_and_hold(&mut self, context: &mut Context, end: Steady) -> Result<ArmResult, ExchangeError> {
         match self.read_and_arm(context, end).await? {
-            ArmResult::Armed(risk) => {
+            ArmResult::Armed(risk) if !self.confirmed => {
                 let read = self.read(context, LoginPurpose::Command).await?;
                 self.hold(context, read, end, risk).await
             }
@@ -304,12 +308,13 @@ impl OwnCountdown {
         }
         let read = self.read(context, LoginPurpose::Command).await?;
         if whose(&read) {
-            context
-                .exchange(DeviceRequest::ClearTimer, LoginPurpose::Command)
-                .await?;
+            let clear = DeviceRequest::ClearTimer(self.address.child.as_deref());
+            context.exchange(clear, LoginPurpose::Command).await?;
             self.memory.on_cleared();
             self.persist(context);
-            context.state.set_countdown(Countdown::Idle);
+            context
+                .state
+                .set_countdown(self.address.position, Countdown::Idle);
             self.known_at = Some(context.clock.steady());
         }
         context.send_report().await;
@@ -317,17 +322,13 @@ impl OwnCountdown {
     }
 
     /// Arms the countdown unless an external one runs. It is read before, unless that was a moment ago.
-    pub(super) async fn arm(
-        &mut self,
-        context: &mut Context,
-        end: Steady,
-    ) -> Result<ArmResult, ExchangeError> {
+    async fn arm(&mut self, context: &mut Context, end: Steady) -> Result<ArmResult, ExchangeError> {
         if !self.is_supported(context) {
             return Ok(ArmResult::Without);
         }
         let now = context.clock.steady();
         let fresh = self.known_at.is_some_and(|at| now.since(at) < FRESH) && !self.stale;
-        match context.state.countdown {
+        match context.state.countdown_of(self.address.position) {
             known @ (Countdown::Armed { .. } | Countdown::Idle) if fresh => {
                 self.arm_after(context, known, end).await
             }
@@ -371,7 +372,7 @@ impl OwnCountdown {
 
     /// After the relay closed: the countdown has to run on. Once this device showed that it does, that is read when no
     /// command waits.
-    pub(super) async fn hold_after_on(
+    async fn hold_after_on(
         &mut self,
         context: &mut Context,
         end: Steady,
@@ -415,7 +416,7 @@ impl OwnCountdown {
         self.give_up(context, None, risk).await
     }
 
-    /// Arms: clears and adds. A failure is followed by a read, because either may have been done.
+    /// Arms it. A failure is followed by a read, because it may have been armed all the same.
     async fn set(
         &mut self,
         context: &mut Context,
@@ -428,28 +429,59 @@ impl OwnCountdown {
             let length = length_until(end, now.steady);
             self.memory.on_arming(length, now);
             self.persist(context);
-            let request = DeviceRequest::SetTimer(length);
+            self.confirmed = false;
+            let request = DeviceRequest::SetTimer(self.address.child.as_deref(), length);
             let fault = match context.exchange(request, LoginPurpose::Command).await {
-                Ok(_) => {
+                Ok(answer) => {
                     self.known_at = Some(context.clock.steady());
-                    context.state.set_countdown(Countdown::Armed {
-                        ends: to_second(now.wall, length),
-                    });
-                    return Ok(ArmResult::Armed(risk));
+                    let Some(timer) = answer.get(READ_BACK) else {
+                        let ends = to_second(now.wall, length);
+                        context
+                            .state
+                            .set_countdown(self.address.position, Countdown::Armed { ends });
+                        return Ok(ArmResult::Armed(risk));
+                    };
+                    self.take_reading(context, timer).await;
+                    None
                 }
-                Err(ExchangeError::Fault(fault)) => fault,
+                Err(ExchangeError::Fault(fault)) => match self.read(context, LoginPurpose::Command).await {
+                    Ok(_) => Some(fault),
+                    Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+                    Err(ExchangeError::Fault(fault)) => return self.on_lost(context, fault, risk).await,
+                },
                 Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
             };
-            match self.read(context, LoginPurpose::Command).await {
-                Ok(Countdown::Armed { .. }) if self.is_armed_for(context, end) => {
+            match context.state.countdown_of(self.address.position) {
+                Countdown::Armed { .. } if self.is_armed_for(context, end) => {
                     return Ok(ArmResult::Armed(risk));
                 }
-                Ok(_) if round < ROUNDS => round += 1,
-                Ok(_) => return self.give_up(context, Some(fault), risk).await,
-                Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
-                Err(ExchangeError::Fault(fault)) => return self.on_lost(context, fault, risk).await,
+                // The app set one in between.
+                Countdown::External { .. } => return Ok(ArmResult::Without),
+                _ => {}
             }
+            if round >= ROUNDS {
+                return self.on_refused(context, fault, risk).await;
+            }
+            round += 1;
         }
+    }
+
+    /// The outlet was read, and does not arm it. Whether the outlets of a strip can is not known before one did.
+    async fn on_refused(
+        &mut self,
+        context: &mut Context,
+        fault: Option<Fault>,
+        risk: CountdownRisk,
+    ) -> Result<ArmResult, ExchangeError> {
+        let refused = matches!(fault, Some(Fault::UnknownRequest(_) | Fault::Device { .. }));
+        if !refused || self.ran || self.address.child.is_none() {
+            return self.give_up(context, fault, risk).await;
+        }
+        let reason = fault.as_ref().map(ToString::to_string).unwrap_or_default();
+        let path = context.path_of(&self.address);
+        warn!(outlet = %path, %reason, "it refuses a countdown; only the bridge ends its limit");
+        self.set_unsupported(context, Support::Refused).await;
+        Ok(ArmResult::Without)
     }
 
     /// The device answers but does not arm it. The relay does not stay closed without its countdown.
@@ -460,19 +492,22 @@ impl OwnCountdown {
         risk: CountdownRisk,
     ) -> Result<ArmResult, ExchangeError> {
         self.after_on.unconfirmed = false;
-        let runs = context.state.countdown.runs();
+        let runs = context.state.countdown_of(self.address.position).runs();
         let reason = fault.as_ref().map_or_else(
-            || "the plug accepted it, but it does not run".to_owned(),
+            || "it was accepted, but it does not run".to_owned(),
             Fault::to_string,
         );
-        let mut message = format!("the plug's own countdown to OFF could not be armed: {reason}");
-        if risk == CountdownRisk::Ours && !runs && context.state.any_reads(Power::On) {
-            open_relay(context).await?;
+        let mut message = format!("the outlet's own countdown to OFF could not be armed: {reason}");
+        if risk == CountdownRisk::Ours && !runs && self.is_on(context) {
+            self.open_relay(context).await?;
             message.push_str("; it was switched off");
         }
-        warn!(device = %context.config.id, %reason, "countdown not armed");
+        let path = context.path_of(&self.address);
+        warn!(outlet = %path, %reason, "countdown not armed");
         if !runs {
-            context.state.set_countdown(Countdown::Failed);
+            context
+                .state
+                .set_countdown(self.address.position, Countdown::Failed);
         }
         context.send_report().await;
         Ok(ArmResult::Refused(CommandError {
@@ -490,10 +525,12 @@ impl OwnCountdown {
         fault: Fault,
         risk: CountdownRisk,
     ) -> Result<ArmResult, ExchangeError> {
-        self.mark_stale();
-        context.state.set_countdown(Countdown::Unknown);
-        if risk == CountdownRisk::Ours && context.state.any_reads(Power::On) {
-            open_relay(context).await?;
+        self.stale = true;
+        context
+            .state
+            .set_countdown(self.address.position, Countdown::Unknown);
+        if risk == CountdownRisk::Ours && self.is_on(context) {
+            self.open_relay(context).await?;
         }
         Err(fault.into())
     }
@@ -504,72 +541,87 @@ impl OwnCountdown {
         context: &mut Context,
         purpose: LoginPurpose,
     ) -> Result<Countdown, ExchangeError> {
-        match context.exchange(DeviceRequest::GetTimer, purpose).await {
-            Ok(value) => {
-                self.answered = true;
-                self.stale = false;
-                self.after_on.read_at = None;
+        let request = DeviceRequest::GetTimer(self.address.child.as_deref());
+        match context.exchange(request, purpose).await {
+            Ok(timer) => {
                 if purpose == LoginPurpose::Command {
                     self.known_at = Some(context.clock.steady());
                 }
-                let (timer, now) = (DeviceTimer::of(&value), context.clock.read());
-                if timer.is_none() {
-                    context.attribution.on_no_countdown(now.steady);
-                }
-                let read = self.memory.on_reading(timer, now);
-                if self.after_on.unconfirmed && read == Countdown::Idle {
-                    self.after_on.runs_on = false;
-                } else {
-                    self.after_on.unconfirmed = false;
-                }
-                self.persist(context);
-                context.state.set_countdown(read);
-                // A failure stays reported until the caller knows whether it is over.
-                if read != Countdown::Idle {
-                    context.send_report().await;
-                }
-                Ok(context.state.countdown)
+                Ok(self.take_reading(context, &timer).await)
             }
             // One that answered before refuses this once, whatever code it has for that.
-            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if !self.answered => {
-                self.set_unsupported(context).await;
+            Err(ExchangeError::Fault(Fault::UnknownRequest(_))) if self.support == Support::Unknown => {
+                self.set_unsupported(context, Support::None).await;
                 Ok(Countdown::Unsupported)
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn set_unsupported(&mut self, context: &mut Context) {
-        self.unsupported = true;
+    async fn take_reading(&mut self, context: &mut Context, timer: &Value) -> Countdown {
+        self.support = Support::Answered;
+        self.stale = false;
+        self.after_on.read_at = None;
+        let (timer, now) = (DeviceTimer::of(timer), context.clock.read());
+        if timer.is_none() {
+            let key = self.address.key.clone();
+            context.attribution.on_no_countdown(key, now.steady);
+        }
+        let read = self.memory.on_reading(timer, now);
+        if self.after_on.unconfirmed && read == Countdown::Idle {
+            self.after_on.runs_on = false;
+        } else {
+            self.after_on.unconfirmed = false;
+        }
+        self.confirmed = read.is_ours();
+        self.ran |= self.confirmed;
+        self.persist(context);
+        context.state.set_countdown(self.address.position, read);
+        // A failure stays reported until the caller knows whether it is over.
+        if read != Countdown::Idle {
+            context.send_report().await;
+        }
+        context.state.countdown_of(self.address.position)
+    }
+
+    async fn set_unsupported(&mut self, context: &mut Context, support: Support) {
+        self.support = support;
         self.memory.on_cleared();
         self.persist(context);
-        context.state.set_countdown(Countdown::Unsupported);
+        context
+            .state
+            .set_countdown(self.address.position, Countdown::Unsupported);
         context.send_report().await;
     }
 
     fn persist(&self, context: &mut Context) {
-        context.attribution.set_countdown(self.memory.armed_until());
-        if let Some(hardware_id) = &self.hardware_id {
-            let ends = self.memory.to_persist(context.clock.read());
-            self.registry.set(hardware_id, ends);
-        }
+        let key = self.address.key.clone();
+        context.attribution.set_countdown(key, self.memory.armed_until());
+        let ends = self.memory.to_persist(context.clock.read());
+        self.registry.set(&self.relay, ends);
     }
 
+    /// Whether the outlet may have one, and the client of the session reaches it.
     fn is_supported(&self, context: &Context) -> bool {
-        context.connection.kind() == Kind::Plug && !self.unsupported
+        let is_reached = self.address.child.is_none() || context.connection.is_own();
+        is_reached && !matches!(self.support, Support::Refused | Support::None)
     }
-}
 
-async fn open_relay(context: &mut Context) -> Result<(), ExchangeError> {
-    let now = context.clock.steady();
-    context.attribution.on_sent(None, Power::Off, now);
-    let off = DeviceRequest::Switch(None, Power::Off);
-    match context.exchange(off, LoginPurpose::Command).await {
-        Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
-            return Err(fault.into());
-        }
-        Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
-        Ok(_) | Err(ExchangeError::Fault(_)) => {}
+    fn is_on(&self, context: &Context) -> bool {
+        context.state.reads(&self.address, Power::On)
     }
-    context.read(LoginPurpose::Command).await
+
+    async fn open_relay(&self, context: &mut Context) -> Result<(), ExchangeError> {
+        let (key, now) = (self.address.key.clone(), context.clock.steady());
+        context.attribution.on_sent(key, Power::Off, now);
+        let off = DeviceRequest::Switch(self.address.child.as_deref(), Power::Off);
+        match context.exchange(off, LoginPurpose::Command).await {
+            Err(ExchangeError::Fault(fault)) if fault.remedy() != Remedy::ReadBack => {
+                return Err(fault.into());
+            }
+            Err(ExchangeError::Stopped) => return Err(ExchangeError::Stopped),
+            Ok(_) | Err(ExchangeError::Fault(_)) => {}
+        }
+        context.read_back(std::slice::from_ref(&self.address)).await
+    }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
+    client::components::Components,
     client::discovery::Discovered,
     client::readings::{DeviceReading, OutletReading, TEXT_MAX},
 };
@@ -88,7 +89,8 @@ proptest! {
         };
         let list = OutletReading::children(&json!({ "child_device_list": children }));
         for device in &devices {
-            known.identify(&config, Kind::Strip, &components, &DeviceReading::of(device), None);
+            known.components = Components::new(components.clone());
+            known.identify(&config, Kind::Strip, &DeviceReading::of(device), None);
             known.apply_reading(&config, Kind::Plug, &[OutletReading::of(device)], now);
             known.apply_reading(&config, Kind::Strip, &list, now);
             known.apply_reading(&config, Kind::Strip, &OutletReading::children(device), now);

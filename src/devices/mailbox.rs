@@ -1,6 +1,6 @@
 //! The inbox of a worker, which is served also while a request is in flight.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -32,8 +32,8 @@ pub(super) enum WorkerMsg {
     DeviceCommand(Box<DeviceCommand>),
     /// Connect again, not before this: log in, list, read.
     Rescan(Instant),
-    /// The OFF rules that the scheduler wants on the plug.
-    OffRules(Arc<WantedOffRules>),
+    /// The OFF rules that the scheduler wants on an outlet.
+    OffRules(Option<OutletKey>, Arc<WantedOffRules>),
     /// The outlet must be off by then.
     OffBy(Option<OutletKey>, Option<Steady>),
     /// Pending commands that would switch the outlet on are superseded.
@@ -74,7 +74,7 @@ pub(super) struct Mailbox {
     pub(super) rescan_at: Option<Instant>,
     pub(super) reboot: Option<PendingReboot>,
     /// The wanted OFF rules, not applied yet.
-    pub(super) off_rules: Option<Arc<WantedOffRules>>,
+    pub(super) off_rules: BTreeMap<Option<OutletKey>, Arc<WantedOffRules>>,
     /// When outlets must be off, not applied yet, in the order in which they arrived.
     pub(super) wanted_ends: Vec<(Option<OutletKey>, Option<Steady>)>,
     /// The settings changed and are not applied yet.
@@ -98,7 +98,7 @@ impl Mailbox {
             error: None,
             rescan_at: None,
             reboot: None,
-            off_rules: None,
+            off_rules: BTreeMap::new(),
             wanted_ends: Vec::new(),
             settings_changed: false,
         }
@@ -228,7 +228,7 @@ impl Mailbox {
         match message {
             WorkerMsg::DeviceCommand(command) => self.queue.push(*command, &self.view, Instant::now()),
             WorkerMsg::Rescan(at) => self.rescan_at = self.rescan_at.or(Some(at)),
-            WorkerMsg::OffRules(rules) => self.off_rules = Some(rules),
+            WorkerMsg::OffRules(outlet, rules) => drop(self.off_rules.insert(outlet, rules)),
             WorkerMsg::OffBy(outlet, end) => {
                 // An end of a whole strip replaces those of its outlets.
                 self.wanted_ends

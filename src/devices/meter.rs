@@ -97,8 +97,8 @@ impl Meters {
         if self.totals.measures_voltage(&context.config.id) {
             context.state.add_feature(Feature::Voltage);
         }
-        if !context.state.meters_energy() && context.state.rules.clock == DeviceClock::Unread {
-            context.state.rules.clock = DeviceClock::Unreported;
+        if !context.state.meters_energy() && !context.connection.is_own() {
+            context.state.set_clock(DeviceClock::Unreported);
         }
     }
 
@@ -293,11 +293,7 @@ impl Meters {
             return;
         }
         let state = &mut context.state;
-        let clock = match (
-            local_time(&reading.usage),
-            state.zone.as_deref(),
-            &state.rules.clock,
-        ) {
+        let clock = match (local_time(&reading.usage), state.zone.as_deref(), &state.clock) {
             (Some(shown), Some(zone), _) => in_step(shown, zone, context.clock.now()),
             (Some(_), None, _) => DeviceClock::Unreported,
             (None, ..) if !self.usage.is_known() || self.usage.is_paused() => DeviceClock::Unreported,
@@ -305,10 +301,7 @@ impl Meters {
             (None, _, DeviceClock::InStep { .. }) => DeviceClock::Unread,
             (None, ..) => DeviceClock::Wrong,
         };
-        if state.rules.clock != clock {
-            state.rules.clock = clock;
-            state.apply_rules();
-        }
+        state.set_clock(clock);
     }
 
     /// Adds to the total, and takes the values whose change is large enough for a report. Returns the reading for the

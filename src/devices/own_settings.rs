@@ -3,7 +3,7 @@
 //! Only our own client knows these requests. Some plugs fail if they are sent often, so each goes out once an hour at most.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,9 +15,9 @@ use tracing::debug;
 
 use super::{
     client::{
+        components::Components,
         connection::ExchangeError,
         login_budget::LoginPurpose,
-        readings::component_ids,
         session::DeviceRequest,
         settings_on_wire::{SettingRequest, latest_firmware, led},
     },
@@ -30,7 +30,7 @@ use crate::domain::{
     device_command::DeviceCommand,
     device_settings::{OutletSettings, PowerOnBehavior, SettingChange},
     reply::Applied,
-    report::{DeviceClock, Feature, Kind},
+    report::{DeviceClock, Feature},
 };
 
 /// From one reading of everything to the next.
@@ -43,8 +43,6 @@ const RETRY: Duration = Duration::from_mins(1);
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum SettingsStep {
-    /// What each outlet of a strip can do.
-    Children,
     /// A setting: of a child, or of the device itself.
     Setting(SettingRequest, Option<Arc<str>>),
     Firmware,
@@ -57,10 +55,8 @@ pub(super) struct OwnSettings {
     pending: VecDeque<SettingsStep>,
     due: Instant,
     firmware_due: Instant,
-    /// The component list of the device.
-    components: Vec<String>,
-    /// Those of its children, once they were read.
-    children: Option<BTreeMap<String, Vec<String>>>,
+    /// What the device and its outlets can do.
+    components: Components,
     /// What the device does not know.
     refused: BTreeSet<SettingsStep>,
     /// Whether all was read once.
@@ -73,18 +69,17 @@ impl OwnSettings {
             pending: VecDeque::new(),
             due: now,
             firmware_due: now,
-            components: Vec::new(),
-            children: None,
+            components: Components::default(),
             refused: BTreeSet::new(),
             is_known: false,
         }
     }
 
     /// A login. What was read lately is not read again.
-    pub(super) fn on_connected(&mut self, components: &[String]) {
-        if self.components != components {
+    pub(super) fn on_connected(&mut self, context: &Context) {
+        if self.components != context.state.components {
             *self = Self::new(Instant::now());
-            components.clone_into(&mut self.components);
+            self.components = context.state.components.clone();
         }
     }
 
@@ -123,18 +118,13 @@ impl OwnSettings {
 
     /// Collects what is read in this hour.
     fn begin(&mut self, context: &mut Context, now: Instant) {
-        let strip = context.connection.kind() == Kind::Strip;
         if context.config.device_settings {
-            if strip && self.children.is_none() {
-                self.pending.push_back(SettingsStep::Children);
-            } else {
-                self.collect_settings(context);
-            }
+            self.collect_settings(context);
         }
-        if !context.state.meters_energy() && self.has("schedule") {
+        if !context.state.meters_energy() && self.components.has("schedule") {
             self.pending.push_back(SettingsStep::Clock);
         }
-        if self.has("firmware") && now >= self.firmware_due {
+        if self.components.has("firmware") && now >= self.firmware_due {
             self.firmware_due = now + FIRMWARE_INTERVAL;
             self.pending.push_back(SettingsStep::Firmware);
         }
@@ -143,16 +133,11 @@ impl OwnSettings {
 
     fn collect_settings(&mut self, context: &mut Context) {
         let mut steps = Vec::new();
-        if self.has("led") {
+        if self.components.has("led") {
             steps.push(SettingsStep::Setting(SettingRequest::Led, None));
         }
         for known in &mut context.state.outlets {
-            let components = match (&known.child, &self.children) {
-                (Some(child), Some(children)) => children.get(&**child).map(Vec::as_slice),
-                (Some(_), None) => None,
-                (None, _) => Some(self.components.as_slice()),
-            };
-            let names = |name: &str| components.is_some_and(|ids| ids.iter().any(|id| id == name));
+            let names = |name: &str| self.components.lists(known.child.as_deref(), name);
             let mut push = |request| steps.push(SettingsStep::Setting(request, known.child.clone()));
             if names("auto_off") {
                 push(SettingRequest::AutoOff);
@@ -173,13 +158,8 @@ impl OwnSettings {
         self.pending.extend(steps);
     }
 
-    fn has(&self, component: &str) -> bool {
-        self.components.iter().any(|id| id == component)
-    }
-
     async fn take(&mut self, context: &mut Context, step: &SettingsStep) -> Result<(), ExchangeError> {
         let request = match step {
-            SettingsStep::Children => DeviceRequest::ChildComponents,
             SettingsStep::Setting(request, child) => DeviceRequest::GetSetting(*request, child.as_deref()),
             SettingsStep::Firmware => DeviceRequest::LatestFirmware,
             SettingsStep::Clock => DeviceRequest::GetClock,
@@ -190,17 +170,10 @@ impl OwnSettings {
                 let fault = error.own_answer()?;
                 debug!(device = %context.config.id, ?step, reason = %fault, "not supported by this model");
                 self.refused.insert(step.clone());
-                if *step == SettingsStep::Children {
-                    self.children = Some(BTreeMap::new());
-                }
                 return Ok(());
             }
         };
         match step {
-            SettingsStep::Children => {
-                self.children = Some(children(&answer));
-                self.collect_settings(context);
-            }
             SettingsStep::Setting(request, child) => apply(context, *request, child.as_deref(), &answer),
             SettingsStep::Firmware => {
                 let latest = latest_firmware(&answer).map(Arc::new);
@@ -272,6 +245,7 @@ fn targets(
     }
     if change.is_of_device() {
         return Ok(vec![OutletAddress {
+            position: 1,
             key: None,
             child: None,
         }]);
@@ -348,21 +322,8 @@ fn apply_clock(context: &mut Context, answer: &Value) {
     let state = &mut context.state;
     let shown = Timestamp::from_second(shown).ok();
     let is_right = shown.is_some_and(|shown| shown.duration_since(now).abs() <= IN_STEP);
-    state.rules.clock = match state.zone.clone().filter(|_| is_right) {
+    state.set_clock(match state.zone.clone().filter(|_| is_right) {
         Some(zone) => DeviceClock::InStep { zone },
         None => DeviceClock::Wrong,
-    };
-    state.apply_rules();
-}
-
-/// The components of each child in the answer for all of them.
-fn children(answer: &Value) -> BTreeMap<String, Vec<String>> {
-    let list = answer.get("child_component_list").and_then(Value::as_array);
-    let children = list.into_iter().flatten();
-    children
-        .filter_map(|child| {
-            let id = child.get("device_id")?.as_str()?;
-            Some((id.to_owned(), component_ids(child)))
-        })
-        .collect()
+    });
 }

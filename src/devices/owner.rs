@@ -41,7 +41,7 @@ use crate::{
     store::Section,
     system::{clock::Clock, overflow::Overflow, tasks::Tasks},
 };
-use planner::{DeviceId, Power};
+use planner::{DeviceId, OutletPath, Power};
 
 /// Messages in the inbox of a worker. The worker takes them also while a request is in flight, so the inbox fills only
 /// if the process gets no CPU time.
@@ -184,7 +184,7 @@ impl DeviceOwner {
                         let device = path.device.clone();
                         self.deliver(&device, WorkerMsg::Withdraw(path));
                     }
-                    Some(DeviceMsg::OffRules(device, rules)) => self.send_off_rules(&device, rules),
+                    Some(DeviceMsg::OffRules(path, rules)) => self.send_off_rules(path, rules),
                     Some(DeviceMsg::Reload(devices)) => self.reload(devices),
                     None => break,
                 },
@@ -337,9 +337,9 @@ impl DeviceOwner {
     }
 
     /// The scheduler sees in the reports whether it arrived, and sends it again if not.
-    fn send_off_rules(&self, device: &DeviceId, rules: Arc<WantedOffRules>) {
-        if let Some(worker) = self.workers.get(device) {
-            let _full = worker.inbox.try_send(WorkerMsg::OffRules(rules));
+    fn send_off_rules(&self, path: OutletPath, rules: Arc<WantedOffRules>) {
+        if let Some(worker) = self.workers.get(&path.device) {
+            let _full = worker.inbox.try_send(WorkerMsg::OffRules(path.outlet, rules));
         }
     }
 

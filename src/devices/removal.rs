@@ -13,7 +13,7 @@ use super::{
         session::DeviceRequest,
     },
     context::Context,
-    countdown::OwnCountdown,
+    countdown::Countdowns,
     off_rules::OffRules,
     state::OutletAddress,
     wanted_ends::WantedEnd,
@@ -27,7 +27,7 @@ const BUDGET: Duration = Duration::from_secs(3);
 /// removes the OFF rules of the bridge.
 pub(super) struct Removal<'a> {
     context: &'a mut Context,
-    countdown: &'a mut OwnCountdown,
+    countdowns: &'a mut Countdowns,
     off_rules: &'a mut OffRules,
 }
 
@@ -40,12 +40,12 @@ struct Unguarded {
 impl<'a> Removal<'a> {
     pub(super) fn new(
         context: &'a mut Context,
-        countdown: &'a mut OwnCountdown,
+        countdowns: &'a mut Countdowns,
         off_rules: &'a mut OffRules,
     ) -> Self {
         Self {
             context,
-            countdown,
+            countdowns,
             off_rules,
         }
     }
@@ -61,7 +61,7 @@ impl<'a> Removal<'a> {
             }
         }
         self.off_rules.warn_of_remaining(self.context);
-        self.countdown.on_removed();
+        self.countdowns.on_removed();
     }
 
     async fn switch_off(&mut self, deadline: Instant) {
@@ -111,17 +111,13 @@ impl<'a> Removal<'a> {
         let outlets = self.context.state.outlets.iter();
         let on = outlets.filter(|known| known.outlet.power == Some(Power::On));
         on.filter_map(|known| {
-            let key = known.outlet.key.clone();
+            let key = &known.outlet.key;
             let WantedEnd::By(end) = self.context.wanted.of(key.as_ref()) else {
                 return None;
             };
-            let is_plug = self.context.connection.kind() == Kind::Plug;
-            let has_countdown = is_plug && self.countdown.is_armed_for(self.context, end);
-            let child = known.child.clone();
-            (!has_countdown).then_some(Unguarded {
-                address: OutletAddress { key, child },
-                end,
-            })
+            let has_countdown = self.countdowns.is_armed_for(self.context, key.as_ref(), end);
+            let address = known.address();
+            (!has_countdown).then_some(Unguarded { address, end })
         })
         .collect()
     }

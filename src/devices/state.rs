@@ -5,11 +5,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::client::readings::{DeviceReading, OutletReading};
+use super::client::{
+    components::Components,
+    readings::{DeviceReading, OutletReading},
+};
 use crate::domain::command_error::CommandError;
 use crate::domain::device_settings::{LatestFirmware, OutletSettings};
 use crate::domain::devices::DeviceConfig;
-use crate::domain::report::{Condition, Countdown, DeviceRules, Feature, Identity, Kind, Outlet};
+use crate::domain::report::{
+    Condition, Countdown, DeviceClock, DeviceRule, DeviceRules, Feature, Identity, Kind, Outlet,
+};
 use planner::{DeviceId, Now, OutletKey, OutletPath, Power, Steady};
 
 /// A relay with what is needed to address it.
@@ -25,6 +30,15 @@ pub(super) struct ConfirmedOutlet {
 }
 
 impl ConfirmedOutlet {
+    /// How it is addressed.
+    pub(super) fn address(&self) -> OutletAddress {
+        OutletAddress {
+            position: self.outlet.position,
+            key: self.outlet.key.clone(),
+            child: self.child.clone(),
+        }
+    }
+
     /// A run of an outlet that was on before: the relay was open in between.
     pub(super) fn start_run(&mut self, start: Steady, now: Now) {
         self.outlet.off_seen_at = Some(start);
@@ -36,10 +50,41 @@ impl ConfirmedOutlet {
 /// How a request addresses an outlet.
 #[derive(Debug, Clone)]
 pub(super) struct OutletAddress {
+    /// As printed on the strip; 1 on a plug.
+    pub(super) position: u8,
     /// Its topic level; `None` on a plug.
     pub(super) key: Option<OutletKey>,
     /// The child's id on the wire; `None` on a plug.
     pub(super) child: Option<Arc<str>>,
+}
+
+impl OutletAddress {
+    /// Makes a list hold one value for each outlet that was read, each with the address that it has now.
+    pub(super) fn follow<T>(
+        list: &mut Vec<T>,
+        state: &DeviceState,
+        address_of: fn(&mut T) -> &mut Self,
+        mut new: impl FnMut(Self) -> T,
+    ) {
+        let is_at =
+            |one: &mut T, outlet: &ConfirmedOutlet| address_of(one).position == outlet.outlet.position;
+        list.retain_mut(|one| state.outlets.iter().any(|outlet| is_at(one, outlet)));
+        for outlet in &state.outlets {
+            match list.iter_mut().find_map(|one| is_at(one, outlet).then_some(one)) {
+                Some(known) => {
+                    let address = address_of(known);
+                    if !address.is_of(outlet) {
+                        *address = outlet.address();
+                    }
+                }
+                None => list.push(new(outlet.address())),
+            }
+        }
+    }
+
+    fn is_of(&self, outlet: &ConfirmedOutlet) -> bool {
+        self.key == outlet.outlet.key && self.child == outlet.child
+    }
 }
 
 /// Everything that a device reported, kept over reconnects.
@@ -50,10 +95,10 @@ pub(super) struct DeviceState {
     /// Whether everything was read once that shows which values the device has.
     pub(super) is_complete: bool,
     pub(super) outlets: Vec<ConfirmedOutlet>,
-    /// A plug's own countdown; a strip has none.
-    pub(super) countdown: Countdown,
-    /// The schedule rules on a plug.
-    pub(super) rules: DeviceRules,
+    /// What the device and its outlets can do.
+    pub(super) components: Components,
+    /// Its clock.
+    pub(super) clock: DeviceClock,
     /// The IANA name of the zone of the device's clock.
     pub(super) zone: Option<String>,
     /// Whether the LED of the device lights.
@@ -110,16 +155,13 @@ impl DeviceState {
         self.outlets
             .iter()
             .filter(wanted)
-            .map(|known| OutletAddress {
-                key: known.outlet.key.clone(),
-                child: known.child.clone(),
-            })
+            .map(ConfirmedOutlet::address)
             .collect()
     }
 
     /// Whether the relay of an outlet was read in this state.
     pub(super) fn reads(&self, address: &OutletAddress, power: Power) -> bool {
-        self.outlet_at(address).and_then(|outlet| outlet.power) == Some(power)
+        self.power_at(address) == Some(power)
     }
 
     /// Whether all these outlets were read in this state.
@@ -127,9 +169,9 @@ impl DeviceState {
         addresses.iter().all(|address| self.reads(address, power))
     }
 
-    /// Whether any outlet was read in this state.
-    pub(super) fn any_reads(&self, power: Power) -> bool {
-        self.outlets.iter().any(|known| known.outlet.power == Some(power))
+    /// The relay of an outlet; `None` if it is not known.
+    pub(super) fn power_at(&self, address: &OutletAddress) -> Option<Power> {
+        self.outlet_at(address)?.power
     }
 
     /// ON if any of these outlets is on; `None` if no state is known.
@@ -181,13 +223,14 @@ impl DeviceState {
         }
     }
 
-    /// A plug has what its component list names, also if a reading of it fails: its entities must not disappear then.
-    pub(super) fn add_listed_features(&mut self, kind: Kind, components: &[String]) {
+    /// An outlet has what its component list names, also if a reading of it fails: its entities must not disappear then.
+    pub(super) fn add_listed_features(&mut self) {
         let listed = [("countdown", Feature::Countdown), ("schedule", Feature::Rules)];
-        for (component, feature) in listed {
-            if kind == Kind::Plug && components.iter().any(|id| id == component) {
-                self.add_feature(feature);
-            }
+        for known in &mut self.outlets {
+            let child = known.child.as_deref();
+            let has = |component: &str| self.components.lists(child, component);
+            let features = listed.into_iter().filter(|(component, _)| has(component));
+            known.outlet.features.extend(features.map(|(_, feature)| feature));
         }
     }
 
@@ -202,7 +245,6 @@ impl DeviceState {
         &mut self,
         config: &DeviceConfig,
         kind: Kind,
-        components: &[String],
         device: &DeviceReading,
         mac: Option<&str>,
     ) {
@@ -214,7 +256,7 @@ impl DeviceState {
             mac: mac.map(str::to_owned),
             nickname: device.nickname.clone(),
             kind,
-            meters_energy: components.iter().any(|id| id == "energy_monitoring"),
+            meters_energy: self.components.has("energy_monitoring"),
         };
         if self.identity.as_deref() != Some(&identity) {
             self.identity = Some(Arc::new(identity));
@@ -290,9 +332,19 @@ impl DeviceState {
         change
     }
 
-    /// Takes the countdown of a plug. The reported end stays while the new one agrees within the tolerance.
-    pub(super) fn set_countdown(&mut self, new: Countdown) {
-        self.countdown = match (self.countdown, new) {
+    /// The countdown of the outlet at a position.
+    pub(super) fn countdown_of(&self, position: u8) -> Countdown {
+        let mut outlets = self.outlets.iter().map(|known| &known.outlet);
+        let found = outlets.find(|outlet| outlet.position == position);
+        found.map(|outlet| outlet.countdown).unwrap_or_default()
+    }
+
+    /// Takes the countdown of an outlet. The reported end stays while the new one agrees within the tolerance.
+    pub(super) fn set_countdown(&mut self, position: u8, new: Countdown) {
+        let Some(known) = self.at(position) else {
+            return;
+        };
+        known.outlet.countdown = match (known.outlet.countdown, new) {
             (old @ Countdown::Armed { ends: before }, Countdown::Armed { ends })
                 if is_near(before, ends, ENDS_TOLERANCE) =>
             {
@@ -307,25 +359,35 @@ impl DeviceState {
             ) if was == to && is_near(before, ends, ENDS_TOLERANCE) => old,
             _ => new,
         };
-        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
-            known.outlet.countdown = self.countdown;
-            if matches!(
-                new,
-                Countdown::Idle | Countdown::Armed { .. } | Countdown::External { .. }
-            ) {
-                known.outlet.features.insert(Feature::Countdown);
-            }
+        if new.runs() || new == Countdown::Idle {
+            known.outlet.features.insert(Feature::Countdown);
         }
     }
 
-    /// Copies the schedule rules to the outlet of a plug.
-    pub(super) fn apply_rules(&mut self) {
-        for known in self.outlets.iter_mut().filter(|known| known.child.is_none()) {
-            known.outlet.rules.clone_from(&self.rules);
-            if self.rules.list.is_some() {
+    /// The schedule rules of an outlet.
+    pub(super) fn rules_at(&mut self, position: u8) -> Option<&mut DeviceRules> {
+        self.at(position).map(|known| &mut known.outlet.rules)
+    }
+
+    /// Takes the schedule rules of an outlet; `None` if they cannot be read.
+    pub(super) fn set_rules(&mut self, position: u8, rules: Option<Arc<[DeviceRule]>>) {
+        if let Some(known) = self.at(position) {
+            if rules.is_some() {
                 known.outlet.features.insert(Feature::Rules);
             }
+            known.outlet.rules.list = rules;
         }
+    }
+
+    /// Takes the clock of the device.
+    pub(super) fn set_clock(&mut self, clock: DeviceClock) {
+        if self.clock == clock {
+            return;
+        }
+        for known in &mut self.outlets {
+            known.outlet.rules.clock.clone_from(&clock);
+        }
+        self.clock = clock;
     }
 
     fn changed(&self, new: &ConfirmedOutlet, now: Now) -> Option<RelayChange> {
@@ -403,14 +465,14 @@ impl DeviceState {
                 power_on_behavior: reading.power_on,
                 ..old.map(|old| old.outlet.settings).unwrap_or_default()
             },
-            countdown: match kind {
-                Kind::Plug => self.countdown,
-                Kind::Strip => Countdown::Unsupported,
-            },
-            rules: match kind {
-                Kind::Plug => self.rules.clone(),
-                Kind::Strip => DeviceRules::default(),
-            },
+            countdown: old.map(|old| old.outlet.countdown).unwrap_or_default(),
+            rules: old.map_or_else(
+                || DeviceRules {
+                    clock: self.clock.clone(),
+                    ..DeviceRules::default()
+                },
+                |old| old.outlet.rules.clone(),
+            ),
         };
         ConfirmedOutlet {
             energy_reported_at: old.and_then(|old| old.energy_reported_at),
@@ -786,16 +848,19 @@ mod tests {
     }
 
     #[test]
-    fn a_plug_has_the_features_that_its_components_name() {
+    fn an_outlet_has_the_features_that_its_components_name() {
         let components = ["schedule", "countdown", "energy_monitoring"].map(str::to_owned);
         let listed = |kind| {
-            let mut known = DeviceState::default();
+            let mut known = DeviceState {
+                components: Components::new(components.to_vec()),
+                ..DeviceState::default()
+            };
             known.apply_reading(&config(), kind, &[child("a", 1, Power::On)], now(0));
-            known.add_listed_features(kind, &components);
+            known.add_listed_features();
             known.outlets[0].outlet.features.clone()
         };
         assert_eq!(listed(Kind::Plug), [Feature::Countdown, Feature::Rules].into());
-        assert_eq!(listed(Kind::Strip), BTreeSet::new(), "its outlets have neither");
+        assert_eq!(listed(Kind::Strip), BTreeSet::new(), "it has a list of its own");
     }
 
     #[test]
@@ -861,7 +926,7 @@ mod tests {
         }];
         known.apply_reading(&config(), Kind::Plug, &plug, now(0));
         let mut reported = |countdown| {
-            known.set_countdown(countdown);
+            known.set_countdown(1, countdown);
             known.apply_reading(&config(), Kind::Plug, &plug, now(0));
             known.outlets[0].outlet.countdown
         };
@@ -876,10 +941,19 @@ mod tests {
     }
 
     #[test]
-    fn a_strip_has_no_countdown() {
+    fn each_outlet_of_a_strip_has_its_own_countdown() {
         let mut known = DeviceState::default();
-        known.apply_reading(&config(), Kind::Strip, &[child("a", 1, Power::On)], now(0));
-        assert_eq!(known.outlets[0].outlet.countdown, Countdown::Unsupported);
+        let both = [child("a", 1, Power::On), child("b", 2, Power::On)];
+        known.apply_reading(&config(), Kind::Strip, &both, now(0));
+        known.set_countdown(2, Countdown::Idle);
+        known.apply_reading(&config(), Kind::Strip, &both, now(1));
+        let countdowns = [1, 2, 3].map(|position| known.countdown_of(position));
+        assert_eq!(
+            countdowns,
+            [Countdown::Unknown, Countdown::Idle, Countdown::Unknown]
+        );
+        assert!(known.outlets[1].outlet.features.contains(&Feature::Countdown));
+        assert!(known.outlets[0].outlet.features.is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use super::{
     client::{connection::ExchangeError, fault::Remedy, login_budget::LoginPurpose, session::DeviceRequest},
     context::Context,
-    countdown::{ArmResult, OwnCountdown},
+    countdown::{ArmResult, CountdownRisk, Countdowns},
     mailbox::Stopped,
     state::OutletAddress,
     wanted_ends::WantedEnd,
@@ -29,7 +29,7 @@ const SWITCH_ROUNDS: u32 = 2;
 /// One switch command in flight.
 pub(super) struct Switching<'a> {
     context: &'a mut Context,
-    countdown: &'a mut OwnCountdown,
+    countdowns: &'a mut Countdowns,
     targets: Vec<OutletAddress>,
     power: Power,
     /// The place of the command among those of its device.
@@ -102,10 +102,10 @@ pub(super) async fn switch_off_unread(context: &mut Context) -> Result<(), Stopp
 }
 
 impl<'a> Switching<'a> {
-    pub(super) fn new(context: &'a mut Context, countdown: &'a mut OwnCountdown) -> Self {
+    pub(super) fn new(context: &'a mut Context, countdowns: &'a mut Countdowns) -> Self {
         Self {
             context,
-            countdown,
+            countdowns,
             targets: Vec::new(),
             power: Power::Off,
             turn: 0,
@@ -143,7 +143,7 @@ impl<'a> Switching<'a> {
             Power::Off => self.switch_off(&attempts, &mut command.reply).await,
         };
         self.context.mailbox.view.in_flight = None;
-        self.countdown.on_switched(self.power);
+        self.countdowns.on_switched(&self.targets, self.power);
         match end {
             Ok(SwitchEnd::Asked) => {
                 command.reply.send(self.result(attempts.count()));
@@ -219,16 +219,11 @@ impl<'a> Switching<'a> {
             .map(|target| self.context.state.reads(target, Power::On))
             .collect();
         self.want_ends(run, |context, target| context.state.on_at(target));
-        // Only a plug counts down, so there is one end.
-        let end = run.end(self.closed_at());
-        let armed = match end {
-            Some(end) => self.countdown.arm(self.context, end).await?,
-            None => ArmResult::Without,
+        let armed = match self.arm(run).await? {
+            Ok(armed) => armed,
+            Err(error) => return Ok(SwitchEnd::Refused(error)),
         };
-        if let ArmResult::Refused(error) = armed {
-            return Ok(SwitchEnd::Refused(error));
-        }
-        if end.is_some() && Instant::now() >= self.deadline {
+        if run != RunLimit::default() && Instant::now() >= self.deadline {
             let late = not_confirmed_in_time(attempts.count(), self.context.mailbox.late_code());
             return Ok(SwitchEnd::Refused(late));
         }
@@ -244,14 +239,43 @@ impl<'a> Switching<'a> {
                 _ => None,
             });
         }
-        if let (SwitchEnd::Asked, ArmResult::Armed(risk), Some(end)) = (&settled, armed, end) {
-            let was_on = was_on.contains(&true);
-            let held = self.countdown.hold_after_on(self.context, end, risk, was_on);
-            if let ArmResult::Refused(error) = held.await? {
+        if !matches!(settled, SwitchEnd::Asked) {
+            return Ok(settled);
+        }
+        for ((target, armed), was_on) in self.targets.iter().zip(armed).zip(was_on) {
+            if let Some((end, risk)) = armed
+                && let ArmResult::Refused(error) = self
+                    .countdowns
+                    .hold_after_on(self.context, target, end, risk, was_on)
+                    .await?
+            {
                 return Ok(SwitchEnd::Refused(error));
             }
         }
         Ok(settled)
+    }
+
+    /// Arms the countdown of each target: one that refuses it is not switched on, nor are those with it. Returns the end and
+    /// the risk of each that was armed.
+    async fn arm(
+        &mut self,
+        run: RunLimit,
+    ) -> Result<Result<Vec<Option<(Steady, CountdownRisk)>>, CommandError>, ExchangeError> {
+        let mut armed = Vec::new();
+        for target in &self.targets {
+            let closed_at = self.context.state.on_at(target);
+            let closed_at = closed_at.unwrap_or_else(|| self.context.clock.steady());
+            let result = match run.end(closed_at) {
+                Some(end) => (end, self.countdowns.arm(self.context, target, end).await?),
+                None => (closed_at, ArmResult::Without),
+            };
+            armed.push(match result {
+                (end, ArmResult::Armed(risk)) => Some((end, risk)),
+                (_, ArmResult::Without) => None,
+                (_, ArmResult::Refused(error)) => return Ok(Err(error)),
+            });
+        }
+        Ok(Ok(armed))
     }
 
     /// Sets the wanted end of each target, by the moment at which its relay closed; without one, it closes now.
@@ -266,13 +290,6 @@ impl<'a> Switching<'a> {
             let end = run.end(closed_at).into();
             self.context.wanted.set(target.key.clone(), end);
         }
-    }
-
-    /// When the relay of the first target closed, or now.
-    fn closed_at(&self) -> Steady {
-        let first = self.targets.first();
-        let on_at = first.and_then(|target| self.context.state.on_at(target));
-        on_at.unwrap_or_else(|| self.context.clock.steady())
     }
 
     /// Switches, and replies when the time to live is over.
@@ -295,7 +312,7 @@ impl<'a> Switching<'a> {
             }
         }
         if reply.is_sent() {
-            self.countdown.mark_stale();
+            self.countdowns.mark_stale(&self.targets);
             return Ok(SwitchEnd::Late);
         }
         Ok(SwitchEnd::Asked)

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    attribution::Attribution,
+    attribution::{Attribution, ReadScope},
     backoff::jittered,
     client::{
         connection::ExchangeError,
@@ -17,7 +17,7 @@ use super::{
         readings::DeviceReading,
     },
     context::Context,
-    countdown::{CountdownRegistry, OwnCountdown},
+    countdown::{CountdownRegistry, Countdowns},
     energy::EnergyTotals,
     mailbox::{Reached, Stopped},
     meter::Meters,
@@ -60,7 +60,7 @@ const RETRY_SOON: Duration = Duration::from_millis(500);
 /// A device is online while it is ready or degraded.
 pub(super) struct Worker {
     context: Context,
-    countdown: OwnCountdown,
+    countdowns: Countdowns,
     off_rules: OffRules,
     meters: Meters,
     settings: OwnSettings,
@@ -110,7 +110,7 @@ impl Worker {
         let now = Instant::now();
         Self {
             context,
-            countdown: OwnCountdown::new(countdowns),
+            countdowns: Countdowns::new(countdowns),
             off_rules: OffRules::new(now),
             meters: Meters::new(totals, now),
             settings: OwnSettings::new(now),
@@ -138,7 +138,7 @@ impl Worker {
                 return;
             }
             self.apply_messages();
-            Removal::new(&mut self.context, &mut self.countdown, &mut self.off_rules)
+            Removal::new(&mut self.context, &mut self.countdowns, &mut self.off_rules)
                 .run()
                 .await;
         }
@@ -196,21 +196,20 @@ impl Worker {
         context.connection.start(session);
         let mac = context.connection.identity().mac();
         let reading = DeviceReading::of(&info);
-        context
-            .state
-            .identify(&context.config, kind, &components, &reading, mac);
+        context.state.components = components;
+        context.state.identify(&context.config, kind, &reading, mac);
         context.mailbox.reached = Reached::Reached;
         context.lifecycle.on_connected();
         context.on_answer();
         let now = context.clock.read();
         let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
-        context.state.add_listed_features(kind, &components);
+        context.state.add_listed_features();
         self.meters.on_connected(context);
-        self.settings.on_connected(&components);
-        self.countdown.on_connected(context);
+        self.settings.on_connected(context);
+        self.countdowns.on_connected(context);
         let soon = Instant::now() + context.polling.poll;
-        self.off_rules.on_connected(kind, &components, soon);
-        context.report_changes(changes).await;
+        self.off_rules.on_connected(context, soon);
+        context.report_changes(changes, ReadScope::All).await;
         self.recheck_pending().await;
         NextStep::Serve
     }
@@ -292,6 +291,8 @@ impl Worker {
             let now = Instant::now();
             self.apply_messages();
             self.meters.follow_relays(&self.context);
+            self.countdowns.follow_outlets(&mut self.context);
+            self.off_rules.follow_outlets(&self.context);
             self.context.update_metrics();
             let rescan_at = self.rescan_at(now);
             if rescan_at.is_some_and(|at| now >= at) || self.apply_config() {
@@ -344,19 +345,20 @@ impl Worker {
             context.read(LoginPurpose::Poll).await
         } else if context.connection.is_client_due() {
             context.follow_needs().await
-        } else if self.countdown.read_at(context, now) == Some(now) {
-            self.countdown.poll(context).await
-        } else if self.countdown.change_at(context, now) == Some(now) {
-            self.countdown.keep(context).await
+        } else if self.countdowns.read_at(context, now) == Some(now) {
+            self.countdowns.poll(context).await
+        } else if self.countdowns.change_at(context, now) == Some(now) {
+            self.countdowns.keep(context).await
         } else if self.off_rules.are_pending() {
             self.off_rules.write_next(context).await
         } else if self.off_rules.are_due() {
             self.off_rules.poll(context).await
         } else if now >= schedule.slow_poll {
             schedule.slow_poll = now + jittered(context.polling.slow_poll);
+            self.countdowns.read_slowly(context);
             match context.connection.kind() {
                 // A plug's read carries all its values but the countdown.
-                Kind::Plug => self.countdown.poll(context).await,
+                Kind::Plug => Ok(()),
                 Kind::Strip => context.read_device().await,
             }
         } else if meter_due.is_some_and(|due| now >= due) {
@@ -366,8 +368,8 @@ impl Worker {
         } else {
             let idle_until = if context.mailbox.queue.is_empty() {
                 let countdown = [
-                    self.countdown.read_at(context, now),
-                    self.countdown.change_at(context, now),
+                    self.countdowns.read_at(context, now),
+                    self.countdowns.change_at(context, now),
                 ];
                 let others = meter_due
                     .into_iter()
@@ -388,10 +390,10 @@ impl Worker {
         context.connection.begin_command();
         match command.action {
             DeviceAction::Switch(switch) => {
-                let switching = Switching::new(context, &mut self.countdown);
+                let switching = Switching::new(context, &mut self.countdowns);
                 switching.carry_out(command, switch).await
             }
-            DeviceAction::CancelCountdown => self.countdown.cancel(context, command).await,
+            DeviceAction::CancelCountdown => self.countdowns.cancel(context, command).await,
             DeviceAction::Read => self.read(command).await,
             DeviceAction::Reboot => reboot::carry_out(context, command).await,
             DeviceAction::ChangeSetting(change) => self.settings.carry_out(context, command, change).await,
@@ -468,11 +470,12 @@ impl Worker {
 
     /// Applies what the scheduler wants from now on.
     fn apply_messages(&mut self) {
-        if let Some(rules) = self.context.mailbox.off_rules.take() {
+        for (outlet, rules) in std::mem::take(&mut self.context.mailbox.off_rules) {
             if !rules.wanted.is_empty() {
                 self.context.connection.set_arms();
             }
-            self.off_rules.set_wanted(&mut self.context, rules);
+            self.off_rules
+                .set_wanted(&mut self.context, outlet.as_ref(), rules);
         }
         for (outlet, end) in std::mem::take(&mut self.context.mailbox.wanted_ends) {
             if end.is_some() {

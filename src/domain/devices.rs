@@ -161,8 +161,8 @@ pub enum DeviceMsg {
     Withdraw(OutletPath),
     /// Connect to all devices again. Each device has a limit of logins, and connects later if it is reached.
     Rescan,
-    /// The wanted OFF rules of the bridge on a plug. They are written between commands; reports contain the result.
-    OffRules(DeviceId, Arc<WantedOffRules>),
+    /// The wanted OFF rules of the bridge on an outlet. They are written between commands; reports contain the result.
+    OffRules(OutletPath, Arc<WantedOffRules>),
     /// The settings changed: devices are added, removed and changed. An unchanged device is not affected.
     Reload(DeviceSet),
 }

@@ -1,7 +1,7 @@
-//! The OFF times of schedules as rules on plugs, which switch off even if the bridge fails.
+//! The OFF times of schedules as rules on outlets, which switch off even if the bridge fails.
 //!
 //! The scheduler sends the wanted rules; the worker writes them and reports the result. A rule of the bridge has both the
-//! id that the plug returned and the content that was written. A rule that was changed externally is external.
+//! id that the outlet returned and the content that was written. A rule that was changed externally is external.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::domain::report::{DeviceRule, RuleTime, Weekdays};
 use planner::{Power, period::after};
 
-/// The clock of the plug may differ by half a minute, and the next poll shows the change.
+/// The clock of the outlet may differ by half a minute, and the next poll shows the change.
 const AROUND: SignedDuration = SignedDuration::from_secs(90);
 
-/// An OFF at a minute of some days of the week, by the plug's own clock.
+/// An OFF at a minute of some days of the week, by the device's own clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WeeklyOff {
     /// Of the day, 0 to 1439.
@@ -23,10 +23,10 @@ pub struct WeeklyOff {
     pub days: Weekdays,
 }
 
-/// The rules of the bridge on a plug, by the ids that the plug returned.
+/// The rules of the bridge on an outlet, by the ids that the outlet returned.
 pub type OurRules = BTreeMap<String, WeeklyOff>;
 
-/// The wanted rules of the bridge on a plug.
+/// The wanted rules of the bridge on an outlet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WantedOffRules {
     /// All of them.
@@ -40,19 +40,19 @@ pub struct WantedOffRules {
 pub struct OffRulesStatus {
     /// The wanted rules; `None` while they are being written.
     pub wanted: Option<BTreeSet<WeeklyOff>>,
-    /// The rules of the bridge on the plug.
+    /// The rules of the bridge on the outlet.
     pub ours: OurRules,
     /// Why a rule is missing, as text.
     pub error: Option<String>,
 }
 
 impl WeeklyOff {
-    /// Whether a rule on a plug has exactly this content.
+    /// Whether a rule on an outlet has exactly this content.
     pub fn is(self, rule: &DeviceRule) -> bool {
         self.switches_off_with(rule) && rule.days == Some(self.days)
     }
 
-    /// Whether a rule on a plug has the effect of this one.
+    /// Whether a rule on an outlet has the effect of this one.
     pub fn is_covered_by(self, rule: &DeviceRule) -> bool {
         let days = rule.days.map_or(0, Weekdays::bits);
         self.switches_off_with(rule) && self.days.bits() & !days == 0
@@ -62,7 +62,7 @@ impl WeeklyOff {
         rule.enabled && rule.to == Power::Off && rule.time == RuleTime::Clock { minute: self.minute }
     }
 
-    /// As a plug returns it.
+    /// As an outlet returns it.
     pub fn as_rule(self, id: String) -> DeviceRule {
         DeviceRule {
             id,

@@ -182,7 +182,7 @@ pub struct Outlet {
     pub rules: DeviceRules,
 }
 
-/// The schedule rules on a plug, and its clock.
+/// The schedule rules on an outlet, and the clock of its device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceRules {
     /// All rules; `None` until they were read, and for a device that does not return them.
@@ -193,13 +193,13 @@ pub struct DeviceRules {
     pub clock: DeviceClock,
 }
 
-/// The clock of a plug.
+/// The clock of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DeviceClock {
     /// Not read yet.
     #[default]
     Unread,
-    /// The plug does not report it: only the readings of a meter contain the time.
+    /// It is not reported: only meters and our own client read it.
     Unreported,
     /// It was never set, or differs from that of the bridge.
     Wrong,
@@ -210,10 +210,10 @@ pub enum DeviceClock {
     },
 }
 
-/// A schedule rule on a plug: of the app, of another program, or of the bridge.
+/// A schedule rule on an outlet: of the app, of another program, or of the bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRule {
-    /// The id that the plug gave it.
+    /// The id that the device gave it.
     pub id: String,
     /// Whether it fires.
     pub enabled: bool,
@@ -403,7 +403,7 @@ pub enum ChangedBy {
     External,
 }
 
-/// The countdown that a plug runs by itself. It has one; a strip has none.
+/// The countdown that an outlet runs by itself. It has one at most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Countdown {
     /// Not read yet.

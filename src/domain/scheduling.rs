@@ -264,7 +264,7 @@ pub struct OutletStatus {
     pub timer_until: Option<Timestamp>,
     /// To what its timer switches it.
     pub timer_to: Option<Power>,
-    /// When an external countdown on the plug switches it, started in the app for example.
+    /// When an external countdown on the outlet switches it, started in the app for example.
     pub device_timer_until: Option<Timestamp>,
     /// To what that countdown switches it.
     pub device_timer_to: Option<Power>,
@@ -272,7 +272,7 @@ pub struct OutletStatus {
     pub mismatch: Option<bool>,
     /// Whether the plug switches itself off without us.
     pub failsafe: Option<FailSafeState>,
-    /// The ids of the schedule rules on the plug that are ours. They are published with the rules.
+    /// The ids of the schedule rules on the outlet that are ours. They are published with the rules.
     #[serde(skip)]
     pub off_rules: BTreeSet<String>,
 }

@@ -503,7 +503,7 @@ impl EntityBuilder {
         )
     }
 
-    /// The countdown that can be set, when it ends, and one that was started on the plug.
+    /// The countdown that can be set, when it ends, and one that was started on the device.
     fn timers(&self, path: &OutletPath, features: &BTreeSet<Feature>) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
         let time = |name: &str, key| Sensor::of_class(SensorClass::Timestamp, state(key)).named(name);

@@ -672,7 +672,7 @@ impl<'a> Cycle<'a> {
 
     fn keep_off_rules(&mut self, path: &OutletPath, group: Option<&Group>) {
         let holds = |group: &&Group| group.sync_off_to_device == SyncOffToDevice::Yes && group.is_scheduled();
-        let group = group.filter(holds).filter(|_| path.outlet.is_none());
+        let group = group.filter(holds);
         let (location, now) = (&self.rules.location, self.now);
         let Some(outlet) = self.state.outlet_mut(path).filter(|outlet| outlet.online) else {
             return;
@@ -682,7 +682,7 @@ impl<'a> Cycle<'a> {
             .step(group, outlet.overridden, &outlet.rules, location, now);
         if let Some(request) = step.request {
             self.state
-                .push(Effect::Device(DeviceMsg::OffRules(path.device.clone(), request)));
+                .push(Effect::Device(DeviceMsg::OffRules(path.clone(), request)));
         }
         if let Some(at) = step.wake {
             self.wake_at(at);

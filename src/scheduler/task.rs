@@ -383,8 +383,8 @@ fn is_update_replaced(older: &SchedulerUpdate, newer: &SchedulerUpdate) -> bool 
 fn is_message_replaced(older: &DeviceMsg, newer: &DeviceMsg) -> bool {
     match (older, newer) {
         (DeviceMsg::OffBy(older, _), DeviceMsg::OffBy(newer, _))
-        | (DeviceMsg::Withdraw(older), DeviceMsg::Withdraw(newer)) => older == newer,
-        (DeviceMsg::OffRules(older, _), DeviceMsg::OffRules(newer, _)) => older == newer,
+        | (DeviceMsg::Withdraw(older), DeviceMsg::Withdraw(newer))
+        | (DeviceMsg::OffRules(older, _), DeviceMsg::OffRules(newer, _)) => older == newer,
         (DeviceMsg::Command(older), DeviceMsg::Command(newer)) => older.path == newer.path,
         _ => false,
     }

@@ -50,7 +50,7 @@ def entities(child_devices: bool) -> dict[str, Entity]:
     everything = of("bridge", BRIDGE, BRIDGE, "Tapo bridge")
     everything += of("group schedule", GROUP, GROUP, "Garden path")
     # This plug does not say whether it is too hot.
-    everything += of("device outlet safe meter plug", PLUG, PLUG, "Heater")
+    everything += of("device outlet safe meter", PLUG, PLUG, "Heater")
     everything += of("device", STRIP, STRIP, "Heated mats")
     for position, name in OUTLETS.items():
         own = outlet(position)

@@ -203,7 +203,7 @@ def test_energy_is_shown(lab, home):
 
 
 def test_a_countdown_switches_off(lab, home):
-    """At a plug, which counts by itself, and at an outlet of a strip, for which the bridge counts: for 0.1 minutes."""
+    """At a plug and at an outlet of a strip, which count by themselves: for 0.1 minutes."""
     for prefix, profile in [(PLUG, "P110"), (outlet(1), "P304M")]:
         switch, countdown, until = (f"{prefix}_{key}" for key in ("switch", "countdown", "timer_until"))
         home.service("switch.turn_on", home.entity(switch))

@@ -22,7 +22,7 @@ device. Firmware is there whenever that client does; the bridge installs nothing
 
 The bridge publishes discovery for a device when it has read all of its values once; before that, a new device has only
 Status, Error and Command failed, which need no device. An entity is left out if its value was never reported; meters,
-countdowns and schedules on the plug, if the component list does not name them. The state JSON of every device has all keys; values that the device does not report are null.
+countdowns and schedules on the device, if the component list of the outlet does not name them. The state JSON of every device has all keys; values that the device does not report are null.
 ";
 
 /// What a device answers to the requests behind the values.

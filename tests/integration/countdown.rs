@@ -1,13 +1,14 @@
-//! The countdown that a plug holds itself, through the device owner and over the wire.
+//! The countdown that an outlet holds itself, through the device owner and over the wire.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use planner::Power;
+use serde_json::Value;
 use tapo::{ApiClient, PlugEnergyMonitoringHandler, responses::PowerState};
 use tapo_simulator::{
     Cause, DEFAULT_PASSWORD, DEFAULT_USERNAME, DeviceHandle, Fault, FaultKind, Latency, Profile, Protocol,
-    Scope, Simulator, Stage,
+    RunningDevice, Scope, Simulator, Stage,
 };
 use tapo2mqtt::{
     domain::{
@@ -34,6 +35,18 @@ const HOUR: Duration = Duration::from_hours(1);
 pub async fn app(device: &DeviceHandle) -> PlugEnergyMonitoringHandler {
     let client = ApiClient::new(DEFAULT_USERNAME, DEFAULT_PASSWORD).with_timeout(PATIENCE);
     client.p110(device.address().to_string()).await.unwrap()
+}
+
+/// A plug, and an outlet of a strip.
+async fn outlets() -> [(RunningDevice, u8); 2] {
+    let strip = Simulator::strip(Profile::P300).start().await.unwrap();
+    [(plug().await, 1), (strip, 2)]
+}
+
+/// The countdown that an outlet lists.
+pub fn rule(device: &DeviceHandle, outlet: u8) -> Value {
+    let list = device.ask_app(outlet, "get_countdown_rules", &Value::Null);
+    list.unwrap()["rule_list"][0].clone()
 }
 
 fn refuse(device: &DeviceHandle, method: &str, code: i64) {
@@ -163,55 +176,57 @@ async fn one_that_is_lost_after_the_on_opens_the_relay() {
 
 #[tokio::test]
 async fn an_off_ends_the_limit_of_its_run() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.ask(OFF, RunLimit::default()).await.unwrap();
-    owner.until(|countdown| countdown == Countdown::Idle).await;
-    device.press(1).unwrap();
-    device.reset_counters();
-    owner.read().await;
-    // A change of the countdown would go before this.
-    owner.advance(&device, Duration::from_mins(1));
-    owner.read().await;
-    owner
-        .ask(DeviceAction::CancelCountdown, RunLimit::default())
-        .await
-        .unwrap();
-    assert_eq!(requests(&device)[1..3], [0, 0], "the button began another run");
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        device.press(outlet).unwrap();
+        device.reset_counters();
+        owner.read().await;
+        // A change of the countdown would go before this.
+        owner.advance(&device, Duration::from_mins(1));
+        owner.read().await;
+        owner
+            .ask(DeviceAction::CancelCountdown, RunLimit::default())
+            .await
+            .unwrap();
+        assert_eq!(requests(&device)[1..3], [0, 0], "the button began another run");
+    }
 }
 
 #[tokio::test]
 async fn it_is_armed_before_the_relay_closes() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    device.reset_counters();
-    let stage = Stage::BeforeApplying;
-    let scope = Scope::method("set_device_info");
-    device.faults().set(Fault::Drop { stage, scope });
-    let seen = async {
-        device
-            .wait_requests("set_device_info", 1, PATIENCE)
-            .await
-            .unwrap();
-        let armed = (device.relay(1), adds(&device));
-        device.faults().clear(FaultKind::Drop);
-        armed
-    };
-    let (outcome, armed) = tokio::join!(owner.switch_on_for(HOUR), seen);
-    assert_eq!(armed, (false, 1));
-    outcome.unwrap();
-    assert!(device.relay(1));
-    assert_eq!(adds(&device), 1, "the retry finds it armed");
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        device.reset_counters();
+        let stage = Stage::BeforeApplying;
+        let scope = Scope::method("set_device_info");
+        device.faults().set(Fault::Drop { stage, scope });
+        let seen = async {
+            device
+                .wait_requests("set_device_info", 1, PATIENCE)
+                .await
+                .unwrap();
+            let armed = (device.relay(outlet), adds(&device));
+            device.faults().clear(FaultKind::Drop);
+            armed
+        };
+        let (outcome, armed) = tokio::join!(owner.switch_on_for(HOUR), seen);
+        assert_eq!(armed, (false, 1));
+        outcome.unwrap();
+        assert!(device.relay(outlet));
+        assert_eq!(adds(&device), 1, "the retry finds it armed");
+    }
 }
 
 /// Watches a device until the stop. The result is whether its relay was ever closed without a countdown.
-fn watch(device: DeviceHandle, stop: CancellationToken) -> JoinHandle<bool> {
+fn watch(device: DeviceHandle, outlet: u8, stop: CancellationToken) -> JoinHandle<bool> {
     Tasks::default().spawn("watch", async move {
         let mut moments = interval(Duration::from_millis(1));
         let mut seen = false;
         while !stop.is_cancelled() {
-            seen |= device.runs_without_countdown(1);
+            seen |= device.runs_without_countdown(outlet);
             moments.tick().await;
         }
         seen
@@ -220,24 +235,25 @@ fn watch(device: DeviceHandle, stop: CancellationToken) -> JoinHandle<bool> {
 
 #[tokio::test]
 async fn at_no_moment_is_a_limited_outlet_on_without_one() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    // Slow enough that a bridge killed between any two requests leaves what is seen here.
-    let latency = Latency::fixed(Duration::from_millis(20));
-    device.faults().set(Fault::Latency { latency });
-    let stop = CancellationToken::new();
-    let watched = watch(device.handle(), stop.clone());
-    let run = owner.limit(HOUR);
-    owner.ask(ON, run).await.unwrap();
-    owner.ask(ON, run).await.unwrap();
-    owner.ask(OFF, RunLimit::default()).await.unwrap();
-    // The countdown of the run before may still be there, and ends at another time.
-    owner.switch_on_for(HOUR * 2).await.unwrap();
-    owner.ask(OFF, RunLimit::default()).await.unwrap();
-    owner.until(|countdown| countdown == Countdown::Idle).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    stop.cancel();
-    assert!(!watched.await.unwrap());
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        // Slow enough that a bridge killed between any two requests leaves what is seen here.
+        let latency = Latency::fixed(Duration::from_millis(20));
+        device.faults().set(Fault::Latency { latency });
+        let stop = CancellationToken::new();
+        let watched = watch(device.handle(), outlet, stop.clone());
+        let run = owner.limit(HOUR);
+        owner.ask(ON, run).await.unwrap();
+        owner.ask(ON, run).await.unwrap();
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        // The countdown of the run before may still be there, and ends at another time.
+        owner.switch_on_for(HOUR * 2).await.unwrap();
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        stop.cancel();
+        assert!(!watched.await.unwrap());
+    }
 }
 
 /// Our own client changes it in place, where the `tapo` crate clears and adds. It serves a plug that has an end to arm.
@@ -257,7 +273,7 @@ async fn renewed_without_a_gap(protocol: Protocol) {
     device.faults().set(Fault::Latency { latency });
     device.reset_counters();
     let stop = CancellationToken::new();
-    let watched = watch(device.handle(), stop.clone());
+    let watched = watch(device.handle(), 1, stop.clone());
     owner.off_by(Some(owner.after(HOUR * 2))).await;
     owner.until_left(7100..7202).await;
     owner.read().await;
@@ -282,34 +298,36 @@ async fn renewed_without_a_gap(protocol: Protocol) {
 
 #[tokio::test]
 async fn the_earlier_of_the_two_ends_is_armed() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    for (max_on, left) in [(HOUR / 2, 1795..1802), (HOUR * 2, 3595..3602)] {
-        let run = RunLimit {
-            max_on: Some(max_on),
-            ..owner.limit(HOUR)
-        };
-        owner.ask(ON, run).await.unwrap();
-        let armed = owner.left().as_secs();
-        assert!(left.contains(&armed), "{armed}");
-        owner.ask(OFF, RunLimit::default()).await.unwrap();
-        owner.until(|countdown| countdown == Countdown::Idle).await;
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        for (max_on, left) in [(HOUR / 2, 1795..1802), (HOUR * 2, 3595..3602)] {
+            let run = RunLimit {
+                max_on: Some(max_on),
+                ..owner.limit(HOUR)
+            };
+            owner.ask(ON, run).await.unwrap();
+            let armed = owner.left().as_secs();
+            assert!(left.contains(&armed), "{armed}");
+            owner.ask(OFF, RunLimit::default()).await.unwrap();
+            owner.until(|countdown| countdown == Countdown::Idle).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_length_counts_from_the_moment_the_relay_closed() {
-    let device = plug().await;
-    device.press(1).unwrap();
-    device.advance(HOUR / 2);
-    let mut owner = Owner::start(device.address()).await;
-    let run = RunLimit {
-        off_by: None,
-        max_on: Some(HOUR),
-    };
-    owner.ask(ON, run).await.unwrap();
-    let left = owner.left().as_secs();
-    assert!((1780..=1801).contains(&left), "{left}");
+    for (device, outlet) in outlets().await {
+        device.press(outlet).unwrap();
+        device.advance(HOUR / 2);
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        let run = RunLimit {
+            off_by: None,
+            max_on: Some(HOUR),
+        };
+        owner.ask(ON, run).await.unwrap();
+        let left = owner.left().as_secs();
+        assert!((1780..=1801).contains(&left), "{left}");
+    }
 }
 
 #[tokio::test]
@@ -324,96 +342,102 @@ async fn an_outlet_is_not_switched_on_for_a_time_that_is_over() {
 
 #[tokio::test]
 async fn an_outlet_switched_on_by_button_gets_a_countdown() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.off_by(Some(owner.after(HOUR))).await;
-    owner.read().await;
-    owner.read().await;
-    assert_eq!(adds(&device), 0, "it is off");
-    device.press(1).unwrap();
-    owner.read().await;
-    assert_eq!(owner.changed_by(), ChangedBy::External);
-    owner.until_left(3590..3602).await;
-    device.press(1).unwrap();
-    owner.read().await;
-    // Changes without a command come 5 s apart.
-    owner.until(|countdown| countdown == Countdown::Idle).await;
-    assert!(app(&device).await.get_timer().await.unwrap().is_none());
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.off_by(Some(owner.after(HOUR))).await;
+        owner.read().await;
+        owner.read().await;
+        assert_eq!(adds(&device), 0, "it is off");
+        device.press(outlet).unwrap();
+        owner.read().await;
+        assert_eq!(owner.changed_by(), ChangedBy::External);
+        owner.until_left(3590..3602).await;
+        device.press(outlet).unwrap();
+        owner.read().await;
+        // Changes without a command come 5 s apart.
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        assert!(rule(&device, outlet).is_null());
+    }
 }
 
 #[tokio::test]
 async fn no_end_clears_ours() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.off_by(None).await;
-    owner.until(|countdown| countdown == Countdown::Idle).await;
-    assert!(device.relay(1), "no more than the countdown changed");
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.off_by(None).await;
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        assert!(device.relay(outlet), "no more than the countdown changed");
+    }
 }
 
 #[tokio::test]
 async fn a_dead_bridge_leaves_the_plug_to_switch_itself_off() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.kill();
-    device.advance(Duration::from_mins(59));
-    assert!(device.relay(1));
-    device.advance(Duration::from_secs(61));
-    assert!(!device.relay(1));
-    let last = device.counters().relay_changes.pop().unwrap();
-    assert_eq!(last.cause, Cause::Countdown);
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.kill();
+        device.advance(Duration::from_mins(59));
+        assert!(device.relay(outlet));
+        device.advance(Duration::from_secs(61));
+        assert!(!device.relay(outlet));
+        let last = device.counters().relay_changes.pop().unwrap();
+        assert_eq!(last.cause, Cause::Countdown);
+    }
 }
 
 #[tokio::test]
 async fn after_a_restart_ours_is_known_by_the_state_file() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    let mut changes = owner.sections.countdowns.changes();
-    let kept = changes.wait_for(|kept| !kept.is_empty());
-    let kept = timeout(PATIENCE, kept).await.unwrap().unwrap().clone();
-    assert_eq!(kept.len(), 1, "{kept:?}");
-    let sections = owner.kill();
-    let mut owner = Owner::start_with(device.address(), sections).await;
-    let left = owner.left().as_secs();
-    assert!((3580..=3601).contains(&left), "{left}");
-    owner.off_by(Some(owner.after(HOUR * 2))).await;
-    owner.until_left(7100..7202).await;
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        let mut changes = owner.sections.countdowns.changes();
+        let kept = changes.wait_for(|kept| !kept.is_empty());
+        let kept = timeout(PATIENCE, kept).await.unwrap().unwrap().clone();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        let sections = owner.kill();
+        let mut owner = Owner::start_outlet_with(&device, outlet, sections).await;
+        let left = owner.left().as_secs();
+        assert!((3580..=3601).contains(&left), "{left}");
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.until_left(7100..7202).await;
+    }
 }
 
 #[tokio::test]
 async fn without_the_state_file_ours_is_known_and_renewed() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.kill();
-    let mut owner = Owner::start(device.address()).await;
-    let left = owner.left().as_secs();
-    assert!((3580..=3602).contains(&left), "{left}");
-    owner.read().await;
-    assert!(
-        owner.left().as_secs() > 3580,
-        "what an earlier run promised stays"
-    );
-    owner.off_by(Some(owner.after(HOUR * 2))).await;
-    owner.until_left(7100..7203).await;
-    assert_eq!(armings(&device), 2);
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.kill();
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        let left = owner.left().as_secs();
+        assert!((3580..=3602).contains(&left), "{left}");
+        owner.read().await;
+        assert!(
+            owner.left().as_secs() > 3580,
+            "what an earlier run promised stays"
+        );
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.until_left(7100..7203).await;
+        assert_eq!(armings(&device), 2);
+    }
 }
 
 #[tokio::test]
 async fn ours_is_known_after_a_jump_of_the_wall_clock() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.clock.jump(SignedDuration::from_mins(20));
-    owner.off_by(Some(owner.after(HOUR * 2))).await;
-    owner.until_left(7100..7202).await;
-    assert_eq!(armings(&device), 2);
-    owner.clock.jump(SignedDuration::from_hours(-5));
-    owner.ask(OFF, RunLimit::default()).await.unwrap();
-    owner.until(|countdown| countdown == Countdown::Idle).await;
-    assert!(app(&device).await.get_timer().await.unwrap().is_none());
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.clock.jump(SignedDuration::from_mins(20));
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.until_left(7100..7202).await;
+        assert_eq!(armings(&device), 2);
+        owner.clock.jump(SignedDuration::from_hours(-5));
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        assert!(rule(&device, outlet).is_null());
+    }
 }
 
 #[tokio::test]
@@ -481,13 +505,14 @@ async fn a_failure_between_clear_and_add_is_armed_again_at_once() {
 
 #[tokio::test]
 async fn an_add_whose_answer_is_lost_is_read_and_not_sent_again() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    let (stage, scope) = (Stage::AfterApplying, Scope::method("add_countdown_rule").times(1));
-    device.faults().set(Fault::Hang { stage, scope });
-    owner.switch_on_for(HOUR).await.unwrap();
-    assert_eq!((device.relay(1), adds(&device)), (true, 1));
-    assert!(owner.left().as_secs() > 3500);
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        let (stage, scope) = (Stage::AfterApplying, Scope::method("add_countdown_rule").times(1));
+        device.faults().set(Fault::Hang { stage, scope });
+        owner.switch_on_for(HOUR).await.unwrap();
+        assert_eq!((device.relay(outlet), adds(&device)), (true, 1));
+        assert!(owner.left().as_secs() > 3500);
+    }
 }
 
 #[tokio::test]
@@ -545,7 +570,7 @@ async fn a_countdown_that_is_lost_while_it_is_renewed_opens_the_relay() {
         let methods = ["edit_countdown_rule", "add_countdown_rule"].map(str::to_owned);
         let scope = Scope {
             methods: methods.into(),
-            times: None,
+            ..Scope::default()
         };
         device.faults().set(Fault::Refuse { code: -1002, scope });
         owner.off_by(Some(owner.after(HOUR * 2))).await;
@@ -587,7 +612,7 @@ async fn a_device_without_a_countdown_goes_without_and_is_asked_once() {
         assert_eq!(requests(&device)[..3], [1, 0, 0]);
     }
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let mut owner = Owner::start(strip.address()).await;
+    let mut owner = Owner::start_with_crate(strip.address()).await;
     assert_eq!(owner.countdown(), Countdown::Unsupported);
     owner.switch_on_for(HOUR).await.unwrap();
     assert!(strip.relay(1) && strip.relay(4));
@@ -596,15 +621,19 @@ async fn a_device_without_a_countdown_goes_without_and_is_asked_once() {
 
 #[tokio::test]
 async fn one_that_has_fired_is_read_as_none_and_made_the_change() {
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    assert_eq!(owner.changed_by(), ChangedBy::Command);
-    owner.advance(&device, HOUR + Duration::from_secs(5));
-    owner.read().await;
-    owner.until(|countdown| countdown == Countdown::Idle).await;
-    assert!(!device.relay(1));
-    assert_eq!(owner.changed_by(), ChangedBy::Countdown);
-    let left = app(&device).await.get_timer().await.unwrap().unwrap();
-    assert_eq!(left.remaining_s, 0, "the rule that fired is listed");
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        assert_eq!(owner.changed_by(), ChangedBy::Command);
+        owner.advance(&device, HOUR + Duration::from_secs(5));
+        owner.read().await;
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        assert!(!device.relay(outlet));
+        assert_eq!(owner.changed_by(), ChangedBy::Countdown);
+        assert_eq!(
+            rule(&device, outlet)["remain"],
+            0,
+            "the rule that fired is listed"
+        );
+    }
 }

@@ -52,6 +52,7 @@ pub struct Owner {
     last: Option<Arc<DeviceReport>>,
     rechecked: Vec<Option<Power>>,
     client: ClientChoice,
+    path: OutletPath,
     /// How long commands live.
     patience: Duration,
 }
@@ -70,6 +71,19 @@ impl Owner {
     /// The same with the `tapo` crate.
     pub async fn start_with_crate(address: SocketAddr) -> Self {
         let owner = Self::start_served(address, DeviceSections::default(), ClientChoice::Tapo);
+        owner.reached().await
+    }
+
+    /// The same for one outlet: of a strip, or the plug.
+    pub async fn start_outlet(device: &DeviceHandle, position: u8) -> Self {
+        Self::start_outlet_with(device, position, DeviceSections::default()).await
+    }
+
+    pub async fn start_outlet_with(device: &DeviceHandle, position: u8, sections: DeviceSections) -> Self {
+        let mut owner = Self::start_unreached(device.address(), sections);
+        if device.profile().is_strip() {
+            owner.path = format!("device/{position}").parse().unwrap();
+        }
         owner.reached().await
     }
 
@@ -105,6 +119,7 @@ impl Owner {
             last: None,
             rechecked: Vec::new(),
             client,
+            path: path(),
             patience: PATIENCE,
         }
     }
@@ -120,12 +135,12 @@ impl Owner {
     }
 
     pub async fn off_by(&self, end: Option<Steady>) {
-        self.send(DeviceMsg::OffBy(path(), end)).await;
+        self.send(DeviceMsg::OffBy(self.path.clone(), end)).await;
     }
 
     pub async fn command(&self, action: DeviceAction, run: RunLimit) {
         let command = DeviceCommand {
-            path: path(),
+            path: self.path.clone(),
             action,
             run,
             source: Source::Schedule,
@@ -177,8 +192,19 @@ impl Owner {
         }
     }
 
+    /// The outlet that commands are for, or the first one of a whole strip.
     pub fn outlet(&self) -> Option<&Outlet> {
-        self.last.as_ref()?.outlets.first()
+        let mut outlets = self.last.as_ref()?.outlets.iter();
+        match &self.path.outlet {
+            None => outlets.next(),
+            key => outlets.find(|outlet| outlet.key == *key),
+        }
+    }
+
+    /// The countdown of each outlet.
+    pub fn countdowns(&self) -> Vec<Countdown> {
+        let outlets = self.last.iter().flat_map(|report| &report.outlets);
+        outlets.map(|outlet| outlet.countdown).collect()
     }
 
     pub fn changed_by(&self) -> ChangedBy {
@@ -325,6 +351,10 @@ pub async fn plug() -> RunningDevice {
     Simulator::plug(Profile::P110).start().await.unwrap()
 }
 
+pub async fn strip() -> RunningDevice {
+    Simulator::strip(Profile::P304M).start().await.unwrap()
+}
+
 #[tokio::test]
 async fn an_off_between_two_polls_is_seen_by_the_command_that_follows() {
     let device = plug().await;
@@ -440,7 +470,7 @@ async fn requests_to_connect_again_are_bounded_by_the_login_budget() {
 #[tokio::test]
 async fn a_removed_strip_is_switched_off_where_only_the_bridge_would() {
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let mut owner = Owner::start(strip.address()).await;
+    let mut owner = Owner::start_with_crate(strip.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
     owner
         .send(DeviceMsg::OffBy("device/2".parse().unwrap(), None))
@@ -479,12 +509,16 @@ async fn a_removed_strip_is_switched_off_after_a_request_in_flight() {
 
 #[tokio::test]
 async fn a_removed_plug_keeps_the_countdown_that_switches_it_off() {
+    for device in [plug().await, strip().await] {
+        let mut owner = Owner::start_outlet(&device, 1).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.remove(device.address()).await;
+        assert!(device.relay(1), "its countdown is armed for the end");
+        assert!(!device.runs_without_countdown(1));
+    }
+
     let device = plug().await;
     let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.remove(device.address()).await;
-    assert!(device.relay(1), "its countdown is armed for the end");
-
     owner.ask(OFF, RunLimit::default()).await.unwrap();
     let device = plug().await;
     let scope = Scope::method("get_countdown_rules");
@@ -497,27 +531,20 @@ async fn a_removed_plug_keeps_the_countdown_that_switches_it_off() {
 
 #[tokio::test]
 async fn a_device_with_a_new_id_keeps_its_relays_and_its_countdown() {
-    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let mut owner = Owner::start(strip.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.rename(strip.address()).await;
-    assert!(strip.relay(1), "the scheduler ends it under its new id");
-
-    let device = plug().await;
-    let mut owner = Owner::start(device.address()).await;
-    owner.switch_on_for(HOUR).await.unwrap();
-    owner.rename(device.address()).await;
-    assert!(device.relay(1));
-    assert!(
-        matches!(owner.countdown(), Countdown::Armed { .. }),
-        "it is still ours"
-    );
+    for device in [plug().await, strip().await] {
+        let mut owner = Owner::start(device.address()).await;
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.rename(device.address()).await;
+        assert!(device.relay(1));
+        owner.until(|countdown| countdown.is_ours()).await;
+        assert_eq!(device.counters().requests_of("remove_countdown_rules"), 0);
+    }
 }
 
 #[tokio::test]
 async fn a_removed_device_that_cannot_be_reached_ends_in_time() {
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
-    let mut owner = Owner::start(strip.address()).await;
+    let mut owner = Owner::start_with_crate(strip.address()).await;
     owner.switch_on_for(HOUR).await.unwrap();
     let stage = Stage::BeforeApplying;
     let scope = Scope::method("set_device_info").times(1);

@@ -298,6 +298,8 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
         mats.press(2).unwrap();
     }
     let setup = Setup::new().device("mats", mats.address()).clock(&clock);
+    // Only the bridge counts.
+    let setup = setup.client("tapo");
     let mut bridge = setup.start().await;
     bridge.available("mats").await;
     let answer = bridge
@@ -314,6 +316,7 @@ async fn a_timed_on_of_a_strip_survives_a_restart_of_the_bridge() {
     let nearly = off_at.duration_since(clock.now()) - SignedDuration::from_secs(4);
     clock.suspend(nearly);
     let setup = Setup::new().device("mats", mats.address()).clock(&clock);
+    let setup = setup.client("tapo");
     let bridge = setup.after(&bridge).start_on(bridge.broker.clone()).await;
     bridge.available("mats").await;
     mats.wait_relay(2, false, PATIENCE).await.unwrap();
@@ -344,7 +347,7 @@ async fn off_without_a_reading(device: &RunningDevice, outlet: &str) {
     ];
     let scope = Scope {
         methods: reads.map(str::to_owned).to_vec(),
-        times: None,
+        ..Scope::default()
     };
     device.faults().set(Fault::Refuse { code: -1001, scope });
     clock.suspend(SignedDuration::from_hours(1));

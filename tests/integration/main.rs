@@ -49,6 +49,7 @@ mod security;
 mod setup;
 mod shell;
 mod start_stop;
+mod strips;
 mod supervisor;
 mod timers;
 mod unread_log;

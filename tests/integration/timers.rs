@@ -277,7 +277,7 @@ async fn the_rules_of_the_app_are_shown() {
 }
 
 /// A window that began an hour ago and ends in two, in UTC as the simulated plugs are.
-fn window(sync_off_to_device: bool) -> String {
+pub fn window(sync_off_to_device: bool) -> String {
     let now = Clock::system().now();
     let wall = |hours: i64| {
         let at = now + SignedDuration::from_hours(hours);
@@ -323,7 +323,7 @@ async fn on_the_plug(device: &DeviceHandle) -> Value {
 }
 
 /// The rules of a state that are ours.
-fn ours(state: &Value) -> usize {
+pub fn ours(state: &Value) -> usize {
     let rules = state["device_schedules"].as_array();
     rules.map_or(0, |rules| {
         rules.iter().filter(|rule| rule["ours"] == true).count()

@@ -22,7 +22,9 @@ const FLOOD: usize = 5000;
 /// A stop as usual, and the wait for a reader.
 const STOP_BUDGET: Duration = Duration::from_millis(1500);
 const ON: &str = r#"{"state":"ON","transaction":"on"}"#;
+/// Its limit is kept by the bridge alone.
 const LIMITED: &str = r#"
+    client = "tapo"
     [log]
     level = "debug"
     [[group]]

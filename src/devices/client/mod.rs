@@ -4,8 +4,11 @@
 //! [`Connection`](connection::Connection) and [`DeviceRequest`](session::DeviceRequest); both clients stand behind the
 //! same two.
 
+mod batches;
 mod choice;
+pub(super) mod components;
 pub(super) mod connection;
+mod countdown_requests;
 pub(super) mod discovery;
 pub(super) mod fault;
 mod fence;
@@ -17,5 +20,6 @@ pub(super) mod opening;
 mod own_client;
 pub(super) mod readings;
 mod rule_on_wire;
+mod rule_requests;
 pub(super) mod session;
 pub(super) mod settings_on_wire;

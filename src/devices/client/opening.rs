@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     choice::{Needs, ServingClient},
+    components::Components,
     discovery::{Discovered, DiscoveryCache, LISTEN, discover},
     fault::Fault,
     first_answer,
@@ -21,7 +22,7 @@ use crate::domain::report::Kind;
 pub(in crate::devices) struct Opened {
     pub(in crate::devices) session: Session,
     pub(in crate::devices) kind: Kind,
-    pub(in crate::devices) components: Vec<String>,
+    pub(in crate::devices) components: Components,
     pub(in crate::devices) info: Value,
     pub(in crate::devices) outlets: Vec<OutletReading>,
 }
@@ -128,7 +129,7 @@ async fn read(
     kind: Kind,
     components: Option<Vec<String>>,
     info: &Value,
-) -> Result<(Vec<String>, Vec<OutletReading>), Fault> {
+) -> Result<(Components, Vec<OutletReading>), Fault> {
     let list = match kind {
         Kind::Plug => None,
         Kind::Strip => Some(session.perform(DeviceRequest::Children).await?),
@@ -142,11 +143,36 @@ async fn read(
     let outlets = list
         .as_ref()
         .map_or_else(|| vec![OutletReading::of(info)], OutletReading::children);
-    let components = match components {
+    let mut components = Components::new(match components {
         Some(components) => components,
         None => try_components(session, kind, &outlets).await?,
-    };
+    });
+    if kind == Kind::Strip && session.client() == ServingClient::Own {
+        read_child_components(session, outlets.len(), &mut components).await?;
+    }
     Ok((components, outlets))
+}
+
+/// What each child can do. Without an answer, the children are asked for what they may have.
+async fn read_child_components(
+    session: &Session,
+    children: usize,
+    components: &mut Components,
+) -> Result<(), Fault> {
+    let mut start = 0;
+    while start < children {
+        let page = session.perform(DeviceRequest::ChildComponents(start)).await;
+        let entries = match page {
+            Ok(page) => components.add_children(&page),
+            Err(fault) if fault.is_own_answer() => break,
+            Err(fault) => return Err(fault),
+        };
+        if entries == 0 {
+            break;
+        }
+        start += entries;
+    }
+    Ok(())
 }
 
 /// Where the list of components cannot be read: a plug has a relay of its own.
@@ -171,7 +197,7 @@ async fn try_components(
         DeviceRequest::Meter(MeterRequest::Usage, child),
     )];
     if kind == Kind::Plug {
-        requests.push(("schedule", DeviceRequest::GetRoom));
+        requests.push(("schedule", DeviceRequest::GetRoom(None)));
     }
     let mut components = Vec::new();
     for (component, request) in requests {

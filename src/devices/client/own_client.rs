@@ -4,15 +4,17 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tplink::{Client, Endpoint, Error, ErrorCode, Limits, Scheme, Transport};
+use tplink::{Client, Endpoint, Error, Limits, Scheme, Transport};
 
 use super::{
+    batches::Batches,
     choice::{Known, Needs, OwnFailed, ServingClient},
+    countdown_requests,
     discovery::{Discovered, LISTEN, OLD_KASA, discover},
     fault::Fault,
-    readings::{TEXT_MAX, component_ids},
-    rule_on_wire::{rule_of, weekly, with_id},
-    session::{DeviceRequest, MeterRequest},
+    readings::component_ids,
+    rule_requests,
+    session::{DeviceRequest, MeterRequest, READ_BACK},
     settings_on_wire::{SettingRequest, changed},
 };
 use crate::domain::devices::{ClientChoice, Credentials};
@@ -46,6 +48,8 @@ struct KeptClient {
     transport: Option<Transport>,
     /// The device said which form of the password it takes, so a wrong one is one attempt.
     knows_version: bool,
+    /// Whether the firmware takes several requests in one.
+    batches: Batches,
 }
 
 impl OwnClient {
@@ -131,7 +135,7 @@ impl OwnClient {
     /// The names of what the device can do.
     pub(super) async fn components(&self) -> Result<Vec<String>, Fault> {
         let mut state = self.0.lock().await;
-        let client = state.client()?;
+        let client = &mut state.kept()?.client;
         let list = Box::pin(client.call("component_nego", Value::Null)).await?;
         if !list.get("component_list").is_some_and(Value::is_array) {
             return Err(Fault::Unreadable("it has no list of components".to_owned()));
@@ -142,15 +146,18 @@ impl OwnClient {
     /// Sends one request and returns its result; `Null` where a request has none.
     pub(super) async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
         let mut state = self.0.lock().await;
-        let client = state.client()?;
-        Ok(Box::pin(send(client, request)).await?)
+        let KeptClient { client, batches, .. } = state.kept()?;
+        let result = Box::pin(send(client, batches, request)).await?;
+        if matches!(request, DeviceRequest::Info) {
+            batches.on_info(&result);
+        }
+        Ok(result)
     }
 }
 
 impl OwnState {
-    fn client(&mut self) -> Result<&mut Client, Fault> {
-        let kept = self.kept.as_mut().ok_or(Fault::SessionLost)?;
-        Ok(&mut kept.client)
+    fn kept(&mut self) -> Result<&mut KeptClient, Fault> {
+        self.kept.as_mut().ok_or(Fault::SessionLost)
     }
 }
 
@@ -167,6 +174,7 @@ impl KeptClient {
             credentials: credentials.clone(),
             transport: None,
             knows_version: false,
+            batches: Batches::default(),
         }
     }
 
@@ -207,10 +215,14 @@ impl KeptClient {
     }
 }
 
-async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, Error> {
+async fn send(
+    client: &mut Client,
+    batches: &mut Batches,
+    request: DeviceRequest<'_>,
+) -> Result<Value, Error> {
     match request {
         DeviceRequest::Info => client.call("get_device_info", Value::Null).await,
-        DeviceRequest::Children => client.call("get_child_device_list", first_page()).await,
+        DeviceRequest::Children => client.call("get_child_device_list", page_from(0)).await,
         DeviceRequest::Child(id) => client.call_child(id, "get_device_info", Value::Null).await,
         DeviceRequest::Switch(child, power) => {
             let relay = json!({ "device_on": power == Power::On });
@@ -229,7 +241,10 @@ async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, 
             let reboot = client.call("device_reboot", json!({ "delay": 1 })).await;
             reboot.map(|_| Value::Null)
         }
-        DeviceRequest::ChildComponents => client.call("get_child_device_component_list", first_page()).await,
+        DeviceRequest::ChildComponents(first) => {
+            let page = page_from(first);
+            client.call("get_child_device_component_list", page).await
+        }
         DeviceRequest::GetSetting(request, child) => call(client, child, request.method(), Value::Null).await,
         DeviceRequest::SetSetting(change, child) => {
             let current = call(client, child, SettingRequest::of(change).method(), Value::Null).await?;
@@ -239,128 +254,33 @@ async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Result<Value, 
         }
         DeviceRequest::LatestFirmware => client.call("get_latest_fw", Value::Null).await,
         DeviceRequest::GetClock => client.call("get_device_time", Value::Null).await,
-        DeviceRequest::GetTimer => get_timer(client).await,
-        DeviceRequest::SetTimer(delay) => set_timer(client, delay).await,
-        DeviceRequest::ClearTimer => clear_timer(client).await,
-        DeviceRequest::GetRules => get_rules(client).await,
-        DeviceRequest::GetRoom => {
-            let page = rule_page(client, 0).await?;
-            let room = page.get("schedule_rule_max_count").cloned();
-            room.ok_or(Error::Unreadable("it does not say how many rules it holds"))
+        DeviceRequest::GetTimer(child) => countdown_requests::get(client, child).await,
+        DeviceRequest::SetTimer(child, length) => {
+            let timer = countdown_requests::set(client, batches, child, length).await?;
+            Ok(json!({ (READ_BACK): timer }))
         }
-        DeviceRequest::AddRule(rule) => {
-            let added = client.call("add_schedule_rule", weekly(rule)).await?;
-            let id = added.get("id").and_then(Value::as_str);
-            // Without an id it may exist all the same, and the next reading shows it.
-            Ok(id
-                .filter(|id| id.len() <= TEXT_MAX)
-                .map_or(Value::Null, |id| json!({ "id": id })))
-        }
-        DeviceRequest::EditRule(id, rule) => {
-            let rule = with_id(weekly(rule), id);
-            client.call("edit_schedule_rule", rule).await.map(|_| Value::Null)
-        }
-        DeviceRequest::RemoveRule(id) => {
-            let rules = json!({ "remove_all": false, "rule_list": [{ "id": id }] });
-            client
-                .call("remove_schedule_rules", rules)
-                .await
-                .map(|_| Value::Null)
-        }
+        DeviceRequest::ClearTimer(child) => countdown_requests::clear(client, child).await,
+        DeviceRequest::GetRules(child) => rule_requests::get(client, child).await,
+        DeviceRequest::GetRoom(child) => rule_requests::room(client, child).await,
+        DeviceRequest::AddRule(child, rule) => rule_requests::add(client, child, rule).await,
+        DeviceRequest::EditRule(child, id, rule) => rule_requests::edit(client, child, id, rule).await,
+        DeviceRequest::RemoveRule(child, id) => rule_requests::remove(client, child, id).await,
     }
 }
 
-fn first_page() -> Value {
-    json!({ "start_index": 0 })
+fn page_from(start: usize) -> Value {
+    json!({ "start_index": start })
 }
 
-async fn call(client: &mut Client, child: Option<&str>, method: &str, params: Value) -> Result<Value, Error> {
+/// One request to the device, or to one of its children.
+pub(super) async fn call(
+    client: &mut Client,
+    child: Option<&str>,
+    method: &str,
+    params: Value,
+) -> Result<Value, Error> {
     match child {
         Some(id) => client.call_child(id, method, params).await,
         None => client.call(method, params).await,
     }
-}
-
-/// The only countdown of the device, as it is on the wire.
-async fn countdown(client: &mut Client) -> Result<Option<Value>, Error> {
-    let mut list = client.call("get_countdown_rules", Value::Null).await?;
-    let rules = list.get_mut("rule_list").map(Value::take);
-    Ok(match rules {
-        Some(Value::Array(rules)) => rules.into_iter().next(),
-        _ => None,
-    })
-}
-
-async fn get_timer(client: &mut Client) -> Result<Value, Error> {
-    let Some(rule) = countdown(client).await? else {
-        return Ok(Value::Null);
-    };
-    let on = rule.pointer("/desired_states/on").and_then(Value::as_bool);
-    let on = on.or_else(|| match rule.get("action")?.as_str()? {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    });
-    let on = on.ok_or(Error::Unreadable("its countdown does not say to what"))?;
-    let seconds = |name| rule.get(name).and_then(Value::as_u64);
-    let length = seconds("delay").ok_or(Error::Unreadable("its countdown has no length"))?;
-    Ok(json!({ "on": on, "length_s": length, "remaining_s": seconds("remain").unwrap_or_default() }))
-}
-
-/// A countdown that is there is changed in place: at no moment is the outlet without one.
-async fn set_timer(client: &mut Client, delay: Duration) -> Result<Value, Error> {
-    let new = json!({ "enable": true, "delay": delay.as_secs(), "desired_states": { "on": false } });
-    let listed = countdown(client).await?;
-    let id = listed.as_ref().and_then(|rule| rule.get("id")?.as_str());
-    let answer = match id {
-        Some(id) => client.call("edit_countdown_rule", with_id(new.clone(), id)).await,
-        None => client.call("add_countdown_rule", new.clone()).await,
-    };
-    let replaces = match &answer {
-        // Firmware that cannot change it in place.
-        Err(Error::UnknownRequest(_)) => id.is_some(),
-        // One runs that it does not list.
-        Err(Error::Device(code)) => *code == ErrorCode::COUNTDOWN_CONFLICT,
-        _ => false,
-    };
-    if !replaces {
-        return answer.map(|_| Value::Null);
-    }
-    clear_timer(client).await?;
-    client.call("add_countdown_rule", new).await.map(|_| Value::Null)
-}
-
-async fn clear_timer(client: &mut Client) -> Result<Value, Error> {
-    let all = json!({ "remove_all": true });
-    client
-        .call("remove_countdown_rules", all)
-        .await
-        .map(|_| Value::Null)
-}
-
-async fn rule_page(client: &mut Client, start: usize) -> Result<Value, Error> {
-    client
-        .call("get_schedule_rules", json!({ "start_index": start }))
-        .await
-}
-
-/// A plug holds 32 rules and returns five at a time.
-const RULE_PAGES: u32 = 7;
-const RULES_MAX: usize = 32;
-
-async fn get_rules(client: &mut Client) -> Result<Value, Error> {
-    let (mut rules, mut fetched) = (Vec::new(), 0);
-    for _ in 0..RULE_PAGES {
-        let page = rule_page(client, fetched).await?;
-        let list = page.get("rule_list").and_then(Value::as_array);
-        let list = list.map(Vec::as_slice).unwrap_or_default();
-        fetched += list.len();
-        rules.extend(list.iter().filter_map(rule_of));
-        let sum = page.get("sum").and_then(Value::as_u64).unwrap_or_default();
-        if list.is_empty() || fetched as u64 >= sum {
-            break;
-        }
-    }
-    rules.truncate(RULES_MAX);
-    Ok(rules.into())
 }

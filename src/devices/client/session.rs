@@ -47,8 +47,8 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     Switch(Option<&'a str>, Power),
     /// Values of a meter: of a child, or the plug's own.
     Meter(MeterRequest, Option<&'a str>),
-    /// What each child of a strip can do. This and the next four are requests of our own client.
-    ChildComponents,
+    /// What the children of a strip can do, from this one on. This and the next four are requests of our own client.
+    ChildComponents(usize),
     /// Settings: of a child, or the device's own.
     GetSetting(SettingRequest, Option<&'a str>),
     /// Change a setting. Two requests: a device takes its settings as a whole.
@@ -59,25 +59,29 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     GetClock,
     /// Restart in one second, so that the answer still arrives.
     Reboot,
-    /// The plug's countdown: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`.
-    GetTimer,
-    /// Arm the plug's countdown to OFF, 1 s to 24 h. Two requests: our own client reads it, and changes one that is there in
-    /// place; the crate clears and adds it, and a failure of the second leaves none.
-    SetTimer(Duration),
-    /// Clear the plug's countdown.
-    ClearTimer,
-    /// The plug's schedule rules, one request for each five of them: a list. The crate skips those that it
+    /// The countdown of an outlet: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`.
+    GetTimer(Option<&'a str>),
+    /// Arm the countdown of an outlet to OFF, 1 s to 24 h. Two requests: our own client reads it, and changes one that is
+    /// there in place; the crate clears and adds it, and a failure of the second leaves none. Ours returns what it read
+    /// back as [`READ_BACK`].
+    SetTimer(Option<&'a str>, Duration),
+    /// Clear the countdown of an outlet.
+    ClearTimer(Option<&'a str>),
+    /// The schedule rules of an outlet, one request for each five of them: a list. The crate skips those that it
     /// cannot read.
-    GetRules,
-    /// How many schedule rules the plug holds at most: a number.
-    GetRoom,
-    /// Add a rule: `{"id": ...}`.
-    AddRule(WeeklyOff),
-    /// Replace the content of a rule.
-    EditRule(&'a str, WeeklyOff),
-    /// Remove a rule.
-    RemoveRule(&'a str),
+    GetRules(Option<&'a str>),
+    /// How many schedule rules an outlet holds at most: a number.
+    GetRoom(Option<&'a str>),
+    /// Add a rule to an outlet: `{"id": ...}`.
+    AddRule(Option<&'a str>, WeeklyOff),
+    /// Replace the content of a rule of an outlet.
+    EditRule(Option<&'a str>, &'a str, WeeklyOff),
+    /// Remove a rule of an outlet.
+    RemoveRule(Option<&'a str>, &'a str),
 }
+
+/// The member of a result with the countdown that was read back, in the form of [`DeviceRequest::GetTimer`].
+pub(in crate::devices) const READ_BACK: &str = "read_back";
 
 /// A request to a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,8 +258,8 @@ impl Session {
             return own.perform(request).await.map_err(Fault::after_login);
         }
         let requests = match request {
-            DeviceRequest::SetTimer(_) => 2,
-            DeviceRequest::GetRules => RULE_PAGES,
+            DeviceRequest::SetTimer(..) => 2,
+            DeviceRequest::GetRules(_) => RULE_PAGES,
             _ => 1,
         };
         let answer = within(self.limit, requests, Box::pin(self.send(request))).await;
@@ -279,15 +283,17 @@ impl Session {
             }
             (
                 Handler::Plug(plug),
-                timer @ (DeviceRequest::GetTimer | DeviceRequest::SetTimer(_) | DeviceRequest::ClearTimer),
+                timer @ (DeviceRequest::GetTimer(None)
+                | DeviceRequest::SetTimer(None, _)
+                | DeviceRequest::ClearTimer(None)),
             ) => send_timer(plug, timer).await,
             (
                 Handler::Plug(plug),
-                rule @ (DeviceRequest::GetRules
-                | DeviceRequest::GetRoom
-                | DeviceRequest::AddRule(_)
-                | DeviceRequest::EditRule(..)
-                | DeviceRequest::RemoveRule(_)),
+                rule @ (DeviceRequest::GetRules(None)
+                | DeviceRequest::GetRoom(None)
+                | DeviceRequest::AddRule(None, _)
+                | DeviceRequest::EditRule(None, ..)
+                | DeviceRequest::RemoveRule(None, _)),
             ) => send_rule(plug, rule).await,
             (Handler::Strip(strip), DeviceRequest::Info) => strip.get_device_info_json().await,
             (Handler::Strip(strip), DeviceRequest::Children) => strip.get_child_device_list_json().await,
@@ -314,34 +320,9 @@ impl Session {
             (Handler::Strip(strip), DeviceRequest::Reboot) => {
                 strip.device_reboot(REBOOT_DELAY_S).await.map(|()| Value::Null)
             }
-            // A plug has no children, and a strip itself has no relay, meter or countdown: the error that such a
-            // device would return.
-            (Handler::Own(_), _)
-            | (
-                _,
-                DeviceRequest::ChildComponents
-                | DeviceRequest::GetSetting(..)
-                | DeviceRequest::SetSetting(..)
-                | DeviceRequest::LatestFirmware
-                | DeviceRequest::GetClock,
-            )
-            | (
-                Handler::Plug(_),
-                DeviceRequest::Children | DeviceRequest::Child(_) | DeviceRequest::Meter(_, Some(_)),
-            )
-            | (
-                Handler::Strip(_),
-                DeviceRequest::Switch(None, _)
-                | DeviceRequest::Meter(_, None)
-                | DeviceRequest::GetTimer
-                | DeviceRequest::SetTimer(_)
-                | DeviceRequest::ClearTimer
-                | DeviceRequest::GetRules
-                | DeviceRequest::GetRoom
-                | DeviceRequest::AddRule(_)
-                | DeviceRequest::EditRule(..)
-                | DeviceRequest::RemoveRule(_),
-            ) => Err(tapo::Error::DeviceNotFound),
+            // A plug has no children, and the crate reaches only the relays and meters of a strip's: the error that a device
+            // without them would return.
+            (Handler::Own(_) | Handler::Plug(_) | Handler::Strip(_), _) => Err(tapo::Error::DeviceNotFound),
         }
     }
 }
@@ -374,8 +355,10 @@ async fn send_timer(
     request: DeviceRequest<'_>,
 ) -> Result<Value, tapo::Error> {
     match request {
-        DeviceRequest::SetTimer(delay) => plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null),
-        DeviceRequest::ClearTimer => plug.clear_timer().await.map(|()| Value::Null),
+        DeviceRequest::SetTimer(_, delay) => {
+            plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null)
+        }
+        DeviceRequest::ClearTimer(_) => plug.clear_timer().await.map(|()| Value::Null),
         _ => Ok(plug.get_timer().await?.map_or(Value::Null, |timer| {
             json!({
                 "on": matches!(timer.desired_state, PowerState::On),
@@ -391,8 +374,8 @@ async fn send_rule(
     request: DeviceRequest<'_>,
 ) -> Result<Value, tapo::Error> {
     match request {
-        DeviceRequest::GetRoom => as_json(&plug.get_max_schedule_rules().await?),
-        DeviceRequest::AddRule(rule) => {
+        DeviceRequest::GetRoom(_) => as_json(&plug.get_max_schedule_rules().await?),
+        DeviceRequest::AddRule(_, rule) => {
             let rule = plug.add_schedule_rule(weekly(rule)?).await?;
             // Without an id it may exist all the same, and the next reading shows it.
             Ok(if is_id(&rule.id) {
@@ -401,11 +384,11 @@ async fn send_rule(
                 Value::Null
             })
         }
-        DeviceRequest::EditRule(id, rule) => {
+        DeviceRequest::EditRule(_, id, rule) => {
             let rule = weekly(rule)?.with_id(id);
             plug.edit_schedule_rule(rule).await.map(|()| Value::Null)
         }
-        DeviceRequest::RemoveRule(id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
+        DeviceRequest::RemoveRule(_, id) => plug.remove_schedule_rule(id).await.map(|()| Value::Null),
         _ => {
             let mut rules = plug.get_schedule_rules().await?;
             rules.truncate(RULES_MAX);

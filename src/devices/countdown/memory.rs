@@ -1,4 +1,4 @@
-//! Which countdown on a plug the bridge armed, and how it must change. Pure.
+//! Which countdown on an outlet the bridge armed, and how it must change. Pure.
 
 use std::time::Duration;
 

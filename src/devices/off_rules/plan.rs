@@ -1,4 +1,4 @@
-//! Which OFF rules of the bridge are on a plug, and the next request towards the wanted ones. Pure.
+//! Which OFF rules of the bridge are on an outlet, and the next request towards the wanted ones. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,18 +10,18 @@ use crate::domain::{
     report::DeviceRule,
 };
 
-/// The wanted OFF rules and those on the plug.
+/// The wanted OFF rules and those on the outlet.
 #[derive(Debug, Default)]
 pub(super) struct OffRulePlan {
     wanted: Option<Arc<WantedOffRules>>,
     ours: OurRules,
     /// Whether the rules were read since they may have changed.
     fresh: Freshness,
-    /// How many rules the plug holds at most; `None` until it was asked.
+    /// How many rules the outlet holds at most; `None` until it was asked.
     capacity: Option<usize>,
     /// The last rule that was sent without an answer, and the ids that existed before.
     adding: Option<(WeeklyOff, BTreeSet<String>)>,
-    /// The rules that the plug refused, and why. Each is sent once for each request of the scheduler.
+    /// The rules that the outlet refused, and why. Each is sent once for each request of the scheduler.
     refused: BTreeMap<WeeklyOff, String>,
     pending: Pending,
 }
@@ -45,7 +45,7 @@ enum Pending {
 pub(super) enum Step {
     /// Read the rules.
     Read,
-    /// Read how many rules the plug holds at most.
+    /// Read how many rules the outlet holds at most.
     ReadCapacity,
     /// Remove a rule of the bridge.
     Remove(String, WeeklyOff),
@@ -67,7 +67,7 @@ impl OffRulePlan {
         self.wanted = Some(wanted);
     }
 
-    /// The rules of the bridge on the plug.
+    /// The rules of the bridge on the outlet.
     pub(super) fn ours(&self) -> &OurRules {
         &self.ours
     }
@@ -98,18 +98,18 @@ impl OffRulePlan {
         self.adding = Some((wanted, before));
     }
 
-    /// The plug accepted a rule under this id.
+    /// The outlet accepted a rule under this id.
     pub(super) fn on_written(&mut self, id: &str, rule: WeeklyOff) {
         self.adding = None;
         self.ours.insert(id.to_owned(), rule);
     }
 
-    /// The plug removed a rule.
+    /// The outlet removed a rule.
     pub(super) fn on_removed(&mut self, id: &str) {
         self.ours.remove(id);
     }
 
-    /// The plug refused a rule.
+    /// The outlet refused a rule.
     pub(super) fn on_refused(&mut self, rule: WeeklyOff, reason: String) {
         self.refused.insert(rule, reason);
         self.fresh = Freshness::Stale;
@@ -135,7 +135,7 @@ impl OffRulePlan {
         }
     }
 
-    /// The next request, with these rules on the plug.
+    /// The next request, with these rules on the outlet.
     pub(super) fn step(&self, rules: &[DeviceRule]) -> Step {
         let Some(wanted) = &self.wanted else {
             return Step::Done;

@@ -81,11 +81,12 @@ pub fn states(
     };
     let outlets = report.outlets.iter().filter_map(|outlet| {
         let path = OutletPath::outlet(report.id.clone(), outlet.key.clone()?);
+        let status = statuses.outlet(&path);
         let state = StripOutletState {
             outlet: OutletValues::of(outlet),
             settings: OutletSettingsState::of(outlet.settings),
-            rules: DeviceRulesState::default(),
-            status: statuses.outlet(&path),
+            rules: DeviceRulesState::of(outlet, status),
+            status,
         };
         let state = json(&state);
         Some((path, state))

@@ -344,7 +344,7 @@ async fn rule_12_timed_on_survives_a_restart_and_an_outage() {
     simulation.restart(Duration::from_mins(1)).await;
     simulation.relay("mats/1").online = false;
     simulation.pass("10m").await;
-    assert_eq!(simulation.power("mats/1"), ON, "a strip has no countdown");
+    assert_eq!(simulation.power("mats/1"), ON, "it has no countdown");
     simulation.relay("mats/1").online = true;
     simulation.pass("6s").await;
     assert_eq!(simulation.power("mats/1"), OFF);

@@ -221,7 +221,7 @@ async fn rule_11_an_external_countdown_is_kept_and_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_a_strip_says_that_it_has_no_countdown() {
+async fn rule_11_an_outlet_without_a_countdown_says_so() {
     let mut simulation = simulation(morning(), "2024-06-21T09:00:00").await;
     simulation.pass("6s").await;
     assert_eq!(

@@ -32,7 +32,7 @@ use planner::{
 };
 
 const START: &str = "2024-06-21T05:59:40Z";
-/// Two plugs with a countdown, and a strip without.
+/// Two plugs with a countdown, and a strip whose outlets refuse one.
 const RELAYS: [(&str, u8); 4] = [
     ("8022HEATER", 1),
     ("8022MATS", 1),

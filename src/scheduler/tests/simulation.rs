@@ -1108,7 +1108,7 @@ impl Simulation {
         self.stir();
         let mut intent = match message {
             DeviceMsg::Command(intent) => intent,
-            DeviceMsg::OffRules(device, rules) => return self.write_off_rules(&device, &rules),
+            DeviceMsg::OffRules(path, rules) => return self.write_off_rules(&path, &rules),
             DeviceMsg::OffBy(path, end) => {
                 self.ends_sent += 1;
                 let clock = self.clock.clone();
@@ -1167,12 +1167,12 @@ impl Simulation {
     }
 
     /// A worker makes the rules on its plug what is asked for.
-    fn write_off_rules(&mut self, device: &DeviceId, rules: &WantedOffRules) {
+    fn write_off_rules(&mut self, path: &OutletPath, rules: &WantedOffRules) {
         self.off_rules.push(rules.clone());
         if self.rules_are_stuck {
             return;
         }
-        let relay = self.relays.get_mut(&OutletPath::device(device.clone())).unwrap();
+        let relay = self.relays.get_mut(path).unwrap();
         let ids = (1..).map(|number| format!("S{number}"));
         relay.rules.off_rules = Some(Arc::new(OffRulesStatus {
             wanted: Some(rules.wanted.clone()),

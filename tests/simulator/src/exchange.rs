@@ -391,7 +391,13 @@ pub(crate) async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Op
     let methods_of = if is_iot { iot::methods_of } else { methods_of };
     let methods = request.as_ref().map(methods_of).unwrap_or_default();
     begin(core, &methods).await?;
-    let refused = core.faults.hit(FaultKind::Refuse, &methods, |_| true);
+    // Those in others are refused where they stand.
+    let outer = if is_iot { methods.len() } else { 1 };
+    let refused = core.faults.hit(
+        FaultKind::Refuse,
+        methods.get(..outer).unwrap_or_default(),
+        |fault| fault.refuses(None),
+    );
     let mut reply = match (&request, refused) {
         (_, Some(Fault::Refuse { code, .. })) => reply(Err(Refusal(code))),
         (Some(request), _) if is_iot => iot::answer(core, request),

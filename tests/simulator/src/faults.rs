@@ -67,7 +67,8 @@ pub enum Fault {
         #[serde(flatten)]
         scope: Scope,
     },
-    /// Requests are answered with an error code, and not applied.
+    /// Requests are answered with an error code, and not applied: each where it stands in a `multipleRequest` or
+    /// `control_child`.
     Refuse {
         /// The code, for example -1002 for a method that this firmware does not have.
         code: i64,
@@ -170,6 +171,14 @@ impl Fault {
         }
     }
 
+    /// Whether it refuses a request to this outlet; `None` is the device as a whole.
+    pub(crate) fn refuses(&self, outlet: Option<u8>) -> bool {
+        let Self::Refuse { scope, .. } = self else {
+            return false;
+        };
+        scope.outlets.is_empty() || outlet.is_some_and(|outlet| scope.outlets.contains(&outlet))
+    }
+
     fn scope_mut(&mut self) -> Option<&mut Scope> {
         match self {
             Self::Hang { scope, .. }
@@ -202,6 +211,9 @@ pub struct Scope {
     /// How many of these requests; none means until the fault is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// The positions of the outlets that refuse; empty means all, and the device too. Only a refusal looks at it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<u8>,
 }
 
 impl Scope {
@@ -214,7 +226,16 @@ impl Scope {
     pub fn method(method: impl Into<String>) -> Self {
         Self {
             methods: vec![method.into()],
-            times: None,
+            ..Self::default()
+        }
+    }
+
+    /// Of these, those to this outlet.
+    #[must_use]
+    pub fn outlet(self, position: u8) -> Self {
+        Self {
+            outlets: vec![position],
+            ..self
         }
     }
 

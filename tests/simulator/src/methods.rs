@@ -59,7 +59,10 @@ fn answer_for(core: &Core, target: Target, request: &Value, depth: usize) -> Map
     }
     let params = request.get("params").unwrap_or(&Value::Null);
     match (method, target) {
-        ("multipleRequest", _) => reply(multiple(core, target, params, depth - 1)),
+        ("multipleRequest", _) => reply(match refused(core, target, method) {
+            Some(refusal) => Err(refusal),
+            None => multiple(core, target, params, depth - 1),
+        }),
         ("control_child", Target::Device) if core.spec.is_strip() => {
             reply(control_child(core, params, depth - 1))
         }
@@ -116,9 +119,10 @@ fn control_child(core: &Core, params: &Value, depth: usize) -> Answer {
     });
     let position = position.ok_or(Refusal::PARAMS)?;
     let mut response = answer_for(core, Target::Outlet(position), request, depth);
-    if request
-        .get("method")
-        .is_some_and(|method| method == "multipleRequest")
+    if response.contains_key("result")
+        && request
+            .get("method")
+            .is_some_and(|method| method == "multipleRequest")
     {
         // Inside `responseData` the responses stand without an error code of their own (P304M 1.4.2).
         response.remove("error_code");
@@ -127,6 +131,9 @@ fn control_child(core: &Core, params: &Value, depth: usize) -> Answer {
 }
 
 fn dispatch(core: &Core, target: Target, method: &str, params: &Value) -> Answer {
+    if let Some(refusal) = refused(core, target, method) {
+        return Err(refusal);
+    }
     if core.faults.is_set(FaultKind::ClockUnset) && outlet::needs_clock(method) {
         return Err(Refusal::TIME);
     }
@@ -138,6 +145,22 @@ fn dispatch(core: &Core, target: Target, method: &str, params: &Value) -> Answer
         Target::Outlet(position) => outlet::answer(core, position, method, params),
     };
     answer.unwrap_or(Err(Refusal::UNKNOWN_METHOD))
+}
+
+/// The fault that refuses a request where it stands.
+fn refused(core: &Core, target: Target, method: &str) -> Option<Refusal> {
+    let outlet = match target {
+        Target::Device => None,
+        Target::Outlet(position) => Some(position),
+    };
+    let methods = [method.to_owned()];
+    match core
+        .faults
+        .hit(FaultKind::Refuse, &methods, |fault| fault.refuses(outlet))
+    {
+        Some(Fault::Refuse { code, .. }) => Some(Refusal(code)),
+        _ => None,
+    }
 }
 
 /// Leaves out and replaces the fields that faults name.

@@ -27,11 +27,17 @@ pub enum Profile {
     P316M,
     /// A Kasa-branded outdoor strip of two outlets, listed 2, 1, without the `auto_off` fields.
     EP40M,
+    /// A strip of two outlets with an energy meter each.
+    P210M,
+    /// A strip of four outlets, listed 4 to 1, and a night light, which is a child too.
+    P306,
+    /// A strip of two outlets, whose firmware has the AES login.
+    TP25,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::P100,
         Self::P110,
         Self::P110Old,
@@ -39,6 +45,9 @@ impl Profile {
         Self::P304M,
         Self::P316M,
         Self::EP40M,
+        Self::P210M,
+        Self::P306,
+        Self::TP25,
     ];
 
     /// How many outlets it switches: 1 for a plug.
@@ -65,6 +74,9 @@ impl Profile {
             Self::P304M => &tables::P304M,
             Self::P316M => &tables::P316M,
             Self::EP40M => &tables::EP40M,
+            Self::P210M => &tables::P210M,
+            Self::P306 => &tables::P306,
+            Self::TP25 => &tables::TP25,
         }
     }
 }
@@ -79,6 +91,9 @@ impl fmt::Display for Profile {
             Self::P304M => "P304M",
             Self::P316M => "P316M",
             Self::EP40M => "EP40M",
+            Self::P210M => "P210M",
+            Self::P306 => "P306",
+            Self::TP25 => "TP25",
         })
     }
 }
@@ -160,6 +175,8 @@ pub(crate) struct Spec {
     /// Empty for a plug.
     pub(crate) child_components: Components,
     pub(crate) outlet_fields: &'static [OutletFields],
+    /// The last child is a light, which is no outlet.
+    pub(crate) night_light: bool,
     /// The positions in the order in which the device lists its outlets.
     pub(crate) listing: &'static [u8],
     pub(crate) meter: Option<Meter>,

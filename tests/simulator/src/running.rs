@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -109,6 +110,15 @@ impl DeviceHandle {
         self.read(|state| {
             let outlet = state.outlet(position);
             outlet.is_some_and(|outlet| outlet.is_on() && outlet.rules.countdown_to() != Some(false))
+        })
+    }
+
+    /// What the app would get for a request about the rules of an outlet; none if it is refused.
+    pub fn ask_app(&self, position: u8, method: &str, params: &Value) -> Option<Value> {
+        self.core.with_state(|state, now| {
+            let outlet = state.outlet(position)?;
+            let answer = outlet.rules.answer(method, params, now.device)?;
+            Some(answer.ok()?.unwrap_or_default())
         })
     }
 

@@ -161,6 +161,28 @@ fn child_components(core: &Core, position: u8) -> Option<Map<String, Value>> {
     Some(entry)
 }
 
+/// Its entry in the list of children and in that of their components.
+fn night_light(core: &Core) -> Map<String, Value> {
+    let position = core.profile.outlets() + 1;
+    let mut entry = common_info(core);
+    entry.extend(into_map(components(&[&[("device", 2), ("brightness", 1)]])));
+    entry.extend(into_map(json!({
+        "avatar": "bedside_lamp_1",
+        "brightness": 100,
+        "category": "plug.powerstrip.sub-bulb",
+        "default_states": { "brightness": { "type": "last_states", "value": 100 }, "re_power_type": "last_states" },
+        "device_id": format!("{}{:02X}", core.identity.device_id, position - 1),
+        "device_on": true,
+        "nickname": STANDARD.encode("Night light"),
+        "on_time": 7169,
+        "original_device_id": core.identity.device_id,
+        "position": position,
+        "slot_number": position,
+        "type": "SMART.TAPOBULB",
+    })));
+    entry
+}
+
 /// One page of the children, in the order in which this model lists them.
 fn children(
     core: &Core,
@@ -174,11 +196,9 @@ fn children(
     };
     let start = params.get("start_index").and_then(Value::as_u64).unwrap_or(0);
     let skip = usize::try_from(start).unwrap_or(usize::MAX);
-    let page: Vec<_> = listing
-        .iter()
-        .skip(skip)
-        .take(PAGE)
-        .filter_map(|position| entry(core, *position))
-        .collect();
-    json!({ list: page, "start_index": start, "sum": listing.len() })
+    let outlets = listing.iter().filter_map(|position| entry(core, *position));
+    let light = core.spec.night_light.then(|| night_light(core));
+    let all: Vec<_> = outlets.chain(light).collect();
+    let page: Vec<_> = all.iter().skip(skip).take(PAGE).collect();
+    json!({ list: page, "start_index": start, "sum": all.len() })
 }

@@ -1,7 +1,7 @@
 //! The models.
 //!
 //! Names, shapes and orders of fields are those of public dumps: P110 1.4.8 and P304M 1.4.2 from the
-//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5 and EP40M 1.1.0 from python-kasa's.
+//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5, EP40M 1.1.0, P210M 1.0.3, P306 1.1.2 and TP25 1.0.2 from python-kasa's.
 
 use super::{Component, Meter, OutletFields, Spec};
 
@@ -72,6 +72,7 @@ pub(super) static P100: Spec = Spec {
     ]],
     child_components: &[],
     outlet_fields: &[OutletFields::OverheatedFlag],
+    night_light: false,
     listing: &[1],
     meter: None,
     loads: &[60.0],
@@ -109,6 +110,7 @@ pub(super) static P110: Spec = Spec {
         OutletFields::Overcurrent,
         OutletFields::PowerProtection,
     ],
+    night_light: false,
     listing: &[1],
     meter: Some(Meter {
         emeter: true,
@@ -164,6 +166,7 @@ pub(super) static P300: Spec = Spec {
     ],
     child_components: &[CHILD, &[("overheat_protection", 1), ("auto_off", 2)]],
     outlet_fields: &[OutletFields::AutoOff, OutletFields::OverheatStatus],
+    night_light: false,
     listing: &[3, 2, 1],
     meter: None,
     loads: &[60.0, 12.0, 5.0],
@@ -218,6 +221,7 @@ pub(super) static P304M: Spec = Spec {
         OutletFields::Usb,
         OutletFields::OnOff,
     ],
+    night_light: false,
     listing: &[1, 2, 3, 4],
     meter: Some(Meter {
         emeter: true,
@@ -270,6 +274,7 @@ pub(super) static P316M: Spec = Spec {
         OutletFields::Usb,
         OutletFields::OnOff,
     ],
+    night_light: false,
     listing: &[1, 2, 3, 4, 5, 6],
     meter: Some(Meter {
         emeter: true,
@@ -293,9 +298,75 @@ pub(super) static EP40M: Spec = Spec {
     components: &[BASE, STRIP, &[("matter", 2), ("overheat_protection", 1)]],
     child_components: &[CHILD, &[("overheat_protection", 1)]],
     outlet_fields: &[OutletFields::OverheatStatus, OutletFields::Usb],
+    night_light: false,
     listing: &[2, 1],
     meter: None,
     loads: &[60.0, 12.0],
     max_watts: 1800.0,
     max_schedule_rules: 32,
+};
+
+pub(super) static P210M: Spec = Spec {
+    model: "P210M",
+    device_model: "P210M(US)",
+    hw_ver: "1.0",
+    fw_ver: "1.0.3 Build 240703 Rel.114246",
+    outlet_fields: &[
+        OutletFields::AutoOff,
+        OutletFields::Charging,
+        OutletFields::Overcurrent,
+        OutletFields::OverheatStatus,
+        OutletFields::PowerProtection,
+        OutletFields::Usb,
+    ],
+    listing: &[1, 2],
+    loads: &[60.0, 12.5],
+    max_watts: 1827.0,
+    ..P316M
+};
+
+pub(super) static P306: Spec = Spec {
+    model: "P306",
+    device_model: "P306(US)",
+    fw_ver: "1.1.2 Build 240531 Rel.204226",
+    components: &[
+        BASE,
+        STRIP,
+        &[
+            ("localSmart", 1),
+            ("auto_off", 2),
+            ("homekit", 2),
+            ("overheat_protection", 1),
+            ("auto_light_control", 1),
+        ],
+    ],
+    child_components: &[
+        CHILD,
+        &[
+            ("localSmart", 1),
+            ("overheat_protection", 1),
+            ("auto_light_control", 1),
+            ("auto_off", 2),
+        ],
+    ],
+    outlet_fields: &[
+        OutletFields::AutoOff,
+        OutletFields::OverheatStatus,
+        OutletFields::Usb,
+    ],
+    night_light: true,
+    listing: &[4, 3, 2, 1],
+    loads: &[60.0, 12.0, 5.0, 1.0],
+    ..P300
+};
+
+pub(super) static TP25: Spec = Spec {
+    model: "TP25",
+    device_model: "TP25(US)",
+    device_type: "SMART.TAPOPLUG",
+    fw_ver: "1.0.2 Build 230206 Rel.095245",
+    components: &[BASE, STRIP, &[("matter", 1), ("overheat_protection", 1)]],
+    outlet_fields: &[OutletFields::OverheatStatus],
+    listing: &[1, 2],
+    ..EP40M
 };
