@@ -141,7 +141,7 @@ pub struct DemoArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Device model: P100, P110, P110Old, P300, P304M, P316M or EP40M.
+    /// Device model: P100, P110, P110Old, P300, P304M, P316M, EP40M, HS100, HS110, KP115, HS300 or KP303.
     #[arg(long)]
     pub profile: tapo_simulator::Profile,
     /// Address that it listens on.

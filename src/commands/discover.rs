@@ -28,11 +28,11 @@ fn list(found: &BTreeMap<IpAddr, Discovered>, waited: u64) -> String {
              with a device's address.\n"
         );
     }
-    let row = |cells: [&str; 5]| {
-        let [address, model, mac, protocol, kind] = cells;
-        format!("{address:<16} {model:<12} {mac:<18} {protocol:<9} {kind}\n")
+    let row = |cells: [&str; 6]| {
+        let [address, model, mac, protocol, client, kind] = cells;
+        format!("{address:<16} {model:<12} {mac:<18} {protocol:<9} {client:<10} {kind}\n")
     };
-    let mut text = row(["address", "model", "mac", "protocol", "type"]);
+    let mut text = row(["address", "model", "mac", "protocol", "client", "type"]);
     for device in found.values() {
         let or_unknown = |text: &'_ Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
         text += &row([
@@ -40,6 +40,10 @@ fn list(found: &BTreeMap<IpAddr, Discovered>, waited: u64) -> String {
             &or_unknown(&device.model),
             &or_unknown(&device.mac),
             &or_unknown(&device.protocol),
+            &match device.clients() {
+                [] => "none".to_owned(),
+                clients => clients.join(", "),
+            },
             &or_unknown(&device.device_type),
         ]);
     }

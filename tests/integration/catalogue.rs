@@ -13,8 +13,32 @@ const INTRODUCTION: &str = "# Devices
 
 The entities of each model in Home Assistant, and the source of their values. A test writes these tables from a running
 bridge with simulated devices, whose fields come from public dumps. Other models and firmware versions get the entities
-for the values that they report: the bridge does not depend on model names. Plugs and strips with old firmware (AES login)
-are served by a client of the bridge, see `client` in the [settings](settings.md); old Kasa devices (IOT protocol) are not.
+for the values that they report: the bridge does not depend on model names.
+
+## Models
+
+What a device speaks depends on its firmware and, for newer one, on *Third-Party Compatibility* in the app. The bridge finds
+out. `tapo2mqtt discover` shows it, and which clients can serve the device: the `tapo` library, or the client of the bridge
+(`client` in the [settings](settings.md)). None of these was tried on hardware.
+
+| models | they speak | client |
+|---|---|---|
+| P100, P105, P110, P110M, P115, P116M, P125M, P135, TP10, TP15, EP25, KP125M; strips P210M, P300, P304M, P306, P316M, TP25, EP40M; switches such as S505, HS200 with firmware 5.26 | KLAP, from about firmware 1.2 on | tapo, own |
+| the same with firmware from about 1.4.4 on, while Third-Party Compatibility is off | TPAP | tapo, own |
+| the same with firmware before about 1.2 | AES | own |
+| HS100, HS103, HS105, HS107, HS110, HS200, HS210, KP100, KP105, KP115, KP125, KP200, KP303, KP400, KP401, HS300, EP10, EP25 (first hardware), EP40, KS200 | XOR on port 9999; with newer firmware KLAP | own |
+
+Works with limits:
+
+- HS220, KP405, ES20M and KS220 (dimmers with the old Kasa protocol) are switched on and off; their brightness is not set.
+- HS110 of the first hardware may end its session after each request if it speaks KLAP.
+- Old Kasa devices report no protections and no auto-off. XOR has no login: whoever reaches port 9999 controls the device.
+- A device that was set up without an account is reached over KLAP with the public credentials of such devices.
+
+Not supported, and refused in words: bulbs and light strips with the old Kasa protocol (KL110, KL130, LB100...), cameras,
+vacuums, chimes, and TPAP with a login that is not that of the account.
+
+## Entities
 
 LED, Auto off enabled, Auto off delay, Power protection, Power protection threshold and Power-on behavior are settings that
 the device keeps itself. They are there with [`device_settings`](settings.md), which has the client of the bridge serve the
@@ -33,10 +57,26 @@ struct Answers {
     of: &'static str,
     live: bool,
     power_in_usage: bool,
+    /// The relay of an old Kasa device.
+    old_relay: Option<&'static str>,
 }
 
 impl Answers {
     async fn of(device: &DeviceHandle) -> Self {
+        if device.profile().is_iot() {
+            let is_strip = device.profile().is_strip();
+            return Self {
+                outlet: Value::Null,
+                of: "get_sysinfo",
+                live: true,
+                power_in_usage: false,
+                old_relay: Some(if is_strip {
+                    "`state` in `children`"
+                } else {
+                    "`relay_state`"
+                }),
+            };
+        }
         let client = ApiClient::new(DEFAULT_USERNAME, DEFAULT_PASSWORD);
         let address = device.address().to_string();
         if !device.profile().is_strip() {
@@ -47,6 +87,7 @@ impl Answers {
                 of: "get_device_info",
                 live: plug.get_energy_meter_data().await.is_ok(),
                 power_in_usage: usage.is_ok_and(|usage| usage.current_power.is_some()),
+                old_relay: None,
             };
         }
         let strip = client.p304(address).await.unwrap();
@@ -57,6 +98,7 @@ impl Answers {
             of: "get_child_device_list",
             live: child.get_energy_meter_data().await.is_ok(),
             power_in_usage: usage.is_ok_and(|usage| usage.current_power.is_some()),
+            old_relay: None,
         }
     }
 
@@ -67,8 +109,33 @@ impl Answers {
         format!("`{field}` of {}", self.of)
     }
 
+    /// Where a value of an old Kasa device comes from, if it is another place.
+    fn old_source(&self, key: &str) -> Option<String> {
+        let relay = self.old_relay?;
+        let source = match key {
+            "switch" => return Some(format!("{relay} of get_sysinfo")),
+            "on_since" => "`on_time` of get_sysinfo",
+            "power" | "voltage" | "current" => "emeter get_realtime",
+            "energy_today" => "emeter get_daystat",
+            "energy_month" => "emeter get_monthstat",
+            "energy_total" => "added up by the bridge from get_realtime and get_monthstat",
+            "device_timer_until" | "device_timer_to" => {
+                "count_down get_rules, where the bridge did not start it"
+            }
+            "device_schedules" => "the enabled ones of schedule get_rules",
+            "rssi" => "`rssi` of get_sysinfo",
+            "led" => "`led_off` of get_sysinfo",
+            "reboot" => "sends system reboot",
+            _ => return None,
+        };
+        Some(source.to_owned())
+    }
+
     /// Where a value comes from.
     fn source(&self, key: &str) -> String {
+        if let Some(source) = self.old_source(key) {
+            return source;
+        }
         match key {
             "switch" => self.field(&["device_on"]),
             "on_since" => self.field(&["on_time"]),

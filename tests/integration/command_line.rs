@@ -398,19 +398,27 @@ async fn announce(address: Ipv4Addr, result: Value) -> JoinHandle<()> {
     })
 }
 
-/// The `tapo` crate cannot log in to it, our own client can.
+/// The `tapo` crate cannot log in to them, our own client can.
 #[tokio::test]
-async fn a_plug_with_the_aes_login_is_found_and_passes_the_check() {
-    let plug = Simulator::plug(Profile::P110Old).protocol(Protocol::Aes);
-    let address = own_address();
-    let plug = plug.address((address, 0).into()).discovery(true);
-    let plug = plug.start().await.unwrap();
-    let home = Home::new(&settings(dead_address(), &[("heater", plug.address())]));
-    let target = address.to_string();
-    let list = printed(&home.run(&["discover", "--target", &target, "--wait", "1"]).await);
-    assert!(list.contains("AES") && list.contains("\n[[device]]"), "{list}");
-    let table = printed(&home.run(&["check"]).await);
-    assert_eq!(row(&table, "device heater").0, "ok", "{table}");
+async fn what_only_our_client_speaks_is_found_and_passes_the_check() {
+    for (profile, protocol, shown) in [
+        (Profile::P110Old, Protocol::Aes, "AES"),
+        (Profile::HS110, Protocol::Xor, "XOR"),
+        (Profile::HS300, Protocol::Klap, "KLAP"),
+    ] {
+        let plug = Simulator::device(profile).protocol(protocol);
+        let address = own_address();
+        let plug = plug.address((address, 0).into()).discovery(true);
+        let plug = plug.start().await.unwrap();
+        let home = Home::new(&settings(dead_address(), &[("heater", plug.address())]));
+        let target = address.to_string();
+        let list = printed(&home.run(&["discover", "--target", &target, "--wait", "1"]).await);
+        let found = list.lines().find(|line| line.starts_with(&target)).unwrap();
+        assert!(found.contains(&format!("{shown:<9} own  ")), "{list}");
+        assert!(list.contains("\n[[device]]"), "{list}");
+        let table = printed(&home.run(&["check"]).await);
+        assert_eq!(row(&table, "device heater").0, "ok", "{table}");
+    }
 }
 
 #[tokio::test]
@@ -423,7 +431,7 @@ async fn discover_check_and_the_manual_say_the_same() {
     let kind = |kind: &str| json!({"device_type": kind, "mgt_encrypt_schm": {"encrypt_type": "KLAP"}});
     for (answer, message) in [
         (smart("KLAP", true), "not set up yet"),
-        (kind("IOT.SMARTPLUGSWITCH"), "an older Kasa device (IOT protocol)"),
+        (kind("IOT.SMARTBULB"), "not a plug, a power strip or a switch"),
         (kind("SMART.TAPOBULB"), "not a plug, a power strip or a switch"),
     ] {
         assert!(manual.contains(&format!("| `{message}`")), "{message}");

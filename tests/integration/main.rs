@@ -52,4 +52,5 @@ mod start_stop;
 mod strips;
 mod supervisor;
 mod timers;
+mod transports;
 mod unread_log;

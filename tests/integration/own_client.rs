@@ -62,19 +62,6 @@ async fn a_session_that_ends_is_one_new_login_of_our_client() {
     }
 }
 
-/// Old Kasa devices are not served: their JSON is another.
-#[tokio::test]
-async fn an_old_kasa_device_is_refused_in_words() {
-    let plug = plug(Protocol::KlapV1).await;
-    let setup = Setup::new().device("plug", plug.address()).client("own");
-    let bridge = setup.start().await;
-    let state = bridge
-        .expect("plug", |state| state["error"]["code"] == "unsupported_protocol")
-        .await;
-    let message = state["error"]["message"].as_str().unwrap();
-    assert!(message.starts_with("an older Kasa device"), "{message}");
-}
-
 const NAMED: &str = "[[device.outlet]]\nposition = 1\nid = \"left\"\n";
 
 /// A group without schedules that bounds how long its outlets are on.

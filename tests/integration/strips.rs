@@ -93,6 +93,27 @@ async fn opens_without_the_bridge(profile: Profile, protocol: Protocol) {
     }
 }
 
+/// It would switch off another outlet.
+#[tokio::test]
+async fn a_countdown_that_went_to_another_outlet_is_cleared() {
+    let device = strip(Profile::HS300, Protocol::Xor).await;
+    device.faults().set(Fault::OutletIgnored);
+    let limit = "[[group]]\nid = \"mats\"\noutlets = [\"strip/2\"]\nsafety = { max_on = \"1h\" }\n";
+    let bridge = Setup::new().device("strip", device.address()).rules(limit);
+    let bridge = bridge.start().await;
+    bridge.available("strip").await;
+    switch_on(&bridge.probe, "strip/2").await;
+    bridge
+        .expect("strip/2", |state| {
+            state["state"] == "ON" && state["failsafe"] == "unsupported"
+        })
+        .await;
+    let counters = device.counters();
+    let [added, deleted] =
+        ["add_rule", "delete_rule"].map(|name| counters.requests_of(&format!("count_down.{name}")));
+    assert!(added > 0 && added == deleted, "{added} added, {deleted} deleted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_outlet_of_a_strip_opens_at_its_limit_after_a_kill() {
     let mut strips = JoinSet::new();
@@ -104,6 +125,8 @@ async fn each_outlet_of_a_strip_opens_at_its_limit_after_a_kill() {
         (Profile::P316M, Protocol::Klap),
         (Profile::P210M, Protocol::Klap),
         (Profile::TP25, Protocol::Aes),
+        (Profile::HS300, Protocol::Xor),
+        (Profile::KP303, Protocol::KlapV1),
     ] {
         strips.spawn(opens_without_the_bridge(profile, protocol));
     }

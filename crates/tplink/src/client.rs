@@ -27,8 +27,9 @@ pub struct Client {
     http: HttpLink,
     xor: XorLink,
     session: Option<Session>,
-    /// The form in which the device takes the password over AES, once it is known.
-    password_form: Option<PasswordForm>,
+    /// The form in which the device takes the password over AES; it changes at each refusal until it is known.
+    password_form: PasswordForm,
+    is_form_known: bool,
     /// After a refusal that the device counts.
     no_login_before: Option<Instant>,
 }
@@ -54,7 +55,8 @@ impl Client {
             endpoint,
             credentials,
             session: None,
-            password_form: None,
+            password_form: PasswordForm::Hashed,
+            is_form_known: false,
             no_login_before: None,
         }
     }
@@ -70,10 +72,11 @@ impl Client {
         self.xor.set_limits(limits);
     }
 
-    /// Takes what discovery announces as `lv`: absent, or 2. A login over AES is then one attempt; else it is two with a
-    /// wrong password, and with a right one until the first login has found out.
+    /// Takes what discovery announces as `lv`: absent, or 2. Without it a right password may be refused once over AES, and
+    /// is then sent in the other form at the next login: no login is more than one attempt.
     pub fn set_login_version(&mut self, lv: Option<u64>) {
-        self.password_form = Some(PasswordForm::of_version(lv));
+        self.password_form = PasswordForm::of_version(lv);
+        self.is_form_known = true;
     }
 
     /// What the session speaks; none without a session.
@@ -172,9 +175,12 @@ impl Client {
     }
 
     async fn login_over_aes(&mut self) -> Result<Login, Error> {
-        let login = AesSession::login(&mut self.http, self.credentials.as_ref(), self.password_form).await?;
-        let (session, account, form) = login;
-        self.password_form = Some(form);
+        let login = AesSession::login(&mut self.http, self.credentials.as_ref(), self.password_form).await;
+        if let (Err(Error::WrongCredentials), false) = (&login, self.is_form_known) {
+            self.password_form = self.password_form.other();
+        }
+        let (session, account) = login?;
+        self.is_form_known = true;
         self.session = Some(Session::Aes(session));
         Ok(Login {
             transport: Transport::Aes,

@@ -51,7 +51,8 @@ impl Endpoint {
     }
 }
 
-/// Reads `host` or `host:port`, where the port is that of HTTP. IPv6 with a port needs brackets.
+/// Reads `host` or `host:port`, where the port is that of HTTP and of XOR: a device serves one of them there. IPv6 with a
+/// port needs brackets.
 impl FromStr for Endpoint {
     type Err = Infallible;
 
@@ -63,7 +64,7 @@ impl FromStr for Endpoint {
             .filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
             .and_then(|(host, port)| Some((host, port.parse().ok()?)));
         Ok(match named {
-            Some((host, port)) => Self::new(bare(host)).with_http_port(port),
+            Some((host, port)) => Self::new(bare(host)).with_http_port(port).with_xor_port(port),
             None => Self::new(bare(text)),
         })
     }
@@ -85,7 +86,8 @@ mod tests {
         ] {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!((endpoint.host(), endpoint.http_port()), (host, port), "{text}");
-            assert_eq!(endpoint.xor_port(), 9999);
+            let xor_port = if port == 80 { 9999 } else { port };
+            assert_eq!(endpoint.xor_port(), xor_port);
         }
     }
 }

@@ -20,6 +20,10 @@ impl ErrorCode {
     pub const PARAMS: Self = Self(-1008);
     /// A batch failed as a whole.
     pub const BATCH_FAILED: Self = Self(1200);
+    /// A schedule rule is refused.
+    pub const SCHEDULE: Self = Self(-1801);
+    /// The device holds no more schedule rules.
+    pub const SCHEDULE_FULL: Self = Self(-1802);
     /// A countdown is armed already.
     pub const COUNTDOWN_CONFLICT: Self = Self(-1902);
     pub(crate) const AES_DECODE: Self = Self(-1005);

@@ -55,3 +55,4 @@ pub use limits::Limits;
 pub use login::Login;
 pub use smart::BATCH;
 pub use transport::Transport;
+pub use xor::{sysinfo_answer, sysinfo_query};

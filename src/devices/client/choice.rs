@@ -22,8 +22,8 @@ pub(in crate::devices) struct Needs {
     pub(in crate::devices) kind: Kind,
     /// A relay of it has an end to arm, or is to hold OFF rules.
     pub(in crate::devices) arms: bool,
-    /// Its meter sends values that the crate cannot read.
-    pub(in crate::devices) reads_odd_meter: bool,
+    /// It sends what the crate cannot read: odd values of its meter, or the answers of an old Kasa device.
+    pub(in crate::devices) reads_odd_answers: bool,
     /// The settings that it keeps itself are managed, which the crate does not know.
     pub(in crate::devices) manages_settings: bool,
 }
@@ -31,7 +31,7 @@ pub(in crate::devices) struct Needs {
 impl Needs {
     /// Whether only our client does all of it.
     fn need_own(self) -> bool {
-        self.kind == Kind::Strip || self.arms || self.reads_odd_meter || self.manages_settings
+        self.kind == Kind::Strip || self.arms || self.reads_odd_answers || self.manages_settings
     }
 
     /// Before the first login. Only the outlets of a strip have names in the settings.
@@ -44,7 +44,7 @@ impl Needs {
         Self {
             kind,
             arms: false,
-            reads_odd_meter: false,
+            reads_odd_answers: false,
             manages_settings: config.device_settings,
         }
     }
@@ -64,7 +64,7 @@ pub(super) struct Known {
     pub(super) setting: ClientChoice,
     /// What the client is for.
     pub(super) needs: Needs,
-    /// Its last login was the old one (AES), which the crate does not speak.
+    /// Its last login was one that the crate does not have, as the old one (AES).
     pub(super) is_old: bool,
     /// Our client could not log in, and the crate could.
     pub(super) own_failed: bool,
@@ -105,7 +105,7 @@ mod tests {
         let needs = Needs {
             kind: Kind::Plug,
             arms: false,
-            reads_odd_meter: false,
+            reads_odd_answers: false,
             manages_settings: false,
         };
         let plug = Known {
@@ -121,7 +121,7 @@ mod tests {
         });
         let limited = with(Needs { arms: true, ..needs });
         let metered = with(Needs {
-            reads_odd_meter: true,
+            reads_odd_answers: true,
             ..needs
         });
         let managed = with(Needs {

@@ -341,7 +341,7 @@ impl Connection {
             .as_ref()
             .is_some_and(|session| session.reads_strictly(request));
         let needs = Needs {
-            reads_odd_meter: true,
+            reads_odd_answers: true,
             ..self.needs
         };
         let hands = strict

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,11 +16,12 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{
     net::UdpSocket,
+    select,
     sync::Semaphore,
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::readings::line;
+use super::{old_discovery::discover_old, readings::line};
 use crate::domain::{
     devices::{ClientChoice, Credentials, DeviceConfig},
     mac::mac,
@@ -28,10 +30,8 @@ use crate::domain::{
 /// How long a search or a wake-up probe listens. Devices answer within milliseconds, busy ones later.
 pub(in crate::devices) const LISTEN: Duration = Duration::from_secs(1);
 
-/// Why a device of another family is not used.
-pub(super) const OLD_KASA: &str =
-    "an older Kasa device (IOT protocol), which is not supported; use Home Assistant's TP-Link integration";
-
+/// The protocol of old Kasa devices.
+const XOR: &str = "XOR";
 /// Where devices listen for queries.
 const PORT: u16 = 20002;
 /// Answers have about 1 kB.
@@ -82,9 +82,7 @@ impl Discovered {
     /// Why the bridge cannot use it, and what to do.
     pub fn obstacle(&self) -> Option<&'static str> {
         let kind = self.device_type.as_deref().unwrap_or("PLUG");
-        if kind.starts_with("IOT.") {
-            Some(OLD_KASA)
-        } else if !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
+        if !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
             Some("not a plug, a power strip or a switch; nothing else is supported")
         } else if self.factory_default {
             Some("not set up yet; add the device in the Tapo app first")
@@ -95,7 +93,8 @@ impl Discovered {
 
     /// To log in to it with an account, under an id that means nothing. `None` if the bridge cannot use it.
     pub fn with_account(&self, credentials: &Credentials) -> Option<DeviceConfig> {
-        if self.obstacle().is_some() {
+        // Over XOR there is no login: any account would do.
+        if self.obstacle().is_some() || self.protocol.as_deref() == Some(XOR) {
             return None;
         }
         Some(DeviceConfig {
@@ -108,6 +107,33 @@ impl Discovered {
             credentials: Some(credentials.clone()),
             outlets: Vec::new(),
         })
+    }
+
+    /// Which clients can serve it, by the names of the setting `client`; empty if none.
+    pub fn clients(&self) -> &'static [&'static str] {
+        let is_old = |kind: &str| kind.starts_with("IOT.");
+        if self.obstacle().is_some() {
+            &[]
+        } else if self.protocol.as_deref() == Some("AES") || self.device_type.as_deref().is_some_and(is_old) {
+            &["own"]
+        } else {
+            &["tapo", "own"]
+        }
+    }
+
+    /// What an old Kasa device says of itself.
+    pub(super) fn of_old(ip: IpAddr, sysinfo: &Value) -> Self {
+        let first = |names: &[&str]| names.iter().find_map(|name| sysinfo.get(name)?.as_str());
+        Self {
+            ip,
+            model: first(&["model"]).and_then(line),
+            mac: first(&["mac", "mic_mac", "ethernet_mac"]).and_then(mac),
+            protocol: Some(XOR.to_owned()),
+            login_version: None,
+            http_port: None,
+            device_type: first(&["type", "mic_type"]).and_then(line),
+            factory_default: false,
+        }
     }
 
     pub(in crate::devices) fn of(ip: IpAddr, message: &Value) -> Self {
@@ -130,10 +156,35 @@ impl Discovered {
     }
 }
 
-/// Queries broadcast or single addresses for `wait`. Ends earlier once every address answered, which a broadcast address
-/// never does. Some plugs open their web server only after a query (seen on P110 1.4.6), so this also wakes a device that
-/// refuses connections. A network without a route has no devices.
+/// Queries broadcast or single addresses for `wait`, also for old Kasa devices. Ends earlier once every address answered,
+/// which a broadcast address never does. Some plugs open their web server only after a query (seen on P110 1.4.6), so this
+/// also wakes a device that refuses connections. A network without a route has no devices.
 pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
+    let (newer, old) = (discover_newer(targets, wait), discover_old(targets, wait));
+    let (mut newer, mut old) = (pin!(newer), pin!(old));
+    let is_all = |found: &HashMap<_, _>| targets.iter().all(|target| found.contains_key(target));
+    let (first, other) = select! {
+        newer = &mut newer => (newer, None),
+        old = &mut old => (old, Some(newer)),
+    };
+    let mut found = first;
+    if !is_all(&found) {
+        let others = match other {
+            Some(newer) => newer.await,
+            None => old.await,
+        };
+        // What is said there says more.
+        found.extend(
+            others
+                .into_iter()
+                .filter(|(ip, _)| !found.contains_key(ip))
+                .collect::<Vec<_>>(),
+        );
+    }
+    found.into_values().collect()
+}
+
+async fn discover_newer(targets: &[IpAddr], wait: Duration) -> HashMap<IpAddr, Discovered> {
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = targets.iter().partition(|target| target.is_ipv4());
     let mut found = HashMap::new();
     for (any, targets) in [
@@ -142,7 +193,7 @@ pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
     ] {
         let _unreachable = query_network(any, &targets, wait, &mut found).await;
     }
-    found.into_values().collect()
+    found
 }
 
 async fn query_network(
@@ -281,6 +332,22 @@ mod tests {
     #[test]
     fn the_checksum_is_that_of_ethernet() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn the_crate_serves_what_it_speaks() {
+        let clients = |kind: &str, protocol: &str| {
+            let message =
+                json!({"result": {"device_type": kind, "mgt_encrypt_schm": {"encrypt_type": protocol}}});
+            Discovered::of(IpAddr::from([192, 168, 1, 5]), &message).clients()
+        };
+        assert_eq!(clients("SMART.TAPOPLUG", "KLAP"), ["tapo", "own"]);
+        assert_eq!(clients("SMART.KASASWITCH", "TPAP"), ["tapo", "own"]);
+        assert_eq!(clients("SMART.TAPOPLUG", "AES"), ["own"]);
+        assert_eq!(clients("IOT.SMARTPLUGSWITCH", "KLAP"), ["own"]);
+        let none: [&str; 0] = [];
+        assert_eq!(clients("IOT.SMARTBULB", "KLAP"), none);
+        assert_eq!(clients("SMART.IPCAMERA", "AES"), none);
     }
 
     #[test]

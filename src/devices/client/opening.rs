@@ -15,7 +15,7 @@ use super::{
     readings::{DeviceReading, OutletReading, has_outlets, kind},
     session::{DeviceRequest, MeterRequest, Session},
 };
-use crate::domain::devices::DeviceConfig;
+use crate::domain::devices::{ClientChoice, DeviceConfig};
 use crate::domain::report::Kind;
 
 /// A device that accepted the login.
@@ -65,20 +65,27 @@ impl Opening {
         if self.config.credentials.is_none() {
             return Err(Fault::NoAccount.into());
         }
-        // The client of the `tapo` crate follows redirects and reads answers of any length: what does that at the first
-        // request is not given to it.
-        match first_answer::check(&self.address, self.limit).await {
-            Err(Fault::Refused) if wake(&self.address, &discovery).await => {
-                first_answer::check(&self.address, self.limit).await?;
-            }
-            answer => answer?,
+        let mut session = match self.first_session().await {
+            Err(Fault::Refused) if wake(&self.address, &discovery).await => self.first_session().await?,
+            session => session?,
+        };
+        let mut needs = self.needs;
+        let mut identified = identify(&session).await;
+        if !self.is_known
+            && session.client() == ServingClient::Crate
+            && self.config.client == ClientChoice::Auto
+            && let Err(Fault::Unreadable(_)) = identified
+        {
+            needs.reads_odd_answers = true;
+            drop(session);
+            session = self.log_in(needs).await?;
+            identified = identify(&session).await;
         }
-        let mut session = self.log_in(self.needs).await?;
-        let (kind, components, info) = match identify(&session).await {
+        let (kind, components, info) = match identified {
             Ok(identified) => identified,
             Err(fault) => return Err(unread(fault, session)),
         };
-        let needs = Needs { kind, ..self.needs };
+        let needs = Needs { kind, ..needs };
         let chosen = self.own.client_for(self.config.client, needs).await;
         if !session.serves(kind) || session.client() == ServingClient::Crate && chosen == ServingClient::Own {
             drop(session);
@@ -94,6 +101,22 @@ impl Opening {
             }),
             Err(fault) => Err(unread(fault, session)),
         }
+    }
+
+    async fn first_session(&self) -> Result<Session, Fault> {
+        // The client of the `tapo` crate follows redirects and reads answers of any length: what does that at the first
+        // request is not given to it.
+        if self.config.client != ClientChoice::Own && !self.own.is_alone().await {
+            let answer = first_answer::check(&self.address, self.limit).await;
+            if answer == Err(Fault::Refused)
+                && let Ok(Some(old)) =
+                    Session::open_without_http(&self.address, &self.config, self.limit, &self.own).await
+            {
+                return Ok(old);
+            }
+            answer?;
+        }
+        self.log_in(self.needs).await
     }
 
     async fn log_in(&self, needs: Needs) -> Result<Session, Fault> {

@@ -4,14 +4,15 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tplink::{Client, Endpoint, Error, Limits, Scheme, Transport};
+use tplink::{Account, Client, Endpoint, Error, Limits, Scheme, Transport};
 
 use super::{
     batches::Batches,
     choice::{Known, Needs, OwnFailed, ServingClient},
     countdown_requests,
-    discovery::{Discovered, LISTEN, OLD_KASA, discover},
+    discovery::{Discovered, LISTEN, discover},
     fault::Fault,
+    iot,
     readings::component_ids,
     rule_requests,
     session::{DeviceRequest, MeterRequest, READ_BACK},
@@ -20,10 +21,8 @@ use super::{
 use crate::domain::devices::{ClientChoice, Credentials};
 use planner::Power;
 
-/// What it is asked to log in over: all that SMART devices speak.
-pub(super) const SMART: &[Transport] = &[Transport::Tpap, Transport::Klap, Transport::Aes];
-/// The same for a device whose last login was the old one.
-pub(super) const OLD_FIRST: &[Transport] = &[Transport::Aes, Transport::Tpap, Transport::Klap];
+/// What it is asked to log in over: all that devices speak.
+const ALL: [Transport; 4] = [Transport::Tpap, Transport::Klap, Transport::Aes, Transport::Xor];
 
 /// Our client for one device. Its clones share one connection and one session, so there is never a second one.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +31,7 @@ pub(in crate::devices) struct OwnClient(Arc<Mutex<OwnState>>);
 #[derive(Debug, Default)]
 struct OwnState {
     kept: Option<KeptClient>,
-    /// The `tapo` crate has logged in to the device: it does not become older.
+    /// The `tapo` crate has logged in to the device: its protocol does not become an older one.
     crate_serves: bool,
     /// It did where this client could not.
     failed: bool,
@@ -46,19 +45,46 @@ struct KeptClient {
     credentials: Credentials,
     /// What the last login went over.
     transport: Option<Transport>,
+    /// The `tapo` crate does not have the transport or the account of the last login.
+    login_is_ours: bool,
+    /// At the last look it was an old Kasa device.
+    is_iot: bool,
+    /// What the requests look like, once it is known.
+    dialect: Option<Dialect>,
     /// The device said which form of the password it takes, so a wrong one is one attempt.
     knows_version: bool,
     /// Whether the firmware takes several requests in one.
     batches: Batches,
 }
 
+/// The two kinds of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// `{"method": ..., "params": ...}`.
+    Smart,
+    /// That of old Kasa devices.
+    Iot,
+}
+
 impl OwnClient {
-    /// The transport of the last login, while it is in use.
-    pub(super) async fn transport(&self) -> Option<Transport> {
-        self.0.lock().await.kept.as_ref().and_then(|kept| kept.transport)
+    /// What to log in over: an old transport first, if the last login was over it. Newer devices tell at the first request
+    /// what they speak, and refuse all else.
+    pub(super) async fn transports(&self) -> [Transport; 4] {
+        let mut transports = ALL;
+        let state = self.0.lock().await;
+        let last = state.kept.as_ref().and_then(|kept| kept.transport);
+        if let Some(last @ (Transport::Aes | Transport::Xor)) = last {
+            transports.sort_by_key(|transport| *transport != last);
+        }
+        transports
     }
 
-    /// Whether the device may be one that the `tapo` crate is too new for.
+    /// Whether only this client can log in to the device, or read it, as it is now.
+    pub(super) async fn is_alone(&self) -> bool {
+        self.0.lock().await.is_alone()
+    }
+
+    /// Whether the device may be one that the `tapo` crate cannot log in to.
     pub(super) async fn may_serve(&self) -> bool {
         !self.0.lock().await.crate_serves
     }
@@ -66,11 +92,10 @@ impl OwnClient {
     /// Which client serves the device.
     pub(super) async fn client_for(&self, setting: ClientChoice, needs: Needs) -> ServingClient {
         let state = self.0.lock().await;
-        let transport = state.kept.as_ref().and_then(|kept| kept.transport);
         let known = Known {
             setting,
             needs,
-            is_old: transport == Some(Transport::Aes),
+            is_old: state.is_alone(),
             own_failed: state.failed,
         };
         known.client()
@@ -113,13 +138,24 @@ impl OwnClient {
             connect: limit,
             request: limit,
         });
-        kept.transport = None;
-        for transport in transports {
-            if Box::pin(kept.log_in_over(*transport)).await? {
-                return Ok(true);
+        (kept.transport, kept.dialect) = (None, None);
+        // Old devices serve no HTTP; newer ones nothing else, and may leave another port without an answer.
+        let mut without_http = None;
+        for (nth, transport) in transports.iter().enumerate() {
+            let is_http = *transport != Transport::Xor;
+            if is_http && without_http.is_some() {
+                continue;
+            }
+            match Box::pin(kept.log_in_over(*transport)).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(fault @ (Fault::Refused | Fault::Closed)) if is_http => without_http = Some(fault),
+                Err(Fault::Refused) if nth == 0 && transports.len() > 1 => {}
+                Err(_) if !is_http && nth > 0 => {}
+                Err(fault) => return Err(fault),
             }
         }
-        Ok(false)
+        without_http.map_or(Ok(false), Err)
     }
 
     /// Logs in again as the last time.
@@ -135,18 +171,31 @@ impl OwnClient {
     /// The names of what the device can do.
     pub(super) async fn components(&self) -> Result<Vec<String>, Fault> {
         let mut state = self.0.lock().await;
-        let client = &mut state.kept()?.client;
-        let list = Box::pin(client.call("component_nego", Value::Null)).await?;
-        if !list.get("component_list").is_some_and(Value::is_array) {
+        let kept = state.kept()?;
+        let (dialect, described) = Box::pin(describe(&mut kept.client, kept.dialect)).await?;
+        kept.set_dialect(dialect);
+        if dialect == Dialect::Iot {
+            return Ok(iot::components(&described));
+        }
+        if !described.get("component_list").is_some_and(Value::is_array) {
             return Err(Fault::Unreadable("it has no list of components".to_owned()));
         }
-        Ok(component_ids(&list))
+        Ok(component_ids(&described))
     }
 
     /// Sends one request and returns its result; `Null` where a request has none.
     pub(super) async fn perform(&self, request: DeviceRequest<'_>) -> Result<Value, Fault> {
         let mut state = self.0.lock().await;
-        let KeptClient { client, batches, .. } = state.kept()?;
+        let kept = state.kept()?;
+        let dialect = match kept.dialect {
+            Some(dialect) => dialect,
+            None => Box::pin(describe(&mut kept.client, None)).await?.0,
+        };
+        kept.set_dialect(dialect);
+        let KeptClient { client, batches, .. } = kept;
+        if dialect == Dialect::Iot {
+            return Ok(Box::pin(iot::send(client, request)).await?);
+        }
         let result = Box::pin(send(client, batches, request)).await?;
         if matches!(request, DeviceRequest::Info) {
             batches.on_info(&result);
@@ -156,6 +205,12 @@ impl OwnClient {
 }
 
 impl OwnState {
+    fn is_alone(&self) -> bool {
+        self.kept
+            .as_ref()
+            .is_some_and(|kept| kept.login_is_ours || kept.is_iot)
+    }
+
     fn kept(&mut self) -> Result<&mut KeptClient, Fault> {
         self.kept.as_mut().ok_or(Fault::SessionLost)
     }
@@ -173,9 +228,17 @@ impl KeptClient {
             address: address.to_owned(),
             credentials: credentials.clone(),
             transport: None,
+            login_is_ours: false,
+            is_iot: false,
+            dialect: None,
             knows_version: false,
             batches: Batches::default(),
         }
+    }
+
+    fn set_dialect(&mut self, dialect: Dialect) {
+        self.dialect = Some(dialect);
+        self.is_iot = dialect == Dialect::Iot;
     }
 
     /// False if the device speaks something else.
@@ -195,11 +258,16 @@ impl KeptClient {
             }
         }
         match self.client.login(Some(transport)).await {
-            Ok(login) if login.scheme.is_some_and(|scheme| scheme != Scheme::V2) => {
-                self.client.close();
-                Err(Fault::UnsupportedProtocol(OLD_KASA.to_owned()))
-            }
             Ok(login) => {
+                self.dialect = match (login.transport, login.scheme) {
+                    (Transport::Xor, _) | (_, Some(Scheme::V1 | Scheme::Mixed)) => Some(Dialect::Iot),
+                    // KLAP 2 has both.
+                    (Transport::Klap, _) => self.dialect,
+                    _ => Some(Dialect::Smart),
+                };
+                let is_klap_2 = login.transport == Transport::Klap && login.scheme == Some(Scheme::V2);
+                self.login_is_ours = !(login.transport == Transport::Tpap || is_klap_2)
+                    || login.account != Some(Account::User);
                 self.transport = Some(login.transport);
                 Ok(true)
             }
@@ -213,6 +281,27 @@ impl KeptClient {
         let ip = self.client.endpoint().host().parse::<IpAddr>().ok()?;
         discover(&[ip], LISTEN).await.into_iter().next()
     }
+}
+
+/// What a device says of what it can do, and in which JSON. Over KLAP 2 that is not known before: each kind answers the
+/// requests of the other with an error or without a result.
+async fn describe(client: &mut Client, known: Option<Dialect>) -> Result<(Dialect, Value), Error> {
+    if known == Some(Dialect::Iot) {
+        return Ok((Dialect::Iot, iot::sysinfo(client).await?));
+    }
+    let components = client.call("component_nego", Value::Null).await;
+    let is_answered = match &components {
+        Ok(list) => list.get("component_list").is_some(),
+        Err(Error::UnknownRequest(_) | Error::Device(_) | Error::Unreadable(_)) => false,
+        Err(_) => true,
+    };
+    if !is_answered
+        && known.is_none()
+        && let Ok(sysinfo) = iot::sysinfo(client).await
+    {
+        return Ok((Dialect::Iot, sysinfo));
+    }
+    Ok((Dialect::Smart, components?))
 }
 
 async fn send(

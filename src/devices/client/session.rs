@@ -18,7 +18,7 @@ use super::{
     choice::{Needs, OwnFailed, ServingClient, may_help},
     fault::Fault,
     fence::{Fenced, TooManyPieces},
-    own_client::{OLD_FIRST, OwnClient, SMART},
+    own_client::OwnClient,
     readings::{TEXT_MAX, line_of},
     settings_on_wire::SettingRequest,
 };
@@ -131,51 +131,70 @@ impl Session {
         own: &OwnClient,
     ) -> Result<Self, Fault> {
         let credentials = config.credentials.as_ref().ok_or(Fault::NoAccount)?;
-        let address = resolved(address)
-            .await
-            .map_err(|error| Fault::Unreachable(format!("{address} has no address: {error}")))?;
-        let with_own = async |transports| {
-            let is_open = own.log_in(&address, credentials, limit, transports).await?;
-            let handler = is_open.then(|| Handler::Own(own.clone()));
-            Ok(handler.map(|handler| Self { handler, limit }))
+        let address = resolve(address).await?;
+        let own_login = OwnLogin {
+            address: &address,
+            credentials,
+            limit,
+            own,
         };
         let with_crate = async || {
             own.close();
             Self::open_with_crate(address.clone(), credentials, needs.kind, limit).await
         };
-        let is_old = own.transport().await == Some(Transport::Aes);
         if own.client_for(config.client, needs).await == ServingClient::Own {
-            let failed = match with_own(if is_old { OLD_FIRST } else { SMART }).await {
+            let is_ours = config.client == ClientChoice::Own || own.is_alone().await;
+            let failed = match own_login.over(&own.transports().await).await {
                 Ok(Some(session)) => return Ok(session),
                 // It changed its protocol, is starting, or is no device.
                 Ok(None) => Fault::SessionLost,
                 Err(fault) => fault,
             };
-            if config.client == ClientChoice::Own || !may_help(&failed) {
+            if is_ours || !may_help(&failed) {
                 return Err(failed);
             }
-            let session = with_crate().await?;
+            let session = with_crate().await.map_err(|failure| failure.fault)?;
             info!(device = %config.id, reason = %failed, "our own client cannot log in; the tapo crate serves the device");
             own.leave_to_crate(OwnFailed::Yes).await;
             return Ok(session);
         }
-        match with_crate().await {
+        let failure = match with_crate().await {
             Ok(session) => {
                 own.leave_to_crate(OwnFailed::No).await;
-                Ok(session)
+                return Ok(session);
             }
-            // So ends its login to a device that speaks AES.
-            Err(fault @ (Fault::SessionLost | Fault::UnsupportedProtocol(_) | Fault::Unreadable(_)))
-                if config.client == ClientChoice::Auto && own.may_serve().await =>
-            {
-                match with_own(&[Transport::Aes]).await {
-                    Ok(session) => session.ok_or(fault),
-                    Err(refused @ Fault::WrongCredentials) => Err(refused),
-                    Err(_) => Err(fault),
-                }
-            }
-            Err(fault) => Err(fault),
+            Err(failure) => failure,
+        };
+        let transports = failure.transports();
+        if transports.is_empty() || config.client != ClientChoice::Auto || !own.may_serve().await {
+            return Err(failure.fault);
         }
+        match own_login.over(transports).await {
+            Ok(session) => session.ok_or(failure.fault),
+            Err(refused @ Fault::WrongCredentials) => Err(refused),
+            Err(_) => Err(failure.fault),
+        }
+    }
+
+    /// Starts a session with an old Kasa device, which serves no HTTP.
+    pub(in crate::devices) async fn open_without_http(
+        address: &str,
+        config: &DeviceConfig,
+        limit: Duration,
+        own: &OwnClient,
+    ) -> Result<Option<Self>, Fault> {
+        let credentials = config.credentials.as_ref().ok_or(Fault::NoAccount)?;
+        if config.client == ClientChoice::Tapo || !own.may_serve().await {
+            return Ok(None);
+        }
+        let address = resolve(address).await?;
+        let login = OwnLogin {
+            address: &address,
+            credentials,
+            limit,
+            own,
+        };
+        login.over(&[Transport::Xor]).await
     }
 
     /// A plug's handler drives every single plug and a strip's every strip, regardless of the model name; `kind` selects
@@ -185,7 +204,7 @@ impl Session {
         credentials: &Credentials,
         kind: Kind,
         limit: Duration,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, CrateFailure> {
         let client =
             ApiClient::new(credentials.username.as_str(), credentials.password.expose()).with_timeout(limit);
         let login = async {
@@ -194,7 +213,17 @@ impl Session {
                 Kind::Strip => Handler::Strip(client.p304(address).await?),
             })
         };
-        let handler = within(limit, LOGIN_REQUESTS, Box::pin(login)).await?;
+        let mut knows_account = None;
+        let login = Box::pin(async {
+            let handler = login.await;
+            knows_account = handler.as_ref().err().map(|error| !is_unknown_account(error));
+            handler
+        });
+        let handler = within(limit, LOGIN_REQUESTS, login).await;
+        let handler = handler.map_err(|fault| CrateFailure {
+            fault,
+            is_unknown_account: knows_account == Some(false),
+        })?;
         Ok(Self { handler, limit })
     }
 
@@ -432,6 +461,66 @@ async fn within<T>(
         Ok(Err(TooManyPieces)) => Err(Fault::Oversized),
         Err(_) => Err(Fault::NoAnswer),
     }
+}
+
+async fn resolve(address: &str) -> Result<String, Fault> {
+    let resolved = resolved(address).await;
+    resolved.map_err(|error| Fault::Unreachable(format!("{address} has no address: {error}")))
+}
+
+/// A login with our own client.
+struct OwnLogin<'a> {
+    address: &'a str,
+    credentials: &'a Credentials,
+    limit: Duration,
+    own: &'a OwnClient,
+}
+
+impl OwnLogin<'_> {
+    /// None if the device speaks none of these.
+    async fn over(&self, transports: &[Transport]) -> Result<Option<Session>, Fault> {
+        let Self {
+            address,
+            credentials,
+            limit,
+            own,
+        } = *self;
+        let is_open = own.log_in(address, credentials, limit, transports).await?;
+        let handler = is_open.then(|| Handler::Own(own.clone()));
+        Ok(handler.map(|handler| Session { handler, limit }))
+    }
+}
+
+/// A login of the `tapo` crate that failed.
+struct CrateFailure {
+    fault: Fault,
+    /// The device proved over KLAP that it has an account, but not the configured one in the form that the crate knows.
+    /// No password was sent.
+    is_unknown_account: bool,
+}
+
+impl CrateFailure {
+    /// What the device may speak that the crate does not.
+    fn transports(&self) -> &'static [Transport] {
+        match self.fault {
+            Fault::WrongCredentials if self.is_unknown_account => &[Transport::Klap],
+            // So ends its login to a device that speaks AES or XOR.
+            Fault::SessionLost | Fault::Closed | Fault::UnsupportedProtocol(_) | Fault::Unreadable(_) => {
+                &[Transport::Aes, Transport::Xor]
+            }
+            _ => &[],
+        }
+    }
+}
+
+fn is_unknown_account(error: &tapo::Error) -> bool {
+    matches!(
+        error,
+        tapo::Error::Tapo(TapoResponseError::Unauthorized {
+            kind: "HASH_MISMATCH",
+            ..
+        })
+    )
 }
 
 /// The text of an error, which may have a text of the device in it.

@@ -57,7 +57,7 @@ pub struct DeviceBuilder {
     kind: Option<Kind>,
     address: SocketAddr,
     account: Account,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     nickname: Option<String>,
     outlet_nicknames: Vec<String>,
     discovery: bool,
@@ -76,7 +76,7 @@ impl DeviceBuilder {
                 username: DEFAULT_USERNAME.to_owned(),
                 password: DEFAULT_PASSWORD.to_owned(),
             },
-            protocol: Protocol::Klap,
+            protocol: None,
             nickname: None,
             outlet_nicknames: Vec::new(),
             discovery: false,
@@ -100,9 +100,12 @@ impl DeviceBuilder {
         Self { account, ..self }
     }
 
-    /// What it speaks. Default: KLAP.
+    /// What it speaks. Default: KLAP; an old Kasa device XOR.
     pub fn protocol(self, protocol: Protocol) -> Self {
-        Self { protocol, ..self }
+        Self {
+            protocol: Some(protocol),
+            ..self
+        }
     }
 
     /// The name of the plug, or of the strip as a whole. Default: "Simulated" and the model.
@@ -175,8 +178,13 @@ impl DeviceBuilder {
             address: self.address,
             source,
         })?;
+        let protocol = self.protocol.unwrap_or(if self.profile.is_iot() {
+            Protocol::Xor
+        } else {
+            Protocol::Klap
+        });
         let udp = if self.discovery {
-            Some(discovery::bind(address).await?)
+            Some(discovery::bind(address, protocol).await?)
         } else {
             None
         };
@@ -185,7 +193,7 @@ impl DeviceBuilder {
         let core = Core::new(Parts {
             profile: self.profile,
             identity: Identity::new(self.profile, seed),
-            protocol: self.protocol,
+            protocol,
             account: self.account,
             has_discovery: self.discovery,
             faults: Faults::new(self.faults, StdRng::seed_from_u64(seed)),

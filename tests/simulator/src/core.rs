@@ -182,10 +182,15 @@ impl Core {
 
     pub(crate) fn protocol(&self) -> Protocol {
         if self.faults.is_set(FaultKind::ProtocolFlip) {
-            self.native_protocol.other()
+            self.native_protocol.other(self.profile.is_iot())
         } else {
             self.native_protocol
         }
+    }
+
+    /// Whether requests are those of old Kasa devices.
+    pub(crate) fn is_iot(&self) -> bool {
+        self.profile.is_iot() || self.protocol().is_iot()
     }
 
     /// The account that log-ins are checked against.

@@ -1,14 +1,15 @@
-//! Discovery on UDP 20002: a 16-byte header and JSON, both ways.
+//! Discovery on UDP 20002: a 16-byte header and JSON, both ways. Devices that speak XOR are asked on UDP 9999 instead.
 
 use std::{future::pending, io, net::SocketAddr};
 
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex, tpap};
+use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex, tpap, xor};
 
 /// The port that devices are asked on.
 const PORT: u16 = 20002;
+const XOR_PORT: u16 = 9999;
 /// Version, type, operation (2), length (2), flags, padding, serial (4), checksum (4).
 const HEADER: usize = 16;
 const CHECKSUM: std::ops::Range<usize> = 12..16;
@@ -18,8 +19,9 @@ const VERSION: u8 = 2;
 const LARGEST: usize = 2048;
 
 /// Takes the discovery port on the device's own address.
-pub(crate) async fn bind(address: SocketAddr) -> Result<UdpSocket, SimulatorError> {
-    let address = SocketAddr::new(address.ip(), PORT);
+pub(crate) async fn bind(address: SocketAddr, protocol: Protocol) -> Result<UdpSocket, SimulatorError> {
+    let port = if protocol == Protocol::Xor { XOR_PORT } else { PORT };
+    let address = SocketAddr::new(address.ip(), port);
     UdpSocket::bind(address)
         .await
         .map_err(|source| SimulatorError::Bind { address, source })
@@ -35,9 +37,18 @@ pub(crate) async fn receive(socket: Option<&UdpSocket>) -> io::Result<(Vec<u8>, 
     Ok((buffer, from))
 }
 
+/// The answer to a datagram; none if it asks for nothing.
+pub(crate) fn answer(core: &Core, datagram: &[u8]) -> Option<Vec<u8>> {
+    if core.native_protocol == Protocol::Xor {
+        xor::answer(core, datagram)
+    } else {
+        is_query(datagram).then(|| announce(core, datagram))
+    }
+}
+
 /// Whether a datagram asks for the devices there are: version, length and checksum must be right, and
 /// it must carry the asker's RSA key.
-pub(crate) fn is_query(datagram: &[u8]) -> bool {
+fn is_query(datagram: &[u8]) -> bool {
     let Some((header, payload)) = datagram.split_at_checked(HEADER) else {
         return false;
     };
@@ -50,7 +61,7 @@ pub(crate) fn is_query(datagram: &[u8]) -> bool {
 }
 
 /// The answer to a query.
-pub(crate) fn answer(core: &Core, query: &[u8]) -> Vec<u8> {
+fn announce(core: &Core, query: &[u8]) -> Vec<u8> {
     let payload = announcement(core).to_string().into_bytes();
     let serial = query.get(8..12).unwrap_or(&[0; 4]);
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -84,7 +95,7 @@ fn announcement(core: &Core) -> Value {
         Protocol::Aes | Protocol::AesV1 => "AES",
         Protocol::Xor => "XOR",
     };
-    let device_type = if protocol.is_iot() {
+    let device_type = if core.is_iot() {
         "IOT.SMARTPLUGSWITCH"
     } else {
         core.spec.device_type

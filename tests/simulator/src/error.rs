@@ -16,7 +16,9 @@ pub enum SimulatorError {
         source: io::Error,
     },
     /// No such profile.
-    #[error("{0:?} is not a profile; use P100, P110, P110Old, P300, P304M or EP40M")]
+    #[error(
+        "{0:?} is not a profile; use P100, P110, P110Old, P300, P304M, P316M, EP40M, HS100, HS110, KP115, HS300 or KP303"
+    )]
     UnknownProfile(String),
     /// No such protocol.
     #[error("{0:?} is not a protocol; use klap, klapv1, tpap, aes, aesv1 or xor")]

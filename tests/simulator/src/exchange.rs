@@ -387,7 +387,7 @@ fn count(core: &Core, rejection: Rejection) {
 /// once it is.
 pub(crate) async fn perform(core: &Core, plaintext: &[u8]) -> Result<(String, Option<Damage>), Interruption> {
     let request: Option<Value> = serde_json::from_slice(plaintext).ok();
-    let is_iot = core.protocol().is_iot();
+    let is_iot = core.is_iot();
     let methods_of = if is_iot { iot::methods_of } else { methods_of };
     let methods = request.as_ref().map(methods_of).unwrap_or_default();
     begin(core, &methods).await?;

@@ -115,6 +115,8 @@ pub enum Fault {
     },
     /// The clock was never set: energy answers -1601 and schedules rest.
     ClockUnset,
+    /// An old Kasa strip takes a countdown of any outlet for one of the first.
+    OutletIgnored,
 }
 
 /// The kind of a [`Fault`], to clear it by.
@@ -142,6 +144,7 @@ pub enum FaultKind {
     FieldValues,
     Children,
     ClockUnset,
+    OutletIgnored,
 }
 
 impl Fault {
@@ -168,6 +171,7 @@ impl Fault {
             Self::FieldValues { .. } => FaultKind::FieldValues,
             Self::Children { .. } => FaultKind::Children,
             Self::ClockUnset => FaultKind::ClockUnset,
+            Self::OutletIgnored => FaultKind::OutletIgnored,
         }
     }
 

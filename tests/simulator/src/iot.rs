@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Cause, Profile,
+    Cause, FaultKind, Profile,
     core::Core,
     energy::{VOLTAGE_MV, civil_time, whole},
     methods::into_map,
@@ -87,14 +87,21 @@ fn perform(core: &Core, child: Option<&str>, module: &str, method: &str, params:
             });
             return Ok(Map::new());
         }
+        ("system", "set_led_off") => {
+            let off = params.get("off").and_then(Value::as_u64).ok_or(BAD_ARGUMENT)?;
+            core.with_state(|state, _| state.settings.insert("led_off".to_owned(), json!(off.min(1))));
+            return Ok(Map::new());
+        }
         ("time", "get_time") => return Ok(time(core)),
         ("time", "get_timezone") => return Ok(into_map(json!({ "index": 0 }))),
-        ("schedule" | "antitheft", "get_rules") => {
+        ("antitheft", "get_rules") => {
             return Ok(into_map(json!({ "enable": 1, "rule_list": [], "version": 2 })));
         }
         ("schedule", "get_next_action") => return Ok(into_map(json!({ "type": -1 }))),
         _ => {}
     }
+    let is_ignored = module == "count_down" && core.faults.is_set(FaultKind::OutletIgnored);
+    let child = child.filter(|_| !is_ignored);
     core.with_state(|state, now| {
         let mut outlets = state.outlets.iter();
         let addressed = match child {
@@ -125,17 +132,21 @@ fn perform(core: &Core, child: Option<&str>, module: &str, method: &str, params:
                 alias.clone_into(&mut outlet.nickname);
                 Ok(Map::new())
             }
-            ("emeter", "get_realtime") => Ok(realtime(outlet)),
+            ("emeter", "get_realtime") => Ok(realtime(outlet, core.profile)),
             ("emeter", "get_daystat") => Ok(day(outlet, now)),
             ("emeter", "get_monthstat") => Ok(month(outlet, now)),
             ("count_down", _) => countdown(outlet, method, params, now),
+            ("schedule", _) => schedule(outlet, method, params, now),
             _ => Err(NO_METHOD),
         }
     })
 }
 
-/// The model that the old line has in the place of this one.
+/// An old device, or the model that the old line has in the place of a new one.
 fn model(profile: Profile) -> &'static str {
+    if profile.is_iot() {
+        return profile.spec().device_model;
+    }
     match (profile.is_strip(), profile.has_energy()) {
         (false, false) => "HS100(UK)",
         (false, true) => "HS110(UK)",
@@ -157,18 +168,19 @@ fn sysinfo(core: &Core) -> Map<String, Value> {
         "feature": features,
         "fwId": "00000000000000000000000000000000",
         "hwId": core.identity.hw_id,
-        "hw_ver": "4.0",
-        "led_off": 0,
+        "hw_ver": core.spec.hw_ver,
         "mac": core.identity.mac().replace('-', ":"),
         "mic_type": "IOT.SMARTPLUGSWITCH",
         "model": model(core.profile),
         "oemId": core.identity.oem_id,
         "rssi": -51,
-        "sw_ver": "1.1.0 Build 201016 Rel.175121",
+        "sw_ver": core.spec.fw_ver,
         "updating": 0,
     }));
     core.read(|state, now| {
         info.insert("alias".to_owned(), json!(state.nickname));
+        let led_off = state.settings.get("led_off").cloned().unwrap_or(json!(0));
+        info.insert("led_off".to_owned(), led_off);
         let common = |outlet: &Outlet| {
             into_map(json!({
                 "alias": outlet.nickname,
@@ -179,7 +191,14 @@ fn sysinfo(core: &Core) -> Map<String, Value> {
         if core.spec.is_strip() {
             let children = state.outlets.iter().map(|outlet| {
                 let mut child = common(outlet);
-                child.insert("id".to_owned(), json!(outlet.child_id));
+                let id = outlet.child_id.as_deref().unwrap_or_default();
+                let is_short = core.spec.iot.is_some_and(|iot| iot.short_ids);
+                let hidden = if is_short {
+                    core.identity.device_id.len()
+                } else {
+                    0
+                };
+                child.insert("id".to_owned(), json!(id.get(hidden..)));
                 child.insert("state".to_owned(), json!(u8::from(outlet.is_on())));
                 child
             });
@@ -201,12 +220,21 @@ fn time(core: &Core) -> Map<String, Value> {
     }))
 }
 
-fn realtime(outlet: &Outlet) -> Map<String, Value> {
+fn realtime(outlet: &Outlet, profile: Profile) -> Map<String, Value> {
     let milliwatts = outlet.power() * 1000.0;
+    let (milliamps, watt_hours) = (milliwatts * 1000.0 / f64::from(VOLTAGE_MV), outlet.drawn / 1000.0);
+    if profile.spec().iot.is_some_and(|iot| iot.whole_units) {
+        return into_map(json!({
+            "current": milliamps / 1000.0,
+            "power": milliwatts / 1000.0,
+            "total": watt_hours / 1000.0,
+            "voltage": f64::from(VOLTAGE_MV) / 1000.0,
+        }));
+    }
     into_map(json!({
-        "current_ma": whole(milliwatts * 1000.0 / f64::from(VOLTAGE_MV)),
+        "current_ma": whole(milliamps),
         "power_mw": whole(milliwatts),
-        "total_wh": whole(outlet.drawn / 1000.0),
+        "total_wh": whole(watt_hours),
         "voltage_mv": VOLTAGE_MV,
     }))
 }
@@ -268,4 +296,70 @@ fn old_rule(rule: &Value) -> Value {
         "act": u8::from(on), "delay": rule.get("delay"), "enable": u8::from(enabled), "id": rule.get("id"),
         "name": "timer", "remain": rule.get("remain"),
     })
+}
+
+/// The schedule rules of the outlet, under the names of this protocol.
+fn schedule(outlet: &mut Outlet, method: &str, params: &Value, now: Moment) -> Values {
+    let mut call = |method: &str, params: Value| match outlet.rules.answer(method, &params, now.device) {
+        Some(Ok(values)) => Ok(values.unwrap_or_default()),
+        Some(Err(Refusal::SCHEDULE_FULL)) => Err(TABLE_FULL),
+        _ => Err(BAD_ARGUMENT),
+    };
+    match method {
+        "get_rules" => {
+            let (mut rules, mut sum) = (Vec::new(), 1);
+            while rules.len() < sum {
+                let page = call("get_schedule_rules", json!({ "start_index": rules.len() }))?;
+                sum = page.get("sum").and_then(Value::as_u64).map_or(0, whole_length);
+                let list = page.get("rule_list").and_then(Value::as_array);
+                rules.extend(list.into_iter().flatten().filter_map(|rule| {
+                    rule.get("old").cloned().map(|old| {
+                        let enabled = rule.get("enable") == Some(&json!(true));
+                        let mut old = into_map(old);
+                        old.insert("enable".to_owned(), json!(u8::from(enabled)));
+                        old.insert("id".to_owned(), json!(rule.get("id")));
+                        old
+                    })
+                }));
+            }
+            Ok(into_map(json!({ "enable": 1, "rule_list": rules, "version": 2 })))
+        }
+        "add_rule" => Ok(into_map(call("add_schedule_rule", new_rule(params)?)?)),
+        "edit_rule" => call("edit_schedule_rule", new_rule(params)?).map(into_map),
+        "delete_rule" => {
+            let id = params.get("id").ok_or(BAD_ARGUMENT)?;
+            call("remove_schedule_rules", json!({ "rule_list": [{ "id": id }] })).map(into_map)
+        }
+        "delete_all_rules" => call("remove_schedule_rules", json!({ "remove_all": true })).map(into_map),
+        "set_overall_enable" if params.get("enable").is_some() => Ok(Map::new()),
+        _ => Err(NO_METHOD),
+    }
+}
+
+fn whole_length(sum: u64) -> usize {
+    usize::try_from(sum).unwrap_or_default()
+}
+
+/// The rule under the names of newer devices, with itself in it.
+fn new_rule(params: &Value) -> Result<Value, Refusal> {
+    let number = |name: &str| params.get(name).and_then(Value::as_i64).ok_or(BAD_ARGUMENT);
+    let trigger = match number("stime_opt")? {
+        0 => "normal",
+        1 => "sunrise",
+        2 => "sunset",
+        _ => return Err(BAD_ARGUMENT),
+    };
+    let days = params.get("wday").and_then(Value::as_array).ok_or(BAD_ARGUMENT)?;
+    let days = days.iter().take(7).enumerate();
+    let days = days.fold(0, |bits, (day, on)| bits | u8::from(*on == json!(1)) << day);
+    let on = match number("sact")? {
+        action @ (0 | 1) => action == 1,
+        _ => return Err(BAD_ARGUMENT),
+    };
+    Ok(json!({
+        "id": params.get("id"), "enable": number("enable")? == 1,
+        "mode": if number("repeat")? == 1 { "repeat" } else { "once" },
+        "s_type": trigger, "s_min": number("smin")?, "time_offset": params.get("soffset").unwrap_or(&json!(0)),
+        "week_day": days, "desired_states": { "on": on }, "old": params,
+    }))
 }

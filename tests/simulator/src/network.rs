@@ -236,14 +236,16 @@ impl Network {
     }
 
     async fn answer_query(&mut self, datagram: &[u8], from: SocketAddr) {
-        if self.is_down() || !discovery::is_query(datagram) {
+        if self.is_down() {
             return;
         }
+        let Some(answer) = discovery::answer(&self.core, datagram) else {
+            return;
+        };
         self.core.tally.probe();
         self.core.notify();
         self.probe_needed = false;
         self.open_if_allowed();
-        let answer = discovery::answer(&self.core, datagram);
         if let Some(socket) = &self.discovery
             && let Err(error) = socket.send_to(&answer, from).await
         {

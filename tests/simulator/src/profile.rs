@@ -33,11 +33,21 @@ pub enum Profile {
     P306,
     /// A strip of two outlets, whose firmware has the AES login.
     TP25,
+    /// An old Kasa plug.
+    HS100,
+    /// An old Kasa plug with an energy meter, in volts, amperes and watts.
+    HS110,
+    /// An old Kasa plug with an energy meter, in thousandths of these.
+    KP115,
+    /// An old Kasa strip of six outlets with an energy meter each.
+    HS300,
+    /// An old Kasa strip of three outlets, whose ids it lists by their last two characters.
+    KP303,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::P100,
         Self::P110,
         Self::P110Old,
@@ -48,6 +58,11 @@ impl Profile {
         Self::P210M,
         Self::P306,
         Self::TP25,
+        Self::HS100,
+        Self::HS110,
+        Self::KP115,
+        Self::HS300,
+        Self::KP303,
     ];
 
     /// How many outlets it switches: 1 for a plug.
@@ -65,6 +80,11 @@ impl Profile {
         self.spec().meter.is_some()
     }
 
+    /// Whether it is an old Kasa device, with their JSON over whatever it speaks.
+    pub fn is_iot(self) -> bool {
+        self.spec().iot.is_some()
+    }
+
     pub(crate) fn spec(self) -> &'static Spec {
         match self {
             Self::P100 => &tables::P100,
@@ -77,6 +97,11 @@ impl Profile {
             Self::P210M => &tables::P210M,
             Self::P306 => &tables::P306,
             Self::TP25 => &tables::TP25,
+            Self::HS100 => &tables::HS100,
+            Self::HS110 => &tables::HS110,
+            Self::KP115 => &tables::KP115,
+            Self::HS300 => &tables::HS300,
+            Self::KP303 => &tables::KP303,
         }
     }
 }
@@ -94,6 +119,11 @@ impl fmt::Display for Profile {
             Self::P210M => "P210M",
             Self::P306 => "P306",
             Self::TP25 => "TP25",
+            Self::HS100 => "HS100",
+            Self::HS110 => "HS110",
+            Self::KP115 => "KP115",
+            Self::HS300 => "HS300",
+            Self::KP303 => "KP303",
         })
     }
 }
@@ -156,6 +186,15 @@ pub(crate) struct Meter {
     pub(crate) milliwatt_hours: bool,
 }
 
+/// How an old Kasa device differs from others of its kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Iot {
+    /// Its meter has volts, amperes, watts and kilowatt-hours, with fractions.
+    pub(crate) whole_units: bool,
+    /// It lists its outlets by the last two characters of their ids.
+    pub(crate) short_ids: bool,
+}
+
 /// One model on one firmware.
 #[derive(Debug)]
 pub(crate) struct Spec {
@@ -171,6 +210,9 @@ pub(crate) struct Spec {
     pub(crate) default_state_object: bool,
     /// What `get_protection_power` calls whether it is enabled.
     pub(crate) protection_flag: &'static str,
+    /// Set for old Kasa devices.
+    pub(crate) iot: Option<Iot>,
+    /// Empty for an old Kasa device.
     pub(crate) components: Components,
     /// Empty for a plug.
     pub(crate) child_components: Components,
@@ -189,7 +231,7 @@ pub(crate) struct Spec {
 
 impl Spec {
     pub(crate) fn is_strip(&self) -> bool {
-        !self.child_components.is_empty()
+        self.listing.len() > 1
     }
 
     /// Whether the device as a whole has a component.

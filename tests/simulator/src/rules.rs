@@ -61,6 +61,11 @@ impl Rules {
         }
     }
 
+    /// Ids of countdowns count up from here: those of old Kasa devices are unique.
+    pub(crate) fn number_countdowns_from(&mut self, first: u32) {
+        self.countdowns.number_from(first);
+    }
+
     /// Answers a method about rules; none if it is not one.
     pub(crate) fn answer(&mut self, method: &str, params: &Value, now: Timestamp) -> Option<Answer> {
         Some(match method {
@@ -104,7 +109,7 @@ impl Rules {
 
     /// A countdown does not survive a restart.
     pub(crate) fn forget_countdown(&mut self) {
-        self.countdowns = Countdowns::default();
+        self.countdowns.forget();
     }
 }
 

@@ -273,7 +273,7 @@ impl DeviceHandle {
             .local_addr()
             .map_err(|source| SimulatorError::Bind { address, source })?;
         let discovery = if self.core.has_discovery && changes_ip {
-            Some(discovery::bind(address).await?)
+            Some(discovery::bind(address, self.core.native_protocol).await?)
         } else {
             None
         };

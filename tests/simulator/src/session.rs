@@ -36,8 +36,9 @@ impl Protocol {
     ];
 
     /// What a device speaks after a firmware update, or after third-party compatibility was switched.
-    pub(crate) fn other(self) -> Self {
+    pub(crate) fn other(self, is_iot: bool) -> Self {
         match self {
+            Self::Klap if is_iot => Self::Xor,
             Self::Klap => Self::Tpap,
             Self::Tpap | Self::Aes | Self::AesV1 => Self::Klap,
             Self::KlapV1 => Self::Xor,

@@ -39,7 +39,11 @@ impl State {
             // A plug and its outlet are one.
             let name = if spec.is_strip() { name } else { nickname.clone() };
             let limits = (spec.max_watts, spec.max_schedule_rules);
-            Outlet::new(position, child_id, name, *watts, limits, now)
+            let mut outlet = Outlet::new(position, child_id, name, *watts, limits, now);
+            if spec.iot.is_some() {
+                outlet.rules.number_countdowns_from(u32::from(position) * 1000);
+            }
+            outlet
         });
         let outlets = outlets.collect();
         Self {

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -12,6 +13,7 @@ use crate::{
     FaultKind,
     core::Core,
     exchange::{Interruption, Reply, perform},
+    iot,
 };
 
 /// More than any client sends.
@@ -55,6 +57,16 @@ async fn serve_frames(core: &Core, mut stream: TcpStream) -> io::Result<()> {
         }
     }
 }
+
+/// The answer to a request in a datagram, which has no length; none if it is no request.
+pub(crate) fn answer(core: &Core, datagram: &[u8]) -> Option<Vec<u8>> {
+    let request: Value = serde_json::from_slice(&reveal(datagram)).ok()?;
+    let text = Value::Object(iot::answer(core, &request)).to_string();
+    frame(text.as_bytes()).get(LENGTH..).map(<[u8]>::to_vec)
+}
+
+/// Of the length before a body.
+const LENGTH: usize = 4;
 
 fn frame(text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);

@@ -25,6 +25,13 @@ impl PasswordForm {
         }
     }
 
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Plain => Self::Hashed,
+            Self::Hashed => Self::Plain,
+        }
+    }
+
     pub(super) fn params(self, account: &Credentials) -> Value {
         let hashed = |text: &[u8]| STANDARD.encode(hex(&sha1(text)));
         let username = hashed(account.username());

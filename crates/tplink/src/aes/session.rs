@@ -26,30 +26,22 @@ const REQUEST_BY_APP: HeaderName = HeaderName::from_static("requestbyapp");
 const JSON: &str = "application/json";
 
 impl AesSession {
-    /// Two requests; four if the form of the password is not known and the device wants the hashed one. A device that
-    /// refuses forgets its handshake, so each attempt has one.
+    /// Two requests.
     pub(crate) async fn login(
         http: &mut HttpLink,
         user: Option<&Credentials>,
-        form: Option<PasswordForm>,
-    ) -> Result<(Self, Account, PasswordForm), Error> {
+        form: PasswordForm,
+    ) -> Result<(Self, Account), Error> {
         let (account, credentials) = match user {
             Some(user) => (Account::User, user.clone()),
             None => (Account::TapoDefault, Account::tapo_default()),
         };
-        let first = form.unwrap_or(PasswordForm::Plain);
-        let (form, session) = match Self::login_as(http, &credentials, first).await {
-            Err(Error::WrongCredentials) if form.is_none() => {
-                let second = PasswordForm::Hashed;
-                (second, Self::login_as(http, &credentials, second).await)
-            }
-            session => (first, session),
-        };
+        let session = Self::login_as(http, &credentials, form).await;
         let session = session.map_err(|error| match error {
             Error::WrongCredentials if user.is_none() => Error::NoCredentials,
             error => error,
         })?;
-        Ok((session, account, form))
+        Ok((session, account))
     }
 
     async fn login_as(http: &mut HttpLink, account: &Credentials, form: PasswordForm) -> Result<Self, Error> {

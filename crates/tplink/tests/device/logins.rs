@@ -76,29 +76,34 @@ async fn a_wrong_password_is_one_attempt() {
 
 /// Which form of the password the device takes is not known before.
 #[tokio::test]
-async fn a_wrong_password_over_aes_is_one_attempt_for_each_form() {
-    for protocol in [Protocol::Aes, Protocol::AesV1] {
+async fn a_login_over_aes_is_one_attempt() {
+    for (protocol, refusals) in [(Protocol::Aes, 0), (Protocol::AesV1, 1)] {
         let device = start(Profile::P110, protocol).await;
-        let wrong = Some(Credentials::new("demo@example.com", "wrong"));
-        let refused = client_of(&device, wrong, LIMITS).login(None).await;
+        let wrong = Credentials::new("demo@example.com", "wrong");
+        let refused = client_of(&device, Some(wrong), LIMITS).login(None).await;
         assert_eq!(refused, Err(Error::WrongCredentials), "{protocol}");
-        assert_eq!(device.counters().requests_of("login_device"), 2, "{protocol}");
-        let mut announced = client_of(
-            &device,
-            Some(Credentials::new("demo@example.com", "wrong")),
-            LIMITS,
-        );
-        announced.set_login_version((protocol == Protocol::Aes).then_some(2));
-        assert_eq!(
-            announced.login(Some(Transport::Aes)).await,
-            Err(Error::WrongCredentials)
-        );
-        assert_eq!(device.counters().requests_of("login_device"), 3, "{protocol}");
-        // The form is remembered: a renewed session costs one login.
-        let mut client = logged_in(&device).await;
-        device.reset_counters();
-        client.login(Some(Transport::Aes)).await.unwrap();
         assert_eq!(device.counters().requests_of("login_device"), 1, "{protocol}");
+        device.reset_counters();
+        let mut client = client_of(&device, Some(account()), LIMITS);
+        for _ in 0..refusals {
+            assert_eq!(
+                client.login(None).await,
+                Err(Error::WrongCredentials),
+                "{protocol}"
+            );
+        }
+        for logins in 1..=2 {
+            client.login(Some(Transport::Aes)).await.unwrap();
+            let counters = device.counters();
+            assert_eq!(
+                (counters.logins, counters.failed_logins),
+                (logins, refusals),
+                "{protocol}"
+            );
+        }
+        // What is announced is right at once.
+        logged_in(&device).await;
+        assert_eq!(device.counters().failed_logins, refusals, "{protocol}");
     }
 }
 

@@ -43,9 +43,11 @@ pub(crate) async fn start(profile: Profile, protocol: Protocol) -> RunningDevice
         .unwrap()
 }
 
-/// A client of the device's own account.
+/// A client of the device's own account, which knows what discovery announces.
 pub(crate) fn client(device: &RunningDevice) -> Client {
-    client_of(device, Some(account()), LIMITS)
+    let mut client = client_of(device, Some(account()), LIMITS);
+    client.set_login_version((device.protocol() == Protocol::Aes).then_some(2));
+    client
 }
 
 pub(crate) fn client_of(device: &RunningDevice, account: Option<Credentials>, limits: Limits) -> Client {

@@ -1,9 +1,10 @@
 //! The models.
 //!
 //! Names, shapes and orders of fields are those of public dumps: P110 1.4.8 and P304M 1.4.2 from the
-//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5, EP40M 1.1.0, P210M 1.0.3, P306 1.1.2 and TP25 1.0.2 from python-kasa's.
+//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5, EP40M 1.1.0, P210M 1.0.3, P306 1.1.2, TP25 1.0.2
+//! and the old Kasa devices from python-kasa's.
 
-use super::{Component, Meter, OutletFields, Spec};
+use super::{Component, Iot, Meter, OutletFields, Spec};
 
 /// What all but the oldest plugs begin their lists with.
 const BASE: &[Component] = &[
@@ -53,6 +54,7 @@ pub(super) static P100: Spec = Spec {
     knows_tpap: false,
     default_state_object: true,
     protection_flag: "enabled",
+    iot: None,
     components: &[&[
         ("device", 2),
         ("firmware", 1),
@@ -89,6 +91,7 @@ pub(super) static P110: Spec = Spec {
     knows_tpap: true,
     default_state_object: false,
     protection_flag: "enabled",
+    iot: None,
     components: &[
         BASE,
         &[
@@ -126,6 +129,7 @@ pub(super) static P110_OLD: Spec = Spec {
     fw_ver: "1.3.0 Build 230905 Rel.152200",
     knows_tpap: false,
     default_state_object: true,
+    iot: None,
     components: &[
         BASE,
         &[
@@ -159,6 +163,7 @@ pub(super) static P300: Spec = Spec {
     knows_tpap: false,
     default_state_object: false,
     protection_flag: "enabled",
+    iot: None,
     components: &[
         BASE,
         STRIP,
@@ -183,6 +188,7 @@ pub(super) static P304M: Spec = Spec {
     knows_tpap: true,
     default_state_object: false,
     protection_flag: "enabled",
+    iot: None,
     components: &[
         BASE,
         STRIP,
@@ -242,6 +248,7 @@ pub(super) static P316M: Spec = Spec {
     knows_tpap: false,
     default_state_object: false,
     protection_flag: "protection_enabled",
+    iot: None,
     components: &[
         BASE,
         STRIP,
@@ -295,6 +302,7 @@ pub(super) static EP40M: Spec = Spec {
     knows_tpap: false,
     default_state_object: false,
     protection_flag: "enabled",
+    iot: None,
     components: &[BASE, STRIP, &[("matter", 2), ("overheat_protection", 1)]],
     child_components: &[CHILD, &[("overheat_protection", 1)]],
     outlet_fields: &[OutletFields::OverheatStatus, OutletFields::Usb],
@@ -369,4 +377,84 @@ pub(super) static TP25: Spec = Spec {
     outlet_fields: &[OutletFields::OverheatStatus],
     listing: &[1, 2],
     ..EP40M
+};
+
+/// Old Kasa devices have modules in place of components.
+const IOT_PLUG: Spec = Spec {
+    model: "HS100",
+    device_model: "HS100(UK)",
+    device_type: "IOT.SMARTPLUGSWITCH",
+    hw_ver: "4.1",
+    fw_ver: "1.1.0 Build 201016 Rel.175121",
+    knows_tpap: false,
+    default_state_object: false,
+    protection_flag: "enabled",
+    night_light: false,
+    iot: Some(Iot {
+        whole_units: false,
+        short_ids: false,
+    }),
+    components: &[],
+    child_components: &[],
+    outlet_fields: &[],
+    listing: &[1],
+    meter: None,
+    loads: &[60.0],
+    max_watts: 2990.0,
+    max_schedule_rules: 32,
+};
+const IOT_METER: Option<Meter> = Some(Meter {
+    emeter: true,
+    power_in_usage: false,
+    milliwatt_hours: false,
+});
+
+pub(super) static HS100: Spec = IOT_PLUG;
+
+pub(super) static HS110: Spec = Spec {
+    model: "HS110",
+    device_model: "HS110(EU)",
+    hw_ver: "1.0",
+    fw_ver: "1.2.5 Build 171213 Rel.101523",
+    iot: Some(Iot {
+        whole_units: true,
+        short_ids: false,
+    }),
+    meter: IOT_METER,
+    ..IOT_PLUG
+};
+
+pub(super) static KP115: Spec = Spec {
+    model: "KP115",
+    device_model: "KP115(US)",
+    hw_ver: "1.0",
+    fw_ver: "1.0.21 Build 231129 Rel.171238",
+    meter: IOT_METER,
+    ..IOT_PLUG
+};
+
+pub(super) static HS300: Spec = Spec {
+    model: "HS300",
+    device_model: "HS300(US)",
+    hw_ver: "1.0",
+    fw_ver: "1.0.10 Build 190103 Rel.163517",
+    listing: &[1, 2, 3, 4, 5, 6],
+    meter: IOT_METER,
+    loads: &[60.0, 12.5, 150.0, 4.0, 900.0, 1.0],
+    max_watts: 1800.0,
+    ..IOT_PLUG
+};
+
+pub(super) static KP303: Spec = Spec {
+    model: "KP303",
+    device_model: "KP303(UK)",
+    hw_ver: "1.0",
+    fw_ver: "1.0.5 Build 210105 Rel.145253",
+    iot: Some(Iot {
+        whole_units: false,
+        short_ids: true,
+    }),
+    listing: &[1, 2, 3],
+    loads: &[60.0, 12.5, 150.0],
+    ..IOT_PLUG
 };

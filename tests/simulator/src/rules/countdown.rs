@@ -42,6 +42,14 @@ struct Params {
 }
 
 impl Countdowns {
+    pub(super) fn number_from(&mut self, first: u32) {
+        self.made = first;
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.slot = None;
+    }
+
     pub(super) fn due(&self) -> Option<Timestamp> {
         self.slot.as_ref()?.due
     }
