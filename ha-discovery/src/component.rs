@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{Button, Number, Select, Switch, Text},
+    control::{Button, Light, Number, Select, Switch, Text},
     entity::{Name, State},
     show::{BinarySensor, Event, Sensor, Update},
 };
@@ -20,6 +20,8 @@ pub enum Platform {
     Button,
     /// Something that happened.
     Event,
+    /// A lamp.
+    Light,
     /// A number that can be set.
     Number,
     /// One of several texts that can be set.
@@ -40,6 +42,7 @@ impl fmt::Display for Platform {
             Self::BinarySensor => "binary_sensor",
             Self::Button => "button",
             Self::Event => "event",
+            Self::Light => "light",
             Self::Number => "number",
             Self::Select => "select",
             Self::Sensor => "sensor",
@@ -58,6 +61,7 @@ pub enum Component {
     BinarySensor(BinarySensor),
     Button(Button),
     Event(Event),
+    Light(Light),
     Number(Number),
     Select(Select),
     Sensor(Sensor),
@@ -73,6 +77,7 @@ impl Component {
             Self::BinarySensor(_) => Platform::BinarySensor,
             Self::Button(_) => Platform::Button,
             Self::Event(_) => Platform::Event,
+            Self::Light(_) => Platform::Light,
             Self::Number(_) => Platform::Number,
             Self::Select(_) => Platform::Select,
             Self::Sensor(_) => Platform::Sensor,
@@ -88,6 +93,7 @@ impl Component {
             Self::BinarySensor(it) => Some(&it.state),
             Self::Button(_) => None,
             Self::Event(it) => Some(&it.state),
+            Self::Light(it) => Some(&it.state),
             Self::Number(it) => Some(&it.state),
             Self::Select(it) => Some(&it.state),
             Self::Sensor(it) => Some(&it.state),
@@ -102,6 +108,7 @@ impl Component {
             Self::BinarySensor(it) => &it.entity.name,
             Self::Button(it) => &it.entity.name,
             Self::Event(it) => &it.entity.name,
+            Self::Light(it) => &it.entity.name,
             Self::Number(it) => &it.entity.name,
             Self::Select(it) => &it.entity.name,
             Self::Sensor(it) => &it.entity.name,

@@ -6,9 +6,11 @@ use crate::{
     class::{ButtonClass, NumberClass, SwitchClass},
     component::{entity_options, setting},
     entity::{Category, Command, Entity, EntityName, Name, OnOff, Options, State},
+    template::Template,
 };
 
 entity_options!(Button, Category);
+entity_options!(Light, Category);
 entity_options!(Number, Category);
 entity_options!(Select, Category);
 entity_options!(Switch, Category);
@@ -71,6 +73,47 @@ impl Serialize for SwitchStates {
             self.0.write(&mut map, ("state_on", "state_off"))?;
         }
         map.end()
+    }
+}
+
+/// A lamp, whose state and commands are JSON objects with `state` and, where it can be dimmed, `brightness` in percent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Light {
+    #[serde(flatten)]
+    pub(crate) entity: Entity<Category>,
+    schema: &'static str,
+    supported_color_modes: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brightness_scale: Option<u8>,
+    state_topic: String,
+    command_topic: String,
+    #[serde(skip)]
+    pub(crate) state: State,
+}
+
+impl Light {
+    /// A light that can be dimmed, or only be switched.
+    pub fn new(
+        name: impl Into<EntityName>,
+        dims: bool,
+        state_topic: impl Into<String>,
+        command_topic: impl Into<String>,
+    ) -> Self {
+        let state_topic = state_topic.into();
+        let keys: &[(&str, &str)] = if dims {
+            &[("state", "state"), ("brightness", "brightness")]
+        } else {
+            &[("state", "state")]
+        };
+        Self {
+            entity: Entity::new(name.into()),
+            schema: "json",
+            supported_color_modes: [if dims { "brightness" } else { "onoff" }],
+            brightness_scale: dims.then_some(100),
+            state: State::new(&state_topic, Template::object(keys.iter().copied())),
+            state_topic,
+            command_topic: command_topic.into(),
+        }
     }
 }
 

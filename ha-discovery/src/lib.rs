@@ -34,7 +34,7 @@ pub use class::{
     BinarySensorClass, ButtonClass, EventClass, NumberClass, SensorClass, SwitchClass, TimeUnit,
 };
 pub use component::{Component, Platform};
-pub use control::{Button, Number, NumberMode, NumberRange, Select, Switch, Text};
+pub use control::{Button, Light, Number, NumberMode, NumberRange, Select, Switch, Text};
 pub use device::{Availability, AvailabilityMode, Device, Origin, Qos};
 pub use entity::{Command, EntityName, OnOff, Options, State};
 pub use identity::{IdentityError, Key, Link, NodeId};

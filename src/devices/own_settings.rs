@@ -235,7 +235,7 @@ fn targets(
 ) -> Result<Vec<OutletAddress>, CommandError> {
     let name = change.name();
     let refusal = |code, message: String| Err(CommandError::bridge(code, message));
-    if !context.config.device_settings {
+    if change.is_kept() && !context.config.device_settings {
         let message = format!("{name} is not managed: set device_settings = true of this device");
         return refusal(ErrorCode::Unsupported, message);
     }

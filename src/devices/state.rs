@@ -225,7 +225,11 @@ impl DeviceState {
 
     /// An outlet has what its component list names, also if a reading of it fails: its entities must not disappear then.
     pub(super) fn add_listed_features(&mut self) {
-        let listed = [("countdown", Feature::Countdown), ("schedule", Feature::Rules)];
+        let listed = [
+            ("countdown", Feature::Countdown),
+            ("schedule", Feature::Rules),
+            ("brightness", Feature::Brightness),
+        ];
         for known in &mut self.outlets {
             let child = known.child.as_deref();
             let has = |component: &str| self.components.lists(child, component);
@@ -256,6 +260,7 @@ impl DeviceState {
             mac: mac.map(str::to_owned),
             nickname: device.nickname.clone(),
             kind,
+            role: device.role,
             meters_energy: self.components.has("energy_monitoring"),
         };
         if self.identity.as_deref() != Some(&identity) {
@@ -463,6 +468,7 @@ impl DeviceState {
             features: features(reading, old.map(|old| &old.outlet.features)),
             settings: OutletSettings {
                 power_on_behavior: reading.power_on,
+                brightness: reading.brightness,
                 ..old.map(|old| old.outlet.settings).unwrap_or_default()
             },
             countdown: old.map(|old| old.outlet.countdown).unwrap_or_default(),

@@ -17,6 +17,8 @@ pub struct Command {
     pub action: Action,
     /// How long it overrides the schedules; `None` is the default of the group. Only with [`Action::Switch`].
     pub lifetime: Option<Lifetime>,
+    /// How bright a lamp is when it goes on, in percent. Only with an action that switches one outlet on.
+    pub brightness: Option<u8>,
     /// Not carried out after this instant.
     pub deadline: Instant,
     /// Where the result goes.

@@ -19,6 +19,8 @@ pub struct OutletSettings {
     pub max_power: Option<u32>,
     /// What the relay is after a power failure.
     pub power_on_behavior: Option<PowerOnBehavior>,
+    /// The brightness of a lamp while it is on, in percent.
+    pub brightness: Option<u8>,
 }
 
 /// What a relay is after a power failure.
@@ -38,6 +40,9 @@ impl PowerOnBehavior {
     pub const ALL: [(&str, Self); 3] = [("off", Self::Off), ("on", Self::On), ("previous", Self::Previous)];
 }
 
+/// The attribute of `set/<attribute>` that dims, and its key in a `set`.
+pub const BRIGHTNESS: &str = "brightness";
+
 /// A change of one setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingChange {
@@ -53,6 +58,8 @@ pub enum SettingChange {
     PowerProtectionThreshold(u32),
     /// [`OutletSettings::power_on_behavior`].
     PowerOnBehavior(PowerOnBehavior),
+    /// [`OutletSettings::brightness`].
+    Brightness(u8),
 }
 
 impl SettingChange {
@@ -65,7 +72,13 @@ impl SettingChange {
             Self::PowerProtection(_) => "power_protection",
             Self::PowerProtectionThreshold(_) => "power_protection_threshold",
             Self::PowerOnBehavior(_) => "power_on_behavior",
+            Self::Brightness(_) => BRIGHTNESS,
         }
+    }
+
+    /// Whether it is one that works without the bridge, and so has to be managed by it if the user wants that.
+    pub fn is_kept(self) -> bool {
+        !matches!(self, Self::Brightness(_))
     }
 
     /// Whether it is one of the whole device, and not of an outlet.
@@ -82,6 +95,7 @@ impl SettingChange {
             Self::PowerProtection(enabled) => settings.power_protection == Some(enabled),
             Self::PowerProtectionThreshold(watts) => settings.power_protection_threshold == Some(watts),
             Self::PowerOnBehavior(behavior) => settings.power_on_behavior == Some(behavior),
+            Self::Brightness(percent) => settings.brightness == Some(percent),
         }
     }
 }
@@ -98,6 +112,7 @@ impl fmt::Display for SettingChange {
                 let word = words.find(|(_, of)| of == behavior).map_or("", |(word, _)| word);
                 write!(f, " {word}")
             }
+            Self::Brightness(percent) => write!(f, " {percent} %"),
         }
     }
 }

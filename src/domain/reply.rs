@@ -118,6 +118,28 @@ impl Reply {
         members.into_iter().enumerate().map(member).collect()
     }
 
+    /// Replies for two commands that are carried out one after the other in place of one. This one is sent when both are:
+    /// with the error of the first, else as the second.
+    pub fn in_turn(self) -> (Self, Self) {
+        // Never held over an await: the device's worker sends both.
+        let pair = Arc::new(Mutex::new(ReplyPair {
+            whole: Some(self),
+            first: None,
+            second: None,
+        }));
+        let lock = |pair: &Mutex<ReplyPair>, set: fn(&mut ReplyPair, CommandOutcome), outcome| {
+            let mut pair = pair.lock().unwrap_or_else(PoisonError::into_inner);
+            set(&mut pair, outcome);
+            pair.deliver();
+        };
+        let other = pair.clone();
+        let first =
+            Self::new(move |outcome| lock(&pair, |pair, outcome| pair.first = Some(outcome), outcome));
+        let second =
+            Self::new(move |outcome| lock(&other, |pair, outcome| pair.second = Some(outcome), outcome));
+        (first, second)
+    }
+
     fn send_once(&mut self, result: CommandResult) {
         if let Some(send) = self.send.take() {
             send(CommandOutcome {
@@ -168,6 +190,28 @@ impl GroupReply {
                 .into_iter()
                 .filter_map(|(path, result)| Some((path, result?)));
             whole.send_members(all.collect());
+        }
+    }
+}
+
+/// A reply in two parts.
+struct ReplyPair {
+    whole: Option<Reply>,
+    first: Option<CommandOutcome>,
+    second: Option<CommandOutcome>,
+}
+
+impl ReplyPair {
+    fn deliver(&mut self) {
+        if self.first.is_none() || self.second.is_none() {
+            return;
+        }
+        let failed = self.first.take().filter(|first| first.result.is_err());
+        let outcome = failed.or(self.second.take());
+        if let (Some(outcome), Some(send)) =
+            (outcome, self.whole.as_mut().and_then(|whole| whole.send.take()))
+        {
+            send(outcome);
         }
     }
 }
@@ -322,6 +366,34 @@ mod tests {
         let order: Vec<_> = outcome.members.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(order, ["mats/1", "mats/2"]);
         assert_eq!(outcome.result.unwrap_err().code, ErrorCode::ShuttingDown);
+    }
+
+    #[test]
+    fn a_reply_in_turn_is_sent_once_both_parts_are() {
+        let path = || "lamp".parse::<OutletPath>().unwrap();
+        let on = || Ok(Applied::unasked(&path(), Some(Power::On)));
+        let (whole, inbox) = reply();
+        let (first, second) = whole.in_turn();
+        second.send(on());
+        assert!(inbox.try_recv().is_err());
+        first.send(Ok(Applied::unasked(&path(), None)));
+        assert_eq!(inbox.recv().unwrap().result, on());
+
+        let (whole, inbox) = reply();
+        let (first, second) = whole.in_turn();
+        first.send(Err(CommandError::superseded()));
+        second.send(on());
+        assert_eq!(
+            inbox.recv().unwrap().result.unwrap_err().code,
+            ErrorCode::Superseded
+        );
+
+        let (whole, inbox) = reply();
+        drop(whole.in_turn());
+        assert_eq!(
+            inbox.recv().unwrap().result.unwrap_err().code,
+            ErrorCode::ShuttingDown
+        );
     }
 
     #[test]

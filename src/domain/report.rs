@@ -136,6 +136,20 @@ pub struct Identity {
     pub kind: Kind,
     /// Whether the component list names `energy_monitoring`.
     pub meters_energy: bool,
+    /// What a device with one relay is.
+    pub role: DeviceRole,
+}
+
+/// What a device is, by the type that it names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceRole {
+    /// A plug or a strip.
+    #[default]
+    Outlet,
+    /// It is built into a wall.
+    WallSwitch,
+    /// A bulb or a light strip.
+    Light,
 }
 
 /// The two shapes of device.
@@ -381,6 +395,8 @@ pub enum Feature {
     PowerProtection,
     /// [`OutletSettings::power_on_behavior`], where it can be set.
     PowerOnBehavior,
+    /// [`OutletSettings::brightness`].
+    Brightness,
 }
 
 /// What changed a relay.

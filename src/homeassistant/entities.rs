@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ha_discovery::{
     Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
-    Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, NodeId,
-    Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State, Switch,
-    SwitchClass, Template, Text, TimeUnit,
+    Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, Light,
+    NodeId, Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State,
+    Switch, SwitchClass, Template, Text, TimeUnit,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, ScheduleId,
@@ -27,7 +27,7 @@ pub use shape::Shape;
 use crate::{
     config::schedule_definition,
     domain::{
-        report::{DeviceReport, EventKind, Feature, Identity, Kind, Outlet, Phase},
+        report::{DeviceReport, DeviceRole, EventKind, Feature, Identity, Kind, Outlet, Phase},
         topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
     },
     system::telemetry::Level,
@@ -229,12 +229,11 @@ impl EntityBuilder {
         identity: &Identity,
     ) -> BTreeMap<Key, Component> {
         let state = |key| State::json_key(self.topics.state(path), key);
-        let switch = Switch::new(EntityName::Main, state("state"), OnOff::POWER, self.set(path));
         let on_since = Sensor::of_class(SensorClass::Timestamp, state("on_since"))
             .named("On since")
             .off_by_default();
         let mut components = BTreeMap::from([
-            (Key::literal("switch"), switch.class(SwitchClass::Outlet).into()),
+            self.main(path, outlet, identity),
             (Key::literal("on_since"), on_since.diagnostic().into()),
             (Key::literal("switched"), self.external_change(path).into()),
         ]);
@@ -251,6 +250,23 @@ impl EntityBuilder {
         let set = |attribute: &str| self.set_attribute(path, attribute);
         components.extend(settings::of_outlet(outlet, &self.topics.state(path), set));
         components
+    }
+
+    /// What switches an outlet, by what it is to people.
+    fn main(&self, path: &OutletPath, outlet: &Outlet, identity: &Identity) -> (Key, Component) {
+        let topic = self.topics.state(path);
+        let dims = outlet.features.contains(&Feature::Brightness);
+        if dims || identity.role == DeviceRole::Light {
+            let light = Light::new(EntityName::Main, dims, topic, self.set(path));
+            return (Key::literal("light"), light.into());
+        }
+        let state = State::json_key(topic, "state");
+        let switch = Switch::new(EntityName::Main, state, OnOff::POWER, self.set(path));
+        let switch = match identity.role {
+            DeviceRole::WallSwitch => switch.class(SwitchClass::Switch).icon("light-switch"),
+            DeviceRole::Outlet | DeviceRole::Light => switch.class(SwitchClass::Outlet),
+        };
+        (Key::literal("switch"), switch.into())
     }
 
     /// A relay was changed externally. The new state is the type of the event.
@@ -643,9 +659,11 @@ fn of_outlet(path: &OutletPath) -> Vec<(&str, &str)> {
 
 /// What a device says of itself, for the device registry.
 fn describe(device: &mut Device, identity: &Identity) {
-    let kind = match identity.kind {
-        Kind::Plug => "Smart plug",
-        Kind::Strip => "Smart power strip",
+    let kind = match (identity.kind, identity.role) {
+        (Kind::Plug, DeviceRole::Outlet) => "Smart plug",
+        (Kind::Strip, DeviceRole::Outlet) => "Smart power strip",
+        (_, DeviceRole::WallSwitch) => "Smart switch",
+        (_, DeviceRole::Light) => "Smart light",
     };
     device.model = Some(kind.to_owned());
     device.model_id = Some(identity.model.clone());

@@ -197,6 +197,7 @@ mod tests {
         let payload = CommandPayload {
             action: Action::Read,
             lifetime: None,
+            brightness: None,
             ttl: Duration::from_secs(10),
         };
         let path: OutletPath = path.parse().unwrap();

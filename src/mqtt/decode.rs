@@ -19,6 +19,7 @@ pub use value::{TRANSACTION_MAX, Transaction};
 use crate::domain::{
     command::{Action, Command, Target},
     device_command::Switch,
+    device_settings::{BRIGHTNESS, SettingChange},
     reply::Reply,
     topics::{COUNTDOWN, REBOOT, Verb},
 };
@@ -128,6 +129,8 @@ pub struct CommandPayload {
     pub action: Action,
     /// How long it overrides the schedules; `None` is the default of the group.
     pub lifetime: Option<Lifetime>,
+    /// How bright a lamp is when it goes on, in percent.
+    pub brightness: Option<u8>,
     /// How long the command may take to reach its device: 0.1 s to 1 h.
     pub ttl: Duration,
 }
@@ -138,6 +141,7 @@ impl CommandPayload {
         Self {
             action,
             lifetime: None,
+            brightness: None,
             ttl,
         }
     }
@@ -148,6 +152,7 @@ impl CommandPayload {
             target,
             action: self.action,
             lifetime: self.lifetime,
+            brightness: self.brightness,
             deadline: received + self.ttl,
             reply,
         }
@@ -167,11 +172,11 @@ pub fn decode(
     }
     decode_body(payload, |body| match verb {
         Verb::Get => read_get(body).map(|()| CommandPayload::of(Action::Read, DEFAULT_TTL)),
-        Verb::Set => read_set(body, Attribute::State, context),
+        Verb::Set => read_set(target, body, Attribute::State, context),
         Verb::SetAttribute(name) if name == REBOOT => read_reboot(target, body),
         Verb::SetAttribute(name) if name == COUNTDOWN => read_countdown(body),
         Verb::SetAttribute(name) => match Attribute::find(name) {
-            Ok(attribute) => read_set(body, attribute, context),
+            Ok(attribute) => read_set(target, body, attribute, context),
             Err(unknown) => Setting::find(name).ok_or(unknown)?.read(target, body),
         },
     })
@@ -355,6 +360,7 @@ fn count_down(length: Duration, ttl: Duration) -> CommandPayload {
 }
 
 fn read_set(
+    target: &Target,
     body: Text<'_>,
     attribute: Attribute,
     context: DecodeContext<'_>,
@@ -371,11 +377,19 @@ fn read_set(
         Attribute::State => COUNTDOWN_LENGTH.take(&mut fields)?,
         Attribute::Mode => None,
     };
+    let brightness = match attribute {
+        Attribute::State => setting::take_brightness(target, &mut fields)?,
+        Attribute::Mode => None,
+    };
     let lifetime = take_lifetime(&mut fields, context)?;
     let ttl = TTL.take(&mut fields)?.unwrap_or(DEFAULT_TTL);
     fields.finish()?;
+    if let (None, None, Some(percent)) = (&value, countdown, brightness) {
+        let change = Action::ChangeSetting(SettingChange::Brightness(percent));
+        return Ok(CommandPayload::of(change, ttl));
+    }
     if let Some(length) = countdown {
-        let alone = value.is_none() && on_time.is_none() && off_time.is_none();
+        let alone = value.is_none() && on_time.is_none() && off_time.is_none() && brightness.is_none();
         if !alone || lifetime.is_some() {
             return Err(conflict(COUNTDOWN, "a state, a time or a lifetime"));
         }
@@ -396,12 +410,17 @@ fn read_set(
         (_, Some(_), _) => return Err(conflict("on_time", "a state other than ON")),
         (_, None, Some(_)) => return Err(conflict("off_time", "a state other than OFF")),
     };
+    let goes_on = matches!(action, Action::Switch(Switch::To(Power::On)) | Action::OnFor(_));
+    if brightness.is_some() && !goes_on {
+        return Err(conflict(BRIGHTNESS, "a state other than ON"));
+    }
     if action == Action::Auto && lifetime.is_some() {
         return Err(conflict("a lifetime", "the state AUTO"));
     }
     Ok(CommandPayload {
         action,
         lifetime,
+        brightness,
         ttl,
     })
 }

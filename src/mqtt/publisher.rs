@@ -36,7 +36,7 @@ use crate::{
         command::{Action, Target},
         command_error::ErrorCode,
         reply::CommandOutcome,
-        report::{Availability, DeviceError, DeviceReport, Event, EventKind},
+        report::{Availability, DeviceError, DeviceReport, Event, EventKind, Feature},
         scheduling::{GroupStatus, OutletStatus},
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics},
     },
@@ -1086,6 +1086,20 @@ impl Publisher {
             .iter()
             .filter(|outlet| path.outlet.is_none() || outlet.key == path.outlet);
         asked.filter_map(|outlet| outlet.power).max()
+    }
+
+    /// Whether an outlet was read, and has no brightness.
+    pub(super) fn cannot_dim(&self, target: &Target) -> bool {
+        let Some((path, report)) = target
+            .outlet()
+            .and_then(|path| Some((path, self.reports.get(&path.device)?)))
+        else {
+            return false;
+        };
+        let outlets = report.outlets.iter();
+        let mut asked = outlets.filter(|outlet| path.outlet.is_none() || outlet.key == path.outlet);
+        let is_read = report.identity.is_some();
+        is_read && !asked.any(|outlet| outlet.features.contains(&Feature::Brightness))
     }
 
     /// The outlets of a group; none if it is not configured.

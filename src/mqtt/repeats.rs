@@ -165,6 +165,7 @@ mod tests {
                 payload: CommandPayload {
                     action,
                     lifetime: None,
+                    brightness: None,
                     ttl: Duration::from_secs(10),
                 },
                 transaction: (!transaction.is_empty()).then(|| Transaction::Text(transaction.to_owned())),

@@ -36,6 +36,7 @@ use crate::{
     config::{Loader, Settings},
     domain::{
         command::Target,
+        command_error::ErrorCode,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
         reply::CommandOutcome,
@@ -300,6 +301,13 @@ impl MqttTask {
             (Decoded::Ignored, _) => {}
             (Decoded::Accepted { transaction, .. } | Decoded::Refused { transaction, .. }, Some(unknown)) => {
                 self.refuse(target, transaction.as_ref(), unknown.code, &unknown.message);
+            }
+            (Decoded::Accepted { command, transaction }, None)
+                if command.brightness.is_some() && self.publisher.cannot_dim(target) =>
+            {
+                let message = format!("{target} cannot be dimmed, so it was not switched on");
+                let code = ErrorCode::Unsupported.as_str();
+                self.refuse(target, transaction.as_ref(), code, &message);
             }
             (Decoded::Accepted { command, transaction }, None) => {
                 debug!(path = %target, action = %command.action, "command received");

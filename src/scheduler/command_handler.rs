@@ -23,6 +23,7 @@ use crate::domain::{
     command::{Action, Command, Target},
     command_error::{CommandError, ErrorCode},
     device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
+    device_settings::SettingChange,
     reply::Reply,
 };
 
@@ -64,7 +65,14 @@ impl<'a> CommandHandler<'a> {
     }
 
     /// Carries out a command. `deadline` is the command's own, on the steady clock.
-    pub(super) fn handle(mut self, command: Command, deadline: Steady) {
+    pub(super) fn handle(mut self, mut command: Command, deadline: Steady) {
+        if let (Some(percent), Target::Outlet(path)) = (command.brightness, &command.target) {
+            let path = path.clone();
+            let (first, second) = command.reply.in_turn();
+            command.reply = second;
+            let dim = DeviceAction::ChangeSetting(SettingChange::Brightness(percent));
+            self.forward(path, dim, command.deadline, first);
+        }
         let action = match command.action {
             Action::Read => return self.forward_to_all(command, DeviceAction::Read),
             Action::Reboot => return self.forward_to_all(command, DeviceAction::Reboot),

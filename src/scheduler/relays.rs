@@ -363,6 +363,7 @@ mod tests {
                 nickname: None,
                 kind: Kind::Plug,
                 meters_energy: false,
+                role: crate::domain::report::DeviceRole::Outlet,
             })),
             is_complete: true,
             rssi: None,

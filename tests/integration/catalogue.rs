@@ -26,6 +26,7 @@ out. `tapo2mqtt discover` shows it, and which clients can serve the device: the 
 | P100, P105, P110, P110M, P115, P116M, P125M, P135, TP10, TP15, EP25, KP125M; strips P210M, P300, P304M, P306, P316M, TP25, EP40M; switches such as S505, HS200 with firmware 5.26 | KLAP, from about firmware 1.2 on | tapo, own |
 | the same with firmware from about 1.4.4 on, while Third-Party Compatibility is off | TPAP | tapo, own |
 | the same with firmware before about 1.2 | AES | own |
+| dimmers S500D, S505D, S515D, KS225, HS220 with firmware 3.26; bulbs and light strips L510, L530, L535, L630, L900, L920, L930 | KLAP, or AES with older firmware | own |
 | HS100, HS103, HS105, HS107, HS110, HS200, HS210, KP100, KP105, KP115, KP125, KP200, KP303, KP400, KP401, HS300, EP10, EP25 (first hardware), EP40, KS200 | XOR on port 9999; with newer firmware KLAP | own |
 
 Works with limits:
@@ -39,6 +40,9 @@ Not supported, and refused in words: bulbs and light strips with the old Kasa pr
 vacuums, chimes, and TPAP with a login that is not that of the account.
 
 ## Entities
+
+A wall switch is a `switch` of the class switch. A bulb and a dimmer are a `light` with brightness; color, color temperature,
+effects and gradual changes are left to the Tapo app. Fan controls, such as in the KS240, are not supported.
 
 LED, Auto off enabled, Auto off delay, Power protection, Power protection threshold and Power-on behavior are settings that
 the device keeps itself. They are there with [`device_settings`](settings.md), which has the client of the bridge serve the
@@ -137,7 +141,9 @@ impl Answers {
             return source;
         }
         match key {
-            "switch" => self.field(&["device_on"]),
+            "light" if self.outlet.get("brightness").is_some() => self.field(&["device_on"]) + " and its `brightness`",
+            "switch" | "light" => self.field(&["device_on"]),
+            "on_since" if self.outlet.get("on_time").is_none() => "this model does not report it".to_owned(),
             "on_since" => self.field(&["on_time"]),
             "overheated" => self.field(&["overheated", "overheat_status"]),
             "overloaded" => self.field(&["power_protection_status"]),
@@ -269,7 +275,7 @@ async fn the_tables_of_devices_are_up_to_date() {
     for (id, device) in &devices {
         bridge.available(id).await;
         let config = format!("homeassistant/device/tapo2mqtt_{id}/config");
-        let complete = |payload: &str| payload.contains("_switch\"");
+        let complete = |payload: &str| payload.contains("_switch\"") || payload.contains("_light\"");
         bridge.probe.expect(&config, complete).await;
         text.push_str(&tables(&bridge, id, device).await);
     }

@@ -431,8 +431,14 @@ async fn discover_check_and_the_manual_say_the_same() {
     let kind = |kind: &str| json!({"device_type": kind, "mgt_encrypt_schm": {"encrypt_type": "KLAP"}});
     for (answer, message) in [
         (smart("KLAP", true), "not set up yet"),
-        (kind("IOT.SMARTBULB"), "not a plug, a power strip or a switch"),
-        (kind("SMART.TAPOBULB"), "not a plug, a power strip or a switch"),
+        (
+            kind("IOT.SMARTBULB"),
+            "not a plug, a power strip, a switch or a newer light",
+        ),
+        (
+            kind("SMART.TAPOCAMERA"),
+            "not a plug, a power strip, a switch or a newer light",
+        ),
     ] {
         assert!(manual.contains(&format!("| `{message}`")), "{message}");
         let address = own_address();

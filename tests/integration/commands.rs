@@ -379,11 +379,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
         ("plug/set", "{\"state\":\"ON\"", Some("invalid_json")),
         ("plug/set", "{\"state\":\"ON\"} x", Some("invalid_json")),
         ("plug/set", "{}", Some("missing_key")),
-        (
-            "plug/set",
-            r#"{"brightness":5,"state":"ON"}"#,
-            Some("unknown_key"),
-        ),
+        ("plug/set", r#"{"color":5,"state":"ON"}"#, Some("unknown_key")),
         (
             "plug/set",
             r#"{"state":"ON","state":"OFF"}"#,

@@ -254,3 +254,95 @@ async fn an_off_by_the_auto_off_of_the_device_is_explained() {
     let changes = device.counters().relay_changes;
     assert_eq!(changes.last().map(|change| change.cause), Some(Cause::AutoOff));
 }
+
+#[tokio::test]
+async fn bulbs_and_dimmers_are_lights_with_brightness() {
+    for profile in [Profile::L510, Profile::S500D] {
+        let lamp = Simulator::plug(profile).start().await.unwrap();
+        let bridge = Setup::new().device("lamp", lamp.address()).start().await;
+        bridge.expect("lamp", |state| state["brightness"] == 100).await;
+        let keys = entities(&bridge, "lamp", "lamp_light\"").await;
+        let light = &keys["tapo2mqtt_lamp_light"];
+        assert_eq!(
+            (&light["platform"], &light["schema"], &light["brightness_scale"]),
+            (&json!("light"), &json!("json"), &json!(100))
+        );
+        assert!(keys.get("tapo2mqtt_lamp_switch").is_none());
+
+        let answer = bridge
+            .set("lamp", "on", json!({ "state": "ON", "brightness": 40 }))
+            .await;
+        assert_eq!(
+            (&answer["status"], &answer["state"]),
+            (&json!("ok"), &json!("ON")),
+            "{answer}"
+        );
+        bridge
+            .expect("lamp", |state| {
+                state["state"] == "ON" && state["brightness"] == 40
+            })
+            .await;
+        let answer = change(&bridge, "lamp", "brightness", json!(75)).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        bridge.expect("lamp", |state| state["brightness"] == 75).await;
+        bridge.set("lamp", "off", json!({ "state": "OFF" })).await;
+        let answer = bridge.set("lamp", "dim", json!({ "brightness": 10 })).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        bridge.expect("lamp", |state| state["brightness"] == 10).await;
+        assert!(!lamp.relay(1), "brightness alone switches nothing on");
+        let off = bridge
+            .set("lamp", "odd", json!({ "state": "OFF", "brightness": 10 }))
+            .await;
+        assert_eq!(off["error"]["code"], "conflicting_keys", "{off}");
+        let counters = lamp.counters();
+        assert_eq!((counters.max_in_flight, counters.sequence_violations), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_wall_switch_is_one_and_has_no_brightness() {
+    let switch = Simulator::plug(Profile::KS205).start().await.unwrap();
+    let bridge = Setup::new().device("hall", switch.address()).start().await;
+    let keys = entities(&bridge, "hall", "hall_switch\"").await;
+    let entity = &keys["tapo2mqtt_hall_switch"];
+    assert_eq!(
+        (&entity["device_class"], &entity["icon"]),
+        (&json!("switch"), &json!("mdi:light-switch"))
+    );
+    let config = bridge
+        .broker
+        .retained("homeassistant/device/tapo2mqtt_hall/config")
+        .await;
+    assert_eq!(parsed(&config.unwrap())["device"]["model"], "Smart switch");
+    let answer = bridge
+        .set("hall", "dim", json!({ "state": "ON", "brightness": 40 }))
+        .await;
+    assert_eq!(answer["error"]["code"], "unsupported", "{answer}");
+    assert!(!switch.relay(1), "it was refused as a whole");
+    let answer = bridge.set("hall", "on", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+}
+
+/// A limit holds for a lamp as for any outlet: the ON is refused, whatever its brightness.
+#[tokio::test]
+async fn a_lamp_obeys_its_limit() {
+    let lamp = Simulator::plug(Profile::L510).start().await.unwrap();
+    let group =
+        "[[group]]\nid = \"g\"\noutlets = [\"lamp\"]\nsafety = { max_on = \"1s\", cooldown = \"1h\" }\n";
+    let setup = Setup::new().device("lamp", lamp.address()).rules(group);
+    let bridge = setup.start().await;
+    bridge.available("lamp").await;
+    let answer = bridge
+        .set("lamp", "on", json!({ "state": "ON", "brightness": 40 }))
+        .await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    lamp.wait_relay(1, false, PATIENCE).await.unwrap();
+    bridge
+        .expect("lamp", |state| state["cooldown_until"].is_string())
+        .await;
+    let answer = bridge
+        .set("lamp", "again", json!({ "state": "ON", "brightness": 60 }))
+        .await;
+    assert_eq!(answer["error"]["code"], "refused_by_safety", "{answer}");
+    assert!(!lamp.relay(1));
+}

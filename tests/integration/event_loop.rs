@@ -307,6 +307,7 @@ fn lamp() -> DeviceReport {
             nickname: None,
             kind: Kind::Plug,
             meters_energy: false,
+            role: tapo2mqtt::domain::report::DeviceRole::Outlet,
         })),
         is_complete: true,
         rssi: None,

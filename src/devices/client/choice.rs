@@ -24,14 +24,14 @@ pub(in crate::devices) struct Needs {
     pub(in crate::devices) arms: bool,
     /// It sends what the crate cannot read: odd values of its meter, or the answers of an old Kasa device.
     pub(in crate::devices) reads_odd_answers: bool,
-    /// The settings that it keeps itself are managed, which the crate does not know.
-    pub(in crate::devices) manages_settings: bool,
+    /// The settings that it keeps itself are managed, or it can be dimmed: the crate knows neither.
+    pub(in crate::devices) changes_settings: bool,
 }
 
 impl Needs {
     /// Whether only our client does all of it.
     fn need_own(self) -> bool {
-        self.kind == Kind::Strip || self.arms || self.reads_odd_answers || self.manages_settings
+        self.kind == Kind::Strip || self.arms || self.reads_odd_answers || self.changes_settings
     }
 
     /// Before the first login. Only the outlets of a strip have names in the settings.
@@ -45,7 +45,7 @@ impl Needs {
             kind,
             arms: false,
             reads_odd_answers: false,
-            manages_settings: config.device_settings,
+            changes_settings: config.device_settings,
         }
     }
 }
@@ -106,7 +106,7 @@ mod tests {
             kind: Kind::Plug,
             arms: false,
             reads_odd_answers: false,
-            manages_settings: false,
+            changes_settings: false,
         };
         let plug = Known {
             setting: ClientChoice::Auto,
@@ -125,7 +125,7 @@ mod tests {
             ..needs
         });
         let managed = with(Needs {
-            manages_settings: true,
+            changes_settings: true,
             ..needs
         });
         let old = Known { is_old: true, ..plug };

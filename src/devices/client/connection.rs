@@ -129,7 +129,7 @@ impl Connection {
             self.identity = self.identities.of(&settings.config);
             self.own = OwnClient::default();
         }
-        self.needs.manages_settings = settings.config.device_settings;
+        self.needs.changes_settings = settings.config.device_settings;
         self.settings = settings;
     }
 
@@ -171,6 +171,7 @@ impl Connection {
         }
         self.identity = identity;
         self.needs.kind = opened.kind;
+        self.needs.changes_settings |= opened.components.has("brightness");
         Ok(Ok(opened))
     }
 

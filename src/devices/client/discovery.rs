@@ -82,8 +82,9 @@ impl Discovered {
     /// Why the bridge cannot use it, and what to do.
     pub fn obstacle(&self) -> Option<&'static str> {
         let kind = self.device_type.as_deref().unwrap_or("PLUG");
-        if !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
-            Some("not a plug, a power strip or a switch; nothing else is supported")
+        let is_light = kind.contains("BULB") && !kind.starts_with("IOT.");
+        if !is_light && !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
+            Some("not a plug, a power strip, a switch or a newer light; nothing else is supported")
         } else if self.factory_default {
             Some("not set up yet; add the device in the Tapo app first")
         } else {

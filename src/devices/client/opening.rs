@@ -85,7 +85,12 @@ impl Opening {
             Ok(identified) => identified,
             Err(fault) => return Err(unread(fault, session)),
         };
-        let needs = Needs { kind, ..needs };
+        let dims = components.iter().flatten().any(|id| id == "brightness");
+        let needs = Needs {
+            kind,
+            changes_settings: needs.changes_settings || dims,
+            ..needs
+        };
         let chosen = self.own.client_for(self.config.client, needs).await;
         if !session.serves(kind) || session.client() == ServingClient::Crate && chosen == ServingClient::Own {
             drop(session);

@@ -336,7 +336,11 @@ async fn send(
         }
         DeviceRequest::GetSetting(request, child) => call(client, child, request.method(), Value::Null).await,
         DeviceRequest::SetSetting(change, child) => {
-            let current = call(client, child, SettingRequest::of(change).method(), Value::Null).await?;
+            let current = if change.is_kept() {
+                call(client, child, SettingRequest::of(change).method(), Value::Null).await?
+            } else {
+                Value::Null
+            };
             let changed = changed(change, &current);
             let (method, params) = changed.ok_or(Error::Unreadable("its setting has another form"))?;
             call(client, child, method, params).await.map(|_| Value::Null)

@@ -8,7 +8,7 @@ use super::settings_on_wire::power_on_behavior;
 use crate::domain::{
     device_settings::PowerOnBehavior,
     mac::mac,
-    report::{Kind, Protection},
+    report::{DeviceRole, Kind, Protection},
 };
 use planner::Power;
 
@@ -25,6 +25,7 @@ pub(in crate::devices) struct DeviceReading {
     pub(in crate::devices) rssi: Option<i64>,
     /// The IANA name of the zone of its clock.
     pub(in crate::devices) zone: Option<String>,
+    pub(in crate::devices) role: DeviceRole,
 }
 
 /// The values of one relay: in `get_device_info` of a plug, or in one entry of the list of a strip.
@@ -46,6 +47,8 @@ pub(in crate::devices) struct OutletReading {
     /// Seconds until the auto-off setting switches off.
     pub(in crate::devices) auto_off_in: Option<u64>,
     pub(in crate::devices) power_on: Option<PowerOnBehavior>,
+    /// Percent.
+    pub(in crate::devices) brightness: Option<u8>,
 }
 
 impl DeviceReading {
@@ -59,6 +62,7 @@ impl DeviceReading {
             nickname: nickname(info),
             rssi: info.get("rssi").and_then(Value::as_i64),
             zone: text(info, "region"),
+            role: role(info),
         }
     }
 }
@@ -82,6 +86,11 @@ impl OutletReading {
             auto_off: text(info, "auto_off_status"),
             auto_off_in: info.get("auto_off_remain_time").and_then(Value::as_u64),
             power_on: power_on_behavior(info),
+            brightness: info
+                .get("brightness")
+                .and_then(Value::as_u64)
+                .and_then(|percent| u8::try_from(percent).ok())
+                .filter(|percent| (1..=100).contains(percent)),
         }
     }
 
@@ -126,6 +135,18 @@ pub(in crate::devices) fn has_outlets(info: &Value, list: Option<&Value>) -> boo
 fn children(list: &Value) -> impl Iterator<Item = &Value> {
     let children = list.get("child_device_list").and_then(Value::as_array);
     children.into_iter().flatten()
+}
+
+/// By the type that a device names: `SMART.KASASWITCH`, `SMART.TAPOBULB`...
+fn role(info: &Value) -> DeviceRole {
+    let name = text(info, "type").unwrap_or_default();
+    if name.contains("BULB") {
+        DeviceRole::Light
+    } else if name.contains("SWITCH") && !name.contains("PLUG") {
+        DeviceRole::WallSwitch
+    } else {
+        DeviceRole::Outlet
+    }
 }
 
 /// Which handler a device needs, from its component list and not from its model's name.

@@ -42,7 +42,7 @@ impl SettingRequest {
             SettingChange::PowerProtection(_) | SettingChange::PowerProtectionThreshold(_) => {
                 Self::PowerProtection
             }
-            SettingChange::PowerOnBehavior(_) => Self::Info,
+            SettingChange::PowerOnBehavior(_) | SettingChange::Brightness(_) => Self::Info,
         }
     }
 
@@ -123,6 +123,7 @@ pub(super) fn changed(change: SettingChange, current: &Value) -> Option<(&'stati
             let states = default_states(current.get("default_states")?, behavior);
             Some(("set_device_info", json!({ "default_states": states })))
         }
+        SettingChange::Brightness(percent) => Some(("set_device_info", json!({ "brightness": percent }))),
     }
 }
 

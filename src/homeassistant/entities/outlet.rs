@@ -67,7 +67,8 @@ pub(super) fn conditions(
             | Feature::Rules
             | Feature::AutoOffSetting
             | Feature::PowerProtection
-            | Feature::PowerOnBehavior => {}
+            | Feature::PowerOnBehavior
+            | Feature::Brightness => {}
         }
     }
     if is_protected(features) {

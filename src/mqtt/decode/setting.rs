@@ -3,11 +3,14 @@
 use planner::OutletPath;
 
 use super::{
-    CommandPayload, DEFAULT_TTL, TTL, Text, attribute::on_or_off, fields::Scalar, payload_error::PayloadError,
+    CommandPayload, DEFAULT_TTL, TTL, Text,
+    attribute::on_or_off,
+    fields::{Fields, Scalar},
+    payload_error::PayloadError,
 };
 use crate::domain::{
     command::{Action, Target},
-    device_settings::{PowerOnBehavior, SettingChange},
+    device_settings::{BRIGHTNESS, PowerOnBehavior, SettingChange},
 };
 
 /// A setting that `set/<attribute>` changes.
@@ -19,9 +22,16 @@ pub(super) struct Setting {
     read: fn(&Scalar) -> Option<SettingChange>,
 }
 
+const BRIGHT: Setting = Setting {
+    name: BRIGHTNESS,
+    expected: "1 to 100 %",
+    read: |value| percent(value).map(SettingChange::Brightness),
+};
+
 const SWITCH: &str = "ON, OFF, 1, 0, true or false";
 
-static SETTINGS: [Setting; 6] = [
+static SETTINGS: [Setting; 7] = [
+    BRIGHT,
     Setting {
         name: "led",
         expected: SWITCH,
@@ -88,6 +98,24 @@ impl Setting {
         check_target(target, change)?;
         Ok(CommandPayload::of(Action::ChangeSetting(change), ttl))
     }
+}
+
+/// Takes the brightness out of a `set`.
+pub(super) fn take_brightness(target: &Target, fields: &mut Fields) -> Result<Option<u8>, PayloadError> {
+    let Some(value) = fields.take(BRIGHT.name) else {
+        return Ok(None);
+    };
+    let percent = percent(&value).ok_or_else(|| PayloadError::InvalidValue {
+        key: BRIGHT.name,
+        expected: BRIGHT.expected,
+        shown: value.shown(),
+    })?;
+    check_target(target, SettingChange::Brightness(percent))?;
+    Ok(Some(percent))
+}
+
+fn percent(value: &Scalar) -> Option<u8> {
+    u8::try_from(whole(value, 100)?).ok()
 }
 
 /// A group may have outlets of many models, and an outlet of a strip has no LED of its own.

@@ -179,6 +179,7 @@ fn the_whole_object_is_read() {
     let expected = CommandPayload {
         action: Action::OnFor(Duration::from_mins(5)),
         lifetime: Some(Lifetime::For("2h".parse().unwrap())),
+        brightness: None,
         ttl: Duration::from_millis(2500),
     };
     assert_eq!(command, expected);
@@ -345,7 +346,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ("{\"state\":\"ON\",\"state\":\"OFF\"}", "duplicate_key"),
     ("{\"state\":\"ON\",\"ttl\":1,\"ttl\":1}", "duplicate_key"),
     ("{\"State\":\"ON\"}", "unknown_key"),
-    ("{\"state\":\"ON\",\"brightness\":3}", "unknown_key"),
+    ("{\"state\":\"ON\",\"color\":3}", "unknown_key"),
     ("{\"state\":\"ON\",\"\":1}", "unknown_key"),
     (
         "{\"state\":\"ON\",\"for\":1,\"until\":\"10:00\"}",
@@ -434,7 +435,8 @@ fn messages_name_what_is_expected() {
     );
     assert_eq!(
         message(r#"{"state":"ON","dim":1}"#),
-        "unknown key dim; known are state, on_time, off_time, countdown, for, until, override, ttl, transaction"
+        "unknown key dim; known are state, on_time, off_time, countdown, brightness, for, until, override, ttl, \
+         transaction"
     );
     assert_eq!(
         message(r#"{"state":"ON","on_time":0}"#),
@@ -444,7 +446,7 @@ fn messages_name_what_is_expected() {
     assert_eq!(error.code(), "unknown_attribute");
     assert_eq!(
         error.to_string(),
-        "unknown attribute color; known are state, mode, countdown, reboot, led, auto_off, auto_off_delay, \
+        "unknown attribute color; known are state, mode, countdown, reboot, brightness, led, auto_off, auto_off_delay, \
          power_protection, power_protection_threshold, power_on_behavior"
     );
 }
@@ -495,6 +497,35 @@ fn a_setting_of_a_device_is_a_value_or_an_object() {
             "{name} {payload}"
         );
     }
+}
+
+#[test]
+fn brightness_goes_with_on_or_alone() {
+    let (command, _) = accepted(set(r#"{"state":"ON","brightness":40}"#));
+    assert_eq!((command.action, command.brightness), (ON, Some(40)));
+    let (command, _) = accepted(set(r#"{"state":"ON","brightness":40,"on_time":60}"#));
+    assert_eq!(command.brightness, Some(40));
+    let dim = Action::ChangeSetting(SettingChange::Brightness(40));
+    for decoded in [set(r#"{"brightness":40}"#), attribute("brightness", b"40")] {
+        let (command, _) = accepted(decoded);
+        assert_eq!((command.action, command.brightness), (dim, None));
+    }
+    for (payload, code) in [
+        (r#"{"state":"OFF","brightness":40}"#, "conflicting_keys"),
+        (r#"{"state":"TOGGLE","brightness":40}"#, "conflicting_keys"),
+        (r#"{"countdown":60,"brightness":40}"#, "conflicting_keys"),
+        (r#"{"state":"ON","brightness":0}"#, "invalid_value"),
+        (r#"{"state":"ON","brightness":101}"#, "invalid_value"),
+    ] {
+        assert_eq!(refused(set(payload)).0.code(), code, "{payload}");
+    }
+    let group = Target::Group("lights".parse().unwrap());
+    let context = DecodeContext {
+        zone: &TimeZone::UTC,
+        now: NOON.parse().unwrap(),
+    };
+    let decoded = decode(&group, &Verb::Set, br#"{"state":"ON","brightness":40}"#, context);
+    assert_eq!(refused(decoded).0.code(), "unsupported");
 }
 
 #[test]
@@ -670,6 +701,7 @@ fn commands() -> impl Strategy<Value = CommandPayload> {
         CommandPayload {
             action,
             lifetime: lifetime.filter(|_| !alone),
+            brightness: None,
             ttl,
         }
     })

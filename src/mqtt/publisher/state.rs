@@ -139,6 +139,7 @@ struct StripState<'a> {
 #[derive(Serialize, Default)]
 struct OutletValues {
     state: Option<Power>,
+    brightness: Option<u8>,
     on_since: Option<Timestamp>,
     #[serde(flatten)]
     condition: ConditionState,
@@ -181,6 +182,7 @@ impl OutletValues {
     fn of(outlet: &Outlet) -> Self {
         Self {
             state: outlet.power,
+            brightness: outlet.settings.brightness,
             on_since: outlet.on_since,
             condition: ConditionState::of(&outlet.condition),
             energy: EnergyState::of(&outlet.energy),

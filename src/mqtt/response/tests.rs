@@ -27,6 +27,7 @@ fn context(target: Target, transaction: Option<Transaction>) -> CommandContext {
         payload: CommandPayload {
             action: Action::Switch(Switch::To(Power::On)),
             lifetime: None,
+            brightness: None,
             ttl: Duration::from_secs(10),
         },
         transaction,

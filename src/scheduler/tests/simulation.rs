@@ -938,6 +938,7 @@ impl Simulation {
             target,
             action: change,
             lifetime,
+            brightness: None,
             deadline: Instant::now() + Duration::from_secs(10),
             reply: {
                 let (id, answers) = (self.next_ticket, self.answers.clone());
@@ -1436,6 +1437,7 @@ impl Simulation {
                     Kind::Plug
                 },
                 meters_energy: true,
+                role: crate::domain::report::DeviceRole::Outlet,
             })),
             is_complete: true,
             rssi: None,
@@ -1465,6 +1467,7 @@ impl Simulation {
                 nickname: None,
                 kind: Kind::Strip,
                 meters_energy: true,
+                role: crate::domain::report::DeviceRole::Outlet,
             })),
             rssi: None,
             led: None,

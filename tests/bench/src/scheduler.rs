@@ -150,6 +150,7 @@ impl House {
                 nickname: None,
                 kind: Kind::Plug,
                 meters_energy: true,
+                role: tapo2mqtt::domain::report::DeviceRole::Outlet,
             })),
             is_complete: true,
             rssi: None,
@@ -222,6 +223,7 @@ impl House {
                 target: Target::Outlet(path(plug)),
                 action: Action::Switch(Switch::To(power)),
                 lifetime: None,
+                brightness: None,
                 deadline: Instant::now(),
                 reply: Reply::new(|outcome| assert!(outcome.result.is_ok(), "{:?}", outcome.result)),
             };

@@ -132,6 +132,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
             nickname: Some("Heater".to_owned()),
             kind: Kind::Strip,
             meters_energy: true,
+            role: tapo2mqtt::domain::report::DeviceRole::Outlet,
         })),
         is_complete: true,
         rssi: Some(-51),

@@ -35,6 +35,8 @@ pub(crate) struct Outlet {
     pub(crate) auto_off: AutoOff,
     pub(crate) protection: Protection,
     pub(crate) default_state: DefaultState,
+    /// Percent.
+    pub(crate) brightness: u8,
     pub(crate) rules: Rules,
 }
 
@@ -86,6 +88,7 @@ impl Outlet {
             },
             protection: Protection::default(),
             default_state: DefaultState::default(),
+            brightness: 100,
             rules: Rules::new(max_rules),
         }
     }

@@ -43,11 +43,17 @@ pub enum Profile {
     HS300,
     /// An old Kasa strip of three outlets, whose ids it lists by their last two characters.
     KP303,
+    /// A wall switch.
+    KS205,
+    /// A wall switch that dims.
+    S500D,
+    /// A bulb that dims, without `on_time`.
+    L510,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::P100,
         Self::P110,
         Self::P110Old,
@@ -63,6 +69,9 @@ impl Profile {
         Self::KP115,
         Self::HS300,
         Self::KP303,
+        Self::KS205,
+        Self::S500D,
+        Self::L510,
     ];
 
     /// How many outlets it switches: 1 for a plug.
@@ -102,6 +111,9 @@ impl Profile {
             Self::KP115 => &tables::KP115,
             Self::HS300 => &tables::HS300,
             Self::KP303 => &tables::KP303,
+            Self::KS205 => &tables::KS205,
+            Self::S500D => &tables::S500D,
+            Self::L510 => &tables::L510,
         }
     }
 }
@@ -124,6 +136,9 @@ impl fmt::Display for Profile {
             Self::KP115 => "KP115",
             Self::HS300 => "HS300",
             Self::KP303 => "KP303",
+            Self::KS205 => "KS205",
+            Self::S500D => "S500D",
+            Self::L510 => "L510",
         })
     }
 }
@@ -163,6 +178,8 @@ pub(crate) type Components = &'static [&'static [Component]];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutletFields {
     AutoOff,
+    /// `brightness`, in percent.
+    Brightness,
     Charging,
     Overcurrent,
     /// `overheated`, a boolean: plugs before firmware 1.4.

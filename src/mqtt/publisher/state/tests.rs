@@ -127,6 +127,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
             nickname: None,
             kind,
             meters_energy: true,
+            role: crate::domain::report::DeviceRole::Outlet,
         })),
         is_complete: true,
         rssi: Some(-51),
@@ -165,7 +166,7 @@ fn settings() -> Value {
 fn a_plug_has_one_topic_with_everything() {
     let states = parsed(&report(Kind::Plug, &[(None, Some(Power::On))]));
     let expected = json!({
-        "state": "ON", "on_since": null,
+        "state": "ON", "brightness": null, "on_since": null,
         "overheated": false, "overloaded": null, "overcurrent": null, "protection": "novel",
         "charging": null, "auto_off": null, "auto_off_at": null, "settings": settings(),
         "power": 234.8, "voltage": 240.7, "current": null,
@@ -197,7 +198,7 @@ fn a_device_that_was_never_reached_has_every_key_too() {
     report.phase = Phase::Connecting;
     let states = parsed(&report);
     let expected = json!({
-        "state": null, "on_since": null,
+        "state": null, "brightness": null, "on_since": null,
         "overheated": null, "overloaded": null, "overcurrent": null, "protection": null,
         "charging": null, "auto_off": null, "auto_off_at": null, "settings": settings(),
         "power": null, "voltage": null, "current": null,

@@ -84,6 +84,7 @@ fn own_fields(core: &Core, outlet: &Outlet, now: Moment) -> Map<String, Value> {
     for fields in core.spec.outlet_fields {
         info.extend(into_map(match fields {
             OutletFields::AutoOff => auto_off_fields(outlet, now),
+            OutletFields::Brightness => json!({ "brightness": outlet.brightness }),
             OutletFields::Charging => json!({ "charging_status": "normal" }),
             OutletFields::Overcurrent => json!({ "overcurrent_status": "normal" }),
             OutletFields::OverheatedFlag => json!({ "overheated": false }),
@@ -92,6 +93,9 @@ fn own_fields(core: &Core, outlet: &Outlet, now: Moment) -> Map<String, Value> {
             OutletFields::Usb => json!({ "is_usb": false }),
             OutletFields::OnOff => json!({ "on_off": u8::from(outlet.is_on()) }),
         }));
+    }
+    if core.spec.device_type.contains("BULB") {
+        info.remove("on_time");
     }
     info
 }
@@ -120,8 +124,10 @@ fn set_info(core: &Core, position: u8, params: &Value) -> Answer {
     };
     let nickname = nickname_in(params)?;
     let default_state = params.get("default_states").map(DefaultState::read).transpose()?;
+    let brightness = brightness_in(core, params)?;
     core.with_state(|state, now| {
         if let Some(outlet) = state.outlet(position) {
+            outlet.brightness = brightness.unwrap_or(outlet.brightness);
             outlet.nickname = nickname.unwrap_or_else(|| outlet.nickname.clone());
             outlet.default_state = default_state.unwrap_or(outlet.default_state);
         }
@@ -132,10 +138,22 @@ fn set_info(core: &Core, position: u8, params: &Value) -> Answer {
     Ok(None)
 }
 
+fn brightness_in(core: &Core, params: &Value) -> Result<Option<u8>, Refusal> {
+    let Some(brightness) = params.get("brightness") else {
+        return Ok(None);
+    };
+    let percent = brightness.as_u64().and_then(|percent| u8::try_from(percent).ok());
+    let percent = percent.filter(|percent| (1..=100).contains(percent));
+    match percent.filter(|_| core.spec.outlet_has_component("brightness")) {
+        Some(percent) => Ok(Some(percent)),
+        None => Err(Refusal::PARAMS),
+    }
+}
+
 fn is_settable(name: &str) -> bool {
     matches!(
         name,
-        "device_on" | "nickname" | "avatar" | "latitude" | "longitude" | "default_states"
+        "device_on" | "nickname" | "avatar" | "latitude" | "longitude" | "default_states" | "brightness"
     )
 }
 

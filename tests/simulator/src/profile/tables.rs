@@ -1,8 +1,8 @@
 //! The models.
 //!
 //! Names, shapes and orders of fields are those of public dumps: P110 1.4.8 and P304M 1.4.2 from the
-//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5, EP40M 1.1.0, P210M 1.0.3, P306 1.1.2, TP25 1.0.2
-//! and the old Kasa devices from python-kasa's.
+//! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5, EP40M 1.1.0, P210M 1.0.3, P306 1.1.2, TP25 1.0.2,
+//! KS205 1.1.0, S500D 1.0.5, L510 1.1.2 and the old Kasa devices from python-kasa's.
 
 use super::{Component, Iot, Meter, OutletFields, Spec};
 
@@ -457,4 +457,77 @@ pub(super) static KP303: Spec = Spec {
     listing: &[1, 2, 3],
     loads: &[60.0, 12.5, 150.0],
     ..IOT_PLUG
+};
+
+pub(super) static KS205: Spec = Spec {
+    model: "KS205",
+    device_model: "KS205(US)",
+    device_type: "SMART.KASASWITCH",
+    fw_ver: "1.1.0 Build 240411 Rel.144632",
+    knows_tpap: false,
+    default_state_object: true,
+    components: &[BASE, &[("auto_off", 2), ("matter", 2)]],
+    outlet_fields: &[OutletFields::AutoOff, OutletFields::OverheatStatus],
+    meter: None,
+    max_watts: 1800.0,
+    ..P110
+};
+
+pub(super) static S500D: Spec = Spec {
+    model: "S500D",
+    device_model: "S500D(US)",
+    device_type: "SMART.TAPOSWITCH",
+    fw_ver: "1.0.5 Build 221014 Rel.112003",
+    knows_tpap: false,
+    components: &[
+        BASE,
+        &[
+            ("inherit", 1),
+            ("brightness", 1),
+            ("preset", 1),
+            ("on_off_gradually", 2),
+            ("dimmer_calibration", 1),
+            ("overheat_protection", 1),
+        ],
+    ],
+    outlet_fields: &[OutletFields::Brightness, OutletFields::OverheatStatus],
+    meter: None,
+    max_watts: 300.0,
+    ..P110
+};
+
+pub(super) static L510: Spec = Spec {
+    model: "L510",
+    device_model: "L510E(US)",
+    device_type: "SMART.TAPOBULB",
+    hw_ver: "3.0",
+    fw_ver: "1.1.2 Build 231120 Rel.201048",
+    knows_tpap: false,
+    components: &[&[
+        ("device", 2),
+        ("firmware", 2),
+        ("quick_setup", 3),
+        ("inherit", 1),
+        ("time", 1),
+        ("wireless", 1),
+        ("schedule", 2),
+        ("countdown", 2),
+        ("antitheft", 1),
+        ("account", 1),
+        ("synchronize", 1),
+        ("sunrise_sunset", 1),
+        ("brightness", 1),
+        ("cloud_connect", 1),
+        ("default_states", 1),
+        ("preset", 1),
+        ("device_local_time", 1),
+        ("iot_cloud", 1),
+        ("bulb_quick_control", 1),
+        ("on_off_gradually", 3),
+        ("localSmart", 1),
+    ]],
+    outlet_fields: &[OutletFields::Brightness, OutletFields::OverheatedFlag],
+    meter: None,
+    loads: &[9.0],
+    ..P110
 };
