@@ -30,7 +30,7 @@ use crate::domain::{
     device_command::DeviceCommand,
     device_settings::{OutletSettings, PowerOnBehavior, SettingChange},
     reply::Applied,
-    report::{DeviceClock, Feature},
+    report::{DeviceClock, Feature, Outlet},
 };
 
 /// From one reading of everything to the next.
@@ -238,6 +238,13 @@ fn targets(
     if change.is_kept() && !context.config.device_settings {
         let message = format!("{name} is not managed: set device_settings = true of this device");
         return refusal(ErrorCode::Unsupported, message);
+    }
+    let dims = |outlet: &Outlet| outlet.features.contains(&Feature::Brightness);
+    if !change.is_kept() && !context.state.outlets.iter().any(|known| dims(&known.outlet)) {
+        return refusal(
+            ErrorCode::Unsupported,
+            format!("{} cannot be dimmed", command.path),
+        );
     }
     if !context.connection.is_own() {
         let message = format!("{name} needs the client of the bridge, which cannot log in to this device");

@@ -412,7 +412,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
             r#"{"state":"ON","transaction":{"a":1}}"#,
             Some("invalid_value"),
         ),
-        ("plug/set/brightness", "5", Some("unknown_attribute")),
+        ("plug/set/color", "5", Some("unknown_attribute")),
         ("plug/set/STATE", "ON", Some("unknown_attribute")),
         ("plug/set/state", "{\"state\":", Some("invalid_json")),
         ("plug/get", "now", Some("invalid_payload")),
