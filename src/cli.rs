@@ -68,7 +68,7 @@ pub enum CliCommand {
 #[derive(Debug, Args)]
 pub struct DiscoverArgs {
     /// Where to search: a broadcast address or the address of one device. Can be repeated. Default:
-    /// discovery.targets of the settings.
+    /// discovery.networks and discovery.targets of the settings.
     #[arg(long, value_name = "ADDRESS")]
     pub target: Vec<std::net::IpAddr>,
     /// How long to wait for responses, in seconds.

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::config::{self, Problems};
-use planner::SLUG_MAX;
+use crate::domain::id_from_name::id_from_name;
 
 /// Ids that topics have another use for.
 const RESERVED: [&str; 2] = ["bridge", "group"];
@@ -105,14 +105,7 @@ fn one_line(text: &str) -> String {
 
 /// An id made from a name that none of `taken` has.
 pub(crate) fn free_slug(name: &str, taken: &[String]) -> String {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let lower = name.to_lowercase();
-    let words: Vec<&str> = lower
-        .split(|c| !allowed(c))
-        .filter(|word| !word.is_empty())
-        .collect();
-    // Room for a number.
-    let mut base: String = words.join("-").chars().take(SLUG_MAX - 4).collect();
+    let mut base = id_from_name(name);
     if base.is_empty() {
         "unnamed".clone_into(&mut base);
     }

@@ -125,7 +125,7 @@ pub struct Button {
     #[serde(skip_serializing_if = "Option::is_none")]
     device_class: Option<ButtonClass>,
     command_topic: String,
-    payload_press: &'static str,
+    payload_press: String,
 }
 
 impl Button {
@@ -144,12 +144,19 @@ impl Button {
         )
     }
 
+    /// Pressing sends this.
+    #[must_use]
+    pub fn pressing(mut self, payload: &serde_json::Value) -> Self {
+        self.payload_press = payload.to_string();
+        self
+    }
+
     fn bare(name: Name, device_class: Option<ButtonClass>, command_topic: String) -> Self {
         Self {
             entity: Entity::new(name),
             device_class,
             command_topic,
-            payload_press: "{}",
+            payload_press: "{}".to_owned(),
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     config::{Account, Settings},
-    devices::{discover, look},
+    devices::{find_devices, look},
     domain::devices::{Credentials, DeviceConfig},
 };
 
@@ -61,7 +61,7 @@ async fn candidates(settings: &Settings, credentials: &Credentials) -> Vec<Devic
         .map(|(device, _)| device);
     let mut candidates: Vec<_> = needing.map(with_account).take(TRIED_MAX).collect();
     if candidates.is_empty() {
-        let found = discover(&settings.discovery.targets, SEARCH).await;
+        let found = find_devices(&settings.discovery.area, SEARCH).await;
         let usable = found.iter().filter_map(|device| device.with_account(credentials));
         candidates.extend(usable.take(TRIED_MAX));
     }

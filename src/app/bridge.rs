@@ -99,6 +99,8 @@ impl Bridge {
     ) -> Result<Self, StartError> {
         let tasks = Tasks::default();
         let (sections, writer, start_checks) = open_state(settings, &clock)?;
+        let as_read = settings;
+        let settings = &settings.with_inventory(&sections.inventory.get());
         let (devices, devices_inbox) = mpsc::channel(DEVICE_MESSAGES);
         let (events, events_in) = mpsc::channel(DEVICE_EVENTS);
         let (scheduler_events, scheduler_events_in) = mpsc::channel(DEVICE_EVENTS);
@@ -130,6 +132,8 @@ impl Bridge {
             info,
             log_level,
             deleted: sections.deleted,
+            inventory: sections.inventory,
+            as_read: as_read.clone(),
             state_file: sections.status,
             loader,
             keep_account: |settings, account| Box::pin(account::keep(settings, account)),

@@ -2,6 +2,7 @@
 
 use crate::{
     devices::DeviceSections,
+    domain::inventory::Inventory,
     mqtt::DeletedEntities,
     scheduler::PersistedScheduler,
     store::{Loaded, Section, StateFile, StateFileError, StateFileStatus, StateLocation, Writer},
@@ -13,6 +14,7 @@ use crate::{
 pub(super) struct Sections {
     pub(super) scheduler: Section<PersistedScheduler>,
     pub(super) devices: DeviceSections,
+    pub(super) inventory: Section<Inventory>,
     pub(super) deleted: DeletedEntities,
     pub(super) status: StateFileStatus,
 }
@@ -32,6 +34,7 @@ pub(super) fn open(
         countdowns: file.section("countdowns"),
         identities: file.section("identities"),
     };
+    let inventory = file.section("inventory");
     let deleted = DeletedEntities {
         devices: file.section("deleted_in_home_assistant"),
         groups: file.section("groups_deleted_in_home_assistant"),
@@ -40,6 +43,7 @@ pub(super) fn open(
     let sections = Sections {
         scheduler,
         devices,
+        inventory,
         deleted,
         status,
     };
@@ -107,6 +111,8 @@ mod tests {
             .devices
             .identities
             .set(serde_json::from_str(identities).unwrap());
+        let inventory = r#"{"aa:bb:cc:dd:ee:ff": {"address": "192.0.2.1", "usage": "added", "id": "lamp"}}"#;
+        sections.inventory.set(serde_json::from_str(inventory).unwrap());
         sections.deleted.devices.set(["heater".parse().unwrap()].into());
         sections.deleted.groups.set(["driveway".parse().unwrap()].into());
         let stop = CancellationToken::new();
@@ -123,6 +129,7 @@ mod tests {
         assert_eq!(again.devices.energy.get(), sections.devices.energy.get());
         assert_eq!(again.devices.countdowns.get(), sections.devices.countdowns.get());
         assert_eq!(again.devices.identities.get(), sections.devices.identities.get());
+        assert_eq!(again.inventory.get(), sections.inventory.get());
         assert_eq!(again.deleted.devices.get(), sections.deleted.devices.get());
         assert_eq!(again.deleted.groups.get(), sections.deleted.groups.get());
     }

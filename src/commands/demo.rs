@@ -1,9 +1,6 @@
 //! `demo`: a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use ha_discovery::Published;
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
@@ -15,9 +12,9 @@ use super::{ExitAction, ExitError, log_start, output, signals::Signals, sources}
 use crate::{
     app::bridge::{Bridge, StartError},
     cli::{DemoArgs, SettingsArgs},
-    config::{self, Account, Device, Problems, Settings, Sources},
+    config::{self, Account, AddDevices, Device, Problems, Settings, Sources},
     demo::broker::{BrokerError, EmbeddedBroker},
-    domain::{devices::ClientChoice, report::Availability, topics::BridgeTopic},
+    domain::{devices::ClientChoice, report::Availability, search_area::SearchArea, topics::BridgeTopic},
     mqtt::{
         availability,
         link::{Filter, RetainedProbe, clear_retained, probe_retained},
@@ -197,7 +194,8 @@ impl Stage {
             .filter_map(|(id, address)| demo_device(id, address))
             .collect();
         // Its devices never move, and those of the user must not be asked.
-        settings.discovery.targets = vec![Ipv4Addr::LOCALHOST.into()];
+        settings.discovery.area = SearchArea::default();
+        settings.discovery.add = AddDevices::None;
         // Nothing of the demo outlives it.
         settings.state_file = None;
         settings.account_file = None;
@@ -216,6 +214,7 @@ fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
         device_settings: false,
         credentials: None,
         outlets: Vec::new(),
+        known_as: None,
     })
 }
 
@@ -260,7 +259,7 @@ mod tests {
             strip: ([127, 0, 0, 1], 2).into(),
         };
         let settings = stage.settings(&Sources::default()).unwrap();
-        assert_eq!(settings.discovery.targets, [Ipv4Addr::LOCALHOST]);
+        assert_eq!(settings.discovery.area, SearchArea::default());
     }
 
     #[test]

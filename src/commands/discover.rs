@@ -5,18 +5,22 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use super::{ExitError, load, output};
 use crate::{
     cli::{DiscoverArgs, SettingsArgs},
-    devices::{Discovered, discover as search},
+    devices::{Discovered, find_devices},
+    domain::search_area::SearchArea,
 };
 
 pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Result<(), ExitError> {
-    let targets = if args.target.is_empty() {
-        load(settings)?.discovery.targets
+    let area = if args.target.is_empty() {
+        load(settings)?.discovery.area
     } else {
-        args.target.clone()
+        SearchArea {
+            targets: args.target.clone(),
+            ..SearchArea::default()
+        }
     };
     let wait = Duration::from_secs(args.wait);
     // All at the same time: the wait is one for all.
-    let answers = search(&targets, wait).await;
+    let answers = find_devices(&area, wait).await;
     let found: BTreeMap<IpAddr, Discovered> = answers.into_iter().map(|device| (device.ip, device)).collect();
     output::print(&list(&found, args.wait))
 }
@@ -24,8 +28,8 @@ pub(super) async fn discover(args: &DiscoverArgs, settings: &SettingsArgs) -> Re
 fn list(found: &BTreeMap<IpAddr, Discovered>, waited: u64) -> String {
     if found.is_empty() {
         return format!(
-            "No device answered within {waited} s.\nDevices answer broadcasts on their own network only; try --target \
-             with a device's address.\n"
+            "No device answered within {waited} s.\nDevices are searched in the networks of this machine; name others with \
+             discovery.networks in the settings, or try --target with a device's address.\n"
         );
     }
     let row = |cells: [&str; 6]| {
@@ -67,8 +71,10 @@ fn as_settings(device: &Discovered) -> String {
         Some(obstacle) => (format!("# {obstacle}\n"), "# "),
         None => (String::new(), ""),
     };
+    let mac = device.mac.as_deref();
+    let mac = mac.map_or_else(String::new, |mac| format!("{comment}mac = \"{mac}\"\n"));
     format!(
-        "{remark}{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n\n",
+        "{remark}{comment}[[device]]\n{comment}id = \"{model}-{tail}\"\n{comment}address = \"{}\"\n{mac}\n",
         device.address()
     )
 }

@@ -18,7 +18,7 @@ use crate::{
     app::bridge::StartError,
     cli::{DiscoverArgs, SettingsArgs},
     config::{self, Settings, Sources},
-    devices::{Seen, discover, look},
+    devices::{Seen, find_devices, look},
     domain::devices::Credentials,
     migrate::free_slug,
     mqtt::{
@@ -46,7 +46,7 @@ pub(super) async fn setup(args: &DiscoverArgs, settings: &SettingsArgs) -> Resul
     ask_broker(&mut terminal, &mut answers).await?;
     loop {
         ask_account(&mut terminal, &mut answers).await?;
-        answers.devices = find_devices(&answers, args).await?;
+        answers.devices = search_devices(&answers, args).await?;
         let usable = || answers.devices.iter().filter(|device| device.obstacle.is_none());
         let refused =
             answers.account.is_some() && usable().count() > 0 && usable().all(|device| device.seen.is_err());
@@ -143,10 +143,10 @@ async fn ask_account(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Res
 }
 
 /// Searches the network, and logs in to what was found: the names in the app are behind the login.
-async fn find_devices(answers: &SetupAnswers, args: &DiscoverArgs) -> Result<Vec<FoundDevice>, ExitError> {
+async fn search_devices(answers: &SetupAnswers, args: &DiscoverArgs) -> Result<Vec<FoundDevice>, ExitError> {
     let settings = read(answers)?;
     output::print(&format!("\nSearching for devices ({} s)\n", args.wait))?;
-    let mut found = discover(&settings.discovery.targets, Duration::from_secs(args.wait)).await;
+    let mut found = find_devices(&settings.discovery.area, Duration::from_secs(args.wait)).await;
     found.sort_by_key(|device| device.ip);
     let account = answers.account.clone().map(|(username, password)| Credentials {
         username,

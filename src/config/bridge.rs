@@ -1,7 +1,6 @@
-//! The small sections: `[homeassistant]`, `[polling]`, `[retry]`, `[discovery]`, `[log]`, `[state]`.
+//! The small sections: `[homeassistant]`, `[polling]`, `[retry]`, `[log]`, `[state]`.
 
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use super::{
     layers::Sources,
     mqtt::Mqtt,
     parse,
-    reader::{Expected, Leaf, Read, Table},
+    reader::{Read, Table},
     topic::topic,
 };
 use crate::{
@@ -63,13 +62,6 @@ pub struct RetryWaits {
     pub locked: Duration,
 }
 
-/// How devices are looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovery {
-    /// Where to search: broadcast addresses, or single ones where no broadcast gets through. Up to 16.
-    pub targets: Vec<IpAddr>,
-}
-
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
@@ -107,12 +99,6 @@ impl RetryWaits {
             "refused_s": self.refused.as_secs_f64(),
             "locked_s": self.locked.as_secs_f64(),
         })
-    }
-}
-
-impl Discovery {
-    pub(super) fn digest(&self) -> Value {
-        json!({"targets": self.targets})
     }
 }
 
@@ -163,25 +149,6 @@ pub(super) fn retry(table: &mut Table<'_>) -> Read<RetryWaits> {
         refused: refused?,
         locked: locked?,
     })
-}
-
-/// Each target may cost a second in a search.
-const TARGETS: usize = 16;
-
-pub(super) fn discovery(table: &mut Table<'_>) -> Read<Discovery> {
-    let targets = table.values("targets", target)?.unwrap_or_default();
-    if targets.is_empty() || targets.len() > TARGETS {
-        return Err(table.problem("targets", format!("1 to {TARGETS} IP addresses")));
-    }
-    Ok(Discovery { targets })
-}
-
-fn target(leaf: &Leaf<'_>) -> Result<IpAddr, Expected> {
-    let ip = leaf.text().and_then(|text| text.parse::<IpAddr>().ok());
-    ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
-        .ok_or_else(|| {
-            "the IP address of a device or a broadcast address, such as \"192.168.1.255\"".to_owned()
-        })
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Read<Log> {

@@ -7,7 +7,10 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use crate::system::{Secret, files};
+use crate::{
+    domain::devices::Credentials,
+    system::{Secret, files},
+};
 
 /// Largest password file that is read, in bytes.
 const PASSWORD_FILE_MAX: u64 = 4096;
@@ -25,6 +28,15 @@ pub struct Account {
     pub username: String,
     /// Its password.
     pub password: Secret,
+}
+
+impl From<&Account> for Credentials {
+    fn from(account: &Account) -> Self {
+        Self {
+            username: account.username.clone(),
+            password: account.password.clone(),
+        }
+    }
 }
 
 /// Paths in the settings: relative ones start at the settings file's directory.

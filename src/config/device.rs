@@ -34,6 +34,8 @@ pub struct Device {
     pub credentials: Option<Account>,
     /// Outlets of a strip that are named here. Those that are not have their position as the key.
     pub outlets: Vec<NamedOutlet>,
+    /// The MAC by which Home Assistant knows a device that was added while the bridge ran; `None` is by its id.
+    pub known_as: Option<String>,
 }
 
 /// One outlet of a strip, named.
@@ -124,6 +126,7 @@ fn read(
         device_settings: device_settings?.unwrap_or_default(),
         credentials: credentials?,
         outlets,
+        known_as: None,
     })
 }
 
@@ -132,7 +135,7 @@ fn free_id(table: &mut Table<'_>, id: DeviceId, taken: &mut TakenDevices) -> Rea
         if *other == id {
             return Err(table.duplicate("id", owner));
         }
-        if outlet_of(&id, other) || outlet_of(other, &id) {
+        if id.is_outlet_of(other) || other.is_outlet_of(&id) {
             let message =
                 format!("reserved id: with _o and a number it means an outlet of {owner} in Home Assistant");
             return Err(table.invalid("id", message));
@@ -140,15 +143,6 @@ fn free_id(table: &mut Table<'_>, id: DeviceId, taken: &mut TakenDevices) -> Rea
     }
     taken.ids.push((id.clone(), table.place()));
     Ok(id)
-}
-
-/// Home Assistant knows outlet 1 of `strip` as `strip_o1`, and for ever.
-fn outlet_of(id: &DeviceId, strip: &DeviceId) -> bool {
-    let rest = id
-        .as_str()
-        .strip_prefix(strip.as_str())
-        .and_then(|rest| rest.strip_prefix("_o"));
-    rest.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn free_address(table: &mut Table<'_>, address: Address, taken: &mut TakenDevices) -> Read<Address> {

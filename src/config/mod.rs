@@ -8,6 +8,7 @@
 //! Each section has a module with its validated type and its reader. A reader takes the keys of a table
 //! one by one; a mistake is collected with its path and reading goes on.
 
+mod added;
 mod address;
 mod app_layers;
 mod automation;
@@ -17,6 +18,7 @@ mod credentials;
 mod definition;
 mod device;
 mod diff;
+mod discovery;
 mod environment;
 mod group;
 mod kept_account;
@@ -44,12 +46,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Value, json};
 
+pub use added::configured_as;
 pub use address::{Address, NotAnAddress};
-pub use bridge::{Discovery, HomeAssistant, Log, Polling, RetryWaits};
+pub use bridge::{HomeAssistant, Log, Polling, RetryWaits};
 pub use credentials::Account;
 pub use definition::schedule_definition;
 pub use device::{Device, NamedOutlet};
 pub use diff::SettingsDiff;
+pub use discovery::{AddDevices, Discovery};
 pub use environment::ENVIRONMENT_PREFIX;
 pub use kept_account::AccountFile;
 pub use layers::{DEFAULTS, Sources};
@@ -74,7 +78,8 @@ use planner::{
 };
 
 use crate::domain::{
-    devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PollingConfig},
+    devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PeriodicSearch, PollingConfig},
+    inventory::Inventory,
     report_thresholds::ReportThresholds,
     scheduling::ConfiguredDevice,
     topics::Topics,
@@ -101,7 +106,7 @@ pub struct Settings {
     pub report: Reporting,
     /// How long to wait for devices that could not be logged in to.
     pub retry: RetryWaits,
-    /// Where to look for devices.
+    /// Where devices are searched, and what becomes of those that are found.
     pub discovery: Discovery,
     /// What is logged.
     pub log: Log,
@@ -150,6 +155,15 @@ impl Settings {
         topics(&self.mqtt, &self.homeassistant)
     }
 
+    /// With the devices that were added while the bridge ran.
+    #[must_use]
+    pub fn with_inventory(&self, inventory: &Inventory) -> Self {
+        Self {
+            devices: added::all_devices(&self.devices, inventory),
+            ..self.clone()
+        }
+    }
+
     /// The devices, and how to poll them.
     pub fn device_set(&self) -> DeviceSet {
         let polling = PollingConfig {
@@ -164,12 +178,17 @@ impl Settings {
             probe_longest: self.retry.unreachable,
             refused_longest: self.retry.refused,
             locked: self.retry.locked,
-            search: self.discovery.targets.clone(),
+        };
+        let search = PeriodicSearch {
+            interval: (self.discovery.add != AddDevices::None).then_some(self.discovery.interval),
+            account: self.tapo.credentials.as_ref().map(Credentials::from),
         };
         let devices = self.devices.iter().map(|device| self.device_config(device));
         DeviceSet {
             devices: devices.collect(),
             polling,
+            area: self.discovery.area.clone(),
+            search,
         }
     }
 
@@ -203,10 +222,7 @@ impl Settings {
             name: device.name.clone(),
             client: device.client,
             device_settings: device.device_settings,
-            credentials: self.credentials_of(device).map(|account| Credentials {
-                username: account.username.clone(),
-                password: account.password.clone(),
-            }),
+            credentials: self.credentials_of(device).map(Credentials::from),
             outlets: device.outlets.iter().map(outlet).collect(),
         }
     }
@@ -354,7 +370,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let polling = root.section("polling", bridge::polling);
     let reporting = root.section("report", report::report);
     let retry = root.section("retry", bridge::retry);
-    let discovery = root.section("discovery", bridge::discovery);
+    let discovery = root.section("discovery", discovery::discovery);
     let log = root.section("log", bridge::log);
     let topics = match (&mqtt, &homeassistant) {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),

@@ -267,7 +267,7 @@ fn the_environment_is_reported_beside_the_file() {
 #[test]
 fn a_plain_list_may_come_from_the_environment() {
     let home = Home::toml("").with_env("TAPO2MQTT__DISCOVERY__TARGETS", "10.0.0.255, 10.0.1.255");
-    let targets = home.load().unwrap().discovery.targets;
+    let targets = home.load().unwrap().discovery.area.targets;
     assert_eq!(
         targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["10.0.0.255", "10.0.1.255"]

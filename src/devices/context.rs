@@ -11,11 +11,11 @@ use super::{
     attribution::{Attribution, ReadScope},
     client::{
         connection::{Connection, ExchangeError},
-        discovery::DiscoveryCache,
         fault::{Fault, Remedy},
         identity_registry::IdentityRegistry,
         login_budget::LoginPurpose,
         readings::{DeviceReading, OutletReading},
+        search::NetworkSearch,
         session::DeviceRequest,
     },
     lifecycle::Lifecycle,
@@ -56,13 +56,13 @@ impl Context {
         clock: Clock,
         events: EventSenders,
         metrics: DeviceMetrics,
-        discovery: DiscoveryCache,
+        network: NetworkSearch,
         identities: IdentityRegistry,
     ) -> Self {
         let settings = mailbox.settings();
         let WorkerSettings { config, polling } = settings.clone();
         Self {
-            connection: Connection::new(settings, discovery, identities, metrics.clone(), clock.clone()),
+            connection: Connection::new(settings, network, identities, metrics.clone(), clock.clone()),
             lifecycle: Lifecycle::new(&polling),
             state: DeviceState::default(),
             wanted: WantedEnds::default(),

@@ -123,7 +123,6 @@ mod tests {
             probe_longest: Duration::from_secs(4),
             refused_longest: Duration::from_mins(5),
             locked: Duration::from_mins(35),
-            search: Vec::new(),
         })
     }
 

@@ -10,6 +10,7 @@ mod command_queue;
 mod context;
 mod countdown;
 pub mod energy;
+mod finder;
 #[cfg(test)]
 mod fuzz;
 mod lifecycle;
@@ -26,8 +27,9 @@ mod switching;
 mod wanted_ends;
 mod worker;
 
-pub use client::discovery::{Discovered, discover};
+pub use client::discovery::Discovered;
 pub use client::identity_registry::{IdentifiedDevice, IdentifiedDevices};
 pub use client::opening::{Seen, look};
+pub use client::search::find_devices;
 pub use countdown::ArmedCountdowns;
 pub use owner::{DeviceOwner, DeviceSections};

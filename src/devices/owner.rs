@@ -1,6 +1,6 @@
 //! The device owner: routes commands to workers and never waits for any of them.
 
-use crate::domain::devices::{DeviceMsg, DeviceSet};
+use crate::domain::devices::{DeviceConfig, DeviceMsg, DeviceSet};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{
-        discovery::DiscoveryCache,
         identity_registry::{IdentifiedDevices, IdentityRegistry},
+        search::NetworkSearch,
     },
     context::Context,
     countdown::{ArmedCountdowns, CountdownRegistry},
+    finder::Finder,
     mailbox::{Mailbox, WorkerMsg},
     worker::Worker,
 };
@@ -75,7 +76,9 @@ pub struct DeviceOwner {
     totals: EnergyTotals,
     countdowns: CountdownRegistry,
     sections: DeviceSections,
-    discovery: DiscoveryCache,
+    network: NetworkSearch,
+    /// For the finder.
+    configured: watch::Sender<Arc<DeviceSet>>,
     identities: IdentityRegistry,
     workers: HashMap<DeviceId, WorkerHandle>,
     /// Workers of removed devices, while they end, by the id of the worker that waits for them.
@@ -157,7 +160,8 @@ impl DeviceOwner {
             countdowns: CountdownRegistry::new(sections.countdowns.get()),
             identities: IdentityRegistry::new(sections.identities.clone()),
             sections,
-            discovery: DiscoveryCache::default(),
+            network: NetworkSearch::new(devices.area.clone()),
+            configured: watch::Sender::new(Arc::new(devices.clone())),
             workers: HashMap::new(),
             draining: HashMap::new(),
         };
@@ -167,6 +171,16 @@ impl DeviceOwner {
 
     /// Serves until the stop, then lets each worker finish the request in flight.
     pub async fn run(mut self, stop: CancellationToken) {
+        let finder = Finder::new(
+            self.network.clone(),
+            self.identities.clone(),
+            self.events.clone(),
+            self.configured.subscribe(),
+        );
+        let stopped = stop.clone();
+        self.tasks.spawn("finder", async move {
+            stopped.run_until_cancelled_owned(finder.run()).await;
+        });
         let mut save_energy = interval(SAVE_ENERGY);
         save_energy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -209,6 +223,8 @@ impl DeviceOwner {
     }
 
     fn apply_devices(&mut self, devices: DeviceSet) {
+        self.network.set_area(devices.area.clone());
+        self.configured.send_replace(Arc::new(devices.clone()));
         self.identities.configure(&devices.devices);
         let polling = Arc::new(devices.polling);
         let mut first_connect = Instant::now();
@@ -240,11 +256,15 @@ impl DeviceOwner {
             .collect();
         for id in leaving {
             if let Some(worker) = self.workers.remove(&id) {
-                let address = worker.settings.borrow().config.address.clone();
-                let successor = devices.devices.iter().find(|device| device.address == address);
+                let leaving = worker.settings.borrow().config.clone();
+                let is_same = |device: &&DeviceConfig| {
+                    device.address == leaving.address || !device.means_another(&leaving)
+                };
+                let successor = devices.devices.iter().find(is_same);
                 // The device has a new id: its timers, limits and rules are those of the successor.
-                if successor.is_some() {
+                if let Some(successor) = successor {
                     worker.handed_over.cancel();
+                    self.totals.rename(&id, &successor.id);
                 }
                 // A closed channel shows the worker that its device was removed while the bridge continues.
                 drop(worker.settings);
@@ -268,7 +288,7 @@ impl DeviceOwner {
             self.clock.clone(),
             self.events.clone(),
             self.metrics.recorder(&id),
-            self.discovery.clone(),
+            self.network.clone(),
             self.identities.clone(),
         );
         let handed_over = CancellationToken::new();
@@ -375,9 +395,10 @@ mod tests {
     use super::*;
     use crate::domain::{
         device_command::{RunLimit, Source},
-        devices::{ClientChoice, DeviceConfig, PollingConfig},
+        devices::{ClientChoice, PeriodicSearch, PollingConfig},
         reply::Reply,
         report_thresholds::ReportThresholds,
+        search_area::SearchArea,
     };
 
     const ON: Switch = Switch::To(Power::On);
@@ -396,6 +417,8 @@ mod tests {
                 credentials: None,
                 outlets: Vec::new(),
             }],
+            area: SearchArea::default(),
+            search: PeriodicSearch::default(),
             polling: PollingConfig {
                 poll: hour,
                 slow_poll: hour,
@@ -404,7 +427,6 @@ mod tests {
                 probe_longest: hour,
                 refused_longest: hour,
                 locked: hour,
-                search: Vec::new(),
             },
         }
     }

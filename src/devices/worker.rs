@@ -168,12 +168,11 @@ impl Worker {
         let Context {
             connection,
             mailbox,
-            polling,
             config,
             reporter,
             ..
         } = &mut self.context;
-        if let Some(old) = connection.search(mailbox, polling.search.clone()).await? {
+        if let Some(old) = connection.search(mailbox).await? {
             let new = connection.address();
             info!(device = %config.id, %old, %new, "address changed");
             let message = format!("{} answers at {new} instead of {old}", config.id);

@@ -1,15 +1,17 @@
 //! Messages between the device owner and the other tasks, and the settings of devices.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use planner::{DeviceId, OutletKey, OutletPath, Steady};
 use tokio::sync::mpsc;
 
 use super::{
     device_command::DeviceCommand,
+    network_device::NetworkDevice,
     off_rules::WantedOffRules,
     report::{DeviceReport, Event, Metered},
     report_thresholds::ReportThresholds,
+    search_area::SearchArea,
 };
 use crate::system::Secret;
 
@@ -60,24 +62,27 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// Which device is meant.
+    /// Which device is meant. One with a MAC is the same at each address.
     pub fn target(&self) -> DeviceTarget {
         DeviceTarget {
-            address: self.address.clone(),
+            address: self
+                .mac
+                .as_ref()
+                .map_or_else(|| self.address.clone(), |_| String::new()),
             mac: self.mac.clone(),
         }
     }
 
     /// Whether other settings of this id mean another device.
     pub fn means_another(&self, before: &Self) -> bool {
-        self.address != before.address || self.mac != before.mac
+        self.target() != before.target()
     }
 }
 
 /// The device that settings mean by an id. Other settings of the same id may mean another one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceTarget {
-    /// [`DeviceConfig::address`].
+    /// [`DeviceConfig::address`]; empty with a MAC.
     pub address: String,
     /// [`DeviceConfig::mac`].
     pub mac: Option<String>,
@@ -111,8 +116,15 @@ pub struct PollingConfig {
     pub refused_longest: Duration,
     /// The wait after a device locked itself.
     pub locked: Duration,
-    /// Where to search for a device that does not answer at its address: broadcast or single addresses.
-    pub search: Vec<IpAddr>,
+}
+
+/// How new devices are searched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeriodicSearch {
+    /// From one search to the next; `None` searches only for lost devices.
+    pub interval: Option<Duration>,
+    /// What a found device is logged in to with, to read its name.
+    pub account: Option<Credentials>,
 }
 
 /// The settings of a worker. They can change while it runs.
@@ -137,6 +149,8 @@ pub enum DeviceEvent {
     /// connected and its first report was sent. The receiver decides again and sends the command, with the same
     /// deadline and reply, or replies itself. Sent to the scheduler only.
     Recheck(DeviceCommand),
+    /// Devices that answered a search. Sent to the event loop only.
+    Found(Vec<NetworkDevice>),
 }
 
 /// The receivers of [`DeviceEvent`]s. A worker waits while a channel is full.
@@ -174,4 +188,8 @@ pub struct DeviceSet {
     pub devices: Vec<DeviceConfig>,
     /// Their intervals and limits.
     pub polling: PollingConfig,
+    /// Where devices are searched: lost ones, and new ones.
+    pub area: SearchArea,
+    /// How new ones are searched.
+    pub search: PeriodicSearch,
 }

@@ -33,6 +33,8 @@ pub enum BridgeTopic {
     Info,
     /// All devices; retained.
     Devices,
+    /// Devices that were found and are not used; retained.
+    Found,
     /// All groups; retained.
     Groups,
     /// How the bridge is doing; retained.
@@ -49,6 +51,7 @@ impl BridgeTopic {
             Self::State => "state",
             Self::Info => "info",
             Self::Devices => "devices",
+            Self::Found => "found",
             Self::Groups => "groups",
             Self::Health => "health",
             Self::Event => "event",

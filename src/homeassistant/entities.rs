@@ -1,7 +1,8 @@
 //! A report as a discovery payload for Home Assistant. Pure.
 //!
 //! Identities are `<node>[_o<position>]_<key>` and never change. The node is `tapo2mqtt_<device>`, or
-//! `tapo2mqtt-device-<base topic>-<device>` with a base topic other than `tapo2mqtt`. Nothing volatile is in here: Home
+//! `tapo2mqtt-device-<base topic>-<device>` with a base topic other than `tapo2mqtt`. A device that was added while the
+//! bridge ran has its MAC there, because its id can change. Nothing volatile is in here: Home
 //! Assistant logs each change. Names are those of its own tplink integration.
 
 mod outlet;
@@ -59,19 +60,43 @@ const SAFETY: OnOff = OnOff::Words {
 pub struct EntityBuilder {
     topics: Topics,
     layout: Layout,
+    /// The MACs that stand for devices.
+    known_as: BTreeMap<DeviceId, String>,
+}
+
+/// A device that was found and can be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Its MAC, lower case with colons.
+    pub mac: String,
+    /// What people know it by.
+    pub name: String,
 }
 
 impl EntityBuilder {
     /// Payloads for these topics. `layout` is how strips are shown.
     pub fn new(topics: Topics, layout: Layout) -> Self {
-        Self { topics, layout }
+        Self {
+            topics,
+            layout,
+            known_as: BTreeMap::new(),
+        }
     }
 
-    /// The node of a configured device.
+    /// With the MACs that stand for devices instead of their ids.
+    #[must_use]
+    pub fn knowing(self, known_as: BTreeMap<DeviceId, String>) -> Self {
+        Self { known_as, ..self }
+    }
+
+    /// The node of a device. The hyphens keep one with a MAC apart from a device called `mac_...`.
     pub(super) fn device_node(&self, device: &DeviceId) -> Option<NodeId> {
-        match self.base() {
-            None => format!("tapo2mqtt_{device}"),
-            Some(base) => format!("tapo2mqtt-device-{base}-{device}"),
+        let mac = self.known_as.get(device).map(|mac| digits(mac));
+        match (self.base(), mac) {
+            (None, None) => format!("tapo2mqtt_{device}"),
+            (Some(base), None) => format!("tapo2mqtt-device-{base}-{device}"),
+            (None, Some(mac)) => format!("tapo2mqtt-mac-{mac}"),
+            (Some(base), Some(mac)) => format!("tapo2mqtt-mac-{base}-{mac}"),
         }
         .parse()
         .ok()
@@ -145,7 +170,7 @@ impl EntityBuilder {
     }
 
     /// The bridge's own payload, to be announced before every device that is reached via it.
-    pub(super) fn bridge(&self) -> Option<DevicePayload> {
+    pub(super) fn bridge(&self, offers: &[Offer]) -> Option<DevicePayload> {
         let base = self.topics.base().as_str();
         let mut device = Device::new(match base {
             DEFAULT_BASE => "Tapo bridge".to_owned(),
@@ -158,6 +183,8 @@ impl EntityBuilder {
         let mut payload = self.payload(self.bridge_node()?, device);
         payload.components = self.bridge_components();
         payload.components.extend([self.vacation()]);
+        let offers = offers.iter().filter_map(|offer| self.offer(offer));
+        payload.components.extend(offers);
         Some(payload)
     }
 
@@ -505,6 +532,14 @@ impl EntityBuilder {
         components
     }
 
+    /// The button that adds a device.
+    fn offer(&self, offer: &Offer) -> Option<(Key, Component)> {
+        let key = format!("add_{}", digits(&offer.mac)).parse().ok()?;
+        let add = Button::new(format!("Add {}", offer.name), self.topics.request("device/add"));
+        let add = add.pressing(&json!({ "device": offer.mac }));
+        Some((key, add.icon("plus-circle-outline").setting().into()))
+    }
+
     /// What the bridge has for the scheduler.
     fn vacation(&self) -> (Key, Component) {
         let state = State::json_key(self.topics.bridge(BridgeTopic::Info), "vacation");
@@ -646,6 +681,11 @@ impl EntityBuilder {
             ),
         ])
     }
+}
+
+/// A MAC without its colons.
+fn digits(mac: &str) -> String {
+    mac.replace(':', "")
 }
 
 /// The keys of an event about an outlet.

@@ -3,5 +3,5 @@
 mod entities;
 mod tracker;
 
-pub use entities::{EntityBuilder, Shape};
+pub use entities::{EntityBuilder, Offer, Shape};
 pub use tracker::{Announcement, DiscoveryTracker, EntityOwner, Finding};

@@ -10,7 +10,7 @@ use ha_discovery::{DevicePayload, NodeId, Platform, Published};
 use rand::RngExt as _;
 use tokio::time::Instant;
 
-use super::entities::{EntityBuilder, ORIGIN};
+use super::entities::{EntityBuilder, ORIGIN, Offer};
 use crate::domain::report::DeviceReport;
 use planner::{
     DeviceId, GroupId,
@@ -60,6 +60,8 @@ pub enum Finding {
     Stale,
     /// An earlier run announced entities that are gone, or the topic is free now: announce again.
     Outdated(EntityOwner),
+    /// The same for the bridge.
+    OutdatedBridge,
     /// Another program uses a topic of ours. Nothing is announced there until that program clears it.
     Foreign,
     /// The device was deleted in Home Assistant.
@@ -125,9 +127,10 @@ impl DiscoveryTracker {
         tracker
     }
 
-    /// The bridge's announcement; `None` if another program uses its topic.
-    pub fn bridge(&mut self) -> Option<Announcement> {
-        self.builder.bridge().and_then(|payload| self.announce(payload))
+    /// The bridge's announcement, with the devices that it offers to add; `None` if another program uses its topic.
+    pub fn bridge(&mut self, offers: &[Offer]) -> Option<Announcement> {
+        let payload = self.builder.bridge(offers)?;
+        self.announce(payload)
     }
 
     /// A connection stands.
@@ -185,10 +188,33 @@ impl DiscoveryTracker {
         self.announce(payload)
     }
 
-    /// A device is configured now.
-    pub fn expect(&mut self, device: DeviceId) {
-        let owner = EntityOwner::Device(device);
-        self.nodes.extend(self.node(&owner).map(|node| (node, owner)));
+    /// Other devices are used, or Home Assistant knows them by something else. Returns the nodes that are to be cleared. The
+    /// node of a device that has another id stays.
+    pub fn configure(
+        &mut self,
+        devices: &BTreeSet<DeviceId>,
+        known_as: BTreeMap<DeviceId, String>,
+    ) -> Vec<NodeId> {
+        self.builder = self.builder.clone().knowing(known_as);
+        let is_device = |owner: &EntityOwner| matches!(owner, EntityOwner::Device(_));
+        let before: Vec<(NodeId, EntityOwner)> =
+            self.nodes.extract_if(.., |_, owner| is_device(owner)).collect();
+        for device in devices {
+            let owner = EntityOwner::Device(device.clone());
+            self.nodes.extend(self.node(&owner).map(|node| (node, owner)));
+        }
+        let mut gone = Vec::new();
+        for (node, owner) in before {
+            match self.nodes.get(&node) {
+                Some(now) if *now != owner && self.deleted.remove(&owner) => {
+                    self.deleted.insert(now.clone());
+                }
+                Some(_) => {}
+                None if self.foreign.contains(&node) => {}
+                None => gone.push(self.clear(node)),
+            }
+        }
+        gone
     }
 
     /// A device or group is not configured any more. Returns its node if the topic is to be cleared.
@@ -198,9 +224,13 @@ impl DiscoveryTracker {
         if self.foreign.contains(&node) {
             return None;
         }
+        Some(self.clear(node))
+    }
+
+    fn clear(&mut self, node: NodeId) -> NodeId {
         self.announced.remove(&node);
         self.cleared.insert(node.clone());
-        Some(node)
+        node
     }
 
     /// Entities that are gone are named with their platform alone, which makes Home Assistant remove them. They stay
@@ -237,28 +267,23 @@ impl DiscoveryTracker {
         if !retain {
             self.cleared.remove(node);
         }
-        if bridge {
-            let echo = !retain && self.stale_cleanup != StaleCleanup::Over;
-            return if echo {
-                Finding::StaleCleared
-            } else {
-                Finding::Nothing
-            };
+        if bridge && !retain && self.stale_cleanup != StaleCleanup::Over {
+            return Finding::StaleCleared;
         }
         let Some(published) = published.filter(|_| retain && ours) else {
             return Finding::Nothing;
         };
-        let Some(owner) = self.nodes.get(node) else {
+        let owner = self.nodes.get(node);
+        if owner.is_none() && !bridge {
             return Finding::Stale;
-        };
+        }
         let known = self.announced.entry(node.clone()).or_default();
         let before = known.len();
         known.extend(published.components);
-        if known.len() > before {
-            Finding::Outdated(owner.clone())
-        } else {
-            Finding::Nothing
+        if known.len() == before {
+            return Finding::Nothing;
         }
+        owner.map_or(Finding::OutdatedBridge, |owner| Finding::Outdated(owner.clone()))
     }
 
     /// A topic was cleared: by us, by the program that used it, or by Home Assistant, where a device was deleted.

@@ -422,5 +422,5 @@ fn ids_are_free_and_sound() {
     assert_eq!(free_slug("Front Walkway (left)", &[]), "front-walkway-left");
     assert_eq!(free_slug("bridge", &[]), "bridge-2");
     assert_eq!(free_slug("冬", &[]), "unnamed");
-    assert!(free_slug(&"x".repeat(100), &[]).len() <= SLUG_MAX);
+    assert!(free_slug(&"x".repeat(100), &[]).len() <= planner::SLUG_MAX);
 }

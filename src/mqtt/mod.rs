@@ -10,6 +10,7 @@ mod deleted;
 mod faulty;
 mod health;
 mod inbox;
+mod inventory;
 mod log_limit;
 mod options;
 pub(crate) mod publisher;

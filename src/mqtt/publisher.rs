@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use super::{
     deleted::DeletedEntities,
     faulty::FaultyTopics,
+    inventory::ListedDevice,
     link::{Filter, Link, LinkEvent, LinkStats, PublishPriority, ShutdownOutcome},
     unknown::UnknownName,
 };
@@ -81,6 +82,8 @@ pub(super) struct Publisher {
     deleted: DeletedEntities,
     clock: Clock,
     configured: BTreeSet<DeviceId>,
+    /// Devices that were found and are not used.
+    found: Vec<ListedDevice>,
     reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
     retained: RetainedOutlets,
     earlier_run: EarlierRun,
@@ -159,6 +162,7 @@ impl Publisher {
             deleted: parts.deleted,
             clock: parts.clock,
             configured: parts.configured,
+            found: Vec::new(),
             reports: BTreeMap::new(),
             retained: RetainedOutlets::default(),
             earlier_run: EarlierRun::default(),
@@ -201,9 +205,12 @@ impl Publisher {
 
     /// Publishes what is known before the first report.
     pub(super) fn publish_initial(&mut self) {
-        if let Some(bridge) = self.tracker.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(PublishPriority::BridgeDiscovery, bridge);
-        }
+        self.announce_bridge();
+        self.retain(
+            PublishPriority::State,
+            self.topics.bridge(BridgeTopic::Found),
+            json(&self.found),
+        );
         self.publish_info();
         self.publish_last_error(None);
         // Else what an earlier run left makes a device available with the bridge, before it is reached.
@@ -443,20 +450,38 @@ impl Publisher {
         self.publish_info();
     }
 
-    /// The settings were reloaded. The topics of devices that are gone are cleared.
-    pub(super) fn on_reload(&mut self, devices: BTreeSet<DeviceId>, settings: Value, setup_mode: bool) {
+    /// Publishes the devices that were found and are not used.
+    pub(super) fn publish_found(&mut self, found: Vec<ListedDevice>) {
+        if found != self.found {
+            self.found = found;
+            let topic = self.topics.bridge(BridgeTopic::Found);
+            self.retain(PublishPriority::State, topic, json(&self.found));
+            self.announce_bridge();
+        }
+    }
+
+    /// Other devices are used, or the settings were reloaded. The topics of devices that are gone are cleared. `known_as`
+    /// is by what Home Assistant knows devices, where that is not their id.
+    pub(super) fn on_reload(
+        &mut self,
+        devices: BTreeSet<DeviceId>,
+        known_as: BTreeMap<DeviceId, String>,
+        settings: Value,
+        setup_mode: bool,
+    ) {
         self.info.settings = settings;
         self.info.setup_mode = setup_mode;
         let before = std::mem::replace(&mut self.configured, devices);
         let removed: Vec<DeviceId> = before.difference(&self.configured).cloned().collect();
         log_removed("devices", &removed);
+        let tracker = self.tracker.as_mut();
+        let gone = tracker.map(|tracker| tracker.configure(&self.configured, known_as));
+        for node in gone.unwrap_or_default() {
+            self.remove_discovery(node);
+        }
+        self.store_deleted();
         for device in removed {
             self.remove_device(&device);
-        }
-        if let Some(tracker) = &mut self.tracker {
-            for device in self.configured.difference(&before) {
-                tracker.expect(device.clone());
-            }
         }
         self.publish_device_list();
         self.publish_info();
@@ -515,6 +540,7 @@ impl Publisher {
         removed.retain(|device| !self.is_configured(device));
         log_removed("devices", &removed);
         for device in removed {
+            self.forget(&EntityOwner::Device(device.clone()));
             self.remove_device(&device);
         }
     }
@@ -553,6 +579,7 @@ impl Publisher {
             }
             Finding::Outdated(EntityOwner::Device(device)) => self.announce_device(&device),
             Finding::Outdated(EntityOwner::Group(_)) => self.announce_groups(),
+            Finding::OutdatedBridge => self.announce_bridge(),
             Finding::Foreign => {
                 warn!(
                     %node,
@@ -951,7 +978,6 @@ impl Publisher {
     }
 
     fn remove_device(&mut self, device: &DeviceId) {
-        self.forget(&EntityOwner::Device(device.clone()));
         self.reports.remove(device);
         self.statuses.remove_device(device);
         for path in self.retained.remove(device) {
@@ -1027,13 +1053,19 @@ impl Publisher {
     }
 
     fn announce_all(&mut self) {
-        if let Some(bridge) = self.tracker.as_mut().and_then(DiscoveryTracker::bridge) {
-            self.announce(PublishPriority::BridgeDiscovery, bridge);
-        }
+        self.announce_bridge();
         for device in self.reports.keys().cloned().collect::<Vec<_>>() {
             self.announce_device(&device);
         }
         self.announce_groups();
+    }
+
+    fn announce_bridge(&mut self) {
+        let offers: Vec<_> = self.found.iter().filter_map(ListedDevice::offer).collect();
+        let tracker = self.tracker.as_mut();
+        if let Some(bridge) = tracker.and_then(|tracker| tracker.bridge(&offers)) {
+            self.announce(PublishPriority::BridgeDiscovery, bridge);
+        }
     }
 
     fn announce_device(&mut self, device: &DeviceId) {

@@ -20,16 +20,17 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    config::{Account, Loader, Problems, Settings, SettingsDiff},
+    config::{Account, Device, Loader, Problems, Settings, SettingsDiff},
     domain::{
         devices::DeviceMsg,
+        inventory::Inventory,
         request_reply::RequestReply,
         scheduling::{ReloadedRules, RequestError, SchedulerMsg},
         topics::Topics,
     },
     system::tasks::Tasks,
 };
-use planner::{DeviceId, rules::Rules, sensor::SensorSpec};
+use planner::{rules::Rules, sensor::SensorSpec};
 
 /// Requests that may wait for the next reading.
 const REQUESTS_MAX: usize = 256;
@@ -44,8 +45,10 @@ pub type KeepAccount = fn(Settings, Account) -> Pin<Box<dyn Future<Output = Resu
 pub(super) struct Reloader {
     /// `None`: there are no settings to read again.
     loader: Option<Loader>,
-    /// The settings in force.
+    /// The settings in force, with the devices that were added while the bridge ran.
     running: Settings,
+    /// The same without those devices.
+    as_read: Settings,
     tasks: Tasks,
     devices: mpsc::Sender<DeviceMsg>,
     scheduler: mpsc::Sender<SchedulerMsg>,
@@ -106,17 +109,16 @@ pub(super) enum ReloadStep {
 pub(super) struct Reloaded {
     /// The settings before.
     pub(super) before: Settings,
-    /// The configured devices.
-    pub(super) devices: BTreeSet<DeviceId>,
     difference: SettingsDiff,
 }
 
 impl Reloader {
-    /// `running` are the settings in force.
+    /// `running` are the settings in force, and `as_read` those of them that were read.
     pub(super) fn new(
         loader: Option<Loader>,
         keep_account: KeepAccount,
         running: Settings,
+        as_read: Settings,
         tasks: Tasks,
         devices: mpsc::Sender<DeviceMsg>,
         scheduler: mpsc::Sender<SchedulerMsg>,
@@ -128,6 +130,7 @@ impl Reloader {
         Self {
             loader,
             running,
+            as_read,
             tasks,
             devices,
             scheduler,
@@ -154,6 +157,30 @@ impl Reloader {
     /// The settings in force.
     pub(super) fn running(&self) -> &Settings {
         &self.running
+    }
+
+    /// The devices of the settings.
+    pub(super) fn configured(&self) -> &[Device] {
+        &self.as_read.devices
+    }
+
+    /// Uses the added devices of an inventory. `None`: they are those in force.
+    ///
+    /// # Errors
+    /// There is no room in an inbox now; nothing is changed.
+    pub(super) fn apply_inventory(
+        &mut self,
+        inventory: &Inventory,
+    ) -> Result<Option<Reloaded>, RequestError> {
+        let settings = self.as_read.with_inventory(inventory);
+        if settings == self.running {
+            return Ok(None);
+        }
+        let room = self.devices.clone().try_reserve_owned().ok();
+        let room = room.zip(self.scheduler.clone().try_reserve_owned().ok());
+        let (to_devices, to_scheduler) = room.ok_or(RequestError::Busy)?;
+        let (settings, difference) = SettingsDiff::compare(&self.running, settings);
+        Ok(Some(self.send(settings, difference, to_devices, to_scheduler)))
     }
 
     /// The next step. May be dropped at any time without losing anything.
@@ -258,26 +285,47 @@ impl Reloader {
     ///
     /// # Errors
     /// Why nothing is changed: every reason.
-    pub(super) fn apply(&mut self, read: ReadSettings, topics: &Topics) -> Result<Reloaded, Vec<String>> {
+    pub(super) fn apply(
+        &mut self,
+        read: ReadSettings,
+        inventory: &Inventory,
+        topics: &Topics,
+    ) -> Result<Reloaded, Vec<String>> {
         let (read, to_devices, to_scheduler) = match read {
             ReadSettings::Invalid(reasons) => return Err(reasons),
             ReadSettings::Valid(read, to_devices, to_scheduler) => (*read, to_devices, to_scheduler),
         };
-        let (settings, difference) = SettingsDiff::compare(&self.running, read);
-        self.check_devices(&settings)?;
+        self.check_devices(&read)?;
+        let (as_read, of_file) = SettingsDiff::compare(&self.as_read, read);
+        let all = as_read.with_inventory(inventory);
+        let (settings, difference) = SettingsDiff::compare(&self.running, all);
+        let difference = SettingsDiff {
+            needs_restart: of_file.needs_restart,
+            ..difference
+        };
         check_sensors(&settings.rules, topics)?;
-        let devices: BTreeSet<DeviceId> = settings.devices.iter().map(|device| device.id.clone()).collect();
+        self.as_read = as_read;
+        Ok(self.send(settings, difference, to_devices, to_scheduler))
+    }
+
+    /// Has other settings in force.
+    fn send(
+        &mut self,
+        settings: Settings,
+        difference: SettingsDiff,
+        to_devices: mpsc::OwnedPermit<DeviceMsg>,
+        to_scheduler: mpsc::OwnedPermit<SchedulerMsg>,
+    ) -> Reloaded {
         // First: it gets no report of a device that it does not know yet.
         to_scheduler.send(SchedulerMsg::Reload(ReloadedRules {
             rules: Arc::new(settings.rules.clone()),
             devices: settings.scheduler_devices(),
         }));
         to_devices.send(DeviceMsg::Reload(settings.device_set()));
-        Ok(Reloaded {
+        Reloaded {
             before: std::mem::replace(&mut self.running, settings),
-            devices,
             difference,
-        })
+        }
     }
 
     /// Replies to the requests of the reading that is done, and starts the next one if there are requests for it.
@@ -320,7 +368,7 @@ impl Reloader {
 
     /// An editor that empties a file before it writes it must not remove every device.
     fn check_devices(&self, read: &Settings) -> Result<(), Vec<String>> {
-        if read.devices.is_empty() && !self.running.devices.is_empty() {
+        if read.devices.is_empty() && !self.as_read.devices.is_empty() {
             let reason = "no [[device]] is left; if the file was not read while it was written, restart the \
                           bridge to remove all devices";
             return Err(vec![reason.to_owned()]);
@@ -394,6 +442,17 @@ fn by_topic(sensors: &[SensorSpec]) -> BTreeMap<&str, Vec<&SensorSpec>> {
         topics.entry(&spec.topic).or_default().push(spec);
     }
     topics
+}
+
+/// Logs what a request or a search changed in the devices.
+pub(super) fn log_devices(reloaded: &Reloaded) {
+    let difference = &reloaded.difference;
+    info!(
+        added = %difference.added.join(", "),
+        changed = %difference.changed.join(", "),
+        removed = %difference.removed.join(", "),
+        "devices changed"
+    );
 }
 
 /// Logs the outcome of a reload.

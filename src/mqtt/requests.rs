@@ -1,5 +1,6 @@
 //! Requests to the bridge: `bridge/request/<name>`, answered on `bridge/response/<name>`. Pure.
 
+mod device;
 mod identify;
 mod schedule;
 
@@ -11,6 +12,7 @@ use crate::{
 };
 
 use super::decode::{Decoded, Fields, PayloadError, Shown, decode_request, transaction_of};
+pub(super) use device::InventoryRequest;
 pub(super) use identify::identify;
 
 /// A request to the bridge.
@@ -32,6 +34,8 @@ pub(super) enum BridgeRequest {
     Rediscover(Option<EntityOwner>),
     /// Use an account, and keep it.
     Account(Account),
+    /// A request about the devices that were found.
+    Inventory(InventoryRequest),
     /// A request to the scheduler.
     Scheduler(Request),
 }
@@ -65,20 +69,25 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
         "homeassistant/rediscover" => decode_request(payload, |fields| {
             read_owner(fields).map(BridgeRequest::Rediscover)
         }),
-        _ => match schedule::decode(name, payload) {
-            Some(decoded) => decoded.map(BridgeRequest::Scheduler),
-            None => Decoded::Refused {
+        _ => {
+            let scheduler =
+                schedule::decode(name, payload).map(|decoded| decoded.map(BridgeRequest::Scheduler));
+            let inventory =
+                || device::decode(name, payload).map(|decoded| decoded.map(BridgeRequest::Inventory));
+            scheduler.or_else(inventory).unwrap_or_else(|| Decoded::Refused {
                 error: unknown(),
                 transaction: transaction_of(payload),
-            },
-        },
+            })
+        }
     }
 }
 
 /// The error for a request that does not exist.
 pub(super) fn unknown() -> PayloadError {
     PayloadError::UnknownRequest {
-        known: [&REQUESTS[..], &schedule::REQUESTS].concat().join(", "),
+        known: [&REQUESTS[..], &device::REQUESTS, &schedule::REQUESTS]
+            .concat()
+            .join(", "),
     }
 }
 
@@ -154,7 +163,10 @@ mod tests {
 
     #[test]
     fn each_request_is_known_by_its_name() {
-        let all = REQUESTS.iter().chain(&schedule::REQUESTS);
+        let all = REQUESTS
+            .iter()
+            .chain(&device::REQUESTS)
+            .chain(&schedule::REQUESTS);
         for name in all {
             let decoded = decode(name, b"{");
             assert!(

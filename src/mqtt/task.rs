@@ -3,13 +3,18 @@
 //! It never waits for a device, and never for a queue that only it can drain: commands go out with `try_send`, everything
 //! else comes in.
 
-use std::{collections::BTreeSet, fmt::Display, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    sync::Arc,
+    time::Duration,
+};
 
 use ha_discovery::{BIRTH_PAYLOAD, Layout};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -20,39 +25,43 @@ use super::{
     deleted::DeletedEntities,
     health::HealthCollector,
     inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
+    inventory::{self, ListedStatus},
     link::{Link, LinkError, LinkEvent, ShutdownOutcome},
     log_limit::LogLimit,
     options::link_options,
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
-    reload::{self, KeepAccount, ReadSettings, ReloadStep, Reloader},
+    reload::{self, KeepAccount, ReadSettings, ReloadStep, Reloaded, Reloader},
     repeats::Repetition,
-    requests::{self, BridgeRequest, identify},
+    requests::{self, BridgeRequest, InventoryRequest, identify},
     response,
     retained::RetainedCommands,
     route::{Route, Router},
     unknown::UnknownName,
 };
 use crate::{
-    config::{Loader, Settings},
+    config::{Device, Loader, Settings},
     domain::{
         command::Target,
         command_error::ErrorCode,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
+        inventory::Inventory,
+        network_device::NetworkDevice,
         reply::CommandOutcome,
+        report::{Availability, DeviceReport},
         request_reply::RequestResult,
         scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics, Verb},
     },
     homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
-    store::StateFileStatus,
+    store::{Section, StateFileStatus},
     system::{
         clock::{Clock, sleep_until_some},
         tasks::Tasks,
         telemetry::LogLevel,
     },
 };
-use planner::{GroupId, ScheduleId, rules::Rules};
+use planner::{DeviceId, GroupId, ScheduleId, rules::Rules};
 
 /// Where commands of this task come from, for the log.
 const SOURCE: &str = "mqtt";
@@ -62,6 +71,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long the loop waits after the stop for reports and replies of the other tasks.
 const DRAIN_TIME: Duration = Duration::from_millis(550);
+/// How long a response waits for the state file.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(250);
 /// For the last messages to the broker and their acknowledgements.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -100,6 +111,10 @@ pub struct MqttParts {
     pub log_level: LogLevel,
     /// What was deleted in Home Assistant.
     pub deleted: DeletedEntities,
+    /// The devices that were found, and those of them that are used.
+    pub inventory: Section<Inventory>,
+    /// The settings without the added devices.
+    pub as_read: Settings,
     /// Whether the state file can be written.
     pub state_file: StateFileStatus,
     /// Reads the settings again; without it there is no reload.
@@ -121,6 +136,10 @@ pub struct MqttTask {
     retained: RetainedCommands,
     log_limit: LogLimit,
     reloader: Reloader,
+    inventory: Section<Inventory>,
+    /// The added devices are not those in force yet.
+    is_inventory_pending: bool,
+    tasks: Tasks,
     health: HealthCollector,
     inbox: mpsc::UnboundedReceiver<MqttMsg>,
     devices: mpsc::Sender<DeviceMsg>,
@@ -170,10 +189,14 @@ impl MqttTask {
                 parts.loader,
                 parts.keep_account,
                 settings.clone(),
+                parts.as_read,
                 tasks.clone(),
                 channels.devices.clone(),
                 channels.scheduler,
             ),
+            inventory: parts.inventory,
+            is_inventory_pending: false,
+            tasks: tasks.clone(),
             health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.state_file),
             inbox,
             devices: channels.devices,
@@ -192,6 +215,7 @@ impl MqttTask {
 
     /// Runs until the stop, then until all workers ended and all commands have an outcome, and disconnects.
     pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
+        self.publish_found();
         self.publisher.publish_initial();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -215,6 +239,9 @@ impl MqttTask {
                 expected = heartbeat.tick() => {
                     self.heartbeat.notify_one();
                     self.commands.send_sensors();
+                    if self.is_inventory_pending {
+                        self.follow_inventory();
+                    }
                     let now = Instant::now();
                     self.health.on_lag(now.duration_since(expected));
                     if now >= next_health {
@@ -398,6 +425,7 @@ impl MqttTask {
                 let reply = self.commands.reply_to(context);
                 return self.commands.request(request, reply);
             }
+            BridgeRequest::Inventory(request) => return self.on_inventory_request(request, context),
             BridgeRequest::Reload => {
                 let reply = self.commands.reply_to(context);
                 if self.closing.is_none() {
@@ -454,7 +482,11 @@ impl MqttTask {
 
     fn on_device_event(&mut self, event: Option<DeviceEvent>) {
         match event {
-            Some(DeviceEvent::Report(report)) => self.publisher.on_report(&report),
+            Some(DeviceEvent::Report(report)) => {
+                self.publisher.on_report(&report);
+                self.on_identity(&report);
+            }
+            Some(DeviceEvent::Found(found)) => self.on_found(&found),
             Some(DeviceEvent::Event(event)) => self.publisher.publish_event(&event),
             // For the scheduler; what changed enough is in the next report.
             Some(DeviceEvent::Metered(_) | DeviceEvent::Recheck(_)) => {}
@@ -584,32 +616,137 @@ impl MqttTask {
     }
 
     fn on_settings_read(&mut self, read: ReadSettings) {
-        let outcome = self.reloader.apply(read, self.publisher.topics());
+        let inventory = self.inventory.get();
+        let outcome = self.reloader.apply(read, &inventory, self.publisher.topics());
         reload::log(&outcome);
         match &outcome {
             Ok(reloaded) => {
-                let settings = self.reloader.running();
-                let sensors = sensor_topics(&settings.rules);
-                for topic in reloaded.changed_sensor_topics(&settings.rules) {
-                    self.publisher.unsubscribe(topic);
-                    if sensors.contains(topic) {
-                        self.publisher.subscribe(topic);
-                    }
-                }
-                self.router.set_sensors(sensors);
-                if reloaded.before.log.level != settings.log.level {
-                    self.publisher.set_log_level(settings.log.level);
-                }
-                self.publisher.on_reload(
-                    reloaded.devices.clone(),
-                    settings.digest(),
-                    settings.needs_setup(),
-                );
+                self.on_reloaded(reloaded);
                 self.publisher.set_settings_error(None);
             }
             Err(reasons) => self.publisher.set_settings_error(Some(reasons.join("; "))),
         }
         self.reloader.reply(&outcome);
+    }
+
+    /// Other settings are in force.
+    fn on_reloaded(&mut self, reloaded: &Reloaded) {
+        let settings = self.reloader.running();
+        let sensors = sensor_topics(&settings.rules);
+        for topic in reloaded.changed_sensor_topics(&settings.rules) {
+            self.publisher.unsubscribe(topic);
+            if sensors.contains(topic) {
+                self.publisher.subscribe(topic);
+            }
+        }
+        self.router.set_sensors(sensors);
+        if reloaded.before.log.level != settings.log.level {
+            self.publisher.set_log_level(settings.log.level);
+        }
+        let devices = settings.devices.iter().map(|device| device.id.clone());
+        self.publisher.on_reload(
+            devices.collect(),
+            known_as(&settings.devices),
+            settings.digest(),
+            settings.needs_setup(),
+        );
+        self.publish_found();
+    }
+
+    /// Devices answered a search.
+    fn on_found(&mut self, found: &[NetworkDevice]) {
+        let (add, now) = (self.reloader.running().discovery.add, self.publisher.now());
+        let configured = self.reloader.configured();
+        let mut changed = false;
+        self.inventory.update(|inventory| {
+            changed = inventory::take_found(inventory, found, add, configured, now);
+            changed
+        });
+        if changed {
+            self.follow_inventory();
+        }
+    }
+
+    /// A device reported which one it is.
+    fn on_identity(&mut self, report: &DeviceReport) {
+        let Some(identity) = &report.identity else { return };
+        let mut configured = self.reloader.configured().iter();
+        let configured = configured
+            .any(|device| device.id == report.id)
+            .then_some(&report.id);
+        let now = self.publisher.now();
+        let mut changed = false;
+        if report.availability == Availability::Online && self.publisher.is_configured(&report.id) {
+            self.inventory.update(|inventory| {
+                changed = inventory.on_report(identity, &report.address, configured, now);
+                changed
+            });
+        }
+        if changed {
+            self.follow_inventory();
+        }
+    }
+
+    /// Uses the devices that the inventory says, now or as soon as there is room in the inboxes.
+    fn follow_inventory(&mut self) {
+        let applied = self.reloader.apply_inventory(&self.inventory.get());
+        self.is_inventory_pending = applied.is_err();
+        match applied {
+            Ok(Some(reloaded)) => {
+                reload::log_devices(&reloaded);
+                self.on_reloaded(&reloaded);
+            }
+            Ok(None) | Err(_) => self.publish_found(),
+        }
+    }
+
+    fn on_inventory_request(&mut self, request: InventoryRequest, context: RequestContext) {
+        let listed = |inventory: &Inventory, configured: &[Device]| inventory::list(inventory, configured);
+        let configured = self.reloader.configured();
+        if request == InventoryRequest::List {
+            let list = listed(&self.inventory.get(), configured);
+            return self.on_request_done(&context, &Ok(json!(list)));
+        }
+        let mut inventory = self.inventory.get();
+        let mac = match inventory::carry_out(&mut inventory, request, configured) {
+            Ok(mac) => mac,
+            Err(error) => return self.on_request_done(&context, &Err(error)),
+        };
+        match self.reloader.apply_inventory(&inventory) {
+            Ok(reloaded) => {
+                self.inventory.set(inventory);
+                match reloaded {
+                    Some(reloaded) => {
+                        reload::log_devices(&reloaded);
+                        self.on_reloaded(&reloaded);
+                    }
+                    None => self.publish_found(),
+                }
+            }
+            Err(error) => return self.on_request_done(&context, &Err(error)),
+        }
+        let list = listed(&self.inventory.get(), self.reloader.configured());
+        let device = list.into_iter().find(|device| device.mac.as_ref() == Some(&mac));
+        self.reply_when_written(json!(device), context);
+    }
+
+    /// Replies to a request once the state file has what it changed, if the disk is fast enough.
+    fn reply_when_written(&self, result: Value, context: RequestContext) {
+        let reply = self.commands.reply_to(context);
+        let (section, changes) = (self.inventory.clone(), self.inventory.change_count());
+        self.tasks.spawn("reply", async move {
+            let _late = timeout(WRITTEN_WITHIN, section.written(changes)).await;
+            reply.send(Ok(result));
+        });
+    }
+
+    /// Publishes the devices that were found and are not used.
+    fn publish_found(&mut self) {
+        let listed = inventory::list(&self.inventory.get(), self.reloader.configured());
+        let found = listed
+            .into_iter()
+            .filter(|device| device.status == ListedStatus::Found);
+        self.publisher.publish_found(found.collect());
     }
 
     /// Publishes the figures of the bridge, and returns them.
@@ -690,6 +827,12 @@ fn sensor_topics(rules: &Rules) -> BTreeSet<String> {
     rules.sensors.iter().map(|sensor| sensor.topic.clone()).collect()
 }
 
+/// By what Home Assistant knows devices, where that is not their id.
+fn known_as(devices: &[Device]) -> BTreeMap<DeviceId, String> {
+    let known_as = |device: &Device| Some((device.id.clone(), device.known_as.clone()?));
+    devices.iter().filter_map(known_as).collect()
+}
+
 fn tracker(settings: &Settings, topics: &Topics, deleted: &DeletedEntities) -> DiscoveryTracker {
     let layout = if settings.homeassistant.child_devices {
         Layout::ChildDevices
@@ -702,10 +845,11 @@ fn tracker(settings: &Settings, topics: &Topics, deleted: &DeletedEntities) -> D
         .map(|device| EntityOwner::Device(device.id.clone()));
     let groups = settings.rules.groups.iter();
     let configured = devices.chain(groups.map(|group| EntityOwner::Group(group.id.clone())));
+    let builder = EntityBuilder::new(topics.clone(), layout).knowing(known_as(&settings.devices));
     let devices = deleted.devices.get().into_iter().map(EntityOwner::Device);
     let groups = deleted.groups.get().into_iter().map(EntityOwner::Group);
     DiscoveryTracker::new(
-        EntityBuilder::new(topics.clone(), layout),
+        builder,
         topics.bridge(BridgeTopic::State),
         configured,
         devices.chain(groups).collect(),

@@ -367,7 +367,7 @@ fn from_device(event: DeviceEvent) -> Option<SchedulerEvent> {
         DeviceEvent::Metered(metered) => Some(SchedulerEvent::Metered(metered)),
         DeviceEvent::Recheck(command) => Some(SchedulerEvent::Recheck(command)),
         // The report that comes with it has the same content.
-        DeviceEvent::Event(_) => None,
+        DeviceEvent::Event(_) | DeviceEvent::Found(_) => None,
     }
 }
 

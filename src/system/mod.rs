@@ -3,9 +3,11 @@
 mod app_supervisor;
 pub mod clock;
 pub(crate) mod files;
+pub(crate) mod interfaces;
 mod log_buffer;
 mod log_line;
 mod mqtt_service;
+pub mod network;
 pub(crate) mod overflow;
 pub mod program;
 pub(crate) mod resolver;

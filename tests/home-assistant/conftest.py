@@ -14,6 +14,7 @@ SETTINGS = """
 host = "127.0.0.1"
 port = {port}
 [discovery]
+networks = []
 targets = ["127.0.0.1"]
 [tapo]
 username = "demo@example.com"

@@ -47,7 +47,7 @@ pub struct Setup {
     clock: Clock,
     directory: Arc<TempDir>,
     password: &'static str,
-    search: Vec<IpAddr>,
+    discovery: String,
     sections: Vec<String>,
     base_topic: &'static str,
     client_id: Option<&'static str>,
@@ -66,7 +66,6 @@ pub fn polling() -> PollingConfig {
         probe_longest: Duration::from_secs(30),
         refused_longest: Duration::from_mins(5),
         locked: Duration::from_mins(30),
-        search: Vec::new(),
     }
 }
 
@@ -97,7 +96,7 @@ impl Setup {
             clock: Clock::system(),
             directory: Arc::new(tempfile::tempdir().unwrap()),
             password: DEFAULT_PASSWORD,
-            search: vec![Ipv4Addr::LOCALHOST.into()],
+            discovery: search(&[Ipv4Addr::LOCALHOST.into()]),
             sections: Vec::new(),
             base_topic: DEFAULT_BASE,
             client_id: None,
@@ -190,7 +189,15 @@ impl Setup {
     /// Where lost devices are looked for.
     pub fn search(self, targets: &[IpAddr]) -> Self {
         Self {
-            search: targets.to_vec(),
+            discovery: search(targets),
+            ..self
+        }
+    }
+
+    /// Where and how devices are searched, as the settings have it.
+    pub fn discovery(self, section: String) -> Self {
+        Self {
+            discovery: section,
             ..self
         }
     }
@@ -210,7 +217,7 @@ impl Setup {
         let client_id = self.client_id.map(|id| format!("client_id = \"{id}\"\n"));
         let mut sections = vec![
             mqtt_only(broker) + &base_topic + &client_id.unwrap_or_default(),
-            search(&self.search),
+            self.discovery.clone(),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];
         if self.credentials {

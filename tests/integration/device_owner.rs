@@ -12,10 +12,12 @@ use tapo2mqtt::{
         device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
         device_metrics::MetricsRegistry,
         devices::{
-            ClientChoice, DeviceConfig, DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig,
+            ClientChoice, DeviceConfig, DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PeriodicSearch,
+            PollingConfig,
         },
         reply::{CommandOutcome, CommandResult, Reply},
         report::{ChangedBy, Countdown, DeviceReport, Outlet},
+        search_area::SearchArea,
     },
     system::{clock::Clock, tasks::Tasks},
 };
@@ -188,7 +190,7 @@ impl Owner {
                 self.rechecked.push(self.outlet().and_then(|outlet| outlet.power));
                 self.messages.try_send(DeviceMsg::Command(command)).unwrap();
             }
-            DeviceEvent::Event(_) | DeviceEvent::Metered(_) => {}
+            DeviceEvent::Event(_) | DeviceEvent::Metered(_) | DeviceEvent::Found(_) => {}
         }
     }
 
@@ -321,6 +323,8 @@ fn device_set(addresses: &[SocketAddr], client: ClientChoice) -> DeviceSet {
             slow_poll: NEVER,
             ..polling()
         },
+        area: SearchArea::default(),
+        search: PeriodicSearch::default(),
     }
 }
 

@@ -11,10 +11,12 @@ use tapo2mqtt::{
     domain::{
         device_metrics::MetricsRegistry,
         devices::{
-            ClientChoice, DeviceConfig, DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PollingConfig,
+            ClientChoice, DeviceConfig, DeviceEvent, DeviceMsg, DeviceSet, EventSenders, PeriodicSearch,
+            PollingConfig,
         },
         report::{DeviceReport, EventKind, Outlet},
         report_thresholds::ReportThresholds,
+        search_area::SearchArea,
     },
     system::{clock::Clock, tasks::Tasks},
 };
@@ -66,6 +68,8 @@ impl Watched {
         let roster = DeviceSet {
             devices: vec![config],
             polling: polling.clone(),
+            area: SearchArea::default(),
+            search: PeriodicSearch::default(),
         };
         let (messages, inbox) = mpsc::channel(16);
         let (sender, events) = mpsc::channel(10_000);

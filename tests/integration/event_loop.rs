@@ -32,7 +32,7 @@ use tapo2mqtt::{
         scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
     },
     mqtt::{BridgeInfo, Channels, DeletedEntities, MqttParts, MqttTask},
-    store::StateFileStatus,
+    store::{Section, StateFileStatus},
     system::{
         clock::Clock,
         tasks::Tasks,
@@ -157,6 +157,8 @@ impl LoopHarness {
             },
             log_level: LogLevel::detached(Level::Info),
             deleted: DeletedEntities::default(),
+            inventory: Section::default(),
+            as_read: settings.clone(),
             state_file: StateFileStatus::default(),
             keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,

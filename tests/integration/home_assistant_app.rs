@@ -121,7 +121,7 @@ async fn an_app_takes_its_options_and_waits_for_the_broker() {
     let data = data(&json!({
         "tapo": {"username": DEFAULT_USERNAME, "password": DEFAULT_PASSWORD},
         "mqtt": {},
-        "discovery": {"targets": ["127.0.0.1"]},
+        "discovery": {"networks": [], "targets": ["127.0.0.1"]},
         "log": {"level": "info"},
     }));
     let process = app(&supervisor, TOKEN, &data);
@@ -151,7 +151,7 @@ async fn an_app_without_an_account_gets_it_by_request() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     // As the Supervisor writes options of which none is set.
     let data = data(
-        &json!({"tapo": {}, "mqtt": {}, "log": {"level": "info"}, "discovery": {"targets": ["127.0.0.1"]},
+        &json!({"tapo": {}, "mqtt": {}, "log": {"level": "info"}, "discovery": {"networks": [], "targets": ["127.0.0.1"]},
         "device": [{"id": "heater", "address": plug.address().to_string()}]}),
     );
     let process = app(&supervisor, TOKEN, &data);
@@ -174,7 +174,7 @@ async fn an_app_without_an_account_gets_it_by_request() {
 #[tokio::test]
 async fn a_wrong_token_is_reported_and_stops_nothing() {
     let supervisor = FakeSupervisor::start().await;
-    let data = data(&json!({"discovery": {"targets": ["127.0.0.1"]}}));
+    let data = data(&json!({"discovery": {"networks": [], "targets": ["127.0.0.1"]}}));
     let process = app(&supervisor, "stale", &data);
     process.wrote("the Supervisor offers no MQTT broker (401").await;
     process.wrote("cannot connect to the MQTT broker").await;

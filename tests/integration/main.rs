@@ -32,6 +32,7 @@ mod guide;
 mod health;
 mod home_assistant_app;
 mod interlock;
+mod inventory;
 mod limits;
 mod link;
 mod log;

@@ -14,6 +14,7 @@ use tapo_simulator::{
 };
 use tapo2mqtt::{
     config::{Settings, Sources, load},
+    domain::search_area::SearchArea,
     system::tasks::Tasks,
 };
 use tempfile::TempDir;
@@ -66,7 +67,7 @@ pub fn dead_address() -> SocketAddr {
 
 /// Where a bridge looks for lost devices. By default it searches the whole network.
 pub fn search(targets: &[IpAddr]) -> String {
-    format!("[discovery]\ntargets = {}\n", json!(targets))
+    format!("[discovery]\nnetworks = []\ntargets = {}\n", json!(targets))
 }
 
 /// A broker, and a search that stays on this machine.
@@ -80,7 +81,12 @@ pub fn mqtt_only(broker: SocketAddr) -> String {
 
 /// A test must not ask the devices of whoever runs it.
 pub fn assert_stays_here(settings: &Settings) {
-    let targets = &settings.discovery.targets;
+    let SearchArea { networks, targets } = &settings.discovery.area;
+    let networks = networks.as_ref().expect("no network of this machine");
+    assert!(
+        networks.iter().all(|network| network.is_loopback()),
+        "{networks:?}"
+    );
     assert!(targets.iter().all(IpAddr::is_loopback), "{targets:?}");
 }
 

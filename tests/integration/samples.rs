@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::{Map, Value, json};
 use tapo_simulator::{Profile, Simulator};
 
-use crate::bridge::{Running, Setup, parsed};
+use crate::{
+    bridge::{Running, Setup, parsed},
+    process::own_address,
+};
 
 const OTHERS: &str = "...";
 
@@ -112,15 +115,23 @@ async fn act(bridge: &Running) {
             .is_some_and(|all| all.len() == 2 && all.iter().all(has_name))
     };
     bridge.expect("bridge/devices", all).await;
+    let is_there = |found: &Value| found[0]["mac"].is_string();
+    bridge.expect("bridge/found", is_there).await;
 }
 
 #[tokio::test]
 async fn the_samples_have_the_keys_of_what_is_published() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let found = Simulator::plug(Profile::P110)
+        .seed(2)
+        .address((own_address(), 0).into())
+        .discovery(true);
+    let found = found.start().await.unwrap();
     let setup = Setup::new()
         .device("demo-plug", plug.address())
-        .device("demo-strip", strip.address());
+        .device("demo-strip", strip.address())
+        .search(&[found.address().ip()]);
     let bridge = setup.rules(GROUP).start().await;
     bridge.available("demo-plug").await;
     bridge.available("demo-strip").await;

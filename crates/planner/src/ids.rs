@@ -138,6 +138,16 @@ slug_newtype! {
     /// A configured physical device: its topic and the key of everything about it.
     DeviceId, reserved: &["bridge", "group"]
 }
+
+impl DeviceId {
+    /// Whether Home Assistant knows an outlet of a strip by it: outlet 1 of `strip` is `strip_o1`, and for ever.
+    pub fn is_outlet_of(&self, strip: &Self) -> bool {
+        let rest = self.as_str().strip_prefix(strip.as_str());
+        let digits = rest.and_then(|rest| rest.strip_prefix("_o"));
+        digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+}
+
 slug_newtype! {
     /// One outlet of a strip: the configured slug, else its position `1..n`.
     ///

@@ -226,7 +226,18 @@ fn small_sections() {
         ("[retry]\nrefused = '25h'", "retry.refused"),
         ("[retry]\nlocked = '59s'", "retry.locked"),
         ("[discovery]\ntargets = '255.255.255.255'", "discovery.targets"),
-        ("[discovery]\ntargets = []", "discovery.targets"),
+        ("[discovery]\nadd = 'some'", "discovery.add"),
+        ("[discovery]\ninterval = '9s'", "discovery.interval"),
+        ("[discovery]\nnetworks = ['10.0.0.0/16']", "discovery.networks[0]"),
+        ("[discovery]\nnetworks = ['fd00::/64']", "discovery.networks[0]"),
+        (
+            "[discovery]\nnetworks = ['auto', '10.0.0.0/24']",
+            "discovery.networks",
+        ),
+        (
+            "[discovery]\nnetworks = ['10.0.0.0/22', '10.1.0.0/24']",
+            "discovery.networks",
+        ),
         ("[discovery]\ntargets = ['plug.lan']", "discovery.targets[0]"),
         (
             "[discovery]\ntargets = ['10.0.0.255', '0.0.0.0']",

@@ -1,14 +1,11 @@
 //! The connection to one device: each request gets the remedy that its fault asks for.
 
-use std::net::IpAddr;
-
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::{
     choice::{Needs, ServingClient},
-    discovery::DiscoveryCache,
     fault::{Fault, Remedy},
     identity::KnownIdentity,
     identity_registry::IdentityRegistry,
@@ -16,6 +13,7 @@ use super::{
     opening::{OpenFailure, Opened, Opening},
     own_client::OwnClient,
     readings::DeviceReading,
+    search::NetworkSearch,
     session::{DeviceRequest, Session},
 };
 use crate::{
@@ -71,7 +69,7 @@ pub(in crate::devices) struct Connection {
     identity: KnownIdentity,
     identities: IdentityRegistry,
     logins: LoginBudget,
-    discovery: DiscoveryCache,
+    network: NetworkSearch,
     metrics: DeviceMetrics,
     clock: Clock,
     /// The device may have carried out a switch of the command in flight, in whole or in part.
@@ -81,7 +79,7 @@ pub(in crate::devices) struct Connection {
 impl Connection {
     pub(in crate::devices) fn new(
         settings: WorkerSettings,
-        discovery: DiscoveryCache,
+        network: NetworkSearch,
         identities: IdentityRegistry,
         metrics: DeviceMetrics,
         clock: Clock,
@@ -96,7 +94,7 @@ impl Connection {
             identities,
             settings,
             logins: LoginBudget::new(Instant::now()),
-            discovery,
+            network,
             metrics,
             clock,
             may_be_done: false,
@@ -128,6 +126,8 @@ impl Connection {
             self.needs = Needs::of(&settings.config);
             self.identity = self.identities.of(&settings.config);
             self.own = OwnClient::default();
+        } else if settings.config.address != self.settings.config.address {
+            self.address.clone_from(&settings.config.address);
         }
         self.needs.changes_settings = settings.config.device_settings;
         self.settings = settings;
@@ -151,7 +151,7 @@ impl Connection {
             limit: self.settings.polling.request,
             own: self.own.clone(),
         };
-        let opening = opening.run(self.discovery.clone());
+        let opening = opening.run(self.network.clone());
         let opened = match mailbox.serve_inbox_during(opening).await? {
             Ok(opened) => opened,
             Err(OpenFailure { fault, unread }) => {
@@ -232,12 +232,11 @@ impl Connection {
     pub(in crate::devices) async fn search(
         &mut self,
         mailbox: &mut Mailbox,
-        targets: Vec<IpAddr>,
     ) -> Result<Option<String>, Stopped> {
         let Some(mac) = self.identity.mac() else {
             return Ok(None);
         };
-        let search = self.discovery.clone().find(mac.to_owned(), targets);
+        let search = self.network.clone().find(mac.to_owned(), self.address.clone());
         let found = mailbox.serve_inbox_during(search).await?;
         let Some(address) = found.map(|found| found.address()) else {
             // An address that discovery found earlier is not better than the configured one.

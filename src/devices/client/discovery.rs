@@ -9,7 +9,6 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +16,6 @@ use serde_json::{Value, json};
 use tokio::{
     net::UdpSocket,
     select,
-    sync::Semaphore,
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -160,7 +158,7 @@ impl Discovered {
 /// Queries broadcast or single addresses for `wait`, also for old Kasa devices. Ends earlier once every address answered,
 /// which a broadcast address never does. Some plugs open their web server only after a query (seen on P110 1.4.6), so this
 /// also wakes a device that refuses connections. A network without a route has no devices.
-pub async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
+pub(super) async fn discover(targets: &[IpAddr], wait: Duration) -> Vec<Discovered> {
     let (newer, old) = (discover_newer(targets, wait), discover_old(targets, wait));
     let (mut newer, mut old) = (pin!(newer), pin!(old));
     let is_all = |found: &HashMap<_, _>| targets.iter().all(|target| found.contains_key(target));
@@ -263,69 +261,6 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// All workers use the same answers for this long: a thousand unreachable devices must not cause a thousand broadcasts.
-const FRESH: Duration = Duration::from_secs(2);
-/// Devices that are woken at the same time. The others wait until their next attempt.
-const WAKING: usize = 8;
-
-/// The last answers of the network, shared by all workers.
-#[derive(Debug, Clone)]
-pub(in crate::devices) struct DiscoveryCache(Arc<CachedAnswers>);
-
-#[derive(Debug)]
-struct CachedAnswers {
-    searching: Semaphore,
-    waking: Semaphore,
-    /// All workers query the same targets.
-    answers: Mutex<Option<Answers>>,
-}
-
-type Answers = (Instant, Arc<[Discovered]>);
-
-impl Default for DiscoveryCache {
-    fn default() -> Self {
-        Self(Arc::new(CachedAnswers {
-            searching: Semaphore::new(1),
-            waking: Semaphore::new(WAKING),
-            answers: Mutex::default(),
-        }))
-    }
-}
-
-impl DiscoveryCache {
-    /// Where the device with this MAC answers now. One search runs at a time; the others read its answers.
-    pub(in crate::devices) async fn find(self, mac: String, targets: Vec<IpAddr>) -> Option<Discovered> {
-        let _turn = self.0.searching.acquire().await.ok()?;
-        let answers = match self.fresh() {
-            Some(answers) => answers,
-            None => self.keep(discover(&targets, LISTEN).await),
-        };
-        let found = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
-        found.cloned()
-    }
-
-    /// Queries one device, which makes some open their web server. Returns whether it answered.
-    pub(in crate::devices) async fn wake(&self, device: IpAddr) -> bool {
-        let Ok(_turn) = self.0.waking.try_acquire() else {
-            return false;
-        };
-        !discover(&[device], LISTEN).await.is_empty()
-    }
-
-    fn fresh(&self) -> Option<Arc<[Discovered]>> {
-        let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, found) = answers.as_ref()?;
-        (at.elapsed() < FRESH).then(|| found.clone())
-    }
-
-    fn keep(&self, found: Vec<Discovered>) -> Arc<[Discovered]> {
-        let found: Arc<[Discovered]> = found.into();
-        let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        *answers = Some((Instant::now(), found.clone()));
-        found
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,36 +301,5 @@ mod tests {
             (nothing.mac.clone(), nothing.address().as_str()),
             (None, "192.168.1.5")
         );
-    }
-
-    /// One simulated device answers each query; all searches but one read the cache.
-    #[tokio::test]
-    async fn a_thousand_searches_send_one_query() {
-        let target = IpAddr::from([127, 20, rand::random(), 2]);
-        let device = UdpSocket::bind((target, PORT)).await.unwrap();
-        let cache = DiscoveryCache::default();
-        let tasks = crate::system::tasks::Tasks::default();
-        let asked = tasks.spawn("device", async move {
-            let (mut buffer, mut asked) = (vec![0; LARGEST], 0);
-            while let Ok(Ok((_, from))) =
-                tokio::time::timeout(LISTEN * 2, device.recv_from(&mut buffer)).await
-            {
-                asked += 1;
-                let mut answer = vec![0; HEADER];
-                answer.extend(br#"{"result":{"mac":"AA-BB-CC-00-11-22"}}"#);
-                device.send_to(&answer, from).await.unwrap();
-            }
-            asked
-        });
-        let searches: Vec<_> = (0..1000)
-            .map(|_| {
-                let search = cache.clone().find("aa:bb:cc:00:11:22".to_owned(), vec![target]);
-                tasks.spawn("search", search)
-            })
-            .collect();
-        for search in searches {
-            assert_eq!(search.await.unwrap().map(|found| found.ip), Some(target));
-        }
-        assert_eq!(asked.await.unwrap(), 1);
     }
 }

@@ -23,8 +23,10 @@ pub struct IdentifiedDevice {
 impl IdentifiedDevice {
     /// Whether the settings of its id still mean it.
     fn is_meant_by(&self, config: &DeviceConfig) -> bool {
-        let mac = config.mac.as_deref();
-        config.address == self.address && mac.is_none_or(|mac| self.identity.mac() == Some(mac))
+        match config.mac.as_deref() {
+            Some(mac) => self.identity.mac() == Some(mac),
+            None => config.address == self.address,
+        }
     }
 
     /// Whether the settings of another id name it.
@@ -50,7 +52,7 @@ impl IdentityRegistry {
         self.0.update(|kept| {
             let before = kept.clone();
             for (_, known) in before.iter().filter(|(id, _)| find(id).is_none()) {
-                let renamed = devices.iter().find(|device| device.address == known.address);
+                let renamed = devices.iter().find(|device| known.is_meant_by(device));
                 if let Some(renamed) = renamed {
                     kept.entry(renamed.id.clone()).or_insert_with(|| known.clone());
                 }
@@ -74,6 +76,14 @@ impl IdentityRegistry {
         });
         let named = || config.mac.as_deref().map(KnownIdentity::of_mac);
         identity.or_else(named).unwrap_or_default()
+    }
+
+    /// Whether a configured id stands for the device with this MAC.
+    pub(in crate::devices) fn has(&self, mac: &str) -> bool {
+        self.0
+            .get()
+            .values()
+            .any(|known| known.identity.mac() == Some(mac))
     }
 
     /// The worker of a device logged in to it.

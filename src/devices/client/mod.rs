@@ -23,5 +23,6 @@ mod own_client;
 pub(super) mod readings;
 mod rule_on_wire;
 mod rule_requests;
+pub(super) mod search;
 pub(super) mod session;
 pub(super) mod settings_on_wire;

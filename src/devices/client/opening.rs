@@ -7,16 +7,20 @@ use serde_json::Value;
 use super::{
     choice::{Needs, ServingClient},
     components::Components,
-    discovery::{Discovered, DiscoveryCache, LISTEN, discover},
+    discovery::{Discovered, LISTEN, discover},
     fault::Fault,
     first_answer,
     identity::KnownIdentity,
     own_client::OwnClient,
     readings::{DeviceReading, OutletReading, has_outlets, kind},
+    search::NetworkSearch,
     session::{DeviceRequest, MeterRequest, Session},
 };
-use crate::domain::devices::{ClientChoice, DeviceConfig};
-use crate::domain::report::Kind;
+use crate::domain::{
+    devices::{ClientChoice, DeviceConfig},
+    report::Kind,
+    search_area::SearchArea,
+};
 
 /// A device that accepted the login.
 pub(in crate::devices) struct Opened {
@@ -61,12 +65,12 @@ impl Opening {
     ///
     /// # Errors
     /// The fault, with the session of a device that cannot be read.
-    pub(in crate::devices) async fn run(self, discovery: DiscoveryCache) -> Result<Opened, OpenFailure> {
+    pub(in crate::devices) async fn run(self, network: NetworkSearch) -> Result<Opened, OpenFailure> {
         if self.config.credentials.is_none() {
             return Err(Fault::NoAccount.into());
         }
         let mut session = match self.first_session().await {
-            Err(Fault::Refused) if wake(&self.address, &discovery).await => self.first_session().await?,
+            Err(Fault::Refused) if wake(&self.address, &network).await => self.first_session().await?,
             session => session?,
         };
         let mut needs = self.needs;
@@ -240,10 +244,10 @@ async fn try_components(
 }
 
 /// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
-async fn wake(address: &str, discovery: &DiscoveryCache) -> bool {
+async fn wake(address: &str, network: &NetworkSearch) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     match host.parse::<IpAddr>() {
-        Ok(ip) => discovery.wake(ip).await,
+        Ok(ip) => network.wake(ip).await,
         Err(_) => false,
     }
 }
@@ -265,7 +269,8 @@ pub struct Seen {
 async fn explained(fault: Fault, address: &str) -> String {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    if let (Ok(ip), false) = (ip, fault == Fault::NoAccount) {
+    let is_explained = matches!(fault, Fault::NoAccount | Fault::OtherDevice(_));
+    if let (Ok(ip), false) = (ip, is_explained) {
         let answers = discover(&[ip], LISTEN).await;
         if let Some(obstacle) = answers.first().and_then(Discovered::obstacle) {
             return obstacle.to_owned();
@@ -274,11 +279,15 @@ async fn explained(fault: Fault, address: &str) -> String {
     fault.to_string()
 }
 
-/// Logs in once and reads the device, to check the settings. No retries.
+/// Logs in once and reads the device.
 ///
 /// # Errors
-/// The problem and what to do, as text.
-pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
+/// The fault, also if another device answers.
+pub(in crate::devices) async fn open_once(
+    config: &DeviceConfig,
+    request: Duration,
+    network: &NetworkSearch,
+) -> Result<Opened, Fault> {
     let opening = Opening {
         address: config.address.clone(),
         config: Arc::new(config.clone()),
@@ -287,16 +296,26 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
         limit: request,
         own: OwnClient::default(),
     };
-    let opened = opening.run(DiscoveryCache::default()).await;
-    let opened = match opened {
+    let opened = opening.run(network.clone()).await;
+    let opened = opened.map_err(|failure| failure.fault)?;
+    let expected = config.mac.as_deref().map(KnownIdentity::of_mac);
+    match expected.and_then(|expected| expected.mismatch(&DeviceReading::of(&opened.info))) {
+        Some(other) => Err(Fault::OtherDevice(other)),
+        None => Ok(opened),
+    }
+}
+
+/// Logs in once and reads the device, to check the settings. No retries.
+///
+/// # Errors
+/// The problem and what to do, as text.
+pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, String> {
+    let nowhere = NetworkSearch::new(SearchArea::default());
+    let opened = match open_once(config, request, &nowhere).await {
         Ok(opened) => opened,
-        Err(failure) => return Err(explained(failure.fault, &config.address).await),
+        Err(fault) => return Err(explained(fault, &config.address).await),
     };
     let device = DeviceReading::of(&opened.info);
-    let expected = config.mac.as_deref().map(KnownIdentity::of_mac);
-    if let Some(other) = expected.and_then(|expected| expected.mismatch(&device)) {
-        return Err(Fault::OtherDevice(other).to_string());
-    }
     let outlets = opened.outlets.into_iter();
     let mut outlets: Vec<_> = outlets.map(|outlet| (outlet.position, outlet.nickname)).collect();
     outlets.sort();

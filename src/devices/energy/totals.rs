@@ -53,6 +53,19 @@ impl EnergyTotals {
         own.any(|(_, counter)| counter.counts_since_restart())
     }
 
+    /// A device has another id: its totals go on.
+    pub fn rename(&self, before: &DeviceId, now: &DeviceId) {
+        let (before, now) = (prefix(before), prefix(now));
+        let mut counters = self.lock();
+        let renamed = counters
+            .extract_if(.., |key, _| key.starts_with(&before))
+            .collect::<Vec<_>>();
+        for (key, counter) in renamed {
+            let position = key.get(before.len()..).unwrap_or_default();
+            counters.insert(format!("{now}{position}"), counter);
+        }
+    }
+
     /// A device turned out not to measure voltage and current.
     pub fn forget_voltage(&self, device: &DeviceId) {
         let prefix = format!("{device}/");
@@ -103,5 +116,21 @@ mod tests {
         assert!(!totals.measures_voltage(&strip));
         assert!(totals.measures_voltage(&other));
         assert_eq!(totals.counters().len(), 3, "the totals stay");
+    }
+
+    #[test]
+    fn the_total_goes_on_under_a_new_id() {
+        let [old, new, other] = ["mats", "heater", "mats-2"].map(|id| id.parse::<DeviceId>().unwrap());
+        let totals = EnergyTotals::default();
+        let shown = Counters {
+            month: None,
+            since_restart: None,
+        };
+        for device in [&old, &other] {
+            totals.read(device, 2, "meter", shown, Timestamp::UNIX_EPOCH);
+        }
+        totals.rename(&old, &new);
+        assert!(totals.of(&old, 2, "meter").is_none() && totals.of(&new, 2, "meter").is_some());
+        assert!(totals.of(&other, 2, "meter").is_some());
     }
 }

@@ -144,7 +144,7 @@ fn every_key_that_home_assistant_reads_is_always_there() {
         for report in [&plug, &strip] {
             assert_every_key_is_there(&announced(report, &statuses), report, &statuses);
         }
-        let bridge = discovery("tapo2mqtt").bridge().unwrap();
+        let bridge = discovery("tapo2mqtt").bridge(&[]).unwrap();
         assert_every_key_is_there(&bridge, &plug, &statuses);
         for group in statuses.announceable() {
             let group = discovery("tapo2mqtt").group(&group).unwrap();
@@ -329,7 +329,7 @@ fn everything() -> [DevicePayload; 3] {
     [
         announced(&plug, &statuses),
         builder.group(&group).unwrap(),
-        builder.bridge().unwrap(),
+        builder.bridge(&[]).unwrap(),
     ]
 }
 
@@ -382,7 +382,7 @@ fn devices_are_described_once_and_bridges_apart() {
     );
     assert_eq!(json(&bridge)["device"]["name"], "Tapo bridge");
     assert!(json(&bridge)["origin"]["support_url"].is_string());
-    let other = discovery("garden").bridge().unwrap();
+    let other = discovery("garden").bridge(&[]).unwrap();
     assert_eq!(json(&other)["device"]["name"], "Tapo bridge garden");
 }
 

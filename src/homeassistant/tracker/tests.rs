@@ -66,7 +66,7 @@ fn what_an_earlier_run_left_is_recognised_by_origin_and_topic() {
         "another bridge's"
     );
     assert_eq!(tracker.on_message(&other, b"not json", true), Finding::Nothing);
-    let bridge = tracker.bridge().unwrap();
+    let bridge = tracker.bridge(&[]).unwrap();
     assert_eq!(
         tracker.on_message(&bridge.node, bridge.json.as_bytes(), true),
         Finding::Nothing
@@ -79,7 +79,7 @@ fn devices_wait_until_earlier_announcements_were_seen() {
     assert_eq!(tracker.stale_cleanup_ends(), None, "not connected");
     tracker.connected(now);
     assert_eq!(tracker.device(&strip(&TWO), no_statuses().rules()), None);
-    let bridge = tracker.bridge().unwrap();
+    let bridge = tracker.bridge(&[]).unwrap();
     assert_eq!(
         tracker.on_message(&bridge.node, bridge.json.as_bytes(), true),
         Finding::Nothing,
@@ -225,8 +225,8 @@ fn the_echo_of_our_own_withdrawal_deletes_nothing() {
     let mut tracker = tracker();
     let device = strip(&TWO);
     announced(&mut tracker, &device).unwrap();
-    let node = tracker.forget(&mats()).unwrap();
-    tracker.expect("mats".parse().unwrap());
+    let node = tracker.configure(&BTreeSet::new(), BTreeMap::new()).remove(0);
+    configure(&mut tracker, "mats", None);
     let sent = announced(&mut tracker, &device).unwrap();
     assert_eq!(tracker.on_message(&node, b"", false), Finding::Nothing);
     assert_eq!(
@@ -239,6 +239,58 @@ fn the_echo_of_our_own_withdrawal_deletes_nothing() {
         Finding::Nothing
     );
     assert_eq!(tracker.on_message(&node, b"", false), Finding::Deleted(mats()));
+}
+
+fn configure(tracker: &mut DiscoveryTracker, id: &str, mac: Option<&str>) -> Vec<NodeId> {
+    let id: DeviceId = id.parse().unwrap();
+    let known_as = mac.map(|mac| (id.clone(), mac.to_owned()));
+    tracker.configure(&[id].into(), known_as.into_iter().collect())
+}
+
+#[test]
+fn a_device_with_a_new_id_is_the_same_in_home_assistant() {
+    let mut tracker = tracker();
+    let mac = Some("aa:bb:cc:00:00:01");
+    let left: Vec<String> = configure(&mut tracker, "mats", mac)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(left, ["tapo2mqtt_mats"], "it was known by its id before");
+    let sent = announced(&mut tracker, &strip(&TWO)).unwrap();
+    assert_eq!(sent.node.as_str(), "tapo2mqtt-mac-aabbcc000001");
+    assert_eq!(
+        tracker.on_message(&sent.node, b"", false),
+        Finding::Deleted(mats())
+    );
+    assert_eq!(configure(&mut tracker, "heater", mac), []);
+    let heater = EntityOwner::Device("heater".parse().unwrap());
+    assert_eq!(tracker.deleted(), &[heater].into(), "it stays deleted");
+    let mut renamed = strip(&TWO);
+    renamed.id = "heater".parse().unwrap();
+    assert_eq!(announced(&mut tracker, &renamed), None);
+    tracker.unmark_deleted(None);
+    let again = announced(&mut tracker, &renamed).unwrap();
+    assert_eq!(again.node, sent.node);
+    assert!(again.json.contains("tapo2mqtt/heater") && !again.json.contains("tapo2mqtt/mats"));
+}
+
+#[test]
+fn a_button_that_an_earlier_run_had_is_removed() {
+    let offer = Offer {
+        mac: "aa:bb:cc:00:00:01".to_owned(),
+        name: "Lamp".to_owned(),
+    };
+    let sent = tracker().bridge(&[offer]).unwrap();
+    let mut tracker = starting();
+    assert!(!tracker.bridge(&[]).unwrap().json.contains("add_"));
+    let finding = tracker.on_message(&sent.node, sent.json.as_bytes(), true);
+    assert_eq!(finding, Finding::OutdatedBridge);
+    let again = tracker.bridge(&[]).unwrap();
+    assert!(
+        again
+            .json
+            .contains(r#""tapo2mqtt-bridge_add_aabbcc000001":{"platform":"button"}"#)
+    );
 }
 
 #[test]

@@ -138,7 +138,8 @@ fn group<T: FromStr>(fields: &mut Fields) -> Result<Option<T>, PayloadError> {
     optional(fields, "group", GROUP)
 }
 
-fn required<T: FromStr>(
+/// A name that must be there.
+pub(super) fn required<T: FromStr>(
     fields: &mut Fields,
     key: &'static str,
     expected: &'static str,

@@ -27,7 +27,7 @@ pub struct Bridge {
 pub fn settings(broker: SocketAddr, devices: &[SocketAddr], more: &str) -> String {
     let (host, port) = (broker.ip(), broker.port());
     let mut text = format!(
-        "[discovery]\ntargets = [\"127.0.0.1\"]\n[mqtt]\nhost = \"{host}\"\nport = {port}\n[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\"\n{more}\n"
+        "[discovery]\nnetworks = []\nadd = \"none\"\n[mqtt]\nhost = \"{host}\"\nport = {port}\n[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\"\n{more}\n"
     );
     for (number, address) in devices.iter().enumerate() {
         let _ = write!(text, "[[device]]\nid = \"d{number}\"\naddress = \"{address}\"\n");

@@ -1,0 +1,263 @@
+//! The search for devices, shared by the workers that lost theirs and by the finder of new ones.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+
+use super::discovery::{Discovered, LISTEN, discover};
+use crate::{
+    domain::search_area::SearchArea,
+    system::{
+        interfaces::private_networks,
+        network::{ADDRESSES_MAX, Network},
+    },
+};
+
+/// All workers use the same answers for this long: a thousand unreachable devices must not cause a thousand broadcasts.
+const FRESH: Duration = Duration::from_secs(2);
+/// Addresses that are asked at the same time, one by one, for a second: 256 take four.
+const AT_A_TIME: usize = 64;
+/// Devices that are woken at the same time. The others wait until their next attempt.
+const WAKING: usize = 8;
+
+/// Asks the network, in the area that the settings name and nowhere else. Clones share it.
+#[derive(Debug, Clone)]
+pub(in crate::devices) struct NetworkSearch(Arc<SearchState>);
+
+#[derive(Debug)]
+struct SearchState {
+    area: Mutex<SearchArea>,
+    searching: Semaphore,
+    waking: Semaphore,
+    /// To the last broadcast.
+    answers: Mutex<Option<Answers>>,
+    /// The devices of the last complete search, by their MAC.
+    seen: Mutex<HashMap<String, Discovered>>,
+    /// A device is lost, and no broadcast finds it.
+    lost: Notify,
+}
+
+type Answers = (Instant, Arc<[Discovered]>);
+
+impl NetworkSearch {
+    /// Asks there.
+    pub(in crate::devices) fn new(area: SearchArea) -> Self {
+        Self(Arc::new(SearchState {
+            area: Mutex::new(area),
+            searching: Semaphore::new(1),
+            waking: Semaphore::new(WAKING),
+            answers: Mutex::default(),
+            seen: Mutex::default(),
+            lost: Notify::new(),
+        }))
+    }
+
+    /// Asks somewhere else from now on.
+    pub(in crate::devices) fn set_area(&self, area: SearchArea) {
+        let mut current = locked(&self.0.area);
+        if *current != area {
+            *current = area;
+            drop(current);
+            locked(&self.0.answers).take();
+        }
+    }
+
+    /// Where the device with this MAC answers now, if it is not where it is looked for already. One broadcast at a time; the
+    /// others read its answers. A device that does not hear it is found by the next complete search, which is requested.
+    pub(in crate::devices) async fn find(self, mac: String, known: String) -> Option<Discovered> {
+        let answers = {
+            let _turn = self.0.searching.acquire().await.ok()?;
+            self.broadcast().await
+        };
+        let heard = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
+        if let Some(found) = heard {
+            return Some(found.clone());
+        }
+        self.0.lost.notify_one();
+        let seen = locked(&self.0.seen).get(&mac).cloned();
+        seen.filter(|seen| seen.address() != known)
+    }
+
+    /// Asks all devices by broadcast, and address by address in each network in which none answered.
+    pub(in crate::devices) async fn complete(&self) -> Vec<Discovered> {
+        let mut found = {
+            let Ok(_turn) = self.0.searching.acquire().await else {
+                return Vec::new();
+            };
+            self.broadcast().await.to_vec()
+        };
+        let area = locked(&self.0.area).clone();
+        found.extend(sweep(silent(&networks(&area), &found)).await);
+        let by_mac = found
+            .iter()
+            .filter_map(|found| Some((found.mac.clone()?, found.clone())));
+        *locked(&self.0.seen) = by_mac.collect();
+        found
+    }
+
+    /// Resolves when a device is lost and no broadcast found it.
+    pub(in crate::devices) async fn lost(&self) {
+        self.0.lost.notified().await;
+    }
+
+    /// Queries one device, which makes some open their web server. Returns whether it answered.
+    pub(in crate::devices) async fn wake(&self, device: IpAddr) -> bool {
+        let Ok(_turn) = self.0.waking.try_acquire() else {
+            return false;
+        };
+        !discover(&[device], LISTEN).await.is_empty()
+    }
+
+    async fn broadcast(&self) -> Arc<[Discovered]> {
+        if let Some((at, found)) = locked(&self.0.answers).as_ref()
+            && at.elapsed() < FRESH
+        {
+            return found.clone();
+        }
+        let area = locked(&self.0.area).clone();
+        let found: Arc<[Discovered]> = discover(&targets(&area), LISTEN).await.into();
+        *locked(&self.0.answers) = Some((Instant::now(), found.clone()));
+        found
+    }
+}
+
+/// Asks all devices of an area once, and takes answers to the broadcast for `wait`.
+pub async fn find_devices(area: &SearchArea, wait: Duration) -> Vec<Discovered> {
+    let mut found = discover(&targets(area), wait).await;
+    found.extend(sweep(silent(&networks(area), &found)).await);
+    found
+}
+
+fn networks(area: &SearchArea) -> Vec<Network> {
+    area.networks.clone().unwrap_or_else(private_networks)
+}
+
+/// The broadcast addresses of an area, and what is to be asked besides.
+fn targets(area: &SearchArea) -> Vec<IpAddr> {
+    let broadcasts = networks(area).into_iter().filter_map(Network::broadcast);
+    broadcasts
+        .map(IpAddr::from)
+        .chain(area.targets.iter().copied())
+        .collect()
+}
+
+/// Asks many addresses, some at a time: for each of them the network has to find out who has it.
+async fn sweep(addresses: Vec<IpAddr>) -> Vec<Discovered> {
+    let mut found = Vec::new();
+    for addresses in addresses.chunks(AT_A_TIME) {
+        found.extend(discover(addresses, LISTEN).await);
+    }
+    found
+}
+
+/// The addresses of the networks in which nobody answered, as many as are asked at once.
+fn silent(networks: &[Network], found: &[Discovered]) -> Vec<IpAddr> {
+    let mut left = ADDRESSES_MAX;
+    let silent = networks.iter().filter(|network| {
+        let answered = found
+            .iter()
+            .any(|found| matches!(found.ip, IpAddr::V4(ip) if network.contains(ip)));
+        let fits = network.size() <= left;
+        if !answered && fits {
+            left -= network.size();
+        }
+        !answered && fits
+    });
+    silent
+        .flat_map(|network| network.hosts())
+        .map(IpAddr::from)
+        .collect()
+}
+
+/// Held for a few instructions at a time, never over an await.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    const MAC: &str = "aa:bb:cc:00:11:22";
+
+    /// Answers queries at an address for a while; returns how many there were.
+    async fn device_at(ip: IpAddr) -> impl Future<Output = usize> {
+        let device = UdpSocket::bind((ip, 20002)).await.unwrap();
+        async move {
+            let (mut buffer, mut asked) = (vec![0; 2048], 0);
+            while let Ok(Ok((_, from))) =
+                tokio::time::timeout(LISTEN * 2, device.recv_from(&mut buffer)).await
+            {
+                asked += 1;
+                let mut answer = vec![0; 16];
+                answer.extend(br#"{"result":{"mac":"AA-BB-CC-00-11-22"}}"#);
+                device.send_to(&answer, from).await.unwrap();
+            }
+            asked
+        }
+    }
+
+    /// One simulated device answers each query; all searches but one read its answer.
+    #[tokio::test]
+    async fn a_thousand_searches_send_one_query() {
+        let target = IpAddr::from([127, 20, rand::random(), 2]);
+        let tasks = crate::system::tasks::Tasks::default();
+        let asked = tasks.spawn("device", device_at(target).await);
+        let search = NetworkSearch::new(SearchArea {
+            targets: vec![target],
+            ..SearchArea::default()
+        });
+        let searches: Vec<_> = (0..1000)
+            .map(|_| tasks.spawn("search", search.clone().find(MAC.to_owned(), String::new())))
+            .collect();
+        for search in searches {
+            assert_eq!(search.await.unwrap().map(|found| found.ip), Some(target));
+        }
+        assert_eq!(asked.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_hears_no_broadcast_is_found_one_by_one() {
+        let ip = Ipv4Addr::new(127, 21, rand::random(), 6);
+        let tasks = crate::system::tasks::Tasks::default();
+        let asked = tasks.spawn("device", device_at(ip.into()).await);
+        let search = NetworkSearch::new(SearchArea {
+            networks: Some(vec![format!("{ip}/28").parse().unwrap()]),
+            targets: Vec::new(),
+        });
+        let find = |known: &str| search.clone().find(MAC.to_owned(), known.to_owned());
+        assert_eq!(find("").await, None);
+        search.lost().await;
+        assert_eq!(search.complete().await.len(), 1);
+        assert_eq!(find("").await.map(|found| found.ip), Some(ip.into()));
+        assert_eq!(find(&ip.to_string()).await, None, "nothing new");
+        assert_eq!(asked.await.unwrap(), 2, "a query may be lost");
+    }
+
+    #[test]
+    fn only_networks_without_an_answer_are_asked_one_by_one() {
+        let network = |text: &str| text.parse::<Network>().unwrap();
+        let networks = [
+            network("10.0.0.0/30"),
+            network("10.0.1.0/30"),
+            network("10.0.4.0/22"),
+        ];
+        let found = Discovered::of([10, 0, 1, 2].into(), &serde_json::Value::Null);
+        let asked = silent(&networks, &[found]);
+        let hosts = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        assert_eq!(asked, hosts, "not more than are asked at once");
+        assert_eq!(silent(&networks[2..], &[]).len(), ADDRESSES_MAX - 2);
+    }
+}
