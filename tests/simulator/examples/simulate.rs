@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, select};
 
 #[derive(Parser)]
 struct Arguments {
-    /// P100, P110, P110Old, P300, P304M, P316M, EP40M, HS100, HS110, KP115, HS300 or KP303
+    /// P100, P110, P110Old, P300, P304M, P316M, EP40M, HS100, HS110, KP115, HS300, KP303, H100 or KH100
     #[arg(long)]
     profile: Profile,
     /// klap, klapv1, tpap, aes, aesv1 or xor

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Fault, Faults, Latency, Profile, Protocol, RunningDevice, SimulatorError,
+    ChildModel, Fault, Faults, Latency, Profile, Protocol, RunningDevice, SimulatorError,
     core::{Core, Parts},
     discovery,
     identity::{Identity, next_seed},
@@ -37,7 +37,12 @@ impl Simulator {
         DeviceBuilder::new(profile, Some(Kind::Strip))
     }
 
-    /// Either.
+    /// A hub. Starting it fails if the profile is that of a plug or a strip.
+    pub fn hub(profile: Profile) -> DeviceBuilder {
+        DeviceBuilder::new(profile, Some(Kind::Hub))
+    }
+
+    /// Any of them.
     pub fn device(profile: Profile) -> DeviceBuilder {
         DeviceBuilder::new(profile, None)
     }
@@ -47,6 +52,7 @@ impl Simulator {
 enum Kind {
     Plug,
     Strip,
+    Hub,
 }
 
 /// A device that does not run yet.
@@ -60,6 +66,7 @@ pub struct DeviceBuilder {
     protocol: Option<Protocol>,
     nickname: Option<String>,
     outlet_nicknames: Vec<String>,
+    children: Option<Vec<(ChildModel, String)>>,
     discovery: bool,
     faults: Vec<Fault>,
     seed: Option<u64>,
@@ -79,6 +86,7 @@ impl DeviceBuilder {
             protocol: None,
             nickname: None,
             outlet_nicknames: Vec::new(),
+            children: None,
             discovery: false,
             faults: Vec::new(),
             seed: None,
@@ -125,6 +133,15 @@ impl DeviceBuilder {
         let outlet_nicknames = nicknames.into_iter().map(Into::into).collect();
         Self {
             outlet_nicknames,
+            ..self
+        }
+    }
+
+    /// What is connected to a hub, by model and name. Default: one of each model, with the model as its name.
+    pub fn children<N: Into<String>>(self, children: impl IntoIterator<Item = (ChildModel, N)>) -> Self {
+        let children = children.into_iter().map(|(model, name)| (model, name.into()));
+        Self {
+            children: Some(children.collect()),
             ..self
         }
     }
@@ -203,6 +220,7 @@ impl DeviceBuilder {
                 .nickname
                 .unwrap_or_else(|| format!("Simulated {}", self.profile)),
             outlet_nicknames: self.outlet_nicknames,
+            children: self.children,
             commands,
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -214,12 +232,13 @@ impl DeviceBuilder {
 
     fn check_kind(&self) -> Result<(), SimulatorError> {
         match self.kind {
-            Some(Kind::Plug) if self.profile.is_strip() => {
+            Some(Kind::Plug) if self.profile.is_strip() || self.profile.is_hub() => {
                 Err(SimulatorError::WrongKind(self.profile, "plug"))
             }
             Some(Kind::Strip) if !self.profile.is_strip() => {
                 Err(SimulatorError::WrongKind(self.profile, "strip"))
             }
+            Some(Kind::Hub) if !self.profile.is_hub() => Err(SimulatorError::WrongKind(self.profile, "hub")),
             _ => Ok(()),
         }
     }

@@ -43,6 +43,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// | `POST /press/{position}` | | presses the button of an outlet |
 /// | `POST /overload/{position}` | | drops the relay of an outlet |
 /// | `POST /watts/{position}` | `{"watts": 12.5}` | plugs in another load |
+/// | `POST /child/{name}` | `{"current_temp": 18.5}` | changes what a child of a hub shows |
 /// | `POST /advance` | `{"seconds": 3600}` | moves the device's clock ahead |
 /// | `POST /reboot` | `{"seconds": 2.5}` | goes away for a while |
 /// | `POST /move` | `{"address": "127.0.0.1:8082"}` | moves to another address |
@@ -102,7 +103,7 @@ async fn respond(
 }
 
 /// What there is beside `GET /`, for people.
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 11] = [
     (
         "POST /faults",
         "switches a fault on: {\"fault\": \"close_after_reply\"}",
@@ -118,6 +119,10 @@ const PATHS: [(&str, &str); 10] = [
     (
         "POST /watts/{position}",
         "plugs in another load: {\"watts\": 12.5}",
+    ),
+    (
+        "POST /child/{name}",
+        "changes what a child of a hub shows: {\"current_temp\": 18.5}",
     ),
     (
         "POST /advance",
@@ -150,7 +155,9 @@ enum ControlError {
 impl ControlError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPath | Self::NoSuchDevice | Self::Device(SimulatorError::NoSuchOutlet(_)) => {
+            Self::NoSuchPath
+            | Self::NoSuchDevice
+            | Self::Device(SimulatorError::NoSuchOutlet(_) | SimulatorError::NoSuchChild(_)) => {
                 StatusCode::NOT_FOUND
             }
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
@@ -185,6 +192,8 @@ struct Shown {
     device_id: String,
     mac: String,
     outlets: Vec<ShownOutlet>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<serde_json::Value>,
     faults: Vec<Fault>,
     counters: Counters,
 }
@@ -227,6 +236,7 @@ async fn act(
             let Watts { watts } = read(&body)?;
             device.set_watts(outlet(position)?, watts)?;
         }
+        ("POST", ["child", name]) => device.set_child(name, read(&body)?)?,
         ("POST", ["advance"]) => device.advance(seconds(&body)?),
         ("POST", ["reboot"]) => device.reboot(seconds(&body)?).await?,
         ("POST", ["move"]) => {
@@ -281,6 +291,7 @@ fn show(device: &DeviceHandle) -> Shown {
         device_id: device.device_id().to_owned(),
         mac: device.mac(),
         outlets: outlets.collect(),
+        children: device.children(),
         faults: device.faults().active(),
         counters: device.counters(),
     }

@@ -14,9 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    Counters, Fault, FaultKind, Faults, Profile, Protocol, SimulatorError,
+    ChildModel, Counters, Fault, FaultKind, Faults, Profile, Protocol, SimulatorError,
     clock::DeviceClock,
     counters::Tally,
+    hub::HubChild,
     identity::Identity,
     klap::Klap,
     network::Command,
@@ -63,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) address: SocketAddr,
     pub(crate) nickname: String,
     pub(crate) outlet_nicknames: Vec<String>,
+    pub(crate) children: Option<Vec<(ChildModel, String)>>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -70,13 +72,19 @@ impl Core {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let spec = parts.profile.spec();
         let clock = DeviceClock::new();
-        let state = State::new(
+        let mut state = State::new(
             spec,
             &parts.identity,
             parts.nickname,
             &parts.outlet_nicknames,
             clock.now(),
         );
+        if spec.is_hub() {
+            let one_of_each = || ChildModel::ALL.map(|model| (model, model.to_string())).to_vec();
+            let children = parts.children.unwrap_or_else(one_of_each);
+            let child = |(number, (model, name))| HubChild::new(&parts.identity, number, model, name);
+            state.children = children.into_iter().enumerate().map(child).collect();
+        }
         Arc::new(Self {
             profile: parts.profile,
             spec,

@@ -23,6 +23,8 @@ pub(crate) struct Identity {
     pub(crate) hw_id: String,
     pub(crate) oem_id: String,
     mac: [u8; 6],
+    /// Random hex digits that the ids of a hub's children begin with.
+    hub_child: String,
 }
 
 impl Identity {
@@ -43,6 +45,7 @@ impl Identity {
             hw_id: hex("hardware", 16),
             oem_id: hex("maker", 16),
             mac,
+            hub_child: hex("hub child", 17),
         }
     }
 
@@ -60,6 +63,11 @@ impl Identity {
     pub(crate) fn child_id(&self, spec: &Spec, position: u8) -> Option<String> {
         spec.is_strip()
             .then(|| format!("{}{:02X}", self.device_id, position.saturating_sub(1)))
+    }
+
+    /// The id of a child of a hub, by its number: 40 hex digits that share nothing with the id of the hub.
+    pub(crate) fn hub_child_id(&self, number: usize) -> String {
+        format!("80{}{number:04X}", self.hub_child)
     }
 
     fn mac_with(&self, separator: &str) -> String {

@@ -1,4 +1,4 @@
-//! Simulated Tapo plugs and strips, to test and to try things without hardware.
+//! Simulated Tapo plugs, strips and hubs, to test and to try things without hardware.
 //!
 //! A device is a real HTTP server on a port of its own. It speaks the protocol that real ones speak,
 //! with its cryptography and its exact sequence numbers, and holds real state: relays, meters on a
@@ -30,6 +30,7 @@ mod error;
 mod exchange;
 mod faults;
 mod http;
+mod hub;
 mod identity;
 mod iot;
 mod klap;
@@ -52,6 +53,7 @@ pub use control::serve_control;
 pub use counters::{Cause, Counters, RelayChange};
 pub use error::SimulatorError;
 pub use faults::{Damage, Fault, FaultKind, Faults, Latency, Scope, Stage};
+pub use hub::ChildModel;
 pub use profile::Profile;
 pub use running::{DeviceHandle, RunningDevice};
 pub use session::Protocol;

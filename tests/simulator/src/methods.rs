@@ -1,6 +1,7 @@
 //! What the JSON methods of a device answer.
 
 mod device;
+mod hub;
 mod outlet;
 
 use serde_json::{Map, Value, json};
@@ -20,6 +21,8 @@ enum Target {
     Device,
     /// The outlet at this position of a strip.
     Outlet(u8),
+    /// This child of a hub.
+    HubChild(usize),
 }
 
 /// The methods of a request, its own first and then those inside it.
@@ -63,7 +66,7 @@ fn answer_for(core: &Core, target: Target, request: &Value, depth: usize) -> Map
             Some(refusal) => Err(refusal),
             None => multiple(core, target, params, depth - 1),
         }),
-        ("control_child", Target::Device) if core.spec.is_strip() => {
+        ("control_child", Target::Device) if core.spec.is_strip() || core.spec.is_hub() => {
             reply(control_child(core, params, depth - 1))
         }
         _ => {
@@ -110,15 +113,15 @@ fn control_child(core: &Core, params: &Value, depth: usize) -> Answer {
         .and_then(Value::as_str)
         .ok_or(Refusal::PARAMS)?;
     let request = params.get("requestData").ok_or(Refusal::PARAMS)?;
-    let position = core.read(|state, _| {
-        let child = state
-            .outlets
-            .iter()
-            .find(|outlet| outlet.child_id.as_deref() == Some(child_id));
-        child.map(|outlet| outlet.position)
+    let child = core.read(|state, _| {
+        let mut outlets = state.outlets.iter();
+        let outlet = outlets.find(|outlet| outlet.child_id.as_deref() == Some(child_id));
+        let outlet = outlet.map(|outlet| Target::Outlet(outlet.position));
+        let connected = || state.children.iter().position(|child| child.id() == child_id);
+        outlet.or_else(|| connected().map(Target::HubChild))
     });
-    let position = position.ok_or(Refusal::PARAMS)?;
-    let mut response = answer_for(core, Target::Outlet(position), request, depth);
+    let child = child.ok_or(Refusal::PARAMS)?;
+    let mut response = answer_for(core, child, request, depth);
     if response.contains_key("result")
         && request
             .get("method")
@@ -138,11 +141,15 @@ fn dispatch(core: &Core, target: Target, method: &str, params: &Value) -> Answer
         return Err(Refusal::TIME);
     }
     let answer = match target {
+        Target::Device if core.spec.is_hub() => {
+            hub::answer(core, method, params).or_else(|| device::answer(core, method, params))
+        }
         Target::Device if core.spec.is_strip() => device::answer(core, method, params),
         Target::Device => {
             device::answer(core, method, params).or_else(|| outlet::answer(core, 1, method, params))
         }
         Target::Outlet(position) => outlet::answer(core, position, method, params),
+        Target::HubChild(index) => hub::child_answer(core, index, method, params),
     };
     answer.unwrap_or(Err(Refusal::UNKNOWN_METHOD))
 }
@@ -150,7 +157,7 @@ fn dispatch(core: &Core, target: Target, method: &str, params: &Value) -> Answer
 /// The fault that refuses a request where it stands.
 fn refused(core: &Core, target: Target, method: &str) -> Option<Refusal> {
     let outlet = match target {
-        Target::Device => None,
+        Target::Device | Target::HubChild(_) => None,
         Target::Outlet(position) => Some(position),
     };
     let methods = [method.to_owned()];

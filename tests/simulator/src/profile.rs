@@ -49,10 +49,17 @@ pub enum Profile {
     S500D,
     /// A bulb that dims, without `on_time`.
     L510,
+    /// A hub, firmware 1.5.23.
+    H100,
+    /// A Kasa-branded hub, firmware 1.7.5.
+    KH100,
 }
 
 impl Profile {
-    /// Every profile.
+    /// Every hub.
+    pub const HUBS: [Self; 2] = [Self::H100, Self::KH100];
+
+    /// Every profile with outlets.
     pub const ALL: [Self; 18] = [
         Self::P100,
         Self::P110,
@@ -74,7 +81,7 @@ impl Profile {
         Self::L510,
     ];
 
-    /// How many outlets it switches: 1 for a plug.
+    /// How many outlets it switches: 1 for a plug, none for a hub.
     pub fn outlets(self) -> u8 {
         u8::try_from(self.spec().listing.len()).unwrap_or(u8::MAX)
     }
@@ -82,6 +89,11 @@ impl Profile {
     /// Whether its outlets are children of the device.
     pub fn is_strip(self) -> bool {
         self.spec().is_strip()
+    }
+
+    /// Whether sensors and thermostats connect to it.
+    pub fn is_hub(self) -> bool {
+        self.spec().is_hub()
     }
 
     /// Whether its outlets measure power and energy.
@@ -114,6 +126,8 @@ impl Profile {
             Self::KS205 => &tables::KS205,
             Self::S500D => &tables::S500D,
             Self::L510 => &tables::L510,
+            Self::H100 => &tables::H100,
+            Self::KH100 => &tables::KH100,
         }
     }
 }
@@ -139,6 +153,8 @@ impl fmt::Display for Profile {
             Self::KS205 => "KS205",
             Self::S500D => "S500D",
             Self::L510 => "L510",
+            Self::H100 => "H100",
+            Self::KH100 => "KH100",
         })
     }
 }
@@ -149,6 +165,7 @@ impl FromStr for Profile {
     fn from_str(text: &str) -> Result<Self, SimulatorError> {
         Self::ALL
             .into_iter()
+            .chain(Self::HUBS)
             .find(|profile| profile.to_string().eq_ignore_ascii_case(text))
             .ok_or_else(|| SimulatorError::UnknownProfile(text.to_owned()))
     }
@@ -251,6 +268,10 @@ impl Spec {
         self.listing.len() > 1
     }
 
+    pub(crate) fn is_hub(&self) -> bool {
+        self.device_type.ends_with("HUB")
+    }
+
     /// Whether the device as a whole has a component.
     pub(crate) fn has_component(&self, name: &str) -> bool {
         contains(self.components, name)
@@ -277,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_read_in_any_case_and_written_as_it_is_named() {
-        for profile in Profile::ALL {
+        for profile in Profile::ALL.into_iter().chain(Profile::HUBS) {
             let name = profile.to_string();
             assert_eq!(name.parse::<Profile>().unwrap(), profile);
             assert_eq!(name.to_lowercase().parse::<Profile>().unwrap(), profile);

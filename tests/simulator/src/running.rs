@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -209,6 +209,45 @@ impl DeviceHandle {
                 delay_min,
             };
             Some(())
+        })
+    }
+
+    /// Changes what a child of a hub shows, by its name: `{"current_temp": 18.5}`, `{"status": "offline"}`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such child.
+    pub fn set_child(&self, name: &str, fields: Map<String, Value>) -> Result<(), SimulatorError> {
+        self.core.with_state(|state, _| {
+            let mut children = state.children.iter_mut();
+            let child = children.find(|child| child.name == name);
+            let child = child.ok_or_else(|| SimulatorError::NoSuchChild(name.to_owned()))?;
+            child.change(fields);
+            Ok(())
+        })
+    }
+
+    /// Removes a child from a hub, as its user does in the app.
+    ///
+    /// # Errors
+    ///
+    /// There is no such child.
+    pub fn remove_child(&self, name: &str) -> Result<(), SimulatorError> {
+        self.core.with_state(|state, _| {
+            let before = state.children.len();
+            state.children.retain(|child| child.name != name);
+            let removed = state.children.len() < before;
+            removed
+                .then_some(())
+                .ok_or_else(|| SimulatorError::NoSuchChild(name.to_owned()))
+        })
+    }
+
+    /// What the children of a hub show, as it lists them.
+    pub fn children(&self) -> Vec<Value> {
+        self.read(|state| {
+            let children = state.children.iter();
+            children.map(|child| Value::Object(child.info())).collect()
         })
     }
 

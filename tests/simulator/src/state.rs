@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     counters::{Cause, RelayChange},
+    hub::HubChild,
     identity::Identity,
     outlet::{Moment, Outlet},
     profile::Spec,
@@ -14,6 +15,8 @@ use crate::{
 pub(crate) struct State {
     /// In the order of their positions.
     pub(crate) outlets: Vec<Outlet>,
+    /// The children of a hub.
+    pub(crate) children: Vec<HubChild>,
     pub(crate) nickname: String,
     /// The version that the device could install, and its release note.
     pub(crate) newer_firmware: Option<(String, String)>,
@@ -48,6 +51,7 @@ impl State {
         let outlets = outlets.collect();
         Self {
             outlets,
+            children: Vec::new(),
             nickname,
             newer_firmware: None,
             settings: initial_settings(),

@@ -10,12 +10,12 @@ use crate::{
     Fault, FaultKind,
     core::Core,
     network::Command,
-    profile::Components,
+    profile::Component,
     reply::{Answer, Refusal},
 };
 
 /// Children come in pages of this many.
-const PAGE: usize = 10;
+pub(super) const PAGE: usize = 10;
 
 /// None if the method is not one of a device as a whole.
 pub(super) fn answer(core: &Core, method: &str, params: &Value) -> Option<Answer> {
@@ -93,7 +93,7 @@ fn info(core: &Core) -> Value {
         "ssid": STANDARD.encode("Simulated Wi-Fi"),
         "time_diff": 0,
     })));
-    if core.spec.is_strip() {
+    if core.spec.is_strip() || core.spec.is_hub() {
         let nickname = core.read(|state, _| state.nickname.clone());
         info.insert("nickname".to_owned(), json!(STANDARD.encode(nickname)));
     } else {
@@ -142,7 +142,7 @@ fn reboot(core: &Core, params: &Value) -> Answer {
     Ok(None)
 }
 
-pub(super) fn components(components: Components) -> Value {
+pub(super) fn components(components: &[&[Component]]) -> Value {
     let list: Vec<Value> = components
         .iter()
         .copied()

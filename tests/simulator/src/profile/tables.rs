@@ -2,7 +2,7 @@
 //!
 //! Names, shapes and orders of fields are those of public dumps: P110 1.4.8 and P304M 1.4.2 from the
 //! tapo crate's fixtures, P110 1.3.0, P100 1.4.0, P300 1.0.15, P316M 1.0.5, EP40M 1.1.0, P210M 1.0.3, P306 1.1.2, TP25 1.0.2,
-//! KS205 1.1.0, S500D 1.0.5, L510 1.1.2 and the old Kasa devices from python-kasa's.
+//! KS205 1.1.0, S500D 1.0.5, L510 1.1.2, H100 1.5.23, KH100 1.7.5 and the old Kasa devices from python-kasa's.
 
 use super::{Component, Iot, Meter, OutletFields, Spec};
 
@@ -530,4 +530,60 @@ pub(super) static L510: Spec = Spec {
     meter: None,
     loads: &[9.0],
     ..P110
+};
+
+/// What hubs list.
+const HUB: &[Component] = &[
+    ("device", 2),
+    ("firmware", 2),
+    ("quick_setup", 3),
+    ("inherit", 1),
+    ("time", 1),
+    ("wireless", 1),
+    ("account", 1),
+    ("synchronize", 1),
+    ("sunrise_sunset", 1),
+    ("led", 1),
+    ("cloud_connect", 1),
+    ("iot_cloud", 1),
+    ("child_device", 1),
+    ("child_quick_setup", 1),
+    ("child_inherit", 1),
+    ("control_child", 1),
+    ("alarm", 1),
+    ("device_load", 1),
+    ("device_local_time", 1),
+    ("alarm_logs", 1),
+    ("localSmart", 1),
+    ("matter", 3),
+    ("chime", 1),
+];
+
+pub(super) static H100: Spec = Spec {
+    model: "H100",
+    device_model: "H100(EU)",
+    device_type: "SMART.TAPOHUB",
+    hw_ver: "1.0",
+    fw_ver: "1.5.23 Build 241106 Rel.093525",
+    knows_tpap: false,
+    default_state_object: false,
+    components: &[HUB],
+    child_components: &[],
+    outlet_fields: &[],
+    night_light: false,
+    iot: None,
+    listing: &[],
+    meter: None,
+    loads: &[],
+    max_watts: 0.0,
+    protection_flag: "",
+    max_schedule_rules: 0,
+};
+
+pub(super) static KH100: Spec = Spec {
+    model: "KH100",
+    device_model: "KH100(UK)",
+    device_type: "SMART.KASAHUB",
+    fw_ver: "1.7.5 Build 250122 Rel.120412",
+    ..H100
 };
