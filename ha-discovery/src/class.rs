@@ -1,5 +1,5 @@
 //! Device classes: what a value means. Each brings the unit and the statistics that belong to it, so a
-//! pair that Home Assistant rejects cannot be written. Only classes that outlets need are listed.
+//! pair that Home Assistant rejects cannot be written. Only classes that are needed are listed.
 
 use serde::Serialize;
 
@@ -16,6 +16,12 @@ pub enum SensorClass {
     Current,
     /// Strength of the radio signal in dBm.
     SignalStrength,
+    /// Temperature in °C.
+    Temperature,
+    /// Relative humidity in %.
+    Humidity,
+    /// The charge of a battery in %.
+    Battery,
     /// A length of time.
     Duration(TimeUnit),
     /// An instant, sent as RFC 3339 with an offset.
@@ -30,6 +36,9 @@ impl SensorClass {
             Self::Voltage => "voltage",
             Self::Current => "current",
             Self::SignalStrength => "signal_strength",
+            Self::Temperature => "temperature",
+            Self::Humidity => "humidity",
+            Self::Battery => "battery",
             Self::Duration(_) => "duration",
             Self::Timestamp => "timestamp",
         }
@@ -42,6 +51,8 @@ impl SensorClass {
             Self::Voltage => Some("V"),
             Self::Current => Some("A"),
             Self::SignalStrength => Some("dBm"),
+            Self::Temperature => Some("°C"),
+            Self::Humidity | Self::Battery => Some("%"),
             Self::Duration(unit) => Some(unit.symbol()),
             Self::Timestamp => None,
         }
@@ -63,6 +74,9 @@ impl SensorClass {
             Self::Voltage => "Voltage",
             Self::Current => "Current",
             Self::SignalStrength => "Signal strength",
+            Self::Temperature => "Temperature",
+            Self::Humidity => "Humidity",
+            Self::Battery => "Battery",
             Self::Duration(_) => "Duration",
             Self::Timestamp => "Timestamp",
         }
@@ -147,6 +161,14 @@ pub enum BinarySensorClass {
     Running,
     /// On is power drawn.
     Power,
+    /// On is a battery to replace.
+    Battery,
+    /// On is an open door.
+    Door,
+    /// On is wet.
+    Moisture,
+    /// On is something that moves.
+    Motion,
 }
 
 impl BinarySensorClass {
@@ -157,6 +179,10 @@ impl BinarySensorClass {
             Self::Safety => "Safety",
             Self::Running => "Running",
             Self::Power => "Power",
+            Self::Battery => "Battery",
+            Self::Door => "Door",
+            Self::Moisture => "Moisture",
+            Self::Motion => "Motion",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    climate::Climate,
     control::{Button, Light, Number, Select, Switch, Text},
     entity::{Name, State},
     show::{BinarySensor, Event, Sensor, Update},
@@ -18,6 +19,8 @@ pub enum Platform {
     BinarySensor,
     /// Something to press.
     Button,
+    /// A thermostat.
+    Climate,
     /// Something that happened.
     Event,
     /// A lamp.
@@ -41,6 +44,7 @@ impl fmt::Display for Platform {
         f.write_str(match self {
             Self::BinarySensor => "binary_sensor",
             Self::Button => "button",
+            Self::Climate => "climate",
             Self::Event => "event",
             Self::Light => "light",
             Self::Number => "number",
@@ -60,6 +64,7 @@ impl fmt::Display for Platform {
 pub enum Component {
     BinarySensor(BinarySensor),
     Button(Button),
+    Climate(Climate),
     Event(Event),
     Light(Light),
     Number(Number),
@@ -76,6 +81,7 @@ impl Component {
         match self {
             Self::BinarySensor(_) => Platform::BinarySensor,
             Self::Button(_) => Platform::Button,
+            Self::Climate(_) => Platform::Climate,
             Self::Event(_) => Platform::Event,
             Self::Light(_) => Platform::Light,
             Self::Number(_) => Platform::Number,
@@ -87,19 +93,20 @@ impl Component {
         }
     }
 
-    /// Where its value comes from; a button has none.
-    pub fn state(&self) -> Option<&State> {
+    /// Where its values come from: a button has none, a thermostat several.
+    pub fn states(&self) -> Vec<State> {
         match self {
-            Self::BinarySensor(it) => Some(&it.state),
-            Self::Button(_) => None,
-            Self::Event(it) => Some(&it.state),
-            Self::Light(it) => Some(&it.state),
-            Self::Number(it) => Some(&it.state),
-            Self::Select(it) => Some(&it.state),
-            Self::Sensor(it) => Some(&it.state),
-            Self::Switch(it) => Some(&it.state),
-            Self::Text(it) => Some(&it.state),
-            Self::Update(it) => Some(&it.state),
+            Self::BinarySensor(it) => vec![it.state.clone()],
+            Self::Button(_) => Vec::new(),
+            Self::Climate(it) => it.parts.states().to_vec(),
+            Self::Event(it) => vec![it.state.clone()],
+            Self::Light(it) => vec![it.state.clone()],
+            Self::Number(it) => vec![it.state.clone()],
+            Self::Select(it) => vec![it.state.clone()],
+            Self::Sensor(it) => vec![it.state.clone()],
+            Self::Switch(it) => vec![it.state.clone()],
+            Self::Text(it) => vec![it.state.clone()],
+            Self::Update(it) => vec![it.state.clone()],
         }
     }
 
@@ -107,6 +114,7 @@ impl Component {
         match self {
             Self::BinarySensor(it) => &it.entity.name,
             Self::Button(it) => &it.entity.name,
+            Self::Climate(it) => &it.entity.name,
             Self::Event(it) => &it.entity.name,
             Self::Light(it) => &it.entity.name,
             Self::Number(it) => &it.entity.name,

@@ -20,6 +20,7 @@
 //! ```
 
 mod class;
+mod climate;
 mod component;
 mod control;
 mod device;
@@ -33,6 +34,7 @@ mod template;
 pub use class::{
     BinarySensorClass, ButtonClass, EventClass, NumberClass, SensorClass, SwitchClass, TimeUnit,
 };
+pub use climate::{Climate, ClimateKeys, TargetRange};
 pub use component::{Component, Platform};
 pub use control::{Button, Light, Number, NumberMode, NumberRange, Select, Switch, Text};
 pub use device::{Availability, AvailabilityMode, Device, Origin, Qos};

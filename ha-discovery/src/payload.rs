@@ -104,9 +104,12 @@ impl DevicePayload {
     /// Every key that a template of this payload reads. Home Assistant warns on each message in which one
     /// of them is missing.
     pub fn reads(&self) -> BTreeSet<StateKey> {
-        let availability = self.availability.iter().map(|it| &it.state);
-        let states = self.entities().filter_map(|(_, _, component)| component.state());
-        states.chain(availability).flat_map(state_keys).collect()
+        let availability = self.availability.iter().map(|it| it.state.clone());
+        let states = self.entities().flat_map(|(_, _, component)| component.states());
+        states
+            .chain(availability)
+            .flat_map(|state| state_keys(&state))
+            .collect()
     }
 
     /// Unique id, outlet and component of every entity.
@@ -165,11 +168,13 @@ impl DevicePayload {
     }
 }
 
-fn state_keys(state: &State) -> impl Iterator<Item = StateKey> {
-    state.template.pointers().iter().map(|pointer| StateKey {
+fn state_keys(state: &State) -> Vec<StateKey> {
+    let pointers = state.template.pointers().iter();
+    let key = |pointer: &String| StateKey {
         topic: state.topic.clone(),
         pointer: pointer.clone(),
-    })
+    };
+    pointers.map(key).collect()
 }
 
 impl Serialize for DevicePayload {

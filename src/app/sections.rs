@@ -38,6 +38,7 @@ pub(super) fn open(
     let deleted = DeletedEntities {
         devices: file.section("deleted_in_home_assistant"),
         groups: file.section("groups_deleted_in_home_assistant"),
+        children: file.section("hub_children_deleted_in_home_assistant"),
     };
     let (status, writer, loaded) = file.finish()?;
     let sections = Sections {
@@ -115,6 +116,8 @@ mod tests {
         sections.inventory.set(serde_json::from_str(inventory).unwrap());
         sections.deleted.devices.set(["heater".parse().unwrap()].into());
         sections.deleted.groups.set(["driveway".parse().unwrap()].into());
+        let hall = ("hub".parse().unwrap(), "802e".to_owned());
+        sections.deleted.children.set([hall].into());
         let stop = CancellationToken::new();
         stop.cancel();
         writer.run(stop).await;
@@ -132,5 +135,6 @@ mod tests {
         assert_eq!(again.inventory.get(), sections.inventory.get());
         assert_eq!(again.deleted.devices.get(), sections.deleted.devices.get());
         assert_eq!(again.deleted.groups.get(), sections.deleted.groups.get());
+        assert_eq!(again.deleted.children.get(), sections.deleted.children.get());
     }
 }

@@ -215,6 +215,7 @@ fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
         credentials: None,
         outlets: Vec::new(),
         known_as: None,
+        children: Vec::new(),
     })
 }
 

@@ -31,6 +31,7 @@ pub(super) fn all_devices(configured: &[Device], inventory: &Inventory) -> Vec<D
                 device_settings: false,
                 credentials: None,
                 outlets: Vec::new(),
+                children: Vec::new(),
                 known_as,
             });
         }
@@ -86,6 +87,7 @@ mod tests {
             device_settings: false,
             credentials: None,
             outlets: Vec::new(),
+            children: Vec::new(),
             known_as: None,
         }
     }

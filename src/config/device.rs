@@ -1,4 +1,4 @@
-//! `[[device]]`: the plugs and strips.
+//! `[[device]]`: the plugs, strips and hubs.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use planner::{DeviceId, OutletKey};
 /// More outlets than any strip has.
 pub(super) const POSITION_MAX: u8 = 32;
 
-/// One physical device: a plug or a strip.
+/// One physical device: a plug, a strip or a hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its topic, and the key of everything about it.
@@ -36,6 +36,19 @@ pub struct Device {
     pub outlets: Vec<NamedOutlet>,
     /// The MAC by which Home Assistant knows a device that was added while the bridge ran; `None` is by its id.
     pub known_as: Option<String>,
+    /// What is connected to a hub and named here. The others go by their names in the app.
+    pub children: Vec<NamedChild>,
+}
+
+/// One sensor or thermostat of a hub, named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedChild {
+    /// Its topic level.
+    pub key: OutletKey,
+    /// Which one: its own id. `None` is the one whose name in the app makes this key.
+    pub device_id: Option<String>,
+    /// What people call it; `None` takes its name in the app.
+    pub name: Option<String>,
 }
 
 /// One outlet of a strip, named.
@@ -61,6 +74,7 @@ impl Device {
             "id": self.id,
             "address": self.address.to_string(),
             "outlets": self.outlets.iter().map(outlet).collect::<Vec<_>>(),
+            "children": self.children.iter().map(|child| &child.key).collect::<Vec<_>>(),
         })
     }
 }
@@ -116,7 +130,10 @@ fn read(
     let credentials = credentials(table, files);
     let mut outlets = Vec::new();
     let read = table.list("outlet", |table| read_outlet(table, &mut outlets));
+    let mut children = Vec::new();
+    let read_children = table.list("child", |table| read_child(table, &mut children));
     read?;
+    read_children?;
     Ok(Device {
         id: id?,
         address: address?,
@@ -127,6 +144,7 @@ fn read(
         credentials: credentials?,
         outlets,
         known_as: None,
+        children,
     })
 }
 
@@ -172,6 +190,28 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<NamedOutlet>) -> Read<(
     siblings.push(NamedOutlet {
         position,
         key,
+        name: name?,
+    });
+    Ok(())
+}
+
+fn read_child(table: &mut Table<'_>, siblings: &mut Vec<NamedChild>) -> Read<()> {
+    let key: Read<OutletKey> = table.required("id", parse::slug);
+    let device_id = table.optional("device_id", parse::text);
+    let name = table.optional("name", parse::name);
+    let (key, device_id) = (key?, device_id?);
+    for sibling in siblings.iter() {
+        let owner = || format!("child \"{}\"", sibling.key);
+        if sibling.key == key {
+            return Err(table.duplicate("id", &owner()));
+        }
+        if device_id.is_some() && sibling.device_id == device_id {
+            return Err(table.duplicate("device_id", &owner()));
+        }
+    }
+    siblings.push(NamedChild {
+        key,
+        device_id,
         name: name?,
     });
     Ok(())

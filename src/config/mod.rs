@@ -51,7 +51,7 @@ pub use address::{Address, NotAnAddress};
 pub use bridge::{HomeAssistant, Log, Polling, RetryWaits};
 pub use credentials::Account;
 pub use definition::schedule_definition;
-pub use device::{Device, NamedOutlet};
+pub use device::{Device, NamedChild, NamedOutlet};
 pub use diff::SettingsDiff;
 pub use discovery::{AddDevices, Discovery};
 pub use environment::ENVIRONMENT_PREFIX;
@@ -78,7 +78,9 @@ use planner::{
 };
 
 use crate::domain::{
-    devices::{Credentials, DeviceConfig, DeviceSet, OutletConfig, PeriodicSearch, PollingConfig},
+    devices::{
+        ChildConfig, Credentials, DeviceConfig, DeviceSet, OutletConfig, PeriodicSearch, PollingConfig,
+    },
     inventory::Inventory,
     report_thresholds::ReportThresholds,
     scheduling::ConfiguredDevice,
@@ -215,6 +217,11 @@ impl Settings {
             key: outlet.key.clone(),
             name: outlet.name.clone(),
         };
+        let child = |child: &NamedChild| ChildConfig {
+            key: child.key.clone(),
+            device_id: child.device_id.clone(),
+            name: child.name.clone(),
+        };
         DeviceConfig {
             id: device.id.clone(),
             address: device.address.to_string(),
@@ -224,6 +231,7 @@ impl Settings {
             device_settings: device.device_settings,
             credentials: self.credentials_of(device).map(Credentials::from),
             outlets: device.outlets.iter().map(outlet).collect(),
+            children: device.children.iter().map(child).collect(),
         }
     }
 

@@ -83,7 +83,7 @@ impl CommandQueue {
         }
         if matches!(
             command.action,
-            DeviceAction::Switch(Switch::To(_)) | DeviceAction::CancelCountdown
+            DeviceAction::Switch(Switch::To(_)) | DeviceAction::CancelCountdown | DeviceAction::Thermostat(_)
         ) {
             self.supersede(&command);
         }
@@ -298,6 +298,9 @@ fn is_settled_by(older: &DeviceCommand, newer: &DeviceCommand) -> bool {
         (older.action, newer.action),
         (DeviceAction::Switch(_), DeviceAction::Switch(Switch::To(_)))
             | (DeviceAction::CancelCountdown, DeviceAction::CancelCountdown)
+    ) || matches!(
+        (older.action, newer.action),
+        (DeviceAction::Thermostat(older), DeviceAction::Thermostat(newer)) if newer.replaces(older)
     );
     decides && same_outlets
 }
@@ -324,7 +327,7 @@ fn touch(a: &DeviceCommand, b: &DeviceCommand) -> bool {
     let changes = |command: &DeviceCommand| {
         matches!(
             command.action,
-            DeviceAction::Switch(_) | DeviceAction::CancelCountdown
+            DeviceAction::Switch(_) | DeviceAction::CancelCountdown | DeviceAction::Thermostat(_)
         )
     };
     let same_outlets = a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none();

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{
     attribution::{Attribution, ReadScope},
     client::{
+        child_reading::ChildReading,
         connection::{Connection, ExchangeError},
         fault::{Fault, Remedy},
         identity_registry::IdentityRegistry,
@@ -142,7 +143,7 @@ impl Context {
         }
     }
 
-    /// Reads all outlets, and reports which relays changed.
+    /// Reads all outlets or what is connected to a hub, and reports which relays changed.
     pub(super) async fn read(&mut self, purpose: LoginPurpose) -> Result<(), ExchangeError> {
         let readings = match self.connection.kind() {
             Kind::Plug => {
@@ -153,6 +154,14 @@ impl Context {
             Kind::Strip => {
                 let list = self.essential(DeviceRequest::Children, purpose).await?;
                 OutletReading::children(&list)
+            }
+            Kind::Hub => {
+                let list = self.essential(DeviceRequest::Children, purpose).await?;
+                self.state
+                    .children
+                    .apply(&self.config, &ChildReading::list(&list));
+                self.send_report().await;
+                return Ok(());
             }
         };
         self.apply_readings(&readings).await;
@@ -186,7 +195,7 @@ impl Context {
         Ok(())
     }
 
-    /// Reads a strip's own values, which its list of children does not carry.
+    /// Reads the values of a strip or hub itself, which its list of children does not carry.
     pub(super) async fn read_device(&mut self) -> Result<(), ExchangeError> {
         let info = self.exchange(DeviceRequest::Info, LoginPurpose::Poll).await?;
         self.state.apply(&DeviceReading::of(&info));
@@ -272,6 +281,7 @@ impl Context {
                 .iter()
                 .map(|known| known.outlet.clone())
                 .collect(),
+            children: self.state.children.as_slice().to_vec(),
         }
     }
 }

@@ -50,6 +50,7 @@ fn config() -> DeviceConfig {
         device_settings: false,
         credentials: None,
         outlets: Vec::new(),
+        children: Vec::new(),
     }
 }
 

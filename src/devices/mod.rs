@@ -5,6 +5,7 @@
 
 mod attribution;
 mod backoff;
+mod children;
 mod client;
 mod command_queue;
 mod context;
@@ -24,6 +25,7 @@ mod removal;
 mod reports;
 mod state;
 mod switching;
+mod thermostat;
 mod wanted_ends;
 mod worker;
 

@@ -416,6 +416,7 @@ mod tests {
                 device_settings: false,
                 credentials: None,
                 outlets: Vec::new(),
+                children: Vec::new(),
             }],
             area: SearchArea::default(),
             search: PeriodicSearch::default(),

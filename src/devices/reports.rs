@@ -226,6 +226,7 @@ mod tests {
             led: None,
             latest_firmware: None,
             outlets: Vec::new(),
+            children: Vec::new(),
         }
     }
 

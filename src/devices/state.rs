@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::children::Children;
 use super::client::{
     components::Components,
     readings::{DeviceReading, OutletReading},
@@ -12,6 +13,7 @@ use super::client::{
 use crate::domain::command_error::CommandError;
 use crate::domain::device_settings::{LatestFirmware, OutletSettings};
 use crate::domain::devices::DeviceConfig;
+use crate::domain::reply::{Applied, CommandResult};
 use crate::domain::report::{
     Condition, Countdown, DeviceClock, DeviceRule, DeviceRules, Feature, Identity, Kind, Outlet,
 };
@@ -95,6 +97,8 @@ pub(super) struct DeviceState {
     /// Whether everything was read once that shows which values the device has.
     pub(super) is_complete: bool,
     pub(super) outlets: Vec<ConfirmedOutlet>,
+    /// What is connected to a hub.
+    pub(super) children: Children,
     /// What the device and its outlets can do.
     pub(super) components: Components,
     /// Its clock.
@@ -206,8 +210,30 @@ impl DeviceState {
         outlets.find(|outlet| outlet.key == address.key)
     }
 
+    /// The result of a read of what a path names.
+    pub(super) fn read_result(&self, path: &OutletPath) -> CommandResult {
+        let targets = self.addresses(path);
+        let is_child = |key: &OutletKey| self.children.by_key(key).is_some();
+        if targets.is_empty() && !(self.is_hub() && path.outlet.as_ref().is_none_or(is_child)) {
+            return Err(self.unknown_outlet(path));
+        }
+        Ok(Applied {
+            outlets: self.powers(&path.device, &targets),
+            attempts: 1,
+        })
+    }
+
+    fn is_hub(&self) -> bool {
+        self.identity
+            .as_ref()
+            .is_some_and(|identity| identity.kind == Kind::Hub)
+    }
+
     /// The error for a path that names no outlet of this device.
     pub(super) fn unknown_outlet(&self, path: &OutletPath) -> CommandError {
+        if self.is_hub() {
+            return CommandError::no_outlets(path);
+        }
         let keys: Vec<OutletKey> = self
             .outlets
             .iter()
@@ -428,17 +454,17 @@ impl DeviceState {
     ) -> ConfirmedOutlet {
         let child = match kind {
             Kind::Plug => None,
-            Kind::Strip => reading.child_id.as_deref().map(Arc::from),
+            Kind::Strip | Kind::Hub => reading.child_id.as_deref().map(Arc::from),
         };
         let nth = u8::try_from(index + 1).unwrap_or(u8::MAX);
         let position = match kind {
             Kind::Plug => 1,
-            Kind::Strip => reading.position.unwrap_or(nth),
+            Kind::Strip | Kind::Hub => reading.position.unwrap_or(nth),
         };
         let naming = config.outlets.iter().find(|naming| naming.position == position);
         let key = match kind {
             Kind::Plug => None,
-            Kind::Strip => naming
+            Kind::Strip | Kind::Hub => naming
                 .map(|naming| naming.key.clone())
                 .or_else(|| position.to_string().parse().ok()),
         };
@@ -631,6 +657,7 @@ mod tests {
                 key: "left".parse().unwrap(),
                 name: Some("Left mat".to_owned()),
             }],
+            children: Vec::new(),
         }
     }
 

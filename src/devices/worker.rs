@@ -27,12 +27,12 @@ use super::{
     removal::Removal,
     state::DeviceState,
     switching::{Switching, switch_off_unread},
+    thermostat,
 };
 use crate::domain::{
     command_error::CommandError,
     device_command::{DeviceAction, DeviceCommand},
     devices::{DeviceEvent, WorkerSettings},
-    reply::Applied,
     report::{EventKind, Kind, Phase},
 };
 
@@ -189,6 +189,7 @@ impl Worker {
             components,
             info,
             outlets,
+            children,
         } = opened;
         self.displaced = false;
         let context = &mut self.context;
@@ -202,6 +203,7 @@ impl Worker {
         context.on_answer();
         let now = context.clock.read();
         let changes = context.state.apply_reading(&context.config, kind, &outlets, now);
+        context.state.children.apply(&context.config, &children);
         context.state.add_listed_features();
         self.meters.on_connected(context);
         self.settings.on_connected(context);
@@ -358,7 +360,7 @@ impl Worker {
             match context.connection.kind() {
                 // A plug's read carries all its values but the countdown.
                 Kind::Plug => Ok(()),
-                Kind::Strip => context.read_device().await,
+                Kind::Strip | Kind::Hub => context.read_device().await,
             }
         } else if meter_due.is_some_and(|due| now >= due) {
             self.meters.read(context).await
@@ -396,6 +398,7 @@ impl Worker {
             DeviceAction::Read => self.read(command).await,
             DeviceAction::Reboot => reboot::carry_out(context, command).await,
             DeviceAction::ChangeSetting(change) => self.settings.carry_out(context, command, change).await,
+            DeviceAction::Thermostat(change) => thermostat::carry_out(context, command, change).await,
         }
     }
 
@@ -408,14 +411,7 @@ impl Worker {
             Ok(()) => {
                 for command in commands {
                     self.meters.on_read_requested(context, &command.path);
-                    let targets = context.state.addresses(&command.path);
-                    let result = if targets.is_empty() {
-                        Err(context.state.unknown_outlet(&command.path))
-                    } else {
-                        let outlets = context.state.powers(&context.config.id, &targets);
-                        Ok(Applied { outlets, attempts: 1 })
-                    };
-                    command.reply.send(result);
+                    command.reply.send(context.state.read_result(&command.path));
                 }
                 Ok(())
             }

@@ -6,7 +6,9 @@ use jiff::SignedDuration;
 use planner::{GroupId, OutletPath, overrides::Lifetime};
 use tokio::time::Instant;
 
-use super::{device_command::Switch, device_settings::SettingChange, reply::Reply};
+use super::{
+    device_command::Switch, device_settings::SettingChange, hub_child::ThermostatChange, reply::Reply,
+};
 
 /// A command to a device, an outlet or a group.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub enum Action {
     Reboot,
     /// Change a setting that the device keeps.
     ChangeSetting(SettingChange),
+    /// Set a thermostat of a hub.
+    Thermostat(ThermostatChange),
 }
 
 impl Target {
@@ -100,6 +104,7 @@ impl fmt::Display for Action {
             Self::Read => f.write_str("read"),
             Self::Reboot => f.write_str("reboot"),
             Self::ChangeSetting(change) => write!(f, "{change}"),
+            Self::Thermostat(change) => write!(f, "{change}"),
         }
     }
 }

@@ -50,6 +50,12 @@ impl CommandError {
         Self::bridge(ErrorCode::UnknownOutlet, message)
     }
 
+    /// A command to switch a hub, or what is connected to one: neither has a relay.
+    pub fn no_outlets(path: &OutletPath) -> Self {
+        let message = format!("{path}: {} is a hub, which has no outlets to switch", path.device);
+        Self::bridge(ErrorCode::UnknownOutlet, message)
+    }
+
     /// The same failure after attempts whose outcome is not known. That a command was not carried out in time can
     /// then not be reported any more.
     pub(super) fn after(self, attempts: u32) -> Self {

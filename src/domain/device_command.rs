@@ -8,7 +8,7 @@ use planner::{OutletPath, Power, Steady};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{device_settings::SettingChange, reply::Reply};
+use super::{device_settings::SettingChange, hub_child::ThermostatChange, reply::Reply};
 
 /// The wanted state of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum DeviceAction {
     Reboot,
     /// Change a setting that the device keeps, read it back.
     ChangeSetting(SettingChange),
+    /// Set a thermostat of a hub, read back.
+    Thermostat(ThermostatChange),
 }
 
 impl DeviceAction {

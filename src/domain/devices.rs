@@ -59,6 +59,8 @@ pub struct DeviceConfig {
     pub credentials: Option<Credentials>,
     /// Names for outlets of a strip; others go by their position.
     pub outlets: Vec<OutletConfig>,
+    /// Names for what is connected to a hub; others go by their names in the app.
+    pub children: Vec<ChildConfig>,
 }
 
 impl DeviceConfig {
@@ -95,6 +97,17 @@ pub struct OutletConfig {
     pub position: u8,
     /// Its topic level.
     pub key: OutletKey,
+    /// Overrides the nickname on the device.
+    pub name: Option<String>,
+}
+
+/// The configured names of a sensor or thermostat that connects to a hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildConfig {
+    /// Its topic level.
+    pub key: OutletKey,
+    /// Which one; `None` is the one whose name in the app makes this key.
+    pub device_id: Option<String>,
     /// Overrides the nickname on the device.
     pub name: Option<String>,
 }

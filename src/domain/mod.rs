@@ -6,6 +6,7 @@ pub mod device_command;
 pub mod device_metrics;
 pub mod device_settings;
 pub mod devices;
+pub mod hub_child;
 pub(crate) mod id_from_name;
 pub mod inventory;
 pub mod mac;

@@ -9,6 +9,7 @@ use crate::domain::{
     command_error::ErrorCode,
     device_settings::{LatestFirmware, OutletSettings},
     devices::DeviceTarget,
+    hub_child::HubChild,
     off_rules::OffRulesStatus,
 };
 use planner::{
@@ -44,8 +45,10 @@ pub struct DeviceReport {
     pub led: Option<bool>,
     /// The newest firmware that it knows.
     pub latest_firmware: Option<Arc<LatestFirmware>>,
-    /// The outlets: exactly one with no key on a plug, in position order on a strip.
+    /// The outlets: exactly one with no key on a plug, in position order on a strip, none on a hub.
     pub outlets: Vec<Outlet>,
+    /// What is connected to a hub.
+    pub children: Vec<HubChild>,
 }
 
 /// The phases of a worker.
@@ -132,7 +135,7 @@ pub struct Identity {
     pub mac: Option<String>,
     /// The name given in the app, decoded.
     pub nickname: Option<String>,
-    /// One plug, or a strip of outlets.
+    /// One plug, a strip of outlets, or a hub.
     pub kind: Kind,
     /// Whether the component list names `energy_monitoring`.
     pub meters_energy: bool,
@@ -152,7 +155,7 @@ pub enum DeviceRole {
     Light,
 }
 
-/// The two shapes of device.
+/// The shapes of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -160,6 +163,8 @@ pub enum Kind {
     Plug,
     /// Several children, one relay each.
     Strip,
+    /// Sensors and thermostats that connect to it, and no relay.
+    Hub,
 }
 
 /// One relay.

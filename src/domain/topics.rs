@@ -92,6 +92,12 @@ pub const COUNTDOWN: &str = "countdown";
 /// The attribute of `set/<attribute>` that restarts a device.
 pub const REBOOT: &str = "reboot";
 
+/// The attribute of `set/<attribute>` that sets a thermostat, in °C, and its key in a `set` and in the state.
+pub const TARGET_TEMPERATURE: &str = "target_temperature";
+
+/// The attribute of `set/<attribute>` that turns a thermostat on or off, and its key in a `set` and in the state.
+pub const SYSTEM_MODE: &str = "system_mode";
+
 /// What is asked of a device, an outlet or a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verb {
@@ -218,6 +224,11 @@ impl Topics {
     /// Whether a device is reachable.
     pub fn availability(&self, device: &DeviceId) -> String {
         format!("{}/{device}/availability", self.base)
+    }
+
+    /// Whether what is connected to a hub is reachable.
+    pub fn child_availability(&self, child: &OutletPath) -> String {
+        format!("{}/{child}/availability", self.base)
     }
 
     /// The answers to commands to a device or outlet.

@@ -5,6 +5,7 @@
 //! bridge ran has its MAC there, because its id can change. Nothing volatile is in here: Home
 //! Assistant logs each change. Names are those of its own tplink integration.
 
+mod hub;
 mod outlet;
 mod settings;
 mod shape;
@@ -28,6 +29,7 @@ pub use shape::Shape;
 use crate::{
     config::schedule_definition,
     domain::{
+        hub_child::HubChild,
         report::{DeviceReport, DeviceRole, EventKind, Feature, Identity, Kind, Outlet, Phase},
         topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
     },
@@ -165,8 +167,52 @@ impl EntityBuilder {
                 payload.components.extend(self.member_components(&own, rules));
             }
             Kind::Strip => payload.children = self.children(report, identity, rules),
+            Kind::Hub => {}
         }
         Some(payload)
+    }
+
+    /// The node of what is connected to a hub: its own id, so that a new name changes nothing. Ids have no hyphen, so that the
+    /// last one ends the id of the hub.
+    pub(super) fn child_node(&self, hub: &DeviceId, child: &str) -> Option<NodeId> {
+        let id = child_id(child);
+        match self.base() {
+            _ if id.is_empty() => return None,
+            None => format!("tapo2mqtt-hub-{hub}-{id}"),
+            Some(base) => format!("tapo2mqtt-hubs-{base}-{hub}-{id}"),
+        }
+        .parse()
+        .ok()
+    }
+
+    /// The payloads of what is connected to a hub, each a device of its own.
+    pub(super) fn hub_children(&self, report: &DeviceReport) -> Vec<(String, DevicePayload)> {
+        let hub = self.device_node(&report.id);
+        let child = |child: &HubChild| {
+            let name = child.name.clone().unwrap_or_else(|| child.key.to_string());
+            let mut device = Device::new(name);
+            device.manufacturer = Some(MANUFACTURER.to_owned());
+            device.model_id.clone_from(&child.model);
+            device.hw_version.clone_from(&child.hardware);
+            device.sw_version.clone_from(&child.firmware);
+            device.serial_number = Some(child.id.clone());
+            device.via_device.clone_from(&hub);
+            let path = OutletPath::outlet(report.id.clone(), child.key.clone());
+            let mut payload = self.payload(self.child_node(&report.id, &child.id)?, device);
+            payload.availability.push(Availability::json_key(
+                self.topics.child_availability(&path),
+                "state",
+            ));
+            let set = |attribute: &str| {
+                self.topics.topic_of(&ParsedTopic::Outlet {
+                    path: path.clone(),
+                    verb: Verb::SetAttribute(attribute.to_owned()),
+                })
+            };
+            payload.components = hub::components(child, &self.topics.state(&path), set);
+            Some((child_id(&child.id), payload))
+        };
+        report.children.iter().filter_map(child).collect()
     }
 
     /// The bridge's own payload, to be announced before every device that is reached via it.
@@ -688,6 +734,12 @@ fn digits(mac: &str) -> String {
     mac.replace(':', "")
 }
 
+/// The id of what is connected to a hub, as a part of a node.
+fn child_id(id: &str) -> String {
+    let id = id.chars().filter(char::is_ascii_alphanumeric);
+    id.map(|c| c.to_ascii_lowercase()).collect()
+}
+
 /// The keys of an event about an outlet.
 fn of_outlet(path: &OutletPath) -> Vec<(&str, &str)> {
     let outlet = path.outlet.as_ref().map(OutletKey::as_str);
@@ -704,6 +756,7 @@ fn describe(device: &mut Device, identity: &Identity) {
         (Kind::Strip, DeviceRole::Outlet) => "Smart power strip",
         (_, DeviceRole::WallSwitch) => "Smart switch",
         (_, DeviceRole::Light) => "Smart light",
+        (Kind::Hub, DeviceRole::Outlet) => "Hub",
     };
     device.model = Some(kind.to_owned());
     device.model_id = Some(identity.model.clone());

@@ -31,6 +31,8 @@ pub enum EntityOwner {
     Device(DeviceId),
     /// A configured group.
     Group(GroupId),
+    /// What is connected to a hub, by its own id.
+    Child(DeviceId, String),
 }
 
 impl fmt::Display for EntityOwner {
@@ -38,6 +40,7 @@ impl fmt::Display for EntityOwner {
         match self {
             Self::Device(device) => write!(f, "{device}"),
             Self::Group(group) => write!(f, "group {group}"),
+            Self::Child(hub, id) => write!(f, "{id} of {hub}"),
         }
     }
 }
@@ -177,6 +180,51 @@ impl DiscoveryTracker {
         is_all.then(|| self.announce(payload)).flatten()
     }
 
+    /// The announcements of what is connected to a hub; none before the hub was read.
+    pub fn hub_children(&mut self, report: &DeviceReport) -> Vec<Announcement> {
+        if !self.knows_children(report) {
+            return Vec::new();
+        }
+        let children = self.builder.hub_children(report);
+        let announce = |(id, payload): (String, DevicePayload)| {
+            let owner = EntityOwner::Child(report.id.clone(), id);
+            self.nodes.insert(payload.node.clone(), owner.clone());
+            (!self.deleted.contains(&owner))
+                .then(|| self.announce(payload))
+                .flatten()
+        };
+        children.into_iter().filter_map(announce).collect()
+    }
+
+    /// The nodes of what was connected to a device and is not any more: their topics are to be cleared.
+    pub fn forget_gone_children(&mut self, report: &DeviceReport) -> Vec<NodeId> {
+        if !self.knows_children(report) {
+            return Vec::new();
+        }
+        let children = self.builder.hub_children(report);
+        let connected: BTreeSet<NodeId> = children.into_iter().map(|(_, payload)| payload.node).collect();
+        self.forget_children(&report.id, |node| !connected.contains(node))
+    }
+
+    /// The nodes of what is connected to a device that is not configured any more: their topics are to be cleared.
+    pub fn forget_all_children(&mut self, hub: &DeviceId) -> Vec<NodeId> {
+        self.forget_children(hub, |_| true)
+    }
+
+    fn knows_children(&self, report: &DeviceReport) -> bool {
+        self.stale_cleanup == StaleCleanup::Over && report.is_complete
+    }
+
+    fn forget_children(&mut self, hub: &DeviceId, is_gone: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+        let of_hub = |owner: &EntityOwner| matches!(owner, EntityOwner::Child(of, _) if of == hub);
+        let nodes = self.nodes.iter();
+        let gone = nodes.filter(|(node, owner)| of_hub(owner) && is_gone(node));
+        let gone: Vec<NodeId> = gone.map(|(node, _)| node.clone()).collect();
+        gone.into_iter()
+            .filter_map(|node| self.forget_node(node))
+            .collect()
+    }
+
     /// A group's announcement; `None` if it was deleted.
     pub fn group(&mut self, group: &Group) -> Option<Announcement> {
         let owner = EntityOwner::Group(group.id.clone());
@@ -220,6 +268,10 @@ impl DiscoveryTracker {
     /// A device or group is not configured any more. Returns its node if the topic is to be cleared.
     pub fn forget(&mut self, owner: &EntityOwner) -> Option<NodeId> {
         let node = self.node(owner)?;
+        self.forget_node(node)
+    }
+
+    fn forget_node(&mut self, node: NodeId) -> Option<NodeId> {
         self.nodes.remove(&node);
         if self.foreign.contains(&node) {
             return None;
@@ -273,9 +325,12 @@ impl DiscoveryTracker {
         let Some(published) = published.filter(|_| retain && ours) else {
             return Finding::Nothing;
         };
-        let owner = self.nodes.get(node);
-        if owner.is_none() && !bridge {
-            return Finding::Stale;
+        // What is connected to a hub is known when the hub was read. Until then it stays.
+        let owner = self.nodes.get(node).cloned().or_else(|| self.child_of(node));
+        match &owner {
+            Some(owner) => drop(self.nodes.insert(node.clone(), owner.clone())),
+            None if bridge => {}
+            None => return Finding::Stale,
         }
         let known = self.announced.entry(node.clone()).or_default();
         let before = known.len();
@@ -283,7 +338,19 @@ impl DiscoveryTracker {
         if known.len() == before {
             return Finding::Nothing;
         }
-        owner.map_or(Finding::OutdatedBridge, |owner| Finding::Outdated(owner.clone()))
+        owner.map_or(Finding::OutdatedBridge, Finding::Outdated)
+    }
+
+    /// What an earlier run announced as connected to a configured device.
+    fn child_of(&self, node: &NodeId) -> Option<EntityOwner> {
+        let (_, id) = node.as_str().rsplit_once('-')?;
+        let hubs = self.nodes.values().filter_map(|owner| match owner {
+            EntityOwner::Device(device) => Some(device),
+            EntityOwner::Group(_) | EntityOwner::Child(..) => None,
+        });
+        let mut hubs = hubs.filter(|hub| self.builder.child_node(hub, id).as_ref() == Some(node));
+        let hub = hubs.next()?;
+        Some(EntityOwner::Child(hub.clone(), id.to_owned()))
     }
 
     /// A topic was cleared: by us, by the program that used it, or by Home Assistant, where a device was deleted.
@@ -309,6 +376,7 @@ impl DiscoveryTracker {
         match owner {
             EntityOwner::Device(device) => self.builder.device_node(device),
             EntityOwner::Group(group) => self.builder.group_node(group),
+            EntityOwner::Child(hub, id) => self.builder.child_node(hub, id),
         }
     }
 
@@ -317,10 +385,14 @@ impl DiscoveryTracker {
         &self.deleted
     }
 
-    /// Announces what was deleted again: all, or one.
+    /// Announces what was deleted again: all, or one; with a hub, what is connected to it.
     pub fn unmark_deleted(&mut self, owner: Option<&EntityOwner>) {
-        self.deleted
-            .retain(|deleted| owner.is_some_and(|owner| owner != deleted));
+        let is_meant = |deleted: &EntityOwner| match (owner, deleted) {
+            (None, _) => true,
+            (Some(EntityOwner::Device(device)), EntityOwner::Child(hub, _)) => hub == device,
+            (Some(owner), deleted) => owner == deleted,
+        };
+        self.deleted.retain(|deleted| !is_meant(deleted));
     }
 
     /// Home Assistant started: everything is published again, soon and not too often.

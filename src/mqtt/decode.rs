@@ -4,6 +4,7 @@ mod attribute;
 mod fields;
 mod payload_error;
 mod setting;
+mod thermostat;
 mod value;
 
 use std::time::Duration;
@@ -172,9 +173,13 @@ pub fn decode(
     }
     decode_body(payload, |body| match verb {
         Verb::Get => read_get(body).map(|()| CommandPayload::of(Action::Read, DEFAULT_TTL)),
+        Verb::Set if thermostat::is_meant(&body) => thermostat::read(target, None, body),
         Verb::Set => read_set(target, body, Attribute::State, context),
         Verb::SetAttribute(name) if name == REBOOT => read_reboot(target, body),
         Verb::SetAttribute(name) if name == COUNTDOWN => read_countdown(body),
+        Verb::SetAttribute(name) if thermostat::is_attribute(name) => {
+            thermostat::read(target, Some(name), body)
+        }
         Verb::SetAttribute(name) => match Attribute::find(name) {
             Ok(attribute) => read_set(target, body, attribute, context),
             Err(unknown) => Setting::find(name).ok_or(unknown)?.read(target, body),

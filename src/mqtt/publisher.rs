@@ -37,7 +37,7 @@ use crate::{
         command::{Action, Target},
         command_error::ErrorCode,
         reply::CommandOutcome,
-        report::{Availability, DeviceError, DeviceReport, Event, EventKind, Feature},
+        report::{Availability, DeviceError, DeviceReport, Event, EventKind, Feature, Kind},
         scheduling::{GroupStatus, OutletStatus},
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics},
     },
@@ -53,8 +53,8 @@ use erasures::Erasures;
 use other_bridge::OtherBridge;
 use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules};
 use read_back::ReadBack;
-use retained_outlets::{EarlierDevice, RetainedOutlets};
-use state::{availability, json, states};
+use retained_outlets::{EarlierDevice, OutletEntry, RetainedOutlets};
+use state::{availability, child_availability, json, states};
 use status_cache::StatusCache;
 use throttle::Throttle;
 
@@ -86,6 +86,8 @@ pub(super) struct Publisher {
     found: Vec<ListedDevice>,
     reports: BTreeMap<DeviceId, Arc<DeviceReport>>,
     retained: RetainedOutlets,
+    /// What is connected to hubs.
+    retained_children: RetainedOutlets,
     earlier_run: EarlierRun,
     /// Devices of an earlier run that are not configured, until their discovery is removed.
     removed_earlier: Vec<DeviceId>,
@@ -165,6 +167,7 @@ impl Publisher {
             found: Vec::new(),
             reports: BTreeMap::new(),
             retained: RetainedOutlets::default(),
+            retained_children: RetainedOutlets::default(),
             earlier_run: EarlierRun::default(),
             removed_earlier: Vec::new(),
             erasures: Erasures::default(),
@@ -378,6 +381,7 @@ impl Publisher {
         }
         self.clear_missing_outlets(report);
         self.publish_states(&report.id);
+        self.publish_child_availability(report);
         self.retain(
             PublishPriority::Availability,
             self.topics.availability(&report.id),
@@ -501,14 +505,16 @@ impl Publisher {
         }
         let earlier = earlier.and_then(|list| serde_json::from_slice::<Vec<EarlierDevice>>(list).ok());
         for device in earlier.unwrap_or_default() {
-            let id = device.id.clone();
-            self.retained.add_earlier(device);
+            let id = device.id;
+            self.retained.add_earlier(id.clone(), device.outlets);
+            self.retained_children.add_earlier(id.clone(), device.children);
             if !self.is_configured(&id) {
                 self.removed_earlier.push(id);
             } else if let Some(report) = self.reports.get(&id).cloned() {
                 self.clear_missing_outlets(&report);
                 // The states of those that are not known yet.
                 self.publish_states(&id);
+                self.publish_child_availability(&report);
             }
         }
         self.remove_earlier();
@@ -577,7 +583,9 @@ impl Publisher {
                     self.log_removed_discovery();
                 }
             }
-            Finding::Outdated(EntityOwner::Device(device)) => self.announce_device(&device),
+            Finding::Outdated(EntityOwner::Device(device) | EntityOwner::Child(device, _)) => {
+                self.announce_device(&device);
+            }
             Finding::Outdated(EntityOwner::Group(_)) => self.announce_groups(),
             Finding::OutdatedBridge => self.announce_bridge(),
             Finding::Foreign => {
@@ -906,10 +914,11 @@ impl Publisher {
 
     /// Every configured device that has reported, or that has topics of an earlier run.
     fn device_list(&self) -> String {
+        let (outlets, children) = (&self.retained, &self.retained_children);
         let entry = |device| match self.reports.get(device) {
-            Some(report) => Some(DeviceEntry::of(report, &self.retained)),
-            None => Some(DeviceEntry::unknown(device, &self.retained))
-                .filter(|_| self.retained.of(device).next().is_some()),
+            Some(report) => Some(DeviceEntry::of(report, outlets, children)),
+            None => Some(DeviceEntry::unknown(device, outlets, children))
+                .filter(|_| outlets.of(device).chain(children.of(device)).next().is_some()),
         };
         json(&self.configured.iter().filter_map(entry).collect::<Vec<_>>())
     }
@@ -921,9 +930,33 @@ impl Publisher {
         };
         let unknown = self.retained.of(device).map(|outlet| outlet.key.clone());
         let unknown: BTreeSet<_> = unknown.collect();
+        let identity = report.identity.as_ref();
+        let is_hub = identity.is_some_and(|identity| identity.kind == Kind::Hub);
         for (path, state) in states(report, &self.statuses, &unknown) {
-            self.retained.add(&path);
+            if !is_hub {
+                self.retained.add(&path);
+            }
             self.retain(PublishPriority::State, self.topics.state(&path), state);
+        }
+    }
+
+    /// Whether what is connected to a hub can be used. Of a hub that was not reached yet, it is what an earlier run left.
+    fn publish_child_availability(&mut self, report: &DeviceReport) {
+        let children: Vec<(OutletKey, Availability)> = if report.identity.is_some() {
+            let children = report.children.iter();
+            children
+                .map(|child| (child.key.clone(), child_availability(report, child)))
+                .collect()
+        } else {
+            let children = self.retained_children.of(&report.id);
+            children
+                .map(|child| (child.key.clone(), Availability::Offline))
+                .collect()
+        };
+        for (key, child) in children {
+            let path = OutletPath::outlet(report.id.clone(), key);
+            let topic = self.topics.child_availability(&path);
+            self.retain(PublishPriority::Availability, topic, availability(child));
         }
     }
 
@@ -969,8 +1002,16 @@ impl Publisher {
     /// Clears the topics of outlets that a device does not have. Which it has is known after the first login.
     fn clear_missing_outlets(&mut self, report: &DeviceReport) {
         if report.identity.is_some() {
-            let removed = self.retained.replace(&report.id, &report.outlets);
+            let outlets = report.outlets.iter().filter_map(OutletEntry::of);
+            let mut removed = self.retained.replace(&report.id, outlets);
             log_removed("outlets", &removed);
+            let children = report.children.iter().map(OutletEntry::of_child);
+            let children = self.retained_children.replace(&report.id, children);
+            log_removed("sensors", &children);
+            for path in &children {
+                self.erase(self.topics.child_availability(path));
+            }
+            removed.extend(children);
             for path in removed {
                 self.erase(self.topics.state(&path));
             }
@@ -978,10 +1019,19 @@ impl Publisher {
     }
 
     fn remove_device(&mut self, device: &DeviceId) {
+        let tracker = self.tracker.as_mut();
+        let children = tracker.map(|tracker| tracker.forget_all_children(device));
+        for node in children.unwrap_or_default() {
+            self.remove_discovery(node);
+        }
         self.reports.remove(device);
         self.statuses.remove_device(device);
         for path in self.retained.remove(device) {
             self.erase(self.topics.state(&path));
+        }
+        for path in self.retained_children.remove(device) {
+            self.erase(self.topics.state(&path));
+            self.erase(self.topics.child_availability(&path));
         }
         self.erase(self.topics.state(&OutletPath::device(device.clone())));
         self.erase(self.topics.availability(device));
@@ -1025,7 +1075,7 @@ impl Publisher {
         self.store_deleted();
         let message = format!("{owner} was deleted in Home Assistant");
         let (device, group) = match owner {
-            EntityOwner::Device(device) => (Some(device), None),
+            EntityOwner::Device(device) | EntityOwner::Child(device, _) => (Some(device), None),
             EntityOwner::Group(group) => (None, Some(group)),
         };
         self.publish_event(&Event {
@@ -1041,15 +1091,17 @@ impl Publisher {
 
     fn store_deleted(&self) {
         let Some(tracker) = &self.tracker else { return };
-        let (mut devices, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        let (mut devices, mut groups, mut children) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for owner in tracker.deleted() {
             match owner {
                 EntityOwner::Device(device) => devices.insert(device.clone()),
                 EntityOwner::Group(group) => groups.insert(group.clone()),
+                EntityOwner::Child(hub, id) => children.insert((hub.clone(), id.clone())),
             };
         }
         self.deleted.devices.set(devices);
         self.deleted.groups.set(groups);
+        self.deleted.children.set(children);
     }
 
     fn announce_all(&mut self) {
@@ -1072,7 +1124,14 @@ impl Publisher {
         let (Some(tracker), Some(report)) = (&mut self.tracker, self.reports.get(device)) else {
             return;
         };
-        if let Some(announcement) = tracker.device(report, self.statuses.rules()) {
+        // The hub before what is connected to it, which refers to it.
+        let hub = tracker.device(report, self.statuses.rules());
+        let gone = tracker.forget_gone_children(report);
+        let children = tracker.hub_children(report);
+        for node in gone {
+            self.remove_discovery(node);
+        }
+        for announcement in hub.into_iter().chain(children) {
             self.announce(PublishPriority::Discovery, announcement);
         }
     }
@@ -1203,9 +1262,9 @@ fn log_removed(what: &str, removed: &[impl ToString]) {
 }
 
 /// What of a report is in `bridge/devices`: no readings of a meter.
-fn listed(report: &DeviceReport) -> (DeviceEntry<'_>, Vec<retained_outlets::OutletEntry>) {
-    let mut outlets = RetainedOutlets::default();
-    outlets.replace(&report.id, &report.outlets);
-    let entries = outlets.of(&report.id).cloned().collect();
-    (DeviceEntry::of(report, &RetainedOutlets::default()), entries)
+fn listed(report: &DeviceReport) -> (DeviceEntry<'_>, Vec<OutletEntry>) {
+    let outlets = report.outlets.iter().filter_map(OutletEntry::of);
+    let entries = outlets.chain(report.children.iter().map(OutletEntry::of_child));
+    let none = RetainedOutlets::default();
+    (DeviceEntry::of(report, &none, &none), entries.collect())
 }

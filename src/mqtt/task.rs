@@ -848,10 +848,12 @@ fn tracker(settings: &Settings, topics: &Topics, deleted: &DeletedEntities) -> D
     let builder = EntityBuilder::new(topics.clone(), layout).knowing(known_as(&settings.devices));
     let devices = deleted.devices.get().into_iter().map(EntityOwner::Device);
     let groups = deleted.groups.get().into_iter().map(EntityOwner::Group);
+    let children = deleted.children.get().into_iter();
+    let children = children.map(|(hub, id)| EntityOwner::Child(hub, id));
     DiscoveryTracker::new(
         builder,
         topics.bridge(BridgeTopic::State),
         configured,
-        devices.chain(groups).collect(),
+        devices.chain(groups).chain(children).collect(),
     )
 }

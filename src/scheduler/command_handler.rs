@@ -79,6 +79,9 @@ impl<'a> CommandHandler<'a> {
             Action::ChangeSetting(change) => {
                 return self.forward_to_all(command, DeviceAction::ChangeSetting(change));
             }
+            Action::Thermostat(change) => {
+                return self.forward_to_all(command, DeviceAction::Thermostat(change));
+            }
             action => action,
         };
         let (paths, group) = match self.scope(&command) {
@@ -105,7 +108,7 @@ impl<'a> CommandHandler<'a> {
             Action::CountDown(length) => self.count_down(paths, group, length, task),
             Action::CancelCountdown => self.cancel_countdown(paths, group, task),
             Action::Switch(_) | Action::OnFor(_) | Action::OffFor(_) => self.switch(paths, group, task),
-            Action::Read | Action::Reboot | Action::ChangeSetting(_) => {}
+            Action::Read | Action::Reboot | Action::ChangeSetting(_) | Action::Thermostat(_) => {}
         }
     }
 
@@ -126,6 +129,9 @@ impl<'a> CommandHandler<'a> {
             // Nothing is kept for a device that is not there.
             let message = format!("no device {} is configured", path.device);
             return Err(CommandError::bridge(ErrorCode::UnknownDevice, message));
+        }
+        if self.state.relays.is_hub(&path.device) {
+            return Err(CommandError::no_outlets(&path));
         }
         if path.outlet.is_some() {
             let Some(outlet) = self.state.outlet(&path) else {
@@ -272,7 +278,8 @@ impl<'a> CommandHandler<'a> {
             | Action::CancelCountdown
             | Action::Read
             | Action::Reboot
-            | Action::ChangeSetting(_) => None,
+            | Action::ChangeSetting(_)
+            | Action::Thermostat(_) => None,
         }
     }
 

@@ -102,6 +102,9 @@ pub struct KnownDevice {
     /// The positions of the outlets of a strip; empty on a plug.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<u8>,
+    /// Whether it is a hub, which has no outlets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_hub: bool,
     /// Whether it reported since the bridge started or its settings changed.
     #[serde(skip)]
     reported: bool,
@@ -173,6 +176,9 @@ impl Relays {
 
     /// The relay that a name stands for; `None` for an outlet that the settings and the device do not have.
     pub fn resolve(&self, path: &OutletPath) -> Option<RelayId> {
+        if self.is_hub(&path.device) {
+            return None;
+        }
         let position = match &path.outlet {
             None => 1,
             Some(key) => {
@@ -187,9 +193,10 @@ impl Relays {
         Some(RelayId::new(hardware, position))
     }
 
-    /// The names of all outlets of a device: one on a plug, and on a device that was not reached yet.
+    /// The names of all outlets of a device: one on a plug, and on a device that was not reached yet; none on a hub.
     pub fn outlets(&self, device: &DeviceId) -> Vec<OutletPath> {
         match self.known.get(device) {
+            Some(known) if known.is_hub => Vec::new(),
             Some(known) if !known.positions.is_empty() => {
                 let path = |position: &u8| self.path(device, *position);
                 known.positions.iter().filter_map(path).collect()
@@ -200,6 +207,9 @@ impl Relays {
 
     /// Why a name stands for no outlet; `None` also while that is not known.
     pub fn missing(&self, path: &OutletPath) -> Option<CommandError> {
+        if self.is_hub(&path.device) {
+            return Some(CommandError::no_outlets(path));
+        }
         let key = path.outlet.as_ref()?;
         let known = self.known.get(&path.device)?;
         let named = self.named(&path.device, key);
@@ -233,6 +243,11 @@ impl Relays {
             .is_some_and(|known| !known.positions.is_empty())
     }
 
+    /// Whether a device is known to be a hub.
+    pub fn is_hub(&self, device: &DeviceId) -> bool {
+        self.known.get(device).is_some_and(|known| known.is_hub)
+    }
+
     fn named(&self, device: &DeviceId, key: &OutletKey) -> Option<&u8> {
         self.configured.get(device)?.outlets.get(key)
     }
@@ -259,13 +274,14 @@ impl Relays {
             return self.known.remove(&report.id).is_some();
         }
         let (positions, short_since) = match identity.kind {
-            Kind::Plug => (Vec::new(), None),
+            Kind::Plug | Kind::Hub => (Vec::new(), None),
             Kind::Strip => self.positions(report, &hardware, now),
         };
         let known = KnownDevice {
             hardware: hardware.clone(),
             mac: identity.mac.clone(),
             positions,
+            is_hub: identity.kind == Kind::Hub,
             reported: true,
             moved: false,
             short_since,
@@ -273,8 +289,11 @@ impl Relays {
         let before = self.known.insert(report.id.clone(), known);
         let changed = before.as_ref().is_none_or(|before| {
             let now = self.known.get(&report.id);
-            let same =
-                |now: &KnownDevice| before.hardware == now.hardware && before.positions == now.positions;
+            let same = |now: &KnownDevice| {
+                before.hardware == now.hardware
+                    && before.positions == now.positions
+                    && before.is_hub == now.is_hub
+            };
             before.moved || !now.is_some_and(same)
         });
         if changed {
@@ -370,6 +389,7 @@ mod tests {
             led: None,
             latest_firmware: None,
             outlets: Vec::new(),
+            children: Vec::new(),
         }
     }
 
@@ -494,6 +514,7 @@ mod tests {
             hardware: "H".into(),
             mac: None,
             positions: vec![1, 2],
+            is_hub: false,
             reported: false,
             moved: false,
             short_since: None,

@@ -83,6 +83,7 @@ pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
             password: Secret::new(DEFAULT_PASSWORD),
         }),
         outlets: Vec::new(),
+        children: Vec::new(),
     }
 }
 

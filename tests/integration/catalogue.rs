@@ -53,6 +53,18 @@ Status, Error and Command failed, which need no device. An entity is left out if
 countdowns and schedules on the device, if the component list of the outlet does not name them. The state JSON of every device has all keys; values that the device does not report are null.
 ";
 
+const HUB: &str = "
+## Hubs H100 and KH100
+
+A hub has the entities Command failed, Error, Restart, Signal strength and Status. It has no outlets: commands that switch
+it are refused. Its alarm and its chime are not supported, and neither are the hubs H200 and H500, which speak the
+protocol of cameras. Everything that is connected to the hub is read with one request per poll, for each ten of them one.
+
+Each sensor or thermostat is a device of its own in Home Assistant, connected via the hub. It is unavailable while the hub
+does not reach it. The S200 button has no values: what it sends when it is pressed is not read. Switches that connect to a
+hub (S210, S220) are not switched.
+";
+
 /// What a device answers to the requests behind the values.
 struct Answers {
     /// One outlet's fields.
@@ -172,9 +184,22 @@ impl Answers {
                 "get_countdown_rules, where the bridge did not start it".to_owned()
             }
             "device_schedules" => "the enabled ones of get_schedule_rules".to_owned(),
+            "rssi" if self.of == "get_child_device_list" && self.outlet.get("parent_device_id").is_some() => {
+                self.field(&["rssi"])
+            }
             "rssi" => "`rssi` of get_device_info".to_owned(),
             "status" | "error" => "the bridge".to_owned(),
             "command_failed" => "a command that failed".to_owned(),
+            "temperature" => self.field(&["current_temp"]),
+            "humidity" => self.field(&["current_humidity"]),
+            "motion" => self.field(&["detected"]),
+            "open" => self.field(&["open"]),
+            "water_leak" => self.field(&["water_leak_status"]),
+            "battery" => self.field(&["battery_percentage"]),
+            "battery_low" => self.field(&["at_low_battery"]),
+            "climate" => {
+                "`current_temp`, `target_temp`, `frost_protection_on` and `trv_states` of get_child_device_list".to_owned()
+            }
             "reboot" => "sends device_reboot".to_owned(),
             "led" => "get_led_info; sets it".to_owned(),
             "update" => "`fw_ver` and `release_note` of get_latest_fw".to_owned(),
@@ -260,6 +285,39 @@ async fn tables(bridge: &Running, id: &str, device: &DeviceHandle) -> String {
     text
 }
 
+/// A hub and one of each model that connects to it.
+async fn hub_tables(bridge: &Running, hub: &DeviceHandle) -> String {
+    let mut text = String::from(HUB);
+    let configs = bridge
+        .broker
+        .retained_under("homeassistant/device/+/config")
+        .await;
+    let config = configs.values().map(|config| parsed(config));
+    let configs: Vec<Value> = config.collect();
+    for child in hub.children() {
+        let announces = |config: &&Value| config["device"]["serial_number"] == child["device_id"];
+        let config = configs.iter().find(announces).unwrap();
+        let answers = Answers {
+            outlet: child.clone(),
+            of: "get_child_device_list",
+            live: false,
+            power_in_usage: false,
+            old_relay: None,
+        };
+        let rows = config["components"].as_object().unwrap().iter();
+        let rows = rows.map(|(unique, component)| {
+            let key = unique
+                .split_once(&child["device_id"].as_str().unwrap().to_lowercase())
+                .unwrap()
+                .1;
+            row(&key[1..], component, "", &answers)
+        });
+        let model = child["model"].as_str().unwrap();
+        write!(text, "\n{model}:\n\n{HEAD}{}", rows.collect::<String>()).unwrap();
+    }
+    text
+}
+
 #[tokio::test]
 async fn the_tables_of_devices_are_up_to_date() {
     let mut devices = BTreeMap::new();
@@ -270,6 +328,8 @@ async fn the_tables_of_devices_are_up_to_date() {
         setup = setup.device(&id, device.address());
         devices.insert(id, device);
     }
+    let hub = Simulator::hub(Profile::H100).start().await.unwrap();
+    let setup = setup.device("hub", hub.address());
     let bridge = setup.device_settings().start().await;
     let mut text = INTRODUCTION.to_owned();
     for (id, device) in &devices {
@@ -279,6 +339,12 @@ async fn the_tables_of_devices_are_up_to_date() {
         bridge.probe.expect(&config, complete).await;
         text.push_str(&tables(&bridge, id, device).await);
     }
+    for child in hub.children() {
+        let name = child["model"].as_str().unwrap().to_lowercase();
+        bridge.available(&format!("hub/{name}")).await;
+    }
+    bridge.barrier().await;
+    text.push_str(&hub_tables(&bridge, &hub).await);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/devices.md");
     if env::var_os("TAPO2MQTT_REGENERATE").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -433,11 +433,16 @@ async fn discover_check_and_the_manual_say_the_same() {
         (smart("KLAP", true), "not set up yet"),
         (
             kind("IOT.SMARTBULB"),
-            "not a plug, a power strip, a switch or a newer light",
+            "not a plug, a power strip, a switch, a newer light or a hub",
         ),
         (
             kind("SMART.TAPOCAMERA"),
-            "not a plug, a power strip, a switch or a newer light",
+            "not a plug, a power strip, a switch, a newer light or a hub",
+        ),
+        (
+            json!({"device_type": "SMART.TAPOHUB", "device_model": "H200(EU)",
+                "mgt_encrypt_schm": {"is_support_https": true}}),
+            "a hub that speaks the protocol of cameras",
         ),
     ] {
         assert!(manual.contains(&format!("| `{message}`")), "{message}");

@@ -315,6 +315,7 @@ fn lamp() -> DeviceReport {
         rssi: None,
         led: None,
         latest_firmware: None,
+        children: Vec::new(),
         outlets: vec![Outlet {
             key: None,
             position: 1,

@@ -31,6 +31,7 @@ mod groups;
 mod guide;
 mod health;
 mod home_assistant_app;
+mod hub;
 mod interlock;
 mod inventory;
 mod limits;

@@ -159,6 +159,13 @@ impl Probe {
             .await
     }
 
+    /// As [`Probe::expect`], on any topic that begins so.
+    pub async fn expect_below(&self, prefix: &str, predicate: impl Fn(&str) -> bool) -> String {
+        let fulfils = |seen: &Seen| seen.topic.starts_with(prefix) && predicate(&seen.text());
+        let find = |state: &State| state.history.iter().find(|seen| fulfils(seen)).map(Seen::text);
+        self.wait(&format!("a message below {prefix}"), find).await
+    }
+
     /// Waits until the message that came last on `topic` fulfils `predicate`.
     pub async fn expect_last(&self, topic: &str, predicate: impl Fn(&str) -> bool) {
         let find = |state: &State| {

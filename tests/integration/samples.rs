@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Map, Value, json};
-use tapo_simulator::{Profile, Simulator};
+use tapo_simulator::{ChildModel, Profile, Simulator};
 
 use crate::{
     bridge::{Running, Setup, parsed},
@@ -112,7 +112,7 @@ async fn act(bridge: &Running) {
     let all = |devices: &Value| {
         devices
             .as_array()
-            .is_some_and(|all| all.len() == 2 && all.iter().all(has_name))
+            .is_some_and(|all| all.len() == 3 && all.iter().all(has_name))
     };
     bridge.expect("bridge/devices", all).await;
     let is_there = |found: &Value| found[0]["mac"].is_string();
@@ -123,6 +123,8 @@ async fn act(bridge: &Running) {
 async fn the_samples_have_the_keys_of_what_is_published() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let hub = Simulator::hub(Profile::H100).children([(ChildModel::T315, "Hall")]);
+    let hub = hub.start().await.unwrap();
     let found = Simulator::plug(Profile::P110)
         .seed(2)
         .address((own_address(), 0).into())
@@ -131,10 +133,12 @@ async fn the_samples_have_the_keys_of_what_is_published() {
     let setup = Setup::new()
         .device("demo-plug", plug.address())
         .device("demo-strip", strip.address())
+        .device("demo-hub", hub.address())
         .search(&[found.address().ip()]);
     let bridge = setup.rules(GROUP).start().await;
     bridge.available("demo-plug").await;
     bridge.available("demo-strip").await;
+    bridge.available("demo-hub/hall").await;
     let config = "homeassistant/device/tapo2mqtt_demo-plug/config";
     bridge.probe.expect(config, |payload| !payload.is_empty()).await;
     act(&bridge).await;

@@ -7,6 +7,7 @@ pub mod activity;
 pub mod condition;
 pub mod days;
 pub mod deadline;
+mod device_value;
 pub mod edge;
 pub mod energy_limits;
 mod energy_rules;
@@ -37,6 +38,7 @@ mod text;
 pub mod units;
 pub mod window;
 
+pub use device_value::DeviceValue;
 pub use ids::{DeviceId, GroupId, OutletKey, OutletPath, SLUG_MAX, ScheduleId, SensorId, Slug, SlugError};
 pub use now::{Now, Steady};
 pub use power::Power;

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{SensorId, period::Period};
@@ -66,6 +67,15 @@ impl fmt::Display for SensorValue {
             Self::Number(number) => write!(f, "{}", (number * 100.0).round() / 100.0),
             Self::Boolean(true) => f.write_str("true"),
             Self::Boolean(false) => f.write_str("false"),
+        }
+    }
+}
+
+impl Serialize for SensorValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Number(number) => serializer.serialize_f64(*number),
+            Self::Boolean(boolean) => serializer.serialize_bool(*boolean),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(in crate::devices) enum ServingClient {
 /// What a client has to do for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::devices) struct Needs {
-    /// Plug or strip, as far as it is known.
+    /// What it is, as far as that is known.
     pub(in crate::devices) kind: Kind,
     /// A relay of it has an end to arm, or is to hold OFF rules.
     pub(in crate::devices) arms: bool,
@@ -34,12 +34,12 @@ impl Needs {
         self.kind == Kind::Strip || self.arms || self.reads_odd_answers || self.changes_settings
     }
 
-    /// Before the first login. Only the outlets of a strip have names in the settings.
+    /// Before the first login. Only the outlets of a strip, and what is connected to a hub, have names in the settings.
     pub(in crate::devices) fn of(config: &DeviceConfig) -> Self {
-        let kind = if config.outlets.is_empty() {
-            Kind::Plug
-        } else {
-            Kind::Strip
+        let kind = match (config.outlets.as_slice(), config.children.as_slice()) {
+            ([], []) => Kind::Plug,
+            ([], _) => Kind::Hub,
+            _ => Kind::Strip,
         };
         Self {
             kind,
@@ -71,11 +71,13 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The client that serves it. The crate reaches no countdown and no rules of a strip's outlets, reads meters strictly,
+    /// The client that serves it. A hub is always served by ours: the calls of the crate fail at the first child with a field
+    /// that they do not know. The crate reaches no countdown and no rules of a strip's outlets, reads meters strictly,
     /// and replaces the countdown of a plug by clearing and adding it: killed between, it leaves none.
     pub(super) fn client(self) -> ServingClient {
         let needs_own = self.is_old || !self.own_failed && self.needs.need_own();
         match self.setting {
+            _ if self.needs.kind == Kind::Hub => ServingClient::Own,
             ClientChoice::Own => ServingClient::Own,
             ClientChoice::Auto if needs_own => ServingClient::Own,
             ClientChoice::Auto | ClientChoice::Tapo => ServingClient::Crate,

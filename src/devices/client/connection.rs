@@ -267,7 +267,10 @@ impl Connection {
         purpose: LoginPurpose,
     ) -> Result<Value, ExchangeError> {
         let (mut asked_again, mut logged_in) = (false, false);
-        let switches = matches!(request, DeviceRequest::Switch(..));
+        let switches = matches!(
+            request,
+            DeviceRequest::Switch(..) | DeviceRequest::SetThermostat(..)
+        );
         loop {
             let sent = Instant::now();
             let answer = mailbox.serve_inbox_during(self.perform(request)).await;

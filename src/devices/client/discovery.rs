@@ -64,6 +64,8 @@ pub struct Discovered {
     pub device_type: Option<String>,
     /// The announced version of the AES login, which decides in which form it takes the password.
     pub login_version: Option<u64>,
+    /// Whether it speaks HTTPS only, as cameras and the hubs H200 and H500 do.
+    pub is_camera_hub: bool,
     /// Whether it is not set up in the app yet.
     pub factory_default: bool,
 }
@@ -81,8 +83,10 @@ impl Discovered {
     pub fn obstacle(&self) -> Option<&'static str> {
         let kind = self.device_type.as_deref().unwrap_or("PLUG");
         let is_light = kind.contains("BULB") && !kind.starts_with("IOT.");
-        if !is_light && !["PLUG", "SWITCH"].iter().any(|known| kind.contains(known)) {
-            Some("not a plug, a power strip, a switch or a newer light; nothing else is supported")
+        if kind.contains("HUB") && self.is_camera_hub {
+            Some("a hub that speaks the protocol of cameras; H100 and KH100 are supported")
+        } else if !is_light && !["PLUG", "SWITCH", "HUB"].iter().any(|known| kind.contains(known)) {
+            Some("not a plug, a power strip, a switch, a newer light or a hub; nothing else is supported")
         } else if self.factory_default {
             Some("not set up yet; add the device in the Tapo app first")
         } else {
@@ -105,6 +109,7 @@ impl Discovered {
             device_settings: false,
             credentials: Some(credentials.clone()),
             outlets: Vec::new(),
+            children: Vec::new(),
         })
     }
 
@@ -131,6 +136,7 @@ impl Discovered {
             login_version: None,
             http_port: None,
             device_type: first(&["type", "mic_type"]).and_then(line),
+            is_camera_hub: false,
             factory_default: false,
         }
     }
@@ -150,6 +156,8 @@ impl Discovered {
                 .and_then(Value::as_u64),
             http_port: port.and_then(|port| u16::try_from(port).ok()),
             device_type: text("/result/device_type"),
+            is_camera_hub: message.pointer("/result/mgt_encrypt_schm/is_support_https")
+                == Some(&Value::Bool(true)),
             factory_default: message.pointer("/result/factory_default") == Some(&Value::Bool(true)),
         }
     }

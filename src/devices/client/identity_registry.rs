@@ -131,6 +131,7 @@ mod tests {
             device_settings: false,
             credentials: None,
             outlets: Vec::new(),
+            children: Vec::new(),
         }
     }
 

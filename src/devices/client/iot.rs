@@ -68,6 +68,7 @@ pub(super) async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Res
         }
         DeviceRequest::GetSetting(..)
         | DeviceRequest::SetSetting(..)
+        | DeviceRequest::SetThermostat(..)
         | DeviceRequest::LatestFirmware
         | DeviceRequest::GetClock => Err(Error::UnknownRequest(ErrorCode::UNKNOWN_METHOD)),
         DeviceRequest::Reboot => {
@@ -496,14 +497,14 @@ mod tests {
         assert!(has_outlets(&info, None));
         let components = components(&plug());
         assert_eq!(components, ["countdown", "schedule", "energy_monitoring", "led"]);
-        assert_eq!(kind(&components), Kind::Plug);
+        assert_eq!(kind(&info, Some(&components)), Kind::Plug);
     }
 
     #[test]
     fn the_outlets_of_a_strip_have_whole_ids() {
         for ids in [["8006E5A100", "8006E5A101"], ["00", "01"]] {
             let strip = strip(ids);
-            assert_eq!(kind(&components(&strip)), Kind::Strip);
+            assert_eq!(kind(&info(&strip), Some(&components(&strip))), Kind::Strip);
             let list = child_list(&strip);
             assert!(has_outlets(&info(&strip), Some(&list)));
             let outlets = OutletReading::children(&list);

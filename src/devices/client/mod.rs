@@ -5,6 +5,8 @@
 //! same two.
 
 mod batches;
+mod child_list;
+pub(super) mod child_reading;
 mod choice;
 pub(super) mod components;
 pub(super) mod connection;

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
+    child_reading::ChildReading,
     choice::{Needs, ServingClient},
     components::Components,
     discovery::{Discovered, LISTEN, discover},
@@ -29,6 +30,14 @@ pub(in crate::devices) struct Opened {
     pub(in crate::devices) components: Components,
     pub(in crate::devices) info: Value,
     pub(in crate::devices) outlets: Vec<OutletReading>,
+    /// What is connected to a hub.
+    pub(in crate::devices) children: Vec<ChildReading>,
+}
+
+struct FirstReading {
+    components: Components,
+    outlets: Vec<OutletReading>,
+    children: Vec<ChildReading>,
 }
 
 /// Why a device was not opened.
@@ -101,12 +110,13 @@ impl Opening {
             session = self.log_in(needs).await?;
         }
         match read(&session, kind, components, &info).await {
-            Ok((components, outlets)) => Ok(Opened {
+            Ok(read) => Ok(Opened {
                 session,
                 kind,
-                components,
+                components: read.components,
                 info,
-                outlets,
+                outlets: read.outlets,
+                children: read.children,
             }),
             Err(fault) => Err(unread(fault, session)),
         }
@@ -151,38 +161,45 @@ fn unread(fault: Fault, session: Session) -> OpenFailure {
 async fn identify(session: &Session) -> Result<(Kind, Option<Vec<String>>, Value), Fault> {
     let components = session.components().await?;
     let info = session.perform(DeviceRequest::Info).await?;
-    let kind = components.as_deref().map_or_else(|| kind_by_relay(&info), kind);
+    let kind = kind(&info, components.as_deref());
     Ok((kind, components, info))
 }
 
-/// Its components and its outlets.
+/// Its components, and its outlets or what is connected to it.
 async fn read(
     session: &Session,
     kind: Kind,
     components: Option<Vec<String>>,
     info: &Value,
-) -> Result<(Components, Vec<OutletReading>), Fault> {
+) -> Result<FirstReading, Fault> {
     let list = match kind {
         Kind::Plug => None,
-        Kind::Strip => Some(session.perform(DeviceRequest::Children).await?),
+        Kind::Strip | Kind::Hub => Some(session.perform(DeviceRequest::Children).await?),
     };
-    if !has_outlets(info, list.as_ref()) {
+    if kind != Kind::Hub && !has_outlets(info, list.as_ref()) {
         let model = DeviceReading::of(info).model;
         return Err(Fault::NoOutlets(
             model.unwrap_or_else(|| "device of this kind".to_owned()),
         ));
     }
-    let outlets = list
-        .as_ref()
-        .map_or_else(|| vec![OutletReading::of(info)], OutletReading::children);
+    let (outlets, children) = match (kind, &list) {
+        (Kind::Hub, Some(list)) => (Vec::new(), ChildReading::list(list)),
+        (_, Some(list)) => (OutletReading::children(list), Vec::new()),
+        (_, None) => (vec![OutletReading::of(info)], Vec::new()),
+    };
     let mut components = Components::new(match components {
         Some(components) => components,
+        None if kind == Kind::Hub => Vec::new(),
         None => try_components(session, kind, &outlets).await?,
     });
     if kind == Kind::Strip && session.client() == ServingClient::Own {
         read_child_components(session, outlets.len(), &mut components).await?;
     }
-    Ok((components, outlets))
+    Ok(FirstReading {
+        components,
+        outlets,
+        children,
+    })
 }
 
 /// What each child can do. Without an answer, the children are asked for what they may have.
@@ -205,15 +222,6 @@ async fn read_child_components(
         start += entries;
     }
     Ok(())
-}
-
-/// Where the list of components cannot be read: a plug has a relay of its own.
-fn kind_by_relay(info: &Value) -> Kind {
-    if info.get("device_on").is_some() {
-        Kind::Plug
-    } else {
-        Kind::Strip
-    }
 }
 
 /// The components that matter, of a device whose list cannot be read, by what it answers.

@@ -8,6 +8,7 @@ use tplink::{Account, Client, Endpoint, Error, Limits, Scheme, Transport};
 
 use super::{
     batches::Batches,
+    child_list::{child_list, set_thermostat},
     choice::{Known, Needs, OwnFailed, ServingClient},
     countdown_requests,
     discovery::{Discovered, LISTEN, discover},
@@ -311,7 +312,7 @@ async fn send(
 ) -> Result<Value, Error> {
     match request {
         DeviceRequest::Info => client.call("get_device_info", Value::Null).await,
-        DeviceRequest::Children => client.call("get_child_device_list", page_from(0)).await,
+        DeviceRequest::Children => child_list(client).await,
         DeviceRequest::Child(id) => client.call_child(id, "get_device_info", Value::Null).await,
         DeviceRequest::Switch(child, power) => {
             let relay = json!({ "device_on": power == Power::On });
@@ -358,6 +359,7 @@ async fn send(
         DeviceRequest::AddRule(child, rule) => rule_requests::add(client, child, rule).await,
         DeviceRequest::EditRule(child, id, rule) => rule_requests::edit(client, child, id, rule).await,
         DeviceRequest::RemoveRule(child, id) => rule_requests::remove(client, child, id).await,
+        DeviceRequest::SetThermostat(id, setting) => set_thermostat(client, id, setting).await,
     }
 }
 

@@ -119,7 +119,7 @@ impl OutletReading {
     }
 }
 
-/// Whether a device has a relay that the bridge can switch: a hub, a chime or a fan switch has none. What it answers now may
+/// Whether a device has a relay that the bridge can switch: a chime or a fan switch has none. What it answers now may
 /// be incomplete, so that a device that calls itself a plug is one.
 pub(in crate::devices) fn has_outlets(info: &Value, list: Option<&Value>) -> bool {
     let named_plug = info
@@ -132,7 +132,7 @@ pub(in crate::devices) fn has_outlets(info: &Value, list: Option<&Value>) -> boo
     }
 }
 
-fn children(list: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn children(list: &Value) -> impl Iterator<Item = &Value> {
     let children = list.get("child_device_list").and_then(Value::as_array);
     children.into_iter().flatten()
 }
@@ -149,12 +149,18 @@ fn role(info: &Value) -> DeviceRole {
     }
 }
 
-/// Which handler a device needs, from its component list and not from its model's name.
-pub(in crate::devices) fn kind(components: &[String]) -> Kind {
-    if components.iter().any(|id| id == "control_child") {
-        Kind::Strip
-    } else {
-        Kind::Plug
+/// What a device is, from what it says of itself and not from its model's name. Without a component list, a device that has
+/// a relay is a plug.
+pub(in crate::devices) fn kind(info: &Value, components: Option<&[String]>) -> Kind {
+    let named = info.get("type").and_then(Value::as_str);
+    let is_strip = components.map_or_else(
+        || info.get("device_on").is_none(),
+        |components| components.iter().any(|id| id == "control_child"),
+    );
+    match named {
+        Some(named) if named.ends_with("HUB") => Kind::Hub,
+        _ if is_strip => Kind::Strip,
+        _ => Kind::Plug,
     }
 }
 
@@ -199,7 +205,7 @@ pub(super) fn text(info: &Value, key: &str) -> Option<String> {
 }
 
 /// Names are base64 on the wire. One that is not stays as it is.
-fn nickname(info: &Value) -> Option<String> {
+pub(super) fn nickname(info: &Value) -> Option<String> {
     let raw = info.get("nickname").and_then(Value::as_str)?;
     let decoded = STANDARD
         .decode(raw)
@@ -388,8 +394,7 @@ mod tests {
         let mats =
             list(json!([{"device_id": "c1", "device_on": true, "category": "plug.powerstrip.sub-plug"}]));
         let none = list(json!([]));
-        assert!(!has_outlets(&device("SMART.TAPOHUB"), Some(&sensors)));
-        assert!(!has_outlets(&device("SMART.KASAHUB"), Some(&none)));
+        assert!(!has_outlets(&device("SMART.TAPODOORBELL"), Some(&sensors)));
         assert!(!has_outlets(&device("SMART.KASASWITCH"), Some(&fan)));
         assert!(!has_outlets(&device("SMART.TAPOCHIME"), None));
         // What is left out of one answer may be in the next.

@@ -39,7 +39,7 @@ use tplink::Transport;
 pub(in crate::devices) enum DeviceRequest<'a> {
     /// The device's own values; on a plug the outlet's too.
     Info,
-    /// All children of a strip, in one request.
+    /// All children of a strip or hub: one request for each ten of them.
     Children,
     /// One child of a strip.
     Child(&'a str),
@@ -78,6 +78,17 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     EditRule(Option<&'a str>, &'a str, WeeklyOff),
     /// Remove a rule of an outlet.
     RemoveRule(Option<&'a str>, &'a str),
+    /// Set a thermostat of a hub.
+    SetThermostat(&'a str, ThermostatSetting),
+}
+
+/// What a thermostat is set to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(in crate::devices) struct ThermostatSetting {
+    /// On the scale of the thermostat.
+    pub(in crate::devices) target: Option<f64>,
+    /// Whether it heats, or only protects against frost.
+    pub(in crate::devices) is_on: Option<bool>,
 }
 
 /// The member of a result with the countdown that was read back, in the form of [`DeviceRequest::GetTimer`].
@@ -150,7 +161,7 @@ impl Session {
                 Ok(None) => Fault::SessionLost,
                 Err(fault) => fault,
             };
-            if is_ours || !may_help(&failed) {
+            if is_ours || needs.kind == Kind::Hub || !may_help(&failed) {
                 return Err(failed);
             }
             let session = with_crate().await.map_err(|failure| failure.fault)?;
@@ -210,7 +221,7 @@ impl Session {
         let login = async {
             Ok(match kind {
                 Kind::Plug => Handler::Plug(client.p110(address).await?),
-                Kind::Strip => Handler::Strip(client.p304(address).await?),
+                Kind::Strip | Kind::Hub => Handler::Strip(client.p304(address).await?),
             })
         };
         let mut knows_account = None;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::report::{DeviceReport, Feature, Identity, Outlet};
-use planner::{DeviceId, OutletKey};
+use crate::domain::{
+    hub_child::HubChild,
+    report::{DeviceReport, Feature, Identity, Outlet},
+};
+use planner::{DeviceId, DeviceValue, OutletKey};
 
 /// Reports of the same shape have the same discovery payload. Values are no part of it.
 #[derive(Debug, PartialEq)]
@@ -15,6 +18,7 @@ pub struct Shape<'a> {
     has_led: bool,
     has_firmware: bool,
     outlets: Vec<OutletShape<'a>>,
+    children: Vec<ChildShape<'a>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -26,7 +30,20 @@ struct OutletShape<'a> {
     max_power: Option<u32>,
 }
 
-// Both name all fields, so that a new one has to be put on one side.
+#[derive(Debug, PartialEq)]
+struct ChildShape<'a> {
+    id: &'a str,
+    key: &'a OutletKey,
+    name: Option<&'a str>,
+    model: Option<&'a str>,
+    firmware: Option<&'a str>,
+    hardware: Option<&'a str>,
+    values: Vec<DeviceValue>,
+    /// The limits of a thermostat.
+    limits: Option<(f64, f64)>,
+}
+
+// All name all fields, so that a new one has to be put on one side.
 impl<'a> From<&'a DeviceReport> for Shape<'a> {
     fn from(report: &'a DeviceReport) -> Self {
         let DeviceReport {
@@ -37,6 +54,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             outlets,
             led,
             latest_firmware,
+            children,
             target: _,
             address: _,
             phase: _,
@@ -52,6 +70,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             has_led: led.is_some(),
             has_firmware: latest_firmware.is_some(),
             outlets: outlets.iter().map(OutletShape::from).collect(),
+            children: children.iter().map(ChildShape::from).collect(),
         }
     }
 }
@@ -80,6 +99,32 @@ impl<'a> From<&'a Outlet> for OutletShape<'a> {
             name: name.as_deref(),
             features,
             max_power: settings.max_power,
+        }
+    }
+}
+
+impl<'a> From<&'a HubChild> for ChildShape<'a> {
+    fn from(child: &'a HubChild) -> Self {
+        let HubChild {
+            id,
+            key,
+            name,
+            model,
+            firmware,
+            hardware,
+            values,
+            thermostat,
+            availability: _,
+        } = child;
+        Self {
+            id,
+            key,
+            name: name.as_deref(),
+            model: model.as_deref(),
+            firmware: firmware.as_deref(),
+            hardware: hardware.as_deref(),
+            values: values.keys().copied().collect(),
+            limits: thermostat.map(|thermostat| (thermostat.min, thermostat.max)),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::domain::{
     command::Action,
     device_command::Switch,
-    topics::{COUNTDOWN, REBOOT},
+    topics::{COUNTDOWN, REBOOT, SYSTEM_MODE, TARGET_TEMPERATURE},
 };
 
 /// An attribute that `set/<attribute>` sets. A new one gets its name here and its words in
@@ -39,7 +39,9 @@ impl Attribute {
             shown: Shown::text(name),
             known: {
                 let names = Self::ALL.into_iter().map(Self::name);
-                let names = names.chain([COUNTDOWN, REBOOT]).chain(Setting::names());
+                let names = names
+                    .chain([COUNTDOWN, REBOOT, TARGET_TEMPERATURE, SYSTEM_MODE])
+                    .chain(Setting::names());
                 names.collect::<Vec<_>>().join(", ")
             },
         })

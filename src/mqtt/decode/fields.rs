@@ -82,6 +82,11 @@ impl Fields {
         }
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, _)| name == key)
+    }
+
     /// Takes the value of a key out.
     pub fn take(&mut self, key: &'static str) -> Option<Scalar> {
         self.known.push(key);

@@ -656,6 +656,14 @@ fn written(command: &CommandPayload, transaction: Option<&Transaction>) -> Strin
         }
         Action::CountDown(length) => put("countdown", json!(length.as_secs_f64())),
         Action::CancelCountdown => put("countdown", json!(0)),
+        Action::Thermostat(change) => {
+            if let Some(mode) = change.mode {
+                put("system_mode", json!(mode.as_str()));
+            }
+            change
+                .target
+                .and_then(|target| put("target_temperature", json!(target.celsius())))
+        }
         Action::Read | Action::Reboot | Action::ChangeSetting(_) => panic!("not set"),
     };
     match command.lifetime {

@@ -89,6 +89,9 @@ pub(super) struct DeviceEntry<'a> {
     address: Option<&'a str>,
     kind: Option<Kind>,
     outlets: Vec<OutletEntry>,
+    /// What is connected to a hub.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<OutletEntry>,
     features: Vec<&'static str>,
     state: Option<Power>,
     availability: Availability,
@@ -98,7 +101,11 @@ pub(super) struct DeviceEntry<'a> {
 
 impl<'a> DeviceEntry<'a> {
     /// The outlets are those with a retained state, which may be more than the device reports yet.
-    pub(super) fn of(report: &'a DeviceReport, retained: &RetainedOutlets) -> Self {
+    pub(super) fn of(
+        report: &'a DeviceReport,
+        retained: &RetainedOutlets,
+        children: &RetainedOutlets,
+    ) -> Self {
         let identity = report.identity.as_deref();
         let mut outlets: Vec<OutletEntry> = retained.of(&report.id).cloned().collect();
         outlets.sort_by_key(|outlet| outlet.position);
@@ -114,6 +121,7 @@ impl<'a> DeviceEntry<'a> {
             address: Some(&report.address),
             kind: identity.map(|identity| identity.kind),
             outlets,
+            children: children.of(&report.id).cloned().collect(),
             features: identity
                 .filter(|identity| identity.meters_energy)
                 .map(|_| "energy")
@@ -127,7 +135,7 @@ impl<'a> DeviceEntry<'a> {
     }
 
     /// A device that has not reported in this run.
-    pub(super) fn unknown(id: &'a DeviceId, retained: &RetainedOutlets) -> Self {
+    pub(super) fn unknown(id: &'a DeviceId, retained: &RetainedOutlets, children: &RetainedOutlets) -> Self {
         Self {
             id,
             name: None,
@@ -140,6 +148,7 @@ impl<'a> DeviceEntry<'a> {
             address: None,
             kind: None,
             outlets: retained.of(id).cloned().collect(),
+            children: children.of(id).cloned().collect(),
             features: Vec::new(),
             state: None,
             availability: Availability::Offline,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use planner::{DeviceId, OutletKey, OutletPath};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::report::Outlet;
+use crate::domain::{hub_child::HubChild, report::Outlet};
 
-/// The outlets of strips whose state topics hold a retained message: of this run, and of earlier runs as `bridge/devices`
+/// The outlets of strips, or what is connected to hubs, whose state topics hold a retained message: of this run, and of earlier runs as `bridge/devices`
 /// lists them. They are listed there until their topics are cleared, also while their device cannot be reached.
 #[derive(Debug, Default)]
 pub(super) struct RetainedOutlets(BTreeMap<DeviceId, BTreeMap<OutletKey, OutletEntry>>);
@@ -21,6 +21,12 @@ pub(super) struct OutletEntry {
     pub(super) position: Option<u8>,
     #[serde(default)]
     pub(super) name: Option<String>,
+    /// The own id of what is connected to a hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) device_id: Option<String>,
+    /// Its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<String>,
 }
 
 /// A device in `bridge/devices`, as an earlier run left it.
@@ -29,6 +35,33 @@ pub(super) struct EarlierDevice {
     pub(super) id: DeviceId,
     #[serde(default)]
     pub(super) outlets: Vec<OutletEntry>,
+    /// What is connected to a hub.
+    #[serde(default)]
+    pub(super) children: Vec<OutletEntry>,
+}
+
+impl OutletEntry {
+    /// An outlet of a strip; a plug's has no topic of its own.
+    pub(super) fn of(outlet: &Outlet) -> Option<Self> {
+        Some(Self {
+            key: outlet.key.clone()?,
+            position: Some(outlet.position),
+            name: outlet.name.clone(),
+            device_id: None,
+            model: None,
+        })
+    }
+
+    /// A sensor or thermostat of a hub.
+    pub(super) fn of_child(child: &HubChild) -> Self {
+        Self {
+            key: child.key.clone(),
+            position: None,
+            name: child.name.clone(),
+            device_id: Some(child.id.clone()),
+            model: child.model.clone(),
+        }
+    }
 }
 
 impl RetainedOutlets {
@@ -45,28 +78,27 @@ impl RetainedOutlets {
             key: key.clone(),
             position: None,
             name: None,
+            device_id: None,
+            model: None,
         });
     }
 
     /// What an earlier run published of a device.
-    pub(super) fn add_earlier(&mut self, device: EarlierDevice) {
-        let outlets = self.0.entry(device.id).or_default();
-        for outlet in device.outlets {
+    pub(super) fn add_earlier(&mut self, device: DeviceId, earlier: Vec<OutletEntry>) {
+        let outlets = self.0.entry(device).or_default();
+        for outlet in earlier {
             outlets.entry(outlet.key.clone()).or_insert(outlet);
         }
     }
 
     /// The device reports these outlets. Returns those that it does not have: their topics are to be cleared.
-    pub(super) fn replace(&mut self, device: &DeviceId, outlets: &[Outlet]) -> Vec<OutletPath> {
-        let entry = |outlet: &Outlet| {
-            let entry = OutletEntry {
-                key: outlet.key.clone()?,
-                position: Some(outlet.position),
-                name: outlet.name.clone(),
-            };
-            Some((entry.key.clone(), entry))
-        };
-        let now: BTreeMap<_, _> = outlets.iter().filter_map(entry).collect();
+    pub(super) fn replace(
+        &mut self,
+        device: &DeviceId,
+        outlets: impl IntoIterator<Item = OutletEntry>,
+    ) -> Vec<OutletPath> {
+        let outlets = outlets.into_iter();
+        let now: BTreeMap<_, _> = outlets.map(|entry| (entry.key.clone(), entry)).collect();
         let mut before = self.0.remove(device).unwrap_or_default();
         before.retain(|key, _| !now.contains_key(key));
         if !now.is_empty() {
@@ -102,15 +134,17 @@ mod tests {
     #[test]
     fn topics_of_missing_outlets_of_an_earlier_run_are_cleared() {
         let mut retained = RetainedOutlets::default();
-        retained.add_earlier(earlier(
+        let list = earlier(
             r#"{"id":"mats","outlets":[{"key":"1","position":1,"name":"Left"},{"key":"3","position":3,"name":null}]}"#,
-        ));
+        );
+        retained.add_earlier(list.id, list.outlets);
         let mats = "mats".parse().unwrap();
         let names: Vec<_> = retained.of(&mats).map(|outlet| outlet.name.clone()).collect();
         assert_eq!(names, [Some("Left".to_owned()), None]);
         let strip = report(Kind::Strip, &[(Some("1"), None), (Some("2"), None)]);
-        assert_eq!(shown(&retained.replace(&mats, &strip.outlets)), ["mats/3"]);
-        assert_eq!(shown(&retained.replace(&mats, &strip.outlets)), [""; 0]);
+        let outlets = || strip.outlets.iter().filter_map(OutletEntry::of);
+        assert_eq!(shown(&retained.replace(&mats, outlets())), ["mats/3"]);
+        assert_eq!(shown(&retained.replace(&mats, outlets())), [""; 0]);
         assert_eq!(shown(&retained.remove(&mats)), ["mats/1", "mats/2"]);
         assert_eq!(shown(&retained.remove(&mats)), [""; 0]);
     }
@@ -125,7 +159,7 @@ mod tests {
         assert_eq!(retained.of(&"lamp".parse().unwrap()).count(), 0);
         let strip = report(Kind::Strip, &[(Some("1"), None)]);
         assert_eq!(
-            shown(&retained.replace(&path.device, &strip.outlets)),
+            shown(&retained.replace(&path.device, strip.outlets.iter().filter_map(OutletEntry::of))),
             ["mats/left"]
         );
     }

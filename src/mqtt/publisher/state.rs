@@ -3,7 +3,7 @@
 //! Every key is always present; null is unknown. A missing key costs a warning per message in Home
 //! Assistant. Nothing here changes while nothing happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,11 +18,13 @@ use self::{
 use super::status_cache::StatusCache;
 use crate::domain::{
     device_settings::OutletSettings,
+    hub_child::{HubChild, SystemMode, ThermostatAction},
     report::{Availability, Condition, DeviceError, DeviceReport, Energy, Kind, Outlet, Phase, Protection},
     scheduling::OutletStatus,
 };
 use planner::{
-    OutletKey, OutletPath, Power,
+    DeviceValue, OutletKey, OutletPath, Power,
+    sensor::SensorValue,
     units::{MilliAmps, MilliVolts, MilliWattHours, NetMilliWatts},
 };
 
@@ -74,6 +76,9 @@ pub fn states(
         let rules = DeviceRulesState::of(outlet, statuses.outlet(&device));
         return vec![plug(OutletValues::of(outlet), outlet.settings, rules)];
     }
+    if identity.kind == Kind::Hub {
+        return hub_states(report);
+    }
     let strip = StripState {
         state: any_on(&report.outlets),
         settings: DeviceSettingsState::of(report),
@@ -92,6 +97,27 @@ pub fn states(
         Some((path, state))
     });
     outlets.chain([(device.clone(), json(&strip))]).collect()
+}
+
+/// Those of a hub and of what is connected to it.
+fn hub_states(report: &DeviceReport) -> Vec<(OutletPath, String)> {
+    let children = report.children.iter().map(|child| {
+        let path = OutletPath::outlet(report.id.clone(), child.key.clone());
+        (path, json(&ChildState::of(child)))
+    });
+    let hub = (
+        OutletPath::device(report.id.clone()),
+        json(&DeviceValues::of(report)),
+    );
+    children.chain([hub]).collect()
+}
+
+/// Whether what is connected to a hub can be used.
+pub(super) fn child_availability(report: &DeviceReport, child: &HubChild) -> Availability {
+    match report.availability {
+        Availability::Online => child.availability,
+        Availability::Offline => Availability::Offline,
+    }
 }
 
 /// `{"state":"online"}`: the form that zigbee2mqtt uses too.
@@ -136,6 +162,23 @@ struct StripState<'a> {
     device: DeviceValues<'a>,
 }
 
+/// What a sensor or thermostat reported at least once. °C and %.
+#[derive(Serialize)]
+struct ChildState<'a> {
+    #[serde(flatten)]
+    values: &'a BTreeMap<DeviceValue, Option<SensorValue>>,
+    #[serde(flatten)]
+    thermostat: Option<ThermostatState>,
+    model: Option<&'a str>,
+    firmware: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ThermostatState {
+    system_mode: Option<SystemMode>,
+    action: Option<ThermostatAction>,
+}
+
 #[derive(Serialize, Default)]
 struct OutletValues {
     state: Option<Power>,
@@ -176,6 +219,20 @@ struct DeviceValues<'a> {
     update: Option<UpdateState<'a>>,
     status: Phase,
     error: Option<&'a DeviceError>,
+}
+
+impl<'a> ChildState<'a> {
+    fn of(child: &'a HubChild) -> Self {
+        Self {
+            values: &child.values,
+            thermostat: child.thermostat.map(|thermostat| ThermostatState {
+                system_mode: thermostat.is_on.map(SystemMode::of),
+                action: thermostat.action(),
+            }),
+            model: child.model.as_deref(),
+            firmware: child.firmware.as_deref(),
+        }
+    }
 }
 
 impl OutletValues {

@@ -1444,6 +1444,7 @@ impl Simulation {
             led: None,
             latest_firmware: None,
             outlets,
+            children: Vec::new(),
         };
         self.send_report(report).await;
     }
@@ -1474,6 +1475,7 @@ impl Simulation {
             latest_firmware: None,
             is_complete: false,
             outlets: Vec::new(),
+            children: Vec::new(),
         };
         self.send_report(report).await;
     }

@@ -156,6 +156,7 @@ impl House {
             rssi: None,
             led: None,
             latest_firmware: None,
+            children: Vec::new(),
             outlets: vec![Outlet {
                 key: None,
                 position: 1,

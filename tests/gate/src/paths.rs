@@ -139,5 +139,6 @@ fn strip() -> Result<DeviceReport, CommandError> {
         led: None,
         latest_firmware: None,
         outlets,
+        children: Vec::new(),
     })
 }

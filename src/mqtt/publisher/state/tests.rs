@@ -134,6 +134,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
         led: None,
         latest_firmware: None,
         outlets: outlets.iter().enumerate().map(outlet).collect(),
+        children: Vec::new(),
     }
 }
 

@@ -1,0 +1,423 @@
+//! Hubs: what is connected to them, published and announced.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tapo_simulator::{ChildModel, Fault, Profile, Protocol, RunningDevice, Simulator};
+
+use crate::{
+    bridge::{Running, Setup, parsed},
+    mosquitto::Mosquitto,
+    process::own_address,
+};
+
+async fn hub(children: &[(ChildModel, &str)]) -> RunningDevice {
+    let hub = Simulator::hub(Profile::H100).children(children.iter().copied());
+    hub.start().await.unwrap()
+}
+
+fn change(hub: &RunningDevice, child: &str, fields: Value) {
+    let fields: Map<String, Value> = serde_json::from_value(fields).unwrap();
+    hub.set_child(child, fields).unwrap();
+}
+
+/// Waits for a state of a child.
+async fn child(bridge: &Running, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    bridge.expect(&format!("hub/{name}"), holds).await
+}
+
+/// The announcement of the device with a name.
+async fn announced(bridge: &Running, name: &str) -> Value {
+    let announces = |payload: &str| parsed(payload)["device"]["name"] == name;
+    let filter = "homeassistant/device/";
+    let seen = bridge.probe.expect_below(filter, announces).await;
+    parsed(&seen)
+}
+
+fn entity<'a>(announcement: &'a Value, key: &str) -> &'a Value {
+    let components = announcement["components"].as_object().unwrap();
+    let mut found = components
+        .iter()
+        .filter(|(id, _)| id.ends_with(&format!("_{key}")));
+    found
+        .next()
+        .unwrap_or_else(|| panic!("no {key} in {announcement}"))
+        .1
+}
+
+#[tokio::test]
+async fn each_sensor_of_a_hub_has_its_values() {
+    for (profile, protocol) in [
+        (Profile::H100, Protocol::Klap),
+        (Profile::KH100, Protocol::Klap),
+        (Profile::H100, Protocol::Aes),
+    ] {
+        let hub = Simulator::hub(profile).protocol(protocol).discovery(true);
+        let hub = hub.address((own_address(), 0).into()).start().await.unwrap();
+        let bridge = Setup::new().device("hub", hub.address()).start().await;
+        let state = child(&bridge, "t315", |state| state["temperature"].is_number()).await;
+        let expected = json!({
+            "battery": 100.0, "battery_low": false, "firmware": "1.7.0 Build 230424 Rel.170332", "humidity": 62.0,
+            "model": "T315", "rssi": -50.0, "temperature": 19.8,
+        });
+        assert_eq!(state, expected);
+        for (name, key, value) in [
+            ("t310", "temperature", json!(21.3)),
+            ("t100", "motion", json!(false)),
+            ("t110", "open", json!(false)),
+            ("t300", "water_leak", json!(false)),
+            ("ke100", "target_temperature", json!(21.0)),
+            ("ke100", "action", json!("heating")),
+        ] {
+            child(&bridge, name, |state| state[key] == value).await;
+            bridge.available(&format!("hub/{name}")).await;
+        }
+        let state = bridge.expect("hub", |state| state["status"] == "ready").await;
+        assert!(state.get("state").is_none(), "a hub has no relay: {state}");
+        change(
+            &hub,
+            "T315",
+            json!({"temp_unit": "fahrenheit", "current_temp": 50.9}),
+        );
+        change(&hub, "T110", json!({"open": true}));
+        child(&bridge, "t315", |state| state["temperature"] == 10.5).await;
+        child(&bridge, "t110", |state| state["open"] == true).await;
+        let counters = hub.counters();
+        assert_eq!((counters.failed_logins, counters.sequence_violations), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn each_sensor_of_a_hub_is_a_device_in_home_assistant() {
+    let hub = hub(&[
+        (ChildModel::T315, "Hall"),
+        (ChildModel::T100, "Stairs"),
+        (ChildModel::T110, "Door"),
+        (ChildModel::T300, "Cellar"),
+    ])
+    .await;
+    let bridge = Setup::new().device("hub", hub.address()).start().await;
+    let hall = announced(&bridge, "Hall").await;
+    assert_eq!(hall["device"]["via_device"], "tapo2mqtt_hub");
+    assert_eq!(hall["device"]["model_id"], "T315");
+    let temperature = entity(&hall, "temperature");
+    for (key, value) in [
+        ("platform", "sensor"),
+        ("device_class", "temperature"),
+        ("unit_of_measurement", "°C"),
+        ("state_class", "measurement"),
+        ("state_topic", "tapo2mqtt/hub/hall"),
+    ] {
+        assert_eq!(temperature[key], value);
+    }
+    assert_eq!(entity(&hall, "humidity")["unit_of_measurement"], "%");
+    assert_eq!(entity(&hall, "battery")["device_class"], "battery");
+    let topics: Vec<&str> = hall["availability"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|topic| topic["topic"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        topics,
+        ["tapo2mqtt/bridge/state", "tapo2mqtt/hub/hall/availability"]
+    );
+    for (name, key, class) in [
+        ("Stairs", "motion", "motion"),
+        ("Door", "open", "door"),
+        ("Cellar", "water_leak", "moisture"),
+    ] {
+        let announcement = announced(&bridge, name).await;
+        let entity = entity(&announcement, key);
+        assert_eq!(
+            (&entity["platform"], &entity["device_class"]),
+            (&json!("binary_sensor"), &json!(class))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sensor_that_is_offline_is_unavailable() {
+    let mut hub = Some(hub(&[(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]).await);
+    let running = hub.as_ref().unwrap();
+    let bridge = Setup::new().device("hub", running.address()).start().await;
+    bridge.available("hub/hall").await;
+    change(running, "Hall", json!({"status": "offline"}));
+    let is = |wanted: &'static str| move |state: &Value| state["state"] == wanted;
+    bridge.expect("hub/hall/availability", is("offline")).await;
+    // An old value is none.
+    child(&bridge, "hall", |state| state["temperature"].is_null()).await;
+    bridge.probe.forget();
+    change(running, "Hall", json!({"status": "online"}));
+    bridge.expect("hub/hall/availability", is("online")).await;
+    child(&bridge, "hall", |state| state["temperature"] == 19.8).await;
+    hub.take().unwrap().stop().await;
+    for name in ["hall", "door"] {
+        bridge
+            .expect(&format!("hub/{name}/availability"), is("offline"))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn thirteen_sensors_of_a_hub_are_all_there() {
+    let names: Vec<String> = (1..=13).map(|number| format!("Room {number}")).collect();
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| (ChildModel::T310, name.as_str()))
+        .collect();
+    let hub = hub(&children).await;
+    let bridge = Setup::new().device("hub", hub.address()).start().await;
+    for number in 1..=13 {
+        bridge.available(&format!("hub/room-{number}")).await;
+    }
+    let listed = |list: &Value| {
+        list[0]["children"]
+            .as_array()
+            .is_some_and(|children| children.len() == 13)
+    };
+    let list = bridge.expect("bridge/devices", listed).await;
+    assert_eq!(
+        (&list[0]["kind"], &list[0]["outlets"]),
+        (&json!("hub"), &json!([]))
+    );
+}
+
+#[tokio::test]
+async fn a_command_to_a_hub_is_refused_in_words() {
+    let hub = hub(&[(ChildModel::T315, "Hall")]).await;
+    let rules = "[[group]]\nid = \"mats\"\noutlets = [\"hub\"]";
+    for rules in ["", rules] {
+        let setup = Setup::new().device("hub", hub.address());
+        let bridge = setup.rules(rules).start().await;
+        bridge.available("hub/hall").await;
+        for (path, command) in [
+            ("hub", json!({"state": "ON"})),
+            ("hub", json!({"state": "OFF"})),
+            ("hub", json!({"state": "ON", "on_time": 60})),
+            ("hub", json!({"countdown": 60})),
+            ("hub/hall", json!({"state": "TOGGLE"})),
+            ("hub/hall", json!({"state": "ON", "on_time": 60})),
+            ("hub/attic", json!({"state": "ON"})),
+        ] {
+            let transaction = format!("{path} {command} {rules}");
+            let answer = bridge.set(path, &transaction, command).await;
+            assert_eq!(answer["error"]["code"], "unknown_outlet", "{answer}");
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(
+                message.ends_with("hub is a hub, which has no outlets to switch"),
+                "{message}"
+            );
+        }
+        bridge.publish("hub/hall/get", r#"{"transaction": "read"}"#).await;
+        assert_eq!(bridge.answer("hub/hall", "read").await["status"], "ok");
+    }
+}
+
+/// The name in the app is the topic, unless the settings name the child.
+#[tokio::test]
+async fn a_renamed_or_removed_sensor_leaves_nothing_behind() {
+    let broker = Mosquitto::start().await;
+    let hub = hub(&[(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]).await;
+    let setup = || Setup::new().device("hub", hub.address());
+    let mut bridge = setup().start_on(broker).await;
+    bridge.available("hub/hall").await;
+    let before = announced(&bridge, "Hall").await;
+    change(&hub, "Hall", json!({"nickname": "QmF0aA=="}));
+    bridge.available("hub/bath").await;
+    let after = announced(&bridge, "Bath").await;
+    assert_eq!(
+        before["components"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        after["components"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect::<Vec<_>>(),
+        "a new name is no new entity"
+    );
+    for topic in ["tapo2mqtt/hub/hall", "tapo2mqtt/hub/hall/availability"] {
+        bridge.probe.expect(topic, str::is_empty).await;
+    }
+    bridge.stop().await;
+    let broker = bridge.broker.clone();
+    // The door was removed from the hub while no bridge ran.
+    let id = hub.children()[1]["device_id"].as_str().unwrap().to_lowercase();
+    hub.remove_child("Door").unwrap();
+    let bridge = setup().start_on(broker).await;
+    bridge.available("hub/bath").await;
+    for topic in [
+        "tapo2mqtt/hub/door".to_owned(),
+        "tapo2mqtt/hub/door/availability".to_owned(),
+        format!("homeassistant/device/tapo2mqtt-hub-hub-{id}/config"),
+    ] {
+        bridge.probe.expect(&topic, str::is_empty).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_is_not_reached_keeps_what_was_announced() {
+    let hub = hub(&[(ChildModel::T315, "Hall")]).await;
+    let setup = || Setup::new().device("hub", hub.address());
+    let mut bridge = setup().start().await;
+    bridge.available("hub/hall").await;
+    let announcement = announced(&bridge, "Hall").await;
+    bridge.stop().await;
+    hub.faults().set(Fault::Latency {
+        latency: Duration::from_mins(1).into(),
+    });
+    let bridge = setup()
+        .request_timeout("1s")
+        .start_on(bridge.broker.clone())
+        .await;
+    bridge
+        .expect("hub/hall/availability", |state| state["state"] == "offline")
+        .await;
+    bridge
+        .expect("hub", |state| state["status"] == "unreachable")
+        .await;
+    bridge.barrier().await;
+    let id = hub.children()[0]["device_id"].as_str().unwrap().to_lowercase();
+    let topic = format!("homeassistant/device/tapo2mqtt-hub-hub-{id}/config");
+    let kept = bridge.broker.retained(&topic).await.unwrap();
+    assert_eq!(parsed(&kept), announcement);
+}
+
+#[tokio::test]
+async fn a_thermostat_is_set_and_read_back() {
+    for unit in ["celsius", "fahrenheit"] {
+        let hub = hub(&[(ChildModel::KE100, "Bath"), (ChildModel::T315, "Hall")]).await;
+        if unit == "fahrenheit" {
+            let fields = json!({
+                "temp_unit": unit, "current_temp": 66.6, "target_temp": 69.8, "min_control_temp": 41, "max_control_temp": 86,
+            });
+            change(&hub, "Bath", fields);
+        }
+        let bridge = Setup::new().device("hub", hub.address()).start().await;
+        let state = child(&bridge, "bath", |state| state["target_temperature"].is_number()).await;
+        assert_eq!(
+            (
+                &state["temperature"],
+                &state["target_temperature"],
+                &state["system_mode"]
+            ),
+            (&json!(19.2), &json!(21.0), &json!("heat"))
+        );
+        bridge.publish("hub/bath/set/target_temperature", "18.5").await;
+        child(&bridge, "bath", |state| {
+            state["target_temperature"] == 18.5 && state["action"] == "idle"
+        })
+        .await;
+        bridge.publish("hub/bath/set/system_mode", "off").await;
+        child(&bridge, "bath", |state| state["action"] == "off").await;
+        let both = json!({"target_temperature": 22.5, "system_mode": "heat"});
+        let answer = bridge.set("hub/bath", "both", both).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        child(&bridge, "bath", |state| {
+            state["target_temperature"] == 22.5 && state["action"] == "heating"
+        })
+        .await;
+        let target = hub.children()[0]["target_temp"].clone();
+        assert_eq!(
+            target,
+            if unit == "celsius" {
+                json!(22.5)
+            } else {
+                json!(72.5)
+            }
+        );
+        bridge.barrier().await;
+        assert_eq!(
+            bridge.answers("hub/bath").len(),
+            1,
+            "one answer to what asks for one"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_thermostat_does_not_take_is_answered_in_words() {
+    let hub = hub(&[(ChildModel::KE100, "Bath"), (ChildModel::T315, "Hall")]).await;
+    let rules = "[[group]]\nid = \"mats\"\noutlets = [\"hub\"]";
+    let bridge = Setup::new()
+        .device("hub", hub.address())
+        .rules(rules)
+        .start()
+        .await;
+    bridge.available("hub/bath").await;
+    for (path, command, code, text) in [
+        (
+            "hub/bath",
+            json!({"target_temperature": 35}),
+            "bad_command",
+            "takes a target of 5 to 30",
+        ),
+        (
+            "hub/bath",
+            json!({"target_temperature": "warm"}),
+            "invalid_value",
+            "a number of °C",
+        ),
+        (
+            "hub/bath",
+            json!({"system_mode": "cool"}),
+            "invalid_value",
+            "heat or off",
+        ),
+        (
+            "hub/hall",
+            json!({"target_temperature": 20}),
+            "bad_command",
+            "hub/hall is no thermostat",
+        ),
+        (
+            "hub",
+            json!({"system_mode": "off"}),
+            "bad_command",
+            "hub is no thermostat",
+        ),
+        (
+            "group/mats",
+            json!({"system_mode": "off"}),
+            "unsupported",
+            "a group has no thermostat",
+        ),
+    ] {
+        let answer = bridge.set(path, &format!("{path} {command}"), command).await;
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(text), "{message}");
+    }
+    change(&hub, "Bath", json!({"status": "offline"}));
+    bridge
+        .expect("hub/bath/availability", |state| state["state"] == "offline")
+        .await;
+    let answer = bridge
+        .set("hub/bath", "gone", json!({"target_temperature": 20}))
+        .await;
+    assert_eq!(answer["error"]["code"], "not_ready", "{answer}");
+    assert_eq!(
+        hub.counters().requests.get("set_device_info"),
+        None,
+        "nothing was sent"
+    );
+}
+
+/// What it reports is what counts.
+#[tokio::test]
+async fn a_target_that_is_not_read_back_is_not_confirmed() {
+    let hub = hub(&[(ChildModel::KE100, "Bath")]).await;
+    let bridge = Setup::new().device("hub", hub.address()).start().await;
+    bridge.available("hub/bath").await;
+    hub.faults().set(Fault::FieldValues {
+        values: [("target_temp".to_owned(), json!(16.0))].into(),
+    });
+    let answer = bridge
+        .set("hub/bath", "t", json!({"target_temperature": 20}))
+        .await;
+    assert_eq!(answer["error"]["code"], "not_confirmed", "{answer}");
+    child(&bridge, "bath", |state| state["target_temperature"] == 16.0).await;
+}
