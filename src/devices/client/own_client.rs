@@ -190,7 +190,15 @@ impl OwnClient {
         let kept = state.kept()?;
         let dialect = match kept.dialect {
             Some(dialect) => dialect,
-            None => Box::pin(describe(&mut kept.client, None)).await?.0,
+            None => match Box::pin(describe(&mut kept.client, None))
+                .await
+                .map_err(Fault::from)
+            {
+                Ok((dialect, _)) => dialect,
+                // One that answers each reading with an error takes an OFF all the same.
+                Err(fault) if fault.is_own_answer() => kept.last_dialect(),
+                Err(fault) => return Err(fault),
+            },
         };
         kept.set_dialect(dialect);
         let KeptClient { client, batches, .. } = kept;
@@ -235,6 +243,11 @@ impl KeptClient {
             knows_version: false,
             batches: Batches::default(),
         }
+    }
+
+    /// As far as it was known before this login.
+    fn last_dialect(&self) -> Dialect {
+        if self.is_iot { Dialect::Iot } else { Dialect::Smart }
     }
 
     fn set_dialect(&mut self, dialect: Dialect) {
