@@ -77,6 +77,8 @@ struct OwnCountdown {
     address: OutletAddress,
     memory: CountdownMemory,
     support: Support,
+    /// The id of the one that was read last, from our own client.
+    rule: Option<String>,
     /// It ran.
     ran: bool,
     /// The device was read since it was changed, and it runs.
@@ -148,6 +150,7 @@ impl OwnCountdown {
             address,
             memory: CountdownMemory::after_restart(armed),
             support: Support::Unknown,
+            rule: None,
             ran: false,
             confirmed: false,
             stale: true,
@@ -310,6 +313,7 @@ impl OwnCountdown {
         if whose(&read) {
             let clear = DeviceRequest::ClearTimer(self.address.child.as_deref());
             context.exchange(clear, LoginPurpose::Command).await?;
+            self.rule = None;
             self.memory.on_cleared();
             self.persist(context);
             context
@@ -430,7 +434,8 @@ impl OwnCountdown {
             self.memory.on_arming(length, now);
             self.persist(context);
             self.confirmed = false;
-            let request = DeviceRequest::SetTimer(self.address.child.as_deref(), length);
+            let child = self.address.child.as_deref();
+            let request = DeviceRequest::SetTimer(child, length, self.rule.as_deref());
             let fault = match context.exchange(request, LoginPurpose::Command).await {
                 Ok(answer) => {
                     self.known_at = Some(context.clock.steady());
@@ -560,6 +565,7 @@ impl OwnCountdown {
 
     async fn take_reading(&mut self, context: &mut Context, timer: &Value) -> Countdown {
         self.support = Support::Answered;
+        self.rule = timer.get("id").and_then(Value::as_str).map(str::to_owned);
         self.stale = false;
         self.after_on.read_at = None;
         let (timer, now) = (DeviceTimer::of(timer), context.clock.read());

@@ -131,6 +131,29 @@ async fn a_plug_counts_down_while_it_is_on() {
     runs_renewed_and_cleared(Profile::P100).await;
 }
 
+/// Our own client reads it back in the request that arms it.
+#[tokio::test]
+async fn our_client_arms_and_reads_back_in_one_request() {
+    for (device, outlet) in outlets().await {
+        let mut owner = Owner::start_outlet(&device, outlet).await;
+        // The first limit is logged in for.
+        owner.switch_on_for(HOUR).await.unwrap();
+        owner.ask(OFF, RunLimit::default()).await.unwrap();
+        owner.until(|countdown| countdown == Countdown::Idle).await;
+        device.reset_counters();
+        owner.switch_on_for(HOUR).await.unwrap();
+        let counted = |methods: [&str; 3]| methods.map(|method| device.counters().requests_of(method));
+        let arming = ["get_countdown_rules", "multipleRequest", "add_countdown_rule"];
+        assert_eq!(counted(arming)[1..], [1, 1]);
+        device.reset_counters();
+        owner.off_by(Some(owner.after(HOUR * 2))).await;
+        owner.until_left(7100..7202).await;
+        owner.read().await;
+        let renewal = ["get_countdown_rules", "multipleRequest", "edit_countdown_rule"];
+        assert_eq!(counted(renewal), [2, 1, 1], "read, changed and read back");
+    }
+}
+
 #[tokio::test]
 async fn one_that_a_short_off_left_is_used_again() {
     let device = plug().await;

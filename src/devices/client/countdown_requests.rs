@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tplink::{Client, Error, ErrorCode};
 
-use super::{batches::Batches, own_client::call, rule_on_wire::with_id};
+use super::{batches::Batches, own_client::call, readings::TEXT_MAX, rule_on_wire::with_id};
 
 const GET: &str = "get_countdown_rules";
 const ADD: &str = "add_countdown_rule";
@@ -16,33 +16,31 @@ pub(super) async fn get(client: &mut Client, child: Option<&str>) -> Result<Valu
     timer_of(&call(client, child, GET, Value::Null).await?)
 }
 
-/// Arms it to OFF, and returns it as it was read back. One that is there is changed in place: at no moment is the outlet
-/// without one.
+/// Arms it to OFF, and returns it as it was read back. `rule` is the one that was read last: it is changed in place, so that
+/// at no moment is the outlet without one.
 pub(super) async fn set(
     client: &mut Client,
     batches: &mut Batches,
     child: Option<&str>,
     length: Duration,
+    rule: Option<&str>,
 ) -> Result<Value, Error> {
     let new = json!({ "enable": true, "delay": length.as_secs(), "desired_states": { "on": false } });
-    let listed = call(client, child, GET, Value::Null).await?;
-    let id = rule_of(&listed).and_then(|rule| rule.get("id")?.as_str());
-    let armed = match id {
-        Some(id) => change(client, batches, child, (EDIT, with_id(new.clone(), id))).await,
-        None => change(client, batches, child, (ADD, new.clone())).await,
-    };
+    let add = (ADD, new.clone());
+    let first = rule.map_or_else(|| add.clone(), |id| (EDIT, with_id(new, id)));
+    let armed = change(client, batches, child, first).await;
     let replaces = match &armed {
         // Firmware that cannot change it in place.
-        Err(Error::UnknownRequest(_)) => id.is_some(),
-        // One runs that it does not list.
-        Err(Error::Device(code)) => *code == ErrorCode::COUNTDOWN_CONFLICT,
+        Err(Error::UnknownRequest(_)) => rule.is_some(),
+        // One runs that it does not list. Another one than was read may be the app's.
+        Err(Error::Device(ErrorCode::COUNTDOWN_CONFLICT)) => get(client, child).await?.is_null(),
         _ => false,
     };
     if !replaces {
         return armed;
     }
     clear(client, child).await?;
-    change(client, batches, child, (ADD, new)).await
+    change(client, batches, child, add).await
 }
 
 /// Clears it.
@@ -99,5 +97,9 @@ fn timer_of(list: &Value) -> Result<Value, Error> {
     let on = on.ok_or(Error::Unreadable("its countdown does not say to what"))?;
     let seconds = |name| rule.get(name).and_then(Value::as_u64);
     let length = seconds("delay").ok_or(Error::Unreadable("its countdown has no length"))?;
-    Ok(json!({ "on": on, "length_s": length, "remaining_s": seconds("remain").unwrap_or_default() }))
+    let id = rule.get("id").and_then(Value::as_str);
+    let id = id.filter(|id| id.len() <= TEXT_MAX);
+    Ok(
+        json!({ "on": on, "length_s": length, "remaining_s": seconds("remain").unwrap_or_default(), "id": id }),
+    )
 }

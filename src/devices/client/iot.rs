@@ -76,7 +76,7 @@ pub(super) async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Res
             done(client.call_iot("system", "reboot", reboot, None).await)
         }
         DeviceRequest::GetTimer(child) => timer(client, child).await,
-        DeviceRequest::SetTimer(child, length) => {
+        DeviceRequest::SetTimer(child, length, _) => {
             set_timer(client, child, length.as_secs()).await?;
             Ok(json!({ (READ_BACK): timer(client, child).await? }))
         }

@@ -362,8 +362,8 @@ async fn send(
         DeviceRequest::LatestFirmware => client.call("get_latest_fw", Value::Null).await,
         DeviceRequest::GetClock => client.call("get_device_time", Value::Null).await,
         DeviceRequest::GetTimer(child) => countdown_requests::get(client, child).await,
-        DeviceRequest::SetTimer(child, length) => {
-            let timer = countdown_requests::set(client, batches, child, length).await?;
+        DeviceRequest::SetTimer(child, length, rule) => {
+            let timer = countdown_requests::set(client, batches, child, length, rule).await?;
             Ok(json!({ (READ_BACK): timer }))
         }
         DeviceRequest::ClearTimer(child) => countdown_requests::clear(client, child).await,

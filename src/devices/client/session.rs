@@ -59,12 +59,13 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     GetClock,
     /// Restart in one second, so that the answer still arrives.
     Reboot,
-    /// The countdown of an outlet: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`.
+    /// The countdown of an outlet: `Null`, or `{"on": bool, "length_s": int, "remaining_s": int}`, from our client with its
+    /// `id`.
     GetTimer(Option<&'a str>),
-    /// Arm the countdown of an outlet to OFF, 1 s to 24 h. Two requests: our own client reads it, and changes one that is
-    /// there in place; the crate clears and adds it, and a failure of the second leaves none. Ours returns what it read
-    /// back as [`READ_BACK`].
-    SetTimer(Option<&'a str>, Duration),
+    /// Arm the countdown of an outlet to OFF, 1 s to 24 h. Our own client changes the one with this id in place, and
+    /// returns what it read back as [`READ_BACK`]. The crate sends two requests: it clears and adds it, and a failure of
+    /// the second leaves none.
+    SetTimer(Option<&'a str>, Duration, Option<&'a str>),
     /// Clear the countdown of an outlet.
     ClearTimer(Option<&'a str>),
     /// The schedule rules of an outlet, one request for each five of them: a list. The crate skips those that it
@@ -324,7 +325,7 @@ impl Session {
             (
                 Handler::Plug(plug),
                 timer @ (DeviceRequest::GetTimer(None)
-                | DeviceRequest::SetTimer(None, _)
+                | DeviceRequest::SetTimer(None, ..)
                 | DeviceRequest::ClearTimer(None)),
             ) => send_timer(plug, timer).await,
             (
@@ -395,7 +396,7 @@ async fn send_timer(
     request: DeviceRequest<'_>,
 ) -> Result<Value, tapo::Error> {
     match request {
-        DeviceRequest::SetTimer(_, delay) => {
+        DeviceRequest::SetTimer(_, delay, _) => {
             plug.set_timer(delay, PowerState::Off).await.map(|_| Value::Null)
         }
         DeviceRequest::ClearTimer(_) => plug.clear_timer().await.map(|()| Value::Null),
