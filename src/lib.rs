@@ -1,6 +1,6 @@
 //! tapo2mqtt puts TP-Link Tapo plugs and power strips on MQTT.
 //!
-//! `ARCHITECTURE.md` at the top of the repository is the map: three tasks, the messages between
+//! `ARCHITECTURE.md` at the top of the repository is the map: the tasks, the messages between
 //! them, and what is deliberately absent.
 
 pub mod app;
@@ -17,3 +17,4 @@ pub mod mqtt;
 pub mod scheduler;
 pub mod store;
 pub mod system;
+pub mod web;

@@ -16,11 +16,12 @@ use super::{
 use crate::{
     config::{Loader, Settings},
     devices::DeviceOwner,
-    domain::{device_metrics::MetricsRegistry, devices::EventSenders, scheduling},
-    mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, link::LinkError},
+    domain::{device_metrics::MetricsRegistry, devices::EventSenders, feed, page_msg, scheduling},
+    mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     scheduler::task::{self, SchedulerTask},
-    store::{Loaded, StateFileError, Writer},
+    store::{Loaded, Section, StateFileError, Writer},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
+    web::{Sessions, WebParts, WebServer},
 };
 
 /// Messages on their way to the device owner, which only passes them on.
@@ -76,6 +77,8 @@ pub struct Bridge {
     /// To itself.
     control: mpsc::Sender<Control>,
     ended: mpsc::Receiver<&'static str>,
+    /// Top-level tasks, without the state writer, that did not end yet.
+    open: usize,
     heartbeat: Arc<Notify>,
     reload: Arc<Notify>,
 }
@@ -84,6 +87,7 @@ const EVENT_LOOP: &str = "mqtt event loop";
 const DEVICE_OWNER: &str = "device owner";
 const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
+const WEB_SERVER: &str = "web server";
 
 impl Bridge {
     /// Starts all tasks and returns at once: nothing waits for the broker or a device. With a `loader` the settings
@@ -109,6 +113,7 @@ impl Bridge {
         let heartbeat = Arc::new(Notify::new());
         let metrics = MetricsRegistry::default();
 
+        let (pages, web_server) = web_server(settings, sections.sessions, &clock, &tasks).unzip();
         let info = bridge_info(settings, &clock, start_checks);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
@@ -128,6 +133,7 @@ impl Bridge {
                 reports: events_in,
                 controls: controls.clone(),
                 heartbeat: heartbeat.clone(),
+                pages,
             },
             info,
             log_level,
@@ -155,7 +161,7 @@ impl Bridge {
             sections.devices,
         );
 
-        let (ending, ended) = mpsc::channel(4);
+        let (ending, ended) = mpsc::channel(5);
         let bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -163,12 +169,16 @@ impl Bridge {
             controls: controls_in,
             control: controls,
             ended,
+            open: if web_server.is_some() { 4 } else { 3 },
             heartbeat,
             reload,
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
+        if let Some(server) = web_server {
+            bridge.spawn(WEB_SERVER, server.run(bridge.stop.clone()), &ending);
+        }
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
     }
@@ -226,7 +236,7 @@ impl Bridge {
         };
         info!("stopping");
         self.stop.cancel();
-        let mut open = if how == ShutdownReason::Failed { 2 } else { 3 };
+        let mut open = self.open - usize::from(how == ShutdownReason::Failed);
         let ordered = async {
             while open > 0 && self.ended.recv().await.is_some() {
                 open -= 1;
@@ -274,6 +284,33 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
         );
     }
     info
+}
+
+/// The server of the page, and the other ends of its channels; `None` without `[web]`.
+fn web_server(
+    settings: &Settings,
+    sessions: Section<Sessions>,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Option<(PageChannels, WebServer)> {
+    if !settings.web.enabled {
+        return None;
+    }
+    let (writer, feed) = feed::feed();
+    let (messages, inbox) = page_msg::page_messages();
+    let server = WebServer::new(WebParts {
+        settings: settings.web.clone(),
+        feed,
+        messages,
+        sessions,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    });
+    let channels = PageChannels {
+        feed: writer,
+        messages: inbox,
+    };
+    Some((channels, server))
 }
 
 fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, Vec<String>), StartError> {

@@ -7,6 +7,7 @@ use crate::{
     scheduler::PersistedScheduler,
     store::{Loaded, Section, StateFile, StateFileError, StateFileStatus, StateLocation, Writer},
     system::clock::Clock,
+    web::Sessions,
 };
 
 /// The parts of the file.
@@ -16,6 +17,7 @@ pub(super) struct Sections {
     pub(super) devices: DeviceSections,
     pub(super) inventory: Section<Inventory>,
     pub(super) deleted: DeletedEntities,
+    pub(super) sessions: Section<Sessions>,
     pub(super) status: StateFileStatus,
 }
 
@@ -40,12 +42,14 @@ pub(super) fn open(
         groups: file.section("groups_deleted_in_home_assistant"),
         children: file.section("hub_children_deleted_in_home_assistant"),
     };
+    let sessions = file.section("web_sessions");
     let (status, writer, loaded) = file.finish()?;
     let sections = Sections {
         scheduler,
         devices,
         inventory,
         deleted,
+        sessions,
         status,
     };
     Ok((sections, writer, loaded))
@@ -118,6 +122,9 @@ mod tests {
         sections.deleted.groups.set(["driveway".parse().unwrap()].into());
         let hall = ("hub".parse().unwrap(), "802e".to_owned());
         sections.deleted.children.set([hall].into());
+        sections
+            .sessions
+            .set(serde_json::from_str(r#"{"00": "2024-06-21T08:00:00Z"}"#).unwrap());
         let stop = CancellationToken::new();
         stop.cancel();
         writer.run(stop).await;
@@ -133,6 +140,7 @@ mod tests {
         assert_eq!(again.devices.countdowns.get(), sections.devices.countdowns.get());
         assert_eq!(again.devices.identities.get(), sections.devices.identities.get());
         assert_eq!(again.inventory.get(), sections.inventory.get());
+        assert_eq!(again.sessions.get(), sections.sessions.get());
         assert_eq!(again.deleted.devices.get(), sections.deleted.devices.get());
         assert_eq!(again.deleted.groups.get(), sections.deleted.groups.get());
         assert_eq!(again.deleted.children.get(), sections.deleted.children.get());

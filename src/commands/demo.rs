@@ -1,18 +1,22 @@
 //! `demo`: a broker, a simulated plug, a simulated strip and the bridge between them, in one process.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use ha_discovery::Published;
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 use tracing::warn;
 
-use tokio::signal::unix::Signal;
+use tokio::{net::TcpListener, signal::unix::Signal};
 
 use super::{ExitAction, ExitError, log_start, output, signals::Signals, sources};
 use crate::{
     app::bridge::{Bridge, StartError},
     cli::{DemoArgs, SettingsArgs},
-    config::{self, Account, AddDevices, Device, Problems, Settings, Sources},
+    config::{self, Account, AddDevices, Device, Problems, Settings, Sources, Web},
     demo::broker::{BrokerError, EmbeddedBroker},
     domain::{devices::ClientChoice, report::Availability, search_area::SearchArea, topics::BridgeTopic},
     mqtt::{
@@ -25,6 +29,8 @@ use crate::{
 
 /// Where brokers listen.
 const USUAL_PORT: u16 = 1883;
+/// Where the page is by default.
+const PAGE_PORT: u16 = 8099;
 /// How long a broker that is not the demo's own may take.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);
 
@@ -55,6 +61,7 @@ pub(super) async fn demo(
         broker: broker.as_ref().map(EmbeddedBroker::address),
         plug: plug.address(),
         strip: strip.address(),
+        page: page_address().await?,
     };
     // The settings of the user count where their broker does.
     let sources = match &broker {
@@ -83,6 +90,16 @@ async fn start_broker(args: &DemoArgs, tasks: &Tasks) -> Result<EmbeddedBroker, 
             started => started,
         },
     }
+}
+
+/// On the usual port, or on a free one if that is in use. Only this machine reaches it, so it asks for no password.
+async fn page_address() -> io::Result<SocketAddr> {
+    let on = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let free = match on(PAGE_PORT).await {
+        Ok(listener) => listener,
+        Err(_) => on(0).await?,
+    };
+    free.local_addr()
 }
 
 /// Another demo on this broker would clear the topics of this one.
@@ -127,6 +144,7 @@ struct Stage {
     broker: Option<SocketAddr>,
     plug: SocketAddr,
     strip: SocketAddr,
+    page: SocketAddr,
 }
 
 /// What a user without settings sees. The addresses are laid over.
@@ -196,6 +214,13 @@ impl Stage {
         // Its devices never move, and those of the user must not be asked.
         settings.discovery.area = SearchArea::default();
         settings.discovery.add = AddDevices::None;
+        settings.web = Web {
+            enabled: true,
+            listen: self.page,
+            password: None,
+            hosts: Vec::new(),
+            ingress: false,
+        };
         // Nothing of the demo outlives it.
         settings.state_file = None;
         settings.account_file = None;
@@ -230,9 +255,11 @@ fn loopback_of(broker: SocketAddr) -> SocketAddr {
 
 fn welcome(settings: &Settings) -> String {
     let (host, port) = (&settings.mqtt.host, settings.mqtt.port);
-    let base = &settings.mqtt.base_topic;
+    let (base, page) = (&settings.mqtt.base_topic, settings.web.listen);
     format!(
         "
+Open http://{page}/ in a browser.
+
 tapo2mqtt demo: a P110 plug and a P304M strip, simulated, on the broker at {host}:{port}.
 
 See everything:     mosquitto_sub -h {host} -p {port} -v -t '{base}/#'
@@ -258,6 +285,7 @@ mod tests {
             broker: None,
             plug: ([127, 0, 0, 1], 1).into(),
             strip: ([127, 0, 0, 1], 2).into(),
+            page: ([127, 0, 0, 1], 4).into(),
         };
         let settings = stage.settings(&Sources::default()).unwrap();
         assert_eq!(settings.discovery.area, SearchArea::default());
@@ -269,6 +297,7 @@ mod tests {
             broker,
             plug: ([127, 0, 0, 1], 1).into(),
             strip: ([127, 0, 0, 1], 2).into(),
+            page: ([127, 0, 0, 1], 4).into(),
         };
         let user = Sources::default();
         let own = stage(Some(([127, 0, 0, 1], 3).into())).settings(&user).unwrap();

@@ -30,6 +30,7 @@ impl SettingsDiff {
             ("mqtt", running.mqtt == read.mqtt),
             ("homeassistant", running.homeassistant == read.homeassistant),
             ("state", running.state_file == read.state_file),
+            ("web", running.web == read.web),
             ("log.format", running.log.format == read.log.format),
         ] {
             difference.needs_restart.extend(changed(section, same));
@@ -40,6 +41,7 @@ impl SettingsDiff {
             state_file: running.state_file.clone(),
             account_file: running.account_file.clone(),
             earlier_state_file: running.earlier_state_file.clone(),
+            web: running.web.clone(),
             log: Log {
                 format: running.log.format,
                 ..read.log

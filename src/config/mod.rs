@@ -40,6 +40,7 @@ mod sensor;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod web;
 mod yaml;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -62,6 +63,7 @@ pub use mqtt::{ClientCertificate, Mqtt, MqttLogin, Tls, TlsRoots};
 pub(crate) use names::nearest;
 pub use problem::{Problem, Problems};
 pub use report::Reporting;
+pub use web::Web;
 
 use credentials::Files;
 use group::ValidationContext;
@@ -112,6 +114,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// What is logged.
     pub log: Log,
+    /// The page.
+    pub web: Web,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
@@ -246,6 +250,7 @@ impl Settings {
             "retry": self.retry.digest(),
             "discovery": self.discovery.digest(),
             "log": self.log.digest(),
+            "web": self.web.digest(),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
             "groups": self.rules.groups.iter().map(group::digest).collect::<Vec<_>>(),
@@ -380,6 +385,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let retry = root.section("retry", bridge::retry);
     let discovery = root.section("discovery", discovery::discovery);
     let log = root.section("log", bridge::log);
+    let web = root.section("web", |table| web::web(table, files));
     let topics = match (&mqtt, &homeassistant) {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
         _ => None,
@@ -412,6 +418,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         retry: retry?,
         discovery: discovery?,
         log: log?,
+        web: web?,
         rules: rules?,
         state_file: Some(state_file),
         account_file: Some(account_file),

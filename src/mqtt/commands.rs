@@ -12,6 +12,7 @@ use super::{
     decode::{CommandPayload, Transaction},
     inbox::{CommandContext, MqttMsg, OpenCount, RequestContext, ResponseTopic},
     repeats::{RepeatedCommands, Repetition},
+    reply_to::ReplyTo,
 };
 use crate::{
     domain::{
@@ -76,16 +77,20 @@ impl Commands {
         target: Target,
         payload: CommandPayload,
         transaction: Option<Transaction>,
+        reply_to: ReplyTo,
         outlets: BTreeSet<OutletPath>,
         state: Option<Power>,
     ) -> Repetition {
         let received = Instant::now();
         self.received += 1;
+        // A page gets its response with its request, so it never sends a command a second time to get one.
+        let transaction = transaction.filter(|_| matches!(reply_to, ReplyTo::Broker));
         let context = CommandContext {
             number: self.received,
             target: target.clone(),
             payload: payload.clone(),
             transaction,
+            reply_to,
             received,
             _open: self.open.open(),
         };
@@ -119,10 +124,12 @@ impl Commands {
         &self,
         responds_on: ResponseTopic,
         transaction: Option<Transaction>,
+        reply_to: ReplyTo,
     ) -> RequestContext {
         RequestContext {
             responds_on,
             transaction,
+            reply_to,
             _open: self.open_requests.open(),
         }
     }
@@ -202,7 +209,7 @@ mod tests {
         };
         let path: OutletPath = path.parse().unwrap();
         let target = Target::Outlet(path.clone());
-        let sent = commands.send(target, payload, None, [path].into(), None);
+        let sent = commands.send(target, payload, None, ReplyTo::Broker, [path].into(), None);
         assert_eq!(sent, Repetition::New);
     }
 

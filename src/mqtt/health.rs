@@ -44,6 +44,8 @@ pub(super) struct HealthCollector {
     clock: Clock,
     state_file: StateFileStatus,
     started: Instant,
+    /// Whether there is a connection to the broker, and since when.
+    broker: (bool, jiff::Timestamp),
     losses: VecDeque<Instant>,
     /// Losses of the broker that were counted.
     counted: u64,
@@ -62,9 +64,17 @@ pub(super) struct Health {
     loop_lag_ms: u64,
     tasks: BTreeMap<String, TaskHealth>,
     queues: Queues,
-    mqtt: LinkStats,
+    mqtt: BrokerHealth,
     devices: BTreeMap<DeviceId, DeviceHealth>,
     pub(super) issues: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct BrokerHealth {
+    /// Since when there is a connection, or none.
+    since: jiff::Timestamp,
+    #[serde(flatten)]
+    link: LinkStats,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,6 +133,7 @@ impl HealthCollector {
     ) -> Self {
         let started = Instant::now();
         Self {
+            broker: (false, clock.now()),
             metrics,
             tasks,
             clock,
@@ -144,6 +155,15 @@ impl HealthCollector {
             }
         }
         self.counted = losses;
+    }
+
+    /// There is a connection to the broker, or none. Returns whether that is new.
+    pub(super) fn on_broker(&mut self, connected: bool) -> bool {
+        let changed = self.broker.0 != connected;
+        if changed {
+            self.broker = (connected, self.clock.now());
+        }
+        changed
     }
 
     /// The event loop was late by this much.
@@ -186,7 +206,10 @@ impl HealthCollector {
                 .map(|(name, counts)| (name.to_string(), TaskHealth::of(counts)))
                 .collect(),
             queues,
-            mqtt,
+            mqtt: BrokerHealth {
+                since: self.broker.1,
+                link: mqtt,
+            },
             devices,
             issues,
         }

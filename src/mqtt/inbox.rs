@@ -5,7 +5,10 @@ use std::sync::Arc;
 use planner::GroupId;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::decode::{CommandPayload, Transaction};
+use super::{
+    decode::{CommandPayload, Transaction},
+    reply_to::ReplyTo,
+};
 use crate::domain::{
     command::{Action, Target},
     reply::{CommandOutcome, Reply},
@@ -30,6 +33,7 @@ pub(super) struct CommandContext {
     pub(super) target: Target,
     pub(super) payload: CommandPayload,
     pub(super) transaction: Option<Transaction>,
+    pub(super) reply_to: ReplyTo,
     pub(super) received: Instant,
     /// Counts the command as open.
     pub(super) _open: OpenGuard,
@@ -60,6 +64,7 @@ impl CommandContext {
 pub(super) struct RequestContext {
     pub(super) responds_on: ResponseTopic,
     pub(super) transaction: Option<Transaction>,
+    pub(super) reply_to: ReplyTo,
     /// Counts the request as open.
     pub(super) _open: OpenGuard,
 }

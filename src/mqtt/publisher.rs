@@ -36,6 +36,7 @@ use crate::{
     domain::{
         command::{Action, Target},
         command_error::ErrorCode,
+        feed::FeedWriter,
         reply::CommandOutcome,
         report::{Availability, DeviceError, DeviceReport, Event, EventKind, Feature, Kind},
         scheduling::{GroupStatus, OutletStatus},
@@ -73,6 +74,8 @@ const RESTORE_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Publisher {
     link: Link,
+    /// For pages; `None` without `[web]`.
+    feed: Option<FeedWriter>,
     topics: Topics,
     /// `None` without Home Assistant.
     tracker: Option<DiscoveryTracker>,
@@ -111,6 +114,7 @@ pub(super) struct Publisher {
 #[derive(Debug)]
 pub(super) struct PublisherParts {
     pub(super) link: Link,
+    pub(super) feed: Option<FeedWriter>,
     pub(super) topics: Topics,
     pub(super) tracker: Option<DiscoveryTracker>,
     pub(super) rules: Arc<Rules>,
@@ -156,6 +160,7 @@ impl Publisher {
     pub(super) fn new(parts: PublisherParts) -> Self {
         Self {
             link: parts.link,
+            feed: parts.feed,
             topics: parts.topics,
             tracker: parts.tracker,
             statuses: StatusCache::new(parts.rules),
@@ -734,10 +739,11 @@ impl Publisher {
 
     /// Publishes an event.
     pub(super) fn publish_event(&mut self, event: &Event) {
-        self.send(
-            self.topics.bridge(BridgeTopic::Event),
-            json(&EventBody::of(event)),
-        );
+        let body = json(&EventBody::of(event));
+        if let Some(feed) = &self.feed {
+            feed.event(Bytes::from(body.clone()));
+        }
+        self.send(self.topics.bridge(BridgeTopic::Event), body);
     }
 
     /// Publishes `bridge/health`.
@@ -856,6 +862,12 @@ impl Publisher {
         self.configured.contains(device)
     }
 
+    /// The bridge stops. Pages show it at once, the broker last.
+    pub(super) fn on_closing(&mut self) {
+        let offline = Bytes::from(availability(Availability::Offline));
+        self.show(&self.topics.bridge(BridgeTopic::State), &offline);
+    }
+
     /// Publishes what waits, then `offline`, and disconnects within `budget`.
     pub(super) async fn close(mut self, budget: Duration) -> ShutdownOutcome {
         if self.erasures.due().is_some() {
@@ -891,24 +903,30 @@ impl Publisher {
 
     /// After everything it lists, so that what it does not list any more is cleared before.
     fn publish_device_list(&mut self) {
-        if self.earlier_run.devices_read() && self.erasures.due().is_none() {
-            let list = self.device_list();
-            self.retain(
-                PublishPriority::BridgeState,
-                self.topics.bridge(BridgeTopic::Devices),
-                list,
-            );
-        }
+        self.publish_list(
+            BridgeTopic::Devices,
+            self.earlier_run.devices_read(),
+            Self::device_list,
+        );
     }
 
     fn publish_group_list(&mut self) {
-        if self.earlier_run.groups_read() && self.erasures.due().is_none() {
-            let list = self.statuses.list();
-            self.retain(
-                PublishPriority::BridgeState,
-                self.topics.bridge(BridgeTopic::Groups),
-                list,
-            );
+        self.publish_list(BridgeTopic::Groups, self.earlier_run.groups_read(), |publisher| {
+            publisher.statuses.list()
+        });
+    }
+
+    /// On the broker once the list of an earlier run `is_read`. Pages wait for nothing.
+    fn publish_list(&mut self, topic: BridgeTopic, is_read: bool, list: impl FnOnce(&Self) -> String) {
+        let publishes = is_read && self.erasures.due().is_none();
+        if !publishes && self.feed.is_none() {
+            return;
+        }
+        let (topic, list) = (self.topics.bridge(topic), Bytes::from(list(self)));
+        if publishes {
+            self.retain(PublishPriority::BridgeState, topic, list);
+        } else {
+            self.show(&topic, &list);
         }
     }
 
@@ -1213,8 +1231,19 @@ impl Publisher {
         }
     }
 
+    /// Shows what a topic below the base has to pages.
+    fn show(&self, topic: &str, payload: &Bytes) {
+        if let Some(feed) = &self.feed
+            && let Some(topic) = self.topics.base().strip(topic)
+        {
+            feed.publish(topic, payload);
+        }
+    }
+
     fn retain(&mut self, priority: PublishPriority, topic: String, payload: impl Into<Bytes>) {
+        let payload = payload.into();
         self.erasures.withdraw(&topic);
+        self.show(&topic, &payload);
         if let Some(topic) = self.faulty.topic(topic) {
             self.link.publish_retained(priority, topic, payload);
         }
@@ -1222,10 +1251,11 @@ impl Publisher {
 
     /// Publishes a topic that the bridge reads too.
     fn retain_and_read_back(&mut self, priority: PublishPriority, topic: String, payload: String) {
+        let payload = Bytes::from(payload);
+        self.show(&topic, &payload);
         let Some(parsed) = self.faulty.topic(topic.clone()) else {
             return;
         };
-        let payload = Bytes::from(payload);
         if self.link.publish_retained(priority, parsed, payload.clone()) {
             self.read_back.published(topic, &payload, Instant::now());
         }
@@ -1238,6 +1268,11 @@ impl Publisher {
 
     fn erase_now(&mut self) {
         for topic in self.erasures.take() {
+            if let Some(feed) = &self.feed
+                && let Some(topic) = self.topics.base().strip(&topic)
+            {
+                feed.clear(topic);
+            }
             if let Some(topic) = self.faulty.topic(topic) {
                 self.link.clear_retained(topic);
             }

@@ -138,7 +138,7 @@ impl SeenCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::inbox::OpenCount;
+    use crate::mqtt::{inbox::OpenCount, reply_to::ReplyTo};
 
     const ON: Action = Action::Switch(Switch::To(Power::On));
     const OFF: Action = Action::Switch(Switch::To(Power::Off));
@@ -169,6 +169,7 @@ mod tests {
                     ttl: Duration::from_secs(10),
                 },
                 transaction: (!transaction.is_empty()).then(|| Transaction::Text(transaction.to_owned())),
+                reply_to: ReplyTo::Broker,
                 received: Instant::now(),
                 _open: OpenCount::default().open(),
             }

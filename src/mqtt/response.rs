@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     decode::Transaction,
-    inbox::{CommandContext, RequestContext, ResponseTopic},
+    inbox::{CommandContext, ResponseTopic},
     publisher::state::json,
 };
 use crate::domain::{
@@ -69,23 +69,22 @@ pub(super) fn of_refused_command(
     })
 }
 
-/// The response to a request; `None` where a success needs none. One that is too large to be published is replaced by
-/// the error `too_large`.
-pub(super) fn of_request(context: &RequestContext, result: &RequestResult) -> Option<String> {
-    let transaction = context.transaction.as_ref();
-    match (&context.responds_on, result) {
-        (ResponseTopic::Group(_), Ok(_)) => {
-            let body = ResponseBody {
-                transaction,
-                ..ResponseBody::new(Status::Ok, None)
-            };
-            transaction.map(|_| json(&body))
-        }
+/// The response to a request. One that is too large to be published is replaced by the error `too_large`.
+pub(super) fn of_request(
+    responds_on: &ResponseTopic,
+    transaction: Option<&Transaction>,
+    result: &RequestResult,
+) -> String {
+    match (responds_on, result) {
+        (ResponseTopic::Group(_), Ok(_)) => json(&ResponseBody {
+            transaction,
+            ..ResponseBody::new(Status::Ok, None)
+        }),
         (ResponseTopic::Group(_), Err(error)) => {
-            Some(of_refused_command(transaction, error.code(), &error.to_string()))
+            of_refused_command(transaction, error.code(), &error.to_string())
         }
         (ResponseTopic::Request(_), Err(error)) => {
-            Some(of_refused_request(transaction, error.code(), &error.to_string()))
+            of_refused_request(transaction, error.code(), &error.to_string())
         }
         (ResponseTopic::Request(name), Ok(data)) => {
             let body = RequestBody {
@@ -96,14 +95,14 @@ pub(super) fn of_request(context: &RequestContext, result: &RequestResult) -> Op
             };
             let response = json(&body);
             if response.len() <= RESPONSE_MAX {
-                return Some(response);
+                return response;
             }
             let message = format!(
                 "the response has {} bytes, more than the {RESPONSE_MAX} that are published; {}",
                 response.len(),
                 how_to_ask_for_less(name.as_str())
             );
-            Some(of_refused_request(transaction, "too_large", &message))
+            of_refused_request(transaction, "too_large", &message)
         }
     }
 }

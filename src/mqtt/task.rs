@@ -32,6 +32,7 @@ use super::{
     publisher::{Publisher, PublisherParts, bridge_info::BridgeInfo},
     reload::{self, KeepAccount, ReadSettings, ReloadStep, Reloaded, Reloader},
     repeats::Repetition,
+    reply_to::ReplyTo,
     requests::{self, BridgeRequest, InventoryRequest, identify},
     response,
     retained::RetainedCommands,
@@ -45,13 +46,15 @@ use crate::{
         command_error::ErrorCode,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
+        feed::FeedWriter,
         inventory::Inventory,
         network_device::NetworkDevice,
+        page_msg::PageMsg,
         reply::CommandOutcome,
         report::{Availability, DeviceReport},
         request_reply::RequestResult,
         scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
-        topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics, Verb},
+        topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, TopicError, Topics, Verb},
     },
     homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
     store::{Section, StateFileStatus},
@@ -63,8 +66,6 @@ use crate::{
 };
 use planner::{DeviceId, GroupId, ScheduleId, rules::Rules};
 
-/// Where commands of this task come from, for the log.
-const SOURCE: &str = "mqtt";
 /// Between two publications of `bridge/health`.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the loop checks that it is in time.
@@ -98,6 +99,17 @@ pub struct Channels {
     pub controls: mpsc::Sender<Control>,
     /// Notified each second in which the loop is in time.
     pub heartbeat: Arc<Notify>,
+    /// To and from pages; `None` without `[web]`.
+    pub pages: Option<PageChannels>,
+}
+
+/// The channels to pages.
+#[derive(Debug)]
+pub struct PageChannels {
+    /// Everything that is published.
+    pub feed: FeedWriter,
+    /// Their commands and requests.
+    pub messages: mpsc::Receiver<PageMsg>,
 }
 
 /// What the MQTT task is made of.
@@ -146,6 +158,8 @@ pub struct MqttTask {
     updates: mpsc::Receiver<SchedulerUpdate>,
     /// `None` once the last worker ended.
     reports: Option<mpsc::Receiver<DeviceEvent>>,
+    /// `None` without pages.
+    pages: Option<mpsc::Receiver<PageMsg>>,
     controls: mpsc::Sender<Control>,
     heartbeat: Arc<Notify>,
     /// When the process began to stop.
@@ -167,11 +181,13 @@ impl MqttTask {
         let (link, driver) = Link::open(options)?;
         tasks.spawn("mqtt driver", driver.run());
         let channels = parts.channels;
+        let (feed, pages) = channels.pages.map(|pages| (pages.feed, pages.messages)).unzip();
         // Bounded by the queues of the scheduler and the devices, which hold the commands.
         let (replies, inbox) = mpsc::unbounded_channel();
         Ok(Self {
             publisher: Publisher::new(PublisherParts {
                 link,
+                feed,
                 topics: topics.clone(),
                 tracker,
                 rules: Arc::new(settings.rules.clone()),
@@ -202,6 +218,7 @@ impl MqttTask {
             devices: channels.devices,
             updates: channels.updates,
             reports: Some(channels.reports),
+            pages,
             controls: channels.controls,
             heartbeat: channels.heartbeat,
             closing: None,
@@ -227,6 +244,7 @@ impl MqttTask {
                 () = stop.cancelled(), if self.closing.is_none() => self.begin_closing(),
                 event = self.publisher.link_event() => self.on_link(event),
                 event = next(&mut self.reports) => self.on_device_event(event),
+                message = next(&mut self.pages) => self.on_page(message),
                 Some(update) = self.updates.recv() => self.on_scheduler_update(update),
                 reload = self.reloader.step(), if self.closing.is_none() => self.on_reload_step(reload),
                 Some(message) = self.inbox.recv() => self.on_reply(message),
@@ -256,6 +274,7 @@ impl MqttTask {
 
     fn begin_closing(&mut self) {
         self.closing = Some(Instant::now());
+        self.publisher.on_closing();
         self.commands.close();
         self.reloader.close();
     }
@@ -267,11 +286,15 @@ impl MqttTask {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up => self.publisher.on_connected(),
+            LinkEvent::Up => {
+                self.publisher.on_connected();
+                self.show_broker(true);
+            }
             // The link logs the reason, once.
             LinkEvent::Down { .. } => {
                 self.health.on_lost(self.publisher.link_stats().losses);
                 self.publisher.on_disconnected();
+                self.show_broker(false);
             }
             LinkEvent::Message {
                 topic,
@@ -284,6 +307,36 @@ impl MqttTask {
         }
     }
 
+    /// A page shows at once whether the broker can be reached.
+    fn show_broker(&mut self, connected: bool) {
+        if self.health.on_broker(connected) && self.pages.is_some() {
+            self.publish_health();
+        }
+    }
+
+    /// A page sends a command or a request; `None` once there are no pages any more.
+    fn on_page(&mut self, message: Option<PageMsg>) {
+        let Some(PageMsg {
+            topic,
+            payload,
+            reply,
+        }) = message
+        else {
+            self.pages = None;
+            return;
+        };
+        let topic = format!("{}/{topic}", self.publisher.topics().base());
+        let page = ReplyTo::Page(reply);
+        match self.router.route(&topic, false) {
+            Route::Command { target, verb } => self.on_command(&target, &verb, &payload, page),
+            Route::Schedule { group, schedule } => self.on_schedule(group, schedule, &payload, page),
+            Route::Request(name) => self.on_request(name, &payload, page),
+            Route::Invalid { name, response } => self.on_invalid(&topic, &name, response, &payload, page),
+            Route::Ignored(error) => refuse_page(page, "not_a_command", &error.to_string()),
+            _ => refuse_page(page, "not_a_command", &TopicError::NotACommand.to_string()),
+        }
+    }
+
     fn on_message(&mut self, topic: &str, payload: &[u8], retain: bool) {
         match self.router.route(topic, retain) {
             Route::Sensor => self.commands.sensor(topic, payload, retain),
@@ -293,9 +346,11 @@ impl MqttTask {
             Route::BridgeState | Route::BridgeHealth if retain => {}
             Route::BridgeState => self.publisher.on_bridge_state(payload),
             Route::BridgeHealth => self.publisher.on_bridge_health(topic, payload),
-            Route::Command { target, verb } => self.on_command(&target, &verb, payload),
-            Route::Schedule { group, schedule } => self.on_schedule(group, schedule, payload),
-            Route::Request(name) => self.on_request(name, payload),
+            Route::Command { target, verb } => self.on_command(&target, &verb, payload, ReplyTo::Broker),
+            Route::Schedule { group, schedule } => {
+                self.on_schedule(group, schedule, payload, ReplyTo::Broker);
+            }
+            Route::Request(name) => self.on_request(name, payload, ReplyTo::Broker),
             Route::RetainedCommand(command) => self.on_retained_command(topic, &command, payload),
             Route::HomeAssistantStatus => {
                 // A retained birth message is an old one, and everything was published since.
@@ -309,14 +364,14 @@ impl MqttTask {
                 let is_cleared = payload.is_empty()
                     && !(matches!(name, InvalidName::Request(_)) || topic.ends_with("/get"));
                 if !is_cleared && (!retain || self.retained.is_new(topic)) {
-                    self.on_invalid(topic, &name, response, payload);
+                    self.on_invalid(topic, &name, response, payload, ReplyTo::Broker);
                 }
             }
             Route::Ignored(error) => debug!(topic = %topic.escape_debug(), %error, "ignored a message"),
         }
     }
 
-    fn on_command(&mut self, target: &Target, verb: &Verb, payload: &[u8]) {
+    fn on_command(&mut self, target: &Target, verb: &Verb, payload: &[u8], reply_to: ReplyTo) {
         let context = DecodeContext {
             zone: &self.publisher.rules().location.zone,
             now: self.publisher.now(),
@@ -325,36 +380,50 @@ impl MqttTask {
             decode(target, verb, payload, context),
             self.publisher.unknown(target),
         ) {
-            (Decoded::Ignored, _) => {}
+            (Decoded::Ignored, _) => on_ignored(reply_to),
             (Decoded::Accepted { transaction, .. } | Decoded::Refused { transaction, .. }, Some(unknown)) => {
-                self.refuse(target, transaction.as_ref(), unknown.code, &unknown.message);
+                self.refuse(
+                    target,
+                    transaction.as_ref(),
+                    unknown.code,
+                    &unknown.message,
+                    reply_to,
+                );
             }
             (Decoded::Accepted { command, transaction }, None)
                 if command.brightness.is_some() && self.publisher.cannot_dim(target) =>
             {
                 let message = format!("{target} cannot be dimmed, so it was not switched on");
                 let code = ErrorCode::Unsupported.as_str();
-                self.refuse(target, transaction.as_ref(), code, &message);
+                self.refuse(target, transaction.as_ref(), code, &message, reply_to);
             }
             (Decoded::Accepted { command, transaction }, None) => {
                 debug!(path = %target, action = %command.action, "command received");
                 let (outlets, state) = (self.publisher.outlets(target), self.publisher.confirmed(target));
-                let repetition = self
-                    .commands
-                    .send(target.clone(), command, transaction, outlets, state);
+                let repetition =
+                    self.commands
+                        .send(target.clone(), command, transaction, reply_to, outlets, state);
                 match repetition {
                     Repetition::New | Repetition::InProgress => {}
                     Repetition::Done(response) => self.publisher.respond(target, response),
                 }
             }
             (Decoded::Refused { error, transaction }, None) => {
-                self.refuse(target, transaction.as_ref(), error.code(), &error.to_string());
+                let (code, message) = (error.code(), error.to_string());
+                self.refuse(target, transaction.as_ref(), code, &message, reply_to);
             }
         }
     }
 
     /// A command or request whose topic names what cannot exist.
-    fn on_invalid(&mut self, topic: &str, name: &InvalidName<'_>, responds_on: String, payload: &[u8]) {
+    fn on_invalid(
+        &mut self,
+        topic: &str,
+        name: &InvalidName<'_>,
+        responds_on: String,
+        payload: &[u8],
+        reply_to: ReplyTo,
+    ) {
         let transaction = transaction_of(payload);
         let transaction = transaction.as_ref();
         let (code, message, response) =
@@ -368,22 +437,29 @@ impl MqttTask {
                 (code, message, response)
             };
         if self.may_log() {
-            warn!(topic, code, source = SOURCE, "command failed: {message}");
+            warn!(
+                topic,
+                code,
+                source = reply_to.source(),
+                "command failed: {message}"
+            );
         }
         self.publisher.publish_invalid(name, code, &message);
-        self.publisher.send(responds_on, response);
+        if let Some(response) = reply_to.page(response) {
+            self.publisher.send(responds_on, response);
+        }
     }
 
     /// Enables or disables a schedule: a request to the scheduler whose response is that of a command.
-    fn on_schedule(&mut self, group: GroupId, schedule: ScheduleId, payload: &[u8]) {
+    fn on_schedule(&mut self, group: GroupId, schedule: ScheduleId, payload: &[u8], reply_to: ReplyTo) {
         match decode_switch(payload) {
-            Decoded::Ignored => {}
+            Decoded::Ignored => on_ignored(reply_to),
             Decoded::Accepted {
                 command: enabled,
                 transaction,
             } => {
                 let responds_on = ResponseTopic::Group(group.clone());
-                let context = self.commands.request_context(responds_on, transaction);
+                let context = self.commands.request_context(responds_on, transaction, reply_to);
                 let reply = self.commands.reply_to(context);
                 let request = Request::EnableSchedule {
                     group,
@@ -393,28 +469,30 @@ impl MqttTask {
                 self.commands.request(request, reply);
             }
             Decoded::Refused { error, transaction } => {
-                let target = Target::Group(group);
-                self.refuse(&target, transaction.as_ref(), error.code(), &error.to_string());
+                let (target, message) = (Target::Group(group), error.to_string());
+                self.refuse(&target, transaction.as_ref(), error.code(), &message, reply_to);
             }
         }
     }
 
-    fn on_request(&mut self, name: RequestName, payload: &[u8]) {
+    fn on_request(&mut self, name: RequestName, payload: &[u8], reply_to: ReplyTo) {
         match requests::decode(name.as_str(), payload) {
-            Decoded::Ignored => {}
+            Decoded::Ignored => on_ignored(reply_to),
             Decoded::Accepted {
                 command: request,
                 transaction,
             } => {
                 let responds_on = ResponseTopic::Request(name);
-                let context = self.commands.request_context(responds_on, transaction);
+                let context = self.commands.request_context(responds_on, transaction, reply_to);
                 self.carry_out(request, context);
             }
             Decoded::Refused { error, transaction } => {
                 self.log_failed_request(&name, error.code(), &error);
                 let response =
                     response::of_refused_request(transaction.as_ref(), error.code(), &error.to_string());
-                self.publisher.respond_to_request(&name, response);
+                if let Some(response) = reply_to.page(response) {
+                    self.publisher.respond_to_request(&name, response);
+                }
             }
         }
     }
@@ -455,7 +533,7 @@ impl MqttTask {
             }
             BridgeRequest::Rediscover(owner) => self.rediscover(owner.as_ref()),
         };
-        self.on_request_done(&context, &result);
+        self.on_request_done(context, &result);
     }
 
     fn rediscover(&mut self, owner: Option<&EntityOwner>) -> RequestResult {
@@ -507,37 +585,45 @@ impl MqttTask {
 
     fn on_reply(&mut self, message: MqttMsg) {
         match message {
-            MqttMsg::CommandDone(context, outcome) => self.on_command_done(&context, &outcome),
-            MqttMsg::RequestDone(context, result) => self.on_request_done(&context, &result),
+            MqttMsg::CommandDone(context, outcome) => self.on_command_done(context, &outcome),
+            MqttMsg::RequestDone(context, result) => self.on_request_done(context, &result),
         }
     }
 
-    /// Publishes the response to a command: always after a failure, on success if it has a transaction.
-    fn on_command_done(&mut self, context: &CommandContext, outcome: &CommandOutcome) {
-        let (target, now) = (&context.target, Instant::now());
+    /// Responds to a command: on the broker always after a failure, on success if it has a transaction.
+    fn on_command_done(&mut self, context: CommandContext, outcome: &CommandOutcome) {
+        let now = Instant::now();
         let confirmed = |target: &_| self.publisher.confirmed(target);
-        let response = response::of_command(context, outcome, confirmed, now);
+        let response = response::of_command(&context, outcome, confirmed, now);
         let error = outcome.result.as_ref().err();
-        self.commands.done(context, &response);
+        self.commands.done(&context, &response);
         if self.may_log() {
-            log_done(context, outcome, now);
+            log_done(&context, outcome, now);
         }
+        let is_read = context.is_read();
+        let (target, action) = (&context.target, context.payload.action);
         // After a failure, a client that showed the new state already gets the old one again. After a read, the state is
         // published even if it did not change.
-        if error.is_some() || context.is_read() {
+        if error.is_some() || is_read {
             self.publisher.republish(target);
         }
-        if error.is_some() || context.transaction.is_some() {
+        if let Some(response) = context.reply_to.page(response)
+            && (error.is_some() || context.transaction.is_some())
+        {
             self.publisher.respond(target, response);
         }
         if error.is_some_and(|error| error.code.is_failure()) {
-            self.publisher
-                .publish_failure(target, context.payload.action, outcome);
+            self.publisher.publish_failure(target, action, outcome);
         }
     }
 
-    fn on_request_done(&mut self, context: &RequestContext, result: &RequestResult) {
-        let response = response::of_request(context, result);
+    fn on_request_done(&mut self, context: RequestContext, result: &RequestResult) {
+        let source = context.reply_to.source();
+        let response = context.reply_to.page(response::of_request(
+            &context.responds_on,
+            context.transaction.as_ref(),
+            result,
+        ));
         match &context.responds_on {
             ResponseTopic::Request(name) => {
                 match result {
@@ -552,32 +638,38 @@ impl MqttTask {
             ResponseTopic::Group(group) => {
                 let target = Target::Group(group.clone());
                 if let Err(error) = result {
-                    self.on_refused(&target, error.code(), error);
+                    self.on_refused(&target, error.code(), error, source);
                 }
-                if let Some(response) = response {
+                if let Some(response) = response
+                    && (result.is_err() || context.transaction.is_some())
+                {
                     self.publisher.respond(&target, response);
                 }
             }
         }
     }
 
-    /// Publishes the response to a command that could not be decoded.
+    /// Responds to a command that could not be decoded.
     fn refuse(
         &mut self,
         target: &Target,
         transaction: Option<&Transaction>,
         code: &'static str,
         message: &str,
+        reply_to: ReplyTo,
     ) {
+        let source = reply_to.source();
         let response = response::of_refused_command(transaction, code, message);
-        self.publisher.respond(target, response);
-        self.on_refused(target, code, &message);
+        if let Some(response) = reply_to.page(response) {
+            self.publisher.respond(target, response);
+        }
+        self.on_refused(target, code, &message, source);
     }
 
     /// A command that never was one: the state is published again, and the failure reported.
-    fn on_refused(&mut self, target: &Target, code: &str, error: &dyn Display) {
+    fn on_refused(&mut self, target: &Target, code: &str, error: &dyn Display, source: &str) {
         if self.may_log() {
-            warn!(path = %target, code, source = SOURCE, "command failed: {error}");
+            warn!(path = %target, code, source, "command failed: {error}");
         }
         self.publisher.republish(target);
         self.publisher.publish_refused(target, code, error);
@@ -705,12 +797,12 @@ impl MqttTask {
         let configured = self.reloader.configured();
         if request == InventoryRequest::List {
             let list = listed(&self.inventory.get(), configured);
-            return self.on_request_done(&context, &Ok(json!(list)));
+            return self.on_request_done(context, &Ok(json!(list)));
         }
         let mut inventory = self.inventory.get();
         let mac = match inventory::carry_out(&mut inventory, request, configured) {
             Ok(mac) => mac,
-            Err(error) => return self.on_request_done(&context, &Err(error)),
+            Err(error) => return self.on_request_done(context, &Err(error)),
         };
         match self.reloader.apply_inventory(&inventory) {
             Ok(reloaded) => {
@@ -723,7 +815,7 @@ impl MqttTask {
                     None => self.publish_found(),
                 }
             }
-            Err(error) => return self.on_request_done(&context, &Err(error)),
+            Err(error) => return self.on_request_done(context, &Err(error)),
         }
         let list = listed(&self.inventory.get(), self.reloader.configured());
         let device = list.into_iter().find(|device| device.mac.as_ref() == Some(&mac));
@@ -793,32 +885,42 @@ impl MqttTask {
     }
 }
 
+/// An empty payload clears a retained message on the broker. A page gets a response to everything.
+fn on_ignored(reply_to: ReplyTo) {
+    refuse_page(reply_to, "invalid_payload", "an empty payload is no command");
+}
+
+/// Responds to a page whose message is no command. On the broker nobody waits for that.
+fn refuse_page(reply_to: ReplyTo, code: &'static str, message: &str) {
+    reply_to.page(response::of_refused_command(None, code, message));
+}
+
 /// One line for each command: done, or failed with code and reason.
 fn log_done(context: &CommandContext, outcome: &CommandOutcome, now: Instant) {
-    let (path, action) = (&context.target, context.payload.action);
+    let (path, action, source) = (&context.target, context.payload.action, context.reply_to.source());
     let transaction = context.transaction.as_ref().map(ToString::to_string);
     let latency_ms = context.latency_ms(now);
     match &outcome.result {
         Ok(_) if context.is_read() => debug!(%path, %action, latency_ms, transaction, "command done"),
         Ok(applied) => {
             let state = applied.power().map(|power| power.to_string());
-            info!(%path, %action, state, source = SOURCE, latency_ms, transaction, "command done");
+            info!(%path, %action, state, source, latency_ms, transaction, "command done");
         }
         Err(error) => {
             let code = error.code.as_str();
             if error.code.is_failure() {
-                warn!(%path, %action, code, source = SOURCE, latency_ms, transaction, "command failed: {error}");
+                warn!(%path, %action, code, source, latency_ms, transaction, "command failed: {error}");
             } else {
-                info!(%path, %action, code, source = SOURCE, latency_ms, transaction, "command not carried out: {error}");
+                info!(%path, %action, code, source, latency_ms, transaction, "command not carried out: {error}");
             }
         }
     }
 }
 
-/// The next event of a worker; never resolves once the last of them ended.
-async fn next(reports: &mut Option<mpsc::Receiver<DeviceEvent>>) -> Option<DeviceEvent> {
-    match reports {
-        Some(reports) => reports.recv().await,
+/// The next message; never resolves where no more can come.
+async fn next<T>(messages: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match messages {
+        Some(messages) => messages.recv().await,
         None => std::future::pending().await,
     }
 }

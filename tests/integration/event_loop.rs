@@ -148,6 +148,7 @@ impl LoopHarness {
                 updates: updates_in,
                 reports: events_in,
                 controls,
+                pages: None,
             },
             info: BridgeInfo {
                 started_at: clock.now(),

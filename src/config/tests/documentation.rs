@@ -41,6 +41,7 @@ fn documented(content: &str) -> Home {
         "mqtt-password",
         "tapo-password",
         "heater-password",
+        "web-password",
     ]
     .into_iter()
     .fold(Home::toml(content), |home, file| home.with_file(file, "content"))

@@ -46,7 +46,7 @@ impl BaseTopic {
     }
 
     /// What follows this base and a slash.
-    pub(super) fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
+    pub fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(self.as_str())?.strip_prefix('/')
     }
 }

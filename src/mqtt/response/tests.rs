@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     domain::{command::Action, device_command::Switch, scheduling::RequestError},
-    mqtt::{decode::CommandPayload, inbox::OpenCount},
+    mqtt::{decode::CommandPayload, inbox::OpenCount, reply_to::ReplyTo},
 };
 
 fn outlet(path: &str) -> Target {
@@ -31,6 +31,7 @@ fn context(target: Target, transaction: Option<Transaction>) -> CommandContext {
             ttl: Duration::from_secs(10),
         },
         transaction,
+        reply_to: ReplyTo::Broker,
         received: Instant::now(),
         _open: OpenCount::default().open(),
     }
@@ -148,23 +149,22 @@ fn members_on_two_strips_are_not_shown_as_outlets_of_one() {
     );
 }
 
-fn request(responds_on: ResponseTopic, transaction: Option<Transaction>) -> RequestContext {
-    RequestContext {
-        responds_on,
+fn of_named(name: &str, transaction: Option<&Transaction>, result: &RequestResult) -> String {
+    of_request(
+        &ResponseTopic::Request(name.parse().unwrap()),
         transaction,
-        _open: OpenCount::default().open(),
-    }
+        result,
+    )
 }
 
 #[test]
 fn a_request_has_data_or_an_error() {
-    let plan = |transaction| request(ResponseTopic::Request("plan".parse().unwrap()), transaction);
-    let response = of_request(&plan(Some(named("p"))), &Ok(json!([1]))).unwrap();
+    let response = of_named("plan", Some(&named("p")), &Ok(json!([1])));
     assert_eq!(
         parsed(&response),
         json!({"status": "ok", "data": [1], "transaction": "p"})
     );
-    let response = of_request(&plan(None), &Err(RequestError::Busy)).unwrap();
+    let response = of_named("plan", None, &Err(RequestError::Busy));
     let error = json!({"code": "busy", "message": RequestError::Busy.to_string()});
     assert_eq!(
         parsed(&response),
@@ -174,22 +174,22 @@ fn a_request_has_data_or_an_error() {
 
 #[test]
 fn a_schedule_that_is_switched_responds_like_a_command() {
-    let schedule = |transaction| request(ResponseTopic::Group("driveway".parse().unwrap()), transaction);
-    assert_eq!(of_request(&schedule(None), &Ok(Value::Null)), None);
-    let response = of_request(&schedule(Some(named("t"))), &Ok(Value::Null)).unwrap();
-    assert_eq!(parsed(&response)["transaction"], "t");
-    let response = of_request(&schedule(None), &Err(RequestError::ShuttingDown)).unwrap();
-    assert_eq!(parsed(&response)["error"]["code"], "shutting_down");
+    let schedule = |transaction: Option<Transaction>, result| {
+        let topic = ResponseTopic::Group("driveway".parse().unwrap());
+        parsed(&of_request(&topic, transaction.as_ref(), &result))
+    };
+    assert_eq!(schedule(None, Ok(Value::Null))["status"], "ok");
+    assert_eq!(schedule(Some(named("t")), Ok(Value::Null))["transaction"], "t");
+    let response = schedule(None, Err(RequestError::ShuttingDown));
+    assert_eq!(response["error"]["code"], "shutting_down");
 }
 
 #[test]
 fn a_response_that_is_too_large_suggests_a_smaller_request() {
-    let plan = request(ResponseTopic::Request("plan".parse().unwrap()), Some(named("p")));
-    let data = |bytes: usize| Ok(Value::String("x".repeat(bytes)));
-    let overhead = of_request(&plan, &data(0)).unwrap().len();
-    let largest = of_request(&plan, &data(RESPONSE_MAX - overhead)).unwrap();
-    assert_eq!(largest.len(), RESPONSE_MAX);
-    let response = parsed(&of_request(&plan, &data(RESPONSE_MAX - overhead + 1)).unwrap());
+    let of = |bytes: usize| of_named("plan", Some(&named("p")), &Ok(Value::String("x".repeat(bytes))));
+    let overhead = of(0).len();
+    assert_eq!(of(RESPONSE_MAX - overhead).len(), RESPONSE_MAX);
+    let response = parsed(&of(RESPONSE_MAX - overhead + 1));
     assert_eq!(response["error"]["code"], "too_large");
     assert_eq!(response["transaction"], "p");
     let message = response["error"]["message"].as_str().unwrap();

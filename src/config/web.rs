@@ -1,0 +1,68 @@
+//! `[web]`: the page.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::{
+    credentials::{Files, password},
+    parse,
+    reader::{Expected, Leaf, Read, Table},
+};
+use crate::system::Secret;
+
+/// Where the page is, and who may open it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Web {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What a browser logs in with; `None` asks for nothing.
+    pub password: Option<Secret>,
+    /// Host names that the page is opened by, in lower case, beside `localhost` and IP addresses.
+    pub hosts: Vec<String>,
+    /// Whether Home Assistant shows the page, and logs in whoever sees it.
+    pub ingress: bool,
+}
+
+impl Web {
+    pub(super) fn digest(&self) -> Value {
+        json!({
+            "enabled": self.enabled,
+            "listen": self.listen,
+            "login": self.password.is_some(),
+            "hosts": self.hosts,
+            "ingress": self.ingress,
+        })
+    }
+}
+
+pub(super) fn web(table: &mut Table<'_>, files: Files<'_>) -> Read<Web> {
+    let enabled = table.required("enabled", parse::boolean);
+    let listen = table.required("listen", socket);
+    let password = password(table, files);
+    let hosts = table.values("hosts", parse::host);
+    let ingress = table.required("ingress", parse::boolean);
+    let web = Web {
+        enabled: enabled?,
+        listen: listen?,
+        password: password?,
+        hosts: hosts?.unwrap_or_default(),
+        ingress: ingress?,
+    };
+    if web.enabled && web.password.is_none() && !web.ingress && !web.listen.ip().is_loopback() {
+        let expected = format!(
+            "a password, or password_file: other machines can reach {}, and who opens the page may switch everything",
+            web.listen
+        );
+        return Err(table.secret_problem("password", expected));
+    }
+    Ok(web)
+}
+
+fn socket(leaf: &Leaf<'_>) -> Result<SocketAddr, Expected> {
+    let address = leaf.text().and_then(|text| text.parse::<SocketAddr>().ok());
+    let address = address.filter(|address| address.port() > 0);
+    address.ok_or_else(|| "an IP address with a port, such as \"127.0.0.1:8099\" or \"[::]:8099\"".to_owned())
+}

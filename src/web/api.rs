@@ -1,0 +1,321 @@
+//! What pages ask: the files, the stream of changes, commands, the login.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    access::{self, Access, COOKIE, Denial},
+    assets, event_stream,
+    login_limit::LoginLimit,
+    sessions::{LIFETIME, Sessions, is_password},
+};
+use crate::{
+    config::Web,
+    domain::{
+        feed::{Feed, FeedPosition},
+        page_msg::PageMsg,
+    },
+    store::Section,
+    system::{Secret, clock::Clock},
+};
+
+/// Largest request, in bytes: a payload of the largest size, and what is around it.
+const BODY_MAX: usize = 80 * 1024;
+/// Scripts of ours only, which make no markup of texts; no page of others may show this one in a frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'; \
+                      frame-ancestors ";
+
+/// The address of the other side of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(super) struct Api {
+    pub(super) feed: Feed,
+    pub(super) messages: mpsc::Sender<PageMsg>,
+    pub(super) clock: Clock,
+    /// Of streams of changes.
+    pub(super) streams: Arc<Semaphore>,
+    access: Access,
+    password: Option<Secret>,
+    sessions: Section<Sessions>,
+    limit: Mutex<LoginLimit>,
+}
+
+impl Api {
+    pub(super) fn new(
+        settings: &Web,
+        feed: Feed,
+        messages: mpsc::Sender<PageMsg>,
+        sessions: Section<Sessions>,
+        clock: Clock,
+        streams: usize,
+    ) -> Self {
+        Self {
+            feed,
+            messages,
+            clock,
+            streams: Arc::new(Semaphore::new(streams)),
+            access: Access::new(settings),
+            password: settings.password.clone(),
+            sessions,
+            limit: Mutex::default(),
+        }
+    }
+
+    fn has_login(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if !self.access.needs_login(peer, headers) {
+            return true;
+        }
+        let (Some(password), Some(token)) = (&self.password, access::token(headers)) else {
+            return false;
+        };
+        self.sessions.get().knows(token, password, self.clock.now())
+    }
+
+    fn may_try(&self, peer: IpAddr) -> bool {
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.allows(peer, Instant::now())
+    }
+
+    fn forget_tries(&self, peer: IpAddr) {
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.forget(peer);
+    }
+}
+
+/// The routes, with what is checked before each.
+pub(super) fn router(api: Arc<Api>) -> Router {
+    let with_login = Router::new()
+        .route("/api/events", get(events))
+        .route("/api/changes", get(changes))
+        .route("/api/send", post(send))
+        .route("/api/logout", post(logout))
+        .route_layer(middleware::from_fn_with_state(api.clone(), require_login));
+    with_login
+        .route("/api/login", post(login))
+        .fallback(get(file))
+        .layer(middleware::from_fn_with_state(api.clone(), check))
+        .with_state(api)
+}
+
+/// Host, origin, and the headers of each response.
+async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let peer = peer(&request);
+    let headers = request.headers();
+    let is_ingress = api.access.is_ingress(peer, headers);
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut allowed = api.access.check_reader(peer, headers);
+    if is_api && request.method() == axum::http::Method::POST {
+        allowed = allowed.and_then(|()| access::check_sender(headers));
+    } else if is_api {
+        allowed = allowed.and_then(|()| access::check_same_site(headers));
+    }
+    let mut response = match allowed {
+        Ok(()) => next.run(request).await,
+        Err(denial) => denied(denial),
+    };
+    let policy = format!("{POLICY}{}", if is_ingress { "'self'" } else { "'none'" });
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CACHE_CONTROL,
+            if is_api { "no-store" } else { "no-cache" },
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn require_login(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if api.has_login(peer(&request), request.headers()) {
+        next.run(request).await
+    } else {
+        error(StatusCode::UNAUTHORIZED, "login_required", "log in first")
+    }
+}
+
+async fn file(uri: Uri, headers: HeaderMap) -> Response {
+    assets::response(uri.path(), &headers)
+}
+
+async fn events(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Ok(permit) = api.streams.clone().try_acquire_owned() else {
+        let message = "as many pages are open as the bridge serves at once; close one";
+        return error(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message);
+    };
+    // A browser that connects again by itself says what it has in a header.
+    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let position = resumed.and_then(|id| id.parse().ok()).or_else(|| after(&uri));
+    let body = event_stream::body(api.feed.clone(), api.clock.clone(), position, permit);
+    let mut response = Response::new(body);
+    for (name, value) in [
+        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
+        ("x-accel-buffering", "no"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn changes(State(api): State<Arc<Api>>, uri: Uri) -> Response {
+    json_response(
+        StatusCode::OK,
+        event_stream::changes(&api.feed, &api.clock, after(&uri)),
+    )
+}
+
+/// Passes a message on, and waits for its response: a command has one within its time to live.
+async fn send(State(api): State<Arc<Api>>, body: Body) -> Response {
+    let Some(Message { topic, payload }) = read(body).await else {
+        let message = "expected a JSON object with topic and payload, of at most 64 KiB";
+        return error(StatusCode::BAD_REQUEST, "invalid_message", message);
+    };
+    let payload = match payload {
+        Value::Null => Bytes::new(),
+        Value::String(text) => Bytes::from(text),
+        other => Bytes::from(other.to_string()),
+    };
+    let (reply, response) = oneshot::channel();
+    let message = PageMsg {
+        topic,
+        payload,
+        reply,
+    };
+    if let Err(mpsc::error::TrySendError::Full(_)) = api.messages.try_send(message) {
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many commands at once",
+        );
+    }
+    match response.await {
+        Ok(response) => json_response(StatusCode::OK, response),
+        Err(_) => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shutting_down",
+            "the bridge is shutting down",
+        ),
+    }
+}
+
+async fn login(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let peer = peer(&request);
+    let Some(password) = &api.password else {
+        return error(StatusCode::BAD_REQUEST, "no_password", "no password is set");
+    };
+    if !api.may_try(peer) {
+        let message = "too many tries; wait a minute";
+        return error(StatusCode::TOO_MANY_REQUESTS, "too_many_tries", message);
+    }
+    let tried: Option<Login> = read(request.into_body()).await;
+    if !tried.is_some_and(|tried| is_password(tried.password.expose(), password)) {
+        return error(StatusCode::FORBIDDEN, "wrong_password", "the password is wrong");
+    }
+    api.forget_tries(peer);
+    let mut token = String::new();
+    api.sessions.update(|sessions| {
+        token = sessions.start(password, api.clock.now());
+        true
+    });
+    // Without a path, it is sent to what is below `api/` only, whatever stands before that.
+    let cookie = format!(
+        "{COOKIE}={token}; HttpOnly; SameSite=Strict; Max-Age={}",
+        LIFETIME.as_secs()
+    );
+    with_cookie(&cookie)
+}
+
+async fn logout(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    if let (Some(password), Some(token)) = (&api.password, access::token(&headers)) {
+        api.sessions.update(|sessions| sessions.end(token, password));
+    }
+    with_cookie(&format!("{COOKIE}=; HttpOnly; SameSite=Strict; Max-Age=0"))
+}
+
+/// What a page sends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    topic: String,
+    #[serde(default)]
+    payload: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    password: Secret,
+}
+
+async fn read<T: for<'de> Deserialize<'de>>(body: Body) -> Option<T> {
+    let body = to_bytes(body, BODY_MAX).await.ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+/// `after=<position>`
+fn after(uri: &Uri) -> Option<FeedPosition> {
+    let mut parts = uri.query()?.split('&');
+    parts.find_map(|part| part.strip_prefix("after="))?.parse().ok()
+}
+
+fn peer(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<Peer>();
+    // Each connection sets it. Without it, nothing is trusted.
+    peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| *address)
+}
+
+fn denied(denial: Denial) -> Response {
+    let status = match denial {
+        Denial::Host => StatusCode::MISDIRECTED_REQUEST,
+        Denial::IngressOnly | Denial::Origin => StatusCode::FORBIDDEN,
+    };
+    error(status, denial.code(), denial.message())
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    let error = json!({"code": code, "message": message, "origin": "bridge"});
+    json_response(status, json!({"status": "error", "error": error}).to_string())
+}
+
+fn json_response(status: StatusCode, body: String) -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+fn with_cookie(cookie: &str) -> Response {
+    let mut response = json_response(StatusCode::OK, r#"{"status":"ok"}"#.to_owned());
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}

@@ -1,0 +1,126 @@
+//! The files of the page, embedded and compressed; `build.rs` makes the list.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+
+/// A file of the page.
+#[derive(Debug)]
+struct Asset {
+    name: &'static str,
+    /// Another one whenever the content is another.
+    etag: &'static str,
+    gzip: &'static [u8],
+}
+
+static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// The page itself.
+const INDEX: &str = "index.html";
+
+/// The file at a path, or that it is still the one that the browser has.
+pub(super) fn response(path: &str, request: &HeaderMap) -> Response {
+    let name = match path.trim_start_matches('/') {
+        "" => INDEX,
+        name => name,
+    };
+    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let has = request.get_all(header::IF_NONE_MATCH).iter();
+    let mut response = if has.into_iter().any(|has| has.as_bytes() == asset.etag.as_bytes()) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Response::new(Body::from(asset.gzip))
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind(name)));
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(header::ETAG, HeaderValue::from_static(asset.etag));
+    response
+}
+
+fn kind(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn texts() -> Vec<(&'static str, String)> {
+        let text = |asset: &Asset| {
+            let mut text = String::new();
+            GzDecoder::new(asset.gzip).read_to_string(&mut text).unwrap();
+            (asset.name, text)
+        };
+        ASSETS.iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_page_is_small() {
+        let raw: usize = texts().iter().map(|(_, text)| text.len()).sum();
+        let gzip: usize = ASSETS.iter().map(|asset| asset.gzip.len()).sum();
+        assert!(raw <= 180_000 && gzip <= 60_000, "{raw} bytes, {gzip} compressed");
+    }
+
+    #[test]
+    fn every_file_that_is_named_exists_and_is_named() {
+        let texts = texts();
+        let names: Vec<_> = texts.iter().map(|(name, _)| *name).collect();
+        let mut used = vec![INDEX];
+        for (file, text) in &texts {
+            for quoted in text.split('"').skip(1).step_by(2) {
+                let name = quoted.strip_prefix("./").unwrap_or(quoted);
+                let is_file = [".js", ".css", ".svg"].iter().any(|end| name.ends_with(end));
+                if is_file && !name.contains(' ') {
+                    assert!(names.contains(&name), "{file} names {name}");
+                    used.push(name.to_owned().leak());
+                }
+            }
+        }
+        assert_eq!(names.iter().find(|name| !used.contains(name)), None);
+    }
+
+    #[test]
+    fn nothing_in_them_can_become_markup() {
+        for (file, text) in texts() {
+            for forbidden in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "http://",
+                "https://",
+            ] {
+                let allowed = text.replace("http://www.w3.org/2000/svg", "");
+                assert!(!allowed.contains(forbidden), "{file}: {forbidden}");
+            }
+            assert!(!text.contains(" style=\""), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_browser_that_has_a_file_does_not_get_it_again() {
+        let first = response("/", &HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
+        let etag = first.headers()[header::ETAG].clone();
+        let known = [(header::IF_NONE_MATCH, etag)].into_iter().collect();
+        assert_eq!(response("/index.html", &known).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(response("/app.js", &known).status(), StatusCode::OK);
+        assert_eq!(response("/../build.rs", &known).status(), StatusCode::NOT_FOUND);
+    }
+}

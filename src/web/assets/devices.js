@@ -1,0 +1,155 @@
+// Devices: what is configured, and what is wrong with it, in words.
+
+import { fresh, h, keyed, replace, set, text } from "./dom.js";
+import { bars, icon } from "./icons.js";
+import { everySecond } from "./clock.js";
+import { ago, capital, signal } from "./format.js";
+import { device, devices, health, online, topic, watch } from "./store.js";
+import { message, request, say } from "./commands.js";
+import { confirm, empty, facts, toast } from "./parts.js";
+import { t } from "./texts.js";
+
+export const title = t.pages.devices;
+
+export function view(scope, [opened]) {
+  const count = h("p.muted");
+  const list = h("ul.devices");
+  const nothing = empty("plug", t.home.emptyTitle, t.home.emptyWords);
+  const rescan = h(
+    "button.button",
+    {
+      onclick: async () => {
+        set(rescan, "aria-busy", true);
+        if (await request("rescan")) say(t.devices.searching);
+        set(rescan, "aria-busy", false);
+      },
+    },
+    icon("refresh", 18),
+    t.devices.search,
+  );
+  watch(scope, ["structure", "ready"], () => {
+    const lost = devices().filter((one) => !online(one.id)).length;
+    text(count, [t.count.devices(devices().length), lost && t.count.unreachable(lost)].filter(Boolean).join(", "));
+    keyed(
+      scope,
+      list,
+      devices(),
+      (one) => one.id,
+      (one, inner) => deviceRow(one.id, inner, one.id === opened),
+    );
+    list.hidden = devices().length === 0;
+    nothing.hidden = devices().length > 0;
+  });
+  return h(
+    "div.page",
+    h("div.page-head", h("div", h("h1", title), count), h("div.actions", finder(scope), rescan)),
+    h("section.card", { "aria-label": t.devices.configured }, list, nothing),
+  );
+}
+
+function deviceRow(id, scope, opened) {
+  const name = h("span.device-name");
+  const status = h("p.device-status");
+  const strength = h("span.device-signal");
+  const glyph = h("span.glyph");
+  const list = h("dl.facts");
+  const body = h("div.device-more", { id: fresh("device") });
+  const toggle = h(
+    "button.plain.device-toggle",
+    { "aria-controls": body.id, onclick: () => open(body.hidden) },
+    name,
+    icon("down", 18),
+  );
+  const row = h("li.device", h("div.device-line", glyph, h("div.device-text", toggle, status), strength), body);
+  const open = (wanted) => {
+    body.hidden = !wanted;
+    set(toggle, "aria-expanded", wanted);
+  };
+  const nameOf = () => device(id)?.name ?? id;
+  const restart = async () => {
+    const title = t.devices.restartTitle(nameOf());
+    if (!(await confirm(title, t.devices.restartWords, t.devices.restartYes, { bad: false }))) return;
+    if (await message(`${id}/set/reboot`, "PRESS")) toast(t.devices.restarts(nameOf()));
+  };
+  const tryNow = async () => {
+    if (await request("rescan")) toast(t.devices.trying(nameOf()));
+  };
+  const again = h("button.chip", { onclick: tryNow }, icon("refresh", 16), t.devices.tryNow);
+  const reboot = h("button.chip", { onclick: restart }, icon("power", 16), t.devices.restart);
+  replace(body, list, h("div.chips", again, reboot));
+  open(Boolean(opened));
+
+  let drawn;
+  const show = () => {
+    const one = device(id);
+    if (!one) return;
+    const reachable = online(id);
+    const { level, word } = signal(topic(id)?.rssi);
+    text(name, nameOf());
+    again.hidden = reachable;
+    reboot.hidden = !reachable;
+    row.dataset.tone = reachable ? "on" : "away";
+    const picture = JSON.stringify([reachable, level]);
+    if (picture !== drawn) {
+      replace(glyph, icon(reachable ? "outlet" : "unreachable", 22));
+      replace(strength, reachable && [bars(level), h("span.signal-word", word), h("span.hidden", ` ${t.outlet.wifi}`)]);
+    }
+    drawn = picture;
+    const figures = health().devices?.[id];
+    text(status, reachable ? healthy(one, figures) : (one.last_error ?? t.devices.connecting));
+    if (!body.hidden) facts(list, details(one, figures, reachable, word));
+  };
+  watch(scope, ["structure", `device/${id}`, "bridge/health"], show);
+  everySecond(scope, () => !body.hidden && show());
+  toggle.addEventListener("click", show);
+  return row;
+}
+
+const healthy = (one, figures) =>
+  [
+    one.model,
+    one.kind === "strip" && t.count.outlets(one.outlets.length),
+    figures?.rtt_p50_ms && t.devices.answersIn(Math.round(figures.rtt_p50_ms)),
+  ]
+    .filter(Boolean)
+    .join(" · ");
+
+function details(one, figures, reachable, word) {
+  const { rssi, error, status } = topic(one.id) ?? {};
+  const names = one.outlets.map((each) => each.name ?? each.key).join(", ");
+  return [
+    !reachable && [t.devices.whatToDo, t.devices.advice[error?.code ?? status] ?? t.devices.adviceElse],
+    [t.devices.outlets, names || t.devices.one],
+    [t.devices.address, one.address],
+    [t.devices.mac, one.mac],
+    [t.devices.firmware, one.firmware],
+    [t.devices.nickname, one.nickname],
+    [t.devices.meter, one.features.includes("energy") ? t.devices.yes : t.devices.no],
+    [t.outlet.wifi, rssi ? t.devices.signalOf(word, rssi) : t.unknown],
+    [t.outlet.lastAnswer, figures?.last_seen ? ago(figures.last_seen) : t.time.never],
+    [t.outlet.topic, one.id],
+  ];
+}
+
+/** Which of four equal plugs is it? Press its button, and the page says which one that was. */
+function finder(scope) {
+  let listening = false;
+  const button = h(
+    "button.button",
+    {
+      "aria-pressed": false,
+      onclick: () => {
+        listening = !listening;
+        set(button, "aria-pressed", listening);
+        if (listening) toast(t.devices.findWords);
+      },
+    },
+    icon("button", 18),
+    t.devices.findByButton,
+  );
+  watch(scope, "event", (events) => {
+    if (!listening) return;
+    for (const one of events.filter((each) => each.type === "external_change")) toast(capital(one.message));
+  });
+  return button;
+}

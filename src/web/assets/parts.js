@@ -1,0 +1,291 @@
+// The pieces that every page uses: switch, outlet row, mode and override controls, dialog, toast.
+
+import { fresh, h, replace, set, text } from "./dom.js";
+import { icon } from "./icons.js";
+import { everySecond, now } from "./clock.js";
+import { atWhen, capital, left, power, when } from "./format.js";
+import { group, groupState, outlet, watch } from "./store.js";
+import { command, dismiss, failure, isPending, onToast, switchTo } from "./commands.js";
+import { describe } from "./words.js";
+import { t } from "./texts.js";
+
+/** A switch that shows what the device confirmed. While a command is under way its thumb waits in the middle. */
+export function switchButton(path, label) {
+  const thumb = h("span.thumb");
+  const button = h("button.switch", { role: "switch", "aria-checked": false, ...label }, thumb);
+  let shown;
+  button.addEventListener("click", () => {
+    if (button.getAttribute("aria-disabled") === "true") return;
+    const one = outlet(path);
+    const on = isPending(path) ? command(path).want === "ON" : one.state === "ON";
+    switchTo(path, one.name, { state: on ? "OFF" : "ON" });
+  });
+  button.show = (one) => {
+    const pending = isPending(path);
+    const locked = new Date(one.cooldown_until ?? 0) > now();
+    const state = pending ? "pending" : !one.reachable ? "away" : one.state === "ON" ? "on" : locked ? "locked" : "off";
+    if (state === shown) return;
+    shown = state;
+    button.dataset.state = state;
+    set(button, "aria-checked", one.state === "ON");
+    set(button, "aria-busy", pending);
+    set(button, "aria-disabled", !one.reachable && !pending);
+    replace(thumb, state === "locked" && icon("lock", 12));
+  };
+  return button;
+}
+
+/** On or off, where it is not known which it is: a switch has no third position. */
+function twoButtons(path, name) {
+  const make = (state, words, label) =>
+    h("button.small", { "aria-label": label, onclick: () => switchTo(path, name, { state }) }, words);
+  return h("span.two", make("OFF", t.action.off, t.action.turnOff(name)), make("ON", t.action.on, t.action.turnOn(name)));
+}
+
+/** One outlet in a list: what it is called, what it does and why, what it draws, and its switch. */
+export function outletRow(path, scope) {
+  const id = fresh("name");
+  const name = h("span.row-name", { id });
+  const mark = h("span.row-mark");
+  const words = h("span.row-words");
+  const link = h("a.row-text", { href: `#/outlet/${path}` }, name, h("span.row-why", mark, words));
+  const draw = h("span.row-power");
+  const button = switchButton(path, { "aria-labelledby": id });
+  const control = h("span.row-control", button);
+  const problem = failureLine(path);
+  const row = h("li.row", link, draw, control, problem);
+  let drawn;
+  let counts;
+
+  const show = () => {
+    const one = outlet(path);
+    if (!one) return;
+    const said = describe(one);
+    counts = said.counts;
+    text(name, one.name);
+    text(words, said.words);
+    row.dataset.tone = said.tone;
+    row.dataset.on = String(one.state === "ON" && one.reachable);
+    if (drawn !== said.icon) replace(mark, (drawn = said.icon) && icon(said.icon, 14));
+    text(draw, one.reachable && one.power != null ? power(one.power) : "");
+    const known = one.state != null || !one.reachable || isPending(path);
+    if (known !== button.isConnected) replace(control, known ? button : twoButtons(path, one.name));
+    button.show(one);
+    problem.show();
+  };
+  watch(scope, `outlet/${path}`, show);
+  everySecond(scope, () => counts && show());
+  return row;
+}
+
+/** Why the last command failed, below what it was for, until it is dismissed or tried again. */
+export function failureLine(path) {
+  const words = h("span");
+  const code = h("code");
+  const again = () => {
+    const name = outlet(path)?.name ?? group(path.slice("group/".length))?.name;
+    switchTo(path, name, command(path).payload);
+  };
+  const line = h(
+    "div.failure",
+    { hidden: true, role: "alert" },
+    icon("alert", 16),
+    h("p", words, " ", code),
+    h("button.link", { onclick: again }, t.action.again),
+    h("button.bare", { "aria-label": t.action.dismiss, onclick: () => dismiss(path) }, icon("cross", 16)),
+  );
+  line.show = () => {
+    const mine = command(path);
+    line.hidden = mine?.phase !== "failed";
+    if (line.hidden) return;
+    text(words, capital(failure(mine)));
+    text(code, mine.error.code);
+  };
+  return line;
+}
+
+/** Auto, On, Off. Buttons and not radios: an arrow key must not switch a heater. */
+export function modeControl(id, scope) {
+  const path = `group/${id}`;
+  const make = (mode, label) =>
+    h(
+      "button",
+      {
+        "aria-pressed": false,
+        "data-mode": mode,
+        onclick: () => switchTo(path, group(id).name, { state: mode.toUpperCase() }),
+      },
+      label,
+    );
+  const auto = make("auto", t.action.auto);
+  const buttons = [auto, make("on", t.action.on), make("off", t.action.off)];
+  const control = h("div.segments", { role: "group" }, buttons);
+  watch(scope, [path, "structure"], () => {
+    const scheduled = group(id)?.schedules.length > 0;
+    set(control, "aria-label", t.home.mode(group(id)?.name));
+    auto.hidden = !scheduled;
+    const state = groupState(id);
+    const mode = scheduled ? state.mode : state.state?.toLowerCase();
+    const pending = isPending(path) ? command(path).want?.toLowerCase() : null;
+    for (const button of buttons) {
+      set(button, "aria-pressed", button.dataset.mode === mode);
+      set(button, "aria-busy", button.dataset.mode === pending);
+    }
+  });
+  return control;
+}
+
+/** How long an override lasts, and the way back to the schedules. Hidden while the schedules decide. */
+export function overrideBar(id, scope) {
+  const path = `group/${id}`;
+  const words = h("span.override-words");
+  const menu = h("div.chips", { hidden: true, id: fresh("lengths") });
+  const open = (wanted) => {
+    menu.hidden = !wanted;
+    set(change, "aria-expanded", wanted);
+  };
+  const change = h(
+    "button.link",
+    { "aria-expanded": false, "aria-controls": menu.id, onclick: () => open(menu.hidden) },
+    t.action.change,
+  );
+  const resume = h(
+    "button.link",
+    { onclick: () => switchTo(path, group(id).name, { state: "AUTO" }) },
+    t.action.resume,
+  );
+  const bar = h(
+    "div.override",
+    { hidden: true },
+    h("p", icon("hand", 18), words),
+    h("span.override-actions", change, resume),
+    menu,
+  );
+  const again = (payload) => {
+    open(false);
+    change.focus();
+    switchTo(path, group(id).name, { state: groupState(id).mode.toUpperCase(), ...payload });
+  };
+  const { h1, h2, h4, hold, until, untilTime } = t.home.lengths;
+  const time = h("input", {
+    type: "time",
+    class: "chip-time",
+    "aria-label": untilTime,
+    onchange: () => time.value && again({ until: time.value }),
+  });
+  const lengths = [
+    [h1, { for: "1h" }],
+    [h2, { for: "2h" }],
+    [h4, { for: "4h" }],
+    [hold, { override: "hold" }],
+  ];
+  menu.append(
+    ...lengths.map(([label, payload]) => h("button.chip", { onclick: () => again(payload) }, label)),
+    h("label.chip", until, time),
+  );
+
+  const show = () => {
+    const { mode, override_until: end } = groupState(id);
+    bar.hidden = mode !== "on" && mode !== "off";
+    if (bar.hidden) return;
+    const [timed, held] = mode === "on" ? [t.home.onByHand, t.home.onHeld] : [t.home.offByHand, t.home.offHeld];
+    text(words, end ? timed(when(end), left(end)) : held);
+  };
+  watch(scope, path, show);
+  everySecond(scope, show);
+  return bar;
+}
+
+/** A limit that keeps a group off, with the time that is left. */
+export function limitBar(id, scope) {
+  const words = h("span");
+  const bar = h("div.limit", { hidden: true }, h("p", icon("lock", 18), words));
+  const show = () => {
+    const state = groupState(id);
+    bar.hidden = state.safety !== "tripped" || !state.reason;
+    if (bar.hidden) return;
+    const reason = capital(state.reason);
+    const end = state.cooldown_until;
+    text(words, end ? t.home.limitBar(reason.split(", off until")[0], atWhen(end), left(end)) : `${reason}.`);
+  };
+  watch(scope, `group/${id}`, show);
+  everySecond(scope, show);
+  return bar;
+}
+
+/** A native modal dialog: it holds the focus, Escape closes it. A panel at the side, on phones a sheet from below. */
+export function dialog(title, { onclose } = {}) {
+  const id = fresh("title");
+  const close = h("button.bare", { "aria-label": t.action.close, onclick: () => box.close() }, icon("cross"));
+  const heading = h("h2", { id, tabindex: "-1" }, title);
+  const body = h("div.dialog-body");
+  const box = h("dialog.panel", { "aria-labelledby": id }, h("header", heading, close), body);
+  box.addEventListener("close", () => {
+    box.remove();
+    onclose?.();
+  });
+  box.addEventListener("click", (event) => event.target === box && box.close());
+  document.body.append(box);
+  box.showModal();
+  heading.focus();
+  return { box, body };
+}
+
+/** A question with a yes that says what it does. Resolves to whether it was that. */
+export function confirm(title, explanation, yes, { bad = true } = {}) {
+  return new Promise((resolve) => {
+    let answer = false;
+    const id = fresh("title");
+    const agree = () => {
+      answer = true;
+      box.close();
+    };
+    const box = h(
+      "dialog.ask",
+      { role: "alertdialog", "aria-labelledby": id, "aria-describedby": `${id}-more` },
+      h("h2", { id }, title),
+      h("p", { id: `${id}-more` }, explanation),
+      h(
+        "div.ask-buttons",
+        h("button.button", { autofocus: true, onclick: () => box.close() }, t.action.cancel),
+        h("button", { class: bad ? "button bad" : "button primary", onclick: agree }, yes),
+      ),
+    );
+    box.addEventListener("close", () => {
+      box.remove();
+      resolve(answer);
+    });
+    document.body.append(box);
+    box.showModal();
+  });
+}
+
+/** A short sentence at the edge of the page. */
+export function toast(words, { tone } = {}) {
+  const note = h(
+    "div.toast",
+    { role: tone === "bad" ? "alert" : "status", "data-tone": tone },
+    icon(tone === "bad" ? "alert" : "check", 18),
+    h("span", words),
+    h("button.bare", { "aria-label": t.action.dismiss, onclick: () => note.remove() }, icon("cross", 16)),
+  );
+  document.getElementById("toasts").append(note);
+  if (tone !== "bad") setTimeout(() => !note.matches(":hover, :focus-within") && note.remove(), 5000);
+}
+onToast(toast);
+
+/** Nothing here yet, and what to do about it. */
+export const empty = (picture, title, words) =>
+  h("div.empty", h("span.empty-mark", icon(picture, 28)), h("h2", title), h("p", words));
+
+/** Names and values. Rows that stay keep their elements. */
+export function facts(list, rows) {
+  const shown = rows.filter(Boolean);
+  const same = shown.length === list.children.length;
+  if (!same || shown.some(([label], at) => list.children[at].firstChild.textContent !== label))
+    replace(
+      list,
+      shown.map(([label]) => h("div", h("dt", label), h("dd"))),
+    );
+  shown.forEach(([, words], at) => text(list.children[at].lastChild, words ?? t.dash));
+}

@@ -1,0 +1,56 @@
+// A schedule as one sentence, from its definition.
+
+import { length } from "./format.js";
+import { t } from "./texts.js";
+
+const names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+// 2024-01-01 was a Monday.
+const dayName = (at, style) =>
+  new Intl.DateTimeFormat(navigator.language, { weekday: style, timeZone: "UTC" }).format(Date.UTC(2024, 0, 1 + at));
+
+function days(list) {
+  const chosen = names.flatMap((name, at) => (list?.includes(name) ? [at] : []));
+  if (chosen.length === 0 || chosen.length === 7) return t.sentence.everyDay;
+  const first = chosen[0];
+  const last = chosen.at(-1);
+  if (chosen.length > 2 && last - first === chosen.length - 1)
+    return t.sentence.dayRange(dayName(first, "long"), dayName(last, "long"));
+  return chosen.map((at) => dayName(at, chosen.length > 2 ? "short" : "long")).join(", ");
+}
+
+/** "sunset-00:30" as "30 min before sunset". */
+function edge(text) {
+  const match = /^(sunrise|sunset)(?:([+-])(\d\d):(\d\d))?$/.exec(text ?? "");
+  if (!match) return text ?? t.unknown;
+  const sun = t.sentence[match[1]];
+  const ms = (Number(match[3] ?? 0) * 60 + Number(match[4] ?? 0)) * 60_000;
+  if (!ms) return sun;
+  return match[2] === "-" ? t.sentence.before(length(ms), sun) : t.sentence.after(length(ms), sun);
+}
+
+/** An edge with what it is never before and never after. */
+function bounded(one, key) {
+  const parts = [
+    edge(one[key]),
+    one[`${key}_not_before`] && t.sentence.notBefore(one[`${key}_not_before`]),
+    one[`${key}_not_after`] && t.sentence.notAfter(one[`${key}_not_after`]),
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
+function window(one) {
+  if (one.all_day) return t.sentence.allDay;
+  const start = bounded(one, "start");
+  return one.for ? t.sentence.lasting(start, one.for) : t.sentence.fromTo(start, bounded(one, "end"));
+}
+
+function condition(one) {
+  if (one.black_ice) return t.sentence.blackIce;
+  if ("is" in one) return t.sentence.is(one.sensor, one.is);
+  return "at_most" in one ? t.sentence.atMost(one.sensor, one.at_most) : t.sentence.atLeast(one.sensor, one.at_least);
+}
+
+export function scheduleWords(one) {
+  const conditions = (one.when ?? []).map(condition);
+  return [days(one.days), window(one), conditions.length && t.sentence.while(conditions)].filter(Boolean).join(", ");
+}
