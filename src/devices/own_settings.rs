@@ -17,6 +17,7 @@ use super::{
     client::{
         components::Components,
         connection::ExchangeError,
+        fault::Fault,
         login_budget::LoginPurpose,
         session::DeviceRequest,
         settings_on_wire::{SettingRequest, latest_firmware, led},
@@ -99,19 +100,24 @@ impl OwnSettings {
         if self.pending.is_empty() {
             self.begin(context, now);
         }
+        let mut result = Ok(());
         if let Some(step) = self.pending.pop_front() {
-            // What does not answer is not asked again at once.
-            self.due = now + RETRY;
-            if let Err(error) = self.take(context, &step).await {
-                self.pending.push_front(step);
-                return Err(error);
+            result = self.take(context, &step).await;
+            match &result {
+                Ok(()) => self.due = now,
+                // What it does not answer, although it answers others, is left to the next hour.
+                Err(ExchangeError::Fault(Fault::NoAnswer)) => self.due = now + RETRY,
+                Err(_) => {
+                    self.due = now + RETRY;
+                    self.pending.push_front(step);
+                }
             }
-            self.due = now;
         }
         if self.pending.is_empty() {
             self.due = now + INTERVAL;
             self.is_known = true;
         }
+        result?;
         context.send_report().await;
         Ok(())
     }

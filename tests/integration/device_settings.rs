@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use tapo_simulator::{Cause, Fault, FaultKind, Profile, Scope, Simulator};
+use tapo_simulator::{Cause, Fault, FaultKind, Profile, Scope, Simulator, Stage};
 use tapo2mqtt::system::clock::Clock;
 
 use crate::{
@@ -174,6 +174,30 @@ async fn a_setting_that_the_device_does_not_take_is_not_confirmed() {
     });
     let answer = change(&bridge, "plug", "auto_off", json!("ON")).await;
     assert_eq!(answer["error"]["code"], "unsupported", "{answer}");
+}
+
+/// Some plugs hang at some of these requests. The device is announced without what it does not answer.
+#[tokio::test]
+async fn a_setting_without_an_answer_keeps_nothing_else_back() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    device.faults().set(Fault::Hang {
+        stage: Stage::BeforeApplying,
+        scope: Scope::method("get_auto_off_config"),
+    });
+    let setup = Setup::new().device("plug", device.address()).device_settings();
+    let bridge = setup.request_timeout("1s").start().await;
+    let answer = bridge.set("plug", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge
+        .expect("plug", |state| state["settings"]["led"] == true)
+        .await;
+    device
+        .wait_requests("get_auto_off_config", 1, PATIENCE)
+        .await
+        .unwrap();
+    bridge.expect("plug", |state| state["status"] == "ready").await;
+    assert_eq!(device.counters().requests_of("get_auto_off_config"), 1);
+    assert_eq!(bridge.retained("plug/availability").await["state"], "online");
 }
 
 #[tokio::test]

@@ -142,6 +142,11 @@ fn devices() {
         (&after("mac = 'AA:BB:CC:DD:EE'"), "device[0].mac"),
         (&after("mac = 'plug AA:BB:CC:DD:EE:FF'"), "device[0].mac"),
         (&after("name = ''"), "device[0].name"),
+        (&after("device_settings = 'yes'"), "device[0].device_settings"),
+        (
+            &after("client = 'tapo'\ndevice_settings = true"),
+            "device[0].device_settings",
+        ),
         (&after("username = 'me'"), "device[0].password"),
         (&after("password = 'me'"), "device[0].username"),
         (

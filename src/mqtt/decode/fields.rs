@@ -15,6 +15,8 @@ use super::{
 
 /// The key that every command may carry.
 const TRANSACTION: &str = "transaction";
+/// What a `set` knows fits without growing twice.
+const USUAL_KEYS: usize = 12;
 
 /// A value in such an object. What is inside an array or an object is not kept: no command has one, and
 /// however deep it is, it costs no stack.
@@ -58,7 +60,10 @@ pub struct Fields {
 impl Fields {
     /// Reads an object, and as much as can be read of a broken one.
     pub(super) fn read(bytes: &[u8]) -> (Self, Result<(), serde_json::Error>) {
-        let mut fields = Self::default();
+        let mut fields = Self {
+            entries: Vec::with_capacity(USUAL_KEYS),
+            known: Vec::with_capacity(USUAL_KEYS),
+        };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let read = Collect(&mut fields.entries).deserialize(&mut reader);
         let result = read.and_then(|()| reader.end());
