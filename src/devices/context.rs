@@ -273,6 +273,7 @@ impl Context {
             identity: self.state.identity.clone(),
             is_complete: self.state.is_complete,
             rssi: self.state.rssi,
+            serving: self.connection.serving(),
             led: self.state.led,
             latest_firmware: self.state.latest_firmware.clone(),
             outlets: self

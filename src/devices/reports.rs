@@ -223,6 +223,7 @@ mod tests {
             identity: None,
             is_complete: false,
             rssi: None,
+            serving: None,
             led: None,
             latest_firmware: None,
             outlets: Vec::new(),

@@ -296,7 +296,8 @@ impl Worker {
             self.off_rules.follow_outlets(&self.context);
             self.context.update_metrics();
             let rescan_at = self.rescan_at(now);
-            if rescan_at.is_some_and(|at| now >= at) || self.apply_config() {
+            let is_client_due = self.context.connection.is_other_due();
+            if rescan_at.is_some_and(|at| now >= at) || is_client_due || self.apply_config() {
                 return NextStep::Connect;
             }
             let fault = match self.serve_next(&mut schedule, rescan_at, now).await {

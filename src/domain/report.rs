@@ -41,6 +41,8 @@ pub struct DeviceReport {
     pub is_complete: bool,
     /// Wi-Fi signal in dBm.
     pub rssi: Option<i64>,
+    /// What reaches it; `None` until a login.
+    pub serving: Option<Serving>,
     /// Whether its LED lights.
     pub led: Option<bool>,
     /// The newest firmware that it knows.
@@ -49,6 +51,15 @@ pub struct DeviceReport {
     pub outlets: Vec<Outlet>,
     /// What is connected to a hub.
     pub children: Vec<HubChild>,
+}
+
+/// What a device is reached with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serving {
+    /// The client, by its name in the settings: `tapo` or `own`.
+    pub client: &'static str,
+    /// What the session goes over: `klap`, `tpap`, `aes` or `xor`; `None` where it is not known.
+    pub transport: Option<&'static str>,
 }
 
 /// The phases of a worker.

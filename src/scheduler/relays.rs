@@ -386,6 +386,7 @@ mod tests {
             })),
             is_complete: true,
             rssi: None,
+            serving: None,
             led: None,
             latest_firmware: None,
             outlets: Vec::new(),

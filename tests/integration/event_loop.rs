@@ -314,6 +314,7 @@ fn lamp() -> DeviceReport {
         })),
         is_complete: true,
         rssi: None,
+        serving: None,
         led: None,
         latest_firmware: None,
         children: Vec::new(),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use tapo_simulator::{Fault, Profile, Protocol, RunningDevice, Scope, Simulator};
+use serde_json::{Value, json};
+use tapo_simulator::{Damage, Fault, Profile, Protocol, RunningDevice, Scope, Simulator};
 
 use crate::{
     bridge::{Running, Setup},
@@ -92,6 +92,27 @@ async fn the_first_contact_costs_no_needless_login() {
         assert_eq!(counters.logins, with_a_limit, "{rules}");
         assert_eq!((counters.sequence_violations, counters.max_in_flight), (0, 1));
     }
+}
+
+#[tokio::test]
+async fn the_crate_takes_over_where_our_client_cannot_read() {
+    let strip = Simulator::strip(Profile::P304M).start().await.unwrap();
+    let setup = Setup::new().device("mats", strip.address()).rules(NAMED);
+    let bridge = setup.start().await;
+    let served_by = async |client: &str| {
+        let is = |devices: &Value| devices[0]["client"] == client && devices[0]["status"] == "ready";
+        bridge.expect("bridge/devices", is).await;
+    };
+    served_by("own").await;
+    let scope = Scope::method("get_child_device_list").times(3);
+    strip.faults().set(Fault::Malformed {
+        damage: Damage::NotJson,
+        scope,
+    });
+    served_by("tapo").await;
+    let answer = bridge.set("mats/left", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    assert!(strip.relay(1));
 }
 
 #[tokio::test]

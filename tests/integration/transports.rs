@@ -72,6 +72,28 @@ async fn with_each_client(test: impl AsyncFn(&'static str)) {
     tokio::join!(test("auto"), test("tapo"), test("own"));
 }
 
+/// Its entry in `bridge/devices`.
+async fn shows_what_serves(bridge: &Running, case: &Case, client: &str) {
+    let of_both = BOTH.contains(&(case.device.profile(), case.device.protocol()));
+    let client = match client {
+        "auto" if of_both && !case.device.profile().is_strip() => "tapo",
+        "auto" => "own",
+        client => client,
+    };
+    let transport = match case.device.protocol() {
+        Protocol::Klap | Protocol::KlapV1 => "klap",
+        Protocol::Tpap => "tpap",
+        Protocol::Aes | Protocol::AesV1 => "aes",
+        Protocol::Xor => "xor",
+    };
+    let serves = |devices: &serde_json::Value| {
+        let mut devices = devices.as_array().into_iter().flatten();
+        let entry = devices.find(|entry| entry["id"] == case.id.as_str());
+        entry.is_some_and(|entry| entry["client"] == client && entry["transport"] == transport)
+    };
+    bridge.expect("bridge/devices", serves).await;
+}
+
 async fn switch(bridge: &Running, case: &Case, to: &str, transaction: &str) {
     let answer = bridge.set(&case.path, transaction, json!({ "state": to })).await;
     assert_eq!(answer["status"], "ok", "{}: {answer}", case.id);
@@ -85,6 +107,7 @@ async fn each_client_switches_and_reads_over_each_protocol() {
         let mut bridge = setup(&cases, client).start().await;
         for case in &cases {
             bridge.available(&case.id).await;
+            shows_what_serves(&bridge, case, client).await;
         }
         for case in &cases {
             switch(&bridge, case, "ON", "on").await;

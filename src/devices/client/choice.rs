@@ -15,6 +15,16 @@ pub(in crate::devices) enum ServingClient {
     Own,
 }
 
+impl ServingClient {
+    /// Its name in the settings.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Crate => "tapo",
+            Self::Own => "own",
+        }
+    }
+}
+
 /// What a client has to do for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::devices) struct Needs {

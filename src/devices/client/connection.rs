@@ -12,13 +12,18 @@ use super::{
     login_budget::{LoginBudget, LoginPurpose},
     opening::{OpenFailure, Opened, Opening},
     own_client::OwnClient,
+    own_failures::OwnFailures,
     readings::DeviceReading,
     search::NetworkSearch,
     session::{DeviceRequest, Session},
 };
 use crate::{
     devices::mailbox::{Mailbox, Stopped},
-    domain::{device_metrics::DeviceMetrics, devices::WorkerSettings, report::Kind},
+    domain::{
+        device_metrics::DeviceMetrics,
+        devices::{ClientChoice, WorkerSettings},
+        report::{Kind, Serving},
+    },
     system::clock::Clock,
 };
 
@@ -63,6 +68,12 @@ pub(in crate::devices) struct Connection {
     needs: Needs,
     /// The needs grew since the login.
     is_client_due: bool,
+    /// How sessions of our own client failed.
+    own_failures: OwnFailures,
+    /// When our own client is tried again, after it failed and the crate did not.
+    retry_own_at: Option<Instant>,
+    /// What the device ran at the last login.
+    firmware: Option<String>,
     /// The configured address, or the one at which the device was found.
     address: String,
     /// Which device it is.
@@ -89,6 +100,9 @@ impl Connection {
             own: OwnClient::default(),
             needs: Needs::of(&settings.config),
             is_client_due: false,
+            own_failures: OwnFailures::default(),
+            retry_own_at: None,
+            firmware: None,
             address: settings.config.address.clone(),
             identity: identities.of(&settings.config),
             identities,
@@ -126,6 +140,8 @@ impl Connection {
             self.needs = Needs::of(&settings.config);
             self.identity = self.identities.of(&settings.config);
             self.own = OwnClient::default();
+            self.own_failures = OwnFailures::default();
+            self.firmware = None;
         } else if settings.config.address != self.settings.config.address {
             self.address.clone_from(&settings.config.address);
         }
@@ -142,6 +158,9 @@ impl Connection {
         &mut self,
         mailbox: &mut Mailbox,
     ) -> Result<Result<Opened, Fault>, Stopped> {
+        if self.is_own_due() {
+            self.own.forget_failure().await;
+        }
         self.metrics.logged_in();
         let opening = Opening {
             address: self.address.clone(),
@@ -156,13 +175,30 @@ impl Connection {
             Ok(opened) => opened,
             Err(OpenFailure { fault, unread }) => {
                 self.session = unread;
+                if self.is_own() {
+                    self.on_own_failure(&fault).await;
+                } else if self.own_failures.take_given_up() {
+                    // The crate does no better.
+                    self.own.forget_failure().await;
+                }
                 return Ok(Err(fault));
             }
         };
+        if opened.session.client() == ServingClient::Crate && self.own_failures.take_given_up() {
+            let device = &self.settings.config.id;
+            info!(%device, "sessions of our own client failed again and again; the tapo crate serves the device");
+        }
         self.logins.spend(Instant::now());
+        self.retry_own_at = self.own.retry_at().await;
         let reading = DeviceReading::of(&opened.info);
         if let Some(other) = self.identity.mismatch(&reading) {
             return Ok(Err(Fault::OtherDevice(other)));
+        }
+        if reading.firmware.is_some() && self.firmware != reading.firmware {
+            let before = std::mem::replace(&mut self.firmware, reading.firmware.clone());
+            if before.is_some() {
+                self.own.forget_failure().await;
+            }
         }
         let mut identity = self.identity.clone();
         identity.learn(&reading);
@@ -216,6 +252,30 @@ impl Connection {
         self.session.is_some()
     }
 
+    /// Whether the other client is to be tried: ours has failed, or did so long ago.
+    pub(in crate::devices) fn is_other_due(&self) -> bool {
+        self.is_own() && self.own_failures.is_given_up() || self.is_own_due()
+    }
+
+    fn is_own_due(&self) -> bool {
+        self.retry_own_at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// What reaches the device, while there is a session.
+    pub(in crate::devices) fn serving(&self) -> Option<Serving> {
+        self.session.as_ref().map(Session::serving)
+    }
+
+    /// A session of our own client failed in a way that another client may not.
+    async fn on_own_failure(&mut self, fault: &Fault) {
+        if self.settings.config.client == ClientChoice::Auto
+            && self.own_failures.on_failure(fault)
+            && self.own.give_up().await
+        {
+            self.own_failures.give_up();
+        }
+    }
+
     /// Whether our own client has the session.
     pub(in crate::devices) fn is_own(&self) -> bool {
         let session = self.session.as_ref();
@@ -261,6 +321,22 @@ impl Connection {
 
     /// Sends one request, with at most one remedy of each kind. The inbox is served meanwhile.
     pub(in crate::devices) async fn exchange(
+        &mut self,
+        mailbox: &mut Mailbox,
+        request: DeviceRequest<'_>,
+        purpose: LoginPurpose,
+    ) -> Result<Value, ExchangeError> {
+        let result = self.exchange_with_remedies(mailbox, request, purpose).await;
+        match &result {
+            _ if !request.is_essential() || !self.is_own() => {}
+            Ok(_) => self.own_failures.on_success(),
+            Err(ExchangeError::Fault(fault)) => self.on_own_failure(fault).await,
+            Err(ExchangeError::Stopped) => {}
+        }
+        result
+    }
+
+    async fn exchange_with_remedies(
         &mut self,
         mailbox: &mut Mailbox,
         request: DeviceRequest<'_>,

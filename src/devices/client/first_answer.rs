@@ -5,30 +5,35 @@
 
 use std::{io, time::Duration};
 
+use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
+use tplink::Transport;
 
 use super::fault::Fault;
 
 /// The largest answer that is read.
 const LARGEST: usize = 1024 * 1024;
+/// The largest announcement that is understood.
+const ANNOUNCEMENT: usize = 4 * 1024;
 /// The largest head of an answer.
 const LARGEST_HEAD: usize = 16 * 1024;
 const DEFAULT_PORT: u16 = 80;
 const BODY: &str = r#"{"method":"login","params":{"sub_method":"discover"}}"#;
 
-/// Asks a device how it wants to be logged in to, and judges how it answers, not what.
+/// Asks a device how it wants to be logged in to. Returns what newer devices announce.
 ///
 /// # Errors
 /// The fault if it cannot be connected, does not answer, redirects, or sends too much. Whatever else it does, the client
 /// of the `tapo` crate decides about it: firmware that does not know this request closes the connection.
-pub(super) async fn check(address: &str, limit: Duration) -> Result<(), Fault> {
+pub(super) async fn check(address: &str, limit: Duration) -> Result<Transport, Fault> {
     let mut answer = ReceivedAnswer::default();
     match timeout(limit, exchange(address, &mut answer)).await {
-        Ok(result) => result,
+        Ok(result) => result?,
         // Without a length it ends with its connection, which some devices keep open.
-        Err(_) if answer.is_body => Ok(()),
-        Err(_) => Err(Fault::NoAnswer),
+        Err(_) if answer.is_body => {}
+        Err(_) => return Err(Fault::NoAnswer),
     }
+    Ok(answer.transport())
 }
 
 async fn exchange(address: &str, answer: &mut ReceivedAnswer) -> Result<(), Fault> {
@@ -95,6 +100,8 @@ struct ReceivedAnswer {
     rest: Option<usize>,
     read: usize,
     is_body: bool,
+    /// The beginning of the body: an announcement is short.
+    body: Vec<u8>,
     /// The end of what was read: a body in chunks ends with an empty one.
     tail: [u8; LAST_CHUNK.len()],
 }
@@ -103,6 +110,16 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 const LAST_CHUNK: &[u8; 5] = b"0\r\n\r\n";
 
 impl ReceivedAnswer {
+    /// What the `tapo` crate logs in over.
+    fn transport(&self) -> Transport {
+        let announced: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        if announced.pointer("/result/tpap").is_some() {
+            Transport::Tpap
+        } else {
+            Transport::Klap
+        }
+    }
+
     /// Takes the next bytes; returns whether the answer is complete.
     fn take(&mut self, bytes: &[u8]) -> Result<bool, Fault> {
         self.read += bytes.len();
@@ -145,6 +162,8 @@ impl ReceivedAnswer {
     }
 
     fn take_body(&mut self, bytes: &[u8]) -> bool {
+        let room = ANNOUNCEMENT - self.body.len();
+        self.body.extend(bytes.iter().take(room));
         if let Some(rest) = &mut self.rest {
             *rest = rest.saturating_sub(bytes.len());
             return *rest == 0;
@@ -185,6 +204,26 @@ mod tests {
         assert_eq!(take(&[chunked, "2\r\nab\r\n0\r", "\n\r\n"]), Ok(true));
         assert_eq!(take(&[chunked, "2\r\nab\r\n"]), Ok(false));
         assert_eq!(take(&["no HTTP"]), Ok(false));
+    }
+
+    #[test]
+    fn an_announcement_tells_the_transport() {
+        let of = |body: &str| {
+            let mut answer = ReceivedAnswer::default();
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _complete = answer.take(text.as_bytes()).unwrap();
+            answer.transport()
+        };
+        assert_eq!(
+            of(r#"{"error_code":0,"result":{"tpap":{"pake":[2]}}}"#),
+            Transport::Tpap
+        );
+        assert_eq!(
+            of(r#"{"error_code":0,"result":{"tpap_preferred":false}}"#),
+            Transport::Klap
+        );
+        assert_eq!(of(r#"{"error_code":1003}"#), Transport::Klap);
+        assert_eq!(of(&"x".repeat(ANNOUNCEMENT * 2)), Transport::Klap);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) mod login_budget;
 mod old_discovery;
 pub(super) mod opening;
 mod own_client;
+mod own_failures;
 pub(super) mod readings;
 mod rule_on_wire;
 mod rule_requests;

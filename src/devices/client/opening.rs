@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
+use tplink::Transport;
 
 use super::{
     child_reading::ChildReading,
@@ -78,7 +79,7 @@ impl Opening {
         if self.config.credentials.is_none() {
             return Err(Fault::NoAccount.into());
         }
-        let mut session = match self.first_session().await {
+        let (mut session, announced) = match self.first_session().await {
             Err(Fault::Refused) if wake(&self.address, &network).await => self.first_session().await?,
             session => session?,
         };
@@ -109,6 +110,7 @@ impl Opening {
             drop(session);
             session = self.log_in(needs).await?;
         }
+        session.set_announced(announced);
         match read(&session, kind, components, &info).await {
             Ok(read) => Ok(Opened {
                 session,
@@ -122,20 +124,21 @@ impl Opening {
         }
     }
 
-    async fn first_session(&self) -> Result<Session, Fault> {
+    async fn first_session(&self) -> Result<(Session, Option<Transport>), Fault> {
         // The client of the `tapo` crate follows redirects and reads answers of any length: what does that at the first
         // request is not given to it.
+        let mut announced = None;
         if self.config.client != ClientChoice::Own && !self.own.is_alone().await {
             let answer = first_answer::check(&self.address, self.limit).await;
             if answer == Err(Fault::Refused)
                 && let Ok(Some(old)) =
                     Session::open_without_http(&self.address, &self.config, self.limit, &self.own).await
             {
-                return Ok(old);
+                return Ok((old, None));
             }
-            answer?;
+            announced = Some(answer?);
         }
-        self.log_in(self.needs).await
+        Ok((self.log_in(self.needs).await?, announced))
     }
 
     async fn log_in(&self, needs: Needs) -> Result<Session, Fault> {

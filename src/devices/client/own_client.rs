@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tplink::{Account, Client, Endpoint, Error, Limits, Scheme, Transport};
 
 use super::{
@@ -22,6 +22,9 @@ use super::{
 use crate::domain::devices::{ClientChoice, Credentials};
 use planner::Power;
 
+/// From a failure that the crate made good to the next attempt: a device that starts may refuse one client and take the
+/// next, and only this one reaches the countdowns of a strip.
+const RETRY: Duration = Duration::from_mins(30);
 /// What it is asked to log in over: all that devices speak.
 const ALL: [Transport; 4] = [Transport::Tpap, Transport::Klap, Transport::Aes, Transport::Xor];
 
@@ -34,8 +37,10 @@ struct OwnState {
     kept: Option<KeptClient>,
     /// The `tapo` crate has logged in to the device: its protocol does not become an older one.
     crate_serves: bool,
-    /// It did where this client could not.
-    failed: bool,
+    /// When it did where this client could not.
+    failed: Option<Instant>,
+    /// Whether that was said.
+    is_failure_said: bool,
 }
 
 /// It remembers how long a device counts wrong passwords, and which form of the password it takes.
@@ -97,19 +102,43 @@ impl OwnClient {
             setting,
             needs,
             is_old: state.is_alone(),
-            own_failed: state.failed,
+            own_failed: state.failed.is_some(),
         };
         known.client()
     }
 
-    /// The `tapo` crate has logged in, after this client failed or in its place.
-    pub(super) async fn leave_to_crate(&self, failed: OwnFailed) {
+    /// It failed in its sessions again and again: the crate is tried, if it can log in at all. Returns whether it is.
+    pub(super) async fn give_up(&self) -> bool {
         let mut state = self.0.lock().await;
+        if state.is_alone() {
+            return false;
+        }
+        state.failed = Some(Instant::now());
+        true
+    }
+
+    /// What failed does not count any more: the crate fails too, the firmware changed, or time has passed.
+    pub(super) async fn forget_failure(&self) {
+        self.0.lock().await.failed = None;
+    }
+
+    /// When this client is tried again, if it failed.
+    pub(super) async fn retry_at(&self) -> Option<Instant> {
+        Some(self.0.lock().await.failed? + RETRY)
+    }
+
+    /// The `tapo` crate has logged in, after this client failed or in its place. Returns whether that is to be said.
+    pub(super) async fn leave_to_crate(&self, failed: OwnFailed) -> bool {
+        let mut state = self.0.lock().await;
+        let failed = (failed == OwnFailed::Yes).then(Instant::now);
+        let is_new = failed.is_some() && !state.is_failure_said;
         *state = OwnState {
             kept: None,
             crate_serves: true,
-            failed: state.failed || failed == OwnFailed::Yes,
+            failed: failed.or(state.failed),
+            is_failure_said: state.is_failure_said || is_new,
         };
+        is_new
     }
 
     /// Ends the session, unless a request is in flight.
@@ -121,14 +150,14 @@ impl OwnClient {
         }
     }
 
-    /// Logs in over the first of these transports that the device speaks; false if it speaks none of them.
+    /// Logs in over the first of these transports that the device speaks, and returns it; none if it speaks none of them.
     pub(super) async fn log_in(
         &self,
         address: &str,
         credentials: &Credentials,
         limit: Duration,
         transports: &[Transport],
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<Transport>, Fault> {
         let mut state = self.0.lock().await;
         let kept = state
             .kept
@@ -148,7 +177,7 @@ impl OwnClient {
                 continue;
             }
             match Box::pin(kept.log_in_over(*transport)).await {
-                Ok(true) => return Ok(true),
+                Ok(true) => return Ok(Some(*transport)),
                 Ok(false) => {}
                 Err(fault @ (Fault::Refused | Fault::Closed)) if is_http => without_http = Some(fault),
                 Err(Fault::Refused) if nth == 0 && transports.len() > 1 => {}
@@ -156,7 +185,7 @@ impl OwnClient {
                 Err(fault) => return Err(fault),
             }
         }
-        without_http.map_or(Ok(false), Err)
+        without_http.map_or(Ok(None), Err)
     }
 
     /// Logs in again as the last time.

@@ -27,7 +27,7 @@ use crate::{
         device_settings::SettingChange,
         devices::{ClientChoice, Credentials, DeviceConfig},
         off_rules::WeeklyOff,
-        report::Kind,
+        report::{Kind, Serving},
     },
     system::resolver::resolved,
 };
@@ -92,6 +92,16 @@ pub(in crate::devices) struct ThermostatSetting {
     pub(in crate::devices) is_on: Option<bool>,
 }
 
+impl DeviceRequest<'_> {
+    /// Whether a device that cannot answer it is of no use.
+    pub(super) fn is_essential(self) -> bool {
+        matches!(
+            self,
+            Self::Info | Self::Children | Self::Child(_) | Self::Switch(..)
+        )
+    }
+}
+
 /// The member of a result with the countdown that was read back, in the form of [`DeviceRequest::GetTimer`].
 pub(in crate::devices) const READ_BACK: &str = "read_back";
 
@@ -123,6 +133,8 @@ impl MeterRequest {
 /// A session with one device. Requests must not overlap: the protocol numbers them.
 pub(in crate::devices) struct Session {
     handler: Handler,
+    /// What it goes over, where that is known.
+    transport: Option<Transport>,
     /// Limits every request: the timeout of the crate does not cover reading the body in all cases.
     limit: Duration,
 }
@@ -166,8 +178,9 @@ impl Session {
                 return Err(failed);
             }
             let session = with_crate().await.map_err(|failure| failure.fault)?;
-            info!(device = %config.id, reason = %failed, "our own client cannot log in; the tapo crate serves the device");
-            own.leave_to_crate(OwnFailed::Yes).await;
+            if own.leave_to_crate(OwnFailed::Yes).await {
+                info!(device = %config.id, reason = %failed, "our own client cannot log in; the tapo crate serves the device");
+            }
             return Ok(session);
         }
         let failure = match with_crate().await {
@@ -236,7 +249,11 @@ impl Session {
             fault,
             is_unknown_account: knows_account == Some(false),
         })?;
-        Ok(Self { handler, limit })
+        Ok(Self {
+            handler,
+            transport: None,
+            limit,
+        })
     }
 
     /// Whether the `tapo` crate reads this answer into a struct, which fails where a field is odd.
@@ -259,6 +276,24 @@ impl Session {
             Handler::Plug(_) | Handler::Strip(_) => ServingClient::Crate,
             Handler::Own(_) => ServingClient::Own,
         }
+    }
+
+    /// What reaches the device.
+    pub(in crate::devices) fn serving(&self) -> Serving {
+        Serving {
+            client: self.client().name(),
+            transport: self.transport.map(|transport| match transport {
+                Transport::Klap => "klap",
+                Transport::Tpap => "tpap",
+                Transport::Aes => "aes",
+                Transport::Xor => "xor",
+            }),
+        }
+    }
+
+    /// Takes what the device announced before the crate logged in, which does not say what it goes over.
+    pub(super) fn set_announced(&mut self, announced: Option<Transport>) {
+        self.transport = self.transport.or(announced);
     }
 
     /// Logs in again on the same handler: 2 requests. Fails if the device changed its protocol.
@@ -497,9 +532,12 @@ impl OwnLogin<'_> {
             limit,
             own,
         } = *self;
-        let is_open = own.log_in(address, credentials, limit, transports).await?;
-        let handler = is_open.then(|| Handler::Own(own.clone()));
-        Ok(handler.map(|handler| Session { handler, limit }))
+        let transport = own.log_in(address, credentials, limit, transports).await?;
+        Ok(transport.map(|transport| Session {
+            handler: Handler::Own(own.clone()),
+            transport: Some(transport),
+            limit,
+        }))
     }
 }
 

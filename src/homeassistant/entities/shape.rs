@@ -57,6 +57,7 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             children,
             target: _,
             address: _,
+            serving: _,
             phase: _,
             availability: _,
             error: _,

@@ -484,6 +484,7 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
             message: "silent".to_owned(),
         }),
         rssi: None,
+        serving: None,
         led: None,
         latest_firmware: None,
         ..strip.clone()

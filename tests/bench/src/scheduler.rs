@@ -154,6 +154,7 @@ impl House {
             })),
             is_complete: true,
             rssi: None,
+            serving: None,
             led: None,
             latest_firmware: None,
             children: Vec::new(),

@@ -136,6 +136,7 @@ fn strip() -> Result<DeviceReport, CommandError> {
         })),
         is_complete: true,
         rssi: Some(-51),
+        serving: None,
         led: None,
         latest_firmware: None,
         outlets,

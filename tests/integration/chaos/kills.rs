@@ -88,7 +88,7 @@ async fn all_back(simulation: &Simulation, broker: &Mosquitto) -> Duration {
 #[tokio::test]
 async fn a_broker_that_is_killed_costs_no_command() {
     let kills = from_environment("TAPO2MQTT_KILLS", 3);
-    let (simulation, mut broker, _wire) = Simulation::start(Polling::Usual).await;
+    let (simulation, mut broker, _wire) = Simulation::start(Polling::Usual, "auto").await;
     let stop = CancellationToken::new();
     let mut togglers = Vec::new();
     for (id, device) in &simulation.devices {

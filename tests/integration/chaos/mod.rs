@@ -12,8 +12,8 @@
 //! - No line of the log is repeated, unless something changed in between.
 //! - No command is left open, and memory is flat.
 //!
-//! `TAPO2MQTT_CHAOS_SEED` repeats a run, `TAPO2MQTT_CHAOS_SECONDS` makes it longer. The seed decides what goes wrong
-//! when and what is commanded; the order in which devices and broker answer is the machine's.
+//! `TAPO2MQTT_CHAOS_SEED` repeats a run, `TAPO2MQTT_CHAOS_SECONDS` makes it longer. The seed decides which client serves
+//! the devices, what goes wrong when and what is commanded; the order in which devices and broker answer is the machine's.
 
 mod fault_injector;
 mod kills;
@@ -36,6 +36,8 @@ use fault_injector::{BrokerFaultInjector, DeviceFaultInjector, Requests, Victim}
 use operator::Operator;
 use simulation::{Polling, Simulation};
 
+/// What the devices are reached with, by the seed.
+const CLIENTS: [&str; 3] = ["auto", "tapo", "own"];
 /// How long commands go on after the last fault.
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// Between two breaks of the broker, on average. After many breaks in a row the link's own pauses would be most of a
@@ -106,8 +108,9 @@ fn operators(
 async fn chaos_loses_nothing_and_publishes_no_wrong_state() {
     let seed = from_environment("TAPO2MQTT_CHAOS_SEED", rand::random_range(0..1_000_000));
     let length = Duration::from_secs(from_environment("TAPO2MQTT_CHAOS_SECONDS", 6));
-    println!("seed {seed}, {} s", length.as_secs());
-    let (simulation, broker, wire) = Simulation::start(Polling::Usual).await;
+    let client = CLIENTS[usize::try_from(seed).unwrap() % CLIENTS.len()];
+    println!("seed {seed}, {} s, client {client}", length.as_secs());
+    let (simulation, broker, wire) = Simulation::start(Polling::Usual, client).await;
     let (operators_stop, faults_stop) = (CancellationToken::new(), CancellationToken::new());
     let operators = operators(&simulation, seed, PAUSE, &operators_stop);
 
@@ -215,7 +218,7 @@ async fn chaos_loses_nothing_and_publishes_no_wrong_state() {
 #[ignore = "takes minutes; run it with scripts/soak"]
 async fn soak() {
     let length = Duration::from_secs(from_environment("TAPO2MQTT_SOAK_SECONDS", 180));
-    let (simulation, broker, _wire) = Simulation::start(Polling::Hardest).await;
+    let (simulation, broker, _wire) = Simulation::start(Polling::Hardest, "auto").await;
     let stop = CancellationToken::new();
     let operators = operators(&simulation, 1, Duration::from_millis(2), &stop);
     sleep(length / 10).await;

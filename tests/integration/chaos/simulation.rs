@@ -46,10 +46,10 @@ pub struct Simulation {
 
 impl Simulation {
     /// Starts everything, and waits until all devices are ready.
-    pub async fn start(polling: Polling) -> (Self, Mosquitto, Cut) {
+    pub async fn start(polling: Polling, client: &str) -> (Self, Mosquitto, Cut) {
         let broker = Mosquitto::start().await;
         let wire = Cut::in_front_of(broker.address());
-        let client = Arc::new(RecordingClient::open(broker.address()).await);
+        let recording = Arc::new(RecordingClient::open(broker.address()).await);
         let mut devices = Vec::new();
         for (id, profile, protocol) in [
             ("plug", Profile::P110, Protocol::Klap),
@@ -72,14 +72,15 @@ impl Simulation {
             Polling::Usual => "state = \"1s\"\nrequest_timeout = \"1s\"",
             Polling::Hardest => "state = \"1s\"\nenergy = \"10s\"",
         };
+        let served = format!("[[device]]\nclient = \"{client}\"\n");
         let home = Home::new(&format!(
             "{}[polling]\n{polling}\n[log]\nformat = \"json\"\n",
-            settings(wire.address(), &addresses)
+            settings(wire.address(), &addresses).replace("[[device]]\n", &served)
         ));
         let process = home.start();
         let simulation = Self {
             devices,
-            client,
+            client: recording,
             process,
             _home: home,
         };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
-use tapo_simulator::{Damage, DeviceHandle, Fault, Latency, Profile, Protocol, RunningDevice, Scope, Stage};
+use tapo_simulator::{Damage, DeviceHandle, Fault, Latency, Protocol, RunningDevice, Scope, Stage};
 
 use super::log_in_elsewhere;
 use crate::process::own_address;
@@ -52,8 +52,8 @@ pub struct Row {
     pub expected: Expected,
     /// Where it differs at login.
     pub at_login: Expected,
-    /// Where our own client, which serves strips, heals at login what stops the `tapo` crate.
-    pub strip_heals: bool,
+    /// Whether our own client heals at login what stops the `tapo` crate.
+    pub own_heals: bool,
     pub protocol: Protocol,
 }
 
@@ -71,7 +71,7 @@ impl Row {
             injected,
             expected,
             at_login: expected,
-            strip_heals: false,
+            own_heals: false,
             protocol: Protocol::Klap,
         }
     }
@@ -80,8 +80,8 @@ impl Row {
         Self { at_login, ..self }
     }
 
-    pub fn expected(&self, moment: Moment, profile: Profile) -> Expected {
-        if moment == Moment::Login && !(self.strip_heals && profile != Profile::P110) {
+    pub fn expected(&self, moment: Moment, is_own: bool) -> Expected {
+        if moment == Moment::Login && !(self.own_heals && is_own) {
             self.at_login
         } else {
             self.expected
@@ -261,8 +261,9 @@ fn lasting() -> Vec<Row> {
         Row::heals("third-party compatibility off", || vec![Fault::ForbidHandshake])
             .at_login(Expected::Blocked("forbidden", &["forbidden"])),
         Row::heals("wrong password", || vec![Fault::WrongPassword]).at_login(WRONG),
+        // Our own client takes them for those of a device without an account.
         Row {
-            strip_heals: true,
+            own_heals: true,
             ..Row::heals("blank credentials", || vec![Fault::BlankCredentials]).at_login(WRONG)
         },
         Row {

@@ -131,6 +131,7 @@ pub(crate) fn report(kind: Kind, outlets: &[(Option<&str>, Option<Power>)]) -> D
         })),
         is_complete: true,
         rssi: Some(-51),
+        serving: None,
         led: None,
         latest_firmware: None,
         outlets: outlets.iter().enumerate().map(outlet).collect(),
