@@ -1,6 +1,7 @@
 //! The state file: which part of the bridge keeps what in it.
 
 use crate::{
+    config::INVENTORY,
     devices::DeviceSections,
     domain::inventory::Inventory,
     mqtt::DeletedEntities,
@@ -36,7 +37,7 @@ pub(super) fn open(
         countdowns: file.section("countdowns"),
         identities: file.section("identities"),
     };
-    let inventory = file.section("inventory");
+    let inventory = file.section(INVENTORY);
     let deleted = DeletedEntities {
         devices: file.section("deleted_in_home_assistant"),
         groups: file.section("groups_deleted_in_home_assistant"),

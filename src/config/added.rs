@@ -1,10 +1,64 @@
 //! The devices of the settings, and those that were added while the bridge ran. Pure.
 
+use std::cell::OnceCell;
+
+use planner::{DeviceId, rules::Rules};
+
 use super::device::Device;
-use crate::domain::{
-    devices::ClientChoice,
-    inventory::{Inventory, InventoryEntry, Usage},
+use crate::{
+    domain::{
+        devices::ClientChoice,
+        inventory::{Inventory, InventoryEntry, Usage},
+    },
+    store::{StateLocation, peek},
 };
+
+/// The name of the inventory in the state file.
+pub(crate) const INVENTORY: &str = "inventory";
+
+/// The ids of added devices, which groups may name. They are in the state file, which is read if a group names one.
+#[derive(Debug, Default)]
+pub(super) struct AddedIds {
+    /// `None`: there is no file.
+    location: Option<StateLocation>,
+    /// Whether devices are added by themselves: an id may be that of a device that comes later.
+    is_open: bool,
+    /// `None`: the file cannot be read.
+    inventory: OnceCell<Option<Inventory>>,
+}
+
+impl AddedIds {
+    pub(super) fn new(location: Option<StateLocation>, is_open: bool) -> Self {
+        Self {
+            location,
+            is_open,
+            inventory: OnceCell::new(),
+        }
+    }
+
+    /// Whether a device may have an id. A state file that is lost does not keep the bridge from its other devices.
+    pub(super) fn may_have(&self, id: &DeviceId) -> bool {
+        let Some(location) = &self.location else {
+            return false;
+        };
+        let inventory = self.inventory.get_or_init(|| peek(location, INVENTORY));
+        let known = inventory.as_ref().is_none_or(|inventory| inventory.had(id));
+        self.is_open || known
+    }
+}
+
+/// Rules that name added devices by the ids that they have now.
+pub(super) fn with_present_ids(rules: &Rules, devices: &[Device], inventory: &Inventory) -> Rules {
+    let mut rules = rules.clone();
+    let outlets = rules.groups.iter_mut().flat_map(|group| &mut group.outlets);
+    for outlet in outlets {
+        let is_known = devices.iter().any(|device| device.id == outlet.device);
+        if let (false, Some(id)) = (is_known, inventory.present_id(&outlet.device)) {
+            outlet.device = id.clone();
+        }
+    }
+    rules
+}
 
 /// Every device that the bridge uses. A device of the settings goes before an added one that it is, or whose id it has.
 pub(super) fn all_devices(configured: &[Device], inventory: &Inventory) -> Vec<Device> {

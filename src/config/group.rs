@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
+    added::AddedIds,
     automation::energy_rules,
     device::{Device, POSITION_MAX},
     limits::limits,
@@ -34,6 +35,7 @@ struct TakenOutlets {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ValidationContext<'a> {
     pub(super) devices: &'a IdIndex<Device>,
+    pub(super) added: &'a AddedIds,
     pub(super) sensors: &'a IdIndex<SensorSpec>,
     /// `None` where it could not be read.
     pub(super) location: Option<&'a Location>,
@@ -58,7 +60,7 @@ pub(super) fn digest(group: &Group) -> Value {
 fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut TakenOutlets) -> Read<Group> {
     let id: Read<GroupId> = table.required("id", parse::slug);
     let name = table.optional("name", parse::name);
-    let outlets = outlets(table, surroundings.devices, taken);
+    let outlets = outlets(table, surroundings, taken);
     let up_to = |longest: Duration| parse::period(Duration::from_secs(1)..=longest);
     let override_default = table.optional("override_default", up_to(Duration::from_hours(24)));
     let stagger = table.optional("stagger", up_to(Duration::from_mins(10)));
@@ -135,12 +137,12 @@ fn interlocked(
 
 fn outlets(
     table: &mut Table<'_>,
-    devices: &IdIndex<Device>,
+    surroundings: ValidationContext<'_>,
     taken: &mut TakenOutlets,
 ) -> Read<Vec<OutletPath>> {
     let group = table.place();
     let outlets = table.values("outlets", |leaf| {
-        let outlet = existing_outlet(leaf, devices)?;
+        let outlet = existing_outlet(leaf, surroundings)?;
         if let Some((_, owner)) = taken.outlets.iter().find(|(other, _)| overlap(other, &outlet)) {
             return Err(format!("an outlet in one group only; it is in {owner} already"));
         }
@@ -162,15 +164,20 @@ fn overlap(a: &OutletPath, b: &OutletPath) -> bool {
 }
 
 /// The path of an outlet in the form that topics have: the slug, not the position, where there is one.
-fn existing_outlet(leaf: &Leaf<'_>, devices: &IdIndex<Device>) -> Result<OutletPath, Expected> {
+fn existing_outlet(leaf: &Leaf<'_>, surroundings: ValidationContext<'_>) -> Result<OutletPath, Expected> {
+    let ValidationContext { devices, added, .. } = surroundings;
     let rule = || "a device for a plug, or device/outlet for a strip, such as \"strip/1\"".to_owned();
     let path: OutletPath = leaf.text().and_then(|text| text.parse().ok()).ok_or_else(rule)?;
     let device = match devices.find(path.device.as_str()) {
         Found::Sound(device) => device,
         Found::Broken => return Ok(path),
+        // Which outlets it has is known when it answers.
+        Found::Nothing if added.may_have(&path.device) => return Ok(path),
         Found::Nothing => {
             let known = devices.one_of(path.device.as_str());
-            return Err(format!("the id of a [[device]], {known}"));
+            return Err(format!(
+                "the id of a device added by bridge/request/device/add, or of a [[device]], {known}"
+            ));
         }
     };
     match path.outlet {

@@ -47,6 +47,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Value, json};
 
+pub(crate) use added::INVENTORY;
 pub use added::configured_as;
 pub use address::{Address, NotAnAddress};
 pub use bridge::{HomeAssistant, Log, Polling, RetryWaits};
@@ -65,6 +66,7 @@ pub use problem::{Problem, Problems};
 pub use report::Reporting;
 pub use web::Web;
 
+use added::AddedIds;
 use credentials::Files;
 use group::ValidationContext;
 use language::Language;
@@ -164,8 +166,10 @@ impl Settings {
     /// With the devices that were added while the bridge ran.
     #[must_use]
     pub fn with_inventory(&self, inventory: &Inventory) -> Self {
+        let devices = added::all_devices(&self.devices, inventory);
         Self {
-            devices: added::all_devices(&self.devices, inventory),
+            rules: added::with_present_ids(&self.rules, &devices, inventory),
+            devices,
             ..self.clone()
         }
     }
@@ -322,12 +326,13 @@ pub fn parse_schedule(
             return Err(Problems(vec![problem]));
         }
     };
-    let (devices, mut known) = (IdIndex::new(), IdIndex::new());
+    let (devices, mut known, added) = (IdIndex::new(), IdIndex::new(), AddedIds::default());
     for sensor in sensors {
         known.add(sensor.id.as_str(), Some(sensor.clone()));
     }
     let surroundings = ValidationContext {
         devices: &devices,
+        added: &added,
         sensors: &known,
         location: Some(location),
     };
@@ -390,10 +395,22 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
         _ => None,
     };
-    let rules = rules(root, &known_devices, topics.as_ref());
     let state_file = root.section("state", |table| {
         bridge::state_file(table, files, sources, mqtt.as_ref().ok())
     });
+    let location = match (&state_file, &mqtt) {
+        (Ok((file, earlier)), Ok(mqtt)) => Some(StateLocation {
+            file: file.clone(),
+            earlier: earlier.clone(),
+            base_topic: mqtt.base_topic.to_string(),
+        }),
+        _ => None,
+    };
+    let is_open = discovery
+        .as_ref()
+        .is_ok_and(|discovery| discovery.add == AddDevices::All);
+    let added = AddedIds::new(location, is_open);
+    let rules = rules(root, &known_devices, &added, topics.as_ref());
     let (state_file, earlier_state_file) = state_file?;
     let mqtt = mqtt?;
     let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
@@ -434,11 +451,17 @@ fn topics(mqtt: &Mqtt, homeassistant: &HomeAssistant) -> Topics {
     )
 }
 
-fn rules(root: &mut Table<'_>, devices: &IdIndex<Device>, ours: Option<&Topics>) -> Read<Rules> {
+fn rules(
+    root: &mut Table<'_>,
+    devices: &IdIndex<Device>,
+    added: &AddedIds,
+    ours: Option<&Topics>,
+) -> Read<Rules> {
     let location = location::read(root);
     let (sensors, known_sensors) = sensor::read_all(root, ours);
     let surroundings = ValidationContext {
         devices,
+        added,
         sensors: &known_sensors,
         location: location.as_ref().ok(),
     };

@@ -98,6 +98,11 @@ impl Lifecycle {
         }
     }
 
+    /// Whether the last connect failed.
+    pub(super) fn has_failed_connects(&self) -> bool {
+        self.failed_connects > 0
+    }
+
     /// Whether the next connect searches for the device first.
     pub(super) fn is_search_due(&self) -> bool {
         self.failed_connects % CONNECTS_BETWEEN_SEARCHES == CONNECTS_TO_SEARCH

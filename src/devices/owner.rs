@@ -202,6 +202,7 @@ impl DeviceOwner {
                     Some(DeviceMsg::Reload(devices)) => self.reload(devices),
                     None => break,
                 },
+                back = self.network.back() => self.rescan_those(&back),
                 _ = save_energy.tick() => self.save_energy(),
                 () = self.countdowns.changed() => self.save_countdowns(),
                 () = sleep(AGAIN), if self.has_unsent() => self.deliver_unsent(),
@@ -369,6 +370,17 @@ impl DeviceOwner {
             let at = now + BETWEEN_RESCANS * turn;
             // A worker with a full inbox gets no CPU time; a rescan would not help.
             let _full = worker.inbox.try_send(WorkerMsg::Rescan(at));
+        }
+    }
+
+    /// Lost devices were found.
+    fn rescan_those(&self, macs: &HashSet<String>) {
+        for worker in self.workers.values() {
+            let config = worker.settings.borrow().config.clone();
+            let identity = self.identities.of(&config);
+            if identity.mac().is_some_and(|mac| macs.contains(mac)) {
+                let _full = worker.inbox.try_send(WorkerMsg::Rescan(Instant::now()));
+            }
         }
     }
 

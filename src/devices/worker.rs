@@ -148,7 +148,13 @@ impl Worker {
         self.context.connection.close();
         self.context.mailbox.rescan_at = None;
         self.apply_config();
-        if self.displaced || self.context.lifecycle.is_search_due() {
+        let Context {
+            lifecycle,
+            connection,
+            ..
+        } = &self.context;
+        let is_lost = lifecycle.has_failed_connects() && connection.is_elsewhere();
+        if self.displaced || lifecycle.is_search_due() || is_lost {
             self.search().await?;
         }
         match self.context.connection.open(&mut self.context.mailbox).await? {

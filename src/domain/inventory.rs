@@ -157,6 +157,12 @@ impl Inventory {
         by_id?.id.as_ref()
     }
 
+    /// Whether a device has or had an id, used or not.
+    pub fn had(&self, id: &DeviceId) -> bool {
+        let of = |entry: &InventoryEntry| entry.id.as_ref() == Some(id) || entry.former_ids.contains(id);
+        self.0.values().any(of)
+    }
+
     /// Makes it one of the devices of the bridge, with the id that it has or had, or one from its name. `taken` are the
     /// ids of the settings. Returns its id.
     ///

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::requests::InventoryRequest;
 use crate::{
-    config::{AddDevices, Device, configured_as},
+    config::{AddDevices, Device, Settings, configured_as},
     domain::{
         inventory::{Inventory, InventoryEntry, Usage},
         network_device::{LoginTrial, NetworkDevice},
@@ -190,6 +190,18 @@ pub(super) fn carry_out(
             Ok(new)
         }
     }
+}
+
+/// What is wrong with groups that name devices that there are not: they may come, or were removed.
+pub(super) fn absent_members(settings: &Settings) -> impl Iterator<Item = String> {
+    let members = settings.rules.groups.iter().flat_map(|group| {
+        let members = group.outlets.iter();
+        members.map(move |outlet| (&group.id, &outlet.device))
+    });
+    let absent = members.filter(|(_, device)| !settings.devices.iter().any(|known| known.id == **device));
+    absent.map(|(group, device)| {
+        format!("group {group} names {device}, which is no [[device]] and is not added; send device/add, or change the group")
+    })
 }
 
 fn ids(configured: &[Device]) -> Vec<DeviceId> {

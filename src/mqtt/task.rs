@@ -850,6 +850,9 @@ impl MqttTask {
             &self.devices,
         );
         health.issues.extend(self.publisher.missing().cloned());
+        health
+            .issues
+            .extend(inventory::absent_members(self.reloader.running()));
         health.issues.extend(self.publisher.issues());
         let health = json!(health);
         self.publisher.publish_health(&health);

@@ -47,6 +47,19 @@ pub enum Loaded {
     },
 }
 
+/// A part of the file as it is on the disk, for whoever does not run the bridge. `None` if the file cannot be read.
+pub fn peek<T: Default + DeserializeOwned>(location: &StateLocation, name: &str) -> Option<T> {
+    let envelope = match location.read() {
+        Ok(FoundState::Nothing) => return Some(T::default()),
+        Ok(FoundState::Content(envelope) | FoundState::Earlier(envelope, _)) => envelope,
+        Ok(FoundState::Damaged(_)) | Err(_) => return None,
+    };
+    match envelope.sections.get(name) {
+        Some(section) => Salvaged::read(section.clone()).value,
+        None => Some(T::default()),
+    }
+}
+
 /// The file while its parts are read.
 #[derive(Debug)]
 pub struct StateFile {

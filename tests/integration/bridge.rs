@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -417,6 +418,11 @@ impl Running {
         .await;
         self.expect("bridge/response/reload", |answer| answer["transaction"] == mark)
             .await
+    }
+
+    /// Where the bridge keeps its state.
+    pub fn state_file(&self) -> PathBuf {
+        self.directory.path().join("tapo2mqtt-state.json")
     }
 
     /// Stops the bridge and waits for its end. Its messages until then are seen.

@@ -151,3 +151,222 @@ async fn a_found_device_is_added_on_request_and_by_button() {
     bridge.probe.expect(config, gone).await;
     assert_eq!(bridge.retained("bridge/found").await, json!([]));
 }
+
+/// All topics below the base topic that the broker keeps for an id.
+async fn kept(bridge: &Running, id: &str) -> Vec<String> {
+    let mut kept = Vec::new();
+    for topic in [id.to_owned(), format!("{id}/availability")] {
+        let payload = bridge.broker.retained(&format!("tapo2mqtt/{topic}")).await;
+        kept.extend(payload.map(|_| topic));
+    }
+    kept
+}
+
+/// The discovery message of an added device.
+fn config_topic(mac: &str) -> String {
+    format!(
+        "homeassistant/device/tapo2mqtt-mac-{}/config",
+        mac.replace(':', "")
+    )
+}
+
+#[tokio::test]
+async fn a_renamed_device_keeps_its_entities_and_its_timer() {
+    let site = Site::new();
+    let lamp = site.plug(1, "Lamp").await;
+    let bridge = site.setup("all").start().await;
+    bridge.available("lamp").await;
+    let config = config_topic(&mac(&lamp));
+    let complete = |payload: &str| payload.contains("_switch\"");
+    bridge.probe.expect(&config, complete).await;
+    let timed = json!({ "state": "ON", "on_time": 600 });
+    assert_eq!(bridge.set("lamp", "t", timed).await["status"], "ok");
+    let runs = |state: &Value| state["timer_until"].is_string();
+    let until = bridge.expect("lamp", runs).await["timer_until"].clone();
+    let before = bridge.broker.retained(&config).await.unwrap();
+    bridge.probe.forget();
+    let renamed = json!({ "device": "lamp", "id": "desk", "name": "Desk lamp" });
+    let answer = request(&bridge, "rename", renamed).await;
+    assert_eq!(answer["data"]["id"], "desk", "{answer}");
+    bridge.available("desk").await;
+    let state = bridge.expect("desk", runs).await;
+    assert_eq!(state["timer_until"], until);
+    assert!(lamp.relay(1), "a rename switches nothing");
+    let moved = |payload: &str| payload.contains("tapo2mqtt/desk") && complete(payload);
+    bridge.probe.expect(&config, moved).await;
+    bridge.probe.expect("tapo2mqtt/lamp", str::is_empty).await;
+    let after = bridge.broker.retained(&config).await.unwrap();
+    let keys = |payload: &str| {
+        let components = crate::bridge::parsed(payload)["components"].clone();
+        let components = components.as_object().unwrap().clone();
+        components.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&before), keys(&after));
+    assert!(
+        after.contains("Desk lamp") && !after.contains("tapo2mqtt/lamp"),
+        "{after}"
+    );
+    assert_eq!(kept(&bridge, "lamp").await, Vec::<String>::new());
+    assert_switches(&bridge, "desk", &lamp).await;
+}
+
+#[tokio::test]
+async fn a_new_plug_takes_over_the_id_and_the_entities() {
+    let site = Site::new();
+    let dead = site.plug(1, "Heater").await;
+    let bridge = site.setup("ask").start().await;
+    found(&bridge, &dead, "Heater").await;
+    request(&bridge, "add", json!({ "device": mac(&dead) })).await;
+    bridge.available("heater").await;
+    let known = mac(&dead);
+    dead.stop().await;
+    let new = site.plug(2, "New").await;
+    found(&bridge, &new, "New").await;
+    let answer = request(&bridge, "replace", json!({ "device": "heater", "by": mac(&new) })).await;
+    assert_eq!(answer["data"]["id"], "heater", "{answer}");
+    let is_new = |devices: &Value| devices[0]["id"] == "heater" && devices[0]["mac"] == mac(&new);
+    bridge.expect("bridge/devices", is_new).await;
+    assert_switches(&bridge, "heater", &new).await;
+    let config = bridge.broker.retained(&config_topic(&known)).await;
+    assert!(config.is_some_and(|config| config.contains("tapo2mqtt/heater")));
+    assert_eq!(bridge.broker.retained(&config_topic(&mac(&new))).await, None);
+}
+
+#[tokio::test]
+async fn what_was_removed_or_ignored_stays_so_over_a_restart() {
+    let site = Site::new();
+    let plugs = [site.plug(1, "Lamp").await, site.plug(2, "Heater").await];
+    let setup = site.setup("all");
+    let mut bridge = setup.clone().start().await;
+    for id in ["lamp", "heater"] {
+        bridge.available(id).await;
+    }
+    request(&bridge, "remove", json!({ "device": "lamp" })).await;
+    request(&bridge, "ignore", json!({ "device": "heater" })).await;
+    bridge.stop().await;
+    let again = setup.after(&bridge).start_on(bridge.broker.clone()).await;
+    found(&again, &plugs[0], "Lamp").await;
+    assert_eq!(listed(&again, &mac(&plugs[0])).await["status"], "found");
+    assert_eq!(listed(&again, &mac(&plugs[1])).await["status"], "ignored");
+    assert_eq!(again.retained("bridge/devices").await, json!([]));
+    assert_eq!(kept(&again, "lamp").await, Vec::<String>::new());
+    // The id stays with the device.
+    let answer = request(&again, "add", json!({ "device": mac(&plugs[0]) })).await;
+    assert_eq!(answer["data"]["id"], "lamp", "{answer}");
+    again.available("lamp").await;
+}
+
+#[tokio::test]
+async fn an_added_device_is_found_where_it_moved() {
+    let site = Site::new();
+    let lamp = site.plug(1, "Lamp").await;
+    let setup = site.setup("all");
+    let mut bridge = setup.clone().start().await;
+    bridge.available("lamp").await;
+    lamp.move_to((site.ip(5), lamp.address().port()).into())
+        .await
+        .unwrap();
+    let event = bridge
+        .expect("bridge/event", |event| event["type"] == "address_changed")
+        .await;
+    assert_eq!(event["device"], "lamp");
+    assert_switches(&bridge, "lamp", &lamp).await;
+    // Also while the bridge is down, with another device at its address.
+    bridge.stop().await;
+    let port = lamp.address().port();
+    lamp.move_to((site.ip(6), port).into()).await.unwrap();
+    let other = Simulator::plug(Profile::P110).seed(7).nickname("Other");
+    let other = other.address((site.ip(5), port).into()).discovery(true);
+    let other = other.start().await.unwrap();
+    let again = setup.after(&bridge).start_on(bridge.broker.clone()).await;
+    again.available("other").await;
+    assert_switches(&again, "lamp", &lamp).await;
+    assert_eq!(other.counters().relay_changes.len(), 0);
+}
+
+#[tokio::test]
+async fn settings_give_an_added_device_its_id() {
+    let site = Site::new();
+    let lamp = site.plug(1, "Lamp").await;
+    let setup = site.setup("all");
+    let bridge = setup.clone().start().await;
+    bridge.available("lamp").await;
+    let configured = setup.device("heater", lamp.address());
+    let reloaded = bridge.reload(&configured).await;
+    assert_eq!(reloaded["status"], "ok", "{reloaded}");
+    bridge.available("heater").await;
+    let entry = listed(&bridge, &mac(&lamp)).await;
+    assert_eq!(
+        (&entry["status"], &entry["id"]),
+        (&json!("configured"), &json!("heater"))
+    );
+    assert_switches(&bridge, "heater", &lamp).await;
+    // Requests leave it alone.
+    let answer = request(&bridge, "rename", json!({ "device": "heater", "id": "x" })).await;
+    assert_eq!(answer["error"]["code"], "invalid_value", "{answer}");
+}
+
+#[tokio::test]
+async fn a_group_may_name_an_added_device() {
+    let site = Site::new();
+    let lamp = site.plug(1, "Lamp").await;
+    let setup = site.setup("ask");
+    let mut bridge = setup.clone().start().await;
+    found(&bridge, &lamp, "Lamp").await;
+    request(&bridge, "add", json!({ "device": mac(&lamp) })).await;
+    bridge.available("lamp").await;
+    let group =
+        "[[group]]\nid = \"g\"\noutlets = [\"lamp\"]\n[[group.schedule]]\nid = \"s\"\nall_day = true\n";
+    let reloaded = bridge.reload(&setup.clone().rules(group)).await;
+    assert_eq!(reloaded["status"], "ok", "{reloaded}");
+    lamp.wait_relay(1, true, crate::probe::PATIENCE).await.unwrap();
+    // By the id that it had, also after a restart.
+    request(&bridge, "rename", json!({ "device": "lamp", "id": "desk" })).await;
+    bridge
+        .expect("bridge/groups", |groups| groups[0]["outlets"][0] == "desk")
+        .await;
+    bridge.stop().await;
+    let again = setup.clone().rules(group).after(&bridge);
+    let again = again.start_on(bridge.broker.clone()).await;
+    again.available("desk").await;
+    again
+        .expect("desk", |state| {
+            state["source"] == "schedule" && state["expected"] == "ON"
+        })
+        .await;
+    // An id that nobody has is a mistake.
+    let unknown = group.replace("\"lamp\"", "\"lmap\"");
+    let answer = again.reload(&setup.rules(&unknown)).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("\"lmap\"") && message.contains("device/add"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_entry_costs_no_other_device() {
+    let site = Site::new();
+    let plugs = [site.plug(1, "Lamp").await, site.plug(2, "Heater").await];
+    let setup = site.setup("all");
+    let mut bridge = setup.clone().start().await;
+    for id in ["lamp", "heater"] {
+        bridge.available(id).await;
+    }
+    request(&bridge, "rename", json!({ "device": "heater", "id": "oven" })).await;
+    bridge.available("oven").await;
+    bridge.stop().await;
+    let file = bridge.state_file();
+    let mut state: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    state["inventory"][mac(&plugs[0])] = json!({ "address": 7 });
+    std::fs::write(&file, state.to_string()).unwrap();
+    let again = setup.after(&bridge).start_on(bridge.broker.clone()).await;
+    again.available("oven").await;
+    // The other one is found again.
+    again.available("lamp").await;
+    let info = again.retained("bridge/info").await;
+    assert!(
+        info["start_checks"][0].as_str().unwrap().contains("inventory"),
+        "{info}"
+    );
+}

@@ -557,7 +557,7 @@ fn a_mistake_neither_causes_nor_hides_another() {
     assert_eq!(
         nothing,
         [
-            "group \"g\": outlets item 1 (line 3) = \"plug\": expected the id of a [[device]], of which there is none"
+            "group \"g\": outlets item 1 (line 3) = \"plug\": expected the id of a device added by bridge/request/device/add, or of a [[device]], of which there is none"
         ]
     );
 }

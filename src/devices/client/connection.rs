@@ -288,6 +288,12 @@ impl Connection {
         self.own.close();
     }
 
+    /// Whether the device was seen at another address.
+    pub(in crate::devices) fn is_elsewhere(&self) -> bool {
+        let mac = self.identity.mac();
+        mac.is_some_and(|mac| self.network.is_elsewhere(mac, &self.address))
+    }
+
     /// Asks the network for the address of the device, by its MAC. Returns the old address if it changed.
     pub(in crate::devices) async fn search(
         &mut self,

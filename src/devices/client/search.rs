@@ -1,7 +1,7 @@
 //! The search for devices, shared by the workers that lost theirs and by the finder of new ones.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -41,8 +41,11 @@ struct SearchState {
     answers: Mutex<Option<Answers>>,
     /// The devices of the last complete search, by their MAC.
     seen: Mutex<HashMap<String, Discovered>>,
-    /// A device is lost, and no broadcast finds it.
-    lost: Notify,
+    /// The MACs of the devices that are lost and that no broadcast finds.
+    lost: Mutex<HashSet<String>>,
+    is_lost: Notify,
+    /// A complete search found one of them.
+    is_back: Notify,
 }
 
 type Answers = (Instant, Arc<[Discovered]>);
@@ -56,7 +59,9 @@ impl NetworkSearch {
             waking: Semaphore::new(WAKING),
             answers: Mutex::default(),
             seen: Mutex::default(),
-            lost: Notify::new(),
+            lost: Mutex::default(),
+            is_lost: Notify::new(),
+            is_back: Notify::new(),
         }))
     }
 
@@ -81,9 +86,19 @@ impl NetworkSearch {
         if let Some(found) = heard {
             return Some(found.clone());
         }
-        self.0.lost.notify_one();
         let seen = locked(&self.0.seen).get(&mac).cloned();
-        seen.filter(|seen| seen.address() != known)
+        let seen = seen.filter(|seen| seen.address() != known);
+        if seen.is_none() {
+            locked(&self.0.lost).insert(mac);
+            self.0.is_lost.notify_one();
+        }
+        seen
+    }
+
+    /// Whether the last complete search saw a device somewhere else.
+    pub(in crate::devices) fn is_elsewhere(&self, mac: &str, known: &str) -> bool {
+        let seen = locked(&self.0.seen);
+        seen.get(mac).is_some_and(|seen| seen.address() != known)
     }
 
     /// Asks all devices by broadcast, and address by address in each network in which none answered.
@@ -99,13 +114,25 @@ impl NetworkSearch {
         let by_mac = found
             .iter()
             .filter_map(|found| Some((found.mac.clone()?, found.clone())));
-        *locked(&self.0.seen) = by_mac.collect();
+        let seen: HashMap<String, Discovered> = by_mac.collect();
+        if locked(&self.0.lost).iter().any(|mac| seen.contains_key(mac)) {
+            self.0.is_back.notify_one();
+        }
+        *locked(&self.0.seen) = seen;
         found
     }
 
     /// Resolves when a device is lost and no broadcast found it.
     pub(in crate::devices) async fn lost(&self) {
-        self.0.lost.notified().await;
+        self.0.is_lost.notified().await;
+    }
+
+    /// Resolves with the lost devices that a complete search found.
+    pub(in crate::devices) async fn back(&self) -> HashSet<String> {
+        self.0.is_back.notified().await;
+        let seen = locked(&self.0.seen);
+        let mut lost = locked(&self.0.lost);
+        lost.extract_if(|mac| seen.contains_key(mac)).collect()
     }
 
     /// Queries one device, which makes some open their web server. Returns whether it answered.
@@ -241,6 +268,8 @@ mod tests {
         assert_eq!(find("").await, None);
         search.lost().await;
         assert_eq!(search.complete().await.len(), 1);
+        assert_eq!(search.back().await, [MAC.to_owned()].into());
+        assert!(search.is_elsewhere(MAC, "") && !search.is_elsewhere(MAC, &ip.to_string()));
         assert_eq!(find("").await.map(|found| found.ip), Some(ip.into()));
         assert_eq!(find(&ip.to_string()).await, None, "nothing new");
         assert_eq!(asked.await.unwrap(), 2, "a query may be lost");
