@@ -13,14 +13,19 @@ use crate::{
     cli::SettingsArgs,
     config::{self, Settings, Sources},
     devices::{Seen, look},
-    domain::command_error::CommandError,
+    domain::{command_error::CommandError, devices::DeviceConfig},
     mqtt::{
         link::{LinkError, RetainedProbe, Topic, probe_retained},
         link_options,
     },
     system::{clock::Clock, tasks::Tasks, telemetry},
 };
-use planner::{DeviceId, OutletKey, OutletPath, rules::Rules, sensor::SensorSpec, sun_days::SunDays};
+use planner::{
+    DeviceId, OutletKey, OutletPath,
+    rules::Rules,
+    sensor::{SensorSource, SensorSpec, SensorTopic},
+    sun_days::SunDays,
+};
 
 /// How long the broker may take to let us in.
 const BROKER_BUDGET: Duration = Duration::from_secs(5);
@@ -50,10 +55,14 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
         let permissions = permissions(&settings, &state, BROKER_BUDGET).await?;
         rows.push(Row::new("permissions", permissions));
         for sensor in &settings.rules.sensors {
-            rows.push(sensor_row(&settings, sensor).await?);
+            if let Some(source) = sensor.topic() {
+                rows.push(sensor_row(&settings, sensor, source).await?);
+            }
         }
     }
-    rows.extend(devices(&settings).await);
+    let seen = look_at_devices(&settings).await;
+    rows.extend(device_rows(&settings, &seen));
+    rows.extend(hub_sensor_rows(&settings.rules, &seen));
     rows.extend(schedules(&settings.rules));
     if settings.needs_setup() {
         let why = "no Tapo account: set tapo.username and tapo.password, or send bridge/request/account; until then the bridge runs \
@@ -132,17 +141,21 @@ async fn broker(settings: &Settings) -> Result<(Result<String, String>, Option<V
 }
 
 /// The retained value of a sensor. Without one its conditions are unknown until it is published.
-async fn sensor_row(settings: &Settings, sensor: &SensorSpec) -> Result<Row, ExitError> {
+async fn sensor_row(
+    settings: &Settings,
+    sensor: &SensorSpec,
+    source: &SensorTopic,
+) -> Result<Row, ExitError> {
     let what = format!("sensor {}", sensor.id);
     let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
-    let topic = Topic::try_from(sensor.topic.clone())
+    let topic = Topic::try_from(source.topic.clone())
         .map_err(|_| StartError::from(LinkError::Text { what: "topic" }))?;
     let found = probe_retained(options, &topic, BROKER_BUDGET)
         .await
         .map_err(StartError::from)?;
-    let topic = &sensor.topic;
+    let topic = &source.topic;
     Ok(match found {
-        RetainedProbe::Payload(payload) => match sensor.decode(&payload) {
+        RetainedProbe::Payload(payload) => match source.decode(&payload) {
             Ok(value) => Row::new(
                 what,
                 Ok(format!("{topic}: {value} {}", sensor.unit).trim_end().to_owned()),
@@ -157,8 +170,11 @@ async fn sensor_row(settings: &Settings, sensor: &SensorSpec) -> Result<Row, Exi
     })
 }
 
+/// What a device said of itself, or why it did not.
+type Looked = (Arc<DeviceConfig>, Result<Seen, String>);
+
 /// Tries all devices at the same time: one that hangs does not hold up the table.
-async fn devices(settings: &Settings) -> Vec<Row> {
+async fn look_at_devices(settings: &Settings) -> Vec<Looked> {
     let tasks = Tasks::default();
     let device_set = settings.device_set();
     let request = device_set.polling.request;
@@ -174,23 +190,74 @@ async fn devices(settings: &Settings) -> Vec<Row> {
             )
         })
         .collect();
-    let mut rows = Vec::new();
+    let mut seen = Vec::new();
     for (device, looking) in looks {
         let result = match looking.await {
-            Ok(Ok(seen)) => match missing_outlets(settings, &device.id, &seen) {
-                Some(wrong) => Err(wrong),
-                None => Ok(described(&device.address, &seen)),
-            },
+            Ok(Ok(seen)) => Ok(seen),
             Ok(Err(why)) => Err(format!("{}: {why}", device.address)),
             Err(error) => Err(error.to_string()),
         };
-        rows.push(Row::new(format!("device {}", device.id), result));
+        seen.push((device, result));
     }
+    seen
+}
+
+fn device_rows(settings: &Settings, seen: &[Looked]) -> Vec<Row> {
+    let row = |(device, result): &Looked| {
+        let result = match result {
+            Ok(seen) => match missing_outlets(settings, &device.id, seen) {
+                Some(wrong) => Err(wrong),
+                None => Ok(described(&device.address, seen)),
+            },
+            Err(why) => Err(why.clone()),
+        };
+        Row::new(format!("device {}", device.id), result)
+    };
+    let mut rows: Vec<Row> = seen.iter().map(row).collect();
     if rows.is_empty() {
         let hint = "none is configured; `tapo2mqtt discover` lists those on the network, ready to paste";
         rows.push(Row::note("devices", hint.to_owned()));
     }
     rows
+}
+
+/// The values of sensors that are connected to hubs.
+fn hub_sensor_rows(rules: &Rules, seen: &[Looked]) -> Vec<Row> {
+    let row = |sensor: &SensorSpec| {
+        let SensorSource::Device(path, value) = &sensor.source else {
+            return None;
+        };
+        let what = format!("sensor {}", sensor.id);
+        let (_, Ok(seen)) = seen.iter().find(|(device, _)| device.id == path.device)? else {
+            return Some(Row::note(what, format!("{path} {value}: its hub cannot be read")));
+        };
+        let child = seen
+            .children
+            .iter()
+            .find(|child| Some(&child.key) == path.outlet.as_ref());
+        let result = match child.map(|child| child.values.get(value)) {
+            Some(Some(Some(read))) => Ok(format!("{path} {value}: {read} {}", sensor.unit)
+                .trim_end()
+                .to_owned()),
+            Some(Some(None)) => {
+                return Some(Row::note(
+                    what,
+                    format!("{path} {value}: unknown, the sensor is offline"),
+                ));
+            }
+            Some(None) => Err(format!("{path} does not measure {value}")),
+            None => {
+                let keys: Vec<&str> = seen.children.iter().map(|child| child.key.as_str()).collect();
+                Err(format!(
+                    "{} has no sensor of that name; it has: {}",
+                    path.device,
+                    keys.join(", ")
+                ))
+            }
+        };
+        Some(Row::new(what, result))
+    };
+    rules.sensors.iter().filter_map(row).collect()
 }
 
 /// The outlets that settings name and the device does not have.
@@ -228,6 +295,19 @@ fn described(address: &str, seen: &Seen) -> String {
     let name = seen.nickname.as_ref();
     let name = name.map_or_else(String::new, |name| format!("{name}, "));
     let outlets = match seen.outlets.as_slice() {
+        [] => {
+            let children = seen.children.iter();
+            let children = children.map(|child| match &child.model {
+                Some(model) => format!("{} {model}", child.key),
+                None => child.key.to_string(),
+            });
+            let children: Vec<String> = children.collect();
+            format!(
+                "{} sensors and thermostats: {}",
+                children.len(),
+                children.join(", ")
+            )
+        }
         [_] => "1 outlet".to_owned(),
         several => {
             let names = several.iter().filter_map(|(position, name)| {

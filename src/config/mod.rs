@@ -458,7 +458,7 @@ fn rules(
     ours: Option<&Topics>,
 ) -> Read<Rules> {
     let location = location::read(root);
-    let (sensors, known_sensors) = sensor::read_all(root, ours);
+    let (sensors, known_sensors) = sensor::read_all(root, devices, ours);
     let surroundings = ValidationContext {
         devices,
         added,

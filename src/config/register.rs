@@ -35,6 +35,11 @@ impl<T> IdIndex<T> {
         }
     }
 
+    /// The items that could be read.
+    pub(super) fn sound(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(|(_, item)| item.as_ref())
+    }
+
     /// The ids there are, for an error about an unknown one.
     pub(super) fn one_of(&self, found: &str) -> String {
         if self.0.is_empty() {

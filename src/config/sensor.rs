@@ -1,8 +1,10 @@
-//! `[[sensor]]`: values on MQTT topics that conditions refer to.
+//! `[[sensor]]`: values on MQTT topics, and of what is connected to hubs, that conditions refer to.
 
 use std::time::Duration;
 
 use super::{
+    device::Device,
+    names::one_of,
     parse,
     reader::{Expected, Leaf, Read, Table},
     register::{Found, IdIndex},
@@ -10,8 +12,8 @@ use super::{
 };
 use crate::domain::topics::Topics;
 use planner::{
-    SensorId,
-    sensor::{Pointer, SensorSpec, Unit},
+    DeviceValue, OutletKey, OutletPath, SensorId,
+    sensor::{Pointer, SensorSource, SensorSpec, SensorTopic, Unit},
 };
 
 /// Reads all sensors, and returns which ids conditions can name.
@@ -19,6 +21,7 @@ use planner::{
 /// `ours` are the topics of the bridge, where they could be read: no sensor publishes there.
 pub(super) fn read_all(
     root: &mut Table<'_>,
+    devices: &IdIndex<Device>,
     ours: Option<&Topics>,
 ) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>) {
     let mut register = IdIndex::new();
@@ -27,7 +30,7 @@ pub(super) fn read_all(
         let id = table
             .required("id", parse::slug)
             .and_then(|id| free_id(table, id, &mut taken));
-        let sensor = read(table, id.clone(), ours);
+        let sensor = read(table, id.clone(), devices, ours);
         if let Ok(id) = id {
             register.add(id.as_str(), sensor.clone().ok());
         }
@@ -44,25 +47,116 @@ fn free_id(table: &mut Table<'_>, id: SensorId, taken: &mut Vec<(SensorId, Strin
     Ok(id)
 }
 
-fn read(table: &mut Table<'_>, id: Read<SensorId>, ours: Option<&Topics>) -> Read<SensorSpec> {
-    let topic = table.required("topic", topic);
-    let pointer = table.optional("pointer", pointer);
-    let unit = table.optional("unit", parse::text);
+fn read(
+    table: &mut Table<'_>,
+    id: Read<SensorId>,
+    devices: &IdIndex<Device>,
+    ours: Option<&Topics>,
+) -> Read<SensorSpec> {
+    let device = table.optional("device", child(devices));
+    let value = table.optional("value", value);
+    let source = match (device?, value?) {
+        (None, None) => read_topic(table, ours),
+        (Some(child), Some(value)) => read_device(table, child, value),
+        (Some(_), None) => Err(table.problem("value", format!("one of {}", value_names().join(", ")))),
+        (None, Some(_)) => {
+            let expected = "the sensor of a hub that has this value, such as \"hub/hall\"";
+            Err(table.problem("device", expected))
+        }
+    };
     let range = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
     let stale_after = table.optional("stale_after", parse::period(range));
-    let topic = topic?;
+    let (source, unit) = source?;
+    Ok(SensorSpec {
+        id: id?,
+        source,
+        unit,
+        stale_after: stale_after?.unwrap_or(SensorSpec::DEFAULT_STALE_AFTER),
+    })
+}
+
+fn read_topic(table: &mut Table<'_>, ours: Option<&Topics>) -> Read<(SensorSource, Unit)> {
+    let topic = table.optional("topic", topic);
+    let pointer = table.optional("pointer", pointer);
+    let unit = table.optional("unit", parse::text);
+    let Some(topic) = topic? else {
+        return Err(table.problem("topic", "a topic; or a device of a hub and one of its values"));
+    };
     if ours.is_some_and(|ours| ours.claims(&topic)) {
         let expected = "a topic of another publisher: not below mqtt.base_topic, and none of Home Assistant's \
                         discovery";
         return Err(table.problem("topic", expected));
     }
-    Ok(SensorSpec {
-        id: id?,
+    let source = SensorTopic {
         topic: topic.as_str().to_owned(),
         pointer: pointer?,
-        unit: Unit::from(unit?.unwrap_or_default().as_str()),
-        stale_after: stale_after?.unwrap_or(SensorSpec::DEFAULT_STALE_AFTER),
-    })
+    };
+    let unit = Unit::from(unit?.unwrap_or_default().as_str());
+    Ok((SensorSource::Topic(source), unit))
+}
+
+/// A device says in which unit its values are.
+fn read_device(table: &mut Table<'_>, child: OutletPath, value: DeviceValue) -> Read<(SensorSource, Unit)> {
+    for key in ["topic", "pointer", "unit"] {
+        if table.optional(key, parse::text)?.is_some() {
+            return Err(table.problem(key, "a sensor with either a topic or a device"));
+        }
+    }
+    Ok((SensorSource::Device(child, value), Unit::from(value)))
+}
+
+fn value(leaf: &Leaf<'_>) -> Result<DeviceValue, Expected> {
+    let name = parse::text(leaf)?;
+    let found = DeviceValue::ALL.into_iter().find(|value| value.as_str() == name);
+    found.ok_or_else(|| one_of(&value_names(), &name))
+}
+
+fn value_names() -> Vec<&'static str> {
+    DeviceValue::ALL.into_iter().map(DeviceValue::as_str).collect()
+}
+
+/// Parses `hub/child`, or the id of a `[[device.child]]` that only one hub has.
+fn child(devices: &IdIndex<Device>) -> impl Fn(&Leaf<'_>) -> Result<OutletPath, Expected> {
+    move |leaf| {
+        let text = parse::text(leaf)?;
+        let Some((hub, key)) = text.split_once('/') else {
+            return named_child(devices, &text);
+        };
+        let key = key.parse::<OutletKey>();
+        let key = key.map_err(|why| format!("hub/sensor, such as \"hub/hall\": the sensor {why}"))?;
+        match devices.find(hub) {
+            Found::Nothing => Err(format!(
+                "the id of a [[device]] before the slash, {}",
+                devices.one_of(hub)
+            )),
+            Found::Sound(device) if !device.outlets.is_empty() => {
+                Err(format!("a sensor of a hub; {hub} has outlets, so it is no hub"))
+            }
+            Found::Sound(device) => Ok(OutletPath::outlet(device.id.clone(), key)),
+            // Its own mistakes are reported.
+            Found::Broken => text
+                .parse()
+                .map_err(|_| "hub/sensor, such as \"hub/hall\"".to_owned()),
+        }
+    }
+}
+
+fn named_child(devices: &IdIndex<Device>, name: &str) -> Result<OutletPath, Expected> {
+    let children = devices.sound().flat_map(|device| {
+        let children = device.children.iter();
+        children.map(|child| OutletPath::outlet(device.id.clone(), child.key.clone()))
+    });
+    let found: Vec<OutletPath> = children
+        .filter(|path| path.outlet.as_ref().is_some_and(|key| key.as_str() == name))
+        .collect();
+    match found.as_slice() {
+        [path] => Ok(path.clone()),
+        [] => Err("hub/sensor, such as \"hub/hall\", or the id of a [[device.child]]".to_owned()),
+        several => {
+            let paths: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(format!("one sensor; {name} can be {}", paths.join(" or ")))
+        }
+    }
 }
 
 fn pointer(leaf: &Leaf<'_>) -> Result<Pointer, Expected> {

@@ -39,6 +39,15 @@ impl Children {
         self.known.iter().find(|child| child.key == *key)
     }
 
+    /// Each value that is known.
+    pub(super) fn values(&self) -> BTreeMap<(OutletKey, DeviceValue), SensorValue> {
+        let values = self.known.iter().flat_map(|child| {
+            let values = child.values.iter();
+            values.filter_map(|(value, read)| Some(((child.key.clone(), *value), (*read)?)))
+        });
+        values.collect()
+    }
+
     /// The scale on which a child takes temperatures.
     pub(super) fn scale_of(&self, id: &str) -> Scale {
         if self.fahrenheit.contains(id) {

@@ -30,7 +30,8 @@ use crate::{
         command_error::CommandError,
         device_command::DeviceCommand,
         device_metrics::DeviceMetrics,
-        devices::{DeviceConfig, EventSenders, PollingConfig, WorkerSettings},
+        devices::{DeviceConfig, DeviceEvent, EventSenders, PollingConfig, WorkerSettings},
+        hub_child::HubReading,
         report::{DeviceReport, Kind, Phase},
     },
     system::clock::Clock,
@@ -161,11 +162,25 @@ impl Context {
                     .children
                     .apply(&self.config, &ChildReading::list(&list));
                 self.send_report().await;
+                self.send_hub_reading().await;
                 return Ok(());
             }
         };
         self.apply_readings(&readings).await;
         Ok(())
+    }
+
+    /// Sends the values of what is connected to a hub to the scheduler, also those that did not change.
+    pub(super) async fn send_hub_reading(&mut self) {
+        let reading = HubReading {
+            device: self.config.id.clone(),
+            target: self.config.target(),
+            at: self.clock.steady(),
+            values: self.state.children.values(),
+        };
+        self.reporter
+            .send_to_scheduler(DeviceEvent::HubRead(reading))
+            .await;
     }
 
     /// Takes a reading of all outlets, and reports which relays changed.

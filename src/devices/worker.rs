@@ -217,6 +217,9 @@ impl Worker {
         let soon = Instant::now() + context.polling.poll;
         self.off_rules.on_connected(context, soon);
         context.report_changes(changes, ReadScope::All).await;
+        if kind == Kind::Hub {
+            context.send_hub_reading().await;
+        }
         self.recheck_pending().await;
         NextStep::Serve
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     device_command::DeviceCommand,
+    hub_child::HubReading,
     network_device::NetworkDevice,
     off_rules::WantedOffRules,
     report::{DeviceReport, Event, Metered},
@@ -158,6 +159,8 @@ pub enum DeviceEvent {
     Event(Event),
     /// A meter was read.
     Metered(Metered),
+    /// A hub was read. Sent to the scheduler only.
+    HubRead(HubReading),
     /// A command that would switch on, or toggle, and that waited while the device could not be reached. The device is
     /// connected and its first report was sent. The receiver decides again and sends the command, with the same
     /// deadline and reply, or replies itself. Sent to the scheduler only.

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use planner::{DeviceValue, OutletKey, sensor::SensorValue};
+use planner::{DeviceId, DeviceValue, OutletKey, Steady, sensor::SensorValue};
 use serde::Serialize;
 
-use super::report::Availability;
+use super::{devices::DeviceTarget, report::Availability};
 
 /// A sensor or thermostat that connects to a hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,4 +148,17 @@ pub enum ThermostatAction {
     Heating,
     /// It is warm enough.
     Idle,
+}
+
+/// One reading of what is connected to a hub, whether anything changed or not: a value counts from its reading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubReading {
+    /// The hub.
+    pub device: DeviceId,
+    /// Which device its worker has the id for.
+    pub target: DeviceTarget,
+    /// When it was read.
+    pub at: Steady,
+    /// Each value that is known.
+    pub values: BTreeMap<(OutletKey, DeviceValue), SensorValue>,
 }

@@ -29,7 +29,7 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         .rules
         .sensors
         .iter()
-        .map(|sensor| sensor.topic.as_str())
+        .filter_map(|sensor| Some(sensor.topic()?.topic.as_str()))
         .collect();
     let filters = topics
         .subscriptions()

@@ -409,17 +409,17 @@ async fn read(
 
 /// The topics of sensors were checked against the base topic of the file, which is not in force before a restart.
 fn check_sensors(rules: &Rules, topics: &Topics) -> Result<(), Vec<String>> {
-    let ours = |spec: &&SensorSpec| {
-        let topic = spec.topic.parse();
-        topic.is_ok_and(|topic| topics.claims(&topic))
-    };
     let reason = |spec: &SensorSpec| {
-        format!(
-            "sensor {}: {} is a topic of this bridge until it is restarted",
-            spec.id, spec.topic
-        )
+        let topic = &spec.topic()?.topic;
+        let ours = topic.parse().is_ok_and(|topic| topics.claims(&topic));
+        ours.then(|| {
+            format!(
+                "sensor {}: {topic} is a topic of this bridge until it is restarted",
+                spec.id
+            )
+        })
     };
-    let reasons: Vec<String> = rules.sensors.iter().filter(ours).map(reason).collect();
+    let reasons: Vec<String> = rules.sensors.iter().filter_map(reason).collect();
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
@@ -439,7 +439,9 @@ impl Reloaded {
 fn by_topic(sensors: &[SensorSpec]) -> BTreeMap<&str, Vec<&SensorSpec>> {
     let mut topics: BTreeMap<&str, Vec<&SensorSpec>> = BTreeMap::new();
     for spec in sensors {
-        topics.entry(&spec.topic).or_default().push(spec);
+        if let Some(source) = spec.topic() {
+            topics.entry(&source.topic).or_default().push(spec);
+        }
     }
     topics
 }

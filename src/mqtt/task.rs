@@ -567,7 +567,7 @@ impl MqttTask {
             Some(DeviceEvent::Found(found)) => self.on_found(&found),
             Some(DeviceEvent::Event(event)) => self.publisher.publish_event(&event),
             // For the scheduler; what changed enough is in the next report.
-            Some(DeviceEvent::Metered(_) | DeviceEvent::Recheck(_)) => {}
+            Some(DeviceEvent::Metered(_) | DeviceEvent::HubRead(_) | DeviceEvent::Recheck(_)) => {}
             None => self.reports = None,
         }
     }
@@ -929,7 +929,8 @@ async fn next<T>(messages: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
 }
 
 fn sensor_topics(rules: &Rules) -> BTreeSet<String> {
-    rules.sensors.iter().map(|sensor| sensor.topic.clone()).collect()
+    let topics = rules.sensors.iter().filter_map(|sensor| sensor.topic());
+    topics.map(|source| source.topic.clone()).collect()
 }
 
 /// By what Home Assistant knows devices, where that is not their id.

@@ -61,6 +61,7 @@ use crate::domain::{
     command::Command,
     device_command::{DeviceAction, DeviceCommand, RunLimit, Source},
     devices::DeviceMsg,
+    hub_child::HubReading,
     reply::CommandResult,
     report::{DeviceReport, Metered},
     request_reply::RequestReply,
@@ -105,6 +106,8 @@ pub enum SchedulerEvent {
     Report(Arc<DeviceReport>),
     /// A meter was read.
     Metered(Metered),
+    /// A hub was read.
+    HubRead(HubReading),
     /// A command waited for its device, which can be reached now.
     Recheck(DeviceCommand),
     /// A switch of the scheduler ended.
@@ -195,6 +198,7 @@ impl Scheduler {
             SchedulerEvent::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
             SchedulerEvent::Report(report) => ReportHandler::new(state, now).on_report(&report),
             SchedulerEvent::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),
+            SchedulerEvent::HubRead(reading) => state.on_hub_reading(&reading, now),
             SchedulerEvent::Recheck(command) => ReportHandler::new(state, now).recheck(command),
             SchedulerEvent::Switched(id, result) => Completion::new(state, now).on_switch_result(id, result),
             SchedulerEvent::Written(batch) => state.on_written(batch),

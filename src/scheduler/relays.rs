@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     command_error::CommandError,
+    devices::DeviceTarget,
     report::{DeviceReport, Kind},
     scheduling::ConfiguredDevice,
 };
@@ -141,8 +142,13 @@ impl Relays {
     /// Whether a report is about the device that the settings mean: the worker of a device that a reload removed, or
     /// that another device has the id of now, may still report.
     pub fn is_meant(&self, report: &DeviceReport) -> bool {
-        let device = self.configured.get(&report.id);
-        device.is_some_and(|device| device.target == report.target)
+        self.means(&report.id, &report.target)
+    }
+
+    /// Whether the settings mean this device by an id.
+    pub fn means(&self, id: &DeviceId, target: &DeviceTarget) -> bool {
+        let device = self.configured.get(id);
+        device.is_some_and(|device| device.target == *target)
     }
 
     /// Whether a device reported since the settings mean it by its id.

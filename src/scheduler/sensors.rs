@@ -7,9 +7,11 @@ use planner::{
     activity::BOOT_GRACE,
     readings::{Known, Readings},
     rules::Rules,
-    sensor::{SensorSpec, SensorValue},
+    sensor::{SensorSource, SensorSpec, SensorTopic, SensorValue},
 };
 use tracing::{debug, warn};
+
+use crate::domain::hub_child::HubReading;
 
 /// The values of all sensors.
 #[derive(Debug, Default)]
@@ -65,21 +67,13 @@ impl Sensors {
         now: Steady,
     ) -> Received {
         let mut received = Received::default();
-        for spec in on_topic(rules, topic) {
-            match spec.decode(payload) {
+        for (spec, source) in on_topic(rules, topic) {
+            match source.decode(payload) {
                 Ok(value) => {
-                    debug!(sensor = %spec.id, %value, "sensor value");
                     self.errors.remove(&spec.id);
-                    let known = self.values.insert(spec.id.clone(), value);
                     // After a reconnect the broker sends again what it keeps. The same value is not a new one.
-                    if arrival == Arrival::Retained && known == Some(value) {
-                        continue;
-                    }
-                    let counted = matches!(self.readings.of(spec, now), Known::Value(..));
-                    self.readings.record(spec.id.clone(), value, now);
-                    received.any_new |= !counted;
-                    if known != Some(value) || !counted {
-                        received.changed.push(spec.id.clone());
+                    if arrival == Arrival::Live || self.values.get(&spec.id) != Some(&value) {
+                        self.take(spec, value, now, &mut received);
                     }
                 }
                 Err(error) => {
@@ -92,6 +86,18 @@ impl Sensors {
             }
         }
         received
+    }
+
+    /// Takes a value that was read at an instant.
+    pub fn take(&mut self, spec: &SensorSpec, value: SensorValue, at: Steady, received: &mut Received) {
+        debug!(sensor = %spec.id, %value, "sensor value");
+        let known = self.values.insert(spec.id.clone(), value);
+        let counted = matches!(self.readings.of(spec, at), Known::Value(..));
+        self.readings.record(spec.id.clone(), value, at);
+        received.any_new |= !counted;
+        if known != Some(value) || !counted {
+            received.changed.push(spec.id.clone());
+        }
     }
 
     /// Forgets the sensors that the settings changed or removed.
@@ -138,12 +144,31 @@ impl Sensors {
 }
 
 /// The sensors on a topic.
-pub(super) fn on_topic<'a>(rules: &'a Rules, topic: &'a str) -> impl Iterator<Item = &'a SensorSpec> {
-    rules.sensors.iter().filter(move |spec| spec.topic == topic)
+pub(super) fn on_topic<'a>(
+    rules: &'a Rules,
+    topic: &'a str,
+) -> impl Iterator<Item = (&'a SensorSpec, &'a SensorTopic)> {
+    let sources = rules
+        .sensors
+        .iter()
+        .filter_map(|spec| Some((spec, spec.topic()?)));
+    sources.filter(move |(_, source)| source.topic == topic)
 }
 
-/// The topic of a sensor, for an event.
-pub(super) fn topic_of<'a>(rules: &'a Rules, sensor: &SensorId) -> &'a str {
+/// The sensors of which a hub was read, with their values. A child that is offline has none.
+pub(super) fn of_hub<'a>(rules: &'a Rules, reading: &HubReading) -> Vec<(&'a SensorSpec, SensorValue)> {
+    let value = |spec: &'a SensorSpec| match &spec.source {
+        SensorSource::Device(child, value) if child.device == reading.device => {
+            let key = child.outlet.clone()?;
+            Some((spec, *reading.values.get(&(key, *value))?))
+        }
+        SensorSource::Device(..) | SensorSource::Topic(_) => None,
+    };
+    rules.sensors.iter().filter_map(value).collect()
+}
+
+/// Where the value of a sensor comes from, for an event.
+pub(super) fn source_of(rules: &Rules, sensor: &SensorId) -> String {
     let spec = rules.sensors.iter().find(|spec: &&SensorSpec| spec.id == *sensor);
-    spec.map_or("", |spec| spec.topic.as_str())
+    spec.map_or_else(String::new, |spec| spec.source.to_string())
 }

@@ -31,13 +31,14 @@ use super::{
     outlets::{InFlight, OutletState, Purpose},
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
-    sensors::{Arrival, SensorChange, Sensors, on_topic, topic_of},
+    sensors::{Arrival, Received, SensorChange, Sensors, of_hub, on_topic, source_of},
     status::{self, StatusPublisher},
     timers::{Timer, TimerKind},
 };
 use crate::domain::{
     device_command::{DeviceAction, RunLimit, Source, Switch},
     devices::DeviceMsg,
+    hub_child::HubReading,
     report::{DeviceReport, Event, EventKind},
     scheduling::{ConfiguredDevice, EnergyStatus, OutletStatus, SchedulerUpdate},
 };
@@ -459,19 +460,48 @@ impl State {
     /// that a sensor which publishes without a pause does not have everything published again.
     pub fn on_sensor(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: Now) {
         let rules = self.rules.in_force().clone();
-        let sensors: Vec<SensorId> = on_topic(&rules, topic).map(|spec| spec.id.clone()).collect();
-        let asking = self.rules.asking(&sensors);
+        let sensors: Vec<SensorId> = on_topic(&rules, topic).map(|(spec, _)| spec.id.clone()).collect();
+        self.on_new_values(&rules, &sensors, now, |known| {
+            known.read(&rules, topic, payload, arrival, now.steady)
+        });
+    }
+
+    /// Takes the values of what is connected to a hub.
+    pub fn on_hub_reading(&mut self, reading: &HubReading, now: Now) {
+        if !self.relays.means(&reading.device, &reading.target) {
+            return;
+        }
+        let rules = self.rules.in_force().clone();
+        let read = of_hub(&rules, reading);
+        let sensors: Vec<SensorId> = read.iter().map(|(spec, _)| spec.id.clone()).collect();
+        self.on_new_values(&rules, &sensors, now, |known| {
+            let mut received = Received::default();
+            for (spec, value) in &read {
+                known.take(spec, *value, reading.at, &mut received);
+            }
+            received
+        });
+    }
+
+    fn on_new_values(
+        &mut self,
+        rules: &Rules,
+        sensors: &[SensorId],
+        now: Now,
+        take: impl FnOnce(&mut Sensors) -> Received,
+    ) {
+        let asking = self.rules.asking(sensors);
         let groups = asking
             .iter()
             .filter_map(|position| Some((*position, rules.groups.get(*position)?)));
         let settled: Vec<_> = groups
-            .map(|(position, group)| (position, group, self.is_settled(&rules, group, &sensors, now)))
+            .map(|(position, group)| (position, group, self.is_settled(rules, group, sensors, now)))
             .collect();
-        let received = self.sensors.read(&rules, topic, payload, arrival, now.steady);
+        let received = take(&mut self.sensors);
         let changed = self.rules.asking(&received.changed);
         for (position, group, before) in settled {
             if changed.contains(&position) {
-                let settled = before && self.is_settled(&rules, group, &sensors, now);
+                let settled = before && self.is_settled(rules, group, sensors, now);
                 self.on_values(group, settled, now);
             }
         }
@@ -902,10 +932,10 @@ impl State {
     pub fn report_sensor(&mut self, change: &SensorChange, now: Now) {
         let (kind, message) = match change {
             SensorChange::Stale(id) => {
-                let topic = topic_of(self.rules.in_force(), id);
+                let source = source_of(self.rules.in_force(), id);
                 (
                     EventKind::SensorStale,
-                    format!("sensor {id} is stale: no value on {topic} that counts"),
+                    format!("sensor {id} is stale: no value of {source} that counts"),
                 )
             }
             SensorChange::Back(id) => (EventKind::SensorBack, format!("sensor {id} has a value again")),

@@ -365,6 +365,7 @@ fn from_device(event: DeviceEvent) -> Option<SchedulerEvent> {
     match event {
         DeviceEvent::Report(report) => Some(SchedulerEvent::Report(report)),
         DeviceEvent::Metered(metered) => Some(SchedulerEvent::Metered(metered)),
+        DeviceEvent::HubRead(reading) => Some(SchedulerEvent::HubRead(reading)),
         DeviceEvent::Recheck(command) => Some(SchedulerEvent::Recheck(command)),
         // The report that comes with it has the same content.
         DeviceEvent::Event(_) | DeviceEvent::Found(_) => None,

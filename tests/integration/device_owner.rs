@@ -190,7 +190,10 @@ impl Owner {
                 self.rechecked.push(self.outlet().and_then(|outlet| outlet.power));
                 self.messages.try_send(DeviceMsg::Command(command)).unwrap();
             }
-            DeviceEvent::Event(_) | DeviceEvent::Metered(_) | DeviceEvent::Found(_) => {}
+            DeviceEvent::Event(_)
+            | DeviceEvent::HubRead(_)
+            | DeviceEvent::Metered(_)
+            | DeviceEvent::Found(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use tapo_simulator::{ChildModel, Fault, Profile, Protocol, RunningDevice, Simula
 use crate::{
     bridge::{Running, Setup, parsed},
     mosquitto::Mosquitto,
+    probe::PATIENCE,
     process::own_address,
 };
 
@@ -420,4 +421,54 @@ async fn a_target_that_is_not_read_back_is_not_confirmed() {
         .await;
     assert_eq!(answer["error"]["code"], "not_confirmed", "{answer}");
     child(&bridge, "bath", |state| state["target_temperature"] == 16.0).await;
+}
+
+const HEATING: &str = r#"
+[[sensor]]
+id = "hall"
+device = "hub/hall"
+value = "temperature"
+stale_after = "4s"
+
+[[group]]
+id = "heating"
+outlets = ["heater"]
+[[group.schedule]]
+id = "cold"
+all_day = true
+when = [{ sensor = "hall", at_most = 18 }]
+"#;
+
+/// No broker is between the sensor and the schedule.
+#[tokio::test]
+async fn a_sensor_of_a_hub_decides_and_a_stale_one_is_off() {
+    let hub = hub(&[(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]).await;
+    let heater = Simulator::plug(Profile::P100).start().await.unwrap();
+    let setup = Setup::new()
+        .device("hub", hub.address())
+        .device("heater", heater.address());
+    let bridge = setup.rules(HEATING).start().await;
+    let is_warm = |state: &Value| state["expected"] == "OFF";
+    bridge.expect("heater", is_warm).await;
+    change(&hub, "Hall", json!({"current_temp": 15.0}));
+    heater.wait_relay(1, true, PATIENCE).await.unwrap();
+    // A value that does not change counts from each reading: seven take longer than it counts.
+    hub.reset_counters();
+    hub.wait_requests("get_child_device_list", 7, PATIENCE)
+        .await
+        .unwrap();
+    assert!(heater.relay(1) && bridge.events("sensor_stale").is_empty());
+    change(&hub, "Hall", json!({"status": "offline"}));
+    heater.wait_relay(1, false, PATIENCE).await.unwrap();
+    let stale = bridge
+        .expect("bridge/event", |event| event["type"] == "sensor_stale")
+        .await;
+    assert_eq!(
+        stale["message"],
+        "sensor hall is stale: no value of hub/hall temperature that counts"
+    );
+    change(&hub, "Hall", json!({"status": "online"}));
+    heater.wait_relay(1, true, PATIENCE).await.unwrap();
+    hub.stop().await;
+    heater.wait_relay(1, false, PATIENCE).await.unwrap();
 }

@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::sensor::{Scale, Unit};
-
 /// A value of a sensor or thermostat that connects to a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceValue {
@@ -55,16 +53,6 @@ impl DeviceValue {
             Self::Battery => "battery",
             Self::BatteryLow => "battery_low",
             Self::Rssi => "rssi",
-        }
-    }
-
-    /// What its numbers mean; nothing for yes or no.
-    pub fn unit(self) -> Unit {
-        match self {
-            Self::Temperature | Self::TargetTemperature => Unit::Temperature(Scale::Celsius),
-            Self::Humidity | Self::Battery => Unit::Percent,
-            Self::Rssi => Unit::Other("dBm".to_owned()),
-            Self::Motion | Self::Open | Self::WaterLeak | Self::BatteryLow => Unit::Other(String::new()),
         }
     }
 }

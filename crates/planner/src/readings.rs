@@ -68,13 +68,16 @@ impl Readings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sensor::{SensorSource, SensorTopic};
 
     #[test]
     fn rule_10_a_value_is_stale_from_its_age_on() {
         let sensor = SensorSpec {
             id: "outdoor".parse().unwrap(),
-            topic: "weather/outdoor".to_owned(),
-            pointer: None,
+            source: SensorSource::Topic(SensorTopic {
+                topic: "weather/outdoor".to_owned(),
+                pointer: None,
+            }),
             unit: "°C".into(),
             stale_after: "30m".parse().unwrap(),
         };

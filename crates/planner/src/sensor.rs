@@ -5,20 +5,18 @@ use std::{fmt, str::FromStr};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{SensorId, period::Period};
+use super::{DeviceValue, OutletPath, SensorId, period::Period};
 
 /// The largest payload that is looked into, in bytes. A weather report has a few hundred.
 pub const PAYLOAD_MAX: usize = 64 * 1024;
 
-/// A value on an MQTT topic that conditions refer to.
+/// A value that conditions refer to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SensorSpec {
     /// Its name in conditions.
     pub id: SensorId,
-    /// The topic, exactly; no wildcards.
-    pub topic: String,
-    /// Where in a JSON payload the value is; `None` reads the whole payload as one value.
-    pub pointer: Option<Pointer>,
+    /// Where its value comes from.
+    pub source: SensorSource,
     /// What its numbers mean. Limits of its conditions are in the same unit.
     pub unit: Unit,
     /// A value this old is unknown.
@@ -29,6 +27,44 @@ impl SensorSpec {
     /// How long a value counts unless set otherwise: 30 min.
     pub const DEFAULT_STALE_AFTER: Period = Period::minutes(30);
 
+    /// The topic that it is read from; `None` for a value of a device.
+    pub fn topic(&self) -> Option<&SensorTopic> {
+        match &self.source {
+            SensorSource::Topic(topic) => Some(topic),
+            SensorSource::Device(..) => None,
+        }
+    }
+}
+
+/// Where the value of a sensor comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SensorSource {
+    /// A message on an MQTT topic.
+    Topic(SensorTopic),
+    /// A value of what is connected to a hub.
+    Device(OutletPath, DeviceValue),
+}
+
+impl fmt::Display for SensorSource {
+    /// As in `no value of ... that counts`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(topic) => f.write_str(&topic.topic),
+            Self::Device(child, value) => write!(f, "{child} {value}"),
+        }
+    }
+}
+
+/// A value on an MQTT topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SensorTopic {
+    /// The topic, exactly; no wildcards.
+    pub topic: String,
+    /// Where in a JSON payload the value is; `None` reads the whole payload as one value.
+    pub pointer: Option<Pointer>,
+}
+
+impl SensorTopic {
     /// Reads a payload.
     ///
     /// # Errors
@@ -223,6 +259,20 @@ impl From<&str> for Unit {
     }
 }
 
+impl From<DeviceValue> for Unit {
+    /// What the numbers of a value mean; nothing for yes or no.
+    fn from(value: DeviceValue) -> Self {
+        match value {
+            DeviceValue::Temperature | DeviceValue::TargetTemperature => Self::Temperature(Scale::Celsius),
+            DeviceValue::Humidity | DeviceValue::Battery => Self::Percent,
+            DeviceValue::Rssi => Self::Other("dBm".to_owned()),
+            DeviceValue::Motion | DeviceValue::Open | DeviceValue::WaterLeak | DeviceValue::BatteryLow => {
+                Self::Other(String::new())
+            }
+        }
+    }
+}
+
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -264,13 +314,10 @@ mod tests {
     use super::*;
     use test_inputs::{damaged, json};
 
-    fn sensor(pointer: Option<&str>) -> SensorSpec {
-        SensorSpec {
-            id: "outdoor".parse().unwrap(),
+    fn sensor(pointer: Option<&str>) -> SensorTopic {
+        SensorTopic {
             topic: "weather/outdoor".to_owned(),
             pointer: pointer.map(|text| text.parse().unwrap()),
-            unit: "°C".into(),
-            stale_after: SensorSpec::DEFAULT_STALE_AFTER,
         }
     }
 

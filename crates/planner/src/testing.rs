@@ -32,7 +32,7 @@ use super::{
         Rules, Schedule, SyncOffToDevice,
     },
     safety::{Report, Safety},
-    sensor::{SensorSpec, SensorValue},
+    sensor::{SensorSource, SensorSpec, SensorTopic, SensorValue},
     window::Window,
 };
 use crate::{Now, OutletPath, Power, Steady};
@@ -150,8 +150,10 @@ impl Site {
                 },
                 sensors: vec![SensorSpec {
                     id: "outdoor".parse().unwrap(),
-                    topic: "weather/outdoor".to_owned(),
-                    pointer: None,
+                    source: SensorSource::Topic(SensorTopic {
+                        topic: "weather/outdoor".to_owned(),
+                        pointer: None,
+                    }),
                     unit: "°C".into(),
                     stale_after: SensorSpec::DEFAULT_STALE_AFTER,
                 }],

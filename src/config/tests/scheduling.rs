@@ -148,7 +148,7 @@ fn places_and_zones() {
 fn sensors() {
     let sensors = rules("").sensors;
     assert_eq!(
-        sensors[0].pointer.as_ref().map(Pointer::as_str),
+        sensors[0].topic().unwrap().pointer.as_ref().map(Pointer::as_str),
         Some("/temperature")
     );
     assert_eq!(sensors[0].stale_after, SensorSpec::DEFAULT_STALE_AFTER);
@@ -172,6 +172,80 @@ fn sensors() {
         ("[[sensor]]\nid = 'rh'\ntopic = 'a'", "sensor[3].id"),
         ("[[sensor]]\nid = 'R H'\ntopic = 'a'", "sensor[3].id"),
     ]);
+}
+
+#[test]
+fn a_sensor_can_be_a_value_of_a_hub() {
+    const HUBS: &str = "
+[[device]]
+id = 'attic'
+address = '10.0.1.1'
+child = [{ id = 'hall' }, { id = 'roof' }]
+[[device]]
+id = 'cellar'
+address = '10.0.1.2'
+child = [{ id = 'hall' }]
+";
+    let sensor = |rest: &str| format!("{HUBS}[[sensor]]\nid = 'x'\n{rest}");
+    let read = |rest: &str| {
+        let spec = rules(&sensor(rest)).sensors.pop().unwrap();
+        (spec.source.to_string(), spec.unit)
+    };
+    let celsius = Unit::Temperature(Scale::Celsius);
+    assert_eq!(
+        read("device = 'cellar/hall'\nvalue = 'temperature'"),
+        ("cellar/hall temperature".to_owned(), celsius.clone())
+    );
+    // The name in the app need not be in the settings.
+    assert_eq!(
+        read("device = 'cellar/living-room'\nvalue = 'humidity'"),
+        ("cellar/living-room humidity".to_owned(), Unit::Percent)
+    );
+    assert_eq!(
+        read("device = 'roof'\nvalue = 'temperature'"),
+        ("attic/roof temperature".to_owned(), celsius)
+    );
+    for (content, key, message) in [
+        (
+            "device = 'hall'\nvalue = 'motion'",
+            "device",
+            "hall can be attic/hall or cellar/hall",
+        ),
+        (
+            "device = 'bath'\nvalue = 'motion'",
+            "device",
+            "the id of a [[device.child]]",
+        ),
+        (
+            "device = 'atic/hall'\nvalue = 'motion'",
+            "device",
+            "did you mean attic?",
+        ),
+        (
+            "device = 'mats/hall'\nvalue = 'motion'",
+            "device",
+            "mats has outlets, so it is no hub",
+        ),
+        (
+            "device = 'attic/hall'\nvalue = 'warmth'",
+            "value",
+            "temperature, humidity",
+        ),
+        ("device = 'attic/hall'", "value", "temperature, humidity"),
+        ("value = 'motion'", "device", "\"hub/hall\""),
+        (
+            "device = 'roof'\nvalue = 'motion'\nunit = '%'",
+            "unit",
+            "either a topic or a device",
+        ),
+    ] {
+        let problems = home(&sensor(content)).load().unwrap_err().0;
+        let found = problems
+            .iter()
+            .find(|problem| problem.path == format!("sensor[3].{key}"));
+        let found = found.unwrap_or_else(|| panic!("{content}: {problems:?}"));
+        assert!(found.message.contains(message), "{content}: {}", found.message);
+    }
 }
 
 #[test]

@@ -18,8 +18,10 @@ use super::{
     search::NetworkSearch,
     session::{DeviceRequest, MeterRequest, Session},
 };
+use crate::devices::children::Children;
 use crate::domain::{
     devices::{ClientChoice, DeviceConfig},
+    hub_child::HubChild,
     report::Kind,
     search_area::SearchArea,
 };
@@ -264,7 +266,7 @@ async fn wake(address: &str, network: &NetworkSearch) -> bool {
 }
 
 /// The result of one login, for `check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// `P110`, `P304M`...
     pub model: String,
@@ -274,6 +276,8 @@ pub struct Seen {
     pub nickname: Option<String>,
     /// The names of its outlets in the app, by their position.
     pub outlets: Vec<(Option<u8>, Option<String>)>,
+    /// What is connected to a hub.
+    pub children: Vec<HubChild>,
 }
 
 /// A fault as text. A device that cannot be used at all says why in its answer to discovery.
@@ -330,10 +334,13 @@ pub async fn look(config: &DeviceConfig, request: Duration) -> Result<Seen, Stri
     let outlets = opened.outlets.into_iter();
     let mut outlets: Vec<_> = outlets.map(|outlet| (outlet.position, outlet.nickname)).collect();
     outlets.sort();
+    let mut children = Children::default();
+    children.apply(config, &opened.children);
     Ok(Seen {
         model: device.model.unwrap_or_else(|| "unknown model".to_owned()),
         firmware: device.firmware.unwrap_or_else(|| "unknown firmware".to_owned()),
         nickname: device.nickname,
         outlets,
+        children: children.as_slice().to_vec(),
     })
 }

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::condition::{IceThresholds, WhenUnknown};
+use crate::sensor::{SensorSource, SensorTopic};
 use crate::{Steady, period::after, testing::moment};
 
 struct Fixture {
@@ -15,8 +16,10 @@ impl Fixture {
     fn new(sensors: &[(&str, &str)]) -> Self {
         let spec = |(id, unit): &(&str, &str)| SensorSpec {
             id: id.parse().unwrap(),
-            topic: format!("sensor/{id}"),
-            pointer: None,
+            source: SensorSource::Topic(SensorTopic {
+                topic: format!("sensor/{id}"),
+                pointer: None,
+            }),
             unit: (*unit).into(),
             stale_after: SensorSpec::DEFAULT_STALE_AFTER,
         };
