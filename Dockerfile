@@ -1,22 +1,41 @@
-# Builds on amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 .
-FROM rust:1.95-bookworm AS build
+# syntax=docker/dockerfile:1
+# Two images: `image` (default) for any container engine, and `app` for Home Assistant, whose Supervisor writes options that
+# only root can read. Both have a static program and the root certificates for TLS, and nothing else: no shell.
+# scripts/release replaces the stage `binary` by a directory with a program that was built before.
+FROM rust:1.95-alpine AS build
 # aws-lc-rs is built from C.
-RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+RUN apk add --no-cache build-base
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --no-default-features
-# A new named volume gets the owner of the directory on which it is mounted.
-RUN mkdir -p /image/usr/bin /image/state && cp target/release/tapo2mqtt /image/usr/bin/
+RUN mkdir -p /binary/usr/bin /binary/etc/ssl/certs /binary/data \
+    && cp target/release/tapo2mqtt /binary/usr/bin/ \
+    && cp /etc/ssl/certs/ca-certificates.crt /binary/etc/ssl/certs/
 
-# No shell, no package manager; user 65532. Contains the root certificates for TLS.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM scratch AS binary
+COPY --from=build /binary /
+
+FROM scratch AS app
+LABEL org.opencontainers.image.title="tapo2mqtt, app of Home Assistant" \
+      org.opencontainers.image.source="https://github.com/tapo2mqtt/tapo2mqtt" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      io.hass.type="app"
+COPY --from=binary / /
+ENV STATE_DIRECTORY=/data
+WORKDIR /data
+# No health check: a broker that is down must not restart the bridge, which runs schedules without one.
+ENTRYPOINT ["/usr/bin/tapo2mqtt"]
+
+FROM scratch AS image
 LABEL org.opencontainers.image.title="tapo2mqtt" \
       org.opencontainers.image.source="https://github.com/tapo2mqtt/tapo2mqtt" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-COPY --from=build --chown=65532:65532 /image/state /state
-COPY --from=build /image/usr/bin/tapo2mqtt /usr/bin/tapo2mqtt
-ENV TAPO2MQTT_CONFIG=/config/tapo2mqtt.toml STATE_DIRECTORY=/state
+COPY --from=binary / /
+# Settings and state; a new volume gets its owner.
+COPY --from=binary --chown=65532:65532 /data /data
+WORKDIR /data
+ENV STATE_DIRECTORY=/data
 USER 65532:65532
-VOLUME /state
+VOLUME /data
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/bin/tapo2mqtt", "healthcheck"]
 ENTRYPOINT ["/usr/bin/tapo2mqtt"]

@@ -106,9 +106,13 @@ fn the_unit_starts_what_is_installed() {
     };
     let start: Vec<_> = value("ExecStart").split(' ').collect();
     let cli = Cli::try_parse_from(&start).unwrap();
-    let settings = cli.settings.config.unwrap();
-    let manifest = repository("Cargo.toml");
-    assert!(manifest.contains(&format!("conf-files = [\"{}\"]", settings.display())));
+    // It finds the file that `setup` writes, in the directory that the package makes.
+    assert_eq!(cli.settings.config, None);
+    let usual = Sources::default().usual_files();
+    let installed = Path::new("/etc/tapo2mqtt/tapo2mqtt.toml");
+    assert!(usual.iter().any(|file| file == installed), "{usual:?}");
+    assert!(repository("packaging/debian/postinst").contains("-g tapo2mqtt /etc/tapo2mqtt\n"));
+    assert_eq!(value("WorkingDirectory"), "/var/lib/tapo2mqtt");
     assert_eq!((value("Type"), value("LimitCORE")), ("notify", "0"));
     let watchdog: u64 = value("WatchdogSec").trim_end_matches('s').parse().unwrap();
     // A ping comes each second.
@@ -126,10 +130,10 @@ fn the_installed_settings_wait_in_setup_mode() {
     assert!(settings.unwrap().needs_setup());
 }
 
-/// The variables that docker-compose.yml sets, with the secrets where this test has them.
+/// The variables that docker-compose.with-broker.yml sets, with the secrets where this test has them.
 #[test]
 fn the_containers_environment_is_made_of_settings() {
-    let compose = repository("docker-compose.yml");
+    let compose = repository("docker-compose.with-broker.yml");
     let secrets = tempfile::tempdir().unwrap();
     let environment: Vec<_> = compose
         .lines()
@@ -162,6 +166,33 @@ fn the_containers_environment_is_made_of_settings() {
         settings.tapo.credentials.unwrap().password.expose(),
         "tapo-password"
     );
+}
+
+/// What is published is of one version, and says which.
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(repository("CHANGELOG.md").contains(&format!("\n## [{version}]")));
+    let manifest = repository("Cargo.toml");
+    let own = ["ha-discovery", "mqtt-link", "planner", "tapo-simulator", "tplink"];
+    for name in own {
+        let line = manifest
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} = {{")));
+        assert!(
+            line.unwrap().contains(&format!("version = \"{version}\"")),
+            "{name}"
+        );
+    }
+    let bridge_alone = repository("docker-compose.yml");
+    assert!(bridge_alone.lines().count() <= 12, "{bridge_alone}");
+    for file in [
+        "docker-compose.yml",
+        "docker-compose.with-broker.yml",
+        ".github/workflows/release.yml",
+    ] {
+        assert!(repository(file).contains("ghcr.io/tapo2mqtt/tapo2mqtt"), "{file}");
+    }
 }
 
 /// The shipped broker with its shipped script, elsewhere.
