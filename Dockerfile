@@ -30,7 +30,8 @@ FROM scratch AS image
 LABEL org.opencontainers.image.title="tapo2mqtt" \
       org.opencontainers.image.source="https://github.com/tapo2mqtt/tapo2mqtt" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-COPY --from=binary / /
+COPY --from=binary /etc /etc
+COPY --from=binary /usr /usr
 # Settings and state; a new volume gets its owner.
 COPY --from=binary --chown=65532:65532 /data /data
 WORKDIR /data

@@ -50,6 +50,8 @@ pub enum CliCommand {
     Plan(PlanArgs),
     /// Report by exit code whether the running bridge is connected; for containers.
     Healthcheck,
+    /// Take a backup (the response to bridge/request/backup, or a state file) over at the next start of the bridge.
+    Restore(RestoreArgs),
     /// Print completions for a shell.
     Completions(CompletionsArgs),
     /// Print the manual page, or that of one command.
@@ -88,6 +90,14 @@ pub struct PlanArgs {
     /// Print JSON, for scripts.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Arguments of `completions`.

@@ -8,6 +8,7 @@ mod healthcheck;
 mod output;
 mod permissions;
 mod plan;
+mod restore;
 mod run;
 mod setup;
 mod shell;
@@ -99,6 +100,9 @@ pub async fn execute(cli: Cli, hangup: &mut Signal, program: &Program) -> ExitAc
         CliCommand::Healthcheck => healthcheck::healthcheck(settings)
             .await
             .map(|()| ExitAction::Exit(ExitCode::SUCCESS)),
+        CliCommand::Restore(args) => {
+            restore::restore(&args, settings).map(|()| ExitAction::Exit(ExitCode::SUCCESS))
+        }
         CliCommand::Completions(args) => {
             shell::completions(&args).map(|()| ExitAction::Exit(ExitCode::SUCCESS))
         }

@@ -200,7 +200,7 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
         .open(file)?;
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let group = parent.unwrap_or(Path::new(".")).metadata()?.gid();
-    if rustix::process::geteuid().is_root() && group != new.metadata()?.gid() {
+    if rustix::process::geteuid().is_root() && group != rustix::process::getegid().as_raw() {
         fchown(&new, None, Some(group))?;
         new.set_permissions(Permissions::from_mode(0o640))?;
     }
@@ -225,6 +225,8 @@ mod tests {
         );
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(folder.path(), None, Some(65532)).unwrap();
+            // As the package makes it: new files have its group from the start.
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(0o2750)).unwrap();
             let file = folder.path().join("group.toml");
             write(&file, "secret").unwrap();
             assert_eq!((mode(&file), file.metadata().unwrap().gid()), (0o640, 65532));

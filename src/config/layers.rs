@@ -67,13 +67,16 @@ impl Sources {
         }
     }
 
-    /// With the first of the usual settings files, if none was named. One that cannot be looked at counts: its problem is
-    /// reported, instead of a bridge that runs without it.
+    /// With the first of the usual settings files, if none was named. Where there is none, one that cannot be looked at
+    /// counts: its problem is reported, instead of a bridge that runs without it.
     #[must_use]
     pub fn or_usual(mut self) -> Self {
         if self.file.is_none() {
-            let mut usual = self.usual_files().into_iter();
-            self.file = usual.find(|file| files::exists(file).unwrap_or(true));
+            let usual = self.usual_files();
+            let found = |is: fn(&io::Result<bool>) -> bool| {
+                usual.iter().find(|file| is(&files::exists(file))).cloned()
+            };
+            self.file = found(|seen| matches!(seen, Ok(true))).or_else(|| found(io::Result::is_err));
         }
         self
     }

@@ -189,6 +189,9 @@ pub enum RequestError {
     /// The settings have problems; all of them.
     #[error("{0}")]
     InvalidSettings(String),
+    /// The state file cannot be read.
+    #[error("{0}")]
+    State(String),
     /// No device accepted the account.
     #[error("{0}")]
     Account(String),
@@ -214,6 +217,7 @@ impl RequestError {
             Self::Invalid(_) => "invalid_value",
             Self::TooMany { .. } => "too_many",
             Self::InvalidSettings(_) => "invalid_settings",
+            Self::State(_) => "state_unreadable",
             Self::Account(_) => "account_refused",
             Self::Disabled(_) => "disabled",
             Self::Busy => "busy",

@@ -248,6 +248,17 @@ impl Reloader {
             .send(result.and_then(|()| restart()).map(|()| Value::Null));
     }
 
+    /// Replies with what is in the state file, which may be on a disk that hangs.
+    pub(super) fn on_backup_request(&self, reply: RequestReply) {
+        let Some(location) = self.running.state_location() else {
+            return reply.send(Err(RequestError::Disabled("this bridge keeps no state")));
+        };
+        self.tasks.spawn("backup", async move {
+            let backup = in_time(move || location.backup().map_err(|why| vec![why])).await;
+            reply.send(backup.map_err(|why| RequestError::State(why.join("; "))));
+        });
+    }
+
     /// Tries an account that came by a request.
     pub(super) fn on_account_request(&mut self, account: Account, reply: RequestReply) {
         if self.running.tapo.credentials.is_some() && !self.running.tapo.is_kept {

@@ -32,6 +32,8 @@ pub(super) enum BridgeRequest {
     LogLevel(Level),
     /// Announce again what was deleted in Home Assistant: one, or all.
     Rediscover(Option<EntityOwner>),
+    /// The state that survives a restart.
+    Backup,
     /// Use an account, and keep it.
     Account(Account),
     /// A request about the devices that were found.
@@ -41,8 +43,9 @@ pub(super) enum BridgeRequest {
 }
 
 /// The requests that do not go to the scheduler.
-const REQUESTS: [&str; 8] = [
+const REQUESTS: [&str; 9] = [
     "account",
+    "backup",
     "restart",
     "reload",
     "rescan",
@@ -58,6 +61,7 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
     let plain = |request| decode_request(payload, |_| Ok(request));
     match name {
         "account" => decode_request(payload, read_account).without_values(),
+        "backup" => plain(BridgeRequest::Backup),
         "restart" => plain(BridgeRequest::Restart),
         "reload" => plain(BridgeRequest::Reload),
         "rescan" => plain(BridgeRequest::Rescan),

@@ -519,6 +519,10 @@ impl MqttTask {
                 let reply = self.commands.reply_to(context);
                 return self.reloader.on_account_request(account, reply);
             }
+            BridgeRequest::Backup => {
+                let reply = self.commands.reply_to(context);
+                return self.reloader.on_backup_request(reply);
+            }
             BridgeRequest::Rescan => {
                 let sent = self.devices.try_send(DeviceMsg::Rescan);
                 sent.map(|()| Value::Null).map_err(|_| RequestError::Busy)

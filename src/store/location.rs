@@ -1,10 +1,18 @@
 //! Where the state file is, and what is there at the start.
 
-use std::{io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use tracing::warn;
+use serde_json::Value;
+use tracing::{info, warn};
 
-use super::{disk_file::DiskFile, envelope::Envelope, writer::cannot_write};
+use super::{
+    disk_file::{DiskFile, replace_file, with_suffix},
+    envelope::Envelope,
+    writer::cannot_write,
+};
 
 /// Where a bridge keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +101,80 @@ impl StateLocation {
                 None
             }
         }
+    }
+
+    /// What a bridge keeps, in the form of the file. It has no secret.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn backup(&self) -> Result<Value, String> {
+        match self.file().read() {
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            Ok(None) => Err(format!("nothing is stored in {} yet", self.file.display())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Has a backup taken over at the next start. Returns the file that it waits in.
+    ///
+    /// # Errors
+    /// It is not for this bridge, or cannot be written.
+    pub fn restore(&self, backup: &[u8]) -> Result<PathBuf, String> {
+        self.check_backup(backup)?;
+        let to = self.beside(".restore");
+        replace_file(&to, backup).map_err(|error| format!("{} cannot be written: {error}", to.display()))?;
+        Ok(to)
+    }
+
+    /// Where the state goes that a backup replaces.
+    pub fn before_restore(&self) -> PathBuf {
+        self.beside(".before-restore")
+    }
+
+    /// Takes a backup over that waits for the start. One that is not for this bridge stays where it is.
+    pub(super) fn take_backup(&self) {
+        let waiting = self.beside(".restore");
+        let backup = match DiskFile::new(waiting.clone()).read() {
+            Ok(None) => return,
+            Ok(Some(backup)) => Ok(backup),
+            Err(error) => Err(error.to_string()),
+        };
+        match backup.and_then(|backup| self.replace_by(&backup, &waiting)) {
+            Ok(()) => info!(file = %self.file.display(), "state restored"),
+            Err(why) => warn!(file = %waiting.display(), %why, "not restored"),
+        }
+    }
+
+    /// A power cut between the steps costs nothing: the backup waits until the last one.
+    fn replace_by(&self, backup: &[u8], waiting: &Path) -> Result<(), String> {
+        self.check_backup(backup)?;
+        let replace = || {
+            if let Some(before) = self.file().read()? {
+                replace_file(&self.before_restore(), &before)?;
+            }
+            self.file().replace(backup)?;
+            fs::remove_file(waiting)
+        };
+        replace().map_err(|error| error.to_string())
+    }
+
+    fn check_backup(&self, backup: &[u8]) -> Result<(), String> {
+        let is_object = matches!(serde_json::from_slice(backup), Ok(Value::Object(_)));
+        if !is_object {
+            return Err("it is no state of a bridge".to_owned());
+        }
+        match Envelope::decode(backup)?.other_bridge(&self.base_topic) {
+            Some(theirs) => Err(format!("it belongs to the bridge with base topic {theirs:?}")),
+            None => Ok(()),
+        }
+    }
+
+    fn file(&self) -> DiskFile {
+        DiskFile::new(self.file.clone())
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        with_suffix(&self.file, suffix)
     }
 
     /// Whether a bridge could start with what is there.

@@ -81,6 +81,9 @@ impl StateFile {
     /// # Errors
     /// If going on would overwrite what cannot be read or belongs to another bridge.
     pub fn open(location: Option<StateLocation>, clock: &Clock) -> Result<Self, StateFileError> {
+        if let Some(location) = &location {
+            location.take_backup();
+        }
         let found = location
             .as_ref()
             .map_or(Ok(FoundState::Nothing), StateLocation::read)?;

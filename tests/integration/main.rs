@@ -57,4 +57,5 @@ mod supervisor;
 mod timers;
 mod transports;
 mod unread_log;
+mod upgrade;
 mod web;

@@ -27,12 +27,23 @@ const FILE: &str = "tapo2mqtt.toml";
 /// A program on a terminal of its own, in an empty directory.
 struct Dialog {
     directory: TempDir,
-    child: Child,
+    child: Running,
     keyboard: fs::File,
     screen: Receiver<Vec<u8>>,
     shown: String,
     /// How much of what is shown was expected.
     seen: usize,
+}
+
+/// A program that a test that fails does not leave behind.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, if the test is good.
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
 }
 
 impl Dialog {
@@ -58,6 +69,7 @@ impl Dialog {
             .stderr(side())
             .spawn()
             .unwrap();
+        let child = Running(child);
         let keyboard = fs::File::from(main);
         let mut output = keyboard.try_clone().unwrap();
         let (sender, screen) = channel();
@@ -111,7 +123,7 @@ impl Dialog {
 
     /// Everything that was shown, and the end of the program.
     fn end(mut self) -> (String, ExitStatus, TempDir) {
-        let status = self.child.wait().unwrap();
+        let status = self.child.0.wait().unwrap();
         while let Ok(bytes) = self.screen.recv_timeout(PATIENCE) {
             self.shown += &String::from_utf8_lossy(&bytes);
         }

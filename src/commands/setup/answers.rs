@@ -73,7 +73,7 @@ impl SetupAnswers {
             |(username, password)| key("username", username) + &key("password", password),
         );
         if !self.targets.is_empty() {
-            text += "\n# Where devices are searched for.\n[discovery]\n";
+            text += "\n# Where devices are searched for: nowhere else.\n[discovery]\nnetworks = []\n";
             text += &key("targets", &self.targets);
         }
         text += "\n# One block for each device. The id is its topic: tapo2mqtt/<id>\n\n";

@@ -1,0 +1,150 @@
+//! Settings and state of each earlier version in this one, and a state that moves.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{
+    mosquitto::Mosquitto,
+    packaging::repository,
+    probe::Probe,
+    process::{Home, STATE_FILE, mqtt, online, request},
+};
+
+/// Settings and state of each version. Those of a release stay as they are.
+const VERSIONS: [&str; 2] = ["0.1.0", "0.2.0"];
+
+fn golden(name: &str) -> String {
+    repository(&format!("tests/integration/upgrade/{name}"))
+}
+
+async fn start(broker: &Mosquitto) -> (Probe, Home) {
+    let probe = broker.probe().await;
+    probe.subscribe("tapo2mqtt/bridge/#").await;
+    let version = VERSIONS.last().unwrap();
+    (
+        probe,
+        Home::new(&(mqtt(broker.address()) + &golden(&format!("{version}.toml")))),
+    )
+}
+
+fn state_file(home: &Home) -> std::path::PathBuf {
+    home.file().with_file_name(STATE_FILE)
+}
+
+async fn vacation(probe: &Probe, is_on: bool) {
+    let expected = format!("\"vacation\":{is_on}");
+    probe
+        .expect("tapo2mqtt/bridge/info", |info| info.contains(&expected))
+        .await;
+}
+
+#[tokio::test]
+async fn settings_and_state_of_each_version_go_on() {
+    assert!(
+        VERSIONS.contains(&env!("CARGO_PKG_VERSION")),
+        "add what this version writes"
+    );
+    for version in VERSIONS {
+        let broker = Mosquitto::start().await;
+        let (probe, _) = start(&broker).await;
+        let home = Home::new(&(mqtt(broker.address()) + &golden(&format!("{version}.toml"))));
+        fs::write(state_file(&home), golden(&format!("{version}-state.json"))).unwrap();
+        let process = home.start();
+        online(&probe).await;
+        vacation(&probe, true).await;
+        let schedules = request(&probe, "schedule/list", r#"{"group":"driveway"}"#)
+            .await
+            .to_string();
+        assert!(
+            schedules.contains("late") && schedules.contains("22:00"),
+            "{version}: {schedules}"
+        );
+        let info = probe.last("tapo2mqtt/bridge/info").unwrap();
+        assert!(info.contains(r#""start_checks":[]"#), "{version}: {info}");
+        process.stop().await.in_order();
+        assert_eq!(home.files(), ["bridge.toml", STATE_FILE], "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_state_file_is_refused_in_words_and_kept() {
+    let broker = Mosquitto::start().await;
+    let (probe, home) = start(&broker).await;
+    let newer = r#"{"version": 99, "base_topic": "tapo2mqtt", "novel": {"of": "tomorrow"}}"#;
+    fs::write(state_file(&home), newer).unwrap();
+    let process = home.start();
+    online(&probe).await;
+    let info = probe
+        .expect("tapo2mqtt/bridge/info", |info| info.contains("version 99"))
+        .await;
+    assert!(info.contains("this program reads version 1"), "{info}");
+    process.stop().await.in_order();
+    let kept = home.file().with_file_name(format!("{STATE_FILE}.broken"));
+    assert_eq!(fs::read_to_string(kept).unwrap(), newer);
+}
+
+async fn restore(home: &Home, file: &Path) -> (Option<i32>, String) {
+    let output = home.run(&["restore", file.to_str().unwrap()]).await;
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn a_backup_is_taken_over_at_the_next_start() {
+    let broker = Mosquitto::start().await;
+    let (probe, home) = start(&broker).await;
+    let process = home.start();
+    online(&probe).await;
+    let done = request(&probe, "vacation", r#"{"enabled":true}"#).await;
+    assert_eq!(done["status"], "ok", "{done}");
+    let backup = request(&probe, "backup", "").await;
+    assert_eq!(backup["status"], "ok", "{backup}");
+    assert!(
+        backup["data"]["scheduler"]["vacation"]["since"].is_string(),
+        "{backup}"
+    );
+    assert!(!backup.to_string().contains("a-password"), "{backup}");
+    let off = request(&probe, "vacation", r#"{"enabled":false}"#).await;
+    assert_eq!(off["status"], "ok", "{off}");
+
+    // As it was received, while the bridge runs.
+    let file = home.file().with_file_name("backup.json");
+    fs::write(&file, backup.to_string()).unwrap();
+    let (code, text) = restore(&home, &file).await;
+    assert_eq!(code, Some(0), "{text}");
+    process.stop().await.in_order();
+    probe.forget();
+    let process = home.start();
+    process.wrote("state restored").await;
+    vacation(&probe, true).await;
+    process.stop().await.in_order();
+    let before = home.file().with_file_name(format!("{STATE_FILE}.before-restore"));
+    let before: Value = serde_json::from_str(&fs::read_to_string(before).unwrap()).unwrap();
+    assert_eq!(before["scheduler"]["vacation"], json!("off"), "{before}");
+
+    // Once.
+    probe.forget();
+    let process = home.start();
+    online(&probe).await;
+    process.stop().await.in_order();
+    assert!(
+        !home.files().iter().any(|name| name.ends_with(".restore")),
+        "{:?}",
+        home.files()
+    );
+
+    for (content, why) in [
+        (r#"{"version": 99}"#, "version 99"),
+        (
+            r#"{"version": 1, "base_topic": "garden"}"#,
+            "base topic \"garden\"",
+        ),
+        ("[1]", "no state of a bridge"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let (code, text) = restore(&home, &file).await;
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(why), "{text}");
+    }
+}
