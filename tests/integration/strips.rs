@@ -8,7 +8,10 @@ use tapo_simulator::{
     Cause, DeviceHandle, Fault, FaultKind, Profile, Protocol, RunningDevice, Scope, Simulator, Stage,
 };
 use tapo2mqtt::{
-    domain::{device_command::RunLimit, report::Countdown},
+    domain::{
+        device_command::{DeviceAction, RunLimit},
+        report::Countdown,
+    },
     system::clock::Clock,
 };
 use tokio::task::JoinSet;
@@ -194,6 +197,26 @@ async fn an_external_countdown_of_an_outlet_is_left_alone() {
         [&after["id"], &after["delay"], &after["enable"]],
         [&before["id"], &before["delay"], &json!(true)]
     );
+}
+
+/// The reading before is a moment old, so it is not repeated.
+#[tokio::test]
+async fn a_countdown_that_the_app_starts_meanwhile_is_not_changed() {
+    let device = strip(Profile::P300, Protocol::Klap).await;
+    let mut owner = Owner::start_outlet(&device, 2).await;
+    owner
+        .ask(DeviceAction::CancelCountdown, RunLimit::default())
+        .await
+        .unwrap();
+    let app = json!({ "enable": true, "delay": 7200, "desired_states": { "on": false } });
+    device.ask_app(2, "add_countdown_rule", &app).unwrap();
+    owner.switch_on_for(HOUR).await.unwrap();
+    assert!(device.relay(2));
+    assert!(matches!(owner.countdown(), Countdown::External { .. }));
+    assert_eq!(rule(&device, 2)["delay"], 7200);
+    let counters = device.counters();
+    let changes = ["edit_countdown_rule", "remove_countdown_rules"];
+    assert_eq!(changes.map(|method| counters.requests_of(method)), [0, 0]);
 }
 
 #[tokio::test]
