@@ -180,6 +180,17 @@ impl OwnClient {
                 Ok(true) => return Ok(Some(*transport)),
                 Ok(false) => {}
                 Err(fault @ (Fault::Refused | Fault::Closed)) if is_http => without_http = Some(fault),
+                // It may speak TPAP since it was asked.
+                Err(Fault::Forbidden)
+                    if *transport == Transport::Klap && transports.contains(&Transport::Tpap) =>
+                {
+                    let is_open = Box::pin(kept.log_in_over(Transport::Tpap)).await;
+                    return if is_open == Ok(true) {
+                        Ok(Some(Transport::Tpap))
+                    } else {
+                        Err(Fault::Forbidden)
+                    };
+                }
                 Err(Fault::Refused) if nth == 0 && transports.len() > 1 => {}
                 Err(_) if !is_http && nth > 0 => {}
                 Err(fault) => return Err(fault),
