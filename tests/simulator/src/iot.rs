@@ -52,8 +52,9 @@ pub(crate) fn answer(core: &Core, request: &Value) -> Map<String, Value> {
         };
         let mut answers = Map::new();
         for (method, params) in methods {
-            // A method without an object as its parameter is left out of the answer (KP303).
-            if !params.is_null() {
+            // Without an object as its parameter, this method is left out of the answer (KP303(UK) 1.0.6).
+            let is_skipped = core.spec.iot.is_some_and(|iot| iot.short_ids) && method == "get_sysinfo";
+            if !(params.is_null() && is_skipped) {
                 let values = perform(core, child, module, method, params);
                 answers.insert(method.clone(), with_code(values));
             }
@@ -102,10 +103,15 @@ fn perform(core: &Core, child: Option<&str>, module: &str, method: &str, params:
     }
     let is_ignored = module == "count_down" && core.faults.is_set(FaultKind::OutletIgnored);
     let child = child.filter(|_| !is_ignored);
+    let is_short = core.spec.iot.is_some_and(|iot| iot.short_ids);
     core.with_state(|state, now| {
         let mut outlets = state.outlets.iter();
         let addressed = match child {
-            Some(id) => outlets.find(|outlet| outlet.child_id.as_deref() == Some(id)),
+            // As it is listed, or whole: clients do either.
+            Some(id) => outlets.find(|outlet| {
+                let whole = outlet.child_id.as_deref().unwrap_or_default();
+                whole == id || is_short && whole.get(core.identity.device_id.len()..) == Some(id)
+            }),
             // Without a child, a strip is switched as a whole; all else is that of its first outlet.
             None => outlets.next(),
         };
