@@ -24,13 +24,16 @@ pub struct Bridge {
 }
 
 /// Settings for devices named `d0`, `d1`...
-pub fn settings(broker: SocketAddr, devices: &[SocketAddr], more: &str) -> String {
+pub fn settings(broker: SocketAddr, devices: &[SocketAddr], more: &str, client: &str) -> String {
     let (host, port) = (broker.ip(), broker.port());
     let mut text = format!(
         "[discovery]\nnetworks = []\nadd = \"none\"\n[mqtt]\nhost = \"{host}\"\nport = {port}\n[tapo]\nusername = \"{DEFAULT_USERNAME}\"\npassword = \"{DEFAULT_PASSWORD}\"\n{more}\n"
     );
     for (number, address) in devices.iter().enumerate() {
-        let _ = write!(text, "[[device]]\nid = \"d{number}\"\naddress = \"{address}\"\n");
+        let _ = write!(
+            text,
+            "[[device]]\nid = \"d{number}\"\naddress = \"{address}\"\nclient = \"{client}\"\n"
+        );
     }
     text
 }

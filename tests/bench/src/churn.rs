@@ -32,7 +32,10 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
     let (cut, proxy) = proxy(broker.address).await;
     let mut client = Client::connect(broker.address);
     client.subscribe("tapo2mqtt/+/availability").await;
-    let bridge = Bridge::start(&bench.binary, &settings(proxy, &fleet::addresses(&plugs), ""));
+    let bridge = Bridge::start(
+        &bench.binary,
+        &settings(proxy, &fleet::addresses(&plugs), "", "auto"),
+    );
     client.wait_online(PLUGS).await;
     let (started, cpu, mut memory) = (Instant::now(), bridge.cpu(), Vec::new());
     for round in 0..2 * bench.extent.cuts {

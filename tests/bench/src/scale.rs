@@ -46,12 +46,33 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
             ours - theirs,
         );
     }
+    own_client(bench, book).await;
     if let Some(count) = bench.extent.strips {
         let strips = fleet::devices(Profile::P300, count).await;
         let addresses = fleet::addresses(&strips);
         polled(bench, book, 3 * count, &addresses).await;
     }
 }
+
+/// Memory where our own client serves all devices.
+async fn own_client(bench: &Bench, book: &mut Book) {
+    let mut memory = Vec::new();
+    for count in [FEW, MANY] {
+        let devices = fleet::devices(Profile::P110, count).await;
+        let site = Site::open_with(&bench.binary, &fleet::addresses(&devices), "", "own").await;
+        sleep(FIRST_POLLS).await;
+        memory.push(site.bridge.memory());
+        site.bridge.stop().await;
+    }
+    if let [few, many] = memory[..] {
+        let each = (many - few) * 1e3 / (MANY - FEW) as f64;
+        let name = format!("memory per device, from {FEW} to {MANY} plugs: our own client");
+        book.with_goal(SECTION, &name, "kB", Goal::AtMost(40.0), each);
+    }
+}
+
+const FEW: usize = 10;
+const MANY: usize = 100;
 
 async fn one_strip(bench: &Bench, book: &mut Book) {
     let strip = fleet::devices(Profile::P304M, 1).await;

@@ -19,12 +19,17 @@ pub struct Site {
 impl Site {
     /// Starts a bridge on these devices and further settings, and waits until all devices are online.
     pub async fn open(binary: &Path, devices: &[SocketAddr], more: &str) -> Self {
+        Self::open_with(binary, devices, more, "auto").await
+    }
+
+    /// The same with the client that serves the devices.
+    pub async fn open_with(binary: &Path, devices: &[SocketAddr], more: &str, served: &str) -> Self {
         let broker = Broker::start().await;
         let mut client = Client::connect(broker.address);
         client.subscribe("tapo2mqtt/+/availability").await;
         let mut home = Client::connect(broker.address);
         home.subscribe("homeassistant/#").await;
-        let bridge = Bridge::start(binary, &settings(broker.address, devices, more));
+        let bridge = Bridge::start(binary, &settings(broker.address, devices, more, served));
         client.wait_online(devices.len()).await;
         client.subscribe("tapo2mqtt/+").await;
         client.until_quiet(Duration::from_millis(100)).await;

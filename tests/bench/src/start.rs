@@ -37,7 +37,7 @@ async fn once(bench: &Bench, book: &mut Book, name: &str, addresses: &[SocketAdd
     let mut client = Client::connect(broker.address);
     client.subscribe("tapo2mqtt/bridge/state").await;
     client.subscribe("tapo2mqtt/+/availability").await;
-    let bridge = Bridge::start(&bench.binary, &settings(broker.address, addresses, ""));
+    let bridge = Bridge::start(&bench.binary, &settings(broker.address, addresses, "", "auto"));
     let (online, devices) = come_up(&mut client, live).await;
     let since_start = |at: Instant| millis(at - bridge.started);
     let goal = (name == "1000 dead").then_some(Goal::AtMost(230.0));
