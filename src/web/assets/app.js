@@ -65,7 +65,7 @@ function banners() {
     const { mqtt } = health();
     if (connection === "lost") list.push(["bad", "unreachable", t.banner.lost(when(lostAt))]);
     else if (topic("bridge/state")?.state === "offline") list.push(["bad", "power", t.banner.stopping]);
-    if (info().setup_mode) list.push(["info", "user", t.banner.setup]);
+    if (info().setup_mode) list.push(["info", "user", t.banner.setup, "#/settings", t.banner.setUp]);
     if (mqtt && !mqtt.connected && connection === "connected")
       list.push(["warn", "server", t.banner.broker(when(mqtt.since), mqtt.fault)]);
     if (info().vacation) list.push(["info", "suitcase", t.banner.vacation(when(info().vacation_since))]);
@@ -75,12 +75,13 @@ function banners() {
     shown = key;
     replace(
       place,
-      list.map(([tone, picture, words]) =>
+      list.map(([tone, picture, words, href, label]) =>
         h(
           "div.banner",
           { "data-tone": tone, role: tone === "bad" ? "alert" : "status" },
           icon(picture),
           h("p", words),
+          href && h("a", { href }, label),
         ),
       ),
     );

@@ -92,18 +92,18 @@ async function poll() {
   }
 }
 
-const post = (path, body) =>
+const post = (path, body, patience = 15_000) =>
   fetch(path, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Tapo2mqtt": "1" },
     body: JSON.stringify(body),
-    signal: AbortSignal.timeout(15_000),
+    signal: AbortSignal.timeout(patience),
   });
 
 /** Sends one message to a command or request topic; resolves to its response and never rejects. */
-export async function send(topic, payload) {
+export async function send(topic, payload, patience) {
   try {
-    const response = await post("api/send", { topic, payload });
+    const response = await post("api/send", { topic, payload }, patience);
     if (response.status === 401) find();
     return await response.json();
   } catch {

@@ -1,4 +1,4 @@
-// Devices: what is configured, and what is wrong with it, in words.
+// Devices: what was found, what is used, and what is wrong with it, in words.
 
 import { fresh, h, keyed, replace, set, text } from "./dom.js";
 import { bars, icon } from "./icons.js";
@@ -43,8 +43,79 @@ export function view(scope, [opened]) {
   return h(
     "div.page",
     h("div.page-head", h("div", h("h1", title), count), h("div.actions", finder(scope), rescan)),
-    h("section.card", { "aria-label": t.devices.configured }, list, nothing),
+    h("div.stack", foundCard(scope), h("section.card", { "aria-label": t.devices.configured }, list, nothing)),
   );
+}
+
+function foundCard(scope) {
+  const list = h("ul.devices");
+  const box = h("section.card.found", { "aria-label": t.devices.found }, h("h2", t.devices.found), list);
+  watch(scope, ["bridge/found", "ready"], () => {
+    const found = topic("bridge/found") ?? [];
+    box.hidden = found.length === 0;
+    keyed(
+      scope,
+      list,
+      found,
+      (one) => one.mac,
+      (one) => foundRow(one.mac),
+    );
+    for (const row of list.children) row.show(found.find((one) => one.mac === row.dataset.key));
+  });
+  return box;
+}
+
+/** A found device: it is added with a name, or not shown any more. */
+function foundRow(mac) {
+  const name = h("span.device-name");
+  const words = h("p.device-status");
+  const input = h("input", { type: "text", id: fresh("name"), maxlength: 60, autocomplete: "off" });
+  const submit = async (event) => {
+    event.preventDefault();
+    const wanted = input.value.trim();
+    if (await request("device/add", wanted ? { device: mac, name: wanted } : { device: mac }))
+      toast(t.devices.added(wanted || name.textContent));
+  };
+  const form = h(
+    "form.add-form",
+    { hidden: true, onsubmit: submit },
+    h("div.field", h("label", { for: input.id }, t.devices.whatFor), input),
+    h("button", { type: "submit", class: "button primary" }, t.devices.addDevice),
+  );
+  const add = h(
+    "button.button",
+    {
+      "aria-expanded": false,
+      onclick: () => {
+        form.hidden = !form.hidden;
+        set(add, "aria-expanded", !form.hidden);
+        if (!form.hidden) input.focus();
+      },
+    },
+    icon("plus", 18),
+    t.devices.add,
+  );
+  const ignore = async () => {
+    if (await request("device/ignore", { device: mac, ignored: true })) toast(t.devices.ignored(name.textContent));
+  };
+  const row = h(
+    "li.device",
+    h(
+      "div.device-line",
+      h("span.glyph", icon("outlet", 22)),
+      h("div.device-text", name, words),
+      add,
+      h("button.button", { onclick: ignore }, t.devices.ignore),
+    ),
+    form,
+  );
+  row.show = (one) => {
+    text(name, one.nickname ?? one.name ?? one.model ?? mac);
+    text(words, [one.model, one.address, one.reason].filter(Boolean).join(" · "));
+    set(input, "placeholder", one.nickname ?? "");
+    add.hidden = Boolean(one.reason);
+  };
+  return row;
 }
 
 function deviceRow(id, scope, opened) {
@@ -109,6 +180,7 @@ const healthy = (one, figures) =>
   [
     one.model,
     one.kind === "strip" && t.count.outlets(one.outlets.length),
+    one.children && t.count.children(one.children.length),
     figures?.rtt_p50_ms && t.devices.answersIn(Math.round(figures.rtt_p50_ms)),
   ]
     .filter(Boolean)
@@ -116,7 +188,7 @@ const healthy = (one, figures) =>
 
 function details(one, figures, reachable, word) {
   const { rssi, error, status } = topic(one.id) ?? {};
-  const names = one.outlets.map((each) => each.name ?? each.key).join(", ");
+  const names = [...one.outlets, ...(one.children ?? [])].map((each) => each.name ?? each.key).join(", ");
   return [
     !reachable && [t.devices.whatToDo, t.devices.advice[error?.code ?? status] ?? t.devices.adviceElse],
     [t.devices.outlets, names || t.devices.one],

@@ -2,7 +2,7 @@
 
 export const en = {
   pages: { home: "Home", schedule: "Schedule", devices: "Devices", events: "Events", settings: "Settings" },
-  nav: { pages: "Pages", more: "More", skip: "Skip to content", find: "Find an outlet", none: "No outlet has such a name." },
+  nav: { pages: "Pages", skip: "Skip to content", find: "Find an outlet", none: "No outlet has such a name." },
   on: "on",
   off: "off",
   unknown: "unknown",
@@ -15,7 +15,6 @@ export const en = {
     cancel: "Cancel",
     close: "Close",
     details: "Details",
-    undo: "Undo",
     change: "Change",
     auto: "Auto",
     on: "On",
@@ -40,6 +39,7 @@ export const en = {
   count: {
     outlets: (n) => `${n} ${n === 1 ? "outlet" : "outlets"}`,
     devices: (n) => `${n} ${n === 1 ? "device" : "devices"}`,
+    children: (n) => `${n} connected`,
     online: (n, all) => `${n} of ${all} ${all === 1 ? "device" : "devices"} online`,
     of: (n, all) => `${n} of ${all}`,
     unreachable: (n) => `${n} unreachable`,
@@ -115,7 +115,8 @@ export const en = {
     lost: (when) =>
       `Connection to the bridge lost ${when}. What you see is from then; nothing can be switched. Trying again…`,
     stopping: "The bridge is stopping. Commands are not accepted; plugs keep their state and guard their own limits.",
-    setup: "Setup mode: the TP-Link account is missing, nothing can be switched yet. Set it in the settings file.",
+    setup: "Setup mode: the TP-Link account is missing, nothing can be switched yet.",
+    setUp: "Set up",
     broker: (when, fault) =>
       `The MQTT broker has been unreachable since ${when}${fault ? ` (${fault})` : ""}. Schedules, limits and this page keep working; Home Assistant sees no changes.`,
     vacation: (when) => `Vacation since ${when}: schedules are suspended.`,
@@ -139,7 +140,7 @@ export const en = {
     showMore: (n, all) => `Show ${n} more of ${all}`,
     mode: (name) => `Mode of ${name}`,
     emptyTitle: "No devices yet",
-    emptyWords: "Add plugs and strips to the settings file; `tapo2mqtt discover` prints them ready to paste.",
+    emptyWords: "Plugs and strips that were set up in the Tapo app and are on the same network appear under Devices.",
     limitBar: (reason, clock, left) => `${reason}. Can be turned on ${clock}, in ${left}.`,
     onByHand: (when, left) => `On by hand until ${when} (${left})`,
     offByHand: (when, left) => `Off by hand until ${when} (${left})`,
@@ -191,7 +192,14 @@ export const en = {
     findWords: "Press the button on a plug or strip. It switches, and this page shows which one it is.",
     search: "Reconnect",
     searching: "Trying all unreachable devices",
-    configured: "Configured devices",
+    configured: "Devices in use",
+    found: "Found on your network, not added",
+    add: "Add",
+    addDevice: "Add device",
+    added: (name) => `${name} was added`,
+    ignore: "Ignore",
+    ignored: (name) => `${name} is not shown any more`,
+    whatFor: "What does it switch?",
     answersIn: (ms) => `answers in ${ms} ms`,
     connecting: "Connecting…",
     tryNow: "Try now",
@@ -291,7 +299,12 @@ export const en = {
     account: "TP-Link account",
     accountWords: "The account of the Tapo app. It is never shown.",
     accountSet: (online, all) => `Set. ${online} of ${all} devices are online.`,
-    accountMissing: "Missing. Set it in the settings file and reload.",
+    accountMissing: "E-mail and password of the Tapo app. Devices on your own network ask for them. Both are case-sensitive.",
+    accountTry: "Try and keep",
+    accountTrying: "Trying it with a device…",
+    accountKept: "A device accepted the account; it is kept",
+    mail: "E-mail",
+    password: "Password",
     place: "Time zone",
     placeWords: "In which the times of schedules are meant.",
     homeAssistant: "Home Assistant",
@@ -324,7 +337,7 @@ export const en = {
 
   login: {
     title: "Log in",
-    words: "This page switches your outlets, so it asks who you are.",
+    words: "This page switches your outlets, so it asks for a password.",
     password: "Password",
     button: "Log in",
     wrong: "The password is wrong.",
@@ -334,7 +347,6 @@ export const en = {
 
   keyboard: {
     title: "Keyboard",
-    goto: (page) => `${page}`,
     search: "Search",
     rows: "Next and previous row",
     space: "Switch (on the switch)",

@@ -1,12 +1,12 @@
 // Settings: what is in force, and this page's own. They are changed in the settings file.
 
-import { fresh, h, set, text } from "./dom.js";
+import { fresh, h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { everySecond } from "./clock.js";
-import { lasted, timezone, when } from "./format.js";
+import { capital, lasted, timezone, when, why } from "./format.js";
 import { health, info, watch } from "./store.js";
 import { request } from "./commands.js";
-import { logout } from "./bus.js";
+import { logout, send } from "./bus.js";
 import { confirm, facts, toast } from "./parts.js";
 import { keysEnabled, theme } from "./preferences.js";
 import { t } from "./texts.js";
@@ -25,7 +25,8 @@ const part = (picture, name, words, ...children) => {
 
 export function view(scope) {
   const broker = h("p");
-  const account = h("p");
+  const account = h("div");
+  let asks;
   const place = h("p");
   const homeAssistant = h("dl.facts");
   const about = h("dl.facts");
@@ -35,10 +36,8 @@ export function view(scope) {
     const { mqtt, issues, rss_bytes: memory } = health();
     const address = `${settings.mqtt?.host}:${settings.mqtt?.port}`;
     text(broker, mqtt?.connected ? t.settings.connected(address) : t.settings.notConnected(mqtt?.fault ?? address));
-    text(
-      account,
-      info().setup_mode ? t.settings.accountMissing : t.settings.accountSet(info().devices_online, info().devices),
-    );
+    if (asks !== info().setup_mode) replace(account, (asks = info().setup_mode) ? accountForm() : h("p"));
+    if (!asks) text(account.firstChild, t.settings.accountSet(info().devices_online, info().devices));
     text(place, timezone());
     facts(homeAssistant, [
       [t.settings.discovery, settings.homeassistant?.enabled ? t.on : t.off],
@@ -79,6 +78,36 @@ export function view(scope) {
         ),
       ),
     ),
+  );
+}
+
+const field = (label, input) => h("div.field", h("label", { for: input.id }, label), input);
+
+/** E-mail and password, tried with a device before they are kept. */
+function accountForm() {
+  const mail = h("input", { type: "email", id: fresh("mail"), autocomplete: "username", required: true });
+  const password = h("input", { type: "password", id: fresh("password"), autocomplete: "current-password", required: true });
+  const answer = h("p.answer", { role: "status" });
+  const button = h("button", { type: "submit", class: "button primary" }, t.settings.accountTry);
+  const submit = async (event) => {
+    event.preventDefault();
+    set(button, "disabled", true);
+    text(answer, t.settings.accountTrying);
+    const payload = { username: mail.value, password: password.value };
+    const done = await send("bridge/request/account", payload, 60_000);
+    set(button, "disabled", false);
+    if (done.status !== "ok") return text(answer, `${capital(why(done.error))}.`);
+    password.value = "";
+    toast(t.settings.accountKept);
+  };
+  return h(
+    "form.form",
+    { onsubmit: submit },
+    h("p", t.settings.accountMissing),
+    field(t.settings.mail, mail),
+    field(t.settings.password, password),
+    answer,
+    h("div", button),
   );
 }
 

@@ -36,7 +36,8 @@ export function outlet(path) {
 function reindex() {
   const member = new Map(groups().flatMap((one) => one.outlets.map((path) => [path, one])));
   const named = (one) => ({ ...one, name: one.name ?? one.id });
-  index = devices().flatMap((one) =>
+  const switched = devices().filter((one) => one.kind !== "hub");
+  index = switched.flatMap((one) =>
     one.kind === "strip" || one.outlets.length
       ? one.outlets.map((each) => ({
           path: `${one.id}/${each.key}`,
