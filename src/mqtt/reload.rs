@@ -172,7 +172,14 @@ impl Reloader {
         &mut self,
         inventory: &Inventory,
     ) -> Result<Option<Reloaded>, RequestError> {
-        let settings = self.as_read.with_inventory(inventory);
+        let mut settings = self.as_read.with_inventory(inventory);
+        // The worker of a device that moved finds it by itself, and reports that.
+        for device in settings.devices.iter_mut().filter(|device| device.mac.is_some()) {
+            let same = |before: &&Device| before.id == device.id && before.mac == device.mac;
+            if let Some(before) = self.running.devices.iter().find(same) {
+                device.address.clone_from(&before.address);
+            }
+        }
         if settings == self.running {
             return Ok(None);
         }
