@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tapo_simulator::{Profile, Protocol, Simulator};
+use tapo_simulator::{ChildModel, Profile, Protocol, Simulator};
 use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -158,6 +158,33 @@ async fn check_and_plan_name_what_the_sun_does() {
         outlook["groups"][0]["sun"],
         json!({"morning": {"empty": [["2027-05-04", "2027-05-07"]], "long": []}})
     );
+}
+
+#[tokio::test]
+async fn check_shows_the_sensors_of_a_hub() {
+    let hub =
+        Simulator::hub(Profile::H100).children([(ChildModel::T315, "Hall"), (ChildModel::T110, "Door")]);
+    let hub = hub.start().await.unwrap();
+    let sensor = |id: &str, device: &str, value: &str| {
+        format!("[[sensor]]\nid = \"{id}\"\ndevice = \"{device}\"\nvalue = \"{value}\"\n")
+    };
+    let sensors = sensor("hall", "hub/hall", "temperature")
+        + &sensor("attic", "hub/attic", "temperature")
+        + &sensor("door", "hub/door", "humidity");
+    let home = Home::new(&(settings(dead_address(), &[("hub", hub.address())]) + &sensors));
+    let table = printed(&home.run(&["check"]).await);
+    for (row, text) in [
+        ("device hub", "2 sensors and thermostats: door T110, hall T315"),
+        ("sensor hall", "hub/hall temperature: 19.8 °C"),
+        (
+            "sensor attic",
+            "hub has no sensor of that name; it has: door, hall",
+        ),
+        ("sensor door", "hub/door does not measure humidity"),
+    ] {
+        let line = table.lines().find(|line| line.starts_with(row));
+        assert!(line.is_some_and(|line| line.contains(text)), "{row}: {table}");
+    }
 }
 
 #[tokio::test]
