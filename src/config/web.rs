@@ -66,3 +66,41 @@ fn socket(leaf: &Leaf<'_>) -> Result<SocketAddr, Expected> {
     let address = address.filter(|address| address.port() > 0);
     address.ok_or_else(|| "an IP address with a port, such as \"127.0.0.1:8099\" or \"[::]:8099\"".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Problems, Settings, Sources, load_or};
+
+    fn load(web: &str) -> Result<Settings, Problems> {
+        load_or(&Sources::default(), &format!("[web]\nenabled = true\n{web}"))
+    }
+
+    #[test]
+    fn what_other_machines_reach_needs_a_password() {
+        assert!(load("").unwrap().web.password.is_none());
+        assert!(load("listen = \"[::1]:8099\"").is_ok());
+        let open = load("listen = \"0.0.0.0:8099\"").unwrap_err().to_string();
+        assert!(
+            open.contains("web.password") && open.contains("0.0.0.0:8099"),
+            "{open}"
+        );
+        for more in ["password = \"correct horse\"", "ingress = true"] {
+            assert!(
+                load(&format!("listen = \"0.0.0.0:8099\"\n{more}")).is_ok(),
+                "{more}"
+            );
+        }
+        for listen in ["127.0.0.1", "127.0.0.1:0", "localhost:8099"] {
+            assert!(load(&format!("listen = \"{listen}\"")).is_err(), "{listen}");
+        }
+        let digest = load("password = \"correct horse\"")
+            .unwrap()
+            .web
+            .digest()
+            .to_string();
+        assert!(
+            digest.contains("\"login\":true") && !digest.contains("horse"),
+            "{digest}"
+        );
+    }
+}
