@@ -74,7 +74,14 @@ impl Cell {
         self.device
             .wait_requests(self.request(), 1, PATIENCE)
             .await
-            .unwrap();
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{} {}: {error}; {:?}",
+                    self.row.name,
+                    self.id,
+                    self.device.counters()
+                )
+            });
         faults.clear(FaultKind::Latency);
         self.row.strike(&self.device).await;
         if self.moment == Moment::Poll {
