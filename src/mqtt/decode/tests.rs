@@ -446,8 +446,8 @@ fn messages_name_what_is_expected() {
     assert_eq!(error.code(), "unknown_attribute");
     assert_eq!(
         error.to_string(),
-        "unknown attribute color; known are state, mode, countdown, reboot, brightness, led, auto_off, auto_off_delay, \
-         power_protection, power_protection_threshold, power_on_behavior"
+        "unknown attribute color; known are state, mode, countdown, reboot, target_temperature, system_mode, brightness, led, \
+         auto_off, auto_off_delay, power_protection, power_protection_threshold, power_on_behavior"
     );
 }
 
