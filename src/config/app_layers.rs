@@ -190,7 +190,7 @@ mod tests {
         );
         assert!(
             supervised_broker(&app.sources).is_none(),
-            "nobody is asked for what is set"
+            "the Supervisor is not asked for what is set"
         );
         app.sources
             .environment

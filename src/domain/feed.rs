@@ -1,7 +1,7 @@
 //! What is published, for readers other than the broker: the newest payload of each retained topic, and the last events.
 //!
 //! A reader has a position, and asks for what is newer. Of a topic that changed often meanwhile it gets the last payload
-//! only, so a slow reader costs no memory and keeps nobody waiting.
+//! only, so a slow reader costs no memory and delays nothing.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -897,7 +897,7 @@ fn on_ignored(reply_to: ReplyTo) {
     refuse_page(reply_to, "invalid_payload", "an empty payload is no command");
 }
 
-/// Responds to a page whose message is no command. On the broker nobody waits for that.
+/// Responds to a page whose message is no command. On the broker no client waits for that.
 fn refuse_page(reply_to: ReplyTo, code: &'static str, message: &str) {
     reply_to.page(response::of_refused_command(None, code, message));
 }

@@ -8,7 +8,7 @@ use crate::config::Web;
 
 /// Where Home Assistant's requests come from, see its developer documentation ("Ingress").
 const SUPERVISOR: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 30, 32, 2));
-/// Home Assistant sends it with each request of somebody who is logged in there.
+/// Home Assistant sends it with each request of a user who is logged in there.
 const INGRESS_HEADER: &str = "x-ingress-path";
 /// A page of another origin cannot send it without being asked whether it may, and it may not.
 pub(super) const OWN_HEADER: &str = "x-tapo2mqtt";
@@ -64,7 +64,7 @@ impl Access {
         }
     }
 
-    /// Whether a request comes through Home Assistant, where somebody is logged in.
+    /// Whether a request comes through Home Assistant, where its user is logged in.
     pub(super) fn is_ingress(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         self.ingress && peer.to_canonical() == SUPERVISOR && headers.contains_key(INGRESS_HEADER)
     }

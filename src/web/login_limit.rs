@@ -1,4 +1,4 @@
-//! How often somebody may try a password. Pure.
+//! How often a password may be tried. Pure.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Who has logged in. Kept in the state file, so that nobody has to log in again after a restart.
+//! Who has logged in. Kept in the state file, so that a restart ends no login.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 

@@ -19,7 +19,7 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// # Errors
-    /// Nobody can be asked.
+    /// There is no terminal to ask on.
     pub(super) fn open() -> Result<Self, ExitError> {
         if io::stdin().is_terminal() {
             let interrupt = signal(SignalKind::interrupt())?;

@@ -373,7 +373,7 @@ fn table_full(error: Error, code: ErrorCode) -> Error {
     }
 }
 
-/// Rules have one setting that enables them all. It is left alone if that would enable others too.
+/// Rules have one setting that enables them all. It is not changed if that would enable others too.
 async fn enable_rules(client: &mut Client, child: Option<&str>) -> Result<(), Error> {
     let rules = client
         .call_iot("schedule", "get_rules", Value::Null, child)

@@ -185,7 +185,7 @@ async fn sweep(addresses: Vec<IpAddr>) -> Vec<Discovered> {
     found
 }
 
-/// The addresses of the networks in which nobody answered, as many as are asked at once.
+/// The addresses of the networks in which no device answered, as many as are asked at once.
 fn silent(networks: &[Network], found: &[Discovered]) -> Vec<IpAddr> {
     let mut left = ADDRESSES_MAX;
     let silent = networks.iter().filter(|network| {

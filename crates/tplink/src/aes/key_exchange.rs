@@ -31,7 +31,7 @@ impl KeyExchange {
     /// Reads the key that the device has chosen, in base64. The key pair is spent.
     ///
     /// A ciphertext of the right size that was not made for this key decrypts to bytes made up by the `rsa` crate, so that
-    /// nobody learns from the padding. Now and then they have the length of a key; then no answer can be read with it.
+    /// the padding gives nothing away. Now and then they have the length of a key; then no answer can be read with it.
     pub(super) fn open(self, chosen: &str) -> Option<AesCipher> {
         let ciphertext = STANDARD.decode(chosen).ok()?;
         let chosen = self
