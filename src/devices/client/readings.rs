@@ -164,12 +164,12 @@ pub(in crate::devices) fn kind(info: &Value, components: Option<&[String]>) -> K
     }
 }
 
-/// A child that has a relay. `device_on` alone would also match a light: the night light of a P306 is a
-/// `plug.powerstrip.sub-bulb`, the dimmer of a KS240 a `kasa.switch.outlet.sub-dimmer`.
+/// A child that has a relay, by its category: an answer may leave `device_on` out. That alone would also match a light:
+/// the night light of a P306 is a `plug.powerstrip.sub-bulb`, the dimmer of a KS240 a `kasa.switch.outlet.sub-dimmer`.
 fn is_outlet(child: &Value) -> bool {
     let category = child.get("category").and_then(Value::as_str);
     let kind = category.and_then(|category| category.rsplit('.').next());
-    child.get("device_on").is_some() && kind.is_none_or(|kind| kind.contains("plug"))
+    kind.map_or_else(|| child.get("device_on").is_some(), |kind| kind.contains("plug"))
 }
 
 /// Firmware before 1.3 has `overheated: bool`, later ones `overheat_status: "normal"`.
@@ -398,6 +398,9 @@ mod tests {
         assert!(!has_outlets(&device("SMART.KASASWITCH"), Some(&fan)));
         assert!(!has_outlets(&device("SMART.TAPOCHIME"), None));
         // What is left out of one answer may be in the next.
+        let unread = list(json!([{"device_id": "c1", "category": "plug.powerstrip.sub-plug"}]));
+        assert!(has_outlets(&device("SMART.TAPOPLUG"), Some(&unread)));
+        assert_eq!(OutletReading::children(&unread).len(), 1);
         assert!(has_outlets(&device("SMART.TAPOPLUG"), Some(&none)));
         assert!(has_outlets(&device("SMART.TAPOPLUG"), None));
         assert!(has_outlets(&device("SMART.TAPOPLUG"), Some(&mats)));
