@@ -16,6 +16,7 @@ port = {port}
 [discovery]
 networks = []
 targets = ["127.0.0.1"]
+add = "none"
 [tapo]
 username = "demo@example.com"
 password = "demo-password"
