@@ -13,6 +13,7 @@ use super::{
     relays::RelayId,
     retry::Retry,
     state::State,
+    timers::Timer,
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
@@ -105,7 +106,7 @@ impl<'a> Completion<'a> {
             }
             match &result {
                 Ok(_) => outlet.retry = Retry::default(),
-                Err(error) => restore_timer(outlet, member, error),
+                Err(error) => restore_timer(outlet, member, error, self.now),
             }
             let path = outlet.path.clone();
             self.state.mark(&path);
@@ -207,15 +208,19 @@ impl<'a> Completion<'a> {
     }
 }
 
-/// A timer that surely failed leaves no timer behind; one that may have been set does.
-fn restore_timer(outlet: &mut OutletState, member: PendingMember, error: &CommandError) {
+/// A command that failed leaves the timer that was there before. One that may have switched on ends OFF all the same, at the
+/// earlier end of both: in doubt OFF. Nothing is switched on later by a command that failed.
+fn restore_timer(outlet: &mut OutletState, member: PendingMember, error: &CommandError, now: Now) {
     let Some(undo) = outlet.undo.filter(|undo| undo.command == member.command) else {
         return;
     };
-    match (undo.timer, outlet.timer) {
-        (Some(before), _) if !may_be_done(error) => outlet.timer = Some(before),
-        (Some(before), None) => outlet.timer = Some(before),
-        (None, Some(_)) if !may_be_done(error) => outlet.timer = None,
-        _ => {}
+    let failed = std::mem::replace(&mut outlet.timer, undo.timer);
+    let Some(failed) = failed.filter(|timer| timer.to == Power::Off && may_be_done(error)) else {
+        return;
+    };
+    let ends_before =
+        |timer: Timer| timer.to == Power::Off && timer.ends.steady(now) <= failed.ends.steady(now);
+    if !undo.timer.is_some_and(ends_before) {
+        outlet.timer = Some(Timer::countdown(now, failed.ends));
     }
 }

@@ -331,6 +331,47 @@ async fn rule_12_timed_off_that_failed_switches_nothing_on() {
     assert_eq!(simulation.power("lamp"), OFF);
 }
 
+/// A command that its device answers with an error.
+async fn refused(simulation: &mut Simulation, action: Action) {
+    simulation.relay("lamp").stubborn = true;
+    let command = simulation.command("lamp", action, None).await;
+    simulation.pass("2s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    simulation.relay("lamp").stubborn = false;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_timed_off_that_failed_leaves_the_timed_on() {
+    let mut simulation = lamp().await;
+    done(&mut simulation, "lamp", Action::OnFor(minutes(5))).await;
+    refused(&mut simulation, Action::OffFor(minutes(20))).await;
+    assert_eq!(simulation.power("lamp"), ON);
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("lamp"), OFF, "the timed ON is over");
+    simulation.pass("1h").await;
+    assert_eq!(simulation.power("lamp"), OFF);
+    assert!(simulation.kept().timers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_refused_timed_off_switches_nothing_on() {
+    let mut simulation = lamp().await;
+    done(&mut simulation, "lamp", Action::Switch(Switch::To(ON))).await;
+    refused(&mut simulation, Action::OffFor(minutes(1))).await;
+    simulation.relay("lamp").on_since = None;
+    simulation.pass("10m").await;
+    assert_eq!(simulation.power("lamp"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_timed_on_that_failed_prolongs_no_other() {
+    let mut simulation = lamp().await;
+    done(&mut simulation, "lamp", Action::OnFor(minutes(5))).await;
+    refused(&mut simulation, Action::OnFor(minutes(60))).await;
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("lamp"), OFF);
+}
+
 #[tokio::test(start_paused = true)]
 async fn rule_12_timed_off_asks_the_limits_when_it_ends_and_waits() {
     let mut limited = manual();
