@@ -22,6 +22,8 @@ use crate::{
 
 /// Between two complete searches that lost devices cause.
 const BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
+/// Logins to devices that are not used, in one search: whatever answers must not hold up the next one.
+const TRIALS_MAX: usize = 8;
 /// After this, a device that refused the account is tried again. Devices lock themselves after a few wrong passwords.
 const TRY_AGAIN: Duration = Duration::from_hours(6);
 
@@ -33,6 +35,8 @@ pub(super) struct Finder {
     devices: watch::Receiver<Arc<DeviceSet>>,
     /// What the devices answered to a login, by their MAC.
     tried: HashMap<String, Tried>,
+    /// When those without a result were tried last, by their MAC.
+    attempted: HashMap<String, Instant>,
 }
 
 /// The result of a login.
@@ -63,6 +67,7 @@ impl Finder {
             events,
             devices,
             tried: HashMap::new(),
+            attempted: HashMap::new(),
         }
     }
 
@@ -106,12 +111,18 @@ impl Finder {
             let Some(mac) = answer.mac.clone() else { continue };
             let tried = self.trial(&answer, &mac, &devices).await;
             if tried.is_none() {
-                untried.push(answer.clone());
+                untried.push((self.attempted.get(&mac).copied(), answer.clone()));
             }
             found.push(network_device(&answer, mac, tried.unwrap_or(LoginTrial::Untried)));
         }
+        self.attempted
+            .retain(|mac, _| found.iter().any(|device| device.mac == *mac));
         self.send(found).await;
-        for answer in untried {
+        untried.sort_by_key(|(last, _)| *last);
+        for (_, answer) in untried.into_iter().take(TRIALS_MAX) {
+            if let Some(mac) = &answer.mac {
+                self.attempted.insert(mac.clone(), Instant::now());
+            }
             self.try_device(&answer, &devices).await;
         }
     }

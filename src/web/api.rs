@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -40,6 +41,8 @@ use crate::{
 
 /// Largest request, in bytes: a payload of the largest size, and what is around it.
 const BODY_MAX: usize = 80 * 1024;
+/// How long a browser may take to send the body of a request.
+const BODY_TIME: Duration = Duration::from_secs(20);
 /// Scripts of ours only, which make no markup of texts; no page of others may show this one in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'; \
@@ -278,7 +281,7 @@ struct Login {
 }
 
 async fn read<T: for<'de> Deserialize<'de>>(body: Body) -> Option<T> {
-    let body = to_bytes(body, BODY_MAX).await.ok()?;
+    let body = timeout(BODY_TIME, to_bytes(body, BODY_MAX)).await.ok()?.ok()?;
     serde_json::from_slice(&body).ok()
 }
 

@@ -94,10 +94,13 @@ impl Discovered {
         }
     }
 
-    /// To log in to it with an account, under an id that means nothing. `None` if the bridge cannot use it.
+    /// To log in to it with an account, under an id that means nothing. `None` if the bridge cannot use it, or if the
+    /// login proves nothing. An answer comes from whatever is on the network: only a client that never shows the password
+    /// logs in, so not over AES.
     pub fn with_account(&self, credentials: &Credentials) -> Option<DeviceConfig> {
         // Over XOR there is no login: any account would do.
-        if self.obstacle().is_some() || self.protocol.as_deref() == Some(XOR) {
+        let shows_nothing = !matches!(self.protocol.as_deref(), Some(XOR | "AES"));
+        if self.obstacle().is_some() || !shows_nothing {
             return None;
         }
         Some(DeviceConfig {
@@ -105,7 +108,7 @@ impl Discovered {
             address: self.address(),
             mac: None,
             name: None,
-            client: ClientChoice::default(),
+            client: ClientChoice::Tapo,
             device_settings: false,
             credentials: Some(credentials.clone()),
             outlets: Vec::new(),
@@ -292,6 +295,23 @@ mod tests {
         let none: [&str; 0] = [];
         assert_eq!(clients("IOT.SMARTBULB", "KLAP"), none);
         assert_eq!(clients("SMART.IPCAMERA", "AES"), none);
+    }
+
+    #[test]
+    fn a_password_is_shown_to_nothing_that_only_answers() {
+        let account = Credentials {
+            username: "a@example.com".to_owned(),
+            password: crate::system::Secret::new("b".to_owned()),
+        };
+        let login = |protocol: &str| {
+            let message = json!({"result": {"device_type": "SMART.TAPOPLUG",
+                "mgt_encrypt_schm": {"encrypt_type": protocol}}});
+            let found = Discovered::of(IpAddr::from([192, 168, 1, 5]), &message);
+            found.with_account(&account).map(|config| config.client)
+        };
+        assert_eq!(login("KLAP"), Some(ClientChoice::Tapo), "it has no AES");
+        assert_eq!(login("TPAP"), Some(ClientChoice::Tapo));
+        assert_eq!(login("AES"), None);
     }
 
     #[test]
