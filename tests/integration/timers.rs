@@ -156,6 +156,8 @@ async fn a_countdown_of_the_app_is_shown_and_ends_by_command() {
         (&state["device_timer_to"], &state["countdown"]),
         (&json!("OFF"), &json!(0))
     );
+    // The entities follow the state.
+    bridge.barrier().await;
     let config = bridge
         .broker
         .retained("homeassistant/device/tapo2mqtt_lamp/config")
