@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::{FaultKind, Protocol, SimulatorError, core::Core, discovery, http, xor};
 
@@ -57,7 +57,11 @@ pub(crate) struct Network {
     discovery: Option<UdpSocket>,
     /// Ends every connection made since the port was opened.
     connections: CancellationToken,
+    /// Those connections.
+    served: TaskTracker,
     restart: Option<Restart>,
+    /// The port could not be opened: a process that was just forked may hold its old listener for a moment.
+    reopen_at: Option<Instant>,
     /// The port waits for a discovery query.
     probe_needed: bool,
     /// The number of times that the fault which closes the port was set, as far as it was heeded.
@@ -89,6 +93,7 @@ enum Event {
     Command(Command),
     FaultsChanged,
     RestartDue,
+    ReopenDue,
     Connection(io::Result<TcpStream>),
     Datagram(io::Result<(Vec<u8>, SocketAddr)>),
 }
@@ -108,7 +113,9 @@ impl Network {
             stop,
             door: Door::Open(listener),
             discovery,
+            served: TaskTracker::new(),
             restart: None,
+            reopen_at: None,
             probe_needed: false,
             closings: 0,
         };
@@ -125,7 +132,8 @@ impl Network {
                 () = self.stop.cancelled() => Event::Stop,
                 Some(command) = commands.recv() => Event::Command(command),
                 Ok(()) = faults.changed() => Event::FaultsChanged,
-                () = restart_due(self.restart.as_ref()) => Event::RestartDue,
+                () = due(self.restart.as_ref().map(|restart| restart.at)) => Event::RestartDue,
+                () = due(self.reopen_at) => Event::ReopenDue,
                 datagram = discovery::receive(self.discovery.as_ref()) => Event::Datagram(datagram),
                 connection = accept(&self.door) => Event::Connection(connection),
             };
@@ -133,7 +141,8 @@ impl Network {
                 Event::Stop => return,
                 Event::Command(command) => self.obey(command),
                 Event::FaultsChanged => self.heed_faults(),
-                Event::RestartDue => self.restart(),
+                Event::RestartDue => self.restart().await,
+                Event::ReopenDue => self.open_if_allowed(),
                 Event::Connection(Ok(stream)) => self.welcome(stream),
                 Event::Datagram(Ok((datagram, from))) => self.answer_query(&datagram, from).await,
                 Event::Connection(Err(error)) | Event::Datagram(Err(error)) => {
@@ -154,8 +163,8 @@ impl Network {
                 _ => http::serve(core, stream).await,
             }
         };
-        self.tasks
-            .spawn(async move { connections.run_until_cancelled(serving).await });
+        let serving = async move { connections.run_until_cancelled(serving).await };
+        self.tasks.spawn(self.served.track_future(serving));
     }
 
     fn obey(&mut self, command: Command) {
@@ -192,14 +201,17 @@ impl Network {
         }
     }
 
-    /// Goes down, or comes back up.
-    fn restart(&mut self) {
+    /// Goes down, or comes back up. What was requested before it went down has ended then.
+    async fn restart(&mut self) {
         let Some(mut restart) = self.restart.take() else {
             return;
         };
         match restart.phase {
             Phase::Announced => {
                 self.close();
+                self.served.close();
+                self.served.wait().await;
+                self.served.reopen();
                 self.core.forget_sessions();
                 if let Some(down) = restart.down.take() {
                     let _ = down.send(());
@@ -264,6 +276,7 @@ impl Network {
     }
 
     fn open_if_allowed(&mut self) {
+        self.reopen_at = None;
         if self.is_closed() {
             return;
         }
@@ -276,7 +289,10 @@ impl Network {
             .and_then(|socket| socket.listen(BACKLOG));
         match opened {
             Ok(listener) => self.door = Door::Open(listener),
-            Err(error) => warn!(address = %self.core.address(), %error, "the port cannot be opened again"),
+            Err(error) => {
+                debug!(address = %self.core.address(), %error, "the port cannot be opened now");
+                self.reopen_at = Some(Instant::now() + RETRY);
+            }
         }
     }
 
@@ -316,9 +332,9 @@ async fn accept(door: &Door) -> io::Result<TcpStream> {
     }
 }
 
-async fn restart_due(restart: Option<&Restart>) {
-    match restart {
-        Some(restart) => sleep_until(restart.at).await,
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
         None => pending().await,
     }
 }

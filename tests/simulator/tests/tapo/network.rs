@@ -9,7 +9,10 @@ use std::{
 use serde_json::Value;
 use tapo::{ApiClient, DiscoveryRawResult, StreamExt as _};
 use tapo_simulator::{Fault, Profile, Protocol, RunningDevice, Simulator};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 
 use crate::support::{SOON, client, kind, plug};
 
@@ -115,6 +118,19 @@ async fn a_reboot_closes_everything_for_a_while() {
     assert_eq!(kind(&handler.off().await.unwrap_err()), "SESSION_TIMEOUT");
     handler.refresh_session().await.unwrap();
     assert!(handler.get_timer().await.unwrap().is_none());
+}
+
+/// A process that is forked at that moment holds the listener until it starts its program.
+#[tokio::test]
+async fn a_port_that_is_held_elsewhere_is_opened_later() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    let away = Duration::from_millis(50);
+    device.reboot(away).await.unwrap();
+    let held = TcpListener::bind(device.address()).await.unwrap();
+    timeout(2 * away, held.accept()).await.unwrap_err();
+    drop(held);
+    until_open(&device).await;
+    plug(&device).await.unwrap().on().await.unwrap();
 }
 
 #[tokio::test]
