@@ -27,7 +27,7 @@ use tapo2mqtt::{
     },
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -432,10 +432,4 @@ impl Running {
         self.probe.catch_up().await;
         ended
     }
-}
-
-/// An address at which nothing listens.
-pub async fn dead_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
 }

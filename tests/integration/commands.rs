@@ -7,10 +7,11 @@ use tapo_simulator::{DeviceHandle, Fault, Latency, Profile, Protocol, Scope, Sim
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Running, Setup, dead_address},
+    bridge::{Running, Setup},
     log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
+    process::dead_address,
 };
 
 fn word(on: bool) -> &'static str {
@@ -212,7 +213,7 @@ async fn our_client_switches_a_strip_of_today() {
 async fn a_command_that_cannot_be_carried_out_is_answered_once() {
     let strip = Simulator::strip(Profile::P300).start().await.unwrap();
     let setup = Setup::new().device("strip", strip.address());
-    let bridge = setup.device("dead", dead_address().await).start().await;
+    let bridge = setup.device("dead", dead_address()).start().await;
     bridge.available("strip").await;
     let cases = [
         ("dead", "not_ready"),
@@ -544,7 +545,7 @@ async fn a_command_has_one_log_line_and_a_failure_one_event() {
     let group = "[[group]]\nid = \"all\"\noutlets = [\"plug\", \"dead\"]\n";
     let setup = Setup::new()
         .device("plug", plug.address())
-        .device("dead", dead_address().await);
+        .device("dead", dead_address());
     let bridge = setup.rules(group).start().await;
     bridge.available("plug").await;
     let lines = |transaction: &str| {

@@ -9,12 +9,13 @@ use tapo2mqtt::system::clock::Clock;
 use tokio::time;
 
 use crate::{
-    bridge::{Setup, dead_address},
+    bridge::Setup,
     groups::{NOON, Site},
     health::{health, issues},
     log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
+    process::dead_address,
 };
 
 /// One group, on while it freezes.
@@ -320,7 +321,7 @@ async fn outlets_that_are_away_together_are_one_line() {
     let mut setup = Setup::new();
     let ids: Vec<String> = (1..=8).map(|number| format!("\"lamp-{number}\"")).collect();
     for id in &ids {
-        setup = setup.device(id.trim_matches('"'), dead_address().await);
+        setup = setup.device(id.trim_matches('"'), dead_address());
     }
     let rules = format!(
         "[[group]]\nid = \"garden\"\noutlets = [{}]\n[[group.schedule]]\nid = \"always\"\nall_day = true\n",

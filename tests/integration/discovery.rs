@@ -11,8 +11,9 @@ use tapo_simulator::{Profile, Simulator};
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Setup, dead_address, parsed},
+    bridge::{Setup, parsed},
     mosquitto::Mosquitto,
+    process::dead_address,
 };
 
 /// The keys of a message that a template reads: `value_json.key` or `value_json['key']`.
@@ -279,7 +280,7 @@ async fn a_device_is_shown_as_it_is_before_the_bridge_is_online() {
 
 #[tokio::test]
 async fn a_device_never_reached_has_a_page() {
-    let address = dead_address().await;
+    let address = dead_address();
     let bridge = Setup::new().device("plug", address).start().await;
     let config = "homeassistant/device/tapo2mqtt_plug/config";
     let announced = bridge.probe.expect(config, |payload| !payload.is_empty()).await;

@@ -7,11 +7,11 @@ use tapo_simulator::{Fault, FaultKind, Profile, Simulator};
 use tokio::time::timeout;
 
 use crate::{
-    bridge::{Running, Setup, dead_address, parsed},
+    bridge::{Running, Setup, parsed},
     log::Log,
     mosquitto::Mosquitto,
     probe::PATIENCE,
-    process::STATE_FILE,
+    process::{STATE_FILE, dead_address},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ pub fn issues(health: &Value, about: &str) -> Vec<String> {
 async fn health_contains_every_task_queue_and_device() {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
     let setup = Setup::new().device("plug", plug.address());
-    let bridge = setup.device("dead", dead_address().await).start().await;
+    let bridge = setup.device("dead", dead_address()).start().await;
     bridge.available("plug").await;
     bridge
         .expect("dead", |state| state["status"] == "unreachable")

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{bridge::dead_address, probe::PATIENCE};
+use crate::{probe::PATIENCE, process::own_address};
 
 /// Where a page is, and what is sent with each request.
 #[derive(Clone)]
@@ -40,9 +40,9 @@ impl Response {
 }
 
 impl Page {
-    /// A page to be, on a free port, and the section of the settings for it.
-    pub async fn new(more: &str) -> (Self, String) {
-        let address = dead_address().await;
+    /// A page to be, at an address of its own, and the section of the settings for it.
+    pub fn new(more: &str) -> (Self, String) {
+        let address = SocketAddr::from((own_address(), 8080));
         let section = format!("[web]\nenabled = true\nlisten = \"{address}\"\n{more}");
         let page = Self {
             address,

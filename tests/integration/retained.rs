@@ -7,9 +7,9 @@ use tapo_simulator::{Profile, RunningDevice, Simulator};
 use tapo2mqtt::app::bridge::ShutdownReason;
 
 use crate::{
-    bridge::{Running, Setup, dead_address, parsed},
+    bridge::{Running, Setup, parsed},
     mosquitto::Mosquitto,
-    process::{Home, account, device, mqtt},
+    process::{Home, account, dead_address, device, mqtt},
 };
 
 async fn strip() -> RunningDevice {
@@ -54,7 +54,7 @@ async fn after_a_run_with_a_strip(bystander: SocketAddr) -> Running {
 
 /// Starts a bridge that does not reach the strip, and waits until it knows that.
 async fn unreachable_strip(broker: &Running, bystander: SocketAddr) -> Running {
-    let devices = [("strip", dead_address().await), ("plug", bystander)];
+    let devices = [("strip", dead_address()), ("plug", bystander)];
     let bridge = setup(&devices).start_on(broker.broker.clone()).await;
     bridge
         .expect("bridge/devices", |list| list[1]["status"] == "unreachable")
@@ -103,7 +103,7 @@ async fn a_reload_without_an_unreached_strip_clears_its_outlets() {
 async fn two_bridges_with_the_same_device_id_share_no_discovery() {
     let (ours, theirs) = (plug().await, plug().await);
     let mut house = setup(&[("plug", ours.address())]).start().await;
-    let other = dead_address().await;
+    let other = dead_address();
     let garden = setup(&[("plug", theirs.address()), ("other", other)]).base_topic("garden");
     let mut garden = garden.start_on(house.broker.clone()).await;
     house.available("plug").await;
@@ -209,7 +209,7 @@ async fn flood(probe: &crate::probe::Probe, names: std::ops::Range<u32>) {
 #[tokio::test]
 async fn however_many_names_are_tried_nothing_is_kept_of_them() {
     let broker = Mosquitto::start().await;
-    let dead = dead_address().await;
+    let dead = dead_address();
     let log = "[log]\nlevel = \"error\"\n";
     let home = Home::new(&(mqtt(broker.address()) + log + &account("u", "p") + &device("plug", dead)));
     let bridge = home.start();

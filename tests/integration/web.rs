@@ -19,7 +19,7 @@ const GROUP: &str =
 /// A bridge with one plug, and its page.
 async fn start(more: &str) -> (Running, Page, tapo_simulator::RunningDevice) {
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
-    let (page, section) = Page::new(more).await;
+    let (page, section) = Page::new(more);
     let setup = Setup::new().device("heater", plug.address()).section(&section);
     let bridge = setup.rules(GROUP).start().await;
     bridge.available("heater").await;
@@ -166,7 +166,7 @@ async fn a_page_works_while_the_broker_is_away() {
     let address = broker.address();
     broker.kill();
     let plug = Simulator::plug(Profile::P110).start().await.unwrap();
-    let (page, section) = Page::new("").await;
+    let (page, section) = Page::new("");
     let home = Home::new(&(settings(address, &[("heater", plug.address())]) + &section));
     let process = home.start();
     let mut changes = page.stream().await;
@@ -292,7 +292,7 @@ async fn a_login_outlives_a_restart_of_the_bridge() {
         .unwrap()
         .to_owned();
     bridge.stop().await;
-    let (again, section) = Page::new("password = \"correct horse\"").await;
+    let (again, section) = Page::new("password = \"correct horse\"");
     let setup = Setup::new().device("heater", plug.address()).section(&section);
     let _again = setup.after(&bridge).start().await;
     assert_eq!(
@@ -339,7 +339,7 @@ async fn names_of_devices_reach_a_page_as_they_are() {
         .start()
         .await
         .unwrap();
-    let (page, section) = Page::new("").await;
+    let (page, section) = Page::new("");
     let _bridge = Setup::new()
         .device("heater", plug.address())
         .section(&section)
