@@ -501,7 +501,7 @@ async fn a_stop_ends_connections_and_frees_the_port() {
 
     let began = Instant::now();
     first.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     client.closed().await;
     assert_eq!(
         TcpStream::connect(address).await.unwrap_err().kind(),

@@ -623,7 +623,7 @@ async fn closes_at_once(link: Link, tasks: &Tasks) {
     assert_eq!(link.close(OFFLINE, BUDGET).await, ShutdownOutcome::NotConnected);
     assert!(tasks.wait(BUDGET).await.is_empty());
     let took = start.elapsed();
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert!(took < BUDGET / 2, "{took:?}");
 }
 
 #[tokio::test]
@@ -660,7 +660,7 @@ async fn close_on_a_hanging_broker_times_out_with_the_last_will() {
     retain_everything(&mut link);
     settled(&mut link).await;
     cut.black_hole();
-    let (start, budget) = (Instant::now(), Duration::from_millis(300));
+    let (start, budget) = (Instant::now(), Duration::from_secs(1));
     assert_eq!(link.close(OFFLINE, budget).await, ShutdownOutcome::TimedOut);
     assert!(tasks.wait(BUDGET).await.is_empty());
     assert!(start.elapsed() < 2 * budget, "{:?}", start.elapsed());

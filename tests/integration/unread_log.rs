@@ -20,7 +20,7 @@ const PIPE: usize = 64 * 1024;
 /// Lines of level debug that are more than the pipe and the bridge take together.
 const FLOOD: usize = 5000;
 /// A stop as usual, and the wait for a reader.
-const STOP_BUDGET: Duration = Duration::from_millis(1500);
+const STOP_BUDGET: Duration = Duration::from_millis(3500);
 const ON: &str = r#"{"state":"ON","transaction":"on"}"#;
 /// Its limit is kept by the bridge alone.
 const LIMITED: &str = r#"
