@@ -1,10 +1,10 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,8 +30,11 @@ const DEVICE_MESSAGES: usize = 256;
 const DEVICE_EVENTS: usize = 256;
 /// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
-/// How long everything may take, the last write of the state file included.
-const WHOLE_BUDGET: Duration = Duration::from_millis(930);
+/// How long the state writer may take after that: a memory card or a busy disk can need seconds for one file, and what was
+/// not written is forgotten.
+const WRITE_BUDGET: Duration = Duration::from_secs(3);
+/// How long what these tasks started may take to end after them.
+const REST_BUDGET: Duration = Duration::from_millis(60);
 
 /// How a bridge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +80,8 @@ pub struct Bridge {
     /// To itself.
     control: mpsc::Sender<Control>,
     ended: mpsc::Receiver<&'static str>,
-    /// Top-level tasks, without the state writer, that did not end yet.
-    open: usize,
+    /// Top-level tasks that did not end yet.
+    running: BTreeSet<&'static str>,
     heartbeat: Arc<Notify>,
     reload: Arc<Notify>,
 }
@@ -162,14 +165,14 @@ impl Bridge {
         );
 
         let (ending, ended) = mpsc::channel(5);
-        let bridge = Self {
+        let mut bridge = Self {
             tasks,
             stop: CancellationToken::new(),
             stop_writer: CancellationToken::new(),
             controls: controls_in,
             control: controls,
             ended,
-            open: if web_server.is_some() { 4 } else { 3 },
+            running: BTreeSet::new(),
             heartbeat,
             reload,
         };
@@ -208,7 +211,7 @@ impl Bridge {
     }
 
     /// Spawns a top-level task whose end is noticed.
-    fn spawn<F>(&self, name: &'static str, task: F, ending: &mpsc::Sender<&'static str>)
+    fn spawn<F>(&mut self, name: &'static str, task: F, ending: &mpsc::Sender<&'static str>)
     where
         F: Future<Output: Send> + Send + 'static,
     {
@@ -217,6 +220,7 @@ impl Bridge {
             name,
             ending: ending.clone(),
         };
+        self.running.insert(name);
         self.tasks.spawn(name, async move {
             task.await;
             drop(notice);
@@ -231,29 +235,39 @@ impl Bridge {
             Some(Control::Restart) = self.controls.recv() => ShutdownReason::Restart,
             Some(task) = self.ended.recv() => {
                 error!(task, "a task ended by itself; the bridge stops");
+                self.running.remove(task);
                 ShutdownReason::Failed
             }
         };
         info!("stopping");
         self.stop.cancel();
-        let mut open = self.open - usize::from(how == ShutdownReason::Failed);
-        let ordered = async {
-            while open > 0 && self.ended.recv().await.is_some() {
-                open -= 1;
-            }
-        };
-        let stopping = Instant::now();
-        let _late = timeout(STOP_BUDGET, ordered).await;
+        let _late = timeout(
+            STOP_BUDGET,
+            self.until(|running| running.iter().all(|task| *task == STATE_WRITER)),
+        )
+        .await;
         self.stop_writer.cancel();
-        let late = self
-            .tasks
-            .wait(WHOLE_BUDGET.saturating_sub(stopping.elapsed()))
-            .await;
+        let _late = timeout(
+            WRITE_BUDGET,
+            self.until(|running| !running.contains(STATE_WRITER)),
+        )
+        .await;
+        let late = self.tasks.wait(REST_BUDGET).await;
         if !late.is_empty() {
             warn!(tasks = %late.join(", "), "these tasks did not end in time");
         }
         info!("stopped");
         how
+    }
+
+    /// Waits until the top-level tasks that run are as wanted.
+    async fn until(&mut self, is_wanted: impl Fn(&BTreeSet<&'static str>) -> bool) {
+        while !is_wanted(&self.running) {
+            let Some(task) = self.ended.recv().await else {
+                return;
+            };
+            self.running.remove(task);
+        }
     }
 }
 
