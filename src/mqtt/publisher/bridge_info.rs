@@ -7,10 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    retained_outlets::{OutletEntry, RetainedOutlets},
-    state::any_on,
-};
+use super::retained_outlets::{OutletEntry, RetainedOutlets};
 use crate::{
     domain::{
         command_error::ErrorCode,
@@ -95,7 +92,6 @@ pub(super) struct DeviceEntry<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<OutletEntry>,
     features: Vec<&'static str>,
-    state: Option<Power>,
     availability: Availability,
     status: Phase,
     last_error: Option<&'a str>,
@@ -131,7 +127,6 @@ impl<'a> DeviceEntry<'a> {
                 .map(|_| "energy")
                 .into_iter()
                 .collect(),
-            state: any_on(&report.outlets),
             availability: report.availability,
             status: report.phase,
             last_error: report.error.as_ref().map(|error| error.message.as_str()),
@@ -156,7 +151,6 @@ impl<'a> DeviceEntry<'a> {
             outlets: retained.of(id).cloned().collect(),
             children: children.of(id).cloned().collect(),
             features: Vec::new(),
-            state: None,
             availability: Availability::Offline,
             status: Phase::Connecting,
             last_error: None,
