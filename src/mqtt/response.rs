@@ -126,13 +126,13 @@ fn how_to_ask_for_less(request: &str) -> &'static str {
     }
 }
 
-/// The states of a strip's outlets. That of a single outlet is in `state`, those of a group are in `members`.
+/// The states of the outlets that a command for a strip switched: not of one that a newer command replaced. That of a
+/// single outlet is in `state`, those of a group are in `members`.
 fn outlets<'a>(target: &Target, done: &'a Applied) -> Option<BTreeMap<&'a OutletKey, Option<Power>>> {
-    let several = matches!(target, Target::Outlet(_)) && done.outlets.len() > 1;
-    several.then(|| {
-        let outlet = |(path, power): &'a (OutletPath, Option<Power>)| Some((path.outlet.as_ref()?, *power));
-        done.outlets.iter().filter_map(outlet).collect()
-    })
+    let is_device = matches!(target, Target::Outlet(path) if path.outlet.is_none());
+    let outlet = |(path, power): &'a (OutletPath, Option<Power>)| Some((path.outlet.as_ref()?, *power));
+    let outlets: BTreeMap<_, _> = done.outlets.iter().filter_map(outlet).collect();
+    (is_device && !outlets.is_empty()).then_some(outlets)
 }
 
 /// The result of each member of a group.

@@ -110,6 +110,18 @@ fn a_strip_has_the_state_of_each_outlet() {
 }
 
 #[test]
+fn outlets_that_newer_commands_replaced_are_not_listed() {
+    let context = context(outlet("mats"), Some(named("t")));
+    let response = of_command(
+        &context,
+        &outcome(&[("mats/2", Power::On)]),
+        |_| None,
+        context.received,
+    );
+    assert_eq!(parsed(&response)["outlets"], json!({"2": "ON"}));
+}
+
+#[test]
 fn a_group_has_the_result_of_each_member() {
     let context = context(group(), None);
     let failed = CommandError::bridge(ErrorCode::NoAnswer, "silent");
