@@ -19,3 +19,10 @@ pub(crate) async fn connect(host: &str, port: u16, limit: Duration) -> Result<Tc
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
+
+/// Whether nothing came while the connection was idle, as far as its packets tell: neither its end nor an answer that is not
+/// expected.
+pub(crate) fn is_silent(stream: &TcpStream) -> bool {
+    let read = stream.try_read(&mut [0]);
+    read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}

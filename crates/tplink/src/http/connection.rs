@@ -1,4 +1,4 @@
-//! One HTTP connection, driven by the request that uses it.
+//! One HTTP request on a connection.
 
 use std::{
     future::poll_fn,
@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response,
     body::{Body as _, Incoming},
-    client::conn::http1::{Builder, Connection, SendRequest},
+    client::conn::http1::Builder,
     header::SET_COOKIE,
 };
 use hyper_util::rt::TokioIo;
@@ -28,46 +28,22 @@ const READ_BUFFER: usize = 16 * 1024;
 /// The error of an answer that begins like none.
 pub(crate) const NOT_HTTP: Error = Error::Unreadable("it is not HTTP");
 
-pub(super) struct HttpConnection<S: AsyncRead + AsyncWrite + Unpin> {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Connection<TokioIo<S>, Full<Bytes>>,
-    /// The driver must not be polled again.
-    ended: bool,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpConnection<S> {
-    pub(super) async fn start(stream: S) -> Result<Self, Error> {
-        let mut builder = Builder::new();
-        // Some devices do not know headers in lower case.
-        builder
-            .title_case_headers(true)
-            .max_headers(MOST_HEADERS)
-            .max_buf_size(READ_BUFFER);
-        let started = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = started.map_err(|error| classify(&error))?;
-        Ok(Self {
-            sender,
-            driver,
-            ended: false,
-        })
-    }
-
-    /// Whether the device has kept the connection, as far as its packets tell.
-    pub(super) async fn is_open(&mut self) -> bool {
-        poll_fn(|context| {
-            self.ended = self.ended || Pin::new(&mut self.driver).poll(context).is_ready();
-            Poll::Ready(!self.ended && !self.sender.is_closed())
-        })
-        .await
-    }
-
-    /// Sends a request and reads its answer.
-    pub(super) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<HttpReply, Error> {
-        let Self {
-            sender,
-            driver,
-            ended,
-        } = self;
+/// Sends a request over a stream and reads its answer. Returns the stream too, if the device keeps it open. The buffers end
+/// with the request: those of idle connections would be most of the memory that a device takes.
+pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<(HttpReply, Option<S>), Error> {
+    let mut builder = Builder::new();
+    // Some devices do not know headers in lower case.
+    builder
+        .title_case_headers(true)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(READ_BUFFER);
+    let started = builder.handshake(TokioIo::new(stream)).await;
+    let (mut sender, mut driver) = started.map_err(|error| classify(&error))?;
+    let mut ended = false;
+    let reply = {
         let answer = async {
             let response = sender.send_request(request).await;
             read(response.map_err(|error| classify(&error))?).await
@@ -77,15 +53,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpConnection<S> {
             if let Poll::Ready(answer) = answer.as_mut().poll(context) {
                 return Poll::Ready(answer);
             }
-            if !*ended && Pin::new(&mut *driver).poll(context).is_ready() {
-                *ended = true;
+            if !ended && Pin::new(&mut driver).poll(context).is_ready() {
+                ended = true;
                 // What came before the end may be the whole answer.
                 return answer.as_mut().poll(context);
             }
             Poll::Pending
         })
-        .await
+        .await?
+    };
+    // It sees now whether the device closes.
+    let is_open = poll_fn(|context| {
+        ended = ended || Pin::new(&mut driver).poll(context).is_ready();
+        Poll::Ready(!ended && !sender.is_closed())
+    });
+    if !is_open.await {
+        return Ok((reply, None));
     }
+    let parts = driver.into_parts();
+    let stream = parts.read_buf.is_empty().then(|| parts.io.into_inner());
+    Ok((reply, stream))
 }
 
 async fn read(response: Response<Incoming>) -> Result<HttpReply, Error> {
@@ -139,35 +126,34 @@ mod tests {
         request.body(Full::new(Bytes::from_static(b"{}"))).unwrap()
     }
 
-    async fn connected() -> (HttpConnection<DuplexStream>, DuplexStream) {
-        let (ours, theirs) = duplex(4 * 1024 * 1024);
-        (HttpConnection::start(ours).await.unwrap(), theirs)
+    fn connected() -> (DuplexStream, DuplexStream) {
+        duplex(4 * 1024 * 1024)
     }
 
     /// The answer is sent once the request is there, as by a device.
-    async fn answered(bytes: &[u8], close: bool) -> (Result<HttpReply, Error>, HttpConnection<DuplexStream>) {
-        let (mut connection, mut device) = connected().await;
+    async fn answered(bytes: &[u8], close: bool) -> Result<(HttpReply, Option<DuplexStream>), Error> {
+        let (ours, mut device) = connected();
         let serve = async {
             assert!(device.read(&mut [0; 512]).await.unwrap() > 0);
             device.write_all(bytes).await.unwrap();
             if close { None } else { Some(device) }
         };
-        let (reply, _device) = tokio::join!(connection.exchange(request()), serve);
-        (reply, connection)
+        let (reply, _device) = tokio::join!(exchange(ours, request()), serve);
+        reply
     }
 
     #[tokio::test]
-    async fn a_request_and_its_answer_pass() {
-        let (mut connection, mut device) = connected().await;
-        for _ in 0..2 {
+    async fn requests_and_their_answers_pass_over_one_connection() {
+        let (mut ours, mut device) = connected();
+        for _ in 0..3 {
             let mut sent = vec![0; 512];
             let serve = async {
                 let length = device.read(&mut sent).await.unwrap();
                 device.write_all(ANSWER).await.unwrap();
                 length
             };
-            let (reply, length) = tokio::join!(connection.exchange(request()), serve);
-            let reply = reply.unwrap();
+            let (reply, length) = tokio::join!(exchange(ours, request()), serve);
+            let (reply, kept) = reply.unwrap();
             assert_eq!((reply.status, &reply.body[..]), (200, &b"hello"[..]));
             assert_eq!(reply.cookie.unwrap().header(), "TP_SESSIONID=AB");
             let sent = String::from_utf8_lossy(&sent[..length]);
@@ -175,18 +161,24 @@ mod tests {
                 sent,
                 "POST /app HTTP/1.1\r\nHost: device\r\nContent-Length: 2\r\n\r\n{}"
             );
-            assert!(connection.is_open().await);
+            ours = kept.unwrap();
         }
-        drop(device);
-        assert!(!connection.is_open().await);
-        assert!(!connection.is_open().await);
     }
 
     #[tokio::test]
-    async fn an_answer_without_length_ends_with_the_connection() {
-        let (reply, mut connection) = answered(b"HTTP/1.1 200 OK\r\n\r\nhello", true).await;
-        assert_eq!(reply.unwrap().body, b"hello");
-        assert!(!connection.is_open().await);
+    async fn a_connection_that_ends_or_says_more_is_not_kept() {
+        let twice = [ANSWER, ANSWER].concat();
+        let closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
+        for (bytes, close) in [
+            (ANSWER, true),
+            (&twice, false),
+            (&closing[..], false),
+            (b"HTTP/1.1 200 OK\r\n\r\nhello", true),
+        ] {
+            let (reply, kept) = answered(bytes, close).await.unwrap();
+            assert_eq!(reply.body, b"hello");
+            assert!(kept.is_none(), "{}", String::from_utf8_lossy(bytes));
+        }
     }
 
     #[tokio::test]
@@ -200,23 +192,22 @@ mod tests {
             (headers.as_bytes(), "it is not HTTP"),
             (b"\x00\x01\x02\x03garbage\r\n\r\n", "it is not HTTP"),
         ] {
-            let (reply, _) = answered(bytes, true).await;
+            let reply = answered(bytes, true).await;
             assert_eq!(reply.unwrap_err(), Error::Unreadable(expected));
         }
-        let (cut, _) = answered(&ANSWER[..ANSWER.len() - 1], true).await;
-        assert_eq!(cut.unwrap_err(), Error::Closed);
-        let (nothing, _) = answered(b"", true).await;
-        assert_eq!(nothing.unwrap_err(), Error::Closed);
+        for cut in [&ANSWER[..ANSWER.len() - 1], b""] {
+            assert_eq!(answered(cut, true).await.unwrap_err(), Error::Closed);
+        }
     }
 
     #[tokio::test]
     async fn no_redirect_is_followed() {
-        let (reply, _) = answered(
+        let reply = answered(
             b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n",
             false,
         )
         .await;
-        assert_eq!(reply.unwrap().status, 302);
+        assert_eq!(reply.unwrap().0.status, 302);
     }
 
     /// Without a wait: the clock runs on by itself once every task waits.
@@ -228,7 +219,7 @@ mod tests {
             damage(&mut bytes, &mut rng);
             let closes = rng.random();
             let reading = tokio::time::timeout(Duration::from_millis(1), answered(&bytes, closes));
-            if let Ok((Ok(reply), _)) = reading.await {
+            if let Ok(Ok((reply, _))) = reading.await {
                 assert!(reply.body.len() <= LONGEST_REPLY);
             }
         }

@@ -10,15 +10,18 @@ use hyper::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{HttpReply, connection::HttpConnection};
-use crate::{Error, Limits, connect::connect};
+use super::{HttpReply, connection};
+use crate::{
+    Error, Limits,
+    connect::{connect, is_silent},
+};
 
 /// Host and port, and the connection that the last request left.
 pub(crate) struct HttpLink {
     host: String,
     port: u16,
     limits: Limits,
-    kept: Option<HttpConnection<TcpStream>>,
+    kept: Option<TcpStream>,
 }
 
 impl HttpLink {
@@ -59,27 +62,20 @@ impl HttpLink {
         let request = self.request(target, headers, body)?;
         let limit = self.limits.request;
         let exchange = async {
-            let mut connection = match self.idle_connection().await {
-                Some(idle) => idle,
+            let stream = match self.kept.take().filter(is_silent) {
+                Some(kept) => kept,
                 None => self.connect().await?,
             };
-            let reply = connection.exchange(request).await?;
-            Ok((connection, reply))
+            connection::exchange(stream, request).await
         };
-        let (connection, reply) = timeout(limit, exchange).await.map_err(|_| Error::NoAnswer)??;
-        self.kept = Some(connection);
+        let (reply, kept) = timeout(limit, exchange).await.map_err(|_| Error::NoAnswer)??;
+        self.kept = kept;
         Ok(reply)
     }
 
-    /// The connection of the last request, if the device has kept it too.
-    async fn idle_connection(&mut self) -> Option<HttpConnection<TcpStream>> {
-        let mut kept = self.kept.take()?;
-        kept.is_open().await.then_some(kept)
-    }
-
-    async fn connect(&self) -> Result<HttpConnection<TcpStream>, Error> {
+    async fn connect(&self) -> Result<TcpStream, Error> {
         let limit = self.limits.connect.min(self.limits.request);
-        HttpConnection::start(connect(&self.host, self.port, limit).await?).await
+        connect(&self.host, self.port, limit).await
     }
 
     /// A token that the device chose can make the target unfit for a request.

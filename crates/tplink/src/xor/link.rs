@@ -1,9 +1,6 @@
 //! The TCP connection to an old Kasa device.
 
-use std::{
-    fmt,
-    io::{self, ErrorKind},
-};
+use std::{fmt, io};
 
 use serde_json::Value;
 use tokio::{
@@ -13,7 +10,10 @@ use tokio::{
 };
 
 use super::frame;
-use crate::{Error, Limits, connect::connect};
+use crate::{
+    Error, Limits,
+    connect::{connect, is_silent},
+};
 
 /// Host and port, and the connection that the last request left. Some devices close it after each answer.
 pub(crate) struct XorLink {
@@ -45,7 +45,7 @@ impl XorLink {
     /// One request and its answer, as JSON. The connection is kept if the answer was read to its end.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Value, Error> {
         let exchange = async {
-            let mut stream = match self.kept.take().filter(is_open) {
+            let mut stream = match self.kept.take().filter(is_silent) {
                 Some(kept) => kept,
                 None => {
                     connect(
@@ -71,12 +71,6 @@ impl fmt::Debug for XorLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "XorLink to port {}", self.port)
     }
-}
-
-/// Whether nothing came while the connection was idle: neither its end nor an answer that is not expected.
-fn is_open(stream: &TcpStream) -> bool {
-    let read = stream.try_read(&mut [0]);
-    read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 async fn transfer(
