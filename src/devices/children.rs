@@ -199,7 +199,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::devices::ClientChoice;
 
     fn config(children: &[(&str, Option<&str>)]) -> DeviceConfig {
         let child = |(key, id): &(&str, Option<&str>)| ChildConfig {
@@ -208,15 +207,8 @@ mod tests {
             name: None,
         };
         DeviceConfig {
-            id: "hub".parse().unwrap(),
-            address: "127.0.0.1".to_owned(),
-            mac: None,
-            name: None,
-            client: ClientChoice::default(),
-            device_settings: false,
-            credentials: None,
-            outlets: Vec::new(),
             children: children.iter().map(child).collect(),
+            ..DeviceConfig::new("hub".parse().unwrap(), "127.0.0.1".to_owned())
         }
     }
 

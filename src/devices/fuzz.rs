@@ -11,7 +11,7 @@ use super::{
     client::readings::{DeviceReading, OutletReading, TEXT_MAX},
 };
 use crate::devices::state::DeviceState;
-use crate::domain::devices::{ClientChoice, DeviceConfig};
+use crate::domain::devices::DeviceConfig;
 use crate::domain::report::Kind;
 use test_inputs;
 
@@ -39,20 +39,6 @@ const KEYS: &[&str] = &[
     "http_port",
     "encrypt_type",
 ];
-
-fn config() -> DeviceConfig {
-    DeviceConfig {
-        id: "strip".parse().unwrap(),
-        address: "127.0.0.1".to_owned(),
-        mac: None,
-        name: None,
-        client: ClientChoice::default(),
-        device_settings: false,
-        credentials: None,
-        outlets: Vec::new(),
-        children: Vec::new(),
-    }
-}
 
 fn device() -> Value {
     json!({
@@ -83,7 +69,8 @@ proptest! {
         components in prop::collection::vec(".{0,8}", 0..3),
         second in any::<i32>(),
     ) {
-        let (config, mut known) = (config(), DeviceState::default());
+        let config = DeviceConfig::new("strip".parse().unwrap(), "127.0.0.1".to_owned());
+        let mut known = DeviceState::default();
         let now = Now {
             wall: Timestamp::from_second(i64::from(second)).unwrap(),
             steady: Steady::at(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second.into())),

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::backoff::Backoff;
+use super::{backoff::Backoff, client::fault::Fault};
 use crate::domain::{devices::PollingConfig, report::Phase};
 
 /// The first wait after a device could not be reached.
 const PROBE_FIRST: Duration = Duration::from_secs(1);
 /// The first wait after a refused login: after a power cut, devices refuse valid credentials for a while.
 const REFUSED_FIRST: Duration = Duration::from_secs(15);
+/// The wait after a device turned out to be one that the bridge does not support.
+const UNSUPPORTED: Duration = Duration::from_hours(1);
 /// Failed exchanges before the session is dropped and one reconnect decides.
 const FAILURES_TO_RECONNECT: u32 = 2;
 /// Failed connects before the device is searched under another address: the active retry.
@@ -87,11 +89,12 @@ impl Lifecycle {
         self.failures > 0
     }
 
-    /// A connect failed, and the device is in this phase. Returns the wait before the next one.
-    pub(super) fn on_connect_failed(&mut self, phase: Phase) -> Duration {
+    /// A connect failed. Returns the wait before the next one.
+    pub(super) fn on_connect_failed(&mut self, fault: &Fault) -> Duration {
         self.failed_connects += 1;
-        self.phase = phase;
-        match phase {
+        self.phase = fault.phase();
+        match self.phase {
+            _ if fault.is_lasting() => UNSUPPORTED,
             Phase::LockedOut => self.locked,
             Phase::SetupMode | Phase::Forbidden => self.refusals.wait(),
             _ => self.probes.wait(),
@@ -143,18 +146,28 @@ mod tests {
     #[test]
     fn the_wait_depends_on_the_phase() {
         let mut lifecycle = lifecycle();
-        let seconds = |lifecycle: &mut Lifecycle, phase| lifecycle.on_connect_failed(phase).as_secs_f64();
-        assert!((0.75..=1.25).contains(&seconds(&mut lifecycle, Phase::Unreachable)));
-        assert!((1.5..=2.5).contains(&seconds(&mut lifecycle, Phase::Unreachable)));
-        assert!((11.25..=18.75).contains(&seconds(&mut lifecycle, Phase::Forbidden)));
+        let seconds = |lifecycle: &mut Lifecycle, fault| lifecycle.on_connect_failed(&fault).as_secs_f64();
+        assert!((0.75..=1.25).contains(&seconds(&mut lifecycle, Fault::NoAnswer)));
+        assert!((1.5..=2.5).contains(&seconds(&mut lifecycle, Fault::NoAnswer)));
+        assert!((11.25..=18.75).contains(&seconds(&mut lifecycle, Fault::Forbidden)));
         assert!(lifecycle.refuses_logins());
         assert_eq!(
-            lifecycle.on_connect_failed(Phase::LockedOut),
+            lifecycle.on_connect_failed(&Fault::LockedOut),
             Duration::from_mins(35)
         );
         lifecycle.on_connected();
         assert_eq!(lifecycle.phase, Phase::Ready);
-        assert!((0.75..=1.25).contains(&seconds(&mut lifecycle, Phase::Unreachable)));
+        assert!((0.75..=1.25).contains(&seconds(&mut lifecycle, Fault::NoAnswer)));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_asked_once_an_hour() {
+        let mut lifecycle = lifecycle();
+        for _ in 0..3 {
+            let wait = lifecycle.on_connect_failed(&Fault::NoOutlets("D100C".to_owned()));
+            assert_eq!(wait, UNSUPPORTED);
+            assert!(lifecycle.refuses_logins(), "commands are answered at once");
+        }
     }
 
     #[test]
@@ -163,7 +176,7 @@ mod tests {
         let mut searched = Vec::new();
         for _ in 0..6 {
             searched.push(lifecycle.is_search_due());
-            lifecycle.on_connect_failed(Phase::Unreachable);
+            lifecycle.on_connect_failed(&Fault::NoAnswer);
         }
         assert_eq!(searched, [false, true, false, false, true, false]);
     }

@@ -407,7 +407,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         device_command::{RunLimit, Source},
-        devices::{ClientChoice, PeriodicSearch, PollingConfig},
+        devices::{PeriodicSearch, PollingConfig},
         reply::Reply,
         report_thresholds::ReportThresholds,
         search_area::SearchArea,
@@ -419,17 +419,10 @@ mod tests {
     fn setup() -> DeviceSet {
         let hour = Duration::from_hours(1);
         DeviceSet {
-            devices: vec![DeviceConfig {
-                id: "heater".parse().unwrap(),
-                address: "127.0.0.1:1".to_owned(),
-                mac: None,
-                name: None,
-                client: ClientChoice::default(),
-                device_settings: false,
-                credentials: None,
-                outlets: Vec::new(),
-                children: Vec::new(),
-            }],
+            devices: vec![DeviceConfig::new(
+                "heater".parse().unwrap(),
+                "127.0.0.1:1".to_owned(),
+            )],
             area: SearchArea::default(),
             search: PeriodicSearch::default(),
             polling: PollingConfig {

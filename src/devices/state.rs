@@ -638,26 +638,16 @@ fn is_near(a: Timestamp, b: Timestamp, tolerance: SignedDuration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        devices::{ClientChoice, OutletConfig},
-        report::Protection,
-    };
+    use crate::domain::{devices::OutletConfig, report::Protection};
 
     fn config() -> DeviceConfig {
         DeviceConfig {
-            id: "strip".parse().unwrap(),
-            address: "127.0.0.1".to_owned(),
-            mac: None,
-            name: None,
-            client: ClientChoice::default(),
-            device_settings: false,
-            credentials: None,
             outlets: vec![OutletConfig {
                 position: 2,
                 key: "left".parse().unwrap(),
                 name: Some("Left mat".to_owned()),
             }],
-            children: Vec::new(),
+            ..DeviceConfig::new("strip".parse().unwrap(), "127.0.0.1".to_owned())
         }
     }
 

@@ -242,7 +242,7 @@ impl Worker {
         self.context.mailbox.error = Some(fault.device_error());
         let displaced_now = fault.remedy() == Remedy::Search && !self.displaced;
         self.displaced |= displaced_now;
-        let wait = self.context.lifecycle.on_connect_failed(fault.phase());
+        let wait = self.context.lifecycle.on_connect_failed(fault);
         self.context.send_report().await;
         if displaced_now {
             return NextStep::Connect;

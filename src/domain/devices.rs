@@ -65,6 +65,21 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
+    /// A device about which the settings say no more than its id and its address.
+    pub fn new(id: DeviceId, address: String) -> Self {
+        Self {
+            id,
+            address,
+            mac: None,
+            name: None,
+            client: ClientChoice::default(),
+            device_settings: false,
+            credentials: None,
+            outlets: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
     /// Which device is meant. One with a MAC is the same at each address.
     pub fn target(&self) -> DeviceTarget {
         DeviceTarget {

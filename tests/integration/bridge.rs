@@ -16,7 +16,7 @@ use tapo2mqtt::{
     app::bridge::{Bridge, ShutdownReason},
     config::{self, Loader, Sources},
     domain::{
-        devices::{ClientChoice, Credentials, DeviceConfig, PollingConfig},
+        devices::{Credentials, DeviceConfig, PollingConfig},
         report_thresholds::ReportThresholds,
     },
     system::{
@@ -73,18 +73,11 @@ pub fn polling() -> PollingConfig {
 /// A simulated device as its worker needs it.
 pub fn device_config(id: &str, address: SocketAddr) -> DeviceConfig {
     DeviceConfig {
-        id: id.parse().unwrap(),
-        address: address.to_string(),
-        mac: None,
-        name: None,
-        client: ClientChoice::default(),
-        device_settings: false,
         credentials: Some(Credentials {
             username: DEFAULT_USERNAME.to_owned(),
             password: Secret::new(DEFAULT_PASSWORD),
         }),
-        outlets: Vec::new(),
-        children: Vec::new(),
+        ..DeviceConfig::new(id.parse().unwrap(), address.to_string())
     }
 }
 

@@ -81,14 +81,24 @@ impl Discovered {
 
     /// Why the bridge cannot use it, and what to do.
     pub fn obstacle(&self) -> Option<&'static str> {
+        let unsupported = self.unsupported();
+        if unsupported.is_some() {
+            unsupported
+        } else if self.factory_default {
+            Some("not set up yet; add the device in the Tapo app first")
+        } else {
+            None
+        }
+    }
+
+    /// Why it is of a kind that the bridge does not support.
+    pub(super) fn unsupported(&self) -> Option<&'static str> {
         let kind = self.device_type.as_deref().unwrap_or("PLUG");
         let is_light = kind.contains("BULB") && !kind.starts_with("IOT.");
         if kind.contains("HUB") && self.is_camera_hub {
             Some("a hub that speaks the protocol of cameras; H100 and KH100 are supported")
         } else if !is_light && !["PLUG", "SWITCH", "HUB"].iter().any(|known| kind.contains(known)) {
             Some("not a plug, a power strip, a switch, a newer light or a hub; nothing else is supported")
-        } else if self.factory_default {
-            Some("not set up yet; add the device in the Tapo app first")
         } else {
             None
         }
@@ -104,15 +114,9 @@ impl Discovered {
             return None;
         }
         Some(DeviceConfig {
-            id: "found".parse().ok()?,
-            address: self.address(),
-            mac: None,
-            name: None,
             client: ClientChoice::Tapo,
-            device_settings: false,
             credentials: Some(credentials.clone()),
-            outlets: Vec::new(),
-            children: Vec::new(),
+            ..DeviceConfig::new("found".parse().ok()?, self.address())
         })
     }
 

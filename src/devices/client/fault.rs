@@ -47,7 +47,7 @@ pub(in crate::devices) enum Fault {
     /// An answer does not end, or is larger than any of a Tapo device. It is not read.
     #[error("something answers there with more data than any Tapo device sends; is the address right?")]
     Oversized,
-    /// The device has no relay that the bridge can switch: a hub, a chime, a fan. Its model.
+    /// The device has no relay that the bridge can switch: a chime, a fan, a camera. Its model.
     #[error("a {0} has no outlet that can be switched; remove it from the settings")]
     NoOutlets(String),
     /// This device has another id already.
@@ -266,6 +266,11 @@ impl Fault {
             Self::LockedOut | Self::CountedCredentials => Phase::LockedOut,
             _ => Phase::Unreachable,
         }
+    }
+
+    /// Whether only another device, another firmware or other settings change it: asking again soon is of no use.
+    pub(in crate::devices) fn is_lasting(&self) -> bool {
+        matches!(self, Self::NoOutlets(_))
     }
 
     /// The error in reports and replies.

@@ -119,20 +119,9 @@ impl IdentityRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::devices::ClientChoice;
 
     fn device(id: &str, address: &str) -> DeviceConfig {
-        DeviceConfig {
-            id: id.parse().unwrap(),
-            address: address.to_owned(),
-            mac: None,
-            name: None,
-            client: ClientChoice::default(),
-            device_settings: false,
-            credentials: None,
-            outlets: Vec::new(),
-            children: Vec::new(),
-        }
+        DeviceConfig::new(id.parse().unwrap(), address.to_owned())
     }
 
     fn registry() -> IdentityRegistry {

@@ -82,7 +82,12 @@ impl Opening {
             return Err(Fault::NoAccount.into());
         }
         let (mut session, announced) = match self.first_session().await {
-            Err(Fault::Refused) if wake(&self.address, &network).await => self.first_session().await?,
+            Err(Fault::Refused) => match wake(&self.address, &network).await {
+                None => return Err(Fault::Refused.into()),
+                // A camera has its web server elsewhere.
+                Some(other) if other.unsupported().is_some() => return Err(no_outlets(other.model).into()),
+                Some(_) => self.first_session().await?,
+            },
             session => session?,
         };
         let mut needs = self.needs;
@@ -182,10 +187,7 @@ async fn read(
         Kind::Strip | Kind::Hub => Some(session.perform(DeviceRequest::Children).await?),
     };
     if kind != Kind::Hub && !has_outlets(info, list.as_ref()) {
-        let model = DeviceReading::of(info).model;
-        return Err(Fault::NoOutlets(
-            model.unwrap_or_else(|| "device of this kind".to_owned()),
-        ));
+        return Err(no_outlets(DeviceReading::of(info).model));
     }
     let (outlets, children) = match (kind, &list) {
         (Kind::Hub, Some(list)) => (Vec::new(), ChildReading::list(list)),
@@ -257,12 +259,13 @@ async fn try_components(
 }
 
 /// Some plugs open their web server only after a discovery packet (seen on P110 1.4.6).
-async fn wake(address: &str, network: &NetworkSearch) -> bool {
+async fn wake(address: &str, network: &NetworkSearch) -> Option<Discovered> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    match host.parse::<IpAddr>() {
-        Ok(ip) => network.wake(ip).await,
-        Err(_) => false,
-    }
+    network.wake(host.parse::<IpAddr>().ok()?).await
+}
+
+fn no_outlets(model: Option<String>) -> Fault {
+    Fault::NoOutlets(model.unwrap_or_else(|| "device of this kind".to_owned()))
 }
 
 /// The result of one login, for `check`.

@@ -53,10 +53,10 @@ struct KeptClient {
     transport: Option<Transport>,
     /// The `tapo` crate does not have the transport or the account of the last login.
     login_is_ours: bool,
-    /// At the last look it was an old Kasa device.
-    is_iot: bool,
-    /// What the requests look like, once it is known.
+    /// What the requests of this session look like, once it is known.
     dialect: Option<Dialect>,
+    /// Those of the last session in which that was known.
+    last_dialect: Option<Dialect>,
     /// The device said which form of the password it takes, so a wrong one is one attempt.
     knows_version: bool,
     /// Whether the firmware takes several requests in one.
@@ -236,7 +236,7 @@ impl OwnClient {
             {
                 Ok((dialect, _)) => dialect,
                 // One that answers each reading with an error takes an OFF all the same.
-                Err(fault) if fault.is_own_answer() => kept.last_dialect(),
+                Err(fault) if fault.is_own_answer() => kept.last_dialect.unwrap_or(Dialect::Smart),
                 Err(fault) => return Err(fault),
             },
         };
@@ -257,7 +257,7 @@ impl OwnState {
     fn is_alone(&self) -> bool {
         self.kept
             .as_ref()
-            .is_some_and(|kept| kept.login_is_ours || kept.is_iot)
+            .is_some_and(|kept| kept.login_is_ours || kept.last_dialect == Some(Dialect::Iot))
     }
 
     fn kept(&mut self) -> Result<&mut KeptClient, Fault> {
@@ -278,21 +278,15 @@ impl KeptClient {
             credentials: credentials.clone(),
             transport: None,
             login_is_ours: false,
-            is_iot: false,
             dialect: None,
+            last_dialect: None,
             knows_version: false,
             batches: Batches::default(),
         }
     }
 
-    /// As far as it was known before this login.
-    fn last_dialect(&self) -> Dialect {
-        if self.is_iot { Dialect::Iot } else { Dialect::Smart }
-    }
-
     fn set_dialect(&mut self, dialect: Dialect) {
-        self.dialect = Some(dialect);
-        self.is_iot = dialect == Dialect::Iot;
+        (self.dialect, self.last_dialect) = (Some(dialect), Some(dialect));
     }
 
     /// False if the device speaks something else.

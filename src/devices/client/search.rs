@@ -135,12 +135,10 @@ impl NetworkSearch {
         lost.extract_if(|mac| seen.contains_key(mac)).collect()
     }
 
-    /// Queries one device, which makes some open their web server. Returns whether it answered.
-    pub(in crate::devices) async fn wake(&self, device: IpAddr) -> bool {
-        let Ok(_turn) = self.0.waking.try_acquire() else {
-            return false;
-        };
-        !discover(&[device], LISTEN).await.is_empty()
+    /// Queries one device, which makes some open their web server. Returns its answer.
+    pub(in crate::devices) async fn wake(&self, device: IpAddr) -> Option<Discovered> {
+        let _turn = self.0.waking.try_acquire().ok()?;
+        discover(&[device], LISTEN).await.into_iter().next()
     }
 
     async fn broadcast(&self) -> Arc<[Discovered]> {

@@ -5,7 +5,7 @@ use std::{future::pending, io, net::SocketAddr};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex, tpap, xor};
+use crate::{Protocol, SimulatorError, core::Core, crypto::md5_hex, methods::distort, tpap, xor};
 
 /// The port that devices are asked on.
 const PORT: u16 = 20002;
@@ -129,5 +129,6 @@ fn announcement(core: &Core) -> Value {
     {
         result.insert("tpap".to_owned(), tpap::announcement(address.port()));
     }
+    distort(core, &mut result);
     json!({ "error_code": 0, "result": result })
 }

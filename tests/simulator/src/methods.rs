@@ -171,7 +171,7 @@ fn refused(core: &Core, target: Target, method: &str) -> Option<Refusal> {
 }
 
 /// Leaves out and replaces the fields that faults name.
-fn distort(core: &Core, result: &mut Value) {
+pub(crate) fn distort(core: &Core, result: &mut Value) {
     if let Some(Fault::MissingFields { fields }) = core.faults.get(FaultKind::MissingFields) {
         for_each_object(result, &|object| object.retain(|name, _| !fields.contains(name)));
     }
