@@ -128,3 +128,83 @@ async fn the_crate_takes_over_where_our_client_cannot_log_in() {
     assert!(strip.relay(1));
     assert_eq!(strip.counters().logins, 1, "of the crate");
 }
+
+/// Some HS110 do so. It is read and switched, and no request costs more than one login.
+#[tokio::test]
+async fn a_device_with_one_request_a_session_is_served() {
+    let plug = Simulator::plug(Profile::HS110).protocol(Protocol::KlapV1);
+    let plug = plug.fault(Fault::SingleRequest).start().await.unwrap();
+    let mut bridge = Setup::new().device("plug", plug.address()).start().await;
+    is_online(&bridge).await;
+    for (transaction, state) in [("1", "ON"), ("2", "OFF"), ("3", "ON")] {
+        let answer = bridge.set("plug", transaction, json!({ "state": state })).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+        assert_eq!(plug.relay(1), state == "ON");
+    }
+    bridge.stop().await;
+    let counters = plug.counters();
+    let of_logins = counters.requests_of("handshake1") + counters.requests_of("handshake2");
+    let others = counters.http_requests - of_logins;
+    assert!(
+        counters.logins <= others,
+        "{} logins for {others} requests",
+        counters.logins
+    );
+    assert_eq!((counters.failed_logins, counters.sequence_violations), (0, 0));
+    assert_eq!(counters.max_in_flight, 1, "one session at a time");
+}
+
+#[tokio::test]
+async fn a_device_without_an_outlet_is_refused_in_words() {
+    let chime = Simulator::plug(Profile::P100).start().await.unwrap();
+    let values = [("type", json!("SMART.TAPOCHIME")), ("model", json!("D100C"))];
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value));
+    chime.faults().set(Fault::FieldValues {
+        values: values.collect(),
+    });
+    chime.faults().set(Fault::MissingFields {
+        fields: vec!["device_on".to_owned()],
+    });
+    let bridge = Setup::new().device("hall", chime.address()).start().await;
+    let refused = |state: &Value| {
+        state["error"]["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("D100C has no outlet"))
+    };
+    let state = bridge.expect("hall", refused).await;
+    assert_eq!(
+        (&state["error"]["code"], &state["status"]),
+        (&json!("unsupported"), &json!("forbidden"))
+    );
+    let asked = chime.counters().http_requests;
+    let answer = bridge.set("hall", "t", json!({ "state": "ON" })).await;
+    assert_eq!(answer["error"]["code"], "unsupported", "{answer}");
+    assert_eq!(
+        chime.counters().http_requests,
+        asked,
+        "a command brings no other attempt"
+    );
+}
+
+/// A camera answers the search, but has no web server where plugs have theirs.
+#[tokio::test]
+async fn a_camera_is_refused_in_words() {
+    let camera = Simulator::plug(Profile::P100).address((own_address(), 0).into());
+    let camera = camera.discovery(true).start().await.unwrap();
+    let values = [
+        ("device_type", json!("SMART.IPCAMERA")),
+        ("device_model", json!("C210(EU)")),
+    ];
+    let values = values.into_iter().map(|(name, value)| (name.to_owned(), value));
+    camera.faults().set(Fault::FieldValues {
+        values: values.collect(),
+    });
+    let closed = std::net::SocketAddr::new(camera.address().ip(), 1);
+    let bridge = Setup::new().device("door", closed).start().await;
+    let refused = |state: &Value| {
+        state["error"]["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("C210(EU) has no outlet"))
+    };
+    bridge.expect("door", refused).await;
+}

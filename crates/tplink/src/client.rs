@@ -11,6 +11,7 @@ use crate::{
     http::HttpLink,
     iot,
     klap::KlapSession,
+    session_use::SessionUse,
     smart,
     tpap::{Announcement, TpapSession},
     xor::XorLink,
@@ -27,6 +28,7 @@ pub struct Client {
     http: HttpLink,
     xor: XorLink,
     session: Option<Session>,
+    session_use: SessionUse,
     /// The form in which the device takes the password over AES; it changes at each refusal until it is known.
     password_form: PasswordForm,
     is_form_known: bool,
@@ -55,6 +57,7 @@ impl Client {
             endpoint,
             credentials,
             session: None,
+            session_use: SessionUse::default(),
             password_form: PasswordForm::Hashed,
             is_form_known: false,
             no_login_before: None,
@@ -96,7 +99,7 @@ impl Client {
     /// [`Error::OtherProtocol`] if the device speaks none of those asked for. After [`Error::CountedCredentials`] and
     /// [`Error::Locked`] no login over TPAP, and none without a transport, is sent for half an hour or an hour.
     pub async fn login(&mut self, transport: Option<Transport>) -> Result<Login, Error> {
-        self.session = None;
+        (self.session, self.session_use) = (None, SessionUse::default());
         if matches!(transport, None | Some(Transport::Tpap)) {
             self.check_lock()?;
         }
@@ -153,6 +156,7 @@ impl Client {
         let (session, account, scheme) =
             KlapSession::login(&mut self.http, self.credentials.as_ref()).await?;
         self.session = Some(Session::Klap(session));
+        self.session_use = SessionUse::of(scheme);
         Ok(Login {
             transport: Transport::Klap,
             account: Some(account),
@@ -206,27 +210,50 @@ impl Client {
         })
     }
 
+    /// A new session in the place of one that the device ended with its first request.
+    async fn renew(&mut self) -> Result<(), Error> {
+        let (session, ..) = KlapSession::login(&mut self.http, self.credentials.as_ref()).await?;
+        self.session = Some(Session::Klap(session));
+        self.session_use.on_renewed();
+        Ok(())
+    }
+
     /// Ends the session and closes the connection. The device is not told: it has no request for that.
     pub fn close(&mut self) {
-        self.session = None;
+        (self.session, self.session_use) = (None, SessionUse::default());
         self.http.close();
         self.xor.close();
     }
 
-    /// Sends any JSON and returns the whole answer. [`Error::SessionLost`] ends the session.
+    /// Sends any JSON and returns the whole answer. [`Error::SessionLost`] ends the session. A device that ends each session
+    /// with its first request gets a new one for each.
     ///
     /// # Errors
     /// Those of the transport. Error codes in the answer are not looked at.
     pub async fn exchange(&mut self, request: &Value) -> Result<Value, Error> {
         let request = request.to_string().into_bytes();
-        let answer = match &mut self.session {
-            Some(Session::Klap(session)) => session.exchange(&mut self.http, &request).await,
-            Some(Session::Tpap(session)) => session.exchange(&mut self.http, &request).await,
-            Some(Session::Aes(session)) => session.exchange(&mut self.http, &request).await,
-            Some(Session::Xor) => self.xor.exchange(&request).await,
-            None => Err(Error::SessionLost),
-        };
+        if self.session_use.is_over() {
+            Box::pin(self.renew()).await?;
+        }
+        let mut answer = self.exchange_in_session(&request).await;
+        if answer == Err(Error::SessionLost) && self.session_use.on_lost(Instant::now()) {
+            Box::pin(self.renew()).await?;
+            answer = Box::pin(self.exchange_in_session(&request)).await;
+        }
+        if answer.is_ok() {
+            self.session_use.on_answer(Instant::now());
+        }
         self.note_lost(answer)
+    }
+
+    async fn exchange_in_session(&mut self, request: &[u8]) -> Result<Value, Error> {
+        match &mut self.session {
+            Some(Session::Klap(session)) => session.exchange(&mut self.http, request).await,
+            Some(Session::Tpap(session)) => session.exchange(&mut self.http, request).await,
+            Some(Session::Aes(session)) => session.exchange(&mut self.http, request).await,
+            Some(Session::Xor) => self.xor.exchange(request).await,
+            None => Err(Error::SessionLost),
+        }
     }
 
     /// A SMART request; `Null` where it has no result.

@@ -4,8 +4,8 @@
 //! `securePassthrough`; the JSON of old Kasa devices (IOT) over KLAP and over the XOR cipher of port 9999.
 //!
 //! A [`Client`] has one device: one connection, one session, one request at a time. It repeats nothing by itself,
-//! because only the caller knows what a repeat costs: an [`Error`] names what to do next. Every size and time is
-//! bounded, and no `Debug` shows a secret.
+//! because only the caller knows what a repeat costs: an [`Error`] names what to do next. The exception is a device that
+//! ends each session with its first request. Every size and time is bounded, and no `Debug` shows a secret.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tplink::Error> {
@@ -37,6 +37,7 @@ mod klap;
 mod lifetime;
 mod limits;
 mod login;
+mod session_use;
 mod smart;
 #[cfg(test)]
 mod testing;

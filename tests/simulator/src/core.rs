@@ -230,6 +230,7 @@ impl Core {
         };
         Limits {
             single_session: self.faults.is_set(FaultKind::SingleSession),
+            single_request: self.faults.is_set(FaultKind::SingleRequest),
             lifetime,
             era: self.faults.protocol_flips(),
         }

@@ -258,15 +258,16 @@ async fn klap_request(core: &Core, cookie: &str, seq: i32, body: &[u8]) -> Resul
     if !core.protocol().is_klap() {
         return Err(FORBIDDEN);
     }
-    let opened = core
-        .klap
-        .open(cookie, seq, body, core.limits())
-        .map_err(|rejection| {
-            if rejection == Rejection::Sequence {
-                core.tally.sequence_violation();
-            }
-            FORBIDDEN
-        })?;
+    let opened = match core.klap.open(cookie, seq, body, core.limits()) {
+        Ok(opened) => opened,
+        Err(Rejection::NoSession) if core.faults.is_set(FaultKind::SingleRequest) => {
+            return Ok(Reply::octets(vec![0; 64]));
+        }
+        Err(rejection) => {
+            count(core, rejection);
+            return Err(FORBIDDEN);
+        }
+    };
     let (text, damage) = perform(core, &opened.plaintext).await?;
     let sealed = opened.cipher.seal(opened.seq, text.as_bytes());
     Ok(Reply::octets(sealed).damaged(damage))

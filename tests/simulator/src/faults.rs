@@ -49,6 +49,8 @@ pub enum Fault {
     },
     /// The session table has one row: a second log-in ends the first session.
     SingleSession,
+    /// A session over KLAP ends with its first request. The next one is answered with bytes that do not decrypt.
+    SingleRequest,
     /// Sessions end after this long.
     SessionLifetime {
         /// Milliseconds.
@@ -130,6 +132,7 @@ pub enum FaultKind {
     CloseAfterReply,
     CloseIdle,
     SingleSession,
+    SingleRequest,
     SessionLifetime,
     ForbidHandshake,
     ProtocolFlip,
@@ -157,6 +160,7 @@ impl Fault {
             Self::CloseAfterReply => FaultKind::CloseAfterReply,
             Self::CloseIdle { .. } => FaultKind::CloseIdle,
             Self::SingleSession => FaultKind::SingleSession,
+            Self::SingleRequest => FaultKind::SingleRequest,
             Self::SessionLifetime { .. } => FaultKind::SessionLifetime,
             Self::ForbidHandshake => FaultKind::ForbidHandshake,
             Self::ProtocolFlip => FaultKind::ProtocolFlip,

@@ -150,6 +150,9 @@ impl Klap {
         let plaintext = cipher.open(seq, body).ok_or(Rejection::Signature)?;
         *next_seq = seq.wrapping_add(1);
         let cipher = cipher.clone();
+        if limits.single_request {
+            sessions.remove(cookie);
+        }
         Ok(Opened {
             cipher,
             seq,

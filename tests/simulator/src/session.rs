@@ -104,6 +104,8 @@ impl fmt::Debug for Account {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) single_session: bool,
+    /// A session has one request.
+    pub(crate) single_request: bool,
     pub(crate) lifetime: Option<Duration>,
     /// Counts changes of protocol; sessions of another count are over.
     pub(crate) era: u64,

@@ -217,6 +217,32 @@ async fn an_expired_klap_v1_session_is_one_new_login() {
 }
 
 #[tokio::test]
+async fn a_device_with_one_request_a_session_is_logged_in_to_for_each() {
+    let device = start(Profile::HS110, Protocol::KlapV1).await;
+    device.faults().set(Fault::SingleRequest);
+    let mut client = logged_in(&device).await;
+    for round in 1..=6 {
+        let state = json!({ "state": round % 2 });
+        let switched = client.call_iot("system", "set_relay_state", state, None).await;
+        assert!(switched.is_ok(), "{round}: {switched:?}");
+        assert_eq!(
+            (device.relay(1), device.counters().logins),
+            (round % 2 == 1, round)
+        );
+    }
+    // With another firmware a session lasts again after the next login.
+    device.faults().clear_all();
+    client.login(None).await.unwrap();
+    for _ in 0..3 {
+        client
+            .call_iot("system", "get_sysinfo", Value::Null, None)
+            .await
+            .unwrap();
+    }
+    assert_eq!(device.counters().logins, 7);
+}
+
+#[tokio::test]
 async fn a_wrong_password_over_klap_v1_is_one_attempt() {
     let device = start(Profile::P110, Protocol::KlapV1).await;
     let wrong = tplink::Credentials::new("demo@example.com", "wrong");
