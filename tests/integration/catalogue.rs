@@ -27,17 +27,18 @@ out. `tapo2mqtt discover` shows it, and which clients can serve the device: the 
 | the same with firmware from about 1.4.4 on, while Third-Party Compatibility is off | TPAP | tapo, own |
 | the same with firmware before about 1.2 | AES | own |
 | dimmers S500D, S505D, S515D, KS225, HS220 with firmware 3.26; bulbs and light strips L510, L530, L535, L630, L900, L920, L930 | KLAP, or AES with older firmware | own |
-| HS100, HS103, HS105, HS107, HS110, HS200, HS210, KP100, KP105, KP115, KP125, KP200, KP303, KP400, KP401, HS300, EP10, EP25 (first hardware), EP40, KS200 | XOR on port 9999; with newer firmware KLAP | own |
+| HS100, HS103, HS105, HS107, HS110, HS200, HS210, KP100, KP105, KP115, KP125, KP200, KP303, KP400, KP401, HS300, EP10, EP25 (first hardware), EP40, KS200, KS200M; dimmers HS220, KS220, KS220M, KS230, ES20M, KP405 | XOR on port 9999; with newer firmware KLAP | own |
 
 Works with limits:
 
-- HS220, KP405, ES20M and KS220 (dimmers with the old Kasa protocol) are switched on and off; their brightness is not set.
-- HS110 of the first hardware may end its session after each request if it speaks KLAP.
+- Some HS110 end their session after each request over KLAP. The bridge then logs in for each request.
 - Old Kasa devices report no protections and no auto-off. XOR has no login: whoever reaches port 9999 controls the device.
 - A device that was set up without an account is reached over KLAP with the public credentials of such devices.
 
 Not supported, and refused in words: bulbs and light strips with the old Kasa protocol (KL110, KL130, LB100...), cameras,
 vacuums, chimes, and TPAP with a login that is not that of the account.
+
+The bridge logs in to a device without an outlet once an hour, to see whether that has changed.
 
 ## Entities
 
@@ -56,8 +57,8 @@ countdowns and schedules on the device, if the component list of the outlet does
 const HUB: &str = "
 ## Hubs H100 and KH100
 
-A hub has the entities Command failed, Error, Restart, Signal strength and Status. It has no outlets: commands that switch
-it are refused. Its alarm and its chime are not supported, and neither are the hubs H200 and H500, which speak the
+A hub has the entities Command failed, Error, Firmware, Restart, Signal strength and Status. It has no outlets: commands
+that switch it are refused. Its alarm and its chime are not supported, and neither are the hubs H200 and H500, which speak the
 protocol of cameras. Everything that is connected to the hub is read with one request per poll, for each ten of them one.
 
 Each sensor or thermostat is a device of its own in Home Assistant, connected via the hub. It is unavailable while the hub
@@ -130,6 +131,7 @@ impl Answers {
         let relay = self.old_relay?;
         let source = match key {
             "switch" => return Some(format!("{relay} of get_sysinfo")),
+            "light" => return Some(format!("{relay} of get_sysinfo and its `brightness`")),
             "on_since" => "`on_time` of get_sysinfo",
             "power" | "voltage" | "current" => "emeter get_realtime",
             "energy_today" => "emeter get_daystat",

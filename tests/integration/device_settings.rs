@@ -281,7 +281,7 @@ async fn an_off_by_the_auto_off_of_the_device_is_explained() {
 
 #[tokio::test]
 async fn bulbs_and_dimmers_are_lights_with_brightness() {
-    for profile in [Profile::L510, Profile::S500D] {
+    for profile in [Profile::L510, Profile::S500D, Profile::HS220] {
         let lamp = Simulator::plug(profile).start().await.unwrap();
         let bridge = Setup::new().device("lamp", lamp.address()).start().await;
         bridge.expect("lamp", |state| state["brightness"] == 100).await;
@@ -325,26 +325,28 @@ async fn bulbs_and_dimmers_are_lights_with_brightness() {
 
 #[tokio::test]
 async fn a_wall_switch_is_one_and_has_no_brightness() {
-    let switch = Simulator::plug(Profile::KS205).start().await.unwrap();
-    let bridge = Setup::new().device("hall", switch.address()).start().await;
-    let keys = entities(&bridge, "hall", "hall_switch\"").await;
-    let entity = &keys["tapo2mqtt_hall_switch"];
-    assert_eq!(
-        (&entity["device_class"], &entity["icon"]),
-        (&json!("switch"), &json!("mdi:light-switch"))
-    );
-    let config = bridge
-        .broker
-        .retained("homeassistant/device/tapo2mqtt_hall/config")
-        .await;
-    assert_eq!(parsed(&config.unwrap())["device"]["model"], "Smart switch");
-    let answer = bridge
-        .set("hall", "dim", json!({ "state": "ON", "brightness": 40 }))
-        .await;
-    assert_eq!(answer["error"]["code"], "unsupported", "{answer}");
-    assert!(!switch.relay(1), "it was refused as a whole");
-    let answer = bridge.set("hall", "on", json!({ "state": "ON" })).await;
-    assert_eq!(answer["status"], "ok", "{answer}");
+    for profile in [Profile::KS205, Profile::HS200] {
+        let switch = Simulator::plug(profile).start().await.unwrap();
+        let bridge = Setup::new().device("hall", switch.address()).start().await;
+        let keys = entities(&bridge, "hall", "hall_switch\"").await;
+        let entity = &keys["tapo2mqtt_hall_switch"];
+        assert_eq!(
+            (&entity["device_class"], &entity["icon"]),
+            (&json!("switch"), &json!("mdi:light-switch"))
+        );
+        let config = bridge
+            .broker
+            .retained("homeassistant/device/tapo2mqtt_hall/config")
+            .await;
+        assert_eq!(parsed(&config.unwrap())["device"]["model"], "Smart switch");
+        let answer = bridge
+            .set("hall", "dim", json!({ "state": "ON", "brightness": 40 }))
+            .await;
+        assert_eq!(answer["error"]["code"], "unsupported", "{answer}");
+        assert!(!switch.relay(1), "it was refused as a whole");
+        let answer = bridge.set("hall", "on", json!({ "state": "ON" })).await;
+        assert_eq!(answer["status"], "ok", "{answer}");
+    }
 }
 
 /// A limit holds for a lamp as for any outlet: the ON is refused, whatever its brightness.

@@ -31,6 +31,7 @@ pub(super) fn components(sysinfo: &Value) -> Vec<String> {
         ("schedule", has("TIM")),
         ("energy_monitoring", has("ENE")),
         ("led", sysinfo.get("led_off").is_some()),
+        ("brightness", sysinfo.get("brightness").is_some()),
     ];
     let present = listed.into_iter().filter(|(_, is_present)| *is_present);
     present.map(|(name, _)| name.to_owned()).collect()
@@ -61,6 +62,11 @@ pub(super) async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Res
         DeviceRequest::SetSetting(SettingChange::Led(lights), None) => {
             let off = json!({ "off": u8::from(!lights) });
             done(client.call_iot("system", "set_led_off", off, None).await)
+        }
+        DeviceRequest::SetSetting(SettingChange::Brightness(percent), None) => {
+            let brightness = json!({ "brightness": percent });
+            let set = client.call_iot("smartlife.iot.dimmer", "set_brightness", brightness, None);
+            done(set.await)
         }
         DeviceRequest::ChildComponents(start) => {
             let sysinfo = sysinfo(client).await?;
@@ -134,12 +140,23 @@ fn info(sysinfo: &Value) -> Value {
         "hw_ver": text(sysinfo, "hw_ver"),
         "mac": first(&["mac", "mic_mac", "ethernet_mac"]),
         "rssi": sysinfo.get("rssi"),
-        "type": first(&["type", "mic_type"]),
+        "type": if is_wall_switch(sysinfo) { Some("SMART.KASASWITCH") } else { first(&["type", "mic_type"]) },
+        "brightness": sysinfo.get("brightness"),
     });
     if let Value::Object(device) = device {
         info.extend(device.into_iter().filter(|(_, value)| !value.is_null()));
     }
     Value::Object(info)
+}
+
+/// Plugs and wall switches call themselves the same; the description tells them apart. A dimmer is built into a wall unless it
+/// says that it is plugged in.
+fn is_wall_switch(sysinfo: &Value) -> bool {
+    let description = text(sysinfo, "dev_name").unwrap_or_default().to_ascii_lowercase();
+    let has = |word: &str| description.contains(word);
+    sysinfo.get("relay_state").is_some()
+        && (has("light switch") || has("dimmer"))
+        && !(has("plug-in") || has("outdoor"))
 }
 
 /// The name, the relay and how long it is on: of a plug, or of one child of a strip.
@@ -455,7 +472,7 @@ mod tests {
     use super::*;
     use crate::{
         devices::client::readings::{DeviceReading, OutletReading, has_outlets, kind},
-        domain::report::{Kind, Weekdays},
+        domain::report::{DeviceRole, Kind, Weekdays},
     };
 
     /// HS110(EU) 1.0, firmware 1.2.5.
@@ -542,6 +559,42 @@ mod tests {
         assert_eq!(neighbour("8006E5A100").as_deref(), Some("8006E5A101"));
         assert_eq!(neighbour("8006E5A105").as_deref(), Some("8006E5A100"));
         assert_eq!(neighbour("0"), None);
+    }
+
+    /// The descriptions are those of python-kasa's fixtures.
+    #[test]
+    fn a_wall_switch_is_told_from_a_plug_by_its_description() {
+        let of = |description: &str| {
+            let mut sysinfo = plug();
+            sysinfo["dev_name"] = description.into();
+            DeviceReading::of(&info(&sysinfo)).role
+        };
+        for description in [
+            "Smart Wi-Fi Light Switch",
+            "Smart Wi-Fi 3-Way Light Switch",
+            "Smart Light Switch with PIR",
+            "Smart Wi-Fi Dimmer",
+            "Wi-Fi Smart Dimmer with sensor",
+        ] {
+            assert_eq!(of(description), DeviceRole::WallSwitch, "{description}");
+        }
+        for description in [
+            "",
+            "Smart Wi-Fi Plug Lite",
+            "Wi-Fi Smart Plug With Energy Monitoring",
+            "Kasa Smart Wi-Fi Outdoor Plug-In Dimmer",
+        ] {
+            assert_eq!(of(description), DeviceRole::Outlet, "{description}");
+        }
+    }
+
+    #[test]
+    fn a_dimmer_has_its_brightness() {
+        let mut dimmer = plug();
+        dimmer["brightness"] = 25.into();
+        assert_eq!(OutletReading::of(&info(&dimmer)).brightness, Some(25));
+        assert!(components(&dimmer).contains(&"brightness".to_owned()));
+        assert!(!components(&plug()).contains(&"brightness".to_owned()));
     }
 
     #[test]

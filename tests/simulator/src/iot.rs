@@ -9,6 +9,7 @@ use crate::{
     methods::into_map,
     network::Command,
     outlet::{Moment, Outlet},
+    profile::OutletFields,
     reply::Refusal,
 };
 
@@ -19,8 +20,8 @@ const NO_METHOD: Refusal = Refusal(-2);
 const BAD_ARGUMENT: Refusal = Refusal(-3);
 const TABLE_FULL: Refusal = Refusal(-10);
 
-/// The modules of all devices; `emeter` only where there is a meter.
-const MODULES: [&str; 6] = ["system", "emeter", "count_down", "schedule", "time", "antitheft"];
+/// The modules of all devices.
+const MODULES: [&str; 5] = ["system", "count_down", "schedule", "time", "antitheft"];
 
 /// The methods of a request, each behind its module.
 pub(crate) fn methods_of(request: &Value) -> Vec<String> {
@@ -42,7 +43,9 @@ pub(crate) fn answer(core: &Core, request: &Value) -> Map<String, Value> {
         if module == "context" {
             continue;
         }
-        let known = MODULES.contains(&module.as_str()) && (module != "emeter" || core.spec.meter.is_some());
+        let known = MODULES.contains(&module.as_str())
+            || module == "emeter" && core.spec.meter.is_some()
+            || module == "smartlife.iot.dimmer" && dims(core);
         let Some(methods) = methods.as_object().filter(|_| known) else {
             reply.insert(
                 module.clone(),
@@ -62,6 +65,10 @@ pub(crate) fn answer(core: &Core, request: &Value) -> Map<String, Value> {
         reply.insert(module.clone(), Value::Object(answers));
     }
     reply
+}
+
+fn dims(core: &Core) -> bool {
+    core.spec.outlet_fields.contains(&OutletFields::Brightness)
 }
 
 fn with_code(values: Values) -> Value {
@@ -138,6 +145,12 @@ fn perform(core: &Core, child: Option<&str>, module: &str, method: &str, params:
                 alias.clone_into(&mut outlet.nickname);
                 Ok(Map::new())
             }
+            ("smartlife.iot.dimmer", "set_brightness") => {
+                let percent = params.get("brightness").and_then(Value::as_u64);
+                let percent = percent.filter(|percent| (1..=100).contains(percent));
+                outlet.brightness = u8::try_from(percent.ok_or(BAD_ARGUMENT)?).map_err(|_| BAD_ARGUMENT)?;
+                Ok(Map::new())
+            }
             ("emeter", "get_realtime") => Ok(realtime(outlet, core.profile)),
             ("emeter", "get_daystat") => Ok(day(outlet, now)),
             ("emeter", "get_monthstat") => Ok(month(outlet, now)),
@@ -170,7 +183,7 @@ fn sysinfo(core: &Core) -> Map<String, Value> {
     let mut info = into_map(json!({
         "active_mode": "none",
         "deviceId": core.identity.device_id,
-        "dev_name": "Wi-Fi Smart Plug",
+        "dev_name": core.spec.iot.map_or("Wi-Fi Smart Plug", |iot| iot.description),
         "feature": features,
         "fwId": "00000000000000000000000000000000",
         "hwId": core.identity.hw_id,
@@ -213,6 +226,9 @@ fn sysinfo(core: &Core) -> Map<String, Value> {
         } else if let Some(outlet) = state.outlet(1) {
             info.extend(common(outlet));
             info.insert("relay_state".to_owned(), json!(u8::from(outlet.is_on())));
+            if dims(core) {
+                info.insert("brightness".to_owned(), json!(outlet.brightness));
+            }
         }
     });
     info

@@ -43,6 +43,10 @@ pub enum Profile {
     HS300,
     /// An old Kasa strip of three outlets, whose ids it lists by their last two characters.
     KP303,
+    /// An old Kasa wall switch.
+    HS200,
+    /// An old Kasa wall switch that dims.
+    HS220,
     /// A wall switch.
     KS205,
     /// A wall switch that dims.
@@ -60,7 +64,7 @@ impl Profile {
     pub const HUBS: [Self; 2] = [Self::H100, Self::KH100];
 
     /// Every profile with outlets.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::P100,
         Self::P110,
         Self::P110Old,
@@ -76,10 +80,17 @@ impl Profile {
         Self::KP115,
         Self::HS300,
         Self::KP303,
+        Self::HS200,
+        Self::HS220,
         Self::KS205,
         Self::S500D,
         Self::L510,
     ];
+
+    /// Every profile.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::HUBS)
+    }
 
     /// How many outlets it switches: 1 for a plug, none for a hub.
     pub fn outlets(self) -> u8 {
@@ -106,6 +117,34 @@ impl Profile {
         self.spec().iot.is_some()
     }
 
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P100 => "P100",
+            Self::P110 => "P110",
+            Self::P110Old => "P110Old",
+            Self::P300 => "P300",
+            Self::P304M => "P304M",
+            Self::P316M => "P316M",
+            Self::EP40M => "EP40M",
+            Self::P210M => "P210M",
+            Self::P306 => "P306",
+            Self::TP25 => "TP25",
+            Self::HS100 => "HS100",
+            Self::HS110 => "HS110",
+            Self::KP115 => "KP115",
+            Self::HS300 => "HS300",
+            Self::KP303 => "KP303",
+            Self::HS200 => "HS200",
+            Self::HS220 => "HS220",
+            Self::KS205 => "KS205",
+            Self::S500D => "S500D",
+            Self::L510 => "L510",
+            Self::H100 => "H100",
+            Self::KH100 => "KH100",
+        }
+    }
+
     pub(crate) fn spec(self) -> &'static Spec {
         match self {
             Self::P100 => &tables::P100,
@@ -123,6 +162,8 @@ impl Profile {
             Self::KP115 => &tables::KP115,
             Self::HS300 => &tables::HS300,
             Self::KP303 => &tables::KP303,
+            Self::HS200 => &tables::HS200,
+            Self::HS220 => &tables::HS220,
             Self::KS205 => &tables::KS205,
             Self::S500D => &tables::S500D,
             Self::L510 => &tables::L510,
@@ -134,28 +175,7 @@ impl Profile {
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::P100 => "P100",
-            Self::P110 => "P110",
-            Self::P110Old => "P110Old",
-            Self::P300 => "P300",
-            Self::P304M => "P304M",
-            Self::P316M => "P316M",
-            Self::EP40M => "EP40M",
-            Self::P210M => "P210M",
-            Self::P306 => "P306",
-            Self::TP25 => "TP25",
-            Self::HS100 => "HS100",
-            Self::HS110 => "HS110",
-            Self::KP115 => "KP115",
-            Self::HS300 => "HS300",
-            Self::KP303 => "KP303",
-            Self::KS205 => "KS205",
-            Self::S500D => "S500D",
-            Self::L510 => "L510",
-            Self::H100 => "H100",
-            Self::KH100 => "KH100",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -163,10 +183,8 @@ impl FromStr for Profile {
     type Err = SimulatorError;
 
     fn from_str(text: &str) -> Result<Self, SimulatorError> {
-        Self::ALL
-            .into_iter()
-            .chain(Self::HUBS)
-            .find(|profile| profile.to_string().eq_ignore_ascii_case(text))
+        Self::every()
+            .find(|profile| profile.name().eq_ignore_ascii_case(text))
             .ok_or_else(|| SimulatorError::UnknownProfile(text.to_owned()))
     }
 }
@@ -181,7 +199,7 @@ impl TryFrom<String> for Profile {
 
 impl From<Profile> for String {
     fn from(profile: Profile) -> Self {
-        profile.to_string()
+        profile.name().to_owned()
     }
 }
 
@@ -227,6 +245,8 @@ pub(crate) struct Iot {
     pub(crate) whole_units: bool,
     /// It lists its outlets by the last two characters of their ids.
     pub(crate) short_ids: bool,
+    /// `dev_name`.
+    pub(crate) description: &'static str,
 }
 
 /// One model on one firmware.
@@ -298,8 +318,8 @@ mod tests {
 
     #[test]
     fn a_profile_is_read_in_any_case_and_written_as_it_is_named() {
-        for profile in Profile::ALL.into_iter().chain(Profile::HUBS) {
-            let name = profile.to_string();
+        for profile in Profile::every() {
+            let name = profile.name();
             assert_eq!(name.parse::<Profile>().unwrap(), profile);
             assert_eq!(name.to_lowercase().parse::<Profile>().unwrap(), profile);
         }

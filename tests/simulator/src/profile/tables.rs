@@ -393,6 +393,7 @@ const IOT_PLUG: Spec = Spec {
     iot: Some(Iot {
         whole_units: false,
         short_ids: false,
+        description: "Smart Wi-Fi Plug",
     }),
     components: &[],
     child_components: &[],
@@ -419,6 +420,7 @@ pub(super) static HS110: Spec = Spec {
     iot: Some(Iot {
         whole_units: true,
         short_ids: false,
+        description: "Wi-Fi Smart Plug With Energy Monitoring",
     }),
     meter: IOT_METER,
     ..IOT_PLUG
@@ -453,9 +455,39 @@ pub(super) static KP303: Spec = Spec {
     iot: Some(Iot {
         whole_units: false,
         short_ids: true,
+        description: "Smart Wi-Fi Plug",
     }),
     listing: &[1, 2, 3],
     loads: &[60.0, 12.5, 150.0],
+    ..IOT_PLUG
+};
+
+pub(super) static HS200: Spec = Spec {
+    model: "HS200",
+    device_model: "HS200(US)",
+    hw_ver: "5.0",
+    fw_ver: "1.0.2 Build 200819 Rel.105309",
+    iot: Some(Iot {
+        whole_units: false,
+        short_ids: false,
+        description: "Smart Wi-Fi Light Switch",
+    }),
+    max_watts: 1800.0,
+    ..IOT_PLUG
+};
+
+pub(super) static HS220: Spec = Spec {
+    model: "HS220",
+    device_model: "HS220(US)",
+    hw_ver: "1.0",
+    fw_ver: "1.5.7 Build 180912 Rel.104837",
+    iot: Some(Iot {
+        whole_units: false,
+        short_ids: false,
+        description: "Smart Wi-Fi Dimmer",
+    }),
+    outlet_fields: &[OutletFields::Brightness],
+    max_watts: 300.0,
     ..IOT_PLUG
 };
 
