@@ -151,8 +151,8 @@ pub struct DemoArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Device model: P100, P110, P110Old, P300, P304M, P316M, EP40M, HS100, HS110, KP115, HS300 or KP303.
-    #[arg(long)]
+    /// Device model.
+    #[arg(long, value_parser = profiles(), ignore_case = true)]
     pub profile: tapo_simulator::Profile,
     /// Address that it listens on.
     #[arg(long, default_value = "127.0.0.1:8081")]
@@ -178,4 +178,34 @@ pub struct SimulateArgs {
     /// Answer discovery on UDP 20002 of the same address.
     #[arg(long)]
     pub discovery: bool,
+}
+
+/// Reads the name of a model, in any case. The help and the completions list them all.
+#[cfg(feature = "demo")]
+fn profiles() -> impl clap::builder::TypedValueParser<Value = tapo_simulator::Profile> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    let names = tapo_simulator::Profile::every().map(tapo_simulator::Profile::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<tapo_simulator::Profile>())
+}
+
+#[cfg(all(test, feature = "demo"))]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn simulate_lists_every_model_and_takes_any_case() {
+        let mut command = Cli::command();
+        let simulate = command.find_subcommand_mut("simulate").unwrap();
+        let help = simulate.render_long_help().to_string();
+        for profile in tapo_simulator::Profile::every() {
+            let name = profile.name();
+            assert!(help.contains(name), "{name} is missing in {help}");
+            let cli = Cli::try_parse_from(["tapo2mqtt", "simulate", "--profile", &name.to_lowercase()]);
+            assert!(
+                matches!(cli.unwrap().command, Some(CliCommand::Simulate(args)) if args.profile == profile)
+            );
+        }
+    }
 }
