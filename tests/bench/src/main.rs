@@ -1,5 +1,6 @@
 //! `scripts/bench`: what the bridge costs beside the broker and the `tapo` crate alone, all in one run.
 
+mod alone;
 mod bridge;
 mod broker;
 mod churn;

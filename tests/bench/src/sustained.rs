@@ -12,12 +12,13 @@ use tokio::{
 
 use crate::{
     Bench,
+    alone::{Alone, Which},
     broker::Broker,
     client::{Client, Message, Publisher},
     figures::{Book, Goal},
     fleet,
     groups::{self, Asks, Limits, MEMBERS},
-    latency::{on_off, switch},
+    latency::on_off,
     scale::SELDOM,
     site::Site,
 };
@@ -33,23 +34,34 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
         let devices = fleet::devices(Profile::P110, count).await;
         let at_once = count.min(AT_ONCE);
         let name = format!("{count} plugs, {at_once} at once");
-        let ours = bridge(bench, book, &name, &devices, SELDOM).await;
+        let ours = bridge(bench, book, &name, &devices, SELDOM, Which::Crate).await;
         if count == BESIDE_THE_FLOORS {
             for (limits, what) in [(Limits::Without, "without limits"), (Limits::With, "with limits")] {
                 let grouped = format!("{SELDOM}\n{}", groups::of(count, MEMBERS, Asks::Nothing, limits));
                 let name = format!("{name}, in groups of {MEMBERS} with a schedule, {what}");
-                let in_groups = bridge(bench, book, &name, &devices, &grouped).await;
+                let in_groups = bridge(bench, book, &name, &devices, &grouped, Which::Crate).await;
                 let name = format!("{count} plugs: ratio of those in groups {what} to those in none");
                 book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), in_groups / ours);
             }
-            floors(bench, book, &devices, ours).await;
+            floors(bench, book, &devices, ours, Which::Crate).await;
+            let name = format!("{name}, with our own client");
+            let ours = bridge(bench, book, &name, &devices, SELDOM, Which::Own).await;
+            floors(bench, book, &devices, ours, Which::Own).await;
         }
     }
 }
 
 /// Commands a second over MQTT, each confirmed by a read back.
-async fn bridge(bench: &Bench, book: &mut Book, name: &str, devices: &[RunningDevice], more: &str) -> f64 {
-    let mut site = Site::open(&bench.binary, &fleet::addresses(devices), more).await;
+async fn bridge(
+    bench: &Bench,
+    book: &mut Book,
+    name: &str,
+    devices: &[RunningDevice],
+    more: &str,
+    which: Which,
+) -> f64 {
+    let addresses = fleet::addresses(devices);
+    let mut site = Site::open_with(&bench.binary, &addresses, more, which.setting()).await;
     let requests = || {
         devices
             .iter()
@@ -69,21 +81,22 @@ async fn bridge(bench: &Bench, book: &mut Book, name: &str, devices: &[RunningDe
     done.per_second()
 }
 
-/// What the crate alone reaches, and what is left of that when commands and states go over the broker.
-async fn floors(bench: &Bench, book: &mut Book, devices: &[RunningDevice], ours: f64) {
-    let count = devices.len();
+/// What the client alone reaches, and what is left of that when commands and states go over the broker.
+async fn floors(bench: &Bench, book: &mut Book, devices: &[RunningDevice], ours: f64, which: Which) {
+    let (count, client) = (devices.len(), which.name());
+    let goal_of = |one: Which| (which == one).then_some(Goal::AtLeast(0.7));
     for (what, reading) in [("", Reading::No), (" with a read back", Reading::Yes)] {
-        let alone = alone_per_second(bench, devices, reading).await;
-        let name = format!("{count} plugs: `on()`/`off()` of the tapo crate{what}");
+        let alone = alone_per_second(bench, devices, reading, which).await;
+        let name = format!("{count} plugs: ON and OFF with {client} alone{what}");
         book.note(SECTION, name, "1/s", alone);
-        let name = format!("{count} plugs: ratio to the crate{what}");
-        book.with_goal(SECTION, name, "×", Goal::AtLeast(0.7), ours / alone);
+        let name = format!("{count} plugs: ratio to {client}{what}");
+        book.with_goal(SECTION, name, "×", goal_of(Which::Crate), ours / alone);
     }
-    let least = least_per_second(bench, devices).await;
-    let name = format!("{count} plugs: the crate with a read back behind the broker, and nothing else");
+    let least = least_per_second(bench, devices, which).await;
+    let name = format!("{count} plugs: {client} with a read back behind the broker, and nothing else");
     book.note(SECTION, name, "1/s", least);
-    let name = format!("{count} plugs: ratio to the crate behind the broker");
-    book.note(SECTION, name, "×", ours / least);
+    let name = format!("{count} plugs: ratio to {client} behind the broker");
+    book.with_goal(SECTION, name, "×", goal_of(Which::Own), ours / least);
 }
 
 struct Applied {
@@ -145,20 +158,20 @@ enum Reading {
     Yes,
 }
 
-async fn alone_per_second(bench: &Bench, devices: &[RunningDevice], reading: Reading) -> f64 {
+async fn alone_per_second(bench: &Bench, devices: &[RunningDevice], reading: Reading, which: Which) -> f64 {
     let mut loops = JoinSet::new();
-    let mut handlers = Vec::with_capacity(devices.len());
+    let mut clients = Vec::with_capacity(devices.len());
     for device in devices {
-        handlers.push(fleet::handler(device).await);
+        clients.push(which.log_in(device).await);
     }
     let (since, lasting) = (Instant::now(), bench.extent.sustained);
-    for handler in handlers {
+    for mut client in clients {
         loops.spawn(async move {
             let mut round = 0_usize;
             while since.elapsed() < lasting {
-                switch(&handler, round).await;
+                client.switch(round).await;
                 if reading == Reading::Yes {
-                    handler.get_device_info_json().await.expect("the plug answers");
+                    client.read().await;
                 }
                 round += 1;
             }
@@ -170,15 +183,15 @@ async fn alone_per_second(bench: &Bench, devices: &[RunningDevice], reading: Rea
 }
 
 /// The least that a bridge can do: take a command from the broker, switch, read back, tell state and answer.
-async fn least_per_second(bench: &Bench, devices: &[RunningDevice]) -> f64 {
+async fn least_per_second(bench: &Bench, devices: &[RunningDevice], which: Which) -> f64 {
     let broker = Broker::start().await;
     let mut bridge = Client::connect(broker.address);
     bridge.subscribe("tapo2mqtt/+/set").await;
     let (mut workers, mut tasks) = (Vec::with_capacity(devices.len()), JoinSet::new());
     for (number, device) in devices.iter().enumerate() {
         let (commands, inbox) = unbounded_channel();
-        let handler = fleet::handler(device).await;
-        tasks.spawn(least_worker(number, handler, bridge.publisher(), inbox));
+        let plug = which.log_in(device).await;
+        tasks.spawn(least_worker(number, plug, bridge.publisher(), inbox));
         workers.push(commands);
     }
     tasks.spawn(async move {
@@ -197,14 +210,14 @@ async fn least_per_second(bench: &Bench, devices: &[RunningDevice]) -> f64 {
 
 async fn least_worker(
     number: usize,
-    handler: tapo::PlugEnergyMonitoringHandler,
+    mut plug: Alone,
     publisher: Publisher,
     mut inbox: UnboundedReceiver<bytes::Bytes>,
 ) -> Result<(), ClientError> {
     while let Some(command) = inbox.recv().await {
         let command: serde_json::Value = serde_json::from_slice(&command).expect("a command of ours");
-        switch(&handler, usize::from(command["state"] != on_off(0))).await;
-        let info = handler.get_device_info_json().await.expect("the plug answers");
+        plug.switch(usize::from(command["state"] != on_off(0))).await;
+        let info = plug.read().await;
         let topic = format!("tapo2mqtt/d{number}");
         publisher.publish(&topic, info.to_string()).await?;
         let answer = serde_json::json!({"status": "ok", "transaction": command["transaction"]});
