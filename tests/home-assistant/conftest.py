@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import expected
 from home_assistant import HomeAssistant
 from processes import Bridge, Broker, Device
 
@@ -41,6 +42,15 @@ device_settings = true
 position = 1
 id = "left"
 name = "Left mat"
+[[device]]
+id = "lamp"
+name = "Lamp"
+address = "{lamp}"
+device_settings = true
+[[device]]
+id = "hub"
+name = "Hub"
+address = "{hub}"
 [[group]]
 id = "path"
 name = "Garden path"
@@ -86,13 +96,16 @@ def lab(request, tmp_path_factory):
         child_devices = request.param == "child_devices"
         if child_devices and home.version() < FIRST_WITH_CHILD_DEVICES:
             pytest.skip("this Home Assistant has no child devices")
-        devices = {profile: Device(directory, profile) for profile in ("P110", "P304M")}
+        devices = {profile: Device(directory, profile) for profile in ("P110", "P304M", "L510", "H100")}
+        expected.connected(devices["H100"].seen()["children"])
         settings = SETTINGS.format(
             port=broker.port,
             start=f"{datetime.now(timezone.utc) + FAR:%H:%M}",
             child_devices=str(child_devices).lower(),
             plug=devices["P110"].address,
             strip=devices["P304M"].address,
+            lamp=devices["L510"].address,
+            hub=devices["H100"].address,
         )
         bridge.start(settings)
         yield Lab(broker, devices, bridge, home, settings, child_devices)

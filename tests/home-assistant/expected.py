@@ -9,6 +9,8 @@ ROWS = list(csv.DictReader((Path(__file__).parent / "entities.tsv").open(), deli
 BRIDGE = "tapo2mqtt-bridge"
 PLUG = "tapo2mqtt_heater"
 STRIP = "tapo2mqtt_mats"
+LAMP = "tapo2mqtt_lamp"
+HUB = "tapo2mqtt_hub"
 # As configured, then as the simulated device calls itself.
 OUTLETS = {1: "Left mat", 2: "Outlet 2", 3: "Outlet 3", 4: "Outlet 4"}
 SWITCHES = {f"{PLUG}_switch": ("P110", 1)} | {f"{STRIP}_o{n}_switch": ("P304M", n) for n in OUTLETS}
@@ -16,12 +18,41 @@ SWITCHES = {f"{PLUG}_switch": ("P110", 1)} | {f"{STRIP}_o{n}_switch": ("P304M", 
 GROUP = "tapo2mqtt-group-path"
 MEMBERS = (3, 4)
 
+# What is connected to the hub: the roles of each model. Its ids are known once it runs.
+SENSORS = {
+    "T310": "sensor warm climatic",
+    "T315": "sensor warm climatic battery",
+    "T100": "sensor motion",
+    "T110": "sensor door",
+    "T300": "sensor leak battery",
+    "S200B": "sensor",
+    "KE100": "sensor warm battery thermostat",
+}
+CHILDREN: dict[str, str] = {}
+# Whatever the bridge is to reach.
+COUNT = 4
+
+
+def connected(children: list[dict]):
+    """The hub runs, and these are connected to it."""
+    for child in children:
+        CHILDREN[child["model"]] = f"tapo2mqtt-hub-hub-{child['device_id'].lower()}"
+
+
 DEVICES = {
     BRIDGE: {"name": "Tapo bridge", "manufacturer": "tapo2mqtt", "model": "Bridge"},
     PLUG: {"name": "Heater", "manufacturer": "TP-Link", "model": "Smart plug", "model_id": "P110"},
     STRIP: {"name": "Heated mats", "manufacturer": "TP-Link", "model": "Smart power strip", "model_id": "P304M"},
+    LAMP: {"name": "Lamp", "manufacturer": "TP-Link", "model": "Smart light", "model_id": "L510"},
+    HUB: {"name": "Hub", "manufacturer": "TP-Link", "model": "Hub", "model_id": "H100"},
     GROUP: {"name": "Garden path", "manufacturer": "tapo2mqtt", "model": "Group"},
 }
+
+
+def devices() -> dict[str, dict]:
+    """Everything but the outlets of strips, by identifier."""
+    sensors = {CHILDREN[model]: {"name": model, "manufacturer": "TP-Link", "model_id": model} for model in SENSORS}
+    return DEVICES | sensors
 
 
 @dataclass
@@ -50,11 +81,15 @@ def entities(child_devices: bool) -> dict[str, Entity]:
     everything = of("bridge", BRIDGE, BRIDGE, "Tapo bridge")
     everything += of("group schedule", GROUP, GROUP, "Garden path")
     # This plug does not say whether it is too hot.
-    everything += of("device outlet safe meter", PLUG, PLUG, "Heater")
-    everything += of("device", STRIP, STRIP, "Heated mats")
+    everything += of("device board firmware relay outlet managed protected safe meter", PLUG, PLUG, "Heater")
+    everything += of("device board firmware", STRIP, STRIP, "Heated mats")
+    everything += of("device firmware lamp outlet managed heat protected", LAMP, LAMP, "Lamp")
+    everything += of("device firmware", HUB, HUB, "Hub")
+    for model, roles in SENSORS.items():
+        everything += of(roles, CHILDREN[model], CHILDREN[model], model)
     for position, name in OUTLETS.items():
         own = outlet(position)
-        roles = "outlet heat safe meter" + (" member" if position in MEMBERS else "")
+        roles = "relay outlet managed heat protected safe meter" + (" member" if position in MEMBERS else "")
         if child_devices:
             everything += of(roles, own, own, name)
         else:

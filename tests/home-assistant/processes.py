@@ -89,7 +89,7 @@ class Broker(Process):
 
 
 class Device(Process):
-    """A simulated plug or strip, with its control endpoint."""
+    """A simulated device, with its control endpoint."""
 
     def __init__(self, directory: Path, profile: str):
         super().__init__(directory, profile)
@@ -112,6 +112,13 @@ class Device(Process):
 
     def overload(self, position: int):
         requests.post(f"{self.control}/overload/{position}", timeout=5).raise_for_status()
+
+    def measure(self, child: str, **values):
+        """What a sensor of a hub shows from now on."""
+        requests.post(f"{self.control}/child/{child}", json=values, timeout=5).raise_for_status()
+
+    def child(self, model: str) -> dict:
+        return next(it for it in self.seen()["children"] if it["model"] == model)
 
     def draw(self, position: int, watts: float):
         """While it is on."""

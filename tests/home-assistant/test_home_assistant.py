@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import pytest
 
 import expected
-from expected import BRIDGE, GROUP, MEMBERS, OUTLETS, PLUG, STRIP, SWITCHES, outlet
+from expected import BRIDGE, COUNT, GROUP, HUB, LAMP, MEMBERS, OUTLETS, PLUG, STRIP, SWITCHES, outlet
 from processes import Device, eventually
 
 AVAILABLE = f"{PLUG}_switch"
@@ -102,16 +102,18 @@ def test_exactly_the_expected_entities(lab, home):
 def test_devices(lab, home):
     devices = home.devices()
     children = {outlet(n): {"name": name} for n, name in OUTLETS.items()} if lab.child_devices else {}
-    wanted = expected.DEVICES | children
+    wanted = expected.devices() | children
     assert set(devices) == set(wanted)
     for identifier, fields in wanted.items():
         assert {field: devices[identifier][field] for field in fields} == fields
     entries, ids = home.entities(), {it["id"]: identifier for identifier, it in devices.items()}
     for key, entity in expected.entities(lab.child_devices).items():
         assert ids[entries[key]["device_id"]] == entity.device, key
-    for identifier in (PLUG, STRIP, GROUP):
+    for identifier in (PLUG, STRIP, LAMP, HUB, GROUP):
         assert ids[devices[identifier]["via_device_id"]] == BRIDGE
-    for identifier in (PLUG, STRIP):
+    for identifier in expected.CHILDREN.values():
+        assert ids[devices[identifier]["via_device_id"]] == HUB
+    for identifier in (PLUG, STRIP, LAMP, HUB):
         assert devices[identifier]["connections"] == []
         assert devices[identifier]["serial_number"] and devices[identifier]["sw_version"]
 
@@ -176,6 +178,67 @@ def test_switches_follow_and_lead(lab, home):
         assert device.relay_changes() == before + 2
     eventually(lambda: "unknown" not in [shown(home)[f"{PLUG}_on_since"]], "it is known since when")
     set_all(lab, "switch.turn_off")
+
+
+def test_a_lamp_is_switched_and_dimmed(lab, home):
+    lamp, light = lab.devices["L510"], f"{LAMP}_light"
+    entity, state = home.entity(light), lambda: json.loads(lab.retained("lamp"))
+    attributes = lambda: home.get(f"states/{entity}")["attributes"]
+    assert attributes()["supported_color_modes"] == ["brightness"]
+    home.service("light.turn_on", entity, brightness_pct=40)
+    home.expect(light, "on")
+    eventually(lambda: state()["brightness"] == 40, "the lamp has that brightness")
+    eventually(lambda: attributes()["brightness"] == 102, "and it is shown")
+    assert lamp.relay(1)
+    before = lamp.relay_changes()
+    home.service("light.turn_on", entity, brightness_pct=75)
+    eventually(lambda: attributes()["brightness"] == 191, "it is brighter")
+    assert lamp.relay_changes() == before, "which switches nothing"
+    for service, on in [("turn_off", False), ("toggle", True)]:
+        home.service(f"light.{service}", entity)
+        home.expect(light, "on" if on else "off")
+        assert lamp.relay(1) is on
+    assert state()["brightness"] == 75
+    lamp.press(1)
+    home.expect(light, "off")
+
+
+def test_a_thermostat_is_set_and_read_back(lab, home):
+    hub, climate = lab.devices["H100"], f"{expected.CHILDREN['KE100']}_climate"
+    entity, valve = home.entity(climate), lambda: hub.child("KE100")
+    attributes = lambda: home.get(f"states/{entity}")["attributes"]
+    at_first = attributes()
+    assert (at_first["temperature"], at_first["min_temp"], at_first["max_temp"]) == (21, 5, 30)
+    assert at_first["hvac_modes"] == ["heat", "off"] and at_first["hvac_action"] == "heating"
+    home.service("climate.set_temperature", entity, temperature=17.5)
+    eventually(lambda: attributes()["temperature"] == 17.5, "the target is confirmed")
+    assert valve()["target_temp"] == 17.5
+    eventually(lambda: attributes()["hvac_action"] == "idle", "it is warm enough")
+    home.service("climate.set_hvac_mode", entity, hvac_mode="off")
+    home.expect(climate, "off")
+    assert valve()["frost_protection_on"] is True
+    # Somebody turns the ring of the valve.
+    hub.measure("KE100", target_temp=23, current_temp=18.5, frost_protection_on=False)
+    home.expect(climate, "heat")
+    eventually(lambda: (attributes()["temperature"], attributes()["current_temperature"]) == (23, 18.5), "it follows")
+
+
+def test_the_sensors_of_a_hub_follow(lab, home):
+    hub = lab.devices["H100"]
+    key = lambda model, value: f"{expected.CHILDREN[model]}_{value}"
+    for model, fields, value, shows in [
+        ("T315", {"current_temp": -3.5}, "temperature", "-3.5"),
+        ("T100", {"detected": True}, "motion", "on"),
+        ("T110", {"open": True}, "open", "on"),
+        ("T300", {"water_leak_status": "water_leak"}, "water_leak", "on"),
+    ]:
+        hub.measure(model, **fields)
+        home.expect(key(model, value), shows)
+    hub.measure("T315", status="offline")
+    home.expect(key("T315", "temperature"), "unavailable")
+    assert shown(home)[key("T310", "temperature")] != "unavailable"
+    hub.measure("T315", status="online")
+    home.expect(key("T315", "temperature"), "-3.5")
 
 
 def test_bridge_entities_work(lab, home):
@@ -322,9 +385,9 @@ def test_a_device_that_goes_is_unavailable(lab, home, profile, device):
     unavailable(home, of_device(lab, device))
     others = [key for key in SWITCHES if not key.startswith(device)]
     assert "unavailable" not in [shown(home)[key] for key in others]
-    eventually(lambda: shown(home)[f"{BRIDGE}_devices_online"] == "1", "one device less")
+    eventually(lambda: shown(home)[f"{BRIDGE}_devices_online"] == str(COUNT - 1), "one device less")
     now = shown(home)
-    assert now[f"{BRIDGE}_devices"] == "2"
+    assert now[f"{BRIDGE}_devices"] == str(COUNT)
     assert now[f"{BRIDGE}_last_error"].startswith(expected.DEVICES[device]["name"])
     assert (now[f"{device}_status"], now[f"{device}_error"]) != ("ready", "No error"), "the reason is on its page"
     home.expect(f"{device}_status", "unreachable")
@@ -520,7 +583,7 @@ def test_a_device_deleted_in_home_assistant_stays_deleted(lab, home):
     lab.bridge.restart(lab.settings)
     eventually(lambda: lab.retained("bridge/state") == '{"state":"online"}', "the bridge is back")
     home.restart()
-    eventually(lambda: shown(home)[f"{BRIDGE}_devices_online"] == "2", "the bridge has reached it")
+    eventually(lambda: shown(home)[f"{BRIDGE}_devices_online"] == str(COUNT), "the bridge has reached it")
     home.expect(f"{outlet(1)}_switch", relays(lab)[f"{outlet(1)}_switch"])
     assert PLUG not in home.devices()
     assert warned() == len(entities), "the bridge adds no message to those of Home Assistant"
