@@ -23,14 +23,14 @@ fn main() -> io::Result<()> {
     names.sort();
     let mut list = Vec::from("&[\n");
     for name in names {
-        let content = fs::read(Path::new(ASSETS).join(&name))?;
+        let content = shortened(&fs::read_to_string(Path::new(ASSETS).join(&name))?);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        gzip.write_all(&content)?;
+        gzip.write_all(content.as_bytes())?;
         let name = name.to_string_lossy();
         let compressed = out.join(format!("{name}.gz"));
         fs::write(&compressed, gzip.finish()?)?;
         let mut hash = DefaultHasher::new();
-        hash.write(&content);
+        hash.write(content.as_bytes());
         let (name, hash, compressed) = (name.as_ref(), hash.finish(), compressed.to_string_lossy());
         let etag = format!("\"{hash:016x}\"");
         writeln!(
@@ -40,4 +40,20 @@ fn main() -> io::Result<()> {
     }
     list.extend_from_slice(b"]\n");
     fs::write(out.join("assets.rs"), list)
+}
+
+/// Without indentation, and without comments that are lines of their own. A line stays a line, so that a browser names
+/// the line of the source.
+fn shortened(text: &str) -> String {
+    let mut in_comment = false;
+    let mut short = String::with_capacity(text.len());
+    for line in text.lines().map(str::trim) {
+        let opens = line.starts_with("/*");
+        if !(in_comment || opens || line.starts_with("//")) {
+            short.push_str(line);
+        }
+        in_comment = (in_comment || opens) && !line.ends_with("*/");
+        short.push('\n');
+    }
+    short
 }

@@ -114,6 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn comments_and_indentation_are_left_out() {
+        for (file, text) in texts() {
+            for line in text.lines() {
+                assert_eq!(line, line.trim(), "{file}");
+                let is_comment = line.starts_with("//") || line.starts_with("/*");
+                assert!(!is_comment, "{file}: {line}");
+                // A text over several lines would lose its indentation.
+                assert_eq!(line.matches('`').count() % 2, 0, "{file}: {line}");
+            }
+        }
+    }
+
+    #[test]
     fn a_browser_that_has_a_file_does_not_get_it_again() {
         let first = response("/", &HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
