@@ -138,6 +138,13 @@ pub enum Request {
     },
     /// Discards what was changed over MQTT, of one group or of all: the settings apply again.
     ResetSchedules(Option<GroupId>),
+    /// The same for one schedule.
+    ResetSchedule {
+        /// The group.
+        group: GroupId,
+        /// The schedule.
+        schedule: ScheduleId,
+    },
     /// The overrides in force.
     Overrides,
     /// Ends overrides: of one outlet, one group, or all.
@@ -152,7 +159,18 @@ pub enum Request {
         days: u8,
         /// Which page of the answer, from 1.
         page: u32,
+        /// What is computed as if the group had it.
+        draft: Option<ScheduleProposal>,
     },
+}
+
+/// A change of a schedule that is not made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScheduleProposal {
+    /// As [`Request::SetSchedule`] would make it.
+    Set(Value),
+    /// As [`Request::RemoveSchedule`] would.
+    Removed(ScheduleId),
 }
 
 /// Why a request fails.

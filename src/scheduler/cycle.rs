@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use planner::{
     Now, OutletPath, Power, Steady,
     energy_limits::EnergyEvent,
-    overrides::{Origin, Override, OverrideState},
+    overrides::{Override, OverrideState},
     plan::{self, Rule},
     rules::{Group, OnReconnect, Rules, SyncOffToDevice},
     safety::Trip,
@@ -25,7 +25,7 @@ use super::{
     relays::RelayId,
     retry::Retry,
     state::{FOR_RESULT, State},
-    timers::{Timer, TimerKind},
+    timers::Timer,
 };
 use crate::domain::{device_command::Source, devices::DeviceMsg, report::EventKind};
 
@@ -235,20 +235,15 @@ impl<'a> Cycle<'a> {
     /// A timed ON or OFF of an outlet that has schedules now goes on as an override.
     fn hold_timed(&mut self, path: &OutletPath, group: &Group) {
         let now = self.now;
-        let Some(outlet) = self
-            .state
-            .outlet_mut(path)
-            .filter(|outlet| group.is_scheduled() && outlet.pending.is_none() && outlet.overridden.is_none())
-        else {
+        let Some(outlet) = self.state.outlet_mut(path).filter(|_| group.is_scheduled()) else {
             return;
         };
-        let holds = |timer: &Timer| timer.kind == TimerKind::Timed && !timer.is_over(now);
-        let Some(timer) = outlet.timer.filter(holds) else {
+        let Some((timer, found)) = outlet.timer.zip(outlet.timed(now)) else {
             return;
         };
         let power = timer.until_then();
         outlet.timer = None;
-        outlet.overridden = Some(Override::until(power.into(), timer.ends, Origin::Command, now));
+        outlet.overridden = Some(found);
         let end = self.state.show(Some(timer.ends.wall(now)));
         let message = format!("{path} has schedules now; its timed {power} goes on until {end}");
         self.state.event(EventKind::OverrideSet, Some(path), message, now);

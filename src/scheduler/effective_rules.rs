@@ -134,6 +134,26 @@ impl EffectiveRules {
         self.apply(relays)
     }
 
+    /// A group in force as it would be with a change of a schedule, or without its change.
+    pub fn drafted(
+        &self,
+        group: &GroupId,
+        schedule: &ScheduleId,
+        edit: Option<ScheduleEdit>,
+    ) -> Option<Group> {
+        let mut edits = self.edits.get(group).cloned().unwrap_or_default();
+        match edit {
+            Some(edit) => edits.insert(schedule.clone(), edit),
+            None => edits.remove(schedule),
+        };
+        let schedules = schedule_edits::of_group(&self.settings, self.settings.group(group)?, &edits);
+        let in_force = self.rules.group(group)?.clone();
+        Some(Group {
+            schedules,
+            ..in_force
+        })
+    }
+
     /// Takes all changes back: of one group, or of all. Returns the rules before, if they differ.
     pub fn reset(&mut self, group: Option<&GroupId>, relays: &Relays) -> Option<Arc<Rules>> {
         match group {

@@ -10,7 +10,7 @@ use planner::{
     evaluate,
     forecast::Outlook,
     interlock::{InterlockClaim, InterlockOwners},
-    overrides::Overrides,
+    overrides::{Override, Overrides},
     plan::{GroupPlan, Inputs, Memory, OutletPlan, Reasons, Vacation, plan_group},
     readings::Readings,
     rules::{Group, Rules},
@@ -117,6 +117,11 @@ impl Members {
         }
         members.owners = InterlockOwners::find_in(Some(group), claim);
         members
+    }
+
+    /// With an override that a member does not have yet.
+    pub fn hold(&mut self, path: OutletPath, found: Override) {
+        self.overrides.set(path, found);
     }
 
     /// What the planner is given for a group.

@@ -13,7 +13,7 @@
 use jiff::tz::TimeZone;
 use planner::{
     Now, OutletPath, Power, Steady,
-    overrides::Override,
+    overrides::{Origin, Override},
     safety::{Report, RunTime},
 };
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use super::{
     last_change::{ChangeCause, LastChange},
     off_rules::OffRuleSync,
     retry::Retry,
-    timers::Timer,
+    timers::{Timer, TimerKind},
 };
 use crate::domain::{
     off_rules::OurRules,
@@ -190,6 +190,14 @@ impl Change {
 }
 
 impl OutletState {
+    /// Its timed ON or OFF, as the override that this is where there are schedules.
+    pub fn timed(&self, now: Now) -> Option<Override> {
+        let holds = |timer: &Timer| timer.kind == TimerKind::Timed && !timer.is_over(now);
+        let timer = self.timer.filter(holds)?;
+        let is_free = self.pending.is_none() && self.overridden.is_none();
+        is_free.then(|| Override::until(timer.until_then().into(), timer.ends, Origin::Command, now))
+    }
+
     /// A relay that was never read.
     pub fn new(path: OutletPath) -> Self {
         Self {

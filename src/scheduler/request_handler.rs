@@ -1,6 +1,11 @@
 //! Answers requests: lists, changes of schedules, overrides, vacation.
 
-use planner::{GroupId, Now, OutletPath, ScheduleId, overrides::Override, plan::Vacation, rules::Group};
+use planner::{
+    GroupId, Now, OutletPath, ScheduleId,
+    overrides::Override,
+    plan::Vacation,
+    rules::{Group, Limits, Schedule},
+};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -16,7 +21,7 @@ use super::{
 use crate::domain::{
     command::Target,
     request_reply::RequestReply,
-    scheduling::{Request, RequestError},
+    scheduling::{Request, RequestError, ScheduleProposal},
 };
 
 /// The result of a request.
@@ -38,19 +43,29 @@ impl<'a> RequestHandler<'a> {
     pub(super) fn handle(mut self, request: Request, reply: RequestReply) {
         let answer = match request {
             Request::Schedules(group) => self.list_schedules(group.as_ref()),
-            Request::SetSchedule { group, schedule } => self.set_schedule(&group, schedule),
-            Request::RemoveSchedule { group, schedule } => self.remove_schedule(&group, &schedule),
+            Request::SetSchedule { group, schedule } => {
+                self.change_schedule(&group, ScheduleProposal::Set(schedule))
+            }
+            Request::RemoveSchedule { group, schedule } => {
+                self.change_schedule(&group, ScheduleProposal::Removed(schedule))
+            }
             Request::EnableSchedule {
                 group,
                 schedule,
                 enabled,
             } => self.enable_schedule(&group, &schedule, enabled),
             Request::ResetSchedules(group) => self.reset_schedules(group.as_ref()),
+            Request::ResetSchedule { group, schedule } => self.reset_schedule(&group, &schedule),
             Request::Overrides => Ok(self.list_overrides()),
             Request::ClearOverrides(target) => self.clear_overrides(target),
             Request::Vacation(wanted) => Ok(self.vacation(wanted)),
-            Request::Plan { group, days, page } => {
-                return match PlanRequest::new(self.state, group.as_ref(), days, page, self.now) {
+            Request::Plan {
+                group,
+                days,
+                page,
+                draft,
+            } => {
+                return match self.plan(group.as_ref(), draft, days, page) {
                     Ok(plan) => self.state.push(Effect::Plan(Box::new(plan), reply)),
                     Err(error) => reply.send(Err(error)),
                 };
@@ -72,12 +87,15 @@ impl<'a> RequestHandler<'a> {
         };
         let edits = self.state.rules.edits();
         let show = |group: &&Group| {
+            let statuses = self.state.schedule_statuses(group, self.now);
             let schedules: Vec<Value> = group
                 .schedules
                 .iter()
-                .map(|schedule| {
+                .zip(&statuses)
+                .map(|(schedule, status)| {
                     let origin = schedule_edits::origin(edits, &group.id, &schedule.id);
-                    schedule_edits::shown(schedule, origin)
+                    let in_settings = self.of_settings(&group.id, &schedule.id).is_some();
+                    schedule_edits::shown(schedule, origin, in_settings, status)
                 })
                 .collect();
             let removed: Vec<&ScheduleId> = edits
@@ -87,7 +105,19 @@ impl<'a> RequestHandler<'a> {
                 .filter(|(_, edit)| **edit == ScheduleEdit::Removed)
                 .map(|(id, _)| id)
                 .collect();
-            json!({"group": group.id, "schedules": schedules, "removed": removed})
+            let Limits {
+                max_on,
+                cooldown,
+                min_off,
+                max_on_per_day,
+            } = group.limits;
+            let limits = json!({
+                "max_on": max_on.to_string(),
+                "cooldown": cooldown.to_string(),
+                "min_off": min_off.to_string(),
+                "max_on_per_day": max_on_per_day.to_string(),
+            });
+            json!({"group": group.id, "limits": limits, "schedules": schedules, "removed": removed})
         };
         let groups: Vec<Value> = groups.iter().map(show).collect();
         Ok(json!({ "groups": groups }))
@@ -95,7 +125,20 @@ impl<'a> RequestHandler<'a> {
 
     // ---- schedules
 
-    fn set_schedule(&mut self, group: &GroupId, definition: Value) -> Answer {
+    /// What a change of a schedule is on top of the settings: `None` if it is as in the settings.
+    fn check(
+        &self,
+        group: &GroupId,
+        draft: ScheduleProposal,
+    ) -> Result<(ScheduleId, Option<ScheduleEdit>), RequestError> {
+        let definition = match draft {
+            ScheduleProposal::Set(definition) => definition,
+            ScheduleProposal::Removed(schedule) => {
+                self.existing(group, &schedule)?;
+                let in_settings = self.of_settings(group, &schedule).is_some();
+                return Ok((schedule, in_settings.then_some(ScheduleEdit::Removed)));
+            }
+        };
         schedule_edits::takes_schedules(self.group(group)?).map_err(RequestError::Invalid)?;
         if !is_short(&definition) {
             let message = format!("the definition is longer than {LONGEST_DEFINITION} bytes");
@@ -103,21 +146,45 @@ impl<'a> RequestHandler<'a> {
         }
         let schedule = schedule_edits::parse(self.state.rules.settings(), &definition)
             .map_err(|problems| RequestError::Invalid(schedule_edits::one_line(&problems)))?;
+        if self.of_settings(group, &schedule.id) == Some(&schedule) {
+            return Ok((schedule.id, None));
+        }
         if self.state.rules.other_edits(group, &schedule.id) >= MOST_EDITS {
             return Err(RequestError::TooMany {
                 group: group.clone(),
                 most: MOST_EDITS,
             });
         }
-        self.edit(group, &schedule.id, Some(ScheduleEdit::Set(definition)));
-        Ok(json!({"group": group, "schedule": schedule.id}))
+        Ok((schedule.id, Some(ScheduleEdit::Set(definition))))
     }
 
-    fn remove_schedule(&mut self, group: &GroupId, schedule: &ScheduleId) -> Answer {
-        self.existing(group, schedule)?;
-        let edit = self.in_settings(group, schedule).then_some(ScheduleEdit::Removed);
-        self.edit(group, schedule, edit);
+    fn change_schedule(&mut self, group: &GroupId, change: ScheduleProposal) -> Answer {
+        let (schedule, edit) = self.check(group, change)?;
+        self.edit(group, &schedule, edit);
         Ok(json!({"group": group, "schedule": schedule}))
+    }
+
+    fn reset_schedule(&mut self, group: &GroupId, schedule: &ScheduleId) -> Answer {
+        let edits = self.state.rules.edits().get(group);
+        if edits.is_none_or(|edits| !edits.contains_key(schedule)) {
+            self.existing(group, schedule)?;
+        }
+        self.edit(group, schedule, None);
+        self.list_schedules(Some(group))
+    }
+
+    fn plan(
+        &self,
+        group: Option<&GroupId>,
+        draft: Option<ScheduleProposal>,
+        days: u8,
+        page: u32,
+    ) -> Result<PlanRequest, RequestError> {
+        let draft = match (group, draft) {
+            (Some(group), Some(draft)) => Some(self.check(group, draft)?),
+            _ => None,
+        };
+        PlanRequest::new(self.state, group, draft, days, page, self.now)
     }
 
     fn enable_schedule(&mut self, group: &GroupId, schedule: &ScheduleId, enabled: bool) -> Answer {
@@ -133,8 +200,7 @@ impl<'a> RequestHandler<'a> {
             }
             Some(ScheduleEdit::Set(definition))
         } else {
-            let settings = self.state.rules.settings().group(group);
-            let known = settings.and_then(|group| group.schedules.iter().find(|known| known.id == *schedule));
+            let known = self.of_settings(group, schedule);
             let same = known.is_some_and(|known| known.enabled == enabled);
             (!same).then_some(ScheduleEdit::Enabled(enabled))
         };
@@ -189,9 +255,9 @@ impl<'a> RequestHandler<'a> {
         })
     }
 
-    fn in_settings(&self, group: &GroupId, schedule: &ScheduleId) -> bool {
-        let settings = self.state.rules.settings().group(group);
-        settings.is_some_and(|group| group.schedules.iter().any(|known| known.id == *schedule))
+    fn of_settings(&self, group: &GroupId, schedule: &ScheduleId) -> Option<&Schedule> {
+        let group = self.state.rules.settings().group(group)?;
+        group.schedules.iter().find(|known| known.id == *schedule)
     }
 
     // ---- overrides and vacation

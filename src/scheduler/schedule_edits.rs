@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::config::{Problems, parse_schedule, schedule_definition};
 use planner::{
     GroupId, ScheduleId,
+    plan::ScheduleStatus,
     rules::{Group, Interlock, Rules, Schedule},
 };
 
@@ -107,23 +108,28 @@ fn fits(settings: &Rules, group: &Group, schedule: &ScheduleId, change: &Schedul
 pub(super) fn apply(settings: &Rules, changes: &ScheduleEdits) -> Rules {
     let mut rules = settings.clone();
     for group in &mut rules.groups {
-        let Some(changes) = changes.get(&group.id) else {
-            continue;
-        };
-        apply_to(settings, group, changes);
+        if let Some(changes) = changes.get(&group.id) {
+            group.schedules = of_group(settings, group, changes);
+        }
     }
     rules
 }
 
-fn apply_to(settings: &Rules, group: &mut Group, changes: &BTreeMap<ScheduleId, ScheduleEdit>) {
+/// The schedules of a group of the settings, with changes.
+pub(super) fn of_group(
+    settings: &Rules,
+    group: &Group,
+    changes: &BTreeMap<ScheduleId, ScheduleEdit>,
+) -> Vec<Schedule> {
+    let mut schedules = group.schedules.clone();
     for (id, change) in changes {
-        let position = group.schedules.iter().position(|schedule| schedule.id == *id);
+        let position = schedules.iter().position(|schedule| schedule.id == *id);
         match (change, position) {
             (ScheduleEdit::Removed, Some(at)) => {
-                group.schedules.remove(at);
+                schedules.remove(at);
             }
             (ScheduleEdit::Enabled(enabled), Some(at)) => {
-                if let Some(schedule) = group.schedules.get_mut(at) {
+                if let Some(schedule) = schedules.get_mut(at) {
                     schedule.enabled = *enabled;
                 }
             }
@@ -133,13 +139,14 @@ fn apply_to(settings: &Rules, group: &mut Group, changes: &BTreeMap<ScheduleId, 
                     continue;
                 };
                 schedule.editable = true;
-                match position.and_then(|at| group.schedules.get_mut(at)) {
+                match position.and_then(|at| schedules.get_mut(at)) {
                     Some(slot) => *slot = schedule,
-                    None => group.schedules.push(schedule),
+                    None => schedules.push(schedule),
                 }
             }
         }
     }
+    schedules
 }
 
 /// All problems on one line.
@@ -148,8 +155,14 @@ pub(super) fn one_line(problems: &Problems) -> String {
     each.join("; ")
 }
 
-/// A schedule as `schedule/list` answers it: its parts as text, and its definition, which `schedule/set` takes.
-pub(super) fn shown(schedule: &Schedule, origin: ScheduleOrigin) -> Value {
+/// A schedule as `schedule/list` answers it: its parts as text, what it does now, and its definition, which
+/// `schedule/set` takes.
+pub(super) fn shown(
+    schedule: &Schedule,
+    origin: ScheduleOrigin,
+    in_settings: bool,
+    status: &ScheduleStatus,
+) -> Value {
     let conditions: Vec<String> = schedule
         .conditions
         .iter()
@@ -162,6 +175,9 @@ pub(super) fn shown(schedule: &Schedule, origin: ScheduleOrigin) -> Value {
         "window": schedule.window.to_string(),
         "when": conditions,
         "origin": origin,
+        "in_settings": in_settings,
+        "active": status.active,
+        "met": status.met,
         "definition": schedule_definition(schedule),
     })
 }

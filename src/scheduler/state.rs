@@ -12,7 +12,7 @@ use planner::{
     evaluate::Sensors as SensorsNow,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
-    plan::{self, OutletPlan, Rule, Vacation},
+    plan::{self, OutletPlan, Rule, ScheduleStatus, Vacation, schedule_statuses},
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
 };
@@ -302,6 +302,15 @@ impl State {
             .iter()
             .filter_map(|path| Some((path, self.outlet(path)?)));
         Members::collect(group, outlets, |path| self.claim(path))
+    }
+
+    /// What each schedule of a group does now.
+    pub fn schedule_statuses(&self, group: &Group, now: Now) -> Vec<ScheduleStatus> {
+        let Some(known) = self.groups.get(&group.id) else {
+            return vec![ScheduleStatus::default(); group.schedules.len()];
+        };
+        let (rules, members) = (self.rules.in_force(), self.members(group));
+        schedule_statuses(&members.inputs(self.site(rules, now), known), group)
     }
 
     /// What its limits and its timer say about the run of an outlet.

@@ -575,6 +575,7 @@ async fn requests_are_passed_on_and_answered() {
         group: None,
         days: 2,
         page: 1,
+        draft: None,
     };
     assert_eq!(request, expected);
     let plan = json!([{"group": "driveway", "at": "2026-11-22T09:00:00-05:00", "power": "ON"}]);
@@ -863,6 +864,7 @@ async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
         group: None,
         days: 31,
         page: 3,
+        draft: None,
     };
     assert_eq!(request, expected);
     // More than brokers accept: the connection would be lost.

@@ -298,6 +298,49 @@ async fn in_vacation_the_schedules_rest() {
 }
 
 #[tokio::test]
+async fn a_draft_is_planned_and_changes_nothing() {
+    let site = Site::at("2026-11-21T07:00:00Z", "").await;
+    site.both(true).await;
+    let listed = site.request("schedule/list", json!({"group": "driveway"})).await;
+    let morning = &listed["groups"][0]["schedules"][0];
+    assert_eq!(
+        (&morning["active"], &morning["met"], &morning["in_settings"]),
+        (&json!(true), &json!([]), &json!(true))
+    );
+    assert_eq!(listed["groups"][0]["limits"]["max_on"], "6h");
+
+    let mut draft = morning["definition"].clone();
+    draft["start"] = json!("09:00");
+    draft["end"] = json!("17:00");
+    let payload = json!({"group": "driveway", "days": 2, "draft": draft});
+    let plan = site.request("plan", payload).await;
+    let effect = plan["effect"].as_array().unwrap();
+    assert_eq!(effect.len(), 1, "{plan}");
+    assert_eq!(effect[0]["state"], "OFF");
+    assert_eq!(effect[0]["outlets"], json!(["mats/1", "lamp"]));
+    assert_eq!(plan["warnings"][0]["code"], "limit", "{plan}");
+    let windows = plan["groups"][0]["windows"].as_array().unwrap();
+    assert_eq!(windows[0]["from"], "2026-11-21T09:00:00+00:00");
+    let again = site.request("schedule/list", json!({"group": "driveway"})).await;
+    assert_eq!(again, listed);
+    assert_eq!(site.relays(), (true, true));
+
+    // What it said is what saving it does, and undoing it leaves nothing behind.
+    let set = |schedule: &Value| json!({"group": "driveway", "schedule": schedule});
+    site.request("schedule/set", set(&draft)).await;
+    site.both(false).await;
+    site.request("schedule/set", set(&morning["definition"])).await;
+    site.both(true).await;
+    let again = site.request("schedule/list", json!({"group": "driveway"})).await;
+    assert_eq!(again, listed);
+
+    let payload = json!({"group": "driveway", "without": "morning"});
+    let plan = site.request("plan", payload).await;
+    assert_eq!((&plan["effect"], &plan["warnings"]), (&json!([]), &json!([])));
+    assert_eq!(plan["groups"][0]["windows"], json!([]));
+}
+
+#[tokio::test]
 async fn a_schedule_that_was_set_survives_a_restart() {
     let clock = Clock::steered(NOON.parse().unwrap());
     let mut site = Site::with(&clock, "").await;

@@ -142,6 +142,18 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
     }
 }
 
+/// Whether each condition of a schedule is met now; `None`: not known.
+pub(crate) fn met(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>) -> Vec<Option<bool>> {
+    let open = schedule.calendar(view.location).open_at(view.sensors.now.wall);
+    let evaluated = evaluate_all(schedule, memory, view, open.is_some());
+    let is_met = |evaluation: Evaluation| match evaluation.answer {
+        ConditionResult::Holds => Some(true),
+        ConditionResult::Fails => Some(false),
+        ConditionResult::Stale | ConditionResult::NoValue => None,
+    };
+    evaluated.into_iter().map(is_met).collect()
+}
+
 fn evaluate_all(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>, open: bool) -> Vec<Evaluation> {
     if view.conditions == Conditions::TakenToHold {
         return Vec::new();

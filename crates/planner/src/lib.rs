@@ -28,6 +28,7 @@ mod power;
 pub mod readings;
 pub mod rules;
 pub mod safety;
+pub mod schedule_warning;
 pub mod sensor;
 pub mod sun;
 pub mod sun_days;
@@ -37,6 +38,7 @@ pub mod testing;
 mod text;
 pub mod units;
 pub mod window;
+pub mod windows;
 
 pub use device_value::DeviceValue;
 pub use ids::{DeviceId, GroupId, OutletKey, OutletPath, SLUG_MAX, ScheduleId, SensorId, Slug, SlugError};

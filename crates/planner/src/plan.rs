@@ -23,12 +23,12 @@ pub use reason::Reason;
 
 use super::{
     ScheduleId, SensorId,
-    activity::{Conditions, ScheduleMemory},
+    activity::{Activity, Conditions, ScheduleMemory, State, View, met},
     evaluate::Sensors,
     interlock::InterlockOwners,
     overrides::Overrides,
     readings::Readings,
-    rules::{Group, Limits, Rules},
+    rules::{Group, InVacation, Limits, Rules},
     safety::{Cause, Safety},
 };
 use crate::energy_limits::EnergyLimits;
@@ -75,6 +75,18 @@ impl<'a> Inputs<'a> {
             now: self.now,
         }
     }
+
+    /// What the schedules of a group are looked at with.
+    pub(crate) fn view(&self, group: &Group) -> View<'a> {
+        let is_on = |outlet: &OutletPath| self.observed.get(outlet) == Some(&Power::On);
+        View {
+            location: &self.rules.location,
+            sensors: self.sensors(),
+            conditions: self.conditions,
+            listening_since: self.listening_since,
+            running: group.outlets.iter().any(is_on),
+        }
+    }
 }
 
 /// Whether the reasons are written, which is half of the cost of a decision.
@@ -96,6 +108,13 @@ pub enum Vacation {
     Off,
     /// Schedules rest, but in groups that run in vacation.
     Since(Timestamp),
+}
+
+impl Vacation {
+    /// Whether the schedules of a group rest now.
+    pub fn suspends(self, group: &Group) -> bool {
+        matches!(self, Self::Since(_)) && group.in_vacation == InVacation::Rest
+    }
 }
 
 /// What schedules remember between two calls.
@@ -129,7 +148,7 @@ impl Memory {
         self.0.iter()
     }
 
-    fn of(&self, group: &GroupId, schedule: &ScheduleId) -> ScheduleMemory {
+    pub(crate) fn of(&self, group: &GroupId, schedule: &ScheduleId) -> ScheduleMemory {
         let key = (group.clone(), schedule.clone());
         self.0.get(&key).cloned().unwrap_or_default()
     }
@@ -268,6 +287,30 @@ pub enum Mode {
     On,
     /// All members are overridden to off.
     Off,
+}
+
+/// What a schedule does now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScheduleStatus {
+    /// Whether it turns its group on, unless an override or a limit decides.
+    pub active: bool,
+    /// Whether each of its conditions is met; `None`: not known.
+    pub met: Vec<Option<bool>>,
+}
+
+/// What each schedule of a group does now, in their order.
+pub fn schedule_statuses(inputs: &Inputs<'_>, group: &Group) -> Vec<ScheduleStatus> {
+    let suspended = inputs.vacation.suspends(group);
+    let status = |state: State<'_>| ScheduleStatus {
+        active: state.activity == Activity::Active && !suspended,
+        met: met(
+            state.schedule,
+            &inputs.memory.of(&group.id, &state.schedule.id),
+            inputs.view(group),
+        ),
+    };
+    let level = group::ScheduleWinner::of(inputs, group);
+    level.states.into_iter().map(status).collect()
 }
 
 /// Plans all groups.

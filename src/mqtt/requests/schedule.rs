@@ -2,11 +2,13 @@
 
 use std::{ops::RangeInclusive, str::FromStr};
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{command::Target, scheduling::Request},
+    domain::{
+        command::Target,
+        scheduling::{Request, ScheduleProposal},
+    },
     mqtt::decode::{Decoded, Fields, PayloadError, Scalar, Shown, decode_request},
 };
 use planner::OutletPath;
@@ -29,6 +31,7 @@ const PLAN_DAYS: u8 = 7;
 
 const GROUP: &str = "the id of a group";
 const SCHEDULE: &str = "the id of a schedule";
+const DEFINITION: &str = "an object with the keys of a [[group.schedule]], such as id, start and end";
 
 /// Reads a request to the scheduler; `None` if it is none of those.
 pub(super) fn decode(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
@@ -51,39 +54,51 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Option<Decoded<Request>> {
                 })?,
             })
         }),
-        "schedule/reset" => decode_request(payload, |fields| Ok(Request::ResetSchedules(group(fields)?))),
+        "schedule/reset" => decode_request(payload, reset),
         "override/list" => decode_request(payload, |_| Ok(Request::Overrides)),
         "override/clear" => decode_request(payload, clear),
         "vacation" => decode_request(payload, |fields| {
             Ok(Request::Vacation(fields.take_bool("enabled")?))
         }),
-        "plan" => decode_request(payload, plan),
+        "plan" => decode_request(payload, |fields| plan(fields, payload)),
         _ => return None,
     })
 }
 
-/// The schedule is a table of its own, which commands otherwise never have.
 fn set(fields: &mut Fields, payload: &[u8]) -> Result<Request, PayloadError> {
-    #[derive(Deserialize)]
-    struct SetSchedulePayload {
-        schedule: Map<String, Value>,
-    }
-    let (key, expected) = (
-        "schedule",
-        "an object with the keys of a [[group.schedule]], such as id, start and end",
-    );
-    let group = required(fields, "group", GROUP)?;
-    let shown = match fields.take(key) {
-        None => return Err(PayloadError::MissingKey { key, expected }),
-        Some(value) => value.shown(),
-    };
-    match serde_json::from_slice(payload) {
-        Ok(SetSchedulePayload { schedule }) => Ok(Request::SetSchedule {
-            group,
-            schedule: Value::Object(schedule),
+    let (key, expected) = ("schedule", DEFINITION);
+    Ok(Request::SetSchedule {
+        group: required(fields, "group", GROUP)?,
+        schedule: definition(fields, key, payload)?.ok_or(PayloadError::MissingKey { key, expected })?,
+    })
+}
+
+fn reset(fields: &mut Fields) -> Result<Request, PayloadError> {
+    let schedule = optional(fields, "schedule", SCHEDULE)?;
+    match (group(fields)?, schedule) {
+        (group, None) => Ok(Request::ResetSchedules(group)),
+        (Some(group), Some(schedule)) => Ok(Request::ResetSchedule { group, schedule }),
+        (None, Some(_)) => Err(PayloadError::MissingKey {
+            key: "group",
+            expected: GROUP,
         }),
-        Err(_) => Err(PayloadError::InvalidValue { key, expected, shown }),
     }
+}
+
+/// A schedule is a table of its own, which commands otherwise never have.
+fn definition(fields: &mut Fields, key: &'static str, payload: &[u8]) -> Result<Option<Value>, PayloadError> {
+    let Some(value) = fields.take(key) else {
+        return Ok(None);
+    };
+    let object = serde_json::from_slice(payload)
+        .ok()
+        .and_then(|mut all: Map<String, Value>| all.remove(key))
+        .filter(Value::is_object);
+    object.map(Some).ok_or_else(|| PayloadError::InvalidValue {
+        key,
+        expected: DEFINITION,
+        shown: value.shown(),
+    })
 }
 
 fn clear(fields: &mut Fields) -> Result<Request, PayloadError> {
@@ -103,14 +118,30 @@ fn clear(fields: &mut Fields) -> Result<Request, PayloadError> {
     }
 }
 
-fn plan(fields: &mut Fields) -> Result<Request, PayloadError> {
+fn plan(fields: &mut Fields, payload: &[u8]) -> Result<Request, PayloadError> {
     let group = group(fields)?;
+    let set = definition(fields, "draft", payload)?.map(ScheduleProposal::Set);
+    let removed = optional(fields, "without", SCHEDULE)?.map(ScheduleProposal::Removed);
+    if set.is_some() && removed.is_some() {
+        return Err(PayloadError::ConflictingKeys {
+            key: "draft",
+            other: "without",
+        });
+    }
+    let draft = set.or(removed);
+    if draft.is_some() && group.is_none() {
+        return Err(PayloadError::MissingKey {
+            key: "group",
+            expected: GROUP,
+        });
+    }
     let days = whole_number(fields, "days", 1..=31, "a whole number from 1 to 31")?;
     let page = whole_number(fields, "page", 1..=u64::from(u32::MAX), "a whole number from 1")?;
     Ok(Request::Plan {
         group,
         days: days.unwrap_or(PLAN_DAYS),
         page: page.unwrap_or(1),
+        draft,
     })
 }
 
@@ -235,6 +266,7 @@ mod tests {
                     group: None,
                     days: 7,
                     page: 1,
+                    draft: None,
                 },
             ),
             (
@@ -244,6 +276,7 @@ mod tests {
                     group: Some(driveway()),
                     days: 31,
                     page: 2,
+                    draft: None,
                 },
             ),
         ];
@@ -254,6 +287,60 @@ mod tests {
             assert!(decode(name, b"").is_some(), "{name}");
         }
         assert_eq!(decode("restart", b""), None);
+    }
+
+    #[test]
+    fn a_draft_and_one_schedule_are_of_one_group() {
+        let planned = |draft| Request::Plan {
+            group: Some("g".parse().unwrap()),
+            days: 7,
+            page: 1,
+            draft: Some(draft),
+        };
+        let schedule = || "s".parse().unwrap();
+        let definition = json!({"id": "x", "when": []});
+        for (name, payload, expected) in [
+            (
+                "plan",
+                r#"{"group":"g","draft":{"id":"x","when":[]}}"#,
+                Ok(planned(ScheduleProposal::Set(definition))),
+            ),
+            (
+                "plan",
+                r#"{"group":"g","without":"s"}"#,
+                Ok(planned(ScheduleProposal::Removed(schedule()))),
+            ),
+            (
+                "schedule/reset",
+                r#"{"group":"g","schedule":"s"}"#,
+                Ok(Request::ResetSchedule {
+                    group: "g".parse().unwrap(),
+                    schedule: schedule(),
+                }),
+            ),
+            (
+                "schedule/reset",
+                r#"{"schedule":"s"}"#,
+                Err("the key group is missing"),
+            ),
+            ("plan", r#"{"draft":{}}"#, Err("the key group is missing")),
+            (
+                "plan",
+                r#"{"group":"g","draft":"s"}"#,
+                Err("draft: expected an object"),
+            ),
+            (
+                "plan",
+                r#"{"group":"g","draft":{},"without":"s"}"#,
+                Err("draft does not go together with without"),
+            ),
+        ] {
+            match (request(name, payload), expected) {
+                (Ok(request), Ok(expected)) => assert_eq!(request, expected),
+                (Err(error), Err(start)) => assert!(error.starts_with(start), "{error}"),
+                (found, expected) => panic!("{payload}: {found:?}, {expected:?}"),
+            }
+        }
     }
 
     #[test]

@@ -540,6 +540,7 @@ async fn rule_13_the_plan_comes_from_the_same_planner() {
             group: None,
             days: 1,
             page: 1,
+            draft: None,
         })
         .await
         .unwrap();
@@ -676,11 +677,60 @@ async fn what_is_listed_of_a_schedule_can_be_set() {
         schedule: schedule["definition"].clone(),
     };
     simulation.request(set).await.unwrap();
-    let [first, .., last] = simulation.rules_sent.as_slice() else {
-        panic!("{:?}", simulation.rules_sent)
+    // It is what the settings have, so nothing is on top of them.
+    assert_eq!(simulation.rules_sent.len(), 1);
+    assert!(simulation.kept().saved.schedule_changes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_goes_back_to_that_of_the_settings() {
+    let mut simulation = simulation(morning(), "2024-06-21T05:00:00").await;
+    let (group, morning) = (|| "driveway".parse().unwrap(), || "morning".parse().unwrap());
+    for definition in [
+        json!({"id": "morning", "start": "07:00", "for": "1h"}),
+        json!({"id": "late", "start": "22:00", "for": "1h"}),
+    ] {
+        let set = Request::SetSchedule {
+            group: group(),
+            schedule: definition,
+        };
+        simulation.request(set).await.unwrap();
+    }
+    let listed = |answer: &serde_json::Value| {
+        let schedules = answer["groups"][0]["schedules"].as_array().unwrap().clone();
+        let shown = schedules.iter().map(|one| {
+            let window = one["window"].as_str().unwrap();
+            format!("{} {window} {} {}", one["id"], one["origin"], one["in_settings"]).replace('"', "")
+        });
+        shown.collect::<Vec<_>>()
     };
-    let (first, mut set) = (&first.groups[0].schedules, last.groups[0].schedules.clone());
-    // What came by a request can be edited.
-    set[0].editable = first[0].editable;
-    assert_eq!(&set, first);
+    let list = simulation.request(Request::Schedules(None)).await.unwrap();
+    assert_eq!(
+        listed(&list),
+        [
+            "morning 1h from 07:00 request true",
+            "late 1h from 22:00 request false"
+        ]
+    );
+    let reset = |schedule: &str| Request::ResetSchedule {
+        group: group(),
+        schedule: schedule.parse().unwrap(),
+    };
+    let list = simulation.request(reset("morning")).await.unwrap();
+    assert_eq!(
+        listed(&list),
+        [
+            "morning 06:00 to 08:00 settings true",
+            "late 1h from 22:00 request false"
+        ]
+    );
+    let remove = Request::RemoveSchedule {
+        group: group(),
+        schedule: morning(),
+    };
+    simulation.request(remove).await.unwrap();
+    let list = simulation.request(reset("morning")).await.unwrap();
+    assert_eq!(listed(&list).len(), 2, "a removed one comes back");
+    let error = simulation.request(reset("none")).await.unwrap_err();
+    assert_eq!(error.code(), "unknown_schedule");
 }

@@ -3,9 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
+use serde_json::json;
 
 use super::simulation::Simulation;
-use crate::domain::{command::Action, device_command::Switch, report::EventKind, scheduling::Request};
+use crate::domain::{
+    command::Action,
+    device_command::Switch,
+    report::EventKind,
+    scheduling::{Request, ScheduleProposal},
+};
 use planner::{
     Power,
     condition::WhenUnknown,
@@ -225,6 +231,19 @@ async fn rule_13_an_edge_under_an_override_says_what_counts() {
     );
 }
 
+fn plan(draft: Option<ScheduleProposal>) -> Request {
+    Request::Plan {
+        group: draft.is_some().then(|| "driveway".parse().unwrap()),
+        days: 7,
+        page: 1,
+        draft,
+    }
+}
+
+fn drafted(definition: serde_json::Value) -> Request {
+    plan(Some(ScheduleProposal::Set(definition)))
+}
+
 #[tokio::test(start_paused = true)]
 async fn rule_14_asking_changes_nothing() {
     let mut simulation = simulation(morning(), "2024-06-21T06:10:00").await;
@@ -234,16 +253,178 @@ async fn rule_14_asking_changes_nothing() {
         Request::Schedules(None),
         Request::Overrides,
         Request::Vacation(None),
-        Request::Plan {
-            group: None,
-            days: 7,
-            page: 1,
-        },
+        plan(None),
+        drafted(json!({"id": "morning", "start": "09:00", "end": "10:00"})),
+        drafted(json!({"id": "new", "all_day": true, "safety": {"max_on": "1m"}})),
+        plan(Some(ScheduleProposal::Removed("morning".parse().unwrap()))),
     ] {
         simulation.request(request).await.unwrap();
     }
     simulation.pass("5s").await;
     assert_eq!((simulation.kept(), simulation.switched.len()), before);
+    assert_eq!(simulation.rules_sent.len(), 1);
+}
+
+/// What a draft says is switched now, and then what saving it switches within a second.
+async fn foreseen_and_done(
+    simulation: &mut Simulation,
+    draft: ScheduleProposal,
+) -> (Vec<String>, Vec<String>) {
+    let answer = simulation.request(plan(Some(draft.clone()))).await.unwrap();
+    let mut foreseen = Vec::new();
+    for effect in answer["effect"].as_array().unwrap() {
+        for outlet in effect["outlets"].as_array().unwrap() {
+            foreseen.push(format!("{outlet} {}", effect["state"]).replace('"', ""));
+        }
+    }
+    let before = simulation.switched.len();
+    let group = "driveway".parse().unwrap();
+    let request = match draft {
+        ScheduleProposal::Set(schedule) => Request::SetSchedule { group, schedule },
+        ScheduleProposal::Removed(schedule) => Request::RemoveSchedule { group, schedule },
+    };
+    simulation.request(request).await.unwrap();
+    simulation.pass("6s").await;
+    let done = simulation.switched[before..].iter();
+    let mut done: Vec<String> = done.map(|(_, path, power)| format!("{path} {power}")).collect();
+    foreseen.sort();
+    done.sort();
+    (foreseen, done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_a_draft_says_what_saving_it_switches() {
+    let mut simulation = simulation(morning(), "2024-06-21T06:10:00").await;
+    simulation.pass("5s").await;
+    let set = |definition| ScheduleProposal::Set(definition);
+    let both = |power: &str| vec![format!("mats/1 {power}"), format!("mats/2 {power}")];
+    let later = json!({"id": "morning", "start": "09:00", "end": "10:00"});
+    let now = json!({"id": "extra", "start": "06:00", "for": "2h", "when": [], "days": ["fri"]});
+    let disabled = json!({"id": "extra", "enabled": false, "start": "06:00", "for": "2h"});
+    for (draft, expected) in [
+        (set(later), both("OFF")),
+        (set(now.clone()), both("ON")),
+        (set(now), vec![]),
+        (set(disabled), both("OFF")),
+        (ScheduleProposal::Removed("extra".parse().unwrap()), vec![]),
+    ] {
+        let (foreseen, done) = foreseen_and_done(&mut simulation, draft.clone()).await;
+        assert_eq!((&foreseen, &done), (&expected, &expected), "{draft:?}");
+    }
+    // One of both by hand: the other follows.
+    simulation.set("mats/1", ON).await;
+    simulation.pass("5s").await;
+    let now = json!({"id": "extra", "start": "06:00", "for": "2h"});
+    let (foreseen, done) = foreseen_and_done(&mut simulation, set(now)).await;
+    assert_eq!((&foreseen, &done), (&vec!["mats/2 ON".to_owned()], &foreseen));
+    // Without any schedule nothing is switched.
+    for (id, expected) in [("extra", vec!["mats/2 OFF".to_owned()]), ("morning", vec![])] {
+        let draft = ScheduleProposal::Removed(id.parse().unwrap());
+        let (foreseen, done) = foreseen_and_done(&mut simulation, draft).await;
+        assert_eq!((&foreseen, &done), (&expected, &expected), "{id}");
+    }
+    // The first one switches what is not on for a time.
+    simulation.set("mats/2", ON).await;
+    let hour = Lifetime::For("1h".parse().unwrap());
+    simulation
+        .command("mats/1", Action::Switch(Switch::To(ON)), Some(hour))
+        .await;
+    simulation.pass("5s").await;
+    let evening = json!({"id": "evening", "start": "20:00", "for": "2h"});
+    let (foreseen, done) = foreseen_and_done(&mut simulation, set(evening)).await;
+    assert_eq!((&foreseen, &done), (&vec!["mats/2 OFF".to_owned()], &foreseen));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_has_windows_and_a_draft_has_warnings() {
+    let mut asking = morning();
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
+    asking.limits.max_on = "6h".parse().unwrap();
+    let mut simulation = simulation(asking, "2024-06-21T07:00:00").await;
+    let answer = simulation.request(plan(None)).await.unwrap();
+    let windows = answer["groups"][0]["windows"].as_array().unwrap();
+    assert_eq!(
+        windows.len(),
+        8,
+        "today's has begun, and the last one does within the week"
+    );
+    assert_eq!(
+        windows[0],
+        json!({
+            "schedule": "morning",
+            "from": "2024-06-21T06:00:00+00:00",
+            "to": "2024-06-21T08:00:00+00:00",
+            "conditional": true,
+            "suspended": false,
+        })
+    );
+    assert_eq!(answer["sun"], json!([]), "nobody said where");
+    assert_eq!(
+        (&answer["warnings"], &answer["effect"]),
+        (&json!(null), &json!(null))
+    );
+
+    let draft = json!({"id": "new", "all_day": true, "when": [{"sensor": "outdoor", "at_most": 0}]});
+    let answer = simulation.request(drafted(draft.clone())).await.unwrap();
+    let windows = answer["groups"][0]["windows"].as_array().unwrap();
+    assert_eq!(
+        windows
+            .iter()
+            .filter(|window| window["schedule"] == "new")
+            .count(),
+        8
+    );
+    let codes = answer["warnings"].as_array().unwrap().iter();
+    assert_eq!(
+        codes.map(|one| &one["code"]).collect::<Vec<_>>(),
+        ["limit", "no_value"]
+    );
+    assert_eq!(answer["warnings"][1]["sensor"], "outdoor");
+    let removed = plan(Some(ScheduleProposal::Removed("morning".parse().unwrap())));
+    let answer = simulation.request(removed).await.unwrap();
+    assert_eq!(answer["groups"][0]["windows"], json!([]));
+    assert_eq!(answer["warnings"], json!([]));
+
+    // What cannot be saved is no draft.
+    for (request, code) in [
+        (drafted(json!({"id": "new"})), "invalid_value"),
+        (
+            plan(Some(ScheduleProposal::Removed("none".parse().unwrap()))),
+            "unknown_schedule",
+        ),
+    ] {
+        assert_eq!(simulation.request(request).await.unwrap_err().code(), code);
+    }
+    simulation.request(Request::Vacation(Some(true))).await.unwrap();
+    let answer = simulation.request(plan(None)).await.unwrap();
+    assert_eq!(answer["groups"][0]["windows"][0]["suspended"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_says_which_schedule_is_active_and_which_is_met() {
+    let mut asking = morning();
+    asking.schedules[0].conditions = vec![freezing(WhenUnknown::Off)];
+    asking.schedules.push(schedule("late", "22:00", "23:00"));
+    asking.limits.max_on = "2h".parse().unwrap();
+    let mut simulation = simulation(asking, "2024-06-21T06:10:00").await;
+    let status = async |simulation: &mut Simulation| {
+        simulation.pass("5s").await;
+        let answer = simulation.request(Request::Schedules(None)).await.unwrap();
+        let schedules = &answer["groups"][0]["schedules"];
+        assert_eq!(
+            (&schedules[1]["active"], &schedules[1]["met"]),
+            (&json!(false), &json!([]))
+        );
+        assert_eq!(answer["groups"][0]["limits"]["max_on"], "2h");
+        (schedules[0]["active"].clone(), schedules[0]["met"].clone())
+    };
+    assert_eq!(status(&mut simulation).await, (json!(false), json!([null])));
+    simulation.publish("weather/outdoor", "-3").await;
+    assert_eq!(status(&mut simulation).await, (json!(true), json!([true])));
+    simulation.request(Request::Vacation(Some(true))).await.unwrap();
+    assert_eq!(status(&mut simulation).await, (json!(false), json!([true])));
+    simulation.publish("weather/outdoor", "12").await;
+    assert_eq!(status(&mut simulation).await, (json!(false), json!([false])));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{GroupPlan, Inputs, Mode, OutletPlan, Reason, Rule, SafetyState, Source};
 use crate::{
-    activity::{Activity, State, View, look},
+    activity::{Activity, State, look},
     overrides::OverrideState,
     rules::{CatchUp, Group, Limits},
     safety::Cause,
@@ -29,14 +29,7 @@ pub(super) struct ScheduleWinner<'a> {
 
 impl<'a> ScheduleWinner<'a> {
     pub(super) fn of(inputs: &Inputs<'_>, group: &'a Group) -> Self {
-        let is_on = |outlet: &OutletPath| inputs.observed.get(outlet) == Some(&Power::On);
-        let view = View {
-            location: &inputs.rules.location,
-            sensors: inputs.sensors(),
-            conditions: inputs.conditions,
-            listening_since: inputs.listening_since,
-            running: group.outlets.iter().any(is_on),
-        };
+        let view = inputs.view(group);
         let states: Vec<State<'a>> = group
             .schedules
             .iter()
