@@ -68,8 +68,8 @@ async fn the_shell_examples_work() {
     let unknown = script(&bridge, "request", &["dance"]).await;
     assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
 
-    // `watch` ends with the first message here; the state is retained, and so shown only when it changes.
-    let watched = script(&bridge, "watch", &["-C", "1"]);
+    // `watch` ends after a few messages here, one of which is a state: it is retained, and so shown only when it changes.
+    let watched = script(&bridge, "watch", &["-C", "5"]);
     let switched = async {
         loop {
             script(&bridge, "set", &["demo-plug", "TOGGLE"]).await;
