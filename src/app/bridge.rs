@@ -14,14 +14,14 @@ use super::{
     sections::{self, Sections},
 };
 use crate::{
-    config::{Loader, Settings},
+    config::{Loader, Settings, Web},
     devices::DeviceOwner,
     domain::{device_metrics::MetricsRegistry, devices::EventSenders, feed, page_msg, scheduling},
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     scheduler::task::{self, SchedulerTask},
     store::{Loaded, Section, StateFileError, Writer},
     system::{clock::Clock, tasks::Tasks, telemetry::LogLevel},
-    web::{Sessions, WebParts, WebServer},
+    web::{Served, Sessions, WebParts, WebServer},
 };
 
 /// Messages on their way to the device owner, which only passes them on.
@@ -91,6 +91,7 @@ const DEVICE_OWNER: &str = "device owner";
 const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
 const WEB_SERVER: &str = "web server";
+const METRICS_SERVER: &str = "metrics server";
 
 impl Bridge {
     /// Starts all tasks and returns at once: nothing waits for the broker or a device. With a `loader` the settings
@@ -116,7 +117,7 @@ impl Bridge {
         let heartbeat = Arc::new(Notify::new());
         let metrics = MetricsRegistry::default();
 
-        let (pages, web_server) = web_server(settings, sections.sessions, &clock, &tasks).unzip();
+        let (pages, web_servers) = web_servers(settings, &sections.sessions, &clock, &tasks);
         let info = bridge_info(settings, &clock, start_checks);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
@@ -164,7 +165,7 @@ impl Bridge {
             sections.devices,
         );
 
-        let (ending, ended) = mpsc::channel(5);
+        let (ending, ended) = mpsc::channel(6);
         let mut bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -179,8 +180,8 @@ impl Bridge {
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
-        if let Some(server) = web_server {
-            bridge.spawn(WEB_SERVER, server.run(bridge.stop.clone()), &ending);
+        for (name, server) in web_servers {
+            bridge.spawn(name, server.run(bridge.stop.clone()), &ending);
         }
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
         Ok(bridge)
@@ -300,31 +301,41 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
     info
 }
 
-/// The server of the page, and the other ends of its channels; `None` without `[web]`.
-fn web_server(
+/// The servers that the settings ask for, and the other ends of their channels; none without `[web]` and `[metrics]`.
+fn web_servers(
     settings: &Settings,
-    sessions: Section<Sessions>,
+    sessions: &Section<Sessions>,
     clock: &Clock,
     tasks: &Tasks,
-) -> Option<(PageChannels, WebServer)> {
-    if !settings.web.enabled {
-        return None;
+) -> (Option<PageChannels>, Vec<(&'static str, WebServer)>) {
+    if !settings.web.enabled && !settings.metrics.enabled {
+        return (None, Vec::new());
     }
     let (writer, feed) = feed::feed();
     let (messages, inbox) = page_msg::page_messages();
-    let server = WebServer::new(WebParts {
-        settings: settings.web.clone(),
-        feed,
-        messages,
-        sessions,
+    let parts = |settings: &Web| WebParts {
+        settings: settings.clone(),
+        feed: feed.clone(),
+        messages: messages.clone(),
+        sessions: sessions.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-    });
+    };
+    let mut servers = Vec::new();
+    if settings.web.enabled {
+        servers.push((WEB_SERVER, WebServer::new(Served::Page, parts(&settings.web))));
+    }
+    if settings.metrics.enabled {
+        servers.push((
+            METRICS_SERVER,
+            WebServer::new(Served::Metrics, parts(&settings.metrics)),
+        ));
+    }
     let channels = PageChannels {
         feed: writer,
         messages: inbox,
     };
-    Some((channels, server))
+    (Some(channels), servers)
 }
 
 fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, Vec<String>), StartError> {

@@ -221,6 +221,7 @@ impl Stage {
             hosts: Vec::new(),
             ingress: false,
         };
+        settings.metrics.enabled = false;
         // Nothing of the demo outlives it.
         settings.state_file = None;
         settings.account_file = None;

@@ -31,6 +31,7 @@ impl SettingsDiff {
             ("homeassistant", running.homeassistant == read.homeassistant),
             ("state", running.state_file == read.state_file),
             ("web", running.web == read.web),
+            ("metrics", running.metrics == read.metrics),
             ("log.format", running.log.format == read.log.format),
         ] {
             difference.needs_restart.extend(changed(section, same));
@@ -42,6 +43,7 @@ impl SettingsDiff {
             account_file: running.account_file.clone(),
             earlier_state_file: running.earlier_state_file.clone(),
             web: running.web.clone(),
+            metrics: running.metrics.clone(),
             log: Log {
                 format: running.log.format,
                 ..read.log

@@ -118,6 +118,8 @@ pub struct Settings {
     pub log: Log,
     /// The page.
     pub web: Web,
+    /// Figures for monitors, on a listener of their own.
+    pub metrics: Web,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
@@ -255,6 +257,7 @@ impl Settings {
             "discovery": self.discovery.digest(),
             "log": self.log.digest(),
             "web": self.web.digest(),
+            "metrics": self.metrics.digest(),
             "timezone": self.rules.location.zone.iana_name(),
             "sensors": self.rules.sensors.iter().map(|sensor| &sensor.id).collect::<Vec<_>>(),
             "groups": self.rules.groups.iter().map(group::digest).collect::<Vec<_>>(),
@@ -391,6 +394,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let discovery = root.section("discovery", discovery::discovery);
     let log = root.section("log", bridge::log);
     let web = root.section("web", |table| web::web(table, files));
+    let metrics = root.section("metrics", |table| web::metrics(table, files));
     let topics = match (&mqtt, &homeassistant) {
         (Ok(mqtt), Ok(homeassistant)) => Some(topics(mqtt, homeassistant)),
         _ => None,
@@ -436,6 +440,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         discovery: discovery?,
         log: log?,
         web: web?,
+        metrics: metrics?,
         rules: rules?,
         state_file: Some(state_file),
         account_file: Some(account_file),

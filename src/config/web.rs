@@ -1,4 +1,4 @@
-//! `[web]`: the page.
+//! `[web]`: the page. `[metrics]`: figures for monitors, on a listener of their own.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::system::Secret;
 
-/// Where the page is, and who may open it.
+/// Where the page is, or where the figures are, and who may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Web {
     /// Whether there is one.
@@ -20,7 +20,7 @@ pub struct Web {
     pub listen: SocketAddr,
     /// What a browser logs in with; `None` asks for nothing.
     pub password: Option<Secret>,
-    /// Host names that the page is opened by, in lower case, beside `localhost` and IP addresses.
+    /// Host names that it is opened by, in lower case, beside `localhost` and IP addresses.
     pub hosts: Vec<String>,
     /// Whether Home Assistant shows the page, and logs in whoever sees it.
     pub ingress: bool,
@@ -38,22 +38,40 @@ impl Web {
     }
 }
 
+/// `[web]`
 pub(super) fn web(table: &mut Table<'_>, files: Files<'_>) -> Read<Web> {
+    let ingress = table.required("ingress", parse::boolean);
+    let web = Web {
+        ingress: ingress?,
+        ..listener(table, files)?
+    };
+    check(table, web, "and who opens the page may switch everything")
+}
+
+/// `[metrics]`
+pub(super) fn metrics(table: &mut Table<'_>, files: Files<'_>) -> Read<Web> {
+    let metrics = listener(table, files)?;
+    check(table, metrics, "and the figures show when you are at home")
+}
+
+fn listener(table: &mut Table<'_>, files: Files<'_>) -> Read<Web> {
     let enabled = table.required("enabled", parse::boolean);
     let listen = table.required("listen", socket);
     let password = password(table, files);
     let hosts = table.values("hosts", parse::host);
-    let ingress = table.required("ingress", parse::boolean);
-    let web = Web {
+    Ok(Web {
         enabled: enabled?,
         listen: listen?,
         password: password?,
         hosts: hosts?.unwrap_or_default(),
-        ingress: ingress?,
-    };
+        ingress: false,
+    })
+}
+
+fn check(table: &mut Table<'_>, web: Web, why: &str) -> Read<Web> {
     if web.enabled && web.password.is_none() && !web.ingress && !web.listen.ip().is_loopback() {
         let expected = format!(
-            "a password, or password_file: other machines can reach {}, and who opens the page may switch everything",
+            "a password, or password_file: other machines can reach {}, {why}",
             web.listen
         );
         return Err(table.secret_problem("password", expected));
@@ -102,5 +120,17 @@ mod tests {
             digest.contains("\"login\":true") && !digest.contains("horse"),
             "{digest}"
         );
+    }
+
+    #[test]
+    fn figures_for_other_machines_need_a_password_too() {
+        let load = |more: &str| {
+            let text = format!("[metrics]\nenabled = true\nlisten = \"0.0.0.0:9108\"\n{more}");
+            load_or(&Sources::default(), &text)
+        };
+        let open = load("").unwrap_err().to_string();
+        assert!(open.contains("metrics.password"), "{open}");
+        assert!(load("password = \"correct horse\"").unwrap().metrics.enabled);
+        assert!(load("ingress = true").is_err());
     }
 }

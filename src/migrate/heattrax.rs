@@ -44,10 +44,7 @@ const REASONS: [(&str, &str); 9] = [
     ),
     ("health_check", "devices are watched all the time"),
     ("health_server", "removed; use `tapo2mqtt healthcheck`"),
-    (
-        "web",
-        "there is no web page; use Home Assistant, or any other MQTT client",
-    ),
+    ("web", "set enabled = true in [web]; see docs/web.md"),
     ("reboot", "a device that fails does not end the program"),
     (
         "logging",

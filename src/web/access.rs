@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::http::{HeaderMap, header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::config::Web;
 
@@ -130,6 +131,13 @@ pub(super) fn check_sender(headers: &HeaderMap) -> Result<(), Denial> {
     }
 }
 
+/// The password of a login by header, see RFC 7617.
+pub(super) fn basic_password(headers: &HeaderMap) -> Option<String> {
+    let encoded = text(headers, header::AUTHORIZATION.as_str())?.strip_prefix("Basic ")?;
+    let login = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    login.split_once(':').map(|(_, password)| password.to_owned())
+}
+
 /// The token in the cookies.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).into_iter();
@@ -168,6 +176,17 @@ mod tests {
             hosts: vec!["tapo.lan".to_owned()],
             ingress,
             has_password,
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_header_is_read() {
+        let password = |value: &str| basic_password(&headers(&[("authorization", value)]));
+        // "prometheus:correct: horse"
+        let right = password("Basic cHJvbWV0aGV1czpjb3JyZWN0OiBob3JzZQ==");
+        assert_eq!(right.as_deref(), Some("correct: horse"));
+        for wrong in ["Bearer cHJvbWV0aGV1cw==", "Basic !", "Basic cHJvbWV0aGV1cw=="] {
+            assert_eq!(password(wrong), None, "{wrong}");
         }
     }
 

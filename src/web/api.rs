@@ -1,4 +1,4 @@
-//! What pages ask: the files, the stream of changes, commands, the login.
+//! What pages ask: the files, the stream of changes, commands, the login; and what monitors ask.
 
 use std::{
     net::IpAddr,
@@ -27,6 +27,7 @@ use super::{
     access::{self, Access, COOKIE, Denial},
     assets, event_stream,
     login_limit::LoginLimit,
+    metrics::{self, Exposition},
     sessions::{LIFETIME, Sessions, is_password},
 };
 use crate::{
@@ -97,6 +98,18 @@ impl Api {
         self.sessions.get().knows(token, password, self.clock.now())
     }
 
+    /// A program that cannot keep a cookie sends the password each time; the user name does not matter.
+    fn has_basic_login(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let (Some(password), Some(tried)) = (&self.password, access::basic_password(headers)) else {
+            return false;
+        };
+        let is_right = self.may_try(peer) && is_password(&tried, password);
+        if is_right {
+            self.forget_tries(peer);
+        }
+        is_right
+    }
+
     fn may_try(&self, peer: IpAddr) -> bool {
         let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
         limit.allows(peer, Instant::now())
@@ -118,9 +131,27 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route_layer(middleware::from_fn_with_state(api.clone(), require_login));
     with_login
         .route("/api/login", post(login))
+        .route("/metrics", get(figures))
+        .merge(probes())
         .fallback(get(file))
         .layer(middleware::from_fn_with_state(api.clone(), check))
         .with_state(api)
+}
+
+/// What monitors ask, and nothing else: for a listener that has no page.
+pub(super) fn monitor_router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/metrics", get(figures))
+        .merge(probes())
+        .layer(middleware::from_fn_with_state(api.clone(), check))
+        .with_state(api)
+}
+
+/// Whether the process lives, and whether it does its work. No login: they say nothing else.
+fn probes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
 }
 
 /// Host, origin, and the headers of each response.
@@ -195,6 +226,35 @@ async fn changes(State(api): State<Arc<Api>>, uri: Uri) -> Response {
         StatusCode::OK,
         event_stream::changes(&api.feed, &api.clock, after(&uri)),
     )
+}
+
+async fn figures(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (peer, headers) = (peer(&request), request.headers());
+    if !api.has_login(peer, headers) && !api.has_basic_login(peer, headers) {
+        let mut response = error(
+            StatusCode::UNAUTHORIZED,
+            "login_required",
+            "send the password of the page",
+        );
+        let basic = HeaderValue::from_static("Basic realm=\"tapo2mqtt\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+        return response;
+    }
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let format = Exposition::accepted(accept);
+    let text = metrics::exposition(&api.feed.changes(None, usize::MAX).messages, format);
+    let kind = HeaderValue::from_static(format.content_type());
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn ready(State(api): State<Arc<Api>>) -> Response {
+    let published = api.feed.changes(None, usize::MAX).messages;
+    match metrics::obstacle(&published) {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
 }
 
 /// Passes a message on, and waits for its response: a command has one within its time to live.

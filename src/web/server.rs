@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use super::{
-    api::{Api, Peer, router},
+    api::{Api, Peer, monitor_router, router},
     page_connection::PageConnection,
     sessions::Sessions,
 };
@@ -46,7 +46,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// What the server is made of.
 #[derive(Debug)]
 pub struct WebParts {
-    /// The settings.
+    /// The settings: `[web]`, or `[metrics]`.
     pub settings: Web,
     /// Everything that is published.
     pub feed: Feed,
@@ -60,9 +60,29 @@ pub struct WebParts {
     pub tasks: Tasks,
 }
 
-/// The web server.
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The page, and the figures.
+    Page,
+    /// The figures only.
+    Metrics,
+}
+
+impl Served {
+    /// Its section in the settings.
+    fn section(self) -> &'static str {
+        match self {
+            Self::Page => "web",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// A web server.
 #[derive(Debug)]
 pub struct WebServer {
+    served: Served,
     listen: SocketAddr,
     router: Router,
     tasks: Tasks,
@@ -71,7 +91,7 @@ pub struct WebServer {
 
 impl WebServer {
     /// A server that does not listen yet.
-    pub fn new(parts: WebParts) -> Self {
+    pub fn new(served: Served, parts: WebParts) -> Self {
         let listen = parts.settings.listen;
         let api = Api::new(
             &parts.settings,
@@ -81,9 +101,14 @@ impl WebServer {
             parts.clock,
             PAGES,
         );
+        let api = Arc::new(api);
         Self {
+            served,
             listen,
-            router: router(Arc::new(api)),
+            router: match served {
+                Served::Page => router(api),
+                Served::Metrics => monitor_router(api),
+            },
             tasks: parts.tasks,
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
         }
@@ -93,7 +118,10 @@ impl WebServer {
     pub async fn run(self, stop: CancellationToken) {
         let accepting = async {
             let listener = self.listen().await;
-            info!("the page is at http://{}/", self.listen);
+            match self.served {
+                Served::Page => info!("the page is at http://{}/", self.listen),
+                Served::Metrics => info!("the figures are at http://{}/metrics", self.listen),
+            }
             loop {
                 self.accept(&listener, &stop).await;
             }
@@ -113,9 +141,10 @@ impl WebServer {
                 Err(source) if !is_logged => {
                     is_logged = true;
                     error!(
-                        "the page cannot be served at {} ({source}); set listen in [web] to another address or port. \
-                         Trying again every {} s",
+                        "cannot listen at {} ({source}); set listen in [{}] to another address or port. Trying again \
+                         every {} s",
                         self.listen,
+                        self.served.section(),
                         PAUSE.as_secs()
                     );
                 }

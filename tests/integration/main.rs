@@ -37,6 +37,7 @@ mod inventory;
 mod limits;
 mod link;
 mod log;
+mod metrics;
 mod mosquitto;
 mod other_bridge;
 mod own_client;

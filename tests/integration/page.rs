@@ -31,6 +31,10 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));

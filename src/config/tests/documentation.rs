@@ -42,6 +42,7 @@ fn documented(content: &str) -> Home {
         "tapo-password",
         "heater-password",
         "web-password",
+        "metrics-password",
     ]
     .into_iter()
     .fold(Home::toml(content), |home, file| home.with_file(file, "content"))
