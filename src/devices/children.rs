@@ -112,6 +112,7 @@ fn child(config: &DeviceConfig, key: OutletKey, reading: &ChildReading, old: Opt
         },
         values,
         thermostat: reading.thermostat,
+        is_button: reading.is_button,
     }
 }
 

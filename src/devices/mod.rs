@@ -5,6 +5,7 @@
 
 mod attribution;
 mod backoff;
+mod buttons;
 mod children;
 mod client;
 mod command_queue;

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::state::{ChangeSign, RelayChange};
 use crate::{
     domain::{
+        button_action::ButtonAction,
         devices::{DeviceEvent, EventSenders},
         report::{
             Availability, Condition, DeviceReport, Event, EventKind, Metered, Outlet, Phase, Protection,
@@ -14,7 +15,7 @@ use crate::{
     },
     system::clock::Clock,
 };
-use planner::{DeviceId, OutletKey, OutletPath, Power};
+use planner::{DeviceId, OutletKey, OutletPath};
 
 /// Sends reports and events, each change once.
 pub(super) struct Reporter {
@@ -108,25 +109,50 @@ impl Reporter {
         let name = self.name_of(change.outlet.as_ref());
         let power = change.power;
         let message = format!("{name} changed externally to {power} ({by})");
-        self.send(EventKind::ExternalChange, change.outlet, Some(power), message)
-            .await;
+        self.send(Event {
+            state: Some(power),
+            ..self.event_about(EventKind::ExternalChange, change.outlet, message)
+        })
+        .await;
+    }
+
+    /// A button of a hub was used.
+    pub(super) async fn pressed(&self, button: &OutletKey, action: ButtonAction) {
+        let path = self.path_of(Some(button));
+        let action_name = action.as_str();
+        info!(button = %path, action = action_name, "button used");
+        let mut children = self.last.iter().flat_map(|report| &report.children);
+        let name = children
+            .find(|child| child.key == *button)
+            .and_then(|child| child.name.clone());
+        let name = name.unwrap_or_else(|| path.to_string());
+        let message = format!("{name}: {action_name}");
+        self.send(Event {
+            action: Some(action),
+            ..self.event_about(EventKind::Button, Some(button.clone()), message)
+        })
+        .await;
     }
 
     /// Sends an event about the device or one of its outlets.
     pub(super) async fn event(&self, kind: EventKind, outlet: Option<OutletKey>, text: String) {
-        self.send(kind, outlet, None, text).await;
+        self.send(self.event_about(kind, outlet, text)).await;
     }
 
-    async fn send(&self, kind: EventKind, outlet: Option<OutletKey>, state: Option<Power>, text: String) {
-        let event = Event {
+    fn event_about(&self, kind: EventKind, outlet: Option<OutletKey>, message: String) -> Event {
+        Event {
             kind,
             device: Some(self.device.clone()),
             outlet,
             group: None,
-            state,
-            message: text,
+            state: None,
+            action: None,
+            message,
             at: self.clock.now(),
-        };
+        }
+    }
+
+    async fn send(&self, event: Event) {
         // The scheduler gets the same from the report.
         let _gone = self.events.mqtt.send(DeviceEvent::Event(event)).await;
     }

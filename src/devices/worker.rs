@@ -9,6 +9,7 @@ use tracing::info;
 use super::{
     attribution::{Attribution, ReadScope},
     backoff::jittered,
+    buttons::Buttons,
     client::{
         connection::ExchangeError,
         fault::{Fault, Remedy},
@@ -64,6 +65,7 @@ pub(super) struct Worker {
     off_rules: OffRules,
     meters: Meters,
     settings: OwnSettings,
+    buttons: Buttons,
     /// Another device answers at the address: a search goes before each connect.
     displaced: bool,
     /// Cancelled when a worker with a new id takes the device over.
@@ -114,6 +116,7 @@ impl Worker {
             off_rules: OffRules::new(now),
             meters: Meters::new(totals, now),
             settings: OwnSettings::new(now),
+            buttons: Buttons::default(),
             displaced: false,
             handed_over,
         }
@@ -213,6 +216,7 @@ impl Worker {
         context.state.add_listed_features();
         self.meters.on_connected(context);
         self.settings.on_connected(context);
+        self.buttons.on_connected();
         self.countdowns.on_connected(context);
         let soon = Instant::now() + context.polling.poll;
         self.off_rules.on_connected(context, soon);
@@ -353,7 +357,8 @@ impl Worker {
             self.carry_out(command).await
         } else if now >= schedule.poll {
             schedule.poll = now + jittered(context.polling.poll);
-            context.read(LoginPurpose::Poll).await
+            context.read(LoginPurpose::Poll).await?;
+            self.buttons.read(context).await
         } else if context.connection.is_client_due() {
             context.follow_needs().await
         } else if self.countdowns.read_at(context, now) == Some(now) {

@@ -28,6 +28,8 @@ pub struct HubChild {
     pub values: BTreeMap<DeviceValue, Option<SensorValue>>,
     /// What only a thermostat has.
     pub thermostat: Option<Thermostat>,
+    /// Whether it is a button, whose presses are events.
+    pub is_button: bool,
 }
 
 impl HubChild {

@@ -1,5 +1,6 @@
 //! What all tasks share: commands and replies, device reports, messages. Imports nothing of ours but the planner.
 
+pub mod button_action;
 pub mod command;
 pub mod command_error;
 pub mod device_command;

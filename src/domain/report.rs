@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    button_action::ButtonAction,
     command_error::ErrorCode,
     device_settings::{LatestFirmware, OutletSettings},
     devices::DeviceTarget,
@@ -486,6 +487,8 @@ pub struct Event {
     pub group: Option<GroupId>,
     /// What the relay is now, for [`EventKind::ExternalChange`].
     pub state: Option<Power>,
+    /// What a button was used for, for [`EventKind::Button`].
+    pub action: Option<ButtonAction>,
     /// As text.
     pub message: String,
     /// When.
@@ -502,6 +505,8 @@ pub enum EventKind {
     DeviceOffline,
     /// A relay changed externally: button, app or device schedule.
     ExternalChange,
+    /// A button at a hub was pressed or turned.
+    Button,
     /// A device was found under another address.
     AddressChanged,
     /// A protection of the device changed: it tripped, or was reset.

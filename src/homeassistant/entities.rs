@@ -29,6 +29,7 @@ pub use shape::Shape;
 use crate::{
     config::schedule_definition,
     domain::{
+        button_action::ButtonAction,
         hub_child::HubChild,
         report::{DeviceReport, DeviceRole, EventKind, Feature, Identity, Kind, Outlet, Phase},
         topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
@@ -210,6 +211,10 @@ impl EntityBuilder {
                 })
             };
             payload.components = hub::components(child, &self.topics.state(&path), set);
+            if child.is_button {
+                let action = (Key::literal("action"), self.button(&path).into());
+                payload.components.extend([action]);
+            }
             Some((child_id(&child.id), payload))
         };
         report.children.iter().filter_map(child).collect()
@@ -353,6 +358,14 @@ impl EntityBuilder {
         )
         .class(EventClass::Button)
         .diagnostic()
+    }
+
+    /// A button of a hub was used. What for is the type of the event.
+    fn button(&self, path: &OutletPath) -> Event {
+        let [first, rest @ ..] = ButtonAction::ALL.map(ButtonAction::as_str);
+        let types = ("action", Options::of(first, rest));
+        self.event_of(EventKind::Button, types, &of_outlet(path), "Action")
+            .class(EventClass::Button)
     }
 
     /// An event of `bridge/event`, for messages in which these keys have these values.

@@ -680,6 +680,7 @@ impl Publisher {
             outlet,
             group,
             state: None,
+            action: None,
             message,
             at: self.now(),
         });
@@ -714,6 +715,7 @@ impl Publisher {
             outlet: None,
             group,
             state: None,
+            action: None,
             message: format!("{message} ({code})"),
             at: self.now(),
         });
@@ -732,6 +734,7 @@ impl Publisher {
             outlet: path.and_then(|path| path.outlet.clone()),
             group: group.cloned(),
             state: None,
+            action: None,
             message,
             at: self.now(),
         });
@@ -1102,6 +1105,7 @@ impl Publisher {
             outlet: None,
             group,
             state: None,
+            action: None,
             message,
             at: self.now(),
         });

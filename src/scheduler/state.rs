@@ -651,6 +651,7 @@ impl State {
             outlet: outlet.and_then(|path| path.outlet.clone()),
             group,
             state: None,
+            action: None,
             message,
             at: now.wall,
         }));

@@ -25,7 +25,7 @@ SENSORS = {
     "T100": "sensor motion",
     "T110": "sensor door",
     "T300": "sensor leak battery",
-    "S200B": "sensor",
+    "S200B": "sensor press",
     "KE100": "sensor warm battery thermostat",
 }
 CHILDREN: dict[str, str] = {}

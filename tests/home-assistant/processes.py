@@ -117,6 +117,10 @@ class Device(Process):
         """What a sensor of a hub shows from now on."""
         requests.post(f"{self.control}/child/{child}", json=values, timeout=5).raise_for_status()
 
+    def log(self, child: str, event: str):
+        """An entry in the log of a sensor or button of a hub."""
+        requests.post(f"{self.control}/child/{child}/log", json={"event": event}, timeout=5).raise_for_status()
+
     def child(self, model: str) -> dict:
         return next(it for it in self.seen()["children"] if it["model"] == model)
 

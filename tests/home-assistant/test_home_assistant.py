@@ -241,6 +241,15 @@ def test_the_sensors_of_a_hub_follow(lab, home):
     home.expect(key("T315", "temperature"), "-3.5")
 
 
+def test_a_button_of_a_hub_is_an_event(lab, home):
+    entity = home.entity(f"{expected.CHILDREN['S200B']}_action")
+    before = home.state(entity)
+    for event, action in [("singleClick", "single"), ("doubleClick", "double"), ("rotation", "rotate")]:
+        lab.devices["H100"].log("S200B", event)
+        eventually(lambda: home.get(f"states/{entity}")["attributes"].get("event_type") == action, f"it was {action}")
+    assert home.state(entity) not in (before, "unknown", "unavailable")
+
+
 def test_bridge_entities_work(lab, home):
     home.service("select.select_option", home.entity(f"{BRIDGE}_log_level"), option="debug")
     home.expect(f"{BRIDGE}_log_level", "debug")

@@ -62,8 +62,9 @@ that switch it are refused. Its alarm and its chime are not supported, and neith
 protocol of cameras. Everything that is connected to the hub is read with one request per poll, for each ten of them one.
 
 Each sensor or thermostat is a device of its own in Home Assistant, connected via the hub. It is unavailable while the hub
-does not reach it. The S200 button has no values: what it sends when it is pressed is not read. Switches that connect to a
-hub (S210, S220) are not switched.
+does not reach it. A press or a turn of an S200 button is an event (`button` in [bridge/event](topics.md)), and Action in Home
+Assistant. The hub is asked for it at each poll, so it comes up to five seconds late by the default settings; what happened
+while the bridge was not connected is not reported. Switches that connect to a hub (S210, S220) are not switched.
 ";
 
 /// What a device answers to the requests behind the values.
@@ -194,6 +195,7 @@ impl Answers {
             "command_failed" => "a command that failed".to_owned(),
             "temperature" => self.field(&["current_temp"]),
             "humidity" => self.field(&["current_humidity"]),
+            "action" => "the presses in get_trigger_logs".to_owned(),
             "motion" => self.field(&["detected"]),
             "open" => self.field(&["open"]),
             "water_leak" => self.field(&["water_leak_status"]),

@@ -770,6 +770,7 @@ async fn updates_of_the_scheduler_are_published() {
             outlet: None,
             group: Some("driveway".parse().unwrap()),
             state: None,
+            action: None,
             message: "morning ended".to_owned(),
             at: NOON.parse().unwrap(),
         }))

@@ -472,3 +472,52 @@ async fn a_sensor_of_a_hub_decides_and_a_stale_one_is_off() {
     hub.stop().await;
     heater.wait_relay(1, false, PATIENCE).await.unwrap();
 }
+
+/// What was pressed before the bridge read the log is not reported: it may be of yesterday.
+#[tokio::test]
+async fn a_press_of_a_button_is_one_event() {
+    let hub = hub(&[(ChildModel::S200B, "Bedside"), (ChildModel::T315, "Hall")]).await;
+    hub.happens_at_child("Bedside", "singleClick").unwrap();
+    let setup = || Setup::new().device("hub", hub.address());
+    let mut bridge = setup().start().await;
+    child(&bridge, "hall", |state| state["temperature"].is_number()).await;
+    let announcement = announced(&bridge, "Bedside").await;
+    let action = entity(&announcement, "action");
+    assert_eq!(
+        (
+            &action["platform"],
+            &action["device_class"],
+            &action["event_types"]
+        ),
+        (
+            &json!("event"),
+            &json!("button"),
+            &json!(["single", "double", "rotate"])
+        )
+    );
+    hub.wait_requests("get_trigger_logs", 2, PATIENCE).await.unwrap();
+    for (event, action) in [
+        ("doubleClick", "double"),
+        ("rotation", "rotate"),
+        ("singleClick", "single"),
+    ] {
+        bridge.probe.forget();
+        hub.happens_at_child("Bedside", event).unwrap();
+        hub.happens_at_child("Hall", "tooWarm").unwrap();
+        let is = |event: &Value| event["type"] == "button" && event["action"] == action;
+        let event = bridge.expect("bridge/event", is).await;
+        assert_eq!(
+            (&event["device"], &event["outlet"]),
+            (&json!("hub"), &json!("bedside"))
+        );
+        assert_eq!(event["message"], format!("Bedside: {action}"));
+    }
+    let reads = hub.counters().requests_of("get_trigger_logs");
+    hub.wait_requests("get_trigger_logs", reads + 2, PATIENCE)
+        .await
+        .unwrap();
+    bridge.barrier().await;
+    assert_eq!(bridge.events("button").len(), 1, "each press is one event");
+    bridge.stop().await;
+    assert_eq!(hub.counters().max_in_flight, 1);
+}

@@ -23,6 +23,8 @@ pub(in crate::devices) struct ChildReading {
     pub(in crate::devices) is_online: bool,
     pub(in crate::devices) values: BTreeMap<DeviceValue, Option<SensorValue>>,
     pub(in crate::devices) thermostat: Option<Thermostat>,
+    /// Whether its log has presses.
+    pub(in crate::devices) is_button: bool,
     /// The scale of its temperatures on the wire.
     pub(in crate::devices) scale: Scale,
 }
@@ -53,6 +55,7 @@ impl ChildReading {
             is_online,
             values: DeviceValue::ALL.into_iter().filter_map(value).collect(),
             thermostat: thermostat(info, scale, is_online),
+            is_button: text(info, "category").is_some_and(|category| category.ends_with(".button")),
             scale,
         })
     }

@@ -75,6 +75,7 @@ pub(super) async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Res
         DeviceRequest::GetSetting(..)
         | DeviceRequest::SetSetting(..)
         | DeviceRequest::SetThermostat(..)
+        | DeviceRequest::TriggerLogs(_)
         | DeviceRequest::LatestFirmware
         | DeviceRequest::GetClock => Err(Error::UnknownRequest(ErrorCode::UNKNOWN_METHOD)),
         DeviceRequest::Reboot => {

@@ -29,3 +29,4 @@ mod rule_requests;
 pub(super) mod search;
 pub(super) mod session;
 pub(super) mod settings_on_wire;
+pub(super) mod trigger_logs;

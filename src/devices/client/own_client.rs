@@ -18,6 +18,7 @@ use super::{
     rule_requests,
     session::{DeviceRequest, MeterRequest, READ_BACK},
     settings_on_wire::{SettingRequest, changed},
+    trigger_logs::ENTRIES_MAX,
 };
 use crate::domain::devices::{ClientChoice, Credentials};
 use planner::Power;
@@ -406,6 +407,10 @@ async fn send(
         DeviceRequest::AddRule(child, rule) => rule_requests::add(client, child, rule).await,
         DeviceRequest::EditRule(child, id, rule) => rule_requests::edit(client, child, id, rule).await,
         DeviceRequest::RemoveRule(child, id) => rule_requests::remove(client, child, id).await,
+        DeviceRequest::TriggerLogs(id) => {
+            let newest = json!({ "page_size": ENTRIES_MAX, "start_id": 0 });
+            client.call_child(id, "get_trigger_logs", newest).await
+        }
         DeviceRequest::SetThermostat(id, setting) => set_thermostat(client, id, setting).await,
     }
 }

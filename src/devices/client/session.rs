@@ -79,6 +79,8 @@ pub(in crate::devices) enum DeviceRequest<'a> {
     EditRule(Option<&'a str>, &'a str, WeeklyOff),
     /// Remove a rule of an outlet.
     RemoveRule(Option<&'a str>, &'a str),
+    /// The newest entries of the log of a button at a hub.
+    TriggerLogs(&'a str),
     /// Set a thermostat of a hub.
     SetThermostat(&'a str, ThermostatSetting),
 }

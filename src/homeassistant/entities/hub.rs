@@ -47,6 +47,7 @@ fn shown(value: DeviceValue, state: State) -> Option<Component> {
             .diagnostic()
             .into(),
         DeviceValue::Rssi => measured(SensorClass::SignalStrength, state)
+            .decimals(0)
             .diagnostic()
             .off_by_default()
             .into(),

@@ -40,6 +40,7 @@ struct ChildShape<'a> {
     hardware: Option<&'a str>,
     values: Vec<DeviceValue>,
     /// The limits of a thermostat.
+    is_button: bool,
     limits: Option<(f64, f64)>,
 }
 
@@ -115,6 +116,7 @@ impl<'a> From<&'a HubChild> for ChildShape<'a> {
             hardware,
             values,
             thermostat,
+            is_button,
             availability: _,
         } = child;
         Self {
@@ -125,6 +127,7 @@ impl<'a> From<&'a HubChild> for ChildShape<'a> {
             firmware: firmware.as_deref(),
             hardware: hardware.as_deref(),
             values: values.keys().copied().collect(),
+            is_button: *is_button,
             limits: thermostat.map(|thermostat| (thermostat.min, thermostat.max)),
         }
     }

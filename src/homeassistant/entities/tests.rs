@@ -119,6 +119,7 @@ fn pressed(report: &DeviceReport) -> report::Event {
         outlet: None,
         group: None,
         state: Some(Power::On),
+        action: None,
         message: "the button".to_owned(),
         at: jiff::Timestamp::UNIX_EPOCH,
     }

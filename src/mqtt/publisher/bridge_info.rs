@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::retained_outlets::{OutletEntry, RetainedOutlets};
 use crate::{
     domain::{
+        button_action::ButtonAction,
         command_error::ErrorCode,
         report::{Availability, DeviceReport, Event, EventKind, Kind, Phase},
     },
@@ -202,6 +203,9 @@ pub(crate) struct EventBody<'a> {
     group: Option<&'a GroupId>,
     /// What the relay is now, for `external_change`.
     state: Option<Power>,
+    /// Only for `button`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<ButtonAction>,
     message: &'a str,
     at: Timestamp,
 }
@@ -214,6 +218,7 @@ impl<'a> EventBody<'a> {
             outlet: event.outlet.as_ref(),
             group: event.group.as_ref(),
             state: event.state,
+            action: event.action,
             message: &event.message,
             at: event.at,
         }

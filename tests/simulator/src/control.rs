@@ -44,6 +44,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// | `POST /overload/{position}` | | drops the relay of an outlet |
 /// | `POST /watts/{position}` | `{"watts": 12.5}` | plugs in another load |
 /// | `POST /child/{name}` | `{"current_temp": 18.5}` | changes what a child of a hub shows |
+/// | `POST /child/{name}/log` | `{"event": "singleClick"}` | adds an entry to the log of a child of a hub: a button is pressed |
 /// | `POST /advance` | `{"seconds": 3600}` | moves the device's clock ahead |
 /// | `POST /reboot` | `{"seconds": 2.5}` | goes away for a while |
 /// | `POST /move` | `{"address": "127.0.0.1:8082"}` | moves to another address |
@@ -103,7 +104,7 @@ async fn respond(
 }
 
 /// What there is beside `GET /`, for people.
-const PATHS: [(&str, &str); 11] = [
+const PATHS: [(&str, &str); 12] = [
     (
         "POST /faults",
         "switches a fault on: {\"fault\": \"close_after_reply\"}",
@@ -123,6 +124,10 @@ const PATHS: [(&str, &str); 11] = [
     (
         "POST /child/{name}",
         "changes what a child of a hub shows: {\"current_temp\": 18.5}",
+    ),
+    (
+        "POST /child/{name}/log",
+        "adds an entry to the log of a child of a hub: {\"event\": \"singleClick\"}",
     ),
     (
         "POST /advance",
@@ -170,6 +175,12 @@ impl ControlError {
 #[serde(deny_unknown_fields)]
 struct Watts {
     watts: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Happened {
+    event: String,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +248,10 @@ async fn act(
             device.set_watts(outlet(position)?, watts)?;
         }
         ("POST", ["child", name]) => device.set_child(name, read(&body)?)?,
+        ("POST", ["child", name, "log"]) => {
+            let Happened { event } = read(&body)?;
+            device.happens_at_child(name, &event)?;
+        }
         ("POST", ["advance"]) => device.advance(seconds(&body)?),
         ("POST", ["reboot"]) => device.reboot(seconds(&body)?).await?,
         ("POST", ["move"]) => {

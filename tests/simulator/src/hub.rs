@@ -137,6 +137,8 @@ pub(crate) struct HubChild {
     pub(crate) model: ChildModel,
     pub(crate) name: String,
     fields: Map<String, Value>,
+    /// What happened, the oldest first.
+    log: Vec<Value>,
 }
 
 impl HubChild {
@@ -175,7 +177,12 @@ impl HubChild {
                 fields.extend(part);
             }
         }
-        Self { model, name, fields }
+        Self {
+            model,
+            name,
+            fields,
+            log: Vec::new(),
+        }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -192,6 +199,39 @@ impl HubChild {
     /// Changes what it measures, or anything else that it shows.
     pub(crate) fn change(&mut self, fields: Map<String, Value>) {
         self.fields.extend(fields);
+    }
+
+    /// Adds an entry to its log, such as `singleClick`. `id` is larger than that of each entry before.
+    pub(crate) fn happened(&mut self, id: u64, timestamp: i64, event: &str) {
+        let mut entry =
+            json!({ "id": id, "eventId": format!("{id:032X}"), "timestamp": timestamp, "event": event });
+        if let ("rotation", Value::Object(entry)) = (event, &mut entry) {
+            entry.insert("params".to_owned(), json!({ "rotate_deg": 30 }));
+        }
+        self.log.push(entry);
+    }
+
+    pub(crate) fn has_log(&self) -> bool {
+        self.model.components().contains(&("trigger_log", 1))
+    }
+
+    pub(crate) fn log(&self) -> &[Value] {
+        &self.log
+    }
+
+    /// `get_trigger_logs`: so many entries from this one on back, or from the newest.
+    pub(crate) fn trigger_logs(&self, params: &Value) -> Option<Value> {
+        let size = usize::try_from(params.get("page_size")?.as_u64()?).ok()?;
+        let start = params.get("start_id")?.as_u64()?;
+        let id_of = |entry: &Value| entry.get("id").and_then(Value::as_u64).unwrap_or_default();
+        let entries = self
+            .log
+            .iter()
+            .rev()
+            .filter(|entry| start == 0 || id_of(entry) <= start);
+        let page: Vec<&Value> = entries.take(size).collect();
+        let first = page.first().map_or(0, |entry| id_of(entry));
+        Some(json!({ "logs": page, "start_id": first, "sum": self.log.len() }))
     }
 
     /// `set_device_info`: false if it does not take that.

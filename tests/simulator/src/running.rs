@@ -227,6 +227,24 @@ impl DeviceHandle {
         })
     }
 
+    /// Adds an entry to the log of a child of a hub: `singleClick`, `doubleClick` or `rotation` of a button.
+    ///
+    /// # Errors
+    ///
+    /// There is no such child.
+    pub fn happens_at_child(&self, name: &str, event: &str) -> Result<(), SimulatorError> {
+        let time = self.core.clock.now().as_second();
+        self.core.with_state(|state, _| {
+            // The hub numbers the entries of all its devices in one row.
+            let entries: usize = state.children.iter().map(|child| child.log().len()).sum();
+            let mut children = state.children.iter_mut();
+            let child = children.find(|child| child.name == name);
+            let child = child.ok_or_else(|| SimulatorError::NoSuchChild(name.to_owned()))?;
+            child.happened(entries as u64 + 1, time, event);
+            Ok(())
+        })
+    }
+
     /// Removes a child from a hub, as its user does in the app.
     ///
     /// # Errors

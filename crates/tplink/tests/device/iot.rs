@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tapo_simulator::{Damage, Fault, Profile, Protocol, Scope, Stage};
 use tplink::{Account, Error, ErrorCode, Scheme};
 
-use crate::support::{IOT, LIMITS, SHORT, client, client_of, logged_in, start};
+use crate::support::{IOT, LIMITS, SHORT, assert_one_connection, client, client_of, logged_in, start};
 
 fn switching() -> Scope {
     Scope::method("system.set_relay_state").times(1)
@@ -54,13 +54,7 @@ async fn a_plug_is_found_read_and_switched() {
             (&meter["power_mw"], &meter["voltage_mv"]),
             (&json!(60_000), &json!(230_000))
         );
-        let counters = device.counters();
-        assert_eq!(
-            (counters.connections, counters.max_in_flight),
-            (1, 1),
-            "{protocol}"
-        );
-        assert_eq!(counters.sequence_violations, 0, "{protocol}");
+        assert_one_connection(&device);
     }
 }
 

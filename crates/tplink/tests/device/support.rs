@@ -63,3 +63,18 @@ pub(crate) async fn logged_in(device: &RunningDevice) -> Client {
     client.login(None).await.unwrap();
     client
 }
+
+/// Everything went over one connection, one request at a time and in order.
+pub(crate) fn assert_one_connection(device: &RunningDevice) {
+    let counters = device.counters();
+    assert_eq!(
+        (
+            counters.connections,
+            counters.max_in_flight,
+            counters.sequence_violations
+        ),
+        (1, 1, 0),
+        "{}",
+        device.protocol()
+    );
+}

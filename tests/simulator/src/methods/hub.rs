@@ -36,6 +36,9 @@ pub(super) fn child_answer(core: &Core, index: usize, method: &str, params: &Val
         Some(match method {
             "component_nego" => Ok(Some(components(&[child.model.components()]))),
             "get_device_info" => Ok(Some(child.info().into())),
+            "get_trigger_logs" if child.has_log() => {
+                child.trigger_logs(params).ok_or(Refusal::PARAMS).map(Some)
+            }
             "set_device_info" if child.set_info(params) => Ok(None),
             "set_device_info" => Err(Refusal::PARAMS),
             _ => return None,
