@@ -27,15 +27,18 @@ fn main() -> io::Result<()> {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(content.as_bytes())?;
         let name = name.to_string_lossy();
-        let compressed = out.join(format!("{name}.gz"));
+        let (plain, compressed) = (out.join(name.as_ref()), out.join(format!("{name}.gz")));
+        fs::write(&plain, &content)?;
         fs::write(&compressed, gzip.finish()?)?;
         let mut hash = DefaultHasher::new();
         hash.write(content.as_bytes());
-        let (name, hash, compressed) = (name.as_ref(), hash.finish(), compressed.to_string_lossy());
+        let (name, hash) = (name.as_ref(), hash.finish());
+        let (plain, compressed) = (plain.to_string_lossy(), compressed.to_string_lossy());
         let etag = format!("\"{hash:016x}\"");
         writeln!(
             list,
-            "    Asset {{ name: {name:?}, etag: {etag:?}, gzip: include_bytes!({compressed:?}) }},"
+            "    Asset {{ name: {name:?}, etag: {etag:?}, plain: include_bytes!({plain:?}), gzip: \
+             include_bytes!({compressed:?}) }},"
         )?;
     }
     list.extend_from_slice(b"]\n");

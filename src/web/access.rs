@@ -1,6 +1,6 @@
 //! Who may do what: the host that a browser believes to be at, the page that a request comes from, the login. Pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -83,7 +83,7 @@ impl Access {
         if self.ingress && !self.has_password {
             return Err(Denial::IngressOnly);
         }
-        let host = text(headers, header::HOST.as_str()).map(host_of);
+        let host = text(headers, header::HOST.as_str()).and_then(host_of);
         if host.is_some_and(|host| self.knows(host)) {
             Ok(())
         } else {
@@ -151,12 +151,18 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A host without its port, and an IPv6 address without its brackets.
-fn host_of(host: &str) -> &str {
-    if let Some(bracketed) = host.strip_prefix('[') {
-        return bracketed.split(']').next().unwrap_or_default();
-    }
-    host.split(':').next().unwrap_or_default()
+/// A host without its port, and an IPv6 address without its brackets; `None` for anything else.
+fn host_of(text: &str) -> Option<&str> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, port)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host)
 }
 
 #[cfg(test)]
@@ -204,6 +210,11 @@ mod tests {
             ("evil.example", false),
             ("tapo.lan.evil.example", false),
             ("127.0.0.1.evil.example", false),
+            ("tapo.lan:8099.evil.example", false),
+            ("127.0.0.1:8099@evil.example", false),
+            ("[::1]evil.example", false),
+            ("[tapo.lan]", false),
+            ("::1", false),
             ("", false),
         ] {
             let found = access.check_reader(LAN, &headers(&[("host", host)]));

@@ -12,6 +12,7 @@ struct Asset {
     name: &'static str,
     /// Another one whenever the content is another.
     etag: &'static str,
+    plain: &'static [u8],
     gzip: &'static [u8],
 }
 
@@ -30,16 +31,36 @@ pub(super) fn response(path: &str, request: &HeaderMap) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     };
     let has = request.get_all(header::IF_NONE_MATCH).iter();
+    let takes_gzip = takes_gzip(request);
     let mut response = if has.into_iter().any(|has| has.as_bytes() == asset.etag.as_bytes()) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Response::new(Body::from(asset.gzip))
+        Response::new(Body::from(if takes_gzip { asset.gzip } else { asset.plain }))
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind(name)));
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if takes_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(header::ETAG, HeaderValue::from_static(asset.etag));
     response
+}
+
+/// Whether a request accepts a compressed response: some proxies take the header away, to change the text on its way.
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let accepted = request.get_all(header::ACCEPT_ENCODING).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let (name, quality) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let quality = quality
+                .trim()
+                .strip_prefix("q=")
+                .and_then(|text| text.parse().ok());
+            name.trim().eq_ignore_ascii_case("gzip") && quality.is_some_and(|quality: f32| quality > 0.0)
+        })
 }
 
 fn kind(name: &str) -> &'static str {
@@ -67,6 +88,25 @@ mod tests {
             (asset.name, text)
         };
         ASSETS.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_file_is_compressed_for_whoever_accepts_it() {
+        for (text, compressed) in [
+            (None, false),
+            (Some("gzip, deflate, br"), true),
+            (Some("br;q=1.0, GZIP;q=0.5"), true),
+            (Some("gzip;q=0"), false),
+            (Some("identity"), false),
+        ] {
+            let accepted = text.map(|text| (header::ACCEPT_ENCODING, HeaderValue::from_static(text)));
+            let found = response("/", &accepted.into_iter().collect());
+            let encoding = found.headers().get(header::CONTENT_ENCODING);
+            assert_eq!(encoding.is_some(), compressed, "{text:?}");
+        }
+        for (asset, (_, text)) in ASSETS.iter().zip(texts()) {
+            assert!(asset.plain == text.as_bytes(), "{}", asset.name);
+        }
     }
 
     #[test]

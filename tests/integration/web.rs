@@ -8,6 +8,7 @@ use tokio::{io::AsyncReadExt as _, time::Instant};
 
 use crate::{
     bridge::{Running, Setup},
+    log::Log,
     mosquitto::Mosquitto,
     page::Page,
     process::{Home, settings},
@@ -52,6 +53,10 @@ async fn a_page_gets_what_is_retained_and_each_change() {
 
     bridge.set("heater", "on", json!({ "state": "ON" })).await;
     changes.expect("heater", state("ON")).await;
+    // Its limit is armed by our own client.
+    changes
+        .expect("bridge/devices", |devices| devices[0]["client"] == "own")
+        .await;
     let position = changes.position.clone();
     drop(changes);
     let events = bridge.events("command_failed").len();
@@ -123,6 +128,7 @@ async fn a_page_switches_and_gets_the_response() {
 
 #[tokio::test]
 async fn a_page_sends_only_commands_and_what_it_sends_is_decoded() {
+    let log = Log::capture();
     let (_bridge, page, plug) = start("").await;
     let code = async |topic: &str, payload: Value| page.send(topic, payload).await["error"]["code"].clone();
     for topic in [
@@ -144,7 +150,13 @@ async fn a_page_sends_only_commands_and_what_it_sends_is_decoded() {
         code("heater/set", json!("{\"state\":\"ON\",\"state\":\"OFF\"}")).await,
         "duplicate_key"
     );
-    assert_eq!(code("bridge/request/dance", Value::Null).await, "unknown_request");
+    for request in ["dance", "Dance now"] {
+        let topic = format!("bridge/request/{request}");
+        assert_eq!(code(&topic, Value::Null).await, "unknown_request");
+        let lines = log.lines();
+        let about = lines.iter().filter(|line| line.contains(request));
+        assert_eq!(about.count(), 1, "{lines:#?}");
+    }
     assert_eq!(
         code("group/all/set/schedule/none", json!("ON")).await,
         "unknown_schedule"
@@ -304,11 +316,12 @@ async fn a_login_outlives_a_restart_of_the_bridge() {
 #[tokio::test]
 async fn the_files_of_the_page_are_sent_with_a_strict_policy() {
     let (_bridge, page, _plug) = start("").await;
-    let index = page.get("/").await;
+    let index = page.with("Accept-Encoding", "gzip").get("/").await;
     assert_eq!(
         (index.status, index.header("content-encoding")),
         (200, Some("gzip"))
     );
+    assert_eq!(page.get("/").await.header("content-encoding"), None);
     let policy = index.header("content-security-policy").unwrap();
     for part in [
         "default-src 'none'",
