@@ -110,7 +110,7 @@ impl NetworkSearch {
             self.broadcast().await.to_vec()
         };
         let area = locked(&self.0.area).clone();
-        found.extend(sweep(silent(&networks(&area), &found)).await);
+        found.extend(sweep(silent(&area, &found)).await);
         let by_mac = found
             .iter()
             .filter_map(|found| Some((found.mac.clone()?, found.clone())));
@@ -157,7 +157,7 @@ impl NetworkSearch {
 /// Asks all devices of an area once, and takes answers to the broadcast for `wait`.
 pub async fn find_devices(area: &SearchArea, wait: Duration) -> Vec<Discovered> {
     let mut found = discover(&targets(area), wait).await;
-    found.extend(sweep(silent(&networks(area), &found)).await);
+    found.extend(sweep(silent(area, &found)).await);
     found
 }
 
@@ -183,23 +183,22 @@ async fn sweep(addresses: Vec<IpAddr>) -> Vec<Discovered> {
     found
 }
 
-/// The addresses of the networks in which no device answered, as many as are asked at once.
-fn silent(networks: &[Network], found: &[Discovered]) -> Vec<IpAddr> {
+/// The addresses of the networks in which no device answered a broadcast, as many as are asked at once. A target was
+/// asked by itself, so its answer does not show that broadcasts arrive.
+fn silent(area: &SearchArea, found: &[Discovered]) -> Vec<IpAddr> {
     let mut left = ADDRESSES_MAX;
-    let silent = networks.iter().filter(|network| {
-        let answered = found
-            .iter()
-            .any(|found| matches!(found.ip, IpAddr::V4(ip) if network.contains(ip)));
+    let heard = found.iter().filter(|found| !area.targets.contains(&found.ip));
+    let networks = networks(area).into_iter();
+    let silent = networks.filter(|network| {
+        let mut heard = heard.clone();
+        let answered = heard.any(|found| matches!(found.ip, IpAddr::V4(ip) if network.contains(ip)));
         let fits = network.size() <= left;
         if !answered && fits {
             left -= network.size();
         }
         !answered && fits
     });
-    silent
-        .flat_map(|network| network.hosts())
-        .map(IpAddr::from)
-        .collect()
+    silent.flat_map(Network::hosts).map(IpAddr::from).collect()
 }
 
 /// Held for a few instructions at a time, never over an await.
@@ -275,16 +274,18 @@ mod tests {
 
     #[test]
     fn only_networks_without_an_answer_are_asked_one_by_one() {
-        let network = |text: &str| text.parse::<Network>().unwrap();
-        let networks = [
-            network("10.0.0.0/30"),
-            network("10.0.1.0/30"),
-            network("10.0.4.0/22"),
-        ];
+        let area = |networks: &[&str], targets: &[[u8; 4]]| SearchArea {
+            networks: Some(networks.iter().map(|text| text.parse().unwrap()).collect()),
+            targets: targets.iter().copied().map(IpAddr::from).collect(),
+        };
         let found = Discovered::of([10, 0, 1, 2].into(), &serde_json::Value::Null);
-        let asked = silent(&networks, &[found]);
+        let three = ["10.0.0.0/30", "10.0.1.0/30", "10.0.4.0/22"];
+        let asked = silent(&area(&three, &[]), std::slice::from_ref(&found));
         let hosts = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
         assert_eq!(asked, hosts, "not more than are asked at once");
-        assert_eq!(silent(&networks[2..], &[]).len(), ADDRESSES_MAX - 2);
+        assert_eq!(silent(&area(&three[2..], &[]), &[]).len(), ADDRESSES_MAX - 2);
+        let asked = silent(&area(&three[1..2], &[[10, 0, 1, 2]]), &[found]);
+        let hosts = [[10, 0, 1, 1], [10, 0, 1, 2]].map(IpAddr::from);
+        assert_eq!(asked, hosts, "a target answers without a broadcast");
     }
 }
