@@ -181,8 +181,8 @@ fn existing_outlet(leaf: &Leaf<'_>, surroundings: ValidationContext<'_>) -> Resu
         }
     };
     match path.outlet {
-        None if device.outlets.is_empty() => Ok(path),
-        None => Err(format!("an outlet of the strip: {}", outlets_of(device))),
+        // A whole strip, whether outlets of it have names or not.
+        None => Ok(path),
         Some(key) => {
             let key = existing_key(device, &key)
                 .ok_or_else(|| format!("an outlet of the strip: {}", outlets_of(device)))?;

@@ -320,6 +320,11 @@ fn outlets_of_groups_exist_and_have_one_owner() {
         ["plug", "mats/left", "mats/2", "strip/7"]
     );
     assert_eq!(
+        outlets("'plug', 'mats'"),
+        ["plug", "mats"],
+        "a whole strip with names"
+    );
+    assert_eq!(
         outlets("'mats/1'"),
         ["mats/left"],
         "a position that has a name is known by it"
@@ -330,7 +335,7 @@ fn outlets_of_groups_exist_and_have_one_owner() {
         ("'lamp'", "outlets[0]"),
         ("5", "outlets[0]"),
         ("'a/b/c'", "outlets[0]"),
-        ("'plug', 'mats'", "outlets[1]"),
+        ("'mats', 'mats/left'", "outlets[1]"),
         ("'mats/right'", "outlets[0]"),
         ("'strip/0'", "outlets[0]"),
         ("'strip/01'", "outlets[0]"),
