@@ -47,14 +47,26 @@ impl KnownIdentity {
             .find_map(|(mine, its)| Some(mine.as_ref()? == its.as_ref()?))
     }
 
-    /// Describes the device that sent a reading, if it is not the known one.
+    /// Describes the device that sent a reading, if it is not the known one. One that reports no id that the known one
+    /// has may be any device.
     pub(in crate::devices) fn mismatch(&self, device: &DeviceReading) -> Option<String> {
         let now = Self::of(device);
-        (self.is_same(&now) == Some(false)).then(|| {
-            let model = device.model.as_deref().unwrap_or("unknown model");
-            let id = now.mac.or(now.device_id).unwrap_or_default();
-            format!("{model}, {id}")
-        })
+        let is_known = *self != Self::default();
+        let model = device.model.as_deref().unwrap_or("unknown model");
+        match self.is_same(&now) {
+            Some(true) => None,
+            Some(false) => {
+                let id = now.mac.or(now.device_id).unwrap_or_default();
+                Some(format!("{model}, {id}"))
+            }
+            None => is_known.then(|| {
+                let expected = self.mac.as_deref().or(self.device_id.as_deref());
+                format!(
+                    "{model}, which does not report its MAC, so that it may not be {}",
+                    expected.unwrap_or_default()
+                )
+            }),
+        }
     }
 
     /// Keeps the ids of a reading. An id that a reading lacks stays known.
@@ -82,7 +94,15 @@ mod tests {
         known.learn(&device(Some("m1"), None));
         assert_eq!(known.mismatch(&device(Some("m1"), Some("i2"))), None);
         assert_eq!(known.mismatch(&device(None, Some("i1"))), None);
-        assert_eq!(known.mismatch(&device(None, None)), None);
         assert!(known.mismatch(&device(Some("m2"), Some("i1"))).is_some());
+        let silent = known.mismatch(&device(None, None)).unwrap();
+        assert!(
+            silent.contains("m1") && silent.contains("does not report its MAC"),
+            "{silent}"
+        );
+        let of_mac = KnownIdentity::of_mac("m1");
+        assert!(of_mac.mismatch(&device(None, Some("i1"))).is_some());
+        assert_eq!(of_mac.mismatch(&device(Some("m1"), None)), None);
+        assert_eq!(KnownIdentity::default().mismatch(&device(None, None)), None);
     }
 }
