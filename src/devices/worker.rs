@@ -474,8 +474,7 @@ impl Worker {
     /// When a requested rescan is due: each device has its turn, and a limit of logins.
     fn rescan_at(&mut self, now: Instant) -> Option<Instant> {
         let at = self.context.mailbox.rescan_at?;
-        let logins = self.context.connection.logins();
-        Some(at.max(logins.grants_at(LoginPurpose::Poll, now)))
+        Some(self.context.connection.logins().rescan_at(at, now))
     }
 
     /// Applies what the scheduler wants from now on.

@@ -69,6 +69,11 @@ impl LoginBudget {
         self.refilled + LOGIN_REFILL * missing
     }
 
+    /// When a requested rescan whose turn is at an instant may log in. Its user waits for it, as for a command.
+    pub(in crate::devices) fn rescan_at(&mut self, turn: Instant, now: Instant) -> Instant {
+        turn.max(self.grants_at(LoginPurpose::Command, now))
+    }
+
     /// Whether there is a login left for this purpose.
     pub(in crate::devices) fn grants(&mut self, purpose: LoginPurpose, now: Instant) -> bool {
         while self.left < LOGIN_BURST && now.duration_since(self.refilled) >= LOGIN_REFILL {
@@ -111,6 +116,16 @@ mod tests {
             assert!(!then.grants(purpose, at - Duration::from_millis(1)));
             assert!(then.grants(purpose, at));
         }
+    }
+
+    #[test]
+    fn a_requested_rescan_waits_for_one_login_at_most() {
+        let start = Instant::now();
+        let mut budget = LoginBudget::new(start);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(budget.rescan_at(later, start), later);
+        while budget.take(LoginPurpose::Command, start) {}
+        assert_eq!(budget.rescan_at(start, start), start + LOGIN_REFILL);
     }
 
     #[test]
