@@ -20,7 +20,7 @@ use super::{
     completion::Completion,
     deadlines::Subject,
     fail_safe::SentEnd,
-    outlets::{Mismatch, OutletState, Purpose, TOLERATED, Urgency},
+    outlets::{Mismatch, OutletState, Purpose, Urgency},
     persisted::PersistedChange,
     relays::RelayId,
     retry::Retry,
@@ -123,7 +123,7 @@ impl<'a> Cycle<'a> {
             self.keep_fail_safe(path);
             self.keep_off_rules(path, Some(group));
             self.watch_timer(path);
-            self.report_mismatch(path);
+            self.watch_mismatch(path);
             self.state.publish_outlet(path, self.now);
             self.persist_outlet(path);
         }
@@ -160,7 +160,7 @@ impl<'a> Cycle<'a> {
         self.keep_fail_safe(&path);
         self.keep_off_rules(&path, None);
         self.watch_timer(&path);
-        self.report_mismatch(&path);
+        self.watch_mismatch(&path);
         self.state.publish_outlet(&path, self.now);
         self.persist_outlet(&path);
     }
@@ -537,25 +537,16 @@ impl<'a> Cycle<'a> {
             return;
         };
         let Some(target) = target.filter(|target| outlet.power != Some(target.power)) else {
-            outlet.mismatch = None;
             outlet.retry = Retry::default();
             return;
         };
-        let mismatch = outlet.mismatch.get_or_insert(Mismatch {
-            since: now.steady,
-            reported: false,
-        });
         let (known, online, closed_at) = (outlet.power.is_some(), outlet.online, outlet.closed_at);
-        let report_at = mismatch.since.after(TOLERATED);
         let waits_for_command = outlet.pending.is_some() && target.urgency == Urgency::Schedule;
         let under_way = outlet.in_flight.and_then(|flight| flight.power) == Some(target.power);
         if outlet.retry.to != Some(target.power) {
             outlet.retry = Retry::to(target.power);
         }
         let not_before = outlet.retry.not_before.filter(|at| *at > now.steady);
-        if report_at > now.steady {
-            self.wake_at(report_at);
-        }
         // An outlet that was never read is not switched blindly.
         if !known || waits_for_command || under_way || (!online && waits_for_return(target, group)) {
             return;
@@ -691,27 +682,30 @@ impl<'a> Cycle<'a> {
 
     // ---- what to publish and to remember
 
-    fn report_mismatch(&mut self, path: &OutletPath) {
+    /// Compares an outlet with what is published as expected; reports once that they differ.
+    fn watch_mismatch(&mut self, path: &OutletPath) {
         let now = self.now;
-        let is_mismatch = |outlet: &OutletState| outlet.is_mismatch(now.steady);
-        if !self.state.outlet(path).is_some_and(is_mismatch) {
-            return;
-        }
-        let Some(target) = self.target(path) else { return };
+        let expected = self.state.expected(path, now);
         let Some(outlet) = self.state.outlet_mut(path) else {
             return;
         };
         let power = outlet.power;
-        let first = outlet
-            .mismatch
-            .as_mut()
-            .is_some_and(|mismatch| !std::mem::replace(&mut mismatch.reported, true));
-        if !first {
+        outlet.mismatch = Mismatch::follow(outlet.mismatch, expected, power, now.steady);
+        let (Some(mismatch), Some(expected)) = (&mut outlet.mismatch, expected) else {
+            return;
+        };
+        let Some(counts_at) = mismatch.counts_at() else {
+            return;
+        };
+        if counts_at > now.steady {
+            return self.wake_at(counts_at);
+        }
+        if std::mem::replace(&mut mismatch.reported, true) {
             return;
         }
         let message = match power {
-            Some(power) => format!("{path} is {power} and should be {}", target.power),
-            None => format!("{path} should be {}, and its state is not known", target.power),
+            Some(power) => format!("{path} is {power} and should be {expected}"),
+            None => format!("{path} should be {expected}, and its state is not known"),
         };
         self.state.report_mismatch(path, message, now);
     }

@@ -32,7 +32,7 @@ use crate::domain::{
 };
 
 /// How long an outlet may differ from what it should be before that is a mismatch.
-pub(super) const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
 
 /// One relay.
 #[derive(Debug)]
@@ -122,13 +122,53 @@ pub enum Urgency {
     Schedule,
 }
 
-/// How long an outlet has not been what it should be.
+/// How long an outlet has not been what it should be. One that agrees for less than [`TOLERATED`] and then differs again
+/// has differed all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Since when.
-    pub since: Steady,
+    /// What it should be.
+    expected: Power,
+    /// Since when it is not.
+    since: Steady,
+    /// Since when it is, for the time being.
+    agrees_since: Option<Steady>,
     /// Whether it was reported.
     pub reported: bool,
+}
+
+impl Mismatch {
+    /// What follows of the one before, for an outlet that is in this state.
+    pub fn follow(
+        before: Option<Self>,
+        expected: Option<Power>,
+        power: Option<Power>,
+        now: Steady,
+    ) -> Option<Self> {
+        let expected = expected?;
+        let agreed_long = |agreed: Option<Steady>| agreed.is_some_and(|since| now.since(since) >= TOLERATED);
+        let before = before.filter(|before| before.expected == expected && !agreed_long(before.agrees_since));
+        if power == Some(expected) {
+            return before.map(|before| Self {
+                agrees_since: before.agrees_since.or(Some(now)),
+                ..before
+            });
+        }
+        let new = Self {
+            expected,
+            since: now,
+            agrees_since: None,
+            reported: false,
+        };
+        Some(before.map_or(new, |before| Self {
+            agrees_since: None,
+            ..before
+        }))
+    }
+
+    /// When it counts, if it differs now.
+    pub fn counts_at(&self) -> Option<Steady> {
+        self.agrees_since.is_none().then(|| self.since.after(TOLERATED))
+    }
 }
 
 /// A relay in the state file.
@@ -426,8 +466,8 @@ impl OutletState {
 
     /// Whether it has been something else than it should be for too long.
     pub fn is_mismatch(&self, now: Steady) -> bool {
-        self.mismatch
-            .is_some_and(|mismatch| now >= mismatch.since.after(TOLERATED))
+        let counts_at = self.mismatch.and_then(|mismatch| mismatch.counts_at());
+        counts_at.is_some_and(|at| now >= at)
     }
 
     /// Whether it needs a look though it is in no group.

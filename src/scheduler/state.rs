@@ -977,7 +977,29 @@ impl State {
             let scheduled = self.rules.scheduled(path).is_some();
             status::add_timer(&mut status, timer, scheduled, allowed, &self.zone(), now);
         }
+        status.expected = self.expected(path, now);
         Some(status)
+    }
+
+    /// What an outlet should be, as it is published: by its timer, or by the plan.
+    pub fn expected(&self, path: &OutletPath, now: Now) -> Option<Power> {
+        let outlet = self.outlet(path)?;
+        let plan = self.plan_of(path);
+        let planned = plan.and_then(|plan| plan.desired);
+        let by_plan = plan.is_some_and(|plan| plan.source == plan::Source::Safety);
+        let Some(timer) = outlet.timer.filter(|_| !by_plan) else {
+            return planned;
+        };
+        if timer.is_over(now) {
+            let allowed = self.allow(path, timer.to, now).is_ok();
+            return Some(if allowed { timer.to } else { timer.until_then() });
+        }
+        // A countdown ends what is on, and wants nothing of what is off.
+        let ends_nothing = timer.kind == TimerKind::Countdown && outlet.power == Some(timer.to);
+        if ends_nothing || self.rules.scheduled(path).is_some() {
+            return planned;
+        }
+        Some(timer.until_then())
     }
 
     /// Publishes the status of a group, if it changed, and whether its schedules turned it on or off.

@@ -105,7 +105,6 @@ pub(super) fn of_outlet(
         ..OutletStatus::MANUAL
     };
     let Some(plan) = plan else { return status };
-    status.expected = plan.desired;
     status.source = plan.source;
     status.rule = plan.rule.as_ref().map(ToString::to_string);
     status.reason = Some(match reason.filter(|_| plan.source == Source::Manual) {
@@ -156,12 +155,11 @@ pub(super) fn add_timer(
         return;
     }
     status.since = Some(to_the_second(timer.set_at, RoundMode::Floor));
-    let (expected, reason) = match allowed {
-        _ if !over => (power, format!("timed {power} until {end}")),
-        Ok(()) => (timer.to, format!("timed {power} ended {end}")),
-        Err(refusal) => (power, format!("timed {power} ended {end}, but {refusal}")),
+    let reason = match allowed {
+        _ if !over => format!("timed {power} until {end}"),
+        Ok(()) => format!("timed {power} ended {end}"),
+        Err(refusal) => format!("timed {power} ended {end}, but {refusal}"),
     };
-    status.expected = Some(expected);
     status.reason = Some(Reason::new(reason));
 }
 

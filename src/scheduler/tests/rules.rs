@@ -17,7 +17,7 @@ use planner::{
     condition::WhenUnknown,
     overrides::Lifetime,
     plan::{Source, Vacation},
-    rules::{Group, Rules},
+    rules::{Group, OnExternalChange, Rules},
     testing::{Site, freezing, group, schedule},
 };
 
@@ -82,6 +82,33 @@ async fn rule_05_an_outlet_that_missed_its_edge_is_switched_on_return() {
     simulation.pass("6s").await;
     assert_eq!((simulation.power("mats/1"), simulation.power("mats/2")), (ON, ON));
     assert_eq!(simulation.standing("mats/1").mismatch, Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_13_one_that_is_changed_back_each_time_is_a_mismatch() {
+    let mut enforced = morning();
+    enforced.on_external_change = OnExternalChange::Enforce;
+    let mut simulation = simulation(enforced, "2024-06-21T06:10:00").await;
+    simulation.pass("2m").await;
+    for _ in 0..7 {
+        assert_eq!(simulation.standing("mats/1").mismatch, Some(false));
+        assert_eq!(simulation.power("mats/1"), ON, "switched on again");
+        simulation.press("mats/1");
+        simulation.pass("10s").await;
+    }
+    assert_eq!(
+        simulation.count(EventKind::StateMismatch),
+        1,
+        "it differs for a minute"
+    );
+    simulation.pass("2m").await;
+    simulation.press("mats/1");
+    simulation.pass("10s").await;
+    assert_eq!(
+        simulation.count(EventKind::StateMismatch),
+        1,
+        "it was right for a minute"
+    );
 }
 
 #[tokio::test(start_paused = true)]
