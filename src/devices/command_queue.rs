@@ -83,7 +83,10 @@ impl CommandQueue {
         }
         if matches!(
             command.action,
-            DeviceAction::Switch(Switch::To(_)) | DeviceAction::CancelCountdown | DeviceAction::Thermostat(_)
+            DeviceAction::Switch(Switch::To(_))
+                | DeviceAction::CountDown
+                | DeviceAction::CancelCountdown
+                | DeviceAction::Thermostat(_)
         ) {
             self.supersede(&command);
         }
@@ -296,8 +299,13 @@ fn is_settled_by(older: &DeviceCommand, newer: &DeviceCommand) -> bool {
     let same_outlets = newer.path == older.path || newer.path.outlet.is_none();
     let decides = matches!(
         (older.action, newer.action),
-        (DeviceAction::Switch(_), DeviceAction::Switch(Switch::To(_)))
-            | (DeviceAction::CancelCountdown, DeviceAction::CancelCountdown)
+        (
+            DeviceAction::Switch(_) | DeviceAction::CountDown,
+            DeviceAction::Switch(Switch::To(_))
+        ) | (
+            DeviceAction::CountDown | DeviceAction::CancelCountdown,
+            DeviceAction::CountDown | DeviceAction::CancelCountdown
+        )
     ) || matches!(
         (older.action, newer.action),
         (DeviceAction::Thermostat(older), DeviceAction::Thermostat(newer)) if newer.replaces(older)
@@ -327,7 +335,10 @@ fn touch(a: &DeviceCommand, b: &DeviceCommand) -> bool {
     let changes = |command: &DeviceCommand| {
         matches!(
             command.action,
-            DeviceAction::Switch(_) | DeviceAction::CancelCountdown | DeviceAction::Thermostat(_)
+            DeviceAction::Switch(_)
+                | DeviceAction::CountDown
+                | DeviceAction::CancelCountdown
+                | DeviceAction::Thermostat(_)
         )
     };
     let same_outlets = a.path == b.path || a.path.outlet.is_none() || b.path.outlet.is_none();

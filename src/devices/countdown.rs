@@ -294,7 +294,13 @@ impl OwnCountdown {
         match self.read_and_arm(context, end).await? {
             ArmResult::Armed(risk) if !self.confirmed => {
                 let read = self.read(context, LoginPurpose::Command).await?;
-                self.hold(context, read, end, risk).await
+                match self.hold(context, read, end, risk).await? {
+                    // The device accepted the end, and counts to the one before.
+                    ArmResult::Armed(risk) if !self.is_armed_for(context, end) => {
+                        self.give_up(context, None, risk).await
+                    }
+                    held => Ok(held),
+                }
             }
             other => Ok(other),
         }
@@ -498,10 +504,11 @@ impl OwnCountdown {
     ) -> Result<ArmResult, ExchangeError> {
         self.after_on.unconfirmed = false;
         let runs = context.state.countdown_of(self.address.position).runs();
-        let reason = fault.as_ref().map_or_else(
-            || "it was accepted, but it does not run".to_owned(),
-            Fault::to_string,
-        );
+        let reason = match &fault {
+            Some(fault) => fault.to_string(),
+            None if runs => "it was accepted, but the end before stays".to_owned(),
+            None => "it was accepted, but it does not run".to_owned(),
+        };
         let mut message = format!("the outlet's own countdown to OFF could not be armed: {reason}");
         if risk == CountdownRisk::Ours && !runs && self.is_on(context) {
             self.open_relay(context).await?;

@@ -409,6 +409,7 @@ impl Worker {
                 let switching = Switching::new(context, &mut self.countdowns);
                 switching.carry_out(command, switch).await
             }
+            DeviceAction::CountDown => self.countdowns.count_down(context, command).await,
             DeviceAction::CancelCountdown => self.countdowns.cancel(context, command).await,
             DeviceAction::Read => self.read(command).await,
             DeviceAction::Reboot => reboot::carry_out(context, command).await,

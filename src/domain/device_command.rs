@@ -24,6 +24,8 @@ pub enum Switch {
 pub enum DeviceAction {
     /// Switch, read back, reply with the state that the device reports.
     Switch(Switch),
+    /// Arm the countdown of the device for the end that `run` names, where the outlet is on.
+    CountDown,
     /// Clear the countdown that runs on the device, also an external one: a user requests it.
     CancelCountdown,
     /// Read the device now.
@@ -83,8 +85,8 @@ pub struct DeviceCommand {
     pub path: OutletPath,
     /// The action.
     pub action: DeviceAction,
-    /// How long the outlet may stay on, if the command switches it on; by when it must be off all the same, if the
-    /// command cancels a countdown.
+    /// How long the outlet may stay on, if the command switches it on or starts a countdown; by when it must be off all the
+    /// same, if the command cancels a countdown.
     pub run: RunLimit,
     /// The source.
     pub source: Source,

@@ -489,8 +489,16 @@ impl<'a> CommandHandler<'a> {
                 Completion::new(self.state, self.now).withdraw_waiting(&path);
                 self.apply(id, &path, CommandChange::Timer(timer));
             }
-            // The worker takes the new end over with the next look; no request has to be awaited.
-            Completion::new(self.state, self.now).complete_unasked(member, &path);
+            let outlet = self.state.outlet_mut(&path);
+            if let Some(outlet) = outlet.filter(|outlet| outlet.may_be_armed()) {
+                outlet.pending = Some(member);
+                let arm = DeviceAction::CountDown;
+                self.state.send_countdown(&path, arm, id, task.deadline, self.now);
+                self.state.mark(&path);
+            } else {
+                // The bridge alone ends it, or the worker takes the new end over with the next look.
+                Completion::new(self.state, self.now).complete_unasked(member, &path);
+            }
         }
     }
 
@@ -513,7 +521,9 @@ impl<'a> CommandHandler<'a> {
                 if let Some(outlet) = self.state.outlet_mut(&path) {
                     outlet.pending = Some(member);
                 }
-                self.state.send_cancel(&path, id, task.deadline, self.now);
+                let cancel = DeviceAction::CancelCountdown;
+                self.state
+                    .send_countdown(&path, cancel, id, task.deadline, self.now);
             } else {
                 Completion::new(self.state, self.now).complete_unasked(member, &path);
             }

@@ -13,7 +13,7 @@ use super::{
     relays::RelayId,
     retry::Retry,
     state::State,
-    timers::Timer,
+    timers::{Timer, TimerKind},
 };
 use crate::domain::{
     command_error::{CommandError, ErrorCode},
@@ -209,13 +209,15 @@ impl<'a> Completion<'a> {
 }
 
 /// A command that failed leaves the timer that was there before. One that may have switched on ends OFF all the same, at the
-/// earlier end of both: in doubt OFF. Nothing is switched on later by a command that failed.
+/// earlier end of both: in doubt OFF. Nothing is switched on later by a command that failed. A countdown switches nothing
+/// on, and its device goes back to the end before.
 fn restore_timer(outlet: &mut OutletState, member: PendingMember, error: &CommandError, now: Now) {
     let Some(undo) = outlet.undo.filter(|undo| undo.command == member.command) else {
         return;
     };
     let failed = std::mem::replace(&mut outlet.timer, undo.timer);
-    let Some(failed) = failed.filter(|timer| timer.to == Power::Off && may_be_done(error)) else {
+    let may_have_begun = |timer: &Timer| timer.to == Power::Off && timer.kind == TimerKind::Timed;
+    let Some(failed) = failed.filter(|timer| may_have_begun(timer) && may_be_done(error)) else {
         return;
     };
     let ends_before =

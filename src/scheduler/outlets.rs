@@ -453,6 +453,21 @@ impl OutletState {
         matches!(self.countdown, Countdown::Idle | Countdown::Armed { .. })
     }
 
+    /// Whether its device can be asked now to count down.
+    pub fn may_be_armed(&self) -> bool {
+        let counts = !matches!(
+            self.countdown,
+            Countdown::Unsupported | Countdown::External { .. }
+        );
+        counts && self.is_idle() && self.observed() == Some(Power::On)
+    }
+
+    /// Whether it is on with a countdown of the bridge that its worker was sent no end for.
+    pub fn is_left_armed(&self) -> bool {
+        let is_armed = matches!(self.countdown, Countdown::Armed { .. });
+        is_armed && self.power == Some(Power::On) && self.off_by == SentEnd::NotSent
+    }
+
     /// Whether nothing of ours is under way with it.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none() && self.pending.is_none()

@@ -736,8 +736,15 @@ impl State {
         });
     }
 
-    /// Cancels a countdown on a device, for a command. One that a limit still asks for goes on.
-    pub fn send_cancel(&mut self, path: &OutletPath, command: CommandId, deadline: Steady, now: Now) {
+    /// Starts or cancels a countdown on a device, for a command. One that a limit still asks for goes on.
+    pub fn send_countdown(
+        &mut self,
+        path: &OutletPath,
+        action: DeviceAction,
+        command: CommandId,
+        deadline: Steady,
+        now: Now,
+    ) {
         let Some(relay) = self.relay(path).cloned() else {
             return;
         };
@@ -761,7 +768,7 @@ impl State {
         self.push(Effect::Switch {
             id,
             path: path.clone(),
-            action: DeviceAction::CancelCountdown,
+            action,
             run,
             source: Source::Mqtt,
             deadline,

@@ -8,7 +8,7 @@ use tapo::{
     requests::{DaysOfWeek, ScheduleRule},
     responses::PowerState,
 };
-use tapo_simulator::{Cause, DeviceHandle, Profile, RunningDevice, Simulator};
+use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator};
 use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 
 use crate::{
@@ -141,6 +141,30 @@ async fn a_countdown_is_cancelled_by_zero_on_the_plug_too() {
         .await;
     device.advance(MINUTE * 20);
     assert!(device.relay(1));
+}
+
+#[tokio::test]
+async fn a_countdown_that_the_plug_refuses_is_an_error() {
+    let device = lamp().await;
+    let bridge = Setup::new().device("lamp", device.address()).start().await;
+    bridge.expect("lamp", |lamp| lamp["state"] == "ON").await;
+    let answer = bridge.set("lamp", "first", json!({"countdown": 600})).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let scope = Scope::method("edit_countdown_rule");
+    device.faults().set(Fault::Refuse { code: -1901, scope });
+
+    let answer = bridge.set("lamp", "longer", json!({"countdown": 3600})).await;
+    assert_eq!(answer["error"]["code"], "device_error", "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("could not be armed"), "{message}");
+    bridge
+        .expect("lamp", |lamp| {
+            lamp["countdown"] == 600 && lamp["failsafe"] == "armed" && lamp["state"] == "ON"
+        })
+        .await;
+    device.faults().clear_all();
+    let timer = app(&device).await.get_timer().await.unwrap().unwrap();
+    assert!((560..=601).contains(&timer.remaining_s), "{timer:?}");
 }
 
 #[tokio::test]

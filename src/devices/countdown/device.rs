@@ -5,8 +5,15 @@ use tokio::time::Instant;
 
 use super::{ArmResult, CountdownRegistry, CountdownRisk, OwnCountdown};
 use crate::{
-    devices::{client::connection::ExchangeError, context::Context, state::OutletAddress},
-    domain::{device_command::DeviceCommand, reply::Applied, report::Countdown},
+    devices::{
+        client::connection::ExchangeError, context::Context, state::OutletAddress, wanted_ends::WantedEnd,
+    },
+    domain::{
+        command_error::{CommandError, ErrorCode},
+        device_command::{DeviceCommand, RunLimit},
+        reply::Applied,
+        report::Countdown,
+    },
 };
 
 /// One for each outlet that was read, by its position.
@@ -125,6 +132,61 @@ impl Countdowns {
         let outlets = context.state.powers(&context.config.id, &targets);
         command.reply.send(Ok(Applied { outlets, attempts: 1 }));
         Ok(())
+    }
+
+    /// Arms the countdowns of these outlets for the end that a command names, and replies. One that refuses keeps the end
+    /// that it had.
+    pub(in crate::devices) async fn count_down(
+        &mut self,
+        context: &mut Context,
+        command: DeviceCommand,
+    ) -> Result<(), ExchangeError> {
+        let targets = context.state.addresses(&command.path);
+        if targets.is_empty() {
+            let unknown = context.state.unknown_outlet(&command.path);
+            command.reply.send(Err(unknown));
+            return Ok(());
+        }
+        // Arming must not end half way at the stop.
+        context.mailbox.view.in_flight = Some((command.path.outlet.clone(), Power::On));
+        let armed = self.arm_running(context, &targets, command.run).await;
+        context.mailbox.view.in_flight = None;
+        let result = match armed {
+            Ok(None) => {
+                let outlets = context.state.powers(&context.config.id, &targets);
+                Ok(Applied { outlets, attempts: 1 })
+            }
+            Ok(Some(refused)) => Err(refused),
+            Err(error) => return context.on_command_failed(error, command, 1),
+        };
+        command.reply.send(result);
+        Ok(())
+    }
+
+    /// Arms those of the outlets that are on. Returns the refusal of the first that refuses.
+    async fn arm_running(
+        &mut self,
+        context: &mut Context,
+        targets: &[OutletAddress],
+        run: RunLimit,
+    ) -> Result<Option<CommandError>, ExchangeError> {
+        context.connection.set_arms();
+        context.follow_needs().await?;
+        for countdown in self.of_targets(targets) {
+            if !countdown.is_supported(context) || !context.state.reads(&countdown.address, Power::On) {
+                continue;
+            }
+            let closed_at = context.state.on_at(&countdown.address);
+            let Some(end) = run.end(closed_at.unwrap_or_else(|| context.clock.steady())) else {
+                continue;
+            };
+            if let ArmResult::Refused(error) = countdown.arm_and_hold(context, end).await? {
+                return Ok(Some(error));
+            }
+            let key = countdown.address.key.clone();
+            context.wanted.set(key, Some(end).into());
+        }
+        Ok(None)
     }
 
     /// When one should be read before its turn, `now` or later.

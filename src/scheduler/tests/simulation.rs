@@ -1325,6 +1325,10 @@ impl Simulation {
                 intent.reply.send(Err(failure));
                 return;
             }
+            if intent.action == DeviceAction::CountDown && relay.power() == Power::On {
+                relay.off_by = intent.run.end(clock.steady());
+                relay.arm(&clock);
+            }
             if intent.action == DeviceAction::CancelCountdown
                 && relay.countdown != DeviceCountdown::Unsupported
             {

@@ -169,6 +169,36 @@ async fn rule_12_a_countdown_holds_while_its_device_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_12_a_countdown_that_its_device_refuses_changes_nothing() {
+    let mut simulation = lamp().await;
+    done(&mut simulation, "lamp", Action::CountDown(minutes(10))).await;
+    simulation.relay("lamp").stubborn = true;
+    let command = simulation
+        .command("lamp", Action::CountDown(minutes(60)), None)
+        .await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    assert_eq!(simulation.standing("lamp").countdown, 600, "as it was before");
+    assert!(counts(&mut simulation, "lamp").abs_diff(600) <= 4);
+    simulation.relay("lamp").stubborn = false;
+    simulation.pass("10m").await;
+    assert_eq!(simulation.power("lamp"), OFF);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_timed_on_that_failed_expects_nothing() {
+    let mut simulation = lamp().await;
+    simulation.set("lamp", OFF).await;
+    simulation.pass("1s").await;
+    simulation.relay("lamp").stubborn = true;
+    let command = simulation.command("lamp", Action::OnFor(minutes(10)), None).await;
+    simulation.pass("5m").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::NotConfirmed)));
+    let standing = simulation.standing("lamp");
+    assert_eq!((standing.expected, standing.mismatch), (None, Some(false)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_12_a_countdown_does_not_prolong_a_limit() {
     let mut limited = manual();
     limited.outlets = vec!["heater".parse().unwrap()];
