@@ -114,9 +114,9 @@ impl Commands {
         Repetition::New
     }
 
-    /// Remembers the response to a command, for its repetition.
-    pub(super) fn done(&mut self, context: &CommandContext, response: &str) {
-        self.repeats.done(context, response, Instant::now());
+    /// Remembers the response to a command, for its repetition. Returns what is sent.
+    pub(super) fn done(&mut self, context: &CommandContext, response: String, is_ok: bool) -> String {
+        self.repeats.done(context, response, is_ok, Instant::now())
     }
 
     /// The context of a request.

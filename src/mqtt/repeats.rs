@@ -41,7 +41,16 @@ struct SeenCommand {
     transaction: Transaction,
     payload: CommandPayload,
     /// `None` while the command is in progress.
-    response: Option<(String, Instant)>,
+    response: Option<SentResponse>,
+    /// The response to the same command before, which failed.
+    failed: Option<String>,
+}
+
+#[derive(Debug)]
+struct SentResponse {
+    text: String,
+    is_ok: bool,
+    at: Instant,
 }
 
 /// How a command relates to those before it.
@@ -66,17 +75,18 @@ impl RepeatedCommands {
     ) -> Repetition {
         let expired = |seen: &SeenCommand| {
             let response = seen.response.as_ref();
-            response.is_some_and(|(_, at)| command.received.duration_since(*at) >= MEMORY)
+            response.is_some_and(|response| command.received.duration_since(response.at) >= MEMORY)
         };
         self.commands.retain(|seen| !expired(seen));
-        match self.commands.iter().find(|seen| seen.is_same(command)) {
-            Some(SeenCommand { response: None, .. }) => return Repetition::InProgress,
-            Some(SeenCommand {
-                response: Some((response, _)),
-                ..
-            }) if !must_be_carried_out(command, state) => return Repetition::Done(response.clone()),
-            _ => {}
-        }
+        let same = self.commands.iter().find(|seen| seen.is_same(command));
+        let failed = match same.map(|seen| seen.response.as_ref()) {
+            None => None,
+            Some(None) => return Repetition::InProgress,
+            Some(Some(response)) if !must_be_carried_out(command, state) => {
+                return Repetition::Done(response.text.clone());
+            }
+            Some(Some(response)) => (!response.is_ok && !command.is_read()).then(|| response.text.clone()),
+        };
         self.commands.retain(|seen| !seen.is_ended_by(command, &outlets));
         if let Some(transaction) = command.transaction.clone() {
             if self.commands.len() >= COMMANDS_MAX {
@@ -89,17 +99,32 @@ impl RepeatedCommands {
                 transaction,
                 payload: command.payload.clone(),
                 response: None,
+                failed,
             });
         }
         Repetition::New
     }
 
-    /// Remembers the response to a command.
-    pub(super) fn done(&mut self, command: &CommandContext, response: &str, now: Instant) {
+    /// Remembers the response to a command, and returns what is sent: an OFF that failed and is repeated in vain has the
+    /// response that it had.
+    pub(super) fn done(
+        &mut self,
+        command: &CommandContext,
+        response: String,
+        is_ok: bool,
+        now: Instant,
+    ) -> String {
         let mut seen = self.commands.iter_mut();
-        if let Some(seen) = seen.find(|seen| seen.number == command.number) {
-            seen.response = Some((response.to_owned(), now));
-        }
+        let Some(seen) = seen.find(|seen| seen.number == command.number) else {
+            return response;
+        };
+        let text = seen.failed.take().filter(|_| !is_ok).unwrap_or(response);
+        seen.response = Some(SentResponse {
+            text: text.clone(),
+            is_ok,
+            at: now,
+        });
+        text
     }
 }
 
@@ -183,6 +208,12 @@ mod tests {
             self.repeats.check(command, outlets, state)
         }
 
+        fn done(&mut self, command: &CommandContext, response: &str) -> String {
+            let is_ok = response == "ok";
+            self.repeats
+                .done(command, response.to_owned(), is_ok, command.received)
+        }
+
         /// Which of these commands are carried out. Each is done, with what it wants, before the next one comes.
         fn carried_out(&mut self, commands: &[(&str, Action, &str)]) -> Vec<bool> {
             let mut is_new = |(path, action, transaction): &(&str, Action, &str)| {
@@ -190,7 +221,7 @@ mod tests {
                 let state = if *action == ON { Power::On } else { Power::Off };
                 let is_new = self.check(&command, Some(state)) == Repetition::New;
                 if is_new {
-                    self.repeats.done(&command, "ok", command.received);
+                    self.done(&command, "ok");
                 }
                 is_new
             };
@@ -204,7 +235,7 @@ mod tests {
         let mut on = receiver.command("heater", ON, "t");
         assert_eq!(receiver.check(&on, None), Repetition::New);
         assert_eq!(receiver.check(&on, None), Repetition::InProgress);
-        receiver.repeats.done(&on, "ok", on.received);
+        receiver.done(&on, "ok");
         assert_eq!(receiver.check(&on, None), Repetition::Done("ok".to_owned()));
         on.received += MEMORY;
         assert_eq!(receiver.check(&on, None), Repetition::New);
@@ -258,10 +289,22 @@ mod tests {
             let off = receiver.command("heater", OFF, "t");
             assert_eq!(receiver.check(&off, Some(Power::Off)), Repetition::New);
             assert_eq!(receiver.check(&off, state), Repetition::InProgress);
-            receiver.repeats.done(&off, "ok", off.received);
+            receiver.done(&off, "ok");
             let is_repetition = receiver.check(&off, state) != Repetition::New;
             assert_eq!(is_repetition, state == Some(Power::Off), "{state:?}");
         }
+    }
+
+    #[test]
+    fn an_off_that_fails_again_has_the_response_that_it_had() {
+        let mut receiver = Receiver::default();
+        let mut sent = Vec::new();
+        for response in ["no_answer", "superseded", "ok", "no_answer"] {
+            let off = receiver.command("heater", OFF, "t");
+            assert_eq!(receiver.check(&off, None), Repetition::New, "{response}");
+            sent.push(receiver.done(&off, response));
+        }
+        assert_eq!(sent, ["no_answer", "no_answer", "ok", "no_answer"]);
     }
 
     #[test]
@@ -273,7 +316,7 @@ mod tests {
         for command in [&first, &other, &second] {
             assert_eq!(receiver.check(command, None), Repetition::New);
         }
-        receiver.repeats.done(&first, "superseded", first.received);
+        receiver.done(&first, "superseded");
         assert_eq!(receiver.check(&second, None), Repetition::InProgress);
     }
 

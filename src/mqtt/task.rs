@@ -600,7 +600,7 @@ impl MqttTask {
         let confirmed = |target: &_| self.publisher.confirmed(target);
         let response = response::of_command(&context, outcome, confirmed, now);
         let error = outcome.result.as_ref().err();
-        self.commands.done(&context, &response);
+        let response = self.commands.done(&context, response, error.is_none());
         if self.may_log() {
             log_done(&context, outcome, now);
         }

@@ -217,7 +217,7 @@ impl Operator {
             topic,
             outlets,
             wanted,
-            transaction: format!("{}-{}", self.id, self.serial),
+            transaction: format!("{}-{}-{}", self.id, wanted.text(), self.serial),
             ttl,
             sent: 0,
         }
