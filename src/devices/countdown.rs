@@ -184,15 +184,39 @@ impl OwnCountdown {
             support => support,
         };
         let known = context.state.countdown_of(self.address.position);
-        if !self.is_supported(context) {
-            context
-                .state
-                .set_countdown(self.address.position, Countdown::Unsupported);
+        let shown = if !self.is_reached(context) {
+            self.out_of_reach(context)
+        } else if !self.is_supported(context) {
+            Countdown::Unsupported
         } else if known == Countdown::Unsupported {
-            context
-                .state
-                .set_countdown(self.address.position, Countdown::Unknown);
+            Countdown::Unknown
+        } else {
+            return;
+        };
+        context.state.set_countdown(self.address.position, shown);
+    }
+
+    /// What is reported of an outlet whose client reaches no countdown. One that the bridge armed with another client may
+    /// still run: like one of the app, it is not changed.
+    fn out_of_reach(&self, context: &mut Context) -> Countdown {
+        let now = context.clock.read();
+        let Some(end) = self.memory.may_run_until(now) else {
+            return Countdown::Unsupported;
+        };
+        let ends = to_second(now.wall, now.steady.until(end));
+        let path = context.path_of(&self.address);
+        if self.is_external(context) {
+            // It was reported.
+            return context.state.countdown_of(self.address.position);
         }
+        warn!(
+            outlet = %path,
+            %ends,
+            "its client reaches no countdown, and one that was armed before still runs: the outlet goes OFF then"
+        );
+        let key = self.address.key.clone();
+        context.attribution.set_countdown(key, Some(end));
+        Countdown::External { to: Power::Off, ends }
     }
 
     /// Whether it runs and was armed for this end.
@@ -210,7 +234,13 @@ impl OwnCountdown {
             _ => false,
         };
         if !self.is_supported(context) {
-            None
+            // One that nothing reads is over by its time.
+            let running = !self.is_reached(context) && self.is_external(context);
+            let until = self.memory.may_run_until(context.clock.read());
+            let left = until
+                .map(|end| context.clock.steady().until(end))
+                .unwrap_or_default();
+            running.then(|| now + left)
         } else if self.stale || overdue {
             Some(now)
         } else {
@@ -223,6 +253,12 @@ impl OwnCountdown {
         // Asked once, whatever the answer. After a failure the device is connected again, and it is read then.
         self.stale = false;
         self.after_on.read_at = None;
+        if !self.is_reached(context) {
+            let (key, now) = (self.address.key.clone(), context.clock.steady());
+            context.attribution.on_no_countdown(key, now);
+            self.set_unsupported(context, self.support).await;
+            return Ok(());
+        }
         if !self.is_supported(context) {
             return Ok(());
         }
@@ -616,8 +652,17 @@ impl OwnCountdown {
 
     /// Whether the outlet may have one, and the client of the session reaches it.
     fn is_supported(&self, context: &Context) -> bool {
-        let is_reached = self.address.child.is_none() || context.connection.is_own();
-        is_reached && !matches!(self.support, Support::Refused | Support::None)
+        self.is_reached(context) && !matches!(self.support, Support::Refused | Support::None)
+    }
+
+    /// Whether the client of the session knows the countdown of the outlet.
+    fn is_reached(&self, context: &Context) -> bool {
+        self.address.child.is_none() || context.connection.is_own()
+    }
+
+    fn is_external(&self, context: &Context) -> bool {
+        let known = context.state.countdown_of(self.address.position);
+        matches!(known, Countdown::External { .. })
     }
 
     fn is_on(&self, context: &Context) -> bool {

@@ -13,7 +13,7 @@ use super::{
     command_queue::{CommandQueue, View},
     reboot::PendingReboot,
 };
-use crate::domain::devices::WorkerSettings;
+use crate::domain::devices::{DeviceConfig, WorkerSettings};
 use crate::{
     domain::{
         command_error::{CommandError, ErrorCode},
@@ -102,6 +102,11 @@ impl Mailbox {
             wanted_ends: Vec::new(),
             settings_changed: false,
         }
+    }
+
+    /// The settings of the device as they are now, before they are taken.
+    pub(super) fn coming_config(&self) -> Arc<DeviceConfig> {
+        self.settings.borrow().config.clone()
     }
 
     /// The current settings.

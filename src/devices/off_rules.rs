@@ -116,6 +116,13 @@ impl OffRules {
         Ok(())
     }
 
+    /// The next client reaches no rules of these outlets: what remains is reported, and nothing is wanted.
+    pub(super) fn on_out_of_reach(&mut self, context: &mut Context) {
+        for rules in &self.outlets {
+            rules.on_out_of_reach(context);
+        }
+    }
+
     /// Logs how many rules of the bridge a removed device keeps.
     pub(super) fn warn_of_remaining(&self, context: &Context) {
         let rules: usize = self.outlets.iter().map(OutletOffRules::remaining).sum();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     attribution::{Attribution, ReadScope},
@@ -33,12 +33,14 @@ use super::{
 use crate::domain::{
     command_error::CommandError,
     device_command::{DeviceAction, DeviceCommand},
-    devices::{DeviceEvent, WorkerSettings},
+    devices::{ClientChoice, DeviceEvent, WorkerSettings},
     report::{EventKind, Kind, Phase},
 };
 
 /// Between probes while a command is pending: it lives 10 s by default.
 const PROBE_FOR_COMMAND: Duration = Duration::from_secs(1);
+/// For removing the OFF rules of a strip before another client serves it.
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// From a failed exchange to the next one.
 const RETRY_SOON: Duration = Duration::from_millis(500);
 
@@ -308,6 +310,9 @@ impl Worker {
             self.countdowns.follow_outlets(&mut self.context);
             self.off_rules.follow_outlets(&self.context);
             self.context.update_metrics();
+            if self.hand_over_strip().await.is_err() {
+                return NextStep::Stop;
+            }
             let rescan_at = self.rescan_at(now);
             let is_client_due = self.context.connection.is_other_due();
             if rescan_at.is_some_and(|at| now >= at) || is_client_due || self.apply_config() {
@@ -493,6 +498,37 @@ impl Worker {
             }
             self.context.wanted.set(outlet, end.into());
         }
+    }
+
+    /// The client of changed settings reaches no countdown and no rules of the outlets of a strip: what the bridge left there is
+    /// taken back before. What cannot be is reported until it is over.
+    async fn hand_over_strip(&mut self) -> Result<(), Stopped> {
+        let context = &mut self.context;
+        if !context.mailbox.settings_changed || !context.connection.is_own() {
+            return Ok(());
+        }
+        let new = context.mailbox.coming_config();
+        let is_same = !new.means_another(&context.config);
+        let leaves = new.client == ClientChoice::Tapo && context.connection.kind() == Kind::Strip;
+        if !is_same || !leaves {
+            return Ok(());
+        }
+        match self.countdowns.clear_ours(context).await {
+            Ok(()) => {}
+            Err(ExchangeError::Stopped) => return Err(Stopped),
+            Err(ExchangeError::Fault(fault)) => {
+                let device = &context.config.id;
+                warn!(%device, %fault, "countdowns not cleared before the client changes");
+            }
+        }
+        let removal = timeout(HAND_OVER, self.off_rules.remove_all(context)).await;
+        if !matches!(removal, Ok(Ok(()))) {
+            let device = &context.config.id;
+            warn!(%device, "OFF rules not removed before the client changes; delete them in the Tapo app");
+        }
+        self.off_rules.on_out_of_reach(context);
+        context.send_report().await;
+        Ok(())
     }
 
     /// Applies changed settings. Returns whether the device must be connected again.

@@ -978,7 +978,9 @@ impl State {
             let outlook = self.groups.get(&group.id)?.outlook()?;
             outlook.members.get(path).copied()
         });
-        let mut status = status::of_outlet(outlet, plan, next, now, self.status.last_of(path));
+        let rules = self.rules.in_force();
+        let is_bounded = outlet.is_left_armed() && self.bounds(rules, outlet, now).end().is_some();
+        let mut status = status::of_outlet(outlet, plan, next, is_bounded, now, self.status.last_of(path));
         if let Some(timer) = &outlet.timer {
             let allowed = self.allow(path, timer.to, now);
             let scheduled = self.rules.scheduled(path).is_some();

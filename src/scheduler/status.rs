@@ -66,16 +66,20 @@ impl StatusPublisher {
     }
 }
 
-/// The status of an outlet without its timer. `next` is when what it should be changes, `last` what was published before.
+/// The status of an outlet without its timer. `next` is when what it should be changes, `is_bounded` whether it has to be
+/// off at a time, `last` what was published before.
 pub(super) fn of_outlet(
     outlet: &OutletState,
     plan: Option<&OutletPlan>,
     next: Option<Timestamp>,
+    is_bounded: bool,
     now: Now,
     last: Option<&OutletStatus>,
 ) -> OutletStatus {
     let (external_to, external_until) = match outlet.countdown {
         Countdown::External { to, ends } => (Some(to), Some(ends)),
+        // What an earlier run armed for something that is gone: nothing else says that it ends.
+        Countdown::Armed { ends } if outlet.is_left_armed() && !is_bounded => (Some(Power::Off), Some(ends)),
         _ => (None, None),
     };
     let changed = outlet.changed;

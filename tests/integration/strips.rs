@@ -17,7 +17,7 @@ use tapo2mqtt::{
 use tokio::task::JoinSet;
 
 use crate::{
-    bridge::{Setup, parsed},
+    bridge::{self, Setup, parsed},
     countdown::rule,
     device_owner::{OFF, Owner},
     mosquitto::Mosquitto,
@@ -314,7 +314,7 @@ async fn another_client_leaves_the_countdown_of_an_outlet() {
     let bridge = setup.clone().start().await;
     let answer = bridge.set("strip/2", "on", json!({ "state": "ON" })).await;
     assert_eq!(answer["status"], "ok", "{answer}");
-    for (client, failsafe) in [("auto", "armed"), ("tapo", "unsupported"), ("own", "armed")] {
+    for (client, failsafe) in [("auto", "armed"), ("tapo", "external"), ("own", "armed")] {
         bridge.reload(&setup.clone().client(client)).await;
         bridge
             .expect("strip/2", |outlet| outlet["failsafe"] == failsafe)
@@ -386,6 +386,73 @@ async fn an_outlet_holds_its_off_rules_and_others_are_left_alone() {
         assert_eq!([1, 2].map(|outlet| rules_of(&device, outlet)), foreign);
         assert!(device.relay(2));
     }
+}
+
+/// Under a limit, with an OFF rule, and served by our client.
+async fn bound_strip() -> (RunningDevice, Setup, bridge::Running) {
+    let device = strip(Profile::P304M, Protocol::Klap).await;
+    device.press(2).unwrap();
+    let rules = window(true).replace("[\"heater\"]", "[\"strip/2\"]") + "[group.safety]\nmax_on = \"6h\"\n";
+    let setup = Setup::new().device("strip", device.address()).rules(&rules);
+    let bridge = setup.clone().start().await;
+    let bound = |outlet: &Value| ours(outlet) == 1 && outlet["failsafe"] == "armed";
+    bridge.expect("strip/2", bound).await;
+    (device, setup, bridge)
+}
+
+/// The countdown holds the limit on, and its end is shown.
+#[tokio::test]
+async fn another_client_takes_over_a_strip_without_our_rules() {
+    let (device, setup, bridge) = bound_strip().await;
+    let answer = bridge.reload(&setup.client("tapo")).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let released = |outlet: &Value| outlet["device_timer_to"] == "OFF" && ours(outlet) == 0;
+    bridge.expect("strip/2", released).await;
+    assert_eq!(rules_of(&device, 2), Vec::<Value>::new());
+    assert!(device.relay(2) && !device.runs_without_countdown(2));
+    device.advance(HOUR * 7);
+    device.wait_relay(2, false, PATIENCE).await.unwrap();
+    assert_eq!(
+        device.counters().relay_changes.last().unwrap().cause,
+        Cause::Countdown
+    );
+}
+
+#[tokio::test]
+async fn a_countdown_that_no_client_reaches_is_shown_until_its_end() {
+    let (device, setup, mut bridge) = bound_strip().await;
+    bridge.stop().await;
+    let again = setup
+        .client("tapo")
+        .after(&bridge)
+        .start_on(bridge.broker.clone())
+        .await;
+    let shown = |outlet: &Value| outlet["device_timer_to"] == "OFF" && outlet["failsafe"] == "external";
+    again.expect("strip/2", shown).await;
+    let refused = again.set("strip/2", "cancel", json!({ "countdown": 0 })).await;
+    assert_eq!(refused["error"]["code"], "unsupported", "{refused}");
+    assert!(device.relay(2));
+}
+
+#[tokio::test]
+async fn a_countdown_of_a_group_that_is_gone_is_shown() {
+    let (device, setup, mut bridge) = bound_strip().await;
+    bridge.stop().await;
+    let again = setup
+        .rules("")
+        .after(&bridge)
+        .start_on(bridge.broker.clone())
+        .await;
+    again
+        .expect("strip/2", |outlet| outlet["device_timer_to"] == "OFF")
+        .await;
+    let answer = again.set("strip/2", "cancel", json!({ "countdown": 0 })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    again
+        .expect("strip/2", |outlet| outlet["device_timer_until"].is_null())
+        .await;
+    assert_eq!(rule(&device, 2), Value::Null);
+    assert!(device.relay(2));
 }
 
 #[tokio::test]

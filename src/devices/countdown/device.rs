@@ -83,6 +83,24 @@ impl Countdowns {
         }
     }
 
+    /// Clears those that the bridge armed and that are not wanted as they are, while the client still reaches them.
+    pub(in crate::devices) async fn clear_ours(
+        &mut self,
+        context: &mut Context,
+    ) -> Result<(), ExchangeError> {
+        for countdown in &mut self.outlets {
+            let key = countdown.address.key.as_ref();
+            let is_wanted = matches!(
+                context.wanted.of(key),
+                WantedEnd::By(end) if countdown.is_armed_for(context, end)
+            );
+            if !is_wanted || !countdown.is_on(context) {
+                countdown.clear(context, Countdown::is_ours).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The device left the settings: its countdowns are not the bridge's any more.
     pub(in crate::devices) fn on_removed(&mut self) {
         for countdown in &self.outlets {
@@ -120,6 +138,14 @@ impl Countdowns {
         if targets.is_empty() {
             let unknown = context.state.unknown_outlet(&command.path);
             command.reply.send(Err(unknown));
+            return Ok(());
+        }
+        let out_of_reach = |known: &OwnCountdown| !known.is_reached(context) && known.is_external(context);
+        if self.of_targets(&targets).any(|known| out_of_reach(known)) {
+            let message = "the countdown that runs on the outlet was armed with another client, and client = \"tapo\" does \
+                           not reach it; it ends by itself";
+            let refused = CommandError::bridge(ErrorCode::Unsupported, message);
+            command.reply.send(Err(refused));
             return Ok(());
         }
         let end = command.run.end(context.clock.steady());

@@ -101,6 +101,13 @@ impl CountdownMemory {
         self.armed.last().copied()
     }
 
+    /// When one of ours ends that may still run on a device whose client does not reach it.
+    pub(super) fn may_run_until(&self, now: Now) -> Option<Steady> {
+        let previous = self.previous.iter().map(|ends| now.steady_at(*ends));
+        let ends = self.armed.iter().copied().chain(previous).max();
+        ends.filter(|ends| *ends > now.steady)
+    }
+
     /// How the countdown of an outlet must change that no command switches now.
     pub(super) fn step(
         &self,
@@ -306,6 +313,15 @@ mod tests {
             let read = memory.on_reading(to_on, at(0));
             assert!(matches!(read, Countdown::External { .. }), "{length}");
         }
+    }
+
+    #[test]
+    fn one_that_is_not_read_may_run_until_its_end() {
+        let until = |memory: &CountdownMemory, seconds| memory.may_run_until(at(seconds)).is_some();
+        for memory in [armed(HOUR), CountdownMemory::after_restart(vec![at(3600).wall])] {
+            assert!(until(&memory, 3599) && !until(&memory, 3600));
+        }
+        assert!(!until(&CountdownMemory::default(), 0));
     }
 
     #[test]

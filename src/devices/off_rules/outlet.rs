@@ -17,7 +17,7 @@ use crate::{
         state::OutletAddress,
     },
     domain::{
-        off_rules::{WantedOffRules, WeeklyOff},
+        off_rules::{OffRulesStatus, WantedOffRules, WeeklyOff},
         report::{DeviceRule, RuleTime, Weekdays},
     },
 };
@@ -221,6 +221,18 @@ impl OutletOffRules {
             self.plan.on_removed(&id);
         }
         Ok(())
+    }
+
+    /// The next client reaches no rules of the outlet.
+    pub(super) fn on_out_of_reach(&self, context: &mut Context) {
+        self.attribute(context);
+        if let Some(known) = context.state.rules_at(self.address.position) {
+            known.list = None;
+            known.off_rules = Some(Arc::new(OffRulesStatus {
+                ours: self.plan.ours().clone(),
+                ..OffRulesStatus::default()
+            }));
+        }
     }
 
     /// How many rules of the bridge are on the outlet.
