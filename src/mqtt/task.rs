@@ -64,7 +64,7 @@ use crate::{
         telemetry::LogLevel,
     },
 };
-use planner::{DeviceId, GroupId, ScheduleId, rules::Rules};
+use planner::{DeviceId, GroupId, OutletPath, Power, ScheduleId, rules::Rules};
 
 /// Between two publications of `bridge/health`.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
@@ -804,6 +804,11 @@ impl MqttTask {
             return self.on_request_done(context, &Ok(json!(list)));
         }
         let mut inventory = self.inventory.get();
+        if let InventoryRequest::Replace { device, .. } = &request
+            && let Some(error) = self.refuse_while_on(&inventory, device)
+        {
+            return self.on_request_done(context, &Err(error));
+        }
         let mac = match inventory::carry_out(&mut inventory, request, configured) {
             Ok(mac) => mac,
             Err(error) => return self.on_request_done(context, &Err(error)),
@@ -824,6 +829,23 @@ impl MqttTask {
         let list = listed(&self.inventory.get(), self.reloader.configured());
         let device = list.into_iter().find(|device| device.mac.as_ref() == Some(&mac));
         self.reply_when_written(json!(device), context);
+    }
+
+    /// A device that is on would stay on, and nothing would switch it off any more.
+    fn refuse_while_on(&self, inventory: &Inventory, device: &str) -> Option<RequestError> {
+        let mac = inventory.find(device).ok()?;
+        let id = inventory.get(&mac)?.id.clone()?;
+        let mut reports = self.publisher.reports();
+        let report = reports.find(|report| report.id == id && report.availability == Availability::Online)?;
+        let mut outlets = report.outlets.iter();
+        let on = outlets.find(|outlet| outlet.power == Some(Power::On))?;
+        let path = OutletPath {
+            device: id,
+            outlet: on.key.clone(),
+        };
+        Some(RequestError::Invalid(format!(
+            "{path} is ON, and once {device} is replaced the bridge does not switch it any more; switch it off first"
+        )))
     }
 
     /// Replies to a request once the state file has what it changed, if the disk is fast enough.

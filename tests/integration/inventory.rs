@@ -219,9 +219,20 @@ async fn a_new_plug_takes_over_the_id_and_the_entities() {
     request(&bridge, "add", json!({ "device": mac(&dead) })).await;
     bridge.available("heater").await;
     let known = mac(&dead);
-    dead.stop().await;
     let new = site.plug(2, "New").await;
     found(&bridge, &new, "New").await;
+    let answer = bridge.set("heater", "on", json!({ "state": "ON" })).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    let answer = request(&bridge, "replace", json!({ "device": "heater", "by": mac(&new) })).await;
+    let message = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("heater is ON"), "{answer}");
+    bridge.probe.forget();
+    dead.stop().await;
+    bridge
+        .expect("heater/availability", |availability| {
+            availability["state"] == "offline"
+        })
+        .await;
     let answer = request(&bridge, "replace", json!({ "device": "heater", "by": mac(&new) })).await;
     assert_eq!(answer["data"]["id"], "heater", "{answer}");
     let is_new = |devices: &Value| devices[0]["id"] == "heater" && devices[0]["mac"] == mac(&new);
