@@ -158,6 +158,7 @@ impl Context {
             }
             Kind::Hub => {
                 let list = self.essential(DeviceRequest::Children, purpose).await?;
+                self.state.on_list_read();
                 self.state
                     .children
                     .apply(&self.config, &ChildReading::list(&list));

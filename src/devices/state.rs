@@ -97,6 +97,8 @@ pub(super) struct DeviceState {
     /// Whether everything was read once that shows which values the device has.
     pub(super) is_complete: bool,
     pub(super) outlets: Vec<ConfirmedOutlet>,
+    /// How often the list of outlets, or of what is connected, was read.
+    lists_read: u32,
     /// What is connected to a hub.
     pub(super) children: Children,
     /// What the device and its outlets can do.
@@ -264,6 +266,17 @@ impl DeviceState {
         }
     }
 
+    /// The list of outlets, or of what is connected, was read.
+    pub(super) fn on_list_read(&mut self) {
+        self.lists_read = self.lists_read.saturating_add(1);
+    }
+
+    /// Whether it is known which outlets there are: the first list of a strip that just started may leave some out.
+    pub(super) fn is_listed(&self) -> bool {
+        let identity = self.identity.as_ref();
+        self.lists_read > 1 || identity.is_some_and(|identity| identity.kind == Kind::Plug)
+    }
+
     /// Whether the device has meters.
     pub(super) fn meters_energy(&self) -> bool {
         let identity = self.identity.as_ref();
@@ -316,6 +329,7 @@ impl DeviceState {
         readings: &[OutletReading],
         now: Now,
     ) -> Vec<RelayChange> {
+        self.on_list_read();
         let mut outlets: Vec<ConfirmedOutlet> = readings
             .iter()
             .enumerate()

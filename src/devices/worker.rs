@@ -299,7 +299,11 @@ impl Worker {
     async fn serve(&mut self) -> NextStep {
         let now = Instant::now();
         let mut schedule = Schedule {
-            poll: now + jittered(self.context.polling.poll),
+            poll: if self.context.state.is_listed() {
+                now + jittered(self.context.polling.poll)
+            } else {
+                now
+            },
             slow_poll: now + jittered(self.context.polling.slow_poll),
             hold: now,
         };
@@ -340,7 +344,9 @@ impl Worker {
     /// Reports, once, that everything was read that shows which values the device has.
     async fn complete(&mut self) {
         let context = &mut self.context;
-        if !context.state.is_complete && self.meters.are_known(context) && self.settings.are_known(context) {
+        let is_known =
+            context.state.is_listed() && self.meters.are_known(context) && self.settings.are_known(context);
+        if !context.state.is_complete && is_known {
             context.state.is_complete = true;
             context.send_report().await;
         }

@@ -1022,7 +1022,8 @@ impl Publisher {
 
     /// Clears the topics of outlets that a device does not have. Which it has is known after the first login.
     fn clear_missing_outlets(&mut self, report: &DeviceReport) {
-        if report.identity.is_some() {
+        // The first list of a strip may leave outlets out.
+        if report.is_complete {
             let outlets = report.outlets.iter().filter_map(OutletEntry::of);
             let mut removed = self.retained.replace(&report.id, outlets);
             log_removed("outlets", &removed);

@@ -875,6 +875,40 @@ async fn a_plan_is_requested_in_pages_and_a_response_has_a_limit() {
     assert_eq!(answer["data"], Value::Null);
 }
 
+/// The first list of a strip that just started may leave outlets out.
+#[tokio::test]
+async fn a_first_list_without_an_outlet_clears_no_topic() {
+    let harness = LoopHarness::start().await;
+    let outlet = |key: &str, position| Outlet {
+        key: Some(key.parse().unwrap()),
+        position,
+        ..lamp().outlets.remove(0)
+    };
+    let identity = Identity {
+        kind: Kind::Strip,
+        ..Identity::clone(lamp().identity.as_ref().unwrap())
+    };
+    let strip = |outlets, is_complete| DeviceReport {
+        id: "mats".parse().unwrap(),
+        identity: Some(Arc::new(identity.clone())),
+        is_complete,
+        outlets,
+        ..lamp()
+    };
+    let reports = harness.events.as_ref().unwrap();
+    let send = async |strip| reports.send(DeviceEvent::Report(Arc::new(strip))).await.unwrap();
+    let (both, one) = (vec![outlet("1", 1), outlet("2", 2)], vec![outlet("1", 1)]);
+    send(strip(both, true)).await;
+    harness.expect("mats/2", |state| state["state"] == "OFF").await;
+    let mut on = one.clone();
+    on[0].power = Some(Power::On);
+    send(strip(on, false)).await;
+    harness.expect("mats/1", |state| state["state"] == "ON").await;
+    assert!(harness.broker.retained("tapo2mqtt/mats/2").await.is_some());
+    send(strip(one, true)).await;
+    harness.probe.expect("tapo2mqtt/mats/2", str::is_empty).await;
+}
+
 #[tokio::test]
 async fn states_are_published_only_of_what_is_configured() {
     let harness = LoopHarness::start().await;
