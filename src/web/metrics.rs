@@ -342,7 +342,7 @@ fn count(length: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
     use crate::domain::feed::feed;
@@ -453,6 +453,31 @@ mod tests {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }
         assert!(text.ends_with("\n# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_thousand_outlets_are_less_than_two_megabytes() {
+        let ids: Vec<String> = (0..1000)
+            .map(|number| format!("heater-in-room-{number}"))
+            .collect();
+        let device = |id: &String| {
+            json!({"id": id, "model": "P110", "kind": "plug", "firmware": "1.4.8 Build 260804 Rel.045837",
+                   "client": "tapo", "transport": "klap", "outlets": [], "availability": "online"})
+        };
+        let health = json!({"logins": 1, "exchanges": 1234, "queued": 0, "last_seen": "2026-11-21T10:35:55.59Z",
+                            "rtt_p50_ms": 1.7, "rtt_p95_ms": 14.4, "rtt_max_ms": 28.8, "failures": {"no_answer": 3}});
+        let devices: Value = ids.iter().map(device).collect();
+        let health: Map<String, Value> = ids.iter().map(|id| (id.clone(), health.clone())).collect();
+        let state = json!({"state": "ON", "expected": "ON", "mismatch": false, "power": 612.5, "voltage": 230.1,
+                           "current": 2.66, "energy_total": 1234.567, "failsafe": "armed", "rssi": -51});
+        let mut topics: Vec<(&str, Value)> = ids.iter().map(|id| (id.as_str(), state.clone())).collect();
+        topics.push(("bridge/devices", devices));
+        topics.push(("bridge/health", json!({ "devices": health })));
+        let published = published(&topics);
+        let before = std::time::Instant::now();
+        let text = exposition(&published, Exposition::Text);
+        println!("{} bytes in {:?}", text.len(), before.elapsed());
+        assert!(text.len() < 2_000_000, "{}", text.len());
     }
 
     #[test]
