@@ -1,4 +1,5 @@
-//! The layers that only an app of Home Assistant has: the options that its user set, and the broker of Home Assistant.
+//! The layers that only an app of Home Assistant has: the page, which Home Assistant shows, the broker of Home Assistant,
+//! and the options that its user set.
 
 use std::path::Path;
 
@@ -15,6 +16,9 @@ use crate::system::{AppSupervisor, MqttService};
 pub(super) const OPTIONS_NAME: &str = "options of the app";
 /// How a problem calls the broker.
 pub(super) const SERVICE_NAME: &str = "MQTT service of Home Assistant";
+/// What is different by default. The Supervisor reaches an app that uses the network of the host at this address, and at the
+/// port that the app's `config.yaml` names.
+pub(super) const DEFAULTS: &str = "[web]\nenabled = true\ningress = true\nlisten = \"172.30.32.1:18099\"\n";
 /// Written by the Supervisor at each start.
 const OPTIONS_FILE: &str = "options.json";
 /// Far more than the options have, in bytes.
@@ -196,6 +200,20 @@ mod tests {
             .environment
             .push(("TAPO2MQTT__MQTT__HOST".to_owned(), "of-all".to_owned()));
         assert_eq!(app.load().unwrap().mqtt.host, "of-all");
+    }
+
+    #[test]
+    fn home_assistant_shows_the_page_unless_the_file_says_otherwise() {
+        let web = App::new("{}").load().unwrap().web;
+        assert_eq!(
+            (web.enabled, web.ingress, web.listen.to_string().as_str()),
+            (true, true, "172.30.32.1:18099")
+        );
+        assert!(web.password.is_none());
+        let file = "[web]\nlisten = \"0.0.0.0:18099\"\npassword = \"correct horse\"\n";
+        let web = App::new("{}").with_file(file).load().unwrap().web;
+        assert!(web.ingress && web.password.is_some() && web.listen.ip().is_unspecified());
+        assert!(!load_with(&Sources::default(), "", None).unwrap().web.enabled);
     }
 
     #[test]

@@ -167,6 +167,10 @@ pub(super) fn merge(
         }
     };
     let defaults = parse(DEFAULTS_NAME, FileFormat::Toml, DEFAULTS)?;
+    let app = match app_layers::supervisor(sources) {
+        Some(_) => parse(DEFAULTS_NAME, FileFormat::Toml, app_layers::DEFAULTS)?,
+        None => Map::new(),
+    };
     let options = app_layers::options(sources)?;
     // A login at one broker is not for another one.
     let broker = broker.filter(|_| {
@@ -176,6 +180,7 @@ pub(super) fn merge(
     });
     let merged = Config::builder()
         .add_source(Parsed(defaults))
+        .add_source(Parsed(app))
         .add_source(Parsed(broker.map(app_layers::service).unwrap_or_default()))
         .add_source(Parsed(options))
         .add_source(Parsed(file))

@@ -135,6 +135,8 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .merge(probes())
         .fallback(get(file))
         .layer(middleware::from_fn_with_state(api.clone(), check))
+        // Home Assistant's watchdog asks without the headers of a user. It is answered by the event loop that serves everything.
+        .route("/health", get(|| async { "ok\n" }))
         .with_state(api)
 }
 

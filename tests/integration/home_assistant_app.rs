@@ -15,18 +15,25 @@ use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Profile, Simulator};
 use tapo2mqtt::system::tasks::Tasks;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use crate::{
     mosquitto::Mosquitto,
     packaging::repository,
-    process::{Home, ONLINE, STATE_FILE, online, request},
+    page::Page,
+    process::{Home, ONLINE, Process, STATE_FILE, online, own_address, request},
 };
 
 const TOKEN: &str = "0123456789abcdef";
 const APP: &str = "packaging/home-assistant/tapo2mqtt";
+/// What the Supervisor asks from.
+const SUPERVISOR: &str = "172.30.32.2:0";
+/// Where it asks an app that uses the network of the host.
+const HOST: &str = "172.30.32.1";
+/// Where Home Assistant shows the page of the app.
+const PREFIX: &str = "/api/hassio_ingress/xyz";
 
 /// Answers as the Supervisor does: JSON to those that show the token, else a text.
 struct FakeSupervisor {
@@ -43,15 +50,7 @@ impl FakeSupervisor {
         let (tasks, offered) = (Tasks::default(), service.clone());
         tasks.spawn("supervisor", async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = Vec::new();
-                let mut buffer = [0; 1024];
-                while !request.ends_with(b"\r\n\r\n") {
-                    match stream.read(&mut buffer).await {
-                        Ok(read @ 1..) => request.extend(&buffer[..read]),
-                        _ => break,
-                    }
-                }
-                let request = String::from_utf8(request).unwrap();
+                let request = head(&mut stream).await;
                 let answer = answer(&request, offered.lock().unwrap().as_ref());
                 let _gone = stream.write_all(answer.as_bytes()).await;
             }
@@ -69,6 +68,52 @@ impl FakeSupervisor {
             "ssl": false, "protocol": "3.1.1", "username": "addons", "password": password}),
         );
     }
+}
+
+/// The head of a request, and not a byte more.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// A connection from the address of the Supervisor to the page, once that listens.
+async fn from_supervisor(page: SocketAddr) -> TcpStream {
+    loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        let bound = socket.bind(SUPERVISOR.parse().unwrap());
+        bound.expect("scripts/offline gives this machine the address of the Supervisor");
+        match socket.connect(page).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Passes requests on as the ingress of Home Assistant does: without the prefix, which a header has, and with the user.
+async fn ingress(page: SocketAddr, tasks: &Tasks) -> Page {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = tasks.clone();
+    tasks.spawn("ingress", async move {
+        while let Ok((mut browser, _)) = listener.accept().await {
+            connections.spawn("ingress connection", async move {
+                let head = head(&mut browser).await.replacen(PREFIX, "", 1);
+                let (request, headers) = head.split_once("\r\n").unwrap();
+                let added = format!("X-Ingress-Path: {PREFIX}\r\nX-Remote-User-Name: owner");
+                let mut app = from_supervisor(page).await;
+                let head = format!("{request}\r\n{added}\r\n{headers}");
+                app.write_all(head.as_bytes()).await.unwrap();
+                let _gone = copy_bidirectional(&mut browser, &mut app).await;
+            });
+        }
+    });
+    Page::at(address, PREFIX).with("Host", "homeassistant.local:8123")
 }
 
 fn answer(request: &str, service: Option<&Value>) -> String {
@@ -99,12 +144,19 @@ fn data(options: &Value) -> PathBuf {
     data
 }
 
-fn app(supervisor: &FakeSupervisor, token: &str, data: &Path) -> crate::process::Process {
+fn app(supervisor: &FakeSupervisor, token: &str, data: &Path) -> Process {
+    // Only one can listen where the Supervisor asks.
+    let listen = format!("{}:8099", own_address());
+    app_with(supervisor, token, data, &[("TAPO2MQTT__WEB__LISTEN", &listen)])
+}
+
+fn app_with(supervisor: &FakeSupervisor, token: &str, data: &Path, more: &[(&str, &str)]) -> Process {
     let mut command = Home::new("").program(&[]);
     command
         .env("SUPERVISOR_TOKEN", token)
         .env("TAPO2MQTT_SUPERVISOR", supervisor.address.to_string())
         .env("STATE_DIRECTORY", data)
+        .envs(more.iter().copied())
         .current_dir(data);
     Home::spawn(command)
 }
@@ -182,6 +234,58 @@ async fn a_wrong_token_is_reported_and_stops_nothing() {
     fs::remove_dir_all(data).unwrap();
 }
 
+#[tokio::test]
+async fn home_assistant_shows_the_page_of_the_app() {
+    let supervisor = FakeSupervisor::start().await;
+    let broker = Mosquitto::start().await;
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let data = data(&json!({
+        "tapo": {"username": DEFAULT_USERNAME, "password": DEFAULT_PASSWORD},
+        "discovery": {"networks": [], "targets": ["127.0.0.1"]},
+        "device": [{"id": "heater", "address": plug.address().to_string()}],
+    }));
+    let process = app_with(&supervisor, TOKEN, &data, &[]);
+    let config = yaml(&format!("{APP}/config.yaml"));
+    let port = config["ingress_port"].as_u64().unwrap();
+    let address: SocketAddr = format!("{HOST}:{port}").parse().unwrap();
+
+    // The watchdog has no headers of a user, and there is no broker yet.
+    let watchdog = config["watchdog"].as_str().unwrap();
+    assert_eq!(watchdog, format!("http://[HOST]:[PORT:{port}]/health"));
+    for (path, status) in [("/health", "200"), ("/", "403")] {
+        let mut stream = from_supervisor(address).await;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{path}: {answer}");
+    }
+    // Other machines are no users of Home Assistant, whatever they say.
+    let other = Page::at(address, "").with("X-Ingress-Path", PREFIX);
+    let denied = other.get("/api/changes").await;
+    assert_eq!(denied.json()["error"]["code"], "ingress_only");
+
+    supervisor.offer(broker.address(), "");
+    let tasks = Tasks::default();
+    let page = ingress(address, &tasks).await;
+    let shown = page.get("/").await;
+    assert_eq!(shown.status, 200, "{}", shown.head);
+    let policy = shown.header("Content-Security-Policy").unwrap();
+    assert!(policy.ends_with("frame-ancestors 'self'"), "{policy}");
+    // Once it has the broker it starts again, so a stream may end.
+    let mut changes = page.stream().await;
+    while !changes.topics.contains_key("heater") {
+        if !changes.next().await {
+            changes = page.stream().await;
+        }
+    }
+    let done = page.send("heater/set", json!({ "state": "ON" })).await;
+    assert_eq!(done["status"], "ok", "{done}");
+    assert!(plug.relay(1));
+    changes.expect("heater", |state| state["state"] == "ON").await;
+    process.stop().await.in_order();
+    fs::remove_dir_all(data).unwrap();
+}
+
 fn yaml(file: &str) -> Value {
     let text = repository(file);
     let read = Config::builder()
@@ -203,7 +307,7 @@ fn keys(value: &Value) -> BTreeSet<String> {
 fn the_app_of_home_assistant_is_what_its_supervisor_reads() {
     let app = yaml(&format!("{APP}/config.yaml"));
     let known = "name version slug description url image arch stage homeassistant startup boot init timeout services \
-                 host_network map backup backup_exclude options schema";
+                 host_network map backup backup_exclude ingress ingress_port panel_icon panel_title watchdog options schema";
     let known: BTreeSet<String> = known.split(' ').map(str::to_owned).collect();
     assert!(
         keys(&app).is_subset(&known),

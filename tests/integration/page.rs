@@ -15,6 +15,8 @@ use crate::{probe::PATIENCE, process::own_address};
 #[derive(Clone)]
 pub struct Page {
     pub address: SocketAddr,
+    /// Before each path.
+    prefix: &'static str,
     headers: Vec<(String, String)>,
 }
 
@@ -48,15 +50,20 @@ impl Page {
     pub fn new(more: &str) -> (Self, String) {
         let address = SocketAddr::from((own_address(), 8080));
         let section = format!("[web]\nenabled = true\nlisten = \"{address}\"\n{more}");
-        let page = Self {
+        (Self::at(address, ""), section)
+    }
+
+    /// The page at an address, below a prefix.
+    pub fn at(address: SocketAddr, prefix: &'static str) -> Self {
+        Self {
             address,
+            prefix,
             headers: vec![
                 ("Host".to_owned(), address.to_string()),
                 ("X-Tapo2mqtt".to_owned(), "1".to_owned()),
                 ("Content-Type".to_owned(), "application/json".to_owned()),
             ],
-        };
-        (page, section)
+        }
     }
 
     /// The same with another value of a header; without it if that is empty.
@@ -81,7 +88,8 @@ impl Page {
         };
         let mut stream = timeout(PATIENCE, connect).await.expect("nothing listens");
         // Of version 1.0: the body ends with the connection, and has no chunks.
-        let mut request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {}\r\n", body.len());
+        let (prefix, length) = (self.prefix, body.len());
+        let mut request = format!("{method} {prefix}{path} HTTP/1.0\r\nContent-Length: {length}\r\n");
         for (name, value) in &self.headers {
             write!(request, "{name}: {value}\r\n").unwrap();
         }
