@@ -17,6 +17,8 @@ use super::{
 const UNUSED_MAX: usize = 256;
 /// How exactly is known when a device was seen last. Each change is a write of the state file.
 const SEEN_STEP: SignedDuration = SignedDuration::from_hours(6);
+/// A device that is not used and was not seen for longer is gone. Far more than one search that it did not answer.
+const UNSEEN_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// All devices by their MAC, lower case with colons. It is kept in the state file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,11 +296,17 @@ impl Inventory {
             .ok_or_else(|| RequestError::Invalid(format!("no id like {base} is free; send one with \"id\"")))
     }
 
+    /// Forgets the devices that are gone. Returns whether there was one.
+    pub fn forget_gone(&mut self, now: Timestamp) -> bool {
+        let before = self.0.len();
+        self.0
+            .retain(|_, entry| !(entry.is_plain() && entry.is_gone(now)));
+        self.0.len() != before
+    }
+
     /// Keeps the list bounded.
     fn forget_oldest(&mut self, new: &str) {
-        let unused = |(mac, entry): &(&String, &InventoryEntry)| {
-            *mac != new && entry.usage == Usage::Found && entry.configured.is_none()
-        };
+        let unused = |(mac, entry): &(&String, &InventoryEntry)| *mac != new && entry.is_plain();
         if self.0.iter().filter(unused).count() >= UNUSED_MAX {
             let oldest = self.0.iter().filter(unused).min_by_key(|(_, entry)| entry.seen);
             if let Some(oldest) = oldest.map(|(mac, _)| mac.clone()) {
@@ -309,6 +317,17 @@ impl Inventory {
 }
 
 impl InventoryEntry {
+    /// Whether it was not seen for so long that it is not offered any more.
+    pub fn is_gone(&self, now: Timestamp) -> bool {
+        now.duration_since(self.seen) > UNSEEN_MAX
+    }
+
+    /// Whether it was found and nothing else: no request and no settings said what it is used for.
+    fn is_plain(&self) -> bool {
+        let has_history = self.id.is_some() || self.configured.is_some() || self.replaces.is_some();
+        self.usage == Usage::Found && !has_history
+    }
+
     fn saw(&mut self, address: &str, now: Timestamp) {
         address.clone_into(&mut self.address);
         if now.duration_since(self.seen).abs() >= SEEN_STEP {
@@ -403,6 +422,23 @@ mod tests {
             assert!(error.to_string().contains("cannot be given"), "{error}");
         }
         assert_eq!(inventory.get(B).unwrap().usage, Usage::Found);
+    }
+
+    #[test]
+    fn only_what_was_found_and_nothing_else_is_forgotten() {
+        let mut inventory = inventory();
+        assert!(!inventory.forget_gone(at(1024)));
+        let added = inventory.add(A, None, None, &[]).unwrap();
+        inventory.set_usage(A, Usage::Removed);
+        assert!(inventory.get(A).unwrap().is_gone(at(1025)));
+        assert!(inventory.forget_gone(at(1025)), "a day and an hour");
+        assert!(inventory.get(B).is_none());
+        // A group may name it, and it is not added by itself again.
+        assert!(inventory.had(&added) && !inventory.forget_gone(at(9000)));
+        inventory.on_found(&found(A, None), at(9000));
+        assert!(!inventory.get(A).unwrap().is_gone(at(9001)));
+        // The clock was wrong.
+        assert!(!inventory.get(A).unwrap().is_gone(at(1)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) struct ListedDevice {
     nickname: Option<String>,
     model: Option<String>,
     address: String,
-    pub(super) status: ListedStatus,
+    status: ListedStatus,
     /// Why it cannot be used, and what to do.
     reason: Option<String>,
 }
@@ -34,7 +34,7 @@ pub(super) struct ListedDevice {
 /// What a listed device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ListedStatus {
+enum ListedStatus {
     /// It is in the settings.
     Configured,
     /// It was added.
@@ -110,7 +110,16 @@ pub(super) fn list(inventory: &Inventory, configured: &[Device]) -> Vec<ListedDe
     listed
 }
 
-/// Takes devices that answered a search. With `add = "all"` those that can be used are added.
+/// The devices that were found and are not used. What is gone is not offered.
+pub(super) fn found(inventory: &Inventory, configured: &[Device], now: Timestamp) -> Vec<ListedDevice> {
+    let known = inventory.devices().filter(|(_, entry)| !entry.is_gone(now));
+    known
+        .map(|(mac, entry)| ListedDevice::of(mac, entry, inventory, configured))
+        .filter(|device| device.status == ListedStatus::Found)
+        .collect()
+}
+
+/// Takes devices that answered a search, and forgets those that are gone. With `add = "all"` those that can be used are added.
 pub(super) fn take_found(
     inventory: &mut Inventory,
     found: &[NetworkDevice],
@@ -134,10 +143,10 @@ pub(super) fn take_found(
             info!(device = %id, mac = device.mac, address = device.address, "found and added");
         }
     }
-    changed
+    inventory.forget_gone(now) || changed
 }
 
-/// Changes what devices are used for. Returns the MAC of the device that is meant.
+/// Changes what devices are used for. Returns the MAC of the device that is meant. `settings` are as they were read.
 ///
 /// # Errors
 /// Why nothing is changed.

@@ -25,7 +25,7 @@ use super::{
     deleted::DeletedEntities,
     health::HealthCollector,
     inbox::{CommandContext, MqttMsg, RequestContext, ResponseTopic},
-    inventory::{self, ListedStatus},
+    inventory,
     link::{Link, LinkError, LinkEvent, ShutdownOutcome},
     log_limit::LogLimit,
     options::link_options,
@@ -265,6 +265,8 @@ impl MqttTask {
                     if now >= next_health {
                         next_health = now + HEALTH_INTERVAL;
                         self.publish_health();
+                        // Some may be gone by now.
+                        self.publish_found();
                     }
                 }
             }
@@ -860,11 +862,9 @@ impl MqttTask {
 
     /// Publishes the devices that were found and are not used.
     fn publish_found(&mut self) {
-        let listed = inventory::list(&self.inventory.get(), self.reloader.configured());
-        let found = listed
-            .into_iter()
-            .filter(|device| device.status == ListedStatus::Found);
-        self.publisher.publish_found(found.collect());
+        let (configured, now) = (self.reloader.configured(), self.publisher.now());
+        let found = inventory::found(&self.inventory.get(), configured, now);
+        self.publisher.publish_found(found);
     }
 
     /// Publishes the figures of the bridge, and returns them.
