@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use planner::{DeviceId, rules::Rules};
+use planner::{DeviceId, rules::Rules, sensor::SensorSource};
 
 use super::device::Device;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 /// The name of the inventory in the state file.
 pub(crate) const INVENTORY: &str = "inventory";
 
-/// The ids of added devices, which groups may name. They are in the state file, which is read if a group names one.
+/// The ids of added devices, which groups and sensors may name. They are in the state file, which is read if one does.
 #[derive(Debug, Default)]
 pub(super) struct AddedIds {
     /// `None`: there is no file.
@@ -51,10 +51,17 @@ impl AddedIds {
 pub(super) fn with_present_ids(rules: &Rules, devices: &[Device], inventory: &Inventory) -> Rules {
     let mut rules = rules.clone();
     let outlets = rules.groups.iter_mut().flat_map(|group| &mut group.outlets);
-    for outlet in outlets {
-        let is_known = devices.iter().any(|device| device.id == outlet.device);
-        if let (false, Some(id)) = (is_known, inventory.present_id(&outlet.device)) {
-            outlet.device = id.clone();
+    let children = rules
+        .sensors
+        .iter_mut()
+        .filter_map(|sensor| match &mut sensor.source {
+            SensorSource::Device(child, _) => Some(child),
+            SensorSource::Topic(_) => None,
+        });
+    for path in outlets.chain(children) {
+        let is_known = devices.iter().any(|device| device.id == path.device);
+        if let (false, Some(id)) = (is_known, inventory.present_id(&path.device)) {
+            path.device = id.clone();
         }
     }
     rules

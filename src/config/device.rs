@@ -1,5 +1,7 @@
 //! `[[device]]`: the plugs, strips and hubs.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -86,9 +88,13 @@ struct TakenDevices {
     addresses: Vec<(Address, String)>,
 }
 
-/// Reads all devices, and returns which ids groups can name.
-pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Device>>, IdIndex<Device>) {
+/// Reads all devices, and returns which ids groups can name, and where each is.
+pub(super) fn read_all(
+    root: &mut Table<'_>,
+    files: Files<'_>,
+) -> (Read<Vec<Device>>, IdIndex<Device>, BTreeMap<DeviceId, String>) {
     let mut taken = TakenDevices::default();
+    let mut places = BTreeMap::new();
     let mut register = IdIndex::new();
     let devices = root.list("device", |table| {
         let id = table
@@ -97,10 +103,11 @@ pub(super) fn read_all(root: &mut Table<'_>, files: Files<'_>) -> (Read<Vec<Devi
         let device = read(table, files, id.clone(), &mut taken);
         if let Ok(id) = id {
             register.add(id.as_str(), device.clone().ok());
+            places.insert(id, format!("{} of {}", table.place(), table.source()));
         }
         device
     });
-    (devices, register)
+    (devices, register, places)
 }
 
 fn read(

@@ -104,6 +104,8 @@ mod tests {
         })
         .unwrap();
         settings.state_file = None;
+        // Each file is another one.
+        settings.device_places.clear();
         settings
     }
 

@@ -104,6 +104,8 @@ pub struct Settings {
     pub tapo: Tapo,
     /// The plugs and strips, in the order of the file. May be empty.
     pub devices: Vec<Device>,
+    /// Where each `[[device]]` is, such as `device "heater" (line 13) of /etc/tapo2mqtt/tapo2mqtt.toml`.
+    pub device_places: BTreeMap<DeviceId, String>,
     /// What is published for Home Assistant.
     pub homeassistant: HomeAssistant,
     /// How often devices are asked.
@@ -387,7 +389,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         .map(|settings| &settings.discovery_prefix);
     let mqtt = root.section("mqtt", |table| mqtt::read(table, files, prefix));
     let configured = root.section("tapo", |table| credentials::credentials(table, files));
-    let (devices, known_devices) = device::read_all(root, files);
+    let (devices, known_devices, device_places) = device::read_all(root, files);
     let polling = root.section("polling", bridge::polling);
     let reporting = root.section("report", report::report);
     let retry = root.section("retry", bridge::retry);
@@ -433,6 +435,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         mqtt,
         tapo: Tapo { credentials, is_kept },
         devices: devices?,
+        device_places,
         homeassistant: homeassistant?,
         polling: polling?,
         report: reporting?,
@@ -463,7 +466,7 @@ fn rules(
     ours: Option<&Topics>,
 ) -> Read<Rules> {
     let location = location::read(root);
-    let (sensors, known_sensors) = sensor::read_all(root, devices, ours);
+    let (sensors, known_sensors) = sensor::read_all(root, devices, added, ours);
     let surroundings = ValidationContext {
         devices,
         added,

@@ -266,6 +266,11 @@ impl<'a> Table<'a> {
             .is_some_and(|value| matches!(value.kind, ValueKind::Table(_)))
     }
 
+    /// Where it comes from, such as the path of a file.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// What this item of a list is called, such as `device "lamp" (line 13)`.
     pub(super) fn place(&self) -> String {
         self.report.places.item(&self.path)

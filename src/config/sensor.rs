@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    added::AddedIds,
     device::Device,
     names::one_of,
     parse,
@@ -22,6 +23,7 @@ use planner::{
 pub(super) fn read_all(
     root: &mut Table<'_>,
     devices: &IdIndex<Device>,
+    added: &AddedIds,
     ours: Option<&Topics>,
 ) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>) {
     let mut register = IdIndex::new();
@@ -30,7 +32,7 @@ pub(super) fn read_all(
         let id = table
             .required("id", parse::slug)
             .and_then(|id| free_id(table, id, &mut taken));
-        let sensor = read(table, id.clone(), devices, ours);
+        let sensor = read(table, id.clone(), child(devices, added), ours);
         if let Ok(id) = id {
             register.add(id.as_str(), sensor.clone().ok());
         }
@@ -50,10 +52,10 @@ fn free_id(table: &mut Table<'_>, id: SensorId, taken: &mut Vec<(SensorId, Strin
 fn read(
     table: &mut Table<'_>,
     id: Read<SensorId>,
-    devices: &IdIndex<Device>,
+    child: impl Fn(&Leaf<'_>) -> Result<OutletPath, Expected>,
     ours: Option<&Topics>,
 ) -> Read<SensorSpec> {
-    let device = table.optional("device", child(devices));
+    let device = table.optional("device", child);
     let value = table.optional("value", value);
     let source = match (device?, value?) {
         (None, None) => read_topic(table, ours),
@@ -116,7 +118,10 @@ fn value_names() -> Vec<&'static str> {
 }
 
 /// Parses `hub/child`, or the id of a `[[device.child]]` that only one hub has.
-fn child(devices: &IdIndex<Device>) -> impl Fn(&Leaf<'_>) -> Result<OutletPath, Expected> {
+fn child<'a>(
+    devices: &'a IdIndex<Device>,
+    added: &'a AddedIds,
+) -> impl Fn(&Leaf<'_>) -> Result<OutletPath, Expected> + 'a {
     move |leaf| {
         let text = parse::text(leaf)?;
         let Some((hub, key)) = text.split_once('/') else {
@@ -125,8 +130,10 @@ fn child(devices: &IdIndex<Device>) -> impl Fn(&Leaf<'_>) -> Result<OutletPath, 
         let key = key.parse::<OutletKey>();
         let key = key.map_err(|why| format!("hub/sensor, such as \"hub/hall\": the sensor {why}"))?;
         match devices.find(hub) {
+            // What it has is known when it answers.
+            Found::Nothing if hub.parse().is_ok_and(|id| added.may_have(&id)) => hub_sensor(&text),
             Found::Nothing => Err(format!(
-                "the id of a [[device]] before the slash, {}",
+                "before the slash the id of a device added by bridge/request/device/add, or of a [[device]], {}",
                 devices.one_of(hub)
             )),
             Found::Sound(device) if !device.outlets.is_empty() => {
@@ -134,11 +141,14 @@ fn child(devices: &IdIndex<Device>) -> impl Fn(&Leaf<'_>) -> Result<OutletPath, 
             }
             Found::Sound(device) => Ok(OutletPath::outlet(device.id.clone(), key)),
             // Its own mistakes are reported.
-            Found::Broken => text
-                .parse()
-                .map_err(|_| "hub/sensor, such as \"hub/hall\"".to_owned()),
+            Found::Broken => hub_sensor(&text),
         }
     }
+}
+
+fn hub_sensor(text: &str) -> Result<OutletPath, Expected> {
+    text.parse()
+        .map_err(|_| "hub/sensor, such as \"hub/hall\"".to_owned())
 }
 
 fn named_child(devices: &IdIndex<Device>, name: &str) -> Result<OutletPath, Expected> {

@@ -1,7 +1,7 @@
 //! The devices that were found: which of them are used, by requests and by the settings.
 
 use jiff::Timestamp;
-use planner::DeviceId;
+use planner::{DeviceId, sensor::SensorSource};
 use serde::Serialize;
 use tracing::info;
 
@@ -153,24 +153,34 @@ pub(super) fn take_found(
 pub(super) fn carry_out(
     inventory: &mut Inventory,
     request: InventoryRequest,
-    configured: &[Device],
+    settings: &Settings,
 ) -> Result<String, RequestError> {
-    let taken = ids(configured);
+    let taken = ids(&settings.devices);
     match request {
         InventoryRequest::List => Ok(String::new()),
         InventoryRequest::Add { device, id, name } => {
-            let mac = not_configured(inventory, &device, configured)?;
+            let mac = not_configured(inventory, &device, settings, "it is used already")?;
+            if let Some(entry) = inventory.get(&mac).filter(|entry| entry.usage == Usage::Added) {
+                let is_same = id.is_none_or(|id| entry.id.as_ref() == Some(&id))
+                    && name.is_none_or(|name| entry.name.as_ref() == Some(&name));
+                return is_same.then_some(mac).ok_or_else(|| {
+                    RequestError::Invalid(format!(
+                        "{device} is added already; device/rename gives it another id or name"
+                    ))
+                });
+            }
             usable(inventory, &mac)?;
             inventory.add(&mac, id, name, &taken)?;
             Ok(mac)
         }
         InventoryRequest::Rename { device, id, name } => {
-            let mac = added(inventory, &device, configured)?;
+            let advice = "change its id or name there, and send reload";
+            let mac = added(inventory, &device, settings, advice)?;
             inventory.rename(&mac, id, name, &taken)?;
             Ok(mac)
         }
         InventoryRequest::Ignore { device, ignored } => {
-            let mac = not_configured(inventory, &device, configured)?;
+            let mac = not_configured(inventory, &device, settings, "remove it there, and send reload")?;
             let is_ignored = inventory
                 .get(&mac)
                 .is_some_and(|entry| entry.usage == Usage::Ignored);
@@ -181,13 +191,14 @@ pub(super) fn carry_out(
             Ok(mac)
         }
         InventoryRequest::Remove { device } => {
-            let mac = added(inventory, &device, configured)?;
+            let mac = added(inventory, &device, settings, "remove it there, and send reload")?;
             inventory.set_usage(&mac, Usage::Removed);
             Ok(mac)
         }
         InventoryRequest::Replace { device, by } => {
-            let old = added(inventory, &device, configured)?;
-            let new = not_configured(inventory, &by, configured)?;
+            let new = not_configured(inventory, &by, settings, "name a device that is not used")?;
+            let advice = format!("set its mac to \"{new}\" there, and send reload");
+            let old = added(inventory, &device, settings, &advice)?;
             let new_usage = inventory.get(&new).map(|entry| entry.usage);
             if old == new || new_usage == Some(Usage::Added) {
                 return Err(RequestError::Invalid(format!(
@@ -201,15 +212,26 @@ pub(super) fn carry_out(
     }
 }
 
-/// What is wrong with groups that name devices that there are not: they may come, or were removed.
+/// What is wrong with groups and sensors that name devices that there are not: they may come, or were removed.
 pub(super) fn absent_members(settings: &Settings) -> impl Iterator<Item = String> {
     let members = settings.rules.groups.iter().flat_map(|group| {
         let members = group.outlets.iter();
-        members.map(move |outlet| (&group.id, &outlet.device))
+        members.map(move |outlet| (format!("group {}", group.id), &outlet.device))
     });
-    let absent = members.filter(|(_, device)| !settings.devices.iter().any(|known| known.id == **device));
-    absent.map(|(group, device)| {
-        format!("group {group} names {device}, which is no [[device]] and is not added; send device/add, or change the group")
+    let sensors = settings
+        .rules
+        .sensors
+        .iter()
+        .filter_map(|sensor| match &sensor.source {
+            SensorSource::Device(child, _) => Some((format!("sensor {}", sensor.id), &child.device)),
+            SensorSource::Topic(_) => None,
+        });
+    let named = members.chain(sensors);
+    let absent = named.filter(|(_, device)| !settings.devices.iter().any(|known| known.id == **device));
+    absent.map(|(who, device)| {
+        format!(
+            "{who} names {device}, which is no [[device]] and is not added; send device/add, or change it"
+        )
     })
 }
 
@@ -217,16 +239,18 @@ fn ids(configured: &[Device]) -> Vec<DeviceId> {
     configured.iter().map(|device| device.id.clone()).collect()
 }
 
-/// The MAC of a device that requests may change.
+/// The MAC of a device that requests may change. `advice` is what to do about one that the settings have.
 fn not_configured(
     inventory: &Inventory,
     device: &str,
-    configured: &[Device],
+    settings: &Settings,
+    advice: &str,
 ) -> Result<String, RequestError> {
+    let configured = &settings.devices;
     let in_settings = |id: &DeviceId| {
-        RequestError::Invalid(format!(
-            "{id} is in the settings; change its [[device]] there and send reload"
-        ))
+        let place = settings.device_places.get(id);
+        let place = place.map_or("a [[device]]", String::as_str);
+        RequestError::Invalid(format!("{id} is in the settings, {place}: {advice}"))
     };
     if let Some(device) = configured.iter().find(|known| known.id.as_str() == device) {
         return Err(in_settings(&device.id));
@@ -240,8 +264,13 @@ fn not_configured(
 }
 
 /// The MAC of an added device.
-fn added(inventory: &Inventory, device: &str, configured: &[Device]) -> Result<String, RequestError> {
-    let mac = not_configured(inventory, device, configured)?;
+fn added(
+    inventory: &Inventory,
+    device: &str,
+    settings: &Settings,
+    advice: &str,
+) -> Result<String, RequestError> {
+    let mac = not_configured(inventory, device, settings, advice)?;
     match inventory.get(&mac) {
         Some(entry) if entry.usage == Usage::Added => Ok(mac),
         _ => Err(RequestError::Invalid(format!(

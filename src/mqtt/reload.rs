@@ -159,6 +159,11 @@ impl Reloader {
         &self.running
     }
 
+    /// The settings without what was added to them while the bridge runs.
+    pub(super) fn as_read(&self) -> &Settings {
+        &self.as_read
+    }
+
     /// The devices of the settings.
     pub(super) fn configured(&self) -> &[Device] {
         &self.as_read.devices

@@ -799,22 +799,23 @@ impl MqttTask {
     }
 
     fn on_inventory_request(&mut self, request: InventoryRequest, context: RequestContext) {
-        let listed = |inventory: &Inventory, configured: &[Device]| inventory::list(inventory, configured);
-        let configured = self.reloader.configured();
+        let settings = self.reloader.as_read();
         if request == InventoryRequest::List {
-            let list = listed(&self.inventory.get(), configured);
+            let list = inventory::list(&self.inventory.get(), &settings.devices);
             return self.on_request_done(context, &Ok(json!(list)));
         }
         let mut inventory = self.inventory.get();
-        if let InventoryRequest::Replace { device, .. } = &request
-            && let Some(error) = self.refuse_while_on(&inventory, device)
-        {
-            return self.on_request_done(context, &Err(error));
-        }
-        let mac = match inventory::carry_out(&mut inventory, request, configured) {
+        let replaced = match &request {
+            InventoryRequest::Replace { device, .. } => self.refuse_while_on(&inventory, device),
+            _ => None,
+        };
+        let mac = match inventory::carry_out(&mut inventory, request, settings) {
             Ok(mac) => mac,
             Err(error) => return self.on_request_done(context, &Err(error)),
         };
+        if let Some(error) = replaced {
+            return self.on_request_done(context, &Err(error));
+        }
         match self.reloader.apply_inventory(&inventory) {
             Ok(reloaded) => {
                 self.inventory.set(inventory);
@@ -828,7 +829,7 @@ impl MqttTask {
             }
             Err(error) => return self.on_request_done(context, &Err(error)),
         }
-        let list = listed(&self.inventory.get(), self.reloader.configured());
+        let list = inventory::list(&self.inventory.get(), self.reloader.configured());
         let device = list.into_iter().find(|device| device.mac.as_ref() == Some(&mac));
         self.reply_when_written(json!(device), context);
     }

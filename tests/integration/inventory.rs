@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
-use tapo_simulator::{Profile, RunningDevice, Simulator};
+use tapo_simulator::{ChildModel, Profile, RunningDevice, Simulator};
 
 use crate::bridge::{Running, Setup};
 
@@ -131,6 +131,11 @@ async fn a_found_device_is_added_on_request_and_by_button() {
     );
     bridge.available("desk").await;
     assert_switches(&bridge, "desk", &plugs[0]).await;
+    let again = request(&bridge, "add", json!({ "device": mac(&plugs[0]) })).await;
+    assert_eq!(again["data"]["id"], "desk", "{again}");
+    let other = request(&bridge, "add", json!({ "device": "desk", "id": "table" })).await;
+    let message = other["error"]["message"].as_str().unwrap();
+    assert!(message.contains("device/rename"), "{message}");
 
     let config = "homeassistant/device/tapo2mqtt-bridge/config";
     let key = format!("tapo2mqtt-bridge_add_{}", mac(&plugs[1]).replace(':', ""));
@@ -312,9 +317,115 @@ async fn settings_give_an_added_device_its_id() {
         (&json!("configured"), &json!("heater"))
     );
     assert_switches(&bridge, "heater", &lamp).await;
-    // Requests leave it alone.
-    let answer = request(&bridge, "rename", json!({ "device": "heater", "id": "x" })).await;
-    assert_eq!(answer["error"]["code"], "invalid_value", "{answer}");
+    // The file is changed by its owner.
+    let other = site.plug(2, "Other").await;
+    bridge.available("other").await;
+    let new_mac = format!("set its mac to \"{}\" there", mac(&other));
+    for (name, more, advice) in [
+        ("rename", json!({ "id": "x" }), "change its id or name there"),
+        ("remove", json!({}), "remove it there"),
+        ("ignore", json!({}), "remove it there"),
+        ("add", json!({}), "used already"),
+        ("replace", json!({ "by": mac(&other) }), &new_mac),
+    ] {
+        let mut fields = more;
+        fields["device"] = json!("heater");
+        let answer = request(&bridge, name, fields).await;
+        assert_eq!(answer["error"]["code"], "invalid_value", "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        let place = "heater is in the settings, device \"heater\" (line ";
+        assert!(
+            message.starts_with(place) && message.contains(".toml: ") && message.contains(advice),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sensor_may_name_a_hub_that_was_added() {
+    let site = Site::new();
+    let hub = Simulator::hub(Profile::H100).children([(ChildModel::T315, "Hall")]);
+    let hub = hub.nickname("Hub").address((site.ip(1), 0).into());
+    let hub = hub.discovery(true).start().await.unwrap();
+    let heater = site.plug(2, "Heater").await;
+    let setup = site.setup("ask");
+    let mut bridge = setup.clone().start().await;
+    for (device, id) in [(&hub, "hub"), (&heater, "heater")] {
+        let name = if id == "hub" { "Hub" } else { "Heater" };
+        found(&bridge, device, name).await;
+        request(&bridge, "add", json!({ "device": mac(device), "id": id })).await;
+        bridge.available(id).await;
+    }
+    let heating = "[[sensor]]\nid = \"hall\"\ndevice = \"hub/hall\"\nvalue = \"temperature\"\n\
+        [[group]]\nid = \"g\"\noutlets = [\"heater\"]\n[[group.schedule]]\nid = \"cold\"\nall_day = true\n\
+        when = [{ sensor = \"hall\", at_most = 18 }]\n";
+    let reloaded = bridge.reload(&setup.clone().rules(heating)).await;
+    assert_eq!(reloaded["status"], "ok", "{reloaded}");
+    let colder = |celsius: f64| {
+        let fields = json!({ "current_temp": celsius });
+        hub.set_child("Hall", serde_json::from_value(fields).unwrap())
+            .unwrap();
+    };
+    bridge.expect("heater", |state| state["expected"] == "OFF").await;
+    colder(15.0);
+    heater.wait_relay(1, true, crate::probe::PATIENCE).await.unwrap();
+    // By the id that it had, also after a restart.
+    request(&bridge, "rename", json!({ "device": "hub", "id": "cellar" })).await;
+    bridge.available("cellar").await;
+    bridge.stop().await;
+    let again = setup.clone().rules(heating).after(&bridge);
+    let again = again.start_on(bridge.broker.clone()).await;
+    again.available("cellar").await;
+    colder(25.0);
+    heater.wait_relay(1, false, crate::probe::PATIENCE).await.unwrap();
+    let unknown = heating.replace("hub/hall", "bub/hall");
+    let answer = again.reload(&setup.rules(&unknown)).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("device/add"), "{message}");
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_for_a_day_is_not_offered() {
+    let site = Site::new();
+    let (gone, removed) = (site.plug(1, "Gone").await, site.plug(2, "Removed").await);
+    let there = site.plug(3, "There").await;
+    let setup = site.setup("ask");
+    let mut bridge = setup.clone().start().await;
+    for (plug, name) in [(&gone, "Gone"), (&removed, "Removed"), (&there, "There")] {
+        found(&bridge, plug, name).await;
+    }
+    request(&bridge, "add", json!({ "device": mac(&removed) })).await;
+    bridge.available("removed").await;
+    request(&bridge, "remove", json!({ "device": "removed" })).await;
+    bridge.stop().await;
+    let macs = [mac(&gone), mac(&removed), mac(&there)];
+    gone.stop().await;
+    removed.stop().await;
+    let file = bridge.state_file();
+    let mut state: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    for mac in &macs {
+        state["inventory"][mac]["seen"] = json!("2020-01-01T00:00:00Z");
+    }
+    std::fs::write(&file, state.to_string()).unwrap();
+    let again = setup.after(&bridge).start_on(bridge.broker.clone()).await;
+    // The first one answers again, the others do not.
+    let only_there =
+        |found: &Value| found.as_array().unwrap().len() == 1 && found[0]["mac"] == macs[2].as_str();
+    again.expect("bridge/found", only_there).await;
+    let button = |mac: &str| format!("tapo2mqtt-bridge_add_{}", mac.replace(':', ""));
+    let one_button = |payload: &str| {
+        let components = &crate::bridge::parsed(payload)["components"];
+        let is_there = |mac: &String| components[button(mac)]["command_topic"].is_string();
+        macs.iter().map(is_there).eq([false, false, true])
+    };
+    let config = "homeassistant/device/tapo2mqtt-bridge/config";
+    again.probe.expect(config, one_button).await;
+    // What a request said about a device is kept.
+    let statuses = [
+        listed(&again, &macs[0]).await["status"].clone(),
+        listed(&again, &macs[1]).await["status"].clone(),
+    ];
+    assert_eq!(statuses, [Value::Null, json!("found")]);
 }
 
 #[tokio::test]
