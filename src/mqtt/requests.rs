@@ -171,7 +171,20 @@ mod tests {
             .iter()
             .chain(&device::REQUESTS)
             .chain(&schedule::REQUESTS);
+        let documented = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/topics.md");
+        let documented = std::fs::read_to_string(documented).unwrap();
+        let known = unknown().to_string();
+        assert!(
+            documented.contains(&format!("\"{known}\"")),
+            "docs/topics.md has another example than: {known}"
+        );
+        let (_, table) = documented.split_once("| request | payload |").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
         for name in all {
+            assert!(
+                table.contains(&format!("`{name}`")),
+                "docs/topics.md: no row for {name}"
+            );
             let decoded = decode(name, b"{");
             assert!(
                 matches!(
