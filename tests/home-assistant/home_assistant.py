@@ -99,7 +99,7 @@ class HomeAssistant(Process):
 
     # Set up, as a person does it in the browser.
 
-    def set_up(self, broker_port: int):
+    def set_up(self, broker_port: int, login: tuple[str, str] | None = None):
         user = {"client_id": CLIENT, "name": "Owner", "username": USERNAME, "password": PASSWORD, "language": "en"}
         code = self.post("onboarding/users", user)["auth_code"]
         grant = {"grant_type": "authorization_code", "code": code, "client_id": CLIENT}
@@ -110,7 +110,7 @@ class HomeAssistant(Process):
         asked = {"client_name": "suite", "lifespan": 1}
         self.token = self.ask("auth/long_lived_access_token", **asked)
         self.keep_port()
-        self.add_mqtt(broker_port)
+        self.add_mqtt(broker_port, login)
         self.wait_until_running()
 
     def keep_port(self):
@@ -122,7 +122,7 @@ class HomeAssistant(Process):
         if pending:
             self.ask("http/config/promote")
 
-    def add_mqtt(self, broker_port: int):
+    def add_mqtt(self, broker_port: int, login: tuple[str, str] | None):
         flow = self.post("config/config_entries/flow", {"handler": "mqtt", "show_advanced_options": True})
         while flow["type"] in ("menu", "form"):
             assert not flow.get("errors"), flow
@@ -131,6 +131,8 @@ class HomeAssistant(Process):
                 answer = {"next_step_id": "broker"}
             elif flow["step_id"] == "broker":
                 answer = {"broker": "127.0.0.1", "port": broker_port}
+                if login:
+                    answer |= dict(zip(("username", "password"), login))
                 fields = {field["name"] for field in flow["data_schema"]}
                 if "other_settings" in fields:
                     answer["other_settings"] = {"set_client_cert": False, "set_ca_cert": "off", "transport": "tcp"}

@@ -47,9 +47,9 @@ class Process:
         self.name = name
         self.child = None
 
-    def spawn(self, *command: str):
+    def spawn(self, *command: str, **options):
         with (self.directory / f"{self.name}.log").open("ab") as log:
-            self.child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **options)
 
     def log(self) -> str:
         return (self.directory / f"{self.name}.log").read_text(errors="replace")
@@ -66,36 +66,42 @@ class Process:
 
 
 class Broker(Process):
-    """Debian's Mosquitto. Without persistence, a restart forgets what was retained."""
+    """Debian's Mosquitto, for all or with one login. Without persistence, a restart forgets what was retained."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, login: tuple[str, str] | None = None):
         super().__init__(directory, "mosquitto")
         self.port = free_port()
+        self.login = login
+        self.client = ["-p", str(self.port), *(["-u", login[0], "-P", login[1]] if login else [])]
 
     def start(self, persistence: bool):
         keeps = f"persistence {str(persistence).lower()}\npersistence_location {self.directory}/\n"
-        settings = self.directory / "mosquitto.conf"
-        settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n{keeps}")
+        settings, passwords = self.directory / "mosquitto.conf", self.directory / "passwords"
+        access = "allow_anonymous true\n"
+        if self.login:
+            subprocess.run(["mosquitto_passwd", "-c", "-b", str(passwords), *self.login], check=True)
+            access = f"allow_anonymous false\npassword_file {passwords}\n"
+        settings.write_text(f"listener {self.port} 127.0.0.1\n{access}user root\n{keeps}")
         self.spawn(os.environ.get("MOSQUITTO", "/usr/sbin/mosquitto"), "-c", str(settings))
         eventually(lambda: listens(self.port), "mosquitto listens")
 
     def retained(self, topic: str) -> str:
         """What a new subscriber gets at once; empty if nothing."""
-        asked = ["mosquitto_sub", "-p", str(self.port), "-t", topic, "-C", "1", "-W", "2"]
+        asked = ["mosquitto_sub", *self.client, "-t", topic, "-C", "1", "-W", "2"]
         return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
 
     def publish(self, topic: str, payload: str):
-        subprocess.run(["mosquitto_pub", "-p", str(self.port), "-t", topic, "-m", payload], check=True)
+        subprocess.run(["mosquitto_pub", *self.client, "-t", topic, "-m", payload], check=True)
 
 
 class Device(Process):
     """A simulated device, with its control endpoint."""
 
-    def __init__(self, directory: Path, profile: str):
-        super().__init__(directory, profile)
-        self.address, control = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    def __init__(self, directory: Path, profile: str, host: str = "127.0.0.1", *more: str):
+        super().__init__(directory, f"{profile}-{host}")
+        self.address, control = f"{host}:{free_port()}", f"127.0.0.1:{free_port()}"
         self.control = f"http://{control}"
-        self.spawn(PROGRAM, "simulate", "--profile", profile, "--address", self.address, "--control", control)
+        self.spawn(PROGRAM, "simulate", "--profile", profile, "--address", self.address, "--control", control, *more)
         eventually(self.seen, f"the simulated {profile} answers")
 
     def seen(self) -> dict:
@@ -131,6 +137,9 @@ class Device(Process):
     def advance(self, seconds: float):
         """The device's own clock jumps ahead."""
         requests.post(f"{self.control}/advance", json={"seconds": seconds}, timeout=5).raise_for_status()
+
+    def move(self, address: str):
+        requests.post(f"{self.control}/move", json={"address": address}, timeout=5).raise_for_status()
 
     def go_away(self, seconds: float):
         requests.post(f"{self.control}/reboot", json={"seconds": seconds}, timeout=5).raise_for_status()
