@@ -24,7 +24,7 @@ use planner::{
 use planner::{
     ScheduleId,
     energy_limits::{EnergyRules, Usage},
-    plan::{Mode, Reason, SafetyState, Source, Vacation},
+    plan::{Layer, Mode, Reason, SafetyState, Source, Vacation},
     rules::Rules,
 };
 
@@ -272,10 +272,16 @@ pub struct OutletStatus {
     pub rule: Option<String>,
     /// As text, at most 250 characters.
     pub reason: Option<Reason>,
+    /// Everything that says what it should be, the strongest first; empty while it is switched by hand.
+    pub why: Vec<Layer>,
     /// Since when it is so.
     pub since: Option<Timestamp>,
     /// When it changes if nothing else happens.
     pub next_change: Option<Timestamp>,
+    /// To what it changes then.
+    pub next_state: Option<Power>,
+    /// When its limits switch it off at the latest.
+    pub limit_at: Option<Timestamp>,
     /// When the override ends.
     pub override_until: Option<Timestamp>,
     /// Until when a limit keeps it off.
@@ -306,8 +312,11 @@ impl OutletStatus {
         source: Source::Manual,
         rule: None,
         reason: None,
+        why: Vec::new(),
         since: None,
         next_change: None,
+        next_state: None,
+        limit_at: None,
         override_until: None,
         cooldown_until: None,
         countdown: 0,
@@ -352,6 +361,8 @@ pub struct GroupStatus {
     pub rule: Option<String>,
     /// As text.
     pub reason: Reason,
+    /// Everything that says what it should be, the strongest first, of the member with the strongest source.
+    pub why: Vec<Layer>,
     /// When it changes if nothing else happens.
     pub next_change: Option<Timestamp>,
     /// To what it changes then.

@@ -1,6 +1,6 @@
 //! When a relay must be off at the latest, also without the bridge: its worker keeps the device's countdown that way.
 
-use jiff::{SignedDuration, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::{
     Now, Steady,
     location::Location,
@@ -12,7 +12,7 @@ use super::outlets::OutletState;
 use crate::domain::device_command::RunLimit;
 
 /// Two ends this close are the same: a device counts whole seconds.
-const CLOSE: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const CLOSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The end that the worker of an outlet was last sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,6 +94,12 @@ impl Bounds<'_> {
             off_by: self.planned_end(),
             max_on: limit.map(|end| self.now.steady.until(end)),
         }
+    }
+
+    /// When the limits switch off an outlet that is on.
+    pub fn limit_at(&self) -> Option<Timestamp> {
+        self.outlet.run_time.on_since()?;
+        Some(self.now.wall_at(self.limit_end()?))
     }
 
     /// By the timer, or by the override where the schedules turn it off then.

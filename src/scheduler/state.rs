@@ -32,7 +32,7 @@ use super::{
     persisted::{PersistedChange, PersistedScheduler},
     relays::{RelayId, Relays},
     sensors::{Arrival, Received, SensorChange, Sensors, of_hub, on_topic, source_of},
-    status::{self, StatusPublisher},
+    status::{self, Coming, StatusPublisher},
     timers::{Timer, TimerKind},
 };
 use crate::domain::{
@@ -978,9 +978,13 @@ impl State {
             let outlook = self.groups.get(&group.id)?.outlook()?;
             outlook.members.get(path).copied()
         });
-        let rules = self.rules.in_force();
-        let is_bounded = outlet.is_left_armed() && self.bounds(rules, outlet, now).end().is_some();
-        let mut status = status::of_outlet(outlet, plan, next, is_bounded, now, self.status.last_of(path));
+        let bounds = self.bounds(self.rules.in_force(), outlet, now);
+        let coming = Coming {
+            next,
+            limit_at: bounds.limit_at(),
+            is_bounded: outlet.is_left_armed() && bounds.end().is_some(),
+        };
+        let mut status = status::of_outlet(outlet, plan, coming, now, self.status.last_of(path));
         if let Some(timer) = &outlet.timer {
             let allowed = self.allow(path, timer.to, now);
             let scheduled = self.rules.scheduled(path).is_some();

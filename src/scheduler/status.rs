@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit, tz::TimeZone};
 use planner::{
     GroupId, Now, OutletPath, Power,
-    plan::{GroupPlan, OutletPlan, Reason, Rule, Source},
+    plan::{GroupPlan, Layer, OutletPlan, Reason, Rule, Source},
     rules::Group,
     safety::Refusal,
 };
 
-use super::{Effect, outlets::OutletState, state::rfc3339, timers::Timer};
+use super::{Effect, fail_safe::CLOSE, outlets::OutletState, state::rfc3339, timers::Timer};
 use crate::domain::{
     report::Countdown,
     scheduling::{EnergyStatus, FailSafeState, GroupStatus, OutletStatus, SchedulerUpdate},
@@ -66,20 +66,31 @@ impl StatusPublisher {
     }
 }
 
-/// The status of an outlet without its timer. `next` is when what it should be changes, `is_bounded` whether it has to be
-/// off at a time, `last` what was published before.
+/// What comes for an outlet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Coming {
+    /// When what it should be changes, and to what.
+    pub(super) next: Option<(Timestamp, Option<Power>)>,
+    /// When its limits switch it off at the latest.
+    pub(super) limit_at: Option<Timestamp>,
+    /// Whether it has to be off at a time.
+    pub(super) is_bounded: bool,
+}
+
+/// The status of an outlet without its timer. `last` is what was published before.
 pub(super) fn of_outlet(
     outlet: &OutletState,
     plan: Option<&OutletPlan>,
-    next: Option<Timestamp>,
-    is_bounded: bool,
+    coming: Coming,
     now: Now,
     last: Option<&OutletStatus>,
 ) -> OutletStatus {
     let (external_to, external_until) = match outlet.countdown {
         Countdown::External { to, ends } => (Some(to), Some(ends)),
         // What an earlier run armed for something that is gone: nothing else says that it ends.
-        Countdown::Armed { ends } if outlet.is_left_armed() && !is_bounded => (Some(Power::Off), Some(ends)),
+        Countdown::Armed { ends } if outlet.is_left_armed() && !coming.is_bounded => {
+            (Some(Power::Off), Some(ends))
+        }
         _ => (None, None),
     };
     let changed = outlet.changed;
@@ -118,7 +129,9 @@ pub(super) fn of_outlet(
     if let Some(planned) = plan.since {
         status.since = Some(to_the_second(planned, RoundMode::Floor));
     }
-    status.next_change = next.map(shown_ahead);
+    status.why.clone_from(&plan.why);
+    (status.next_change, status.next_state) = shown_next(coming.next);
+    status.limit_at = coming.limit_at.map(|at| steadied(shown_ahead(at), last));
     status.override_until = plan.override_until.map(shown_ahead);
     status.cooldown_until = plan.cooldown_until.map(shown_ahead);
     if let (Some(Rule::Limit(_)), Some(last)) = (&plan.rule, last)
@@ -143,8 +156,10 @@ pub(super) fn add_timer(
     }
     let over = timer.is_over(now);
     let ends = timer.ends.wall(now);
-    let change = Some(shown_ahead(ends)).filter(|_| !over);
-    status.next_change = change.into_iter().chain(status.next_change).min();
+    let change = Some((shown_ahead(ends), Some(timer.to))).filter(|_| !over);
+    let planned = status.next_change.map(|at| (at, status.next_state));
+    (status.next_change, status.next_state) =
+        shown_next(change.into_iter().chain(planned).min_by_key(|(at, _)| *at));
     let end = rfc3339(ends, zone);
     let power = timer.until_then();
     if scheduled && !over {
@@ -159,12 +174,25 @@ pub(super) fn add_timer(
         return;
     }
     status.since = Some(to_the_second(timer.set_at, RoundMode::Floor));
-    let reason = match allowed {
+    let reason = match &allowed {
         _ if !over => format!("timed {power} until {end}"),
         Ok(()) => format!("timed {power} ended {end}"),
         Err(refusal) => format!("timed {power} ended {end}, but {refusal}"),
     };
-    status.reason = Some(Reason::new(reason));
+    let expected = match allowed {
+        Ok(()) if over => timer.to,
+        _ => power,
+    };
+    let reason = Reason::new(reason);
+    status.reason = Some(reason.clone());
+    status.why.retain(|layer| layer.source == Source::Safety);
+    status.why.push(Layer {
+        source: Source::Manual,
+        state: Some(expected),
+        rule: None,
+        reason,
+        decides: true,
+    });
 }
 
 /// The status of a group. `next` is when it changes and what it is then; `timer` the same for the first timer of a member.
@@ -176,7 +204,7 @@ pub(super) fn of_group(
     energy: Option<EnergyStatus>,
 ) -> GroupStatus {
     let first = timer.into_iter().chain(next).min_by_key(|(at, _)| *at);
-    let (next_change, next_state) = first.map_or((None, None), |(at, state)| (Some(at), state));
+    let (next_change, next_state) = shown_next(first);
     let schedules = group.schedules.iter();
     GroupStatus {
         state: plan.state,
@@ -185,7 +213,8 @@ pub(super) fn of_group(
         source: plan.source,
         rule: plan.rule.as_ref().map(ToString::to_string),
         reason: plan.reason.clone(),
-        next_change: next_change.map(shown_ahead),
+        why: plan.why.clone(),
+        next_change,
         next_state,
         override_until: plan.override_until.map(shown_ahead),
         cooldown_until: plan.cooldown_until.map(shown_ahead),
@@ -218,6 +247,18 @@ fn fail_safe_state(countdown: Countdown) -> Option<FailSafeState> {
         Countdown::External { .. } => Some(FailSafeState::External),
         Countdown::Failed => Some(FailSafeState::Failed),
     }
+}
+
+fn shown_next(next: Option<(Timestamp, Option<Power>)>) -> (Option<Timestamp>, Option<Power>) {
+    next.map_or((None, None), |(at, state)| (Some(shown_ahead(at)), state))
+}
+
+/// What was published before, while the difference is no more than that of the two clocks it is computed with.
+fn steadied(limit_at: Timestamp, last: Option<&OutletStatus>) -> Timestamp {
+    let close = |before: &Timestamp| before.duration_since(limit_at).abs() <= CLOSE;
+    last.and_then(|last| last.limit_at)
+        .filter(close)
+        .unwrap_or(limit_at)
 }
 
 /// Without fractions of a second. What comes is not shown too early: at that second it has come.

@@ -359,6 +359,10 @@ async fn the_end_of_a_timed_on_is_the_next_change_of_its_group() {
         .bridge
         .expect("lamp", |lamp| lamp["timer_until"].is_string())
         .await;
+    let why = json!([{
+        "source": "manual", "state": "ON", "rule": null, "reason": lamp["reason"], "decides": true,
+    }]);
+    assert_eq!((&lamp["why"], &lamp["next_state"]), (&why, &json!("OFF")));
     let ends = |group: &Value| group["next_change"] == lamp["timer_until"] && group["next_state"] == "OFF";
     site.group(ends).await;
 }

@@ -278,6 +278,7 @@ fn group_status() -> GroupStatus {
         source: Source::Schedule,
         rule: None,
         reason: Reason::new("nothing is due"),
+        why: Vec::new(),
         next_change: Some("2026-11-22T14:00:00Z".parse().unwrap()),
         next_state: Some(Power::On),
         override_until: None,
@@ -792,7 +793,7 @@ async fn updates_of_the_scheduler_are_published() {
     let group = parsed(&harness.broker.retained("tapo2mqtt/group/driveway").await.unwrap());
     let expected = json!({
         "state": "OFF", "mode": "auto", "expected": "OFF", "source": "schedule", "rule": null,
-        "reason": "nothing is due", "next_change": "2026-11-22T14:00:00Z", "next_state": "ON",
+        "reason": "nothing is due", "why": [], "next_change": "2026-11-22T14:00:00Z", "next_state": "ON",
         "override_until": null, "cooldown_until": null, "safety": "clear",
         "schedules": {"morning": true, "week-end": true},
         "schedule_times": {},

@@ -177,9 +177,10 @@ async fn a_bridge_killed_before_the_limit_knows_what_remains() {
     heater.pass(MINUTE * 20);
     let bridge = heater.start().await;
     let state = heater
-        .state(|state| state["failsafe"] == "armed" && state["next_change"].is_string())
+        .state(|state| state["failsafe"] == "armed" && state["limit_at"].is_string())
         .await;
     is_about(remaining(&state), 40 * 60);
+    assert_eq!(state["next_state"], "OFF");
     is_about(counts(&heater.device).await, 40 * 60);
     let sets = heater.device.counters().requests_of("add_countdown_rule");
     assert_eq!(sets, 1, "the countdown that runs is known to be ours");

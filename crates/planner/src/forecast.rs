@@ -50,8 +50,8 @@ pub fn forecast(inputs: &Inputs<'_>, group: &GroupId, until: Timestamp) -> Vec<P
 /// What a group will be, if nothing else happens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outlook {
-    /// When the expected state of each member changes; a member is missing whose state stays.
-    pub members: BTreeMap<OutletPath, Timestamp>,
+    /// When the expected state of each member changes, and to what; a member is missing whose state stays.
+    pub members: BTreeMap<OutletPath, (Timestamp, Option<Power>)>,
     /// The first of them, and what all members should be then; `None` if they differ.
     ///
     /// Members that went on one after the other reach a limit one after the other: people see one change.
@@ -81,7 +81,8 @@ impl Outlook {
                 if at <= now || before.is_none() {
                     expected.insert(outlet.clone(), plan.desired);
                 } else if before != Some(&plan.desired) {
-                    outlook.members.entry(outlet.clone()).or_insert(at);
+                    let change = (at, plan.desired);
+                    outlook.members.entry(outlet.clone()).or_insert(change);
                 }
             }
             outlook.note_group(at, plans)
@@ -90,10 +91,10 @@ impl Outlook {
     }
 
     fn note_group(&mut self, at: Timestamp, plans: &[(OutletPath, OutletPlan)]) -> ControlFlow<()> {
-        let Some(first) = self.members.values().min() else {
+        let Some(first) = self.members.values().map(|(at, _)| *at).min() else {
             return ControlFlow::Continue(());
         };
-        let (first, state) = self.first.get_or_insert((*first, None));
+        let (first, state) = self.first.get_or_insert((first, None));
         let together = at.duration_since(*first) <= Self::TOGETHER;
         if together && state.is_none() {
             *state = same(plans.iter().map(|(_, plan)| plan.desired)).flatten();

@@ -5,6 +5,7 @@
 
 mod decide;
 mod group;
+mod layer;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use group::same;
+pub use layer::Layer;
 pub use reason::Reason;
 
 use super::{
@@ -223,6 +225,8 @@ pub struct OutletPlan {
     pub rule: Option<Rule>,
     /// For people.
     pub reason: Reason,
+    /// Everything that says what it should be, the strongest first; empty where reasons are omitted.
+    pub why: Vec<Layer>,
     /// Since when it is so, where that is known.
     pub since: Option<Timestamp>,
     /// When it may change without anything else happening; after now. When it does is in
@@ -253,6 +257,8 @@ pub struct GroupPlan {
     pub rule: Option<Rule>,
     /// For people.
     pub reason: Reason,
+    /// Everything that says what that member should be, the strongest first.
+    pub why: Vec<Layer>,
     /// The schedule that turns it on, whatever overrides it.
     pub winner: Option<ScheduleId>,
     /// When to plan again if nothing happens before; after now.

@@ -58,6 +58,7 @@ fn driveway() -> StatusCache {
         source: Source::Schedule,
         rule: None,
         reason: Reason::new("nothing is due"),
+        why: Vec::new(),
         next_change: None,
         next_state: None,
         override_until: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::{
@@ -70,8 +70,15 @@ async fn rule_07_a_plug_switched_on_by_its_button_trips_at_max_on() {
     simulation.press("heater");
     simulation.until("2024-06-21T14:59:58").await;
     assert_eq!(simulation.power("heater"), ON);
+    let limit_at = simulation.standing("heater").limit_at.unwrap();
+    let due: Timestamp = "2024-06-21T15:00:00Z".parse().unwrap();
+    assert!(
+        limit_at.duration_since(due).abs() <= SignedDuration::from_secs(2),
+        "{limit_at}"
+    );
     simulation.until("2024-06-21T15:00:02").await;
     assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.standing("heater").limit_at, None);
     assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
     assert_eq!(simulation.group().safety, SafetyState::Tripped);
     assert_eq!(simulation.standing("heater").source, Source::Manual, "off anyway");

@@ -232,10 +232,11 @@ async fn rule_13_every_outlet_has_an_expected_state_and_a_reason() {
     assert_eq!((standing.expected, standing.source), (Some(ON), Source::Schedule));
     assert_eq!(standing.rule.as_deref(), Some("morning"));
     assert_eq!(
-        standing.next_change,
-        Some("2024-06-21T08:00:00Z".parse().unwrap())
+        (standing.next_change, standing.next_state),
+        (Some("2024-06-21T08:00:00Z".parse().unwrap()), Some(OFF))
     );
     let group = simulation.group();
+    assert_eq!(group.why, standing.why);
     assert_eq!((group.state, group.next_state), (Some(ON), Some(OFF)));
     assert!(!simulation.rules_sent.is_empty(), "the rules come first");
 }

@@ -3,14 +3,14 @@
 import { h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { everySecond } from "./clock.js";
-import { ago, capital, energy, lasted, left, number, power, signal, when } from "./format.js";
+import { ago, atWhen, capital, energy, lasted, left, number, power, signal, when } from "./format.js";
 import { health, outlet, topic, watch } from "./store.js";
 import { isPending, switchTo } from "./commands.js";
 import { dialog, facts, failureLine, switchButton } from "./parts.js";
 import { describe, next } from "./words.js";
 import { t } from "./texts.js";
 
-const icons = { safety: "lock", override: "hand", vacation: "suitcase", schedule: "week", manual: "hand", device: "plug" };
+const icons = { safety: "lock", override: "hand", vacation: "suitcase", schedule: "week", manual: "hand", device: "hand" };
 
 export function open(path, scope, onclose) {
   const one = outlet(path);
@@ -36,8 +36,8 @@ export function open(path, scope, onclose) {
     text(draw, state.reachable ? drawn : t.dash);
     button.show(state);
     problem.show();
-    const cause = JSON.stringify([state.source, state.reason, state.group?.id]);
-    if (cause !== decided) replace(why, decision(state));
+    const cause = JSON.stringify([state.why, state.reason, state.group]);
+    if (cause !== decided) replace(why, ladder(state));
     decided = cause;
     facts(list, details(state));
   };
@@ -53,15 +53,26 @@ export function open(path, scope, onclose) {
   everySecond(scope, () => counts && show());
 }
 
-/** What decides, and the reason in the words of the bridge. */
-function decision(one) {
-  const source = one.source ?? "manual";
-  const reason = one.reason ?? (one.group ? "" : t.outlet.noGroup);
+/** All that says what the outlet should be, the strongest first, in the words of the bridge; with schedules also what does not. */
+function ladder(one) {
+  const why = one.why ?? [];
+  const scheduled = one.group?.schedules.length > 0;
+  if (why.length === 0 && !scheduled)
+    return rung({ source: "manual", state: one.state, reason: one.reason ?? (one.group ? "" : t.outlet.noGroup), decides: true });
+  const absent = (source) => scheduled && !why.some((layer) => icons[layer.source] === icons[source]);
+  const order = ["safety", "override", "vacation", "schedule"];
+  const rank = ({ source }) => order.findIndex((one) => icons[one] === icons[source]);
+  const layers = [...why, ...order.filter(absent).map((source) => ({ source, reason: t.outlet.nothing }))];
+  return layers.sort((a, b) => rank(a) - rank(b)).map(rung);
+}
+
+function rung({ source, state, reason, decides }) {
   return h(
-    "li.rung.decides",
+    decides ? "li.rung.decides" : "li.rung",
     { "data-source": source },
     icon(icons[source] ?? "info", 18),
-    h("div", h("strong", t.outlet.source[source] ?? source), h("span", capital(reason))),
+    h("div", h("strong", t.outlet.source[source] ?? source, decides && h("span.tag", t.outlet.decides)), h("span", capital(reason))),
+    state && h("span", capital(state === "ON" ? t.on : t.off)),
   );
 }
 
@@ -101,6 +112,7 @@ function details(one) {
   return [
     [t.outlet.next, coming ? t.outlet.nextIn(coming, left(one.next_change)) : t.outlet.nonePlanned],
     one.state === "ON" && one.on_since && [t.outlet.onSince, t.outlet.since(when(one.on_since), lasted(one.on_since))],
+    one.limit_at && [t.outlet.limit, t.outlet.limitAt(atWhen(one.limit_at), left(one.limit_at))],
     t.outlet.failsafe[one.failsafe] && [t.outlet.safetyTimer, t.outlet.failsafe[one.failsafe]],
     one.energy_today != null && [
       t.outlet.energy,

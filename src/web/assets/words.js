@@ -76,11 +76,9 @@ export function describeGroup(state) {
 /** What comes next, or null. */
 export function next(state) {
   if (!future(state.next_change)) return null;
-  const to = state.next_state ?? opposite(state.expected);
+  const to = state.next_state;
   if (!to) return null;
   const time = atWhen(state.next_change);
   if (to === state.state) return to === "ON" ? t.state.staysOn(time) : t.state.staysOff(time);
   return to === "ON" ? t.state.onAt(time) : t.state.offAt(time);
 }
-
-const opposite = (state) => ({ ON: "OFF", OFF: "ON" })[state];

@@ -1,8 +1,12 @@
 //! The decision for one outlet: safety > override > vacation > schedule.
 
+use std::iter;
+
 use jiff::Timestamp;
 
-use super::{Inputs, OutletPlan, Reason, Rule, Source, Vacation, group::ScheduleWinner, reason};
+use super::{
+    Inputs, Layer, OutletPlan, Reason, Reasons, Rule, Source, Vacation, group::ScheduleWinner, reason,
+};
 use crate::{
     activity::Activity,
     energy_limits::EnergyBlock,
@@ -12,7 +16,7 @@ use crate::{
     {OutletPath, Power},
 };
 
-/// What would be without the limits.
+/// What one layer wants.
 struct DesiredPower {
     desired: Option<Power>,
     source: Source,
@@ -20,6 +24,20 @@ struct DesiredPower {
     reason: Reason,
     since: Option<Timestamp>,
     keeps_state: bool,
+}
+
+impl DesiredPower {
+    /// `None` for what is switched by hand: it wants nothing.
+    fn layer(&self, decides: bool) -> Option<Layer> {
+        let wants_nothing = self.source == Source::Manual && self.desired.is_none();
+        (!wants_nothing).then(|| Layer {
+            source: self.source,
+            state: self.desired,
+            rule: self.rule.clone(),
+            reason: self.reason.clone(),
+            decides,
+        })
+    }
 }
 
 /// An override in force, and when it ends.
@@ -48,25 +66,32 @@ pub(super) fn decide(
     let zone = &inputs.rules.location.zone;
     let verdict = run_time.verdict(&level.limits, inputs.now, zone);
     let hold = inputs.energy_limits.hold(outlet, inputs.now.wall);
-    let without_limits = without_limits(inputs, group, level, in_force, observed, outlet);
+    let (without_limits, below) = without_limits(inputs, group, level, in_force, observed, outlet);
     let (wanted, keeps_state) = (without_limits.desired, without_limits.keeps_state);
     let limited = limits_matter(&without_limits, observed);
-    let decision = match (verdict, hold) {
-        (Verdict::Free(_), Some(hold)) if limited => held(inputs, hold),
-        (Verdict::Blocked(block), Some(hold)) if limited && hold.outlasts(&block) => held(inputs, hold),
-        (Verdict::Blocked(block), _) if limited => blocked(inputs, level, block),
-        _ => match inputs.holders.of(&group.id) {
-            Some(holder) if holder != outlet && limited => interlocked(holder),
-            _ => without_limits,
-        },
+    let limit = match (verdict, hold) {
+        (Verdict::Free(_), Some(hold)) => Some(held(inputs, hold)),
+        (Verdict::Blocked(block), Some(hold)) if hold.outlasts(&block) => Some(held(inputs, hold)),
+        (Verdict::Blocked(block), _) => Some(blocked(inputs, level, block)),
+        // One that changes nothing is not named: who holds it changes with each command to another member.
+        (Verdict::Free(_), None) if limited => {
+            let holder = inputs.holders.of(&group.id);
+            holder.filter(|holder| *holder != outlet).map(interlocked)
+        }
+        (Verdict::Free(_), None) => None,
     };
-    let limit = match verdict {
+    let limit_until = match verdict {
         Verdict::Free(due) => due.map(|due| inputs.now.wall_at(due.at)),
         Verdict::Blocked(block) => block.until,
     };
+    let why = match inputs.reasons {
+        Reasons::Included => layers(limit.as_ref(), limited, &without_limits, &below),
+        Reasons::Omitted => Vec::new(),
+    };
+    let decision = limit.filter(|_| limited).unwrap_or(without_limits);
     let held_until = hold.and_then(|hold| hold.block.until);
     let override_until = in_force.and_then(|(_, end)| end);
-    let changes = [level.wake, override_until, limit, held_until];
+    let changes = [level.wake, override_until, limit_until, held_until];
     let wake = changes
         .into_iter()
         .flatten()
@@ -82,12 +107,26 @@ pub(super) fn decide(
         source: decision.source,
         rule: decision.rule,
         reason: decision.reason,
+        why,
         since: decision.since,
         wake,
         override_until,
         cooldown_until: cooldown_until.max(held_until),
         limits: level.limits,
     }
+}
+
+/// All that is in force, the strongest first.
+fn layers(
+    limit: Option<&DesiredPower>,
+    limited: bool,
+    without_limits: &DesiredPower,
+    below: &[DesiredPower],
+) -> Vec<Layer> {
+    let limits = limit.and_then(|limit| limit.layer(limited));
+    let wanted = without_limits.layer(limit.is_none() || !limited);
+    let below = below.iter().filter_map(|each| each.layer(false));
+    limits.into_iter().chain(wanted).chain(below).collect()
 }
 
 /// A limit decides when it makes a difference. An outlet that is to be off anyway is off for its own reason.
@@ -132,6 +171,7 @@ fn interlocked(holder: &OutletPath) -> DesiredPower {
     }
 }
 
+/// What decides without the limits, and what would decide without that, where reasons are asked for.
 fn without_limits(
     inputs: &Inputs<'_>,
     group: &Group,
@@ -139,8 +179,34 @@ fn without_limits(
     in_force: InForce,
     observed: Option<Power>,
     outlet: &OutletPath,
-) -> DesiredPower {
-    if !group.is_scheduled() && inputs.energy_limits.resumes(outlet) {
+) -> (DesiredPower, Vec<DesiredPower>) {
+    if !group.is_scheduled() {
+        return (by_hand(inputs, outlet), Vec::new());
+    }
+    let vacation = || on_vacation(inputs, group, level);
+    let skipped = || {
+        let reason = "state unchanged since the bridge started, until the next schedule change";
+        let skips = level.catch_up == CatchUp::Skip;
+        skips.then(|| unchanged(Reason::new(reason), inputs.now.wall_at(inputs.booted_at)))
+    };
+    let mut stronger = in_force
+        .map(|(found, end)| overridden(inputs, found, end))
+        .into_iter()
+        .chain(iter::once_with(vacation).flatten())
+        .chain(iter::once_with(skipped).flatten());
+    let schedules = || scheduled(inputs, level, observed);
+    match (stronger.next(), inputs.reasons) {
+        (None, _) => (schedules(), Vec::new()),
+        (Some(strongest), Reasons::Omitted) => (strongest, Vec::new()),
+        (Some(strongest), Reasons::Included) => {
+            (strongest, stronger.chain(iter::once_with(schedules)).collect())
+        }
+    }
+}
+
+/// Without schedules.
+fn by_hand(inputs: &Inputs<'_>, outlet: &OutletPath) -> DesiredPower {
+    if inputs.energy_limits.resumes(outlet) {
         return DesiredPower {
             desired: Some(Power::On),
             source: Source::Manual,
@@ -150,39 +216,29 @@ fn without_limits(
             keeps_state: false,
         };
     }
-    if !group.is_scheduled() {
-        return DesiredPower {
-            desired: None,
-            source: Source::Manual,
-            rule: None,
-            reason: Reason::new("no schedules, manual control"),
-            since: None,
-            keeps_state: false,
-        };
+    DesiredPower {
+        desired: None,
+        source: Source::Manual,
+        rule: None,
+        reason: Reason::new("no schedules, manual control"),
+        since: None,
+        keeps_state: false,
     }
-    if let Some((found, end)) = in_force {
-        return overridden(inputs, found, end);
-    }
+}
+
+fn on_vacation(inputs: &Inputs<'_>, group: &Group, level: &ScheduleWinner<'_>) -> Option<DesiredPower> {
+    let Vacation::Since(since) = inputs.vacation else {
+        return None;
+    };
     let rests = group.in_vacation == InVacation::Rest && level.activity != Activity::Inactive;
-    if let Vacation::Since(since) = inputs.vacation
-        && rests
-    {
-        return DesiredPower {
-            desired: Some(Power::Off),
-            source: Source::Vacation,
-            rule: rule(level),
-            reason: reason::vacation(level),
-            since: Some(since),
-            keeps_state: false,
-        };
-    }
-    match level.catch_up {
-        CatchUp::Skip => unchanged(
-            Reason::new("state unchanged since the bridge started, until the next schedule change"),
-            inputs.now.wall_at(inputs.booted_at),
-        ),
-        CatchUp::Apply => scheduled(inputs, level, observed),
-    }
+    rests.then(|| DesiredPower {
+        desired: Some(Power::Off),
+        source: Source::Vacation,
+        rule: rule(level),
+        reason: reason::vacation(level),
+        since: Some(since),
+        keeps_state: false,
+    })
 }
 
 fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> DesiredPower {
@@ -223,7 +279,7 @@ fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, observed: Option<P
         desired,
         source: Source::Schedule,
         rule: rule(level),
-        reason: reason::scheduled(inputs, level),
+        reason: level.reason(inputs),
         since: opened.map(|window| window.start),
         keeps_state: level.activity == Activity::Undecided,
     }

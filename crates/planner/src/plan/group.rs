@@ -1,8 +1,10 @@
 //! The schedules of a group combined, and the status of the group.
 
+use std::cell::OnceCell;
+
 use jiff::Timestamp;
 
-use super::{GroupPlan, Inputs, Mode, OutletPlan, Reason, Rule, SafetyState, Source};
+use super::{GroupPlan, Inputs, Mode, OutletPlan, Reason, Rule, SafetyState, Source, reason};
 use crate::{
     activity::{Activity, State, look},
     overrides::OverrideState,
@@ -25,6 +27,8 @@ pub(super) struct ScheduleWinner<'a> {
     pub(super) wake: Option<Timestamp>,
     /// Whether the outlets are not controlled until the next edge.
     pub(super) catch_up: CatchUp,
+    /// Why the schedules decide as they do, the same for all members; once it is asked for.
+    reason: OnceCell<Reason>,
 }
 
 impl<'a> ScheduleWinner<'a> {
@@ -55,7 +59,15 @@ impl<'a> ScheduleWinner<'a> {
             limits,
             wake,
             catch_up,
+            reason: OnceCell::new(),
         }
+    }
+
+    /// Why the schedules decide as they do.
+    pub(super) fn reason(&self, inputs: &Inputs<'_>) -> Reason {
+        self.reason
+            .get_or_init(|| reason::scheduled(inputs, self))
+            .clone()
     }
 
     /// The schedule that turns the group on, or would if its sensors had values.
@@ -126,6 +138,7 @@ pub(super) fn summary(
         source: speaker.map_or(Source::Manual, |plan| plan.source),
         rule: speaker.and_then(|plan| plan.rule.clone()),
         reason: speaker.map_or_else(|| Reason::new("no outlets"), |plan| plan.reason.clone()),
+        why: speaker.map_or_else(Vec::new, |plan| plan.why.clone()),
         winner: winner(level),
         wake: plans().filter_map(|plan| plan.wake).min(),
         override_until: plans().filter_map(|plan| plan.override_until).min(),

@@ -1,6 +1,6 @@
 //! Decisions as text.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
@@ -21,7 +21,7 @@ use crate::{
 /// Why, in one sentence of at most [`Reason::MAX`] characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Reason(String);
+pub struct Reason(Arc<str>);
 
 impl Reason {
     /// The longest text a Home Assistant sensor takes.
@@ -29,7 +29,7 @@ impl Reason {
 
     /// Cuts a text that is too long.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(shortened(text.into(), Self::MAX))
+        Self(shortened(text.into(), Self::MAX).into())
     }
 
     /// The text.

@@ -244,6 +244,58 @@ fn rule_06_safety_then_override_then_vacation_then_schedule() {
     site.reports(&outlet(1), Power::On);
     site.at("2024-06-21T07:30");
     assert_eq!(decided(&mut site), (OFF, Source::Safety));
+    let all = [
+        (Source::Safety, OFF, true),
+        (Source::Override, ON, false),
+        (Source::Vacation, OFF, false),
+        (Source::Schedule, ON, false),
+    ];
+    assert_eq!(layers(&site.first()), all);
+    assert_eq!(layers_of(&site.plan().groups[0].why), all);
+}
+
+fn layers(plan: &OutletPlan) -> Vec<(Source, Option<Power>, bool)> {
+    layers_of(&plan.why)
+}
+
+fn layers_of(why: &[Layer]) -> Vec<(Source, Option<Power>, bool)> {
+    let all = why.iter().map(|layer| (layer.source, layer.state, layer.decides));
+    all.collect()
+}
+
+/// In every situation one layer decides what the plan says, or none where it is switched by hand.
+#[test]
+fn rule_06_the_layer_that_decides_is_the_decision() {
+    let mut site = morning();
+    site.rules.groups[0].limits = limited("1h", "3h");
+    site.at("2024-06-21T05:00");
+    assert_eq!(layers(&site.first()), [(Source::Schedule, OFF, true)]);
+    site.at("2024-06-21T06:00").reports(&outlet(1), Power::On);
+    site.at("2024-06-21T07:00");
+    assert_eq!(advance(&mut site), Some(Cause::MaxOn));
+    site.reports(&outlet(1), Power::Off);
+    for (time, expected) in [
+        (
+            "07:30",
+            [(Source::Safety, OFF, true), (Source::Schedule, ON, false)],
+        ),
+        // Off for its own reason; the limit is still there.
+        (
+            "08:00",
+            [(Source::Safety, OFF, false), (Source::Schedule, OFF, true)],
+        ),
+    ] {
+        let plan = site.at(&format!("2024-06-21T{time}")).first();
+        assert_eq!(layers(&plan), expected, "{time}");
+        let decides = plan.why.iter().find(|layer| layer.decides).unwrap();
+        let decision = (plan.source, plan.desired, &plan.rule, &plan.reason);
+        assert_eq!(
+            (decides.source, decides.state, &decides.rule, &decides.reason),
+            decision
+        );
+    }
+    let manual = Site::new(group(Vec::new()), ZONE).at("2024-06-21T07:00").first();
+    assert_eq!((manual.source, manual.why), (Source::Manual, Vec::new()));
 }
 
 #[test]
@@ -831,7 +883,8 @@ mod forecasts {
         let changes = crate::forecast::forecast(&site.inputs(), &site.group().id, week);
         let coming = |outlet: &OutletPath| {
             let mut changes = changes.iter().filter(|change| change.at > site.now);
-            Some(changes.find(|change| change.outlets.contains(outlet))?.at)
+            let change = changes.find(|change| change.outlets.contains(outlet))?;
+            Some((change.at, Some(change.power)))
         };
         for outlet in &site.group().outlets {
             assert_eq!(outlook.members.get(outlet).copied(), coming(outlet), "{outlet}");
