@@ -21,5 +21,6 @@ pub mod report_thresholds;
 pub mod request_reply;
 pub mod scheduling;
 pub mod search_area;
+pub mod sensor_status;
 pub mod sent_reply;
 pub mod topics;

@@ -16,6 +16,7 @@ use crate::domain::{
     devices::DeviceTarget,
     report::Event,
     request_reply::RequestReply,
+    sensor_status::SensorStatus,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, Power,
@@ -255,6 +256,8 @@ pub enum SchedulerUpdate {
     Outlet(OutletPath, Arc<OutletStatus>),
     /// The status of a group. On change only.
     Group(GroupId, Arc<GroupStatus>),
+    /// The sensors with their values. On change only.
+    Sensors(Arc<[SensorStatus]>),
     /// Whether vacation is on. The second update, and on change.
     Vacation(Vacation),
     /// Something happened.

@@ -37,6 +37,8 @@ pub enum BridgeTopic {
     Found,
     /// All groups; retained.
     Groups,
+    /// The sensors of conditions; retained.
+    Sensors,
     /// How the bridge is doing; retained.
     Health,
     /// Something that happened.
@@ -53,6 +55,7 @@ impl BridgeTopic {
             Self::Devices => "devices",
             Self::Found => "found",
             Self::Groups => "groups",
+            Self::Sensors => "sensors",
             Self::Health => "health",
             Self::Event => "event",
             Self::LastError => "last_error",

@@ -40,6 +40,7 @@ use crate::{
         reply::CommandOutcome,
         report::{Availability, DeviceError, DeviceReport, Event, EventKind, Feature, Kind},
         scheduling::{GroupStatus, OutletStatus},
+        sensor_status::SensorStatus,
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, Topics},
     },
     homeassistant::{Announcement, DiscoveryTracker, EntityOwner, Finding, Shape},
@@ -64,6 +65,9 @@ const ONE_SHOT_TTL: Duration = Duration::from_mins(1);
 /// Between two publications of the lists of all devices: each of a thousand devices that come up at once would otherwise
 /// have the list of all thousand written.
 const OVERVIEW_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two publications of the values of sensors.
+const SENSORS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Removed devices, groups and outlets that a log line names.
 const REMOVED_NAMED: usize = 10;
@@ -101,6 +105,9 @@ pub(super) struct Publisher {
     settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
     overview: Throttle,
+    sensors: Arc<[SensorStatus]>,
+    /// Of `bridge/sensors`.
+    sensor_values: Throttle,
     faulty: FaultyTopics,
     read_back: ReadBack,
     other_bridge: OtherBridge,
@@ -142,6 +149,8 @@ struct PublishedHealth {
 pub(super) enum Due {
     /// The lists of all devices.
     Overview,
+    /// The values of sensors.
+    Sensors,
     /// Everything, for Home Assistant that started.
     Birth,
     /// Discovery messages of earlier runs have arrived.
@@ -179,6 +188,8 @@ impl Publisher {
             removed_discovery: Vec::new(),
             settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
+            sensors: Arc::default(),
+            sensor_values: Throttle::new(SENSORS_PAUSE),
             faulty: FaultyTopics::default(),
             read_back: ReadBack::default(),
             other_bridge: OtherBridge::default(),
@@ -266,6 +277,7 @@ impl Publisher {
         let tracker = self.tracker.as_ref();
         [
             (self.overview.due(), Due::Overview),
+            (self.sensor_values.due(), Due::Sensors),
             (tracker.and_then(DiscoveryTracker::due), Due::Birth),
             (
                 tracker.and_then(DiscoveryTracker::stale_cleanup_ends),
@@ -285,6 +297,7 @@ impl Publisher {
     pub(super) fn on_due(&mut self, due: Due) {
         match due {
             Due::Overview => self.publish_overview(),
+            Due::Sensors => self.publish_sensors(),
             Due::Birth => self.republish_all(),
             Due::StaleCleanup => self.on_stale_cleared(),
             Due::Erasures => self.erase_now(),
@@ -451,6 +464,18 @@ impl Publisher {
     /// What is wrong with members of groups that their devices do not have.
     pub(super) fn missing(&self) -> impl Iterator<Item = &String> {
         self.statuses.missing.values()
+    }
+
+    /// The values of the sensors changed.
+    pub(super) fn on_sensors(&mut self, sensors: Arc<[SensorStatus]>) {
+        self.sensors = sensors;
+        self.sensor_values.request(Instant::now());
+    }
+
+    fn publish_sensors(&mut self) {
+        self.sensor_values.done(Instant::now());
+        let topic = self.topics.bridge(BridgeTopic::Sensors);
+        self.retain(PublishPriority::State, topic, json(&self.sensors));
     }
 
     /// Vacation began or ended.

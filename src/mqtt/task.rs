@@ -584,6 +584,7 @@ impl MqttTask {
             SchedulerUpdate::Outlet(path, status) => self.publisher.on_outlet_status(path, status),
             SchedulerUpdate::Group(group, status) => self.publisher.on_group_status(&group, status),
             SchedulerUpdate::Missing(missing) => self.publisher.on_missing(missing),
+            SchedulerUpdate::Sensors(sensors) => self.publisher.on_sensors(sensors),
             SchedulerUpdate::Vacation(vacation) => self.publisher.on_vacation(vacation),
             SchedulerUpdate::Event(event) => self.publisher.publish_event(&event),
         }

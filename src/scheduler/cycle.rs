@@ -27,7 +27,9 @@ use super::{
     state::{FOR_RESULT, State},
     timers::Timer,
 };
-use crate::domain::{device_command::Source, devices::DeviceMsg, report::EventKind};
+use crate::domain::{
+    device_command::Source, devices::DeviceMsg, report::EventKind, scheduling::SchedulerUpdate,
+};
 
 /// How long a switch waits for its device before it is decided again.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -94,6 +96,9 @@ impl<'a> Cycle<'a> {
         self.wake = wake;
         for change in changes {
             self.state.report_sensor(&change, self.now);
+        }
+        if let Some(sensors) = self.state.sensors.take_changed(&self.rules, self.now) {
+            self.state.update(SchedulerUpdate::Sensors(sensors));
         }
     }
 

@@ -1,7 +1,11 @@
 //! What sensors publish, and when they become stale.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use jiff::RoundMode;
 use planner::{
     Now, SensorId, Steady,
     activity::BOOT_GRACE,
@@ -11,7 +15,8 @@ use planner::{
 };
 use tracing::{debug, warn};
 
-use crate::domain::hub_child::HubReading;
+use super::status::to_the_second;
+use crate::domain::{hub_child::HubReading, sensor_status::SensorStatus};
 
 /// The values of all sensors.
 #[derive(Debug, Default)]
@@ -22,6 +27,8 @@ pub struct Sensors {
     /// Why the last payload of a sensor had no value.
     errors: BTreeMap<SensorId, String>,
     stale: BTreeSet<SensorId>,
+    /// What was published last.
+    published: Option<Arc<[SensorStatus]>>,
 }
 
 /// A sensor that conditions use became stale, or has a value again.
@@ -38,8 +45,8 @@ pub enum SensorChange {
 pub struct Received {
     /// Those whose value is another one now.
     pub changed: Vec<SensorId>,
-    /// Whether one of them had no value that counted.
-    pub any_new: bool,
+    /// Whether there was any value.
+    pub any: bool,
 }
 
 /// How a value reached the bridge.
@@ -94,7 +101,7 @@ impl Sensors {
         let known = self.values.insert(spec.id.clone(), value);
         let counted = matches!(self.readings.of(spec, at), Known::Value(..));
         self.readings.record(spec.id.clone(), value, at);
-        received.any_new |= !counted;
+        received.any = true;
         if known != Some(value) || !counted {
             received.changed.push(spec.id.clone());
         }
@@ -121,12 +128,16 @@ impl Sensors {
         let grace = listening_since.after(BOOT_GRACE);
         let (mut changes, mut wake): (Vec<SensorChange>, Option<Steady>) = (Vec::new(), None);
         let mut wake_at = |at: Steady| wake = Some(wake.map_or(at, |wake: Steady| wake.min(at)));
-        for spec in rules.sensors.iter().filter(|spec| asked.contains(&spec.id)) {
-            let stale = match self.readings.of(spec, now.steady) {
-                Known::Value(_, stale) => {
-                    wake_at(stale);
-                    false
-                }
+        for spec in &rules.sensors {
+            let known = self.readings.of(spec, now.steady);
+            if let Known::Value(_, stale) = known {
+                wake_at(stale);
+            }
+            if !asked.contains(&spec.id) {
+                continue;
+            }
+            let stale = match known {
+                Known::Value(..) => false,
                 Known::Never if now.steady < grace => {
                     wake_at(grace);
                     continue;
@@ -140,6 +151,40 @@ impl Sensors {
             }
         }
         (changes, wake)
+    }
+
+    /// What to publish of the sensors; `None` if it is what was published last.
+    pub fn take_changed(&mut self, rules: &Rules, now: Now) -> Option<Arc<[SensorStatus]>> {
+        let statuses: Arc<[SensorStatus]> = rules.sensors.iter().map(|spec| self.status(spec, now)).collect();
+        let is_same = |last: &Arc<[SensorStatus]>| {
+            last.len() == statuses.len()
+                && last
+                    .iter()
+                    .zip(&*statuses)
+                    .all(|(last, new)| last.nearly_equals(new))
+        };
+        if self.published.as_ref().is_some_and(is_same) {
+            return None;
+        }
+        self.published = Some(statuses.clone());
+        Some(statuses)
+    }
+
+    fn status(&self, spec: &SensorSpec, now: Now) -> SensorStatus {
+        let (stale_from, stale) = match self.readings.of(spec, now.steady) {
+            Known::Value(_, from) => (Some(from), false),
+            Known::Stale(from) => (Some(from), true),
+            Known::Never => (None, true),
+        };
+        let at = stale_from.map(|from| now.wall_at(from) - spec.stale_after.length());
+        SensorStatus {
+            id: spec.id.clone(),
+            source: spec.source.to_string(),
+            unit: spec.unit.to_string(),
+            value: at.and_then(|_| self.values.get(&spec.id).copied()),
+            at: at.map(|at| to_the_second(at, RoundMode::Floor)),
+            stale,
+        }
     }
 }
 

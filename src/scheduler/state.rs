@@ -514,7 +514,7 @@ impl State {
                 self.on_values(group, settled, now);
             }
         }
-        if received.any_new {
+        if received.any {
             self.mark_subject(Subject::Sensors);
         }
     }

@@ -266,7 +266,7 @@ fn shown_ahead(at: Timestamp) -> Timestamp {
     to_the_second(at, RoundMode::Ceil)
 }
 
-fn to_the_second(at: Timestamp, mode: RoundMode) -> Timestamp {
+pub(super) fn to_the_second(at: Timestamp, mode: RoundMode) -> Timestamp {
     let second = TimestampRound::new().smallest(Unit::Second).mode(mode);
     at.round(second).unwrap_or(at)
 }

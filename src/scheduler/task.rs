@@ -377,6 +377,7 @@ fn is_update_replaced(older: &SchedulerUpdate, newer: &SchedulerUpdate) -> bool 
     match (older, newer) {
         (SchedulerUpdate::Outlet(older, _), SchedulerUpdate::Outlet(newer, _)) => older == newer,
         (SchedulerUpdate::Group(older, _), SchedulerUpdate::Group(newer, _)) => older == newer,
+        (SchedulerUpdate::Sensors(_), SchedulerUpdate::Sensors(_)) => true,
         _ => false,
     }
 }

@@ -233,14 +233,25 @@ async fn a_sensor_value_from_before_the_start_counts_until_stale() {
         .await;
     let site = Site::ruled(&noon(), broker, FROST).await;
     site.both(true).await;
+    let shown = |value: i32, stale: bool| {
+        move |sensors: &Value| sensors[0]["value"] == f64::from(value) && sensors[0]["stale"] == stale
+    };
+    let sensors = site.bridge.expect("bridge/sensors", shown(-3, false)).await;
+    let fixed = |key: &str| sensors[0][key].clone();
+    assert_eq!(
+        [fixed("id"), fixed("source"), fixed("unit")],
+        ["outdoor", "weather/outdoor", ""]
+    );
     station.publish("weather/outdoor", r#"{"temperature":4}"#).await;
     site.both(false).await;
+    site.bridge.expect("bridge/sensors", shown(4, false)).await;
     event(&site, "schedule_off").await;
 
     station.publish("weather/outdoor", r#"{"temperature":-3}"#).await;
     site.both(true).await;
     fast_forward(Duration::from_secs(62)).await;
     event(&site, "sensor_stale").await;
+    site.bridge.expect("bridge/sensors", shown(-3, true)).await;
     site.both(false).await;
     station.publish("weather/outdoor", r#"{"temperature":-3}"#).await;
     event(&site, "sensor_back").await;

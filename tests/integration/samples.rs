@@ -14,6 +14,10 @@ use crate::{
 const OTHERS: &str = "...";
 
 const GROUP: &str = r#"
+[[sensor]]
+id = "outdoor"
+topic = "weather/outdoor"
+unit = "°C"
 [[group]]
 id = "driveway"
 name = "Driveway"
@@ -81,6 +85,9 @@ fn difference(sample: &Value, seen: &Value) -> Option<String> {
 /// Does what the samples are about.
 async fn act(bridge: &Running) {
     bridge.set("demo-strip", "t1", json!({ "state": "ON" })).await;
+    bridge.probe.publish("weather/outdoor", "-1.4").await;
+    let timed = json!({ "state": "ON", "on_time": 300 });
+    bridge.set("demo-plug", "t9", timed).await;
     bridge.set("demo-plug", "t2", json!({ "state": "OFF" })).await;
     bridge.set("demo-plug", "t3", json!({ "stat": "ON" })).await;
     bridge.publish("nobody/set", "ON").await;
@@ -117,6 +124,8 @@ async fn act(bridge: &Running) {
     bridge.expect("bridge/devices", all).await;
     let is_there = |found: &Value| found[0]["mac"].is_string();
     bridge.expect("bridge/found", is_there).await;
+    let has_value = |sensors: &Value| sensors[0]["value"].is_number();
+    bridge.expect("bridge/sensors", has_value).await;
 }
 
 #[tokio::test]

@@ -1193,7 +1193,7 @@ impl Simulation {
                 self.groups.insert(id.to_string(), standing);
             }
             SchedulerUpdate::Missing(missing) => self.missing = missing,
-            SchedulerUpdate::Vacation(_) => {}
+            SchedulerUpdate::Sensors(_) | SchedulerUpdate::Vacation(_) => {}
             SchedulerUpdate::Event(event) => {
                 if event.message.contains("over its ceiling") {
                     let outlet = event

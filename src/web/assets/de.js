@@ -271,6 +271,11 @@ export const de = {
     atLeast: (sensor, value) => `${sensor} mindestens ${value} ist`,
     is: (sensor, value) => `${sensor} ${value} ist`,
     blackIce: "Glatteis herrscht",
+    value: (sensor, value) => `${sensor} jetzt: ${value}`,
+    stale: (sensor, value, ago) => `${sensor}: ${value} ${ago}, zu alt, um zu zählen`,
+    noValue: (sensor) => `${sensor}: noch kein Wert`,
+    true: "ja",
+    false: "nein",
   },
 
   events: {

@@ -278,6 +278,11 @@ export const en = {
     atLeast: (sensor, value) => `${sensor} is at least ${value}`,
     is: (sensor, value) => `${sensor} is ${value}`,
     blackIce: "there is black ice",
+    value: (sensor, value) => `${sensor} now: ${value}`,
+    stale: (sensor, value, ago) => `${sensor}: ${value} ${ago}, too old to count`,
+    noValue: (sensor) => `${sensor}: no value yet`,
+    true: "yes",
+    false: "no",
   },
 
   events: {

@@ -4,11 +4,11 @@ import { h, keyed, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { everySecond, now } from "./clock.js";
 import { startOfDay, when } from "./format.js";
-import { group, groups, groupState, info, outlet, watch } from "./store.js";
+import { group, groups, groupState, info, outlet, topic, watch } from "./store.js";
 import { ask, message, request, say } from "./commands.js";
 import { empty, failureLine, modeControl, overrideBar, limitBar } from "./parts.js";
 import { describeGroup, named, next } from "./words.js";
-import { scheduleWords } from "./sentence.js";
+import { scheduleWords, sensorWords } from "./sentence.js";
 import { DAY, week } from "./week.js";
 import { t } from "./texts.js";
 
@@ -67,11 +67,11 @@ function groupView(id, scope) {
     const all = schedules?.groups[0].schedules ?? [];
     none.hidden = all.length > 0;
     keyed(
-      null,
+      scope,
       list,
       all,
       (one) => one.definition.id,
-      () => scheduleRow(id),
+      (_, inner) => scheduleRow(id, inner),
     );
     for (const row of list.children) row.show(all.find((one) => one.definition.id === row.dataset.key).definition);
   };
@@ -128,12 +128,13 @@ function blocks(id, changes) {
 
 const label = (source, rule) => (source === "override" ? t.schedule.byHand : rule ? named(rule) : t.action.on);
 
-function scheduleRow(groupId) {
+function scheduleRow(groupId, scope) {
   const name = h("span.schedule-name");
   const words = h("p.schedule-words");
+  const values = h("p.muted");
   const tags = h("p.tags");
   const enabled = h("button.switch", { role: "switch", onclick: () => toggle() }, h("span.thumb"));
-  const row = h("li.schedule", h("div", h("div.schedule-top", name, tags), words), enabled);
+  const row = h("li.schedule", h("div", h("div.schedule-top", name, tags), words, values), enabled);
   let mine;
   async function toggle() {
     enabled.dataset.state = "pending";
@@ -143,10 +144,19 @@ function scheduleRow(groupId) {
       say(want ? t.schedule.isEnabled(named(mine.id)) : t.schedule.isDisabled(named(mine.id)));
     else row.show(mine); // the group's state shows a success
   }
+  // What its conditions go by now.
+  const showValues = () => {
+    const used = new Set((mine?.when ?? []).flatMap((one) => [one.sensor, ...Object.values(one.black_ice ?? {})]));
+    const sensors = (topic("bridge/sensors") ?? []).filter((one) => used.has(one.id));
+    values.hidden = sensors.length === 0;
+    text(values, sensors.map(sensorWords).join(" · "));
+  };
+  watch(scope, "bridge/sensors", showValues);
   row.show = (one) => {
     mine = one;
     text(name, named(one.id));
     text(words, scheduleWords(one));
+    showValues();
     enabled.dataset.state = one.enabled ? "on" : "off";
     set(enabled, "aria-checked", one.enabled);
     set(enabled, "aria-busy", false);

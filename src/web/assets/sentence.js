@@ -1,6 +1,6 @@
 // A schedule as one sentence, from its definition.
 
-import { length } from "./format.js";
+import { ago, length, number } from "./format.js";
 import { t } from "./texts.js";
 
 const names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -53,4 +53,12 @@ function condition(one) {
 export function scheduleWords(one) {
   const conditions = (one.when ?? []).map(condition);
   return [days(one.days), window(one), conditions.length && t.sentence.while(conditions)].filter(Boolean).join(", ");
+}
+
+/** A sensor with what it says now. */
+export function sensorWords({ id, value, unit, at, stale }) {
+  if (value == null) return t.sentence.noValue(id);
+  const places = Number.isInteger(value) ? 0 : 1;
+  const shown = typeof value === "number" ? `${number(value, places)} ${unit}`.trim() : t.sentence[value];
+  return stale ? t.sentence.stale(id, shown, ago(at)) : t.sentence.value(id, shown);
 }
