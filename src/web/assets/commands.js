@@ -52,8 +52,16 @@ export async function message(topic, payload) {
   return show(await send(topic, payload));
 }
 
+const BUSY = 20; // times that a busy bridge is asked again
+
 /** Reads what a page wants to show; resolves to null where the bridge cannot be asked. */
-export const ask = async (name, payload = {}) => (await send(`bridge/request/${name}`, payload)).data ?? null;
+export async function ask(name, payload = {}) {
+  for (let tries = 0; ; tries += 1) {
+    const { data, error } = await send(`bridge/request/${name}`, payload);
+    if (error?.code !== "busy" || tries === BUSY) return data ?? null;
+    await new Promise((done) => setTimeout(done, 250));
+  }
+}
 
 function show(answer) {
   if (answer.status === "ok") return answer.data ?? {};

@@ -3,9 +3,9 @@
 import { ago, length, number } from "./format.js";
 import { t } from "./texts.js";
 
-const names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+export const names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 // 2024-01-01 was a Monday.
-const dayName = (at, style) =>
+export const dayName = (at, style) =>
   new Intl.DateTimeFormat(navigator.language, { weekday: style, timeZone: "UTC" }).format(Date.UTC(2024, 0, 1 + at));
 
 function days(list) {
