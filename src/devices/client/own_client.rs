@@ -185,11 +185,17 @@ impl OwnClient {
                 Err(Fault::Forbidden)
                     if *transport == Transport::Klap && transports.contains(&Transport::Tpap) =>
                 {
-                    let is_open = Box::pin(kept.log_in_over(Transport::Tpap)).await;
-                    return if is_open == Ok(true) {
-                        Ok(Some(Transport::Tpap))
-                    } else {
-                        Err(Fault::Forbidden)
+                    return match Box::pin(kept.log_in_over(Transport::Tpap)).await {
+                        Ok(true) => Ok(Some(Transport::Tpap)),
+                        // Whether it speaks TPAP is not known, or it does.
+                        Err(
+                            fault @ (Fault::NoAnswer
+                            | Fault::Closed
+                            | Fault::WrongCredentials
+                            | Fault::CountedCredentials
+                            | Fault::LockedOut),
+                        ) => Err(fault),
+                        Ok(false) | Err(_) => Err(Fault::Forbidden),
                     };
                 }
                 Err(Fault::Refused) if nth == 0 && transports.len() > 1 => {}

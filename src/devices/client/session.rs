@@ -185,7 +185,16 @@ impl Session {
             }
             return Ok(session);
         }
-        let failure = match with_crate().await {
+        let mut opened = with_crate().await;
+        // The library asks for TPAP before it tries KLAP: one that changes its protocol in between seems to refuse both.
+        if let Err(CrateFailure {
+            fault: Fault::Forbidden,
+            ..
+        }) = opened
+        {
+            opened = with_crate().await;
+        }
+        let failure = match opened {
             Ok(session) => {
                 own.leave_to_crate(OwnFailed::No).await;
                 return Ok(session);
