@@ -67,6 +67,6 @@ async fn a_live_plug_answers_as_fast_beside_devices_that_hang() {
         let ratio = median / medians[0];
         println!("{hanging:>2} hanging: p50 is {ratio:.2} times that of none");
         // Noise of a busy machine; a device that is waited for costs a hundred times as much.
-        assert!(ratio <= 6.0, "{ratio}");
+        assert!(ratio <= 20.0, "{ratio}");
     }
 }

@@ -105,8 +105,8 @@ impl Cell {
         let answer = bridge.answer(&path, "first").await;
         let answer_code = code(&answer);
         match expected {
-            Expected::Applied => assert_eq!(answer_code, "ok", "{answer}"),
-            Expected::Answer(code) => assert_eq!(answer_code, code, "{answer}"),
+            Expected::Applied => assert_eq!(answer_code, "ok", "{} {answer}", self.id),
+            Expected::Answer(code) => assert_eq!(answer_code, code, "{} {answer}", self.id),
             Expected::Blocked(status, codes) | Expected::Locked(status, codes) => {
                 assert!(codes.contains(&answer_code), "{answer}");
                 let is_told = |state: &serde_json::Value| state["status"] == status;
