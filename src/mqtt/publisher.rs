@@ -406,7 +406,10 @@ impl Publisher {
             availability(report.availability),
         );
         let before = before.as_deref();
-        if before.is_none_or(|before| listed(before) != listed(report)) {
+        let is_same = |before: &DeviceReport| {
+            before.is_complete == report.is_complete && listed(before) == listed(report)
+        };
+        if !before.is_some_and(is_same) {
             self.overview.request(Instant::now());
         }
         if before.map(|before| &before.error) != Some(&report.error) {
@@ -1047,13 +1050,14 @@ impl Publisher {
 
     /// Clears the topics of outlets that a device does not have. Which it has is known after the first login.
     fn clear_missing_outlets(&mut self, report: &DeviceReport) {
-        // The first list of a strip may leave outlets out.
-        if report.is_complete {
+        if report.identity.is_some() {
             let outlets = report.outlets.iter().filter_map(OutletEntry::of);
-            let mut removed = self.retained.replace(&report.id, outlets);
+            let mut removed = self.retained.replace(&report.id, outlets, report.is_complete);
             log_removed("outlets", &removed);
             let children = report.children.iter().map(OutletEntry::of_child);
-            let children = self.retained_children.replace(&report.id, children);
+            let children = self
+                .retained_children
+                .replace(&report.id, children, report.is_complete);
             log_removed("sensors", &children);
             for path in &children {
                 self.erase(self.topics.child_availability(path));

@@ -91,16 +91,21 @@ impl RetainedOutlets {
         }
     }
 
-    /// The device reports these outlets. Returns those that it does not have: their topics are to be cleared.
+    /// The device reports these outlets. Returns those that it does not have: their topics are to be cleared. A list that is
+    /// not known to be complete may leave some out: they stay.
     pub(super) fn replace(
         &mut self,
         device: &DeviceId,
         outlets: impl IntoIterator<Item = OutletEntry>,
+        is_complete: bool,
     ) -> Vec<OutletPath> {
         let outlets = outlets.into_iter();
-        let now: BTreeMap<_, _> = outlets.map(|entry| (entry.key.clone(), entry)).collect();
+        let mut now: BTreeMap<_, _> = outlets.map(|entry| (entry.key.clone(), entry)).collect();
         let mut before = self.0.remove(device).unwrap_or_default();
         before.retain(|key, _| !now.contains_key(key));
+        if !is_complete {
+            now.append(&mut before);
+        }
         if !now.is_empty() {
             self.0.insert(device.clone(), now);
         }
@@ -143,8 +148,10 @@ mod tests {
         assert_eq!(names, [Some("Left".to_owned()), None]);
         let strip = report(Kind::Strip, &[(Some("1"), None), (Some("2"), None)]);
         let outlets = || strip.outlets.iter().filter_map(OutletEntry::of);
-        assert_eq!(shown(&retained.replace(&mats, outlets())), ["mats/3"]);
-        assert_eq!(shown(&retained.replace(&mats, outlets())), [""; 0]);
+        assert_eq!(shown(&retained.replace(&mats, outlets(), false)), [""; 0]);
+        assert_eq!(retained.of(&mats).count(), 3, "the list may lack one");
+        assert_eq!(shown(&retained.replace(&mats, outlets(), true)), ["mats/3"]);
+        assert_eq!(shown(&retained.replace(&mats, outlets(), true)), [""; 0]);
         assert_eq!(shown(&retained.remove(&mats)), ["mats/1", "mats/2"]);
         assert_eq!(shown(&retained.remove(&mats)), [""; 0]);
     }
@@ -159,7 +166,11 @@ mod tests {
         assert_eq!(retained.of(&"lamp".parse().unwrap()).count(), 0);
         let strip = report(Kind::Strip, &[(Some("1"), None)]);
         assert_eq!(
-            shown(&retained.replace(&path.device, strip.outlets.iter().filter_map(OutletEntry::of))),
+            shown(&retained.replace(
+                &path.device,
+                strip.outlets.iter().filter_map(OutletEntry::of),
+                true
+            )),
             ["mats/left"]
         );
     }
