@@ -332,7 +332,7 @@ impl OwnCountdown {
                 let read = self.read(context, LoginPurpose::Command).await?;
                 match self.hold(context, read, end, risk).await? {
                     // The device accepted the end, and counts to the one before.
-                    ArmResult::Armed(risk) if !self.is_armed_for(context, end) => {
+                    ArmResult::Armed(risk) if !self.memory.runs_towards(end, context.clock.steady()) => {
                         self.give_up(context, None, risk).await
                     }
                     held => Ok(held),

@@ -12,6 +12,8 @@ use crate::{devices::wanted_ends::WantedEnd, domain::report::Countdown};
 const SAME_END: SignedDuration = SignedDuration::from_secs(3);
 /// A countdown that ends this close to the wanted end is right.
 const CLOSE: SignedDuration = SignedDuration::from_secs(2);
+/// An answer that came this late still shows which end it is about.
+const LATE: SignedDuration = SignedDuration::from_secs(15);
 /// A run that is longer than the device counts is renewed when this much of the count is used.
 const RENEW: SignedDuration = SignedDuration::from_hours(1);
 /// What the device counts: tapo refuses anything else.
@@ -94,6 +96,13 @@ impl CountdownMemory {
         } else {
             furthest.since(*armed) <= RENEW
         }
+    }
+
+    /// Whether ours runs to this end and not to the one before, however late the device answered.
+    pub(super) fn runs_towards(&self, end: Steady, now: Steady) -> bool {
+        let wanted = end.min(now.after(signed(LONGEST)));
+        let newest = self.armed.last();
+        newest.is_some_and(|armed| armed.since(wanted).abs() <= LATE)
     }
 
     /// When ours ends; `None` if none was armed.
@@ -313,6 +322,13 @@ mod tests {
             let read = memory.on_reading(to_on, at(0));
             assert!(matches!(read, Countdown::External { .. }), "{length}");
         }
+    }
+
+    #[test]
+    fn an_end_that_was_read_late_is_not_the_one_before() {
+        let towards = |seconds| armed(HOUR).runs_towards(at(seconds).steady, at(0).steady);
+        assert_eq!([3590, 3610, 3660, 600].map(towards), [true, true, false, false]);
+        assert!(armed(24 * HOUR - 1).runs_towards(at(90_000).steady, at(0).steady));
     }
 
     #[test]
