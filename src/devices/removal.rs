@@ -1,4 +1,4 @@
-//! The last steps for a device that a reload removed: no outlet stays on that only the bridge would switch off.
+//! The last steps for a device that a reload removed, or whose id it gave to another one: no outlet stays on that only the bridge would switch off.
 
 use std::time::Duration;
 

@@ -150,6 +150,7 @@ impl Worker {
     }
 
     async fn connect(&mut self) -> Result<NextStep, Stopped> {
+        self.leave_before_change().await?;
         self.context.connection.close();
         self.context.mailbox.rescan_at = None;
         self.apply_config();
@@ -267,6 +268,7 @@ impl Worker {
             } else {
                 until.min(waiting_since + PROBE_FOR_COMMAND)
             };
+            self.leave_before_change().await?;
             if self.apply_config() {
                 return Ok(NextStep::Connect);
             }
@@ -314,7 +316,7 @@ impl Worker {
             self.countdowns.follow_outlets(&mut self.context);
             self.off_rules.follow_outlets(&self.context);
             self.context.update_metrics();
-            if self.hand_over_strip().await.is_err() {
+            if self.leave_before_change().await.is_err() {
                 return NextStep::Stop;
             }
             let rescan_at = self.rescan_at(now);
@@ -506,19 +508,34 @@ impl Worker {
         }
     }
 
-    /// The client of changed settings reaches no countdown and no rules of the outlets of a strip: what the bridge left there is
-    /// taken back before. What cannot be is reported until it is over.
+    /// What has to be done with the device before changed settings are taken.
+    async fn leave_before_change(&mut self) -> Result<(), Stopped> {
+        if !self.context.mailbox.settings_changed {
+            return Ok(());
+        }
+        let new = self.context.mailbox.coming_config();
+        let known = self.context.connection.identity().mac();
+        let is_other = |mac: &String| known.is_some_and(|known| known != mac);
+        if new.mac.as_ref().is_some_and(is_other) {
+            // The id stands for another device: this one leaves the settings.
+            self.apply_messages();
+            Removal::new(&mut self.context, &mut self.countdowns, &mut self.off_rules)
+                .run()
+                .await;
+            return Ok(());
+        }
+        let is_same = !new.means_another(&self.context.config);
+        let to_crate = new.client == ClientChoice::Tapo && self.context.connection.is_own();
+        if is_same && to_crate && self.context.connection.kind() == Kind::Strip {
+            self.hand_over_strip().await?;
+        }
+        Ok(())
+    }
+
+    /// The next client reaches no countdown and no rules of the outlets of a strip: what the bridge left there is taken back
+    /// before. What cannot be is reported until it is over.
     async fn hand_over_strip(&mut self) -> Result<(), Stopped> {
         let context = &mut self.context;
-        if !context.mailbox.settings_changed || !context.connection.is_own() {
-            return Ok(());
-        }
-        let new = context.mailbox.coming_config();
-        let is_same = !new.means_another(&context.config);
-        let leaves = new.client == ClientChoice::Tapo && context.connection.kind() == Kind::Strip;
-        if !is_same || !leaves {
-            return Ok(());
-        }
         match self.countdowns.clear_ours(context).await {
             Ok(()) => {}
             Err(ExchangeError::Stopped) => return Err(Stopped),

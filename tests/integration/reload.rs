@@ -213,6 +213,33 @@ async fn a_device_is_reached_at_its_new_address() {
     bystander.noticed_nothing().await;
 }
 
+/// Only the bridge would switch it off: it has a limit and no countdown.
+#[tokio::test]
+async fn a_device_whose_id_another_one_gets_is_not_left_on() {
+    let (old, new) = (plug().await, plug().await);
+    let scope = Scope::method("get_countdown_rules");
+    old.faults().set(Fault::Refuse { code: -1002, scope });
+    let limited = "[[group]]\nid = \"all\"\noutlets = [\"heater\"]\nsafety = { max_on = \"1h\" }\n";
+    let at = |device: &RunningDevice| Setup::new().device("heater", device.address()).rules(limited);
+    let bridge = at(&old).start().await;
+    bridge.available("heater").await;
+    let answer = bridge.set("heater", "on", json!({"state": "ON"})).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    bridge
+        .expect("heater", |heater| heater["failsafe"] == "unsupported")
+        .await;
+    let mac = new.mac().to_lowercase().replace('-', ":");
+    let address = format!("address = \"{}\"\n", new.address());
+    let settings = at(&new).toml(bridge.broker.address());
+    let named = settings.replace(&address, &format!("{address}mac = \"{mac}\"\n"));
+    assert_ne!(named, settings);
+    taken(&bridge.reload_text(&named).await);
+    old.wait_relay(1, false, PATIENCE).await.unwrap();
+    let answer = bridge.set("heater", "new", json!({"state": "ON"})).await;
+    assert_eq!(answer["status"], "ok", "{answer}");
+    assert!(new.relay(1) && !old.relay(1));
+}
+
 /// Corrects the password while `heater` waits with this status; returns how long it took to be online.
 async fn corrected(heater: &RunningDevice, status: &str) -> Duration {
     let setup = Setup::new().device("heater", heater.address());
