@@ -213,6 +213,15 @@ export const de = {
     restartWords: "Das Gerät startet neu und ist einige Sekunden weg. Seine Steckdosen behalten ihren Zustand.",
     restartYes: "Neu starten",
     restarts: (name) => `${name} startet neu`,
+    name: "Name",
+    rename: "Umbenennen",
+    renamed: (name) => `Es heißt jetzt ${name}`,
+    topicHint: "Die Kennung in Topics und Einstellungen. Timer, Grenzen, Zählerstände und der Verlauf in Home Assistant gehen mit.",
+    remove: "Entfernen",
+    removeTitle: (name) => `${name} entfernen?`,
+    removeWords: "Die Bridge benutzt es nicht mehr, seine Timer und Grenzen enden. Es gilt als gefunden und kann wieder hinzukommen.",
+    removed: (name) => `${name} wird nicht mehr benutzt`,
+    inSettings: "Name und Kennung stehen in der Einstellungsdatei.",
     whatToDo: "Was tun",
     advice: {
       no_answer: "Hat es Strom und WLAN? Gab der Router ihm eine andere Adresse, findet die Bridge es an seiner MAC wieder.",
@@ -232,6 +241,22 @@ export const de = {
     yes: "ja",
     no: "nein",
     signalOf: (word, dbm) => `${word} (${dbm} dBm)`,
+  },
+
+  deviceSettings: {
+    title: "Einstellungen des Geräts",
+    names: {
+      led: "LED",
+      auto_off: "Nach jedem Einschalten später ausschalten",
+      auto_off_delay: "Ausschalten nach",
+      power_protection: "Ab einer Leistung ausschalten",
+      power_protection_threshold: "Ausschalten ab",
+      power_on_behavior: "Nach einem Stromausfall",
+    },
+    behaviors: { off: "aus", on: "an", previous: "wie vorher" },
+    onTitle: "Nach jedem Stromausfall einschalten?",
+    onWords: "Das Gerät geht dann von selbst an, auch ohne die Bridge. Nichts für eine Heizung.",
+    onYes: "Einschalten",
   },
 
   schedule: {

@@ -5,7 +5,8 @@ import { bars, icon } from "./icons.js";
 import { everySecond } from "./clock.js";
 import { ago, capital, signal } from "./format.js";
 import { device, devices, health, online, topic, watch } from "./store.js";
-import { message, request, say } from "./commands.js";
+import { ask, message, request, say } from "./commands.js";
+import { settingsOf } from "./device_settings.js";
 import { confirm, empty, facts, toast } from "./parts.js";
 import { t } from "./texts.js";
 
@@ -147,8 +148,11 @@ function deviceRow(id, scope, opened) {
   };
   const again = h("button.chip", { onclick: tryNow }, icon("refresh", 16), t.devices.tryNow);
   const reboot = h("button.chip", { onclick: restart }, icon("power", 16), t.devices.restart);
-  replace(body, list, h("div.chips", again, reboot));
+  const own = ownership(id, nameOf);
+  replace(body, list, h("div.chips", again, reboot, own.chips), own.form, settingsOf(id, scope));
+  toggle.addEventListener("click", () => body.hidden || own.load());
   open(Boolean(opened));
+  if (opened) own.load();
 
   let drawn;
   const show = () => {
@@ -174,6 +178,56 @@ function deviceRow(id, scope, opened) {
   everySecond(scope, () => !body.hidden && show());
   toggle.addEventListener("click", show);
   return row;
+}
+
+/** Another name, or the end, of a device that was added; one of the settings file is changed there. */
+function ownership(id, nameOf) {
+  const name = h("input", { type: "text", id: fresh("name"), maxlength: 60, required: true, autocomplete: "off" });
+  const topicOf = h("input", { type: "text", id: fresh("topic"), maxlength: 64, required: true, autocomplete: "off" });
+  const change = (device, wanted, called) => request("device/rename", { device, id: wanted, name: called });
+  const onsubmit = async (event) => {
+    event.preventDefault();
+    const before = nameOf();
+    const wanted = topicOf.value.trim();
+    if (!(await change(id, wanted, name.value.trim()))) return;
+    form.hidden = true;
+    toast(t.devices.renamed(name.value.trim()), { undo: () => change(wanted, id, before) });
+  };
+  const form = h(
+    "form.form",
+    { hidden: true, onsubmit },
+    h("div.field", h("label", { for: name.id }, t.devices.name), name),
+    h("div.field", h("label", { for: topicOf.id }, t.outlet.topic), topicOf, h("p.muted", t.devices.topicHint)),
+    h("button", { type: "submit", class: "button primary" }, t.devices.rename),
+  );
+  const edit = () => {
+    form.hidden = !form.hidden;
+    name.value = nameOf();
+    topicOf.value = id;
+    if (!form.hidden) name.focus();
+  };
+  const remove = async () => {
+    const title = t.devices.removeTitle(nameOf());
+    if (!(await confirm(title, t.devices.removeWords, t.devices.remove))) return;
+    const before = nameOf();
+    if (await request("device/remove", { device: id })) toast(t.devices.removed(before));
+  };
+  const chips = h("span.chips", { hidden: true });
+  const load = async () => {
+    const listed = (await ask("device/list")) ?? [];
+    const { status } = listed.find((one) => one.id === id) ?? {};
+    chips.hidden = !status;
+    replace(
+      chips,
+      status === "added"
+        ? [
+            h("button.chip", { onclick: edit }, icon("edit", 16), t.devices.rename),
+            h("button.chip", { onclick: remove }, icon("trash", 16), t.devices.remove),
+          ]
+        : h("span.muted", t.devices.inSettings),
+    );
+  };
+  return { chips, form, load };
 }
 
 const healthy = (one, figures) =>

@@ -217,6 +217,15 @@ export const en = {
     restartWords: "The device itself restarts and is away for some seconds. Its outlets keep their state.",
     restartYes: "Restart",
     restarts: (name) => `${name} restarts`,
+    name: "Name",
+    rename: "Rename",
+    renamed: (name) => `It is called ${name} now`,
+    topicHint: "The id in topics and settings. Timers, limits, totals and Home Assistant's history go with it.",
+    remove: "Remove",
+    removeTitle: (name) => `Remove ${name}?`,
+    removeWords: "The bridge does not use it any more, its timers and limits end with it. It is listed as found, and can be added again.",
+    removed: (name) => `${name} is not used any more`,
+    inSettings: "Name and id are in the settings file.",
     whatToDo: "What to do",
     advice: {
       no_answer:
@@ -238,6 +247,22 @@ export const en = {
     yes: "yes",
     no: "no",
     signalOf: (word, dbm) => `${word} (${dbm} dBm)`,
+  },
+
+  deviceSettings: {
+    title: "Settings of the device",
+    names: {
+      led: "LED",
+      auto_off: "Auto-off some time after each ON",
+      auto_off_delay: "Auto-off after",
+      power_protection: "Off above a power",
+      power_protection_threshold: "Off above",
+      power_on_behavior: "After a power failure",
+    },
+    behaviors: { off: "off", on: "on", previous: "as before" },
+    onTitle: "Turn on after each power failure?",
+    onWords: "The device turns on by itself then, also while the bridge is down. Do not choose this for a heater.",
+    onYes: "Turn on",
   },
 
   schedule: {
