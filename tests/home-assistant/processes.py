@@ -127,7 +127,7 @@ class Device(Process):
         """An entry in the log of a sensor or button of a hub."""
         requests.post(f"{self.control}/child/{child}/log", json={"event": event}, timeout=5).raise_for_status()
 
-    def child(self, model: str) -> dict:
+    def sensor(self, model: str) -> dict:
         return next(it for it in self.seen()["children"] if it["model"] == model)
 
     def draw(self, position: int, watts: float):

@@ -205,7 +205,7 @@ def test_a_lamp_is_switched_and_dimmed(lab, home):
 
 def test_a_thermostat_is_set_and_read_back(lab, home):
     hub, climate = lab.devices["H100"], f"{expected.CHILDREN['KE100']}_climate"
-    entity, valve = home.entity(climate), lambda: hub.child("KE100")
+    entity, valve = home.entity(climate), lambda: hub.sensor("KE100")
     attributes = lambda: home.get(f"states/{entity}")["attributes"]
     at_first = attributes()
     assert (at_first["temperature"], at_first["min_temp"], at_first["max_temp"]) == (21, 5, 30)
