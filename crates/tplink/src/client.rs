@@ -144,8 +144,8 @@ impl Client {
 
     async fn announcement(&mut self) -> Result<Announcement, Error> {
         let body = Announcement::request().to_string().into_bytes();
-        let json = [(hyper::header::CONTENT_TYPE, "application/json")];
-        match self.http.post("/", &json, body).await {
+        let json = [("Content-Type", "application/json")];
+        match self.http.post("/", &json, &body).await {
             // Firmware without this path may do anything but answer.
             Err(Error::Closed | Error::Unreadable(_)) => Ok(Announcement::Other),
             reply => Announcement::read(&reply?),

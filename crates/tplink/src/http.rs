@@ -1,13 +1,14 @@
 //! HTTP to one device: one kept connection, one request at a time, every size and time bounded.
 //!
-//! It stands on the connection of `hyper` without its pool: that parses HTTP with limits, follows no redirect, knows no
-//! proxy and decodes nothing. The connection is driven by the request that uses it, so no task is needed, and a
+//! It follows no redirect, knows no proxy and decodes nothing. A request drives its connection, so no task is needed, and
+//! what it reads into ends with it: the buffers of a general client would be most of the memory that a device takes. A
 //! connection that the device closed while it was idle is seen before anything is sent.
 
 mod connection;
 mod cookie;
 mod link;
 mod reply;
+mod reply_head;
 mod token;
 
 pub(crate) use self::{connection::NOT_HTTP, cookie::Cookie, link::HttpLink, reply::HttpReply, token::token};

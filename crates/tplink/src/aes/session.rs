@@ -2,7 +2,6 @@
 
 use std::{fmt, time::UNIX_EPOCH};
 
-use hyper::header::{ACCEPT, CONTENT_TYPE, COOKIE, HeaderName};
 use serde_json::{Value, json};
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -22,7 +21,7 @@ pub(crate) struct AesSession {
     expires: Instant,
 }
 
-const REQUEST_BY_APP: HeaderName = HeaderName::from_static("requestbyapp");
+const REQUEST_BY_APP: &str = "Requestbyapp";
 const JSON: &str = "application/json";
 
 impl AesSession {
@@ -69,10 +68,8 @@ impl AesSession {
         .ok()
         .flatten()
         .ok_or_else(|| Error::Unsupported("an RSA key on this machine".to_owned()))?;
-        let headers = [(CONTENT_TYPE, JSON), (ACCEPT, JSON), (REQUEST_BY_APP, "true")];
-        let reply = http
-            .post("/app", &headers, request.to_string().into_bytes())
-            .await;
+        let headers = [("Content-Type", JSON), ("Accept", JSON), (REQUEST_BY_APP, "true")];
+        let reply = http.post("/app", &headers, request.to_string().as_bytes()).await;
         let reply = reply.map_err(|error| match error {
             Error::Unreadable(_) => Error::OtherProtocol,
             error => error,
@@ -96,11 +93,11 @@ impl AesSession {
         let request = self.cipher.seal(request);
         let body = json!({ "method": "securePassthrough", "params": { "request": request } });
         let cookie = self.cookie.as_ref().map(Cookie::header);
-        let cookie = cookie.as_deref().map(|cookie| (COOKIE, cookie));
-        let headers = [(CONTENT_TYPE, JSON), (ACCEPT, JSON), (REQUEST_BY_APP, "true")];
+        let cookie = cookie.as_deref().map(|cookie| ("Cookie", cookie));
+        let headers = [("Content-Type", JSON), ("Accept", JSON), (REQUEST_BY_APP, "true")];
         let headers: Vec<_> = headers.into_iter().chain(cookie).collect();
         let reply = http
-            .post(&self.target, &headers, body.to_string().into_bytes())
+            .post(&self.target, &headers, body.to_string().as_bytes())
             .await?;
         self.read(&reply)
     }

@@ -1,13 +1,7 @@
 //! The way to the HTTP server of one device.
 
-use std::fmt;
+use std::{fmt, fmt::Write as _};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Request,
-    header::{HOST, HeaderName},
-};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{HttpReply, connection};
@@ -56,8 +50,8 @@ impl HttpLink {
     pub(crate) async fn post(
         &mut self,
         target: &str,
-        headers: &[(HeaderName, &str)],
-        body: Vec<u8>,
+        headers: &[(&str, &str)],
+        body: &[u8],
     ) -> Result<HttpReply, Error> {
         let request = self.request(target, headers, body)?;
         let limit = self.limits.request;
@@ -66,7 +60,7 @@ impl HttpLink {
                 Some(kept) => kept,
                 None => self.connect().await?,
             };
-            connection::exchange(stream, request).await
+            connection::exchange(stream, &request).await
         };
         let (reply, kept) = timeout(limit, exchange).await.map_err(|_| Error::NoAnswer)??;
         self.kept = kept;
@@ -78,19 +72,21 @@ impl HttpLink {
         connect(&self.host, self.port, limit).await
     }
 
-    /// A token that the device chose can make the target unfit for a request.
-    fn request(
-        &self,
-        target: &str,
-        headers: &[(HeaderName, &str)],
-        body: Vec<u8>,
-    ) -> Result<Request<Full<Bytes>>, Error> {
-        let mut request = Request::post(target).header(HOST, self.host_header());
-        for (name, value) in headers {
-            request = request.header(name, *value);
+    /// Head and body. A token that the device chose can make the target unfit for a request.
+    fn request(&self, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Vec<u8>, Error> {
+        if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::Unreadable("its token is no part of a path"));
         }
-        let request = request.body(Full::new(Bytes::from(body)));
-        request.map_err(|_| Error::Unreadable("its token is no part of a path"))
+        // Some devices do not know headers in lower case.
+        let mut head = format!("POST {target} HTTP/1.1\r\nHost: {}\r\n", self.host_header());
+        for (name, value) in headers {
+            if value.chars().any(char::is_control) {
+                return Err(Error::Unreadable("its cookie is no part of a header"));
+            }
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
+        Ok([head.as_bytes(), body].concat())
     }
 
     fn host_header(&self) -> String {
@@ -109,5 +105,26 @@ impl HttpLink {
 impl fmt::Debug for HttpLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HttpLink to port {}", self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_cannot_be_two() {
+        let link = HttpLink::new("192.0.2.7", 8080, Limits::default());
+        let request = link.request("/app?seq=1", &[("Cookie", "TP_SESSIONID=AB")], b"{}");
+        assert_eq!(
+            String::from_utf8(request.unwrap()).unwrap(),
+            "POST /app?seq=1 HTTP/1.1\r\nHost: 192.0.2.7:8080\r\nCookie: TP_SESSIONID=AB\r\nContent-Length: 2\r\n\r\n{}"
+        );
+        for (target, value) in [("/a b", "c"), ("/a\r\nX: b", "c"), ("/a", "b\r\nX: c")] {
+            assert!(
+                link.request(target, &[("Cookie", value)], b"").is_err(),
+                "{target} {value}"
+            );
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use hyper::header::{CONTENT_TYPE, COOKIE};
 use rand::RngExt as _;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -31,8 +30,8 @@ impl KlapSession {
         user: Option<&Credentials>,
     ) -> Result<(Self, Account, Scheme), Error> {
         let local_seed: [u8; SEED] = rand::rng().random();
-        let headers = [(CONTENT_TYPE, OCTETS)];
-        let reply = http.post("/app/handshake1", &headers, local_seed.to_vec()).await;
+        let headers = [("Content-Type", OCTETS)];
+        let reply = http.post("/app/handshake1", &headers, &local_seed).await;
         let reply = reply.map_err(|error| match error {
             // A device without HTTP, or with another path for this.
             Error::Unreadable(_) => Error::OtherProtocol,
@@ -48,7 +47,7 @@ impl KlapSession {
         let cookie = reply.cookie;
         let id = cookie.as_ref().map(Cookie::header);
         let reply = http
-            .post("/app/handshake2", &headers_with(id.as_deref()), proof.to_vec())
+            .post("/app/handshake2", &headers_with(id.as_deref()), &proof)
             .await?;
         read_confirmation(&reply)?;
         let session = Self {
@@ -67,7 +66,7 @@ impl KlapSession {
         let (sequence, body) = self.cipher.seal(request);
         let cookie = self.cookie.as_ref().map(Cookie::header);
         let target = format!("/app/request?seq={sequence}");
-        let reply = http.post(&target, &headers_with(cookie.as_deref()), body).await;
+        let reply = http.post(&target, &headers_with(cookie.as_deref()), &body).await;
         let reply = reply.map_err(|error| match error {
             // What an HS110 sends on a session that it has ended (python-kasa, pull request 1715).
             NOT_HTTP => Error::SessionLost,
@@ -101,10 +100,10 @@ impl KlapSession {
     }
 }
 
-fn headers_with(cookie: Option<&str>) -> Vec<(hyper::header::HeaderName, &str)> {
+fn headers_with(cookie: Option<&str>) -> Vec<(&'static str, &str)> {
     // An empty cookie is answered with an HTML page by some plugs, so there is none.
-    let cookie = cookie.map(|cookie| (COOKIE, cookie));
-    [(CONTENT_TYPE, OCTETS)].into_iter().chain(cookie).collect()
+    let cookie = cookie.map(|cookie| ("Cookie", cookie));
+    [("Content-Type", OCTETS)].into_iter().chain(cookie).collect()
 }
 
 fn read_offer(reply: &HttpReply) -> Result<Offer, Error> {

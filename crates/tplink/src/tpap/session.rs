@@ -3,7 +3,6 @@
 use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hyper::header::CONTENT_TYPE;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::{task::spawn_blocking, time::Instant};
@@ -89,7 +88,11 @@ impl TpapSession {
         let sealed = self.cipher.seal(request);
         let (sequence, body) = sealed.ok_or_else(|| Error::Unsupported("a request of 16 MB".to_owned()))?;
         let reply = http
-            .post(&self.target, &[(CONTENT_TYPE, "application/octet-stream")], body)
+            .post(
+                &self.target,
+                &[("Content-Type", "application/octet-stream")],
+                &body,
+            )
             .await?;
         self.read(sequence, &reply)
     }
@@ -116,7 +119,7 @@ impl TpapSession {
 async fn step(http: &mut HttpLink, request: &Value) -> Result<Value, Error> {
     let body = request.to_string().into_bytes();
     let reply = http
-        .post("/", &[(CONTENT_TYPE, "application/json")], body)
+        .post("/", &[("Content-Type", "application/json")], &body)
         .await?;
     read_step(&reply)
 }
