@@ -143,9 +143,8 @@ impl Worker {
                 return;
             }
             self.apply_messages();
-            Removal::new(&mut self.context, &mut self.countdowns, &mut self.off_rules)
-                .run()
-                .await;
+            let removal = Removal::new(&mut self.context, &mut self.countdowns, &mut self.off_rules);
+            Box::pin(removal.run()).await;
         }
     }
 

@@ -170,7 +170,8 @@ impl Connection {
             limit: self.settings.polling.request,
             own: self.own.clone(),
         };
-        let opening = opening.run(self.network.clone());
+        // On the heap, as each login and search: a worker would keep the room for it.
+        let opening = Box::pin(opening.run(self.network.clone()));
         let opened = match mailbox.serve_inbox_during(opening).await? {
             Ok(opened) => opened,
             Err(OpenFailure { fault, unread }) => {
@@ -303,7 +304,7 @@ impl Connection {
             return Ok(None);
         };
         let search = self.network.clone().find(mac.to_owned(), self.address.clone());
-        let found = mailbox.serve_inbox_during(search).await?;
+        let found = mailbox.serve_inbox_during(Box::pin(search)).await?;
         let Some(address) = found.map(|found| found.address()) else {
             // An address that discovery found earlier is not better than the configured one.
             self.address.clone_from(&self.settings.config.address);
@@ -409,7 +410,7 @@ impl Connection {
                 answer => return answer,
             }
         }
-        self.session = Some(self.new_session().await?);
+        self.session = Some(Box::pin(self.new_session()).await?);
         let info = self.perform(DeviceRequest::Info).await?;
         if let Some(other) = self.identity.mismatch(&DeviceReading::of(&info)) {
             self.session = None;
@@ -472,7 +473,7 @@ impl Connection {
     async fn renew(&mut self, mailbox: &mut Mailbox) -> Result<(), ExchangeError> {
         if let Some(session) = &mut self.session {
             self.metrics.logged_in();
-            let Err(fault) = mailbox.serve_inbox_during(session.refresh()).await? else {
+            let Err(fault) = mailbox.serve_inbox_during(Box::pin(session.refresh())).await? else {
                 return Ok(());
             };
             self.metrics.failed(fault.kind());
@@ -483,7 +484,7 @@ impl Connection {
                 return Err(fault.into());
             }
         }
-        let session = mailbox.serve_inbox_during(self.new_session()).await??;
+        let session = mailbox.serve_inbox_during(Box::pin(self.new_session())).await??;
         self.session = Some(session);
         Ok(())
     }

@@ -15,6 +15,8 @@ use super::fault::Fault;
 const LARGEST: usize = 1024 * 1024;
 /// The largest announcement that is understood.
 const ANNOUNCEMENT: usize = 4 * 1024;
+/// What is read at once. Most answers are shorter.
+const PIECE: usize = 2 * 1024;
 /// The largest head of an answer.
 const LARGEST_HEAD: usize = 16 * 1024;
 const DEFAULT_PORT: u16 = 80;
@@ -52,7 +54,7 @@ async fn exchange(address: &str, answer: &mut ReceivedAnswer) -> Result<(), Faul
     if write(&stream, request.as_bytes()).await.is_err() {
         return Ok(());
     }
-    let mut buffer = vec![0; LARGEST_HEAD];
+    let mut buffer = vec![0; PIECE];
     while let Ok(read @ 1..) = read(&stream, &mut buffer).await {
         if answer.take(buffer.get(..read).unwrap_or_default())? {
             break;
