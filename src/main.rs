@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            // Whether anybody reads it does not matter any more.
+            // Whether it is read does not matter any more.
             let _unwritten = writeln!(io::stderr(), "tapo2mqtt: cannot start: {error}");
             ExitCode::FAILURE
         }

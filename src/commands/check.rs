@@ -90,7 +90,7 @@ fn file(sources: &Sources) -> String {
     )
 }
 
-/// The time zone of all schedules. A machine or container that was not told has UTC.
+/// The time zone of all schedules. A machine or container without a setting has UTC.
 fn zone(rules: &Rules) -> Row {
     let zone = &rules.location.zone;
     let name = zone.iana_name().unwrap_or("that of the system");

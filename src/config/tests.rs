@@ -279,7 +279,7 @@ fn a_variable_with_one_underscore_is_named() {
     let names = [
         "TAPO2MQTT_MQTT_PORT",
         "TAPO2MQTT_TAPO__PASSWORD",
-        // Of an orchestrator, of ours, of somebody else.
+        // Of an orchestrator, of ours, of another program.
         "TAPO2MQTT_PORT",
         "TAPO2MQTT_SERVICE_HOST",
         "TAPO2MQTT_CONFIG",

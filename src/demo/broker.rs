@@ -1,9 +1,9 @@
 //! The MQTT broker inside `tapo2mqtt demo`: the `mqtt5` crate, with its transports other than plain
 //! TCP, its files and its `$SYS` topics switched off.
 //!
-//! It speaks MQTT 3.1.1 and 5 on one port, keeps everything in memory, lets anybody in and is meant
+//! It speaks MQTT 3.1.1 and 5 on one port, keeps everything in memory, needs no login and is meant
 //! for trying things out; a household belongs on Mosquitto or another broker. `mqtt5` was chosen over
-//! `rmqtt` because it can be stopped: told to, it ends its sessions and tasks, while those of `rmqtt`
+//! `rmqtt` because it can be stopped: on request it ends its sessions and tasks, while those of `rmqtt`
 //! go on until the runtime ends.
 
 use std::{fmt::Display, io, net::SocketAddr, pin::pin, time::Duration};
@@ -18,7 +18,7 @@ use tracing::error;
 
 use crate::system::tasks::Tasks;
 
-/// The largest packet taken, in bytes; MQTT 5 clients are told. Far above any payload of the bridge (a
+/// The largest packet taken, in bytes; MQTT 5 clients are informed. Far above any payload of the bridge (a
 /// strip's discovery is 22 kB). The default of `mqtt5` is one byte over the limit of MQTT, and
 /// paho-mqtt, which Home Assistant uses, fails on it.
 const MAX_PACKET_SIZE: usize = 1024 * 1024;

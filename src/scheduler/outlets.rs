@@ -47,7 +47,7 @@ pub struct OutletState {
     pub online: bool,
     /// When its relay closed, by the device's count.
     pub on_at: Option<Steady>,
-    /// When its relay last closed while the bridge watched, or was told to close by no command.
+    /// When its relay last closed while the bridge watched, or was closed by the bridge without a command.
     pub closed_at: Option<Steady>,
     /// The number of the decision that turned it on: of a command, or of the report that showed it.
     pub went_on: Option<u64>,

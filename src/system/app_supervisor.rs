@@ -110,11 +110,11 @@ where
     A: Future<Output = Result<MqttService, String>>,
 {
     let mut wait = if known.is_some() { USUAL_WAIT } else { FIRST_WAIT };
-    let mut told = None;
+    let mut reported = None;
     loop {
         sleep(wait).await;
         match ask().await {
-            Ok(broker) if known.as_ref() == Some(&broker) => told = None,
+            Ok(broker) if known.as_ref() == Some(&broker) => reported = None,
             Ok(broker) => {
                 info!(
                     broker = format!("{}:{}", broker.host, broker.port),
@@ -123,10 +123,10 @@ where
                 return;
             }
             Err(why) => {
-                if told.as_ref() != Some(&why) {
+                if reported.as_ref() != Some(&why) {
                     warn!("{why}");
                 }
-                told = Some(why);
+                reported = Some(why);
             }
         }
         wait = if known.is_some() {

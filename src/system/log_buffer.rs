@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_flush_waits_no_longer_than_it_may() {
         let buffer = LogBuffer::new();
-        (&buffer).write_all(b"nobody reads this\n").unwrap();
+        (&buffer).write_all(b"this is not read\n").unwrap();
         buffer.flush(Duration::from_millis(1));
         assert!(!buffer.lock().bytes.is_empty());
     }

@@ -91,8 +91,8 @@ async fn an_account_is_tested_with_a_found_device() {
     let home = Home::new(&(search(&[address.into()]) + &mqtt_only(broker.address())));
     let process = home.start();
     online(&probe).await;
-    let nobody = request(&probe, "account", &account(DEFAULT_PASSWORD)).await;
-    let text = nobody["error"]["message"].as_str().unwrap();
+    let refused = request(&probe, "account", &account(DEFAULT_PASSWORD)).await;
+    let text = refused["error"]["message"].as_str().unwrap();
     assert!(text.contains("no device was found"), "{text}");
 
     let _plug = Simulator::plug(Profile::P110)

@@ -243,17 +243,17 @@ async fn commands_to_a_busy_device_are_superseded_by_the_last() {
     bridge.available("plug").await;
     let latency = Latency::fixed(Duration::from_millis(400));
     plug.faults().set(Fault::Latency { latency });
-    let wishes = [("t1", "ON"), ("t2", "OFF"), ("t3", "ON"), ("t4", "OFF")];
-    for (transaction, state) in wishes {
+    let commands_sent = [("t1", "ON"), ("t2", "OFF"), ("t3", "ON"), ("t4", "OFF")];
+    for (transaction, state) in commands_sent {
         let payload = json!({ "state": state, "transaction": transaction });
         bridge.publish("plug/set", payload.to_string()).await;
     }
-    for (transaction, _) in wishes {
+    for (transaction, _) in commands_sent {
         bridge.answer("plug", transaction).await;
     }
     bridge.barrier().await;
     let answers = bridge.answers("plug");
-    assert_eq!(answers.len(), wishes.len(), "{answers:?}");
+    assert_eq!(answers.len(), commands_sent.len(), "{answers:?}");
     // Whichever of the first three was under way already was carried out.
     let superseded = codes(&answers).into_iter().filter(|code| *code == "superseded");
     assert!((2..=3).contains(&superseded.count()), "{answers:?}");

@@ -144,7 +144,7 @@ async fn settings_of_a_strip_are_those_of_its_children() {
 }
 
 #[tokio::test]
-async fn settings_are_left_alone_unless_they_are_managed() {
+async fn settings_are_unchanged_unless_they_are_managed() {
     let device = Simulator::plug(Profile::P110).start().await.unwrap();
     let bridge = Setup::new().device("plug", device.address()).start().await;
     bridge.available("plug").await;

@@ -623,8 +623,8 @@ async fn whoever_waits_for_the_scheduler_is_answered_at_the_stop() {
     let (request, _) = harness.request().await;
     let command = harness.command("group/driveway/set", "ON").await;
     // The scheduler ends with what it has not carried out.
-    let (_, nobody) = mpsc::channel(1);
-    drop((request, command, std::mem::replace(&mut harness.messages, nobody)));
+    let (_, closed) = mpsc::channel(1);
+    drop((request, command, std::mem::replace(&mut harness.messages, closed)));
     harness.stop().await;
     let answer = harness.expect("bridge/response/override/list", |_| true).await;
     assert_eq!(answer["error"]["code"], "shutting_down");

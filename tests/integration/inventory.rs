@@ -7,7 +7,7 @@ use tapo_simulator::{ChildModel, Profile, RunningDevice, Simulator};
 
 use crate::bridge::{Running, Setup};
 
-/// Addresses that nobody else has. No broadcast is heard there.
+/// Addresses that no other test has. No broadcast arrives there.
 struct Site {
     first: [u8; 4],
 }
@@ -456,7 +456,7 @@ async fn a_group_may_name_an_added_device() {
             state["source"] == "schedule" && state["expected"] == "ON"
         })
         .await;
-    // An id that nobody has is a mistake.
+    // An id that no device has is a mistake.
     let unknown = group.replace("\"lamp\"", "\"lmap\"");
     let answer = again.reload(&setup.rules(&unknown)).await;
     let message = answer["error"]["message"].as_str().unwrap();

@@ -16,7 +16,7 @@ thread_local! {
 /// Captures the lines of this thread as long as it lives. A `#[tokio::test]` runs all its tasks on its own
 /// thread.
 ///
-/// There is one subscriber for all threads: `tracing` decides once for the process whether anybody listens to
+/// There is one subscriber for all threads: `tracing` decides once for the process whether something reads
 /// a line, and a subscriber of one thread may lose that to the silence of another.
 pub struct Log(Lines);
 

@@ -54,7 +54,7 @@ pub const SIGHUP: u32 = 1;
 const DEAD_DEVICES: u8 = 20;
 const ROUNDS: usize = 10;
 
-/// A loopback address that nobody else has.
+/// A loopback address that no other test has.
 pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(
         127,

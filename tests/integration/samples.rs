@@ -174,11 +174,11 @@ async fn the_samples_have_the_keys_of_what_is_published() {
 fn published_topics(bridge: &Running) -> BTreeSet<String> {
     let topics = bridge.probe.history().into_iter().map(|seen| seen.topic);
     let ours = topics.filter_map(|topic| Some(topic.strip_prefix("tapo2mqtt/")?.to_owned()));
-    let is_told = |topic: &String| {
+    let is_published = |topic: &String| {
         let about = topic.starts_with("bridge/") || topic.starts_with("group/");
         about && !topic.ends_with("/set") && !topic.contains("/request/")
     };
-    ours.filter(is_told).collect()
+    ours.filter(is_published).collect()
 }
 
 /// The names of the variants of an enum as they are published.

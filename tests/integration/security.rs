@@ -345,7 +345,7 @@ impl Scene {
 enum Need {
     Speak,
     Announce,
-    Hear(&'static str),
+    Receive(&'static str),
     HearEarlierRun(&'static str),
     Healthcheck,
 }
@@ -358,27 +358,27 @@ const NEEDS: [(&str, Option<&str>, Need); 14] = [
     (
         "topic read tapo2mqtt/+/set/#",
         None,
-        Need::Hear("tapo2mqtt/plug/set"),
+        Need::Receive("tapo2mqtt/plug/set"),
     ),
     (
         "topic read tapo2mqtt/+/get",
         None,
-        Need::Hear("tapo2mqtt/plug/get"),
+        Need::Receive("tapo2mqtt/plug/get"),
     ),
     (
         "topic read tapo2mqtt/+/+/set/#",
         None,
-        Need::Hear("tapo2mqtt/strip/1/set"),
+        Need::Receive("tapo2mqtt/strip/1/set"),
     ),
     (
         "topic read tapo2mqtt/+/+/get",
         None,
-        Need::Hear("tapo2mqtt/strip/1/get"),
+        Need::Receive("tapo2mqtt/strip/1/get"),
     ),
     (
         "topic read tapo2mqtt/bridge/request/#",
         None,
-        Need::Hear("tapo2mqtt/bridge/request/rescan"),
+        Need::Receive("tapo2mqtt/bridge/request/rescan"),
     ),
     (
         "topic read tapo2mqtt/bridge/devices",
@@ -394,7 +394,7 @@ const NEEDS: [(&str, Option<&str>, Need); 14] = [
     (
         "topic read tapo2mqtt/bridge/health",
         None,
-        Need::Hear("tapo2mqtt/bridge/health"),
+        Need::Receive("tapo2mqtt/bridge/health"),
     ),
     (
         "topic readwrite homeassistant/device/+/config",
@@ -404,14 +404,18 @@ const NEEDS: [(&str, Option<&str>, Need); 14] = [
     (
         "topic readwrite homeassistant/device/+/config",
         Some("topic write homeassistant/device/+/config"),
-        Need::Hear(PLUG_CONFIG),
+        Need::Receive(PLUG_CONFIG),
     ),
     (
         "topic read homeassistant/status",
         None,
-        Need::Hear("homeassistant/status"),
+        Need::Receive("homeassistant/status"),
     ),
-    ("topic read weather/outdoor", None, Need::Hear("weather/outdoor")),
+    (
+        "topic read weather/outdoor",
+        None,
+        Need::Receive("weather/outdoor"),
+    ),
 ];
 
 impl Need {
@@ -419,7 +423,7 @@ impl Need {
         match self {
             Self::Speak => scene.takes(STATE).await,
             Self::Announce => scene.takes(PLUG_CONFIG).await,
-            Self::Hear(topic) => scene.delivers(topic, "").await,
+            Self::Receive(topic) => scene.delivers(topic, "").await,
             Self::HearEarlierRun(topic) => {
                 // Asked for together with the rest, so the answer is there when a later message is.
                 assert!(scene.delivers("tapo2mqtt/plug/set", "").await);

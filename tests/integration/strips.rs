@@ -178,7 +178,7 @@ async fn an_outlet_that_armed_before_does_not_go_on_without() {
 }
 
 #[tokio::test]
-async fn an_external_countdown_of_an_outlet_is_left_alone() {
+async fn an_external_countdown_of_an_outlet_is_unchanged() {
     let device = strip(Profile::EP40M, Protocol::Klap).await;
     let app = json!({ "enable": true, "delay": 7200, "desired_states": { "on": false } });
     device.ask_app(2, "add_countdown_rule", &app).unwrap();
@@ -300,7 +300,7 @@ async fn a_firmware_without_batches_is_asked_once() {
         owner.off_by(Some(owner.after(HOUR * 2))).await;
         owner.until_left(7100..7202).await;
         let counters = device.counters();
-        // On a busy machine it may log in anew in between, and forget.
+        // On a busy machine it may log in again in between, and forget.
         assert!(counters.requests_of("multipleRequest") <= 2);
         assert_eq!(counters.requests_of("edit_countdown_rule"), 1);
     }
@@ -358,7 +358,7 @@ fn rule_of_the_app(to: bool) -> Value {
 
 /// The clock comes from the meter of one of them, and from the device's own time of the other.
 #[tokio::test]
-async fn an_outlet_holds_its_off_rules_and_others_are_left_alone() {
+async fn an_outlet_holds_its_off_rules_and_others_are_unchanged() {
     for profile in [Profile::P304M, Profile::EP40M] {
         let device = strip(profile, Protocol::Klap).await;
         device.press(2).unwrap();

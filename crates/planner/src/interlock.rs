@@ -35,7 +35,7 @@ impl InterlockOwners {
         Self(holder.into_iter().collect())
     }
 
-    /// Who holds the interlock of a group, if anybody does.
+    /// Who holds the interlock of a group, if any does.
     pub fn of(&self, group: &GroupId) -> Option<&OutletPath> {
         self.0.get(group)
     }

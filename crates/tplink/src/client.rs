@@ -218,7 +218,7 @@ impl Client {
         Ok(())
     }
 
-    /// Ends the session and closes the connection. The device is not told: it has no request for that.
+    /// Ends the session and closes the connection. The device is not informed: it has no request for that.
     pub fn close(&mut self) {
         (self.session, self.session_use) = (None, SessionUse::default());
         self.http.close();

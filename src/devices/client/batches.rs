@@ -31,7 +31,7 @@ impl Batches {
         refused
     }
 
-    /// The device told its values: another firmware is asked again.
+    /// The device reported its values: another firmware is asked again.
     pub(super) fn on_info(&mut self, info: &Value) {
         let firmware = info.get("fw_ver").and_then(Value::as_str);
         if firmware.is_some() && firmware != self.firmware.as_deref() {

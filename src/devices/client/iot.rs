@@ -121,7 +121,7 @@ pub(super) async fn send(client: &mut Client, request: DeviceRequest<'_>) -> Res
 
 const NO_ARGUMENT: ErrorCode = ErrorCode(-3);
 const TABLE_FULL: ErrorCode = ErrorCode(-10);
-/// More than the app lets anybody add.
+/// More than the app lets a user add.
 const RULES_MAX: usize = 32;
 /// What the rules and countdowns of the bridge are called in the app.
 const RULE_NAME: &str = "tapo2mqtt";

@@ -76,14 +76,14 @@ impl NetworkSearch {
     }
 
     /// Where the device with this MAC answers now, if it is not where it is looked for already. One broadcast at a time; the
-    /// others read its answers. A device that does not hear it is found by the next complete search, which is requested.
+    /// others read its answers. A device that it does not reach is found by the next complete search, which is requested.
     pub(in crate::devices) async fn find(self, mac: String, known: String) -> Option<Discovered> {
         let answers = {
             let _turn = self.0.searching.acquire().await.ok()?;
             self.broadcast().await
         };
-        let heard = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
-        if let Some(found) = heard {
+        let answer = answers.iter().find(|found| found.mac.as_deref() == Some(&mac));
+        if let Some(found) = answer {
             return Some(found.clone());
         }
         let seen = locked(&self.0.seen).get(&mac).cloned();
@@ -187,11 +187,11 @@ async fn sweep(addresses: Vec<IpAddr>) -> Vec<Discovered> {
 /// asked by itself, so its answer does not show that broadcasts arrive.
 fn silent(area: &SearchArea, found: &[Discovered]) -> Vec<IpAddr> {
     let mut left = ADDRESSES_MAX;
-    let heard = found.iter().filter(|found| !area.targets.contains(&found.ip));
+    let by_broadcast = found.iter().filter(|found| !area.targets.contains(&found.ip));
     let networks = networks(area).into_iter();
     let silent = networks.filter(|network| {
-        let mut heard = heard.clone();
-        let answered = heard.any(|found| matches!(found.ip, IpAddr::V4(ip) if network.contains(ip)));
+        let mut by_broadcast = by_broadcast.clone();
+        let answered = by_broadcast.any(|found| matches!(found.ip, IpAddr::V4(ip) if network.contains(ip)));
         let fits = network.size() <= left;
         if !answered && fits {
             left -= network.size();

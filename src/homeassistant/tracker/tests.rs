@@ -198,7 +198,7 @@ fn a_schedule_that_is_gone_is_removed_by_its_platform_alone() {
 }
 
 #[test]
-fn a_group_is_left_alone_once_deleted_and_stale_once_gone() {
+fn a_group_is_unchanged_once_deleted_and_stale_once_gone() {
     let mut tracker = tracker();
     let driveway = EntityOwner::Group("driveway".parse().unwrap());
     let sent = tracker.group(&group(&[])).unwrap();

@@ -361,7 +361,7 @@ struct Run {
     begun: Steady,
     /// Which schedules were in force at the last look.
     windows: Option<Vec<(i64, i64)>>,
-    heard: usize,
+    answers_seen: usize,
 }
 
 fn relay_of(place: &Place) -> usize {
@@ -399,7 +399,7 @@ impl Run {
             fault,
             begun,
             windows: None,
-            heard: 0,
+            answers_seen: 0,
         }
     }
 
@@ -421,8 +421,8 @@ impl Run {
             let note = Note::Flip(relay_of(&flip.place), flip.power, flip.by);
             self.log.add(at, wall, note);
         }
-        let told = self.simulation.rules_sent.last().cloned();
-        let windows = told.map(|rules| {
+        let sent = self.simulation.rules_sent.last().cloned();
+        let windows = sent.map(|rules| {
             let driveway = rules.groups.iter().find(|group| group.id.as_str() == GROUPS[0]);
             let schedules = driveway.into_iter().flat_map(|group| &group.schedules);
             let windows = schedules.filter_map(|schedule| window_of(schedule.id.as_str()));
@@ -432,8 +432,8 @@ impl Run {
             self.windows.clone_from(&windows);
             self.note(Note::Windows(windows.unwrap_or_default()));
         }
-        while let Some((id, at)) = self.simulation.answer_times.get(self.heard).copied() {
-            self.heard += 1;
+        while let Some((id, at)) = self.simulation.answer_times.get(self.answers_seen).copied() {
+            self.answers_seen += 1;
             let at = self
                 .simulation
                 .clock

@@ -386,7 +386,7 @@ async fn a_plan_has_windows_and_a_draft_has_warnings() {
             "suspended": false,
         })
     );
-    assert_eq!(answer["sun"], json!([]), "nobody said where");
+    assert_eq!(answer["sun"], json!([]), "no location is set");
     assert_eq!(
         (&answer["warnings"], &answer["effect"]),
         (&json!(null), &json!(null))

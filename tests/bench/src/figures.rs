@@ -1,4 +1,4 @@
-//! Samples, figures over several rounds, and how they are told.
+//! Samples, figures over several rounds, and how they are written.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -158,8 +158,8 @@ fn table<'a>(text: &mut String, title: &str, figures: impl Iterator<Item = &'a (
         let [min, median, max] = figure.spread().map(short);
         let (goal, verdict) = match figure.goal {
             None => (String::new(), ""),
-            Some(goal) if goal.met(figure.spread()[1]) => (told(goal), "met"),
-            Some(goal) => (told(goal), "**missed**"),
+            Some(goal) if goal.met(figure.spread()[1]) => (written(goal), "met"),
+            Some(goal) => (written(goal), "**missed**"),
         };
         let _ = writeln!(
             text,
@@ -170,7 +170,7 @@ fn table<'a>(text: &mut String, title: &str, figures: impl Iterator<Item = &'a (
     text.push('\n');
 }
 
-fn told(goal: Goal) -> String {
+fn written(goal: Goal) -> String {
     match goal {
         Goal::AtMost(limit) => format!("≤ {limit}"),
         Goal::AtLeast(limit) => format!("≥ {limit}"),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::figures::Book;
 
-/// Below it a document is written anew by each run.
+/// Below it a document is written again by each run.
 const MARKER: &str = "<!-- scripts/bench --markdown writes everything below this line. -->";
 
 /// The machine and the programs that were measured.

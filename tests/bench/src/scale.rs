@@ -91,7 +91,7 @@ async fn polled(bench: &Bench, book: &mut Book, outlets: usize, addresses: &[Soc
     sleep(FIRST_POLLS).await;
     let load = site.bridge.load(bench.watched(addresses.len())).await;
     let memory = site.bridge.memory();
-    tell_discovery(book, outlets, &site.home.take_all(), site.bridge.started);
+    note_discovery(book, outlets, &site.home.take_all(), site.bridge.started);
     let goal = (outlets == 1000).then_some(Goal::AtMost(15.0));
     let name = format!("{outlets} outlets: processor, polled at the default intervals");
     book.with_goal(SECTION, name, "% of a core", goal, load);
@@ -101,19 +101,19 @@ async fn polled(bench: &Bench, book: &mut Book, outlets: usize, addresses: &[Soc
     memory
 }
 
-/// What Home Assistant was told, from the start on.
-fn tell_discovery(book: &mut Book, outlets: usize, told: &[Message], started: Instant) {
+/// What was published to Home Assistant, from the start on.
+fn note_discovery(book: &mut Book, outlets: usize, sent: &[Message], started: Instant) {
     let mut note = |what: &str, unit, value| {
         book.note(SECTION, format!("{outlets} outlets: {what}"), unit, value);
     };
-    let topics: BTreeSet<_> = told.iter().map(|message| message.topic.as_str()).collect();
-    let bytes: usize = told.iter().map(|message| message.payload.len()).sum();
+    let topics: BTreeSet<_> = sent.iter().map(|message| message.topic.as_str()).collect();
+    let bytes: usize = sent.iter().map(|message| message.payload.len()).sum();
     note("discovery topics", "", topics.len() as f64);
-    note("discovery messages", "", told.len() as f64);
+    note("discovery messages", "", sent.len() as f64);
     note("discovery payloads", "kB", bytes as f64 / 1e3);
     // Most announce each device once; later ones add an entity whose value was seen late.
     let mut seen = BTreeSet::new();
-    let burst = told
+    let burst = sent
         .iter()
         .filter(|message| seen.insert(&message.topic))
         .map(|message| message.at);

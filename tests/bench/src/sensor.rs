@@ -43,14 +43,14 @@ pub async fn measure(bench: &Bench, book: &mut Book) {
             goal,
             load - idle,
         );
-        let told = site.client.take_all().len() as f64;
+        let sent = site.client.take_all().len() as f64;
         let goal = (steps == 0).then_some(Goal::AtMost(0.0));
         book.with_goal(
             SECTION,
             format!("{name}: messages of groups and outlets"),
             "",
             goal,
-            told,
+            sent,
         );
     }
     site.bridge.stop().await;

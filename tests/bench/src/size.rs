@@ -16,7 +16,7 @@ use crate::{
 
 const SECTION: &str = "Size";
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
-/// Crates that are told by name.
+/// Crates that are listed by name.
 const LARGEST: usize = 15;
 
 pub fn measure(bench: &Bench, book: &mut Book) {

@@ -147,7 +147,7 @@ impl Simulation {
         let started = Instant::now();
         loop {
             let retained = broker.retained_under("#").await;
-            let wrong = self.told_wrong(&retained);
+            let wrong = self.published_wrong(&retained);
             if wrong.is_empty() || started.elapsed() > Duration::from_secs(5) {
                 return wrong;
             }
@@ -155,7 +155,7 @@ impl Simulation {
         }
     }
 
-    fn told_wrong(&self, retained: &BTreeMap<String, String>) -> Vec<String> {
+    fn published_wrong(&self, retained: &BTreeMap<String, String>) -> Vec<String> {
         let published = |topic: &str| {
             let payload = retained.get(&format!("tapo2mqtt/{topic}"));
             payload.map_or(Value::Null, |payload| parsed(payload))

@@ -109,8 +109,8 @@ impl Cell {
             Expected::Answer(code) => assert_eq!(answer_code, code, "{} {answer}", self.id),
             Expected::Blocked(status, codes) | Expected::Locked(status, codes) => {
                 assert!(codes.contains(&answer_code), "{answer}");
-                let is_told = |state: &serde_json::Value| state["status"] == status;
-                bridge.expect(&self.id, is_told).await;
+                let is_shown = |state: &serde_json::Value| state["status"] == status;
+                bridge.expect(&self.id, is_shown).await;
                 let offline = |state: &serde_json::Value| state["state"] == "offline";
                 bridge.expect(&format!("{}/availability", self.id), offline).await;
             }

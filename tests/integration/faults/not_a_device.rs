@@ -172,7 +172,7 @@ async fn a_redirect_is_not_followed() {
 const MOST_READ: usize = 150_000_000;
 
 #[tokio::test]
-async fn an_endless_answer_is_given_up_and_left_alone() {
+async fn an_endless_answer_is_given_up_and_not_asked_again() {
     for path in ["/", "/app/handshake1"] {
         let server = WebServer::start(Answers::EndlessAt(path)).await;
         let (bridge, state) = error_at(server.address).await;

@@ -82,7 +82,7 @@ impl KlapSession {
         if reply.status != 200 {
             return Err(Error::SessionLost);
         }
-        // An answer for another session cannot be told from a damaged one; by chance its padding may fit.
+        // An answer for another session cannot be distinguished from a damaged one; by chance its padding may fit.
         let opened = self
             .cipher
             .open(sequence, &reply.body)

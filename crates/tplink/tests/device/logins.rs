@@ -108,7 +108,7 @@ async fn a_login_over_aes_is_one_attempt() {
 }
 
 #[tokio::test]
-async fn a_locked_device_is_left_alone() {
+async fn a_locked_device_is_not_asked_again() {
     let device = start(Profile::P110, Protocol::Tpap).await;
     device.faults().set(Fault::TpapLock { after: 1 });
     let wrong = Some(Credentials::new("demo@example.com", "wrong"));

@@ -91,10 +91,10 @@ async fn a_refused_request_is_told_apart() {
             client.call_child(&child, "get_nothing", Value::Null).await,
             unknown
         );
-        let stranger = client
+        let no_child = client
             .call_child("no such child", "get_device_info", Value::Null)
             .await;
-        assert_eq!(stranger, Err(Error::UnknownRequest(ErrorCode::PARAMS)));
+        assert_eq!(no_child, Err(Error::UnknownRequest(ErrorCode::PARAMS)));
         // The session is good after each of them.
         assert_eq!(client.transport(), Some(transport));
         client.call("get_device_info", Value::Null).await.unwrap();

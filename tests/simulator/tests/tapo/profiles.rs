@@ -215,8 +215,8 @@ async fn what_a_model_lacks_is_an_unknown_method() {
 
     let device = Simulator::strip(Profile::P300).start().await.unwrap();
     let handler = strip(&device).await.unwrap();
-    let nobody = handler.plug_unchecked("nobody");
-    assert_eq!(kind(&nobody.on().await.unwrap_err()), "-1008");
+    let unknown = handler.plug_unchecked("nobody");
+    assert_eq!(kind(&unknown.on().await.unwrap_err()), "-1008");
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ fn rule_07_a_run_trips_at_its_limit_and_cools_down() {
     outlet.pass("5h 59m 59s");
     assert_eq!(outlet.advance(), None);
     outlet.pass("1s");
-    // A limit that is reached blocks before anybody recorded it.
+    // A limit that is reached blocks before it was recorded.
     assert!(matches!(outlet.verdict(), Verdict::Blocked(block) if block.cause == Cause::MaxOn));
     assert_eq!(outlet.advance(), Some(Cause::MaxOn));
     assert_eq!(outlet.advance(), None, "a trip is reported once");
