@@ -1,6 +1,6 @@
 //! The wiring: channels, tasks, and the order in which they stop.
 
-use std::{collections::BTreeSet, future::Future, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
@@ -16,7 +16,10 @@ use super::{
 use crate::{
     config::{Loader, Settings, Web},
     devices::DeviceOwner,
-    domain::{device_metrics::MetricsRegistry, devices::EventSenders, feed, page_msg, scheduling},
+    domain::{
+        device_metrics::MetricsRegistry, devices::EventSenders, energy_history::EnergyHistory, feed,
+        page_msg, scheduling,
+    },
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     scheduler::task::{self, SchedulerTask},
     store::{Loaded, Section, StateFileError, Writer},
@@ -90,6 +93,7 @@ const EVENT_LOOP: &str = "mqtt event loop";
 const DEVICE_OWNER: &str = "device owner";
 const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
+const HISTORY_WRITER: &str = "history writer";
 const WEB_SERVER: &str = "web server";
 const METRICS_SERVER: &str = "metrics server";
 
@@ -106,7 +110,12 @@ impl Bridge {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let (sections, writer, start_checks) = open_state(settings, &clock)?;
+        // Before the state file, by which the clock goes on.
+        let location = settings.state_location();
+        let history_file = sections::open_history(location.as_ref(), &clock)?;
+        let history = EnergyHistory::new(history_file.kept, settings.rules.location.zone.clone());
+        let opened = open_state(settings, &clock, history.clone(), history_file.finding)?;
+        let (sections, writer, start_checks) = opened;
         let as_read = settings;
         let settings = &settings.with_inventory(&sections.inventory.get());
         let (devices, devices_inbox) = mpsc::channel(DEVICE_MESSAGES);
@@ -148,6 +157,7 @@ impl Bridge {
             loader,
             keep_account: |settings, account| Box::pin(account::keep(settings, account)),
             metrics: metrics.clone(),
+            history: history.clone(),
             clock: clock.clone(),
         };
         let event_loop = MqttTask::open(settings, parts, &tasks)?;
@@ -165,7 +175,7 @@ impl Bridge {
             sections.devices,
         );
 
-        let (ending, ended) = mpsc::channel(6);
+        let (ending, ended) = mpsc::channel(7);
         let mut bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -184,6 +194,8 @@ impl Bridge {
             bridge.spawn(name, server.run(bridge.stop.clone()), &ending);
         }
         bridge.spawn(STATE_WRITER, writer.run(bridge.stop_writer.clone()), &ending);
+        let history_writer = write_history(history_file.writer, history, bridge.stop_writer.clone());
+        bridge.spawn(HISTORY_WRITER, history_writer, &ending);
         Ok(bridge)
     }
 
@@ -338,9 +350,28 @@ fn web_servers(
     (Some(channels), servers)
 }
 
-fn open_state(settings: &Settings, clock: &Clock) -> Result<(Sections, Writer, Vec<String>), StartError> {
-    let (sections, writer, loaded) = sections::open(settings.state_location(), clock)?;
-    let mut findings = Vec::new();
+/// Writes the history until the stop. Without a meter no file is made.
+async fn write_history(writer: Writer, history: EnergyHistory, stop: CancellationToken) {
+    let stop_writer = CancellationToken::new();
+    let mut writing = pin!(writer.run(stop_writer.clone()));
+    tokio::select! {
+        () = &mut writing => return,
+        () = stop.cancelled() => {}
+    }
+    if history.is_used() {
+        stop_writer.cancel();
+        writing.await;
+    }
+}
+
+fn open_state(
+    settings: &Settings,
+    clock: &Clock,
+    history: EnergyHistory,
+    finding: Option<String>,
+) -> Result<(Sections, Writer, Vec<String>), StartError> {
+    let (sections, writer, loaded) = sections::open(settings.state_location(), clock, history)?;
+    let mut findings: Vec<String> = finding.into_iter().collect();
     match loaded {
         Loaded::Fresh | Loaded::Read => {}
         Loaded::ReadEarlier(file) => info!(file = %file.display(), "state read from an earlier state file"),

@@ -1,9 +1,14 @@
 //! The state file: which part of the bridge keeps what in it.
 
+use std::path::PathBuf;
+
 use crate::{
     config::INVENTORY,
     devices::DeviceSections,
-    domain::inventory::Inventory,
+    domain::{
+        energy_history::{EnergyHistory, KeptHistories},
+        inventory::Inventory,
+    },
     mqtt::DeletedEntities,
     scheduler::PersistedScheduler,
     store::{Loaded, Section, StateFile, StateFileError, StateFileStatus, StateLocation, Writer},
@@ -22,6 +27,15 @@ pub(super) struct Sections {
     pub(super) status: StateFileStatus,
 }
 
+/// The energy history, in a file of its own.
+#[derive(Debug)]
+pub(super) struct HistoryFile {
+    pub(super) kept: Section<KeptHistories>,
+    pub(super) writer: Writer,
+    /// What is wrong with it.
+    pub(super) finding: Option<String>,
+}
+
 /// Reads the file, if one is configured.
 ///
 /// # Errors
@@ -29,11 +43,13 @@ pub(super) struct Sections {
 pub(super) fn open(
     location: Option<StateLocation>,
     clock: &Clock,
+    history: EnergyHistory,
 ) -> Result<(Sections, Writer, Loaded), StateFileError> {
     let mut file = StateFile::open(location, clock)?;
     let scheduler = file.section("scheduler");
     let devices = DeviceSections {
         energy: file.section("energy"),
+        history,
         countdowns: file.section("countdowns"),
         identities: file.section("identities"),
     };
@@ -54,6 +70,44 @@ pub(super) fn open(
         status,
     };
     Ok((sections, writer, loaded))
+}
+
+/// Reads the history. One that cannot be read costs no start: it is kept in memory, and the file stays as it is.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) fn open_history(
+    location: Option<&StateLocation>,
+    clock: &Clock,
+) -> Result<HistoryFile, StateFileError> {
+    let location = location.map(StateLocation::of_history);
+    let path = location
+        .as_ref()
+        .map_or(PathBuf::new(), |location| location.file.clone());
+    let (mut file, mut finding) = match StateFile::open(location, clock) {
+        Ok(file) => (file, None),
+        Err(error) => {
+            let finding = format!("the energy history is not stored: {error}");
+            (StateFile::open(None, clock)?, Some(finding))
+        }
+    };
+    let kept = file.section("energy");
+    let (_, writer, loaded) = file.finish()?;
+    if let Loaded::Damaged { why, kept } = loaded {
+        let kept = match kept {
+            Ok(to) => format!("it is kept as {}", to.display()),
+            Err(error) => format!("it cannot be renamed ({error}), so nothing is written yet"),
+        };
+        finding = Some(format!(
+            "the energy history {} could not be read ({why}): what is damaged of it is lost; {kept}",
+            path.display()
+        ));
+    }
+    Ok(HistoryFile {
+        kept,
+        writer,
+        finding,
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +155,8 @@ mod tests {
             base_topic: "tapo2mqtt".to_owned(),
         };
         let scheduler: PersistedScheduler = serde_json::from_str(SCHEDULER).unwrap();
-        let (sections, writer, _) = open(Some(location.clone()), &Clock::system()).unwrap();
+        let (sections, writer, _) =
+            open(Some(location.clone()), &Clock::system(), EnergyHistory::default()).unwrap();
         sections.scheduler.set(scheduler.clone());
         sections
             .devices
@@ -134,7 +189,7 @@ mod tests {
         assert_eq!(text["deleted_in_home_assistant"], json!(["heater"]));
         assert_eq!(text["groups_deleted_in_home_assistant"], json!(["driveway"]));
         assert_eq!(text["countdowns"], json!({"8022": ["1970-01-01T00:00:00Z"]}));
-        let (again, _, loaded) = open(Some(location), &Clock::system()).unwrap();
+        let (again, _, loaded) = open(Some(location), &Clock::system(), EnergyHistory::default()).unwrap();
         assert!(matches!(loaded, Loaded::Read), "{loaded:?}");
         assert_eq!(again.scheduler.get(), scheduler);
         assert_eq!(again.devices.energy.get(), sections.devices.energy.get());

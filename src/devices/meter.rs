@@ -327,7 +327,9 @@ impl Meters {
         if counters.month.is_some() || counters.since_restart.is_some() {
             let meter = known.child.as_deref().unwrap_or(device);
             let at = context.clock.now();
-            metered.total = Some(self.totals.read(id, position, meter, counters, at));
+            let total = self.totals.read(id, position, meter, counters, at);
+            self.totals.record(device, position, total, at);
+            metered.total = Some(total);
             energy.total = metered.total;
         }
         let since = known

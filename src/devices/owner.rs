@@ -34,6 +34,7 @@ use crate::domain::{
 };
 use crate::{
     devices::energy::{EnergyCounters, EnergyTotals},
+    domain::energy_history::EnergyHistory,
     domain::{
         command_error::{CommandError, ErrorCode},
         device_command::{DeviceAction, DeviceCommand, Switch},
@@ -90,6 +91,8 @@ pub struct DeviceOwner {
 pub struct DeviceSections {
     /// What each outlet used in all.
     pub energy: Section<EnergyCounters>,
+    /// What each outlet used when.
+    pub history: EnergyHistory,
     /// When the countdowns end that were armed on devices.
     pub countdowns: Section<ArmedCountdowns>,
     /// Which device each configured id stands for.
@@ -156,7 +159,7 @@ impl DeviceOwner {
             metrics,
             clock,
             tasks,
-            totals: EnergyTotals::new(sections.energy.get()),
+            totals: EnergyTotals::new(sections.energy.get(), sections.history.clone()),
             countdowns: CountdownRegistry::new(sections.countdowns.get()),
             identities: IdentityRegistry::new(sections.identities.clone()),
             sections,

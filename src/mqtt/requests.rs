@@ -1,6 +1,7 @@
 //! Requests to the bridge: `bridge/request/<name>`, answered on `bridge/response/<name>`. Pure.
 
 mod device;
+mod history;
 mod identify;
 mod schedule;
 
@@ -13,6 +14,7 @@ use crate::{
 
 use super::decode::{Decoded, Fields, PayloadError, Shown, decode_request, transaction_of};
 pub(super) use device::InventoryRequest;
+pub(super) use history::HistoryRequest;
 pub(super) use identify::identify;
 
 /// A request to the bridge.
@@ -26,6 +28,8 @@ pub(super) enum BridgeRequest {
     Rescan,
     /// Publish `bridge/health`.
     Health,
+    /// What outlets used when.
+    History(HistoryRequest),
     /// The topics of a name, or of all.
     Identify(Option<String>),
     /// Change the level of the log.
@@ -43,13 +47,14 @@ pub(super) enum BridgeRequest {
 }
 
 /// The requests that do not go to the scheduler.
-const REQUESTS: [&str; 9] = [
+const REQUESTS: [&str; 10] = [
     "account",
     "backup",
     "restart",
     "reload",
     "rescan",
     "health",
+    "history",
     "identify",
     "log_level",
     "homeassistant/rediscover",
@@ -66,6 +71,9 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
         "reload" => plain(BridgeRequest::Reload),
         "rescan" => plain(BridgeRequest::Rescan),
         "health" => plain(BridgeRequest::Health),
+        "history" => decode_request(payload, |fields| {
+            history::read(fields).map(BridgeRequest::History)
+        }),
         "identify" => decode_request(payload, |fields| {
             identify::read_name(fields).map(BridgeRequest::Identify)
         }),

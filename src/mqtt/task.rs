@@ -46,6 +46,7 @@ use crate::{
         command_error::ErrorCode,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg},
+        energy_history::EnergyHistory,
         feed::FeedWriter,
         inventory::Inventory,
         network_device::NetworkDevice,
@@ -135,6 +136,8 @@ pub struct MqttParts {
     pub keep_account: KeepAccount,
     /// The metrics of devices, for `bridge/health`.
     pub metrics: MetricsRegistry,
+    /// What outlets used when.
+    pub history: EnergyHistory,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -153,6 +156,7 @@ pub struct MqttTask {
     is_inventory_pending: bool,
     tasks: Tasks,
     health: HealthCollector,
+    history: EnergyHistory,
     inbox: mpsc::UnboundedReceiver<MqttMsg>,
     devices: mpsc::Sender<DeviceMsg>,
     updates: mpsc::Receiver<SchedulerUpdate>,
@@ -213,6 +217,7 @@ impl MqttTask {
             inventory: parts.inventory,
             is_inventory_pending: false,
             tasks: tasks.clone(),
+            history: parts.history,
             health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.state_file),
             inbox,
             devices: channels.devices,
@@ -530,6 +535,10 @@ impl MqttTask {
                 sent.map(|()| Value::Null).map_err(|_| RequestError::Busy)
             }
             BridgeRequest::Health => Ok(self.publish_health()),
+            BridgeRequest::History(request) => {
+                let now = self.publisher.now();
+                request.answer(&self.history, self.publisher.reports(), now)
+            }
             BridgeRequest::Identify(name) => {
                 identify(self.publisher.reports(), name.as_deref()).map(|found| json!(found))
             }
@@ -739,6 +748,7 @@ impl MqttTask {
             }
         }
         self.router.set_sensors(sensors);
+        self.history.set_zone(settings.rules.location.zone.clone());
         if reloaded.before.log.level != settings.log.level {
             self.publisher.set_log_level(settings.log.level);
         }

@@ -65,6 +65,17 @@ pub(super) enum FoundState {
 }
 
 impl StateLocation {
+    /// Where the bridge keeps its energy history: beside the state file, because it is large and written seldom.
+    #[must_use]
+    pub fn of_history(&self) -> Self {
+        let name = self.base_topic.replace('/', "-") + "-history.json";
+        Self {
+            file: self.file.with_file_name(name),
+            earlier: None,
+            base_topic: self.base_topic.clone(),
+        }
+    }
+
     /// Reads what is there.
     pub(super) fn read(&self) -> Result<FoundState, StateFileError> {
         let file = &self.file;

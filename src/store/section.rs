@@ -34,6 +34,11 @@ impl<T> Section<T> {
         }
     }
 
+    /// Looks at it without a copy.
+    pub fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value.borrow())
+    }
+
     /// How many changes there were, of all parts.
     pub fn change_count(&self) -> u64 {
         self.progress.changes()

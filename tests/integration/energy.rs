@@ -1,6 +1,6 @@
 //! Energy meters and protections: what the workers read, and what of it arrives on the broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use planner::units::{MilliWattHours, MilliWatts};
@@ -572,6 +572,83 @@ async fn energy_arrives_and_goes_on_after_a_restart_of_the_bridge() {
             "not withdrawn meanwhile: {payload}"
         );
     }
+}
+
+/// What the history says that was used yesterday and today, in kWh, or why it says nothing.
+async fn history(bridge: &Running, request: Value) -> Result<f64, Value> {
+    let mut request = request;
+    let transaction = format!("{request}");
+    request["transaction"] = json!(&transaction[..transaction.len().min(32)]);
+    bridge
+        .publish("bridge/request/history", request.to_string())
+        .await;
+    let is_mine = |response: &Value| response["transaction"] == request["transaction"];
+    let response = bridge.expect("bridge/response/history", is_mine).await;
+    bridge.probe.forget();
+    match response["data"]["energy"].as_array() {
+        Some(values) => Ok(values.iter().filter_map(Value::as_f64).sum()),
+        None => Err(response["error"]["code"].clone()),
+    }
+}
+
+#[tokio::test]
+async fn the_history_adds_up_and_survives_a_restart() {
+    let device = Simulator::plug(Profile::P110).start().await.unwrap();
+    device.press(1).unwrap();
+    let directory = Arc::new(tempdir().unwrap());
+    let setup = || {
+        Setup::new()
+            .directory(directory.clone())
+            .device("plug", device.address())
+    };
+    let used =
+        |least: f64| move |state: &Value| state["energy_total"].as_f64().is_some_and(|total| total >= least);
+    let mut first = setup().start().await;
+    first.expect("plug", |state| state["power"].is_number()).await;
+    device.advance(Duration::from_hours(1));
+    first.publish("plug/get", "").await;
+    first.expect("plug", used(0.06)).await;
+    for request in [
+        json!({ "outlet": "plug", "days": 2 }),
+        json!({ "days": 2 }),
+        json!({ "outlet": "plug", "step": "day", "days": 2 }),
+    ] {
+        let energy = history(&first, request.clone()).await.unwrap();
+        assert!((0.06..0.062).contains(&energy), "{request}: {energy}");
+    }
+    for (request, code) in [
+        (json!({ "outlet": "lamp" }), "unknown_name"),
+        (json!({ "days": 36 }), "out_of_range"),
+        (json!({ "step": "hour" }), "invalid_value"),
+        (json!({ "until": "soon" }), "invalid_value"),
+    ] {
+        assert_eq!(
+            history(&first, request.clone()).await,
+            Err(json!(code)),
+            "{request}"
+        );
+    }
+    first.stop().await;
+
+    device.advance(Duration::from_hours(2));
+    let mut second = setup().start_on(first.broker.clone()).await;
+    second.expect("plug", used(0.18)).await;
+    let energy = history(&second, json!({ "days": 2 })).await.unwrap();
+    assert!((0.18..0.182).contains(&energy), "{energy}");
+    second.stop().await;
+
+    // A damaged file is kept beside a new one, and said to be.
+    let file = second.state_file().with_file_name("tapo2mqtt-history.json");
+    let damaged = fs::read(&file).unwrap()[..40].to_vec();
+    fs::write(&file, &damaged).unwrap();
+    let third = setup().start_on(second.broker.clone()).await;
+    let is_said = |info: &Value| info["start_checks"].to_string().contains("energy history");
+    third.expect("bridge/info", is_said).await;
+    assert_eq!(
+        fs::read(file.with_file_name("tapo2mqtt-history.json.broken")).unwrap(),
+        damaged
+    );
+    third.expect("plug", used(0.18)).await;
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use tapo2mqtt::{
         device_command::Switch,
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg, DeviceTarget},
+        energy_history::EnergyHistory,
         reply::Applied,
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
@@ -161,6 +162,7 @@ impl LoopHarness {
             inventory: Section::default(),
             as_read: settings.clone(),
             state_file: StateFileStatus::default(),
+            history: EnergyHistory::default(),
             keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,
             metrics: MetricsRegistry::default(),

@@ -99,6 +99,10 @@ async fn act(bridge: &Running) {
         ("dance", json!({})),
         ("reload", json!({ "transaction": "t7" })),
         ("health", json!({})),
+        (
+            "history",
+            json!({ "outlet": "demo-strip/1", "transaction": "t9" }),
+        ),
     ];
     for (name, payload) in requests {
         let topic = format!("bridge/request/{name}");

@@ -173,6 +173,16 @@ impl MilliWattHours {
         rounded(self.0, 1000, 1000)
     }
 
+    /// In kWh, to a tenth of a Wh.
+    pub fn fine_kilowatt_hours(self) -> f64 {
+        rounded(self.0, 100, 10_000)
+    }
+
+    /// In mWh.
+    pub const fn milliwatt_hours(self) -> u64 {
+        self.0
+    }
+
     /// What was used from an earlier reading of the same counter to this one; `None` if it went back.
     pub fn since(self, earlier: Self) -> Option<Self> {
         self.0.checked_sub(earlier.0).map(Self)

@@ -8,6 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::counter::{Counters, EnergyCounter};
+use crate::domain::energy_history::EnergyHistory;
 use planner::DeviceId;
 use planner::units::MilliWattHours;
 
@@ -16,12 +17,21 @@ pub type EnergyCounters = BTreeMap<String, EnergyCounter>;
 
 /// The counters. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct EnergyTotals(Arc<Mutex<EnergyCounters>>);
+pub struct EnergyTotals {
+    counters: Arc<Mutex<EnergyCounters>>,
+    history: EnergyHistory,
+}
 
 impl EnergyTotals {
     /// With the counters of an earlier run.
-    pub fn new(kept: EnergyCounters) -> Self {
-        Self(Arc::new(Mutex::new(kept)))
+    pub fn new(kept: EnergyCounters, history: EnergyHistory) -> Self {
+        let counters = Arc::new(Mutex::new(kept));
+        Self { counters, history }
+    }
+
+    /// Takes the total of an outlet for its history.
+    pub fn record(&self, hardware: &str, position: u8, total: MilliWattHours, at: Timestamp) {
+        self.history.read(hardware, position, total, at);
     }
 
     /// Takes a reading of an outlet and returns its total. `meter` is the device's own id of it.
@@ -81,7 +91,7 @@ impl EnergyTotals {
 
     /// Held for a few instructions at a time, never over an await.
     fn lock(&self) -> MutexGuard<'_, EnergyCounters> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +119,7 @@ mod tests {
         for (device, position) in [(&strip, 1), (&strip, 2), (&other, 1)] {
             totals.read(device, position, "meter", live, Timestamp::UNIX_EPOCH);
         }
-        let totals = EnergyTotals::new(totals.counters());
+        let totals = EnergyTotals::new(totals.counters(), EnergyHistory::default());
         assert!(totals.measures_voltage(&strip));
         assert!(!totals.measures_voltage(&"mat".parse().unwrap()));
         totals.forget_voltage(&strip);

@@ -145,7 +145,7 @@ fn plan(fields: &mut Fields, payload: &[u8]) -> Result<Request, PayloadError> {
     })
 }
 
-fn whole_number<T: TryFrom<u64>>(
+pub(super) fn whole_number<T: TryFrom<u64>>(
     fields: &mut Fields,
     key: &'static str,
     range: RangeInclusive<u64>,
