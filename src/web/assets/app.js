@@ -13,6 +13,7 @@ import { keysEnabled } from "./preferences.js";
 import { language, t } from "./texts.js";
 import * as home from "./home.js";
 import * as schedule from "./schedule.js";
+import * as energyPage from "./energy.js";
 import * as devicesPage from "./devices.js";
 import * as events from "./events.js";
 import * as settings from "./settings.js";
@@ -20,6 +21,7 @@ import * as settings from "./settings.js";
 const pages = {
   "": { icon: "home", page: home, key: "h" },
   schedule: { icon: "week", page: schedule, key: "s" },
+  energy: { icon: "energy", page: energyPage, key: "e" },
   devices: { icon: "plug", page: devicesPage, key: "d" },
   events: { icon: "list", page: events, key: "v" },
   settings: { icon: "settings", page: settings, key: "t" },

@@ -1,7 +1,7 @@
 // Every text of the page, in German, with the keys of en.js.
 
 export const de = {
-  pages: { home: "Start", schedule: "Zeitplan", devices: "Geräte", events: "Ereignisse", settings: "Einstellungen" },
+  pages: { home: "Start", schedule: "Zeitplan", energy: "Energie", devices: "Geräte", events: "Ereignisse", settings: "Einstellungen" },
   nav: { pages: "Seiten", skip: "Zum Inhalt", find: "Steckdose suchen", none: "Keine Steckdose heißt so." },
   on: "an",
   off: "aus",
@@ -392,6 +392,26 @@ export const de = {
     noValue: (sensor) => `${sensor}: noch kein Wert`,
     true: "ja",
     false: "nein",
+  },
+
+  energy: {
+    now: "Jetzt",
+    today: "Heute",
+    month: "Dieser Monat",
+    total: "Insgesamt",
+    days: "Letzte 30 Tage",
+    byOutlet: "Nach Steckdose",
+    outlet: "Steckdose",
+    all: "Alle Steckdosen",
+    quarters: (name) => `Leistung heute nach Viertelstunden, ${name}`,
+    daysOf: (name) => `Energie der letzten 30 Tage, ${name}`,
+    peak: (power, clock) => `Höchstens ${power} um ${clock}`,
+    average: (energy) => `Durchschnittlich ${energy} am Tag`,
+    nothing: "Noch nichts gemessen",
+    unavailable: "Die Bridge kann gerade nicht gefragt werden.",
+    without: (names) => `Ohne Messung: ${names}.`,
+    noMeter: "Noch keine Messung",
+    noMeterWords: "Keines der Geräte misst Energie. P110, P110M, P115, P304M und andere können es.",
   },
 
   events: {

@@ -1,7 +1,7 @@
 // Every text of the page, in English. Another language is another file with the same keys; see texts.js.
 
 export const en = {
-  pages: { home: "Home", schedule: "Schedule", devices: "Devices", events: "Events", settings: "Settings" },
+  pages: { home: "Home", schedule: "Schedule", energy: "Energy", devices: "Devices", events: "Events", settings: "Settings" },
   nav: { pages: "Pages", skip: "Skip to content", find: "Find an outlet", none: "No outlet has such a name." },
   on: "on",
   off: "off",
@@ -399,6 +399,26 @@ export const en = {
     noValue: (sensor) => `${sensor}: no value yet`,
     true: "yes",
     false: "no",
+  },
+
+  energy: {
+    now: "Now",
+    today: "Today",
+    month: "This month",
+    total: "Total",
+    days: "Last 30 days",
+    byOutlet: "By outlet",
+    outlet: "Outlet",
+    all: "All outlets",
+    quarters: (name) => `Power today by quarter hours, ${name}`,
+    daysOf: (name) => `Energy of the last 30 days, ${name}`,
+    peak: (power, clock) => `Peak ${power} at ${clock}`,
+    average: (energy) => `Average ${energy} a day`,
+    nothing: "Nothing was measured yet",
+    unavailable: "The bridge cannot be asked at the moment.",
+    without: (names) => `Without a meter: ${names}.`,
+    noMeter: "No meter yet",
+    noMeterWords: "None of the devices measures energy. P110, P110M, P115, P304M and others do.",
   },
 
   events: {

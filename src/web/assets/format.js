@@ -28,6 +28,7 @@ export const timezone = () => zone;
 
 /** "2026-12-01", for comparing days. */
 export const day = (time) => shapes.key.format(new Date(time));
+export const date = (time) => shapes.date.format(new Date(time));
 export const clock = (time) => shapes.clock.format(new Date(time));
 export const dayMonth = (time) => shapes.date.format(new Date(time));
 export const weekday = (time) => shapes.weekday.format(new Date(time));
