@@ -5,6 +5,7 @@ mod earlier_run;
 mod erasures;
 mod other_bridge;
 mod read_back;
+mod recent_events;
 mod retained_outlets;
 pub(crate) mod state;
 pub(crate) mod status_cache;
@@ -55,6 +56,7 @@ use erasures::Erasures;
 use other_bridge::OtherBridge;
 use planner::{DeviceId, GroupId, OutletKey, OutletPath, Power, plan::Vacation, rules::Rules};
 use read_back::ReadBack;
+use recent_events::RecentEvents;
 use retained_outlets::{EarlierDevice, OutletEntry, RetainedOutlets};
 use state::{availability, child_availability, json, states};
 use status_cache::StatusCache;
@@ -105,6 +107,7 @@ pub(super) struct Publisher {
     settings_error: Option<String>,
     /// Of `bridge/devices` and `bridge/info`.
     overview: Throttle,
+    events: RecentEvents,
     sensors: Arc<[SensorStatus]>,
     /// Of `bridge/sensors`.
     sensor_values: Throttle,
@@ -188,6 +191,7 @@ impl Publisher {
             removed_discovery: Vec::new(),
             settings_error: None,
             overview: Throttle::new(OVERVIEW_PAUSE),
+            events: RecentEvents::default(),
             sensors: Arc::default(),
             sensor_values: Throttle::new(SENSORS_PAUSE),
             faulty: FaultyTopics::default(),
@@ -771,10 +775,17 @@ impl Publisher {
     /// Publishes an event.
     pub(super) fn publish_event(&mut self, event: &Event) {
         let body = json(&EventBody::of(event));
+        let kept = Bytes::from(body.clone());
         if let Some(feed) = &self.feed {
-            feed.event(Bytes::from(body.clone()));
+            feed.event(kept.clone());
         }
+        self.events.push(kept);
         self.send(self.topics.bridge(BridgeTopic::Event), body);
+    }
+
+    /// The last events: a page of them, the newest first.
+    pub(super) fn events(&self, page: u16) -> Value {
+        self.events.page(page)
     }
 
     /// Publishes `bridge/health`.

@@ -16,6 +16,7 @@ use super::decode::{Decoded, Fields, PayloadError, Shown, decode_request, transa
 pub(super) use device::InventoryRequest;
 pub(super) use history::HistoryRequest;
 pub(super) use identify::identify;
+use schedule::whole_number;
 
 /// A request to the bridge.
 #[derive(Debug, PartialEq)]
@@ -32,6 +33,10 @@ pub(super) enum BridgeRequest {
     History(HistoryRequest),
     /// The topics of a name, or of all.
     Identify(Option<String>),
+    /// The last events, newest first, in pages from 1.
+    Events(u16),
+    /// The last lines of the log, so many.
+    Log(u16),
     /// Change the level of the log.
     LogLevel(Level),
     /// Announce again what was deleted in Home Assistant: one, or all.
@@ -46,16 +51,21 @@ pub(super) enum BridgeRequest {
     Scheduler(Request),
 }
 
+/// Lines of the log that are returned by default.
+const LOG_LINES: u16 = 200;
+
 /// The requests that do not go to the scheduler.
-const REQUESTS: [&str; 10] = [
+const REQUESTS: [&str; 12] = [
     "account",
     "backup",
     "restart",
     "reload",
     "rescan",
+    "events",
     "health",
     "history",
     "identify",
+    "log",
     "log_level",
     "homeassistant/rediscover",
 ];
@@ -71,6 +81,14 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Decoded<BridgeRequest> {
         "reload" => plain(BridgeRequest::Reload),
         "rescan" => plain(BridgeRequest::Rescan),
         "health" => plain(BridgeRequest::Health),
+        "events" => decode_request(payload, |fields| {
+            let page = whole_number(fields, "page", 1..=1000, "a whole number from 1 to 1000")?;
+            Ok(BridgeRequest::Events(page.unwrap_or(1)))
+        }),
+        "log" => decode_request(payload, |fields| {
+            let lines = whole_number(fields, "lines", 1..=1000, "a whole number from 1 to 1000")?;
+            Ok(BridgeRequest::Log(lines.unwrap_or(LOG_LINES)))
+        }),
         "history" => decode_request(payload, |fields| {
             history::read(fields).map(BridgeRequest::History)
         }),

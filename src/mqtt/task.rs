@@ -62,7 +62,7 @@ use crate::{
     system::{
         clock::{Clock, sleep_until_some},
         tasks::Tasks,
-        telemetry::LogLevel,
+        telemetry::{self, LogLevel},
     },
 };
 use planner::{DeviceId, GroupId, OutletPath, Power, ScheduleId, rules::Rules};
@@ -542,6 +542,8 @@ impl MqttTask {
             BridgeRequest::Identify(name) => {
                 identify(self.publisher.reports(), name.as_deref()).map(|found| json!(found))
             }
+            BridgeRequest::Events(page) => Ok(self.publisher.events(page)),
+            BridgeRequest::Log(lines) => Ok(json!({ "lines": telemetry::last_lines(lines.into()) })),
             BridgeRequest::LogLevel(level) => {
                 self.publisher.set_log_level(level);
                 Ok(json!({ "level": level }))

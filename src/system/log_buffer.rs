@@ -9,6 +9,8 @@ use std::{
 
 use tracing::error;
 
+use super::recent_lines::RecentLines;
+
 /// How much waits for a reader. Further lines are lost.
 const CAPACITY: usize = 256 * 1024;
 /// Before a write to a pipe that is full and does not block is tried again.
@@ -29,6 +31,7 @@ struct WaitingLines {
     lost: u64,
     /// Lines that were taken are being written.
     is_writing: bool,
+    recent: RecentLines,
 }
 
 impl LogBuffer {
@@ -39,6 +42,7 @@ impl LogBuffer {
                 bytes: Vec::new(),
                 lost: 0,
                 is_writing: false,
+                recent: RecentLines::new(),
             }),
             changed: Condvar::new(),
         }
@@ -47,12 +51,18 @@ impl LogBuffer {
     /// Takes over a line, or counts it as lost if there is no room.
     pub(super) fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
+        waiting.recent.push(line);
         if waiting.bytes.len() + line.len() > CAPACITY {
             waiting.lost += 1;
         } else {
             waiting.bytes.extend_from_slice(line);
         }
         self.changed.notify_all();
+    }
+
+    /// The last lines, at most so many, whether they were read or not.
+    pub(super) fn last(&self, most: usize) -> Vec<String> {
+        self.lock().recent.last(most)
     }
 
     /// Waits for lines, writes them, and logs how many were lost behind them.

@@ -10,6 +10,7 @@ mod mqtt_service;
 pub mod network;
 pub(crate) mod overflow;
 pub mod program;
+mod recent_lines;
 pub(crate) mod resolver;
 mod secret;
 pub(crate) mod service_manager;

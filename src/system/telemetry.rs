@@ -191,6 +191,11 @@ pub fn print_error(error: &dyn Display) {
     }
 }
 
+/// The last lines of the log, at most so many, the newest last.
+pub fn last_lines(most: usize) -> Vec<String> {
+    LINES.last(most)
+}
+
 /// Waits for the lines that are not written yet, but not for a reader that does not read. For the end of the process.
 pub fn flush() {
     LINES.flush(FLUSH_BUDGET);

@@ -46,6 +46,7 @@ mod page;
 mod plan;
 mod probe;
 mod process;
+mod recent;
 mod reload;
 mod retained;
 mod samples;

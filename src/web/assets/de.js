@@ -420,6 +420,8 @@ export const de = {
     kind: "Art",
     search: "Suchen",
     searchLabel: "Ereignisse suchen",
+    log: "Protokoll",
+    noLog: "Die Bridge kann gerade nicht gefragt werden.",
     pause: "Anhalten",
     go: "Weiter",
     nothing: "Noch ist nichts geschehen",

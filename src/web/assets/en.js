@@ -427,6 +427,8 @@ export const en = {
     kind: "Kind",
     search: "Search",
     searchLabel: "Search events",
+    log: "Log",
+    noLog: "The bridge cannot be asked at the moment.",
     pause: "Pause",
     go: "Continue",
     nothing: "Nothing happened yet",

@@ -1,9 +1,11 @@
 // Events: what happened, newest first.
 
-import { h, replace, set } from "./dom.js";
+import { h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { capital, clock, day, dayName, seconds } from "./format.js";
 import { events, watch } from "./store.js";
+import { ask } from "./commands.js";
+import { everySecond } from "./clock.js";
 import { empty } from "./parts.js";
 import { t } from "./texts.js";
 
@@ -42,7 +44,35 @@ const icons = {
 };
 const SHOWN = 200;
 
-export function view(scope) {
+export function view(scope, [tab]) {
+  const isLog = tab === "log";
+  const link = (href, words, shown) => h("a.pill", { href, "aria-current": shown ? "page" : null }, words);
+  const tabs = h(
+    "nav.pills",
+    { "aria-label": title },
+    link("#/events", title, !isLog),
+    link("#/events/log", t.events.log, isLog),
+  );
+  return h("div.page", h("div.page-head", h("h1", title), tabs), isLog ? logView(scope) : eventsView(scope));
+}
+
+const LINES = 300;
+const EVERY = 5;
+
+/** The last lines of the log, in the words of the bridge. */
+function logView(scope) {
+  const lines = h("pre.log", { tabindex: 0, "aria-label": t.events.log });
+  const load = async () => {
+    const log = await ask("log", { lines: LINES });
+    text(lines, log?.lines.join("\n") ?? t.events.noLog);
+  };
+  let second = 0;
+  everySecond(scope, () => ++second % EVERY || load());
+  load().then(() => lines.scrollTo(0, lines.scrollHeight));
+  return h("section.card", { "aria-label": t.events.log }, lines);
+}
+
+function eventsView(scope) {
   let kind = "";
   let paused = false;
   const place = h("div.stack");
@@ -98,13 +128,9 @@ export function view(scope) {
   label();
   watch(scope, ["event", "ready"], draw);
   return h(
-    "div.page",
-    h("div.page-head", h("h1", title)),
-    h(
-      "div.stack",
-      h("div.toolbar", h("div.chips", { role: "group", "aria-label": t.events.kind }, chips), h("div.actions", search, pause)),
-      place,
-    ),
+    "div.stack",
+    h("div.toolbar", h("div.chips", { role: "group", "aria-label": t.events.kind }, chips), h("div.actions", search, pause)),
+    place,
   );
 }
 
