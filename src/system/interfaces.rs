@@ -5,7 +5,7 @@ use std::{fs, net::Ipv4Addr, path::Path};
 use super::network::Network;
 
 /// What the kernel lists of its routes.
-const ROUTES: &str = "/proc/net/route";
+const ROUTES: &str = "/proc/self/net/route";
 /// What it tells of each interface.
 const INTERFACES: &str = "/sys/class/net";
 /// Ethernet, and Wi-Fi too, as if_arp.h numbers it. Tunnels have other numbers.
