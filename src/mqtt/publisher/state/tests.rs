@@ -65,6 +65,8 @@ fn manual(mut own: Value) -> Value {
         "reason",
         "since",
         "next_change",
+        "next_state",
+        "limit_at",
         "override_until",
         "cooldown_until",
         "timer_until",
@@ -80,6 +82,7 @@ fn manual(mut own: Value) -> Value {
     }
     own["source"] = json!("manual");
     own["countdown"] = json!(0);
+    own["why"] = json!([]);
     own
 }
 
