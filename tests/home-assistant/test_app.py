@@ -160,7 +160,6 @@ def test_from_an_empty_directory_to_a_switch(tmp_path, capsys):
 
         # Several searches later.
         assert identifier(home, "Lamp") is None
-        assert sorted(file.name for file in app.data.iterdir()) == ["options.json", "tapo2mqtt-state.json"]
     finally:
         for process in (home, app, *plugs.values(), broker):
             process.end()
