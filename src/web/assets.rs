@@ -109,11 +109,20 @@ mod tests {
         }
     }
 
+    /// What a browser loads: all files, but the texts of one language.
     #[test]
     fn the_page_is_small() {
-        let raw: usize = texts().iter().map(|(_, text)| text.len()).sum();
-        let gzip: usize = ASSETS.iter().map(|asset| asset.gzip.len()).sum();
-        assert!(raw <= 180_000 && gzip <= 60_000, "{raw} bytes, {gzip} compressed");
+        let languages = ["en.js", "de.js"];
+        for language in languages {
+            let other = |name: &str| languages.contains(&name) && name != language;
+            let loaded = || ASSETS.iter().filter(|asset| !other(asset.name));
+            let raw: usize = loaded().map(|asset| asset.plain.len()).sum();
+            let gzip: usize = loaded().map(|asset| asset.gzip.len()).sum();
+            assert!(
+                raw <= 180_000 && gzip <= 60_000,
+                "{language}: {raw} bytes, {gzip} compressed"
+            );
+        }
     }
 
     #[test]
