@@ -44,6 +44,8 @@ struct SeenCommand {
     response: Option<SentResponse>,
     /// The response to the same command before, which failed.
     failed: Option<String>,
+    /// A different command came: the same one is a new one again. It is known until its response.
+    is_ended: bool,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,10 @@ impl RepeatedCommands {
             }
             Some(Some(response)) => (!response.is_ok && !command.is_read()).then(|| response.text.clone()),
         };
-        self.commands.retain(|seen| !seen.is_ended_by(command, &outlets));
+        for seen in &mut self.commands {
+            seen.is_ended |= seen.is_ended_by(command, &outlets);
+        }
+        self.forget_ended();
         if let Some(transaction) = command.transaction.clone() {
             if self.commands.len() >= COMMANDS_MAX {
                 self.commands.pop_front();
@@ -100,6 +105,7 @@ impl RepeatedCommands {
                 payload: command.payload.clone(),
                 response: None,
                 failed,
+                is_ended: false,
             });
         }
         Repetition::New
@@ -124,7 +130,13 @@ impl RepeatedCommands {
             is_ok,
             at: now,
         });
+        self.forget_ended();
         text
+    }
+
+    fn forget_ended(&mut self) {
+        self.commands
+            .retain(|seen| !(seen.is_ended && seen.response.is_some()));
     }
 }
 
@@ -143,7 +155,7 @@ impl SeenCommand {
     }
 
     fn is_same(&self, command: &CommandContext) -> bool {
-        self.has_transaction_of(command) && self.payload == command.payload
+        !self.is_ended && self.has_transaction_of(command) && self.payload == command.payload
     }
 
     fn is_ended_by(&self, command: &CommandContext, outlets: &BTreeSet<OutletPath>) -> bool {
@@ -305,6 +317,25 @@ mod tests {
             sent.push(receiver.done(&off, response));
         }
         assert_eq!(sent, ["no_answer", "no_answer", "ok", "no_answer"]);
+    }
+
+    #[test]
+    fn a_repeated_off_that_is_replaced_has_its_first_response() {
+        let mut receiver = Receiver::default();
+        let off = receiver.command("heater", OFF, "t");
+        receiver.check(&off, None);
+        receiver.done(&off, "no_answer");
+        let again = receiver.command("heater", OFF, "t");
+        assert_eq!(receiver.check(&again, None), Repetition::New);
+        let on = receiver.command("heater", ON, "u");
+        assert_eq!(receiver.check(&on, None), Repetition::New);
+        assert_eq!(receiver.done(&again, "superseded"), "no_answer");
+        let off = receiver.command("heater", OFF, "t");
+        assert_eq!(
+            receiver.check(&off, Some(Power::Off)),
+            Repetition::New,
+            "it was ended"
+        );
     }
 
     #[test]
