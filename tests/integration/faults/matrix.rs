@@ -162,7 +162,7 @@ impl Cell {
         }
         let counters = self.device.counters();
         // A request that is lost on its way takes its number along, and the device refuses the next one.
-        let loses = ["close", "hang"]
+        let loses = ["close", "hang", "port closed", "reboot", "address change"]
             .iter()
             .any(|fault| self.row.name.starts_with(fault));
         assert!(loses || counters.sequence_violations == 0, "{counters:?}");
