@@ -485,12 +485,13 @@ impl<'a> CommandHandler<'a> {
         let id = self.state.commands.open(paths.clone(), group, None, task.reply);
         for (index, path) in paths.into_iter().enumerate() {
             let member = PendingMember { command: id, index };
-            if self.state.outlet(&path).and_then(OutletState::coming) == Some(Power::On) {
+            let is_on = self.state.outlet(&path).and_then(OutletState::coming) == Some(Power::On);
+            if is_on {
                 Completion::new(self.state, self.now).withdraw_waiting(&path);
                 self.apply(id, &path, CommandChange::Timer(timer));
             }
             let outlet = self.state.outlet_mut(&path);
-            if let Some(outlet) = outlet.filter(|outlet| outlet.may_be_armed()) {
+            if let Some(outlet) = outlet.filter(|outlet| is_on && outlet.has_to_be_armed()) {
                 outlet.pending = Some(member);
                 let arm = DeviceAction::CountDown;
                 self.state.send_countdown(&path, arm, id, task.deadline, self.now);
@@ -557,7 +558,8 @@ fn nothing_is_on(paths: &[OutletPath], known: bool) -> CommandError {
     let names = names.join(", ");
     if known {
         let hint = r#"send {"state":"ON","on_time":600} to switch it on for a while"#;
-        let message = format!("{names} is off, so nothing counts down; {hint}");
+        let are = if paths.len() == 1 { "is" } else { "are" };
+        let message = format!("{names} {are} off, so nothing counts down; {hint}");
         CommandError::bridge(ErrorCode::BadCommand, message)
     } else {
         let message = format!("{names} was not read yet, so its state is not known");

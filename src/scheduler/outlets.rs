@@ -453,13 +453,13 @@ impl OutletState {
         matches!(self.countdown, Countdown::Idle | Countdown::Armed { .. })
     }
 
-    /// Whether its device can be asked now to count down.
-    pub fn may_be_armed(&self) -> bool {
+    /// Whether its device has to count down for a command, as soon as it can be reached.
+    pub fn has_to_be_armed(&self) -> bool {
         let counts = !matches!(
             self.countdown,
             Countdown::Unsupported | Countdown::External { .. }
         );
-        counts && self.is_idle() && self.observed() == Some(Power::On)
+        counts && self.is_idle() && self.observed() != Some(Power::Off)
     }
 
     /// Whether it is on with a countdown of the bridge that its worker was sent no end for.

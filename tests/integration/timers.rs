@@ -8,7 +8,7 @@ use tapo::{
     requests::{DaysOfWeek, ScheduleRule},
     responses::PowerState,
 };
-use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator};
+use tapo_simulator::{Cause, DeviceHandle, Fault, Profile, RunningDevice, Scope, Simulator, Stage};
 use tapo2mqtt::{app::bridge::ShutdownReason, system::clock::Clock};
 
 use crate::{
@@ -163,6 +163,39 @@ async fn a_countdown_that_the_plug_refuses_is_an_error() {
         })
         .await;
     device.faults().clear_all();
+    let timer = app(&device).await.get_timer().await.unwrap().unwrap();
+    assert!((560..=601).contains(&timer.remaining_s), "{timer:?}");
+}
+
+/// Nothing counts down on a device that cannot be reached, so nothing is promised.
+#[tokio::test]
+async fn a_countdown_waits_for_its_plug_and_expires() {
+    let device = lamp().await;
+    let bridge = Setup::new().device("lamp", device.address()).start().await;
+    bridge.expect("lamp", |lamp| lamp["state"] == "ON").await;
+    let hang = |scope| Fault::Hang {
+        stage: Stage::BeforeApplying,
+        scope,
+    };
+    device.faults().set(hang(Scope::all()));
+    bridge
+        .expect("lamp/availability", |lamp| lamp["state"] == "offline")
+        .await;
+    let command = json!({"countdown": 600, "ttl": 1});
+    let answer = bridge.set("lamp", "lost", command).await;
+    assert_eq!(answer["error"]["code"], "expired", "{answer}");
+    bridge.expect("lamp", |lamp| lamp["timer_until"].is_null()).await;
+
+    let waiting = bridge.set("lamp", "waits", json!({"countdown": 600, "ttl": 60}));
+    let returned = async {
+        device.faults().clear_all();
+        std::future::pending::<()>().await;
+    };
+    let answer = tokio::select! {
+        answer = waiting => answer,
+        () = returned => unreachable!(),
+    };
+    assert_eq!(answer["status"], "ok", "{answer}");
     let timer = app(&device).await.get_timer().await.unwrap().unwrap();
     assert!((560..=601).contains(&timer.remaining_s), "{timer:?}");
 }

@@ -153,7 +153,7 @@ async fn rule_12_what_is_off_is_not_switched_on_by_a_countdown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_a_countdown_holds_while_its_device_is_away() {
+async fn rule_12_a_countdown_waits_for_its_device_and_expires() {
     let mut simulation = lamp().await;
     done(&mut simulation, "lamp", Action::CountDown(minutes(10))).await;
     simulation.relay("lamp").online = false;
@@ -161,8 +161,12 @@ async fn rule_12_a_countdown_holds_while_its_device_is_away() {
     let command = simulation
         .command("lamp", Action::CountDown(minutes(5)), None)
         .await;
-    assert_eq!(simulation.code(command), Some(Ok(())), "the bridge holds it");
+    assert_eq!(simulation.code(command), None, "nothing counts down yet");
+    simulation.pass("1m").await;
+    assert_eq!(simulation.code(command), Some(Err(ErrorCode::Expired)));
     simulation.pass("6m").await;
+    assert_eq!(simulation.power("lamp"), ON, "it goes on as before");
+    simulation.pass("4m").await;
     simulation.relay("lamp").online = true;
     simulation.pass("6s").await;
     assert_eq!(simulation.power("lamp"), OFF);
