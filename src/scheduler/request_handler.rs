@@ -289,9 +289,20 @@ impl<'a> RequestHandler<'a> {
         let paths: Vec<OutletPath> = match target {
             None => members().collect(),
             Some(Target::Group(id)) => self.group(&id)?.outlets.clone(),
-            Some(Target::Outlet(path)) => members()
-                .filter(|found| *found == path || (path.outlet.is_none() && found.device == path.device))
-                .collect(),
+            Some(Target::Outlet(path)) => {
+                if self.state.relay(&path).is_none()
+                    && !self
+                        .state
+                        .relays
+                        .configured()
+                        .any(|device| *device == path.device)
+                {
+                    return Err(RequestError::UnknownDevice(path.device));
+                }
+                members()
+                    .filter(|found| *found == path || (path.outlet.is_none() && found.device == path.device))
+                    .collect()
+            }
         };
         let cleared = self.state.clear_overrides(&paths, "by a request", self.now);
         Ok(json!({ "cleared": cleared }))

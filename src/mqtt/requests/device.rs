@@ -73,7 +73,7 @@ pub(super) fn decode(name: &str, payload: &[u8]) -> Option<Decoded<InventoryRequ
         "device/replace" => decode_request(payload, |fields| {
             Ok(InventoryRequest::Replace {
                 device: device(fields)?,
-                by: required(fields, "by", DEVICE)?,
+                by: which(fields, "by")?,
             })
         }),
         _ => return None,
@@ -94,7 +94,20 @@ fn rename(fields: &mut Fields) -> Result<InventoryRequest, PayloadError> {
 }
 
 fn device(fields: &mut Fields) -> Result<String, PayloadError> {
-    required(fields, "device", DEVICE)
+    which(fields, "device")
+}
+
+/// An id or a MAC, which errors show whole.
+fn which(fields: &mut Fields, key: &'static str) -> Result<String, PayloadError> {
+    let device: String = required(fields, key, DEVICE)?;
+    if device.len() > NAME_MAX || device.chars().any(char::is_control) {
+        return Err(PayloadError::InvalidValue {
+            key,
+            expected: DEVICE,
+            shown: Shown::text(&device),
+        });
+    }
+    Ok(device)
 }
 
 fn read_name(fields: &mut Fields) -> Result<Option<String>, PayloadError> {
@@ -175,5 +188,15 @@ mod tests {
         assert!(error("device/add", r#"{"device":"heater","id":"bridge"}"#).contains("id: expected an id"));
         let long = format!(r#"{{"device":"heater","name":"{}"}}"#, "x".repeat(65));
         assert!(error("device/rename", &long).contains("name: expected"));
+        let name = "x".repeat(60_000);
+        let device = format!(r#"{{"device":"{name}","by":"b"}}"#);
+        let by = format!(r#"{{"device":"a","by":"{name}"}}"#);
+        for (key, long) in [("device", &device), ("by", &by)] {
+            let shown = error("device/replace", long);
+            assert!(
+                shown.starts_with(&format!("{key}: expected")) && shown.len() < 300,
+                "{shown}"
+            );
+        }
     }
 }

@@ -527,6 +527,9 @@ async fn rule_08_overrides_are_listed_and_cleared() {
     assert_eq!(cleared.unwrap(), json!({"cleared": 1}));
     simulation.pass("1s").await;
     assert_eq!(both(&simulation), (OFF, ON));
+    let unknown = Some(Target::Outlet("nowhere/1".parse().unwrap()));
+    let refused = simulation.request(Request::ClearOverrides(unknown)).await;
+    assert_eq!(refused.unwrap_err().code(), "unknown_device");
     simulation.request(Request::ClearOverrides(None)).await.unwrap();
     simulation.pass("1s").await;
     assert_eq!(both(&simulation), (OFF, OFF));
