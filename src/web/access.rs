@@ -40,7 +40,7 @@ impl Denial {
     pub(super) fn message(self) -> &'static str {
         match self {
             Self::Host => {
-                "this host name is not known: add it to hosts in [web], or open the page by its IP address"
+                "this host name is not known: add it to hosts in [web] or [metrics], or use the IP address"
             }
             Self::IngressOnly => "only Home Assistant may open this page: set a password in [web] for others",
             Self::Origin => "this request comes from another page",
@@ -133,7 +133,10 @@ pub(super) fn check_sender(headers: &HeaderMap) -> Result<(), Denial> {
 
 /// The password of a login by header, see RFC 7617.
 pub(super) fn basic_password(headers: &HeaderMap) -> Option<String> {
-    let encoded = text(headers, header::AUTHORIZATION.as_str())?.strip_prefix("Basic ")?;
+    let (scheme, encoded) = text(headers, header::AUTHORIZATION.as_str())?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
     let login = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     login.split_once(':').map(|(_, password)| password.to_owned())
 }

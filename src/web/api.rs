@@ -98,16 +98,23 @@ impl Api {
         self.sessions.get().knows(token, password, self.clock.now())
     }
 
-    /// A program that cannot keep a cookie sends the password each time; the user name does not matter.
-    fn has_basic_login(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+    /// Why a program that cannot keep a cookie is refused; it sends the password each time, and the user name does not matter.
+    /// Only wrong ones count, and a right one forgives none.
+    fn basic_refusal(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Response> {
         let (Some(password), Some(tried)) = (&self.password, access::basic_password(headers)) else {
-            return false;
+            let message = "send the password";
+            return Some(error(StatusCode::UNAUTHORIZED, "login_required", message));
         };
-        let is_right = self.may_try(peer) && is_password(&tried, password);
-        if is_right {
-            self.forget_tries(peer);
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if !limit.is_open(peer, Instant::now()) {
+            return Some(too_many_tries());
         }
-        is_right
+        if is_password(&tried, password) {
+            return None;
+        }
+        limit.allows(peer, Instant::now());
+        let message = "the password is wrong";
+        Some(error(StatusCode::UNAUTHORIZED, "wrong_password", message))
     }
 
     fn may_try(&self, peer: IpAddr) -> bool {
@@ -232,15 +239,12 @@ async fn changes(State(api): State<Arc<Api>>, uri: Uri) -> Response {
 
 async fn figures(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (peer, headers) = (peer(&request), request.headers());
-    if !api.has_login(peer, headers) && !api.has_basic_login(peer, headers) {
-        let mut response = error(
-            StatusCode::UNAUTHORIZED,
-            "login_required",
-            "send the password of the page",
-        );
+    if !api.has_login(peer, headers)
+        && let Some(mut refused) = api.basic_refusal(peer, headers)
+    {
         let basic = HeaderValue::from_static("Basic realm=\"tapo2mqtt\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
-        return response;
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+        return refused;
     }
     let accept = headers
         .get(header::ACCEPT)
@@ -299,8 +303,7 @@ async fn login(State(api): State<Arc<Api>>, request: Request) -> Response {
         return error(StatusCode::BAD_REQUEST, "no_password", "no password is set");
     };
     if !api.may_try(peer) {
-        let message = "too many tries; wait a minute";
-        return error(StatusCode::TOO_MANY_REQUESTS, "too_many_tries", message);
+        return too_many_tries();
     }
     let tried: Option<Login> = read(request.into_body()).await;
     if !tried.is_some_and(|tried| is_password(tried.password.expose(), password)) {
@@ -357,6 +360,11 @@ fn peer(request: &Request) -> IpAddr {
     let peer = request.extensions().get::<Peer>();
     // Each connection sets it. Without it, nothing is trusted.
     peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| *address)
+}
+
+fn too_many_tries() -> Response {
+    let message = "too many tries; wait a minute";
+    error(StatusCode::TOO_MANY_REQUESTS, "too_many_tries", message)
 }
 
 fn denied(denial: Denial) -> Response {

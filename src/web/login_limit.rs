@@ -17,6 +17,15 @@ pub(super) struct LoginLimit {
 }
 
 impl LoginLimit {
+    /// Whether another try is allowed, which is not counted.
+    pub(super) fn is_open(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.tries
+            .retain(|_, (first, _)| now.duration_since(*first) < WINDOW);
+        self.tries
+            .get(&address)
+            .map_or(self.tries.len() < ADDRESSES, |(_, tries)| *tries < TRIES)
+    }
+
     /// Counts a try; returns whether it is allowed.
     pub(super) fn allows(&mut self, address: IpAddr, now: Instant) -> bool {
         self.tries

@@ -131,8 +131,12 @@ fn of_device(families: &mut Families, entry: &Value, health: &Value, topics: &BT
     families.add_value(&DEVICE_REQUESTS, &device, &health["exchanges"]);
     families.add_value(&DEVICE_QUEUE, &device, &health["queued"]);
     families.add_time(&DEVICE_SEEN, &device, &health["last_seen"]);
-    for (quantile, key) in [("0.5", "rtt_p50_ms"), ("0.95", "rtt_p95_ms"), ("1", "rtt_max_ms")] {
-        let labels = [("device", id), ("quantile", quantile)];
+    for (of, key) in [
+        ("median", "rtt_p50_ms"),
+        ("p95", "rtt_p95_ms"),
+        ("longest", "rtt_max_ms"),
+    ] {
+        let labels = [("device", id), ("of", of)];
         families.add_scaled(&DEVICE_ROUND_TRIP, &labels, &health[key], MILLI);
     }
     for (kind, failures) in health["failures"].as_object().into_iter().flatten() {
@@ -445,7 +449,7 @@ mod tests {
             r#"tapo2mqtt_queue_length{queue="mqtt"} 3"#,
             r#"tapo2mqtt_task_running{task="scheduler"} 1"#,
             r#"tapo2mqtt_device_logins_total{device="heater"} 2"#,
-            r#"tapo2mqtt_device_round_trip_seconds{device="heater",quantile="0.95"} 0.0145"#,
+            r#"tapo2mqtt_device_round_trip_seconds{device="heater",of="p95"} 0.0145"#,
             r#"tapo2mqtt_device_failures_total{device="heater",kind="no_answer"} 4"#,
             r#"tapo2mqtt_group_limited{group="driveway"} 1"#,
             r#"tapo2mqtt_group_source{group="driveway",source="safety"} 1"#,

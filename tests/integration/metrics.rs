@@ -70,13 +70,18 @@ async fn the_figures_need_the_password_of_their_listener() {
         let login = STANDARD.encode(format!("prometheus:{password}"));
         page.with("Authorization", &format!("Basic {login}"))
     };
-    assert_eq!(with("wrong").get("/metrics").await.status, 401);
+    for _ in 0..5 {
+        assert_eq!(with("wrong").get("/metrics").await.status, 401);
+    }
     let text = with("correct horse").get("/metrics").await.text();
     assert!(text.contains("tapo2mqtt_build_info"), "{text}");
     // The header opens nothing else, and another name is refused as on the page.
     assert_eq!(with("correct horse").get("/api/changes").await.status, 401);
     let other = with("correct horse").with("Host", "evil.example");
     assert_eq!(other.get("/metrics").await.status, 421);
+    // A right one between them does not start the count again.
+    assert_eq!(with("wrong").get("/metrics").await.status, 401);
+    assert_eq!(with("correct horse").get("/metrics").await.status, 429);
 }
 
 #[tokio::test]
