@@ -37,6 +37,11 @@ impl EnergySeries {
                 self.values.pop_front();
             }
         }
+        // The clock was set back to before the first of them.
+        let behind = usize::try_from(self.newest.saturating_sub(slot)).unwrap_or(0);
+        while (self.values.len()..most).contains(&behind) {
+            self.values.push_front(GAP);
+        }
         if let Some(value) = self.place(slot).and_then(|place| self.values.get_mut(place)) {
             let before = if *value == GAP { 0 } else { *value };
             let used = u32::try_from(used.milliwatt_hours()).unwrap_or(GAP);
@@ -100,6 +105,8 @@ mod tests {
         series.add(11, mwh(3), MOST);
         series.add(1, mwh(9), MOST);
         assert_eq!(all(&series, 9..14), [None, Some(7), Some(3), Some(0), None]);
+        series.add(9, mwh(4), MOST);
+        assert_eq!(all(&series, 8..11), [None, Some(4), Some(7)]);
     }
 
     #[test]
