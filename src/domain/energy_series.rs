@@ -37,8 +37,13 @@ impl EnergySeries {
                 self.values.pop_front();
             }
         }
-        // The clock was set back to before the first of them.
+        // The newest has a date that never was, or this is before the first of them.
         let behind = usize::try_from(self.newest.saturating_sub(slot)).unwrap_or(0);
+        if behind >= most {
+            self.values.clear();
+            self.values.push_back(GAP);
+            self.newest = slot;
+        }
         while (self.values.len()..most).contains(&behind) {
             self.values.push_front(GAP);
         }
@@ -101,12 +106,15 @@ mod tests {
             series.add(slot, mwh(used), MOST);
         }
         assert_eq!(all(&series, 9..14), [None, Some(7), None, Some(0), None]);
-        // The clock was set back for a moment.
+        // The clock was set back.
         series.add(11, mwh(3), MOST);
-        series.add(1, mwh(9), MOST);
         assert_eq!(all(&series, 9..14), [None, Some(7), Some(3), Some(0), None]);
         series.add(9, mwh(4), MOST);
         assert_eq!(all(&series, 8..11), [None, Some(4), Some(7)]);
+        // So far that what is there has dates that never were.
+        series.add(1, mwh(9), MOST);
+        assert_eq!(all(&series, 0..3), [None, Some(9), None]);
+        assert_eq!(series.of(12), None);
     }
 
     #[test]

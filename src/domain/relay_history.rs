@@ -16,6 +16,12 @@ pub(super) const DAYS: u16 = 3 * 366;
 const QUARTERS: usize = QUARTER_DAYS as usize * 96 + 4;
 /// What was used between two readings is of the quarter hour of the second one, if it is no older than this.
 const CONTINUOUS: SignedDuration = SignedDuration::from_secs(QUARTER_S);
+/// A clock that leaps further may be wrong for a moment.
+const LEAP: SignedDuration = SignedDuration::from_hours(24);
+/// So long it has to go on as it does before its time counts.
+const SETTLING: SignedDuration = SignedDuration::from_mins(10);
+/// 2025-01-01: a clock that shows less was never set.
+const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 /// The history of one relay, from readings of a total that only grows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +31,9 @@ pub struct RelayHistory {
     total: MilliWattHours,
     quarters: EnergySeries,
     days: EnergySeries,
+    /// When the clock counts again after a leap.
+    #[serde(skip)]
+    settles: Option<Timestamp>,
 }
 
 impl RelayHistory {
@@ -35,16 +44,22 @@ impl RelayHistory {
             total,
             quarters: EnergySeries::default(),
             days: EnergySeries::default(),
+            settles: None,
         }
     }
 
     /// Takes a reading. Without one shortly before it, or where the total fell because it was lost, its quarter hour stays
-    /// a gap; the day has all that was used on it.
+    /// a gap; the day has all that was used on it. Nothing counts while the clock was not set, and for a while after a leap.
     pub(super) fn read(&mut self, total: MilliWattHours, at: Timestamp, zone: &TimeZone) {
         let used = total.since(self.total);
         let passed = at.duration_since(self.at);
+        if passed.abs() > LEAP {
+            self.settles = at.checked_add(SETTLING).ok();
+        }
+        self.settles = self.settles.filter(|settles| at < *settles);
+        let counts = at >= EARLIEST && self.settles.is_none() && passed >= SignedDuration::ZERO;
         let (before, now) = (day_of(self.at, zone), day_of(at, zone));
-        if let Some(used) = used.filter(|_| passed >= SignedDuration::ZERO) {
+        if let Some(used) = used.filter(|_| counts) {
             let is_continuous = passed <= CONTINUOUS;
             if is_continuous {
                 self.quarters.add(quarter_of(at), used, QUARTERS);
@@ -137,5 +152,47 @@ mod tests {
         history.read(mwh(20), at("2026-11-30T11:00:00Z"), &zone);
         history.read(mwh(21), at("2026-11-30T11:01:00Z"), &zone);
         assert_eq!(history.day(date("2026-11-30")), Some(mwh(3)));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_for_a_moment_loses_nothing() {
+        let zone = TimeZone::UTC;
+        let mut history = RelayHistory::new(mwh(0), at("2026-11-29T08:00:00Z"));
+        history.read(mwh(5), at("2026-11-29T08:01:00Z"), &zone);
+        for (time, total) in [
+            ("2070-01-01T00:00:00Z", 10),
+            ("2070-01-01T00:05:00Z", 20),
+            ("1970-01-01T00:00:00Z", 30),
+            ("1970-01-01T10:00:00Z", 40),
+            ("2026-11-29T08:10:00Z", 50),
+            ("2026-11-29T08:19:00Z", 60),
+            ("2026-11-29T08:20:00Z", 61),
+            ("2026-11-29T08:21:00Z", 63),
+        ] {
+            history.read(mwh(total), at(time), &zone);
+        }
+        let quarter = |time: &str| history.quarter(quarter_of(at(time)));
+        assert_eq!(quarter("2026-11-29T08:00:00Z"), Some(mwh(5)));
+        assert_eq!(quarter("2026-11-29T08:15:00Z"), Some(mwh(3)));
+        assert_eq!(history.day(date("2026-11-29")), Some(mwh(8)));
+    }
+
+    #[test]
+    fn a_date_that_never_was_does_not_end_the_history() {
+        let zone = TimeZone::UTC;
+        let mut history = RelayHistory::new(mwh(0), at("2070-01-01T00:00:00Z"));
+        history.read(mwh(5), at("2070-01-01T00:01:00Z"), &zone);
+        for (time, total) in [
+            ("2026-11-29T08:00:00Z", 10),
+            ("2026-11-29T08:10:00Z", 11),
+            ("2026-11-29T08:11:00Z", 13),
+        ] {
+            history.read(mwh(total), at(time), &zone);
+        }
+        assert_eq!(
+            history.quarter(quarter_of(at("2026-11-29T08:00:00Z"))),
+            Some(mwh(3))
+        );
+        assert_eq!(history.day(date("2026-11-29")), Some(mwh(3)));
     }
 }
