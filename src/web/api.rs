@@ -22,6 +22,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, timeout},
 };
+use tracing::warn;
 
 use super::{
     access::{self, Access, COOKIE, Denial},
@@ -113,6 +114,7 @@ impl Api {
             return None;
         }
         limit.allows(peer, Instant::now());
+        warn!(%peer, "a wrong password for the figures");
         let message = "the password is wrong";
         Some(error(StatusCode::UNAUTHORIZED, "wrong_password", message))
     }
@@ -307,6 +309,7 @@ async fn login(State(api): State<Arc<Api>>, request: Request) -> Response {
     }
     let tried: Option<Login> = read(request.into_body()).await;
     if !tried.is_some_and(|tried| is_password(tried.password.expose(), password)) {
+        warn!(%peer, "a wrong password for the page");
         return error(StatusCode::FORBIDDEN, "wrong_password", "the password is wrong");
     }
     api.forget_tries(peer);
