@@ -33,7 +33,7 @@ const DEVICE_MESSAGES: usize = 256;
 const DEVICE_EVENTS: usize = 256;
 /// How long the scheduler, the event loop and the device owner may take to end after the stop.
 const STOP_BUDGET: Duration = Duration::from_millis(870);
-/// How long the state writer may take after that: a memory card or a busy disk can need seconds for one file, and what was
+/// How long the writers may take after that: a memory card or a busy disk can need seconds for one file, and what was
 /// not written is forgotten.
 const WRITE_BUDGET: Duration = Duration::from_secs(3);
 /// How long what these tasks started may take to end after them.
@@ -94,6 +94,8 @@ const DEVICE_OWNER: &str = "device owner";
 const SCHEDULER: &str = "scheduler";
 const STATE_WRITER: &str = "state writer";
 const HISTORY_WRITER: &str = "history writer";
+/// They write what the others leave, so they are stopped after them.
+const WRITERS: [&str; 2] = [STATE_WRITER, HISTORY_WRITER];
 const WEB_SERVER: &str = "web server";
 const METRICS_SERVER: &str = "metrics server";
 
@@ -256,13 +258,13 @@ impl Bridge {
         self.stop.cancel();
         let _late = timeout(
             STOP_BUDGET,
-            self.until(|running| running.iter().all(|task| *task == STATE_WRITER)),
+            self.until(|running| running.iter().all(|task| WRITERS.contains(task))),
         )
         .await;
         self.stop_writer.cancel();
         let _late = timeout(
             WRITE_BUDGET,
-            self.until(|running| !running.contains(STATE_WRITER)),
+            self.until(|running| !running.iter().any(|task| WRITERS.contains(task))),
         )
         .await;
         let late = self.tasks.wait(REST_BUDGET).await;
