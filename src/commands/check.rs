@@ -49,16 +49,10 @@ pub(super) async fn check(args: &SettingsArgs) -> Result<(), ExitError> {
     );
     rows.push(zone(&settings.rules));
     rows.extend(state_file(&settings));
-    let (broker, state) = broker(&settings).await?;
-    rows.push(Row::new("broker", broker));
-    if let Some(state) = state {
-        let permissions = permissions(&settings, &state, BROKER_BUDGET).await?;
-        rows.push(Row::new("permissions", permissions));
-        for sensor in &settings.rules.sensors {
-            if let Some(source) = sensor.topic() {
-                rows.push(sensor_row(&settings, sensor, source).await?);
-            }
-        }
+    if settings.mqtt.enabled {
+        rows.extend(broker_rows(&settings).await?);
+    } else {
+        rows.extend(rows_without_broker(&settings));
     }
     let seen = look_at_devices(&settings).await;
     rows.extend(device_rows(&settings, &seen));
@@ -110,6 +104,40 @@ fn state_file(settings: &Settings) -> Option<Row> {
     let shown = location.file.display().to_string();
     let result = location.check().map(|()| shown);
     Some(Row::new("state file", result))
+}
+
+/// The broker, and what the bridge needs of it.
+async fn broker_rows(settings: &Settings) -> Result<Vec<Row>, ExitError> {
+    let (broker, state) = broker(settings).await?;
+    let mut rows = vec![Row::new("broker", broker)];
+    if let Some(state) = state {
+        let permissions = permissions(settings, &state, BROKER_BUDGET).await?;
+        rows.push(Row::new("permissions", permissions));
+        for sensor in &settings.rules.sensors {
+            if let Some(source) = sensor.topic() {
+                rows.push(sensor_row(settings, sensor, source).await?);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// What a bridge without a broker does not do.
+fn rows_without_broker(settings: &Settings) -> Vec<Row> {
+    let commands = if settings.web.enabled {
+        "commands come from the page only"
+    } else {
+        "and [web] is off, so nothing is shown and only schedules and limits switch"
+    };
+    let mut rows = vec![Row::note(
+        "broker",
+        format!("none (mqtt.enabled is false); {commands}"),
+    )];
+    if settings.homeassistant.enabled {
+        let text = "nothing is announced without a broker; homeassistant.enabled has no effect";
+        rows.push(Row::note("homeassistant", text.to_owned()));
+    }
+    rows
 }
 
 /// Whether the broker accepts the connection, and then what `bridge/state` holds.

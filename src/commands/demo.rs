@@ -69,13 +69,16 @@ pub(super) async fn demo(
         None => sources(settings),
     };
     let settings = stage.settings(&sources)?;
-    if broker.is_none() {
+    let is_guest = broker.is_none() && settings.mqtt.enabled;
+    if is_guest {
         refuse_second(&settings).await?;
     }
     let after = signals.run(move || stage.start(sources)).await;
-    match broker {
-        Some(broker) => broker.stop().await,
-        None => clean_up(&settings).await?,
+    if let Some(broker) = broker {
+        broker.stop().await;
+    }
+    if is_guest {
+        clean_up(&settings).await?;
     }
     after
 }
@@ -179,8 +182,8 @@ impl Stage {
         Ok(bridge)
     }
 
-    /// The settings of the demo, with the broker, the log and the place of the user, whose devices and groups are left
-    /// alone.
+    /// The settings of the demo, with the broker, the page, the log and the place of the user, whose devices and groups are
+    /// left alone.
     fn settings(self, sources: &Sources) -> Result<Settings, Problems> {
         let user = config::load_or(sources, SETTINGS)?;
         let demo = config::load_or(&Sources::default(), SETTINGS)?;
@@ -197,6 +200,7 @@ impl Stage {
             password: Secret::new(DEFAULT_PASSWORD),
         });
         if let Some(broker) = self.broker {
+            settings.mqtt.enabled = true;
             settings.mqtt.host = loopback_of(broker).ip().to_string();
             settings.mqtt.port = broker.port();
             settings.mqtt.login = None;
@@ -214,12 +218,15 @@ impl Stage {
         // Its devices never move, and those of the user must not be asked.
         settings.discovery.area = SearchArea::default();
         settings.discovery.add = AddDevices::None;
-        settings.web = Web {
-            enabled: true,
-            listen: self.page,
-            password: None,
-            hosts: Vec::new(),
-            ingress: false,
+        settings.web = match user.web {
+            web if web.enabled => web,
+            _ => Web {
+                enabled: true,
+                listen: self.page,
+                password: None,
+                hosts: Vec::new(),
+                ingress: false,
+            },
         };
         settings.metrics.enabled = false;
         // Nothing of the demo outlives it.
@@ -257,6 +264,17 @@ fn loopback_of(broker: SocketAddr) -> SocketAddr {
 fn welcome(settings: &Settings) -> String {
     let (host, port) = (&settings.mqtt.host, settings.mqtt.port);
     let (base, page) = (&settings.mqtt.base_topic, settings.web.listen);
+    if !settings.mqtt.enabled {
+        return format!(
+            "
+Open http://{page}/ in a browser.
+
+tapo2mqtt demo: a P110 plug and a P304M strip, simulated, without a broker (mqtt.enabled is false).
+
+Stop with Ctrl-C.
+"
+        );
+    }
     format!(
         "
 Open http://{page}/ in a browser.
@@ -290,6 +308,28 @@ mod tests {
         };
         let settings = stage.settings(&Sources::default()).unwrap();
         assert_eq!(settings.discovery.area, SearchArea::default());
+    }
+
+    #[test]
+    fn the_page_of_the_user_is_that_of_the_demo() {
+        let stage = Stage {
+            broker: Some(([127, 0, 0, 1], 3).into()),
+            plug: ([127, 0, 0, 1], 1).into(),
+            strip: ([127, 0, 0, 1], 2).into(),
+            page: ([127, 0, 0, 1], 4).into(),
+        };
+        let user = |text: &str| config::load_or(&Sources::default(), text).unwrap();
+        let web = |text: &str| stage.lay_over(user(text), user(SETTINGS)).web;
+        let other = web("[web]\nenabled = true\nlisten = \"0.0.0.0:9\"\npassword = \"correct horse\"");
+        assert!(other.listen.port() == 9 && other.password.is_some());
+        assert_eq!(web("[web]\nlisten = \"127.0.0.1:9\"").listen, stage.page);
+        // The broker of the demo is used, whatever the user has.
+        assert!(
+            stage
+                .lay_over(user("[mqtt]\nenabled = false"), user(SETTINGS))
+                .mqtt
+                .enabled
+        );
     }
 
     #[test]

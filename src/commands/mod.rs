@@ -136,11 +136,16 @@ fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {
 /// The first line of the log: what runs, with which settings.
 fn log_start(settings: &Settings, file: Option<&Path>) {
     let mqtt = &settings.mqtt;
+    let broker = if mqtt.enabled {
+        format!("{}:{}", mqtt.host, mqtt.port)
+    } else {
+        "none".to_owned()
+    };
     let file = file.map_or_else(|| "none".into(), |file| file.display().to_string());
     info!(
         version = env!("CARGO_PKG_VERSION"),
         settings = file,
-        broker = format!("{}:{}", mqtt.host, mqtt.port),
+        broker,
         base_topic = %mqtt.base_topic,
         devices = settings.devices.len(),
         groups = settings.rules.groups.len(),

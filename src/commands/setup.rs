@@ -96,7 +96,11 @@ fn read(answers: &SetupAnswers) -> Result<Settings, ExitError> {
 async fn ask_broker(terminal: &mut Terminal, answers: &mut SetupAnswers) -> Result<(), ExitError> {
     output::print("MQTT broker\n")?;
     loop {
-        answers.host = terminal.ask("  host name or address", &answers.host).await?;
+        let question = "  host name or address, or none for the page alone";
+        answers.host = terminal.ask(question, &answers.host).await?;
+        if answers.is_without_broker() {
+            return Ok(());
+        }
         answers.port = terminal.ask("  port", &answers.port).await?;
         answers.login = match terminal.ask("  username, if it requires one", "").await? {
             username if username.is_empty() => None,

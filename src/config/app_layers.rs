@@ -95,10 +95,13 @@ pub(super) fn service(service: &MqttService) -> Map<String, Value> {
     Map::from_iter([("mqtt".to_owned(), Value::new(None, mqtt))])
 }
 
-/// Whether a layer says which broker is used.
+/// Whether a layer says which broker is used, or that none is.
 pub(super) fn names_broker(layer: &Map<String, Value>) -> bool {
-    let mqtt = layer.get("mqtt").map(|mqtt| &mqtt.kind);
-    matches!(mqtt, Some(ValueKind::Table(mqtt)) if mqtt.contains_key("host"))
+    let Some(ValueKind::Table(mqtt)) = layer.get("mqtt").map(|mqtt| &mqtt.kind) else {
+        return false;
+    };
+    let enabled = mqtt.get("enabled").cloned().map(Value::into_bool);
+    mqtt.contains_key("host") || matches!(enabled, Some(Ok(false)))
 }
 
 #[cfg(test)]

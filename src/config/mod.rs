@@ -416,7 +416,9 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         .as_ref()
         .is_ok_and(|discovery| discovery.add == AddDevices::All);
     let added = AddedIds::new(location, is_open);
-    let rules = rules(root, &known_devices, &added, topics.as_ref());
+    // Mistakes of the section are reported there.
+    let has_broker = mqtt.as_ref().is_ok_and(|mqtt| mqtt.enabled) || mqtt.is_err();
+    let rules = rules(root, &known_devices, &added, topics.as_ref(), has_broker);
     let (state_file, earlier_state_file) = state_file?;
     let mqtt = mqtt?;
     let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
@@ -464,9 +466,10 @@ fn rules(
     devices: &IdIndex<Device>,
     added: &AddedIds,
     ours: Option<&Topics>,
+    has_broker: bool,
 ) -> Read<Rules> {
     let location = location::read(root);
-    let (sensors, known_sensors) = sensor::read_all(root, devices, added, ours);
+    let (sensors, known_sensors) = sensor::read_all(root, devices, added, ours, has_broker);
     let surroundings = ValidationContext {
         devices,
         added,

@@ -22,6 +22,8 @@ const CLIENT_ID_MAX: usize = 128;
 /// The broker and our place on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mqtt {
+    /// Whether there is a broker. Without one, the page is all that sends commands.
+    pub enabled: bool,
     /// A host name or an IP address, without brackets.
     pub host: String,
     /// 1 to 65535. Default 1883, or 8883 with TLS.
@@ -76,7 +78,11 @@ pub struct ClientCertificate {
 
 impl Mqtt {
     pub(super) fn digest(&self) -> Value {
+        if !self.enabled {
+            return json!({ "enabled": false, "base_topic": self.base_topic });
+        }
         json!({
+            "enabled": true,
             "host": self.host,
             "port": self.port,
             "tls": self.tls.is_some(),
@@ -93,6 +99,7 @@ pub(super) fn read(
     files: Files<'_>,
     discovery_prefix: Option<&BaseTopic>,
 ) -> Read<Mqtt> {
+    let enabled = table.required("enabled", parse::boolean);
     let host = table.required("host", parse::host);
     let port = table.optional("port", parse::integer(1..=u16::MAX));
     let login = login(table, files);
@@ -110,6 +117,7 @@ pub(super) fn read(
     }
     let default_port = if tls.is_some() { TLS_PORT } else { PORT };
     Ok(Mqtt {
+        enabled: enabled?,
         host: host?,
         port: port?.unwrap_or(default_port),
         login: login?,

@@ -19,12 +19,14 @@ use planner::{
 
 /// Reads all sensors, and returns which ids conditions can name.
 ///
-/// `ours` are the topics of the bridge, where they could be read: no sensor publishes there.
+/// `ours` are the topics of the bridge, where they could be read: no sensor publishes there. Without a broker there are no
+/// topics at all.
 pub(super) fn read_all(
     root: &mut Table<'_>,
     devices: &IdIndex<Device>,
     added: &AddedIds,
     ours: Option<&Topics>,
+    has_broker: bool,
 ) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>) {
     let mut register = IdIndex::new();
     let mut taken = Vec::new();
@@ -32,7 +34,7 @@ pub(super) fn read_all(
         let id = table
             .required("id", parse::slug)
             .and_then(|id| free_id(table, id, &mut taken));
-        let sensor = read(table, id.clone(), child(devices, added), ours);
+        let sensor = read(table, id.clone(), child(devices, added), ours, has_broker);
         if let Ok(id) = id {
             register.add(id.as_str(), sensor.clone().ok());
         }
@@ -54,11 +56,12 @@ fn read(
     id: Read<SensorId>,
     child: impl Fn(&Leaf<'_>) -> Result<OutletPath, Expected>,
     ours: Option<&Topics>,
+    has_broker: bool,
 ) -> Read<SensorSpec> {
     let device = table.optional("device", child);
     let value = table.optional("value", value);
     let source = match (device?, value?) {
-        (None, None) => read_topic(table, ours),
+        (None, None) => read_topic(table, ours, has_broker),
         (Some(child), Some(value)) => read_device(table, child, value),
         (Some(_), None) => Err(table.problem("value", format!("one of {}", value_names().join(", ")))),
         (None, Some(_)) => {
@@ -77,13 +80,18 @@ fn read(
     })
 }
 
-fn read_topic(table: &mut Table<'_>, ours: Option<&Topics>) -> Read<(SensorSource, Unit)> {
+fn read_topic(table: &mut Table<'_>, ours: Option<&Topics>, has_broker: bool) -> Read<(SensorSource, Unit)> {
     let topic = table.optional("topic", topic);
     let pointer = table.optional("pointer", pointer);
     let unit = table.optional("unit", parse::text);
     let Some(topic) = topic? else {
         return Err(table.problem("topic", "a topic; or a device of a hub and one of its values"));
     };
+    if !has_broker {
+        let message =
+            "a topic needs a broker, and mqtt.enabled is false: name a device of a hub, or remove the sensor";
+        return Err(table.invalid("topic", message));
+    }
     if ours.is_some_and(|ours| ours.claims(&topic)) {
         let expected = "a topic of another publisher: not below mqtt.base_topic, and none of Home Assistant's \
                         discovery";

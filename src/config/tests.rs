@@ -167,8 +167,8 @@ fn eight_mistakes_are_eight_problems() {
     let expected = [
         format!("mqtt.base_topic (line 5) = \"tapo/#\": expected {topic}"),
         "mqtt.port (line 4) = 0: expected a whole number from 1 to 65535".to_owned(),
-        "mqtt.hots (line 3): unknown key, expected one of host, port, username, password, password_file, base_topic, client_id, \
-         keep_alive, tls; did you mean host?"
+        "mqtt.hots (line 3): unknown key, expected one of enabled, host, port, username, password, password_file, base_topic, \
+         client_id, keep_alive, tls; did you mean host?"
             .to_owned(),
         "tapo.password (line 6): expected the password that goes with the username".to_owned(),
         "device 1: id (line 9) = \"Heater\": expected 1 to 64 of a-z, 0-9, _ and -; this contains 'H'; only a-z, 0-9, _ and - \
@@ -197,7 +197,7 @@ fn the_environment_is_held_to_the_same_rules() {
         (
             "TAPO2MQTT__MQTT__HSOT",
             "x",
-            "mqtt.hsot: unknown key, expected one of host,",
+            "mqtt.hsot: unknown key, expected one of enabled, host,",
         ),
         (
             "TAPO2MQTT__MQTT__PORT",

@@ -64,7 +64,8 @@ pub(super) struct Health {
     loop_lag_ms: u64,
     tasks: BTreeMap<String, TaskHealth>,
     queues: Queues,
-    mqtt: BrokerHealth,
+    /// `null` without a broker.
+    mqtt: Option<BrokerHealth>,
     devices: BTreeMap<DeviceId, DeviceHealth>,
     pub(super) issues: Vec<String>,
 }
@@ -175,7 +176,7 @@ impl HealthCollector {
     pub(super) fn health(
         &mut self,
         instance: &str,
-        mqtt: LinkStats,
+        mqtt: Option<LinkStats>,
         commands: usize,
         device_messages: &mpsc::Sender<DeviceMsg>,
     ) -> Health {
@@ -190,10 +191,10 @@ impl HealthCollector {
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
         issues.extend(self.state_file.error());
-        if mqtt.refused_subscriptions > 0 {
+        let refused = mqtt.as_ref().map_or(0, |mqtt| mqtt.refused_subscriptions);
+        if refused > 0 {
             issues.push(format!(
-                "the broker denies {} subscriptions; check its access rules",
-                mqtt.refused_subscriptions
+                "the broker denies {refused} subscriptions; check its access rules"
             ));
         }
         Health {
@@ -206,10 +207,10 @@ impl HealthCollector {
                 .map(|(name, counts)| (name.to_string(), TaskHealth::of(counts)))
                 .collect(),
             queues,
-            mqtt: BrokerHealth {
+            mqtt: mqtt.map(|link| BrokerHealth {
                 since: self.broker.1,
-                link: mqtt,
-            },
+                link,
+            }),
             devices,
             issues,
         }

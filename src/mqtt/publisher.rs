@@ -79,7 +79,8 @@ const RESTORE_PAUSE: Duration = Duration::from_secs(30);
 /// The owner of the link and of everything that is published on it.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    link: Link,
+    /// `None` without a broker.
+    link: Option<Link>,
     /// For pages; `None` without `[web]`.
     feed: Option<FeedWriter>,
     topics: Topics,
@@ -123,7 +124,7 @@ pub(super) struct Publisher {
 /// What a publisher is made of.
 #[derive(Debug)]
 pub(super) struct PublisherParts {
-    pub(super) link: Link,
+    pub(super) link: Option<Link>,
     pub(super) feed: Option<FeedWriter>,
     pub(super) topics: Topics,
     pub(super) tracker: Option<DiscoveryTracker>,
@@ -170,6 +171,10 @@ pub(super) enum Due {
 
 impl Publisher {
     pub(super) fn new(parts: PublisherParts) -> Self {
+        let earlier_run = match parts.link {
+            Some(_) => EarlierRun::default(),
+            None => EarlierRun::none(),
+        };
         Self {
             link: parts.link,
             feed: parts.feed,
@@ -185,7 +190,7 @@ impl Publisher {
             reports: BTreeMap::new(),
             retained: RetainedOutlets::default(),
             retained_children: RetainedOutlets::default(),
-            earlier_run: EarlierRun::default(),
+            earlier_run,
             removed_earlier: Vec::new(),
             erasures: Erasures::default(),
             removed_discovery: Vec::new(),
@@ -204,25 +209,28 @@ impl Publisher {
 
     /// The next event of the link. May be dropped at any time without losing anything.
     pub(super) async fn link_event(&mut self) -> LinkEvent {
-        self.link.next_event().await
+        match &mut self.link {
+            Some(link) => link.next_event().await,
+            None => std::future::pending().await,
+        }
     }
 
-    /// Figures about the link.
-    pub(super) fn link_stats(&self) -> LinkStats {
-        self.link.stats()
+    /// Figures about the link; `None` without a broker.
+    pub(super) fn link_stats(&self) -> Option<LinkStats> {
+        self.link.as_ref().map(Link::stats)
     }
 
     /// Subscribes to a topic.
     pub(super) fn subscribe(&mut self, topic: &str) {
-        if let Some(filter) = self.faulty.filter(topic.to_owned()) {
-            self.link.subscribe(filter);
+        if let (Some(link), Some(filter)) = (&mut self.link, self.faulty.filter(topic.to_owned())) {
+            link.subscribe(filter);
         }
     }
 
     /// Ends a subscription.
     pub(super) fn unsubscribe(&mut self, topic: &str) {
-        if let Some(filter) = self.faulty.filter(topic.to_owned()) {
-            self.link.unsubscribe(&filter);
+        if let (Some(link), Some(filter)) = (&mut self.link, self.faulty.filter(topic.to_owned())) {
+            link.unsubscribe(&filter);
         }
     }
 
@@ -312,14 +320,14 @@ impl Publisher {
             Due::ReadBack => self.on_read_back_due(),
             Due::Restoring => {
                 self.restoring.done(Instant::now());
-                self.link.republish_all();
+                self.resend_all();
             }
         }
     }
 
     fn on_read_back_due(&mut self) {
-        let stats = self.link.stats();
-        let busy = stats.queued + stats.unacked > 0;
+        let stats = self.link_stats();
+        let busy = stats.is_some_and(|stats| stats.queued + stats.unacked > 0);
         if let Some(missing) = self.read_back.on_deadline(busy, Instant::now()) {
             warn!("{missing}");
         }
@@ -358,7 +366,7 @@ impl Publisher {
     /// What needs attention.
     pub(super) fn issues(&self) -> Vec<String> {
         let other = self.other_bridge.is_here(Instant::now());
-        let left_out = self.link.left_out().map(|(topic, bytes)| {
+        let left_out = self.link.iter().flat_map(Link::left_out).map(|(topic, bytes)| {
             format!(
                 "{topic} is not published: the broker closed the connection at this message ({bytes} bytes) twice; raise \
                  its size limits, or check its access rules"
@@ -653,7 +661,7 @@ impl Publisher {
         tracker.unmark_deleted(owner);
         self.store_deleted();
         self.announce_all();
-        self.link.republish_all();
+        self.resend_all();
         true
     }
 
@@ -910,8 +918,8 @@ impl Publisher {
         self.show(&self.topics.bridge(BridgeTopic::State), &offline);
     }
 
-    /// Publishes what waits, then `offline`, and disconnects within `budget`.
-    pub(super) async fn close(mut self, budget: Duration) -> ShutdownOutcome {
+    /// Publishes what waits, then `offline`, and disconnects within `budget`. `None` without a broker.
+    pub(super) async fn close(mut self, budget: Duration) -> Option<ShutdownOutcome> {
         if self.erasures.due().is_some() {
             self.erase_now();
         }
@@ -919,7 +927,7 @@ impl Publisher {
             self.publish_overview();
         }
         let offline = Bytes::from(availability(Availability::Offline));
-        self.link.close(offline, budget).await
+        Some(self.link?.close(offline, budget).await)
     }
 
     fn publish_overview(&mut self) {
@@ -1118,7 +1126,14 @@ impl Publisher {
         if let Some(tracker) = &mut self.tracker {
             tracker.on_republished(Instant::now());
         }
-        self.link.republish_all();
+        self.resend_all();
+    }
+
+    /// Sends everything that is retained to the broker again.
+    fn resend_all(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.republish_all();
+        }
     }
 
     /// Discovery messages of earlier runs have arrived: now devices are announced.
@@ -1224,8 +1239,8 @@ impl Publisher {
     fn mark_discovery_cleared(&mut self, node: NodeId) {
         let topic = self.discovery_topic(node);
         self.read_back.forget(&topic);
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.mark_cleared(topic);
+        if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
+            link.mark_cleared(topic);
         }
     }
 
@@ -1264,15 +1279,15 @@ impl Publisher {
 
     /// Publishes a topic again.
     fn repeat(&mut self, topic: String) {
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.republish(&topic);
+        if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
+            link.republish(&topic);
         }
     }
 
     /// Sends a message once.
     pub(super) fn send(&mut self, topic: String, payload: String) {
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.publish(topic, payload, ONE_SHOT_TTL);
+        if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
+            link.publish(topic, payload, ONE_SHOT_TTL);
         }
     }
 
@@ -1289,8 +1304,8 @@ impl Publisher {
         let payload = payload.into();
         self.erasures.withdraw(&topic);
         self.show(&topic, &payload);
-        if let Some(topic) = self.faulty.topic(topic) {
-            self.link.publish_retained(priority, topic, payload);
+        if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
+            link.publish_retained(priority, topic, payload);
         }
     }
 
@@ -1298,10 +1313,10 @@ impl Publisher {
     fn retain_and_read_back(&mut self, priority: PublishPriority, topic: String, payload: String) {
         let payload = Bytes::from(payload);
         self.show(&topic, &payload);
-        let Some(parsed) = self.faulty.topic(topic.clone()) else {
+        let (Some(link), Some(parsed)) = (&mut self.link, self.faulty.topic(topic.clone())) else {
             return;
         };
-        if self.link.publish_retained(priority, parsed, payload.clone()) {
+        if link.publish_retained(priority, parsed, payload.clone()) {
             self.read_back.published(topic, &payload, Instant::now());
         }
     }
@@ -1318,8 +1333,8 @@ impl Publisher {
             {
                 feed.clear(topic);
             }
-            if let Some(topic) = self.faulty.topic(topic) {
-                self.link.clear_retained(topic);
+            if let (Some(link), Some(topic)) = (&mut self.link, self.faulty.topic(topic)) {
+                link.clear_retained(topic);
             }
         }
         self.publish_device_list();

@@ -171,19 +171,22 @@ pub struct MqttTask {
 }
 
 impl MqttTask {
-    /// Opens the link and returns at once; the connection is made in the background.
+    /// Opens the link, unless there is no broker, and returns at once; the connection is made in the background.
     ///
     /// # Errors
     /// If the settings cannot work with any broker; see [`LinkError`].
     pub fn open(settings: &Settings, parts: MqttParts, tasks: &Tasks) -> Result<Self, LinkError> {
         let topics = settings.topics();
-        let options = link_options(settings, &topics)?;
-        let tracker = settings
-            .homeassistant
-            .enabled
+        let has_broker = settings.mqtt.enabled;
+        let tracker = (has_broker && settings.homeassistant.enabled)
             .then(|| tracker(settings, &topics, &parts.deleted));
-        let (link, driver) = Link::open(options)?;
-        tasks.spawn("mqtt driver", driver.run());
+        let link = if has_broker {
+            let (link, driver) = Link::open(link_options(settings, &topics)?)?;
+            tasks.spawn("mqtt driver", driver.run());
+            Some(link)
+        } else {
+            None
+        };
         let channels = parts.channels;
         let (feed, pages) = channels.pages.map(|pages| (pages.feed, pages.messages)).unzip();
         // Bounded by the queues of the scheduler and the devices, which hold the commands.
@@ -236,7 +239,7 @@ impl MqttTask {
     }
 
     /// Runs until the stop, then until all workers ended and all commands have an outcome, and disconnects.
-    pub async fn run(mut self, stop: CancellationToken) -> ShutdownOutcome {
+    pub async fn run(mut self, stop: CancellationToken) {
         self.publish_found();
         self.publisher.publish_initial();
         let mut heartbeat = interval(HEARTBEAT);
@@ -276,7 +279,7 @@ impl MqttTask {
                 }
             }
         }
-        self.close().await
+        self.close().await;
     }
 
     fn begin_closing(&mut self) {
@@ -299,7 +302,9 @@ impl MqttTask {
             }
             // The link logs the reason, once.
             LinkEvent::Down { .. } => {
-                self.health.on_lost(self.publisher.link_stats().losses);
+                if let Some(stats) = self.publisher.link_stats() {
+                    self.health.on_lost(stats.losses);
+                }
                 self.publisher.on_disconnected();
                 self.show_broker(false);
             }
@@ -562,6 +567,9 @@ impl MqttTask {
                 Err(RequestError::UnknownGroup(group.clone()))
             }
             owner if self.publisher.rediscover(owner) => Ok(Value::Null),
+            _ if self.publisher.link_stats().is_none() => {
+                Err(RequestError::Disabled("mqtt.enabled is false"))
+            }
             _ => Err(RequestError::Disabled("homeassistant.enabled is false")),
         }
     }
@@ -900,7 +908,7 @@ impl MqttTask {
     }
 
     /// Publishes what is still in the channels, and disconnects.
-    async fn close(mut self) -> ShutdownOutcome {
+    async fn close(mut self) {
         self.begin_closing();
         while let Ok(update) = self.updates.try_recv() {
             self.on_scheduler_update(update);
@@ -914,17 +922,16 @@ impl MqttTask {
                 "some commands got no response before the stop"
             );
         }
-        let outcome = self.publisher.close(CLOSE_TIMEOUT).await;
-        match outcome {
-            ShutdownOutcome::Acknowledged => info!("disconnected from the broker"),
-            ShutdownOutcome::NotConnected => {
+        match self.publisher.close(CLOSE_TIMEOUT).await {
+            Some(ShutdownOutcome::Acknowledged) => info!("disconnected from the broker"),
+            Some(ShutdownOutcome::NotConnected) => {
                 info!("no connection to the broker; the broker publishes the last will");
             }
-            ShutdownOutcome::TimedOut => {
+            Some(ShutdownOutcome::TimedOut) => {
                 warn!("the broker did not acknowledge in time and publishes the last will");
             }
+            None => {}
         }
-        outcome
     }
 }
 

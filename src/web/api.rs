@@ -140,29 +140,33 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route_layer(middleware::from_fn_with_state(api.clone(), require_login));
     with_login
         .route("/api/login", post(login))
-        .route("/metrics", get(figures))
-        .merge(probes())
+        .merge(monitored())
         .fallback(get(file))
         .layer(middleware::from_fn_with_state(api.clone(), check))
-        // Home Assistant's watchdog asks without the headers of a user. It is answered by the event loop that serves everything.
-        .route("/health", get(|| async { "ok\n" }))
+        .merge(liveness())
         .with_state(api)
 }
 
 /// What monitors ask, and nothing else: for a listener that has no page.
 pub(super) fn monitor_router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/metrics", get(figures))
-        .merge(probes())
+    monitored()
         .layer(middleware::from_fn_with_state(api.clone(), check))
+        .merge(liveness())
         .with_state(api)
 }
 
-/// Whether the process lives, and whether it does its work. No login: they say nothing else.
-fn probes() -> Router<Arc<Api>> {
+/// The figures, and whether the bridge does its work. The latter needs no login: it says nothing else.
+fn monitored() -> Router<Arc<Api>> {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/metrics", get(figures))
         .route("/readyz", get(ready))
+}
+
+/// Whether the process lives, under the names of Home Assistant's watchdog and of Kubernetes. It says nothing, so whoever
+/// asks, by any name and without a login, is answered.
+fn liveness() -> Router<Arc<Api>> {
+    let lives = || get(async || "ok\n");
+    Router::new().route("/health", lives()).route("/healthz", lives())
 }
 
 /// Host, origin, and the headers of each response.

@@ -73,7 +73,9 @@ pub(super) fn obstacle(published: &[FeedMessage]) -> Option<&'static str> {
         Some("the bridge starts or stops")
     } else if is("bridge/info", "/setup_mode", &false.into()) != Some(true) {
         Some("setup mode: the TP-Link account is missing")
-    } else if is("bridge/health", "/mqtt/connected", &true.into()) != Some(true) {
+    } else if is("bridge/health", "/mqtt", &Value::Null) != Some(true)
+        && is("bridge/health", "/mqtt/connected", &true.into()) != Some(true)
+    {
         Some("the MQTT broker is not connected")
     } else {
         None
@@ -506,17 +508,20 @@ mod tests {
 
     #[test]
     fn it_is_ready_once_it_can_do_its_work() {
-        let topics = |state: &str, setup: bool, connected: bool| {
+        let topics = |state: &str, setup: bool, mqtt: Value| {
             obstacle(&published(&[
                 ("bridge/state", json!({"state": state})),
                 ("bridge/info", json!({"setup_mode": setup})),
-                ("bridge/health", json!({"mqtt": {"connected": connected}})),
+                ("bridge/health", json!({"mqtt": mqtt})),
             ]))
         };
-        assert_eq!(topics("online", false, true), None);
-        assert!(topics("offline", false, true).unwrap().contains("stops"));
-        assert!(topics("online", true, true).unwrap().contains("account"));
-        assert!(topics("online", false, false).unwrap().contains("broker"));
+        let connected = || json!({"connected": true});
+        assert_eq!(topics("online", false, connected()), None);
+        assert_eq!(topics("online", false, Value::Null), None, "no broker is used");
+        assert!(topics("offline", false, connected()).unwrap().contains("stops"));
+        assert!(topics("online", true, connected()).unwrap().contains("account"));
+        let away = topics("online", false, json!({"connected": false}));
+        assert!(away.unwrap().contains("broker"));
         assert!(obstacle(&[]).is_some());
     }
 }

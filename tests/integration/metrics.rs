@@ -54,6 +54,7 @@ async fn a_monitor_reads_outlets_and_bridge() {
     let kind = response.header("content-type").unwrap();
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
     assert!(response.text().ends_with("# EOF\n"));
+    assert_eq!(page.with("Host", "").get("/health").await.text(), "ok\n");
     // Nothing else is there.
     assert_eq!(page.get("/").await.status, 404);
     assert_eq!(page.get("/api/changes").await.status, 404);
@@ -99,7 +100,14 @@ async fn probes_say_whether_the_bridge_works() {
         }
     };
     assert_eq!(ready(200).await, "ready\n");
-    assert_eq!(page.get("/healthz").await.text(), "ok\n");
+    for path in ["/health", "/healthz"] {
+        let named = page.with("Host", "other.example");
+        assert_eq!(named.get(path).await.text(), "ok\n", "{path}");
+    }
+    assert_eq!(
+        page.with("Host", "other.example").get("/readyz").await.status,
+        421
+    );
     broker.kill();
     assert_eq!(ready(503).await, "the MQTT broker is not connected\n");
     assert_eq!(page.get("/healthz").await.status, 200);

@@ -180,15 +180,18 @@ async fn setup_writes_a_file_that_passes_check() {
             "setup", "--wait", "2", "--target", &plug_at, "--target", &strip_at,
         ];
         let mut dialog = Dialog::start(&arguments, tempfile::tempdir().unwrap());
-        dialog.answer("host name or address [127.0.0.1]: ", "mqtt://nowhere");
+        dialog.answer(
+            "host name or address, or none for the page alone [127.0.0.1]: ",
+            "mqtt://nowhere",
+        );
         dialog.answer("port [1883]: ", "x");
         dialog.answer("username, if it requires one: ", "");
         dialog.expect("mqtt.host");
-        dialog.answer("host name or address [mqtt://nowhere]: ", &host);
+        dialog.answer("alone [mqtt://nowhere]: ", &host);
         dialog.answer("port [x]: ", &port);
         dialog.answer("username, if it requires one: ", "");
         dialog.answer("Enter it again? [Y/n]: ", "");
-        dialog.answer(&format!("address [{host}]: "), "");
+        dialog.answer(&format!("alone [{host}]: "), "");
         dialog.answer(&format!("port [{port}]: "), "");
         dialog.answer("username, if it requires one: ", "setup-user");
         dialog.answer("password: ", "broker secret");
@@ -235,6 +238,24 @@ async fn setup_writes_a_file_that_passes_check() {
 
 async fn run_end(dialog: Dialog) -> (String, ExitStatus, TempDir) {
     tokio::task::spawn_blocking(|| dialog.end()).await.unwrap()
+}
+
+#[tokio::test]
+async fn setup_writes_a_file_without_a_broker() {
+    let dialog = run(|| {
+        let target = own_address().to_string();
+        let arguments = ["setup", "--wait", "1", "--target", &target];
+        let mut dialog = Dialog::start(&arguments, tempfile::tempdir().unwrap());
+        dialog.answer("host name or address", "none");
+        dialog.answer("e-mail, or empty to enter it later: ", "");
+        dialog.expect("Written: tapo2mqtt.toml");
+        dialog
+    })
+    .await;
+    let (shown, _, directory) = run_end(dialog).await;
+    assert!(shown.contains("none (mqtt.enabled is false)"), "{shown}");
+    let found = settings(directory.path());
+    assert!(!found.mqtt.enabled && found.web.enabled);
 }
 
 #[tokio::test]

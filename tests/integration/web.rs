@@ -1,9 +1,9 @@
 //! The page over HTTP: everything that is published, commands with their responses, who may do what.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::{Value, json};
-use tapo_simulator::{Fault, Profile, Scope, Simulator, Stage};
+use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Fault, Profile, Scope, Simulator, Stage};
 use tokio::{io::AsyncReadExt as _, time::Instant};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     log::Log,
     mosquitto::Mosquitto,
     page::Page,
-    process::{Home, settings},
+    process::{Home, account, device, search, settings},
 };
 
 const GROUP: &str =
@@ -208,6 +208,60 @@ async fn a_page_works_while_the_broker_is_away() {
     end.in_order();
     while changes.next().await {}
     assert_eq!(changes.topics["bridge/state"]["state"], "offline");
+}
+
+#[tokio::test]
+async fn without_a_broker_the_page_and_schedules_switch() {
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let lamp = Simulator::plug(Profile::P100).start().await.unwrap();
+    let (page, section) = Page::new("");
+    let without = "[mqtt]\nenabled = false\n";
+    let own = search(&[Ipv4Addr::LOCALHOST.into()]) + &account(DEFAULT_USERNAME, DEFAULT_PASSWORD);
+    let devices = device("heater", plug.address()) + &device("lamp", lamp.address());
+    let always = "[[group.schedule]]\nid = \"always\"\nall_day = true\n";
+    let home = Home::new(&(own + without + &section + &devices + GROUP + always));
+    let table = String::from_utf8(home.run(&["check"]).await.stdout).unwrap();
+    assert!(table.contains("none (mqtt.enabled is false)"), "{table}");
+    assert!(
+        !table.contains("failed") && table.contains("nothing is announced"),
+        "{table}"
+    );
+
+    let process = home.start();
+    let mut changes = page.stream().await;
+    changes.expect("heater", state("ON")).await;
+    assert!(plug.relay(1));
+    let health = changes.expect("bridge/health", |_| true).await;
+    assert_eq!((&health["mqtt"], &health["issues"]), (&Value::Null, &json!([])));
+    changes
+        .expect("bridge/groups", |groups| groups[0]["id"] == "all")
+        .await;
+    changes
+        .expect("lamp/availability", |state| state["state"] == "online")
+        .await;
+    assert_eq!(page.send("lamp/set", json!("ON")).await["state"], "ON");
+    assert!(lamp.relay(1));
+    let again = page
+        .send("bridge/request/homeassistant/rediscover", Value::Null)
+        .await;
+    assert_eq!(again["error"]["code"], "disabled", "{again}");
+    while page.get("/readyz").await.status != 200 {}
+    let figures = page.get("/metrics").await.text();
+    assert!(
+        !figures.contains("tapo2mqtt_mqtt_") && !figures.contains("queue=\"mqtt\""),
+        "{figures}"
+    );
+    let healthy = home.run(&["healthcheck"]).await;
+    assert!(healthy.status.success(), "{healthy:?}");
+    let end = process.stop().await;
+    end.in_order();
+    let noise = end.output.lines().filter(|line| !line.contains(" INFO "));
+    let noise: Vec<_> = noise
+        .filter(|line| !line.contains("homeassistant/rediscover"))
+        .collect();
+    assert_eq!(noise, [""; 0]);
+    assert!(end.output.contains("broker=\"none\""), "{}", end.output);
+    assert_eq!(home.run(&["healthcheck"]).await.status.code(), Some(1));
 }
 
 #[tokio::test]

@@ -25,9 +25,13 @@ const OUTLOOK: &str = r#"# Names for the outlets of a strip go below its [[devic
 #end = "08:30"
 "#;
 
+/// In place of a broker.
+const NO_BROKER: &str = "none";
+
 /// What was answered and found so far.
 #[derive(Debug)]
 pub(super) struct SetupAnswers {
+    /// [`NO_BROKER`] is none.
     pub(super) host: String,
     pub(super) port: String,
     /// Username and password at the broker.
@@ -51,22 +55,18 @@ impl SetupAnswers {
         }
     }
 
+    /// Whether the page is used alone.
+    pub(super) fn is_without_broker(&self) -> bool {
+        self.host.eq_ignore_ascii_case(NO_BROKER)
+    }
+
     /// The file.
     pub(super) fn text(&self) -> String {
         let mut text = String::from(
             "# Settings of tapo2mqtt, written by `tapo2mqtt setup`. It contains passwords.\n\
              # docs/settings.md describes every key. After a change: tapo2mqtt check, then reload the bridge.\n\n",
         );
-        text += "[mqtt]\n";
-        text += &key("host", &self.host);
-        // A number, unless it is not one: then its problem is reported.
-        let port = self.port.parse::<i64>();
-        text += &port.map_or_else(|_| key("port", &self.port), |port| format!("port = {port}\n"));
-        let login = self.login.as_ref();
-        text += &login.map_or_else(
-            || "# The broker accepts anonymous clients. Else:\n#username = \"tapo2mqtt\"\n#password = \"...\"\n".to_owned(),
-            |(username, password)| key("username", username) + &key("password", password),
-        );
+        text += &self.broker();
         text += "\n# Account of the Tapo app, which the devices require. Both values are case-sensitive.\n[tapo]\n";
         text += &self.account.as_ref().map_or_else(
             || "#username = \"you@example.com\"\n#password = \"...\"\n".to_owned(),
@@ -79,6 +79,25 @@ impl SetupAnswers {
         text += "\n# One block for each device. The id is its topic: tapo2mqtt/<id>\n\n";
         text.extend(self.devices.iter().map(FoundDevice::block));
         text + OUTLOOK
+    }
+
+    fn broker(&self) -> String {
+        if self.is_without_broker() {
+            return "# No broker: the page at http://127.0.0.1:8099/ shows and switches; docs/web.md has more.\n\
+                    [mqtt]\nenabled = false\n\n[web]\nenabled = true\n"
+                .to_owned();
+        }
+        let mut text = String::from("[mqtt]\n");
+        text += &key("host", &self.host);
+        // A number, unless it is not one: then its problem is reported.
+        let port = self.port.parse::<i64>();
+        text += &port.map_or_else(|_| key("port", &self.port), |port| format!("port = {port}\n"));
+        let login = self.login.as_ref();
+        text += &login.map_or_else(
+            || "# The broker accepts anonymous clients. Else:\n#username = \"tapo2mqtt\"\n#password = \"...\"\n".to_owned(),
+            |(username, password)| key("username", username) + &key("password", password),
+        );
+        text
     }
 }
 

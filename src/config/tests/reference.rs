@@ -84,8 +84,8 @@ fn the_settings_page_is_made_from_the_defaults() {
 fn the_outline_is_complete() {
     let sections = outline();
     let find = |header: &str| sections.iter().find(|section| section.header == header).unwrap();
-    assert_eq!(find("[mqtt]").keys[0].name, "host");
-    assert!(find("[mqtt]").keys[0].in_effect && !find("[mqtt]").keys[1].in_effect);
+    assert_eq!(find("[mqtt]").keys[0].name, "enabled");
+    assert!(find("[mqtt]").keys[0].in_effect && !find("[mqtt]").keys[2].in_effect);
     assert_eq!(find("[[group.schedule]]").path(), "group[].schedule[]");
     assert!(find("[group.schedule.when.black_ice]").comment.contains("Ice"));
     for section in &sections {

@@ -677,6 +677,19 @@ fn a_sensor_topic_is_outside_the_topics_of_the_bridge() {
 }
 
 #[test]
+fn without_a_broker_there_is_no_topic_to_read() {
+    let problems = |mqtt: &str| {
+        paths(&format!(
+            "{mqtt}\n[[sensor]]\nid = 'outdoor'\ntopic = 'garden/t'\n"
+        ))
+    };
+    assert_eq!(problems("[mqtt]\nenabled = false"), ["sensor[0].topic"]);
+    assert_eq!(problems("[mqtt]\nenabled = true"), Vec::<String>::new());
+    // A mistake of the section is the only one that is reported.
+    assert_eq!(problems("[mqtt]\nenabled = 3"), ["mqtt.enabled"]);
+}
+
+#[test]
 fn energy_rules_of_a_group() {
     assert!(group("").energy.is_empty());
     let all = "energy = { daily_budget = '4 kWh', power_limit = { max = '3.5 kW', resume_below = '3 kW', min_off = '2m' }, \

@@ -17,6 +17,15 @@ pub(super) struct EarlierRun {
 }
 
 impl EarlierRun {
+    /// Without a broker there are none.
+    pub(super) fn none() -> Self {
+        Self {
+            devices_read: true,
+            groups_read: true,
+            deadline: None,
+        }
+    }
+
     /// A connection stands, and the lists are subscribed to.
     pub(super) fn connected(&mut self, now: Instant) {
         if !(self.devices_read && self.groups_read) {

@@ -434,6 +434,7 @@ export const de = {
   settings: {
     broker: "MQTT-Broker",
     brokerWords: "Wo Home Assistant und andere die Geräte sehen.",
+    noBroker: "Keiner: Nur diese Seite zeigt und schaltet.",
     connected: (address) => `Verbunden mit ${address}.`,
     notConnected: (fault) => `Nicht verbunden: ${fault}.`,
     account: "TP-Link-Konto",

@@ -441,6 +441,7 @@ export const en = {
   settings: {
     broker: "MQTT broker",
     brokerWords: "Where Home Assistant and others see the devices.",
+    noBroker: "None: this page is all that shows and switches.",
     connected: (address) => `Connected to ${address}.`,
     notConnected: (fault) => `Not connected: ${fault}.`,
     account: "TP-Link account",

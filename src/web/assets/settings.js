@@ -35,12 +35,13 @@ export function view(scope) {
     const settings = info().settings ?? {};
     const { mqtt, issues, rss_bytes: memory } = health();
     const address = `${settings.mqtt?.host}:${settings.mqtt?.port}`;
-    text(broker, mqtt?.connected ? t.settings.connected(address) : t.settings.notConnected(mqtt?.fault ?? address));
+    if (settings.mqtt?.enabled === false) text(broker, t.settings.noBroker);
+    else text(broker, mqtt?.connected ? t.settings.connected(address) : t.settings.notConnected(mqtt?.fault ?? address));
     if (asks !== info().setup_mode) replace(account, (asks = info().setup_mode) ? accountForm() : h("p"));
     if (!asks) text(account.firstChild, t.settings.accountSet(info().devices_online, info().devices));
     text(place, timezone());
     facts(homeAssistant, [
-      [t.settings.discovery, settings.homeassistant?.enabled ? t.on : t.off],
+      [t.settings.discovery, settings.homeassistant?.enabled && settings.mqtt?.enabled ? t.on : t.off],
       [t.settings.prefix, settings.homeassistant?.discovery_prefix],
     ]);
     const started = info().started_at;
