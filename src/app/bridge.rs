@@ -18,7 +18,7 @@ use crate::{
     devices::DeviceOwner,
     domain::{
         device_metrics::MetricsRegistry, devices::EventSenders, energy_history::EnergyHistory, feed,
-        page_msg, scheduling,
+        listener_issues::ListenerIssues, page_msg, scheduling,
     },
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     scheduler::task::{self, SchedulerTask},
@@ -127,8 +127,10 @@ impl Bridge {
         let (controls, controls_in) = mpsc::channel(1);
         let heartbeat = Arc::new(Notify::new());
         let metrics = MetricsRegistry::default();
+        let listener_issues = ListenerIssues::default();
 
-        let (pages, web_servers) = web_servers(settings, &sections.sessions, &clock, &tasks);
+        let (pages, web_servers) =
+            web_servers(settings, &sections.sessions, &listener_issues, &clock, &tasks);
         let info = bridge_info(settings, &clock, start_checks);
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
@@ -159,6 +161,7 @@ impl Bridge {
             loader,
             keep_account: |settings, account| Box::pin(account::keep(settings, account)),
             metrics: metrics.clone(),
+            listener_issues,
             history: history.clone(),
             clock: clock.clone(),
         };
@@ -319,6 +322,7 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
 fn web_servers(
     settings: &Settings,
     sessions: &Section<Sessions>,
+    issues: &ListenerIssues,
     clock: &Clock,
     tasks: &Tasks,
 ) -> (Option<PageChannels>, Vec<(&'static str, WebServer)>) {
@@ -331,6 +335,7 @@ fn web_servers(
         settings: settings.clone(),
         feed: feed.clone(),
         messages: messages.clone(),
+        issues: issues.clone(),
         sessions: sessions.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod hub_child;
 pub(crate) mod id_from_name;
 pub mod inventory;
+pub mod listener_issues;
 pub mod mac;
 pub mod network_device;
 pub mod off_rules;

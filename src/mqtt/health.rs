@@ -14,6 +14,7 @@ use crate::{
     domain::{
         device_metrics::{DeviceHealth, MetricsRegistry},
         devices::DeviceMsg,
+        listener_issues::ListenerIssues,
         report::Phase,
     },
     store::StateFileStatus,
@@ -43,6 +44,9 @@ pub(super) struct HealthCollector {
     tasks: Tasks,
     clock: Clock,
     state_file: StateFileStatus,
+    listener_issues: ListenerIssues,
+    /// Those that were shown last.
+    shown: Vec<String>,
     started: Instant,
     /// Whether there is a connection to the broker, and since when.
     broker: (bool, jiff::Timestamp),
@@ -131,6 +135,7 @@ impl HealthCollector {
         tasks: Tasks,
         clock: Clock,
         state_file: StateFileStatus,
+        listener_issues: ListenerIssues,
     ) -> Self {
         let started = Instant::now();
         Self {
@@ -139,6 +144,8 @@ impl HealthCollector {
             tasks,
             clock,
             state_file,
+            listener_issues,
+            shown: Vec::new(),
             started,
             losses: VecDeque::new(),
             counted: 0,
@@ -167,6 +174,11 @@ impl HealthCollector {
         changed
     }
 
+    /// Whether a listener cannot listen that could, or the other way round.
+    pub(super) fn has_new_listener_issues(&self) -> bool {
+        self.listener_issues.list() != self.shown
+    }
+
     /// The event loop was late by this much.
     pub(super) fn on_lag(&mut self, by: Duration) {
         self.lag = self.lag.max(by);
@@ -191,6 +203,8 @@ impl HealthCollector {
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
         issues.extend(self.state_file.error());
+        self.shown = self.listener_issues.list();
+        issues.extend(self.shown.iter().cloned());
         let refused = mqtt.as_ref().map_or(0, |mqtt| mqtt.refused_subscriptions);
         if refused > 0 {
             issues.push(format!(
@@ -320,7 +334,13 @@ mod tests {
         let clock = Clock::steered(jiff::Timestamp::UNIX_EPOCH);
         let state_file = StateFileStatus::default();
         let (metrics, tasks) = (MetricsRegistry::default(), Tasks::default());
-        let health = HealthCollector::new(metrics, tasks, clock.clone(), state_file);
+        let health = HealthCollector::new(
+            metrics,
+            tasks,
+            clock.clone(),
+            state_file,
+            ListenerIssues::default(),
+        );
         (health, clock)
     }
 

@@ -49,6 +49,7 @@ use crate::{
         energy_history::EnergyHistory,
         feed::FeedWriter,
         inventory::Inventory,
+        listener_issues::ListenerIssues,
         network_device::NetworkDevice,
         page_msg::PageMsg,
         reply::CommandOutcome,
@@ -136,6 +137,8 @@ pub struct MqttParts {
     pub keep_account: KeepAccount,
     /// The metrics of devices, for `bridge/health`.
     pub metrics: MetricsRegistry,
+    /// Why the page or the figures cannot be served.
+    pub listener_issues: ListenerIssues,
     /// What outlets used when.
     pub history: EnergyHistory,
     /// The wall clock.
@@ -221,7 +224,13 @@ impl MqttTask {
             is_inventory_pending: false,
             tasks: tasks.clone(),
             history: parts.history,
-            health: HealthCollector::new(parts.metrics, tasks.clone(), parts.clock, parts.state_file),
+            health: HealthCollector::new(
+                parts.metrics,
+                tasks.clone(),
+                parts.clock,
+                parts.state_file,
+                parts.listener_issues,
+            ),
             inbox,
             devices: channels.devices,
             updates: channels.updates,
@@ -270,7 +279,7 @@ impl MqttTask {
                     }
                     let now = Instant::now();
                     self.health.on_lag(now.duration_since(expected));
-                    if now >= next_health {
+                    if now >= next_health || self.health.has_new_listener_issues() {
                         next_health = now + HEALTH_INTERVAL;
                         self.publish_health();
                         // Some may be gone by now.

@@ -26,15 +26,18 @@ use tracing::warn;
 
 use super::{
     access::{self, Access, COOKIE, Denial},
-    assets, event_stream,
+    assets,
+    connections::ConnectionUse,
+    event_stream,
     login_limit::LoginLimit,
     metrics::{self, Exposition},
+    server::WebParts,
     sessions::{LIFETIME, Sessions, is_password},
 };
 use crate::{
-    config::Web,
     domain::{
         feed::{Feed, FeedPosition},
+        listener_issues::ListenerIssues,
         page_msg::PageMsg,
     },
     store::Section,
@@ -60,6 +63,7 @@ pub(super) struct Api {
     pub(super) feed: Feed,
     pub(super) messages: mpsc::Sender<PageMsg>,
     pub(super) clock: Clock,
+    issues: ListenerIssues,
     /// Of streams of changes.
     pub(super) streams: Arc<Semaphore>,
     access: Access,
@@ -69,22 +73,16 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(
-        settings: &Web,
-        feed: Feed,
-        messages: mpsc::Sender<PageMsg>,
-        sessions: Section<Sessions>,
-        clock: Clock,
-        streams: usize,
-    ) -> Self {
+    pub(super) fn new(parts: WebParts, streams: usize) -> Self {
         Self {
-            feed,
-            messages,
-            clock,
+            access: Access::new(&parts.settings),
+            feed: parts.feed,
+            messages: parts.messages,
+            clock: parts.clock,
+            issues: parts.issues,
             streams: Arc::new(Semaphore::new(streams)),
-            access: Access::new(settings),
-            password: settings.password.clone(),
-            sessions,
+            password: parts.settings.password,
+            sessions: parts.sessions,
             limit: Mutex::default(),
         }
     }
@@ -205,6 +203,7 @@ async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
 
 async fn require_login(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     if api.has_login(peer(&request), request.headers()) {
+        set_known(&request);
         next.run(request).await
     } else {
         error(StatusCode::UNAUTHORIZED, "login_required", "log in first")
@@ -215,15 +214,18 @@ async fn file(uri: Uri, headers: HeaderMap) -> Response {
     assets::response(uri.path(), &headers)
 }
 
-async fn events(State(api): State<Arc<Api>>, uri: Uri, headers: HeaderMap) -> Response {
+async fn events(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (uri, headers) = (request.uri(), request.headers());
     let Ok(permit) = api.streams.clone().try_acquire_owned() else {
         let message = "as many pages are open as the bridge serves at once; close one";
         return error(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message);
     };
     // A browser that connects again by itself says what it has in a header.
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let position = resumed.and_then(|id| id.parse().ok()).or_else(|| after(&uri));
-    let body = event_stream::body(api.feed.clone(), api.clock.clone(), position, permit);
+    let position = resumed.and_then(|id| id.parse().ok()).or_else(|| after(uri));
+    // The connection is in use as long as the stream lives.
+    let used = request.extensions().get::<ConnectionUse>().cloned();
+    let body = event_stream::body(api.feed.clone(), api.clock.clone(), position, (permit, used));
     let mut response = Response::new(body);
     for (name, value) in [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
@@ -252,6 +254,7 @@ async fn figures(State(api): State<Arc<Api>>, request: Request) -> Response {
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
         return refused;
     }
+    set_known(&request);
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
@@ -263,7 +266,8 @@ async fn figures(State(api): State<Arc<Api>>, request: Request) -> Response {
 
 async fn ready(State(api): State<Arc<Api>>) -> Response {
     let published = api.feed.changes(None, usize::MAX).messages;
-    match metrics::obstacle(&published) {
+    let obstacle = metrics::obstacle(&published).map(str::to_owned);
+    match obstacle.or_else(|| api.issues.list().into_iter().next()) {
         None => "ready\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
@@ -367,6 +371,13 @@ fn peer(request: &Request) -> IpAddr {
     let peer = request.extensions().get::<Peer>();
     // Each connection sets it. Without it, nothing is trusted.
     peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| *address)
+}
+
+/// Whoever sent it keeps the connection before those who have shown no login.
+fn set_known(request: &Request) {
+    if let Some(connection) = request.extensions().get::<ConnectionUse>() {
+        connection.set_known();
+    }
 }
 
 fn too_many_tries() -> Response {

@@ -8,6 +8,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::{sync::OwnedSemaphorePermit, time::sleep, time::timeout};
 
+use super::connections::ConnectionUse;
 use crate::{
     domain::feed::{Changes, Feed, FeedMessage, FeedPosition},
     system::clock::Clock,
@@ -22,6 +23,9 @@ const BEAT: Duration = Duration::from_secs(15);
 /// How long a browser waits before it connects again.
 const RETRY: &str = "retry: 2000\n\n";
 
+/// One of the streams that there may be, and its connection.
+pub(super) type StreamCounts = (OwnedSemaphorePermit, Option<ConnectionUse>);
+
 /// Server-sent events.
 #[derive(Debug)]
 struct EventStream {
@@ -30,7 +34,7 @@ struct EventStream {
     position: Option<FeedPosition>,
     phase: StreamPhase,
     /// Counts the stream as long as it lives.
-    _permit: OwnedSemaphorePermit,
+    _counts: StreamCounts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,18 +48,13 @@ enum StreamPhase {
 }
 
 /// A stream of events for a page that has read up to `position`.
-pub(super) fn body(
-    feed: Feed,
-    clock: Clock,
-    position: Option<FeedPosition>,
-    permit: OwnedSemaphorePermit,
-) -> Body {
+pub(super) fn body(feed: Feed, clock: Clock, position: Option<FeedPosition>, counts: StreamCounts) -> Body {
     let events = EventStream {
         feed,
         clock,
         position,
         phase: StreamPhase::Greeting,
-        _permit: permit,
+        _counts: counts,
     };
     Body::from_stream(stream::unfold(events, |mut events| async {
         let piece = events.next().await?;
@@ -156,7 +155,7 @@ mod tests {
             clock: Clock::system(),
             position,
             phase: StreamPhase::Greeting,
-            _permit: permits.try_acquire_owned().unwrap(),
+            _counts: (permits.try_acquire_owned().unwrap(), None),
         }
     }
 

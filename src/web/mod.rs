@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod assets;
+mod connections;
 mod event_stream;
 mod login_limit;
 mod metrics;

@@ -14,7 +14,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,20 +22,19 @@ use tracing::{debug, error, info};
 
 use super::{
     api::{Api, Peer, monitor_router, router},
+    connections::{Connection, Connections},
     page_connection::PageConnection,
     sessions::Sessions,
 };
 use crate::{
     config::Web,
-    domain::{feed::Feed, page_msg::PageMsg},
+    domain::{feed::Feed, listener_issues::ListenerIssues, page_msg::PageMsg},
     store::Section,
     system::{clock::Clock, tasks::Tasks},
 };
 
 /// Pages that are served at once: each has a stream of changes.
 const PAGES: usize = 32;
-/// Connections at once: those streams, and as many requests beside them.
-const CONNECTIONS: usize = 2 * PAGES;
 /// How long a browser may take to send the head of a request, and how long a connection stays open without one.
 const HEAD: Duration = Duration::from_secs(20);
 /// What is kept of a response that is not read.
@@ -52,6 +51,8 @@ pub struct WebParts {
     pub feed: Feed,
     /// To the MQTT task.
     pub messages: mpsc::Sender<PageMsg>,
+    /// Where it says that it cannot listen.
+    pub issues: ListenerIssues,
     /// Who has logged in.
     pub sessions: Section<Sessions>,
     /// The wall clock.
@@ -84,33 +85,27 @@ impl Served {
 pub struct WebServer {
     served: Served,
     listen: SocketAddr,
+    issues: ListenerIssues,
     router: Router,
     tasks: Tasks,
-    connections: Arc<Semaphore>,
+    connections: Connections,
 }
 
 impl WebServer {
     /// A server that does not listen yet.
     pub fn new(served: Served, parts: WebParts) -> Self {
-        let listen = parts.settings.listen;
-        let api = Api::new(
-            &parts.settings,
-            parts.feed,
-            parts.messages,
-            parts.sessions,
-            parts.clock,
-            PAGES,
-        );
-        let api = Arc::new(api);
+        let (listen, issues, tasks) = (parts.settings.listen, parts.issues.clone(), parts.tasks.clone());
+        let api = Arc::new(Api::new(parts, PAGES));
         Self {
             served,
             listen,
+            issues,
             router: match served {
                 Served::Page => router(api),
                 Served::Metrics => monitor_router(api),
             },
-            tasks: parts.tasks,
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            tasks,
+            connections: Connections::default(),
         }
     }
 
@@ -134,34 +129,34 @@ impl WebServer {
 
     /// Outlets are switched without a page, so a port that is in use does not end the bridge.
     async fn listen(&self) -> TcpListener {
-        let mut is_logged = false;
+        let section = self.served.section();
+        let mut shown = None;
         loop {
-            match TcpListener::bind(self.listen).await {
-                Ok(listener) => return listener,
-                Err(source) if !is_logged => {
-                    is_logged = true;
-                    error!(
-                        "cannot listen at {} ({source}); set listen in [{}] to another address or port. Trying again \
-                         every {} s",
-                        self.listen,
-                        self.served.section(),
-                        PAUSE.as_secs()
-                    );
+            let source = match TcpListener::bind(self.listen).await {
+                Ok(listener) => {
+                    self.issues.set(section, None);
+                    return listener;
                 }
-                Err(_) => {}
+                Err(source) => source,
+            };
+            let issue = format!(
+                "[{section}] cannot listen at {} ({source}); set listen to another address or port",
+                self.listen
+            );
+            if shown.as_ref() != Some(&issue) {
+                error!("{issue}. Trying again every {} s", PAUSE.as_secs());
+                self.issues.set(section, Some(issue.clone()));
+                shown = Some(issue);
             }
             sleep(PAUSE).await;
         }
     }
 
     async fn accept(&self, listener: &TcpListener, stop: &CancellationToken) {
-        // It is never closed.
-        let Ok(permit) = self.connections.clone().acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let serving = serve(stream, peer, self.router.clone(), stop.clone(), permit);
+                let connection = self.connections.open(peer.ip()).await;
+                let serving = serve(stream, peer, self.router.clone(), stop.clone(), connection);
                 self.tasks.spawn("web connection", serving);
             }
             Err(error) => {
@@ -177,24 +172,35 @@ async fn serve(
     peer: SocketAddr,
     router: Router,
     stop: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    connection: Connection,
 ) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let used = connection.begin();
         request.extensions_mut().insert(Peer(peer.ip()));
-        router.call(request)
+        request.extensions_mut().insert(used.clone());
+        let response = router.call(request);
+        async {
+            let response = response.await;
+            drop(used);
+            response
+        }
     });
-    let connection = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(PageConnection::new(stream)), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = serving.as_mut() => ended,
+        () = connection.cut() => {
+            debug!(%peer, "too many connections to the page; one without a login or request is closed");
+            return;
+        }
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            serving.as_mut().graceful_shutdown();
+            serving.await
         }
     };
     if let Err(error) = ended {

@@ -24,6 +24,7 @@ use tapo2mqtt::{
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg, DeviceTarget},
         energy_history::EnergyHistory,
+        listener_issues::ListenerIssues,
         reply::Applied,
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
@@ -163,6 +164,7 @@ impl LoopHarness {
             as_read: settings.clone(),
             state_file: StateFileStatus::default(),
             history: EnergyHistory::default(),
+            listener_issues: ListenerIssues::default(),
             keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,
             metrics: MetricsRegistry::default(),

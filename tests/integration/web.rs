@@ -4,13 +4,18 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::{Value, json};
 use tapo_simulator::{DEFAULT_PASSWORD, DEFAULT_USERNAME, Fault, Profile, Scope, Simulator, Stage};
-use tokio::{io::AsyncReadExt as _, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
     bridge::{Running, Setup},
     log::Log,
     mosquitto::Mosquitto,
     page::Page,
+    probe::PATIENCE,
     process::{Home, account, device, search, settings},
 };
 
@@ -466,6 +471,65 @@ async fn median_latency(page: &Page) -> Duration {
     }
     all.sort();
     all[all.len() / 2]
+}
+
+#[tokio::test]
+async fn silent_connections_shut_nobody_out() {
+    let (_bridge, page, plug) = start("password = \"correct horse\"").await;
+    let login = page
+        .post("/api/login", &json!({ "password": "correct horse" }))
+        .await;
+    let cookie = login
+        .header("set-cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let known = page.with("Cookie", &cookie);
+    let mut changes = known.stream().await;
+    changes.until(|changes| changes.is_complete).await;
+    let mut crowd = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(page.address).await.unwrap();
+        // Nothing, a part of a head, a body that does not come.
+        let sent = match number % 3 {
+            0 => "",
+            1 => "GET / HTTP/1.1\r\nHo",
+            _ => "POST /api/login HTTP/1.1\r\nContent-Length: 9\r\nContent-Type: application/json\r\n\r\n",
+        };
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        crowd.push(stream);
+    }
+    for path in ["/health", "/healthz", "/"] {
+        assert_eq!(page.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(known.send("heater/set", json!("ON")).await["state"], "ON");
+    assert!(plug.relay(1));
+    changes.expect("heater", state("ON")).await;
+    let mut all = Vec::new();
+    let closed = timeout(PATIENCE, crowd[0].read_to_end(&mut all)).await;
+    assert!(closed.is_ok(), "the oldest made room");
+}
+
+#[tokio::test]
+async fn a_listener_that_cannot_listen_is_an_issue() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let (page, section) = Page::new("");
+    let metrics = format!("[metrics]\nenabled = true\nlisten = \"{address}\"\n");
+    let plug = Simulator::plug(Profile::P110).start().await.unwrap();
+    let setup = Setup::new().device("heater", plug.address());
+    let bridge = setup.section(&(section + &metrics)).start().await;
+    bridge.available("heater").await;
+    let named = |health: &Value| health["issues"].to_string().contains("[metrics] cannot listen");
+    bridge.expect("bridge/health", named).await;
+    let ready = page.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains(&address.to_string()), "{}", ready.text());
+    drop(taken);
+    bridge.expect("bridge/health", |health| !named(health)).await;
+    while page.get("/readyz").await.status != 200 {}
 }
 
 #[tokio::test]
