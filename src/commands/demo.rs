@@ -245,6 +245,7 @@ fn demo_device(id: &str, address: SocketAddr) -> Option<Device> {
         name: None,
         client: ClientChoice::default(),
         device_settings: false,
+        confirm: false,
         credentials: None,
         outlets: Vec::new(),
         known_as: None,

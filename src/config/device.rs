@@ -32,6 +32,8 @@ pub struct Device {
     pub client: ClientChoice,
     /// Whether the settings that it keeps itself are managed.
     pub device_settings: bool,
+    /// Whether the page asks before it switches any of its outlets.
+    pub confirm: bool,
     /// An account of its own; `None` takes the one of `[tapo]`.
     pub credentials: Option<Account>,
     /// Outlets of a strip that are named here. Those that are not have their position as the key.
@@ -62,6 +64,8 @@ pub struct NamedOutlet {
     pub key: OutletKey,
     /// What people call it; `None` takes the nickname on the device.
     pub name: Option<String>,
+    /// Whether the page asks before it switches this one.
+    pub confirm: bool,
 }
 
 impl Device {
@@ -70,11 +74,18 @@ impl Device {
         self.outlets.iter().find(|outlet| outlet.position == position)
     }
 
+    /// What the page asks before it switches: all, or the outlets at these positions.
+    pub(super) fn confirmed(&self) -> (bool, Vec<u8>) {
+        let outlets = self.outlets.iter().filter(|outlet| outlet.confirm);
+        (self.confirm, outlets.map(|outlet| outlet.position).collect())
+    }
+
     pub(super) fn digest(&self) -> Value {
-        let outlet = |outlet: &NamedOutlet| json!({"position": outlet.position, "key": outlet.key});
+        let outlet = |outlet: &NamedOutlet| json!({"position": outlet.position, "key": outlet.key, "confirm": outlet.confirm});
         json!({
             "id": self.id,
             "address": self.address.to_string(),
+            "confirm": self.confirm,
             "outlets": self.outlets.iter().map(outlet).collect::<Vec<_>>(),
             "children": self.children.iter().map(|child| &child.key).collect::<Vec<_>>(),
         })
@@ -134,6 +145,7 @@ fn read(
         )),
         (device_settings, _) => device_settings,
     };
+    let confirm = table.optional("confirm", parse::boolean);
     let credentials = credentials(table, files);
     let mut outlets = Vec::new();
     let read = table.list("outlet", |table| read_outlet(table, &mut outlets));
@@ -148,6 +160,7 @@ fn read(
         name: name?,
         client: client?.unwrap_or_default(),
         device_settings: device_settings?.unwrap_or_default(),
+        confirm: confirm?.unwrap_or_default(),
         credentials: credentials?,
         outlets,
         known_as: None,
@@ -186,6 +199,7 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<NamedOutlet>) -> Read<(
     let position = table.required("position", parse::integer(1..=POSITION_MAX));
     let id: Read<Option<OutletKey>> = table.optional("id", parse::slug);
     let name = table.optional("name", parse::name);
+    let confirm = table.optional("confirm", parse::boolean);
     let position = position?;
     if let Some(sibling) = siblings.iter().find(|sibling| sibling.position == position) {
         return Err(table.duplicate("position", &format!("outlet \"{}\"", sibling.key)));
@@ -198,6 +212,7 @@ fn read_outlet(table: &mut Table<'_>, siblings: &mut Vec<NamedOutlet>) -> Read<(
         position,
         key,
         name: name?,
+        confirm: confirm?.unwrap_or_default(),
     });
     Ok(())
 }

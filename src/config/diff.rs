@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Log, Settings};
+use super::{Device, Log, Settings};
 
 /// What a reload changed, each entry named as in the settings: `device.heater`, `group.mats`, `polling`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -60,8 +60,16 @@ impl SettingsDiff {
         ] {
             difference.changed.extend(changed(section, same));
         }
-        let devices = |settings: &Settings| settings.device_set().devices;
-        difference.list("device", &devices(running), &devices(&new), |device| {
+        let devices = |settings: &Settings| -> Vec<_> {
+            let configured = settings.devices.iter().map(Device::confirmed);
+            settings
+                .device_set()
+                .devices
+                .into_iter()
+                .zip(configured)
+                .collect()
+        };
+        difference.list("device", &devices(running), &devices(&new), |(device, _)| {
             device.id.as_str()
         });
         let (before, now) = (&running.rules, &new.rules);
@@ -169,6 +177,20 @@ mod tests {
         );
         assert_eq!(difference.removed, ["device.lamp", "sensor.outdoor"]);
         assert_eq!(difference.needs_restart, ["log.format"]);
+    }
+
+    #[test]
+    fn a_question_of_the_page_is_a_change_that_it_can_read() {
+        let one = "address = \"192.168.1.6\"\nconfirm = true";
+        let of_both = format!("{one}\n[[device.outlet]]\nposition = 2\nconfirm = true");
+        let now = read(&BEFORE.replace("address = \"192.168.1.6\"", &of_both));
+        let (new, difference) = SettingsDiff::compare(&read(BEFORE), now);
+        assert_eq!(difference.changed, ["device.lamp"]);
+        let lamp = &new.digest()["devices"][1];
+        assert_eq!(
+            (&lamp["confirm"], &lamp["outlets"][0]["confirm"]),
+            (&true.into(), &true.into())
+        );
     }
 
     #[test]

@@ -234,7 +234,8 @@ impl PlanRequest {
         let drafted = rules.and_then(|rules| {
             let id = self.draft.as_ref()?;
             let schedule = rules.schedules.iter().find(|schedule| schedule.id == *id)?;
-            Some((rules, schedule))
+            // One that is disabled has no windows.
+            schedule.enabled.then_some((rules, schedule))
         });
         let inputs = group.members.inputs(self.site(&self.rules), &group.state);
         drafted.map_or_else(Vec::new, |(rules, schedule)| {

@@ -14,29 +14,29 @@ const CONNECTIONS: usize = 96;
 
 /// The open connections of a listener. When there are too many, one that has shown no login makes room.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Connections(Arc<Shared>);
+pub(super) struct Connections(Arc<SharedTable>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    table: Mutex<Table>,
+struct SharedTable {
+    table: Mutex<ConnectionTable>,
     /// One may have room now that had none.
     changed: Notify,
 }
 
 /// An open connection; dropped, it is closed.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct WebConnection {
     number: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
     cut: CancellationToken,
 }
 
 impl Connections {
     /// Room for a connection from this address. Closes another one for it if it must, and waits only while all that are
     /// open belong to who has logged in and are in use.
-    pub(super) async fn open(&self, peer: IpAddr) -> Connection {
+    pub(super) async fn open(&self, peer: IpAddr) -> WebConnection {
         let cut = CancellationToken::new();
-        let open = Open {
+        let open = OpenConnection {
             network: network(peer),
             active: Instant::now(),
             known: false,
@@ -49,7 +49,7 @@ impl Connections {
             }
             self.0.changed.notified().await;
         };
-        Connection {
+        WebConnection {
             number,
             shared: self.0.clone(),
             cut,
@@ -57,7 +57,7 @@ impl Connections {
     }
 }
 
-impl Connection {
+impl WebConnection {
     /// Resolves when another connection needs the room of this one.
     pub(super) async fn cut(&self) {
         self.cut.cancelled().await;
@@ -76,7 +76,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for WebConnection {
     fn drop(&mut self) {
         self.shared.table().open.remove(&self.number);
         self.shared.changed.notify_one();
@@ -90,7 +90,7 @@ pub(super) struct ConnectionUse(Arc<Use>);
 #[derive(Debug)]
 struct Use {
     number: u64,
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
 }
 
 impl ConnectionUse {
@@ -108,12 +108,12 @@ impl Drop for Use {
     }
 }
 
-impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
+impl SharedTable {
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with(&self, number: u64, change: impl FnOnce(&mut Open)) {
+    fn with(&self, number: u64, change: impl FnOnce(&mut OpenConnection)) {
         if let Some(open) = self.table().open.get_mut(&number) {
             change(open);
         }
@@ -121,13 +121,13 @@ impl Shared {
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    open: BTreeMap<u64, Open>,
+struct ConnectionTable {
+    open: BTreeMap<u64, OpenConnection>,
     last: u64,
 }
 
 #[derive(Debug, Clone)]
-struct Open {
+struct OpenConnection {
     network: IpAddr,
     /// When it was opened, or its last request began.
     active: Instant,
@@ -137,9 +137,9 @@ struct Open {
     cut: CancellationToken,
 }
 
-impl Table {
+impl ConnectionTable {
     /// Returns `None` if there is no room.
-    fn insert(&mut self, open: &Open) -> Option<u64> {
+    fn insert(&mut self, open: &OpenConnection) -> Option<u64> {
         if self.open.len() >= CONNECTIONS {
             let closed = self.open.remove(&self.dispensable()?)?;
             closed.cut.cancel();
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    async fn open(connections: &Connections, peer: &str) -> Connection {
+    async fn open(connections: &Connections, peer: &str) -> WebConnection {
         // Else all of them would be as old.
         advance(Duration::from_millis(1)).await;
         connections.open(peer.parse().unwrap()).await
@@ -206,18 +206,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_in_use_by_a_login_stays() {
         let connections = Connections::default();
-        let (mut all, mut uses) = (Vec::new(), Vec::new());
+        let (mut all, mut requests) = (Vec::new(), Vec::new());
         for _ in 0..CONNECTIONS {
             let one = open(&connections, "192.0.2.1").await;
             let used = one.begin();
             used.set_known();
-            uses.push(used);
+            requests.push(used);
             all.push(one);
         }
         let waits = timeout(Duration::from_hours(1), open(&connections, "192.0.2.2")).await;
         assert!(waits.is_err());
         // The first waits for its next request.
-        drop(uses.remove(0));
+        drop(requests.remove(0));
         let _next = open(&connections, "192.0.2.2").await;
         assert!(all[0].cut.is_cancelled());
         assert!(all.iter().skip(1).all(|one| !one.cut.is_cancelled()));

@@ -22,7 +22,7 @@ use tracing::{debug, error, info};
 
 use super::{
     api::{Api, Peer, monitor_router, router},
-    connections::{Connection, Connections},
+    connections::{Connections, WebConnection},
     page_connection::PageConnection,
     sessions::Sessions,
 };
@@ -172,7 +172,7 @@ async fn serve(
     peer: SocketAddr,
     router: Router,
     stop: CancellationToken,
-    connection: Connection,
+    connection: WebConnection,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {

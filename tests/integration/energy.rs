@@ -621,6 +621,7 @@ async fn the_history_adds_up_and_survives_a_restart() {
         (json!({ "days": 36 }), "out_of_range"),
         (json!({ "step": "hour" }), "invalid_value"),
         (json!({ "until": "soon" }), "invalid_value"),
+        (json!({ "until": "9999-12-31" }), "invalid_value"),
     ] {
         assert_eq!(
             history(&first, request.clone()).await,

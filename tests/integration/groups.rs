@@ -324,6 +324,19 @@ async fn a_draft_is_planned_and_changes_nothing() {
     let again = site.request("schedule/list", json!({"group": "driveway"})).await;
     assert_eq!(again, listed);
     assert_eq!(site.relays(), (true, true));
+    let mut disabled = draft.clone();
+    disabled["enabled"] = json!(false);
+    let plan = site
+        .request("plan", json!({"group": "driveway", "draft": disabled}))
+        .await;
+    assert_eq!(plan["warnings"], json!([]), "it has no windows");
+    let beyond = site.request("plan", json!({"page": 1_000_000})).await;
+    assert_eq!(
+        (&beyond["page"], &beyond["pages"]),
+        (&json!(1_000_000), &json!(1))
+    );
+    let empty = json!({"group": "driveway", "changes": [], "windows": []});
+    assert!(beyond["groups"].as_array().unwrap().contains(&empty), "{beyond}");
 
     // What it said is what saving it does, and undoing it leaves nothing behind.
     let set = |schedule: &Value| json!({"group": "driveway", "schedule": schedule});

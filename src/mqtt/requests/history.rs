@@ -62,7 +62,7 @@ impl HistoryRequest {
     /// The answer, in kWh; `null` is not known.
     ///
     /// # Errors
-    /// No device has this outlet.
+    /// No device has this outlet, or the days are to come.
     pub(in crate::mqtt) fn answer<'a>(
         &self,
         history: &EnergyHistory,
@@ -73,7 +73,12 @@ impl HistoryRequest {
         if let Some(outlet) = self.outlet.as_ref().filter(|_| relays.is_empty()) {
             return Err(RequestError::UnknownName(outlet.to_string()));
         }
-        let until = self.until.unwrap_or_else(|| history.date(now));
+        let today = history.date(now);
+        let until = self.until.unwrap_or(today);
+        if until > today {
+            let message = format!("until: {until} is in the future; expected a date up to {today}");
+            return Err(RequestError::Invalid(message));
+        }
         let first = until.saturating_sub((i64::from(self.days) - 1).days());
         let shown = |values: Vec<Option<MilliWattHours>>| -> Vec<Option<f64>> {
             let values = values.into_iter();

@@ -25,6 +25,8 @@ export const de = {
     resume: "Zurück zum Zeitplan",
     turnOn: (name) => `${name} einschalten`,
     turnOff: (name) => `${name} ausschalten`,
+    resumeFor: (name) => `${name} zurück zum Zeitplan`,
+    guarded: (names) => `Die Einstellungen verlangen eine Bestätigung: ${names}.`,
   },
 
   time: {
@@ -428,7 +430,7 @@ export const de = {
     nothingWords: "Schalten, Grenzen und Störungen erscheinen hier.",
     noFit: "Nichts passt",
     noFitWords: "Kein Ereignis passt zum Filter.",
-    older: (n) => `${n} ältere nicht gezeigt; die Suche findet sie.`,
+    older: "Ältere zeigen",
   },
 
   settings: {

@@ -26,6 +26,8 @@ export const en = {
     discardWords: "They are not saved yet.",
     turnOn: (name) => `Turn ${name} on`,
     turnOff: (name) => `Turn ${name} off`,
+    resumeFor: (name) => `Resume the schedule of ${name}`,
+    guarded: (names) => `The settings ask for a confirmation: ${names}.`,
   },
 
   // Times and numbers.
@@ -435,7 +437,7 @@ export const en = {
     nothingWords: "Switching, limits and trouble will appear here.",
     noFit: "Nothing fits",
     noFitWords: "No event fits the filter.",
-    older: (n) => `${n} older not shown; search to find them.`,
+    older: "Show older",
   },
 
   settings: {

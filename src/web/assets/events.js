@@ -3,7 +3,7 @@
 import { h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { capital, clock, day, dayName, seconds } from "./format.js";
-import { events, watch } from "./store.js";
+import { EVENTS, events, watch } from "./store.js";
 import { ask } from "./commands.js";
 import { everySecond } from "./clock.js";
 import { empty } from "./parts.js";
@@ -43,6 +43,18 @@ const icons = {
   vacation: "suitcase",
 };
 const SHOWN = 200;
+const identity = (one) => `${one.at} ${one.message}`;
+
+/** All events that the bridge knows, the newest first: more than it sends to each page. */
+async function askAll() {
+  const all = [];
+  for (let page = 1, pages = 1; page <= pages; page += 1) {
+    const answer = await ask("events", { page });
+    all.push(...(answer?.events ?? []));
+    pages = answer?.pages ?? 0;
+  }
+  return all;
+}
 
 export function view(scope, [tab]) {
   const isLog = tab === "log";
@@ -75,6 +87,19 @@ function logView(scope) {
 function eventsView(scope) {
   let kind = "";
   let paused = false;
+  let shown = SHOWN;
+  let asked; // what the bridge knew when it was asked
+  const more = h(
+    "button.link.more",
+    {
+      onclick: async () => {
+        asked ??= await askAll();
+        shown += SHOWN;
+        draw();
+      },
+    },
+    t.events.older,
+  );
   const place = h("div.stack");
   const search = h("input", {
     type: "search",
@@ -103,30 +128,32 @@ function eventsView(scope) {
   };
 
   const draw = () => {
-    if (paused) return;
     const wanted = search.value.trim().toLowerCase();
-    const fits = events().filter(
+    const sent = asked && new Set(events().map(identity));
+    const all = asked ? [...events(), ...asked.filter((one) => !sent.has(identity(one)))] : events();
+    const fits = all.filter(
       (one) => (!kind || kindOf(one.type) === kind) && (!wanted || one.message.toLowerCase().includes(wanted)),
     );
+    more.hidden = fits.length <= shown && (asked || events().length < EVENTS);
     if (fits.length === 0) {
-      const [title, words] = events().length
+      const [title, words] = all.length
         ? [t.events.noFit, t.events.noFitWords]
         : [t.events.nothing, t.events.nothingWords];
-      return replace(place, empty("list", title, words));
+      return replace(place, empty("list", title, words), more);
     }
     const days = new Map();
-    for (const one of fits.slice(0, SHOWN)) {
+    for (const one of fits.slice(0, shown)) {
       const key = day(one.at);
       days.set(key, [...(days.get(key) ?? []), one]);
     }
     replace(
       place,
       [...days.values()].map((list) => h("section.card", h("h2", dayName(list[0].at)), h("ul.events", list.map(row)))),
-      fits.length > SHOWN && h("p.muted", t.events.older(fits.length - SHOWN)),
+      more,
     );
   };
   label();
-  watch(scope, ["event", "ready"], draw);
+  watch(scope, ["event", "ready"], () => paused || draw());
   return h(
     "div.stack",
     h("div.toolbar", h("div.chips", { role: "group", "aria-label": t.events.kind }, chips), h("div.actions", search, pause)),

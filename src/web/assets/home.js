@@ -3,7 +3,7 @@
 import { h, keyed, replace, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { energy, power } from "./format.js";
-import { devices, group, groups, groupState, isReady, outlet, outlets, touch, watch } from "./store.js";
+import { devices, group, groups, groupState, guarded, isReady, outlet, outlets, touch, watch } from "./store.js";
 import { switchTo } from "./commands.js";
 import { confirm, empty, failureLine, limitBar, modeControl, outletRow, overrideBar } from "./parts.js";
 import { describeGroup, next } from "./words.js";
@@ -126,6 +126,8 @@ async function allOff() {
     .map((one) => outlet(one.path))
     .filter((one) => one.reachable && one.state === "ON");
   if (running.length === 0) return;
+  const asks = (one) => guarded(one.path).length;
+  running.sort((a, b) => asks(b) - asks(a)); // what must not go off by mistake is named
   const first = running
     .slice(0, 4)
     .map((one) => one.name)

@@ -4,10 +4,18 @@ import { fresh, h, replace, set, text } from "./dom.js";
 import { icon } from "./icons.js";
 import { everySecond, now } from "./clock.js";
 import { atWhen, capital, left, power, when } from "./format.js";
-import { group, groupState, outlet, watch } from "./store.js";
+import { group, groupState, guarded, outlet, watch } from "./store.js";
 import { command, dismiss, failure, isPending, onToast, switchTo } from "./commands.js";
 import { describe } from "./words.js";
 import { t } from "./texts.js";
+
+/** Switches an outlet or a group, after a question where the settings want one. */
+export async function press(path, name, payload) {
+  const asked = payload.state ? guarded(path) : [];
+  const verb = { ON: t.action.turnOn, OFF: t.action.turnOff }[payload.state] ?? t.action.resumeFor;
+  const words = t.action.guarded(asked.map((one) => one.name).join(", "));
+  if (asked.length === 0 || (await confirm(`${verb(name)}?`, words, verb(name)))) switchTo(path, name, payload);
+}
 
 /** A switch that shows what the device confirmed. While a command is under way its thumb waits in the middle. */
 export function switchButton(path, label) {
@@ -18,7 +26,7 @@ export function switchButton(path, label) {
     if (button.getAttribute("aria-disabled") === "true") return;
     const one = outlet(path);
     const on = isPending(path) ? command(path).want === "ON" : one.state === "ON";
-    switchTo(path, one.name, { state: on ? "OFF" : "ON" });
+    press(path, one.name, { state: on ? "OFF" : "ON" });
   });
   button.show = (one) => {
     const pending = isPending(path);
@@ -38,7 +46,7 @@ export function switchButton(path, label) {
 /** On or off, where it is not known which it is: a switch has no third position. */
 function twoButtons(path, name) {
   const make = (state, words, label) =>
-    h("button.small", { "aria-label": label, onclick: () => switchTo(path, name, { state }) }, words);
+    h("button.small", { "aria-label": label, onclick: () => press(path, name, { state }) }, words);
   return h("span.two", make("OFF", t.action.off, t.action.turnOff(name)), make("ON", t.action.on, t.action.turnOn(name)));
 }
 
@@ -113,7 +121,7 @@ export function modeControl(id, scope) {
       {
         "aria-pressed": false,
         "data-mode": mode,
-        onclick: () => switchTo(path, group(id).name, { state: mode.toUpperCase() }),
+        onclick: () => press(path, group(id).name, { state: mode.toUpperCase() }),
       },
       label,
     );
@@ -151,7 +159,7 @@ export function overrideBar(id, scope) {
   );
   const resume = h(
     "button.link",
-    { onclick: () => switchTo(path, group(id).name, { state: "AUTO" }) },
+    { onclick: () => press(path, group(id).name, { state: "AUTO" }) },
     t.action.resume,
   );
   const bar = h(

@@ -1,7 +1,7 @@
 // What the bridge published last, by topic, and what watches it. Watchers are called once per frame at most, and only
 // those of keys that changed: a thousand outlets that change in one second cost sixty frames, not a thousand layouts.
 
-const EVENTS = 500;
+export const EVENTS = 500;
 
 const topics = new Map();
 const watchers = new Map(); // key → Set of functions
@@ -31,6 +31,16 @@ export const online = (id) => topics.get(`${id}/availability`)?.state === "onlin
 export function outlet(path) {
   const fixed = byPath.get(path);
   return fixed && { ...topics.get(path), ...fixed, reachable: online(fixed.device.id) };
+}
+
+/** The outlets of `path`, which may be a group, that are switched only after a question. */
+export function guarded(path) {
+  const settings = info().settings?.devices ?? [];
+  const asks = ({ path: own, device: { id } }) => {
+    const one = settings.find((each) => each.id === id);
+    return one?.confirm || one?.outlets.some((each) => each.confirm && own === `${id}/${each.key}`);
+  };
+  return index.filter((one) => (one.path === path || `group/${one.group?.id}` === path) && asks(one));
 }
 
 function reindex() {
