@@ -432,6 +432,9 @@ async fn a_countdown_that_no_client_reaches_is_shown_until_its_end() {
     let refused = again.set("strip/2", "cancel", json!({ "countdown": 0 })).await;
     assert_eq!(refused["error"]["code"], "unsupported", "{refused}");
     assert!(device.relay(2));
+    device.advance(HOUR * 7);
+    device.wait_relay(2, false, PATIENCE).await.unwrap();
+    again.expect("strip/2", |outlet| outlet["state"] == "OFF").await;
 }
 
 #[tokio::test]
