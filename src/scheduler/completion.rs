@@ -122,8 +122,9 @@ impl<'a> Completion<'a> {
         let mut paths = Vec::new();
         for relay in &command.changed {
             let outlet = self.state.outlets.get_mut(relay);
-            let ended =
-                |outlet: &&mut OutletState| outlet.undo.is_some_and(|undo| undo.command == member.command);
+            let ended = |outlet: &&mut Box<OutletState>| {
+                outlet.undo.is_some_and(|undo| undo.command == member.command)
+            };
             let Some(outlet) = outlet.filter(ended) else {
                 continue;
             };

@@ -147,7 +147,7 @@ impl<'a> ReportHandler<'a> {
                 .state
                 .outlets
                 .get(relay)
-                .is_some_and(OutletState::concerns_us);
+                .is_some_and(|outlet| outlet.concerns_us());
         if concerned {
             self.state.mark_for_result(path, reading.power, self.now);
         }

@@ -64,8 +64,8 @@ pub struct State {
     pub refused: BTreeMap<DeviceId, Arc<DeviceReport>>,
     /// The relay of each name in use.
     pub names: NameMap<OutletPath, RelayId>,
-    /// Every relay that has a name, or something to remember.
-    pub outlets: NameMap<RelayId, OutletState>,
+    /// Every relay that has a name, or something to remember. Boxed, because the table has room for up to twice as many.
+    pub outlets: NameMap<RelayId, Box<OutletState>>,
     /// Every group.
     pub groups: BTreeMap<GroupId, GroupState>,
     /// Commands that wait for their members.
@@ -116,7 +116,7 @@ impl State {
         });
         let outlets = persisted.relays.into_iter().filter_map(|(relay, persisted)| {
             let path = persisted.name.clone()?;
-            Some((relay, OutletState::restored(path, persisted)))
+            Some((relay, Box::new(OutletState::restored(path, persisted))))
         });
         let mut state = Self {
             groups: groups.collect(),
@@ -183,7 +183,7 @@ impl State {
         {
             self.commands.rename(&provisional, relay);
             match self.outlets.get_mut(relay) {
-                Some(known) => known.merge(earlier),
+                Some(known) => known.merge(*earlier),
                 None => {
                     self.outlets.insert(relay.clone(), earlier);
                 }
@@ -193,7 +193,7 @@ impl State {
         let outlet = self
             .outlets
             .entry(relay.clone())
-            .or_insert_with(|| OutletState::new(path.clone()));
+            .or_insert_with(|| Box::new(OutletState::new(path.clone())));
         if outlet.path != *path {
             let before = std::mem::replace(&mut outlet.path, path.clone());
             if self.names.get(&before) == Some(relay) || !self.names.contains_key(&before) {
@@ -264,12 +264,12 @@ impl State {
 
     /// The outlet of a name.
     pub fn outlet(&self, path: &OutletPath) -> Option<&OutletState> {
-        self.outlets.get(self.names.get(path)?)
+        self.outlets.get(self.names.get(path)?).map(Box::as_ref)
     }
 
     /// The outlet of a name.
     pub fn outlet_mut(&mut self, path: &OutletPath) -> Option<&mut OutletState> {
-        self.outlets.get_mut(self.names.get(path)?)
+        self.outlets.get_mut(self.names.get(path)?).map(Box::as_mut)
     }
 
     /// The time zone of the schedules.
