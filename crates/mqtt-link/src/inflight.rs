@@ -41,6 +41,8 @@ struct Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
     next_sequence: u64,
+    /// Of the payloads that wait for their acknowledgement.
+    bytes: usize,
     /// The client has not sent these yet, so they have no packet id.
     unsent: VecDeque<Delivery>,
     /// The client holds this one back until the earlier packet with the same id is acknowledged.
@@ -53,6 +55,13 @@ pub(crate) struct Inflight {
 }
 
 impl InflightPublish {
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Retained { payload, .. } | Self::OneShot(OneShot { payload, .. }) => payload.len(),
+            Self::Subscribe(_) | Self::Unsubscribe(_) => 0,
+        }
+    }
+
     fn request(&self) -> Request {
         match self {
             Self::Subscribe(filters) => Request::Subscribe(filters.clone()),
@@ -75,6 +84,7 @@ impl Inflight {
     /// Records a packet and returns the request to pass to the client.
     pub(crate) fn push(&mut self, packet: InflightPublish) -> Request {
         let request = packet.request();
+        self.bytes += packet.payload_bytes();
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.unsent.push_back(Delivery { sequence, packet });
@@ -99,7 +109,9 @@ impl Inflight {
 
     /// Removes the packet that the broker acknowledged.
     pub(crate) fn remove(&mut self, id: u16) -> Option<InflightPublish> {
-        self.unacked.remove(&id).map(|delivery| delivery.packet)
+        let packet = self.unacked.remove(&id)?.packet;
+        self.bytes -= packet.payload_bytes();
+        Some(packet)
     }
 
     /// The broker answered a ping.
@@ -132,6 +144,11 @@ impl Inflight {
     pub(crate) fn is_subscribing(&self) -> bool {
         let mut all = self.unsent.iter().chain(self.unacked.values());
         all.any(|delivery| matches!(delivery.packet, InflightPublish::Subscribe(_)))
+    }
+
+    /// Size of the payloads in flight.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Number of packets in flight.

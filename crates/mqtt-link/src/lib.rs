@@ -14,6 +14,7 @@ mod error;
 mod event;
 mod fault;
 mod inflight;
+mod kept_payload;
 mod link;
 mod login;
 mod loopback_check;

@@ -2,7 +2,7 @@
 //!
 //! Retained payloads are a map, so that a burst costs one publish per topic. All of them are published again on every
 //! new connection. One-shot messages wait in a bounded queue until they are acknowledged or expire. At most
-//! [`MAX_INFLIGHT`] packets are in flight at once. The others wait here, where a newer payload can still replace them.
+//! [`MAX_INFLIGHT`] packets, of [`MAX_INFLIGHT_BYTES`], are in flight at once. The others wait here, where a newer payload can still replace them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     Filter, PublishPriority, Topic,
     inflight::{AckProgress, Inflight, InflightPublish, ProtocolError},
+    kept_payload::KeptPayload,
     queue::{OneShot, Queue},
     request::Request,
 };
@@ -22,6 +23,9 @@ mod tests;
 
 /// The in-flight window: packets that may wait for their acknowledgement at once.
 pub(crate) const MAX_INFLIGHT: usize = 64;
+/// No packet is sent while as many bytes of payloads wait: the client's buffer grows to what it is given at once and
+/// stays so.
+const MAX_INFLIGHT_BYTES: usize = 128 << 10;
 /// Filters in one SUBSCRIBE packet. Hosted brokers refuse more than eight (AWS IoT Core quotas).
 const FILTERS_PER_SUBSCRIBE: usize = 8;
 
@@ -38,7 +42,7 @@ enum Phase {
 #[derive(Debug)]
 struct Desired {
     priority: PublishPriority,
-    payload: Bytes,
+    payload: KeptPayload,
     state: PublishState,
 }
 
@@ -172,8 +176,7 @@ impl Outbox {
         }
         let desired = Desired {
             priority,
-            // Shrink the buffer: a JSON writer leaves up to as much spare capacity, and the payload is kept.
-            payload: Bytes::from(Vec::from(payload).into_boxed_slice()),
+            payload: KeptPayload::new(payload),
             state,
         };
         self.desired.insert(topic, desired);
@@ -333,7 +336,9 @@ impl Outbox {
     /// The next packet for the client, which is then in flight. `None` if there is nothing to send, no connection, or
     /// no room in the in-flight window.
     pub(crate) fn next_request(&mut self, now: Instant) -> Option<Request> {
-        let is_full = self.inflight.len() >= MAX_INFLIGHT || self.is_suspect_inflight;
+        let is_full = self.inflight.len() >= MAX_INFLIGHT
+            || self.inflight.bytes() >= MAX_INFLIGHT_BYTES
+            || self.is_suspect_inflight;
         if self.phase == Phase::Disconnected || is_full {
             return None;
         }
@@ -445,7 +450,7 @@ impl Outbox {
         self.is_suspect_inflight = self.suspects.contains(&topic);
         let desired = self.desired.get_mut(&topic)?;
         desired.state = PublishState::InFlight;
-        let payload = desired.payload.clone();
+        let payload = desired.payload.to_bytes();
         Some(InflightPublish::Retained { topic, payload })
     }
 
@@ -460,7 +465,7 @@ impl Outbox {
             return;
         };
         desired.state = PublishState::Idle;
-        if desired.payload != payload {
+        if desired.payload != *payload {
             self.dirty.insert((desired.priority, topic));
         } else if payload.is_empty() {
             self.desired.remove(&topic);

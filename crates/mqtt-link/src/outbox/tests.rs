@@ -144,6 +144,24 @@ fn an_equal_payload_is_not_published_again() {
 }
 
 #[test]
+fn large_payloads_wait_for_those_in_flight() {
+    let mut outbox = connected_outbox();
+    let large = "x".repeat(MAX_INFLIGHT_BYTES / 2);
+    for name in ["a", "b", "c"] {
+        outbox.publish_retained(PublishPriority::State, topic(name), large.clone().into());
+    }
+    assert_eq!(next_requests(&mut outbox).len(), 2);
+    outbox.on_sent(1).unwrap();
+    outbox.on_sent(2).unwrap();
+    assert!(next_requests(&mut outbox).is_empty());
+    outbox.on_acknowledged(1);
+    assert_eq!(published(&next_requests(&mut outbox)), [format!("c={large}")]);
+    outbox.on_disconnected(ConnectionLoss::Other);
+    outbox.on_connected();
+    assert_eq!(deliver_all(&mut outbox).len(), 3);
+}
+
+#[test]
 fn only_the_latest_payload_follows_the_one_in_flight() {
     let mut outbox = connected_outbox();
     outbox.publish_retained(PublishPriority::State, topic("a"), "1".into());
