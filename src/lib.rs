@@ -4,6 +4,7 @@
 //! them, and what is deliberately absent.
 
 pub mod app;
+pub mod calendar;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -130,7 +130,8 @@ mod tests {
         "devices": {"mats": {"hardware": "8022", "positions": [1, 2]}},
         "vacation": {"since": "2024-06-21T08:00:00Z"},
         "schedule_changes": {"driveway": {"noon": {"set": {"id": "noon", "start": "12:00", "for": "1h"}}, "old": "removed"}},
-        "groups": {"driveway": {"memory": {"noon": {"at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}}}}
+        "groups": {"driveway": {"memory": {"noon": {"at": "2024-06-21T08:00:00Z", "memory": {"was": "active"}}}}},
+        "workdays": {"2024-06-21": false}
     }"#;
 
     /// With all that an energy counter may have.

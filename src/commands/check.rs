@@ -360,7 +360,7 @@ fn schedules(rules: &Rules) -> Vec<Row> {
         .flat_map(|group| group.schedules.iter().map(move |schedule| (group, schedule)));
     let enabled = schedules.filter(|(_, schedule)| schedule.enabled);
     let rows = enabled.map(|(group, schedule)| {
-        let days = SunDays::of(&schedule.calendar(&rules.location), today, YEAR);
+        let days = SunDays::of(&schedule.calendar(&group.id, &rules.location), today, YEAR);
         let what = format!("schedule {}/{}", group.id, schedule.id);
         (!days.is_none()).then(|| Row::note(what, days.to_string()))
     });

@@ -137,7 +137,7 @@ fn sun_days(group: &Group, rules: &Rules, from: Timestamp, days: u16) -> BTreeMa
     let first = location.zone.to_datetime(from).date();
     let enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
     let found = enabled.map(|schedule| {
-        let days = SunDays::of(&schedule.calendar(location), first, days.into());
+        let days = SunDays::of(&schedule.calendar(&group.id, location), first, days.into());
         (schedule.id.clone(), days)
     });
     found.filter(|(_, days)| !days.is_none()).collect()

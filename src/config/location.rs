@@ -6,11 +6,14 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
 };
-use planner::location::{Coordinates, Location};
+use planner::{
+    holidays::Holidays,
+    location::{Coordinates, Location},
+};
 
 const ZONE_EXPECTED: &str = "a time zone such as \"Europe/Berlin\" or \"America/New_York\"";
 
-/// Reads the root's `[location]`. Without a zone the machine's own counts; it must have one where there
+/// Reads the root's `[location]`, without its calendar. Without a zone the machine's own counts; it must have one where there
 /// are groups, because a schedule in the wrong zone is hours off.
 pub(super) fn read(root: &mut Table<'_>) -> Read<Location> {
     let zone_matters = root.has("group");
@@ -25,6 +28,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Read<Location> {
         Ok(Location {
             coordinates: coordinates?,
             zone,
+            holidays: Holidays::default(),
         })
     })
 }

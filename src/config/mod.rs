@@ -13,6 +13,7 @@ mod address;
 mod app_layers;
 mod automation;
 mod bridge;
+mod calendar;
 mod condition;
 mod credentials;
 mod definition;
@@ -81,6 +82,7 @@ use planner::{
     sensor::SensorSpec,
 };
 
+use crate::calendar::CalendarFile;
 use crate::domain::{
     devices::{
         ChildConfig, Credentials, DeviceConfig, DeviceSet, OutletConfig, PeriodicSearch, PollingConfig,
@@ -122,6 +124,8 @@ pub struct Settings {
     pub web: Web,
     /// Figures for monitors, on a listener of their own.
     pub metrics: Web,
+    /// The calendar of holidays, which is read again from time to time.
+    pub calendar: Option<CalendarFile>,
     /// Groups and their schedules, and what those refer to: sensors, the place, the time zone.
     pub rules: Rules,
     /// Where the bridge keeps what must survive a restart; `None` keeps nothing, as the demo does.
@@ -418,7 +422,8 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
     let added = AddedIds::new(location, is_open);
     // Mistakes of the section are reported there.
     let has_broker = mqtt.as_ref().is_ok_and(|mqtt| mqtt.enabled) || mqtt.is_err();
-    let rules = rules(root, &known_devices, &added, topics.as_ref(), has_broker);
+    let topics = topics.as_ref();
+    let calendar_and_rules = rules(root, &known_devices, &added, topics, has_broker, files);
     let (state_file, earlier_state_file) = state_file?;
     let mqtt = mqtt?;
     let account_file = AccountFile::beside(&state_file, mqtt.base_topic.as_str());
@@ -433,6 +438,7 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
             )
         })?,
     };
+    let (calendar, rules) = calendar_and_rules?;
     Ok(Settings {
         mqtt,
         tapo: Tapo { credentials, is_kept },
@@ -446,7 +452,8 @@ fn read(root: &mut Table<'_>, sources: &Sources) -> Read<Settings> {
         log: log?,
         web: web?,
         metrics: metrics?,
-        rules: rules?,
+        calendar,
+        rules,
         state_file: Some(state_file),
         account_file: Some(account_file),
         earlier_state_file,
@@ -467,9 +474,17 @@ fn rules(
     added: &AddedIds,
     ours: Option<&Topics>,
     has_broker: bool,
-) -> Read<Rules> {
+    files: Files<'_>,
+) -> Read<(Option<CalendarFile>, Rules)> {
     let location = location::read(root);
     let (sensors, known_sensors) = sensor::read_all(root, devices, added, ours, has_broker);
+    let (calendar, location) = match (calendar::read(root, files, &known_sensors), location) {
+        (Ok(calendar), Ok(mut location)) => {
+            location.holidays = calendar.holidays;
+            (Ok(calendar.file), Ok(location))
+        }
+        (Err(reported), _) | (_, Err(reported)) => (Err(reported), Err(reported)),
+    };
     let surroundings = ValidationContext {
         devices,
         added,
@@ -477,9 +492,10 @@ fn rules(
         location: location.as_ref().ok(),
     };
     let groups = group::read_all(root, surroundings);
-    Ok(Rules {
+    let rules = Rules {
         location: location?,
         sensors: sensors?,
         groups: groups?,
-    })
+    };
+    Ok((calendar?, rules))
 }

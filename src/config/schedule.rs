@@ -11,7 +11,7 @@ use super::{
 };
 use planner::{
     ScheduleId,
-    days::{Days, DaysError},
+    days::{DayKind, Days, DaysError},
     edge::{Clamps, ClockTime, Edge, EdgeError, EdgeTime},
     location::Location,
     rules::{CatchUp, Priority, Schedule},
@@ -32,7 +32,7 @@ pub(super) fn read(
         ("low", Priority::Low),
     ];
     let priority = table.optional("priority", parse::word(&priorities));
-    let days = days(table);
+    let days = days(table, surroundings.location);
     let window = window(table, surroundings.location);
     let conditions = table.list("when", |table| condition::read(table, surroundings.sensors));
     let limits = table.section("safety", limit_changes);
@@ -57,20 +57,28 @@ pub(super) fn read(
     })
 }
 
-fn days(table: &mut Table<'_>) -> Read<Days> {
+fn days(table: &mut Table<'_>, location: Option<&Location>) -> Read<Days> {
     let day = |leaf: &Leaf<'_>| {
         let name = leaf.text().map(str::to_owned);
         let name = name.or_else(|| leaf.integer().map(|number| number.to_string()));
         let name = name.filter(|name| Days::from_names([name.as_str()]).is_ok());
-        name.ok_or_else(|| "one of mon, tue, wed, thu, fri, sat, sun or 1 (Monday) to 7".to_owned())
+        name.ok_or_else(|| {
+            "one of mon, tue, wed, thu, fri, sat, sun, workday, holiday, weekend or 1 (Monday) to 7"
+                .to_owned()
+        })
     };
     let Some(names) = table.values("days", day)? else {
         return Ok(Days::ALL);
     };
-    Days::from_names(names.iter().map(String::as_str)).map_err(|error| match error {
+    let days = Days::from_names(names.iter().map(String::as_str)).map_err(|error| match error {
         DaysError::Empty => table.problem("days", "at least one day; leave it out for every day"),
         DaysError::Unknown(_) => table.problem("days", "days of the week"),
-    })
+    })?;
+    if days.lists(DayKind::Holiday) && location.is_some_and(|location| !location.holidays.has_source()) {
+        let expected = "a file or a sensor in [calendar] that says which days are holidays";
+        return Err(table.problem("days", expected));
+    }
+    Ok(days)
 }
 
 /// The keys that make one edge of a window.
@@ -156,7 +164,7 @@ fn edge(table: &mut Table<'_>, keys: &EdgeKeys, location: Option<&Location>) -> 
                 format!("sunrise or sunset: {extras} go with the sun only"),
             )
         }
-        EdgeError::Syntax(_) | EdgeError::Clock(_) | EdgeError::Offset(_) => {
+        EdgeError::Syntax(_) | EdgeError::Clock(_) | EdgeError::Offset(_) | EdgeError::Jitter(_) => {
             table.problem(keys.time, EDGE_EXPECTED)
         }
     })?;
@@ -168,7 +176,7 @@ fn edge(table: &mut Table<'_>, keys: &EdgeKeys, location: Option<&Location>) -> 
 }
 
 const EDGE_EXPECTED: &str = "a time (\"06:30\", \"24:00\"), or \"sunrise\" or \"sunset\" with an offset of at most three \
-                             hours (\"sunset-00:30\")";
+                             hours (\"sunset-00:30\"); each may stray by up to three hours (\"sunset±20m\")";
 
 fn edge_time(leaf: &Leaf<'_>) -> Result<EdgeTime, Expected> {
     let time = leaf.text().and_then(|text| without_seconds(text).parse().ok());

@@ -357,6 +357,7 @@ fn advice_has_the_header_and_the_language_of_the_file() {
     let location = planner::location::Location {
         coordinates: None,
         zone: jiff::tz::TimeZone::UTC,
+        holidays: planner::holidays::Holidays::default(),
     };
     let problems = parse_schedule(&json, &[], &location).unwrap_err();
     assert!(

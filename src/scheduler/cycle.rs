@@ -94,6 +94,9 @@ impl<'a> Cycle<'a> {
             .sensors
             .watch(&self.rules, &asked, listening_since, self.now);
         self.wake = wake;
+        if let Some(again) = self.state.hear_workday(self.now) {
+            self.wake_at(again);
+        }
         for change in changes {
             self.state.report_sensor(&change, self.now);
         }

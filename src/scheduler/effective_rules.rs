@@ -6,8 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use jiff::civil::Date;
 use planner::{
     DeviceId, GroupId, OutletPath, ScheduleId, SensorId,
+    holidays::{WorkdaysHeard, hear},
     rules::{Group, Rules},
 };
 use serde_json::Value;
@@ -23,12 +25,14 @@ use super::{
 pub struct EffectiveRules {
     settings: Arc<Rules>,
     edits: ScheduleEdits,
+    /// What the sensor of the calendar said on the last days.
+    heard: WorkdaysHeard,
     rules: Arc<Rules>,
     /// The position of the group of each outlet.
     groups: NameMap<OutletPath, usize>,
     /// The position of each group.
     positions: NameMap<GroupId, usize>,
-    /// The positions of the groups whose conditions use a sensor.
+    /// The positions of the groups that ask a sensor.
     asking: BTreeMap<SensorId, Vec<usize>>,
     /// Members of groups that their devices do not have, by device.
     missing: BTreeMap<DeviceId, String>,
@@ -41,12 +45,13 @@ pub(super) const LONGEST_DEFINITION: usize = 4096;
 
 impl EffectiveRules {
     /// The rules of the settings, with changes of an earlier run as far as they still fit.
-    pub fn new(settings: Arc<Rules>, edits: ScheduleEdits, relays: &Relays) -> Self {
+    pub fn new(settings: Arc<Rules>, edits: ScheduleEdits, heard: WorkdaysHeard, relays: &Relays) -> Self {
         let edits = schedule_edits::fitting(&settings, edits);
         let mut effective = Self {
             rules: settings.clone(),
             settings,
             edits,
+            heard,
             groups: NameMap::default(),
             positions: NameMap::default(),
             asking: BTreeMap::new(),
@@ -87,12 +92,12 @@ impl EffectiveRules {
         rules.groups.get(*self.groups.get(path)?)
     }
 
-    /// Every sensor that conditions use.
+    /// Every sensor that a group asks.
     pub fn asked(&self) -> impl Iterator<Item = &SensorId> {
         self.asking.keys()
     }
 
-    /// The positions of the groups whose conditions use one of these sensors.
+    /// The positions of the groups that ask one of these sensors, in conditions or for the days of schedules.
     pub fn asking(&self, sensors: &[SensorId]) -> BTreeSet<usize> {
         let positions = sensors.iter().filter_map(|sensor| self.asking.get(sensor));
         positions.flatten().copied().collect()
@@ -134,6 +139,15 @@ impl EffectiveRules {
         self.apply(relays)
     }
 
+    /// The sensor of the calendar says whether a day is a workday. Returns what it said on the last days, if that is new.
+    pub fn hear(&mut self, date: Date, workday: bool, relays: &Relays) -> Option<&WorkdaysHeard> {
+        if !hear(&mut self.heard, date, workday) {
+            return None;
+        }
+        self.apply(relays);
+        Some(&self.heard)
+    }
+
     /// A group in force as it would be with a change of a schedule, or without its change.
     pub fn drafted(
         &self,
@@ -169,6 +183,10 @@ impl EffectiveRules {
     /// before, if they differ.
     pub fn apply(&mut self, relays: &Relays) -> Option<Arc<Rules>> {
         let mut rules = schedule_edits::apply(&self.settings, &self.edits);
+        let holidays = &mut rules.location.holidays;
+        if let Some(sensor) = holidays.sensor().cloned() {
+            *holidays = holidays.clone().with_sensor(sensor, self.heard.clone());
+        }
         expand(&mut rules, relays);
         self.missing = leave_out_missing(&mut rules, relays);
         self.groups.clear();
@@ -199,7 +217,9 @@ fn asking(rules: &Rules) -> BTreeMap<SensorId, Vec<usize>> {
         let sensors: BTreeSet<&SensorId> = conditions
             .flat_map(|condition| condition.test.sensors())
             .collect();
-        for sensor in sensors {
+        let calendar = rules.location.holidays.sensor();
+        let calendar = calendar.filter(|_| group.schedules.iter().any(|schedule| schedule.days.has_kind()));
+        for sensor in sensors.into_iter().chain(calendar) {
             asking.entry(sensor.clone()).or_default().push(index);
         }
     }

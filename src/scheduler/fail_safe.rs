@@ -116,7 +116,7 @@ impl Bounds<'_> {
         }
         let end = found.end(group, self.location, self.now)?;
         let open = |schedule: &planner::rules::Schedule| {
-            schedule.enabled && schedule.calendar(self.location).open_at(end).is_some()
+            schedule.enabled && schedule.calendar(&group.id, self.location).open_at(end).is_some()
         };
         (!group.schedules.iter().any(open)).then(|| self.now.steady_at(end))
     }

@@ -158,7 +158,9 @@ impl GroupState {
                 continue;
             };
             // It counts only while the same window is open.
-            let edge = found.calendar(&rules.location).next_edge(remembered.at);
+            let edge = found
+                .calendar(&group.id, &rules.location)
+                .next_edge(remembered.at);
             if edge.is_none_or(|edge| edge > now.wall) {
                 state
                     .memory

@@ -83,6 +83,7 @@ fn fires(edge: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
     use planner::{
+        holidays::Holidays,
         location::Coordinates,
         testing::{group, schedule},
     };
@@ -95,6 +96,7 @@ mod tests {
         Location {
             coordinates: None,
             zone: TimeZone::get(zone).unwrap(),
+            holidays: Holidays::default(),
         }
     }
 
@@ -145,6 +147,7 @@ mod tests {
         let place = Location {
             coordinates: Some(Coordinates::new(52.52, 13.405).unwrap()),
             zone: TimeZone::get("Europe/Berlin").unwrap(),
+            holidays: Holidays::default(),
         };
         let at_noon = |date: &str| {
             let now = at(&format!("{date}T11:00:00Z"));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use planner::{
     DeviceId, GroupId, OutletPath, Power, ScheduleId, activity::ScheduleMemory, deadline::Deadline,
-    energy_limits::PersistedEnergy, overrides::Override, plan::Vacation, rules::Rules, safety::RunTime,
+    energy_limits::PersistedEnergy, holidays::WorkdaysHeard, overrides::Override, plan::Vacation,
+    rules::Rules, safety::RunTime,
 };
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -33,6 +34,8 @@ pub struct PersistedScheduler {
     pub vacation: Vacation,
     /// Schedules changed over MQTT.
     pub schedule_changes: ScheduleEdits,
+    /// What the sensor of the calendar said on the last days.
+    pub workdays: WorkdaysHeard,
     /// As version 0.1.0 wrote it.
     #[serde(flatten, skip_serializing)]
     v0_1: V0_1,
@@ -53,6 +56,8 @@ pub enum PersistedChange {
     Vacation(Vacation),
     /// The schedules changed over MQTT.
     Edits(ScheduleEdits),
+    /// What the sensor of the calendar said on the last days.
+    Workdays(WorkdaysHeard),
     /// What version 0.1.0 wrote was taken over.
     Upgraded,
 }
@@ -72,6 +77,7 @@ impl PersistedScheduler {
             }
             PersistedChange::Vacation(vacation) => replace(&mut self.vacation, vacation),
             PersistedChange::Edits(edits) => replace(&mut self.schedule_changes, edits),
+            PersistedChange::Workdays(heard) => replace(&mut self.workdays, heard),
             PersistedChange::Upgraded => replace(&mut self.v0_1, V0_1::default()),
         }
     }

@@ -94,7 +94,9 @@ impl<'a> Reload<'a> {
     }
 
     fn change_groups(&mut self, before: &Rules, now: &Rules) {
-        let moved = before.location != now.location;
+        // Other holidays change days, and nothing that conditions remember.
+        let place = |rules: &Rules| (rules.location.coordinates, rules.location.zone.clone());
+        let moved = place(before) != place(now);
         let mut groups = std::mem::take(&mut self.state.groups);
         for group in &now.groups {
             let mut state = groups.remove(&group.id).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use planner::{
     DeviceId, GroupId, Now, OutletPath, Power, SensorId, Steady,
     energy_limits::{Member, MeterVisibility, Relay},
@@ -13,8 +13,10 @@ use planner::{
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Rule, ScheduleStatus, Vacation, schedule_statuses},
+    readings::Known,
     rules::{Group, Interlock, Limits, Rules},
     safety::{Refusal, Trip},
+    sensor::SensorValue,
 };
 use tracing::{info, warn};
 
@@ -47,6 +49,9 @@ use crate::domain::{
 pub(super) const FOR_RESULT: SignedDuration = SignedDuration::from_millis(500);
 /// Between two looks for values of sensors that change no decision.
 const BETWEEN_WORDS: SignedDuration = SignedDuration::from_secs(5);
+
+/// So long after midnight the calendar's sensor may still say what the day before was.
+const AFTER_MIDNIGHT: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long a timer waits for the disk.
 const DISK_PATIENCE: SignedDuration = SignedDuration::from_millis(250);
@@ -104,7 +109,8 @@ impl State {
     ) -> Self {
         let relays = Relays::new(configured, persisted.devices.clone());
         let persisted = persisted.upgraded(&settings, &relays);
-        let effective = EffectiveRules::new(settings, persisted.schedule_changes, &relays);
+        let effective =
+            EffectiveRules::new(settings, persisted.schedule_changes, persisted.workdays, &relays);
         let rules = effective.in_force().clone();
         let mut groups_persisted = persisted.groups;
         let groups = rules.groups.iter().map(|group| {
@@ -517,6 +523,46 @@ impl State {
         if received.any {
             self.mark_subject(Subject::Sensors);
         }
+    }
+
+    /// Takes what the sensor of the calendar says of today, and returns when to look again. Another program says after midnight
+    /// what the new day is: what it said before counts for that day only if it does not.
+    pub fn hear_workday(&mut self, now: Now) -> Option<Steady> {
+        let rules = self.rules.in_force().clone();
+        let sensor = rules.location.holidays.sensor()?;
+        let spec = rules.sensors.iter().find(|spec| spec.id == *sensor)?;
+        let zone = &rules.location.zone;
+        let today = zone.to_datetime(now.wall).date();
+        let counts_from = |date: Date| {
+            let midnight = date.to_zoned(zone.clone()).ok()?;
+            midnight.timestamp().saturating_add(AFTER_MIDNIGHT).ok()
+        };
+        let is_settled = counts_from(today).is_none_or(|from| now.wall >= from);
+        if let Known::Value(SensorValue::Boolean(workday), stale) =
+            self.sensors.readings().of(spec, now.steady)
+        {
+            let arrived = now.wall_at(stale.before(spec.stale_after.length()));
+            if is_settled || zone.to_datetime(arrived).date() == today {
+                self.take_workday(today, workday);
+            }
+        }
+        let next = if is_settled { today.tomorrow().ok()? } else { today };
+        Some(now.steady_at(counts_from(next)?))
+    }
+
+    fn take_workday(&mut self, today: Date, workday: bool) {
+        let Some(heard) = self.rules.hear(today, workday, &self.relays).cloned() else {
+            return;
+        };
+        info!(date = %today, workday, "the calendar's sensor says what today is");
+        self.persist(PersistedChange::Workdays(heard));
+        let rules = self.rules.in_force().clone();
+        for group in &rules.groups {
+            if let Some(state) = self.groups.get_mut(&group.id) {
+                state.reload(group, group, false);
+            }
+        }
+        self.mark_all();
     }
 
     fn is_settled(&self, rules: &Rules, group: &Group, of: &[SensorId], now: Now) -> bool {

@@ -2,6 +2,7 @@
 
 mod come_back;
 mod commands;
+mod days;
 mod energy;
 mod interlock;
 mod limits;

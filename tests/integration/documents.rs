@@ -156,6 +156,7 @@ fn settings(text: &str, format: &str) -> Result<Settings, String> {
     let mut examples: Vec<_> = fs::read_dir(examples)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().unwrap() != "ics")
         .collect();
     examples.sort();
     let quoted = |path: &&PathBuf| fs::read_to_string(path).unwrap().contains(text.trim());
@@ -180,6 +181,8 @@ fn load_exactly(text: &str, format: &str) -> Result<Settings, String> {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("file");
     fs::write(&secret, "content").unwrap();
+    let calendar = include_str!("../../config/examples/holidays.ics");
+    fs::write(directory.path().join("holidays.ics"), calendar).unwrap();
     // Files of the reader's machine are not on this one.
     let file_here = |line: &str| match line.split_once("_file") {
         Some((key, rest)) if !line.trim_start().starts_with('#') && rest.contains('"') => {

@@ -102,6 +102,32 @@ fn plan_is_what_is_computed_by_hand_in_new_york() {
 }
 
 #[test]
+fn plan_foresees_holidays_as_computed_by_hand() {
+    let plan = fortnight(&example("bathroom.toml"), "2026-12-21T00:00:00+01:00");
+    compare(&plan, "bathroom", include_str!("plan/bathroom.txt"));
+    let changes = plan["groups"][0]["changes"].as_array().unwrap();
+    let christmas = changes
+        .iter()
+        .find(|change| change["at"] == "2026-12-25T08:00:00+01:00");
+    let reason = christmas.unwrap()["reason"].as_str().unwrap();
+    assert_eq!(reason, "schedule days-off until 10:00 (holiday: Christmas Day)");
+}
+
+#[test]
+fn plan_shows_where_each_evening_strays_to() {
+    let plan = fortnight(&example("presence.toml"), "2026-11-30T00:00:00+01:00");
+    compare(&plan, "bedroom", include_str!("plan/presence-bedroom.txt"));
+    let living_room = plan["groups"][0]["changes"].as_array().unwrap();
+    let starts = living_room.iter().filter(|change| change["state"] == "ON");
+    let starts: std::collections::BTreeSet<&str> =
+        starts.map(|on| &on["at"].as_str().unwrap()[11..16]).collect();
+    // The sun sets between 15:52 and 15:56 in that fortnight, by NOAA's equations.
+    let (first, last) = (starts.first().unwrap(), starts.last().unwrap());
+    assert!(*first >= "15:30" && *last <= "16:18", "{starts:?}");
+    assert!(starts.len() > 8, "{starts:?}");
+}
+
+#[test]
 fn plan_is_readable() {
     let at = ["--days", "1", "--at", "2026-10-23T00:00:00+02:00"];
     let output = run(&example("christmas-lights.toml"), &at);

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    SensorId, Steady,
+    GroupId, SensorId, Steady,
     condition::{Condition, WhenUnknown},
     evaluate::{ConditionMemory, ConditionResult, Evaluation, Sensors, evaluate, is_settled},
     location::Location,
@@ -66,6 +66,8 @@ pub enum Conditions {
 /// What a schedule is looked at with.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
+    /// The group of the schedules.
+    pub group: &'a GroupId,
     /// Where.
     pub location: &'a Location,
     /// The sensors, and now.
@@ -108,7 +110,7 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
         };
     }
     let now = view.sensors.now;
-    let calendar = schedule.calendar(view.location);
+    let calendar = schedule.calendar(view.group, view.location);
     let occurrence = calendar.open_at(now.wall);
     let evaluated = evaluate_all(schedule, memory, view, occurrence.is_some());
     let (activity, decided_by) = match occurrence {
@@ -144,7 +146,9 @@ pub fn look<'a>(schedule: &'a Schedule, memory: &ScheduleMemory, view: View<'_>)
 
 /// Whether each condition of a schedule is met now; `None`: not known.
 pub(crate) fn met(schedule: &Schedule, memory: &ScheduleMemory, view: View<'_>) -> Vec<Option<bool>> {
-    let open = schedule.calendar(view.location).open_at(view.sensors.now.wall);
+    let open = schedule
+        .calendar(view.group, view.location)
+        .open_at(view.sensors.now.wall);
     let evaluated = evaluate_all(schedule, memory, view, open.is_some());
     let is_met = |evaluation: Evaluation| match evaluation.answer {
         ConditionResult::Holds => Some(true),

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use jiff::SignedDuration;
 
+use super::jitter::Jitter;
+
 /// A time of day with minutes: `00:00` to `23:59`, and `24:00` as the end of the day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClockTime(u16);
@@ -75,9 +77,18 @@ impl fmt::Display for SunEvent {
     }
 }
 
-/// An edge as one text: `06:30`, `24:00`, `sunrise`, `sunset-00:30`.
+/// An edge as one text: `06:30`, `24:00`, `sunrise`, `sunset-00:30`, each also with a jitter: `sunset±20m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EdgeTime {
+pub struct EdgeTime {
+    /// The time, without jitter.
+    pub base: EdgeBase,
+    /// How far it strays from that.
+    pub jitter: Jitter,
+}
+
+/// The time that an edge strays from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeBase {
     /// A clock time.
     Clock(ClockTime),
     /// A sun event, moved by at most [`EdgeTime::MAX_OFFSET`] either way.
@@ -101,6 +112,9 @@ pub enum EdgeError {
     /// More than three hours away from the sun event.
     #[error("the offset in {0:?} is more than 03:00")]
     Offset(String),
+    /// No jitter.
+    #[error("the jitter in {0:?} is not a length of whole minutes from 1m to 3h, such as ±20m")]
+    Jitter(String),
     /// A sun edge needs a fallback for a day without that event.
     #[error("needs a fallback time for days without {0}")]
     FallbackMissing(SunEvent),
@@ -120,25 +134,42 @@ pub enum EdgeError {
 impl EdgeTime {
     /// How far an edge may be from its sun event.
     pub const MAX_OFFSET: SignedDuration = SignedDuration::from_hours(3);
+
+    /// Whether it follows the sun.
+    pub fn needs_sun(&self) -> bool {
+        matches!(self.base, EdgeBase::Sun { .. })
+    }
 }
 
 impl FromStr for EdgeTime {
     type Err = EdgeError;
 
     fn from_str(text: &str) -> Result<Self, EdgeError> {
-        let trimmed = text.trim();
-        let (event, rest) = if let Some(rest) = trimmed.strip_prefix("sunrise") {
+        let (base, jitter) = match text.split_once('±').or_else(|| text.split_once("+-")) {
+            Some((base, size)) => (base, jitter(size, text)?),
+            None => (text, Jitter::NONE),
+        };
+        let base = base.trim();
+        let (event, rest) = if let Some(rest) = base.strip_prefix("sunrise") {
             (SunEvent::Sunrise, rest)
-        } else if let Some(rest) = trimmed.strip_prefix("sunset") {
+        } else if let Some(rest) = base.strip_prefix("sunset") {
             (SunEvent::Sunset, rest)
-        } else if trimmed.starts_with(|c: char| c.is_ascii_digit()) {
-            return Ok(Self::Clock(trimmed.parse()?));
+        } else if base.starts_with(|c: char| c.is_ascii_digit()) {
+            let base = EdgeBase::Clock(base.parse()?);
+            return Ok(Self { base, jitter });
         } else {
             return Err(EdgeError::Syntax(text.to_owned()));
         };
         let offset = sun_offset(rest.trim(), text)?;
-        Ok(Self::Sun { event, offset })
+        let base = EdgeBase::Sun { event, offset };
+        Ok(Self { base, jitter })
     }
+}
+
+/// `20m`; `text` is the whole edge, for the error.
+fn jitter(size: &str, text: &str) -> Result<Jitter, EdgeError> {
+    let size = size.trim().parse().ok().and_then(Jitter::new);
+    size.ok_or_else(|| EdgeError::Jitter(text.to_owned()))
 }
 
 /// `""`, `+HH:MM` or `-HH:MM`; `text` is the whole edge, for the error.
@@ -163,21 +194,25 @@ fn sun_offset(rest: &str, text: &str) -> Result<SignedDuration, EdgeError> {
 
 impl fmt::Display for EdgeTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clock(time) => fmt::Display::fmt(time, f),
-            Self::Sun { event, offset } if offset.is_zero() => fmt::Display::fmt(event, f),
-            Self::Sun { event, offset } => {
+        match &self.base {
+            EdgeBase::Clock(time) => fmt::Display::fmt(time, f)?,
+            EdgeBase::Sun { event, offset } if offset.is_zero() => fmt::Display::fmt(event, f)?,
+            EdgeBase::Sun { event, offset } => {
                 let sign = if offset.is_negative() { '-' } else { '+' };
                 let minutes = offset.abs().as_mins();
-                write!(f, "{event}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+                write!(f, "{event}{sign}{:02}:{:02}", minutes / 60, minutes % 60)?;
             }
         }
+        fmt::Display::fmt(&self.jitter, f)
     }
 }
 
 /// When a window opens or closes on a day, whatever the sun does there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edge(Kind);
+pub struct Edge {
+    kind: Kind,
+    jitter: Jitter,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -213,12 +248,12 @@ impl Edge {
             not_before,
             not_after,
         } = clamps;
-        match time {
-            EdgeTime::Clock(_) if fallback.is_some() || clamps != Clamps::default() => {
-                Err(EdgeError::ClampOnClock)
+        let kind = match time.base {
+            EdgeBase::Clock(_) if fallback.is_some() || clamps != Clamps::default() => {
+                return Err(EdgeError::ClampOnClock);
             }
-            EdgeTime::Clock(time) => Ok(Self::clock(time)),
-            EdgeTime::Sun { event, offset } => {
+            EdgeBase::Clock(time) => Kind::Clock(time),
+            EdgeBase::Sun { event, offset } => {
                 if let (Some(not_before), Some(not_after)) = (not_before, not_after)
                     && not_before > not_after
                 {
@@ -228,33 +263,49 @@ impl Edge {
                     });
                 }
                 let fallback = fallback.ok_or(EdgeError::FallbackMissing(event))?;
-                Ok(Self(Kind::Sun(SunEdge {
+                Kind::Sun(SunEdge {
                     event,
                     offset,
                     not_before,
                     not_after,
                     fallback,
-                })))
+                })
             }
-        }
-    }
-
-    /// A clock time.
-    pub fn clock(time: ClockTime) -> Self {
-        Self(Kind::Clock(time))
+        };
+        Ok(Self {
+            kind,
+            jitter: time.jitter,
+        })
     }
 
     /// The text it was read from, without clamps and fallback.
     pub fn time(&self) -> EdgeTime {
-        match self.0 {
-            Kind::Clock(time) => EdgeTime::Clock(time),
-            Kind::Sun(SunEdge { event, offset, .. }) => EdgeTime::Sun { event, offset },
+        EdgeTime {
+            base: match self.kind {
+                Kind::Clock(time) => EdgeBase::Clock(time),
+                Kind::Sun(SunEdge { event, offset, .. }) => EdgeBase::Sun { event, offset },
+            },
+            jitter: self.jitter,
+        }
+    }
+
+    /// How far it strays from its time.
+    pub fn jitter(&self) -> Jitter {
+        self.jitter
+    }
+
+    /// Without its jitter.
+    #[must_use]
+    pub(super) fn exact(self) -> Self {
+        Self {
+            jitter: Jitter::NONE,
+            ..self
         }
     }
 
     /// The earliest and the latest it may be.
     pub fn clamps(&self) -> Clamps {
-        match self.0 {
+        match self.kind {
             Kind::Clock(_) => Clamps::default(),
             Kind::Sun(SunEdge {
                 not_before,
@@ -269,7 +320,7 @@ impl Edge {
 
     /// The time on days without the sun event.
     pub fn fallback(&self) -> Option<ClockTime> {
-        match self.0 {
+        match self.kind {
             Kind::Clock(_) => None,
             Kind::Sun(SunEdge { fallback, .. }) => Some(fallback),
         }
@@ -277,11 +328,11 @@ impl Edge {
 
     /// Whether it needs a place on Earth.
     pub fn needs_sun(&self) -> bool {
-        matches!(self.0, Kind::Sun(_))
+        matches!(self.kind, Kind::Sun(_))
     }
 
     pub(super) fn kind(&self) -> Kind {
-        self.0
+        self.kind
     }
 }
 
@@ -309,8 +360,15 @@ mod tests {
             "sunrise",
             "sunset-00:30",
             "sunrise+03:00",
+            "sunset±20m",
+            "sunset-00:30±1h30m",
+            "22:30±5m",
+            "24:00±1h",
         ] {
             assert_eq!(text.parse::<EdgeTime>().unwrap().to_string(), text);
+        }
+        for text in ["sunset+-20m", "sunset ± 20m", " sunset+-0h20m"] {
+            assert_eq!(text.parse::<EdgeTime>().unwrap().to_string(), "sunset±20m");
         }
         assert_eq!(
             "sunset +00:05".parse::<EdgeTime>().unwrap().to_string(),
@@ -341,6 +399,10 @@ mod tests {
                 text.parse::<ClockTime>(),
                 Err(ClockTimeError::Range(text.to_owned()))
             );
+        }
+        for text in ["sunset±", "sunset±20", "22:30±4h", "22:30+-30s", "sunset±20m±5m"] {
+            let error = EdgeError::Jitter(text.to_owned());
+            assert_eq!(text.parse::<EdgeTime>(), Err(error), "{text}");
         }
         assert_eq!(
             "sunset-03:01".parse::<EdgeTime>(),

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{days::Days, location::Location, window::Window};
+use crate::{days::Days, jitter::JitterSeed, location::Location, window::Window};
 
 /// Answers remembered of one group: one a member of most groups.
 const ANSWERS: usize = 16;
@@ -28,7 +28,7 @@ pub(crate) enum EdgeKind {
 
 impl KnownEdges {
     /// An edge that was found before, or else is found now. `windows` are all that the edges follow from.
-    pub(crate) fn get<W: Iterator<Item = (Days, Window)>>(
+    pub(crate) fn get<W: Iterator<Item = (Days, Window, Option<JitterSeed>)>>(
         &self,
         kind: EdgeKind,
         windows: impl Fn() -> W,
@@ -81,7 +81,7 @@ impl fmt::Debug for KnownEdges {
 
 /// What the edges of a group follow from, and some of them.
 struct EdgeAnswers {
-    windows: Vec<(Days, Window)>,
+    windows: Vec<(Days, Window, Option<JitterSeed>)>,
     location: Location,
     answers: Vec<Answer>,
 }

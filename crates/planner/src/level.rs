@@ -3,17 +3,21 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    days::Days, known_edges::EdgeKind, location::Location, occurrence::Occurrence, period::after,
-    rules::Group, window::Window,
+    days::Days, jitter::JitterSeed, known_edges::EdgeKind, location::Location, occurrence::Occurrence,
+    period::after, rules::Group, window::Window,
 };
 
 /// How far an edge is looked for: first where it mostly is, then as far as any set of days recurs.
 const HORIZONS: [SignedDuration; 2] = [SignedDuration::from_hours(24), SignedDuration::from_hours(8 * 24)];
 
 /// All of a group that its edges follow from.
-fn windows(group: &Group) -> impl Iterator<Item = (Days, Window)> {
+fn windows(group: &Group) -> impl Iterator<Item = (Days, Window, Option<JitterSeed>)> {
     let enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
-    enabled.map(|schedule| (schedule.days, schedule.window))
+    enabled.map(|schedule| {
+        let strays = schedule.window.has_jitter();
+        let seed = strays.then(|| JitterSeed::of(&group.id, &schedule.id));
+        (schedule.days, schedule.window, seed)
+    })
 }
 
 /// The first instant after `now` at which the last open window closes.
@@ -64,7 +68,7 @@ pub fn next_change(group: &Group, location: &Location, now: Timestamp) -> Option
 pub fn open_spans(group: &Group, location: &Location, from: Timestamp, until: Timestamp) -> Vec<Occurrence> {
     let enabled = group.schedules.iter().filter(|schedule| schedule.enabled);
     let mut windows: Vec<Occurrence> = enabled
-        .flat_map(|schedule| schedule.calendar(location).between(from, until))
+        .flat_map(|schedule| schedule.calendar(&group.id, location).between(from, until))
         .collect();
     windows.sort_by_key(|window| window.start);
     let mut spans: Vec<Occurrence> = Vec::new();

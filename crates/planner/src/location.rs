@@ -2,6 +2,8 @@
 
 use jiff::tz::TimeZone;
 
+use super::holidays::Holidays;
+
 /// A place on Earth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coordinates {
@@ -47,13 +49,15 @@ impl Coordinates {
     }
 }
 
-/// The place and the time zone that schedules are read in.
+/// The place, the time zone and the calendar that schedules are read in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Location {
     /// The place. Without one no sun edge can be computed: each takes its fallback.
     pub coordinates: Option<Coordinates>,
     /// The zone of every clock time and weekday.
     pub zone: TimeZone,
+    /// Its holidays and its weekend.
+    pub holidays: Holidays,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use jiff::{
 use super::{
     days::Days,
     edge::{ClockTime, Edge, Kind, SunEdge, SunEvent},
+    jitter::{JitterSeed, Side},
     location::Location,
     period::after,
     sun,
@@ -19,8 +20,7 @@ use super::{
 /// How many dates before today may still have an occurrence that matters: one that crosses midnight, and one
 /// more for a zone that skipped a whole date.
 const LOOK_BACK: i32 = 2;
-/// How far the next edge is looked for. Any set of days recurs within a week; the rest is for zones that skip
-/// dates.
+/// How far the next edge is looked for. Any set of weekdays recurs within a week, and holidays within a year.
 const LOOK_AHEAD: i32 = 366;
 /// A later date has only later starts, but an end of it may come before an edge found already.
 const OVERLAP: i32 = 2;
@@ -33,6 +33,8 @@ const SAME_DAY_SLACK: i64 = 60;
 /// One run of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {
+    /// The date that it belongs to.
+    pub date: Date,
     /// The first instant inside.
     pub start: Timestamp,
     /// The first instant outside; after the start.
@@ -49,12 +51,14 @@ impl Occurrence {
 /// A window on its days at a place: the calendar of one schedule.
 #[derive(Debug, Clone, Copy)]
 pub struct Calendar<'a> {
-    /// The weekdays on which occurrences start.
+    /// The days on which occurrences start.
     pub days: Days,
     /// What part of such a day.
     pub window: &'a Window,
     /// Where.
     pub location: &'a Location,
+    /// How its edges stray.
+    pub seed: JitterSeed,
 }
 
 impl Calendar<'_> {
@@ -95,23 +99,49 @@ impl Calendar<'_> {
         dates(instant, &self.location.zone, ahead).filter_map(|(_, date)| self.on(date))
     }
 
-    /// The occurrence that starts on a date; `None` when its weekday is not listed.
+    /// The occurrence that starts on a date; `None` when it is not listed.
     pub fn on(&self, date: Date) -> Option<Occurrence> {
-        if !self.days.contains(date.weekday()) {
-            return None;
-        }
+        self.days.matched(date, &self.location.holidays)?;
         match self.window.shape() {
             Shape::AllDay => self.clocked(ClockTime::MIDNIGHT, ClockTime::END_OF_DAY, date),
             Shape::Lasting { start, length } => {
-                let start = self.edge(start, date)?;
+                let start = self.edge(start, date, self.strays(start, Side::Start, date))?;
                 let end = after(start, length.length());
-                Some(Occurrence { start, end })
+                Some(Occurrence { date, start, end })
             }
-            Shape::Between { start, end } => match (start.kind(), end.kind()) {
-                (Kind::Clock(start), Kind::Clock(end)) => self.clocked(start, end, date),
-                _ => self.with_sun(start, end, date),
-            },
+            Shape::Between { start, end } => self.strayed(start, end, date),
         }
+    }
+
+    /// Between two edges. A jitter neither makes nor empties a window: where it puts the end before the start, the window
+    /// has its exact times on that date.
+    fn strayed(&self, start: Edge, end: Edge, date: Date) -> Option<Occurrence> {
+        let none = SignedDuration::ZERO;
+        let (early, late) = (
+            self.strays(start, Side::Start, date),
+            self.strays(end, Side::End, date),
+        );
+        let (exact, strayed) = match (start.kind(), end.kind()) {
+            (Kind::Clock(start), Kind::Clock(end)) => {
+                let exact = self.clocked(start, end, date)?;
+                let strayed = Occurrence {
+                    date,
+                    start: after(exact.start, early),
+                    end: after(exact.end, late),
+                };
+                (exact, Some(strayed))
+            }
+            _ => (
+                self.with_sun((start, none), (end, none), date)?,
+                self.with_sun((start, early), (end, late), date),
+            ),
+        };
+        strayed.filter(|it| it.start < it.end).or(Some(exact))
+    }
+
+    /// How much later an edge is on a date than its time.
+    fn strays(&self, edge: Edge, side: Side, date: Date) -> SignedDuration {
+        edge.jitter().on(date, side, self.seed)
     }
 
     /// Between two clock times. The clock times decide whether it crosses midnight: 02:30 to 03:00
@@ -124,6 +154,7 @@ impl Calendar<'_> {
         let until = clock(end, end_date, zone)?;
         if from < until {
             return Some(Occurrence {
+                date,
                 start: from,
                 end: until,
             });
@@ -132,17 +163,25 @@ impl Calendar<'_> {
         let minutes = i64::from(end.minutes()) - i64::from(start.minutes());
         let minutes = if crosses { minutes + DAY_MINUTES } else { minutes };
         Some(Occurrence {
+            date,
             start: from,
             end: after(from, SignedDuration::from_mins(minutes)),
         })
     }
 
-    /// With a sun edge. Where the sun puts the end before the start, the window is empty on that date.
-    fn with_sun(&self, start: Edge, end: Edge, date: Date) -> Option<Occurrence> {
+    /// With a sun edge, each edge so much later. Where the sun puts the end before the start, the window is empty on that
+    /// date.
+    fn with_sun(
+        &self,
+        (start, early): (Edge, SignedDuration),
+        (end, late): (Edge, SignedDuration),
+        date: Date,
+    ) -> Option<Occurrence> {
         let crosses = self.ends_on_the_next_day(start, end);
         let end_date = if crosses { date.tomorrow().ok()? } else { date };
-        let (start, end) = (self.edge(start, date)?, self.edge(end, end_date)?);
-        (start < end).then_some(Occurrence { start, end })
+        let start = self.edge(start, date, early)?;
+        let end = self.edge(end, end_date, late)?;
+        (start < end).then_some(Occurrence { date, start, end })
     }
 
     /// The same all year round. A clock time and the sun: whether the end is ever after the start on one day.
@@ -182,18 +221,20 @@ impl Calendar<'_> {
         }
     }
 
-    fn edge(&self, edge: Edge, date: Date) -> Option<Timestamp> {
+    /// An edge on a date, so much later. Clamps hold it back too.
+    fn edge(&self, edge: Edge, date: Date, later: SignedDuration) -> Option<Timestamp> {
         let zone = &self.location.zone;
+        let fixed = |time| Some(after(clock(time, date, zone)?, later));
         match edge.kind() {
-            Kind::Clock(time) => clock(time, date, zone),
+            Kind::Clock(time) => fixed(time),
             Kind::Sun(edge) => {
                 let risen = self
                     .location
                     .coordinates
                     .and_then(|place| sun::event(edge.event, date, place, zone));
                 match risen {
-                    Some(event) => Some(clamped(after(event, edge.offset), &edge, date, zone)),
-                    None => clock(edge.fallback, date, zone),
+                    Some(event) => Some(clamped(after(event, edge.offset + later), &edge, date, zone)),
+                    None => fixed(edge.fallback),
                 }
             }
         }

@@ -79,9 +79,13 @@ impl<'a> Inputs<'a> {
     }
 
     /// What the schedules of a group are looked at with.
-    pub(crate) fn view(&self, group: &Group) -> View<'a> {
+    pub(crate) fn view<'v>(&self, group: &'v Group) -> View<'v>
+    where
+        'a: 'v,
+    {
         let is_on = |outlet: &OutletPath| self.observed.get(outlet) == Some(&Power::On);
         View {
+            group: &group.id,
             location: &self.rules.location,
             sensors: self.sensors(),
             conditions: self.conditions,

@@ -52,7 +52,7 @@ impl ScheduleWarning {
     pub fn find(inputs: &Inputs<'_>, group: &Group, schedule: &Schedule) -> Vec<Self> {
         let location = &inputs.rules.location;
         let today: Date = location.zone.to_datetime(inputs.now.wall).date();
-        let SunDays { empty, long } = SunDays::of(&schedule.calendar(location), today, YEAR);
+        let SunDays { empty, long } = SunDays::of(&schedule.calendar(&group.id, location), today, YEAR);
         let mut found = Vec::new();
         if !empty.is_empty() {
             found.push(Self::NoWindow(empty));
@@ -85,7 +85,7 @@ impl ScheduleWarning {
 }
 
 fn limits(inputs: &Inputs<'_>, group: &Group, schedule: &Schedule) -> Vec<ScheduleWarning> {
-    let calendar = schedule.calendar(&inputs.rules.location);
+    let calendar = schedule.calendar(&group.id, &inputs.rules.location);
     let windows = calendar.between(inputs.now.wall, after(inputs.now.wall, WEEK));
     let lengths = windows.iter().map(|it| it.end.duration_since(it.start));
     let Some(window) = lengths.max() else {

@@ -40,7 +40,12 @@ impl SunDays {
         }
         let dates = from.series(jiff::Span::new().days(1)).take(days);
         let mut previous = None;
-        for date in dates.filter(|date| calendar.days.contains(date.weekday())) {
+        for date in dates.filter(|date| {
+            calendar
+                .days
+                .matched(*date, &calendar.location.holidays)
+                .is_some()
+        }) {
             match calendar.on(date) {
                 None => add(&mut found.empty, previous, date),
                 Some(it) if it.end.duration_since(it.start) > LONG => add(&mut found.long, previous, date),
@@ -115,6 +120,8 @@ mod tests {
     use crate::{
         days::Days,
         edge::{Clamps, ClockTime, Edge},
+        holidays::Holidays,
+        jitter::JitterSeed,
         location::{Coordinates, Location},
         window::Window,
     };
@@ -130,7 +137,9 @@ mod tests {
             location: &Location {
                 coordinates: Some(Coordinates::new(52.52, 13.405).unwrap()),
                 zone: TimeZone::get("Europe/Berlin").unwrap(),
+                holidays: Holidays::default(),
             },
+            seed: JitterSeed::of(&"porch".parse().unwrap(), &"evening".parse().unwrap()),
         };
         SunDays::of(&calendar, Date::constant(2027, 1, 1), 365)
     }

@@ -22,6 +22,7 @@ use super::{
     days::Days,
     edge::{Clamps, Edge, EdgeTime},
     forecast::{Outlook, PlannedChange, forecast},
+    holidays::Holidays,
     interlock::InterlockOwners,
     known_edges::KnownEdges,
     location::Location,
@@ -61,7 +62,7 @@ pub fn check<S: Strategy>(quick: u32, strategy: &S, property: impl Fn(S::Value) 
 
 pub fn edge(text: &str) -> Edge {
     let time: EdgeTime = text.parse().unwrap();
-    let fallback = matches!(time, EdgeTime::Sun { .. }).then(|| "12:00".parse().unwrap());
+    let fallback = time.needs_sun().then(|| "12:00".parse().unwrap());
     Edge::new(time, Clamps::default(), fallback).unwrap()
 }
 
@@ -147,6 +148,7 @@ impl Site {
                 location: Location {
                     coordinates: None,
                     zone: TimeZone::get(zone).unwrap(),
+                    holidays: Holidays::default(),
                 },
                 sensors: vec![SensorSpec {
                     id: "outdoor".parse().unwrap(),

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::SignedDuration;
 
 use super::{
-    edge::{ClockTime, Edge, EdgeTime},
+    edge::{ClockTime, Edge, EdgeBase},
     period::Period,
 };
 
@@ -55,7 +55,7 @@ impl Window {
     /// The same edge twice, or a start at `24:00`.
     pub fn between(start: Edge, end: Edge) -> Result<Self, WindowError> {
         check_start(start)?;
-        if start == end {
+        if start.exact() == end.exact() {
             return Err(WindowError::Empty);
         }
         Ok(Self(Shape::Between { start, end }))
@@ -97,13 +97,19 @@ impl Window {
         }
     }
 
+    /// Whether an edge strays from its time.
+    pub fn has_jitter(&self) -> bool {
+        let edges = self.start().into_iter().chain(self.end());
+        edges.into_iter().any(|edge| !edge.jitter().is_none())
+    }
+
     pub(super) fn shape(&self) -> Shape {
         self.0
     }
 }
 
 fn check_start(start: Edge) -> Result<(), WindowError> {
-    if start.time() == EdgeTime::Clock(ClockTime::END_OF_DAY) {
+    if start.time().base == EdgeBase::Clock(ClockTime::END_OF_DAY) {
         Err(WindowError::StartAtEndOfDay)
     } else {
         Ok(())
@@ -123,17 +129,17 @@ impl fmt::Display for Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::Clamps;
+    use crate::edge::{Clamps, EdgeTime};
 
     fn edge(text: &str) -> Edge {
         let time: EdgeTime = text.parse().unwrap();
-        let fallback = matches!(time, EdgeTime::Sun { .. }).then_some(ClockTime::MIDNIGHT);
+        let fallback = time.needs_sun().then_some(ClockTime::MIDNIGHT);
         Edge::new(time, Clamps::default(), fallback).unwrap()
     }
 
     #[test]
     fn a_window_starts_and_ends_at_different_edges() {
-        for (start, end) in [("06:00", "06:00"), ("sunset", "sunset")] {
+        for (start, end) in [("06:00", "06:00"), ("sunset", "sunset"), ("06:00±20m", "06:00")] {
             assert_eq!(Window::between(edge(start), edge(end)), Err(WindowError::Empty));
         }
         assert!(Window::between(edge("sunset"), edge("sunset+00:01")).is_ok());

@@ -36,7 +36,7 @@ impl PlannedWindow {
         let suspended = vacation.suspends(group);
         let of_schedule = |schedule: &Schedule| {
             let (id, conditional) = (schedule.id.clone(), !schedule.conditions.is_empty());
-            let occurrences = schedule.calendar(location).between(from, until);
+            let occurrences = schedule.calendar(&group.id, location).between(from, until);
             occurrences.into_iter().map(move |occurrence| Self {
                 schedule: id.clone(),
                 from: occurrence.start,

@@ -400,7 +400,7 @@ fn groups() {
 
 #[test]
 fn windows() {
-    let clock = |text: &str| Edge::clock(text.parse().unwrap());
+    let clock = |text: &str| Edge::new(text.parse().unwrap(), Clamps::default(), None).unwrap();
     assert_eq!(window("all_day = true"), Window::ALL_DAY);
     assert_eq!(
         window("start = '06:00'\nend = '24:00'"),
@@ -791,7 +791,7 @@ fn a_definition_is_the_schedule() {
     }
     let mut seen = 0;
     for text in texts {
-        let mut home = Home::toml(&text);
+        let mut home = Home::toml(&text).with_file("holidays.ics", super::documentation::HOLIDAYS);
         for file in ["ca.pem", "client.pem", "client.key", "mqtt-password"] {
             home = home.with_file(file, "content");
         }
@@ -804,4 +804,84 @@ fn a_definition_is_the_schedule() {
         }
     }
     assert!(seen > 5);
+}
+
+#[test]
+fn workdays_and_holidays_need_a_calendar_that_can_be_read() {
+    let with = |calendar: &str, days: &str| {
+        let group = format!(
+            "[[group]]\nid = 'g'\noutlets = ['plug']\n[[group.schedule]]\nid = 's'\ndays = [{days}]\nall_day = true"
+        );
+        let sensors = "[[sensor]]\nid = 'workday'\ntopic = 'home/workday'";
+        home(&format!("[calendar]\n{calendar}\n{sensors}\n{group}"))
+            .with_file("holidays.ics", super::documentation::HOLIDAYS)
+    };
+    for (calendar, days) in [
+        ("", "'workday'"),
+        ("", "'weekend', 'mon'"),
+        ("file = 'holidays.ics'", "'holiday'"),
+        ("sensor = 'workday'", "'sat', 'holiday'"),
+        (
+            "weekend = ['fri', 'sat']\nsensor = 'workday'\nfile = 'holidays.ics'",
+            "'holiday'",
+        ),
+    ] {
+        let loaded = with(calendar, days).load();
+        let rules = loaded
+            .unwrap_or_else(|problems| panic!("{calendar}: {problems}"))
+            .rules;
+        let new_year = jiff::civil::date(2026, 1, 1);
+        assert_eq!(
+            rules.location.holidays.on(new_year).is_some(),
+            calendar.contains("file")
+        );
+    }
+    let complaint = |calendar: &str, days: &str| with(calendar, days).complaints().join("; ");
+    assert!(complaint("", "'holiday'").contains("a file or a sensor in [calendar]"));
+    assert!(complaint("sensor = 'nothing'", "'holiday'").contains("calendar.sensor"));
+    assert!(complaint("file = 'none.ics'", "'holiday'").contains("a file that exists"));
+    assert!(complaint("weekend = ['holiday']", "'mon'").contains("calendar.weekend"));
+    let broken =
+        |content: &str| with("file = 'holidays.ics'", "'holiday'").with_file("holidays.ics", content);
+    let html = broken("<html>").complaints().join("; ");
+    assert!(
+        html.contains("calendar.file") && html.contains("not an iCalendar file"),
+        "{html}"
+    );
+    let weekly = super::documentation::HOLIDAYS.replace("END:VEVENT", "RRULE:FREQ=WEEKLY\nEND:VEVENT");
+    let weekly = broken(&weekly).complaints().join("; ");
+    assert!(
+        weekly.contains("RRULE \"FREQ=WEEKLY\" is not supported"),
+        "{weekly}"
+    );
+}
+
+#[test]
+fn an_edge_may_stray_and_a_definition_keeps_it() {
+    let text =
+        "start = 'sunset-00:30+-20m'\nfallback_start = '17:00'\nend = '22:30±10m'\ndays = ['sat', 'workday']";
+    let content = format!("[[group]]\nid = 'g'\noutlets = ['plug']\n[[group.schedule]]\nid = 's'\n{text}");
+    let rules = home(&content)
+        .load()
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .rules;
+    let schedule = &rules.groups[0].schedules[0];
+    let definition = schedule_definition(schedule);
+    assert_eq!(
+        (&definition["start"], &definition["end"], &definition["days"]),
+        (
+            &json!("sunset-00:30±20m"),
+            &json!("22:30±10m"),
+            &json!(["sat", "workday"])
+        )
+    );
+    assert_eq!(
+        parse_schedule(&definition, &[], &rules.location).as_ref(),
+        Ok(schedule)
+    );
+    for bad in ["22:30±4h", "22:30±30s", "22:30±"] {
+        let content = content.replace("22:30±10m", bad);
+        let complaint = home(&content).complaints().join("; ");
+        assert!(complaint.contains("stray"), "{bad}: {complaint}");
+    }
 }

@@ -374,6 +374,9 @@ export const de = {
 
   sentence: {
     everyDay: "Jeden Tag",
+    workday: "Arbeitstage",
+    holiday: "Feiertage",
+    weekend: "Wochenende",
     dayRange: (first, last) => `${first} bis ${last}`,
     allDay: "ganztags",
     fromTo: (from, to) => `${from} bis ${to}`,

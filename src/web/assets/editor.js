@@ -8,7 +8,7 @@ import { dayMonth, length, startOfDay, why } from "./format.js";
 import { group, outlet, topic } from "./store.js";
 import { ask, request } from "./commands.js";
 import { confirm, dialog, toast } from "./parts.js";
-import { dayName, names, scheduleWords, sensorWords } from "./sentence.js";
+import { dayName, kinds, names, scheduleWords, sensorWords } from "./sentence.js";
 import { named } from "./words.js";
 import { week } from "./week.js";
 import { t } from "./texts.js";
@@ -199,21 +199,22 @@ function choice(options, value, onchange, attributes) {
 }
 
 function days(draft, update) {
+  const choices = [...names, ...kinds];
   const chosen = new Set(draft.days ?? names);
   const apply = () => {
-    draft.days = names.filter((one) => chosen.has(one));
-    buttons.forEach((button, at) => set(button, "aria-pressed", chosen.has(names[at])));
+    draft.days = choices.filter((one) => chosen.has(one));
+    buttons.forEach((button, at) => set(button, "aria-pressed", chosen.has(choices[at])));
     update();
   };
   const toggle = (one) => {
     if (!chosen.delete(one) || chosen.size === 0) chosen.add(one);
     apply();
   };
-  const buttons = names.map((one, at) =>
+  const buttons = choices.map((one, at) =>
     h(
       "button.day",
       { "aria-pressed": chosen.has(one), onclick: () => toggle(one) },
-      dayName(at, "short"),
+      at < names.length ? dayName(at, "short") : t.sentence[one],
     ),
   );
   const quick = (label, list) =>
@@ -231,7 +232,8 @@ function days(draft, update) {
   return h(
     "fieldset",
     h("legend", words.days),
-    h("div.days-row", buttons),
+    h("div.days-row", buttons.slice(0, names.length)),
+    h("div.days-row.kinds", buttons.slice(names.length)),
     h(
       "p.quick",
       quick(t.sentence.everyDay, names),
@@ -247,12 +249,15 @@ const SUN = /^(sunrise|sunset)(.*)$/;
 function edge(draft, key, label, update) {
   const row = h("div.edge");
   const extras = [`${key}_not_before`, `${key}_not_after`, `fallback_${key}`];
+  // What it strays by is kept.
+  const jitter = () => /±.*$/.exec(draft[key] ?? "")?.[0] ?? "";
+  const exact = () => draft[key]?.replace(/±.*$/, "");
   const change = (value) => {
-    draft[key] = value;
+    draft[key] = value + jitter();
     update();
   };
   const redraw = () => {
-    const [, sun, offset] = SUN.exec(draft[key]) ?? [];
+    const [, sun, offset] = SUN.exec(exact()) ?? [];
     const kind = choice(
       [
         ["time", words.atTime],
@@ -272,7 +277,7 @@ function edge(draft, key, label, update) {
     // A clock shows the end of the day as 00:00.
     const atMidnight = key === "end" ? "24:00" : "00:00";
     const time = () =>
-      clockInput(draft[key] === "24:00" ? "00:00" : draft[key], words.timeOf(label), (value) =>
+      clockInput(exact() === "24:00" ? "00:00" : exact(), words.timeOf(label), (value) =>
         change(value === "00:00" ? atMidnight : value || "06:00"),
       );
     const bound = (extra, sentence) => {
@@ -290,6 +295,7 @@ function edge(draft, key, label, update) {
       sun
         ? choice(offsets(offset), offset, (value) => change(sun + value), { "aria-label": words.offsetOf(label) })
         : time(),
+      jitter() && h("span.jitter", jitter()),
       sun && h("div.bounds", bound(extras[0], words.notBefore), bound(extras[1], words.notAfter)),
       sun && h("div.bounds", bound(extras[2], words.fallback)),
     );

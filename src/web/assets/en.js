@@ -381,6 +381,9 @@ export const en = {
   // A schedule in words: "Monday to Friday, 06:00 to 30 min after sunrise, while outdoor is at most 0".
   sentence: {
     everyDay: "Every day",
+    workday: "Workdays",
+    holiday: "Holidays",
+    weekend: "Weekend",
     dayRange: (first, last) => `${first} to ${last}`,
     allDay: "all day",
     fromTo: (from, to) => `${from} to ${to}`,

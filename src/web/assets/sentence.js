@@ -8,7 +8,15 @@ export const names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 export const dayName = (at, style) =>
   new Intl.DateTimeFormat(navigator.language, { weekday: style, timeZone: "UTC" }).format(Date.UTC(2024, 0, 1 + at));
 
+export const kinds = ["workday", "holiday", "weekend"];
+
 function days(list) {
+  const ofKinds = kinds.filter((kind) => list?.includes(kind)).map((kind) => t.sentence[kind]);
+  const ofWeek = names.some((name) => list?.includes(name));
+  return [(ofWeek || !ofKinds.length) && weekdays(list), ...ofKinds].filter(Boolean).join(", ");
+}
+
+function weekdays(list) {
   const chosen = names.flatMap((name, at) => (list?.includes(name) ? [at] : []));
   if (chosen.length === 0 || chosen.length === 7) return t.sentence.everyDay;
   const first = chosen[0];
@@ -18,8 +26,13 @@ function days(list) {
   return chosen.map((at) => dayName(at, chosen.length > 2 ? "short" : "long")).join(", ");
 }
 
-/** "sunset-00:30" as "30 min before sunset". */
-function edge(text) {
+/** "sunset-00:30±20m" as "30 min before sunset (±20m)". */
+function edge(whole) {
+  const [text, jitter] = (whole ?? "").split("±");
+  return jitter ? `${exact(text)} (±${jitter})` : exact(text || undefined);
+}
+
+function exact(text) {
   const match = /^(sunrise|sunset)(?:([+-])(\d\d):(\d\d))?$/.exec(text ?? "");
   if (!match) return text ?? t.unknown;
   const sun = t.sentence[match[1]];

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     edge::{Clamps, EdgeTime},
+    holidays::Holidays,
     location::Coordinates,
 };
 
@@ -16,6 +17,7 @@ impl Fixture {
             days: self.days,
             window: &self.window,
             location: &self.location,
+            seed: JitterSeed::of(&"porch".parse().unwrap(), &"evening".parse().unwrap()),
         }
     }
 
@@ -38,7 +40,7 @@ impl Fixture {
 
 fn edge(text: &str) -> Edge {
     let time: EdgeTime = text.parse().unwrap();
-    let fallback = matches!(time, EdgeTime::Sun { .. }).then(|| "12:00".parse().unwrap());
+    let fallback = time.needs_sun().then(|| "12:00".parse().unwrap());
     Edge::new(time, Clamps::default(), fallback).unwrap()
 }
 
@@ -49,6 +51,7 @@ fn fixture(days: &str, window: Window, zone: &str) -> Fixture {
         location: Location {
             coordinates: None,
             zone: TimeZone::get(zone).unwrap(),
+            holidays: Holidays::default(),
         },
     }
 }
@@ -331,6 +334,51 @@ fn clamps_keep_an_end_after_its_start() {
     for date in ["2024-06-21", "2024-12-21"] {
         assert_eq!(minutes(&nothing, date), None);
     }
+}
+
+#[test]
+fn an_edge_of_the_sun_strays_within_its_clamps() {
+    let exact = sunny(edge("sunset"), edge("23:00"), BERLIN.0, BERLIN.1);
+    let strayed = sunny(edge("sunset±20m"), edge("23:00"), BERLIN.0, BERLIN.1);
+    let start = |fixture: &Fixture, date| fixture.calendar().on(date).unwrap().start;
+    let mut distances = std::collections::BTreeSet::new();
+    for date in Date::constant(2026, 9, 1).series(Span::new().days(1)).take(120) {
+        let distance = start(&strayed, date).duration_since(start(&exact, date));
+        assert!(
+            distance.abs() <= SignedDuration::from_mins(20),
+            "{date}: {distance}"
+        );
+        assert_eq!(start(&strayed, date), start(&strayed, date));
+        distances.insert(distance);
+    }
+    assert!(distances.len() > 30, "{distances:?}");
+    let clamps = Clamps {
+        not_before: Some("17:00".parse().unwrap()),
+        not_after: Some("17:05".parse().unwrap()),
+    };
+    let sunset = Edge::new(
+        "sunset±3h".parse().unwrap(),
+        clamps,
+        Some("17:00".parse().unwrap()),
+    );
+    let held = sunny(sunset.unwrap(), edge("23:00"), BERLIN.0, BERLIN.1);
+    for date in Date::constant(2026, 9, 1).series(Span::new().days(1)).take(120) {
+        let time = held.location.zone.to_datetime(start(&held, date)).time();
+        let (first, last) = (Time::constant(17, 0, 0, 0), Time::constant(17, 5, 0, 0));
+        assert!(first <= time && time <= last, "{date}: {time}");
+    }
+}
+
+#[test]
+fn a_jitter_neither_makes_nor_empties_a_window() {
+    let short = between("", "22:00±3h", "22:05±3h", "UTC");
+    for date in Date::constant(2026, 9, 1).series(Span::new().days(1)).take(120) {
+        let found = short.calendar().on(date).unwrap();
+        assert!(found.start < found.end, "{date}");
+    }
+    // Where the sun leaves no window, the jitter does not make one.
+    let none = sunny(edge("sunset±3h"), edge("20:00±3h"), BERLIN.0, BERLIN.1);
+    assert_eq!(none.calendar().on(Date::constant(2026, 6, 21)), None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     overrides::OverrideState,
     rules::{CatchUp, Group, Limits},
     safety::Cause,
-    {OutletPath, Power, ScheduleId},
+    {GroupId, OutletPath, Power, ScheduleId},
 };
 
 /// The schedules of a group at one instant.
@@ -51,7 +51,7 @@ impl<'a> ScheduleWinner<'a> {
             .and_then(|position| states.get(position))
             .map_or(group.limits, |state| group.limits.changed(&state.schedule.limits));
         let wake = states.iter().filter_map(|state| state.wake).min();
-        let catch_up = catch_up(inputs, &states, winner);
+        let catch_up = catch_up(inputs, &group.id, &states, winner);
         Self {
             states,
             activity,
@@ -91,7 +91,7 @@ fn strongest(states: &[State<'_>], activity: Activity) -> Option<usize> {
 
 /// `skip` holds while no edge has passed since the start, when those that decide have it set: the winner, or
 /// all when none is active.
-fn catch_up(inputs: &Inputs<'_>, states: &[State<'_>], winner: Option<usize>) -> CatchUp {
+fn catch_up(inputs: &Inputs<'_>, group: &GroupId, states: &[State<'_>], winner: Option<usize>) -> CatchUp {
     let mut enabled = states.iter().filter(|state| state.schedule.enabled).peekable();
     let skips = |state: &State<'_>| state.schedule.catch_up == CatchUp::Skip;
     let skips = match winner.and_then(|position| states.get(position)) {
@@ -104,14 +104,14 @@ fn catch_up(inputs: &Inputs<'_>, states: &[State<'_>], winner: Option<usize>) ->
     // It is about a window that was open at the start. Outside of windows nothing was missed.
     let start = inputs.now.wall_at(inputs.booted_at);
     let is_open = |state: &State<'_>| {
-        let calendar = state.schedule.calendar(&inputs.rules.location);
+        let calendar = state.schedule.calendar(group, &inputs.rules.location);
         calendar.open_at(start).is_some()
     };
     if !states.iter().filter(|state| state.schedule.enabled).any(is_open) {
         return CatchUp::Apply;
     }
     let passed = states.iter().filter(|state| state.schedule.enabled).any(|state| {
-        let calendar = state.schedule.calendar(&inputs.rules.location);
+        let calendar = state.schedule.calendar(group, &inputs.rules.location);
         calendar
             .next_edge(inputs.now.wall_at(inputs.booted_at))
             .is_some_and(|edge| edge <= inputs.now.wall)

@@ -4,13 +4,14 @@
 //! weekdays, gaps, folds and edges are integer arithmetic on "wall minutes" (civil minutes since 1970); no
 //! line is shared with the planner.
 
-use jiff::{SignedDuration, Timestamp, civil::Weekday, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     days::Days,
     edge::Edge,
+    holidays::Holidays,
     overrides::{Lifetime, Origin, Override, OverrideState},
     period::Period,
     rules::{InVacation, Priority, Schedule},
@@ -58,9 +59,11 @@ enum Span {
 
 #[derive(Debug, Clone)]
 struct Row {
-    /// Bit 0 is Monday.
-    days: u8,
+    /// Bit 0 is Monday; then come workdays, holidays and the weekend.
+    days: u16,
     span: Span,
+    /// How far the start and the end stray, in minutes.
+    jitter: (i64, i64),
     priority: Priority,
     enabled: bool,
 }
@@ -77,6 +80,8 @@ struct Case {
     night: (&'static str, &'static str),
     /// The walk starts that many minutes before the night.
     lead: i64,
+    /// So many days before the night, or after it.
+    holidays: Vec<i64>,
     rows: Vec<Row>,
     /// Set so many minutes before the walk.
     set: Option<(OverrideState, i64, Ends)>,
@@ -100,10 +105,14 @@ fn span() -> impl Strategy<Value = Span> {
 
 fn row() -> impl Strategy<Value = Row> {
     let priority = prop::sample::select(vec![Priority::Low, Priority::Normal, Priority::Critical]);
-    let days = prop_oneof![Just(127_u8), 1_u8..128];
-    (days, span(), priority, prop::bool::weighted(0.9)).prop_map(|(days, span, priority, enabled)| Row {
+    let days = prop_oneof![Just(127_u16), 1_u16..128, 1_u16..1024];
+    let minutes = || prop_oneof![2 => Just(0_i64), 1 => 1..=180_i64];
+    let jitter = (minutes(), minutes());
+    let enabled = prop::bool::weighted(0.9);
+    (days, span(), jitter, priority, enabled).prop_map(|(days, span, jitter, priority, enabled)| Row {
         days,
         span,
+        jitter,
         priority,
         enabled,
     })
@@ -121,21 +130,25 @@ fn cases() -> impl Strategy<Value = Case> {
     (
         prop::sample::select(NIGHTS),
         0..2 * DAY,
+        prop::collection::vec(-9..9_i64, 0..6),
         prop::collection::vec(row(), 0..4),
         set,
         prop::bool::weighted(0.2),
         in_vacation,
         prop::collection::vec(0..WALK, 6),
     )
-        .prop_map(|(night, lead, rows, set, vacation, in_vacation, samples)| Case {
-            night,
-            lead,
-            rows,
-            set,
-            vacation,
-            in_vacation,
-            samples,
-        })
+        .prop_map(
+            |(night, lead, holidays, rows, set, vacation, in_vacation, samples)| Case {
+                night,
+                lead,
+                holidays,
+                rows,
+                set,
+                vacation,
+                in_vacation,
+                samples,
+            },
+        )
 }
 
 /// Real minutes, counted from some time before the walk.
@@ -198,6 +211,15 @@ impl Minutes {
     }
 }
 
+impl Case {
+    /// The holidays, in days since 1970.
+    fn holidays(&self) -> Vec<i64> {
+        let night = self.night.1.parse::<Date>().unwrap();
+        let night = night.duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
+        self.holidays.iter().map(|distance| night + distance).collect()
+    }
+}
+
 struct Oracle {
     /// For each schedule, for each minute.
     open: Vec<Vec<bool>>,
@@ -207,7 +229,10 @@ struct Oracle {
 
 impl Oracle {
     fn new(case: &Case, minutes: &Minutes) -> Self {
-        let open: Vec<Vec<bool>> = case.rows.iter().map(|row| openings(row, minutes)).collect();
+        let rows = case.rows.iter().enumerate();
+        let open: Vec<Vec<bool>> = rows
+            .map(|(row, it)| openings(row, it, &case.holidays(), minutes))
+            .collect();
         let end = case.set.map_or(0, |(state, before, ends)| {
             let set = usize::try_from(BEFORE - before).unwrap();
             override_end(&open, state, set, ends)
@@ -265,7 +290,7 @@ fn override_end(open: &[Vec<bool>], state: OverrideState, set: usize, ends: Ends
 }
 
 /// Marks the minutes of every occurrence of a schedule.
-fn openings(row: &Row, minutes: &Minutes) -> Vec<bool> {
+fn openings(position: usize, row: &Row, holidays: &[i64], minutes: &Minutes) -> Vec<bool> {
     let mut open = vec![false; minutes.walls.len()];
     if !row.enabled {
         return open;
@@ -275,13 +300,23 @@ fn openings(row: &Row, minutes: &Minutes) -> Vec<bool> {
     for date in first_date..=last_date {
         // 1970-01-01 was a Thursday.
         let weekday = (date + 3).rem_euclid(7);
-        if row.days & (1 << weekday) == 0 {
+        let (weekend, holiday) = (weekday > 4, holidays.contains(&date));
+        let is_listed = [
+            (weekday, true),
+            (7, !weekend && !holiday),
+            (8, holiday),
+            (9, weekend),
+        ]
+        .into_iter()
+        .any(|(bit, is_so)| is_so && row.days & (1 << bit) != 0);
+        if !is_listed {
             continue;
         }
-        let Some((start, end)) = occurrence(&row.span, date * DAY, minutes) else {
+        let Some(exact) = occurrence(&row.span, date * DAY, minutes) else {
             continue;
         };
-        let bound = |index: i64| usize::try_from(index).unwrap().min(open.len());
+        let (start, end) = strayed(position, row, date, exact);
+        let bound = |index: i64| usize::try_from(index.max(0)).unwrap().min(open.len());
         let (start, end) = (bound(start), bound(end));
         open[start..end].fill(true);
     }
@@ -304,25 +339,68 @@ fn occurrence(span: &Span, midnight: i64, minutes: &Minutes) -> Option<(i64, i64
     Some((from, if from < until { until } else { from + end - start }))
 }
 
-fn clock(minute: i64) -> Edge {
-    testing::edge(&format!("{:02}:{:02}", minute / 60, minute % 60))
+/// Both edges moved, a length kept; the exact times where nothing would be left between them.
+fn strayed(position: usize, row: &Row, date: i64, (start, end): (i64, i64)) -> (i64, i64) {
+    let (early, late) = (
+        strays(position, b'\0', row.jitter.0, date),
+        strays(position, b'\x01', row.jitter.1, date),
+    );
+    match row.span {
+        Span::Lasting(..) => (start + early, end + early),
+        Span::Between(..) if start + early < end + late => (start + early, end + late),
+        Span::AllDay | Span::Between(..) => (start, end),
+    }
+}
+
+/// How many minutes later an edge of a schedule is on a date, counted from 1970: a hash of what it depends on.
+fn strays(position: usize, side: u8, most: i64, date: i64) -> i64 {
+    let date = Date::constant(1970, 1, 1) + jiff::Span::new().days(date);
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in [
+        format!("driveway/s{position}").as_bytes(),
+        &[side],
+        date.to_string().as_bytes(),
+    ] {
+        for byte in part {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(1_099_511_628_211);
+        }
+    }
+    for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb_u64)] {
+        hash = (hash ^ (hash >> shift)).wrapping_mul(factor);
+    }
+    hash ^= hash >> 31;
+    let share = u128::from(hash) * u128::try_from(2 * most + 1).unwrap() / (1 << 64);
+    i64::try_from(share).unwrap() - most
+}
+
+fn clock(minute: i64, jitter: i64) -> Edge {
+    let jitter = if jitter == 0 {
+        String::new()
+    } else {
+        format!("±{jitter}m")
+    };
+    testing::edge(&format!("{:02}:{:02}{jitter}", minute / 60, minute % 60))
 }
 
 fn rule(position: usize, row: &Row) -> Schedule {
     let length = |minutes: i64| Period::new(SignedDuration::from_mins(minutes)).unwrap();
-    let listed = Weekday::Monday
-        .cycle_forward()
-        .take(7)
-        .enumerate()
-        .filter(|(bit, _)| row.days & (1 << bit) != 0);
+    let names = [
+        "mon", "tue", "wed", "thu", "fri", "sat", "sun", "workday", "holiday", "weekend",
+    ];
+    let listed = names.into_iter().enumerate();
+    let listed = listed.filter(|(bit, _)| row.days & (1 << bit) != 0);
     Schedule {
         enabled: row.enabled,
         priority: row.priority,
-        days: Days::new(listed.map(|(_, day)| day)).unwrap(),
+        days: Days::from_names(listed.map(|(_, day)| day)).unwrap(),
         window: match row.span {
             Span::AllDay => Window::ALL_DAY,
-            Span::Between(start, end) => Window::between(clock(start), clock(end)).unwrap(),
-            Span::Lasting(start, minutes) => Window::lasting(clock(start), length(minutes)).unwrap(),
+            Span::Between(start, end) => {
+                Window::between(clock(start, row.jitter.0), clock(end, row.jitter.1)).unwrap()
+            }
+            Span::Lasting(start, minutes) => {
+                Window::lasting(clock(start, row.jitter.0), length(minutes)).unwrap()
+            }
         },
         ..schedule(&format!("s{position}"), "00:00", "24:00")
     }
@@ -336,6 +414,9 @@ fn site(case: &Case) -> Site {
         .map(|(position, row)| rule(position, row));
     let mut site = Site::new(group(schedules.collect()), case.night.0);
     site.rules.groups[0].in_vacation = case.in_vacation;
+    let date = |day: i64| Date::constant(1970, 1, 1) + jiff::Span::new().days(day);
+    let holidays = case.holidays().into_iter().map(|day| (date(day), "".into()));
+    site.rules.location.holidays = Holidays::default().with_dates(std::sync::Arc::new(holidays.collect()));
     if case.vacation {
         site.vacation = Vacation::Since(Timestamp::UNIX_EPOCH);
     }

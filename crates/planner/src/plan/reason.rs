@@ -10,6 +10,7 @@ use crate::{
     SensorId,
     activity::{Activity, Conditions, State},
     condition::{Condition, Test},
+    days::{DayKind, DayMatch},
     energy_limits::{BlockReason, EnergyBlock},
     overrides::{Origin, Override, OverrideState},
     readings::Known,
@@ -17,6 +18,9 @@ use crate::{
     safety::{Block, Cause},
     shortened,
 };
+
+/// So much of the name of a holiday is shown.
+const HOLIDAY_MAX: usize = 60;
 
 /// Why, in one sentence of at most [`Reason::MAX`] characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -150,7 +154,39 @@ fn active(inputs: &Inputs<'_>, state: &State<'_>) -> Reason {
         (false, Conditions::Asked) => format!(": {}", conditions.join(", ")),
         (false, Conditions::TakenToHold) => format!(", if {}", conditions.join(", ")),
     };
-    Reason::new(format!("schedule {}{until}{conditions}", schedule.id))
+    let day = state.occurrence.map_or_else(String::new, |window| {
+        let days = schedule
+            .days
+            .matched(window.date, &inputs.rules.location.holidays);
+        days.and_then(in_words)
+            .map_or_else(String::new, |day| format!(" ({day})"))
+    });
+    Reason::new(format!("schedule {}{until}{day}{conditions}", schedule.id))
+}
+
+/// What day it is for a schedule that asks for kinds of days.
+fn in_words(day: DayMatch<'_>) -> Option<String> {
+    Some(match day {
+        DayMatch::Weekday => return None,
+        DayMatch::Holiday(Some(name)) => format!("holiday: {}", shortened(name.to_owned(), HOLIDAY_MAX)),
+        DayMatch::Holiday(None) => "holiday".to_owned(),
+        DayMatch::Weekend => "weekend".to_owned(),
+        DayMatch::Workday => "workday".to_owned(),
+        DayMatch::AssumedWorkday => "workday by its weekday".to_owned(),
+    })
+}
+
+/// A holiday today on which no schedule runs that runs on workdays.
+fn day_off(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Option<String> {
+    let location = &inputs.rules.location;
+    let today = location.zone.to_datetime(inputs.now.wall).date();
+    let holiday = location.holidays.on(today)?;
+    let of_workdays =
+        |state: &State<'_>| state.schedule.enabled && state.schedule.days.lists(DayKind::Workday);
+    if location.holidays.is_weekend(today) || !level.states.iter().any(of_workdays) {
+        return None;
+    }
+    in_words(DayMatch::Holiday(holiday.name()))
 }
 
 fn undecided(inputs: &Inputs<'_>, state: &State<'_>) -> Reason {
@@ -182,8 +218,9 @@ fn inactive(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>) -> Reason {
     }
     let edge = |state: &State<'_>| Some((state.wake?, state.schedule.id.clone()));
     let next = level.states.iter().filter_map(edge).min_by_key(|(at, _)| *at);
+    let today = day_off(inputs, level).map_or_else(String::new, |day| format!("{day}; "));
     Reason::new(match next {
-        Some((at, id)) => format!("next: {id}, {}", wall(at, inputs)),
+        Some((at, id)) => format!("{today}next: {id}, {}", wall(at, inputs)),
         None => "no schedule enabled".to_owned(),
     })
 }

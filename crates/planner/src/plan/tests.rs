@@ -733,6 +733,7 @@ mod forecasts {
     use super::*;
     use crate::{
         activity::Conditions,
+        holidays::Holidays,
         location::{Coordinates, Location},
         testing::edge,
     };
@@ -766,6 +767,7 @@ mod forecasts {
         site.rules.location = Location {
             coordinates: Some(Coordinates::new(40.7128, -74.006).unwrap()),
             zone: jiff::tz::TimeZone::get("America/New_York").unwrap(),
+            holidays: Holidays::default(),
         };
         let heating = &mut site.rules.groups[0].schedules[0];
         heating.window = Window::between(edge("06:00"), edge("sunrise+00:30")).unwrap();
@@ -792,6 +794,60 @@ mod forecasts {
             );
             assert_eq!(pair[1].power, Power::Off);
         }
+    }
+
+    #[test]
+    fn rule_13_holidays_are_foreseen_and_named() {
+        let mut early = schedule("early", "06:00", "07:00");
+        early.days = "workday".parse().unwrap();
+        let mut late = schedule("late", "09:00", "10:00");
+        late.days = "weekend, holiday".parse().unwrap();
+        let mut site = Site::new(group(vec![early, late]), ZONE);
+        // Thursday the 24th, a workday, to Monday the 28th, which the calendar does not reach.
+        let christmas = (jiff::civil::date(2026, 12, 25), "Christmas Day".into());
+        site.rules.location.holidays =
+            Holidays::default().with_dates(std::sync::Arc::new([christmas].into()));
+        site.at("2026-12-24T00:00");
+        let mut shown = Vec::new();
+        for change in site.forecast("2026-12-29T00:00") {
+            let at = change.at.to_zoned(site.rules.location.zone.clone());
+            shown.push(format!("{} {}", at.strftime("%a %H:%M"), change.reason));
+        }
+        assert_eq!(
+            shown,
+            [
+                "Thu 06:00 schedule early until 07:00 (workday)",
+                "Thu 07:00 next: late, Fri 09:00",
+                "Fri 09:00 schedule late until 10:00 (holiday: Christmas Day)",
+                "Fri 10:00 holiday: Christmas Day; next: late, Sat 09:00",
+                "Sat 09:00 schedule late until 10:00 (weekend)",
+                "Sat 10:00 next: late, Sun 09:00",
+                "Sun 09:00 schedule late until 10:00 (weekend)",
+                "Sun 10:00 next: early, Mon 06:00",
+                "Mon 06:00 schedule early until 07:00 (workday by its weekday)",
+                "Mon 07:00 next: early, Tue 06:00",
+            ]
+        );
+    }
+
+    #[test]
+    fn rule_13_an_edge_that_strays_has_its_exact_time() {
+        let porch = schedule("porch", "18:00±20m", "22:30±10m");
+        let mut site = Site::new(group(vec![porch]), ZONE);
+        site.at("2026-11-30T00:00");
+        let first = site.switch_times("2026-12-03T00:00");
+        let expected = times(&[
+            ("11-30 18:12+00:00", Power::On),
+            ("11-30 22:36+00:00", Power::Off),
+            ("12-01 17:43+00:00", Power::On),
+            ("12-01 22:32+00:00", Power::Off),
+            ("12-02 17:47+00:00", Power::On),
+            ("12-02 22:26+00:00", Power::Off),
+        ]);
+        assert_eq!(first, expected);
+        // After a restart too.
+        site.at("2026-12-01T12:00").boot();
+        assert_eq!(site.switch_times("2026-12-03T00:00"), first[2..]);
     }
 
     #[test]

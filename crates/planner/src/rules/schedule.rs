@@ -1,8 +1,8 @@
 //! One schedule of a group.
 
 use crate::{
-    ScheduleId, condition::Condition, days::Days, limits::LimitChanges, location::Location,
-    occurrence::Calendar, window::Window,
+    GroupId, ScheduleId, condition::Condition, days::Days, jitter::JitterSeed, limits::LimitChanges,
+    location::Location, occurrence::Calendar, window::Window,
 };
 
 /// When a group is on, and under which conditions and limits.
@@ -29,12 +29,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Its occurrences at a place.
-    pub fn calendar<'a>(&'a self, location: &'a Location) -> Calendar<'a> {
+    /// Its occurrences in a group at a place.
+    pub fn calendar<'a>(&'a self, group: &GroupId, location: &'a Location) -> Calendar<'a> {
         Calendar {
             days: self.days,
             window: &self.window,
             location,
+            seed: JitterSeed::of(group, &self.id),
         }
     }
 }

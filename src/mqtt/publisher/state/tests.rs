@@ -8,6 +8,7 @@ use crate::domain::{
     report::{ChangedBy, Countdown, DeviceRule, DeviceRules, Feature, Identity, RuleTime, Weekdays},
 };
 use planner::{
+    holidays::Holidays,
     location::Location,
     plan::{Reason, Source},
     rules::Rules,
@@ -37,6 +38,7 @@ pub(crate) fn no_statuses() -> StatusCache {
     let location = Location {
         coordinates: None,
         zone: jiff::tz::TimeZone::UTC,
+        holidays: Holidays::default(),
     };
     StatusCache::new(Arc::new(Rules {
         location,
