@@ -3,8 +3,10 @@
 Started by `run-app`, which makes the network.
 """
 
+import http.client
 import json
 import os
+import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from browser import Browser
 from home_assistant import HomeAssistant
 from processes import PROGRAM, Broker, Device, Process, eventually
 
@@ -33,8 +36,18 @@ PAGE = "http://172.30.32.1:18099"
 pytestmark = pytest.mark.skipif(not NETWORK, reason="run-app makes the network for it")
 
 
+INGRESS_TOKEN = "abcdef"
+# The switch of an outlet in the panel, which Home Assistant shows in a frame below its shadow trees.
+PANEL = """(function find(node) {
+    if (node.localName === "iframe") return node.contentDocument;
+    const below = [...node.childNodes, ...(node.shadowRoot ? [node.shadowRoot] : [])];
+    return below.map(find).find(Boolean);
+})(document.body)"""
+ROWS = f"""[...{PANEL}.querySelectorAll(".row")]"""
+
+
 class Supervisor:
-    """Answers what the Supervisor does about the broker, to those that show the token."""
+    """Answers what the Supervisor does about the broker, to those that show the token. Passes requests of the ingress on."""
 
     def __init__(self, broker: Broker):
         login = dict(zip(("username", "password"), LOGIN))
@@ -42,6 +55,8 @@ class Supervisor:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                if self.path.startswith(f"/ingress/{INGRESS_TOKEN}/"):
+                    return self.pass_on()
                 if self.headers["Authorization"] != f"Bearer {TOKEN}":
                     status, body = 401, "401: Unauthorized"
                 elif self.path == "/services/mqtt":
@@ -51,6 +66,37 @@ class Supervisor:
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(body.encode())
+
+            do_POST = do_GET
+
+            def pass_on(self):
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+                body = b"".join(self.body())
+                app = http.client.HTTPConnection("172.30.32.1", 18099, source_address=("172.30.32.2", 0))
+                try:
+                    app.request(self.command, self.path.removeprefix(f"/ingress/{INGRESS_TOKEN}"), body, headers)
+                    answer = app.getresponse()
+                    self.send_response(answer.status)
+                    for name, value in answer.getheaders():
+                        if name.lower() not in ("transfer-encoding", "connection"):
+                            self.send_header(name, value)
+                    self.end_headers()
+                    while piece := answer.read1(65536):
+                        self.wfile.write(piece)
+                except OSError:
+                    pass
+                finally:
+                    app.close()
+
+            def body(self):
+                """Home Assistant sends it in chunks."""
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    yield self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                    return
+                while length := int(self.rfile.readline(), 16):
+                    yield self.rfile.read(length)
+                    self.rfile.readline()
+                self.rfile.readline()
 
             def log_message(self, *arguments):
                 pass
@@ -112,12 +158,41 @@ def identifier(home: HomeAssistant, name: str) -> str | None:
     return next((key for key, device in home.devices().items() if device["name"] == name), None)
 
 
+def has_ingress(home: HomeAssistant, supervisor: Supervisor):
+    """Before it starts: the ingress of Home Assistant itself, which a Supervisor would set up."""
+    shutil.copytree(Path(__file__).with_name("ingress_stand_in"), home.settings / "custom_components/ingress_stand_in")
+    with (home.settings / "configuration.yaml").open("a") as configuration:
+        configuration.write(f"ingress_stand_in:\n  host: {supervisor.address}\n  token: {INGRESS_TOKEN}\n")
+
+
+def switches_in_the_panel(home: HomeAssistant, directory: Path, name: str, device: Device):
+    """The page of the bridge in the interface of Home Assistant: it is shown, and its switch moves the relay both ways."""
+    browser = Browser(directory)
+    row = f"{ROWS}.find(row => row.textContent.includes('{name}'))"
+    button = f"{row}.querySelector('[role=switch]')"
+    try:
+        browser.log_in(home.url, home.token)
+        browser.open(f"{home.url}/plugs")
+        for state, was in (("true", False), ("false", True)):
+            ready = f"{button}.getAttribute('aria-checked') === '{str(was).lower()}' && {button}.ariaDisabled !== 'true'"
+            eventually(lambda: browser.evaluate(ready), f"the panel shows {name}", 180)
+            assert device.relay(1) == was
+            browser.evaluate(f"{button}.click()")
+            shown = f"{button}.getAttribute('aria-checked') === '{state}'"
+            eventually(lambda: browser.evaluate(shown), f"the panel shows that {name} was switched")
+            assert device.relay(1) != was
+    finally:
+        browser.end()
+
+
 def test_from_an_empty_directory_to_a_switch(tmp_path, capsys):
     broker, home = Broker(tmp_path, LOGIN), HomeAssistant(tmp_path)
-    app = App(tmp_path, Supervisor(broker))
+    supervisor = Supervisor(broker)
+    app = App(tmp_path, supervisor)
     plugs, watch = {}, Stopwatch()
     try:
         broker.start(persistence=True)
+        has_ingress(home, supervisor)
         home.start()
         home.set_up(broker.port, LOGIN)
         for number, name in enumerate(("Heater", "Lamp", "Pump"), 11):
@@ -132,6 +207,7 @@ def test_from_an_empty_directory_to_a_switch(tmp_path, capsys):
         watch.lap("until the switches of all three plugs had moved their relays")
         assert requests.get(f"{PAGE}/health", timeout=5).ok
         assert requests.get(f"{PAGE}/", timeout=5).status_code == 403, "only Home Assistant may open the page"
+        switches_in_the_panel(home, tmp_path, "Heater", plugs["Heater"])
 
         deleted = identifier(home, "Lamp")
         home.delete(deleted)
