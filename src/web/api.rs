@@ -28,7 +28,7 @@ use super::{
     access::{self, Access, COOKIE, Denial},
     assets,
     connections::ConnectionUse,
-    event_stream,
+    event_stream::{self, SharedPiece},
     login_limit::LoginLimit,
     metrics::{self, Exposition},
     server::WebParts,
@@ -64,6 +64,7 @@ pub(super) struct Api {
     pub(super) messages: mpsc::Sender<PageMsg>,
     pub(super) clock: Clock,
     issues: ListenerIssues,
+    last: SharedPiece,
     /// Of streams of changes.
     pub(super) streams: Arc<Semaphore>,
     access: Access,
@@ -80,6 +81,7 @@ impl Api {
             messages: parts.messages,
             clock: parts.clock,
             issues: parts.issues,
+            last: SharedPiece::default(),
             streams: Arc::new(Semaphore::new(streams)),
             password: parts.settings.password,
             sessions: parts.sessions,
@@ -225,7 +227,8 @@ async fn events(State(api): State<Arc<Api>>, request: Request) -> Response {
     let position = resumed.and_then(|id| id.parse().ok()).or_else(|| after(uri));
     // The connection is in use as long as the stream lives.
     let used = request.extensions().get::<ConnectionUse>().cloned();
-    let body = event_stream::body(api.feed.clone(), api.clock.clone(), position, (permit, used));
+    let (feed, clock, last) = (api.feed.clone(), api.clock.clone(), api.last.clone());
+    let body = event_stream::body(feed, clock, last, position, (permit, used));
     let mut response = Response::new(body);
     for (name, value) in [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
