@@ -10,6 +10,11 @@ use std::{
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::sleep};
 
+/// A loopback address that nothing else has.
+pub fn own_host() -> Ipv4Addr {
+    Ipv4Addr::new(127, 77, rand::random(), rand::random_range(1..=254))
+}
+
 pub struct Broker {
     pub address: SocketAddr,
     mosquitto: Child,
@@ -19,7 +24,7 @@ pub struct Broker {
 impl Broker {
     pub async fn start() -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        let host = Ipv4Addr::new(127, 77, rand::random(), rand::random_range(1..=254));
+        let host = own_host();
         let address = SocketAddr::from((host, 1883));
         let configuration = home.path().join("mosquitto.conf");
         let text = format!(

@@ -13,6 +13,10 @@ impl Samples {
         self.0.push(sample);
     }
 
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     /// The value that a part `rank` (0 to 1) of the samples does not exceed, in milliseconds.
     pub fn rank(&self, rank: f64) -> f64 {
         let mut sorted = self.0.clone();

@@ -11,6 +11,7 @@ mod groups;
 mod held;
 mod isolation;
 mod latency;
+mod pages;
 mod peers;
 mod planner;
 mod report;
@@ -54,6 +55,9 @@ struct Arguments {
     /// Also measures python-kasa and plugp100 on the same simulated plug.
     #[arg(long)]
     peers: bool,
+    /// Also measures the frames of the page in Chromium: a Python that has Playwright.
+    #[arg(long)]
+    browser: Option<PathBuf>,
     /// A Python that has both.
     #[arg(long, default_value = "target/peers/bin/python")]
     python: PathBuf,
@@ -77,11 +81,12 @@ enum Part {
     Planner,
     Scheduler,
     Sensor,
+    Pages,
     Peers,
 }
 
 /// How long a part may take. What a quiet machine needs is about a third of it.
-const LIMITS: [(Part, Duration); 11] = [
+const LIMITS: [(Part, Duration); 12] = [
     (Part::Latency, Duration::from_mins(1)),
     (Part::Isolation, Duration::from_mins(1)),
     (Part::Start, Duration::from_mins(2)),
@@ -92,6 +97,7 @@ const LIMITS: [(Part, Duration); 11] = [
     (Part::Planner, Duration::from_mins(1)),
     (Part::Scheduler, Duration::from_mins(1)),
     (Part::Sensor, Duration::from_mins(2)),
+    (Part::Pages, Duration::from_mins(6)),
     (Part::Peers, Duration::from_mins(1)),
 ];
 
@@ -109,6 +115,8 @@ pub struct Extent {
     watched: Duration,
     /// How long commands are sent one after the other.
     sustained: Duration,
+    /// Outlets that change while pages are open.
+    changing: usize,
     /// How often the broker is cut off.
     cuts: usize,
 }
@@ -120,6 +128,7 @@ const FULL: Extent = Extent {
     strips: Some(1000),
     watched: Duration::from_secs(30),
     sustained: Duration::from_secs(3),
+    changing: 1000,
     cuts: 60,
 };
 
@@ -130,6 +139,7 @@ const QUICK: Extent = Extent {
     strips: None,
     watched: Duration::from_secs(4),
     sustained: Duration::from_secs(1),
+    changing: 100,
     cuts: 5,
 };
 
@@ -138,6 +148,8 @@ pub struct Bench {
     binary: PathBuf,
     with_demo: Option<PathBuf>,
     python: Option<PathBuf>,
+    /// A Python that drives a browser.
+    browser: Option<PathBuf>,
     extent: Extent,
 }
 
@@ -164,6 +176,7 @@ async fn main() {
         binary: arguments.bridge,
         with_demo: arguments.with_demo,
         python: arguments.peers.then_some(arguments.python),
+        browser: arguments.browser,
         extent: if arguments.quick { QUICK } else { FULL },
     };
     size::measure(&bench, &mut book);
@@ -204,6 +217,7 @@ async fn run(part: Part, bench: &Bench, book: &mut Book) {
         Part::Planner => planner::measure(book),
         Part::Scheduler => scheduler::measure(book),
         Part::Sensor => sensor::measure(bench, book).await,
+        Part::Pages => pages::measure(bench, book).await,
         Part::Peers => peers::measure(bench, book).await,
     }
 }
