@@ -15,7 +15,7 @@ use crate::{
     devices::{Seen, look},
     domain::{command_error::CommandError, devices::DeviceConfig},
     mqtt::{
-        link::{LinkError, RetainedProbe, Topic, probe_retained},
+        link::{Broker, LinkError, RetainedProbe, Topic, probe_retained},
         link_options,
     },
     system::{clock::Clock, tasks::Tasks, telemetry},
@@ -106,10 +106,14 @@ fn state_file(settings: &Settings) -> Option<Row> {
     Some(Row::new("state file", result))
 }
 
-/// The broker, and what the bridge needs of it.
+/// A row for each broker, and what the bridge needs of the first one that works.
 async fn broker_rows(settings: &Settings) -> Result<Vec<Row>, ExitError> {
-    let (broker, state) = broker(settings).await?;
-    let mut rows = vec![Row::new("broker", broker)];
+    let (mut rows, mut state) = (Vec::new(), None);
+    for address in &settings.mqtt.brokers {
+        let (row, found) = broker(settings, address).await?;
+        rows.push(Row::new("broker", row));
+        state = state.or(found);
+    }
     if let Some(state) = state {
         let permissions = permissions(settings, &state, BROKER_BUDGET).await?;
         rows.push(Row::new("permissions", permissions));
@@ -141,9 +145,12 @@ fn rows_without_broker(settings: &Settings) -> Vec<Row> {
 }
 
 /// Whether the broker accepts the connection, and then what `bridge/state` holds.
-async fn broker(settings: &Settings) -> Result<(Result<String, String>, Option<Vec<u8>>), ExitError> {
-    let options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
-    let address = format!("{}:{}", options.host, options.port);
+async fn broker(
+    settings: &Settings,
+    address: &Broker,
+) -> Result<(Result<String, String>, Option<Vec<u8>>), ExitError> {
+    let mut options = link_options(settings, &settings.topics()).map_err(StartError::from)?;
+    options.brokers = vec![address.clone()];
     let will = options.will.clone();
     let probe = probe_retained(options, &will.topic, BROKER_BUDGET).await;
     Ok(match probe.map_err(StartError::from)? {

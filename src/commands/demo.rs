@@ -21,7 +21,7 @@ use crate::{
     domain::{devices::ClientChoice, report::Availability, search_area::SearchArea, topics::BridgeTopic},
     mqtt::{
         availability,
-        link::{Filter, RetainedProbe, clear_retained, probe_retained},
+        link::{Broker, Filter, RetainedProbe, clear_retained, probe_retained},
         link_options,
     },
     system::{Secret, clock::Clock, tasks::Tasks, telemetry},
@@ -201,8 +201,11 @@ impl Stage {
         });
         if let Some(broker) = self.broker {
             settings.mqtt.enabled = true;
-            settings.mqtt.host = loopback_of(broker).ip().to_string();
-            settings.mqtt.port = broker.port();
+            let broker = loopback_of(broker);
+            settings.mqtt.brokers = vec![Broker {
+                host: broker.ip().to_string(),
+                port: broker.port(),
+            }];
             settings.mqtt.login = None;
             settings.mqtt.tls = None;
         } else if let Ok(base) = format!("{}-demo", settings.mqtt.base_topic).parse() {
@@ -263,7 +266,8 @@ fn loopback_of(broker: SocketAddr) -> SocketAddr {
 }
 
 fn welcome(settings: &Settings) -> String {
-    let (host, port) = (&settings.mqtt.host, settings.mqtt.port);
+    let broker = settings.mqtt.brokers.first();
+    let (host, port) = broker.map_or(("localhost", 1883), |broker| (broker.host.as_str(), broker.port));
     let (base, page) = (&settings.mqtt.base_topic, settings.web.listen);
     if !settings.mqtt.enabled {
         return format!(

@@ -137,7 +137,7 @@ fn load(args: &SettingsArgs) -> Result<Settings, ExitError> {
 fn log_start(settings: &Settings, file: Option<&Path>) {
     let mqtt = &settings.mqtt;
     let broker = if mqtt.enabled {
-        format!("{}:{}", mqtt.host, mqtt.port)
+        mqtt.shown_brokers()
     } else {
         "none".to_owned()
     };

@@ -43,19 +43,28 @@ impl FromStr for Address {
     type Err = NotAnAddress;
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
-        let bare_v6 = text.parse::<Ipv6Addr>().is_ok();
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !bare_v6 && !text.ends_with(']') => (host, Some(port)),
-            _ => (text, None),
-        };
-        let port = port.map(|port| port_of(port).ok_or(NotAnAddress)).transpose()?;
-        // `fd00::5:80` with a port needs its brackets.
-        if port.is_some() && host.contains(':') && !host.starts_with('[') {
-            return Err(NotAnAddress);
-        }
-        let host = host_of(host).filter(|host| reachable(host)).ok_or(NotAnAddress)?;
+        let (host, port) = host_and_port(text).ok_or(NotAnAddress)?;
         Ok(Self { host, port })
     }
+}
+
+/// The canonical form of a host without brackets, and the port behind it.
+pub(super) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let bare_v6 = text.parse::<Ipv6Addr>().is_ok();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !bare_v6 && !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = match port {
+        Some(port) => Some(port_of(port)?),
+        None => None,
+    };
+    // `fd00::5:80` with a port needs its brackets.
+    if port.is_some() && host.contains(':') && !host.starts_with('[') {
+        return None;
+    }
+    let host = host_of(host).filter(|host| reachable(host))?;
+    Some((host, port))
 }
 
 fn port_of(text: &str) -> Option<u16> {

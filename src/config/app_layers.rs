@@ -101,7 +101,8 @@ pub(super) fn names_broker(layer: &Map<String, Value>) -> bool {
         return false;
     };
     let enabled = mqtt.get("enabled").cloned().map(Value::into_bool);
-    mqtt.contains_key("host") || matches!(enabled, Some(Ok(false)))
+    let named = ["host", "hosts"].iter().any(|key| mqtt.contains_key(*key));
+    named || matches!(enabled, Some(Ok(false)))
 }
 
 #[cfg(test)]
@@ -160,10 +161,7 @@ mod tests {
         );
         let settings = app.load().unwrap();
         assert_eq!(settings.tapo.credentials.unwrap().password.expose(), "secret");
-        assert_eq!(
-            (settings.mqtt.host.as_str(), settings.mqtt.port),
-            ("core-mosquitto", 1884)
-        );
+        assert_eq!(settings.mqtt.shown_brokers(), "core-mosquitto:1884");
         assert_eq!(
             settings.mqtt.login.unwrap().password.unwrap().expose(),
             "of the service"
@@ -180,17 +178,13 @@ mod tests {
         let settings = App::new(options).load().unwrap();
         // The login at one broker is not for another one.
         assert_eq!(
-            (
-                settings.mqtt.host.as_str(),
-                settings.mqtt.port,
-                settings.mqtt.login
-            ),
-            ("mine", 1883, None)
+            (settings.mqtt.shown_brokers().as_str(), settings.mqtt.login),
+            ("mine:1883", None)
         );
         let file = "[mqtt]\nhost = \"experts\"\n[tapo]\npassword = \"of the file\"\n";
         let mut app = App::new(options).with_file(file);
         let settings = app.load().unwrap();
-        assert_eq!(settings.mqtt.host, "experts");
+        assert_eq!(settings.mqtt.shown_brokers(), "experts:1883");
         assert_eq!(
             settings.tapo.credentials.unwrap().password.expose(),
             "of the file"
@@ -202,7 +196,7 @@ mod tests {
         app.sources
             .environment
             .push(("TAPO2MQTT__MQTT__HOST".to_owned(), "of-all".to_owned()));
-        assert_eq!(app.load().unwrap().mqtt.host, "of-all");
+        assert_eq!(app.load().unwrap().mqtt.shown_brokers(), "of-all:1883");
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! `[mqtt]`: the broker and our place on it.
+//! `[mqtt]`: the brokers and our place on them.
 
 use std::{path::PathBuf, time::Duration};
 
+use mqtt_link::Broker;
+use planner::Slug;
 use serde_json::{Value, json};
 
 use super::{
+    address::host_and_port,
     credentials::{Files, password},
+    layers::Layer,
     parse,
     reader::{Expected, Leaf, Read, Table},
     topic::topic,
@@ -16,18 +20,20 @@ use crate::{domain::topics::BaseTopic, system::Secret};
 const PORT: u16 = 1883;
 /// IANA's port for MQTT over TLS.
 const TLS_PORT: u16 = 8883;
+/// The most brokers of one list.
+const BROKERS_MAX: usize = 8;
 /// Longest client id, in bytes. Brokers must take 23 and in practice take far more.
 const CLIENT_ID_MAX: usize = 128;
 
-/// The broker and our place on it.
+/// The brokers and our place on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mqtt {
     /// Whether there is a broker. Without one, the page is all that sends commands.
     pub enabled: bool,
-    /// A host name or an IP address, without brackets.
-    pub host: String,
-    /// 1 to 65535. Default 1883, or 8883 with TLS.
-    pub port: u16,
+    /// In the order in which they are tried. At least one.
+    pub brokers: Vec<Broker>,
+    /// What tells this bridge from those at other places, in everything that all of them share.
+    pub site: Option<Slug>,
     /// What to log in with; `None` connects anonymously.
     pub login: Option<MqttLogin>,
     /// The first levels of every topic of ours.
@@ -77,14 +83,24 @@ pub struct ClientCertificate {
 }
 
 impl Mqtt {
+    /// The brokers as a text.
+    pub fn shown_brokers(&self) -> String {
+        let brokers: Vec<_> = self.brokers.iter().map(Broker::to_string).collect();
+        brokers.join(", ")
+    }
+
     pub(super) fn digest(&self) -> Value {
         if !self.enabled {
-            return json!({ "enabled": false, "base_topic": self.base_topic });
+            return json!({
+                "enabled": false,
+                "site": self.site.as_ref().map(Slug::as_str),
+                "base_topic": self.base_topic,
+            });
         }
         json!({
             "enabled": true,
-            "host": self.host,
-            "port": self.port,
+            "brokers": self.brokers.iter().map(Broker::to_string).collect::<Vec<_>>(),
+            "site": self.site.as_ref().map(Slug::as_str),
             "tls": self.tls.is_some(),
             "base_topic": self.base_topic,
             "client_id": self.client_id,
@@ -100,15 +116,15 @@ pub(super) fn read(
     discovery_prefix: Option<&BaseTopic>,
 ) -> Read<Mqtt> {
     let enabled = table.required("enabled", parse::boolean);
-    let host = table.required("host", parse::host);
-    let port = table.optional("port", parse::integer(1..=u16::MAX));
+    let named = named_brokers(table);
     let login = login(table, files);
-    let base_topic = table.required("base_topic", topic);
+    let site = table.optional("site", parse::slug::<Slug>);
+    let base_topic = base_topic(table, site.as_ref().ok());
     let client_id = table.optional("client_id", client_id);
     let longest = Duration::from_hours(1);
     let keep_alive = table.required("keep_alive", parse::duration(Duration::from_secs(5)..=longest));
     let tls = tls(table, files)?;
-    let base_topic = base_topic?;
+    let (site, base_topic) = (site?, base_topic?);
     if discovery_prefix.is_some_and(|prefix| prefix.overlaps(&base_topic)) {
         return Err(table.problem(
             "base_topic",
@@ -118,13 +134,68 @@ pub(super) fn read(
     let default_port = if tls.is_some() { TLS_PORT } else { PORT };
     Ok(Mqtt {
         enabled: enabled?,
-        host: host?,
-        port: port?.unwrap_or(default_port),
+        brokers: brokers(table, named?, default_port)?,
         login: login?,
-        client_id: client_id?.unwrap_or_else(|| default_client_id(&base_topic)),
+        client_id: client_id?.unwrap_or_else(|| default_client_id(&base_topic.at_site(site.as_ref()))),
+        site,
         base_topic,
         keep_alive: keep_alive?,
         tls,
+    })
+}
+
+/// Hosts, and the ports of those that have one.
+type NamedBrokers = Vec<(String, Option<u16>)>;
+
+/// `host` and `port`, or `hosts`: what a higher layer sets replaces the other one of a lower layer.
+fn named_brokers(table: &mut Table<'_>) -> Read<NamedBrokers> {
+    let host = table.required("host", parse::host);
+    let port = table.optional("port", parse::integer(1..=u16::MAX));
+    let hosts = table.values("hosts", named_broker);
+    let [layer_of_host, layer_of_port, layer_of_hosts] =
+        ["host", "port", "hosts"].map(|key| table.layer(key));
+    let Some(hosts) = hosts?.filter(|_| layer_of_host <= layer_of_hosts) else {
+        return Ok(vec![(host?, port?)]);
+    };
+    if layer_of_host == layer_of_hosts {
+        return Err(table.problem("hosts", "either host and port, or hosts"));
+    }
+    if layer_of_port >= layer_of_hosts {
+        return Err(table.problem(
+            "port",
+            "no port beside hosts, each of which has its own: [\"a:1883\", \"b:1884\"]",
+        ));
+    }
+    Ok(hosts)
+}
+
+fn named_broker(leaf: &Leaf<'_>) -> Result<(String, Option<u16>), Expected> {
+    let broker = leaf.text().and_then(host_and_port);
+    broker.ok_or_else(|| "a host, host:port or [v6]:port, such as broker.lan or 192.168.1.2:1884".to_owned())
+}
+
+fn brokers(table: &mut Table<'_>, named: NamedBrokers, default_port: u16) -> Read<Vec<Broker>> {
+    let mut brokers: Vec<Broker> = Vec::new();
+    for (host, port) in named {
+        let port = port.unwrap_or(default_port);
+        let broker = Broker { host, port };
+        if brokers.contains(&broker) {
+            return Err(table.problem("hosts", format!("each broker once; {broker} stands there twice")));
+        }
+        brokers.push(broker);
+    }
+    match brokers.len() {
+        1..=BROKERS_MAX => Ok(brokers),
+        _ => Err(table.problem("hosts", format!("1 to {BROKERS_MAX} brokers"))),
+    }
+}
+
+/// The first levels of every topic. Those of the defaults are not for a site: another one may have them.
+fn base_topic(table: &mut Table<'_>, site: Option<&Option<Slug>>) -> Read<BaseTopic> {
+    let base_topic = table.required("base_topic", topic)?;
+    Ok(match site {
+        Some(Some(site)) if table.layer("base_topic") == Some(Layer::Defaults) => BaseTopic::of_site(site),
+        _ => base_topic,
     })
 }
 
@@ -148,8 +219,8 @@ fn client_id(leaf: &Leaf<'_>) -> Result<String, Expected> {
         .ok_or_else(|| format!("a text of 1 to {CLIENT_ID_MAX} bytes"))
 }
 
-/// The same at every start, and another one for each base topic.
-fn default_client_id(base_topic: &BaseTopic) -> String {
+/// The same at every start, and another one for each base topic and site.
+fn default_client_id(name: &str) -> String {
     let slug = |c: char| {
         if c.is_ascii_alphanumeric() {
             c.to_ascii_lowercase()
@@ -157,13 +228,8 @@ fn default_client_id(base_topic: &BaseTopic) -> String {
             '-'
         }
     };
-    let topic: String = base_topic
-        .as_str()
-        .chars()
-        .map(slug)
-        .take(CLIENT_ID_MAX / 2)
-        .collect();
-    format!("tapo2mqtt-{topic}")
+    let name: String = name.chars().map(slug).take(CLIENT_ID_MAX / 2).collect();
+    format!("tapo2mqtt-{name}")
 }
 
 fn tls(table: &mut Table<'_>, files: Files<'_>) -> Read<Option<Tls>> {

@@ -84,10 +84,7 @@ fn paths(content: &str) -> Vec<String> {
 #[test]
 fn nothing_but_defaults_is_a_bridge_in_setup_mode() {
     let settings = load(&Sources::default()).unwrap();
-    assert_eq!(
-        (settings.mqtt.host.as_str(), settings.mqtt.port),
-        ("127.0.0.1", 1883)
-    );
+    assert_eq!(settings.mqtt.shown_brokers(), "127.0.0.1:1883");
     assert_eq!(settings.mqtt.client_id, "tapo2mqtt-tapo2mqtt");
     assert_eq!(settings.mqtt.keep_alive, Duration::from_secs(15));
     assert_eq!((settings.mqtt.login, settings.mqtt.tls), (None, None));
@@ -119,10 +116,7 @@ fn a_file_wins_over_defaults_and_the_environment_over_the_file() {
         .with_env("TAPO2MQTT_PORT", "tcp://10.0.0.1:1883")
         .with_env("PATH", "/bin");
     let settings = home.load().unwrap();
-    assert_eq!(
-        (settings.mqtt.host.as_str(), settings.mqtt.port),
-        ("file.lan", 8884)
-    );
+    assert_eq!(settings.mqtt.shown_brokers(), "file.lan:8884");
     assert_eq!(settings.mqtt.base_topic.as_str(), "tapo2mqtt");
     assert_eq!(
         settings.mqtt.tls,
@@ -146,7 +140,7 @@ fn eight_mistakes_are_eight_problems() {
     let home = Home::toml(
         r#"
         [mqtt]
-        hots = "broker.lan"
+        hsot = "broker.lan"
         port = 0
         base_topic = "tapo/#"
         [tapo]
@@ -167,8 +161,8 @@ fn eight_mistakes_are_eight_problems() {
     let expected = [
         format!("mqtt.base_topic (line 5) = \"tapo/#\": expected {topic}"),
         "mqtt.port (line 4) = 0: expected a whole number from 1 to 65535".to_owned(),
-        "mqtt.hots (line 3): unknown key, expected one of enabled, host, port, username, password, password_file, base_topic, \
-         client_id, keep_alive, tls; did you mean host?"
+        "mqtt.hsot (line 3): unknown key, expected one of enabled, host, port, hosts, username, password, password_file, site, \
+         base_topic, client_id, keep_alive, tls; did you mean host?"
             .to_owned(),
         "tapo.password (line 6): expected the password that goes with the username".to_owned(),
         "device 1: id (line 9) = \"Heater\": expected 1 to 64 of a-z, 0-9, _ and -; this contains 'H'; only a-z, 0-9, _ and - \
@@ -469,10 +463,7 @@ fn yaml_is_as_good_as_toml_and_nothing_means_not_set() {
         "mqtt: { host: broker.lan, port: , keep_alive: 20 }\ntapo:\ndevice:\n  - {id: a, address: 10.0.0.1, name: ~}\n",
     );
     let settings = yaml.load().unwrap();
-    assert_eq!(
-        (settings.mqtt.host.as_str(), settings.mqtt.port),
-        ("broker.lan", 1883)
-    );
+    assert_eq!(settings.mqtt.shown_brokers(), "broker.lan:1883");
     assert_eq!(settings.mqtt.keep_alive, Duration::from_secs(20));
     assert_eq!(settings.devices[0].name, None);
     for empty in ["", "\n", "# nothing\n", "---\n"] {

@@ -1,7 +1,7 @@
 //! A report as a discovery payload for Home Assistant. Pure.
 //!
 //! Identities are `<node>[_o<position>]_<key>` and never change. The node is `tapo2mqtt_<device>`, or
-//! `tapo2mqtt-device-<base topic>-<device>` with a base topic other than `tapo2mqtt`. A device that was added while the
+//! `tapo2mqtt-device-<base topic and site>-<device>` with a site or a base topic other than `tapo2mqtt`. A device that was added while the
 //! bridge ran has its MAC there, because its id can change. Nothing volatile is in here: Home
 //! Assistant logs each change. Names are those of its own tplink integration.
 
@@ -19,7 +19,7 @@ use ha_discovery::{
     Switch, SwitchClass, Template, Text, TimeUnit,
 };
 use planner::{
-    DeviceId, GroupId, OutletKey, OutletPath, ScheduleId,
+    DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, Slug,
     rules::{Group, Rules, Schedule},
 };
 use serde_json::json;
@@ -32,7 +32,7 @@ use crate::{
         button_action::ButtonAction,
         hub_child::HubChild,
         report::{DeviceReport, DeviceRole, EventKind, Feature, Identity, Kind, Outlet, Phase},
-        topics::{BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
+        topics::{BaseTopic, BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
     },
     system::telemetry::Level,
 };
@@ -42,8 +42,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The `origin.name` of our own payloads.
 pub(super) const ORIGIN: &str = "tapo2mqtt";
 
-/// The base topic with which identities do not name it.
-const DEFAULT_BASE: &str = "tapo2mqtt";
 /// Where the documentation and the issues are.
 const PROJECT: &str = env!("CARGO_PKG_REPOSITORY");
 /// The longest countdown, in minutes.
@@ -63,6 +61,7 @@ const SAFETY: OnOff = OnOff::Words {
 pub struct EntityBuilder {
     topics: Topics,
     layout: Layout,
+    site: Option<Slug>,
     /// The MACs that stand for devices.
     known_as: BTreeMap<DeviceId, String>,
 }
@@ -82,8 +81,15 @@ impl EntityBuilder {
         Self {
             topics,
             layout,
+            site: None,
             known_as: BTreeMap::new(),
         }
+    }
+
+    /// For a bridge at a site.
+    #[must_use]
+    pub fn at_site(self, site: Option<Slug>) -> Self {
+        Self { site, ..self }
     }
 
     /// With the MACs that stand for devices instead of their ids.
@@ -125,12 +131,12 @@ impl EntityBuilder {
         .ok()
     }
 
-    /// The base topic as part of a node, which keeps bridges on one broker apart; `None` for the default one. It has no
+    /// Base topic and site as part of a node, which keeps bridges on one broker apart; `None` for the default one. It has no
     /// hyphen, so that it ends at the next one, whatever is in the id behind it.
     fn base(&self) -> Option<String> {
-        let base = self.topics.base().as_str();
+        let base = self.topics.base().at_site(self.site.as_ref());
         let level = |c: char| !c.is_ascii_alphanumeric();
-        (base != DEFAULT_BASE).then(|| base.replace(level, "_"))
+        (base != BaseTopic::DEFAULT).then(|| base.replace(level, "_"))
     }
 
     /// The payload of a device that was not read yet: only what the bridge knows of it.
@@ -222,10 +228,10 @@ impl EntityBuilder {
 
     /// The bridge's own payload, to be announced before every device that is reached via it.
     pub(super) fn bridge(&self, offers: &[Offer]) -> Option<DevicePayload> {
-        let base = self.topics.base().as_str();
-        let mut device = Device::new(match base {
-            DEFAULT_BASE => "Tapo bridge".to_owned(),
-            base => format!("Tapo bridge {base}"),
+        let mut device = Device::new(match (&self.site, self.topics.base().as_str()) {
+            (Some(site), _) => format!("Tapo bridge {site}"),
+            (None, BaseTopic::DEFAULT) => "Tapo bridge".to_owned(),
+            (None, base) => format!("Tapo bridge {base}"),
         });
         device.configuration_url = PROJECT.parse().ok();
         device.manufacturer = Some("tapo2mqtt".to_owned());

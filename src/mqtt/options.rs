@@ -55,8 +55,7 @@ pub fn link_options(settings: &Settings, topics: &Topics) -> Result<LinkOptions,
         what: "base topic or discovery prefix",
     };
     Ok(LinkOptions {
-        host: mqtt.host.clone(),
-        port: mqtt.port,
+        brokers: mqtt.brokers.clone(),
         client_id: mqtt.client_id.clone(),
         login: mqtt.login.as_ref().map(|login| Login {
             username: login.username.clone(),

@@ -1007,7 +1007,9 @@ fn tracker(settings: &Settings, topics: &Topics, deleted: &DeletedEntities) -> D
         .map(|device| EntityOwner::Device(device.id.clone()));
     let groups = settings.rules.groups.iter();
     let configured = devices.chain(groups.map(|group| EntityOwner::Group(group.id.clone())));
-    let builder = EntityBuilder::new(topics.clone(), layout).knowing(known_as(&settings.devices));
+    let builder = EntityBuilder::new(topics.clone(), layout)
+        .at_site(settings.mqtt.site.clone())
+        .knowing(known_as(&settings.devices));
     let devices = deleted.devices.get().into_iter().map(EntityOwner::Device);
     let groups = deleted.groups.get().into_iter().map(EntityOwner::Group);
     let children = deleted.children.get().into_iter();

@@ -47,8 +47,12 @@ pub(super) fn exposition(published: &[FeedMessage], format: Exposition) -> Strin
         Some((&*message.topic, value))
     });
     let topics: BTreeMap<&str, Value> = retained.collect();
-    let mut families = Families::default();
     let topic = |name: &str| topics.get(name).unwrap_or(&Value::Null);
+    let site = topic("bridge/info").pointer("/settings/mqtt/site");
+    let mut families = Families {
+        site: site.and_then(Value::as_str),
+        ..Families::default()
+    };
     of_bridge(&mut families, topic("bridge/info"), topic("bridge/health"));
     for device in topic("bridge/devices").as_array().into_iter().flatten() {
         let health = &topic("bridge/health")["devices"];
@@ -82,7 +86,7 @@ pub(super) fn obstacle(published: &[FeedMessage]) -> Option<&'static str> {
     }
 }
 
-fn of_bridge(families: &mut Families, info: &Value, health: &Value) {
+fn of_bridge(families: &mut Families<'_>, info: &Value, health: &Value) {
     if let Some(version) = info["version"].as_str() {
         families.add(&INFO, &[("version", version)], 1.0);
     }
@@ -94,6 +98,9 @@ fn of_bridge(families: &mut Families, info: &Value, health: &Value) {
     }
     let mqtt = &health["mqtt"];
     families.add_value(&MQTT_CONNECTED, &[], &mqtt["connected"]);
+    if let Some(broker) = mqtt["broker"].as_str() {
+        families.add(&MQTT_BROKER, &[("broker", broker)], 1.0);
+    }
     for (family, key) in [
         (&MQTT_CONNECTS, "connects"),
         (&MQTT_LOSSES, "losses"),
@@ -120,7 +127,7 @@ fn of_bridge(families: &mut Families, info: &Value, health: &Value) {
     }
 }
 
-fn of_device(families: &mut Families, entry: &Value, health: &Value, topics: &BTreeMap<&str, Value>) {
+fn of_device(families: &mut Families<'_>, entry: &Value, health: &Value, topics: &BTreeMap<&str, Value>) {
     let Some(id) = entry["id"].as_str() else { return };
     let device = [("device", id)];
     families.add(&DEVICE_UP, &device, flag(entry["availability"] == "online"));
@@ -162,7 +169,7 @@ fn of_device(families: &mut Families, entry: &Value, health: &Value, topics: &BT
     }
 }
 
-fn of_outlet(families: &mut Families, device: &str, outlet: &str, state: &Value) {
+fn of_outlet(families: &mut Families<'_>, device: &str, outlet: &str, state: &Value) {
     let labels = [("device", device), ("outlet", outlet)];
     families.add_power(&OUTLET_ON, &labels, &state["state"]);
     families.add_power(&OUTLET_EXPECTED, &labels, &state["expected"]);
@@ -177,7 +184,7 @@ fn of_outlet(families: &mut Families, device: &str, outlet: &str, state: &Value)
     }
 }
 
-fn of_group(families: &mut Families, id: &str, state: &Value) {
+fn of_group(families: &mut Families<'_>, id: &str, state: &Value) {
     let labels = [("group", id)];
     families.add_power(&GROUP_ON, &labels, &state["state"]);
     families.add_power(&GROUP_EXPECTED, &labels, &state["expected"]);
@@ -226,6 +233,7 @@ static LAG: Family = gauge(
 );
 static ISSUES: Family = gauge("issues", "What needs attention, as bridge/health lists it.");
 static MQTT_CONNECTED: Family = gauge("mqtt_connected", "Whether the broker is connected.");
+static MQTT_BROKER: Family = gauge("mqtt_broker_info", "The broker that is connected.");
 static MQTT_CONNECTS: Family = counter("mqtt_connects", "Connections to the broker.");
 static MQTT_LOSSES: Family = counter("mqtt_losses", "Lost connections to the broker.");
 static MQTT_PUBLISHED: Family = counter("mqtt_published", "Messages sent to the broker.");
@@ -264,12 +272,14 @@ static GROUP_LIMITED: Family = gauge("group_limited", "Whether a limit keeps the
 
 /// The series by family, in the order in which the families came first: those of a family stand together.
 #[derive(Debug, Default)]
-struct Families {
+struct Families<'a> {
+    /// A label of every series.
+    site: Option<&'a str>,
     order: Vec<&'static Family>,
     series: BTreeMap<&'static str, String>,
 }
 
-impl Families {
+impl Families<'_> {
     fn add(&mut self, family: &'static Family, labels: &[(&str, &str)], value: f64) {
         let order = &mut self.order;
         let series = self.series.entry(family.name).or_insert_with(|| {
@@ -281,11 +291,13 @@ impl Families {
             FamilyKind::Gauge => "",
         };
         let _ = write!(series, "tapo2mqtt_{}{total}", family.name);
-        for (number, (name, text)) in labels.iter().enumerate() {
-            let before = if number == 0 { '{' } else { ',' };
+        let site = self.site.map(|site| ("site", site));
+        let mut before = '{';
+        for (name, text) in site.iter().chain(labels) {
             let _ = write!(series, "{before}{name}=\"{}\"", escaped(text));
+            before = ',';
         }
-        let after = if labels.is_empty() { "" } else { "}" };
+        let after = if before == ',' { "}" } else { "" };
         let _ = writeln!(series, "{after} {value}");
     }
 
@@ -420,7 +432,7 @@ mod tests {
     fn the_bridge_its_groups_and_tasks_are_there() {
         let health = json!({
             "rss_bytes": 41_553_920, "loop_lag_ms": 15, "issues": ["a"],
-            "mqtt": {"connected": true, "losses": 2, "queued": 3},
+            "mqtt": {"connected": true, "broker": "b:1884", "losses": 2, "queued": 3},
             "queues": {"commands": 1},
             "tasks": {"scheduler": {"running": 1, "failed": 0, "restarts": 0}},
             "devices": {"heater": {"logins": 2, "rtt_p95_ms": 14.5, "failures": {"no_answer": 4}}},
@@ -446,6 +458,7 @@ mod tests {
             "tapo2mqtt_loop_lag_seconds 0.015",
             "tapo2mqtt_issues 1",
             "tapo2mqtt_mqtt_connected 1",
+            r#"tapo2mqtt_mqtt_broker_info{broker="b:1884"} 1"#,
             "# TYPE tapo2mqtt_mqtt_losses counter",
             "tapo2mqtt_mqtt_losses_total 2",
             r#"tapo2mqtt_queue_length{queue="mqtt"} 3"#,
@@ -484,6 +497,33 @@ mod tests {
         let text = exposition(&published, Exposition::Text);
         println!("{} bytes in {:?}", text.len(), before.elapsed());
         assert!(text.len() < 2_000_000, "{}", text.len());
+    }
+
+    #[test]
+    fn a_site_is_a_label_of_every_series() {
+        let topics = [
+            (
+                "bridge/info",
+                json!({"version": "1", "settings": {"mqtt": {"site": "north"}}}),
+            ),
+            ("bridge/devices", devices()),
+            ("bridge/health", json!({"mqtt": {"connected": true}})),
+            ("heater", json!({"state": "ON"})),
+        ];
+        let text = text(&topics, Exposition::Text);
+        let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(
+            series.iter().all(|line| line.contains("{site=\"north\"")),
+            "{text}"
+        );
+        assert!(
+            series.contains(&r#"tapo2mqtt_mqtt_connected{site="north"} 1"#),
+            "{text}"
+        );
+        assert!(
+            series.contains(&r#"tapo2mqtt_outlet_on{site="north",device="heater",outlet=""} 1"#),
+            "{text}"
+        );
     }
 
     #[test]

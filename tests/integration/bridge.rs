@@ -52,6 +52,9 @@ pub struct Setup {
     sections: Vec<String>,
     base_topic: &'static str,
     client_id: Option<&'static str>,
+    site: Option<&'static str>,
+    /// Brokers behind the first one.
+    others: Vec<SocketAddr>,
     /// What devices are reached with.
     client: Option<&'static str>,
     device_settings: bool,
@@ -95,6 +98,8 @@ impl Setup {
             sections: Vec::new(),
             base_topic: DEFAULT_BASE,
             client_id: None,
+            site: None,
+            others: Vec::new(),
             client: None,
             device_settings: false,
         }
@@ -197,6 +202,18 @@ impl Setup {
         }
     }
 
+    /// At a site, whose base topic this is.
+    pub fn site(mut self, site: &'static str, base_topic: &'static str) -> Self {
+        self.site = Some(site);
+        self.base_topic(base_topic)
+    }
+
+    /// One more broker, to be used when the others fail.
+    pub fn other_broker(mut self, broker: SocketAddr) -> Self {
+        self.others.push(broker);
+        self
+    }
+
     /// A further section of the settings file.
     pub fn section(mut self, section: &str) -> Self {
         self.sections.push(section.to_owned());
@@ -205,13 +222,18 @@ impl Setup {
 
     pub fn toml(&self, broker: SocketAddr) -> String {
         let limit = self.request_timeout;
-        let base_topic = match self.base_topic {
-            DEFAULT_BASE => String::new(),
-            other => format!("base_topic = \"{other}\"\n"),
+        let base_topic = match (self.site, self.base_topic) {
+            (Some(site), _) => format!("site = \"{site}\"\n"),
+            (None, DEFAULT_BASE) => String::new(),
+            (None, other) => format!("base_topic = \"{other}\"\n"),
+        };
+        let mqtt = match self.others.as_slice() {
+            [] => mqtt_only(broker),
+            others => format!("[mqtt]\nhosts = {}\n", json!([&[broker], others].concat())),
         };
         let client_id = self.client_id.map(|id| format!("client_id = \"{id}\"\n"));
         let mut sections = vec![
-            mqtt_only(broker) + &base_topic + &client_id.unwrap_or_default(),
+            mqtt + &base_topic + &client_id.unwrap_or_default(),
             self.discovery.clone(),
             format!("[polling]\nstate = \"1s\"\nenergy = \"10s\"\nrequest_timeout = \"{limit}\""),
         ];

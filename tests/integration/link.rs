@@ -12,8 +12,8 @@ use bytes::Bytes;
 use rumqttc::{AsyncClient, MqttOptions};
 use tapo2mqtt::{
     mqtt::link::{
-        Authorities, ClientCertificate, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats, Login,
-        PublishPriority, ShutdownOutcome, Tls, Topic, Transport, Will,
+        Authorities, Broker, ClientCertificate, Filter, Link, LinkEvent, LinkFault, LinkOptions, LinkStats,
+        Login, PublishPriority, ShutdownOutcome, Tls, Topic, Transport, Will,
     },
     system::tasks::Tasks,
 };
@@ -27,7 +27,7 @@ use crate::{
     cut::Cut,
     faulty_broker::FaultyBroker,
     log::Log,
-    mosquitto::{ClientCertificates, Mosquitto, PORT, TLS_PORT},
+    mosquitto::{ClientCertificates, Mosquitto, TLS_PORT},
     probe::{PATIENCE, Probe},
 };
 
@@ -50,10 +50,16 @@ fn filter(text: &str) -> Filter {
     text.parse().unwrap()
 }
 
-fn options(address: SocketAddr) -> LinkOptions {
-    LinkOptions {
+fn broker_at(address: SocketAddr) -> Broker {
+    Broker {
         host: address.ip().to_string(),
         port: address.port(),
+    }
+}
+
+fn options(address: SocketAddr) -> LinkOptions {
+    LinkOptions {
+        brokers: vec![broker_at(address)],
         client_id: format!("link-{:016x}", rand::random::<u64>()),
         login: None,
         keep_alive: Duration::from_secs(15),
@@ -266,6 +272,48 @@ async fn the_link_reconnects_after_a_broker_restart() {
     while_driving(&mut link, probe.expect(STATE, |payload| payload == ONLINE)).await;
     probe.publish("base/a/set", "ON").await;
     assert_eq!(message(&mut link).await.0, "base/a/set");
+}
+
+#[tokio::test]
+async fn a_lost_broker_is_replaced_by_the_next_one() {
+    let log = Log::capture();
+    let (mut first, mut second) = (Mosquitto::start().await, Mosquitto::start().await);
+    let shown = |broker: &Mosquitto| Some(broker.address().to_string());
+    let mut link = open(LinkOptions {
+        brokers: vec![broker_at(first.address()), broker_at(second.address())],
+        ..options(first.address())
+    });
+    retain_everything(&mut link);
+    settled(&mut link).await;
+    assert_eq!(link.stats().broker, shown(&first));
+    let probe = watched(&second).await;
+    first.kill();
+    assert_eq!(fault(&mut link).await, LinkFault::ClosedByBroker);
+    assert_eq!(link.stats().broker, None);
+    while_driving(&mut link, probe.expect(STATE, |payload| payload == ONLINE)).await;
+    assert_eq!(link.stats().broker, shown(&second));
+
+    // The first one is there again, and the link stays where it is.
+    first.restart().await;
+    probe.publish("base/a/set", "ON").await;
+    assert_eq!(message(&mut link).await.0, "base/a/set");
+    settled(&mut link).await;
+    assert_eq!((link.stats().broker, link.stats().connects), (shown(&second), 2));
+
+    let probe = watched(&first).await;
+    second.kill();
+    while_driving(&mut link, probe.expect(STATE, |payload| payload == ONLINE)).await;
+    assert_eq!(link.stats().broker, shown(&first));
+    let lines = log.lines();
+    let connected: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("connected to"))
+        .collect();
+    // A later one is not logged before it lasts.
+    for (position, broker) in [first, second].iter().enumerate() {
+        let named = format!("broker={}", broker.address());
+        assert!(connected[position].contains(&named), "{lines:#?}");
+    }
 }
 
 #[tokio::test]
@@ -729,7 +777,8 @@ async fn a_taken_client_id_is_suspected() {
     let mut link = open(mine.clone());
     connected(&mut link).await;
     // As most clients do, it comes back at once.
-    let (_client, mut other) = AsyncClient::new(MqttOptions::new(mine.client_id, mine.host, mine.port), 1);
+    let Broker { host, port } = mine.brokers[0].clone();
+    let (_client, mut other) = AsyncClient::new(MqttOptions::new(mine.client_id, host, port), 1);
     let rival = async {
         loop {
             let _ = other.poll().await;
@@ -746,9 +795,8 @@ async fn a_taken_client_id_is_suspected() {
 fn tls(address: SocketAddr, authorities: Authorities, client: Option<(PathBuf, PathBuf)>) -> LinkOptions {
     let client = client.map(|(certificate, key)| ClientCertificate { certificate, key });
     LinkOptions {
-        port: TLS_PORT,
         transport: Transport::Tls(Tls { authorities, client }),
-        ..options(address)
+        ..options(SocketAddr::new(address.ip(), TLS_PORT))
     }
 }
 
@@ -773,12 +821,16 @@ async fn tls_trusts_the_given_authority_and_no_other() {
     let mut link = open(tls(other.address(), authority(), None));
     assert_eq!(fault(&mut link).await, LinkFault::UnknownAuthority);
     let wire = Cut::in_front_of(SocketAddr::new(broker.address().ip(), TLS_PORT));
-    let mut link = open(LinkOptions {
+    let unlisted = Broker {
         host: "localhost".into(),
         port: wire.address().port(),
-        ..tls(broker.address(), authority(), None)
-    });
+    };
+    let mut options = tls(broker.address(), authority(), None);
+    // Each broker has to show a certificate for its own name.
+    options.brokers.insert(0, unlisted);
+    let mut link = open(options);
     assert_eq!(fault(&mut link).await, LinkFault::CertificateName);
+    connected(&mut link).await;
 }
 
 #[tokio::test]
@@ -805,14 +857,11 @@ async fn tls_and_plain_tcp_are_distinguished() {
         .tls(ClientCertificates::Ignored)
         .start()
         .await;
-    let plain_to_tls = LinkOptions {
-        port: TLS_PORT,
-        ..options(broker.address())
-    };
+    let plain_to_tls = options(SocketAddr::new(broker.address().ip(), TLS_PORT));
     let refused = fault(&mut open(plain_to_tls)).await;
     assert!(refused.to_string().contains("TLS"), "{refused:?}");
     let tls_to_plain = LinkOptions {
-        port: PORT,
+        brokers: vec![broker_at(broker.address())],
         ..tls(broker.address(), Authorities::File(broker.authority()), None)
     };
     assert_eq!(fault(&mut open(tls_to_plain)).await, LinkFault::NotTls);
@@ -821,7 +870,10 @@ async fn tls_and_plain_tcp_are_distinguished() {
 #[tokio::test]
 async fn an_unknown_host_and_bad_files_are_named() {
     let nowhere = LinkOptions {
-        host: "no such host".into(),
+        brokers: vec![Broker {
+            host: "no such host".into(),
+            port: 1,
+        }],
         ..options("127.0.0.1:1".parse().unwrap())
     };
     assert_eq!(fault(&mut open(nowhere)).await, LinkFault::UnknownHost);

@@ -8,6 +8,7 @@
 mod account;
 mod bridge;
 mod broker_limits;
+mod brokers;
 mod catalogue;
 mod chaos;
 mod command_line;

@@ -158,10 +158,10 @@ fn the_containers_environment_is_made_of_settings() {
         environment,
     });
     let settings = settings.unwrap_or_else(|problems| panic!("{problems}"));
-    let login = settings.mqtt.login.unwrap();
+    let login = settings.mqtt.login.clone().unwrap();
     assert_eq!(
-        (settings.mqtt.host.as_str(), login.username.as_str()),
-        ("mosquitto", "tapo2mqtt")
+        (settings.mqtt.shown_brokers().as_str(), login.username.as_str()),
+        ("mosquitto:1883", "tapo2mqtt")
     );
     assert_eq!(login.password.unwrap().expose(), "mqtt-tapo2mqtt-password");
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use crate::{LinkFault, connection_state::ConnectionState};
+use crate::{LinkFault, broker_list::NextAttempt, connection_state::ConnectionState};
 
 const MIN_DELAY: Duration = Duration::from_millis(200);
 /// The first delay after a fault that only a user can fix.
@@ -26,13 +26,22 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The delay after a connection or an attempt that ended with `fault`. `jitter` is a factor from [`JITTER`]. A
-    /// stable connection resets the back-off.
-    pub(crate) fn next_delay(&mut self, fault: &LinkFault, state: ConnectionState, jitter: f64) -> Duration {
+    /// stable connection resets the back-off. A broker that was not tried yet does not wait for those that failed.
+    pub(crate) fn next_delay(
+        &mut self,
+        fault: &LinkFault,
+        state: ConnectionState,
+        next: NextAttempt,
+        jitter: f64,
+    ) -> Duration {
         if state == ConnectionState::Stable {
             self.next = MIN_DELAY;
         }
         if fault.needs_user_action() {
             self.next = self.next.max(MIN_DELAY_USER_ACTION);
+        }
+        if next == NextAttempt::Untried {
+            return MIN_DELAY.mul_f64(jitter);
         }
         let delay = self.next.mul_f64(jitter).min(MAX_DELAY);
         self.next = (self.next * 2).min(MAX_DELAY);
@@ -49,7 +58,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut delay = |state| {
             backoff
-                .next_delay(&LinkFault::ConnectionRefused, state, 1.0)
+                .next_delay(&LinkFault::ConnectionRefused, state, NextAttempt::First, 1.0)
                 .as_millis()
         };
         let delays: Vec<_> = (0..9).map(|_| delay(ConnectionState::Failed)).collect();
@@ -61,16 +70,35 @@ mod tests {
     #[test]
     fn no_delay_is_longer_than_30_s_whatever_the_jitter() {
         let mut backoff = Backoff::default();
-        let delays = (0..20)
-            .map(|_| backoff.next_delay(&LinkFault::ClosedByBroker, ConnectionState::Failed, *JITTER.end()));
+        let (fault, state, next) = (
+            LinkFault::ClosedByBroker,
+            ConnectionState::Failed,
+            NextAttempt::First,
+        );
+        let delays = (0..20).map(|_| backoff.next_delay(&fault, state, next, *JITTER.end()));
         assert_eq!(delays.max(), Some(MAX_DELAY));
     }
 
     #[test]
     fn a_refused_login_starts_at_five_seconds() {
         let mut backoff = Backoff::default();
-        let mut delay = |fault| backoff.next_delay(&fault, ConnectionState::Failed, 1.0).as_secs();
+        let (state, next) = (ConnectionState::Failed, NextAttempt::First);
+        let mut delay = |fault| backoff.next_delay(&fault, state, next, 1.0).as_secs();
         let delays: Vec<_> = (0..4).map(|_| delay(LinkFault::BadCredentials)).collect();
         assert_eq!(delays, [5, 10, 20, 30]);
+    }
+
+    #[test]
+    fn an_untried_broker_is_tried_soon_and_a_refused_login_later() {
+        let mut backoff = Backoff::default();
+        let mut delay = |fault, next| {
+            backoff
+                .next_delay(&fault, ConnectionState::Failed, next, 1.0)
+                .as_millis()
+        };
+        for _ in 0..2 {
+            assert_eq!(delay(LinkFault::BadCredentials, NextAttempt::Untried), 200);
+        }
+        assert_eq!(delay(LinkFault::ConnectionRefused, NextAttempt::First), 5_000);
     }
 }

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    LinkFault,
+    Broker, LinkFault,
     backoff::{Backoff, JITTER, MAX_DELAY},
+    broker_list::{BrokerList, NextAttempt},
     connection_state::ConnectionState,
     driver_event::DriverEvent,
     fault::Stage,
@@ -36,8 +37,9 @@ const CHANNEL_CAPACITY: usize = 16;
 #[derive(Debug)]
 #[must_use = "the link has no connection unless its driver runs"]
 pub struct Driver {
-    options: MqttOptions,
-    address: String,
+    brokers: BrokerList,
+    /// In seconds.
+    connect_timeout: u64,
     events: mpsc::Sender<DriverEvent>,
     stop: CancellationToken,
     backoff: Backoff,
@@ -70,14 +72,14 @@ enum DriverState {
 impl Driver {
     /// A driver that runs until `stop`, and the events it reports.
     pub(crate) fn new(
-        options: MqttOptions,
-        address: String,
+        brokers: BrokerList,
+        connect_timeout: u64,
         stop: CancellationToken,
     ) -> (Self, mpsc::Receiver<DriverEvent>) {
         let (sender, events) = mpsc::channel(CHANNEL_CAPACITY);
         let driver = Self {
-            options,
-            address,
+            brokers,
+            connect_timeout,
             events: sender,
             stop,
             backoff: Backoff::default(),
@@ -88,13 +90,20 @@ impl Driver {
 
     /// Connects, polls and reconnects until the link is closed or dropped.
     pub async fn run(mut self) {
-        while let ConnectionEnd::Fault { fault, accepted } = self.run_connection().await {
+        while let Some((broker, options)) = self.brokers.current().cloned() {
+            let ConnectionEnd::Fault { fault, accepted } = self.run_connection(&broker, options).await else {
+                return;
+            };
             let now = Instant::now();
             let state = ConnectionState::at(now, accepted);
             let fault = self.reconnect.classify(fault, now);
-            let notice = self.reconnect.on_failed(&fault, state, now);
-            let delay = self.backoff.next_delay(&fault, state, rand::random_range(JITTER));
-            self.log_fault(&fault, state, notice, delay);
+            let notice = self
+                .reconnect
+                .on_failed(self.brokers.position(), &fault, state, now);
+            let next = self.brokers.on_ended(state);
+            let jitter = rand::random_range(JITTER);
+            let delay = self.backoff.next_delay(&fault, state, next, jitter);
+            log_fault(&broker, &fault, state, next, notice, delay);
             if state != ConnectionState::Failed || notice == Notice::New {
                 self.emit(DriverEvent::Disconnected(fault)).await;
             }
@@ -106,22 +115,23 @@ impl Driver {
     }
 
     /// Runs one connection, from the attempt to its end.
-    async fn run_connection(&mut self) -> ConnectionEnd {
+    async fn run_connection(&mut self, broker: &Broker, options: MqttOptions) -> ConnectionEnd {
+        let keep_alive = options.keep_alive();
         let abort = self.stop.child_token();
         // One more than the window, for DISCONNECT.
-        let (client, mut client_events) = AsyncClient::new(self.options.clone(), MAX_INFLIGHT + 1);
-        client_events.set_network_options(options::network());
-        let mut session = Some(Session::new(client, abort.clone()));
+        let (client, mut client_events) = AsyncClient::new(options, MAX_INFLIGHT + 1);
+        client_events.set_network_options(options::network(self.connect_timeout));
+        let mut session = Some(Session::new(client, broker.to_string(), abort.clone()));
         let mut state = DriverState::Connecting;
         let fault = loop {
             // Cancelling a poll that connects restarts the connect. So only drop a poll together with its connection.
             let polled = select! {
-                polled = timeout(self.poll_timeout(state), client_events.poll()) => polled,
+                polled = timeout(state.poll_timeout(keep_alive), client_events.poll()) => polled,
                 () = abort.cancelled() => break LinkFault::Unacknowledged,
             };
             match polled {
                 Ok(Ok(event)) => {
-                    state = self.next_state(state, &event);
+                    state = self.next_state(broker, state, &event);
                     if let Some(event) = DriverEvent::from_client(event, &mut session) {
                         self.emit(event).await;
                     }
@@ -150,20 +160,12 @@ impl Driver {
         }
     }
 
-    /// An open connection pings, so a longer poll means that a write blocks.
-    fn poll_timeout(&self, state: DriverState) -> Duration {
-        match state {
-            DriverState::Connecting => 2 * Duration::from_secs(CONNECT_TIMEOUT),
-            DriverState::Connected { .. } | DriverState::Disconnecting => 2 * self.options.keep_alive(),
-        }
-    }
-
-    fn next_state(&mut self, state: DriverState, event: &Event) -> DriverState {
+    fn next_state(&mut self, broker: &Broker, state: DriverState, event: &Event) -> DriverState {
         let now = Instant::now();
         match (state, event) {
             (_, Event::Incoming(Incoming::ConnAck(_))) => {
                 let connected = self.reconnect.on_connected(now);
-                self.log_connected(connected);
+                log_connected(broker, connected);
                 DriverState::Connected { accepted: now }
             }
             (_, Event::Outgoing(Outgoing::Disconnect)) => DriverState::Disconnecting,
@@ -171,7 +173,7 @@ impl Driver {
                 if ConnectionState::at(now, Some(accepted)) == ConnectionState::Stable =>
             {
                 if let Some(recovery) = self.reconnect.on_stable(now) {
-                    self.log_connected(Connected::Again(recovery));
+                    log_connected(broker, Connected::Again(recovery));
                 }
                 state
             }
@@ -187,42 +189,50 @@ impl Driver {
             () = self.stop.cancelled() => {}
         }
     }
+}
 
-    fn log_connected(&self, connected: Connected) {
-        let broker = &self.address;
-        match connected {
-            Connected::First => info!(broker, "connected to the MQTT broker"),
-            Connected::Again(Recovery { attempts, duration }) => {
-                let after = seconds(duration);
-                info!(broker, attempts, after, "reconnected to the MQTT broker");
-            }
-            Connected::Flapping => debug!(broker, "connected to the MQTT broker; not stable yet"),
+fn log_connected(broker: &Broker, connected: Connected) {
+    match connected {
+        Connected::First => info!(%broker, "connected to the MQTT broker"),
+        Connected::Again(Recovery { attempts, duration }) => {
+            let after = seconds(duration);
+            info!(%broker, attempts, after, "reconnected to the MQTT broker");
         }
+        Connected::Flapping => debug!(%broker, "connected to the MQTT broker; not stable yet"),
     }
+}
 
-    fn log_fault(&self, fault: &LinkFault, state: ConnectionState, notice: Notice, delay: Duration) {
-        let broker = &self.address;
-        match (notice, state) {
-            (Notice::Repeated, _) => {
-                let retry_in = seconds(delay);
-                debug!(
-                    broker,
-                    retry_in, "still no stable connection to the MQTT broker: {fault}"
-                );
-            }
-            (Notice::New, ConnectionState::Failed) => {
-                let longest = MAX_DELAY.as_secs();
-                warn!(
-                    broker,
-                    "cannot connect to the MQTT broker: {fault}; retrying every {longest} s or sooner"
-                );
-            }
-            (Notice::New, ConnectionState::Unstable | ConnectionState::Stable) => {
-                warn!(
-                    broker,
-                    "lost the connection to the MQTT broker: {fault}; reconnecting"
-                );
-            }
+fn log_fault(
+    broker: &Broker,
+    fault: &LinkFault,
+    state: ConnectionState,
+    next: NextAttempt,
+    notice: Notice,
+    delay: Duration,
+) {
+    let longest = MAX_DELAY.as_secs();
+    match (notice, state, next) {
+        (Notice::Repeated, ..) => {
+            let retry_in = seconds(delay);
+            debug!(
+                %broker,
+                retry_in, "still no stable connection to the MQTT broker: {fault}"
+            );
+        }
+        (Notice::New, ConnectionState::Failed, NextAttempt::Untried) => {
+            warn!(%broker, "cannot connect to the MQTT broker: {fault}; trying the next one");
+        }
+        (Notice::New, ConnectionState::Failed, NextAttempt::First) => {
+            warn!(
+                %broker,
+                "cannot connect to the MQTT broker: {fault}; retrying every {longest} s or sooner"
+            );
+        }
+        (Notice::New, ConnectionState::Unstable | ConnectionState::Stable, _) => {
+            warn!(
+                %broker,
+                "lost the connection to the MQTT broker: {fault}; reconnecting"
+            );
         }
     }
 }
@@ -233,6 +243,14 @@ fn seconds(length: Duration) -> String {
 }
 
 impl DriverState {
+    /// An open connection pings, so a longer poll means that a write blocks.
+    fn poll_timeout(self, keep_alive: Duration) -> Duration {
+        match self {
+            Self::Connecting => 2 * Duration::from_secs(CONNECT_TIMEOUT),
+            Self::Connected { .. } | Self::Disconnecting => 2 * keep_alive,
+        }
+    }
+
     fn stage(self) -> Stage {
         match self {
             Self::Connecting => Stage::Connecting,

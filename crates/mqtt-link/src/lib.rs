@@ -7,6 +7,8 @@
 //! their [`PublishPriority`], then the one-shot messages that are not acknowledged yet.
 
 mod backoff;
+mod broker;
+mod broker_list;
 mod connection_state;
 mod driver;
 mod driver_event;
@@ -33,6 +35,7 @@ mod stats;
 mod tls;
 mod topic;
 
+pub use broker::Broker;
 pub use driver::Driver;
 pub use error::LinkError;
 pub use event::LinkEvent;

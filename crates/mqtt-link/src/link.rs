@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use crate::{
     Driver, Filter, LinkError, LinkEvent, LinkFault, LinkOptions, LinkStats, PublishPriority,
     ShutdownOutcome, Topic,
+    broker_list::BrokerList,
     connection_state::ConnectionState,
     driver_event::DriverEvent,
     inflight::AckProgress,
@@ -57,11 +58,8 @@ impl Link {
     /// If the options cannot work with any broker; see [`LinkError`].
     pub fn open(options: LinkOptions) -> Result<(Self, Driver), LinkError> {
         let stop = CancellationToken::new();
-        let (driver, driver_events) = Driver::new(
-            options.to_client(Some(&options.will))?,
-            options.address(),
-            stop.clone(),
-        );
+        let brokers = BrokerList::new(options.to_clients(Some(&options.will))?);
+        let (driver, driver_events) = Driver::new(brokers, options.connect_timeout(), stop.clone());
         let link = Self {
             outbox: Outbox::new([options.subscriptions, options.optional_subscriptions.clone()].concat()),
             session: None,
@@ -203,6 +201,7 @@ impl Link {
         let counts = self.outbox.counts();
         LinkStats {
             connected: self.session.is_some(),
+            broker: self.session.as_ref().map(|session| session.broker().to_owned()),
             fault: self.fault.as_ref().map(ToString::to_string),
             connects: self.connects,
             losses: self.losses,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{Event, Incoming, MqttOptions};
+use rumqttc::{Event, Incoming};
 use tokio::time::timeout;
 
 use crate::{
     LinkError, LinkFault, LinkOptions, Topic,
-    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection},
+    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection, ProbeOptions},
 };
 
 /// Whether the broker delivers a published message to a subscriber.
@@ -35,13 +35,13 @@ pub async fn check_loopback(
     limit: Duration,
 ) -> Result<LoopbackCheck, LinkError> {
     let options = ProbeConnection::options(options)?;
-    Ok(check(options, topic, payload.into(), limit)
+    Ok(check(&options, topic, payload.into(), limit)
         .await
         .unwrap_or_else(LoopbackCheck::Failed))
 }
 
 async fn check(
-    options: MqttOptions,
+    options: &ProbeOptions,
     topic: &Topic,
     payload: Bytes,
     limit: Duration,

@@ -1,28 +1,31 @@
 //! Options of a link, and their conversion for the MQTT client.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS, TlsConfiguration};
+use rustls::ClientConfig;
 
-use crate::{Filter, LinkError, Login, Tls, Topic, topic::MAX_STRING_LENGTH};
+use crate::{Broker, Filter, LinkError, Login, Tls, Topic, topic::MAX_STRING_LENGTH};
 
 /// Maximum size of a packet in both directions, in bytes. The discovery payload of one device can have 22 kB, so the
 /// client's default of 10 KiB would cause endless reconnects.
 pub(crate) const MAX_PACKET_SIZE: usize = 1 << 20;
+/// How errors call the host of a broker.
+const BROKER_HOST: &str = "broker's host";
 /// The client assigns packet ids from a ring of this size. Far above the in-flight window, so that an id is reused only
 /// if an acknowledgement is long overdue.
 const PACKET_IDS: u16 = 1024;
 /// For DNS, TCP, TLS and CONNACK together, and for each flush; in seconds.
 pub(crate) const CONNECT_TIMEOUT: u64 = 5;
+/// The same where another broker waits.
+const CONNECT_TIMEOUT_EACH: u64 = 3;
 
-/// Address of the broker, credentials, last will and subscriptions.
+/// Addresses of the brokers, credentials, last will and subscriptions.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
-    /// Host name or IP address of the broker.
-    pub host: String,
-    /// Port of the broker; usually 1883 for TCP, 8883 for TLS.
-    pub port: u16,
+    /// The brokers, which share everything below, in the order in which they are tried. At least one.
+    pub brokers: Vec<Broker>,
     /// The client id. If two clients use the same id, the broker disconnects the older one.
     pub client_id: String,
     /// For brokers that require a login.
@@ -60,22 +63,21 @@ pub enum Transport {
 }
 
 impl LinkOptions {
-    /// `host:port`, for the log.
-    pub(crate) fn address(&self) -> String {
-        format!("{}:{}", bracketed(&self.host), self.port)
+    /// The options of the MQTT client for each broker. A probe has no last will.
+    pub(crate) fn to_clients(&self, will: Option<&Will>) -> Result<Vec<(Broker, MqttOptions)>, LinkError> {
+        self.validate()?;
+        let tls = match &self.transport {
+            Transport::Tcp => None,
+            Transport::Tls(tls) => Some(tls.client_config()?),
+        };
+        let client = |broker: &Broker| (broker.clone(), self.to_client(broker, tls.clone(), will));
+        Ok(self.brokers.iter().map(client).collect())
     }
 
-    /// The options of the MQTT client. A probe has no last will.
-    pub(crate) fn to_client(&self, will: Option<&Will>) -> Result<MqttOptions, LinkError> {
-        let transport = match (&self.transport, self.host.parse::<Ipv6Addr>()) {
-            (Transport::Tcp, _) => rumqttc::Transport::Tcp,
-            (Transport::Tls(_), Ok(address)) => return Err(LinkError::Ipv6OverTls(address)),
-            (Transport::Tls(tls), Err(_)) => {
-                rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls.client_config()?))
-            }
-        };
-        self.validate()?;
-        let mut client = MqttOptions::new(&self.client_id, bracketed(&self.host), self.port);
+    fn to_client(&self, broker: &Broker, tls: Option<Arc<ClientConfig>>, will: Option<&Will>) -> MqttOptions {
+        let tls = tls.map(|tls| rumqttc::Transport::Tls(TlsConfiguration::Rustls(tls)));
+        // The client joins host and port with a colon.
+        let mut client = MqttOptions::new(&self.client_id, broker.bracketed_host(), broker.port);
         if let Some(will) = will {
             client.set_last_will(LastWill::new(
                 will.topic.as_str(),
@@ -85,7 +87,7 @@ impl LinkOptions {
             ));
         }
         client
-            .set_transport(transport)
+            .set_transport(tls.unwrap_or(rumqttc::Transport::Tcp))
             .set_clean_session(true)
             .set_keep_alive(self.keep_alive)
             .set_inflight(PACKET_IDS)
@@ -93,15 +95,36 @@ impl LinkOptions {
         if let Some(login) = &self.login {
             client.set_credentials(&login.username, &login.password);
         }
-        Ok(client)
+        client
+    }
+
+    /// For one attempt, in seconds.
+    pub(crate) fn connect_timeout(&self) -> u64 {
+        match self.brokers.len() {
+            0 | 1 => CONNECT_TIMEOUT,
+            _ => CONNECT_TIMEOUT_EACH,
+        }
     }
 
     fn validate(&self) -> Result<(), LinkError> {
-        for (what, text) in [("broker's host", &self.host), ("client id", &self.client_id)] {
+        if self.brokers.is_empty() {
+            return Err(LinkError::Empty { what: BROKER_HOST });
+        }
+        let hosts = self.brokers.iter().map(|broker| (BROKER_HOST, &broker.host));
+        for (what, text) in hosts.chain([("client id", &self.client_id)]) {
             if text.is_empty() {
                 return Err(LinkError::Empty { what });
             }
             check_string(what, text)?;
+        }
+        if matches!(self.transport, Transport::Tls(_)) {
+            let mut addresses = self
+                .brokers
+                .iter()
+                .filter_map(|broker| broker.host.parse::<Ipv6Addr>().ok());
+            if let Some(address) = addresses.next() {
+                return Err(LinkError::Ipv6OverTls(address));
+            }
         }
         if let Some(login) = &self.login {
             check_string("user name", &login.username)?;
@@ -118,20 +141,12 @@ impl LinkOptions {
     }
 }
 
-/// The client's network options.
-pub(crate) fn network() -> NetworkOptions {
+/// The client's network options, with the timeout of an attempt in seconds.
+pub(crate) fn network(connect_timeout: u64) -> NetworkOptions {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    network.set_connection_timeout(CONNECT_TIMEOUT);
+    network.set_connection_timeout(connect_timeout);
     network
-}
-
-/// The client joins host and port with a colon, so an IPv6 address needs brackets.
-fn bracketed(host: &str) -> String {
-    match host.parse::<Ipv6Addr>() {
-        Ok(address) => format!("[{address}]"),
-        Err(_) => host.to_owned(),
-    }
 }
 
 fn check_string(what: &'static str, text: &str) -> Result<(), LinkError> {
@@ -145,10 +160,16 @@ fn check_string(what: &'static str, text: &str) -> Result<(), LinkError> {
 mod tests {
     use super::*;
 
+    fn broker(host: &str) -> Broker {
+        Broker {
+            host: host.to_owned(),
+            port: 1883,
+        }
+    }
+
     fn options() -> LinkOptions {
         LinkOptions {
-            host: "localhost".into(),
-            port: 1883,
+            brokers: vec![broker("localhost")],
             client_id: "test".into(),
             login: Some(Login {
                 username: "user".into(),
@@ -170,10 +191,11 @@ mod tests {
         let broken = |change: fn(&mut LinkOptions)| {
             let mut options = options();
             change(&mut options);
-            options.to_client(None).err().unwrap().to_string()
+            options.to_clients(None).err().unwrap().to_string()
         };
         assert!(broken(|options| options.client_id.clear()).contains("client id is empty"));
-        assert!(broken(|options| options.host.clear()).contains("host is empty"));
+        assert!(broken(|options| options.brokers.clear()).contains("host is empty"));
+        assert!(broken(|options| options.brokers.push(broker(""))).contains("host is empty"));
         assert!(broken(|options| options.keep_alive = Duration::from_millis(900)).contains("900ms"));
         assert!(broken(|options| options.keep_alive = Duration::from_millis(1500)).contains("1.5s"));
         assert!(broken(|options| options.keep_alive = Duration::from_secs(65_536)).contains("65536s"));
@@ -183,7 +205,7 @@ mod tests {
                 .contains("last will")
         );
         let ipv6 = |options: &mut LinkOptions| {
-            options.host = "::1".into();
+            options.brokers.push(broker("::1"));
             options.transport = Transport::Tls(Tls::default());
         };
         assert!(broken(ipv6).contains("IPv6"));
@@ -192,12 +214,11 @@ mod tests {
     #[test]
     fn options_reach_the_client_and_debug_output_hides_the_password() {
         let options = options();
-        let client = options.to_client(None).unwrap();
+        let clients = options.to_clients(None).unwrap();
+        let client = &clients[0].1;
         assert_eq!(client.credentials().unwrap().password, "hunter2");
         assert!(client.clean_session());
         assert_eq!(client.max_packet_size(), MAX_PACKET_SIZE);
         assert!(!format!("{options:?}").contains("hunter2"));
-        assert_eq!(bracketed("::1"), "[::1]");
-        assert_eq!(bracketed("127.0.0.1"), "127.0.0.1");
     }
 }

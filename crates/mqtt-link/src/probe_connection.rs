@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
 use tokio::time::timeout;
 
 use crate::{LinkError, LinkFault, LinkOptions, Topic, fault::Stage, options};
@@ -17,18 +17,49 @@ pub(crate) struct ProbeConnection {
     events: EventLoop,
 }
 
+/// How a probe connects.
+pub(crate) struct ProbeOptions {
+    brokers: Vec<MqttOptions>,
+    network: NetworkOptions,
+}
+
 impl ProbeConnection {
     /// The client options of a probe: no last will, and another client id, because the broker would disconnect the
     /// running client with the same id.
-    pub(crate) fn options(mut options: LinkOptions) -> Result<MqttOptions, LinkError> {
+    pub(crate) fn options(mut options: LinkOptions) -> Result<ProbeOptions, LinkError> {
         options.client_id = format!("{}-{}", options.client_id, std::process::id());
-        options.to_client(None)
+        let clients = options.to_clients(None)?;
+        Ok(ProbeOptions {
+            brokers: clients.into_iter().map(|(_, client)| client).collect(),
+            network: options::network(options.connect_timeout()),
+        })
     }
 
-    /// Connects within `limit` and sends SUBSCRIBE.
-    pub(crate) async fn open(options: MqttOptions, filter: &str, limit: Duration) -> Result<Self, LinkFault> {
-        let (client, mut events) = AsyncClient::new(options, 4);
-        events.set_network_options(options::network());
+    /// Connects to the first broker that accepts the connection within `limit`, and sends SUBSCRIBE. The fault is that
+    /// of the last one.
+    pub(crate) async fn open(
+        options: &ProbeOptions,
+        filter: &str,
+        limit: Duration,
+    ) -> Result<Self, LinkFault> {
+        let mut fault = LinkFault::UnknownHost;
+        for broker in &options.brokers {
+            match Self::open_at(broker.clone(), options.network.clone(), filter, limit).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => fault = why,
+            }
+        }
+        Err(fault)
+    }
+
+    async fn open_at(
+        broker: MqttOptions,
+        network: NetworkOptions,
+        filter: &str,
+        limit: Duration,
+    ) -> Result<Self, LinkFault> {
+        let (client, mut events) = AsyncClient::new(broker, 4);
+        events.set_network_options(network);
         let mut connection = Self { client, events };
         timeout(limit, connection.connected())
             .await

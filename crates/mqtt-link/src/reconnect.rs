@@ -17,7 +17,7 @@ const CLOSE_WINDOW: Duration = Duration::from_mins(1);
 /// Whether to log a fault and report it to the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// The first fault of its kind since the last stable connection.
+    /// The first fault of its kind at this broker since the last stable connection.
     New,
     /// Logged already.
     Repeated,
@@ -54,7 +54,8 @@ pub(crate) struct Reconnect {
 struct Downtime {
     since: Instant,
     attempts: u32,
-    seen: HashSet<Discriminant<LinkFault>>,
+    /// By broker.
+    seen: HashSet<(usize, Discriminant<LinkFault>)>,
     logged: LastLogged,
 }
 
@@ -90,8 +91,14 @@ impl Reconnect {
         }
     }
 
-    /// A connection or an attempt ended.
-    pub(crate) fn on_failed(&mut self, fault: &LinkFault, state: ConnectionState, now: Instant) -> Notice {
+    /// A connection or an attempt ended. `broker` is the position of its broker.
+    pub(crate) fn on_failed(
+        &mut self,
+        broker: usize,
+        fault: &LinkFault,
+        state: ConnectionState,
+        now: Instant,
+    ) -> Notice {
         if state == ConnectionState::Stable {
             self.downtime = None;
         }
@@ -105,7 +112,7 @@ impl Reconnect {
         if downtime.logged == LastLogged::Reconnected {
             downtime.logged = LastLogged::Flapping;
         }
-        if downtime.seen.insert(discriminant(fault)) {
+        if downtime.seen.insert((broker, discriminant(fault))) {
             Notice::New
         } else {
             Notice::Repeated
@@ -149,7 +156,7 @@ mod tests {
     #[test]
     fn each_kind_of_fault_is_new_once_per_downtime() {
         let (mut reconnect, now) = (Reconnect::default(), Instant::now());
-        let mut failed = |fault, state| reconnect.on_failed(&fault, state, now);
+        let mut failed = |fault, state| reconnect.on_failed(0, &fault, state, now);
         assert_eq!(
             failed(LinkFault::ClosedByBroker, ConnectionState::Stable),
             Notice::New
@@ -179,8 +186,8 @@ mod tests {
     fn later_reconnects_are_logged_only_when_stable() {
         let (mut reconnect, start) = (Reconnect::default(), Instant::now());
         assert_eq!(reconnect.on_connected(start), Connected::First);
-        reconnect.on_failed(&LinkFault::ClosedByBroker, ConnectionState::Stable, start);
-        reconnect.on_failed(&LinkFault::ConnectionRefused, ConnectionState::Failed, start);
+        reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Stable, start);
+        reconnect.on_failed(0, &LinkFault::ConnectionRefused, ConnectionState::Failed, start);
         let later = start + Duration::from_secs(1);
         let recovery = Recovery {
             attempts: 2,
@@ -188,7 +195,7 @@ mod tests {
         };
         assert_eq!(reconnect.on_connected(later), Connected::Again(recovery));
         for _ in 0..3 {
-            reconnect.on_failed(&LinkFault::ClosedByBroker, ConnectionState::Unstable, later);
+            reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Unstable, later);
             assert_eq!(reconnect.on_connected(later), Connected::Flapping);
         }
         assert_eq!(
@@ -197,7 +204,7 @@ mod tests {
         );
         assert_eq!(reconnect.on_stable(later), None);
 
-        reconnect.on_failed(&LinkFault::ClosedByBroker, ConnectionState::Unstable, start);
+        reconnect.on_failed(0, &LinkFault::ClosedByBroker, ConnectionState::Unstable, start);
         assert!(
             matches!(reconnect.on_connected(later), Connected::Again(_)),
             "a new downtime"

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rumqttc::{Event, Incoming, MqttOptions, Publish};
+use rumqttc::{Event, Incoming, Publish};
 use tokio::time::{error::Elapsed, timeout};
 
 use crate::{
     Filter, LinkError, LinkFault, LinkOptions, Topic,
-    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection},
+    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection, ProbeOptions},
 };
 
 /// Connects with a temporary client id and without a last will, reads the retained messages of each filter in turn, and
@@ -24,7 +24,7 @@ pub async fn clear_retained(
     let options = ProbeConnection::options(options)?;
     let mut cleared = 0;
     for filter in filters {
-        match clear(options.clone(), filter, &is_ours, limit).await {
+        match clear(&options, filter, &is_ours, limit).await {
             Ok(count) => cleared += count,
             Err(fault) => return Ok(Err(fault)),
         }
@@ -33,7 +33,7 @@ pub async fn clear_retained(
 }
 
 async fn clear(
-    options: MqttOptions,
+    options: &ProbeOptions,
     filter: &Filter,
     is_ours: &impl Fn(&str, &[u8]) -> bool,
     limit: Duration,

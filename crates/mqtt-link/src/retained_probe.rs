@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{Event, Incoming, MqttOptions};
+use rumqttc::{Event, Incoming};
 use tokio::time::timeout;
 
 use crate::{
     LinkError, LinkFault, LinkOptions, Topic,
-    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection},
+    probe_connection::{MESSAGE_TIMEOUT, ProbeConnection, ProbeOptions},
 };
 
 /// The result of reading a retained topic.
@@ -33,12 +33,12 @@ pub async fn probe_retained(
     limit: Duration,
 ) -> Result<RetainedProbe, LinkError> {
     let options = ProbeConnection::options(options)?;
-    Ok(probe(options, topic, limit)
+    Ok(probe(&options, topic, limit)
         .await
         .unwrap_or_else(RetainedProbe::Failed))
 }
 
-async fn probe(options: MqttOptions, topic: &Topic, limit: Duration) -> Result<RetainedProbe, LinkFault> {
+async fn probe(options: &ProbeOptions, topic: &Topic, limit: Duration) -> Result<RetainedProbe, LinkFault> {
     let mut connection = ProbeConnection::open(options, topic.as_str(), limit).await?;
     let payload = timeout(limit, retained_payload(&mut connection))
         .await

@@ -9,13 +9,23 @@ use crate::{Filter, request::Request};
 #[derive(Debug)]
 pub(crate) struct Session {
     client: AsyncClient,
+    broker: String,
     abort: CancellationToken,
 }
 
 impl Session {
-    /// The sending half of `client`, whose connection ends with `abort`.
-    pub(crate) fn new(client: AsyncClient, abort: CancellationToken) -> Self {
-        Self { client, abort }
+    /// The sending half of `client`, whose connection to this broker ends with `abort`.
+    pub(crate) fn new(client: AsyncClient, broker: String, abort: CancellationToken) -> Self {
+        Self {
+            client,
+            broker,
+            abort,
+        }
+    }
+
+    /// The broker, as `host:port`.
+    pub(crate) fn broker(&self) -> &str {
+        &self.broker
     }
 
     /// Passes a request to the client without waiting. Fails only if the connection is closed, or if more requests

@@ -7,6 +7,8 @@ use serde::Serialize;
 pub struct LinkStats {
     /// Whether there is a connection.
     pub connected: bool,
+    /// The broker of that connection, as `host:port`.
+    pub broker: Option<String>,
     /// The reason, if there is no connection.
     pub fault: Option<String>,
     /// Connections that the broker accepted.

@@ -23,6 +23,13 @@ fn mqtt() {
         ("[mqtt]\nport = 65536", "mqtt.port"),
         ("[mqtt]\nport = '1883'", "mqtt.port"),
         ("[mqtt]\nport = 1.5", "mqtt.port"),
+        ("[mqtt]\nhosts = []", "mqtt.hosts"),
+        ("[mqtt]\nhosts = 'a'", "mqtt.hosts"),
+        ("[mqtt]\nhosts = ['a', 'b:0']", "mqtt.hosts[1]"),
+        ("[mqtt]\nhosts = ['a', 'A:1883']", "mqtt.hosts"),
+        ("[mqtt]\nhosts = ['a']\nhost = 'b'", "mqtt.hosts"),
+        ("[mqtt]\nhosts = ['a']\nport = 1884", "mqtt.port"),
+        ("[mqtt]\nsite = 'the attic'", "mqtt.site"),
         ("[mqtt]\nusername = 5", "mqtt.username"),
         ("[mqtt]\npassword = 'x'", "mqtt.username"),
         ("[mqtt]\npassword = 5", "mqtt.password"),
@@ -46,7 +53,7 @@ fn mqtt_over_tls() {
             .with_file("c.pem", "")
             .with_file("c.key", "");
     let settings = home.load().unwrap();
-    assert_eq!(settings.mqtt.port, 8883);
+    assert_eq!(settings.mqtt.shown_brokers(), "127.0.0.1:8883");
     let tls = settings.mqtt.tls.unwrap();
     assert_eq!(tls.roots, TlsRoots::File(home.path("ca.pem")));
     let client = ClientCertificate {
@@ -73,6 +80,51 @@ fn the_client_id_is_stable_and_follows_the_base_topic() {
     let id = |content: &str| load_toml(content).mqtt.client_id;
     assert_eq!(id("[mqtt]\nbase_topic = 'Home/Tapo'"), "tapo2mqtt-home-tapo");
     assert_eq!(id("[mqtt]\nclient_id = 'Mine 1'"), "Mine 1");
+}
+
+#[test]
+fn several_brokers_have_ports_of_their_own() {
+    let brokers = |content: &str| load_toml(content).mqtt.shown_brokers();
+    let several = "[mqtt]\nhosts = ['a', 'B:1884', '[fd00::1]:1885', '::1']";
+    assert_eq!(brokers(several), "a:1883, b:1884, [fd00::1]:1885, [::1]:1883");
+    assert_eq!(
+        brokers(&format!("{several}\ntls = true")),
+        "a:8883, b:1884, [fd00::1]:1885, [::1]:8883"
+    );
+    assert_eq!(brokers("[mqtt]\nhosts = ['a']"), "a:1883");
+}
+
+#[test]
+fn one_host_and_several_replace_those_of_a_lower_layer() {
+    let brokers = |file: &str, name: &str, value: &str| {
+        let home = Home::toml(&format!("[mqtt]\n{file}")).with_env(name, value);
+        home.load().map(|settings| settings.mqtt.shown_brokers())
+    };
+    let (host, hosts) = ("TAPO2MQTT__MQTT__HOST", "TAPO2MQTT__MQTT__HOSTS");
+    assert_eq!(brokers("hosts = ['a', 'b']", host, "c").unwrap(), "c:1883");
+    assert_eq!(
+        brokers("host = 'a'\nport = 1", hosts, "b, c:2").unwrap(),
+        "b:1883, c:2"
+    );
+    let port = brokers("hosts = ['a', 'b']", "TAPO2MQTT__MQTT__PORT", "1884");
+    assert_eq!(port.unwrap_err().0[0].path, "mqtt.port");
+}
+
+#[test]
+fn a_site_is_in_all_that_bridges_share() {
+    let names = |content: &str| {
+        let mqtt = load_toml(content).mqtt;
+        (mqtt.base_topic.to_string(), mqtt.client_id)
+    };
+    let expected = |base: &str, id: &str| (base.to_owned(), id.to_owned());
+    assert_eq!(names(""), expected("tapo2mqtt", "tapo2mqtt-tapo2mqtt"));
+    let north = "[mqtt]\nsite = 'north'";
+    assert_eq!(
+        names(north),
+        expected("tapo2mqtt-north", "tapo2mqtt-tapo2mqtt-north")
+    );
+    let own = format!("{north}\nbase_topic = 'plugs'");
+    assert_eq!(names(&own), expected("plugs", "tapo2mqtt-plugs-north"));
 }
 
 #[test]

@@ -781,7 +781,7 @@ fn energy_rules_that_cannot_be() {
 
 #[test]
 fn a_definition_is_the_schedule() {
-    let mut texts = vec![super::documentation::uncommented("password_file")];
+    let mut texts = vec![super::documentation::uncommented(&["password_file", "hosts"])];
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -9,7 +9,7 @@ use ::config::{FileFormat, Format, Value as Setting, ValueKind};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    documentation::{add_unknown, uncommented, without_indexes},
+    documentation::{ALTERNATIVES, add_unknown, uncommented, without_indexes},
     outline::{is_up_to_date, outline},
     *,
 };
@@ -246,7 +246,7 @@ impl Facts {
 /// The documented settings in all their variants, without files.
 fn documented() -> Vec<Setting> {
     let parse = |content: &str| Setting::new(None, FileFormat::Toml.parse(None, content).unwrap());
-    let variants = ["password", "password_file"].map(|skip| parse(&uncommented(skip)));
+    let variants = ALTERNATIVES.map(|skip| parse(&uncommented(skip)));
     variants.into_iter().chain([parse(DEFAULTS)]).collect()
 }
 

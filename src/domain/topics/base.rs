@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use planner::Slug;
 use serde::Serialize;
 
 /// Longest base topic or discovery prefix, in bytes. Keeps every topic far below MQTT's 65,535 bytes.
@@ -34,6 +35,22 @@ pub enum BaseTopicError {
 }
 
 impl BaseTopic {
+    /// The one that a bridge has without settings.
+    pub const DEFAULT: &str = "tapo2mqtt";
+
+    /// The one that a bridge at this site has, unless its settings name another one.
+    pub fn of_site(site: &Slug) -> Self {
+        Self(format!("{}-{site}", Self::DEFAULT).into())
+    }
+
+    /// Base topic and site as one name, which no other bridge on the broker has.
+    pub fn at_site(&self, site: Option<&Slug>) -> String {
+        match site {
+            Some(site) if *self != Self::of_site(site) => format!("{self}-{site}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -542,7 +542,7 @@ fn events_are_those_of_one_outlet() {
 }
 
 #[test]
-fn the_identities_of_two_bridges_differ_by_their_base_topics() {
+fn the_identities_of_two_bridges_differ_by_base_topic_and_site() {
     let (device, group) = ("mats".parse().unwrap(), "driveway".parse().unwrap());
     let nodes = |base| {
         let builder = discovery(base);
@@ -564,6 +564,15 @@ fn the_identities_of_two_bridges_differ_by_their_base_topics() {
             "tapo2mqtt-groups-garden_tapo2mqtt-driveway"
         ]
     );
+    let at_site = |base, site: &str| {
+        let builder = discovery(base).at_site(Some(site.parse().unwrap()));
+        builder.device_node(&device).unwrap().to_string()
+    };
+    assert_eq!(
+        at_site("tapo2mqtt-north", "north"),
+        "tapo2mqtt-device-tapo2mqtt_north-mats"
+    );
+    assert_eq!(at_site("garden", "north"), "tapo2mqtt-device-garden_north-mats");
     // Whatever the ids are, a node belongs to one base topic.
     let node = |base, device: &str| discovery(base).device_node(&device.parse().unwrap());
     assert_ne!(node("a", "b-c"), node("a-b", "c"));

@@ -34,9 +34,9 @@ export function view(scope) {
   const show = () => {
     const settings = info().settings ?? {};
     const { mqtt, issues, rss_bytes: memory } = health();
-    const address = `${settings.mqtt?.host}:${settings.mqtt?.port}`;
+    const address = (settings.mqtt?.brokers ?? []).join(', ');
     if (settings.mqtt?.enabled === false) text(broker, t.settings.noBroker);
-    else text(broker, mqtt?.connected ? t.settings.connected(address) : t.settings.notConnected(mqtt?.fault ?? address));
+    else text(broker, mqtt?.connected ? t.settings.connected(mqtt.broker ?? address) : t.settings.notConnected(mqtt?.fault ?? address));
     if (asks !== info().setup_mode) replace(account, (asks = info().setup_mode) ? accountForm() : h("p"));
     if (!asks) text(account.firstChild, t.settings.accountSet(info().devices_online, info().devices));
     text(place, timezone());

@@ -1,0 +1,100 @@
+//! Which broker is tried next. No I/O.
+
+use rumqttc::MqttOptions;
+
+use crate::{Broker, connection_state::ConnectionState};
+
+/// The brokers in the order in which they are tried, each with the options of its client. Never empty.
+#[derive(Debug)]
+pub(crate) struct BrokerList {
+    brokers: Vec<(Broker, MqttOptions)>,
+    current: usize,
+}
+
+/// What follows the end of a connection or an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextAttempt {
+    /// A broker that was not tried since the last stable connection, or since all of them failed.
+    Untried,
+    /// The first one, because all of them failed, or because a stable connection was lost.
+    First,
+}
+
+impl BrokerList {
+    /// The brokers in this order.
+    pub(crate) fn new(brokers: Vec<(Broker, MqttOptions)>) -> Self {
+        Self { brokers, current: 0 }
+    }
+
+    /// The broker that is tried or connected.
+    pub(crate) fn current(&self) -> Option<&(Broker, MqttOptions)> {
+        self.brokers.get(self.current)
+    }
+
+    /// The position of that broker.
+    pub(crate) fn position(&self) -> usize {
+        self.current
+    }
+
+    /// Its connection ended in this state. After a stable one all are tried again from the first one. One that accepts
+    /// connections and closes them counts as one that does not work.
+    pub(crate) fn on_ended(&mut self, state: ConnectionState) -> NextAttempt {
+        self.current = match state {
+            ConnectionState::Stable => 0,
+            ConnectionState::Unstable | ConnectionState::Failed => {
+                (self.current + 1) % self.brokers.len().max(1)
+            }
+        };
+        match self.current {
+            0 => NextAttempt::First,
+            _ => NextAttempt::Untried,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(count: u16) -> BrokerList {
+        let broker = |port| {
+            let host = "localhost".to_owned();
+            (Broker { host, port }, MqttOptions::new("id", "localhost", port))
+        };
+        BrokerList::new((1..=count).map(broker).collect())
+    }
+
+    #[test]
+    fn brokers_are_tried_in_order_and_again_from_the_first() {
+        let mut brokers = list(3);
+        let mut failed = || {
+            let next = brokers.on_ended(ConnectionState::Failed);
+            (brokers.position(), next)
+        };
+        assert_eq!(failed(), (1, NextAttempt::Untried));
+        assert_eq!(failed(), (2, NextAttempt::Untried));
+        assert_eq!(failed(), (0, NextAttempt::First));
+        assert_eq!(failed(), (1, NextAttempt::Untried));
+    }
+
+    #[test]
+    fn the_first_one_comes_after_a_stable_connection_only() {
+        let mut brokers = list(2);
+        brokers.on_ended(ConnectionState::Unstable);
+        assert_eq!(brokers.position(), 1, "it closes what it accepted");
+        assert_eq!(brokers.on_ended(ConnectionState::Stable), NextAttempt::First);
+        assert_eq!(brokers.position(), 0);
+    }
+
+    #[test]
+    fn one_broker_is_always_the_first() {
+        let mut brokers = list(1);
+        for state in [
+            ConnectionState::Failed,
+            ConnectionState::Unstable,
+            ConnectionState::Stable,
+        ] {
+            assert_eq!(brokers.on_ended(state), NextAttempt::First);
+        }
+    }
+}
