@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, future::Future, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -14,11 +14,12 @@ use super::{
     sections::{self, Sections},
 };
 use crate::{
+    calendar::{CalendarParts, CalendarTask},
     config::{Loader, Settings, Web},
     devices::DeviceOwner,
     domain::{
         device_metrics::MetricsRegistry, devices::EventSenders, energy_history::EnergyHistory, feed,
-        listener_issues::ListenerIssues, page_msg, scheduling,
+        page_msg, scheduling, section_issues::SectionIssues,
     },
     mqtt::{BridgeInfo, Channels, Control, MqttParts, MqttTask, PageChannels, link::LinkError},
     scheduler::task::{self, SchedulerTask},
@@ -92,6 +93,7 @@ pub struct Bridge {
 const EVENT_LOOP: &str = "mqtt event loop";
 const DEVICE_OWNER: &str = "device owner";
 const SCHEDULER: &str = "scheduler";
+const CALENDAR: &str = "calendar";
 const STATE_WRITER: &str = "state writer";
 const HISTORY_WRITER: &str = "history writer";
 /// They write what the others leave, so they are stopped after them.
@@ -127,11 +129,17 @@ impl Bridge {
         let (controls, controls_in) = mpsc::channel(1);
         let heartbeat = Arc::new(Notify::new());
         let metrics = MetricsRegistry::default();
-        let listener_issues = ListenerIssues::default();
+        let section_issues = SectionIssues::default();
 
-        let (pages, web_servers) =
-            web_servers(settings, &sections.sessions, &listener_issues, &clock, &tasks);
+        let (pages, web_servers) = web_servers(settings, &sections.sessions, &section_issues, &clock, &tasks);
         let info = bridge_info(settings, &clock, start_checks);
+        let (calendar, calendar_in_force) = watch::channel(settings.calendar.clone());
+        let calendar_task = CalendarTask::new(CalendarParts {
+            file: calendar_in_force,
+            scheduler: scheduler_handle.messages.clone(),
+            issues: section_issues.clone(),
+            clock: clock.clone(),
+        });
         let scheduler = SchedulerTask::new(task::Parts {
             rules: Arc::new(settings.rules.clone()),
             devices: settings.scheduler_devices(),
@@ -161,7 +169,8 @@ impl Bridge {
             loader,
             keep_account: |settings, account| Box::pin(account::keep(settings, account)),
             metrics: metrics.clone(),
-            listener_issues,
+            section_issues: section_issues.clone(),
+            calendar,
             history: history.clone(),
             clock: clock.clone(),
         };
@@ -180,7 +189,7 @@ impl Bridge {
             sections.devices,
         );
 
-        let (ending, ended) = mpsc::channel(7);
+        let (ending, ended) = mpsc::channel(8);
         let mut bridge = Self {
             tasks,
             stop: CancellationToken::new(),
@@ -194,6 +203,7 @@ impl Bridge {
         };
         bridge.spawn(EVENT_LOOP, event_loop.run(bridge.stop.clone()), &ending);
         bridge.spawn(SCHEDULER, scheduler.run(bridge.stop.clone()), &ending);
+        bridge.spawn(CALENDAR, calendar_task.run(bridge.stop.clone()), &ending);
         bridge.spawn(DEVICE_OWNER, owner.run(bridge.stop.clone()), &ending);
         for (name, server) in web_servers {
             bridge.spawn(name, server.run(bridge.stop.clone()), &ending);
@@ -322,7 +332,7 @@ fn bridge_info(settings: &Settings, clock: &Clock, start_checks: Vec<String>) ->
 fn web_servers(
     settings: &Settings,
     sessions: &Section<Sessions>,
-    issues: &ListenerIssues,
+    issues: &SectionIssues,
     clock: &Clock,
     tasks: &Tasks,
 ) -> (Option<PageChannels>, Vec<(&'static str, WebServer)>) {

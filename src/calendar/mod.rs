@@ -1,11 +1,13 @@
-//! Calendars of holidays: iCalendar files.
+//! Calendars of holidays: iCalendar files, and the task that reads them again.
 
 mod ics;
 mod recurrence;
+mod task;
 
 use std::{fmt, path::PathBuf};
 
 pub(crate) use ics::{IcsError, ReadCalendar};
+pub use task::{CalendarParts, CalendarTask};
 
 use crate::system::files;
 

@@ -25,6 +25,7 @@ use planner::{
 use planner::{
     ScheduleId,
     energy_limits::{EnergyRules, Usage},
+    holidays::HolidayDates,
     plan::{Layer, Mode, Reason, SafetyState, Source, Vacation},
     rules::Rules,
 };
@@ -77,6 +78,8 @@ pub enum SchedulerMsg {
         /// Whether the broker kept it: its age is unknown.
         retained: bool,
     },
+    /// The calendar was read again: its holidays.
+    Holidays(Arc<HolidayDates>),
     /// The settings were reloaded. [`SchedulerUpdate::Rules`] follows if the rules changed.
     Reload(ReloadedRules),
     /// A query, or a change of schedules, overrides or vacation. It ends in one reply.

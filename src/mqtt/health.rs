@@ -14,8 +14,8 @@ use crate::{
     domain::{
         device_metrics::{DeviceHealth, MetricsRegistry},
         devices::DeviceMsg,
-        listener_issues::ListenerIssues,
         report::Phase,
+        section_issues::SectionIssues,
     },
     store::StateFileStatus,
     system::{
@@ -44,7 +44,7 @@ pub(super) struct HealthCollector {
     tasks: Tasks,
     clock: Clock,
     state_file: StateFileStatus,
-    listener_issues: ListenerIssues,
+    section_issues: SectionIssues,
     /// Those that were shown last.
     shown: Vec<String>,
     started: Instant,
@@ -135,7 +135,7 @@ impl HealthCollector {
         tasks: Tasks,
         clock: Clock,
         state_file: StateFileStatus,
-        listener_issues: ListenerIssues,
+        section_issues: SectionIssues,
     ) -> Self {
         let started = Instant::now();
         Self {
@@ -144,7 +144,7 @@ impl HealthCollector {
             tasks,
             clock,
             state_file,
-            listener_issues,
+            section_issues,
             shown: Vec::new(),
             started,
             losses: VecDeque::new(),
@@ -174,9 +174,9 @@ impl HealthCollector {
         changed
     }
 
-    /// Whether a listener cannot listen that could, or the other way round.
-    pub(super) fn has_new_listener_issues(&self) -> bool {
-        self.listener_issues.list() != self.shown
+    /// Whether something of a section does not work any more, or works again.
+    pub(super) fn has_new_section_issues(&self) -> bool {
+        self.section_issues.list() != self.shown
     }
 
     /// The event loop was late by this much.
@@ -203,7 +203,7 @@ impl HealthCollector {
         issues.extend(broken_devices(&devices));
         issues.extend(failed_tasks(&tasks));
         issues.extend(self.state_file.error());
-        self.shown = self.listener_issues.list();
+        self.shown = self.section_issues.list();
         issues.extend(self.shown.iter().cloned());
         let refused = mqtt.as_ref().map_or(0, |mqtt| mqtt.refused_subscriptions);
         if refused > 0 {
@@ -339,7 +339,7 @@ mod tests {
             tasks,
             clock.clone(),
             state_file,
-            ListenerIssues::default(),
+            SectionIssues::default(),
         );
         (health, clock)
     }

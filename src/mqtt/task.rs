@@ -13,7 +13,7 @@ use std::{
 use ha_discovery::{BIRTH_PAYLOAD, Layout};
 use serde_json::{Value, json};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ use super::{
     unknown::UnknownName,
 };
 use crate::{
+    calendar::CalendarFile,
     config::{Device, Loader, Settings},
     domain::{
         command::Target,
@@ -49,13 +50,13 @@ use crate::{
         energy_history::EnergyHistory,
         feed::FeedWriter,
         inventory::Inventory,
-        listener_issues::ListenerIssues,
         network_device::NetworkDevice,
         page_msg::PageMsg,
         reply::CommandOutcome,
         report::{Availability, DeviceReport},
         request_reply::RequestResult,
         scheduling::{Request, RequestError, SchedulerMsg, SchedulerUpdate},
+        section_issues::SectionIssues,
         topics::{BridgeTopic, InvalidName, ParsedTopic, RequestName, TopicError, Topics, Verb},
     },
     homeassistant::{DiscoveryTracker, EntityBuilder, EntityOwner},
@@ -138,7 +139,9 @@ pub struct MqttParts {
     /// The metrics of devices, for `bridge/health`.
     pub metrics: MetricsRegistry,
     /// Why the page or the figures cannot be served.
-    pub listener_issues: ListenerIssues,
+    pub section_issues: SectionIssues,
+    /// To the task that reads the calendar: that of the settings in force.
+    pub calendar: watch::Sender<Option<CalendarFile>>,
     /// What outlets used when.
     pub history: EnergyHistory,
     /// The wall clock.
@@ -154,6 +157,8 @@ pub struct MqttTask {
     retained: RetainedCommands,
     log_limit: LogLimit,
     reloader: Reloader,
+    /// To the task that reads the calendar.
+    calendar: watch::Sender<Option<CalendarFile>>,
     inventory: Section<Inventory>,
     /// The added devices are not those in force yet.
     is_inventory_pending: bool,
@@ -220,6 +225,7 @@ impl MqttTask {
                 channels.devices.clone(),
                 channels.scheduler,
             ),
+            calendar: parts.calendar,
             inventory: parts.inventory,
             is_inventory_pending: false,
             tasks: tasks.clone(),
@@ -229,7 +235,7 @@ impl MqttTask {
                 tasks.clone(),
                 parts.clock,
                 parts.state_file,
-                parts.listener_issues,
+                parts.section_issues,
             ),
             inbox,
             devices: channels.devices,
@@ -279,7 +285,7 @@ impl MqttTask {
                     }
                     let now = Instant::now();
                     self.health.on_lag(now.duration_since(expected));
-                    if now >= next_health || self.health.has_new_listener_issues() {
+                    if now >= next_health || self.health.has_new_section_issues() {
                         next_health = now + HEALTH_INTERVAL;
                         self.publish_health();
                         // Some may be gone by now.
@@ -768,6 +774,7 @@ impl MqttTask {
         }
         self.router.set_sensors(sensors);
         self.history.set_zone(settings.rules.location.zone.clone());
+        self.calendar.send_replace(settings.calendar.clone());
         if reloaded.before.log.level != settings.log.level {
             self.publisher.set_log_level(settings.log.level);
         }

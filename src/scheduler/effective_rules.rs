@@ -9,7 +9,7 @@ use std::{
 use jiff::civil::Date;
 use planner::{
     DeviceId, GroupId, OutletPath, ScheduleId, SensorId,
-    holidays::{WorkdaysHeard, hear},
+    holidays::{HolidayDates, WorkdaysHeard, hear},
     rules::{Group, Rules},
 };
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub struct EffectiveRules {
     edits: ScheduleEdits,
     /// What the sensor of the calendar said on the last days.
     heard: WorkdaysHeard,
+    /// The holidays of the calendar, if it was read after the settings.
+    dates: Option<Arc<HolidayDates>>,
     rules: Arc<Rules>,
     /// The position of the group of each outlet.
     groups: NameMap<OutletPath, usize>,
@@ -52,6 +54,7 @@ impl EffectiveRules {
             settings,
             edits,
             heard,
+            dates: None,
             groups: NameMap::default(),
             positions: NameMap::default(),
             asking: BTreeMap::new(),
@@ -117,6 +120,7 @@ impl EffectiveRules {
     pub fn reload(&mut self, settings: Arc<Rules>, relays: &Relays) -> Option<Arc<Rules>> {
         self.edits = schedule_edits::fitting(&settings, std::mem::take(&mut self.edits));
         self.settings = settings;
+        self.dates = None;
         self.apply(relays)
     }
 
@@ -146,6 +150,16 @@ impl EffectiveRules {
         }
         self.apply(relays);
         Some(&self.heard)
+    }
+
+    /// The calendar was read again. Returns whether it has other holidays.
+    pub fn take_holidays(&mut self, dates: Arc<HolidayDates>, relays: &Relays) -> bool {
+        // It was sent before a reload that took the calendar out.
+        if !self.settings.location.holidays.has_dates() {
+            return false;
+        }
+        self.dates = Some(dates);
+        self.apply(relays).is_some()
     }
 
     /// A group in force as it would be with a change of a schedule, or without its change.
@@ -184,6 +198,9 @@ impl EffectiveRules {
     pub fn apply(&mut self, relays: &Relays) -> Option<Arc<Rules>> {
         let mut rules = schedule_edits::apply(&self.settings, &self.edits);
         let holidays = &mut rules.location.holidays;
+        if let Some(dates) = &self.dates {
+            *holidays = holidays.clone().with_dates(dates.clone());
+        }
         if let Some(sensor) = holidays.sensor().cloned() {
             *holidays = holidays.clone().with_sensor(sensor, self.heard.clone());
         }

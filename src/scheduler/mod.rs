@@ -49,7 +49,7 @@ mod turns;
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::SignedDuration;
-use planner::{DeviceId, Now, OutletPath, Steady, rules::Rules};
+use planner::{DeviceId, Now, OutletPath, Steady, holidays::HolidayDates, rules::Rules};
 use tracing::info;
 
 pub use commands::SwitchId;
@@ -95,6 +95,8 @@ pub enum SchedulerEvent {
         /// Whether the broker kept it.
         arrival: Arrival,
     },
+    /// The calendar was read again.
+    Holidays(Arc<HolidayDates>),
     /// The settings were reloaded.
     Reload {
         /// The rules, without what was changed over MQTT.
@@ -195,6 +197,7 @@ impl Scheduler {
                 payload,
                 arrival,
             } => state.on_sensor(&topic, &payload, arrival, now),
+            SchedulerEvent::Holidays(dates) => state.on_holidays(dates),
             SchedulerEvent::Reload { rules, devices } => Reload::new(state, now).reload(rules, devices),
             SchedulerEvent::Report(report) => ReportHandler::new(state, now).on_report(&report),
             SchedulerEvent::Metered(metered) => ReportHandler::new(state, now).on_meter(&metered),

@@ -10,6 +10,7 @@ use planner::{
     DeviceId, GroupId, Now, OutletPath, Power, SensorId, Steady,
     energy_limits::{Member, MeterVisibility, Relay},
     evaluate::Sensors as SensorsNow,
+    holidays::HolidayDates,
     interlock::InterlockClaim,
     overrides::{Lifetime, Origin, Override, OverrideState},
     plan::{self, OutletPlan, Rule, ScheduleStatus, Vacation, schedule_statuses},
@@ -556,6 +557,19 @@ impl State {
         };
         info!(date = %today, workday, "the calendar's sensor says what today is");
         self.persist(PersistedChange::Workdays(heard));
+        self.days_changed();
+    }
+
+    /// The calendar was read again.
+    pub fn on_holidays(&mut self, dates: Arc<HolidayDates>) {
+        if self.rules.take_holidays(dates, &self.relays) {
+            info!("the calendar has other holidays");
+            self.days_changed();
+        }
+    }
+
+    /// Other days are holidays.
+    fn days_changed(&mut self) {
         let rules = self.rules.in_force().clone();
         for group in &rules.groups {
             if let Some(state) = self.groups.get_mut(&group.id) {

@@ -191,6 +191,7 @@ impl SchedulerTask {
                     Arrival::Live
                 },
             },
+            SchedulerMsg::Holidays(dates) => SchedulerEvent::Holidays(dates),
             SchedulerMsg::Reload(reloaded) => SchedulerEvent::Reload {
                 rules: reloaded.rules,
                 devices: reloaded.devices,

@@ -37,8 +37,8 @@ use super::{
 use crate::{
     domain::{
         feed::{Feed, FeedPosition},
-        listener_issues::ListenerIssues,
         page_msg::PageMsg,
+        section_issues::SectionIssues,
     },
     store::Section,
     system::{Secret, clock::Clock},
@@ -63,7 +63,7 @@ pub(super) struct Api {
     pub(super) feed: Feed,
     pub(super) messages: mpsc::Sender<PageMsg>,
     pub(super) clock: Clock,
-    issues: ListenerIssues,
+    issues: SectionIssues,
     last: SharedPiece,
     /// Of streams of changes.
     pub(super) streams: Arc<Semaphore>,

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::Web,
-    domain::{feed::Feed, listener_issues::ListenerIssues, page_msg::PageMsg},
+    domain::{feed::Feed, page_msg::PageMsg, section_issues::SectionIssues},
     store::Section,
     system::{clock::Clock, tasks::Tasks},
 };
@@ -52,7 +52,7 @@ pub struct WebParts {
     /// To the MQTT task.
     pub messages: mpsc::Sender<PageMsg>,
     /// Where it says that it cannot listen.
-    pub issues: ListenerIssues,
+    pub issues: SectionIssues,
     /// Who has logged in.
     pub sessions: Section<Sessions>,
     /// The wall clock.
@@ -85,7 +85,7 @@ impl Served {
 pub struct WebServer {
     served: Served,
     listen: SocketAddr,
-    issues: ListenerIssues,
+    issues: SectionIssues,
     router: Router,
     tasks: Tasks,
     connections: Connections,

@@ -24,7 +24,6 @@ use tapo2mqtt::{
         device_metrics::MetricsRegistry,
         devices::{DeviceEvent, DeviceMsg, DeviceTarget},
         energy_history::EnergyHistory,
-        listener_issues::ListenerIssues,
         reply::Applied,
         report::{
             Availability, ChangedBy, Condition, Countdown, DeviceReport, DeviceRules, Energy, Event,
@@ -32,6 +31,7 @@ use tapo2mqtt::{
         },
         request_reply::RequestReply,
         scheduling::{GroupStatus, OutletStatus, Request, RequestError, SchedulerMsg, SchedulerUpdate},
+        section_issues::SectionIssues,
     },
     mqtt::{BridgeInfo, Channels, DeletedEntities, MqttParts, MqttTask},
     store::{Section, StateFileStatus},
@@ -41,7 +41,11 @@ use tapo2mqtt::{
         telemetry::{Level, LogLevel},
     },
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -164,7 +168,8 @@ impl LoopHarness {
             as_read: settings.clone(),
             state_file: StateFileStatus::default(),
             history: EnergyHistory::default(),
-            listener_issues: ListenerIssues::default(),
+            section_issues: SectionIssues::default(),
+            calendar: watch::channel(None).0,
             keep_account: |_, _| Box::pin(async { Err("not in this test".to_owned()) }),
             loader: None,
             metrics: MetricsRegistry::default(),

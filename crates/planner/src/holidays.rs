@@ -80,6 +80,11 @@ impl Holidays {
         self.sensor.as_ref().map(|(sensor, _)| sensor)
     }
 
+    /// Whether there is a calendar.
+    pub fn has_dates(&self) -> bool {
+        self.dates.is_some()
+    }
+
     /// Whether anything says which days are holidays.
     pub fn has_source(&self) -> bool {
         self.dates.is_some() || self.sensor.is_some()

@@ -57,8 +57,8 @@ pub struct Calendar<'a> {
     pub window: &'a Window,
     /// Where.
     pub location: &'a Location,
-    /// How its edges stray.
-    pub seed: JitterSeed,
+    /// How its edges stray; `None`: they do not.
+    pub seed: Option<JitterSeed>,
 }
 
 impl Calendar<'_> {
@@ -141,7 +141,8 @@ impl Calendar<'_> {
 
     /// How much later an edge is on a date than its time.
     fn strays(&self, edge: Edge, side: Side, date: Date) -> SignedDuration {
-        edge.jitter().on(date, side, self.seed)
+        self.seed
+            .map_or(SignedDuration::ZERO, |seed| edge.jitter().on(date, side, seed))
     }
 
     /// Between two clock times. The clock times decide whether it crosses midnight: 02:30 to 03:00

@@ -99,8 +99,8 @@ async fn rule_15_what_a_sensor_said_of_today_survives_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn another_calendar_counts_at_once() {
+    let named = |date: &&str| (date.parse().unwrap(), "Solstice".into());
     let with = |dates: &[&str]| {
-        let named = |date: &&str| (date.parse().unwrap(), "Solstice".into());
         let mut rules = rules(workdays());
         let dates = Arc::new(dates.iter().map(named).collect());
         rules.location.holidays = Holidays::default().with_dates(dates);
@@ -118,4 +118,14 @@ async fn another_calendar_counts_at_once() {
         status.reason.as_ref().unwrap().to_string(),
         "holiday: Solstice; next: morning, Tue 06:00"
     );
+    let only_monday = ["2024-06-24"].iter().map(named).collect();
+    simulation.read_calendar(only_monday).await;
+    simulation.pass("6s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
+    // Sent before a reload that takes the calendar out: there are no holidays any more.
+    simulation.reload(rules(workdays()), &["mats"]).await;
+    let friday = ["2024-06-21"].iter().map(named).collect();
+    simulation.read_calendar(friday).await;
+    simulation.pass("6s").await;
+    assert_eq!(simulation.power("mats/1"), ON);
 }

@@ -43,6 +43,7 @@ use crate::{
 };
 use planner::{
     DeviceId, OutletPath, Power, Steady,
+    holidays::HolidayDates,
     overrides::{Lifetime, Override},
     period::after,
     rules::Rules,
@@ -806,6 +807,13 @@ impl Simulation {
             payload: payload.to_owned().into(),
             retained: false,
         };
+        self.bridge.messages.send(message).await.unwrap();
+        self.settle().await;
+    }
+
+    /// The calendar is read again.
+    pub(super) async fn read_calendar(&mut self, dates: HolidayDates) {
+        let message = SchedulerMsg::Holidays(Arc::new(dates));
         self.bridge.messages.send(message).await.unwrap();
         self.settle().await;
     }

@@ -17,7 +17,10 @@ impl Fixture {
             days: self.days,
             window: &self.window,
             location: &self.location,
-            seed: JitterSeed::of(&"porch".parse().unwrap(), &"evening".parse().unwrap()),
+            seed: Some(JitterSeed::of(
+                &"porch".parse().unwrap(),
+                &"evening".parse().unwrap(),
+            )),
         }
     }
 

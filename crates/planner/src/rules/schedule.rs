@@ -35,7 +35,8 @@ impl Schedule {
             days: self.days,
             window: &self.window,
             location,
-            seed: JitterSeed::of(group, &self.id),
+            // Most windows have exact edges, and are asked for often.
+            seed: self.window.has_jitter().then(|| JitterSeed::of(group, &self.id)),
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Why a listener does not listen, from the web servers to `bridge/health`.
+//! What does not work of a section of the settings, from the tasks that know it to `bridge/health`.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The listeners that cannot listen, by their section of the settings. Clones share them.
+/// Each by its section: a listener that cannot listen, a calendar that cannot be read. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct ListenerIssues(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct SectionIssues(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
-impl ListenerIssues {
-    /// Why the listener of a section cannot listen; `None` if it does.
+impl SectionIssues {
+    /// What does not work of a section; `None` if all of it does.
     pub fn set(&self, section: &'static str, issue: Option<String>) {
         let mut issues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match issue {
