@@ -10,6 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Span, Timestamp, tz::TimeZone};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{ExitError, load, output};
 use crate::{
@@ -27,6 +28,7 @@ use planner::{
     readings::Readings,
     rules::{Group, Rules},
     safety::Safety,
+    setpoint::Setpoint,
     sun_days::SunDays,
 };
 
@@ -61,6 +63,9 @@ struct Line {
     at: String,
     outlets: Vec<OutletPath>,
     state: Power,
+    /// What a thermostat holds from then on, on the scale of its sensor; `null`: it only protects against frost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Value>,
     source: Source,
     rule: Option<String>,
     reason: Reason,
@@ -148,6 +153,9 @@ fn line(change: PlannedChange, zone: &TimeZone) -> Line {
         at: rfc3339(change.at, zone),
         outlets: change.outlets,
         state: change.power,
+        target: change
+            .goal
+            .map(|goal| json!(goal.target().map(Setpoint::degrees))),
         source: change.source,
         rule: change.rule.map(|rule| rule.to_string()),
         reason: change.reason,

@@ -6,6 +6,7 @@ use planner::{
     condition::{BlackIce, Bound, Condition, Test, WhenUnknown},
     edge::Edge,
     rules::{CatchUp, LimitChanges, Priority, Schedule},
+    setpoint::Setpoint,
 };
 
 /// The counterpart of [`parse_schedule`](super::parse_schedule). Keys that are not set are left out.
@@ -29,6 +30,7 @@ pub fn schedule_definition(schedule: &Schedule) -> Value {
     if let Value::Object(keys) = &mut definition {
         window(schedule, keys);
         put(keys, "editable", schedule.editable.then_some(true));
+        put(keys, "target", schedule.target.map(Setpoint::degrees));
     }
     definition
 }

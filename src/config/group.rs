@@ -1,6 +1,6 @@
 //! `[[group]]`: outlets that are switched and scheduled together.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,10 @@ use super::{
     parse,
     reader::{Expected, Leaf, Read, Table},
     register::{Found, IdIndex},
-    schedule,
+    schedule, thermostat,
 };
 use planner::{
-    GroupId, OutletKey, OutletPath,
+    GroupId, OutletKey, OutletPath, SensorId,
     known_edges::KnownEdges,
     location::Location,
     rules::{Group, InVacation, Interlock, OnExternalChange, OnReconnect, Schedule, SyncOffToDevice},
@@ -37,6 +37,8 @@ pub(super) struct ValidationContext<'a> {
     pub(super) devices: &'a IdIndex<Device>,
     pub(super) added: &'a AddedIds,
     pub(super) sensors: &'a IdIndex<SensorSpec>,
+    /// The sensors that say themselves how long a value counts.
+    pub(super) timed: &'a BTreeSet<SensorId>,
     /// `None` where it could not be read.
     pub(super) location: Option<&'a Location>,
 }
@@ -82,8 +84,15 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
     let interlock = table.optional("interlock", parse::boolean);
     let limits = table.section("safety", limits);
     let energy = table.section("energy", energy_rules);
+    let thermostat = thermostat::read(table, surroundings);
+    let of_schedules = match &thermostat {
+        Ok(thermostat) => Ok(thermostat.as_ref()),
+        Err(reported) => Err(*reported),
+    };
     let mut ids = Vec::new();
-    let schedules = table.list("schedule", |table| schedule::read(table, surroundings, &mut ids));
+    let schedules = table.list("schedule", |table| {
+        schedule::read(table, surroundings, of_schedules, &mut ids)
+    });
     let id = id?;
     if let Some((_, owner)) = taken.ids.iter().find(|(other, _)| *other == id) {
         return Err(table.duplicate("id", owner));
@@ -92,7 +101,11 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
     let runs = run_in_vacation?.unwrap_or(false);
     let (outlets, schedules) = (outlets?, schedules?);
     let interlock = interlocked(table, interlock?.unwrap_or(false), &outlets, &schedules)?;
-    Ok(Group {
+    let sync_off_to_device = match sync_off_to_device? {
+        Some(true) => SyncOffToDevice::Yes,
+        Some(false) | None => SyncOffToDevice::No,
+    };
+    let group = Group {
         name: name?.unwrap_or_else(|| id.to_string()),
         id,
         outlets,
@@ -105,13 +118,36 @@ fn read(table: &mut Table<'_>, surroundings: ValidationContext<'_>, taken: &mut 
         in_vacation: if runs { InVacation::Run } else { InVacation::Rest },
         on_external_change: on_external_change?.unwrap_or_default(),
         on_reconnect: on_reconnect?.unwrap_or_default(),
-        sync_off_to_device: match sync_off_to_device? {
-            Some(true) => SyncOffToDevice::Yes,
-            Some(false) | None => SyncOffToDevice::No,
-        },
+        sync_off_to_device,
         interlock,
+        thermostat: thermostat?,
         edges: KnownEdges::default(),
-    })
+    };
+    if group.thermostat.is_some() {
+        leaves_all_to_thermostat(table, &group)?;
+    }
+    Ok(group)
+}
+
+/// A thermostat has the last word about its outlets: none of them runs without its lease.
+fn leaves_all_to_thermostat(table: &mut Table<'_>, group: &Group) -> Read<()> {
+    let beside = "beside [group.thermostat], which switches its outlets";
+    if group.interlock != Interlock::Free {
+        return Err(table.problem("interlock", format!("no interlock {beside} together")));
+    }
+    if group.sync_off_to_device == SyncOffToDevice::Yes {
+        let expected = format!("false {beside} off without the bridge by itself");
+        return Err(table.problem("sync_off_to_device", expected));
+    }
+    if group.on_external_change == OnExternalChange::Ignore {
+        let expected = format!("\"override\" or \"enforce\" {beside}");
+        return Err(table.problem("on_external_change", expected));
+    }
+    if group.on_reconnect == OnReconnect::Keep {
+        let expected = format!("\"reconcile\" or \"off\" {beside}");
+        return Err(table.problem("on_reconnect", expected));
+    }
+    Ok(())
 }
 
 fn interlocked(

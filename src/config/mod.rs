@@ -40,11 +40,15 @@ mod schedule;
 mod sensor;
 #[cfg(test)]
 mod tests;
+mod thermostat;
 mod topic;
 mod web;
 mod yaml;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde_json::{Value, json};
 
@@ -80,6 +84,7 @@ use planner::{
     location::Location,
     rules::{Rules, Schedule},
     sensor::SensorSpec,
+    thermostat::Thermostat,
 };
 
 use crate::calendar::CalendarFile;
@@ -313,7 +318,7 @@ pub fn load_with(
 }
 
 /// Reads one schedule in the form of a `[[group.schedule]]`, as a request brings it. `sensors` are those that its
-/// conditions may name; `location` says whether the sun can be used.
+/// conditions may name; `location` says whether the sun can be used; `thermostat` is that of its group.
 ///
 /// # Errors
 /// Every problem of it, each with its path.
@@ -321,6 +326,7 @@ pub fn parse_schedule(
     schedule: &Value,
     sensors: &[SensorSpec],
     location: &Location,
+    thermostat: Option<&Thermostat>,
 ) -> Result<Schedule, Problems> {
     let raw: config::Value = match serde_json::from_value(schedule.clone()) {
         Ok(raw) => raw,
@@ -343,6 +349,7 @@ pub fn parse_schedule(
         devices: &devices,
         added: &added,
         sensors: &known,
+        timed: &BTreeSet::new(),
         location: Some(location),
     };
     let report = Report::new(
@@ -351,7 +358,9 @@ pub fn parse_schedule(
         Places::new(&raw, Lines::new()),
         Language::Json,
     );
-    let read = report.read(&raw, |table| schedule::read(table, surroundings, &mut Vec::new()));
+    let read = report.read(&raw, |table| {
+        schedule::read(table, surroundings, Ok(thermostat), &mut Vec::new())
+    });
     let problems = report.into_problems();
     match read {
         Ok(schedule) if problems.is_empty() => Ok(schedule),
@@ -477,7 +486,7 @@ fn rules(
     files: Files<'_>,
 ) -> Read<(Option<CalendarFile>, Rules)> {
     let location = location::read(root);
-    let (sensors, known_sensors) = sensor::read_all(root, devices, added, ours, has_broker);
+    let (sensors, known_sensors, timed) = sensor::read_all(root, devices, added, ours, has_broker);
     let (calendar, location) = match (calendar::read(root, files, &known_sensors), location) {
         (Ok(calendar), Ok(mut location)) => {
             location.holidays = calendar.holidays;
@@ -489,6 +498,7 @@ fn rules(
         devices,
         added,
         sensors: &known_sensors,
+        timed: &timed,
         location: location.as_ref().ok(),
     };
     let groups = group::read_all(root, surroundings);

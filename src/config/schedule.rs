@@ -8,6 +8,7 @@ use super::{
     limits::limit_changes,
     parse,
     reader::{Expected, Leaf, Read, Table},
+    thermostat,
 };
 use planner::{
     ScheduleId,
@@ -15,6 +16,7 @@ use planner::{
     edge::{Clamps, ClockTime, Edge, EdgeError, EdgeTime},
     location::Location,
     rules::{CatchUp, Priority, Schedule},
+    thermostat::Thermostat,
     window::Window,
 };
 
@@ -22,6 +24,7 @@ use planner::{
 pub(super) fn read(
     table: &mut Table<'_>,
     surroundings: ValidationContext<'_>,
+    thermostat: Read<Option<&Thermostat>>,
     taken: &mut Vec<(ScheduleId, String)>,
 ) -> Read<Schedule> {
     let id: Read<ScheduleId> = table.required("id", parse::slug);
@@ -39,11 +42,17 @@ pub(super) fn read(
     let catch_ups = [("apply", CatchUp::Apply), ("skip", CatchUp::Skip)];
     let catch_up = table.optional("catch_up", parse::word(&catch_ups));
     let editable = table.optional("editable", parse::boolean);
+    let target = thermostat::target(table, thermostat);
     let id = id?;
     if let Some((_, owner)) = taken.iter().find(|(other, _)| *other == id) {
         return Err(table.duplicate("id", owner));
     }
     taken.push((id.clone(), table.place()));
+    let catch_up = catch_up?.unwrap_or_default();
+    if catch_up == CatchUp::Skip && matches!(thermostat, Ok(Some(_))) {
+        let expected = "\"apply\" in a group with [group.thermostat], which leaves nothing as it is";
+        return Err(table.problem("catch_up", expected));
+    }
     Ok(Schedule {
         id,
         enabled: enabled?.unwrap_or(true),
@@ -52,8 +61,9 @@ pub(super) fn read(
         window: window?,
         conditions: conditions?,
         limits: limits?,
-        catch_up: catch_up?.unwrap_or_default(),
+        catch_up,
         editable: editable?.unwrap_or(false),
+        target: target?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `[[sensor]]`: values on MQTT topics, and of what is connected to hubs, that conditions refer to.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     added::AddedIds,
@@ -17,7 +17,7 @@ use planner::{
     sensor::{Pointer, SensorSource, SensorSpec, SensorTopic, Unit},
 };
 
-/// Reads all sensors, and returns which ids conditions can name.
+/// Reads all sensors, and returns which ids conditions can name, and which of them say how long a value counts.
 ///
 /// `ours` are the topics of the bridge, where they could be read: no sensor publishes there. Without a broker there are no
 /// topics at all.
@@ -27,8 +27,9 @@ pub(super) fn read_all(
     added: &AddedIds,
     ours: Option<&Topics>,
     has_broker: bool,
-) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>) {
+) -> (Read<Vec<SensorSpec>>, IdIndex<SensorSpec>, BTreeSet<SensorId>) {
     let mut register = IdIndex::new();
+    let mut timed = BTreeSet::new();
     let mut taken = Vec::new();
     let sensors = root.list("sensor", |table| {
         let id = table
@@ -36,11 +37,14 @@ pub(super) fn read_all(
             .and_then(|id| free_id(table, id, &mut taken));
         let sensor = read(table, id.clone(), child(devices, added), ours, has_broker);
         if let Ok(id) = id {
+            if table.has("stale_after") {
+                timed.insert(id.clone());
+            }
             register.add(id.as_str(), sensor.clone().ok());
         }
         sensor
     });
-    (sensors, register)
+    (sensors, register, timed)
 }
 
 fn free_id(table: &mut Table<'_>, id: SensorId, taken: &mut Vec<(SensorId, String)>) -> Read<SensorId> {

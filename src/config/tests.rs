@@ -353,7 +353,7 @@ fn advice_has_the_header_and_the_language_of_the_file() {
         zone: jiff::tz::TimeZone::UTC,
         holidays: planner::holidays::Holidays::default(),
     };
-    let problems = parse_schedule(&json, &[], &location).unwrap_err();
+    let problems = parse_schedule(&json, &[], &location, None).unwrap_err();
     assert!(
         problems
             .to_string()

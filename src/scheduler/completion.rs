@@ -160,6 +160,7 @@ impl<'a> Completion<'a> {
         let when = match refusal.possible_at {
             Some(at) => format!("possible again at {}", self.state.show(Some(at))),
             None if refusal.cause == Cause::PowerLimit => "possible when the others draw less".to_owned(),
+            None if refusal.cause == Cause::Thermometer => "possible when it has a value".to_owned(),
             None => "possible some time after it is confirmed off".to_owned(),
         };
         self.refuse(

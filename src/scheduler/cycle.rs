@@ -106,6 +106,9 @@ impl<'a> Cycle<'a> {
     }
 
     fn look_at_group(&mut self, group: &Group) {
+        if let Some(state) = self.state.groups.get_mut(&group.id) {
+            state.renews_at = None;
+        }
         let ended = self.end_overrides(group);
         for path in &group.outlets {
             self.hold_timed(path, group);
@@ -650,18 +653,36 @@ impl<'a> Cycle<'a> {
         if !outlet.online || !outlet.is_idle() || (outlet.power == Some(Power::On) && goes_off()) {
             return;
         }
-        let end = match outlet.power {
-            Some(Power::On) => self.state.bounds(&self.rules, outlet, self.now).end(),
-            Some(Power::Off) | None => None,
-        };
-        if outlet.off_by.covers(end, outlet.closed_at()) {
+        let is_on = outlet.power == Some(Power::On);
+        let bounds = self.state.bounds(&self.rules, outlet, self.now);
+        let (lease, end) = (bounds.lease.filter(|_| is_on), bounds.end().filter(|_| is_on));
+        let held = bounds.holds_lease(end).filter(|_| is_on);
+        if held.is_none() && !outlet.off_by.covers(end, outlet.closed_at()) {
+            if let Some(outlet) = self.state.outlet_mut(path) {
+                outlet.off_by = SentEnd::Sent(end);
+            }
+            self.state
+                .push(Effect::Device(DeviceMsg::OffBy(path.clone(), end)));
+        }
+        let Some(outlet) = self.state.outlet_mut(path) else {
             return;
+        };
+        if let Some((lease, until)) = lease.zip(outlet.off_by.end(outlet.closed_at())) {
+            outlet.run_time.lend(until);
+            self.renew_at(path, lease.renewal(until));
         }
-        if let Some(outlet) = self.state.outlet_mut(path) {
-            outlet.off_by = SentEnd::Sent(end);
+    }
+
+    /// A lease is renewed then, or with the first reading after that.
+    fn renew_at(&mut self, path: &OutletPath, at: Option<Steady>) {
+        let Some(at) = at else { return };
+        if at > self.now.steady {
+            self.wake_at(at);
         }
-        self.state
-            .push(Effect::Device(DeviceMsg::OffBy(path.clone(), end)));
+        let group = self.state.rules.group_of(path).map(|group| group.id.clone());
+        if let Some(state) = group.and_then(|group| self.state.groups.get_mut(&group)) {
+            state.renews_at = Some(state.renews_at.map_or(at, |known| known.min(at)));
+        }
     }
 
     fn keep_off_rules(&mut self, path: &OutletPath, group: Option<&Group>) {

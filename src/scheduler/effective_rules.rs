@@ -100,7 +100,7 @@ impl EffectiveRules {
         self.asking.keys()
     }
 
-    /// The positions of the groups that ask one of these sensors, in conditions or for the days of schedules.
+    /// The positions of the groups that ask one of these sensors: in conditions, as a thermometer, or for the days of schedules.
     pub fn asking(&self, sensors: &[SensorId]) -> BTreeSet<usize> {
         let positions = sensors.iter().filter_map(|sensor| self.asking.get(sensor));
         positions.flatten().copied().collect()
@@ -230,13 +230,9 @@ impl EffectiveRules {
 fn asking(rules: &Rules) -> BTreeMap<SensorId, Vec<usize>> {
     let mut asking: BTreeMap<SensorId, Vec<usize>> = BTreeMap::new();
     for (index, group) in rules.groups.iter().enumerate() {
-        let conditions = group.schedules.iter().flat_map(|schedule| &schedule.conditions);
-        let sensors: BTreeSet<&SensorId> = conditions
-            .flat_map(|condition| condition.test.sensors())
-            .collect();
         let calendar = rules.location.holidays.sensor();
         let calendar = calendar.filter(|_| group.schedules.iter().any(|schedule| schedule.days.has_kind()));
-        for sensor in sensors.into_iter().chain(calendar) {
+        for sensor in group.sensors().into_iter().chain(calendar) {
             asking.entry(sensor.clone()).or_default().push(index);
         }
     }

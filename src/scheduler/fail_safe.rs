@@ -6,6 +6,7 @@ use planner::{
     location::Location,
     overrides::{Override, OverrideState},
     rules::{Group, Limits},
+    thermostat::Lease,
 };
 
 use super::outlets::OutletState;
@@ -31,20 +32,25 @@ pub enum SentEnd {
 impl SentEnd {
     /// Whether a worker that was sent this already does what the end requires, for an outlet whose relay closed then.
     pub fn covers(self, end: Option<Steady>, closed_at: Option<Steady>) -> bool {
-        let sent = match self {
-            Self::NotSent => None,
-            Self::Sent(sent) => sent,
-            Self::WithSwitch(run) => match closed_at {
-                Some(closed_at) => run.end(closed_at),
-                None if run == RunLimit::default() => None,
-                None => return false,
-            },
-            Self::Uncertain => return false,
+        let is_known = match self {
+            Self::NotSent | Self::Sent(_) => true,
+            Self::WithSwitch(run) => closed_at.is_some() || run == RunLimit::default(),
+            Self::Uncertain => false,
         };
-        match (sent, end) {
+        match (self.end(closed_at), end) {
+            _ if !is_known => false,
             (None, None) => true,
             (Some(sent), Some(end)) => sent.since(end).abs() <= CLOSE,
             _ => false,
+        }
+    }
+
+    /// The end that the worker has, as far as that is known.
+    pub fn end(self, closed_at: Option<Steady>) -> Option<Steady> {
+        match self {
+            Self::NotSent | Self::Uncertain => None,
+            Self::Sent(sent) => sent,
+            Self::WithSwitch(run) => run.end(closed_at?),
         }
     }
 
@@ -68,6 +74,8 @@ pub struct Bounds<'a> {
     pub group: Option<&'a Group>,
     /// The limits in force.
     pub limits: Limits,
+    /// How long a thermostat lets it be on.
+    pub lease: Option<Lease>,
     /// Where the group is.
     pub location: &'a Location,
     /// The moment.
@@ -102,12 +110,21 @@ impl Bounds<'_> {
         Some(self.now.wall_at(self.limit_end()?))
     }
 
-    /// By the timer, or by the override where the schedules turn it off then.
+    /// Whether the end that its worker has is early enough, and late enough for now: a lease is renewed now and then. Also
+    /// when to renew it.
+    pub fn holds_lease(&self, end: Option<Steady>) -> Option<Steady> {
+        let sent = self.outlet.off_by.end(self.outlet.closed_at())?;
+        let renewal = self.lease?.renewal(sent)?;
+        (sent <= end?.after(CLOSE) && renewal > self.now.steady).then_some(renewal)
+    }
+
+    /// By the timer, by the override where the schedules turn it off then, or by the lease of a thermostat.
     fn planned_end(&self) -> Option<Steady> {
         let timer = self.outlet.timer.and_then(|timer| timer.off_at(self.now));
         let group = self.group.filter(|group| group.is_scheduled());
         let overridden = group.and_then(|group| self.override_end(group, self.outlet.overridden?));
-        timer.into_iter().chain(overridden).min()
+        let lease = self.lease.map(|lease| lease.off_by(self.now.steady));
+        timer.into_iter().chain(overridden).chain(lease).min()
     }
 
     fn override_end(&self, group: &Group, found: Override) -> Option<Steady> {

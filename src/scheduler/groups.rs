@@ -11,10 +11,10 @@ use planner::{
     forecast::Outlook,
     interlock::{InterlockClaim, InterlockOwners},
     overrides::{Override, Overrides},
-    plan::{GroupPlan, Inputs, Memory, OutletPlan, Reasons, Vacation, plan_group},
+    plan::{GroupPlan, Inputs, Memory, OutletPlan, Reasons, Rule, ThermostatPlan, Vacation, plan_group},
     readings::Readings,
     rules::{Group, Rules},
-    safety::Safety,
+    safety::{Cause, Safety},
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,10 @@ pub struct GroupState {
     pub turns: Turns,
     /// What comes next, and what that follows from.
     outlook: Option<(Prospects, Outlook)>,
+    /// From when on a reading renews the lease of a member.
+    pub renews_at: Option<Steady>,
+    /// Whether its thermostat had no reading, when that was last reported.
+    pub silent: bool,
     /// Whether its schedules turned it on, when that was last reported.
     pub running: Option<bool>,
     /// The last entries in the state file.
@@ -191,12 +195,36 @@ impl GroupState {
 
     /// Whether the values of these sensors change no more than the texts of its plan.
     pub fn is_settled(&self, group: &Group, of: &[SensorId], sensors: evaluate::Sensors<'_>) -> bool {
-        self.memory.is_settled(group, of, sensors)
+        self.memory.is_settled(group, of, sensors) && self.heats_as_before(group, of, sensors)
+    }
+
+    /// Whether the thermostat, if the group has one that goes by these sensors, wants the same as before.
+    fn heats_as_before(&self, group: &Group, of: &[SensorId], sensors: evaluate::Sensors<'_>) -> bool {
+        let thermostat = group.thermostat.as_ref();
+        let Some(thermostat) = thermostat.filter(|thermostat| of.contains(&thermostat.sensor)) else {
+            return true;
+        };
+        let Some(room) = thermostat.temperature(sensors) else {
+            return false;
+        };
+        self.members.values().all(|plan| {
+            let power = plan.desired.unwrap_or(Power::Off);
+            let settled =
+                |plan: ThermostatPlan| plan.lease.is_some() && plan.is_settled(thermostat, room, power);
+            plan.thermostat.is_some_and(settled)
+        })
     }
 
     /// The plan of the group; `None` before the first one.
     pub fn plan(&self) -> Option<&GroupPlan> {
         self.plan.as_ref()
+    }
+
+    /// Whether a member is off because its thermometer, which had a value or should have one by now, has none.
+    pub fn is_silent(&self) -> bool {
+        let silent =
+            |plan: &OutletPlan| plan.rule == Some(Rule::Limit(Cause::Thermometer)) && plan.since.is_some();
+        self.members.values().any(silent)
     }
 
     /// The plan of a member.

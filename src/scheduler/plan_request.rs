@@ -13,6 +13,7 @@ use planner::{
     readings::Readings,
     rules::{Group, Rules},
     schedule_warning::ScheduleWarning,
+    setpoint::Setpoint,
     sun,
     windows::PlannedWindow,
 };
@@ -291,13 +292,17 @@ impl PlanRequest {
     }
 
     fn show(&self, change: &PlannedChange) -> Value {
-        json!({
+        let mut shown = json!({
             "at": rfc3339(change.at, &self.rules.location.zone),
             "outlets": change.outlets,
             "state": change.power,
             "source": change.source,
             "rule": change.rule.as_ref().map(ToString::to_string),
             "reason": change.reason,
-        })
+        });
+        if let (Some(goal), Value::Object(keys)) = (change.goal, &mut shown) {
+            keys.insert("target".to_owned(), json!(goal.target().map(Setpoint::degrees)));
+        }
+        shown
     }
 }

@@ -277,7 +277,7 @@ impl<'a> ReportHandler<'a> {
         self.state.set_override(path, new);
         let message = match state {
             OverrideState::Leave => format!("{path} stays {power} until {end}: {cause}"),
-            OverrideState::On | OverrideState::Off => {
+            OverrideState::On | OverrideState::Off | OverrideState::Thermostat(_) => {
                 format!("{path} is overridden to {power} until {end}: {cause}")
             }
         };

@@ -139,12 +139,13 @@ impl<'a> RequestHandler<'a> {
                 return Ok((schedule, in_settings.then_some(ScheduleEdit::Removed)));
             }
         };
-        schedule_edits::takes_schedules(self.group(group)?).map_err(RequestError::Invalid)?;
+        let of = self.group(group)?;
+        schedule_edits::takes_schedules(of).map_err(RequestError::Invalid)?;
         if !is_short(&definition) {
             let message = format!("the definition is longer than {LONGEST_DEFINITION} bytes");
             return Err(RequestError::Invalid(message));
         }
-        let schedule = schedule_edits::parse(self.state.rules.settings(), &definition)
+        let schedule = schedule_edits::parse(self.state.rules.settings(), of, &definition)
             .map_err(|problems| RequestError::Invalid(schedule_edits::one_line(&problems)))?;
         if self.of_settings(group, &schedule.id) == Some(&schedule) {
             return Ok((schedule.id, None));

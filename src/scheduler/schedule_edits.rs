@@ -49,9 +49,9 @@ pub(super) fn origin(changes: &ScheduleEdits, group: &GroupId, schedule: &Schedu
     }
 }
 
-/// Reads a schedule as a request or the state file has it.
-pub(super) fn parse(rules: &Rules, form: &Value) -> Result<Schedule, Problems> {
-    parse_schedule(form, &rules.sensors, &rules.location)
+/// Reads a schedule of a group as a request or the state file has it.
+pub(super) fn parse(rules: &Rules, group: &Group, form: &Value) -> Result<Schedule, Problems> {
+    parse_schedule(form, &rules.sensors, &rules.location, group.thermostat.as_ref())
 }
 
 /// Whether a group can have schedules; the error explains why not.
@@ -87,7 +87,7 @@ pub(super) fn fitting(settings: &Rules, changes: ScheduleEdits) -> ScheduleEdits
 fn fits(settings: &Rules, group: &Group, schedule: &ScheduleId, change: &ScheduleEdit) -> bool {
     let why = match change {
         ScheduleEdit::Set(form) => {
-            let read = parse(settings, form).map_err(|problems| one_line(&problems));
+            let read = parse(settings, group, form).map_err(|problems| one_line(&problems));
             match read.and_then(|_| takes_schedules(group)) {
                 Ok(()) => return true,
                 Err(why) => why,
@@ -135,7 +135,7 @@ pub(super) fn of_group(
             }
             (ScheduleEdit::Removed | ScheduleEdit::Enabled(_), None) => {}
             (ScheduleEdit::Set(form), position) => {
-                let Ok(mut schedule) = parse(settings, form) else {
+                let Ok(mut schedule) = parse(settings, group, form) else {
                     continue;
                 };
                 schedule.editable = true;

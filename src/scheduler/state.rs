@@ -16,7 +16,7 @@ use planner::{
     plan::{self, OutletPlan, Rule, ScheduleStatus, Vacation, schedule_statuses},
     readings::Known,
     rules::{Group, Interlock, Limits, Rules},
-    safety::{Refusal, Trip},
+    safety::{Cause, Refusal, Trip},
     sensor::SensorValue,
 };
 use tracing::{info, warn};
@@ -239,7 +239,7 @@ impl State {
         if self.relays.is_known(before) {
             return;
         }
-        let stays = |found: &Override| found.state() != OverrideState::On && found.named_end().is_none();
+        let stays = |found: &Override| found.state().keeps_off() && found.named_end().is_none();
         let found = self
             .outlets
             .get_mut(before)
@@ -330,6 +330,7 @@ impl State {
             limits: plan.map_or(group.map_or(Limits::NONE, |group| group.limits), |plan| {
                 plan.limits
             }),
+            lease: plan.and_then(|plan| plan.thermostat?.lease),
             location: &rules.location,
             now,
         }
@@ -344,9 +345,17 @@ impl State {
         else {
             return Ok(());
         };
-        let limits = self.plan_of(path).map_or(group.limits, |plan| plan.limits);
+        let plan = self.plan_of(path);
+        let limits = plan.map_or(group.limits, |plan| plan.limits);
         let zone = &self.rules.in_force().location.zone;
         outlet.run_time.allow_on(&limits, now, zone)?;
+        let thermostat = plan.and_then(|plan| plan.thermostat);
+        if thermostat.is_some_and(|thermostat| thermostat.lease.is_none()) {
+            return Err(Refusal {
+                cause: Cause::Thermometer,
+                possible_at: None,
+            });
+        }
         if group.energy.is_empty() {
             return Ok(());
         }
@@ -519,6 +528,11 @@ impl State {
             if changed.contains(&position) {
                 let settled = before && self.is_settled(rules, group, sensors, now);
                 self.on_values(group, settled, now);
+            }
+            let state = self.groups.get(&group.id).filter(|_| received.any);
+            // Also the same value renews a lease.
+            if state.is_some_and(|state| state.renews_at.is_some_and(|at| at <= now.steady)) {
+                self.mark_subject(Subject::Group(group.id.clone()));
             }
         }
         if received.any {
@@ -1094,10 +1108,17 @@ impl State {
         let running = plan.winner.is_some() && plan.source != plan::Source::Vacation;
         let message = status::schedule_message(plan, running);
         let before = state.running;
+        let silent = state.is_silent();
+        let fell_silent =
+            (silent && !state.silent).then(|| format!("group {} is off: {}", group.id, plan.reason));
         let (publisher, effects) = self.publishing();
         publisher.group(&group.id, new, effects);
         if let Some(state) = self.groups.get_mut(&group.id) {
             state.running = Some(running);
+            state.silent = silent;
+        }
+        if let Some(message) = fell_silent {
+            self.event_of(EventKind::SafetyTrip, None, Some(group.id.clone()), message, now);
         }
         if before.is_some_and(|before| before != running) {
             let kind = if running {

@@ -11,6 +11,8 @@ mod outlive;
 mod promises;
 mod property;
 mod reload;
+mod room;
 mod rules;
 mod simulation;
+mod thermostat;
 mod timers;

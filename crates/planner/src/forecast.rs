@@ -1,7 +1,8 @@
 //! The coming switch times of a group, from the planner itself: it plans again at each instant it names,
 //! and the outlets are switched at once.
 //!
-//! Assumed: sensors keep the values they have now, those without a fresh one stay unknown (or all conditions
+//! Assumed: sensors keep the values they have now (so of a thermostat its targets are foreseen, and what it does at the
+//! temperature of now, and no limit of time), those without a fresh one stay unknown (or all conditions
 //! hold, [`Conditions::TakenToHold`](super::activity::Conditions)); no override is set and no button
 //! is pressed; every device answers; what a power limit keeps off comes back after its `min_off`, and no budget is exceeded. An
 //! outlet without a report is assumed to be in its expected state at the beginning.
@@ -16,12 +17,13 @@ use super::{
     safety::{Report, Safety},
 };
 use crate::plan::{Inputs, Memory, OutletPlan, Reason, Reasons, Rule, Source, plan_group, same};
+use crate::thermostat::Goal;
 use crate::{GroupId, OutletPath, Power};
 
 /// More instants than a year has edges of a few schedules: the end for limits of seconds.
 const STEPS: usize = 20_000;
 
-/// Some outlets of a group will be switched.
+/// Some outlets of a group will be switched, or its thermostat will have something else to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedChange {
     /// When.
@@ -30,6 +32,8 @@ pub struct PlannedChange {
     pub outlets: Vec<OutletPath>,
     /// To what.
     pub power: Power,
+    /// What a thermostat has to do from then on, if one decides.
+    pub goal: Option<Goal>,
     /// What will decide.
     pub source: Source,
     /// Which rule of it.
@@ -124,9 +128,13 @@ fn walk(
     );
     let energy_limits = inputs.energy_limits.foreseen();
     let mut future = Future {
-        safety: inputs.safety.clone(),
+        safety: match group.thermostat {
+            Some(_) => inputs.safety.without_runs(),
+            None => inputs.safety.clone(),
+        },
         observed: inputs.observed.clone(),
         memory: inputs.memory.clone(),
+        goals: BTreeMap::new(),
         changes: Vec::new(),
     };
     let mut now = inputs.now;
@@ -153,6 +161,7 @@ struct Future {
     safety: Safety,
     observed: BTreeMap<OutletPath, Power>,
     memory: Memory,
+    goals: BTreeMap<OutletPath, Option<Goal>>,
     changes: Vec<PlannedChange>,
 }
 
@@ -166,15 +175,23 @@ impl Future {
                 continue;
             };
             let before = self.observed.insert(outlet.clone(), power);
+            let goal = plan.thermostat.and_then(|thermostat| thermostat.goal);
+            let goal_before = self.goals.insert(outlet.clone(), goal);
+            let has_other_goal = goal_before.is_some_and(|before| before != goal);
             if before == Some(power) {
+                if has_other_goal {
+                    self.note(at.now.wall, outlet, power, plan);
+                }
                 continue;
             }
-            let report = Report {
-                power,
-                on_time: None,
-                at: at.now,
-            };
-            self.safety.observe(&outlet, report, zone);
+            if plan.thermostat.is_none() {
+                let report = Report {
+                    power,
+                    on_time: None,
+                    at: at.now,
+                };
+                self.safety.observe(&outlet, report, zone);
+            }
             if before.is_some() {
                 self.note(at.now.wall, outlet, power, plan);
             }
@@ -213,13 +230,14 @@ impl Future {
             at,
             outlets: Vec::new(),
             power,
+            goal: plan.thermostat.and_then(|thermostat| thermostat.goal),
             source: plan.source,
             rule: plan.rule,
             reason: plan.reason,
         };
         let same = |known: &&mut PlannedChange| {
-            (known.at, known.power, known.source, &known.rule)
-                == (change.at, change.power, change.source, &change.rule)
+            (known.at, known.power, known.goal, known.source, &known.rule)
+                == (change.at, change.power, change.goal, change.source, &change.rule)
         };
         match self
             .changes

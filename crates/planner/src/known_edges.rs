@@ -24,6 +24,8 @@ pub(crate) enum EdgeKind {
     Closing,
     /// A window opens while none is open.
     Opening,
+    /// Any window opens or closes.
+    Any,
 }
 
 impl KnownEdges {

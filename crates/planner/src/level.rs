@@ -64,6 +64,20 @@ pub fn next_change(group: &Group, location: &Location, now: Timestamp) -> Option
     closing.into_iter().chain(opening).min()
 }
 
+/// The first instant after `now` at which any window opens or closes, whatever others do: another window may have another
+/// target.
+pub fn next_edge(group: &Group, location: &Location, now: Timestamp) -> Option<Timestamp> {
+    let enabled = || group.schedules.iter().filter(|schedule| schedule.enabled);
+    let horizon = after(now, HORIZONS[1]);
+    let find = || {
+        let edges = enabled().filter_map(|schedule| schedule.calendar(&group.id, location).next_edge(now));
+        edges.min().filter(|edge| *edge < horizon)
+    };
+    group
+        .edges
+        .get(EdgeKind::Any, || windows(group), location, now, find)
+}
+
 /// Windows that touch `from..until`, those that overlap or follow without a pause as one.
 pub fn open_spans(group: &Group, location: &Location, from: Timestamp, until: Timestamp) -> Vec<Occurrence> {
     let enabled = group.schedules.iter().filter(|schedule| schedule.enabled);

@@ -32,12 +32,14 @@ pub mod rules;
 pub mod safety;
 pub mod schedule_warning;
 pub mod sensor;
+pub mod setpoint;
 pub mod sun;
 pub mod sun_days;
 pub mod sun_range;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod text;
+pub mod thermostat;
 pub mod units;
 pub mod window;
 pub mod windows;

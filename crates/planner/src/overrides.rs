@@ -6,10 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    level::{next_change, next_closing, next_opening},
+    level::{next_change, next_closing, next_edge, next_opening},
     location::Location,
     period::Period,
     rules::{Group, Rules},
+    thermostat::{Hold, Preset, ThermostatMode},
 };
 use crate::{Now, OutletPath, Power, Steady, deadline::Deadline};
 
@@ -23,6 +24,8 @@ pub enum OverrideState {
     Off,
     /// Whatever it is: it is not switched until the next edge (`on_external_change = ignore`).
     Leave,
+    /// What the thermostat of its group makes of this instead of its targets.
+    Thermostat(Hold),
 }
 
 impl From<Power> for OverrideState {
@@ -40,7 +43,41 @@ impl OverrideState {
         match self {
             Self::On => Some(Power::On),
             Self::Off => Some(Power::Off),
-            Self::Leave => None,
+            Self::Leave | Self::Thermostat(_) => None,
+        }
+    }
+
+    /// What a thermostat holds by it; `None` for what is no thermostat's.
+    pub fn hold(self) -> Option<Hold> {
+        match self {
+            Self::Thermostat(hold) => Some(hold),
+            Self::On | Self::Off | Self::Leave => None,
+        }
+    }
+
+    /// The mode that a thermostat shows. An override of the outlets themselves is shown as what it comes to.
+    pub fn thermostat_mode(self) -> ThermostatMode {
+        match self {
+            Self::On | Self::Thermostat(Hold::Heat(_)) => ThermostatMode::Heat,
+            Self::Off | Self::Thermostat(Hold::Off) => ThermostatMode::Off,
+            Self::Leave | Self::Thermostat(_) => ThermostatMode::Auto,
+        }
+    }
+
+    /// The preset that a thermostat shows.
+    pub fn preset(self) -> Preset {
+        match self {
+            Self::Thermostat(Hold::Away) => Preset::Away,
+            Self::Thermostat(Hold::Boost(_)) => Preset::Boost,
+            Self::On | Self::Off | Self::Leave | Self::Thermostat(_) => Preset::None,
+        }
+    }
+
+    /// Whether it can only keep its outlet off.
+    pub fn keeps_off(self) -> bool {
+        match self {
+            Self::Off | Self::Leave | Self::Thermostat(Hold::Off) => true,
+            Self::On | Self::Thermostat(_) => false,
         }
     }
 }
@@ -170,6 +207,12 @@ impl Override {
         self.state
     }
 
+    /// This override with another state: it ends when this one would.
+    #[must_use]
+    pub fn with(self, state: OverrideState) -> Self {
+        Self { state, ..self }
+    }
+
     /// When it ends, if a person named a length or a time: the end that an outlet without schedules keeps as a timer.
     pub fn named_end(&self) -> Option<Deadline> {
         match self.ends {
@@ -201,6 +244,7 @@ impl Override {
             (Ends::AtEdge, OverrideState::On) => next_closing(group, location, self.set_at),
             (Ends::AtEdge, OverrideState::Off) => next_opening(group, location, self.set_at),
             (Ends::AtEdge, OverrideState::Leave) => next_change(group, location, self.set_at),
+            (Ends::AtEdge, OverrideState::Thermostat(_)) => next_edge(group, location, self.set_at),
         };
         Some(edge.unwrap_or_else(|| {
             let since = self.since.unwrap_or_else(|| now.steady_at(self.set_at));

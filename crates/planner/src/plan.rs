@@ -5,6 +5,7 @@
 
 mod decide;
 mod group;
+mod heat;
 mod layer;
 #[cfg(test)]
 mod oracle;
@@ -13,15 +14,18 @@ mod property;
 mod reason;
 #[cfg(test)]
 mod tests;
+mod thermostat_plan;
 
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use decide::DesiredPower;
 pub(crate) use group::same;
 pub use layer::Layer;
 pub use reason::Reason;
+pub use thermostat_plan::ThermostatPlan;
 
 use super::{
     ScheduleId, SensorId,
@@ -200,6 +204,8 @@ pub enum Rule {
     Limit(Cause),
     /// At most one of the group may be on, and it is another.
     Interlock,
+    /// The frost protection of a thermostat.
+    Frost,
 }
 
 impl fmt::Display for Rule {
@@ -208,6 +214,7 @@ impl fmt::Display for Rule {
             Self::Schedule(id) => fmt::Display::fmt(id, f),
             Self::Limit(cause) => fmt::Display::fmt(cause, f),
             Self::Interlock => f.write_str("interlock"),
+            Self::Frost => f.write_str("frost"),
         }
     }
 }
@@ -242,6 +249,8 @@ pub struct OutletPlan {
     pub cooldown_until: Option<Timestamp>,
     /// The limits in force: those of the winner, else the group's.
     pub limits: Limits,
+    /// What its thermostat has to do; `None` in a group without one.
+    pub thermostat: Option<ThermostatPlan>,
 }
 
 /// What a group as a whole is and should be.
@@ -275,6 +284,8 @@ pub struct GroupPlan {
     pub safety: SafetyState,
     /// The limits in force.
     pub limits: Limits,
+    /// What the thermostat of that member has to do; `None` in a group without one.
+    pub thermostat: Option<ThermostatPlan>,
 }
 
 /// Whether a limit was reached.

@@ -5,9 +5,11 @@ mod schedule;
 pub use crate::limits::{Limit, LimitChanges, Limits};
 pub use schedule::{CatchUp, Priority, Schedule};
 
+use std::collections::BTreeSet;
+
 use crate::{
-    GroupId, OutletPath, energy_rules::EnergyRules, known_edges::KnownEdges, location::Location,
-    period::Period, sensor::SensorSpec,
+    GroupId, OutletPath, SensorId, energy_rules::EnergyRules, known_edges::KnownEdges, location::Location,
+    period::Period, sensor::SensorSpec, thermostat::Thermostat,
 };
 
 /// Everything the planner decides by that a person wrote down.
@@ -66,6 +68,8 @@ pub struct Group {
     pub sync_off_to_device: SyncOffToDevice,
     /// How many members may be on at once.
     pub interlock: Interlock,
+    /// What makes targets of its schedules, if it heats a room.
+    pub thermostat: Option<Thermostat>,
     /// Edges of its windows that were found before.
     pub edges: KnownEdges,
 }
@@ -77,9 +81,17 @@ impl Group {
     /// [`Group::min_cycle`] unless set otherwise: 5 s.
     pub const MIN_CYCLE: Period = Period::seconds(5);
 
-    /// Whether it has schedules, and so commands to it are overrides.
+    /// Whether schedules or a thermostat switch it, and so commands to it are overrides.
     pub fn is_scheduled(&self) -> bool {
-        !self.schedules.is_empty()
+        !self.schedules.is_empty() || self.thermostat.is_some()
+    }
+
+    /// Every sensor that decides about it.
+    pub fn sensors(&self) -> BTreeSet<&SensorId> {
+        let conditions = self.schedules.iter().flat_map(|schedule| &schedule.conditions);
+        let of_conditions = conditions.flat_map(|condition| condition.test.sensors());
+        let thermometer = self.thermostat.as_ref().map(|thermostat| &thermostat.sensor);
+        of_conditions.chain(thermometer).collect()
     }
 }
 

@@ -69,6 +69,14 @@ impl Safety {
         self.0.insert(outlet, run_time);
     }
 
+    /// Without the runs that go on: how long a thermostat heats is not known in advance.
+    #[must_use]
+    pub fn without_runs(&self) -> Self {
+        let mut idle = self.clone();
+        idle.0.retain(|_, run_time| run_time.on_since().is_none());
+        idle
+    }
+
     /// The outlets that have an account.
     pub fn outlets(&self) -> impl Iterator<Item = &OutletPath> {
         self.0.keys()
@@ -96,6 +104,8 @@ pub enum Cause {
     Budget,
     /// Its group draws as much as it may.
     PowerLimit,
+    /// The thermometer of its group has no value that counts.
+    Thermometer,
 }
 
 impl std::fmt::Display for Cause {
@@ -107,6 +117,7 @@ impl std::fmt::Display for Cause {
             Self::MinOff => "min_off",
             Self::Budget => "daily_budget",
             Self::PowerLimit => "power_limit",
+            Self::Thermometer => "thermometer",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{DeviceValue, OutletPath, SensorId, period::Period};
@@ -230,7 +230,8 @@ pub enum Unit {
 }
 
 /// A temperature scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// °C
     Celsius,
@@ -245,6 +246,32 @@ impl Scale {
             Self::Celsius => Temperature::from_celsius(reading),
             Self::Fahrenheit => Temperature::from_celsius((reading - 32.0) / 1.8),
         }
+    }
+
+    /// A temperature on this scale, to a tenth of a degree.
+    pub fn degrees(self, temperature: Temperature) -> f64 {
+        let degrees = match self {
+            Self::Celsius => temperature.celsius(),
+            Self::Fahrenheit => temperature.celsius() * 1.8 + 32.0,
+        };
+        (degrees * 10.0).round() / 10.0
+    }
+
+    /// How many kelvin a difference on this scale is.
+    pub fn kelvin(self, difference: f64) -> f64 {
+        match self {
+            Self::Celsius => difference,
+            Self::Fahrenheit => difference / 1.8,
+        }
+    }
+}
+
+impl fmt::Display for Scale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Celsius => "°C",
+            Self::Fahrenheit => "°F",
+        })
     }
 }
 
@@ -276,8 +303,7 @@ impl From<DeviceValue> for Unit {
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Temperature(Scale::Celsius) => "°C",
-            Self::Temperature(Scale::Fahrenheit) => "°F",
+            Self::Temperature(scale) => return scale.fmt(f),
             Self::Percent => "%",
             Self::Other(unit) => unit,
         })

@@ -78,6 +78,7 @@ pub fn schedule(id: &str, start: &str, end: &str) -> Schedule {
         limits: LimitChanges::default(),
         catch_up: CatchUp::Apply,
         editable: false,
+        target: None,
     }
 }
 
@@ -98,6 +99,7 @@ pub fn group(schedules: Vec<Schedule>) -> Group {
         on_reconnect: OnReconnect::Reconcile,
         sync_off_to_device: SyncOffToDevice::No,
         interlock: Interlock::Free,
+        thermostat: None,
         edges: KnownEdges::default(),
     }
 }

@@ -796,9 +796,16 @@ fn a_definition_is_the_schedule() {
             home = home.with_file(file, "content");
         }
         let rules = home.load().unwrap_or_else(|problems| panic!("{problems}")).rules;
-        for schedule in rules.groups.iter().flat_map(|group| &group.schedules) {
+        let of_groups = rules.groups.iter();
+        let schedules = of_groups.flat_map(|group| group.schedules.iter().map(move |found| (group, found)));
+        for (group, schedule) in schedules {
             let definition = schedule_definition(schedule);
-            let read = parse_schedule(&definition, &rules.sensors, &rules.location);
+            let read = parse_schedule(
+                &definition,
+                &rules.sensors,
+                &rules.location,
+                group.thermostat.as_ref(),
+            );
             assert_eq!(read.as_ref(), Ok(schedule), "{definition:#}");
             seen += 1;
         }
@@ -876,12 +883,121 @@ fn an_edge_may_stray_and_a_definition_keeps_it() {
         )
     );
     assert_eq!(
-        parse_schedule(&definition, &[], &rules.location).as_ref(),
+        parse_schedule(&definition, &[], &rules.location, None).as_ref(),
         Ok(schedule)
     );
     for bad in ["22:30±4h", "22:30±30s", "22:30±"] {
         let content = content.replace("22:30±10m", bad);
         let complaint = home(&content).complaints().join("; ");
         assert!(complaint.contains("stray"), "{bad}: {complaint}");
+    }
+}
+
+const ROOM: &str = "[[sensor]]\nid = 'room'\ntopic = 'home/room'\nunit = '°C'\nstale_after = '10m'\n\
+                    [[sensor]]\nid = 'hall'\ntopic = 'home/hall'\nunit = '°F'\nstale_after = '10m'\n\
+                    [[sensor]]\nid = 'slow'\ntopic = 'home/slow'\nunit = '°C'\n\
+                    [[sensor]]\nid = 'damp'\ntopic = 'home/damp'\nunit = '%'\nstale_after = '10m'\n";
+
+fn heated(group: &str, thermostat: &str, rest: &str) -> String {
+    let group = format!("[[group]]\nid = 'g'\noutlets = ['plug']\n{group}\n");
+    format!("{ROOM}{group}[group.thermostat]\n{thermostat}\n{rest}")
+}
+
+#[test]
+fn a_thermostat_of_a_group() {
+    let of = |text: &str| rules(text).groups.remove(0);
+    let group = of(&heated("", "sensor = 'room'\ntarget = 20", ""));
+    let thermostat = group.thermostat.clone().unwrap();
+    assert!(group.is_scheduled());
+    assert_eq!(thermostat.target.to_string(), "20 °C");
+    assert_eq!(thermostat.frost.to_string(), "5 °C");
+    assert_eq!(
+        (thermostat.min_on, thermostat.min_off),
+        (period("2m"), period("2m"))
+    );
+    assert!((thermostat.hysteresis - 0.5).abs() < 1e-9 && thermostat.setback.is_none());
+    let all = "sensor = 'hall'\ntarget = 70\nhysteresis = 1.8\nmin_on = '5m'\nmin_off = '3m'\nsetback = 60.5\n\
+               frost = 45\nwhen_unknown = 'duty 20%'";
+    let schedules = "[[group.schedule]]\nid = 's'\nall_day = true\ntarget = 72";
+    let group = of(&heated("", all, schedules));
+    let thermostat = group.thermostat.clone().unwrap();
+    assert_eq!(thermostat.setback.unwrap().to_string(), "60.5 °F");
+    assert_eq!(thermostat.frost.to_string(), "45 °F");
+    assert!((thermostat.hysteresis - 1.0).abs() < 1e-9);
+    assert_eq!(group.schedules[0].target.unwrap().to_string(), "72 °F");
+    let definition = schedule_definition(&group.schedules[0]);
+    assert_eq!(definition["target"], 72.0);
+}
+
+#[test]
+fn a_thermostat_that_cannot_be() {
+    let sound = "sensor = 'room'\ntarget = 20\nsetback = 16";
+    let with = |rest: &str| heated("", &format!("{sound}\n{rest}"), "");
+    let schedule = |rest: &str| {
+        let schedule = format!("[[group.schedule]]\nid = 's'\nall_day = true\n{rest}");
+        heated("", sound, &schedule)
+    };
+    let cases = [
+        (heated("", "target = 20", ""), "group[0].thermostat.sensor"),
+        (heated("", "sensor = 'room'", ""), "group[0].thermostat.target"),
+        (
+            heated("", "sensor = 'damp'\ntarget = 20", ""),
+            "group[0].thermostat.sensor",
+        ),
+        (
+            heated("", "sensor = 'slow'\ntarget = 20", ""),
+            "group[0].thermostat.sensor",
+        ),
+        (
+            heated("", "sensor = 'nothing'\ntarget = 20", ""),
+            "group[0].thermostat.sensor",
+        ),
+        (
+            heated("", "sensor = 'room'\ntarget = 36", ""),
+            "group[0].thermostat.target",
+        ),
+        (
+            heated("", "sensor = 'hall'\ntarget = 21", ""),
+            "group[0].thermostat.target",
+        ),
+        (
+            heated("", "sensor = 'room'\ntarget = 20\nsetback = 21", ""),
+            "group[0].thermostat.setback",
+        ),
+        (
+            heated("", "sensor = 'room'\ntarget = 8\nfrost = 9", ""),
+            "group[0].thermostat.frost",
+        ),
+        (with("frost = 20"), "group[0].thermostat.frost"),
+        (with("hysteresis = 0"), "group[0].thermostat.hysteresis"),
+        (with("min_on = '16m'"), "group[0].thermostat.min_on"),
+        (
+            with("when_unknown = 'duty 60%'"),
+            "group[0].thermostat.when_unknown",
+        ),
+        (with("when_unknown = 'hold'"), "group[0].thermostat.when_unknown"),
+        (heated("interlock = true", sound, ""), "group[0].interlock"),
+        (
+            heated("sync_off_to_device = true", sound, ""),
+            "group[0].sync_off_to_device",
+        ),
+        (
+            heated("on_external_change = 'ignore'", sound, ""),
+            "group[0].on_external_change",
+        ),
+        (
+            heated("on_reconnect = 'keep'", sound, ""),
+            "group[0].on_reconnect",
+        ),
+        (schedule("target = 40"), "group[0].schedule[0].target"),
+        (schedule("target = 15"), "group[0].schedule[0].target"),
+        (schedule("catch_up = 'skip'"), "group[0].schedule[0].catch_up"),
+        (
+            format!("{}target = 20", self::schedule("all_day = true\n")),
+            "group[0].schedule[0].target",
+        ),
+    ];
+    for (text, path) in &cases {
+        broken(&[(text.as_str(), path)]);
     }
 }

@@ -15,10 +15,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{
-    PersistedScheduler,
-    task::{Parts, SchedulerTask},
-    timers::Timer,
+use super::{
+    super::{
+        PersistedScheduler,
+        task::{Parts, SchedulerTask},
+        timers::Timer,
+    },
+    room::Room,
 };
 use crate::{
     domain::{
@@ -471,6 +474,12 @@ pub(super) struct Simulation {
     pub(super) late_schedules: Duration,
     /// A planted fault: an ON that waited for its device is not decided again.
     pub(super) without_recheck: bool,
+    /// The room that the outlets heat.
+    pub(super) room: Option<Room>,
+    /// The lease that is watched: how long an outlet may be on after a value of the thermometer.
+    pub(super) lease: Option<Duration>,
+    /// A planted fault: devices do not count down, whatever they are sent.
+    pub(super) without_countdowns: bool,
 }
 
 fn start(
@@ -587,6 +596,9 @@ impl Simulation {
             answer_times: Vec::new(),
             late_schedules: Duration::ZERO,
             without_recheck: false,
+            room: None,
+            lease: None,
+            without_countdowns: false,
         }
     }
 
@@ -1061,6 +1073,7 @@ impl Simulation {
             let next = ends
                 .chain(waiting)
                 .chain(gauges.map(|gauge| gauge.due))
+                .chain(self.room.as_ref().map(|room| room.due))
                 .chain((!self.still).then_some(self.next_poll))
                 .filter(|at| *at > now)
                 .min()
@@ -1121,7 +1134,8 @@ impl Simulation {
             DeviceMsg::OffBy(path, end) => {
                 self.ends_sent += 1;
                 let clock = self.clock.clone();
-                if let Some(relay) = self.relays.get_mut(&path).filter(|relay| relay.online) {
+                let reached = self.relays.get_mut(&path).filter(|relay| relay.online);
+                if let Some(relay) = reached.filter(|_| !self.without_countdowns) {
                     relay.off_by = end;
                     relay.arm(&clock);
                 }
@@ -1218,6 +1232,7 @@ impl Simulation {
     /// Devices and their workers do what is due.
     async fn live(&mut self, listening: bool) {
         let now = Instant::now();
+        self.heat(now);
         let mut rang = false;
         for relay in self.relays.values_mut() {
             if let DeviceCountdown::Until(end) = relay.countdown
@@ -1234,6 +1249,7 @@ impl Simulation {
             self.serve(waiting, now).await;
         }
         self.inspect(now, listening);
+        self.read_thermometer(now, listening).await;
         self.read_meters(listening).await;
         self.watch_energy(now, listening);
         if now >= self.next_poll && !self.still {
@@ -1255,6 +1271,47 @@ impl Simulation {
             let watched = is_far || self.max_on.is_some() || self.ceiling.is_some() || self.budget.is_some();
             self.still = !watched && self.relays.values().all(Relay::is_reported);
         }
+    }
+
+    /// The room becomes warmer or colder. Relays change only where time stands.
+    fn heat(&mut self, now: Instant) {
+        let on = self.relays.values().filter(|relay| relay.power().is_on()).count();
+        if let Some(room) = &mut self.room {
+            room.count(u8::try_from(on).unwrap(), now);
+        }
+    }
+
+    /// The thermometer reports, and what heats without a value of it is noted.
+    async fn read_thermometer(&mut self, now: Instant, listening: bool) {
+        let steady = self.clock.steady();
+        let Some(room) = &mut self.room else { return };
+        let heats = self.relays.values().any(|relay| relay.power().is_on());
+        // Devices count whole seconds.
+        let slack = SignedDuration::from_secs(5);
+        if let Some(lease) = self.lease.filter(|_| heats) {
+            let lease = SignedDuration::try_from(lease).unwrap();
+            let over = room
+                .heard
+                .is_none_or(|heard| heard.after(lease).after(slack) < steady);
+            if over {
+                let message = format!(
+                    "heats without a value since {:?} at {}",
+                    room.heard,
+                    self.clock.now()
+                );
+                self.violations.push(message);
+            }
+        }
+        let reached = listening && self.relays.values().all(|relay| relay.online);
+        let Some(value) = room.report(now, steady, listening, reached) else {
+            return;
+        };
+        let message = SchedulerMsg::Sensor {
+            topic: "home/room".to_owned(),
+            payload: value.into(),
+            retained: false,
+        };
+        self.bridge.messages.send(message).await.unwrap();
     }
 
     /// Notes who runs past the limit.
@@ -1363,8 +1420,8 @@ impl Simulation {
                 }
                 relay.flip(power, ChangedBy::Command);
                 relay.off_by = match power {
-                    Power::On => intent.run.end(clock.steady()),
-                    Power::Off => None,
+                    Power::On if !self.without_countdowns => intent.run.end(clock.steady()),
+                    Power::On | Power::Off => None,
                 };
                 relay.arm(&clock);
                 relay.switched_on_by_bridge = power == Power::On;

@@ -5,7 +5,8 @@ use std::iter;
 use jiff::Timestamp;
 
 use super::{
-    Inputs, Layer, OutletPlan, Reason, Reasons, Rule, Source, Vacation, group::ScheduleWinner, reason,
+    Inputs, Layer, OutletPlan, Reason, Reasons, Rule, Source, Vacation, group::ScheduleWinner, heat::Heating,
+    reason,
 };
 use crate::{
     activity::Activity,
@@ -13,17 +14,22 @@ use crate::{
     overrides::Override,
     rules::{CatchUp, Group, InVacation},
     safety::{Block, Verdict},
-    {OutletPath, Power},
+    thermostat::Goal,
+    {OutletPath, Power, Steady},
 };
 
 /// What one layer wants.
-struct DesiredPower {
-    desired: Option<Power>,
-    source: Source,
-    rule: Option<Rule>,
-    reason: Reason,
-    since: Option<Timestamp>,
-    keeps_state: bool,
+pub(super) struct DesiredPower {
+    pub(super) desired: Option<Power>,
+    pub(super) source: Source,
+    pub(super) rule: Option<Rule>,
+    pub(super) reason: Reason,
+    pub(super) since: Option<Timestamp>,
+    pub(super) keeps_state: bool,
+    /// What a thermostat has to do by it.
+    pub(super) goal: Option<Goal>,
+    /// When time alone changes what a thermostat makes of it.
+    pub(super) changes_at: Option<Steady>,
 }
 
 impl DesiredPower {
@@ -66,13 +72,22 @@ pub(super) fn decide(
     let zone = &inputs.rules.location.zone;
     let verdict = run_time.verdict(&level.limits, inputs.now, zone);
     let hold = inputs.energy_limits.hold(outlet, inputs.now.wall);
-    let (without_limits, below) = without_limits(inputs, group, level, in_force, observed, outlet);
+    let heating = Heating::of(inputs, group, outlet, run_time);
+    let (without_limits, below) = match &heating {
+        Some(heating) => heating.layers(inputs, group, level, in_force),
+        None => without_limits(inputs, group, level, in_force, observed, outlet),
+    };
+    let thermostat = heating
+        .as_ref()
+        .map(|heating| heating.plan(inputs, in_force, &without_limits));
     let (wanted, keeps_state) = (without_limits.desired, without_limits.keeps_state);
     let limited = limits_matter(&without_limits, observed);
+    let refused = heating.as_ref().and_then(|heating| heating.refused(inputs));
     let limit = match (verdict, hold) {
         (Verdict::Free(_), Some(hold)) => Some(held(inputs, hold)),
         (Verdict::Blocked(block), Some(hold)) if hold.outlasts(&block) => Some(held(inputs, hold)),
         (Verdict::Blocked(block), _) => Some(blocked(inputs, level, block)),
+        (Verdict::Free(_), None) if refused.is_some() => refused,
         // One that changes nothing is not named: who holds it changes with each command to another member.
         (Verdict::Free(_), None) if limited => {
             let holder = inputs.holders.of(&group.id);
@@ -91,7 +106,8 @@ pub(super) fn decide(
     let decision = limit.filter(|_| limited).unwrap_or(without_limits);
     let held_until = hold.and_then(|hold| hold.block.until);
     let override_until = in_force.and_then(|(_, end)| end);
-    let changes = [level.wake, override_until, limit_until, held_until];
+    let heats_until = thermostat.as_ref().and_then(|thermostat| thermostat.wake);
+    let changes = [level.wake, override_until, limit_until, held_until, heats_until];
     let wake = changes
         .into_iter()
         .flatten()
@@ -113,6 +129,7 @@ pub(super) fn decide(
         override_until,
         cooldown_until: cooldown_until.max(held_until),
         limits: level.limits,
+        thermostat,
     }
 }
 
@@ -146,6 +163,8 @@ fn blocked(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, block: Block) -> Des
         reason: reason::blocked(inputs, &level.limits, block),
         since: Some(block.since),
         keeps_state: false,
+        goal: None,
+        changes_at: None,
     }
 }
 
@@ -157,6 +176,8 @@ fn held(inputs: &Inputs<'_>, hold: &EnergyBlock) -> DesiredPower {
         reason: reason::held(inputs, hold),
         since: Some(hold.block.since),
         keeps_state: false,
+        goal: None,
+        changes_at: None,
     }
 }
 
@@ -168,6 +189,8 @@ fn interlocked(holder: &OutletPath) -> DesiredPower {
         reason: Reason::new(format!("interlock: {holder} was switched on later")),
         since: None,
         keeps_state: false,
+        goal: None,
+        changes_at: None,
     }
 }
 
@@ -214,6 +237,8 @@ fn by_hand(inputs: &Inputs<'_>, outlet: &OutletPath) -> DesiredPower {
             reason: Reason::new("back on: below the power limit again"),
             since: None,
             keeps_state: false,
+            goal: None,
+            changes_at: None,
         };
     }
     DesiredPower {
@@ -223,6 +248,8 @@ fn by_hand(inputs: &Inputs<'_>, outlet: &OutletPath) -> DesiredPower {
         reason: Reason::new("no schedules, manual control"),
         since: None,
         keeps_state: false,
+        goal: None,
+        changes_at: None,
     }
 }
 
@@ -238,10 +265,12 @@ fn on_vacation(inputs: &Inputs<'_>, group: &Group, level: &ScheduleWinner<'_>) -
         reason: reason::vacation(level),
         since: Some(since),
         keeps_state: false,
+        goal: None,
+        changes_at: None,
     })
 }
 
-fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> DesiredPower {
+pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> DesiredPower {
     let reason = reason::overridden(inputs, found, end);
     let Some(desired) = found.state().power() else {
         return unchanged(reason, found.set_at());
@@ -253,6 +282,8 @@ fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Timestamp>) -> D
         reason,
         since: Some(found.set_at()),
         keeps_state: false,
+        goal: None,
+        changes_at: None,
     }
 }
 
@@ -264,6 +295,8 @@ fn unchanged(reason: Reason, since: Timestamp) -> DesiredPower {
         reason,
         since: Some(since),
         keeps_state: true,
+        goal: None,
+        changes_at: None,
     }
 }
 
@@ -282,10 +315,12 @@ fn scheduled(inputs: &Inputs<'_>, level: &ScheduleWinner<'_>, observed: Option<P
         reason: level.reason(inputs),
         since: opened.map(|window| window.start),
         keeps_state: level.activity == Activity::Undecided,
+        goal: None,
+        changes_at: None,
     }
 }
 
-fn rule(level: &ScheduleWinner<'_>) -> Option<Rule> {
+pub(super) fn rule(level: &ScheduleWinner<'_>) -> Option<Rule> {
     level
         .winner()
         .map(|state| Rule::Schedule(state.schedule.id.clone()))

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use jiff::Timestamp;
 
-use super::{GroupPlan, Inputs, Mode, OutletPlan, Reason, Rule, SafetyState, Source, reason};
+use super::{GroupPlan, Inputs, Mode, OutletPlan, Reason, Rule, SafetyState, Source, ThermostatPlan, reason};
 use crate::{
     activity::{Activity, State, look},
     overrides::OverrideState,
@@ -145,6 +145,9 @@ pub(super) fn summary(
         cooldown_until: plans().filter_map(|plan| plan.cooldown_until).max(),
         safety: safety(inputs, members),
         limits: level.limits,
+        thermostat: speaker
+            .and_then(|plan| plan.thermostat)
+            .map(ThermostatPlan::shown),
     }
 }
 
@@ -152,7 +155,7 @@ pub(super) fn summary(
 fn safety(inputs: &Inputs<'_>, members: &[(OutletPath, OutletPlan)]) -> SafetyState {
     let limited = |plan: &OutletPlan| match plan.rule {
         Some(Rule::Limit(cause)) => cause != Cause::MinOff,
-        Some(Rule::Schedule(_) | Rule::Interlock) | None => false,
+        Some(Rule::Schedule(_) | Rule::Interlock | Rule::Frost) | None => false,
     };
     let tripped = |outlet: &OutletPath| {
         inputs.safety.run_time(outlet).is_tripped(inputs.now.steady)
@@ -192,7 +195,7 @@ fn mode(override_states: &[Option<OverrideState>]) -> Mode {
     match same(override_states.iter().copied()).flatten() {
         Some(OverrideState::On) => Mode::On,
         Some(OverrideState::Off) => Mode::Off,
-        Some(OverrideState::Leave) | None => Mode::Auto,
+        Some(OverrideState::Leave | OverrideState::Thermostat(_)) | None => Mode::Auto,
     }
 }
 

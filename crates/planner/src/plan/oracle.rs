@@ -263,7 +263,7 @@ impl Oracle {
             return match state {
                 OverrideState::On => (Some(Power::On), Source::Override, winner),
                 OverrideState::Off => (Some(Power::Off), Source::Override, winner),
-                OverrideState::Leave => (None, Source::Device, winner),
+                OverrideState::Leave | OverrideState::Thermostat(_) => (None, Source::Device, winner),
             };
         }
         if winner.is_some() && case.vacation && case.in_vacation == InVacation::Rest {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Inputs, Reasons, group::ScheduleWinner};
 use crate::{
-    SensorId,
+    SensorId, Steady,
     activity::{Activity, Conditions, State},
     condition::{Condition, Test},
     days::{DayKind, DayMatch},
@@ -17,6 +17,7 @@ use crate::{
     rules::{Limit, Limits},
     safety::{Block, Cause},
     shortened,
+    thermostat::{Demand, DemandReason, Hold, RoomReading, Thermostat, WhenSilent},
 };
 
 /// So much of the name of a holiday is shown.
@@ -72,7 +73,7 @@ pub(super) fn blocked(inputs: &Inputs<'_>, limits: &Limits, block: Block) -> Rea
         Cause::Cooldown => "cooldown".to_owned(),
         Cause::MinOff => limit(limits.min_off, "minimum off-time"),
         // Accounts know nothing of energy: what holds for it has a reason of its own.
-        Cause::Budget | Cause::PowerLimit => block.cause.to_string() + " reached",
+        Cause::Budget | Cause::PowerLimit | Cause::Thermometer => block.cause.to_string() + " reached",
     };
     Reason::new(match block.until {
         Some(until) => format!("{what}, off until {}", wall(until, inputs)),
@@ -104,7 +105,7 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
     let state = match found.state() {
         OverrideState::On => "ON",
         OverrideState::Off => "OFF",
-        OverrideState::Leave => "state unchanged",
+        OverrideState::Leave | OverrideState::Thermostat(_) => "state unchanged",
     };
     let (manual, origin) = match found.origin() {
         Origin::Command => ("manual ", "command"),
@@ -119,6 +120,91 @@ pub(super) fn overridden(inputs: &Inputs<'_>, found: Override, end: Option<Times
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));
     Reason::new(format!("{manual}{state} ({origin} at {set}), until {end}"))
+}
+
+/// What a person wants of a thermostat, without what is known of the room.
+pub(super) fn held_by_hand(
+    inputs: &Inputs<'_>,
+    found: Override,
+    hold: Hold,
+    end: Option<Timestamp>,
+) -> String {
+    let what = match hold {
+        Hold::Target(target) => format!("manual target {target}"),
+        Hold::Heat(target) => format!("mode heat, target {target}"),
+        Hold::Boost(target) => format!("boost to {target}"),
+        Hold::Away => "away".to_owned(),
+        Hold::Off => "mode off".to_owned(),
+    };
+    let set = wall(found.set_at(), inputs);
+    let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));
+    format!("{what} (command at {set}), until {end}")
+}
+
+/// What a thermostat does for that.
+pub(super) fn heating(
+    inputs: &Inputs<'_>,
+    thermostat: &Thermostat,
+    why: &str,
+    reading: RoomReading,
+    demand: Demand,
+) -> Reason {
+    let at = |at: Steady| wall(inputs.now.wall_at(at), inputs);
+    let does = match demand.why {
+        DemandReason::Cold => ", heats".to_owned(),
+        DemandReason::Warm => String::new(),
+        DemandReason::Frost => format!(", frost protection below {}", thermostat.frost),
+        DemandReason::MinOn(until) => format!(", on for at least {} until {}", thermostat.min_on, at(until)),
+        DemandReason::MinOff(until) => {
+            format!(", off for at least {} until {}", thermostat.min_off, at(until))
+        }
+        DemandReason::NoReading => match (reading, thermostat.when_unknown) {
+            (RoomReading::Awaited(_), _) => format!("; waits for {}, state unchanged", thermostat.sensor),
+            (RoomReading::Silent(since), WhenSilent::Duty(duty)) => {
+                format!(
+                    "; {} silent since {}: on {duty} of the time",
+                    thermostat.sensor,
+                    at(since)
+                )
+            }
+            _ => String::new(),
+        },
+    };
+    let room = match reading.room() {
+        Some((room, scale)) => format!("; {} {} {scale}", thermostat.sensor, scale.degrees(room)),
+        None => String::new(),
+    };
+    Reason::new(format!("{why}{room}{does}"))
+}
+
+/// Why a thermostat is off that has no reading.
+pub(super) fn no_reading(
+    inputs: &Inputs<'_>,
+    thermostat: &Thermostat,
+    reading: RoomReading,
+    until: Option<Steady>,
+) -> Reason {
+    if inputs.reasons == Reasons::Omitted {
+        return Reason::new(String::new());
+    }
+    let at = |at: Steady| wall(inputs.now.wall_at(at), inputs);
+    let sensor = &thermostat.sensor;
+    Reason::new(match (reading, until) {
+        (RoomReading::Silent(since), None) => {
+            format!(
+                "thermometer {sensor} silent since {}, off until it has a value",
+                at(since)
+            )
+        }
+        (RoomReading::Silent(since), Some(until)) => {
+            format!(
+                "thermometer {sensor} silent since {}, off until {}",
+                at(since),
+                at(until)
+            )
+        }
+        _ => format!("thermometer {sensor} has no value yet, off until it has one"),
+    })
 }
 
 pub(super) fn vacation(level: &ScheduleWinner<'_>) -> Reason {

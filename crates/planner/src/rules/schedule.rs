@@ -2,7 +2,7 @@
 
 use crate::{
     GroupId, ScheduleId, condition::Condition, days::Days, jitter::JitterSeed, limits::LimitChanges,
-    location::Location, occurrence::Calendar, window::Window,
+    location::Location, occurrence::Calendar, setpoint::Setpoint, window::Window,
 };
 
 /// When a group is on, and under which conditions and limits.
@@ -26,6 +26,8 @@ pub struct Schedule {
     pub catch_up: CatchUp,
     /// Whether its times can be changed in Home Assistant.
     pub editable: bool,
+    /// What the thermostat of its group holds while it wins; `None` is the target of the thermostat.
+    pub target: Option<Setpoint>,
 }
 
 impl Schedule {

@@ -26,6 +26,9 @@ pub struct RunTime {
     tripped: Option<Tripped>,
     #[serde(skip_serializing_if = "Option::is_none")]
     day: Option<DayTotal>,
+    /// Until when a thermostat lets it run without another reading of its thermometer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<Steady>,
     /// The start of the run that the last seen OFF ended.
     #[serde(skip)]
     last_run: Option<Steady>,
@@ -96,6 +99,21 @@ impl RunTime {
         self.on_since
     }
 
+    /// When it was last seen to go off, or first seen off; also while it is on again.
+    pub fn off_since(&self) -> Option<Steady> {
+        self.off_since
+    }
+
+    /// Until when a thermostat lets it run without another reading of its thermometer.
+    pub fn lease(&self) -> Option<Steady> {
+        self.lease
+    }
+
+    /// A thermostat lets it run until then.
+    pub fn lend(&mut self, until: Steady) {
+        self.lease = Some(until);
+    }
+
     /// Takes a reading of the relay.
     pub fn observe(&mut self, report: Report, zone: &TimeZone) {
         match report.power {
@@ -125,6 +143,7 @@ impl RunTime {
     }
 
     fn seen_off(&mut self, at: Now, zone: &TimeZone) {
+        self.lease = None;
         if let Some(since) = self.on_since.take() {
             self.last_run = Some(since);
             self.add(since, at, zone);

@@ -1,0 +1,387 @@
+//! Thermostats: a room with a dumb heater, and everything that can die.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use proptest::{prelude::*, test_runner::TestCaseResult};
+
+use super::{
+    room::Room,
+    rules::{OFF, ON, rules},
+    simulation::Simulation,
+};
+use crate::domain::{command_error::ErrorCode, report::EventKind, scheduling::Request};
+use planner::{
+    period::Period,
+    plan::Source,
+    rules::{Group, Limits, Rules, Schedule},
+    sensor::{Scale, SensorSource, SensorSpec, SensorTopic},
+    setpoint::Setpoint,
+    testing::{check, group, schedule},
+    thermostat::{Thermostat, WhenSilent},
+};
+
+/// How long a value of the thermometer counts, and so a lease.
+const LEASE: Duration = Duration::from_mins(10);
+const START: &str = "2024-01-10T06:00:00Z";
+
+fn celsius(degrees: f64) -> Setpoint {
+    Setpoint::new(degrees, Scale::Celsius)
+}
+
+/// A schedule with a target.
+fn warm(id: &str, start: &str, end: &str, target: f64) -> Schedule {
+    Schedule {
+        target: Some(celsius(target)),
+        ..schedule(id, start, end)
+    }
+}
+
+/// A group `driveway` of one plug `heater`, which heats to 21 °C.
+fn heated(schedules: Vec<Schedule>) -> Rules {
+    heated_by(thermostat(), schedules)
+}
+
+fn thermostat() -> Thermostat {
+    Thermostat {
+        sensor: "room".parse().unwrap(),
+        target: celsius(21.0),
+        hysteresis: Thermostat::HYSTERESIS,
+        min_on: Thermostat::PAUSE,
+        min_off: Thermostat::PAUSE,
+        setback: None,
+        frost: celsius(Thermostat::FROST),
+        when_unknown: WhenSilent::Off,
+    }
+}
+
+fn heated_by(thermostat: Thermostat, schedules: Vec<Schedule>) -> Rules {
+    let mut rules = rules(Group {
+        outlets: vec!["heater".parse().unwrap()],
+        limits: Limits::NONE,
+        thermostat: Some(thermostat),
+        ..group(schedules)
+    });
+    rules.sensors.push(SensorSpec {
+        id: "room".parse().unwrap(),
+        source: SensorSource::Topic(SensorTopic {
+            topic: "home/room".to_owned(),
+            pointer: None,
+        }),
+        unit: "°C".into(),
+        stale_after: Period::new(SignedDuration::try_from(LEASE).unwrap()).unwrap(),
+    });
+    rules
+}
+
+async fn simulation(rules: Rules, room: f64) -> Simulation {
+    let mut simulation = Simulation::new(rules, START.parse().unwrap());
+    simulation.lease = Some(LEASE);
+    simulation.room = Some(Room::at(room));
+    simulation.pass("5s").await;
+    simulation
+}
+
+fn room(simulation: &mut Simulation) -> &mut Room {
+    simulation.room.as_mut().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_stays_at_its_target_for_a_day() {
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    simulation.pass("6h").await;
+    let reached = room(&mut simulation);
+    (reached.coldest, reached.hottest) = (reached.celsius, reached.celsius);
+    simulation.flips.clear();
+    simulation.pass("24h").await;
+    let (coldest, hottest) = (room(&mut simulation).coldest, room(&mut simulation).hottest);
+    assert!(coldest >= 20.5 && hottest <= 21.5, "{coldest} to {hottest}");
+    let hour = SignedDuration::from_hours(1);
+    let flips = &simulation.flips;
+    let most = flips.iter().map(|first| {
+        let within = |other: &&_| {
+            let other: &super::simulation::Flip = other;
+            (SignedDuration::ZERO..hour).contains(&other.at.since(first.at))
+        };
+        flips.iter().filter(within).count()
+    });
+    assert!((2..=6).contains(&most.max().unwrap()), "{} in a day", flips.len());
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_dies_alone_the_heater_is_off_within_the_lease() {
+    for fault in ["bridge", "broker", "plug", "thermometer"] {
+        let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+        simulation.pass("20m 30s").await;
+        assert_eq!(simulation.power("heater"), ON, "{fault}");
+        let mut listens = true;
+        match fault {
+            "bridge" => {
+                simulation.stop().await;
+                listens = false;
+            }
+            "broker" => room(&mut simulation).broker = false,
+            "plug" => simulation.relay("heater").online = false,
+            _ => room(&mut simulation).silent = true,
+        }
+        let until = tokio::time::Instant::now() + LEASE + Duration::from_secs(5);
+        simulation.pass_until(until, listens).await;
+        assert_eq!(simulation.power("heater"), OFF, "{fault}");
+        assert_eq!(simulation.violations, [""; 0], "{fault}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_thermometer_is_off_with_a_reason_and_an_event() {
+    let mut simulation = simulation(heated(Vec::new()), 15.0).await;
+    simulation.pass("5m").await;
+    room(&mut simulation).silent = true;
+    simulation.pass("11m").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    let group = simulation.group();
+    assert_eq!((group.source, group.expected), (Source::Safety, Some(OFF)));
+    assert_eq!(group.rule.as_deref(), Some("thermometer"));
+    let reason = group.reason.to_string();
+    assert!(
+        reason.starts_with("thermometer room silent since 06:1"),
+        "{reason}"
+    );
+    assert_eq!(simulation.count(EventKind::SafetyTrip), 1);
+    assert_eq!(simulation.count(EventKind::SensorStale), 1);
+    let refused = simulation.set("heater", ON).await;
+    assert_eq!(simulation.code(refused), Some(Err(ErrorCode::RefusedBySafety)));
+    room(&mut simulation).silent = false;
+    simulation.pass("2m").await;
+    assert_eq!(simulation.power("heater"), ON);
+    assert_eq!(simulation.count(EventKind::SensorBack), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_on_by_hand_runs_only_while_the_thermometer_reports() {
+    let mut simulation = simulation(heated(vec![warm("day", "06:00", "22:00", 16.0)]), 19.0).await;
+    let command = simulation.set("heater", ON).await;
+    simulation.pass("30m").await;
+    assert_eq!(simulation.code(command), Some(Ok(())));
+    assert_eq!(simulation.power("heater"), ON, "whatever the temperature is");
+    room(&mut simulation).silent = true;
+    simulation.pass("10m 5s").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    room(&mut simulation).silent = false;
+    simulation.pass("2m").await;
+    assert_eq!(simulation.power("heater"), ON, "until its override ends");
+    simulation.set("heater", OFF).await;
+    simulation.pass("1m").await;
+    room(&mut simulation).celsius = 3.0;
+    simulation.pass("10m").await;
+    assert_eq!(simulation.power("heater"), OFF, "also below the frost protection");
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_have_targets_and_frost_protection_is_below_all() {
+    let schedules = vec![
+        warm("morning", "06:30", "08:00", 23.0),
+        schedule("day", "08:00", "10:00"),
+    ];
+    let mut simulation = simulation(heated(schedules), 20.0).await;
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    let reason = simulation.group().reason.to_string();
+    assert!(
+        reason.starts_with("next: morning, 06:30; frost protection only; room 19."),
+        "{reason}"
+    );
+    simulation.until("2024-01-10T06:30:01").await;
+    let reason = simulation.group().reason.to_string();
+    assert_eq!(simulation.power("heater"), ON, "{reason}");
+    assert!(
+        reason.starts_with("schedule morning until 08:00; target 23 °C; room 18."),
+        "{reason}"
+    );
+    simulation.until("2024-01-10T10:00:01").await;
+    let reached = room(&mut simulation).celsius;
+    assert!(
+        (20.5..=21.8).contains(&reached),
+        "the target of the thermostat: {reached}"
+    );
+    assert_eq!(simulation.power("heater"), OFF);
+    room(&mut simulation).celsius = 4.5;
+    simulation.pass("2m 30s").await;
+    assert_eq!(simulation.power("heater"), ON);
+    assert_eq!(simulation.group().rule.as_deref(), Some("frost"));
+    simulation.request(Request::Vacation(Some(true))).await.unwrap();
+    simulation.pass("30m").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert!(room(&mut simulation).celsius < 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_setback_is_held_outside_of_windows_and_in_vacation() {
+    let thermostat = Thermostat {
+        setback: Some(celsius(16.0)),
+        ..thermostat()
+    };
+    let rules = heated_by(thermostat, vec![schedule("day", "08:00", "22:00")]);
+    let mut simulation = simulation(rules, 15.0).await;
+    simulation.pass("3m").await;
+    assert_eq!(simulation.power("heater"), ON);
+    simulation.until("2024-01-10T07:59:00").await;
+    let held = room(&mut simulation).celsius;
+    assert!((15.5..=16.5).contains(&held), "{held}");
+    simulation.request(Request::Vacation(Some(true))).await.unwrap();
+    simulation.until("2024-01-10T12:00:00").await;
+    let held = room(&mut simulation).celsius;
+    assert!((15.5..=16.5).contains(&held), "{held}");
+    let group = simulation.group();
+    assert_eq!(group.source, Source::Vacation);
+    assert!(
+        group.reason.to_string().contains("setback 16 °C"),
+        "{}",
+        group.reason
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_now_and_then_and_not_with_each_value() {
+    let mut simulation = simulation(heated(Vec::new()), 10.0).await;
+    simulation.pass("2h").await;
+    assert_eq!(simulation.power("heater"), ON);
+    assert_eq!(simulation.flips.len(), 1);
+    // A third of 10 min, less up to the time between two values.
+    assert!(
+        (25..=41).contains(&simulation.ends_sent),
+        "{}",
+        simulation.ends_sent
+    );
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_under_the_lease_of_before() {
+    let mut simulation = simulation(heated(Vec::new()), 10.0).await;
+    simulation.pass("20m").await;
+    simulation.restart(Duration::from_secs(20)).await;
+    simulation.pass("2m").await;
+    assert_eq!((simulation.power("heater"), simulation.flips.len()), (ON, 1));
+    // No value comes after this one: the lease ends within the five minutes that others wait.
+    room(&mut simulation).silent = true;
+    simulation.pass("8m 10s").await;
+    simulation.restart(Duration::from_secs(20)).await;
+    assert_eq!(simulation.power("heater"), ON);
+    simulation.pass("2m").await;
+    assert_eq!(simulation.power("heater"), OFF);
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duty_protects_against_frost_without_a_thermometer() {
+    let thermostat = Thermostat {
+        when_unknown: "duty 20%".parse().unwrap(),
+        ..thermostat()
+    };
+    let mut simulation = simulation(heated_by(thermostat, Vec::new()), 15.0).await;
+    simulation.lease = None;
+    simulation.pass("5m").await;
+    room(&mut simulation).silent = true;
+    simulation.pass("12m").await;
+    simulation.flips.clear();
+    simulation.pass("4h").await;
+    let on: Vec<_> = simulation.flips.iter().filter(|flip| flip.power == ON).collect();
+    let off: Vec<_> = simulation.flips.iter().filter(|flip| flip.power == OFF).collect();
+    assert_eq!((on.len(), off.len()), (8, 8));
+    for (on, off) in on.iter().zip(&off) {
+        let ran = off.at.since(on.at).as_secs();
+        assert!((355..=362).contains(&ran), "{ran} s of 6 min");
+    }
+    // Without the bridge it ends all the same.
+    simulation.pass("12m").await;
+    assert_eq!(simulation.power("heater"), OFF);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The bridge is killed, and starts again after so many seconds.
+    Restart(u64),
+    /// From now on, or back.
+    Broker,
+    Plug,
+    Thermometer,
+    /// The wall clock is set.
+    Jump(i64),
+}
+
+fn faults() -> impl Strategy<Value = Vec<(Fault, u64)>> {
+    let fault = prop_oneof![
+        (1_u64..1500).prop_map(Fault::Restart),
+        Just(Fault::Broker),
+        Just(Fault::Plug),
+        Just(Fault::Thermometer),
+        (-7200_i64..7200).prop_map(Fault::Jump),
+    ];
+    prop::collection::vec((fault, 1_u64..2400), 1..12)
+}
+
+/// What was broken of it: no value is needed for longer than a lease, and the room is never too hot.
+async fn broken_by(faults: &[(Fault, u64)], planted: bool) -> Vec<String> {
+    let schedules = vec![
+        warm("early", "06:10", "07:00", 22.0),
+        warm("day", "07:30", "22:00", 19.0),
+    ];
+    let mut simulation = simulation(heated(schedules), 18.0).await;
+    simulation.without_countdowns = planted;
+    for (fault, seconds) in faults {
+        match *fault {
+            Fault::Restart(down) => simulation.restart(Duration::from_secs(down)).await,
+            Fault::Broker => room(&mut simulation).broker ^= true,
+            Fault::Plug => simulation.relay("heater").online ^= true,
+            Fault::Thermometer => room(&mut simulation).silent ^= true,
+            Fault::Jump(by) => simulation.clock.jump(SignedDuration::from_secs(by)),
+        }
+        simulation.pass_for(Duration::from_secs(*seconds)).await;
+    }
+    let room = simulation.room.take().unwrap();
+    let most = 22.0 + Thermostat::HYSTERESIS + room.heated_in(LEASE);
+    let mut broken = std::mem::take(&mut simulation.violations);
+    if room.hottest > most {
+        broken.push(format!("{} °C of {most} °C", room.hottest));
+    }
+    broken
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn no_faults_overheat_the_room_nor_outlast_a_lease() {
+    check(60, &faults(), |faults| -> TestCaseResult {
+        let broken = runtime().block_on(broken_by(&faults, false));
+        prop_assert!(broken.is_empty(), "{broken:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_device_that_does_not_count_down_is_seen() {
+    let dies = [(Fault::Jump(0), 1200), (Fault::Plug, 2400)];
+    let broken = runtime().block_on(broken_by(&dies, true));
+    assert!(
+        broken
+            .iter()
+            .any(|what| what.starts_with("heats without a value")),
+        "{broken:?}"
+    );
+    let overheated = runtime().block_on(broken_by(
+        &[(Fault::Jump(0), 1200), (Fault::Restart(20_000), 1)],
+        true,
+    ));
+    assert!(
+        overheated.iter().any(|what| what.contains("°C of")),
+        "{overheated:?}"
+    );
+}
