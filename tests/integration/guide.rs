@@ -12,6 +12,11 @@ fn guide() -> String {
     read("docs/scheduling.md")
 }
 
+/// The guide, and the recipes that are complete examples.
+fn with_recipes() -> String {
+    guide() + &read("docs/recipes.md")
+}
+
 /// The blocks of code: their language, the line before them, and what they hold.
 fn blocks(text: &str) -> Vec<(String, String, String)> {
     let mut blocks = Vec::new();
@@ -30,7 +35,7 @@ fn blocks(text: &str) -> Vec<(String, String, String)> {
 #[test]
 fn the_settings_in_the_guide_are_those_of_the_examples() {
     let mut shown = Vec::new();
-    for (language, before, content) in blocks(&guide()) {
+    for (language, before, content) in blocks(&with_recipes()) {
         if language == "console" {
             continue;
         }

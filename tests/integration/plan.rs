@@ -127,6 +127,44 @@ fn plan_shows_where_each_evening_strays_to() {
     assert!(starts.len() > 8, "{starts:?}");
 }
 
+/// The first lines that `plan` prints for a group of an example.
+fn printed(name: &str, group: &str) -> Vec<String> {
+    let at = ["--days", "1", "--at", "2026-12-01T00:00:00+01:00"];
+    let text = String::from_utf8(run(&example(name), &at).stdout).unwrap();
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("{group} (")));
+    let lines = lines.skip(1).take_while(|line| !line.is_empty()).take(3);
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn plan_says_what_a_recipe_does_and_by_which_rule() {
+    for (name, group, expected) in [
+        (
+            "frost-guard.toml",
+            "shed",
+            "now                        ON   target 5 °C",
+        ),
+        (
+            "incubator.toml",
+            "incubator",
+            "now                        ON   schedule hold until Wed 00:00, if eggs <= 37.3 °C\n\
+             2026-12-01T00:15:00+01:00  OFF  maximum on-time 15m reached, then cooldown 1m\n\
+             2026-12-01T00:16:00+01:00  ON   schedule hold until Wed 00:00, if eggs <= 37.3 °C",
+        ),
+        (
+            "coffee.toml",
+            "coffee",
+            "now                        OFF  next: workdays, 06:15\n\
+             2026-12-01T06:15:00+01:00  ON   schedule workdays until 07:00 (workday by its weekday)\n\
+             2026-12-01T07:00:00+01:00  OFF  next: workdays, Wed 06:15",
+        ),
+    ] {
+        assert_eq!(printed(name, group).join("\n"), expected, "{name}");
+    }
+}
+
 #[test]
 fn plan_is_readable() {
     let at = ["--days", "1", "--at", "2026-10-23T00:00:00+02:00"];
