@@ -10,7 +10,7 @@ use crate::{
 
 entity_options!(Climate, Category);
 
-/// A thermostat with a target temperature, which heats or not. °C.
+/// A thermostat with a target temperature, which heats or not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Climate {
     #[serde(flatten)]
@@ -24,6 +24,18 @@ pub struct Climate {
     range: TargetRange,
     precision: f64,
     temperature_unit: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    presets: Option<Presets>,
+}
+
+/// What else a thermostat can be told. Home Assistant has `none` by itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Presets {
+    preset_modes: Options,
+    preset_mode_command_topic: String,
+    preset_mode_state_topic: String,
+    #[serde(rename = "preset_mode_value_template")]
+    template: Template,
 }
 
 /// Where its values come from: keys of the JSON object on one topic.
@@ -47,7 +59,7 @@ pub(crate) struct ClimateStates {
 
 impl ClimateStates {
     /// All of them.
-    pub(crate) fn states(&self) -> [State; 4] {
+    fn states(&self) -> [State; 4] {
         [&self.current, &self.target, &self.mode, &self.action]
             .map(|template| State::new(self.current_topic.clone(), template.clone()))
     }
@@ -66,7 +78,7 @@ pub struct ClimateKeys<'a> {
     pub action: &'a str,
 }
 
-/// What a thermostat can be set to, °C.
+/// What a thermostat can be set to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TargetRange {
     #[serde(rename = "min_temp")]
@@ -114,6 +126,34 @@ impl Climate {
             range,
             precision: 0.1,
             temperature_unit: "C",
+            presets: None,
         }
+    }
+
+    /// Its temperatures are in degrees Fahrenheit.
+    #[must_use]
+    pub fn fahrenheit(mut self) -> Self {
+        self.temperature_unit = "F";
+        self
+    }
+
+    /// With presets beside `none`, a key of the same JSON object.
+    #[must_use]
+    pub fn presets(mut self, modes: Options, key: &str, command: String) -> Self {
+        self.presets = Some(Presets {
+            preset_modes: modes,
+            preset_mode_command_topic: command,
+            preset_mode_state_topic: self.parts.mode_state_topic.clone(),
+            template: Template::json_key(key),
+        });
+        self
+    }
+
+    /// The states that it reads.
+    pub(crate) fn states(&self) -> Vec<State> {
+        let topic = &self.parts.current_topic;
+        let presets = self.presets.iter();
+        let presets = presets.map(|presets| State::new(topic.clone(), presets.template.clone()));
+        self.parts.states().into_iter().chain(presets).collect()
     }
 }

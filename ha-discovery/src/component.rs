@@ -98,7 +98,7 @@ impl Component {
         match self {
             Self::BinarySensor(it) => vec![it.state.clone()],
             Self::Button(_) => Vec::new(),
-            Self::Climate(it) => it.parts.states().to_vec(),
+            Self::Climate(it) => it.states(),
             Self::Event(it) => vec![it.state.clone()],
             Self::Light(it) => vec![it.state.clone()],
             Self::Number(it) => vec![it.state.clone()],

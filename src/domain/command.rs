@@ -7,7 +7,8 @@ use planner::{GroupId, OutletPath, overrides::Lifetime};
 use tokio::time::Instant;
 
 use super::{
-    device_command::Switch, device_settings::SettingChange, hub_child::ThermostatChange, reply::Reply,
+    device_command::Switch, device_settings::SettingChange, heating::HeatingChange,
+    hub_child::ThermostatChange, reply::Reply,
 };
 
 /// A command to a device, an outlet or a group.
@@ -17,7 +18,8 @@ pub struct Command {
     pub target: Target,
     /// What to do.
     pub action: Action,
-    /// How long it overrides the schedules; `None` is the default of the group. Only with [`Action::Switch`].
+    /// How long it overrides the schedules; `None` is the default of the group. Only with [`Action::Switch`] and
+    /// [`Action::Heat`].
     pub lifetime: Option<Lifetime>,
     /// How bright a lamp is when it goes on, in percent. Only with an action that switches one outlet on.
     pub brightness: Option<u8>,
@@ -59,6 +61,8 @@ pub enum Action {
     ChangeSetting(SettingChange),
     /// Set a thermostat of a hub.
     Thermostat(ThermostatChange),
+    /// Set the thermostat of a group.
+    Heat(HeatingChange),
 }
 
 impl Target {
@@ -105,6 +109,7 @@ impl fmt::Display for Action {
             Self::Reboot => f.write_str("reboot"),
             Self::ChangeSetting(change) => write!(f, "{change}"),
             Self::Thermostat(change) => write!(f, "{change}"),
+            Self::Heat(change) => write!(f, "{change}"),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod devices;
 pub mod energy_history;
 mod energy_series;
 pub mod feed;
+pub mod heating;
 pub mod hub_child;
 pub(crate) mod id_from_name;
 pub mod inventory;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::domain::{
     command::{Command, Target},
     devices::DeviceTarget,
+    heating::HeatingStatus,
     report::Event,
     request_reply::RequestReply,
     sensor_status::SensorStatus,
@@ -384,6 +385,9 @@ pub struct GroupStatus {
     pub energy: Option<EnergyStatus>,
     /// Whether each schedule is enabled.
     pub schedules: BTreeMap<ScheduleId, bool>,
+    /// What its thermostat holds and does, if it has one.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub thermostat: Option<HeatingStatus>,
 }
 
 /// What a group draws and used. Rounded, so that it is not published again for each reading.

@@ -101,6 +101,12 @@ pub const TARGET_TEMPERATURE: &str = "target_temperature";
 /// The attribute of `set/<attribute>` that turns a thermostat on or off, and its key in a `set` and in the state.
 pub const SYSTEM_MODE: &str = "system_mode";
 
+/// The attribute of a group that sets what its thermostat holds.
+pub const TARGET: &str = "target";
+
+/// The attribute of a group that sets the preset of its thermostat.
+pub const PRESET: &str = "preset";
+
 /// What is asked of a device, an outlet or a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verb {

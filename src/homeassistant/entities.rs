@@ -13,14 +13,16 @@ mod shape;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ha_discovery::{
-    Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Command, CommandTemplate,
-    Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key, Layout, Light,
-    NodeId, Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor, SensorClass, State,
-    Switch, SwitchClass, Template, Text, TimeUnit,
+    Availability, BinarySensor, BinarySensorClass, Button, ButtonClass, Child, Climate, ClimateKeys, Command,
+    CommandTemplate, Component, Device, DevicePayload, EntityName, Event, EventClass, EventTemplate, Key,
+    Layout, Light, NodeId, Number, NumberClass, NumberRange, OnOff, Options, Origin, Select, Sensor,
+    SensorClass, State, Switch, SwitchClass, TargetRange, Template, Text, TimeUnit,
 };
 use planner::{
     DeviceId, GroupId, OutletKey, OutletPath, ScheduleId, Slug,
     rules::{Group, Rules, Schedule},
+    sensor::{Scale, Temperature},
+    thermostat::{Preset, Thermostat, ThermostatMode},
 };
 use serde_json::json;
 
@@ -32,7 +34,9 @@ use crate::{
         button_action::ButtonAction,
         hub_child::HubChild,
         report::{DeviceReport, DeviceRole, EventKind, Feature, Identity, Kind, Outlet, Phase},
-        topics::{BaseTopic, BridgeTopic, COUNTDOWN, ParsedTopic, REBOOT, Topics, Verb},
+        topics::{
+            BaseTopic, BridgeTopic, COUNTDOWN, PRESET, ParsedTopic, REBOOT, SYSTEM_MODE, TARGET, Topics, Verb,
+        },
     },
     system::telemetry::Level,
 };
@@ -439,6 +443,13 @@ impl EntityBuilder {
         let mut payload = self.payload(self.group_node(&group.id)?, device);
         payload.components = self.group_components(&group.id);
         payload.components.extend(self.group_energy(group));
+        let climate = group
+            .thermostat
+            .as_ref()
+            .and_then(|thermostat| self.climate(&group.id, thermostat));
+        payload
+            .components
+            .extend(climate.map(|climate| (Key::literal("climate"), climate)));
         for schedule in &group.schedules {
             let key = format!("schedule_{}", schedule.id).parse();
             payload
@@ -516,6 +527,49 @@ impl EntityBuilder {
             components.insert(Key::literal("energy_remaining"), remaining.into());
         }
         components
+    }
+
+    /// The thermostat of a group. It is not available while no outlet of it can be reached.
+    fn climate(&self, group: &GroupId, thermostat: &Thermostat) -> Option<Component> {
+        let command = |attribute: &str| {
+            self.topics.topic_of(&ParsedTopic::Group {
+                group: group.clone(),
+                verb: Verb::SetAttribute(attribute.to_owned()),
+            })
+        };
+        let keys = ClimateKeys {
+            current: "temperature",
+            target: TARGET,
+            mode: SYSTEM_MODE,
+            action: "action",
+        };
+        let scale = thermostat.target.scale();
+        let [min, max] = [Thermostat::TARGETS.start(), Thermostat::TARGETS.end()]
+            .map(|celsius| scale.degrees(Temperature::from_celsius(*celsius)));
+        let step = match scale {
+            Scale::Celsius => 0.5,
+            Scale::Fahrenheit => 1.0,
+        };
+        let [auto, heat, off] = ThermostatMode::ALL.map(ThermostatMode::as_str);
+        let [_, away, boost] = Preset::ALL.map(Preset::as_str);
+        let topic = self.topics.group(group);
+        let climate = Climate::new(
+            EntityName::Main,
+            &topic,
+            keys,
+            (command(TARGET), command(SYSTEM_MODE)),
+            Options::of(auto, [heat, off]),
+            TargetRange::new(min, max, step)?,
+        );
+        let climate = match scale {
+            Scale::Celsius => climate,
+            Scale::Fahrenheit => climate.fahrenheit(),
+        };
+        let reachable = [self.bridge_state(), Availability::json_key(topic, "reachable")];
+        let climate = climate
+            .presets(Options::of(away, [boost]), PRESET, command(PRESET))
+            .available_with(reachable);
+        Some(climate.into())
     }
 
     fn schedule(&self, group: &GroupId, schedule: &ScheduleId) -> Component {

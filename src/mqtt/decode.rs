@@ -2,6 +2,7 @@
 
 mod attribute;
 mod fields;
+mod heating;
 mod payload_error;
 mod setting;
 mod thermostat;
@@ -173,10 +174,14 @@ pub fn decode(
     }
     decode_body(payload, |body| match verb {
         Verb::Get => read_get(body).map(|()| CommandPayload::of(Action::Read, DEFAULT_TTL)),
+        Verb::Set if heating::is_meant(target, &body) => heating::read(None, body, context),
         Verb::Set if thermostat::is_meant(&body) => thermostat::read(target, None, body),
         Verb::Set => read_set(target, body, Attribute::State, context),
         Verb::SetAttribute(name) if name == REBOOT => read_reboot(target, body),
         Verb::SetAttribute(name) if name == COUNTDOWN => read_countdown(body),
+        Verb::SetAttribute(name) if heating::is_attribute(target, name) => {
+            heating::read(Some(name), body, context)
+        }
         Verb::SetAttribute(name) if thermostat::is_attribute(name) => {
             thermostat::read(target, Some(name), body)
         }

@@ -14,6 +14,8 @@ use super::{
     Effect,
     commands::{Before, CommandId, PendingMember, Undo, WaitingMember},
     completion::Completion,
+    groups::GroupState,
+    heating::{HeatingOutcome, HeatingState},
     outlets::{OutletState, Purpose},
     relays::RelayId,
     state::State,
@@ -24,7 +26,9 @@ use crate::domain::{
     command_error::{CommandError, ErrorCode},
     device_command::{DeviceAction, DeviceCommand, RunLimit, Source, Switch},
     device_settings::SettingChange,
+    heating::HeatingChange,
     reply::Reply,
+    report::EventKind,
 };
 
 /// Carries out commands, at a moment.
@@ -82,6 +86,7 @@ impl<'a> CommandHandler<'a> {
             Action::Thermostat(change) => {
                 return self.forward_to_all(command, DeviceAction::Thermostat(change));
             }
+            Action::Heat(change) => return self.heat(command, change, deadline),
             action => action,
         };
         let (paths, group) = match self.scope(&command) {
@@ -108,7 +113,11 @@ impl<'a> CommandHandler<'a> {
             Action::CountDown(length) => self.count_down(paths, group, length, task),
             Action::CancelCountdown => self.cancel_countdown(paths, group, task),
             Action::Switch(_) | Action::OnFor(_) | Action::OffFor(_) => self.switch(paths, group, task),
-            Action::Read | Action::Reboot | Action::ChangeSetting(_) | Action::Thermostat(_) => {}
+            Action::Read
+            | Action::Reboot
+            | Action::ChangeSetting(_)
+            | Action::Thermostat(_)
+            | Action::Heat(_) => {}
         }
     }
 
@@ -279,7 +288,8 @@ impl<'a> CommandHandler<'a> {
             | Action::Read
             | Action::Reboot
             | Action::ChangeSetting(_)
-            | Action::Thermostat(_) => None,
+            | Action::Thermostat(_)
+            | Action::Heat(_) => None,
         }
     }
 
@@ -448,7 +458,12 @@ impl<'a> CommandHandler<'a> {
             outlet.closed_at = None;
             outlet.timer = outlet.timer.filter(|timer| timer.is_over(self.now));
         }
-        let id = self.state.commands.open(paths.clone(), group, None, task.reply);
+        self.answer_what_follows(paths, group, task.reply);
+    }
+
+    /// Nothing is switched by the command itself: the next look decides.
+    fn answer_what_follows(&mut self, paths: Vec<OutletPath>, group: Option<GroupId>, reply: Reply) {
+        let id = self.state.commands.open(paths.clone(), group, None, reply);
         for (index, path) in paths.into_iter().enumerate() {
             let member = PendingMember { command: id, index };
             match self.state.outlet_mut(&path) {
@@ -458,6 +473,64 @@ impl<'a> CommandHandler<'a> {
                     self.state.mark(&path);
                 }
                 _ => Completion::new(self.state, self.now).complete_unasked(member, &path),
+            }
+        }
+    }
+
+    // ---- thermostats
+
+    /// A target, a mode or a preset: an override of each outlet.
+    fn heat(&mut self, command: Command, change: HeatingChange, deadline: Steady) {
+        let Target::Group(id) = command.target else {
+            let message = "only a group has a thermostat; send this to group/<group>/set";
+            return refuse(command.reply, ErrorCode::BadCommand, message.to_owned());
+        };
+        let rules = self.state.rules.in_force().clone();
+        let Some(group) = rules.group(&id) else {
+            return command.reply.send(Err(unknown_group(&id)));
+        };
+        let Some(thermostat) = &group.thermostat else {
+            let message = format!("group {id} has no [group.thermostat]");
+            return refuse(command.reply, ErrorCode::BadCommand, message);
+        };
+        let paths = group.outlets.clone();
+        let plan = self.state.groups.get(&id).and_then(GroupState::plan);
+        let state = HeatingState {
+            thermostat,
+            target: plan.and_then(|plan| plan.thermostat?.target()),
+            overridden: paths.iter().find_map(|path| self.state.outlet(path)?.overridden),
+            now: self.now,
+        };
+        let task = CommandTask {
+            action: command.action,
+            lifetime: command.lifetime,
+            deadline,
+            reply: command.reply,
+        };
+        match state.change(change, task.lifetime) {
+            Err(message) => refuse(task.reply, ErrorCode::BadCommand, message),
+            Ok(HeatingOutcome::Auto) => self.back_to_schedules(paths, Some(id), task),
+            Ok(HeatingOutcome::Unchanged) => self.answer_what_follows(paths, Some(id), task.reply),
+            Ok(HeatingOutcome::Held(new)) => {
+                let end = self.state.show(new.end(group, &rules.location, self.now));
+                let message = format!("group {id} is overridden to {change} until {end}");
+                self.hold(&paths, new);
+                self.state
+                    .event_of(EventKind::OverrideSet, None, Some(id.clone()), message, self.now);
+                self.answer_what_follows(paths, Some(id), task.reply);
+            }
+        }
+    }
+
+    /// An override that switches nothing by itself.
+    fn hold(&mut self, paths: &[OutletPath], new: Override) {
+        for path in paths {
+            Completion::new(self.state, self.now).withdraw(path);
+            self.state.set_override(path, new);
+            if let Some(outlet) = self.state.outlet_mut(path) {
+                // What follows is a command's.
+                outlet.closed_at = None;
+                outlet.timer = outlet.timer.filter(|timer| timer.is_over(self.now));
             }
         }
     }

@@ -23,6 +23,7 @@ mod deadlines;
 mod effective_rules;
 mod fail_safe;
 mod groups;
+mod heating;
 mod held_replies;
 mod last_change;
 mod name_map;

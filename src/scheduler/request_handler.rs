@@ -273,6 +273,7 @@ impl<'a> RequestHandler<'a> {
                 "outlet": path,
                 "group": group.id,
                 "state": found.state().power(),
+                "thermostat": found.state().hold().map(|hold| hold.to_string()),
                 "since": rfc3339(found.set_at(), zone),
                 "until": until.map(|until| rfc3339(until, zone)),
                 "by": found.origin(),

@@ -1104,7 +1104,9 @@ impl State {
             )
         });
         let next = state.outlook().and_then(|outlook| outlook.first);
-        let new = status::of_group(group, plan, next, timer, energy);
+        let reachable = |path: &OutletPath| self.outlet(path).is_some_and(|outlet| outlet.online);
+        let reachable = group.outlets.iter().any(reachable);
+        let new = status::of_group(group, plan, next, timer, energy, reachable);
         let running = plan.winner.is_some() && plan.source != plan::Source::Vacation;
         let message = status::schedule_message(plan, running);
         let before = state.running;

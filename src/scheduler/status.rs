@@ -12,6 +12,7 @@ use planner::{
 
 use super::{Effect, fail_safe::CLOSE, outlets::OutletState, state::rfc3339, timers::Timer};
 use crate::domain::{
+    heating::HeatingStatus,
     report::Countdown,
     scheduling::{EnergyStatus, FailSafeState, GroupStatus, OutletStatus, SchedulerUpdate},
 };
@@ -202,6 +203,7 @@ pub(super) fn of_group(
     next: Option<(Timestamp, Option<Power>)>,
     timer: Option<(Timestamp, Option<Power>)>,
     energy: Option<EnergyStatus>,
+    reachable: bool,
 ) -> GroupStatus {
     let first = timer.into_iter().chain(next).min_by_key(|(at, _)| *at);
     let (next_change, next_state) = shown_next(first);
@@ -223,6 +225,11 @@ pub(super) fn of_group(
         schedules: schedules
             .map(|schedule| (schedule.id.clone(), schedule.enabled))
             .collect(),
+        thermostat: group
+            .thermostat
+            .as_ref()
+            .zip(plan.thermostat)
+            .map(|(thermostat, of)| HeatingStatus::of(plan, of, thermostat.target.scale(), reachable)),
     }
 }
 

@@ -298,6 +298,7 @@ fn group_status() -> GroupStatus {
             ("morning".parse().unwrap(), true),
             ("week-end".parse().unwrap(), true),
         ]),
+        thermostat: None,
     }
 }
 

@@ -383,8 +383,8 @@ async fn what_a_thermostat_does_not_take_is_answered_in_words() {
         (
             "group/mats",
             json!({"system_mode": "off"}),
-            "unsupported",
-            "a group has no thermostat",
+            "bad_command",
+            "group mats has no [group.thermostat]",
         ),
     ] {
         let answer = bridge.set(path, &format!("{path} {command}"), command).await;

@@ -57,6 +57,7 @@ mod shell;
 mod start_stop;
 mod strips;
 mod supervisor;
+mod thermostat;
 mod timers;
 mod transports;
 mod unread_log;

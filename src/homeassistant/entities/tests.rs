@@ -25,7 +25,9 @@ use crate::{
 use planner::{
     Power,
     plan::{Mode, Reason, SafetyState, Source},
+    setpoint::Setpoint,
     testing,
+    thermostat::WhenSilent,
 };
 
 fn topics(base: &str) -> Topics {
@@ -66,6 +68,7 @@ fn driveway() -> StatusCache {
         safety: SafetyState::Clear,
         energy: None,
         schedules: BTreeMap::from([("morning".parse().unwrap(), true)]),
+        thermostat: None,
     };
     statuses.set_group("driveway".parse().unwrap(), status.into());
     statuses
@@ -218,6 +221,34 @@ fn the_times_of_an_editable_schedule_can_be_set() {
         !template.contains("null"),
         "it is no literal of Jinja: {template}"
     );
+}
+
+#[test]
+fn a_group_with_a_thermostat_has_a_climate_from_the_start() {
+    let mut rules = driveway().rules().as_ref().clone();
+    for (scale, target, unit) in [(Scale::Celsius, 20.0, "C"), (Scale::Fahrenheit, 68.0, "F")] {
+        let setpoint = |degrees| Setpoint::new(degrees, scale);
+        rules.groups[0].thermostat = Some(Thermostat {
+            sensor: "outdoor".parse().unwrap(),
+            target: setpoint(target),
+            hysteresis: Thermostat::HYSTERESIS,
+            min_on: Thermostat::PAUSE,
+            min_off: Thermostat::PAUSE,
+            setback: None,
+            frost: setpoint(target - 15.0),
+            when_unknown: WhenSilent::Off,
+        });
+        let mut statuses = driveway();
+        statuses.replace_rules(rules.clone().into());
+        let [group] = statuses.announceable().try_into().unwrap();
+        let payload = discovery("tapo2mqtt").group(&group).unwrap();
+        let plug = report(Kind::Plug, &[(None, Some(Power::On))]);
+        assert_every_key_is_there(&payload, &plug, &statuses);
+        let entities: BTreeMap<_, _> = entities(&payload).into_iter().collect();
+        let climate = &entities["tapo2mqtt-group-driveway_climate"];
+        assert_eq!(climate["temperature_unit"], unit);
+        assert_eq!(climate["preset_modes"], json!(["away", "boost"]));
+    }
 }
 
 #[test]

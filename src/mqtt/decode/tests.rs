@@ -2,8 +2,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::device_settings::{PowerOnBehavior, SettingChange};
-use planner::period::Period;
+use crate::domain::{
+    device_settings::{PowerOnBehavior, SettingChange},
+    heating::{HeatingChange, Tenths},
+};
+use planner::{
+    period::Period,
+    thermostat::{Preset, ThermostatMode},
+};
 
 /// 12:00.
 const NOON: &str = "2026-11-21T12:00:00Z";
@@ -631,6 +637,62 @@ fn requests_take_nothing_or_an_object() {
 }
 
 #[test]
+fn the_thermostat_of_a_group_takes_a_target_a_mode_or_a_preset() {
+    let target = Target::Group("room".parse().unwrap());
+    let context = DecodeContext {
+        zone: &TimeZone::UTC,
+        now: NOON.parse().unwrap(),
+    };
+    let attribute = |name: &str| Verb::SetAttribute(name.to_owned());
+    let read = |verb: &Verb, payload: &str| decode(&target, verb, payload.as_bytes(), context);
+    let tenths = |degrees| Tenths::of(degrees).unwrap();
+    for (verb, payload, change) in [
+        (attribute("target"), "21.5", HeatingChange::Target(tenths(21.5))),
+        (
+            attribute("target"),
+            r#"{"target":21}"#,
+            HeatingChange::Target(tenths(21.0)),
+        ),
+        (
+            attribute("system_mode"),
+            "HEAT",
+            HeatingChange::Mode(ThermostatMode::Heat, None),
+        ),
+        (attribute("preset"), "away", HeatingChange::Preset(Preset::Away)),
+        (Verb::Set, r#"{"target":21}"#, HeatingChange::Target(tenths(21.0))),
+        (
+            Verb::Set,
+            r#"{"system_mode":"heat","target":22}"#,
+            HeatingChange::Mode(ThermostatMode::Heat, Some(tenths(22.0))),
+        ),
+    ] {
+        let (command, _) = accepted(read(&verb, payload));
+        assert_eq!(command.action, Action::Heat(change), "{payload}");
+    }
+    let (command, _) = accepted(read(&Verb::Set, r#"{"preset":"boost","for":"2h"}"#));
+    assert_eq!(command.lifetime, Some(Lifetime::For("2h".parse().unwrap())));
+    for (verb, payload, code) in [
+        (attribute("target"), "warm", "invalid_value"),
+        (attribute("preset"), "eco", "invalid_value"),
+        (attribute("preset"), "{}", "missing_key"),
+        (
+            Verb::Set,
+            r#"{"system_mode":"off","target":22}"#,
+            "conflicting_keys",
+        ),
+        (Verb::Set, r#"{"preset":"away","target":22}"#, "conflicting_keys"),
+        (
+            Verb::Set,
+            r#"{"system_mode":"auto","for":"1h"}"#,
+            "conflicting_keys",
+        ),
+        (Verb::Set, r#"{"target":22,"state":"ON"}"#, "unknown_key"),
+    ] {
+        assert_eq!(refused(read(&verb, payload)).0.code(), code, "{payload}");
+    }
+}
+
+#[test]
 fn get_takes_nothing_else() {
     let get = |payload: &str| refused(read(&Verb::Get, payload.as_bytes())).0;
     assert_eq!(get("now").code(), "invalid_payload");
@@ -664,7 +726,7 @@ fn written(command: &CommandPayload, transaction: Option<&Transaction>) -> Strin
                 .target
                 .and_then(|target| put("target_temperature", json!(target.celsius())))
         }
-        Action::Read | Action::Reboot | Action::ChangeSetting(_) => panic!("not set"),
+        Action::Read | Action::Reboot | Action::ChangeSetting(_) | Action::Heat(_) => panic!("not set"),
     };
     match command.lifetime {
         None => None,

@@ -35,7 +35,7 @@ pub(super) fn read(
     body: Text<'_>,
 ) -> Result<CommandPayload, PayloadError> {
     if let Target::Group(_) = target {
-        let message = "a group has no thermostat: send this to a thermostat of a hub".to_owned();
+        let message = "target_temperature is of a thermostat of a hub; a group has target".to_owned();
         return Err(PayloadError::Unsupported { message });
     }
     let mut fields = match body {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use super::state::json;
-use crate::domain::scheduling::{EnergyStatus, GroupStatus, OutletStatus};
+use crate::domain::{
+    heating::HeatingStatus,
+    scheduling::{EnergyStatus, GroupStatus, OutletStatus},
+};
 use planner::{
     DeviceId, GroupId, OutletPath, ScheduleId,
     edge::Edge,
@@ -103,6 +106,10 @@ impl StatusCache {
                 .energy
                 .get_or_insert_with(|| EnergyStatus::unknown(&rules.energy));
         }
+        status.thermostat = rules.thermostat.as_ref().map(|thermostat| {
+            let known = status.thermostat;
+            known.unwrap_or_else(|| HeatingStatus::unknown(thermostat.target.scale()))
+        });
         for schedule in &rules.schedules {
             let enabled = status.schedules.entry(schedule.id.clone());
             enabled.or_insert(schedule.enabled);

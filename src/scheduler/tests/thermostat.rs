@@ -10,15 +10,22 @@ use super::{
     rules::{OFF, ON, rules},
     simulation::Simulation,
 };
-use crate::domain::{command_error::ErrorCode, report::EventKind, scheduling::Request};
+use crate::domain::{
+    command::Action,
+    command_error::ErrorCode,
+    heating::{HeatingChange, Tenths},
+    report::EventKind,
+    scheduling::Request,
+};
 use planner::{
+    overrides::Lifetime,
     period::Period,
     plan::Source,
     rules::{Group, Limits, Rules, Schedule},
     sensor::{Scale, SensorSource, SensorSpec, SensorTopic},
     setpoint::Setpoint,
     testing::{check, group, schedule},
-    thermostat::{Thermostat, WhenSilent},
+    thermostat::{Preset, Thermostat, ThermostatMode, WhenSilent},
 };
 
 /// How long a value of the thermometer counts, and so a lease.
@@ -297,6 +304,181 @@ async fn a_duty_protects_against_frost_without_a_thermometer() {
     // Without the bridge it ends all the same.
     simulation.pass("12m").await;
     assert_eq!(simulation.power("heater"), OFF);
+}
+
+fn tenths(degrees: f64) -> Tenths {
+    Tenths::of(degrees).unwrap()
+}
+
+async fn heat(simulation: &mut Simulation, change: HeatingChange, lifetime: Option<Lifetime>) {
+    let action = Action::Heat(change);
+    let command = simulation.command("group/driveway", action, lifetime).await;
+    simulation.pass("1s").await;
+    assert_eq!(simulation.code(command), Some(Ok(())), "{change}");
+}
+
+fn shown(simulation: &Simulation) -> (Option<f64>, ThermostatMode, Preset) {
+    let status = simulation.group().thermostat.unwrap();
+    (
+        status.target.map(Tenths::degrees),
+        status.system_mode,
+        status.preset,
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_by_hand_lasts_until_the_next_edge_of_any_window() {
+    let schedules = vec![
+        warm("early", "06:30", "08:00", 19.0),
+        warm("day", "08:00", "22:00", 20.0),
+    ];
+    let mut simulation = simulation(heated(schedules), 19.0).await;
+    simulation.until("2024-01-10T07:00:00").await;
+    heat(&mut simulation, HeatingChange::Target(tenths(23.0)), None).await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(23.0), ThermostatMode::Auto, Preset::None)
+    );
+    let reason = simulation.group().reason.to_string();
+    assert!(
+        reason.starts_with("manual target 23 °C (command at 07:00), until 08:00; room "),
+        "{reason}"
+    );
+    simulation.restart(Duration::from_secs(10)).await;
+    simulation.pass("2m").await;
+    assert_eq!(shown(&simulation).0, Some(23.0), "it is in the state file");
+    simulation.until("2024-01-10T08:00:01").await;
+    assert_eq!(shown(&simulation).0, Some(20.0));
+    assert_eq!(simulation.count(EventKind::OverrideEnded), 1);
+    // A target for a length, and another in its place, which ends when that would.
+    let length = Some(Lifetime::For("2h".parse().unwrap()));
+    heat(&mut simulation, HeatingChange::Target(tenths(17.0)), length).await;
+    simulation.pass("1h").await;
+    heat(&mut simulation, HeatingChange::Target(tenths(16.0)), None).await;
+    simulation.pass("59m 50s").await;
+    assert_eq!(shown(&simulation).0, Some(16.0));
+    simulation.pass("20s").await;
+    assert_eq!(shown(&simulation).0, Some(20.0));
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn modes_and_presets_hold_until_they_are_taken_back() {
+    let thermostat = Thermostat {
+        setback: Some(celsius(16.0)),
+        ..thermostat()
+    };
+    let rules = heated_by(thermostat, vec![schedule("day", "06:00", "22:00")]);
+    let mut simulation = simulation(rules, 19.0).await;
+    simulation.pass("5m").await;
+    assert_eq!(simulation.power("heater"), ON);
+    heat(
+        &mut simulation,
+        HeatingChange::Mode(ThermostatMode::Off, None),
+        None,
+    )
+    .await;
+    assert_eq!(shown(&simulation), (None, ThermostatMode::Off, Preset::None));
+    assert_eq!(simulation.power("heater"), OFF, "at once, whatever min_on is");
+    heat(
+        &mut simulation,
+        HeatingChange::Mode(ThermostatMode::Heat, Some(tenths(18.0))),
+        None,
+    )
+    .await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(18.0), ThermostatMode::Heat, Preset::None)
+    );
+    heat(&mut simulation, HeatingChange::Target(tenths(19.0)), None).await;
+    simulation.until("2024-01-11T03:00:00").await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(19.0), ThermostatMode::Heat, Preset::None)
+    );
+    heat(&mut simulation, HeatingChange::Preset(Preset::None), None).await;
+    assert_eq!(shown(&simulation).1, ThermostatMode::Heat, "it is no preset");
+    heat(&mut simulation, HeatingChange::Preset(Preset::Away), None).await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(16.0), ThermostatMode::Auto, Preset::Away)
+    );
+    heat(&mut simulation, HeatingChange::Preset(Preset::None), None).await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(16.0), ThermostatMode::Auto, Preset::None)
+    );
+    simulation.until("2024-01-11T06:00:01").await;
+    heat(&mut simulation, HeatingChange::Preset(Preset::Boost), None).await;
+    heat(&mut simulation, HeatingChange::Preset(Preset::Boost), None).await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(23.0), ThermostatMode::Auto, Preset::Boost)
+    );
+    simulation.pass("61m").await;
+    assert_eq!(
+        shown(&simulation),
+        (Some(21.0), ThermostatMode::Auto, Preset::None)
+    );
+    assert_eq!(simulation.violations, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_by_hand_belongs_to_its_relay() {
+    let mut simulation = simulation(heated(vec![schedule("day", "06:00", "22:00")]), 19.0).await;
+    let change = HeatingChange::Mode(ThermostatMode::Heat, Some(tenths(18.0)));
+    heat(&mut simulation, change, None).await;
+    let mut renamed = heated(vec![schedule("day", "06:00", "22:00")]);
+    renamed.groups[0].id = "bath".parse().unwrap();
+    simulation.reload(renamed, &["heater", "lamp", "spare"]).await;
+    simulation.pass("1s").await;
+    let status = simulation.groups["bath"].thermostat.unwrap();
+    assert_eq!(status.target.map(Tenths::degrees), Some(18.0));
+    let outside = simulation
+        .command(
+            "group/bath",
+            Action::Heat(HeatingChange::Target(tenths(36.0))),
+            None,
+        )
+        .await;
+    assert_eq!(simulation.code(outside), Some(Err(ErrorCode::BadCommand)));
+    let other = Action::Heat(HeatingChange::Preset(Preset::Away));
+    let plug = simulation.command("heater", other, None).await;
+    assert_eq!(simulation.code(plug), Some(Err(ErrorCode::BadCommand)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_foresees_targets_and_what_decides_them() {
+    let schedules = vec![
+        warm("early", "06:30", "08:00", 22.0),
+        warm("day", "08:00", "22:00", 20.0),
+    ];
+    let mut simulation = simulation(heated(schedules), 19.0).await;
+    let plan = Request::Plan {
+        group: None,
+        days: 1,
+        page: 1,
+        draft: None,
+    };
+    let plan = simulation.request(plan).await.unwrap();
+    let changes = plan["groups"][0]["changes"].as_array().unwrap();
+    let short = |change: &serde_json::Value| {
+        let at = change["at"].as_str().unwrap()[11..16].to_owned();
+        (
+            at,
+            change["target"].as_f64(),
+            change["rule"].as_str().map(str::to_owned),
+        )
+    };
+    let day = |at: &str, target, rule: Option<&str>| (at.to_owned(), target, rule.map(str::to_owned));
+    let expected = [
+        day("06:30", Some(22.0), Some("early")),
+        day("08:00", Some(20.0), Some("day")),
+        day("22:00", None, None),
+    ];
+    let found: Vec<_> = changes.iter().map(short).collect();
+    assert_eq!(found, expected, "{plan:#}");
+    assert_eq!(changes[0]["state"], "ON", "at the temperature of now");
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -129,16 +129,9 @@ pub(super) fn held_by_hand(
     hold: Hold,
     end: Option<Timestamp>,
 ) -> String {
-    let what = match hold {
-        Hold::Target(target) => format!("manual target {target}"),
-        Hold::Heat(target) => format!("mode heat, target {target}"),
-        Hold::Boost(target) => format!("boost to {target}"),
-        Hold::Away => "away".to_owned(),
-        Hold::Off => "mode off".to_owned(),
-    };
     let set = wall(found.set_at(), inputs);
     let end = end.map_or_else(|| "AUTO".to_owned(), |end| wall(end, inputs));
-    format!("{what} (command at {set}), until {end}")
+    format!("manual {hold} (command at {set}), until {end}")
 }
 
 /// What a thermostat does for that.

@@ -22,6 +22,19 @@ pub enum Hold {
     Off,
 }
 
+/// As in `override/list`.
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(target) => write!(f, "target {target}"),
+            Self::Heat(target) => write!(f, "mode heat, target {target}"),
+            Self::Boost(target) => write!(f, "boost to {target}"),
+            Self::Away => f.write_str("away"),
+            Self::Off => f.write_str("mode off"),
+        }
+    }
+}
+
 /// The mode of a thermostat, as zigbee2mqtt and Home Assistant name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
