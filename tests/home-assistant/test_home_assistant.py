@@ -485,6 +485,80 @@ def test_devices_that_exchange_addresses_stay_two(lab, home):
     test_hidden_entities_can_be_enabled(lab, home)
 
 
+ROOM = """
+[[device]]
+id = "radiator"
+address = "{radiator}"
+[[sensor]]
+id = "room"
+topic = "home/room"
+unit = "°C"
+stale_after = "10m"
+[[group]]
+id = "room"
+name = "Room"
+outlets = ["radiator"]
+[group.thermostat]
+sensor = "room"
+target = 20
+setback = 16
+min_on = "1s"
+min_off = "1s"
+"""
+
+
+def test_a_thermostat_of_a_group_leads_and_follows(lab, home):
+    """A dumb heater on a plug, by a thermometer on a topic."""
+    radiator, climate = Device(lab.broker.directory, "P100"), "tapo2mqtt-group-room_climate"
+    service = lambda name, **data: home.service(f"climate.{name}", home.entity(climate), **data)
+
+    def is_now(mode: str, target, preset: str, action: str):
+        def agrees():
+            state = home.get(f"states/{home.entity(climate)}")
+            of = state["attributes"]
+            return (state["state"], of["temperature"], of["preset_mode"], of["hvac_action"]) == (
+                mode,
+                target,
+                preset,
+                action,
+            )
+
+        eventually(agrees, f"{mode} {target} {preset} {action}")
+        eventually(lambda: radiator.relay(1) is (action == "heating"), "the relay follows")
+
+    try:
+        lab.bridge.restart(lab.settings + ROOM.format(radiator=radiator.address))
+        eventually(lambda: climate in home.entities(), "the group is announced")
+        home.expect(climate, "auto")
+        lab.broker.publish("home/room", "18.5")
+        is_now("auto", 20, "none", "heating")
+        attributes = home.get(f"states/{home.entity(climate)}")["attributes"]
+        assert attributes["current_temperature"] == 18.5
+        assert attributes["hvac_modes"] == ["auto", "heat", "off"]
+        assert attributes["preset_modes"] == ["none", "away", "boost"]
+        assert (attributes["min_temp"], attributes["max_temp"]) == (5, 35)
+        service("set_temperature", temperature=17.5)
+        is_now("auto", 17.5, "none", "idle")
+        service("set_preset_mode", preset_mode="boost")
+        is_now("auto", 19.5, "boost", "heating")
+        service("set_preset_mode", preset_mode="away")
+        is_now("auto", 16, "away", "idle")
+        service("set_hvac_mode", hvac_mode="heat")
+        is_now("heat", 20, "none", "heating")
+        service("set_hvac_mode", hvac_mode="off")
+        is_now("off", None, "none", "off")
+        service("set_preset_mode", preset_mode="away")
+        service("set_preset_mode", preset_mode="none")
+        is_now("auto", 20, "none", "heating")
+        radiator.go_away(12)
+        home.expect(climate, "unavailable")
+        home.expect(climate, "auto")
+    finally:
+        lab.bridge.restart(lab.settings)
+        radiator.end()
+    eventually(lambda: climate not in home.entities(), "the group is gone")
+
+
 def test_a_command_that_fails_says_why(lab, home):
     entity = home.entity(f"{PLUG}_command_failed")
     before = home.state(entity)
