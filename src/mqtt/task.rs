@@ -294,7 +294,7 @@ impl MqttTask {
                 }
             }
         }
-        self.close().await;
+        Box::pin(self.close()).await;
     }
 
     fn begin_closing(&mut self) {

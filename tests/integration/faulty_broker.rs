@@ -18,18 +18,34 @@ pub struct FaultyBroker {
     pub received: watch::Receiver<Vec<String>>,
 }
 
+/// How often the broker fails.
+struct Defects {
+    /// Publishes that are not acknowledged.
+    forget: u32,
+    /// Subscriptions that are denied.
+    deny: u32,
+}
+
 impl FaultyBroker {
     /// Listens on a free port.
     pub fn start() -> Self {
+        Self::with(Defects { forget: 1, deny: 0 })
+    }
+
+    /// One that acknowledges everything and denies the first SUBSCRIBE, as a cluster without a leader does.
+    pub fn that_denies_once() -> Self {
+        Self::with(Defects { forget: 0, deny: 1 })
+    }
+
+    fn with(mut defects: Defects) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, received) = watch::channel(Vec::new());
         let listener = TcpListener::from_std(listener).unwrap();
         Tasks::default().spawn("faulty broker", async move {
-            let mut forget = 1;
             while let Ok((client, _)) = listener.accept().await {
-                let _ = Self::serve(client, &sender, &mut forget).await;
+                let _ = Self::serve(client, &sender, &mut defects).await;
             }
         });
         Self { address, received }
@@ -38,7 +54,7 @@ impl FaultyBroker {
     async fn serve(
         mut client: TcpStream,
         received: &watch::Sender<Vec<String>>,
-        forget: &mut u32,
+        defects: &mut Defects,
     ) -> io::Result<()> {
         let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
         while client.read_buf(&mut input).await? > 0 {
@@ -46,19 +62,21 @@ impl FaultyBroker {
                 let answer = match packet {
                     Packet::Connect(_) => Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false)),
                     Packet::Subscribe(subscribe) => {
-                        let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
-                        Packet::SubAck(SubAck::new(
-                            subscribe.pkid,
-                            vec![granted; subscribe.filters.len()],
-                        ))
+                        let code = if defects.deny > 0 {
+                            defects.deny -= 1;
+                            SubscribeReasonCode::Failure
+                        } else {
+                            SubscribeReasonCode::Success(QoS::AtLeastOnce)
+                        };
+                        Packet::SubAck(SubAck::new(subscribe.pkid, vec![code; subscribe.filters.len()]))
                     }
                     Packet::PingReq => Packet::PingResp,
                     Packet::Publish(publish) => {
                         received.send_modify(|all| {
                             all.push(String::from_utf8_lossy(&publish.payload).into_owned());
                         });
-                        if *forget > 0 {
-                            *forget -= 1;
+                        if defects.forget > 0 {
+                            defects.forget -= 1;
                             continue;
                         }
                         Packet::PubAck(PubAck::new(publish.pkid))

@@ -594,6 +594,15 @@ async fn a_denied_subscription_is_reported_and_the_others_work() {
 }
 
 #[tokio::test]
+async fn a_denied_subscription_is_tried_again() {
+    let broker = FaultyBroker::that_denies_once();
+    let mut link = open(options(broker.address));
+    drive_until(&mut link, "refused", |stats| stats.refused_subscriptions == 2).await;
+    drive_until(&mut link, "granted", |stats| stats.refused_subscriptions == 0).await;
+    assert_eq!(link.stats().connects, 1);
+}
+
+#[tokio::test]
 async fn a_denied_publish_does_not_affect_other_topics() {
     let broker = Mosquitto::builder()
         .acl("topic readwrite #\ntopic deny base/a\n")

@@ -7,6 +7,8 @@ use crate::{LinkFault, broker_list::NextAttempt, connection_state::ConnectionSta
 const MIN_DELAY: Duration = Duration::from_millis(200);
 /// The first delay after a fault that only a user can fix.
 const MIN_DELAY_USER_ACTION: Duration = Duration::from_secs(5);
+/// The longest delay between rounds where there are several brokers: a cluster that lost a node is soon there again.
+const MAX_DELAY_OF_SEVERAL: Duration = Duration::from_secs(5);
 /// The longest delay.
 pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
 /// Delays are multiplied by a random factor of this range, so that many clients do not reconnect at the same time.
@@ -16,15 +18,37 @@ pub(crate) const JITTER: RangeInclusive<f64> = 0.75..=1.25;
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: MIN_DELAY }
+        Self::of(1)
     }
 }
 
 impl Backoff {
+    /// For this many brokers.
+    pub(crate) fn of(brokers: usize) -> Self {
+        Self {
+            next: MIN_DELAY,
+            longest: if brokers > 1 {
+                MAX_DELAY_OF_SEVERAL
+            } else {
+                MAX_DELAY
+            },
+        }
+    }
+
+    /// The longest delay after a fault.
+    pub(crate) fn longest(&self, fault: &LinkFault) -> Duration {
+        if fault.needs_user_action() {
+            MAX_DELAY
+        } else {
+            self.longest
+        }
+    }
+
     /// The delay after a connection or an attempt that ended with `fault`. `jitter` is a factor from [`JITTER`]. A
     /// stable connection resets the back-off. A broker that was not tried yet does not wait for those that failed.
     pub(crate) fn next_delay(
@@ -43,7 +67,7 @@ impl Backoff {
         if next == NextAttempt::Untried {
             return MIN_DELAY.mul_f64(jitter);
         }
-        let delay = self.next.mul_f64(jitter).min(MAX_DELAY);
+        let delay = self.next.mul_f64(jitter).min(self.longest(fault));
         self.next = (self.next * 2).min(MAX_DELAY);
         delay
     }
@@ -86,6 +110,18 @@ mod tests {
         let mut delay = |fault| backoff.next_delay(&fault, state, next, 1.0).as_secs();
         let delays: Vec<_> = (0..4).map(|_| delay(LinkFault::BadCredentials)).collect();
         assert_eq!(delays, [5, 10, 20, 30]);
+    }
+
+    #[test]
+    fn several_brokers_are_tried_every_five_seconds() {
+        let mut backoff = Backoff::of(2);
+        let mut delay = |fault| {
+            let (state, next) = (ConnectionState::Failed, NextAttempt::First);
+            backoff.next_delay(&fault, state, next, 1.0).as_secs()
+        };
+        let delays: Vec<_> = (0..8).map(|_| delay(LinkFault::ConnectionRefused)).collect();
+        assert_eq!(delays.last(), Some(&5));
+        assert_eq!(delay(LinkFault::BadCredentials), 30);
     }
 
     #[test]

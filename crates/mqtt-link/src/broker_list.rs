@@ -26,6 +26,11 @@ impl BrokerList {
         Self { brokers, current: 0 }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.brokers.len()
+    }
+
     /// The broker that is tried or connected.
     pub(crate) fn current(&self) -> Option<&(Broker, MqttOptions)> {
         self.brokers.get(self.current)

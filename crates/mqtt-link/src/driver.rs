@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     Broker, LinkFault,
-    backoff::{Backoff, JITTER, MAX_DELAY},
+    backoff::{Backoff, JITTER},
     broker_list::{BrokerList, NextAttempt},
     connection_state::ConnectionState,
     driver_event::DriverEvent,
@@ -78,11 +78,11 @@ impl Driver {
     ) -> (Self, mpsc::Receiver<DriverEvent>) {
         let (sender, events) = mpsc::channel(CHANNEL_CAPACITY);
         let driver = Self {
+            backoff: Backoff::of(brokers.len()),
             brokers,
             connect_timeout,
             events: sender,
             stop,
-            backoff: Backoff::default(),
             reconnect: Reconnect::default(),
         };
         (driver, events)
@@ -103,7 +103,8 @@ impl Driver {
             let next = self.brokers.on_ended(state);
             let jitter = rand::random_range(JITTER);
             let delay = self.backoff.next_delay(&fault, state, next, jitter);
-            log_fault(&broker, &fault, state, next, notice, delay);
+            let longest = self.backoff.longest(&fault);
+            log_fault(&broker, &fault, state, next, notice, (delay, longest));
             if state != ConnectionState::Failed || notice == Notice::New {
                 self.emit(DriverEvent::Disconnected(fault)).await;
             }
@@ -208,9 +209,9 @@ fn log_fault(
     state: ConnectionState,
     next: NextAttempt,
     notice: Notice,
-    delay: Duration,
+    (delay, longest): (Duration, Duration),
 ) {
-    let longest = MAX_DELAY.as_secs();
+    let longest = longest.as_secs();
     match (notice, state, next) {
         (Notice::Repeated, ..) => {
             let retry_in = seconds(delay);

@@ -23,7 +23,7 @@ pub enum LinkEvent {
         /// The retain flag: the broker stored the message before this subscription.
         retain: bool,
     },
-    /// The broker denied a subscription. The link subscribes again on the next connection.
+    /// The broker denied a subscription. The link subscribes again later, and on the next connection.
     SubscriptionRefused {
         /// The denied filter.
         filter: Filter,

@@ -26,6 +26,7 @@ mod probe_connection;
 mod publish_priority;
 mod queue;
 mod reconnect;
+mod refused_filters;
 mod request;
 mod retained_cleanup;
 mod retained_probe;

@@ -5,11 +5,12 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use rumqttc::Publish;
 use tokio::{
+    select,
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     Driver, Filter, LinkError, LinkEvent, LinkFault, LinkOptions, LinkStats, PublishPriority,
@@ -20,6 +21,7 @@ use crate::{
     inflight::AckProgress,
     options::MAX_PACKET_SIZE,
     outbox::{ConnectionLoss, LeftOut, Outbox},
+    refused_filters::RefusedFilters,
     session::Session,
 };
 
@@ -42,7 +44,7 @@ pub struct Link {
     losses: u64,
     received: u64,
     oversized: u64,
-    refused: Vec<Filter>,
+    refused: RefusedFilters,
     optional: Vec<Filter>,
     connected_at: Instant,
     /// Connections in a row that a message that is too large ended at once.
@@ -71,7 +73,7 @@ impl Link {
             losses: 0,
             received: 0,
             oversized: 0,
-            refused: Vec::new(),
+            refused: RefusedFilters::default(),
             optional: options.optional_subscriptions,
             connected_at: Instant::now(),
             oversized_ends: 0,
@@ -86,7 +88,16 @@ impl Link {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            match self.driver_events.recv().await {
+            let event = select! {
+                biased;
+                event = self.driver_events.recv() => event,
+                () = sleep_until(self.refused.retry_at()) => {
+                    self.outbox.resubscribe(self.refused.on_retry(Instant::now()));
+                    self.flush();
+                    continue;
+                }
+            };
+            match event {
                 Some(event) => self.handle(event),
                 None if self.fault == Some(LinkFault::DriverEnded) => std::future::pending().await,
                 None => self.on_disconnected(LinkFault::DriverEnded),
@@ -154,7 +165,7 @@ impl Link {
     pub fn unsubscribe(&mut self, filter: &Filter) {
         self.outbox.unsubscribe(filter);
         self.optional.retain(|optional| optional != filter);
-        self.refused.retain(|refused| refused != filter);
+        self.refused.remove(filter);
         self.flush();
     }
 
@@ -245,8 +256,9 @@ impl Link {
             }
             DriverEvent::Acknowledged(id) => self.outbox.on_acknowledged(id),
             DriverEvent::SubAck(id, codes) => {
-                let refused = self.outbox.on_suback(id, &codes);
-                self.on_refused(refused);
+                for (filter, is_granted) in self.outbox.on_suback(id, &codes) {
+                    self.on_subscribed(filter, is_granted);
+                }
             }
             DriverEvent::PingResp => {
                 let progress = self.outbox.on_ping_response();
@@ -262,7 +274,7 @@ impl Link {
         self.connected_at = Instant::now();
         self.fault = None;
         self.connects += 1;
-        self.refused.clear();
+        self.refused = RefusedFilters::default();
         self.outbox.on_connected();
         self.events.push_back(LinkEvent::Up);
     }
@@ -317,10 +329,13 @@ impl Link {
         Some(LinkEvent::SubscriptionsGivenUp { filters })
     }
 
-    fn on_refused(&mut self, filters: Vec<Filter>) {
-        for filter in filters {
+    fn on_subscribed(&mut self, filter: Filter, is_granted: bool) {
+        if is_granted {
+            if self.refused.remove(&filter) {
+                info!(%filter, "the MQTT broker grants the subscription now");
+            }
+        } else if self.refused.add(&filter, Instant::now()) {
             warn!(%filter, "the MQTT broker denies a subscription; check its access rules");
-            self.refused.push(filter.clone());
             self.events.push_back(LinkEvent::SubscriptionRefused { filter });
         }
     }

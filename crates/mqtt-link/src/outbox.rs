@@ -248,6 +248,13 @@ impl Outbox {
         }
     }
 
+    /// Subscribes to filters again that the broker refused.
+    pub(crate) fn resubscribe(&mut self, refused: &[Filter]) {
+        let chunks = refused.chunks(FILTERS_PER_SUBSCRIBE);
+        self.subscriptions
+            .extend(chunks.map(|chunk| InflightPublish::Subscribe(chunk.to_vec())));
+    }
+
     /// Removes a filter.
     pub(crate) fn unsubscribe(&mut self, filter: &Filter) {
         let before = self.filters.len();
@@ -385,8 +392,8 @@ impl Outbox {
         self.ready_if_subscribed();
     }
 
-    /// The broker answered a SUBSCRIBE. Returns the filters that it refused.
-    pub(crate) fn on_suback(&mut self, id: u16, codes: &[SubscribeReasonCode]) -> Vec<Filter> {
+    /// The broker answered a SUBSCRIBE. Returns its filters, and whether the broker granted them.
+    pub(crate) fn on_suback(&mut self, id: u16, codes: &[SubscribeReasonCode]) -> Vec<(Filter, bool)> {
         let Some(InflightPublish::Subscribe(filters)) = self.inflight.remove(id) else {
             return Vec::new();
         };
@@ -396,8 +403,7 @@ impl Outbox {
         filters
             .into_iter()
             .enumerate()
-            .filter(|(position, _)| !granted(codes.get(*position)))
-            .map(|(_, filter)| filter)
+            .map(|(position, filter)| (filter, granted(codes.get(position))))
             .collect()
     }
 

@@ -53,7 +53,7 @@ fn deliver_all(outbox: &mut Outbox) -> Vec<String> {
             outbox.on_sent(id).unwrap();
             match request {
                 Request::Subscribe(filters) => {
-                    assert!(outbox.on_suback(id, &vec![GRANTED; filters.len()]).is_empty());
+                    assert!(refused(outbox.on_suback(id, &vec![GRANTED; filters.len()])).is_empty());
                 }
                 Request::Unsubscribe(_) | Request::Publish { .. } => outbox.on_acknowledged(id),
             }
@@ -66,6 +66,12 @@ fn connected_outbox() -> Outbox {
     let mut outbox = Outbox::new(Vec::new());
     outbox.on_connected();
     outbox
+}
+
+/// The filters that were not granted.
+fn refused(answered: Vec<(Filter, bool)>) -> Vec<Filter> {
+    let refused = answered.into_iter().filter(|(_, is_granted)| !is_granted);
+    refused.map(|(filter, _)| filter).collect()
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn the_replay_waits_for_subscriptions_and_follows_priorities() {
         assert_eq!(next_requests(&mut outbox), subscribe, "{connection}");
         outbox.on_sent(1).unwrap();
         assert!(next_requests(&mut outbox).is_empty(), "no SUBACK yet");
-        assert_eq!(outbox.on_suback(1, &[GRANTED, REFUSED]), [filter("b/#")]);
+        assert_eq!(refused(outbox.on_suback(1, &[GRANTED, REFUSED])), [filter("b/#")]);
         let replay = ["e={}", "d={}", "c=on", "b=up", "a/state=online", "response=1"];
         assert_eq!(published(&next_requests(&mut outbox)), replay, "{connection}");
     }
@@ -98,8 +104,8 @@ fn subscriptions_are_split_and_a_missing_code_is_a_refusal() {
     assert_eq!(next_requests(&mut outbox).len(), 2);
     outbox.on_sent(1).unwrap();
     outbox.on_sent(2).unwrap();
-    assert!(outbox.on_suback(1, &[GRANTED; 8]).is_empty());
-    assert_eq!(outbox.on_suback(2, &[GRANTED]), filters[9..]);
+    assert!(refused(outbox.on_suback(1, &[GRANTED; 8])).is_empty());
+    assert_eq!(refused(outbox.on_suback(2, &[GRANTED])), filters[9..]);
 }
 
 #[test]
