@@ -61,14 +61,13 @@ impl Switch {
     }
 }
 
-/// Commands are always words; the state has its own spelling where it differs.
+/// Commands are `ON` and `OFF`, as by default; the state has its own spelling where it differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SwitchStates(OnOff);
 
 impl Serialize for SwitchStates {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        OnOff::POWER.write(&mut map, ("payload_on", "payload_off"))?;
         if self.0 != OnOff::POWER {
             self.0.write(&mut map, ("state_on", "state_off"))?;
         }

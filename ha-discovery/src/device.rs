@@ -107,8 +107,10 @@ impl Serialize for Availability {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("topic", &self.state.topic)?;
         map.serialize_entry("value_template", &self.state.template)?;
-        self.words
-            .write(&mut map, ("payload_available", "payload_not_available"))?;
+        if self.words != OnOff::ONLINE {
+            self.words
+                .write(&mut map, ("payload_available", "payload_not_available"))?;
+        }
         map.end()
     }
 }

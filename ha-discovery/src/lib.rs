@@ -15,10 +15,11 @@
 //! let state = State::json_key("tapo2mqtt/heater", "state");
 //! let switch = Switch::new(EntityName::Main, state, OnOff::POWER, "tapo2mqtt/heater/set");
 //! payload.components.insert(Key::literal("switch"), switch.into());
-//! assert!(payload.to_json().contains(r#""unique_id":"tapo2mqtt_heater_switch","name":null"#));
+//! assert!(payload.to_json().contains(r#""uniq_id":"tapo2mqtt_heater_switch""#));
 //! # Ok::<(), ha_discovery::IdentityError>(())
 //! ```
 
+mod abbreviation;
 mod class;
 mod climate;
 mod component;
@@ -31,6 +32,7 @@ mod published;
 mod show;
 mod template;
 
+pub use abbreviation::written_out;
 pub use class::{
     BinarySensorClass, ButtonClass, EventClass, NumberClass, SensorClass, SwitchClass, TimeUnit,
 };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Serialize, Serializer};
 
 use crate::{
+    abbreviation::abbreviated,
     component::{Component, Platform},
     device::{Availability, AvailabilityMode, Device, Origin, Qos},
     entity::State,
@@ -82,10 +83,11 @@ impl DevicePayload {
         }
     }
 
-    /// The message, on one line.
+    /// The message, on one line and with short keys. Serialized as any other value, its keys are written out.
     pub fn to_json(&self) -> String {
         // Neither a map with keys that are not text nor a failing Serialize is among the fields.
-        serde_json::to_string(self).unwrap_or_default()
+        let payload = serde_json::to_value(self).unwrap_or_default();
+        abbreviated(payload).to_string()
     }
 
     /// The unique ids of all entities with their platform.
@@ -183,7 +185,7 @@ impl Serialize for DevicePayload {
     }
 }
 
-/// The message as it is sent. Every key is written out.
+/// The message with its keys written out.
 #[derive(Serialize)]
 struct Rendered<'a> {
     device: RenderedDevice<'a>,

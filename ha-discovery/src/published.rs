@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::component::Platform;
+use crate::{abbreviation::written_out, component::Platform};
 
 /// A payload found on the broker, as far as it shows whose it is and what it announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +19,11 @@ pub struct Published {
 }
 
 impl Published {
-    /// Reads a payload with its keys written out. `None` when it is none of ours: not JSON, no origin.
+    /// Reads a payload with short keys, or with its keys written out, as earlier versions have it. `None` when it is none of
+    /// ours: not JSON, no origin.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let raw: Raw = serde_json::from_slice(payload).ok()?;
+        let payload = written_out(serde_json::from_slice(payload).ok()?);
+        let raw: Raw = serde_json::from_value(payload).ok()?;
         let below = raw.child_devices.into_iter().flat_map(|child| child.components);
         let known = |(key, component): (String, RawComponent)| match component.platform {
             RawPlatform::Ours(platform) => Some((key, platform)),
@@ -85,15 +87,7 @@ mod tests {
 
     #[test]
     fn foreign_and_broken_payloads_are_not_ours() {
-        for payload in [
-            "",
-            "null",
-            "{}",
-            "[1]",
-            r#"{"o":{"name":"x"}}"#,
-            r#"{"origin":{}}"#,
-            "{",
-        ] {
+        for payload in ["", "null", "{}", "[1]", r#"{"o":{}}"#, r#"{"origin":{}}"#, "{"] {
             assert_eq!(Published::parse(payload.as_bytes()), None, "{payload}");
         }
     }

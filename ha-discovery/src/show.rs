@@ -55,7 +55,9 @@ struct BinaryStates(OnOff);
 impl Serialize for BinaryStates {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        self.0.write(&mut map, ("payload_on", "payload_off"))?;
+        if self.0 != OnOff::POWER {
+            self.0.write(&mut map, ("payload_on", "payload_off"))?;
+        }
         map.end()
     }
 }

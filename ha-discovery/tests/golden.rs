@@ -6,7 +6,7 @@ mod devices;
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
-use ha_discovery::{DevicePayload, Layout, Platform, Published};
+use ha_discovery::{DevicePayload, Layout, Platform, Published, written_out};
 use serde_json::{Value, json};
 
 fn path(name: &str) -> PathBuf {
@@ -21,6 +21,14 @@ fn assert_golden(name: &str, payload: &DevicePayload) {
         fs::write(path(name), &actual).unwrap();
     }
     let expected = fs::read_to_string(path(name)).unwrap();
+    // What is sent is shorter and means the same.
+    let sent = payload.to_json();
+    assert_eq!(
+        written_out(serde_json::from_str(&sent).unwrap()),
+        json!(payload),
+        "{name}"
+    );
+    assert!(sent.len() < json!(payload).to_string().len() * 5 / 6, "{name}");
     assert_eq!(
         actual, expected,
         "{name}.json; UPDATE_GOLDEN=1 rewrites it when the change is meant"
@@ -28,7 +36,7 @@ fn assert_golden(name: &str, payload: &DevicePayload) {
 }
 
 fn json_of(payload: &DevicePayload) -> Value {
-    serde_json::from_str(&payload.to_json()).unwrap()
+    serde_json::to_value(payload).unwrap()
 }
 
 #[test]

@@ -54,6 +54,13 @@ pub struct DeviceReport {
     pub children: Vec<HubChild>,
 }
 
+impl DeviceReport {
+    /// Whether what shows its values is still being read, and nothing keeps the bridge from it.
+    pub fn is_being_read(&self) -> bool {
+        !self.is_complete && matches!(self.phase, Phase::Connecting | Phase::Ready | Phase::Degraded)
+    }
+}
+
 /// What a device is reached with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving {

@@ -161,9 +161,9 @@ impl DiscoveryTracker {
         self.stale_cleanup = StaleCleanup::Over;
     }
 
-    /// A device's announcement; `None` before what earlier runs announced was read, and if it was deleted. Before it is
-    /// known which entities the device has, those that an earlier run announced stay, and a new device has only those
-    /// that need no device.
+    /// A device's announcement; `None` before what earlier runs announced was read, if it was deleted, and while it is being
+    /// read. Before it is known which entities the device has, those that an earlier run announced stay, and a new device
+    /// that cannot be reached has only those that need no device.
     pub fn device(&mut self, report: &DeviceReport, rules: &Rules) -> Option<Announcement> {
         if self.stale_cleanup != StaleCleanup::Over
             || self.deleted.contains(&EntityOwner::Device(report.id.clone()))
@@ -173,6 +173,10 @@ impl DiscoveryTracker {
         if report.is_complete {
             let payload = self.builder.device(report, rules)?;
             return self.announce(payload);
+        }
+        // It is announced once, when it was read.
+        if report.is_being_read() {
+            return None;
         }
         let payload = self.builder.unread_device(report)?;
         let known = self.announced.get(&payload.node);

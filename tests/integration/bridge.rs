@@ -338,9 +338,13 @@ impl Drop for Running {
     }
 }
 
-/// The payload as JSON; null if it is none.
+/// The payload as JSON; null if it is none. The keys of a discovery payload are written out.
 pub fn parsed(payload: &str) -> Value {
-    serde_json::from_str(payload).unwrap_or_default()
+    let value: Value = serde_json::from_str(payload).unwrap_or_default();
+    match value.get("cmps") {
+        Some(_) => ha_discovery::written_out(value),
+        None => value,
+    }
 }
 
 impl Running {

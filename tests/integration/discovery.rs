@@ -76,7 +76,18 @@ async fn every_key_that_home_assistant_reads_is_there() {
     bridge.available("plug").await;
     bridge.available("strip").await;
     bridge.expect("group/garden", |_| true).await;
+    let configs = ["plug", "strip"].map(|id| format!("homeassistant/device/tapo2mqtt_{id}/config"));
+    for config in &configs {
+        let is_complete = |payload: &str| payload.contains("_switch\"");
+        bridge.probe.expect(config, is_complete).await;
+    }
     bridge.barrier().await;
+    for (config, longest) in configs.iter().zip([9_000, 30_000]) {
+        let announced = bridge.probe.payloads(config);
+        let sizes: Vec<_> = announced.iter().map(String::len).collect();
+        assert_eq!(sizes.len(), 1, "{config} once: {sizes:?}");
+        assert!(sizes[0] < longest, "{config}: {sizes:?}");
+    }
 
     let discovered = bridge.broker.retained_under("homeassistant/#").await;
     assert_eq!(discovered.len(), 4, "{:?}", discovered.keys());

@@ -14,11 +14,22 @@ pub struct Shape<'a> {
     id: &'a DeviceId,
     name: Option<&'a str>,
     identity: Option<&'a Identity>,
-    is_complete: bool,
+    progress: ReadState,
     has_led: bool,
     has_firmware: bool,
     outlets: Vec<OutletShape<'a>>,
     children: Vec<ChildShape<'a>>,
+}
+
+/// How much of the device is known.
+#[derive(Debug, PartialEq)]
+enum ReadState {
+    /// All that it has.
+    Complete,
+    /// It is being read.
+    Underway,
+    /// It cannot be read.
+    Unreadable,
 }
 
 #[derive(Debug, PartialEq)]
@@ -68,7 +79,11 @@ impl<'a> From<&'a DeviceReport> for Shape<'a> {
             id,
             name: name.as_deref(),
             identity: identity.as_deref(),
-            is_complete: *is_complete,
+            progress: match (is_complete, report.is_being_read()) {
+                (true, _) => ReadState::Complete,
+                (false, true) => ReadState::Underway,
+                (false, false) => ReadState::Unreadable,
+            },
             has_led: led.is_some(),
             has_firmware: latest_firmware.is_some(),
             outlets: outlets.iter().map(OutletShape::from).collect(),

@@ -182,7 +182,7 @@ fn a_group_is_a_device_with_a_switch_for_each_schedule() {
         "switch",
     ];
     assert_eq!(ids, expected.map(|key| format!("tapo2mqtt-group-driveway_{key}")));
-    let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+    let json: Value = serde_json::to_value(&payload).unwrap();
     assert_eq!(json["device"]["via_device"], "tapo2mqtt-bridge");
 }
 
@@ -313,7 +313,7 @@ fn a_device_never_reached_shows_what_the_bridge_knows() {
     let own = ["command_failed", "error", "status"].map(|key| format!("tapo2mqtt_mats_{key}"));
     assert_eq!(ids, own);
     assert_every_key_is_there(&payload, &report, &no_statuses());
-    let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+    let json: Value = serde_json::to_value(&payload).unwrap();
     for id in &own {
         let availability = &json["components"][id]["availability"];
         assert_eq!(availability.as_array().unwrap().len(), 1, "{id}");
@@ -323,7 +323,7 @@ fn a_device_never_reached_shows_what_the_bridge_knows() {
 
 /// Every entity of a payload, with its id.
 fn entities(payload: &DevicePayload) -> Vec<(String, Value)> {
-    let json: Value = serde_json::from_str(&payload.to_json()).unwrap();
+    let json: Value = serde_json::to_value(payload).unwrap();
     let components = json["components"].as_object().unwrap();
     components
         .iter()
@@ -403,7 +403,7 @@ fn few_entities_have_no_category() {
 #[test]
 fn devices_are_described_once_and_bridges_apart() {
     let [plug, group, bridge] = everything();
-    let json = |payload: &DevicePayload| serde_json::from_str::<Value>(&payload.to_json()).unwrap();
+    let json = |payload: &DevicePayload| serde_json::to_value(payload).unwrap();
     let device = json(&plug)["device"].clone();
     assert_eq!(
         (&device["model"], &device["model_id"]),
@@ -553,13 +553,8 @@ fn values_change_no_announcement_and_all_else_is_in_the_shape() {
 #[test]
 fn events_are_those_of_one_outlet() {
     let strip = report(Kind::Strip, &[(Some("left"), None), (Some("2"), None)]);
-    let payload: Value = serde_json::from_str(
-        &discovery("tapo2mqtt")
-            .device(&strip, no_statuses().rules())
-            .unwrap()
-            .to_json(),
-    )
-    .unwrap();
+    let payload = discovery("tapo2mqtt").device(&strip, no_statuses().rules());
+    let payload = serde_json::to_value(payload.unwrap()).unwrap();
     let event = &payload["components"]["tapo2mqtt_mats_o1_switched"];
     assert_eq!(event["event_types"], serde_json::json!(["ON", "OFF"]));
     let template = event["value_template"].as_str().unwrap();
